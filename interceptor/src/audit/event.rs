@@ -1,0 +1,200 @@
+//! The closed list of events, as they stand in the log. README documents each under the same name.
+
+use std::net::SocketAddr;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::policy::{Ask, Generation, Refusal, RuleId};
+use crate::session::{Outcome, Phase, RequestId};
+
+/// What an event is about: the connection's principal and, once there is one, its session.
+///
+/// The principal is serialised once per connection and copied into each of its lines.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct About<'a> {
+    /// The connection.
+    pub connection: uuid::Uuid,
+    /// The session, once there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<uuid::Uuid>,
+    /// The target's name, once it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<&'a str>,
+    /// The database, once it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database: Option<&'a str>,
+    /// Who, in full, as JSON; absent where identity could not be proved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub principal: Option<&'a RawValue>,
+}
+
+/// One event.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event")]
+pub enum Event<'a> {
+    /// A connection was admitted.
+    #[serde(rename = "connection.opened")]
+    ConnectionOpened {
+        /// About whom.
+        #[serde(flatten)]
+        about: About<'a>,
+        /// Where it was going.
+        destination: SocketAddr,
+        /// The rules that admitted it.
+        rules: &'a [RuleId],
+    },
+    /// A connection was refused: identity, policy, limit, secret or upstream.
+    #[serde(rename = "connection.refused")]
+    ConnectionRefused {
+        /// About whom.
+        #[serde(flatten)]
+        about: About<'a>,
+        /// Where it was going.
+        destination: SocketAddr,
+        /// Why. The caller read less than this.
+        refusal: &'a Refusal,
+        /// What only the audit may know of it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cause: Option<String>,
+    },
+    /// A session was opened: the upstream accepted the login.
+    #[serde(rename = "session.opened")]
+    SessionOpened {
+        /// About whom.
+        #[serde(flatten)]
+        about: About<'a>,
+        /// The upstream's address.
+        upstream: SocketAddr,
+        /// The user that the daemon logged in as.
+        user: &'a str,
+        /// What the client asked to be, which was not used.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        asked_user: Option<&'a str>,
+        /// The rules that opened it.
+        rules: &'a [RuleId],
+    },
+    /// A session ended.
+    #[serde(rename = "session.closed")]
+    SessionClosed {
+        /// About whom.
+        #[serde(flatten)]
+        about: About<'a>,
+        /// Why: `client`, `upstream`, `policy`, `killed`, `drain`, `idle`, `storage`, `protocol`.
+        reason: &'a str,
+        /// Requests judged.
+        requests: u64,
+        /// Bytes from the agent.
+        sent: u64,
+        /// Bytes to the agent.
+        received: u64,
+        /// How long it lived, in milliseconds.
+        millis: u64,
+    },
+    /// A request was permitted; written before it is forwarded.
+    #[serde(rename = "request.permitted")]
+    RequestPermitted {
+        /// About whom.
+        #[serde(flatten)]
+        about: About<'a>,
+        /// What.
+        #[serde(flatten)]
+        request: Request<'a>,
+        /// The rules that permitted it.
+        rules: &'a [RuleId],
+    },
+    /// A request was refused; nothing of it was forwarded.
+    #[serde(rename = "request.refused")]
+    RequestRefused {
+        /// About whom.
+        #[serde(flatten)]
+        about: About<'a>,
+        /// What.
+        #[serde(flatten)]
+        request: Request<'a>,
+        /// Why.
+        refusal: &'a Refusal,
+    },
+    /// A permitted request ended.
+    #[serde(rename = "request.finished")]
+    RequestFinished {
+        /// The connection.
+        connection: uuid::Uuid,
+        /// The session.
+        session: uuid::Uuid,
+        /// Which request.
+        request: RequestId,
+        /// Who, in full.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        principal: Option<&'a RawValue>,
+        /// How.
+        #[serde(flatten)]
+        outcome: &'a Outcome,
+    },
+    /// The kernel refused something.
+    #[serde(rename = "kernel.denied")]
+    KernelDenied {
+        /// The agent's name, where the scope is known.
+        agent: Option<&'a str>,
+        /// What the kernel stamped, as JSON.
+        denied: &'a RawValue,
+        /// Who, where it could still be proved.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        principal: Option<&'a RawValue>,
+    },
+    /// Refusals in the kernel were lost: the ring buffer was full.
+    #[serde(rename = "kernel.lost")]
+    KernelLost {
+        /// How many since the last such line.
+        count: u64,
+    },
+    /// The daemon started, stopped, reloaded; a scope was tagged; a log was read; an agent was frozen.
+    #[serde(rename = "control")]
+    Control {
+        /// The verb: `start`, `stop`, `reload`, `tag`, `untag`, `run`, `freeze`, `thaw`, `kill`, `read`.
+        verb: &'a str,
+        /// Who, by peer credentials; absent for the daemon itself.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        caller: Option<Caller>,
+        /// `ok`, `refused` or `failed`.
+        result: &'a str,
+        /// What it was about, and why it was refused or failed.
+        detail: serde_json::Value,
+        /// The policy in force afterwards.
+        generation: Generation,
+    },
+}
+
+/// Who spoke on a control socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Caller {
+    /// Process id.
+    pub pid: u32,
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Path of its executable, where it could be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub executable: Option<String>,
+}
+
+/// A request, as its lines name it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Request<'a> {
+    /// Which.
+    pub request: RequestId,
+    /// Where in its life it was judged.
+    pub phase: Phase,
+    /// Words for people.
+    pub summary: &'a str,
+    /// Hash of the normalized text.
+    pub fingerprint: &'a str,
+    /// The text, as the target's `statement` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statement: Option<&'a str>,
+    /// What it asked for.
+    pub asks: &'a [Ask],
+    /// The policy that judged.
+    pub generation: Generation,
+}

@@ -1,0 +1,264 @@
+//! The checked configuration: types that cannot be wrong, made from one YAML file.
+//!
+//! `raw` is what the file says, field by field; `check` turns it into these types and collects every
+//! mistake with file, line, key and what was expected. Nothing here opens a socket or reads a secret.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// Everything that the daemon is told at start and at reload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where the daemon keeps what.
+    pub paths: Paths,
+    /// The cgroup that the daemon lives in, below the cgroup v2 mount; made at start when it is
+    /// not in a cgroup of its own already. Default: where it is, or `interceptor` from the root cgroup.
+    pub daemon_cgroup: Option<String>,
+    /// The cgroup below which `interceptor run` makes its scopes. Default `agents.slice`.
+    pub run_parent: String,
+    /// Tagged cgroups, by path below the cgroup v2 mount.
+    pub scopes: Vec<Scope>,
+    /// Agents by name. An agent that is tagged but not listed gets the defaults.
+    pub agents: BTreeMap<String, Agent>,
+    /// Targets by name.
+    pub targets: BTreeMap<String, Arc<Target>>,
+    /// What goes straight out, decided in the kernel.
+    pub direct: Vec<Direct>,
+    /// Where DNS may go. Default: the servers of `/etc/resolv.conf`.
+    pub resolvers: Vec<Resolver>,
+    /// The audit log.
+    pub audit: Audit,
+    /// The recordings.
+    pub recording: Recording,
+    /// Where metrics are served over TCP, if at all; never reachable from a scope.
+    pub metrics: Option<SocketAddr>,
+    /// How long a drain waits for sessions. Default 30 s.
+    pub drain: Duration,
+}
+
+/// Directories. Made at start with mode 0700 (`run`: 0755) where they are missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// The file this was read from.
+    pub config: PathBuf,
+    /// `control.sock`, `agent.sock`. Default `/run/interceptor`.
+    pub run: PathBuf,
+    /// The authority, audit, recordings, checkpoints. Default `/var/lib/interceptor`.
+    pub state: PathBuf,
+    /// Pins. Default `/sys/fs/bpf/interceptor`; a bpffs is mounted there where there is none.
+    pub bpffs: PathBuf,
+    /// Cedar files and `schema.cedarschema`. Default `policies` beside the file.
+    pub policies: PathBuf,
+}
+
+/// A cgroup whose processes are intercepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// Path below the cgroup v2 mount, without a leading slash: `agents.slice/claude`. Made when missing.
+    pub cgroup: String,
+    /// The agent's name.
+    pub agent: String,
+}
+
+/// What one agent may use up. Zero is refused at load: leave a limit out to lift it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// Connections at once. Default 256.
+    pub connections: Option<u32>,
+    /// Sessions at once. Default 128.
+    pub sessions: Option<u32>,
+    /// Requests a second, as a token bucket of one second's size. Default none.
+    pub requests_per_second: Option<u32>,
+    /// Inject for processes that hold host capabilities. Default false.
+    pub allow_privileged: bool,
+}
+
+/// A configured upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its name, the key in the file.
+    pub name: String,
+    /// Where agents dial, and where the daemon dials. Host names are resolved at start, at reload and every minute.
+    pub addresses: Vec<Address>,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// From which network namespace the daemon dials. Default: its own.
+    pub namespace: Namespace,
+    /// TLS to the upstream.
+    pub tls: UpstreamTls,
+    /// What is kept of statement text in the audit. Default `Redacted`.
+    pub statement: StatementText,
+    /// Whether sessions are recorded. Default true.
+    pub record: bool,
+    /// Timeouts.
+    pub timeouts: Timeouts,
+}
+
+/// A host and port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Address {
+    /// Name or literal address.
+    pub host: Host,
+    /// Port.
+    pub port: u16,
+}
+
+/// A host.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Host {
+    /// A literal address.
+    Ip(IpAddr),
+    /// A DNS name, lower case.
+    Name(String),
+}
+
+/// What a target speaks, with what only that protocol needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// PostgreSQL.
+    Postgres(Postgres),
+}
+
+/// A PostgreSQL target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Postgres {
+    /// Who logs in.
+    pub user: String,
+    /// With what; none for `trust`, `peer` or a client certificate alone.
+    pub password: Option<SecretSource>,
+    /// Which databases may be asked for. At least one.
+    pub databases: Vec<String>,
+    /// `search_path` set at login; names without a schema are looked up here. Default `["public"]`.
+    pub search_path: Vec<String>,
+    /// Whether MD5 logins are accepted from the server. Default false.
+    pub allow_md5: bool,
+}
+
+/// Where a secret comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// A file, owned by root or the daemon's user, mode 0600 or tighter; one trailing newline is dropped.
+    File(PathBuf),
+    /// A variable of the daemon's environment.
+    Env(String),
+    /// The standard output of a command, cached for `ttl`.
+    Exec {
+        /// Program and arguments; the program by absolute path.
+        command: Vec<String>,
+        /// How long it may run. Default 10 s.
+        timeout: Duration,
+        /// How long its answer is used. Default 60 s; zero asks each time.
+        ttl: Duration,
+    },
+    /// A systemd credential by name (`LoadCredential=`), below `$CREDENTIALS_DIRECTORY`.
+    Credential(String),
+}
+
+/// TLS to an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// How it is verified. Default `VerifyFull`.
+    pub mode: TlsMode,
+    /// Trusted roots, PEM; the host's own roots where absent.
+    pub ca: Option<PathBuf>,
+    /// The name to verify, where it is not the address's.
+    pub server_name: Option<String>,
+}
+
+/// libpq's words for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    /// Never: the wire is in clear.
+    Disable,
+    /// TLS, certificate not verified.
+    Require,
+    /// TLS, chain verified.
+    VerifyCa,
+    /// TLS, chain and name verified.
+    VerifyFull,
+}
+
+/// From where the daemon dials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Namespace {
+    /// The daemon's own network namespace.
+    Daemon,
+    /// The client's: only with verified TLS, or for a destination that is that namespace's loopback.
+    Client,
+}
+
+/// What the audit keeps of statements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatementText {
+    /// Nothing but the fingerprint.
+    None,
+    /// The text with literals replaced.
+    Redacted,
+    /// The text as sent.
+    Full,
+}
+
+/// How long a target waits for what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For the client to finish its startup. Default 10 s.
+    pub startup: Duration,
+    /// To connect and log in upstream. Default 10 s.
+    pub dial: Duration,
+    /// A session without a request. Default none.
+    pub idle: Option<Duration>,
+}
+
+/// A destination that is not intercepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Direct {
+    /// Network.
+    pub network: IpNet,
+    /// Port; `None` for all.
+    pub port: Option<u16>,
+    /// For these agents only; empty for all.
+    pub agents: Vec<String>,
+    /// Refused while the daemon is down. Default false.
+    pub needs_daemon: bool,
+}
+
+/// A DNS server that scopes may ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolver {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Refused while the daemon is down. Default false.
+    pub needs_daemon: bool,
+}
+
+/// The audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// When a request's record is on disk.
+    pub durability: Durability,
+    /// Size at which a segment is closed and the next begun, in bytes. Default 64 MiB.
+    pub segment_bytes: u64,
+}
+
+/// When a request's record is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// With the kernel before the request is forwarded, on disk within 50 ms.
+    Relaxed,
+    /// On disk before the request is forwarded (group commit).
+    Strict,
+}
+
+/// The recordings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recording {
+    /// Size at which a segment is closed and the next begun, in bytes. Default 16 MiB.
+    pub segment_bytes: u64,
+    /// Bytes of one session after which it is ended; `None` for no bound. Default none.
+    pub session_bytes: Option<u64>,
+}

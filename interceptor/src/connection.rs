@@ -1,0 +1,1 @@
+//! THE INTERCEPT PATH: what happens to one connection, one line per step.

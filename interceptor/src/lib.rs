@@ -1,0 +1,45 @@
+//! interceptor: who on this host connects where, may they, and what did they see.
+//!
+//! # Code map
+//!
+//! Everything is one of two loops.
+//!
+//! The **intercept path**, once per connection, is [`connection`]:
+//! `capture → identify → admit → terminate → authorize → dial → relay → close`.
+//!
+//! The **request loop**, once per request, is an engine below [`protocol`] that holds one
+//! [`session::Session`]: `decode → authorize → inject → forward → mask → record`.
+//!
+//! | question | home |
+//! |---|---|
+//! | where was this socket really going, who opened it | [`capture`] |
+//! | which process, binary, ancestors, agent, user | [`identity`] |
+//! | what do these bytes mean | `protocol/x/wire.rs` |
+//! | what do they ask for, in policy's words | `protocol/x/facts.rs` |
+//! | may they | [`policy`] |
+//! | as whom upstream | [`secrets`] and `protocol/x/inject.rs` |
+//! | how does "no" sound | `protocol/x/refuse.rs` |
+//! | what is kept | [`audit`] (facts), [`recording`] (bytes) |
+//! | what can an operator do | [`control`], [`cli`] |
+//! | who builds whom | [`daemon`] |
+//!
+//! Absent on purpose: `policy`, `identity`, `secrets`, `audit` and `recording` know no protocol;
+//! an engine reaches them only through its session; nothing imports `daemon`.
+
+pub mod audit;
+pub mod capture;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod connection;
+pub mod control;
+pub mod daemon;
+pub mod identity;
+pub mod policy;
+pub mod protocol;
+pub mod recording;
+pub mod secrets;
+pub mod session;
+pub mod socket;
+pub mod telemetry;
+pub mod tls;

@@ -1,0 +1,3 @@
+//! The `interceptor` program: parse, dispatch, exit code.
+
+fn main() {}

@@ -1,0 +1,221 @@
+//! May they: requests in policy's own words, decisions, and the permit that proves one.
+//!
+//! Knows no protocol. An engine turns bytes into an [`Ask`]; Cedar decides; a [`Permit`] can be made
+//! nowhere else, and the function that writes upstream takes one by value.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+/// What is done, one kind of statement each. The schema in `policies/` names the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Action {
+    /// Reach a destination at all (`admit`); before any packet goes upstream.
+    Connect,
+    /// Open a session on a database.
+    Open,
+
+    // Group Read
+    /// Read rows.
+    Select,
+    /// `COPY … TO STDOUT`.
+    CopyOut,
+    /// `EXPLAIN` without `ANALYZE`.
+    Explain,
+    /// `SHOW`.
+    Show,
+
+    // Group Write
+    /// `INSERT`.
+    Insert,
+    /// `UPDATE`.
+    Update,
+    /// `DELETE`.
+    Delete,
+    /// `MERGE`.
+    Merge,
+    /// `TRUNCATE`.
+    Truncate,
+    /// `COPY … FROM STDIN`.
+    CopyIn,
+    /// `LOCK`, and `SELECT … FOR UPDATE` and its like.
+    Lock,
+
+    // Group Admin
+    /// `CREATE`, `ALTER`, `DROP`, `COMMENT`, `REFRESH`, `SELECT … INTO` and the rest of data definition.
+    Ddl,
+    /// `GRANT`, `REVOKE`, roles, default privileges, `SECURITY LABEL`.
+    Grant,
+    /// `VACUUM`, `ANALYZE`, `REINDEX`, `CLUSTER`, `CHECKPOINT`.
+    Maintain,
+    /// `ALTER SYSTEM`, `LOAD`, server files and programs (`COPY … PROGRAM`), and the like.
+    System,
+    /// `DO`: code in a language that is not read.
+    Do,
+
+    // Group Session
+    /// `BEGIN`, `COMMIT`, `ROLLBACK`, savepoints; `PREPARE TRANSACTION` is `System`.
+    Transaction,
+    /// `SET`, `RESET`, `DISCARD`; `context.setting` names it.
+    Set,
+
+    // On their own
+    /// Call a function or procedure that is not on the built-in list of harmless ones.
+    Call,
+    /// `LISTEN`, `NOTIFY`, `UNLISTEN`.
+    Notify,
+    /// Replication connections.
+    Replicate,
+    /// The function-call message of the wire protocol.
+    FastPath,
+    /// See a masked column as it is.
+    Reveal,
+    /// Text that cannot be read, and is forwarded unread where this is permitted.
+    Unreadable,
+}
+
+/// What it is done to. Parents are implied: a table lies in a schema, in a database, in a target.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resource {
+    /// The target itself.
+    Target,
+    /// The session's database.
+    Database,
+    /// A schema of it.
+    Schema {
+        /// Name.
+        schema: String,
+    },
+    /// A table, view or other relation.
+    Table {
+        /// Schema.
+        schema: String,
+        /// Name.
+        table: String,
+    },
+    /// A column.
+    Column {
+        /// Schema.
+        schema: String,
+        /// Table.
+        table: String,
+        /// Name.
+        column: String,
+    },
+    /// A function or procedure.
+    Function {
+        /// Schema.
+        schema: String,
+        /// Name, without its arguments.
+        function: String,
+    },
+}
+
+/// One thing done to one resource.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Access {
+    /// What is done.
+    pub action: Action,
+    /// To what.
+    pub resource: Resource,
+}
+
+/// What one statement asks for. Every access must be permitted, in the same context.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Ask {
+    /// At least one for a well-formed ask; an empty one is refused.
+    pub accesses: BTreeSet<Access>,
+    /// What conditions may look at.
+    pub context: Context,
+}
+
+/// Facts of a statement that are not resources; attributes of Cedar's `context`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Context {
+    /// Whether every `UPDATE` and `DELETE` in the statement, nested ones too, has a `WHERE`
+    /// (`true` where there is none of them).
+    pub has_where: bool,
+    /// Whether a `LIMIT` or `FETCH FIRST` bounds the outermost rows.
+    pub has_limit: bool,
+    /// Settings that the statement sets or shows, lower case.
+    pub settings: BTreeSet<String>,
+    /// Every function called, harmless ones too: `schema.name`, or `name` where unqualified.
+    pub functions: BTreeSet<String>,
+    /// How many statements the request has.
+    pub statements: u32,
+    /// Whether the statement runs inside an explicit transaction block.
+    pub in_transaction: bool,
+}
+
+/// The `@id` of a policy, or `file:line` where it has none.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RuleId(pub String);
+
+/// Counts policies: each reload that takes is one more. A permit of an older one is asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Generation(pub u64);
+
+/// Proof that policy said yes. Made only in this module; writing a request upstream consumes one.
+#[derive(Debug)]
+#[must_use = "a permit that is not used is a request that was not forwarded"]
+pub struct Permit {
+    rules: std::sync::Arc<[RuleId]>,
+    generation: Generation,
+}
+
+impl Permit {
+    /// The rules that decided.
+    #[must_use]
+    pub fn rules(&self) -> &std::sync::Arc<[RuleId]> {
+        &self.rules
+    }
+
+    /// The policy that decided.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+}
+
+/// Why a request is refused: what the caller may read, and what the audit adds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// The closed kind, a metric's label.
+    pub kind: RefusalKind,
+    /// The forbids that decided; empty where simply nothing permits it.
+    pub rules: Vec<RuleId>,
+    /// One sentence for the caller, lower case, no full stop: `DELETE on public.customers is not permitted`.
+    pub message: String,
+    /// What the caller can do next, from the rule's `@hint` or made up from the ask.
+    pub hint: Option<String>,
+}
+
+/// The kinds of refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalKind {
+    /// No permit covers it.
+    NotPermitted,
+    /// A forbid covers it.
+    Forbidden,
+    /// Text that cannot be read.
+    Unreadable,
+    /// Who asks could not be proved.
+    Identity,
+    /// A limit of the agent is reached.
+    Limit,
+    /// The audit or the recording cannot be written.
+    Storage,
+    /// The secret is not available.
+    Secret,
+    /// The upstream is not available or not acceptable.
+    Upstream,
+    /// The session was ended: policy withdrawn, killed, drained.
+    Ended,
+    /// A defect of the daemon; refused all the same.
+    Internal,
+}

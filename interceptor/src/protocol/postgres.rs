@@ -1,0 +1,2 @@
+//! PostgreSQL, frontend/backend protocol 3.0 and 3.2.
+pub mod facts;

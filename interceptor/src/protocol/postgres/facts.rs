@@ -1,0 +1,1 @@
+//! What a statement asks for, in policy words.

@@ -1,0 +1,1 @@
+//! What the agent sent and saw, as bytes in bounded segments, for replay.

@@ -1,0 +1,1 @@
+//! The tiers above unit tests; see README.md beside this file.
