@@ -67,20 +67,64 @@ pub enum Direction {
     Received,
 }
 
-/// One authenticated use of a target.
+/// A request that may go upstream.
 #[derive(Debug)]
-pub struct Session {}
+pub struct Authorized {
+    /// Its name.
+    pub request: RequestId,
+    /// The proof; whoever writes the request upstream consumes it.
+    pub permit: Permit,
+}
 
-// CONTRACT (implemented by the lead):
-//   Session::id(&self) -> SessionId
-//   Session::target(&self) -> &Arc<config::Target>
-//   Session::principal(&self) -> &Arc<Principal>
-//   async Session::authorize(&self, phase: Phase, text: &str /* as sent */, reading: &Arc<Reading>)
-//        -> Result<Authorized, Refused>
-//       judges every ask, writes the audit record (permitted or refused), reserves the finish record's space.
-//       Authorized { request: RequestId, permit: Permit };  Refused { request: RequestId, refusal: Refusal }
-//       Engines keep an own cache text -> Arc<Reading>; Session caches verdicts per (Arc<Reading> pointer, generation).
-//   Session::finish(&self, request: RequestId, outcome: Outcome)            // audit request.finished; never fails: space was reserved
-//   Session::record(&self, direction: Direction, bytes: Bytes) -> Result<(), Refusal>  // async, bounded, lossless
-//   Session::ended(&self) -> tokio_util::sync::WaitForCancellationFuture    // policy withdrawn, killed, drained, idle
-//   async Session::credential(&self) -> Result<secrets::Login, Refusal>     // whom to be upstream; never Debug
+/// A request that may not.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// Its name, which the agent is told.
+    pub request: RequestId,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+/// Why a session was ended by the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// A reload withdrew what the session stands on.
+    Policy,
+    /// `interceptor kill`.
+    Killed,
+    /// The daemon drains.
+    Drain,
+    /// Nothing was asked for too long.
+    Idle,
+    /// Audit or recording cannot be written.
+    Storage,
+}
+
+/// What an engine sees of its session. A trait so that an engine can be tested over bytes alone;
+/// [`Session`] is the only one that runs.
+pub trait Gate: Send + Sync + 'static {
+    /// Judges every ask of `reading`; writes the audit record first, either way.
+    ///
+    /// `text` is the request as sent; it is kept only as the target's `statement` says.
+    fn authorize(
+        &self,
+        phase: Phase,
+        text: &str,
+        reading: &Arc<Reading>,
+    ) -> impl Future<Output = Result<Authorized, Refused>> + Send;
+
+    /// Writes the end of a permitted request. Cannot fail: its space was reserved by `authorize`.
+    fn finish(&self, request: RequestId, outcome: &Outcome);
+
+    /// Keeps bytes of the request loop as the agent sent or saw them. Waits while the recorder is
+    /// behind; an error means that the session must end, nothing more may be forwarded.
+    fn record(
+        &self,
+        direction: Direction,
+        bytes: Bytes,
+    ) -> impl Future<Output = Result<(), Refusal>> + Send;
+
+    /// Resolves when the daemon ends the session; pending for ever otherwise.
+    fn ended(&self) -> impl Future<Output = EndReason> + Send;
+}
