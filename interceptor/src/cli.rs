@@ -1,1 +1,161 @@
-//! cli.
+//! The commands: one file per verb. Each answers with an exit code: 0 ok, 1 violation, 2 usage or configuration.
+
+pub mod audit;
+pub mod doctor;
+pub mod operate;
+pub mod policy;
+pub mod run;
+pub mod sessions;
+pub mod why;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config;
+use crate::daemon;
+use crate::telemetry;
+
+/// The configuration file where none is named.
+pub const CONFIG: &str = "/etc/interceptor/config.yaml";
+
+/// A command that found a violation: a changed audit line, a policy with mistakes, a failed check.
+pub const VIOLATION: u8 = 1;
+
+/// A command that could not be carried out: wrong usage, wrong configuration, no daemon.
+pub const FAILED: u8 = 2;
+
+/// Attributes, decides, masks and records what agents do on this host.
+#[derive(Debug, Parser)]
+#[command(name = "interceptor", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run the daemon in the foreground.
+    Daemon {
+        /// The configuration file.
+        #[arg(long, default_value = CONFIG)]
+        config: PathBuf,
+    },
+    /// Run a command as an agent: in a scope of its own.
+    Run(run::Run),
+    /// Intercept a cgroup.
+    Tag(operate::Tag),
+    /// Intercept a cgroup no longer.
+    Untag(operate::Untag),
+    /// Show scopes, agents, sessions and targets.
+    Status(operate::Status),
+    /// Check the host, the configuration and the daemon, and say how to mend what is wrong.
+    Doctor(doctor::Doctor),
+    /// List, show and replay recorded sessions.
+    #[command(subcommand)]
+    Sessions(sessions::Sessions),
+    /// Read and verify the audit log.
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    /// Check and test policies.
+    #[command(subcommand)]
+    Policy(policy::Policy),
+    /// Say which rule decides, or decided, and why.
+    Why(why::Why),
+    /// Read configuration and policy again.
+    Reload(operate::Reload),
+    /// Stop an agent's processes and end its sessions; they stay to be looked at.
+    Freeze(operate::Freeze),
+    /// Let a frozen agent go on.
+    Thaw(operate::Thaw),
+    /// End an agent's processes and sessions.
+    Kill(operate::Kill),
+    /// Print the daemon's metrics.
+    Metrics(operate::Metrics),
+    /// Print the version.
+    Version,
+}
+
+/// Where the daemon is.
+#[derive(Clone, Debug, Args)]
+pub struct Daemon {
+    /// The control socket; by default the one that the configuration names.
+    #[arg(long)]
+    pub socket: Option<PathBuf>,
+    /// The configuration file that says where the socket is.
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+}
+
+impl Daemon {
+    /// The control socket.
+    ///
+    /// # Errors
+    /// Where the configuration cannot be read.
+    pub fn control(&self) -> anyhow::Result<PathBuf> {
+        if let Some(socket) = &self.socket {
+            return Ok(socket.clone());
+        }
+        let run = match &self.config {
+            Some(path) => config::load(path).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?.paths.run,
+            None => PathBuf::from(config::RUN),
+        };
+        Ok(run.join("control.sock"))
+    }
+}
+
+/// Carries out one command line.
+pub fn main(cli: Cli) -> ExitCode {
+    let done = match cli.verb {
+        Verb::Daemon { config } => {
+            telemetry::init();
+            block_on(daemon::run(&config), true).map(|()| ExitCode::SUCCESS)
+        }
+        Verb::Run(run) => run.run(),
+        Verb::Tag(tag) => block_on(tag.run(), false),
+        Verb::Untag(untag) => block_on(untag.run(), false),
+        Verb::Status(status) => block_on(status.run(), false),
+        Verb::Doctor(doctor) => block_on(doctor.run(), false),
+        Verb::Sessions(sessions) => sessions.run(),
+        Verb::Audit(audit) => audit.run(),
+        Verb::Policy(policy) => policy.run(),
+        Verb::Why(why) => why.run(),
+        Verb::Reload(reload) => block_on(reload.run(), false),
+        Verb::Freeze(freeze) => block_on(freeze.run(), false),
+        Verb::Thaw(thaw) => block_on(thaw.run(), false),
+        Verb::Kill(kill) => block_on(kill.run(), false),
+        Verb::Metrics(metrics) => block_on(metrics.run(), false),
+        Verb::Version => {
+            print(&format!("interceptor {}\n", env!("CARGO_PKG_VERSION")));
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    done.unwrap_or_else(|error| {
+        complain(&format!("interceptor: {error:#}\n"));
+        ExitCode::from(FAILED)
+    })
+}
+
+/// Writes to standard output; a reader that went away is not an error.
+pub fn print(text: &str) {
+    use std::io::Write as _;
+    drop(std::io::stdout().write_all(text.as_bytes()));
+}
+
+/// Writes to standard error.
+pub fn complain(text: &str) {
+    use std::io::Write as _;
+    drop(std::io::stderr().write_all(text.as_bytes()));
+}
+
+/// Runs a future: on every core for the daemon, on this thread for a command.
+pub fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>, every_core: bool) -> anyhow::Result<T> {
+    let mut builder = match every_core {
+        true => tokio::runtime::Builder::new_multi_thread(),
+        false => tokio::runtime::Builder::new_current_thread(),
+    };
+    builder.enable_all().build()?.block_on(future)
+}

@@ -34,3 +34,9 @@ pub fn boot() -> BootTime {
         .unwrap_or_default();
     BootTime(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
 }
+
+/// Time since some fixed point, suspend excluded (`CLOCK_MONOTONIC`): what systemd counts in.
+#[must_use]
+pub fn monotonic() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()
+}

@@ -1,1 +1,107 @@
-//! control.
+//! What an operator can do: HTTP/JSON on two sockets, the caller known by its kernel credentials.
+//!
+//! `control.sock` refuses every caller inside a scope; `agent.sock` answers agents about themselves.
+//! Every verb is judged by policy on caller and agent, and is audited. The CLI is a client.
+
+pub mod agents;
+pub mod api;
+pub mod apply;
+pub mod caller;
+pub mod client;
+pub mod placing;
+pub mod records;
+pub mod scopes;
+pub mod status;
+pub mod why;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+use thiserror::Error;
+use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
+
+use self::caller::Peer;
+use crate::session::services::Services;
+
+/// What can go wrong with a control socket.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The socket's file cannot be made.
+    #[error("cannot listen on {path}: {source}; is another daemon running?")]
+    Listen {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// What every handler is given.
+pub type State = axum::extract::State<Arc<Services>>;
+
+/// Opens both sockets below `run`. Files of a daemon that is gone are replaced.
+///
+/// # Errors
+/// [`Error::Listen`] where a socket cannot be made, or another daemon answers on it.
+pub fn listen(run: &Path) -> Result<[UnixListener; 2], Error> {
+    Ok([socket(&run.join("control.sock"))?, socket(&run.join("agent.sock"))?])
+}
+
+/// Serves both sockets until `stop`.
+pub async fn serve(services: Arc<Services>, listeners: [UnixListener; 2], stop: CancellationToken) {
+    let [control, agent] = listeners;
+    let control_router = control_routes(Arc::clone(&services));
+    let agent_router = agent_routes().with_state(services);
+    let one = axum::serve(control, control_router.into_make_service_with_connect_info::<Peer>())
+        .with_graceful_shutdown(stop.clone().cancelled_owned());
+    let two = axum::serve(agent, agent_router.into_make_service_with_connect_info::<Peer>())
+        .with_graceful_shutdown(stop.cancelled_owned());
+    let (one, two) = tokio::join!(one.into_future(), two.into_future());
+    for ended in [one, two] {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a control socket ended");
+        }
+    }
+}
+
+fn control_routes(services: Arc<Services>) -> Router {
+    let outside = axum::middleware::from_fn_with_state(Arc::clone(&services), caller::outside_scopes);
+    Router::new()
+        .route("/v1/status", get(status::status))
+        .route("/v1/metrics", get(status::metrics))
+        .route("/v1/scopes/tag", post(scopes::tag))
+        .route("/v1/scopes/untag", post(scopes::untag))
+        .route("/v1/run", post(placing::run))
+        .route("/v1/reload", post(apply::handle))
+        .route("/v1/agents/freeze", post(agents::freeze))
+        .route("/v1/agents/thaw", post(agents::thaw))
+        .route("/v1/agents/kill", post(agents::kill))
+        .route("/v1/records/read", post(records::read))
+        .layer(outside)
+        .with_state(services)
+}
+
+fn agent_routes() -> Router<Arc<Services>> {
+    Router::new()
+        .route("/v1/self", get(status::own))
+        .route("/v1/why", post(status::own_why))
+}
+
+/// Anybody may connect; who it is decides what is answered.
+fn socket(path: &Path) -> Result<UnixListener, Error> {
+    let failed = |source| Error::Listen { path: path.to_owned(), source };
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => return Err(failed(std::io::ErrorKind::AddrInUse.into())),
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).map_err(failed)?;
+        }
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).map_err(failed)?;
+    Ok(listener)
+}

@@ -1,1 +1,197 @@
-//! daemon.
+//! The composition root: builds each part once, binds, serves, drains.
+//!
+//! Nothing starts half: configuration, policy, authority and audit are read and checked before the
+//! first program is attached. Nothing imports this module.
+
+mod drain;
+mod kernel;
+mod metrics;
+mod watch;
+
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use arc_swap::ArcSwap;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::audit::event::Event;
+use crate::audit;
+use crate::capture::{self, Capture};
+use crate::config::{self, Config};
+use crate::control::{self, apply, placing};
+use crate::identity;
+use crate::policy;
+use crate::secrets::{self, Secrets};
+use crate::session::services::Services;
+use crate::targets::Targets;
+use crate::telemetry::Metrics;
+use crate::tls::Authority;
+use crate::connection;
+
+/// How often the targets' names are resolved again.
+const RESOLVE_EVERY: Duration = Duration::from_secs(60);
+
+/// How long an accept loop rests after an error such as a full table of descriptors.
+const REST: Duration = Duration::from_millis(100);
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// Whatever keeps it from starting, with what to do about it. Nothing is left attached half.
+pub async fn run(path: &Path) -> anyhow::Result<()> {
+    secrets::harden().context("cannot make the daemon not dumpable")?;
+    let config = config::load(path).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
+    let (services, listeners) = build(config).await?;
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let sockets = control::listen(&services.config.load().paths.run)?;
+    start(&services)?;
+    for listener in listeners {
+        tasks.spawn(accept(Arc::clone(&services), listener, stop.clone(), tasks.clone()));
+    }
+    tokio::spawn(control::serve(Arc::clone(&services), sockets, stop.clone()));
+    tokio::spawn(kernel::events(Arc::clone(&services), stop.clone(), tasks.clone()));
+    tokio::spawn(watch::resolve(Arc::clone(&services), stop.clone(), RESOLVE_EVERY));
+    metrics::serve(&services, stop.clone()).await?;
+    placing::watch_existing(&services);
+    services.capture.ready(true).context("cannot tell the kernel that the daemon is ready")?;
+    watch::notify(sd_notify::NotifyState::Ready);
+    tokio::spawn(watch::dog(stop.clone()));
+    tracing::info!(generation = services.policy.generation().0, "ready");
+    signals(&services).await?;
+    watch::notify(sd_notify::NotifyState::Stopping);
+    drain::drain(&services, &stop, &tasks).await;
+    say(&services, "stop", json!({}));
+    services.audit.close().context("cannot close the audit log")?;
+    Ok(())
+}
+
+/// Builds every part; the programs last, since they are what others notice.
+async fn build(config: Config) -> anyhow::Result<(Arc<Services>, Vec<TcpListener>)> {
+    directory(&config.paths.run, 0o755)?;
+    directory(&config.paths.state, 0o711)?;
+    let policy = policy::Handle::load(&config.paths.policies).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
+    let authority = Authority::open(&config.paths.state).context("cannot open the local authority")?;
+    let audit = audit::Log::open(&config.paths.state.join("audit"), &config.audit).context("cannot open the audit log")?;
+    directory(&config.paths.state.join("recordings"), 0o700)?;
+    let targets = Targets::resolve(&config, &Targets::default()).await;
+    unreachable_for_scopes(&config)?;
+    let settings = capture::Settings {
+        bpffs: config.paths.bpffs.clone(),
+        daemon_cgroup: config.daemon_cgroup.clone(),
+    };
+    let (capture, listeners) = Capture::start(&settings).context("cannot start the capture")?;
+    let capture = Arc::new(capture);
+    let services = Services {
+        identity: identity::Identifier::new(Arc::clone(&capture)),
+        capture,
+        policy,
+        audit,
+        secrets: Secrets::default(),
+        authority,
+        targets: ArcSwap::from_pointee(targets),
+        config: ArcSwap::from_pointee(config),
+        meters: Default::default(),
+        registry: Default::default(),
+        metrics: Metrics::default(),
+    };
+    Ok((Arc::new(services), listeners))
+}
+
+/// Puts the rules in force before a scope is tagged, so that a fresh scope never runs without them.
+fn start(services: &Arc<Services>) -> anyhow::Result<()> {
+    apply::rules(services).context("cannot write the kernel's rules")?;
+    apply::scopes(services).context("cannot tag a scope")?;
+    // Again, for `direct` rules that name the agents of scopes tagged just now.
+    apply::rules(services).context("cannot write the kernel's rules")?;
+    let config = services.config.load();
+    say(services, "start", json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "config": config.paths.config,
+        "targets": config.targets.keys().collect::<Vec<_>>(),
+    }));
+    Ok(())
+}
+
+/// Takes connections until `stop`; each is a task of its own.
+async fn accept(services: Arc<Services>, listener: TcpListener, stop: CancellationToken, tasks: TaskTracker) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                tasks.spawn(connection::run(Arc::clone(&services), stream));
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot accept a connection");
+                tokio::time::sleep(REST).await;
+            }
+        }
+    }
+}
+
+/// Waits for the signal to stop; SIGHUP reloads on the way.
+async fn signals(services: &Arc<Services>) -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {
+                watch::reloading();
+                let reloaded = apply::reload(services).await;
+                for mistake in &reloaded.mistakes {
+                    tracing::error!(%mistake, "cannot reload; everything old stays in force");
+                }
+                let result = if reloaded.mistakes.is_empty() { "ok" } else { "failed" };
+                write(services, "reload", result, json!(reloaded));
+                watch::notify(sd_notify::NotifyState::Ready);
+            }
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        }
+    }
+}
+
+fn say(services: &Services, verb: &str, detail: serde_json::Value) {
+    write(services, verb, "ok", detail);
+}
+
+fn write(services: &Services, verb: &str, result: &str, detail: serde_json::Value) {
+    let generation = services.policy.generation();
+    let event = Event::Control { verb, caller: None, result, detail, generation };
+    if let Err(error) = services.audit.append(&event) {
+        tracing::error!(%error, verb, "cannot write to the audit log");
+    }
+}
+
+fn directory(path: &Path, mode: u32) -> anyhow::Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+    made.with_context(|| format!("cannot make the directory {}", path.display()))?;
+    let permissions = std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(path, permissions)
+        .with_context(|| format!("cannot set the mode of {}", path.display()))
+}
+
+/// A metrics address that a `direct` rule covers could be read from a scope.
+fn unreachable_for_scopes(config: &Config) -> anyhow::Result<()> {
+    let Some(metrics) = config.metrics else {
+        return Ok(());
+    };
+    let covers = |direct: &&config::Direct| {
+        direct.network.contains(&metrics.ip()) && direct.port.is_none_or(|port| port == metrics.port())
+    };
+    if let Some(direct) = config.direct.iter().find(covers) {
+        bail!("the metrics address {metrics} is covered by the direct rule {}: scopes could read it", direct.network);
+    }
+    Ok(())
+}

@@ -42,4 +42,5 @@ pub mod secrets;
 pub mod session;
 pub mod socket;
 pub mod telemetry;
+pub mod targets;
 pub mod tls;

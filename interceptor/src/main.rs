@@ -1,3 +1,9 @@
 //! The `interceptor` program: parse, dispatch, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    interceptor::cli::main(interceptor::cli::Cli::parse())
+}

@@ -3,13 +3,31 @@
 //! One authenticated use of a target by one principal. Everything that is security and not dialect
 //! happens here, once, for every protocol.
 
-use std::sync::Arc;
+pub mod meter;
+pub mod opening;
+pub mod registry;
+pub mod services;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
+use tokio::sync::watch;
+use uuid::Uuid;
 
-use crate::policy::{Ask, Permit, Refusal};
+use crate::audit::event::{About, Event, Request};
+use crate::audit::{self, Reservation};
+use crate::clock::{self, BootTime};
+use crate::config::{Durability, StatementText};
+use crate::policy::{Ask, Permit, Refusal, RefusalKind, RuleId, Verdicts};
+use crate::recording;
+
+use self::meter::Slot;
+use self::opening::Who;
+use self::services::Services;
 
 /// Names one request of one session in audit, recording and in what the agent is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -127,4 +145,299 @@ pub trait Gate: Send + Sync + 'static {
 
     /// Resolves when the daemon ends the session; pending for ever otherwise.
     fn ended(&self) -> impl Future<Output = EndReason> + Send;
+}
+
+/// One authenticated use of a target by one principal.
+#[derive(Debug)]
+pub struct Session {
+    id: Uuid,
+    who: Who,
+    database: String,
+    services: Arc<Services>,
+    verdicts: Verdicts,
+    recorder: Option<recording::Writer>,
+    end: watch::Sender<Option<EndReason>>,
+    in_flight: Mutex<HashMap<RequestId, InFlight>>,
+    requests: AtomicU64,
+    sent: AtomicU64,
+    received: AtomicU64,
+    opened: BootTime,
+    asked: Mutex<BootTime>,
+    why_closed: Mutex<Option<&'static str>>,
+    _slot: Slot,
+}
+
+/// A permitted request whose end is not written yet.
+#[derive(Debug)]
+struct InFlight {
+    finish: Reservation,
+    reading: Arc<Reading>,
+}
+
+impl Session {
+    /// Its id, in audit and recording.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// Whose it is, and on what target.
+    #[must_use]
+    pub fn who(&self) -> &Who {
+        &self.who
+    }
+
+    /// The database it is on.
+    #[must_use]
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// When it was opened.
+    #[must_use]
+    pub fn opened(&self) -> BootTime {
+        self.opened
+    }
+
+    /// Requests judged so far.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Ends it; the first reason stays.
+    pub fn end(&self, reason: EndReason) {
+        self.end.send_if_modified(|end| {
+            let first = end.is_none();
+            if first {
+                *end = Some(reason);
+            }
+            first
+        });
+    }
+
+    /// Says why it closes, for its last line; the first word stays.
+    pub fn closes(&self, why: &'static str) {
+        let mut closed = self.why_closed.lock().unwrap_or_else(PoisonError::into_inner);
+        closed.get_or_insert(why);
+    }
+
+    /// Whether the policy in force still permits the session and every request in flight.
+    #[must_use]
+    pub fn still_permitted(&self) -> bool {
+        let policy = self.services.policy.current();
+        let open = opening::asks_to_open();
+        let may = |asks: &[Ask]| {
+            policy.authorize(&self.who.facts, &self.who.target.name, &self.database, asks).is_ok()
+        };
+        let in_flight: Vec<_> = {
+            let held = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+            held.values().map(|request| Arc::clone(&request.reading)).collect()
+        };
+        may(&open) && in_flight.iter().all(|reading| may(&reading.asks))
+    }
+
+    fn about(&self) -> About<'_> {
+        About { session: Some(self.id), database: Some(&self.database), ..self.who.about() }
+    }
+
+    fn judge(&self, reading: &Arc<Reading>) -> Result<Permit, Refusal> {
+        if self.end.borrow().is_some() {
+            return Err(Refusal::ended());
+        }
+        self.who.meter.request(&self.who.limits)?;
+        let policy = self.services.policy.current();
+        self.verdicts.authorize(&policy, &self.who.facts, &self.who.target.name, &self.database, reading)
+    }
+
+    fn line<'a>(&self, request: RequestId, phase: Phase, text: &'a str, reading: &'a Reading) -> Request<'a> {
+        Request {
+            request,
+            phase,
+            summary: &reading.summary,
+            fingerprint: &reading.fingerprint,
+            statement: match self.who.target.statement {
+                StatementText::None => None,
+                StatementText::Redacted => Some(&reading.redacted),
+                StatementText::Full => Some(text),
+            },
+            asks: &reading.asks,
+            generation: self.services.policy.generation(),
+        }
+    }
+
+    /// Writes the permit's line and sets aside the room for the request's end.
+    async fn admit(&self, line: Request<'_>, rules: &[RuleId], reading: &Arc<Reading>) -> Result<(), audit::Error> {
+        let finish = self.services.audit.reserve(audit::FINISH_BYTES + self.who.json.get().len())?;
+        let request = line.request;
+        let event = Event::RequestPermitted { about: self.about(), request: line, rules };
+        match self.services.config.load().audit.durability {
+            Durability::Relaxed => self.services.audit.append(&event)?,
+            Durability::Strict => self.services.audit.append_durable(&event).await?,
+        };
+        let mut held = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        held.insert(request, InFlight { finish, reading: Arc::clone(reading) });
+        Ok(())
+    }
+
+    fn refused(&self, line: Request<'_>, refusal: Refusal) -> Refused {
+        let request = line.request;
+        let event = Event::RequestRefused { about: self.about(), request: line, refusal: &refusal };
+        if let Err(error) = self.services.audit.append(&event) {
+            tracing::error!(%error, "cannot write a refusal to the audit log");
+            self.end(EndReason::Storage);
+        }
+        self.services.metrics.request_refused(&self.who.target.name, refusal.kind);
+        Refused { request, refusal }
+    }
+}
+
+impl Gate for Session {
+    async fn authorize(
+        &self,
+        phase: Phase,
+        text: &str,
+        reading: &Arc<Reading>,
+    ) -> Result<Authorized, Refused> {
+        let request = RequestId(Uuid::now_v7());
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = clock::boot();
+        let line = self.line(request, phase, text, reading);
+        let permit = self.judge(reading).map_err(|refusal| self.refused(line, refusal))?;
+        if let Err(error) = self.admit(line, permit.rules(), reading).await {
+            return Err(self.refused(line, storage(&error)));
+        }
+        if let Some(recorder) = &self.recorder
+            && let Err(error) = recorder.mark(request, phase).await
+        {
+            tracing::error!(%error, session = %self.id, "cannot record a request");
+            self.finish(request, &Outcome { status: "not forwarded".to_owned(), ..Outcome::default() });
+            return Err(self.refused(line, Refusal::storage("the recording cannot be written")));
+        }
+        self.services.metrics.request_permitted(&self.who.target.name);
+        Ok(Authorized { request, permit })
+    }
+
+    fn finish(&self, request: RequestId, outcome: &Outcome) {
+        let held = {
+            let mut held = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+            held.remove(&request)
+        };
+        let Some(InFlight { finish, .. }) = held else {
+            return;
+        };
+        let event = Event::RequestFinished {
+            connection: self.who.connection,
+            session: self.id,
+            request,
+            principal: Some(&self.who.json),
+            outcome,
+        };
+        if let Err(error) = self.services.audit.append_reserved(finish, &event) {
+            tracing::error!(%error, session = %self.id, "cannot write the end of a request");
+            self.end(EndReason::Storage);
+        }
+    }
+
+    async fn record(&self, direction: Direction, bytes: Bytes) -> Result<(), Refusal> {
+        let count = match direction {
+            Direction::Sent => &self.sent,
+            Direction::Received => &self.received,
+        };
+        count.fetch_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let Some(recorder) = &self.recorder else {
+            return Ok(());
+        };
+        recorder.record(direction, bytes).await.map_err(|error| {
+            tracing::error!(%error, session = %self.id, "cannot record");
+            self.end(EndReason::Storage);
+            Refusal::storage("the recording cannot be written")
+        })
+    }
+
+    async fn ended(&self) -> EndReason {
+        let mut end = self.end.subscribe();
+        let idle = self.who.target.timeouts.idle;
+        loop {
+            let quiet = async {
+                match idle {
+                    Some(idle) => tokio::time::sleep(self.idle_left(idle)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                told = end.wait_for(Option::is_some) => {
+                    // The sender lives in `self`: it cannot be gone.
+                    return told.ok().and_then(|reason| *reason).unwrap_or(EndReason::Killed);
+                }
+                () = quiet => {
+                    if idle.is_some_and(|idle| self.idle_left(idle).is_zero()) && self.nothing_in_flight() {
+                        self.end(EndReason::Idle);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Session {
+    fn idle_left(&self, idle: Duration) -> Duration {
+        let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = idle.saturating_sub(clock::boot().since(asked));
+        // A request in flight is looked at again after a while, not in a busy loop.
+        if left.is_zero() && !self.nothing_in_flight() { idle } else { left }
+    }
+
+    fn nothing_in_flight(&self) -> bool {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.services.registry.leave(self.id);
+        let ids: Vec<_> = {
+            let held = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+            held.keys().copied().collect()
+        };
+        for id in ids {
+            self.finish(id, &Outcome { status: "unfinished".to_owned(), ..Outcome::default() });
+        }
+        let told = *self.end.borrow();
+        let said = *self.why_closed.lock().unwrap_or_else(PoisonError::into_inner);
+        let reason = told.map_or(said.unwrap_or("client"), EndReason::word);
+        if let Some(recorder) = self.recorder.take() {
+            recorder.close(reason);
+        }
+        let event = Event::SessionClosed {
+            about: self.about(),
+            reason,
+            requests: self.requests(),
+            sent: self.sent.load(Ordering::Relaxed),
+            received: self.received.load(Ordering::Relaxed),
+            millis: u64::try_from(clock::boot().since(self.opened).as_millis()).unwrap_or(u64::MAX),
+        };
+        if let Err(error) = self.services.audit.append(&event) {
+            tracing::error!(%error, session = %self.id, "cannot write the end of a session");
+        }
+    }
+}
+
+impl EndReason {
+    /// The word for it in the audit.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Killed => "killed",
+            Self::Drain => "drain",
+            Self::Idle => "idle",
+            Self::Storage => "storage",
+        }
+    }
+}
+
+fn storage(error: &audit::Error) -> Refusal {
+    tracing::error!(%error, "cannot write the audit log");
+    Refusal::storage("the audit log cannot be written")
 }

@@ -50,8 +50,9 @@ pub enum Event<'a> {
         /// About whom.
         #[serde(flatten)]
         about: About<'a>,
-        /// Where it was going.
-        destination: SocketAddr,
+        /// Where it was going; absent where the kernel had no record of it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        destination: Option<SocketAddr>,
         /// Why. The caller read less than this.
         refusal: &'a Refusal,
         /// What only the audit may know of it.

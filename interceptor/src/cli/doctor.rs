@@ -1,0 +1,136 @@
+//! `interceptor doctor`: what this host, this configuration and this daemon lack, and how to mend it.
+
+mod host;
+mod upstream;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{CONFIG, VIOLATION, print};
+use crate::config::{self, Config};
+use crate::control::api::Status;
+use crate::control::client;
+use crate::policy;
+
+/// Bytes below which the disk of the records is called nearly full.
+const LOW_DISK: u64 = 1 << 30;
+
+/// `interceptor doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// The configuration file.
+    #[arg(long, default_value = CONFIG)]
+    config: PathBuf,
+    /// Answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One thing looked at.
+#[derive(Clone, Debug, Serialize)]
+struct Check {
+    what: String,
+    #[serde(flatten)]
+    found: Found,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+enum Found {
+    /// As it should be.
+    Good { is: String },
+    /// It works, but somebody should know.
+    Warning { is: String, mend: String },
+    /// It does not work.
+    Bad { is: String, mend: String },
+}
+
+impl Check {
+    fn good(what: &str, is: impl Into<String>) -> Self {
+        Self { what: what.to_owned(), found: Found::Good { is: is.into() } }
+    }
+
+    fn warning(what: &str, is: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { what: what.to_owned(), found: Found::Warning { is: is.into(), mend: mend.into() } }
+    }
+
+    fn bad(what: &str, is: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { what: what.to_owned(), found: Found::Bad { is: is.into(), mend: mend.into() } }
+    }
+
+    fn line(&self) -> String {
+        let what = &self.what;
+        match &self.found {
+            Found::Good { is } => format!("ok       {what}: {is}\n"),
+            Found::Warning { is, mend } => format!("warning  {what}: {is}\n         → {mend}\n"),
+            Found::Bad { is, mend } => format!("BAD      {what}: {is}\n         → {mend}\n"),
+        }
+    }
+}
+
+impl Doctor {
+    /// Looks at everything; exit code 1 where something is bad.
+    ///
+    /// # Errors
+    /// None of its own: what cannot be looked at is a finding.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let mut checks = host::checks();
+        match config::load(&self.config) {
+            Ok(config) => {
+                checks.push(Check::good("configuration", self.config.display().to_string()));
+                checks.extend(of(&config).await);
+            }
+            Err(mistakes) => {
+                checks.push(Check::bad("configuration", mistakes.to_string(), "correct the file"));
+            }
+        }
+        let bad = checks.iter().any(|check| matches!(check.found, Found::Bad { .. }));
+        if self.json {
+            print(&format!("{}\n", serde_json::to_string(&checks)?));
+        } else {
+            checks.iter().for_each(|check| print(&check.line()));
+        }
+        Ok(if bad { ExitCode::from(VIOLATION) } else { ExitCode::SUCCESS })
+    }
+}
+
+async fn of(config: &Config) -> Vec<Check> {
+    let mut checks = vec![policies(&config.paths.policies), disk(&config.paths.state)];
+    checks.push(host::pins(&config.paths.bpffs));
+    checks.push(daemon(&config.paths.run.join("control.sock")).await);
+    checks.extend(upstream::checks(config).await);
+    checks
+}
+
+fn policies(directory: &Path) -> Check {
+    match policy::Policy::load(directory) {
+        Ok(_) => Check::good("policy", directory.display().to_string()),
+        Err(mistakes) => Check::bad("policy", mistakes.to_string(), "correct the files; `interceptor policy check` shows the same"),
+    }
+}
+
+fn disk(state: &Path) -> Check {
+    let mend = "free some: with a full disk every request is refused";
+    match nix::sys::statvfs::statvfs(state) {
+        Ok(disk) => {
+            let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+            let is = format!("{} MiB free below {}", free >> 20, state.display());
+            if free < LOW_DISK { Check::warning("disk", is, mend) } else { Check::good("disk", is) }
+        }
+        Err(error) => Check::bad("disk", format!("{}: {error}", state.display()), "start the daemon once: it makes the directory"),
+    }
+}
+
+async fn daemon(socket: &Path) -> Check {
+    match client::get::<Status>(socket, "/v1/status").await {
+        Ok(status) => Check::good(
+            "daemon",
+            format!("version {}, policy generation {}, {} scopes", status.version, status.generation, status.scopes.len()),
+        ),
+        Err(error) => Check::bad("daemon", format!("{error:#}"), "start it: `systemctl start interceptor`, or `interceptor daemon`"),
+    }
+}

@@ -1,0 +1,249 @@
+//! The verbs that are one question to the daemon: tag, untag, status, reload, freeze, thaw, kill, metrics.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{Daemon, VIOLATION, complain, print};
+use crate::control::api::{self, Acted, Reloaded, Scope, Which};
+use crate::control::client;
+
+/// Which cgroup.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct WhichArgs {
+    /// Path below the cgroup v2 mount: `agents.slice/claude`.
+    cgroup: Option<String>,
+    /// A process: the cgroup that it is in.
+    #[arg(long)]
+    pid: Option<u32>,
+    /// A systemd unit: its control group.
+    #[arg(long)]
+    unit: Option<String>,
+}
+
+impl From<WhichArgs> for Which {
+    fn from(args: WhichArgs) -> Self {
+        Self { cgroup: args.cgroup, pid: args.pid, unit: args.unit }
+    }
+}
+
+/// `interceptor tag`.
+#[derive(Debug, Args)]
+pub struct Tag {
+    #[command(flatten)]
+    which: WhichArgs,
+    /// The agent's name.
+    #[arg(long)]
+    agent: String,
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Tag {
+    /// # Errors
+    /// Where the daemon cannot be reached, or refuses.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let asked = api::Tag { which: self.which.into(), agent: self.agent };
+        let scope: Scope = client::post(&self.daemon.control()?, "/v1/scopes/tag", &asked).await?;
+        let text = format!("{} is {}; {} processes\n", scope.cgroup, scope.agent, scope.processes);
+        Ok(show(self.json, &scope, &text))
+    }
+}
+
+/// `interceptor untag`.
+#[derive(Debug, Args)]
+pub struct Untag {
+    #[command(flatten)]
+    which: WhichArgs,
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Untag {
+    /// # Errors
+    /// Where the daemon cannot be reached, or refuses.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let asked: Which = self.which.into();
+        let scope: Scope = client::post(&self.daemon.control()?, "/v1/scopes/untag", &asked).await?;
+        let text = format!("{} is not intercepted any more; it was {}\n", scope.cgroup, scope.agent);
+        Ok(show(self.json, &scope, &text))
+    }
+}
+
+/// `interceptor status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    /// # Errors
+    /// Where the daemon cannot be reached, or refuses.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let status: api::Status = client::get(&self.daemon.control()?, "/v1/status").await?;
+        let text = describe(&status);
+        Ok(show(self.json, &status, &text))
+    }
+}
+
+fn describe(status: &api::Status) -> String {
+    let mut text = format!("interceptor {}, policy generation {}\n", status.version, status.generation);
+    let mut line = |words: String| {
+        text.push_str(&words);
+        text.push('\n');
+    };
+    for scope in &status.scopes {
+        line(format!("scope    {}  agent {}  {} processes", scope.cgroup, scope.agent, scope.processes));
+    }
+    for (name, addresses) in &status.targets {
+        line(format!("target   {name}  {}", addresses.join(" ")));
+    }
+    for (name, usage) in &status.agents {
+        line(format!("agent    {name}  {} connections  {} sessions", usage.connections, usage.sessions));
+    }
+    for session in &status.sessions {
+        line(format!(
+            "session  {}  {} → {}/{}  pid {} {}  {} requests  {} s",
+            session.id,
+            session.agent,
+            session.target,
+            session.database,
+            session.pid,
+            session.executable,
+            session.requests,
+            session.seconds
+        ));
+    }
+    text
+}
+
+/// `interceptor reload`.
+#[derive(Debug, Args)]
+pub struct Reload {
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Reload {
+    /// # Errors
+    /// Where the daemon cannot be reached, or refuses.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let reloaded: Reloaded = client::post(&self.daemon.control()?, "/v1/reload", &()).await?;
+        let mut text = String::new();
+        for mistake in &reloaded.mistakes {
+            complain(&format!("{mistake}\n"));
+        }
+        for setting in &reloaded.needs_restart {
+            writeln!(text, "{setting} was changed, which needs a restart")?;
+        }
+        if reloaded.mistakes.is_empty() {
+            writeln!(text, "policy generation {}; {} sessions ended", reloaded.generation, reloaded.ended)?;
+        } else {
+            complain("nothing was changed: everything old stays in force\n");
+        }
+        let code = show(self.json, &reloaded, &text);
+        Ok(if reloaded.mistakes.is_empty() { code } else { ExitCode::from(VIOLATION) })
+    }
+}
+
+/// What is done to an agent.
+#[derive(Debug, Args)]
+pub struct OnAgent {
+    /// The agent's name.
+    agent: String,
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl OnAgent {
+    async fn run(self, verb: &str, done: &str) -> anyhow::Result<ExitCode> {
+        let asked = api::Agent { agent: self.agent };
+        let path = format!("/v1/agents/{verb}");
+        let acted: Acted = client::post(&self.daemon.control()?, &path, &asked).await?;
+        let text = format!("{done} {}; {} sessions ended\n", acted.scopes.join(", "), acted.sessions);
+        Ok(show(self.json, &acted, &text))
+    }
+}
+
+/// `interceptor freeze`.
+#[derive(Debug, Args)]
+pub struct Freeze(#[command(flatten)] OnAgentArgs);
+
+/// `interceptor thaw`.
+#[derive(Debug, Args)]
+pub struct Thaw(#[command(flatten)] OnAgentArgs);
+
+/// `interceptor kill`.
+#[derive(Debug, Args)]
+pub struct Kill(#[command(flatten)] OnAgentArgs);
+
+/// The arguments that freeze, thaw and kill share.
+pub type OnAgentArgs = OnAgent;
+
+impl Freeze {
+    /// # Errors
+    /// Where the daemon cannot be reached, or refuses.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        self.0.run("freeze", "frozen:").await
+    }
+}
+
+impl Thaw {
+    /// # Errors
+    /// Where the daemon cannot be reached, or refuses.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        self.0.run("thaw", "thawed:").await
+    }
+}
+
+impl Kill {
+    /// # Errors
+    /// Where the daemon cannot be reached, or refuses.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        self.0.run("kill", "killed:").await
+    }
+}
+
+/// `interceptor metrics`.
+#[derive(Debug, Args)]
+pub struct Metrics {
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+impl Metrics {
+    /// # Errors
+    /// Where the daemon cannot be reached, or refuses.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        print(&client::get_text(&self.daemon.control()?, "/v1/metrics").await?);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Prints an answer, for people or for programs.
+fn show<A: Serialize>(json: bool, answer: &A, text: &str) -> ExitCode {
+    match json.then(|| serde_json::to_string(answer)) {
+        Some(Ok(line)) => print(&format!("{line}\n")),
+        _ => print(text),
+    }
+    ExitCode::SUCCESS
+}

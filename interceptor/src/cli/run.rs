@@ -1,0 +1,89 @@
+//! `interceptor run --agent NAME -- CMD…`: asks the daemon for a scope, is moved into it, and becomes CMD.
+//!
+//! What is inherited is what could carry a way out: every descriptor above standard error is closed,
+//! new privileges are given up, and root steps down to the user that is named.
+
+#![expect(unsafe_code, reason = "close_range(2) has no safe wrapper in our crates")]
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use nix::sys::prctl;
+use nix::unistd::{Uid, User};
+
+use super::{Daemon, block_on};
+use crate::control::api::{Placed, Run as Asked};
+use crate::control::client;
+
+/// `interceptor run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The agent's name.
+    #[arg(long)]
+    agent: String,
+    /// Root only: become this user first. Processes with host capabilities get no credentials.
+    #[arg(long)]
+    user: Option<String>,
+    #[command(flatten)]
+    daemon: Daemon,
+    /// The command and its arguments.
+    #[arg(last = true, required = true)]
+    command: Vec<OsString>,
+}
+
+impl Run {
+    /// Becomes the command; returns only where that fails.
+    ///
+    /// # Errors
+    /// Where the daemon cannot be reached or refuses, the user does not exist, or the command cannot be run.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let user = self.user.as_deref().map(known_user).transpose()?;
+        let (program, arguments) = self.command.split_first().context("name the command to run")?;
+        let asked = Asked { agent: self.agent.clone() };
+        let control = self.daemon.control()?;
+        let placed: Placed = block_on(client::post(&control, "/v1/run", &asked), false)?;
+        close_descriptors()?;
+        let mut command = Command::new(program);
+        command.args(arguments).envs(added(placed.environment));
+        if let Some(user) = user {
+            step_down(&user)?;
+            command.env("HOME", &user.dir).env("USER", &user.name).env("LOGNAME", &user.name);
+        }
+        prctl::set_no_new_privs().context("cannot give up new privileges")?;
+        let error = command.exec();
+        Err(error).with_context(|| format!("cannot run {}", program.to_string_lossy()))
+    }
+}
+
+/// The daemon's variables, but for those that the caller set: those are the caller's choice.
+fn added(environment: BTreeMap<String, String>) -> impl Iterator<Item = (String, String)> {
+    environment.into_iter().filter(|(name, _)| std::env::var_os(name).is_none())
+}
+
+fn known_user(name: &str) -> anyhow::Result<User> {
+    if !Uid::effective().is_root() {
+        bail!("--user is for root; without it the command runs as you");
+    }
+    User::from_name(name)?.with_context(|| format!("no user is named {name}"))
+}
+
+fn step_down(user: &User) -> anyhow::Result<()> {
+    let name = std::ffi::CString::new(user.name.as_bytes()).context("a user's name holds a zero byte")?;
+    nix::unistd::initgroups(&name, user.gid).context("cannot set the groups")?;
+    nix::unistd::setresgid(user.gid, user.gid, user.gid).context("cannot set the group")?;
+    nix::unistd::setresuid(user.uid, user.uid, user.uid).context("cannot set the user")
+}
+
+/// Sockets made outside the scope are not hooked: none is handed in but the standard three.
+fn close_descriptors() -> anyhow::Result<()> {
+    // SAFETY: no object of this process uses a descriptor above 2 afterwards: the runtime is gone.
+    let closed = unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+    if closed != 0 {
+        return Err(std::io::Error::last_os_error()).context("cannot close inherited descriptors (needs Linux 5.9)");
+    }
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! The control API's own words: what is sent and answered, as JSON.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Which cgroup: exactly one of the three.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Which {
+    /// Path below the cgroup v2 mount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    /// A process: the cgroup that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// A systemd unit: its control group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+}
+
+/// `POST /v1/scopes/tag`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tag {
+    /// Which cgroup.
+    pub which: Which,
+    /// The agent's name.
+    pub agent: String,
+}
+
+/// A tagged cgroup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scope {
+    /// Path below the cgroup v2 mount.
+    pub cgroup: String,
+    /// The agent's name.
+    pub agent: String,
+    /// Cgroup v2 id.
+    pub id: u64,
+    /// Processes in it and below.
+    pub processes: usize,
+}
+
+/// `POST /v1/run`: makes a scope for the agent and moves the caller into it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// The agent's name.
+    pub agent: String,
+}
+
+/// What `run` made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// The cgroup that the caller is in now.
+    pub cgroup: String,
+    /// Variables for the agent's environment: where the local authority's certificate is.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// Names an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agent {
+    /// Its name.
+    pub agent: String,
+}
+
+/// What freezing, thawing or killing did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acted {
+    /// Scopes it was done to.
+    pub scopes: Vec<String>,
+    /// Sessions that were ended.
+    pub sessions: usize,
+}
+
+/// `POST /v1/records/read`: says that records are about to be read, which is audited.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Read {
+    /// `audit` or `recordings`.
+    pub what: String,
+    /// Which, in words: a session's id, a filter.
+    pub which: String,
+}
+
+/// Where the records are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Records {
+    /// The state directory.
+    pub state: String,
+}
+
+/// What a reload did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// The policy in force.
+    pub generation: u64,
+    /// Sessions ended because their permission was withdrawn.
+    pub ended: usize,
+    /// Settings that were changed in the file but need a restart.
+    pub needs_restart: Vec<String>,
+    /// Mistakes: where there are any, everything old stays in force.
+    pub mistakes: Vec<String>,
+}
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// The policy in force.
+    pub generation: u64,
+    /// Tagged cgroups.
+    pub scopes: Vec<Scope>,
+    /// Targets with their addresses.
+    pub targets: BTreeMap<String, Vec<String>>,
+    /// Agents with what they use.
+    pub agents: BTreeMap<String, Usage>,
+    /// Open sessions.
+    pub sessions: Vec<OpenSession>,
+    /// The listener pair's addresses.
+    pub listeners: Vec<String>,
+}
+
+/// What one agent uses now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Connections.
+    pub connections: u32,
+    /// Sessions.
+    pub sessions: u32,
+}
+
+/// One open session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenSession {
+    /// Its id.
+    pub id: uuid::Uuid,
+    /// The agent.
+    pub agent: String,
+    /// The target.
+    pub target: String,
+    /// The database.
+    pub database: String,
+    /// The client's process.
+    pub pid: u32,
+    /// Its executable.
+    pub executable: String,
+    /// Requests judged.
+    pub requests: u64,
+    /// Seconds since it was opened.
+    pub seconds: u64,
+}
+
+/// `GET /v1/self` on `agent.sock`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Own {
+    /// The caller's agent.
+    pub agent: String,
+    /// The scope that it is in.
+    pub cgroup: String,
+    /// Targets there are.
+    pub targets: Vec<String>,
+}
+
+/// `POST /v1/why`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Why {
+    /// The target.
+    pub target: String,
+    /// The database.
+    pub database: String,
+    /// The statement.
+    pub statement: String,
+}
+
+/// A refusal or a failure, as `application/problem+json` (RFC 9457).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// HTTP status.
+    pub status: u16,
+    /// What went wrong.
+    pub title: String,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}

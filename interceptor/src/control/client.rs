@@ -1,0 +1,80 @@
+//! The CLI's side of a control socket: one request, one answer.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::api::Problem;
+
+/// The longest answer that is read, in bytes.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// Asks for something.
+///
+/// # Errors
+/// Where no daemon answers on the socket, or it refuses; the text says what to do.
+pub async fn get<A: DeserializeOwned>(socket: &Path, path: &str) -> anyhow::Result<A> {
+    answer(&send(socket, Method::GET, path, Bytes::new()).await?)
+}
+
+/// Asks for something as text.
+///
+/// # Errors
+/// As [`get`].
+pub async fn get_text(socket: &Path, path: &str) -> anyhow::Result<String> {
+    let body = send(socket, Method::GET, path, Bytes::new()).await?;
+    String::from_utf8(body.to_vec()).context("the daemon's answer is not UTF-8")
+}
+
+/// Tells the daemon to do something.
+///
+/// # Errors
+/// As [`get`].
+pub async fn post<Q: Serialize, A: DeserializeOwned>(socket: &Path, path: &str, asked: &Q) -> anyhow::Result<A> {
+    let body = serde_json::to_vec(asked).context("cannot write the request as JSON")?;
+    answer(&send(socket, Method::POST, path, Bytes::from(body)).await?)
+}
+
+fn answer<A: DeserializeOwned>(body: &[u8]) -> anyhow::Result<A> {
+    serde_json::from_slice(body).context("cannot read the daemon's answer; is it of another version?")
+}
+
+async fn send(socket: &Path, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
+    let stream = UnixStream::connect(socket).await.with_context(|| {
+        format!("cannot reach the daemon on {}; is it running? `systemctl status interceptor` tells", socket.display())
+    })?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let driver = tokio::spawn(connection);
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, "interceptor")
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::new(body))?;
+    let response = sender.send_request(request).await.context("the daemon closed the connection")?;
+    let status = response.status();
+    let body = http_body_util::Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+    let body = body.map_err(|error| anyhow::anyhow!("cannot read the daemon's answer: {error}"))?.to_bytes();
+    drop(sender);
+    driver.abort();
+    if !status.is_success() {
+        bail!(problem(status, &body));
+    }
+    Ok(body)
+}
+
+fn problem(status: hyper::StatusCode, body: &[u8]) -> String {
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(Problem { title, detail: Some(detail), .. }) => format!("{title}; {detail}"),
+        Ok(Problem { title, .. }) => title,
+        Err(_) => format!("{status}: {}", String::from_utf8_lossy(body)),
+    }
+}

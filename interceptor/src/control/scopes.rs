@@ -1,0 +1,94 @@
+//! Tagging: which cgroups are intercepted.
+
+use std::sync::Arc;
+
+use axum::Json;
+use serde_json::json;
+
+use super::State;
+use super::api::{Scope, Tag, Which};
+use super::apply;
+use super::caller::{Answer, Known};
+use crate::capture::{self, cgroup2};
+use crate::config;
+use crate::policy::ControlVerb;
+use crate::session::EndReason;
+use crate::session::services::Services;
+
+/// `POST /v1/scopes/tag`.
+///
+/// # Errors
+/// An answer that says what is wrong with the cgroup, or that policy refuses.
+pub async fn tag(State(services): State, caller: Known, Json(asked): Json<Tag>) -> Result<Json<Scope>, Answer> {
+    if !config::is_agent_name(&asked.agent) {
+        return Err(Answer::bad("an agent's name is 1 to 63 of a-z, 0-9 and -"));
+    }
+    caller.may(&services, ControlVerb::Tag, Some(&asked.agent))?;
+    let path = path_of(&services, &asked.which)?;
+    only_own_processes(&services, &caller, &path)?;
+    let tagged = services.capture.tag(&path, &asked.agent).map_err(|error| Answer::failed(&error))?;
+    apply::rules(&services).map_err(|error| Answer::failed(&error))?;
+    caller.audit(&services, "tag", "ok", json!({ "cgroup": path, "agent": asked.agent }));
+    Ok(Json(describe(&services, &tagged)))
+}
+
+/// `POST /v1/scopes/untag`.
+///
+/// # Errors
+/// An answer that says what is wrong with the cgroup, or that policy refuses.
+pub async fn untag(State(services): State, caller: Known, Json(asked): Json<Which>) -> Result<Json<Scope>, Answer> {
+    let path = path_of(&services, &asked)?;
+    let scopes = services.capture.scopes();
+    let Some(scope) = scopes.iter().find(|scope| scope.path == path) else {
+        return Err(Answer::bad(&format!("cgroup {path} is not tagged; `interceptor status` lists those that are")));
+    };
+    caller.may(&services, ControlVerb::Untag, Some(&scope.agent))?;
+    only_own_processes(&services, &caller, &path)?;
+    let described = describe(&services, scope);
+    let id = scope.id;
+    services.registry.end(EndReason::Killed, |session| session.who().flow.scope == id);
+    services.capture.untag(&path).map_err(|error| Answer::failed(&error))?;
+    caller.audit(&services, "untag", "ok", json!({ "cgroup": path, "agent": scope.agent }));
+    Ok(Json(described))
+}
+
+/// A scope as the API shows it.
+#[must_use]
+pub fn describe(services: &Services, scope: &capture::Scope) -> Scope {
+    let processes = cgroup2::processes(services.capture.cgroup2(), &scope.path).unwrap_or_default();
+    Scope {
+        cgroup: scope.path.clone(),
+        agent: scope.agent.clone(),
+        id: scope.id,
+        processes: processes.len(),
+    }
+}
+
+fn path_of(services: &Arc<Services>, which: &Which) -> Result<String, Answer> {
+    match which {
+        Which { cgroup: Some(path), pid: None, unit: None } => {
+            let path = format!("/{}", path.trim_matches('/'));
+            let plain = !path.split('/').any(|part| part == "..");
+            plain.then_some(path).ok_or_else(|| Answer::bad("a cgroup's path has no `..`"))
+        }
+        Which { cgroup: None, pid: Some(pid), unit: None } => {
+            cgroup2::of_process(*pid).map_err(|error| Answer::bad(&error.to_string()))
+        }
+        Which { cgroup: None, pid: None, unit: Some(unit) } => cgroup2::of_unit(services.capture.cgroup2(), unit)
+            .ok_or_else(|| Answer::bad(&format!("no cgroup is named {unit}; is the unit started?"))),
+        _ => Err(Answer::bad("name one of cgroup, pid and unit")),
+    }
+}
+
+/// Cgroups that hold other users' processes are root's to tag.
+fn only_own_processes(services: &Services, caller: &Known, path: &str) -> Result<(), Answer> {
+    if caller.is_root() {
+        return Ok(());
+    }
+    let processes = cgroup2::processes(services.capture.cgroup2(), path).map_err(|error| Answer::failed(&error))?;
+    let own = processes.into_iter().all(|pid| cgroup2::uid_of(pid) == Some(caller.caller.uid));
+    let plain = path != "/";
+    (own && plain)
+        .then_some(())
+        .ok_or_else(|| Answer::bad("only root can tag the root cgroup and cgroups with other users' processes"))
+}

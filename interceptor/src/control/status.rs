@@ -1,0 +1,111 @@
+//! What is going on: status for operators, metrics for Prometheus, and an agent's view of itself.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+
+use super::State;
+use super::api::{OpenSession, Own, Status, Usage, Why};
+use super::caller::{Answer, Known};
+use super::scopes::describe;
+use super::why;
+use crate::clock;
+use crate::policy::ControlVerb;
+use crate::session::services::Services;
+use crate::session::Session;
+
+/// `GET /v1/status`.
+///
+/// # Errors
+/// An answer where policy refuses.
+pub async fn status(State(services): State, caller: Known) -> Result<Json<Status>, Answer> {
+    caller.may(&services, ControlVerb::Status, None)?;
+    Ok(Json(of(&services)))
+}
+
+/// `GET /v1/metrics`: the text format of Prometheus.
+///
+/// # Errors
+/// An answer where policy refuses.
+pub async fn metrics(State(services): State, caller: Known) -> Result<Response, Answer> {
+    caller.may(&services, ControlVerb::Status, None)?;
+    Ok(exposition(&services))
+}
+
+/// The metrics as an HTTP answer.
+#[must_use]
+pub fn exposition(services: &Services) -> Response {
+    let text = services.metrics.text(Now {
+        generation: services.policy.generation().0,
+        sessions: services.registry.count(),
+        scopes: services.capture.scopes().len(),
+    });
+    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+}
+
+/// `GET /v1/self` on `agent.sock`: which agent the caller is, and which targets there are for it.
+///
+/// # Errors
+/// An answer where the caller is in no scope.
+pub async fn own(State(services): State, caller: Known) -> Result<Json<Own>, Answer> {
+    let scope = services
+        .capture
+        .scope_of_path(&caller.cgroup)
+        .ok_or_else(|| Answer::bad("the caller is in no scope"))?;
+    let targets = services.config.load().targets.keys().cloned().collect();
+    Ok(Json(Own { agent: scope.agent, cgroup: caller.cgroup, targets }))
+}
+
+/// `POST /v1/why` on `agent.sock`: would policy permit this statement of the caller's agent, and by which rule?
+///
+/// # Errors
+/// An answer where the caller is in no scope, or names no target.
+pub async fn own_why(
+    State(services): State,
+    caller: Known,
+    Json(asked): Json<Why>,
+) -> Result<Json<serde_json::Value>, Answer> {
+    let scope = services
+        .capture
+        .scope_of_path(&caller.cgroup)
+        .ok_or_else(|| Answer::bad("the caller is in no scope"))?;
+    let explained = why::explain(&services, &caller.caller, &scope, &asked);
+    explained.await.map(Json).map_err(|error| Answer::bad(&error))
+}
+
+fn of(services: &Arc<Services>) -> Status {
+    let config = services.config.load();
+    let targets = services.targets.load();
+    let addresses = |name: &String| targets.of(name).iter().map(ToString::to_string).collect();
+    let meters = services.meters.all().into_iter();
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        generation: services.policy.generation().0,
+        scopes: services.capture.scopes().iter().map(|scope| describe(services, scope)).collect(),
+        targets: config.targets.keys().map(|name| (name.clone(), addresses(name))).collect(),
+        agents: meters
+            .map(|(name, meter)| {
+                let usage = Usage { connections: meter.connections_now(), sessions: meter.sessions_now() };
+                (name, usage)
+            })
+            .collect(),
+        sessions: services.registry.all().iter().map(|session| open(session)).collect(),
+        listeners: services.capture.addresses().iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn open(session: &Session) -> OpenSession {
+    let who = session.who();
+    OpenSession {
+        id: session.id(),
+        agent: who.principal.agent.clone(),
+        target: who.target.name.clone(),
+        database: session.database().to_owned(),
+        pid: who.principal.process.pid,
+        executable: who.principal.process.executable.path.to_string_lossy().into_owned(),
+        requests: session.requests(),
+        seconds: clock::boot().since(session.opened()).as_secs(),
+    }
+}

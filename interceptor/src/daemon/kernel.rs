@@ -1,0 +1,84 @@
+//! What the kernel tells on its own: refusals for the audit, namespaces that need listeners.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::audit::event::Event;
+use crate::capture::{Denied, DenyReason, Happened};
+use crate::session::services::Services;
+
+/// Writes the kernel's refusals to the audit until `stop`.
+pub(super) async fn events(services: Arc<Services>, stop: CancellationToken, tasks: TaskTracker) {
+    let mut events = match services.capture.events() {
+        Ok(events) => events,
+        Err(error) => {
+            tracing::error!(%error, "cannot read the kernel's refusals");
+            return;
+        }
+    };
+    loop {
+        let happened = tokio::select! {
+            happened = events.next() => happened,
+            () = stop.cancelled() => return,
+        };
+        match happened {
+            Ok(Happened::Denied(denied)) => {
+                if denied.reason == DenyReason::NetnsUnknown {
+                    provision(&services, &denied, &stop, &tasks);
+                }
+                write(&services, &denied);
+            }
+            Ok(Happened::Lost(count)) => {
+                services.metrics.kernel_lost(count);
+                append(&services, &Event::KernelLost { count });
+            }
+            Err(error) => tracing::error!(%error, "cannot read a refusal of the kernel"),
+        }
+    }
+}
+
+/// Makes the listener pair that the namespace lacks: the client's next try finds it.
+fn provision(services: &Arc<Services>, denied: &Denied, stop: &CancellationToken, tasks: &TaskTracker) {
+    match services.capture.provision(denied.process.tgid, denied.netns) {
+        Ok(listeners) => {
+            for listener in listeners {
+                tasks.spawn(super::accept(Arc::clone(services), listener, stop.clone(), tasks.clone()));
+            }
+        }
+        Err(error) => tracing::warn!(%error, pid = denied.process.tgid, "cannot listen in a network namespace"),
+    }
+}
+
+fn write(services: &Services, denied: &Denied) {
+    let agent = services.capture.scope(denied.scope).map(|scope| scope.agent);
+    let stamp = &denied.process;
+    let detail = json!({
+        "reason": denied.reason,
+        "protocol": denied.protocol,
+        "destination": denied.destination,
+        "pid": stamp.tgid,
+        "started": stamp.started,
+        "uid": stamp.uid,
+        "gid": stamp.gid,
+        "comm": stamp.comm,
+        "cgroup": stamp.cgroup,
+        "scope": denied.scope,
+        "netns": denied.netns.0,
+        "at": denied.at,
+        "folded": denied.folded,
+    });
+    let Ok(raw) = serde_json::value::to_raw_value(&detail) else {
+        return;
+    };
+    services.metrics.kernel_denied(denied.reason.word(), denied.folded.saturating_add(1));
+    append(services, &Event::KernelDenied { agent: agent.as_deref(), denied: &raw, principal: None });
+}
+
+fn append(services: &Services, event: &Event<'_>) {
+    if let Err(error) = services.audit.append(event) {
+        tracing::error!(%error, "cannot write a refusal of the kernel to the audit log");
+    }
+}

@@ -1,0 +1,61 @@
+//! What the daemon does by the clock: resolving names, telling systemd that it lives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::control::apply;
+use crate::session::services::Services;
+use crate::targets::Targets;
+
+/// Resolves the targets' names every `period`; writes the kernel's rules where an address changed.
+pub(super) async fn resolve(services: Arc<Services>, stop: CancellationToken, period: Duration) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(period) => {}
+            () = stop.cancelled() => return,
+        }
+        let before = services.targets.load_full();
+        let now = Targets::resolve(&services.config.load(), &before).await;
+        if now != *before {
+            services.targets.store(Arc::new(now));
+            if let Err(error) = apply::rules(&services) {
+                tracing::error!(%error, "cannot write the kernel's rules after an address changed");
+            }
+        }
+    }
+}
+
+/// Feeds systemd's watchdog at half its period, where there is one.
+pub(super) async fn dog(stop: CancellationToken) {
+    let mut period = 0;
+    if !sd_notify::watchdog_enabled(false, &mut period) {
+        return;
+    }
+    let half = Duration::from_micros(period / 2);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(half) => notify(NotifyState::Watchdog),
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Tells systemd; without systemd it tells nobody.
+pub(super) fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(false, &[state]) {
+        tracing::warn!(%error, "cannot notify the service manager");
+    }
+}
+
+/// Tells systemd that a reload began (`Type=notify-reload` wants the monotonic time with it).
+pub(super) fn reloading() {
+    let micros = u64::try_from(clock::monotonic().as_micros()).unwrap_or(u64::MAX);
+    let since = format!("MONOTONIC_USEC={micros}");
+    if let Err(error) = sd_notify::notify(false, &[NotifyState::Reloading, NotifyState::Custom(&since)]) {
+        tracing::warn!(%error, "cannot notify the service manager");
+    }
+}

@@ -1,0 +1,132 @@
+//! What one agent uses up: connections, sessions and requests, each bounded by its configuration.
+//!
+//! A slot is given back when its guard drops, so that a task that is cancelled gives it back too.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::clock::{self, BootTime};
+use crate::config;
+use crate::policy::{Refusal, RefusalKind};
+
+/// The meters of all agents, by name.
+#[derive(Debug, Default)]
+pub struct Meters {
+    agents: Mutex<BTreeMap<String, Arc<Meter>>>,
+}
+
+impl Meters {
+    /// The meter of one agent; made when it is first asked for. Names come from tags, which are bounded.
+    #[must_use]
+    pub fn of(&self, agent: &str) -> Arc<Meter> {
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(agents.entry(agent.to_owned()).or_default())
+    }
+
+    /// Every agent seen so far with what it uses now.
+    #[must_use]
+    pub fn all(&self) -> Vec<(String, Arc<Meter>)> {
+        let agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        agents.iter().map(|(name, meter)| (name.clone(), Arc::clone(meter))).collect()
+    }
+}
+
+/// What one agent uses now.
+#[derive(Debug, Default)]
+pub struct Meter {
+    connections: Arc<AtomicU32>,
+    sessions: Arc<AtomicU32>,
+    bucket: Mutex<Option<Bucket>>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    tokens: f64,
+    filled: BootTime,
+}
+
+/// A place taken; given back when dropped.
+#[derive(Debug)]
+pub struct Slot(Arc<AtomicU32>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Meter {
+    /// Takes a place for a connection.
+    ///
+    /// # Errors
+    /// A refusal of kind [`RefusalKind::Limit`] where the agent has no place left.
+    pub fn connection(&self, limits: &config::Agent) -> Result<Slot, Refusal> {
+        take(&self.connections, limits.connections, "connections")
+    }
+
+    /// Takes a place for a session.
+    ///
+    /// # Errors
+    /// A refusal of kind [`RefusalKind::Limit`] where the agent has no place left.
+    pub fn session(&self, limits: &config::Agent) -> Result<Slot, Refusal> {
+        take(&self.sessions, limits.sessions, "sessions")
+    }
+
+    /// Spends one request of this second.
+    ///
+    /// # Errors
+    /// A refusal of kind [`RefusalKind::Limit`] where the bucket is empty.
+    pub fn request(&self, limits: &config::Agent) -> Result<(), Refusal> {
+        let Some(rate) = limits.requests_per_second else {
+            return Ok(());
+        };
+        let size = f64::from(rate);
+        let now = clock::boot();
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let bucket = bucket.get_or_insert(Bucket { tokens: size, filled: now });
+        let earned = now.since(bucket.filled).as_secs_f64() * size;
+        bucket.tokens = (bucket.tokens + earned).min(size);
+        bucket.filled = now;
+        if bucket.tokens < 1.0 {
+            return Err(exceeded("requests a second", rate));
+        }
+        bucket.tokens -= 1.0;
+        Ok(())
+    }
+
+    /// Connections open now.
+    #[must_use]
+    pub fn connections_now(&self) -> u32 {
+        self.connections.load(Ordering::Acquire)
+    }
+
+    /// Sessions open now.
+    #[must_use]
+    pub fn sessions_now(&self) -> u32 {
+        self.sessions.load(Ordering::Acquire)
+    }
+}
+
+fn take(count: &Arc<AtomicU32>, limit: Option<u32>, what: &str) -> Result<Slot, Refusal> {
+    let bound = limit.unwrap_or(u32::MAX);
+    let grown = count.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
+        (now < bound).then_some(now.saturating_add(1))
+    });
+    match grown {
+        Ok(_) => Ok(Slot(Arc::clone(count))),
+        Err(_) => Err(exceeded(what, bound)),
+    }
+}
+
+fn exceeded(what: &str, limit: u32) -> Refusal {
+    Refusal {
+        kind: RefusalKind::Limit,
+        rules: Vec::new(),
+        message: format!("the agent's limit of {limit} {what} is reached"),
+        hint: Some("close what is not needed, or try again later".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,45 @@
+use super::*;
+
+fn limits(connections: Option<u32>, requests_per_second: Option<u32>) -> config::Agent {
+    config::Agent { connections, sessions: Some(1), requests_per_second, allow_privileged: false }
+}
+
+#[test]
+fn a_place_is_given_back_when_its_guard_drops() {
+    let meter = Meter::default();
+    let limits = limits(Some(2), None);
+    let first = meter.connection(&limits).unwrap();
+    let _second = meter.connection(&limits).unwrap();
+    assert_eq!(meter.connection(&limits).unwrap_err().kind, RefusalKind::Limit);
+    drop(first);
+    assert!(meter.connection(&limits).is_ok());
+}
+
+#[test]
+fn no_limit_means_no_limit() {
+    let meter = Meter::default();
+    let limits = limits(None, None);
+    let held: Vec<_> = (0..1000).map(|_| meter.connection(&limits).unwrap()).collect();
+    assert_eq!(meter.connections_now(), 1000);
+    drop(held);
+    assert_eq!(meter.connections_now(), 0);
+    assert!((0..1000).all(|_| meter.request(&limits).is_ok()));
+}
+
+#[test]
+fn a_burst_of_one_second_is_all_there_is() {
+    let meter = Meter::default();
+    // One token a second: whatever the machine does, a hundred requests do not take 99 seconds.
+    let limits = limits(None, Some(1));
+    let admitted = (0..100).filter(|_| meter.request(&limits).is_ok()).count();
+    assert!((1..100).contains(&admitted), "{admitted} of 100 admitted");
+}
+
+#[test]
+fn agents_do_not_share_a_meter() {
+    let meters = Meters::default();
+    let limits = limits(Some(1), None);
+    let _held = meters.of("one").connection(&limits).unwrap();
+    assert!(meters.of("two").connection(&limits).is_ok());
+    assert!(meters.of("one").connection(&limits).is_err());
+}

@@ -1,0 +1,250 @@
+//! Opening: what an engine holds between admission and its session: may this principal open this
+//! database, with which credential, over which socket. Consumed by the session or by a refusal.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use serde_json::value::RawValue;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::meter::{Meter, Slot};
+use super::services::Services;
+use super::Session;
+use crate::audit::event::{About, Event};
+use crate::capture::Flow;
+use crate::clock;
+use crate::config::{self, Namespace, SecretSource, Target, TlsMode};
+use crate::identity::Principal;
+use crate::policy::{Access, Action, Ask, PrincipalFacts, Refusal, Resource, RuleId};
+use crate::recording;
+use crate::secrets::Secret;
+use crate::socket;
+use crate::tls::Authority;
+
+/// Whose a connection is, and where it is going.
+#[derive(Clone, Debug)]
+pub struct Who {
+    /// The connection's id in the audit.
+    pub connection: Uuid,
+    /// Who.
+    pub principal: Arc<Principal>,
+    /// The same as JSON, serialised once.
+    pub json: Arc<RawValue>,
+    /// The same as policy sees it.
+    pub facts: Arc<PrincipalFacts>,
+    /// Where to.
+    pub target: Arc<Target>,
+    /// What the kernel stamped.
+    pub flow: Flow,
+    /// What the agent may use up.
+    pub limits: config::Agent,
+    /// What it uses up.
+    pub meter: Arc<Meter>,
+}
+
+impl Who {
+    /// The head of each audit line of this connection.
+    #[must_use]
+    pub fn about(&self) -> About<'_> {
+        About {
+            connection: self.connection,
+            session: None,
+            target: Some(&self.target.name),
+            database: None,
+            principal: Some(&self.json),
+        }
+    }
+}
+
+/// What every session asks for when it opens.
+#[must_use]
+pub fn asks_to_open() -> [Ask; 1] {
+    let access = Access { action: Action::Open, resource: Resource::Database };
+    [Ask { accesses: [access].into(), ..Ask::default() }]
+}
+
+/// An admitted connection that has no session yet.
+#[derive(Debug)]
+pub struct Opening {
+    who: Who,
+    services: Arc<Services>,
+    rules: Vec<RuleId>,
+    slot: Option<Slot>,
+}
+
+impl Opening {
+    /// Made by the intercept path, once a connection is admitted.
+    pub(crate) fn new(who: Who, services: Arc<Services>) -> Self {
+        Self { who, services, rules: Vec::new(), slot: None }
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn who(&self) -> &Who {
+        &self.who
+    }
+
+    /// The authority that makes certificates for the client.
+    #[must_use]
+    pub fn authority(&self) -> &Authority {
+        &self.services.authority
+    }
+
+    /// May this principal open this database, with what the client asks to set?
+    ///
+    /// # Errors
+    /// The refusal that the client is told; the caller hands it to [`Opening::refuse`].
+    pub fn authorize(&mut self, database: &str, settings: &[Ask]) -> Result<(), Refusal> {
+        let limits = &self.who.limits;
+        if self.who.principal.privileged && !limits.allow_privileged {
+            return Err(Refusal::privileged());
+        }
+        self.slot = Some(self.who.meter.session(limits)?);
+        let mut asks = asks_to_open().to_vec();
+        asks.extend_from_slice(settings);
+        let policy = self.services.policy.current();
+        let permit = policy.authorize(&self.who.facts, &self.who.target.name, database, &asks)?;
+        self.rules = permit.rules().to_vec();
+        Ok(())
+    }
+
+    /// Fetches a secret.
+    ///
+    /// # Errors
+    /// A refusal that says nothing of the secret; the cause is logged.
+    pub async fn secret(&self, source: &SecretSource) -> Result<Secret, Refusal> {
+        self.services.secrets.fetch(source).await.map_err(|error| {
+            tracing::error!(%error, target = %self.who.target.name, "cannot fetch a secret");
+            Refusal::secret()
+        })
+    }
+
+    /// Connects to where the client was going, from the namespace that the target says.
+    ///
+    /// # Errors
+    /// A refusal of kind `upstream`; the cause is logged.
+    pub async fn dial(&self) -> Result<TcpStream, Refusal> {
+        let to = self.who.flow.destination.0;
+        let refused = |error: &dyn std::fmt::Display| {
+            tracing::warn!(%error, %to, target = %self.who.target.name, "cannot dial the upstream");
+            Refusal::upstream("the server cannot be reached")
+        };
+        let timeout = self.who.target.timeouts.dial;
+        match self.namespace()? {
+            Namespace::Daemon => socket::dial(to, timeout).await.map_err(|error| refused(&error)),
+            Namespace::Client => {
+                let netns = self.services.capture.netns(self.who.flow.netns);
+                let netns = netns.map_err(|error| refused(&error))?;
+                socket::dial_in(&netns, to, timeout).await.map_err(|error| refused(&error))
+            }
+        }
+    }
+
+    /// Opens the session: the upstream accepted the login. Writes the line, begins the recording.
+    ///
+    /// # Errors
+    /// A refusal of kind `storage`: what cannot be written does not begin.
+    pub async fn open(mut self, opened: Opened<'_>) -> Result<Arc<Session>, Refusal> {
+        let Some(slot) = self.slot.take() else {
+            return Err(Refusal::internal("a session was opened before it was authorized"));
+        };
+        let id = Uuid::now_v7();
+        let recorder = self.recorder(id, opened.database)?;
+        let event = Event::SessionOpened {
+            about: About { session: Some(id), database: Some(opened.database), ..self.who.about() },
+            upstream: opened.upstream,
+            user: opened.user,
+            asked_user: opened.asked_user,
+            rules: &self.rules,
+        };
+        self.services.audit.append(&event).map_err(|error| super::storage(&error))?;
+        let now = clock::boot();
+        let session = Arc::new(Session {
+            id,
+            database: opened.database.to_owned(),
+            verdicts: Default::default(),
+            recorder,
+            end: watch::Sender::new(None),
+            in_flight: Mutex::default(),
+            requests: Default::default(),
+            sent: Default::default(),
+            received: Default::default(),
+            opened: now,
+            asked: Mutex::new(now),
+            why_closed: Mutex::default(),
+            _slot: slot,
+            who: self.who,
+            services: self.services,
+        });
+        session.services.registry.enter(&session);
+        // A reload between the permit and the entry would otherwise have missed this session.
+        if !session.still_permitted() {
+            session.end(super::EndReason::Policy);
+        }
+        Ok(session)
+    }
+
+    /// Writes why there is no session.
+    pub fn refuse(self, refusal: &Refusal, cause: Option<String>) {
+        let destination = Some(self.who.flow.destination.0);
+        let event = Event::ConnectionRefused { about: self.who.about(), destination, refusal, cause };
+        self.services.metrics.connection_refused(refusal.kind);
+        if let Err(error) = self.services.audit.append(&event) {
+            tracing::error!(%error, "cannot write a refusal to the audit log");
+        }
+    }
+
+    /// A credential crosses a client's namespace only under verified TLS, or on its loopback.
+    fn namespace(&self) -> Result<Namespace, Refusal> {
+        let target = &self.who.target;
+        let verified = matches!(target.tls.mode, TlsMode::VerifyCa | TlsMode::VerifyFull);
+        let loopback = self.who.flow.destination.0.ip().to_canonical().is_loopback();
+        let own = self.services.capture.own_netns() == self.who.flow.netns;
+        match target.namespace {
+            Namespace::Daemon if loopback && !own => {
+                Err(Refusal::upstream("loopback of another network namespace is no target here"))
+            }
+            Namespace::Daemon => Ok(Namespace::Daemon),
+            Namespace::Client if own => Ok(Namespace::Daemon),
+            Namespace::Client if verified || loopback => Ok(Namespace::Client),
+            Namespace::Client => {
+                Err(Refusal::upstream("the client's network namespace is used only with verified TLS"))
+            }
+        }
+    }
+
+    fn recorder(&self, id: Uuid, database: &str) -> Result<Option<recording::Writer>, Refusal> {
+        if !self.who.target.record {
+            return Ok(None);
+        }
+        let config = self.services.config.load();
+        let about = recording::About {
+            session: id,
+            connection: self.who.connection,
+            target: self.who.target.name.clone(),
+            database: database.to_owned(),
+            agent: self.who.principal.agent.clone(),
+            principal: Arc::clone(&self.who.json),
+        };
+        let directory = config.paths.state.join("recordings");
+        recording::Writer::create(&directory, &about, &config.recording).map(Some).map_err(|error| {
+            tracing::error!(%error, "cannot begin a recording");
+            Refusal::storage("the recording cannot be written")
+        })
+    }
+}
+
+/// What the engine knows when the upstream accepted the login.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened<'a> {
+    /// The upstream's address.
+    pub upstream: SocketAddr,
+    /// The database.
+    pub database: &'a str,
+    /// The user that the daemon logged in as.
+    pub user: &'a str,
+    /// What the client asked to be.
+    pub asked_user: Option<&'a str>,
+}

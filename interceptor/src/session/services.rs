@@ -1,0 +1,44 @@
+//! What sessions and the intercept path stand on: every part of the daemon, built once.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::meter::Meters;
+use super::registry::Registry;
+use crate::audit;
+use crate::capture::Capture;
+use crate::config::Config;
+use crate::identity;
+use crate::policy;
+use crate::secrets::Secrets;
+use crate::targets::Targets;
+use crate::telemetry::Metrics;
+use crate::tls::Authority;
+
+/// The parts, each built once by the daemon.
+#[derive(Debug)]
+pub struct Services {
+    /// The configuration in force.
+    pub config: ArcSwap<Config>,
+    /// The programs and their maps.
+    pub capture: Arc<Capture>,
+    /// Who is behind a flow.
+    pub identity: identity::Identifier,
+    /// The policy in force.
+    pub policy: policy::Handle,
+    /// The audit log.
+    pub audit: audit::Log,
+    /// Where credentials come from.
+    pub secrets: Secrets,
+    /// The local authority.
+    pub authority: Authority,
+    /// Destinations and the targets behind them.
+    pub targets: ArcSwap<Targets>,
+    /// What each agent uses up.
+    pub meters: Meters,
+    /// The sessions open now.
+    pub registry: Registry,
+    /// Counters.
+    pub metrics: Metrics,
+}

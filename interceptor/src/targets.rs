@@ -1,0 +1,106 @@
+//! Destinations and the targets behind them: which address, as dialled, belongs to which target.
+//!
+//! Host names are resolved by the daemon, never by the agent: what an agent's resolver answers decides
+//! nothing. Resolved anew every minute and at reload; a name that does not resolve keeps what it had.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use crate::capture::{OriginalDestination, Rule, Verdict};
+use crate::config::{Config, Host, Target};
+
+/// Addresses of one name that are used; more are ignored, and said.
+const MAX_ADDRESSES: usize = 64;
+
+/// The targets by address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Targets {
+    by_address: HashMap<SocketAddr, Arc<Target>>,
+    names: HashMap<String, Vec<IpAddr>>,
+}
+
+impl Targets {
+    /// Resolves every target's addresses. Names that do not resolve keep their addresses in `before`.
+    pub async fn resolve(config: &Config, before: &Self) -> Self {
+        let mut resolved = Self::default();
+        for target in config.targets.values() {
+            for address in &target.addresses {
+                for ip in resolved.addresses(&address.host, before).await {
+                    let at = SocketAddr::new(ip, address.port);
+                    let first = resolved.by_address.entry(at).or_insert_with(|| Arc::clone(target));
+                    if first.name != target.name {
+                        tracing::error!(%at, target = %target.name, taken = %first.name,
+                            "two targets resolve to one address; the first in name order keeps it");
+                    }
+                }
+            }
+        }
+        resolved
+    }
+
+    /// The target behind a destination.
+    #[must_use]
+    pub fn at(&self, destination: OriginalDestination) -> Option<&Arc<Target>> {
+        self.by_address.get(&canonical(destination.0))
+    }
+
+    /// The kernel's rows for them: every address is redirected.
+    pub fn rules(&self) -> impl Iterator<Item = Rule> + '_ {
+        self.by_address.keys().map(|at| Rule {
+            scope: None,
+            network: at.ip().into(),
+            port: Some(at.port()),
+            verdict: Verdict::Redirect,
+        })
+    }
+
+    /// Addresses of one target, sorted.
+    #[must_use]
+    pub fn of(&self, target: &str) -> Vec<SocketAddr> {
+        let mut of: Vec<_> = self
+            .by_address
+            .iter()
+            .filter(|(_, at)| at.name == target)
+            .map(|(address, _)| *address)
+            .collect();
+        of.sort();
+        of
+    }
+
+    async fn addresses(&mut self, host: &Host, before: &Self) -> Vec<IpAddr> {
+        match host {
+            Host::Ip(ip) => vec![ip.to_canonical()],
+            Host::Name(name) => {
+                if let Some(known) = self.names.get(name) {
+                    return known.clone();
+                }
+                let found = lookup(name).await.unwrap_or_else(|error| {
+                    let kept = before.names.get(name).cloned().unwrap_or_default();
+                    tracing::warn!(%error, %name, kept = kept.len(), "cannot resolve a target's name");
+                    kept
+                });
+                self.names.insert(name.clone(), found.clone());
+                found
+            }
+        }
+    }
+}
+
+async fn lookup(name: &str) -> std::io::Result<Vec<IpAddr>> {
+    let mut found: Vec<_> = tokio::net::lookup_host((name, 0))
+        .await?
+        .map(|address| address.ip().to_canonical())
+        .collect();
+    found.sort();
+    found.dedup();
+    if found.len() > MAX_ADDRESSES {
+        tracing::warn!(%name, addresses = found.len(), used = MAX_ADDRESSES, "a name has too many addresses");
+        found.truncate(MAX_ADDRESSES);
+    }
+    Ok(found)
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

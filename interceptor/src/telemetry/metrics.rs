@@ -1,0 +1,119 @@
+//! Counters, one name each; README lists them. Labels come from closed lists and from configuration,
+//! never from an agent.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::policy::RefusalKind;
+
+/// Every counter of the daemon.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    opened: Counter,
+    refused: Family<Kind, Counter>,
+    permitted: Family<Target, Counter>,
+    requests_refused: Family<TargetKind, Counter>,
+    kernel_denied: Family<Reason, Counter>,
+    kernel_lost: Counter,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Target {
+    target: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TargetKind {
+    target: String,
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+/// What is looked up when the metrics are asked for, rather than counted as it happens.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    /// The policy in force.
+    pub generation: u64,
+    /// Open sessions.
+    pub sessions: usize,
+    /// Tagged scopes.
+    pub scopes: usize,
+}
+
+impl Metrics {
+    /// A connection was admitted.
+    pub fn connection_opened(&self) {
+        self.opened.inc();
+    }
+
+    /// A connection was refused.
+    pub fn connection_refused(&self, kind: RefusalKind) {
+        self.refused.get_or_create(&Kind { kind: kind.word() }).inc();
+    }
+
+    /// A request was permitted.
+    pub fn request_permitted(&self, target: &str) {
+        self.permitted.get_or_create(&Target { target: target.to_owned() }).inc();
+    }
+
+    /// A request was refused.
+    pub fn request_refused(&self, target: &str, kind: RefusalKind) {
+        let labels = TargetKind { target: target.to_owned(), kind: kind.word() };
+        self.requests_refused.get_or_create(&labels).inc();
+    }
+
+    /// The kernel refused something `count` times.
+    pub fn kernel_denied(&self, reason: &'static str, count: u64) {
+        self.kernel_denied.get_or_create(&Reason { reason }).inc_by(count);
+    }
+
+    /// Events of the kernel were lost.
+    pub fn kernel_lost(&self, count: u64) {
+        self.kernel_lost.inc_by(count);
+    }
+
+    /// All of them in the OpenMetrics text format.
+    #[must_use]
+    pub fn text(&self, now: Now) -> String {
+        let mut registry = Registry::with_prefix("interceptor");
+        registry.register("connections_opened", "Connections admitted", self.opened.clone());
+        registry.register("connections_refused", "Connections refused, by kind", self.refused.clone());
+        registry.register("requests_permitted", "Requests permitted, by target", self.permitted.clone());
+        registry.register(
+            "requests_refused",
+            "Requests refused, by target and kind",
+            self.requests_refused.clone(),
+        );
+        registry.register("kernel_denied", "Refusals in the kernel, by reason", self.kernel_denied.clone());
+        registry.register("kernel_lost", "Refusals in the kernel whose event was lost", self.kernel_lost.clone());
+        registry.register("policy_generation", "The policy in force", gauge(now.generation));
+        registry.register("sessions", "Open sessions", gauge(now.sessions));
+        registry.register("scopes", "Tagged cgroups", gauge(now.scopes));
+        let mut text = String::new();
+        if let Err(error) = encode(&mut text, &registry) {
+            tracing::error!(%error, "cannot write the metrics");
+        }
+        text
+    }
+}
+
+fn gauge(value: impl TryInto<u64>) -> Gauge<u64, AtomicU64> {
+    let gauge = Gauge::default();
+    gauge.set(value.try_into().unwrap_or(u64::MAX));
+    gauge
+}
