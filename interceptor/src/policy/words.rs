@@ -1,0 +1,177 @@
+//! How "no" reads: one sentence about what was refused, and one about what can be done instead.
+//!
+//! Names come from the agent's own text: they are cut and cleaned, so that a refusal cannot be made
+//! to look like something else in a terminal or a log.
+
+use std::collections::BTreeSet;
+
+use cedar_policy::PolicyId;
+
+use super::{Access, Action, Context, Resource};
+
+/// Most characters of one name in a message.
+const NAME: usize = 128;
+/// Most names of a list in a message.
+const NAMES: usize = 5;
+
+/// What is refused: lower case where no statement begins it, no full stop.
+pub(super) fn message(access: &Access, context: &Context, target: &str, database: &str) -> String {
+    let on = |what: &str| format!("{what} on {}", resource(&access.resource, target, database));
+    let what = match access.action {
+        Action::Connect => format!("connecting to target {}", shown(target)),
+        Action::Open => format!(
+            "opening database {} of target {}",
+            shown(database),
+            shown(target)
+        ),
+        Action::Set | Action::Show if !context.settings.is_empty() => {
+            format!("{} {}", verb(access.action), list(&context.settings))
+        }
+        Action::Call => match &access.resource {
+            Resource::Function { .. } => format!(
+                "calling function {}",
+                resource(&access.resource, target, database)
+            ),
+            _ => on("calling functions"),
+        },
+        Action::Transaction
+        | Action::Do
+        | Action::Notify
+        | Action::Replicate
+        | Action::FastPath
+        | Action::Unreadable => verb(access.action).to_owned(),
+        Action::Select
+        | Action::CopyOut
+        | Action::Explain
+        | Action::Show
+        | Action::Insert
+        | Action::Update
+        | Action::Delete
+        | Action::Merge
+        | Action::Truncate
+        | Action::CopyIn
+        | Action::Lock
+        | Action::Ddl
+        | Action::Grant
+        | Action::Maintain
+        | Action::System
+        | Action::Set
+        | Action::Reveal => on(verb(access.action)),
+    };
+    format!("{what} is not permitted")
+}
+
+/// What can be done instead, where no rule's own hint says it.
+pub(super) fn hint(access: &Access, instead: &[Action]) -> String {
+    if access.action == Action::Unreadable {
+        return "the statement could not be read by the SQL grammar; write it in plain, complete \
+                SQL in UTF-8, of at most 1 MiB"
+            .to_owned();
+    }
+    if instead.is_empty() {
+        return "no rule permits this; whoever keeps the policies of this host can add one".into();
+    }
+    let instead: Vec<_> = instead.iter().map(|action| verb(*action)).collect();
+    format!(
+        "permitted here: {}; for more, ask whoever keeps the policies of this host",
+        instead.join(", ")
+    )
+}
+
+/// What is said where a rule could not be evaluated.
+pub(super) fn broken(rules: &BTreeSet<PolicyId>, errors: &[String]) -> String {
+    for error in errors {
+        tracing::error!(%error, "a rule cannot be evaluated; the request is refused");
+    }
+    let rules: Vec<_> = rules.iter().map(ToString::to_string).collect();
+    format!(
+        "rule {} cannot be evaluated; whoever keeps the policies of this host must mend it",
+        shown(&rules.join(", "))
+    )
+}
+
+/// An action as people say it.
+pub(super) const fn verb(action: Action) -> &'static str {
+    match action {
+        Action::Connect => "connecting",
+        Action::Open => "opening",
+        Action::Select => "SELECT",
+        Action::CopyOut => "COPY TO STDOUT",
+        Action::Explain => "EXPLAIN",
+        Action::Show => "SHOW",
+        Action::Insert => "INSERT",
+        Action::Update => "UPDATE",
+        Action::Delete => "DELETE",
+        Action::Merge => "MERGE",
+        Action::Truncate => "TRUNCATE",
+        Action::CopyIn => "COPY FROM STDIN",
+        Action::Lock => "LOCK",
+        Action::Ddl => "data definition (CREATE, ALTER, DROP and the like)",
+        Action::Grant => "changing rights or roles",
+        Action::Maintain => "maintenance (VACUUM, ANALYZE, REINDEX and the like)",
+        Action::System => "access to the server itself (files, programs, settings)",
+        Action::Do => "DO",
+        Action::Transaction => "transaction control",
+        Action::Set => "SET",
+        Action::Call => "calling functions",
+        Action::Notify => "LISTEN and NOTIFY",
+        Action::Replicate => "replication",
+        Action::FastPath => "the function-call message",
+        Action::Reveal => "reading the masked value",
+        Action::Unreadable => "a statement that cannot be read",
+    }
+}
+
+fn resource(resource: &Resource, target: &str, database: &str) -> String {
+    match resource {
+        Resource::Target => format!("target {}", shown(target)),
+        Resource::Database => format!("database {}", shown(database)),
+        Resource::Schema { schema } => format!("schema {}", shown(schema)),
+        Resource::Table { schema, table } => qualified(&[schema, table]),
+        Resource::Column {
+            schema,
+            table,
+            column,
+        } => qualified(&[schema, table, column]),
+        Resource::Function { schema, function } => qualified(&[schema, function]),
+    }
+}
+
+fn qualified(names: &[&String]) -> String {
+    let names: Vec<_> = names
+        .iter()
+        .filter(|name| !name.is_empty())
+        .map(|name| shown(name))
+        .collect();
+    names.join(".")
+}
+
+fn list(names: &BTreeSet<String>) -> String {
+    let mut shown_names: Vec<_> = names.iter().take(NAMES).map(|name| shown(name)).collect();
+    if names.len() > NAMES {
+        shown_names.push("…".to_owned());
+    }
+    shown_names.join(", ")
+}
+
+/// A name that is safe to print: cut, and without control characters or marks that turn text around.
+pub(super) fn shown(name: &str) -> String {
+    let mut shown: String = name
+        .chars()
+        .take(NAME)
+        .map(|c| if is_plain(c) { c } else { '?' })
+        .collect();
+    if name.chars().nth(NAME).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+fn is_plain(c: char) -> bool {
+    // Unicode 15, bidirectional controls and zero-width characters.
+    let turns = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    !c.is_control() && !turns
+}
+
+#[cfg(test)]
+mod tests;
