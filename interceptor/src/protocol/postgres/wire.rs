@@ -7,6 +7,7 @@
 #![warn(clippy::arithmetic_side_effects)]
 
 pub mod error;
+pub mod startup;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
