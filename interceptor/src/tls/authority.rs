@@ -106,13 +106,13 @@ impl Authority {
             reason,
         };
         let key = KeyPair::from_pem(&key_text(key_path)?)
-            .map_err(|_| wrong(key_path, "not a private key in PEM"))?;
+            .map_err(|_not_pem| wrong(key_path, "not a private key in PEM"))?;
         let pem = text(certificate_path, &open(certificate_path)?)?;
         let certificate = CertificateDer::from_pem_slice(pem.as_bytes())
-            .map_err(|_| wrong(certificate_path, "not a certificate in PEM"))?;
+            .map_err(|_not_pem| wrong(certificate_path, "not a certificate in PEM"))?;
         let expires = check(&certificate, &key).map_err(|why| wrong(certificate_path, why))?;
         let issuer = Issuer::from_ca_cert_der(&certificate, key)
-            .map_err(|_| wrong(certificate_path, "not a certificate that can be read"))?;
+            .map_err(|_not_der| wrong(certificate_path, "not a certificate that can be read"))?;
         Ok(Self {
             issuer,
             certificate,
@@ -242,7 +242,7 @@ fn subject(params: &mut CertificateParams, name: &str) {
 // one with the same (NSS).
 fn serial() -> Result<SerialNumber, Error> {
     let mut bytes = [0; 16];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Error::Random)?;
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_unspecified| Error::Random)?;
     let [first, ..] = &mut bytes;
     *first = (*first & 0x7f) | 0x40;
     Ok(SerialNumber::from_slice(&bytes))

@@ -1,13 +1,23 @@
 //! A TCP connection in clear or under TLS, on either side.
 
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use nix::sys::socket::{MsgFlags, recv};
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
+
+/// Whether bytes have arrived on `socket` that nobody has read. At the moment before a wire changes
+/// from clear to TLS they are none of the peer's: early data, injected by whoever sits between.
+#[must_use]
+pub fn has_unread(socket: &TcpStream) -> bool {
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    matches!(recv(socket.as_raw_fd(), &mut [0], flags), Ok(count) if count > 0)
+}
 
 /// A connection that reads and writes plain bytes, whatever is below.
 #[derive(Debug)]

@@ -104,7 +104,7 @@ impl Upstream {
 }
 
 fn name(name: &str) -> Result<ServerName<'static>, Error> {
-    ServerName::try_from(name.to_owned()).map_err(|_| Error::Name {
+    ServerName::try_from(name.to_owned()).map_err(|_not_a_name| Error::Name {
         name: name.to_owned(),
     })
 }
@@ -168,7 +168,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
         .map_err(failed)?;
     CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
-        .map_err(|_| Error::Roots {
+        .map_err(|_not_pem| Error::Roots {
             path: path.to_owned(),
         })
 }
