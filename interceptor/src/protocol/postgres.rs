@@ -1,2 +1,6 @@
 //! PostgreSQL, frontend/backend protocol 3.0 and 3.2.
+pub mod cancel;
 pub mod facts;
+pub mod inject;
+pub mod terminate;
+pub mod wire;
