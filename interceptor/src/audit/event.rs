@@ -164,6 +164,36 @@ pub enum Event<'a> {
         /// The policy in force afterwards.
         generation: Generation,
     },
+    /// The log was opened: a daemon started. Without a `log.closed` before it, the last one died.
+    #[serde(rename = "log.opened")]
+    LogOpened {
+        /// The daemon's version.
+        version: &'a str,
+        /// `relaxed` or `strict`.
+        durability: &'a str,
+    },
+    /// Bytes that were no whole line were set aside at opening: a write was cut off by a crash.
+    #[serde(rename = "log.recovered")]
+    LogRecovered {
+        /// The segment.
+        segment: &'a str,
+        /// Where they began in it.
+        offset: u64,
+        /// How many.
+        bytes: u64,
+        /// The file that keeps them; absent where they were all zero.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        kept: Option<&'a str>,
+    },
+    /// Lines could not be written, the disk was full; nothing that they would have permitted was forwarded.
+    #[serde(rename = "log.lost")]
+    LogLost {
+        /// How many since the line before.
+        count: u64,
+    },
+    /// The log was closed: the daemon ended in order.
+    #[serde(rename = "log.closed")]
+    LogClosed {},
 }
 
 /// Who spoke on a control socket.
