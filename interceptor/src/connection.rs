@@ -11,11 +11,12 @@ use serde_json::value::RawValue;
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
+use crate::audit::Sink as _;
 use crate::audit::event::{About, Event};
 use crate::capture::{Flow, Origin as _};
 use crate::config::{self, Target};
 use crate::identity::{Identified, ScopeOf};
-use crate::policy::{Access, Action, Ask, PrincipalFacts, Refusal, Resource, RuleId};
+use crate::policy::{PrincipalFacts, Refusal, RuleId};
 use crate::protocol;
 use crate::session::meter::Slot;
 use crate::session::opening::{Opening, Who};
@@ -77,7 +78,8 @@ async fn admit(
     let limits = limits_of(services, &principal.agent);
     let meter = services.meters.of(&principal.agent);
     let slot = meter.connection(&limits).map_err(known)?;
-    let facts = Arc::new(PrincipalFacts::new(&principal));
+    let facts = PrincipalFacts::new(&principal).map(Arc::new);
+    let facts = facts.map_err(|error| refused(Refusal::identity(), Some(error.to_string())))?;
     let rules = may_connect(services, &facts, &target).map_err(known)?;
     let who = Who { connection, principal, json, facts, target, flow, limits, meter };
     write_opened(services, &who, &rules).map_err(|refusal| Refused {
@@ -108,17 +110,15 @@ fn to_json(identified: &Identified) -> Result<Arc<RawValue>, String> {
 }
 
 fn limits_of(services: &Services, agent: &str) -> config::Agent {
-    services.config.load().agents.get(agent).cloned().unwrap_or_default()
+    services.config.load().agent(agent)
 }
 
 fn may_connect(
     services: &Services,
-    facts: &PrincipalFacts,
+    facts: &Arc<PrincipalFacts>,
     target: &Target,
 ) -> Result<Arc<[RuleId]>, Refusal> {
-    let access = Access { action: Action::Connect, resource: Resource::Target };
-    let ask = Ask { accesses: [access].into(), ..Ask::default() };
-    let permit = services.policy.current().authorize(facts, &target.name, "", &[ask])?;
+    let permit = services.policy.current().connect(facts, &target.name)?;
     Ok(Arc::clone(permit.rules()))
 }
 

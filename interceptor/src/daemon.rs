@@ -21,6 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::audit;
 use crate::capture::{self, Capture};
@@ -64,7 +65,7 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     services.capture.ready(true).context("cannot tell the kernel that the daemon is ready")?;
     watch::notify(sd_notify::NotifyState::Ready);
     tokio::spawn(watch::dog(stop.clone()));
-    tracing::info!(generation = services.policy.generation().0, "ready");
+    tracing::info!(generation = services.policy.current().generation().0, "ready");
     signals(&services).await?;
     watch::notify(sd_notify::NotifyState::Stopping);
     drain::drain(&services, &stop, &tasks).await;
@@ -167,7 +168,7 @@ fn say(services: &Services, verb: &str, detail: serde_json::Value) {
 }
 
 fn write(services: &Services, verb: &str, result: &str, detail: serde_json::Value) {
-    let generation = services.policy.generation();
+    let generation = services.policy.current().generation();
     let event = Event::Control { verb, caller: None, result, detail, generation };
     if let Err(error) = services.audit.append(&event) {
         tracing::error!(%error, verb, "cannot write to the audit log");

@@ -13,6 +13,7 @@ mod control;
 mod decide;
 mod handle;
 mod lint;
+mod refusal;
 mod source;
 mod subject;
 mod verdicts;

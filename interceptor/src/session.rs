@@ -19,9 +19,9 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::audit::event::{About, Event, Request};
-use crate::audit::{self, Reservation};
+use crate::audit::{self, Reservation, Sink as _};
 use crate::clock::{self, BootTime};
-use crate::config::{Durability, StatementText};
+use crate::config::StatementText;
 use crate::policy::{Ask, Permit, Refusal, RefusalKind, RuleId, Verdicts};
 use crate::recording;
 
@@ -164,6 +164,7 @@ pub struct Session {
     opened: BootTime,
     asked: Mutex<BootTime>,
     why_closed: Mutex<Option<&'static str>>,
+    closing: Option<Reservation>,
     _slot: Slot,
 }
 
@@ -226,15 +227,14 @@ impl Session {
     #[must_use]
     pub fn still_permitted(&self) -> bool {
         let policy = self.services.policy.current();
-        let open = opening::asks_to_open();
-        let may = |asks: &[Ask]| {
-            policy.authorize(&self.who.facts, &self.who.target.name, &self.database, asks).is_ok()
-        };
+        let subject = self.verdicts.subject();
         let in_flight: Vec<_> = {
             let held = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
             held.values().map(|request| Arc::clone(&request.reading)).collect()
         };
-        may(&open) && in_flight.iter().all(|reading| may(&reading.asks))
+        policy.connect(subject.principal(), subject.target()).is_ok()
+            && policy.open(subject).is_ok()
+            && in_flight.iter().all(|reading| policy.authorize(subject, &reading.asks).is_ok())
     }
 
     fn about(&self) -> About<'_> {
@@ -247,7 +247,7 @@ impl Session {
         }
         self.who.meter.request(&self.who.limits)?;
         let policy = self.services.policy.current();
-        self.verdicts.authorize(&policy, &self.who.facts, &self.who.target.name, &self.database, reading)
+        self.verdicts.authorize(&policy, &reading.asks)
     }
 
     fn line<'a>(&self, request: RequestId, phase: Phase, text: &'a str, reading: &'a Reading) -> Request<'a> {
@@ -262,19 +262,22 @@ impl Session {
                 StatementText::Full => Some(text),
             },
             asks: &reading.asks,
-            generation: self.services.policy.generation(),
+            generation: self.services.policy.current().generation(),
         }
     }
 
     /// Writes the permit's line and sets aside the room for the request's end.
-    async fn admit(&self, line: Request<'_>, rules: &[RuleId], reading: &Arc<Reading>) -> Result<(), audit::Error> {
-        let finish = self.services.audit.reserve(audit::FINISH_BYTES + self.who.json.get().len())?;
+    async fn admit(
+        &self,
+        line: Request<'_>,
+        rules: &[RuleId],
+        reading: &Arc<Reading>,
+    ) -> Result<(), audit::Error> {
+        let audit = &self.services.audit;
+        let finish = audit.reserve(audit::finish_bytes(Some(&self.who.json)))?;
         let request = line.request;
         let event = Event::RequestPermitted { about: self.about(), request: line, rules };
-        match self.services.config.load().audit.durability {
-            Durability::Relaxed => self.services.audit.append(&event)?,
-            Durability::Strict => self.services.audit.append_durable(&event).await?,
-        };
+        audit.append_durable(&event).await?;
         let mut held = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         held.insert(request, InFlight { finish, reading: Arc::clone(reading) });
         Ok(())
@@ -409,6 +412,7 @@ impl Drop for Session {
         if let Some(recorder) = self.recorder.take() {
             recorder.close(reason);
         }
+        let closing = self.closing.take();
         let event = Event::SessionClosed {
             about: self.about(),
             reason,
@@ -417,7 +421,11 @@ impl Drop for Session {
             received: self.received.load(Ordering::Relaxed),
             millis: u64::try_from(clock::boot().since(self.opened).as_millis()).unwrap_or(u64::MAX),
         };
-        if let Err(error) = self.services.audit.append(&event) {
+        let written = match closing {
+            Some(room) => self.services.audit.append_reserved(room, &event),
+            None => self.services.audit.append(&event),
+        };
+        if let Err(error) = written {
             tracing::error!(%error, session = %self.id, "cannot write the end of a session");
         }
     }

@@ -1,7 +1,5 @@
 //! Freezing and killing: what an operator does to an agent that misbehaves.
 
-use std::sync::Arc;
-
 use axum::Json;
 use serde_json::json;
 
@@ -9,7 +7,8 @@ use super::State;
 use super::api::{Acted, Agent};
 use super::caller::{Answer, Known};
 use crate::capture::{self, cgroup2};
-use crate::policy::ControlVerb;
+use crate::policy::Verb;
+use super::scopes::scope as object;
 use crate::session::EndReason;
 use crate::session::services::Services;
 
@@ -19,7 +18,7 @@ use crate::session::services::Services;
 /// # Errors
 /// An answer where policy refuses, or a cgroup cannot be frozen.
 pub async fn freeze(State(services): State, caller: Known, Json(asked): Json<Agent>) -> Result<Json<Acted>, Answer> {
-    act(&services, &caller, &asked.agent, ControlVerb::Freeze, |at, path| cgroup2::freeze(at, path, true))
+    act(&services, &caller, &asked.agent, Deed::Freeze)
 }
 
 /// `POST /v1/agents/thaw`: lets them run again.
@@ -27,43 +26,76 @@ pub async fn freeze(State(services): State, caller: Known, Json(asked): Json<Age
 /// # Errors
 /// An answer where policy refuses, or a cgroup cannot be thawed.
 pub async fn thaw(State(services): State, caller: Known, Json(asked): Json<Agent>) -> Result<Json<Acted>, Answer> {
-    act(&services, &caller, &asked.agent, ControlVerb::Thaw, |at, path| cgroup2::freeze(at, path, false))
+    act(&services, &caller, &asked.agent, Deed::Thaw)
 }
 
-/// `POST /v1/agents/kill`: ends every process of the agent and its sessions.
+/// `POST /v1/agents/kill`: ends every process of the agent (Linux 5.14) and its sessions.
 ///
 /// # Errors
 /// An answer where policy refuses, or a cgroup cannot be killed.
 pub async fn kill(State(services): State, caller: Known, Json(asked): Json<Agent>) -> Result<Json<Acted>, Answer> {
-    act(&services, &caller, &asked.agent, ControlVerb::Kill, cgroup2::kill)
+    act(&services, &caller, &asked.agent, Deed::Kill)
 }
 
-fn act(
-    services: &Arc<Services>,
-    caller: &Known,
-    agent: &str,
-    verb: ControlVerb,
-    deed: impl Fn(&cgroup2::Mount, &str) -> Result<(), capture::Error>,
-) -> Result<Json<Acted>, Answer> {
-    caller.may(services, verb, Some(agent))?;
-    let scopes: Vec<_> = services.capture.scopes().into_iter().filter(|scope| scope.agent == agent).collect();
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Deed {
+    Freeze,
+    Thaw,
+    Kill,
+}
+
+impl Deed {
+    /// The verb that policy judges: who may freeze may thaw.
+    fn verb(self) -> Verb {
+        match self {
+            Self::Freeze | Self::Thaw => Verb::Freeze,
+            Self::Kill => Verb::Kill,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Freeze => "freeze",
+            Self::Thaw => "thaw",
+            Self::Kill => "kill",
+        }
+    }
+
+    fn done_to(self, mount: &cgroup2::Mount, path: &str) -> Result<(), capture::Error> {
+        match self {
+            Self::Freeze => cgroup2::freeze(mount, path, true),
+            Self::Thaw => cgroup2::freeze(mount, path, false),
+            Self::Kill => cgroup2::kill(mount, path),
+        }
+    }
+}
+
+fn act(services: &Services, caller: &Known, agent: &str, deed: Deed) -> Result<Json<Acted>, Answer> {
+    let mut scopes = services.capture.scopes();
+    scopes.retain(|scope| scope.agent == agent);
     if scopes.is_empty() {
         return Err(Answer::bad(&format!("no scope is tagged {agent}; `interceptor status` lists agents")));
     }
+    for scope in &scopes {
+        caller.may(services, deed.verb(), &object(agent, &scope.path))?;
+    }
     let mut failed = None;
     for scope in &scopes {
-        if let Err(error) = deed(services.capture.cgroup2(), &scope.path) {
+        if let Err(error) = deed.done_to(services.capture.cgroup2(), &scope.path) {
             failed = Some(format!("cgroup {}: {error}", scope.path));
         }
     }
     // The sessions end even where a cgroup did not obey.
-    let sessions = match verb {
-        ControlVerb::Thaw => 0,
-        _ => services.registry.end(EndReason::Killed, |session| session.who().principal.agent == agent),
+    let sessions = match deed {
+        Deed::Thaw => 0,
+        Deed::Freeze | Deed::Kill => {
+            services.registry.end(EndReason::Killed, |session| session.who().principal.agent == agent)
+        }
     };
     let acted = Acted { scopes: scopes.into_iter().map(|scope| scope.path).collect(), sessions };
     let result = if failed.is_some() { "failed" } else { "ok" };
-    caller.audit(services, verb.word(), result, json!({ "agent": agent, "did": acted, "error": failed }));
+    let detail = json!({ "agent": agent, "did": acted, "error": failed });
+    caller.audit(services, deed.word(), result, detail);
     match failed {
         Some(error) => Err(Answer::failed(&error)),
         None => Ok(Json(acted)),

@@ -14,7 +14,7 @@ use super::api::Reloaded;
 use super::caller::{Answer, Known};
 use crate::capture::{self, Rule, Scope, Verdict};
 use crate::config::{self, Config};
-use crate::policy::ControlVerb;
+use crate::policy::{Object, Verb};
 use crate::session::services::Services;
 use crate::targets::Targets;
 
@@ -23,7 +23,7 @@ use crate::targets::Targets;
 /// # Errors
 /// An answer where policy refuses the caller. Mistakes in files are part of a good answer.
 pub async fn handle(State(services): State, caller: Known) -> Result<Json<Reloaded>, Answer> {
-    caller.may(&services, ControlVerb::Reload, None)?;
+    caller.may(&services, Verb::Reload, &Object::Host)?;
     let reloaded = reload(&services).await;
     let result = if reloaded.mistakes.is_empty() { "ok" } else { "failed" };
     caller.audit(&services, "reload", result, json!(reloaded));
@@ -49,11 +49,11 @@ pub async fn reload(services: &Arc<Services>) -> Reloaded {
     let applied = scopes(services).and_then(|()| rules(services));
     let mistakes = applied.err().map(|error| error.to_string()).into_iter().collect();
     let ended = services.registry.judge_again();
-    Reloaded { generation: services.policy.generation().0, ended, needs_restart, mistakes }
+    Reloaded { generation: services.policy.current().generation().0, ended, needs_restart, mistakes }
 }
 
 fn kept(services: &Services, mistakes: Vec<String>) -> Reloaded {
-    Reloaded { generation: services.policy.generation().0, mistakes, ..Reloaded::default() }
+    Reloaded { generation: services.policy.current().generation().0, mistakes, ..Reloaded::default() }
 }
 
 /// Tags every configured scope that is not tagged yet; makes its cgroup where it is missing.

@@ -19,9 +19,11 @@ use nix::unistd::{Gid, Group, Uid, User};
 use tokio::net::UnixListener;
 
 use super::api::Problem;
+use crate::audit::Sink as _;
 use crate::audit::event::{Caller, Event};
 use crate::capture::cgroup2;
-use crate::policy::{ControlCaller, ControlVerb, Refusal};
+use crate::policy::{self as verbs, Object, Verb};
+use crate::policy::Refusal;
 use crate::session::services::Services;
 use crate::socket;
 
@@ -39,8 +41,8 @@ pub struct Known {
     pub caller: Caller,
     /// Login name.
     pub name: Option<String>,
-    /// Names of its groups.
-    pub groups: Vec<String>,
+    /// Its groups.
+    pub groups: Vec<verbs::Group>,
     /// Its cgroup, below the cgroup v2 mount.
     pub cgroup: String,
 }
@@ -72,29 +74,22 @@ impl Known {
         self.caller.uid == 0
     }
 
-    /// May this caller use this verb on this agent?
+    /// May this caller use this verb on this object?
     ///
     /// # Errors
     /// The answer for the caller; the refusal is written to the audit here.
-    pub fn may(&self, services: &Services, verb: ControlVerb, agent: Option<&str>) -> Result<(), Answer> {
-        if self.is_root() {
-            return Ok(());
-        }
-        let judged = if verb != ControlVerb::Run && runs_an_agent(services, self.caller.uid) {
-            Err(Refusal::clean_hands())
-        } else {
-            services.policy.current().authorize_control(&self.as_user(), verb, agent)
-        };
-        judged.map_err(|refusal| {
-            let detail = serde_json::json!({ "agent": agent, "refusal": refusal });
-            self.audit(services, verb.word(), "refused", detail);
+    pub fn may(&self, services: &Services, verb: Verb, object: &Object) -> Result<(), Answer> {
+        let judged = services.policy.current().control(&self.as_caller(services), verb, object);
+        judged.map(drop).map_err(|refusal| {
+            let detail = serde_json::json!({ "object": format!("{object:?}"), "refusal": refusal });
+            self.audit(services, verb.name(), "refused", detail);
             Answer::refused(&refusal)
         })
     }
 
     /// Writes what was done to the audit; a line that cannot be written is logged.
     pub fn audit(&self, services: &Services, verb: &str, result: &str, detail: serde_json::Value) {
-        let generation = services.policy.generation();
+        let generation = services.policy.current().generation();
         let caller = Some(self.caller.clone());
         let event = Event::Control { verb, caller, result, detail, generation };
         if let Err(error) = services.audit.append(&event) {
@@ -102,11 +97,15 @@ impl Known {
         }
     }
 
-    fn as_user(&self) -> ControlCaller {
-        ControlCaller {
-            uid: self.caller.uid,
+    fn as_caller(&self, services: &Services) -> verbs::Caller {
+        let Caller { uid, gid, .. } = self.caller;
+        verbs::Caller {
+            uid,
+            gid,
             name: self.name.clone(),
             groups: self.groups.clone(),
+            agent: services.capture.scope_of_path(&self.cgroup).map(|scope| scope.agent),
+            runs_agent: uid != 0 && runs_an_agent(services, uid),
         }
     }
 }
@@ -192,13 +191,16 @@ fn executable(pid: u32) -> Option<String> {
     Some(path.to_string_lossy().into_owned())
 }
 
-fn groups_of(user: &User) -> Vec<String> {
+fn groups_of(user: &User) -> Vec<verbs::Group> {
     let Ok(name) = std::ffi::CString::new(user.name.as_bytes()) else {
         return Vec::new();
     };
     let ids: Vec<Gid> = nix::unistd::getgrouplist(&name, user.gid).unwrap_or_default();
-    let names = ids.into_iter().filter_map(|id| Group::from_gid(id).ok().flatten());
-    names.map(|group| group.name).collect()
+    let named = |id: Gid| verbs::Group {
+        gid: id.as_raw(),
+        name: Group::from_gid(id).ok().flatten().map(|group| group.name),
+    };
+    ids.into_iter().map(named).collect()
 }
 
 /// Whether a process of this uid lives in any scope.

@@ -14,7 +14,7 @@ use super::apply;
 use super::caller::{Answer, Known};
 use crate::capture::{self, cgroup2};
 use crate::config;
-use crate::policy::ControlVerb;
+use crate::policy::Verb;
 use crate::session::services::Services;
 
 /// What scopes made here are called, so that a restarted daemon knows which to remove.
@@ -31,9 +31,9 @@ pub async fn run(State(services): State, caller: Known, Json(asked): Json<Run>) 
     if !config::is_agent_name(&asked.agent) {
         return Err(Answer::bad("an agent's name is 1 to 63 of a-z, 0-9 and -"));
     }
-    caller.may(&services, ControlVerb::Run, Some(&asked.agent))?;
     let parent = services.config.load().run_parent.clone();
     let path = format!("/{parent}/{PREFIX}{}-{}", asked.agent, Uuid::now_v7().simple());
+    caller.may(&services, Verb::Run, &super::scopes::scope(&asked.agent, &path))?;
     let scope = make(&services, &path, &asked.agent).map_err(|error| Answer::failed(&error))?;
     let entered = cgroup2::enter(services.capture.cgroup2(), &path, caller.caller.pid);
     watch(Arc::clone(&services), scope);

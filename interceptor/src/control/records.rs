@@ -6,7 +6,7 @@ use serde_json::json;
 use super::State;
 use super::api::{Read, Records};
 use super::caller::{Answer, Known};
-use crate::policy::ControlVerb;
+use crate::policy::{Object, Verb};
 
 /// `POST /v1/records/read`.
 ///
@@ -14,11 +14,11 @@ use crate::policy::ControlVerb;
 /// An answer where policy refuses, or `what` is not a kind of record.
 pub async fn read(State(services): State, caller: Known, Json(asked): Json<Read>) -> Result<Json<Records>, Answer> {
     let verb = match asked.what.as_str() {
-        "audit" => ControlVerb::ReadAudit,
-        "recordings" => ControlVerb::ReadSessions,
+        "audit" => Verb::ReadAudit,
+        "recordings" => Verb::ReadSessions,
         _ => return Err(Answer::bad("`what` is `audit` or `recordings`")),
     };
-    caller.may(&services, verb, None)?;
+    caller.may(&services, verb, &Object::Host)?;
     caller.audit(&services, "read", "ok", json!(asked));
     let state = services.config.load().paths.state.to_string_lossy().into_owned();
     Ok(Json(Records { state }))

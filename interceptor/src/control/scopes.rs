@@ -11,7 +11,7 @@ use super::apply;
 use super::caller::{Answer, Known};
 use crate::capture::{self, cgroup2};
 use crate::config;
-use crate::policy::ControlVerb;
+use crate::policy::{Object, Verb};
 use crate::session::EndReason;
 use crate::session::services::Services;
 
@@ -23,8 +23,8 @@ pub async fn tag(State(services): State, caller: Known, Json(asked): Json<Tag>) 
     if !config::is_agent_name(&asked.agent) {
         return Err(Answer::bad("an agent's name is 1 to 63 of a-z, 0-9 and -"));
     }
-    caller.may(&services, ControlVerb::Tag, Some(&asked.agent))?;
     let path = path_of(&services, &asked.which)?;
+    caller.may(&services, Verb::Tag, &scope(&asked.agent, &path))?;
     only_own_processes(&services, &caller, &path)?;
     let tagged = services.capture.tag(&path, &asked.agent).map_err(|error| Answer::failed(&error))?;
     apply::rules(&services).map_err(|error| Answer::failed(&error))?;
@@ -39,16 +39,16 @@ pub async fn tag(State(services): State, caller: Known, Json(asked): Json<Tag>) 
 pub async fn untag(State(services): State, caller: Known, Json(asked): Json<Which>) -> Result<Json<Scope>, Answer> {
     let path = path_of(&services, &asked)?;
     let scopes = services.capture.scopes();
-    let Some(scope) = scopes.iter().find(|scope| scope.path == path) else {
+    let Some(tagged) = scopes.iter().find(|scope| scope.path == path) else {
         return Err(Answer::bad(&format!("cgroup {path} is not tagged; `interceptor status` lists those that are")));
     };
-    caller.may(&services, ControlVerb::Untag, Some(&scope.agent))?;
+    caller.may(&services, Verb::Untag, &scope(&tagged.agent, &path))?;
     only_own_processes(&services, &caller, &path)?;
-    let described = describe(&services, scope);
-    let id = scope.id;
+    let described = describe(&services, tagged);
+    let id = tagged.id;
     services.registry.end(EndReason::Killed, |session| session.who().flow.scope == id);
     services.capture.untag(&path).map_err(|error| Answer::failed(&error))?;
-    caller.audit(&services, "untag", "ok", json!({ "cgroup": path, "agent": scope.agent }));
+    caller.audit(&services, "untag", "ok", json!({ "cgroup": path, "agent": tagged.agent }));
     Ok(Json(described))
 }
 
@@ -62,6 +62,12 @@ pub fn describe(services: &Services, scope: &capture::Scope) -> Scope {
         id: scope.id,
         processes: processes.len(),
     }
+}
+
+/// The object that policy judges.
+#[must_use]
+pub(super) fn scope(agent: &str, path: &str) -> Object {
+    Object::Scope { agent: agent.to_owned(), cgroup: path.to_owned() }
 }
 
 fn path_of(services: &Arc<Services>, which: &Which) -> Result<String, Answer> {

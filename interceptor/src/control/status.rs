@@ -12,7 +12,7 @@ use super::caller::{Answer, Known};
 use super::scopes::describe;
 use super::why;
 use crate::clock;
-use crate::policy::ControlVerb;
+use crate::policy::{Object, Verb};
 use crate::session::services::Services;
 use crate::session::Session;
 
@@ -21,7 +21,7 @@ use crate::session::Session;
 /// # Errors
 /// An answer where policy refuses.
 pub async fn status(State(services): State, caller: Known) -> Result<Json<Status>, Answer> {
-    caller.may(&services, ControlVerb::Status, None)?;
+    caller.may(&services, Verb::Status, &Object::Host)?;
     Ok(Json(of(&services)))
 }
 
@@ -30,7 +30,7 @@ pub async fn status(State(services): State, caller: Known) -> Result<Json<Status
 /// # Errors
 /// An answer where policy refuses.
 pub async fn metrics(State(services): State, caller: Known) -> Result<Response, Answer> {
-    caller.may(&services, ControlVerb::Status, None)?;
+    caller.may(&services, Verb::Status, &Object::Host)?;
     Ok(exposition(&services))
 }
 
@@ -38,7 +38,7 @@ pub async fn metrics(State(services): State, caller: Known) -> Result<Response, 
 #[must_use]
 pub fn exposition(services: &Services) -> Response {
     let text = services.metrics.text(Now {
-        generation: services.policy.generation().0,
+        generation: services.policy.current().generation().0,
         sessions: services.registry.count(),
         scopes: services.capture.scopes().len(),
     });
@@ -82,7 +82,7 @@ fn of(services: &Arc<Services>) -> Status {
     let meters = services.meters.all().into_iter();
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        generation: services.policy.generation().0,
+        generation: services.policy.current().generation().0,
         scopes: services.capture.scopes().iter().map(|scope| describe(services, scope)).collect(),
         targets: config.targets.keys().map(|name| (name.clone(), addresses(name))).collect(),
         agents: meters

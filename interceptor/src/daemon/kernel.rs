@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::capture::{Denied, DenyReason, Happened};
 use crate::session::services::Services;

@@ -13,11 +13,12 @@ use super::meter::{Meter, Slot};
 use super::services::Services;
 use super::Session;
 use crate::audit::event::{About, Event};
+use crate::audit::{self, Sink as _};
 use crate::capture::Flow;
 use crate::clock;
 use crate::config::{self, Namespace, SecretSource, Target, TlsMode};
 use crate::identity::Principal;
-use crate::policy::{Access, Action, Ask, PrincipalFacts, Refusal, Resource, RuleId};
+use crate::policy::{Ask, PrincipalFacts, Refusal, RuleId, Subject, Verdicts};
 use crate::recording;
 use crate::secrets::Secret;
 use crate::socket;
@@ -58,13 +59,6 @@ impl Who {
     }
 }
 
-/// What every session asks for when it opens.
-#[must_use]
-pub fn asks_to_open() -> [Ask; 1] {
-    let access = Access { action: Action::Open, resource: Resource::Database };
-    [Ask { accesses: [access].into(), ..Ask::default() }]
-}
-
 /// An admitted connection that has no session yet.
 #[derive(Debug)]
 pub struct Opening {
@@ -72,12 +66,13 @@ pub struct Opening {
     services: Arc<Services>,
     rules: Vec<RuleId>,
     slot: Option<Slot>,
+    verdicts: Option<Verdicts>,
 }
 
 impl Opening {
     /// Made by the intercept path, once a connection is admitted.
     pub(crate) fn new(who: Who, services: Arc<Services>) -> Self {
-        Self { who, services, rules: Vec::new(), slot: None }
+        Self { who, services, rules: Vec::new(), slot: None, verdicts: None }
     }
 
     /// Whose it is.
@@ -102,11 +97,14 @@ impl Opening {
             return Err(Refusal::privileged());
         }
         self.slot = Some(self.who.meter.session(limits)?);
-        let mut asks = asks_to_open().to_vec();
-        asks.extend_from_slice(settings);
+        let subject = Subject::new(&self.who.facts, &self.who.target.name, database);
+        let subject = subject.map_err(|error| Refusal::internal(&error.to_string()))?;
         let policy = self.services.policy.current();
-        let permit = policy.authorize(&self.who.facts, &self.who.target.name, database, &asks)?;
-        self.rules = permit.rules().to_vec();
+        self.rules = policy.open(&subject)?.rules().to_vec();
+        if !settings.is_empty() {
+            self.rules.extend_from_slice(policy.authorize(&subject, settings)?.rules());
+        }
+        self.verdicts = Some(Verdicts::new(subject));
         Ok(())
     }
 
@@ -147,10 +145,12 @@ impl Opening {
     /// # Errors
     /// A refusal of kind `storage`: what cannot be written does not begin.
     pub async fn open(mut self, opened: Opened<'_>) -> Result<Arc<Session>, Refusal> {
-        let Some(slot) = self.slot.take() else {
+        let (Some(slot), Some(verdicts)) = (self.slot.take(), self.verdicts.take()) else {
             return Err(Refusal::internal("a session was opened before it was authorized"));
         };
         let id = Uuid::now_v7();
+        let room = audit::finish_bytes(Some(&self.who.json));
+        let closing = self.services.audit.reserve(room).map_err(|error| super::storage(&error))?;
         let recorder = self.recorder(id, opened.database)?;
         let event = Event::SessionOpened {
             about: About { session: Some(id), database: Some(opened.database), ..self.who.about() },
@@ -164,7 +164,7 @@ impl Opening {
         let session = Arc::new(Session {
             id,
             database: opened.database.to_owned(),
-            verdicts: Default::default(),
+            verdicts,
             recorder,
             end: watch::Sender::new(None),
             in_flight: Mutex::default(),
@@ -174,6 +174,7 @@ impl Opening {
             opened: now,
             asked: Mutex::new(now),
             why_closed: Mutex::default(),
+            closing: Some(closing),
             _slot: slot,
             who: self.who,
             services: self.services,
