@@ -1,0 +1,469 @@
+//! The log of this host: one directory, one writer, one lock.
+//!
+//! Under the lock a line is made, hashed and written with one write(2); its JSON is made before.
+//! Two promises rest on the space that a segment has behind its end: what was reserved can be
+//! written on a full disk, and no line is ever written in part. The disk is [`super::sync`]'s affair.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::sync::watch;
+
+use super::chain::{Chain, with_body};
+use super::recover::{Aside, recover};
+use super::segment::{Name, Segment, WriteError};
+use super::sync::{self, Synced};
+use super::{
+    Error, Event, FINISH_BYTES, Ledger, Reservation, Sequence, Settings, Settled, Sink, checkpoint,
+    segment,
+};
+use crate::clock::{self, BootTime};
+use crate::config::Durability;
+use crate::session::Outcome;
+
+/// A status comes from the server: no more of it than this is written, in characters.
+const STATUS_CHARS: usize = 64;
+
+/// The audit log. Closed when it is dropped.
+pub struct Log {
+    shared: Arc<Shared>,
+    /// Space for the last line.
+    closing: Mutex<Option<Reservation>>,
+    /// The syncing thread, and the file that holds the directory's lock; gone once closed.
+    running: Mutex<Option<(JoinHandle<()>, File)>>,
+}
+
+/// What writers and the syncing thread share.
+pub(super) struct Shared {
+    pub(super) dir: PathBuf,
+    pub(super) synced: watch::Sender<Synced>,
+    pub(super) wake: Condvar,
+    settings: Settings,
+    ledger: Arc<Ledger>,
+    state: Mutex<State>,
+}
+
+/// Where the log stands.
+pub(super) struct State {
+    pub(super) segment: Segment,
+    pub(super) chain: Chain,
+    /// Since when there are lines that are not on disk.
+    pub(super) unsynced: Option<BootTime>,
+    /// Segments that are full and not yet on disk.
+    pub(super) retired: Vec<Arc<File>>,
+    /// Whether the directory has entries that are not on disk.
+    pub(super) entries: bool,
+    /// Somebody waits for the disk.
+    pub(super) urgent: bool,
+    pub(super) closing: bool,
+    /// Why nothing more is taken.
+    pub(super) broken: Option<Arc<str>>,
+    /// The line being made.
+    line: Vec<u8>,
+    /// Lines that the full disk did not take.
+    lost: u64,
+}
+
+impl Log {
+    /// Opens the log below `dir`, which is made where it is missing; recovers what a crash left.
+    ///
+    /// Fails where another process has it, others can reach it, or it was changed before its
+    /// checkpoint.
+    pub fn open(dir: &Path, settings: &Settings) -> Result<Self, Error> {
+        own(dir)?;
+        let lock = lock(dir)?;
+        let recovered = recover(dir)?;
+        let segment = match recovered.last {
+            Some(name) => Segment::reopen(dir, name)?,
+            None => Segment::create(dir, Name(recovered.chain.next))?,
+        };
+        if recovered.chain == Chain::START {
+            segment::sync_dir(dir)?;
+            checkpoint::write(dir, &sync::Tip::of(&recovered.chain, &segment).checkpoint())?;
+        }
+        let shared = Arc::new(Shared::new(dir, settings, segment, recovered.chain));
+        let syncer = std::thread::Builder::new()
+            .name("audit-sync".to_owned())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || sync::run(&shared)
+            })
+            .map_err(|error| Error::io("start the syncing thread of", dir, error))?;
+        let log = Self {
+            shared,
+            closing: Mutex::new(None),
+            running: Mutex::new(Some((syncer, lock))),
+        };
+        log.tell_opening(&recovered.aside)?;
+        Ok(log)
+    }
+
+    /// Writes what is special about this opening. A disk that is full now is no reason not to open.
+    fn tell_opening(&self, aside: &[Aside]) -> Result<(), Error> {
+        let opened = Event::LogOpened {
+            version: env!("CARGO_PKG_VERSION"),
+            durability: match self.shared.settings.durability {
+                Durability::Relaxed => "relaxed",
+                Durability::Strict => "strict",
+            },
+        };
+        let mut results = vec![self.append(&opened)];
+        for aside in aside {
+            tracing::warn!(segment = %aside.segment, offset = aside.offset, bytes = aside.bytes,
+                kept = aside.kept, "the audit log ended with part of a line, which was set aside");
+            results.push(self.append(&Event::LogRecovered {
+                segment: &aside.segment,
+                offset: aside.offset,
+                bytes: aside.bytes,
+                kept: aside.kept.as_deref(),
+            }));
+        }
+        match results.into_iter().find_map(Result::err) {
+            None => {}
+            Some(Error::Full { dir }) => {
+                tracing::error!(dir = %dir.display(), "the audit log has no space: every request is refused until there is some");
+            }
+            Some(error) => return Err(error),
+        }
+        if let Ok(reservation) = self.reserve(FINISH_BYTES) {
+            *unpoisoned(&self.closing) = Some(reservation);
+        }
+        Ok(())
+    }
+
+    /// Waits until the line is on disk, whatever the settings say. May be dropped at any time.
+    pub async fn durable(&self, sequence: Sequence) -> Result<(), Error> {
+        let mut synced = self.shared.synced.subscribe();
+        if synced.borrow().sequence >= sequence.0 {
+            return Ok(());
+        }
+        self.shared.hurry();
+        let reached = synced
+            .wait_for(|synced| synced.sequence >= sequence.0 || synced.failed.is_some())
+            .await;
+        match reached {
+            Ok(synced) if synced.sequence >= sequence.0 => Ok(()),
+            Ok(synced) => Err(Error::Broken {
+                why: synced.failed.clone().unwrap_or_else(|| Arc::from("closed")),
+            }),
+            Err(_) => Err(Error::Broken {
+                why: Arc::from("the log was closed"),
+            }),
+        }
+    }
+
+    /// The last line that is known to be on disk; 0 for none.
+    #[must_use]
+    pub fn synced(&self) -> Sequence {
+        Sequence(self.shared.synced.borrow().sequence)
+    }
+
+    #[cfg(test)]
+    pub(super) fn shared_synced(&self) -> watch::Receiver<Synced> {
+        self.shared.synced.subscribe()
+    }
+
+    /// Writes the last line, syncs and leaves a checkpoint behind it. Blocks on the disk.
+    /// Later appends are refused; closing again does nothing.
+    pub fn close(&self) -> Result<(), Error> {
+        let Some((syncer, lock)) = unpoisoned(&self.running).take() else {
+            return Ok(());
+        };
+        let last = Event::LogClosed {};
+        let closed = match unpoisoned(&self.closing).take() {
+            Some(reservation) => self.append_reserved(reservation, &last),
+            None => self.append(&last),
+        };
+        self.shared.stop();
+        let joined = syncer.join();
+        let failed = self.shared.synced.borrow().failed.clone();
+        let mut state = self.shared.lock();
+        state.broken = Some(Arc::from("the log was closed"));
+        if let Err(error) = state.segment.cut() {
+            tracing::warn!(%error, "cannot give back the space behind the audit log");
+        }
+        drop(state);
+        drop(lock);
+        if let Some(why) = failed {
+            return Err(Error::Broken { why });
+        }
+        if joined.is_err() {
+            let why = Arc::from("the syncing thread panicked");
+            return Err(Error::Broken { why });
+        }
+        closed.map(drop)
+    }
+}
+
+impl Sink for Log {
+    fn append(&self, event: &Event<'_>) -> Result<Sequence, Error> {
+        with_body(event, |body| self.shared.write(body, 0))
+    }
+
+    fn append_durable<'a>(&'a self, event: &Event<'_>) -> Settled<'a> {
+        let appended = self.append(event);
+        Box::pin(async move {
+            let sequence = appended?;
+            if self.shared.settings.durability == Durability::Strict {
+                self.durable(sequence).await?;
+            }
+            Ok(sequence)
+        })
+    }
+
+    fn reserve(&self, bytes: u64) -> Result<Reservation, Error> {
+        let mut state = self.shared.lock();
+        state.usable()?;
+        let promised = self.shared.ledger.promised();
+        state.segment.provide(promised.saturating_add(bytes))?;
+        Ok(self.shared.ledger.promise(bytes))
+    }
+
+    fn append_reserved(
+        &self,
+        reservation: Reservation,
+        event: &Event<'_>,
+    ) -> Result<Sequence, Error> {
+        let held = reservation.bytes;
+        let outcome = bounded(event);
+        let event = &match (event, &outcome) {
+            (
+                Event::RequestFinished {
+                    connection,
+                    session,
+                    request,
+                    principal,
+                    ..
+                },
+                Some(outcome),
+            ) => Event::RequestFinished {
+                connection: *connection,
+                session: *session,
+                request: *request,
+                principal: *principal,
+                outcome,
+            },
+            _ => event.clone(),
+        };
+        let appended = with_body(event, |body| self.shared.write(body, held));
+        // Only now: until the line is written its space must not go to anybody else.
+        drop(reservation);
+        appended
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "the audit log was not closed in order");
+        }
+    }
+}
+
+impl Shared {
+    fn new(dir: &Path, settings: &Settings, segment: Segment, chain: Chain) -> Self {
+        let synced = Synced {
+            sequence: chain.next - 1,
+            failed: None,
+        };
+        Self {
+            dir: dir.to_owned(),
+            synced: watch::Sender::new(synced),
+            wake: Condvar::new(),
+            settings: settings.clone(),
+            ledger: Arc::default(),
+            state: Mutex::new(State {
+                segment,
+                chain,
+                unsynced: None,
+                retired: Vec::new(),
+                entries: false,
+                urgent: false,
+                closing: false,
+                broken: None,
+                line: Vec::new(),
+                lost: 0,
+            }),
+        }
+    }
+
+    /// A panic under the lock leaves nobody knows what: the log is broken then.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| {
+            let mut state = poisoned.into_inner();
+            state
+                .broken
+                .get_or_insert_with(|| Arc::from("a writer panicked"));
+            state
+        })
+    }
+
+    /// Has the disk synced at once.
+    fn hurry(&self) {
+        self.lock().urgent = true;
+        self.wake.notify_one();
+    }
+
+    fn stop(&self) {
+        self.lock().closing = true;
+        self.wake.notify_one();
+    }
+
+    /// Writes one line; `held` bytes of what is promised are its own.
+    fn write(&self, body: &[u8], held: u64) -> Result<Sequence, Error> {
+        let mut state = self.lock();
+        state.usable()?;
+        if state.lost > 0 {
+            self.tell_lost(&mut state);
+        }
+        let placed = self.place(&mut state, body, held);
+        if let Err(Error::Full { .. }) = placed {
+            state.lost += 1;
+        }
+        if placed.is_ok() && state.unsynced.is_none() {
+            state.unsynced = Some(clock::boot());
+            drop(state);
+            self.wake.notify_one();
+        }
+        placed
+    }
+
+    /// Says how many lines the full disk did not take, once it takes some again.
+    fn tell_lost(&self, state: &mut State) {
+        let lost = Event::LogLost { count: state.lost };
+        if with_body(&lost, |body| self.place(state, body, 0)).is_ok() {
+            state.lost = 0;
+        }
+    }
+
+    fn place(&self, state: &mut State, body: &[u8], held: u64) -> Result<Sequence, Error> {
+        state.chain.assemble(&mut state.line, body)?;
+        let bytes = u64::try_from(state.line.len()).unwrap_or(u64::MAX);
+        // What the others were promised; it must be there before and after this line.
+        let promised = self.ledger.promised().saturating_sub(held);
+        let needed = promised.saturating_add(bytes);
+        if state.segment.length >= self.settings.segment_bytes {
+            self.rotate(state, needed);
+        }
+        state.segment.provide(needed)?;
+        match state.segment.write(&state.line, promised + held) {
+            Ok(()) => {
+                let sequence = Sequence(state.chain.next);
+                state.chain.wrote(&state.line);
+                Ok(sequence)
+            }
+            Err(WriteError::Full) => Err(Error::Full {
+                dir: self.dir.clone(),
+            }),
+            Err(WriteError::Broken(error)) => {
+                let why: Arc<str> = Arc::from(format!("an earlier write failed: {error}"));
+                tracing::error!(%error, "the audit log cannot be written: every request is refused until a restart");
+                state.broken = Some(Arc::clone(&why));
+                Err(Error::Broken { why })
+            }
+        }
+    }
+
+    /// Begins the next segment, with space for `needed` bytes. Where that cannot be had the old one
+    /// goes on: a segment may grow past its size, a promise may not be broken.
+    fn rotate(&self, state: &mut State, needed: u64) {
+        let next = match Segment::create(&self.dir, Name(state.chain.next)) {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::debug!(%error, "cannot begin the next audit segment");
+                return;
+            }
+        };
+        let mut next = next;
+        if let Err(error) = next.provide(needed) {
+            tracing::debug!(%error, "cannot begin the next audit segment");
+            next.discard();
+            return;
+        }
+        let mut old = std::mem::replace(&mut state.segment, next);
+        if let Err(error) = old.cut() {
+            tracing::warn!(%error, "cannot give back the space behind an audit segment");
+        }
+        state.retired.push(old.file);
+        state.entries = true;
+    }
+}
+
+impl State {
+    fn usable(&self) -> Result<(), Error> {
+        match &self.broken {
+            None if self.closing => Err(Error::Broken {
+                why: Arc::from("the log was closed"),
+            }),
+            None => Ok(()),
+            Some(why) => Err(Error::Broken {
+                why: Arc::clone(why),
+            }),
+        }
+    }
+}
+
+/// The outcome of an event whose status is longer than it may be, with a status that is not.
+fn bounded(event: &Event<'_>) -> Option<Outcome> {
+    let Event::RequestFinished { outcome, .. } = event else {
+        return None;
+    };
+    let (cut, _) = outcome.status.char_indices().nth(STATUS_CHARS)?;
+    let mut outcome = (*outcome).clone();
+    outcome.status.truncate(cut);
+    Some(outcome)
+}
+
+fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes the directory where it is missing, and sees to it that it is nobody else's.
+fn own(dir: &Path) -> Result<(), Error> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| Error::io("make", dir, error))?;
+    let found = fs::symlink_metadata(dir).map_err(|error| Error::io("read", dir, error))?;
+    let exposed = |what| Error::Exposed {
+        dir: dir.to_owned(),
+        what,
+    };
+    if !found.is_dir() {
+        return Err(exposed("it is not a directory".to_owned()));
+    }
+    if found.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(exposed(format!("it belongs to uid {}", found.uid())));
+    }
+    if found.mode() & 0o077 != 0 {
+        return Err(exposed(format!(
+            "its mode is {:04o}",
+            found.mode() & 0o7777
+        )));
+    }
+    Ok(())
+}
+
+/// Takes the directory's lock, which goes with the process however it ends.
+fn lock(dir: &Path) -> Result<File, Error> {
+    let path = dir.join("lock");
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(&path)
+        .map_err(|error| Error::io("open", &path, error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Locked {
+            dir: dir.to_owned(),
+        }),
+        Err(TryLockError::Error(error)) => Err(Error::io("lock", &path, error)),
+    }
+}

@@ -1,0 +1,195 @@
+//! The thread that brings lines to the disk: at once for who waits, within 50 ms for all others.
+//!
+//! One fdatasync(2) serves everybody whose line was written before it began (group commit). After a
+//! failed sync nobody can say what the disk holds (Linux marks the pages clean, and says so once):
+//! the log is broken then, until it is opened anew.
+
+use std::fs::File;
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
+
+use super::Error;
+use super::chain::{Chain, Hash};
+use super::checkpoint::{self, Checkpoint};
+use super::log::{Shared, State};
+use super::segment::{self, Name, Segment};
+use crate::clock::{self, BootTime};
+
+/// Lines wait this long for others to share their sync; the disk has the rest of the 50 ms.
+const SHARE: Duration = Duration::from_millis(20);
+
+/// A checkpoint is at most this old while there is something new to say.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+
+/// And at most this many lines old.
+const CHECKPOINT_LINES: u64 = 10_000;
+
+/// How far the disk is.
+#[derive(Clone, Debug)]
+pub(super) struct Synced {
+    /// The last line that is on disk.
+    pub(super) sequence: u64,
+    /// Why no further one will be.
+    pub(super) failed: Option<Arc<str>>,
+}
+
+/// The end of the log at some moment.
+#[derive(Clone, Copy)]
+pub(super) struct Tip {
+    sequence: u64,
+    hash: Hash,
+    segment: Name,
+    length: u64,
+}
+
+impl Tip {
+    pub(super) fn of(chain: &Chain, segment: &Segment) -> Self {
+        Self {
+            sequence: chain.next - 1,
+            hash: chain.prev,
+            segment: segment.name,
+            length: segment.length,
+        }
+    }
+
+    pub(super) fn checkpoint(&self) -> Checkpoint {
+        Checkpoint {
+            v: 1,
+            seq: self.sequence,
+            hash: self.hash.as_str().to_owned(),
+            segment: self.segment.to_string(),
+            length: self.length,
+            time: format!("{:.6}", clock::wall()),
+        }
+    }
+}
+
+/// What the thread has done so far.
+struct Done {
+    /// What is on disk.
+    synced: Tip,
+    /// The sequence of the last checkpoint.
+    checkpoint: u64,
+    /// When it was written, or last tried.
+    at: BootTime,
+}
+
+/// What to do next.
+enum Due {
+    Sync,
+    Checkpoint,
+    Wait(Duration),
+    Rest,
+    End,
+}
+
+/// Runs until the log is closed or the disk fails.
+pub(super) fn run(shared: &Shared) {
+    let mut state = shared.lock();
+    let tip = Tip::of(&state.chain, &state.segment);
+    let mut done = Done {
+        synced: tip,
+        checkpoint: 0,
+        at: clock::boot(),
+    };
+    loop {
+        state = match done.due(&state) {
+            Due::Wait(time) => match shared.wake.wait_timeout(state, time) {
+                Ok((state, _)) => state,
+                Err(_) => shared.lock(),
+            },
+            Due::Rest => match shared.wake.wait(state) {
+                Ok(state) => state,
+                Err(_) => shared.lock(),
+            },
+            Due::Sync => match sync(shared, state) {
+                Ok(tip) => {
+                    done.synced = tip;
+                    shared.lock()
+                }
+                Err(error) => return fail(shared, &error),
+            },
+            Due::Checkpoint => {
+                drop(state);
+                done.write(shared);
+                shared.lock()
+            }
+            Due::End => {
+                drop(state);
+                if done.checkpoint < done.synced.sequence {
+                    done.write(shared);
+                }
+                return;
+            }
+        };
+    }
+}
+
+impl Done {
+    fn due(&self, state: &State) -> Due {
+        let now = clock::boot();
+        let checkpoint_due = if self.checkpoint == self.synced.sequence {
+            None
+        } else if self.synced.sequence.saturating_sub(self.checkpoint) >= CHECKPOINT_LINES {
+            Some(Duration::ZERO)
+        } else {
+            Some(CHECKPOINT_EVERY.saturating_sub(now.since(self.at)))
+        };
+        let sync_due = state.unsynced.map(|since| {
+            if state.urgent || state.closing {
+                Duration::ZERO
+            } else {
+                SHARE.saturating_sub(now.since(since))
+            }
+        });
+        match (sync_due, checkpoint_due) {
+            (Some(Duration::ZERO), _) => Due::Sync,
+            (None, _) if state.closing => Due::End,
+            (_, Some(Duration::ZERO)) => Due::Checkpoint,
+            (Some(one), Some(other)) => Due::Wait(one.min(other)),
+            (Some(one), None) | (None, Some(one)) => Due::Wait(one),
+            (None, None) => Due::Rest,
+        }
+    }
+
+    /// A checkpoint that cannot be written (the disk is full) is written later: the log does not
+    /// need it to go on.
+    fn write(&mut self, shared: &Shared) {
+        self.at = clock::boot();
+        match checkpoint::write(&shared.dir, &self.synced.checkpoint()) {
+            Ok(()) => self.checkpoint = self.synced.sequence,
+            Err(error) => tracing::warn!(%error, "cannot write the audit checkpoint"),
+        }
+    }
+}
+
+/// Brings everything that is written now to the disk, without the lock.
+fn sync(shared: &Shared, mut state: MutexGuard<'_, State>) -> Result<Tip, Error> {
+    let tip = Tip::of(&state.chain, &state.segment);
+    let mut files: Vec<Arc<File>> = std::mem::take(&mut state.retired);
+    files.push(Arc::clone(&state.segment.file));
+    let entries = std::mem::take(&mut state.entries);
+    state.unsynced = None;
+    state.urgent = false;
+    drop(state);
+    for file in files {
+        file.sync_data()
+            .map_err(|error| Error::io("sync a segment below", &shared.dir, error))?;
+    }
+    if entries {
+        segment::sync_dir(&shared.dir)?;
+    }
+    shared
+        .synced
+        .send_modify(|synced| synced.sequence = tip.sequence);
+    Ok(tip)
+}
+
+fn fail(shared: &Shared, error: &Error) {
+    tracing::error!(%error, "the audit log cannot be synced: every request is refused until a restart");
+    let why: Arc<str> = Arc::from(format!("an earlier sync failed: {error}"));
+    shared.lock().broken.get_or_insert_with(|| Arc::clone(&why));
+    shared
+        .synced
+        .send_modify(|synced| synced.failed = Some(why));
+}
