@@ -17,20 +17,20 @@ use crate::capture::{Flow, Origin as _};
 use crate::config::{self, Target};
 use crate::identity::{Identified, ScopeOf};
 use crate::policy::{PrincipalFacts, Refusal, RuleId};
-use crate::protocol;
+use crate::protocol::Engines;
 use crate::session::meter::Slot;
 use crate::session::opening::{Opening, Who};
 use crate::session::services::Services;
 use crate::socket;
 
 /// Takes one redirected connection from its accept to its close.
-pub async fn run(services: Arc<Services>, stream: TcpStream) {
+pub async fn run(services: Arc<Services>, engines: Arc<Engines>, stream: TcpStream) {
     let connection = Uuid::now_v7();
     let admitted = admit(&services, connection, &stream).await;
     match admitted {
         Ok(Admitted { who, slot }) => {
             let opening = Opening::new(who, services);
-            protocol::serve(opening, stream).await;
+            engines.serve(opening, stream).await;
             drop(slot);
         }
         Err(refused) => {
@@ -64,13 +64,14 @@ async fn admit(
     let refused = |refusal: Refusal, cause: Option<String>| Refused::at(&flow, refusal, cause);
     let identified = identify(services, &flow).await.map_err(|(refusal, cause)| refused(refusal, Some(cause)))?;
     let json = to_json(&identified).map_err(|cause| refused(Refusal::identity(), Some(cause)))?;
-    let target = services.targets.load().at(flow.destination).map(Arc::clone);
+    let found = services.targets.load().at(flow.destination).cloned();
+    let target = found.as_ref().map(|(target, _)| Arc::clone(target));
     let known = |refusal: Refusal| Refused {
         target: target.clone(),
         principal: Some(Arc::clone(&json)),
         ..Refused::at(&flow, refusal, None)
     };
-    let Some(target) = target.clone() else {
+    let Some((target, host)) = found else {
         // The kernel's rules and the targets differ only between two reloads.
         return Err(known(Refusal::upstream("no target has this address any more")));
     };
@@ -81,7 +82,7 @@ async fn admit(
     let facts = PrincipalFacts::new(&principal).map(Arc::new);
     let facts = facts.map_err(|error| refused(Refusal::identity(), Some(error.to_string())))?;
     let rules = may_connect(services, &facts, &target).map_err(known)?;
-    let who = Who { connection, principal, json, facts, target, flow, limits, meter };
+    let who = Who { connection, principal, json, facts, target, host, flow, limits, meter };
     write_opened(services, &who, &rules).map_err(|refusal| Refused {
         target: Some(Arc::clone(&who.target)),
         principal: Some(Arc::clone(&who.json)),

@@ -16,7 +16,7 @@ const MAX_ADDRESSES: usize = 64;
 /// The targets by address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Targets {
-    by_address: HashMap<SocketAddr, Arc<Target>>,
+    by_address: HashMap<SocketAddr, (Arc<Target>, Host)>,
     names: HashMap<String, Vec<IpAddr>>,
 }
 
@@ -28,7 +28,7 @@ impl Targets {
             for address in &target.addresses {
                 for ip in resolved.addresses(&address.host, before).await {
                     let at = SocketAddr::new(ip, address.port);
-                    let first = resolved.by_address.entry(at).or_insert_with(|| Arc::clone(target));
+                    let (first, _) = resolved.by_address.entry(at).or_insert_with(|| (Arc::clone(target), address.host.clone()));
                     if first.name != target.name {
                         tracing::error!(%at, target = %target.name, taken = %first.name,
                             "two targets resolve to one address; the first in name order keeps it");
@@ -39,9 +39,9 @@ impl Targets {
         resolved
     }
 
-    /// The target behind a destination.
+    /// The target behind a destination, and its host there as the configuration names it.
     #[must_use]
-    pub fn at(&self, destination: OriginalDestination) -> Option<&Arc<Target>> {
+    pub fn at(&self, destination: OriginalDestination) -> Option<&(Arc<Target>, Host)> {
         self.by_address.get(&canonical(destination.0))
     }
 
@@ -61,7 +61,7 @@ impl Targets {
         let mut of: Vec<_> = self
             .by_address
             .iter()
-            .filter(|(_, at)| at.name == target)
+            .filter(|(_, (at, _))| at.name == target)
             .map(|(address, _)| *address)
             .collect();
         of.sort();

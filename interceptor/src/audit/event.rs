@@ -132,6 +132,16 @@ pub enum Event<'a> {
         #[serde(flatten)]
         outcome: &'a Outcome,
     },
+    /// A cancel request was passed on, or not; the client is never told.
+    #[serde(rename = "request.cancelled")]
+    RequestCancelled {
+        /// About whom.
+        #[serde(flatten)]
+        about: About<'a>,
+        /// Why it was not passed on.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
     /// The kernel refused something.
     #[serde(rename = "kernel.denied")]
     KernelDenied {

@@ -47,6 +47,12 @@ impl Refusal {
         Self::plain(RefusalKind::Upstream, message, None)
     }
 
+    /// What is asked for is not among what the target offers.
+    #[must_use]
+    pub fn not_offered(message: &str) -> Self {
+        Self::plain(RefusalKind::NotPermitted, message, None)
+    }
+
     /// The session was ended.
     #[must_use]
     pub fn ended() -> Self {

@@ -1,6 +1,227 @@
-//! PostgreSQL, frontend/backend protocol 3.0 and 3.2.
+//! PostgreSQL, frontend/backend protocol 3.0 and 3.2: one connection from its first byte to its last.
+//!
+//! `terminate` the client's encryption and startup, `authorize` the database, `dial` and log in with
+//! the target's credential, `relay` the requests. Nothing that the client presents is forwarded.
+
 pub mod cancel;
 pub mod facts;
 pub mod inject;
+pub mod refuse;
+pub mod session;
 pub mod terminate;
+pub mod transcript;
 pub mod wire;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use self::inject::{Injector, Login, Upstream};
+use self::terminate::{Greeting, Startup, Wish};
+use self::wire::startup::BackendKey;
+use crate::clock::{self, BootTime};
+use crate::config::{Postgres, UpstreamTls};
+use crate::policy::{Access, Action, Ask, Refusal, Resource};
+use crate::session::opening::{Opened, Opening};
+use crate::session::Session;
+use crate::tls::{self, Stream};
+
+/// How long roots read from disk are used: a rotated file counts after this.
+const ROOTS_FOR: Duration = Duration::from_secs(60);
+
+/// What the connections of every PostgreSQL target share. One for the daemon.
+#[derive(Debug)]
+pub struct Engine {
+    injector: Injector,
+    cancels: Arc<cancel::Registry>,
+    roots: Mutex<HashMap<String, Roots>>,
+}
+
+#[derive(Debug)]
+struct Roots {
+    made_from: UpstreamTls,
+    made: BootTime,
+    tls: Arc<tls::Upstream>,
+}
+
+/// A session whose both sides are logged in.
+struct Joined {
+    session: Arc<Session>,
+    upstream: Upstream,
+    minted: cancel::Minted,
+}
+
+impl Engine {
+    /// Begins with nothing remembered.
+    ///
+    /// # Errors
+    /// Where the system gives no random bytes.
+    pub fn new() -> Result<Self, inject::Error> {
+        Ok(Self {
+            injector: Injector::new()?,
+            cancels: Arc::default(),
+            roots: Mutex::default(),
+        })
+    }
+
+    /// Serves one admitted connection to its close.
+    pub async fn serve(&self, opening: Opening, client: TcpStream, settings: &Postgres) {
+        let patience = opening.who().target.timeouts.startup;
+        let dialled = opening.who().flow.destination.0.ip();
+        let terminated = terminate::terminate(client, opening.authority(), dialled);
+        let (mut client, wish) = match timeout(patience, terminated).await {
+            Ok(Ok(terminated)) => terminated,
+            Ok(Err(error)) => return opening.gave_up(&error.to_string()),
+            Err(_elapsed) => return opening.gave_up("the client did not finish its startup in time"),
+        };
+        match wish {
+            Wish::Cancel(key) => self.cancel(opening, &key).await,
+            Wish::Session(startup) => match self.join(opening, &startup, settings).await {
+                Ok(joined) => relay(joined, client, &startup).await,
+                Err(refusal) => drop(terminate::refuse(&mut client, &refuse::at_startup(&refusal)).await),
+            },
+        }
+    }
+
+    /// Judges, dials, logs in, opens the session. A refusal is in the audit when this returns it.
+    async fn join(&self, mut opening: Opening, startup: &Startup, settings: &Postgres) -> Result<Joined, Refusal> {
+        let ready = match self.log_in(&mut opening, startup, settings).await {
+            Ok(ready) => ready,
+            Err((refusal, cause)) => {
+                opening.refuse(&refusal, cause);
+                return Err(refusal);
+            }
+        };
+        let (upstream, minted) = ready;
+        let opened = Opened {
+            upstream: upstream.address,
+            database: &startup.database,
+            user: &settings.user,
+            asked_user: Some(&startup.user),
+        };
+        let session = opening.open(opened).await?;
+        Ok(Joined { session, upstream, minted })
+    }
+
+    async fn log_in(
+        &self,
+        opening: &mut Opening,
+        startup: &Startup,
+        settings: &Postgres,
+    ) -> Result<(Upstream, cancel::Minted), (Refusal, Option<String>)> {
+        let plain = |refusal: Refusal| (refusal, None);
+        offered(startup, settings).map_err(plain)?;
+        opening.authorize(&startup.database, &asks(startup)).map_err(plain)?;
+        if startup.replication {
+            return Err(plain(Refusal::upstream("replication connections are not relayed")));
+        }
+        let password = match &settings.password {
+            Some(source) => Some(opening.secret(source).await.map_err(plain)?),
+            None => None,
+        };
+        let target = Arc::clone(&opening.who().target);
+        let tls = self.tls(&target.name, &target.tls).map_err(|error| {
+            (Refusal::upstream("the server's certificates cannot be verified here"), Some(error.to_string()))
+        })?;
+        let socket = opening.dial().await.map_err(plain)?;
+        let host = opening.who().host.clone();
+        let login = Login {
+            target: &target.name,
+            host: &host,
+            tls: &tls,
+            postgres: settings,
+            password: password.as_ref(),
+            database: &startup.database,
+            settings: &startup.settings,
+            minor: startup.upstream_minor(),
+        };
+        let upstream = match timeout(target.timeouts.dial, self.injector.login(socket, login)).await {
+            Ok(Ok(upstream)) => upstream,
+            Ok(Err(error)) => return Err((error.refusal(), Some(error.to_string()))),
+            Err(_elapsed) => return Err(plain(Refusal::upstream("the server did not answer the login in time"))),
+        };
+        let route = cancel::Route {
+            target: Arc::from(target.name.as_str()),
+            address: upstream.address,
+            host,
+            tls,
+            key: upstream.key.clone(),
+        };
+        let minted = self.cancels.mint(opening.who().flow.scope, upstream.minor, route);
+        let minted = minted.map_err(|error| (Refusal::internal("no cancel key can be made"), Some(error.to_string())))?;
+        Ok((upstream, minted))
+    }
+
+    /// Passes a cancel on; its client is never answered, whatever comes of it.
+    async fn cancel(&self, opening: Opening, key: &BackendKey) {
+        let patience = opening.who().target.timeouts.dial;
+        let scope = opening.who().flow.scope;
+        let dial = |route: Arc<cancel::Route>| opening.dial_at(route.address);
+        let passed = timeout(patience, self.cancels.cancel(key, scope, dial)).await;
+        let result = match passed {
+            Ok(Ok(_route)) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_elapsed) => Err("cancel: the upstream did not take it in time".to_owned()),
+        };
+        opening.cancelled(result);
+    }
+
+    /// The roots and names to verify a target with, made anew after a while and at each change.
+    fn tls(&self, target: &str, wanted: &UpstreamTls) -> Result<Arc<tls::Upstream>, tls::Error> {
+        let now = clock::boot();
+        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = roots.get(target)
+            && known.made_from == *wanted
+            && now.since(known.made) < ROOTS_FOR
+        {
+            return Ok(Arc::clone(&known.tls));
+        }
+        let tls = Arc::new(tls::Upstream::new(wanted)?);
+        let made = Roots { made_from: wanted.clone(), made: now, tls: Arc::clone(&tls) };
+        roots.insert(target.to_owned(), made);
+        Ok(tls)
+    }
+}
+
+/// The name asked for is taken if it is listed, refused otherwise.
+fn offered(startup: &Startup, settings: &Postgres) -> Result<(), Refusal> {
+    if settings.databases.contains(&startup.database) {
+        return Ok(());
+    }
+    Err(Refusal {
+        hint: Some(format!("offered here: {}", settings.databases.join(", "))),
+        ..Refusal::not_offered(&format!("database \"{}\" is not offered by this target", startup.database))
+    })
+}
+
+/// What the startup asks of policy besides the database: settings, and replication.
+fn asks(startup: &Startup) -> Vec<Ask> {
+    let mut asks = startup.asks();
+    if startup.replication {
+        let access = Access { action: Action::Replicate, resource: Resource::Database };
+        asks.push(Ask { accesses: [access].into(), ..Ask::default() });
+    }
+    asks
+}
+
+/// Greets the client and relays to the end of either side.
+async fn relay(joined: Joined, mut client: Stream, startup: &Startup) {
+    let Joined { session, upstream, minted } = joined;
+    let negotiate = startup.negotiate(upstream.minor);
+    let greeting = Greeting {
+        negotiate: negotiate.as_ref(),
+        notices: &upstream.notices,
+        parameters: &upstream.parameters,
+        key: minted.key(),
+        status: upstream.status,
+    };
+    if terminate::greet(&mut client, greeting).await.is_err() {
+        return session.closes("client");
+    }
+    let start = session::Start::of(&upstream);
+    let end = session::relay(Arc::clone(&session), client, upstream.stream, start).await;
+    session.closes(end.word());
+}

@@ -16,7 +16,7 @@ use crate::audit::event::{About, Event};
 use crate::audit::{self, Sink as _};
 use crate::capture::Flow;
 use crate::clock;
-use crate::config::{self, Namespace, SecretSource, Target, TlsMode};
+use crate::config::{self, Host, Namespace, SecretSource, Target, TlsMode};
 use crate::identity::Principal;
 use crate::policy::{Ask, PrincipalFacts, Refusal, RuleId, Subject, Verdicts};
 use crate::recording;
@@ -37,6 +37,8 @@ pub struct Who {
     pub facts: Arc<PrincipalFacts>,
     /// Where to.
     pub target: Arc<Target>,
+    /// The target's host that was dialled, as the configuration names it.
+    pub host: Host,
     /// What the kernel stamped.
     pub flow: Flow,
     /// What the agent may use up.
@@ -125,19 +127,11 @@ impl Opening {
     /// A refusal of kind `upstream`; the cause is logged.
     pub async fn dial(&self) -> Result<TcpStream, Refusal> {
         let to = self.who.flow.destination.0;
-        let refused = |error: &dyn std::fmt::Display| {
+        self.namespace()?;
+        self.dial_at(to).await.map_err(|error| {
             tracing::warn!(%error, %to, target = %self.who.target.name, "cannot dial the upstream");
             Refusal::upstream("the server cannot be reached")
-        };
-        let timeout = self.who.target.timeouts.dial;
-        match self.namespace()? {
-            Namespace::Daemon => socket::dial(to, timeout).await.map_err(|error| refused(&error)),
-            Namespace::Client => {
-                let netns = self.services.capture.netns(self.who.flow.netns);
-                let netns = netns.map_err(|error| refused(&error))?;
-                socket::dial_in(&netns, to, timeout).await.map_err(|error| refused(&error))
-            }
-        }
+        })
     }
 
     /// Opens the session: the upstream accepted the login. Writes the line, begins the recording.
@@ -185,6 +179,35 @@ impl Opening {
             session.end(super::EndReason::Policy);
         }
         Ok(session)
+    }
+
+    /// Connects to another address of the same target, from the same namespace.
+    ///
+    /// # Errors
+    /// What the kernel said, or that the namespace must not be used.
+    pub async fn dial_at(&self, to: SocketAddr) -> std::io::Result<TcpStream> {
+        let timeout = self.who.target.timeouts.dial;
+        let namespace = self.namespace().map_err(|refusal| std::io::Error::other(refusal.message))?;
+        match namespace {
+            Namespace::Daemon => socket::dial(to, timeout).await,
+            Namespace::Client => {
+                let netns = self.services.capture.netns(self.who.flow.netns).map_err(std::io::Error::other)?;
+                socket::dial_in(&netns, to, timeout).await
+            }
+        }
+    }
+
+    /// Writes that the client went away, or broke the protocol, before it asked for anything.
+    pub fn gave_up(self, cause: &str) {
+        self.refuse(&Refusal::upstream("the connection ended before a session was asked for"), Some(cause.to_owned()));
+    }
+
+    /// Writes that a cancel was passed on, or why it was not.
+    pub fn cancelled(self, result: Result<(), String>) {
+        let event = Event::RequestCancelled { about: self.who.about(), error: result.err() };
+        if let Err(error) = self.services.audit.append(&event) {
+            tracing::error!(%error, "cannot write a cancel to the audit log");
+        }
     }
 
     /// Writes why there is no session.
