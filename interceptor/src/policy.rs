@@ -21,11 +21,11 @@ mod vocabulary;
 mod words;
 
 pub use compile::{Effect, Policy, Rule};
-pub use control::{Caller, Group, Object, Verb};
+pub use control::{ControlCaller, ControlObject, ControlVerb, Group};
 pub use decide::{ExplainedAccess, ExplainedAsk, Explanation};
 pub use handle::Handle;
 pub use source::{Mistake, Mistakes};
-pub use subject::{Error, PrincipalFacts, Subject};
+pub use subject::{Error, PrincipalFacts};
 pub use verdicts::Verdicts;
 pub use vocabulary::SCHEMA;
 

@@ -18,15 +18,17 @@ use super::{Refusal, RefusalKind, RuleId};
 
 /// What a caller wants of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-pub enum Verb {
+pub enum ControlVerb {
     /// Start a command as an agent, in a scope of its own.
     Run,
     /// Tag a cgroup.
     Tag,
     /// Take a tag away.
     Untag,
-    /// Freeze an agent, or thaw it.
+    /// Stop an agent's processes, for a while.
     Freeze,
+    /// Let them run again.
+    Thaw,
     /// End an agent's sessions and processes.
     Kill,
     /// Load configuration and policy anew.
@@ -39,13 +41,14 @@ pub enum Verb {
     ReadSessions,
 }
 
-impl Verb {
+impl ControlVerb {
     /// Every verb.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Run,
         Self::Tag,
         Self::Untag,
         Self::Freeze,
+        Self::Thaw,
         Self::Kill,
         Self::Reload,
         Self::Status,
@@ -61,6 +64,7 @@ impl Verb {
             Self::Tag => "Tag",
             Self::Untag => "Untag",
             Self::Freeze => "Freeze",
+            Self::Thaw => "Thaw",
             Self::Kill => "Kill",
             Self::Reload => "Reload",
             Self::Status => "Status",
@@ -76,6 +80,7 @@ impl Verb {
             Self::Tag
             | Self::Untag
             | Self::Freeze
+            | Self::Thaw
             | Self::Kill
             | Self::Reload
             | Self::ReadAudit
@@ -95,7 +100,7 @@ pub struct Group {
 
 /// Who speaks on a control socket, by peer credentials and cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
+pub struct ControlCaller {
     /// User id.
     pub uid: u32,
     /// Primary group id.
@@ -112,9 +117,11 @@ pub struct Caller {
 
 /// What a verb is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Object {
+pub enum ControlObject {
     /// The host: the daemon as a whole.
     Host,
+    /// Every scope of an agent.
+    Agent(String),
     /// A cgroup that is or will be tagged.
     Scope {
         /// The agent's name.
@@ -134,13 +141,13 @@ impl Policy {
     ///
     /// # Errors
     /// The refusal.
-    pub fn control(
+    pub fn authorize_control(
         &self,
-        caller: &Caller,
-        verb: Verb,
-        object: &Object,
+        caller: &ControlCaller,
+        verb: ControlVerb,
+        object: &ControlObject,
     ) -> Result<Vec<RuleId>, Refusal> {
-        let forbidden = |hint: &str| Err(refusal(verb, object, Vec::new(), hint.to_owned()));
+        let forbidden = |hint: &str| Err(refusal(verb, object, Vec::new(), hint));
         if caller.agent.is_some() {
             return forbidden("a process inside a scope cannot steer the daemon");
         }
@@ -164,14 +171,14 @@ impl Policy {
             .iter()
             .find_map(|id| self.rules.get(id)?.hint.as_deref())
             .unwrap_or("only root may, unless a rule permits this user");
-        Err(refusal(verb, object, rules, hint.to_owned()))
+        Err(refusal(verb, object, rules, hint))
     }
 
     fn ask_control(
         &self,
-        caller: &Caller,
-        verb: Verb,
-        object: &Object,
+        caller: &ControlCaller,
+        verb: ControlVerb,
+        object: &ControlObject,
     ) -> Result<Judgement, Error> {
         let (resource, mut entities) = object_entities(object)?;
         let principal = vocabulary::uid(Kind::User, &caller.uid.to_string());
@@ -186,7 +193,7 @@ impl Policy {
     }
 }
 
-fn caller_entity(uid: &EntityUid, caller: &Caller) -> Result<Entity, Error> {
+fn caller_entity(uid: &EntityUid, caller: &ControlCaller) -> Result<Entity, Error> {
     let names = caller.groups.iter().filter_map(|group| group.name.clone());
     let names = names.map(RestrictedExpression::new_string);
     let mut attributes = HashMap::from([
@@ -212,28 +219,30 @@ fn caller_entity(uid: &EntityUid, caller: &Caller) -> Result<Entity, Error> {
     Entity::new(uid.clone(), attributes, parents).map_err(|error| Error::of("the caller", &error))
 }
 
-fn object_entities(object: &Object) -> Result<(EntityUid, Vec<Entity>), Error> {
+fn object_entities(object: &ControlObject) -> Result<(EntityUid, Vec<Entity>), Error> {
     let host = vocabulary::uid(Kind::Host, HOST);
     let host_entity = Entity::new_no_attrs(host.clone(), HashSet::new());
-    let Object::Scope { agent, cgroup } = object else {
-        return Ok((host, vec![host_entity]));
+    let (id, agent, cgroup) = match object {
+        ControlObject::Host => return Ok((host, vec![host_entity])),
+        // A path begins with a slash: no cgroup has this id.
+        ControlObject::Agent(agent) => (format!("agent {agent}"), agent, None),
+        ControlObject::Scope { agent, cgroup } => (cgroup.clone(), agent, Some(cgroup)),
     };
-    let uid = vocabulary::uid(Kind::Scope, cgroup);
+    let uid = vocabulary::uid(Kind::Scope, &id);
     let parents = HashSet::from([host, vocabulary::uid(Kind::Agent, agent)]);
     let string = |text: &String| RestrictedExpression::new_string(text.clone());
-    let attributes = HashMap::from([
-        ("agent".to_owned(), string(agent)),
-        ("cgroup".to_owned(), string(cgroup)),
-    ]);
+    let mut attributes = HashMap::from([("agent".to_owned(), string(agent))]);
+    attributes.extend(cgroup.map(|cgroup| ("cgroup".to_owned(), string(cgroup))));
     let scope = Entity::new(uid.clone(), attributes, parents)
         .map_err(|error| Error::of("the scope", &error))?;
     Ok((uid, vec![host_entity, scope]))
 }
 
-fn refusal(verb: Verb, object: &Object, rules: Vec<RuleId>, hint: String) -> Refusal {
+fn refusal(verb: ControlVerb, object: &ControlObject, rules: Vec<RuleId>, hint: &str) -> Refusal {
     let on = match object {
-        Object::Host => "this host".to_owned(),
-        Object::Scope { agent, cgroup } => {
+        ControlObject::Host => "this host".to_owned(),
+        ControlObject::Agent(agent) => format!("agent {}", shown(agent)),
+        ControlObject::Scope { agent, cgroup } => {
             format!("agent {} in {}", shown(agent), shown(cgroup))
         }
     };
@@ -245,7 +254,7 @@ fn refusal(verb: Verb, object: &Object, rules: Vec<RuleId>, hint: String) -> Ref
         },
         rules,
         message: format!("{} on {on} is not permitted", verb.name()),
-        hint: Some(hint),
+        hint: Some(hint.to_owned()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The decision: every access of every ask, in its own context, and the one refusal that is told.
 //!
-//! Authorizing and explaining go through the same [`Policy::judge`], so that `why` cannot disagree
+//! Authorizing and explaining go through the same `judge_access`, so that `why` cannot disagree
 //! with what was done. A rule that cannot be evaluated refuses: Cedar passes over it, and it may have
 //! been a forbid.
 
@@ -93,19 +93,16 @@ impl Policy {
     ///
     /// # Errors
     /// The refusal; also for a request without asks, an ask without accesses, and more than
-    /// 4,096 accesses, settings or functions.
-    pub fn authorize(&self, subject: &Subject, asks: &[Ask]) -> Result<Permit, Refusal> {
-        if let Some(refusal) = malformed(asks) {
-            return Err(refusal);
-        }
-        let bench = self
-            .bench(subject, asks)
-            .map_err(|error| internal(&error))?;
-        let mut rules = BTreeSet::new();
-        for ask in asks {
-            self.authorize_one(&bench, ask, &mut rules)?;
-        }
-        Ok(self.permit(rules))
+    /// 4,096 accesses, settings and functions together.
+    pub fn authorize(
+        &self,
+        principal: &Arc<PrincipalFacts>,
+        target: &str,
+        database: &str,
+        asks: &[Ask],
+    ) -> Result<Permit, Refusal> {
+        let subject = Subject::new(principal, target, database);
+        self.judge(&subject.map_err(|error| internal(&error))?, asks)
     }
 
     /// Judges whether `principal` may reach `target` at all.
@@ -117,25 +114,42 @@ impl Policy {
         principal: &Arc<PrincipalFacts>,
         target: &str,
     ) -> Result<Permit, Refusal> {
-        let subject = Subject::new(principal, target, "").map_err(|error| internal(&error))?;
-        self.authorize(&subject, &[plain(Action::Connect, Resource::Target)])
+        let ask = plain(Action::Connect, Resource::Target);
+        self.authorize(principal, target, "", &[ask])
     }
 
-    /// Judges whether `subject` may open a session on its database.
+    /// Judges whether `principal` may open a session on `database`.
     ///
     /// # Errors
     /// The refusal.
-    pub fn open(&self, subject: &Subject) -> Result<Permit, Refusal> {
-        self.authorize(subject, &[plain(Action::Open, Resource::Database)])
+    pub fn open(
+        &self,
+        principal: &Arc<PrincipalFacts>,
+        target: &str,
+        database: &str,
+    ) -> Result<Permit, Refusal> {
+        let ask = plain(Action::Open, Resource::Database);
+        self.authorize(principal, target, database, &[ask])
     }
 
     /// Judges as [`Policy::authorize`] does, and says of every access which rules decided.
     #[must_use]
-    pub fn explain(&self, subject: &Subject, asks: &[Ask]) -> Explanation {
-        let refusal = self.authorize(subject, asks).err();
-        let explained = match self.bench(subject, asks) {
+    pub fn explain(
+        &self,
+        principal: &Arc<PrincipalFacts>,
+        target: &str,
+        database: &str,
+        asks: &[Ask],
+    ) -> Explanation {
+        let refusal = self.authorize(principal, target, database, asks).err();
+        let subject = Subject::new(principal, target, database);
+        let bench = subject
+            .as_ref()
+            .ok()
+            .and_then(|subject| self.bench(subject, asks).ok());
+        let explained = match bench {
             // More than would be judged is not explained one by one either.
-            Ok(bench) if malformed(asks).is_none() => asks
+            Some(bench) if malformed(asks).is_none() => asks
                 .iter()
                 .map(|ask| self.explain_one(&bench, ask))
                 .collect(),
@@ -149,6 +163,21 @@ impl Policy {
         }
     }
 
+    /// Judges a request of a subject that is ready.
+    pub(super) fn judge(&self, subject: &Subject, asks: &[Ask]) -> Result<Permit, Refusal> {
+        if let Some(refusal) = malformed(asks) {
+            return Err(refusal);
+        }
+        let bench = self
+            .bench(subject, asks)
+            .map_err(|error| internal(&error))?;
+        let mut rules = BTreeSet::new();
+        for ask in asks {
+            self.judge_ask(&bench, ask, &mut rules)?;
+        }
+        Ok(self.permit(&rules))
+    }
+
     fn bench<'a>(&self, subject: &'a Subject, asks: &[Ask]) -> Result<Bench<'a>, Error> {
         Ok(Bench {
             subject,
@@ -157,7 +186,7 @@ impl Policy {
         })
     }
 
-    fn authorize_one(
+    fn judge_ask(
         &self,
         bench: &Bench<'_>,
         ask: &Ask,
@@ -167,7 +196,7 @@ impl Policy {
         let mut refused: Option<(&Access, Judgement)> = None;
         for access in &ask.accesses {
             let judgement = self
-                .judge(bench, access, &context)
+                .judge_access(bench, access, &context)
                 .map_err(|error| internal(&error))?;
             match (judgement.verdict, &refused) {
                 (Verdict::Permitted, _) => rules.extend(judgement.rules),
@@ -189,7 +218,7 @@ impl Policy {
         }
     }
 
-    fn judge(
+    fn judge_access(
         &self,
         bench: &Bench<'_>,
         access: &Access,
@@ -265,7 +294,7 @@ impl Policy {
                 action: **action,
                 resource: access.resource.clone(),
             };
-            self.judge(bench, &other, context)
+            self.judge_access(bench, &other, context)
                 .is_ok_and(|judgement| judgement.verdict == Verdict::Permitted)
         };
         candidates
@@ -280,7 +309,7 @@ impl Policy {
         let context = context(&ask.context);
         let explain = |access: &Access| {
             let judged = match &context {
-                Ok(context) => self.judge(bench, access, context),
+                Ok(context) => self.judge_access(bench, access, context),
                 Err(error) => Err(Error::of("the context", error)),
             };
             let judgement = judged.unwrap_or_else(|error| Judgement {
@@ -306,7 +335,7 @@ impl Policy {
         }
     }
 
-    fn permit(&self, rules: BTreeSet<PolicyId>) -> Permit {
+    fn permit(&self, rules: &BTreeSet<PolicyId>) -> Permit {
         Permit {
             rules: rules.iter().map(rule_id).collect(),
             generation: self.generation,
@@ -356,12 +385,7 @@ pub(super) fn rule_id(id: &PolicyId) -> RuleId {
 /// The refusal where judging itself went wrong. What went wrong is for the log, not for the caller.
 pub(super) fn internal(error: &Error) -> Refusal {
     tracing::error!(%error, "cannot judge a request");
-    Refusal {
-        kind: RefusalKind::Internal,
-        rules: Vec::new(),
-        message: "the request cannot be judged, so it is refused".to_owned(),
-        hint: Some("the log of the daemon says why".to_owned()),
-    }
+    Refusal::internal("the request cannot be judged, so it is refused")
 }
 
 /// An ask for something that no statement does.

@@ -43,6 +43,12 @@ impl Handle {
         self.policy.load_full()
     }
 
+    /// The generation in force.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.policy.load().generation()
+    }
+
     /// The generation in force, and a wait for the next. It is told after the new policy judges.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<Generation> {

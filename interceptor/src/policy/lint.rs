@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::compile::{Parsed, covered};
 use super::source::Mistake;
 use super::vocabulary::{self, ACTIONS, Kind};
-use super::{Action, Effect, Verb};
+use super::{Action, ControlVerb, Effect};
 
 /// Obligations that are planned and not enforced yet: whoever writes one must not believe it works.
 const OBLIGATIONS: [&str; 8] = [
@@ -133,7 +133,10 @@ pub(super) fn control(one: &Parsed, mistakes: &mut Vec<Mistake>) {
     let anything = matches!(one.policy.action_constraint(), ActionConstraint::Any);
     let data_only = resource_kind(&one.policy.resource_constraint()).is_some_and(Kind::is_data);
     if anyone && anything && !data_only {
-        let verbs: Vec<_> = Verb::ALL.into_iter().map(Verb::name).collect();
+        let verbs: Vec<_> = ControlVerb::ALL
+            .into_iter()
+            .map(ControlVerb::name)
+            .collect();
         let text = format!(
             "permits {} on the daemon to every user of the host; write `principal is Agent`, or \
              name the actions",

@@ -69,7 +69,7 @@ impl PrincipalFacts {
 
 /// A principal at a database of a target. Made once a session.
 #[derive(Clone, Debug)]
-pub struct Subject {
+pub(super) struct Subject {
     pub(super) principal: Arc<PrincipalFacts>,
     pub(super) target: Arc<str>,
     pub(super) database: Arc<str>,
@@ -81,7 +81,7 @@ impl Subject {
     ///
     /// # Errors
     /// Where the engine does not accept the names; the session is to be refused.
-    pub fn new(
+    pub(super) fn new(
         principal: &Arc<PrincipalFacts>,
         target: &str,
         database: &str,
@@ -96,24 +96,6 @@ impl Subject {
             base: Entities::from_entities(base, None)
                 .map_err(|error| Error::of("the session", &error))?,
         })
-    }
-
-    /// Who asks.
-    #[must_use]
-    pub fn principal(&self) -> &Arc<PrincipalFacts> {
-        &self.principal
-    }
-
-    /// The target's name.
-    #[must_use]
-    pub fn target(&self) -> &str {
-        &self.target
-    }
-
-    /// The database's name.
-    #[must_use]
-    pub fn database(&self) -> &str {
-        &self.database
     }
 
     /// Names `resource` as rules name it.

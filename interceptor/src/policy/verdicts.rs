@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lru::LruCache;
 
 use super::compile::Policy;
-use super::subject::Subject;
+use super::decide::internal;
+use super::subject::{PrincipalFacts, Subject};
 use super::{Ask, Generation, Permit, Refusal, Resource, RuleId};
 
 /// Most requests that are remembered for one session.
@@ -39,21 +40,22 @@ enum Verdict {
 
 impl Verdicts {
     /// Begins with nothing decided.
-    #[must_use]
-    pub fn new(subject: Subject) -> Self {
-        Self {
-            subject,
+    ///
+    /// # Errors
+    /// Where the names cannot be told to the policy engine.
+    pub fn new(
+        principal: &Arc<PrincipalFacts>,
+        target: &str,
+        database: &str,
+    ) -> Result<Self, Refusal> {
+        let subject = Subject::new(principal, target, database);
+        Ok(Self {
+            subject: subject.map_err(|error| internal(&error))?,
             kept: Mutex::new(Kept {
                 generation: Generation(0),
                 verdicts: LruCache::new(REQUESTS),
             }),
-        }
-    }
-
-    /// Who is judged, where.
-    #[must_use]
-    pub fn subject(&self) -> &Subject {
-        &self.subject
+        })
     }
 
     /// Judges as [`Policy::authorize`] does, or remembers having done so under the same policy.
@@ -70,7 +72,7 @@ impl Verdicts {
                 Verdict::Refused(refusal) => Err(Refusal::clone(&refusal)),
             };
         }
-        let decided = policy.authorize(&self.subject, asks);
+        let decided = policy.judge(&self.subject, asks);
         if weight(asks) <= REQUEST_BYTES {
             let verdict = match &decided {
                 Ok(permit) => Verdict::Permitted(Arc::clone(permit.rules())),

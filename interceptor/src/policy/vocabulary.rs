@@ -5,7 +5,7 @@
 //! delimiter are quoted, so that two resources never have the same id.
 
 use std::borrow::Cow;
-use std::str::FromStr;
+use std::str::FromStr as _;
 use std::sync::LazyLock;
 
 use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, Schema};

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use cedar_policy::PolicyId;
 
-use super::{Access, Action, Context, Resource};
+use super::{Access, Action, Context, Refusal, RefusalKind, Resource};
 
 /// Most characters of one name in a message.
 const NAME: usize = 128;
@@ -171,6 +171,81 @@ fn is_plain(c: char) -> bool {
     // Unicode 15, bidirectional controls and zero-width characters.
     let turns = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
     !c.is_control() && !turns
+}
+
+/// Refusals that no rule decides. What the caller reads is fixed here; the cause is for the log.
+impl Refusal {
+    fn plain(kind: RefusalKind, message: &str, hint: &str) -> Self {
+        Self {
+            kind,
+            rules: Vec::new(),
+            message: message.to_owned(),
+            hint: Some(hint.to_owned()),
+        }
+    }
+
+    /// Who asks could not be proved.
+    #[must_use]
+    pub fn identity() -> Self {
+        let hint = "connect again from a process that stays until the connection is made";
+        let message = "the process behind this connection could not be identified";
+        Self::plain(RefusalKind::Identity, message, hint)
+    }
+
+    /// The process holds host capabilities, and the agent is not allowed to.
+    #[must_use]
+    pub fn privileged() -> Self {
+        let message = "processes with capabilities on the host get no credentials";
+        let hint = "run the program without capabilities";
+        Self::plain(RefusalKind::Identity, message, hint)
+    }
+
+    /// A limit of the agent is reached; `what` names it: `sessions at once`.
+    #[must_use]
+    pub fn limit(what: &str) -> Self {
+        let message = format!("this agent's limit of {what} is reached");
+        Self::plain(
+            RefusalKind::Limit,
+            &message,
+            "close what is not used, or wait",
+        )
+    }
+
+    /// Audit or recording cannot be written; `message` says which.
+    #[must_use]
+    pub fn storage(message: &str) -> Self {
+        let hint = "nothing is forwarded that cannot be recorded; tell whoever runs this host";
+        Self::plain(RefusalKind::Storage, message, hint)
+    }
+
+    /// The secret is not available.
+    #[must_use]
+    pub fn secret() -> Self {
+        let message = "the credential for this target is not available";
+        Self::plain(RefusalKind::Secret, message, "tell whoever runs this host")
+    }
+
+    /// The upstream is not available or not acceptable; `message` says what of it.
+    #[must_use]
+    pub fn upstream(message: &str) -> Self {
+        Self::plain(RefusalKind::Upstream, message, "try again later")
+    }
+
+    /// The session was ended.
+    #[must_use]
+    pub fn ended() -> Self {
+        Self::plain(RefusalKind::Ended, "the session was ended", "connect again")
+    }
+
+    /// A defect; `message` says what cannot be done for it.
+    #[must_use]
+    pub fn internal(message: &str) -> Self {
+        Self::plain(
+            RefusalKind::Internal,
+            message,
+            "the log of the daemon says why",
+        )
+    }
 }
 
 #[cfg(test)]
