@@ -41,7 +41,7 @@ pub enum Error {
 }
 
 /// What every handler is given.
-pub type State = axum::extract::State<Arc<Services>>;
+pub type Given = axum::extract::State<Arc<Services>>;
 
 /// Opens both sockets below `run`. Files of a daemon that is gone are replaced.
 ///

@@ -26,15 +26,16 @@ use crate::audit::event::Event;
 use crate::audit;
 use crate::capture::{self, Capture};
 use crate::config::{self, Config};
+use crate::connection;
 use crate::control::{self, apply, placing};
 use crate::identity;
 use crate::policy;
+use crate::protocol::Engines;
 use crate::secrets::{self, Secrets};
 use crate::session::services::Services;
 use crate::targets::Targets;
 use crate::telemetry::Metrics;
 use crate::tls::Authority;
-use crate::connection;
 
 /// How often the targets' names are resolved again.
 const RESOLVE_EVERY: Duration = Duration::from_secs(60);
@@ -52,13 +53,15 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     let (services, listeners) = build(config).await?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
+    let engines = Arc::new(Engines::new().context("cannot build the engines")?);
+    let door = Door { services: Arc::clone(&services), engines, stop: stop.clone(), tasks: tasks.clone() };
     let sockets = control::listen(&services.config.load().paths.run)?;
     start(&services)?;
     for listener in listeners {
-        tasks.spawn(accept(Arc::clone(&services), listener, stop.clone(), tasks.clone()));
+        tasks.spawn(door.clone().accept(listener));
     }
     tokio::spawn(control::serve(Arc::clone(&services), sockets, stop.clone()));
-    tokio::spawn(kernel::events(Arc::clone(&services), stop.clone(), tasks.clone()));
+    tokio::spawn(kernel::events(door));
     tokio::spawn(watch::resolve(Arc::clone(&services), stop.clone(), RESOLVE_EVERY));
     metrics::serve(&services, stop.clone()).await?;
     placing::watch_existing(&services);
@@ -121,20 +124,32 @@ fn start(services: &Arc<Services>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Takes connections until `stop`; each is a task of its own.
-async fn accept(services: Arc<Services>, listener: TcpListener, stop: CancellationToken, tasks: TaskTracker) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                tasks.spawn(connection::run(Arc::clone(&services), stream));
-            }
-            Err(error) => {
-                tracing::error!(%error, "cannot accept a connection");
-                tokio::time::sleep(REST).await;
+/// Where connections come in: what each of them needs, and what ends them.
+#[derive(Clone, Debug)]
+struct Door {
+    services: Arc<Services>,
+    engines: Arc<Engines>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Door {
+    /// Takes connections until the stop; each is a task of its own.
+    async fn accept(self, listener: TcpListener) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = self.stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let path = connection::run(Arc::clone(&self.services), Arc::clone(&self.engines), stream);
+                    self.tasks.spawn(path);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "cannot accept a connection");
+                    tokio::time::sleep(REST).await;
+                }
             }
         }
     }

@@ -13,7 +13,6 @@ mod control;
 mod decide;
 mod handle;
 mod lint;
-mod refusal;
 mod source;
 mod subject;
 mod verdicts;
@@ -243,4 +242,23 @@ pub enum RefusalKind {
     Ended,
     /// A defect of the daemon; refused all the same.
     Internal,
+}
+
+impl RefusalKind {
+    /// Its word in metrics and in the audit.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NotPermitted => "not_permitted",
+            Self::Forbidden => "forbidden",
+            Self::Unreadable => "unreadable",
+            Self::Identity => "identity",
+            Self::Limit => "limit",
+            Self::Storage => "storage",
+            Self::Secret => "secret",
+            Self::Upstream => "upstream",
+            Self::Ended => "ended",
+            Self::Internal => "internal",
+        }
+    }
 }

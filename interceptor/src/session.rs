@@ -227,14 +227,14 @@ impl Session {
     #[must_use]
     pub fn still_permitted(&self) -> bool {
         let policy = self.services.policy.current();
-        let subject = self.verdicts.subject();
+        let (facts, target) = (&self.who.facts, &self.who.target.name);
         let in_flight: Vec<_> = {
             let held = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
             held.values().map(|request| Arc::clone(&request.reading)).collect()
         };
-        policy.connect(subject.principal(), subject.target()).is_ok()
-            && policy.open(subject).is_ok()
-            && in_flight.iter().all(|reading| policy.authorize(subject, &reading.asks).is_ok())
+        policy.connect(facts, target).is_ok()
+            && policy.open(facts, target, &self.database).is_ok()
+            && in_flight.iter().all(|reading| self.verdicts.authorize(&policy, &reading.asks).is_ok())
     }
 
     fn about(&self) -> About<'_> {

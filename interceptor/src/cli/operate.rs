@@ -186,24 +186,30 @@ impl OnAgent {
 
 /// `interceptor freeze`.
 #[derive(Debug, Args)]
-pub struct Freeze(#[command(flatten)] OnAgentArgs);
+pub struct Freeze {
+    #[command(flatten)]
+    on: OnAgent,
+}
 
 /// `interceptor thaw`.
 #[derive(Debug, Args)]
-pub struct Thaw(#[command(flatten)] OnAgentArgs);
+pub struct Thaw {
+    #[command(flatten)]
+    on: OnAgent,
+}
 
 /// `interceptor kill`.
 #[derive(Debug, Args)]
-pub struct Kill(#[command(flatten)] OnAgentArgs);
-
-/// The arguments that freeze, thaw and kill share.
-pub type OnAgentArgs = OnAgent;
+pub struct Kill {
+    #[command(flatten)]
+    on: OnAgent,
+}
 
 impl Freeze {
     /// # Errors
     /// Where the daemon cannot be reached, or refuses.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        self.0.run("freeze", "frozen:").await
+        self.on.run("freeze", "frozen:").await
     }
 }
 
@@ -211,7 +217,7 @@ impl Thaw {
     /// # Errors
     /// Where the daemon cannot be reached, or refuses.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        self.0.run("thaw", "thawed:").await
+        self.on.run("thaw", "thawed:").await
     }
 }
 
@@ -219,7 +225,7 @@ impl Kill {
     /// # Errors
     /// Where the daemon cannot be reached, or refuses.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        self.0.run("kill", "killed:").await
+        self.on.run("kill", "killed:").await
     }
 }
 

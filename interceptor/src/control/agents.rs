@@ -3,12 +3,13 @@
 use axum::Json;
 use serde_json::json;
 
-use super::State;
+use axum::extract::State;
+
+use super::Given;
 use super::api::{Acted, Agent};
 use super::caller::{Answer, Known};
 use crate::capture::{self, cgroup2};
-use crate::policy::Verb;
-use super::scopes::scope as object;
+use crate::policy::{ControlObject, ControlVerb};
 use crate::session::EndReason;
 use crate::session::services::Services;
 
@@ -17,7 +18,7 @@ use crate::session::services::Services;
 ///
 /// # Errors
 /// An answer where policy refuses, or a cgroup cannot be frozen.
-pub async fn freeze(State(services): State, caller: Known, Json(asked): Json<Agent>) -> Result<Json<Acted>, Answer> {
+pub async fn freeze(State(services): Given, caller: Known, Json(asked): Json<Agent>) -> Result<Json<Acted>, Answer> {
     act(&services, &caller, &asked.agent, Deed::Freeze)
 }
 
@@ -25,7 +26,7 @@ pub async fn freeze(State(services): State, caller: Known, Json(asked): Json<Age
 ///
 /// # Errors
 /// An answer where policy refuses, or a cgroup cannot be thawed.
-pub async fn thaw(State(services): State, caller: Known, Json(asked): Json<Agent>) -> Result<Json<Acted>, Answer> {
+pub async fn thaw(State(services): Given, caller: Known, Json(asked): Json<Agent>) -> Result<Json<Acted>, Answer> {
     act(&services, &caller, &asked.agent, Deed::Thaw)
 }
 
@@ -33,7 +34,7 @@ pub async fn thaw(State(services): State, caller: Known, Json(asked): Json<Agent
 ///
 /// # Errors
 /// An answer where policy refuses, or a cgroup cannot be killed.
-pub async fn kill(State(services): State, caller: Known, Json(asked): Json<Agent>) -> Result<Json<Acted>, Answer> {
+pub async fn kill(State(services): Given, caller: Known, Json(asked): Json<Agent>) -> Result<Json<Acted>, Answer> {
     act(&services, &caller, &asked.agent, Deed::Kill)
 }
 
@@ -45,19 +46,11 @@ enum Deed {
 }
 
 impl Deed {
-    /// The verb that policy judges: who may freeze may thaw.
-    fn verb(self) -> Verb {
+    fn verb(self) -> ControlVerb {
         match self {
-            Self::Freeze | Self::Thaw => Verb::Freeze,
-            Self::Kill => Verb::Kill,
-        }
-    }
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Freeze => "freeze",
-            Self::Thaw => "thaw",
-            Self::Kill => "kill",
+            Self::Freeze => ControlVerb::Freeze,
+            Self::Thaw => ControlVerb::Thaw,
+            Self::Kill => ControlVerb::Kill,
         }
     }
 
@@ -76,9 +69,7 @@ fn act(services: &Services, caller: &Known, agent: &str, deed: Deed) -> Result<J
     if scopes.is_empty() {
         return Err(Answer::bad(&format!("no scope is tagged {agent}; `interceptor status` lists agents")));
     }
-    for scope in &scopes {
-        caller.may(services, deed.verb(), &object(agent, &scope.path))?;
-    }
+    caller.may(services, deed.verb(), &ControlObject::Agent(agent.to_owned()))?;
     let mut failed = None;
     for scope in &scopes {
         if let Err(error) = deed.done_to(services.capture.cgroup2(), &scope.path) {
@@ -95,7 +86,7 @@ fn act(services: &Services, caller: &Known, agent: &str, deed: Deed) -> Result<J
     let acted = Acted { scopes: scopes.into_iter().map(|scope| scope.path).collect(), sessions };
     let result = if failed.is_some() { "failed" } else { "ok" };
     let detail = json!({ "agent": agent, "did": acted, "error": failed });
-    caller.audit(services, deed.word(), result, detail);
+    caller.audit(services, deed.verb().word(), result, detail);
     match failed {
         Some(error) => Err(Answer::failed(&error)),
         None => Ok(Json(acted)),

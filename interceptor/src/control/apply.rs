@@ -9,12 +9,14 @@ use axum::Json;
 use ipnet::IpNet;
 use serde_json::json;
 
-use super::State;
+use axum::extract::State;
+
+use super::Given;
 use super::api::Reloaded;
 use super::caller::{Answer, Known};
 use crate::capture::{self, Rule, Scope, Verdict};
 use crate::config::{self, Config};
-use crate::policy::{Object, Verb};
+use crate::policy::{ControlObject, ControlVerb};
 use crate::session::services::Services;
 use crate::targets::Targets;
 
@@ -22,8 +24,8 @@ use crate::targets::Targets;
 ///
 /// # Errors
 /// An answer where policy refuses the caller. Mistakes in files are part of a good answer.
-pub async fn handle(State(services): State, caller: Known) -> Result<Json<Reloaded>, Answer> {
-    caller.may(&services, Verb::Reload, &Object::Host)?;
+pub async fn handle(State(services): Given, caller: Known) -> Result<Json<Reloaded>, Answer> {
+    caller.may(&services, ControlVerb::Reload, &ControlObject::Host)?;
     let reloaded = reload(&services).await;
     let result = if reloaded.mistakes.is_empty() { "ok" } else { "failed" };
     caller.audit(&services, "reload", result, json!(reloaded));
@@ -35,12 +37,12 @@ pub async fn reload(services: &Arc<Services>) -> Reloaded {
     let old = services.config.load_full();
     let new = match config::load(&old.paths.config) {
         Ok(new) => new,
-        Err(mistakes) => return kept(services, mistakes.lines()),
+        Err(mistakes) => return kept(services, lines(&mistakes)),
     };
     let needs_restart = old.needs_restart(&new).into_iter().map(str::to_owned).collect();
     let targets = Targets::resolve(&new, &services.targets.load()).await;
     if let Err(mistakes) = services.policy.reload(&new.paths.policies) {
-        return kept(services, mistakes.lines());
+        return kept(services, lines(&mistakes));
     }
     // Parts that need a restart keep their old values: the daemon stands on them.
     let new = Config { paths: old.paths.clone(), ..new };
@@ -54,6 +56,11 @@ pub async fn reload(services: &Arc<Services>) -> Reloaded {
 
 fn kept(services: &Services, mistakes: Vec<String>) -> Reloaded {
     Reloaded { generation: services.policy.current().generation().0, mistakes, ..Reloaded::default() }
+}
+
+/// One mistake a line, as both kinds show themselves.
+fn lines(mistakes: &dyn std::fmt::Display) -> Vec<String> {
+    mistakes.to_string().lines().map(str::to_owned).collect()
 }
 
 /// Tags every configured scope that is not tagged yet; makes its cgroup where it is missing.

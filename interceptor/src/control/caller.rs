@@ -22,7 +22,7 @@ use super::api::Problem;
 use crate::audit::Sink as _;
 use crate::audit::event::{Caller, Event};
 use crate::capture::cgroup2;
-use crate::policy::{self as verbs, Object, Verb};
+use crate::policy::{ControlCaller, ControlObject, ControlVerb, Group as HostGroup};
 use crate::policy::Refusal;
 use crate::session::services::Services;
 use crate::socket;
@@ -42,7 +42,7 @@ pub struct Known {
     /// Login name.
     pub name: Option<String>,
     /// Its groups.
-    pub groups: Vec<verbs::Group>,
+    pub groups: Vec<HostGroup>,
     /// Its cgroup, below the cgroup v2 mount.
     pub cgroup: String,
 }
@@ -78,11 +78,11 @@ impl Known {
     ///
     /// # Errors
     /// The answer for the caller; the refusal is written to the audit here.
-    pub fn may(&self, services: &Services, verb: Verb, object: &Object) -> Result<(), Answer> {
-        let judged = services.policy.current().control(&self.as_caller(services), verb, object);
+    pub fn may(&self, services: &Services, verb: ControlVerb, object: &ControlObject) -> Result<(), Answer> {
+        let judged = services.policy.current().authorize_control(&self.as_caller(services), verb, object);
         judged.map(drop).map_err(|refusal| {
             let detail = serde_json::json!({ "object": format!("{object:?}"), "refusal": refusal });
-            self.audit(services, verb.name(), "refused", detail);
+            self.audit(services, verb.word(), "refused", detail);
             Answer::refused(&refusal)
         })
     }
@@ -97,9 +97,9 @@ impl Known {
         }
     }
 
-    fn as_caller(&self, services: &Services) -> verbs::Caller {
+    fn as_caller(&self, services: &Services) -> ControlCaller {
         let Caller { uid, gid, .. } = self.caller;
-        verbs::Caller {
+        ControlCaller {
             uid,
             gid,
             name: self.name.clone(),
@@ -191,12 +191,12 @@ fn executable(pid: u32) -> Option<String> {
     Some(path.to_string_lossy().into_owned())
 }
 
-fn groups_of(user: &User) -> Vec<verbs::Group> {
+fn groups_of(user: &User) -> Vec<HostGroup> {
     let Ok(name) = std::ffi::CString::new(user.name.as_bytes()) else {
         return Vec::new();
     };
     let ids: Vec<Gid> = nix::unistd::getgrouplist(&name, user.gid).unwrap_or_default();
-    let named = |id: Gid| verbs::Group {
+    let named = |id: Gid| HostGroup {
         gid: id.as_raw(),
         name: Group::from_gid(id).ok().flatten().map(|group| group.name),
     };

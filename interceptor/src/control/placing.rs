@@ -8,13 +8,15 @@ use axum::Json;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::State;
+use axum::extract::State;
+
+use super::Given;
 use super::api::{Placed, Run};
 use super::apply;
 use super::caller::{Answer, Known};
 use crate::capture::{self, cgroup2};
 use crate::config;
-use crate::policy::Verb;
+use crate::policy::ControlVerb;
 use crate::session::services::Services;
 
 /// What scopes made here are called, so that a restarted daemon knows which to remove.
@@ -27,13 +29,13 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// An answer that says that policy refuses, or what could not be made.
-pub async fn run(State(services): State, caller: Known, Json(asked): Json<Run>) -> Result<Json<Placed>, Answer> {
+pub async fn run(State(services): Given, caller: Known, Json(asked): Json<Run>) -> Result<Json<Placed>, Answer> {
     if !config::is_agent_name(&asked.agent) {
         return Err(Answer::bad("an agent's name is 1 to 63 of a-z, 0-9 and -"));
     }
     let parent = services.config.load().run_parent.clone();
     let path = format!("/{parent}/{PREFIX}{}-{}", asked.agent, Uuid::now_v7().simple());
-    caller.may(&services, Verb::Run, &super::scopes::scope(&asked.agent, &path))?;
+    caller.may(&services, ControlVerb::Run, &super::scopes::scope(&asked.agent, &path))?;
     let scope = make(&services, &path, &asked.agent).map_err(|error| Answer::failed(&error))?;
     let entered = cgroup2::enter(services.capture.cgroup2(), &path, caller.caller.pid);
     watch(Arc::clone(&services), scope);

@@ -3,22 +3,24 @@
 use axum::Json;
 use serde_json::json;
 
-use super::State;
+use axum::extract::State;
+
+use super::Given;
 use super::api::{Read, Records};
 use super::caller::{Answer, Known};
-use crate::policy::{Object, Verb};
+use crate::policy::{ControlObject, ControlVerb};
 
 /// `POST /v1/records/read`.
 ///
 /// # Errors
 /// An answer where policy refuses, or `what` is not a kind of record.
-pub async fn read(State(services): State, caller: Known, Json(asked): Json<Read>) -> Result<Json<Records>, Answer> {
+pub async fn read(State(services): Given, caller: Known, Json(asked): Json<Read>) -> Result<Json<Records>, Answer> {
     let verb = match asked.what.as_str() {
-        "audit" => Verb::ReadAudit,
-        "recordings" => Verb::ReadSessions,
+        "audit" => ControlVerb::ReadAudit,
+        "recordings" => ControlVerb::ReadSessions,
         _ => return Err(Answer::bad("`what` is `audit` or `recordings`")),
     };
-    caller.may(&services, verb, &Object::Host)?;
+    caller.may(&services, verb, &ControlObject::Host)?;
     caller.audit(&services, "read", "ok", json!(asked));
     let state = services.config.load().paths.state.to_string_lossy().into_owned();
     Ok(Json(Records { state }))

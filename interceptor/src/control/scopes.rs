@@ -5,13 +5,15 @@ use std::sync::Arc;
 use axum::Json;
 use serde_json::json;
 
-use super::State;
+use axum::extract::State;
+
+use super::Given;
 use super::api::{Scope, Tag, Which};
 use super::apply;
 use super::caller::{Answer, Known};
 use crate::capture::{self, cgroup2};
 use crate::config;
-use crate::policy::{Object, Verb};
+use crate::policy::{ControlObject, ControlVerb};
 use crate::session::EndReason;
 use crate::session::services::Services;
 
@@ -19,12 +21,12 @@ use crate::session::services::Services;
 ///
 /// # Errors
 /// An answer that says what is wrong with the cgroup, or that policy refuses.
-pub async fn tag(State(services): State, caller: Known, Json(asked): Json<Tag>) -> Result<Json<Scope>, Answer> {
+pub async fn tag(State(services): Given, caller: Known, Json(asked): Json<Tag>) -> Result<Json<Scope>, Answer> {
     if !config::is_agent_name(&asked.agent) {
         return Err(Answer::bad("an agent's name is 1 to 63 of a-z, 0-9 and -"));
     }
     let path = path_of(&services, &asked.which)?;
-    caller.may(&services, Verb::Tag, &scope(&asked.agent, &path))?;
+    caller.may(&services, ControlVerb::Tag, &scope(&asked.agent, &path))?;
     only_own_processes(&services, &caller, &path)?;
     let tagged = services.capture.tag(&path, &asked.agent).map_err(|error| Answer::failed(&error))?;
     apply::rules(&services).map_err(|error| Answer::failed(&error))?;
@@ -36,13 +38,13 @@ pub async fn tag(State(services): State, caller: Known, Json(asked): Json<Tag>) 
 ///
 /// # Errors
 /// An answer that says what is wrong with the cgroup, or that policy refuses.
-pub async fn untag(State(services): State, caller: Known, Json(asked): Json<Which>) -> Result<Json<Scope>, Answer> {
+pub async fn untag(State(services): Given, caller: Known, Json(asked): Json<Which>) -> Result<Json<Scope>, Answer> {
     let path = path_of(&services, &asked)?;
     let scopes = services.capture.scopes();
     let Some(tagged) = scopes.iter().find(|scope| scope.path == path) else {
         return Err(Answer::bad(&format!("cgroup {path} is not tagged; `interceptor status` lists those that are")));
     };
-    caller.may(&services, Verb::Untag, &scope(&tagged.agent, &path))?;
+    caller.may(&services, ControlVerb::Untag, &scope(&tagged.agent, &path))?;
     only_own_processes(&services, &caller, &path)?;
     let described = describe(&services, tagged);
     let id = tagged.id;
@@ -66,8 +68,8 @@ pub fn describe(services: &Services, scope: &capture::Scope) -> Scope {
 
 /// The object that policy judges.
 #[must_use]
-pub(super) fn scope(agent: &str, path: &str) -> Object {
-    Object::Scope { agent: agent.to_owned(), cgroup: path.to_owned() }
+pub(super) fn scope(agent: &str, path: &str) -> ControlObject {
+    ControlObject::Scope { agent: agent.to_owned(), cgroup: path.to_owned() }
 }
 
 fn path_of(services: &Arc<Services>, which: &Which) -> Result<String, Answer> {

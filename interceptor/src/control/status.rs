@@ -3,25 +3,29 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 
-use super::State;
+use super::Given;
 use super::api::{OpenSession, Own, Status, Usage, Why};
 use super::caller::{Answer, Known};
 use super::scopes::describe;
 use super::why;
+use crate::capture;
 use crate::clock;
-use crate::policy::{Object, Verb};
+use crate::identity::ScopeOf;
+use crate::policy::{ControlObject, ControlVerb, Explanation};
 use crate::session::services::Services;
+use crate::telemetry::metrics::Now;
 use crate::session::Session;
 
 /// `GET /v1/status`.
 ///
 /// # Errors
 /// An answer where policy refuses.
-pub async fn status(State(services): State, caller: Known) -> Result<Json<Status>, Answer> {
-    caller.may(&services, Verb::Status, &Object::Host)?;
+pub async fn status(State(services): Given, caller: Known) -> Result<Json<Status>, Answer> {
+    caller.may(&services, ControlVerb::Status, &ControlObject::Host)?;
     Ok(Json(of(&services)))
 }
 
@@ -29,8 +33,8 @@ pub async fn status(State(services): State, caller: Known) -> Result<Json<Status
 ///
 /// # Errors
 /// An answer where policy refuses.
-pub async fn metrics(State(services): State, caller: Known) -> Result<Response, Answer> {
-    caller.may(&services, Verb::Status, &Object::Host)?;
+pub async fn metrics(State(services): Given, caller: Known) -> Result<Response, Answer> {
+    caller.may(&services, ControlVerb::Status, &ControlObject::Host)?;
     Ok(exposition(&services))
 }
 
@@ -49,11 +53,8 @@ pub fn exposition(services: &Services) -> Response {
 ///
 /// # Errors
 /// An answer where the caller is in no scope.
-pub async fn own(State(services): State, caller: Known) -> Result<Json<Own>, Answer> {
-    let scope = services
-        .capture
-        .scope_of_path(&caller.cgroup)
-        .ok_or_else(|| Answer::bad("the caller is in no scope"))?;
+pub async fn own(State(services): Given, caller: Known) -> Result<Json<Own>, Answer> {
+    let scope = scope_of(&services, &caller)?;
     let targets = services.config.load().targets.keys().cloned().collect();
     Ok(Json(Own { agent: scope.agent, cgroup: caller.cgroup, targets }))
 }
@@ -63,16 +64,20 @@ pub async fn own(State(services): State, caller: Known) -> Result<Json<Own>, Ans
 /// # Errors
 /// An answer where the caller is in no scope, or names no target.
 pub async fn own_why(
-    State(services): State,
+    State(services): Given,
     caller: Known,
     Json(asked): Json<Why>,
-) -> Result<Json<serde_json::Value>, Answer> {
-    let scope = services
-        .capture
-        .scope_of_path(&caller.cgroup)
-        .ok_or_else(|| Answer::bad("the caller is in no scope"))?;
-    let explained = why::explain(&services, &caller.caller, &scope, &asked);
-    explained.await.map(Json).map_err(|error| Answer::bad(&error))
+) -> Result<Json<Explanation>, Answer> {
+    let scope = scope_of(&services, &caller)?;
+    let scope = ScopeOf { agent: scope.agent, cgroup: scope.path, id: scope.id };
+    let principal = services.identity.of_process(caller.caller.pid, &scope).await;
+    let principal = principal.map_err(|error| Answer::failed(&error))?;
+    why::explain(&services, &principal, &asked).map(Json).map_err(|error| Answer::bad(&error))
+}
+
+fn scope_of(services: &Services, caller: &Known) -> Result<capture::Scope, Answer> {
+    let scope = services.capture.scope_of_path(&caller.cgroup);
+    scope.ok_or_else(|| Answer::bad("the caller is in no scope"))
 }
 
 fn of(services: &Arc<Services>) -> Status {

@@ -1,18 +1,16 @@
 //! What the kernel tells on its own: refusals for the audit, namespaces that need listeners.
 
-use std::sync::Arc;
-
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+use super::Door;
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::capture::{Denied, DenyReason, Happened};
 use crate::session::services::Services;
 
 /// Writes the kernel's refusals to the audit until `stop`.
-pub(super) async fn events(services: Arc<Services>, stop: CancellationToken, tasks: TaskTracker) {
+pub(super) async fn events(door: Door) {
+    let Door { services, stop, .. } = &door;
     let mut events = match services.capture.events() {
         Ok(events) => events,
         Err(error) => {
@@ -28,13 +26,13 @@ pub(super) async fn events(services: Arc<Services>, stop: CancellationToken, tas
         match happened {
             Ok(Happened::Denied(denied)) => {
                 if denied.reason == DenyReason::NetnsUnknown {
-                    provision(&services, &denied, &stop, &tasks);
+                    provision(&door, &denied);
                 }
-                write(&services, &denied);
+                write(services, &denied);
             }
             Ok(Happened::Lost(count)) => {
                 services.metrics.kernel_lost(count);
-                append(&services, &Event::KernelLost { count });
+                append(services, &Event::KernelLost { count });
             }
             Err(error) => tracing::error!(%error, "cannot read a refusal of the kernel"),
         }
@@ -42,14 +40,16 @@ pub(super) async fn events(services: Arc<Services>, stop: CancellationToken, tas
 }
 
 /// Makes the listener pair that the namespace lacks: the client's next try finds it.
-fn provision(services: &Arc<Services>, denied: &Denied, stop: &CancellationToken, tasks: &TaskTracker) {
-    match services.capture.provision(denied.process.tgid, denied.netns) {
+fn provision(door: &Door, denied: &Denied) {
+    match door.services.capture.provision(denied.process.tgid, denied.netns) {
         Ok(listeners) => {
             for listener in listeners {
-                tasks.spawn(super::accept(Arc::clone(services), listener, stop.clone(), tasks.clone()));
+                door.tasks.spawn(door.clone().accept(listener));
             }
         }
-        Err(error) => tracing::warn!(%error, pid = denied.process.tgid, "cannot listen in a network namespace"),
+        Err(error) => {
+            tracing::warn!(%error, pid = denied.process.tgid, "cannot listen in a network namespace");
+        }
     }
 }
 

@@ -231,6 +231,12 @@ impl Refusal {
         Self::plain(RefusalKind::Upstream, message, "try again later")
     }
 
+    /// What is asked for is not among what the target offers; `message` says what.
+    #[must_use]
+    pub fn not_offered(message: &str, hint: &str) -> Self {
+        Self::plain(RefusalKind::NotPermitted, message, hint)
+    }
+
     /// The session was ended.
     #[must_use]
     pub fn ended() -> Self {

@@ -191,10 +191,8 @@ fn offered(startup: &Startup, settings: &Postgres) -> Result<(), Refusal> {
     if settings.databases.contains(&startup.database) {
         return Ok(());
     }
-    Err(Refusal {
-        hint: Some(format!("offered here: {}", settings.databases.join(", "))),
-        ..Refusal::not_offered(&format!("database \"{}\" is not offered by this target", startup.database))
-    })
+    let message = format!("database \"{}\" is not offered by this target", startup.database);
+    Err(Refusal::not_offered(&message, &format!("offered here: {}", settings.databases.join(", "))))
 }
 
 /// What the startup asks of policy besides the database: settings, and replication.

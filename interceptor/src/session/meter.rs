@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock::{self, BootTime};
 use crate::config;
-use crate::policy::{Refusal, RefusalKind};
+use crate::policy::Refusal;
 
 /// The meters of all agents, by name.
 #[derive(Debug, Default)]
@@ -120,12 +120,7 @@ fn take(count: &Arc<AtomicU32>, limit: Option<u32>, what: &str) -> Result<Slot, 
 }
 
 fn exceeded(what: &str, limit: u32) -> Refusal {
-    Refusal {
-        kind: RefusalKind::Limit,
-        rules: Vec::new(),
-        message: format!("the agent's limit of {limit} {what} is reached"),
-        hint: Some("close what is not needed, or try again later".to_owned()),
-    }
+    Refusal::limit(&format!("{limit} {what}"))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::capture::Flow;
 use crate::clock;
 use crate::config::{self, Host, Namespace, SecretSource, Target, TlsMode};
 use crate::identity::Principal;
-use crate::policy::{Ask, PrincipalFacts, Refusal, RuleId, Subject, Verdicts};
+use crate::policy::{Ask, PrincipalFacts, Refusal, RuleId, Verdicts};
 use crate::recording;
 use crate::secrets::Secret;
 use crate::socket;
@@ -99,14 +99,14 @@ impl Opening {
             return Err(Refusal::privileged());
         }
         self.slot = Some(self.who.meter.session(limits)?);
-        let subject = Subject::new(&self.who.facts, &self.who.target.name, database);
-        let subject = subject.map_err(|error| Refusal::internal(&error.to_string()))?;
+        let (facts, target) = (&self.who.facts, &self.who.target.name);
         let policy = self.services.policy.current();
-        self.rules = policy.open(&subject)?.rules().to_vec();
+        self.rules = policy.open(facts, target, database)?.rules().to_vec();
         if !settings.is_empty() {
-            self.rules.extend_from_slice(policy.authorize(&subject, settings)?.rules());
+            let permit = policy.authorize(facts, target, database, settings)?;
+            self.rules.extend_from_slice(permit.rules());
         }
-        self.verdicts = Some(Verdicts::new(subject));
+        self.verdicts = Some(Verdicts::new(facts, target, database)?);
         Ok(())
     }
 

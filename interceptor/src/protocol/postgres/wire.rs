@@ -6,11 +6,10 @@
 
 #![warn(clippy::arithmetic_side_effects)]
 
-pub mod error;
-pub mod startup;
 pub mod backend;
 pub mod error;
 pub mod frontend;
+pub mod startup;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::policy::RefusalKind;
 
 fn limits(connections: Option<u32>, requests_per_second: Option<u32>) -> config::Agent {
     config::Agent { connections, sessions: Some(1), requests_per_second, allow_privileged: false }
