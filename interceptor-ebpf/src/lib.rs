@@ -1,2 +1,42 @@
 //! The ABI: what the programs in the kernel and the daemon agree on.
+//!
+//! Owns the records that cross the border and the names of programs and maps. Everything here is
+//! `repr(C)`, padded by hand and checked for size; a change of any of it raises [`LAYOUT`].
+//!
+//! | hook | why | since | fallback | test (`tests/kernel`) |
+//! |---|---|---|---|---|
+//! | `connect4/6` | the verdict, the stamp, the rewrite | 4.17 | none | `matrix`, `record`, `address` |
+//! | `getpeername4/6` | the client sees the peer that it dialled | 5.8 | none | `address` |
+//! | `sendmsg4/6` | UDP to no resolver is refused with `EPERM` | 4.18 | egress | `datagram` |
+//! | `bind4/6` | no squatting of targets or of the daemon | 4.17 | egress drops the SYN-ACK | `bind` |
+//! | `sock_create` | no raw sockets; stamps who made a socket | 4.10, storage 5.10 | none | `socket_type` |
+//! | `sock_ops` (scope) | hands the record over; knows accepted sockets | 4.16 | none | `record`, `loopback` |
+//! | `sock_ops` (daemon) | takes the record for the accepted socket | 4.13, storage 5.10 | no record: refused | `record` |
+//! | `cgroup_skb/egress` | the guard behind all of them | 4.10, storage 5.2 | none | `guard`, `direct` |
 #![no_std]
+
+pub mod event;
+pub mod flow;
+pub mod process;
+pub mod rule;
+pub mod scope;
+
+/// Version of every record below; it is part of the pins' path.
+pub const LAYOUT: u32 = 1;
+
+/// Scopes at once; tagging more is refused.
+pub const MAX_SCOPES: u32 = 4096;
+/// Cgroup levels below the root that a scope may sit at.
+pub const MAX_LEVEL: u32 = 32;
+/// Network namespaces with a listener pair at once; more are refused.
+pub const MAX_NAMESPACES: u32 = 1024;
+/// Rows of two generations of rules together.
+pub const MAX_RULES: u32 = 131_072;
+/// Protected addresses at once.
+pub const MAX_PROTECTED: u32 = 16_384;
+/// Connections between `connect()` and the handshake's end; the eldest is forgotten, so refused.
+pub const MAX_PENDING: u32 = 16_384;
+/// Distinct refusals whose rate is remembered.
+pub const MAX_BUCKETS: u32 = 8_192;
+/// Bytes of the ring of refusals; a power of two of pages.
+pub const RING_BYTES: u32 = 256 * 1024;

@@ -1,3 +1,25 @@
 //! The programs. Built for the kernel only, by the daemon's `build.rs`.
+//!
+//! Each hook is a file below `hooks`: an outer program that names its verdict on failure, and an
+//! inner function for both families. They decide from maps alone and never wait for the daemon.
 #![no_std]
 #![no_main]
+#![expect(
+    unsafe_code,
+    reason = "helpers and contexts of the kernel are raw pointers"
+)]
+
+mod hooks;
+mod maps;
+mod stamp;
+mod verdict;
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // SAFETY: no path of the programs panics; the verifier would not load one that could loop here.
+    unsafe { core::hint::unreachable_unchecked() }
+}

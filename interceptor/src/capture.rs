@@ -3,12 +3,37 @@
 //! First steps of the intercept path. Owns the programs, their maps and pins, the tagged scopes,
 //! the in-kernel rules and the listener pairs. Knows nothing of policy's language or of protocols:
 //! it is told rules as addresses and tells flows as addresses and stamps.
+//!
+//! What a hook does, since which kernel, and which test shows it: the table in `interceptor_ebpf`.
 
+mod btf;
+pub mod cgroup2;
+mod events;
+mod listen;
+mod origin;
+mod pins;
+mod programs;
+mod rules;
+mod scope;
+mod syscall;
+
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, RingBuf, SkStorage};
+use interceptor_ebpf::flow::{Endpoint, Mark};
+use interceptor_ebpf::rule::{RuleKey, State};
+use interceptor_ebpf::{flow, scope as abi};
 use ipnet::IpNet;
 
 use crate::clock::BootTime;
+
+pub use events::{Event, Events};
+pub use listen::Listeners;
+pub use scope::Scope;
 
 /// The address that the client dialled, before the kernel redirected it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -134,4 +159,266 @@ pub struct Denied {
     pub at: BootTime,
     /// How many like it were folded into this one by the rate limit since the last.
     pub folded: u64,
+}
+
+/// What [`Capture::start`] is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Directory of the pins. A bpffs is mounted there where it is on none.
+    pub pins: PathBuf,
+    /// The cgroup that the daemon lives in, below the cgroup v2 mount. `None`: where it is, or
+    /// `interceptor` when that is the root cgroup.
+    pub daemon_cgroup: Option<String>,
+    /// Port to try first for the listeners; by default the highest free one that ordinary users
+    /// cannot bind. A pinned one from an earlier start goes before it.
+    pub port: Option<u16>,
+    /// The running kernel's type information.
+    pub btf: PathBuf,
+}
+
+impl Settings {
+    /// The defaults, with the pins in `pins`.
+    #[must_use]
+    pub fn new(pins: PathBuf) -> Self {
+        Self {
+            pins,
+            daemon_cgroup: None,
+            port: None,
+            btf: PathBuf::from("/sys/kernel/btf/vmlinux"),
+        }
+    }
+}
+
+/// Why the capture layer could not do what it was told.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A cgroup could not be read, made or entered.
+    #[error("{action} cgroup {path}: {source}")]
+    Cgroup {
+        /// What was tried.
+        action: &'static str,
+        /// Which cgroup, or file of it.
+        path: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// There is no usable cgroup v2 hierarchy.
+    #[error("find the cgroup v2 hierarchy in /proc/self/mountinfo: {0}")]
+    Hierarchy(&'static str),
+    /// The daemon, or a cgroup above it, cannot be intercepted.
+    #[error(
+        "tag {path}: the daemon itself lives in {daemon}, which its own programs must never catch; tag a cgroup beside it"
+    )]
+    OwnCgroup {
+        /// What was to be tagged, or is.
+        path: String,
+        /// Where the daemon lives.
+        daemon: String,
+    },
+    /// The cgroup is too deep.
+    #[error("tag {path}: more than {most} levels below the root; tag a cgroup further up")]
+    TooDeep {
+        /// What was to be tagged.
+        path: String,
+        /// How deep a scope may sit.
+        most: u32,
+    },
+    /// The cgroup is not tagged.
+    #[error("untag {0}: it is not tagged; `interceptor status` lists what is")]
+    NotTagged(String),
+    /// The agent's name cannot be kept.
+    #[error(
+        "tag {path}: the agent's name {name:?} is empty, longer than 64 bytes, or has a slash or a control character"
+    )]
+    AgentName {
+        /// What was to be tagged.
+        path: String,
+        /// The name.
+        name: String,
+    },
+    /// A pin could not be read or written.
+    #[error("{action} {path}: {source}")]
+    Pin {
+        /// What was tried.
+        action: &'static str,
+        /// Which pin.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// This binary carries no programs.
+    #[error(
+        "load the programs: this binary was built with AYA_BUILD_SKIP and has none; build it without"
+    )]
+    NoPrograms,
+    /// The kernel did not take the object.
+    #[error("load the programs: {0}")]
+    Load(#[from] aya::EbpfError),
+    /// The kernel did not take a program.
+    #[error("load program {name}: {source}")]
+    Program {
+        /// Which.
+        name: &'static str,
+        /// The verifier's answer.
+        source: Box<aya::programs::ProgramError>,
+    },
+    /// A program could not be attached.
+    #[error(
+        "attach {hook} to {path}: {source}; a program that allows no others above it also causes this"
+    )]
+    Attach {
+        /// Which hook.
+        hook: &'static str,
+        /// To which cgroup.
+        path: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A map could not be read or written.
+    #[error("{action} map {map}: {source}")]
+    Map {
+        /// What was tried.
+        action: &'static str,
+        /// Which map.
+        map: &'static str,
+        /// The kernel's answer.
+        source: Box<aya::maps::MapError>,
+    },
+    /// A map is full.
+    #[error("{what}: at most {most} fit")]
+    Full {
+        /// What was one too many.
+        what: &'static str,
+        /// How many fit.
+        most: u32,
+    },
+    /// The listeners could not be bound.
+    #[error("bind the redirect listener on {address}: {source}")]
+    Listener {
+        /// Where.
+        address: SocketAddr,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// No port is free.
+    #[error("bind the redirect listeners: no port below {below} is free on loopback")]
+    NoPort {
+        /// Where ordinary users' ports begin.
+        below: u16,
+    },
+    /// A network namespace could not be entered.
+    #[error("enter the network namespace: {0}")]
+    Namespace(#[source] io::Error),
+    /// The connection carries no record of the kernel: it did not come through a scope.
+    #[error("find the origin of a connection: the kernel has no record of it")]
+    NoRecord,
+    /// The ring of refusals could not be watched, or is watched already.
+    #[error("watch the ring of refusals: {0}")]
+    Ring(#[source] io::Error),
+}
+
+/// Where an accepted connection was really going. A trait so that tests can bring a table.
+pub trait Origin: Send + Sync + 'static {
+    /// The flow behind an accepted socket.
+    ///
+    /// # Errors
+    /// [`Error::NoRecord`] where it did not come through a scope; it must then be closed.
+    fn origin(&self, socket: &impl AsFd) -> Result<Flow, Error>;
+}
+
+/// The capture layer: programs loaded and pinned. Dropping it leaves everything in force.
+pub struct Capture {
+    pins: pins::Pins,
+    hierarchy: cgroup2::Hierarchy,
+    home: String,
+    programs: programs::Programs,
+    tables: Mutex<Tables>,
+    marks: Mutex<SkStorage<MapData, Mark>>,
+    flows: SkStorage<MapData, flow::Flow>,
+    ring: Mutex<Option<RingBuf<MapData>>>,
+    counters: PerCpuArray<MapData, u64>,
+    port: Option<u16>,
+}
+
+/// The maps that the daemon writes.
+struct Tables {
+    state: Array<MapData, State>,
+    scopes: HashMap<MapData, u64, abi::Scope>,
+    listeners: HashMap<MapData, u64, abi::Listeners>,
+    rules: LpmTrie<MapData, RuleKey, u32>,
+    protected: HashMap<MapData, Endpoint, u32>,
+}
+
+impl Capture {
+    /// Loads the programs, takes over the pins of an earlier start, and attaches the new programs in
+    /// place of the old: at no moment is a scope without a guard.
+    ///
+    /// Moves this process into its own cgroup first. Needs root.
+    ///
+    /// # Errors
+    /// Any of [`Error`]; what was pinned before stays in force.
+    pub fn start(settings: &Settings) -> Result<Self, Error> {
+        let hierarchy = cgroup2::Hierarchy::find()?;
+        let home = hierarchy.settle(settings.daemon_cgroup.as_deref())?;
+        let pins = pins::Pins::open(&settings.pins)?;
+        let mut object = programs::load(&pins, &settings.btf)?;
+        let capture = Self {
+            tables: Mutex::new(Tables {
+                state: programs::table(&mut object, "STATE")?,
+                scopes: programs::table(&mut object, "SCOPES")?,
+                listeners: programs::table(&mut object, "LISTENERS")?,
+                rules: programs::table(&mut object, "RULES")?,
+                protected: programs::table(&mut object, "PROTECTED")?,
+            }),
+            marks: Mutex::new(programs::table(&mut object, "MARKS")?),
+            flows: programs::table(&mut object, "FLOWS")?,
+            ring: Mutex::new(Some(programs::table(&mut object, "DENIALS")?)),
+            counters: programs::table(&mut object, "COUNTERS")?,
+            programs: programs::Programs::load(&mut object)?,
+            pins,
+            hierarchy,
+            home,
+            port: settings.port,
+        };
+        capture.forget_namespaces()?;
+        capture.attach_home()?;
+        capture.restore()?;
+        Ok(capture)
+    }
+
+    /// The daemon's own cgroup, below the cgroup v2 mount, with a leading slash.
+    #[must_use]
+    pub fn home(&self) -> &str {
+        &self.home
+    }
+
+    /// The cgroup v2 hierarchy that scopes are tagged in.
+    #[must_use]
+    pub fn hierarchy(&self) -> &cgroup2::Hierarchy {
+        &self.hierarchy
+    }
+
+    /// Tables are replaced row by row and valid after each: a panic elsewhere leaves nothing torn.
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Capture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Capture")
+            .field("pins", &self.pins)
+            .field("home", &self.home)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Names the map and what was tried in an error of aya's.
+fn map_error(action: &'static str, map: &'static str) -> impl FnOnce(aya::maps::MapError) -> Error {
+    move |source| Error::Map {
+        action,
+        map,
+        source: Box::new(source),
+    }
 }

@@ -1,0 +1,96 @@
+//! Refusals on their way to the daemon, and the counters that tell of those that did not fit.
+
+use crate::flow::Endpoint;
+use crate::process::Process;
+
+/// No rule covers the destination.
+pub const NO_RULE: u32 = 1;
+/// UDP that goes to no resolver.
+pub const UDP: u32 = 2;
+/// A raw or other socket that is neither TCP nor UDP.
+pub const SOCKET_TYPE: u32 = 3;
+/// A bind to an address of a target or of the daemon.
+pub const BIND: u32 = 4;
+/// The namespace has no listener pair.
+pub const NETNS_UNKNOWN: u32 = 5;
+/// A record could not be stored.
+pub const OVERFLOW: u32 = 6;
+/// The egress guard dropped a packet.
+pub const EGRESS: u32 = 7;
+/// The rule needs a live daemon.
+pub const DAEMON_DOWN: u32 = 8;
+/// A dial to an address of the daemon's own.
+pub const LISTENER: u32 = 9;
+
+/// Counter: refusals that did not fit into the ring. Reasons count under their own number.
+pub const LOST: u32 = 0;
+/// Counter: connections that arrived at the daemon without a record.
+pub const UNRECORDED: u32 = 14;
+/// Counter: refusals folded into a later one by the rate limit.
+pub const FOLDED: u32 = 15;
+/// Counters in all.
+pub const COUNTERS: u32 = 16;
+
+/// Refusals of one kind reported in one second; the others are folded.
+pub const BURST: u32 = 4;
+
+/// One refusal.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Denial {
+    /// Scope root's cgroup id.
+    pub scope: u64,
+    /// Network namespace cookie; zero where it is not known.
+    pub netns: u64,
+    /// `CLOCK_BOOTTIME`.
+    pub at: u64,
+    /// Like refusals that were folded into this one.
+    pub folded: u64,
+    /// Who.
+    pub process: Process,
+    /// Where to, or what was to be bound.
+    pub destination: Endpoint,
+    /// [`NO_RULE`] and its like.
+    pub reason: u32,
+    /// Protocol number.
+    pub protocol: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Which refusals are alike.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BucketKey {
+    /// Scope root's cgroup id.
+    pub scope: u64,
+    /// Where to.
+    pub destination: Endpoint,
+    /// Why, and by which protocol: reason in the low half.
+    pub kind: u32,
+}
+
+/// How many of them were reported lately.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bucket {
+    /// When the second began.
+    pub since: u64,
+    /// Not reported since the last report.
+    pub folded: u64,
+    /// Reported in this second.
+    pub reported: u64,
+}
+
+const _: () = assert!(size_of::<Denial>() == 128);
+const _: () = assert!(size_of::<BucketKey>() == 32);
+
+#[cfg(feature = "user")]
+#[expect(
+    unsafe_code,
+    reason = "plain old data: repr(C), no padding, every bit pattern valid"
+)]
+mod user {
+    // SAFETY: repr(C) integers without padding, asserted above.
+    unsafe impl aya::Pod for super::Denial {}
+}

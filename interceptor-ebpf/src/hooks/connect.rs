@@ -1,0 +1,231 @@
+//! `connect4/6`: where may this connection go, and who makes it.
+//!
+//! The first step of the intercept path. Runs in the process that connects, once per program on the
+//! way up from its cgroup: where scopes are nested it runs twice and must say the same twice.
+
+use core::ffi::c_void;
+use core::ptr::{self, read_volatile};
+
+use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
+use aya_ebpf::helpers::{bpf_get_netns_cookie, bpf_ktime_get_boot_ns, bpf_setsockopt};
+use aya_ebpf::macros::cgroup_sock_addr;
+use aya_ebpf::programs::SockAddrContext;
+use interceptor_ebpf::event;
+use interceptor_ebpf::flow::{self, Endpoint, Flow};
+use interceptor_ebpf::rule;
+use interceptor_ebpf::scope::Listeners;
+
+use super::{PASS, REFUSE, address, deny};
+use crate::maps::{FLOWS, LISTENERS};
+use crate::stamp;
+use crate::verdict::{self, EHOSTUNREACH, Refusal, UNCOVERED};
+
+const ON_ERROR: i32 = REFUSE;
+
+/// `SOL_SOCKET`.
+const SOL_SOCKET: i32 = 1;
+/// `SO_BINDTODEVICE`.
+const SO_BINDTODEVICE: i32 = 25;
+
+#[cgroup_sock_addr(connect4)]
+fn interceptor_connect4(context: SockAddrContext) -> i32 {
+    connect::<false>(context.sock_addr)
+}
+
+#[cgroup_sock_addr(connect6)]
+fn interceptor_connect6(context: SockAddrContext) -> i32 {
+    connect::<true>(context.sock_addr)
+}
+
+#[inline(always)]
+fn connect<const V6: bool>(call: *mut bpf_sock_addr) -> i32 {
+    let kind = address::kind(call);
+    // glibc connects datagram sockets to learn their source address; the bytes are refused later.
+    if kind == address::DATAGRAM {
+        return PASS;
+    }
+    let socket = address::socket(call);
+    if deny::already() {
+        FLOWS.delete(socket);
+        return ON_ERROR;
+    }
+    let scope = verdict::scope_of_caller(socket);
+    // SAFETY: a helper that takes the context.
+    let netns = unsafe { bpf_get_netns_cookie(call.cast()) };
+    let mut to = address::read::<V6>(call);
+    let answer = if kind == address::STREAM {
+        try_connect::<V6>(call, socket, (scope, netns), &mut to)
+    } else {
+        Err(Refusal::new(event::SOCKET_TYPE))
+    };
+    let Err(refusal) = answer else { return PASS };
+    // Whatever an earlier connect of this socket was allowed ends here: the guard drops its packets
+    // even where a program after this one clears the denial.
+    FLOWS.delete(socket);
+    deny::refuse(
+        &refusal,
+        &deny::Subject {
+            destination: to,
+            protocol: address::protocol(kind),
+            scope,
+            netns,
+            process: ptr::null(),
+        },
+    );
+    ON_ERROR
+}
+
+#[inline(always)]
+fn try_connect<const V6: bool>(
+    call: *mut bpf_sock_addr,
+    socket: *mut bpf_sock,
+    (scope, netns): (u64, u64),
+    to: &mut Endpoint,
+) -> Result<(), Refusal> {
+    if scope == 0 {
+        return Err(UNCOVERED);
+    }
+    if to.is_unspecified() {
+        *to = to.on_loopback();
+        address::write::<V6>(call, to);
+    }
+    let listeners = LISTENERS.get_ptr(&netns);
+    if let Some(listeners) = listeners {
+        // SAFETY: a row of the map, two halves of one word.
+        *to = redialled(socket, unsafe { &*listeners }, to)?;
+    }
+    if verdict::protection(to) & rule::DAEMON != 0 {
+        return Err(Refusal::new(event::LISTENER));
+    }
+    let generation = verdict::generation();
+    let rules = verdict::rules(generation, scope, to);
+    if rules & rule::REDIRECT != 0 {
+        let Some(listeners) = listeners else {
+            return Err(Refusal {
+                reason: event::NETNS_UNKNOWN,
+                errno: EHOSTUNREACH,
+            });
+        };
+        // SAFETY: as above.
+        let via = listener_for(unsafe { &*listeners }, to);
+        if !verdict::daemon_listens(call, &via) {
+            return Err(Refusal::down());
+        }
+        unbind_device(call, socket)?;
+        let flow = keep(socket, to, (scope, netns), flow::REDIRECTED)?;
+        // SAFETY: just made, not null.
+        unsafe {
+            (*flow).via = via;
+            (*flow).at = bpf_ktime_get_boot_ns();
+        }
+        // SAFETY: as above.
+        stamp::current(unsafe { &raw mut (*flow).process });
+        address::write::<V6>(call, &via);
+        return Ok(());
+    }
+    if to.is_loopback() && verdict::same_scope(call, to, to, true, scope) {
+        keep(socket, to, (scope, netns), flow::LOCAL)?;
+        return Ok(());
+    }
+    let Some(needs_daemon) = verdict::tcp_out(rules) else {
+        return Err(UNCOVERED);
+    };
+    if needs_daemon {
+        // SAFETY: as above.
+        let via = listeners.map(|row| listener_for(unsafe { &*row }, to));
+        if !via.is_some_and(|via| verdict::daemon_ready(call, &via)) {
+            return Err(Refusal::down());
+        }
+    }
+    let flow = keep(socket, to, (scope, netns), flow::DIRECT)?;
+    // SAFETY: just made, not null.
+    unsafe {
+        (*flow).generation = generation;
+        (*flow).needs_daemon = u32::from(needs_daemon);
+    }
+    Ok(())
+}
+
+/// The daemon's listener for a destination. Native IPv6 goes to `::1`, because a V6ONLY socket cannot
+/// reach a mapped address; where the namespace has no `::1`, the mapped one is all there is.
+#[inline(always)]
+fn listener_for(listeners: &Listeners, to: &Endpoint) -> Endpoint {
+    if to.is_v4() || listeners.port6 == 0 {
+        Endpoint::v4(0x7f00_0001_u32.to_be(), listeners.port4)
+    } else {
+        Endpoint::v6([0, 0, 0, 1_u32.to_be()], listeners.port6)
+    }
+}
+
+/// Where a program before this one, of an outer scope or of an older daemon, has rewritten the
+/// destination already, the one that was dialled is decided anew. A dial of the listener itself by a
+/// socket that was never sent there is refused.
+#[inline(always)]
+fn redialled(
+    socket: *mut bpf_sock,
+    listeners: &Listeners,
+    to: &Endpoint,
+) -> Result<Endpoint, Refusal> {
+    let port = if to.is_v4() {
+        listeners.port4
+    } else {
+        listeners.port6
+    };
+    if port != to.port || !to.is_loopback() {
+        return Ok(*to);
+    }
+    let flow = FLOWS.get(socket);
+    if flow.is_null() {
+        return Err(Refusal::new(event::LISTENER));
+    }
+    // SAFETY: checked for null; the socket is locked by the connect.
+    unsafe {
+        if (*flow).kind != flow::REDIRECTED || !(*flow).via.same(to) {
+            return Err(Refusal::new(event::LISTENER));
+        }
+        Ok((*flow).destination)
+    }
+}
+
+/// A fresh record for the socket, whatever an earlier connect left.
+#[inline(always)]
+fn keep(
+    socket: *mut bpf_sock,
+    to: &Endpoint,
+    (scope, netns): (u64, u64),
+    kind: u32,
+) -> Result<*mut Flow, Refusal> {
+    let flow = FLOWS.create(socket);
+    if flow.is_null() {
+        return Err(Refusal::overflow());
+    }
+    // SAFETY: checked for null; the socket is locked by the connect.
+    unsafe {
+        (*flow).kind = kind;
+        (*flow).scope = scope;
+        (*flow).netns = netns;
+        (*flow).destination = *to;
+        (*flow).generation = 0;
+        (*flow).needs_daemon = 0;
+        (*flow).client = Endpoint::v6([0; 4], 0);
+    }
+    Ok(flow)
+}
+
+/// A socket bound to a device sends its SYN for 127.0.0.1 out of that device: it is unbound, or the
+/// connect refused.
+#[inline(always)]
+fn unbind_device(call: *mut bpf_sock_addr, socket: *mut bpf_sock) -> Result<(), Refusal> {
+    // SAFETY: a field of the socket.
+    if unsafe { read_volatile(&raw const (*socket).bound_dev_if) } == 0 {
+        return Ok(());
+    }
+    let mut name = [0_u32; 4];
+    let name: *mut c_void = ptr::from_mut(&mut name).cast();
+    // SAFETY: the name is sixteen bytes on the stack.
+    let set = unsafe { bpf_setsockopt(call.cast(), SOL_SOCKET, SO_BINDTODEVICE, name, 16) };
+    if set != 0 {
+        return Err(UNCOVERED);
+    }
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! Says no: the errno for the client, the refusal for the daemon. Never decides anything.
+//!
+//! The ring is written only after the rate limit of its kind; where it is full the refusal is
+//! counted and the verdict stands all the same.
+
+use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::helpers::{bpf_get_retval, bpf_ktime_get_boot_ns, bpf_set_retval};
+use interceptor_ebpf::event::{BURST, Bucket, BucketKey, Denial, FOLDED, LOST};
+use interceptor_ebpf::flow::Endpoint;
+use interceptor_ebpf::process::Process;
+
+use super::REFUSE;
+use crate::maps::{BUCKETS, DENIALS, HAS_RETVAL, count};
+use crate::stamp;
+use crate::verdict::{EPERM, Refusal};
+
+/// What a refusal is about.
+pub(crate) struct Subject {
+    /// Where to.
+    pub destination: Endpoint,
+    /// Protocol number.
+    pub protocol: u32,
+    /// Scope root's cgroup id.
+    pub scope: u64,
+    /// Network namespace cookie, zero where unknown.
+    pub netns: u64,
+    /// The process; the current one where null.
+    pub process: *const Process,
+}
+
+#[inline(always)]
+fn has_retval() -> bool {
+    // SAFETY: rodata, written by the loader.
+    unsafe { core::ptr::read_volatile(&raw const HAS_RETVAL) == 1 }
+}
+
+/// Whether a program before this one has refused already: then nothing is reported twice.
+#[inline(always)]
+pub(crate) fn already() -> bool {
+    // SAFETY: a helper without pointers; where it is missing the verifier drops the branch.
+    has_retval() && unsafe { bpf_get_retval() } < 0
+}
+
+/// Reports, sets the errno, and gives the verdict that refuses.
+#[inline(always)]
+pub(crate) fn refuse(refusal: &Refusal, subject: &Subject) -> i32 {
+    report(refusal.reason, subject);
+    if has_retval() && refusal.errno != EPERM {
+        // SAFETY: as in `already`.
+        let _before = unsafe { bpf_set_retval(-refusal.errno) };
+    }
+    REFUSE
+}
+
+/// Counts the refusal and hands it to the daemon, where the rate limit lets it.
+#[inline(always)]
+pub(crate) fn report(reason: u32, subject: &Subject) {
+    count(reason);
+    // SAFETY: a helper without pointers.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let Some(folded) = admit(reason, subject, now) else {
+        count(FOLDED);
+        return;
+    };
+    let Some(mut entry) = DENIALS.reserve::<Denial>(0) else {
+        count(LOST);
+        return;
+    };
+    let denial = entry.as_mut_ptr();
+    // SAFETY: the reserved record, written whole before it is submitted.
+    unsafe {
+        (*denial).scope = subject.scope;
+        (*denial).netns = subject.netns;
+        (*denial).at = now;
+        (*denial).folded = folded;
+        (*denial).destination = subject.destination;
+        (*denial).reason = reason;
+        (*denial).protocol = subject.protocol;
+        (*denial).reserved = 0;
+        if subject.process.is_null() {
+            stamp::current(&raw mut (*denial).process);
+        } else {
+            (*denial).process = *subject.process;
+        }
+    }
+    entry.submit(0);
+}
+
+/// Lets `BURST` refusals of a kind pass in a second: how many were folded since the last that passed.
+/// The counts race between CPUs by a few; they bound, they do not bill.
+#[inline(always)]
+fn admit(reason: u32, subject: &Subject, now: u64) -> Option<u64> {
+    let key = BucketKey {
+        scope: subject.scope,
+        destination: subject.destination,
+        kind: reason | (subject.protocol << 16),
+    };
+    let Some(bucket) = BUCKETS.get_ptr_mut(&key) else {
+        let first = Bucket {
+            since: now,
+            folded: 0,
+            reported: 1,
+        };
+        // A full LRU evicts; a failed insert only means that the next is reported too.
+        let _unlimited = BUCKETS.insert(&key, &first, u64::from(BPF_ANY));
+        return Some(0);
+    };
+    // SAFETY: a row of the map; races are harmless.
+    unsafe {
+        if now.wrapping_sub((*bucket).since) >= 1_000_000_000 {
+            (*bucket).since = now;
+            (*bucket).reported = 0;
+        }
+        if (*bucket).reported >= u64::from(BURST) {
+            (*bucket).folded += 1;
+            return None;
+        }
+        (*bucket).reported += 1;
+        let folded = (*bucket).folded;
+        (*bucket).folded = 0;
+        Some(folded)
+    }
+}

@@ -1,0 +1,102 @@
+//! Who called `connect()`, and where the kernel keeps the facts that no helper gives.
+
+/// [`Process::started`] was read.
+pub const STARTED: u32 = 1;
+/// [`Process::inode`] and [`Process::device`] were read.
+pub const EXECUTABLE: u32 = 2;
+/// [`Process::comm`] was read.
+pub const COMM: u32 = 4;
+/// [`Process::uid`] and [`Process::gid`] are the effective ones, not the real ones.
+pub const EFFECTIVE: u32 = 8;
+
+/// A process as the kernel saw it at one moment.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    /// `group_leader->start_boottime`, nanoseconds.
+    pub started: u64,
+    /// Cgroup v2 id.
+    pub cgroup: u64,
+    /// `mm->exe_file->f_inode->i_ino`.
+    pub inode: u64,
+    /// `mm->exe_file->f_inode->i_sb->s_dev`.
+    pub device: u32,
+    /// Thread group id, initial pid namespace.
+    pub tgid: u32,
+    /// User id, initial user namespace.
+    pub uid: u32,
+    /// Group id, initial user namespace.
+    pub gid: u32,
+    /// `group_leader->comm`, ends at the first zero.
+    pub comm: [u8; 16],
+    /// Which of the fields were read: [`STARTED`] and its like.
+    pub fields: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// An offset that the running kernel does not have.
+pub const ABSENT: u32 = u32::MAX;
+
+/// Byte offsets of members, taken from the running kernel's BTF; [`ABSENT`] where there is none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offsets {
+    /// `task_struct.group_leader`.
+    pub group_leader: u32,
+    /// `task_struct.start_boottime` (Linux 5.5).
+    pub start_boottime: u32,
+    /// `task_struct.comm`.
+    pub comm: u32,
+    /// `task_struct.mm`.
+    pub mm: u32,
+    /// `task_struct.cred`.
+    pub cred: u32,
+    /// `cred.euid`.
+    pub euid: u32,
+    /// `cred.egid`.
+    pub egid: u32,
+    /// `mm_struct.exe_file`.
+    pub exe_file: u32,
+    /// `file.f_inode`.
+    pub f_inode: u32,
+    /// `inode.i_ino`.
+    pub i_ino: u32,
+    /// `inode.i_sb`.
+    pub i_sb: u32,
+    /// `super_block.s_dev`.
+    pub s_dev: u32,
+}
+
+impl Offsets {
+    /// Nothing known: every field that needs an offset stays out of the stamp.
+    pub const NONE: Self = Self {
+        group_leader: ABSENT,
+        start_boottime: ABSENT,
+        comm: ABSENT,
+        mm: ABSENT,
+        cred: ABSENT,
+        euid: ABSENT,
+        egid: ABSENT,
+        exe_file: ABSENT,
+        f_inode: ABSENT,
+        i_ino: ABSENT,
+        i_sb: ABSENT,
+        s_dev: ABSENT,
+    };
+}
+
+const _: () = assert!(size_of::<Process>() == 64);
+const _: () = assert!(size_of::<Offsets>() == 48);
+
+#[cfg(feature = "user")]
+#[expect(
+    unsafe_code,
+    reason = "plain old data: repr(C), no padding, every bit pattern valid"
+)]
+mod user {
+    // SAFETY: repr(C) integers without padding, asserted above.
+    unsafe impl aya::Pod for super::Process {}
+    // SAFETY: repr(C) integers without padding, asserted above.
+    unsafe impl aya::Pod for super::Offsets {}
+}

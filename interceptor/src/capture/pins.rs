@@ -1,0 +1,180 @@
+//! The pins: one directory below bpffs, root's alone, in which everything outlives the daemon.
+//!
+//! `<pins>/v<layout>/maps/<map>`, `…/scopes/<cgroup id>/<hook>` and `…/daemon/<cgroup id>`. A scope's
+//! agent is the target of the symbolic link `agent` beside its hooks, which every layout can read.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use interceptor_ebpf::LAYOUT;
+use nix::mount::{MsFlags, mount};
+use nix::sys::statfs::statfs;
+
+use super::{Error, syscall};
+
+/// `BPF_FS_MAGIC`.
+const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+
+/// What one earlier start left of a scope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ScopePin {
+    /// Cgroup id.
+    pub(super) id: u64,
+    /// The agent's name; empty where the start before died between the two.
+    pub(super) agent: String,
+    /// Where its hooks are pinned.
+    pub(super) directory: PathBuf,
+}
+
+/// The directory of the pins.
+#[derive(Debug)]
+pub(super) struct Pins {
+    root: PathBuf,
+    own: PathBuf,
+}
+
+impl Pins {
+    /// Opens the directory; mounts a bpffs on it where it lies on none.
+    pub(super) fn open(root: &Path) -> Result<Self, Error> {
+        make(root)?;
+        let on = statfs(root).map_err(|source| pin_error("look at", root)(source.into()))?;
+        if on.filesystem_type().0 != BPF_FS_MAGIC {
+            // As `mount -t bpf -o mode=0700 bpf <root>`.
+            let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+            mount(Some("bpf"), root, Some("bpf"), flags, Some("mode=0700"))
+                .map_err(|source| pin_error("mount a bpffs on", root)(source.into()))?;
+        }
+        let found = fs::metadata(root).map_err(pin_error("look at", root))?;
+        if found.uid() != 0 {
+            let source = io::Error::other("it belongs to another user than root");
+            return Err(pin_error("use", root)(source));
+        }
+        fs::set_permissions(root, fs::Permissions::from_mode(0o700))
+            .map_err(pin_error("close", root))?;
+        let own = root.join(format!("v{LAYOUT}"));
+        for part in ["maps", "scopes", "daemon"] {
+            make(&own.join(part))?;
+        }
+        Ok(Self {
+            root: root.to_owned(),
+            own,
+        })
+    }
+
+    /// Where a map is pinned.
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        self.own.join("maps").join(name)
+    }
+
+    /// Where a scope's hooks are pinned.
+    pub(super) fn scope(&self, id: u64) -> PathBuf {
+        self.own.join("scopes").join(id.to_string())
+    }
+
+    /// Where the daemon's own hook is pinned, for a cgroup of its own.
+    pub(super) fn daemon(&self, id: u64) -> PathBuf {
+        self.own.join("daemon").join(id.to_string())
+    }
+
+    /// Pins of the daemon's hook on cgroups other than `id`, of this layout.
+    pub(super) fn other_daemons(&self, id: u64) -> Result<Vec<PathBuf>, Error> {
+        let own = self.daemon(id);
+        let mut found = entries(&self.own.join("daemon"))?;
+        found.retain(|path| *path != own);
+        Ok(found)
+    }
+
+    /// Scopes of this layout.
+    pub(super) fn scopes(&self) -> Result<Vec<ScopePin>, Error> {
+        scopes_in(&self.own)
+    }
+
+    /// Directories that other layouts left.
+    pub(super) fn other_layouts(&self) -> Result<Vec<PathBuf>, Error> {
+        let mut found = entries(&self.root)?;
+        found.retain(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let version = name.and_then(|name| name.strip_prefix('v'));
+            *path != self.own && version.is_some_and(|version| version.parse::<u32>().is_ok())
+        });
+        Ok(found)
+    }
+}
+
+/// Scopes that are pinned in the directory of one layout.
+pub(super) fn scopes_in(layout: &Path) -> Result<Vec<ScopePin>, Error> {
+    let mut found = Vec::new();
+    for directory in entries(&layout.join("scopes"))? {
+        let name = directory.file_name().and_then(|name| name.to_str());
+        let Some(id) = name.and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let agent = fs::read_link(directory.join("agent"));
+        let agent = agent.map(|name| name.to_string_lossy().into_owned());
+        found.push(ScopePin {
+            id,
+            agent: agent.unwrap_or_default(),
+            directory,
+        });
+    }
+    Ok(found)
+}
+
+/// Writes the agent's name beside a scope's hooks.
+pub(super) fn name_agent(directory: &Path, agent: &str) -> Result<(), Error> {
+    let link = directory.join("agent");
+    match fs::remove_file(&link) {
+        Ok(()) => {}
+        Err(gone) if gone.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(pin_error("rename the agent in", &link)(source)),
+    }
+    symlink(agent, &link).map_err(pin_error("name the agent in", &link))
+}
+
+/// Makes a directory that only root can enter.
+pub(super) fn make(path: &Path) -> Result<(), Error> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(pin_error("make", path))
+}
+
+/// Takes a directory of pins away; what was pinned only there is detached.
+pub(super) fn remove(path: &Path) -> Result<(), Error> {
+    fs::remove_dir_all(path).map_err(pin_error("remove", path))
+}
+
+/// Opens the pinned link, where there is one.
+pub(super) fn open(path: &Path) -> Result<Option<OwnedFd>, Error> {
+    match syscall::open_pin(path) {
+        Ok(link) => Ok(Some(link)),
+        Err(none) if none.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(pin_error("open", path)(source)),
+    }
+}
+
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let found = match fs::read_dir(directory) {
+        Ok(found) => found,
+        Err(none) if none.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(pin_error("list", directory)(source)),
+    };
+    found
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<io::Result<_>>()
+        .map_err(pin_error("list", directory))
+}
+
+/// Names the pin and what was tried in an error of the kernel's.
+pub(super) fn pin_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Pin {
+        action,
+        path,
+        source,
+    }
+}

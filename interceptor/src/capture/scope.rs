@@ -1,0 +1,253 @@
+//! Scopes: tagged cgroups, with every hook attached as a pinned link.
+//!
+//! The row in `SCOPES` is written before the first hook and removed after the last, so that no hook
+//! ever runs without it; a hook that finds no scope refuses.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::Path;
+
+use interceptor_ebpf::rule::State;
+use interceptor_ebpf::{MAX_LEVEL, MAX_SCOPES, scope as abi};
+
+use super::cgroup2::{is_within, level};
+use super::pins::{self, ScopePin, pin_error};
+use super::programs::{DAEMON_HOOK, Hook, SCOPE_HOOKS};
+use super::{Capture, Error, Tables, map_error, syscall};
+
+/// Longest name of an agent, in bytes.
+const MAX_AGENT: usize = 64;
+
+/// A tagged cgroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// Cgroup id of its root, as [`Flow::scope`](super::Flow::scope) names it.
+    pub id: u64,
+    /// Path below the cgroup v2 mount, with a leading slash.
+    pub path: String,
+    /// The agent's name.
+    pub agent: String,
+}
+
+impl Capture {
+    /// Tags a cgroup: from now on its processes, and those of cgroups below it, are intercepted. One
+    /// that is tagged already gets the new name.
+    ///
+    /// Connections and bound sockets from before are cut off; processes must dial and listen again.
+    ///
+    /// # Errors
+    /// Where the cgroup does not exist, holds the daemon, is too deep, or the kernel refuses; it is
+    /// then not tagged.
+    pub fn tag(&self, path: &str, agent: &str) -> Result<Scope, Error> {
+        let path = format!("/{}", path.trim_matches('/'));
+        check_agent(&path, agent)?;
+        if is_within(&self.home, &path) {
+            return Err(Error::OwnCgroup {
+                path,
+                daemon: self.home.clone(),
+            });
+        }
+        let level = u32::try_from(level(&path)).unwrap_or(u32::MAX);
+        if level >= MAX_LEVEL {
+            return Err(Error::TooDeep {
+                path,
+                most: MAX_LEVEL - 1,
+            });
+        }
+        let id = self.hierarchy.id(&path)?;
+        let scope = Scope {
+            id,
+            path,
+            agent: agent.to_owned(),
+        };
+        let is_new = self.admit(&scope, level)?;
+        if let Err(error) = self.attach(&scope)
+            && is_new
+        {
+            // What was half attached is taken back; the error that led here is the one to tell.
+            let _undone = self.detach(id);
+            return Err(error);
+        }
+        Ok(scope)
+    }
+
+    /// Ends the interception of a cgroup. Sockets that its processes hold are free from now on.
+    ///
+    /// # Errors
+    /// Where it is not tagged, or the kernel refuses.
+    pub fn untag(&self, path: &str) -> Result<(), Error> {
+        let path = format!("/{}", path.trim_matches('/'));
+        let found = self.scopes()?.into_iter().find(|scope| scope.path == path);
+        let scope = found.ok_or(Error::NotTagged(path))?;
+        self.detach(scope.id)
+    }
+
+    /// The tagged cgroups. Those that have been removed are forgotten on the way.
+    ///
+    /// # Errors
+    /// Where pins or cgroups cannot be read.
+    pub fn scopes(&self) -> Result<Vec<Scope>, Error> {
+        let mut found = Vec::new();
+        for ScopePin {
+            id,
+            agent,
+            directory: _,
+        } in self.pins.scopes()?
+        {
+            match self.hierarchy.path(id)? {
+                Some(path) => found.push(Scope { id, path, agent }),
+                None => self.detach(id)?,
+            }
+        }
+        found.sort_by(|one, other| one.path.cmp(&other.path));
+        Ok(found)
+    }
+
+    /// Takes over what earlier starts pinned: new programs first, then the old ones go.
+    pub(super) fn restore(&self) -> Result<(), Error> {
+        for pin in self.pins.scopes()? {
+            self.adopt(&pin)?;
+        }
+        for layout in self.pins.other_layouts()? {
+            for pin in pins::scopes_in(&layout)? {
+                self.adopt(&pin)?;
+            }
+            pins::remove(&layout)?;
+        }
+        Ok(())
+    }
+
+    /// Attaches the daemon's own hook, which takes the records of accepted connections.
+    pub(super) fn attach_home(&self) -> Result<(), Error> {
+        for scope in self.scopes()? {
+            if is_within(&self.home, &scope.path) {
+                return Err(Error::OwnCgroup {
+                    path: scope.path,
+                    daemon: self.home.clone(),
+                });
+            }
+        }
+        let id = self.hierarchy.id(&self.home)?;
+        let pin = self.pins.daemon(id);
+        self.attach_one(&DAEMON_HOOK, &self.home, &pin)?;
+        for other in self.pins.other_daemons(id)? {
+            fs::remove_file(&other).map_err(pin_error("remove", &other))?;
+        }
+        Ok(())
+    }
+
+    fn adopt(&self, pin: &ScopePin) -> Result<(), Error> {
+        match self.hierarchy.path(pin.id)? {
+            Some(path) if !pin.agent.is_empty() => self.tag(&path, &pin.agent).map(drop),
+            // The cgroup is gone and its programs with it; or a start died before it had attached any.
+            _ => {
+                pins::remove(&pin.directory)?;
+                self.forget(pin.id)
+            }
+        }
+    }
+
+    /// Writes the scope's row; says whether it is new.
+    fn admit(&self, scope: &Scope, level: u32) -> Result<bool, Error> {
+        let mut tables = self.tables();
+        let is_new = tables.scopes.get(&scope.id, 0).is_err();
+        if is_new && tables.scopes.keys().count() >= usize::try_from(MAX_SCOPES).unwrap_or(0) {
+            return Err(Error::Full {
+                what: "tag one more cgroup",
+                most: MAX_SCOPES,
+            });
+        }
+        let row = abi::Scope { level, reserved: 0 };
+        tables
+            .scopes
+            .insert(scope.id, row, 0)
+            .map_err(map_error("write", "SCOPES"))?;
+        tables.write_levels()?;
+        Ok(is_new)
+    }
+
+    fn attach(&self, scope: &Scope) -> Result<(), Error> {
+        let directory = self.pins.scope(scope.id);
+        pins::make(&directory)?;
+        pins::name_agent(&directory, &scope.agent)?;
+        for hook in SCOPE_HOOKS {
+            self.attach_one(&hook, &scope.path, &directory.join(hook.name))?;
+        }
+        Ok(())
+    }
+
+    /// Puts the new program into the pinned link, or makes the link.
+    fn attach_one(&self, hook: &Hook, path: &str, pin: &Path) -> Result<(), Error> {
+        let program = self.programs.of(hook)?;
+        let attach_error = |source| Error::Attach {
+            hook: hook.name,
+            path: path.to_owned(),
+            source,
+        };
+        if let Some(link) = pins::open(pin)? {
+            return syscall::link_update(&link, program).map_err(attach_error);
+        }
+        let directory = self.hierarchy.directory(path);
+        let cgroup = File::open(&directory).map_err(attach_error)?;
+        let link =
+            syscall::link_create(program, &cgroup, hook.attach_type).map_err(attach_error)?;
+        syscall::pin(&link, pin).map_err(pin_error("pin", pin))
+    }
+
+    fn detach(&self, id: u64) -> Result<(), Error> {
+        let directory = self.pins.scope(id);
+        if directory.exists() {
+            pins::remove(&directory)?;
+        }
+        self.forget(id)
+    }
+
+    fn forget(&self, id: u64) -> Result<(), Error> {
+        let mut tables = self.tables();
+        match tables.scopes.remove(&id) {
+            Ok(()) | Err(aya::maps::MapError::KeyNotFound) => {}
+            Err(aya::maps::MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(source) => return Err(map_error("write", "SCOPES")(source)),
+        }
+        tables.write_levels()
+    }
+}
+
+impl Tables {
+    /// The row that says which rules hold; all zero before the first rules.
+    pub(super) fn read_state(&self) -> Result<State, Error> {
+        self.state.get(&0, 0).map_err(map_error("read", "STATE"))
+    }
+
+    /// Replaces that row. Programs read it word by word, and each word stands alone.
+    pub(super) fn write_state(&mut self, state: State) -> Result<(), Error> {
+        self.state
+            .set(0, state, 0)
+            .map_err(map_error("write", "STATE"))
+    }
+
+    /// Tells the programs at which levels to look for scopes.
+    fn write_levels(&mut self) -> Result<(), Error> {
+        let rows: Result<Vec<_>, _> = self.scopes.iter().collect();
+        let rows = rows.map_err(map_error("read", "SCOPES"))?;
+        let levels: BTreeSet<u32> = rows.into_iter().map(|(_, scope)| scope.level).collect();
+        let state = self.read_state()?;
+        let levels = levels
+            .into_iter()
+            .filter_map(|level| 1_u32.checked_shl(level))
+            .fold(0, |all, level| all | level);
+        self.write_state(State { levels, ..state })
+    }
+}
+
+fn check_agent(path: &str, agent: &str) -> Result<(), Error> {
+    let is_bad = |letter: char| letter == '/' || letter.is_control();
+    if agent.is_empty() || agent.len() > MAX_AGENT || agent.contains(is_bad) {
+        return Err(Error::AgentName {
+            path: path.to_owned(),
+            name: agent.to_owned(),
+        });
+    }
+    Ok(())
+}

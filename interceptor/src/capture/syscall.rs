@@ -1,0 +1,169 @@
+//! The few system calls that aya, nix and std do not offer, each wrapped once.
+
+#![expect(unsafe_code, reason = "system calls")]
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+/// Commands of bpf(2), `enum bpf_cmd`.
+const OBJ_PIN: libc::c_int = 6;
+const OBJ_GET: libc::c_int = 7;
+const LINK_CREATE: libc::c_int = 28;
+const LINK_UPDATE: libc::c_int = 29;
+
+#[repr(C)]
+struct ObjectAttr {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+#[repr(C)]
+struct LinkCreateAttr {
+    program: u32,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+#[repr(C)]
+struct LinkUpdateAttr {
+    link: u32,
+    program: u32,
+    flags: u32,
+    old_program: u32,
+}
+
+/// Attaches a program to a cgroup as a link (Linux 5.7). Flags must be zero: links are always many.
+pub(super) fn link_create(
+    program: &impl AsFd,
+    cgroup: &impl AsFd,
+    attach_type: u32,
+) -> io::Result<OwnedFd> {
+    let mut attr = LinkCreateAttr {
+        program: number(program)?,
+        target: number(cgroup)?,
+        attach_type,
+        flags: 0,
+    };
+    let fd = bpf(LINK_CREATE, &mut attr)?;
+    // SAFETY: the kernel has just given this descriptor to us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Replaces the program of a link in place (Linux 5.7).
+pub(super) fn link_update(link: &impl AsFd, program: &impl AsFd) -> io::Result<()> {
+    let mut attr = LinkUpdateAttr {
+        link: number(link)?,
+        program: number(program)?,
+        flags: 0,
+        old_program: 0,
+    };
+    bpf(LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// Pins an object.
+pub(super) fn pin(object: &impl AsFd, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = ObjectAttr {
+        path: address(&path),
+        fd: number(object)?,
+        flags: 0,
+    };
+    bpf(OBJ_PIN, &mut attr).map(drop)
+}
+
+/// Opens a pinned object.
+pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = ObjectAttr {
+        path: address(&path),
+        fd: 0,
+        flags: 0,
+    };
+    let fd = bpf(OBJ_GET, &mut attr)?;
+    // SAFETY: the kernel has just given this descriptor to us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn bpf<A>(command: libc::c_int, attr: &mut A) -> io::Result<RawFd> {
+    // SAFETY: `attr` is a prefix of `union bpf_attr` of the size given; paths in it outlive the call.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_mut(attr),
+            size_of::<A>(),
+        )
+    };
+    if answer < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    RawFd::try_from(answer).map_err(io::Error::other)
+}
+
+fn number(fd: &impl AsFd) -> io::Result<u32> {
+    u32::try_from(fd.as_fd().as_raw_fd()).map_err(io::Error::other)
+}
+
+fn address(path: &CString) -> u64 {
+    path.as_ptr().expose_provenance() as u64
+}
+
+/// `SO_NETNS_COOKIE` (Linux 5.14).
+const SO_NETNS_COOKIE: libc::c_int = 71;
+
+/// The cookie of the network namespace that a socket lives in.
+pub(super) fn netns_cookie(socket: &impl AsFd) -> io::Result<u64> {
+    let mut cookie = 0_u64;
+    let mut length: libc::socklen_t = 8;
+    // SAFETY: value and length are ours, and the length is the value's.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if answer != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(cookie)
+}
+
+/// A kernfs file handle: the cgroup's id is the handle (`FILEID_KERNFS`, Linux 5.6).
+#[repr(C)]
+struct CgroupHandle {
+    bytes: libc::c_uint,
+    kind: libc::c_int,
+    id: [u8; 8],
+}
+
+/// Opens the cgroup with this id on the hierarchy that `mount` lies on.
+pub(super) fn open_cgroup(mount: &impl AsFd, id: u64) -> io::Result<OwnedFd> {
+    let mut handle = CgroupHandle {
+        bytes: 8,
+        kind: 0xfe,
+        id: id.to_ne_bytes(),
+    };
+    // SAFETY: the handle is a `struct file_handle` with eight bytes behind it, as it says.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_open_by_handle_at,
+            mount.as_fd().as_raw_fd(),
+            &raw mut handle,
+            libc::O_PATH | libc::O_CLOEXEC,
+        )
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just given this descriptor to us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

@@ -1,0 +1,311 @@
+//! A daemon's capture layer with one scope, and clients that run inside it.
+
+#![expect(
+    unsafe_code,
+    reason = "clients enter their cgroup between fork and exec"
+)]
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use interceptor::capture::cgroup2::Hierarchy;
+use interceptor::capture::{Capture, Flow, Listeners, Origin as _, Rule, Scope, Settings, Verdict};
+use ipnet::IpNet;
+
+/// The interpreter of the clients: they need odd sockets more than they need to be fast.
+const PYTHON: &str = "/usr/bin/python3";
+
+/// Every name that these tests make on the host begins with this.
+pub(crate) fn unique(what: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("ict-{}-{number}-{what}", std::process::id())
+}
+
+/// The cgroup that this process lives in: one for all tests, since it can only be in one.
+fn home() -> &'static str {
+    static HOME: OnceLock<String> = OnceLock::new();
+    HOME.get_or_init(|| {
+        let uid = nix::unistd::Uid::effective();
+        assert!(
+            uid.is_root(),
+            "the kernel tier needs root: run it with sudo"
+        );
+        let home = format!("ict-{}", std::process::id());
+        let hierarchy = Hierarchy::find().unwrap();
+        hierarchy.make(&home).unwrap();
+        sweep_up_after_us(&hierarchy.directory(&home));
+        home
+    })
+}
+
+/// This process cannot remove the cgroup that it dies in: a child that outlives it does.
+fn sweep_up_after_us(directory: &std::path::Path) {
+    let script =
+        "cat > /dev/null; for i in 1 2 3 4 5 6 7 8 9; do rmdir \"$1\" && break; sleep 1; done";
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", script, "sh"])
+        .arg(directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Kept open until this process is gone, which is the signal.
+    std::mem::forget(child.stdin.take());
+}
+
+/// A capture layer and one scope.
+pub(crate) struct Scene {
+    /// Taken when the test replaces it.
+    pub(crate) capture: Capture,
+    pub(crate) listeners: Listeners,
+    pub(crate) scope: Scope,
+    pub(crate) pins: PathBuf,
+    cgroups: Vec<String>,
+}
+
+pub(crate) fn settings(pins: PathBuf) -> Settings {
+    Settings {
+        daemon_cgroup: Some(home().to_owned()),
+        ..Settings::new(pins)
+    }
+}
+
+impl Scene {
+    /// A daemon that has one scope and redirects nothing yet.
+    pub(crate) fn new() -> Self {
+        let pins = std::env::temp_dir().join(unique("pins"));
+        Self::with(&settings(pins))
+    }
+
+    pub(crate) fn with(settings: &Settings) -> Self {
+        let capture = Capture::start(settings).unwrap();
+        let listeners = capture.listeners().unwrap();
+        let path = unique("scope");
+        capture.hierarchy().make(&path).unwrap();
+        let scope = capture.tag(&path, "tester").unwrap();
+        Self {
+            capture,
+            listeners,
+            scope,
+            pins: settings.pins.clone(),
+            cgroups: vec![path],
+        }
+    }
+
+    /// Another cgroup, removed with the scene.
+    pub(crate) fn cgroup(&mut self, path: &str) -> String {
+        self.capture.hierarchy().make(path).unwrap();
+        self.cgroups.push(path.to_owned());
+        path.to_owned()
+    }
+
+    pub(crate) fn rules(&self, rules: &[(&str, SocketAddr, Verdict)]) {
+        let rules: Vec<Rule> = rules
+            .iter()
+            .map(|(_, to, verdict)| rule(*to, *verdict))
+            .collect();
+        self.capture.set_rules(&rules).unwrap();
+    }
+
+    pub(crate) fn redirect(&self, targets: &[SocketAddr]) {
+        let rules: Vec<Rule> = targets
+            .iter()
+            .map(|to| rule(*to, Verdict::Redirect))
+            .collect();
+        self.capture.set_rules(&rules).unwrap();
+    }
+
+    /// A Python script that runs in the scope.
+    pub(crate) fn client(&self, script: &str, args: &[&str]) -> Client {
+        Client::spawn(&self.scope.path, &self.capture, script, args)
+    }
+
+    /// Waits for a redirected connection and tells its flow.
+    pub(crate) fn accept(&self) -> (TcpStream, Flow) {
+        let socket = accept(&self.listeners.v4, self.listeners.v6.as_ref());
+        let flow = self.capture.origin(&socket).unwrap();
+        (socket, flow)
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        for path in &self.cgroups {
+            let _untagged = self.capture.untag(path);
+        }
+        let _unmounted = nix::mount::umount(&self.pins);
+        let _removed = std::fs::remove_dir(&self.pins);
+        for path in self.cgroups.iter().rev() {
+            let _removed = std::fs::remove_dir(self.capture.hierarchy().directory(path));
+        }
+    }
+}
+
+pub(crate) fn rule(to: SocketAddr, verdict: Verdict) -> Rule {
+    Rule {
+        scope: None,
+        network: IpNet::from(to.ip()),
+        port: Some(to.port()),
+        verdict,
+    }
+}
+
+/// A listener outside every scope.
+pub(crate) fn server(address: &str) -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind(address).unwrap();
+    let at = listener.local_addr().unwrap();
+    (listener, at)
+}
+
+/// Waits for a connection on either listener.
+pub(crate) fn accept(v4: &TcpListener, v6: Option<&TcpListener>) -> TcpStream {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd as _;
+    let listeners: Vec<&TcpListener> = [Some(v4), v6].into_iter().flatten().collect();
+    loop {
+        let mut waiting: Vec<_> = listeners
+            .iter()
+            .map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN))
+            .collect();
+        let ready = poll(&mut waiting, PollTimeout::from(20_000_u16)).unwrap();
+        assert_ne!(ready, 0, "nobody connected");
+        for listener in &listeners {
+            listener.set_nonblocking(true).unwrap();
+            if let Ok((socket, _)) = listener.accept() {
+                socket.set_nonblocking(false).unwrap();
+                return socket;
+            }
+        }
+    }
+}
+
+/// Whether nobody waits to be accepted.
+pub(crate) fn is_idle(listener: &TcpListener) -> bool {
+    listener.set_nonblocking(true).unwrap();
+    listener.accept().is_err()
+}
+
+/// A process in a scope. Killed with its handle.
+pub(crate) struct Client {
+    child: Child,
+}
+
+impl Client {
+    pub(crate) fn spawn(scope: &str, capture: &Capture, script: &str, args: &[&str]) -> Self {
+        let procs = capture.hierarchy().directory(scope).join("cgroup.procs");
+        Self::place(Some(procs), script, args)
+    }
+
+    /// A client outside every scope.
+    pub(crate) fn outside(script: &str, args: &[&str]) -> Self {
+        Self::place(None, script, args)
+    }
+
+    fn place(procs: Option<PathBuf>, script: &str, args: &[&str]) -> Self {
+        let mut command = Command::new(PYTHON);
+        command
+            .args(["-I", "-c"])
+            .arg(format!("{PRELUDE}\n{script}"))
+            .args(args)
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        if let Some(procs) = procs {
+            let file = std::fs::OpenOptions::new().write(true).open(procs).unwrap();
+            // SAFETY: one write of a constant between fork and exec.
+            unsafe {
+                command.pre_exec(move || {
+                    nix::unistd::write(&file, b"0")
+                        .map(drop)
+                        .map_err(Into::into)
+                });
+            }
+        }
+        Self {
+            child: command.spawn().unwrap(),
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a line to the script's `input()`.
+    pub(crate) fn tell(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        writeln!(stdin, "{line}").unwrap();
+    }
+
+    /// Reads a line that the script has printed.
+    pub(crate) fn line(&mut self) -> String {
+        let stdout = self.child.stdout.as_mut().unwrap();
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while stdout.read(&mut byte).unwrap() == 1 && byte != *b"\n" {
+            line.extend(byte);
+        }
+        String::from_utf8(line).unwrap()
+    }
+
+    /// Waits for the script's end and tells what it printed.
+    pub(crate) fn finish(mut self) -> String {
+        drop(self.child.stdin.take());
+        let mut out = String::new();
+        self.child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut out)
+            .unwrap();
+        let mut err = String::new();
+        self.child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut err)
+            .unwrap();
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "client failed: {err}");
+        out.trim().to_owned()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// Runs a command of the host and fails with its words.
+pub(crate) fn run(program: &str, args: &[&str]) -> Output {
+    let output = Command::new(program).args(args).output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {args:?}: {words}");
+    output
+}
+
+/// What the scripts share: `outcome(f)` prints `ok …` or the errno's name.
+const PRELUDE: &str = r"
+import errno, os, socket, struct, sys, time
+def say(*words): print(*words, flush=True)
+def outcome(f, *args):
+    try:
+        got = f(*args)
+        say('ok' if got is None else f'ok {got}')
+        return got
+    except OSError as error:
+        say(errno.errorcode.get(error.errno, str(error.errno)) if error.errno else type(error).__name__)
+def tcp(family=socket.AF_INET):
+    s = socket.socket(family, socket.SOCK_STREAM); s.settimeout(10); return s
+def udp(family=socket.AF_INET):
+    s = socket.socket(family, socket.SOCK_DGRAM); s.settimeout(10); return s
+";
