@@ -12,7 +12,6 @@ mod compile;
 mod control;
 mod decide;
 mod handle;
-mod lint;
 mod source;
 mod subject;
 mod verdicts;
@@ -243,3 +242,6 @@ pub enum RefusalKind {
     /// A defect of the daemon; refused all the same.
     Internal,
 }
+
+#[cfg(test)]
+mod tests;

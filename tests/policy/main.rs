@@ -111,5 +111,8 @@ fn a_pack_loads_from_a_copy_with_the_schema_beside_it() {
         std::fs::copy(&path, to).expect("a file can be copied");
     }
     std::fs::write(dir.path().join("schema.cedarschema"), SCHEMA).expect("it can be written");
-    assert_eq!(load(dir.path()).rules().len(), load(&policies().join("read-write")).rules().len());
+    assert_eq!(
+        load(dir.path()).rules().len(),
+        load(&policies().join("read-write")).rules().len()
+    );
 }
