@@ -13,8 +13,9 @@ use serde::Serialize;
 
 use super::source::{self, Mistake, Mistakes, Piece};
 use super::vocabulary::PARSED;
-use super::{Generation, RuleId, lint};
+use super::{Generation, RuleId};
 
+mod lint;
 mod slice;
 
 use slice::Slices;

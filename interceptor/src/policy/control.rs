@@ -73,6 +73,15 @@ impl ControlVerb {
         }
     }
 
+    /// Whether it is about scopes of an agent, not about the host.
+    #[must_use]
+    pub const fn is_about_scopes(self) -> bool {
+        match self {
+            Self::Run | Self::Tag | Self::Untag | Self::Freeze | Self::Thaw | Self::Kill => true,
+            Self::Reload | Self::Status | Self::ReadAudit | Self::ReadSessions => false,
+        }
+    }
+
     /// Whether a user whose processes run as an agent may be given it.
     const fn suits_agents_user(self) -> bool {
         match self {

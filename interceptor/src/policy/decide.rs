@@ -429,7 +429,7 @@ fn malformed(asks: &[Ask]) -> Option<Refusal> {
     })
 }
 
-fn context(facts: &Context) -> Result<CedarContext, Error> {
+pub(super) fn context(facts: &Context) -> Result<CedarContext, Error> {
     let boolean = RestrictedExpression::new_bool;
     let strings = |values: &BTreeSet<String>| {
         let values = values.iter().cloned();

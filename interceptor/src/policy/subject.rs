@@ -40,7 +40,7 @@ impl Error {
 pub struct PrincipalFacts {
     pub(super) agent: Arc<str>,
     pub(super) uid: EntityUid,
-    entity: Entity,
+    pub(super) entity: Entity,
 }
 
 impl PrincipalFacts {

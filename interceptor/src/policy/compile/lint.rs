@@ -10,10 +10,10 @@ use cedar_policy::{
 };
 use serde_json::Value;
 
-use super::compile::{Parsed, covered};
-use super::source::Mistake;
-use super::vocabulary::{self, ACTIONS, Kind};
-use super::{Action, ControlVerb, Effect};
+use super::{Effect, Parsed, covered};
+use crate::policy::source::Mistake;
+use crate::policy::vocabulary::{self, ACTIONS, Kind};
+use crate::policy::{Action, ControlVerb};
 
 /// Obligations that are planned and not enforced yet: whoever writes one must not believe it works.
 const OBLIGATIONS: [&str; 8] = [
@@ -34,7 +34,11 @@ const HINT: usize = 300;
 const EXECUTABLE: [&str; 4] = ["executable", "ancestors", "ancestorPaths", "ancestorHashes"];
 
 /// Checks the annotations of one policy.
-pub(super) fn annotations(one: &Parsed, mistakes: &mut Vec<Mistake>, warnings: &mut Vec<Mistake>) {
+pub(in crate::policy) fn annotations(
+    one: &Parsed,
+    mistakes: &mut Vec<Mistake>,
+    warnings: &mut Vec<Mistake>,
+) {
     for (name, value) in one.policy.annotations() {
         let text = match name {
             "id" => check_id(value),
@@ -76,7 +80,7 @@ fn check_hint(hint: &str) -> Option<String> {
 }
 
 /// Refuses names of resources that no resource can have: a forbid on one would forbid nothing.
-pub(super) fn literals(one: &Parsed, mistakes: &mut Vec<Mistake>) {
+pub(in crate::policy) fn literals(one: &Parsed, mistakes: &mut Vec<Mistake>) {
     for uid in one.policy.entity_literals() {
         let Some(kind) = Kind::named(&uid.type_name().to_string()) else {
             continue;
@@ -125,7 +129,7 @@ const fn form(kind: Kind) -> &'static str {
 }
 
 /// Refuses a permit that gives control of the daemon by saying nothing about who and what.
-pub(super) fn control(one: &Parsed, mistakes: &mut Vec<Mistake>) {
+pub(in crate::policy) fn control(one: &Parsed, mistakes: &mut Vec<Mistake>) {
     if one.rule.effect == Effect::Forbid {
         return;
     }
@@ -156,7 +160,7 @@ fn resource_kind(constraint: &ResourceConstraint) -> Option<Kind> {
 }
 
 /// Warns of what loads but may not mean what its author thinks.
-pub(super) fn warn(parsed: &[Parsed], warnings: &mut Vec<Mistake>) {
+pub(in crate::policy) fn warn(parsed: &[Parsed], warnings: &mut Vec<Mistake>) {
     for one in parsed.iter().filter(|one| leans_on_executable(one)) {
         let text = "leans on the executable or its ancestors: attribution is not a boundary, a \
                     process's own user can make another program do its work; the scope is the \
@@ -227,6 +231,3 @@ fn looks_inside(one: &Parsed) -> bool {
         Some(Kind::Schema | Kind::Table | Kind::Column | Kind::Function)
     )
 }
-
-#[cfg(test)]
-mod tests;
