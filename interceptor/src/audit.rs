@@ -25,12 +25,13 @@ mod recover;
 mod segment;
 mod sync;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod verify;
 
 pub use chain::LINE_MAX;
 pub use event::Event;
 pub use log::Log;
+pub(crate) use log::own;
 pub use verify::verify;
 
 /// The place of a line in the log: 1 for the first, one more for each.
@@ -138,9 +139,9 @@ pub enum Error {
         dir: PathBuf,
     },
     /// Others than the daemon's user can reach the directory.
-    #[error("cannot open the audit log {}: {what}; make it a directory of the daemon's user with mode 0700", dir.display())]
+    #[error("cannot use {}: {what}; make it a directory of the daemon's user with mode 0700", dir.display())]
     Exposed {
-        /// The log's directory.
+        /// The directory.
         dir: PathBuf,
         /// What is wrong with it.
         what: String,

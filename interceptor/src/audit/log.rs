@@ -422,7 +422,7 @@ fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Makes the directory where it is missing, and sees to it that it is nobody else's.
-fn own(dir: &Path) -> Result<(), Error> {
+pub(crate) fn own(dir: &Path) -> Result<(), Error> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -1,0 +1,174 @@
+//! Writing: sessions plan and queue, two threads write.
+//!
+//! A session takes space for a frame before it queues it (as the audit does, with
+//! `FALLOC_FL_KEEP_SIZE`): a frame that was taken finds its space, and a full disk is told to whoever
+//! has a frame. The queue is bounded, its sender waits. A thread writes whatever is queued with as few
+//! calls as it can and never waits for more: a killed daemon loses what was queued and no more.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use super::format::{FRAME_MAX, FrameHeader, Kind, encode_mark};
+use super::store::{self, Meta};
+use super::track::{Job, Order, Track};
+use super::{Error, Settings};
+use crate::clock;
+use crate::session::{Direction, Phase, RequestId};
+
+/// Threads that write; a session stays with one, which keeps its frames in order.
+const LANES: usize = 2;
+
+/// Frames queued for one thread; with the longest frames, 16 MiB.
+const QUEUE: usize = 64;
+
+/// Whom a session is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The session.
+    pub session: Uuid,
+    /// Its connection.
+    pub connection: Uuid,
+    /// What the target speaks: `postgres`.
+    pub protocol: &'a str,
+    /// The target's name.
+    pub target: &'a str,
+    /// The database, where the protocol has such.
+    pub database: Option<&'a str>,
+    /// Who, as JSON.
+    pub principal: Option<&'a RawValue>,
+}
+
+/// Where recordings are made. Cheap to share; its threads end with the last session.
+pub struct Recorder {
+    root: PathBuf,
+    settings: Settings,
+    lanes: Vec<mpsc::Sender<Job>>,
+    turn: AtomicUsize,
+}
+
+impl Recorder {
+    /// Starts recording below `root`, which is made where it is missing.
+    pub fn open(root: &Path, settings: &Settings) -> Result<Self, Error> {
+        crate::audit::own(root).map_err(Error::Directory)?;
+        let mut lanes = Vec::new();
+        for _ in 0..LANES {
+            let (sender, receiver) = mpsc::channel(QUEUE);
+            std::thread::Builder::new()
+                .name("recording".to_owned())
+                .spawn(move || run(receiver))
+                .map_err(|error| Error::io("start a recording thread for", root, error))?;
+            lanes.push(sender);
+        }
+        Ok(Self {
+            root: root.to_owned(),
+            settings: settings.clone(),
+            lanes,
+            turn: AtomicUsize::new(0),
+        })
+    }
+
+    /// Begins the recording of a session; makes its directory and takes its first space. Blocks on
+    /// the file system for some hundred microseconds. Refused when the disk is full.
+    pub fn begin(&self, subject: &Subject<'_>) -> Result<Writer, Error> {
+        let meta = Meta {
+            v: 1,
+            session: subject.session,
+            connection: subject.connection,
+            protocol: subject.protocol.to_owned(),
+            target: subject.target.to_owned(),
+            database: subject.database.map(str::to_owned),
+            principal: subject.principal.map(RawValue::to_owned),
+            started: clock::wall(),
+            started_boot_ns: clock::boot(),
+            ended: None,
+        };
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % LANES;
+        let lane = self.lanes.get(turn).ok_or(Error::Closed)?.clone();
+        let dir = store::make(&self.root, &meta)?;
+        meta.write(&dir)?;
+        let track = Arc::new(Track::begin(dir, &self.settings, meta)?);
+        Ok(Writer { lane, track })
+    }
+}
+
+/// A session's side of its recording. Dropped without [`Writer::close`], it ends as `dropped`.
+pub struct Writer {
+    lane: mpsc::Sender<Job>,
+    track: Arc<Track>,
+}
+
+impl Writer {
+    /// Records bytes. Waits while the disk is behind; an error means that the session must end. May
+    /// be dropped while it waits: of bytes longer than a frame a part may be recorded then.
+    pub async fn record(&self, direction: Direction, mut bytes: Bytes) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(FRAME_MAX));
+            self.queue(Kind::from(direction), piece).await?;
+        }
+        Ok(())
+    }
+
+    /// Ties a request of the audit to this place: its text is among the bytes recorded before.
+    pub async fn mark(&self, request: RequestId, phase: Phase) -> Result<(), Error> {
+        let body = Bytes::from(encode_mark(request, phase));
+        self.queue(Kind::Mark, body).await
+    }
+
+    /// Ends the recording; resolves when all of it is with the kernel.
+    pub async fn close(&self, reason: &str) -> Result<(), Error> {
+        let permit = self.lane.reserve().await.map_err(|_closed| Error::Closed)?;
+        let (done, written) = oneshot::channel();
+        {
+            let mut space = self.track.space();
+            space.close()?;
+            permit.send(Job {
+                track: Arc::clone(&self.track),
+                begins: None,
+                what: Order::Close(reason.to_owned(), done),
+            });
+        }
+        written.await.map_err(|_gone| Error::Closed)?
+    }
+
+    async fn queue(&self, kind: Kind, body: Bytes) -> Result<(), Error> {
+        let permit = self.lane.reserve().await.map_err(|_closed| Error::Closed)?;
+        self.track.sound()?;
+        // Both directions come here: what is planned first must be queued first.
+        let mut space = self.track.space();
+        let begins = self.track.plan(&mut space, kind, body.len())?;
+        let frame = FrameHeader::now(kind, space.base(), &body);
+        permit.send(Job {
+            track: Arc::clone(&self.track),
+            begins,
+            what: Order::Frame(frame, body),
+        });
+        Ok(())
+    }
+}
+
+/// Writes what sessions queue, until the last of them is gone.
+fn run(mut receiver: mpsc::Receiver<Job>) {
+    while let Some(first) = receiver.blocking_recv() {
+        let mut jobs: Vec<Job> = vec![first];
+        while jobs.len() < QUEUE
+            && let Ok(next) = receiver.try_recv()
+        {
+            jobs.push(next);
+        }
+        let mut rest = jobs.into_iter().peekable();
+        while let Some(first) = rest.next() {
+            let track = Arc::clone(&first.track);
+            let mut same = vec![first];
+            while let Some(next) = rest.next_if(|job| Arc::ptr_eq(&job.track, &track)) {
+                same.push(next);
+            }
+            track.write(same);
+        }
+    }
+}
