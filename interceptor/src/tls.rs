@@ -12,6 +12,8 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 mod authority;
 mod binding;
 mod stream;
+#[cfg(test)]
+pub(crate) mod testing;
 mod upstream;
 mod verify;
 

@@ -86,6 +86,11 @@ impl Cache {
         kept.get(&id).map(Arc::clone)
     }
 
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.kept.lock().unwrap().len()
+    }
+
     fn id(&self, user: &str, password: &Secret, salt: &[u8], iterations: NonZeroU32) -> Id {
         let mut context = hmac::Context::with_key(&self.digest);
         for part in [user.as_bytes(), password.expose_secret().as_bytes(), salt] {

@@ -128,6 +128,16 @@ impl Keys {
             server: sign(&*salted, b"Server Key"),
         }
     }
+
+    /// The client's proof and the server's signature for a whole exchange (RFC 5802, section 3).
+    fn sign(&self, all: &str) -> (Zeroizing<[u8; KEY]>, Zeroizing<[u8; KEY]>) {
+        let stored = digest::digest(&digest::SHA256, &*self.client);
+        let mut proof = sign(stored.as_ref(), all.as_bytes());
+        for (proof, key) in proof.iter_mut().zip(self.client.iter()) {
+            *proof ^= key;
+        }
+        (proof, sign(&*self.server, all.as_bytes()))
+    }
 }
 
 impl std::fmt::Debug for Keys {
@@ -236,13 +246,9 @@ impl Exchange {
         let bound = [self.binding.header().as_bytes(), self.binding.data()].concat();
         let unproved = format!("c={},r={}", STANDARD.encode(bound), challenge.nonce);
         let all = format!("{},{},{unproved}", self.first_bare(), challenge.whole);
-        let stored = digest::digest(&digest::SHA256, &*keys.client);
-        let mut proof = sign(stored.as_ref(), all.as_bytes());
-        for (proof, key) in proof.iter_mut().zip(keys.client.iter()) {
-            *proof ^= key;
-        }
+        let (proof, signature) = keys.sign(&all);
         let message = Zeroizing::new(format!("{unproved},p={}", STANDARD.encode(*proof)));
-        (message, Expected(sign(&*keys.server, all.as_bytes())))
+        (message, Expected(signature))
     }
 }
 
