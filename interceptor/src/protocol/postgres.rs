@@ -1,3 +1,5 @@
 //! PostgreSQL, frontend/backend protocol 3.0 and 3.2.
 pub mod facts;
+pub mod refuse;
+pub mod session;
 pub mod wire;
