@@ -204,6 +204,17 @@ impl Permit {
     }
 }
 
+#[cfg(test)]
+impl Permit {
+    /// A proof for unit tests of what consumes one: decided by `rule`.
+    pub(crate) fn of_a_test(rule: &str) -> Self {
+        Self {
+            rules: [RuleId(rule.to_owned())].into(),
+            generation: Generation(0),
+        }
+    }
+}
+
 /// Why a request is refused: what the caller may read, and what the audit adds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Refusal {

@@ -157,6 +157,23 @@ impl ErrorFields {
         }
     }
 
+    /// Reads severity and SQLSTATE at the front of a body that is not there as a whole. PostgreSQL
+    /// writes both before any text; of a server that does not, the SQLSTATE is missing.
+    #[must_use]
+    pub fn glance(front: &[u8]) -> Self {
+        let mut body = Body::new(front);
+        let mut fields = Vec::new();
+        while let Ok(code @ 1..) = body.u8("field code")
+            && let Ok(text) = body.string("field")
+            && fields.len() < FIELDS_MAX
+        {
+            if matches!(code, code::SEVERITY | code::SEVERITY_PLAIN | code::SQLSTATE) {
+                fields.push((code, text.into()));
+            }
+        }
+        Self { fields }
+    }
+
     /// Appends the whole message with `tag`, [`ERROR`] or [`NOTICE`].
     pub fn write(&self, to: &mut BytesMut, tag: u8) {
         write(to, tag, |to| {

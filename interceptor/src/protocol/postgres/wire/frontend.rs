@@ -47,9 +47,8 @@ pub const PARSE_TYPES_MAX: usize = 2 + 4 * 65_535;
 pub fn cap(tag: u8) -> Option<usize> {
     match tag {
         BIND | COPY_DATA | FUNCTION_CALL | PARSE | QUERY => Some(MESSAGE_MAX),
-        CLOSE | COPY_DONE | COPY_FAIL | DESCRIBE | EXECUTE | FLUSH | SYNC | TERMINATE => {
-            Some(SMALL)
-        }
+        CLOSE | COPY_FAIL | DESCRIBE | EXECUTE => Some(SMALL),
+        COPY_DONE | FLUSH | SYNC | TERMINATE => Some(0),
         _ => None,
     }
 }

@@ -50,3 +50,23 @@ fn lists_that_are_not_closed_or_too_long_are_no_errors() {
     let most = [b"Xx\0".repeat(64), vec![0]].concat();
     assert!(ErrorFields::read(&most).is_ok());
 }
+
+#[test]
+fn a_glance_at_the_front_of_an_error_sees_its_severity_and_sqlstate() {
+    let rows: &[(&[u8], Option<&str>, Severity)] = &[
+        (
+            b"SERREUR\0VERROR\0C22P02\0Mcut of",
+            Some("22P02"),
+            Severity::Error,
+        ),
+        (b"SFATAL\0VFATAL\0C57P01\0", Some("57P01"), Severity::Fatal),
+        (b"SERROR\0VERROR\0C22P", None, Severity::Error),
+        (b"", None, Severity::Error),
+        (b"\0", None, Severity::Error),
+    ];
+    for (front, sqlstate, severity) in rows {
+        let fields = ErrorFields::glance(front);
+        assert_eq!(fields.sqlstate(), *sqlstate, "{front:?}");
+        assert_eq!(fields.severity(), *severity, "{front:?}");
+    }
+}

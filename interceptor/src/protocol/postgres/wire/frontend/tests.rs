@@ -39,7 +39,8 @@ fn bodies_of_another_form_are_refused() {
 fn headers_are_held_against_the_cap_of_their_kind() {
     let rows: &[(&[u8], bool)] = &[
         (b"S\0\0\0\x04", true),
-        (b"S\0\0\x27\x15", false),
+        (b"S\0\0\0\x05", false),
+        (b"E\0\0\x27\x15", false),
         (b"E\0\0\x27\x14", true),
         (b"d\x3f\xff\xff\xff", true),
         (b"p\0\0\0\x04", false),

@@ -1,0 +1,137 @@
+//! How "no" sounds to a PostgreSQL client: `ERROR 42501` with rule, request and next step.
+//!
+//! Also the poison: what a server is sent in place of a refused message, so that it fails by itself
+//! and takes the rest of its pipeline or transaction along, and the errors that a server would give
+//! for names it does not know. Nothing here depends on data.
+
+use bytes::Bytes;
+
+use super::wire::error::{ErrorFields, Severity};
+use super::wire::frontend;
+use crate::policy::RefusalKind;
+use crate::session::{EndReason, Refused};
+
+/// No grammar of SQL takes this. Constant, because servers log it.
+pub const POISON: &str = ") refused by interceptor";
+
+/// The name that a poisonous `Parse` carries. It never comes to be, as the text cannot be parsed.
+const POISON_NAME: &str = "interceptor";
+
+/// A `Query` that must fail.
+#[must_use]
+pub fn poison_query() -> Bytes {
+    frontend::make_query(POISON)
+}
+
+/// A `Parse` that must fail; of the unnamed statement, which goes in any case, or of a name of ours.
+#[must_use]
+pub fn poison_parse(unnamed: bool) -> Bytes {
+    frontend::make_parse(if unnamed { "" } else { POISON_NAME }, POISON)
+}
+
+/// What the agent is told of a refusal.
+#[must_use]
+pub fn refused(refused: &Refused) -> ErrorFields {
+    let refusal = &refused.refusal;
+    let rules: Vec<&str> = refusal.rules.iter().map(|rule| rule.0.as_str()).collect();
+    let rules = match rules.as_slice() {
+        [] => "none".to_owned(),
+        rules => rules.join(", "),
+    };
+    let request = refused.request.0;
+    let hint = match &refusal.hint {
+        Some(hint) => hint.clone(),
+        None => format!("ask the operator for access, and name the request {request}"),
+    };
+    ErrorFields::new(Severity::Error, sqlstate(refusal.kind), &refusal.message)
+        .detail(&format!("rule {rules}; request {request}"))
+        .hint(&hint)
+}
+
+fn sqlstate(kind: RefusalKind) -> &'static str {
+    match kind {
+        RefusalKind::NotPermitted
+        | RefusalKind::Forbidden
+        | RefusalKind::Unreadable
+        | RefusalKind::Identity => "42501",
+        RefusalKind::Limit => "53400",
+        RefusalKind::Storage => "58030",
+        RefusalKind::Secret | RefusalKind::Upstream => "08006",
+        RefusalKind::Ended => "57P01",
+        RefusalKind::Internal => "XX000",
+    }
+}
+
+/// What the server says of a prepared statement that it does not have; drivers prepare it again.
+#[must_use]
+pub fn unknown_statement(name: &[u8]) -> ErrorFields {
+    let message = match name {
+        [] => "unnamed prepared statement does not exist".to_owned(),
+        name => format!(
+            "prepared statement \"{}\" does not exist",
+            String::from_utf8_lossy(name)
+        ),
+    };
+    ErrorFields::new(Severity::Error, "26000", &message)
+}
+
+/// What the server says of a portal that it does not have.
+#[must_use]
+pub fn unknown_portal(name: &[u8]) -> ErrorFields {
+    let message = format!(
+        "portal \"{}\" does not exist",
+        String::from_utf8_lossy(name)
+    );
+    ErrorFields::new(Severity::Error, "34000", &message)
+}
+
+/// A name that the server would cut, so that two names could mean one object.
+#[must_use]
+pub fn long_name() -> ErrorFields {
+    ErrorFields::new(
+        Severity::Error,
+        "42622",
+        "the name of a statement or portal is longer than 63 bytes",
+    )
+    .hint("use a shorter name")
+}
+
+/// More statements or portals than are kept for one session.
+#[must_use]
+pub fn too_many(what: &str) -> ErrorFields {
+    let message = format!("too many {what} are open in this session");
+    ErrorFields::new(Severity::Error, "53400", &message)
+        .hint("close the ones that are not needed any more")
+}
+
+/// The last words of a session that the daemon ends.
+#[must_use]
+pub fn ended(reason: EndReason) -> ErrorFields {
+    let (sqlstate, message) = match reason {
+        EndReason::Policy => ("57P01", "policy does not permit this session any more"),
+        EndReason::Killed => ("57P01", "the session was ended by an operator"),
+        EndReason::Drain => ("57P01", "the interceptor is shutting down"),
+        EndReason::Idle => ("57P05", "the session was idle for too long"),
+        EndReason::Storage => ("58030", "the audit or the recording cannot be written"),
+    };
+    ErrorFields::new(Severity::Fatal, sqlstate, message)
+}
+
+/// The last words to a client that does not speak the protocol.
+#[must_use]
+pub fn violation(what: &str) -> ErrorFields {
+    ErrorFields::new(Severity::Fatal, "08P01", what)
+}
+
+/// The last words where the server broke the protocol. What it did is for the operator, not the agent.
+#[must_use]
+pub fn upstream() -> ErrorFields {
+    ErrorFields::new(
+        Severity::Fatal,
+        "08006",
+        "the server did what its protocol does not allow",
+    )
+}
+
+#[cfg(test)]
+mod tests;

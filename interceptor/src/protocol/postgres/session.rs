@@ -1,0 +1,319 @@
+//! The request loop of one PostgreSQL session, from the end of both logins to the end of the session.
+//!
+//! Two halves run side by side and meet in the ledger of owed replies: neither waits for the other
+//! to move bytes, both are bounded. What a text asks for is read from its own grammar, the gate
+//! decides, and a refusal is told so that the server fails by itself (`refuse`). What a reply of the
+//! server cannot be ends the session.
+
+mod account;
+mod entry;
+mod judge;
+mod ledger;
+mod pipe;
+mod replies;
+mod requests;
+mod scope;
+mod table;
+
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, WriteHalf};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use self::judge::Judge;
+pub use self::judge::{Read, TEXT_MAX};
+pub use self::ledger::Unexpected;
+use self::ledger::{Ledger, Reported};
+use self::pipe::Pipe;
+use self::replies::Replies;
+use self::requests::Requests;
+use super::facts::Names;
+use super::refuse;
+use super::wire;
+use super::wire::backend::Status;
+use super::wire::error::ErrorFields;
+use crate::policy::Refusal;
+use crate::session::{Direction, EndReason, Gate};
+
+/// How long a server that owes nothing may keep its side open once the client has closed its own.
+const LINGER: Duration = Duration::from_secs(5);
+/// How long the last words to a client, and a cancel, may take.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Cancels upstream whatever runs; dropped where it is not needed.
+pub type Cancel = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What the logins leave behind.
+pub struct Start {
+    /// What texts are read under. Its search path must be what the session's reset value is too, set
+    /// in the startup packet or by the role, not by a `SET`; `prepared` is empty.
+    pub names: Names,
+    /// Reads texts.
+    pub read: Read,
+    /// Settings that the server reported; those that are missing count as not safe to read under,
+    /// `search_path` excepted.
+    pub parameters: Vec<(String, String)>,
+    /// The last `ReadyForQuery`, which the client has had.
+    pub status: Status,
+    /// Bytes of the client after its login.
+    pub from_client: BytesMut,
+    /// Bytes of the server after the `ReadyForQuery`.
+    pub from_upstream: BytesMut,
+    /// Cancels upstream whatever runs.
+    pub cancel: Cancel,
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub struct End {
+    /// Why.
+    pub why: Why,
+    /// Bytes from the agent.
+    pub sent: u64,
+    /// Bytes to the agent.
+    pub received: u64,
+    /// Requests that went upstream.
+    pub requests: u64,
+    /// Requests that were refused.
+    pub refused: u64,
+}
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Why {
+    /// The client closed it.
+    #[error("the client closed the session")]
+    Client,
+    /// The connection to the client broke.
+    #[error("relay to the client: {0}")]
+    ClientLost(#[source] io::Error),
+    /// The client does not speak the protocol.
+    #[error("relay from the client: {0}")]
+    ClientViolation(#[source] wire::Error),
+    /// The server closed it without a word.
+    #[error("the server closed the session")]
+    Upstream,
+    /// The server ended it with this SQLSTATE.
+    #[error("the server ended the session: {0}")]
+    Fatal(String),
+    /// The connection to the server broke.
+    #[error("relay to the server: {0}")]
+    UpstreamLost(#[source] io::Error),
+    /// The server did what its protocol does not allow: an alarm.
+    #[error("relay from the server: {0}")]
+    UpstreamViolation(#[source] Unexpected),
+    /// The daemon ended it.
+    #[error("the daemon ended the session: {0:?}")]
+    Ended(EndReason),
+    /// The recording cannot be written.
+    #[error("record the session: {}", .0.message)]
+    Storage(Refusal),
+}
+
+impl Why {
+    /// What the client is told, where the server has not said it.
+    fn last_words(&self) -> Option<ErrorFields> {
+        match self {
+            Self::ClientViolation(error) => Some(refuse::violation(&error.to_string())),
+            Self::UpstreamViolation(_) => Some(refuse::upstream()),
+            Self::Ended(reason) => Some(refuse::ended(*reason)),
+            Self::Storage(_) => Some(refuse::ended(EndReason::Storage)),
+            Self::Client
+            | Self::ClientLost(_)
+            | Self::Upstream
+            | Self::Fatal(_)
+            | Self::UpstreamLost(_) => None,
+        }
+    }
+}
+
+/// What both halves see.
+struct Shared<G: Gate> {
+    ledger: Mutex<Ledger<G>>,
+    /// The server answered something.
+    answered: Notify,
+    /// A reply of ours waits for its turn.
+    local: Notify,
+    /// Whether the client has had whole messages, so that one more can follow.
+    whole: AtomicBool,
+    sent: AtomicU64,
+    received: AtomicU64,
+    requests: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl<G: Gate> Shared<G> {
+    fn new(ledger: Ledger<G>) -> Self {
+        Self {
+            ledger: Mutex::new(ledger),
+            answered: Notify::new(),
+            local: Notify::new(),
+            whole: AtomicBool::new(true),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger<G>> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count_sent(&self, bytes: usize) {
+        count(&self.sent, bytes);
+    }
+
+    fn count_received(&self, bytes: usize) {
+        count(&self.received, bytes);
+    }
+
+    fn count_request(&self) {
+        count(&self.requests, 1);
+    }
+
+    fn count_refused(&self) {
+        count(&self.refused, 1);
+    }
+
+    fn end(&self, why: Why) -> End {
+        End {
+            why,
+            sent: self.sent.load(Ordering::Relaxed),
+            received: self.received.load(Ordering::Relaxed),
+            requests: self.requests.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn count(counter: &AtomicU64, more: usize) {
+    let more = u64::try_from(more).unwrap_or(u64::MAX);
+    counter.fetch_add(more, Ordering::Relaxed);
+}
+
+/// Relays until the session ends, and says how it did. Both streams are closed then. Every request
+/// that was authorized has been finished when this returns or is dropped.
+pub async fn relay<C, U, G>(gate: Arc<G>, client: C, upstream: U, start: Start) -> End
+where
+    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    U: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    G: Gate,
+{
+    let shared = Shared::new(ledger_of(&start));
+    let (client_reads, mut client_writes) = tokio::io::split(client);
+    let (upstream_reads, upstream_writes) = tokio::io::split(upstream);
+    let requests = Requests {
+        gate: Arc::clone(&gate),
+        shared: &shared,
+        client: client_reads,
+        upstream: upstream_writes,
+        pipe: Pipe::new(start.from_client),
+        judge: Judge::new(start.read, start.names),
+    };
+    let replies = Replies {
+        gate: Arc::clone(&gate),
+        shared: &shared,
+        upstream: upstream_reads,
+        client: &mut client_writes,
+        pipe: Pipe::new(start.from_upstream),
+        last: None,
+    };
+    let why = both(&*gate, &shared, requests.run(), replies.run()).await;
+    close(&*gate, &shared, &why, client_writes, start.cancel).await;
+    shared.end(why)
+}
+
+fn ledger_of<G: Gate>(start: &Start) -> Ledger<G> {
+    let parameter = |name: &str| {
+        start
+            .parameters
+            .iter()
+            .rfind(|(other, _)| other == name)
+            .map(|(_, value)| value.as_str())
+    };
+    let path = start.names.search_path.clone().map(Arc::new);
+    let reported = Reported {
+        search_path: parameter("search_path")
+            .unwrap_or_default()
+            .as_bytes()
+            .into(),
+        utf8: parameter("client_encoding").is_some_and(|name| name.eq_ignore_ascii_case("UTF8")),
+        conforming: parameter("standard_conforming_strings") == Some("on"),
+    };
+    Ledger::new(path, start.status, reported)
+}
+
+/// Runs both halves until one says why the session ends. When the client has closed, or the server
+/// takes no more, what the server still has to say is relayed first.
+async fn both<G: Gate>(
+    gate: &G,
+    shared: &Shared<G>,
+    requests: impl Future<Output = Result<(), Why>>,
+    replies: impl Future<Output = Why>,
+) -> Why {
+    let (mut requests, mut replies) = (pin!(requests), pin!(replies));
+    let mut ended = pin!(gate.ended());
+    let left = tokio::select! {
+        biased;
+        reason = &mut ended => return Why::Ended(reason),
+        why = &mut replies => return why,
+        left = &mut requests => match left {
+            Ok(()) => Why::Client,
+            Err(why @ Why::UpstreamLost(_)) => why,
+            Err(why) => return why,
+        },
+    };
+    loop {
+        tokio::select! {
+            biased;
+            reason = &mut ended => return Why::Ended(reason),
+            why = &mut replies => return match why {
+                Why::Upstream | Why::UpstreamLost(_) | Why::ClientLost(_) => left,
+                why => why,
+            },
+            () = sleep(LINGER) => {
+                if shared.ledger().is_settled() || matches!(left, Why::UpstreamLost(_)) {
+                    return left;
+                }
+            }
+        }
+    }
+}
+
+/// The end: what runs is cancelled where we are who ends it, and the client is told why.
+async fn close<C, G>(
+    gate: &G,
+    shared: &Shared<G>,
+    why: &Why,
+    mut client: WriteHalf<C>,
+    cancel: Cancel,
+) where
+    C: AsyncRead + AsyncWrite,
+    G: Gate,
+{
+    if let Some(words) = why.last_words() {
+        let busy = !shared.ledger().is_settled();
+        if busy {
+            // Best effort: the connection is closed in any case.
+            drop(timeout(LAST_WORDS, cancel).await);
+        }
+        if shared.whole.load(Ordering::Relaxed) {
+            let words = words.response();
+            // The session ends all the same where these cannot be kept or sent.
+            drop(gate.record(Direction::Received, words.clone()).await);
+            drop(timeout(LAST_WORDS, client.write_all(&words)).await);
+        }
+    }
+    drop(timeout(LAST_WORDS, client.shutdown()).await);
+}
+
+#[cfg(test)]
+mod tests;

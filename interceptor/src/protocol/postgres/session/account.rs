@@ -1,0 +1,71 @@
+//! The account of one permitted request: open until its end is written, exactly once, come what may.
+
+use std::sync::Arc;
+
+use crate::clock::{self, BootTime};
+use crate::session::{Gate, Outcome, RequestId};
+
+/// How a request ended that the server skipped, because one before it failed.
+pub(super) const SKIPPED: &str = "skipped";
+/// How a request ended whose answer never came.
+const LOST: &str = "lost";
+
+/// A request that went upstream. Dropped, it ends as lost.
+#[derive(Debug)]
+pub(super) struct Account<G: Gate> {
+    gate: Arc<G>,
+    request: RequestId,
+    since: BootTime,
+    outcome: Outcome,
+    open: bool,
+}
+
+impl<G: Gate> Account<G> {
+    pub(super) fn new(gate: &Arc<G>, request: RequestId) -> Self {
+        Self {
+            gate: Arc::clone(gate),
+            request,
+            since: clock::boot(),
+            outcome: Outcome::default(),
+            open: true,
+        }
+    }
+
+    /// Bytes of the answer went to the agent.
+    pub(super) fn answered(&mut self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.outcome.bytes = self.outcome.bytes.saturating_add(bytes);
+    }
+
+    /// The server counts rows.
+    pub(super) fn counted(&mut self, rows: u64) {
+        self.outcome.rows = self.outcome.rows.saturating_add(rows);
+    }
+
+    /// A failure: the SQLSTATE. The first one stays.
+    pub(super) fn failed(&mut self, sqlstate: &str) {
+        if self.outcome.status.is_empty() {
+            sqlstate.clone_into(&mut self.outcome.status);
+        }
+    }
+
+    /// The answer is complete.
+    pub(super) fn close(mut self) {
+        self.finish("ok");
+    }
+
+    fn finish(&mut self, otherwise: &str) {
+        if self.open {
+            self.open = false;
+            self.failed(otherwise);
+            self.outcome.took = clock::boot().since(self.since);
+            self.gate.finish(self.request, &self.outcome);
+        }
+    }
+}
+
+impl<G: Gate> Drop for Account<G> {
+    fn drop(&mut self) {
+        self.finish(LOST);
+    }
+}

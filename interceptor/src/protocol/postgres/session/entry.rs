@@ -1,0 +1,289 @@
+//! Entry: one message that the server owes a reply to, and what its success changes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::super::facts::{Effect, Facts, Prepared};
+use super::account::Account;
+use super::scope::{Path, Scope};
+use super::table::{Name, Weigh};
+use crate::session::{Gate, Reading};
+
+/// A text that was judged, as a prepared statement, a portal, or what runs now.
+#[derive(Debug)]
+pub(super) struct Statement {
+    /// As sent; of an unread one only the front.
+    pub(super) text: Arc<str>,
+    /// What the gate judges.
+    pub(super) reading: Arc<Reading>,
+    /// What running it changes.
+    pub(super) effects: Arc<[Effect]>,
+    /// How many statements the text has.
+    pub(super) statements: usize,
+    /// The search path that its names were looked up in; `None` where it depends on none.
+    pub(super) under: Option<Path>,
+    /// Whether it was read as inside of a transaction.
+    pub(super) in_transaction: bool,
+    /// Where it comes from.
+    pub(super) source: Source,
+}
+
+/// Whether a statement can be read once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// From its own text.
+    Text,
+    /// Its text is a part of another text: it can be used only as it was judged.
+    Prepared,
+    /// It was not read.
+    Unread,
+}
+
+impl Statement {
+    pub(super) fn new(text: Arc<str>, facts: &Facts, scope: &Scope) -> Self {
+        Self {
+            text,
+            reading: Arc::clone(&facts.reading),
+            effects: facts.effects.as_slice().into(),
+            statements: facts.statements,
+            under: facts.uses_search_path.then(|| scope.path().clone()),
+            in_transaction: scope.in_transaction(),
+            source: if facts.readable {
+                Source::Text
+            } else {
+                Source::Unread
+            },
+        }
+    }
+
+    /// The body of a `PREPARE`, which was judged with the text that it stands in.
+    fn prepared(&self, prepared: &Prepared) -> Self {
+        Self {
+            text: Arc::clone(&self.text),
+            reading: Arc::new(Reading {
+                asks: vec![prepared.ask.clone()],
+                ..Reading::clone(&self.reading)
+            }),
+            effects: Arc::default(),
+            statements: 1,
+            under: prepared
+                .search_path
+                .clone()
+                .map(|path| Some(Arc::new(path))),
+            in_transaction: self.in_transaction,
+            source: Source::Prepared,
+        }
+    }
+
+    /// A cursor's query was judged with the `DECLARE` that it stands in; running it changes nothing more.
+    fn cursor(&self) -> Self {
+        Self {
+            text: Arc::clone(&self.text),
+            reading: Arc::clone(&self.reading),
+            effects: Arc::default(),
+            statements: 1,
+            under: None,
+            in_transaction: self.in_transaction,
+            source: Source::Prepared,
+        }
+    }
+
+    /// Whether what was read stands under `scope`.
+    pub(super) fn stands(&self, scope: &Scope) -> bool {
+        let path = self.under.as_ref();
+        path.is_none_or(|path| path.is_some() && path == scope.path())
+            && self.in_transaction == scope.in_transaction()
+    }
+
+    /// What an SQL `EXECUTE` needs to know of it; `None` where it is not one statement that was read.
+    pub(super) fn for_execute(&self) -> Option<Prepared> {
+        let [ask] = self.reading.asks.as_slice() else {
+            return None;
+        };
+        let search_path = match &self.under {
+            None => None,
+            Some(path) => Some(path.as_ref()?.to_vec()),
+        };
+        (self.source != Source::Unread).then(|| Prepared {
+            ask: ask.clone(),
+            search_path,
+        })
+    }
+
+    /// Whether the server may ask for the data of a `COPY`.
+    pub(super) fn may_copy(&self) -> bool {
+        self.source == Source::Unread
+            || self
+                .effects
+                .iter()
+                .any(|effect| matches!(effect, Effect::CopyIn | Effect::Executes { .. }))
+    }
+
+    /// The names that running it makes, with what they mean: statements and portals.
+    pub(super) fn makes(&self) -> impl Iterator<Item = Made> {
+        self.effects.iter().filter_map(|effect| match effect {
+            Effect::Prepares { name, prepared } => Some(Made::Statement(
+                name.as_bytes().into(),
+                Arc::new(self.prepared(prepared)),
+            )),
+            Effect::DeclaresCursor { name } => Some(Made::Portal(
+                name.as_bytes().into(),
+                Arc::new(self.cursor()),
+            )),
+            _ => None,
+        })
+    }
+}
+
+impl Weigh for Statement {
+    fn weight(&self) -> usize {
+        self.text
+            .len()
+            .saturating_add(self.reading.redacted.len())
+            .saturating_add(512)
+    }
+}
+
+/// A name that comes to be.
+#[derive(Debug)]
+pub(super) enum Made {
+    Statement(Name, Arc<Statement>),
+    Portal(Name, Arc<Statement>),
+}
+
+/// What the success of a message changes.
+#[derive(Debug)]
+pub(super) enum Change {
+    Nothing,
+    Makes(Made),
+    DropsStatement(Name),
+    DropsPortal(Name),
+    Runs(Arc<Statement>),
+}
+
+/// What kind of reply is owed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Query,
+    Function,
+    Parse,
+    Bind,
+    DescribeStatement,
+    DescribePortal,
+    Execute,
+    Close,
+    Sync,
+}
+
+impl Kind {
+    /// Whether a `ReadyForQuery` ends it, so that a failure before does not make the server skip it
+    /// once it has begun.
+    pub(super) fn is_ready(self) -> bool {
+        matches!(self, Self::Query | Self::Function | Self::Sync)
+    }
+}
+
+/// One reply that is owed.
+#[derive(Debug)]
+pub(super) struct Entry<G: Gate> {
+    /// Which reply; with `local` it is ours, and the server knows nothing of it.
+    pub(super) kind: Kind,
+    /// Ours, whole: the client gets it when its turn has come.
+    pub(super) local: Option<Bytes>,
+    /// What the client gets in place of the error that the server must give.
+    pub(super) poison: Option<Bytes>,
+    /// What is to be finished.
+    pub(super) account: Option<Account<G>>,
+    /// What changes when it succeeds.
+    pub(super) change: Change,
+    /// Whether the server may still ask for the data of a `COPY`.
+    pub(super) may_copy: bool,
+    /// Whether an error came that leaves only `ReadyForQuery` to come.
+    pub(super) failed: bool,
+    /// Rows since the reply began.
+    pub(super) rows: u64,
+    /// The last command tag.
+    pub(super) tag: Option<Box<str>>,
+    /// Bytes that it keeps alive, about.
+    pub(super) weight: usize,
+}
+
+impl<G: Gate> Entry<G> {
+    pub(super) fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            local: None,
+            poison: None,
+            account: None,
+            change: Change::Nothing,
+            may_copy: false,
+            failed: false,
+            rows: 0,
+            tag: None,
+            weight: 256,
+        }
+    }
+
+    pub(super) fn local(kind: Kind, reply: Bytes) -> Self {
+        Self {
+            local: Some(reply),
+            ..Self::new(kind)
+        }
+    }
+
+    pub(super) fn poison(kind: Kind, error: Bytes) -> Self {
+        Self {
+            poison: Some(error),
+            ..Self::new(kind)
+        }
+    }
+
+    pub(super) fn permitted(kind: Kind, account: Account<G>, change: Change) -> Self {
+        let may_copy = match &change {
+            Change::Runs(statement) => statement.may_copy(),
+            _ => false,
+        };
+        Self {
+            account: Some(account),
+            may_copy,
+            ..Self::changing(kind, change)
+        }
+    }
+
+    /// A message that nobody judges: what it names was judged.
+    pub(super) fn changing(kind: Kind, change: Change) -> Self {
+        let weight = match &change {
+            Change::Makes(Made::Statement(_, meant) | Made::Portal(_, meant))
+            | Change::Runs(meant) => meant.weight(),
+            _ => 256,
+        };
+        Self {
+            change,
+            weight,
+            ..Self::new(kind)
+        }
+    }
+
+    /// The name that a change makes directly, or those that running a text makes.
+    pub(super) fn makes(&self) -> Vec<Made> {
+        match &self.change {
+            Change::Makes(Made::Statement(name, meant)) => {
+                vec![Made::Statement(name.clone(), Arc::clone(meant))]
+            }
+            Change::Makes(Made::Portal(name, meant)) => {
+                vec![Made::Portal(name.clone(), Arc::clone(meant))]
+            }
+            Change::Runs(statement) => statement.makes().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether it changes what later texts are read under.
+    pub(super) fn heeds_scope(&self) -> bool {
+        match &self.change {
+            Change::Runs(statement) => statement.effects.iter().any(Scope::heeds),
+            _ => false,
+        }
+    }
+}

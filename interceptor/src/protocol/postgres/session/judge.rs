@@ -1,0 +1,242 @@
+//! Judge: what a text asks for, read once and remembered as long as its scope stands.
+//!
+//! Decides nothing: it turns texts into readings, and makes the readings of what cannot be read. The
+//! gate decides.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use lru::LruCache;
+
+use super::super::facts::{Effect, Facts, Names, Prepared};
+use super::entry::{Source, Statement};
+use super::scope::{Path, Scope};
+use crate::policy::{Access, Action, Ask, Context, Resource};
+use crate::session::Reading;
+
+/// Turns a text into facts. [`facts::read`](super::super::facts) is the one that runs.
+pub type Read = fn(&str, &Names) -> Facts;
+
+/// The longest text that is read, in bytes; what is longer is `Unreadable`.
+pub const TEXT_MAX: usize = 1 << 20;
+/// Texts above this are read on a thread of their own: the grammar takes milliseconds for them.
+const INLINE_MAX: usize = 16 << 10;
+/// The most that is remembered, in bytes, for each state of the transaction.
+const CACHE_MAX: usize = 512 << 10;
+/// A text that is longer is not remembered.
+const CACHED_TEXT_MAX: usize = 64 << 10;
+
+/// A text of the client.
+#[derive(Clone, Debug)]
+pub(super) enum Text {
+    /// All of it.
+    Whole(Arc<str>),
+    /// The front of one that is too long, or is not UTF-8.
+    Front(Arc<str>),
+}
+
+impl Text {
+    /// Of bytes that are all there.
+    pub(super) fn whole(bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) if text.len() <= TEXT_MAX => Self::Whole(text.into()),
+            _ => Self::front(bytes),
+        }
+    }
+
+    /// Of bytes that go on.
+    pub(super) fn front(bytes: &[u8]) -> Self {
+        let front = bytes.get(..bytes.len().min(FRONT)).unwrap_or_default();
+        Self::Front(String::from_utf8_lossy(front).into())
+    }
+}
+
+/// How much is kept of a text that is not read.
+pub(super) const FRONT: usize = 1 << 10;
+
+/// Reads, and remembers.
+#[derive(Debug)]
+pub(super) struct Judge {
+    read: Read,
+    names: Names,
+    /// Under which search path the remembered texts were read.
+    under: Path,
+    outside: Memory,
+    inside: Memory,
+}
+
+impl Judge {
+    pub(super) fn new(read: Read, mut names: Names) -> Self {
+        let under = names.search_path.clone().map(Arc::new);
+        names.prepared = HashMap::new();
+        Self {
+            read,
+            names,
+            under,
+            outside: Memory::new(),
+            inside: Memory::new(),
+        }
+    }
+
+    /// What is remembered of a text.
+    pub(super) fn recall(&mut self, text: &str, scope: &Scope) -> Option<Arc<Statement>> {
+        self.memory(scope).texts.get(text).map(Arc::clone)
+    }
+
+    fn memory(&mut self, scope: &Scope) -> &mut Memory {
+        if self.under != *scope.path() {
+            self.under = scope.path().clone();
+            self.outside.forget();
+            self.inside.forget();
+        }
+        if scope.in_transaction() {
+            &mut self.inside
+        } else {
+            &mut self.outside
+        }
+    }
+
+    /// Reads a text. Those that may run a prepared statement need to know `prepared`, and are not
+    /// remembered, as they mean what it means.
+    pub(super) async fn read(
+        &mut self,
+        text: &Arc<str>,
+        scope: &Scope,
+        prepared: Option<HashMap<String, Prepared>>,
+    ) -> Arc<Statement> {
+        let remember = prepared.is_none() && text.len() <= CACHED_TEXT_MAX;
+        self.names.search_path = scope.path().as_ref().map(|path| path.to_vec());
+        self.names.in_transaction = scope.in_transaction();
+        self.names.prepared = prepared.unwrap_or_default();
+        let facts = if text.len() <= INLINE_MAX {
+            (self.read)(text, &self.names)
+        } else {
+            let (read, names) = (self.read, self.names.clone());
+            let apart = Arc::clone(text);
+            // A reader that panics has not read.
+            tokio::task::spawn_blocking(move || read(&apart, &names))
+                .await
+                .unwrap_or_else(|_| unread_facts(scope.in_transaction()))
+        };
+        self.names.prepared = HashMap::new();
+        let statement = Arc::new(Statement::new(Arc::clone(text), &facts, scope));
+        if remember {
+            let statement = Arc::clone(&statement);
+            self.memory(scope).keep(Arc::clone(text), statement);
+        }
+        statement
+    }
+}
+
+/// Whether a text may run a prepared statement: it must have the word in it, and no way to write a
+/// key word hides its letters.
+pub(super) fn may_execute(text: &str) -> bool {
+    text.as_bytes()
+        .windows(7)
+        .any(|word| word.eq_ignore_ascii_case(b"execute"))
+}
+
+/// A text that is not read: it is one request with the action `Unreadable`.
+pub(super) fn unread(front: &Arc<str>, scope: &Scope) -> Arc<Statement> {
+    let facts = unread_facts(scope.in_transaction());
+    Arc::new(Statement::new(Arc::clone(front), &facts, scope))
+}
+
+/// A call by the function-call message. The function's number says nothing about what it is.
+pub(super) fn function_call(scope: &Scope) -> Arc<Statement> {
+    let mut facts = made_up(Action::FastPath, "function call", scope.in_transaction());
+    facts.readable = true;
+    Arc::new(Statement::new("".into(), &facts, scope))
+}
+
+/// What was prepared inside of another text, under a scope that may be another one by now.
+pub(super) fn rejudged(statement: &Arc<Statement>, scope: &Scope) -> Arc<Statement> {
+    let path = statement.under.as_ref();
+    if path.is_some_and(|path| path.is_none() || path != scope.path()) {
+        return unread(&statement.text, scope);
+    }
+    let mut reading = Reading::clone(&statement.reading);
+    for ask in &mut reading.asks {
+        ask.context.in_transaction = scope.in_transaction();
+    }
+    Arc::new(Statement {
+        text: Arc::clone(&statement.text),
+        reading: Arc::new(reading),
+        effects: Arc::clone(&statement.effects),
+        statements: statement.statements,
+        under: statement.under.clone(),
+        in_transaction: scope.in_transaction(),
+        source: Source::Prepared,
+    })
+}
+
+fn unread_facts(in_transaction: bool) -> Facts {
+    made_up(Action::Unreadable, "unreadable", in_transaction)
+}
+
+fn made_up(action: Action, summary: &str, in_transaction: bool) -> Facts {
+    let ask = Ask {
+        accesses: BTreeSet::from([Access {
+            action,
+            resource: Resource::Database,
+        }]),
+        context: Context {
+            statements: 1,
+            in_transaction,
+            ..Context::default()
+        },
+    };
+    Facts {
+        reading: Arc::new(Reading {
+            asks: vec![ask],
+            redacted: format!("-- {summary}").into(),
+            fingerprint: summary.replace(' ', "-").into(),
+            summary: summary.into(),
+        }),
+        effects: vec![Effect::Unknown],
+        statements: 0,
+        readable: false,
+        uses_search_path: false,
+    }
+}
+
+/// Texts, least recently used first out.
+#[derive(Debug)]
+struct Memory {
+    texts: LruCache<Arc<str>, Arc<Statement>>,
+    weight: usize,
+}
+
+impl Memory {
+    fn new() -> Self {
+        Self {
+            texts: LruCache::unbounded(),
+            weight: 0,
+        }
+    }
+
+    fn keep(&mut self, text: Arc<str>, statement: Arc<Statement>) {
+        self.weight = self.weight.saturating_add(weight(&text));
+        if self.texts.put(Arc::clone(&text), statement).is_some() {
+            self.weight = self.weight.saturating_sub(weight(&text));
+        }
+        while self.weight > CACHE_MAX
+            && let Some((text, _)) = self.texts.pop_lru()
+        {
+            self.weight = self.weight.saturating_sub(weight(&text));
+        }
+    }
+
+    fn forget(&mut self) {
+        self.texts.clear();
+        self.weight = 0;
+    }
+}
+
+/// A text, its redacted form, and what it asks for: about three times its length and a little.
+fn weight(text: &str) -> usize {
+    text.len().saturating_mul(3).saturating_add(1_024)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,267 @@
+//! Ledger: the replies that the server owes, in order, and what it will know once it has given them.
+//!
+//! Both directions meet here, and only here: requests add entries, replies take them away. Pure
+//! bookkeeping, no I/O: it says what a message may be, never what a text may do. Replies that do not
+//! fit what is owed end the session.
+
+mod replies;
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::Bytes;
+
+pub(super) use self::replies::Reply;
+pub use self::replies::Unexpected;
+use super::super::facts::Prepared;
+use super::super::wire::backend::{self, Status};
+use super::entry::{Change, Entry, Kind, Made, Statement};
+use super::scope::{Path, Scope};
+use super::table::{Found, Table};
+use crate::session::Gate;
+
+/// The most replies that may be owed. A server keeps at most 8 KiB of replies back (`pqcomm.c`), which
+/// is fewer, so a full queue always drains.
+const OWED_MAX: usize = 8_192;
+/// The most bytes that owed replies may keep alive.
+const WEIGHT_MAX: usize = 4 << 20;
+
+/// What becomes of the client's next message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is judged and forwarded.
+    Open,
+    /// The server skips to the next `Sync`, and so do we.
+    Skipping,
+    /// The server reads the data of a `COPY`.
+    Copying,
+    /// What the server makes of it depends on a reply: whether it begins to read data, or a queue
+    /// that is full.
+    Waiting,
+}
+
+/// What was reported when the session began.
+#[derive(Debug)]
+pub(super) struct Reported {
+    pub(super) search_path: Box<[u8]>,
+    pub(super) utf8: bool,
+    pub(super) conforming: bool,
+}
+
+/// The state of one session's request loop.
+#[derive(Debug)]
+pub(super) struct Ledger<G: Gate> {
+    queue: VecDeque<Entry<G>>,
+    /// The number of the queue's first entry.
+    first: u64,
+    weight: usize,
+    /// The number of the first message of the batch: since the last `Sync` or `Query`.
+    batch: u64,
+    /// Whether the batch has any.
+    batched: bool,
+    status: Status,
+    pub(super) statements: Table<Statement>,
+    pub(super) portals: Table<Statement>,
+    scope: Scope,
+    /// The scope after all of the batch, and the message that last changes it.
+    ahead: Option<(Scope, u64)>,
+    /// The scope is certain only once this message is answered.
+    unclear: Option<u64>,
+    start: Path,
+    reported: Reported,
+    /// A search path that the server has just reported.
+    news: Option<Box<[u8]>>,
+    skipping: bool,
+    copying: bool,
+    /// An error came since the last `ReadyForQuery`.
+    failed: bool,
+}
+
+impl<G: Gate> Ledger<G> {
+    pub(super) fn new(start: Path, status: Status, reported: Reported) -> Self {
+        let readable = reported.utf8 && reported.conforming;
+        Self {
+            queue: VecDeque::new(),
+            first: 0,
+            weight: 0,
+            batch: 0,
+            batched: false,
+            status,
+            statements: Table::new(),
+            portals: Table::new(),
+            scope: Scope::new(start.clone(), status, readable),
+            ahead: None,
+            unclear: None,
+            start,
+            reported,
+            news: None,
+            skipping: false,
+            copying: false,
+            failed: false,
+        }
+    }
+
+    fn next(&self) -> u64 {
+        let owed = u64::try_from(self.queue.len()).unwrap_or(u64::MAX);
+        self.first.saturating_add(owed)
+    }
+
+    /// Whether anything is owed.
+    pub(super) fn is_settled(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Whether message `number` is answered.
+    pub(super) fn answered(&self, number: u64) -> bool {
+        number < self.first
+    }
+
+    /// Whether a batch is open, so that the server may keep replies back until `Flush` or `Sync`.
+    pub(super) fn batched(&self) -> bool {
+        self.batched
+    }
+
+    /// Whether a refusal can be told without the server: nothing owed, nothing begun.
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && !self.batched && self.status == Status::Idle && !self.skipping
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        if self.copying {
+            Standing::Copying
+        } else if self.queue.back().is_some_and(|last| last.may_copy) || self.is_full() {
+            Standing::Waiting
+        } else if self.skipping {
+            Standing::Skipping
+        } else {
+            Standing::Open
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.queue.len() >= OWED_MAX || self.weight >= WEIGHT_MAX
+    }
+
+    /// What a text is read under.
+    ///
+    /// # Errors
+    /// The message on whose fate this depends.
+    pub(super) fn scope(&self) -> Result<&Scope, u64> {
+        match (self.unclear, &self.ahead) {
+            (Some(until), _) => Err(until),
+            (None, Some((scope, _))) => Ok(scope),
+            (None, None) => Ok(&self.scope),
+        }
+    }
+
+    /// What a prepared statement of this name is.
+    pub(super) fn statement(&self, name: &[u8]) -> Found<Statement> {
+        self.statements.find(name, self.batch)
+    }
+
+    /// What a portal of this name is.
+    pub(super) fn portal(&self, name: &[u8]) -> Found<Statement> {
+        self.portals.find(name, self.batch)
+    }
+
+    /// All statements that an SQL `EXECUTE` can run.
+    ///
+    /// # Errors
+    /// The message on whose fate this depends.
+    pub(super) fn prepared(&self) -> Result<HashMap<String, Prepared>, u64> {
+        if let Some(until) = self.statements.uncertain(self.batch) {
+            return Err(until);
+        }
+        let named = self.statements.iter().filter_map(|(name, statement)| {
+            let name = std::str::from_utf8(name).ok()?;
+            (!name.is_empty()).then_some(())?;
+            Some((name.to_owned(), statement.for_execute()?))
+        });
+        Ok(named.collect())
+    }
+
+    /// The server will owe a reply.
+    pub(super) fn owe(&mut self, entry: Entry<G>) {
+        let number = self.next();
+        for made in entry.makes() {
+            match made {
+                Made::Statement(name, meant) => self.statements.expect(name, number, meant),
+                Made::Portal(name, meant) => self.portals.expect(name, number, meant),
+            }
+        }
+        self.weight = self.weight.saturating_add(entry.weight);
+        if entry.local.is_some() {
+            // The server knows nothing of it.
+        } else if entry.kind.is_ready() {
+            self.end_batch(number, entry.heeds_scope());
+        } else {
+            self.batched = true;
+            if entry.heeds_scope() {
+                self.look_ahead(number, &entry);
+            }
+        }
+        self.queue.push_back(entry);
+    }
+
+    /// What changed in the batch is certain once its end is answered: it may all be rolled back.
+    fn end_batch(&mut self, number: u64, heeds_scope: bool) {
+        let begun = self.batch < number || self.failed;
+        let changed = self.ahead.take().is_some() || !self.scope.certain();
+        if heeds_scope || (begun && (changed || !self.readable_for_sure())) {
+            self.unclear = Some(number);
+        }
+        self.batch = number.saturating_add(1);
+        self.batched = false;
+        self.skipping = false;
+    }
+
+    fn readable_for_sure(&self) -> bool {
+        self.scope.readable() == (self.reported.utf8 && self.reported.conforming)
+    }
+
+    fn look_ahead(&mut self, number: u64, entry: &Entry<G>) {
+        let Change::Runs(statement) = &entry.change else {
+            return;
+        };
+        let mut scope = match self.ahead.take() {
+            Some((scope, _)) => scope,
+            None => self.scope.clone(),
+        };
+        for effect in statement.effects.iter() {
+            scope.apply(effect, None, &self.start);
+        }
+        self.ahead = Some((scope, number));
+    }
+
+    /// A refused message of a batch: whatever follows up to `Sync` is skipped.
+    pub(super) fn skip_batch(&mut self) {
+        self.skipping = true;
+    }
+
+    /// The client has ended its data. A text of one statement will not ask for more.
+    pub(super) fn copied(&mut self) {
+        self.copying = false;
+        if let Some(entry) = self.queue.front_mut() {
+            entry.may_copy = match (&entry.kind, &entry.change) {
+                (Kind::Query, Change::Runs(statement)) => statement.statements != 1,
+                _ => false,
+            };
+        }
+    }
+
+    /// Our own reply, where it is its turn. A refused `Query` is answered whole.
+    pub(super) fn local(&mut self) -> Option<Bytes> {
+        let entry = self.queue.pop_front_if(|entry| entry.local.is_some())?;
+        self.first = self.first.saturating_add(1);
+        self.weight = self.weight.saturating_sub(entry.weight);
+        entry.local
+    }
+}
+
+/// What the client gets for a `Query` that is refused where nothing is owed.
+pub(super) fn whole_refusal(error: &Bytes) -> Bytes {
+    let ready = backend::make_ready(Status::Idle);
+    [error.as_ref(), ready.as_ref()].concat().into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,367 @@
+//! The server's side of the ledger: each message is held against the reply that is owed first.
+
+use bytes::Bytes;
+
+use super::super::super::facts::Effect;
+use super::super::super::wire::backend::{self, Status};
+use super::super::super::wire::error::{ErrorFields, Severity};
+use super::super::super::wire::{self, Header, Tag};
+use super::super::account::SKIPPED;
+use super::super::entry::{Change, Entry, Kind, Made, Statement};
+use super::Ledger;
+use crate::session::Gate;
+
+/// What becomes of a message of the server.
+#[derive(Debug, PartialEq, Eq)]
+pub(in super::super) enum Reply {
+    /// The client gets it.
+    Pass,
+    /// The client gets this in its place.
+    Instead(Bytes),
+    /// The client gets it, and it is the last: the server says that it ends the session.
+    Last(String),
+}
+
+/// A message that the server cannot have meant: it is hostile, or we have lost count. Never forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unexpected {
+    /// It does not fit the reply that is owed.
+    #[error("read a reply: {} does not fit what is owed ({owed})", Tag(*tag))]
+    Misfit {
+        /// Its tag.
+        tag: u8,
+        /// Which reply is owed.
+        owed: &'static str,
+    },
+    /// What a refused request was replaced by did not fail.
+    #[error("read a reply: {} is not the error that a refused request must give", Tag(*tag))]
+    Succeeded {
+        /// Its tag.
+        tag: u8,
+    },
+    /// It does not have its form.
+    #[error(transparent)]
+    Form(#[from] wire::Error),
+}
+
+impl<G: Gate> Ledger<G> {
+    /// Takes one message of the server: its header, and as much of its body as [`Self::wanted`] says.
+    ///
+    /// # Errors
+    /// [`Unexpected`], after which nothing of the server may be believed.
+    pub(in super::super) fn reply(
+        &mut self,
+        header: Header,
+        body: &[u8],
+    ) -> Result<Reply, Unexpected> {
+        match header.tag {
+            // They come whenever the server likes, between rows too.
+            backend::NOTICE | backend::NOTIFICATION => return Ok(Reply::Pass),
+            backend::PARAMETER_STATUS => {
+                self.parameter(body)?;
+                return Ok(Reply::Pass);
+            }
+            backend::ERROR => return self.error(header, body),
+            _ => {}
+        }
+        let Some(entry) = self.queue.front_mut() else {
+            return Err(misfit(header.tag, "nothing"));
+        };
+        if let Some(account) = &mut entry.account {
+            account.answered(header.whole());
+        }
+        let ends = header.tag == backend::READY;
+        if entry.poison.is_some() && !(entry.failed && ends) {
+            return Err(Unexpected::Succeeded { tag: header.tag });
+        }
+        if entry.failed && !ends {
+            return Err(misfit(header.tag, "the end of a failed request"));
+        }
+        // While the server reads data it has nothing to say but errors.
+        if self.copying {
+            return Err(misfit(header.tag, "data of a COPY"));
+        }
+        match header.tag {
+            backend::DATA_ROW if matches!(entry.kind, Kind::Query | Kind::Execute) => {
+                entry.rows = entry.rows.saturating_add(1);
+            }
+            backend::READY => self.ready(backend::ready(body)?)?,
+            tag => self.other(tag, body)?,
+        }
+        Ok(Reply::Pass)
+    }
+
+    /// How many bytes of a message, header and body, [`Self::reply`] must see.
+    pub(in super::super) fn wanted(header: Header) -> usize {
+        match header.tag {
+            backend::COMMAND_COMPLETE | backend::PARAMETER_STATUS | backend::READY => {
+                header.whole()
+            }
+            // Severity and SQLSTATE stand in front; texts may be long.
+            backend::ERROR => header.whole().min(512),
+            _ => wire::HEADER,
+        }
+    }
+
+    fn other(&mut self, tag: u8, body: &[u8]) -> Result<(), Unexpected> {
+        let Some(entry) = self.queue.front_mut() else {
+            return Err(misfit(tag, "nothing"));
+        };
+        match (entry.kind, tag) {
+            (Kind::Parse, backend::PARSE_COMPLETE)
+            | (Kind::Bind, backend::BIND_COMPLETE)
+            | (Kind::Close, backend::CLOSE_COMPLETE)
+            | (Kind::DescribePortal | Kind::DescribeStatement, backend::NO_DATA)
+            | (Kind::DescribePortal | Kind::DescribeStatement, backend::ROW_DESCRIPTION)
+            | (Kind::Execute, backend::EMPTY_QUERY) => self.succeed(),
+            (Kind::Execute, backend::SUSPENDED) => self.suspend(),
+            (Kind::Execute | Kind::Query, backend::COMMAND_COMPLETE) => self.command(body)?,
+            (Kind::DescribeStatement, backend::PARAMETERS)
+            | (Kind::Function, backend::FUNCTION_RESULT)
+            | (Kind::Query, backend::ROW_DESCRIPTION | backend::EMPTY_QUERY)
+            | (
+                Kind::Query | Kind::Execute,
+                backend::COPY_OUT | backend::COPY_DATA | backend::COPY_DONE,
+            ) => {}
+            (Kind::Query | Kind::Execute, backend::COPY_IN) if entry.may_copy => {
+                self.copying = true;
+            }
+            (kind, tag) => return Err(misfit(tag, owed(kind))),
+        }
+        Ok(())
+    }
+
+    fn parameter(&mut self, body: &[u8]) -> Result<(), Unexpected> {
+        let (name, value) = backend::parameter(body)?;
+        match name {
+            b"client_encoding" => self.reported.utf8 = value.eq_ignore_ascii_case(b"UTF8"),
+            b"standard_conforming_strings" => self.reported.conforming = value == b"on",
+            // What it is worth is clear only with the ReadyForQuery that follows.
+            b"search_path" => self.news = Some(value.into()),
+            _ => {}
+        }
+        if !(self.reported.utf8 && self.reported.conforming) {
+            self.scope.unreadable();
+            if let Some((scope, _)) = &mut self.ahead {
+                scope.unreadable();
+            }
+        }
+        Ok(())
+    }
+
+    fn command(&mut self, body: &[u8]) -> Result<(), Unexpected> {
+        let tag = backend::command(body)?;
+        let Some(entry) = self.queue.front_mut() else {
+            return Ok(());
+        };
+        if let Some(account) = &mut entry.account {
+            account.counted(backend::rows(tag));
+        }
+        entry.tag = Some(tag.into());
+        if entry.kind == Kind::Execute {
+            self.succeed();
+        }
+        Ok(())
+    }
+
+    /// A portal has more rows than were asked for. No tag counts these.
+    fn suspend(&mut self) {
+        if let Some(entry) = self.queue.front_mut() {
+            let rows = entry.rows;
+            if let Some(account) = &mut entry.account {
+                account.counted(rows);
+            }
+            entry.change = Change::Nothing;
+        }
+        self.succeed();
+    }
+
+    fn ready(&mut self, status: Status) -> Result<(), Unexpected> {
+        match self.queue.front() {
+            Some(entry) if entry.kind.is_ready() => {}
+            Some(entry) => return Err(misfit(backend::READY, owed(entry.kind))),
+            None => return Err(misfit(backend::READY, "nothing")),
+        }
+        let failed = self.queue.front().is_some_and(|entry| entry.failed);
+        if failed {
+            self.lose();
+        } else {
+            self.succeed();
+        }
+        self.status = status;
+        let readable = self.reported.utf8 && self.reported.conforming;
+        self.scope
+            .ready(status, std::mem::take(&mut self.failed), readable);
+        if let Some(raw) = self.news.take() {
+            self.scope
+                .reported(&raw, (&self.reported.search_path, &self.start));
+        }
+        if status == Status::Idle {
+            self.portals.clear();
+        }
+        Ok(())
+    }
+
+    fn error(&mut self, header: Header, body: &[u8]) -> Result<Reply, Unexpected> {
+        let fields = ErrorFields::glance(body);
+        let sqlstate = fields.sqlstate().unwrap_or("XX000");
+        if fields.severity() != Severity::Error {
+            for account in self
+                .queue
+                .iter_mut()
+                .filter_map(|entry| entry.account.as_mut())
+            {
+                account.failed(sqlstate);
+            }
+            return Ok(Reply::Last(sqlstate.to_owned()));
+        }
+        let Some(entry) = self.queue.front_mut() else {
+            return Err(misfit(header.tag, "nothing"));
+        };
+        if entry.failed {
+            return Err(misfit(header.tag, "the end of a failed request"));
+        }
+        self.copying = false;
+        self.failed = true;
+        entry.may_copy = false;
+        if let Some(account) = &mut entry.account {
+            account.answered(header.whole());
+            account.failed(sqlstate);
+        }
+        let reply = match entry.poison.clone() {
+            Some(error) => Reply::Instead(error),
+            None => Reply::Pass,
+        };
+        if entry.kind.is_ready() {
+            entry.failed = true;
+        } else {
+            self.lose();
+            self.skip();
+        }
+        Ok(reply)
+    }
+
+    /// What a server does after an error in the extended protocol: nothing, up to the next `Sync`.
+    fn skip(&mut self) {
+        while let Some(entry) = self.queue.front_mut() {
+            if entry.kind == Kind::Sync {
+                return;
+            }
+            if let Some(account) = &mut entry.account {
+                account.failed(SKIPPED);
+            }
+            self.lose();
+        }
+        self.skipping = true;
+    }
+
+    fn pop(&mut self) -> Option<(u64, Entry<G>)> {
+        let entry = self.queue.pop_front()?;
+        let number = self.first;
+        self.first = self.first.saturating_add(1);
+        self.weight = self.weight.saturating_sub(entry.weight);
+        if self.ahead.as_ref().is_some_and(|(_, by)| *by == number) {
+            self.ahead = None;
+        }
+        if self.unclear == Some(number) {
+            self.unclear = None;
+        }
+        Some((number, entry))
+    }
+
+    /// The first entry succeeded.
+    fn succeed(&mut self) {
+        let Some((number, entry)) = self.pop() else {
+            return;
+        };
+        match entry.change {
+            Change::Nothing => {}
+            Change::Makes(made) => self.make(number, made),
+            Change::DropsStatement(name) => self.statements.remove(&name),
+            Change::DropsPortal(name) => self.portals.remove(&name),
+            Change::Runs(statement) => self.ran(number, &statement, entry.tag.as_deref()),
+        }
+        if entry.kind == Kind::Query {
+            self.statements.remove(b"");
+        }
+        if let Some(account) = entry.account {
+            account.close();
+        }
+    }
+
+    fn make(&mut self, number: u64, made: Made) {
+        match made {
+            Made::Statement(name, meant) => self.statements.settle(name, number, meant),
+            Made::Portal(name, meant) => self.portals.settle(name, number, meant),
+        }
+    }
+
+    fn ran(&mut self, number: u64, statement: &Statement, tag: Option<&str>) {
+        let tag = tag.filter(|_| statement.statements == 1);
+        for effect in statement.effects.iter() {
+            self.scope.apply(effect, tag, &self.start);
+            match effect {
+                Effect::Deallocates(Some(name)) => self.statements.remove(name.as_bytes()),
+                Effect::Deallocates(None) => self.statements.clear(),
+                Effect::DiscardsAll => {
+                    self.statements.clear();
+                    self.portals.clear();
+                }
+                Effect::ClosesCursor(Some(name)) => self.portals.remove(name.as_bytes()),
+                Effect::ClosesCursor(None) => self.portals.clear(),
+                _ => {}
+            }
+        }
+        for made in statement.makes() {
+            self.make(number, made);
+        }
+    }
+
+    /// The first entry failed or was skipped. Of a text of several statements some may have run.
+    fn lose(&mut self) {
+        let Some((number, entry)) = self.pop() else {
+            return;
+        };
+        let partly = match &entry.change {
+            Change::Runs(statement) => entry.kind == Kind::Query && statement.statements != 1,
+            _ => false,
+        };
+        for made in entry.makes() {
+            let (table, name) = match made {
+                Made::Statement(name, _) => (&mut self.statements, name),
+                Made::Portal(name, _) => (&mut self.portals, name),
+            };
+            table.give_up(&name, number);
+            if partly {
+                table.remove(&name);
+            }
+        }
+        if partly && entry.heeds_scope() {
+            self.scope.lose();
+        }
+        if entry.kind == Kind::Query && entry.failed {
+            self.statements.remove(b"");
+        }
+        if let Some(account) = entry.account {
+            account.close();
+        }
+    }
+}
+
+fn misfit(tag: u8, owed: &'static str) -> Unexpected {
+    Unexpected::Misfit { tag, owed }
+}
+
+fn owed(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Query => "a query",
+        Kind::Function => "a function call",
+        Kind::Parse => "ParseComplete",
+        Kind::Bind => "BindComplete",
+        Kind::DescribeStatement => "the description of a statement",
+        Kind::DescribePortal => "the description of a portal",
+        Kind::Execute => "an execution",
+        Kind::Close => "CloseComplete",
+        Kind::Sync => "ReadyForQuery",
+    }
+}

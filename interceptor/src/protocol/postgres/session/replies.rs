@@ -1,0 +1,142 @@
+//! From the server to the client: each message is held against what is owed, and passed on.
+//!
+//! Never waits for the client's half. Rows and other data are never held as a whole, nor looked into.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::super::wire::{HEADER, backend};
+use super::ledger::{Ledger, Reply, Unexpected};
+use super::pipe::{self, Fate, Pipe};
+use super::{Shared, Why};
+use crate::session::{Direction, Gate};
+
+/// The server's half of the loop.
+pub(super) struct Replies<'a, R, W, G: Gate> {
+    pub(super) gate: Arc<G>,
+    pub(super) shared: &'a Shared<G>,
+    pub(super) upstream: R,
+    pub(super) client: W,
+    pub(super) pipe: Pipe,
+    /// The server has said that it ends the session.
+    pub(super) last: Option<String>,
+}
+
+impl<R, W, G> Replies<'_, R, W, G>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+    G: Gate,
+{
+    /// Runs until the session ends, and says why.
+    pub(super) async fn run(mut self) -> Why {
+        match self.relay().await {
+            Ok(why) | Err(why) => why,
+        }
+    }
+
+    async fn relay(&mut self) -> Result<Why, Why> {
+        loop {
+            let need = self.decide()?;
+            if self.pipe.is_whole()
+                && let Some(sqlstate) = self.last.take()
+            {
+                self.flush().await?;
+                return Ok(Why::Fatal(sqlstate));
+            }
+            if self.pipe.is_ripe() {
+                self.flush().await?;
+            }
+            if !self.fill(need).await? {
+                self.flush().await?;
+                return Ok(Why::Upstream);
+            }
+        }
+    }
+
+    /// Decides the messages that are there; returns how many bytes the next one needs.
+    fn decide(&mut self) -> Result<usize, Unexpected> {
+        let shared = self.shared;
+        let mut ledger = shared.ledger();
+        let need = self.decide_all(&mut ledger);
+        drop(ledger);
+        shared.answered.notify_one();
+        need
+    }
+
+    fn decide_all(&mut self, ledger: &mut Ledger<G>) -> Result<usize, Unexpected> {
+        while self.pipe.is_whole() && self.last.is_none() {
+            while let Some(reply) = ledger.local() {
+                self.pipe.put(reply);
+            }
+            let Some(header) = backend::header(self.pipe.front())? else {
+                break;
+            };
+            let wanted = Ledger::<G>::wanted(header);
+            let Some(body) = self.pipe.front().get(HEADER..wanted) else {
+                return Ok(wanted);
+            };
+            match ledger.reply(header, body)? {
+                Reply::Pass => self.pipe.decide(header.whole(), Fate::Pass),
+                Reply::Instead(reply) => {
+                    self.pipe.decide(header.whole(), Fate::Drop);
+                    self.pipe.put(reply);
+                }
+                Reply::Last(sqlstate) => {
+                    self.pipe.decide(header.whole(), Fate::Pass);
+                    self.last = Some(sqlstate);
+                }
+            }
+        }
+        Ok(HEADER)
+    }
+
+    /// Reads more, or learns of a reply of ours; what is decided goes to the client first where this
+    /// takes time. False at the end.
+    async fn fill(&mut self, need: usize) -> Result<bool, Why> {
+        let now = pipe::poll_once(pin!(self.pipe.read(&mut self.upstream, need))).await;
+        let more = match now {
+            Poll::Ready(more) => more,
+            Poll::Pending => {
+                self.flush().await?;
+                tokio::select! {
+                    more = self.pipe.read(&mut self.upstream, need) => more,
+                    () = self.shared.local.notified() => Ok(true),
+                }
+            }
+        };
+        more.map_err(Why::UpstreamLost)
+    }
+
+    async fn flush(&mut self) -> Result<(), Why> {
+        let mut decided = self.pipe.take();
+        if decided.goes.is_empty() {
+            return Ok(());
+        }
+        for bytes in &decided.goes {
+            self.shared.count_received(bytes.len());
+            self.gate
+                .record(Direction::Received, bytes.clone())
+                .await
+                .map_err(Why::Storage)?;
+        }
+        self.shared.whole.store(false, Ordering::Relaxed);
+        pipe::write(&mut self.client, &mut decided.goes)
+            .await
+            .map_err(Why::ClientLost)?;
+        self.shared
+            .whole
+            .store(self.pipe.is_whole(), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl From<Unexpected> for Why {
+    fn from(unexpected: Unexpected) -> Self {
+        Self::UpstreamViolation(unexpected)
+    }
+}

@@ -1,0 +1,336 @@
+//! From the client to the server: each message is read, judged where it asks for something, forwarded.
+//!
+//! Only [`Requests::request`] forwards what policy judges, and it takes the permit. Waits for the server
+//! only where the meaning of the next message depends on an answer; otherwise never, whatever is owed.
+
+mod messages;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+
+use super::super::refuse;
+use super::super::wire::error::ErrorFields;
+use super::super::wire::{self, Header, frontend};
+use super::account::{Account, SKIPPED};
+use super::entry::{Entry, Kind, Statement};
+use super::judge::{self, Judge, Text};
+use super::ledger::{self, Ledger, Standing};
+use super::pipe::{self, Fate, Pipe};
+use super::scope::Scope;
+use super::{Shared, Why};
+use crate::policy::Permit;
+use crate::session::{Authorized, Direction, Gate, Phase, Refused};
+
+/// What the loop does after one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// It takes the next.
+    Next,
+    /// It reads until so many bytes of the same message are there.
+    Need(usize),
+    /// It forwards what is decided and reads no more.
+    Closed,
+}
+
+/// What reading a text needs.
+enum Attempt {
+    Known(Arc<Statement>),
+    Until(u64),
+    Read(
+        Arc<str>,
+        Scope,
+        Option<std::collections::HashMap<String, super::super::facts::Prepared>>,
+    ),
+}
+
+/// The client's half of the loop.
+pub(super) struct Requests<'a, R, W, G: Gate> {
+    pub(super) gate: Arc<G>,
+    pub(super) shared: &'a Shared<G>,
+    pub(super) client: R,
+    pub(super) upstream: W,
+    pub(super) pipe: Pipe,
+    pub(super) judge: Judge,
+}
+
+impl<R, W, G> Requests<'_, R, W, G>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+    G: Gate,
+{
+    /// Runs until the client closes.
+    ///
+    /// # Errors
+    /// Why the session must end instead.
+    pub(super) async fn run(mut self) -> Result<(), Why> {
+        loop {
+            match self.decide().await? {
+                Step::Next => {}
+                Step::Need(need) if self.fill(need).await? => {}
+                Step::Need(_) | Step::Closed => break,
+            }
+        }
+        self.flush().await?;
+        self.upstream.shutdown().await.map_err(Why::UpstreamLost)
+    }
+
+    /// Decides the messages that are there.
+    async fn decide(&mut self) -> Result<Step, Why> {
+        loop {
+            let Some(header) = frontend::header(self.pipe.front())? else {
+                return Ok(Step::Need(wire::HEADER));
+            };
+            match self.message(header).await? {
+                Step::Next if self.pipe.is_ripe() => self.flush().await?,
+                Step::Next => {}
+                step => return Ok(step),
+            }
+        }
+    }
+
+    /// Reads more; what is decided is forwarded first where this takes time. False at the end.
+    async fn fill(&mut self, need: usize) -> Result<bool, Why> {
+        let now = pipe::poll_once(pin!(self.pipe.read(&mut self.client, need))).await;
+        let more = match now {
+            Poll::Ready(more) => more,
+            Poll::Pending => {
+                self.flush().await?;
+                self.pipe.read(&mut self.client, need).await
+            }
+        };
+        more.map_err(Why::ClientLost)
+    }
+
+    /// Records and forwards what is decided.
+    async fn flush(&mut self) -> Result<(), Why> {
+        let mut decided = self.pipe.take();
+        if !decided.came.is_empty() {
+            self.shared.count_sent(decided.came.len());
+            let came = std::mem::take(&mut decided.came);
+            self.gate
+                .record(Direction::Sent, came)
+                .await
+                .map_err(Why::Storage)?;
+        }
+        if decided.goes.is_empty() {
+            return Ok(());
+        }
+        pipe::write(&mut self.upstream, &mut decided.goes)
+            .await
+            .map_err(Why::UpstreamLost)
+    }
+
+    async fn message(&mut self, header: Header) -> Result<Step, Why> {
+        if header.tag == frontend::TERMINATE {
+            self.unjudged(header.whole());
+            return Ok(Step::Closed);
+        }
+        let standing = self.shared.ledger().standing();
+        match standing {
+            Standing::Open => return self.open(header).await,
+            Standing::Waiting => {
+                self.wait(|ledger| ledger.standing() != Standing::Waiting)
+                    .await?;
+            }
+            Standing::Skipping if header.tag == frontend::SYNC => self.sync(header.whole()),
+            Standing::Skipping => self.pipe.decide(header.whole(), Fate::Drop),
+            Standing::Copying => self.copying(header)?,
+        }
+        Ok(Step::Next)
+    }
+
+    /// The server reads data, and whatever else of `Flush` and `Sync` comes is ignored by it
+    /// (`CopyGetData`, `copyfromparse.c`); all other messages make it end the session.
+    fn copying(&mut self, header: Header) -> Result<(), Why> {
+        match header.tag {
+            frontend::COPY_DATA => self.unjudged(header.whole()),
+            frontend::COPY_DONE | frontend::COPY_FAIL => {
+                self.shared.ledger().copied();
+                self.unjudged(header.whole());
+            }
+            frontend::FLUSH | frontend::SYNC => self.pipe.decide(header.whole(), Fate::Drop),
+            tag => {
+                return Err(Why::ClientViolation(wire::Error::Value {
+                    field: "tag in the data of a COPY",
+                    value: i64::from(tag),
+                }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the server. Whatever it keeps back is flushed out of it.
+    async fn wait(&mut self, done: impl Fn(&Ledger<G>) -> bool) -> Result<(), Why> {
+        if self.shared.ledger().batched() {
+            self.pipe.put(frontend::make_bare(frontend::FLUSH));
+        }
+        self.flush().await?;
+        loop {
+            if done(&self.shared.ledger()) {
+                return Ok(());
+            }
+            self.shared.answered.notified().await;
+        }
+    }
+
+    async fn wait_for(&mut self, number: u64) -> Result<(), Why> {
+        self.wait(|ledger| ledger.answered(number)).await
+    }
+
+    /// What a text asks for, under what it will be run under.
+    async fn judge(&mut self, text: &Text) -> Result<Arc<Statement>, Why> {
+        loop {
+            match self.attempt(text) {
+                Attempt::Known(statement) => return Ok(statement),
+                Attempt::Until(number) => self.wait_for(number).await?,
+                Attempt::Read(text, scope, prepared) => {
+                    return Ok(self.judge.read(&text, &scope, prepared).await);
+                }
+            }
+        }
+    }
+
+    fn attempt(&mut self, text: &Text) -> Attempt {
+        let ledger = self.shared.ledger();
+        let scope = match ledger.scope() {
+            Ok(scope) => scope,
+            Err(until) => return Attempt::Until(until),
+        };
+        let text = match text {
+            Text::Whole(text) if scope.readable() => text,
+            Text::Whole(text) | Text::Front(text) => {
+                return Attempt::Known(judge::unread(text, scope));
+            }
+        };
+        if let Some(statement) = self.judge.recall(text, scope) {
+            return Attempt::Known(statement);
+        }
+        let prepared = match judge::may_execute(text).then(|| ledger.prepared()) {
+            Some(Err(until)) => return Attempt::Until(until),
+            Some(Ok(prepared)) => Some(prepared),
+            None => None,
+        };
+        Attempt::Read(Arc::clone(text), scope.clone(), prepared)
+    }
+
+    /// Asks the gate. What was decided before goes on while it thinks.
+    async fn authorize(
+        &mut self,
+        phase: Phase,
+        statement: &Statement,
+    ) -> Result<Result<Authorized, Refused>, Why> {
+        let gate = Arc::clone(&self.gate);
+        let mut asked = pin!(gate.authorize(phase, &statement.text, &statement.reading));
+        if let Poll::Ready(answer) = pipe::poll_once(asked.as_mut()).await {
+            return Ok(answer);
+        }
+        self.flush().await?;
+        Ok(asked.await)
+    }
+
+    /// Judges and forwards what runs `statement`, or refuses it.
+    async fn run_statement(
+        &mut self,
+        kind: Kind,
+        size: usize,
+        statement: Arc<Statement>,
+    ) -> Result<Step, Why> {
+        match self.authorize(Phase::Execute, &statement).await? {
+            Ok(authorized) => {
+                let account = Account::new(&self.gate, authorized.request);
+                let change = super::entry::Change::Runs(statement);
+                let entry = Entry::permitted(kind, account, change);
+                let flush = kind == Kind::Execute && entry.may_copy;
+                self.request(authorized.permit, entry, size);
+                if flush {
+                    self.pipe.put(frontend::make_bare(frontend::FLUSH));
+                }
+            }
+            Err(refused) => self.refused(kind, size, &refused, false),
+        }
+        Ok(Step::Next)
+    }
+
+    /// Forwards a request that policy permits. The only way for what runs or plans a text.
+    fn request(&mut self, permit: Permit, entry: Entry<G>, size: usize) {
+        // The proof is used up.
+        drop(permit);
+        self.shared.count_request();
+        self.owed(entry, size);
+    }
+
+    /// Forwards a message that runs nothing, and is owed a reply: what it names was judged.
+    fn owed(&mut self, mut entry: Entry<G>, size: usize) {
+        let mut ledger = self.shared.ledger();
+        // An error may have come while the gate was thinking: the server skips this one.
+        if ledger.standing() == Standing::Skipping {
+            if let Some(account) = &mut entry.account {
+                account.failed(SKIPPED);
+            }
+            drop(ledger);
+            drop(entry);
+            self.pipe.decide(size, Fate::Drop);
+            return;
+        }
+        ledger.owe(entry);
+        drop(ledger);
+        self.pipe.decide(size, Fate::Pass);
+    }
+
+    /// Forwards a message that runs nothing, names nothing and is owed no reply: `Flush`,
+    /// `Terminate`, data of a permitted `COPY`.
+    fn unjudged(&mut self, size: usize) {
+        self.pipe.decide(size, Fate::Pass);
+    }
+
+    fn sync(&mut self, size: usize) {
+        self.shared.ledger().owe(Entry::new(Kind::Sync));
+        self.pipe.decide(size, Fate::Pass);
+    }
+
+    /// A refusal of policy.
+    fn refused(&mut self, kind: Kind, size: usize, refused: &Refused, unnamed: bool) {
+        self.shared.count_refused();
+        self.refuse(kind, size, &refuse::refused(refused), unnamed);
+    }
+
+    /// Refuses a message: by ourselves where nothing is owed, otherwise by poison.
+    fn refuse(&mut self, kind: Kind, size: usize, error: &ErrorFields, unnamed: bool) {
+        let error: Bytes = error.response();
+        let simple = matches!(kind, Kind::Query | Kind::Function);
+        self.pipe.decide(size, Fate::Drop);
+        let mut ledger = self.shared.ledger();
+        if ledger.standing() == Standing::Skipping {
+            return;
+        }
+        let (entry, poison) = match (ledger.is_idle(), simple) {
+            (true, true) => (
+                Entry::local(Kind::Query, ledger::whole_refusal(&error)),
+                None,
+            ),
+            (true, false) => (Entry::local(Kind::Parse, error), None),
+            (false, true) => (
+                Entry::poison(Kind::Query, error),
+                Some(refuse::poison_query()),
+            ),
+            (false, false) => (
+                Entry::poison(Kind::Parse, error),
+                Some(refuse::poison_parse(unnamed)),
+            ),
+        };
+        ledger.owe(entry);
+        if !simple {
+            ledger.skip_batch();
+        }
+        drop(ledger);
+        match poison {
+            Some(poison) => self.pipe.put(poison),
+            None => self.shared.local.notify_one(),
+        }
+    }
+}

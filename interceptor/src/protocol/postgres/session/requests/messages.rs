@@ -1,0 +1,263 @@
+//! One function per message of the client: what of it is read, and what it names.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::super::super::refuse;
+use super::super::super::wire::frontend::{self, NAME_MAX, Object, PARSE_TYPES_MAX};
+use super::super::super::wire::{self, Body, HEADER, Header};
+use super::super::Why;
+use super::super::account::Account;
+use super::super::entry::{Change, Entry, Kind, Made, Source, Statement};
+use super::super::judge::{self, FRONT, TEXT_MAX, Text};
+use super::super::ledger::Ledger;
+use super::super::pipe::Fate;
+use super::super::table::{Found, Name};
+use super::{Requests, Step};
+use crate::session::{Gate, Phase};
+
+/// The longest body of a `Query` whose text can be read.
+const QUERY_MAX: usize = TEXT_MAX + 1;
+/// The longest body of a `Parse` whose text can be read.
+const PARSE_MAX: usize = NAME_MAX + 1 + TEXT_MAX + 1 + PARSE_TYPES_MAX;
+
+impl<R, W, G> Requests<'_, R, W, G>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+    G: Gate,
+{
+    /// A message that the server will read as what it is.
+    pub(super) async fn open(&mut self, header: Header) -> Result<Step, Why> {
+        match header.tag {
+            frontend::QUERY => return self.query(header).await,
+            frontend::PARSE => return self.parse(header).await,
+            frontend::BIND => return self.bind(header).await,
+            frontend::EXECUTE => return self.execute(header).await,
+            frontend::DESCRIBE => return self.describe(header).await,
+            frontend::CLOSE => return self.close(header),
+            frontend::FUNCTION_CALL => return self.function_call(header).await,
+            frontend::SYNC => self.sync(header.whole()),
+            frontend::FLUSH => self.unjudged(header.whole()),
+            // Data that no COPY asks for, after one that failed: the server throws it away
+            // (`PostgresMain`), and so it need not have it.
+            _ => self.pipe.decide(header.whole(), Fate::Drop),
+        }
+        Ok(Step::Next)
+    }
+
+    /// The body, up to `size` bytes of it, where they are there.
+    fn body(&self, size: usize) -> Result<&[u8], Step> {
+        let need = HEADER.saturating_add(size);
+        self.pipe.front().get(HEADER..need).ok_or(Step::Need(need))
+    }
+
+    async fn query(&mut self, header: Header) -> Result<Step, Why> {
+        let whole = header.body <= QUERY_MAX;
+        let text = match self.body(if whole { header.body } else { FRONT }) {
+            Ok(body) if whole => Text::whole(frontend::query(body)?),
+            Ok(front) => Text::front(front),
+            Err(need) => return Ok(need),
+        };
+        let statement = self.judge(&text).await?;
+        self.run_statement(Kind::Query, header.whole(), statement)
+            .await
+    }
+
+    async fn function_call(&mut self, header: Header) -> Result<Step, Why> {
+        let statement = loop {
+            let scope = self.shared.ledger().scope().map(judge::function_call);
+            match scope {
+                Ok(statement) => break statement,
+                Err(until) => self.wait_for(until).await?,
+            }
+        };
+        self.run_statement(Kind::Function, header.whole(), statement)
+            .await
+    }
+
+    async fn parse(&mut self, header: Header) -> Result<Step, Why> {
+        let whole = header.body <= PARSE_MAX;
+        let size = if whole {
+            header.body
+        } else {
+            NAME_MAX + 1 + FRONT
+        };
+        let (name, text): (Name, Text) = match self.body(size) {
+            Ok(body) if whole => {
+                let (name, text) = frontend::parse(body)?;
+                (name.into(), Text::whole(text))
+            }
+            Ok(front) => {
+                let mut front = Body::new(front);
+                match front.string("statement name") {
+                    Ok(name) => (name.into(), Text::front(front.rest())),
+                    Err(_) => return Ok(self.refuse_long_name(header)),
+                }
+            }
+            Err(need) => return Ok(need),
+        };
+        if name.len() > NAME_MAX {
+            return Ok(self.refuse_long_name(header));
+        }
+        if !self.shared.ledger().statements.room() {
+            let error = refuse::too_many("prepared statements");
+            self.refuse(Kind::Parse, header.whole(), &error, name.is_empty());
+            return Ok(Step::Next);
+        }
+        let statement = self.judge(&text).await?;
+        match self.authorize(Phase::Prepare, &statement).await? {
+            Ok(authorized) => {
+                let account = Account::new(&self.gate, authorized.request);
+                let change = Change::Makes(Made::Statement(name, statement));
+                let entry = Entry::permitted(Kind::Parse, account, change);
+                self.request(authorized.permit, entry, header.whole());
+            }
+            Err(refused) => {
+                self.refused(Kind::Parse, header.whole(), &refused, name.is_empty());
+            }
+        }
+        Ok(Step::Next)
+    }
+
+    async fn bind(&mut self, header: Header) -> Result<Step, Why> {
+        let size = header.body.min(2 * (NAME_MAX + 1));
+        let (portal, name): (Name, Name) = match self.body(size).map(frontend::bind) {
+            Ok(Ok((portal, name))) if portal.len() <= NAME_MAX && name.len() <= NAME_MAX => {
+                (portal.into(), name.into())
+            }
+            Ok(Err(error)) if size == header.body => return Err(error.into()),
+            Ok(_) => return Ok(self.refuse_long_name(header)),
+            Err(need) => return Ok(need),
+        };
+        let Some(statement) = self.find(|ledger| ledger.statement(&name)).await? else {
+            let error = refuse::unknown_statement(&name);
+            self.refuse(Kind::Bind, header.whole(), &error, false);
+            return Ok(Step::Next);
+        };
+        if !self.shared.ledger().portals.room() {
+            let error = refuse::too_many("portals");
+            self.refuse(Kind::Bind, header.whole(), &error, false);
+            return Ok(Step::Next);
+        }
+        let statement = self.planned(statement).await?;
+        let change = Change::Makes(Made::Portal(portal, statement));
+        self.owed(Entry::changing(Kind::Bind, change), header.whole());
+        Ok(Step::Next)
+    }
+
+    /// What a statement asks for when it is planned, which `Bind` does: the server looks names up
+    /// again where the search path is another one (`RevalidateCachedQuery`, `plancache.c`).
+    async fn planned(&mut self, statement: Arc<Statement>) -> Result<Arc<Statement>, Why> {
+        loop {
+            let scope = self.shared.ledger().scope().cloned();
+            let scope = match scope {
+                Ok(scope) => scope,
+                Err(until) => {
+                    self.wait_for(until).await?;
+                    continue;
+                }
+            };
+            if statement.stands(&scope) {
+                return Ok(statement);
+            }
+            return match statement.source {
+                Source::Text => self.judge_again(&statement.text).await,
+                Source::Prepared => Ok(judge::rejudged(&statement, &scope)),
+                Source::Unread => Ok(judge::unread(&statement.text, &scope)),
+            };
+        }
+    }
+
+    /// Reads a text that the server has parsed already.
+    async fn judge_again(&mut self, text: &Arc<str>) -> Result<Arc<Statement>, Why> {
+        self.judge(&Text::Whole(Arc::clone(text))).await
+    }
+
+    async fn execute(&mut self, header: Header) -> Result<Step, Why> {
+        let portal: Name = match self.body(header.body) {
+            Ok(body) => frontend::execute(body)?.into(),
+            Err(need) => return Ok(need),
+        };
+        let Some(statement) = self.find(|ledger| ledger.portal(&portal)).await? else {
+            let error = refuse::unknown_portal(&portal);
+            self.refuse(Kind::Execute, header.whole(), &error, false);
+            return Ok(Step::Next);
+        };
+        self.run_statement(Kind::Execute, header.whole(), statement)
+            .await
+    }
+
+    async fn describe(&mut self, header: Header) -> Result<Step, Why> {
+        let (object, name): (Object, Name) = match self.body(header.body) {
+            Ok(body) => {
+                let (object, name) = frontend::object(body)?;
+                (object, name.into())
+            }
+            Err(need) => return Ok(need),
+        };
+        let found = self
+            .find(|ledger| match object {
+                Object::Statement => ledger.statement(&name),
+                Object::Portal => ledger.portal(&name),
+            })
+            .await?;
+        let (kind, unknown) = match object {
+            Object::Statement => (Kind::DescribeStatement, refuse::unknown_statement(&name)),
+            Object::Portal => (Kind::DescribePortal, refuse::unknown_portal(&name)),
+        };
+        if found.is_some() {
+            self.owed(Entry::new(kind), header.whole());
+        } else {
+            self.refuse(kind, header.whole(), &unknown, false);
+        }
+        Ok(Step::Next)
+    }
+
+    fn close(&mut self, header: Header) -> Result<Step, Why> {
+        let (object, name): (Object, Name) = match self.body(header.body) {
+            Ok(body) => {
+                let (object, name) = frontend::object(body)?;
+                (object, name.into())
+            }
+            Err(need) => return Ok(need),
+        };
+        if name.len() > NAME_MAX {
+            return Ok(self.refuse_long_name(header));
+        }
+        let change = match object {
+            Object::Statement => Change::DropsStatement(name),
+            Object::Portal => Change::DropsPortal(name),
+        };
+        self.owed(Entry::changing(Kind::Close, change), header.whole());
+        Ok(Step::Next)
+    }
+
+    /// What a name means; waits where that depends on an answer.
+    async fn find(
+        &mut self,
+        look: impl Fn(&Ledger<G>) -> Found<Statement>,
+    ) -> Result<Option<Arc<Statement>>, Why> {
+        loop {
+            let found = look(&self.shared.ledger());
+            match found {
+                Found::Known(statement) => return Ok(Some(statement)),
+                Found::Unknown => return Ok(None),
+                Found::Until(number) => self.wait_for(number).await?,
+            }
+        }
+    }
+
+    /// The server would cut the name, so that two names could mean one object.
+    fn refuse_long_name(&mut self, header: Header) -> Step {
+        self.refuse(Kind::Parse, header.whole(), &refuse::long_name(), false);
+        Step::Next
+    }
+}
+
+impl From<wire::Error> for Why {
+    fn from(error: wire::Error) -> Self {
+        Self::ClientViolation(error)
+    }
+}

@@ -1,0 +1,222 @@
+//! Scope: what a text's meaning depends on beside itself: the search path, the transaction, whether
+//! text can be read at all.
+//!
+//! What is not certain is unknown, never what it was before. Where a server reports the search path
+//! (PostgreSQL 18), its word stands.
+
+use std::sync::Arc;
+
+use super::super::facts::Effect;
+use super::super::wire::backend::Status;
+
+/// Schemas of the search path; `None` where it is not known.
+pub(super) type Path = Option<Arc<Vec<String>>>;
+
+/// What texts are read under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Scope {
+    in_transaction: bool,
+    readable: bool,
+    /// Now, after a commit, after a rollback.
+    path: Path,
+    committed: Path,
+    rolled_back: Path,
+}
+
+impl Scope {
+    pub(super) fn new(path: Path, status: Status, readable: bool) -> Self {
+        Self {
+            in_transaction: status != Status::Idle,
+            readable,
+            committed: path.clone(),
+            rolled_back: path.clone(),
+            path,
+        }
+    }
+
+    /// The search path now.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether an explicit transaction block is open.
+    pub(super) fn in_transaction(&self) -> bool {
+        self.in_transaction
+    }
+
+    /// Whether text is what it looks like: in UTF-8, with standard strings.
+    pub(super) fn readable(&self) -> bool {
+        self.readable
+    }
+
+    /// Whether a commit and a rollback leave the same path.
+    pub(super) fn certain(&self) -> bool {
+        self.path == self.committed && self.path == self.rolled_back
+    }
+
+    /// Whether an effect changes what texts are read under.
+    pub(super) fn heeds(effect: &Effect) -> bool {
+        match effect {
+            Effect::Begin
+            | Effect::Commit { .. }
+            | Effect::Rollback { .. }
+            | Effect::RollbackTo(_)
+            | Effect::SetsSearchPath { .. }
+            | Effect::SetsEncoding
+            | Effect::SetsConformingStrings
+            | Effect::DiscardsAll
+            | Effect::Unknown => true,
+            Effect::Savepoint(_)
+            | Effect::Release(_)
+            | Effect::Prepares { .. }
+            | Effect::Executes { .. }
+            | Effect::Deallocates(_)
+            | Effect::DeclaresCursor { .. }
+            | Effect::ClosesCursor(_)
+            | Effect::CopyIn
+            | Effect::CopyOut => false,
+        }
+    }
+
+    /// A statement succeeded; `tag` is the server's word for it, where it has one of its own.
+    /// `reset` is the path of the session's start.
+    pub(super) fn apply(&mut self, effect: &Effect, tag: Option<&str>, reset: &Path) {
+        match effect {
+            Effect::Begin => self.in_transaction = true,
+            Effect::Commit { chain } => self.end(tag, "COMMIT", *chain),
+            Effect::Rollback { chain } => self.end(tag.or(Some("ROLLBACK")), "ROLLBACK", *chain),
+            Effect::RollbackTo(_) if !self.certain() => {
+                self.path = None;
+                self.committed = None;
+            }
+            Effect::SetsSearchPath { to, local } => {
+                self.path = to.clone().map(Arc::new);
+                if !local {
+                    self.committed = self.path.clone();
+                }
+            }
+            Effect::SetsEncoding | Effect::SetsConformingStrings => self.readable = false,
+            Effect::DiscardsAll => {
+                self.set_all(reset.clone());
+                self.readable = false;
+            }
+            Effect::Unknown => {
+                self.set_all(None);
+                self.readable = false;
+            }
+            _ => {}
+        }
+    }
+
+    /// The end of a block. A server answers `COMMIT` of a failed one with `ROLLBACK`.
+    fn end(&mut self, tag: Option<&str>, asked: &str, chain: bool) {
+        let was_open = self.in_transaction;
+        match tag {
+            _ if self.certain() => {}
+            Some("COMMIT") if was_open && asked == "COMMIT" => self.set_all(self.committed.clone()),
+            Some("ROLLBACK") if was_open => self.set_all(self.rolled_back.clone()),
+            _ => self.set_all(None),
+        }
+        self.in_transaction = was_open && chain;
+    }
+
+    /// Text is not what it looks like from now on.
+    pub(super) fn unreadable(&mut self) {
+        self.readable = false;
+    }
+
+    /// Nothing is known of what was done to the path.
+    pub(super) fn lose(&mut self) {
+        self.set_all(None);
+    }
+
+    /// The server waits for the next request; `failed` tells whether the last one or its batch did.
+    pub(super) fn ready(&mut self, status: Status, failed: bool, readable: bool) {
+        self.readable = readable;
+        self.in_transaction = status != Status::Idle;
+        if status == Status::Idle {
+            self.set_all(if failed {
+                self.rolled_back.clone()
+            } else {
+                self.committed.clone()
+            });
+        }
+    }
+
+    /// The server says what the search path is; `start` is what it said and what that meant at first.
+    pub(super) fn reported(&mut self, raw: &[u8], start: (&[u8], &Path)) {
+        let said = if raw == start.0 {
+            start.1.clone()
+        } else {
+            listed(raw)
+        };
+        if said == self.path {
+            return;
+        }
+        let later = if self.in_transaction {
+            None
+        } else {
+            said.clone()
+        };
+        self.committed = later.clone();
+        self.rolled_back = later;
+        self.path = said;
+    }
+
+    fn set_all(&mut self, path: Path) {
+        self.committed = path.clone();
+        self.rolled_back = path.clone();
+        self.path = path;
+    }
+}
+
+/// Reads a search path as the server writes it: names parted by commas, quoted where they must be
+/// (`SplitIdentifierString`). `None` for what is not such a list, and for `$user`.
+fn listed(raw: &[u8]) -> Path {
+    let raw = std::str::from_utf8(raw).ok()?;
+    let mut names = Vec::new();
+    let mut rest = raw.trim_ascii();
+    if rest.is_empty() {
+        return Some(Arc::new(names));
+    }
+    loop {
+        let name;
+        (name, rest) = one(rest)?;
+        if name == "$user" {
+            return None;
+        }
+        // An empty name stands for no schema: `SET search_path = ''`.
+        if !name.is_empty() {
+            names.push(name);
+        }
+        rest = rest.trim_ascii_start();
+        if rest.is_empty() {
+            return Some(Arc::new(names));
+        }
+        rest = rest.strip_prefix(',')?.trim_ascii_start();
+    }
+}
+
+fn one(rest: &str) -> Option<(String, &str)> {
+    let Some(quoted) = rest.strip_prefix('"') else {
+        let end = rest.find([',', ' ']).unwrap_or(rest.len());
+        let (name, rest) = rest.split_at_checked(end)?;
+        return (!name.is_empty()).then(|| (name.to_ascii_lowercase(), rest));
+    };
+    let mut name = String::new();
+    let mut rest = quoted;
+    loop {
+        let (part, after) = rest.split_once('"')?;
+        name.push_str(part);
+        match after.strip_prefix('"') {
+            Some(more) => {
+                name.push('"');
+                rest = more;
+            }
+            None => return Some((name, after)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
