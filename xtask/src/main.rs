@@ -15,6 +15,7 @@
 mod bench;
 mod check;
 mod demo;
+mod guard;
 mod root;
 mod setup;
 mod shell;

@@ -59,19 +59,3 @@ pub(crate) fn authenticate(why: &str) -> anyhow::Result<()> {
     }
     Ok(())
 }
-
-/// Starts this very program again through sudo with `arguments`, keeping the variables `keep`.
-pub(crate) fn again(arguments: &[&str], keep: &[(&str, String)], why: &str) -> anyhow::Result<()> {
-    authenticate(why)?;
-    let mut command = Command::new("sudo");
-    command.arg("--").arg("env");
-    for (name, value) in keep {
-        command.arg(format!("{name}={value}"));
-    }
-    command.arg(std::env::current_exe()?).args(arguments);
-    let status = command.status()?;
-    if !status.success() {
-        bail!("the part that runs as root ended with {status}");
-    }
-    Ok(())
-}

@@ -225,7 +225,7 @@ impl Daemon {
     /// The authority that agents trust, as the daemon made it at its first start.
     #[must_use]
     pub fn authority(&self) -> PathBuf {
-        self.places.run.join("ca.crt")
+        self.places.state.join("ca.pem")
     }
 
     /// What it has said so far.
@@ -258,9 +258,6 @@ impl Daemon {
                 .and_then(|()| fs::set_permissions(directory, fs::Permissions::from_mode(mode)))
                 .with_context(|| format!("make {}", directory.display()))?;
         }
-        let schema = place::workspace().join("policies/schema.cedarschema");
-        fs::copy(&schema, places.policies.join("schema.cedarschema"))
-            .with_context(|| format!("copy {}", schema.display()))?;
         for (name, text) in &self.settings.policies {
             fs::write(places.policies.join(name), text).context("write a policy")?;
         }

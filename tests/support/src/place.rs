@@ -52,6 +52,27 @@ pub fn postgres_programs() -> anyhow::Result<PathBuf> {
         .context("PostgreSQL is not installed; `sudo apt-get install postgresql` installs it")
 }
 
+/// A pack of `policies/`: file names and texts.
+///
+/// # Errors
+/// When there is no such pack.
+pub fn pack(name: &str) -> anyhow::Result<Vec<(String, String)>> {
+    let directory = workspace().join("policies").join(name);
+    let entries = fs::read_dir(&directory)
+        .with_context(|| format!("read the pack {}", directory.display()))?;
+    let mut files = Vec::new();
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if path.extension().is_some_and(|ending| ending == "cedar") {
+            let text =
+                fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+            let name = path.file_name().unwrap_or_default();
+            files.push((name.to_string_lossy().into_owned(), text));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
 /// The newest of the PostgreSQL versions that Debian's packages put side by side.
 #[must_use]
 pub fn newest_postgres() -> Option<PathBuf> {

@@ -47,7 +47,7 @@ pub struct Settings {
     pub agent: String,
     /// Its targets.
     pub targets: Vec<Target>,
-    /// Cedar files by name, beside the schema of the source tree.
+    /// Cedar files by name.
     pub policies: Vec<(String, String)>,
     /// `relaxed` or `strict`.
     pub durability: &'static str,
@@ -57,8 +57,6 @@ pub struct Settings {
     pub state: Option<PathBuf>,
     /// Where metrics are served over TCP.
     pub metrics: Option<SocketAddr>,
-    /// `host:port` rules that need no interception.
-    pub direct: Vec<String>,
     /// More top-level YAML, taken as it is.
     pub more: String,
 }
@@ -75,7 +73,6 @@ impl Settings {
             limits: Vec::new(),
             state: None,
             metrics: None,
-            direct: Vec::new(),
             more: String::new(),
         }
     }
@@ -131,14 +128,14 @@ pub(super) fn yaml(settings: &Settings, places: &Places) -> String {
 fn describe(text: &mut String, target: &Target, places: &Places) {
     line(text, &format!("  {}:", target.name));
     line(text, &format!("    addresses: {:?}", target.addresses));
-    line(text, "    protocol: postgres");
-    line(text, &format!("    user: {}", target.user));
+    line(text, "    postgres:");
+    line(text, &format!("      user: {}", target.user));
     let secret = places.secrets.join(&target.name);
     line(
         text,
-        &format!("    password: {{ file: {} }}", secret.display()),
+        &format!("      password: {{ file: {} }}", secret.display()),
     );
-    line(text, &format!("    databases: {:?}", target.databases));
+    line(text, &format!("      databases: {:?}", target.databases));
     match &target.authority {
         Some(ca) => line(
             text,
