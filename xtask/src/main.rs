@@ -1,2 +1,64 @@
-//! The project commands.
-fn main() {}
+//! The project's commands: `cargo xtask check | test | e2e | bench | demo | setup`.
+//!
+//! Depends on nothing that needs a C library, so that it compiles on a fresh machine and can install
+//! what the rest needs. Each command sets up what it needs itself.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line tool speaks on the terminal"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the product's rules on dialling and clocks are not for the things around it"
+)]
+
+mod bench;
+mod check;
+mod demo;
+mod guard;
+mod root;
+mod setup;
+mod shell;
+mod stage;
+mod test;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  check            formatting, lints on both targets, docs, tidy, dependencies
+  test             every test: unit, protocol, policy, kernel, e2e, hostile (needs root: asks sudo)
+  e2e [FILTER…]    the end-to-end tests whose names contain FILTER
+  bench postgres   direct, haproxy, pgbouncer and interceptor side by side
+  demo [--keep]    the whole thing on your terminal; --keep stays up for playing
+  setup [--bench]  only install what the other commands need";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["check"] => check::everything(),
+        ["test"] => test::everything(),
+        ["e2e", filter @ ..] => test::end_to_end(filter),
+        ["bench", "postgres"] => bench::postgres(),
+        ["demo"] => demo::run(false),
+        ["demo", "--keep"] => demo::run(true),
+        ["setup"] => setup::all().map(drop),
+        ["setup", "--bench"] => setup::all().and_then(|_| setup::bench()),
+        // How the two commands that need root throughout call themselves through sudo.
+        ["as-root", "demo", keep] => demo::as_root(*keep == "keep"),
+        ["as-root", "bench"] => bench::as_root(),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What a daemon is told: settings as a test says them, and the YAML file that they become.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::Postgres;
+
+/// A PostgreSQL target.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Its name.
+    pub name: String,
+    /// `host:port`, as agents dial it.
+    pub addresses: Vec<String>,
+    /// Who logs in.
+    pub user: String,
+    /// The password, put into a file of mode 0600; none where the secret is to be missing.
+    pub password: Option<String>,
+    /// Which databases may be asked for.
+    pub databases: Vec<String>,
+    /// TLS to the server: the authority to trust; none for a wire in clear.
+    pub authority: Option<PathBuf>,
+    /// `none`, `redacted` or `full`.
+    pub statement: &'static str,
+}
+
+impl Target {
+    /// The sample database of `server`, dialled at `address` (the server itself, or a tap before it).
+    #[must_use]
+    pub fn postgres(name: &str, server: &Postgres, address: SocketAddr) -> Self {
+        Self {
+            name: name.to_owned(),
+            addresses: vec![address.to_string()],
+            user: server.user().to_owned(),
+            password: Some(server.password().to_owned()),
+            databases: vec![server.database().to_owned()],
+            authority: server.authority().map(|authority| authority.ca.clone()),
+            statement: "redacted",
+        }
+    }
+}
+
+/// Everything that one daemon is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The name that its scope is tagged with.
+    pub agent: String,
+    /// Its targets.
+    pub targets: Vec<Target>,
+    /// Cedar files by name.
+    pub policies: Vec<(String, String)>,
+    /// `relaxed` or `strict`.
+    pub durability: &'static str,
+    /// Limits of the agent, as lines of YAML: `connections: 2`.
+    pub limits: Vec<String>,
+    /// State directory, where it is not to be the daemon's own temporary one.
+    pub state: Option<PathBuf>,
+    /// Where metrics are served over TCP.
+    pub metrics: Option<SocketAddr>,
+    /// More top-level YAML, taken as it is.
+    pub more: String,
+}
+
+impl Settings {
+    /// One agent named `demo` with `targets` and `policy`.
+    #[must_use]
+    pub fn new(targets: Vec<Target>, policy: &str) -> Self {
+        Self {
+            agent: "demo".to_owned(),
+            targets,
+            policies: vec![("test.cedar".to_owned(), policy.to_owned())],
+            durability: "relaxed",
+            limits: Vec::new(),
+            state: None,
+            metrics: None,
+            more: String::new(),
+        }
+    }
+}
+
+/// The places that a daemon's file names.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    pub(super) run: PathBuf,
+    pub(super) state: PathBuf,
+    pub(super) bpffs: PathBuf,
+    pub(super) policies: PathBuf,
+    pub(super) secrets: PathBuf,
+    pub(super) daemon_cgroup: String,
+    pub(super) parent: String,
+    pub(super) scope: String,
+}
+
+/// The YAML file.
+pub(super) fn yaml(settings: &Settings, places: &Places) -> String {
+    let mut text = format!(
+        "version: 1\n\
+         paths:\n  run: {}\n  state: {}\n  bpffs: {}\n  policies: {}\n\
+         daemon_cgroup: {}\nrun_parent: {}\n\
+         scopes:\n  - cgroup: {}\n    agent: {}\n\
+         audit:\n  durability: {}\n",
+        places.run.display(),
+        places.state.display(),
+        places.bpffs.display(),
+        places.policies.display(),
+        places.daemon_cgroup,
+        places.parent,
+        places.scope,
+        settings.agent,
+        settings.durability,
+    );
+    if !settings.limits.is_empty() {
+        line(&mut text, &format!("agents:\n  {}:", settings.agent));
+        for limit in &settings.limits {
+            line(&mut text, &format!("    {limit}"));
+        }
+    }
+    if let Some(metrics) = settings.metrics {
+        line(&mut text, &format!("metrics: \"{metrics}\""));
+    }
+    line(&mut text, "targets:");
+    for target in &settings.targets {
+        describe(&mut text, target, places);
+    }
+    text + &settings.more
+}
+
+fn describe(text: &mut String, target: &Target, places: &Places) {
+    line(text, &format!("  {}:", target.name));
+    line(text, &format!("    addresses: {:?}", target.addresses));
+    line(text, "    postgres:");
+    line(text, &format!("      user: {}", target.user));
+    let secret = places.secrets.join(&target.name);
+    line(
+        text,
+        &format!("      password: {{ file: {} }}", secret.display()),
+    );
+    line(text, &format!("      databases: {:?}", target.databases));
+    match &target.authority {
+        Some(ca) => line(
+            text,
+            &format!("    tls: {{ mode: verify-full, ca: {} }}", ca.display()),
+        ),
+        None => line(text, "    tls: { mode: disable }"),
+    }
+    line(text, &format!("    statement: {}", target.statement));
+}
+
+fn line(text: &mut String, line: &str) {
+    text.push_str(line);
+    text.push('\n');
+}

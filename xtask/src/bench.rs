@@ -1,0 +1,69 @@
+//! `cargo xtask bench postgres`: what a hop costs, four ways side by side in one run.
+//!
+//! All on loopback, the interceptor as a release build with its ordinary settings (audit and recording
+//! on). Numbers of one machine compare with each other, never with another machine's.
+
+mod cases;
+mod subjects;
+mod table;
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use nix::unistd::{Uid, chown};
+use support::place;
+
+use crate::guard::{self, Guard};
+use crate::setup;
+use crate::shell::{self, cargo, run};
+use crate::stage::Stage;
+
+const OUT: &str = "INTERCEPTOR_BENCH_OUT";
+
+/// One figure.
+struct Figure {
+    subject: &'static str,
+    case: String,
+    metric: &'static str,
+    value: f64,
+    unit: &'static str,
+}
+
+/// Sets up, builds, and starts the part that runs as root.
+pub(crate) fn postgres() -> anyhow::Result<()> {
+    let ready = setup::all()?;
+    setup::bench()?;
+    run(cargo(&[
+        "build",
+        "--workspace",
+        "--release",
+        "--bin",
+        "interceptor",
+    ]))?;
+    let stage = Stage::set(&shell::target().join("release/interceptor"), None)?;
+    let out = shell::target().join("bench");
+    fs::create_dir_all(&out).context("make the directory of the figures")?;
+    let mut variables = stage.variables(&ready);
+    variables.push((OUT, shell::text(&out.join("postgres.json"))));
+    guard::start(&["bench"], &variables, "attach eBPF programs to a cgroup")
+}
+
+/// The part that runs as root.
+pub(crate) fn as_root() -> anyhow::Result<()> {
+    let guard = Guard::watch()?;
+    let out = env::var_os(OUT)
+        .map(PathBuf::from)
+        .context("no place for the figures")?;
+    let figures = cases::measure(&guard)?;
+    table::print(&figures);
+    fs::write(&out, table::json(&figures)?).with_context(|| format!("write {}", out.display()))?;
+    // The file lies in the build directory of whoever called sudo.
+    let owner = Uid::from_raw(place::agent_uid());
+    if env::var_os("SUDO_UID").is_some() {
+        chown(&out, Some(owner), None).context("give the figures to their owner")?;
+    }
+    println!("\nwritten to {}", out.display());
+    Ok(())
+}

@@ -1,0 +1,229 @@
+//! Rules about files: length, module documentation, words, cases, blobs, space.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use super::{Fault, Source};
+
+const LINES_HARD: usize = 800;
+const LINES_SOFT: usize = 500;
+const DOC_LINES: usize = 15;
+const DIRECTORY_FILES: usize = 10;
+const BLOB_BYTES: u64 = 256 * 1024;
+const ENGINE_FILES: [&str; 5] = ["facts", "inject", "refuse", "session", "wire"];
+
+/// Words of unfinished work, in two parts so that this file may name them.
+const UNFINISHED: [(&str, &str); 4] = [("TO", "DO"), ("FIX", "ME"), ("XX", "X"), ("for ", "now")];
+
+/// Everything that is wrong with the files themselves.
+pub(super) fn faults(root: &Path, sources: &[Source]) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for source in sources {
+        words(source, &mut faults);
+        if source.is_rust() {
+            module(source, &mut faults);
+            length(source, &mut faults);
+        }
+        let size = fs::metadata(root.join(&source.path)).map_or(0, |file| file.len());
+        if size > BLOB_BYTES && source.path != Path::new("Cargo.lock") {
+            faults.push(Fault::of(&source.path, "larger than 256 KiB"));
+        }
+    }
+    engines(sources, &mut faults);
+    directories(sources, &mut faults);
+    listed(sources, &mut faults);
+    cases(sources, &mut faults);
+    faults
+}
+
+fn words(source: &Source, faults: &mut Vec<Fault>) {
+    if source.path == Path::new("Cargo.lock") {
+        return;
+    }
+    for (number, line) in (1..).zip(source.text.lines()) {
+        if line.ends_with([' ', '\t', '\r']) {
+            faults.push(Fault::at(&source.path, number, "trailing space"));
+        }
+        for (first, second) in UNFINISHED {
+            if has_word(line, &format!("{first}{second}")) {
+                let what = format!("\"{first}{second}\": finish it, or open an issue");
+                faults.push(Fault::at(&source.path, number, &what));
+            }
+        }
+        if source.is_rust() && line.trim_start().starts_with("#[ignore") {
+            faults.push(Fault::at(
+                &source.path,
+                number,
+                "an ignored test shows nothing",
+            ));
+        }
+    }
+    if !source.text.is_empty() && !source.text.ends_with('\n') {
+        faults.push(Fault::of(&source.path, "no newline at its end"));
+    }
+}
+
+/// Whether `word` stands in `line` with no letter before or after it.
+pub(super) fn has_word(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        let before = line.get(..at).and_then(|text| text.chars().next_back());
+        let after = line
+            .get(at + word.len()..)
+            .and_then(|text| text.chars().next());
+        ![before, after]
+            .iter()
+            .flatten()
+            .any(|letter| letter.is_alphanumeric() || *letter == '_')
+    })
+}
+
+fn module(source: &Source, faults: &mut Vec<Fault>) {
+    let documentation = source
+        .text
+        .lines()
+        .take_while(|line| line.starts_with("//!"))
+        .count();
+    if documentation == 0 {
+        let what =
+            "does not begin with `//!`: what it owns, where on the path, what it must never do";
+        faults.push(Fault::of(&source.path, what));
+    }
+    // The crate's own page is the code map.
+    let is_map = source.path.ends_with("src/lib.rs");
+    if documentation > DOC_LINES && !is_map {
+        faults.push(Fault::of(&source.path, "more than 15 lines of `//!`"));
+    }
+    if source.path.file_name().is_some_and(|name| name == "mod.rs") {
+        faults.push(Fault::of(&source.path, "use `name.rs` beside `name/`"));
+    }
+}
+
+fn length(source: &Source, faults: &mut Vec<Fault>) {
+    let lines = source.text.lines().count();
+    if source.is_test() || lines <= LINES_SOFT {
+        return;
+    }
+    if lines > LINES_HARD {
+        faults.push(Fault::of(
+            &source.path,
+            &format!("{lines} lines, more than {LINES_HARD}"),
+        ));
+    } else {
+        println!(
+            "note: {} has {lines} lines, more than {LINES_SOFT}",
+            source.path.display()
+        );
+    }
+}
+
+/// Each engine has the same five files.
+fn engines(sources: &[Source], faults: &mut Vec<Fault>) {
+    let home = Path::new("interceptor/src/protocol");
+    let engines: BTreeSet<_> = sources
+        .iter()
+        .filter_map(|source| source.path.strip_prefix(home).ok())
+        .filter(|path| path.components().count() > 1)
+        .filter_map(|path| path.components().next())
+        .collect();
+    for engine in engines {
+        for file in ENGINE_FILES {
+            let path = home.join(engine).join(format!("{file}.rs"));
+            if !sources.iter().any(|source| source.path == path) {
+                faults.push(Fault::of(
+                    &path,
+                    "missing: each engine has wire, facts, inject, refuse, session",
+                ));
+            }
+        }
+    }
+}
+
+/// A directory of modules stays readable at one look.
+fn directories(sources: &[Source], faults: &mut Vec<Fault>) {
+    let homes: BTreeSet<&Path> = sources
+        .iter()
+        .filter(|source| source.is_rust() && !source.is_test())
+        .filter_map(|source| source.path.parent())
+        .filter(|home| {
+            // The crate's root is the map itself; `cli` has one file per verb.
+            !home.ends_with("src") && !home.ends_with("cli")
+        })
+        .collect();
+    for home in homes {
+        let files = sources
+            .iter()
+            .filter(|source| {
+                source.path.parent() == Some(home) && source.is_rust() && !source.is_test()
+            })
+            .count();
+        if files > DIRECTORY_FILES {
+            faults.push(Fault::of(
+                home,
+                &format!("{files} modules, more than {DIRECTORY_FILES}"),
+            ));
+        }
+    }
+}
+
+/// A test file that its `main.rs` does not name is never compiled.
+fn listed(sources: &[Source], faults: &mut Vec<Fault>) {
+    for source in sources.iter().filter(|source| source.is_rust()) {
+        let parts: Vec<&str> = source
+            .path
+            .iter()
+            .filter_map(|part| part.to_str())
+            .collect();
+        let ["tests", tier, file] = parts.as_slice() else {
+            continue;
+        };
+        if *file == "main.rs" {
+            continue;
+        }
+        let main = Path::new("tests").join(tier).join("main.rs");
+        let name = format!("mod {};", file.trim_end_matches(".rs"));
+        let named = sources
+            .iter()
+            .find(|other| other.path == main)
+            .is_some_and(|main| {
+                main.text
+                    .lines()
+                    .any(|line| line.trim_end().ends_with(&name))
+            });
+        if !named {
+            faults.push(Fault::of(
+                &source.path,
+                &format!("not listed in {}", main.display()),
+            ));
+        }
+    }
+}
+
+/// Every Cedar file has cases of the same name beside it, or below a directory of its name.
+fn cases(sources: &[Source], faults: &mut Vec<Fault>) {
+    for source in sources {
+        let is_policy = source.path.starts_with("policies")
+            && source
+                .path
+                .extension()
+                .is_some_and(|ending| ending == "cedar");
+        if !is_policy {
+            continue;
+        }
+        let Some(stem) = source.path.file_stem().and_then(|stem| stem.to_str()) else {
+            continue;
+        };
+        let has = sources.iter().any(|other| {
+            other.path.starts_with("policies")
+                && other.path.iter().any(|part| part == "cases")
+                && other
+                    .path
+                    .file_name()
+                    .and_then(|name| name.to_str())
+                    .is_some_and(|name| name.starts_with(stem))
+        });
+        if !has {
+            faults.push(Fault::of(&source.path, "has no case"));
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! A directory that every user may read, with what agents run: the program and the Python drivers.
+//!
+//! A checkout and a cache may lie in a home directory that other users cannot enter; agents are other users.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
+use support::place;
+use tempfile::TempDir;
+
+use crate::setup::Ready;
+use crate::shell;
+
+/// What agents run. Removed when dropped.
+pub(crate) struct Stage {
+    directory: TempDir,
+}
+
+impl Stage {
+    /// Copies `program` and, where given, the Python environment.
+    pub(crate) fn set(program: &Path, drivers: Option<&Path>) -> anyhow::Result<Self> {
+        let stage = Self {
+            directory: place::temporary("stage")?,
+        };
+        let copy = stage.program();
+        fs::copy(program, &copy)
+            .and_then(|_| fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)))
+            .with_context(|| format!("copy {}", program.display()))?;
+        if let Some(drivers) = drivers {
+            let mut cp = Command::new("cp");
+            cp.arg("-rP")
+                .arg(drivers)
+                .arg(stage.directory.path().join("python"));
+            shell::read(cp).context("copy the Python drivers")?;
+            let mut chmod = Command::new("chmod");
+            chmod
+                .args(["-R", "a+rX"])
+                .arg(stage.directory.path().join("python"));
+            shell::read(chmod).context("open the Python drivers to other users")?;
+        }
+        Ok(stage)
+    }
+
+    /// The program.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.directory.path().join("interceptor")
+    }
+
+    /// The variables that tests read.
+    pub(crate) fn variables(&self, ready: &Ready) -> Vec<(&'static str, String)> {
+        vec![
+            ("INTERCEPTOR_BIN", shell::text(&self.program())),
+            ("INTERCEPTOR_PG_BIN", shell::text(&ready.postgres)),
+            (
+                "INTERCEPTOR_PYTHON",
+                shell::text(&self.directory.path().join("python/bin/python")),
+            ),
+        ]
+    }
+}

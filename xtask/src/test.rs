@@ -1,0 +1,262 @@
+//! Every test, tier by tier, with `cargo test` and a summary; what needs root gets root or fails.
+
+use std::env;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use support::place;
+
+use crate::root::{self, Root};
+use crate::setup::{self, Ready};
+use crate::shell::{self, cargo, run};
+use crate::stage::Stage;
+
+/// A tier above the unit tests: `tests/<name>/main.rs`.
+pub(crate) struct Tier {
+    /// Its directory.
+    pub(crate) name: &'static str,
+    /// Whether it makes cgroups, namespaces and attaches programs.
+    pub(crate) root: bool,
+}
+
+/// All tiers, in the order in which they run.
+pub(crate) const TIERS: [Tier; 5] = [
+    Tier {
+        name: "protocol",
+        root: false,
+    },
+    Tier {
+        name: "policy",
+        root: false,
+    },
+    Tier {
+        name: "kernel",
+        root: true,
+    },
+    Tier {
+        name: "e2e",
+        root: true,
+    },
+    Tier {
+        name: "hostile",
+        root: true,
+    },
+];
+
+/// What one tier came to.
+struct Score {
+    name: String,
+    passed: u32,
+    failed: u32,
+    ignored: u32,
+    took: Duration,
+    whole: bool,
+}
+
+/// `cargo xtask test`.
+pub(crate) fn everything() -> anyhow::Result<()> {
+    let ready = setup::all()?;
+    run(cargo(&["build", "--workspace", "--all-targets"]))?;
+    let stage = Stage::set(
+        &shell::target().join("debug/interceptor"),
+        Some(&ready.drivers),
+    )?;
+    let way = root::way();
+    if way == Root::Sudo {
+        root::authenticate("run the tests on the real kernel")?;
+    }
+    let mut scores = vec![tier(
+        "unit",
+        &["--workspace", "--lib", "--bins"],
+        &[],
+        false,
+        &stage.variables(&ready),
+    )?];
+    let mut left_out = Vec::new();
+    for known in existing()? {
+        if known.root && way == Root::Missing {
+            left_out.push(known.name);
+            continue;
+        }
+        let arguments = ["--workspace", "--test", known.name];
+        scores.push(tier(
+            known.name,
+            &arguments,
+            &[],
+            known.root,
+            &stage.variables(&ready),
+        )?);
+    }
+    summary(&scores);
+    if !left_out.is_empty() {
+        bail!(
+            "not run, because they need root and there is neither root nor sudo: {}",
+            left_out.join(", ")
+        );
+    }
+    if scores.iter().any(|score| score.failed > 0 || !score.whole) {
+        bail!("there are failures above");
+    }
+    Ok(())
+}
+
+/// `cargo xtask e2e FILTER…`.
+pub(crate) fn end_to_end(filter: &[&str]) -> anyhow::Result<()> {
+    let ready: Ready = setup::all()?;
+    run(cargo(&["build", "--workspace", "--bin", "interceptor"]))?;
+    let stage = Stage::set(
+        &shell::target().join("debug/interceptor"),
+        Some(&ready.drivers),
+    )?;
+    if root::way() == Root::Missing {
+        bail!("the end-to-end tests need root: run them as root, or install sudo");
+    }
+    let score = tier(
+        "e2e",
+        &["--workspace", "--test", "e2e"],
+        filter,
+        true,
+        &stage.variables(&ready),
+    )?;
+    if score.passed + score.failed == 0 {
+        bail!("no test's name contains {filter:?}");
+    }
+    let good = score.failed == 0 && score.whole;
+    summary(&[score]);
+    if !good {
+        bail!("there are failures above");
+    }
+    Ok(())
+}
+
+/// The tiers that are there. A directory with a `main.rs` that no row names would never run.
+fn existing() -> anyhow::Result<Vec<&'static Tier>> {
+    let tests = place::workspace().join("tests");
+    for entry in tests.read_dir().context("read tests/")?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().join("main.rs").is_file() && !TIERS.iter().any(|tier| tier.name == name) {
+            bail!("tests/{name} is not a tier that xtask knows; name it in xtask/src/test.rs");
+        }
+    }
+    Ok(TIERS
+        .iter()
+        .filter(|tier| tests.join(tier.name).join("main.rs").is_file())
+        .collect())
+}
+
+/// One `cargo test`, always of the whole workspace so that nothing is built twice with other features; shown as it goes, counted on the way.
+fn tier(
+    name: &str,
+    arguments: &[&str],
+    filter: &[&str],
+    as_root: bool,
+    variables: &[(&'static str, String)],
+) -> anyhow::Result<Score> {
+    println!("\n== {name}");
+    let begun = Instant::now();
+    let mut command = cargo(&["test", "--no-fail-fast"]);
+    command.args(arguments).arg("--").args(filter);
+    command.envs(variables.iter().map(|(name, value)| (*name, value)));
+    if as_root && root::way() == Root::Sudo {
+        let (name, runner) = runner(variables)?;
+        command.env(name, runner);
+    }
+    println!("$ {}", shell::line(&command));
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("start cargo test")?;
+    let mut score = Score {
+        name: name.to_owned(),
+        passed: 0,
+        failed: 0,
+        ignored: 0,
+        took: Duration::ZERO,
+        whole: false,
+    };
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).lines() {
+            let line = line.context("read what cargo test says")?;
+            println!("{line}");
+            count(&line, &mut score);
+        }
+    }
+    let status = child.wait().context("wait for cargo test")?;
+    score.whole = status.success();
+    score.took = begun.elapsed();
+    Ok(score)
+}
+
+/// Cargo builds as the user and starts the test binaries through sudo.
+fn runner(variables: &[(&'static str, String)]) -> anyhow::Result<(String, String)> {
+    let mut rustc = Command::new("rustc");
+    rustc.arg("-vV").current_dir(place::workspace());
+    let version = shell::read(rustc)?;
+    let host = version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .context("rustc does not name its host")?;
+    let name = format!(
+        "CARGO_TARGET_{}_RUNNER",
+        host.to_uppercase().replace('-', "_")
+    );
+    let mut words = vec!["sudo".to_owned(), "--".to_owned(), "env".to_owned()];
+    words.extend(
+        variables
+            .iter()
+            .map(|(name, value)| format!("{name}={value}")),
+    );
+    for kept in ["CI", "RUST_BACKTRACE"] {
+        if let Ok(value) = env::var(kept) {
+            words.push(format!("{kept}={value}"));
+        }
+    }
+    Ok((name, words.join(" ")))
+}
+
+/// Reads `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
+fn count(line: &str, score: &mut Score) {
+    let Some(rest) = line.strip_prefix("test result: ") else {
+        return;
+    };
+    let words: Vec<&str> = rest
+        .split([' ', ';', '.'])
+        .filter(|word| !word.is_empty())
+        .collect();
+    for pair in words.windows(2) {
+        let [number, what] = pair else { continue };
+        let Ok(number) = number.parse::<u32>() else {
+            continue;
+        };
+        match *what {
+            "passed" => score.passed += number,
+            "failed" => score.failed += number,
+            "ignored" => score.ignored += number,
+            _ => {}
+        }
+    }
+}
+
+fn summary(scores: &[Score]) {
+    println!(
+        "\n{:<10} {:>7} {:>7} {:>9}",
+        "tier", "passed", "failed", "seconds"
+    );
+    for score in scores {
+        println!(
+            "{:<10} {:>7} {:>7} {:>9.1}{}",
+            score.name,
+            score.passed,
+            score.failed,
+            score.took.as_secs_f64(),
+            if score.whole || score.failed > 0 {
+                ""
+            } else {
+                "  did not finish"
+            },
+        );
+    }
+}
