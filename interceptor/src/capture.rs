@@ -140,6 +140,24 @@ pub enum DenyReason {
     Listener,
 }
 
+impl DenyReason {
+    /// Its word in metrics and in the audit.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NoRule => "no_rule",
+            Self::Udp => "udp",
+            Self::SocketType => "socket_type",
+            Self::Bind => "bind",
+            Self::NetnsUnknown => "netns_unknown",
+            Self::Overflow => "overflow",
+            Self::Egress => "egress",
+            Self::DaemonDown => "daemon_down",
+            Self::Listener => "listener",
+        }
+    }
+}
+
 /// One refusal in the kernel, from the ring buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denied {
@@ -412,6 +430,14 @@ impl std::fmt::Debug for Capture {
             .field("home", &self.home)
             .finish_non_exhaustive()
     }
+}
+
+/// The network namespace that a socket lives in.
+///
+/// # Errors
+/// Where the kernel does not tell (before Linux 5.14).
+pub fn netns_of(socket: &impl AsFd) -> io::Result<NetnsCookie> {
+    syscall::netns_cookie(socket).map(NetnsCookie)
 }
 
 /// Names the map and what was tried in an error of aya's.

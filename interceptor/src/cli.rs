@@ -1,11 +1,9 @@
 //! The commands: one file per verb. Each answers with an exit code: 0 ok, 1 violation, 2 usage or configuration.
 
-pub mod audit;
 pub mod doctor;
 pub mod operate;
 pub mod policy;
 pub mod run;
-pub mod sessions;
 pub mod why;
 
 use std::path::PathBuf;
@@ -19,6 +17,9 @@ use crate::telemetry;
 
 /// The configuration file where none is named.
 pub const CONFIG: &str = "/etc/interceptor/config.yaml";
+
+/// Where the sockets are where no configuration says otherwise.
+const RUN: &str = "/run/interceptor";
 
 /// A command that found a violation: a changed audit line, a policy with mistakes, a failed check.
 pub const VIOLATION: u8 = 1;
@@ -54,12 +55,6 @@ pub enum Verb {
     Status(operate::Status),
     /// Check the host, the configuration and the daemon, and say how to mend what is wrong.
     Doctor(doctor::Doctor),
-    /// List, show and replay recorded sessions.
-    #[command(subcommand)]
-    Sessions(sessions::Sessions),
-    /// Read and verify the audit log.
-    #[command(subcommand)]
-    Audit(audit::Audit),
     /// Check and test policies.
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -100,8 +95,13 @@ impl Daemon {
             return Ok(socket.clone());
         }
         let run = match &self.config {
-            Some(path) => config::load(path).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?.paths.run,
-            None => PathBuf::from(config::RUN),
+            Some(path) => {
+                config::load(path)
+                    .map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?
+                    .paths
+                    .run
+            }
+            None => PathBuf::from(RUN),
         };
         Ok(run.join("control.sock"))
     }
@@ -119,8 +119,6 @@ pub fn main(cli: Cli) -> ExitCode {
         Verb::Untag(untag) => block_on(untag.run(), false),
         Verb::Status(status) => block_on(status.run(), false),
         Verb::Doctor(doctor) => block_on(doctor.run(), false),
-        Verb::Sessions(sessions) => sessions.run(),
-        Verb::Audit(audit) => audit.run(),
         Verb::Policy(policy) => policy.run(),
         Verb::Why(why) => why.run(),
         Verb::Reload(reload) => block_on(reload.run(), false),
@@ -152,7 +150,10 @@ pub fn complain(text: &str) {
 }
 
 /// Runs a future: on every core for the daemon, on this thread for a command.
-pub fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>, every_core: bool) -> anyhow::Result<T> {
+pub fn block_on<T>(
+    future: impl Future<Output = anyhow::Result<T>>,
+    every_core: bool,
+) -> anyhow::Result<T> {
     let mut builder = match every_core {
         true => tokio::runtime::Builder::new_multi_thread(),
         false => tokio::runtime::Builder::new_current_thread(),

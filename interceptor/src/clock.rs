@@ -38,5 +38,7 @@ pub fn boot() -> BootTime {
 /// Time since some fixed point, suspend excluded (`CLOCK_MONOTONIC`): what systemd counts in.
 #[must_use]
 pub fn monotonic() -> Duration {
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map(Duration::from)
+        .unwrap_or_default()
 }

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use check::is_name;
 pub use mistake::{Mistake, Mistakes, Place};
 
 /// An example with every key, which always loads.
@@ -220,6 +221,16 @@ pub enum Host {
 pub enum Protocol {
     /// PostgreSQL.
     Postgres(Postgres),
+}
+
+impl Protocol {
+    /// Its word in recordings.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => "postgres",
+        }
+    }
 }
 
 /// A PostgreSQL target.

@@ -35,7 +35,7 @@ pub async fn run(services: Arc<Services>, engines: Arc<Engines>, stream: TcpStre
         }
         Err(refused) => {
             refused.write(&services, connection);
-            socket::reset(stream);
+            drop(socket::reset_on_close(&stream));
         }
     }
 }
@@ -60,9 +60,14 @@ async fn admit(
     connection: Uuid,
     stream: &TcpStream,
 ) -> Result<Admitted, Refused> {
-    let flow = services.capture.origin(stream).map_err(|error| Refused::unknown(&error))?;
+    let flow = services
+        .capture
+        .origin(stream)
+        .map_err(|error| Refused::unknown(&error))?;
     let refused = |refusal: Refusal, cause: Option<String>| Refused::at(&flow, refusal, cause);
-    let identified = identify(services, &flow).await.map_err(|(refusal, cause)| refused(refusal, Some(cause)))?;
+    let identified = identify(services, &flow)
+        .await
+        .map_err(|(refusal, cause)| refused(refusal, Some(cause)))?;
     let json = to_json(&identified).map_err(|cause| refused(Refusal::identity(), Some(cause)))?;
     let found = services.targets.load().at(flow.destination).cloned();
     let target = found.as_ref().map(|(target, _)| Arc::clone(target));
@@ -73,8 +78,11 @@ async fn admit(
     };
     let Some((target, host)) = found else {
         // The kernel's rules and the targets differ only between two reloads.
-        return Err(known(Refusal::upstream("no target has this address any more")));
+        return Err(known(Refusal::upstream(
+            "no target has this address any more",
+        )));
     };
+    let identified = Arc::new(identified);
     let principal = Arc::clone(&identified.principal);
     let limits = limits_of(services, &principal.agent);
     let meter = services.meters.of(&principal.agent);
@@ -82,7 +90,18 @@ async fn admit(
     let facts = PrincipalFacts::new(&principal).map(Arc::new);
     let facts = facts.map_err(|error| refused(Refusal::identity(), Some(error.to_string())))?;
     let rules = may_connect(services, &facts, &target).map_err(known)?;
-    let who = Who { connection, principal, json, facts, target, host, flow, limits, meter };
+    let who = Who {
+        connection,
+        principal,
+        identified,
+        json,
+        facts,
+        target,
+        host,
+        flow,
+        limits,
+        meter,
+    };
     write_opened(services, &who, &rules).map_err(|refusal| Refused {
         target: Some(Arc::clone(&who.target)),
         principal: Some(Arc::clone(&who.json)),
@@ -92,11 +111,17 @@ async fn admit(
 }
 
 async fn identify(services: &Services, flow: &Flow) -> Result<Identified, (Refusal, String)> {
-    let scope = services
-        .capture
-        .scope(flow.scope)
-        .ok_or_else(|| (Refusal::identity(), format!("scope {} is not tagged any more", flow.scope)))?;
-    let scope = ScopeOf { agent: scope.agent, cgroup: scope.path, id: flow.scope };
+    let scope = services.scopes.by_id(flow.scope).ok_or_else(|| {
+        (
+            Refusal::identity(),
+            format!("scope {} is not tagged any more", flow.scope),
+        )
+    })?;
+    let scope = ScopeOf {
+        agent: scope.agent,
+        cgroup: scope.path,
+        id: flow.scope,
+    };
     services
         .identity
         .identify(flow, &scope)
@@ -125,7 +150,11 @@ fn may_connect(
 
 fn write_opened(services: &Services, who: &Who, rules: &[RuleId]) -> Result<(), Refusal> {
     let destination = who.flow.destination.0;
-    let event = Event::ConnectionOpened { about: who.about(), destination, rules };
+    let event = Event::ConnectionOpened {
+        about: who.about(),
+        destination,
+        rules,
+    };
     services.metrics.connection_opened();
     services.audit.append(&event).map(drop).map_err(|error| {
         tracing::error!(%error, "cannot write a connection to the audit log");

@@ -7,12 +7,12 @@ pub mod agents;
 pub mod api;
 pub mod apply;
 pub mod caller;
+mod cgroup;
 pub mod client;
 pub mod placing;
 pub mod records;
 pub mod scopes;
 pub mod status;
-pub mod why;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -48,7 +48,10 @@ pub type Given = axum::extract::State<Arc<Services>>;
 /// # Errors
 /// [`Error::Listen`] where a socket cannot be made, or another daemon answers on it.
 pub fn listen(run: &Path) -> Result<[UnixListener; 2], Error> {
-    Ok([socket(&run.join("control.sock"))?, socket(&run.join("agent.sock"))?])
+    Ok([
+        socket(&run.join("control.sock"))?,
+        socket(&run.join("agent.sock"))?,
+    ])
 }
 
 /// Serves both sockets until `stop`.
@@ -56,10 +59,16 @@ pub async fn serve(services: Arc<Services>, listeners: [UnixListener; 2], stop: 
     let [control, agent] = listeners;
     let control_router = control_routes(Arc::clone(&services));
     let agent_router = agent_routes().with_state(services);
-    let one = axum::serve(control, control_router.into_make_service_with_connect_info::<Peer>())
-        .with_graceful_shutdown(stop.clone().cancelled_owned());
-    let two = axum::serve(agent, agent_router.into_make_service_with_connect_info::<Peer>())
-        .with_graceful_shutdown(stop.cancelled_owned());
+    let one = axum::serve(
+        control,
+        control_router.into_make_service_with_connect_info::<Peer>(),
+    )
+    .with_graceful_shutdown(stop.clone().cancelled_owned());
+    let two = axum::serve(
+        agent,
+        agent_router.into_make_service_with_connect_info::<Peer>(),
+    )
+    .with_graceful_shutdown(stop.cancelled_owned());
     let (one, two) = tokio::join!(one.into_future(), two.into_future());
     for ended in [one, two] {
         if let Err(error) = ended {
@@ -69,7 +78,8 @@ pub async fn serve(services: Arc<Services>, listeners: [UnixListener; 2], stop: 
 }
 
 fn control_routes(services: Arc<Services>) -> Router {
-    let outside = axum::middleware::from_fn_with_state(Arc::clone(&services), caller::outside_scopes);
+    let outside =
+        axum::middleware::from_fn_with_state(Arc::clone(&services), caller::outside_scopes);
     Router::new()
         .route("/v1/status", get(status::status))
         .route("/v1/metrics", get(status::metrics))
@@ -86,14 +96,15 @@ fn control_routes(services: Arc<Services>) -> Router {
 }
 
 fn agent_routes() -> Router<Arc<Services>> {
-    Router::new()
-        .route("/v1/self", get(status::own))
-        .route("/v1/why", post(status::own_why))
+    Router::new().route("/v1/self", get(status::own))
 }
 
 /// Anybody may connect; who it is decides what is answered.
 fn socket(path: &Path) -> Result<UnixListener, Error> {
-    let failed = |source| Error::Listen { path: path.to_owned(), source };
+    let failed = |source| Error::Listen {
+        path: path.to_owned(),
+        source,
+    };
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => return Err(failed(std::io::ErrorKind::AddrInUse.into())),
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {

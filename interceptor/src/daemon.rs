@@ -8,6 +8,7 @@ mod kernel;
 mod metrics;
 mod watch;
 
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -21,17 +22,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit;
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
-use crate::audit;
-use crate::capture::{self, Capture};
+use crate::capture::{self, Capture, Listeners};
 use crate::config::{self, Config};
 use crate::connection;
 use crate::control::{self, apply, placing};
 use crate::identity;
 use crate::policy;
 use crate::protocol::Engines;
+use crate::recording::Recorder;
 use crate::secrets::{self, Secrets};
+use crate::session::scopes::Scopes;
 use crate::session::services::Services;
 use crate::targets::Targets;
 use crate::telemetry::Metrics;
@@ -54,50 +57,76 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     let engines = Arc::new(Engines::new().context("cannot build the engines")?);
-    let door = Door { services: Arc::clone(&services), engines, stop: stop.clone(), tasks: tasks.clone() };
+    let door = Door {
+        services: Arc::clone(&services),
+        engines,
+        stop: stop.clone(),
+        tasks: tasks.clone(),
+    };
     let sockets = control::listen(&services.config.load().paths.run)?;
     start(&services)?;
-    for listener in listeners {
-        tasks.spawn(door.clone().accept(listener));
-    }
+    door.open(listeners)?;
     tokio::spawn(control::serve(Arc::clone(&services), sockets, stop.clone()));
     tokio::spawn(kernel::events(door));
-    tokio::spawn(watch::resolve(Arc::clone(&services), stop.clone(), RESOLVE_EVERY));
+    tokio::spawn(watch::resolve(
+        Arc::clone(&services),
+        stop.clone(),
+        RESOLVE_EVERY,
+    ));
     metrics::serve(&services, stop.clone()).await?;
     placing::watch_existing(&services);
-    services.capture.ready(true).context("cannot tell the kernel that the daemon is ready")?;
     watch::notify(sd_notify::NotifyState::Ready);
     tokio::spawn(watch::dog(stop.clone()));
-    tracing::info!(generation = services.policy.current().generation().0, "ready");
+    tracing::info!(
+        generation = services.policy.current().generation().0,
+        "ready"
+    );
     signals(&services).await?;
     watch::notify(sd_notify::NotifyState::Stopping);
     drain::drain(&services, &stop, &tasks).await;
     say(&services, "stop", json!({}));
-    services.audit.close().context("cannot close the audit log")?;
+    services
+        .audit
+        .close()
+        .context("cannot close the audit log")?;
     Ok(())
 }
 
 /// Builds every part; the programs last, since they are what others notice.
-async fn build(config: Config) -> anyhow::Result<(Arc<Services>, Vec<TcpListener>)> {
+async fn build(config: Config) -> anyhow::Result<(Arc<Services>, Listeners)> {
     directory(&config.paths.run, 0o755)?;
     directory(&config.paths.state, 0o711)?;
-    let policy = policy::Handle::load(&config.paths.policies).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
-    let authority = Authority::open(&config.paths.state).context("cannot open the local authority")?;
-    let audit = audit::Log::open(&config.paths.state.join("audit"), &config.audit).context("cannot open the audit log")?;
-    directory(&config.paths.state.join("recordings"), 0o700)?;
+    let policy = policy::Handle::load(&config.paths.policies)
+        .map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
+    let authority =
+        Authority::open(&config.paths.state).context("cannot open the local authority")?;
+    let audit = audit::Log::open(&config.paths.state.join("audit"), &config.audit)
+        .context("cannot open the audit log")?;
+    let recorder = Recorder::open(&config.paths.state.join("recordings"), &config.recording);
+    let recorder = recorder.context("cannot open the recordings")?;
     let targets = Targets::resolve(&config, &Targets::default()).await;
     unreachable_for_scopes(&config)?;
     let settings = capture::Settings {
-        bpffs: config.paths.bpffs.clone(),
         daemon_cgroup: config.daemon_cgroup.clone(),
+        ..capture::Settings::new(config.paths.bpffs.clone())
     };
-    let (capture, listeners) = Capture::start(&settings).context("cannot start the capture")?;
-    let capture = Arc::new(capture);
+    let capture = Arc::new(Capture::start(&settings).context("cannot start the capture")?);
+    capture
+        .reserve(config.metrics.as_slice())
+        .context("cannot keep scopes from the metrics")?;
+    let listeners = capture
+        .listeners()
+        .context("cannot listen for redirected connections")?;
+    let identity = identity::Identifier::new(capture.hierarchy().mount());
     let services = Services {
-        identity: identity::Identifier::new(Arc::clone(&capture)),
+        netns: listeners.netns,
+        listeners: addresses(&listeners)?,
+        scopes: Scopes::new(&capture).context("cannot read the scopes")?,
+        identity: identity.context("cannot identify processes")?,
         capture,
         policy,
         audit,
+        recorder,
         secrets: Secrets::default(),
         authority,
         targets: ArcSwap::from_pointee(targets),
@@ -116,11 +145,15 @@ fn start(services: &Arc<Services>) -> anyhow::Result<()> {
     // Again, for `direct` rules that name the agents of scopes tagged just now.
     apply::rules(services).context("cannot write the kernel's rules")?;
     let config = services.config.load();
-    say(services, "start", json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "config": config.paths.config,
-        "targets": config.targets.keys().collect::<Vec<_>>(),
-    }));
+    say(
+        services,
+        "start",
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "config": config.paths.config,
+            "targets": config.targets.keys().collect::<Vec<_>>(),
+        }),
+    );
     Ok(())
 }
 
@@ -134,6 +167,16 @@ struct Door {
 }
 
 impl Door {
+    /// Takes connections on a pair of listeners from now on.
+    fn open(&self, listeners: Listeners) -> anyhow::Result<()> {
+        let pair = std::iter::once(listeners.v4).chain(listeners.v6);
+        for listener in pair {
+            let listener = TcpListener::from_std(listener).context("cannot listen")?;
+            self.tasks.spawn(self.clone().accept(listener));
+        }
+        Ok(())
+    }
+
     /// Takes connections until the stop; each is a task of its own.
     async fn accept(self, listener: TcpListener) {
         loop {
@@ -143,7 +186,11 @@ impl Door {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let path = connection::run(Arc::clone(&self.services), Arc::clone(&self.engines), stream);
+                    let path = connection::run(
+                        Arc::clone(&self.services),
+                        Arc::clone(&self.engines),
+                        stream,
+                    );
                     self.tasks.spawn(path);
                 }
                 Err(error) => {
@@ -178,20 +225,35 @@ async fn signals(services: &Arc<Services>) -> anyhow::Result<()> {
     }
 }
 
+fn addresses(listeners: &Listeners) -> anyhow::Result<Vec<SocketAddr>> {
+    let pair = std::iter::once(&listeners.v4).chain(&listeners.v6);
+    let addresses: Result<_, _> = pair.map(std::net::TcpListener::local_addr).collect();
+    addresses.context("cannot read a listener's address")
+}
+
 fn say(services: &Services, verb: &str, detail: serde_json::Value) {
     write(services, verb, "ok", detail);
 }
 
 fn write(services: &Services, verb: &str, result: &str, detail: serde_json::Value) {
     let generation = services.policy.current().generation();
-    let event = Event::Control { verb, caller: None, result, detail, generation };
+    let event = Event::Control {
+        verb,
+        caller: None,
+        result,
+        detail,
+        generation,
+    };
     if let Err(error) = services.audit.append(&event) {
         tracing::error!(%error, verb, "cannot write to the audit log");
     }
 }
 
 fn directory(path: &Path, mode: u32) -> anyhow::Result<()> {
-    let made = std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path);
     made.with_context(|| format!("cannot make the directory {}", path.display()))?;
     let permissions = std::fs::Permissions::from_mode(mode);
     std::fs::set_permissions(path, permissions)
@@ -204,10 +266,14 @@ fn unreachable_for_scopes(config: &Config) -> anyhow::Result<()> {
         return Ok(());
     };
     let covers = |direct: &&config::Direct| {
-        direct.network.contains(&metrics.ip()) && direct.port.is_none_or(|port| port == metrics.port())
+        direct.network.contains(&metrics.ip())
+            && direct.port.is_none_or(|port| port == metrics.port())
     };
     if let Some(direct) = config.direct.iter().find(covers) {
-        bail!("the metrics address {metrics} is covered by the direct rule {}: scopes could read it", direct.network);
+        bail!(
+            "the metrics address {metrics} is covered by the direct rule {}: scopes could read it",
+            direct.network
+        );
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ mod executable;
 mod live;
 mod lookup;
 mod mounts;
-mod pidfd;
+pub mod pidfd;
 #[cfg(test)]
 mod tests;
 mod user;

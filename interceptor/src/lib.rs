@@ -41,6 +41,6 @@ pub mod recording;
 pub mod secrets;
 pub mod session;
 pub mod socket;
-pub mod telemetry;
 pub mod targets;
+pub mod telemetry;
 pub mod tls;

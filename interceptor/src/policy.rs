@@ -254,5 +254,24 @@ pub enum RefusalKind {
     Internal,
 }
 
+impl RefusalKind {
+    /// Its word in metrics and in the audit.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NotPermitted => "not_permitted",
+            Self::Forbidden => "forbidden",
+            Self::Unreadable => "unreadable",
+            Self::Identity => "identity",
+            Self::Limit => "limit",
+            Self::Storage => "storage",
+            Self::Secret => "secret",
+            Self::Upstream => "upstream",
+            Self::Ended => "ended",
+            Self::Internal => "internal",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

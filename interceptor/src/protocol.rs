@@ -19,7 +19,9 @@ impl Engines {
     /// # Errors
     /// Where the system gives no random bytes.
     pub fn new() -> Result<Self, postgres::inject::Error> {
-        Ok(Self { postgres: postgres::Engine::new()? })
+        Ok(Self {
+            postgres: postgres::Engine::new()?,
+        })
     }
 
     /// Serves one admitted connection with the engine that its target names, to its close.

@@ -6,6 +6,7 @@
 pub mod meter;
 pub mod opening;
 pub mod registry;
+pub mod scopes;
 pub mod services;
 
 use std::collections::HashMap;
@@ -22,7 +23,7 @@ use crate::audit::event::{About, Event, Request};
 use crate::audit::{self, Reservation, Sink as _};
 use crate::clock::{self, BootTime};
 use crate::config::StatementText;
-use crate::policy::{Ask, Permit, Refusal, RefusalKind, RuleId, Verdicts};
+use crate::policy::{Ask, Permit, Refusal, RuleId, Verdicts};
 use crate::recording;
 
 use self::meter::Slot;
@@ -217,9 +218,23 @@ impl Session {
         });
     }
 
+    /// Connects to an address of its target once more, for what goes beside the session: a cancel.
+    ///
+    /// # Errors
+    /// What the kernel said, or that the namespace must not be used.
+    pub async fn dial_at(
+        &self,
+        to: std::net::SocketAddr,
+    ) -> std::io::Result<tokio::net::TcpStream> {
+        self.who.dial(&self.services, to).await
+    }
+
     /// Says why it closes, for its last line; the first word stays.
     pub fn closes(&self, why: &'static str) {
-        let mut closed = self.why_closed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut closed = self
+            .why_closed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         closed.get_or_insert(why);
     }
 
@@ -229,16 +244,27 @@ impl Session {
         let policy = self.services.policy.current();
         let (facts, target) = (&self.who.facts, &self.who.target.name);
         let in_flight: Vec<_> = {
-            let held = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-            held.values().map(|request| Arc::clone(&request.reading)).collect()
+            let held = self
+                .in_flight
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            held.values()
+                .map(|request| Arc::clone(&request.reading))
+                .collect()
         };
         policy.connect(facts, target).is_ok()
             && policy.open(facts, target, &self.database).is_ok()
-            && in_flight.iter().all(|reading| self.verdicts.authorize(&policy, &reading.asks).is_ok())
+            && in_flight
+                .iter()
+                .all(|reading| self.verdicts.authorize(&policy, &reading.asks).is_ok())
     }
 
     fn about(&self) -> About<'_> {
-        About { session: Some(self.id), database: Some(&self.database), ..self.who.about() }
+        About {
+            session: Some(self.id),
+            database: Some(&self.database),
+            ..self.who.about()
+        }
     }
 
     fn judge(&self, reading: &Arc<Reading>) -> Result<Permit, Refusal> {
@@ -250,7 +276,13 @@ impl Session {
         self.verdicts.authorize(&policy, &reading.asks)
     }
 
-    fn line<'a>(&self, request: RequestId, phase: Phase, text: &'a str, reading: &'a Reading) -> Request<'a> {
+    fn line<'a>(
+        &self,
+        request: RequestId,
+        phase: Phase,
+        text: &'a str,
+        reading: &'a Reading,
+    ) -> Request<'a> {
         Request {
             request,
             phase,
@@ -276,21 +308,40 @@ impl Session {
         let audit = &self.services.audit;
         let finish = audit.reserve(audit::finish_bytes(Some(&self.who.json)))?;
         let request = line.request;
-        let event = Event::RequestPermitted { about: self.about(), request: line, rules };
+        let event = Event::RequestPermitted {
+            about: self.about(),
+            request: line,
+            rules,
+        };
         audit.append_durable(&event).await?;
-        let mut held = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-        held.insert(request, InFlight { finish, reading: Arc::clone(reading) });
+        let mut held = self
+            .in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        held.insert(
+            request,
+            InFlight {
+                finish,
+                reading: Arc::clone(reading),
+            },
+        );
         Ok(())
     }
 
     fn refused(&self, line: Request<'_>, refusal: Refusal) -> Refused {
         let request = line.request;
-        let event = Event::RequestRefused { about: self.about(), request: line, refusal: &refusal };
+        let event = Event::RequestRefused {
+            about: self.about(),
+            request: line,
+            refusal: &refusal,
+        };
         if let Err(error) = self.services.audit.append(&event) {
             tracing::error!(%error, "cannot write a refusal to the audit log");
             self.end(EndReason::Storage);
         }
-        self.services.metrics.request_refused(&self.who.target.name, refusal.kind);
+        self.services
+            .metrics
+            .request_refused(&self.who.target.name, refusal.kind);
         Refused { request, refusal }
     }
 }
@@ -306,7 +357,9 @@ impl Gate for Session {
         self.requests.fetch_add(1, Ordering::Relaxed);
         *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = clock::boot();
         let line = self.line(request, phase, text, reading);
-        let permit = self.judge(reading).map_err(|refusal| self.refused(line, refusal))?;
+        let permit = self
+            .judge(reading)
+            .map_err(|refusal| self.refused(line, refusal))?;
         if let Err(error) = self.admit(line, permit.rules(), reading).await {
             return Err(self.refused(line, storage(&error)));
         }
@@ -314,16 +367,27 @@ impl Gate for Session {
             && let Err(error) = recorder.mark(request, phase).await
         {
             tracing::error!(%error, session = %self.id, "cannot record a request");
-            self.finish(request, &Outcome { status: "not forwarded".to_owned(), ..Outcome::default() });
+            self.finish(
+                request,
+                &Outcome {
+                    status: "not forwarded".to_owned(),
+                    ..Outcome::default()
+                },
+            );
             return Err(self.refused(line, Refusal::storage("the recording cannot be written")));
         }
-        self.services.metrics.request_permitted(&self.who.target.name);
+        self.services
+            .metrics
+            .request_permitted(&self.who.target.name);
         Ok(Authorized { request, permit })
     }
 
     fn finish(&self, request: RequestId, outcome: &Outcome) {
         let held = {
-            let mut held = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut held = self
+                .in_flight
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             held.remove(&request)
         };
         let Some(InFlight { finish, .. }) = held else {
@@ -347,7 +411,10 @@ impl Gate for Session {
             Direction::Sent => &self.sent,
             Direction::Received => &self.received,
         };
-        count.fetch_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        count.fetch_add(
+            u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
         let Some(recorder) = &self.recorder else {
             return Ok(());
         };
@@ -388,11 +455,18 @@ impl Session {
         let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let left = idle.saturating_sub(clock::boot().since(asked));
         // A request in flight is looked at again after a while, not in a busy loop.
-        if left.is_zero() && !self.nothing_in_flight() { idle } else { left }
+        if left.is_zero() && !self.nothing_in_flight() {
+            idle
+        } else {
+            left
+        }
     }
 
     fn nothing_in_flight(&self) -> bool {
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty()
     }
 }
 
@@ -400,17 +474,29 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.services.registry.leave(self.id);
         let ids: Vec<_> = {
-            let held = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+            let held = self
+                .in_flight
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             held.keys().copied().collect()
         };
         for id in ids {
-            self.finish(id, &Outcome { status: "unfinished".to_owned(), ..Outcome::default() });
+            self.finish(
+                id,
+                &Outcome {
+                    status: "unfinished".to_owned(),
+                    ..Outcome::default()
+                },
+            );
         }
         let told = *self.end.borrow();
-        let said = *self.why_closed.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = *self
+            .why_closed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let reason = told.map_or(said.unwrap_or("client"), EndReason::word);
         if let Some(recorder) = self.recorder.take() {
-            recorder.close(reason);
+            close(recorder, reason);
         }
         let closing = self.closing.take();
         let event = Event::SessionClosed {
@@ -442,6 +528,18 @@ impl EndReason {
             Self::Idle => "idle",
             Self::Storage => "storage",
         }
+    }
+}
+
+/// The last frame is written by a task of its own: a drop cannot wait.
+fn close(recorder: recording::Writer, reason: &'static str) {
+    let closing = async move {
+        if let Err(error) = recorder.close(reason).await {
+            tracing::error!(%error, "cannot end a recording");
+        }
+    };
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(closing);
     }
 }
 

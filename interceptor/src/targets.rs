@@ -28,7 +28,10 @@ impl Targets {
             for address in &target.addresses {
                 for ip in resolved.addresses(&address.host, before).await {
                     let at = SocketAddr::new(ip, address.port);
-                    let (first, _) = resolved.by_address.entry(at).or_insert_with(|| (Arc::clone(target), address.host.clone()));
+                    let (first, _) = resolved
+                        .by_address
+                        .entry(at)
+                        .or_insert_with(|| (Arc::clone(target), address.host.clone()));
                     if first.name != target.name {
                         tracing::error!(%at, target = %target.name, taken = %first.name,
                             "two targets resolve to one address; the first in name order keeps it");

@@ -12,8 +12,14 @@ use tracing_subscriber::EnvFilter;
 pub fn init() {
     use std::io::IsTerminal as _;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // A second call, as in tests, keeps the first subscriber.
-    let set = if std::io::stderr().is_terminal() { logs.try_init() } else { logs.json().try_init() };
+    let set = if std::io::stderr().is_terminal() {
+        logs.try_init()
+    } else {
+        logs.json().try_init()
+    };
     drop(set);
 }

@@ -67,6 +67,12 @@ pub(super) struct State {
     lost: u64,
 }
 
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log").finish_non_exhaustive()
+    }
+}
+
 impl Log {
     /// Opens the log below `dir`, which is made where it is missing; recovers what a crash left.
     ///

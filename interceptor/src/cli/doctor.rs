@@ -51,15 +51,30 @@ enum Found {
 
 impl Check {
     fn good(what: &str, is: impl Into<String>) -> Self {
-        Self { what: what.to_owned(), found: Found::Good { is: is.into() } }
+        Self {
+            what: what.to_owned(),
+            found: Found::Good { is: is.into() },
+        }
     }
 
     fn warning(what: &str, is: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { what: what.to_owned(), found: Found::Warning { is: is.into(), mend: mend.into() } }
+        Self {
+            what: what.to_owned(),
+            found: Found::Warning {
+                is: is.into(),
+                mend: mend.into(),
+            },
+        }
     }
 
     fn bad(what: &str, is: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { what: what.to_owned(), found: Found::Bad { is: is.into(), mend: mend.into() } }
+        Self {
+            what: what.to_owned(),
+            found: Found::Bad {
+                is: is.into(),
+                mend: mend.into(),
+            },
+        }
     }
 
     fn line(&self) -> String {
@@ -81,20 +96,33 @@ impl Doctor {
         let mut checks = host::checks();
         match config::load(&self.config) {
             Ok(config) => {
-                checks.push(Check::good("configuration", self.config.display().to_string()));
+                checks.push(Check::good(
+                    "configuration",
+                    self.config.display().to_string(),
+                ));
                 checks.extend(of(&config).await);
             }
             Err(mistakes) => {
-                checks.push(Check::bad("configuration", mistakes.to_string(), "correct the file"));
+                checks.push(Check::bad(
+                    "configuration",
+                    mistakes.to_string(),
+                    "correct the file",
+                ));
             }
         }
-        let bad = checks.iter().any(|check| matches!(check.found, Found::Bad { .. }));
+        let bad = checks
+            .iter()
+            .any(|check| matches!(check.found, Found::Bad { .. }));
         if self.json {
             print(&format!("{}\n", serde_json::to_string(&checks)?));
         } else {
             checks.iter().for_each(|check| print(&check.line()));
         }
-        Ok(if bad { ExitCode::from(VIOLATION) } else { ExitCode::SUCCESS })
+        Ok(if bad {
+            ExitCode::from(VIOLATION)
+        } else {
+            ExitCode::SUCCESS
+        })
     }
 }
 
@@ -107,9 +135,13 @@ async fn of(config: &Config) -> Vec<Check> {
 }
 
 fn policies(directory: &Path) -> Check {
-    match policy::Policy::load(directory) {
+    match policy::Policy::load(directory, policy::Generation(1)) {
         Ok(_) => Check::good("policy", directory.display().to_string()),
-        Err(mistakes) => Check::bad("policy", mistakes.to_string(), "correct the files; `interceptor policy check` shows the same"),
+        Err(mistakes) => Check::bad(
+            "policy",
+            mistakes.to_string(),
+            "correct the files; `interceptor policy check` shows the same",
+        ),
     }
 }
 
@@ -119,9 +151,17 @@ fn disk(state: &Path) -> Check {
         Ok(disk) => {
             let free = disk.blocks_available().saturating_mul(disk.fragment_size());
             let is = format!("{} MiB free below {}", free >> 20, state.display());
-            if free < LOW_DISK { Check::warning("disk", is, mend) } else { Check::good("disk", is) }
+            if free < LOW_DISK {
+                Check::warning("disk", is, mend)
+            } else {
+                Check::good("disk", is)
+            }
         }
-        Err(error) => Check::bad("disk", format!("{}: {error}", state.display()), "start the daemon once: it makes the directory"),
+        Err(error) => Check::bad(
+            "disk",
+            format!("{}: {error}", state.display()),
+            "start the daemon once: it makes the directory",
+        ),
     }
 }
 
@@ -129,8 +169,17 @@ async fn daemon(socket: &Path) -> Check {
     match client::get::<Status>(socket, "/v1/status").await {
         Ok(status) => Check::good(
             "daemon",
-            format!("version {}, policy generation {}, {} scopes", status.version, status.generation, status.scopes.len()),
+            format!(
+                "version {}, policy generation {}, {} scopes",
+                status.version,
+                status.generation,
+                status.scopes.len()
+            ),
         ),
-        Err(error) => Check::bad("daemon", format!("{error:#}"), "start it: `systemctl start interceptor`, or `interceptor daemon`"),
+        Err(error) => Check::bad(
+            "daemon",
+            format!("{error:#}"),
+            "start it: `systemctl start interceptor`, or `interceptor daemon`",
+        ),
     }
 }

@@ -26,7 +26,11 @@ pub struct WhichArgs {
 
 impl From<WhichArgs> for Which {
     fn from(args: WhichArgs) -> Self {
-        Self { cgroup: args.cgroup, pid: args.pid, unit: args.unit }
+        Self {
+            cgroup: args.cgroup,
+            pid: args.pid,
+            unit: args.unit,
+        }
     }
 }
 
@@ -49,9 +53,15 @@ impl Tag {
     /// # Errors
     /// Where the daemon cannot be reached, or refuses.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let asked = api::Tag { which: self.which.into(), agent: self.agent };
+        let asked = api::Tag {
+            which: self.which.into(),
+            agent: self.agent,
+        };
         let scope: Scope = client::post(&self.daemon.control()?, "/v1/scopes/tag", &asked).await?;
-        let text = format!("{} is {}; {} processes\n", scope.cgroup, scope.agent, scope.processes);
+        let text = format!(
+            "{} is {}; {} processes\n",
+            scope.cgroup, scope.agent, scope.processes
+        );
         Ok(show(self.json, &scope, &text))
     }
 }
@@ -73,8 +83,12 @@ impl Untag {
     /// Where the daemon cannot be reached, or refuses.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let asked: Which = self.which.into();
-        let scope: Scope = client::post(&self.daemon.control()?, "/v1/scopes/untag", &asked).await?;
-        let text = format!("{} is not intercepted any more; it was {}\n", scope.cgroup, scope.agent);
+        let scope: Scope =
+            client::post(&self.daemon.control()?, "/v1/scopes/untag", &asked).await?;
+        let text = format!(
+            "{} is not intercepted any more; it was {}\n",
+            scope.cgroup, scope.agent
+        );
         Ok(show(self.json, &scope, &text))
     }
 }
@@ -100,19 +114,28 @@ impl Status {
 }
 
 fn describe(status: &api::Status) -> String {
-    let mut text = format!("interceptor {}, policy generation {}\n", status.version, status.generation);
+    let mut text = format!(
+        "interceptor {}, policy generation {}\n",
+        status.version, status.generation
+    );
     let mut line = |words: String| {
         text.push_str(&words);
         text.push('\n');
     };
     for scope in &status.scopes {
-        line(format!("scope    {}  agent {}  {} processes", scope.cgroup, scope.agent, scope.processes));
+        line(format!(
+            "scope    {}  agent {}  {} processes",
+            scope.cgroup, scope.agent, scope.processes
+        ));
     }
     for (name, addresses) in &status.targets {
         line(format!("target   {name}  {}", addresses.join(" ")));
     }
     for (name, usage) in &status.agents {
-        line(format!("agent    {name}  {} connections  {} sessions", usage.connections, usage.sessions));
+        line(format!(
+            "agent    {name}  {} connections  {} sessions",
+            usage.connections, usage.sessions
+        ));
     }
     for session in &status.sessions {
         line(format!(
@@ -153,12 +176,20 @@ impl Reload {
             writeln!(text, "{setting} was changed, which needs a restart")?;
         }
         if reloaded.mistakes.is_empty() {
-            writeln!(text, "policy generation {}; {} sessions ended", reloaded.generation, reloaded.ended)?;
+            writeln!(
+                text,
+                "policy generation {}; {} sessions ended",
+                reloaded.generation, reloaded.ended
+            )?;
         } else {
             complain("nothing was changed: everything old stays in force\n");
         }
         let code = show(self.json, &reloaded, &text);
-        Ok(if reloaded.mistakes.is_empty() { code } else { ExitCode::from(VIOLATION) })
+        Ok(if reloaded.mistakes.is_empty() {
+            code
+        } else {
+            ExitCode::from(VIOLATION)
+        })
     }
 }
 
@@ -179,7 +210,11 @@ impl OnAgent {
         let asked = api::Agent { agent: self.agent };
         let path = format!("/v1/agents/{verb}");
         let acted: Acted = client::post(&self.daemon.control()?, &path, &asked).await?;
-        let text = format!("{done} {}; {} sessions ended\n", acted.scopes.join(", "), acted.sessions);
+        let text = format!(
+            "{done} {}; {} sessions ended\n",
+            acted.scopes.join(", "),
+            acted.sessions
+        );
         Ok(show(self.json, &acted, &text))
     }
 }

@@ -3,7 +3,10 @@
 //! What is inherited is what could carry a way out: every descriptor above standard error is closed,
 //! new privileges are given up, and root steps down to the user that is named.
 
-#![expect(unsafe_code, reason = "close_range(2) has no safe wrapper in our crates")]
+#![expect(
+    unsafe_code,
+    reason = "close_range(2) has no safe wrapper in our crates"
+)]
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -42,8 +45,13 @@ impl Run {
     /// Where the daemon cannot be reached or refuses, the user does not exist, or the command cannot be run.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let user = self.user.as_deref().map(known_user).transpose()?;
-        let (program, arguments) = self.command.split_first().context("name the command to run")?;
-        let asked = Asked { agent: self.agent.clone() };
+        let (program, arguments) = self
+            .command
+            .split_first()
+            .context("name the command to run")?;
+        let asked = Asked {
+            agent: self.agent.clone(),
+        };
         let control = self.daemon.control()?;
         let placed: Placed = block_on(client::post(&control, "/v1/run", &asked), false)?;
         close_descriptors()?;
@@ -51,7 +59,10 @@ impl Run {
         command.args(arguments).envs(added(placed.environment));
         if let Some(user) = user {
             step_down(&user)?;
-            command.env("HOME", &user.dir).env("USER", &user.name).env("LOGNAME", &user.name);
+            command
+                .env("HOME", &user.dir)
+                .env("USER", &user.name)
+                .env("LOGNAME", &user.name);
         }
         prctl::set_no_new_privs().context("cannot give up new privileges")?;
         let error = command.exec();
@@ -61,7 +72,9 @@ impl Run {
 
 /// The daemon's variables, but for those that the caller set: those are the caller's choice.
 fn added(environment: BTreeMap<String, String>) -> impl Iterator<Item = (String, String)> {
-    environment.into_iter().filter(|(name, _)| std::env::var_os(name).is_none())
+    environment
+        .into_iter()
+        .filter(|(name, _)| std::env::var_os(name).is_none())
 }
 
 fn known_user(name: &str) -> anyhow::Result<User> {
@@ -72,7 +85,8 @@ fn known_user(name: &str) -> anyhow::Result<User> {
 }
 
 fn step_down(user: &User) -> anyhow::Result<()> {
-    let name = std::ffi::CString::new(user.name.as_bytes()).context("a user's name holds a zero byte")?;
+    let name =
+        std::ffi::CString::new(user.name.as_bytes()).context("a user's name holds a zero byte")?;
     nix::unistd::initgroups(&name, user.gid).context("cannot set the groups")?;
     nix::unistd::setresgid(user.gid, user.gid, user.gid).context("cannot set the group")?;
     nix::unistd::setresuid(user.uid, user.uid, user.uid).context("cannot set the user")
@@ -83,7 +97,8 @@ fn close_descriptors() -> anyhow::Result<()> {
     // SAFETY: no object of this process uses a descriptor above 2 afterwards: the runtime is gone.
     let closed = unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
     if closed != 0 {
-        return Err(std::io::Error::last_os_error()).context("cannot close inherited descriptors (needs Linux 5.9)");
+        return Err(std::io::Error::last_os_error())
+            .context("cannot close inherited descriptors (needs Linux 5.9)");
     }
     Ok(())
 }

@@ -215,16 +215,22 @@ fn in_text(text: &str, shape: &Shape) -> Result<(), String> {
     }
 }
 
+/// Whether a text can name an agent or a target: 1 to 63 of `a-z`, `0-9` and `-`.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    let name = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(name)
+}
+
 /// Checks the form of a text.
 pub(super) fn text_form(text: &str, form: Form) -> Result<(), String> {
     let word = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
-    let name = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
     let (fine, expected) = match form {
         Form::Address => return scalar::address(text).map(drop),
         Form::Socket => return scalar::socket(text).map(drop),
         Form::Network => return scalar::network(text).map(drop),
         Form::Name => (
-            (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(name),
+            is_name(text),
             "expected a name of 1 to 63 of a-z, 0-9 and -",
         ),
         Form::Path => (

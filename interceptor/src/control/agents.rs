@@ -8,7 +8,8 @@ use axum::extract::State;
 use super::Given;
 use super::api::{Acted, Agent};
 use super::caller::{Answer, Known};
-use crate::capture::{self, cgroup2};
+use super::cgroup;
+use crate::capture::cgroup2::Hierarchy;
 use crate::policy::{ControlObject, ControlVerb};
 use crate::session::EndReason;
 use crate::session::services::Services;
@@ -18,7 +19,11 @@ use crate::session::services::Services;
 ///
 /// # Errors
 /// An answer where policy refuses, or a cgroup cannot be frozen.
-pub async fn freeze(State(services): Given, caller: Known, Json(asked): Json<Agent>) -> Result<Json<Acted>, Answer> {
+pub async fn freeze(
+    State(services): Given,
+    caller: Known,
+    Json(asked): Json<Agent>,
+) -> Result<Json<Acted>, Answer> {
     act(&services, &caller, &asked.agent, Deed::Freeze)
 }
 
@@ -26,7 +31,11 @@ pub async fn freeze(State(services): Given, caller: Known, Json(asked): Json<Age
 ///
 /// # Errors
 /// An answer where policy refuses, or a cgroup cannot be thawed.
-pub async fn thaw(State(services): Given, caller: Known, Json(asked): Json<Agent>) -> Result<Json<Acted>, Answer> {
+pub async fn thaw(
+    State(services): Given,
+    caller: Known,
+    Json(asked): Json<Agent>,
+) -> Result<Json<Acted>, Answer> {
     act(&services, &caller, &asked.agent, Deed::Thaw)
 }
 
@@ -34,7 +43,11 @@ pub async fn thaw(State(services): Given, caller: Known, Json(asked): Json<Agent
 ///
 /// # Errors
 /// An answer where policy refuses, or a cgroup cannot be killed.
-pub async fn kill(State(services): Given, caller: Known, Json(asked): Json<Agent>) -> Result<Json<Acted>, Answer> {
+pub async fn kill(
+    State(services): Given,
+    caller: Known,
+    Json(asked): Json<Agent>,
+) -> Result<Json<Acted>, Answer> {
     act(&services, &caller, &asked.agent, Deed::Kill)
 }
 
@@ -54,36 +67,50 @@ impl Deed {
         }
     }
 
-    fn done_to(self, mount: &cgroup2::Mount, path: &str) -> Result<(), capture::Error> {
+    fn done_to(self, hierarchy: &Hierarchy, path: &str) -> std::io::Result<()> {
         match self {
-            Self::Freeze => cgroup2::freeze(mount, path, true),
-            Self::Thaw => cgroup2::freeze(mount, path, false),
-            Self::Kill => cgroup2::kill(mount, path),
+            Self::Freeze => cgroup::freeze(hierarchy, path, true),
+            Self::Thaw => cgroup::freeze(hierarchy, path, false),
+            Self::Kill => cgroup::kill(hierarchy, path),
         }
     }
 }
 
-fn act(services: &Services, caller: &Known, agent: &str, deed: Deed) -> Result<Json<Acted>, Answer> {
-    let mut scopes = services.capture.scopes();
+fn act(
+    services: &Services,
+    caller: &Known,
+    agent: &str,
+    deed: Deed,
+) -> Result<Json<Acted>, Answer> {
+    let mut scopes = services.scopes.all().to_vec();
     scopes.retain(|scope| scope.agent == agent);
     if scopes.is_empty() {
-        return Err(Answer::bad(&format!("no scope is tagged {agent}; `interceptor status` lists agents")));
+        return Err(Answer::bad(&format!(
+            "no scope is tagged {agent}; `interceptor status` lists agents"
+        )));
     }
-    caller.may(services, deed.verb(), &ControlObject::Agent(agent.to_owned()))?;
+    caller.may(
+        services,
+        deed.verb(),
+        &ControlObject::Agent(agent.to_owned()),
+    )?;
     let mut failed = None;
     for scope in &scopes {
-        if let Err(error) = deed.done_to(services.capture.cgroup2(), &scope.path) {
+        if let Err(error) = deed.done_to(services.capture.hierarchy(), &scope.path) {
             failed = Some(format!("cgroup {}: {error}", scope.path));
         }
     }
     // The sessions end even where a cgroup did not obey.
     let sessions = match deed {
         Deed::Thaw => 0,
-        Deed::Freeze | Deed::Kill => {
-            services.registry.end(EndReason::Killed, |session| session.who().principal.agent == agent)
-        }
+        Deed::Freeze | Deed::Kill => services.registry.end(EndReason::Killed, |session| {
+            session.who().principal.agent == agent
+        }),
     };
-    let acted = Acted { scopes: scopes.into_iter().map(|scope| scope.path).collect(), sessions };
+    let acted = Acted {
+        scopes: scopes.into_iter().map(|scope| scope.path).collect(),
+        sessions,
+    };
     let result = if failed.is_some() { "failed" } else { "ok" };
     let detail = json!({ "agent": agent, "did": acted, "error": failed });
     caller.audit(services, deed.verb().word(), result, detail);

@@ -27,7 +27,11 @@ use crate::targets::Targets;
 pub async fn handle(State(services): Given, caller: Known) -> Result<Json<Reloaded>, Answer> {
     caller.may(&services, ControlVerb::Reload, &ControlObject::Host)?;
     let reloaded = reload(&services).await;
-    let result = if reloaded.mistakes.is_empty() { "ok" } else { "failed" };
+    let result = if reloaded.mistakes.is_empty() {
+        "ok"
+    } else {
+        "failed"
+    };
     caller.audit(&services, "reload", result, json!(reloaded));
     Ok(Json(reloaded))
 }
@@ -39,23 +43,43 @@ pub async fn reload(services: &Arc<Services>) -> Reloaded {
         Ok(new) => new,
         Err(mistakes) => return kept(services, lines(&mistakes)),
     };
-    let needs_restart = old.needs_restart(&new).into_iter().map(str::to_owned).collect();
+    let needs_restart = old
+        .needs_restart(&new)
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
     let targets = Targets::resolve(&new, &services.targets.load()).await;
     if let Err(mistakes) = services.policy.reload(&new.paths.policies) {
         return kept(services, lines(&mistakes));
     }
     // Parts that need a restart keep their old values: the daemon stands on them.
-    let new = Config { paths: old.paths.clone(), ..new };
+    let new = Config {
+        paths: old.paths.clone(),
+        ..new
+    };
     services.config.store(Arc::new(new));
     services.targets.store(Arc::new(targets));
     let applied = scopes(services).and_then(|()| rules(services));
-    let mistakes = applied.err().map(|error| error.to_string()).into_iter().collect();
+    let mistakes = applied
+        .err()
+        .map(|error| error.to_string())
+        .into_iter()
+        .collect();
     let ended = services.registry.judge_again();
-    Reloaded { generation: services.policy.current().generation().0, ended, needs_restart, mistakes }
+    Reloaded {
+        generation: services.policy.current().generation().0,
+        ended,
+        needs_restart,
+        mistakes,
+    }
 }
 
 fn kept(services: &Services, mistakes: Vec<String>) -> Reloaded {
-    Reloaded { generation: services.policy.current().generation().0, mistakes, ..Reloaded::default() }
+    Reloaded {
+        generation: services.policy.current().generation().0,
+        mistakes,
+        ..Reloaded::default()
+    }
 }
 
 /// One mistake a line, as both kinds show themselves.
@@ -71,7 +95,7 @@ pub fn scopes(services: &Services) -> Result<(), capture::Error> {
     let config = services.config.load();
     for scope in &config.scopes {
         let path = format!("/{}", scope.cgroup);
-        capture::cgroup2::make(services.capture.cgroup2(), &path)?;
+        services.capture.hierarchy().make(&path)?;
         services.capture.tag(&path, &scope.agent)?;
     }
     Ok(())
@@ -82,7 +106,8 @@ pub fn scopes(services: &Services) -> Result<(), capture::Error> {
 /// # Errors
 /// What the kernel refused; its old rules then stay in force.
 pub fn rules(services: &Services) -> Result<(), capture::Error> {
-    let rules = rows(&services.config.load(), &services.targets.load(), &services.capture.scopes());
+    let scopes = services.scopes.refresh()?;
+    let rules = rows(&services.config.load(), &services.targets.load(), &scopes);
     services.capture.set_rules(&rules)
 }
 
@@ -91,17 +116,29 @@ pub fn rules(services: &Services) -> Result<(), capture::Error> {
 pub fn rows(config: &Config, targets: &Targets, scopes: &[Scope]) -> Vec<Rule> {
     let mut rows: Vec<_> = targets.rules().collect();
     for direct in &config.direct {
-        let verdict = Verdict::Direct { needs_daemon: direct.needs_daemon };
-        let row = |scope| Rule { scope, network: direct.network, port: direct.port, verdict };
+        let verdict = Verdict::Direct {
+            needs_daemon: direct.needs_daemon,
+        };
+        let row = |scope| Rule {
+            scope,
+            network: direct.network,
+            port: direct.port,
+            verdict,
+        };
         if direct.agents.is_empty() {
             rows.push(row(None));
         }
-        let named = scopes.iter().filter(|scope| direct.agents.contains(&scope.agent));
+        let named = scopes
+            .iter()
+            .filter(|scope| direct.agents.contains(&scope.agent));
         rows.extend(named.map(|scope| row(Some(scope.id))));
     }
-    rows.extend(config.resolvers.iter().map(|resolver| {
-        resolver_row(resolver.address, resolver.needs_daemon)
-    }));
+    rows.extend(
+        config
+            .resolvers
+            .iter()
+            .map(|resolver| resolver_row(resolver.address, resolver.needs_daemon)),
+    );
     rows
 }
 

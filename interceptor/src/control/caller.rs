@@ -15,17 +15,20 @@ use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::serve::IncomingStream;
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerPidfd;
 use nix::unistd::{Gid, Group, Uid, User};
 use tokio::net::UnixListener;
 
 use super::api::Problem;
+use super::cgroup;
 use crate::audit::Sink as _;
 use crate::audit::event::{Caller, Event};
-use crate::capture::cgroup2;
-use crate::policy::{ControlCaller, ControlObject, ControlVerb, Group as HostGroup};
+use crate::capture::cgroup2::Hierarchy;
+use crate::identity::pidfd;
 use crate::policy::Refusal;
+use crate::policy::{ControlCaller, ControlObject, ControlVerb, Group as HostGroup};
 use crate::session::services::Services;
-use crate::socket;
 
 /// The process on the other end of a control connection.
 #[derive(Clone, Debug)]
@@ -51,11 +54,20 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
         let known = stream.io().peer_cred().ok().and_then(|cred| {
             let pid = u32::try_from(cred.pid()?).ok()?;
-            let pidfd = socket::peer_pidfd(stream.io().as_fd()).ok()?;
-            let caller = Caller { pid, uid: cred.uid(), gid: cred.gid(), executable: executable(pid) };
-            let cgroup = cgroup2::of_process(pid).ok()?;
+            let pidfd = getsockopt(&stream.io().as_fd(), PeerPidfd)
+                .or_else(|_| pidfd::open(pid))
+                .ok()?;
+            let caller = Caller {
+                pid,
+                uid: cred.uid(),
+                gid: cred.gid(),
+                executable: executable(pid),
+            };
+            let cgroup = Hierarchy::find()
+                .and_then(|hierarchy| hierarchy.of(Some(pid)))
+                .ok()?;
             // Only a process that still lives is the one that /proc told about.
-            socket::pidfd_alive(&pidfd).then(|| Known::new(caller, cgroup))
+            pidfd::is_alive(&pidfd).then(|| Known::new(caller, cgroup))
         });
         Self { known }
     }
@@ -65,7 +77,12 @@ impl Known {
     fn new(caller: Caller, cgroup: String) -> Self {
         let user = User::from_uid(Uid::from_raw(caller.uid)).ok().flatten();
         let groups = user.as_ref().map(groups_of).unwrap_or_default();
-        Self { name: user.map(|user| user.name), groups, cgroup, caller }
+        Self {
+            name: user.map(|user| user.name),
+            groups,
+            cgroup,
+            caller,
+        }
     }
 
     /// Whether it is root of the host.
@@ -78,8 +95,17 @@ impl Known {
     ///
     /// # Errors
     /// The answer for the caller; the refusal is written to the audit here.
-    pub fn may(&self, services: &Services, verb: ControlVerb, object: &ControlObject) -> Result<(), Answer> {
-        let judged = services.policy.current().authorize_control(&self.as_caller(services), verb, object);
+    pub fn may(
+        &self,
+        services: &Services,
+        verb: ControlVerb,
+        object: &ControlObject,
+    ) -> Result<(), Answer> {
+        let judged =
+            services
+                .policy
+                .current()
+                .authorize_control(&self.as_caller(services), verb, object);
         judged.map(drop).map_err(|refusal| {
             let detail = serde_json::json!({ "object": format!("{object:?}"), "refusal": refusal });
             self.audit(services, verb.word(), "refused", detail);
@@ -91,7 +117,13 @@ impl Known {
     pub fn audit(&self, services: &Services, verb: &str, result: &str, detail: serde_json::Value) {
         let generation = services.policy.current().generation();
         let caller = Some(self.caller.clone());
-        let event = Event::Control { verb, caller, result, detail, generation };
+        let event = Event::Control {
+            verb,
+            caller,
+            result,
+            detail,
+            generation,
+        };
         if let Err(error) = services.audit.append(&event) {
             tracing::error!(%error, verb, "cannot write a control verb to the audit log");
         }
@@ -104,7 +136,12 @@ impl Known {
             gid,
             name: self.name.clone(),
             groups: self.groups.clone(),
-            agent: services.capture.scope_of_path(&self.cgroup).map(|scope| scope.agent),
+            agent: services
+                .scopes
+                .around(&self.cgroup)
+                .ok()
+                .flatten()
+                .map(|scope| scope.agent),
             runs_agent: uid != 0 && runs_an_agent(services, uid),
         }
     }
@@ -120,7 +157,8 @@ pub async fn outside_scopes(
     let Some(known) = &peer.known else {
         return Answer::unknown().into_response();
     };
-    if services.capture.scope_of_path(&known.cgroup).is_some() {
+    // What cannot be looked up counts as inside.
+    if !matches!(services.scopes.around(&known.cgroup), Ok(None)) {
         let detail = serde_json::json!({ "path": request.uri().path(), "cgroup": known.cgroup });
         known.audit(&services, "connect", "refused", detail);
         return Answer::inside().into_response();
@@ -133,7 +171,8 @@ impl<S: Sync> FromRequestParts<S> for Known {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Answer> {
         let peer = parts.extensions.get::<ConnectInfo<Peer>>();
-        peer.and_then(|ConnectInfo(peer)| peer.known.clone()).ok_or_else(Answer::unknown)
+        peer.and_then(|ConnectInfo(peer)| peer.known.clone())
+            .ok_or_else(Answer::unknown)
     }
 }
 
@@ -153,13 +192,21 @@ impl Answer {
     #[must_use]
     pub fn inside() -> Self {
         let hint = "processes of a scope use agent.sock".to_owned();
-        Self::new(StatusCode::FORBIDDEN, "the control socket does not answer agents", Some(hint))
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "the control socket does not answer agents",
+            Some(hint),
+        )
     }
 
     /// Policy said no.
     #[must_use]
     pub fn refused(refusal: &Refusal) -> Self {
-        Self::new(StatusCode::FORBIDDEN, &refusal.message, refusal.hint.clone())
+        Self::new(
+            StatusCode::FORBIDDEN,
+            &refusal.message,
+            refusal.hint.clone(),
+        )
     }
 
     /// What was asked for makes no sense.
@@ -175,14 +222,24 @@ impl Answer {
     }
 
     fn new(status: StatusCode, title: &str, detail: Option<String>) -> Self {
-        Self(Problem { status: status.as_u16(), title: title.to_owned(), detail })
+        Self(Problem {
+            status: status.as_u16(),
+            title: title.to_owned(),
+            detail,
+        })
     }
 }
 
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, [(CONTENT_TYPE, "application/problem+json")], axum::Json(self.0)).into_response()
+        let status =
+            StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (
+            status,
+            [(CONTENT_TYPE, "application/problem+json")],
+            axum::Json(self.0),
+        )
+            .into_response()
     }
 }
 
@@ -205,8 +262,11 @@ fn groups_of(user: &User) -> Vec<HostGroup> {
 
 /// Whether a process of this uid lives in any scope.
 fn runs_an_agent(services: &Services, uid: u32) -> bool {
-    services.capture.scopes().iter().any(|scope| {
-        let processes = cgroup2::processes(services.capture.cgroup2(), &scope.path);
-        processes.unwrap_or_default().into_iter().any(|pid| cgroup2::uid_of(pid) == Some(uid))
+    services.scopes.all().iter().any(|scope| {
+        let processes = services.capture.hierarchy().processes(&scope.path);
+        processes
+            .unwrap_or_default()
+            .into_iter()
+            .any(|pid| cgroup::uid_of(pid) == Some(uid))
     })
 }

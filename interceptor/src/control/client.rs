@@ -38,20 +38,29 @@ pub async fn get_text(socket: &Path, path: &str) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// As [`get`].
-pub async fn post<Q: Serialize, A: DeserializeOwned>(socket: &Path, path: &str, asked: &Q) -> anyhow::Result<A> {
+pub async fn post<Q: Serialize, A: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    asked: &Q,
+) -> anyhow::Result<A> {
     let body = serde_json::to_vec(asked).context("cannot write the request as JSON")?;
     answer(&send(socket, Method::POST, path, Bytes::from(body)).await?)
 }
 
 fn answer<A: DeserializeOwned>(body: &[u8]) -> anyhow::Result<A> {
-    serde_json::from_slice(body).context("cannot read the daemon's answer; is it of another version?")
+    serde_json::from_slice(body)
+        .context("cannot read the daemon's answer; is it of another version?")
 }
 
 async fn send(socket: &Path, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
     let stream = UnixStream::connect(socket).await.with_context(|| {
-        format!("cannot reach the daemon on {}; is it running? `systemctl status interceptor` tells", socket.display())
+        format!(
+            "cannot reach the daemon on {}; is it running? `systemctl status interceptor` tells",
+            socket.display()
+        )
     })?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
     let request = Request::builder()
         .method(method)
@@ -59,10 +68,17 @@ async fn send(socket: &Path, method: Method, path: &str, body: Bytes) -> anyhow:
         .header(HOST, "interceptor")
         .header(CONTENT_TYPE, "application/json")
         .body(Full::new(body))?;
-    let response = sender.send_request(request).await.context("the daemon closed the connection")?;
+    let response = sender
+        .send_request(request)
+        .await
+        .context("the daemon closed the connection")?;
     let status = response.status();
-    let body = http_body_util::Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-    let body = body.map_err(|error| anyhow::anyhow!("cannot read the daemon's answer: {error}"))?.to_bytes();
+    let body = http_body_util::Limited::new(response.into_body(), MAX_ANSWER)
+        .collect()
+        .await;
+    let body = body
+        .map_err(|error| anyhow::anyhow!("cannot read the daemon's answer: {error}"))?
+        .to_bytes();
     drop(sender);
     driver.abort();
     if !status.is_success() {
@@ -73,7 +89,11 @@ async fn send(socket: &Path, method: Method, path: &str, body: Bytes) -> anyhow:
 
 fn problem(status: hyper::StatusCode, body: &[u8]) -> String {
     match serde_json::from_slice::<Problem>(body) {
-        Ok(Problem { title, detail: Some(detail), .. }) => format!("{title}; {detail}"),
+        Ok(Problem {
+            title,
+            detail: Some(detail),
+            ..
+        }) => format!("{title}; {detail}"),
         Ok(Problem { title, .. }) => title,
         Err(_) => format!("{status}: {}", String::from_utf8_lossy(body)),
     }

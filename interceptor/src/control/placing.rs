@@ -14,7 +14,8 @@ use super::Given;
 use super::api::{Placed, Run};
 use super::apply;
 use super::caller::{Answer, Known};
-use crate::capture::{self, cgroup2};
+use super::cgroup;
+use crate::capture;
 use crate::config;
 use crate::policy::ControlVerb;
 use crate::session::services::Services;
@@ -29,34 +30,54 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// An answer that says that policy refuses, or what could not be made.
-pub async fn run(State(services): Given, caller: Known, Json(asked): Json<Run>) -> Result<Json<Placed>, Answer> {
-    if !config::is_agent_name(&asked.agent) {
+pub async fn run(
+    State(services): Given,
+    caller: Known,
+    Json(asked): Json<Run>,
+) -> Result<Json<Placed>, Answer> {
+    if !config::is_name(&asked.agent) {
         return Err(Answer::bad("an agent's name is 1 to 63 of a-z, 0-9 and -"));
     }
     let parent = services.config.load().run_parent.clone();
-    let path = format!("/{parent}/{PREFIX}{}-{}", asked.agent, Uuid::now_v7().simple());
-    caller.may(&services, ControlVerb::Run, &super::scopes::scope(&asked.agent, &path))?;
+    let path = format!(
+        "/{parent}/{PREFIX}{}-{}",
+        asked.agent,
+        Uuid::now_v7().simple()
+    );
+    caller.may(
+        &services,
+        ControlVerb::Run,
+        &super::scopes::scope(&asked.agent, &path),
+    )?;
     let scope = make(&services, &path, &asked.agent).map_err(|error| Answer::failed(&error))?;
-    let entered = cgroup2::enter(services.capture.cgroup2(), &path, caller.caller.pid);
+    let entered = services.capture.hierarchy().enter(&path, caller.caller.pid);
     watch(Arc::clone(&services), scope);
     entered.map_err(|error| Answer::failed(&error))?;
-    caller.audit(&services, "run", "ok", json!({ "cgroup": path, "agent": asked.agent }));
-    Ok(Json(Placed { cgroup: path, environment: environment(&services) }))
+    caller.audit(
+        &services,
+        "run",
+        "ok",
+        json!({ "cgroup": path, "agent": asked.agent }),
+    );
+    Ok(Json(Placed {
+        cgroup: path,
+        environment: environment(&services),
+    }))
 }
 
 /// Watches every scope that an earlier daemon made by `run`.
 pub fn watch_existing(services: &Arc<Services>) {
     let parent = format!("/{}/{PREFIX}", services.config.load().run_parent);
-    for scope in services.capture.scopes() {
+    for scope in services.scopes.all().iter() {
         if scope.path.starts_with(&parent) {
-            watch(Arc::clone(services), scope);
+            watch(Arc::clone(services), scope.clone());
         }
     }
 }
 
 /// Tagged before anything runs in it: no connection of the agent is older than its scope.
 fn make(services: &Services, path: &str, agent: &str) -> anyhow::Result<capture::Scope> {
-    cgroup2::make(services.capture.cgroup2(), path)?;
+    services.capture.hierarchy().make(path)?;
     let scope = services.capture.tag(path, agent)?;
     apply::rules(services)?;
     Ok(scope)
@@ -64,7 +85,14 @@ fn make(services: &Services, path: &str, agent: &str) -> anyhow::Result<capture:
 
 /// Where clients that verify certificates find the local authority.
 fn environment(services: &Services) -> BTreeMap<String, String> {
-    let certificate = services.authority.certificate_path().to_string_lossy().into_owned();
+    let certificate = services
+        .config
+        .load()
+        .paths
+        .state
+        .join("ca.pem")
+        .to_string_lossy()
+        .into_owned();
     ["PGSSLROOTCERT", "INTERCEPTOR_CA"]
         .into_iter()
         .map(|name| (name.to_owned(), certificate.clone()))
@@ -75,19 +103,26 @@ fn environment(services: &Services) -> BTreeMap<String, String> {
 fn watch(services: Arc<Services>, scope: capture::Scope) {
     tokio::spawn(async move {
         loop {
-            let emptied = cgroup2::emptied(services.capture.cgroup2(), &scope.path);
-            let waited = tokio::time::timeout(LOOK_AGAIN, emptied).await;
-            let processes = cgroup2::processes(services.capture.cgroup2(), &scope.path);
-            match processes {
-                Ok(processes) if processes.is_empty() && !matches!(waited, Ok(Err(_))) => break,
-                Ok(_) => {}
-                Err(_) => break,
+            let hierarchy = services.capture.hierarchy();
+            let changed =
+                tokio::time::timeout(LOOK_AGAIN, cgroup::changes(hierarchy, &scope.path)).await;
+            let empty = hierarchy
+                .processes(&scope.path)
+                .is_ok_and(|processes| processes.is_empty());
+            if empty || matches!(changed, Ok(Err(_))) {
+                break;
             }
         }
-        let removed = services.capture.untag(&scope.path).map_err(anyhow::Error::from);
-        let removed = removed.and_then(|()| Ok(cgroup2::remove(services.capture.cgroup2(), &scope.path)?));
+        let removed = retire(&services, &scope.path);
         if let Err(error) = removed {
             tracing::warn!(%error, cgroup = %scope.path, "cannot remove a scope that is empty");
         }
     });
+}
+
+fn retire(services: &Services, path: &str) -> anyhow::Result<()> {
+    services.capture.untag(path)?;
+    apply::rules(services)?;
+    cgroup::remove(services.capture.hierarchy(), path)?;
+    Ok(())
 }

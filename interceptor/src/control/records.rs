@@ -14,7 +14,11 @@ use crate::policy::{ControlObject, ControlVerb};
 ///
 /// # Errors
 /// An answer where policy refuses, or `what` is not a kind of record.
-pub async fn read(State(services): Given, caller: Known, Json(asked): Json<Read>) -> Result<Json<Records>, Answer> {
+pub async fn read(
+    State(services): Given,
+    caller: Known,
+    Json(asked): Json<Read>,
+) -> Result<Json<Records>, Answer> {
     let verb = match asked.what.as_str() {
         "audit" => ControlVerb::ReadAudit,
         "recordings" => ControlVerb::ReadSessions,
@@ -22,6 +26,12 @@ pub async fn read(State(services): Given, caller: Known, Json(asked): Json<Read>
     };
     caller.may(&services, verb, &ControlObject::Host)?;
     caller.audit(&services, "read", "ok", json!(asked));
-    let state = services.config.load().paths.state.to_string_lossy().into_owned();
+    let state = services
+        .config
+        .load()
+        .paths
+        .state
+        .to_string_lossy()
+        .into_owned();
     Ok(Json(Records { state }))
 }

@@ -8,17 +8,15 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 
 use super::Given;
-use super::api::{OpenSession, Own, Status, Usage, Why};
+use super::api::{OpenSession, Own, Status, Usage};
 use super::caller::{Answer, Known};
 use super::scopes::describe;
-use super::why;
 use crate::capture;
 use crate::clock;
-use crate::identity::ScopeOf;
-use crate::policy::{ControlObject, ControlVerb, Explanation};
+use crate::policy::{ControlObject, ControlVerb};
+use crate::session::Session;
 use crate::session::services::Services;
 use crate::telemetry::metrics::Now;
-use crate::session::Session;
 
 /// `GET /v1/status`.
 ///
@@ -44,9 +42,16 @@ pub fn exposition(services: &Services) -> Response {
     let text = services.metrics.text(Now {
         generation: services.policy.current().generation().0,
         sessions: services.registry.count(),
-        scopes: services.capture.scopes().len(),
+        scopes: services.scopes.all().len(),
     });
-    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+    (
+        [(
+            CONTENT_TYPE,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        )],
+        text,
+    )
+        .into_response()
 }
 
 /// `GET /v1/self` on `agent.sock`: which agent the caller is, and which targets there are for it.
@@ -56,27 +61,18 @@ pub fn exposition(services: &Services) -> Response {
 pub async fn own(State(services): Given, caller: Known) -> Result<Json<Own>, Answer> {
     let scope = scope_of(&services, &caller)?;
     let targets = services.config.load().targets.keys().cloned().collect();
-    Ok(Json(Own { agent: scope.agent, cgroup: caller.cgroup, targets }))
-}
-
-/// `POST /v1/why` on `agent.sock`: would policy permit this statement of the caller's agent, and by which rule?
-///
-/// # Errors
-/// An answer where the caller is in no scope, or names no target.
-pub async fn own_why(
-    State(services): Given,
-    caller: Known,
-    Json(asked): Json<Why>,
-) -> Result<Json<Explanation>, Answer> {
-    let scope = scope_of(&services, &caller)?;
-    let scope = ScopeOf { agent: scope.agent, cgroup: scope.path, id: scope.id };
-    let principal = services.identity.of_process(caller.caller.pid, &scope).await;
-    let principal = principal.map_err(|error| Answer::failed(&error))?;
-    why::explain(&services, &principal, &asked).map(Json).map_err(|error| Answer::bad(&error))
+    Ok(Json(Own {
+        agent: scope.agent,
+        cgroup: caller.cgroup,
+        targets,
+    }))
 }
 
 fn scope_of(services: &Services, caller: &Known) -> Result<capture::Scope, Answer> {
-    let scope = services.capture.scope_of_path(&caller.cgroup);
+    let scope = services
+        .scopes
+        .around(&caller.cgroup)
+        .map_err(|error| Answer::failed(&error))?;
     scope.ok_or_else(|| Answer::bad("the caller is in no scope"))
 }
 
@@ -88,16 +84,33 @@ fn of(services: &Arc<Services>) -> Status {
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         generation: services.policy.current().generation().0,
-        scopes: services.capture.scopes().iter().map(|scope| describe(services, scope)).collect(),
-        targets: config.targets.keys().map(|name| (name.clone(), addresses(name))).collect(),
+        scopes: services
+            .scopes
+            .all()
+            .iter()
+            .map(|scope| describe(services, scope))
+            .collect(),
+        targets: config
+            .targets
+            .keys()
+            .map(|name| (name.clone(), addresses(name)))
+            .collect(),
         agents: meters
             .map(|(name, meter)| {
-                let usage = Usage { connections: meter.connections_now(), sessions: meter.sessions_now() };
+                let usage = Usage {
+                    connections: meter.connections_now(),
+                    sessions: meter.sessions_now(),
+                };
                 (name, usage)
             })
             .collect(),
-        sessions: services.registry.all().iter().map(|session| open(session)).collect(),
-        listeners: services.capture.addresses().iter().map(ToString::to_string).collect(),
+        sessions: services
+            .registry
+            .all()
+            .iter()
+            .map(|session| open(session))
+            .collect(),
+        listeners: services.listeners.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -109,7 +122,13 @@ fn open(session: &Session) -> OpenSession {
         target: who.target.name.clone(),
         database: session.database().to_owned(),
         pid: who.principal.process.pid,
-        executable: who.principal.process.executable.path.to_string_lossy().into_owned(),
+        executable: who
+            .principal
+            .process
+            .executable
+            .path
+            .to_string_lossy()
+            .into_owned(),
         requests: session.requests(),
         seconds: clock::boot().since(session.opened()).as_secs(),
     }

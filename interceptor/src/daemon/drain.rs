@@ -10,7 +10,7 @@ use crate::session::services::Services;
 
 /// Drains: after this no connection is open, and every session's last line is written.
 pub(super) async fn drain(services: &Arc<Services>, stop: &CancellationToken, tasks: &TaskTracker) {
-    if let Err(error) = services.capture.ready(false) {
+    if let Err(error) = services.capture.leave() {
         tracing::warn!(%error, "cannot tell the kernel that the daemon stops");
     }
     stop.cancel();

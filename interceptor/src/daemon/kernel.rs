@@ -1,11 +1,15 @@
 //! What the kernel tells on its own: refusals for the audit, namespaces that need listeners.
 
+use std::os::fd::AsFd as _;
+
 use serde_json::json;
 
 use super::Door;
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
-use crate::capture::{Denied, DenyReason, Happened};
+use crate::capture::Event as Happened;
+use crate::capture::{Denied, DenyReason};
+use crate::identity::pidfd;
 use crate::session::services::Services;
 
 /// Writes the kernel's refusals to the audit until `stop`.
@@ -41,20 +45,18 @@ pub(super) async fn events(door: Door) {
 
 /// Makes the listener pair that the namespace lacks: the client's next try finds it.
 fn provision(door: &Door, denied: &Denied) {
-    match door.services.capture.provision(denied.process.tgid, denied.netns) {
-        Ok(listeners) => {
-            for listener in listeners {
-                door.tasks.spawn(door.clone().accept(listener));
-            }
-        }
-        Err(error) => {
-            tracing::warn!(%error, pid = denied.process.tgid, "cannot listen in a network namespace");
-        }
+    let pid = denied.process.tgid;
+    let provisioned = pidfd::open(pid)
+        .map_err(anyhow::Error::from)
+        .and_then(|process| Ok(door.services.capture.provision(process.as_fd())?))
+        .and_then(|listeners| listeners.map_or(Ok(()), |listeners| door.open(listeners)));
+    if let Err(error) = provisioned {
+        tracing::warn!(%error, pid, "cannot listen in a network namespace");
     }
 }
 
 fn write(services: &Services, denied: &Denied) {
-    let agent = services.capture.scope(denied.scope).map(|scope| scope.agent);
+    let agent = services.scopes.by_id(denied.scope).map(|scope| scope.agent);
     let stamp = &denied.process;
     let detail = json!({
         "reason": denied.reason,
@@ -74,8 +76,17 @@ fn write(services: &Services, denied: &Denied) {
     let Ok(raw) = serde_json::value::to_raw_value(&detail) else {
         return;
     };
-    services.metrics.kernel_denied(denied.reason.word(), denied.folded.saturating_add(1));
-    append(services, &Event::KernelDenied { agent: agent.as_deref(), denied: &raw, principal: None });
+    services
+        .metrics
+        .kernel_denied(denied.reason.word(), denied.folded.saturating_add(1));
+    append(
+        services,
+        &Event::KernelDenied {
+            agent: agent.as_deref(),
+            denied: &raw,
+            principal: None,
+        },
+    );
 }
 
 fn append(services: &Services, event: &Event<'_>) {

@@ -19,8 +19,11 @@ pub(super) async fn serve(services: &Arc<Services>, stop: CancellationToken) -> 
     };
     let listener = TcpListener::bind(address).await;
     let listener = listener.with_context(|| format!("cannot listen on {address} for metrics"))?;
-    let answer = |State(services): State<Arc<Services>>| async move { status::exposition(&services) };
-    let router = Router::new().route("/metrics", get(answer)).with_state(Arc::clone(services));
+    let answer =
+        |State(services): State<Arc<Services>>| async move { status::exposition(&services) };
+    let router = Router::new()
+        .route("/metrics", get(answer))
+        .with_state(Arc::clone(services));
     tokio::spawn(async move {
         let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
         if let Err(error) = served.await {

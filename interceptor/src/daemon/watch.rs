@@ -55,7 +55,10 @@ pub(super) fn notify(state: NotifyState<'_>) {
 pub(super) fn reloading() {
     let micros = u64::try_from(clock::monotonic().as_micros()).unwrap_or(u64::MAX);
     let since = format!("MONOTONIC_USEC={micros}");
-    if let Err(error) = sd_notify::notify(false, &[NotifyState::Reloading, NotifyState::Custom(&since)]) {
+    if let Err(error) = sd_notify::notify(
+        false,
+        &[NotifyState::Reloading, NotifyState::Custom(&since)],
+    ) {
         tracing::warn!(%error, "cannot notify the service manager");
     }
 }

@@ -12,8 +12,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Opens the process with this number; `ESRCH` where there is none, `EINVAL` where it is a mere thread.
-pub(super) fn open(pid: u32) -> Result<OwnedFd, Errno> {
+/// Opens the process with this number.
+///
+/// # Errors
+/// `ESRCH` where there is none, `EINVAL` where it is a mere thread.
+pub fn open(pid: u32) -> Result<OwnedFd, Errno> {
     let pid = libc::pid_t::try_from(pid).map_err(|_ignored| Errno::ESRCH)?;
     // SAFETY: a system call on two integers; it touches no memory of ours.
     let answer = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -23,7 +26,7 @@ pub(super) fn open(pid: u32) -> Result<OwnedFd, Errno> {
 }
 
 /// Whether the process has not ended. A pidfd becomes readable when its last thread ends.
-pub(super) fn is_alive(pidfd: &OwnedFd) -> bool {
+pub fn is_alive(pidfd: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
     loop {
         match poll(&mut fds, PollTimeout::ZERO) {

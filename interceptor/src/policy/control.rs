@@ -73,6 +73,22 @@ impl ControlVerb {
         }
     }
 
+    /// Its word in the audit.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Tag => "tag",
+            Self::Untag => "untag",
+            Self::Freeze => "freeze",
+            Self::Thaw => "thaw",
+            Self::Kill => "kill",
+            Self::Reload => "reload",
+            Self::Status => "status",
+            Self::ReadAudit | Self::ReadSessions => "read",
+        }
+    }
+
     /// Whether it is about scopes of an agent, not about the host.
     #[must_use]
     pub const fn is_about_scopes(self) -> bool {

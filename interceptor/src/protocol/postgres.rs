@@ -9,24 +9,27 @@ pub mod inject;
 pub mod refuse;
 pub mod session;
 pub mod terminate;
-pub mod transcript;
 pub mod wire;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use self::facts::Names;
 use self::inject::{Injector, Login, Upstream};
+use self::session::{Start, Why};
 use self::terminate::{Greeting, Startup, Wish};
+use self::wire::backend::Status;
 use self::wire::startup::BackendKey;
 use crate::clock::{self, BootTime};
 use crate::config::{Postgres, UpstreamTls};
 use crate::policy::{Access, Action, Ask, Refusal, Resource};
-use crate::session::opening::{Opened, Opening};
 use crate::session::Session;
+use crate::session::opening::{Opened, Opening};
 use crate::tls::{self, Stream};
 
 /// How long roots read from disk are used: a rotated file counts after this.
@@ -75,19 +78,28 @@ impl Engine {
         let (mut client, wish) = match timeout(patience, terminated).await {
             Ok(Ok(terminated)) => terminated,
             Ok(Err(error)) => return opening.gave_up(&error.to_string()),
-            Err(_elapsed) => return opening.gave_up("the client did not finish its startup in time"),
+            Err(_elapsed) => {
+                return opening.gave_up("the client did not finish its startup in time");
+            }
         };
         match wish {
             Wish::Cancel(key) => self.cancel(opening, &key).await,
             Wish::Session(startup) => match self.join(opening, &startup, settings).await {
-                Ok(joined) => relay(joined, client, &startup).await,
-                Err(refusal) => drop(terminate::refuse(&mut client, &refuse::at_startup(&refusal)).await),
+                Ok(joined) => self.relay(joined, client, &startup, settings).await,
+                Err(refusal) => {
+                    drop(terminate::refuse(&mut client, &refuse::at_startup(&refusal)).await)
+                }
             },
         }
     }
 
     /// Judges, dials, logs in, opens the session. A refusal is in the audit when this returns it.
-    async fn join(&self, mut opening: Opening, startup: &Startup, settings: &Postgres) -> Result<Joined, Refusal> {
+    async fn join(
+        &self,
+        mut opening: Opening,
+        startup: &Startup,
+        settings: &Postgres,
+    ) -> Result<Joined, Refusal> {
         let ready = match self.log_in(&mut opening, startup, settings).await {
             Ok(ready) => ready,
             Err((refusal, cause)) => {
@@ -103,7 +115,11 @@ impl Engine {
             asked_user: Some(&startup.user),
         };
         let session = opening.open(opened).await?;
-        Ok(Joined { session, upstream, minted })
+        Ok(Joined {
+            session,
+            upstream,
+            minted,
+        })
     }
 
     async fn log_in(
@@ -114,9 +130,13 @@ impl Engine {
     ) -> Result<(Upstream, cancel::Minted), (Refusal, Option<String>)> {
         let plain = |refusal: Refusal| (refusal, None);
         offered(startup, settings).map_err(plain)?;
-        opening.authorize(&startup.database, &asks(startup)).map_err(plain)?;
+        opening
+            .authorize(&startup.database, &asks(startup))
+            .map_err(plain)?;
         if startup.replication {
-            return Err(plain(Refusal::upstream("replication connections are not relayed")));
+            return Err(plain(Refusal::upstream(
+                "replication connections are not relayed",
+            )));
         }
         let password = match &settings.password {
             Some(source) => Some(opening.secret(source).await.map_err(plain)?),
@@ -124,7 +144,10 @@ impl Engine {
         };
         let target = Arc::clone(&opening.who().target);
         let tls = self.tls(&target.name, &target.tls).map_err(|error| {
-            (Refusal::upstream("the server's certificates cannot be verified here"), Some(error.to_string()))
+            (
+                Refusal::upstream("the server's certificates cannot be verified here"),
+                Some(error.to_string()),
+            )
         })?;
         let socket = opening.dial().await.map_err(plain)?;
         let host = opening.who().host.clone();
@@ -138,10 +161,15 @@ impl Engine {
             settings: &startup.settings,
             minor: startup.upstream_minor(),
         };
-        let upstream = match timeout(target.timeouts.dial, self.injector.login(socket, login)).await {
+        let upstream = match timeout(target.timeouts.dial, self.injector.login(socket, login)).await
+        {
             Ok(Ok(upstream)) => upstream,
             Ok(Err(error)) => return Err((error.refusal(), Some(error.to_string()))),
-            Err(_elapsed) => return Err(plain(Refusal::upstream("the server did not answer the login in time"))),
+            Err(_elapsed) => {
+                return Err(plain(Refusal::upstream(
+                    "the server did not answer the login in time",
+                )));
+            }
         };
         let route = cancel::Route {
             target: Arc::from(target.name.as_str()),
@@ -150,9 +178,71 @@ impl Engine {
             tls,
             key: upstream.key.clone(),
         };
-        let minted = self.cancels.mint(opening.who().flow.scope, upstream.minor, route);
-        let minted = minted.map_err(|error| (Refusal::internal("no cancel key can be made"), Some(error.to_string())))?;
+        let minted = self
+            .cancels
+            .mint(opening.who().flow.scope, upstream.minor, route);
+        let minted = minted.map_err(|error| {
+            (
+                Refusal::internal("no cancel key can be made"),
+                Some(error.to_string()),
+            )
+        })?;
         Ok((upstream, minted))
+    }
+
+    /// Greets the client and relays to the end of either side.
+    async fn relay(
+        &self,
+        joined: Joined,
+        mut client: Stream,
+        startup: &Startup,
+        settings: &Postgres,
+    ) {
+        let Joined {
+            session: used,
+            upstream,
+            minted,
+        } = joined;
+        let negotiate = startup.negotiate(upstream.minor);
+        let greeting = Greeting {
+            negotiate: negotiate.as_ref(),
+            notices: &upstream.notices,
+            parameters: &upstream.parameters,
+            key: minted.key(),
+            status: upstream.status,
+        };
+        if terminate::greet(&mut client, greeting).await.is_err() {
+            return used.closes("client");
+        }
+        let start = Start {
+            names: names(startup, settings, &upstream),
+            read: facts::read,
+            parameters: upstream.parameters,
+            status: Status::Idle,
+            from_client: BytesMut::new(),
+            from_upstream: upstream.unread,
+            cancel: self.cancel_running(&used, minted.key().clone()),
+        };
+        let end = session::relay(Arc::clone(&used), client, upstream.stream, start).await;
+        if let Why::UpstreamViolation(what) = &end.why {
+            tracing::error!(session = %used.id(), %what, "the server broke its protocol; the session was ended");
+        }
+        used.closes(end.why.word());
+    }
+
+    /// Cancels whatever a session runs upstream, when it is ended in the middle of it.
+    fn cancel_running(&self, used: &Arc<Session>, key: BackendKey) -> session::Cancel {
+        let (cancels, used) = (Arc::clone(&self.cancels), Arc::clone(used));
+        Box::pin(async move {
+            let scope = used.who().flow.scope;
+            let dial = |route: Arc<cancel::Route>| {
+                let used = Arc::clone(&used);
+                async move { used.dial_at(route.address).await }
+            };
+            if let Err(error) = cancels.cancel(&key, scope, dial).await {
+                tracing::warn!(%error, session = %used.id(), "cannot cancel what an ended session runs");
+            }
+        })
     }
 
     /// Passes a cancel on; its client is never answered, whatever comes of it.
@@ -180,7 +270,11 @@ impl Engine {
             return Ok(Arc::clone(&known.tls));
         }
         let tls = Arc::new(tls::Upstream::new(wanted)?);
-        let made = Roots { made_from: wanted.clone(), made: now, tls: Arc::clone(&tls) };
+        let made = Roots {
+            made_from: wanted.clone(),
+            made: now,
+            tls: Arc::clone(&tls),
+        };
         roots.insert(target.to_owned(), made);
         Ok(tls)
     }
@@ -191,35 +285,47 @@ fn offered(startup: &Startup, settings: &Postgres) -> Result<(), Refusal> {
     if settings.databases.contains(&startup.database) {
         return Ok(());
     }
-    let message = format!("database \"{}\" is not offered by this target", startup.database);
-    Err(Refusal::not_offered(&message, &format!("offered here: {}", settings.databases.join(", "))))
+    let message = format!(
+        "database \"{}\" is not offered by this target",
+        startup.database
+    );
+    Err(Refusal::not_offered(
+        &message,
+        &format!("offered here: {}", settings.databases.join(", ")),
+    ))
 }
 
 /// What the startup asks of policy besides the database: settings, and replication.
 fn asks(startup: &Startup) -> Vec<Ask> {
     let mut asks = startup.asks();
     if startup.replication {
-        let access = Access { action: Action::Replicate, resource: Resource::Database };
-        asks.push(Ask { accesses: [access].into(), ..Ask::default() });
+        let access = Access {
+            action: Action::Replicate,
+            resource: Resource::Database,
+        };
+        asks.push(Ask {
+            accesses: [access].into(),
+            ..Ask::default()
+        });
     }
     asks
 }
 
-/// Greets the client and relays to the end of either side.
-async fn relay(joined: Joined, mut client: Stream, startup: &Startup) {
-    let Joined { session, upstream, minted } = joined;
-    let negotiate = startup.negotiate(upstream.minor);
-    let greeting = Greeting {
-        negotiate: negotiate.as_ref(),
-        notices: &upstream.notices,
-        parameters: &upstream.parameters,
-        key: minted.key(),
-        status: upstream.status,
-    };
-    if terminate::greet(&mut client, greeting).await.is_err() {
-        return session.closes("client");
+/// What texts of this session are read under.
+fn names(startup: &Startup, settings: &Postgres, upstream: &Upstream) -> Names {
+    let theirs = startup
+        .settings
+        .iter()
+        .any(|setting| setting.name.eq_ignore_ascii_case("search_path"));
+    let encoding = upstream
+        .parameters
+        .iter()
+        .find(|(name, _)| name == "server_encoding");
+    Names {
+        // A path that the client brought is permitted, but what it means is not known here.
+        search_path: (!theirs).then(|| settings.search_path.clone()),
+        catalog: Arc::clone(&upstream.catalog.relations),
+        utf8: encoding.is_some_and(|(_, value)| value == "UTF8"),
+        ..Names::default()
     }
-    let start = session::Start::of(&upstream);
-    let end = session::relay(Arc::clone(&session), client, upstream.stream, start).await;
-    session.closes(end.word());
 }

@@ -97,10 +97,24 @@ impl Recorder {
     }
 }
 
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recorder")
+            .field("root", &self.root)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A session's side of its recording. Dropped without [`Writer::close`], it ends as `dropped`.
 pub struct Writer {
     lane: mpsc::Sender<Job>,
     track: Arc<Track>,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").finish_non_exhaustive()
+    }
 }
 
 impl Writer {

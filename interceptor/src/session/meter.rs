@@ -28,7 +28,10 @@ impl Meters {
     #[must_use]
     pub fn all(&self) -> Vec<(String, Arc<Meter>)> {
         let agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
-        agents.iter().map(|(name, meter)| (name.clone(), Arc::clone(meter))).collect()
+        agents
+            .iter()
+            .map(|(name, meter)| (name.clone(), Arc::clone(meter)))
+            .collect()
     }
 }
 
@@ -84,7 +87,10 @@ impl Meter {
         let size = f64::from(rate);
         let now = clock::boot();
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
-        let bucket = bucket.get_or_insert(Bucket { tokens: size, filled: now });
+        let bucket = bucket.get_or_insert(Bucket {
+            tokens: size,
+            filled: now,
+        });
         let earned = now.since(bucket.filled).as_secs_f64() * size;
         bucket.tokens = (bucket.tokens + earned).min(size);
         bucket.filled = now;

@@ -9,15 +9,15 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::Session;
 use super::meter::{Meter, Slot};
 use super::services::Services;
-use super::Session;
 use crate::audit::event::{About, Event};
 use crate::audit::{self, Sink as _};
 use crate::capture::Flow;
 use crate::clock;
 use crate::config::{self, Host, Namespace, SecretSource, Target, TlsMode};
-use crate::identity::Principal;
+use crate::identity::{Identified, Principal};
 use crate::policy::{Ask, PrincipalFacts, Refusal, RuleId, Verdicts};
 use crate::recording;
 use crate::secrets::Secret;
@@ -31,6 +31,8 @@ pub struct Who {
     pub connection: Uuid,
     /// Who.
     pub principal: Arc<Principal>,
+    /// The same, held by its pidfd.
+    pub identified: Arc<Identified>,
     /// The same as JSON, serialised once.
     pub json: Arc<RawValue>,
     /// The same as policy sees it.
@@ -59,6 +61,41 @@ impl Who {
             principal: Some(&self.json),
         }
     }
+
+    /// Connects to an address of the target, from the namespace that the target says.
+    pub(super) async fn dial(
+        &self,
+        services: &Services,
+        to: SocketAddr,
+    ) -> std::io::Result<TcpStream> {
+        let from = self
+            .from(services)
+            .map_err(|refusal| std::io::Error::other(refusal.message))?;
+        let dialled = socket::dial(to, from, self.target.timeouts.dial).await;
+        dialled.map_err(std::io::Error::other)
+    }
+
+    /// A credential crosses a client's namespace only under verified TLS, or on its loopback.
+    fn from(&self, services: &Services) -> Result<socket::From<'_>, Refusal> {
+        let target = &self.target;
+        let verified = matches!(target.tls.mode, TlsMode::VerifyCa | TlsMode::VerifyFull);
+        let loopback = self.flow.destination.0.ip().to_canonical().is_loopback();
+        let own = services.netns == self.flow.netns;
+        match target.namespace {
+            Namespace::Daemon if loopback && !own => Err(Refusal::upstream(
+                "loopback of another network namespace is no target here",
+            )),
+            Namespace::Daemon => Ok(socket::From::Daemon),
+            Namespace::Client if own => Ok(socket::From::Daemon),
+            Namespace::Client if verified || loopback => Ok(socket::From::Process {
+                process: self.identified.pidfd(),
+                netns: self.flow.netns,
+            }),
+            Namespace::Client => Err(Refusal::upstream(
+                "the client's network namespace is used only with verified TLS",
+            )),
+        }
+    }
 }
 
 /// An admitted connection that has no session yet.
@@ -74,7 +111,13 @@ pub struct Opening {
 impl Opening {
     /// Made by the intercept path, once a connection is admitted.
     pub(crate) fn new(who: Who, services: Arc<Services>) -> Self {
-        Self { who, services, rules: Vec::new(), slot: None, verdicts: None }
+        Self {
+            who,
+            services,
+            rules: Vec::new(),
+            slot: None,
+            verdicts: None,
+        }
     }
 
     /// Whose it is.
@@ -127,8 +170,8 @@ impl Opening {
     /// A refusal of kind `upstream`; the cause is logged.
     pub async fn dial(&self) -> Result<TcpStream, Refusal> {
         let to = self.who.flow.destination.0;
-        self.namespace()?;
-        self.dial_at(to).await.map_err(|error| {
+        self.who.from(&self.services)?;
+        self.who.dial(&self.services, to).await.map_err(|error| {
             tracing::warn!(%error, %to, target = %self.who.target.name, "cannot dial the upstream");
             Refusal::upstream("the server cannot be reached")
         })
@@ -140,20 +183,33 @@ impl Opening {
     /// A refusal of kind `storage`: what cannot be written does not begin.
     pub async fn open(mut self, opened: Opened<'_>) -> Result<Arc<Session>, Refusal> {
         let (Some(slot), Some(verdicts)) = (self.slot.take(), self.verdicts.take()) else {
-            return Err(Refusal::internal("a session was opened before it was authorized"));
+            return Err(Refusal::internal(
+                "a session was opened before it was authorized",
+            ));
         };
         let id = Uuid::now_v7();
         let room = audit::finish_bytes(Some(&self.who.json));
-        let closing = self.services.audit.reserve(room).map_err(|error| super::storage(&error))?;
+        let closing = self
+            .services
+            .audit
+            .reserve(room)
+            .map_err(|error| super::storage(&error))?;
         let recorder = self.recorder(id, opened.database)?;
         let event = Event::SessionOpened {
-            about: About { session: Some(id), database: Some(opened.database), ..self.who.about() },
+            about: About {
+                session: Some(id),
+                database: Some(opened.database),
+                ..self.who.about()
+            },
             upstream: opened.upstream,
             user: opened.user,
             asked_user: opened.asked_user,
             rules: &self.rules,
         };
-        self.services.audit.append(&event).map_err(|error| super::storage(&error))?;
+        self.services
+            .audit
+            .append(&event)
+            .map_err(|error| super::storage(&error))?;
         let now = clock::boot();
         let session = Arc::new(Session {
             id,
@@ -186,25 +242,23 @@ impl Opening {
     /// # Errors
     /// What the kernel said, or that the namespace must not be used.
     pub async fn dial_at(&self, to: SocketAddr) -> std::io::Result<TcpStream> {
-        let timeout = self.who.target.timeouts.dial;
-        let namespace = self.namespace().map_err(|refusal| std::io::Error::other(refusal.message))?;
-        match namespace {
-            Namespace::Daemon => socket::dial(to, timeout).await,
-            Namespace::Client => {
-                let netns = self.services.capture.netns(self.who.flow.netns).map_err(std::io::Error::other)?;
-                socket::dial_in(&netns, to, timeout).await
-            }
-        }
+        self.who.dial(&self.services, to).await
     }
 
     /// Writes that the client went away, or broke the protocol, before it asked for anything.
     pub fn gave_up(self, cause: &str) {
-        self.refuse(&Refusal::upstream("the connection ended before a session was asked for"), Some(cause.to_owned()));
+        self.refuse(
+            &Refusal::upstream("the connection ended before a session was asked for"),
+            Some(cause.to_owned()),
+        );
     }
 
     /// Writes that a cancel was passed on, or why it was not.
     pub fn cancelled(self, result: Result<(), String>) {
-        let event = Event::RequestCancelled { about: self.who.about(), error: result.err() };
+        let event = Event::RequestCancelled {
+            about: self.who.about(),
+            error: result.err(),
+        };
         if let Err(error) = self.services.audit.append(&event) {
             tracing::error!(%error, "cannot write a cancel to the audit log");
         }
@@ -213,29 +267,15 @@ impl Opening {
     /// Writes why there is no session.
     pub fn refuse(self, refusal: &Refusal, cause: Option<String>) {
         let destination = Some(self.who.flow.destination.0);
-        let event = Event::ConnectionRefused { about: self.who.about(), destination, refusal, cause };
+        let event = Event::ConnectionRefused {
+            about: self.who.about(),
+            destination,
+            refusal,
+            cause,
+        };
         self.services.metrics.connection_refused(refusal.kind);
         if let Err(error) = self.services.audit.append(&event) {
             tracing::error!(%error, "cannot write a refusal to the audit log");
-        }
-    }
-
-    /// A credential crosses a client's namespace only under verified TLS, or on its loopback.
-    fn namespace(&self) -> Result<Namespace, Refusal> {
-        let target = &self.who.target;
-        let verified = matches!(target.tls.mode, TlsMode::VerifyCa | TlsMode::VerifyFull);
-        let loopback = self.who.flow.destination.0.ip().to_canonical().is_loopback();
-        let own = self.services.capture.own_netns() == self.who.flow.netns;
-        match target.namespace {
-            Namespace::Daemon if loopback && !own => {
-                Err(Refusal::upstream("loopback of another network namespace is no target here"))
-            }
-            Namespace::Daemon => Ok(Namespace::Daemon),
-            Namespace::Client if own => Ok(Namespace::Daemon),
-            Namespace::Client if verified || loopback => Ok(Namespace::Client),
-            Namespace::Client => {
-                Err(Refusal::upstream("the client's network namespace is used only with verified TLS"))
-            }
         }
     }
 
@@ -243,20 +283,23 @@ impl Opening {
         if !self.who.target.record {
             return Ok(None);
         }
-        let config = self.services.config.load();
-        let about = recording::About {
+        let who = &self.who;
+        let subject = recording::Subject {
             session: id,
-            connection: self.who.connection,
-            target: self.who.target.name.clone(),
-            database: database.to_owned(),
-            agent: self.who.principal.agent.clone(),
-            principal: Arc::clone(&self.who.json),
+            connection: who.connection,
+            protocol: who.target.protocol.word(),
+            target: &who.target.name,
+            database: Some(database),
+            principal: Some(&who.json),
         };
-        let directory = config.paths.state.join("recordings");
-        recording::Writer::create(&directory, &about, &config.recording).map(Some).map_err(|error| {
-            tracing::error!(%error, "cannot begin a recording");
-            Refusal::storage("the recording cannot be written")
-        })
+        self.services
+            .recorder
+            .begin(&subject)
+            .map(Some)
+            .map_err(|error| {
+                tracing::error!(%error, "cannot begin a recording");
+                Refusal::storage("the recording cannot be written")
+            })
     }
 }
 

@@ -37,7 +37,11 @@ impl Registry {
 
     /// Ends every session that `which` picks; returns how many.
     pub fn end(&self, reason: EndReason, which: impl Fn(&Session) -> bool) -> usize {
-        let picked: Vec<_> = self.all().into_iter().filter(|session| which(session)).collect();
+        let picked: Vec<_> = self
+            .all()
+            .into_iter()
+            .filter(|session| which(session))
+            .collect();
         for session in &picked {
             session.end(reason);
         }

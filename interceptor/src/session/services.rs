@@ -1,16 +1,19 @@
 //! What sessions and the intercept path stand on: every part of the daemon, built once.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
 use super::meter::Meters;
 use super::registry::Registry;
+use super::scopes::Scopes;
 use crate::audit;
-use crate::capture::Capture;
+use crate::capture::{Capture, NetnsCookie};
 use crate::config::Config;
 use crate::identity;
 use crate::policy;
+use crate::recording::Recorder;
 use crate::secrets::Secrets;
 use crate::targets::Targets;
 use crate::telemetry::Metrics;
@@ -23,12 +26,20 @@ pub struct Services {
     pub config: ArcSwap<Config>,
     /// The programs and their maps.
     pub capture: Arc<Capture>,
+    /// The daemon's own network namespace.
+    pub netns: NetnsCookie,
+    /// Where its listeners are in it.
+    pub listeners: Vec<SocketAddr>,
+    /// The tagged cgroups.
+    pub scopes: Scopes,
     /// Who is behind a flow.
     pub identity: identity::Identifier,
     /// The policy in force.
     pub policy: policy::Handle,
     /// The audit log.
     pub audit: audit::Log,
+    /// Where sessions are recorded.
+    pub recorder: Recorder,
     /// Where credentials come from.
     pub secrets: Secrets,
     /// The local authority.

@@ -63,23 +63,34 @@ impl Metrics {
 
     /// A connection was refused.
     pub fn connection_refused(&self, kind: RefusalKind) {
-        self.refused.get_or_create(&Kind { kind: kind.word() }).inc();
+        self.refused
+            .get_or_create(&Kind { kind: kind.word() })
+            .inc();
     }
 
     /// A request was permitted.
     pub fn request_permitted(&self, target: &str) {
-        self.permitted.get_or_create(&Target { target: target.to_owned() }).inc();
+        self.permitted
+            .get_or_create(&Target {
+                target: target.to_owned(),
+            })
+            .inc();
     }
 
     /// A request was refused.
     pub fn request_refused(&self, target: &str, kind: RefusalKind) {
-        let labels = TargetKind { target: target.to_owned(), kind: kind.word() };
+        let labels = TargetKind {
+            target: target.to_owned(),
+            kind: kind.word(),
+        };
         self.requests_refused.get_or_create(&labels).inc();
     }
 
     /// The kernel refused something `count` times.
     pub fn kernel_denied(&self, reason: &'static str, count: u64) {
-        self.kernel_denied.get_or_create(&Reason { reason }).inc_by(count);
+        self.kernel_denied
+            .get_or_create(&Reason { reason })
+            .inc_by(count);
     }
 
     /// Events of the kernel were lost.
@@ -91,17 +102,41 @@ impl Metrics {
     #[must_use]
     pub fn text(&self, now: Now) -> String {
         let mut registry = Registry::with_prefix("interceptor");
-        registry.register("connections_opened", "Connections admitted", self.opened.clone());
-        registry.register("connections_refused", "Connections refused, by kind", self.refused.clone());
-        registry.register("requests_permitted", "Requests permitted, by target", self.permitted.clone());
+        registry.register(
+            "connections_opened",
+            "Connections admitted",
+            self.opened.clone(),
+        );
+        registry.register(
+            "connections_refused",
+            "Connections refused, by kind",
+            self.refused.clone(),
+        );
+        registry.register(
+            "requests_permitted",
+            "Requests permitted, by target",
+            self.permitted.clone(),
+        );
         registry.register(
             "requests_refused",
             "Requests refused, by target and kind",
             self.requests_refused.clone(),
         );
-        registry.register("kernel_denied", "Refusals in the kernel, by reason", self.kernel_denied.clone());
-        registry.register("kernel_lost", "Refusals in the kernel whose event was lost", self.kernel_lost.clone());
-        registry.register("policy_generation", "The policy in force", gauge(now.generation));
+        registry.register(
+            "kernel_denied",
+            "Refusals in the kernel, by reason",
+            self.kernel_denied.clone(),
+        );
+        registry.register(
+            "kernel_lost",
+            "Refusals in the kernel whose event was lost",
+            self.kernel_lost.clone(),
+        );
+        registry.register(
+            "policy_generation",
+            "The policy in force",
+            gauge(now.generation),
+        );
         registry.register("sessions", "Open sessions", gauge(now.sessions));
         registry.register("scopes", "Tagged cgroups", gauge(now.scopes));
         let mut text = String::new();

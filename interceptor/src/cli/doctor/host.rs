@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Check;
-use crate::capture::cgroup2;
+use crate::capture::cgroup2::Hierarchy;
 
 /// The oldest kernel that has every hook and helper that is used.
 const OLDEST: (u32, u32) = (5, 10);
@@ -29,13 +29,19 @@ fn kernel() -> Check {
     let release = nix::sys::utsname::uname()
         .map(|name| name.release().to_string_lossy().into_owned())
         .unwrap_or_default();
-    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if version < OLDEST {
         return Check::bad("kernel", release, "needs Linux 5.10 or later");
     }
     if version < RECOMMENDED {
-        return Check::warning("kernel", release, "Linux 6.1 or later tells agents more exactly why a connect failed");
+        return Check::warning(
+            "kernel",
+            release,
+            "Linux 6.1 or later tells agents more exactly why a connect failed",
+        );
     }
     Check::good("kernel", release)
 }
@@ -45,39 +51,68 @@ fn btf() -> Check {
     if path.exists() {
         return Check::good("BTF", path.display().to_string());
     }
-    Check::bad("BTF", "the kernel tells no types", "use a kernel built with CONFIG_DEBUG_INFO_BTF")
+    Check::bad(
+        "BTF",
+        "the kernel tells no types",
+        "use a kernel built with CONFIG_DEBUG_INFO_BTF",
+    )
 }
 
 fn cgroup() -> Check {
-    match cgroup2::Mount::find() {
-        Ok(mount) => Check::good("cgroup v2", mount.path().display().to_string()),
-        Err(error) => Check::bad("cgroup v2", error.to_string(), "mount it: `mount -t cgroup2 none /sys/fs/cgroup`"),
+    match Hierarchy::find() {
+        Ok(mount) => Check::good("cgroup v2", mount.mount().display().to_string()),
+        Err(error) => Check::bad(
+            "cgroup v2",
+            error.to_string(),
+            "mount it: `mount -t cgroup2 none /sys/fs/cgroup`",
+        ),
     }
 }
 
 fn bpffs() -> Check {
     let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    if known.lines().any(|line| line.trim_start_matches("nodev").trim() == "bpf") {
-        return Check::good("bpffs", "the kernel has it; the daemon mounts it where it is missing");
+    if known
+        .lines()
+        .any(|line| line.trim_start_matches("nodev").trim() == "bpf")
+    {
+        return Check::good(
+            "bpffs",
+            "the kernel has it; the daemon mounts it where it is missing",
+        );
     }
-    Check::bad("bpffs", "the kernel does not have it", "use a kernel built with CONFIG_BPF_SYSCALL")
+    Check::bad(
+        "bpffs",
+        "the kernel does not have it",
+        "use a kernel built with CONFIG_BPF_SYSCALL",
+    )
 }
 
 /// Pins outlive the daemon: with them and without a daemon, every target is refused.
 pub(super) fn pins(bpffs: &Path) -> Check {
     match std::fs::read_dir(bpffs) {
-        Ok(entries) => Check::good("pins", format!("{} entries below {}", entries.count(), bpffs.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Check::warning("pins", format!("nothing below {}", bpffs.display()), "start the daemon: it makes them")
-        }
-        Err(error) => Check::bad("pins", format!("{}: {error}", bpffs.display()), "run doctor as root"),
+        Ok(entries) => Check::good(
+            "pins",
+            format!("{} entries below {}", entries.count(), bpffs.display()),
+        ),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Check::warning(
+            "pins",
+            format!("nothing below {}", bpffs.display()),
+            "start the daemon: it makes them",
+        ),
+        Err(error) => Check::bad(
+            "pins",
+            format!("{}: {error}", bpffs.display()),
+            "run doctor as root",
+        ),
     }
 }
 
 fn capabilities() -> Check {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let held = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let held = held.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
+    let held = held
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0);
     let lacking: Vec<_> = CAPABILITIES
         .iter()
         .filter(|(bit, _)| held & (1 << bit) == 0)
@@ -86,14 +121,22 @@ fn capabilities() -> Check {
     if lacking.is_empty() {
         return Check::good("capabilities", "all that the daemon needs");
     }
-    Check::bad("capabilities", format!("lacking {}", lacking.join(", ")), "run the daemon and doctor as root, or grant them in the unit")
+    Check::bad(
+        "capabilities",
+        format!("lacking {}", lacking.join(", ")),
+        "run the daemon and doctor as root, or grant them in the unit",
+    )
 }
 
 fn clock() -> Check {
     let oldest = jiff::Timestamp::from_second(1_750_000_000).unwrap_or_default();
     let now = crate::clock::wall();
     if now < oldest {
-        return Check::bad("clock", format!("{now}"), "set it: certificates and audit lines carry the time");
+        return Check::bad(
+            "clock",
+            format!("{now}"),
+            "set it: certificates and audit lines carry the time",
+        );
     }
     Check::good("clock", format!("{now}"))
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::wire::error::{ErrorFields, Severity};
 use super::wire::frontend;
-use crate::policy::RefusalKind;
+use crate::policy::{Refusal, RefusalKind};
 use crate::session::{EndReason, Refused};
 
 /// No grammar of SQL takes this. Constant, because servers log it.
@@ -59,6 +59,26 @@ fn sqlstate(kind: RefusalKind) -> &'static str {
         RefusalKind::Secret | RefusalKind::Upstream => "08006",
         RefusalKind::Ended => "57P01",
         RefusalKind::Internal => "XX000",
+    }
+}
+
+/// What a client is told whose startup is refused: it ends its connection.
+#[must_use]
+pub fn at_startup(refusal: &Refusal) -> ErrorFields {
+    let state = match refusal.kind {
+        RefusalKind::NotPermitted | RefusalKind::Forbidden | RefusalKind::Identity => "28000",
+        kind => sqlstate(kind),
+    };
+    let fields = ErrorFields::new(Severity::Fatal, state, &refusal.message);
+    let rules: Vec<&str> = refusal.rules.iter().map(|rule| rule.0.as_str()).collect();
+    let fields = if rules.is_empty() {
+        fields
+    } else {
+        fields.detail(&format!("rule {}", rules.join(", ")))
+    };
+    match &refusal.hint {
+        Some(hint) => fields.hint(hint),
+        None => fields,
     }
 }
 

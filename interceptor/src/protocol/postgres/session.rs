@@ -118,6 +118,18 @@ pub enum Why {
 }
 
 impl Why {
+    /// Its word in the audit.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Client | Self::ClientLost(_) => "client",
+            Self::Upstream | Self::Fatal(_) | Self::UpstreamLost(_) => "upstream",
+            Self::ClientViolation(_) | Self::UpstreamViolation(_) => "protocol",
+            Self::Ended(reason) => reason.word(),
+            Self::Storage(_) => "storage",
+        }
+    }
+
     /// What the client is told, where the server has not said it.
     fn last_words(&self) -> Option<ErrorFields> {
         match self {

@@ -2,7 +2,12 @@ use super::*;
 use crate::policy::RefusalKind;
 
 fn limits(connections: Option<u32>, requests_per_second: Option<u32>) -> config::Agent {
-    config::Agent { connections, sessions: Some(1), requests_per_second, allow_privileged: false }
+    config::Agent {
+        connections,
+        sessions: Some(1),
+        requests_per_second,
+        allow_privileged: false,
+    }
 }
 
 #[test]
@@ -11,7 +16,10 @@ fn a_place_is_given_back_when_its_guard_drops() {
     let limits = limits(Some(2), None);
     let first = meter.connection(&limits).unwrap();
     let _second = meter.connection(&limits).unwrap();
-    assert_eq!(meter.connection(&limits).unwrap_err().kind, RefusalKind::Limit);
+    assert_eq!(
+        meter.connection(&limits).unwrap_err().kind,
+        RefusalKind::Limit
+    );
     drop(first);
     assert!(meter.connection(&limits).is_ok());
 }
@@ -20,7 +28,9 @@ fn a_place_is_given_back_when_its_guard_drops() {
 fn no_limit_means_no_limit() {
     let meter = Meter::default();
     let limits = limits(None, None);
-    let held: Vec<_> = (0..1000).map(|_| meter.connection(&limits).unwrap()).collect();
+    let held: Vec<_> = (0..1000)
+        .map(|_| meter.connection(&limits).unwrap())
+        .collect();
     assert_eq!(meter.connections_now(), 1000);
     drop(held);
     assert_eq!(meter.connections_now(), 0);

@@ -13,7 +13,13 @@ use self::record::{Index, Tree};
 use super::evidence::{Evidence, Role};
 
 /// Fields through which a relation is read. `relation` only below `RangeTableSample`.
-const READ_FIELDS: [&str; 5] = ["from_clause", "larg", "rarg", "using_clause", "source_relation"];
+const READ_FIELDS: [&str; 5] = [
+    "from_clause",
+    "larg",
+    "rarg",
+    "using_clause",
+    "source_relation",
+];
 
 /// Statements whose direct field `relation` is what they write.
 const WRITERS: [&str; 4] = ["InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"];
@@ -46,7 +52,9 @@ fn look(tree: &Tree, at: Index, evidence: &mut Evidence) {
         "RawStmt" => evidence.statements = evidence.statements.saturating_add(1),
         "RangeVar" => relation(tree, at, evidence),
         "FuncCall" | "CreateTrigStmt" | "CreateEventTrigStmt" => {
-            evidence.functions.push(tree.words(at, "funcname").join("."));
+            evidence
+                .functions
+                .push(tree.words(at, "funcname").join("."));
         }
         "RangeTableSample" => evidence.functions.push(tree.words(at, "method").join(".")),
         "AExpr" => operator(tree, at, "name", evidence),
@@ -76,7 +84,9 @@ fn operator(tree: &Tree, at: Index, field: &str, evidence: &mut Evidence) {
 }
 
 fn fields(words: &[&str], skip: usize, evidence: &mut Evidence) {
-    evidence.fields.extend(words.iter().skip(skip).map(|word| Box::from(*word)));
+    evidence
+        .fields
+        .extend(words.iter().skip(skip).map(|word| Box::from(*word)));
 }
 
 fn relation(tree: &Tree, at: Index, evidence: &mut Evidence) {
@@ -91,7 +101,10 @@ fn relation(tree: &Tree, at: Index, evidence: &mut Evidence) {
 
 fn role(tree: &Tree, at: Index) -> Role {
     let field = tree.field(at);
-    let parent = tree.parent(at).map(|parent| tree.kind(parent)).unwrap_or_default();
+    let parent = tree
+        .parent(at)
+        .map(|parent| tree.kind(parent))
+        .unwrap_or_default();
     if READ_FIELDS.contains(&field) || (field == "relation" && parent == "RangeTableSample") {
         Role::Read
     } else if field == "relation" && WRITERS.contains(&parent) {

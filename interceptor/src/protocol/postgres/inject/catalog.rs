@@ -36,7 +36,7 @@ const KEPT_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Catalog {
     /// Names of the relations in `pg_catalog`, which is searched before any search path.
-    pub relations: HashSet<String>,
+    pub relations: Arc<HashSet<String>>,
     /// Whether the login role is a superuser: no grant or policy of the server binds it.
     pub superuser: bool,
     /// Whether row-level security does not bind it.
@@ -136,7 +136,7 @@ impl Catalog {
                 most: RELATIONS_MAX,
             });
         }
-        self.relations.insert(name.to_owned());
+        Arc::make_mut(&mut self.relations).insert(name.to_owned());
         Ok(())
     }
 }

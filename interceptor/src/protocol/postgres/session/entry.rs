@@ -108,6 +108,7 @@ impl Statement {
         (self.source != Source::Unread).then(|| Prepared {
             ask: ask.clone(),
             search_path,
+            effects: self.effects.to_vec(),
         })
     }
 

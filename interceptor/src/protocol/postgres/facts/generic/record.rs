@@ -91,11 +91,12 @@ impl Tree {
         at: Index,
         field: &'a str,
     ) -> impl Iterator<Item = Index> + 'a {
-        self.direct(at, field).filter_map(|child| match self.kind(child) {
-            "" => None,
-            "Node" => self.direct(child, "node").next(),
-            _ => Some(child),
-        })
+        self.direct(at, field)
+            .filter_map(|child| match self.kind(child) {
+                "" => None,
+                "Node" => self.direct(child, "node").next(),
+                _ => Some(child),
+            })
     }
 
     pub(super) fn child(&self, at: Index, field: &str) -> Option<Index> {
@@ -108,21 +109,28 @@ impl Tree {
     }
 
     pub(super) fn text(&self, at: Index, field: &str) -> Option<&str> {
-        self.direct(at, field).find_map(|child| match &self.items.get(child)?.value {
-            Value::Text(text) => Some(&**text),
-            Value::True | Value::Message => None,
-        })
+        self.direct(at, field)
+            .find_map(|child| match &self.items.get(child)?.value {
+                Value::Text(text) => Some(&**text),
+                Value::True | Value::Message => None,
+            })
     }
 
     pub(super) fn flag(&self, at: Index, field: &str) -> bool {
-        let mut values = self.direct(at, field).filter_map(|child| self.items.get(child));
+        let mut values = self
+            .direct(at, field)
+            .filter_map(|child| self.items.get(child));
         values.any(|item| matches!(item.value, Value::True))
     }
 
     /// The strings of a list of `String` nodes; other nodes in it are left out.
     pub(super) fn words(&self, at: Index, field: &str) -> Vec<&str> {
-        let strings = self.children(at, field).filter(|child| self.kind(*child) == "String");
-        strings.map(|child| self.text(child, "sval").unwrap_or_default()).collect()
+        let strings = self
+            .children(at, field)
+            .filter(|child| self.kind(*child) == "String");
+        strings
+            .map(|child| self.text(child, "sval").unwrap_or_default())
+            .collect()
     }
 
     /// The items right below `at` in a field, wrappers too, jumping over what is below them.
@@ -141,7 +149,13 @@ impl Tree {
     fn push(&mut self, kind: &'static str, value: Value) -> Index {
         let at = self.items.len();
         let end = at.saturating_add(1);
-        self.items.push(Item { parent: self.parent, kind, field: self.field, value, end });
+        self.items.push(Item {
+            parent: self.parent,
+            kind,
+            field: self.field,
+            value,
+            end,
+        });
         at
     }
 }
@@ -256,7 +270,11 @@ impl<'a> ser::Serializer for &'a mut Tree {
     fn serialize_struct(self, name: &'static str, _: usize) -> Result<Open<'a>, Strange> {
         let outer = (self.parent, self.field);
         let at = self.push(name, Value::Message);
-        Ok(Open { tree: self, at, outer })
+        Ok(Open {
+            tree: self,
+            at,
+            outer,
+        })
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -293,7 +311,12 @@ impl<'a> ser::Serializer for &'a mut Tree {
         strange(name)
     }
 
-    fn serialize_unit_variant(self, name: &'static str, _: u32, _: &'static str) -> Result<(), Strange> {
+    fn serialize_unit_variant(
+        self,
+        name: &'static str,
+        _: u32,
+        _: &'static str,
+    ) -> Result<(), Strange> {
         strange(name)
     }
 
@@ -301,7 +324,11 @@ impl<'a> ser::Serializer for &'a mut Tree {
         strange("tuple")
     }
 
-    fn serialize_tuple_struct(self, name: &'static str, _: usize) -> Result<Self::SerializeTuple, Strange> {
+    fn serialize_tuple_struct(
+        self,
+        name: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeTuple, Strange> {
         strange(name)
     }
 

@@ -1,0 +1,94 @@
+//! What an operator does to a cgroup and its processes: freeze, kill, wait until it is empty, remove.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::capture::cgroup2::Hierarchy;
+
+/// Stops every process of a cgroup, or lets them go on (cgroup v2 freezer, Linux 5.2).
+///
+/// # Errors
+/// What the kernel said.
+pub(super) fn freeze(hierarchy: &Hierarchy, path: &str, freeze: bool) -> io::Result<()> {
+    let value = if freeze { "1" } else { "0" };
+    fs::write(hierarchy.directory(path).join("cgroup.freeze"), value)
+}
+
+/// Ends every process of a cgroup with SIGKILL (`cgroup.kill`, Linux 5.14).
+///
+/// # Errors
+/// What the kernel said.
+pub(super) fn kill(hierarchy: &Hierarchy, path: &str) -> io::Result<()> {
+    fs::write(hierarchy.directory(path).join("cgroup.kill"), "1")
+}
+
+/// Removes a cgroup and those below it, which must hold no process; one that is gone is removed.
+///
+/// # Errors
+/// What the kernel said.
+pub(super) fn remove(hierarchy: &Hierarchy, path: &str) -> io::Result<()> {
+    remove_all(&hierarchy.directory(path))
+}
+
+fn remove_all(directory: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_all(&entry.path())?;
+        }
+    }
+    fs::remove_dir(directory)
+}
+
+/// Waits for a change of `cgroup.events`, which the kernel tells when a cgroup empties or fills.
+///
+/// # Errors
+/// Where the cgroup is gone, or cannot be watched.
+pub(super) async fn changes(hierarchy: &Hierarchy, path: &str) -> io::Result<()> {
+    let file = fs::File::open(hierarchy.directory(path).join("cgroup.events"))?;
+    // A read arms the notice: what changes after it is told as an exceptional condition.
+    io::read_to_string(&file)?;
+    let watched = AsyncFd::with_interest(file, Interest::PRIORITY)?;
+    drop(watched.ready(Interest::PRIORITY).await?);
+    Ok(())
+}
+
+/// The control group of a systemd unit: the cgroup that is named as it is, wherever it lies.
+#[must_use]
+pub(super) fn of_unit(hierarchy: &Hierarchy, unit: &str) -> Option<String> {
+    let is_name = !unit.is_empty() && !unit.contains('/') && unit != "." && unit != "..";
+    let root = hierarchy.directory("/");
+    let found = is_name.then(|| search(&root, unit))??;
+    let below = found.strip_prefix(&root).ok()?;
+    Some(format!("/{}", below.to_string_lossy()))
+}
+
+fn search(directory: &Path, name: &str) -> Option<std::path::PathBuf> {
+    let entries = fs::read_dir(directory).ok()?.flatten();
+    let below: Vec<_> = entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect();
+    let here = below
+        .iter()
+        .find(|path| path.file_name().is_some_and(|file| file == name));
+    here.cloned()
+        .or_else(|| below.iter().find_map(|path| search(path, name)))
+}
+
+/// The effective user of a process; `None` where it is gone.
+#[must_use]
+pub(super) fn uid_of(pid: u32) -> Option<u32> {
+    fs::metadata(format!("/proc/{pid}"))
+        .ok()
+        .map(|process| process.uid())
+}

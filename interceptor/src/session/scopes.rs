@@ -1,0 +1,89 @@
+//! The tagged cgroups, as the capture layer knows them, kept at hand for each connection.
+//!
+//! The capture layer reads them from pins, which is too slow for a hot path; what is not found here is
+//! looked up there once more before it counts as unknown.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::capture::{self, Capture, Scope};
+
+/// The tagged cgroups.
+#[derive(Debug)]
+pub struct Scopes {
+    capture: Arc<Capture>,
+    known: ArcSwap<Vec<Scope>>,
+}
+
+impl Scopes {
+    /// Reads the scopes that are pinned.
+    ///
+    /// # Errors
+    /// Where pins or cgroups cannot be read.
+    pub fn new(capture: &Arc<Capture>) -> Result<Self, capture::Error> {
+        let known = ArcSwap::from_pointee(capture.scopes()?);
+        Ok(Self {
+            capture: Arc::clone(capture),
+            known,
+        })
+    }
+
+    /// Every scope, read anew.
+    ///
+    /// # Errors
+    /// Where pins or cgroups cannot be read.
+    pub fn refresh(&self) -> Result<Arc<Vec<Scope>>, capture::Error> {
+        let scopes = Arc::new(self.capture.scopes()?);
+        self.known.store(Arc::clone(&scopes));
+        Ok(scopes)
+    }
+
+    /// Every scope, as last read.
+    #[must_use]
+    pub fn all(&self) -> Arc<Vec<Scope>> {
+        self.known.load_full()
+    }
+
+    /// The scope with this cgroup id at its root.
+    #[must_use]
+    pub fn by_id(&self, id: u64) -> Option<Scope> {
+        let find = |scopes: &Vec<Scope>| scopes.iter().find(|scope| scope.id == id).cloned();
+        find(&self.known.load()).or_else(|| find(&*self.refresh().ok()?))
+    }
+
+    /// The deepest scope that a cgroup lies in; read anew, since a wrong "none" opens a door.
+    ///
+    /// # Errors
+    /// Where pins or cgroups cannot be read.
+    pub fn around(&self, cgroup: &str) -> Result<Option<Scope>, capture::Error> {
+        let scopes = self.refresh()?;
+        let around = scopes.iter().filter(|scope| is_within(cgroup, &scope.path));
+        Ok(around.max_by_key(|scope| scope.path.len()).cloned())
+    }
+}
+
+fn is_within(cgroup: &str, scope: &str) -> bool {
+    cgroup
+        .strip_prefix(scope)
+        .is_some_and(|below| below.is_empty() || below.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_within;
+
+    #[test]
+    fn a_cgroup_lies_in_itself_and_in_those_above_it_only() {
+        let rows = [
+            ("/a/b", "/a/b", true),
+            ("/a/b/c", "/a/b", true),
+            ("/a/bc", "/a/b", false),
+            ("/a", "/a/b", false),
+            ("/", "/a", false),
+        ];
+        for (cgroup, scope, expected) in rows {
+            assert_eq!(is_within(cgroup, scope), expected, "{cgroup} in {scope}");
+        }
+    }
+}
