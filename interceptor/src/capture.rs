@@ -414,6 +414,14 @@ impl std::fmt::Debug for Capture {
     }
 }
 
+/// The network namespace that a socket lives in.
+///
+/// # Errors
+/// Where the kernel does not tell (before Linux 5.14).
+pub fn netns_of(socket: &impl AsFd) -> io::Result<NetnsCookie> {
+    syscall::netns_cookie(socket).map(NetnsCookie)
+}
+
 /// Names the map and what was tried in an error of aya's.
 fn map_error(action: &'static str, map: &'static str) -> impl FnOnce(aya::maps::MapError) -> Error {
     move |source| Error::Map {
