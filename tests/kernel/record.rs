@@ -20,7 +20,7 @@ fn an_accepted_socket_tells_where_it_was_going_and_who_opened_it() {
     assert_eq!(flow.process.cgroup, scene.scope.id);
     assert_eq!(flow.process.uid, 0);
     assert_eq!(flow.process.comm, "python3");
-    assert_eq!(flow.netns, scene.listeners.netns);
+    assert_eq!(flow.netns, scene.listeners.as_ref().unwrap().netns);
     assert!(flow.process.executable.is_some());
     assert!(flow.process.started < flow.at);
     let printed = client.finish();

@@ -7,6 +7,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -14,7 +15,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use interceptor::capture::cgroup2::Hierarchy;
-use interceptor::capture::{Capture, Flow, Listeners, Origin as _, Rule, Scope, Settings, Verdict};
+use interceptor::capture::{
+    Capture, Denied, DenyReason, Event, Events, Flow, Listeners, Origin as _, Rule, Scope,
+    Settings, Verdict,
+};
 use ipnet::IpNet;
 
 /// The interpreter of the clients: they need odd sockets more than they need to be fast.
@@ -64,10 +68,11 @@ fn sweep_up_after_us(directory: &std::path::Path) {
 pub(crate) struct Scene {
     /// Taken when the test replaces it.
     pub(crate) capture: Capture,
-    pub(crate) listeners: Listeners,
+    pub(crate) listeners: Option<Listeners>,
     pub(crate) scope: Scope,
     pub(crate) pins: PathBuf,
     cgroups: Vec<String>,
+    runtime: tokio::runtime::Runtime,
 }
 
 pub(crate) fn settings(pins: PathBuf) -> Settings {
@@ -92,10 +97,14 @@ impl Scene {
         let scope = capture.tag(&path, "tester").unwrap();
         Self {
             capture,
-            listeners,
+            listeners: Some(listeners),
             scope,
             pins: settings.pins.clone(),
             cgroups: vec![path],
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap(),
         }
     }
 
@@ -106,10 +115,10 @@ impl Scene {
         path.to_owned()
     }
 
-    pub(crate) fn rules(&self, rules: &[(&str, SocketAddr, Verdict)]) {
+    pub(crate) fn rules(&self, rules: &[(SocketAddr, Verdict)]) {
         let rules: Vec<Rule> = rules
             .iter()
-            .map(|(_, to, verdict)| rule(*to, *verdict))
+            .map(|(to, verdict)| rule(*to, *verdict))
             .collect();
         self.capture.set_rules(&rules).unwrap();
     }
@@ -122,14 +131,99 @@ impl Scene {
         self.capture.set_rules(&rules).unwrap();
     }
 
+    /// The port of the daemon's listener.
+    pub(crate) fn port(&self) -> u16 {
+        let listeners = self.listeners.as_ref().unwrap();
+        listeners.v4.local_addr().unwrap().port()
+    }
+
+    /// The daemon dies: its listeners are gone, everything pinned stays.
+    pub(crate) fn kill(&mut self) {
+        self.listeners = None;
+    }
+
+    /// A new daemon starts on the pins of the old one.
+    pub(crate) fn restart(&mut self) {
+        self.listeners = None;
+        self.capture = Capture::start(&settings(self.pins.clone())).unwrap();
+        self.listeners = Some(self.capture.listeners().unwrap());
+    }
+
+    /// The next refusal for this reason.
+    pub(crate) fn denied(&self, events: &mut Events, reason: DenyReason) -> Denied {
+        let next = async {
+            loop {
+                if let Event::Denied(denied) = events.next().await.unwrap()
+                    && denied.reason == reason
+                {
+                    return denied;
+                }
+            }
+        };
+        let bound = std::time::Duration::from_secs(20);
+        let found = self
+            .runtime
+            .block_on(async { tokio::time::timeout(bound, next).await });
+        found.expect("no such refusal came")
+    }
+
+    /// Everything that the ring holds now: refusals lost, and refusals read.
+    pub(crate) fn drain(&self, events: &mut Events) -> (u64, u64) {
+        let (mut lost, mut read) = (0, 0);
+        let moment = std::time::Duration::from_millis(1500);
+        loop {
+            let next = self
+                .runtime
+                .block_on(async { tokio::time::timeout(moment, events.next()).await });
+            match next {
+                Ok(event) => match event.unwrap() {
+                    Event::Denied(_) => read += 1,
+                    Event::Lost(count) => lost += count,
+                },
+                Err(_quiet) => return (lost, read),
+            }
+        }
+    }
+
+    /// The stream of refusals, on the scene's own runtime.
+    pub(crate) fn events(&self) -> Events {
+        let _entered = self.runtime.enter();
+        self.capture.events().unwrap()
+    }
+
+    /// A Python script that runs in the scope and ends; what it printed.
+    pub(crate) fn run(&self, script: &str, args: &[&str]) -> String {
+        self.client(script, args).finish()
+    }
+
     /// A Python script that runs in the scope.
     pub(crate) fn client(&self, script: &str, args: &[&str]) -> Client {
-        Client::spawn(&self.scope.path, &self.capture, script, args)
+        self.client_at(&self.scope.path, script, args)
+    }
+
+    /// As [`Self::client`], in another network namespace.
+    pub(crate) fn client_in(&self, netns: &Namespace, script: &str, args: &[&str]) -> Client {
+        let procs = self.procs(&self.scope.path);
+        Client::place(Some(procs), Some(netns), script, args)
+    }
+
+    /// As [`Self::client`], in another cgroup.
+    pub(crate) fn client_at(&self, cgroup: &str, script: &str, args: &[&str]) -> Client {
+        Client::place(Some(self.procs(cgroup)), None, script, args)
+    }
+
+    /// The file by which processes enter a cgroup.
+    pub(crate) fn procs(&self, cgroup: &str) -> PathBuf {
+        self.capture
+            .hierarchy()
+            .directory(cgroup)
+            .join("cgroup.procs")
     }
 
     /// Waits for a redirected connection and tells its flow.
     pub(crate) fn accept(&self) -> (TcpStream, Flow) {
-        let socket = accept(&self.listeners.v4, self.listeners.v6.as_ref());
+        let Listeners { netns: _, v4, v6 } = self.listeners.as_ref().unwrap();
+        let socket = accept(v4, v6.as_ref());
         let flow = self.capture.origin(&socket).unwrap();
         (socket, flow)
     }
@@ -198,17 +292,17 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn spawn(scope: &str, capture: &Capture, script: &str, args: &[&str]) -> Self {
-        let procs = capture.hierarchy().directory(scope).join("cgroup.procs");
-        Self::place(Some(procs), script, args)
-    }
-
     /// A client outside every scope.
     pub(crate) fn outside(script: &str, args: &[&str]) -> Self {
-        Self::place(None, script, args)
+        Self::place(None, None, script, args)
     }
 
-    fn place(procs: Option<PathBuf>, script: &str, args: &[&str]) -> Self {
+    fn place(
+        procs: Option<PathBuf>,
+        netns: Option<&Namespace>,
+        script: &str,
+        args: &[&str],
+    ) -> Self {
         let mut command = Command::new(PYTHON);
         command
             .args(["-I", "-c"])
@@ -236,6 +330,16 @@ impl Client {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// A handle that names this process even after its end.
+    pub(crate) fn pidfd(&self) -> OwnedFd {
+        // SAFETY: two numbers; the answer is a descriptor that nobody else has.
+        unsafe {
+            let fd = libc::syscall(libc::SYS_pidfd_open, self.pid(), 0);
+            assert!(fd >= 0, "pidfd_open failed");
+            OwnedFd::from_raw_fd(i32::try_from(fd).unwrap())
+        }
     }
 
     /// Sends a line to the script's `input()`.
@@ -282,6 +386,24 @@ impl Drop for Client {
     fn drop(&mut self) {
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
+    }
+}
+
+/// A network namespace, with its loopback up.
+pub(crate) struct Namespace(pub(crate) String);
+
+impl Namespace {
+    pub(crate) fn new() -> Self {
+        let name = unique("ns");
+        run("ip", &["netns", "add", &name]);
+        run("ip", &["-n", &name, "link", "set", "lo", "up"]);
+        Self(name)
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _removed = Command::new("ip").args(["netns", "del", &self.0]).status();
     }
 }
 

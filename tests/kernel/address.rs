@@ -1,0 +1,216 @@
+//! Rewriting: which listener a destination goes to, and what the client sees of it.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
+
+use interceptor::capture::{DenyReason, Origin as _};
+
+use crate::scene::{Namespace, Scene, accept, run};
+
+const V4: &str = "10.77.0.1:5432";
+const V6: &str = "[fd77::1]:5432";
+
+#[test]
+fn each_family_goes_where_its_sockets_can_go() {
+    let scene = Scene::new();
+    let (v4, v6): (SocketAddr, SocketAddr) = (V4.parse().unwrap(), V6.parse().unwrap());
+    scene.redirect(&[v4, v6]);
+    let rows = [
+        (
+            "v4",
+            "s = tcp(); s.connect(('10.77.0.1', 5432))",
+            v4,
+            "10.77.0.1",
+        ),
+        (
+            "v6",
+            "s = tcp(socket.AF_INET6); s.connect(('fd77::1', 5432))",
+            v6,
+            "fd77::1",
+        ),
+        (
+            "v6 only",
+            "s = tcp(socket.AF_INET6); s.setsockopt(41, 26, 1); s.connect(('fd77::1', 5432))",
+            v6,
+            "fd77::1",
+        ),
+        (
+            "v6, bound to its source",
+            "s = tcp(socket.AF_INET6); s.bind(('::1', 0)); s.connect(('fd77::1', 5432))",
+            v6,
+            "fd77::1",
+        ),
+        (
+            "mapped",
+            "s = tcp(socket.AF_INET6); s.connect(('::ffff:10.77.0.1', 5432))",
+            v4,
+            "::ffff:10.77.0.1",
+        ),
+        (
+            "mapped, bound to a mapped source",
+            "s = tcp(socket.AF_INET6); s.bind(('::ffff:127.0.0.1', 0)); s.connect(('::ffff:10.77.0.1', 5432))",
+            v4,
+            "::ffff:10.77.0.1",
+        ),
+    ];
+    for (name, way, destination, peer) in rows {
+        let client = scene.client(&format!("{way}; say(s.getpeername()[:2])"), &[]);
+        let (_socket, flow) = scene.accept();
+        assert_eq!(flow.destination.0, destination, "{name}");
+        assert_eq!(client.finish(), format!("('{peer}', 5432)"), "{name}");
+    }
+}
+
+#[test]
+fn nobody_is_loopback() {
+    let scene = Scene::new();
+    let v4: SocketAddr = "127.0.0.1:5432".parse().unwrap();
+    let v6: SocketAddr = "[::1]:5432".parse().unwrap();
+    scene.redirect(&[v4, v6]);
+    let rows = [
+        ("socket.AF_INET", "0.0.0.0", v4),
+        ("socket.AF_INET6", "::", v6),
+    ];
+    for (family, any, destination) in rows {
+        let client = scene.client(&format!("tcp({family}).connect(('{any}', 5432))"), &[]);
+        assert_eq!(scene.accept().1.destination.0, destination, "{any}");
+        client.finish();
+    }
+}
+
+#[test]
+fn a_socket_bound_to_a_device_is_redirected_all_the_same() {
+    let scene = Scene::new();
+    scene.redirect(&[V4.parse().unwrap(), V6.parse().unwrap()]);
+    let device = default_device();
+    let rows = [
+        ("as root", "", "socket.AF_INET", "10.77.0.1"),
+        ("as root, v6", "", "socket.AF_INET6", "fd77::1"),
+        (
+            "as an ordinary user",
+            "os.setuid(65534);",
+            "socket.AF_INET",
+            "10.77.0.1",
+        ),
+    ];
+    for (name, user, family, to) in rows {
+        let script = format!(
+            "{user}s = tcp({family}); s.setsockopt(1, 25, sys.argv[1].encode()); outcome(s.connect, ('{to}', 5432))"
+        );
+        let client = scene.client(&script, &[&device]);
+        let (_socket, flow) = scene.accept();
+        assert_eq!(flow.destination.0.ip().to_string(), to, "{name}");
+        assert_eq!(client.finish(), "ok", "{name}");
+    }
+}
+
+#[test]
+fn a_reconnect_overwrites_the_record() {
+    let scene = Scene::new();
+    let first: SocketAddr = "10.77.0.1:1111".parse().unwrap();
+    let second: SocketAddr = "10.77.0.2:2222".parse().unwrap();
+    scene.redirect(&[first, second]);
+    let script = "import ctypes; libc = ctypes.CDLL(None)
+s = tcp(); s.connect(('10.77.0.1', 1111)); say(s.getpeername()); input()
+libc.connect(s.fileno(), struct.pack('=H14x', 0), 16)
+outcome(s.connect, ('10.77.0.9', 80))
+outcome(s.connect, ('127.0.0.1', int(sys.argv[1])))
+outcome(s.connect, ('10.77.0.2', 2222)); say(s.getpeername())";
+    let mut client = scene.client(script, &[&scene.port().to_string()]);
+    assert_eq!(scene.accept().1.destination.0, first);
+    client.tell("");
+    assert_eq!(scene.accept().1.destination.0, second);
+    let expected = "('10.77.0.1', 1111)\nEPERM\nEPERM\nok\n('10.77.0.2', 2222)";
+    assert_eq!(client.finish(), expected);
+}
+
+#[test]
+fn namespaces_have_their_own_listeners_and_the_same_client_port() {
+    let scene = Scene::new();
+    let target: SocketAddr = V4.parse().unwrap();
+    scene.redirect(&[target]);
+    let mut events = scene.events();
+    let (one, two) = (Namespace::new(), Namespace::new());
+    let script = "s = tcp(); s.bind(('127.0.0.1', 45678)); say('up')
+while True:
+    line = input()
+    if line == 'end': break
+    outcome(s.connect, ('10.77.0.1', 5432))
+    say(s.getpeername()[0] if line == 'last' else '')";
+    let mut clients = Vec::new();
+    for namespace in [&one, &two] {
+        let mut client = scene.client_in(namespace, script, &[]);
+        assert_eq!(client.line(), "up");
+        client.tell("early");
+        assert_eq!(client.line(), "EHOSTUNREACH");
+        client.tell("end");
+        drop(client);
+        let mut client = scene.client_in(namespace, script, &[]);
+        assert_eq!(client.line(), "up");
+        let denied = scene.denied(&mut events, DenyReason::NetnsUnknown);
+        let process = client.pidfd();
+        let listeners = scene.capture.provision(process.as_fd()).unwrap().unwrap();
+        assert_eq!(listeners.netns, denied.netns);
+        assert!(scene.capture.provision(process.as_fd()).unwrap().is_none());
+        clients.push((client, listeners));
+    }
+    for (client, _) in &mut clients {
+        client.tell("last");
+    }
+    for (client, listeners) in &mut clients {
+        let socket = accept(&listeners.v4, listeners.v6.as_ref());
+        let flow = scene.capture.origin(&socket).unwrap();
+        assert_eq!(flow.netns, listeners.netns);
+        assert_eq!(flow.process.tgid, client.pid());
+        assert_eq!(flow.destination.0, target);
+        assert_eq!(client.line(), "ok");
+        assert_eq!(client.line(), "10.77.0.1");
+    }
+    assert_ne!(clients[0].1.netns, clients[1].1.netns);
+    assert_eq!(scene.capture.namespaces().unwrap().len(), 3);
+}
+
+#[test]
+fn without_an_ipv6_loopback_the_mapped_listener_serves() {
+    let scene = Scene::new();
+    let target: SocketAddr = V6.parse().unwrap();
+    scene.redirect(&[target]);
+    let namespace = Namespace::new();
+    run(
+        "ip",
+        &[
+            "netns",
+            "exec",
+            &namespace.0,
+            "sysctl",
+            "-qw",
+            "net.ipv6.conf.all.disable_ipv6=1",
+        ],
+    );
+    let script = "input(); s = tcp(socket.AF_INET6); outcome(s.connect, ('fd77::1', 5432)); say(s.getpeername()[0])";
+    let mut client = scene.client_in(&namespace, script, &[]);
+    let process = client.pidfd();
+    let listeners = scene.capture.provision(process.as_fd()).unwrap().unwrap();
+    assert!(listeners.v6.is_none());
+    client.tell("");
+    let socket = accept(&listeners.v4, None);
+    let flow = scene.capture.origin(&socket).unwrap();
+    assert_eq!(flow.destination.0, target);
+    assert_eq!(client.finish(), "ok\nfd77::1");
+}
+
+/// The device of some route that is not loopback's.
+fn default_device() -> String {
+    let routes = run("ip", &["-o", "link", "show", "up"]);
+    let routes = String::from_utf8(routes.stdout).unwrap();
+    let device = routes
+        .lines()
+        .filter_map(|line| line.split(": ").nth(1))
+        .find(|device| *device != "lo");
+    device
+        .expect("a device beside loopback")
+        .split('@')
+        .next()
+        .unwrap()
+        .to_owned()
+}

@@ -1,0 +1,191 @@
+//! Datagrams and raw sockets: nothing but resolvers, and the scope itself over loopback.
+
+use std::net::{SocketAddr, UdpSocket};
+
+use interceptor::capture::{DenyReason, Verdict};
+
+use crate::scene::{Scene, is_idle, server};
+
+const RESOLVES: Verdict = Verdict::Resolver {
+    needs_daemon: false,
+};
+
+#[test]
+fn datagrams_are_refused_when_they_are_sent_not_when_they_are_connected() {
+    let scene = Scene::new();
+    let mut events = scene.events();
+    let outside = UdpSocket::bind("127.0.0.1:0").unwrap();
+    outside.set_nonblocking(true).unwrap();
+    let port = outside.local_addr().unwrap().port().to_string();
+    let rows = [
+        ("sendto", "udp().sendto(b'x', ('10.77.0.9', 53))"),
+        (
+            "sendto, v6",
+            "udp(socket.AF_INET6).sendto(b'x', ('fd77::9', 53))",
+        ),
+        (
+            "sendto, mapped",
+            "udp(socket.AF_INET6).sendto(b'x', ('::ffff:10.77.0.9', 53))",
+        ),
+        (
+            "sendto loopback",
+            "udp().sendto(b'x', ('127.0.0.1', int(sys.argv[1])))",
+        ),
+        (
+            "sendto nobody",
+            "udp().sendto(b'x', ('0.0.0.0', int(sys.argv[1])))",
+        ),
+        (
+            "connected",
+            "u = udp(); u.connect(('192.0.2.99', 53)); u.send(b'x')",
+        ),
+        (
+            "connected loopback",
+            "u = udp(); u.connect(('127.0.0.1', int(sys.argv[1]))); u.send(b'x')",
+        ),
+        (
+            "connected, mapped",
+            "u = udp(socket.AF_INET6); u.connect(('::ffff:127.0.0.1', int(sys.argv[1]))); u.send(b'x')",
+        ),
+        (
+            "broadcast",
+            "u = udp(); u.setsockopt(1, 6, 1); u.sendto(b'x', ('255.255.255.255', 9))",
+        ),
+        ("multicast", "udp().sendto(b'x', ('224.0.0.251', 5353))"),
+    ];
+    for (name, way) in rows {
+        let script = format!(
+            "def way():\n    {}\noutcome(way)",
+            way.replace("; ", "\n    ")
+        );
+        assert_eq!(scene.run(&script, &[&port]), "EPERM", "{name}");
+    }
+    assert!(outside.recv(&mut [0]).is_err());
+    let denied = scene.denied(&mut events, DenyReason::Udp);
+    assert_eq!(denied.destination, "10.77.0.9:53".parse().unwrap());
+    assert_eq!(
+        (denied.protocol, denied.process.comm.as_str()),
+        (17, "python3")
+    );
+    let route_probe =
+        "u = udp(); outcome(u.connect, ('10.77.0.9', 53)); say(u.getsockname()[0] != '0.0.0.0')";
+    assert_eq!(scene.run(route_probe, &[]), "ok\nTrue");
+}
+
+#[test]
+fn resolvers_answer_over_both_protocols() {
+    let scene = Scene::new();
+    let resolver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at = resolver.local_addr().unwrap();
+    let listener = std::net::TcpListener::bind(at).unwrap();
+    scene.rules(&[(at, RESOLVES)]);
+    let script = "to = ('127.0.0.1', int(sys.argv[1]))
+u = udp(); u.sendto(b'one', to); say(u.recv(9))
+u = udp(); u.connect(to); u.send(b'two'); say(u.recv(9))
+u = udp(socket.AF_INET6); u.connect(('::ffff:127.0.0.1', to[1])); u.send(b'three'); say(u.recv(9))
+t = tcp(); t.connect(to); say(t.recv(9))";
+    let client = scene.client(script, &[&at.port().to_string()]);
+    for _ in 0..3 {
+        let mut query = [0; 9];
+        let (length, from) = resolver.recv_from(&mut query).unwrap();
+        resolver.send_to(&query[..length], from).unwrap();
+    }
+    let (mut socket, _) = listener.accept().unwrap();
+    std::io::Write::write_all(&mut socket, b"four").unwrap();
+    drop(socket);
+    assert_eq!(client.finish(), "b'one'\nb'two'\nb'three'\nb'four'");
+}
+
+#[test]
+fn a_resolver_that_needs_the_daemon_stops_with_it() {
+    let mut scene = Scene::new();
+    let resolver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at = resolver.local_addr().unwrap();
+    let needs = Verdict::Resolver { needs_daemon: true };
+    scene.rules(&[(at, needs)]);
+    let script = "outcome(udp().sendto, b'x', ('127.0.0.1', int(sys.argv[1])))";
+    let port = at.port().to_string();
+    assert_eq!(scene.run(script, &[&port]), "ok 1");
+    scene.kill();
+    assert_eq!(scene.run(script, &[&port]), "EPERM");
+    scene.restart();
+    assert_eq!(scene.run(script, &[&port]), "ok 1");
+    scene.capture.leave().unwrap();
+    assert_eq!(scene.run(script, &[&port]), "EPERM");
+}
+
+#[test]
+fn direct_rules_open_no_datagrams() {
+    let scene = Scene::new();
+    let outside = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at: SocketAddr = outside.local_addr().unwrap();
+    scene.rules(&[(
+        at,
+        Verdict::Direct {
+            needs_daemon: false,
+        },
+    )]);
+    let script = "outcome(udp().sendto, b'x', ('127.0.0.1', int(sys.argv[1])))";
+    assert_eq!(scene.run(script, &[&at.port().to_string()]), "EPERM");
+}
+
+#[test]
+fn processes_of_a_scope_send_each_other_datagrams_over_loopback() {
+    let scene = Scene::new();
+    let script = "u = udp(); u.bind(('127.0.0.1', 0)); say(u.getsockname()[1])
+data, peer = u.recvfrom(9); u.sendto(data.upper(), peer)";
+    let mut server = scene.client(script, &[]);
+    let port = server.line();
+    let script = "u = udp(); u.sendto(b'hello', ('127.0.0.1', int(sys.argv[1]))); say(u.recv(9))";
+    assert_eq!(scene.run(script, &[&port]), "b'HELLO'");
+    server.finish();
+}
+
+#[test]
+fn only_tcp_and_udp_sockets_are_made() {
+    let scene = Scene::new();
+    let mut events = scene.events();
+    let rows = [
+        ("raw", "socket.AF_INET, socket.SOCK_RAW, 1", "EPERM"),
+        (
+            "raw, with its own header",
+            "socket.AF_INET, socket.SOCK_RAW, 255",
+            "EPERM",
+        ),
+        ("raw, v6", "socket.AF_INET6, socket.SOCK_RAW, 58", "EPERM"),
+        ("ping", "socket.AF_INET, socket.SOCK_DGRAM, 1", "EPERM"),
+        (
+            "udp lite",
+            "socket.AF_INET, socket.SOCK_DGRAM, 136",
+            "EPERM",
+        ),
+        ("tcp", "socket.AF_INET, socket.SOCK_STREAM, 6", "made"),
+        ("udp, v6", "socket.AF_INET6, socket.SOCK_DGRAM, 0", "made"),
+        ("unix", "socket.AF_UNIX, socket.SOCK_STREAM, 0", "made"),
+    ];
+    for (name, kind, expected) in rows {
+        // A kernel without the protocol says so before it asks anybody.
+        let script = format!(
+            "try:\n    socket.socket({kind}).close(); say('made')\nexcept OSError as error:\n    say('EPERM' if error.errno in (errno.EPERM, errno.EPROTONOSUPPORT, errno.EACCES) else error)"
+        );
+        assert_eq!(scene.run(&script, &[]), expected, "{name}");
+    }
+    let denied = scene.denied(&mut events, DenyReason::SocketType);
+    assert_eq!((denied.protocol, denied.scope), (1, scene.scope.id));
+}
+
+#[test]
+fn a_raw_socket_from_outside_sends_nothing_from_within() {
+    // Made before the tag, so that only the guard sees it.
+    let mut scene = Scene::new();
+    let path = scene.cgroup(&crate::scene::unique("late"));
+    let (target, at) = server("127.0.0.1:0");
+    let script = "s = socket.socket(socket.AF_INET, socket.SOCK_RAW, 17); say('up'); input()
+outcome(s.sendto, b'x' * 20, ('127.0.0.1', 0))";
+    let mut client = scene.client_at(&path, script, &[&at.port().to_string()]);
+    assert_eq!(client.line(), "up");
+    scene.capture.tag(&path, "late").unwrap();
+    client.tell("");
+    assert_eq!(client.finish(), "EPERM");
+    assert!(is_idle(&target));
+}

@@ -1,0 +1,244 @@
+//! Death and return: without a daemon nothing reaches a target, and the next one takes over the pins.
+
+use std::net::SocketAddr;
+
+use interceptor::capture::{Capture, DenyReason, Error, Settings, Verdict};
+
+use crate::scene::{Scene, is_idle, server, settings, unique};
+
+const DIAL: &str = "outcome(tcp().connect, ('127.0.0.1', int(sys.argv[1])))";
+
+#[test]
+fn without_a_daemon_connects_to_targets_fail_at_once() {
+    let mut scene = Scene::new();
+    let (target, at) = server("127.0.0.1:0");
+    let port = at.port().to_string();
+    scene.redirect(&[at]);
+    scene.kill();
+    assert_eq!(scene.run(DIAL, &[&port]), "ECONNREFUSED");
+    let fast = "outcome(tcp().sendto, b'x', 0x20000000, ('127.0.0.1', int(sys.argv[1])))";
+    assert_eq!(scene.run(fast, &[&port]), "ECONNREFUSED");
+    assert!(is_idle(&target));
+    scene.restart();
+    let client = scene.client(DIAL, &[&port]);
+    assert_eq!(scene.accept().1.destination.0, at);
+    assert_eq!(client.finish(), "ok");
+    assert!(is_idle(&target));
+}
+
+#[test]
+fn a_restart_finds_scopes_rules_and_ports_as_they_were() {
+    let mut scene = Scene::new();
+    let at: SocketAddr = "10.77.0.1:5432".parse().unwrap();
+    scene.redirect(&[at]);
+    let (scopes, port) = (scene.capture.scopes().unwrap(), scene.port());
+    scene.restart();
+    assert_eq!(scene.capture.scopes().unwrap(), scopes);
+    assert_eq!(scopes, [scene.scope.clone()]);
+    assert_eq!(scene.port(), port);
+    let client = scene.client("outcome(tcp().connect, ('10.77.0.1', 5432))", &[]);
+    assert_eq!(scene.accept().1.process.tgid, client.pid());
+    assert_eq!(client.finish(), "ok");
+}
+
+#[test]
+fn no_byte_reaches_a_target_while_daemons_come_and_go() {
+    let mut scene = Scene::new();
+    let (target, at) = server("127.0.0.1:0");
+    scene.redirect(&[at]);
+    let script = "seen = set(); n = 0
+import threading
+stop = threading.Event()
+threading.Thread(target=lambda: (input(), stop.set())).start()
+while not stop.is_set():
+    s = tcp(); n += 1
+    try: s.connect(('127.0.0.1', int(sys.argv[1]))); s.send(b'secret'); seen.add('ok')
+    except OSError as error: seen.add(errno.errorcode.get(error.errno))
+    s.close()
+say(n > 20, sorted(seen))";
+    let mut client = scene.client(script, &[&at.port().to_string()]);
+    for _ in 0..5 {
+        let (socket, flow) = scene.accept();
+        assert_eq!(flow.destination.0, at);
+        drop(socket);
+        scene.restart();
+    }
+    client.tell("");
+    let printed = client.finish();
+    assert!(printed.starts_with("True"), "{printed}");
+    for outcome in ["EPERM", "EHOSTUNREACH", "TimeoutError", "None"] {
+        assert!(!printed.contains(outcome), "{printed}");
+    }
+    assert!(is_idle(&target));
+}
+
+#[test]
+fn direct_rules_outlive_the_daemon_unless_they_need_it() {
+    let mut scene = Scene::new();
+    let (free, bound) = (server("127.0.0.1:0"), server("127.0.0.1:0"));
+    scene.rules(&[
+        (
+            free.1,
+            Verdict::Direct {
+                needs_daemon: false,
+            },
+        ),
+        (bound.1, Verdict::Direct { needs_daemon: true }),
+    ]);
+    let talk = "s = tcp(); s.connect(('127.0.0.1', int(sys.argv[1]))); say('up'); input(); s.send(b'x'); say('sent'); input()";
+    let mut live = scene.client(talk, &[&bound.1.port().to_string()]);
+    assert_eq!(live.line(), "up");
+    let (mut socket, _) = bound.0.accept().unwrap();
+    scene.kill();
+    assert_eq!(scene.run(DIAL, &[&free.1.port().to_string()]), "ok");
+    assert_eq!(
+        scene.run(DIAL, &[&bound.1.port().to_string()]),
+        "ECONNREFUSED"
+    );
+    live.tell("");
+    assert_eq!(live.line(), "sent");
+    let moment = Some(std::time::Duration::from_millis(300));
+    socket.set_read_timeout(moment).unwrap();
+    assert!(std::io::Read::read(&mut socket, &mut [0]).is_err());
+    scene.restart();
+    assert_eq!(scene.run(DIAL, &[&bound.1.port().to_string()]), "ok");
+}
+
+#[test]
+fn a_second_daemon_on_the_same_pins_does_not_get_the_port() {
+    let scene = Scene::new();
+    let second = Capture::start(&settings(scene.pins.clone())).unwrap();
+    let refused = second.listeners().unwrap_err();
+    assert!(matches!(refused, Error::Listener { .. }), "{refused}");
+    let at: SocketAddr = "10.77.0.1:5432".parse().unwrap();
+    scene.redirect(&[at]);
+    let client = scene.client("outcome(tcp().connect, ('10.77.0.1', 5432))", &[]);
+    assert_eq!(scene.accept().1.destination.0, at);
+    assert_eq!(client.finish(), "ok");
+}
+
+#[test]
+fn pins_of_another_layout_are_taken_over() {
+    let mut scene = Scene::new();
+    let at: SocketAddr = "10.77.0.1:5432".parse().unwrap();
+    scene.kill();
+    // As a version of another layout would have left it: other maps, other programs, same scope.
+    std::fs::rename(scene.pins.join("v1"), scene.pins.join("v0")).unwrap();
+    let dial = "outcome(tcp().connect, ('10.77.0.1', 5432))";
+    assert_eq!(scene.run(dial, &[]), "EPERM");
+    scene.restart();
+    assert!(!scene.pins.join("v0").exists());
+    assert_eq!(scene.capture.scopes().unwrap(), [scene.scope.clone()]);
+    scene.redirect(&[at]);
+    let client = scene.client(dial, &[]);
+    assert_eq!(scene.accept().1.destination.0, at);
+    assert_eq!(client.finish(), "ok");
+}
+
+#[test]
+fn a_removed_cgroup_is_forgotten() {
+    let mut scene = Scene::new();
+    let path = scene.cgroup(&unique("gone"));
+    scene.capture.tag(&path, "gone").unwrap();
+    assert_eq!(scene.capture.scopes().unwrap().len(), 2);
+    std::fs::remove_dir(scene.capture.hierarchy().directory(&path)).unwrap();
+    assert_eq!(scene.capture.scopes().unwrap(), [scene.scope.clone()]);
+    scene.restart();
+    assert_eq!(scene.capture.scopes().unwrap(), [scene.scope.clone()]);
+}
+
+#[test]
+fn what_cannot_be_a_scope_is_refused() {
+    let scene = Scene::new();
+    let home = scene.capture.home().to_owned();
+    let rows = [
+        (home.as_str(), "a", "the daemon itself lives in"),
+        ("/", "a", "the daemon itself lives in"),
+        ("ict-no-such-cgroup", "a", "No such file"),
+        (&scene.scope.path, "", "the agent's name"),
+        (&scene.scope.path, "a/b", "the agent's name"),
+    ];
+    for (path, agent, expected) in rows {
+        let refused = scene.capture.tag(path, agent).unwrap_err().to_string();
+        assert!(refused.contains(expected), "{path}: {refused}");
+    }
+    let unknown = scene.capture.untag("ict-no-such-cgroup").unwrap_err();
+    assert!(matches!(unknown, Error::NotTagged(_)), "{unknown}");
+    assert_eq!(scene.capture.scopes().unwrap(), [scene.scope.clone()]);
+}
+
+#[test]
+fn refusals_that_do_not_fit_into_the_ring_are_told_as_a_gap() {
+    let scene = Scene::new();
+    // Nobody reads yet; each destination is a kind of its own, so that none is folded.
+    let script = "for i in range(6000):
+    s = tcp()
+    try: s.connect((f'10.{i >> 8}.{i & 255}.1', 80))
+    except PermissionError: pass
+    s.close()";
+    scene.run(script, &[]);
+    let lost = scene.capture.lost().unwrap();
+    assert!(lost > 0, "the ring was larger than thought");
+    let mut events = scene.events();
+    let (told, read) = scene.drain(&mut events);
+    assert_eq!((told, told + read), (lost, 6000));
+    assert_eq!(scene.capture.refused(DenyReason::NoRule).unwrap(), 6000);
+}
+
+#[test]
+fn refusals_of_one_kind_are_folded() {
+    let scene = Scene::new();
+    let mut events = scene.events();
+    let script = "for i in range(500):
+    s = tcp()
+    try: s.connect(('10.77.0.9', 80))
+    except PermissionError: pass
+    s.close()
+input()
+try: tcp().connect(('10.77.0.9', 80))
+except PermissionError: pass";
+    let mut client = scene.client(script, &[]);
+    let first = scene.denied(&mut events, DenyReason::NoRule);
+    assert_eq!(first.folded, 0);
+    while scene.capture.refused(DenyReason::NoRule).unwrap() < 500 {
+        std::thread::yield_now();
+    }
+    // The limit is by the second of the kernel's clock.
+    while interceptor::clock::boot().since(first.at) < std::time::Duration::from_secs(5) {
+        std::thread::yield_now();
+    }
+    client.tell("");
+    client.finish();
+    let mut folded = 0;
+    let mut reported = 1;
+    while folded + reported < 501 {
+        let denied = scene.denied(&mut events, DenyReason::NoRule);
+        folded += denied.folded;
+        reported += 1;
+    }
+    assert_eq!(folded + reported, 501);
+    assert!(reported < 40, "{reported} of 501 were reported one by one");
+}
+
+#[test]
+fn without_btf_fields_are_absent_and_never_wrong() {
+    let pins = std::env::temp_dir().join(unique("pins"));
+    let scene = Scene::with(&Settings {
+        btf: "/dev/null".into(),
+        ..settings(pins)
+    });
+    let at: SocketAddr = "10.77.0.1:5432".parse().unwrap();
+    scene.redirect(&[at]);
+    let client = scene.client("outcome(tcp().connect, ('10.77.0.1', 5432))", &[]);
+    let (_socket, flow) = scene.accept();
+    assert_eq!((flow.destination.0, flow.process.tgid), (at, client.pid()));
+    assert_eq!(
+        (flow.process.executable, flow.process.comm.as_str()),
+        (None, "")
+    );
+    assert!(
+        flow.process.started > flow.at,
+        "an unknown start is later than any connect"
+    );
+    assert_eq!(client.finish(), "ok");
+}
