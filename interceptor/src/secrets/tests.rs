@@ -279,7 +279,7 @@ async fn a_command_that_takes_too_long_is_killed_with_all_that_it_started() {
     ] {
         let script = script.replace("PID", &pid.display().to_string());
         let SecretSource::Exec { command, ttl, .. } = shell(&script, Duration::ZERO) else {
-            unreachable!()
+            panic!("a shell is a command")
         };
         let timeout = Duration::from_millis(500);
         let error = Secrets::new()
