@@ -108,10 +108,10 @@ impl Group {
             .unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let started = Started { child, output };
-        let first = [program.as_bytes(), b"\0"].concat();
-        until("a program to be executed", || {
-            fs::read(format!("/proc/{}/cmdline", started.pid()))
-                .is_ok_and(|line| line.starts_with(&first))
+        // It may have gone on to yet another program.
+        until("the shell that enters to be gone", || {
+            let line = fs::read_to_string(format!("/proc/{}/cmdline", started.pid())).unwrap();
+            !line.is_empty() && !line.contains(&enter)
         });
         started
     }
