@@ -6,7 +6,7 @@
 //! Never trusts what a process writes about itself, and never lets a process hold up another scope's:
 //! reading its memory or its files may block for as long as it likes.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -38,7 +38,7 @@ pub(super) struct Built {
 
 /// Builds from the root; `directory` is the file's, `resolvers` stand in where none are said.
 pub(super) fn build(root: &Node, file: &Path, resolvers: Vec<Resolver>) -> Built {
-    let directory = file.parent().unwrap_or(Path::new("/"));
+    let directory = file.parent().unwrap_or_else(|| Path::new("/"));
     let from = From { directory };
     let scopes = said(root, "scopes", scope);
     let direct = said(root, "direct", direct);

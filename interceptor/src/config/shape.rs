@@ -25,9 +25,9 @@ pub(super) enum Shape {
     /// One of these words.
     Word(&'static [&'static str]),
     /// A list of at least this many elements.
-    List(usize, &'static Shape),
+    List(usize, &'static Self),
     /// A map from names to this.
-    Names(&'static Shape),
+    Names(&'static Self),
     /// A map with these keys.
     Keys(&'static [Key]),
     /// A map with exactly one of these keys.

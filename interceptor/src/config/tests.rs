@@ -164,148 +164,150 @@ fn a_short_target_gets_the_careful_defaults() {
     assert_eq!(config.agents["claude"], Agent::default());
 }
 
+/// What is wrong, where it is said, what is said.
+const SAID: &[(&str, &str, &str)] = &[
+    ("{}", "1:1: version:", "missing"),
+    ("version: 2", "1:10: version:", "expected 1"),
+    ("version: '1'", "1:10: version:", "expected 1"),
+    ("version: 1\nversion: 1", "2:1: version:", "said again"),
+    (
+        "version: 1\ntarget: {}",
+        "2:1: target:",
+        "unknown key `target`; expected one of version, paths",
+    ),
+    ("version: 1\ndrain: 10", "2:8: drain:", "unit"),
+    (
+        "version: 1\ndrain: 10 parsecs",
+        "2:8: drain:",
+        "such as 500ms, 10s",
+    ),
+    ("version: 1\ndrain: 2h", "2:8: drain:", "to 3600 s"),
+    ("version: 1\ndrain: [10s]", "2:8: drain:", "found a list"),
+    (
+        "version: 1\nmetrics: localhost:9464",
+        "2:10: metrics:",
+        "127.0.0.1:9464",
+    ),
+    (
+        "version: 1\nmetrics: 127.0.0.1:0",
+        "2:10: metrics:",
+        "port from 1",
+    ),
+    (
+        "version: 1\nscopes: {}",
+        "2:9: scopes:",
+        "expected a list, found a map",
+    ),
+    (
+        "version: 1\nscopes: [{ cgroup: /a, agent: x }]",
+        "2:20: scopes[0].cgroup:",
+        "no leading slash",
+    ),
+    (
+        "version: 1\nscopes: [{ cgroup: a/../b, agent: x }]",
+        "2:20: scopes[0].cgroup:",
+        "no `..`",
+    ),
+    (
+        "version: 1\nscopes: [{ cgroup: a//b, agent: x }]",
+        "2:20: scopes[0].cgroup:",
+        "no empty part",
+    ),
+    (
+        "version: 1\nscopes: [{ cgroup: a, agent: X_1 }]",
+        "2:30: scopes[0].agent:",
+        "a-z, 0-9 and -",
+    ),
+    (
+        "version: 1\nscopes: [{ cgroup: a }]",
+        "2:10: scopes[0].agent:",
+        "missing",
+    ),
+    (
+        "version: 1\nagents: { Claude: {} }",
+        "2:11: agents.Claude:",
+        "a-z, 0-9 and -",
+    ),
+    (
+        "version: 1\nagents: { a: { sessions: 0 } }",
+        "2:26: agents.a.sessions:",
+        "`unlimited` lifts",
+    ),
+    (
+        "version: 1\nagents: { a: { sessions: -1 } }",
+        "2:26: agents.a.sessions:",
+        "number from 1",
+    ),
+    (
+        "version: 1\nagents: { a: { sessions: 99999999999999999999 } }",
+        "2:26: agents.a.sessions:",
+        "number from 1",
+    ),
+    (
+        "version: 1\nagents: { a: { allow_privileged: yes } }",
+        "2:34: agents.a.allow_privileged:",
+        "true or false",
+    ),
+    (
+        "version: 1\naudit: { segment: 0B }",
+        "2:19: audit.segment:",
+        "size from 65536",
+    ),
+    (
+        "version: 1\naudit: { segment: 64mb }",
+        "2:19: audit.segment:",
+        "64MiB",
+    ),
+    (
+        "version: 1\naudit: { durability: lax }",
+        "2:22: audit.durability:",
+        "one of relaxed, strict",
+    ),
+    (
+        "version: 1\ndirect: [{ network: 10.0.0.1/8 }]",
+        "2:21: direct[0].network:",
+        "10.0.0.0/8 or 10.0.0.1",
+    ),
+    (
+        "version: 1\ndirect: [{ network: 10.0.0.0/33 }]",
+        "2:21: direct[0].network:",
+        "expected a network",
+    ),
+    (
+        "version: 1\ndirect: [{ network: 10.0.0.0/8, port: 0 }]",
+        "2:39: direct[0].port:",
+        "from 1 to 65535",
+    ),
+    (
+        "version: 1\ndirect: [{ network: 10.0.0.0/8, agents: [a, A] }]",
+        "2:45: direct[0].agents[1]:",
+        "a-z",
+    ),
+    (
+        "version: 1\ndirect: [{ network: 10.0.0.0/8, agents: [] }]",
+        "2:41: direct[0].agents:",
+        "leave the key out",
+    ),
+    (
+        "version: 1\nresolvers: [{ address: 127.0.0.53 }]",
+        "2:24: resolvers[0].address:",
+        "and port",
+    ),
+    (
+        "version: 1\npaths: { state: ../x }",
+        "2:17: paths.state:",
+        "without `..`",
+    ),
+    (
+        "version: 1\ntargets: { t: }",
+        "2:12: targets.t.addresses:",
+        "missing",
+    ),
+];
+
 #[test]
 fn one_mistake_is_said_with_line_column_key_and_expectation() {
-    let rows: &[(&str, &str, &str)] = &[
-        ("{}", "1:1: version:", "missing"),
-        ("version: 2", "1:10: version:", "expected 1"),
-        ("version: '1'", "1:10: version:", "expected 1"),
-        ("version: 1\nversion: 1", "2:1: version:", "said again"),
-        (
-            "version: 1\ntarget: {}",
-            "2:1: target:",
-            "unknown key `target`; expected one of version, paths",
-        ),
-        ("version: 1\ndrain: 10", "2:8: drain:", "unit"),
-        (
-            "version: 1\ndrain: 10 parsecs",
-            "2:8: drain:",
-            "such as 500ms, 10s",
-        ),
-        ("version: 1\ndrain: 2h", "2:8: drain:", "to 3600 s"),
-        ("version: 1\ndrain: [10s]", "2:8: drain:", "found a list"),
-        (
-            "version: 1\nmetrics: localhost:9464",
-            "2:10: metrics:",
-            "127.0.0.1:9464",
-        ),
-        (
-            "version: 1\nmetrics: 127.0.0.1:0",
-            "2:10: metrics:",
-            "port from 1",
-        ),
-        (
-            "version: 1\nscopes: {}",
-            "2:9: scopes:",
-            "expected a list, found a map",
-        ),
-        (
-            "version: 1\nscopes: [{ cgroup: /a, agent: x }]",
-            "2:20: scopes[0].cgroup:",
-            "no leading slash",
-        ),
-        (
-            "version: 1\nscopes: [{ cgroup: a/../b, agent: x }]",
-            "2:20: scopes[0].cgroup:",
-            "no `..`",
-        ),
-        (
-            "version: 1\nscopes: [{ cgroup: a//b, agent: x }]",
-            "2:20: scopes[0].cgroup:",
-            "no empty part",
-        ),
-        (
-            "version: 1\nscopes: [{ cgroup: a, agent: X_1 }]",
-            "2:30: scopes[0].agent:",
-            "a-z, 0-9 and -",
-        ),
-        (
-            "version: 1\nscopes: [{ cgroup: a }]",
-            "2:10: scopes[0].agent:",
-            "missing",
-        ),
-        (
-            "version: 1\nagents: { Claude: {} }",
-            "2:11: agents.Claude:",
-            "a-z, 0-9 and -",
-        ),
-        (
-            "version: 1\nagents: { a: { sessions: 0 } }",
-            "2:26: agents.a.sessions:",
-            "`unlimited` lifts",
-        ),
-        (
-            "version: 1\nagents: { a: { sessions: -1 } }",
-            "2:26: agents.a.sessions:",
-            "number from 1",
-        ),
-        (
-            "version: 1\nagents: { a: { sessions: 99999999999999999999 } }",
-            "2:26: agents.a.sessions:",
-            "number from 1",
-        ),
-        (
-            "version: 1\nagents: { a: { allow_privileged: yes } }",
-            "2:34: agents.a.allow_privileged:",
-            "true or false",
-        ),
-        (
-            "version: 1\naudit: { segment: 0B }",
-            "2:19: audit.segment:",
-            "size from 65536",
-        ),
-        (
-            "version: 1\naudit: { segment: 64mb }",
-            "2:19: audit.segment:",
-            "64MiB",
-        ),
-        (
-            "version: 1\naudit: { durability: lax }",
-            "2:22: audit.durability:",
-            "one of relaxed, strict",
-        ),
-        (
-            "version: 1\ndirect: [{ network: 10.0.0.1/8 }]",
-            "2:21: direct[0].network:",
-            "10.0.0.0/8 or 10.0.0.1",
-        ),
-        (
-            "version: 1\ndirect: [{ network: 10.0.0.0/33 }]",
-            "2:21: direct[0].network:",
-            "expected a network",
-        ),
-        (
-            "version: 1\ndirect: [{ network: 10.0.0.0/8, port: 0 }]",
-            "2:39: direct[0].port:",
-            "from 1 to 65535",
-        ),
-        (
-            "version: 1\ndirect: [{ network: 10.0.0.0/8, agents: [a, A] }]",
-            "2:45: direct[0].agents[1]:",
-            "a-z",
-        ),
-        (
-            "version: 1\ndirect: [{ network: 10.0.0.0/8, agents: [] }]",
-            "2:41: direct[0].agents:",
-            "leave the key out",
-        ),
-        (
-            "version: 1\nresolvers: [{ address: 127.0.0.53 }]",
-            "2:24: resolvers[0].address:",
-            "and port",
-        ),
-        (
-            "version: 1\npaths: { state: ../x }",
-            "2:17: paths.state:",
-            "without `..`",
-        ),
-        (
-            "version: 1\ntargets: { t: }",
-            "2:12: targets.t.addresses:",
-            "missing",
-        ),
-    ];
-    for (text, at, expected) in rows {
+    for (text, at, expected) in SAID {
         let found = lines(text);
         assert!(
             found[0].starts_with(at),
@@ -322,102 +324,104 @@ fn one_mistake_is_said_with_line_column_key_and_expectation() {
     }
 }
 
+/// What is wrong, where it is said, what is said.
+const TARGETS: &[(&str, &str, &str)] = &[
+    (
+        "addresses: [db]",
+        "4:17: targets.t.addresses[0]:",
+        "db.internal:5432",
+    ),
+    (
+        "addresses: ['db:0']",
+        "4:17: targets.t.addresses[0]:",
+        "port from 1",
+    ),
+    (
+        "addresses: ['0.0.0.0:5432']",
+        "4:17: targets.t.addresses[0]:",
+        "one host",
+    ),
+    (
+        "addresses: ['fd00::5:5432']",
+        "4:17: targets.t.addresses[0]:",
+        "[fd00::5]:5432",
+    ),
+    (
+        "addresses: ['10.0.0.256:5432']",
+        "4:17: targets.t.addresses[0]:",
+        "10.0.0.5:5432",
+    ),
+    (
+        "addresses: []",
+        "4:16: targets.t.addresses:",
+        "at least one",
+    ),
+    (
+        "postgres: { user: u, databases: [] }",
+        "5:37: targets.t.postgres.databases:",
+        "at least one",
+    ),
+    (
+        "postgres: { user: u }",
+        "5:15: targets.t.postgres.databases:",
+        "missing",
+    ),
+    (
+        "postgres: { user: u, databases: [d, d] }",
+        "5:37: targets.t.postgres.databases:",
+        "once",
+    ),
+    (
+        "postgres: { user: u, databases: [1] }",
+        "5:38: targets.t.postgres.databases[0]:",
+        "in quotes",
+    ),
+    (
+        "postgres: { user: u, databases: [true] }",
+        "5:38: targets.t.postgres.databases[0]:",
+        "in quotes",
+    ),
+    (
+        "postgres: { user: u, databases: [d], md5: true }",
+        "5:42: targets.t.postgres.md5:",
+        "unknown key `md5`",
+    ),
+    (
+        "tls: { mode: prefer }",
+        "6:18: targets.t.tls.mode:",
+        "verify-ca, verify-full",
+    ),
+    (
+        "tls: { mode: require, ca: x.pem }",
+        "6:31: targets.t.tls.ca:",
+        "nothing is verified otherwise",
+    ),
+    (
+        "tls: { mode: verify-ca, server_name: x }",
+        "6:42: targets.t.tls.server_name:",
+        "verify-full with it",
+    ),
+    (
+        "namespace: client\n    tls: { mode: require }",
+        "6:16: targets.t.namespace:",
+        "may control its network",
+    ),
+    (
+        "statement: all",
+        "6:16: targets.t.statement:",
+        "none, redacted, full",
+    ),
+    (
+        "timeouts: { dial: 0s }",
+        "6:23: targets.t.timeouts.dial:",
+        "duration from 1 ms",
+    ),
+    ("protocol: mysql", "6:5: targets.t.protocol:", "unknown key"),
+];
+
 #[test]
 fn a_target_is_checked_to_its_last_key() {
-    let rows: &[(&str, &str, &str)] = &[
-        (
-            "addresses: [db]",
-            "4:17: targets.t.addresses[0]:",
-            "db.internal:5432",
-        ),
-        (
-            "addresses: ['db:0']",
-            "4:17: targets.t.addresses[0]:",
-            "port from 1",
-        ),
-        (
-            "addresses: ['0.0.0.0:5432']",
-            "4:17: targets.t.addresses[0]:",
-            "one host",
-        ),
-        (
-            "addresses: ['fd00::5:5432']",
-            "4:17: targets.t.addresses[0]:",
-            "[fd00::5]:5432",
-        ),
-        (
-            "addresses: ['10.0.0.256:5432']",
-            "4:17: targets.t.addresses[0]:",
-            "10.0.0.5:5432",
-        ),
-        (
-            "addresses: []",
-            "4:16: targets.t.addresses:",
-            "at least one",
-        ),
-        (
-            "postgres: { user: u, databases: [] }",
-            "5:37: targets.t.postgres.databases:",
-            "at least one",
-        ),
-        (
-            "postgres: { user: u }",
-            "5:15: targets.t.postgres.databases:",
-            "missing",
-        ),
-        (
-            "postgres: { user: u, databases: [d, d] }",
-            "5:37: targets.t.postgres.databases:",
-            "once",
-        ),
-        (
-            "postgres: { user: u, databases: [1] }",
-            "5:38: targets.t.postgres.databases[0]:",
-            "in quotes",
-        ),
-        (
-            "postgres: { user: u, databases: [true] }",
-            "5:38: targets.t.postgres.databases[0]:",
-            "in quotes",
-        ),
-        (
-            "postgres: { user: u, databases: [d], md5: true }",
-            "5:42: targets.t.postgres.md5:",
-            "unknown key `md5`",
-        ),
-        (
-            "tls: { mode: prefer }",
-            "6:18: targets.t.tls.mode:",
-            "verify-ca, verify-full",
-        ),
-        (
-            "tls: { mode: require, ca: x.pem }",
-            "6:31: targets.t.tls.ca:",
-            "nothing is verified otherwise",
-        ),
-        (
-            "tls: { mode: verify-ca, server_name: x }",
-            "6:42: targets.t.tls.server_name:",
-            "verify-full with it",
-        ),
-        (
-            "namespace: client\n    tls: { mode: require }",
-            "6:16: targets.t.namespace:",
-            "may control its network",
-        ),
-        (
-            "statement: all",
-            "6:16: targets.t.statement:",
-            "none, redacted, full",
-        ),
-        (
-            "timeouts: { dial: 0s }",
-            "6:23: targets.t.timeouts.dial:",
-            "duration from 1 ms",
-        ),
-        ("protocol: mysql", "6:5: targets.t.protocol:", "unknown key"),
-    ];
-    for (row, at, expected) in rows {
+    for (row, at, expected) in TARGETS {
         check_one(&target_with(row), at, expected);
     }
 }
@@ -932,18 +936,18 @@ fn validate(
             .count();
         return (fitting == 1)
             .then_some(())
-            .ok_or(format!("{path}: fits {fitting}"));
+            .ok_or_else(|| format!("{path}: fits {fitting}"));
     }
     if let Some(allowed) = schema.get("const") {
         return (value == allowed)
             .then_some(())
-            .ok_or(format!("{path}: not {allowed}"));
+            .ok_or_else(|| format!("{path}: not {allowed}"));
     }
     if let Some(words) = schema.get("enum").and_then(Value::as_array) {
         return words
             .contains(value)
             .then_some(())
-            .ok_or(format!("{path}: not one of {words:?}"));
+            .ok_or_else(|| format!("{path}: not one of {words:?}"));
     }
     match schema["type"].as_str() {
         Some("boolean") if value.is_boolean() => Ok(()),
@@ -956,10 +960,12 @@ fn validate(
                 .as_i64()
                 .is_some_and(within)
                 .then_some(())
-                .ok_or(format!("{path}: not within"))
+                .ok_or_else(|| format!("{path}: not within"))
         }
         Some("array") => {
-            let elements = value.as_array().ok_or(format!("{path}: no array"))?;
+            let elements = value
+                .as_array()
+                .ok_or_else(|| format!("{path}: no array"))?;
             elements.iter().try_for_each(|element| {
                 validate(element, &schema["items"], &format!("{path}[]"), used)
             })
@@ -970,7 +976,9 @@ fn validate(
 }
 
 fn object(value: &Value, schema: &Value, path: &str, used: &mut Vec<String>) -> Result<(), String> {
-    let fields = value.as_object().ok_or(format!("{path}: no object"))?;
+    let fields = value
+        .as_object()
+        .ok_or_else(|| format!("{path}: no object"))?;
     for name in schema
         .get("required")
         .and_then(Value::as_array)
