@@ -200,7 +200,7 @@ fn read_one(one: &str, names: &Names, uses_search_path: &mut bool) -> (Ask, Opti
     let path = names
         .search_path
         .as_ref()
-        .map_or("unknown".to_owned(), |path| path.join(","));
+        .map_or_else(|| "unknown".to_owned(), |path| path.join(","));
     let table = |table: &str, uses: &mut bool| {
         *uses = true;
         ask(
@@ -212,32 +212,10 @@ fn read_one(one: &str, names: &Names, uses_search_path: &mut bool) -> (Ask, Opti
             names,
         )
     };
-    let plain = |action| ask(action, Resource::Database, names);
+    if let Some((action, effect)) = plain_effect(&words) {
+        return (ask(action, Resource::Database, names), effect);
+    }
     match words.as_slice() {
-        ["begin"] => (plain(Action::Transaction), Some(Effect::Begin)),
-        ["commit"] => (
-            plain(Action::Transaction),
-            Some(Effect::Commit { chain: false }),
-        ),
-        ["rollback"] => (
-            plain(Action::Transaction),
-            Some(Effect::Rollback { chain: false }),
-        ),
-        ["set", "search_path", to] => (
-            plain(Action::Set),
-            Some(Effect::SetsSearchPath {
-                to: Some(vec![(*to).to_owned()]),
-                local: false,
-            }),
-        ),
-        ["set", "local", "search_path", to] => (
-            plain(Action::Set),
-            Some(Effect::SetsSearchPath {
-                to: Some(vec![(*to).to_owned()]),
-                local: true,
-            }),
-        ),
-        ["set", "client_encoding", _] => (plain(Action::Set), Some(Effect::SetsEncoding)),
         ["prepare", name, "as", body @ ..] => {
             let (ask, _) = read_one(&body.join(" "), names, uses_search_path);
             let prepared = Prepared {
@@ -256,12 +234,6 @@ fn read_one(one: &str, names: &Names, uses_search_path: &mut bool) -> (Ask, Opti
             ),
             None => (table("denied", uses_search_path), None),
         },
-        ["deallocate", "all"] => (plain(Action::Set), Some(Effect::Deallocates(None))),
-        ["deallocate", name] => (
-            plain(Action::Set),
-            Some(Effect::Deallocates(Some((*name).to_owned()))),
-        ),
-        ["discard"] => (plain(Action::Set), Some(Effect::DiscardsAll)),
         ["declare", name, body @ ..] => {
             let (ask, _) = read_one(&body.join(" "), names, uses_search_path);
             let name = (*name).to_owned();
@@ -269,10 +241,31 @@ fn read_one(one: &str, names: &Names, uses_search_path: &mut bool) -> (Ask, Opti
         }
         ["copyin", name] => (table(name, uses_search_path), Some(Effect::CopyIn)),
         ["copyout", name] => (table(name, uses_search_path), Some(Effect::CopyOut)),
-        ["unreadable", ..] => (plain(Action::Unreadable), Some(Effect::Unknown)),
-        [.., name] => (table(name, uses_search_path), None),
-        [] => (plain(Action::Select), None),
+        words => (table(words[words.len() - 1], uses_search_path), None),
     }
+}
+
+/// What needs no table and no name.
+fn plain_effect(words: &[&str]) -> Option<(Action, Option<Effect>)> {
+    let path = |to: &str, local| Effect::SetsSearchPath {
+        to: Some(vec![to.to_owned()]),
+        local,
+    };
+    let (action, effect) = match words {
+        [] => return Some((Action::Select, None)),
+        ["begin"] => (Action::Transaction, Effect::Begin),
+        ["commit"] => (Action::Transaction, Effect::Commit { chain: false }),
+        ["rollback"] => (Action::Transaction, Effect::Rollback { chain: false }),
+        ["set", "search_path", to] => (Action::Set, path(to, false)),
+        ["set", "local", "search_path", to] => (Action::Set, path(to, true)),
+        ["set", "client_encoding", _] => (Action::Set, Effect::SetsEncoding),
+        ["deallocate", "all"] => (Action::Set, Effect::Deallocates(None)),
+        ["deallocate", name] => (Action::Set, Effect::Deallocates(Some((*name).to_owned()))),
+        ["discard"] => (Action::Set, Effect::DiscardsAll),
+        ["unreadable", ..] => (Action::Unreadable, Effect::Unknown),
+        _ => return None,
+    };
+    Some((action, Some(effect)))
 }
 
 fn ask(action: Action, resource: Resource, names: &Names) -> Ask {

@@ -366,6 +366,13 @@ impl Server {
                 self.complete("COPY 1");
             }
             ["copyin", table] => self.copy_in(table).await?,
+            words => self.run_named(one, words).await?,
+        }
+        Ok(())
+    }
+
+    async fn run_named(&mut self, one: &str, words: &[&str]) -> Result<(), Stop> {
+        match words {
             ["prepare", name, "as", body @ ..] => {
                 if self.statements.contains_key(name.as_bytes()) {
                     return Err(Stop::Error("42P05"));
