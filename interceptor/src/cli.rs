@@ -1,1 +1,5 @@
 //! cli.
+
+pub mod audit;
+pub mod sessions;
+pub mod terminal;
