@@ -35,6 +35,8 @@ pub struct Filter {
     pub event: Option<String>,
     /// The sequence.
     pub sequence: Option<u64>,
+    /// The connection, the session or the request: whichever has this id.
+    pub id: Option<Uuid>,
 }
 
 /// A line of the log.
@@ -85,6 +87,9 @@ impl Filter {
             && wanted(self.connection, fields.connection)
             && wanted(self.request, fields.request)
             && wanted(self.agent.as_deref(), agent.as_deref())
+            && self.id.is_none_or(|id| {
+                [fields.session, fields.connection, fields.request].contains(&Some(id))
+            })
             && self.event.as_deref().is_none_or(|event| {
                 fields
                     .event

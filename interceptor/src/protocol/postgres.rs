@@ -9,6 +9,7 @@ pub mod inject;
 pub mod refuse;
 pub mod session;
 pub mod terminate;
+pub mod transcript;
 pub mod wire;
 
 use std::collections::HashMap;

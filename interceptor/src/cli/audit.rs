@@ -1,0 +1,317 @@
+//! `interceptor audit`: check the log, show its lines.
+//!
+//! Reads the files themselves, which takes root; whoever calls `run` sees to it that the reading is
+//! written to the log first.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Subcommand};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::terminal;
+use crate::audit::read::{Entries, Entry, Filter, last};
+use crate::audit::verify;
+use crate::clock;
+
+#[cfg(test)]
+mod tests;
+
+/// How often a followed log is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// What to do with the audit log.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Audit {
+    /// Check that no line was changed, removed, added or moved; exit code 1 if one was.
+    Verify {
+        /// Where the log is, and how to answer.
+        #[command(flatten)]
+        log: Log,
+    },
+    /// Show lines in full: those of a request, a session or a connection, or one by its sequence.
+    Show {
+        /// An id of any of these, or a sequence; all lines that pass without.
+        id: Option<String>,
+        /// Which.
+        #[command(flatten)]
+        only: Only,
+        /// Where the log is, and how to answer.
+        #[command(flatten)]
+        log: Log,
+    },
+    /// Show the newest lines, one each.
+    Tail {
+        /// How many.
+        #[arg(short = 'n', long, default_value_t = 20)]
+        lines: usize,
+        /// Go on with what comes.
+        #[arg(short, long)]
+        follow: bool,
+        /// Which.
+        #[command(flatten)]
+        only: Only,
+        /// Where the log is, and how to answer.
+        #[command(flatten)]
+        log: Log,
+    },
+}
+
+/// Where the log is, and how to answer.
+#[derive(Clone, Debug, Args)]
+pub struct Log {
+    /// The log's directory.
+    #[arg(long, default_value = "/var/lib/interceptor/audit")]
+    pub dir: PathBuf,
+    /// Answer in JSON; lines as they stand in the log.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which lines.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Only {
+    /// Not before: a time (RFC 3339), or how long ago (`90m`).
+    #[arg(long)]
+    pub since: Option<String>,
+    /// Of this agent.
+    #[arg(long)]
+    pub agent: Option<String>,
+    /// Of this session.
+    #[arg(long)]
+    pub session: Option<Uuid>,
+    /// Of this request.
+    #[arg(long)]
+    pub request: Option<Uuid>,
+    /// Of this event, or of all that begin so: `request.refused`, `request`.
+    #[arg(long)]
+    pub event: Option<String>,
+}
+
+impl Only {
+    fn filter(&self) -> Result<Filter> {
+        Ok(Filter {
+            since: self.since.as_deref().map(since).transpose()?,
+            agent: self.agent.clone(),
+            session: self.session,
+            request: self.request,
+            event: self.event.clone(),
+            ..Filter::default()
+        })
+    }
+}
+
+/// A time, or one that long ago.
+pub(super) fn since(text: &str) -> Result<Timestamp> {
+    if let Ok(time) = text.parse() {
+        return Ok(time);
+    }
+    let ago: SignedDuration = text.parse().with_context(|| {
+        format!("cannot read the time {text:?}: give RFC 3339, or how long ago as in 90m")
+    })?;
+    clock::wall()
+        .checked_sub(ago)
+        .context("cannot count back that far")
+}
+
+impl Audit {
+    /// What is about to be read, in words for the audit itself; `None` for a check, which shows nothing.
+    #[must_use]
+    pub fn reads(&self) -> Option<String> {
+        match self {
+            Self::Verify { .. } => None,
+            Self::Show { id, only, .. } => Some(format!("audit show {id:?} {only:?}")),
+            Self::Tail {
+                lines,
+                follow,
+                only,
+                ..
+            } => Some(format!("audit tail lines={lines} follow={follow} {only:?}")),
+        }
+    }
+
+    /// Does it. The exit code is 0, or 1 where `verify` found something wrong.
+    pub fn run(&self, out: &mut impl Write) -> Result<u8> {
+        unless_gone(match self {
+            Self::Verify { log } => check(log, out),
+            Self::Show { id, only, log } => show(id.as_deref(), only, log, out),
+            Self::Tail {
+                lines,
+                follow,
+                only,
+                log,
+            } => tail(*lines, *follow, only, log, out),
+        })
+    }
+}
+
+/// That our reader went away (`| head`) is no failure.
+pub(super) fn unless_gone(done: Result<u8>) -> Result<u8> {
+    match done {
+        Err(error)
+            if error
+                .downcast_ref::<io::Error>()
+                .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) =>
+        {
+            Ok(0)
+        }
+        other => other,
+    }
+}
+
+fn check(log: &Log, out: &mut impl Write) -> Result<u8> {
+    let report = verify(&log.dir)?;
+    if log.json {
+        let text = serde_json::to_string(&report)?;
+        writeln!(out, "{}", terminal::json(&text))?;
+        return Ok(u8::from(!report.is_whole()));
+    }
+    for violation in &report.violations {
+        writeln!(out, "{}", terminal::line(&violation.to_string()))?;
+    }
+    if report.unlisted > 0 {
+        writeln!(out, "and {} more", report.unlisted)?;
+    }
+    let (lines, segments) = (report.lines, report.segments);
+    if !report.is_whole() {
+        writeln!(
+            out,
+            "the log is damaged ({lines} lines in {segments} segments were read)"
+        )?;
+        return Ok(1);
+    }
+    writeln!(
+        out,
+        "the log is whole: {lines} lines in {segments} segments"
+    )?;
+    if let Some(checkpoint) = report.checkpoint {
+        writeln!(
+            out,
+            "certain up to sequence {checkpoint}, the last checkpoint"
+        )?;
+    }
+    if report.unfinished_bytes > 0 {
+        let bytes = report.unfinished_bytes;
+        writeln!(
+            out,
+            "behind it {bytes} bytes are no whole line yet: being written, or cut off by a crash"
+        )?;
+    }
+    Ok(0)
+}
+
+fn show(id: Option<&str>, only: &Only, log: &Log, out: &mut impl Write) -> Result<u8> {
+    let mut filter = only.filter()?;
+    if let Some(id) = id {
+        match (id.parse(), id.parse()) {
+            (Ok(sequence), _) => filter.sequence = Some(sequence),
+            (_, Ok(id)) => filter.id = Some(id),
+            _ => bail!("cannot show {id:?}: it is neither an id nor a sequence"),
+        }
+    }
+    let mut count = 0_u64;
+    for entry in Entries::open(&log.dir, filter)? {
+        let entry = entry?;
+        count += 1;
+        if log.json {
+            writeln!(out, "{}", terminal::json(&entry.line))?;
+        } else {
+            let value: Value = serde_json::from_str(&entry.line)?;
+            let text = serde_json::to_string_pretty(&value)?;
+            writeln!(
+                out,
+                "{}:{}\n{}",
+                entry.file,
+                entry.number,
+                terminal::json(&text)
+            )?;
+        }
+    }
+    if count == 0 && !log.json {
+        writeln!(out, "no such line below {}", log.dir.display())?;
+    }
+    Ok(0)
+}
+
+fn tail(lines: usize, follow: bool, only: &Only, log: &Log, out: &mut impl Write) -> Result<u8> {
+    let (found, mut more) = last(&log.dir, &only.filter()?, lines)?;
+    for entry in found {
+        one(&entry, log.json, out)?;
+    }
+    out.flush()?;
+    if !follow {
+        return Ok(0);
+    }
+    while terminal::pause(LOOK_EVERY)? {
+        for entry in more.by_ref() {
+            one(&entry?, log.json, out)?;
+        }
+        out.flush()?;
+    }
+    Ok(0)
+}
+
+fn one(entry: &Entry, json: bool, out: &mut impl Write) -> Result<()> {
+    if json {
+        writeln!(out, "{}", terminal::json(&entry.line))?;
+        return Ok(());
+    }
+    let value: Value = serde_json::from_str(&entry.line)?;
+    writeln!(out, "{}", terminal::line(&in_words(&value)))?;
+    Ok(())
+}
+
+/// A line of the log for people: when, what, who, where, and what came of it.
+fn in_words(line: &Value) -> String {
+    let text = |pointer: &str| match line.pointer(pointer) {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(other) => Some(other.to_string()),
+    };
+    let mut words = vec![
+        text("/time").unwrap_or_default(),
+        format!("#{}", text("/seq").unwrap_or_default()),
+        text("/event").unwrap_or_default(),
+    ];
+    let agent = text("/principal/agent").or_else(|| text("/agent"));
+    words.extend(agent);
+    if let Some(pid) = text("/principal/process/pid") {
+        let path = text("/principal/process/executable/path").unwrap_or_default();
+        words.push(format!("{path}[{pid}]"));
+    }
+    let place: Vec<String> = ["/target", "/database"]
+        .into_iter()
+        .filter_map(text)
+        .collect();
+    if !place.is_empty() {
+        words.push(place.join("/"));
+    }
+    words.extend(text("/destination"));
+    words.extend(text("/statement").or_else(|| text("/summary")));
+    words.extend(text("/refusal/message").map(|message| format!("refused: {message}")));
+    for (name, pointer) in [
+        ("cause", "/cause"),
+        ("by", "/refusal/rules"),
+        ("rules", "/rules"),
+        ("rows", "/rows"),
+        ("micros", "/micros"),
+        ("status", "/status"),
+        ("reason", "/reason"),
+        ("verb", "/verb"),
+        ("result", "/result"),
+        ("detail", "/detail"),
+        ("denied", "/denied"),
+        ("count", "/count"),
+        ("segment", "/segment"),
+        ("request", "/request"),
+    ] {
+        let value = text(pointer).filter(|value| value != "[]");
+        words.extend(value.map(|value| format!("{name}={value}")));
+    }
+    words.retain(|word| !word.is_empty());
+    words.join(" ")
+}

@@ -1,0 +1,332 @@
+//! `interceptor sessions`: list recordings, show what was asked and what came back, replay them.
+//!
+//! Reads the files themselves, which takes root; whoever calls `run` sees to it that the reading is
+//! written to the audit log first.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::audit::{since, unless_gone};
+use super::terminal;
+use crate::protocol::postgres::transcript::{Exchange, Limits, Piece, Reading, Transcript};
+use crate::recording::{self, Filter, Meta, Reader, What, find, list};
+
+mod render;
+#[cfg(test)]
+mod tests;
+
+/// What to do with recordings.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Sessions {
+    /// List recorded sessions, oldest first.
+    Ls {
+        /// Begun not before: a time (RFC 3339), or how long ago (`90m`).
+        #[arg(long)]
+        since: Option<String>,
+        /// Of this agent.
+        #[arg(long)]
+        agent: Option<String>,
+        /// With this target.
+        #[arg(long)]
+        target: Option<String>,
+        /// Where the recordings are, and how to answer.
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show each statement with its result and how long it took.
+    Show {
+        /// The session's id, or its beginning.
+        id: String,
+        /// Rows shown of each result.
+        #[arg(long, default_value_t = 1000)]
+        rows: usize,
+        /// Where the recordings are, and how to answer.
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show a session as its agent saw it, in its own time.
+    Replay {
+        /// The session's id, or its beginning.
+        id: String,
+        /// How many times as fast.
+        #[arg(long, default_value_t = 1.0)]
+        speed: f64,
+        /// Without any pause.
+        #[arg(long, conflicts_with = "speed")]
+        instant: bool,
+        /// The longest pause, in seconds.
+        #[arg(long, default_value_t = 2.0)]
+        max_pause: f64,
+        /// Where the recordings are, and how to answer.
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// Where the recordings are, and how to answer.
+#[derive(Clone, Debug, Args)]
+pub struct Place {
+    /// The recordings' directory.
+    #[arg(long, default_value = "/var/lib/interceptor/recordings")]
+    pub dir: PathBuf,
+    /// Answer in JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Sessions {
+    /// What is about to be read, in words for the audit.
+    #[must_use]
+    pub fn reads(&self) -> String {
+        match self {
+            Self::Ls { .. } => "sessions ls".to_owned(),
+            Self::Show { id, .. } => format!("sessions show {id}"),
+            Self::Replay { id, .. } => format!("sessions replay {id}"),
+        }
+    }
+
+    /// Does it. The exit code is 0, or 1 where a recording is damaged.
+    pub fn run(&self, out: &mut impl Write) -> Result<u8> {
+        unless_gone(match self {
+            Self::Ls {
+                since: begun,
+                agent,
+                target,
+                place,
+            } => {
+                let filter = Filter {
+                    since: begun.as_deref().map(since).transpose()?,
+                    agent: agent.clone(),
+                    target: target.clone(),
+                };
+                ls(place, &filter, out)
+            }
+            Self::Show { id, rows, place } => show(id, *rows, place, out),
+            Self::Replay {
+                id,
+                speed,
+                instant,
+                max_pause,
+                place,
+            } => {
+                let pace = Pace::new(*speed, *instant, *max_pause)?;
+                replay(id, &pace, place, out)
+            }
+        })
+    }
+}
+
+fn ls(place: &Place, filter: &Filter, out: &mut impl Write) -> Result<u8> {
+    let mut code = 0;
+    for listing in list(&place.dir, filter)? {
+        match listing {
+            Ok(listing) if place.json => {
+                let text = serde_json::to_string(&listing.meta)?;
+                writeln!(out, "{}", terminal::json(&text))?;
+            }
+            Ok(listing) => writeln!(out, "{}", render::heading(&listing.meta))?,
+            Err(error) => {
+                code = 1;
+                let damaged = Damaged {
+                    damage: in_full(&error),
+                };
+                if place.json {
+                    let text = serde_json::to_string(&damaged)?;
+                    writeln!(out, "{}", terminal::json(&text))?;
+                } else {
+                    writeln!(out, "{}", terminal::line(&damaged.damage))?;
+                }
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// In place of a session that cannot be read.
+#[derive(Serialize)]
+struct Damaged {
+    damage: String,
+}
+
+/// A recording read, as far as it goes.
+struct Read {
+    meta: Meta,
+    transcript: Transcript,
+    /// Why it does not go on: what a crash tore off, or damage.
+    stopped: Option<recording::Error>,
+}
+
+impl Read {
+    fn open(root: &Path, id: &str, limits: Limits) -> Result<Self> {
+        let mut reader = Reader::open(&find(root, id)?)?;
+        let meta = reader.meta().clone();
+        if meta.protocol != "postgres" {
+            bail!(
+                "cannot show the session: nothing here reads {}",
+                terminal::line(&meta.protocol)
+            );
+        }
+        let mut reading = Reading::new(limits);
+        let mut stopped = None;
+        for frame in reader.by_ref() {
+            match frame {
+                Ok(frame) => match &frame.what {
+                    What::Bytes(direction, bytes) => {
+                        reading.take(frame.at, &Piece::Bytes(*direction, bytes));
+                    }
+                    What::Mark(request, phase) => {
+                        reading.take(frame.at, &Piece::Mark(*request, *phase));
+                    }
+                    What::End(_) => {}
+                },
+                Err(error) => stopped = Some(error),
+            }
+        }
+        Ok(Self {
+            meta,
+            transcript: reading.finish(),
+            stopped,
+        })
+    }
+
+    /// A tear is what a crash leaves; everything else that stops the reading is a violation.
+    fn code(&self) -> u8 {
+        match &self.stopped {
+            None | Some(recording::Error::Torn { .. }) => 0,
+            Some(_) => 1,
+        }
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let stopped = self.stopped.as_ref().map(in_full);
+        let remark = self.transcript.remark.map(str::to_owned);
+        let open = (self.meta.ended.is_none() && stopped.is_none())
+            .then(|| "the recording has no end: the session lives, or the daemon died".to_owned());
+        stopped.into_iter().chain(remark).chain(open).collect()
+    }
+}
+
+/// An error and its causes in one line.
+fn in_full(error: &recording::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// `sessions show --json`.
+#[derive(Serialize)]
+struct Shown<'a> {
+    session: &'a Meta,
+    exchanges: &'a [Exchange],
+    remarks: Vec<String>,
+}
+
+fn show(id: &str, rows: usize, place: &Place, out: &mut impl Write) -> Result<u8> {
+    let limits = Limits {
+        rows,
+        ..Limits::default()
+    };
+    let read = Read::open(&place.dir, id, limits)?;
+    if place.json {
+        let shown = Shown {
+            session: &read.meta,
+            exchanges: &read.transcript.exchanges,
+            remarks: read.remarks(),
+        };
+        let text = serde_json::to_string(&shown)?;
+        writeln!(out, "{}", terminal::json(&text))?;
+        return Ok(read.code());
+    }
+    writeln!(out, "{}", render::heading(&read.meta))?;
+    for exchange in &read.transcript.exchanges {
+        writeln!(out)?;
+        render::asked(exchange, read.meta.started_boot_ns, out)?;
+        render::answered(exchange, out)?;
+    }
+    finish(&read, out)
+}
+
+fn finish(read: &Read, out: &mut impl Write) -> Result<u8> {
+    for remark in read.remarks() {
+        writeln!(out, "\n{}", terminal::line(&remark))?;
+    }
+    Ok(read.code())
+}
+
+/// How time passes in a replay.
+struct Pace {
+    /// Seconds shown for each second that passed; zero for none.
+    factor: f64,
+    longest: Duration,
+}
+
+impl Pace {
+    fn new(speed: f64, instant: bool, max_pause: f64) -> Result<Self> {
+        if !(speed.is_finite() && speed > 0.0) {
+            bail!("cannot replay at speed {speed}: give a number above zero");
+        }
+        let longest = Duration::try_from_secs_f64(max_pause)
+            .map_err(|error| anyhow::anyhow!("cannot pause for {max_pause} seconds: {error}"))?;
+        let factor = if instant { 0.0 } else { 1.0 / speed };
+        Ok(Self { factor, longest })
+    }
+
+    /// How long to wait for what came `later`.
+    fn pause(&self, later: Duration) -> Duration {
+        let seconds = later.as_secs_f64() * self.factor;
+        Duration::try_from_secs_f64(seconds).map_or(self.longest, |pause| pause.min(self.longest))
+    }
+}
+
+fn replay(id: &str, pace: &Pace, place: &Place, out: &mut impl Write) -> Result<u8> {
+    let read = Read::open(&place.dir, id, Limits::default())?;
+    let exchanges = &read.transcript.exchanges;
+    // What happened when: asked (false) and answered (true), in the order of time.
+    let mut events: Vec<_> = exchanges
+        .iter()
+        .flat_map(|exchange| {
+            [
+                (exchange.at, false, exchange),
+                (exchange.ended.unwrap_or(exchange.at), true, exchange),
+            ]
+        })
+        .collect();
+    events.sort_by_key(|(at, ..)| *at);
+    let mut now = read.meta.started_boot_ns;
+    if !place.json {
+        writeln!(out, "{}\n", render::heading(&read.meta))?;
+    }
+    for (at, is_answer, exchange) in events {
+        out.flush()?;
+        let pause = pace.pause(at.since(now));
+        if !pause.is_zero() && !terminal::pause(pause)? {
+            return Ok(0);
+        }
+        now = at;
+        match (place.json, is_answer) {
+            (true, true) => {
+                let text = serde_json::to_string(exchange)?;
+                writeln!(out, "{}", terminal::json(&text))?;
+            }
+            (true, false) => {}
+            (false, false) => render::prompt(&read.meta, exchange, out)?,
+            (false, true) => {
+                render::answered(exchange, out)?;
+                writeln!(out)?;
+            }
+        }
+    }
+    if place.json {
+        return Ok(read.code());
+    }
+    finish(&read, out)
+}

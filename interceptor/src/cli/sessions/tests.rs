@@ -1,0 +1,201 @@
+//! The verbs over a session that was recorded for them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::{Parser, Subcommand as _};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::{Pace, Sessions};
+use crate::recording::{Recorder, Settings, Subject};
+use crate::session::{Direction, Phase, RequestId};
+
+/// As the program parses it.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    sessions: Sessions,
+}
+
+fn run(dir: &Path, arguments: &[&str]) -> (u8, String) {
+    let all = ["sessions"].iter().chain(arguments).copied();
+    let place = format!("--dir={}", dir.display());
+    let cli = Cli::try_parse_from(all.chain([place.as_str()])).expect("arguments");
+    let mut out = Vec::new();
+    let code = cli.sessions.run(&mut out).expect("an answer");
+    (code, String::from_utf8(out).expect("text"))
+}
+
+fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).expect("a length");
+    [&[tag][..], &length.to_be_bytes(), body].concat()
+}
+
+/// A `SELECT` of one hostile value, then a refused `DELETE`.
+async fn recorded() -> (tempfile::TempDir, PathBuf) {
+    let temporary = tempfile::tempdir().expect("a temporary directory");
+    let root = temporary.path().join("recordings");
+    let settings = Settings {
+        segment_bytes: 1 << 20,
+        session_bytes: None,
+    };
+    let recorder = Recorder::open(&root, &settings).expect("a recorder");
+    let principal =
+        r#"{"agent":"claude","process":{"pid":7,"executable":{"path":"/usr/bin/psql"}}}"#;
+    let principal = RawValue::from_string(principal.to_owned()).expect("JSON");
+    let writer = recorder
+        .begin(&Subject {
+            session: Uuid::max(),
+            connection: Uuid::nil(),
+            protocol: "postgres",
+            target: "main",
+            database: Some("shop"),
+            principal: Some(&principal),
+        })
+        .expect("a writer");
+    let column = [&b"\0\x01name\0"[..], &[0; 18]].concat();
+    let row = [&[0, 1, 0, 0, 0, 6][..], b"a\x1b[2Jb"].concat();
+    let selected = [
+        message(b'T', &column),
+        message(b'D', &row),
+        message(b'C', b"SELECT 1\0"),
+        message(b'Z', b"I"),
+    ];
+    let refused = [
+        message(
+            b'E',
+            b"SERROR\0C42501\0Mnot permitted\0Hinterceptor request\0\0",
+        ),
+        message(b'Z', b"I"),
+    ];
+    let steps = [
+        (1, "SELECT name\nFROM customers", selected.concat()),
+        (2, "DELETE FROM customers", refused.concat()),
+    ];
+    for (request, statement, answer) in steps {
+        let text = [statement.as_bytes(), b"\0"].concat();
+        let sent = Bytes::from(message(b'Q', &text));
+        writer
+            .record(Direction::Sent, sent)
+            .await
+            .expect("recorded");
+        let request = RequestId(Uuid::from_u128(request));
+        writer.mark(request, Phase::Execute).await.expect("marked");
+        writer
+            .record(Direction::Received, Bytes::from(answer))
+            .await
+            .expect("recorded");
+    }
+    writer.close("client").await.expect("closed");
+    (temporary, root)
+}
+
+#[test]
+fn the_arguments_are_sound() {
+    Sessions::augment_subcommands(clap::Command::new("sessions")).debug_assert();
+}
+
+#[tokio::test]
+async fn ls_names_each_session_by_what_it_is() {
+    let (_temporary, root) = recorded().await;
+    let rows: [(&[&str], usize); 4] = [
+        (&["ls"], 1),
+        (&["ls", "--agent", "claude", "--since", "1h"], 1),
+        (&["ls", "--agent", "other"], 0),
+        (&["ls", "--json"], 1),
+    ];
+    for (arguments, count) in rows {
+        let (code, said) = run(&root, arguments);
+        assert_eq!(
+            (code, said.lines().count()),
+            (0, count),
+            "{arguments:?}: {said}"
+        );
+    }
+    let (_, said) = run(&root, &["ls"]);
+    assert!(
+        said.contains("claude  /usr/bin/psql[7]  main/shop  client"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn show_gives_statement_result_and_request() {
+    let (_temporary, root) = recorded().await;
+    let (code, said) = run(&root, &["show", "ffff"]);
+    assert_eq!(code, 0);
+    for holds in [
+        "SELECT name\nFROM customers\n name\n-----------",
+        " a\\u{1b}[2Jb\nSELECT 1\n",
+        "request 00000000-0000-0000-0000-000000000002\nDELETE FROM customers\n",
+        "ERROR 42501: not permitted\nHINT: interceptor request\n",
+    ] {
+        assert!(said.contains(holds), "{holds:?} is not in {said}");
+    }
+    let (_, said) = run(&root, &["show", "ffff", "--json"]);
+    let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(
+        said["exchanges"][0]["results"][0]["rows"][0][0],
+        "a\u{1b}[2Jb"
+    );
+    assert_eq!(said["exchanges"][1]["errors"][0]["code"], "42501");
+    assert_eq!(said["session"]["principal"]["agent"], "claude");
+}
+
+#[tokio::test]
+async fn replay_shows_the_same_in_the_order_of_time() {
+    let (_temporary, root) = recorded().await;
+    let (code, said) = run(&root, &["replay", "ffff", "--instant"]);
+    assert_eq!(code, 0);
+    let order = [
+        "shop=> SELECT name",
+        "SELECT 1",
+        "shop=> DELETE",
+        "ERROR 42501",
+    ];
+    let places: Vec<_> = order.map(|part| said.find(part)).into_iter().collect();
+    assert!(places.is_sorted() && places[0].is_some(), "{said}");
+    assert!(!said.contains('\u{1b}'), "{said}");
+    let (_, said) = run(&root, &["replay", "ffff", "--json", "--speed", "1000"]);
+    assert_eq!(said.lines().count(), 2, "{said}");
+}
+
+#[tokio::test]
+async fn a_damaged_recording_is_shown_as_far_as_it_goes_and_ends_with_one() {
+    let (_temporary, root) = recorded().await;
+    let path = crate::recording::find(&root, "ffff")
+        .expect("found")
+        .join("000001.rec");
+    let mut bytes = fs::read(&path).unwrap();
+    let last = bytes.len() - 40;
+    bytes[last] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let (code, said) = run(&root, &["show", "ffff"]);
+    assert_eq!(code, 1);
+    assert!(
+        said.contains("SELECT name") && said.contains("is damaged"),
+        "{said}"
+    );
+}
+
+#[test]
+fn pauses_follow_the_pace_and_are_never_longer_than_asked() {
+    let second = Duration::from_secs(1);
+    let rows = [
+        (1.0, false, second, second),
+        (10.0, false, second, second / 10),
+        (1.0, false, 60 * second, 2 * second),
+        (1.0, true, second, Duration::ZERO),
+        (1e-300, false, Duration::MAX, 2 * second),
+    ];
+    for (speed, instant, later, expected) in rows {
+        let pace = Pace::new(speed, instant, 2.0).expect("a pace");
+        assert_eq!(pace.pause(later), expected, "{speed} {later:?}");
+    }
+    for (speed, pause) in [(0.0, 1.0), (-1.0, 1.0), (f64::NAN, 1.0), (1.0, -1.0)] {
+        assert!(Pace::new(speed, false, pause).is_err());
+    }
+}
