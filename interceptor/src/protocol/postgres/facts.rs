@@ -1,1 +1,249 @@
 //! What a statement asks for, in policy words.
+//!
+//! Text goes in, one [`Ask`] per statement comes out. The text is read by PostgreSQL's own grammar and
+//! walked twice by code that shares nothing; where the walks differ, or the text cannot be read, the
+//! ask is `Unreadable`. Never fails, never runs anything, never asks the server.
+//!
+//! Not visible without the server's catalogue: a function called in column notation (`t.f`), the
+//! functions behind operators, casts, views, triggers and defaults, and an overload of a built-in
+//! function's name in a schema of the search path.
+
+mod draft;
+mod evidence;
+mod functions;
+mod generic;
+mod progress;
+mod redact;
+mod typed;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use pg_query::protobuf::{ParseResult, ScanToken};
+
+use self::draft::Draft;
+use self::evidence::Evidence;
+use self::progress::Progress;
+use crate::policy::{Access, Action, Ask, Context, Resource};
+use crate::session::Reading;
+
+/// Longer text is not read, in bytes.
+pub const MAX_TEXT: usize = 1024 * 1024;
+
+/// A text with more statements is not read.
+pub const MAX_STATEMENTS: usize = 4096;
+
+/// Bound of [`Reading::summary`], in bytes.
+const MAX_SUMMARY: usize = 120;
+
+/// What the session knows when a text is read.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// Schemas of the search path that names are looked up in, `$user` resolved; `None` where it is
+    /// not known. `pg_catalog` and `pg_temp` are implied and need not be listed.
+    pub search_path: Option<Vec<String>>,
+    /// Names of the relations in the server's `pg_catalog`.
+    pub catalog: Arc<HashSet<String>>,
+    /// Statements that `EXECUTE` can run, by name: those of SQL `PREPARE` and, as they share the
+    /// server's one table of names, the named ones of the protocol's `Parse`.
+    pub prepared: HashMap<String, Prepared>,
+    /// Whether an explicit transaction block is open before the text runs.
+    pub in_transaction: bool,
+    /// Whether the database's encoding is UTF8; elsewhere names that are not ASCII cannot be read,
+    /// because the server folds and cuts them by its own encoding.
+    pub utf8: bool,
+}
+
+/// A prepared statement, as it was judged when it was prepared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    /// What its body asks for.
+    pub ask: Ask,
+    /// The search path that the ask was made under; `None` where the ask does not depend on one. The
+    /// server looks names up again when the path has changed, so an ask is worth nothing under another.
+    pub search_path: Option<Vec<String>>,
+    /// What running it changes in the session.
+    pub effects: Vec<Effect>,
+}
+
+/// What a text asks for and what it changes in the session.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// For the gate: asks, redacted text, fingerprint, summary.
+    pub reading: Arc<Reading>,
+    /// What the session must keep track of, in order; each applies once the server says that its
+    /// statement succeeded.
+    pub effects: Vec<Effect>,
+    /// How many statements the text has; 0 for an empty query or text that cannot be parsed.
+    pub statements: usize,
+    /// False where the ask is `Unreadable`.
+    pub readable: bool,
+    /// Whether the asks stand only as long as the search path is what it was.
+    pub uses_search_path: bool,
+}
+
+/// A change of session state that later texts are read under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// `BEGIN`, `START TRANSACTION`.
+    Begin,
+    /// `COMMIT`, `END`; with `chain` a new block begins at once.
+    Commit {
+        /// `AND CHAIN`.
+        chain: bool,
+    },
+    /// `ROLLBACK`, `ABORT`: settings made in the block, the search path too, are what they were.
+    Rollback {
+        /// `AND CHAIN`.
+        chain: bool,
+    },
+    /// `SAVEPOINT`.
+    Savepoint(String),
+    /// `RELEASE SAVEPOINT`.
+    Release(String),
+    /// `ROLLBACK TO`: settings made since are what they were.
+    RollbackTo(String),
+    /// The search path may be another one.
+    SetsSearchPath {
+        /// The schemas, where the text says so for certain and without `$user`.
+        to: Option<Vec<String>>,
+        /// `SET LOCAL`: until the end of the transaction only.
+        local: bool,
+    },
+    /// `client_encoding` may be another one.
+    SetsEncoding,
+    /// `standard_conforming_strings` may be another one.
+    SetsConformingStrings,
+    /// `PREPARE`: fails where the name exists, so it must never replace what is remembered.
+    Prepares {
+        /// Its name.
+        name: String,
+        /// What it asks for.
+        prepared: Prepared,
+    },
+    /// `EXECUTE` of a remembered name.
+    Executes {
+        /// Its name.
+        name: String,
+    },
+    /// `DEALLOCATE`; `None` for all.
+    Deallocates(Option<String>),
+    /// `DISCARD ALL`: prepared statements, cursors and settings are gone.
+    DiscardsAll,
+    /// `DECLARE … CURSOR`.
+    DeclaresCursor {
+        /// Its name.
+        name: String,
+    },
+    /// `CLOSE`; `None` for all.
+    ClosesCursor(Option<String>),
+    /// `COPY … FROM STDIN`: the server will ask for data.
+    CopyIn,
+    /// `COPY … TO STDOUT`.
+    CopyOut,
+    /// Code or text that was not read ran: anything above may have happened.
+    Unknown,
+}
+
+/// Reads a text. Never fails: what cannot be read asks for `Unreadable` on the database.
+#[must_use]
+pub fn read(text: &str, names: &Names) -> Facts {
+    read_with(text, names, generic::walk)
+}
+
+/// [`read`] with the second walk as an argument.
+fn read_with(text: &str, names: &Names, second: fn(&ParseResult) -> Option<Evidence>) -> Facts {
+    let Some((parsed, tokens)) = parse(text) else {
+        return unparsed(text, names);
+    };
+    let (drafts, mut seen) = typed::walk(&parsed);
+    let agreed = second(&parsed).is_some_and(|mut other| seen.agrees(&mut other));
+    let legible = names.utf8 || !redact::has_foreign_names(text, &tokens);
+    let plain = drafts.iter().all(|draft| draft.problem.is_none());
+    let mut progress = Progress::new(names, drafts.len());
+    let asks = if agreed && legible && plain { progress.asks(&drafts) } else { None };
+    let readable = asks.is_some();
+    let reading = Reading {
+        asks: asks.unwrap_or_else(|| vec![unreadable(names, drafts.len())]),
+        redacted: redact::redact(text, &tokens).into(),
+        fingerprint: fingerprint(text).into(),
+        summary: summary(&drafts).into(),
+    };
+    Facts {
+        reading: Arc::new(reading),
+        effects: if readable { progress.effects } else { vec![Effect::Unknown] },
+        statements: drafts.len(),
+        readable,
+        uses_search_path: readable && progress.uses_path,
+    }
+}
+
+/// Parse tree and tokens, where there are both.
+fn parse(text: &str) -> Option<(ParseResult, Vec<ScanToken>)> {
+    if text.len() > MAX_TEXT {
+        return None;
+    }
+    let parsed = pg_query::parse(text, pg_query::ParserOptions::DEFAULT).ok()?.protobuf;
+    let tokens = pg_query::scan_tokens(text).ok()?;
+    (parsed.stmts.len() <= MAX_STATEMENTS).then_some((parsed, tokens))
+}
+
+fn unparsed(text: &str, names: &Names) -> Facts {
+    let reading = Reading {
+        asks: vec![unreadable(names, 0)],
+        redacted: format!("(unreadable, {} bytes)", text.len()).into(),
+        fingerprint: hashed(text).into(),
+        summary: "unreadable".into(),
+    };
+    Facts {
+        reading: Arc::new(reading),
+        effects: vec![Effect::Unknown],
+        statements: 0,
+        readable: false,
+        uses_search_path: false,
+    }
+}
+
+fn unreadable(names: &Names, statements: usize) -> Ask {
+    let access = Access { action: Action::Unreadable, resource: Resource::Database };
+    let context = Context {
+        statements: u32::try_from(statements).unwrap_or(u32::MAX),
+        in_transaction: names.in_transaction,
+        ..Context::default()
+    };
+    Ask { accesses: [access].into(), context }
+}
+
+/// The grammar's own fingerprint; relations count in full, with their schema and without their alias.
+fn fingerprint(text: &str) -> String {
+    let options = pg_query::FingerprintOptions::RANGEVAR_PG17_COMPAT
+        | pg_query::FingerprintOptions::FULL_RELNAME;
+    pg_query::fingerprint(text, pg_query::ParserOptions::DEFAULT, options)
+        .map_or_else(|_| hashed(text), |fingerprint| fingerprint.hex)
+}
+
+/// Stands for text that has no fingerprint. Tells equal texts, says nothing of what is in them.
+fn hashed(text: &str) -> String {
+    let hash = digest::digest(&digest::SHA256, text.as_bytes());
+    let prefix = hash.as_ref().get(..8).unwrap_or_default();
+    format!("unreadable:{}", hex::encode(prefix))
+}
+
+fn summary(drafts: &[Draft<'_>]) -> String {
+    let mut summary = String::new();
+    for draft in drafts {
+        let separator = if summary.is_empty() { "" } else { "; " };
+        // Room for what says that there are more.
+        if summary.len() + separator.len() + draft.summary.len() + "; ...".len() > MAX_SUMMARY {
+            summary.push_str("; ...");
+            break;
+        }
+        summary.push_str(separator);
+        summary.push_str(draft.summary);
+    }
+    summary
+}
+
+#[cfg(test)]
+mod tests;
