@@ -10,7 +10,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 
 use crate::clock::BootTime;
@@ -63,7 +63,7 @@ impl Identified {
 }
 
 /// Who asks: what policy judges and every audit line names.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Principal {
     /// The name that the scope is tagged with.
     pub agent: String,
@@ -85,7 +85,7 @@ pub struct Principal {
 }
 
 /// A user of the host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// User id in the initial user namespace.
     pub uid: u32,
@@ -97,7 +97,7 @@ pub struct User {
 }
 
 /// One process at the time of the connect.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Process id (thread group) in the initial pid namespace.
     pub pid: u32,
@@ -112,7 +112,7 @@ pub struct Process {
 }
 
 /// A program file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Executable {
     /// Path as /proc names it, lossily decoded, in the process's own mount namespace.
     pub path: PathBuf,
@@ -121,7 +121,7 @@ pub struct Executable {
 }
 
 /// A control group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cgroup {
     /// Cgroup v2 id: the directory's inode.
     pub id: u64,

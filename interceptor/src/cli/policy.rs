@@ -14,7 +14,7 @@ use crate::policy::{self, Generation, Mistake};
 pub mod cases;
 mod statement;
 
-pub use statement::read;
+pub use statement::{read, read_with};
 
 /// Something is wrong with what was checked.
 const VIOLATION: u8 = 1;

@@ -1,4 +1,5 @@
-//! `interceptor why`: which rules decide about a statement, for a given agent, and what it would be told.
+//! `interceptor why`: which rules decide about a statement, for a given agent, and what it would be
+//! told; or about requests that an audit log holds, and whether the daemon did the same.
 //!
 //! Judges with the policy files, by the same code as the daemon; needs neither the daemon nor root.
 //! Facts that are not given are empty, so that a rule about them may decide otherwise in the daemon.
@@ -15,18 +16,23 @@ use nix::unistd::{Uid, User};
 use serde_json::json;
 
 use crate::clock::BootTime;
+use crate::config::{self, Protocol};
 use crate::identity::{self, Principal};
 use crate::policy::{Effect, ExplainedAccess, Explanation, Generation, Policy, PrincipalFacts};
 
-/// It would be refused.
+mod recorded;
+
+/// It would be refused, or the daemon did otherwise.
 const VIOLATION: u8 = 1;
+/// Where policies are when nothing else says so.
+const POLICIES: &str = "/etc/interceptor/policies";
 
 /// Say which rule decides about a statement.
 #[derive(Clone, Debug, Args)]
 pub struct Why {
     /// The agent's name.
-    #[arg(long)]
-    agent: String,
+    #[arg(long, required_unless_present = "recorded")]
+    agent: Option<String>,
     /// The user that the agent runs as: a name or a number. Default: the caller.
     #[arg(long)]
     user: Option<String>,
@@ -34,26 +40,43 @@ pub struct Why {
     #[arg(long)]
     executable: Option<PathBuf>,
     /// The target.
-    #[arg(long)]
-    target: String,
+    #[arg(long, required_unless_present = "recorded")]
+    target: Option<String>,
     /// The database.
+    #[arg(long, required_unless_present = "recorded")]
+    database: Option<String>,
+    /// The directory with the `*.cedar` files; by default the one that the configuration names.
     #[arg(long)]
-    database: String,
-    /// The directory with the `*.cedar` files.
-    #[arg(long, default_value = "/etc/interceptor/policies")]
-    policies: PathBuf,
+    policies: Option<PathBuf>,
+    /// The configuration, which names the policies and the target's search path.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Lines of the audit log instead of a statement; `-` for standard input.
+    #[arg(long, conflicts_with = "statement")]
+    recorded: Option<PathBuf>,
+    /// Of the recorded lines only this request's.
+    #[arg(long, requires = "recorded")]
+    request: Option<uuid::Uuid>,
     /// Answer in JSON.
     #[arg(long)]
     json: bool,
     /// The statement.
-    statement: String,
+    #[arg(required_unless_present = "recorded")]
+    statement: Option<String>,
+}
+
+/// What a statement is judged by.
+struct Ground {
+    policy: Policy,
+    search_path: Vec<String>,
 }
 
 impl Why {
     /// Carries the command out, on standard output.
     ///
     /// # Errors
-    /// Where the policy does not load, the user is not known, or the answer cannot be written.
+    /// Where configuration or policy do not load, the user is not known, a line cannot be read, or
+    /// the answer cannot be written.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let mut out = io::stdout().lock();
         let code = self.write(&mut out)?;
@@ -61,27 +84,64 @@ impl Why {
         Ok(ExitCode::from(code))
     }
 
-    /// Carries the command out: 0 permitted, 1 refused.
+    /// Carries the command out: 0 permitted, or done as the rules say; 1 otherwise.
     ///
     /// # Errors
     /// As [`Why::run`].
     pub fn write(&self, out: &mut dyn Write) -> anyhow::Result<u8> {
-        let policy = Policy::load(&self.policies, Generation(0))
-            .with_context(|| format!("cannot load policies from {}", self.policies.display()))?;
-        let principal = self.principal()?;
+        let ground = self.ground()?;
+        let agreed = match &self.recorded {
+            Some(log) => recorded::compare(&ground.policy, log, self.request, (self.json, out))?,
+            None => self.explain(&ground, out)?,
+        };
+        Ok(if agreed { 0 } else { VIOLATION })
+    }
+
+    fn ground(&self) -> anyhow::Result<Ground> {
+        let mut dir = PathBuf::from(POLICIES);
+        let mut search_path = vec!["public".to_owned()];
+        if let Some(path) = &self.config {
+            let config = config::load(path).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
+            if let Some(name) = &self.target {
+                let target = config.targets.get(name);
+                let target = target.with_context(|| format!("target {name} is not configured"))?;
+                let Protocol::Postgres(postgres) = &target.protocol;
+                search_path.clone_from(&postgres.search_path);
+            }
+            dir = config.paths.policies;
+        }
+        let dir = self.policies.as_ref().unwrap_or(&dir);
+        let policy = Policy::load(dir, Generation(0))
+            .with_context(|| format!("cannot load policies from {}", dir.display()))?;
+        Ok(Ground {
+            policy,
+            search_path,
+        })
+    }
+
+    fn explain(&self, ground: &Ground, out: &mut dyn Write) -> anyhow::Result<bool> {
+        let given = |value: &Option<String>, name: &str| {
+            value
+                .clone()
+                .with_context(|| format!("{name} is not given"))
+        };
+        let principal = self.principal(given(&self.agent, "--agent")?)?;
         let facts = Arc::new(PrincipalFacts::new(&principal)?);
-        let asks = super::policy::read(&self.statement)?;
-        let explanation = policy.explain(&facts, &self.target, &self.database, &asks);
+        let statement = given(&self.statement, "the statement")?;
+        let asks = super::policy::read_with(&statement, &ground.search_path);
+        let target = given(&self.target, "--target")?;
+        let database = given(&self.database, "--database")?;
+        let explanation = ground.policy.explain(&facts, &target, &database, &asks);
         if self.json {
             let answer = json!({"principal": principal, "explanation": explanation});
             writeln!(out, "{answer}")?;
         } else {
             tell(&explanation, out)?;
         }
-        Ok(if explanation.permitted { 0 } else { VIOLATION })
+        Ok(explanation.permitted)
     }
 
-    fn principal(&self) -> anyhow::Result<Principal> {
+    fn principal(&self, agent: String) -> anyhow::Result<Principal> {
         let user = account(self.user.as_deref())?;
         let executable = match &self.executable {
             None => identity::Executable {
@@ -94,7 +154,7 @@ impl Why {
             },
         };
         Ok(Principal {
-            agent: self.agent.clone(),
+            agent,
             process: identity::Process {
                 pid: 0,
                 started: BootTime(0),
@@ -116,10 +176,7 @@ impl Why {
 }
 
 /// Says an explanation in lines.
-///
-/// # Errors
-/// Where it cannot be written.
-pub fn tell(explanation: &Explanation, out: &mut dyn Write) -> anyhow::Result<()> {
+fn tell(explanation: &Explanation, out: &mut dyn Write) -> anyhow::Result<()> {
     for (index, ask) in explanation.asks.iter().enumerate() {
         if explanation.asks.len() > 1 {
             writeln!(out, "statement {}", index.saturating_add(1))?;

@@ -277,8 +277,8 @@ impl Policy {
 
     /// What the caller could have done to the same resource.
     fn instead(&self, bench: &Bench<'_>, access: &Access, context: &CedarContext) -> Vec<Action> {
-        let candidates: &[Action] = match access.resource {
-            Resource::Table { .. } | Resource::Column { .. } => &[
+        let candidates = match access.resource {
+            Resource::Table { .. } | Resource::Column { .. } => [
                 Action::Select,
                 Action::Insert,
                 Action::Update,
@@ -287,21 +287,28 @@ impl Policy {
             Resource::Target
             | Resource::Database
             | Resource::Schema { .. }
-            | Resource::Function { .. } => &[],
+            | Resource::Function { .. } => return Vec::new(),
         };
-        let permitted = |action: &&Action| {
-            let other = Access {
-                action: **action,
-                resource: access.resource.clone(),
-            };
-            self.judge_access(bench, &other, context)
+        let others = candidates.map(|action| Access {
+            action,
+            resource: access.resource.clone(),
+        });
+        let ask = Ask {
+            accesses: BTreeSet::from(others),
+            context: Context::default(),
+        };
+        let Ok(bench) = self.bench(bench.subject, std::slice::from_ref(&ask)) else {
+            return Vec::new();
+        };
+        let permitted = |other: &&Access| {
+            self.judge_access(&bench, other, context)
                 .is_ok_and(|judgement| judgement.verdict == Verdict::Permitted)
         };
-        candidates
+        ask.accesses
             .iter()
-            .filter(|action| **action != access.action)
+            .filter(|other| other.action != access.action)
             .filter(permitted)
-            .copied()
+            .map(|other| other.action)
             .collect()
     }
 

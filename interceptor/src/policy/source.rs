@@ -8,7 +8,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -220,6 +220,13 @@ fn read_file(path: &Path) -> Result<String, String> {
     }
     if about.permissions().mode() & 0o002 != 0 {
         return Err("may be written by every user of the host: chmod o-w it".to_owned());
+    }
+    let own = nix::unistd::geteuid().as_raw();
+    if about.uid() != 0 && about.uid() != own {
+        let owner = about.uid();
+        return Err(format!(
+            "belongs to uid {owner}, who may change it: root or uid {own} expected"
+        ));
     }
     fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))
 }

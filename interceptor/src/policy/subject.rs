@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use cedar_policy::{Entities, Entity, EntityUid, RestrictedExpression};
 
-use super::vocabulary::{self, ACTIONS, Kind};
+use super::vocabulary::{self, Kind};
 use super::{Ask, Resource};
 use crate::identity::{Executable, Principal};
 
@@ -86,8 +86,7 @@ impl Subject {
         target: &str,
         database: &str,
     ) -> Result<Self, Error> {
-        let mut base = ACTIONS.clone();
-        base.push(principal.entity.clone());
+        let mut base = vec![principal.entity.clone()];
         base.extend(chain_entities(target, database, &Resource::Database)?);
         Ok(Self {
             principal: Arc::clone(principal),
@@ -105,22 +104,22 @@ impl Subject {
         vocabulary::uid(kind, &id)
     }
 
-    /// The session's entities with the resources of `asks`.
+    /// The session's entities with the actions and resources of `asks`.
     pub(super) fn entities<'a>(
         &self,
         asks: impl Iterator<Item = &'a Ask>,
     ) -> Result<Entities, Error> {
         let mut added = HashMap::new();
         for access in asks.flat_map(|ask| &ask.accesses) {
+            let action = vocabulary::action(access.action)
+                .ok_or_else(|| Error::of("the action", &"the schema does not know it"))?;
+            added.entry(action.uid()).or_insert_with(|| action.clone());
             if matches!(access.resource, Resource::Target | Resource::Database) {
                 continue;
             }
             for entity in chain_entities(&self.target, &self.database, &access.resource)? {
                 added.entry(entity.uid()).or_insert(entity);
             }
-        }
-        if added.is_empty() {
-            return Ok(self.base.clone());
         }
         self.base
             .clone()

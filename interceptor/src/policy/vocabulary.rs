@@ -5,6 +5,7 @@
 //! delimiter are quoted, so that two resources never have the same id.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::str::FromStr as _;
 use std::sync::LazyLock;
 
@@ -36,6 +37,19 @@ pub(super) static ACTIONS: LazyLock<Vec<Entity>> = LazyLock::new(|| {
         .expect("the built-in schema has actions");
     entities.iter().cloned().collect()
 });
+
+/// An action with its groups.
+pub(super) fn action(action: Action) -> Option<&'static Entity> {
+    static BY_ACTION: LazyLock<HashMap<Action, Entity>> = LazyLock::new(|| {
+        let of = |action: Action| {
+            let uid = uid(Kind::Action, action.name());
+            let entity = ACTIONS.iter().find(|entity| entity.uid() == uid)?;
+            Some((action, entity.clone()))
+        };
+        Action::ALL.into_iter().filter_map(of).collect()
+    });
+    BY_ACTION.get(&action)
+}
 
 /// The types of the schema that the daemon makes entities of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
