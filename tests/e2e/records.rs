@@ -246,19 +246,40 @@ fn why_says_of_each_request_of_a_session_what_the_daemon_did() -> Result<()> {
             continue;
         }
         judged += 1;
-        let request = text(&line, "/request")?;
-        let why = lab.daemon.cli(&["why", "--json", "--request", request])?;
-        let answer: Value = serde_json::from_str(&why.stdout)
-            .with_context(|| format!("why answered {:?} {:?}", why.stdout, why.stderr))?;
-        ensure!(
-            answer["permitted"] == permitted
-                && (permitted || answer["rules"] == line["refusal"]["rules"]),
-            "why says {answer} of {line}"
-        );
+        let answer = why(&lab, text(&line, "/statement")?)?;
+        let agrees = answer.pointer("/explanation/permitted") == Some(&permitted.into())
+            && answer.pointer("/explanation/refusal/rules") == line.pointer("/refusal/rules");
+        ensure!(agrees, "why says {answer} of {line}");
     }
     ensure!(
         judged >= 11,
         "only {judged} requests of session {session} are in the audit"
     );
     Ok(())
+}
+
+/// What the policy's files say of a statement, asked of the command line.
+fn why(lab: &Lab, statement: &str) -> Result<Value> {
+    let psql = place::postgres_programs()?.join("psql");
+    let mut command = Command::new(place::interceptor()?);
+    command
+        .args([
+            "why",
+            "--json",
+            "--agent",
+            "demo",
+            "--target",
+            "shop",
+            "--database",
+            "shop",
+        ])
+        .args(["--user", &lab.agent().uid().to_string()])
+        .arg("--executable")
+        .arg(psql)
+        .arg("--policies")
+        .arg(lab.daemon.policies())
+        .args(["--", statement]);
+    let finished = Process::run(command, DEADLINE)?;
+    serde_json::from_str(&finished.stdout)
+        .with_context(|| format!("why answered {:?} {:?}", finished.stdout, finished.stderr))
 }
