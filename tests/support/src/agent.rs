@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nix::unistd::Uid;
+use nix::unistd::{Uid, geteuid};
 
 use crate::process::{Finished, Process};
 use crate::{DEADLINE, place};
@@ -100,10 +100,13 @@ impl Agent {
         if let Some(netns) = &self.netns {
             line.extend(["ip", "netns", "exec", netns].map(str::to_owned));
         }
-        line.push("setpriv".into());
-        line.push(format!("--reuid={}", self.uid));
-        line.push(format!("--regid={gid}"));
-        line.extend(["--clear-groups", "--inh-caps=-all", "--", program].map(str::to_owned));
+        if geteuid().is_root() {
+            line.push("setpriv".into());
+            line.push(format!("--reuid={}", self.uid));
+            line.push(format!("--regid={gid}"));
+            line.extend(["--clear-groups", "--inh-caps=-all", "--"].map(str::to_owned));
+        }
+        line.push(program.to_owned());
         line.extend(arguments.iter().map(|&argument| argument.to_owned()));
         let mut words = line.into_iter();
         let mut command = Command::new(words.next().unwrap_or_default());
@@ -165,7 +168,8 @@ impl Agent {
         )
     }
 
-    /// Runs a Python program that has the drivers; `$DSN` in its environment is libpq's form.
+    /// Runs a Python program that has the drivers; `$DSN` in its environment is libpq's form,
+    /// `$URL` the other.
     ///
     /// # Errors
     /// When the environment is missing, or it cannot be started or does not end.
@@ -174,14 +178,6 @@ impl Agent {
         self.clone()
             .with("DSN", &dsn.conninfo())
             .with("URL", &dsn.url())
-            .with("SSLMODE", &dsn.sslmode)
-            .with(
-                "SSLROOTCERT",
-                &dsn.root
-                    .as_deref()
-                    .unwrap_or_else(|| Path::new(""))
-                    .to_string_lossy(),
-            )
             .run(&python.to_string_lossy(), &["-c", program])
     }
 }
@@ -254,9 +250,13 @@ impl Dsn {
             .as_ref()
             .map(|password| format!(":{password}"))
             .unwrap_or_default();
-        format!(
-            "postgresql://{}{password}@{}:{}/{}",
-            self.user, self.host, self.port, self.database
-        )
+        let mut text = format!(
+            "postgresql://{}{password}@{}:{}/{}?sslmode={}",
+            self.user, self.host, self.port, self.database, self.sslmode
+        );
+        if let Some(root) = &self.root {
+            text += &format!("&sslrootcert={}", root.display());
+        }
+        text
     }
 }

@@ -46,3 +46,6 @@ pub fn suffix() -> anyhow::Result<String> {
         .context("read random bytes")?;
     Ok(format!("{:08x}", u32::from_ne_bytes(bytes)))
 }
+
+#[cfg(test)]
+mod tests;

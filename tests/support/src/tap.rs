@@ -19,6 +19,7 @@ pub struct Tap {
 struct Counts {
     connections: AtomicU64,
     bytes: AtomicU64,
+    open: AtomicU64,
     closed: AtomicBool,
 }
 
@@ -61,6 +62,12 @@ impl Tap {
     pub fn bytes(&self) -> u64 {
         self.counts.bytes.load(Ordering::SeqCst)
     }
+
+    /// Directions of connections that are still relayed: 0 means that nothing more can come.
+    #[must_use]
+    pub fn open(&self) -> u64 {
+        self.counts.open.load(Ordering::SeqCst)
+    }
 }
 
 impl Drop for Tap {
@@ -78,18 +85,23 @@ fn relay(client: TcpStream, server: SocketAddr, counts: &Arc<Counts>) {
     let (Ok(client_too), Ok(upstream_too)) = (client.try_clone(), upstream.try_clone()) else {
         return;
     };
-    let counting = Arc::clone(counts);
-    thread::spawn(move || copy(client, upstream, Some(&counting)));
-    thread::spawn(move || copy(upstream_too, client_too, None));
+    counts.open.fetch_add(2, Ordering::SeqCst);
+    let (up, down) = (Arc::clone(counts), Arc::clone(counts));
+    thread::spawn(move || {
+        copy(client, upstream, Some(&up.bytes));
+        up.open.fetch_sub(1, Ordering::SeqCst);
+    });
+    thread::spawn(move || {
+        copy(upstream_too, client_too, None);
+        down.open.fetch_sub(1, Ordering::SeqCst);
+    });
 }
 
-fn copy(mut from: TcpStream, mut to: TcpStream, counts: Option<&Counts>) {
+fn copy(mut from: TcpStream, mut to: TcpStream, count: Option<&AtomicU64>) {
     let mut buffer = [0_u8; 64 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
-        if let Some(counts) = counts {
-            counts
-                .bytes
-                .fetch_add(u64::try_from(read).unwrap_or(0), Ordering::SeqCst);
+        if let Some(count) = count {
+            count.fetch_add(u64::try_from(read).unwrap_or(0), Ordering::SeqCst);
         }
         if to
             .write_all(buffer.get(..read).unwrap_or_default())

@@ -40,18 +40,18 @@ fn first_cells(readme: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// What a file brings: a verb by the first line of its arguments' documentation, an event by the name
-/// that it is serialised under, a metric by its registration.
+/// What a file brings: verbs by their enum, an event by the name that it is serialised under, a metric
+/// by its registration.
 fn names(source: &Source) -> Vec<(&'static str, String)> {
     let path = source.path.as_path();
     let home = Path::new("interceptor/src");
-    if path == home.join("cli.rs") || path.starts_with(home.join("cli")) {
-        return quoted(&source.text, "/// `interceptor ", &['`', ' '])
-            .map(|verb| ("verb", verb))
+    if path == home.join("cli.rs") {
+        return variants(&source.text, "pub enum Verb {")
+            .map(|name| ("verb", kebab(name)))
             .collect();
     }
     if path == home.join("audit/event.rs") {
-        return quoted(&source.text, "rename = \"", &['"'])
+        return quoted(&source.text, "rename = \"")
             .filter(|name| name.contains('.') || name == "control")
             .map(|name| ("audit event", name))
             .collect();
@@ -68,14 +68,32 @@ fn names(source: &Source) -> Vec<(&'static str, String)> {
     Vec::new()
 }
 
-/// What follows each `opening` up to one of `closing`.
-fn quoted<'a>(
-    text: &'a str,
-    opening: &'a str,
-    closing: &'a [char],
-) -> impl Iterator<Item = String> {
+/// What follows each `opening` up to the closing quotation mark.
+fn quoted<'a>(text: &'a str, opening: &'a str) -> impl Iterator<Item = String> {
     text.split(opening)
         .skip(1)
-        .filter_map(move |rest| rest.split(closing).next())
+        .filter_map(|rest| rest.split('"').next())
         .map(str::to_owned)
+}
+
+/// The variants of the enum that `opening` begins, as the formatter lays them out.
+fn variants<'a>(text: &'a str, opening: &str) -> impl Iterator<Item = &'a str> {
+    text.split(opening)
+        .nth(1)
+        .and_then(|rest| rest.split("\n}").next())
+        .unwrap_or_default()
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .filter(|line| line.starts_with(|letter: char| letter.is_ascii_uppercase()))
+        .filter_map(|line| line.split(|letter: char| !letter.is_alphanumeric()).next())
+}
+
+/// `PolicyTest` → `policy-test`.
+fn kebab(name: &str) -> String {
+    name.char_indices()
+        .flat_map(|(at, letter)| {
+            let dash = (at > 0 && letter.is_ascii_uppercase()).then_some('-');
+            dash.into_iter().chain([letter.to_ascii_lowercase()])
+        })
+        .collect()
 }

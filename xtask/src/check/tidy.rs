@@ -199,31 +199,37 @@ fn listed(sources: &[Source], faults: &mut Vec<Fault>) {
     }
 }
 
-/// Every Cedar file has cases of the same name beside it, or below a directory of its name.
+/// Every rule of a pack is named by a case, and every pack has cases of its own.
 fn cases(sources: &[Source], faults: &mut Vec<Fault>) {
-    for source in sources {
-        let is_policy = source.path.starts_with("policies")
-            && source
-                .path
-                .extension()
-                .is_some_and(|ending| ending == "cedar");
-        if !is_policy {
+    let below = |source: &&Source| source.path.starts_with("policies");
+    let cases: Vec<&Source> = sources
+        .iter()
+        .filter(below)
+        .filter(|source| source.path.to_string_lossy().ends_with(".cases.yaml"))
+        .collect();
+    for policy in sources.iter().filter(below) {
+        if policy
+            .path
+            .extension()
+            .is_none_or(|ending| ending != "cedar")
+        {
             continue;
         }
-        let Some(stem) = source.path.file_stem().and_then(|stem| stem.to_str()) else {
-            continue;
-        };
-        let has = sources.iter().any(|other| {
-            other.path.starts_with("policies")
-                && other.path.iter().any(|part| part == "cases")
-                && other
-                    .path
-                    .file_name()
-                    .and_then(|name| name.to_str())
-                    .is_some_and(|name| name.starts_with(stem))
-        });
-        if !has {
-            faults.push(Fault::of(&source.path, "has no case"));
+        if !cases
+            .iter()
+            .any(|cases| cases.path.parent() == policy.path.parent())
+        {
+            faults.push(Fault::of(&policy.path, "no *.cases.yaml beside it"));
+        }
+        for id in policy.text.split("@id(\"").skip(1) {
+            let id = id.split('"').next().unwrap_or_default();
+            let rule = format!("rule: {id}");
+            if !cases.iter().any(|cases| has_word(&cases.text, &rule)) {
+                faults.push(Fault::of(
+                    &policy.path,
+                    &format!("rule `{id}` is named by no case"),
+                ));
+            }
         }
     }
 }

@@ -25,6 +25,12 @@ pub struct Target {
 }
 
 impl Target {
+    /// The sample database of `server` where it listens.
+    #[must_use]
+    pub fn shop(server: &Postgres) -> Self {
+        Self::postgres("shop", server, server.address())
+    }
+
     /// The sample database of `server`, dialled at `address` (the server itself, or a tap before it).
     #[must_use]
     pub fn postgres(name: &str, server: &Postgres, address: SocketAddr) -> Self {
@@ -51,6 +57,8 @@ pub struct Settings {
     pub policies: Vec<(String, String)>,
     /// `relaxed` or `strict`.
     pub durability: &'static str,
+    /// More of the audit's settings, as lines of YAML: `segment: 64KiB`.
+    pub audit: Vec<String>,
     /// Limits of the agent, as lines of YAML: `connections: 2`.
     pub limits: Vec<String>,
     /// State directory, where it is not to be the daemon's own temporary one.
@@ -70,6 +78,7 @@ impl Settings {
             targets,
             policies: vec![("test.cedar".to_owned(), policy.to_owned())],
             durability: "relaxed",
+            audit: Vec::new(),
             limits: Vec::new(),
             state: None,
             metrics: None,
@@ -109,6 +118,9 @@ pub(super) fn yaml(settings: &Settings, places: &Places) -> String {
         settings.agent,
         settings.durability,
     );
+    for setting in &settings.audit {
+        line(&mut text, &format!("  {setting}"));
+    }
     if !settings.limits.is_empty() {
         line(&mut text, &format!("agents:\n  {}:", settings.agent));
         for limit in &settings.limits {

@@ -1,0 +1,189 @@
+//! Stock clients reach the shop by its ordinary host and port, with no password, in clear and over TLS.
+
+use anyhow::{Context as _, Result};
+use support::{Agent, Postgres, place};
+
+use crate::lab::{Lab, has, lacks, refused};
+
+/// Each prints `Ada Lovelace`, found by a parameter, and `done` after a transaction that it took back.
+const PSYCOPG2: &str = r#"
+import os, psycopg2
+connection = psycopg2.connect(os.environ["DSN"])
+cursor = connection.cursor()
+cursor.execute("select name from customers where id = %s", (1,))
+print(cursor.fetchone()[0])
+cursor.execute("update orders set item = %s where id = %s", ("x", 100))
+assert cursor.rowcount == 1
+connection.rollback()
+cursor.execute("select item from orders where id = 100")
+assert cursor.fetchone()[0] == "analytical engine"
+print("done")
+"#;
+
+const PSYCOPG3: &str = r#"
+import os, psycopg
+with psycopg.connect(os.environ["DSN"], prepare_threshold=0) as connection:
+    for _ in range(3):
+        row = connection.execute("select name from customers where id = %s", (1,)).fetchone()
+    print(row[0])
+    with connection.cursor(binary=True) as cursor:
+        cursor.execute("select id, amount from orders order by id")
+        assert [row[0] for row in cursor.fetchall()] == [100, 101, 102, 103]
+    with connection.cursor() as cursor, cursor.copy("copy orders to stdout") as copy:
+        assert len(b"".join(copy).splitlines()) == 4
+    with connection.pipeline():
+        first = connection.execute("select 1")
+        second = connection.execute("select 2")
+    assert (first.fetchone(), second.fetchone()) == ((1,), (2,))
+    connection.rollback()
+print("done")
+"#;
+
+const ASYNCPG: &str = r#"
+import asyncio, os, asyncpg
+async def main():
+    connection = await asyncpg.connect(os.environ["URL"], timeout=30)
+    print(await connection.fetchval("select name from customers where id = $1", 1))
+    transaction = connection.transaction()
+    await transaction.start()
+    assert await connection.execute("update orders set item = $1 where id = $2", "x", 100) == "UPDATE 1"
+    await transaction.rollback()
+    async with connection.transaction():
+        rows = [row["id"] async for row in connection.cursor("select id from orders order by id", prefetch=2)]
+    assert rows == [100, 101, 102, 103], rows
+    await connection.close()
+    print("done")
+asyncio.run(main())
+"#;
+
+/// Runs `client` with each of libpq's modes against one lab.
+fn in_every_mode(
+    lab: &Lab,
+    client: impl Fn(&Agent, &support::agent::Dsn) -> Result<String>,
+) -> Result<()> {
+    let authority = lab.daemon.authority();
+    let rows = [
+        ("127.0.0.1", "disable", None),
+        ("127.0.0.1", "prefer", None),
+        ("127.0.0.1", "require", None),
+        ("127.0.0.1", "verify-full", Some(authority.as_path())),
+        ("localhost", "verify-full", Some(authority.as_path())),
+    ];
+    for (host, mode, root) in rows {
+        let dsn = lab.dsn().by_name(host).with_tls(mode, root);
+        let output =
+            client(&lab.agent(), &dsn).with_context(|| format!("sslmode {mode} to {host}"))?;
+        has(&output, &["Ada Lovelace", "done"])
+            .with_context(|| format!("sslmode {mode} to {host}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn psql_works_without_a_password_in_every_sslmode() -> Result<()> {
+    let lab = Lab::new()?;
+    in_every_mode(&lab, |agent, dsn| {
+        let statements = ["select name from customers where id = 1", "select 'done'"];
+        agent.psql(dsn, &statements)?.ok()
+    })
+}
+
+#[test]
+fn psycopg2_works_without_a_password_in_every_sslmode() -> Result<()> {
+    let lab = Lab::new()?;
+    in_every_mode(&lab, |agent, dsn| agent.python(dsn, PSYCOPG2)?.ok())
+}
+
+#[test]
+fn psycopg3_works_without_a_password_in_every_sslmode() -> Result<()> {
+    let lab = Lab::new()?;
+    in_every_mode(&lab, |agent, dsn| agent.python(dsn, PSYCOPG3)?.ok())
+}
+
+#[test]
+fn asyncpg_works_without_a_password_in_every_sslmode() -> Result<()> {
+    let lab = Lab::new()?;
+    in_every_mode(&lab, |agent, dsn| agent.python(dsn, ASYNCPG)?.ok())
+}
+
+#[test]
+fn an_upstream_with_verified_tls_serves_clients_in_every_sslmode() -> Result<()> {
+    let lab = Lab::over(Postgres::start_with_tls()?, |_| {})?;
+    in_every_mode(&lab, |agent, dsn| {
+        let statements = ["select name from customers where id = 1", "select 'done'"];
+        agent.psql(dsn, &statements)?.ok()
+    })?;
+    let encrypted = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
+    let output = lab.server.admin(&format!(
+        "create view wire as {encrypted}; grant select on wire to public"
+    ))?;
+    lacks(&output, &["ERROR"])?;
+    has(&lab.psql(&["select * from wire"])?.ok()?, &["t"])
+}
+
+#[test]
+fn verify_full_refuses_an_authority_that_is_not_the_daemons() -> Result<()> {
+    let server = Postgres::start_with_tls()?;
+    let other = place::temporary("ca")?;
+    let stranger = support::tls::Authority::make(other.path())?;
+    let lab = Lab::over(server, |_| {})?;
+    let dsn = lab.dsn().with_tls("verify-full", Some(&stranger.ca));
+    let error = refused(lab.agent().psql(&dsn, &["select 1"])?)?;
+    has(&error, &["certificate verify failed"])
+}
+
+#[test]
+fn the_user_and_password_that_the_client_presents_are_not_used() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut dsn = lab.dsn().with_password("wrong");
+    "postgres".clone_into(&mut dsn.user);
+    let output = lab
+        .agent()
+        .psql(&dsn, &["select current_user, session_user"])?
+        .ok()?;
+    has(&output, &["shop_app|shop_app"])
+}
+
+#[test]
+fn a_database_that_is_not_listed_is_refused_and_a_listed_one_is_taken() -> Result<()> {
+    let lab = Lab::new()?;
+    let error = refused(
+        lab.agent()
+            .psql(&lab.dsn().for_database("postgres"), &["select 1"])?,
+    )?;
+    has(&error, &["postgres"])?;
+    has(&lab.psql(&["select current_database()"])?.ok()?, &["shop"])
+}
+
+#[test]
+fn copy_in_and_out_pass_and_arrive_whole() -> Result<()> {
+    let lab =
+        Lab::with(|settings| settings.policies = place::pack("allow-all").unwrap_or_default())?;
+    let mut psql = lab.agent().open_psql(&lab.dsn())?;
+    psql.send("create table copied (id int, what text);\ncopy copied from stdin;\n")?;
+    for row in 0..10_000 {
+        psql.send(&format!("{row}\trow number {row}\n"))?;
+    }
+    psql.send("\\.\nselect count(*), sum(id) from copied;\ncopy copied to stdout;\n")?;
+    psql.close_input();
+    let output = psql.finish(support::DEADLINE)?.ok()?;
+    has(
+        &output,
+        &["COPY 10000", "10000|49995000", "9999\trow number 9999"],
+    )
+}
+
+#[test]
+fn cancel_ends_the_statement_and_nothing_else() -> Result<()> {
+    let lab =
+        Lab::with(|settings| settings.policies = place::pack("allow-all").unwrap_or_default())?;
+    let mut psql = lab.agent().open_psql(&lab.dsn())?;
+    psql.send("select pg_backend_pid() > 0 as begun;\nselect pg_sleep(600);\nselect 'alive';\n")?;
+    let sleeping = "select count(*) from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'";
+    support::wait::for_fact("the sleeping statement", support::DEADLINE, || {
+        Ok((lab.server.admin(sleeping)?.trim() == "1").then_some(()))
+    })?;
+    psql.signal(nix::sys::signal::Signal::SIGINT);
+    psql.await_text("alive", support::DEADLINE)?;
+    has(&psql.log(), &["canceling statement due to user request"])
+}

@@ -1,0 +1,14 @@
+//! End to end: the real kernel, real cgroups, a real PostgreSQL, stock clients. Needs root.
+//!
+//! Each test is one sentence of what the program promises. One of them alone: `cargo xtask e2e NAME`.
+
+mod attribution;
+mod clients;
+mod lab;
+mod mistakes;
+mod operating;
+mod records;
+mod refusals;
+mod scopes;
+mod storage;
+mod survival;

@@ -1,0 +1,175 @@
+//! Bad input: every mistake is said at once, with its place; nothing starts half; the old stays in force.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+use support::{DEADLINE, Daemon, Postgres};
+
+use crate::lab::{self, Lab, has, refused, text};
+
+#[test]
+fn every_mistake_of_the_settings_is_said_at_once_with_its_line() -> Result<()> {
+    let server = Postgres::start()?;
+    let mut settings = lab::settings(&server)?;
+    settings.durability = "sometimes";
+    settings.limits = vec!["connections: 0".to_owned()];
+    "colour: red\ndrain: soon\n".clone_into(&mut settings.more);
+    let daemon = Daemon::prepare(settings)?;
+    let finished = daemon.refuse()?;
+    ensure!(
+        finished.status.code() == Some(2),
+        "exit code: {}",
+        finished.status
+    );
+    has(
+        &finished.stderr,
+        &[
+            "interceptor.yaml:",
+            "durability",
+            "connections",
+            "colour",
+            "drain",
+        ],
+    )?;
+    ensure!(
+        !daemon.pins().exists(),
+        "it attached something all the same"
+    );
+    ensure!(
+        !daemon.run_directory().join("control.sock").exists(),
+        "it listens all the same"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_keeps_the_daemon_from_starting() -> Result<()> {
+    let server = Postgres::start()?;
+    let rows = [
+        ("permit (principal, action, resource", "syntax"),
+        (
+            "permit (principal, action == Action::\"Fly\", resource);",
+            "Fly",
+        ),
+        (
+            "permit (principal, action, resource) when { principal.colour == 1 };",
+            "colour",
+        ),
+    ];
+    for (policy, word) in rows {
+        let mut settings = lab::settings(&server)?;
+        settings
+            .policies
+            .push(("broken.cedar".to_owned(), policy.to_owned()));
+        let daemon = Daemon::prepare(settings)?;
+        let finished = daemon.refuse()?;
+        ensure!(
+            finished.status.code() == Some(2),
+            "{word}: exit code {}",
+            finished.status
+        );
+        has(&finished.stderr, &["broken.cedar"])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_reload_with_a_mistake_keeps_the_old_policy_and_says_so() -> Result<()> {
+    let mut lab = Lab::new()?;
+    let mut psql = lab.agent().open_psql(&lab.dsn())?;
+    psql.send("select 'opened';\n")?;
+    psql.await_text("opened", DEADLINE)?;
+    lab.daemon.change(|settings| {
+        settings
+            .policies
+            .push(("broken.cedar".to_owned(), "permit (".to_owned()));
+    })?;
+    let error = refused(lab.daemon.reload()?)?;
+    has(&error, &["broken.cedar"])?;
+    psql.send("select 'still ' || 'open';\n")?;
+    psql.await_text("still open", DEADLINE)?;
+    has(
+        &lab.psql(&["delete from customers"])?.stderr,
+        &["require-where"],
+    )?;
+    let file = lab.daemon.policies().join("broken.cedar");
+    fs::remove_file(file)?;
+    Ok(())
+}
+
+#[test]
+fn a_reload_that_withdraws_a_permission_ends_the_session_that_stood_on_it() -> Result<()> {
+    for by_signal in [false, true] {
+        let mut lab = Lab::new()?;
+        let mut psql = lab.agent().open_psql(&lab.dsn())?;
+        psql.send("select 'opened';\n")?;
+        psql.await_text("opened", DEADLINE)?;
+        let rule = "@id(\"closed\") forbid (principal, action == Action::\"Open\", resource);";
+        lab.daemon.change(|settings| {
+            settings
+                .policies
+                .push(("closed.cedar".to_owned(), rule.to_owned()))
+        })?;
+        if by_signal {
+            if let Some(process) = lab.daemon.process() {
+                process.signal(nix::sys::signal::Signal::SIGHUP);
+            }
+        } else {
+            lab.daemon.reload()?.ok()?;
+        }
+        let closed = lab
+            .daemon
+            .audit()
+            .wait_for("session.closed", DEADLINE, |_| true)?;
+        ensure!(text(&closed, "/reason")? == "policy", "reason: {closed}");
+        psql.send("select 1;\n")?;
+        psql.close_input();
+        ensure!(
+            !psql.finish(DEADLINE)?.status.success(),
+            "the session went on"
+        );
+        refused(lab.psql(&["select 1"])?)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_reload_is_seen_by_the_next_statement_of_an_open_session() -> Result<()> {
+    let mut lab = Lab::new()?;
+    let mut psql = lab.agent().open_psql(&lab.dsn())?;
+    psql.send("select count(*) || ' orders' from orders;\n")?;
+    psql.await_text("4 orders", DEADLINE)?;
+    let rule = "@id(\"no-orders\") forbid (principal, action, resource in Table::\"shop/shop/public.orders\");";
+    lab.daemon.change(|settings| {
+        settings
+            .policies
+            .push(("orders.cedar".to_owned(), rule.to_owned()))
+    })?;
+    lab.daemon.reload()?.ok()?;
+    psql.send("select count(*) from orders;\nselect 'alive';\n")?;
+    psql.await_text("no-orders", DEADLINE)?;
+    psql.await_text("alive", DEADLINE)
+}
+
+#[test]
+fn verbs_without_a_daemon_say_so_and_end_with_two() -> Result<()> {
+    let server = Postgres::start()?;
+    let daemon = Daemon::prepare(lab::settings(&server)?)?;
+    for words in [
+        &["status"][..],
+        &["reload"],
+        &["kill", "demo"],
+        &["metrics"],
+    ] {
+        let finished = daemon.cli(words)?;
+        ensure!(
+            finished.status.code() == Some(2),
+            "{words:?}: {}",
+            finished.status
+        );
+        has(&finished.stderr, &["control.sock"])?;
+    }
+    let finished = daemon.cli(&["version"]);
+    ensure!(finished.is_ok(), "version needs no daemon");
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! Limits, status, metrics, doctor, more than one target: what an operator lives with.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use anyhow::{Context as _, Result, ensure};
+use support::daemon::Target;
+use support::{DEADLINE, Postgres};
+
+use crate::lab::{Lab, has, lacks, refused, text};
+
+fn kind(lab: &Lab, event: &str) -> Result<String> {
+    let line = lab.daemon.audit().wait_for(event, DEADLINE, |_| true)?;
+    Ok(text(&line, "/refusal/kind")?.to_owned())
+}
+
+#[test]
+fn limits_on_connections_and_sessions_refuse_the_one_too_many() -> Result<()> {
+    for limit in ["connections: 1", "sessions: 1"] {
+        let lab = Lab::with(|settings| settings.limits = vec![limit.to_owned()])?;
+        let mut first = lab.agent().open_psql(&lab.dsn())?;
+        first.send("select 'opened';\n")?;
+        first.await_text("opened", DEADLINE)?;
+        let error = refused(lab.psql(&["select 1"])?)?;
+        has(&error, &["FATAL"])?;
+        ensure!(
+            kind(&lab, "connection.refused")? == "limit",
+            "{limit}: another kind"
+        );
+        first.send("\\q\n")?;
+        first.finish(DEADLINE)?;
+        lab.daemon
+            .audit()
+            .wait_for("session.closed", DEADLINE, |_| true)?;
+        lab.psql(&["select 1"])?
+            .ok()
+            .with_context(|| format!("{limit}: it is free again"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_limit_on_requests_refuses_and_the_session_goes_on() -> Result<()> {
+    let lab = Lab::with(|settings| settings.limits = vec!["requests_per_second: 5".to_owned()])?;
+    let mut psql = lab.agent().open_psql(&lab.dsn())?;
+    psql.send(&"select 1;\n".repeat(500))?;
+    psql.send("\\echo end\n")?;
+    psql.await_text("end", DEADLINE)?;
+    has(&psql.log(), &["ERROR"])?;
+    ensure!(kind(&lab, "request.refused")? == "limit", "another kind");
+    support::wait::for_fact("room for another request", DEADLINE, || {
+        psql.send("select 'al' || 'ive';\n")?;
+        Ok(psql.log().contains("alive").then_some(()))
+    })
+}
+
+#[test]
+fn status_shows_scopes_targets_and_open_sessions() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut psql = lab.agent().open_psql(&lab.dsn())?;
+    psql.send("select 'opened';\n")?;
+    psql.await_text("opened", DEADLINE)?;
+    let status = lab.daemon.cli(&["status"])?.ok()?;
+    has(
+        &status,
+        &["demo", lab.daemon.scope(), "shop", &psql.pid().to_string()],
+    )?;
+    let json = lab.daemon.cli(&["status", "--json"])?.ok()?;
+    let json: serde_json::Value = serde_json::from_str(&json).context("status --json")?;
+    ensure!(
+        json["sessions"]
+            .as_array()
+            .is_some_and(|all| all.len() == 1),
+        "sessions: {json}"
+    );
+    Ok(())
+}
+
+#[test]
+fn metrics_are_served_outside_and_out_of_reach_inside() -> Result<()> {
+    let address = support::postgres::free_port()?;
+    let lab = Lab::with(|settings| settings.metrics = Some(address))?;
+    lab.psql(&["select 1"])?.ok()?;
+    lab.psql(&["delete from customers"])?;
+    let over_socket = lab.daemon.cli(&["metrics"])?.ok()?;
+    has(
+        &over_socket,
+        &[
+            "interceptor_connections_opened",
+            "interceptor_requests_permitted",
+        ],
+    )?;
+    lacks(&over_socket, &["select 1", "shop_app"])?;
+    has(
+        &fetch(address)?,
+        &["200 OK", "interceptor_connections_opened"],
+    )?;
+    let program = format!(
+        "import socket\ntry:\n    socket.create_connection(('127.0.0.1', {}), 30)\n    print('reached')\n\
+         except OSError as error:\n    print('refused', error)\n",
+        address.port()
+    );
+    has(
+        &lab.agent()
+            .run("/usr/bin/python3", &["-c", &program])?
+            .ok()?,
+        &["refused"],
+    )
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test is not the daemon: its dials are ordinary ones"
+)]
+fn fetch(address: std::net::SocketAddr) -> Result<String> {
+    let mut stream = TcpStream::connect(address).context("dial the metrics")?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[test]
+fn two_targets_with_two_roles_are_told_apart_by_their_address() -> Result<()> {
+    let other = Postgres::start()?;
+    let lab = Lab::with(|settings| {
+        settings
+            .targets
+            .push(Target::postgres("other", &other, other.address()));
+    })?;
+    lab.server.admin("update customers set name = 'first'")?;
+    other.admin("update customers set name = 'second'")?;
+    let ask = |dsn: &support::agent::Dsn| {
+        lab.agent()
+            .psql(dsn, &["select name from customers where id = 1"])?
+            .ok()
+    };
+    has(&ask(&lab.dsn())?, &["first"])?;
+    let dsn = support::agent::Dsn::of(other.address(), "anybody", "shop");
+    has(&ask(&dsn)?, &["second"])?;
+    let opened = lab.daemon.audit().events("session.opened")?;
+    let targets: Vec<&str> = opened
+        .iter()
+        .filter_map(|line| line["target"].as_str())
+        .collect();
+    ensure!(targets == ["shop", "other"], "targets: {targets:?}");
+    Ok(())
+}
+
+#[test]
+fn doctor_finds_the_host_good_and_a_superuser_login_worth_a_word() -> Result<()> {
+    let lab = Lab::new()?;
+    let config = lab.daemon.config();
+    let doctor = || -> Result<support::Finished> {
+        let mut command = std::process::Command::new(support::place::interceptor()?);
+        command.args(["doctor", "--config"]).arg(&config);
+        support::Process::run(command, DEADLINE)
+    };
+    let good = doctor()?;
+    has(&good.stdout, &["kernel", "BTF", "cgroup"])?;
+    lab.server.admin("alter role shop_app superuser")?;
+    let warned = doctor()?;
+    has(&(warned.stdout + &warned.stderr), &["superuser"])
+}

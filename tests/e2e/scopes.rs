@@ -1,0 +1,236 @@
+//! Inside and outside: who is intercepted, from when, and until when.
+
+use anyhow::{Result, ensure};
+use support::cgroup::Cgroup;
+use support::{Agent, Process, suffix};
+
+use crate::lab::{Lab, has, refused, text};
+
+#[test]
+fn the_same_psql_outside_the_scope_is_not_touched() -> Result<()> {
+    let lab = Lab::new()?;
+    let before = lab.daemon.audit().lines()?.len();
+    let outside = Agent::outside();
+    let error = refused(outside.psql(&lab.dsn(), &["select 1"])?)?;
+    has(&error, &["no password supplied"])?;
+    let mut dsn = lab.dsn().with_password(lab.server.password());
+    lab.server.user().clone_into(&mut dsn.user);
+    let output = outside
+        .psql(&dsn, &["select count(*) from salaries"])?
+        .ok()?;
+    has(&output, &["2"])?;
+    ensure!(
+        lab.daemon.audit().lines()?.len() == before,
+        "an outsider was audited"
+    );
+    Ok(())
+}
+
+#[test]
+fn run_makes_a_scope_steps_down_and_leaves_no_cgroup_behind() -> Result<()> {
+    let lab = Lab::new()?;
+    let user = nix::unistd::User::from_uid(lab.agent().uid().into())?;
+    let user = user.map_or_else(|| "nobody".to_owned(), |user| user.name);
+    let psql = support::place::postgres_programs()?.join("psql");
+    let conninfo = lab.dsn().conninfo();
+    let words = [
+        "run",
+        "--agent",
+        "passing",
+        "--user",
+        &user,
+        "--",
+        &psql.to_string_lossy(),
+        "-X",
+        "-A",
+        "-t",
+        "-w",
+        "-d",
+        &conninfo,
+        "-c",
+        "select name from customers where id = 1",
+    ];
+    has(&lab.daemon.cli(&words)?.ok()?, &["Ada Lovelace"])?;
+    let line = lab
+        .daemon
+        .audit()
+        .wait_for("session.opened", support::DEADLINE, |_| true)?;
+    ensure!(
+        text(&line, "/principal/agent")? == "passing",
+        "another agent: {line}"
+    );
+    let parent = support::cgroup::mount()?.join(lab.daemon.run_parent());
+    support::wait::for_fact("the end of the scope", support::DEADLINE, || {
+        let left = std::fs::read_dir(&parent)?
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with("run-"))
+            .count();
+        Ok((left == 0).then_some(()))
+    })
+}
+
+#[test]
+fn an_ordinary_user_may_run_only_where_policy_lets_that_user() -> Result<()> {
+    let mut lab = Lab::new()?;
+    let program = support::place::interceptor()?;
+    let program = program.to_string_lossy();
+    let socket = lab.daemon.run_directory().join("control.sock");
+    let socket = socket.to_string_lossy();
+    let user = Agent::outside();
+    let words = [
+        "run",
+        "--agent",
+        "guest",
+        "--socket",
+        &socket,
+        "--",
+        "/bin/echo",
+        "inside",
+    ];
+    refused(user.run(&program, &words)?)?;
+    let rule = format!(
+        "@id(\"guests\") permit (principal == User::\"{}\", action == Action::\"Run\", resource in Agent::\"guest\");",
+        user.uid()
+    );
+    lab.daemon
+        .change(|settings| settings.policies.push(("guests.cedar".to_owned(), rule)))?;
+    lab.daemon.reload()?.ok()?;
+    has(&user.run(&program, &words)?.ok()?, &["inside"])?;
+    let other = [
+        "run",
+        "--agent",
+        "demo",
+        "--socket",
+        &socket,
+        "--",
+        "/bin/echo",
+        "inside",
+    ];
+    refused(user.run(&program, &other)?).map(drop)
+}
+
+#[test]
+fn tag_and_untag_take_a_path_and_hold_for_what_lives_there() -> Result<()> {
+    let lab = Lab::new()?;
+    let cgroup = Cgroup::make(&format!("ic-{}-tagged", suffix()?))?;
+    let inside = Agent::inside(cgroup.path());
+    let ask = || inside.psql(&lab.dsn(), &["select 'through'"]);
+    has(&refused(ask()?)?, &["no password supplied"])?;
+    lab.daemon
+        .cli(&["tag", cgroup.below(), "--agent", "late"])?
+        .ok()?;
+    has(&ask()?.ok()?, &["through"])?;
+    lab.daemon.cli(&["untag", cgroup.below()])?.ok()?;
+    has(&refused(ask()?)?, &["no password supplied"]).map(drop)
+}
+
+#[test]
+fn tag_takes_a_process_and_its_children_are_caught_too() -> Result<()> {
+    let lab = Lab::new()?;
+    let cgroup = Cgroup::make(&format!("ic-{}-pid", suffix()?))?;
+    let inside = Agent::inside(cgroup.path());
+    let mut shell = inside.start("sh", &[])?;
+    shell.send("echo up\n")?;
+    shell.await_text("up", support::DEADLINE)?;
+    let pid = shell.pid().to_string();
+    lab.daemon
+        .cli(&["tag", "--pid", &pid, "--agent", "late"])?
+        .ok()?;
+    let psql = support::place::postgres_programs()?.join("psql");
+    let line = format!(
+        "{} -X -A -t -w -d '{}' -c \"select 'thr' || 'ough'\"\n",
+        psql.display(),
+        lab.dsn().conninfo()
+    );
+    shell.send(&line)?;
+    shell.await_text("through", support::DEADLINE)?;
+    lab.daemon.cli(&["untag", "--pid", &pid])?.ok().map(drop)
+}
+
+#[test]
+fn what_no_rule_covers_fails_at_once_and_is_audited() -> Result<()> {
+    let lab = Lab::new()?;
+    let stranger = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let port = stranger.local_addr()?.port();
+    let program = format!(
+        "import socket\ntry:\n    socket.create_connection(('127.0.0.1', {port}), 30)\n    print('connected')\n\
+         except PermissionError:\n    print('not permitted')\n"
+    );
+    let output = lab
+        .agent()
+        .run("/usr/bin/python3", &["-c", &program])?
+        .ok()?;
+    has(&output, &["not permitted"])?;
+    let line = lab
+        .daemon
+        .audit()
+        .wait_for("kernel.denied", support::DEADLINE, |line| {
+            line.to_string().contains(&port.to_string())
+        })?;
+    ensure!(text(&line, "/agent")? == "demo", "no agent: {line}");
+    Ok(())
+}
+
+#[test]
+fn control_is_hidden_from_processes_inside_a_scope() -> Result<()> {
+    let lab = Lab::new()?;
+    let program = support::place::interceptor()?;
+    let socket = lab.daemon.run_directory().join("control.sock");
+    for verb in ["status", "reload"] {
+        // As root inside the scope: it is the place that counts, not the user.
+        let inside = lab.agent().as_uid(0);
+        let words = [verb, "--socket", &socket.to_string_lossy()];
+        refused(inside.run(&program.to_string_lossy(), &words)?)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_privileged_process_gets_no_credential() -> Result<()> {
+    let lab = Lab::new()?;
+    let error = refused(lab.agent().as_uid(0).psql(&lab.dsn(), &["select 1"])?)?;
+    has(&error, &["FATAL"])?;
+    let line = lab
+        .daemon
+        .audit()
+        .wait_for("connection.refused", support::DEADLINE, |_| true)?;
+    ensure!(
+        line.pointer("/principal/privileged") == Some(&true.into()),
+        "not marked: {line}"
+    );
+    Ok(())
+}
+
+#[test]
+fn freeze_stops_kill_ends_and_both_end_the_sessions() -> Result<()> {
+    let lab = Lab::new()?;
+    let open = || -> Result<Process> {
+        let mut psql = lab.agent().open_psql(&lab.dsn())?;
+        psql.send("select 'opened';\n")?;
+        psql.await_text("opened", support::DEADLINE)?;
+        Ok(psql)
+    };
+    let mount = support::cgroup::mount()?.join(lab.daemon.scope());
+    let frozen = open()?;
+    lab.daemon.cli(&["freeze", "demo"])?.ok()?;
+    has(
+        &std::fs::read_to_string(mount.join("cgroup.events"))?,
+        &["frozen 1"],
+    )?;
+    ensure!(!frozen.is_over(), "a frozen process stays to be looked at");
+    lab.daemon
+        .audit()
+        .wait_for("session.closed", support::DEADLINE, |_| true)?;
+    lab.daemon.cli(&["thaw", "demo"])?.ok()?;
+    has(
+        &std::fs::read_to_string(mount.join("cgroup.events"))?,
+        &["frozen 0"],
+    )?;
+    let mut killed = open()?;
+    lab.daemon.cli(&["kill", "demo"])?.ok()?;
+    ensure!(
+        !killed.finish(support::DEADLINE)?.status.success(),
+        "it ended by itself"
+    );
+    Ok(())
+}

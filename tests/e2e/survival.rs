@@ -1,0 +1,156 @@
+//! The daemon dies, the database dies: the answer is no, never a way around, and it comes back.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use support::daemon::Target;
+use support::tap::Tap;
+use support::{DEADLINE, Daemon, Postgres, place};
+
+use crate::lab::{self, Lab, has, refused, text};
+
+/// Asks without a pause, and says how each question went.
+const LOAD: &str = r#"
+while :; do
+    if "$0" -X -A -t -w -d "$1" -c "select count(*) from orders" > /dev/null 2>&1; then echo yes; else echo no; fi
+done
+"#;
+
+fn count(process: &support::Process, word: &str) -> usize {
+    process.log().lines().filter(|line| *line == word).count()
+}
+
+/// Waits for `more` further lines `word` of the load.
+fn await_more(
+    process: &support::Process,
+    word: &str,
+    more: usize,
+    deadline: Duration,
+) -> Result<()> {
+    let before = count(process, word);
+    support::wait::for_fact(&format!("{more} more times {word}"), deadline, || {
+        Ok((count(process, word) >= before + more).then_some(()))
+    })
+}
+
+#[test]
+fn while_the_daemon_is_dead_not_one_byte_reaches_the_target_and_it_comes_back_on_its_pins()
+-> Result<()> {
+    let server = Postgres::start()?;
+    let tap = Tap::before(server.address())?;
+    let mut settings = lab::settings(&server)?;
+    settings.targets = vec![Target::postgres("shop", &server, tap.address())];
+    let mut daemon = Daemon::start(settings)?;
+    let dsn = support::agent::Dsn::of(tap.address(), "anybody", server.database());
+    let psql = place::postgres_programs()?.join("psql");
+    let load: Vec<_> = (0..3)
+        .map(|_| {
+            let words = ["-c", LOAD, &psql.to_string_lossy(), &dsn.conninfo()];
+            daemon.agent().start("sh", &words)
+        })
+        .collect::<Result<_>>()?;
+    for process in &load {
+        await_more(process, "yes", 3, DEADLINE)?;
+    }
+    for _ in 0..3 {
+        daemon.kill();
+        // What was on its way before the death arrives; from then on nothing may.
+        support::wait::for_fact("the end of the daemon's connections", DEADLINE, || {
+            Ok((tap.open() == 0).then_some(()))
+        })?;
+        let (connections, bytes) = (tap.connections(), tap.bytes());
+        for process in &load {
+            await_more(process, "no", 10, DEADLINE)?;
+        }
+        ensure!(
+            tap.connections() == connections,
+            "something connected to the target without the daemon"
+        );
+        ensure!(
+            tap.bytes() == bytes,
+            "bytes reached the target without the daemon"
+        );
+        daemon.resume()?;
+        for process in &load {
+            await_more(process, "yes", 3, DEADLINE)?;
+        }
+    }
+    daemon.cli(&["audit", "verify"])?.ok().map(drop)
+}
+
+#[test]
+fn a_drained_daemon_leaves_its_pins_and_refuses_until_it_is_back() -> Result<()> {
+    let mut lab = Lab::new()?;
+    lab.psql(&["select 1"])?.ok()?;
+    ensure!(lab.daemon.stop()?.status.success(), "the drain failed");
+    refused(lab.psql(&["select 1"])?)?;
+    lab.daemon.resume()?;
+    lab.psql(&["select 1"])?.ok().map(drop)
+}
+
+#[test]
+fn a_dead_upstream_is_a_clear_refusal() -> Result<()> {
+    let mut lab = Lab::new()?;
+    lab.psql(&["select 1"])?.ok()?;
+    lab.server.stop();
+    let error = refused(lab.psql(&["select 1"])?)?;
+    has(&error, &["FATAL", "shop"])?;
+    let line = lab
+        .daemon
+        .audit()
+        .wait_for("connection.refused", DEADLINE, |_| true)?;
+    ensure!(text(&line, "/refusal/kind")? == "upstream", "kind: {line}");
+    Ok(())
+}
+
+#[test]
+fn a_server_that_dies_under_a_session_ends_the_session_and_the_daemon_lives() -> Result<()> {
+    let mut lab = Lab::new()?;
+    let mut psql = lab.agent().open_psql(&lab.dsn())?;
+    psql.send("select 'opened';\n")?;
+    psql.await_text("opened", DEADLINE)?;
+    lab.server.stop();
+    psql.send("select 1;\n")?;
+    psql.close_input();
+    ensure!(
+        !psql.finish(DEADLINE)?.status.success(),
+        "the client did not notice"
+    );
+    lab.daemon
+        .audit()
+        .wait_for("session.closed", DEADLINE, |_| true)?;
+    lab.daemon.cli(&["status"])?.ok().map(drop)
+}
+
+#[test]
+fn a_missing_secret_is_a_refusal_that_does_not_say_where_it_was_looked_for() -> Result<()> {
+    let lab = Lab::with(|settings| {
+        for target in &mut settings.targets {
+            target.password = None;
+        }
+    })?;
+    let error = refused(lab.psql(&["select 1"])?)?;
+    has(&error, &["FATAL"])?;
+    let secret = lab.daemon.secret("shop");
+    lab::lacks(&error, &[&secret.to_string_lossy()])?;
+    let line = lab
+        .daemon
+        .audit()
+        .wait_for("connection.refused", DEADLINE, |_| true)?;
+    ensure!(text(&line, "/refusal/kind")? == "secret", "kind: {line}");
+    Ok(())
+}
+
+#[test]
+fn a_rotated_secret_is_used_at_the_next_login() -> Result<()> {
+    let mut lab = Lab::new()?;
+    lab.psql(&["select 1"])?.ok()?;
+    lab.server.admin("alter role shop_app password 'rotated'")?;
+    refused(lab.psql(&["select 1"])?)?;
+    lab.daemon.change(|settings| {
+        for target in &mut settings.targets {
+            target.password = Some("rotated".to_owned());
+        }
+    })?;
+    lab.psql(&["select 1"])?.ok().map(drop)
+}
