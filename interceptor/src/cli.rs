@@ -1,9 +1,13 @@
 //! The commands: one file per verb. Each answers with an exit code: 0 ok, 1 violation, 2 usage or configuration.
 
+pub mod audit;
 pub mod doctor;
 pub mod operate;
 pub mod policy;
+mod reading;
 pub mod run;
+pub mod sessions;
+pub mod terminal;
 pub mod why;
 
 use std::path::PathBuf;
@@ -55,6 +59,12 @@ pub enum Verb {
     Status(operate::Status),
     /// Check the host, the configuration and the daemon, and say how to mend what is wrong.
     Doctor(doctor::Doctor),
+    /// List, show and replay recorded sessions.
+    #[command(subcommand)]
+    Sessions(sessions::Sessions),
+    /// Read and verify the audit log.
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Check and test policies.
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -119,6 +129,8 @@ pub fn main(cli: Cli) -> ExitCode {
         Verb::Untag(untag) => block_on(untag.run(), false),
         Verb::Status(status) => block_on(status.run(), false),
         Verb::Doctor(doctor) => block_on(doctor.run(), false),
+        Verb::Sessions(sessions) => sessions.main(),
+        Verb::Audit(audit) => audit.main(),
         Verb::Policy(policy) => policy.run(),
         Verb::Why(why) => why.run(),
         Verb::Reload(reload) => block_on(reload.run(), false),

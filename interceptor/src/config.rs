@@ -354,6 +354,15 @@ pub struct Audit {
     pub segment_bytes: u64,
 }
 
+impl Default for Audit {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Relaxed,
+            segment_bytes: 64 << 20,
+        }
+    }
+}
+
 /// When a request's record is on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {

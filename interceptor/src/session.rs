@@ -33,7 +33,7 @@ use self::services::Services;
 /// Names one request of one session in audit, recording and in what the agent is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
-pub struct RequestId(pub uuid::Uuid);
+pub struct RequestId(pub Uuid);
 
 /// What an engine read in one request: one statement text, one HTTP request, one channel request.
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -13,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::terminal;
+use super::{Daemon, reading, terminal};
 use crate::audit::read::{Entries, Entry, Filter, last};
 use crate::audit::verify;
 use crate::clock;
@@ -64,9 +65,12 @@ pub enum Audit {
 /// Where the log is, and how to answer.
 #[derive(Clone, Debug, Args)]
 pub struct Log {
-    /// The log's directory.
-    #[arg(long, default_value = "/var/lib/interceptor/audit")]
-    pub dir: PathBuf,
+    /// The log's directory; by default the one of the daemon.
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// Which daemon.
+    #[command(flatten)]
+    pub daemon: Daemon,
     /// Answer in JSON; lines as they stand in the log.
     #[arg(long)]
     pub json: bool,
@@ -90,6 +94,14 @@ pub struct Only {
     /// Of this event, or of all that begin so: `request.refused`, `request`.
     #[arg(long)]
     pub event: Option<String>,
+}
+
+impl Log {
+    fn dir(&self) -> PathBuf {
+        self.dir
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("/var/lib/interceptor/audit"))
+    }
 }
 
 impl Only {
@@ -134,6 +146,27 @@ impl Audit {
         }
     }
 
+    /// Tells the audit what is about to be read, then does it, on standard output.
+    ///
+    /// # Errors
+    /// Where the reading cannot be audited, or the log cannot be read.
+    pub fn main(mut self) -> Result<ExitCode> {
+        let which = self.reads();
+        let log = self.log();
+        let state = match which {
+            Some(which) => reading::announce(&log.daemon, log.dir.as_deref(), "audit", &which)?,
+            None => reading::state(&log.daemon)?,
+        };
+        log.dir.get_or_insert(state.join("audit"));
+        self.run(&mut io::stdout().lock()).map(ExitCode::from)
+    }
+
+    fn log(&mut self) -> &mut Log {
+        match self {
+            Self::Verify { log } | Self::Show { log, .. } | Self::Tail { log, .. } => log,
+        }
+    }
+
     /// Does it. The exit code is 0, or 1 where `verify` found something wrong.
     pub fn run(&self, out: &mut impl Write) -> Result<u8> {
         unless_gone(match self {
@@ -164,7 +197,7 @@ pub(super) fn unless_gone(done: Result<u8>) -> Result<u8> {
 }
 
 fn check(log: &Log, out: &mut impl Write) -> Result<u8> {
-    let report = verify(&log.dir)?;
+    let report = verify(&log.dir())?;
     if log.json {
         let text = serde_json::to_string(&report)?;
         writeln!(out, "{}", terminal::json(&text))?;
@@ -214,7 +247,7 @@ fn show(id: Option<&str>, only: &Only, log: &Log, out: &mut impl Write) -> Resul
         }
     }
     let mut count = 0_u64;
-    for entry in Entries::open(&log.dir, filter)? {
+    for entry in Entries::open(&log.dir(), filter)? {
         let entry = entry?;
         count += 1;
         if log.json {
@@ -232,13 +265,13 @@ fn show(id: Option<&str>, only: &Only, log: &Log, out: &mut impl Write) -> Resul
         }
     }
     if count == 0 && !log.json {
-        writeln!(out, "no such line below {}", log.dir.display())?;
+        writeln!(out, "no such line below {}", log.dir().display())?;
     }
     Ok(0)
 }
 
 fn tail(lines: usize, follow: bool, only: &Only, log: &Log, out: &mut impl Write) -> Result<u8> {
-    let (found, mut more) = last(&log.dir, &only.filter()?, lines)?;
+    let (found, mut more) = last(&log.dir(), &only.filter()?, lines)?;
     for entry in found {
         one(&entry, log.json, out)?;
     }

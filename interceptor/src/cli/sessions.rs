@@ -3,8 +3,9 @@
 //! Reads the files themselves, which takes root; whoever calls `run` sees to it that the reading is
 //! written to the audit log first.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -12,7 +13,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::audit::{since, unless_gone};
-use super::terminal;
+use super::{Daemon, reading, terminal};
 use crate::protocol::postgres::transcript::{Exchange, Limits, Piece, Reading, Transcript};
 use crate::recording::{self, Filter, Meta, Reader, What, find, list};
 
@@ -71,15 +72,40 @@ pub enum Sessions {
 /// Where the recordings are, and how to answer.
 #[derive(Clone, Debug, Args)]
 pub struct Place {
-    /// The recordings' directory.
-    #[arg(long, default_value = "/var/lib/interceptor/recordings")]
-    pub dir: PathBuf,
+    /// The recordings' directory; by default the one of the daemon.
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// Which daemon.
+    #[command(flatten)]
+    pub daemon: Daemon,
     /// Answer in JSON.
     #[arg(long)]
     pub json: bool,
 }
 
+impl Place {
+    fn dir(&self) -> PathBuf {
+        self.dir
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("/var/lib/interceptor/recordings"))
+    }
+}
+
 impl Sessions {
+    /// Tells the audit what is about to be read, then does it, on standard output.
+    ///
+    /// # Errors
+    /// Where the reading cannot be audited, or a recording cannot be read.
+    pub fn main(mut self) -> Result<ExitCode> {
+        let which = self.reads();
+        let place = match &mut self {
+            Self::Ls { place, .. } | Self::Show { place, .. } | Self::Replay { place, .. } => place,
+        };
+        let state = reading::announce(&place.daemon, place.dir.as_deref(), "recordings", &which)?;
+        place.dir.get_or_insert(state.join("recordings"));
+        self.run(&mut io::stdout().lock()).map(ExitCode::from)
+    }
+
     /// What is about to be read, in words for the audit.
     #[must_use]
     pub fn reads(&self) -> String {
@@ -123,7 +149,7 @@ impl Sessions {
 
 fn ls(place: &Place, filter: &Filter, out: &mut impl Write) -> Result<u8> {
     let mut code = 0;
-    for listing in list(&place.dir, filter)? {
+    for listing in list(&place.dir(), filter)? {
         match listing {
             Ok(listing) if place.json => {
                 let text = serde_json::to_string(&listing.meta)?;
@@ -235,7 +261,7 @@ fn show(id: &str, rows: usize, place: &Place, out: &mut impl Write) -> Result<u8
         rows,
         ..Limits::default()
     };
-    let read = Read::open(&place.dir, id, limits)?;
+    let read = Read::open(&place.dir(), id, limits)?;
     if place.json {
         let shown = Shown {
             session: &read.meta,
@@ -288,7 +314,7 @@ impl Pace {
 }
 
 fn replay(id: &str, pace: &Pace, place: &Place, out: &mut impl Write) -> Result<u8> {
-    let read = Read::open(&place.dir, id, Limits::default())?;
+    let read = Read::open(&place.dir(), id, Limits::default())?;
     let exchanges = &read.transcript.exchanges;
     // What happened when: asked (false) and answered (true), in the order of time.
     let mut events: Vec<_> = exchanges

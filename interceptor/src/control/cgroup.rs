@@ -1,5 +1,7 @@
 //! What an operator does to a cgroup and its processes: freeze, kill, wait until it is empty, remove.
 
+#![expect(unsafe_code, reason = "tokio must be promised that a descriptor stays")]
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -57,7 +59,9 @@ pub(super) async fn changes(hierarchy: &Hierarchy, path: &str) -> io::Result<()>
     let file = fs::File::open(hierarchy.directory(path).join("cgroup.events"))?;
     // A read arms the notice: what changes after it is told as an exceptional condition.
     io::read_to_string(&file)?;
-    let watched = AsyncFd::with_interest(file, Interest::PRIORITY)?;
+    // SAFETY: a `File` answers one descriptor all its life, and keeps it open until it is dropped.
+    let watched = unsafe { AsyncFd::register_with_interest(file, Interest::PRIORITY) };
+    let watched = watched.map_err(|error| error.into_parts().1)?;
     drop(watched.ready(Interest::PRIORITY).await?);
     Ok(())
 }

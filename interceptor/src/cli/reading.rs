@@ -1,0 +1,102 @@
+//! Reading records is itself a record: before the CLI shows any, the audit says who is about to.
+//!
+//! The daemon writes the line. Where none runs, this process writes it into the log itself, as its one
+//! writer for that moment; where even that cannot be done, nothing is shown.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use nix::unistd::{Gid, Pid, Uid};
+use serde_json::json;
+
+use super::{Daemon, block_on};
+use crate::audit::event::{Caller, Event};
+use crate::audit::{self, Sink as _};
+use crate::config::{self, Config};
+use crate::control::api::{Read, Records};
+use crate::control::client;
+use crate::policy::Generation;
+
+/// Where records are when nothing says otherwise.
+const STATE: &str = "/var/lib/interceptor";
+
+/// The state directory, without telling anybody: for a check, which shows nothing.
+///
+/// # Errors
+/// Where the configuration that is named cannot be read.
+pub(super) fn state(daemon: &Daemon) -> anyhow::Result<PathBuf> {
+    match &daemon.config {
+        Some(path) => Ok(config::load(path)
+            .map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?
+            .paths
+            .state),
+        None => Ok(PathBuf::from(STATE)),
+    }
+}
+
+/// Tells the audit that `which` of `what` is about to be read; gives the state directory.
+///
+/// A copy of the records elsewhere, named by `copy`, is read without: it is no longer this host's.
+///
+/// # Errors
+/// Where the reading cannot be written, or the daemon refuses it.
+pub(super) fn announce(
+    daemon: &Daemon,
+    copy: Option<&Path>,
+    what: &str,
+    which: &str,
+) -> anyhow::Result<PathBuf> {
+    let control = daemon.control()?;
+    if std::os::unix::net::UnixStream::connect(&control).is_ok() {
+        let asked = Read {
+            what: what.to_owned(),
+            which: which.to_owned(),
+        };
+        let records: Records = block_on(client::post(&control, "/v1/records/read", &asked), false)?;
+        return Ok(PathBuf::from(records.state));
+    }
+    let config = match &daemon.config {
+        Some(path) => Some(config::load(path).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?),
+        None => None,
+    };
+    let state = config
+        .as_ref()
+        .map_or_else(|| PathBuf::from(STATE), |config| config.paths.state.clone());
+    if copy.is_none_or(|copy| is_below(copy, &state)) {
+        let settings = config.map_or_else(audit::Settings::default, |config: Config| config.audit);
+        write(&state.join("audit"), &settings, what, which)?;
+    }
+    Ok(state)
+}
+
+fn is_below(path: &Path, state: &Path) -> bool {
+    match (path.canonicalize(), state.canonicalize()) {
+        (Ok(path), Ok(state)) => path.starts_with(state),
+        _ => false,
+    }
+}
+
+fn write(log: &Path, settings: &audit::Settings, what: &str, which: &str) -> anyhow::Result<()> {
+    if !log.exists() {
+        return Ok(());
+    }
+    let unwritten = "cannot write to the audit that it is about to be read";
+    let log = audit::Log::open(log, settings).context(unwritten)?;
+    let caller = Caller {
+        pid: u32::try_from(Pid::this().as_raw()).unwrap_or_default(),
+        uid: Uid::current().as_raw(),
+        gid: Gid::current().as_raw(),
+        executable: std::env::current_exe()
+            .ok()
+            .map(|path| path.to_string_lossy().into_owned()),
+    };
+    let event = Event::Control {
+        verb: "read",
+        caller: Some(caller),
+        result: "ok",
+        detail: json!({ "what": what, "which": which }),
+        generation: Generation(0),
+    };
+    log.append(&event).context(unwritten)?;
+    log.close().context(unwritten)
+}
