@@ -157,7 +157,7 @@ impl Audit {
             Some(which) => reading::announce(&log.daemon, log.dir.as_deref(), "audit", &which)?,
             None => reading::state(&log.daemon)?,
         };
-        log.dir.get_or_insert(state.join("audit"));
+        log.dir.get_or_insert_with(|| state.join("audit"));
         self.run(&mut io::stdout().lock()).map(ExitCode::from)
     }
 

@@ -102,7 +102,7 @@ impl Sessions {
             Self::Ls { place, .. } | Self::Show { place, .. } | Self::Replay { place, .. } => place,
         };
         let state = reading::announce(&place.daemon, place.dir.as_deref(), "recordings", &which)?;
-        place.dir.get_or_insert(state.join("recordings"));
+        place.dir.get_or_insert_with(|| state.join("recordings"));
         self.run(&mut io::stdout().lock()).map(ExitCode::from)
     }
 
