@@ -132,6 +132,12 @@ pub enum Error {
         /// The log's directory.
         dir: PathBuf,
     },
+    /// The file system cannot set space aside.
+    #[error("cannot keep the audit log in {}: its file system has no fallocate, so a full disk would lose lines; put it on ext4, XFS, Btrfs or tmpfs", dir.display())]
+    Unsuitable {
+        /// The log's directory.
+        dir: PathBuf,
+    },
     /// Another process has the log open.
     #[error("cannot open the audit log {}: another daemon is writing it; stop that one first", dir.display())]
     Locked {

@@ -257,7 +257,8 @@ impl Error {
         match self {
             Self::TimeNamespace | Self::PidNamespace | Self::Host { .. } => "host",
             Self::Gone { .. } => "gone",
-            Self::Replaced { .. } | Self::Later { .. } => "replaced",
+            Self::Replaced { .. } => "replaced",
+            Self::Later { .. } => "later",
             Self::Unstamped { .. } => "unstamped",
             Self::Executed { .. } => "executed",
             Self::Changing { .. } | Self::TooLarge { .. } => "executable",

@@ -2,7 +2,7 @@
 //!
 //! A [`Secret`] has no `Debug` that shows it, no `Serialize`, no `Display`. Stores are asked at each
 //! dial, so that a rotated secret is used at once; each bounds its time and its size. No error holds a
-//! byte of what was read. [`harden`] keeps the daemon's memory from other processes and from core files.
+//! byte of what was read. [`harden()`] keeps the daemon's memory from other processes and from core files.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

@@ -118,9 +118,11 @@ impl Segment {
         self.extend(needed.max(CHUNK))
             .or_else(|_| self.extend(needed))
             .map_err(|error| {
+                let dir = || self.path.parent().unwrap_or(&self.path).to_owned();
                 if is_full(&error) {
-                    let dir = self.path.parent().unwrap_or(&self.path).to_owned();
-                    Error::Full { dir }
+                    Error::Full { dir: dir() }
+                } else if error.kind() == io::ErrorKind::Unsupported {
+                    Error::Unsuitable { dir: dir() }
                 } else {
                     Error::io("set space aside in", &self.path, error)
                 }

@@ -18,7 +18,7 @@ const MAX_RESOLVERS: usize = 3;
 /// The port of DNS (RFC 1035 §4.2).
 const DNS_PORT: u16 = 53;
 
-/// Reads, checks and builds; see [`super::load`].
+/// Reads, checks and builds; see [`super::load()`].
 pub(super) fn load(path: &Path) -> Result<Config, Mistakes> {
     let path = std::path::absolute(path).unwrap_or_else(|_ignored| path.to_owned());
     let whole = |text: String| Mistakes::whole(&path, text);

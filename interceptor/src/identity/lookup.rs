@@ -1,7 +1,8 @@
 //! From a stamp to a principal: every step either proves something or ends in a refusal.
 //!
-//! Everything here reads files of processes that may block their reader (a page served by FUSE or
-//! userfaultfd). So it runs on threads of its own, a few at a time for each scope, under a deadline.
+//! Everything here reads files that may block their reader for as long as an agent likes (an executable
+//! that it serves over FUSE). So it runs on threads of its own, a few at a time for each scope, under a
+//! deadline.
 
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;

@@ -1,3 +1,4 @@
+mod executables;
 mod processes;
 mod tables;
 
@@ -14,6 +15,8 @@ use super::*;
 use crate::capture::{Flow, NetnsCookie, OriginalDestination, ProcessStamp};
 use crate::clock;
 
+/// A program that stays.
+const SLEEP: &str = "/bin/sleep";
 /// How long anything that a test waits for may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -241,7 +241,7 @@ impl Track {
 
     fn note(&self, written: io::Result<()>) {
         if let Err(error) = written {
-            let error = Error::io("write the recording in", &self.dir.join("."), error);
+            let error = Error::io("write the recording in", &self.dir, error);
             tracing::error!(%error, session = %self.meta.session, "a recording failed: its session ends");
             self.failed.get_or_init(|| error);
         }

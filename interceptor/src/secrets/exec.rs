@@ -74,7 +74,7 @@ impl Commands {
         let stale = match run.get() {
             None => false,
             Some((_, Err(_))) => true,
-            Some((at, Ok(_))) => ttl.is_zero() || clock::boot().since(*at) >= ttl,
+            Some((at, Ok(_))) => clock::boot().since(*at) >= ttl,
         };
         if stale {
             *run = Run::default();

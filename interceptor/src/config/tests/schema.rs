@@ -1,0 +1,138 @@
+//! The published schema and the example agree with each other and with the check.
+
+use serde_json::Value;
+
+use super::*;
+
+#[test]
+fn the_example_and_its_schema_agree() {
+    let schema = json_schema();
+    let example: Value = serde_saphyr::from_str(EXAMPLE).unwrap();
+    let mut used = Vec::new();
+    validate(&example, &schema, "", &mut used).unwrap();
+    // Every key of the schema is shown in the example.
+    let mut known = Vec::new();
+    all_keys(&schema, "", &mut known);
+    for key in known {
+        assert!(used.contains(&key), "the example does not show {key}");
+    }
+    for (broken, why) in [
+        ("version: 1\nfoo: 1", "foo"),
+        ("version: 2", "version"),
+        ("drain: 1s", "version"),
+        ("version: 1\naudit: { durability: lax }", "durability"),
+        ("version: 1\nagents: { a: { sessions: 0 } }", "sessions"),
+    ] {
+        let value: Value = serde_saphyr::from_str(broken).unwrap();
+        let error = validate(&value, &schema, "", &mut Vec::new()).expect_err(broken);
+        assert!(error.contains(why), "{broken}: {error}");
+    }
+}
+
+/// As much of JSON Schema as the document uses, without patterns.
+fn validate(
+    value: &Value,
+    schema: &Value,
+    path: &str,
+    used: &mut Vec<String>,
+) -> Result<(), String> {
+    if let Some(either) = schema.get("oneOf").and_then(Value::as_array) {
+        let fitting = either
+            .iter()
+            .filter(|s| validate(value, s, path, &mut Vec::new()).is_ok())
+            .count();
+        return (fitting == 1)
+            .then_some(())
+            .ok_or_else(|| format!("{path}: fits {fitting}"));
+    }
+    if let Some(allowed) = schema.get("const") {
+        return (value == allowed)
+            .then_some(())
+            .ok_or_else(|| format!("{path}: not {allowed}"));
+    }
+    if let Some(words) = schema.get("enum").and_then(Value::as_array) {
+        return words
+            .contains(value)
+            .then_some(())
+            .ok_or_else(|| format!("{path}: not one of {words:?}"));
+    }
+    match schema["type"].as_str() {
+        Some("boolean") if value.is_boolean() => Ok(()),
+        Some("string") if value.is_string() => Ok(()),
+        Some("integer") => {
+            let within = |n: i64| {
+                n >= schema["minimum"].as_i64().unwrap() && n <= schema["maximum"].as_i64().unwrap()
+            };
+            value
+                .as_i64()
+                .is_some_and(within)
+                .then_some(())
+                .ok_or_else(|| format!("{path}: not within"))
+        }
+        Some("array") => {
+            let elements = value
+                .as_array()
+                .ok_or_else(|| format!("{path}: no array"))?;
+            elements.iter().try_for_each(|element| {
+                validate(element, &schema["items"], &format!("{path}[]"), used)
+            })
+        }
+        Some("object") => object(value, schema, path, used),
+        _ => Err(format!("{path}: wrong type")),
+    }
+}
+
+fn object(value: &Value, schema: &Value, path: &str, used: &mut Vec<String>) -> Result<(), String> {
+    let fields = value
+        .as_object()
+        .ok_or_else(|| format!("{path}: no object"))?;
+    for name in schema
+        .get("required")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        if !fields.contains_key(name.as_str().unwrap()) {
+            return Err(format!("{path}: misses {name}"));
+        }
+    }
+    let most = schema.get("maxProperties").and_then(Value::as_u64);
+    if most.is_some_and(|most| u64::try_from(fields.len()).unwrap() > most) {
+        return Err(format!("{path}: too many"));
+    }
+    for (name, value) in fields {
+        let property = schema.get("properties").and_then(|all| all.get(name));
+        let (schema, path) = match property {
+            Some(schema) => (schema, format!("{path}.{name}")),
+            None => (&schema["additionalProperties"], format!("{path}.*")),
+        };
+        if *schema == Value::Bool(false) {
+            return Err(format!("{path}: unknown key {name}"));
+        }
+        used.push(path.clone());
+        validate(value, schema, &path, used)?;
+    }
+    Ok(())
+}
+
+fn all_keys(schema: &Value, path: &str, keys: &mut Vec<String>) {
+    for (name, property) in schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        let path = format!("{path}.{name}");
+        all_keys(property, &path, keys);
+        keys.push(path);
+    }
+    if let Some(value) = schema
+        .get("additionalProperties")
+        .filter(|value| value.is_object())
+    {
+        all_keys(value, &format!("{path}.*"), keys);
+    }
+    if let Some(items) = schema.get("items") {
+        all_keys(items, &format!("{path}[]"), keys);
+    }
+}
