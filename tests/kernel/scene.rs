@@ -76,8 +76,12 @@ pub(crate) struct Scene {
 }
 
 pub(crate) fn settings(pins: PathBuf) -> Settings {
+    // Scenes that run at once must not take the port of one that restarts.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed) + std::process::id() * 64;
     Settings {
         daemon_cgroup: Some(home().to_owned()),
+        port: Some(600 + u16::try_from(number % 400).unwrap()),
         ..Settings::new(pins)
     }
 }
@@ -212,6 +216,18 @@ impl Scene {
         Client::place(Some(self.procs(cgroup)), None, script, args)
     }
 
+    /// The pin of one of the scope's hooks; removed, the hook no longer runs.
+    pub(crate) fn scope_pin(&self, hook: &str) -> PathBuf {
+        self.pins
+            .join(format!("v1/scopes/{}/{hook}", self.scope.id))
+    }
+
+    /// The pin of the daemon's own hook.
+    pub(crate) fn daemon_pin(&self) -> PathBuf {
+        let id = self.capture.hierarchy().id(self.capture.home()).unwrap();
+        self.pins.join(format!("v1/daemon/{id}"))
+    }
+
     /// The file by which processes enter a cgroup.
     pub(crate) fn procs(&self, cgroup: &str) -> PathBuf {
         self.capture
@@ -319,6 +335,16 @@ impl Client {
                 command.pre_exec(move || {
                     nix::unistd::write(&file, b"0")
                         .map(drop)
+                        .map_err(Into::into)
+                });
+            }
+        }
+        if let Some(Namespace(name)) = netns {
+            let file = std::fs::File::open(format!("/run/netns/{name}")).unwrap();
+            // SAFETY: one system call between fork and exec.
+            unsafe {
+                command.pre_exec(move || {
+                    nix::sched::setns(&file, nix::sched::CloneFlags::CLONE_NEWNET)
                         .map_err(Into::into)
                 });
             }
