@@ -170,6 +170,13 @@ while True:
     }
     assert_ne!(clients[0].1.netns, clients[1].1.netns);
     assert_eq!(scene.capture.namespaces().unwrap().len(), 3);
+    assert_eq!(scene.capture.idle_namespaces().unwrap(), []);
+    let (client, listeners) = clients.pop().unwrap();
+    drop(client);
+    assert_eq!(scene.capture.idle_namespaces().unwrap(), [listeners.netns]);
+    scene.capture.retire(listeners.netns).unwrap();
+    assert_eq!(scene.capture.idle_namespaces().unwrap(), []);
+    assert_eq!(scene.capture.namespaces().unwrap().len(), 2);
 }
 
 #[test]

@@ -33,8 +33,8 @@ pub(crate) fn unique(what: &str) -> String {
 
 /// The cgroup that this process lives in: one for all tests, since it can only be in one.
 fn home() -> &'static str {
-    static HOME: OnceLock<String> = OnceLock::new();
-    HOME.get_or_init(|| {
+    static HOME: OnceLock<(String, Child)> = OnceLock::new();
+    let (home, _sweeper) = HOME.get_or_init(|| {
         let uid = nix::unistd::Uid::effective();
         assert!(
             uid.is_root(),
@@ -43,25 +43,25 @@ fn home() -> &'static str {
         let home = format!("ict-{}", std::process::id());
         let hierarchy = Hierarchy::find().unwrap();
         hierarchy.make(&home).unwrap();
-        sweep_up_after_us(&hierarchy.directory(&home));
-        home
-    })
+        let sweeper = sweep_up_after_us(&hierarchy.directory(&home));
+        (home, sweeper)
+    });
+    home
 }
 
 /// This process cannot remove the cgroup that it dies in: a child that outlives it does.
-fn sweep_up_after_us(directory: &std::path::Path) {
+fn sweep_up_after_us(directory: &std::path::Path) -> Child {
     let script =
         "cat > /dev/null; for i in 1 2 3 4 5 6 7 8 9; do rmdir \"$1\" && break; sleep 1; done";
-    let mut child = Command::new("/bin/sh")
+    // Its input is open until this process is gone, which is the signal.
+    Command::new("/bin/sh")
         .args(["-c", script, "sh"])
         .arg(directory)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap();
-    // Kept open until this process is gone, which is the signal.
-    std::mem::forget(child.stdin.take());
+        .unwrap()
 }
 
 /// A capture layer and one scope.
