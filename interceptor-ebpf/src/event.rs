@@ -24,6 +24,8 @@ pub const LISTENER: u32 = 9;
 
 /// Counter: refusals that did not fit into the ring. Reasons count under their own number.
 pub const LOST: u32 = 0;
+/// Counter: of [`LOST`], how many the daemon has told; written by the daemon.
+pub const TOLD: u32 = 13;
 /// Counter: connections that arrived at the daemon without a record.
 pub const UNRECORDED: u32 = 14;
 /// Counter: refusals folded into a later one by the rate limit.

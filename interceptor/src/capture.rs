@@ -357,6 +357,7 @@ pub struct Capture {
     ring: Mutex<Option<RingBuf<MapData>>>,
     counters: PerCpuArray<MapData, u64>,
     port: Option<u16>,
+    namespaces: Mutex<std::collections::HashMap<NetnsCookie, u64>>,
 }
 
 /// The maps that the daemon writes.
@@ -398,6 +399,7 @@ impl Capture {
             hierarchy,
             home,
             port: settings.port,
+            namespaces: Mutex::default(),
         };
         capture.forget_namespaces()?;
         capture.attach_home()?;

@@ -3,12 +3,21 @@
 //! Needs root, cgroup v2 and Python 3; says so and fails where one is missing. Each test has its own
 //! scope, pins and ports, so that all can run at once.
 
+#[cfg(test)]
 mod address;
+#[cfg(test)]
 mod bind;
+#[cfg(test)]
 mod datagram;
+#[cfg(test)]
 mod guard;
+#[cfg(test)]
 mod loopback;
+#[cfg(test)]
 mod matrix;
+#[cfg(test)]
 mod record;
+#[cfg(test)]
 mod restart;
+#[cfg(test)]
 mod scene;

@@ -45,11 +45,11 @@ const WAYS: [(&str, &str); 9] = [
     ),
     (
         "fast open",
-        "s = tcp(); s.sendto(b'hi', 0x20000000, to); sent = True",
+        "s = tcp(); s.setblocking(True); s.sendto(b'hi', 0x20000000, to); sent = True",
     ),
     (
         "fast open at connect",
-        "s = tcp(); s.setsockopt(6, 30, 1); s.connect(to)",
+        "s = tcp(); s.setblocking(True); s.setsockopt(6, 30, 1); s.connect(to)",
     ),
     (
         "multipath",
@@ -95,7 +95,7 @@ fn every_way_to_connect_ends_at_the_daemon_with_its_record() {
         assert_eq!(flow.process.tgid, pid, "{name}");
         assert_eq!(flow.process.comm, "python3", "{name}");
         let mut hi = [0; 2];
-        std::io::Read::read_exact(&mut socket, &mut hi).unwrap();
+        std::io::Read::read_exact(&mut socket, &mut hi).expect(name);
         std::io::Write::write_all(&mut socket, b"hello").unwrap();
         drop(socket);
         assert!(client.finish().ends_with("b'hello'"), "{name}");

@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 
 use interceptor::capture::{Capture, DenyReason, Error, Settings, Verdict};
 
+use nix::mount::{MsFlags, mount};
+use nix::sched::CloneFlags;
+
 use crate::scene::{Scene, is_idle, server, settings, unique};
 
 const DIAL: &str = "outcome(tcp().connect, ('127.0.0.1', int(sys.argv[1])))";
@@ -34,7 +37,7 @@ fn a_restart_finds_scopes_rules_and_ports_as_they_were() {
     let (scopes, port) = (scene.capture.scopes().unwrap(), scene.port());
     scene.restart();
     assert_eq!(scene.capture.scopes().unwrap(), scopes);
-    assert_eq!(scopes, [scene.scope.clone()]);
+    assert_eq!(scopes, std::slice::from_ref(&scene.scope));
     assert_eq!(scene.port(), port);
     let client = scene.client("outcome(tcp().connect, ('10.77.0.1', 5432))", &[]);
     assert_eq!(scene.accept().1.process.tgid, client.pid());
@@ -128,11 +131,47 @@ fn pins_of_another_layout_are_taken_over() {
     assert_eq!(scene.run(dial, &[]), "EPERM");
     scene.restart();
     assert!(!scene.pins.join("v0").exists());
-    assert_eq!(scene.capture.scopes().unwrap(), [scene.scope.clone()]);
+    assert_eq!(
+        scene.capture.scopes().unwrap(),
+        std::slice::from_ref(&scene.scope)
+    );
     scene.redirect(&[at]);
     let client = scene.client(dial, &[]);
     assert_eq!(scene.accept().1.destination.0, at);
     assert_eq!(client.finish(), "ok");
+}
+
+#[test]
+fn a_scope_whose_name_is_lost_stays_shut() {
+    let mut scene = Scene::new();
+    scene.kill();
+    std::fs::remove_file(scene.scope_pin("agent")).unwrap();
+    scene.restart();
+    assert_eq!(scene.capture.scopes().unwrap()[0].agent, "unnamed");
+    assert_eq!(
+        scene.run("outcome(tcp().connect, ('10.77.0.9', 80))", &[]),
+        "EPERM"
+    );
+}
+
+#[test]
+fn a_host_without_a_bpffs_gets_one() {
+    let bare = || {
+        // A view of the file system of its own, in which nothing is mounted on /sys/fs/bpf.
+        nix::sched::unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+        while nix::mount::umount("/sys/fs/bpf").is_ok() {}
+        let pins = std::path::Path::new("/sys/fs/bpf").join(unique("pins"));
+        let capture = Capture::start(&settings(pins.clone())).unwrap();
+        assert!(pins.join("v1/maps/STATE").exists());
+        let path = unique("scope");
+        capture.hierarchy().make(&path).unwrap();
+        capture.tag(&path, "tester").unwrap();
+        capture.untag(&path).unwrap();
+        std::fs::remove_dir(capture.hierarchy().directory(&path)).unwrap();
+    };
+    std::thread::spawn(bare).join().unwrap();
 }
 
 #[test]
@@ -142,9 +181,15 @@ fn a_removed_cgroup_is_forgotten() {
     scene.capture.tag(&path, "gone").unwrap();
     assert_eq!(scene.capture.scopes().unwrap().len(), 2);
     std::fs::remove_dir(scene.capture.hierarchy().directory(&path)).unwrap();
-    assert_eq!(scene.capture.scopes().unwrap(), [scene.scope.clone()]);
+    assert_eq!(
+        scene.capture.scopes().unwrap(),
+        std::slice::from_ref(&scene.scope)
+    );
     scene.restart();
-    assert_eq!(scene.capture.scopes().unwrap(), [scene.scope.clone()]);
+    assert_eq!(
+        scene.capture.scopes().unwrap(),
+        std::slice::from_ref(&scene.scope)
+    );
 }
 
 #[test]
@@ -164,7 +209,10 @@ fn what_cannot_be_a_scope_is_refused() {
     }
     let unknown = scene.capture.untag("ict-no-such-cgroup").unwrap_err();
     assert!(matches!(unknown, Error::NotTagged(_)), "{unknown}");
-    assert_eq!(scene.capture.scopes().unwrap(), [scene.scope.clone()]);
+    assert_eq!(
+        scene.capture.scopes().unwrap(),
+        std::slice::from_ref(&scene.scope)
+    );
 }
 
 #[test]

@@ -33,8 +33,8 @@ pub(crate) fn unique(what: &str) -> String {
 
 /// The cgroup that this process lives in: one for all tests, since it can only be in one.
 fn home() -> &'static str {
-    static HOME: OnceLock<String> = OnceLock::new();
-    HOME.get_or_init(|| {
+    static HOME: OnceLock<(String, Child)> = OnceLock::new();
+    let (home, _sweeper) = HOME.get_or_init(|| {
         let uid = nix::unistd::Uid::effective();
         assert!(
             uid.is_root(),
@@ -43,25 +43,25 @@ fn home() -> &'static str {
         let home = format!("ict-{}", std::process::id());
         let hierarchy = Hierarchy::find().unwrap();
         hierarchy.make(&home).unwrap();
-        sweep_up_after_us(&hierarchy.directory(&home));
-        home
-    })
+        let sweeper = sweep_up_after_us(&hierarchy.directory(&home));
+        (home, sweeper)
+    });
+    home
 }
 
 /// This process cannot remove the cgroup that it dies in: a child that outlives it does.
-fn sweep_up_after_us(directory: &std::path::Path) {
+fn sweep_up_after_us(directory: &std::path::Path) -> Child {
     let script =
         "cat > /dev/null; for i in 1 2 3 4 5 6 7 8 9; do rmdir \"$1\" && break; sleep 1; done";
-    let mut child = Command::new("/bin/sh")
+    // Its input is open until this process is gone, which is the signal.
+    Command::new("/bin/sh")
         .args(["-c", script, "sh"])
         .arg(directory)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap();
-    // Kept open until this process is gone, which is the signal.
-    std::mem::forget(child.stdin.take());
+        .unwrap()
 }
 
 /// A capture layer and one scope.
@@ -76,8 +76,12 @@ pub(crate) struct Scene {
 }
 
 pub(crate) fn settings(pins: PathBuf) -> Settings {
+    // Scenes that run at once must not take the port of one that restarts.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed) + std::process::id() * 64;
     Settings {
         daemon_cgroup: Some(home().to_owned()),
+        port: Some(600 + u16::try_from(number % 400).unwrap()),
         ..Settings::new(pins)
     }
 }
@@ -212,6 +216,18 @@ impl Scene {
         Client::place(Some(self.procs(cgroup)), None, script, args)
     }
 
+    /// The pin of one of the scope's hooks; removed, the hook no longer runs.
+    pub(crate) fn scope_pin(&self, hook: &str) -> PathBuf {
+        self.pins
+            .join(format!("v1/scopes/{}/{hook}", self.scope.id))
+    }
+
+    /// The pin of the daemon's own hook.
+    pub(crate) fn daemon_pin(&self) -> PathBuf {
+        let id = self.capture.hierarchy().id(self.capture.home()).unwrap();
+        self.pins.join(format!("v1/daemon/{id}"))
+    }
+
     /// The file by which processes enter a cgroup.
     pub(crate) fn procs(&self, cgroup: &str) -> PathBuf {
         self.capture
@@ -319,6 +335,16 @@ impl Client {
                 command.pre_exec(move || {
                     nix::unistd::write(&file, b"0")
                         .map(drop)
+                        .map_err(Into::into)
+                });
+            }
+        }
+        if let Some(Namespace(name)) = netns {
+            let file = std::fs::File::open(format!("/run/netns/{name}")).unwrap();
+            // SAFETY: one system call between fork and exec.
+            unsafe {
+                command.pre_exec(move || {
+                    nix::sched::setns(&file, nix::sched::CloneFlags::CLONE_NEWNET)
                         .map_err(Into::into)
                 });
             }

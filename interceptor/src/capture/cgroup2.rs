@@ -91,12 +91,10 @@ impl Hierarchy {
         };
         let link = format!("/proc/self/fd/{}", opened.as_raw_fd());
         let path = fs::read_link(&link).map_err(cgroup_error("name", Path::new(&link)))?;
-        // A removed cgroup that is still referenced reads as "… (deleted)" and is not below the mount.
-        let below = path.strip_prefix(&self.mount).ok();
-        Ok(below
-            .and_then(Path::to_str)
-            .filter(|path| !path.ends_with(" (deleted)"))
-            .map(|path| format!("/{path}")))
+        // A cgroup that cannot be named is an error, not a cgroup that is gone: gone ones are forgotten.
+        let below = path.strip_prefix(&self.mount).ok().and_then(Path::to_str);
+        let below = below.ok_or(Error::Hierarchy("a tagged cgroup lies outside of it"))?;
+        Ok(Some(format!("/{below}")))
     }
 
     /// The cgroup of a process; `None` asks for this one's.

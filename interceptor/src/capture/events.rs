@@ -6,9 +6,11 @@
 )]
 
 use std::io;
+use std::iter;
 use std::time::Duration;
 
-use aya::maps::{MapData, PerCpuArray, RingBuf};
+use aya::maps::{MapData, PerCpuArray, PerCpuValues, RingBuf};
+use aya::util::nr_cpus;
 use interceptor_ebpf::event::{self, Denial};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -34,8 +36,6 @@ pub enum Event {
 pub struct Events {
     ring: AsyncFd<RingBuf<MapData>>,
     counters: PerCpuArray<MapData, u64>,
-    /// Lost refusals that were told already.
-    told: u64,
 }
 
 impl Capture {
@@ -54,15 +54,10 @@ impl Capture {
         let counters = MapData::from_pin(self.pins.map("COUNTERS"))
             .and_then(|map| PerCpuArray::try_from(aya::maps::Map::PerCpuArray(map)))
             .map_err(map_error("open", "COUNTERS"))?;
-        let told = sum(&counters, event::LOST)?;
         // SAFETY: the ring owns its descriptor, and always tells the same.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
             .map_err(|refused| Error::Ring(io::Error::other(refused)))?;
-        Ok(Events {
-            ring,
-            counters,
-            told,
-        })
+        Ok(Events { ring, counters })
     }
 
     /// Refusals for one reason since the pins were made, whether they were reported or not.
@@ -110,11 +105,21 @@ impl Events {
         }
     }
 
+    /// Refusals lost since the last that were told, by this daemon or one before it.
     fn lost(&mut self) -> Result<Option<u64>, Error> {
         let now = sum(&self.counters, event::LOST)?;
-        let lost = now.saturating_sub(self.told);
-        self.told = now;
-        Ok((lost != 0).then_some(lost))
+        let lost = now.saturating_sub(sum(&self.counters, event::TOLD)?);
+        if lost == 0 {
+            return Ok(None);
+        }
+        let told = nr_cpus()
+            .map(|cpus| iter::once(now).chain(iter::repeat(0)).take(cpus).collect())
+            .map_err(|(_, source)| Error::Ring(source))
+            .and_then(|values: Vec<u64>| PerCpuValues::try_from(values).map_err(Error::Ring));
+        self.counters
+            .set(event::TOLD, told?, 0)
+            .map_err(map_error("write", "COUNTERS"))?;
+        Ok(Some(lost))
     }
 
     /// The next record of the ring that this version can read.

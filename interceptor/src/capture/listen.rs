@@ -4,10 +4,13 @@
 //! marked before it listens: the mark is how the programs know a listener that is really ours, and
 //! what an accepted socket knows its namespace by.
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::{MutexGuard, PoisonError};
 use std::thread;
 
 use aya::maps::MapError;
@@ -60,8 +63,12 @@ impl Capture {
             return Ok(None);
         }
         let port = self.port;
-        let pair = inside(process.as_fd(), move || Pair::bind(|_| None, port))??;
-        self.publish(pair).map(Some)
+        let bind = move || Pair::bind(|_| None, port).and_then(|pair| Ok((pair, netns_inode()?)));
+        let (pair, inode) = inside(process.as_fd(), bind)??;
+        let cookie = pair.cookie;
+        let listeners = self.publish(pair)?;
+        self.provisioned().insert(cookie, inode);
+        Ok(Some(listeners))
     }
 
     /// Unpublishes the listeners of a namespace; its connects are refused until it is provisioned anew.
@@ -69,6 +76,7 @@ impl Capture {
     /// # Errors
     /// Where the kernel refuses.
     pub fn retire(&self, netns: NetnsCookie) -> Result<(), Error> {
+        self.provisioned().remove(&netns);
         match self.tables().listeners.remove(&netns.0) {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
             Err(source) => Err(map_error("write", "LISTENERS")(source)),
@@ -83,6 +91,34 @@ impl Capture {
         let keys: Result<Vec<u64>, _> = self.tables().listeners.keys().collect();
         let keys = keys.map_err(map_error("read", "LISTENERS"))?;
         Ok(keys.into_iter().map(NetnsCookie).collect())
+    }
+
+    /// Namespaces, other than the daemon's own, that no process of a scope lives in any more. Their
+    /// listeners keep them alive: [`Capture::retire`] them and drop their [`Listeners`].
+    ///
+    /// # Errors
+    /// Where cgroups cannot be read.
+    pub fn idle_namespaces(&self) -> Result<Vec<NetnsCookie>, Error> {
+        let mut inhabited = HashSet::new();
+        for scope in self.scopes()? {
+            for pid in self.hierarchy.processes(&scope.path)? {
+                // A process that is gone meanwhile inhabits nothing.
+                inhabited
+                    .extend(fs::metadata(format!("/proc/{pid}/ns/net")).map(|file| file.ino()));
+            }
+        }
+        let provisioned = self.provisioned();
+        let idle = provisioned
+            .iter()
+            .filter(|(_, inode)| !inhabited.contains(inode));
+        Ok(idle.map(|(cookie, _)| *cookie).collect())
+    }
+
+    /// The namespaces that [`Capture::provision`] bound listeners in, by the inode of their file.
+    fn provisioned(&self) -> MutexGuard<'_, HashMap<NetnsCookie, u64>> {
+        self.namespaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Drops the rows of namespaces that an earlier start served: their listeners died with it, and a
@@ -139,10 +175,7 @@ impl Capture {
     }
 
     fn mark(&self, socket: &Socket, mark: Mark) -> Result<(), Error> {
-        let mut marks = self
-            .marks
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         marks
             .insert(&socket.as_raw_fd(), mark, 0)
             .map_err(map_error("write", "MARKS"))
@@ -246,6 +279,12 @@ fn netns_cookie() -> Result<NetnsCookie, Error> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).map_err(Error::Namespace)?;
     let cookie = syscall::netns_cookie(&socket).map_err(Error::Namespace)?;
     Ok(NetnsCookie(cookie))
+}
+
+/// The inode of the file of the namespace that the thread is in.
+fn netns_inode() -> Result<u64, Error> {
+    let file = fs::metadata("/proc/thread-self/ns/net").map_err(Error::Namespace)?;
+    Ok(file.ino())
 }
 
 /// Runs `f` in the network namespace of a process, on a thread of its own that ends with it: no

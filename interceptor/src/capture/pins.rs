@@ -18,12 +18,15 @@ use super::{Error, syscall};
 /// `BPF_FS_MAGIC`.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
+/// `SYSFS_MAGIC`.
+const SYSFS_MAGIC: i64 = 0x6265_6572;
+
 /// What one earlier start left of a scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ScopePin {
     /// Cgroup id.
     pub(super) id: u64,
-    /// The agent's name; empty where the start before died between the two.
+    /// The agent's name; empty where it cannot be read.
     pub(super) agent: String,
     /// Where its hooks are pinned.
     pub(super) directory: PathBuf,
@@ -39,13 +42,17 @@ pub(super) struct Pins {
 impl Pins {
     /// Opens the directory; mounts a bpffs on it where it lies on none.
     pub(super) fn open(root: &Path) -> Result<Self, Error> {
+        // In `/sys/fs/bpf`, where the host has mounted nothing on it, no directory can be made.
+        if let Some(parent) = root.parent()
+            && !root.exists()
+            && parent.exists()
+            && kind(parent)? == SYSFS_MAGIC
+        {
+            mount_bpffs(parent)?;
+        }
         make(root)?;
-        let on = statfs(root).map_err(|source| pin_error("look at", root)(source.into()))?;
-        if on.filesystem_type().0 != BPF_FS_MAGIC {
-            // As `mount -t bpf -o mode=0700 bpf <root>`.
-            let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-            mount(Some("bpf"), root, Some("bpf"), flags, Some("mode=0700"))
-                .map_err(|source| pin_error("mount a bpffs on", root)(source.into()))?;
+        if kind(root)? != BPF_FS_MAGIC {
+            mount_bpffs(root)?;
         }
         let found = fs::metadata(root).map_err(pin_error("look at", root))?;
         if found.uid() != 0 {
@@ -104,6 +111,20 @@ impl Pins {
     }
 }
 
+/// The magic number of the file system that a directory lies on.
+fn kind(directory: &Path) -> Result<i64, Error> {
+    let found = statfs(directory);
+    let found = found.map_err(|source| pin_error("look at", directory)(source.into()))?;
+    Ok(found.filesystem_type().0)
+}
+
+/// As `mount -t bpf -o nosuid,nodev,noexec,mode=0700 bpf <on>`.
+fn mount_bpffs(on: &Path) -> Result<(), Error> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("bpf"), on, Some("bpf"), flags, Some("mode=0700"))
+        .map_err(|source| pin_error("mount a bpffs on", on)(source.into()))
+}
+
 /// Scopes that are pinned in the directory of one layout.
 pub(super) fn scopes_in(layout: &Path) -> Result<Vec<ScopePin>, Error> {
     let mut found = Vec::new();
@@ -123,15 +144,16 @@ pub(super) fn scopes_in(layout: &Path) -> Result<Vec<ScopePin>, Error> {
     Ok(found)
 }
 
-/// Writes the agent's name beside a scope's hooks.
+/// Writes the agent's name beside a scope's hooks. At no moment is there none.
 pub(super) fn name_agent(directory: &Path, agent: &str) -> Result<(), Error> {
-    let link = directory.join("agent");
-    match fs::remove_file(&link) {
+    let (link, next) = (directory.join("agent"), directory.join("agent-next"));
+    match fs::remove_file(&next) {
         Ok(()) => {}
-        Err(gone) if gone.kind() == io::ErrorKind::NotFound => {}
-        Err(source) => return Err(pin_error("rename the agent in", &link)(source)),
+        Err(none) if none.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(pin_error("remove", &next)(source)),
     }
-    symlink(agent, &link).map_err(pin_error("name the agent in", &link))
+    symlink(agent, &next).map_err(pin_error("name the agent in", &next))?;
+    fs::rename(&next, &link).map_err(pin_error("name the agent in", &link))
 }
 
 /// Makes a directory that only root can enter.

@@ -18,6 +18,9 @@ use super::{Capture, Error, Tables, map_error, syscall};
 /// Longest name of an agent, in bytes.
 const MAX_AGENT: usize = 64;
 
+/// The agent of a scope whose pins have lost its name.
+const UNNAMED: &str = "unnamed";
+
 /// A tagged cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
@@ -137,14 +140,17 @@ impl Capture {
     }
 
     fn adopt(&self, pin: &ScopePin) -> Result<(), Error> {
-        match self.hierarchy.path(pin.id)? {
-            Some(path) if !pin.agent.is_empty() => self.tag(&path, &pin.agent).map(drop),
-            // The cgroup is gone and its programs with it; or a start died before it had attached any.
-            _ => {
-                pins::remove(&pin.directory)?;
-                self.forget(pin.id)
-            }
-        }
+        let Some(path) = self.hierarchy.path(pin.id)? else {
+            // The cgroup is gone, and its programs with it.
+            pins::remove(&pin.directory)?;
+            return self.forget(pin.id);
+        };
+        // Whatever its name was, what was tagged stays shut.
+        let agent = match check_agent(&path, &pin.agent) {
+            Ok(()) => &pin.agent,
+            Err(_unreadable) => UNNAMED,
+        };
+        self.tag(&path, agent).map(drop)
     }
 
     /// Writes the scope's row; says whether it is new.
