@@ -164,6 +164,3 @@ fn wrong(reason: &str) -> Error {
         reason: reason.to_owned(),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -289,4 +289,4 @@ impl Expected {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

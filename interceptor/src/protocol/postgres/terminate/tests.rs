@@ -242,7 +242,8 @@ async fn values_of_replication_are_read_as_the_server_reads_them() {
 #[tokio::test]
 async fn versions_and_options_that_are_not_known_are_negotiated_once() {
     let grease = "_pq_.test_protocol_negotiation";
-    let rows: &[(u16, &[&str], u16, u16, Option<u16>)] = &[
+    type Row<'a> = (u16, &'a [&'a str], u16, u16, Option<u16>);
+    let rows: &[Row<'_>] = &[
         // asked, options, asked upstream, spoken upstream, told
         (0, &[], 0, 0, None),
         (2, &[], 2, 2, None),

@@ -129,10 +129,7 @@ fn answers_are_read_as_they_were_written() {
             bytes(|to| Authentication::Md5([1, 2, 3, 4]).write(to)),
             Answer::Authentication(Authentication::Md5([1, 2, 3, 4])),
         ),
-        (
-            bytes(|to| sasl.write(to)),
-            Answer::Authentication(sasl.clone()),
-        ),
+        (bytes(|to| sasl.write(to)), Answer::Authentication(sasl)),
         (
             bytes(|to| Authentication::SaslFinal(Bytes::from_static(b"v=x")).write(to)),
             Answer::Authentication(Authentication::SaslFinal(Bytes::from_static(b"v=x"))),
