@@ -6,7 +6,9 @@
 
 #![warn(clippy::arithmetic_side_effects)]
 
+pub mod backend;
 pub mod error;
+pub mod frontend;
 pub mod startup;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -110,6 +112,24 @@ impl Header {
     #[must_use]
     pub fn whole(self) -> usize {
         self.body.saturating_add(HEADER)
+    }
+}
+
+/// Reads a header whose body may be no longer than `cap`; no cap means that its tag is unknown.
+fn capped(bytes: &[u8], cap: Option<usize>) -> Result<Option<Header>, Error> {
+    let tag = bytes.first().copied().unwrap_or_default();
+    let Some(cap) = cap else {
+        return Err(Error::Value {
+            field: "tag",
+            value: i64::from(tag),
+        });
+    };
+    match Header::read(bytes)? {
+        Some(header) if header.body > cap => Err(Error::Length {
+            tag,
+            length: i32::try_from(header.body.saturating_add(4)).unwrap_or(i32::MAX),
+        }),
+        header => Ok(header),
     }
 }
 
