@@ -76,13 +76,13 @@ fn the_strongest_mechanism_that_can_be_is_chosen() {
     let hash = || Some(b"hash".to_vec());
     let plus = SCRAM_SHA_256_PLUS;
     let plain = SCRAM_SHA_256;
-    type Row = (
-        &'static [&'static str],
+    type Row<'a> = (
+        &'a [&'a str],
         bool,
         Option<Vec<u8>>,
-        Result<(&'static str, Binding), Error>,
+        Result<(&'a str, Binding), Error>,
     );
-    let rows: &[Row] = &[
+    let rows: &[Row<'_>] = &[
         (&[plain], false, None, Ok((plain, Binding::Unable))),
         (
             &[plain, plus],
