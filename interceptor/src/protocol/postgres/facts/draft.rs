@@ -81,6 +81,11 @@ impl Default for Draft<'_> {
     }
 }
 
+/// A search path with more schemas counts as unknown, and an ask with more accesses is refused as
+/// unreadable: both are multiplied by what an agent sends.
+const MAX_SCHEMAS: usize = 64;
+const MAX_ACCESSES: usize = 4096;
+
 /// What names are looked up in while one statement is resolved.
 pub(super) struct Lookup<'a> {
     pub(super) path: Option<&'a [String]>,
@@ -111,13 +116,16 @@ impl Lookup<'_> {
         };
         for used in &draft.uses {
             resolver.object(used)?;
+            resolver.bounded()?;
         }
         for call in &draft.calls {
             context.functions.insert(dotted(call));
             resolver.call(call)?;
+            resolver.bounded()?;
         }
         for name in &draft.executes {
             resolver.execute(name, &mut context)?;
+            resolver.bounded()?;
         }
         let accesses = resolver.accesses;
         let mut ask = Ask { accesses, context };
@@ -151,6 +159,10 @@ struct Resolver<'a> {
 impl Resolver<'_> {
     fn add(&mut self, action: Action, resource: Resource) {
         self.accesses.insert(Access { action, resource });
+    }
+
+    fn bounded(&self) -> Option<()> {
+        (self.accesses.len() <= MAX_ACCESSES).then_some(())
     }
 
     fn object(&mut self, used: &Use<'_>) -> Option<()> {
@@ -204,7 +216,7 @@ impl Resolver<'_> {
             return Some(vec![given.to_owned()]);
         }
         self.uses_path = true;
-        let path = self.lookup.path?;
+        let path = self.lookup.path.filter(|path| path.len() <= MAX_SCHEMAS)?;
         let mut schemas: Vec<String> = within.map(str::to_owned).into_iter().collect();
         if is_builtin {
             if path.iter().any(|schema| schema == "pg_catalog") {

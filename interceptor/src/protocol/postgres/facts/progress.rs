@@ -11,6 +11,9 @@ use super::draft::{Draft, Lookup};
 use super::{Effect, Names, Prepared};
 use crate::policy::{Access, Action, Ask, Context, Resource};
 
+/// A text whose statements ask for more accesses together is not read.
+const MAX_ACCESSES: usize = 16 * 1024;
+
 pub(super) struct Progress<'a> {
     names: &'a Names,
     path: Option<Cow<'a, [String]>>,
@@ -19,6 +22,7 @@ pub(super) struct Progress<'a> {
     prepared: Cow<'a, HashMap<String, Prepared>>,
     in_transaction: bool,
     statements: u32,
+    accesses: usize,
     pub(super) effects: Vec<Effect>,
     pub(super) uses_path: bool,
 }
@@ -32,6 +36,7 @@ impl<'a> Progress<'a> {
             prepared: Cow::Borrowed(&names.prepared),
             in_transaction: names.in_transaction,
             statements: u32::try_from(statements).unwrap_or(u32::MAX),
+            accesses: 0,
             effects: Vec::new(),
             uses_path: false,
         }
@@ -62,6 +67,10 @@ impl<'a> Progress<'a> {
         };
         let resolved = lookup.resolve(draft)?;
         self.uses_path |= resolved.uses_path;
+        self.accesses = self.accesses.saturating_add(resolved.ask.accesses.len());
+        if self.accesses > MAX_ACCESSES {
+            return None;
+        }
         let mut effects = draft.effects.clone();
         for name in &draft.executes {
             effects.extend(self.prepared.get(*name).into_iter().flat_map(|known| known.effects.clone()));

@@ -12,6 +12,8 @@ mod server;
 mod session;
 mod statement;
 
+use std::collections::HashMap;
+
 use pg_query::protobuf::node::Node as Kind;
 use pg_query::protobuf::{Node, ParseResult, RangeVar, RawStmt};
 
@@ -29,13 +31,12 @@ trait Visit<'t> {
 pub(super) struct Walk<'t> {
     evidence: Evidence,
     draft: Draft<'t>,
-    /// Names of the `WITH` queries in scope, innermost clause last.
+    /// Names of the `WITH` queries in scope, innermost clause last, and how often each is in scope.
     scopes: Vec<Vec<&'t str>>,
+    visible: HashMap<&'t str, usize>,
     /// What `FOR UPDATE OF` can name: label, query level, and which uses stand behind it.
     marks: Vec<Mark<'t>>,
     level: usize,
-    /// The uses that the innermost query's `FROM` made.
-    from: std::ops::Range<usize>,
     /// Whether the next query is the one whose rows the statement returns.
     outermost: bool,
     /// How many columns were named so far.
@@ -56,9 +57,9 @@ pub(super) fn walk(parsed: &ParseResult) -> (Vec<Draft<'_>>, Evidence) {
         evidence: Evidence::default(),
         draft: Draft::default(),
         scopes: Vec::new(),
+        visible: HashMap::new(),
         marks: Vec::new(),
         level: 0,
-        from: 0..0,
         outermost: false,
         columns: 0,
         within: None,
@@ -157,7 +158,7 @@ impl<'t> Walk<'t> {
     fn read(&mut self, relation: &'t RangeVar) {
         let start = self.draft.uses.len();
         let is_cte = relation.schemaname.is_empty()
-            && self.scopes.iter().flatten().any(|name| *name == relation.relname);
+            && self.visible.get(relation.relname.as_str()).is_some_and(|times| *times > 0);
         if is_cte {
             self.relation(relation, Role::Cte, &[]);
         } else {

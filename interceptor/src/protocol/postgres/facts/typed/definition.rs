@@ -151,7 +151,7 @@ statements! {
             &statement.schemaname
         };
         if name.is_empty() {
-            return walk.refuse("a schema that is named after a role of the session");
+            walk.refuse("a schema that is named after a role of the session");
         }
         walk.ask(Action::Ddl, Object::Schema(name));
         let outer = walk.within.replace(name);

@@ -93,9 +93,15 @@ impl<'t> Walk<'t> {
         match naming(kind, action) {
             Naming::Database(own) => {
                 self.ask(action, Object::Database);
-                self.ask(own, Object::Database);
+                if action == Action::Ddl {
+                    self.ask(own, Object::Database);
+                }
             }
-            Naming::Schema => self.ask(action, Object::Schema(parts.last().copied().unwrap_or_default())),
+            Naming::Schema => {
+                for name in parts {
+                    self.ask(action, Object::Schema(name));
+                }
+            }
             Naming::Relation => {
                 let (schema, name) = qualified(&parts);
                 self.ask(action, Object::Relation { schema, name });
