@@ -31,6 +31,10 @@ use crate::session::Reading;
 /// Longer text is not read, in bytes.
 pub const MAX_TEXT: usize = 1024 * 1024;
 
+/// A text with more tokens is not read: each takes about a kilobyte while it is. Enough for one
+/// statement with as many parameters as the protocol allows.
+pub const MAX_TOKENS: usize = 160_000;
+
 /// A text with more statements is not read.
 pub const MAX_STATEMENTS: usize = 4096;
 
@@ -162,11 +166,7 @@ fn read_with(text: &str, names: &Names, second: fn(&ParseResult) -> Option<Evide
     let legible = names.utf8 || !redact::has_foreign_names(text, &tokens);
     let plain = drafts.iter().all(|draft| draft.problem.is_none());
     let mut progress = Progress::new(names, drafts.len());
-    let asks = if agreed && legible && plain {
-        progress.asks(&drafts)
-    } else {
-        None
-    };
+    let asks = if agreed && legible && plain { progress.asks(&drafts) } else { None };
     let readable = asks.is_some();
     let reading = Reading {
         asks: asks.unwrap_or_else(|| vec![unreadable(names, drafts.len())]),
@@ -176,11 +176,7 @@ fn read_with(text: &str, names: &Names, second: fn(&ParseResult) -> Option<Evide
     };
     Facts {
         reading: Arc::new(reading),
-        effects: if readable {
-            progress.effects
-        } else {
-            vec![Effect::Unknown]
-        },
+        effects: if readable { progress.effects } else { vec![Effect::Unknown] },
         statements: drafts.len(),
         readable,
         uses_search_path: readable && progress.uses_path,
@@ -188,14 +184,18 @@ fn read_with(text: &str, names: &Names, second: fn(&ParseResult) -> Option<Evide
 }
 
 /// Parse tree and tokens, where there are both.
+///
+/// `scan_tokens` of pg_query 18.1.0 would be faster than `scan`, but makes a slice of a null pointer
+/// where there is no token.
 fn parse(text: &str) -> Option<(ParseResult, Vec<ScanToken>)> {
     if text.len() > MAX_TEXT {
         return None;
     }
-    let parsed = pg_query::parse(text, pg_query::ParserOptions::DEFAULT)
-        .ok()?
-        .protobuf;
-    let tokens = pg_query::scan_tokens(text).ok()?;
+    let tokens = pg_query::scan(text).ok()?.tokens;
+    if tokens.len() > MAX_TOKENS {
+        return None;
+    }
+    let parsed = pg_query::parse(text, pg_query::ParserOptions::DEFAULT).ok()?.protobuf;
     (parsed.stmts.len() <= MAX_STATEMENTS).then_some((parsed, tokens))
 }
 
@@ -216,19 +216,13 @@ fn unparsed(text: &str, names: &Names) -> Facts {
 }
 
 fn unreadable(names: &Names, statements: usize) -> Ask {
-    let access = Access {
-        action: Action::Unreadable,
-        resource: Resource::Database,
-    };
+    let access = Access { action: Action::Unreadable, resource: Resource::Database };
     let context = Context {
         statements: u32::try_from(statements).unwrap_or(u32::MAX),
         in_transaction: names.in_transaction,
         ..Context::default()
     };
-    Ask {
-        accesses: [access].into(),
-        context,
-    }
+    Ask { accesses: [access].into(), context }
 }
 
 /// The grammar's own fingerprint; relations count in full, with their schema and without their alias.

@@ -81,6 +81,11 @@ impl Default for Draft<'_> {
     }
 }
 
+/// A search path with more schemas counts as unknown, and an ask with more accesses is refused as
+/// unreadable: both are multiplied by what an agent sends.
+const MAX_SCHEMAS: usize = 64;
+const MAX_ACCESSES: usize = 4096;
+
 /// What names are looked up in while one statement is resolved.
 pub(super) struct Lookup<'a> {
     pub(super) path: Option<&'a [String]>,
@@ -100,11 +105,7 @@ impl Lookup<'_> {
     /// The ask that `draft` becomes; `None` where a name cannot be looked up, or a prepared statement
     /// is not known by its name.
     pub(super) fn resolve(&self, draft: &Draft<'_>) -> Option<Resolved> {
-        let mut resolver = Resolver {
-            lookup: self,
-            accesses: BTreeSet::new(),
-            uses_path: false,
-        };
+        let mut resolver = Resolver { lookup: self, accesses: BTreeSet::new(), uses_path: false };
         let mut context = Context {
             has_where: draft.has_where,
             has_limit: draft.has_limit,
@@ -115,26 +116,23 @@ impl Lookup<'_> {
         };
         for used in &draft.uses {
             resolver.object(used)?;
+            resolver.bounded()?;
         }
         for call in &draft.calls {
             context.functions.insert(dotted(call));
             resolver.call(call)?;
+            resolver.bounded()?;
         }
         for name in &draft.executes {
             resolver.execute(name, &mut context)?;
+            resolver.bounded()?;
         }
         let accesses = resolver.accesses;
         let mut ask = Ask { accesses, context };
         if ask.accesses.is_empty() || (draft.is_query && !reads_a_table(&ask)) {
-            ask.accesses.insert(Access {
-                action: Action::Select,
-                resource: Resource::Database,
-            });
+            ask.accesses.insert(Access { action: Action::Select, resource: Resource::Database });
         }
-        Some(Resolved {
-            ask,
-            uses_path: resolver.uses_path,
-        })
+        Some(Resolved { ask, uses_path: resolver.uses_path })
     }
 }
 
@@ -163,39 +161,26 @@ impl Resolver<'_> {
         self.accesses.insert(Access { action, resource });
     }
 
+    fn bounded(&self) -> Option<()> {
+        (self.accesses.len() <= MAX_ACCESSES).then_some(())
+    }
+
     fn object(&mut self, used: &Use<'_>) -> Option<()> {
         let action = used.action;
         match used.object {
             Object::Database => self.add(action, Resource::Database),
-            Object::Schema(schema) => self.add(
-                action,
-                Resource::Schema {
-                    schema: schema.to_owned(),
-                },
-            ),
+            Object::Schema(schema) => self.add(action, Resource::Schema { schema: schema.to_owned() }),
             Object::Relation { schema, name } => {
                 let is_builtin = self.lookup.catalog.contains(name);
                 // What is in no schema of the path can only be a temporary relation.
                 for schema in self.schemas(schema, is_builtin, used.within, "pg_temp")? {
-                    self.add(
-                        action,
-                        Resource::Table {
-                            schema,
-                            table: name.to_owned(),
-                        },
-                    );
+                    self.add(action, Resource::Table { schema, table: name.to_owned() });
                 }
             }
             Object::Function { schema, name } => {
                 let is_builtin = functions::is_builtin(name);
                 for schema in self.schemas(schema, is_builtin, used.within, "pg_catalog")? {
-                    self.add(
-                        action,
-                        Resource::Function {
-                            schema,
-                            function: name.to_owned(),
-                        },
-                    );
+                    self.add(action, Resource::Function { schema, function: name.to_owned() });
                 }
             }
             Object::Within(schema) => {
@@ -231,15 +216,11 @@ impl Resolver<'_> {
             return Some(vec![given.to_owned()]);
         }
         self.uses_path = true;
-        let path = self.lookup.path?;
+        let path = self.lookup.path.filter(|path| path.len() <= MAX_SCHEMAS)?;
         let mut schemas: Vec<String> = within.map(str::to_owned).into_iter().collect();
         if is_builtin {
             if path.iter().any(|schema| schema == "pg_catalog") {
-                schemas.extend(
-                    path.iter()
-                        .take_while(|schema| *schema != "pg_catalog")
-                        .cloned(),
-                );
+                schemas.extend(path.iter().take_while(|schema| *schema != "pg_catalog").cloned());
             }
             schemas.push("pg_catalog".to_owned());
         } else {
@@ -263,12 +244,8 @@ impl Resolver<'_> {
         self.accesses.extend(body.accesses.iter().cloned());
         context.has_where &= body.context.has_where;
         context.has_limit = body.context.has_limit;
-        context
-            .settings
-            .extend(body.context.settings.iter().cloned());
-        context
-            .functions
-            .extend(body.context.functions.iter().cloned());
+        context.settings.extend(body.context.settings.iter().cloned());
+        context.functions.extend(body.context.functions.iter().cloned());
         Some(())
     }
 }

@@ -11,6 +11,9 @@ use super::draft::{Draft, Lookup};
 use super::{Effect, Names, Prepared};
 use crate::policy::{Access, Action, Ask, Context, Resource};
 
+/// A text whose statements ask for more accesses together is not read.
+const MAX_ACCESSES: usize = 16 * 1024;
+
 pub(super) struct Progress<'a> {
     names: &'a Names,
     path: Option<Cow<'a, [String]>>,
@@ -19,6 +22,7 @@ pub(super) struct Progress<'a> {
     prepared: Cow<'a, HashMap<String, Prepared>>,
     in_transaction: bool,
     statements: u32,
+    accesses: usize,
     pub(super) effects: Vec<Effect>,
     pub(super) uses_path: bool,
 }
@@ -32,6 +36,7 @@ impl<'a> Progress<'a> {
             prepared: Cow::Borrowed(&names.prepared),
             in_transaction: names.in_transaction,
             statements: u32::try_from(statements).unwrap_or(u32::MAX),
+            accesses: 0,
             effects: Vec::new(),
             uses_path: false,
         }
@@ -41,19 +46,13 @@ impl<'a> Progress<'a> {
     /// statement asks for what `SELECT 1` asks for: the server answers it.
     pub(super) fn asks(&mut self, drafts: &[Draft<'_>]) -> Option<Vec<Ask>> {
         if drafts.is_empty() {
-            let access = Access {
-                action: Action::Select,
-                resource: Resource::Database,
-            };
+            let access = Access { action: Action::Select, resource: Resource::Database };
             let context = Context {
                 has_where: true,
                 in_transaction: self.in_transaction,
                 ..Context::default()
             };
-            return Some(vec![Ask {
-                accesses: [access].into(),
-                context,
-            }]);
+            return Some(vec![Ask { accesses: [access].into(), context }]);
         }
         drafts.iter().map(|draft| self.ask(draft)).collect()
     }
@@ -68,28 +67,19 @@ impl<'a> Progress<'a> {
         };
         let resolved = lookup.resolve(draft)?;
         self.uses_path |= resolved.uses_path;
+        self.accesses = self.accesses.saturating_add(resolved.ask.accesses.len());
+        if self.accesses > MAX_ACCESSES {
+            return None;
+        }
         let mut effects = draft.effects.clone();
         for name in &draft.executes {
-            effects.extend(
-                self.prepared
-                    .get(*name)
-                    .into_iter()
-                    .flat_map(|known| known.effects.clone()),
-            );
+            effects.extend(self.prepared.get(*name).into_iter().flat_map(|known| known.effects.clone()));
         }
         if let Some(name) = draft.prepares {
-            let search_path = resolved
-                .uses_path
-                .then(|| self.path.as_deref().map(<[_]>::to_vec));
-            let prepared = Prepared {
-                ask: resolved.ask.clone(),
-                search_path: search_path.flatten(),
-                effects,
-            };
-            effects = vec![Effect::Prepares {
-                name: name.to_owned(),
-                prepared,
-            }];
+            let search_path = resolved.uses_path.then(|| self.path.as_deref().map(<[_]>::to_vec));
+            let prepared =
+                Prepared { ask: resolved.ask.clone(), search_path: search_path.flatten(), effects };
+            effects = vec![Effect::Prepares { name: name.to_owned(), prepared }];
         }
         for effect in effects {
             self.apply(&effect);
@@ -113,9 +103,7 @@ impl<'a> Progress<'a> {
             }
             Effect::Prepares { name, prepared } => {
                 let known = self.prepared.to_mut();
-                known
-                    .entry(name.clone())
-                    .or_insert_with(|| prepared.clone());
+                known.entry(name.clone()).or_insert_with(|| prepared.clone());
             }
             Effect::Deallocates(Some(name)) => {
                 self.prepared.to_mut().remove(name);

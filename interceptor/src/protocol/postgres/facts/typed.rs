@@ -12,6 +12,8 @@ mod server;
 mod session;
 mod statement;
 
+use std::collections::HashMap;
+
 use pg_query::protobuf::node::Node as Kind;
 use pg_query::protobuf::{Node, ParseResult, RangeVar, RawStmt};
 
@@ -29,13 +31,12 @@ trait Visit<'t> {
 pub(super) struct Walk<'t> {
     evidence: Evidence,
     draft: Draft<'t>,
-    /// Names of the `WITH` queries in scope, innermost clause last.
+    /// Names of the `WITH` queries in scope, innermost clause last, and how often each is in scope.
     scopes: Vec<Vec<&'t str>>,
+    visible: HashMap<&'t str, usize>,
     /// What `FOR UPDATE OF` can name: label, query level, and which uses stand behind it.
     marks: Vec<Mark<'t>>,
     level: usize,
-    /// The uses that the innermost query's `FROM` made.
-    from: std::ops::Range<usize>,
     /// Whether the next query is the one whose rows the statement returns.
     outermost: bool,
     /// How many columns were named so far.
@@ -56,34 +57,25 @@ pub(super) fn walk(parsed: &ParseResult) -> (Vec<Draft<'_>>, Evidence) {
         evidence: Evidence::default(),
         draft: Draft::default(),
         scopes: Vec::new(),
+        visible: HashMap::new(),
         marks: Vec::new(),
         level: 0,
-        from: 0..0,
         outermost: false,
         columns: 0,
         within: None,
     };
-    let drafts = parsed
-        .stmts
-        .iter()
-        .map(|statement| walk.statement(statement))
-        .collect();
+    let drafts = parsed.stmts.iter().map(|statement| walk.statement(statement)).collect();
     (drafts, walk.evidence)
 }
 
 impl<'t> Walk<'t> {
     fn statement(&mut self, statement: &'t RawStmt) -> Draft<'t> {
-        let RawStmt {
-            stmt,
-            stmt_location: _,
-            stmt_len: _,
-        } = statement;
+        let RawStmt { stmt, stmt_location: _, stmt_len: _ } = statement;
         self.evidence.statements = self.evidence.statements.saturating_add(1);
         self.evidence.saw("RawStmt");
         self.outermost = true;
         stmt.visit(self);
-        if let Some(Kind::VariableSetStmt(set)) = stmt.as_ref().and_then(|node| node.node.as_ref())
-        {
+        if let Some(Kind::VariableSetStmt(set)) = stmt.as_ref().and_then(|node| node.node.as_ref()) {
             self.sets(set);
         }
         std::mem::take(&mut self.draft)
@@ -112,11 +104,7 @@ impl<'t> Walk<'t> {
     }
 
     fn ask(&mut self, action: Action, object: Object<'t>) {
-        self.draft.uses.push(Use {
-            action,
-            object,
-            within: self.within,
-        });
+        self.draft.uses.push(Use { action, object, within: self.within });
     }
 
     /// A relation, in the role that the text gives it.
@@ -150,18 +138,8 @@ impl<'t> Walk<'t> {
         let Some(relation) = relation else { return };
         self.relation(relation, Role::Named, &[]);
         let is_temporary = relation.relpersistence == "t" && relation.schemaname.is_empty();
-        let schema = if is_temporary {
-            "pg_temp"
-        } else {
-            &relation.schemaname
-        };
-        self.ask(
-            Action::Ddl,
-            Object::Relation {
-                schema,
-                name: &relation.relname,
-            },
-        );
+        let schema = if is_temporary { "pg_temp" } else { &relation.schemaname };
+        self.ask(Action::Ddl, Object::Relation { schema, name: &relation.relname });
     }
 
     /// A list in which relations have a role of their own.
@@ -180,30 +158,19 @@ impl<'t> Walk<'t> {
     fn read(&mut self, relation: &'t RangeVar) {
         let start = self.draft.uses.len();
         let is_cte = relation.schemaname.is_empty()
-            && self
-                .scopes
-                .iter()
-                .flatten()
-                .any(|name| *name == relation.relname);
+            && self.visible.get(relation.relname.as_str()).is_some_and(|times| *times > 0);
         if is_cte {
             self.relation(relation, Role::Cte, &[]);
         } else {
             self.relation(relation, Role::Read, &[Action::Select]);
         }
-        let alias = relation
-            .alias
-            .as_ref()
-            .map(|alias| alias.aliasname.as_str());
+        let alias = relation.alias.as_ref().map(|alias| alias.aliasname.as_str());
         self.mark(alias.unwrap_or(&relation.relname), start);
     }
 
     fn mark(&mut self, label: &'t str, start: usize) {
         let uses = start..self.draft.uses.len();
-        self.marks.push(Mark {
-            label,
-            level: self.level,
-            uses,
-        });
+        self.marks.push(Mark { label, level: self.level, uses });
     }
 
     /// A function that is called or attached.
@@ -247,11 +214,7 @@ fn words(nodes: &[Node]) -> Vec<&str> {
 }
 
 fn word(node: &Node) -> Option<&str> {
-    if let Some(Kind::String(text)) = &node.node {
-        Some(&text.sval)
-    } else {
-        None
-    }
+    if let Some(Kind::String(text)) = &node.node { Some(&text.sval) } else { None }
 }
 
 /// Schema and name of `[[database.]schema.]name`; the database can only be the session's own.

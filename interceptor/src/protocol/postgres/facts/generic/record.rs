@@ -20,7 +20,8 @@ enum Value {
 
 #[derive(Debug)]
 struct Item {
-    parent: Option<Index>,
+    /// The root is its own.
+    parent: Index,
     /// Name of the message; empty for a scalar.
     kind: &'static str,
     /// The field of the parent that it hangs in.
@@ -30,12 +31,13 @@ struct Item {
     end: Index,
 }
 
-/// The list.
+/// The list. A `Node` is only a wrapper: it is counted, and what it wraps takes its place.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     items: Vec<Item>,
+    wrappers: usize,
     /// Where the next item hangs.
-    parent: Option<Index>,
+    parent: Index,
     field: &'static str,
 }
 
@@ -48,93 +50,55 @@ impl Tree {
         Some(tree)
     }
 
-    pub(super) fn all(&self) -> std::ops::Range<Index> {
-        0..self.items.len()
+    /// Every message, each before what is below it.
+    pub(super) fn messages(&self) -> impl Iterator<Item = Index> + '_ {
+        (0..self.items.len()).filter(|at| !self.kind(*at).is_empty())
     }
 
-    pub(super) fn is_scalar(&self, at: Index) -> bool {
-        self.kind(at).is_empty()
+    /// How many `Node` there were.
+    pub(super) fn wrappers(&self) -> usize {
+        self.wrappers
     }
 
     pub(super) fn kind(&self, at: Index) -> &'static str {
         self.items.get(at).map(|item| item.kind).unwrap_or_default()
     }
 
-    /// The field that an item hangs in. A `Node` is only a wrapper: what it wraps hangs in the
-    /// wrapper's field.
+    /// The field that an item hangs in.
     pub(super) fn field(&self, at: Index) -> &'static str {
-        let mut at = at;
-        while let Some(item) = self.items.get(at) {
-            match item.parent {
-                Some(parent) if self.kind(parent) == "Node" => at = parent,
-                Some(_) | None => return item.field,
-            }
-        }
-        ""
+        self.items.get(at).map(|item| item.field).unwrap_or_default()
     }
 
-    /// The item above, wrappers left out.
+    /// The item above.
     pub(super) fn parent(&self, at: Index) -> Option<Index> {
-        let mut parent = self.items.get(at)?.parent;
-        while let Some(above) = parent {
-            if self.kind(above) != "Node" {
-                return Some(above);
-            }
-            parent = self.items.get(above)?.parent;
-        }
-        None
-    }
-
-    /// The messages in a field, unwrapped.
-    pub(super) fn children<'a>(
-        &'a self,
-        at: Index,
-        field: &'a str,
-    ) -> impl Iterator<Item = Index> + 'a {
-        self.direct(at, field)
-            .filter_map(|child| match self.kind(child) {
-                "" => None,
-                "Node" => self.direct(child, "node").next(),
-                _ => Some(child),
-            })
-    }
-
-    pub(super) fn child(&self, at: Index, field: &str) -> Option<Index> {
-        self.children(at, field).next()
+        self.items.get(at).map(|item| item.parent).filter(|parent| *parent != at)
     }
 
     /// Whether a field holds anything but its default.
     pub(super) fn has(&self, at: Index, field: &str) -> bool {
-        self.direct(at, field).next().is_some()
+        self.children(at, field).next().is_some()
     }
 
     pub(super) fn text(&self, at: Index, field: &str) -> Option<&str> {
-        self.direct(at, field)
-            .find_map(|child| match &self.items.get(child)?.value {
-                Value::Text(text) => Some(&**text),
-                Value::True | Value::Message => None,
-            })
+        self.children(at, field).find_map(|child| match &self.items.get(child)?.value {
+            Value::Text(text) => Some(&**text),
+            Value::True | Value::Message => None,
+        })
     }
 
     pub(super) fn flag(&self, at: Index, field: &str) -> bool {
-        let mut values = self
-            .direct(at, field)
-            .filter_map(|child| self.items.get(child));
+        let mut values = self.children(at, field).filter_map(|child| self.items.get(child));
         values.any(|item| matches!(item.value, Value::True))
     }
 
     /// The strings of a list of `String` nodes; other nodes in it are left out.
     pub(super) fn words(&self, at: Index, field: &str) -> Vec<&str> {
-        let strings = self
-            .children(at, field)
-            .filter(|child| self.kind(*child) == "String");
-        strings
-            .map(|child| self.text(child, "sval").unwrap_or_default())
-            .collect()
+        let strings = self.children(at, field).filter(|child| self.kind(*child) == "String");
+        strings.map(|child| self.text(child, "sval").unwrap_or_default()).collect()
     }
 
-    /// The items right below `at` in a field, wrappers too, jumping over what is below them.
-    fn direct<'a>(&'a self, at: Index, field: &'a str) -> impl Iterator<Item = Index> + 'a {
+    /// The items right below `at` in a field, jumping over what is below them.
+    fn children<'a>(&'a self, at: Index, field: &'a str) -> impl Iterator<Item = Index> + 'a {
         let end = self.items.get(at).map_or(0, |item| item.end);
         let mut next = at.saturating_add(1);
         let siblings = std::iter::from_fn(move || {
@@ -149,13 +113,7 @@ impl Tree {
     fn push(&mut self, kind: &'static str, value: Value) -> Index {
         let at = self.items.len();
         let end = at.saturating_add(1);
-        self.items.push(Item {
-            parent: self.parent,
-            kind,
-            field: self.field,
-            value,
-            end,
-        });
+        self.items.push(Item { parent: self.parent, kind, field: self.field, value, end });
         at
     }
 }
@@ -175,11 +133,11 @@ fn strange<T>(what: &str) -> Result<T, Strange> {
     Err(Strange(what.to_owned()))
 }
 
-/// The inside of one message; closed by `end`.
+/// The inside of one message; closed by `end`. A wrapper has no place of its own.
 pub(super) struct Open<'a> {
     tree: &'a mut Tree,
-    at: Index,
-    outer: (Option<Index>, &'static str),
+    at: Option<Index>,
+    outer: (Index, &'static str),
 }
 
 impl ser::SerializeStruct for Open<'_> {
@@ -191,14 +149,16 @@ impl ser::SerializeStruct for Open<'_> {
         key: &'static str,
         value: &T,
     ) -> Result<(), Strange> {
-        self.tree.parent = Some(self.at);
-        self.tree.field = key;
+        if let Some(at) = self.at {
+            self.tree.parent = at;
+            self.tree.field = key;
+        }
         value.serialize(&mut *self.tree)
     }
 
     fn end(self) -> Result<(), Strange> {
         let end = self.tree.items.len();
-        if let Some(item) = self.tree.items.get_mut(self.at) {
+        if let Some(item) = self.at.and_then(|at| self.tree.items.get_mut(at)) {
             item.end = end;
         }
         (self.tree.parent, self.tree.field) = self.outer;
@@ -269,12 +229,13 @@ impl<'a> ser::Serializer for &'a mut Tree {
 
     fn serialize_struct(self, name: &'static str, _: usize) -> Result<Open<'a>, Strange> {
         let outer = (self.parent, self.field);
-        let at = self.push(name, Value::Message);
-        Ok(Open {
-            tree: self,
-            at,
-            outer,
-        })
+        let at = if name == "Node" {
+            self.wrappers = self.wrappers.saturating_add(1);
+            None
+        } else {
+            Some(self.push(name, Value::Message))
+        };
+        Ok(Open { tree: self, at, outer })
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -311,12 +272,7 @@ impl<'a> ser::Serializer for &'a mut Tree {
         strange(name)
     }
 
-    fn serialize_unit_variant(
-        self,
-        name: &'static str,
-        _: u32,
-        _: &'static str,
-    ) -> Result<(), Strange> {
+    fn serialize_unit_variant(self, name: &'static str, _: u32, _: &'static str) -> Result<(), Strange> {
         strange(name)
     }
 
@@ -324,11 +280,7 @@ impl<'a> ser::Serializer for &'a mut Tree {
         strange("tuple")
     }
 
-    fn serialize_tuple_struct(
-        self,
-        name: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeTuple, Strange> {
+    fn serialize_tuple_struct(self, name: &'static str, _: usize) -> Result<Self::SerializeTuple, Strange> {
         strange(name)
     }
 

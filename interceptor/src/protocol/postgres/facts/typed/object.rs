@@ -93,12 +93,15 @@ impl<'t> Walk<'t> {
         match naming(kind, action) {
             Naming::Database(own) => {
                 self.ask(action, Object::Database);
-                self.ask(own, Object::Database);
+                if action == Action::Ddl {
+                    self.ask(own, Object::Database);
+                }
             }
-            Naming::Schema => self.ask(
-                action,
-                Object::Schema(parts.last().copied().unwrap_or_default()),
-            ),
+            Naming::Schema => {
+                for name in parts {
+                    self.ask(action, Object::Schema(name));
+                }
+            }
             Naming::Relation => {
                 let (schema, name) = qualified(&parts);
                 self.ask(action, Object::Relation { schema, name });
@@ -137,8 +140,7 @@ impl<'t> Walk<'t> {
     pub(super) fn wraps(&mut self, options: &'t [Node]) {
         for option in options {
             if let Some(Kind::DefElem(option)) = &option.node
-                && let Some(Kind::TypeName(name)) =
-                    option.arg.as_ref().and_then(|arg| arg.node.as_ref())
+                && let Some(Kind::TypeName(name)) = option.arg.as_ref().and_then(|arg| arg.node.as_ref())
                 && WRAPPED.contains(&option.defname.as_str())
             {
                 self.call(&words(&name.names));
@@ -149,35 +151,10 @@ impl<'t> Walk<'t> {
 
 /// Options of `CREATE AGGREGATE`, `CREATE OPERATOR` and `CREATE TYPE` that name a function.
 const WRAPPED: [&str; 29] = [
-    "analyze",
-    "canonical",
-    "combinefunc",
-    "deserialfunc",
-    "end",
-    "finalfunc",
-    "function",
-    "gettoken",
-    "headline",
-    "init",
-    "input",
-    "join",
-    "lexize",
-    "lextypes",
-    "mfinalfunc",
-    "minvfunc",
-    "msfunc",
-    "output",
-    "procedure",
-    "receive",
-    "restrict",
-    "send",
-    "serialfunc",
-    "sfunc",
-    "start",
-    "subscript",
-    "subtype_diff",
-    "typmod_in",
-    "typmod_out",
+    "analyze", "canonical", "combinefunc", "deserialfunc", "end", "finalfunc", "function", "gettoken",
+    "headline", "init", "input", "join", "lexize", "lextypes", "mfinalfunc", "minvfunc", "msfunc",
+    "output", "procedure", "receive", "restrict", "send", "serialfunc", "sfunc", "start",
+    "subscript", "subtype_diff", "typmod_in", "typmod_out",
 ];
 
 /// The words of an object's name, however the grammar wraps them.

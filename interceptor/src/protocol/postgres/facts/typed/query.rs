@@ -1,5 +1,8 @@
 //! Queries and the statements that change rows: what is read, what is written, what `WITH` hides.
 
+use std::collections::HashSet;
+use std::ops::Range;
+
 use pg_query::protobuf::node::Node as Kind;
 use pg_query::protobuf::*;
 
@@ -14,14 +17,7 @@ impl<'t> Walk<'t> {
     /// A recursive clause shows each name to all of its queries, a plain one only to those that follow.
     fn open(&mut self, clause: Option<&'t WithClause>) {
         self.scopes.push(Vec::new());
-        let Some(WithClause {
-            ctes,
-            recursive,
-            location: _,
-        }) = clause
-        else {
-            return;
-        };
+        let Some(WithClause { ctes, recursive, location: _ }) = clause else { return };
         self.saw("WithClause");
         if *recursive {
             ctes.iter().for_each(|query| self.show(query));
@@ -39,11 +35,47 @@ impl<'t> Walk<'t> {
             (&query.node, self.scopes.last_mut())
         {
             scope.push(&query.ctename);
+            let times = self.visible.entry(&query.ctename).or_default();
+            *times = times.saturating_add(1);
         }
     }
 
     fn close(&mut self) {
-        self.scopes.pop();
+        for name in self.scopes.pop().unwrap_or_default() {
+            if let Some(times) = self.visible.get_mut(name) {
+                *times = times.saturating_sub(1);
+            }
+        }
+    }
+
+    /// `FOR UPDATE` and its like, over the uses that the query's `FROM` made. Without `OF` it locks
+    /// all of them, those of queries in `FROM` too.
+    fn lock(&mut self, clauses: &'t [Node], from: Range<usize>) {
+        let mut labels = HashSet::new();
+        let mut locks_all = false;
+        for clause in clauses {
+            if let Some(Kind::LockingClause(clause)) = &clause.node {
+                locks_all |= clause.locked_rels.is_empty();
+                labels.extend(clause.locked_rels.iter().filter_map(label));
+            }
+        }
+        let mut locked = Vec::new();
+        for mark in self.marks.iter().filter(|mark| mark.level == self.level) {
+            if labels.remove(mark.label) {
+                locked.push(mark.uses.clone());
+            }
+        }
+        // A label that is not found is the server's error; until then it locks everything.
+        if locks_all || !labels.is_empty() {
+            locked = vec![from];
+        }
+        for at in locked.into_iter().flatten() {
+            if let Some(used) = self.draft.uses.get(at).copied()
+                && used.action == Action::Select
+            {
+                self.ask(Action::Lock, used.object);
+            }
+        }
     }
 
     /// Begins a statement that is not a query: its rows are bounded by no `LIMIT`.
@@ -60,12 +92,7 @@ impl<'t> Walk<'t> {
     }
 
     fn also(&mut self, relation: Option<&'t RangeVar>, action: Action) {
-        if let Some(RangeVar {
-            schemaname: schema,
-            relname: name,
-            ..
-        }) = relation
-        {
+        if let Some(RangeVar { schemaname: schema, relname: name, .. }) = relation {
             self.ask(action, Object::Relation { schema, name });
         }
     }
@@ -82,18 +109,16 @@ impl<'t> Walk<'t> {
     }
 }
 
+fn label(node: &Node) -> Option<&str> {
+    if let Some(Kind::RangeVar(label)) = &node.node { Some(&label.relname) } else { None }
+}
+
 /// Whether a literal number bounds the rows: a parameter or an expression may turn out to be null.
 fn is_limit(select: &SelectStmt) -> bool {
-    let count = select
-        .limit_count
-        .as_ref()
-        .and_then(|count| count.node.as_ref());
+    let count = select.limit_count.as_ref().and_then(|count| count.node.as_ref());
     let is_number = match count {
         Some(Kind::AConst(count)) => {
-            matches!(
-                count.val,
-                Some(a_const::Val::Ival(_) | a_const::Val::Fval(_))
-            )
+            matches!(count.val, Some(a_const::Val::Ival(_) | a_const::Val::Fval(_)))
         }
         Some(_) | None => false,
     };
@@ -109,7 +134,7 @@ impl<'t> Visit<'t> for SelectStmt {
         }
         walk.open(self.with_clause.as_ref());
         walk.level = walk.level.saturating_add(1);
-        let (marks, outer) = (walk.marks.len(), walk.from.clone());
+        let marks = walk.marks.len();
         let start = walk.draft.uses.len();
         self.larg.visit(walk);
         self.rarg.visit(walk);
@@ -138,21 +163,15 @@ impl<'t> Visit<'t> for SelectStmt {
             all: _,
         } = self;
         walk.saw("SelectStmt");
-        let lists = [
-            distinct_clause,
-            target_list,
-            group_clause,
-            window_clause,
-            values_lists,
-            sort_clause,
-        ];
+        let lists = [distinct_clause, target_list, group_clause, window_clause, values_lists, sort_clause];
         lists.into_iter().for_each(|list| list.visit(walk));
         let parts = [where_clause, having_clause, limit_offset, limit_count];
         parts.into_iter().for_each(|part| part.visit(walk));
         into_clause.visit(walk);
-        walk.from = from;
         locking_clause.visit(walk);
-        walk.from = outer;
+        if !locking_clause.is_empty() {
+            walk.lock(locking_clause, from);
+        }
         walk.marks.truncate(marks);
         walk.level = walk.level.saturating_sub(1);
         walk.close();
@@ -194,14 +213,8 @@ impl<'t> Visit<'t> for InsertStmt {
 
 impl<'t> Visit<'t> for UpdateStmt {
     fn visit(&'t self, walk: &mut Walk<'t>) {
-        let Self {
-            relation,
-            target_list,
-            where_clause,
-            from_clause,
-            returning_clause,
-            with_clause,
-        } = self;
+        let Self { relation, target_list, where_clause, from_clause, returning_clause, with_clause } =
+            self;
         walk.change("UPDATE", with_clause.as_ref());
         walk.saw("UpdateStmt");
         let target = relation.as_ref();
@@ -222,13 +235,7 @@ impl<'t> Visit<'t> for UpdateStmt {
 
 impl<'t> Visit<'t> for DeleteStmt {
     fn visit(&'t self, walk: &mut Walk<'t>) {
-        let Self {
-            relation,
-            using_clause,
-            where_clause,
-            returning_clause,
-            with_clause,
-        } = self;
+        let Self { relation, using_clause, where_clause, returning_clause, with_clause } = self;
         walk.change("DELETE", with_clause.as_ref());
         walk.saw("DeleteStmt");
         let target = relation.as_ref();
@@ -284,34 +291,9 @@ impl<'t> Visit<'t> for MergeStmt {
 
 impl<'t> Visit<'t> for LockingClause {
     fn visit(&'t self, walk: &mut Walk<'t>) {
-        let Self {
-            locked_rels,
-            strength: _,
-            wait_policy: _,
-        } = self;
+        let Self { locked_rels, strength: _, wait_policy: _ } = self;
         walk.saw("LockingClause");
         walk.relations(locked_rels, Role::Label, &[]);
-        let labels = locked_rels.iter().filter_map(|node| match &node.node {
-            Some(Kind::RangeVar(label)) => Some(label.relname.as_str()),
-            Some(_) | None => None,
-        });
-        let mut locked = Vec::new();
-        for label in labels {
-            let mut marks = walk.marks.iter();
-            let mark = marks.find(|mark| mark.level == walk.level && mark.label == label);
-            // A label that is not found is the server's error; until then it locks everything.
-            locked.push(mark.map_or_else(|| walk.from.clone(), |mark| mark.uses.clone()));
-        }
-        if locked_rels.is_empty() {
-            locked.push(walk.from.clone());
-        }
-        for at in locked.into_iter().flatten() {
-            if let Some(used) = walk.draft.uses.get(at).copied()
-                && used.action == Action::Select
-            {
-                walk.ask(Action::Lock, used.object);
-            }
-        }
     }
 }
 
@@ -383,19 +365,14 @@ impl<'t> Visit<'t> for ColumnRef {
     fn visit(&'t self, walk: &mut Walk<'t>) {
         children!(walk, self, ColumnRef { fields ; location });
         walk.columns = walk.columns.saturating_add(1);
-        words(&self.fields)
-            .into_iter()
-            .skip(1)
-            .for_each(|name| walk.field(name));
+        words(&self.fields).into_iter().skip(1).for_each(|name| walk.field(name));
     }
 }
 
 impl<'t> Visit<'t> for AIndirection {
     fn visit(&'t self, walk: &mut Walk<'t>) {
         children!(walk, self, AIndirection { arg indirection ; });
-        words(&self.indirection)
-            .into_iter()
-            .for_each(|name| walk.field(name));
+        words(&self.indirection).into_iter().for_each(|name| walk.field(name));
     }
 }
 
@@ -442,10 +419,7 @@ impl<'t> Visit<'t> for FuncCall {
 /// The text of a string constant, casts to another type of string included.
 fn literal(node: &Node) -> Option<&str> {
     match &node.node {
-        Some(Kind::AConst(AConst {
-            val: Some(a_const::Val::Sval(text)),
-            ..
-        })) => Some(&text.sval),
+        Some(Kind::AConst(AConst { val: Some(a_const::Val::Sval(text)), .. })) => Some(&text.sval),
         Some(Kind::TypeCast(cast)) => literal(cast.arg.as_deref()?),
         Some(_) | None => None,
     }
