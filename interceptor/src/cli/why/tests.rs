@@ -17,7 +17,9 @@ fn starter() -> PathBuf {
 fn why(args: &[&str]) -> anyhow::Result<(u8, String)> {
     let starter = starter();
     let starter = starter.to_str().unwrap();
-    let args = ["why", "--policies", starter].into_iter().chain(args.iter().copied());
+    let args = ["why", "--policies", starter]
+        .into_iter()
+        .chain(args.iter().copied());
     let mut out = Vec::new();
     let code = Cli::try_parse_from(args)?.why.write(&mut out)?;
     Ok((code, String::from_utf8(out)?))
