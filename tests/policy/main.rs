@@ -1,6 +1,12 @@
 //! Every directory in `policies/` with its cases: each loads, each case comes out as it says, and
 //! each rule decides at least one case.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test whose ground is missing cannot go on"
+)]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

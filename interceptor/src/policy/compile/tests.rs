@@ -29,9 +29,20 @@ fn lines(mistakes: &[Mistake]) -> Vec<String> {
         .collect()
 }
 
+/// Each text has a mistake that begins so.
+fn check<const N: usize>(rows: [(&str, &str); N]) {
+    for (text, expected) in rows {
+        let found = mistakes(text);
+        assert!(
+            found.iter().any(|mistake| mistake.starts_with(expected)),
+            "{text}\n{found:#?}"
+        );
+    }
+}
+
 #[test]
-fn each_mistake_is_told_with_its_line() {
-    let rows = [
+fn what_cedar_refuses_is_told_with_its_line() {
+    check([
         ("permit(principal, action resource);", "1: unexpected token"),
         (
             "\n\npermit (principal is Agent, action, resource) when { 1 + };",
@@ -73,6 +84,12 @@ fn each_mistake_is_told_with_its_line() {
             "forbid(principal is Agent, action, resource) when { false };",
             "1: ",
         ),
+    ]);
+}
+
+#[test]
+fn what_only_this_program_refuses_is_told_with_its_line() {
+    check([
         (
             "// x\n@name(\"x\")\npermit(principal is Agent, action, resource);",
             "2: @name is not known",
@@ -125,14 +142,7 @@ fn each_mistake_is_told_with_its_line() {
             "permit(principal in Group::\"027\", action == Action::\"Run\", resource);",
             "1: Group::\"027\" names nothing",
         ),
-    ];
-    for (text, expected) in rows {
-        let found = mistakes(text);
-        assert!(
-            found.iter().any(|mistake| mistake.starts_with(expected)),
-            "{text}\n{found:#?}"
-        );
-    }
+    ]);
 }
 
 #[test]
