@@ -223,8 +223,13 @@ fn cases(sources: &[Source], faults: &mut Vec<Fault>) {
         }
         for id in policy.text.split("@id(\"").skip(1) {
             let id = id.split('"').next().unwrap_or_default();
-            let rule = format!("rule: {id}");
-            if !cases.iter().any(|cases| has_word(&cases.text, &rule)) {
+            let named = |cases: &&Source| {
+                let rules = cases.text.split("rule: ").skip(1);
+                rules
+                    .filter_map(|rest| rest.split([' ', ',', '}', '\n']).next())
+                    .any(|rule| rule == id)
+            };
+            if !cases.iter().any(named) {
                 faults.push(Fault::of(
                     &policy.path,
                     &format!("rule `{id}` is named by no case"),
