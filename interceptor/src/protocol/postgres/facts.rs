@@ -166,7 +166,11 @@ fn read_with(text: &str, names: &Names, second: fn(&ParseResult) -> Option<Evide
     let legible = names.utf8 || !redact::has_foreign_names(text, &tokens);
     let plain = drafts.iter().all(|draft| draft.problem.is_none());
     let mut progress = Progress::new(names, drafts.len());
-    let asks = if agreed && legible && plain { progress.asks(&drafts) } else { None };
+    let asks = if agreed && legible && plain {
+        progress.asks(&drafts)
+    } else {
+        None
+    };
     let readable = asks.is_some();
     let reading = Reading {
         asks: asks.unwrap_or_else(|| vec![unreadable(names, drafts.len())]),
@@ -176,7 +180,11 @@ fn read_with(text: &str, names: &Names, second: fn(&ParseResult) -> Option<Evide
     };
     Facts {
         reading: Arc::new(reading),
-        effects: if readable { progress.effects } else { vec![Effect::Unknown] },
+        effects: if readable {
+            progress.effects
+        } else {
+            vec![Effect::Unknown]
+        },
         statements: drafts.len(),
         readable,
         uses_search_path: readable && progress.uses_path,
@@ -195,7 +203,9 @@ fn parse(text: &str) -> Option<(ParseResult, Vec<ScanToken>)> {
     if tokens.len() > MAX_TOKENS {
         return None;
     }
-    let parsed = pg_query::parse(text, pg_query::ParserOptions::DEFAULT).ok()?.protobuf;
+    let parsed = pg_query::parse(text, pg_query::ParserOptions::DEFAULT)
+        .ok()?
+        .protobuf;
     (parsed.stmts.len() <= MAX_STATEMENTS).then_some((parsed, tokens))
 }
 
@@ -216,13 +226,19 @@ fn unparsed(text: &str, names: &Names) -> Facts {
 }
 
 fn unreadable(names: &Names, statements: usize) -> Ask {
-    let access = Access { action: Action::Unreadable, resource: Resource::Database };
+    let access = Access {
+        action: Action::Unreadable,
+        resource: Resource::Database,
+    };
     let context = Context {
         statements: u32::try_from(statements).unwrap_or(u32::MAX),
         in_transaction: names.in_transaction,
         ..Context::default()
     };
-    Ask { accesses: [access].into(), context }
+    Ask {
+        accesses: [access].into(),
+        context,
+    }
 }
 
 /// The grammar's own fingerprint; relations count in full, with their schema and without their alias.
