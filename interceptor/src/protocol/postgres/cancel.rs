@@ -42,13 +42,8 @@ pub enum Error {
     #[error("cancel: the upstream gave no cancel key")]
     NotOffered,
     /// The upstream could not be reached.
-    #[error("cancel: dial {address}: {source}")]
-    Dial {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
+    #[error("cancel: {0}")]
+    Dial(Box<dyn std::error::Error + Send + Sync>),
     /// The connection was not protected as the session's is.
     #[error("cancel: {0}")]
     Secure(#[from] inject::Error),
@@ -72,6 +67,33 @@ pub struct Route {
     pub key: Option<BackendKey>,
 }
 
+impl Route {
+    /// Cancels what the session runs, over a new connection, and waits until the upstream has taken
+    /// the request, which it shows by closing. The caller bounds time.
+    ///
+    /// # Errors
+    /// [`Error`] where the upstream gave no key, cannot be reached, or is not who it was.
+    pub async fn cancel<D, F, E>(route: &Arc<Self>, dial: D) -> Result<(), Error>
+    where
+        D: FnOnce(Arc<Self>) -> F,
+        F: Future<Output = Result<TcpStream, E>>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let key = route.key.clone().ok_or(Error::NotOffered)?;
+        let socket = dial(Arc::clone(route))
+            .await
+            .map_err(|source| Error::Dial(source.into()))?;
+        let mut stream = secure(socket, &route.tls, &route.host).await?;
+        let mut packet = BytesMut::new();
+        Packet::Cancel(key).write(&mut packet);
+        stream.write_all(&packet).await.map_err(Error::Write)?;
+        stream.flush().await.map_err(Error::Write)?;
+        // One read: the end, an error, or a byte that no server sends; each ends the wait.
+        let _end = stream.read_u8().await;
+        Ok(())
+    }
+}
+
 /// The keys of all living sessions. One for the daemon.
 #[derive(Debug, Default)]
 pub struct Registry {
@@ -90,10 +112,17 @@ struct Entry {
 #[must_use = "the key ends when this is dropped"]
 pub struct Minted {
     registry: Arc<Registry>,
+    route: Arc<Route>,
     key: BackendKey,
 }
 
 impl Minted {
+    /// Where the session's cancels go, for a cancel of the daemon's own.
+    #[must_use]
+    pub fn route(&self) -> &Arc<Route> {
+        &self.route
+    }
+
     /// The key, for the session's client.
     #[must_use]
     pub fn key(&self) -> &BackendKey {
@@ -131,15 +160,17 @@ impl Registry {
             Some(pid) => pid,
             None => draw(&sessions)?,
         };
+        let route = Arc::new(route);
         let entry = Entry {
             scope,
             secret: secret.clone(),
-            route: Arc::new(route),
+            route: Arc::clone(&route),
         };
         sessions.insert(pid, entry);
         drop(sessions);
         Ok(Minted {
             registry: Arc::clone(self),
+            route,
             key: BackendKey { pid, secret },
         })
     }
@@ -159,13 +190,13 @@ impl Registry {
         }
     }
 
-    /// Passes a cancel request on and waits until the upstream has taken it, which it shows by
-    /// closing. Nothing is ever sent to the client; its connection is closed after this, so that
-    /// it waits as long as it would directly. The caller bounds time.
+    /// Passes a client's cancel request on, as [`Route::cancel`] does; the route, for the audit.
+    /// Nothing is ever sent to the client; its connection is closed after this, so that it waits as
+    /// long as it would directly. The caller bounds time.
     ///
     /// # Errors
     /// [`Error`], for the audit.
-    pub async fn cancel<D, F>(
+    pub async fn cancel<D, F, E>(
         &self,
         request: &BackendKey,
         scope: u64,
@@ -173,23 +204,11 @@ impl Registry {
     ) -> Result<Arc<Route>, Error>
     where
         D: FnOnce(Arc<Route>) -> F,
-        F: Future<Output = std::io::Result<TcpStream>>,
+        F: Future<Output = Result<TcpStream, E>>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let route = self.route(request, scope)?;
-        let key = route.key.clone().ok_or(Error::NotOffered)?;
-        let socket = dial(Arc::clone(&route))
-            .await
-            .map_err(|source| Error::Dial {
-                address: route.address,
-                source,
-            })?;
-        let mut stream = secure(socket, &route.tls, &route.host).await?;
-        let mut packet = BytesMut::new();
-        Packet::Cancel(key).write(&mut packet);
-        stream.write_all(&packet).await.map_err(Error::Write)?;
-        stream.flush().await.map_err(Error::Write)?;
-        // One read: the end, an error, or a byte that no server sends; each ends the wait.
-        let _end = stream.read_u8().await;
+        Route::cancel(&route, dial).await?;
         Ok(route)
     }
 

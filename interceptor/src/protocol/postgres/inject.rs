@@ -12,10 +12,10 @@ use bytes::{Bytes, BytesMut};
 use tokio::net::TcpStream;
 
 use super::terminate::{Origin, Setting, write_options};
+use super::wire::backend::Status;
 use super::wire::error::{ERROR, NOTICE};
 use super::wire::startup::{
-    Answer, BackendKey, KEY_BYTES, Negotiate, PACKET_MAX, Packet, StartupMessage,
-    TransactionStatus, body_max,
+    Answer, BackendKey, KEY_BYTES, Negotiate, PACKET_MAX, Packet, StartupMessage, body_max,
 };
 use super::wire::{self};
 use crate::config;
@@ -88,7 +88,7 @@ pub struct Upstream {
     /// What names mean there before any search path.
     pub catalog: Arc<Catalog>,
     /// Its transaction status: idle.
-    pub status: TransactionStatus,
+    pub status: Status,
 }
 
 impl Injector {
@@ -133,7 +133,7 @@ impl Injector {
             key: opened.key,
             minor: opened.minor,
             catalog,
-            status: TransactionStatus::Idle,
+            status: Status::Idle,
         })
     }
 
@@ -241,7 +241,7 @@ struct Opened {
     key: Option<BackendKey>,
     minor: u16,
     negotiated: bool,
-    status: Option<TransactionStatus>,
+    status: Option<Status>,
 }
 
 impl Opened {
@@ -266,8 +266,8 @@ impl Opened {
         match Answer::read(tag, &body)? {
             Answer::Parameter(name, value) => self.parameter(name, value),
             Answer::Key(key) if self.key.is_none() => self.key(key),
-            Answer::Ready(TransactionStatus::Idle) => {
-                self.status = Some(TransactionStatus::Idle);
+            Answer::Ready(Status::Idle) => {
+                self.status = Some(Status::Idle);
                 Ok(())
             }
             Answer::Key(_)

@@ -10,10 +10,11 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::wire::backend::{Status, make_ready};
 use super::wire::error::{ErrorFields, Severity};
 use super::wire::startup::{
-    Authentication, BackendKey, MINOR_MAX, Negotiate, Packet, StartupMessage, TransactionStatus,
-    packet_length, parameter_status,
+    Authentication, BackendKey, MINOR_MAX, Negotiate, Packet, StartupMessage, packet_length,
+    parameter_status,
 };
 use super::wire::{self};
 use crate::policy::Ask;
@@ -359,7 +360,7 @@ pub struct Greeting<'a> {
     /// The key that was minted for this session, never the upstream's.
     pub key: &'a BackendKey,
     /// The upstream's state.
-    pub status: TransactionStatus,
+    pub status: Status,
 }
 
 /// Tells the client that it is logged in and what the server is like, up to `ReadyForQuery`.
@@ -379,7 +380,7 @@ pub async fn greet(stream: &mut Stream, greeting: Greeting<'_>) -> Result<(), Er
         parameter_status(&mut bytes, name, value);
     }
     greeting.key.write(&mut bytes);
-    greeting.status.write(&mut bytes);
+    bytes.extend_from_slice(&make_ready(greeting.status));
     stream.write_all(&bytes).await.map_err(Error::Write)?;
     stream.flush().await.map_err(Error::Write)
 }

@@ -92,7 +92,7 @@ async fn a_cancel_goes_upstream_with_the_upstreams_own_key() {
             stream.read_exact(&mut follows).await.unwrap();
             Packet::read(&follows).unwrap()
         };
-        let dial = |_| async { Ok(socket) };
+        let dial = |_| async { std::io::Result::Ok(socket) };
         let (cancelled, seen) = tokio::join!(registry.cancel(minted.key(), 1, dial), server);
         assert_eq!(&*cancelled.unwrap().target, "db");
         assert_eq!(seen, Packet::Cancel(long), "{mode:?}");
@@ -106,7 +106,7 @@ async fn a_cancel_that_is_not_allowed_dials_nobody() {
     let some = registry.mint(1, 0, plain(77)).unwrap();
     let rows = [(none.key(), 1), (some.key(), 2), (&key(5, b"none"), 1)];
     for (request, scope) in rows {
-        let dial = |_| async { panic!("dialled") };
+        let dial = async |_| -> std::io::Result<TcpStream> { panic!("dialled") };
         let cancelled = registry.cancel(request, scope, dial).await;
         assert!(matches!(cancelled, Err(Error::NotOffered | Error::Unknown)));
     }
@@ -126,7 +126,7 @@ async fn a_cancel_is_not_sent_in_clear_where_the_session_was_not() {
         accepted.read_to_end(&mut rest).await.unwrap();
         rest
     };
-    let dial = |_| async { Ok(socket) };
+    let dial = |_| async { std::io::Result::Ok(socket) };
     let (cancelled, rest) = tokio::join!(registry.cancel(minted.key(), 1, dial), server);
     assert!(matches!(
         cancelled,

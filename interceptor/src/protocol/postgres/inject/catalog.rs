@@ -8,16 +8,15 @@ use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use lru::LruCache;
 
 use super::error::Denied;
 use super::peer::Peer;
 use super::{Error, Login};
+use crate::protocol::postgres::wire::backend::{READY, Status, ready};
 use crate::protocol::postgres::wire::error::{ERROR, NOTICE};
-use crate::protocol::postgres::wire::startup::{
-    PARAMETER_STATUS, READY_FOR_QUERY, TransactionStatus,
-};
+use crate::protocol::postgres::wire::startup::PARAMETER_STATUS;
 use crate::protocol::postgres::wire::{Body, Tag, put_string, write};
 
 /// 11 is `pg_catalog` in every version (`catalog/pg_namespace.dat`). The timeouts are the client's
@@ -88,7 +87,7 @@ fn body_max(tag: u8) -> Option<usize> {
     match tag {
         ROW_DESCRIPTION | DATA_ROW | COMMAND_COMPLETE => Some(1_024),
         PARAMETER_STATUS => Some(8_192),
-        READY_FOR_QUERY => Some(1),
+        READY => Some(1),
         ERROR | NOTICE => Some(30_000),
         _ => None,
     }
@@ -99,6 +98,7 @@ async fn fetch(peer: &mut Peer) -> Result<Catalog, Error> {
     write(&mut query, b'Q', |to| put_string(to, QUERY));
     peer.send(&query).await?;
     let mut catalog = Catalog::default();
+    let mut relations = HashSet::new();
     let mut results = 0_u8;
     let mut roles = 0_u8;
     loop {
@@ -111,13 +111,14 @@ async fn fetch(peer: &mut Peer) -> Result<Catalog, Error> {
                 catalog.superuser = superuser == "t";
                 catalog.bypass_rls = bypass_rls == "t";
             }
-            DATA_ROW if results == 2 => catalog.relation(&body)?,
+            DATA_ROW if results == 2 => relation(&mut relations, &body)?,
             COMMAND_COMPLETE | NOTICE | PARAMETER_STATUS => {}
-            READY_FOR_QUERY => {
-                let status = TransactionStatus::read(Body::new(&body).u8("transaction status")?)?;
-                let whole = results == 2 && roles == 1 && !catalog.relations.is_empty();
+            READY => {
+                let status = ready(&body)?;
+                let whole = results == 2 && roles == 1 && !relations.is_empty();
+                catalog.relations = Arc::new(relations);
                 return match status {
-                    TransactionStatus::Idle if whole => Ok(catalog),
+                    Status::Idle if whole => Ok(catalog),
                     _ => Err(wrong("the answer is not whole")),
                 };
             }
@@ -127,18 +128,16 @@ async fn fetch(peer: &mut Peer) -> Result<Catalog, Error> {
     }
 }
 
-impl Catalog {
-    fn relation(&mut self, row: &Bytes) -> Result<(), Error> {
-        let [name] = columns(row)?;
-        if self.relations.len() == RELATIONS_MAX {
-            return Err(Error::TooMany {
-                what: "relations in pg_catalog",
-                most: RELATIONS_MAX,
-            });
-        }
-        Arc::make_mut(&mut self.relations).insert(name.to_owned());
-        Ok(())
+fn relation(relations: &mut HashSet<String>, row: &[u8]) -> Result<(), Error> {
+    let [name] = columns(row)?;
+    if relations.len() == RELATIONS_MAX {
+        return Err(Error::TooMany {
+            what: "relations in pg_catalog",
+            most: RELATIONS_MAX,
+        });
     }
+    relations.insert(name.to_owned());
+    Ok(())
 }
 
 /// The columns of a `DataRow`, none of them null.

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +13,7 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 use super::*;
 use crate::config::{Host, Postgres, TlsMode};
 use crate::policy::RefusalKind;
+use crate::protocol::postgres::wire::backend::make_ready;
 use crate::protocol::postgres::wire::error::{ErrorFields, Severity};
 use crate::protocol::postgres::wire::startup::{
     Authentication, packet_length, parameter_status, version,
@@ -114,8 +116,7 @@ impl Fake {
         }))
         .await;
         self.say(&message(|to| key(4).write(to))).await;
-        self.say(&message(|to| TransactionStatus::Idle.write(to)))
-            .await;
+        self.say(&make_ready(Status::Idle)).await;
         self.hear().await;
         self.say(&catalog()).await;
         let mut rest = Vec::new();
@@ -162,7 +163,7 @@ fn catalog() -> Vec<u8> {
         row(&["pg_class"]),
         row(&["pg_type"]),
         tag(b'C'),
-        message(|to| TransactionStatus::Idle.write(to)),
+        make_ready(Status::Idle),
     ]
     .concat()
 }
@@ -222,7 +223,11 @@ impl Client {
             }
             ended
         };
-        tokio::join!(login, server(accepted))
+        // Only a guard: where both sides wait for each other, the test is to fail and not to hang.
+        let both = async { tokio::join!(login, server(accepted)) };
+        tokio::time::timeout(Duration::from_secs(60), both)
+            .await
+            .unwrap()
     }
 
     /// Logs in to a server that, after the startup message, does as `then` says.
@@ -593,7 +598,7 @@ fn ok() -> Bytes {
 }
 
 fn ready() -> Bytes {
-    message(|to| TransactionStatus::Idle.write(to))
+    make_ready(Status::Idle)
 }
 
 fn negotiate(minor: u16, options: &[&str]) -> Bytes {
@@ -613,7 +618,7 @@ async fn a_server_that_does_not_keep_to_the_protocol_is_left() {
     let status = message(|to| parameter_status(to, "a", "b"));
     let notice = message(|to| ErrorFields::default().write(to, NOTICE));
     let row = row(&["x"]);
-    let failed = message(|to| TransactionStatus::Failed.write(to));
+    let failed = make_ready(Status::Failed);
     let rows: &[(u16, Vec<Bytes>, &str)] = &[
         (0, vec![], "Closed"),
         (0, vec![ok().slice(..7)], "Closed"),
@@ -657,7 +662,7 @@ async fn a_catalog_that_is_not_whole_ends_the_login() {
     let null = message(|to| write(to, b'D', |to| to.put_slice(b"\0\x01\xff\xff\xff\xff")));
     let bytes = message(|to| write(to, b'D', |to| to.put_slice(b"\0\x01\0\0\0\x01\xff")));
     let error = ErrorFields::new(Severity::Error, "42501", "no").response();
-    let failed = message(|to| TransactionStatus::Failed.write(to));
+    let failed = make_ready(Status::Failed);
     let rows: &[(Vec<Bytes>, &str)] = &[
         (vec![ready()], "Catalog"),
         (vec![t(), roles.clone(), t(), ready()], "Catalog"),

@@ -414,7 +414,7 @@ async fn a_greeting_is_in_the_servers_order() {
             notices: &[Bytes::from_static(b"N\0\0\0\x05\0")],
             parameters: &parameters,
             key: &key,
-            status: TransactionStatus::Idle,
+            status: Status::Idle,
         },
     )
     .await

@@ -8,6 +8,7 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 use zeroize::Zeroizing;
 
+use super::backend::{READY, Status};
 use super::{Body, Error, put_string, write};
 
 /// Longest startup packet, its length field not counted (`MAX_STARTUP_PACKET_LENGTH`, `libpq/pqcomm.h`).
@@ -35,8 +36,6 @@ pub const BACKEND_KEY_DATA: u8 = b'K';
 pub const NEGOTIATE: u8 = b'v';
 /// Tag of `ParameterStatus`.
 pub const PARAMETER_STATUS: u8 = b'S';
-/// Tag of `ReadyForQuery`.
-pub const READY_FOR_QUERY: u8 = b'Z';
 /// Tag of `PasswordMessage`, `SASLInitialResponse` and `SASLResponse`.
 pub const PASSWORD: u8 = b'p';
 
@@ -231,7 +230,7 @@ pub enum Answer {
     /// How to cancel.
     Key(BackendKey),
     /// It is ready.
-    Ready(TransactionStatus),
+    Ready(Status),
 }
 
 /// `NegotiateProtocolVersion`.
@@ -262,17 +261,6 @@ pub enum Authentication {
     Other(i32),
 }
 
-/// The state that `ReadyForQuery` tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TransactionStatus {
-    /// Not in a transaction block.
-    Idle,
-    /// In one.
-    Block,
-    /// In one that failed.
-    Failed,
-}
-
 /// The longest body that is taken of a message with this tag before the server is ready; `None`
 /// where none is due then. libpq's own bounds: 2,000 for requests, 30,000 for errors.
 #[must_use]
@@ -281,7 +269,7 @@ pub fn body_max(tag: u8) -> Option<usize> {
         AUTHENTICATION | NEGOTIATE => Some(2_000),
         PARAMETER_STATUS => Some(8_192),
         BACKEND_KEY_DATA => Some(260),
-        READY_FOR_QUERY => Some(1),
+        READY => Some(1),
         super::error::ERROR | super::error::NOTICE => Some(30_000),
         _ => None,
     }
@@ -303,49 +291,12 @@ impl Answer {
                 body.end().map(|()| Self::Parameter(name, value))
             }
             BACKEND_KEY_DATA => BackendKey::read(Body::new(body)).map(Self::Key),
-            READY_FOR_QUERY => {
-                let mut body = Body::new(body);
-                let status = TransactionStatus::read(body.u8("transaction status")?)?;
-                body.end().map(|()| Self::Ready(status))
-            }
+            READY => super::backend::ready(body).map(Self::Ready),
             tag => Err(Error::Value {
                 field: "tag before the server is ready",
                 value: tag.into(),
             }),
         }
-    }
-}
-
-impl TransactionStatus {
-    /// Reads its byte.
-    ///
-    /// # Errors
-    /// [`Error::Value`] where it is none of the three.
-    pub fn read(byte: u8) -> Result<Self, Error> {
-        match byte {
-            b'I' => Ok(Self::Idle),
-            b'T' => Ok(Self::Block),
-            b'E' => Ok(Self::Failed),
-            byte => Err(Error::Value {
-                field: "transaction status",
-                value: byte.into(),
-            }),
-        }
-    }
-
-    /// Its byte.
-    #[must_use]
-    pub fn byte(self) -> u8 {
-        match self {
-            Self::Idle => b'I',
-            Self::Block => b'T',
-            Self::Failed => b'E',
-        }
-    }
-
-    /// Appends `ReadyForQuery`.
-    pub fn write(self, to: &mut BytesMut) {
-        write(to, READY_FOR_QUERY, |to| to.put_u8(self.byte()));
     }
 }
 

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::postgres::wire::backend::make_ready;
 
 fn bytes(write: impl FnOnce(&mut BytesMut)) -> Bytes {
     let mut to = BytesMut::new();
@@ -139,10 +140,7 @@ fn answers_are_read_as_they_were_written() {
             Answer::Parameter("TimeZone".into(), "Etc/UTC".into()),
         ),
         (bytes(|to| key(256).write(to)), Answer::Key(key(256))),
-        (
-            bytes(|to| TransactionStatus::Failed.write(to)),
-            Answer::Ready(TransactionStatus::Failed),
-        ),
+        (make_ready(Status::Failed), Answer::Ready(Status::Failed)),
         (
             bytes(|to| {
                 Negotiate {
