@@ -66,10 +66,10 @@ fn a_refusal_says_what_on_what_and_what_to_do() {
             // The forbid is told although a missing permit comes first.
             vec![ask([
                 (Action::Update, table("a")),
-                (Action::Select, table("secret")),
+                (Action::Delete, table("secret")),
             ])],
             RefusalKind::Forbidden,
-            "SELECT on public.secret is not permitted",
+            "DELETE on public.secret is not permitted",
             format!("no rule permits this; {admin} can add one"),
             "secret",
         ),
