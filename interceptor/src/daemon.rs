@@ -77,10 +77,7 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     placing::watch_existing(&services);
     watch::notify(sd_notify::NotifyState::Ready);
     tokio::spawn(watch::dog(stop.clone()));
-    tracing::info!(
-        generation = services.policy.current().generation().0,
-        "ready"
-    );
+    tracing::info!(generation = services.policy.generation().0, "ready");
     signals(&services).await?;
     watch::notify(sd_notify::NotifyState::Stopping);
     drain::drain(&services, &stop, &tasks).await;
@@ -105,6 +102,10 @@ async fn build(config: Config) -> anyhow::Result<(Arc<Services>, Listeners)> {
     let recorder = Recorder::open(&config.paths.state.join("recordings"), &config.recording);
     let recorder = recorder.context("cannot open the recordings")?;
     let targets = Targets::resolve(&config, &Targets::default()).await;
+    let ways_around = targets.ways_around(&config);
+    if !ways_around.is_empty() {
+        bail!("{}", ways_around.join("\n"));
+    }
     unreachable_for_scopes(&config)?;
     let settings = capture::Settings {
         daemon_cgroup: config.daemon_cgroup.clone(),
@@ -236,7 +237,7 @@ fn say(services: &Services, verb: &str, detail: serde_json::Value) {
 }
 
 fn write(services: &Services, verb: &str, result: &str, detail: serde_json::Value) {
-    let generation = services.policy.current().generation();
+    let generation = services.policy.generation();
     let event = Event::Control {
         verb,
         caller: None,

@@ -231,10 +231,7 @@ impl Session {
 
     /// Says why it closes, for its last line; the first word stays.
     pub fn closes(&self, why: &'static str) {
-        let mut closed = self
-            .why_closed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut closed = lock(&self.why_closed);
         closed.get_or_insert(why);
     }
 
@@ -244,10 +241,7 @@ impl Session {
         let policy = self.services.policy.current();
         let (facts, target) = (&self.who.facts, &self.who.target.name);
         let in_flight: Vec<_> = {
-            let held = self
-                .in_flight
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let held = lock(&self.in_flight);
             held.values()
                 .map(|request| Arc::clone(&request.reading))
                 .collect()
@@ -267,11 +261,15 @@ impl Session {
         }
     }
 
-    fn judge(&self, reading: &Arc<Reading>) -> Result<Permit, Refusal> {
+    fn judge(&self, reading: &Reading) -> Result<Permit, Refusal> {
+        self.who.meter.request(&self.who.limits)?;
+        self.judge_anew(reading)
+    }
+
+    fn judge_anew(&self, reading: &Reading) -> Result<Permit, Refusal> {
         if self.end.borrow().is_some() {
             return Err(Refusal::ended());
         }
-        self.who.meter.request(&self.who.limits)?;
         let policy = self.services.policy.current();
         self.verdicts.authorize(&policy, &reading.asks)
     }
@@ -294,7 +292,7 @@ impl Session {
                 StatementText::Full => Some(text),
             },
             asks: &reading.asks,
-            generation: self.services.policy.current().generation(),
+            generation: self.services.policy.generation(),
         }
     }
 
@@ -314,10 +312,7 @@ impl Session {
             rules,
         };
         audit.append_durable(&event).await?;
-        let mut held = self
-            .in_flight
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut held = lock(&self.in_flight);
         held.insert(
             request,
             InFlight {
@@ -326,6 +321,19 @@ impl Session {
             },
         );
         Ok(())
+    }
+
+    /// Refuses a request whose permit is written already; nothing of it was forwarded.
+    fn taken_back(&self, line: Request<'_>, refusal: Refusal) -> Refused {
+        let status = "not forwarded".to_owned();
+        self.finish(
+            line.request,
+            &Outcome {
+                status,
+                ..Outcome::default()
+            },
+        );
+        self.refused(line, refusal)
     }
 
     fn refused(&self, line: Request<'_>, refusal: Refusal) -> Refused {
@@ -355,27 +363,34 @@ impl Gate for Session {
     ) -> Result<Authorized, Refused> {
         let request = RequestId(Uuid::now_v7());
         self.requests.fetch_add(1, Ordering::Relaxed);
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = clock::boot();
+        *lock(&self.asked) = clock::boot();
         let line = self.line(request, phase, text, reading);
         let permit = self
             .judge(reading)
             .map_err(|refusal| self.refused(line, refusal))?;
+        let line = Request {
+            generation: permit.generation(),
+            ..line
+        };
         if let Err(error) = self.admit(line, permit.rules(), reading).await {
             return Err(self.refused(line, storage(&error)));
         }
-        if let Some(recorder) = &self.recorder
-            && let Err(error) = recorder.mark(request, phase).await
-        {
+        let recorded = match &self.recorder {
+            Some(recorder) => recorder.mark(request, phase).await,
+            None => Ok(()),
+        };
+        if let Err(error) = recorded {
             tracing::error!(%error, session = %self.id, "cannot record a request");
-            self.finish(
-                request,
-                &Outcome {
-                    status: "not forwarded".to_owned(),
-                    ..Outcome::default()
-                },
-            );
-            return Err(self.refused(line, Refusal::storage("the recording cannot be written")));
+            let refusal = Refusal::storage("the recording cannot be written");
+            return Err(self.taken_back(line, refusal));
         }
+        // A reload since the judgement has either seen this request in flight, or is seen here.
+        let permit = match self.services.policy.generation() == permit.generation() {
+            true => permit,
+            false => self
+                .judge_anew(reading)
+                .map_err(|refusal| self.taken_back(line, refusal))?,
+        };
         self.services
             .metrics
             .request_permitted(&self.who.target.name);
@@ -384,10 +399,7 @@ impl Gate for Session {
 
     fn finish(&self, request: RequestId, outcome: &Outcome) {
         let held = {
-            let mut held = self
-                .in_flight
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut held = lock(&self.in_flight);
             held.remove(&request)
         };
         let Some(InFlight { finish, .. }) = held else {
@@ -452,7 +464,7 @@ impl Gate for Session {
 
 impl Session {
     fn idle_left(&self, idle: Duration) -> Duration {
-        let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = *lock(&self.asked);
         let left = idle.saturating_sub(clock::boot().since(asked));
         // A request in flight is looked at again after a while, not in a busy loop.
         if left.is_zero() && !self.nothing_in_flight() {
@@ -463,10 +475,7 @@ impl Session {
     }
 
     fn nothing_in_flight(&self) -> bool {
-        self.in_flight
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_empty()
+        lock(&self.in_flight).is_empty()
     }
 }
 
@@ -474,10 +483,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.services.registry.leave(self.id);
         let ids: Vec<_> = {
-            let held = self
-                .in_flight
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let held = lock(&self.in_flight);
             held.keys().copied().collect()
         };
         for id in ids {
@@ -490,10 +496,7 @@ impl Drop for Session {
             );
         }
         let told = *self.end.borrow();
-        let said = *self
-            .why_closed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let said = *lock(&self.why_closed);
         let reason = told.map_or(said.unwrap_or("client"), EndReason::word);
         if let Some(recorder) = self.recorder.take() {
             close(recorder, reason);
@@ -529,6 +532,11 @@ impl EndReason {
             Self::Storage => "storage",
         }
     }
+}
+
+/// What these locks guard is whole after each statement: a panic elsewhere leaves nothing torn.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The last frame is written by a task of its own: a drop cannot wait.

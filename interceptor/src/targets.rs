@@ -58,6 +58,20 @@ impl Targets {
         })
     }
 
+    /// Addresses that a `direct` rule covers, a sentence each: such a rule would lead around the
+    /// daemon as soon as the address is no longer the target's.
+    #[must_use]
+    pub fn ways_around(&self, config: &Config) -> Vec<String> {
+        let said = |(at, (target, _)): (&SocketAddr, &(Arc<Target>, Host))| {
+            let direct = config.direct_over(*at)?;
+            let (name, network) = (&target.name, direct.network);
+            Some(format!(
+                "target {name} resolves to {at}, which the direct rule {network} covers; narrow the rule"
+            ))
+        };
+        self.by_address.iter().filter_map(said).collect()
+    }
+
     /// Addresses of one target, sorted.
     #[must_use]
     pub fn of(&self, target: &str) -> Vec<SocketAddr> {

@@ -49,7 +49,12 @@ pub async fn reload(services: &Arc<Services>) -> Reloaded {
         .map(str::to_owned)
         .collect();
     let targets = Targets::resolve(&new, &services.targets.load()).await;
-    if let Err(mistakes) = services.policy.reload(&new.paths.policies) {
+    let ways_around = targets.ways_around(&new);
+    if !ways_around.is_empty() {
+        return kept(services, ways_around);
+    }
+    let policies = &old.paths.policies;
+    if let Err(mistakes) = tokio::task::block_in_place(|| services.policy.reload(policies)) {
         return kept(services, lines(&mistakes));
     }
     // Parts that need a restart keep their old values: the daemon stands on them.
@@ -57,6 +62,9 @@ pub async fn reload(services: &Arc<Services>) -> Reloaded {
         paths: old.paths.clone(),
         ..new
     };
+    services
+        .secrets
+        .keep(new.secrets().map(|(_, source)| source));
     services.config.store(Arc::new(new));
     services.targets.store(Arc::new(targets));
     let applied = scopes(services).and_then(|()| rules(services));
@@ -67,7 +75,7 @@ pub async fn reload(services: &Arc<Services>) -> Reloaded {
         .collect();
     let ended = services.registry.judge_again();
     Reloaded {
-        generation: services.policy.current().generation().0,
+        generation: services.policy.generation().0,
         ended,
         needs_restart,
         mistakes,
@@ -76,7 +84,7 @@ pub async fn reload(services: &Arc<Services>) -> Reloaded {
 
 fn kept(services: &Services, mistakes: Vec<String>) -> Reloaded {
     Reloaded {
-        generation: services.policy.current().generation().0,
+        generation: services.policy.generation().0,
         mistakes,
         ..Reloaded::default()
     }

@@ -115,7 +115,7 @@ impl Known {
 
     /// Writes what was done to the audit; a line that cannot be written is logged.
     pub fn audit(&self, services: &Services, verb: &str, result: &str, detail: serde_json::Value) {
-        let generation = services.policy.current().generation();
+        let generation = services.policy.generation();
         let caller = Some(self.caller.clone());
         let event = Event::Control {
             verb,

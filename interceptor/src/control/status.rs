@@ -40,7 +40,7 @@ pub async fn metrics(State(services): Given, caller: Known) -> Result<Response, 
 #[must_use]
 pub fn exposition(services: &Services) -> Response {
     let text = services.metrics.text(Now {
-        generation: services.policy.current().generation().0,
+        generation: services.policy.generation().0,
         sessions: services.registry.count(),
         scopes: services.scopes.all().len(),
     });
@@ -83,7 +83,7 @@ fn of(services: &Arc<Services>) -> Status {
     let meters = services.meters.all().into_iter();
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        generation: services.policy.current().generation().0,
+        generation: services.policy.generation().0,
         scopes: services
             .scopes
             .all()

@@ -21,6 +21,9 @@ pub(super) async fn resolve(services: Arc<Services>, stop: CancellationToken, pe
         let before = services.targets.load_full();
         let now = Targets::resolve(&services.config.load(), &before).await;
         if now != *before {
+            for way in now.ways_around(&services.config.load()) {
+                tracing::error!("{way}");
+            }
             services.targets.store(Arc::new(now));
             if let Err(error) = apply::rules(&services) {
                 tracing::error!(%error, "cannot write the kernel's rules after an address changed");

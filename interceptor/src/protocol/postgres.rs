@@ -222,28 +222,13 @@ impl Engine {
             status: Status::Idle,
             from_client: BytesMut::new(),
             from_upstream: upstream.unread,
-            cancel: self.cancel_running(&used, minted.key().clone()),
+            cancel: cancel_running(&used, minted.route()),
         };
         let end = session::relay(Arc::clone(&used), client, upstream.stream, start).await;
         if let Why::UpstreamViolation(what) = &end.why {
             tracing::error!(session = %used.id(), %what, "the server broke its protocol; the session was ended");
         }
         used.closes(end.why.word());
-    }
-
-    /// Cancels whatever a session runs upstream, when it is ended in the middle of it.
-    fn cancel_running(&self, used: &Arc<Session>, key: BackendKey) -> session::Cancel {
-        let (cancels, used) = (Arc::clone(&self.cancels), Arc::clone(used));
-        Box::pin(async move {
-            let scope = used.who().flow.scope;
-            let dial = |route: Arc<cancel::Route>| {
-                let used = Arc::clone(&used);
-                async move { used.dial_at(route.address).await }
-            };
-            if let Err(error) = cancels.cancel(&key, scope, dial).await {
-                tracing::warn!(%error, session = %used.id(), "cannot cancel what an ended session runs");
-            }
-        })
     }
 
     /// Passes a cancel on; its client is never answered, whatever comes of it.
@@ -279,6 +264,17 @@ impl Engine {
         roots.insert(target.to_owned(), made);
         Ok(tls)
     }
+}
+
+/// Cancels whatever a session runs upstream, when it is ended in the middle of it.
+fn cancel_running(used: &Arc<Session>, route: &Arc<cancel::Route>) -> session::Cancel {
+    let (used, route) = (Arc::clone(used), Arc::clone(route));
+    Box::pin(async move {
+        let dial = async |route: Arc<cancel::Route>| used.dial_at(route.address).await;
+        if let Err(error) = cancel::Route::cancel(&route, dial).await {
+            tracing::warn!(%error, session = %used.id(), "cannot cancel what an ended session runs");
+        }
+    })
 }
 
 /// The name asked for is taken if it is listed, refused otherwise.
