@@ -8,6 +8,15 @@
     unsafe_code,
     reason = "helpers and contexts of the kernel are raw pointers"
 )]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "contexts keep halves in words, and a failed conversion would need a panic"
+)]
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a key by value is a second copy on a stack of 512 bytes"
+)]
 
 mod hooks;
 mod maps;

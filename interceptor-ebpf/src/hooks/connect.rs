@@ -119,7 +119,7 @@ fn try_connect<const V6: bool>(
             (*flow).at = bpf_ktime_get_boot_ns();
         }
         // SAFETY: as above.
-        stamp::current(unsafe { &raw mut (*flow).process });
+        stamp::current(unsafe { &mut (*flow).process });
         address::write::<V6>(call, &via);
         return Ok(());
     }

@@ -78,7 +78,7 @@ pub(crate) fn report(reason: u32, subject: &Subject) {
         (*denial).protocol = subject.protocol;
         (*denial).reserved = 0;
         if subject.process.is_null() {
-            stamp::current(&raw mut (*denial).process);
+            stamp::current(&mut (*denial).process);
         } else {
             (*denial).process = *subject.process;
         }
