@@ -8,11 +8,38 @@
 //! functions behind operators, casts, views, triggers and defaults, and an overload of a built-in
 //! function's name in a schema of the search path.
 
+mod draft;
+mod evidence;
+mod functions;
+mod generic;
+mod progress;
+mod redact;
+mod typed;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::policy::Ask;
+use aws_lc_rs::digest;
+use pg_query::protobuf::{ParseResult, ScanToken};
+
+use self::draft::Draft;
+use self::evidence::Evidence;
+use self::progress::Progress;
+use crate::policy::{Access, Action, Ask, Context, Resource};
 use crate::session::Reading;
+
+/// Longer text is not read, in bytes.
+pub const MAX_TEXT: usize = 1024 * 1024;
+
+/// A text with more tokens is not read: each takes about a kilobyte while it is. Enough for one
+/// statement with as many parameters as the protocol allows.
+pub const MAX_TOKENS: usize = 160_000;
+
+/// A text with more statements is not read.
+pub const MAX_STATEMENTS: usize = 4096;
+
+/// Bound of [`Reading::summary`], in bytes.
+const MAX_SUMMARY: usize = 120;
 
 /// What the session knows when a text is read.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +67,8 @@ pub struct Prepared {
     /// The search path that the ask was made under; `None` where the ask does not depend on one. The
     /// server looks names up again when the path has changed, so an ask is worth nothing under another.
     pub search_path: Option<Vec<String>>,
+    /// What running it changes in the session.
+    pub effects: Vec<Effect>,
 }
 
 /// What a text asks for and what it changes in the session.
@@ -120,3 +149,111 @@ pub enum Effect {
     /// Code or text that was not read ran: anything above may have happened.
     Unknown,
 }
+
+/// Reads a text. Never fails: what cannot be read asks for `Unreadable` on the database.
+#[must_use]
+pub fn read(text: &str, names: &Names) -> Facts {
+    read_with(text, names, generic::walk)
+}
+
+/// [`read`] with the second walk as an argument.
+fn read_with(text: &str, names: &Names, second: fn(&ParseResult) -> Option<Evidence>) -> Facts {
+    let Some((parsed, tokens)) = parse(text) else {
+        return unparsed(text, names);
+    };
+    let (drafts, mut seen) = typed::walk(&parsed);
+    let agreed = second(&parsed).is_some_and(|mut other| seen.agrees(&mut other));
+    let legible = names.utf8 || !redact::has_foreign_names(text, &tokens);
+    let plain = drafts.iter().all(|draft| draft.problem.is_none());
+    let mut progress = Progress::new(names, drafts.len());
+    let asks = if agreed && legible && plain { progress.asks(&drafts) } else { None };
+    let readable = asks.is_some();
+    let reading = Reading {
+        asks: asks.unwrap_or_else(|| vec![unreadable(names, drafts.len())]),
+        redacted: redact::redact(text, &tokens).into(),
+        fingerprint: fingerprint(text).into(),
+        summary: summary(&drafts).into(),
+    };
+    Facts {
+        reading: Arc::new(reading),
+        effects: if readable { progress.effects } else { vec![Effect::Unknown] },
+        statements: drafts.len(),
+        readable,
+        uses_search_path: readable && progress.uses_path,
+    }
+}
+
+/// Parse tree and tokens, where there are both.
+///
+/// `scan_tokens` of pg_query 18.1.0 would be faster than `scan`, but makes a slice of a null pointer
+/// where there is no token.
+fn parse(text: &str) -> Option<(ParseResult, Vec<ScanToken>)> {
+    if text.len() > MAX_TEXT {
+        return None;
+    }
+    let tokens = pg_query::scan(text).ok()?.tokens;
+    if tokens.len() > MAX_TOKENS {
+        return None;
+    }
+    let parsed = pg_query::parse(text, pg_query::ParserOptions::DEFAULT).ok()?.protobuf;
+    (parsed.stmts.len() <= MAX_STATEMENTS).then_some((parsed, tokens))
+}
+
+fn unparsed(text: &str, names: &Names) -> Facts {
+    let reading = Reading {
+        asks: vec![unreadable(names, 0)],
+        redacted: format!("(unreadable, {} bytes)", text.len()).into(),
+        fingerprint: hashed(text).into(),
+        summary: "unreadable".into(),
+    };
+    Facts {
+        reading: Arc::new(reading),
+        effects: vec![Effect::Unknown],
+        statements: 0,
+        readable: false,
+        uses_search_path: false,
+    }
+}
+
+fn unreadable(names: &Names, statements: usize) -> Ask {
+    let access = Access { action: Action::Unreadable, resource: Resource::Database };
+    let context = Context {
+        statements: u32::try_from(statements).unwrap_or(u32::MAX),
+        in_transaction: names.in_transaction,
+        ..Context::default()
+    };
+    Ask { accesses: [access].into(), context }
+}
+
+/// The grammar's own fingerprint; relations count in full, with their schema and without their alias.
+fn fingerprint(text: &str) -> String {
+    let options = pg_query::FingerprintOptions::RANGEVAR_PG17_COMPAT
+        | pg_query::FingerprintOptions::FULL_RELNAME;
+    pg_query::fingerprint(text, pg_query::ParserOptions::DEFAULT, options)
+        .map_or_else(|_| hashed(text), |fingerprint| fingerprint.hex)
+}
+
+/// Stands for text that has no fingerprint. Tells equal texts, says nothing of what is in them.
+fn hashed(text: &str) -> String {
+    let hash = digest::digest(&digest::SHA256, text.as_bytes());
+    let prefix = hash.as_ref().get(..8).unwrap_or_default();
+    format!("unreadable:{}", hex::encode(prefix))
+}
+
+fn summary(drafts: &[Draft<'_>]) -> String {
+    let mut summary = String::new();
+    for draft in drafts {
+        let separator = if summary.is_empty() { "" } else { "; " };
+        // Room for what says that there are more.
+        if summary.len() + separator.len() + draft.summary.len() + "; ...".len() > MAX_SUMMARY {
+            summary.push_str("; ...");
+            break;
+        }
+        summary.push_str(separator);
+        summary.push_str(draft.summary);
+    }
+    summary
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,251 @@
+//! One statement's facts while they are gathered, and the ask that they become.
+//!
+//! The typed walk writes down names as the text has them; here they are looked up under the search
+//! path. A name that cannot be looked up makes the statement unreadable, never an ask that guesses.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::functions;
+use super::{Effect, Prepared};
+use crate::policy::{Access, Action, Ask, Context, Resource};
+
+/// What something is done to, as the text names it; an empty schema means unqualified.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Object<'t> {
+    Database,
+    Schema(&'t str),
+    Relation {
+        schema: &'t str,
+        name: &'t str,
+    },
+    Function {
+        schema: &'t str,
+        name: &'t str,
+    },
+    /// A type, operator or other thing that policy knows only by its schema.
+    Within(&'t str),
+}
+
+/// One thing done to one object.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Use<'t> {
+    pub(super) action: Action,
+    pub(super) object: Object<'t>,
+    /// The schema that `CREATE SCHEMA` puts before the search path for its own elements.
+    pub(super) within: Option<&'t str>,
+}
+
+/// A function that the statement calls.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call<'t> {
+    pub(super) schema: &'t str,
+    pub(super) name: &'t str,
+}
+
+/// What the typed walk found in one statement.
+#[derive(Debug)]
+pub(super) struct Draft<'t> {
+    /// Words for people.
+    pub(super) summary: &'static str,
+    pub(super) uses: Vec<Use<'t>>,
+    pub(super) calls: Vec<Call<'t>>,
+    pub(super) settings: BTreeSet<String>,
+    pub(super) has_where: bool,
+    pub(super) has_limit: bool,
+    /// Whether its rows are those of a query, so that without a table it asks for the database.
+    pub(super) is_query: bool,
+    pub(super) effects: Vec<Effect>,
+    /// The name that it prepares its body under.
+    pub(super) prepares: Option<&'t str>,
+    /// Names of prepared statements that it runs or explains.
+    pub(super) executes: Vec<&'t str>,
+    /// Why its meaning cannot be read.
+    pub(super) problem: Option<&'static str>,
+}
+
+impl Default for Draft<'_> {
+    fn default() -> Self {
+        Self {
+            summary: "",
+            uses: Vec::new(),
+            calls: Vec::new(),
+            settings: BTreeSet::new(),
+            has_where: true,
+            has_limit: false,
+            is_query: false,
+            effects: Vec::new(),
+            prepares: None,
+            executes: Vec::new(),
+            problem: None,
+        }
+    }
+}
+
+/// A search path with more schemas counts as unknown, and an ask with more accesses is refused as
+/// unreadable: both are multiplied by what an agent sends.
+const MAX_SCHEMAS: usize = 64;
+const MAX_ACCESSES: usize = 4096;
+
+/// What names are looked up in while one statement is resolved.
+pub(super) struct Lookup<'a> {
+    pub(super) path: Option<&'a [String]>,
+    pub(super) catalog: &'a HashSet<String>,
+    pub(super) prepared: &'a HashMap<String, Prepared>,
+    pub(super) statements: u32,
+    pub(super) in_transaction: bool,
+}
+
+/// An ask, and whether it stands only under the search path that it was made under.
+pub(super) struct Resolved {
+    pub(super) ask: Ask,
+    pub(super) uses_path: bool,
+}
+
+impl Lookup<'_> {
+    /// The ask that `draft` becomes; `None` where a name cannot be looked up, or a prepared statement
+    /// is not known by its name.
+    pub(super) fn resolve(&self, draft: &Draft<'_>) -> Option<Resolved> {
+        let mut resolver = Resolver { lookup: self, accesses: BTreeSet::new(), uses_path: false };
+        let mut context = Context {
+            has_where: draft.has_where,
+            has_limit: draft.has_limit,
+            settings: draft.settings.clone(),
+            functions: BTreeSet::new(),
+            statements: self.statements,
+            in_transaction: self.in_transaction,
+        };
+        for used in &draft.uses {
+            resolver.object(used)?;
+            resolver.bounded()?;
+        }
+        for call in &draft.calls {
+            context.functions.insert(dotted(call));
+            resolver.call(call)?;
+            resolver.bounded()?;
+        }
+        for name in &draft.executes {
+            resolver.execute(name, &mut context)?;
+            resolver.bounded()?;
+        }
+        let accesses = resolver.accesses;
+        let mut ask = Ask { accesses, context };
+        if ask.accesses.is_empty() || (draft.is_query && !reads_a_table(&ask)) {
+            ask.accesses.insert(Access { action: Action::Select, resource: Resource::Database });
+        }
+        Some(Resolved { ask, uses_path: resolver.uses_path })
+    }
+}
+
+fn reads_a_table(ask: &Ask) -> bool {
+    ask.accesses.iter().any(|access| {
+        access.action == Action::Select && matches!(access.resource, Resource::Table { .. })
+    })
+}
+
+fn dotted(call: &Call<'_>) -> String {
+    if call.schema.is_empty() {
+        call.name.to_owned()
+    } else {
+        format!("{}.{}", call.schema, call.name)
+    }
+}
+
+struct Resolver<'a> {
+    lookup: &'a Lookup<'a>,
+    accesses: BTreeSet<Access>,
+    uses_path: bool,
+}
+
+impl Resolver<'_> {
+    fn add(&mut self, action: Action, resource: Resource) {
+        self.accesses.insert(Access { action, resource });
+    }
+
+    fn bounded(&self) -> Option<()> {
+        (self.accesses.len() <= MAX_ACCESSES).then_some(())
+    }
+
+    fn object(&mut self, used: &Use<'_>) -> Option<()> {
+        let action = used.action;
+        match used.object {
+            Object::Database => self.add(action, Resource::Database),
+            Object::Schema(schema) => self.add(action, Resource::Schema { schema: schema.to_owned() }),
+            Object::Relation { schema, name } => {
+                let is_builtin = self.lookup.catalog.contains(name);
+                // What is in no schema of the path can only be a temporary relation.
+                for schema in self.schemas(schema, is_builtin, used.within, "pg_temp")? {
+                    self.add(action, Resource::Table { schema, table: name.to_owned() });
+                }
+            }
+            Object::Function { schema, name } => {
+                let is_builtin = functions::is_builtin(name);
+                for schema in self.schemas(schema, is_builtin, used.within, "pg_catalog")? {
+                    self.add(action, Resource::Function { schema, function: name.to_owned() });
+                }
+            }
+            Object::Within(schema) => {
+                for schema in self.schemas(schema, false, used.within, "pg_catalog")? {
+                    self.add(action, Resource::Schema { schema });
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn call(&mut self, call: &Call<'_>) -> Option<()> {
+        let is_builtin = functions::is_builtin(call.name);
+        for schema in self.schemas(call.schema, is_builtin, None, "pg_catalog")? {
+            if !functions::is_harmless(&schema, call.name) {
+                let function = call.name.to_owned();
+                self.add(Action::Call, Resource::Function { schema, function });
+            }
+        }
+        Some(())
+    }
+
+    /// The schemas that a name may be found in: the one that it gives, or those of the search path.
+    /// The server looks into `pg_catalog` first, unless the path lists it further back.
+    fn schemas(
+        &mut self,
+        given: &str,
+        is_builtin: bool,
+        within: Option<&str>,
+        nowhere: &str,
+    ) -> Option<Vec<String>> {
+        if !given.is_empty() {
+            return Some(vec![given.to_owned()]);
+        }
+        self.uses_path = true;
+        let path = self.lookup.path.filter(|path| path.len() <= MAX_SCHEMAS)?;
+        let mut schemas: Vec<String> = within.map(str::to_owned).into_iter().collect();
+        if is_builtin {
+            if path.iter().any(|schema| schema == "pg_catalog") {
+                schemas.extend(path.iter().take_while(|schema| *schema != "pg_catalog").cloned());
+            }
+            schemas.push("pg_catalog".to_owned());
+        } else {
+            schemas.extend(path.iter().cloned());
+        }
+        if schemas.is_empty() {
+            schemas.push(nowhere.to_owned());
+        }
+        Some(schemas)
+    }
+
+    fn execute(&mut self, name: &str, context: &mut Context) -> Option<()> {
+        let known = self.lookup.prepared.get(name)?;
+        if known.search_path.is_some() {
+            self.uses_path = true;
+            if known.search_path.as_deref() != self.lookup.path {
+                return None;
+            }
+        }
+        let body = &known.ask;
+        self.accesses.extend(body.accesses.iter().cloned());
+        context.has_where &= body.context.has_where;
+        context.has_limit = body.context.has_limit;
+        context.settings.extend(body.context.settings.iter().cloned());
+        context.functions.extend(body.context.functions.iter().cloned());
+        Some(())
+    }
+}
