@@ -1,15 +1,56 @@
 //! The checked configuration: types that cannot be wrong, made from one YAML file.
 //!
-//! `raw` is what the file says, field by field; `check` turns it into these types and collects every
-//! mistake with file, line, key and what was expected. Nothing here opens a socket or reads a secret.
+//! `document` is what the file says, `shape` what it may say; `check` and `cross` compare them and note
+//! every mistake with file, line, column, key and what was expected; `build` makes these types.
+//! Nothing here opens a socket, resolves a name or reads a secret.
+
+mod build;
+mod check;
+mod cross;
+mod document;
+mod load;
+mod mistake;
+mod scalar;
+mod shape;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+pub use mistake::{Mistake, Mistakes, Place};
+
+/// An example with every key, which always loads.
+pub const EXAMPLE: &str = include_str!("config/example.yaml");
+
+/// Reads, checks and builds the configuration in a file. Where it says no resolvers, those of
+/// `/etc/resolv.conf` are taken.
+///
+/// # Errors
+/// Every mistake in it. A file that others can write, or that is neither root's nor the caller's, is one.
+pub fn load(path: &Path) -> Result<Config, Mistakes> {
+    load::load(path)
+}
+
+/// Checks and builds a configuration from its text, as though it had been read from `path`.
+/// Where it says no resolvers, there are none.
+///
+/// # Errors
+/// Every mistake in it.
+pub fn parse(text: &str, path: &Path) -> Result<Config, Mistakes> {
+    load::parse(text, path, Vec::new())
+}
+
+/// The JSON Schema (draft 2020-12) of the file.
+#[must_use]
+pub fn json_schema() -> serde_json::Value {
+    shape::schema::document()
+}
 
 /// Everything that the daemon is told at start and at reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +82,52 @@ pub struct Config {
     pub drain: Duration,
 }
 
+impl Config {
+    /// Keys that differ in `new` and are read only at start. All others may change at reload:
+    /// scopes, agents, targets, direct, resolvers and drain.
+    #[must_use]
+    pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
+        let (old_paths, new_paths) = (&self.paths, &new.paths);
+        let rows = [
+            ("paths.run", old_paths.run != new_paths.run),
+            ("paths.state", old_paths.state != new_paths.state),
+            ("paths.bpffs", old_paths.bpffs != new_paths.bpffs),
+            ("paths.policies", old_paths.policies != new_paths.policies),
+            ("daemon_cgroup", self.daemon_cgroup != new.daemon_cgroup),
+            ("run_parent", self.run_parent != new.run_parent),
+            ("audit", self.audit != new.audit),
+            ("recording", self.recording != new.recording),
+            ("metrics", self.metrics != new.metrics),
+        ];
+        rows.into_iter()
+            .filter_map(|(key, differs)| differs.then_some(key))
+            .collect()
+    }
+
+    /// What an agent may use up: what the file says of it, or the defaults.
+    #[must_use]
+    pub fn agent(&self, name: &str) -> Agent {
+        self.agents.get(name).cloned().unwrap_or_default()
+    }
+
+    /// The `direct` rule that a destination falls under. A target's name that resolves into one must
+    /// be refused: the rule would lead around the daemon.
+    #[must_use]
+    pub fn direct_over(&self, destination: SocketAddr) -> Option<&Direct> {
+        self.direct
+            .iter()
+            .find(|rule| cross::covers(rule, destination))
+    }
+
+    /// The sources of all secrets, with their target's name.
+    pub fn secrets(&self) -> impl Iterator<Item = (&str, &SecretSource)> {
+        self.targets.values().filter_map(|target| {
+            let Protocol::Postgres(postgres) = &target.protocol;
+            Some((target.name.as_str(), postgres.password.as_ref()?))
+        })
+    }
+}
+
 /// Directories. Made at start with mode 0700 (`run`: 0755) where they are missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
@@ -65,7 +152,7 @@ pub struct Scope {
     pub agent: String,
 }
 
-/// What one agent may use up. Zero is refused at load: leave a limit out to lift it.
+/// What one agent may use up; `None` is no limit (`unlimited` in the file; zero is refused at load).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agent {
     /// Connections at once. Default 256.
@@ -76,6 +163,17 @@ pub struct Agent {
     pub requests_per_second: Option<u32>,
     /// Inject for processes that hold host capabilities. Default false.
     pub allow_privileged: bool,
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self {
+            connections: Some(256),
+            sessions: Some(128),
+            requests_per_second: None,
+            allow_privileged: false,
+        }
+    }
 }
 
 /// A configured upstream.
@@ -140,7 +238,7 @@ pub struct Postgres {
 }
 
 /// Where a secret comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SecretSource {
     /// A file, owned by root or the daemon's user, mode 0600 or tighter; one trailing newline is dropped.
     File(PathBuf),

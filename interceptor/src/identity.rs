@@ -1,16 +1,69 @@
 //! Principal: who is behind a connection. Process → executable → ancestors → cgroup → container → user.
 //!
 //! Second step of the intercept path. Starts from the kernel's stamp and adds what /proc tells, only
-//! where a pidfd proves that it still tells about the same process. What cannot be proved is refused.
+//! where a pidfd proves that it still tells about the same process, and only where the process still
+//! executes the very inode that was stamped at `connect()`. What cannot be proved is refused.
+//! Never trusts what a process writes about itself, and never lets a process hold up another scope's:
+//! reading its memory or its files may block for as long as it likes.
 
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use tokio::io::unix::AsyncFd;
 
 use crate::clock::BootTime;
 
+mod ancestors;
+mod cgroup;
+mod executable;
+mod live;
+mod lookup;
+mod mounts;
+mod pidfd;
+#[cfg(test)]
+mod tests;
+mod user;
+
+pub use lookup::Identifier;
+
+/// The tagged cgroup that caught a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScopeOf {
+    /// The name that it is tagged with.
+    pub agent: String,
+    /// Its path below the cgroup v2 mount; a leading slash makes no difference.
+    pub cgroup: String,
+    /// Its cgroup id.
+    pub id: u64,
+}
+
+/// A principal, held: as long as this lives, its process's number names no other process to us.
+#[derive(Debug)]
+pub struct Identified {
+    /// Who it is.
+    pub principal: Arc<Principal>,
+    pidfd: AsyncFd<OwnedFd>,
+}
+
+impl Identified {
+    /// The process; see pidfd_open(2).
+    #[must_use]
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.get_ref().as_fd()
+    }
+
+    /// Waits until the process has ended. Cancelling is safe; also answers when the runtime stops.
+    pub async fn exited(&self) {
+        if let Err(error) = self.pidfd.readable().await {
+            tracing::debug!(%error, "cannot wait for a process any more");
+        }
+    }
+}
+
 /// Who asks: what policy judges and every audit line names.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Principal {
     /// The name that the scope is tagged with.
     pub agent: String,
@@ -18,7 +71,8 @@ pub struct Principal {
     pub user: User,
     /// The process that called `connect()`.
     pub process: Process,
-    /// Its ancestors up to the scope's root, parent first. Ancestors outside the scope are not listed.
+    /// Its ancestors up to the scope's root, parent first, at most 64. Ancestors outside the scope are
+    /// not listed. A parent that has ended ends the chain: who then adopted the child is not its origin.
     pub ancestors: Vec<Process>,
     /// Its cgroup.
     pub cgroup: Cgroup,
@@ -31,7 +85,7 @@ pub struct Principal {
 }
 
 /// A user of the host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// User id in the initial user namespace.
     pub uid: u32,
@@ -43,11 +97,11 @@ pub struct User {
 }
 
 /// One process at the time of the connect.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Process id (thread group) in the initial pid namespace.
     pub pid: u32,
-    /// Start time since boot; with the pid it names the process for ever.
+    /// Start time since boot; with the pid it names the process for ever. Of ancestors in steps of 10 ms.
     pub started: BootTime,
     /// What it executes.
     pub executable: Executable,
@@ -58,16 +112,16 @@ pub struct Process {
 }
 
 /// A program file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Executable {
-    /// Path as /proc names it.
+    /// Path as /proc names it, lossily decoded, in the process's own mount namespace.
     pub path: PathBuf,
     /// SHA-256 of the file's bytes, in lower-case hex.
     pub sha256: String,
 }
 
 /// A control group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cgroup {
     /// Cgroup v2 id: the directory's inode.
     pub id: u64,
@@ -75,4 +129,143 @@ pub struct Cgroup {
     pub path: String,
     /// Path of the scope's root, the tagged cgroup that caught the connection.
     pub scope: String,
+}
+
+/// Why nobody can be named. Every one of them is a refusal.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The daemon reads shifted start times.
+    #[error(
+        "cannot compare start times: the daemon runs in a time namespace; start it in the host's"
+    )]
+    TimeNamespace,
+    /// The daemon sees other numbers than the kernel stamps.
+    #[error("cannot look processes up: the daemon runs in a pid namespace; start it in the host's")]
+    PidNamespace,
+    /// The daemon's own surroundings cannot be read.
+    #[error("cannot read {what}: {cause}")]
+    Host {
+        /// What.
+        what: &'static str,
+        /// What the system said.
+        cause: Arc<std::io::Error>,
+    },
+    /// The process has ended.
+    #[error("cannot identify process {pid}: it has ended")]
+    Gone {
+        /// Its number.
+        pid: u32,
+    },
+    /// Another process has the number now.
+    #[error(
+        "cannot identify process {pid}: its number belongs to a process that started at another time"
+    )]
+    Replaced {
+        /// The number.
+        pid: u32,
+    },
+    /// A stamp that cannot be true.
+    #[error("cannot identify process {pid}: it started after it connected")]
+    Later {
+        /// Its number.
+        pid: u32,
+    },
+    /// The kernel stamped no executable.
+    #[error(
+        "cannot identify process {pid}: the kernel did not say what it executes; see `interceptor doctor`"
+    )]
+    Unstamped {
+        /// Its number.
+        pid: u32,
+    },
+    /// The process executes another file than when it connected.
+    #[error("cannot identify process {pid}: it executes another file than when it connected")]
+    Executed {
+        /// Its number.
+        pid: u32,
+    },
+    /// An executable that is being written.
+    #[error("cannot hash {path}: it changes while it is read")]
+    Changing {
+        /// The file as /proc names it.
+        path: PathBuf,
+    },
+    /// An executable over 4 GiB.
+    #[error("cannot hash {path}: it is larger than 4 GiB")]
+    TooLarge {
+        /// The file as /proc names it.
+        path: PathBuf,
+    },
+    /// The process is not inside the scope that caught it.
+    #[error("cannot identify process {pid}: it is not in scope {scope} any more")]
+    Outside {
+        /// Its number.
+        pid: u32,
+        /// The scope's root.
+        scope: String,
+    },
+    /// The process is in another cgroup than when it connected.
+    #[error("cannot identify process {pid}: it has left the cgroup that it connected from")]
+    Moved {
+        /// Its number.
+        pid: u32,
+    },
+    /// Something of the process cannot be read.
+    #[error("cannot read {what} of process {pid}: {cause}")]
+    Unreadable {
+        /// Its number.
+        pid: u32,
+        /// What, as /proc names it.
+        what: &'static str,
+        /// What the system said.
+        cause: Arc<std::io::Error>,
+    },
+    /// Something of the process is not in the form that proc(5) says.
+    #[error("cannot understand {what} of process {pid}")]
+    Malformed {
+        /// Its number.
+        pid: u32,
+        /// What, as /proc names it.
+        what: &'static str,
+    },
+    /// The host's user database does not answer.
+    #[error("cannot look up user {uid}: {cause}")]
+    User {
+        /// The user.
+        uid: u32,
+        /// What the system said.
+        cause: Arc<std::io::Error>,
+    },
+    /// Reading took too long: a process can hold up whoever reads its memory or files.
+    #[error("cannot identify process {pid}: reading it took longer than 10 s")]
+    Timeout {
+        /// Its number.
+        pid: u32,
+    },
+    /// The runtime is shutting down.
+    #[error("cannot identify process {pid}: the daemon is stopping")]
+    Stopping {
+        /// Its number.
+        pid: u32,
+    },
+}
+
+impl Error {
+    /// The reason in one word, from a closed list: for metrics and the audit.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::TimeNamespace | Self::PidNamespace | Self::Host { .. } => "host",
+            Self::Gone { .. } => "gone",
+            Self::Replaced { .. } | Self::Later { .. } => "replaced",
+            Self::Unstamped { .. } => "unstamped",
+            Self::Executed { .. } => "executed",
+            Self::Changing { .. } | Self::TooLarge { .. } => "executable",
+            Self::Outside { .. } | Self::Moved { .. } => "moved",
+            Self::Unreadable { .. } | Self::Malformed { .. } => "unreadable",
+            Self::User { .. } => "user",
+            Self::Timeout { .. } => "timeout",
+            Self::Stopping { .. } => "stopping",
+        }
+    }
 }

@@ -1,11 +1,31 @@
 //! May they: requests in policy's own words, decisions, and the permit that proves one.
 //!
 //! Knows no protocol. An engine turns bytes into an [`Ask`]; Cedar decides; a [`Permit`] can be made
-//! nowhere else, and the function that writes upstream takes one by value.
+//! nowhere else, and the function that writes upstream takes one by value. A rule that cannot be
+//! evaluated refuses, a directory with one mistake does not load.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+
+mod compile;
+mod control;
+mod decide;
+mod handle;
+mod source;
+mod subject;
+mod verdicts;
+mod vocabulary;
+mod words;
+
+pub use compile::{Effect, Policy, Rule};
+pub use control::{ControlCaller, ControlObject, ControlVerb, Group};
+pub use decide::{ExplainedAccess, ExplainedAsk, Explanation};
+pub use handle::Handle;
+pub use source::{Mistake, Mistakes};
+pub use subject::{Error, PrincipalFacts};
+pub use verdicts::Verdicts;
+pub use vocabulary::SCHEMA;
 
 /// What is done, one kind of statement each. The schema in `policies/` names the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -114,6 +134,7 @@ pub enum Resource {
 
 /// One thing done to one resource.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Access {
     /// What is done.
     pub action: Action,
@@ -123,16 +144,18 @@ pub struct Access {
 
 /// What one statement asks for. Every access must be permitted, in the same context.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Ask {
     /// At least one for a well-formed ask; an empty one is refused.
     pub accesses: BTreeSet<Access>,
     /// What conditions may look at.
+    #[serde(default)]
     pub context: Context,
 }
 
 /// Facts of a statement that are not resources; attributes of Cedar's `context`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Context {
     /// Whether every `UPDATE` and `DELETE` in the statement, nested ones too, has a `WHERE`
     /// (`true` where there is none of them).
@@ -230,3 +253,6 @@ pub enum RefusalKind {
     /// A defect of the daemon; refused all the same.
     Internal,
 }
+
+#[cfg(test)]
+mod tests;

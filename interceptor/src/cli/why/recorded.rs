@@ -1,0 +1,167 @@
+//! Requests of an audit log, judged again: what decided, and whether the daemon did the same.
+//!
+//! Takes lines as `interceptor audit` prints them, so that who reads the log stays in the log. Lines
+//! of other events are passed over; a request's line that cannot be read is an error.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::identity::Principal;
+use crate::policy::{Ask, Explanation, Policy, PrincipalFacts, RuleId};
+
+/// Refusals that rules decide; the others come from limits, secrets, storage and servers.
+const BY_RULES: [&str; 3] = ["not_permitted", "forbidden", "unreadable"];
+
+/// Just enough of a line to tell whether it is a request's.
+#[derive(Deserialize)]
+struct Line {
+    event: String,
+    request: Option<Uuid>,
+}
+
+/// A request that was judged.
+#[derive(Deserialize)]
+struct Judged {
+    principal: Principal,
+    target: String,
+    database: String,
+    summary: String,
+    asks: Vec<Ask>,
+    #[serde(default)]
+    rules: Vec<RuleId>,
+    refusal: Option<Refused>,
+}
+
+/// Why it was refused.
+#[derive(Deserialize)]
+struct Refused {
+    kind: String,
+    rules: Vec<RuleId>,
+}
+
+/// One request with both answers.
+#[derive(Serialize)]
+struct Compared {
+    request: Uuid,
+    summary: String,
+    /// What the daemon did: `permitted`, or the kind of refusal.
+    done: String,
+    /// By which rules.
+    rules: Vec<RuleId>,
+    /// Whether these policies say the same, by the same rules; absent where rules did not decide.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agrees: Option<bool>,
+    explanation: Explanation,
+}
+
+/// Judges the requests of `log` again and tells of each; whether all came out as they did then.
+pub(super) fn compare(
+    policy: &Policy,
+    log: &Path,
+    only: Option<Uuid>,
+    (json, out): (bool, &mut dyn Write),
+) -> anyhow::Result<bool> {
+    let from: Box<dyn BufRead> = if log == Path::new("-") {
+        Box::new(io::stdin().lock())
+    } else {
+        let file = File::open(log).with_context(|| format!("cannot open {}", log.display()))?;
+        Box::new(BufReader::new(file))
+    };
+    let (mut told, mut agreed) = (0_usize, true);
+    for (index, line) in from.lines().enumerate() {
+        let place = || format!("{}:{}", log.display(), index.saturating_add(1));
+        let line = line.with_context(place)?;
+        let Some(compared) = compare_line(policy, &line, only).with_context(place)? else {
+            continue;
+        };
+        told = told.saturating_add(1);
+        agreed &= compared.agrees != Some(false);
+        tell(&compared, json, out)?;
+    }
+    if let (Some(request), 0) = (only, told) {
+        anyhow::bail!(
+            "request {request} is not among the lines of {}",
+            log.display()
+        );
+    }
+    Ok(agreed)
+}
+
+fn compare_line(
+    policy: &Policy,
+    line: &str,
+    only: Option<Uuid>,
+) -> anyhow::Result<Option<Compared>> {
+    let head: Line = serde_json::from_str(line).context("cannot read the line")?;
+    let judged = matches!(head.event.as_str(), "request.permitted" | "request.refused");
+    let Some(request) = head.request.filter(|_| judged) else {
+        return Ok(None);
+    };
+    if only.is_some_and(|only| only != request) {
+        return Ok(None);
+    }
+    let judged: Judged = serde_json::from_str(line).context("cannot read the request")?;
+    let facts = Arc::new(PrincipalFacts::new(&judged.principal)?);
+    let explanation = policy.explain(&facts, &judged.target, &judged.database, &judged.asks);
+    let (done, rules) = match judged.refusal {
+        None => ("permitted".to_owned(), judged.rules),
+        Some(refusal) => (refusal.kind, refusal.rules),
+    };
+    let by_rules = done == "permitted" || BY_RULES.contains(&done.as_str());
+    let agrees = by_rules.then(|| agree(&explanation, &done, &rules));
+    Ok(Some(Compared {
+        request,
+        summary: judged.summary,
+        done,
+        rules,
+        agrees,
+        explanation,
+    }))
+}
+
+/// Whether an explanation says what was done, by the same rules.
+fn agree(explanation: &Explanation, done: &str, rules: &[RuleId]) -> bool {
+    let same = match &explanation.refusal {
+        None => {
+            let accesses = explanation.asks.iter().flat_map(|ask| &ask.accesses);
+            let decided = accesses.flat_map(|access| &access.rules);
+            let mut decided: Vec<_> = decided.map(|rule| &rule.id).collect();
+            decided.sort();
+            decided.dedup();
+            decided.into_iter().eq(rules)
+        }
+        Some(refusal) => refusal.rules == rules,
+    };
+    same && explanation.permitted == (done == "permitted")
+}
+
+fn tell(compared: &Compared, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    if json {
+        writeln!(out, "{}", serde_json::to_string(compared)?)?;
+        return Ok(());
+    }
+    let rules: Vec<_> = compared.rules.iter().map(|rule| rule.0.as_str()).collect();
+    let by = if rules.is_empty() {
+        String::new()
+    } else {
+        format!(" by {}", rules.join(", "))
+    };
+    let Compared {
+        request,
+        summary,
+        done,
+        ..
+    } = compared;
+    writeln!(out, "{request} {summary}: {done}{by}")?;
+    super::tell(&compared.explanation, out)?;
+    if compared.agrees == Some(false) {
+        writeln!(out, "these policies decide otherwise than the daemon did")?;
+    }
+    Ok(())
+}

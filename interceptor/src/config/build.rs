@@ -1,0 +1,318 @@
+//! From the tree to [`Config`]: defaults filled in, relative paths resolved.
+//!
+//! Runs over trees that may hold mistakes, all of which `check` has noted: what cannot be read is left
+//! out here without a word, and the result is thrown away. Values keep their place for `cross`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::check::{self, UNLIMITED};
+use super::document::{Node, Value};
+use super::mistake::Place;
+use super::shape::Form;
+use super::{
+    Address, Agent, Audit, Config, Direct, Durability, Namespace, Paths, Postgres, Protocol,
+    Recording, Resolver, Scope, SecretSource, StatementText, Target, Timeouts, TlsMode,
+    UpstreamTls, scalar,
+};
+
+/// A value and where it was said.
+#[derive(Clone, Debug)]
+pub(super) struct Said<T> {
+    pub(super) value: T,
+    pub(super) key: String,
+    pub(super) place: Place,
+}
+
+/// What has been read, with the places that `cross` needs.
+#[derive(Debug)]
+pub(super) struct Built {
+    pub(super) config: Config,
+    pub(super) scopes: Vec<Said<Scope>>,
+    pub(super) addresses: Vec<Said<(String, Address)>>,
+    pub(super) direct: Vec<Said<Direct>>,
+    pub(super) resolvers: Vec<Said<Resolver>>,
+}
+
+/// Builds from the root; `directory` is the file's, `resolvers` stand in where none are said.
+pub(super) fn build(root: &Node, file: &Path, resolvers: Vec<Resolver>) -> Built {
+    let directory = file.parent().unwrap_or_else(|| Path::new("/"));
+    let from = From { directory };
+    let scopes = said(root, "scopes", scope);
+    let direct = said(root, "direct", direct);
+    let said_resolvers = said(root, "resolvers", resolver);
+    let resolvers = match root.under("resolvers") {
+        Some(_) => values(&said_resolvers),
+        None => resolvers,
+    };
+    let mut addresses = Vec::new();
+    let mut targets = BTreeMap::new();
+    for entry in map(root, "targets") {
+        addresses.extend(addresses_of(&entry.key, &entry.node));
+        targets.extend(
+            from.target(&entry.key, &entry.node)
+                .map(|t| (t.name.clone(), Arc::new(t))),
+        );
+    }
+    let config = Config {
+        paths: from.paths(root.under("paths"), file),
+        daemon_cgroup: text(Some(root), "daemon_cgroup"),
+        run_parent: text(Some(root), "run_parent").unwrap_or_else(|| "agents.slice".into()),
+        scopes: values(&scopes),
+        agents: map(root, "agents")
+            .iter()
+            .map(|e| (e.key.clone(), agent(&e.node)))
+            .collect(),
+        targets,
+        direct: values(&direct),
+        resolvers,
+        audit: audit(root.under("audit")),
+        recording: recording(root.under("recording")),
+        metrics: root
+            .under("metrics")
+            .and_then(Node::text)
+            .and_then(|t| scalar::socket(t).ok()),
+        drain: duration(Some(root), "drain").unwrap_or(Duration::from_secs(30)),
+    };
+    Built {
+        config,
+        scopes,
+        addresses,
+        direct,
+        resolvers: said_resolvers,
+    }
+}
+
+fn values<T: Clone>(said: &[Said<T>]) -> Vec<T> {
+    said.iter().map(|said| said.value.clone()).collect()
+}
+
+fn said<T>(root: &Node, key: &str, read: fn(&Node) -> Option<T>) -> Vec<Said<T>> {
+    let elements = root.under(key).map(Node::elements).unwrap_or_default();
+    let element = |(index, node): (usize, &Node)| {
+        let key = format!("{key}[{index}]");
+        read(node).map(|value| Said {
+            value,
+            key,
+            place: node.place,
+        })
+    };
+    elements.iter().enumerate().filter_map(element).collect()
+}
+
+fn addresses_of(target: &str, node: &Node) -> Vec<Said<(String, Address)>> {
+    let elements = node
+        .under("addresses")
+        .map(Node::elements)
+        .unwrap_or_default();
+    let element = |(index, node): (usize, &Node)| {
+        let value = (target.to_owned(), scalar::address(node.text()?).ok()?);
+        let key = format!("targets.{target}.addresses[{index}]");
+        Some(Said {
+            value,
+            key,
+            place: node.place,
+        })
+    };
+    elements.iter().enumerate().filter_map(element).collect()
+}
+
+fn map<'a>(root: &'a Node, key: &str) -> &'a [super::document::Entry] {
+    root.under(key).map(Node::entries).unwrap_or_default()
+}
+
+fn text(node: Option<&Node>, key: &str) -> Option<String> {
+    node?.under(key)?.text().map(str::to_owned)
+}
+
+fn texts(node: &Node, key: &str) -> Vec<String> {
+    let elements = node.under(key).map(Node::elements).unwrap_or_default();
+    elements
+        .iter()
+        .filter_map(Node::text)
+        .map(str::to_owned)
+        .collect()
+}
+
+fn flag(node: &Node, key: &str, default: bool) -> bool {
+    match node.under(key).map(|node| &node.value) {
+        Some(Value::Flag(flag)) => *flag,
+        _ => default,
+    }
+}
+
+fn count<T: TryFrom<i64>>(node: &Node, key: &str) -> Option<T> {
+    match node.under(key)?.value {
+        Value::Integer(number) => T::try_from(number).ok(),
+        _ => None,
+    }
+}
+
+fn limit(node: &Node, key: &str, default: Option<u32>) -> Option<u32> {
+    match node.under(key) {
+        None => default,
+        Some(said) if said.text() == Some(UNLIMITED) => None,
+        Some(_) => count(node, key),
+    }
+}
+
+fn duration(node: Option<&Node>, key: &str) -> Option<Duration> {
+    scalar::duration(node?.under(key)?.text()?).ok()
+}
+
+fn size(node: Option<&Node>, key: &str) -> Option<u64> {
+    scalar::size(node?.under(key)?.text()?).ok()
+}
+
+fn scope(node: &Node) -> Option<Scope> {
+    let cgroup = text(Some(node), "cgroup")?;
+    let agent = text(Some(node), "agent")?;
+    check::text_form(&cgroup, Form::Cgroup).ok()?;
+    Some(Scope { cgroup, agent })
+}
+
+fn agent(node: &Node) -> Agent {
+    let default = Agent::default();
+    Agent {
+        connections: limit(node, "connections", default.connections),
+        sessions: limit(node, "sessions", default.sessions),
+        requests_per_second: limit(node, "requests_per_second", default.requests_per_second),
+        allow_privileged: flag(node, "allow_privileged", default.allow_privileged),
+    }
+}
+
+fn direct(node: &Node) -> Option<Direct> {
+    Some(Direct {
+        network: scalar::network(node.under("network")?.text()?).ok()?,
+        port: count(node, "port"),
+        agents: texts(node, "agents"),
+        needs_daemon: flag(node, "needs_daemon", false),
+    })
+}
+
+fn resolver(node: &Node) -> Option<Resolver> {
+    Some(Resolver {
+        address: scalar::socket(node.under("address")?.text()?).ok()?,
+        needs_daemon: flag(node, "needs_daemon", false),
+    })
+}
+
+fn audit(node: Option<&Node>) -> Audit {
+    let strict = text(node, "durability").as_deref() == Some("strict");
+    Audit {
+        durability: if strict {
+            Durability::Strict
+        } else {
+            Durability::Relaxed
+        },
+        segment_bytes: size(node, "segment").unwrap_or(64 << 20),
+    }
+}
+
+fn recording(node: Option<&Node>) -> Recording {
+    Recording {
+        segment_bytes: size(node, "segment").unwrap_or(16 << 20),
+        session_bytes: size(node, "session"),
+    }
+}
+
+fn timeouts(node: Option<&Node>) -> Timeouts {
+    let ten = Duration::from_secs(10);
+    Timeouts {
+        startup: duration(node, "startup").unwrap_or(ten),
+        dial: duration(node, "dial").unwrap_or(ten),
+        idle: duration(node, "idle"),
+    }
+}
+
+/// What needs to know from where relative paths start.
+struct From<'a> {
+    directory: &'a Path,
+}
+
+impl From<'_> {
+    fn path(&self, node: Option<&Node>, key: &str) -> Option<PathBuf> {
+        text(node, key).map(|path| self.directory.join(path))
+    }
+
+    fn paths(&self, node: Option<&Node>, file: &Path) -> Paths {
+        let or = |key: &str, default: &str| {
+            self.path(node, key)
+                .unwrap_or_else(|| self.directory.join(default))
+        };
+        Paths {
+            config: file.to_owned(),
+            run: or("run", "/run/interceptor"),
+            state: or("state", "/var/lib/interceptor"),
+            bpffs: or("bpffs", "/sys/fs/bpf/interceptor"),
+            policies: or("policies", "policies"),
+        }
+    }
+
+    fn target(&self, name: &str, node: &Node) -> Option<Target> {
+        let addresses = addresses_of(name, node);
+        Some(Target {
+            name: name.to_owned(),
+            addresses: addresses.into_iter().map(|said| said.value.1).collect(),
+            protocol: Protocol::Postgres(self.postgres(node.under("postgres")?)?),
+            namespace: match text(Some(node), "namespace").as_deref() {
+                Some("client") => Namespace::Client,
+                _ => Namespace::Daemon,
+            },
+            tls: self.tls(node.under("tls")),
+            statement: match text(Some(node), "statement").as_deref() {
+                Some("none") => StatementText::None,
+                Some("full") => StatementText::Full,
+                _ => StatementText::Redacted,
+            },
+            record: flag(node, "record", true),
+            timeouts: timeouts(node.under("timeouts")),
+        })
+    }
+
+    fn postgres(&self, node: &Node) -> Option<Postgres> {
+        let search_path = texts(node, "search_path");
+        Some(Postgres {
+            user: text(Some(node), "user")?,
+            password: node.under("password").and_then(|node| self.secret(node)),
+            databases: texts(node, "databases"),
+            search_path: if search_path.is_empty() {
+                vec!["public".into()]
+            } else {
+                search_path
+            },
+            allow_md5: flag(node, "allow_md5", false),
+        })
+    }
+
+    fn secret(&self, node: &Node) -> Option<SecretSource> {
+        let entry = node.entries().first()?;
+        let said = || text(Some(node), &entry.key);
+        match entry.key.as_str() {
+            "file" => self.path(Some(node), "file").map(SecretSource::File),
+            "env" => said().map(SecretSource::Env),
+            "credential" => said().map(SecretSource::Credential),
+            "exec" => Some(SecretSource::Exec {
+                command: texts(&entry.node, "command"),
+                timeout: duration(Some(&entry.node), "timeout").unwrap_or(Duration::from_secs(10)),
+                ttl: duration(Some(&entry.node), "ttl").unwrap_or(Duration::from_secs(60)),
+            }),
+            _ => None,
+        }
+    }
+
+    fn tls(&self, node: Option<&Node>) -> UpstreamTls {
+        UpstreamTls {
+            mode: match text(node, "mode").as_deref() {
+                Some("disable") => TlsMode::Disable,
+                Some("require") => TlsMode::Require,
+                Some("verify-ca") => TlsMode::VerifyCa,
+                _ => TlsMode::VerifyFull,
+            },
+            ca: self.path(node, "ca"),
+            server_name: text(node, "server_name"),
+        }
+    }
+}

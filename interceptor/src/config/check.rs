@@ -1,0 +1,300 @@
+//! Compares the tree with the table of shapes and notes every difference.
+//!
+//! What passes here has only known keys, all that must be said, and scalars that can be read; so the
+//! building that follows never reports anything, and `cross` looks only at how values concern each other.
+
+use std::collections::HashSet;
+
+use super::document::{Entry, Node, Value};
+use super::mistake::Report;
+use super::scalar;
+use super::shape::{Form, Key, Shape};
+
+/// Bytes of a name of an agent or target.
+const MAX_NAME: usize = 63;
+/// Bytes of a path, less its NUL (`PATH_MAX`).
+const MAX_PATH: usize = 4_095;
+/// Bytes of a database, role or schema.
+const MAX_IDENTIFIER: usize = 255;
+/// The word that lifts a limit.
+pub(super) const UNLIMITED: &str = "unlimited";
+
+/// Notes in `report` everything below `node` that is not of this shape.
+pub(super) fn check(node: &Node, shape: &Shape, path: &str, report: &mut Report) {
+    match shape {
+        Shape::List(least, element) => list(node, *least, element, path, report),
+        Shape::Names(value) => names(node, value, path, report),
+        Shape::Keys(known) => {
+            if keys(node, known, path, report) {
+                missing(node, known, path, report);
+            }
+        }
+        Shape::OneKey(known) => one_key(node, known, path, report),
+        Shape::Flag
+        | Shape::Count(..)
+        | Shape::Limit(..)
+        | Shape::Duration(..)
+        | Shape::Size(..)
+        | Shape::SizeLimit(..)
+        | Shape::Text(_)
+        | Shape::Word(_) => {
+            if let Err(expected) = leaf(node, shape) {
+                report.add(node.place, path, expected);
+            }
+        }
+    }
+}
+
+fn list(node: &Node, least: usize, element: &Shape, path: &str, report: &mut Report) {
+    let Value::List(elements) = &node.value else {
+        return wrong_kind(node, "a list", path, report);
+    };
+    if elements.len() < least {
+        report.add(
+            node.place,
+            path,
+            "expected at least one element; leave the key out otherwise",
+        );
+    }
+    for (index, node) in elements.iter().enumerate() {
+        check(node, element, &format!("{path}[{index}]"), report);
+    }
+}
+
+fn names(node: &Node, shape: &Shape, path: &str, report: &mut Report) {
+    if !matches!(node.value, Value::Map(_)) {
+        return wrong_kind(node, "a map from names", path, report);
+    }
+    repeated(node, path, report);
+    for entry in node.entries() {
+        let path = join(path, &entry.key);
+        if let Err(expected) = text_form(&entry.key, Form::Name) {
+            report.add(entry.place, &path, expected);
+        }
+        // `claude:` without anything below it is an entry with all defaults.
+        match (&entry.node.value, shape) {
+            (Value::Null, Shape::Keys(known)) => missing_of(entry, known, &path, report),
+            _ => check(&entry.node, shape, &path, report),
+        }
+    }
+}
+
+/// Checks the keys that are there; whether it is a map at all.
+fn keys(node: &Node, known: &[Key], path: &str, report: &mut Report) -> bool {
+    if !matches!(node.value, Value::Map(_)) {
+        wrong_kind(node, "a map", path, report);
+        return false;
+    }
+    repeated(node, path, report);
+    for entry in node.entries() {
+        let path = join(path, &entry.key);
+        let Some(key) = known.iter().find(|key| key.name == entry.key) else {
+            report.add(entry.place, &path, unknown(&entry.key, known));
+            continue;
+        };
+        match entry.node.value {
+            // A key with nothing under it is a key left out, where it may be.
+            Value::Null if key.default.is_some() => {}
+            _ => check(&entry.node, &key.shape, &path, report),
+        }
+    }
+    true
+}
+
+fn one_key(node: &Node, known: &[Key], path: &str, report: &mut Report) {
+    let one = || format!("expected exactly one of {}", list_of(known));
+    if !matches!(node.value, Value::Map(_)) {
+        // What stands here may be the secret itself: say its kind, never the value.
+        let kind = node.value.kind();
+        return report.add(
+            node.place,
+            path,
+            format!("{} as a map, found {kind}", one()),
+        );
+    }
+    keys(node, known, path, report);
+    if node.entries().len() != 1 {
+        report.add(node.place, path, one());
+    }
+}
+
+fn missing(node: &Node, known: &[Key], path: &str, report: &mut Report) {
+    for key in known.iter().filter(|key| key.default.is_none()) {
+        if !node.entries().iter().any(|entry| entry.key == key.name) {
+            report.add(
+                node.place,
+                &join(path, key.name),
+                format!("missing: {}", key.about),
+            );
+        }
+    }
+}
+
+fn missing_of(entry: &Entry, known: &[Key], path: &str, report: &mut Report) {
+    for key in known.iter().filter(|key| key.default.is_none()) {
+        report.add(
+            entry.place,
+            &join(path, key.name),
+            format!("missing: {}", key.about),
+        );
+    }
+}
+
+fn repeated(node: &Node, path: &str, report: &mut Report) {
+    let mut seen = HashSet::new();
+    for entry in node.entries() {
+        if !seen.insert(&entry.key) {
+            report.add(
+                entry.place,
+                &join(path, &entry.key),
+                "expected once, is said again here",
+            );
+        }
+    }
+}
+
+fn wrong_kind(node: &Node, expected: &str, path: &str, report: &mut Report) {
+    report.add(
+        node.place,
+        path,
+        format!("expected {expected}, found {}", node.value.kind()),
+    );
+}
+
+/// Checks one value without parts.
+pub(super) fn leaf(node: &Node, shape: &Shape) -> Result<(), String> {
+    let found = node.value.kind();
+    match (shape, &node.value) {
+        (Shape::Flag, Value::Flag(_)) => Ok(()),
+        (Shape::Flag, _) => Err(format!("expected true or false, found {found}")),
+        (Shape::Limit(..) | Shape::SizeLimit(..), Value::Text(text)) if text == UNLIMITED => Ok(()),
+        (Shape::Count(least, most) | Shape::Limit(least, most), value) => {
+            let within = |number: &i64| (i64::from(*least)..=i64::from(*most)).contains(number);
+            let or = if matches!(shape, Shape::Limit(..)) {
+                ", or unlimited"
+            } else {
+                ""
+            };
+            match value {
+                Value::Integer(number) if within(number) => Ok(()),
+                Value::Integer(0) if matches!(shape, Shape::Limit(..)) => Err(format!(
+                    "expected a number from {least} to {most}; `{UNLIMITED}` lifts the limit"
+                )),
+                _ if least == most => Err(format!("expected {least}")),
+                _ => Err(format!("expected a number from {least} to {most}{or}")),
+            }
+        }
+        (_, Value::Text(text)) => in_text(text, shape),
+        (Shape::Text(_) | Shape::Word(_), Value::Flag(_) | Value::Integer(_) | Value::Number) => {
+            Err(format!("expected text, found {found}; put it in quotes"))
+        }
+        (_, Value::Integer(_) | Value::Number) => Err("expected a unit after the number".into()),
+        _ => Err(format!("expected text, found {found}")),
+    }
+}
+
+fn in_text(text: &str, shape: &Shape) -> Result<(), String> {
+    match shape {
+        Shape::Duration(least, most) => {
+            let millis = scalar::duration(text)?.as_millis();
+            let within = (u128::from(*least)..=u128::from(*most)).contains(&millis);
+            let said = || format!("expected a duration from {least} ms to {} s", most / 1_000);
+            within.then_some(()).ok_or_else(said)
+        }
+        Shape::Size(least, most) | Shape::SizeLimit(least, most) => {
+            let within = (*least..=*most).contains(&scalar::size(text)?);
+            let said = || format!("expected a size from {least} to {most} bytes");
+            within.then_some(()).ok_or_else(said)
+        }
+        Shape::Text(form) => text_form(text, *form),
+        Shape::Word(words) => {
+            let said = || format!("expected one of {}", words.join(", "));
+            words.contains(&text).then_some(()).ok_or_else(said)
+        }
+        _ => Err("expected something else than text".into()),
+    }
+}
+
+/// Checks the form of a text.
+pub(super) fn text_form(text: &str, form: Form) -> Result<(), String> {
+    let word = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
+    let name = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    let (fine, expected) = match form {
+        Form::Address => return scalar::address(text).map(drop),
+        Form::Socket => return scalar::socket(text).map(drop),
+        Form::Network => return scalar::network(text).map(drop),
+        Form::Name => (
+            (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(name),
+            "expected a name of 1 to 63 of a-z, 0-9 and -",
+        ),
+        Form::Path => (
+            (1..=MAX_PATH).contains(&text.len()) && !text.contains('\0') && no_parents(text),
+            "expected a path without `..`",
+        ),
+        Form::Cgroup => (
+            (1..=MAX_PATH).contains(&text.len()) && is_cgroup(text),
+            "expected a path below the cgroup v2 mount: no leading slash, no `..`, no empty part",
+        ),
+        Form::ServerName => (
+            text.parse::<std::net::IpAddr>().is_ok() || scalar::name(text).is_some(),
+            "expected a DNS name or an address",
+        ),
+        Form::Identifier => (
+            (1..=MAX_IDENTIFIER).contains(&text.len()) && !text.contains('\0'),
+            "expected 1 to 255 bytes of text",
+        ),
+        Form::Variable => (
+            text.bytes().all(word) && text.starts_with(|c: char| !c.is_ascii_digit()),
+            "expected the name of a variable: letters, digits and _",
+        ),
+        Form::Credential => (
+            (1..=MAX_IDENTIFIER).contains(&text.len())
+                && !text.contains(['/', '\0'])
+                && text != "."
+                && text != "..",
+            "expected the name of a credential, without a slash",
+        ),
+        Form::Argument => (!text.contains('\0'), "expected text without NUL"),
+    };
+    fine.then_some(()).ok_or_else(|| expected.into())
+}
+
+fn no_parents(path: &str) -> bool {
+    path.split('/').all(|part| part != "..")
+}
+
+fn is_cgroup(path: &str) -> bool {
+    let part = |part: &str| !part.is_empty() && part != "." && part != "..";
+    path.split('/').all(part) && !path.contains(['\0', '\n'])
+}
+
+fn unknown(key: &str, known: &[Key]) -> String {
+    format!(
+        "unknown key `{}`; expected one of {}",
+        shown(key),
+        list_of(known)
+    )
+}
+
+/// A key as it may be printed: short, and without control characters.
+fn shown(key: &str) -> String {
+    key.chars().take(64).filter(|c| !c.is_control()).collect()
+}
+
+fn list_of(known: &[Key]) -> String {
+    known
+        .iter()
+        .map(|key| key.name)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// A key below another.
+pub(super) fn join(path: &str, key: &str) -> String {
+    let key = shown(key);
+    if path.is_empty() {
+        key
+    } else {
+        format!("{path}.{key}")
+    }
+}

@@ -1,0 +1,420 @@
+//! What the file may say: one table of keys, from which both the check and the JSON Schema are made.
+//!
+//! A key that is not here is refused; a key that is here has one shape, one sentence and, where it may
+//! be left out, one default in words. The table says nothing of how keys concern each other: see `cross`.
+
+pub(super) mod schema;
+
+/// What may stand under a key.
+#[derive(Debug)]
+pub(super) enum Shape {
+    /// `true` or `false`.
+    Flag,
+    /// A whole number between these, both included.
+    Count(u32, u32),
+    /// As `Count`, or the word `unlimited`.
+    Limit(u32, u32),
+    /// A duration between these milliseconds, both included.
+    Duration(u64, u64),
+    /// A size between these bytes, both included.
+    Size(u64, u64),
+    /// As `Size`, or the word `unlimited`.
+    SizeLimit(u64, u64),
+    /// Text of this form.
+    Text(Form),
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A list of at least this many elements.
+    List(usize, &'static Self),
+    /// A map from names to this.
+    Names(&'static Self),
+    /// A map with these keys.
+    Keys(&'static [Key]),
+    /// A map with exactly one of these keys.
+    OneKey(&'static [Key]),
+}
+
+/// The form of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// 1 to 63 of `a-z 0-9 -`.
+    Name,
+    /// A path; relative ones start at the file's directory.
+    Path,
+    /// A cgroup below the mount: relative, no `..`.
+    Cgroup,
+    /// A host and port.
+    Address,
+    /// A literal address and port.
+    Socket,
+    /// A network or address.
+    Network,
+    /// A DNS name or literal address.
+    ServerName,
+    /// A database, role or schema: 1 to 255 bytes, no NUL.
+    Identifier,
+    /// A variable of the environment.
+    Variable,
+    /// The name of a systemd credential.
+    Credential,
+    /// An argument of a command: no NUL.
+    Argument,
+}
+
+/// One key.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) shape: Shape,
+    /// What is used where it is left out; `None` where it must be said.
+    pub(super) default: Option<&'static str>,
+    /// What it means, in one sentence.
+    pub(super) about: &'static str,
+}
+
+const fn must(name: &'static str, shape: Shape, about: &'static str) -> Key {
+    Key {
+        name,
+        shape,
+        default: None,
+        about,
+    }
+}
+
+const fn may(name: &'static str, shape: Shape, default: &'static str, about: &'static str) -> Key {
+    Key {
+        name,
+        shape,
+        default: Some(default),
+        about,
+    }
+}
+
+const HOUR: u64 = 3_600_000;
+const DAY: u64 = 24 * HOUR;
+const KIB: u64 = 1 << 10;
+const GIB: u64 = 1 << 30;
+const PORT: Shape = Shape::Count(1, 65_535);
+const COUNT: Shape = Shape::Limit(1, 1_000_000);
+
+/// The whole file.
+pub(super) static FILE: Shape = Shape::Keys(&[
+    must("version", Shape::Count(1, 1), "Version of this format: 1."),
+    may(
+        "paths",
+        PATHS,
+        "see its keys",
+        "Where the daemon keeps what.",
+    ),
+    may(
+        "daemon_cgroup",
+        Shape::Text(Form::Cgroup),
+        "where the daemon is, or `interceptor`",
+        "The cgroup that the daemon lives in; outside every scope.",
+    ),
+    may(
+        "run_parent",
+        Shape::Text(Form::Cgroup),
+        "agents.slice",
+        "The cgroup below which `interceptor run` makes its scopes.",
+    ),
+    may(
+        "scopes",
+        Shape::List(0, &SCOPE),
+        "none",
+        "Tagged cgroups: their processes are intercepted.",
+    ),
+    may(
+        "agents",
+        Shape::Names(&AGENT),
+        "none",
+        "What each agent may use up, by its name.",
+    ),
+    may(
+        "targets",
+        Shape::Names(&TARGET),
+        "none",
+        "Upstreams, by name.",
+    ),
+    may(
+        "direct",
+        Shape::List(0, &DIRECT),
+        "none",
+        "Destinations that are not intercepted.",
+    ),
+    may(
+        "resolvers",
+        Shape::List(0, &RESOLVER),
+        "the servers of /etc/resolv.conf",
+        "DNS servers that scopes may ask.",
+    ),
+    may("audit", AUDIT, "see its keys", "The audit log."),
+    may("recording", RECORDING, "see its keys", "The recordings."),
+    may(
+        "metrics",
+        Shape::Text(Form::Socket),
+        "not served",
+        "Where metrics are served over TCP; never reachable from a scope.",
+    ),
+    may(
+        "drain",
+        Shape::Duration(0, HOUR),
+        "30s",
+        "How long a drain waits for sessions.",
+    ),
+]);
+
+const PATHS: Shape = Shape::Keys(&[
+    may(
+        "run",
+        Shape::Text(Form::Path),
+        "/run/interceptor",
+        "Directory of the sockets.",
+    ),
+    may(
+        "state",
+        Shape::Text(Form::Path),
+        "/var/lib/interceptor",
+        "Directory of the certificate authority, the audit log and the recordings.",
+    ),
+    may(
+        "bpffs",
+        Shape::Text(Form::Path),
+        "/sys/fs/bpf/interceptor",
+        "Directory of the pins.",
+    ),
+    may(
+        "policies",
+        Shape::Text(Form::Path),
+        "policies",
+        "Directory of the Cedar files.",
+    ),
+]);
+
+static SCOPE: Shape = Shape::Keys(&[
+    must(
+        "cgroup",
+        Shape::Text(Form::Cgroup),
+        "Path below the cgroup v2 mount; made when missing.",
+    ),
+    must("agent", Shape::Text(Form::Name), "The agent's name."),
+]);
+
+static AGENT: Shape = Shape::Keys(&[
+    may("connections", COUNT, "256", "Connections at once."),
+    may("sessions", COUNT, "128", "Sessions at once."),
+    may(
+        "requests_per_second",
+        COUNT,
+        "unlimited",
+        "Requests a second.",
+    ),
+    may(
+        "allow_privileged",
+        Shape::Flag,
+        "false",
+        "Inject credentials for processes that hold host capabilities.",
+    ),
+]);
+
+static TARGET: Shape = Shape::Keys(&[
+    must(
+        "addresses",
+        Shape::List(1, &Shape::Text(Form::Address)),
+        "Where agents dial, and where the daemon dials.",
+    ),
+    must("postgres", POSTGRES, "The target speaks PostgreSQL."),
+    may(
+        "namespace",
+        Shape::Word(&["daemon", "client"]),
+        "daemon",
+        "From which network namespace the daemon dials.",
+    ),
+    may("tls", TLS, "see its keys", "TLS to the upstream."),
+    may(
+        "statement",
+        Shape::Word(&["none", "redacted", "full"]),
+        "redacted",
+        "What the audit keeps of statement text.",
+    ),
+    may(
+        "record",
+        Shape::Flag,
+        "true",
+        "Whether sessions are recorded.",
+    ),
+    may(
+        "timeouts",
+        TIMEOUTS,
+        "see its keys",
+        "How long it waits for what.",
+    ),
+]);
+
+const POSTGRES: Shape = Shape::Keys(&[
+    must(
+        "user",
+        Shape::Text(Form::Identifier),
+        "The role that logs in.",
+    ),
+    may("password", SECRET, "none", "Where its password comes from."),
+    must(
+        "databases",
+        Shape::List(1, &Shape::Text(Form::Identifier)),
+        "Which databases may be asked for.",
+    ),
+    may(
+        "search_path",
+        Shape::List(1, &Shape::Text(Form::Identifier)),
+        "[public]",
+        "The search_path that is set at login.",
+    ),
+    may(
+        "allow_md5",
+        Shape::Flag,
+        "false",
+        "Whether the server may ask for an MD5 login.",
+    ),
+]);
+
+const SECRET: Shape = Shape::OneKey(&[
+    must(
+        "file",
+        Shape::Text(Form::Path),
+        "A file, mode 0600 or tighter, owned by root or the daemon's user.",
+    ),
+    must(
+        "env",
+        Shape::Text(Form::Variable),
+        "A variable of the daemon's environment.",
+    ),
+    must("exec", EXEC, "The standard output of a command."),
+    must(
+        "credential",
+        Shape::Text(Form::Credential),
+        "A systemd credential (`LoadCredential=`).",
+    ),
+]);
+
+const EXEC: Shape = Shape::Keys(&[
+    must(
+        "command",
+        Shape::List(1, &Shape::Text(Form::Argument)),
+        "Program, by absolute path, and arguments.",
+    ),
+    may(
+        "timeout",
+        Shape::Duration(1, 60_000),
+        "10s",
+        "How long it may run.",
+    ),
+    may(
+        "ttl",
+        Shape::Duration(0, DAY),
+        "60s",
+        "How long its answer is used; 0s asks each time.",
+    ),
+]);
+
+const TLS: Shape = Shape::Keys(&[
+    may(
+        "mode",
+        Shape::Word(&["disable", "require", "verify-ca", "verify-full"]),
+        "verify-full",
+        "How the server is verified, in libpq's words.",
+    ),
+    may(
+        "ca",
+        Shape::Text(Form::Path),
+        "the host's own roots",
+        "Trusted roots, PEM.",
+    ),
+    may(
+        "server_name",
+        Shape::Text(Form::ServerName),
+        "the name in the address",
+        "The name to verify.",
+    ),
+]);
+
+const TIMEOUTS: Shape = Shape::Keys(&[
+    may(
+        "startup",
+        Shape::Duration(1, HOUR),
+        "10s",
+        "For the client to finish its startup.",
+    ),
+    may(
+        "dial",
+        Shape::Duration(1, HOUR),
+        "10s",
+        "To connect and log in upstream.",
+    ),
+    may(
+        "idle",
+        Shape::Duration(1, 30 * DAY),
+        "none",
+        "For a session without a request.",
+    ),
+]);
+
+static DIRECT: Shape = Shape::Keys(&[
+    must("network", Shape::Text(Form::Network), "Network or address."),
+    may("port", PORT, "every port", "Port."),
+    may(
+        "agents",
+        Shape::List(1, &Shape::Text(Form::Name)),
+        "every agent",
+        "For these agents only.",
+    ),
+    may(
+        "needs_daemon",
+        Shape::Flag,
+        "false",
+        "Refused while the daemon is down.",
+    ),
+]);
+
+static RESOLVER: Shape = Shape::Keys(&[
+    must(
+        "address",
+        Shape::Text(Form::Socket),
+        "Address and port of the server.",
+    ),
+    may(
+        "needs_daemon",
+        Shape::Flag,
+        "false",
+        "Refused while the daemon is down.",
+    ),
+]);
+
+const AUDIT: Shape = Shape::Keys(&[
+    may(
+        "durability",
+        Shape::Word(&["relaxed", "strict"]),
+        "relaxed",
+        "Strict: a request's record is on disk before the request goes upstream.",
+    ),
+    may(
+        "segment",
+        Shape::Size(64 * KIB, 16 * GIB),
+        "64MiB",
+        "Size at which the next segment is begun.",
+    ),
+]);
+
+const RECORDING: Shape = Shape::Keys(&[
+    may(
+        "segment",
+        Shape::Size(64 * KIB, 16 * GIB),
+        "16MiB",
+        "Size at which the next segment is begun.",
+    ),
+    may(
+        "session",
+        Shape::SizeLimit(KIB, 1024 * GIB),
+        "unlimited",
+        "Size at which a session is ended.",
+    ),
+]);

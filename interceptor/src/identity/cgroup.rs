@@ -1,0 +1,90 @@
+//! Cgroup paths: inside a scope or not, and which container they name.
+//!
+//! A container's id is believed only where root made the name: whoever was given a cgroup can make
+//! cgroups of any name below it.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// Hexadecimal digits of a container's id (Docker, containerd, CRI-O and Podman alike).
+const ID_DIGITS: usize = 64;
+/// What runtimes put before the id.
+const PREFIXES: &[&str] = &["docker-", "cri-containerd-", "crio-", "libpod-", "nerdctl-"];
+/// Write permission for group or others.
+const WRITABLE: u32 = 0o022;
+
+/// A path with one leading slash and none at its end; the root is `/`.
+pub(super) fn normal(path: &str) -> String {
+    format!("/{}", path.trim_matches('/'))
+}
+
+/// Whether a path is the scope's root or below it. Both normal.
+pub(super) fn is_inside(path: &str, scope: &str) -> bool {
+    let rest = if scope == "/" {
+        Some(path)
+    } else {
+        path.strip_prefix(scope)
+    };
+    // `/../x` is how the kernel names what lies outside of the reader's cgroup namespace.
+    let outside = path.split('/').any(|part| part == "..");
+    !outside && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Cgroup directories of the host.
+#[derive(Clone, Debug)]
+pub(super) struct Directories {
+    mount: PathBuf,
+}
+
+impl Directories {
+    pub(super) fn new(mount: &Path) -> Self {
+        Self {
+            mount: mount.to_owned(),
+        }
+    }
+
+    /// The id of the cgroup at a path; `None` where there is none.
+    pub(super) fn id(&self, path: &str) -> Option<u64> {
+        let about = std::fs::metadata(self.directory(path)).ok()?;
+        about.is_dir().then_some(about.ino())
+    }
+
+    /// The id of the outermost container that a path names.
+    pub(super) fn container(&self, path: &str) -> Option<String> {
+        container(path, |parent| {
+            std::fs::metadata(self.directory(parent))
+                .is_ok_and(|about| about.uid() == 0 && about.mode() & WRITABLE == 0)
+        })
+    }
+
+    fn directory(&self, path: &str) -> PathBuf {
+        self.mount.join(path.trim_start_matches('/'))
+    }
+}
+
+/// The id of the outermost container that a path names, in a directory that only root writes.
+pub(super) fn container(path: &str, only_root_writes: impl Fn(&str) -> bool) -> Option<String> {
+    let mut parent = String::from("/");
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        if let Some(id) = id_in(part).filter(|_| only_root_writes(&parent)) {
+            return Some(id.to_owned());
+        }
+        if parent.len() > 1 {
+            parent.push('/');
+        }
+        parent.push_str(part);
+    }
+    None
+}
+
+fn id_in(part: &str) -> Option<&str> {
+    let part = part.strip_suffix(".scope").unwrap_or(part);
+    // Without systemd, containerd keeps systemd's notation: `kubepods-pod….slice:cri-containerd:ID`.
+    let part = part.rsplit(':').next().unwrap_or(part);
+    let id = PREFIXES
+        .iter()
+        .find_map(|prefix| part.strip_prefix(prefix))
+        .unwrap_or(part);
+    let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    (id.len() == ID_DIGITS && id.bytes().all(digit)).then_some(id)
+}

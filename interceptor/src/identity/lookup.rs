@@ -1,0 +1,311 @@
+//! From a stamp to a principal: every step either proves something or ends in a refusal.
+//!
+//! Everything here reads files of processes that may block their reader (a page served by FUSE or
+//! userfaultfd). So it runs on threads of its own, a few at a time for each scope, under a deadline.
+
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lru::LruCache;
+use nix::unistd::{SysconfVar, sysconf};
+use tokio::sync::Semaphore;
+
+use super::cgroup::{self, Directories};
+use super::executable::{Hashes, Open, Version};
+use super::live::{self, Live};
+use super::user::Names;
+use super::{Cgroup, Error, Identified, Principal, Process, ScopeOf, User, ancestors, pidfd};
+use crate::capture::{Flow, KernelFile, ProcessStamp};
+use crate::clock::{self, BootTime};
+
+/// How long one lookup may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Lookups at once for one scope; each may keep a thread for as long as a process likes.
+const AT_ONCE: usize = 4;
+/// Scopes whose lookups are counted.
+const SCOPES: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
+/// How long what was read of a process is used for its next connection.
+const TTL: Duration = Duration::from_secs(1);
+/// Processes that are kept.
+const KEPT: NonZeroUsize = NonZeroUsize::new(4_096).unwrap();
+/// Bytes of a process's arguments.
+pub(super) const MAX_ARGUMENTS: usize = 4 << 10;
+/// Inodes of the initial namespaces (`PROC_*_INIT_INO`, include/linux/proc_ns.h).
+const INITIAL_TIME_NAMESPACE: u64 = 0xEFFF_FFFA;
+const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+/// Names who is behind connections. One for the daemon.
+#[derive(Debug)]
+pub struct Identifier {
+    reader: Arc<Reader>,
+    scopes: Mutex<LruCache<u64, Arc<Semaphore>>>,
+}
+
+impl Identifier {
+    /// Identifies by the cgroup v2 that is mounted here.
+    ///
+    /// # Errors
+    /// Where the daemon runs in a time or pid namespace of its own: numbers and times that the kernel
+    /// stamps would name something else there.
+    pub fn new(cgroup_mount: &Path) -> Result<Self, Error> {
+        let namespace =
+            |name: &str| std::fs::metadata(format!("/proc/self/ns/{name}")).map(|ns| ns.ino());
+        let host = |what| {
+            move |cause| Error::Host {
+                what,
+                cause: Arc::new(cause),
+            }
+        };
+        if namespace("pid").map_err(host("/proc/self/ns/pid"))? != INITIAL_PID_NAMESPACE {
+            return Err(Error::PidNamespace);
+        }
+        // Kernels without time namespaces (before 5.6) have no such file.
+        if namespace("time").is_ok_and(|inode| inode != INITIAL_TIME_NAMESPACE) {
+            return Err(Error::TimeNamespace);
+        }
+        let ticks = sysconf(SysconfVar::CLK_TCK)
+            .map_err(|errno| host("sysconf CLK_TCK")(errno.into()))?
+            .and_then(|ticks| u64::try_from(ticks).ok())
+            .filter(|ticks| (1..=1_000_000_000).contains(ticks))
+            .unwrap_or(100);
+        let reader = Reader {
+            directories: Directories::new(cgroup_mount),
+            nanos_per_tick: 1_000_000_000 / ticks,
+            hashes: Hashes::default(),
+            names: Names::default(),
+            kept: Mutex::new(LruCache::new(KEPT)),
+        };
+        let scopes = Mutex::new(LruCache::new(SCOPES));
+        Ok(Self {
+            reader: Arc::new(reader),
+            scopes,
+        })
+    }
+
+    /// Names who opened a connection. Takes at most 10 s; the daemon's other scopes are not held up.
+    ///
+    /// # Errors
+    /// Whatever keeps the process from being the proven one: the connection is to be refused.
+    /// Cancelling is safe.
+    pub async fn identify(&self, flow: &Flow, scope: &ScopeOf) -> Result<Identified, Error> {
+        let pid = flow.process.tgid;
+        let found = tokio::time::timeout(DEADLINE, self.find(flow, scope)).await;
+        let (principal, pidfd) = found.map_err(|_elapsed| Error::Timeout { pid })??;
+        let pidfd = pidfd::watch(pidfd).map_err(|cause| live::unreadable(pid, "pidfd", cause))?;
+        Ok(Identified { principal, pidfd })
+    }
+
+    async fn find(&self, flow: &Flow, scope: &ScopeOf) -> Result<(Arc<Principal>, OwnedFd), Error> {
+        let stopping = Error::Stopping {
+            pid: flow.process.tgid,
+        };
+        let slots = {
+            let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(scopes.get_or_insert(scope.id, || Arc::new(Semaphore::new(AT_ONCE))))
+        };
+        let slot = slots
+            .acquire_owned()
+            .await
+            .map_err(|_closed| stopping.clone())?;
+        let (reader, flow, scope) = (Arc::clone(&self.reader), flow.clone(), scope.clone());
+        tokio::task::spawn_blocking(move || {
+            let found = reader.find(&flow, &scope);
+            // Held by the thread, not by the caller: one that is stuck goes on counting.
+            drop(slot);
+            found
+        })
+        .await
+        .map_err(|_stopped| stopping)?
+    }
+
+    #[cfg(test)]
+    pub(super) fn hashed(&self) -> usize {
+        self.reader
+            .hashes
+            .computed
+            .load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+/// What a principal depends on; where all of it is the same, so is the principal, for a moment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    tgid: u32,
+    started: BootTime,
+    ids: (u32, u32),
+    cgroup: u64,
+    executable: (KernelFile, Version),
+    scope: u64,
+    agent: String,
+}
+
+/// Reads processes, and keeps what it has read.
+#[derive(Debug)]
+pub(super) struct Reader {
+    directories: Directories,
+    nanos_per_tick: u64,
+    hashes: Hashes,
+    names: Names,
+    kept: Mutex<LruCache<Key, (BootTime, Arc<Principal>)>>,
+}
+
+impl Reader {
+    fn find(&self, flow: &Flow, scope: &ScopeOf) -> Result<(Arc<Principal>, OwnedFd), Error> {
+        let stamp = &flow.process;
+        let pid = stamp.tgid;
+        if stamp.started > flow.at {
+            return Err(Error::Later { pid });
+        }
+        let process = Live::open(pid)?;
+        if process.stat()?.started != stamp.started.0 / self.nanos_per_tick {
+            return Err(Error::Replaced { pid });
+        }
+        let stamped = stamp.executable.ok_or(Error::Unstamped { pid })?;
+        let executable = Open::of(&process)?;
+        if !executable.is(stamped, &process) {
+            return Err(Error::Executed { pid });
+        }
+        let key = Key {
+            tgid: pid,
+            started: stamp.started,
+            ids: (stamp.uid, stamp.gid),
+            cgroup: stamp.cgroup,
+            executable: (stamped, executable.version),
+            scope: scope.id,
+            agent: scope.agent.clone(),
+        };
+        let principal = match self.recall(&key) {
+            Some(principal) => principal,
+            None => {
+                let principal = Arc::new(self.principal(stamp, &process, &executable, scope)?);
+                if executable.settled {
+                    self.keep(key, &principal);
+                }
+                principal
+            }
+        };
+        executable.still(&process)?;
+        process.alive()?;
+        Ok((principal, process.into_pidfd()))
+    }
+
+    fn recall(&self, key: &Key) -> Option<Arc<Principal>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, principal) = kept.get(key)?;
+        (clock::boot().since(*at) < TTL).then(|| Arc::clone(principal))
+    }
+
+    fn keep(&self, key: Key, principal: &Arc<Principal>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.put(key, (clock::boot(), Arc::clone(principal)));
+    }
+
+    fn principal(
+        &self,
+        stamp: &ProcessStamp,
+        process: &Live,
+        executable: &Open,
+        scope: &ScopeOf,
+    ) -> Result<Principal, Error> {
+        let pid = stamp.tgid;
+        let cgroup = self.cgroup(stamp, process, scope)?;
+        Ok(Principal {
+            agent: scope.agent.clone(),
+            user: User {
+                uid: stamp.uid,
+                gid: stamp.gid,
+                name: self.names.of(stamp.uid)?,
+            },
+            process: Process {
+                pid,
+                started: stamp.started,
+                executable: self.hashes.of(executable, pid)?,
+                argv: argv(process, MAX_ARGUMENTS)?,
+                uid: stamp.uid,
+            },
+            ancestors: ancestors::of(self, process, &cgroup.scope)?,
+            container: self.directories.container(&cgroup.path),
+            cgroup,
+            privileged: process.is_privileged()?,
+        })
+    }
+
+    fn cgroup(
+        &self,
+        stamp: &ProcessStamp,
+        process: &Live,
+        scope: &ScopeOf,
+    ) -> Result<Cgroup, Error> {
+        let pid = process.pid;
+        let (path, root) = (process.cgroup()?, cgroup::normal(&scope.cgroup));
+        if !cgroup::is_inside(&path, &root) {
+            return Err(Error::Outside { pid, scope: root });
+        }
+        if self.directories.id(&path) != Some(stamp.cgroup) {
+            return Err(Error::Moved { pid });
+        }
+        Ok(Cgroup {
+            id: stamp.cgroup,
+            path,
+            scope: root,
+        })
+    }
+
+    /// A start in ticks as a time; exact to one tick.
+    pub(super) fn boot_time(&self, ticks: u64) -> BootTime {
+        BootTime(ticks.saturating_mul(self.nanos_per_tick))
+    }
+
+    /// Describes a process that no stamp speaks of.
+    pub(super) fn describe(
+        &self,
+        process: &Live,
+        started: BootTime,
+        uid: u32,
+        room: usize,
+    ) -> Result<Process, Error> {
+        let executable = Open::of(process)?;
+        let described = Process {
+            pid: process.pid,
+            started,
+            executable: self.hashes.of(&executable, process.pid)?,
+            argv: argv(process, room.min(MAX_ARGUMENTS))?,
+            uid,
+        };
+        executable.still(process)?;
+        Ok(described)
+    }
+}
+
+fn argv(process: &Live, most: usize) -> Result<Vec<String>, Error> {
+    let bytes = process.read("cmdline", u64::try_from(MAX_ARGUMENTS).unwrap_or(u64::MAX))?;
+    Ok(arguments(&bytes, most))
+}
+
+/// Splits a command line, lossily decoded; the arguments and one byte for each end are at most `most`.
+pub(super) fn arguments(bytes: &[u8], most: usize) -> Vec<String> {
+    let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
+    let mut arguments = Vec::new();
+    let mut room = most;
+    if bytes.is_empty() {
+        return arguments;
+    }
+    for argument in bytes.split(|byte| *byte == 0) {
+        let mut text = String::from_utf8_lossy(argument).into_owned();
+        let Some(left) = room.checked_sub(1) else {
+            break;
+        };
+        let fits = text.len() <= left;
+        text.truncate(text.floor_char_boundary(left));
+        room = left.saturating_sub(text.len());
+        arguments.push(text);
+        if !fits {
+            break;
+        }
+    }
+    arguments
+}

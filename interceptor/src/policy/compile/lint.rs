@@ -1,0 +1,233 @@
+//! What Cedar accepts and this program does not, and what deserves a warning.
+//!
+//! A rule must do all that it says: an annotation that nothing here acts on, and a name that no
+//! resource can have, are mistakes, not decoration.
+
+use std::path::Path;
+
+use cedar_policy::{
+    ActionConstraint, Entities, EntityTypeName, PrincipalConstraint, ResourceConstraint,
+};
+use serde_json::Value;
+
+use super::{Effect, Parsed, covered};
+use crate::policy::source::Mistake;
+use crate::policy::vocabulary::{self, ACTIONS, Kind};
+use crate::policy::{Action, ControlVerb};
+
+/// Obligations that are planned and not enforced yet: whoever writes one must not believe it works.
+const OBLIGATIONS: [&str; 8] = [
+    "approve",
+    "max_rows",
+    "max_bytes",
+    "mask",
+    "expires",
+    "limit",
+    "reason",
+    "shadow",
+];
+/// Longest `@id`.
+const ID: usize = 64;
+/// Longest `@hint`, in bytes: it goes out in the protocol's own error.
+const HINT: usize = 300;
+/// Facts of the principal that the process's own user can make another program show.
+const EXECUTABLE: [&str; 4] = ["executable", "ancestors", "ancestorPaths", "ancestorHashes"];
+
+/// Checks the annotations of one policy.
+pub(in crate::policy) fn annotations(
+    one: &Parsed,
+    mistakes: &mut Vec<Mistake>,
+    warnings: &mut Vec<Mistake>,
+) {
+    for (name, value) in one.policy.annotations() {
+        let text = match name {
+            "id" => check_id(value),
+            "hint" => check_hint(value),
+            "mandatory" if value.is_empty() => None,
+            "mandatory" => Some("@mandatory takes no value".to_owned()),
+            _ if OBLIGATIONS.contains(&name) => Some(format!(
+                "@{name} is an obligation that this version does not enforce: the rule would \
+                 permit more than it says; take the rule away"
+            )),
+            _ => Some(format!(
+                "@{name} is not known; known are @id, @hint, @mandatory"
+            )),
+        };
+        if let Some(text) = text {
+            mistakes.push(one.piece.mistake(offset(one, name), text));
+        }
+    }
+    if one.rule.hint.is_some() && one.rule.effect == Effect::Permit {
+        let text = "@hint on a permit is never shown: only a forbid tells why";
+        warnings.push(one.piece.mistake(offset(one, "hint"), text));
+    }
+}
+
+fn offset(one: &Parsed, annotation: &str) -> usize {
+    one.piece.text.find(&format!("@{annotation}")).unwrap_or(0)
+}
+
+fn check_id(id: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let good = !id.is_empty() && id.len() <= ID && id.chars().all(plain);
+    (!good)
+        .then(|| format!("@id takes 1 to {ID} of the characters a-z, A-Z, 0-9, `-`, `_` and `.`"))
+}
+
+fn check_hint(hint: &str) -> Option<String> {
+    let good = !hint.is_empty() && hint.len() <= HINT && !hint.chars().any(char::is_control);
+    (!good).then(|| format!("@hint takes 1 to {HINT} bytes of text in one line"))
+}
+
+/// Refuses names of resources that no resource can have: a forbid on one would forbid nothing.
+pub(in crate::policy) fn literals(one: &Parsed, mistakes: &mut Vec<Mistake>) {
+    for uid in one.policy.entity_literals() {
+        let Some(kind) = Kind::named(&uid.type_name().to_string()) else {
+            continue;
+        };
+        let id = uid.id().unescaped();
+        let form = match kind {
+            Kind::Target
+            | Kind::Database
+            | Kind::Schema
+            | Kind::Table
+            | Kind::Column
+            | Kind::Function => {
+                if vocabulary::names(kind, id).is_some() {
+                    continue;
+                }
+                form(kind)
+            }
+            Kind::User | Kind::Group => match id.parse::<u32>() {
+                Ok(number) if number.to_string() == id => continue,
+                _ => "a number; names are in `principal.groups` and `principal.name`",
+            },
+            Kind::Scope if !id.starts_with('/') => "a path below the cgroup v2 mount: /a/b",
+            Kind::Host if id != "localhost" => "`localhost`",
+            Kind::Scope | Kind::Host | Kind::Agent | Kind::Action => continue,
+        };
+        let at = one
+            .piece
+            .text
+            .find(&format!("{}::", kind.name()))
+            .unwrap_or(0);
+        let text = format!("{uid} names nothing: the id of a {} is {form}", kind.name());
+        mistakes.push(one.piece.mistake(at, text));
+    }
+}
+
+const fn form(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Target => "target",
+        Kind::Database => "target/database",
+        Kind::Schema => "target/database/schema",
+        Kind::Table => "target/database/schema.table",
+        Kind::Function => "target/database/schema.function",
+        Kind::Column => "target/database/schema.table.column",
+        Kind::Agent | Kind::User | Kind::Group | Kind::Scope | Kind::Host | Kind::Action => "",
+    }
+}
+
+/// Refuses a permit that gives control of the daemon by saying nothing about who and what.
+pub(in crate::policy) fn control(one: &Parsed, mistakes: &mut Vec<Mistake>) {
+    if one.rule.effect == Effect::Forbid {
+        return;
+    }
+    let anyone = matches!(one.policy.principal_constraint(), PrincipalConstraint::Any);
+    let anything = matches!(one.policy.action_constraint(), ActionConstraint::Any);
+    let data_only = resource_kind(&one.policy.resource_constraint()).is_some_and(Kind::is_data);
+    if anyone && anything && !data_only {
+        let verbs: Vec<_> = ControlVerb::ALL
+            .into_iter()
+            .map(ControlVerb::name)
+            .collect();
+        let text = format!(
+            "permits {} on the daemon to every user of the host; write `principal is Agent`, or \
+             name the actions",
+            verbs.join(", ")
+        );
+        mistakes.push(one.piece.mistake(0, text));
+    }
+}
+
+fn resource_kind(constraint: &ResourceConstraint) -> Option<Kind> {
+    let named = |kind: &EntityTypeName| Kind::named(&kind.to_string());
+    match constraint {
+        ResourceConstraint::Any => None,
+        ResourceConstraint::In(uid) | ResourceConstraint::Eq(uid) => named(uid.type_name()),
+        ResourceConstraint::Is(kind) | ResourceConstraint::IsIn(kind, _) => named(kind),
+    }
+}
+
+/// Warns of what loads but may not mean what its author thinks.
+pub(in crate::policy) fn warn(parsed: &[Parsed], warnings: &mut Vec<Mistake>) {
+    for one in parsed.iter().filter(|one| leans_on_executable(one)) {
+        let text = "leans on the executable or its ancestors: attribution is not a boundary, a \
+                    process's own user can make another program do its work; the scope is the \
+                    boundary";
+        warnings.push(one.piece.mistake(0, text));
+    }
+    unread(parsed, warnings);
+}
+
+/// Whether a condition reads `principal.executable` or the ancestors.
+fn leans_on_executable(one: &Parsed) -> bool {
+    fn reads(value: &Value) -> bool {
+        match value {
+            Value::Object(fields) => {
+                let attribute = fields.get("attr").and_then(Value::as_str);
+                attribute.is_some_and(|name| EXECUTABLE.contains(&name))
+                    || fields.values().any(reads)
+            }
+            Value::Array(values) => values.iter().any(reads),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+        }
+    }
+    one.policy.to_json().is_ok_and(|json| reads(&json))
+}
+
+/// Warns where text may pass unread although some rule forbids a thing that only reading shows.
+fn unread(parsed: &[Parsed], warnings: &mut Vec<Mistake>) {
+    let groups = Entities::from_entities(ACTIONS.clone(), None).unwrap_or_default();
+    let covers =
+        |one: &Parsed, action| covered(&one.policy.action_constraint(), &groups).contains(&action);
+    let blind = |one: &&Parsed| {
+        one.rule.effect == Effect::Forbid
+            && !covers(one, Action::Unreadable)
+            && Action::ALL.into_iter().any(|action| covers(one, action))
+            || one.rule.effect == Effect::Forbid && looks_inside(one)
+    };
+    let Some(forbid) = parsed.iter().find(blind) else {
+        return;
+    };
+    let closed = parsed.iter().any(|one| {
+        one.rule.effect == Effect::Forbid
+            && covers(one, Action::Unreadable)
+            && !one.policy.has_non_scope_constraint()
+            && matches!(one.policy.resource_constraint(), ResourceConstraint::Any)
+    });
+    if closed {
+        return;
+    }
+    for one in parsed {
+        if one.rule.effect == Effect::Permit && covers(one, Action::Unreadable) {
+            let file: &Path = &forbid.rule.file;
+            let text = format!(
+                "permits Unreadable: such text is forwarded without being read, so that {} \
+                 ({}:{}) does not see what it does",
+                forbid.rule.id.0,
+                file.display(),
+                forbid.rule.line
+            );
+            warnings.push(one.piece.mistake(0, text));
+        }
+    }
+}
+
+/// Whether a rule's scope names something inside a database.
+fn looks_inside(one: &Parsed) -> bool {
+    matches!(
+        resource_kind(&one.policy.resource_constraint()),
+        Some(Kind::Schema | Kind::Table | Kind::Column | Kind::Function)
+    )
+}

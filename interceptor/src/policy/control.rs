@@ -1,0 +1,271 @@
+//! Who may steer the daemon: the verbs of the control socket, judged like everything else.
+//!
+//! Nobody serves himself: a caller inside a scope may do nothing, and a user whose processes run as
+//! an agent may only start agents and look at the daemon's state, whatever a rule says. Root outside
+//! every scope may do everything, so that a broken policy can be mended.
+
+use std::collections::{HashMap, HashSet};
+
+use cedar_policy::{Context, Entities, Entity, EntityUid, Request, RestrictedExpression};
+use serde::Serialize;
+
+use super::compile::Policy;
+use super::decide::{self, Judgement, Verdict};
+use super::subject::Error;
+use super::vocabulary::{self, ACTIONS, Kind};
+use super::words::shown;
+use super::{Refusal, RefusalKind, RuleId};
+
+/// What a caller wants of the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub enum ControlVerb {
+    /// Start a command as an agent, in a scope of its own.
+    Run,
+    /// Tag a cgroup.
+    Tag,
+    /// Take a tag away.
+    Untag,
+    /// Stop an agent's processes, for a while.
+    Freeze,
+    /// Let them run again.
+    Thaw,
+    /// End an agent's sessions and processes.
+    Kill,
+    /// Load configuration and policy anew.
+    Reload,
+    /// See the daemon's state.
+    Status,
+    /// Read the audit log.
+    ReadAudit,
+    /// Read recordings.
+    ReadSessions,
+}
+
+impl ControlVerb {
+    /// Every verb.
+    pub const ALL: [Self; 10] = [
+        Self::Run,
+        Self::Tag,
+        Self::Untag,
+        Self::Freeze,
+        Self::Thaw,
+        Self::Kill,
+        Self::Reload,
+        Self::Status,
+        Self::ReadAudit,
+        Self::ReadSessions,
+    ];
+
+    /// Its name in the schema.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Run => "Run",
+            Self::Tag => "Tag",
+            Self::Untag => "Untag",
+            Self::Freeze => "Freeze",
+            Self::Thaw => "Thaw",
+            Self::Kill => "Kill",
+            Self::Reload => "Reload",
+            Self::Status => "Status",
+            Self::ReadAudit => "ReadAudit",
+            Self::ReadSessions => "ReadSessions",
+        }
+    }
+
+    /// Whether it is about scopes of an agent, not about the host.
+    #[must_use]
+    pub const fn is_about_scopes(self) -> bool {
+        match self {
+            Self::Run | Self::Tag | Self::Untag | Self::Freeze | Self::Thaw | Self::Kill => true,
+            Self::Reload | Self::Status | Self::ReadAudit | Self::ReadSessions => false,
+        }
+    }
+
+    /// Whether a user whose processes run as an agent may be given it.
+    const fn suits_agents_user(self) -> bool {
+        match self {
+            Self::Run | Self::Status => true,
+            Self::Tag
+            | Self::Untag
+            | Self::Freeze
+            | Self::Thaw
+            | Self::Kill
+            | Self::Reload
+            | Self::ReadAudit
+            | Self::ReadSessions => false,
+        }
+    }
+}
+
+/// A group of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Group id.
+    pub gid: u32,
+    /// Name, where the host knows one.
+    pub name: Option<String>,
+}
+
+/// Who speaks on a control socket, by peer credentials and cgroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlCaller {
+    /// User id.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+    /// Login name, where the host knows one.
+    pub name: Option<String>,
+    /// Every group, the primary one too.
+    pub groups: Vec<Group>,
+    /// The agent whose scope the caller is in, if any.
+    pub agent: Option<String>,
+    /// Whether any process in a scope runs as this user.
+    pub runs_agent: bool,
+}
+
+/// What a verb is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlObject {
+    /// The host: the daemon as a whole.
+    Host,
+    /// Every scope of an agent.
+    Agent(String),
+    /// A cgroup that is or will be tagged.
+    Scope {
+        /// The agent's name.
+        agent: String,
+        /// Path below the cgroup v2 mount, with a leading slash.
+        cgroup: String,
+    },
+}
+
+/// The one host that there is.
+const HOST: &str = "localhost";
+/// What stands for a rule where root's right decided.
+const ROOT: &str = "root";
+
+impl Policy {
+    /// Judges whether `caller` may do `verb`; the rules that decided, `root` for root's own right.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn authorize_control(
+        &self,
+        caller: &ControlCaller,
+        verb: ControlVerb,
+        object: &ControlObject,
+    ) -> Result<Vec<RuleId>, Refusal> {
+        let forbidden = |hint: &str| Err(refusal(verb, object, Vec::new(), hint));
+        if caller.agent.is_some() {
+            return forbidden("a process inside a scope cannot steer the daemon");
+        }
+        if caller.uid == 0 {
+            return Ok(vec![RuleId(ROOT.to_owned())]);
+        }
+        if caller.runs_agent && !verb.suits_agents_user() {
+            return forbidden(
+                "processes of this user run as an agent; another user or root must do this",
+            );
+        }
+        let judgement = self
+            .ask_control(caller, verb, object)
+            .map_err(|error| decide::internal(&error))?;
+        let rules: Vec<_> = judgement.rules.iter().map(decide::rule_id).collect();
+        if judgement.verdict == Verdict::Permitted {
+            return Ok(rules);
+        }
+        let hint = judgement
+            .rules
+            .iter()
+            .find_map(|id| self.rules.get(id)?.hint.as_deref())
+            .unwrap_or("only root may, unless a rule permits this user");
+        Err(refusal(verb, object, rules, hint))
+    }
+
+    fn ask_control(
+        &self,
+        caller: &ControlCaller,
+        verb: ControlVerb,
+        object: &ControlObject,
+    ) -> Result<Judgement, Error> {
+        let (resource, mut entities) = object_entities(object)?;
+        let principal = vocabulary::uid(Kind::User, &caller.uid.to_string());
+        entities.push(caller_entity(&principal, caller)?);
+        entities.extend(ACTIONS.iter().cloned());
+        let entities = Entities::from_entities(entities, None)
+            .map_err(|error| Error::of("the caller", &error))?;
+        let action = vocabulary::uid(Kind::Action, verb.name());
+        let request = Request::new(principal, action, resource, Context::empty(), None)
+            .map_err(|error| Error::of("the request", &error))?;
+        Ok(decide::ask_cedar(&request, &self.control_rules, &entities))
+    }
+}
+
+fn caller_entity(uid: &EntityUid, caller: &ControlCaller) -> Result<Entity, Error> {
+    let names = caller.groups.iter().filter_map(|group| group.name.clone());
+    let names = names.map(RestrictedExpression::new_string);
+    let mut attributes = HashMap::from([
+        (
+            "uid".to_owned(),
+            RestrictedExpression::new_long(caller.uid.into()),
+        ),
+        (
+            "gid".to_owned(),
+            RestrictedExpression::new_long(caller.gid.into()),
+        ),
+        ("groups".to_owned(), RestrictedExpression::new_set(names)),
+    ]);
+    if let Some(name) = &caller.name {
+        let name = RestrictedExpression::new_string(name.clone());
+        attributes.insert("name".to_owned(), name);
+    }
+    let parents = caller
+        .groups
+        .iter()
+        .map(|group| vocabulary::uid(Kind::Group, &group.gid.to_string()))
+        .collect();
+    Entity::new(uid.clone(), attributes, parents).map_err(|error| Error::of("the caller", &error))
+}
+
+fn object_entities(object: &ControlObject) -> Result<(EntityUid, Vec<Entity>), Error> {
+    let host = vocabulary::uid(Kind::Host, HOST);
+    let host_entity = Entity::new_no_attrs(host.clone(), HashSet::new());
+    let (id, agent, cgroup) = match object {
+        ControlObject::Host => return Ok((host, vec![host_entity])),
+        // A path begins with a slash: no cgroup has this id.
+        ControlObject::Agent(agent) => (format!("agent {agent}"), agent, None),
+        ControlObject::Scope { agent, cgroup } => (cgroup.clone(), agent, Some(cgroup)),
+    };
+    let uid = vocabulary::uid(Kind::Scope, &id);
+    let parents = HashSet::from([host, vocabulary::uid(Kind::Agent, agent)]);
+    let string = |text: &String| RestrictedExpression::new_string(text.clone());
+    let mut attributes = HashMap::from([("agent".to_owned(), string(agent))]);
+    attributes.extend(cgroup.map(|cgroup| ("cgroup".to_owned(), string(cgroup))));
+    let scope = Entity::new(uid.clone(), attributes, parents)
+        .map_err(|error| Error::of("the scope", &error))?;
+    Ok((uid, vec![host_entity, scope]))
+}
+
+fn refusal(verb: ControlVerb, object: &ControlObject, rules: Vec<RuleId>, hint: &str) -> Refusal {
+    let on = match object {
+        ControlObject::Host => "this host".to_owned(),
+        ControlObject::Agent(agent) => format!("agent {}", shown(agent)),
+        ControlObject::Scope { agent, cgroup } => {
+            format!("agent {} in {}", shown(agent), shown(cgroup))
+        }
+    };
+    Refusal {
+        kind: if rules.is_empty() {
+            RefusalKind::NotPermitted
+        } else {
+            RefusalKind::Forbidden
+        },
+        rules,
+        message: format!("{} on {on} is not permitted", verb.name()),
+        hint: Some(hint.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

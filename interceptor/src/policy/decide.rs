@@ -1,0 +1,461 @@
+//! The decision: every access of every ask, in its own context, and the one refusal that is told.
+//!
+//! Authorizing and explaining go through the same `judge_access`, so that `why` cannot disagree
+//! with what was done. A rule that cannot be evaluated refuses: Cedar passes over it, and it may have
+//! been a forbid.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
+
+use cedar_policy::{
+    AuthorizationError, Authorizer, Context as CedarContext, Decision, Entities, PolicyId, Request,
+    RestrictedExpression,
+};
+use serde::Serialize;
+
+use super::compile::Policy;
+use super::subject::{Error, PrincipalFacts, Subject};
+use super::vocabulary::{self, Kind};
+use super::{
+    Access, Action, Ask, Context, Effect, Generation, Permit, Refusal, RefusalKind, Resource,
+    RuleId, words,
+};
+
+/// Most accesses, settings and functions of one request. An agent pays for what it makes us judge.
+const MOST: usize = 4_096;
+
+static AUTHORIZER: LazyLock<Authorizer> = LazyLock::new(Authorizer::new);
+
+/// What was decided about one request, in full: the answer of `interceptor why`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// Whether the request may go upstream.
+    pub permitted: bool,
+    /// The policy that was asked.
+    pub generation: Generation,
+    /// One per statement, in order.
+    pub asks: Vec<ExplainedAsk>,
+    /// What the caller would be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
+}
+
+/// One statement of an explained request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExplainedAsk {
+    /// What conditions looked at.
+    pub context: Context,
+    /// Every access with its decision.
+    pub accesses: Vec<ExplainedAccess>,
+}
+
+/// One access of an explained statement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExplainedAccess {
+    /// What is done, and to what.
+    #[serde(flatten)]
+    pub access: Access,
+    /// The resource's id, as rules name it: `Table::"crm/app/public.customers"`.
+    pub id: String,
+    /// Whether it is permitted.
+    pub permitted: bool,
+    /// The rules that decided; empty where no rule permits it.
+    pub rules: Vec<Arc<super::Rule>>,
+    /// Rules that could not be evaluated, and why; any refuses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
+}
+
+/// What the rules say about one access.
+pub(super) struct Judgement {
+    pub(super) verdict: Verdict,
+    pub(super) rules: BTreeSet<PolicyId>,
+    pub(super) errors: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Permitted,
+    NotPermitted,
+    Forbidden,
+    Failed,
+}
+
+/// A subject at work on one request.
+struct Bench<'a> {
+    subject: &'a Subject,
+    entities: Entities,
+    slice: Arc<super::compile::Slice>,
+}
+
+impl Policy {
+    /// Judges a request: every access of every ask must be permitted.
+    ///
+    /// # Errors
+    /// The refusal; also for a request without asks, an ask without accesses, and more than
+    /// 4,096 accesses, settings and functions together.
+    pub fn authorize(
+        &self,
+        principal: &Arc<PrincipalFacts>,
+        target: &str,
+        database: &str,
+        asks: &[Ask],
+    ) -> Result<Permit, Refusal> {
+        let subject = Subject::new(principal, target, database);
+        self.judge(&subject.map_err(|error| internal(&error))?, asks)
+    }
+
+    /// Judges whether `principal` may reach `target` at all.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn connect(
+        &self,
+        principal: &Arc<PrincipalFacts>,
+        target: &str,
+    ) -> Result<Permit, Refusal> {
+        let ask = plain(Action::Connect, Resource::Target);
+        self.authorize(principal, target, "", &[ask])
+    }
+
+    /// Judges whether `principal` may open a session on `database`.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn open(
+        &self,
+        principal: &Arc<PrincipalFacts>,
+        target: &str,
+        database: &str,
+    ) -> Result<Permit, Refusal> {
+        let ask = plain(Action::Open, Resource::Database);
+        self.authorize(principal, target, database, &[ask])
+    }
+
+    /// Judges as [`Policy::authorize`] does, and says of every access which rules decided.
+    #[must_use]
+    pub fn explain(
+        &self,
+        principal: &Arc<PrincipalFacts>,
+        target: &str,
+        database: &str,
+        asks: &[Ask],
+    ) -> Explanation {
+        let refusal = self.authorize(principal, target, database, asks).err();
+        let subject = Subject::new(principal, target, database);
+        let bench = subject
+            .as_ref()
+            .ok()
+            .and_then(|subject| self.bench(subject, asks).ok());
+        let explained = match bench {
+            // More than would be judged is not explained one by one either.
+            Some(bench) if malformed(asks).is_none() => asks
+                .iter()
+                .map(|ask| self.explain_one(&bench, ask))
+                .collect(),
+            _ => Vec::new(),
+        };
+        Explanation {
+            permitted: refusal.is_none(),
+            generation: self.generation,
+            asks: explained,
+            refusal,
+        }
+    }
+
+    /// Judges a request of a subject that is ready.
+    pub(super) fn judge(&self, subject: &Subject, asks: &[Ask]) -> Result<Permit, Refusal> {
+        if let Some(refusal) = malformed(asks) {
+            return Err(refusal);
+        }
+        let bench = self
+            .bench(subject, asks)
+            .map_err(|error| internal(&error))?;
+        let mut rules = BTreeSet::new();
+        for ask in asks {
+            self.judge_ask(&bench, ask, &mut rules)?;
+        }
+        Ok(self.permit(&rules))
+    }
+
+    fn bench<'a>(&self, subject: &'a Subject, asks: &[Ask]) -> Result<Bench<'a>, Error> {
+        Ok(Bench {
+            subject,
+            entities: subject.entities(asks.iter())?,
+            slice: self.slices.of(&subject.principal.agent, &subject.target),
+        })
+    }
+
+    fn judge_ask(
+        &self,
+        bench: &Bench<'_>,
+        ask: &Ask,
+        rules: &mut BTreeSet<PolicyId>,
+    ) -> Result<(), Refusal> {
+        let context = context(&ask.context).map_err(|error| internal(&error))?;
+        let mut refused: Option<(&Access, Judgement)> = None;
+        for access in &ask.accesses {
+            let judgement = self
+                .judge_access(bench, access, &context)
+                .map_err(|error| internal(&error))?;
+            match (judgement.verdict, &refused) {
+                (Verdict::Permitted, _) => rules.extend(judgement.rules),
+                // A forbid says more than a missing permit: a rule, and often a hint.
+                (Verdict::Forbidden | Verdict::Failed, Some((_, first)))
+                    if first.verdict == Verdict::NotPermitted =>
+                {
+                    refused = Some((access, judgement));
+                }
+                (_, None) => refused = Some((access, judgement)),
+                (_, Some(_)) => {}
+            }
+        }
+        match refused {
+            None => Ok(()),
+            Some((access, judgement)) => {
+                Err(self.refusal(bench, access, &judgement, (&ask.context, &context)))
+            }
+        }
+    }
+
+    fn judge_access(
+        &self,
+        bench: &Bench<'_>,
+        access: &Access,
+        context: &CedarContext,
+    ) -> Result<Judgement, Error> {
+        let kind = Kind::of(&access.resource);
+        let rules = self
+            .slices
+            .rules(&bench.slice, access.action, kind)
+            .ok_or_else(|| Error::of("the rules", &"they cannot be put together"))?;
+        let request = Request::new(
+            bench.subject.principal.uid.clone(),
+            vocabulary::uid(Kind::Action, access.action.name()),
+            bench.subject.resource(&access.resource),
+            context.clone(),
+            None,
+        )
+        .map_err(|error| Error::of("the request", &error))?;
+        Ok(ask_cedar(&request, rules, &bench.entities))
+    }
+
+    fn refusal(
+        &self,
+        bench: &Bench<'_>,
+        access: &Access,
+        judgement: &Judgement,
+        (context, ready): (&Context, &CedarContext),
+    ) -> Refusal {
+        let kind = match judgement.verdict {
+            Verdict::Failed => RefusalKind::Internal,
+            _ if access.action == Action::Unreadable => RefusalKind::Unreadable,
+            Verdict::Forbidden => RefusalKind::Forbidden,
+            Verdict::Permitted | Verdict::NotPermitted => RefusalKind::NotPermitted,
+        };
+        let mut hints = judgement.rules.iter().filter_map(|id| {
+            let rule = self.rules.get(id)?;
+            (rule.effect == Effect::Forbid).then_some(rule.hint.as_deref()?)
+        });
+        let hint = match (judgement.verdict, hints.next()) {
+            (Verdict::Failed, _) => words::broken(&judgement.rules, &judgement.errors),
+            (_, Some(hint)) => hint.to_owned(),
+            (_, None) => words::hint(access, &self.instead(bench, access, ready)),
+        };
+        Refusal {
+            kind,
+            rules: judgement.rules.iter().map(rule_id).collect(),
+            message: words::message(
+                access,
+                context,
+                &bench.subject.target,
+                &bench.subject.database,
+            ),
+            hint: Some(hint),
+        }
+    }
+
+    /// What the caller could have done to the same resource.
+    fn instead(&self, bench: &Bench<'_>, access: &Access, context: &CedarContext) -> Vec<Action> {
+        let candidates = match access.resource {
+            Resource::Table { .. } | Resource::Column { .. } => [
+                Action::Select,
+                Action::Insert,
+                Action::Update,
+                Action::Delete,
+            ],
+            Resource::Target
+            | Resource::Database
+            | Resource::Schema { .. }
+            | Resource::Function { .. } => return Vec::new(),
+        };
+        let others = candidates.map(|action| Access {
+            action,
+            resource: access.resource.clone(),
+        });
+        let ask = Ask {
+            accesses: BTreeSet::from(others),
+            context: Context::default(),
+        };
+        let Ok(bench) = self.bench(bench.subject, std::slice::from_ref(&ask)) else {
+            return Vec::new();
+        };
+        let permitted = |other: &&Access| {
+            self.judge_access(&bench, other, context)
+                .is_ok_and(|judgement| judgement.verdict == Verdict::Permitted)
+        };
+        ask.accesses
+            .iter()
+            .filter(|other| other.action != access.action)
+            .filter(permitted)
+            .map(|other| other.action)
+            .collect()
+    }
+
+    fn explain_one(&self, bench: &Bench<'_>, ask: &Ask) -> ExplainedAsk {
+        let context = context(&ask.context);
+        let explain = |access: &Access| {
+            let judged = match &context {
+                Ok(context) => self.judge_access(bench, access, context),
+                Err(error) => Err(Error::of("the context", error)),
+            };
+            let judgement = judged.unwrap_or_else(|error| Judgement {
+                verdict: Verdict::Failed,
+                rules: BTreeSet::new(),
+                errors: vec![error.to_string()],
+            });
+            ExplainedAccess {
+                access: access.clone(),
+                id: bench.subject.resource(&access.resource).to_string(),
+                permitted: judgement.verdict == Verdict::Permitted,
+                rules: judgement
+                    .rules
+                    .iter()
+                    .filter_map(|id| self.rules.get(id).map(Arc::clone))
+                    .collect(),
+                errors: judgement.errors,
+            }
+        };
+        ExplainedAsk {
+            context: ask.context.clone(),
+            accesses: ask.accesses.iter().map(explain).collect(),
+        }
+    }
+
+    fn permit(&self, rules: &BTreeSet<PolicyId>) -> Permit {
+        Permit {
+            rules: rules.iter().map(rule_id).collect(),
+            generation: self.generation,
+        }
+    }
+}
+
+/// Asks Cedar one question, and does not pass over rules that fail.
+pub(super) fn ask_cedar(
+    request: &Request,
+    rules: &cedar_policy::PolicySet,
+    entities: &Entities,
+) -> Judgement {
+    let response = AUTHORIZER.is_authorized(request, rules, entities);
+    let diagnostics = response.diagnostics();
+    let errors: Vec<_> = diagnostics.errors().map(ToString::to_string).collect();
+    if !errors.is_empty() {
+        return Judgement {
+            verdict: Verdict::Failed,
+            rules: diagnostics.errors().map(broken_rule).collect(),
+            errors,
+        };
+    }
+    let rules: BTreeSet<_> = diagnostics.reason().cloned().collect();
+    let verdict = match (response.decision(), rules.is_empty()) {
+        (Decision::Allow, _) => Verdict::Permitted,
+        (Decision::Deny, true) => Verdict::NotPermitted,
+        (Decision::Deny, false) => Verdict::Forbidden,
+    };
+    Judgement {
+        verdict,
+        rules,
+        errors,
+    }
+}
+
+fn broken_rule(error: &AuthorizationError) -> PolicyId {
+    match error {
+        AuthorizationError::PolicyEvaluationError(error) => error.policy_id().clone(),
+    }
+}
+
+pub(super) fn rule_id(id: &PolicyId) -> RuleId {
+    RuleId(AsRef::<str>::as_ref(id).to_owned())
+}
+
+/// The refusal where judging itself went wrong. What went wrong is for the log, not for the caller.
+pub(super) fn internal(error: &Error) -> Refusal {
+    tracing::error!(%error, "cannot judge a request");
+    Refusal::internal("the request cannot be judged, so it is refused")
+}
+
+/// An ask for something that no statement does.
+fn plain(action: Action, resource: Resource) -> Ask {
+    Ask {
+        accesses: BTreeSet::from([Access { action, resource }]),
+        context: Context {
+            has_where: true,
+            ..Context::default()
+        },
+    }
+}
+
+/// Refuses what is no request, and what is too much of one.
+fn malformed(asks: &[Ask]) -> Option<Refusal> {
+    let size = |ask: &Ask| {
+        let context = &ask.context;
+        let sizes = [
+            ask.accesses.len(),
+            context.settings.len(),
+            context.functions.len(),
+        ];
+        sizes
+            .iter()
+            .fold(0_usize, |sum, size| sum.saturating_add(*size))
+    };
+    let (kind, message) = if asks.is_empty() || asks.iter().any(|ask| ask.accesses.is_empty()) {
+        let message = "a request that asks for nothing cannot be judged";
+        (RefusalKind::NotPermitted, message.to_owned())
+    } else if asks.iter().map(size).fold(0, usize::saturating_add) > MOST {
+        let message = format!("a request that names more than {MOST} things is not judged");
+        (RefusalKind::Limit, message)
+    } else {
+        return None;
+    };
+    Some(Refusal {
+        kind,
+        rules: Vec::new(),
+        message,
+        hint: (kind == RefusalKind::Limit).then(|| "split it into smaller requests".to_owned()),
+    })
+}
+
+pub(super) fn context(facts: &Context) -> Result<CedarContext, Error> {
+    let boolean = RestrictedExpression::new_bool;
+    let strings = |values: &BTreeSet<String>| {
+        let values = values.iter().cloned();
+        RestrictedExpression::new_set(values.map(RestrictedExpression::new_string))
+    };
+    let pairs = [
+        ("hasWhere", boolean(facts.has_where)),
+        ("hasLimit", boolean(facts.has_limit)),
+        ("settings", strings(&facts.settings)),
+        ("functions", strings(&facts.functions)),
+        (
+            "statements",
+            RestrictedExpression::new_long(facts.statements.into()),
+        ),
+        ("inTransaction", boolean(facts.in_transaction)),
+    ];
+    CedarContext::from_pairs(pairs.map(|(name, value)| (name.to_owned(), value)))
+        .map_err(|error| Error::of("the context", &error))
+}
+
+#[cfg(test)]
+mod tests;

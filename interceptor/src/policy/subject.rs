@@ -1,0 +1,275 @@
+//! Who asks, as Cedar sees it: entities made once a connection, and once more for its database.
+//!
+//! Making entities costs more than judging with them, so nothing here is done per request but to add
+//! the resources that the request names.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use cedar_policy::{Entities, Entity, EntityUid, RestrictedExpression};
+
+use super::vocabulary::{self, Kind};
+use super::{Ask, Resource};
+use crate::identity::{Executable, Principal};
+
+/// Facts that cannot be told to Cedar.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An entity was not accepted.
+    #[error("cannot describe {what} to the policy engine: {cause}")]
+    Entity {
+        /// What was described.
+        what: &'static str,
+        /// What the engine said.
+        cause: String,
+    },
+}
+
+impl Error {
+    pub(super) fn of(what: &'static str, cause: &dyn std::fmt::Display) -> Self {
+        Self::Entity {
+            what,
+            cause: cause.to_string(),
+        }
+    }
+}
+
+/// A principal, ready to be judged. Made once a connection.
+#[derive(Clone, Debug)]
+pub struct PrincipalFacts {
+    pub(super) agent: Arc<str>,
+    pub(super) uid: EntityUid,
+    pub(super) entity: Entity,
+}
+
+impl PrincipalFacts {
+    /// Takes the facts of `principal` that rules may look at.
+    ///
+    /// # Errors
+    /// Where the engine does not accept them; the connection is to be refused.
+    pub fn new(principal: &Principal) -> Result<Self, Error> {
+        let uid = vocabulary::uid(Kind::Agent, &principal.agent);
+        let user = vocabulary::uid(Kind::User, &principal.user.uid.to_string());
+        let entity = Entity::new(uid.clone(), attributes(principal)?, HashSet::from([user]))
+            .map_err(|error| Error::of("the principal", &error))?;
+        Ok(Self {
+            agent: Arc::from(principal.agent.as_str()),
+            uid,
+            entity,
+        })
+    }
+
+    /// The agent's name.
+    #[must_use]
+    pub fn agent(&self) -> &str {
+        &self.agent
+    }
+}
+
+/// A principal at a database of a target. Made once a session.
+#[derive(Clone, Debug)]
+pub(super) struct Subject {
+    pub(super) principal: Arc<PrincipalFacts>,
+    pub(super) target: Arc<str>,
+    pub(super) database: Arc<str>,
+    base: Entities,
+}
+
+impl Subject {
+    /// Places `principal` at `database` of `target`.
+    ///
+    /// # Errors
+    /// Where the engine does not accept the names; the session is to be refused.
+    pub(super) fn new(
+        principal: &Arc<PrincipalFacts>,
+        target: &str,
+        database: &str,
+    ) -> Result<Self, Error> {
+        let mut base = vec![principal.entity.clone()];
+        base.extend(chain_entities(target, database, &Resource::Database)?);
+        Ok(Self {
+            principal: Arc::clone(principal),
+            target: Arc::from(target),
+            database: Arc::from(database),
+            base: Entities::from_entities(base, None)
+                .map_err(|error| Error::of("the session", &error))?,
+        })
+    }
+
+    /// Names `resource` as rules name it.
+    pub(super) fn resource(&self, resource: &Resource) -> EntityUid {
+        let mut chain = vocabulary::chain(&self.target, &self.database, resource);
+        let (kind, id) = chain.pop().unwrap_or((Kind::Target, String::new()));
+        vocabulary::uid(kind, &id)
+    }
+
+    /// The session's entities with the actions and resources of `asks`.
+    pub(super) fn entities<'a>(
+        &self,
+        asks: impl Iterator<Item = &'a Ask>,
+    ) -> Result<Entities, Error> {
+        let mut added = HashMap::new();
+        for access in asks.flat_map(|ask| &ask.accesses) {
+            let action = vocabulary::action(access.action)
+                .ok_or_else(|| Error::of("the action", &"the schema does not know it"))?;
+            added.entry(action.uid()).or_insert_with(|| action.clone());
+            if matches!(access.resource, Resource::Target | Resource::Database) {
+                continue;
+            }
+            for entity in chain_entities(&self.target, &self.database, &access.resource)? {
+                added.entry(entity.uid()).or_insert(entity);
+            }
+        }
+        self.base
+            .clone()
+            .add_entities(added.into_values(), None)
+            .map_err(|error| Error::of("what is asked for", &error))
+    }
+}
+
+type Attributes = HashMap<String, RestrictedExpression>;
+
+fn string(value: impl Into<String>) -> RestrictedExpression {
+    RestrictedExpression::new_string(value.into())
+}
+
+fn attributes(principal: &Principal) -> Result<Attributes, Error> {
+    let user = &principal.user;
+    let mut account = vec![
+        (
+            "uid".to_owned(),
+            RestrictedExpression::new_long(user.uid.into()),
+        ),
+        (
+            "gid".to_owned(),
+            RestrictedExpression::new_long(user.gid.into()),
+        ),
+    ];
+    account.extend(
+        user.name
+            .iter()
+            .map(|name| ("name".to_owned(), string(name))),
+    );
+    let above = || {
+        principal
+            .ancestors
+            .iter()
+            .map(|process| &process.executable)
+    };
+    let ancestors = above().map(executable).collect::<Result<Vec<_>, _>>()?;
+    let set = |values: Vec<_>| RestrictedExpression::new_set(values);
+    let mut attributes = Attributes::from([
+        ("name".to_owned(), string(&principal.agent)),
+        ("user".to_owned(), record(account)?),
+        (
+            "executable".to_owned(),
+            executable(&principal.process.executable)?,
+        ),
+        ("ancestors".to_owned(), set(ancestors)),
+        (
+            "ancestorPaths".to_owned(),
+            set(above().map(|file| string(path(&file.path))).collect()),
+        ),
+        (
+            "ancestorHashes".to_owned(),
+            set(above().map(|file| string(&file.sha256)).collect()),
+        ),
+        ("cgroup".to_owned(), string(&principal.cgroup.path)),
+        ("scope".to_owned(), string(&principal.cgroup.scope)),
+        (
+            "privileged".to_owned(),
+            RestrictedExpression::new_bool(principal.privileged),
+        ),
+    ]);
+    if let Some(container) = &principal.container {
+        attributes.insert("container".to_owned(), string(container));
+    }
+    Ok(attributes)
+}
+
+fn record(
+    fields: impl IntoIterator<Item = (String, RestrictedExpression)>,
+) -> Result<RestrictedExpression, Error> {
+    RestrictedExpression::new_record(fields).map_err(|error| Error::of("the principal", &error))
+}
+
+fn executable(file: &Executable) -> Result<RestrictedExpression, Error> {
+    record([
+        ("path".to_owned(), string(path(&file.path))),
+        ("sha256".to_owned(), string(&file.sha256)),
+    ])
+}
+
+/// A path as text that no other path has: bytes that are not UTF-8 are escaped, not replaced.
+fn path(path: &Path) -> String {
+    match path.to_str() {
+        Some(text) => text.to_owned(),
+        None => path
+            .as_os_str()
+            .as_encoded_bytes()
+            .escape_ascii()
+            .to_string(),
+    }
+}
+
+/// The entities of a resource and of everything that it lies in.
+pub(super) fn chain_entities(
+    target: &str,
+    database: &str,
+    resource: &Resource,
+) -> Result<Vec<Entity>, Error> {
+    let mut entities = Vec::new();
+    let mut parent: Option<EntityUid> = None;
+    for (kind, id) in vocabulary::chain(target, database, resource) {
+        let uid = vocabulary::uid(kind, &id);
+        let entity = Entity::new(
+            uid.clone(),
+            place(kind, target, database, resource),
+            parent.into_iter().collect(),
+        )
+        .map_err(|error| Error::of("what is asked for", &error))?;
+        entities.push(entity);
+        parent = Some(uid);
+    }
+    Ok(entities)
+}
+
+/// The attributes of one link of a resource's chain: its name, and the names of what it lies in.
+fn place(kind: Kind, target: &str, database: &str, resource: &Resource) -> Attributes {
+    let (schema, inner, column) = match resource {
+        Resource::Target | Resource::Database => ("", "", ""),
+        Resource::Schema { schema } => (schema.as_str(), "", ""),
+        Resource::Table { schema, table } => (schema.as_str(), table.as_str(), ""),
+        Resource::Function { schema, function } => (schema.as_str(), function.as_str(), ""),
+        Resource::Column {
+            schema,
+            table,
+            column,
+        } => (schema.as_str(), table.as_str(), column.as_str()),
+    };
+    let outwards = [
+        (Kind::Column, column, "column"),
+        (Kind::Table, inner, "table"),
+        (Kind::Schema, schema, "schema"),
+        (Kind::Database, database, "database"),
+        (Kind::Target, target, "target"),
+    ];
+    // A function lies in a schema as a table does.
+    let level = if kind == Kind::Function {
+        Kind::Table
+    } else {
+        kind
+    };
+    outwards
+        .iter()
+        .skip_while(|(at, ..)| *at != level)
+        .map(|(at, name, field)| {
+            let field = if *at == level { "name" } else { field };
+            (field.to_owned(), string(*name))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! What the daemon tells Cedar is what the schema promises to those who write rules.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+
+use cedar_policy::{EvalResult, Request};
+
+use super::*;
+use crate::policy::Action;
+use crate::policy::tests::{ask, principal};
+use crate::policy::vocabulary::PARSED;
+
+fn resources() -> Vec<Resource> {
+    let name = || "a.b \"c\"/d".to_owned();
+    vec![
+        Resource::Target,
+        Resource::Database,
+        Resource::Schema { schema: name() },
+        Resource::Table {
+            schema: name(),
+            table: name(),
+        },
+        Resource::Column {
+            schema: name(),
+            table: name(),
+            column: name(),
+        },
+        Resource::Function {
+            schema: name(),
+            function: name(),
+        },
+    ]
+}
+
+#[test]
+fn entities_are_what_the_schema_says() {
+    let mut contained = principal("claude");
+    contained.container = Some("c0ffee".to_owned());
+    contained.user.name = None;
+    contained.ancestors.clear();
+    for principal in [principal("claude"), contained] {
+        let facts = PrincipalFacts::new(&principal).unwrap();
+        Entities::from_entities([facts.entity], Some(&PARSED)).unwrap();
+    }
+    for resource in resources() {
+        let entities = chain_entities("crm", "app", &resource).unwrap();
+        Entities::from_entities(entities, Some(&PARSED)).unwrap();
+    }
+}
+
+#[test]
+fn requests_are_what_the_schema_says() {
+    let facts = Arc::new(PrincipalFacts::new(&principal("claude")).unwrap());
+    let subject = Subject::new(&facts, "crm", "app").unwrap();
+    let context = crate::policy::Context {
+        settings: ["a".to_owned()].into(),
+        functions: ["f".to_owned()].into(),
+        statements: u32::MAX,
+        ..crate::policy::Context::default()
+    };
+    for action in Action::ALL {
+        for resource in resources() {
+            let fits = match action {
+                Action::Connect => resource == Resource::Target,
+                Action::Open => resource == Resource::Database,
+                _ => true,
+            };
+            let made = Request::new(
+                facts.uid.clone(),
+                vocabulary::uid(Kind::Action, action.name()),
+                subject.resource(&resource),
+                crate::policy::decide::context(&context).unwrap(),
+                Some(&PARSED),
+            );
+            assert_eq!(made.is_ok(), fits, "{action:?} {resource:?} {made:?}");
+        }
+    }
+}
+
+#[test]
+fn a_resource_lies_in_all_that_it_lies_in() {
+    let facts = Arc::new(PrincipalFacts::new(&principal("claude")).unwrap());
+    let subject = Subject::new(&facts, "crm", "app").unwrap();
+    let column = Resource::Column {
+        schema: "public".to_owned(),
+        table: "t".to_owned(),
+        column: "c".to_owned(),
+    };
+    let asks = [ask([(Action::Select, column.clone())])];
+    let entities = subject.entities(asks.iter()).unwrap();
+    let uid = subject.resource(&column);
+    for (kind, id) in [
+        (Kind::Table, "crm/app/public.t"),
+        (Kind::Schema, "crm/app/public"),
+        (Kind::Database, "crm/app"),
+        (Kind::Target, "crm"),
+    ] {
+        assert!(
+            entities.is_ancestor_of(&vocabulary::uid(kind, id), &uid),
+            "{id}"
+        );
+    }
+    let user = vocabulary::uid(Kind::User, "1000");
+    assert!(entities.is_ancestor_of(&user, &facts.uid));
+    let entity = entities.get(&uid).unwrap();
+    let text = |name| match entity.attr(name).unwrap().unwrap() {
+        EvalResult::String(text) => text,
+        other => panic!("{other:?}"),
+    };
+    let names = ["name", "table", "schema", "database", "target"].map(text);
+    assert_eq!(names, ["c", "t", "public", "app", "crm"]);
+}
+
+#[test]
+fn two_paths_never_read_the_same() {
+    let of = |bytes: &[u8]| path(Path::new(OsStr::from_bytes(bytes)));
+    assert_eq!(of(b"/bin/\xff"), r"/bin/\xff");
+    assert_ne!(of(b"/bin/\xff"), of(b"/bin/\xfe"));
+    assert_eq!(of("/bin/é".as_bytes()), "/bin/é");
+}

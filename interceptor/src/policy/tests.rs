@@ -1,0 +1,76 @@
+//! What the tests of this module share: a principal, a policy from text, an ask.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use super::{Access, Action, Ask, Context, Generation, Mistakes, Policy, PrincipalFacts, Resource};
+use crate::clock::BootTime;
+use crate::identity::{Cgroup, Executable, Principal, Process, User};
+
+/// A process of an agent, run by user 1000.
+pub(super) fn principal(agent: &str) -> Principal {
+    let process = |pid, path: &str| Process {
+        pid,
+        started: BootTime(1),
+        executable: Executable {
+            path: PathBuf::from(path),
+            sha256: format!("{pid:064x}"),
+        },
+        argv: Vec::new(),
+        uid: 1000,
+    };
+    Principal {
+        agent: agent.to_owned(),
+        user: User {
+            uid: 1000,
+            gid: 100,
+            name: Some("alice".to_owned()),
+        },
+        process: process(3, "/usr/bin/psql"),
+        ancestors: vec![process(2, "/bin/sh"), process(1, "/usr/bin/python3")],
+        cgroup: Cgroup {
+            id: 9,
+            path: format!("/agents.slice/{agent}/job"),
+            scope: format!("/agents.slice/{agent}"),
+        },
+        container: None,
+        privileged: false,
+    }
+}
+
+/// The same, ready to be judged.
+pub(super) fn agent(name: &str) -> PrincipalFacts {
+    PrincipalFacts::new(&principal(name)).unwrap()
+}
+
+/// Loads a directory of one file.
+pub(super) fn load_text(text: &str) -> Result<Policy, Mistakes> {
+    load_text_as(text, Generation(1))
+}
+
+/// Loads a directory of one file, as a later generation.
+pub(super) fn load_text_as(text: &str, generation: Generation) -> Result<Policy, Mistakes> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("test.cedar"), text).unwrap();
+    Policy::load(dir.path(), generation)
+}
+
+/// A table of schema `public`.
+pub(super) fn table(name: &str) -> Resource {
+    Resource::Table {
+        schema: "public".to_owned(),
+        table: name.to_owned(),
+    }
+}
+
+/// An ask for some accesses, with a `WHERE` where one is needed.
+pub(super) fn ask<const N: usize>(accesses: [(Action, Resource); N]) -> Ask {
+    let accesses = accesses.map(|(action, resource)| Access { action, resource });
+    Ask {
+        accesses: BTreeSet::from(accesses),
+        context: Context {
+            has_where: true,
+            ..Context::default()
+        },
+    }
+}

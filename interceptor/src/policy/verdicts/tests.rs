@@ -1,0 +1,133 @@
+//! A remembered verdict is the verdict that judging would give.
+
+use super::*;
+use crate::policy::tests::{agent, ask, load_text_as, table};
+use crate::policy::{Action, Context};
+
+const ALL: &str = "@id(\"all\") permit(principal is Agent, action, resource);";
+const NONE: &str = "@id(\"none\") forbid(principal is Agent, action, resource);";
+
+fn verdicts() -> Verdicts {
+    Verdicts::new(&Arc::new(agent("claude")), "crm", "app").unwrap()
+}
+
+fn kept(verdicts: &Verdicts) -> usize {
+    verdicts.kept.lock().unwrap().verdicts.len()
+}
+
+#[test]
+fn a_new_policy_forgets_what_the_old_one_decided() {
+    let old = load_text_as(ALL, Generation(1)).unwrap();
+    let new = load_text_as(NONE, Generation(2)).unwrap();
+    let verdicts = verdicts();
+    let asks = [ask([(Action::Select, table("a"))])];
+    for _ in 0..2 {
+        assert_eq!(
+            verdicts.authorize(&old, &asks).unwrap().generation(),
+            Generation(1)
+        );
+        assert_eq!(kept(&verdicts), 1);
+    }
+    for _ in 0..2 {
+        let refusal = verdicts.authorize(&new, &asks).unwrap_err();
+        assert_eq!(refusal.rules, [RuleId("none".to_owned())]);
+        assert_eq!(kept(&verdicts), 1);
+    }
+    // A request that was begun under the old policy does not bring its verdicts back.
+    assert!(verdicts.authorize(&old, &asks).is_ok());
+    assert!(verdicts.authorize(&new, &asks).is_err());
+}
+
+#[test]
+fn what_differs_in_anything_is_judged_anew() {
+    let rules = "permit(principal is Agent, action == Action::\"Select\", resource)\n\
+                 when { context.hasWhere && !context.inTransaction };";
+    let policy = load_text_as(rules, Generation(1)).unwrap();
+    let verdicts = verdicts();
+    let good = ask([(Action::Select, table("a"))]);
+    let context = |has_where, in_transaction| Ask {
+        context: Context {
+            has_where,
+            in_transaction,
+            ..good.context.clone()
+        },
+        ..good.clone()
+    };
+    let rows = [
+        (vec![good.clone()], true),
+        (vec![good.clone(), good.clone()], true),
+        (vec![context(false, false)], false),
+        (vec![context(true, true)], false),
+        (vec![ask([(Action::Insert, table("a"))])], false),
+        (vec![good.clone(), Ask::default()], false),
+        (vec![], false),
+    ];
+    for _ in 0..2 {
+        for (asks, expected) in &rows {
+            assert_eq!(
+                verdicts.authorize(&policy, asks).is_ok(),
+                *expected,
+                "{asks:?}"
+            );
+        }
+    }
+    assert_eq!(kept(&verdicts), rows.len());
+}
+
+#[test]
+fn what_an_agent_can_make_grow_is_bounded() {
+    let policy = load_text_as(ALL, Generation(1)).unwrap();
+    let verdicts = verdicts();
+    for number in 0..REQUESTS.get() + 10 {
+        let asks = [ask([(Action::Select, table(&number.to_string()))])];
+        assert!(verdicts.authorize(&policy, &asks).is_ok());
+    }
+    assert_eq!(kept(&verdicts), REQUESTS.get());
+    let large = [ask([(Action::Select, table(&"x".repeat(REQUEST_BYTES)))])];
+    assert!(verdicts.authorize(&policy, &large).is_ok());
+    assert!(!verdicts.kept.lock().unwrap().verdicts.contains(&large[..]));
+}
+
+#[test]
+#[ignore = "prints what judging costs; a figure, not a verdict"]
+fn cost() {
+    let mut text = ALL.to_owned();
+    for number in 0..100 {
+        text.push_str(&format!(
+            "@id(\"p{number}\") permit(principal == Agent::\"claude\", action in Action::\"Read\", \
+             resource in Schema::\"crm/app/s{number}\");\n"
+        ));
+    }
+    let policy = load_text_as(&text, Generation(1)).unwrap();
+    let verdicts = verdicts();
+    let subject = &verdicts.subject;
+    let each = |name: &str, times: u32, run: &dyn Fn(u32)| {
+        let begin = crate::clock::boot();
+        (0..times).for_each(run);
+        println!("{name}: {:?}", crate::clock::boot().since(begin) / times);
+    };
+    let one = |number: u32| [ask([(Action::Select, table(&number.to_string()))])];
+    each("judge one table, 101 rules", 2_000, &|number| {
+        drop(policy.judge(subject, &one(number)).unwrap());
+    });
+    each("judge one delete, 1 rule", 2_000, &|number| {
+        drop(
+            policy
+                .judge(
+                    subject,
+                    &[ask([(Action::Delete, table(&number.to_string()))])],
+                )
+                .unwrap(),
+        );
+    });
+    let many: Vec<_> = (0..20)
+        .map(|number| ask([(Action::Delete, table(&number.to_string()))]))
+        .collect();
+    each("judge 20 deletes, 1 rule", 200, &|_| {
+        drop(policy.judge(subject, &many).unwrap())
+    });
+    let asks = one(0);
+    each("remembered", 100_000, &|_| {
+        drop(verdicts.authorize(&policy, &asks).unwrap())
+    });
+}

@@ -1,0 +1,339 @@
+//! The words of `policies/schema.cedarschema` in Rust: types, actions, and how resources are named.
+//!
+//! An entity's id must mean one resource only: a schema may be called `a.b`, and whoever may create
+//! schemas would otherwise be able to name his own tables like somebody else's. Names that hold a
+//! delimiter are quoted, so that two resources never have the same id.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::str::FromStr as _;
+use std::sync::LazyLock;
+
+use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, Schema};
+
+use super::{Action, Resource};
+
+/// The schema that the daemon judges by, as text.
+pub const SCHEMA: &str = include_str!("../../../policies/schema.cedarschema");
+
+/// The schema, read.
+pub(super) static PARSED: LazyLock<Schema> = LazyLock::new(|| {
+    #[expect(
+        clippy::expect_used,
+        reason = "the text is part of the program, and tested"
+    )]
+    let (schema, _) = Schema::from_cedarschema_str(SCHEMA).expect("the built-in schema reads");
+    schema
+});
+
+/// Every action with its groups; conditions such as `action in Action::"Read"` look them up.
+pub(super) static ACTIONS: LazyLock<Vec<Entity>> = LazyLock::new(|| {
+    #[expect(
+        clippy::expect_used,
+        reason = "the text is part of the program, and tested"
+    )]
+    let entities = PARSED
+        .action_entities()
+        .expect("the built-in schema has actions");
+    entities.iter().cloned().collect()
+});
+
+/// An action with its groups.
+pub(super) fn action(action: Action) -> Option<&'static Entity> {
+    static BY_ACTION: LazyLock<HashMap<Action, Entity>> = LazyLock::new(|| {
+        let of = |action: Action| {
+            let uid = uid(Kind::Action, action.name());
+            let entity = ACTIONS.iter().find(|entity| entity.uid() == uid)?;
+            Some((action, entity.clone()))
+        };
+        Action::ALL.into_iter().filter_map(of).collect()
+    });
+    BY_ACTION.get(&action)
+}
+
+/// The types of the schema that the daemon makes entities of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    /// `Target`.
+    Target,
+    /// `Database`.
+    Database,
+    /// `Schema`.
+    Schema,
+    /// `Table`.
+    Table,
+    /// `Column`.
+    Column,
+    /// `Function`.
+    Function,
+    /// `Agent`.
+    Agent,
+    /// `User`.
+    User,
+    /// `Group`.
+    Group,
+    /// `Scope`.
+    Scope,
+    /// `Host`.
+    Host,
+    /// `Action`.
+    Action,
+}
+
+impl Kind {
+    /// Every kind, in the order of their discriminants.
+    pub(super) const ALL: [Self; 12] = [
+        Self::Target,
+        Self::Database,
+        Self::Schema,
+        Self::Table,
+        Self::Column,
+        Self::Function,
+        Self::Agent,
+        Self::User,
+        Self::Group,
+        Self::Scope,
+        Self::Host,
+        Self::Action,
+    ];
+
+    /// Its name in the schema.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Target => "Target",
+            Self::Database => "Database",
+            Self::Schema => "Schema",
+            Self::Table => "Table",
+            Self::Column => "Column",
+            Self::Function => "Function",
+            Self::Agent => "Agent",
+            Self::User => "User",
+            Self::Group => "Group",
+            Self::Scope => "Scope",
+            Self::Host => "Host",
+            Self::Action => "Action",
+        }
+    }
+
+    /// The kind of that name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// The kind of a resource.
+    pub(super) const fn of(resource: &Resource) -> Self {
+        match resource {
+            Resource::Target => Self::Target,
+            Resource::Database => Self::Database,
+            Resource::Schema { .. } => Self::Schema,
+            Resource::Table { .. } => Self::Table,
+            Resource::Column { .. } => Self::Column,
+            Resource::Function { .. } => Self::Function,
+        }
+    }
+
+    /// Whether it is something that agents ask for.
+    pub(super) const fn is_data(self) -> bool {
+        matches!(
+            self,
+            Self::Target
+                | Self::Database
+                | Self::Schema
+                | Self::Table
+                | Self::Column
+                | Self::Function
+        )
+    }
+}
+
+static TYPES: LazyLock<Vec<(Kind, EntityTypeName)>> = LazyLock::new(|| {
+    Kind::ALL
+        .into_iter()
+        .map(|kind| {
+            #[expect(clippy::expect_used, reason = "twelve constant identifiers, tested")]
+            let name = EntityTypeName::from_str(kind.name()).expect("a type name reads");
+            (kind, name)
+        })
+        .collect()
+});
+
+/// Names an entity.
+pub(super) fn uid(kind: Kind, id: &str) -> EntityUid {
+    #[expect(clippy::expect_used, reason = "the table holds every kind")]
+    let (_, name) = TYPES
+        .iter()
+        .find(|(listed, _)| *listed == kind)
+        .expect("every kind is listed");
+    EntityUid::from_type_name_and_id(name.clone(), EntityId::new(id))
+}
+
+impl Action {
+    /// Every action.
+    pub const ALL: [Self; 26] = [
+        Self::Connect,
+        Self::Open,
+        Self::Select,
+        Self::CopyOut,
+        Self::Explain,
+        Self::Show,
+        Self::Insert,
+        Self::Update,
+        Self::Delete,
+        Self::Merge,
+        Self::Truncate,
+        Self::CopyIn,
+        Self::Lock,
+        Self::Ddl,
+        Self::Grant,
+        Self::Maintain,
+        Self::System,
+        Self::Do,
+        Self::Transaction,
+        Self::Set,
+        Self::Call,
+        Self::Notify,
+        Self::Replicate,
+        Self::FastPath,
+        Self::Reveal,
+        Self::Unreadable,
+    ];
+
+    /// Its name in the schema.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "Connect",
+            Self::Open => "Open",
+            Self::Select => "Select",
+            Self::CopyOut => "CopyOut",
+            Self::Explain => "Explain",
+            Self::Show => "Show",
+            Self::Insert => "Insert",
+            Self::Update => "Update",
+            Self::Delete => "Delete",
+            Self::Merge => "Merge",
+            Self::Truncate => "Truncate",
+            Self::CopyIn => "CopyIn",
+            Self::Lock => "Lock",
+            Self::Ddl => "Ddl",
+            Self::Grant => "Grant",
+            Self::Maintain => "Maintain",
+            Self::System => "System",
+            Self::Do => "Do",
+            Self::Transaction => "Transaction",
+            Self::Set => "Set",
+            Self::Call => "Call",
+            Self::Notify => "Notify",
+            Self::Replicate => "Replicate",
+            Self::FastPath => "FastPath",
+            Self::Reveal => "Reveal",
+            Self::Unreadable => "Unreadable",
+        }
+    }
+}
+
+/// The ids of a resource and of everything that it lies in, outermost first.
+pub(super) fn chain(target: &str, database: &str, resource: &Resource) -> Vec<(Kind, String)> {
+    let target_id = part(target).into_owned();
+    let mut chain = vec![(Kind::Target, target_id)];
+    if *resource == Resource::Target {
+        return chain;
+    }
+    let database_id = format!("{}/{}", part(target), part(database));
+    chain.push((Kind::Database, database_id.clone()));
+    let schema_id = |schema: &str| format!("{database_id}/{}", part(schema));
+    match resource {
+        Resource::Target | Resource::Database => {}
+        Resource::Schema { schema } => chain.push((Kind::Schema, schema_id(schema))),
+        Resource::Table { schema, table } => {
+            let outer = schema_id(schema);
+            let inner = format!("{outer}.{}", part(table));
+            chain.extend([(Kind::Schema, outer), (Kind::Table, inner)]);
+        }
+        Resource::Column {
+            schema,
+            table,
+            column,
+        } => {
+            let outer = schema_id(schema);
+            let middle = format!("{outer}.{}", part(table));
+            let inner = format!("{middle}.{}", part(column));
+            chain.extend([
+                (Kind::Schema, outer),
+                (Kind::Table, middle),
+                (Kind::Column, inner),
+            ]);
+        }
+        Resource::Function { schema, function } => {
+            let outer = schema_id(schema);
+            let inner = format!("{outer}.{}", part(function));
+            chain.extend([(Kind::Schema, outer), (Kind::Function, inner)]);
+        }
+    }
+    chain
+}
+
+/// One name inside an id: as it is where it holds no delimiter, quoted as SQL quotes otherwise.
+fn part(name: &str) -> Cow<'_, str> {
+    let delimits = |c: char| matches!(c, '.' | '/' | '"') || c.is_whitespace() || c.is_control();
+    if name.is_empty() || name.contains(delimits) {
+        Cow::Owned(format!("\"{}\"", name.replace('"', "\"\"")))
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
+/// Reads an id back: its names, outermost first. `None` where no resource of that kind can have it.
+pub(super) fn names(kind: Kind, id: &str) -> Option<Vec<String>> {
+    let expected: &[char] = match kind {
+        Kind::Target => &[],
+        Kind::Database => &['/'],
+        Kind::Schema => &['/', '/'],
+        Kind::Table | Kind::Function => &['/', '/', '.'],
+        Kind::Column => &['/', '/', '.', '.'],
+        Kind::Agent | Kind::User | Kind::Group | Kind::Scope | Kind::Host | Kind::Action => {
+            return None;
+        }
+    };
+    let (first, mut rest) = read_part(id)?;
+    let mut names = vec![first];
+    for delimiter in expected {
+        let (name, after) = read_part(rest.strip_prefix(*delimiter)?)?;
+        names.push(name);
+        rest = after;
+    }
+    // What was read must be written the same way: `"a"` in quotes names nothing, `a` does.
+    let again: Vec<_> = names.iter().map(|name| part(name)).collect();
+    let mut written = String::new();
+    for (index, name) in again.iter().enumerate() {
+        if let Some(delimiter) = index.checked_sub(1).and_then(|at| expected.get(at)) {
+            written.push(*delimiter);
+        }
+        written.push_str(name);
+    }
+    (rest.is_empty() && written == id).then_some(names)
+}
+
+/// One name from the start of an id, and what follows it.
+fn read_part(text: &str) -> Option<(String, &str)> {
+    let Some(mut quoted) = text.strip_prefix('"') else {
+        let end = text.find(['.', '/', '"']).unwrap_or(text.len());
+        let (name, rest) = text.split_at_checked(end)?;
+        return (!name.is_empty()).then(|| (name.to_owned(), rest));
+    };
+    let mut name = String::new();
+    loop {
+        let (before, after) = quoted.split_once('"')?;
+        name.push_str(before);
+        match after.strip_prefix('"') {
+            Some(more) => {
+                name.push('"');
+                quoted = more;
+            }
+            None => return Some((name, after)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

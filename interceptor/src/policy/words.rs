@@ -1,0 +1,252 @@
+//! How "no" reads: one sentence about what was refused, and one about what can be done instead.
+//!
+//! Names come from the agent's own text: they are cut and cleaned, so that a refusal cannot be made
+//! to look like something else in a terminal or a log.
+
+use std::collections::BTreeSet;
+
+use cedar_policy::PolicyId;
+
+use super::{Access, Action, Context, Refusal, RefusalKind, Resource};
+
+/// Most characters of one name in a message.
+const NAME: usize = 128;
+/// Most names of a list in a message.
+const NAMES: usize = 5;
+
+/// What is refused: lower case where no statement begins it, no full stop.
+pub(super) fn message(access: &Access, context: &Context, target: &str, database: &str) -> String {
+    let on = |what: &str| format!("{what} on {}", resource(&access.resource, target, database));
+    let what = match access.action {
+        Action::Connect => format!("connecting to target {}", shown(target)),
+        Action::Open => format!(
+            "opening database {} of target {}",
+            shown(database),
+            shown(target)
+        ),
+        Action::Set | Action::Show if !context.settings.is_empty() => {
+            format!("{} {}", verb(access.action), list(&context.settings))
+        }
+        Action::Call => match &access.resource {
+            Resource::Function { .. } => format!(
+                "calling function {}",
+                resource(&access.resource, target, database)
+            ),
+            _ => on("calling functions"),
+        },
+        Action::Transaction
+        | Action::Do
+        | Action::Notify
+        | Action::Replicate
+        | Action::FastPath
+        | Action::Unreadable => verb(access.action).to_owned(),
+        Action::Select
+        | Action::CopyOut
+        | Action::Explain
+        | Action::Show
+        | Action::Insert
+        | Action::Update
+        | Action::Delete
+        | Action::Merge
+        | Action::Truncate
+        | Action::CopyIn
+        | Action::Lock
+        | Action::Ddl
+        | Action::Grant
+        | Action::Maintain
+        | Action::System
+        | Action::Set
+        | Action::Reveal => on(verb(access.action)),
+    };
+    format!("{what} is not permitted")
+}
+
+/// What can be done instead, where no rule's own hint says it.
+pub(super) fn hint(access: &Access, instead: &[Action]) -> String {
+    if access.action == Action::Unreadable {
+        return "the statement could not be read by the SQL grammar; write it in plain, complete \
+                SQL in UTF-8, of at most 1 MiB"
+            .to_owned();
+    }
+    if instead.is_empty() {
+        return "no rule permits this; whoever keeps the policies of this host can add one".into();
+    }
+    let instead: Vec<_> = instead.iter().map(|action| verb(*action)).collect();
+    format!(
+        "permitted here: {}; for more, ask whoever keeps the policies of this host",
+        instead.join(", ")
+    )
+}
+
+/// What is said where a rule could not be evaluated.
+pub(super) fn broken(rules: &BTreeSet<PolicyId>, errors: &[String]) -> String {
+    for error in errors {
+        tracing::error!(%error, "a rule cannot be evaluated; the request is refused");
+    }
+    let rules: Vec<_> = rules.iter().map(ToString::to_string).collect();
+    format!(
+        "rule {} cannot be evaluated; whoever keeps the policies of this host must mend it",
+        shown(&rules.join(", "))
+    )
+}
+
+/// An action as people say it.
+pub(super) const fn verb(action: Action) -> &'static str {
+    match action {
+        Action::Connect => "connecting",
+        Action::Open => "opening",
+        Action::Select => "SELECT",
+        Action::CopyOut => "COPY TO STDOUT",
+        Action::Explain => "EXPLAIN",
+        Action::Show => "SHOW",
+        Action::Insert => "INSERT",
+        Action::Update => "UPDATE",
+        Action::Delete => "DELETE",
+        Action::Merge => "MERGE",
+        Action::Truncate => "TRUNCATE",
+        Action::CopyIn => "COPY FROM STDIN",
+        Action::Lock => "LOCK",
+        Action::Ddl => "data definition (CREATE, ALTER, DROP and the like)",
+        Action::Grant => "changing rights or roles",
+        Action::Maintain => "maintenance (VACUUM, ANALYZE, REINDEX and the like)",
+        Action::System => "access to the server itself (files, programs, settings)",
+        Action::Do => "DO",
+        Action::Transaction => "transaction control",
+        Action::Set => "SET",
+        Action::Call => "calling functions",
+        Action::Notify => "LISTEN and NOTIFY",
+        Action::Replicate => "replication",
+        Action::FastPath => "the function-call message",
+        Action::Reveal => "reading the masked value",
+        Action::Unreadable => "a statement that cannot be read",
+    }
+}
+
+fn resource(resource: &Resource, target: &str, database: &str) -> String {
+    match resource {
+        Resource::Target => format!("target {}", shown(target)),
+        Resource::Database => format!("database {}", shown(database)),
+        Resource::Schema { schema } => format!("schema {}", shown(schema)),
+        Resource::Table { schema, table } => qualified(&[schema, table]),
+        Resource::Column {
+            schema,
+            table,
+            column,
+        } => qualified(&[schema, table, column]),
+        Resource::Function { schema, function } => qualified(&[schema, function]),
+    }
+}
+
+fn qualified(names: &[&String]) -> String {
+    let names: Vec<_> = names
+        .iter()
+        .filter(|name| !name.is_empty())
+        .map(|name| shown(name))
+        .collect();
+    names.join(".")
+}
+
+fn list(names: &BTreeSet<String>) -> String {
+    let mut shown_names: Vec<_> = names.iter().take(NAMES).map(|name| shown(name)).collect();
+    if names.len() > NAMES {
+        shown_names.push("…".to_owned());
+    }
+    shown_names.join(", ")
+}
+
+/// A name that is safe to print: cut, and without control characters or marks that turn text around.
+pub(super) fn shown(name: &str) -> String {
+    let mut shown: String = name
+        .chars()
+        .take(NAME)
+        .map(|c| if is_plain(c) { c } else { '?' })
+        .collect();
+    if name.chars().nth(NAME).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+fn is_plain(c: char) -> bool {
+    // Unicode 15, bidirectional controls and zero-width characters.
+    let turns = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    !c.is_control() && !turns
+}
+
+/// Refusals that no rule decides. What the caller reads is fixed here; the cause is for the log.
+impl Refusal {
+    fn plain(kind: RefusalKind, message: &str, hint: &str) -> Self {
+        Self {
+            kind,
+            rules: Vec::new(),
+            message: message.to_owned(),
+            hint: Some(hint.to_owned()),
+        }
+    }
+
+    /// Who asks could not be proved.
+    #[must_use]
+    pub fn identity() -> Self {
+        let hint = "connect again from a process that stays until the connection is made";
+        let message = "the process behind this connection could not be identified";
+        Self::plain(RefusalKind::Identity, message, hint)
+    }
+
+    /// The process holds host capabilities, and the agent is not allowed to.
+    #[must_use]
+    pub fn privileged() -> Self {
+        let message = "processes with capabilities on the host get no credentials";
+        let hint = "run the program without capabilities";
+        Self::plain(RefusalKind::Identity, message, hint)
+    }
+
+    /// A limit of the agent is reached; `what` names it: `sessions at once`.
+    #[must_use]
+    pub fn limit(what: &str) -> Self {
+        let message = format!("this agent's limit of {what} is reached");
+        Self::plain(
+            RefusalKind::Limit,
+            &message,
+            "close what is not used, or wait",
+        )
+    }
+
+    /// Audit or recording cannot be written; `message` says which.
+    #[must_use]
+    pub fn storage(message: &str) -> Self {
+        let hint = "nothing is forwarded that cannot be recorded; tell whoever runs this host";
+        Self::plain(RefusalKind::Storage, message, hint)
+    }
+
+    /// The secret is not available.
+    #[must_use]
+    pub fn secret() -> Self {
+        let message = "the credential for this target is not available";
+        Self::plain(RefusalKind::Secret, message, "tell whoever runs this host")
+    }
+
+    /// The upstream is not available or not acceptable; `message` says what of it.
+    #[must_use]
+    pub fn upstream(message: &str) -> Self {
+        Self::plain(RefusalKind::Upstream, message, "try again later")
+    }
+
+    /// The session was ended.
+    #[must_use]
+    pub fn ended() -> Self {
+        Self::plain(RefusalKind::Ended, "the session was ended", "connect again")
+    }
+
+    /// A defect; `message` says what cannot be done for it.
+    #[must_use]
+    pub fn internal(message: &str) -> Self {
+        Self::plain(
+            RefusalKind::Internal,
+            message,
+            "the log of the daemon says why",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;
