@@ -9,6 +9,7 @@
 pub mod backend;
 pub mod error;
 pub mod frontend;
+pub mod startup;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 

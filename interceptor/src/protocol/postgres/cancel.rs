@@ -1,0 +1,233 @@
+//! Cancel requests: they come on connections of their own, and name a session by a key.
+//!
+//! Each session gets a key of our own making; the upstream's never reaches an agent. A key works
+//! only from the scope that it was given to, as long as its session lives. A cancel is passed on
+//! over a new connection, as well protected as the session's own, and never answered.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aws_lc_rs::{constant_time, rand};
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use zeroize::Zeroizing;
+
+use super::inject::{self, secure};
+use super::wire::startup::{BackendKey, KEY_BYTES, Packet};
+use crate::config::Host;
+use crate::tls;
+
+/// More sessions than this a host does not have; each takes one entry.
+const SESSIONS_MAX: usize = 65_536;
+/// Length of a secret in protocol 3.2, as PostgreSQL 18 makes them (`MAX_CANCEL_KEY_LENGTH`).
+const SECRET: usize = 32;
+/// How often a process id is drawn that is taken already.
+const DRAWS: usize = 64;
+
+/// Why there is no key, or a cancel was not passed on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Too many sessions.
+    #[error("make a cancel key: {SESSIONS_MAX} sessions have one already")]
+    Full,
+    /// No randomness.
+    #[error("make a cancel key: the system gives no random bytes")]
+    Random,
+    /// No session of this scope has this key. Which part was wrong is not told.
+    #[error("cancel: no session of this scope has this key")]
+    Unknown,
+    /// The upstream gave no key for the session.
+    #[error("cancel: the upstream gave no cancel key")]
+    NotOffered,
+    /// The upstream could not be reached.
+    #[error("cancel: {0}")]
+    Dial(Box<dyn std::error::Error + Send + Sync>),
+    /// The connection was not protected as the session's is.
+    #[error("cancel: {0}")]
+    Secure(#[from] inject::Error),
+    /// The request could not be sent.
+    #[error("cancel: write upstream: {0}")]
+    Write(std::io::Error),
+}
+
+/// Where a session's cancels go.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The target's name, for the audit.
+    pub target: Arc<str>,
+    /// The upstream's address.
+    pub address: SocketAddr,
+    /// The host that was dialled, for the certificate's name.
+    pub host: Host,
+    /// How TLS is spoken to it.
+    pub tls: Arc<tls::Upstream>,
+    /// The upstream's own key, where it gave one.
+    pub key: Option<BackendKey>,
+}
+
+impl Route {
+    /// Cancels what the session runs, over a new connection, and waits until the upstream has taken
+    /// the request, which it shows by closing. The caller bounds time.
+    ///
+    /// # Errors
+    /// [`Error`] where the upstream gave no key, cannot be reached, or is not who it was.
+    pub async fn cancel<D, F, E>(route: &Arc<Self>, dial: D) -> Result<(), Error>
+    where
+        D: FnOnce(Arc<Self>) -> F,
+        F: Future<Output = Result<TcpStream, E>>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let key = route.key.clone().ok_or(Error::NotOffered)?;
+        let socket = dial(Arc::clone(route))
+            .await
+            .map_err(|source| Error::Dial(source.into()))?;
+        let mut stream = secure(socket, &route.tls, &route.host).await?;
+        let mut packet = BytesMut::new();
+        Packet::Cancel(key).write(&mut packet);
+        stream.write_all(&packet).await.map_err(Error::Write)?;
+        stream.flush().await.map_err(Error::Write)?;
+        // One read: the end, an error, or a byte that no server sends; each ends the wait.
+        let _end = stream.read_u8().await;
+        Ok(())
+    }
+}
+
+/// The keys of all living sessions. One for the daemon.
+#[derive(Debug, Default)]
+pub struct Registry {
+    sessions: Mutex<HashMap<i32, Entry>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    scope: u64,
+    secret: Zeroizing<Vec<u8>>,
+    route: Arc<Route>,
+}
+
+/// A session's key; works until it is dropped.
+#[derive(Debug)]
+#[must_use = "the key ends when this is dropped"]
+pub struct Minted {
+    registry: Arc<Registry>,
+    route: Arc<Route>,
+    key: BackendKey,
+}
+
+impl Minted {
+    /// Where the session's cancels go, for a cancel of the daemon's own.
+    #[must_use]
+    pub fn route(&self) -> &Arc<Route> {
+        &self.route
+    }
+
+    /// The key, for the session's client.
+    #[must_use]
+    pub fn key(&self) -> &BackendKey {
+        &self.key
+    }
+}
+
+impl Drop for Minted {
+    fn drop(&mut self) {
+        self.registry.lock().remove(&self.key.pid);
+    }
+}
+
+impl Registry {
+    /// Makes a key for a session of `scope` (the scope root's cgroup id) that speaks protocol
+    /// 3.`minor` with its client. The process id is the upstream's own where no other session has
+    /// it, so that it is what `pg_backend_pid()` and notifications say.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::Random`].
+    pub fn mint(self: &Arc<Self>, scope: u64, minor: u16, route: Route) -> Result<Minted, Error> {
+        let length = if minor < 2 {
+            *KEY_BYTES.start()
+        } else {
+            SECRET
+        };
+        let mut secret = Zeroizing::new(vec![0; length]);
+        rand::fill(&mut secret).map_err(|_unspecified| Error::Random)?;
+        let mut sessions = self.lock();
+        if sessions.len() >= SESSIONS_MAX {
+            return Err(Error::Full);
+        }
+        let own = route.key.as_ref().map(|key| key.pid);
+        let pid = match own.filter(|pid| *pid > 0 && !sessions.contains_key(pid)) {
+            Some(pid) => pid,
+            None => draw(&sessions)?,
+        };
+        let route = Arc::new(route);
+        let entry = Entry {
+            scope,
+            secret: secret.clone(),
+            route: Arc::clone(&route),
+        };
+        sessions.insert(pid, entry);
+        drop(sessions);
+        Ok(Minted {
+            registry: Arc::clone(self),
+            route,
+            key: BackendKey { pid, secret },
+        })
+    }
+
+    /// Where a cancel request from `scope` goes.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] where the key is wrong or another scope's; the two cannot be told apart.
+    pub fn route(&self, request: &BackendKey, scope: u64) -> Result<Arc<Route>, Error> {
+        let sessions = self.lock();
+        let entry = sessions.get(&request.pid).ok_or(Error::Unknown)?;
+        let right = constant_time::verify_slices_are_equal(&entry.secret, &request.secret).is_ok();
+        if right && entry.scope == scope {
+            Ok(Arc::clone(&entry.route))
+        } else {
+            Err(Error::Unknown)
+        }
+    }
+
+    /// Passes a client's cancel request on, as [`Route::cancel`] does; the route, for the audit.
+    /// Nothing is ever sent to the client; its connection is closed after this, so that it waits as
+    /// long as it would directly. The caller bounds time.
+    ///
+    /// # Errors
+    /// [`Error`], for the audit.
+    pub async fn cancel<D, F, E>(
+        &self,
+        request: &BackendKey,
+        scope: u64,
+        dial: D,
+    ) -> Result<Arc<Route>, Error>
+    where
+        D: FnOnce(Arc<Route>) -> F,
+        F: Future<Output = Result<TcpStream, E>>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let route = self.route(request, scope)?;
+        Route::cancel(&route, dial).await?;
+        Ok(route)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<i32, Entry>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn draw(sessions: &HashMap<i32, Entry>) -> Result<i32, Error> {
+    for _ in 0..DRAWS {
+        let mut bytes = [0; 4];
+        rand::fill(&mut bytes).map_err(|_unspecified| Error::Random)?;
+        let pid = i32::from_be_bytes(bytes) & i32::MAX;
+        if pid != 0 && !sessions.contains_key(&pid) {
+            return Ok(pid);
+        }
+    }
+    Err(Error::Full)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,331 @@
+//! The upstream's side of a login: TLS, startup, the injected credential, up to `ReadyForQuery`.
+//!
+//! Seventh step of the intercept path. Only the configured user and the permitted settings go
+//! upstream, never what the client called itself. The upstream is not trusted: what it sends is
+//! bounded in size and number, a password is shown only to a server that has proved who it is, and
+//! nothing that it says about a failed login reaches the agent.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::net::TcpStream;
+
+use super::terminate::{Origin, Setting, write_options};
+use super::wire::backend::Status;
+use super::wire::error::{ERROR, NOTICE};
+use super::wire::startup::{
+    Answer, BackendKey, KEY_BYTES, Negotiate, PACKET_MAX, Packet, StartupMessage, body_max,
+};
+use super::wire::{self};
+use crate::config;
+use crate::secrets::Secret;
+use crate::tls::{self, Stream};
+
+mod authenticate;
+mod catalog;
+mod error;
+mod keys;
+mod peer;
+mod scram;
+mod secure;
+
+use authenticate::Authenticator;
+pub use catalog::Catalog;
+pub use error::{Denied, Error};
+use peer::Peer;
+pub use scram::Error as ScramError;
+pub use secure::secure;
+
+const PARAMETERS_MAX: usize = 256;
+const NOTICES_MAX: usize = 32;
+
+/// What logins share: the SCRAM keys and the catalogs seen so far. One for the daemon.
+#[derive(Debug)]
+pub struct Injector {
+    keys: keys::Cache,
+    catalogs: catalog::Cache,
+}
+
+/// One login, as configured and permitted.
+#[derive(Clone, Copy, Debug)]
+pub struct Login<'a> {
+    /// The target's name.
+    pub target: &'a str,
+    /// The host that was dialled, for the certificate's name.
+    pub host: &'a config::Host,
+    /// How TLS is spoken to it.
+    pub tls: &'a tls::Upstream,
+    /// Who logs in, and how.
+    pub postgres: &'a config::Postgres,
+    /// With what.
+    pub password: Option<&'a Secret>,
+    /// The database, which the caller has found among the configured ones.
+    pub database: &'a str,
+    /// The client's settings; the caller has had the ones that are not harmless judged.
+    pub settings: &'a [Setting],
+    /// The minor protocol version to ask for: 0 or 2.
+    pub minor: u16,
+}
+
+/// A session with the upstream, ready for its first query.
+#[derive(Debug)]
+pub struct Upstream {
+    /// The connection.
+    pub stream: Stream,
+    /// What was read of it and belongs to the query phase; nearly always empty.
+    pub unread: BytesMut,
+    /// Where it leads.
+    pub address: SocketAddr,
+    /// Settings that the server reported, in its order.
+    pub parameters: Vec<(String, String)>,
+    /// Notices of the login, whole messages.
+    pub notices: Vec<Bytes>,
+    /// How to cancel there; the agent never sees it.
+    pub key: Option<BackendKey>,
+    /// The minor protocol version that it speaks.
+    pub minor: u16,
+    /// What names mean there before any search path.
+    pub catalog: Arc<Catalog>,
+    /// Its transaction status: idle.
+    pub status: Status,
+}
+
+impl Injector {
+    /// Begins with nothing remembered.
+    ///
+    /// # Errors
+    /// [`Error::Random`] where the system gives no random bytes.
+    pub fn new() -> Result<Self, Error> {
+        Ok(Self {
+            keys: keys::Cache::new()?,
+            catalogs: catalog::Cache::new(),
+        })
+    }
+
+    /// Logs in over `socket`, a fresh connection to the upstream. The caller bounds time; dropping
+    /// the future closes the connection.
+    ///
+    /// # Errors
+    /// [`Error`]; its `refusal` is what the agent may read.
+    pub async fn login(&self, socket: TcpStream, login: Login<'_>) -> Result<Upstream, Error> {
+        let address = socket.peer_addr().map_err(Error::io("dial"))?;
+        let stream = secure(socket, login.tls, login.host).await?;
+        let mut peer = Peer::new(stream);
+        peer.send(&startup(&login)?).await?;
+        let mut opened = Opened::new(login.minor);
+        self.authenticate(&mut peer, &login, &mut opened).await?;
+        while opened.status.is_none() {
+            let (tag, body) = peer.next(body_max).await?;
+            opened.take(tag, body)?;
+        }
+        let catalog = self
+            .catalogs
+            .of(&mut peer, &login, &opened.parameters)
+            .await?;
+        let (stream, unread) = peer.into_parts();
+        Ok(Upstream {
+            stream,
+            unread,
+            address,
+            parameters: opened.parameters,
+            notices: opened.notices,
+            key: opened.key,
+            minor: opened.minor,
+            catalog,
+            status: Status::Idle,
+        })
+    }
+
+    async fn authenticate(
+        &self,
+        peer: &mut Peer,
+        login: &Login<'_>,
+        opened: &mut Opened,
+    ) -> Result<(), Error> {
+        let mut authenticator = Authenticator::new(&self.keys, login, peer.stream());
+        while !authenticator.is_done() {
+            let (tag, body) = peer.next(body_max).await?;
+            match tag {
+                ERROR => return Err(Error::denied(&body)),
+                NOTICE => opened.notice(&body)?,
+                tag => match Answer::read(tag, &body)? {
+                    Answer::Authentication(request) => {
+                        if let Some(response) = authenticator.answer(request).await? {
+                            peer.send(&response).await?;
+                        }
+                    }
+                    Answer::Negotiate(negotiate) => opened.negotiate(&negotiate)?,
+                    Answer::Parameter(..) | Answer::Key(_) | Answer::Ready(_) => {
+                        return Err(Error::Order {
+                            message: wire::Tag(tag),
+                        });
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The client's options behind ours: a permitted setting overrides, as it would have directly.
+fn startup(login: &Login<'_>) -> Result<BytesMut, Error> {
+    let search_path = search_path(&login.postgres.search_path);
+    // Statements are read as UTF-8 with standard strings; a role's or database's own default that
+    // says otherwise would make them unreadable.
+    let pinned = [
+        ("search_path", search_path.as_str()),
+        ("standard_conforming_strings", "on"),
+        ("client_encoding", "UTF8"),
+    ];
+    let of = |origin| {
+        login
+            .settings
+            .iter()
+            .filter(move |setting| setting.origin == origin)
+            .map(|setting| (setting.name.as_str(), setting.value.as_str()))
+    };
+    let options = write_options(pinned.into_iter().chain(of(Origin::Options)));
+    let named = [
+        ("user", login.postgres.user.as_str()),
+        ("database", login.database),
+        ("options", &options),
+    ];
+    let parameters: Vec<_> = named
+        .into_iter()
+        .chain(of(Origin::Parameter))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    let mut bytes = BytesMut::new();
+    Packet::Startup(StartupMessage {
+        minor: login.minor,
+        parameters,
+        options: Vec::new(),
+    })
+    .write(&mut bytes);
+    if bytes.len() > PACKET_MAX {
+        return Err(Error::StartupLength {
+            length: bytes.len(),
+        });
+    }
+    Ok(bytes)
+}
+
+/// A list of identifiers as `SplitIdentifierString` reads it (`utils/adt/varlena.c`); plain ones
+/// are left as they are, so that `SHOW search_path` looks as people write it.
+fn search_path(schemas: &[String]) -> String {
+    let plain = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+            && name
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    let quoted: Vec<_> = schemas
+        .iter()
+        .map(|name| {
+            if plain(name) {
+                name.clone()
+            } else {
+                format!("\"{}\"", name.replace('"', "\"\""))
+            }
+        })
+        .collect();
+    quoted.join(", ")
+}
+
+/// What the server says between the startup message and `ReadyForQuery`.
+#[derive(Debug)]
+struct Opened {
+    parameters: Vec<(String, String)>,
+    notices: Vec<Bytes>,
+    key: Option<BackendKey>,
+    minor: u16,
+    negotiated: bool,
+    status: Option<Status>,
+}
+
+impl Opened {
+    fn new(minor: u16) -> Self {
+        Self {
+            parameters: Vec::new(),
+            notices: Vec::new(),
+            key: None,
+            minor,
+            negotiated: false,
+            status: None,
+        }
+    }
+
+    /// After `AuthenticationOk`.
+    fn take(&mut self, tag: u8, body: Bytes) -> Result<(), Error> {
+        match tag {
+            ERROR => return Err(Error::denied(&body)),
+            NOTICE => return self.notice(&body),
+            _ => {}
+        }
+        match Answer::read(tag, &body)? {
+            Answer::Parameter(name, value) => self.parameter(name, value),
+            Answer::Key(key) if self.key.is_none() => self.key(key),
+            Answer::Ready(Status::Idle) => {
+                self.status = Some(Status::Idle);
+                Ok(())
+            }
+            Answer::Key(_)
+            | Answer::Ready(_)
+            | Answer::Authentication(_)
+            | Answer::Negotiate(_) => Err(Error::Order {
+                message: wire::Tag(tag),
+            }),
+        }
+    }
+
+    fn parameter(&mut self, name: String, value: String) -> Result<(), Error> {
+        if self.parameters.len() == PARAMETERS_MAX {
+            return Err(Error::TooMany {
+                what: "settings",
+                most: PARAMETERS_MAX,
+            });
+        }
+        self.parameters.push((name, value));
+        Ok(())
+    }
+
+    fn notice(&mut self, body: &Bytes) -> Result<(), Error> {
+        if self.notices.len() == NOTICES_MAX {
+            return Err(Error::TooMany {
+                what: "notices",
+                most: NOTICES_MAX,
+            });
+        }
+        // Read and written anew: the client gets a well-formed notice or none.
+        let fields = wire::error::ErrorFields::read(body)?;
+        let mut bytes = BytesMut::new();
+        fields.write(&mut bytes, NOTICE);
+        self.notices.push(bytes.freeze());
+        Ok(())
+    }
+
+    fn key(&mut self, key: BackendKey) -> Result<(), Error> {
+        // Before 3.2 a key is exactly four bytes, as libpq enforces.
+        if self.minor < 2 && key.secret.len() != *KEY_BYTES.start() {
+            return Err(Error::KeyLength {
+                length: key.secret.len(),
+            });
+        }
+        self.key = Some(key);
+        Ok(())
+    }
+
+    fn negotiate(&mut self, negotiate: &Negotiate) -> Result<(), Error> {
+        // No option was sent, so none can be unknown; and a version that was asked for is not refused.
+        if self.negotiated || !negotiate.options.is_empty() || negotiate.minor >= self.minor {
+            return Err(Error::Negotiate);
+        }
+        self.negotiated = true;
+        self.minor = negotiate.minor;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

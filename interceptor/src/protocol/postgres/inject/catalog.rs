@@ -1,0 +1,165 @@
+//! What a database's `pg_catalog` holds, and what the login role may do: asked once per target,
+//! database and server version, on the session that was just opened.
+//!
+//! Each name and operator of our own query is qualified: it runs after the client's settings were
+//! made, and must not be steered by them (pgbouncer CVE-2025-12819).
+
+use std::collections::HashSet;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::BytesMut;
+use lru::LruCache;
+
+use super::error::Denied;
+use super::peer::Peer;
+use super::{Error, Login};
+use crate::protocol::postgres::wire::backend::{READY, Status, ready};
+use crate::protocol::postgres::wire::error::{ERROR, NOTICE};
+use crate::protocol::postgres::wire::startup::PARAMETER_STATUS;
+use crate::protocol::postgres::wire::{Body, Tag, put_string, write};
+
+/// 11 is `pg_catalog` in every version (`catalog/pg_namespace.dat`). The timeouts are the client's
+/// to set for its own statements, not for this one.
+const QUERY: &[u8] = b"BEGIN READ ONLY; SET LOCAL statement_timeout = 0; \
+    SELECT rolsuper, rolbypassrls FROM pg_catalog.pg_roles \
+    WHERE rolname OPERATOR(pg_catalog.=) SESSION_USER; \
+    SELECT relname FROM pg_catalog.pg_class WHERE relnamespace OPERATOR(pg_catalog.=) 11; \
+    COMMIT";
+
+/// PostgreSQL 18 has about 430.
+const RELATIONS_MAX: usize = 20_000;
+const KEPT_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// What is known of a database before the first query.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Catalog {
+    /// Names of the relations in `pg_catalog`, which is searched before any search path.
+    pub relations: Arc<HashSet<String>>,
+    /// Whether the login role is a superuser: no grant or policy of the server binds it.
+    pub superuser: bool,
+    /// Whether row-level security does not bind it.
+    pub bypass_rls: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Cache {
+    kept: Mutex<LruCache<[String; 4], Arc<Catalog>>>,
+}
+
+impl Cache {
+    pub(super) fn new() -> Self {
+        Self {
+            kept: Mutex::new(LruCache::new(KEPT_MAX)),
+        }
+    }
+
+    pub(super) async fn of(
+        &self,
+        peer: &mut Peer,
+        login: &Login<'_>,
+        parameters: &[(String, String)],
+    ) -> Result<Arc<Catalog>, Error> {
+        let version = parameters
+            .iter()
+            .find_map(|(name, value)| (name == "server_version").then_some(value.as_str()))
+            .unwrap_or_default();
+        let user = login.postgres.user.as_str();
+        let id = [login.target, login.database, version, user].map(str::to_owned);
+        if let Some(catalog) = self.lock().get(&id) {
+            return Ok(Arc::clone(catalog));
+        }
+        let catalog = Arc::new(fetch(peer).await?);
+        self.lock().put(id, Arc::clone(&catalog));
+        Ok(catalog)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<[String; 4], Arc<Catalog>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const ROW_DESCRIPTION: u8 = b'T';
+const DATA_ROW: u8 = b'D';
+const COMMAND_COMPLETE: u8 = b'C';
+
+fn body_max(tag: u8) -> Option<usize> {
+    match tag {
+        ROW_DESCRIPTION | DATA_ROW | COMMAND_COMPLETE => Some(1_024),
+        PARAMETER_STATUS => Some(8_192),
+        READY => Some(1),
+        ERROR | NOTICE => Some(30_000),
+        _ => None,
+    }
+}
+
+async fn fetch(peer: &mut Peer) -> Result<Catalog, Error> {
+    let mut query = BytesMut::new();
+    write(&mut query, b'Q', |to| put_string(to, QUERY));
+    peer.send(&query).await?;
+    let mut catalog = Catalog::default();
+    let mut relations = HashSet::new();
+    let mut results = 0_u8;
+    let mut roles = 0_u8;
+    loop {
+        let (tag, body) = peer.next(body_max).await?;
+        match tag {
+            ROW_DESCRIPTION => results = results.saturating_add(1),
+            DATA_ROW if results == 1 => {
+                roles = roles.saturating_add(1);
+                let [superuser, bypass_rls] = columns(&body)?;
+                catalog.superuser = superuser == "t";
+                catalog.bypass_rls = bypass_rls == "t";
+            }
+            DATA_ROW if results == 2 => relation(&mut relations, &body)?,
+            COMMAND_COMPLETE | NOTICE | PARAMETER_STATUS => {}
+            READY => {
+                let status = ready(&body)?;
+                let whole = results == 2 && roles == 1 && !relations.is_empty();
+                catalog.relations = Arc::new(relations);
+                return match status {
+                    Status::Idle if whole => Ok(catalog),
+                    _ => Err(wrong("the answer is not whole")),
+                };
+            }
+            ERROR => return Err(wrong(&Denied::read(&body)?.to_string())),
+            tag => return Err(Error::Order { message: Tag(tag) }),
+        }
+    }
+}
+
+fn relation(relations: &mut HashSet<String>, row: &[u8]) -> Result<(), Error> {
+    let [name] = columns(row)?;
+    if relations.len() == RELATIONS_MAX {
+        return Err(Error::TooMany {
+            what: "relations in pg_catalog",
+            most: RELATIONS_MAX,
+        });
+    }
+    relations.insert(name.to_owned());
+    Ok(())
+}
+
+/// The columns of a `DataRow`, none of them null.
+fn columns<const N: usize>(row: &[u8]) -> Result<[&str; N], Error> {
+    let mut body = Body::new(row);
+    let count = body.i16("number of columns")?;
+    if usize::try_from(count).ok() != Some(N) {
+        return Err(wrong("a row has the wrong number of columns"));
+    }
+    let mut columns = [""; N];
+    for column in &mut columns {
+        let length = body.i32("length of a column")?;
+        let length = usize::try_from(length).map_err(|_negative| wrong("a column is null"))?;
+        let bytes = body.bytes("column", length)?;
+        *column = std::str::from_utf8(bytes).map_err(|_not_utf8| wrong("a name is not UTF-8"))?;
+    }
+    body.end()?;
+    Ok(columns)
+}
+
+fn wrong(reason: &str) -> Error {
+    Error::Catalog {
+        reason: reason.to_owned(),
+    }
+}

@@ -1,0 +1,366 @@
+//! This host's own certificate authority, made at first start, and a leaf for each name that an
+//! agent dials. The key never leaves the daemon; leaves live a week and are made as they are asked for.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lru::LruCache;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType, SerialNumber,
+};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{Acceptor, NoServerSessionStorage};
+use tokio::net::TcpStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsStream};
+use zeroize::Zeroizing;
+
+use super::{ALPN_POSTGRESQL, Error, Stream, provider};
+use crate::clock;
+use crate::config::Host;
+
+const CERTIFICATE: &str = "ca.pem";
+const KEY: &str = "ca.key";
+const FILE_MAX: u64 = 64 * 1024;
+
+const DAY: i64 = 24 * 60 * 60;
+const AUTHORITY_DAYS: i64 = 3_653;
+const RENEW_DAYS: i64 = 90;
+const LEAF_DAYS: i64 = 7;
+/// A leaf with less than this left is made anew.
+const LEAF_LEFT: i64 = DAY;
+/// Clocks of clients in virtual machines lag.
+const BACKDATE: i64 = 60 * 60;
+/// An agent chooses the names (SNI): what it can make grow is bounded.
+const LEAVES_MAX: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
+/// The longest `commonName` (X.520, `ub-common-name`).
+const COMMON_NAME_MAX: usize = 64;
+
+/// The local certificate authority.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+    /// Seconds since 1970.
+    expires: i64,
+    leaves: Mutex<LruCache<Host, Leaf>>,
+}
+
+#[derive(Clone)]
+struct Leaf {
+    config: Arc<ServerConfig>,
+    /// Seconds since 1970.
+    expires: i64,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.debug_struct("Authority")
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Authority {
+    /// Reads `ca.pem` (0644) and `ca.key` (0600) from `state`, or makes them where there is no
+    /// `ca.pem`; blocks on the disk. An authority that ends within 90 days is warned of.
+    ///
+    /// # Errors
+    /// [`Error`] where a file cannot be read or written, where the key is missing or open to
+    /// others, where the two do not belong together, or where the certificate has expired.
+    pub fn open(state: &Path) -> Result<Self, Error> {
+        let certificate = state.join(CERTIFICATE);
+        let key = state.join(KEY);
+        match fs::symlink_metadata(&certificate) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => make(&certificate, &key)?,
+            Err(source) => {
+                return Err(Error::Read {
+                    path: certificate,
+                    source,
+                });
+            }
+        }
+        let authority = Self::read(&certificate, &key)?;
+        let left = authority.expires.saturating_sub(now()) / DAY;
+        if left < RENEW_DAYS {
+            tracing::warn!(
+                days = left,
+                path = %certificate.display(),
+                "the local certificate authority expires soon; remove ca.pem and ca.key for a new one"
+            );
+        }
+        Ok(authority)
+    }
+
+    fn read(certificate_path: &Path, key_path: &Path) -> Result<Self, Error> {
+        let wrong = |path: &Path, reason| Error::Authority {
+            path: path.to_owned(),
+            reason,
+        };
+        let key = KeyPair::from_pem(&key_text(key_path)?)
+            .map_err(|_not_pem| wrong(key_path, "not a private key in PEM"))?;
+        let pem = text(certificate_path, &open(certificate_path)?)?;
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes())
+            .map_err(|_not_pem| wrong(certificate_path, "not a certificate in PEM"))?;
+        let expires = check(&certificate, &key).map_err(|why| wrong(certificate_path, why))?;
+        let issuer = Issuer::from_ca_cert_der(&certificate, key)
+            .map_err(|_not_der| wrong(certificate_path, "not a certificate that can be read"))?;
+        Ok(Self {
+            issuer,
+            certificate,
+            expires,
+            leaves: Mutex::new(LruCache::new(LEAVES_MAX)),
+        })
+    }
+
+    /// The certificate that clients must trust, DER.
+    #[must_use]
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// When it ends, for `doctor`.
+    #[must_use]
+    pub fn expires(&self) -> jiff::Timestamp {
+        jiff::Timestamp::from_second(self.expires).unwrap_or(jiff::Timestamp::MAX)
+    }
+
+    /// The server's side of TLS for `host`: a leaf of this authority, valid for a week, made anew
+    /// a day before its end. Takes under a millisecond where it is not at hand.
+    ///
+    /// # Errors
+    /// [`Error::Make`] where the name cannot stand in a certificate.
+    pub fn leaf(&self, host: &Host) -> Result<Arc<ServerConfig>, Error> {
+        let now = now();
+        {
+            let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(leaf) = leaves.get(host)
+                && leaf.expires.saturating_sub(now) > LEAF_LEFT
+            {
+                return Ok(Arc::clone(&leaf.config));
+            }
+        }
+        let leaf = self.make_leaf(host, now)?;
+        let config = Arc::clone(&leaf.config);
+        let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
+        leaves.put(host.clone(), leaf);
+        Ok(config)
+    }
+
+    fn make_leaf(&self, host: &Host, now: i64) -> Result<Leaf, Error> {
+        let name = match host {
+            Host::Ip(ip) => ip.to_string(),
+            Host::Name(name) => name.clone(),
+        };
+        let failed = |source| Error::Make {
+            name: name.clone(),
+            source,
+        };
+        let expires = now
+            .saturating_add(LEAF_DAYS.saturating_mul(DAY))
+            .min(self.expires);
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![match host {
+            Host::Ip(ip) => SanType::IpAddress(*ip),
+            Host::Name(name) => SanType::DnsName(name.as_str().try_into().map_err(failed)?),
+        }];
+        dates(&mut params, now, expires);
+        params.serial_number = Some(serial()?);
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let common = Some(name.as_str()).filter(|name| name.len() <= COMMON_NAME_MAX);
+        subject(&mut params, common.unwrap_or("interceptor"));
+        let key = KeyPair::generate().map_err(failed)?;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
+        let config = server_config(certificate.der().clone(), &key)?;
+        Ok(Leaf { config, expires })
+    }
+
+    /// Finishes the TLS handshake that `stream`'s client begins, with the leaf for the name that
+    /// it sends, or for the address that it dialled where it sends none. The caller bounds time.
+    ///
+    /// # Errors
+    /// [`Error::Client`] where the handshake fails; the client has had its alert.
+    pub async fn accept(&self, stream: TcpStream, dialled: IpAddr) -> Result<Stream, Error> {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
+            .await
+            .map_err(Error::Client)?;
+        let host = match start.client_hello().server_name() {
+            // A name with a final dot is the same name, but stands so in no certificate.
+            Some(name) => Host::Name(name.trim_end_matches('.').to_ascii_lowercase()),
+            None => Host::Ip(dialled.to_canonical()),
+        };
+        let stream = start
+            .into_stream(self.leaf(&host)?)
+            .await
+            .map_err(Error::Client)?;
+        Ok(Stream::Tls(Box::new(TlsStream::Server(stream))))
+    }
+}
+
+fn server_config(leaf: CertificateDer<'static>, key: &KeyPair) -> Result<Arc<ServerConfig>, Error> {
+    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(Error::Setup)?
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf], key)
+        .map_err(Error::Setup)?;
+    // PostgreSQL servers do not resume sessions either (`be-secure-openssl.c`).
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.alpn_protocols = vec![ALPN_POSTGRESQL.to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn now() -> i64 {
+    clock::wall().as_second()
+}
+
+fn dates(params: &mut CertificateParams, now: i64, expires: i64) {
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    let after = |seconds: i64| epoch + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    params.not_before = after(now.saturating_sub(BACKDATE));
+    params.not_after = after(expires);
+}
+
+fn subject(params: &mut CertificateParams, name: &str) {
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+}
+
+// Random, positive, 16 bytes: clients that keep certificates by issuer and serial refuse a second
+// one with the same (NSS).
+fn serial() -> Result<SerialNumber, Error> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_unspecified| Error::Random)?;
+    let [first, ..] = &mut bytes;
+    *first = (*first & 0x7f) | 0x40;
+    Ok(SerialNumber::from_slice(&bytes))
+}
+
+fn make(certificate_path: &Path, key_path: &Path) -> Result<(), Error> {
+    let failed = |source| Error::Make {
+        name: "the local authority".to_owned(),
+        source,
+    };
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(failed)?;
+    let serial = serial()?;
+    let mut params = CertificateParams::default();
+    // Each host's authority has a name of its own, so that a client may trust several.
+    let mark = hex::encode(serial.to_bytes().get(..4).unwrap_or_default());
+    subject(&mut params, &format!("interceptor local authority {mark}"));
+    let now = now();
+    dates(
+        &mut params,
+        now,
+        now.saturating_add(AUTHORITY_DAYS.saturating_mul(DAY)),
+    );
+    params.serial_number = Some(serial);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let certificate = params.self_signed(&key).map_err(failed)?;
+    // The key first: a key without a certificate is trusted by nobody and made anew.
+    let pem = Zeroizing::new(key.serialize_pem());
+    replace(key_path, pem.as_bytes(), 0o600)?;
+    replace(certificate_path, certificate.pem().as_bytes(), 0o644)
+}
+
+fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+    let new = path.with_extension("new");
+    write(&new, path, bytes, mode).map_err(|source| Error::Write {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn write(new: &Path, path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
+    match fs::remove_file(new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(new)?;
+    // The mode above is cut by the umask.
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(new, path)?;
+    File::open(path.parent().unwrap_or_else(|| Path::new(".")))?.sync_all()
+}
+
+fn open(path: &Path) -> Result<File, Error> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+        .open(path)
+        .map_err(|source| Error::Read {
+            path: path.to_owned(),
+            source,
+        })
+}
+
+fn text(path: &Path, file: &File) -> Result<Zeroizing<String>, Error> {
+    let mut text = Zeroizing::new(String::new());
+    file.take(FILE_MAX)
+        .read_to_string(&mut text)
+        .map_err(|source| Error::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+    Ok(text)
+}
+
+fn key_text(path: &Path) -> Result<Zeroizing<String>, Error> {
+    let file = match open(path) {
+        Err(Error::Read { path, source }) if source.kind() == ErrorKind::NotFound => {
+            return Err(Error::KeyMissing { path });
+        }
+        file => file?,
+    };
+    let meta = file.metadata().map_err(|source| Error::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let ours = [0, nix::unistd::geteuid().as_raw()].contains(&meta.uid());
+    if !ours || meta.mode() & 0o077 != 0 {
+        return Err(Error::Exposed {
+            path: PathBuf::from(path),
+            mode: meta.mode() & 0o7777,
+        });
+    }
+    text(path, &file)
+}
+
+// The end of the certificate's life, where it is an authority, is alive, and has this key.
+fn check(certificate: &CertificateDer<'_>, key: &KeyPair) -> Result<i64, &'static str> {
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else {
+        return Err("not a certificate that can be read");
+    };
+    if !parsed.is_ca() {
+        return Err("not the certificate of an authority");
+    }
+    if &*parsed.public_key().subject_public_key.data != key.public_key_raw() {
+        return Err("the key beside it is another certificate's");
+    }
+    let expires = parsed.validity().not_after.timestamp();
+    if expires <= now() {
+        return Err("expired");
+    }
+    Ok(expires)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+use std::os::unix::fs::PermissionsExt as _;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_rustls::TlsConnector;
+
+use super::*;
+use crate::config::TlsMode;
+use crate::tls::testing::{LOOPBACK, authority, host, pair, upstream};
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn an_authority_is_made_once_and_read_again() {
+    let (state, first) = authority();
+    assert_eq!(mode(&state.path().join(CERTIFICATE)), 0o644);
+    assert_eq!(mode(&state.path().join(KEY)), 0o600);
+    let second = Authority::open(state.path()).unwrap();
+    assert_eq!(first.certificate(), second.certificate());
+    let years = (second.expires().as_second() - now()) / DAY / 365;
+    assert_eq!(years, 10);
+    assert_eq!(fs::read_dir(state.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn an_authority_whose_files_are_not_right_is_refused() {
+    type Spoil = fn(&Path);
+    let rows: &[(&str, Spoil, &str)] = &[
+        ("open", |s| chmod(&s.join(KEY), 0o640), "lets others read"),
+        (
+            "no key",
+            |s| fs::remove_file(s.join(KEY)).unwrap(),
+            "key is missing",
+        ),
+        (
+            "other key",
+            |s| {
+                let other = authority();
+                fs::copy(other.0.path().join(KEY), s.join(KEY)).unwrap();
+            },
+            "another certificate's",
+        ),
+        (
+            "garbage key",
+            |s| fs::write(s.join(KEY), "x").unwrap(),
+            "not a private key",
+        ),
+        (
+            "garbage",
+            |s| fs::write(s.join(CERTIFICATE), "x").unwrap(),
+            "not a certificate",
+        ),
+        (
+            "link",
+            |s| {
+                fs::rename(s.join(KEY), s.join("k")).unwrap();
+                std::os::unix::fs::symlink(s.join("k"), s.join(KEY)).unwrap();
+            },
+            "symbolic link",
+        ),
+        (
+            "leaf",
+            |s| replace_certificate(s, false, 30),
+            "not the certificate of an authority",
+        ),
+        ("expired", |s| replace_certificate(s, true, -1), "expired"),
+    ];
+    for (name, spoil, expected) in rows {
+        let (state, _) = authority();
+        spoil(state.path());
+        let error = Authority::open(state.path()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{name}: {error}");
+    }
+}
+
+fn replace_certificate(state: &Path, ca: bool, days: i64) {
+    let key = KeyPair::from_pem(&fs::read_to_string(state.join(KEY)).unwrap()).unwrap();
+    let mut params = CertificateParams::default();
+    if ca {
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    }
+    dates(&mut params, now() - 40 * DAY, now() + days * DAY);
+    let certificate = params.self_signed(&key).unwrap();
+    fs::write(state.join(CERTIFICATE), certificate.pem()).unwrap();
+}
+
+#[test]
+fn a_key_without_a_certificate_is_made_anew() {
+    let (state, first) = authority();
+    fs::remove_file(state.path().join(CERTIFICATE)).unwrap();
+    let second = Authority::open(state.path()).unwrap();
+    assert_ne!(first.certificate(), second.certificate());
+}
+
+#[test]
+fn a_leaf_is_kept_and_their_number_is_bounded() {
+    let (_state, authority) = authority();
+    let first = authority.leaf(&host("db.example")).unwrap();
+    assert!(Arc::ptr_eq(
+        &first,
+        &authority.leaf(&host("db.example")).unwrap()
+    ));
+    for n in 0..LEAVES_MAX.get() {
+        authority.leaf(&host(&format!("n{n}.example"))).unwrap();
+    }
+    assert_eq!(authority.leaves.lock().unwrap().len(), LEAVES_MAX.get());
+    assert!(!Arc::ptr_eq(
+        &first,
+        &authority.leaf(&host("db.example")).unwrap()
+    ));
+}
+
+#[test]
+fn a_leaf_is_made_anew_a_day_before_its_end() {
+    let (_state, authority) = authority();
+    let name = host("db.example");
+    let first = authority.leaf(&name).unwrap();
+    for (left, same) in [(LEAF_LEFT + 60, true), (LEAF_LEFT - 60, false)] {
+        let aged = Leaf {
+            config: Arc::clone(&first),
+            expires: now() + left,
+        };
+        authority.leaves.lock().unwrap().put(name.clone(), aged);
+        let second = authority.leaf(&name).unwrap();
+        assert_eq!(Arc::ptr_eq(&first, &second), same, "{left}");
+    }
+}
+
+#[test]
+fn a_leaf_does_not_outlive_its_authority() {
+    let (state, _) = authority();
+    replace_certificate(state.path(), true, 3);
+    let authority = Authority::open(state.path()).unwrap();
+    let leaf = authority.make_leaf(&host("db.example"), now()).unwrap();
+    assert_eq!(leaf.expires, authority.expires);
+}
+
+#[tokio::test]
+async fn a_client_that_trusts_the_authority_verifies_every_name_in_full() {
+    let (state, authority) = authority();
+    let long = format!("{}.example", "a".repeat(60));
+    let rows = [
+        ("db.example", LOOPBACK),
+        ("127.0.0.1", LOOPBACK),
+        ("::1", "::1".parse().unwrap()),
+        ("10.1.2.3", "::ffff:10.1.2.3".parse().unwrap()),
+        (&long, LOOPBACK),
+    ];
+    for (name, dialled) in rows {
+        let client = upstream(TlsMode::VerifyFull, Some(&state.path().join(CERTIFICATE)));
+        let (socket, accepted) = pair().await;
+        let host = host(name);
+        let (client, server) = tokio::join!(
+            client.connect(socket, &host),
+            authority.accept(accepted, dialled)
+        );
+        let (mut client, mut server) = (client.unwrap(), server.unwrap());
+        assert_eq!(client.alpn(), Some(ALPN_POSTGRESQL));
+        assert_eq!(server.alpn(), Some(ALPN_POSTGRESQL));
+        assert!(client.is_tls() && server.is_tls());
+        client.write_all(b"hello").await.unwrap();
+        let mut read = [0; 5];
+        server.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"hello");
+    }
+}
+
+#[tokio::test]
+async fn a_client_of_another_protocol_is_refused() {
+    let (_state, authority) = authority();
+    let mut config = rustls::ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let (socket, accepted) = pair().await;
+    let connector = TlsConnector::from(Arc::new(config));
+    let name = "db.example".try_into().unwrap();
+    let (client, server) = tokio::join!(
+        connector.connect(name, socket),
+        authority.accept(accepted, LOOPBACK)
+    );
+    assert!(client.is_err());
+    assert!(matches!(server, Err(Error::Client(_))));
+}

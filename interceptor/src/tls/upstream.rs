@@ -1,0 +1,177 @@
+//! TLS to one upstream, as its `tls` settings say: built once per target, used for each dial and
+//! for each cancel.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, TlsStream};
+
+use super::verify::{Check, Verifier};
+use super::{ALPN_POSTGRESQL, Error, Stream, provider};
+use crate::config::{Host, TlsMode, UpstreamTls};
+
+const ROOTS_MAX: u64 = 16 * 1024 * 1024;
+
+/// Where hosts keep their roots, in one file: Debian and Alpine, Red Hat, SUSE, Red Hat's older
+/// place, BSD-like.
+const HOST_ROOTS: &[&str] = &[
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
+
+/// How one upstream is spoken to.
+#[derive(Debug)]
+pub struct Upstream {
+    mode: TlsMode,
+    client: Option<Arc<ClientConfig>>,
+    server_name: Option<ServerName<'static>>,
+    proves_server: bool,
+}
+
+impl Upstream {
+    /// Reads the roots and prepares the client's side; blocks on the disk. As in libpq, `require`
+    /// with a file of roots verifies the chain against it.
+    ///
+    /// # Errors
+    /// [`Error`] where roots are missing or unreadable, or the name cannot be verified.
+    pub fn new(tls: &UpstreamTls) -> Result<Self, Error> {
+        let server_name = tls.server_name.as_deref().map(name).transpose()?;
+        let check = match (tls.mode, &tls.ca) {
+            (TlsMode::Disable, _) => None,
+            (TlsMode::Require, None) => Some(Check::Nothing),
+            (mode, ca) => Some(chain(ca.as_deref(), mode == TlsMode::VerifyFull)?),
+        };
+        Ok(Self {
+            mode: tls.mode,
+            client: check.map(client).transpose()?,
+            server_name,
+            // With the host's own roots, `verify-ca` is passed by anybody who can buy a certificate.
+            proves_server: match tls.mode {
+                TlsMode::VerifyFull => true,
+                TlsMode::VerifyCa => tls.ca.is_some(),
+                TlsMode::Disable | TlsMode::Require => false,
+            },
+        })
+    }
+
+    /// The configured mode.
+    #[must_use]
+    pub fn mode(&self) -> TlsMode {
+        self.mode
+    }
+
+    /// Whether TLS is asked of the upstream; without it, it is never spoken to.
+    #[must_use]
+    pub fn wanted(&self) -> bool {
+        self.client.is_some()
+    }
+
+    /// Whether a finished handshake proves who the server is, so that a password may be shown to it.
+    #[must_use]
+    pub fn proves_server(&self) -> bool {
+        self.proves_server
+    }
+
+    /// Begins TLS as the client, on a connection whose server has agreed to it, and finishes the
+    /// handshake; `host` is verified where the settings name no other. The caller bounds time.
+    ///
+    /// # Errors
+    /// [`Error::Disabled`] where the mode is `disable`, [`Error::Upstream`] where the handshake or
+    /// the verification fails.
+    pub async fn connect(&self, stream: TcpStream, host: &Host) -> Result<Stream, Error> {
+        let client = self.client.as_ref().ok_or(Error::Disabled)?;
+        let name = match (&self.server_name, host) {
+            (Some(name), _) => name.clone(),
+            (None, Host::Ip(ip)) => ServerName::IpAddress((*ip).into()),
+            (None, Host::Name(host)) => name(host)?,
+        };
+        let stream = TlsConnector::from(Arc::clone(client))
+            .connect(name, stream)
+            .await
+            .map_err(Error::Upstream)?;
+        Ok(Stream::Tls(Box::new(TlsStream::Client(stream))))
+    }
+}
+
+fn name(name: &str) -> Result<ServerName<'static>, Error> {
+    ServerName::try_from(name.to_owned()).map_err(|_not_a_name| Error::Name {
+        name: name.to_owned(),
+    })
+}
+
+fn client(check: Check) -> Result<Arc<ClientConfig>, Error> {
+    let provider = provider();
+    let verifier = Verifier {
+        check,
+        algorithms: provider.signature_verification_algorithms,
+    };
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(Error::Setup)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    // PostgreSQL resumes no sessions; and each dial verifies anew.
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = vec![ALPN_POSTGRESQL.to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn chain(ca: Option<&Path>, name: bool) -> Result<Check, Error> {
+    let (path, certificates) = match ca {
+        Some(path) => (path.to_owned(), certificates(path)?),
+        None => host_roots()?,
+    };
+    let mut roots = RootCertStore::empty();
+    let (_, unusable) = roots.add_parsable_certificates(certificates.iter().cloned());
+    // The host's bundle may hold what cannot be used; a file that was named may not.
+    if roots.is_empty() || (ca.is_some() && unusable != 0) {
+        return Err(Error::Roots { path });
+    }
+    let pins = if ca.is_some() {
+        certificates
+    } else {
+        Vec::new()
+    };
+    Ok(Check::Chain { roots, pins, name })
+}
+
+fn host_roots() -> Result<(PathBuf, Vec<CertificateDer<'static>>), Error> {
+    for path in HOST_ROOTS.iter().map(Path::new) {
+        if path.exists() {
+            return Ok((path.to_owned(), certificates(path)?));
+        }
+    }
+    Err(Error::NoRoots)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let failed = |source| Error::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut pem = Vec::new();
+    fs::File::open(path)
+        .map_err(failed)?
+        .take(ROOTS_MAX)
+        .read_to_end(&mut pem)
+        .map_err(failed)?;
+    CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|_not_pem| Error::Roots {
+            path: path.to_owned(),
+        })
+}
+
+#[cfg(test)]
+mod tests;

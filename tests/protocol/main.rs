@@ -1,0 +1,12 @@
+//! Protocol parts of the daemon against real servers and stock clients, over loopback.
+//!
+//! Needs PostgreSQL's server programs and `psql` (Debian: `postgresql`); missing, the tests fail.
+
+#[cfg(test)]
+mod bridge;
+#[cfg(test)]
+mod login;
+#[cfg(test)]
+mod server;
+#[cfg(test)]
+mod startup;
