@@ -221,6 +221,7 @@ fn read_one(one: &str, names: &Names, uses_search_path: &mut bool) -> (Ask, Opti
             let prepared = Prepared {
                 ask: ask.clone(),
                 search_path: names.search_path.clone(),
+                effects: Vec::new(),
             };
             let name = (*name).to_owned();
             (ask, Some(Effect::Prepares { name, prepared }))
