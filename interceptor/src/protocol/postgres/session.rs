@@ -155,6 +155,8 @@ struct Shared<G: Gate> {
     local: Notify,
     /// Whether the client has had whole messages, so that one more can follow.
     whole: AtomicBool,
+    /// The session ends at the next whole message.
+    stopping: AtomicBool,
     sent: AtomicU64,
     received: AtomicU64,
     requests: AtomicU64,
@@ -168,6 +170,7 @@ impl<G: Gate> Shared<G> {
             answered: Notify::new(),
             local: Notify::new(),
             whole: AtomicBool::new(true),
+            stopping: AtomicBool::new(false),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             requests: AtomicU64::new(0),
@@ -275,27 +278,39 @@ async fn both<G: Gate>(
     let mut ended = pin!(gate.ended());
     let left = tokio::select! {
         biased;
-        reason = &mut ended => return Why::Ended(reason),
+        reason = &mut ended => Err(Why::Ended(reason)),
         why = &mut replies => return why,
         left = &mut requests => match left {
-            Ok(()) => Why::Client,
-            Err(why @ Why::UpstreamLost(_)) => why,
-            Err(why) => return why,
+            Ok(()) => Ok(Why::Client),
+            Err(why @ Why::UpstreamLost(_)) => Ok(why),
+            Err(why) => Err(why),
         },
     };
-    loop {
-        tokio::select! {
+    let why = match left {
+        Ok(left) => tokio::select! {
             biased;
-            reason = &mut ended => return Why::Ended(reason),
+            reason = &mut ended => Why::Ended(reason),
             why = &mut replies => return match why {
                 Why::Upstream | Why::UpstreamLost(_) | Why::ClientLost(_) => left,
                 why => why,
             },
-            () = sleep(LINGER) => {
-                if shared.ledger().is_settled() || matches!(left, Why::UpstreamLost(_)) {
-                    return left;
-                }
-            }
+            () = linger(shared, &left) => return left,
+        },
+        Err(why) => why,
+    };
+    // The message that is on its way to the client is completed, so that one more can follow.
+    shared.stopping.store(true, Ordering::Relaxed);
+    shared.local.notify_one();
+    drop(timeout(LAST_WORDS, replies).await);
+    why
+}
+
+/// A server that owes nothing must close soon once its client has.
+async fn linger<G: Gate>(shared: &Shared<G>, left: &Why) {
+    loop {
+        sleep(LINGER).await;
+        if shared.ledger().is_settled() || matches!(left, Why::UpstreamLost(_)) {
+            return;
         }
     }
 }

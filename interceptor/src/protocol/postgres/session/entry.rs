@@ -65,7 +65,7 @@ impl Statement {
                 asks: vec![prepared.ask.clone()],
                 ..Reading::clone(&self.reading)
             }),
-            effects: Arc::default(),
+            effects: prepared.effects.as_slice().into(),
             statements: 1,
             under: prepared
                 .search_path
@@ -114,11 +114,7 @@ impl Statement {
 
     /// Whether the server may ask for the data of a `COPY`.
     pub(super) fn may_copy(&self) -> bool {
-        self.source == Source::Unread
-            || self
-                .effects
-                .iter()
-                .any(|effect| matches!(effect, Effect::CopyIn | Effect::Executes { .. }))
+        self.source == Source::Unread || self.effects.contains(&Effect::CopyIn)
     }
 
     /// The names that running it makes, with what they mean: statements and portals.

@@ -41,6 +41,10 @@ where
 
     async fn relay(&mut self) -> Result<Why, Why> {
         loop {
+            if self.pipe.is_whole() && self.shared.stopping.load(Ordering::Relaxed) {
+                self.flush().await?;
+                return Ok(Why::Client);
+            }
             let need = self.decide()?;
             if self.pipe.is_whole()
                 && let Some(sqlstate) = self.last.take()

@@ -16,11 +16,12 @@ use super::super::refuse;
 use super::super::wire::error::ErrorFields;
 use super::super::wire::{self, Header, frontend};
 use super::account::{Account, SKIPPED};
-use super::entry::{Entry, Kind, Statement};
+use super::entry::{Change, Entry, Kind, Statement};
 use super::judge::{self, Judge, Text};
 use super::ledger::{self, Ledger, Standing};
 use super::pipe::{self, Fate, Pipe};
 use super::scope::Scope;
+use super::table::Name;
 use super::{Shared, Why};
 use crate::policy::Permit;
 use crate::session::{Authorized, Direction, Gate, Phase, Refused};
@@ -144,8 +145,9 @@ where
         Ok(Step::Next)
     }
 
-    /// The server reads data, and whatever else of `Flush` and `Sync` comes is ignored by it
-    /// (`CopyGetData`, `copyfromparse.c`); all other messages make it end the session.
+    /// The server reads data, and ignores `Flush` and `Sync` in it (`CopyGetData`, `copyfromparse.c`);
+    /// all other messages make it end the session. They end here, so that nobody has to guess whether
+    /// the server had failed before it read them.
     fn copying(&mut self, header: Header) -> Result<(), Why> {
         match header.tag {
             frontend::COPY_DATA => self.unjudged(header.whole()),
@@ -243,7 +245,7 @@ where
         match self.authorize(Phase::Execute, &statement).await? {
             Ok(authorized) => {
                 let account = Account::new(&self.gate, authorized.request);
-                let change = super::entry::Change::Runs(statement);
+                let change = Change::Runs(statement);
                 let entry = Entry::permitted(kind, account, change);
                 let flush = kind == Kind::Execute && entry.may_copy;
                 self.request(authorized.permit, entry, size);
@@ -308,7 +310,8 @@ where
         if ledger.standing() == Standing::Skipping {
             return;
         }
-        let (entry, poison) = match (ledger.is_idle(), simple) {
+        let idle = ledger.is_idle();
+        let (mut entry, poison) = match (idle, simple) {
             (true, true) => (
                 Entry::local(Kind::Query, ledger::whole_refusal(&error)),
                 None,
@@ -323,6 +326,12 @@ where
                 Some(refuse::poison_parse(unnamed)),
             ),
         };
+        if idle && (simple || unnamed) {
+            // It would be gone had the server seen the message.
+            ledger.statements.remove(b"");
+        } else if unnamed {
+            entry.change = Change::DropsStatement(Name::default());
+        }
         ledger.owe(entry);
         if !simple {
             ledger.skip_batch();

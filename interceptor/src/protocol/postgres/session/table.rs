@@ -96,10 +96,23 @@ impl<T: Weigh> Table<T> {
 
     /// The server has none any more.
     pub(super) fn clear(&mut self) {
-        for old in self.settled.values() {
-            self.weight = self.weight.saturating_sub(old.weight());
-        }
-        self.settled.clear();
+        self.remove_where(|_| true);
+    }
+
+    /// The server has none with a name any more.
+    pub(super) fn clear_named(&mut self) {
+        self.remove_where(|name| !name.is_empty());
+    }
+
+    fn remove_where(&mut self, goes: impl Fn(&[u8]) -> bool) {
+        let weight = &mut self.weight;
+        self.settled.retain(|name, old| {
+            let goes = goes(name);
+            if goes {
+                *weight = weight.saturating_sub(old.weight());
+            }
+            !goes
+        });
     }
 
     /// Whether one more may be named.

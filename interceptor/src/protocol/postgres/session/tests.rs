@@ -1,4 +1,5 @@
 mod gate;
+mod random;
 mod rig;
 mod server;
 

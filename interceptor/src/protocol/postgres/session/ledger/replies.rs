@@ -235,6 +235,16 @@ impl<G: Gate> Ledger<G> {
         if entry.kind.is_ready() {
             entry.failed = true;
         } else {
+            // A Parse that fails has taken the unnamed statement along (`exec_parse_message`).
+            let unnamed = match &entry.change {
+                Change::Makes(Made::Statement(name, _)) | Change::DropsStatement(name) => {
+                    entry.kind == Kind::Parse && name.is_empty()
+                }
+                _ => false,
+            };
+            if unnamed {
+                self.statements.remove(b"");
+            }
             self.lose();
             self.skip();
         }
@@ -302,9 +312,10 @@ impl<G: Gate> Ledger<G> {
             self.scope.apply(effect, tag, &self.start);
             match effect {
                 Effect::Deallocates(Some(name)) => self.statements.remove(name.as_bytes()),
-                Effect::Deallocates(None) => self.statements.clear(),
+                // Neither touches the unnamed one (`DropAllPreparedStatements`, `prepare.c`).
+                Effect::Deallocates(None) => self.statements.clear_named(),
                 Effect::DiscardsAll => {
-                    self.statements.clear();
+                    self.statements.clear_named();
                     self.portals.clear();
                 }
                 Effect::ClosesCursor(Some(name)) => self.portals.remove(name.as_bytes()),

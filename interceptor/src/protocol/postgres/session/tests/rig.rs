@@ -51,7 +51,11 @@ pub(crate) fn start(cancelled: &Arc<Mutex<bool>>) -> Start {
 
 impl Rig {
     pub(crate) fn new() -> Self {
-        let (upstream, server) = duplex(SLACK);
+        Self::over(SLACK)
+    }
+
+    fn over(slack: usize) -> Self {
+        let (upstream, server) = duplex(slack);
         let log = Arc::new(Mutex::new(Log::default()));
         let server = tokio::spawn(Server::new(server, Arc::clone(&log)).run());
         let mut rig = Self::against(upstream);
@@ -125,25 +129,76 @@ impl Rig {
 
 /// Sends all at once, without waiting for anything, and tells what comes back.
 pub(crate) async fn exchange(script: &str) -> (String, End, Log, Arc<FakeGate>) {
-    let mut rig = Rig::new();
-    let (mut reads, mut writes) = tokio::io::split(rig.client);
-    let script = messages(script).concat();
-    let send = async {
-        // The relay may end before it has read everything.
-        drop(writes.write_all(&script).await);
-        drop(writes.shutdown().await);
-    };
-    let mut got = Vec::new();
-    let receive = reads.read_to_end(&mut got);
-    let ((), received) = tokio::join!(send, receive);
-    received.unwrap();
+    exchange_over(SLACK, script).await
+}
+
+/// The same, over pipes that hold `slack` bytes.
+pub(crate) async fn exchange_over(slack: usize, script: &str) -> (String, End, Log, Arc<FakeGate>) {
+    let rig = Rig::over(slack);
+    let got = send_and_read(rig.client, script).await;
     let end = rig.relay.await.unwrap();
     rig.server.await.unwrap();
     rig.gate.assert_balanced();
     let log = rig.log.lock().unwrap().clone();
-    rig.input = BytesMut::new();
-    assert_eq!(*rig.gate.received.lock().unwrap(), got, "recorded as seen");
-    (tell_all(&got), end, log, rig.gate)
+    let told = tell_all(&got);
+    assert_eq!(
+        tell_all(&rig.gate.received.lock().unwrap()),
+        told,
+        "recorded as seen"
+    );
+    (told, end, log, rig.gate)
+}
+
+/// The same, with nothing between client and server.
+pub(crate) async fn exchange_directly(script: &str) -> (String, Log) {
+    let (client, server) = duplex(SLACK);
+    let log = Arc::new(Mutex::new(Log::default()));
+    let server = tokio::spawn(Server::new(server, Arc::clone(&log)).run());
+    let got = send_and_read(client, script).await;
+    server.await.unwrap();
+    let log = log.lock().unwrap().clone();
+    (tell_all(&got), log)
+}
+
+async fn send_and_read(client: DuplexStream, script: &str) -> Vec<u8> {
+    let (mut reads, mut writes) = tokio::io::split(client);
+    let script = messages(script).concat();
+    let send = async {
+        // The other side may end before it has read everything.
+        drop(writes.write_all(&script).await);
+        drop(writes.shutdown().await);
+    };
+    let mut got = Vec::new();
+    let ((), received) = tokio::join!(send, reads.read_to_end(&mut got));
+    received.unwrap();
+    got
+}
+
+/// Sends bytes that may be anything; only that both ends come to an end counts, and what was judged.
+pub(crate) async fn survive(bytes: &[u8]) -> Arc<FakeGate> {
+    let (upstream, mut server) = duplex(SLACK);
+    let rig = Rig::against(upstream);
+    let (mut reads, mut writes) = tokio::io::split(rig.client);
+    let gate = Arc::clone(&rig.gate);
+    let send = async {
+        drop(writes.write_all(bytes).await);
+        drop(writes.shutdown().await);
+        // Its server never answers, so that somebody must end it. How far it has come by then is no matter.
+        for _ in 0..64 {
+            tokio::task::yield_now().await;
+        }
+        gate.end.notify_one();
+    };
+    let swallow = async {
+        let mut all = Vec::new();
+        drop(server.read_to_end(&mut all).await);
+        drop(server);
+    };
+    let mut got = Vec::new();
+    let ((), (), _) = tokio::join!(send, swallow, reads.read_to_end(&mut got));
+    drop(rig.relay.await.unwrap());
+    rig.gate.assert_balanced();
+    rig.gate
 }
 
 /// Tells a stream of replies.
