@@ -90,6 +90,7 @@ fn control_routes(services: Arc<Services>) -> Router {
         .route("/v1/agents/freeze", post(agents::freeze))
         .route("/v1/agents/thaw", post(agents::thaw))
         .route("/v1/agents/kill", post(agents::kill))
+        .route("/v1/records", get(records::place))
         .route("/v1/records/read", post(records::read))
         .layer(outside)
         .with_state(services)

@@ -25,13 +25,12 @@ const STATE: &str = "/var/lib/interceptor";
 /// # Errors
 /// Where the configuration that is named cannot be read.
 pub(super) fn state(daemon: &Daemon) -> anyhow::Result<PathBuf> {
-    match &daemon.config {
-        Some(path) => Ok(config::load(path)
-            .map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?
-            .paths
-            .state),
-        None => Ok(PathBuf::from(STATE)),
+    let control = daemon.control()?;
+    if runs(&control) {
+        let records: Records = block_on(client::get(&control, "/v1/records"), false)?;
+        return Ok(PathBuf::from(records.state));
     }
+    Ok(configured(daemon)?.map_or_else(|| PathBuf::from(STATE), |config| config.paths.state))
 }
 
 /// Tells the audit that `which` of `what` is about to be read; gives the state directory.
@@ -47,7 +46,7 @@ pub(super) fn announce(
     which: &str,
 ) -> anyhow::Result<PathBuf> {
     let control = daemon.control()?;
-    if std::os::unix::net::UnixStream::connect(&control).is_ok() {
+    if runs(&control) {
         let asked = Read {
             what: what.to_owned(),
             which: which.to_owned(),
@@ -55,10 +54,7 @@ pub(super) fn announce(
         let records: Records = block_on(client::post(&control, "/v1/records/read", &asked), false)?;
         return Ok(PathBuf::from(records.state));
     }
-    let config = match &daemon.config {
-        Some(path) => Some(config::load(path).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?),
-        None => None,
-    };
+    let config = configured(daemon)?;
     let state = config
         .as_ref()
         .map_or_else(|| PathBuf::from(STATE), |config| config.paths.state.clone());
@@ -67,6 +63,16 @@ pub(super) fn announce(
         write(&state.join("audit"), &settings, what, which)?;
     }
     Ok(state)
+}
+
+fn runs(control: &Path) -> bool {
+    std::os::unix::net::UnixStream::connect(control).is_ok()
+}
+
+fn configured(daemon: &Daemon) -> anyhow::Result<Option<Config>> {
+    let load =
+        |path: &PathBuf| config::load(path).map_err(|mistakes| anyhow::anyhow!("{mistakes}"));
+    daemon.config.as_ref().map(load).transpose()
 }
 
 fn is_below(path: &Path, state: &Path) -> bool {

@@ -9,6 +9,16 @@ use super::Given;
 use super::api::{Read, Records};
 use super::caller::{Answer, Known};
 use crate::policy::{ControlObject, ControlVerb};
+use crate::session::services::Services;
+
+/// `GET /v1/records`: where they lie; nothing is read by that.
+///
+/// # Errors
+/// An answer where policy refuses.
+pub async fn place(State(services): Given, caller: Known) -> Result<Json<Records>, Answer> {
+    caller.may(&services, ControlVerb::Status, &ControlObject::Host)?;
+    Ok(Json(records(&services)))
+}
 
 /// `POST /v1/records/read`.
 ///
@@ -26,6 +36,10 @@ pub async fn read(
     };
     caller.may(&services, verb, &ControlObject::Host)?;
     caller.audit(&services, "read", "ok", json!(asked));
+    Ok(Json(records(&services)))
+}
+
+fn records(services: &Services) -> Records {
     let state = services
         .config
         .load()
@@ -33,5 +47,5 @@ pub async fn read(
         .state
         .to_string_lossy()
         .into_owned();
-    Ok(Json(Records { state }))
+    Records { state }
 }
