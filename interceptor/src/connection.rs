@@ -2,9 +2,9 @@
 //!
 //! `capture → identify → admit → terminate → authorize → dial → relay → close`. The first three are
 //! here; the rest is the engine's, through the [`Opening`] that it is handed. Anything that fails
-//! before admission is a refusal: written to the audit, and the socket is reset.
+//! before admission is a refusal: written to the audit, then told in the target's protocol, or by a reset.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::audit::Sink as _;
 use crate::audit::event::{About, Event};
 use crate::capture::{Flow, Origin as _};
-use crate::config::{self, Target};
+use crate::config::Target;
 use crate::identity::{Identified, ScopeOf};
 use crate::policy::{PrincipalFacts, Refusal, RuleId};
 use crate::protocol::Engines;
@@ -26,70 +26,93 @@ use crate::socket;
 /// Takes one redirected connection from its accept to its close.
 pub async fn run(services: Arc<Services>, engines: Arc<Engines>, stream: TcpStream) {
     let connection = Uuid::now_v7();
-    let admitted = admit(&services, connection, &stream).await;
-    match admitted {
-        Ok(Admitted { who, slot }) => {
-            let opening = Opening::new(who, services);
-            engines.serve(opening, stream).await;
+    let flow = match services.capture.origin(&stream) {
+        Ok(flow) => flow,
+        Err(error) => {
+            let nobody = Seen::default();
+            nobody.refused(
+                &services,
+                connection,
+                &Refusal::identity(),
+                Some(error.to_string()),
+            );
+            return drop(socket::reset_on_close(&stream));
+        }
+    };
+    let mut seen = Seen {
+        destination: Some(flow.destination.0),
+        ..Seen::default()
+    };
+    match admit(&services, connection, flow, &mut seen).await {
+        Ok((who, slot)) => {
+            engines.serve(Opening::new(who, services), stream).await;
             drop(slot);
         }
-        Err(refused) => {
-            refused.write(&services, connection);
-            drop(socket::reset_on_close(&stream));
+        Err(No { refusal, cause }) => {
+            seen.refused(&services, connection, &refusal, cause);
+            engines.refuse(&services, seen.to(), stream, &refusal).await;
         }
     }
 }
 
-/// A connection that policy let in.
-struct Admitted {
-    who: Who,
-    slot: Slot,
-}
-
-/// A connection that is refused before an engine sees it.
-struct Refused {
+/// What is known of a connection so far; a refusal tells the audit all of it.
+#[derive(Default)]
+struct Seen {
     destination: Option<SocketAddr>,
     target: Option<Arc<Target>>,
     principal: Option<Arc<RawValue>>,
+}
+
+/// Why a connection goes no further, and what only the audit may know of it.
+struct No {
     refusal: Refusal,
     cause: Option<String>,
 }
 
+impl From<Refusal> for No {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            refusal,
+            cause: None,
+        }
+    }
+}
+
+impl No {
+    fn identity(cause: &dyn std::fmt::Display, flow: &Flow) -> Self {
+        let cause = Some(format!("{cause}; stamped: {:?}", flow.process));
+        Self {
+            refusal: Refusal::identity(),
+            cause,
+        }
+    }
+}
+
+/// Who it is, where it goes, and whether it may; before any packet goes upstream.
 async fn admit(
     services: &Arc<Services>,
     connection: Uuid,
-    stream: &TcpStream,
-) -> Result<Admitted, Refused> {
-    let flow = services
-        .capture
-        .origin(stream)
-        .map_err(|error| Refused::unknown(&error))?;
-    let refused = |refusal: Refusal, cause: Option<String>| Refused::at(&flow, refusal, cause);
-    let identified = identify(services, &flow)
-        .await
-        .map_err(|(refusal, cause)| refused(refusal, Some(cause)))?;
-    let json = to_json(&identified).map_err(|cause| refused(Refusal::identity(), Some(cause)))?;
+    flow: Flow,
+    seen: &mut Seen,
+) -> Result<(Who, Slot), No> {
     let found = services.targets.load().at(flow.destination).cloned();
-    let target = found.as_ref().map(|(target, _)| Arc::clone(target));
-    let known = |refusal: Refusal| Refused {
-        target: target.clone(),
-        principal: Some(Arc::clone(&json)),
-        ..Refused::at(&flow, refusal, None)
-    };
-    let Some((target, host)) = found else {
-        // The kernel's rules and the targets differ only between two reloads.
-        return Err(known(Refusal::upstream(
-            "no target has this address any more",
-        )));
-    };
-    let identified = Arc::new(identified);
+    seen.target = found.as_ref().map(|(target, _)| Arc::clone(target));
+    let identified = identify(services, &flow).await?;
     let principal = Arc::clone(&identified.principal);
-    let limits = limits_of(services, &principal.agent);
+    let json = serde_json::value::to_raw_value(&*principal)
+        .map_err(|error| No::identity(&error, &flow))?;
+    let json: Arc<RawValue> = Arc::from(json);
+    seen.principal = Some(Arc::clone(&json));
+    // The kernel's rules and the targets differ only between two reloads.
+    let (target, host) =
+        found.ok_or_else(|| Refusal::upstream("no target has this address any more"))?;
+    let limits = services.config.load().agent(&principal.agent);
     let meter = services.meters.of(&principal.agent);
-    let slot = meter.connection(&limits).map_err(known)?;
-    let facts = PrincipalFacts::new(&principal).map(Arc::new);
-    let facts = facts.map_err(|error| refused(Refusal::identity(), Some(error.to_string())))?;
-    let rules = may_connect(services, &facts, &target).map_err(known)?;
+    let slot = meter.connection(&limits)?;
+    let facts = PrincipalFacts::new(&principal).map_err(|error| No::identity(&error, &flow))?;
+    let facts = Arc::new(facts);
+    let permit = services.policy.current().connect(&facts, &target.name)?;
+    let identified = Arc::new(identified);
     let who = Who {
         connection,
         principal,
@@ -102,50 +125,20 @@ async fn admit(
         limits,
         meter,
     };
-    write_opened(services, &who, &rules).map_err(|refusal| Refused {
-        target: Some(Arc::clone(&who.target)),
-        principal: Some(Arc::clone(&who.json)),
-        ..Refused::at(&who.flow, refusal, None)
-    })?;
-    Ok(Admitted { who, slot })
+    write_opened(services, &who, permit.rules())?;
+    Ok((who, slot))
 }
 
-async fn identify(services: &Services, flow: &Flow) -> Result<Identified, (Refusal, String)> {
-    let scope = services.scopes.by_id(flow.scope).ok_or_else(|| {
-        (
-            Refusal::identity(),
-            format!("scope {} is not tagged any more", flow.scope),
-        )
-    })?;
+async fn identify(services: &Services, flow: &Flow) -> Result<Identified, No> {
+    let scope = services.scopes.by_id(flow.scope);
+    let scope = scope.ok_or_else(|| No::identity(&"its scope is not tagged any more", flow))?;
     let scope = ScopeOf {
         agent: scope.agent,
         cgroup: scope.path,
         id: flow.scope,
     };
-    services
-        .identity
-        .identify(flow, &scope)
-        .await
-        .map_err(|error| (Refusal::identity(), error.to_string()))
-}
-
-fn to_json(identified: &Identified) -> Result<Arc<RawValue>, String> {
-    serde_json::value::to_raw_value(&*identified.principal)
-        .map(Arc::from)
-        .map_err(|error| format!("cannot write the principal as JSON: {error}"))
-}
-
-fn limits_of(services: &Services, agent: &str) -> config::Agent {
-    services.config.load().agent(agent)
-}
-
-fn may_connect(
-    services: &Services,
-    facts: &Arc<PrincipalFacts>,
-    target: &Target,
-) -> Result<Arc<[RuleId]>, Refusal> {
-    let permit = services.policy.current().connect(facts, &target.name)?;
-    Ok(Arc::clone(permit.rules()))
+    let identified = services.identity.identify(flow, &scope).await;
+    identified.map_err(|error| No::identity(&error, flow))
 }
 
 fn write_opened(services: &Services, who: &Who, rules: &[RuleId]) -> Result<(), Refusal> {
@@ -162,41 +155,31 @@ fn write_opened(services: &Services, who: &Who, rules: &[RuleId]) -> Result<(), 
     })
 }
 
-impl Refused {
-    /// A connection without a record: somebody dialled the listener itself, or the record was evicted.
-    fn unknown(error: &dyn std::fmt::Display) -> Self {
-        Self {
-            destination: None,
-            target: None,
-            principal: None,
-            refusal: Refusal::identity(),
-            cause: Some(error.to_string()),
-        }
+impl Seen {
+    fn to(&self) -> Option<(&Target, IpAddr)> {
+        Some((self.target.as_deref()?, self.destination?.ip()))
     }
 
-    fn at(flow: &Flow, refusal: Refusal, cause: Option<String>) -> Self {
-        Self {
-            destination: Some(flow.destination.0),
-            target: None,
-            principal: None,
-            refusal,
-            cause: cause.map(|cause| format!("{cause}; stamped: {:?}", flow.process)),
-        }
-    }
-
-    fn write(&self, services: &Services, connection: Uuid) {
-        services.metrics.connection_refused(self.refusal.kind);
+    fn refused(
+        &self,
+        services: &Services,
+        connection: Uuid,
+        refusal: &Refusal,
+        cause: Option<String>,
+    ) {
+        services.metrics.connection_refused(refusal.kind);
+        let about = About {
+            connection,
+            session: None,
+            target: self.target.as_ref().map(|target| target.name.as_str()),
+            database: None,
+            principal: self.principal.as_deref(),
+        };
         let event = Event::ConnectionRefused {
-            about: About {
-                connection,
-                session: None,
-                target: self.target.as_ref().map(|target| target.name.as_str()),
-                database: None,
-                principal: self.principal.as_deref(),
-            },
+            about,
             destination: self.destination,
-            refusal: &self.refusal,
-            cause: self.cause.clone(),
+            refusal,
+            cause,
         };
         if let Err(error) = services.audit.append(&event) {
             tracing::error!(%error, "cannot write a refusal to the audit log");

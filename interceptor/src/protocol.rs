@@ -2,15 +2,28 @@
 
 pub mod postgres;
 
+use std::net::IpAddr;
+
 use tokio::net::TcpStream;
 
-use crate::config::Protocol;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::config::{Protocol, Target};
+use crate::policy::Refusal;
 use crate::session::opening::Opening;
+use crate::session::services::Services;
+use crate::socket;
+
+/// Refused clients that are told why at one time; each may take as long as a startup. The others are
+/// reset: a flood of refusals must cost no more than a flood of resets.
+const TOLD_AT_ONCE: usize = 64;
 
 /// Every engine, with what its connections share.
 #[derive(Debug)]
 pub struct Engines {
     postgres: postgres::Engine,
+    telling: Semaphore,
 }
 
 impl Engines {
@@ -21,6 +34,7 @@ impl Engines {
     pub fn new() -> Result<Self, postgres::inject::Error> {
         Ok(Self {
             postgres: postgres::Engine::new()?,
+            telling: Semaphore::new(TOLD_AT_ONCE),
         })
     }
 
@@ -29,6 +43,28 @@ impl Engines {
         let target = std::sync::Arc::clone(&opening.who().target);
         match &target.protocol {
             Protocol::Postgres(settings) => self.postgres.serve(opening, client, settings).await,
+        }
+    }
+
+    /// Tells a client that was not admitted why, in its protocol; resets it where that cannot be.
+    pub async fn refuse(
+        &self,
+        services: &Services,
+        to: Option<(&Target, IpAddr)>,
+        client: TcpStream,
+        refusal: &Refusal,
+    ) {
+        let (Some((target, dialled)), Ok(_place)) = (to, self.telling.try_acquire()) else {
+            return drop(socket::reset_on_close(&client));
+        };
+        match &target.protocol {
+            Protocol::Postgres(_) => {
+                let patience = target.timeouts.startup;
+                let told = postgres::tell(client, &services.authority, dialled, refusal);
+                if timeout(patience, told).await.is_err() {
+                    tracing::debug!("a refused client did not wait to be told");
+                }
+            }
         }
     }
 }

@@ -39,6 +39,36 @@ with psycopg.connect(os.environ["DSN"], prepare_threshold=0) as connection:
 print("done")
 "#;
 
+/// Cancels its own statement from another thread; the session and its neighbour go on.
+const CANCEL: &str = r#"
+import os, psycopg2, threading
+bystander = psycopg2.connect(os.environ["DSN"])
+connection = psycopg2.connect(os.environ["DSN"])
+cursor = connection.cursor()
+cursor.execute("select pg_backend_pid()")
+pid = cursor.fetchone()[0]
+def cancel():
+    running = bystander.cursor()
+    while True:
+        running.execute("select count(*) from pg_stat_activity where pid = %s and query like %s and state = 'active'", (pid, "select pg_sleep%"))
+        if running.fetchone()[0]: break
+        bystander.rollback()
+    connection.cancel()
+thread = threading.Thread(target=cancel)
+thread.start()
+try:
+    cursor.execute("select pg_sleep(600)")
+except psycopg2.errors.QueryCanceled as error:
+    print(error)
+thread.join()
+connection.rollback()
+cursor.execute("select 'alive'")
+print(cursor.fetchone()[0])
+beside = bystander.cursor()
+beside.execute("select 'bystander'")
+print(beside.fetchone()[0])
+"#;
+
 const ASYNCPG: &str = r#"
 import asyncio, os, asyncpg
 async def main():
@@ -177,13 +207,13 @@ fn copy_in_and_out_pass_and_arrive_whole() -> Result<()> {
 fn cancel_ends_the_statement_and_nothing_else() -> Result<()> {
     let lab =
         Lab::with(|settings| settings.policies = place::pack("allow-all").unwrap_or_default())?;
-    let mut psql = lab.agent().open_psql(&lab.dsn())?;
-    psql.send("select pg_backend_pid() > 0 as begun;\nselect pg_sleep(600);\nselect 'alive';\n")?;
-    let sleeping = "select count(*) from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'";
-    support::wait::for_fact("the sleeping statement", support::DEADLINE, || {
-        Ok((lab.server.admin(sleeping)?.trim() == "1").then_some(()))
-    })?;
-    psql.signal(nix::sys::signal::Signal::SIGINT);
-    psql.await_text("alive", support::DEADLINE)?;
-    has(&psql.log(), &["canceling statement due to user request"])
+    let output = lab.agent().python(&lab.dsn(), CANCEL)?.ok()?;
+    has(
+        &output,
+        &[
+            "canceling statement due to user request",
+            "alive",
+            "bystander",
+        ],
+    )
 }

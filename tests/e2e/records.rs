@@ -107,7 +107,11 @@ fn literals_are_redacted_by_default_and_kept_where_the_target_says_so() -> Resul
                 target.statement = setting;
             }
         })?;
-        lab.psql(&[secret])?.ok()?;
+        // By standard input: arguments are part of who the process is, and are kept as they are.
+        let mut psql = lab.agent().open_psql(&lab.dsn())?;
+        psql.send(&format!("{secret};\n"))?;
+        psql.close_input();
+        psql.finish(DEADLINE)?;
         let line = lab
             .daemon
             .audit()

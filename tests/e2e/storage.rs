@@ -83,7 +83,7 @@ fn a_full_disk_refuses_requests_and_loses_nothing_that_was_written() -> Result<(
                 lab.psql(&["insert into orders select max(id) + 1, 1, 'x', 1 from orders"])?;
             if !finished.status.success() {
                 refusals += 1;
-                has(&finished.stderr, &["audit"])?;
+                has(&finished.stderr, &["cannot be written"])?;
                 break;
             }
         }

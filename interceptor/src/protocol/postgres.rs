@@ -13,6 +13,7 @@ pub mod transcript;
 pub mod wire;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ use crate::config::{Postgres, UpstreamTls};
 use crate::policy::{Access, Action, Ask, Refusal, Resource};
 use crate::session::Session;
 use crate::session::opening::{Opened, Opening};
-use crate::tls::{self, Stream};
+use crate::tls::{self, Authority, Stream};
 
 /// How long roots read from disk are used: a rotated file counts after this.
 const ROOTS_FOR: Duration = Duration::from_secs(60);
@@ -263,6 +264,22 @@ impl Engine {
         };
         roots.insert(target.to_owned(), made);
         Ok(tls)
+    }
+}
+
+/// Tells a client that is not admitted why, once it has said what it wants. Nothing is dialled for
+/// it. The caller bounds time.
+pub async fn tell(client: TcpStream, authority: &Authority, dialled: IpAddr, refusal: &Refusal) {
+    let told = async {
+        match terminate::terminate(client, authority, dialled).await? {
+            (_client, Wish::Cancel(_)) => Ok(()),
+            (mut client, Wish::Session(_)) => {
+                terminate::refuse(&mut client, &refuse::at_startup(refusal)).await
+            }
+        }
+    };
+    if let Err(error) = told.await {
+        tracing::debug!(%error, "a refused client was gone before it was told");
     }
 }
 

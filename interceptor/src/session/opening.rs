@@ -173,7 +173,10 @@ impl Opening {
         self.who.from(&self.services)?;
         self.who.dial(&self.services, to).await.map_err(|error| {
             tracing::warn!(%error, %to, target = %self.who.target.name, "cannot dial the upstream");
-            Refusal::upstream("the server cannot be reached")
+            Refusal::upstream(&format!(
+                "the server of target {} cannot be reached",
+                self.who.target.name
+            ))
         })
     }
 
