@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 
 use interceptor::capture::{DenyReason, Verdict};
 
-use crate::scene::{Scene, is_idle, server};
+use crate::scene::{Namespace, Scene, is_idle, server};
 
 const RESOLVES: Verdict = Verdict::Resolver {
     needs_daemon: false,
@@ -70,6 +70,23 @@ fn datagrams_are_refused_when_they_are_sent_not_when_they_are_connected() {
     let route_probe =
         "u = udp(); outcome(u.connect, ('10.77.0.9', 53)); say(u.getsockname()[0] != '0.0.0.0')";
     assert_eq!(scene.run(route_probe, &[]), "ok\nTrue");
+}
+
+#[test]
+fn datagrams_are_refused_before_a_route_is_looked_for() {
+    let scene = Scene::new();
+    let bare = Namespace::new();
+    for (family, to) in [
+        ("socket.AF_INET", "10.77.0.9"),
+        ("socket.AF_INET6", "fd77::9"),
+    ] {
+        let script = format!("outcome(udp({family}).sendto, b'x', ('{to}', 53))");
+        assert_eq!(
+            scene.client_in(&bare, &script, &[]).finish(),
+            "EPERM",
+            "{to}"
+        );
+    }
 }
 
 #[test]

@@ -191,6 +191,21 @@ outcome(s.setsockopt, 0, 4, route); outcome(s.connect, ('127.0.0.1', int(sys.arg
 }
 
 #[test]
+fn packets_with_options_are_not_let_out() {
+    let scene = Scene::new();
+    let mut events = scene.events();
+    // Four bytes of no operation (RFC 791 section 3.1) read as the ports 257 and 257 where a header's
+    // length is taken for granted.
+    let (target, at) = server("127.7.7.7:257");
+    scene.rules(&[(at, DIRECTLY)]);
+    let script = "s = tcp(); s.settimeout(0.3); s.setsockopt(0, 4, bytes([1, 1, 1, 1]))
+outcome(s.connect, ('127.7.7.7', 257))";
+    assert_eq!(scene.run(script, &[]), "TimeoutError");
+    assert!(is_idle(&target));
+    scene.denied(&mut events, DenyReason::Egress);
+}
+
+#[test]
 fn an_answer_flows_both_ways_through_a_redirect_until_both_close() {
     let scene = Scene::new();
     let at: SocketAddr = "10.77.0.1:5432".parse().unwrap();

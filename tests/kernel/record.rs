@@ -170,6 +170,20 @@ a.connect(('10.77.0.1', 1)); b.connect(('10.77.0.2', 2)); a.recv(1)";
 }
 
 #[test]
+fn records_of_two_sources_with_one_port_lie_side_by_side() {
+    let scene = Scene::new();
+    scene.redirect(&["10.77.0.1:1".parse().unwrap()]);
+    // Nothing takes them, as if both were in flight.
+    std::fs::remove_file(scene.daemon_pin()).unwrap();
+    let script =
+        "a, b = tcp(), tcp(); a.bind(('127.0.0.5', 0)); b.bind(('127.0.0.6', a.getsockname()[1]))
+a.connect(('10.77.0.1', 1)); b.connect(('10.77.0.1', 1)); say('up'); input()";
+    let mut client = scene.client(script, &[]);
+    assert_eq!(client.line(), "up");
+    assert_eq!(pending(&scene), 2);
+}
+
+#[test]
 fn a_record_that_was_not_taken_is_not_left_for_a_stranger() {
     let scene = Scene::new();
     let at: SocketAddr = "10.77.0.1:5432".parse().unwrap();

@@ -271,7 +271,7 @@ except PermissionError: pass";
 #[test]
 fn without_btf_fields_are_absent_and_never_wrong() {
     let pins = std::env::temp_dir().join(unique("pins"));
-    let scene = Scene::with(&Settings {
+    let mut scene = Scene::with(&Settings {
         btf: "/dev/null".into(),
         ..settings(pins)
     });
@@ -288,5 +288,11 @@ fn without_btf_fields_are_absent_and_never_wrong() {
         flow.process.started > flow.at,
         "an unknown start is later than any connect"
     );
+    assert_eq!(client.finish(), "ok");
+    // The programs of the next start are in force in the links of this one.
+    scene.restart();
+    let client = scene.client("outcome(tcp().connect, ('10.77.0.1', 5432))", &[]);
+    let (_socket, flow) = scene.accept();
+    assert!(flow.process.executable.is_some() && flow.process.started < flow.at);
     assert_eq!(client.finish(), "ok");
 }
