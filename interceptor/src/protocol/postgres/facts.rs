@@ -38,6 +38,14 @@ pub const MAX_TOKENS: usize = 160_000;
 /// A text with more statements is not read.
 pub const MAX_STATEMENTS: usize = 4096;
 
+/// Decoding a parse tree of the greatest depth that pg_query allows takes 1.6 MiB of stack in a build
+/// without optimisation, and a runtime's worker has 2 MiB in all: with less than this left, in bytes,
+/// the text is read on another stack.
+const NEEDED_STACK: usize = 4 * 1024 * 1024;
+
+/// The other stack, in bytes. pg_query bounds its own recursion to 2 MiB and half as much again.
+const STACK: usize = 2 * NEEDED_STACK;
+
 /// Bound of [`Reading::summary`], in bytes.
 const MAX_SUMMARY: usize = 120;
 
@@ -151,9 +159,14 @@ pub enum Effect {
 }
 
 /// Reads a text. Never fails: what cannot be read asks for `Unreadable` on the database.
+///
+/// Takes tens of microseconds for ordinary text, but up to a second and 200 MiB for a megabyte of it:
+/// long texts belong on a thread that may wait, few at a time.
 #[must_use]
 pub fn read(text: &str, names: &Names) -> Facts {
-    read_with(text, names, generic::walk)
+    stacker::maybe_grow(NEEDED_STACK, STACK, || {
+        read_with(text, names, generic::walk)
+    })
 }
 
 /// [`read`] with the second walk as an argument.
@@ -166,7 +179,11 @@ fn read_with(text: &str, names: &Names, second: fn(&ParseResult) -> Option<Evide
     let legible = names.utf8 || !redact::has_foreign_names(text, &tokens);
     let plain = drafts.iter().all(|draft| draft.problem.is_none());
     let mut progress = Progress::new(names, drafts.len());
-    let asks = if agreed && legible && plain { progress.asks(&drafts) } else { None };
+    let asks = if agreed && legible && plain {
+        progress.asks(&drafts)
+    } else {
+        None
+    };
     let readable = asks.is_some();
     let reading = Reading {
         asks: asks.unwrap_or_else(|| vec![unreadable(names, drafts.len())]),
@@ -176,7 +193,11 @@ fn read_with(text: &str, names: &Names, second: fn(&ParseResult) -> Option<Evide
     };
     Facts {
         reading: Arc::new(reading),
-        effects: if readable { progress.effects } else { vec![Effect::Unknown] },
+        effects: if readable {
+            progress.effects
+        } else {
+            vec![Effect::Unknown]
+        },
         statements: drafts.len(),
         readable,
         uses_search_path: readable && progress.uses_path,
@@ -195,7 +216,9 @@ fn parse(text: &str) -> Option<(ParseResult, Vec<ScanToken>)> {
     if tokens.len() > MAX_TOKENS {
         return None;
     }
-    let parsed = pg_query::parse(text, pg_query::ParserOptions::DEFAULT).ok()?.protobuf;
+    let parsed = pg_query::parse(text, pg_query::ParserOptions::DEFAULT)
+        .ok()?
+        .protobuf;
     (parsed.stmts.len() <= MAX_STATEMENTS).then_some((parsed, tokens))
 }
 
@@ -216,13 +239,19 @@ fn unparsed(text: &str, names: &Names) -> Facts {
 }
 
 fn unreadable(names: &Names, statements: usize) -> Ask {
-    let access = Access { action: Action::Unreadable, resource: Resource::Database };
+    let access = Access {
+        action: Action::Unreadable,
+        resource: Resource::Database,
+    };
     let context = Context {
         statements: u32::try_from(statements).unwrap_or(u32::MAX),
         in_transaction: names.in_transaction,
         ..Context::default()
     };
-    Ask { accesses: [access].into(), context }
+    Ask {
+        accesses: [access].into(),
+        context,
+    }
 }
 
 /// The grammar's own fingerprint; relations count in full, with their schema and without their alias.

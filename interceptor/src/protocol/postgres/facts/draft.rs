@@ -105,7 +105,11 @@ impl Lookup<'_> {
     /// The ask that `draft` becomes; `None` where a name cannot be looked up, or a prepared statement
     /// is not known by its name.
     pub(super) fn resolve(&self, draft: &Draft<'_>) -> Option<Resolved> {
-        let mut resolver = Resolver { lookup: self, accesses: BTreeSet::new(), uses_path: false };
+        let mut resolver = Resolver {
+            lookup: self,
+            accesses: BTreeSet::new(),
+            uses_path: false,
+        };
         let mut context = Context {
             has_where: draft.has_where,
             has_limit: draft.has_limit,
@@ -130,9 +134,15 @@ impl Lookup<'_> {
         let accesses = resolver.accesses;
         let mut ask = Ask { accesses, context };
         if ask.accesses.is_empty() || (draft.is_query && !reads_a_table(&ask)) {
-            ask.accesses.insert(Access { action: Action::Select, resource: Resource::Database });
+            ask.accesses.insert(Access {
+                action: Action::Select,
+                resource: Resource::Database,
+            });
         }
-        Some(Resolved { ask, uses_path: resolver.uses_path })
+        Some(Resolved {
+            ask,
+            uses_path: resolver.uses_path,
+        })
     }
 }
 
@@ -169,18 +179,35 @@ impl Resolver<'_> {
         let action = used.action;
         match used.object {
             Object::Database => self.add(action, Resource::Database),
-            Object::Schema(schema) => self.add(action, Resource::Schema { schema: schema.to_owned() }),
+            Object::Schema(schema) => self.add(
+                action,
+                Resource::Schema {
+                    schema: schema.to_owned(),
+                },
+            ),
             Object::Relation { schema, name } => {
                 let is_builtin = self.lookup.catalog.contains(name);
                 // What is in no schema of the path can only be a temporary relation.
                 for schema in self.schemas(schema, is_builtin, used.within, "pg_temp")? {
-                    self.add(action, Resource::Table { schema, table: name.to_owned() });
+                    self.add(
+                        action,
+                        Resource::Table {
+                            schema,
+                            table: name.to_owned(),
+                        },
+                    );
                 }
             }
             Object::Function { schema, name } => {
                 let is_builtin = functions::is_builtin(name);
                 for schema in self.schemas(schema, is_builtin, used.within, "pg_catalog")? {
-                    self.add(action, Resource::Function { schema, function: name.to_owned() });
+                    self.add(
+                        action,
+                        Resource::Function {
+                            schema,
+                            function: name.to_owned(),
+                        },
+                    );
                 }
             }
             Object::Within(schema) => {
@@ -220,7 +247,11 @@ impl Resolver<'_> {
         let mut schemas: Vec<String> = within.map(str::to_owned).into_iter().collect();
         if is_builtin {
             if path.iter().any(|schema| schema == "pg_catalog") {
-                schemas.extend(path.iter().take_while(|schema| *schema != "pg_catalog").cloned());
+                schemas.extend(
+                    path.iter()
+                        .take_while(|schema| *schema != "pg_catalog")
+                        .cloned(),
+                );
             }
             schemas.push("pg_catalog".to_owned());
         } else {
@@ -244,8 +275,12 @@ impl Resolver<'_> {
         self.accesses.extend(body.accesses.iter().cloned());
         context.has_where &= body.context.has_where;
         context.has_limit = body.context.has_limit;
-        context.settings.extend(body.context.settings.iter().cloned());
-        context.functions.extend(body.context.functions.iter().cloned());
+        context
+            .settings
+            .extend(body.context.settings.iter().cloned());
+        context
+            .functions
+            .extend(body.context.functions.iter().cloned());
         Some(())
     }
 }

@@ -14,8 +14,11 @@ static HARMLESS: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
 });
 
 /// Function names of `pg_catalog`, those of every supported major version together.
-static CATALOG: LazyLock<HashSet<&'static str>> =
-    LazyLock::new(|| include_str!("functions/catalog.txt").split_whitespace().collect());
+static CATALOG: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
+    include_str!("functions/catalog.txt")
+        .split_whitespace()
+        .collect()
+});
 
 /// Whether `pg_catalog` has a function, or a type that is written like one, of this name.
 pub(super) fn is_builtin(name: &str) -> bool {

@@ -15,7 +15,13 @@ use self::record::{Index, Tree};
 use super::evidence::{Evidence, Role};
 
 /// Fields through which a relation is read. `relation` only below `RangeTableSample`.
-const READ_FIELDS: [&str; 5] = ["from_clause", "larg", "rarg", "using_clause", "source_relation"];
+const READ_FIELDS: [&str; 5] = [
+    "from_clause",
+    "larg",
+    "rarg",
+    "using_clause",
+    "source_relation",
+];
 
 /// Statements whose direct field `relation` is what they write.
 const WRITERS: [&str; 4] = ["InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"];
@@ -49,7 +55,9 @@ fn look(tree: &Tree, at: Index, clauses: &Clauses<'_>, evidence: &mut Evidence) 
         "RawStmt" => evidence.statements = evidence.statements.saturating_add(1),
         "RangeVar" => relation(tree, at, clauses, evidence),
         "FuncCall" | "CreateTrigStmt" | "CreateEventTrigStmt" => {
-            evidence.functions.push(tree.words(at, "funcname").join("."));
+            evidence
+                .functions
+                .push(tree.words(at, "funcname").join("."));
         }
         "RangeTableSample" => evidence.functions.push(tree.words(at, "method").join(".")),
         "AExpr" => operator(tree, at, "name", evidence),
@@ -79,7 +87,9 @@ fn operator(tree: &Tree, at: Index, field: &str, evidence: &mut Evidence) {
 }
 
 fn fields(words: &[&str], skip: usize, evidence: &mut Evidence) {
-    evidence.fields.extend(words.iter().skip(skip).map(|word| Box::from(*word)));
+    evidence
+        .fields
+        .extend(words.iter().skip(skip).map(|word| Box::from(*word)));
 }
 
 fn relation(tree: &Tree, at: Index, clauses: &Clauses<'_>, evidence: &mut Evidence) {
@@ -94,7 +104,10 @@ fn relation(tree: &Tree, at: Index, clauses: &Clauses<'_>, evidence: &mut Eviden
 
 fn role(tree: &Tree, at: Index) -> Role {
     let field = tree.field(at);
-    let parent = tree.parent(at).map(|parent| tree.kind(parent)).unwrap_or_default();
+    let parent = tree
+        .parent(at)
+        .map(|parent| tree.kind(parent))
+        .unwrap_or_default();
     if READ_FIELDS.contains(&field) || (field == "relation" && parent == "RangeTableSample") {
         Role::Read
     } else if field == "relation" && WRITERS.contains(&parent) {
@@ -116,11 +129,18 @@ struct Clauses<'a> {
 
 impl<'a> Clauses<'a> {
     fn of(tree: &'a Tree) -> Self {
-        let mut clauses = Self { owned: HashMap::new(), queries: HashMap::new() };
+        let mut clauses = Self {
+            owned: HashMap::new(),
+            queries: HashMap::new(),
+        };
         for at in tree.messages() {
-            let Some(parent) = tree.parent(at) else { continue };
+            let Some(parent) = tree.parent(at) else {
+                continue;
+            };
             if tree.kind(at) == "WithClause" {
-                clauses.owned.insert(parent, (at, tree.flag(at, "recursive")));
+                clauses
+                    .owned
+                    .insert(parent, (at, tree.flag(at, "recursive")));
             } else if tree.kind(at) == "CommonTableExpr" {
                 let name = tree.text(at, "ctename").unwrap_or_default();
                 clauses.queries.entry((parent, name)).or_insert(at);

@@ -46,13 +46,19 @@ impl<'a> Progress<'a> {
     /// statement asks for what `SELECT 1` asks for: the server answers it.
     pub(super) fn asks(&mut self, drafts: &[Draft<'_>]) -> Option<Vec<Ask>> {
         if drafts.is_empty() {
-            let access = Access { action: Action::Select, resource: Resource::Database };
+            let access = Access {
+                action: Action::Select,
+                resource: Resource::Database,
+            };
             let context = Context {
                 has_where: true,
                 in_transaction: self.in_transaction,
                 ..Context::default()
             };
-            return Some(vec![Ask { accesses: [access].into(), context }]);
+            return Some(vec![Ask {
+                accesses: [access].into(),
+                context,
+            }]);
         }
         drafts.iter().map(|draft| self.ask(draft)).collect()
     }
@@ -73,13 +79,26 @@ impl<'a> Progress<'a> {
         }
         let mut effects = draft.effects.clone();
         for name in &draft.executes {
-            effects.extend(self.prepared.get(*name).into_iter().flat_map(|known| known.effects.clone()));
+            effects.extend(
+                self.prepared
+                    .get(*name)
+                    .into_iter()
+                    .flat_map(|known| known.effects.clone()),
+            );
         }
         if let Some(name) = draft.prepares {
-            let search_path = resolved.uses_path.then(|| self.path.as_deref().map(<[_]>::to_vec));
-            let prepared =
-                Prepared { ask: resolved.ask.clone(), search_path: search_path.flatten(), effects };
-            effects = vec![Effect::Prepares { name: name.to_owned(), prepared }];
+            let search_path = resolved
+                .uses_path
+                .then(|| self.path.as_deref().map(<[_]>::to_vec));
+            let prepared = Prepared {
+                ask: resolved.ask.clone(),
+                search_path: search_path.flatten(),
+                effects,
+            };
+            effects = vec![Effect::Prepares {
+                name: name.to_owned(),
+                prepared,
+            }];
         }
         for effect in effects {
             self.apply(&effect);
@@ -103,7 +122,9 @@ impl<'a> Progress<'a> {
             }
             Effect::Prepares { name, prepared } => {
                 let known = self.prepared.to_mut();
-                known.entry(name.clone()).or_insert_with(|| prepared.clone());
+                known
+                    .entry(name.clone())
+                    .or_insert_with(|| prepared.clone());
             }
             Effect::Deallocates(Some(name)) => {
                 self.prepared.to_mut().remove(name);

@@ -16,19 +16,26 @@ pub(super) fn redact(text: &str, tokens: &[ScanToken]) -> String {
     let mut statement = Statement::default();
     let mut end = 0;
     for scanned in tokens {
-        let Ok(token) = Token::try_from(scanned.token) else { continue };
+        let Ok(token) = Token::try_from(scanned.token) else {
+            continue;
+        };
         if matches!(token, Token::CComment | Token::SqlComment) {
             continue;
         }
-        let (Some(from), Some(to)) = (usize::try_from(scanned.start).ok(), usize::try_from(scanned.end).ok())
-        else {
+        let (Some(from), Some(to)) = (
+            usize::try_from(scanned.start).ok(),
+            usize::try_from(scanned.end).ok(),
+        ) else {
             continue;
         };
         if from > end && !out.is_empty() {
             out.push(' ');
         }
         end = to;
-        let hides = statement.hides(token, scanned.keyword_kind != i32::from(KeywordKind::NoKeyword));
+        let hides = statement.hides(
+            token,
+            scanned.keyword_kind != i32::from(KeywordKind::NoKeyword),
+        );
         let word = text.get(from..to).filter(|_| !hides);
         out.push_str(word.unwrap_or(HIDDEN));
     }
@@ -37,15 +44,17 @@ pub(super) fn redact(text: &str, tokens: &[ScanToken]) -> String {
 
 /// Whether some name is written so that only the server's own encoding says what it is.
 pub(super) fn has_foreign_names(text: &str, tokens: &[ScanToken]) -> bool {
-    tokens.iter().any(|scanned| match Token::try_from(scanned.token) {
-        Ok(Token::Uident) => true,
-        Ok(Token::Ident) => {
-            let from = usize::try_from(scanned.start).unwrap_or_default();
-            let to = usize::try_from(scanned.end).unwrap_or_default();
-            text.get(from..to).is_none_or(|word| !word.is_ascii())
-        }
-        Ok(_) | Err(_) => false,
-    })
+    tokens
+        .iter()
+        .any(|scanned| match Token::try_from(scanned.token) {
+            Ok(Token::Uident) => true,
+            Ok(Token::Ident) => {
+                let from = usize::try_from(scanned.start).unwrap_or_default();
+                let to = usize::try_from(scanned.end).unwrap_or_default();
+                text.get(from..to).is_none_or(|word| !word.is_ascii())
+            }
+            Ok(_) | Err(_) => false,
+        })
 }
 
 /// How far into one statement the tokens are. `SET x = word` has a literal without quotes.
@@ -59,18 +68,22 @@ struct Statement {
 impl Statement {
     fn hides(&mut self, token: Token, is_keyword: bool) -> bool {
         let first = *self.first.get_or_insert(token);
-        match token {
-            Token::Ascii59 => *self = Self::default(),
-            Token::Set => self.is_set = matches!(first, Token::Set | Token::Alter | Token::Create),
-            Token::To | Token::Ascii61 if self.is_set && !self.is_value => {
-                self.is_value = true;
-                return false;
-            }
-            _ => {}
+        if token == Token::Ascii59 {
+            *self = Self::default();
+        } else if token == Token::Set {
+            self.is_set = matches!(first, Token::Set | Token::Alter | Token::Create);
+        } else if matches!(token, Token::To | Token::Ascii61) && self.is_set && !self.is_value {
+            self.is_value = true;
+            return false;
         }
         let is_literal = matches!(
             token,
-            Token::Sconst | Token::Usconst | Token::Iconst | Token::Fconst | Token::Bconst | Token::Xconst
+            Token::Sconst
+                | Token::Usconst
+                | Token::Iconst
+                | Token::Fconst
+                | Token::Bconst
+                | Token::Xconst
         );
         let is_switch = matches!(
             token,

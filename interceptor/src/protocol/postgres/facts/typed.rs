@@ -64,18 +64,27 @@ pub(super) fn walk(parsed: &ParseResult) -> (Vec<Draft<'_>>, Evidence) {
         columns: 0,
         within: None,
     };
-    let drafts = parsed.stmts.iter().map(|statement| walk.statement(statement)).collect();
+    let drafts = parsed
+        .stmts
+        .iter()
+        .map(|statement| walk.statement(statement))
+        .collect();
     (drafts, walk.evidence)
 }
 
 impl<'t> Walk<'t> {
     fn statement(&mut self, statement: &'t RawStmt) -> Draft<'t> {
-        let RawStmt { stmt, stmt_location: _, stmt_len: _ } = statement;
+        let RawStmt {
+            stmt,
+            stmt_location: _,
+            stmt_len: _,
+        } = statement;
         self.evidence.statements = self.evidence.statements.saturating_add(1);
         self.evidence.saw("RawStmt");
         self.outermost = true;
         stmt.visit(self);
-        if let Some(Kind::VariableSetStmt(set)) = stmt.as_ref().and_then(|node| node.node.as_ref()) {
+        if let Some(Kind::VariableSetStmt(set)) = stmt.as_ref().and_then(|node| node.node.as_ref())
+        {
             self.sets(set);
         }
         std::mem::take(&mut self.draft)
@@ -104,7 +113,11 @@ impl<'t> Walk<'t> {
     }
 
     fn ask(&mut self, action: Action, object: Object<'t>) {
-        self.draft.uses.push(Use { action, object, within: self.within });
+        self.draft.uses.push(Use {
+            action,
+            object,
+            within: self.within,
+        });
     }
 
     /// A relation, in the role that the text gives it.
@@ -138,8 +151,18 @@ impl<'t> Walk<'t> {
         let Some(relation) = relation else { return };
         self.relation(relation, Role::Named, &[]);
         let is_temporary = relation.relpersistence == "t" && relation.schemaname.is_empty();
-        let schema = if is_temporary { "pg_temp" } else { &relation.schemaname };
-        self.ask(Action::Ddl, Object::Relation { schema, name: &relation.relname });
+        let schema = if is_temporary {
+            "pg_temp"
+        } else {
+            &relation.schemaname
+        };
+        self.ask(
+            Action::Ddl,
+            Object::Relation {
+                schema,
+                name: &relation.relname,
+            },
+        );
     }
 
     /// A list in which relations have a role of their own.
@@ -158,19 +181,29 @@ impl<'t> Walk<'t> {
     fn read(&mut self, relation: &'t RangeVar) {
         let start = self.draft.uses.len();
         let is_cte = relation.schemaname.is_empty()
-            && self.visible.get(relation.relname.as_str()).is_some_and(|times| *times > 0);
+            && self
+                .visible
+                .get(relation.relname.as_str())
+                .is_some_and(|times| *times > 0);
         if is_cte {
             self.relation(relation, Role::Cte, &[]);
         } else {
             self.relation(relation, Role::Read, &[Action::Select]);
         }
-        let alias = relation.alias.as_ref().map(|alias| alias.aliasname.as_str());
+        let alias = relation
+            .alias
+            .as_ref()
+            .map(|alias| alias.aliasname.as_str());
         self.mark(alias.unwrap_or(&relation.relname), start);
     }
 
     fn mark(&mut self, label: &'t str, start: usize) {
         let uses = start..self.draft.uses.len();
-        self.marks.push(Mark { label, level: self.level, uses });
+        self.marks.push(Mark {
+            label,
+            level: self.level,
+            uses,
+        });
     }
 
     /// A function that is called or attached.
@@ -214,7 +247,11 @@ fn words(nodes: &[Node]) -> Vec<&str> {
 }
 
 fn word(node: &Node) -> Option<&str> {
-    if let Some(Kind::String(text)) = &node.node { Some(&text.sval) } else { None }
+    if let Some(Kind::String(text)) = &node.node {
+        Some(&text.sval)
+    } else {
+        None
+    }
 }
 
 /// Schema and name of `[[database.]schema.]name`; the database can only be the session's own.

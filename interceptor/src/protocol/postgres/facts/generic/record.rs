@@ -66,12 +66,18 @@ impl Tree {
 
     /// The field that an item hangs in.
     pub(super) fn field(&self, at: Index) -> &'static str {
-        self.items.get(at).map(|item| item.field).unwrap_or_default()
+        self.items
+            .get(at)
+            .map(|item| item.field)
+            .unwrap_or_default()
     }
 
     /// The item above.
     pub(super) fn parent(&self, at: Index) -> Option<Index> {
-        self.items.get(at).map(|item| item.parent).filter(|parent| *parent != at)
+        self.items
+            .get(at)
+            .map(|item| item.parent)
+            .filter(|parent| *parent != at)
     }
 
     /// Whether a field holds anything but its default.
@@ -80,21 +86,28 @@ impl Tree {
     }
 
     pub(super) fn text(&self, at: Index, field: &str) -> Option<&str> {
-        self.children(at, field).find_map(|child| match &self.items.get(child)?.value {
-            Value::Text(text) => Some(&**text),
-            Value::True | Value::Message => None,
-        })
+        self.children(at, field)
+            .find_map(|child| match &self.items.get(child)?.value {
+                Value::Text(text) => Some(&**text),
+                Value::True | Value::Message => None,
+            })
     }
 
     pub(super) fn flag(&self, at: Index, field: &str) -> bool {
-        let mut values = self.children(at, field).filter_map(|child| self.items.get(child));
+        let mut values = self
+            .children(at, field)
+            .filter_map(|child| self.items.get(child));
         values.any(|item| matches!(item.value, Value::True))
     }
 
     /// The strings of a list of `String` nodes; other nodes in it are left out.
     pub(super) fn words(&self, at: Index, field: &str) -> Vec<&str> {
-        let strings = self.children(at, field).filter(|child| self.kind(*child) == "String");
-        strings.map(|child| self.text(child, "sval").unwrap_or_default()).collect()
+        let strings = self
+            .children(at, field)
+            .filter(|child| self.kind(*child) == "String");
+        strings
+            .map(|child| self.text(child, "sval").unwrap_or_default())
+            .collect()
     }
 
     /// The items right below `at` in a field, jumping over what is below them.
@@ -113,7 +126,13 @@ impl Tree {
     fn push(&mut self, kind: &'static str, value: Value) -> Index {
         let at = self.items.len();
         let end = at.saturating_add(1);
-        self.items.push(Item { parent: self.parent, kind, field: self.field, value, end });
+        self.items.push(Item {
+            parent: self.parent,
+            kind,
+            field: self.field,
+            value,
+            end,
+        });
         at
     }
 }
@@ -235,7 +254,11 @@ impl<'a> ser::Serializer for &'a mut Tree {
         } else {
             Some(self.push(name, Value::Message))
         };
-        Ok(Open { tree: self, at, outer })
+        Ok(Open {
+            tree: self,
+            at,
+            outer,
+        })
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -272,7 +295,12 @@ impl<'a> ser::Serializer for &'a mut Tree {
         strange(name)
     }
 
-    fn serialize_unit_variant(self, name: &'static str, _: u32, _: &'static str) -> Result<(), Strange> {
+    fn serialize_unit_variant(
+        self,
+        name: &'static str,
+        _: u32,
+        _: &'static str,
+    ) -> Result<(), Strange> {
         strange(name)
     }
 
@@ -280,7 +308,11 @@ impl<'a> ser::Serializer for &'a mut Tree {
         strange("tuple")
     }
 
-    fn serialize_tuple_struct(self, name: &'static str, _: usize) -> Result<Self::SerializeTuple, Strange> {
+    fn serialize_tuple_struct(
+        self,
+        name: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeTuple, Strange> {
         strange(name)
     }
 

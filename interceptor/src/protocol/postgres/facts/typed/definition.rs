@@ -168,20 +168,34 @@ impl<'t> Visit<'t> for ReturnStmt {
 
 impl<'t> Visit<'t> for AlterTableCmd {
     fn visit(&'t self, walk: &mut Walk<'t>) {
-        let Self { subtype: _, name: _, num: _, newowner, def, behavior: _, missing_ok: _, recurse: _ } =
-            self;
+        let Self {
+            subtype: _,
+            name: _,
+            num: _,
+            newowner,
+            def,
+            behavior: _,
+            missing_ok: _,
+            recurse: _,
+        } = self;
         walk.saw("AlterTableCmd");
         newowner.visit(walk);
         // The parent of `INHERIT` is a relation.
-        walk.relations(def.as_deref().map(std::slice::from_ref).unwrap_or_default(), Role::Named, &[
-            Action::Ddl,
-        ]);
+        walk.relations(
+            def.as_deref().map(std::slice::from_ref).unwrap_or_default(),
+            Role::Named,
+            &[Action::Ddl],
+        );
     }
 }
 
 impl<'t> Visit<'t> for PartitionCmd {
     fn visit(&'t self, walk: &mut Walk<'t>) {
-        let Self { name, bound, concurrent: _ } = self;
+        let Self {
+            name,
+            bound,
+            concurrent: _,
+        } = self;
         walk.saw("PartitionCmd");
         walk.named(name.as_ref(), &[Action::Ddl]);
         bound.visit(walk);
@@ -191,7 +205,11 @@ impl<'t> Visit<'t> for PartitionCmd {
 impl<'t> Visit<'t> for TableLikeClause {
     /// The server wants `SELECT` on what is copied from.
     fn visit(&'t self, walk: &mut Walk<'t>) {
-        let Self { relation, options: _, relation_oid: _ } = self;
+        let Self {
+            relation,
+            options: _,
+            relation_oid: _,
+        } = self;
         walk.saw("TableLikeClause");
         walk.named(relation.as_ref(), &[Action::Select]);
     }
@@ -266,7 +284,11 @@ impl<'t> Visit<'t> for GrantStmt {
         let in_schemas = *targtype == i32::from(GrantTargetType::AclTargetAllInSchema);
         for object in objects {
             walk.relations(std::slice::from_ref(object), Role::Named, &[Action::Grant]);
-            let kind = if in_schemas { i32::from(ObjectType::ObjectSchema) } else { *objtype };
+            let kind = if in_schemas {
+                i32::from(ObjectType::ObjectSchema)
+            } else {
+                *objtype
+            };
             if !is_relation(object) {
                 walk.object(kind, Some(object), Action::Grant);
             }
@@ -282,7 +304,11 @@ impl<'t> Visit<'t> for GrantStmt {
 
 impl<'t> Visit<'t> for CreateFunctionStmt {
     fn visit(&'t self, walk: &mut Walk<'t>) {
-        walk.begin(if self.is_procedure { "CREATE PROCEDURE" } else { "CREATE FUNCTION" });
+        walk.begin(if self.is_procedure {
+            "CREATE PROCEDURE"
+        } else {
+            "CREATE FUNCTION"
+        });
         children!(walk, self, CreateFunctionStmt {
             funcname parameters return_type options sql_body ; is_procedure replace
         });

@@ -140,7 +140,8 @@ impl<'t> Walk<'t> {
     pub(super) fn wraps(&mut self, options: &'t [Node]) {
         for option in options {
             if let Some(Kind::DefElem(option)) = &option.node
-                && let Some(Kind::TypeName(name)) = option.arg.as_ref().and_then(|arg| arg.node.as_ref())
+                && let Some(Kind::TypeName(name)) =
+                    option.arg.as_ref().and_then(|arg| arg.node.as_ref())
                 && WRAPPED.contains(&option.defname.as_str())
             {
                 self.call(&words(&name.names));
@@ -151,10 +152,35 @@ impl<'t> Walk<'t> {
 
 /// Options of `CREATE AGGREGATE`, `CREATE OPERATOR` and `CREATE TYPE` that name a function.
 const WRAPPED: [&str; 29] = [
-    "analyze", "canonical", "combinefunc", "deserialfunc", "end", "finalfunc", "function", "gettoken",
-    "headline", "init", "input", "join", "lexize", "lextypes", "mfinalfunc", "minvfunc", "msfunc",
-    "output", "procedure", "receive", "restrict", "send", "serialfunc", "sfunc", "start",
-    "subscript", "subtype_diff", "typmod_in", "typmod_out",
+    "analyze",
+    "canonical",
+    "combinefunc",
+    "deserialfunc",
+    "end",
+    "finalfunc",
+    "function",
+    "gettoken",
+    "headline",
+    "init",
+    "input",
+    "join",
+    "lexize",
+    "lextypes",
+    "mfinalfunc",
+    "minvfunc",
+    "msfunc",
+    "output",
+    "procedure",
+    "receive",
+    "restrict",
+    "send",
+    "serialfunc",
+    "sfunc",
+    "start",
+    "subscript",
+    "subtype_diff",
+    "typmod_in",
+    "typmod_out",
 ];
 
 /// The words of an object's name, however the grammar wraps them.

@@ -121,7 +121,11 @@ plain! {
 
 impl<'t> Visit<'t> for AConst {
     fn visit(&'t self, walk: &mut Walk<'t>) {
-        let Self { isnull: _, location: _, val } = self;
+        let Self {
+            isnull: _,
+            location: _,
+            val,
+        } = self;
         walk.saw("AConst");
         match val {
             None => {}

@@ -12,13 +12,15 @@ use crate::protocol::postgres::facts::evidence::Role;
 impl<'t> Walk<'t> {
     /// A `SET` or `RESET` as a statement of its own.
     pub(super) fn sets(&mut self, set: &'t VariableSetStmt) {
-        self.begin(if set.kind == i32::from(VariableSetKind::VarReset)
-            || set.kind == i32::from(VariableSetKind::VarResetAll)
-        {
-            "RESET"
-        } else {
-            "SET"
-        });
+        self.begin(
+            if set.kind == i32::from(VariableSetKind::VarReset)
+                || set.kind == i32::from(VariableSetKind::VarResetAll)
+            {
+                "RESET"
+            } else {
+                "SET"
+            },
+        );
         self.ask(Action::Set, Object::Database);
         match VariableSetKind::try_from(set.kind) {
             Ok(VariableSetKind::VarSetValue) => {
@@ -38,7 +40,12 @@ impl<'t> Walk<'t> {
     }
 
     /// A setting that becomes another one, and what that does to how later texts are read.
-    pub(super) fn changes(&mut self, name: &str, to: Option<Vec<std::string::String>>, local: bool) {
+    pub(super) fn changes(
+        &mut self,
+        name: &str,
+        to: Option<Vec<std::string::String>>,
+        local: bool,
+    ) {
         self.setting(name);
         let effects = &mut self.draft.effects;
         match name.to_lowercase().as_str() {
@@ -62,20 +69,34 @@ impl<'t> Walk<'t> {
 /// The schemas of `SET search_path = a, b`, unless one of them stands for another.
 fn schemas(values: &[Node]) -> Option<Vec<std::string::String>> {
     let name = |node: &Node| match &node.node {
-        Some(Kind::AConst(AConst { val: Some(a_const::Val::Sval(text)), .. })) => {
+        Some(Kind::AConst(AConst {
+            val: Some(a_const::Val::Sval(text)),
+            ..
+        })) => {
             // The server cuts names here as anywhere, but not by the rules of the lexer.
             let is_plain = !text.sval.starts_with('$') && text.sval.len() < 63;
             is_plain.then(|| text.sval.clone())
         }
         Some(_) | None => None,
     };
-    values.iter().map(name).filter(|name| name.as_deref() != Some("")).collect()
+    values
+        .iter()
+        .map(name)
+        .filter(|name| name.as_deref() != Some(""))
+        .collect()
 }
 
 impl<'t> Visit<'t> for VariableSetStmt {
     /// Also as a part of `ALTER SYSTEM`, `ALTER ROLE` and `CREATE FUNCTION`, where it sets nothing now.
     fn visit(&'t self, walk: &mut Walk<'t>) {
-        let Self { kind, name, args, jumble_args: _, is_local: _, location: _ } = self;
+        let Self {
+            kind,
+            name,
+            args,
+            jumble_args: _,
+            is_local: _,
+            location: _,
+        } = self;
         walk.saw("VariableSetStmt");
         walk.evidence.settings.push(name.to_lowercase().into());
         args.visit(walk);
@@ -86,7 +107,11 @@ impl<'t> Visit<'t> for VariableSetStmt {
         } else if name == "TRANSACTION SNAPSHOT" {
             walk.setting("transaction_snapshot");
         } else {
-            let prefix = if name == "TRANSACTION" { "" } else { "default_" };
+            let prefix = if name == "TRANSACTION" {
+                ""
+            } else {
+                "default_"
+            };
             walk.characteristics(args, prefix);
         }
     }
@@ -123,25 +148,37 @@ impl<'t> Visit<'t> for TransactionStmt {
                 walk.characteristics(&self.options, "");
                 ("BEGIN", Action::Transaction, Some(Effect::Begin))
             }
-            Ok(TransactionStmtKind::TransStmtCommit) => {
-                ("COMMIT", Action::Transaction, Some(Effect::Commit { chain }))
-            }
-            Ok(TransactionStmtKind::TransStmtRollback) => {
-                ("ROLLBACK", Action::Transaction, Some(Effect::Rollback { chain }))
-            }
-            Ok(TransactionStmtKind::TransStmtSavepoint) => {
-                ("SAVEPOINT", Action::Transaction, Some(Effect::Savepoint(name())))
-            }
-            Ok(TransactionStmtKind::TransStmtRelease) => {
-                ("RELEASE", Action::Transaction, Some(Effect::Release(name())))
-            }
-            Ok(TransactionStmtKind::TransStmtRollbackTo) => {
-                ("ROLLBACK TO", Action::Transaction, Some(Effect::RollbackTo(name())))
-            }
+            Ok(TransactionStmtKind::TransStmtCommit) => (
+                "COMMIT",
+                Action::Transaction,
+                Some(Effect::Commit { chain }),
+            ),
+            Ok(TransactionStmtKind::TransStmtRollback) => (
+                "ROLLBACK",
+                Action::Transaction,
+                Some(Effect::Rollback { chain }),
+            ),
+            Ok(TransactionStmtKind::TransStmtSavepoint) => (
+                "SAVEPOINT",
+                Action::Transaction,
+                Some(Effect::Savepoint(name())),
+            ),
+            Ok(TransactionStmtKind::TransStmtRelease) => (
+                "RELEASE",
+                Action::Transaction,
+                Some(Effect::Release(name())),
+            ),
+            Ok(TransactionStmtKind::TransStmtRollbackTo) => (
+                "ROLLBACK TO",
+                Action::Transaction,
+                Some(Effect::RollbackTo(name())),
+            ),
             // The block ends here and lives on outside of the session.
-            Ok(TransactionStmtKind::TransStmtPrepare) => {
-                ("PREPARE TRANSACTION", Action::System, Some(Effect::Rollback { chain: false }))
-            }
+            Ok(TransactionStmtKind::TransStmtPrepare) => (
+                "PREPARE TRANSACTION",
+                Action::System,
+                Some(Effect::Rollback { chain: false }),
+            ),
             Ok(TransactionStmtKind::TransStmtCommitPrepared) => {
                 ("COMMIT PREPARED", Action::System, None)
             }
@@ -159,7 +196,10 @@ impl<'t> Visit<'t> for TransactionStmt {
 
 impl<'t> Visit<'t> for ConstraintsSetStmt {
     fn visit(&'t self, walk: &mut Walk<'t>) {
-        let Self { constraints, deferred: _ } = self;
+        let Self {
+            constraints,
+            deferred: _,
+        } = self;
         walk.saw("ConstraintsSetStmt");
         walk.utility("SET CONSTRAINTS", Action::Transaction);
         walk.relations(constraints, Role::Label, &[]);
@@ -197,17 +237,25 @@ impl<'t> Visit<'t> for ExecuteStmt {
         walk.begin("EXECUTE");
         children!(walk, self, ExecuteStmt { params ; name });
         walk.draft.executes.push(&self.name);
-        walk.draft.effects.push(Effect::Executes { name: self.name.clone() });
+        walk.draft.effects.push(Effect::Executes {
+            name: self.name.clone(),
+        });
     }
 }
 
 impl<'t> Visit<'t> for DeallocateStmt {
     fn visit(&'t self, walk: &mut Walk<'t>) {
-        let Self { name, isall, location: _ } = self;
+        let Self {
+            name,
+            isall,
+            location: _,
+        } = self;
         walk.saw("DeallocateStmt");
         walk.utility("DEALLOCATE", Action::Select);
         let all = *isall || name.is_empty();
-        walk.draft.effects.push(Effect::Deallocates((!all).then(|| name.clone())));
+        walk.draft
+            .effects
+            .push(Effect::Deallocates((!all).then(|| name.clone())));
     }
 }
 
@@ -215,7 +263,9 @@ impl<'t> Visit<'t> for DeclareCursorStmt {
     fn visit(&'t self, walk: &mut Walk<'t>) {
         walk.begin("DECLARE CURSOR");
         children!(walk, self, DeclareCursorStmt { query ; portalname options });
-        walk.draft.effects.push(Effect::DeclaresCursor { name: self.portalname.clone() });
+        walk.draft.effects.push(Effect::DeclaresCursor {
+            name: self.portalname.clone(),
+        });
     }
 }
 
@@ -232,7 +282,12 @@ impl<'t> Visit<'t> for ClosePortalStmt {
 impl<'t> Visit<'t> for FetchStmt {
     /// What the cursor reads was judged when it was declared.
     fn visit(&'t self, walk: &mut Walk<'t>) {
-        let Self { direction: _, how_many: _, portalname: _, ismove } = self;
+        let Self {
+            direction: _,
+            how_many: _,
+            portalname: _,
+            ismove,
+        } = self;
         walk.saw("FetchStmt");
         walk.utility(if *ismove { "MOVE" } else { "FETCH" }, Action::Select);
     }
@@ -240,12 +295,23 @@ impl<'t> Visit<'t> for FetchStmt {
 
 impl<'t> Visit<'t> for CopyStmt {
     fn visit(&'t self, walk: &mut Walk<'t>) {
-        let Self { relation, query, attlist, is_from, is_program, filename, options, where_clause } =
-            self;
+        let Self {
+            relation,
+            query,
+            attlist,
+            is_from,
+            is_program,
+            filename,
+            options,
+            where_clause,
+        } = self;
         walk.begin("COPY");
         walk.saw("CopyStmt");
-        let actions =
-            if *is_from { [Action::CopyIn, Action::Insert] } else { [Action::CopyOut, Action::Select] };
+        let actions = if *is_from {
+            [Action::CopyIn, Action::Insert]
+        } else {
+            [Action::CopyOut, Action::Select]
+        };
         walk.named(relation.as_ref(), &actions);
         if query.is_some() {
             walk.ask(Action::CopyOut, Object::Database);
@@ -258,7 +324,11 @@ impl<'t> Visit<'t> for CopyStmt {
             walk.evidence.server_files = walk.evidence.server_files.saturating_add(1);
             walk.ask(Action::System, Object::Database);
         } else {
-            walk.draft.effects.push(if *is_from { Effect::CopyIn } else { Effect::CopyOut });
+            walk.draft.effects.push(if *is_from {
+                Effect::CopyIn
+            } else {
+                Effect::CopyOut
+            });
         }
     }
 }
@@ -271,7 +341,9 @@ impl<'t> Visit<'t> for ExplainStmt {
         walk.draft.effects.retain(|effect| {
             matches!(
                 effect,
-                Effect::SetsSearchPath { .. } | Effect::SetsEncoding | Effect::SetsConformingStrings
+                Effect::SetsSearchPath { .. }
+                    | Effect::SetsEncoding
+                    | Effect::SetsConformingStrings
             )
         });
     }
@@ -305,7 +377,11 @@ impl<'t> Visit<'t> for FuncExpr {
 
 impl<'t> Visit<'t> for LockStmt {
     fn visit(&'t self, walk: &mut Walk<'t>) {
-        let Self { relations, mode: _, nowait: _ } = self;
+        let Self {
+            relations,
+            mode: _,
+            nowait: _,
+        } = self;
         walk.begin("LOCK");
         walk.saw("LockStmt");
         walk.relations(relations, Role::Named, &[Action::Lock]);
