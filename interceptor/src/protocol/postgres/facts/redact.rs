@@ -68,14 +68,13 @@ struct Statement {
 impl Statement {
     fn hides(&mut self, token: Token, is_keyword: bool) -> bool {
         let first = *self.first.get_or_insert(token);
-        match token {
-            Token::Ascii59 => *self = Self::default(),
-            Token::Set => self.is_set = matches!(first, Token::Set | Token::Alter | Token::Create),
-            Token::To | Token::Ascii61 if self.is_set && !self.is_value => {
-                self.is_value = true;
-                return false;
-            }
-            _ => {}
+        if token == Token::Ascii59 {
+            *self = Self::default();
+        } else if token == Token::Set {
+            self.is_set = matches!(first, Token::Set | Token::Alter | Token::Create);
+        } else if matches!(token, Token::To | Token::Ascii61) && self.is_set && !self.is_value {
+            self.is_value = true;
+            return false;
         }
         let is_literal = matches!(
             token,

@@ -1,5 +1,11 @@
 use super::*;
 
+mod clients;
+mod cross;
+mod effects;
+mod limits;
+mod nesting;
+
 fn names() -> Names {
     Names {
         search_path: Some(vec!["public".into()]),
@@ -14,181 +20,281 @@ fn names() -> Names {
     }
 }
 
+fn resource(resource: &Resource) -> String {
+    match resource {
+        Resource::Target => "target".into(),
+        Resource::Database => "database".into(),
+        Resource::Schema { schema } => format!("{schema}.*"),
+        Resource::Table { schema, table } => format!("{schema}.{table}"),
+        Resource::Column {
+            schema,
+            table,
+            column,
+        } => format!("{schema}.{table}.{column}"),
+        Resource::Function { schema, function } => format!("{schema}.{function}()"),
+    }
+}
+
+/// An ask as `cases.txt` writes it.
+fn shown(ask: &Ask) -> String {
+    let access = |access: &Access| format!("{:?} {}", access.action, resource(&access.resource));
+    let mut parts: Vec<String> = ask.accesses.iter().map(access).collect();
+    let context = &ask.context;
+    let is_read = !ask
+        .accesses
+        .iter()
+        .any(|access| access.action == Action::Unreadable);
+    let flags = [
+        ("no where", is_read && !context.has_where),
+        ("limit", context.has_limit),
+        ("in transaction", context.in_transaction),
+    ];
+    parts.extend(
+        flags
+            .into_iter()
+            .filter(|flag| flag.1)
+            .map(|flag| flag.0.to_owned()),
+    );
+    parts.extend(
+        context
+            .settings
+            .iter()
+            .map(|name| format!("setting {name}")),
+    );
+    parts.extend(
+        context
+            .functions
+            .iter()
+            .map(|name| format!("function {name}")),
+    );
+    parts.join(", ")
+}
+
+fn asks(text: &str, names: &Names) -> Vec<String> {
+    read(text, names).reading.asks.iter().map(shown).collect()
+}
+
+/// The rows of `cases.txt`: a text and its asks.
+fn cases() -> Vec<(&'static str, Vec<&'static str>)> {
+    let mut cases: Vec<(&str, Vec<&str>)> = Vec::new();
+    let lines = include_str!("tests/cases.txt").lines();
+    for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        match line.strip_prefix("    ") {
+            Some(ask) => cases
+                .last_mut()
+                .expect("an ask below a statement")
+                .1
+                .push(ask),
+            None => cases.push((line, Vec::new())),
+        }
+    }
+    cases
+}
+
 #[test]
-fn corpus() {
-    let path = std::env::var("FACTS_SQL").unwrap_or_default();
-    let Ok(text) = std::fs::read_to_string(path) else {
-        return;
-    };
-    for line in text.split('\u{1}') {
-        let facts = read(line, &names());
-        println!(
-            "{} | {} | {:?} {:?}",
-            facts.reading.redacted, facts.reading.summary, facts.readable, facts.effects
-        );
+fn each_statement_asks_for_what_the_table_says() {
+    let cases = cases();
+    assert!(cases.len() > 250, "{} cases", cases.len());
+    let wrong: Vec<String> = cases
+        .into_iter()
+        .filter_map(|(text, expected)| {
+            let got = asks(text, &names());
+            (got != expected).then(|| format!("{text}\n  expected {expected:#?}\n  got {got:#?}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_ask_asks_for_something_and_counts_the_statements() {
+    for (text, _) in cases() {
+        let facts = read(text, &names());
         for ask in &facts.reading.asks {
-            println!(
-                "    {:?} {:?}",
-                ask.accesses
-                    .iter()
-                    .map(|a| format!("{:?} {:?}", a.action, a.resource))
-                    .collect::<Vec<_>>(),
-                ask.context
+            assert!(!ask.accesses.is_empty(), "{text}");
+            assert_eq!(
+                usize::try_from(ask.context.statements),
+                Ok(facts.statements),
+                "{text}"
             );
         }
+        let is_unreadable = facts.reading.asks.iter().any(|ask| {
+            ask.accesses
+                .iter()
+                .any(|access| access.action == Action::Unreadable)
+        });
+        assert_eq!(is_unreadable, !facts.readable, "{text}");
     }
 }
 
 #[test]
-fn regress() {
-    let Ok(text) = std::fs::read_to_string("/tmp/pgregress.txt") else {
-        return;
-    };
-    let (mut total, mut parsed_n, mut readable, mut disagree, mut problem, mut unresolved) =
-        (0, 0, 0, 0, 0, 0);
-    let mut time = std::time::Duration::ZERO;
-    let mut deep = 0;
-    let mut all = vec![];
-    for file in text.split('\u{1}') {
-        let Ok(statements) = pg_query::split_with_scanner(file) else {
-            println!("split failed");
-            continue;
-        };
-        for statement in statements {
-            total += 1;
-            all.push(statement.to_owned());
-            match pg_query::parse(statement, 0) {
-                Ok(_) => {}
-                Err(pg_query::Error::Decode(_)) => {
-                    deep += 1;
-                    continue;
-                }
-                Err(_) => continue,
-            }
-            parsed_n += 1;
-            let start = std::time::Instant::now();
-            let facts = read(statement, &names());
-            time += start.elapsed();
-            if facts.readable {
-                readable += 1;
-                continue;
-            }
-            let (parsed, _) = parse(statement).unwrap();
-            let (drafts, mut seen) = typed::walk(&parsed);
-            let mut other = generic::walk(&parsed).unwrap();
-            if !seen.agrees(&mut other) {
-                disagree += 1;
-                println!("DISAGREE {statement}");
-                for (k, v) in &seen.kinds {
-                    if other.kinds.get(k) != Some(v) {
-                        println!("   kind {k} typed {v} generic {:?}", other.kinds.get(k));
-                    }
-                }
-                for (k, v) in &other.kinds {
-                    if seen.kinds.get(k) != Some(v) {
-                        println!("   kind {k} generic {v} typed {:?}", seen.kinds.get(k));
-                    }
-                }
-                seen.kinds.clear();
-                other.kinds.clear();
-                if seen != other {
-                    println!("   T {seen:?}\n   G {other:?}");
-                }
-            } else if let Some(p) = drafts.iter().find_map(|d| d.problem) {
-                problem += 1;
-                println!("PROBLEM {p}: {statement}");
-            } else {
-                unresolved += 1;
-                println!("UNRESOLVED {statement}");
-            }
-        }
+fn names_are_looked_up_in_every_schema_of_the_path() {
+    let mut names = names();
+    let rows: [(Option<&[&str]>, &str, &str); 8] = [
+        (Some(&["a", "b"]), "TABLE t", "Select a.t, Select b.t"),
+        (
+            Some(&["a", "b"]),
+            "SELECT f()",
+            "Select database, Call a.f(), Call b.f(), function f",
+        ),
+        (
+            Some(&["a", "pg_catalog", "b"]),
+            "TABLE pg_class",
+            "Select a.pg_class, Select pg_catalog.pg_class",
+        ),
+        (
+            Some(&["pg_catalog", "a"]),
+            "SELECT now()",
+            "Select database, function now",
+        ),
+        (Some(&[]), "TABLE t", "Select pg_temp.t"),
+        (None, "TABLE t", "Unreadable database"),
+        (None, "SELECT now()", "Unreadable database"),
+        (
+            None,
+            "SELECT pg_catalog.now() FROM a.t",
+            "Select a.t, function pg_catalog.now",
+        ),
+    ];
+    for (path, text, expected) in rows {
+        names.search_path = path.map(|path| path.iter().map(|&schema| schema.to_owned()).collect());
+        assert_eq!(asks(text, &names), [expected], "{path:?} {text}");
     }
-    std::fs::write("/tmp/pgregress_statements.txt", all.join("\u{1}")).unwrap();
-    println!(
-        "total {total} parsed {parsed_n} deep {deep} readable {readable} disagree {disagree} problem {problem} unresolved {unresolved} mean {:?}",
-        time / parsed_n.max(1)
-    );
-}
-
-fn rss() -> u64 {
-    std::fs::read_to_string("/proc/self/status")
-        .unwrap()
-        .lines()
-        .find(|l| l.starts_with("VmHWM"))
-        .unwrap()
-        .split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse()
-        .unwrap()
 }
 
 #[test]
-fn memory() {
-    let Ok(kind) = std::env::var("FACTS_MEM") else {
-        return;
-    };
-    for text in ["", "  ", "-- x", "/* */"] {
-        println!("{:?}", read(text, &names()));
+fn a_walk_that_misses_anything_makes_the_text_unreadable() {
+    type Break = fn(&mut Evidence);
+    let breaks: [(&str, Break); 9] = [
+        ("TABLE t", |seen| drop(seen.relations.pop())),
+        ("TABLE t", |seen| {
+            seen.relations[0].role = evidence::Role::Cte
+        }),
+        ("TABLE t", |seen| seen.statements += 1),
+        ("SELECT f()", |seen| seen.functions.clear()),
+        ("SELECT (1).f", |seen| seen.fields.clear()),
+        ("SET a = 1", |seen| seen.settings.clear()),
+        ("DELETE FROM t", |seen| seen.unbounded = 0),
+        ("COPY t TO '/x'", |seen| seen.server_files = 0),
+        ("WITH x AS (DELETE FROM t RETURNING a) TABLE x", |seen| {
+            seen.kinds.remove("DeleteStmt");
+        }),
+    ];
+    for (text, broken) in breaks {
+        let parsed = parse(text).unwrap().0;
+        let (_, mut typed) = typed::walk(&parsed);
+        let mut other = generic::walk(&parsed).unwrap();
+        assert!(typed.agrees(&mut other), "{text}");
+        broken(&mut other);
+        assert!(!typed.agrees(&mut other), "{text}");
     }
-    let n = 155_000 * 2;
-    let text = match kind.as_str() {
-        "const" => format!("SELECT 1{}", ",1".repeat(n / 2 - 8)),
-        "values" => format!("INSERT INTO t VALUES (1){}", ",(1)".repeat(n / 4 - 8)),
-        "rows" => format!(
-            "INSERT INTO t VALUES (1, 'abcdefghij', 3.14, now()){}",
-            ",(1,'abcdefghij',3.14,null)".repeat(n / 26 - 8)
-        ),
-        "end" => "END;".repeat(1024),
-        "from" => format!("SELECT FROM a{}", ",a".repeat(n / 2 - 8)),
-        "func" => format!("SELECT f(){}", ",f()".repeat(n / 4 - 8)),
-        "sort" => format!("SELECT 1 ORDER BY a{}", ",a".repeat(n / 2 - 16)),
-        "case" => format!(
-            "SELECT CASE WHEN a THEN b {} END",
-            "WHEN a THEN b ".repeat(n / 14 - 8)
-        ),
-        "empty" => format!("SELECT f({})", "a.*,".repeat(n / 4 - 8) + "1"),
-        _ => panic!(),
-    };
-    let before = rss();
-    let start = std::time::Instant::now();
-    let facts = read(&text, &names());
-    println!(
-        "{kind}: {} bytes readable {} {:?} rss {} -> {} MiB",
-        text.len(),
-        facts.readable,
-        start.elapsed(),
-        before >> 10,
-        rss() >> 10
+    let rows: [fn(&ParseResult) -> Option<Evidence>; 2] = [
+        |_| None,
+        |parsed| {
+            let mut seen = generic::walk(parsed)?;
+            seen.relations.clear();
+            Some(seen)
+        },
+    ];
+    for second in rows {
+        let facts = read_with("TABLE t", &names(), second);
+        assert!(!facts.readable);
+        assert_eq!(facts.effects, [Effect::Unknown]);
+        assert_eq!(
+            facts.reading.asks.iter().map(shown).collect::<Vec<_>>(),
+            ["Unreadable database"]
+        );
+    }
+}
+
+#[test]
+fn a_summary_names_the_statements_and_stays_short() {
+    let long = "SELECT 1;".repeat(50);
+    let rows = [
+        ("select 1", "SELECT"),
+        ("SELECT 1; DELETE FROM t", "SELECT; DELETE"),
+        ("EXPLAIN ANALYZE DELETE FROM t", "EXPLAIN"),
+        ("RESET ALL; SET a = 1", "RESET; SET"),
+        ("ANALYZE t", "ANALYZE"),
+        ("REVOKE a FROM b", "REVOKE"),
+        ("", ""),
+        ("nonsense", "unreadable"),
+    ];
+    for (text, expected) in rows {
+        assert_eq!(&*read(text, &names()).reading.summary, expected, "{text}");
+    }
+    let summary = Arc::clone(&read(&long, &names()).reading.summary);
+    assert!(
+        summary.len() <= MAX_SUMMARY && summary.ends_with("; ..."),
+        "{summary}"
     );
 }
 
 #[test]
-fn phases() {
-    if std::env::var("FACTS_PHASES").is_err() {
-        return;
-    };
-    let n = 158_000;
-    for (kind, text) in [
-        ("const", format!("SELECT 1{}", ",1".repeat(n / 2 - 8))),
-        ("from", format!("SELECT FROM a{}", ",a".repeat(n / 2 - 8))),
-    ] {
-        let t = std::time::Instant::now();
-        let p = pg_query::parse(&text, 0).unwrap().protobuf;
-        println!("{kind} parse {:?}", t.elapsed());
-        let t = std::time::Instant::now();
-        pg_query::scan_tokens(&text).unwrap();
-        println!("scan {:?}", t.elapsed());
-        let t = std::time::Instant::now();
-        fingerprint(&text);
-        println!("fingerprint {:?}", t.elapsed());
-        let t = std::time::Instant::now();
-        typed::walk(&p);
-        println!("typed {:?}", t.elapsed());
-        if kind == "const" {
-            let t = std::time::Instant::now();
-            generic::walk(&p);
-            println!("generic {:?}", t.elapsed());
-        }
+fn every_statement_of_the_table_has_a_summary() {
+    for (text, _) in cases() {
+        let facts = read(text, &names());
+        let words = facts
+            .reading
+            .summary
+            .split("; ")
+            .filter(|word| !word.is_empty())
+            .count();
+        assert!(
+            words >= facts.statements.min(1),
+            "{text}: {}",
+            facts.reading.summary
+        );
     }
+}
+
+#[test]
+fn a_fingerprint_ignores_literals_and_tells_relations_apart() {
+    let fingerprint = |text| Arc::clone(&read(text, &names()).reading.fingerprint);
+    assert_eq!(
+        fingerprint("SELECT * FROM t WHERE a = 1"),
+        fingerprint("select * from t where a = 2")
+    );
+    assert_ne!(fingerprint("TABLE a.t"), fingerprint("TABLE b.t"));
+    assert_ne!(fingerprint("TABLE t_01"), fingerprint("TABLE t_02"));
+    assert_ne!(
+        fingerprint("SELECT x.a FROM t x"),
+        fingerprint("SELECT x.a FROM u x")
+    );
+    let unread = fingerprint("SELEC 'secret'");
+    assert!(
+        unread.starts_with("unreadable:") && unread.len() == "unreadable:".len() + 16,
+        "{unread}"
+    );
+    assert_ne!(unread, fingerprint("SELEC 'other'"));
+}
+
+#[test]
+fn a_database_that_is_not_utf8_has_only_ascii_names() {
+    let mut names = names();
+    for text in ["TABLE \u{e9}t\u{e9}", "SELECT \u{c9}", "TABLE U&\"t\""] {
+        names.utf8 = true;
+        assert!(read(text, &names).readable, "{text}");
+        names.utf8 = false;
+        assert!(!read(text, &names).readable, "{text}");
+    }
+    assert!(read("SELECT '\u{e9}' FROM t -- \u{e9}", &names).readable);
+}
+
+#[test]
+fn a_long_name_is_cut_as_the_server_cuts_it() {
+    let long = "a".repeat(70);
+    let cut = "a".repeat(63);
+    let wide = format!("{}\u{e9}", "a".repeat(62));
+    assert_eq!(
+        asks(&format!("TABLE {long}"), &names()),
+        [format!("Select public.{cut}")]
+    );
+    assert_eq!(
+        asks(&format!("TABLE \"{long}\""), &names()),
+        [format!("Select public.{cut}")]
+    );
+    assert_eq!(
+        asks(&format!("TABLE {wide}"), &names()),
+        [format!("Select public.{}", "a".repeat(62))]
+    );
 }

@@ -119,7 +119,12 @@ statements! {
     } |statement, walk| walk.defines(&statement.cfgname);
 
     // Roles and rights
-    GrantRoleStmt "GRANT" [] { granted_roles grantee_roles opt grantor ; is_grant behavior } grant;
+    GrantRoleStmt "GRANT" [] { granted_roles grantee_roles opt grantor ; is_grant behavior } |statement, walk| {
+        if !statement.is_grant && walk.draft.summary == "GRANT" {
+            walk.draft.summary = "REVOKE";
+        }
+        grant(statement, walk);
+    };
     AlterDefaultPrivilegesStmt "ALTER DEFAULT PRIVILEGES" [] { options action ; } grant;
     CreateRoleStmt "CREATE ROLE" [] { options ; stmt_type role } grant;
     AlterRoleStmt "ALTER ROLE" [] { role options ; action } grant;
