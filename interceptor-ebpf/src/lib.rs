@@ -9,10 +9,10 @@
 //! | `getpeername4/6` | the client sees the peer that it dialled | 5.8 | none | `address` |
 //! | `sendmsg4/6` | UDP to no resolver is refused with `EPERM` | 4.18 | egress | `datagram` |
 //! | `bind4/6` | no squatting of targets or of the daemon | 4.17 | egress drops the SYN-ACK | `bind` |
-//! | `sock_create` | no raw sockets; stamps who made a socket | 4.10, storage 5.10 | none | `socket_type` |
+//! | `sock_create` | no raw sockets; stamps who made a socket | 4.10, storage 5.10 | none | `datagram` |
 //! | `sock_ops` (scope) | hands the record over; knows accepted sockets | 4.16 | none | `record`, `loopback` |
 //! | `sock_ops` (daemon) | takes the record for the accepted socket | 4.13, storage 5.10 | no record: refused | `record` |
-//! | `cgroup_skb/egress` | the guard behind all of them | 4.10, storage 5.2 | none | `guard`, `direct` |
+//! | `cgroup_skb/egress` | the guard behind all of them | 4.10, storage 5.2 | none | `guard`, `restart` |
 #![no_std]
 
 pub mod event;

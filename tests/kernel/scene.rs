@@ -250,7 +250,9 @@ impl Drop for Scene {
         for path in &self.cgroups {
             let _untagged = self.capture.untag(path);
         }
-        let _unmounted = nix::mount::umount(&self.pins);
+        // Lazily: a client of another test may hold a descriptor between its fork and its exec.
+        let lazy = nix::mount::MntFlags::MNT_DETACH;
+        let _unmounted = nix::mount::umount2(&self.pins, lazy);
         let _removed = std::fs::remove_dir(&self.pins);
         for path in self.cgroups.iter().rev() {
             let _removed = std::fs::remove_dir(self.capture.hierarchy().directory(path));
