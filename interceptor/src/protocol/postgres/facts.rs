@@ -161,7 +161,8 @@ pub enum Effect {
 /// Reads a text. Never fails: what cannot be read asks for `Unreadable` on the database.
 ///
 /// Takes tens of microseconds for ordinary text, but up to a second and 200 MiB for a megabyte of it:
-/// long texts belong on a thread that may wait, few at a time.
+/// long texts belong on a thread that may wait, few at a time. Where less than 4 MiB of stack are left
+/// it makes another one, which costs as much again: give the runtime's workers 8 MiB.
 #[must_use]
 pub fn read(text: &str, names: &Names) -> Facts {
     stacker::maybe_grow(NEEDED_STACK, STACK, || {
