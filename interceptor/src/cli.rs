@@ -25,6 +25,9 @@ pub const CONFIG: &str = "/etc/interceptor/config.yaml";
 /// Where the sockets are where no configuration says otherwise.
 const RUN: &str = "/run/interceptor";
 
+/// Stack of each thread, in bytes: the SQL grammar's reader needs up to 1.6 MiB of it unoptimised.
+const STACK: usize = 8 << 20;
+
 /// A command that found a violation: a changed audit line, a policy with mistakes, a failed check.
 pub const VIOLATION: u8 = 1;
 
@@ -170,5 +173,9 @@ pub fn block_on<T>(
         true => tokio::runtime::Builder::new_multi_thread(),
         false => tokio::runtime::Builder::new_current_thread(),
     };
-    builder.enable_all().build()?.block_on(future)
+    builder
+        .enable_all()
+        .thread_stack_size(STACK)
+        .build()?
+        .block_on(future)
 }

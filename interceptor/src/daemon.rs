@@ -8,10 +8,11 @@ mod kernel;
 mod metrics;
 mod watch;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -25,7 +26,7 @@ use tokio_util::task::TaskTracker;
 use crate::audit;
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
-use crate::capture::{self, Capture, Listeners};
+use crate::capture::{self, Capture, Listeners, NetnsCookie};
 use crate::config::{self, Config};
 use crate::connection;
 use crate::control::{self, apply, placing};
@@ -42,6 +43,9 @@ use crate::tls::Authority;
 
 /// How often the targets' names are resolved again.
 const RESOLVE_EVERY: Duration = Duration::from_secs(60);
+
+/// How often namespaces are looked at that nobody may live in any more.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// How long an accept loop rests after an error such as a full table of descriptors.
 const REST: Duration = Duration::from_millis(100);
@@ -62,11 +66,13 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
         engines,
         stop: stop.clone(),
         tasks: tasks.clone(),
+        namespaces: Arc::default(),
     };
     let sockets = control::listen(&services.config.load().paths.run)?;
     start(&services)?;
     door.open(listeners)?;
     tokio::spawn(control::serve(Arc::clone(&services), sockets, stop.clone()));
+    tokio::spawn(door.clone().sweep());
     tokio::spawn(kernel::events(door));
     tokio::spawn(watch::resolve(
         Arc::clone(&services),
@@ -165,25 +171,58 @@ struct Door {
     engines: Arc<Engines>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// What ends the listeners of a namespace that nobody lives in any more.
+    namespaces: Arc<Mutex<HashMap<NetnsCookie, CancellationToken>>>,
 }
 
 impl Door {
     /// Takes connections on a pair of listeners from now on.
     fn open(&self, listeners: Listeners) -> anyhow::Result<()> {
+        let stop = self.stop.child_token();
         let pair = std::iter::once(listeners.v4).chain(listeners.v6);
         for listener in pair {
             let listener = TcpListener::from_std(listener).context("cannot listen")?;
-            self.tasks.spawn(self.clone().accept(listener));
+            self.tasks
+                .spawn(self.clone().accept(listener, stop.clone()));
         }
+        let mut namespaces = self
+            .namespaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        namespaces.insert(listeners.netns, stop);
         Ok(())
     }
 
+    /// Ends the listeners of namespaces that no process of a scope lives in: they would keep them alive.
+    async fn sweep(self) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(SWEEP_EVERY) => {}
+                () = self.stop.cancelled() => return,
+            }
+            let idle = self.services.capture.idle_namespaces().unwrap_or_default();
+            for netns in idle {
+                if let Err(error) = self.services.capture.retire(netns) {
+                    tracing::warn!(%error, "cannot retire the listeners of an idle namespace");
+                    continue;
+                }
+                let mut namespaces = self
+                    .namespaces
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                if let Some(stop) = namespaces.remove(&netns) {
+                    stop.cancel();
+                }
+            }
+        }
+    }
+
     /// Takes connections until the stop; each is a task of its own.
-    async fn accept(self, listener: TcpListener) {
+    async fn accept(self, listener: TcpListener, stop: CancellationToken) {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                () = self.stop.cancelled() => return,
+                () = stop.cancelled() => return,
             };
             match accepted {
                 Ok((stream, _)) => {
