@@ -7,6 +7,14 @@ mod bridge;
 #[cfg(test)]
 mod login;
 #[cfg(test)]
+mod loop_data;
+#[cfg(test)]
+mod loop_gate;
+#[cfg(test)]
+mod loop_poison;
+#[cfg(test)]
+mod loop_rig;
+#[cfg(test)]
 mod server;
 #[cfg(test)]
 mod startup;

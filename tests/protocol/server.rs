@@ -1,6 +1,7 @@
 //! A throw-away PostgreSQL server with a role for each way to log in.
 
 use std::fs;
+use std::io::{Seek as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
@@ -87,9 +88,11 @@ impl Server {
             .args(["-h", &self.path("").display().to_string()])
             .args(["-p", &self.port.to_string(), "-U", "admin", "postgres"])
             .args(["-f", "-"]);
-        let input = self.path("input.sql");
-        fs::write(&input, text).unwrap();
-        psql.stdin(fs::File::open(&input).unwrap());
+        // Tests run side by side: a file that nobody else can name.
+        let mut input = tempfile::tempfile().unwrap();
+        input.write_all(text.as_bytes()).unwrap();
+        input.rewind().unwrap();
+        psql.stdin(input);
         done(psql)
     }
 

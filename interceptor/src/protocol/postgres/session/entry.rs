@@ -63,7 +63,9 @@ impl Statement {
             text: Arc::clone(&self.text),
             reading: Arc::new(Reading {
                 asks: vec![prepared.ask.clone()],
-                ..Reading::clone(&self.reading)
+                redacted: Arc::clone(&self.reading.redacted),
+                fingerprint: Arc::clone(&self.reading.fingerprint),
+                summary: Arc::clone(&self.reading.summary),
             }),
             effects: prepared.effects.as_slice().into(),
             statements: 1,

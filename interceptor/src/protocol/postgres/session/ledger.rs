@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 pub(super) use self::replies::Reply;
 pub use self::replies::Unexpected;
-use super::super::facts::Prepared;
+use super::super::facts::{Effect, Prepared};
 use super::super::wire::backend::{self, Status};
 use super::entry::{Change, Entry, Kind, Made, Statement};
 use super::scope::{Path, Scope};
@@ -179,6 +179,15 @@ impl<G: Gate> Ledger<G> {
         Ok(named.collect())
     }
 
+    /// Whether the names that running a text makes can be kept.
+    pub(super) fn has_room_for(&self, statement: &Statement) -> bool {
+        statement.effects.iter().all(|effect| match effect {
+            Effect::Prepares { .. } => self.statements.room(),
+            Effect::DeclaresCursor { .. } => self.portals.room(),
+            _ => true,
+        })
+    }
+
     /// The server will owe a reply.
     pub(super) fn owe(&mut self, entry: Entry<G>) {
         let number = self.next();
@@ -262,6 +271,3 @@ pub(super) fn whole_refusal(error: &Bytes) -> Bytes {
     let ready = backend::make_ready(Status::Idle);
     [error.as_ref(), ready.as_ref()].concat().into()
 }
-
-#[cfg(test)]
-mod tests;

@@ -56,6 +56,8 @@ where
                 self.flush().await?;
             }
             if !self.fill(need).await? {
+                // A reply of ours may have become due in the meantime.
+                self.decide()?;
                 self.flush().await?;
                 return Ok(Why::Upstream);
             }

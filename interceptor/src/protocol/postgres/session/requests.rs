@@ -96,6 +96,9 @@ where
 
     /// Reads more; what is decided is forwarded first where this takes time. False at the end.
     async fn fill(&mut self, need: usize) -> Result<bool, Why> {
+        if self.pipe.is_ripe() {
+            self.flush().await?;
+        }
         let now = pipe::poll_once(pin!(self.pipe.read(&mut self.client, need))).await;
         let more = match now {
             Poll::Ready(more) => more,
@@ -242,6 +245,11 @@ where
         size: usize,
         statement: Arc<Statement>,
     ) -> Result<Step, Why> {
+        if !self.shared.ledger().has_room_for(&statement) {
+            let error = refuse::too_many("prepared statements or cursors");
+            self.refuse(kind, size, &error, false);
+            return Ok(Step::Next);
+        }
         match self.authorize(Phase::Execute, &statement).await? {
             Ok(authorized) => {
                 let account = Account::new(&self.gate, authorized.request);

@@ -1,1 +1,93 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::super::super::wire::backend::Status;
+use super::*;
+
+static READS: AtomicUsize = AtomicUsize::new(0);
+
+fn counted(text: &str, names: &Names) -> Facts {
+    READS.fetch_add(1, Ordering::SeqCst);
+    let mut facts = made_up(Action::Select, text, names.in_transaction);
+    facts.readable = true;
+    facts
+}
+
+fn scope(schema: &str, status: Status) -> Scope {
+    Scope::new(Some(Arc::new(vec![schema.to_owned()])), status, true)
+}
+
+#[tokio::test]
+async fn a_text_is_read_once_for_each_scope() {
+    let mut judge = Judge::new(counted, Names::default());
+    let text: Arc<str> = "select".into();
+    let rows = [
+        (scope("a", Status::Idle), 1),
+        (scope("a", Status::Idle), 0),
+        (scope("a", Status::Open), 1),
+        (scope("a", Status::Failed), 0),
+        (scope("a", Status::Idle), 0),
+        (scope("b", Status::Idle), 1),
+        // Only what was read under the last path is remembered.
+        (scope("a", Status::Idle), 1),
+    ];
+    for (number, (scope, expected)) in rows.iter().enumerate() {
+        let before = READS.load(Ordering::SeqCst);
+        if judge.recall(&text, scope).is_none() {
+            let statement = judge.read(&text, scope, None).await;
+            assert_eq!(statement.in_transaction, scope.in_transaction());
+        }
+        assert_eq!(READS.load(Ordering::SeqCst) - before, *expected, "{number}");
+    }
+    let prepared = Some(HashMap::new());
+    let other: Arc<str> = "execute s".into();
+    judge.read(&other, &rows[0].0, prepared).await;
+    assert!(judge.recall(&other, &rows[0].0).is_none());
+}
+
+#[test]
+fn the_memory_is_bounded() {
+    let mut memory = Memory::new();
+    let statement = unread(&"x".into(), &scope("a", Status::Idle));
+    for number in 0..10_000 {
+        memory.keep(
+            format!("{number} {}", "x".repeat(1_000)).into(),
+            Arc::clone(&statement),
+        );
+        assert!(memory.weight <= CACHE_MAX);
+    }
+    assert!(memory.texts.len() > 50);
+    memory.forget();
+    assert!(memory.texts.is_empty());
+}
+
+#[test]
+fn the_word_execute_is_found_wherever_it_stands() {
+    for (text, expected) in [
+        ("execute s", true),
+        ("EXPLAIN EXECUTE s", true),
+        ("create table t as eXeCuTe s", true),
+        ("select executed_at", true),
+        ("exec s", false),
+        ("", false),
+    ] {
+        assert_eq!(may_execute(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn what_was_prepared_in_another_text_stands_only_under_its_path() {
+    let here = scope("a", Status::Idle);
+    let mut statement = Statement::new("prepare".into(), &counted("t", &Names::default()), &here);
+    statement.source = Source::Prepared;
+    statement.under = Some(here.path().clone());
+    let statement = Arc::new(statement);
+    let same = rejudged(&statement, &scope("a", Status::Open));
+    assert_eq!(same.source, Source::Prepared);
+    assert!(same.reading.asks[0].context.in_transaction);
+    let other = rejudged(&statement, &scope("b", Status::Idle));
+    assert_eq!(other.source, Source::Unread);
+    assert_eq!(
+        other.reading.asks[0].accesses.first().unwrap().action,
+        Action::Unreadable
+    );
+}

@@ -1,1 +1,76 @@
+use tokio::io::{AsyncWriteExt as _, duplex};
 
+use super::*;
+
+fn goes(decided: &Decided) -> Vec<&[u8]> {
+    decided.goes.iter().map(|bytes| &bytes[..]).collect()
+}
+
+#[test]
+fn untouched_bytes_go_on_in_runs() {
+    let mut pipe = Pipe::new(BytesMut::from(&b"aabbccdd"[..]));
+    pipe.decide(2, Fate::Pass);
+    pipe.decide(2, Fate::Pass);
+    pipe.decide(2, Fate::Drop);
+    pipe.put(Bytes::from_static(b"xx"));
+    assert_eq!(pipe.front(), b"dd");
+    let decided = pipe.take();
+    assert_eq!(&*decided.came, b"aabbcc");
+    assert_eq!(goes(&decided), [&b"aabb"[..], b"xx"]);
+    pipe.decide(2, Fate::Pass);
+    assert_eq!(goes(&pipe.take()), [&b"dd"[..]]);
+    let decided = pipe.take();
+    assert!(decided.came.is_empty() && decided.goes.is_empty());
+}
+
+#[tokio::test]
+async fn the_rest_of_a_long_message_shares_its_fate() {
+    for (fate, expected) in [(Fate::Pass, &b"aabbcc"[..]), (Fate::Drop, b"")] {
+        let (mut writes, mut reads) = duplex(64);
+        let mut pipe = Pipe::new(BytesMut::from(&b"aa"[..]));
+        pipe.decide(6, fate);
+        assert!(!pipe.is_whole());
+        for more in [b"bb", b"cc"] {
+            writes.write_all(more).await.unwrap();
+            assert!(pipe.read(&mut reads, 1).await.unwrap());
+        }
+        writes.write_all(b"next").await.unwrap();
+        assert!(pipe.is_whole());
+        assert!(pipe.read(&mut reads, 1).await.unwrap());
+        assert_eq!(pipe.front(), b"next");
+        let decided = pipe.take();
+        assert_eq!(&*decided.came, b"aabbcc");
+        assert_eq!(goes(&decided).concat(), expected);
+        drop(writes);
+        assert!(!pipe.read(&mut reads, 1).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_long_message_is_read_whole_where_it_is_needed_and_its_buffer_given_back() {
+    let (mut writes, mut reads) = duplex(1 << 20);
+    let mut pipe = Pipe::new(BytesMut::new());
+    writes.write_all(&vec![7; 300_000]).await.unwrap();
+    while pipe.front().len() < 300_000 {
+        assert!(pipe.read(&mut reads, 300_000).await.unwrap());
+    }
+    pipe.decide(300_000, Fate::Pass);
+    assert!(pipe.is_ripe());
+    drop(pipe.take());
+    assert_eq!(pipe.buffer.capacity(), 0);
+}
+
+#[tokio::test]
+async fn everything_is_written_whatever_is_taken_at_once() {
+    let (mut writes, mut reads) = duplex(3);
+    let parts = [&b"abcd"[..], b"", b"e", b"fghijk"];
+    let mut goes: VecDeque<Bytes> = parts.iter().map(|part| Bytes::from_static(part)).collect();
+    let write = async {
+        write(&mut writes, &mut goes).await.unwrap();
+        drop(writes);
+    };
+    let mut got = Vec::new();
+    let ((), count) = tokio::join!(write, reads.read_to_end(&mut got));
+    count.unwrap();
+    assert_eq!(got, b"abcdefghijk");
+}

@@ -1,0 +1,133 @@
+//! A session's gate with the real policy: everything is permitted but tables that are named `denied…`.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock, Mutex};
+
+use bytes::Bytes;
+use interceptor::clock::BootTime;
+use interceptor::identity::{Cgroup, Executable, Principal, Process, User};
+use interceptor::policy::{Generation, Policy, PrincipalFacts, Refusal};
+use interceptor::session::{
+    Authorized, Direction, EndReason, Gate, Outcome, Phase, Reading, Refused, RequestId,
+};
+
+const RULES: &str = r#"
+@id("all")
+permit (principal is Agent, action, resource);
+
+@id("no-denied")
+@hint("ask for it")
+forbid (principal is Agent, action, resource is Table)
+when { resource.name like "denied*" };
+"#;
+
+static POLICY: LazyLock<Policy> = LazyLock::new(|| {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("rules.cedar"), RULES).unwrap();
+    Policy::load(directory.path(), Generation(1)).unwrap_or_else(|mistakes| panic!("{mistakes}"))
+});
+
+/// What one request was and became.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    pub(crate) text: String,
+    pub(crate) permitted: bool,
+    pub(crate) outcomes: Vec<Outcome>,
+}
+
+pub(crate) struct PolicyGate {
+    principal: Arc<PrincipalFacts>,
+    pub(crate) lines: Mutex<HashMap<RequestId, Line>>,
+    pub(crate) order: Mutex<Vec<RequestId>>,
+}
+
+impl PolicyGate {
+    pub(crate) fn new() -> Self {
+        Self {
+            principal: Arc::new(PrincipalFacts::new(&principal()).unwrap()),
+            lines: Mutex::default(),
+            order: Mutex::default(),
+        }
+    }
+
+    /// Every permitted request has one end, no other has any.
+    pub(crate) fn assert_balanced(&self) {
+        for line in self.lines.lock().unwrap().values() {
+            assert_eq!(line.outcomes.len(), usize::from(line.permitted), "{line:?}");
+        }
+    }
+
+    /// The requests in their order.
+    pub(crate) fn lines(&self) -> Vec<Line> {
+        let lines = self.lines.lock().unwrap();
+        let order = self.order.lock().unwrap();
+        order.iter().map(|id| lines[id].clone()).collect()
+    }
+}
+
+impl Gate for PolicyGate {
+    async fn authorize(
+        &self,
+        _: Phase,
+        text: &str,
+        reading: &Arc<Reading>,
+    ) -> Result<Authorized, Refused> {
+        let request = RequestId(uuid::Uuid::now_v7());
+        let judged = POLICY.authorize(&self.principal, "db", "postgres", &reading.asks);
+        let line = Line {
+            text: text.to_owned(),
+            permitted: judged.is_ok(),
+            outcomes: Vec::new(),
+        };
+        self.lines.lock().unwrap().insert(request, line);
+        self.order.lock().unwrap().push(request);
+        match judged {
+            Ok(permit) => Ok(Authorized { request, permit }),
+            Err(refusal) => Err(Refused { request, refusal }),
+        }
+    }
+
+    fn finish(&self, request: RequestId, outcome: &Outcome) {
+        let mut lines = self.lines.lock().unwrap();
+        let line = lines.get_mut(&request).unwrap();
+        line.outcomes.push(outcome.clone());
+    }
+
+    async fn record(&self, _: Direction, _: Bytes) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    async fn ended(&self) -> EndReason {
+        std::future::pending().await
+    }
+}
+
+fn principal() -> Principal {
+    Principal {
+        agent: "tester".to_owned(),
+        user: User {
+            uid: 1000,
+            gid: 1000,
+            name: None,
+        },
+        process: Process {
+            pid: 1,
+            started: BootTime(1),
+            executable: Executable {
+                path: PathBuf::from("/usr/bin/psql"),
+                sha256: "0".repeat(64),
+            },
+            argv: Vec::new(),
+            uid: 1000,
+        },
+        ancestors: Vec::new(),
+        cgroup: Cgroup {
+            id: 1,
+            path: "/a".to_owned(),
+            scope: "/a".to_owned(),
+        },
+        container: None,
+        privileged: false,
+    }
+}

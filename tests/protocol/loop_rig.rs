@@ -1,0 +1,298 @@
+//! Clients, the request loop and a real server: a listener for stock clients, raw bytes for the rest.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::{BufMut as _, BytesMut};
+use interceptor::protocol::postgres::cancel::{Registry, Route};
+use interceptor::protocol::postgres::facts::{self, Names};
+use interceptor::protocol::postgres::inject::Injector;
+use interceptor::protocol::postgres::session::{End, Start, relay};
+use interceptor::protocol::postgres::terminate::{Greeting, Startup, Wish, greet, terminate};
+use interceptor::protocol::postgres::wire::frontend::{self, Object};
+use interceptor::protocol::postgres::wire::{self, HEADER, Header};
+use interceptor::tls::{Authority, Stream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::bridge::{Target, dial};
+use crate::loop_gate::PolicyGate;
+use crate::server::Server;
+
+/// One session that went through the loop.
+pub(crate) struct Done {
+    pub(crate) end: End,
+    pub(crate) gate: Arc<PolicyGate>,
+}
+
+/// A listener whose sessions go through the loop.
+pub(crate) struct Front {
+    pub(crate) address: SocketAddr,
+    done: Arc<Mutex<Vec<Done>>>,
+    sessions: Arc<tokio::sync::Semaphore>,
+    task: tokio::task::JoinHandle<()>,
+    _state: tempfile::TempDir,
+}
+
+struct Parts {
+    target: Target,
+    authority: Authority,
+    injector: Injector,
+    registry: Arc<Registry>,
+    done: Arc<Mutex<Vec<Done>>>,
+}
+
+impl Front {
+    pub(crate) async fn new(server: &Server, databases: &[&str]) -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let mut target = Target::new(server, "trusted");
+        let databases = databases.iter().map(|name| (*name).to_owned());
+        target.postgres.databases = databases.collect();
+        let done = Arc::<Mutex<Vec<Done>>>::default();
+        let parts = Arc::new(Parts {
+            target,
+            authority: Authority::open(state.path()).unwrap(),
+            injector: Injector::new().unwrap(),
+            registry: Arc::default(),
+            done: Arc::clone(&done),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let sessions = Arc::new(tokio::sync::Semaphore::new(0));
+        let ended = Arc::clone(&sessions);
+        let task = tokio::spawn(async move {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                socket.set_nodelay(true).unwrap();
+                let (parts, ended) = (Arc::clone(&parts), Arc::clone(&ended));
+                tokio::spawn(async move {
+                    serve(parts, socket).await;
+                    ended.add_permits(1);
+                });
+            }
+        });
+        Self {
+            address,
+            done,
+            sessions,
+            task,
+            _state: state,
+        }
+    }
+
+    /// Waits for the end of one more session.
+    pub(crate) async fn ended(&self) -> Done {
+        self.sessions.acquire().await.unwrap().forget();
+        let done = self.done.lock().unwrap().pop().unwrap();
+        done.gate.assert_balanced();
+        done
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(parts: Arc<Parts>, socket: TcpStream) {
+    let dialled = socket.local_addr().unwrap().ip();
+    match terminate(socket, &parts.authority, dialled).await.unwrap() {
+        (_, Wish::Cancel(key)) => {
+            let to = |route: Arc<Route>| dial(route.address);
+            parts.registry.cancel(&key, 7, to).await.unwrap();
+        }
+        (client, Wish::Session(startup)) => session(&parts, client, startup).await,
+    }
+}
+
+async fn session(parts: &Parts, mut client: Stream, startup: Startup) {
+    let login = parts.target.login(&parts.injector, &startup).await;
+    let mut upstream = login.unwrap();
+    let route = Route {
+        target: "db".into(),
+        address: upstream.address,
+        host: parts.target.host.clone(),
+        tls: Arc::clone(&parts.target.tls),
+        key: upstream.key.take(),
+    };
+    let minted = parts.registry.mint(7, upstream.minor, route).unwrap();
+    let negotiate = startup.negotiate(upstream.minor);
+    let greeting = Greeting {
+        negotiate: negotiate.as_ref(),
+        notices: &upstream.notices,
+        parameters: &upstream.parameters,
+        key: minted.key(),
+        status: upstream.status,
+    };
+    greet(&mut client, greeting).await.unwrap();
+    let gate = Arc::new(PolicyGate::new());
+    let start = Start {
+        names: Names {
+            search_path: Some(parts.target.postgres.search_path.clone()),
+            catalog: Arc::clone(&upstream.catalog.relations),
+            utf8: true,
+            ..Names::default()
+        },
+        read: facts::read,
+        parameters: upstream.parameters,
+        status: upstream.status,
+        from_client: BytesMut::new(),
+        from_upstream: upstream.unread,
+        cancel: Box::pin(async {}),
+    };
+    let end = relay(Arc::clone(&gate), client, upstream.stream, start).await;
+    parts.done.lock().unwrap().push(Done { end, gate });
+}
+
+/// A client that speaks bytes.
+pub(crate) struct Raw {
+    pub(crate) stream: TcpStream,
+    input: BytesMut,
+}
+
+impl Raw {
+    /// Logs in to `database` at a server or a front.
+    pub(crate) async fn connect(address: SocketAddr, database: &str) -> Self {
+        let mut stream = dial(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut startup = BytesMut::new();
+        startup.put_i32(0x0003_0000);
+        for text in [
+            "user",
+            "trusted",
+            "database",
+            database,
+            "search_path",
+            "public",
+            "",
+        ] {
+            wire::put_string(&mut startup, text.as_bytes());
+        }
+        let length = i32::try_from(startup.len() + 4).unwrap().to_be_bytes();
+        stream.write_all(&length).await.unwrap();
+        stream.write_all(&startup).await.unwrap();
+        let mut raw = Self {
+            stream,
+            input: BytesMut::new(),
+        };
+        raw.read_until("Z:I").await;
+        raw
+    }
+
+    pub(crate) async fn send(&mut self, script: &str) {
+        self.stream.write_all(&script_bytes(script)).await.unwrap();
+    }
+
+    /// Sends a script while it reads, and tells replies until so many `ReadyForQuery` have come, or
+    /// the end.
+    pub(crate) async fn exchange(&mut self, script: &str) -> String {
+        let bytes = script_bytes(script);
+        let (mut reads, mut writes) = self.stream.split();
+        let send = async {
+            drop(writes.write_all(&bytes).await);
+            drop(writes.shutdown().await);
+        };
+        let mut got = std::mem::take(&mut self.input).to_vec();
+        let ((), read) = tokio::join!(send, reads.read_to_end(&mut got));
+        // A server that throws the rest of the data away may reset the connection.
+        drop(read);
+        tell_all(&got)
+    }
+
+    /// Reads replies until one is `last`, as told.
+    pub(crate) async fn read_until(&mut self, last: &str) -> String {
+        let mut told = Vec::new();
+        while told.last().is_none_or(|one| one != last)
+            && let Some((tag, body)) = self.next().await
+        {
+            told.push(tell(tag, &body));
+        }
+        told.join(" ")
+    }
+
+    pub(crate) async fn next(&mut self) -> Option<(u8, BytesMut)> {
+        loop {
+            if let Some(header) = Header::read(&self.input).unwrap()
+                && self.input.len() >= header.whole()
+            {
+                let mut message = self.input.split_to(header.whole());
+                return Some((header.tag, message.split_off(HEADER)));
+            }
+            if self.stream.read_buf(&mut self.input).await.unwrap() == 0 {
+                return None;
+            }
+        }
+    }
+}
+
+fn tell_all(mut bytes: &[u8]) -> String {
+    let mut told = Vec::new();
+    while let Some(header) = Header::read(bytes).unwrap()
+        && bytes.len() >= header.whole()
+    {
+        told.push(tell(header.tag, &bytes[HEADER..header.whole()]));
+        bytes = &bytes[header.whole()..];
+    }
+    told.join(" ")
+}
+
+fn tell(tag: u8, body: &[u8]) -> String {
+    let tag = char::from(tag);
+    match tag {
+        'E' => {
+            let fields = wire::error::ErrorFields::read(body).unwrap();
+            format!("E:{}", fields.sqlstate().unwrap_or("none"))
+        }
+        'Z' => format!("Z:{}", char::from(body[0])),
+        'C' => {
+            let text = String::from_utf8_lossy(&body[..body.len() - 1]);
+            format!("C:{}", text.replace(' ', "_"))
+        }
+        _ => tag.to_string(),
+    }
+}
+
+/// Messages of a script: `Q text`, `P name text`, `B portal name`, `D S|P name`, `E portal [rows]`,
+/// `C S|P name`, `S`, `H`, `F`, `d data`, `c`, `f`, `X`, parted by bars. `-` is the empty name.
+pub(crate) fn script_bytes(script: &str) -> Vec<u8> {
+    let messages = script.split('|').map(str::trim);
+    messages
+        .filter(|one| !one.is_empty())
+        .flat_map(message)
+        .collect()
+}
+
+fn message(one: &str) -> Vec<u8> {
+    let (tag, rest) = one.split_once(' ').unwrap_or((one, ""));
+    let name = |name: &str| {
+        if name == "-" {
+            String::new()
+        } else {
+            name.to_owned()
+        }
+    };
+    let (first, second) = rest.split_once(' ').unwrap_or((rest, ""));
+    let object = if first == "S" {
+        Object::Statement
+    } else {
+        Object::Portal
+    };
+    let bytes = match tag {
+        "Q" => frontend::make_query(rest),
+        "P" => frontend::make_parse(&name(first), second),
+        "B" => frontend::make_bind(&name(first), &name(second)),
+        "D" => frontend::make_about(b'D', object, &name(second)),
+        "C" => frontend::make_about(b'C', object, &name(second)),
+        "E" => frontend::make_execute(&name(first), second.parse().unwrap_or(0)),
+        // pg_backend_pid(), by its number.
+        "F" => wire::message(b'F', |to| to.put_slice(&[0, 0, 7, 0xea, 0, 0, 0, 0, 0, 0])),
+        "d" => wire::message(b'd', |to| {
+            to.put_slice(rest.as_bytes());
+            to.put_u8(b'\n');
+        }),
+        "f" => wire::message(b'f', |to| wire::put_string(to, rest.as_bytes())),
+        bare => frontend::make_bare(bare.as_bytes()[0]),
+    };
+    bytes.to_vec()
+}
