@@ -104,6 +104,18 @@ impl Daemon {
     /// # Errors
     /// Where the configuration cannot be read.
     pub fn control(&self) -> anyhow::Result<PathBuf> {
+        self.named("control.sock")
+    }
+
+    /// The socket that answers agents about themselves.
+    ///
+    /// # Errors
+    /// Where the configuration cannot be read.
+    pub fn agent(&self) -> anyhow::Result<PathBuf> {
+        self.named("agent.sock")
+    }
+
+    fn named(&self, name: &str) -> anyhow::Result<PathBuf> {
         if let Some(socket) = &self.socket {
             return Ok(socket.clone());
         }
@@ -116,7 +128,7 @@ impl Daemon {
             }
             None => PathBuf::from(RUN),
         };
-        Ok(run.join("control.sock"))
+        Ok(run.join(name))
     }
 }
 

@@ -13,6 +13,7 @@ pub mod placing;
 pub mod records;
 pub mod scopes;
 pub mod status;
+pub mod why;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -97,7 +98,9 @@ fn control_routes(services: Arc<Services>) -> Router {
 }
 
 fn agent_routes() -> Router<Arc<Services>> {
-    Router::new().route("/v1/self", get(status::own))
+    Router::new()
+        .route("/v1/self", get(status::own))
+        .route("/v1/why", post(why::own))
 }
 
 /// Anybody may connect; who it is decides what is answered.

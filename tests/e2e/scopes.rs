@@ -187,6 +187,37 @@ fn control_is_hidden_from_processes_inside_a_scope() -> Result<()> {
 }
 
 #[test]
+fn an_agent_is_told_who_it_is_and_what_policy_says_of_its_statement() -> Result<()> {
+    let lab = Lab::new()?;
+    let program = support::place::interceptor()?;
+    let socket = lab.daemon.run_directory().join("agent.sock");
+    let (program, socket) = (program.to_string_lossy(), socket.to_string_lossy());
+    let ask = |verb: &[&str], statement: &[&str]| {
+        let words = [verb, &["--own", "--socket", &*socket], statement].concat();
+        // The program may lie where ordinary users cannot reach it.
+        lab.agent().as_uid(0).run(&program, &words)
+    };
+    has(&ask(&["status"], &[])?.ok()?, &["agent demo", "shop"])?;
+    let at = ["why", "--target", "shop", "--database", "shop"];
+    has(
+        &ask(&at, &["select 1 from customers"])?.ok()?,
+        &["permitted"],
+    )?;
+    let refused = ask(&at, &["drop table customers"])?;
+    has(
+        &refused.stdout,
+        &["refused:", "on public.customers is not permitted"],
+    )?;
+    ensure!(!refused.status.success(), "a refusal is exit code 1");
+    let mut outside = std::process::Command::new(&*program);
+    outside
+        .args(at)
+        .args(["--own", "--socket", &socket, "select 1"]);
+    ensure!(!outside.status()?.success(), "an outsider is no agent");
+    Ok(())
+}
+
+#[test]
 fn a_privileged_process_gets_no_credential() -> Result<()> {
     let lab = Lab::new()?;
     let error = refused(lab.agent().as_uid(0).psql(&lab.dsn(), &["select 1"])?)?;

@@ -96,6 +96,9 @@ impl Untag {
 /// `interceptor status`.
 #[derive(Debug, Args)]
 pub struct Status {
+    /// Inside a scope: which agent this process is, and which targets there are.
+    #[arg(long)]
+    own: bool,
     #[command(flatten)]
     daemon: Daemon,
     /// Answer as JSON.
@@ -107,9 +110,23 @@ impl Status {
     /// # Errors
     /// Where the daemon cannot be reached, or refuses.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
+        if self.own {
+            return self.own().await;
+        }
         let status: api::Status = client::get(&self.daemon.control()?, "/v1/status").await?;
         let text = describe(&status);
         Ok(show(self.json, &status, &text))
+    }
+
+    async fn own(self) -> anyhow::Result<ExitCode> {
+        let own: api::Own = client::get(&self.daemon.agent()?, "/v1/self").await?;
+        let text = format!(
+            "agent {}, in {}; targets: {}\n",
+            own.agent,
+            own.cgroup,
+            own.targets.join(", ")
+        );
+        Ok(show(self.json, &own, &text))
     }
 }
 

@@ -17,6 +17,7 @@ use serde_json::json;
 
 use crate::clock::BootTime;
 use crate::config::{self, Protocol};
+use crate::control::{api, client};
 use crate::identity::{self, Principal};
 use crate::policy::{Effect, ExplainedAccess, Explanation, Generation, Policy, PrincipalFacts};
 
@@ -30,8 +31,14 @@ const POLICIES: &str = "/etc/interceptor/policies";
 /// Say which rule decides about a statement.
 #[derive(Clone, Debug, Args)]
 pub struct Why {
+    /// Inside a scope: ask the daemon as the agent that this is.
+    #[arg(long, conflicts_with_all = ["agent", "user", "executable", "recorded", "policies"])]
+    own: bool,
+    /// The agent's socket, for `--own`; by default the one of the daemon.
+    #[arg(long, requires = "own")]
+    socket: Option<PathBuf>,
     /// The agent's name.
-    #[arg(long, required_unless_present = "recorded")]
+    #[arg(long, required_unless_present_any = ["recorded", "own"])]
     agent: Option<String>,
     /// The user that the agent runs as: a name or a number. Default: the caller.
     #[arg(long)]
@@ -89,12 +96,41 @@ impl Why {
     /// # Errors
     /// As [`Why::run`].
     pub fn write(&self, out: &mut dyn Write) -> anyhow::Result<u8> {
+        if self.own {
+            return self.ask(out);
+        }
         let ground = self.ground()?;
         let agreed = match &self.recorded {
             Some(log) => recorded::compare(&ground.policy, log, self.request, (self.json, out))?,
             None => self.explain(&ground, out)?,
         };
         Ok(if agreed { 0 } else { VIOLATION })
+    }
+
+    /// Asks the daemon, as the agent that this process is.
+    fn ask(&self, out: &mut dyn Write) -> anyhow::Result<u8> {
+        let daemon = super::Daemon {
+            socket: self.socket.clone(),
+            config: self.config.clone(),
+        };
+        let asked = api::Why {
+            target: self.target.clone().unwrap_or_default(),
+            database: self.database.clone().unwrap_or_default(),
+            statement: self.statement.clone().unwrap_or_default(),
+        };
+        let socket = daemon.agent()?;
+        let answer = client::post(&socket, "/v1/why", &asked);
+        let answer: serde_json::Value = super::block_on(answer, false)?;
+        let permitted = answer["permitted"] == true;
+        if self.json {
+            writeln!(out, "{answer}")?;
+        } else if permitted {
+            writeln!(out, "permitted")?;
+        } else {
+            let said = |key: &str| answer["refusal"][key].as_str().unwrap_or("none").to_owned();
+            writeln!(out, "refused: {}\nhint: {}", said("message"), said("hint"))?;
+        }
+        Ok(if permitted { 0 } else { VIOLATION })
     }
 
     fn ground(&self) -> anyhow::Result<Ground> {

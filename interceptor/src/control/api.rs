@@ -166,6 +166,18 @@ pub struct Own {
     pub targets: Vec<String>,
 }
 
+/// `POST /v1/why` on `agent.sock`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Why {
+    /// The target.
+    pub target: String,
+    /// The database.
+    pub database: String,
+    /// The statement.
+    pub statement: String,
+}
+
 /// A refusal or a failure, as `application/problem+json` (RFC 9457).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {

@@ -68,7 +68,7 @@ pub async fn own(State(services): Given, caller: Known) -> Result<Json<Own>, Ans
     }))
 }
 
-fn scope_of(services: &Services, caller: &Known) -> Result<capture::Scope, Answer> {
+pub(super) fn scope_of(services: &Services, caller: &Known) -> Result<capture::Scope, Answer> {
     let scope = services
         .scopes
         .around(&caller.cgroup)

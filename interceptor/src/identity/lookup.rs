@@ -100,21 +100,51 @@ impl Identifier {
         Ok(Identified { principal, pidfd })
     }
 
+    /// Names a process that speaks for itself, such as a peer on a socket: `ids` are the user and group
+    /// that the kernel gives for it. No connect was stamped, so this is who it is now.
+    ///
+    /// # Errors
+    /// As [`Identifier::identify`].
+    pub async fn of_process(
+        &self,
+        pid: u32,
+        ids: (u32, u32),
+        scope: &ScopeOf,
+    ) -> Result<Arc<Principal>, Error> {
+        let wanted = scope.clone();
+        let found = self.in_slot(pid, scope.id, move |reader| {
+            reader.observe(pid, ids, &wanted)
+        });
+        let found = tokio::time::timeout(DEADLINE, found).await;
+        found.map_err(|_elapsed| Error::Timeout { pid })?
+    }
+
     async fn find(&self, flow: &Flow, scope: &ScopeOf) -> Result<(Arc<Principal>, OwnedFd), Error> {
-        let stopping = Error::Stopping {
-            pid: flow.process.tgid,
-        };
+        let (pid, id) = (flow.process.tgid, scope.id);
+        let (flow, scope) = (flow.clone(), scope.clone());
+        self.in_slot(pid, id, move |reader| reader.find(&flow, &scope))
+            .await
+    }
+
+    /// Runs a look-up on a thread that may block, a few at once for each scope.
+    async fn in_slot<T: Send + 'static>(
+        &self,
+        pid: u32,
+        scope: u64,
+        look: impl FnOnce(&Reader) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let stopping = Error::Stopping { pid };
         let slots = {
             let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(scopes.get_or_insert(scope.id, || Arc::new(Semaphore::new(AT_ONCE))))
+            Arc::clone(scopes.get_or_insert(scope, || Arc::new(Semaphore::new(AT_ONCE))))
         };
         let slot = slots
             .acquire_owned()
             .await
             .map_err(|_closed| stopping.clone())?;
-        let (reader, flow, scope) = (Arc::clone(&self.reader), flow.clone(), scope.clone());
+        let reader = Arc::clone(&self.reader);
         tokio::task::spawn_blocking(move || {
-            let found = reader.find(&flow, &scope);
+            let found = look(&reader);
             // Held by the thread, not by the caller: one that is stuck goes on counting.
             drop(slot);
             found
@@ -192,6 +222,25 @@ impl Reader {
         executable.still(&process)?;
         process.alive()?;
         Ok((principal, process.into_pidfd()))
+    }
+
+    fn observe(&self, pid: u32, ids: (u32, u32), scope: &ScopeOf) -> Result<Arc<Principal>, Error> {
+        let process = Live::open(pid)?;
+        let executable = Open::of(&process)?;
+        let cgroup = self.directories.id(&process.cgroup()?);
+        let stamp = ProcessStamp {
+            tgid: pid,
+            started: self.boot_time(process.stat()?.started),
+            executable: None,
+            uid: ids.0,
+            gid: ids.1,
+            cgroup: cgroup.ok_or(Error::Moved { pid })?,
+            comm: String::new(),
+        };
+        let principal = self.principal(&stamp, &process, &executable, scope)?;
+        executable.still(&process)?;
+        process.alive()?;
+        Ok(Arc::new(principal))
     }
 
     fn recall(&self, key: &Key) -> Option<Arc<Principal>> {
