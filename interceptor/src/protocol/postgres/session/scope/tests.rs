@@ -85,20 +85,20 @@ fn the_end_of_a_block_keeps_or_restores_the_path() {
             vec![(sets("x", false), None), (Effect::DiscardsAll, None)],
             path("public"),
         ),
-        (vec![(Effect::Unknown, None)], None),
-        (
-            vec![(
-                Effect::SetsSearchPath {
-                    to: None,
-                    local: false,
-                },
-                None,
-            )],
-            None,
-        ),
     ];
     for (effects, expected) in rows {
         assert_eq!(*after(&effects).path(), expected, "{effects:?}");
+    }
+}
+
+#[test]
+fn what_is_not_told_leaves_the_path_unknown() {
+    let unknown = Effect::SetsSearchPath {
+        to: None,
+        local: false,
+    };
+    for effect in [Effect::Unknown, unknown] {
+        assert_eq!(*after(&[(effect, None)]).path(), None);
     }
 }
 
