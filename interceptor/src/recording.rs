@@ -48,7 +48,7 @@ pub enum Error {
     Directory(crate::audit::Error),
     /// The session has sent and received as much as may be recorded of one.
     #[error(
-        "cannot record more of this session: it has reached {limit} bytes (`recording.session_bytes`)"
+        "cannot record more of this session: it has reached {limit} bytes (`recording.session`)"
     )]
     Bound {
         /// The setting.

@@ -497,7 +497,7 @@ impl Drop for Session {
         }
         let told = *self.end.borrow();
         let said = *lock(&self.why_closed);
-        let reason = told.map_or(said.unwrap_or("client"), EndReason::word);
+        let reason = told.map_or_else(|| said.unwrap_or("client"), EndReason::word);
         if let Some(recorder) = self.recorder.take() {
             close(recorder, reason);
         }

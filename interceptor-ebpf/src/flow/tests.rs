@@ -1,3 +1,5 @@
+//! Loopback is known in both families, and a seal covers every word of a record.
+
 use super::{Endpoint, Flow};
 
 #[test]

@@ -190,9 +190,7 @@ fn eight_threads_make_one_chain() {
 fn a_second_writer_is_refused_in_words() {
     let (_temporary, dir) = log_dir();
     let _log = Log::open(&dir, &settings(1 << 20)).expect("a log");
-    let error = Log::open(&dir, &settings(1 << 20))
-        .err()
-        .expect("a refusal");
+    let error = Log::open(&dir, &settings(1 << 20)).expect_err("a refusal");
     assert!(matches!(error, Error::Locked { .. }));
     assert!(error.to_string().contains("another daemon"), "{error}");
 }

@@ -1,3 +1,5 @@
+//! Good files: the example, the defaults, how people write values. Bad ones are in `mistakes`.
+
 mod mistakes;
 mod schema;
 

@@ -1,3 +1,5 @@
+//! Identity on processes that are started here; what the modules below share.
+
 mod executables;
 mod processes;
 mod tables;

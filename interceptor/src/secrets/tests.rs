@@ -1,3 +1,5 @@
+//! Each source of a secret, what it refuses, and that nothing of a secret is said.
+
 use std::fs::{self, File, Permissions};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};

@@ -1,3 +1,5 @@
+//! Dialling: options, and words for what fails.
+
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 

@@ -74,9 +74,7 @@ fn damage_before_the_checkpoint_is_not_passed_over() {
         text.chars().take(300).collect(),
     ] {
         fs::write(&path, &damage).unwrap();
-        let error = Log::open(&dir, &settings(1 << 20))
-            .err()
-            .expect("a refusal");
+        let error = Log::open(&dir, &settings(1 << 20)).expect_err("a refusal");
         assert!(matches!(error, Error::Damaged { .. }), "{error}");
         assert_eq!(
             fs::read_to_string(&path).unwrap(),

@@ -1,3 +1,5 @@
+//! Offsets are found in type information that is made here, in broken ones, and in this kernel's own.
+
 use interceptor_ebpf::process::{ABSENT, Offsets};
 
 use super::{STRUCT, Types, UNION, offsets};

@@ -1,3 +1,5 @@
+//! The mount, what lies within what, and how deep, on the mount tables of several kinds of hosts.
+
 use std::path::PathBuf;
 
 use super::{is_within, level, mount_point};

@@ -1,3 +1,5 @@
+//! The rows that the kernel is given say what the rules say: prefixes, families, protected addresses.
+
 use std::net::{IpAddr, SocketAddr};
 
 use interceptor_ebpf::rule::{DIRECT, DIRECT_IF_READY, REDIRECT, RESOLVER};

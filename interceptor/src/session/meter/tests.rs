@@ -1,3 +1,5 @@
+//! Limits hold per agent, and places are given back.
+
 use super::*;
 use crate::policy::RefusalKind;
 

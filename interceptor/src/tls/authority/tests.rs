@@ -1,3 +1,5 @@
+//! The authority is made once; its leaves are cached, bounded and renewed.
+
 use std::os::unix::fs::PermissionsExt as _;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

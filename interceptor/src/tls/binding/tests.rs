@@ -1,3 +1,5 @@
+//! The channel binding's hash follows the certificate's own signature algorithm.
+
 use rcgen::{CertificateParams, KeyPair, SignatureAlgorithm};
 use rustls::pki_types::pem::PemObject as _;
 

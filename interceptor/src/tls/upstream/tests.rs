@@ -1,3 +1,5 @@
+//! Each TLS mode verifies what libpq verifies under that name.
+
 use rcgen::{CertificateParams, IsCa, KeyPair};
 use rustls::ServerConfig;
 use tokio_rustls::TlsAcceptor;

@@ -1,3 +1,5 @@
+//! A cancel key works from its scope, while its session lives, over the way that the session took.
+
 use super::*;
 use crate::config::TlsMode;
 use crate::protocol::postgres::wire::startup::packet_length;

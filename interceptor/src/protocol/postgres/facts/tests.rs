@@ -1,3 +1,5 @@
+//! What each statement asks for, as a table of cases; what the walks owe each other.
+
 use super::*;
 
 mod clients;

@@ -1,3 +1,5 @@
+//! Logging in, against a server of scripted bytes: honest ones, weak ones and hostile ones.
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! The request loop between a scripted client and a server that keeps PostgreSQL's rules.
+
 mod gate;
 mod hostile;
 mod random;

@@ -1,3 +1,5 @@
+//! Startups in clear and under TLS, whole, broken and hostile.
+
 use bytes::Bytes;
 use rustls::ClientConfig;
 use std::sync::Arc;

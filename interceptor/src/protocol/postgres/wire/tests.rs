@@ -1,3 +1,5 @@
+//! Frames: headers, bodies, written lengths.
+
 use super::*;
 
 #[test]

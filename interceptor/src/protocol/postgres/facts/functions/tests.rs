@@ -1,3 +1,5 @@
+//! The list of harmless functions against the server's own list of functions.
+
 use super::*;
 
 /// Names in the list of harmless ones that are types, not functions.

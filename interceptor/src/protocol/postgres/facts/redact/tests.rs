@@ -1,3 +1,5 @@
+//! No literal survives redaction.
+
 use super::*;
 
 fn redacted(text: &str) -> String {

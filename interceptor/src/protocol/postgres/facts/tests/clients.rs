@@ -1,3 +1,5 @@
+//! The queries that psql and the drivers send by themselves.
+
 use super::*;
 
 /// What clients ask the catalogue of their own accord: psql's `\d`, `\dt`, `\df`, `\l`, `\du`, `\dn`,

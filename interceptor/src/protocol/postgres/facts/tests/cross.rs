@@ -1,3 +1,5 @@
+//! The cross-check: what another parser finds in a text, ours has asked for.
+
 use std::collections::BTreeSet;
 
 use sqlparser::dialect::PostgreSqlDialect;

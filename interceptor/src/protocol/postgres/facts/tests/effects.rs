@@ -1,3 +1,5 @@
+//! What a text changes about the session that reads the next one.
+
 use super::*;
 
 fn path(to: Option<&[&str]>, local: bool) -> Effect {

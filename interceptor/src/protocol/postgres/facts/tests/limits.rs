@@ -1,3 +1,5 @@
+//! Texts that are too long, too deep or no statements.
+
 use super::*;
 
 fn is_readable(text: &str) -> bool {

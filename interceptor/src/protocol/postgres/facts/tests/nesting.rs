@@ -1,3 +1,5 @@
+//! References are found however statements are nested; shuffled text neither panics nor keeps a literal.
+
 use proptest::prelude::*;
 
 use super::*;

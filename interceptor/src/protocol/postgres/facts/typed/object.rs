@@ -136,7 +136,7 @@ impl<'t> Walk<'t> {
         self.ask(Action::Ddl, Object::Function { schema, name });
     }
 
-    /// Functions that a definition wraps run later without being named: they are asked for now.
+    /// Functions that a definition wraps run later without being named: they are asked for here.
     pub(super) fn wraps(&mut self, options: &'t [Node]) {
         for option in options {
             if let Some(Kind::DefElem(option)) = &option.node

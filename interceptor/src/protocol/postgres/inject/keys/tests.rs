@@ -1,3 +1,5 @@
+//! Cached keys: only proved ones, and boundedly many.
+
 use super::*;
 
 fn iterations(count: u32) -> NonZeroU32 {

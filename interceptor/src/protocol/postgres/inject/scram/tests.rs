@@ -1,3 +1,5 @@
+//! SCRAM against the RFC's own example, and against servers that cheat.
+
 use super::*;
 
 fn keys(password: &str, salt: &str, iterations: u32) -> Keys {

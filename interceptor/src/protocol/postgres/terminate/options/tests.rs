@@ -1,3 +1,5 @@
+//! `options` is read as the server reads it.
+
 use proptest::prelude::*;
 
 use super::*;

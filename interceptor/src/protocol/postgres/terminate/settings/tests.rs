@@ -1,3 +1,5 @@
+//! Which settings of a startup are judged, and as what.
+
 use super::*;
 
 fn setting(name: &str, value: &str) -> Setting {

@@ -1,3 +1,5 @@
+//! The server's messages: tags, states, caps.
+
 use super::super::HEADER;
 use super::*;
 

@@ -1,3 +1,5 @@
+//! Errors and notices are read back as written; broken ones as what they are.
+
 use super::*;
 
 #[test]

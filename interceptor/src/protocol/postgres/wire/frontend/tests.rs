@@ -1,3 +1,5 @@
+//! The client's messages are read back as made; other forms are refused.
+
 use super::super::HEADER;
 use super::*;
 

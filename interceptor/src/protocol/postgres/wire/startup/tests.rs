@@ -1,3 +1,5 @@
+//! Startup packets are taken exactly where a server takes them.
+
 use proptest::prelude::*;
 
 use super::*;
