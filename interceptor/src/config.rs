@@ -105,6 +105,20 @@ impl Config {
             .collect()
     }
 
+    /// This, with all that is read only at start taken from `running`: the daemon stands on it.
+    #[must_use]
+    pub fn in_place_of(self, running: &Self) -> Self {
+        Self {
+            paths: running.paths.clone(),
+            daemon_cgroup: running.daemon_cgroup.clone(),
+            run_parent: running.run_parent.clone(),
+            audit: running.audit.clone(),
+            recording: running.recording.clone(),
+            metrics: running.metrics,
+            ..self
+        }
+    }
+
     /// What an agent may use up: what the file says of it, or the defaults.
     #[must_use]
     pub fn agent(&self, name: &str) -> Agent {
@@ -129,7 +143,7 @@ impl Config {
     }
 }
 
-/// Directories. Made at start with mode 0700 (`run`: 0755) where they are missing.
+/// Directories. `run` and `state` are made at start, with modes 0755 and 0711.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
     /// The file this was read from.

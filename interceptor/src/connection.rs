@@ -50,7 +50,8 @@ pub async fn run(services: Arc<Services>, engines: Arc<Engines>, stream: TcpStre
         }
         Err(No { refusal, cause }) => {
             seen.refused(&services, connection, &refusal, cause);
-            engines.refuse(&services, seen.to(), stream, &refusal).await;
+            let authority = &services.authority;
+            engines.refuse(authority, seen.to(), stream, &refusal).await;
         }
     }
 }

@@ -1,54 +1,37 @@
 //! The composition root: builds each part once, binds, serves, drains.
 //!
-//! Nothing starts half: configuration, policy, authority and audit are read and checked before the
-//! first program is attached. Nothing imports this module.
+//! Nothing starts half: configuration, policy and authority are read and checked, the sockets are
+//! bound and the audit log is opened before the first program is attached. Nothing imports this module.
 
+mod door;
 mod drain;
 mod kernel;
 mod metrics;
+mod parts;
 mod watch;
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use arc_swap::ArcSwap;
+use nix::unistd::Uid;
 use serde_json::json;
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::audit;
+use self::door::Door;
+use self::parts::Parts;
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
-use crate::capture::{self, Capture, Listeners, NetnsCookie};
-use crate::config::{self, Config};
-use crate::connection;
+use crate::config;
 use crate::control::{self, apply, placing};
-use crate::identity;
-use crate::policy;
-use crate::protocol::Engines;
-use crate::recording::Recorder;
-use crate::secrets::{self, Secrets};
-use crate::session::scopes::Scopes;
+use crate::secrets;
 use crate::session::services::Services;
-use crate::targets::Targets;
-use crate::telemetry::Metrics;
-use crate::tls::Authority;
 
 /// How often the targets' names are resolved again.
 const RESOLVE_EVERY: Duration = Duration::from_secs(60);
-
-/// How often namespaces are looked at that nobody may live in any more.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
-
-/// How long an accept loop rests after an error such as a full table of descriptors.
-const REST: Duration = Duration::from_millis(100);
 
 /// Runs the daemon until it is told to stop.
 ///
@@ -56,22 +39,35 @@ const REST: Duration = Duration::from_millis(100);
 /// Whatever keeps it from starting, with what to do about it. Nothing is left attached half.
 pub async fn run(path: &Path) -> anyhow::Result<()> {
     secrets::harden().context("cannot make the daemon not dumpable")?;
+    // Before anything is attached: an early SIGHUP must not end a daemon that agents depend on.
+    let mut signals = Signals::take()?;
     let config = config::load(path).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
-    let (services, listeners) = build(config).await?;
+    if !Uid::effective().is_root() {
+        bail!(
+            "cannot attach programs to cgroups as {}: the daemon needs root",
+            Uid::effective()
+        );
+    }
+    let Parts {
+        services,
+        engines,
+        listeners,
+        control,
+        metrics,
+    } = parts::build(config).await?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let engines = Arc::new(Engines::new().context("cannot build the engines")?);
-    let door = Door {
-        services: Arc::clone(&services),
-        engines,
-        stop: stop.clone(),
-        tasks: tasks.clone(),
-        namespaces: Arc::default(),
-    };
-    let sockets = control::listen(&services.config.load().paths.run)?;
+    let door = Door::new(&services, engines, &stop, &tasks);
     start(&services)?;
     door.open(listeners)?;
-    tokio::spawn(control::serve(Arc::clone(&services), sockets, stop.clone()));
+    tokio::spawn(control::serve(Arc::clone(&services), control, stop.clone()));
+    if let Some(listener) = metrics {
+        tokio::spawn(metrics::serve(
+            Arc::clone(&services),
+            listener,
+            stop.clone(),
+        ));
+    }
     tokio::spawn(door.clone().sweep());
     tokio::spawn(kernel::events(door));
     tokio::spawn(watch::resolve(
@@ -79,12 +75,11 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
         stop.clone(),
         RESOLVE_EVERY,
     ));
-    metrics::serve(&services, stop.clone()).await?;
     placing::watch_existing(&services);
     watch::notify(sd_notify::NotifyState::Ready);
     tokio::spawn(watch::dog(stop.clone()));
     tracing::info!(generation = services.policy.generation().0, "ready");
-    signals(&services).await?;
+    signals.serve(&services).await;
     watch::notify(sd_notify::NotifyState::Stopping);
     drain::drain(&services, &stop, &tasks).await;
     say(&services, "stop", json!({}));
@@ -93,56 +88,6 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
         .close()
         .context("cannot close the audit log")?;
     Ok(())
-}
-
-/// Builds every part; the programs last, since they are what others notice.
-async fn build(config: Config) -> anyhow::Result<(Arc<Services>, Listeners)> {
-    directory(&config.paths.run, 0o755)?;
-    directory(&config.paths.state, 0o711)?;
-    let policy = policy::Handle::load(&config.paths.policies)
-        .map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
-    let authority =
-        Authority::open(&config.paths.state).context("cannot open the local authority")?;
-    let audit = audit::Log::open(&config.paths.state.join("audit"), &config.audit)
-        .context("cannot open the audit log")?;
-    let recorder = Recorder::open(&config.paths.state.join("recordings"), &config.recording);
-    let recorder = recorder.context("cannot open the recordings")?;
-    let targets = Targets::resolve(&config, &Targets::default()).await;
-    let ways_around = targets.ways_around(&config);
-    if !ways_around.is_empty() {
-        bail!("{}", ways_around.join("\n"));
-    }
-    unreachable_for_scopes(&config)?;
-    let settings = capture::Settings {
-        daemon_cgroup: config.daemon_cgroup.clone(),
-        ..capture::Settings::new(config.paths.bpffs.clone())
-    };
-    let capture = Arc::new(Capture::start(&settings).context("cannot start the capture")?);
-    capture
-        .reserve(config.metrics.as_slice())
-        .context("cannot keep scopes from the metrics")?;
-    let listeners = capture
-        .listeners()
-        .context("cannot listen for redirected connections")?;
-    let identity = identity::Identifier::new(capture.hierarchy().mount());
-    let services = Services {
-        netns: listeners.netns,
-        listeners: addresses(&listeners)?,
-        scopes: Scopes::new(&capture).context("cannot read the scopes")?,
-        identity: identity.context("cannot identify processes")?,
-        capture,
-        policy,
-        audit,
-        recorder,
-        secrets: Secrets::default(),
-        authority,
-        targets: ArcSwap::from_pointee(targets),
-        config: ArcSwap::from_pointee(config),
-        meters: Default::default(),
-        registry: Default::default(),
-        metrics: Metrics::default(),
-    };
-    Ok((Arc::new(services), listeners))
 }
 
 /// Puts the rules in force before a scope is tagged, so that a fresh scope never runs without them.
@@ -164,111 +109,43 @@ fn start(services: &Arc<Services>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where connections come in: what each of them needs, and what ends them.
-#[derive(Clone, Debug)]
-struct Door {
-    services: Arc<Services>,
-    engines: Arc<Engines>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
-    /// What ends the listeners of a namespace that nobody lives in any more.
-    namespaces: Arc<Mutex<HashMap<NetnsCookie, CancellationToken>>>,
+/// The signals that the daemon answers.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
 }
 
-impl Door {
-    /// Takes connections on a pair of listeners from now on.
-    fn open(&self, listeners: Listeners) -> anyhow::Result<()> {
-        let stop = self.stop.child_token();
-        let pair = std::iter::once(listeners.v4).chain(listeners.v6);
-        for listener in pair {
-            let listener = TcpListener::from_std(listener).context("cannot listen")?;
-            self.tasks
-                .spawn(self.clone().accept(listener, stop.clone()));
-        }
-        let mut namespaces = self
-            .namespaces
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        namespaces.insert(listeners.netns, stop);
-        Ok(())
+impl Signals {
+    /// From here on they wait to be answered, rather than end the process.
+    fn take() -> anyhow::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?,
+            terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
+        })
     }
 
-    /// Ends the listeners of namespaces that no process of a scope lives in: they would keep them alive.
-    async fn sweep(self) {
+    /// Reloads at each SIGHUP, until the signal to stop.
+    async fn serve(&mut self, services: &Arc<Services>) {
         loop {
             tokio::select! {
-                () = tokio::time::sleep(SWEEP_EVERY) => {}
-                () = self.stop.cancelled() => return,
-            }
-            let idle = self.services.capture.idle_namespaces().unwrap_or_default();
-            for netns in idle {
-                if let Err(error) = self.services.capture.retire(netns) {
-                    tracing::warn!(%error, "cannot retire the listeners of an idle namespace");
-                    continue;
-                }
-                let mut namespaces = self
-                    .namespaces
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                if let Some(stop) = namespaces.remove(&netns) {
-                    stop.cancel();
-                }
-            }
-        }
-    }
-
-    /// Takes connections until the stop; each is a task of its own.
-    async fn accept(self, listener: TcpListener, stop: CancellationToken) {
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = stop.cancelled() => return,
-            };
-            match accepted {
-                Ok((stream, _)) => {
-                    let path = connection::run(
-                        Arc::clone(&self.services),
-                        Arc::clone(&self.engines),
-                        stream,
-                    );
-                    self.tasks.spawn(path);
-                }
-                Err(error) => {
-                    tracing::error!(%error, "cannot accept a connection");
-                    tokio::time::sleep(REST).await;
-                }
+                _ = self.hangup.recv() => reload(services).await,
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
             }
         }
     }
 }
 
-/// Waits for the signal to stop; SIGHUP reloads on the way.
-async fn signals(services: &Arc<Services>) -> anyhow::Result<()> {
-    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    loop {
-        tokio::select! {
-            _ = hangup.recv() => {
-                watch::reloading();
-                let reloaded = apply::reload(services).await;
-                for mistake in &reloaded.mistakes {
-                    tracing::error!(%mistake, "cannot reload; everything old stays in force");
-                }
-                let result = if reloaded.mistakes.is_empty() { "ok" } else { "failed" };
-                write(services, "reload", result, json!(reloaded));
-                watch::notify(sd_notify::NotifyState::Ready);
-            }
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-        }
+async fn reload(services: &Arc<Services>) {
+    watch::reloading();
+    let reloaded = apply::reload(services).await;
+    for mistake in &reloaded.mistakes {
+        tracing::error!(%mistake, "cannot reload; everything old stays in force");
     }
-}
-
-fn addresses(listeners: &Listeners) -> anyhow::Result<Vec<SocketAddr>> {
-    let pair = std::iter::once(&listeners.v4).chain(&listeners.v6);
-    let addresses: Result<_, _> = pair.map(std::net::TcpListener::local_addr).collect();
-    addresses.context("cannot read a listener's address")
+    write(services, "reload", reloaded.result(), json!(reloaded));
+    watch::notify(sd_notify::NotifyState::Ready);
 }
 
 fn say(services: &Services, verb: &str, detail: serde_json::Value) {
@@ -287,33 +164,4 @@ fn write(services: &Services, verb: &str, result: &str, detail: serde_json::Valu
     if let Err(error) = services.audit.append(&event) {
         tracing::error!(%error, verb, "cannot write to the audit log");
     }
-}
-
-fn directory(path: &Path, mode: u32) -> anyhow::Result<()> {
-    let made = std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(path);
-    made.with_context(|| format!("cannot make the directory {}", path.display()))?;
-    let permissions = std::fs::Permissions::from_mode(mode);
-    std::fs::set_permissions(path, permissions)
-        .with_context(|| format!("cannot set the mode of {}", path.display()))
-}
-
-/// A metrics address that a `direct` rule covers could be read from a scope.
-fn unreachable_for_scopes(config: &Config) -> anyhow::Result<()> {
-    let Some(metrics) = config.metrics else {
-        return Ok(());
-    };
-    let covers = |direct: &&config::Direct| {
-        direct.network.contains(&metrics.ip())
-            && direct.port.is_none_or(|port| port == metrics.port())
-    };
-    if let Some(direct) = config.direct.iter().find(covers) {
-        bail!(
-            "the metrics address {metrics} is covered by the direct rule {}: scopes could read it",
-            direct.network
-        );
-    }
-    Ok(())
 }

@@ -38,6 +38,7 @@ pub mod identity;
 pub mod policy;
 pub mod protocol;
 pub mod recording;
+pub mod scopes;
 pub mod secrets;
 pub mod session;
 pub mod socket;

@@ -3,17 +3,17 @@
 pub mod postgres;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use tokio::net::TcpStream;
-
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::config::{Protocol, Target};
 use crate::policy::Refusal;
 use crate::session::opening::Opening;
-use crate::session::services::Services;
 use crate::socket;
+use crate::tls::Authority;
 
 /// Refused clients that are told why at one time; each may take as long as a startup. The others are
 /// reset: a flood of refusals must cost no more than a flood of resets.
@@ -40,7 +40,7 @@ impl Engines {
 
     /// Serves one admitted connection with the engine that its target names, to its close.
     pub async fn serve(&self, opening: Opening, client: TcpStream) {
-        let target = std::sync::Arc::clone(&opening.who().target);
+        let target = Arc::clone(&opening.who().target);
         match &target.protocol {
             Protocol::Postgres(settings) => self.postgres.serve(opening, client, settings).await,
         }
@@ -49,7 +49,7 @@ impl Engines {
     /// Tells a client that was not admitted why, in its protocol; resets it where that cannot be.
     pub async fn refuse(
         &self,
-        services: &Services,
+        authority: &Authority,
         to: Option<(&Target, IpAddr)>,
         client: TcpStream,
         refusal: &Refusal,
@@ -60,7 +60,7 @@ impl Engines {
         match &target.protocol {
             Protocol::Postgres(_) => {
                 let patience = target.timeouts.startup;
-                let told = postgres::tell(client, &services.authority, dialled, refusal);
+                let told = postgres::tell(client, authority, dialled, refusal);
                 if timeout(patience, told).await.is_err() {
                     tracing::debug!("a refused client did not wait to be told");
                 }

@@ -32,13 +32,24 @@ impl Fault {
     }
 }
 
-/// A file of the source tree: relative path and text.
+/// A file of the source tree.
 struct Source {
+    /// Below the tree's root.
     path: PathBuf,
+    /// Empty where it is not text.
     text: String,
+    bytes: usize,
 }
 
 impl Source {
+    fn new(path: &str, content: Vec<u8>) -> Self {
+        Self {
+            path: PathBuf::from(path),
+            bytes: content.len(),
+            text: String::from_utf8(content).unwrap_or_default(),
+        }
+    }
+
     /// Whether it is Rust.
     fn is_rust(&self) -> bool {
         self.path.extension().is_some_and(|ending| ending == "rs")
@@ -78,7 +89,7 @@ pub(crate) fn everything() -> anyhow::Result<()> {
 fn own_rules() -> anyhow::Result<()> {
     let root = place::workspace();
     let sources = sources(&root)?;
-    let mut faults = tidy::faults(&root, &sources);
+    let mut faults = tidy::faults(&sources);
     faults.extend(imports::faults(&sources));
     faults.extend(tables::faults(&sources));
     faults.extend(dependencies::faults(&root)?);
@@ -120,7 +131,7 @@ fn programs() -> anyhow::Result<()> {
     run(clippy)
 }
 
-/// Every text file that git has or would take; bigger or binary ones are `tidy`'s to judge by size.
+/// Every file that git has or would take.
 fn sources(root: &Path) -> anyhow::Result<Vec<Source>> {
     let mut git = Command::new("git");
     git.args([
@@ -135,11 +146,8 @@ fn sources(root: &Path) -> anyhow::Result<Vec<Source>> {
     let mut sources = Vec::new();
     for name in list.split('\0').filter(|name| !name.is_empty()) {
         // A file that is deleted and not yet committed is still listed.
-        if let Ok(text) = fs::read_to_string(root.join(name)) {
-            sources.push(Source {
-                path: PathBuf::from(name),
-                text,
-            });
+        if let Ok(content) = fs::read(root.join(name)) {
+            sources.push(Source::new(name, content));
         }
     }
     Ok(sources)

@@ -1,9 +1,8 @@
 //! Freezing and killing: what an operator does to an agent that misbehaves.
 
 use axum::Json;
-use serde_json::json;
-
 use axum::extract::State;
+use serde_json::json;
 
 use super::Given;
 use super::api::{Acted, Agent};

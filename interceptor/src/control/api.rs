@@ -106,6 +106,18 @@ pub struct Reloaded {
     pub mistakes: Vec<String>,
 }
 
+impl Reloaded {
+    /// `ok`, or `failed` where there are mistakes: the audit's word for it.
+    #[must_use]
+    pub fn result(&self) -> &'static str {
+        if self.mistakes.is_empty() {
+            "ok"
+        } else {
+            "failed"
+        }
+    }
+}
+
 /// `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {

@@ -3,13 +3,12 @@
 //! A reload is all or nothing: whatever is wrong, everything old stays in force and the caller is told.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use axum::Json;
+use axum::extract::State;
 use ipnet::IpNet;
 use serde_json::json;
-
-use axum::extract::State;
 
 use super::Given;
 use super::api::Reloaded;
@@ -27,17 +26,14 @@ use crate::targets::Targets;
 pub async fn handle(State(services): Given, caller: Known) -> Result<Json<Reloaded>, Answer> {
     caller.may(&services, ControlVerb::Reload, &ControlObject::Host)?;
     let reloaded = reload(&services).await;
-    let result = if reloaded.mistakes.is_empty() {
-        "ok"
-    } else {
-        "failed"
-    };
-    caller.audit(&services, "reload", result, json!(reloaded));
+    caller.audit(&services, "reload", reloaded.result(), json!(reloaded));
     Ok(Json(reloaded))
 }
 
-/// Reads configuration and policy anew and puts them in force, or says every mistake and changes nothing.
+/// Reads configuration and policy anew and puts them in force, or says every mistake and keeps the old.
+/// A cgroup that was tagged before another could not be stays tagged.
 pub async fn reload(services: &Arc<Services>) -> Reloaded {
+    let _alone = services.replacing.lock().await;
     let old = services.config.load_full();
     let new = match config::load(&old.paths.config) {
         Ok(new) => new,
@@ -54,31 +50,32 @@ pub async fn reload(services: &Arc<Services>) -> Reloaded {
         return kept(services, ways_around);
     }
     let policies = &old.paths.policies;
-    if let Err(mistakes) = tokio::task::block_in_place(|| services.policy.reload(policies)) {
-        return kept(services, lines(&mistakes));
-    }
-    // Parts that need a restart keep their old values: the daemon stands on them.
-    let new = Config {
-        paths: old.paths.clone(),
-        ..new
+    let policy = match tokio::task::block_in_place(|| services.policy.read(policies)) {
+        Ok(policy) => policy,
+        Err(mistakes) => return kept(services, lines(&mistakes)),
     };
+    let new = Arc::new(new.in_place_of(&old));
+    services.config.store(Arc::clone(&new));
+    let targets_before = services.targets.swap(Arc::new(targets));
+    if let Err(error) = scopes(services).and_then(|()| rules(services)) {
+        services.config.store(old);
+        services.targets.store(targets_before);
+        let mistake = format!("cannot put the new configuration in force: {error}");
+        let again = rules(services).err().map(|error| {
+            format!("cannot write the old rules again either, restart the daemon: {error}")
+        });
+        return kept(services, std::iter::once(mistake).chain(again).collect());
+    }
+    services.policy.put(policy);
     services
         .secrets
         .keep(new.secrets().map(|(_, source)| source));
-    services.config.store(Arc::new(new));
-    services.targets.store(Arc::new(targets));
-    let applied = scopes(services).and_then(|()| rules(services));
-    let mistakes = applied
-        .err()
-        .map(|error| error.to_string())
-        .into_iter()
-        .collect();
     let ended = services.registry.judge_again();
     Reloaded {
         generation: services.policy.generation().0,
         ended,
         needs_restart,
-        mistakes,
+        mistakes: Vec::new(),
     }
 }
 
@@ -114,6 +111,10 @@ pub fn scopes(services: &Services) -> Result<(), capture::Error> {
 /// # Errors
 /// What the kernel refused; its old rules then stay in force.
 pub fn rules(services: &Services) -> Result<(), capture::Error> {
+    let _newest = services
+        .writing
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     let scopes = services.scopes.refresh()?;
     let rules = rows(&services.config.load(), &services.targets.load(), &scopes);
     services.capture.set_rules(&rules)

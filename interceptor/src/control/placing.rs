@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::State;
 use serde_json::json;
 use uuid::Uuid;
-
-use axum::extract::State;
 
 use super::Given;
 use super::api::{Placed, Run};

@@ -1,9 +1,8 @@
 //! Reading records is itself a record: the CLI says what it is about to read, and is told where it lies.
 
 use axum::Json;
-use serde_json::json;
-
 use axum::extract::State;
+use serde_json::json;
 
 use super::Given;
 use super::api::{Read, Records};

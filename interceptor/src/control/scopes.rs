@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use axum::Json;
-use serde_json::json;
-
 use axum::extract::State;
+use serde_json::json;
 
 use super::Given;
 use super::api::{Scope, Tag, Which};

@@ -4,7 +4,7 @@ use std::os::fd::AsFd as _;
 
 use serde_json::json;
 
-use super::Door;
+use super::door::Door;
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::capture::Event as Happened;

@@ -18,6 +18,7 @@ pub(super) async fn resolve(services: Arc<Services>, stop: CancellationToken, pe
             () = tokio::time::sleep(period) => {}
             () = stop.cancelled() => return,
         }
+        let _alone = services.replacing.lock().await;
         let before = services.targets.load_full();
         let now = Targets::resolve(&services.config.load(), &before).await;
         if now != *before {

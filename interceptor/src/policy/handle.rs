@@ -1,13 +1,11 @@
 //! The policy in force: read by every request, replaced as a whole by a reload.
 //!
-//! A directory with one mistake changes nothing. Whoever must act on a change (sessions whose
-//! permission may be gone) waits on the generation.
+//! A directory with one mistake changes nothing: reading and putting in force are two steps.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
 
 use super::Generation;
 use super::compile::Policy;
@@ -17,9 +15,6 @@ use super::source::Mistakes;
 #[derive(Debug)]
 pub struct Handle {
     policy: ArcSwap<Policy>,
-    generation: watch::Sender<Generation>,
-    /// One reload at a time, so that generations only rise.
-    reloading: Mutex<()>,
 }
 
 impl Handle {
@@ -28,12 +23,9 @@ impl Handle {
     /// # Errors
     /// Every mistake of the directory.
     pub fn load(dir: &Path) -> Result<Self, Mistakes> {
-        let generation = Generation(1);
-        let policy = Policy::load(dir, generation)?;
+        let policy = Policy::load(dir, Generation(1))?;
         Ok(Self {
             policy: ArcSwap::from_pointee(policy),
-            generation: watch::Sender::new(generation),
-            reloading: Mutex::new(()),
         })
     }
 
@@ -49,26 +41,24 @@ impl Handle {
         self.policy.load().generation()
     }
 
-    /// The generation in force, and a wait for the next. It is told after the new policy judges.
-    #[must_use]
-    pub fn changes(&self) -> watch::Receiver<Generation> {
-        self.generation.subscribe()
-    }
-
-    /// Loads `dir` in place of the policy in force. Reads files: not for an async thread.
+    /// Reads `dir` as the next policy; the one in force stays until [`Handle::put`]. Reads files: not
+    /// for an async thread.
     ///
     /// # Errors
-    /// Every mistake of the directory; the old policy stays in force.
-    pub fn reload(&self, dir: &Path) -> Result<Arc<Policy>, Mistakes> {
-        let _one = self
-            .reloading
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let next = Generation(self.policy.load().generation().0.saturating_add(1));
-        let policy = Arc::new(Policy::load(dir, next)?);
-        self.policy.store(Arc::clone(&policy));
-        self.generation.send_replace(next);
-        Ok(policy)
+    /// Every mistake of the directory.
+    pub fn read(&self, dir: &Path) -> Result<Policy, Mistakes> {
+        let next = Generation(self.generation().0.saturating_add(1));
+        Policy::load(dir, next)
+    }
+
+    /// Puts a policy in force that [`Handle::read`] gave. One that is not newer than the policy in
+    /// force changes nothing: generations only rise.
+    pub fn put(&self, policy: Policy) {
+        let policy = Arc::new(policy);
+        self.policy.rcu(|now| {
+            let rises = policy.generation() > now.generation();
+            Arc::clone(if rises { &policy } else { now })
+        });
     }
 }
 

@@ -1,19 +1,20 @@
 //! What sessions and the intercept path stand on: every part of the daemon, built once.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
+use tokio_util::task::TaskTracker;
 
 use super::meter::Meters;
 use super::registry::Registry;
-use super::scopes::Scopes;
 use crate::audit;
 use crate::capture::{Capture, NetnsCookie};
 use crate::config::Config;
 use crate::identity;
 use crate::policy;
 use crate::recording::Recorder;
+use crate::scopes::Scopes;
 use crate::secrets::Secrets;
 use crate::targets::Targets;
 use crate::telemetry::Metrics;
@@ -40,10 +41,17 @@ pub struct Services {
     pub audit: audit::Log,
     /// Where sessions are recorded.
     pub recorder: Recorder,
+    /// Recordings of ended sessions that are being closed; a drain waits for them.
+    pub closings: TaskTracker,
     /// Where credentials come from.
     pub secrets: Secrets,
     /// The local authority.
     pub authority: Authority,
+    /// Held while configuration or targets are replaced: a reload and a look-up of names that overlap
+    /// would undo each other.
+    pub replacing: tokio::sync::Mutex<()>,
+    /// Held while the kernel's rules are made and written: the last written are the newest.
+    pub writing: Mutex<()>,
     /// Destinations and the targets behind them.
     pub targets: ArcSwap<Targets>,
     /// What each agent uses up.

@@ -1,7 +1,5 @@
 //! The rules catch what they are for, and leave alone what is fine.
 
-use std::path::PathBuf;
-
 use super::{Source, dependencies, imports, tables, tidy};
 
 fn path(text: &str) -> Vec<String> {
@@ -31,6 +29,11 @@ fn imports_follow_the_table() {
         ("cli::daemon", "crate::daemon::run", true),
         ("daemon", "crate::control", true),
         ("capture::scope", "crate::policy::Ask", false),
+        ("protocol", "crate::session::opening::Opening", true),
+        ("protocol", "crate::session::services::Services", false),
+        ("targets", "crate::capture::Rule", true),
+        ("control", "crate::protocol::Engines", false),
+        ("socket", "crate::policy::Refusal", false),
     ];
     for (module, import, fine) in rows {
         let module = path(module);
@@ -138,68 +141,125 @@ fn files_are_faulted_for_what_they_lack() {
         ("policies/bare.cedar", "permit;\n", 1),
         ("interceptor/src/protocol/ssh/wire.rs", "//! A.\n", 4),
         ("interceptor/src/a.rs", "//! A.\n#[ignore]\n", 1),
+        (
+            "interceptor/src/a.rs",
+            "//! A.\nmod tests { #[ignore = \"x\"] }\n",
+            1,
+        ),
+        ("interceptor/src/a/tests.rs", "//! A.\nfn shared() {}\n", 1),
+        (
+            "interceptor/src/a/tests.rs",
+            "//! A.\n#[test]\nfn a() {}\n",
+            0,
+        ),
+        (
+            "interceptor/src/a/tests.rs",
+            "//! A.\n#[tokio::test]\nasync fn a() {}\n",
+            0,
+        ),
+        ("interceptor/src/a/tests.rs", "//! A.\nmod rows;\n", 0),
     ];
     for (path, text, faults) in rows {
-        let sources = [Source {
-            path: PathBuf::from(path),
-            text: text.to_owned(),
-        }];
-        let found = tidy::faults(&PathBuf::from("/nonexistent"), &sources);
+        let found = tidy::faults(&[Source::new(path, text.into())]);
         assert_eq!(found.len(), faults, "{path}: {found:?}");
     }
 }
 
 #[test]
-fn names_in_code_stand_in_the_tables_of_readme() {
-    let readme = "| verb | what |\n|---|---|\n| `run --agent NAME` | runs |\n| `connection.opened` | x |\n| `interceptor_flows_total` | x |\n";
+fn files_and_directories_have_their_size() {
+    let lines = |count: usize| Source::new("interceptor/src/a.rs", "//! A.\n".repeat(count).into());
     let rows = [
+        (vec![Source::new("a.bin", vec![0xff; 256 << 10])], 0),
+        (vec![Source::new("a.bin", vec![0xff; (256 << 10) + 1])], 1),
+        // Documentation of this length is one fault already.
+        (vec![lines(800)], 1),
+        (vec![lines(801)], 2),
+        (modules(10), 0),
+        (modules(11), 1),
+    ];
+    for (row, (sources, faults)) in rows.into_iter().enumerate() {
+        let found = tidy::faults(&sources);
+        assert_eq!(found.len(), faults, "row {row}: {found:?}");
+    }
+}
+
+fn modules(count: usize) -> Vec<Source> {
+    let module = |n| Source::new(&format!("interceptor/src/a/m{n}.rs"), "//! M.\n".into());
+    (0..count).map(module).collect()
+}
+
+#[test]
+fn each_rule_of_a_pack_is_named_by_a_case() {
+    let rule = "@id(\"a\") permit (principal, action, resource);\n";
+    let rows = [
+        ("cases:\n  - { rule: a }\n", 0),
+        ("cases:\n  - { rule: b }\n", 1),
+    ];
+    for (cases, faults) in rows {
+        let sources = [
+            Source::new("policies/p/p.cedar", rule.into()),
+            Source::new("policies/p/p.cases.yaml", cases.into()),
+        ];
+        assert_eq!(tidy::faults(&sources).len(), faults, "{cases}");
+    }
+}
+
+/// A tree whose README and code name the same things, with `from` replaced by `to` in one of its files.
+fn faults_of_tables(at: &str, from: &str, to: &str) -> usize {
+    let files = [
         (
-            "interceptor/src/cli.rs",
-            "pub enum Verb {\n    /// Runs.\n    Run(run::Run),\n}\n",
-            0,
+            "README.md",
+            "| verb | what |\n|---|---|\n| `run --agent NAME`, `run again` | runs |\n\n\
+             | event | when |\n|---|---|\n| `connection.opened` | x |\n\n\
+             | metric | labels |\n|---|---|\n| `interceptor_flows_total` | |\n| `interceptor_now` | |\n",
         ),
         (
             "interceptor/src/cli.rs",
-            "pub enum Verb {\n    Run,\n    FlyAway {\n        High: u8,\n    },\n}\n",
-            1,
-        ),
-        (
-            "interceptor/src/cli.rs",
-            "pub enum Other {\n    Fly,\n}\n",
-            0,
+            "pub enum Verb {\n    /// Runs.\n    Run(run::Run),\n}\npub enum Other {\n    Fly,\n}\n",
         ),
         (
             "interceptor/src/audit/event.rs",
-            "rename = \"connection.opened\"",
-            0,
-        ),
-        (
-            "interceptor/src/audit/event.rs",
-            "rename = \"connection.lost\"",
-            1,
+            "#[serde(rename = \"connection.opened\")]\n",
         ),
         (
             "interceptor/src/telemetry/metrics.rs",
-            "x.register(\n  \"flows\",",
-            0,
-        ),
-        (
-            "interceptor/src/telemetry/metrics.rs",
-            "x.register(\"losses\",",
-            1,
+            "r.register(\n  \"flows\", \"x\", flows);\nr.register(\"now\", \"x\", gauge(1));\n",
         ),
     ];
-    for (path, text, faults) in rows {
-        let sources = [
-            Source {
-                path: PathBuf::from("README.md"),
-                text: readme.to_owned(),
-            },
-            Source {
-                path: PathBuf::from(path),
-                text: text.to_owned(),
-            },
-        ];
-        assert_eq!(tables::faults(&sources).len(), faults, "{path}");
+    let sources = files.map(|(path, text)| {
+        let text = match path == at {
+            true => text.replace(from, to),
+            false => text.to_owned(),
+        };
+        Source::new(path, text.into_bytes())
+    });
+    tables::faults(&sources).len()
+}
+
+#[test]
+fn readme_and_code_name_the_same_things() {
+    let readme = "README.md";
+    let (cli, event) = ("interceptor/src/cli.rs", "interceptor/src/audit/event.rs");
+    let metrics = "interceptor/src/telemetry/metrics.rs";
+    let rows = [
+        (readme, "", "", 0),
+        (
+            cli,
+            "}\npub enum Other",
+            "    FlyAway {\n        High: u8,\n    },\n}\npub enum Other",
+            1,
+        ),
+        (cli, "pub enum Verb", "pub enum Word", 2),
+        (event, "connection.opened", "connection.lost", 2),
+        (metrics, "\"flows\"", "\"losses\"", 2),
+        (metrics, "gauge(1)", "now", 2),
+        (metrics, "register(", "enter(", 3),
+        (readme, "| `connection.opened` | x |", "", 1),
+        (readme, "`run again`", "`walk`", 1),
+        (readme, "interceptor_now", "interceptor_then", 2),
+    ];
+    for (path, from, to, faults) in rows {
+        let found = faults_of_tables(path, from, to);
+        assert_eq!(found, faults, "{path}: {from:?} for {to:?}");
     }
 }

@@ -1,0 +1,114 @@
+//! Where connections come in: the listeners of each network namespace, and their accept loops.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::capture::{Listeners, NetnsCookie};
+use crate::connection;
+use crate::protocol::Engines;
+use crate::session::services::Services;
+
+/// How often namespaces are looked at that nobody may live in any more.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// How long an accept loop rests after an error such as a full table of descriptors.
+const REST: Duration = Duration::from_millis(100);
+
+/// What each connection needs, and what ends it.
+#[derive(Clone, Debug)]
+pub(super) struct Door {
+    pub(super) services: Arc<Services>,
+    engines: Arc<Engines>,
+    pub(super) stop: CancellationToken,
+    tasks: TaskTracker,
+    /// What ends the listeners of a namespace that nobody lives in any more.
+    namespaces: Arc<Mutex<HashMap<NetnsCookie, CancellationToken>>>,
+}
+
+impl Door {
+    /// A door without listeners; `stop` closes it, `tasks` counts what came through.
+    pub(super) fn new(
+        services: &Arc<Services>,
+        engines: Engines,
+        stop: &CancellationToken,
+        tasks: &TaskTracker,
+    ) -> Self {
+        Self {
+            services: Arc::clone(services),
+            engines: Arc::new(engines),
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+            namespaces: Arc::default(),
+        }
+    }
+
+    /// Takes connections on a pair of listeners from now on.
+    pub(super) fn open(&self, listeners: Listeners) -> anyhow::Result<()> {
+        let stop = self.stop.child_token();
+        let pair = std::iter::once(listeners.v4).chain(listeners.v6);
+        for listener in pair {
+            let listener = TcpListener::from_std(listener).context("cannot listen")?;
+            self.tasks
+                .spawn(self.clone().accept(listener, stop.clone()));
+        }
+        self.namespaces().insert(listeners.netns, stop);
+        Ok(())
+    }
+
+    /// Ends the listeners of namespaces that no process of a scope lives in: they would keep them alive.
+    pub(super) async fn sweep(self) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(SWEEP_EVERY) => {}
+                () = self.stop.cancelled() => return,
+            }
+            let idle = self.services.capture.idle_namespaces().unwrap_or_default();
+            for netns in idle {
+                if let Err(error) = self.services.capture.retire(netns) {
+                    tracing::warn!(%error, "cannot retire the listeners of an idle namespace");
+                    continue;
+                }
+                let stop = self.namespaces().remove(&netns);
+                if let Some(stop) = stop {
+                    stop.cancel();
+                }
+            }
+        }
+    }
+
+    /// Its rows are whole after each statement: a panic elsewhere leaves nothing torn.
+    fn namespaces(&self) -> MutexGuard<'_, HashMap<NetnsCookie, CancellationToken>> {
+        let namespaces = self.namespaces.lock();
+        namespaces.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes connections until the stop; each is a task of its own.
+    async fn accept(self, listener: TcpListener, stop: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let path = connection::run(
+                        Arc::clone(&self.services),
+                        Arc::clone(&self.engines),
+                        stream,
+                    );
+                    self.tasks.spawn(path);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "cannot accept a connection");
+                    tokio::time::sleep(REST).await;
+                }
+            }
+        }
+    }
+}

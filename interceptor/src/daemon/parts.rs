@@ -1,0 +1,145 @@
+//! Building each part once, in the order in which a mistake costs least: what only reads first, what
+//! binds or opens next, the programs last, since they are what others notice.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use arc_swap::ArcSwap;
+use tokio::net::{TcpListener, UnixListener};
+
+use super::metrics;
+use crate::audit;
+use crate::capture::{self, Capture, Listeners};
+use crate::config::Config;
+use crate::control;
+use crate::identity;
+use crate::policy;
+use crate::protocol::Engines;
+use crate::recording::Recorder;
+use crate::scopes::Scopes;
+use crate::secrets::Secrets;
+use crate::session::services::Services;
+use crate::targets::Targets;
+use crate::telemetry::Metrics;
+use crate::tls::Authority;
+
+/// Everything that a daemon consists of; nothing is served yet, and no scope is tagged anew.
+#[derive(Debug)]
+pub(super) struct Parts {
+    /// What sessions stand on.
+    pub(super) services: Arc<Services>,
+    /// The engines.
+    pub(super) engines: Engines,
+    /// Where redirected connections come in.
+    pub(super) listeners: Listeners,
+    /// `control.sock` and `agent.sock`.
+    pub(super) control: [UnixListener; 2],
+    /// Where metrics are served over TCP, if at all.
+    pub(super) metrics: Option<TcpListener>,
+}
+
+/// Builds every part.
+pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
+    let policy = policy::Handle::load(&config.paths.policies)
+        .map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
+    let targets = Targets::resolve(&config, &Targets::default()).await;
+    let ways_around = targets.ways_around(&config);
+    if !ways_around.is_empty() {
+        bail!("{}", ways_around.join("\n"));
+    }
+    unreachable_for_scopes(&config)?;
+    let engines = Engines::new().context("cannot build the engines")?;
+    directory(&config.paths.run, 0o755)?;
+    directory(&config.paths.state, 0o711)?;
+    let authority =
+        Authority::open(&config.paths.state).context("cannot open the local authority")?;
+    let control = control::listen(&config.paths.run)?;
+    let metrics = metrics::listen(config.metrics).await?;
+    let audit = audit::Log::open(&config.paths.state.join("audit"), &config.audit)
+        .context("cannot open the audit log")?;
+    let recorder = Recorder::open(&config.paths.state.join("recordings"), &config.recording)
+        .context("cannot open the recordings")?;
+    let (capture, listeners) = capture(&config)?;
+    let identity = identity::Identifier::new(capture.hierarchy().mount());
+    let services = Services {
+        netns: listeners.netns,
+        listeners: addresses(&listeners)?,
+        scopes: Scopes::new(&capture).context("cannot read the scopes")?,
+        identity: identity.context("cannot identify processes")?,
+        capture,
+        policy,
+        audit,
+        recorder,
+        closings: Default::default(),
+        secrets: Secrets::default(),
+        authority,
+        replacing: Default::default(),
+        writing: Default::default(),
+        targets: ArcSwap::from_pointee(targets),
+        config: ArcSwap::from_pointee(config),
+        meters: Default::default(),
+        registry: Default::default(),
+        metrics: Metrics::default(),
+    };
+    Ok(Parts {
+        services: Arc::new(services),
+        engines,
+        listeners,
+        control,
+        metrics,
+    })
+}
+
+/// Attaches the programs. The scopes of an earlier start are still tagged: they wait for the listeners.
+fn capture(config: &Config) -> anyhow::Result<(Arc<Capture>, Listeners)> {
+    let settings = capture::Settings {
+        daemon_cgroup: config.daemon_cgroup.clone(),
+        ..capture::Settings::new(config.paths.bpffs.clone())
+    };
+    let capture = Capture::start(&settings).context("cannot start the capture")?;
+    capture
+        .reserve(config.metrics.as_slice())
+        .context("cannot keep scopes from the metrics")?;
+    let listeners = capture
+        .listeners()
+        .context("cannot listen for redirected connections")?;
+    Ok((Arc::new(capture), listeners))
+}
+
+fn addresses(listeners: &Listeners) -> anyhow::Result<Vec<SocketAddr>> {
+    let pair = std::iter::once(&listeners.v4).chain(&listeners.v6);
+    let addresses: Result<_, _> = pair.map(std::net::TcpListener::local_addr).collect();
+    addresses.context("cannot read a listener's address")
+}
+
+fn directory(path: &Path, mode: u32) -> anyhow::Result<()> {
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path);
+    made.with_context(|| format!("cannot make the directory {}", path.display()))?;
+    let permissions = std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(path, permissions)
+        .with_context(|| format!("cannot set the mode of {}", path.display()))
+}
+
+/// A metrics address that a `direct` rule covers could be read from a scope.
+fn unreachable_for_scopes(config: &Config) -> anyhow::Result<()> {
+    let Some(metrics) = config.metrics else {
+        return Ok(());
+    };
+    let covers = |direct: &&crate::config::Direct| {
+        direct.network.contains(&metrics.ip())
+            && direct.port.is_none_or(|port| port == metrics.port())
+    };
+    if let Some(direct) = config.direct.iter().find(covers) {
+        bail!(
+            "the metrics address {metrics} is covered by the direct rule {}: scopes could read it",
+            direct.network
+        );
+    }
+    Ok(())
+}

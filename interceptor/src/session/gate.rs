@@ -1,0 +1,264 @@
+//! The request loop's side of a session: every request is judged and written here, once, for every
+//! protocol, before a byte of it goes upstream.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::{
+    Authorized, Direction, EndReason, InFlight, Outcome, Phase, Reading, Refused, RequestId,
+    Session, lock, storage,
+};
+use crate::audit::event::{Event, Request};
+use crate::audit::{self, Sink as _};
+use crate::clock;
+use crate::config::StatementText;
+use crate::policy::{Permit, Refusal, RuleId};
+
+/// What an engine sees of its session. A trait so that an engine can be tested over bytes alone;
+/// [`Session`] is the only one that runs.
+pub trait Gate: Send + Sync + 'static {
+    /// Judges every ask of `reading`; writes the audit record first, either way.
+    ///
+    /// `text` is the request as sent; it is kept only as the target's `statement` says.
+    fn authorize(
+        &self,
+        phase: Phase,
+        text: &str,
+        reading: &Arc<Reading>,
+    ) -> impl Future<Output = Result<Authorized, Refused>> + Send;
+
+    /// Writes the end of a permitted request. Cannot fail: its space was reserved by `authorize`.
+    fn finish(&self, request: RequestId, outcome: &Outcome);
+
+    /// Keeps bytes of the request loop as the agent sent or saw them. Waits while the recorder is
+    /// behind; an error means that the session must end, nothing more may be forwarded.
+    fn record(
+        &self,
+        direction: Direction,
+        bytes: Bytes,
+    ) -> impl Future<Output = Result<(), Refusal>> + Send;
+
+    /// Resolves when the daemon ends the session; pending for ever otherwise.
+    fn ended(&self) -> impl Future<Output = EndReason> + Send;
+}
+
+impl Gate for Session {
+    async fn authorize(
+        &self,
+        phase: Phase,
+        text: &str,
+        reading: &Arc<Reading>,
+    ) -> Result<Authorized, Refused> {
+        let request = RequestId(Uuid::now_v7());
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        *lock(&self.asked) = clock::boot();
+        let line = self.line(request, phase, text, reading);
+        let permit = self
+            .judge(reading)
+            .map_err(|refusal| self.refused(line, refusal))?;
+        let line = Request {
+            generation: permit.generation(),
+            ..line
+        };
+        if let Err(error) = self.admit(line, permit.rules(), reading).await {
+            return Err(self.refused(line, storage(&error)));
+        }
+        let recorded = match &self.recorder {
+            Some(recorder) => recorder.mark(request, phase).await,
+            None => Ok(()),
+        };
+        if let Err(error) = recorded {
+            tracing::error!(%error, session = %self.id, "cannot record a request");
+            let refusal = Refusal::storage("the recording cannot be written");
+            return Err(self.taken_back(line, refusal));
+        }
+        // A reload since the judgement has either seen this request in flight, or is seen here.
+        let permit = match self.services.policy.generation() == permit.generation() {
+            true => permit,
+            false => self
+                .judge_anew(reading)
+                .map_err(|refusal| self.taken_back(line, refusal))?,
+        };
+        self.services
+            .metrics
+            .request_permitted(&self.who.target.name);
+        Ok(Authorized { request, permit })
+    }
+
+    fn finish(&self, request: RequestId, outcome: &Outcome) {
+        let held = {
+            let mut held = lock(&self.in_flight);
+            held.remove(&request)
+        };
+        let Some(InFlight { finish, .. }) = held else {
+            return;
+        };
+        let event = Event::RequestFinished {
+            connection: self.who.connection,
+            session: self.id,
+            request,
+            principal: Some(&self.who.json),
+            outcome,
+        };
+        if let Err(error) = self.services.audit.append_reserved(finish, &event) {
+            tracing::error!(%error, session = %self.id, "cannot write the end of a request");
+            self.end(EndReason::Storage);
+        }
+    }
+
+    async fn record(&self, direction: Direction, bytes: Bytes) -> Result<(), Refusal> {
+        let count = match direction {
+            Direction::Sent => &self.sent,
+            Direction::Received => &self.received,
+        };
+        count.fetch_add(
+            u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
+        let Some(recorder) = &self.recorder else {
+            return Ok(());
+        };
+        recorder.record(direction, bytes).await.map_err(|error| {
+            tracing::error!(%error, session = %self.id, "cannot record");
+            self.end(EndReason::Storage);
+            Refusal::storage("the recording cannot be written")
+        })
+    }
+
+    async fn ended(&self) -> EndReason {
+        let mut end = self.end.subscribe();
+        let idle = self.who.target.timeouts.idle;
+        loop {
+            let quiet = async {
+                match idle {
+                    Some(idle) => tokio::time::sleep(self.idle_left(idle)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                told = end.wait_for(Option::is_some) => {
+                    // The sender lives in `self`: it cannot be gone.
+                    return told.ok().and_then(|reason| *reason).unwrap_or(EndReason::Killed);
+                }
+                () = quiet => {
+                    if idle.is_some_and(|idle| self.idle_left(idle).is_zero()) && self.nothing_in_flight() {
+                        self.end(EndReason::Idle);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Session {
+    fn judge(&self, reading: &Reading) -> Result<Permit, Refusal> {
+        self.who.meter.request(&self.who.limits)?;
+        self.judge_anew(reading)
+    }
+
+    fn judge_anew(&self, reading: &Reading) -> Result<Permit, Refusal> {
+        if self.end.borrow().is_some() {
+            return Err(Refusal::ended());
+        }
+        let policy = self.services.policy.current();
+        self.verdicts.authorize(&policy, &reading.asks)
+    }
+
+    fn line<'a>(
+        &self,
+        request: RequestId,
+        phase: Phase,
+        text: &'a str,
+        reading: &'a Reading,
+    ) -> Request<'a> {
+        Request {
+            request,
+            phase,
+            summary: &reading.summary,
+            fingerprint: &reading.fingerprint,
+            statement: match self.who.target.statement {
+                StatementText::None => None,
+                StatementText::Redacted => Some(&reading.redacted),
+                StatementText::Full => Some(text),
+            },
+            asks: &reading.asks,
+            generation: self.services.policy.generation(),
+        }
+    }
+
+    /// Writes the permit's line and sets aside the room for the request's end.
+    async fn admit(
+        &self,
+        line: Request<'_>,
+        rules: &[RuleId],
+        reading: &Arc<Reading>,
+    ) -> Result<(), audit::Error> {
+        let audit = &self.services.audit;
+        let finish = audit.reserve(audit::finish_bytes(Some(&self.who.json)))?;
+        let request = line.request;
+        let event = Event::RequestPermitted {
+            about: self.about(),
+            request: line,
+            rules,
+        };
+        audit.append_durable(&event).await?;
+        let mut held = lock(&self.in_flight);
+        held.insert(
+            request,
+            InFlight {
+                finish,
+                reading: Arc::clone(reading),
+            },
+        );
+        Ok(())
+    }
+
+    /// Refuses a request whose permit is written already; nothing of it was forwarded.
+    fn taken_back(&self, line: Request<'_>, refusal: Refusal) -> Refused {
+        let status = "not forwarded".to_owned();
+        self.finish(
+            line.request,
+            &Outcome {
+                status,
+                ..Outcome::default()
+            },
+        );
+        self.refused(line, refusal)
+    }
+
+    fn refused(&self, line: Request<'_>, refusal: Refusal) -> Refused {
+        let request = line.request;
+        let event = Event::RequestRefused {
+            about: self.about(),
+            request: line,
+            refusal: &refusal,
+        };
+        if let Err(error) = self.services.audit.append(&event) {
+            tracing::error!(%error, "cannot write a refusal to the audit log");
+            self.end(EndReason::Storage);
+        }
+        self.services
+            .metrics
+            .request_refused(&self.who.target.name, refusal.kind);
+        Refused { request, refusal }
+    }
+
+    fn idle_left(&self, idle: Duration) -> Duration {
+        let asked = *lock(&self.asked);
+        let left = idle.saturating_sub(clock::boot().since(asked));
+        // A request in flight is looked at again after a while, not in a busy loop.
+        if left.is_zero() && !self.nothing_in_flight() {
+            idle
+        } else {
+            left
+        }
+    }
+
+    fn nothing_in_flight(&self) -> bool {
+        lock(&self.in_flight).is_empty()
+    }
+}

@@ -1,0 +1,84 @@
+//! What one request is called and made of, and how it ended: the words that engines, audit and
+//! recording share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::policy::{Ask, Permit, Refusal};
+
+/// Names one request of one session in audit, recording and in what the agent is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct RequestId(pub Uuid);
+
+/// What an engine read in one request: one statement text, one HTTP request, one channel request.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// What it asks for, one per statement, in order.
+    pub asks: Vec<Ask>,
+    /// The text with its literals replaced, safe to keep where `statement: redacted`.
+    pub redacted: Arc<str>,
+    /// Stable hash of the normalized text, lower-case hex.
+    pub fingerprint: Arc<str>,
+    /// Words for people: `DELETE`, `SELECT; UPDATE`.
+    pub summary: Arc<str>,
+}
+
+/// Where in its life a request is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Read and planned, not run: `Parse`.
+    Prepare,
+    /// Run.
+    Execute,
+}
+
+/// How a request ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    /// Rows returned or touched, as the server's command tags say.
+    pub rows: u64,
+    /// Bytes of the server's answer, as the agent saw them.
+    pub bytes: u64,
+    /// From forwarding to the end of the answer.
+    #[serde(serialize_with = "micros", rename = "micros")]
+    pub took: Duration,
+    /// `ok`, or the server's SQLSTATE, status or exit code.
+    pub status: String,
+}
+
+fn micros<S: serde::Serializer>(took: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u64(u64::try_from(took.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// Which way recorded bytes went, seen from the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// From the agent.
+    Sent,
+    /// To the agent.
+    Received,
+}
+
+/// A request that may go upstream.
+#[derive(Debug)]
+pub struct Authorized {
+    /// Its name.
+    pub request: RequestId,
+    /// The proof; whoever writes the request upstream consumes it.
+    pub permit: Permit,
+}
+
+/// A request that may not.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// Its name, which the agent is told.
+    pub request: RequestId,
+    /// Why.
+    pub refusal: Refusal,
+}
