@@ -177,11 +177,21 @@ fn control_is_hidden_from_processes_inside_a_scope() -> Result<()> {
     let lab = Lab::new()?;
     let program = support::place::interceptor()?;
     let socket = lab.daemon.run_directory().join("control.sock");
-    for verb in ["status", "reload"] {
-        // As root inside the scope: it is the place that counts, not the user.
+    let socket = socket.to_string_lossy();
+    for words in [
+        &["status"][..],
+        &["metrics"],
+        &["sessions", "ls"],
+        &["audit", "tail"],
+        &["reload"],
+    ] {
+        let words: Vec<&str> = words.iter().copied().chain(["--socket", &socket]).collect();
+        // As root on both sides: it is the place that counts, not the user.
+        let outside = Agent::outside().as_uid(0);
+        outside.run(&program.to_string_lossy(), &words)?.ok()?;
         let inside = lab.agent().as_uid(0);
-        let words = [verb, "--socket", &socket.to_string_lossy()];
-        refused(inside.run(&program.to_string_lossy(), &words)?)?;
+        let error = refused(inside.run(&program.to_string_lossy(), &words)?)?;
+        has(&error, &["the control socket does not answer agents"])?;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use anyhow::{Context as _, bail};
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::root::{self, Root};
+use crate::stage::Stage;
 
 /// What a terminal, a shell and a service manager end programs with.
 const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
@@ -73,7 +74,7 @@ fn inner(why: &str) -> anyhow::Result<Command> {
 }
 
 /// The inner process's view: whether it shall go on.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Guard {
     over: Arc<(Mutex<bool>, Condvar)>,
 }
@@ -86,11 +87,11 @@ impl Guard {
         let guard = Self {
             over: Arc::new((Mutex::new(false), Condvar::new())),
         };
-        let theirs = guard.clone();
+        let theirs = Arc::clone(&guard.over);
         thread::spawn(move || {
             let mut buffer = [0_u8; 64];
             while matches!(std::io::stdin().read(&mut buffer), Ok(1..)) {}
-            let (over, changed) = &*theirs.over;
+            let (over, changed) = &*theirs;
             *over.lock().unwrap_or_else(PoisonError::into_inner) = true;
             changed.notify_all();
         });
@@ -110,5 +111,14 @@ impl Guard {
         let (over, changed) = &*self.over;
         let over = over.lock().unwrap_or_else(PoisonError::into_inner);
         drop(changed.wait_while(over, |over| !*over));
+    }
+}
+
+/// Told to end by a closed pipe, the outer process may be gone; what it staged goes all the same.
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if self.go_on().is_err() {
+            Stage::sweep();
+        }
     }
 }

@@ -44,6 +44,18 @@ impl Stage {
         Ok(stage)
     }
 
+    /// Removes the stage that this process was started with: for the part that runs as root, when
+    /// the outer process, whose stage it is, was killed before it could.
+    pub(crate) fn sweep() {
+        let stage = std::env::var_os("INTERCEPTOR_BIN")
+            .and_then(|program| Path::new(&program).parent().map(Path::to_path_buf));
+        let Some(stage) = stage else { return };
+        let name = stage.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("ic-stage-") && fs::remove_dir_all(&stage).is_err() {
+            eprintln!("{} is left: remove it", stage.display());
+        }
+    }
+
     /// The program.
     pub(crate) fn program(&self) -> PathBuf {
         self.directory.path().join("interceptor")
@@ -52,6 +64,7 @@ impl Stage {
     /// The variables that tests read.
     pub(crate) fn variables(&self, ready: &Ready) -> Vec<(&'static str, String)> {
         vec![
+            ("INTERCEPTOR_WORKSPACE", shell::text(&place::workspace())),
             ("INTERCEPTOR_BIN", shell::text(&self.program())),
             ("INTERCEPTOR_PG_BIN", shell::text(&ready.postgres)),
             (

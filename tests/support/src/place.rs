@@ -33,11 +33,29 @@ pub fn interceptor() -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// The root of the source tree.
+/// The root of the source tree that this process was started for.
+///
+/// Asked at run time, never baked in: a build directory that is shared by several clones hands the
+/// program that was compiled in one of them to the next. `$INTERCEPTOR_WORKSPACE`, or what cargo says
+/// to what it runs, or the nearest directory above that has a `Cargo.lock`.
 #[must_use]
 pub fn workspace() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors().nth(2).unwrap_or(here).to_path_buf()
+    if let Some(set) = env::var_os("INTERCEPTOR_WORKSPACE") {
+        return PathBuf::from(set);
+    }
+    let begin = env::var_os("CARGO_MANIFEST_DIR")
+        .map(PathBuf::from)
+        .or_else(|| env::current_dir().ok())
+        .unwrap_or_default();
+    root_above(&begin).unwrap_or(begin)
+}
+
+/// The nearest directory, `begin` or above it, that has a `Cargo.lock`.
+pub(crate) fn root_above(begin: &Path) -> Option<PathBuf> {
+    begin
+        .ancestors()
+        .find(|directory| directory.join("Cargo.lock").is_file())
+        .map(Path::to_path_buf)
 }
 
 /// The directory of PostgreSQL's programs: `$INTERCEPTOR_PG_BIN`, or the newest of Debian's.

@@ -37,7 +37,7 @@ fn a_throw_away_server_has_its_sample_demands_its_password_and_is_gone_when_drop
         "it still listens"
     );
     ensure!(
-        !place::workspace().join(format!("/proc/{pid}")).exists(),
+        !std::path::Path::new(&format!("/proc/{pid}")).exists(),
         "it still runs"
     );
     Ok(())
@@ -114,5 +114,26 @@ fn a_wait_for_files_sees_the_change_that_comes_later() -> Result<()> {
         || Ok(None::<()>),
     );
     ensure!(missing.is_err(), "a deadline is a failure");
+    Ok(())
+}
+
+#[test]
+fn the_source_tree_is_the_one_that_the_process_runs_for() -> Result<()> {
+    let clone = place::temporary("clone")?;
+    let package = clone.path().join("tests/support");
+    std::fs::create_dir_all(&package)?;
+    ensure!(
+        place::root_above(&package).is_none(),
+        "a directory without a lock file is no tree"
+    );
+    std::fs::write(clone.path().join("Cargo.lock"), "")?;
+    ensure!(
+        place::root_above(&package).as_deref() == Some(clone.path()),
+        "another tree"
+    );
+    ensure!(
+        place::workspace().join("xtask/src/main.rs").is_file(),
+        "not this tree"
+    );
     Ok(())
 }
