@@ -198,6 +198,12 @@ pub(super) fn unless_gone(done: Result<u8>) -> Result<u8> {
 
 fn check(log: &Log, out: &mut impl Write) -> Result<u8> {
     let report = verify(&log.dir())?;
+    if report.segments == 0 && report.is_whole() {
+        bail!(
+            "cannot find an audit log in {}: no audit-*.jsonl is there; name its place with --dir or --config",
+            log.dir().display()
+        );
+    }
     if log.json {
         let text = serde_json::to_string(&report)?;
         writeln!(out, "{}", terminal::json(&text))?;

@@ -9,17 +9,13 @@ use clap::Subcommand;
 use serde::Serialize;
 use serde_json::json;
 
+use super::{FAILED, VIOLATION};
 use crate::policy::{self, Generation, Mistake};
 
 pub mod cases;
 mod statement;
 
 pub use statement::{read, read_with};
-
-/// Something is wrong with what was checked.
-const VIOLATION: u8 = 1;
-/// It could not be checked.
-const USAGE: u8 = 2;
 
 /// Check and test policies.
 #[derive(Clone, Debug, Subcommand)]
@@ -85,14 +81,19 @@ fn check(dir: &Path, json: bool, out: &mut dyn Write) -> anyhow::Result<u8> {
         }
         match mistakes.len() {
             0 => writeln!(out, "{} rules, no mistakes", rules.len())?,
-            count => writeln!(out, "{count} mistakes: this directory does not load")?,
+            count => writeln!(out, "{}: this directory does not load", said(count))?,
         }
     }
     Ok(match mistakes.is_empty() {
         true => 0,
         false if dir.is_dir() => VIOLATION,
-        false => USAGE,
+        false => FAILED,
     })
+}
+
+fn said(mistakes: usize) -> String {
+    let plural = if mistakes == 1 { "" } else { "s" };
+    format!("{mistakes} mistake{plural}")
 }
 
 /// What a run of cases came to.
@@ -148,9 +149,9 @@ fn broken(mistakes: &[Mistake], json: bool, out: &mut dyn Write) -> anyhow::Resu
         for mistake in mistakes {
             writeln!(out, "{mistake}")?;
         }
-        writeln!(out, "{} mistakes: nothing was tested", mistakes.len())?;
+        writeln!(out, "{}: nothing was tested", said(mistakes.len()))?;
     }
-    Ok(USAGE)
+    Ok(FAILED)
 }
 
 #[cfg(test)]

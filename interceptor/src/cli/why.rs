@@ -15,6 +15,7 @@ use clap::Args;
 use nix::unistd::{Uid, User};
 use serde_json::json;
 
+use super::VIOLATION;
 use crate::clock::BootTime;
 use crate::config::{self, Protocol};
 use crate::control::{api, client};
@@ -23,8 +24,6 @@ use crate::policy::{Effect, ExplainedAccess, Explanation, Generation, Policy, Pr
 
 mod recorded;
 
-/// It would be refused, or the daemon did otherwise.
-const VIOLATION: u8 = 1;
 /// Where policies are when nothing else says so.
 const POLICIES: &str = "/etc/interceptor/policies";
 
@@ -147,8 +146,7 @@ impl Why {
             dir = config.paths.policies;
         }
         let dir = self.policies.as_ref().unwrap_or(&dir);
-        let policy = Policy::load(dir, Generation(0))
-            .with_context(|| format!("cannot load policies from {}", dir.display()))?;
+        let policy = Policy::load(dir, Generation(0))?;
         Ok(Ground {
             policy,
             search_path,

@@ -33,7 +33,10 @@ fn read(path: &Path) -> Result<String, String> {
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
         .open(path)
-        .map_err(failed)?;
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => format!("{}; name one with --config", failed(error)),
+            _ => failed(error),
+        })?;
     let about = file.metadata().map_err(failed)?;
     let own = nix::unistd::geteuid().as_raw();
     if !about.is_file() {

@@ -53,9 +53,10 @@ fn answer<A: DeserializeOwned>(body: &[u8]) -> anyhow::Result<A> {
 }
 
 async fn send(socket: &Path, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
-    let stream = UnixStream::connect(socket).await.with_context(|| {
-        format!(
-            "cannot reach the daemon on {}; is it running? `systemctl status interceptor` tells",
+    let stream = UnixStream::connect(socket).await.map_err(|error| {
+        anyhow::anyhow!(
+            "cannot reach the daemon on {}: {error}; is it running? `systemctl status interceptor` \
+             tells, and `--config` or `--socket` names another one",
             socket.display()
         )
     })?;
