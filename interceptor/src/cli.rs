@@ -1,6 +1,7 @@
 //! The commands: one file per verb. Each answers with an exit code: 0 ok, 1 violation, 2 usage or configuration.
 
 pub mod audit;
+mod client;
 pub mod doctor;
 pub mod operate;
 pub mod policy;

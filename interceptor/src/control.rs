@@ -8,7 +8,6 @@ pub mod api;
 pub mod apply;
 pub mod caller;
 mod cgroup;
-pub mod client;
 pub mod placing;
 pub mod records;
 pub mod scopes;

@@ -9,10 +9,10 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
+use super::client;
 use super::{CONFIG, VIOLATION, print};
 use crate::config::{self, Config};
 use crate::control::api::Status;
-use crate::control::client;
 use crate::policy;
 
 /// Bytes below which the disk of the records is called nearly full.

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
+use super::client;
 use super::{Daemon, VIOLATION, complain, print};
 use crate::control::api::{self, Acted, Reloaded, Scope, Which};
-use crate::control::client;
 
 /// Which cgroup.
 #[derive(Clone, Debug, Args)]

@@ -9,12 +9,12 @@ use anyhow::Context as _;
 use nix::unistd::{Gid, Pid, Uid};
 use serde_json::json;
 
+use super::client;
 use super::{Daemon, block_on};
 use crate::audit::event::{Caller, Event};
 use crate::audit::{self, Sink as _};
 use crate::config::{self, Config};
 use crate::control::api::{Read, Records};
-use crate::control::client;
 use crate::policy::Generation;
 
 /// Where records are when nothing says otherwise.

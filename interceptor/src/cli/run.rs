@@ -18,9 +18,9 @@ use clap::Args;
 use nix::sys::prctl;
 use nix::unistd::{Uid, User};
 
+use super::client;
 use super::{Daemon, block_on};
 use crate::control::api::{Placed, Run as Asked};
-use crate::control::client;
 
 /// `interceptor run`.
 #[derive(Debug, Args)]

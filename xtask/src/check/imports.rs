@@ -59,10 +59,7 @@ const TABLE: [(&str, Rule); 24] = [
     ),
     ("config", Never(&ABOVE)),
     ("config", Never(&["session", "audit", "recording"])),
-    (
-        "control",
-        Never(&["protocol", "connection", "cli", "console"]),
-    ),
+    ("control", Never(&["connection", "cli", "console"])),
     ("connection", Never(&["control", "cli", "console"])),
     ("", Never(&["daemon"])),
 ];

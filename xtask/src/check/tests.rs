@@ -32,7 +32,7 @@ fn imports_follow_the_table() {
         ("protocol", "crate::session::opening::Opening", true),
         ("protocol", "crate::session::services::Services", false),
         ("targets", "crate::capture::Rule", true),
-        ("control", "crate::protocol::Engines", false),
+        ("control", "crate::connection::run", false),
         ("socket", "crate::policy::Refusal", false),
     ];
     for (module, import, fine) in rows {

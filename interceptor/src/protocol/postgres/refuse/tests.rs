@@ -1,3 +1,5 @@
+//! What clients are told of refusals, and that poison is something no grammar takes.
+
 use super::*;
 use crate::policy::{Refusal, RuleId};
 use crate::protocol::postgres::wire::error::code;

@@ -1,3 +1,5 @@
+//! A text is read once for each scope, and what is remembered of texts is bounded.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::super::wire::backend::Status;

@@ -1,3 +1,5 @@
+//! The pipe passes on what it was given, whole, and bounds what waits in it.
+
 use tokio::io::{AsyncWriteExt as _, duplex};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What a session knows of its path and its transaction, between what is told and what the server says.
+
 use super::*;
 
 fn path(schema: &str) -> Path {

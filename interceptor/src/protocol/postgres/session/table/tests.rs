@@ -1,3 +1,5 @@
+//! Names of statements and portals: taken, replaced, undone.
+
 use super::*;
 
 #[derive(Debug, PartialEq, Eq)]

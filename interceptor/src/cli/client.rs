@@ -1,4 +1,4 @@
-//! The CLI's side of a control socket: one request, one answer.
+//! The client of the control socket: one request, one answer.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::api::Problem;
+use crate::control::api::Problem;
 
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
