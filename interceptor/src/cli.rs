@@ -91,7 +91,7 @@ pub enum Verb {
 /// Where the daemon is.
 #[derive(Clone, Debug, Args)]
 pub struct Daemon {
-    /// The control socket; by default the one that the configuration names.
+    /// The control socket; by default the one of `--config`, or of /run/interceptor.
     #[arg(long)]
     pub socket: Option<PathBuf>,
     /// The configuration file that says where the socket is.

@@ -14,6 +14,7 @@
 //! |---|---|
 //! | where was this socket really going, who opened it | [`capture`] |
 //! | which process, binary, ancestors, agent, user | [`identity`] |
+//! | which agent is a cgroup, which target an address | [`scopes`], [`targets`] |
 //! | what do these bytes mean | `protocol/x/wire.rs` |
 //! | what do they ask for, in policy's words | `protocol/x/facts.rs` |
 //! | may they | [`policy`] |
@@ -21,7 +22,10 @@
 //! | how does "no" sound | `protocol/x/refuse.rs` |
 //! | what is kept | [`audit`] (facts), [`recording`] (bytes) |
 //! | what can an operator do | [`control`], [`cli`] |
+//! | what may a file say | [`config`] |
+//! | which certificates do we show, which do we trust | [`tls`] |
 //! | who builds whom | [`daemon`] |
+//! | how do we dial, what time is it, what do we say of ourselves | [`socket`], [`clock`], [`telemetry`] |
 //!
 //! Absent on purpose: `policy`, `identity`, `secrets`, `audit` and `recording` know no protocol;
 //! an engine reaches them only through its session; nothing imports `daemon`.

@@ -1,6 +1,7 @@
 //! Bad input: every mistake is said at once, with its place; nothing starts half; the old stays in force.
 
 use std::fs;
+use std::net::TcpListener;
 
 use anyhow::{Result, ensure};
 use support::{DEADLINE, Daemon, Postgres};
@@ -94,6 +95,53 @@ fn a_reload_with_a_mistake_keeps_the_old_policy_and_says_so() -> Result<()> {
     )?;
     let file = lab.daemon.policies().join("broken.cedar");
     fs::remove_file(file)?;
+    Ok(())
+}
+
+#[test]
+fn a_reload_that_the_kernel_refuses_changes_nothing() -> Result<()> {
+    let mut lab = Lab::new()?;
+    // A cgroup cannot be made below a file.
+    let below_a_file = format!("{}/cgroup.procs/below", lab.daemon.scope());
+    lab.daemon.change(|settings| {
+        settings.scopes.push(below_a_file);
+        let rule = "@id(\"closed\") forbid (principal, action == Action::\"Open\", resource);";
+        let closed = ("closed.cedar".to_owned(), rule.to_owned());
+        settings.policies.push(closed);
+        for target in &mut settings.targets {
+            "other".clone_into(&mut target.name);
+        }
+    })?;
+    let finished = lab.daemon.reload()?;
+    ensure!(
+        finished.status.code() == Some(2),
+        "exit code: {}",
+        finished.status
+    );
+    has(&finished.stderr, &["cgroup.procs", "nothing was changed"])?;
+    lab.psql(&["select 1"])?.ok()?;
+    let status = lab.daemon.cli(&["status"])?.ok()?;
+    has(&status, &["policy generation 1", "shop"])
+}
+
+#[test]
+fn what_cannot_be_bound_is_found_before_anything_is_attached() -> Result<()> {
+    let server = Postgres::start()?;
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let mut settings = lab::settings(&server)?;
+    settings.metrics = Some(taken.local_addr()?);
+    let daemon = Daemon::prepare(settings)?;
+    let finished = daemon.refuse()?;
+    ensure!(
+        finished.status.code() == Some(2),
+        "exit code: {}",
+        finished.status
+    );
+    has(&finished.stderr, &["metrics", "taken"])?;
+    ensure!(
+        !daemon.pins().exists(),
+        "it attached something all the same"
+    );
     Ok(())
 }
 

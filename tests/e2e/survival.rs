@@ -1,8 +1,9 @@
 //! The daemon dies, the database dies: the answer is no, never a way around, and it comes back.
 
+use std::fs;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use support::daemon::Target;
 use support::tap::Tap;
 use support::{DEADLINE, Daemon, Postgres, place};
@@ -86,6 +87,32 @@ fn a_drained_daemon_leaves_its_pins_and_refuses_until_it_is_back() -> Result<()>
     refused(lab.psql(&["select 1"])?)?;
     lab.daemon.resume()?;
     lab.psql(&["select 1"])?.ok().map(drop)
+}
+
+#[test]
+fn a_drain_ends_what_does_not_end_and_its_recording_is_whole() -> Result<()> {
+    let mut lab = Lab::with(|settings| "drain: 1s\n".clone_into(&mut settings.more))?;
+    let mut psql = lab.agent().open_psql(&lab.dsn())?;
+    psql.send("select 'opened';\n")?;
+    psql.await_text("opened", DEADLINE)?;
+    ensure!(lab.daemon.stop()?.status.success(), "the drain failed");
+    let audit = lab.daemon.audit();
+    let closed = audit.wait_for("session.closed", DEADLINE, |_| true)?;
+    ensure!(text(&closed, "/reason")? == "drain", "reason: {closed}");
+    audit.wait_for("log.closed", DEADLINE, |_| true)?;
+    let session = text(&closed, "/session")?;
+    let days = lab.daemon.state().join("recordings").read_dir()?;
+    let metas: Vec<_> = days
+        .flatten()
+        .map(|day| day.path().join(session).join("meta.json"))
+        .filter(|meta| meta.is_file())
+        .collect();
+    let [meta] = metas.as_slice() else {
+        bail!("recordings of {session}: {metas:?}");
+    };
+    let meta = serde_json::from_str(&fs::read_to_string(meta)?)?;
+    ensure!(text(&meta, "/ended/reason")? == "drain", "meta: {meta}");
+    Ok(())
 }
 
 #[test]

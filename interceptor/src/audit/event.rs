@@ -162,7 +162,8 @@ pub enum Event<'a> {
     /// The daemon started, stopped, reloaded; a scope was tagged; a log was read; an agent was frozen.
     #[serde(rename = "control")]
     Control {
-        /// The verb: `start`, `stop`, `reload`, `tag`, `untag`, `run`, `freeze`, `thaw`, `kill`, `read`.
+        /// The verb: `start`, `stop`, `reload`, `tag`, `untag`, `run`, `freeze`, `thaw`, `kill`, `read`;
+        /// `status` and `connect` only where they were refused.
         verb: &'a str,
         /// Who, by peer credentials; absent for the daemon itself.
         #[serde(skip_serializing_if = "Option::is_none")]

@@ -21,7 +21,7 @@ const MAX_ANSWER: usize = 64 << 20;
 ///
 /// # Errors
 /// Where no daemon answers on the socket, or it refuses; the text says what to do.
-pub async fn get<A: DeserializeOwned>(socket: &Path, path: &str) -> anyhow::Result<A> {
+pub(super) async fn get<A: DeserializeOwned>(socket: &Path, path: &str) -> anyhow::Result<A> {
     answer(&send(socket, Method::GET, path, Bytes::new()).await?)
 }
 
@@ -29,7 +29,7 @@ pub async fn get<A: DeserializeOwned>(socket: &Path, path: &str) -> anyhow::Resu
 ///
 /// # Errors
 /// As [`get`].
-pub async fn get_text(socket: &Path, path: &str) -> anyhow::Result<String> {
+pub(super) async fn get_text(socket: &Path, path: &str) -> anyhow::Result<String> {
     let body = send(socket, Method::GET, path, Bytes::new()).await?;
     String::from_utf8(body.to_vec()).context("the daemon's answer is not UTF-8")
 }
@@ -38,7 +38,7 @@ pub async fn get_text(socket: &Path, path: &str) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// As [`get`].
-pub async fn post<Q: Serialize, A: DeserializeOwned>(
+pub(super) async fn post<Q: Serialize, A: DeserializeOwned>(
     socket: &Path,
     path: &str,
     asked: &Q,

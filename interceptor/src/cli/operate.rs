@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::client;
-use super::{Daemon, VIOLATION, complain, print};
+use super::{Daemon, FAILED, complain, print};
 use crate::control::api::{self, Acted, Reloaded, Scope, Which};
 
 /// Which cgroup.
@@ -205,7 +205,7 @@ impl Reload {
         Ok(if reloaded.mistakes.is_empty() {
             code
         } else {
-            ExitCode::from(VIOLATION)
+            ExitCode::from(FAILED)
         })
     }
 }

@@ -15,10 +15,10 @@ use clap::Args;
 use nix::unistd::{Uid, User};
 use serde_json::json;
 
-use super::VIOLATION;
+use super::{VIOLATION, client};
 use crate::clock::BootTime;
 use crate::config::{self, Protocol};
-use crate::control::{api, client};
+use crate::control::api;
 use crate::identity::{self, Principal};
 use crate::policy::{Effect, ExplainedAccess, Explanation, Generation, Policy, PrincipalFacts};
 
@@ -120,14 +120,16 @@ impl Why {
         let socket = daemon.agent()?;
         let answer = client::post(&socket, "/v1/why", &asked);
         let answer: serde_json::Value = super::block_on(answer, false)?;
-        let permitted = answer["permitted"] == true;
+        let permitted = answer.get("permitted").is_some_and(|word| word == true);
         if self.json {
             writeln!(out, "{answer}")?;
         } else if permitted {
             writeln!(out, "permitted")?;
         } else {
-            let said = |key: &str| answer["refusal"][key].as_str().unwrap_or("none").to_owned();
-            writeln!(out, "refused: {}\nhint: {}", said("message"), said("hint"))?;
+            let said = |pointer| answer.pointer(pointer).and_then(serde_json::Value::as_str);
+            let message = said("/refusal/message").unwrap_or("none");
+            let hint = said("/refusal/hint").unwrap_or("none");
+            writeln!(out, "refused: {message}\nhint: {hint}")?;
         }
         Ok(if permitted { 0 } else { VIOLATION })
     }

@@ -54,7 +54,7 @@ fn check_tells_mistakes_and_warnings_and_their_code() {
         let json: serde_json::Value = serde_json::from_str(&checked(dir.path(), true).1).unwrap();
         assert_eq!(json["ok"], code == 0);
     }
-    assert_eq!(checked(Path::new("/does/not/exist"), false).0, USAGE);
+    assert_eq!(checked(Path::new("/does/not/exist"), false).0, FAILED);
 }
 
 const CASES: &str = "version: 1\nagent: claude\ntarget: crm\ndatabase: app\ncases:\n\
@@ -78,8 +78,8 @@ fn test_tells_failed_cases_and_its_code() {
             VIOLATION,
             "a.cases.yaml:6: FAILED: one: expected permit; decided by all",
         ),
-        ("permit(", CASES, USAGE, "a.cedar:1: "),
-        (GOOD, "version: 1\ncases: []\n", USAGE, "holds no case"),
+        ("permit(", CASES, FAILED, "a.cedar:1: "),
+        (GOOD, "version: 1\ncases: []\n", FAILED, "holds no case"),
     ];
     for (policy, cases, code, expected) in rows {
         let dir = dir(&[("a.cedar", policy), ("a.cases.yaml", cases)]);

@@ -29,6 +29,34 @@ fn the_example_and_its_schema_agree() {
     }
 }
 
+/// A key of the table may stand for all that is below it; in the schema's words for "each".
+#[test]
+fn the_table_in_readme_has_every_key_and_no_other() {
+    let readme = include_str!("../../../../README.md");
+    let rows = readme
+        .lines()
+        .skip_while(|line| !line.starts_with("| key |"))
+        .take_while(|line| line.starts_with('|'))
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let said: Vec<String> = rows
+        .map(|key| format!(".{}", key.replace("NAME", "*")))
+        .collect();
+    let mut known = Vec::new();
+    all_keys(&json_schema(), "", &mut known);
+    let below = |key: &str, above: &str| {
+        key.strip_prefix(above)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    for key in &known {
+        let found = said.iter().any(|row| below(key, row) || below(row, key));
+        assert!(found, "README does not list {key}");
+    }
+    for row in &said {
+        let row = row.trim_end_matches("[]");
+        assert!(known.iter().any(|key| key == row), "README invents {row}");
+    }
+}
+
 /// As much of JSON Schema as the document uses, without patterns.
 fn validate(
     value: &Value,

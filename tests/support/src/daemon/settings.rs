@@ -65,6 +65,8 @@ pub struct Settings {
     pub state: Option<PathBuf>,
     /// Where metrics are served over TCP.
     pub metrics: Option<SocketAddr>,
+    /// More cgroups that the agent is tagged in, below the cgroup v2 mount.
+    pub scopes: Vec<String>,
     /// More top-level YAML, taken as it is.
     pub more: String,
 }
@@ -82,6 +84,7 @@ impl Settings {
             limits: Vec::new(),
             state: None,
             metrics: None,
+            scopes: Vec::new(),
             more: String::new(),
         }
     }
@@ -106,7 +109,6 @@ pub(super) fn yaml(settings: &Settings, places: &Places) -> String {
         "version: 1\n\
          paths:\n  run: {}\n  state: {}\n  bpffs: {}\n  policies: {}\n\
          daemon_cgroup: {}\nrun_parent: {}\n\
-         scopes:\n  - cgroup: {}\n    agent: {}\n\
          audit:\n  durability: {}\n",
         places.run.display(),
         places.state.display(),
@@ -114,12 +116,17 @@ pub(super) fn yaml(settings: &Settings, places: &Places) -> String {
         places.policies.display(),
         places.daemon_cgroup,
         places.parent,
-        places.scope,
-        settings.agent,
         settings.durability,
     );
     for setting in &settings.audit {
         line(&mut text, &format!("  {setting}"));
+    }
+    line(&mut text, "scopes:");
+    for scope in std::iter::once(&places.scope).chain(&settings.scopes) {
+        line(
+            &mut text,
+            &format!("  - {{ cgroup: {scope}, agent: {} }}", settings.agent),
+        );
     }
     if !settings.limits.is_empty() {
         line(&mut text, &format!("agents:\n  {}:", settings.agent));

@@ -7,8 +7,13 @@ use super::*;
 
 static READS: AtomicUsize = AtomicUsize::new(0);
 
+/// Counted for one test alone: others run at the same time.
 fn counted(text: &str, names: &Names) -> Facts {
     READS.fetch_add(1, Ordering::SeqCst);
+    readable(text, names)
+}
+
+fn readable(text: &str, names: &Names) -> Facts {
     let mut facts = made_up(Action::Select, text, names.in_transaction);
     facts.readable = true;
     facts
@@ -79,7 +84,7 @@ fn the_word_execute_is_found_wherever_it_stands() {
 #[test]
 fn what_was_prepared_in_another_text_stands_only_under_its_path() {
     let here = scope("a", Status::Idle);
-    let mut statement = Statement::new("prepare".into(), &counted("t", &Names::default()), &here);
+    let mut statement = Statement::new("prepare".into(), &readable("t", &Names::default()), &here);
     statement.source = Source::Prepared;
     statement.under = Some(here.path().clone());
     let statement = Arc::new(statement);
