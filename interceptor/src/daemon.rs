@@ -3,6 +3,7 @@
 //! Nothing starts half: configuration, policy, authority and audit are read and checked before the
 //! first program is attached. Nothing imports this module.
 
+mod descriptors;
 mod drain;
 mod kernel;
 mod metrics;
@@ -12,7 +13,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -56,6 +57,7 @@ const REST: Duration = Duration::from_millis(100);
 /// Whatever keeps it from starting, with what to do about it. Nothing is left attached half.
 pub async fn run(path: &Path) -> anyhow::Result<()> {
     secrets::harden().context("cannot make the daemon not dumpable")?;
+    descriptors::raise().context("cannot raise the limit on descriptors")?;
     let config = config::load(path).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
     let (services, listeners) = build(config).await?;
     let stop = CancellationToken::new();
@@ -70,7 +72,7 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     };
     let sockets = control::listen(&services.config.load().paths.run)?;
     start(&services)?;
-    door.open(listeners)?;
+    door.open(listeners, None)?;
     tokio::spawn(control::serve(Arc::clone(&services), sockets, stop.clone()));
     tokio::spawn(door.clone().sweep());
     tokio::spawn(kernel::events(door));
@@ -172,12 +174,21 @@ struct Door {
     stop: CancellationToken,
     tasks: TaskTracker,
     /// What ends the listeners of a namespace that nobody lives in any more.
-    namespaces: Arc<Mutex<HashMap<NetnsCookie, CancellationToken>>>,
+    namespaces: Arc<Mutex<HashMap<NetnsCookie, Namespace>>>,
+}
+
+/// The listeners of one namespace.
+#[derive(Debug)]
+struct Namespace {
+    /// Ends them.
+    stop: CancellationToken,
+    /// For which scope they were made; none for the daemon's own.
+    scope: Option<u64>,
 }
 
 impl Door {
     /// Takes connections on a pair of listeners from now on.
-    fn open(&self, listeners: Listeners) -> anyhow::Result<()> {
+    fn open(&self, listeners: Listeners, scope: Option<u64>) -> anyhow::Result<()> {
         let stop = self.stop.child_token();
         let pair = std::iter::once(listeners.v4).chain(listeners.v6);
         for listener in pair {
@@ -185,11 +196,8 @@ impl Door {
             self.tasks
                 .spawn(self.clone().accept(listener, stop.clone()));
         }
-        let mut namespaces = self
-            .namespaces
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        namespaces.insert(listeners.netns, stop);
+        self.namespaces()
+            .insert(listeners.netns, Namespace { stop, scope });
         Ok(())
     }
 
@@ -200,21 +208,34 @@ impl Door {
                 () = tokio::time::sleep(SWEEP_EVERY) => {}
                 () = self.stop.cancelled() => return,
             }
-            let idle = self.services.capture.idle_namespaces().unwrap_or_default();
-            for netns in idle {
-                if let Err(error) = self.services.capture.retire(netns) {
-                    tracing::warn!(%error, "cannot retire the listeners of an idle namespace");
-                    continue;
-                }
-                let mut namespaces = self
-                    .namespaces
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                if let Some(stop) = namespaces.remove(&netns) {
-                    stop.cancel();
-                }
+            self.retire_idle();
+        }
+    }
+
+    fn retire_idle(&self) {
+        let idle = self.services.capture.idle_namespaces().unwrap_or_default();
+        for netns in idle {
+            if let Err(error) = self.services.capture.retire(netns) {
+                tracing::warn!(%error, "cannot retire the listeners of an idle namespace");
+                continue;
+            }
+            if let Some(namespace) = self.namespaces().remove(&netns) {
+                namespace.stop.cancel();
             }
         }
+    }
+
+    /// How many namespaces have listeners for this scope.
+    fn served(&self, scope: u64) -> usize {
+        let namespaces = self.namespaces();
+        let of_scope = |namespace: &&Namespace| namespace.scope == Some(scope);
+        namespaces.values().filter(of_scope).count()
+    }
+
+    fn namespaces(&self) -> MutexGuard<'_, HashMap<NetnsCookie, Namespace>> {
+        self.namespaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes connections until the stop; each is a task of its own.
