@@ -36,6 +36,13 @@ pub const COUNTERS: u32 = 16;
 /// Refusals of one kind reported in one second; the others are folded.
 pub const BURST: u32 = 4;
 
+/// Refusals of one scope reported in one second, whatever kind: who dials every address there is must
+/// not fill the audit log.
+pub const SCOPE_BURST: u32 = 128;
+
+/// [`BucketKey::kind`] of all refusals of a scope together.
+pub const EVERY_KIND: u32 = u32::MAX;
+
 /// One refusal.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

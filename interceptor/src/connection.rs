@@ -43,8 +43,16 @@ pub async fn run(services: Arc<Services>, engines: Arc<Engines>, stream: TcpStre
         destination: Some(flow.destination.0),
         ..Seen::default()
     };
+    let arrival = match arrive(&services, &flow) {
+        Ok(arrival) => arrival,
+        Err(No { refusal, cause }) => {
+            seen.refused(&services, connection, &refusal, cause);
+            return drop(socket::reset_on_close(&stream));
+        }
+    };
     match admit(&services, connection, flow, &mut seen).await {
         Ok((who, slot)) => {
+            drop(arrival);
             engines.serve(Opening::new(who, services), stream).await;
             drop(slot);
         }
@@ -52,6 +60,7 @@ pub async fn run(services: Arc<Services>, engines: Arc<Engines>, stream: TcpStre
             seen.refused(&services, connection, &refusal, cause);
             let authority = &services.authority;
             engines.refuse(authority, seen.to(), stream, &refusal).await;
+            drop(arrival);
         }
     }
 }
@@ -80,6 +89,10 @@ impl From<Refusal> for No {
 }
 
 impl No {
+    fn untagged(flow: &Flow) -> Self {
+        Self::identity(&"its scope is not tagged any more", flow)
+    }
+
     fn identity(cause: &dyn std::fmt::Display, flow: &Flow) -> Self {
         let cause = Some(format!("{cause}; stamped: {:?}", flow.process));
         Self {
@@ -87,6 +100,18 @@ impl No {
             cause,
         }
     }
+}
+
+/// A place among the agent's connections that nobody has looked at yet; before anything is read of it.
+fn arrive(services: &Services, flow: &Flow) -> Result<Slot, No> {
+    let scope = services.scopes.by_id(flow.scope);
+    let scope = scope.ok_or_else(|| No::untagged(flow))?;
+    let limits = services.config.load().agent(&scope.agent);
+    let arrival = services.meters.of(&scope.agent).arrival(&limits);
+    arrival.map_err(|refusal| No {
+        refusal,
+        cause: Some(format!("stamped: {:?}", flow.process)),
+    })
 }
 
 /// Who it is, where it goes, and whether it may; before any packet goes upstream.
@@ -132,7 +157,7 @@ async fn admit(
 
 async fn identify(services: &Services, flow: &Flow) -> Result<Identified, No> {
     let scope = services.scopes.by_id(flow.scope);
-    let scope = scope.ok_or_else(|| No::identity(&"its scope is not tagged any more", flow))?;
+    let scope = scope.ok_or_else(|| No::untagged(flow))?;
     let scope = ScopeOf {
         agent: scope.agent,
         cgroup: scope.path,

@@ -8,6 +8,7 @@ pub mod api;
 pub mod apply;
 pub mod caller;
 mod cgroup;
+pub mod door;
 pub mod placing;
 pub mod records;
 pub mod scopes;
@@ -19,12 +20,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
+use axum::middleware::map_response;
+use axum::response::Response;
 use axum::routing::{get, post};
 use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use self::caller::Peer;
+use self::door::Door;
 use crate::session::services::Services;
 
 /// What can go wrong with a control socket.
@@ -56,9 +62,11 @@ pub fn listen(run: &Path) -> Result<[UnixListener; 2], Error> {
 
 /// Serves both sockets until `stop`.
 pub async fn serve(services: Arc<Services>, listeners: [UnixListener; 2], stop: CancellationToken) {
-    let [control, agent] = listeners;
-    let control_router = control_routes(Arc::clone(&services));
-    let agent_router = agent_routes().with_state(services);
+    let [control, agent] = listeners.map(|listener| Door::new(listener, Arc::clone(&services)));
+    let control_router = control_routes(Arc::clone(&services)).layer(map_response(one_request));
+    let agent_router = agent_routes()
+        .with_state(services)
+        .layer(map_response(one_request));
     let one = axum::serve(
         control,
         control_router.into_make_service_with_connect_info::<Peer>(),
@@ -75,6 +83,14 @@ pub async fn serve(services: Arc<Services>, listeners: [UnixListener; 2], stop: 
             tracing::error!(%error, "a control socket ended");
         }
     }
+}
+
+/// One request a connection, so that the door's bound on visits is one on requests.
+async fn one_request(mut response: Response) -> Response {
+    response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 fn control_routes(services: Arc<Services>) -> Router {

@@ -3,6 +3,7 @@
 //! Nothing starts half: configuration, policy and authority are read and checked, the sockets are
 //! bound and the audit log is opened before the first program is attached. Nothing imports this module.
 
+mod descriptors;
 mod door;
 mod drain;
 mod kernel;
@@ -41,6 +42,7 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     secrets::harden().context("cannot make the daemon not dumpable")?;
     // Before anything is attached: an early SIGHUP must not end a daemon that agents depend on.
     let mut signals = Signals::take()?;
+    descriptors::raise().context("cannot raise the limit on descriptors")?;
     let config = config::load(path).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
     if !Uid::effective().is_root() {
         bail!(
@@ -59,7 +61,7 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     let tasks = TaskTracker::new();
     let door = Door::new(&services, engines, &stop, &tasks);
     start(&services)?;
-    door.open(listeners)?;
+    door.open(listeners, None)?;
     tokio::spawn(control::serve(Arc::clone(&services), control, stop.clone()));
     if let Some(listener) = metrics {
         tokio::spawn(metrics::serve(

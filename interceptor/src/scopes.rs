@@ -52,6 +52,13 @@ impl Scopes {
         find(&self.known.load()).or_else(|| find(&*self.refresh().ok()?))
     }
 
+    /// Whether a cgroup lies in a scope, as last read: for bounds, not for doors.
+    #[must_use]
+    pub fn is_known(&self, cgroup: &str) -> bool {
+        let known = self.known.load();
+        known.iter().any(|scope| is_within(cgroup, &scope.path))
+    }
+
     /// The deepest scope that a cgroup lies in; read anew, since a wrong "none" opens a door.
     ///
     /// # Errors

@@ -5,7 +5,9 @@
 
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::{bpf_get_retval, bpf_ktime_get_boot_ns, bpf_set_retval};
-use interceptor_ebpf::event::{BURST, Bucket, BucketKey, Denial, FOLDED, LOST};
+use interceptor_ebpf::event::{
+    BURST, Bucket, BucketKey, Denial, EVERY_KIND, FOLDED, LOST, SCOPE_BURST,
+};
 use interceptor_ebpf::flow::Endpoint;
 use interceptor_ebpf::process::Process;
 
@@ -86,24 +88,37 @@ pub(crate) fn report(reason: u32, subject: &Subject) {
     entry.submit(0);
 }
 
-/// Lets `BURST` refusals of a kind pass in a second: how many were folded since the last that passed.
-/// The counts race between CPUs by a few; they bound, they do not bill.
+/// Lets `BURST` refusals of a kind pass in a second, and `SCOPE_BURST` of a scope: how many were folded
+/// since the last that passed.
 #[inline(always)]
 fn admit(reason: u32, subject: &Subject, now: u64) -> Option<u64> {
-    let key = BucketKey {
+    let own = BucketKey {
         scope: subject.scope,
         destination: subject.destination,
         kind: reason | (subject.protocol << 16),
     };
-    let Some(bucket) = BUCKETS.get_ptr_mut(&key) else {
+    let all = BucketKey {
+        scope: subject.scope,
+        destination: Endpoint::v6([0; 4], 0),
+        kind: EVERY_KIND,
+    };
+    let folded = take(&own, BURST, now, 0)?;
+    take(&all, SCOPE_BURST, now, folded)
+}
+
+/// Takes one of `burst` a second out of a bucket: what was folded into it, `carried` included.
+/// The counts race between CPUs by a few; they bound, they do not bill.
+#[inline(always)]
+fn take(key: &BucketKey, burst: u32, now: u64, carried: u64) -> Option<u64> {
+    let Some(bucket) = BUCKETS.get_ptr_mut(key) else {
         let first = Bucket {
             since: now,
             folded: 0,
             reported: 1,
         };
         // A full LRU evicts; a failed insert only means that the next is reported too.
-        let _unlimited = BUCKETS.insert(&key, &first, u64::from(BPF_ANY));
-        return Some(0);
+        let _unlimited = BUCKETS.insert(key, &first, u64::from(BPF_ANY));
+        return Some(carried);
     };
     // SAFETY: a row of the map; races are harmless.
     unsafe {
@@ -111,13 +126,13 @@ fn admit(reason: u32, subject: &Subject, now: u64) -> Option<u64> {
             (*bucket).since = now;
             (*bucket).reported = 0;
         }
-        if (*bucket).reported >= u64::from(BURST) {
-            (*bucket).folded += 1;
+        if (*bucket).reported >= u64::from(burst) {
+            (*bucket).folded += 1 + carried;
             return None;
         }
         (*bucket).reported += 1;
         let folded = (*bucket).folded;
         (*bucket).folded = 0;
-        Some(folded)
+        Some(folded + carried)
     }
 }

@@ -18,10 +18,10 @@ use axum::serve::IncomingStream;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerPidfd;
 use nix::unistd::{Gid, Group, Uid, User};
-use tokio::net::UnixListener;
 
 use super::api::Problem;
 use super::cgroup;
+use super::door::Door;
 use crate::audit::Sink as _;
 use crate::audit::event::{Caller, Event};
 use crate::capture::cgroup2::Hierarchy;
@@ -50,11 +50,12 @@ pub struct Known {
     pub cgroup: String,
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        let known = stream.io().peer_cred().ok().and_then(|cred| {
+impl Connected<IncomingStream<'_, Door>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
+        let stream = stream.io().stream();
+        let known = stream.peer_cred().ok().and_then(|cred| {
             let pid = u32::try_from(cred.pid()?).ok()?;
-            let pidfd = getsockopt(&stream.io().as_fd(), PeerPidfd)
+            let pidfd = getsockopt(&stream.as_fd(), PeerPidfd)
                 .or_else(|_| pidfd::open(pid))
                 .ok()?;
             let caller = Caller {

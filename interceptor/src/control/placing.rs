@@ -98,30 +98,41 @@ fn environment(services: &Services) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Untags and removes the scope when its last process is gone.
+/// Removes and untags the scope when its last process is gone.
+///
+/// Nothing but the kernel's word that the cgroup is empty, or gone, ends a scope: a daemon that is out
+/// of descriptors would else let the agents go that used them up.
 fn watch(services: Arc<Services>, scope: capture::Scope) {
     tokio::spawn(async move {
         loop {
             let hierarchy = services.capture.hierarchy();
             let changed =
                 tokio::time::timeout(LOOK_AGAIN, cgroup::changes(hierarchy, &scope.path)).await;
+            if let Ok(Err(error)) = changed {
+                tracing::warn!(%error, cgroup = %scope.path, "cannot watch a scope; it stays tagged");
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
             let empty = hierarchy
                 .processes(&scope.path)
                 .is_ok_and(|processes| processes.is_empty());
-            if empty || matches!(changed, Ok(Err(_))) {
-                break;
+            if !empty {
+                continue;
             }
-        }
-        let removed = retire(&services, &scope.path);
-        if let Err(error) = removed {
-            tracing::warn!(%error, cgroup = %scope.path, "cannot remove a scope that is empty");
+            match retire(&services, &scope.path) {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::warn!(%error, cgroup = %scope.path, "cannot remove a scope that is empty");
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+            }
         }
     });
 }
 
+/// The cgroup goes first, which the kernel does only where it is empty; its tag follows.
 fn retire(services: &Services, path: &str) -> anyhow::Result<()> {
-    services.capture.untag(path)?;
-    apply::rules(services)?;
     cgroup::remove(services.capture.hierarchy(), path)?;
+    services.scopes.refresh()?;
+    apply::rules(services)?;
     Ok(())
 }

@@ -18,7 +18,7 @@ use crate::session::services::Services;
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// How long an accept loop rests after an error such as a full table of descriptors.
-const REST: Duration = Duration::from_millis(100);
+pub(super) const REST: Duration = Duration::from_millis(100);
 
 /// What each connection needs, and what ends it.
 #[derive(Clone, Debug)]
@@ -28,7 +28,16 @@ pub(super) struct Door {
     pub(super) stop: CancellationToken,
     tasks: TaskTracker,
     /// What ends the listeners of a namespace that nobody lives in any more.
-    namespaces: Arc<Mutex<HashMap<NetnsCookie, CancellationToken>>>,
+    namespaces: Arc<Mutex<HashMap<NetnsCookie, Namespace>>>,
+}
+
+/// The listeners of one namespace.
+#[derive(Debug)]
+struct Namespace {
+    /// Ends them.
+    stop: CancellationToken,
+    /// For which scope they were made; none for the daemon's own.
+    scope: Option<u64>,
 }
 
 impl Door {
@@ -48,8 +57,8 @@ impl Door {
         }
     }
 
-    /// Takes connections on a pair of listeners from now on.
-    pub(super) fn open(&self, listeners: Listeners) -> anyhow::Result<()> {
+    /// Takes connections on a pair of listeners from now on; made for `scope`, or the daemon's own.
+    pub(super) fn open(&self, listeners: Listeners, scope: Option<u64>) -> anyhow::Result<()> {
         let stop = self.stop.child_token();
         let pair = std::iter::once(listeners.v4).chain(listeners.v6);
         for listener in pair {
@@ -57,7 +66,8 @@ impl Door {
             self.tasks
                 .spawn(self.clone().accept(listener, stop.clone()));
         }
-        self.namespaces().insert(listeners.netns, stop);
+        self.namespaces()
+            .insert(listeners.netns, Namespace { stop, scope });
         Ok(())
     }
 
@@ -74,16 +84,23 @@ impl Door {
                     tracing::warn!(%error, "cannot retire the listeners of an idle namespace");
                     continue;
                 }
-                let stop = self.namespaces().remove(&netns);
-                if let Some(stop) = stop {
-                    stop.cancel();
+                let retired = self.namespaces().remove(&netns);
+                if let Some(namespace) = retired {
+                    namespace.stop.cancel();
                 }
             }
         }
     }
 
+    /// How many namespaces have listeners for this scope.
+    pub(super) fn served(&self, scope: u64) -> usize {
+        let namespaces = self.namespaces();
+        let of_scope = |namespace: &&Namespace| namespace.scope == Some(scope);
+        namespaces.values().filter(of_scope).count()
+    }
+
     /// Its rows are whole after each statement: a panic elsewhere leaves nothing torn.
-    fn namespaces(&self) -> MutexGuard<'_, HashMap<NetnsCookie, CancellationToken>> {
+    fn namespaces(&self) -> MutexGuard<'_, HashMap<NetnsCookie, Namespace>> {
         let namespaces = self.namespaces.lock();
         namespaces.unwrap_or_else(PoisonError::into_inner)
     }

@@ -4,7 +4,7 @@ use std::os::fd::AsFd as _;
 
 use serde_json::json;
 
-use super::door::Door;
+use super::door::{Door, REST};
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::capture::Event as Happened;
@@ -38,18 +38,38 @@ pub(super) async fn events(door: Door) {
                 services.metrics.kernel_lost(count);
                 append(services, &Event::KernelLost { count });
             }
-            Err(error) => tracing::error!(%error, "cannot read a refusal of the kernel"),
+            Err(error) => {
+                tracing::error!(%error, "cannot read a refusal of the kernel");
+                // A fault that lasts, such as a full table of descriptors, must not keep a thread busy.
+                tokio::time::sleep(REST).await;
+            }
         }
     }
 }
 
+/// Namespaces of one scope that are served at once: an ordinary user can make them by the thousand,
+/// and there is one table for all scopes.
+const OF_ONE_SCOPE: usize = 64;
+
 /// Makes the listener pair that the namespace lacks: the client's next try finds it.
 fn provision(door: &Door, denied: &Denied) {
     let pid = denied.process.tgid;
+    if door.served(denied.scope) >= OF_ONE_SCOPE {
+        // Those that nobody lives in are retired once a minute.
+        tracing::warn!(
+            pid,
+            scope = denied.scope,
+            most = OF_ONE_SCOPE,
+            "cannot serve one more network namespace of this scope"
+        );
+        return;
+    }
     let provisioned = pidfd::open(pid)
         .map_err(anyhow::Error::from)
         .and_then(|process| Ok(door.services.capture.provision(process.as_fd())?))
-        .and_then(|listeners| listeners.map_or(Ok(()), |listeners| door.open(listeners)));
+        .and_then(|listeners| {
+            listeners.map_or(Ok(()), |listeners| door.open(listeners, Some(denied.scope)))
+        });
     if let Err(error) = provisioned {
         tracing::warn!(%error, pid, "cannot listen in a network namespace");
     }

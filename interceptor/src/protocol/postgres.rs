@@ -339,6 +339,7 @@ fn names(startup: &Startup, settings: &Postgres, upstream: &Upstream) -> Names {
         // A path that the client brought is permitted, but what it means is not known here.
         search_path: (!theirs).then(|| settings.search_path.clone()),
         catalog: Arc::clone(&upstream.catalog.relations),
+        functions: Arc::clone(&upstream.catalog.functions),
         utf8: encoding.is_some_and(|(_, value)| value == "UTF8"),
         ..Names::default()
     }

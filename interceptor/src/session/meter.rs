@@ -10,6 +10,10 @@ use crate::clock::{self, BootTime};
 use crate::config;
 use crate::policy::Refusal;
 
+/// Connections of one agent that may be on their way at once, where it may not have more: not admitted
+/// yet, or being told why they are not. Each takes a descriptor and a task.
+const ARRIVING: u32 = 512;
+
 /// The meters of all agents, by name.
 #[derive(Debug, Default)]
 pub struct Meters {
@@ -38,6 +42,7 @@ impl Meters {
 /// What one agent uses now.
 #[derive(Debug, Default)]
 pub struct Meter {
+    arriving: Arc<AtomicU32>,
     connections: Arc<AtomicU32>,
     sessions: Arc<AtomicU32>,
     bucket: Mutex<Option<Bucket>>,
@@ -60,6 +65,15 @@ impl Drop for Slot {
 }
 
 impl Meter {
+    /// Takes a place for a connection that is on its way.
+    ///
+    /// # Errors
+    /// A refusal of kind [`RefusalKind::Limit`] where too many are.
+    pub fn arrival(&self, limits: &config::Agent) -> Result<Slot, Refusal> {
+        let bound = limits.connections.map(|most| most.max(ARRIVING));
+        take(&self.arriving, bound, "connections at one moment")
+    }
+
     /// Takes a place for a connection.
     ///
     /// # Errors

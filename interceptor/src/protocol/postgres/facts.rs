@@ -4,9 +4,9 @@
 //! walked twice by code that shares nothing; where the walks differ, or the text cannot be read, the
 //! ask is `Unreadable`. Never fails, never runs anything, never asks the server.
 //!
-//! Not visible without the server's catalogue: a function called in column notation (`t.f`), the
-//! functions behind operators, casts, views, triggers and defaults, and an overload of a built-in
-//! function's name in a schema of the search path.
+//! Not visible without the server's catalogue: the functions behind operators, casts, views, triggers
+//! and defaults, an overload of a built-in function's name in a schema of the search path, and in column
+//! notation (`t.f`) a function that is younger than [`Names::functions`].
 
 mod draft;
 mod evidence;
@@ -57,6 +57,9 @@ pub struct Names {
     pub search_path: Option<Vec<String>>,
     /// Names of the relations in the server's `pg_catalog`.
     pub catalog: Arc<HashSet<String>>,
+    /// Names of the functions outside of `pg_catalog` that take one argument: to the server `t.f` and
+    /// `(x).f` call them where there is no such column. A column of the same name asks for `Call`, too.
+    pub functions: Arc<HashSet<String>>,
     /// Statements that `EXECUTE` can run, by name: those of SQL `PREPARE` and, as they share the
     /// server's one table of names, the named ones of the protocol's `Parse`.
     pub prepared: HashMap<String, Prepared>,

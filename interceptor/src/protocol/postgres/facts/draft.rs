@@ -49,6 +49,8 @@ pub(super) struct Draft<'t> {
     pub(super) summary: &'static str,
     pub(super) uses: Vec<Use<'t>>,
     pub(super) calls: Vec<Call<'t>>,
+    /// Names after a dot in expressions: columns, or functions in column notation.
+    pub(super) fields: BTreeSet<&'t str>,
     pub(super) settings: BTreeSet<String>,
     pub(super) has_where: bool,
     pub(super) has_limit: bool,
@@ -69,6 +71,7 @@ impl Default for Draft<'_> {
             summary: "",
             uses: Vec::new(),
             calls: Vec::new(),
+            fields: BTreeSet::new(),
             settings: BTreeSet::new(),
             has_where: true,
             has_limit: false,
@@ -90,6 +93,7 @@ const MAX_ACCESSES: usize = 4096;
 pub(super) struct Lookup<'a> {
     pub(super) path: Option<&'a [String]>,
     pub(super) catalog: &'a HashSet<String>,
+    pub(super) functions: &'a HashSet<String>,
     pub(super) prepared: &'a HashMap<String, Prepared>,
     pub(super) statements: u32,
     pub(super) in_transaction: bool,
@@ -126,6 +130,13 @@ impl Lookup<'_> {
             context.functions.insert(dotted(call));
             resolver.call(call)?;
             resolver.bounded()?;
+        }
+        for name in &draft.fields {
+            if self.functions.contains(*name) {
+                context.functions.insert((*name).to_owned());
+                resolver.call(&Call { schema: "", name })?;
+                resolver.bounded()?;
+            }
         }
         for name in &draft.executes {
             resolver.execute(name, &mut context)?;

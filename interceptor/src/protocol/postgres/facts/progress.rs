@@ -67,6 +67,7 @@ impl<'a> Progress<'a> {
         let lookup = Lookup {
             path: self.path.as_deref(),
             catalog: &self.names.catalog,
+            functions: &self.names.functions,
             prepared: &self.prepared,
             statements: self.statements,
             in_transaction: self.in_transaction,

@@ -16,6 +16,7 @@ fn names() -> Names {
                 .map(String::from)
                 .into(),
         ),
+        functions: Arc::new(["wipe"].map(String::from).into()),
         prepared: HashMap::new(),
         in_transaction: false,
         utf8: true,

@@ -231,6 +231,7 @@ impl<'t> Walk<'t> {
     /// A field of an expression, which to the server may be a function call.
     fn field(&mut self, name: &'t str) {
         self.evidence.fields.push(name.into());
+        self.draft.fields.insert(name);
         if functions::is_dangerous_field(name) {
             self.call(&["pg_catalog", name]);
         }

@@ -1,12 +1,13 @@
-//! What a database's `pg_catalog` holds, and what the login role may do: asked once per target,
-//! database and server version, on the session that was just opened.
+//! What a database's `pg_catalog` holds, and what the login role may do: asked once a minute per
+//! target, database and server version, on the session that was just opened.
 //!
 //! Each name and operator of our own query is qualified: it runs after the client's settings were
 //! made, and must not be steered by them (pgbouncer CVE-2025-12819).
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use lru::LruCache;
@@ -14,6 +15,7 @@ use lru::LruCache;
 use super::error::Denied;
 use super::peer::Peer;
 use super::{Error, Login};
+use crate::clock::{self, BootTime};
 use crate::protocol::postgres::wire::backend::{READY, Status, ready};
 use crate::protocol::postgres::wire::error::{ERROR, NOTICE};
 use crate::protocol::postgres::wire::startup::PARAMETER_STATUS;
@@ -25,10 +27,17 @@ const QUERY: &[u8] = b"BEGIN READ ONLY; SET LOCAL statement_timeout = 0; \
     SELECT rolsuper, rolbypassrls FROM pg_catalog.pg_roles \
     WHERE rolname OPERATOR(pg_catalog.=) SESSION_USER; \
     SELECT relname FROM pg_catalog.pg_class WHERE relnamespace OPERATOR(pg_catalog.=) 11; \
+    SELECT DISTINCT proname FROM pg_catalog.pg_proc \
+    WHERE pronamespace OPERATOR(pg_catalog.<>) 11 AND pronargs OPERATOR(pg_catalog.>=) 1 \
+    AND (pronargs OPERATOR(pg_catalog.-) pronargdefaults) OPERATOR(pg_catalog.<=) 1; \
     COMMIT";
 
 /// PostgreSQL 18 has about 430.
 const RELATIONS_MAX: usize = 20_000;
+/// PostGIS, the largest extension, has about 500 of one argument.
+const FUNCTIONS_MAX: usize = 50_000;
+/// How long what is known of a database is used: functions come and go.
+const KNOWN_FOR: Duration = Duration::from_secs(60);
 const KEPT_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
 /// What is known of a database before the first query.
@@ -36,6 +45,8 @@ const KEPT_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 pub struct Catalog {
     /// Names of the relations in `pg_catalog`, which is searched before any search path.
     pub relations: Arc<HashSet<String>>,
+    /// Names of the functions of other schemas that take one argument: they can be called as a field.
+    pub functions: Arc<HashSet<String>>,
     /// Whether the login role is a superuser: no grant or policy of the server binds it.
     pub superuser: bool,
     /// Whether row-level security does not bind it.
@@ -44,7 +55,7 @@ pub struct Catalog {
 
 #[derive(Debug)]
 pub(super) struct Cache {
-    kept: Mutex<LruCache<[String; 4], Arc<Catalog>>>,
+    kept: Mutex<LruCache<[String; 4], (BootTime, Arc<Catalog>)>>,
 }
 
 impl Cache {
@@ -66,15 +77,18 @@ impl Cache {
             .unwrap_or_default();
         let user = login.postgres.user.as_str();
         let id = [login.target, login.database, version, user].map(str::to_owned);
-        if let Some(catalog) = self.lock().get(&id) {
+        let now = clock::boot();
+        if let Some((read, catalog)) = self.lock().get(&id)
+            && now.since(*read) < KNOWN_FOR
+        {
             return Ok(Arc::clone(catalog));
         }
         let catalog = Arc::new(fetch(peer).await?);
-        self.lock().put(id, Arc::clone(&catalog));
+        self.lock().put(id, (now, Arc::clone(&catalog)));
         Ok(catalog)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<[String; 4], Arc<Catalog>>> {
+    fn lock(&self) -> MutexGuard<'_, LruCache<[String; 4], (BootTime, Arc<Catalog>)>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -99,6 +113,7 @@ async fn fetch(peer: &mut Peer) -> Result<Catalog, Error> {
     peer.send(&query).await?;
     let mut catalog = Catalog::default();
     let mut relations = HashSet::new();
+    let mut functions = HashSet::new();
     let mut results = 0_u8;
     let mut roles = 0_u8;
     loop {
@@ -111,12 +126,28 @@ async fn fetch(peer: &mut Peer) -> Result<Catalog, Error> {
                 catalog.superuser = superuser == "t";
                 catalog.bypass_rls = bypass_rls == "t";
             }
-            DATA_ROW if results == 2 => relation(&mut relations, &body)?,
+            DATA_ROW if results == 2 => {
+                name(
+                    &mut relations,
+                    &body,
+                    RELATIONS_MAX,
+                    "relations in pg_catalog",
+                )?;
+            }
+            DATA_ROW if results == 3 => {
+                name(
+                    &mut functions,
+                    &body,
+                    FUNCTIONS_MAX,
+                    "functions of one argument",
+                )?;
+            }
             COMMAND_COMPLETE | NOTICE | PARAMETER_STATUS => {}
             READY => {
                 let status = ready(&body)?;
-                let whole = results == 2 && roles == 1 && !relations.is_empty();
+                let whole = results == 3 && roles == 1 && !relations.is_empty();
                 catalog.relations = Arc::new(relations);
+                catalog.functions = Arc::new(functions);
                 return match status {
                     Status::Idle if whole => Ok(catalog),
                     _ => Err(wrong("the answer is not whole")),
@@ -128,15 +159,17 @@ async fn fetch(peer: &mut Peer) -> Result<Catalog, Error> {
     }
 }
 
-fn relation(relations: &mut HashSet<String>, row: &[u8]) -> Result<(), Error> {
+fn name(
+    names: &mut HashSet<String>,
+    row: &[u8],
+    most: usize,
+    what: &'static str,
+) -> Result<(), Error> {
     let [name] = columns(row)?;
-    if relations.len() == RELATIONS_MAX {
-        return Err(Error::TooMany {
-            what: "relations in pg_catalog",
-            most: RELATIONS_MAX,
-        });
+    if names.len() == most {
+        return Err(Error::TooMany { what, most });
     }
-    relations.insert(name.to_owned());
+    names.insert(name.to_owned());
     Ok(())
 }
 

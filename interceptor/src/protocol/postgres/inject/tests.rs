@@ -165,6 +165,9 @@ fn catalog() -> Vec<u8> {
         row(&["pg_class"]),
         row(&["pg_type"]),
         tag(b'C'),
+        tag(b'T'),
+        row(&["wipe"]),
+        tag(b'C'),
         make_ready(Status::Idle),
     ]
     .concat()
@@ -314,6 +317,7 @@ async fn a_login_sends_the_configured_user_and_what_was_permitted() {
     assert!(upstream.catalog.superuser && !upstream.catalog.bypass_rls);
     assert!(upstream.catalog.relations.contains("pg_class"));
     assert_eq!(upstream.catalog.relations.len(), 2);
+    assert!(upstream.catalog.functions.contains("wipe"));
 }
 
 #[tokio::test]
@@ -681,7 +685,14 @@ async fn a_catalog_that_is_not_whole_ends_the_login() {
             "Catalog",
         ),
         (vec![row(&["a"])], "Order"),
-        (vec![t(), roles.clone(), t(), t(), row(&["a"])], "Order"),
+        (
+            vec![t(), roles.clone(), t(), row(&["a"]), ready()],
+            "Catalog",
+        ),
+        (
+            vec![t(), roles.clone(), t(), t(), t(), row(&["a"])],
+            "Order",
+        ),
         (vec![error], "Catalog"),
         (vec![tag(b'G')], "Message"),
         (

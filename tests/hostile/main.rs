@@ -1,0 +1,11 @@
+//! The agent as an attacker: it knows the source, owns its process tree, and has compilers and drivers.
+//! The upstream as an attacker: it says what no server says. Needs root, to make the scopes.
+//!
+//! Each test is one attack against the real daemon on the real kernel, and what must come of it.
+
+mod floods;
+mod smuggling;
+mod ways_out;
+
+#[path = "../e2e/lab.rs"]
+mod lab;
