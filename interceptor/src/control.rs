@@ -7,7 +7,6 @@ pub mod agents;
 pub mod api;
 pub mod apply;
 pub mod caller;
-mod cgroup;
 pub mod door;
 pub mod placing;
 pub mod records;

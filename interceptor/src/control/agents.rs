@@ -7,7 +7,7 @@ use serde_json::json;
 use super::Given;
 use super::api::{Acted, Agent};
 use super::caller::{Answer, Known};
-use super::cgroup;
+use super::scopes::cgroup;
 use crate::capture::cgroup2::Hierarchy;
 use crate::policy::{ControlObject, ControlVerb};
 use crate::session::EndReason;

@@ -20,8 +20,8 @@ use nix::sys::socket::sockopt::PeerPidfd;
 use nix::unistd::{Gid, Group, Uid, User};
 
 use super::api::Problem;
-use super::cgroup;
 use super::door::Door;
+use super::scopes::cgroup;
 use crate::audit::Sink as _;
 use crate::audit::event::{Caller, Event};
 use crate::capture::cgroup2::Hierarchy;

@@ -13,7 +13,7 @@ use super::Given;
 use super::api::{Placed, Run};
 use super::apply;
 use super::caller::{Answer, Known};
-use super::cgroup;
+use super::scopes::cgroup;
 use crate::capture;
 use crate::config;
 use crate::policy::ControlVerb;

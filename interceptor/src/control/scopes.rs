@@ -1,5 +1,7 @@
 //! Tagging: which cgroups are intercepted.
 
+pub(super) mod cgroup;
+
 use std::sync::Arc;
 
 use axum::Json;
@@ -10,7 +12,6 @@ use super::Given;
 use super::api::{Scope, Tag, Which};
 use super::apply;
 use super::caller::{Answer, Known};
-use super::cgroup;
 use crate::capture;
 use crate::config;
 use crate::policy::{ControlObject, ControlVerb};

@@ -1,3 +1,5 @@
+//! The control sockets' door: how many may stand in it, and that one cannot keep others out.
+
 use super::*;
 
 fn at(millis: u64) -> BootTime {

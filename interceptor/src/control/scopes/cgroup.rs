@@ -16,7 +16,11 @@ use crate::capture::cgroup2::Hierarchy;
 ///
 /// # Errors
 /// What the kernel said.
-pub(super) fn freeze(hierarchy: &Hierarchy, path: &str, freeze: bool) -> io::Result<()> {
+pub(in crate::control) fn freeze(
+    hierarchy: &Hierarchy,
+    path: &str,
+    freeze: bool,
+) -> io::Result<()> {
     let value = if freeze { "1" } else { "0" };
     fs::write(hierarchy.directory(path).join("cgroup.freeze"), value)
 }
@@ -25,7 +29,7 @@ pub(super) fn freeze(hierarchy: &Hierarchy, path: &str, freeze: bool) -> io::Res
 ///
 /// # Errors
 /// What the kernel said.
-pub(super) fn kill(hierarchy: &Hierarchy, path: &str) -> io::Result<()> {
+pub(in crate::control) fn kill(hierarchy: &Hierarchy, path: &str) -> io::Result<()> {
     fs::write(hierarchy.directory(path).join("cgroup.kill"), "1")
 }
 
@@ -33,7 +37,7 @@ pub(super) fn kill(hierarchy: &Hierarchy, path: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// What the kernel said.
-pub(super) fn remove(hierarchy: &Hierarchy, path: &str) -> io::Result<()> {
+pub(in crate::control) fn remove(hierarchy: &Hierarchy, path: &str) -> io::Result<()> {
     remove_all(&hierarchy.directory(path))
 }
 
@@ -55,7 +59,7 @@ fn remove_all(directory: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Where the cgroup is gone, or cannot be watched.
-pub(super) async fn changes(hierarchy: &Hierarchy, path: &str) -> io::Result<()> {
+pub(in crate::control) async fn changes(hierarchy: &Hierarchy, path: &str) -> io::Result<()> {
     let file = fs::File::open(hierarchy.directory(path).join("cgroup.events"))?;
     // A read arms the notice: what changes after it is told as an exceptional condition.
     io::read_to_string(&file)?;
@@ -68,7 +72,7 @@ pub(super) async fn changes(hierarchy: &Hierarchy, path: &str) -> io::Result<()>
 
 /// The control group of a systemd unit: the cgroup that is named as it is, wherever it lies.
 #[must_use]
-pub(super) fn of_unit(hierarchy: &Hierarchy, unit: &str) -> Option<String> {
+pub(in crate::control) fn of_unit(hierarchy: &Hierarchy, unit: &str) -> Option<String> {
     let is_name = !unit.is_empty() && !unit.contains('/') && unit != "." && unit != "..";
     let root = hierarchy.directory("/");
     let found = is_name.then(|| search(&root, unit))??;
@@ -91,7 +95,7 @@ fn search(directory: &Path, name: &str) -> Option<std::path::PathBuf> {
 
 /// The effective user of a process; `None` where it is gone.
 #[must_use]
-pub(super) fn uid_of(pid: u32) -> Option<u32> {
+pub(in crate::control) fn uid_of(pid: u32) -> Option<u32> {
     fs::metadata(format!("/proc/{pid}"))
         .ok()
         .map(|process| process.uid())
