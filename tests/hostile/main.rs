@@ -4,6 +4,8 @@
 //! Each test is one attack against the real daemon on the real kernel, and what must come of it.
 
 mod floods;
+mod masks;
+mod reach;
 mod smuggling;
 mod ways_out;
 
