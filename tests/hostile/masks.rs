@@ -16,7 +16,9 @@ fn names_that_look_like_lines_write_none() -> Result<()> {
     let lab = Lab::new()?;
     let directory = place::temporary("mask")?;
     let forged = FORGED.trim_end_matches('\0');
-    let program = directory.path().join(format!("psql {}", forged.replace('/', "")));
+    let program = directory
+        .path()
+        .join(format!("psql {}", forged.replace('/', "")));
     fs::copy("/usr/bin/python3", &program)?;
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
     let code = r#"
@@ -50,10 +52,16 @@ socket.socket().connect_ex(("192.0.2.1", 9))
     let line = log.wait_for("session.opened", DEADLINE, |_| true)?;
     let seen = text(&line, "/principal/process/executable/path")?;
     ensure!(seen == program.to_string_lossy(), "another name: {seen:?}");
-    ensure!(text(&line, "/asked_user")? == forged, "another user: {line}");
+    ensure!(
+        text(&line, "/asked_user")? == forged,
+        "another user: {line}"
+    );
     ensure!(log.events("forged")?.is_empty());
     let controls = log.events("control")?;
-    let verbs: Vec<_> = controls.iter().filter_map(|line| line.pointer("/verb")).collect();
+    let verbs: Vec<_> = controls
+        .iter()
+        .filter_map(|line| line.pointer("/verb"))
+        .collect();
     ensure!(!verbs.contains(&&"forged".into()), "forged: {verbs:?}");
     lab.daemon.cli(&["audit", "verify"])?.ok().map(drop)
 }
@@ -92,7 +100,8 @@ fn no_disguise_is_taken_for_psql() -> Result<()> {
     let hash = text(&real, "/principal/process/executable/sha256")?.to_owned();
     ensure!(psql.is_file(), "no psql");
     for (disguise, program) in DISGUISES {
-        let before = log.events("connection.opened")?.len() + log.events("connection.refused")?.len();
+        let before =
+            log.events("connection.opened")?.len() + log.events("connection.refused")?.len();
         lab.agent()
             .run("/usr/bin/python3", &["-c", program, &port, START])?
             .ok()
@@ -109,7 +118,9 @@ fn no_disguise_is_taken_for_psql() -> Result<()> {
         let opened = log.events("connection.opened")?;
         let as_psql = opened
             .iter()
-            .filter(|line| text(line, "/principal/process/executable/sha256").is_ok_and(|seen| seen == hash))
+            .filter(|line| {
+                text(line, "/principal/process/executable/sha256").is_ok_and(|seen| seen == hash)
+            })
             .count();
         ensure!(as_psql == 1, "{disguise} was taken for psql: {lines:?}");
     }

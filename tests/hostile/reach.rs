@@ -59,11 +59,16 @@ fn nothing_that_an_agent_can_read_holds_a_secret() -> Result<()> {
     lab.psql(&["select 'a session that was recorded'"])?.ok()?;
     let pid = lab.daemon.process().context("the daemon runs")?.pid();
     let directory = lab.daemon.config();
-    let directory = directory.parent().context("the configuration lies in a directory")?;
+    let directory = directory
+        .parent()
+        .context("the configuration lies in a directory")?;
     let mut words = vec!["-c".to_owned(), READ_ALL.to_owned(), pid.to_string()];
     // Every file by name: an agent may guess what it cannot list.
     files(directory, &mut words)?;
-    ensure!(words.iter().any(|word| word.contains("/secrets/")), "no secret among {words:?}");
+    ensure!(
+        words.iter().any(|word| word.contains("/secrets/")),
+        "no secret among {words:?}"
+    );
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let output = lab.agent().run("/usr/bin/python3", &words)?.ok()?;
     has(&output, &["read ", "BEGIN CERTIFICATE"])?;
@@ -219,5 +224,8 @@ fn a_failed_login_upstream_tells_the_agent_nothing_of_it() -> Result<()> {
     })?;
     let error = refused(lab.psql(&["select 1"])?)?;
     has(&error, &["FATAL"])?;
-    lacks(&error, &["31337", lab.server.user(), "password authentication"])
+    lacks(
+        &error,
+        &["31337", lab.server.user(), "password authentication"],
+    )
 }

@@ -311,7 +311,10 @@ fn no_way_of_sending_bytes_reaches_a_stranger() -> Result<()> {
     while let Ok(read) = datagrams.recv(&mut bytes) {
         heard.push(String::from_utf8_lossy(&bytes[..read]).into_owned());
     }
-    ensure!(heard.is_empty(), "the stranger heard {heard:?}; the agent:\n{output}");
+    ensure!(
+        heard.is_empty(),
+        "the stranger heard {heard:?}; the agent:\n{output}"
+    );
     Ok(())
 }
 
@@ -325,7 +328,9 @@ fn the_ways_out_are_ways() -> Result<()> {
         datagrams.local_addr()?.port().to_string(),
     ];
     let words = ["-c", EVERY_WAY, &ports[0], &ports[1]];
-    let output = support::Agent::outside().run("/usr/bin/python3", &words)?.ok()?;
+    let output = support::Agent::outside()
+        .run("/usr/bin/python3", &words)?
+        .ok()?;
     let ways = [
         "tried tcp\n",
         "tried mapped\n",
