@@ -53,9 +53,12 @@ pub struct Catalog {
     pub bypass_rls: bool,
 }
 
+/// Catalogs by target, database, server version and login role, each with when it was read.
+type Kept = LruCache<[String; 4], (BootTime, Arc<Catalog>)>;
+
 #[derive(Debug)]
 pub(super) struct Cache {
-    kept: Mutex<LruCache<[String; 4], (BootTime, Arc<Catalog>)>>,
+    kept: Mutex<Kept>,
 }
 
 impl Cache {
@@ -88,7 +91,7 @@ impl Cache {
         Ok(catalog)
     }
 
-    fn lock(&self) -> MutexGuard<'_, LruCache<[String; 4], (BootTime, Arc<Catalog>)>> {
+    fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
