@@ -3,7 +3,7 @@
 //! A request's line is with the kernel before its bytes go upstream, and on disk within 50 ms
 //! (`durability: strict`: before its bytes go upstream). A full disk refuses; it does not forget:
 //! space for a request's end is reserved before the request is forwarded. The log is one
-//! directory with one writer; anybody who may read it can check it with [`verify`]. Nothing here
+//! directory with one writer; anybody who may read it can check it with [`verify()`]. Nothing here
 //! knows a protocol, and no line ever carries a secret.
 
 use std::io;

@@ -121,7 +121,7 @@ fn a_reload_that_the_kernel_refuses_changes_nothing() -> Result<()> {
     has(&finished.stderr, &["cgroup.procs", "nothing was changed"])?;
     lab.psql(&["select 1"])?.ok()?;
     let status = lab.daemon.cli(&["status"])?.ok()?;
-    has(&status, &["policy generation 1", "shop"])
+    has(&status, &["policy generation 1", "target   shop "])
 }
 
 #[test]

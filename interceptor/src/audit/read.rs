@@ -1,6 +1,6 @@
 //! Reads the log: lines in order, those that a filter lets through, also while it is written.
 //!
-//! Reading checks nothing: that is [`super::verify`]'s part. Lines that are not JSON are passed over
+//! Reading checks nothing: that is [`super::verify()`]'s part. Lines that are not JSON are passed over
 //! here, and what is unfinished at the end is left for the next try.
 
 use std::borrow::Cow;

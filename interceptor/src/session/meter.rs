@@ -77,7 +77,7 @@ impl Meter {
     /// Takes a place for a connection.
     ///
     /// # Errors
-    /// A refusal of kind [`RefusalKind::Limit`] where the agent has no place left.
+    /// A refusal of kind [`crate::policy::RefusalKind::Limit`] where the agent has no place left.
     pub fn connection(&self, limits: &config::Agent) -> Result<Slot, Refusal> {
         take(&self.connections, limits.connections, "connections")
     }
@@ -85,7 +85,7 @@ impl Meter {
     /// Takes a place for a session.
     ///
     /// # Errors
-    /// A refusal of kind [`RefusalKind::Limit`] where the agent has no place left.
+    /// A refusal of kind [`crate::policy::RefusalKind::Limit`] where the agent has no place left.
     pub fn session(&self, limits: &config::Agent) -> Result<Slot, Refusal> {
         take(&self.sessions, limits.sessions, "sessions")
     }
@@ -93,7 +93,7 @@ impl Meter {
     /// Spends one request of this second.
     ///
     /// # Errors
-    /// A refusal of kind [`RefusalKind::Limit`] where the bucket is empty.
+    /// A refusal of kind [`crate::policy::RefusalKind::Limit`] where the bucket is empty.
     pub fn request(&self, limits: &config::Agent) -> Result<(), Refusal> {
         let Some(rate) = limits.requests_per_second else {
             return Ok(());
