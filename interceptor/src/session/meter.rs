@@ -68,7 +68,7 @@ impl Meter {
     /// Takes a place for a connection that is on its way.
     ///
     /// # Errors
-    /// A refusal of kind [`RefusalKind::Limit`] where too many are.
+    /// A refusal of kind [`RefusalKind::Limit`](crate::policy::RefusalKind::Limit) where too many are.
     pub fn arrival(&self, limits: &config::Agent) -> Result<Slot, Refusal> {
         let bound = limits.connections.map(|most| most.max(ARRIVING));
         take(&self.arriving, bound, "connections at one moment")
