@@ -46,7 +46,7 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     let config = config::load(path).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
     if !Uid::effective().is_root() {
         bail!(
-            "cannot attach programs to cgroups as {}: the daemon needs root",
+            "cannot attach programs to cgroups as uid {}: the daemon needs root",
             Uid::effective()
         );
     }

@@ -131,7 +131,7 @@ pub(crate) fn end_to_end(filter: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The tiers that are there. A directory with a `main.rs` that no row names would never run.
+/// Every tier, held against the directories: one without a row would never run.
 fn existing() -> anyhow::Result<Vec<&'static Tier>> {
     let tests = place::workspace().join("tests");
     for entry in tests.read_dir().context("read tests/")?.flatten() {
@@ -140,10 +140,15 @@ fn existing() -> anyhow::Result<Vec<&'static Tier>> {
             bail!("tests/{name} is not a tier that xtask knows; name it in xtask/src/test.rs");
         }
     }
-    Ok(TIERS
-        .iter()
-        .filter(|tier| tests.join(tier.name).join("main.rs").is_file())
-        .collect())
+    // A tier that is gone would otherwise pass in silence.
+    let is_gone = |tier: &&Tier| !tests.join(tier.name).join("main.rs").is_file();
+    if let Some(gone) = TIERS.iter().find(is_gone) {
+        bail!(
+            "tests/{}/main.rs is not there; xtask/src/test.rs names it",
+            gone.name
+        );
+    }
+    Ok(TIERS.iter().collect())
 }
 
 /// One `cargo test`, always of the whole workspace so that nothing is built twice with other features; shown as it goes, counted on the way.

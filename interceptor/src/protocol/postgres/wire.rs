@@ -235,6 +235,11 @@ impl<'a> Body<'a> {
 /// Appends one message: `body` writes what follows the length field, which is filled in after it.
 pub fn write(to: &mut BytesMut, tag: u8, body: impl FnOnce(&mut BytesMut)) {
     to.put_u8(tag);
+    packet(to, body);
+}
+
+/// The same without a tag, as packets of the startup are.
+fn packet(to: &mut BytesMut, body: impl FnOnce(&mut BytesMut)) {
     let start = to.len();
     to.put_i32(0);
     body(to);

@@ -9,7 +9,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use zeroize::Zeroizing;
 
 use super::backend::{READY, Status};
-use super::{Body, Error, put_string, write};
+use super::{Body, Error, packet, put_string, write};
 
 /// Longest startup packet, its length field not counted (`MAX_STARTUP_PACKET_LENGTH`, `libpq/pqcomm.h`).
 pub const PACKET_MAX: usize = 10_000;
@@ -138,17 +138,6 @@ impl Packet {
             }
             Self::Startup(message) => message.put(to),
         });
-    }
-}
-
-fn packet(to: &mut BytesMut, body: impl FnOnce(&mut BytesMut)) {
-    let start = to.len();
-    to.put_i32(0);
-    body(to);
-    // As in `write`: bodies are bounded, and a length that is not true is taken by no reader.
-    let length = i32::try_from(to.len().saturating_sub(start)).unwrap_or(i32::MAX);
-    if let Some(field) = to.get_mut(start..start.saturating_add(4)) {
-        field.copy_from_slice(&length.to_be_bytes());
     }
 }
 
