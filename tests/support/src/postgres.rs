@@ -23,7 +23,7 @@ use crate::{DEADLINE, place, suffix};
 const SAMPLE: &str = include_str!("postgres/sample.sql");
 const READY: &str = "database system is ready to accept connections";
 const ATTEMPTS: u32 = 5;
-const CONNECTIONS: u32 = 700;
+const CONNECTIONS: u32 = 1_200;
 
 /// A running server with the sample database `shop`.
 pub struct Postgres {
