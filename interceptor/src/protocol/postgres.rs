@@ -10,6 +10,7 @@ pub mod refuse;
 pub mod session;
 pub mod terminate;
 pub mod transcript;
+mod version;
 pub mod wire;
 
 use std::collections::HashMap;
@@ -331,16 +332,17 @@ fn names(startup: &Startup, settings: &Postgres, upstream: &Upstream) -> Names {
         .settings
         .iter()
         .any(|setting| setting.name.eq_ignore_ascii_case("search_path"));
-    let encoding = upstream
-        .parameters
-        .iter()
-        .find(|(name, _)| name == "server_encoding");
+    let said = |wanted: &str| {
+        let mut parameters = upstream.parameters.iter();
+        parameters.find_map(|(name, value)| (name == wanted).then_some(value.as_str()))
+    };
     Names {
         // A path that the client brought is permitted, but what it means is not known here.
         search_path: (!theirs).then(|| settings.search_path.clone()),
         catalog: Arc::clone(&upstream.catalog.relations),
         functions: Arc::clone(&upstream.catalog.functions),
-        utf8: encoding.is_some_and(|(_, value)| value == "UTF8"),
+        utf8: said("server_encoding") == Some("UTF8"),
+        discard_keeps_role: said("server_version").is_some_and(version::discard_keeps_role),
         ..Names::default()
     }
 }

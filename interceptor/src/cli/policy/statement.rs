@@ -1,7 +1,8 @@
 //! From a statement to what it asks for, outside of a session: for cases and for `why`.
 //!
 //! What a session learns from its server is assumed here: a UTF-8 database, the relations of
-//! `pg_catalog` as servers have them, no prepared statement, no open transaction.
+//! `pg_catalog` as servers have them, a server with every mend, no prepared statement, no open
+//! transaction.
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ pub fn read_with(statement: &str, search_path: &[String]) -> Vec<Ask> {
     let names = lines.filter(|line| !line.starts_with('#'));
     let names = Names {
         search_path: Some(search_path.to_vec()),
+        login_path: Some(search_path.to_vec()),
         catalog: Arc::new(
             names
                 .flat_map(str::split_whitespace)
@@ -23,6 +25,7 @@ pub fn read_with(statement: &str, search_path: &[String]) -> Vec<Ask> {
                 .collect(),
         ),
         utf8: true,
+        discard_keeps_role: true,
         ..Names::default()
     };
     facts::read(statement, &names).reading.asks.clone()

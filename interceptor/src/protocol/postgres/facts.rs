@@ -55,6 +55,8 @@ pub struct Names {
     /// Schemas of the search path that names are looked up in, `$user` resolved; `None` where it is
     /// not known. `pg_catalog` and `pg_temp` are implied and need not be listed.
     pub search_path: Option<Vec<String>>,
+    /// The search path that `RESET` brings back: the one of the login, `None` where it is not known.
+    pub login_path: Option<Vec<String>>,
     /// Names of the relations in the server's `pg_catalog`.
     pub catalog: Arc<HashSet<String>>,
     /// Names of the functions outside of `pg_catalog` that take one argument: to the server `t.f` and
@@ -68,6 +70,9 @@ pub struct Names {
     /// Whether the database's encoding is UTF8; elsewhere names that are not ASCII cannot be read,
     /// because the server folds and cuts them by its own encoding.
     pub utf8: bool,
+    /// Whether `DISCARD ALL` leaves the role that the login set; a server that was not mended for
+    /// CVE-2024-10978 sets it to the user that logged in.
+    pub discard_keeps_role: bool,
 }
 
 /// A prepared statement, as it was judged when it was prepared.
@@ -126,6 +131,13 @@ pub enum Effect {
         /// `SET LOCAL`: until the end of the transaction only.
         local: bool,
     },
+    /// The search path is that of the login again.
+    ResetsSearchPath {
+        /// `SET LOCAL`: until the end of the transaction only.
+        local: bool,
+    },
+    /// `RESET ALL`: search path, encoding and strings are those of the login again.
+    ResetsAll,
     /// `client_encoding` may be another one.
     SetsEncoding,
     /// `standard_conforming_strings` may be another one.

@@ -72,7 +72,11 @@ impl<'a> Progress<'a> {
             statements: self.statements,
             in_transaction: self.in_transaction,
         };
-        let resolved = lookup.resolve(draft)?;
+        let mut resolved = lookup.resolve(draft)?;
+        if draft.effects.contains(&Effect::DiscardsAll) && !self.names.discard_keeps_role {
+            let settings = &mut resolved.ask.context.settings;
+            settings.insert("session_authorization".to_owned());
+        }
         self.uses_path |= resolved.uses_path;
         self.accesses = self.accesses.saturating_add(resolved.ask.accesses.len());
         if self.accesses > MAX_ACCESSES {
@@ -121,6 +125,16 @@ impl<'a> Progress<'a> {
                 self.path = to.clone().filter(|_| is_certain).map(Cow::Owned);
                 self.path_may_return = true;
             }
+            Effect::ResetsSearchPath { local } => {
+                let login = self.names.login_path.as_deref();
+                let is_certain = self.in_transaction || !local;
+                self.path = login.filter(|_| is_certain).map(Cow::Borrowed);
+                self.path_may_return = true;
+            }
+            Effect::ResetsAll => {
+                self.path = self.names.login_path.as_deref().map(Cow::Borrowed);
+                self.path_may_return = true;
+            }
             Effect::Prepares { name, prepared } => {
                 let known = self.prepared.to_mut();
                 known
@@ -130,7 +144,11 @@ impl<'a> Progress<'a> {
             Effect::Deallocates(Some(name)) => {
                 self.prepared.to_mut().remove(name);
             }
-            Effect::Deallocates(None) | Effect::DiscardsAll => self.prepared = Cow::default(),
+            Effect::Deallocates(None) => self.prepared = Cow::default(),
+            Effect::DiscardsAll => {
+                self.path = self.names.login_path.as_deref().map(Cow::Borrowed);
+                self.prepared = Cow::default();
+            }
             Effect::Unknown => {
                 self.path = None;
                 self.prepared = Cow::default();

@@ -11,6 +11,7 @@ mod nesting;
 fn names() -> Names {
     Names {
         search_path: Some(vec!["public".into()]),
+        login_path: Some(vec!["login".into()]),
         catalog: Arc::new(
             ["pg_class", "pg_type", "pg_settings"]
                 .map(String::from)
@@ -20,6 +21,7 @@ fn names() -> Names {
         prepared: HashMap::new(),
         in_transaction: false,
         utf8: true,
+        discard_keeps_role: false,
     }
 }
 

@@ -68,6 +68,7 @@ pub(super) struct Judge {
 impl Judge {
     pub(super) fn new(read: Read, mut names: Names) -> Self {
         let under = names.search_path.clone().map(Arc::new);
+        names.login_path.clone_from(&names.search_path);
         names.prepared = HashMap::new();
         Self {
             read,

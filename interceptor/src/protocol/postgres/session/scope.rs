@@ -17,6 +17,9 @@ pub(super) type Path = Option<Arc<Vec<String>>>;
 pub(super) struct Scope {
     in_transaction: bool,
     readable: bool,
+    /// Since the last block that ended, encoding or strings may have been others: leaving a block, or
+    /// going back in it, may bring those back.
+    wavered: bool,
     /// Now, after a commit, after a rollback.
     path: Path,
     committed: Path,
@@ -28,6 +31,7 @@ impl Scope {
         Self {
             in_transaction: status != Status::Idle,
             readable,
+            wavered: !readable,
             committed: path.clone(),
             rolled_back: path.clone(),
             path,
@@ -62,6 +66,8 @@ impl Scope {
             | Effect::Rollback { .. }
             | Effect::RollbackTo(_)
             | Effect::SetsSearchPath { .. }
+            | Effect::ResetsSearchPath { .. }
+            | Effect::ResetsAll
             | Effect::SetsEncoding
             | Effect::SetsConformingStrings
             | Effect::DiscardsAll
@@ -85,24 +91,23 @@ impl Scope {
             Effect::Begin => self.in_transaction = true,
             Effect::Commit { chain } => self.end(tag, "COMMIT", *chain),
             Effect::Rollback { chain } => self.end(tag.or(Some("ROLLBACK")), "ROLLBACK", *chain),
-            Effect::RollbackTo(_) if !self.certain() => {
-                self.path = None;
-                self.committed = None;
-            }
+            Effect::RollbackTo(_) => self.back(),
             Effect::SetsSearchPath { to, local } => {
-                self.path = to.clone().map(Arc::new);
-                if !local {
-                    self.committed = self.path.clone();
-                }
+                self.set_path(to.clone().map(Arc::new), *local);
             }
-            Effect::SetsEncoding | Effect::SetsConformingStrings => self.readable = false,
+            Effect::ResetsSearchPath { local } => self.set_path(reset.clone(), *local),
+            Effect::ResetsAll => {
+                self.set_path(reset.clone(), false);
+                self.unreadable();
+            }
+            Effect::SetsEncoding | Effect::SetsConformingStrings => self.unreadable(),
             Effect::DiscardsAll => {
                 self.set_all(reset.clone());
-                self.readable = false;
+                self.unreadable();
             }
             Effect::Unknown => {
                 self.set_all(None);
-                self.readable = false;
+                self.unreadable();
             }
             _ => {}
         }
@@ -111,6 +116,7 @@ impl Scope {
     /// The end of a block. A server answers `COMMIT` of a failed one with `ROLLBACK`.
     fn end(&mut self, tag: Option<&str>, asked: &str, chain: bool) {
         let was_open = self.in_transaction;
+        self.readable &= !self.wavered;
         match tag {
             _ if self.certain() => {}
             Some("COMMIT") if was_open && asked == "COMMIT" => self.set_all(self.committed.clone()),
@@ -120,9 +126,26 @@ impl Scope {
         self.in_transaction = was_open && chain;
     }
 
+    /// Back to a savepoint: whether from before a change or after it is not known.
+    fn back(&mut self) {
+        self.readable &= !self.wavered;
+        if !self.certain() {
+            self.path = None;
+            self.committed = None;
+        }
+    }
+
+    fn set_path(&mut self, path: Path, local: bool) {
+        self.path = path;
+        if !local {
+            self.committed = self.path.clone();
+        }
+    }
+
     /// Text is not what it looks like from now on.
     pub(super) fn unreadable(&mut self) {
         self.readable = false;
+        self.wavered = true;
     }
 
     /// Nothing is known of what was done to the path.
@@ -134,7 +157,9 @@ impl Scope {
     pub(super) fn ready(&mut self, status: Status, failed: bool, readable: bool) {
         self.readable = readable;
         self.in_transaction = status != Status::Idle;
+        self.wavered |= !readable;
         if status == Status::Idle {
+            self.wavered = !readable;
             self.set_all(if failed {
                 self.rolled_back.clone()
             } else {

@@ -24,8 +24,8 @@ pub enum Origin {
     Parameter,
 }
 
-/// Settings that change how results look or how long a session may work, and nothing that policy
-/// stands on. Of the others, `search_path`, `role`, `session_authorization`, `row_security`,
+/// Settings that change how results look and when a broken connection is noticed, and nothing that
+/// policy stands on. How long a session may work is for policy, as in a `SET`. Of the others, `search_path`, `role`, `session_authorization`, `row_security`,
 /// `standard_conforming_strings` and `session_preload_libraries` are why this list exists.
 const HARMLESS: &[&str] = &[
     "application_name",
@@ -33,18 +33,13 @@ const HARMLESS: &[&str] = &[
     "datestyle",
     "extra_float_digits",
     "geqo",
-    "idle_in_transaction_session_timeout",
-    "idle_session_timeout",
     "intervalstyle",
     "jit",
-    "lock_timeout",
-    "statement_timeout",
     "tcp_keepalives_count",
     "tcp_keepalives_idle",
     "tcp_keepalives_interval",
     "tcp_user_timeout",
     "timezone",
-    "transaction_timeout",
 ];
 
 /// Harmless with these values only. Below `notice` a server sends its own workings.

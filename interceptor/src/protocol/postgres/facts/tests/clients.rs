@@ -73,7 +73,7 @@ fn what_drivers_set_is_named() {
     let expected = [
         "Select database, function pg_advisory_unlock_all",
         "Select database",
-        "Notify database",
+        "Transaction database",
         "Set database, setting all",
     ];
     assert_eq!(asks(reset, &names()), expected);

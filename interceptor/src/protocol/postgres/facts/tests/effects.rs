@@ -7,14 +7,6 @@ fn path(to: Option<&[&str]>, local: bool) -> Effect {
     Effect::SetsSearchPath { to, local }
 }
 
-fn all_settings() -> Vec<Effect> {
-    vec![
-        path(None, false),
-        Effect::SetsEncoding,
-        Effect::SetsConformingStrings,
-    ]
-}
-
 fn check(rows: &[(&str, Vec<Effect>)]) {
     for (text, expected) in rows {
         assert_eq!(read(text, &names()).effects, *expected, "{text}");
@@ -73,8 +65,14 @@ fn settings_that_text_is_read_under_are_told() {
         ("SET SCHEMA 'a'", vec![path(Some(&["a"]), false)]),
         ("SET search_path = ''", vec![path(Some(&[]), false)]),
         ("SET search_path = \"$user\", a", vec![path(None, false)]),
-        ("SET search_path TO DEFAULT", vec![path(None, false)]),
-        ("RESET search_path", vec![path(None, false)]),
+        (
+            "SET LOCAL search_path TO DEFAULT",
+            vec![Effect::ResetsSearchPath { local: true }],
+        ),
+        (
+            "RESET \"Search_Path\"",
+            vec![Effect::ResetsSearchPath { local: false }],
+        ),
         (
             "SELECT set_config('search_path', 'a', true)",
             vec![path(None, false)],
@@ -87,11 +85,11 @@ fn settings_that_text_is_read_under_are_told() {
             "SET standard_conforming_strings = off",
             vec![Effect::SetsConformingStrings],
         ),
-        ("RESET ALL", all_settings()),
-        (
-            "DISCARD ALL",
-            [all_settings(), vec![Effect::DiscardsAll]].concat(),
-        ),
+        ("SET NAMES 'utf8'", vec![]),
+        ("SET standard_conforming_strings = on", vec![]),
+        ("RESET client_encoding", vec![Effect::SetsEncoding]),
+        ("RESET ALL", vec![Effect::ResetsAll]),
+        ("DISCARD ALL", vec![Effect::DiscardsAll]),
         ("DISCARD PLANS", vec![]),
         ("SET work_mem = 1", vec![]),
         (
@@ -192,5 +190,26 @@ fn an_ask_tells_whether_it_depends_on_the_path() {
     ];
     for (text, expected) in rows {
         assert_eq!(read(text, &names()).uses_search_path, expected, "{text}");
+    }
+}
+
+#[test]
+fn discarding_all_asks_for_the_role_where_the_server_would_change_it() {
+    let mut names = names();
+    for (keeps, expected) in [
+        (false, "Set database, setting all, setting session_authorization"),
+        (true, "Set database, setting all"),
+    ] {
+        names.discard_keeps_role = keeps;
+        assert_eq!(asks("DISCARD ALL", &names), [expected]);
+    }
+}
+
+#[test]
+fn a_login_whose_path_is_not_known_is_reset_to_what_is_not_known() {
+    let mut names = names();
+    names.login_path = None;
+    for text in ["RESET ALL; TABLE t", "RESET search_path; TABLE t", "DISCARD ALL; TABLE t"] {
+        assert!(!read(text, &names).readable, "{text}");
     }
 }

@@ -21,11 +21,21 @@ impl<'t> Walk<'t> {
                 "SET"
             },
         );
+        let kind = VariableSetKind::try_from(set.kind);
+        if kind == Ok(VariableSetKind::VarSetValue) && is_needed(&set.name, &set.args) {
+            return self.ask(Action::Transaction, Object::Database);
+        }
         self.ask(Action::Set, Object::Database);
-        match VariableSetKind::try_from(set.kind) {
+        match kind {
             Ok(VariableSetKind::VarSetValue) => {
                 let to = schemas(&set.args);
                 self.changes(&set.name, to, set.is_local);
+            }
+            Ok(VariableSetKind::VarSetDefault | VariableSetKind::VarReset)
+                if set.name.eq_ignore_ascii_case("search_path") =>
+            {
+                let local = set.is_local;
+                self.draft.effects.push(Effect::ResetsSearchPath { local });
             }
             Ok(
                 VariableSetKind::VarSetDefault
@@ -34,7 +44,7 @@ impl<'t> Walk<'t> {
             ) => self.changes(&set.name, None, set.is_local),
             // Characteristics of transactions: nothing that text is read by.
             Ok(VariableSetKind::VarSetMulti) => {}
-            Ok(VariableSetKind::VarResetAll) => self.changes("all", None, false),
+            Ok(VariableSetKind::VarResetAll) => self.draft.effects.push(Effect::ResetsAll),
             Ok(VariableSetKind::Undefined) | Err(_) => self.refuse("a SET of an unknown kind"),
         }
     }
@@ -56,13 +66,30 @@ impl<'t> Walk<'t> {
             }
             "client_encoding" => effects.push(Effect::SetsEncoding),
             "standard_conforming_strings" => effects.push(Effect::SetsConformingStrings),
-            "all" => effects.extend([
-                Effect::SetsSearchPath { to: None, local },
-                Effect::SetsEncoding,
-                Effect::SetsConformingStrings,
-            ]),
             _ => {}
         }
+    }
+}
+
+/// Whether a `SET` makes what must be so for the text to have been read at all. Drivers send these by
+/// habit; they leave the session as it is and need no more permission than a transaction does.
+fn is_needed(name: &str, values: &[Node]) -> bool {
+    let [value] = values else { return false };
+    let value = match &value.node {
+        Some(Kind::AConst(AConst {
+            val: Some(a_const::Val::Sval(text)),
+            ..
+        })) => text.sval.to_ascii_lowercase(),
+        Some(_) | None => return false,
+    };
+    match name.to_ascii_lowercase().as_str() {
+        // As `clean_encoding_name` (`common/encnames.c`): only letters and digits count.
+        "client_encoding" if value.is_ascii() => {
+            let letters = value.chars().filter(char::is_ascii_alphanumeric);
+            matches!(letters.collect::<std::string::String>().as_str(), "utf8" | "unicode")
+        }
+        "standard_conforming_strings" => value == "on",
+        _ => false,
     }
 }
 
@@ -213,7 +240,7 @@ impl<'t> Visit<'t> for DiscardStmt {
         walk.utility("DISCARD", Action::Set);
         match DiscardMode::try_from(*target) {
             Ok(DiscardMode::DiscardAll) => {
-                walk.changes("all", None, false);
+                walk.setting("all");
                 walk.draft.effects.push(Effect::DiscardsAll);
             }
             Ok(DiscardMode::DiscardPlans) => walk.setting("plans"),
@@ -342,6 +369,8 @@ impl<'t> Visit<'t> for ExplainStmt {
             matches!(
                 effect,
                 Effect::SetsSearchPath { .. }
+                    | Effect::ResetsSearchPath { .. }
+                    | Effect::ResetsAll
                     | Effect::SetsEncoding
                     | Effect::SetsConformingStrings
             )
@@ -379,29 +408,37 @@ impl<'t> Visit<'t> for LockStmt {
     fn visit(&'t self, walk: &mut Walk<'t>) {
         let Self {
             relations,
-            mode: _,
+            mode,
             nowait: _,
         } = self;
         walk.begin("LOCK");
         walk.saw("LockStmt");
-        walk.relations(relations, Role::Named, &[Action::Lock]);
+        // Modes of the server's `storage/lockdefs.h`: reading takes the first, row locks and writing
+        // the next two. What is stronger stops others from writing or reading a whole table.
+        let actions: &[Action] = match mode {
+            1 => &[Action::Select],
+            2 | 3 => &[Action::Lock],
+            _ => &[Action::Lock, Action::Maintain],
+        };
+        walk.relations(relations, Role::Named, actions);
     }
 }
 
 macro_rules! notifies {
-    ($($kind:ident $words:literal { $($rest:ident)* })*) => { $(
+    ($($kind:ident $words:literal $action:ident { $($rest:ident)* })*) => { $(
         impl<'t> Visit<'t> for $kind {
             fn visit(&'t self, walk: &mut Walk<'t>) {
                 let Self { $($rest: _,)* } = self;
                 walk.saw(stringify!($kind));
-                walk.utility($words, Action::Notify);
+                walk.utility($words, Action::$action);
             }
         }
     )* };
 }
 
 notifies! {
-    NotifyStmt "NOTIFY" { conditionname payload payload_location }
-    ListenStmt "LISTEN" { conditionname }
-    UnlistenStmt "UNLISTEN" { conditionname }
+    NotifyStmt "NOTIFY" Notify { conditionname payload payload_location }
+    ListenStmt "LISTEN" Notify { conditionname }
+    // Ends what the session itself began: a pool sends it with each connection that comes back.
+    UnlistenStmt "UNLISTEN" Transaction { conditionname }
 }

@@ -13,6 +13,10 @@ fn sets(schema: &str, local: bool) -> Effect {
     }
 }
 
+fn resets(local: bool) -> Effect {
+    Effect::ResetsSearchPath { local }
+}
+
 const BEGIN: Effect = Effect::Begin;
 const COMMIT: Effect = Effect::Commit { chain: false };
 const ROLLBACK: Effect = Effect::Rollback { chain: false };
@@ -87,6 +91,24 @@ fn the_end_of_a_block_keeps_or_restores_the_path() {
             vec![(sets("x", false), None), (Effect::DiscardsAll, None)],
             path("public"),
         ),
+        (
+            vec![(sets("x", false), None), (Effect::ResetsAll, None)],
+            path("public"),
+        ),
+        (
+            vec![(sets("x", false), None), (resets(false), None)],
+            path("public"),
+        ),
+        // Until the end of the block only.
+        (
+            vec![
+                (sets("x", false), None),
+                (BEGIN, None),
+                (resets(true), None),
+                (COMMIT, Some("COMMIT")),
+            ],
+            path("x"),
+        ),
     ];
     for (effects, expected) in rows {
         assert_eq!(*after(&effects).path(), expected, "{effects:?}");
@@ -124,6 +146,7 @@ fn text_is_unreadable_from_the_change_to_the_next_word_of_the_server() {
     for effect in [
         Effect::SetsEncoding,
         Effect::SetsConformingStrings,
+        Effect::ResetsAll,
         Effect::DiscardsAll,
         Effect::Unknown,
     ] {
@@ -182,4 +205,24 @@ fn a_reported_path_is_read_as_the_server_writes_it() {
         assert_eq!(names.as_deref(), *expected, "{raw}");
     }
     assert_eq!(listed(b"\xff"), None);
+}
+
+#[test]
+fn leaving_a_block_may_bring_back_an_encoding_in_which_text_cannot_be_read() {
+    let set = Effect::SetsEncoding;
+    for leave in [COMMIT, ROLLBACK, Effect::RollbackTo("s".to_owned())] {
+        // Set to another one before the block, back to UTF-8 in it: the server says so.
+        let mut scope = after(&[(set.clone(), None)]);
+        scope.ready(Status::Idle, false, false);
+        scope.apply(&BEGIN, None, &path("public"));
+        scope.apply(&set, None, &path("public"));
+        scope.ready(Status::Open, false, true);
+        assert!(scope.readable());
+        scope.apply(&leave, None, &path("public"));
+        assert!(!scope.readable(), "{leave:?}");
+        scope.ready(Status::Idle, false, true);
+        assert!(scope.readable());
+        scope.apply(&leave, None, &path("public"));
+        assert!(scope.readable(), "{leave:?}");
+    }
 }

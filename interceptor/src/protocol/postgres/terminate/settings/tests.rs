@@ -34,6 +34,7 @@ fn a_setting_that_policy_stands_on_is_judged() {
         ("session_preload_libraries", "x", false),
         ("default_transaction_read_only", "on", false),
         ("row_security", "off", false),
+        ("statement_timeout", "5s", false),
         ("my.own", "1", false),
     ];
     for (name, value, harmless) in rows {
