@@ -5,6 +5,7 @@
 
 mod floods;
 mod masks;
+mod paths;
 mod reach;
 mod smuggling;
 mod ways_out;
