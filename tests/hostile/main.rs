@@ -5,8 +5,10 @@
 
 mod floods;
 mod masks;
+mod paths;
 mod reach;
 mod smuggling;
+mod upstreams;
 mod ways_out;
 
 #[path = "../e2e/lab.rs"]

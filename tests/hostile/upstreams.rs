@@ -1,0 +1,262 @@
+//! A server that says what no server says: nobody but its own session may notice.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Result, ensure};
+use support::agent::Dsn;
+use support::{Daemon, Postgres};
+use support::daemon::Target;
+
+use crate::lab::{Lab, has, lacks};
+
+/// A server that logs everybody in, and then answers each query with what it is told to say.
+struct Liar {
+    address: SocketAddr,
+    says: Arc<Mutex<Vec<u8>>>,
+    heard: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Liar {
+    fn start() -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        let says = Arc::<Mutex<Vec<u8>>>::default();
+        let heard = Arc::<Mutex<Vec<u8>>>::default();
+        let (said, hears) = (Arc::clone(&says), Arc::clone(&heard));
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let (said, hears) = (Arc::clone(&said), Arc::clone(&hears));
+                // A client that goes away is what most of this is about.
+                std::thread::spawn(move || drop(serve(client, &said, &hears)));
+            }
+        });
+        Ok(Self {
+            address,
+            says,
+            heard,
+        })
+    }
+
+    fn will_say(&self, bytes: &[u8]) {
+        let mut says = self.says.lock().unwrap_or_else(PoisonError::into_inner);
+        *says = bytes.to_vec();
+    }
+
+    fn heard(&self) -> String {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&heard).into_owned()
+    }
+}
+
+fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).expect("a short message");
+    [&[tag][..], &length.to_be_bytes(), body].concat()
+}
+
+/// A header alone, with a length that is not true.
+fn header(tag: u8, length: i32) -> Vec<u8> {
+    [&[tag][..], &length.to_be_bytes()].concat()
+}
+
+fn row(column: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(column.len()).expect("a short column");
+    message(b'D', &[&[0, 1][..], &length.to_be_bytes(), column].concat())
+}
+
+fn parameter(name: &str, value: &str) -> Vec<u8> {
+    message(b'S', format!("{name}\0{value}\0").as_bytes())
+}
+
+fn ready() -> Vec<u8> {
+    message(b'Z', b"I")
+}
+
+/// A result of one row in one column that is called `c`.
+fn result(column: &[u8]) -> Vec<u8> {
+    let mut described = vec![0, 1];
+    described.extend(b"c\0");
+    described.extend([0; 6]);
+    described.extend([0, 0, 0, 25, 255, 255, 255, 255, 255, 255, 0, 0]);
+    [message(b'T', &described), row(column), message(b'C', b"SELECT 1\0")].concat()
+}
+
+fn greeting() -> Vec<u8> {
+    let reported = [
+        ("server_version", "15.0"),
+        ("server_encoding", "UTF8"),
+        ("client_encoding", "UTF8"),
+        ("standard_conforming_strings", "on"),
+        ("DateStyle", "ISO, MDY"),
+        ("integer_datetimes", "on"),
+    ];
+    let reported = reported.map(|(name, value)| parameter(name, value)).concat();
+    let key = message(b'K', &[0, 0, 0, 1, 0, 0, 0, 2]);
+    [message(b'R', &[0; 4]), reported, key, ready()].concat()
+}
+
+/// The answer to what the daemon asks about roles, relations and functions.
+fn catalog() -> Vec<u8> {
+    let column = |text: &[u8]| [&u32::try_from(text.len()).expect("short").to_be_bytes()[..], text].concat();
+    let roles = [&[0, 2][..], &column(b"f"), &column(b"f")].concat();
+    let table = |row: Vec<u8>| [message(b'T', &[0, 0]), row, message(b'C', b"SELECT 1\0")].concat();
+    [
+        message(b'C', b"BEGIN\0"),
+        message(b'C', b"SET\0"),
+        table(message(b'D', &roles)),
+        table(row(b"pg_class")),
+        table(row(b"wipe")),
+        message(b'C', b"COMMIT\0"),
+        ready(),
+    ]
+    .concat()
+}
+
+fn serve(mut client: TcpStream, says: &Mutex<Vec<u8>>, hears: &Mutex<Vec<u8>>) -> std::io::Result<()> {
+    let mut length = [0; 4];
+    client.read_exact(&mut length)?;
+    let mut startup = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap_or(4) - 4];
+    client.read_exact(&mut startup)?;
+    client.write_all(&greeting())?;
+    loop {
+        let mut head = [0; 5];
+        client.read_exact(&mut head)?;
+        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
+        let mut body = vec![0; usize::try_from(length).unwrap_or(4) - 4];
+        client.read_exact(&mut body)?;
+        if body.windows(7).any(|word| word == b"pg_proc") {
+            client.write_all(&catalog())?;
+        } else if head[0] == b'X' {
+            return Ok(());
+        } else {
+            let said = says.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            hears
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .extend(&body);
+            client.write_all(&said)?;
+        }
+    }
+}
+
+/// A daemon before the liar and a real server.
+fn lab(liar: &Liar) -> Result<(Lab, Dsn)> {
+    let server = Postgres::start()?;
+    let lie = Target::postgres("liar", &server, liar.address);
+    let lab = Lab::over(server, |settings| settings.targets.push(lie))?;
+    let dsn = Dsn::of(liar.address, "anybody", lab.server.database());
+    Ok((lab, dsn))
+}
+
+/// Resident memory in KiB.
+fn resident(daemon: &Daemon) -> Result<u64> {
+    let pid = daemon.process().context("the daemon runs")?.pid();
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    Ok(number.context("a process has a size")?.parse()?)
+}
+
+#[test]
+fn replies_that_nobody_asked_for_end_the_session_and_only_it() -> Result<()> {
+    let liar = Liar::start()?;
+    let (lab, dsn) = lab(&liar)?;
+    liar.will_say(&[result(b"honest"), ready()].concat());
+    let output = lab.agent().psql(&dsn, &["select 1"])?.ok()?;
+    has(&output, &["honest"])?;
+    let fields = b"SERROR\0VERROR\0C42501\0Mno\0\0";
+    let lies: Vec<(&str, Vec<u8>)> = vec![
+        ("ready twice", [ready(), ready()].concat()),
+        ("too much", [result(b"a"), ready(), result(b"b"), ready()].concat()),
+        ("a password, please", [message(b'R', &[0, 0, 0, 3]), ready()].concat()),
+        ("another key", [message(b'K', &[0; 8]), ready()].concat()),
+        ("another version", [message(b'v', &[0; 8]), ready()].concat()),
+        ("data wanted", message(b'G', &[0, 0, 0])),
+        ("data both ways", message(b'W', &[0, 0, 0])),
+        ("a parse that was not", [message(b'1', b""), ready()].concat()),
+        ("a bind that was not", [message(b'2', b""), ready()].concat()),
+        ("no length", header(b'D', 0)),
+        ("a negative length", header(b'D', -1)),
+        ("a short length", header(b'Z', 3)),
+        ("a long ready", header(b'Z', 1 << 30)),
+        ("a long tag", header(b'C', 1 << 30)),
+        ("a long setting", header(b'S', i32::MAX)),
+        ("a strange state", message(b'Z', b"?")),
+        ("no message at all", vec![0; 64]),
+        ("a setting without an end", message(b'S', b"client_encoding")),
+        ("a tag without an end", message(b'C', b"SELECT 1")),
+        ("two errors", [message(b'E', fields), message(b'E', fields), ready()].concat()),
+        ("an error, then rows", [message(b'E', fields), result(b"a"), ready()].concat()),
+    ];
+    for (lie, bytes) in lies {
+        liar.will_say(&bytes);
+        let finished = lab.agent().psql(&dsn, &["select 1", "select 2"])?;
+        ensure!(!finished.status.success(), "{lie} was taken: {finished:?}");
+        lacks(&finished.stdout, &["b\n"])?;
+    }
+    has(&lab.psql(&["select 'unharmed'"])?.ok()?, &["unharmed"])
+}
+
+#[test]
+fn a_server_that_never_stops_talking_costs_no_memory() -> Result<()> {
+    let liar = Liar::start()?;
+    let (lab, dsn) = lab(&liar)?;
+    liar.will_say(&[result(b"a"), ready()].concat());
+    lab.agent().psql(&dsn, &["select 1"])?.ok()?;
+    let before = resident(&lab.daemon)?;
+    let big = 64 << 20;
+    let long = |tag: u8| {
+        let length = i32::try_from(big + 4).unwrap_or(i32::MAX);
+        [header(tag, length), vec![b'x'; big]].concat()
+    };
+    let many = |one: Vec<u8>| one.repeat(big / one.len());
+    for (what, bytes) in [
+        ("a notice", long(b'N')),
+        ("an error", long(b'E')),
+        ("a notification", long(b'A')),
+        ("a setting", long(b'S')),
+        ("a description", long(b'T')),
+        ("a row", long(b'D')),
+        ("many notices", many(message(b'N', b"SNOTICE\0C00000\0Mx\0\0"))),
+        ("many settings", many(parameter("application_name", "x"))),
+        ("many paths", many(parameter("search_path", &"x,".repeat(500)))),
+    ] {
+        liar.will_say(&bytes);
+        // A client that does not read either.
+        let program = "import socket,struct,sys,time\n\
+            b=struct.pack('!i',196608)+b'user\\0a\\0database\\0shop\\0\\0'\n\
+            s=socket.create_connection(('127.0.0.1',int(sys.argv[1])))\n\
+            s.sendall(struct.pack('!i',len(b)+4)+b)\n\
+            a=b''\n\
+            while b'Z\\0\\0\\0\\x05I' not in a: a+=s.recv(65536)\n\
+            s.sendall(b'Q\\0\\0\\0\\x0dselect 1\\0')\n\
+            s.recv(1); print('stuck', flush=True); sys.stdin.read()\n";
+        let port = liar.address.port().to_string();
+        let client = lab.agent().start("/usr/bin/python3", &["-c", program, &port])?;
+        // It says so, or its session was ended.
+        drop(client.await_text("stuck", support::DEADLINE));
+        let grown = resident(&lab.daemon)?.saturating_sub(before);
+        ensure!(grown < 48 << 10, "{what}: the daemon grew by {grown} KiB");
+    }
+    has(&lab.psql(&["select 'unharmed'"])?.ok()?, &["unharmed"])
+}
+
+#[test]
+fn text_is_not_read_under_an_encoding_that_the_server_changed() -> Result<()> {
+    let liar = Liar::start()?;
+    let (lab, dsn) = lab(&liar)?;
+    for (name, value) in [
+        ("client_encoding", "SJIS"),
+        ("standard_conforming_strings", "off"),
+    ] {
+        let lie = [result(b"a"), parameter(name, value), ready()].concat();
+        liar.will_say(&lie);
+        let second = format!("select 'under {name}'");
+        let finished = lab.agent().psql(&dsn, &["select 1", &second])?;
+        has(&finished.stderr, &["ERROR"])?;
+        lacks(&liar.heard(), &[&second])?;
+    }
+    Ok(())
+}
