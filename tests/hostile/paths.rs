@@ -156,7 +156,10 @@ fn walk(closed: &str, open: &str, seed: u32, rounds: u32) -> Result<()> {
     let output = lab.agent().run("/usr/bin/python3", &words)?.ok()?;
     ensure!(!output.contains("LEAK"), "{output}");
     has(&output, &["fine "])?;
-    ensure!(!output.contains("fine 0"), "the walk has seen nothing: {output}");
+    ensure!(
+        !output.contains("fine 0"),
+        "the walk has seen nothing: {output}"
+    );
     Ok(())
 }
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 use support::agent::Dsn;
-use support::{Daemon, Postgres};
 use support::daemon::Target;
+use support::{Daemon, Postgres};
 
 use crate::lab::{Lab, has, lacks};
 
@@ -80,7 +80,12 @@ fn result(column: &[u8]) -> Vec<u8> {
     described.extend(b"c\0");
     described.extend([0; 6]);
     described.extend([0, 0, 0, 25, 255, 255, 255, 255, 255, 255, 0, 0]);
-    [message(b'T', &described), row(column), message(b'C', b"SELECT 1\0")].concat()
+    [
+        message(b'T', &described),
+        row(column),
+        message(b'C', b"SELECT 1\0"),
+    ]
+    .concat()
 }
 
 fn greeting() -> Vec<u8> {
@@ -92,14 +97,22 @@ fn greeting() -> Vec<u8> {
         ("DateStyle", "ISO, MDY"),
         ("integer_datetimes", "on"),
     ];
-    let reported = reported.map(|(name, value)| parameter(name, value)).concat();
+    let reported = reported
+        .map(|(name, value)| parameter(name, value))
+        .concat();
     let key = message(b'K', &[0, 0, 0, 1, 0, 0, 0, 2]);
     [message(b'R', &[0; 4]), reported, key, ready()].concat()
 }
 
 /// The answer to what the daemon asks about roles, relations and functions.
 fn catalog() -> Vec<u8> {
-    let column = |text: &[u8]| [&u32::try_from(text.len()).expect("short").to_be_bytes()[..], text].concat();
+    let column = |text: &[u8]| {
+        [
+            &u32::try_from(text.len()).expect("short").to_be_bytes()[..],
+            text,
+        ]
+        .concat()
+    };
     let roles = [&[0, 2][..], &column(b"f"), &column(b"f")].concat();
     let table = |row: Vec<u8>| [message(b'T', &[0, 0]), row, message(b'C', b"SELECT 1\0")].concat();
     [
@@ -114,7 +127,11 @@ fn catalog() -> Vec<u8> {
     .concat()
 }
 
-fn serve(mut client: TcpStream, says: &Mutex<Vec<u8>>, hears: &Mutex<Vec<u8>>) -> std::io::Result<()> {
+fn serve(
+    mut client: TcpStream,
+    says: &Mutex<Vec<u8>>,
+    hears: &Mutex<Vec<u8>>,
+) -> std::io::Result<()> {
     let mut length = [0; 4];
     client.read_exact(&mut length)?;
     let mut startup = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap_or(4) - 4];
@@ -169,14 +186,29 @@ fn replies_that_nobody_asked_for_end_the_session_and_only_it() -> Result<()> {
     let fields = b"SERROR\0VERROR\0C42501\0Mno\0\0";
     let lies: Vec<(&str, Vec<u8>)> = vec![
         ("ready twice", [ready(), ready()].concat()),
-        ("too much", [result(b"a"), ready(), result(b"b"), ready()].concat()),
-        ("a password, please", [message(b'R', &[0, 0, 0, 3]), ready()].concat()),
+        (
+            "too much",
+            [result(b"a"), ready(), result(b"b"), ready()].concat(),
+        ),
+        (
+            "a password, please",
+            [message(b'R', &[0, 0, 0, 3]), ready()].concat(),
+        ),
         ("another key", [message(b'K', &[0; 8]), ready()].concat()),
-        ("another version", [message(b'v', &[0; 8]), ready()].concat()),
+        (
+            "another version",
+            [message(b'v', &[0; 8]), ready()].concat(),
+        ),
         ("data wanted", message(b'G', &[0, 0, 0])),
         ("data both ways", message(b'W', &[0, 0, 0])),
-        ("a parse that was not", [message(b'1', b""), ready()].concat()),
-        ("a bind that was not", [message(b'2', b""), ready()].concat()),
+        (
+            "a parse that was not",
+            [message(b'1', b""), ready()].concat(),
+        ),
+        (
+            "a bind that was not",
+            [message(b'2', b""), ready()].concat(),
+        ),
         ("no length", header(b'D', 0)),
         ("a negative length", header(b'D', -1)),
         ("a short length", header(b'Z', 3)),
@@ -185,10 +217,19 @@ fn replies_that_nobody_asked_for_end_the_session_and_only_it() -> Result<()> {
         ("a long setting", header(b'S', i32::MAX)),
         ("a strange state", message(b'Z', b"?")),
         ("no message at all", vec![0; 64]),
-        ("a setting without an end", message(b'S', b"client_encoding")),
+        (
+            "a setting without an end",
+            message(b'S', b"client_encoding"),
+        ),
         ("a tag without an end", message(b'C', b"SELECT 1")),
-        ("two errors", [message(b'E', fields), message(b'E', fields), ready()].concat()),
-        ("an error, then rows", [message(b'E', fields), result(b"a"), ready()].concat()),
+        (
+            "two errors",
+            [message(b'E', fields), message(b'E', fields), ready()].concat(),
+        ),
+        (
+            "an error, then rows",
+            [message(b'E', fields), result(b"a"), ready()].concat(),
+        ),
     ];
     for (lie, bytes) in lies {
         liar.will_say(&bytes);
@@ -219,9 +260,15 @@ fn a_server_that_never_stops_talking_costs_no_memory() -> Result<()> {
         ("a setting", long(b'S')),
         ("a description", long(b'T')),
         ("a row", long(b'D')),
-        ("many notices", many(message(b'N', b"SNOTICE\0C00000\0Mx\0\0"))),
+        (
+            "many notices",
+            many(message(b'N', b"SNOTICE\0C00000\0Mx\0\0")),
+        ),
         ("many settings", many(parameter("application_name", "x"))),
-        ("many paths", many(parameter("search_path", &"x,".repeat(500)))),
+        (
+            "many paths",
+            many(parameter("search_path", &"x,".repeat(500))),
+        ),
     ] {
         liar.will_say(&bytes);
         // A client that does not read either.
@@ -234,7 +281,9 @@ fn a_server_that_never_stops_talking_costs_no_memory() -> Result<()> {
             s.sendall(b'Q\\0\\0\\0\\x0dselect 1\\0')\n\
             s.recv(1); print('stuck', flush=True); sys.stdin.read()\n";
         let port = liar.address.port().to_string();
-        let client = lab.agent().start("/usr/bin/python3", &["-c", program, &port])?;
+        let client = lab
+            .agent()
+            .start("/usr/bin/python3", &["-c", program, &port])?;
         // It says so, or its session was ended.
         drop(client.await_text("stuck", support::DEADLINE));
         let grown = resident(&lab.daemon)?.saturating_sub(before);

@@ -197,7 +197,10 @@ fn an_ask_tells_whether_it_depends_on_the_path() {
 fn discarding_all_asks_for_the_role_where_the_server_would_change_it() {
     let mut names = names();
     for (keeps, expected) in [
-        (false, "Set database, setting all, setting session_authorization"),
+        (
+            false,
+            "Set database, setting all, setting session_authorization",
+        ),
         (true, "Set database, setting all"),
     ] {
         names.discard_keeps_role = keeps;
@@ -209,7 +212,11 @@ fn discarding_all_asks_for_the_role_where_the_server_would_change_it() {
 fn a_login_whose_path_is_not_known_is_reset_to_what_is_not_known() {
     let mut names = names();
     names.login_path = None;
-    for text in ["RESET ALL; TABLE t", "RESET search_path; TABLE t", "DISCARD ALL; TABLE t"] {
+    for text in [
+        "RESET ALL; TABLE t",
+        "RESET search_path; TABLE t",
+        "DISCARD ALL; TABLE t",
+    ] {
         assert!(!read(text, &names).readable, "{text}");
     }
 }

@@ -86,7 +86,10 @@ fn is_needed(name: &str, values: &[Node]) -> bool {
         // As `clean_encoding_name` (`common/encnames.c`): only letters and digits count.
         "client_encoding" if value.is_ascii() => {
             let letters = value.chars().filter(char::is_ascii_alphanumeric);
-            matches!(letters.collect::<std::string::String>().as_str(), "utf8" | "unicode")
+            matches!(
+                letters.collect::<std::string::String>().as_str(),
+                "utf8" | "unicode"
+            )
         }
         "standard_conforming_strings" => value == "on",
         _ => false,
