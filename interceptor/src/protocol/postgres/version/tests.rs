@@ -1,3 +1,5 @@
+//! Versions of servers as they name themselves, and what depends on them.
+
 use super::*;
 
 #[test]
