@@ -30,6 +30,7 @@ fn after(effects: &[(Effect, Option<&str>)]) -> Scope {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn the_end_of_a_block_keeps_or_restores_the_path() {
     let rows = [
         (
