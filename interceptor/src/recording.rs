@@ -12,8 +12,10 @@ use std::sync::Arc;
 pub use crate::config::Recording as Settings;
 
 mod format;
+mod lane;
 mod reader;
 mod store;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod track;

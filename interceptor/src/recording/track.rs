@@ -1,21 +1,21 @@
 //! One recording on its way to the disk: where its frames will stand, and where its file ends.
 //!
-//! `Space` is planned by the session, `Tail` is written by the thread; what is between the two is in
-//! the queue. A frame gets its place before it is queued, so that it finds its space.
+//! `Space` is planned by the session, [`Tail`] is written by the thread; what is between the two is
+//! queued. A frame gets its place before it is queued, so that it finds its space.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice, Write as _};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use nix::fcntl::{FallocateFlags, fallocate};
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::format::{FRAME_HEADER, FrameHeader, Kind, SEGMENT_HEADER, SegmentHeader};
 use super::store::{Ended, Meta};
+use super::tail::{Done, Piece, Queued, Tail};
 use super::{Error, Settings};
 use crate::clock::{self, BootTime};
 
@@ -29,61 +29,36 @@ const REASON_MAX: usize = 64;
 /// Space that is always left for the end frame, in bytes.
 const END_BYTES: u64 = 128;
 
-/// What both sides of a recording share.
+/// What both sides of a recording share. Locked in the order of the fields.
 pub(super) struct Track {
     dir: PathBuf,
     settings: Settings,
     meta: Meta,
-    space: Mutex<Space>,
     tail: Mutex<Tail>,
+    space: Mutex<Space>,
     /// The first error of the thread: nothing more is written or taken.
     failed: OnceLock<Error>,
 }
 
 /// The session's side: where the frames that are queued will stand.
-pub(super) struct Space {
+struct Space {
     file: Arc<File>,
     path: PathBuf,
     number: u32,
     base: BootTime,
-    /// Where the last frame that is queued ends.
+    /// Of the last frame that is queued.
+    checksum: u32,
+    /// Where it ends.
     planned: u64,
     allocated: u64,
     sent: u64,
     received: u64,
     closed: bool,
-}
-
-/// The thread's side: where the file ends.
-struct Tail {
-    file: Arc<File>,
-    number: u32,
-    base: BootTime,
-    /// Of the last frame.
-    checksum: u32,
-    length: u64,
-    ended: bool,
-}
-
-pub(super) struct Job {
-    pub(super) track: Arc<Track>,
-    /// The segment that this frame is the first of.
-    pub(super) begins: Option<Begins>,
-    pub(super) what: Order,
-}
-
-pub(super) enum Order {
-    Frame(FrameHeader, Bytes),
-    Close(String, oneshot::Sender<Result<(), Error>>),
-}
-
-pub(super) struct Begins {
-    file: Arc<File>,
-    number: u32,
-    base: BootTime,
+    queued: Queued,
 }
 
 impl Space {
+    /// Makes a segment's file, and takes space for its header and an end.
     fn begin(dir: &Path, number: u32, base: BootTime) -> Result<Self, Error> {
         let path = dir.join(format!("{number:06}.rec"));
         let file = OpenOptions::new()
@@ -98,28 +73,38 @@ impl Space {
             path,
             number,
             base,
+            checksum: 0,
             planned: 0,
             allocated: 0,
             sent: 0,
             received: 0,
             closed: false,
+            queued: Queued::default(),
         };
         space.provide(to_u64(SEGMENT_HEADER))?;
         space.planned = to_u64(SEGMENT_HEADER);
         Ok(space)
     }
 
-    /// What the times of frames count from.
-    pub(super) fn base(&self) -> BootTime {
-        self.base
+    /// Its header, behind a segment whose last frame has the checksum `before`.
+    fn header(&mut self, session: Uuid, before: u32) -> [u8; SEGMENT_HEADER] {
+        let header = SegmentHeader {
+            session,
+            number: self.number,
+            base: self.base,
+            before,
+        };
+        let (bytes, checksum) = header.encode();
+        self.checksum = checksum;
+        bytes
     }
 
-    /// Nothing more is planned. Fails the second time.
-    pub(super) fn close(&mut self) -> Result<(), Error> {
-        if std::mem::replace(&mut self.closed, true) {
-            return Err(Error::Closed);
-        }
-        Ok(())
+    /// Queues a frame that has its place.
+    fn queue(&mut self, kind: Kind, body: Bytes) {
+        let header = FrameHeader::now(kind, self.base, &body);
+        let (header, checksum) = header.encode(self.checksum, &body);
+        self.checksum = checksum;
+        self.queued.frame(&header, body);
     }
 
     /// Sees to it that `bytes` more, and an end, find space.
@@ -147,35 +132,89 @@ impl Space {
 impl Track {
     /// Takes the first space and writes the first header.
     pub(super) fn begin(dir: PathBuf, settings: &Settings, meta: Meta) -> Result<Self, Error> {
-        let space = Space::begin(&dir, 1, meta.started_boot_ns)?;
-        let tail = Tail::begin(&space, meta.session, 0)
+        let mut space = Space::begin(&dir, 1, meta.started_boot_ns)?;
+        let mut tail = Tail::of(&space.file);
+        tail.write(&[&space.header(meta.session, 0)])
             .map_err(|error| Error::io("write", &space.path, error))?;
         Ok(Self {
             dir,
             settings: settings.clone(),
-            space: Mutex::new(space),
             tail: Mutex::new(tail),
+            space: Mutex::new(space),
             failed: OnceLock::new(),
             meta,
         })
     }
 
+    /// Queues a frame. True where nothing was queued before: the thread must be told.
+    pub(super) fn add(&self, kind: Kind, body: Bytes) -> Result<bool, Error> {
+        self.sound()?;
+        // Both directions come here: what is planned first must be queued first.
+        let mut space = self.space();
+        let first = space.queued.pieces.is_empty();
+        self.plan(&mut space, kind, body.len())?;
+        space.queue(kind, body);
+        Ok(first)
+    }
+
+    /// Queues the end, into the space that is always left for it. Nothing is taken afterwards; fails
+    /// the second time. True where nothing was queued before.
+    pub(super) fn close(&self, reason: &str, done: Option<Done>) -> Result<bool, Error> {
+        let mut space = self.space();
+        if std::mem::replace(&mut space.closed, true) {
+            return Err(Error::Closed);
+        }
+        let first = space.queued.pieces.is_empty();
+        let (reason, _) = reason.split_at(reason.floor_char_boundary(REASON_MAX));
+        space.queue(Kind::End, Bytes::copy_from_slice(reason.as_bytes()));
+        // No room was taken for it.
+        space.queued.bytes = space
+            .queued
+            .bytes
+            .saturating_sub(FRAME_HEADER + reason.len());
+        let ends = Piece::Ends(reason.to_owned(), done);
+        space.queued.pieces.push(ends);
+        Ok(first)
+    }
+
+    /// Writes what is queued, and says how many bytes of frames that was; the first error ends the
+    /// recording.
+    pub(super) fn write(&self) -> usize {
+        let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let queued = std::mem::take(&mut self.space().queued);
+        let mut pieces = queued.pieces.into_iter().peekable();
+        while let Some(piece) = pieces.next() {
+            match piece {
+                Piece::Made(_) | Piece::Lent(_) => {
+                    let mut bytes = vec![piece];
+                    while let Some(more) = pieces.next_if(|next| next.bytes().is_some()) {
+                        bytes.push(more);
+                    }
+                    self.unless_failed(|| tail.write(&slices(&bytes)));
+                }
+                Piece::Begins(file) => self.unless_failed(|| tail.next(&file)),
+                Piece::Ends(reason, done) => {
+                    self.unless_failed(|| tail.cut());
+                    self.note_end(&reason);
+                    // Whoever asked may be gone; the recording is closed all the same.
+                    drop(done.map(|done| done.send(self.sound())));
+                }
+            }
+        }
+        queued.bytes
+    }
+
     /// Fails once the thread has failed.
-    pub(super) fn sound(&self) -> Result<(), Error> {
+    fn sound(&self) -> Result<(), Error> {
         self.failed.get().map_or(Ok(()), |error| Err(error.clone()))
     }
 
-    pub(super) fn space(&self) -> MutexGuard<'_, Space> {
+    fn space(&self) -> MutexGuard<'_, Space> {
         self.space.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the place of a frame; begins the next segment where this one is full.
-    pub(super) fn plan(
-        &self,
-        space: &mut Space,
-        kind: Kind,
-        body: usize,
-    ) -> Result<Option<Begins>, Error> {
+    fn plan(&self, space: &mut Space, kind: Kind, body: usize) -> Result<(), Error> {
         if space.closed {
             return Err(Error::Closed);
         }
@@ -191,74 +230,51 @@ impl Track {
             return Err(Error::Bound { limit });
         }
         let full = space.planned.saturating_add(whole) > self.settings.segment_bytes;
-        let mut begins = None;
         if full && space.planned > to_u64(SEGMENT_HEADER) {
-            let mut next = Space::begin(&self.dir, space.number + 1, clock::boot())?;
-            if let Err(error) = next.provide(whole) {
-                // Nothing was written to it: it must not stay as a segment without a header.
-                if let Err(error) = std::fs::remove_file(&next.path) {
-                    tracing::warn!(%error, path = %next.path.display(), "cannot remove an empty segment");
-                }
-                return Err(error);
-            }
-            *space = next;
-            begins = Some(Begins {
-                file: Arc::clone(&space.file),
-                number: space.number,
-                base: space.base,
-            });
+            self.begin_next(space, whole)?;
         } else {
             space.provide(whole)?;
         }
         space.planned = space.planned.saturating_add(whole);
         (space.sent, space.received) = (sent, received);
-        Ok(begins)
+        Ok(())
     }
 
-    /// Writes what is queued of this session; the first error ends the recording.
-    pub(super) fn write(&self, jobs: Vec<Job>) {
-        let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut batch = Vec::new();
-        for job in jobs {
-            if let Some(begins) = job.begins {
-                self.note(tail.write(&batch, &self.failed));
-                batch.clear();
-                self.note(tail.next(&begins, self.meta.session, &self.failed));
+    /// Begins the next segment, with space for `whole` bytes.
+    fn begin_next(&self, space: &mut Space, whole: u64) -> Result<(), Error> {
+        let mut next = Space::begin(&self.dir, space.number + 1, clock::boot())?;
+        if let Err(error) = next.provide(whole) {
+            // Nothing was written to it: it must not stay as a segment without a header.
+            if let Err(error) = std::fs::remove_file(&next.path) {
+                tracing::warn!(%error, path = %next.path.display(), "cannot remove an empty segment");
             }
-            match job.what {
-                Order::Frame(header, body) => batch.push((header, body)),
-                Order::Close(reason, done) => {
-                    self.note(tail.write(&batch, &self.failed));
-                    batch.clear();
-                    self.note(self.end(&mut tail, &reason));
-                    // Whoever asked may be gone; the recording is closed all the same.
-                    drop(done.send(self.sound()));
-                }
-            }
+            return Err(error);
         }
-        self.note(tail.write(&batch, &self.failed));
+        let header = next.header(self.meta.session, space.checksum);
+        next.queued = std::mem::take(&mut space.queued);
+        next.queued
+            .pieces
+            .push(Piece::Begins(Arc::clone(&next.file)));
+        next.queued.copy(&header);
+        *space = next;
+        Ok(())
     }
 
-    fn note(&self, written: io::Result<()>) {
-        if let Err(error) = written {
+    fn unless_failed(&self, mut write: impl FnMut() -> io::Result<()>) {
+        if self.failed.get().is_some() {
+            return;
+        }
+        if let Err(error) = write() {
             let error = Error::io("write the recording in", &self.dir, error);
             tracing::error!(%error, session = %self.meta.session, "a recording failed: its session ends");
             self.failed.get_or_init(|| error);
         }
     }
 
-    /// Writes the end frame and `meta.json`, and gives back the space behind.
-    fn end(&self, tail: &mut Tail, reason: &str) -> io::Result<()> {
-        if std::mem::replace(&mut tail.ended, true) {
-            return Ok(());
-        }
-        let (reason, _) = reason.split_at(reason.floor_char_boundary(REASON_MAX));
-        let body = Bytes::copy_from_slice(reason.as_bytes());
-        let header = FrameHeader::now(Kind::End, tail.base, &body);
-        tail.write(&[(header, body)], &self.failed)?;
-        tail.file.set_len(tail.length)?;
+    /// Notes in `meta.json` how it ended.
+    fn note_end(&self, reason: &str) {
         if self.failed.get().is_some() {
-            return Ok(());
+            return;
         }
         let mut meta = self.meta.clone();
         let space = self.space();
@@ -267,102 +283,25 @@ impl Track {
             reason: reason.to_owned(),
             sent: space.sent,
             received: space.received,
-            segments: tail.number,
+            segments: space.number,
         });
         drop(space);
         if let Err(error) = meta.write(&self.dir) {
             tracing::warn!(%error, "cannot note the end of a recording in its meta.json; its last frame tells it");
         }
-        Ok(())
     }
 }
 
 impl Drop for Track {
     fn drop(&mut self) {
-        let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        self.note(self.end(&mut tail, "dropped"));
+        if self.close("dropped", None).is_ok() {
+            self.write();
+        }
     }
 }
 
-impl Tail {
-    fn begin(space: &Space, session: Uuid, before: u32) -> io::Result<Self> {
-        let header = SegmentHeader {
-            session,
-            number: space.number,
-            base: space.base,
-            before,
-        };
-        let (bytes, checksum) = header.encode();
-        (&*space.file).write_all(&bytes)?;
-        Ok(Self {
-            file: Arc::clone(&space.file),
-            number: space.number,
-            base: space.base,
-            checksum,
-            length: to_u64(SEGMENT_HEADER),
-            ended: false,
-        })
-    }
-
-    /// Goes on in the next segment.
-    fn next(&mut self, begins: &Begins, session: Uuid, failed: &OnceLock<Error>) -> io::Result<()> {
-        if failed.get().is_some() {
-            return Ok(());
-        }
-        self.file.set_len(self.length)?;
-        let header = SegmentHeader {
-            session,
-            number: begins.number,
-            base: begins.base,
-            before: self.checksum,
-        };
-        let (bytes, checksum) = header.encode();
-        (&*begins.file).write_all(&bytes)?;
-        *self = Self {
-            file: Arc::clone(&begins.file),
-            number: begins.number,
-            base: begins.base,
-            checksum,
-            length: to_u64(SEGMENT_HEADER),
-            ended: false,
-        };
-        Ok(())
-    }
-
-    /// Writes frames behind each other, in one call where the kernel takes them so.
-    fn write(
-        &mut self,
-        frames: &[(FrameHeader, Bytes)],
-        failed: &OnceLock<Error>,
-    ) -> io::Result<()> {
-        if frames.is_empty() || failed.get().is_some() {
-            return Ok(());
-        }
-        let mut headers = Vec::with_capacity(frames.len());
-        for (header, body) in frames {
-            let (bytes, checksum) = header.encode(self.checksum, body);
-            self.checksum = checksum;
-            headers.push(bytes);
-        }
-        let mut slices: Vec<IoSlice<'_>> = headers
-            .iter()
-            .zip(frames)
-            .flat_map(|(header, (_, body))| [IoSlice::new(header), IoSlice::new(body)])
-            .collect();
-        let mut left = slices.as_mut_slice();
-        while !left.is_empty() {
-            match (&*self.file).write_vectored(left) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    self.length += to_u64(written);
-                    IoSlice::advance_slices(&mut left, written);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
+fn slices(pieces: &[Piece]) -> Vec<&[u8]> {
+    pieces.iter().filter_map(Piece::bytes).collect()
 }
 
 fn to_u64(length: usize) -> u64 {

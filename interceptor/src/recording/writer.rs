@@ -2,8 +2,8 @@
 //!
 //! A session takes space for a frame before it queues it (as the audit does, with
 //! `FALLOC_FL_KEEP_SIZE`): a frame that was taken finds its space, and a full disk is told to whoever
-//! has a frame. The queue is bounded, its sender waits. A thread writes whatever is queued with as few
-//! calls as it can and never waits for more: a killed daemon loses what was queued and no more.
+//! has a frame. What is queued is bounded in bytes, its sender waits. A thread writes a few milliseconds
+//! of all its sessions at once: a killed daemon loses those, and no more.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,21 +11,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::format::{FRAME_MAX, FrameHeader, Kind, encode_mark};
+use super::format::{FRAME_MAX, Kind, encode_mark};
+use super::lane::Lane;
 use super::store::{self, Meta};
-use super::track::{Job, Order, Track};
+use super::track::Track;
 use super::{Error, Settings};
 use crate::clock;
 use crate::session::{Direction, Phase, RequestId};
 
 /// Threads that write; a session stays with one, which keeps its frames in order.
 const LANES: usize = 2;
-
-/// Frames queued for one thread; with the longest frames, 16 MiB.
-const QUEUE: usize = 64;
 
 /// Whom a session is about.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +46,7 @@ pub struct Subject<'a> {
 pub struct Recorder {
     root: PathBuf,
     settings: Settings,
-    lanes: Vec<mpsc::Sender<Job>>,
+    lanes: Vec<Arc<Lane>>,
     turn: AtomicUsize,
 }
 
@@ -56,19 +54,12 @@ impl Recorder {
     /// Starts recording below `root`, which is made where it is missing.
     pub fn open(root: &Path, settings: &Settings) -> Result<Self, Error> {
         crate::audit::own(root).map_err(Error::Directory)?;
-        let mut lanes = Vec::new();
-        for _ in 0..LANES {
-            let (sender, receiver) = mpsc::channel(QUEUE);
-            std::thread::Builder::new()
-                .name("recording".to_owned())
-                .spawn(move || run(receiver))
-                .map_err(|error| Error::io("start a recording thread for", root, error))?;
-            lanes.push(sender);
-        }
+        let lanes = (0..LANES).map(|_| Lane::start());
+        let lanes: Result<Vec<_>, _> = lanes.collect();
         Ok(Self {
             root: root.to_owned(),
             settings: settings.clone(),
-            lanes,
+            lanes: lanes.map_err(|error| Error::io("start a recording thread for", root, error))?,
             turn: AtomicUsize::new(0),
         })
     }
@@ -89,7 +80,7 @@ impl Recorder {
             ended: None,
         };
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % LANES;
-        let lane = self.lanes.get(turn).ok_or(Error::Closed)?.clone();
+        let lane = Arc::clone(self.lanes.get(turn).ok_or(Error::Closed)?);
         let dir = store::make(&self.root, &meta)?;
         meta.write(&dir)?;
         let track = Arc::new(Track::begin(dir, &self.settings, meta)?);
@@ -107,7 +98,7 @@ impl std::fmt::Debug for Recorder {
 
 /// A session's side of its recording. Dropped without [`Writer::close`], it ends as `dropped`.
 pub struct Writer {
-    lane: mpsc::Sender<Job>,
+    lane: Arc<Lane>,
     track: Arc<Track>,
 }
 
@@ -130,59 +121,27 @@ impl Writer {
 
     /// Ties a request of the audit to this place: its text is among the bytes recorded before.
     pub async fn mark(&self, request: RequestId, phase: Phase) -> Result<(), Error> {
-        let body = Bytes::from(encode_mark(request, phase));
+        let body = Bytes::copy_from_slice(&encode_mark(request, phase));
         self.queue(Kind::Mark, body).await
     }
 
     /// Ends the recording; resolves when all of it is with the kernel.
     pub async fn close(&self, reason: &str) -> Result<(), Error> {
-        let permit = self.lane.reserve().await.map_err(|_closed| Error::Closed)?;
         let (done, written) = oneshot::channel();
-        {
-            let mut space = self.track.space();
-            space.close()?;
-            permit.send(Job {
-                track: Arc::clone(&self.track),
-                begins: None,
-                what: Order::Close(reason.to_owned(), done),
-            });
+        if self.track.close(reason, Some(done))? {
+            self.lane.put(&self.track);
         }
+        self.lane.hurry();
         written.await.map_err(|_gone| Error::Closed)?
     }
 
     async fn queue(&self, kind: Kind, body: Bytes) -> Result<(), Error> {
-        let permit = self.lane.reserve().await.map_err(|_closed| Error::Closed)?;
-        self.track.sound()?;
-        // Both directions come here: what is planned first must be queued first.
-        let mut space = self.track.space();
-        let begins = self.track.plan(&mut space, kind, body.len())?;
-        let frame = FrameHeader::now(kind, space.base(), &body);
-        permit.send(Job {
-            track: Arc::clone(&self.track),
-            begins,
-            what: Order::Frame(frame, body),
-        });
+        let room = self.lane.room(body.len()).await?;
+        if self.track.add(kind, body)? {
+            self.lane.put(&self.track);
+        }
+        // Given back by the thread, once this is written.
+        room.forget();
         Ok(())
-    }
-}
-
-/// Writes what sessions queue, until the last of them is gone.
-fn run(mut receiver: mpsc::Receiver<Job>) {
-    while let Some(first) = receiver.blocking_recv() {
-        let mut jobs: Vec<Job> = vec![first];
-        while jobs.len() < QUEUE
-            && let Ok(next) = receiver.try_recv()
-        {
-            jobs.push(next);
-        }
-        let mut rest = jobs.into_iter().peekable();
-        while let Some(first) = rest.next() {
-            let track = Arc::clone(&first.track);
-            let mut same = vec![first];
-            while let Some(next) = rest.next_if(|job| Arc::ptr_eq(&job.track, &track)) {
-                same.push(next);
-            }
-            track.write(same);
-        }
     }
 }

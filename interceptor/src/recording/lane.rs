@@ -1,0 +1,124 @@
+//! A thread that writes what its sessions have queued, a few milliseconds of all of them at once.
+//!
+//! Waking a thread costs more than writing a frame, so it is woken by the first frame after a rest,
+//! waits a moment for others, and then writes everything. Who finds the queue full has it hurry.
+
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::Error;
+use super::format::FRAME_HEADER;
+use super::track::Track;
+
+/// How long what is queued may wait for more: what a killed daemon loses.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// Bytes that may be queued for one thread, its sessions together, with the frames' headers.
+const QUEUE_BYTES: usize = 16 << 20;
+
+/// What sessions have of a thread; it ends when the last of them and the recorder are gone.
+pub(super) struct Lane {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    wake: Condvar,
+    /// Bytes that may still be queued.
+    room: Semaphore,
+}
+
+struct State {
+    /// Those with something queued, each once.
+    tracks: Vec<Arc<Track>>,
+    hurry: bool,
+    ends: bool,
+}
+
+impl Lane {
+    /// Starts the thread.
+    pub(super) fn start() -> io::Result<Arc<Self>> {
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                tracks: Vec::new(),
+                hurry: false,
+                ends: false,
+            }),
+            wake: Condvar::new(),
+            room: Semaphore::new(QUEUE_BYTES),
+        });
+        let lane = Arc::new(Self {
+            shared: Arc::clone(&shared),
+        });
+        std::thread::Builder::new()
+            .name("recording".to_owned())
+            .spawn(move || shared.run())?;
+        Ok(lane)
+    }
+
+    /// Room for one frame with a body of `bytes`; waits while there is none.
+    pub(super) async fn room(&self, bytes: usize) -> Result<SemaphorePermit<'_>, Error> {
+        let whole = u32::try_from(FRAME_HEADER + bytes).unwrap_or(u32::MAX);
+        if let Ok(room) = self.shared.room.try_acquire_many(whole) {
+            return Ok(room);
+        }
+        self.hurry();
+        let room = self.shared.room.acquire_many(whole).await;
+        room.map_err(|_closed| Error::Closed)
+    }
+
+    /// `track` has something queued, and had nothing before.
+    pub(super) fn put(&self, track: &Arc<Track>) {
+        let mut state = self.shared.lock();
+        let first = state.tracks.is_empty();
+        state.tracks.push(Arc::clone(track));
+        drop(state);
+        if first {
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// Has it write at once.
+    pub(super) fn hurry(&self) {
+        self.shared.lock().hurry = true;
+        self.shared.wake.notify_one();
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.shared.lock().ends = true;
+        self.shared.wake.notify_one();
+    }
+}
+
+impl Shared {
+    /// What it guards is whole after each statement: a panic elsewhere leaves nothing torn.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        while let Some(tracks) = self.gather() {
+            for track in tracks {
+                self.room.add_permits(track.write());
+            }
+        }
+    }
+
+    /// What is to be written next; `None` at the end.
+    fn gather(&self) -> Option<Vec<Arc<Track>>> {
+        let waiting = |state: &mut State| state.tracks.is_empty() && !state.ends;
+        let state = self.wake.wait_while(self.lock(), waiting);
+        let state = state.unwrap_or_else(PoisonError::into_inner);
+        let resting = |state: &mut State| !state.hurry && !state.ends;
+        let rested = self.wake.wait_timeout_while(state, GATHER, resting);
+        let (mut state, _timeout) = rested.unwrap_or_else(PoisonError::into_inner);
+        state.hurry = false;
+        let tracks = std::mem::take(&mut state.tracks);
+        (!tracks.is_empty() || !state.ends).then_some(tracks)
+    }
+}
