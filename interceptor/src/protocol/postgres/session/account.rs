@@ -49,23 +49,42 @@ impl<G: Gate> Account<G> {
         }
     }
 
-    /// The answer is complete.
-    pub(super) fn close(mut self) {
-        self.finish("ok");
+    /// The answer is complete: what is to be written of it, once the agent has the answer.
+    pub(super) fn close(mut self) -> Finished<G> {
+        self.end("ok");
+        Finished {
+            gate: Arc::clone(&self.gate),
+            request: self.request,
+            outcome: std::mem::take(&mut self.outcome),
+        }
     }
 
-    fn finish(&mut self, otherwise: &str) {
-        if self.open {
-            self.open = false;
-            self.failed(otherwise);
-            self.outcome.took = clock::boot().since(self.since);
-            self.gate.finish(self.request, &self.outcome);
-        }
+    fn end(&mut self, otherwise: &str) {
+        self.open = false;
+        self.failed(otherwise);
+        self.outcome.took = clock::boot().since(self.since);
     }
 }
 
 impl<G: Gate> Drop for Account<G> {
     fn drop(&mut self) {
-        self.finish(LOST);
+        if self.open {
+            self.end(LOST);
+            self.gate.finish(self.request, &self.outcome);
+        }
+    }
+}
+
+/// The end of one request, which is written when this is dropped.
+#[derive(Debug)]
+pub(super) struct Finished<G: Gate> {
+    gate: Arc<G>,
+    request: RequestId,
+    outcome: Outcome,
+}
+
+impl<G: Gate> Drop for Finished<G> {
+    fn drop(&mut self) {
+        self.gate.finish(self.request, &self.outcome);
     }
 }

@@ -14,6 +14,7 @@ pub(super) use self::replies::Reply;
 pub use self::replies::Unexpected;
 use super::super::facts::{Effect, Prepared};
 use super::super::wire::backend::{self, Status};
+use super::account::Finished;
 use super::entry::{Change, Entry, Kind, Made, Statement};
 use super::scope::{Path, Scope};
 use super::table::{Found, Table};
@@ -74,6 +75,8 @@ pub(super) struct Ledger<G: Gate> {
     copying: bool,
     /// An error came since the last `ReadyForQuery`.
     failed: bool,
+    /// Requests that are answered, and whose end is not written: at most as many as were owed.
+    finished: Vec<Finished<G>>,
 }
 
 impl<G: Gate> Ledger<G> {
@@ -97,7 +100,14 @@ impl<G: Gate> Ledger<G> {
             skipping: false,
             copying: false,
             failed: false,
+            finished: Vec::new(),
         }
+    }
+
+    /// Requests that are answered. Their ends are written when they are dropped, which takes a while:
+    /// not under the ledger's lock, and not before the agent has its answer.
+    pub(super) fn take_finished(&mut self) -> Vec<Finished<G>> {
+        std::mem::take(&mut self.finished)
     }
 
     fn next(&self) -> u64 {

@@ -121,6 +121,7 @@ where
     async fn flush(&mut self) -> Result<(), Why> {
         let mut decided = self.pipe.take();
         if decided.goes.is_empty() {
+            finish(self.shared);
             return Ok(());
         }
         for bytes in &decided.goes {
@@ -131,14 +132,28 @@ where
                 .map_err(Why::Storage)?;
         }
         self.shared.whole.store(false, Ordering::Relaxed);
-        pipe::write(&mut self.client, &mut decided.goes)
-            .await
-            .map_err(Why::ClientLost)?;
+        let mut writing = pin!(pipe::write(&mut self.client, &mut decided.goes));
+        let written = match pipe::poll_once(writing.as_mut()).await {
+            Poll::Ready(written) => written,
+            Poll::Pending => {
+                // An agent that does not read keeps nothing out of the audit.
+                finish(self.shared);
+                writing.await
+            }
+        };
+        finish(self.shared);
+        written.map_err(Why::ClientLost)?;
         self.shared
             .whole
             .store(self.pipe.is_whole(), Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// Writes the ends of the requests that are answered.
+fn finish<G: Gate>(shared: &Shared<G>) {
+    let finished = shared.ledger().take_finished();
+    drop(finished);
 }
 
 impl From<Unexpected> for Why {

@@ -295,7 +295,7 @@ impl<G: Gate> Ledger<G> {
             self.statements.remove(b"");
         }
         if let Some(account) = entry.account {
-            account.close();
+            self.finished.push(account.close());
         }
     }
 
@@ -354,7 +354,7 @@ impl<G: Gate> Ledger<G> {
             self.statements.remove(b"");
         }
         if let Some(account) = entry.account {
-            account.close();
+            self.finished.push(account.close());
         }
     }
 }
