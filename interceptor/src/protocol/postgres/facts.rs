@@ -14,6 +14,7 @@ mod functions;
 mod generic;
 mod progress;
 mod redact;
+mod shape;
 mod typed;
 
 use std::collections::{HashMap, HashSet};
@@ -25,6 +26,7 @@ use pg_query::protobuf::{ParseResult, ScanToken};
 use self::draft::Draft;
 use self::evidence::Evidence;
 use self::progress::Progress;
+pub use self::shape::shape;
 use crate::policy::{Access, Action, Ask, Context, Resource};
 use crate::session::Reading;
 
@@ -101,6 +103,8 @@ pub struct Facts {
     pub readable: bool,
     /// Whether the asks stand only as long as the search path is what it was.
     pub uses_search_path: bool,
+    /// Whether every text of the same [`shape`] has these facts.
+    pub of_its_shape: bool,
 }
 
 /// A change of session state that later texts are read under.
@@ -217,6 +221,7 @@ fn read_with(text: &str, names: &Names, second: fn(&ParseResult) -> Option<Evide
         statements: drafts.len(),
         readable,
         uses_search_path: readable && progress.uses_path,
+        of_its_shape: readable && drafts.iter().all(|draft| !draft.values_matter),
     }
 }
 
@@ -251,6 +256,7 @@ fn unparsed(text: &str, names: &Names) -> Facts {
         statements: 0,
         readable: false,
         uses_search_path: false,
+        of_its_shape: false,
     }
 }
 

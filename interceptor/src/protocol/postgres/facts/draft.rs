@@ -61,6 +61,8 @@ pub(super) struct Draft<'t> {
     pub(super) prepares: Option<&'t str>,
     /// Names of prepared statements that it runs or explains.
     pub(super) executes: Vec<&'t str>,
+    /// Whether what it asks for depends on the value of a literal, not only on its being one.
+    pub(super) values_matter: bool,
     /// Why its meaning cannot be read.
     pub(super) problem: Option<&'static str>,
 }
@@ -79,6 +81,7 @@ impl Default for Draft<'_> {
             effects: Vec::new(),
             prepares: None,
             executes: Vec::new(),
+            values_matter: false,
             problem: None,
         }
     }

@@ -8,7 +8,7 @@ mod effects;
 mod limits;
 mod nesting;
 
-fn names() -> Names {
+pub(super) fn names() -> Names {
     Names {
         search_path: Some(vec!["public".into()]),
         login_path: Some(vec!["login".into()]),
@@ -80,7 +80,7 @@ fn asks(text: &str, names: &Names) -> Vec<String> {
 }
 
 /// The rows of `cases.txt`: a text and its asks.
-fn cases() -> Vec<(&'static str, Vec<&'static str>)> {
+pub(super) fn cases() -> Vec<(&'static str, Vec<&'static str>)> {
     let mut cases: Vec<(&str, Vec<&str>)> = Vec::new();
     let lines = include_str!("tests/cases.txt").lines();
     for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {

@@ -79,6 +79,7 @@ impl<'t> Walk<'t> {
             stmt_location: _,
             stmt_len: _,
         } = statement;
+        self.draft.values_matter = !is_about_rows(stmt.as_deref());
         self.evidence.statements = self.evidence.statements.saturating_add(1);
         self.evidence.saw("RawStmt");
         self.outermost = true;
@@ -240,6 +241,20 @@ impl<'t> Walk<'t> {
     fn setting(&mut self, name: &str) {
         self.draft.settings.insert(name.to_lowercase());
     }
+}
+
+/// Whether it is of the kinds whose literals are values to the server, and nothing else.
+fn is_about_rows(statement: Option<&Node>) -> bool {
+    matches!(
+        statement.and_then(|node| node.node.as_ref()),
+        Some(
+            Kind::SelectStmt(_)
+                | Kind::InsertStmt(_)
+                | Kind::UpdateStmt(_)
+                | Kind::DeleteStmt(_)
+                | Kind::MergeStmt(_)
+        )
+    )
 }
 
 /// The strings of a name list.

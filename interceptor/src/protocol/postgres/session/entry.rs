@@ -57,6 +57,19 @@ impl Statement {
         }
     }
 
+    /// The same of another text, which asks for the same.
+    pub(super) fn with_text(&self, text: &Arc<str>) -> Self {
+        Self {
+            text: Arc::clone(text),
+            reading: Arc::clone(&self.reading),
+            effects: Arc::clone(&self.effects),
+            statements: self.statements,
+            under: self.under.clone(),
+            in_transaction: self.in_transaction,
+            source: self.source,
+        }
+    }
+
     /// The body of a `PREPARE`, which was judged with the text that it stands in.
     fn prepared(&self, prepared: &Prepared) -> Self {
         Self {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use lru::LruCache;
 
-use super::super::facts::{Effect, Facts, Names, Prepared};
+use super::super::facts::{self, Effect, Facts, Names, Prepared};
 use super::entry::{Source, Statement};
 use super::scope::{Path, Scope};
 use crate::policy::{Access, Action, Ask, Context, Resource};
@@ -63,6 +63,8 @@ pub(super) struct Judge {
     under: Path,
     outside: Memory,
     inside: Memory,
+    /// The shape being looked up.
+    shape: String,
 }
 
 impl Judge {
@@ -76,12 +78,27 @@ impl Judge {
             under,
             outside: Memory::new(),
             inside: Memory::new(),
+            shape: String::new(),
         }
     }
 
-    /// What is remembered of a text.
-    pub(super) fn recall(&mut self, text: &str, scope: &Scope) -> Option<Arc<Statement>> {
-        self.memory(scope).texts.get(text).map(Arc::clone)
+    /// What is remembered of a text, or of one that differs from it in literals that do not matter.
+    pub(super) fn recall(&mut self, text: &Arc<str>, scope: &Scope) -> Option<Arc<Statement>> {
+        if text.len() > CACHED_TEXT_MAX {
+            return None;
+        }
+        let mut shape = std::mem::take(&mut self.shape);
+        let memory = self.memory(scope);
+        let same = facts::shape(text, &mut shape)
+            .then(|| memory.texts.get(shape.as_str()))
+            .flatten();
+        let known = match same {
+            Some(same) if same.text == *text => Some(Arc::clone(same)),
+            Some(same) => Some(Arc::new(same.with_text(text))),
+            None => memory.texts.get(&**text).map(Arc::clone),
+        };
+        self.shape = shape;
+        known
     }
 
     fn memory(&mut self, scope: &Scope) -> &mut Memory {
@@ -122,8 +139,12 @@ impl Judge {
         self.names.prepared = HashMap::new();
         let statement = Arc::new(Statement::new(Arc::clone(text), &facts, scope));
         if remember {
-            let statement = Arc::clone(&statement);
-            self.memory(scope).keep(Arc::clone(text), statement);
+            let key = if facts.of_its_shape && facts::shape(text, &mut self.shape) {
+                self.shape.as_str().into()
+            } else {
+                Arc::clone(text)
+            };
+            self.memory(scope).keep(key, Arc::clone(&statement));
         }
         statement
     }
@@ -198,10 +219,11 @@ fn made_up(action: Action, summary: &str, in_transaction: bool) -> Facts {
         statements: 0,
         readable: false,
         uses_search_path: false,
+        of_its_shape: false,
     }
 }
 
-/// Texts, least recently used first out.
+/// Texts and shapes, least recently used first out.
 #[derive(Debug)]
 struct Memory {
     texts: LruCache<Arc<str>, Arc<Statement>>,
@@ -216,15 +238,15 @@ impl Memory {
         }
     }
 
-    fn keep(&mut self, text: Arc<str>, statement: Arc<Statement>) {
-        self.weight = self.weight.saturating_add(weight(&text));
-        if self.texts.put(Arc::clone(&text), statement).is_some() {
-            self.weight = self.weight.saturating_sub(weight(&text));
+    fn keep(&mut self, key: Arc<str>, statement: Arc<Statement>) {
+        self.weight = self.weight.saturating_add(weight(&key, &statement));
+        if let Some(old) = self.texts.put(Arc::clone(&key), statement) {
+            self.weight = self.weight.saturating_sub(weight(&key, &old));
         }
         while self.weight > CACHE_MAX
-            && let Some((text, _)) = self.texts.pop_lru()
+            && let Some((key, old)) = self.texts.pop_lru()
         {
-            self.weight = self.weight.saturating_sub(weight(&text));
+            self.weight = self.weight.saturating_sub(weight(&key, &old));
         }
     }
 
@@ -234,9 +256,10 @@ impl Memory {
     }
 }
 
-/// A text, its redacted form, and what it asks for: about three times its length and a little.
-fn weight(text: &str) -> usize {
-    text.len().saturating_mul(3).saturating_add(1_024)
+/// A key, a text, its redacted form, and what it asks for, about.
+fn weight(key: &str, statement: &Statement) -> usize {
+    let text = statement.text.len().saturating_mul(2);
+    key.len().saturating_add(text).saturating_add(1_024)
 }
 
 #[cfg(test)]

@@ -470,6 +470,10 @@ impl<'t> Visit<'t> for FuncCall {
         });
         let parts = words(&self.funcname);
         walk.function(&parts);
+        walk.draft.values_matter |= matches!(
+            parts.last().copied(),
+            Some("set_config" | "current_setting")
+        );
         match (parts.last().copied(), self.args.first().and_then(literal)) {
             (Some("set_config"), Some(name)) => walk.changes(name, None, false),
             (Some("set_config"), None) => walk.refuse("a setting whose name is computed"),

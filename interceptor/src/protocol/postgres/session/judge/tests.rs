@@ -51,6 +51,40 @@ async fn a_text_is_read_once_for_each_scope() {
     assert!(judge.recall(&other, &rows[0].0).is_none());
 }
 
+#[tokio::test]
+async fn a_text_of_a_known_shape_is_not_read_again_unless_its_values_matter() {
+    let mut judge = Judge::new(facts::read, Names::default());
+    let here = scope("a", Status::Idle);
+    let rows = [
+        ("select * from t where a = 1", None),
+        (
+            "select * from t where a = 22",
+            Some("select * from t where a = 22"),
+        ),
+        ("select * from t where a = '1'", None),
+        (
+            "select * from t where a = ''",
+            Some("select * from t where a = ''"),
+        ),
+        ("select * from t where b = 1", None),
+        ("select set_config('jit', 'on', false)", None),
+        ("select set_config('role', 'on', false)", None),
+        ("set jit = 'on'", None),
+        ("set jit = 'off'", None),
+        ("select 1 /* a */", None),
+        ("select 2 /* a */", None),
+    ];
+    for (text, expected) in rows {
+        let text: Arc<str> = text.into();
+        let known = judge.recall(&text, &here);
+        assert_eq!(known.as_ref().map(|known| &*known.text), expected, "{text}");
+        if known.is_none() {
+            judge.read(&text, &here, None).await;
+        }
+        assert_eq!(judge.recall(&text, &here).expect("remembered").text, text);
+    }
+}
+
 #[test]
 fn the_memory_is_bounded() {
     let mut memory = Memory::new();

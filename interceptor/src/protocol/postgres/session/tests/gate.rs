@@ -192,6 +192,7 @@ pub(crate) fn read(text: &str, names: &Names) -> Facts {
         statements: statements.len(),
         readable,
         uses_search_path,
+        of_its_shape: false,
     }
 }
 
