@@ -32,7 +32,7 @@ struct Figure {
 }
 
 /// Sets up, builds, and starts the part that runs as root.
-pub(crate) fn postgres() -> anyhow::Result<()> {
+pub(crate) fn postgres(filter: &[&str]) -> anyhow::Result<()> {
     let ready = setup::all()?;
     setup::bench()?;
     run(cargo(&[
@@ -47,17 +47,25 @@ pub(crate) fn postgres() -> anyhow::Result<()> {
     fs::create_dir_all(&out).context("make the directory of the figures")?;
     let mut variables = stage.variables(&ready);
     variables.push((OUT, shell::text(&out.join("postgres.json"))));
-    guard::start(&["bench"], &variables, "attach eBPF programs to a cgroup")
+    let arguments = [&["bench"], filter].concat();
+    guard::start(&arguments, &variables, "attach eBPF programs to a cgroup")
 }
 
 /// The part that runs as root.
-pub(crate) fn as_root() -> anyhow::Result<()> {
+pub(crate) fn as_root(filter: &[&str]) -> anyhow::Result<()> {
     let guard = Guard::watch()?;
     let out = env::var_os(OUT)
         .map(PathBuf::from)
         .context("no place for the figures")?;
-    let figures = cases::measure(&guard)?;
+    let figures = cases::measure(&guard, filter)?;
     table::print(&figures);
+    if !filter.is_empty() {
+        println!(
+            "\nnot written to {}: some cases were left out",
+            out.display()
+        );
+        return Ok(());
+    }
     fs::write(&out, table::json(&figures)?).with_context(|| format!("write {}", out.display()))?;
     // The file lies in the build directory of whoever called sudo.
     let owner = Uid::from_raw(place::agent_uid());

@@ -30,7 +30,9 @@ usage: cargo xtask COMMAND
   check            formatting, lints on both targets, docs, tidy, dependencies
   test             every test: unit, protocol, policy, kernel, e2e, hostile (needs root: asks sudo)
   e2e [FILTER…]    the end-to-end tests whose names contain FILTER
-  bench postgres   direct, haproxy, pgbouncer and interceptor side by side
+  bench postgres [FILTER…]
+                   direct, haproxy, pgbouncer and interceptor side by side; only the cases
+                   whose names contain a FILTER
   demo [--keep]    the whole thing on your terminal; --keep stays up for playing
   setup [--bench]  only install what the other commands need";
 
@@ -41,14 +43,14 @@ fn main() -> ExitCode {
         ["check"] => check::everything(),
         ["test"] => test::everything(),
         ["e2e", filter @ ..] => test::end_to_end(filter),
-        ["bench", "postgres"] => bench::postgres(),
+        ["bench", "postgres", filter @ ..] => bench::postgres(filter),
         ["demo"] => demo::run(false),
         ["demo", "--keep"] => demo::run(true),
         ["setup"] => setup::all().map(drop),
         ["setup", "--bench"] => setup::all().and_then(|_| setup::bench()),
         // How the two commands that need root throughout call themselves through sudo.
         ["as-root", "demo", keep] => demo::as_root(*keep == "keep"),
-        ["as-root", "bench"] => bench::as_root(),
+        ["as-root", "bench", filter @ ..] => bench::as_root(filter),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

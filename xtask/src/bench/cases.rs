@@ -1,68 +1,109 @@
-//! What is measured, each case over all subjects before the next, in at most five minutes.
+//! What is measured, each case over all subjects before the next, in some five minutes.
 
-use std::fs;
-use std::time::{Duration, Instant};
+mod copy;
+mod idle;
+mod login;
+mod statements;
 
-use anyhow::{Context as _, ensure};
+use std::time::Duration;
+
+use anyhow::Context as _;
 use support::{Agent, Process, place};
 
 use super::Figure;
 use super::subjects::{Lab, Subject};
 use crate::guard::Guard;
 
+/// How long each rate is measured.
 const SECONDS: u32 = 3;
-const ROWS: u32 = 500_000;
-const IDLE: u32 = 500;
+/// About 50 MB in the text form of `COPY`.
+const ROWS: u32 = 600_000;
 /// For one run, on a loaded machine.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// All figures.
-pub(super) fn measure(guard: &Guard) -> anyhow::Result<Vec<Figure>> {
-    let mut lab = Lab::put_up()?;
-    fill(&lab)?;
-    let mut figures = Vec::new();
-    for mode in ["simple", "prepared"] {
-        for clients in [1, 8, 64] {
-            let case = format!("select, {mode}, c={clients}");
-            for subject in lab.subjects() {
-                guard.go_on()?;
-                statements(&subject, &case, mode, clients, &mut figures)?;
-            }
+/// A run of the bench: which cases are wanted, and what came out so far.
+struct Run<'a> {
+    guard: &'a Guard,
+    filter: &'a [&'a str],
+    lab: Lab,
+    figures: Vec<Figure>,
+}
+
+/// All figures of the cases whose names contain one of `filter`, or of all where it is empty.
+pub(super) fn measure(guard: &Guard, filter: &[&str]) -> anyhow::Result<Vec<Figure>> {
+    let mut run = Run {
+        guard,
+        filter,
+        lab: Lab::put_up()?,
+        figures: Vec::new(),
+    };
+    fill(&run.lab)?;
+    statements::measure(&mut run)?;
+    login::measure(&mut run)?;
+    copy::measure(&mut run)?;
+    idle::measure(&mut run)?;
+    durability(&mut run)?;
+    Ok(run.figures)
+}
+
+impl Run<'_> {
+    /// Whether somebody wants this case.
+    fn wants(&self, case: &str) -> bool {
+        self.filter.is_empty() || self.filter.iter().any(|words| case.contains(words))
+    }
+
+    /// One case over all subjects, where somebody wants it.
+    fn each(
+        &mut self,
+        case: &str,
+        measure: impl Fn(&Lab, &Subject) -> anyhow::Result<Vec<Value>>,
+    ) -> anyhow::Result<()> {
+        if !self.wants(case) {
+            return Ok(());
         }
-    }
-    for subject in lab.subjects() {
-        guard.go_on()?;
-        connects(&subject, &mut figures)?;
-    }
-    for subject in lab.subjects() {
-        guard.go_on()?;
-        copy(&subject, &mut figures)?;
-    }
-    for subject in lab.subjects() {
-        guard.go_on()?;
-        idle(&lab, &subject, &mut figures)?;
-    }
-    for (durability, name) in [
-        ("relaxed", "interceptor, relaxed"),
-        ("strict", "interceptor, strict"),
-    ] {
-        guard.go_on()?;
-        lab.daemon.stop()?;
-        lab.daemon
-            .change(|settings| settings.durability = durability)?;
-        lab.daemon.resume()?;
-        for clients in [1, 8] {
-            let case = format!("audit durability, c={clients}");
-            statements(
-                &lab.interceptor(name),
-                &case,
-                "simple",
-                clients,
-                &mut figures,
-            )?;
+        for subject in self.lab.subjects() {
+            self.one(case, &subject, &measure)?;
         }
+        Ok(())
     }
-    Ok(figures)
+
+    fn one(
+        &mut self,
+        case: &str,
+        subject: &Subject,
+        measure: impl Fn(&Lab, &Subject) -> anyhow::Result<Vec<Value>>,
+    ) -> anyhow::Result<()> {
+        self.guard.go_on()?;
+        let values = measure(&self.lab, subject)?;
+        let shown: Vec<String> = values
+            .iter()
+            .map(|value| format!("{} {:.1} {}", value.metric, value.value, value.unit))
+            .collect();
+        println!("{case:<34} {:<22} {}", subject.name, shown.join(", "));
+        self.figures.extend(values.into_iter().map(|value| Figure {
+            subject: subject.name,
+            case: case.to_owned(),
+            metric: value.metric,
+            value: value.value,
+            unit: value.unit,
+        }));
+        Ok(())
+    }
+}
+
+/// One figure of one case and subject.
+struct Value {
+    metric: &'static str,
+    value: f64,
+    unit: &'static str,
+}
+
+fn value(metric: &'static str, value: f64, unit: &'static str) -> Value {
+    Value {
+        metric,
+        value,
+        unit,
+    }
 }
 
 /// pgbench's own tables, made over the direct way.
@@ -82,164 +123,30 @@ fn fill(lab: &Lab) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn statements(
-    subject: &Subject,
-    case: &str,
-    mode: &str,
-    clients: u32,
-    figures: &mut Vec<Figure>,
-) -> anyhow::Result<()> {
-    let clients_text = clients.to_string();
-    let threads = clients.min(2).to_string();
-    let seconds = SECONDS.to_string();
-    let text = pgbench(
-        subject,
-        &[
-            "-n",
-            "-S",
-            "-M",
-            mode,
-            "-c",
-            &clients_text,
-            "-j",
-            &threads,
-            "-T",
-            &seconds,
-        ],
-    )?;
-    let rate = number(&text, "tps = ")?;
-    let latency = number(&text, "latency average = ")?;
-    progress(
-        subject,
-        case,
-        &format!("{rate:.0} tps, {:.0} µs", latency * 1000.0),
-    );
-    figures.push(figure(subject, case, "rate", rate, "1/s"));
-    figures.push(figure(subject, case, "latency", latency * 1000.0, "µs"));
-    Ok(())
-}
-
-fn connects(subject: &Subject, figures: &mut Vec<Figure>) -> anyhow::Result<()> {
-    let case = "connect and log in (SCRAM), c=4";
-    let seconds = SECONDS.to_string();
-    let text = pgbench(
-        subject,
-        &["-n", "-S", "-C", "-c", "4", "-j", "2", "-T", &seconds],
-    )?;
-    let rate = number(&text, "tps = ")?;
-    progress(subject, case, &format!("{rate:.0} connections/s"));
-    figures.push(figure(subject, case, "rate", rate, "1/s"));
-    Ok(())
-}
-
-fn copy(subject: &Subject, figures: &mut Vec<Figure>) -> anyhow::Result<()> {
-    let case = "COPY to the client";
-    let program = place::postgres_programs()?.join("psql");
-    let program = program.to_string_lossy();
-    let conninfo = subject.dsn.conninfo();
-    // The bytes go nowhere, and the best run counts: it is the hop that is measured.
-    let script = r#"exec "$0" -X -q -w -d "$1" -c "$2" | wc -c"#;
-    let mut best: Option<(f64, Duration)> = None;
-    for _ in 0..3 {
-        let begun = Instant::now();
-        let finished = subject.client.run(
-            "sh",
-            &["-c", script, &program, &conninfo, "copy bulk to stdout"],
-        )?;
-        let took = begun.elapsed();
-        let bytes: f64 = finished
-            .ok()?
-            .trim()
-            .parse()
-            .context("read the number of bytes")?;
-        ensure!(
-            bytes > 1e7,
-            "the COPY through {} broke off after {bytes} bytes",
-            subject.name
-        );
-        if best.is_none_or(|(_, least)| took < least) {
-            best = Some((bytes, took));
+/// What it costs that a line is on disk before its request goes on.
+fn durability(run: &mut Run<'_>) -> anyhow::Result<()> {
+    let case = |clients| format!("audit durability, c={clients}");
+    for (durability, name) in [
+        ("relaxed", "interceptor, relaxed"),
+        ("strict", "interceptor, strict"),
+    ] {
+        if !run.wants(&case(1)) && !run.wants(&case(8)) {
+            continue;
+        }
+        run.guard.go_on()?;
+        run.lab.daemon.stop()?;
+        run.lab
+            .daemon
+            .change(|settings| settings.durability = durability)?;
+        run.lab.daemon.resume()?;
+        let subject = run.lab.interceptor(name);
+        for clients in [1, 8] {
+            run.one(&case(clients), &subject, |_, subject| {
+                statements::select(subject, "simple", clients)
+            })?;
         }
     }
-    let (bytes, took) = best.context("no run")?;
-    let rate = bytes / took.as_secs_f64() / 1e6;
-    progress(
-        subject,
-        case,
-        &format!("{:.0} MB at {rate:.0} MB/s", bytes / 1e6),
-    );
-    figures.push(figure(subject, case, "throughput", rate, "MB/s"));
     Ok(())
-}
-
-/// What a session costs that does nothing: memory of the hop with 500 of them, less without.
-fn idle(lab: &Lab, subject: &Subject, figures: &mut Vec<Figure>) -> anyhow::Result<()> {
-    let Some(pid) = subject.pid else {
-        return Ok(());
-    };
-    let case = "memory of an idle session";
-    let before = resident(pid)?;
-    let directory = place::temporary("idle")?;
-    let script = directory.path().join("idle.sql");
-    fs::write(&script, "select 1;\n\\sleep 60 s\n").context("write the idle script")?;
-    let clients = IDLE.to_string();
-    let script = script.to_string_lossy();
-    let command = command(
-        subject,
-        &["-n", "-f", &script, "-c", &clients, "-j", "2", "-t", "1"],
-    )?;
-    let process = Process::start(command)?;
-    let wanted = u64::from(IDLE);
-    support::wait::for_fact("the idle sessions", DEADLINE, || {
-        ensure!(!process.is_over(), "pgbench ended: {}", process.log());
-        let open: u64 = lab
-            .server
-            .admin("select count(*) from pg_stat_activity where usename = 'shop_app' and state = 'idle' and query = 'select 1;'")?
-            .trim()
-            .parse()
-            .context("count the sessions")?;
-        Ok((open >= wanted).then_some(()))
-    })?;
-    let more = resident(pid)?.saturating_sub(before);
-    drop(process);
-    let each = f64::from(u32::try_from(more).unwrap_or(u32::MAX)) / f64::from(IDLE);
-    progress(subject, case, &format!("{each:.1} KiB"));
-    figures.push(figure(subject, case, "memory", each, "KiB"));
-    gone(lab)
-}
-
-/// The next subject starts when the sessions of this one are gone.
-fn gone(lab: &Lab) -> anyhow::Result<()> {
-    support::wait::for_fact("the end of the idle sessions", DEADLINE, || {
-        let open = lab
-            .server
-            .admin("select count(*) from pg_stat_activity where usename = 'shop_app' and query = 'select 1;'")?;
-        Ok((open.trim() == "0").then_some(()))
-    })
-}
-
-/// Resident memory of a process and its children, in KiB.
-fn resident(pid: u32) -> anyhow::Result<u64> {
-    let read = |pid: u32| -> anyhow::Result<u64> {
-        let status =
-            fs::read_to_string(format!("/proc/{pid}/status")).context("read a hop's memory")?;
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .and_then(|rest| rest.split_whitespace().next())
-            .and_then(|number| number.parse().ok())
-            .context("read a hop's memory")
-    };
-    let children =
-        fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let mut sum = read(pid)?;
-    for child in children
-        .split_whitespace()
-        .filter_map(|child| child.parse().ok())
-    {
-        sum += read(child).unwrap_or(0);
-    }
-    Ok(sum)
 }
 
 fn pgbench(subject: &Subject, arguments: &[&str]) -> anyhow::Result<String> {
@@ -267,24 +174,4 @@ fn number(text: &str, label: &str) -> anyhow::Result<f64> {
         .and_then(|rest| rest.split_whitespace().next())
         .and_then(|number| number.parse().ok())
         .with_context(|| format!("no {label:?} in pgbench's report:\n{text}"))
-}
-
-fn figure(
-    subject: &Subject,
-    case: &str,
-    metric: &'static str,
-    value: f64,
-    unit: &'static str,
-) -> Figure {
-    Figure {
-        subject: subject.name,
-        case: case.to_owned(),
-        metric,
-        value,
-        unit,
-    }
-}
-
-fn progress(subject: &Subject, case: &str, text: &str) {
-    println!("{case:<34} {:<22} {text}", subject.name);
 }
