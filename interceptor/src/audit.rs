@@ -2,7 +2,8 @@
 //!
 //! A request's line is with the kernel before its bytes go upstream, and on disk within 50 ms
 //! (`durability: strict`: before its bytes go upstream). A full disk refuses; it does not forget:
-//! space for a request's end is reserved before the request is forwarded. The log is one
+//! space for a request's end is reserved before the request is forwarded. A request's end is with the
+//! kernel before the next line is, or within 20 ms. The log is one
 //! directory with one writer; anybody who may read it can check it with [`verify()`]. Nothing here
 //! knows a protocol, and no line ever carries a secret.
 
@@ -23,6 +24,7 @@ mod log;
 pub mod read;
 mod recover;
 mod segment;
+mod stamp;
 mod sync;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -71,6 +73,10 @@ pub trait Sink: Send + Sync + 'static {
         reservation: Reservation,
         event: &Event<'_>,
     ) -> Result<Sequence, Error>;
+
+    /// Takes a line that nobody waits for: it is written before the next one that is appended, or
+    /// within 20 ms, into space set aside, as [`Sink::append_reserved`] does.
+    fn append_later(&self, reservation: Reservation, event: &Event<'_>) -> Result<(), Error>;
 }
 
 /// Space set aside for one line.

@@ -13,9 +13,9 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::stamp::{Face, Stamp};
 use super::verify::What;
 use super::{Error, Event};
-use crate::clock::{self, BootTime};
 
 /// The longest line that is written or read, in bytes, newline included.
 pub const LINE_MAX: u64 = 16 << 20;
@@ -24,7 +24,7 @@ pub const LINE_MAX: u64 = 16 << 20;
 const VERSION: u32 = 1;
 
 /// A buffer that grew past this is not kept.
-const KEPT_BUFFER: usize = 256 << 10;
+pub(super) const KEPT_BUFFER: usize = 256 << 10;
 
 /// SHA-256 of a line, in lower-case hex.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -108,35 +108,31 @@ impl Chain {
         })
     }
 
-    /// Makes the next line in `line`, newline included. The chain moves on by [`Chain::wrote`].
-    pub(super) fn assemble(&self, line: &mut Vec<u8>, body: &[u8]) -> Result<(), Error> {
-        if line.capacity() > KEPT_BUFFER {
-            *line = Vec::new();
-        }
-        line.clear();
+    /// Puts the next line behind those in `lines`, newline included, and moves on over it.
+    pub(super) fn add(
+        &mut self,
+        lines: &mut Vec<u8>,
+        (face, stamp): (&mut Face, Stamp),
+        body: &[u8],
+    ) -> Result<(), Error> {
+        let from = lines.len();
         let fields = body.get(1..).unwrap_or_default();
-        let BootTime(boot) = clock::boot();
-        write!(
-            line,
-            "{{\"v\":{VERSION},\"seq\":{},\"time\":\"{:.6}\",\"boot_ns\":{boot},\"prev\":\"{}\",",
-            self.next,
-            clock::wall(),
-            self.prev.as_str(),
-        )
-        .map_err(|error| Error::Unserializable(Arc::from(error.to_string())))?;
-        line.extend_from_slice(fields);
-        line.push(b'\n');
-        let bytes = u64::try_from(line.len()).unwrap_or(u64::MAX);
+        write!(lines, "{{\"v\":{VERSION},\"seq\":{},", self.next)
+            .and_then(|()| face.write(stamp, lines))
+            .and_then(|()| write!(lines, ",\"prev\":\"{}\",", self.prev.as_str()))
+            .map_err(|error| Error::Unserializable(Arc::from(error.to_string())))?;
+        lines.extend_from_slice(fields);
+        let line = lines.get(from..).unwrap_or_default();
+        let bytes = u64::try_from(line.len())
+            .unwrap_or(u64::MAX)
+            .saturating_add(1);
         if bytes > LINE_MAX {
             return Err(Error::TooLong { bytes });
         }
-        Ok(())
-    }
-
-    /// Moves on over a line, with its newline.
-    pub(super) fn wrote(&mut self, line: &[u8]) {
-        self.prev = Hash::of(line.strip_suffix(b"\n").unwrap_or(line));
+        self.prev = Hash::of(line);
         self.next += 1;
+        lines.push(b'\n');
+        Ok(())
     }
 
     /// Checks that a line (without its newline) is the next one, and moves on either way: after a

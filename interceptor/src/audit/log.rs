@@ -4,6 +4,8 @@
 //! Two promises rest on the space that a segment has behind its end: what was reserved can be
 //! written on a full disk, and no line is ever written in part. The disk is [`super::sync`]'s affair.
 
+mod state;
+
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -12,17 +14,23 @@ use std::thread::JoinHandle;
 
 use tokio::sync::watch;
 
-use super::chain::{Chain, with_body};
+pub(super) use self::state::State;
+use self::state::{Later, Now};
+use super::chain::{Chain, KEPT_BUFFER, with_body};
 use super::recover::{Aside, recover};
 use super::segment::{Name, Segment, WriteError};
+use super::stamp::Stamp;
 use super::sync::{self, Synced};
 use super::{
     Error, Event, FINISH_BYTES, Ledger, Reservation, Sequence, Settings, Settled, Sink, checkpoint,
     segment,
 };
-use crate::clock::{self, BootTime};
+use crate::clock;
 use crate::config::Durability;
 use crate::session::Outcome;
+
+/// The most lines that are put off.
+pub(super) const LATER_MAX: usize = 256;
 
 /// A status comes from the server: no more of it than this is written, in characters.
 const STATUS_CHARS: usize = 64;
@@ -44,27 +52,6 @@ pub(super) struct Shared {
     settings: Settings,
     ledger: Arc<Ledger>,
     state: Mutex<State>,
-}
-
-/// Where the log stands.
-pub(super) struct State {
-    pub(super) segment: Segment,
-    pub(super) chain: Chain,
-    /// Since when there are lines that are not on disk.
-    pub(super) unsynced: Option<BootTime>,
-    /// Segments that are full and not yet on disk.
-    pub(super) retired: Vec<Arc<File>>,
-    /// Whether the directory has entries that are not on disk.
-    pub(super) entries: bool,
-    /// Somebody waits for the disk.
-    pub(super) urgent: bool,
-    pub(super) closing: bool,
-    /// Why nothing more is taken.
-    pub(super) broken: Option<Arc<str>>,
-    /// The line being made.
-    line: Vec<u8>,
-    /// Lines that the full disk did not take.
-    lost: u64,
 }
 
 impl std::fmt::Debug for Log {
@@ -206,7 +193,7 @@ impl Log {
 
 impl Sink for Log {
     fn append(&self, event: &Event<'_>) -> Result<Sequence, Error> {
-        with_body(event, |body| self.shared.write(body, 0))
+        with_body(event, |body| self.shared.write(Now { body, held: 0 }))
     }
 
     fn append_durable<'a>(&'a self, event: &Event<'_>) -> Settled<'a> {
@@ -234,8 +221,15 @@ impl Sink for Log {
         event: &Event<'_>,
     ) -> Result<Sequence, Error> {
         let held = reservation.bytes;
+        let appended = with_body(event, |body| self.shared.write(Now { body, held }));
+        // Only now: until the line is written its space must not go to anybody else.
+        drop(reservation);
+        appended
+    }
+
+    fn append_later(&self, room: Reservation, event: &Event<'_>) -> Result<(), Error> {
         let outcome = bounded(event);
-        let event = &match (event, &outcome) {
+        let event = match (event, &outcome) {
             (
                 Event::RequestFinished {
                     connection,
@@ -245,19 +239,23 @@ impl Sink for Log {
                     ..
                 },
                 Some(outcome),
-            ) => Event::RequestFinished {
+            ) => &Event::RequestFinished {
                 connection: *connection,
                 session: *session,
                 request: *request,
                 principal: *principal,
                 outcome,
             },
-            _ => event.clone(),
+            _ => event,
         };
-        let appended = with_body(event, |body| self.shared.write(body, held));
-        // Only now: until the line is written its space must not go to anybody else.
-        drop(reservation);
-        appended
+        with_body(event, |body| {
+            let later = Later {
+                stamp: Stamp::now(),
+                body: body.into(),
+                room,
+            };
+            self.shared.put_off(later)
+        })
     }
 }
 
@@ -281,18 +279,7 @@ impl Shared {
             wake: Condvar::new(),
             settings: settings.clone(),
             ledger: Arc::default(),
-            state: Mutex::new(State {
-                segment,
-                chain,
-                unsynced: None,
-                retired: Vec::new(),
-                entries: false,
-                urgent: false,
-                closing: false,
-                broken: None,
-                line: Vec::new(),
-                lost: 0,
-            }),
+            state: Mutex::new(State::new(segment, chain)),
         }
     }
 
@@ -318,48 +305,81 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Writes one line; `held` bytes of what is promised are its own.
-    fn write(&self, body: &[u8], held: u64) -> Result<Sequence, Error> {
+    /// Writes one line, and before it those that were put off.
+    fn write(&self, now: Now<'_>) -> Result<Sequence, Error> {
         let mut state = self.lock();
         state.usable()?;
         if state.lost > 0 {
             self.tell_lost(&mut state);
         }
-        let placed = self.place(&mut state, body, held);
+        let placed = self.place(&mut state, Some(now));
         if let Err(Error::Full { .. }) = placed {
             state.lost += 1;
         }
-        if placed.is_ok() && state.unsynced.is_none() {
+        if placed.is_ok() {
+            self.wake(state);
+        }
+        placed
+    }
+
+    /// Has a line written with the next one, or by the syncing thread.
+    fn put_off(&self, later: Later) -> Result<(), Error> {
+        let mut state = self.lock();
+        state.usable()?;
+        state.later.push(later);
+        if state.later.len() >= LATER_MAX {
+            self.place(&mut state, None)?;
+        }
+        self.wake(state);
+        Ok(())
+    }
+
+    /// Writes what was put off.
+    pub(super) fn catch_up(&self, state: &mut State) -> Result<(), Error> {
+        if state.later.is_empty() || state.broken.is_some() {
+            return Ok(());
+        }
+        self.place(state, None).map(drop)
+    }
+
+    /// Has the syncing thread know that there is something that is not on disk.
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        if state.unsynced.is_none() {
             state.unsynced = Some(clock::boot());
             drop(state);
             self.wake.notify_one();
         }
-        placed
     }
 
     /// Says how many lines the full disk did not take, once it takes some again.
     fn tell_lost(&self, state: &mut State) {
         let lost = Event::LogLost { count: state.lost };
-        if with_body(&lost, |body| self.place(state, body, 0)).is_ok() {
+        if with_body(&lost, |body| self.place(state, Some(Now { body, held: 0 }))).is_ok() {
             state.lost = 0;
         }
     }
 
-    fn place(&self, state: &mut State, body: &[u8], held: u64) -> Result<Sequence, Error> {
-        state.chain.assemble(&mut state.line, body)?;
-        let bytes = u64::try_from(state.line.len()).unwrap_or(u64::MAX);
-        // What the others were promised; it must be there before and after this line.
+    /// Writes what was put off and then `now`, with one call: all of it, or nothing.
+    fn place(&self, state: &mut State, now: Option<Now<'_>>) -> Result<Sequence, Error> {
+        let chain = state.make(now)?;
+        let bytes = u64::try_from(state.lines.len()).unwrap_or(u64::MAX);
+        let put_off = state.later.iter().map(|later| later.room.bytes);
+        let held = put_off.sum::<u64>() + now.map_or(0, |now| now.held);
+        // What the others were promised; it must be there before and after these lines.
         let promised = self.ledger.promised().saturating_sub(held);
         let needed = promised.saturating_add(bytes);
         if state.segment.length >= self.settings.segment_bytes {
             self.rotate(state, needed);
         }
         state.segment.provide(needed)?;
-        match state.segment.write(&state.line, promised + held) {
+        match state.segment.write(&state.lines, promised + held) {
             Ok(()) => {
-                let sequence = Sequence(state.chain.next);
-                state.chain.wrote(&state.line);
-                Ok(sequence)
+                state.chain = chain;
+                state.later.clear();
+                if state.lines.capacity() > KEPT_BUFFER {
+                    state.lines = Vec::new();
+                }
+                Ok(Sequence(chain.next - 1))
             }
             Err(WriteError::Full) => Err(Error::Full {
                 dir: self.dir.clone(),
@@ -395,20 +415,6 @@ impl Shared {
         }
         state.retired.push(old.file);
         state.entries = true;
-    }
-}
-
-impl State {
-    fn usable(&self) -> Result<(), Error> {
-        match &self.broken {
-            None if self.closing => Err(Error::Broken {
-                why: Arc::from("the log was closed"),
-            }),
-            None => Ok(()),
-            Some(why) => Err(Error::Broken {
-                why: Arc::clone(why),
-            }),
-        }
     }
 }
 

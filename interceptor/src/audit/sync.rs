@@ -165,6 +165,7 @@ impl Done {
 
 /// Brings everything that is written now to the disk, without the lock.
 fn sync(shared: &Shared, mut state: MutexGuard<'_, State>) -> Result<Tip, Error> {
+    shared.catch_up(&mut state)?;
     let tip = Tip::of(&state.chain, &state.segment);
     let mut files: Vec<Arc<File>> = std::mem::take(&mut state.retired);
     files.push(Arc::clone(&state.segment.file));

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use super::log::LATER_MAX;
 use super::read::{Entries, Filter, last};
 use super::{Error, Event, Log, Sequence, Settings, Sink as _, checkpoint, finish_bytes, verify};
 use crate::config::Durability;
@@ -242,12 +243,69 @@ fn a_finish_line_fits_its_reservation_whatever_the_server_says() {
             took: Duration::MAX,
             status: status.to_owned(),
         };
-        log.append_reserved(reservation, &finished(Some(&principal), &outcome))
+        log.append_later(reservation, &finished(Some(&principal), &outcome))
             .expect("a line");
         log.close().expect("a closed log");
         let longest = lines(&dir).iter().map(String::len).max().unwrap() as u64;
         assert!(longest < bytes, "{longest} {bytes}");
     }
+}
+
+#[tokio::test]
+async fn a_line_that_was_put_off_comes_before_the_next_or_by_itself() {
+    let (_temporary, dir) = log_dir();
+    let log = Log::open(&dir, &settings(1 << 20)).expect("a log");
+    let put_off = |status: &str| {
+        let room = log.reserve(finish_bytes(None)).expect("space");
+        log.append_later(room, &finished(None, &outcome(status)))
+            .expect("taken");
+    };
+    let statuses = || -> Vec<String> {
+        let status = |line: &serde_json::Value| line["status"].as_str().unwrap().to_owned();
+        events(&dir, "request.finished")
+            .iter()
+            .map(status)
+            .collect()
+    };
+    let mut synced = log.shared_synced();
+    put_off("1");
+    put_off("2");
+    let Sequence(next) = log.append(&lost(1)).expect("a line");
+    assert_eq!(next, 4, "the opening, two that were put off, this one");
+    assert_eq!(statuses(), ["1", "2"]);
+    assert!(lines(&dir)[3].contains("kernel.lost"), "it is the last");
+    put_off("3");
+    synced
+        .wait_for(|synced| synced.sequence == 5)
+        .await
+        .expect("it is written, and on disk");
+    assert_eq!(statuses(), ["1", "2", "3"]);
+    put_off("4");
+    log.close().expect("a closed log");
+    assert_eq!(statuses(), ["1", "2", "3", "4"]);
+    assert_whole(&dir);
+}
+
+#[test]
+fn lines_that_are_put_off_are_bounded_and_keep_their_order() {
+    let (_temporary, dir) = log_dir();
+    // No file is large enough for two batches.
+    let log = Log::open(&dir, &settings(1024)).expect("a log");
+    let count = LATER_MAX * 2 + 10;
+    for number in 0..count {
+        let room = log.reserve(finish_bytes(None)).expect("space");
+        log.append_later(room, &finished(None, &outcome(&number.to_string())))
+            .expect("taken");
+    }
+    assert!(events(&dir, "request.finished").len() >= LATER_MAX * 2);
+    log.close().expect("a closed log");
+    let numbers: Vec<usize> = events(&dir, "request.finished")
+        .iter()
+        .map(|line| line["status"].as_str().unwrap().parse().unwrap())
+        .collect();
+    assert_eq!(numbers, (0..count).collect::<Vec<_>>());
+    assert!(segments(&dir).len() > 2);
+    assert_whole(&dir);
 }
 
 #[test]

@@ -104,7 +104,7 @@ impl Gate for Session {
             principal: Some(&self.who.json),
             outcome,
         };
-        if let Err(error) = self.services.audit.append_reserved(finish, &event) {
+        if let Err(error) = self.services.audit.append_later(finish, &event) {
             tracing::error!(%error, session = %self.id, "cannot write the end of a request");
             self.end(EndReason::Storage);
         }
