@@ -10,10 +10,11 @@ pub mod registry;
 mod request;
 pub mod services;
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -69,7 +70,8 @@ pub struct Session {
     verdicts: Verdicts,
     recorder: Option<recording::Writer>,
     end: watch::Sender<Option<EndReason>>,
-    in_flight: Mutex<HashMap<RequestId, InFlight>>,
+    /// In the order in which they were permitted, which is mostly that in which they end.
+    in_flight: Mutex<VecDeque<(RequestId, InFlight)>>,
     requests: AtomicU64,
     sent: AtomicU64,
     received: AtomicU64,
@@ -77,6 +79,7 @@ pub struct Session {
     asked: Mutex<BootTime>,
     why_closed: Mutex<Option<&'static str>>,
     closing: Option<Reservation>,
+    permitted: Counter,
     _slot: Slot,
 }
 
@@ -153,8 +156,8 @@ impl Session {
         let (facts, target) = (&self.who.facts, &self.who.target.name);
         let in_flight: Vec<_> = {
             let held = lock(&self.in_flight);
-            held.values()
-                .map(|request| Arc::clone(&request.reading))
+            held.iter()
+                .map(|(_, request)| Arc::clone(&request.reading))
                 .collect()
         };
         policy.connect(facts, target).is_ok()
@@ -190,7 +193,7 @@ impl Drop for Session {
         self.services.registry.leave(self.id);
         let ids: Vec<_> = {
             let held = lock(&self.in_flight);
-            held.keys().copied().collect()
+            held.iter().map(|(id, _)| *id).collect()
         };
         for id in ids {
             self.finish(

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::log::LATER_MAX;
 use super::read::{Entries, Filter, last};
 use super::{Error, Event, Log, Sequence, Settings, Sink as _, checkpoint, finish_bytes, verify};
+use crate::clock::{self, BootTime};
 use crate::config::Durability;
 use crate::session::{Outcome, RequestId};
 
@@ -104,9 +105,26 @@ fn cut(path: &Path, from_end: u64) {
     file.set_len(length - from_end).unwrap();
 }
 
+/// Opens a log. A child that another test has just forked holds its lock until it executes.
+fn open(dir: &Path, settings: &Settings) -> Log {
+    let since = clock::boot();
+    loop {
+        match Log::open(dir, settings) {
+            Err(Error::Locked { .. }) if waited(since) => std::thread::yield_now(),
+            opened => return opened.expect("a log"),
+        }
+    }
+}
+
+/// Whether there is time left to wait; fails the test where there is none.
+fn waited(since: BootTime) -> bool {
+    assert!(clock::boot().since(since) < Duration::from_secs(20));
+    true
+}
+
 /// A closed log of `count` lines and the two that opening and closing make.
 fn written(dir: &Path, count: u64, segment_bytes: u64) {
-    let log = Log::open(dir, &settings(segment_bytes)).expect("a log");
+    let log = open(dir, &settings(segment_bytes));
     for number in 0..count {
         log.append(&lost(number)).expect("a line");
     }
@@ -144,7 +162,7 @@ fn every_line_carries_the_hash_of_the_one_before_and_the_chain_goes_on_after_a_r
 fn a_principal_laid_out_over_lines_is_still_one_line() {
     let (_temporary, dir) = log_dir();
     let principal = RawValue::from_string("{\n \"agent\": \"a\\nb\"\n}".to_owned()).expect("JSON");
-    let log = Log::open(&dir, &settings(1 << 20)).expect("a log");
+    let log = open(&dir, &settings(1 << 20));
     let outcome = outcome("ok");
     log.append(&finished(Some(&principal), &outcome))
         .expect("a line");
@@ -171,7 +189,7 @@ fn segments_are_closed_at_their_size_and_the_chain_runs_through_all() {
 #[test]
 fn eight_threads_make_one_chain() {
     let (_temporary, dir) = log_dir();
-    let log = Log::open(&dir, &settings(16 << 10)).expect("a log");
+    let log = open(&dir, &settings(16 << 10));
     std::thread::scope(|scope| {
         for thread in 0..8 {
             let log = &log;
@@ -190,7 +208,7 @@ fn eight_threads_make_one_chain() {
 #[test]
 fn a_second_writer_is_refused_in_words() {
     let (_temporary, dir) = log_dir();
-    let _log = Log::open(&dir, &settings(1 << 20)).expect("a log");
+    let _log = open(&dir, &settings(1 << 20));
     let error = Log::open(&dir, &settings(1 << 20)).expect_err("a refusal");
     assert!(matches!(error, Error::Locked { .. }));
     assert!(error.to_string().contains("another daemon"), "{error}");
@@ -213,7 +231,7 @@ fn a_directory_that_others_can_reach_is_refused() {
 #[test]
 fn a_line_that_is_too_long_is_refused_and_harms_nothing() {
     let (_temporary, dir) = log_dir();
-    let log = Log::open(&dir, &settings(1 << 20)).expect("a log");
+    let log = open(&dir, &settings(1 << 20));
     let long = "x".repeat(17 << 20);
     let event = Event::Control {
         verb: &long,
@@ -234,7 +252,7 @@ fn a_finish_line_fits_its_reservation_whatever_the_server_says() {
         RawValue::from_string(format!("{{\"agent\":\"{}\"}}", "p".repeat(3000))).unwrap();
     for status in ["ok", &"\u{1}".repeat(500), &"\u{fc}\u{1f600}\"".repeat(100)] {
         let (_temporary, dir) = log_dir();
-        let log = Log::open(&dir, &settings(1 << 20)).expect("a log");
+        let log = open(&dir, &settings(1 << 20));
         let reservation = log.reserve(finish_bytes(Some(&principal))).expect("space");
         let bytes = reservation.bytes();
         let outcome = Outcome {
@@ -254,7 +272,7 @@ fn a_finish_line_fits_its_reservation_whatever_the_server_says() {
 #[tokio::test]
 async fn a_line_that_was_put_off_comes_before_the_next_or_by_itself() {
     let (_temporary, dir) = log_dir();
-    let log = Log::open(&dir, &settings(1 << 20)).expect("a log");
+    let log = open(&dir, &settings(1 << 20));
     let put_off = |status: &str| {
         let room = log.reserve(finish_bytes(None)).expect("space");
         log.append_later(room, &finished(None, &outcome(status)))
@@ -290,7 +308,7 @@ async fn a_line_that_was_put_off_comes_before_the_next_or_by_itself() {
 fn lines_that_are_put_off_are_bounded_and_keep_their_order() {
     let (_temporary, dir) = log_dir();
     // No file is large enough for two batches.
-    let log = Log::open(&dir, &settings(1024)).expect("a log");
+    let log = open(&dir, &settings(1024));
     let count = LATER_MAX * 2 + 10;
     for number in 0..count {
         let room = log.reserve(finish_bytes(None)).expect("space");
@@ -311,7 +329,7 @@ fn lines_that_are_put_off_are_bounded_and_keep_their_order() {
 #[test]
 fn after_closing_nothing_is_taken() {
     let (_temporary, dir) = log_dir();
-    let log = Log::open(&dir, &settings(1 << 20)).expect("a log");
+    let log = open(&dir, &settings(1 << 20));
     log.close().expect("a closed log");
     log.close().expect("closing again does nothing");
     assert!(matches!(log.append(&lost(1)), Err(Error::Broken { .. })));
@@ -324,7 +342,7 @@ fn closing_gives_back_the_space_that_was_set_aside() {
     use std::os::unix::fs::MetadataExt as _;
     let (_temporary, dir) = log_dir();
     let path = dir.join("audit-000000000001.jsonl");
-    let log = Log::open(&dir, &settings(64 << 20)).expect("a log");
+    let log = open(&dir, &settings(64 << 20));
     assert!(fs::metadata(&path).unwrap().blocks() * 512 >= 1 << 20);
     log.close().expect("a closed log");
     assert!(fs::metadata(&path).unwrap().blocks() * 512 < 1 << 20);
@@ -333,7 +351,7 @@ fn closing_gives_back_the_space_that_was_set_aside() {
 #[tokio::test]
 async fn strict_lines_are_on_disk_when_they_are_acknowledged_and_share_syncs() {
     let (_temporary, dir) = log_dir();
-    let log = Arc::new(Log::open(&dir, &strict()).expect("a log"));
+    let log = Arc::new(open(&dir, &strict()));
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..200 {
         let log = Arc::clone(&log);
@@ -353,7 +371,7 @@ async fn strict_lines_are_on_disk_when_they_are_acknowledged_and_share_syncs() {
 #[tokio::test]
 async fn relaxed_lines_come_to_the_disk_by_themselves_and_a_checkpoint_follows() {
     let (_temporary, dir) = log_dir();
-    let log = Log::open(&dir, &settings(1 << 20)).expect("a log");
+    let log = open(&dir, &settings(1 << 20));
     let sequence = log.append(&lost(1)).expect("a line");
     // No `durable`, which would ask for it: only the thread's own clock.
     let mut synced = log.shared_synced();
@@ -379,7 +397,7 @@ fn entries_are_filtered_by_what_they_are_about() {
     let (_temporary, dir) = log_dir();
     let one = RawValue::from_string(r#"{"agent":"one"}"#.to_owned()).unwrap();
     let other = RawValue::from_string(r#"{"agent":"other"}"#.to_owned()).unwrap();
-    let log = Log::open(&dir, &settings(1024)).expect("a log");
+    let log = open(&dir, &settings(1024));
     let outcome = outcome("ok");
     for principal in [&one, &other, &one] {
         log.append(&finished(Some(principal), &outcome))

@@ -83,18 +83,17 @@ impl Gate for Session {
                 .judge_anew(reading)
                 .map_err(|refusal| self.taken_back(line, refusal))?,
         };
-        self.services
-            .metrics
-            .request_permitted(&self.who.target.name);
+        self.permitted.inc();
         Ok(Authorized { request, permit })
     }
 
     fn finish(&self, request: RequestId, outcome: &Outcome) {
         let held = {
             let mut held = lock(&self.in_flight);
-            held.remove(&request)
+            let at = held.iter().position(|(id, _)| *id == request);
+            at.and_then(|at| held.remove(at))
         };
-        let Some(InFlight { finish, .. }) = held else {
+        let Some((_, InFlight { finish, .. })) = held else {
             return;
         };
         let event = Event::RequestFinished {
@@ -207,13 +206,8 @@ impl Session {
         };
         audit.append_durable(&event).await?;
         let mut held = lock(&self.in_flight);
-        held.insert(
-            request,
-            InFlight {
-                finish,
-                reading: Arc::clone(reading),
-            },
-        );
+        let reading = Arc::clone(reading);
+        held.push_back((request, InFlight { finish, reading }));
         Ok(())
     }
 

@@ -228,6 +228,10 @@ impl Opening {
             asked: Mutex::new(now),
             why_closed: Mutex::default(),
             closing: Some(closing),
+            permitted: self
+                .services
+                .metrics
+                .requests_permitted(&self.who.target.name),
             _slot: slot,
             who: self.who,
             services: self.services,

@@ -68,13 +68,10 @@ impl Metrics {
             .inc();
     }
 
-    /// A request was permitted.
-    pub fn request_permitted(&self, target: &str) {
-        self.permitted
-            .get_or_create(&Target {
-                target: target.to_owned(),
-            })
-            .inc();
+    /// What counts the permitted requests of a target; looked up once a session.
+    pub fn requests_permitted(&self, target: &str) -> Counter {
+        let target = target.to_owned();
+        self.permitted.get_or_create(&Target { target }).clone()
     }
 
     /// A request was refused.

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{assert_whole, cut, events, log_dir, lost, segments, settings, written};
+use super::{assert_whole, cut, events, log_dir, lost, open, segments, settings, written};
 use crate::audit::{Error, Log, Sequence, Sink as _, checkpoint, verify};
 
 /// Tells a process of this test binary that it is the one to be killed, and where its log is.
@@ -90,7 +90,7 @@ fn the_child_that_is_killed_appends_without_end() {
     let Ok(dir) = std::env::var(CHILD) else {
         return;
     };
-    let log = Log::open(Path::new(&dir), &settings(64 << 10)).expect("a log");
+    let log = open(Path::new(&dir), &settings(64 << 10));
     let mut out = std::io::stdout().lock();
     for number in 0.. {
         let Sequence(sequence) = log.append(&lost(number)).expect("a line");
