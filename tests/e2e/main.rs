@@ -4,6 +4,7 @@
 
 mod attribution;
 mod clients;
+mod denied;
 mod lab;
 mod mistakes;
 mod operating;
