@@ -5,9 +5,11 @@
 mod attribution;
 mod clients;
 mod denied;
+mod drivers;
 mod lab;
 mod mistakes;
 mod operating;
+mod psql;
 mod records;
 mod refusals;
 mod scopes;
