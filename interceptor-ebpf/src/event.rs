@@ -43,6 +43,10 @@ pub const SCOPE_BURST: u32 = 128;
 /// [`BucketKey::kind`] of all refusals of a scope together.
 pub const EVERY_KIND: u32 = u32::MAX;
 
+/// [`Denial::flags`]: the process is whoever ran when the packet left, and need not have sent it: TCP
+/// sends from timers and interrupts too.
+pub const PASSERBY: u32 = 1;
+
 /// One refusal.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,8 +67,8 @@ pub struct Denial {
     pub reason: u32,
     /// Protocol number.
     pub protocol: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// [`PASSERBY`], or zero.
+    pub flags: u32,
 }
 
 /// Which refusals are alike.

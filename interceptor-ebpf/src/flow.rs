@@ -114,7 +114,7 @@ pub struct Flow {
     pub scope: u64,
     /// `CLOCK_BOOTTIME` at `connect()`.
     pub at: u64,
-    /// Who.
+    /// Who connected; nobody in a record of an accepted socket.
     pub process: Process,
     /// Where it was going.
     pub destination: Endpoint,

@@ -167,8 +167,11 @@ pub struct Denied {
     pub protocol: u8,
     /// Where it wanted to go (or bind).
     pub destination: SocketAddr,
-    /// Who.
+    /// Who: the process that called, or that connected the socket whose packet was dropped. Its number
+    /// is zero where the kernel knows nobody.
     pub process: ProcessStamp,
+    /// Whether `process` is only who ran when the packet left: it need not have sent it.
+    pub passerby: bool,
     /// Scope root's cgroup id.
     pub scope: u64,
     /// The namespace it happened in.

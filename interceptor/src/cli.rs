@@ -2,6 +2,7 @@
 
 pub mod audit;
 mod client;
+pub mod config;
 pub mod doctor;
 pub mod operate;
 pub mod policy;
@@ -16,7 +17,6 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config;
 use crate::daemon;
 use crate::telemetry;
 
@@ -72,6 +72,9 @@ pub enum Verb {
     /// Check and test policies.
     #[command(subcommand)]
     Policy(policy::Policy),
+    /// Know the format of the configuration.
+    #[command(subcommand)]
+    Config(config::Config),
     /// Say which rule decides, or decided, and why.
     Why(why::Why),
     /// Read configuration and policy again.
@@ -122,7 +125,7 @@ impl Daemon {
         }
         let run = match &self.config {
             Some(path) => {
-                config::load(path)
+                crate::config::load(path)
                     .map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?
                     .paths
                     .run
@@ -148,6 +151,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Verb::Sessions(sessions) => sessions.main(),
         Verb::Audit(audit) => audit.main(),
         Verb::Policy(policy) => policy.run(),
+        Verb::Config(config) => config.run(),
         Verb::Why(why) => why.run(),
         Verb::Reload(reload) => block_on(reload.run(), false),
         Verb::Freeze(freeze) => block_on(freeze.run(), false),

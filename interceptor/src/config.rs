@@ -47,10 +47,14 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, Mistakes> {
     load::parse(text, path, Vec::new())
 }
 
-/// The JSON Schema (draft 2020-12) of the file.
-#[must_use]
-pub fn json_schema() -> serde_json::Value {
-    shape::schema::document()
+/// The JSON Schema (draft 2020-12) of the file, as text: what `schema.json` beside the example holds.
+///
+/// # Errors
+/// Where it cannot be written as JSON.
+pub fn json_schema() -> serde_json::Result<String> {
+    let mut text = serde_json::to_string_pretty(&shape::schema::document())?;
+    text.push('\n');
+    Ok(text)
 }
 
 /// Everything that the daemon is told at start and at reload.

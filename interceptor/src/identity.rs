@@ -15,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::clock::BootTime;
 
+mod allowance;
 mod ancestors;
 mod cgroup;
 mod executable;
@@ -237,8 +238,24 @@ pub enum Error {
         cause: Arc<std::io::Error>,
     },
     /// Reading took too long: a process can hold up whoever reads its memory or files.
-    #[error("cannot identify process {pid}: reading it took longer than 10 s")]
+    #[error("cannot identify process {pid}: reading it took too long")]
     Timeout {
+        /// Its number.
+        pid: u32,
+    },
+    /// The packet that was dropped does not show who sent it.
+    #[error(
+        "cannot identify process {pid}: it ran when the packet left, which does not show that it sent it"
+    )]
+    Passerby {
+        /// Its number.
+        pid: u32,
+    },
+    /// More is refused in this scope than is worth looking into.
+    #[error(
+        "cannot identify process {pid}: too much was refused in its scope to look into each refusal"
+    )]
+    Busy {
         /// Its number.
         pid: u32,
     },
@@ -266,6 +283,8 @@ impl Error {
             Self::Unreadable { .. } | Self::Malformed { .. } => "unreadable",
             Self::User { .. } => "user",
             Self::Timeout { .. } => "timeout",
+            Self::Passerby { .. } => "passerby",
+            Self::Busy { .. } => "busy",
             Self::Stopping { .. } => "stopping",
         }
     }

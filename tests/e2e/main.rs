@@ -4,9 +4,12 @@
 
 mod attribution;
 mod clients;
+mod denied;
+mod drivers;
 mod lab;
 mod mistakes;
 mod operating;
+mod psql;
 mod records;
 mod refusals;
 mod scopes;

@@ -108,12 +108,40 @@ fn metrics_are_served_outside_and_out_of_reach_inside() -> Result<()> {
     )
 }
 
+#[test]
+fn a_stranger_at_the_listener_is_turned_away_and_counted() -> Result<()> {
+    let lab = Lab::new()?;
+    lab.psql(&["select 1"])?.ok()?;
+    let count = "interceptor_connections_unrecorded_total";
+    let metrics = || lab.daemon.cli(&["metrics"])?.ok();
+    has(&metrics()?, &[&format!("{count} 0")])?;
+    let status = lab.daemon.cli(&["status", "--json"])?.ok()?;
+    let status: serde_json::Value = serde_json::from_str(&status).context("status --json")?;
+    let listener: std::net::SocketAddr = text(&status, "/listeners/0")?.parse()?;
+    let mut stream = dial(listener)?;
+    // Closed or reset, before a byte is read.
+    ensure!(
+        !stream.read(&mut [0]).is_ok_and(|read| read > 0),
+        "a stranger is answered"
+    );
+    let line = lab
+        .daemon
+        .audit()
+        .wait_for("connection.refused", DEADLINE, |_| true)?;
+    ensure!(text(&line, "/refusal/kind")? == "identity", "{line}");
+    has(&metrics()?, &[&format!("{count} 1")])
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "a test is not the daemon: its dials are ordinary ones"
 )]
+fn dial(address: std::net::SocketAddr) -> Result<TcpStream> {
+    TcpStream::connect(address).with_context(|| format!("dial {address}"))
+}
+
 fn fetch(address: std::net::SocketAddr) -> Result<String> {
-    let mut stream = TcpStream::connect(address).context("dial the metrics")?;
+    let mut stream = dial(address)?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;

@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 use support::cgroup::Cgroup;
 use support::{Agent, DEADLINE, Daemon, Process, suffix};
 
@@ -108,4 +109,78 @@ print(int(time.monotonic() - began))
     let most = 128 * (seconds + 3);
     ensure!(lines <= most, "{lines} lines in {seconds} s");
     Ok(())
+}
+
+/// Is refused from many ports, and then dials the server, whose greeting it waits for.
+const REFUSED: &str = r#"
+import socket, struct, sys, time
+began = time.monotonic()
+for port in range(2000, 2000 + 512):
+    try:
+        socket.socket().connect(("192.0.2.1", port))
+    except PermissionError:
+        pass
+body = struct.pack("!i", 196608) + b"user\0anybody\0database\0shop\0\0"
+end = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 30)
+end.sendall(struct.pack("!i", len(body) + 4) + body)
+print("answered" if end.recv(1) == b"R" else "refused", time.monotonic() - began, flush=True)
+sys.stdin.read()
+"#;
+
+#[test]
+fn refusals_with_long_names_are_bounded_and_cost_the_scope_no_connection() -> Result<()> {
+    let lab = Lab::new()?;
+    // Five ancestors with as many arguments as are kept.
+    let long = "x".repeat(4_000);
+    let script =
+        r#"n=$1; shift; test "$n" = 0 && exec "$@"; sh -c "$NEXT" "$0" $((n-1)) "$@"; exit $?"#;
+    let port = lab.server.address().port().to_string();
+    let words = [
+        "-c",
+        script,
+        &long,
+        "5",
+        "/usr/bin/python3",
+        "-c",
+        REFUSED,
+        &port,
+    ];
+    let agent = lab.agent().with("NEXT", script);
+    let mut client = agent.start("sh", &words)?;
+    client.await_text("answered", DEADLINE)?;
+    let log = lab.daemon.audit();
+    let lines = support::wait::for_fact("a line that names nobody", DEADLINE, || {
+        let lines = log.events("kernel.denied")?;
+        let busy = lines.iter().any(|line| line["unproven"] == "busy");
+        Ok(busy.then_some(lines))
+    })?;
+    let named: Vec<&Value> = lines
+        .iter()
+        .filter_map(|line| line.get("principal"))
+        .collect();
+    ensure!(!named.is_empty(), "nobody was named");
+    let bytes: usize = named.iter().map(|who| who.to_string().len()).sum();
+    ensure!(
+        named.iter().all(|who| who.to_string().len() > 16_000),
+        "the names are not long"
+    );
+    let seconds: f64 = client
+        .log()
+        .split_whitespace()
+        .nth(1)
+        .context("how long it took")?
+        .parse()?;
+    // A million at once, a hundred thousand a second, and the one that went over.
+    let most = 1_100_000.0 + 100_000.0 * (seconds + 1.0);
+    #[expect(clippy::cast_precision_loss, reason = "a few millions at most")]
+    let all = bytes as f64;
+    ensure!(all < most, "{bytes} bytes in {seconds} s");
+    for line in &lines {
+        ensure!(
+            line.get("principal").is_some() != line.get("unproven").is_some(),
+            "neither or both: {line}"
+        );
+    }
+    client.close_input();
+    client.finish(DEADLINE).map(drop)
 }

@@ -67,6 +67,18 @@ fn datagrams_are_refused_when_they_are_sent_not_when_they_are_connected() {
         (denied.protocol, denied.process.comm.as_str()),
         (17, "python3")
     );
+    // One that is connected is refused by the guard alone, while its sender runs.
+    let script = "u = udp(); u.connect(('192.0.2.98', 53)); outcome(u.send, b'x')";
+    let client = scene.client(script, &[]);
+    let pid = client.pid();
+    assert_eq!(client.finish(), "EPERM");
+    let denied = loop {
+        let denied = scene.denied(&mut events, DenyReason::Udp);
+        if denied.destination == "192.0.2.98:53".parse().unwrap() {
+            break denied;
+        }
+    };
+    assert_eq!((denied.process.tgid, denied.passerby), (pid, false));
     let route_probe =
         "u = udp(); outcome(u.connect, ('10.77.0.9', 53)); say(u.getsockname()[0] != '0.0.0.0')";
     assert_eq!(scene.run(route_probe, &[]), "ok\nTrue");

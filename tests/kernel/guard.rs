@@ -102,6 +102,11 @@ fn a_withdrawn_direct_rule_ends_live_flows() {
     assert!(!hears(&mut socket));
     let denied = scene.denied(&mut events, DenyReason::Egress);
     assert_eq!((denied.destination, denied.scope), (at, scene.scope.id));
+    // Whoever connected, not whoever ran when the packet left.
+    assert_eq!(
+        (denied.process.tgid, denied.passerby),
+        (client.pid(), false)
+    );
 }
 
 #[test]
@@ -120,6 +125,7 @@ fn a_direct_destination_that_becomes_a_target_must_come_through_the_daemon() {
 #[test]
 fn a_connection_from_before_the_tag_is_cut_off() {
     let mut scene = Scene::new();
+    let mut events = scene.events();
     let path = scene.cgroup(&unique("late"));
     let (target, at) = server("127.0.0.1:0");
     let (_idle, _) = (server("127.0.0.1:0"), ());
@@ -131,6 +137,8 @@ fn a_connection_from_before_the_tag_is_cut_off() {
     scene.capture.tag(&path, "late").unwrap();
     client.tell("two");
     assert!(!hears(&mut socket));
+    // Nobody knows who opened it, and TCP sends from timers too.
+    assert!(scene.denied(&mut events, DenyReason::Egress).passerby);
     scene.capture.untag(&path).unwrap();
     assert!(
         hears(&mut socket),

@@ -16,6 +16,8 @@ mod loopback;
 #[cfg(test)]
 mod matrix;
 #[cfg(test)]
+mod pressure;
+#[cfg(test)]
 mod record;
 #[cfg(test)]
 mod restart;

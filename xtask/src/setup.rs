@@ -16,10 +16,12 @@ use crate::shell::{cargo, find, read, run};
 
 /// The linker that goes with the pinned compiler: later ones need an LLVM of the system.
 const BPF_LINKER: &str = "0.10.3";
-const DRIVERS: [&str; 3] = [
+const DRIVERS: [&str; 5] = [
     "psycopg2-binary==2.9.13",
     "psycopg[binary]==3.3.9",
+    "psycopg-pool==3.3.3",
     "asyncpg==0.32.0",
+    "SQLAlchemy[asyncio]==2.1.9",
 ];
 
 /// How the machine shows that it has something.

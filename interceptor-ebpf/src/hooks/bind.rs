@@ -45,6 +45,7 @@ fn bind<const V6: bool>(call: *mut bpf_sock_addr) -> i32 {
             scope,
             netns,
             process: ptr::null(),
+            flags: 0,
         },
     );
     ON_ERROR

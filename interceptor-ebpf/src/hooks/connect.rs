@@ -70,6 +70,7 @@ fn connect<const V6: bool>(call: *mut bpf_sock_addr) -> i32 {
             scope,
             netns,
             process: ptr::null(),
+            flags: 0,
         },
     );
     ON_ERROR
@@ -118,8 +119,6 @@ fn try_connect<const V6: bool>(
             (*flow).via = via;
             (*flow).at = bpf_ktime_get_boot_ns();
         }
-        // SAFETY: as above.
-        stamp::current(unsafe { &mut (*flow).process });
         address::write::<V6>(call, &via);
         return Ok(());
     }
@@ -187,7 +186,7 @@ fn redialled(
     }
 }
 
-/// A fresh record for the socket, whatever an earlier connect left.
+/// A fresh record for the socket, of the process that connects it now, whatever an earlier connect left.
 #[inline(always)]
 fn keep(
     socket: *mut bpf_sock,
@@ -208,6 +207,7 @@ fn keep(
         (*flow).generation = 0;
         (*flow).needs_daemon = 0;
         (*flow).client = Endpoint::v6([0; 4], 0);
+        stamp::current(&mut (*flow).process);
     }
     Ok(flow)
 }

@@ -28,6 +28,8 @@ pub(crate) struct Subject {
     pub netns: u64,
     /// The process; the current one where null.
     pub process: *const Process,
+    /// Of [`Denial::flags`](interceptor_ebpf::event::Denial): what is not certain.
+    pub flags: u32,
 }
 
 #[inline(always)]
@@ -78,7 +80,7 @@ pub(crate) fn report(reason: u32, subject: &Subject) {
         (*denial).destination = subject.destination;
         (*denial).reason = reason;
         (*denial).protocol = subject.protocol;
-        (*denial).reserved = 0;
+        (*denial).flags = subject.flags;
         if subject.process.is_null() {
             stamp::current(&mut (*denial).process);
         } else {

@@ -55,6 +55,7 @@ fn interceptor_egress(context: SkBuffContext) -> i32 {
         scope: 0,
         netns: 0,
         process: ptr::null(),
+        flags: 0,
     };
     let reason = match parse(skb) {
         Some(packet) => {
@@ -69,6 +70,10 @@ fn interceptor_egress(context: SkBuffContext) -> i32 {
         None => Err(event::EGRESS),
     };
     let Err(reason) = reason else { return PASS };
+    // A datagram leaves while its sender runs; anything else may leave while anybody does.
+    if subject.process.is_null() && subject.protocol != address::UDP {
+        subject.flags = event::PASSERBY;
+    }
     let made = SOCKETS.get(socket);
     if !made.is_null() {
         // SAFETY: checked for null.

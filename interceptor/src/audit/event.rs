@@ -152,6 +152,12 @@ pub enum Event<'a> {
         /// Who, where it could still be proved.
         #[serde(skip_serializing_if = "Option::is_none")]
         principal: Option<&'a RawValue>,
+        /// Why it could not, in one word.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        unproven: Option<&'a str>,
+        /// The same in a sentence.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cause: Option<String>,
     },
     /// Refusals in the kernel were lost: the ring buffer was full.
     #[serde(rename = "kernel.lost")]

@@ -154,13 +154,14 @@ fn read(record: &[u8]) -> Option<Denied> {
         destination,
         reason: number,
         protocol,
-        reserved: _,
+        flags,
     } = denial;
     Some(Denied {
         reason: reason(number)?,
         protocol: u8::try_from(protocol).unwrap_or(u8::MAX),
         destination: address(&destination),
         process: stamp(&process),
+        passerby: flags & event::PASSERBY != 0,
         scope,
         netns: NetnsCookie(netns),
         at: BootTime(at),

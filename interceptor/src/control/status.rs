@@ -39,10 +39,13 @@ pub async fn metrics(State(services): Given, caller: Known) -> Result<Response, 
 /// The metrics as an HTTP answer.
 #[must_use]
 pub fn exposition(services: &Services) -> Response {
+    let unrecorded = services.capture.unrecorded();
+    let unrecorded = unrecorded.inspect_err(|error| tracing::warn!(%error, "cannot count"));
     let text = services.metrics.text(Now {
         generation: services.policy.generation().0,
         sessions: services.registry.count(),
         scopes: services.scopes.all().len(),
+        unrecorded: unrecorded.ok(),
     });
     (
         [(

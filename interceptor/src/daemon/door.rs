@@ -26,7 +26,7 @@ pub(super) struct Door {
     pub(super) services: Arc<Services>,
     engines: Arc<Engines>,
     pub(super) stop: CancellationToken,
-    tasks: TaskTracker,
+    pub(super) tasks: TaskTracker,
     /// What ends the listeners of a namespace that nobody lives in any more.
     namespaces: Arc<Mutex<HashMap<NetnsCookie, Namespace>>>,
 }

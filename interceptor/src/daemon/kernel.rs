@@ -1,15 +1,18 @@
 //! What the kernel tells on its own: refusals for the audit, namespaces that need listeners.
 
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 
 use serde_json::json;
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
 
 use super::door::{Door, REST};
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::capture::Event as Happened;
 use crate::capture::{Denied, DenyReason};
-use crate::identity::pidfd;
+use crate::identity::{ScopeOf, pidfd};
 use crate::session::services::Services;
 
 /// Writes the kernel's refusals to the audit until `stop`.
@@ -32,7 +35,12 @@ pub(super) async fn events(door: Door) {
                 if denied.reason == DenyReason::NetnsUnknown {
                     provision(&door, &denied);
                 }
-                write(services, &denied);
+                let times = denied.folded.saturating_add(1);
+                services.metrics.kernel_denied(denied.reason.word(), times);
+                // Of its own, because a process can make who looks at it wait; as many as the kernel's
+                // limit lets through in the time that a look may take.
+                let write = write(Arc::clone(services), denied, stop.clone());
+                door.tasks.spawn(write);
             }
             Ok(Happened::Lost(count)) => {
                 services.metrics.kernel_lost(count);
@@ -75,10 +83,49 @@ fn provision(door: &Door, denied: &Denied) {
     }
 }
 
-fn write(services: &Services, denied: &Denied) {
-    let agent = services.scopes.by_id(denied.scope).map(|scope| scope.agent);
+/// Writes a refusal, with who it was where that can still be shown, else with why it cannot.
+async fn write(services: Arc<Services>, denied: Denied, stop: CancellationToken) {
+    let scope = services.scopes.by_id(denied.scope);
+    let agent = scope.as_ref().map(|scope| scope.agent.clone());
+    let shown = match scope {
+        Some(scope) => {
+            let scope = ScopeOf {
+                agent: scope.agent,
+                cgroup: scope.path,
+                id: denied.scope,
+            };
+            tokio::select! {
+                shown = services.identity.of_refusal(&denied, &scope) => {
+                    shown.map_err(|error| (error.reason(), error.to_string()))
+                }
+                () = stop.cancelled() => Err(("stopping", "the daemon is stopping".to_owned())),
+            }
+        }
+        None => Err(("untagged", "its scope is not tagged any more".to_owned())),
+    };
+    let Ok(stamp) = stamp(&denied) else {
+        return;
+    };
+    let (principal, (unproven, cause)) = match shown {
+        Ok(principal) => (Some(principal), (None, None)),
+        Err((word, cause)) => (None, (Some(word), Some(cause))),
+    };
+    append(
+        &services,
+        &Event::KernelDenied {
+            agent: agent.as_deref(),
+            denied: &stamp,
+            principal: principal.as_deref(),
+            unproven,
+            cause,
+        },
+    );
+}
+
+/// What the kernel said of it.
+fn stamp(denied: &Denied) -> serde_json::Result<Box<RawValue>> {
     let stamp = &denied.process;
-    let detail = json!({
+    serde_json::value::to_raw_value(&json!({
         "reason": denied.reason,
         "protocol": denied.protocol,
         "destination": denied.destination,
@@ -92,21 +139,7 @@ fn write(services: &Services, denied: &Denied) {
         "netns": denied.netns.0,
         "at": denied.at,
         "folded": denied.folded,
-    });
-    let Ok(raw) = serde_json::value::to_raw_value(&detail) else {
-        return;
-    };
-    services
-        .metrics
-        .kernel_denied(denied.reason.word(), denied.folded.saturating_add(1));
-    append(
-        services,
-        &Event::KernelDenied {
-            agent: agent.as_deref(),
-            denied: &raw,
-            principal: None,
-        },
-    );
+    }))
 }
 
 fn append(services: &Services, event: &Event<'_>) {

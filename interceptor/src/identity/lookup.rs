@@ -13,19 +13,23 @@ use std::time::Duration;
 
 use lru::LruCache;
 use nix::unistd::{SysconfVar, sysconf};
+use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 
+use super::allowance::Allowance;
 use super::cgroup::{self, Directories};
 use super::executable::{Hashes, Open, Version};
 use super::live::{self, Live};
 use super::user::Names;
 use super::{Cgroup, Error, Identified, Principal, Process, ScopeOf, User, ancestors, pidfd};
-use crate::capture::{Flow, KernelFile, ProcessStamp};
+use crate::capture::{Denied, Flow, KernelFile, ProcessStamp};
 use crate::clock::{self, BootTime};
 
 /// How long one lookup may take.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Lookups at once for one scope; each may keep a thread for as long as a process likes.
+/// How long it may take for a refusal, whose line in the audit waits for it.
+const REFUSED_DEADLINE: Duration = Duration::from_secs(2);
+/// Lookups of connections at once for one scope; each may keep a thread for as long as a process likes.
 const AT_ONCE: usize = 4;
 /// Scopes whose lookups are counted.
 const SCOPES: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
@@ -43,7 +47,14 @@ const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 #[derive(Debug)]
 pub struct Identifier {
     reader: Arc<Reader>,
-    scopes: Mutex<LruCache<u64, Arc<Semaphore>>>,
+    scopes: Mutex<LruCache<u64, Share>>,
+}
+
+/// What one scope may keep busy: its refusals are no reason for its connections to wait.
+#[derive(Clone, Debug)]
+struct Share {
+    connections: Arc<Semaphore>,
+    refusals: Arc<Allowance>,
 }
 
 impl Identifier {
@@ -112,32 +123,77 @@ impl Identifier {
         scope: &ScopeOf,
     ) -> Result<Arc<Principal>, Error> {
         let wanted = scope.clone();
-        let found = self.in_slot(pid, scope.id, move |reader| {
-            reader.observe(pid, ids, &wanted)
-        });
+        let slots = self.share(scope.id).connections;
+        let found = self.in_slot(pid, slots, move |reader| reader.observe(pid, ids, &wanted));
         let found = tokio::time::timeout(DEADLINE, found).await;
         found.map_err(|_elapsed| Error::Timeout { pid })?
     }
 
+    /// Names whom the kernel refused something, as JSON, where that can still be shown: the process
+    /// has not waited. Takes at most 2 s, and of all refusals of a scope a tenth of a thread's time.
+    ///
+    /// # Errors
+    /// Whatever keeps the process from being the proven one. The refusal stands all the same.
+    /// Cancelling is safe.
+    pub async fn of_refusal(
+        &self,
+        denied: &Denied,
+        scope: &ScopeOf,
+    ) -> Result<Box<RawValue>, Error> {
+        let pid = denied.process.tgid;
+        if pid == 0 {
+            return Err(Error::Unstamped { pid });
+        }
+        if denied.passerby {
+            return Err(Error::Passerby { pid });
+        }
+        let allowance = self.share(scope.id).refusals;
+        let Some(_place) = allowance.admit(clock::boot()) else {
+            return Err(Error::Busy { pid });
+        };
+        let slots = allowance.slots();
+        let (stamp, at, scope) = (denied.process.clone(), denied.at, scope.clone());
+        let found = self.in_slot(pid, slots, move |reader| {
+            let begun = clock::boot();
+            if !allowance.affords(begun) {
+                return Err(Error::Busy { pid });
+            }
+            let found = reader.find(&stamp, at, &scope);
+            let found = found.and_then(|(principal, _)| json(&principal));
+            let bytes = found.as_ref().map_or(0, |json| json.get().len());
+            allowance.charge(clock::boot().since(begun), bytes);
+            found
+        });
+        let found = tokio::time::timeout(REFUSED_DEADLINE, found).await;
+        found.map_err(|_elapsed| Error::Timeout { pid })?
+    }
+
     async fn find(&self, flow: &Flow, scope: &ScopeOf) -> Result<(Arc<Principal>, OwnedFd), Error> {
-        let (pid, id) = (flow.process.tgid, scope.id);
-        let (flow, scope) = (flow.clone(), scope.clone());
-        self.in_slot(pid, id, move |reader| reader.find(&flow, &scope))
-            .await
+        let slots = self.share(scope.id).connections;
+        let (stamp, at, scope) = (flow.process.clone(), flow.at, scope.clone());
+        self.in_slot(stamp.tgid, slots, move |reader| {
+            reader.find(&stamp, at, &scope)
+        })
+        .await
+    }
+
+    fn share(&self, scope: u64) -> Share {
+        let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Share {
+            connections: Arc::new(Semaphore::new(AT_ONCE)),
+            refusals: Arc::new(Allowance::new(clock::boot())),
+        };
+        scopes.get_or_insert(scope, new).clone()
     }
 
     /// Runs a look-up on a thread that may block, a few at once for each scope.
     async fn in_slot<T: Send + 'static>(
         &self,
         pid: u32,
-        scope: u64,
+        slots: Arc<Semaphore>,
         look: impl FnOnce(&Reader) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let stopping = Error::Stopping { pid };
-        let slots = {
-            let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(scopes.get_or_insert(scope, || Arc::new(Semaphore::new(AT_ONCE))))
-        };
         let slot = slots
             .acquire_owned()
             .await
@@ -185,10 +241,15 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    fn find(&self, flow: &Flow, scope: &ScopeOf) -> Result<(Arc<Principal>, OwnedFd), Error> {
-        let stamp = &flow.process;
+    /// Who the stamp speaks of, where it was written at `at`.
+    fn find(
+        &self,
+        stamp: &ProcessStamp,
+        at: BootTime,
+        scope: &ScopeOf,
+    ) -> Result<(Arc<Principal>, OwnedFd), Error> {
         let pid = stamp.tgid;
-        if stamp.started > flow.at {
+        if stamp.started > at {
             return Err(Error::Later { pid });
         }
         let process = Live::open(pid)?;
@@ -329,6 +390,13 @@ impl Reader {
         executable.still(process)?;
         Ok(described)
     }
+}
+
+fn json(principal: &Principal) -> Result<Box<RawValue>, Error> {
+    serde_json::value::to_raw_value(principal).map_err(|_unwritable| Error::Malformed {
+        pid: principal.process.pid,
+        what: "principal",
+    })
 }
 
 fn argv(process: &Live, most: usize) -> Result<Vec<String>, Error> {

@@ -2,6 +2,7 @@
 
 mod executables;
 mod processes;
+mod refusals;
 mod tables;
 
 use std::fs;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use super::live::stat;
 use super::mounts::by_stat;
 use super::*;
-use crate::capture::{Flow, NetnsCookie, OriginalDestination, ProcessStamp};
+use crate::capture::{Denied, DenyReason, Flow, NetnsCookie, OriginalDestination, ProcessStamp};
 use crate::clock;
 
 /// A program that stays.
@@ -202,6 +203,21 @@ fn flow(pid: u32, scope: &ScopeOf) -> Flow {
         scope: scope.id,
         netns: NetnsCookie(1),
         at: BootTime(clock::boot().0 + 10_000_000),
+    }
+}
+
+/// The refusal of the same, as the kernel would tell it.
+fn denied(flow: &Flow) -> Denied {
+    Denied {
+        reason: DenyReason::NoRule,
+        protocol: 6,
+        destination: flow.destination.0,
+        process: flow.process.clone(),
+        passerby: false,
+        scope: flow.scope,
+        netns: flow.netns,
+        at: flow.at,
+        folded: 0,
     }
 }
 

@@ -53,6 +53,9 @@ pub struct Now {
     pub sessions: usize,
     /// Tagged scopes.
     pub scopes: usize,
+    /// Connections without a record of the kernel since its programs were first attached; none where
+    /// the kernel does not tell.
+    pub unrecorded: Option<u64>,
 }
 
 impl Metrics {
@@ -136,12 +139,26 @@ impl Metrics {
         );
         registry.register("sessions", "Open sessions", gauge(now.sessions));
         registry.register("scopes", "Tagged cgroups", gauge(now.scopes));
+        if let Some(unrecorded) = now.unrecorded {
+            registry.register(
+                "connections_unrecorded",
+                "Connections without a record of the kernel",
+                counter(unrecorded),
+            );
+        }
         let mut text = String::new();
         if let Err(error) = encode(&mut text, &registry) {
             tracing::error!(%error, "cannot write the metrics");
         }
         text
     }
+}
+
+/// One that is counted elsewhere.
+fn counter(value: u64) -> Counter {
+    let counter = Counter::default();
+    counter.inc_by(value);
+    counter
 }
 
 fn gauge(value: impl TryInto<u64>) -> Gauge<u64, AtomicU64> {

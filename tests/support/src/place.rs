@@ -102,7 +102,7 @@ pub fn newest_postgres() -> Option<PathBuf> {
         .map(|entry| entry.path().join("bin"))
 }
 
-/// A Python that has psycopg2, psycopg and asyncpg: `$INTERCEPTOR_PYTHON`.
+/// A Python that has the drivers of `xtask/src/setup.rs`: `$INTERCEPTOR_PYTHON`.
 ///
 /// # Errors
 /// When the variable is not set.

@@ -7,13 +7,12 @@ use crate::config::check::UNLIMITED;
 
 /// The schema as a document.
 pub(in crate::config) fn document() -> Value {
-    let mut document = schema(&FILE);
-    if let Value::Object(fields) = &mut document {
-        fields.insert(
-            "$schema".into(),
-            "https://json-schema.org/draft/2020-12/schema".into(),
-        );
-        fields.insert("title".into(), "interceptor configuration".into());
+    let mut document = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "interceptor configuration",
+    });
+    if let (Value::Object(document), Value::Object(file)) = (&mut document, schema(&FILE)) {
+        document.extend(file);
     }
     document
 }

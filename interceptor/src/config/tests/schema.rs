@@ -4,9 +4,25 @@ use serde_json::Value;
 
 use super::*;
 
+/// The file that editors are pointed to.
+const PUBLISHED: &str = include_str!("../schema.json");
+
+fn published() -> Value {
+    serde_json::from_str(PUBLISHED).unwrap()
+}
+
+#[test]
+fn the_published_schema_is_that_of_the_code() {
+    assert!(
+        PUBLISHED == json_schema().unwrap(),
+        "interceptor/src/config/schema.json is old; write it anew: \
+         interceptor config schema > interceptor/src/config/schema.json"
+    );
+}
+
 #[test]
 fn the_example_and_its_schema_agree() {
-    let schema = json_schema();
+    let schema = published();
     let example: Value = serde_saphyr::from_str(EXAMPLE).unwrap();
     let mut used = Vec::new();
     validate(&example, &schema, "", &mut used).unwrap();
@@ -42,7 +58,7 @@ fn the_table_in_readme_has_every_key_and_no_other() {
         .map(|key| format!(".{}", key.replace("NAME", "*")))
         .collect();
     let mut known = Vec::new();
-    all_keys(&json_schema(), "", &mut known);
+    all_keys(&published(), "", &mut known);
     let below = |key: &str, above: &str| {
         key.strip_prefix(above)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))

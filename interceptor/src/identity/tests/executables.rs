@@ -263,15 +263,11 @@ async fn a_binary_on_overlayfs_is_compared_by_the_kernels_own_numbers() {
     assert_eq!(reason(&identifier(), &flow, &scope).await, Err("executed"));
 }
 
-#[tokio::test]
-async fn a_scope_whose_files_block_their_reader_holds_up_no_other() {
-    if !is_root() {
-        return;
-    }
-    let (hostile, honest, place) = (Group::new(), Group::new(), tempfile::tempdir().unwrap());
-    let server = place.path().join("fuse.py");
+/// A process whose executable a second one serves, which falls silent when it is told.
+fn served(group: &Group, place: &Path) -> (Started, u32) {
+    let server = place.join("fuse.py");
     fs::write(&server, include_str!("fuse.py")).unwrap();
-    let directory = place.path().display().to_string();
+    let directory = place.display().to_string();
     let arguments = [
         "--mount",
         "--propagation",
@@ -281,12 +277,54 @@ async fn a_scope_whose_files_block_their_reader_holds_up_no_other() {
         SLEEP,
         &directory,
     ];
-    let mut server = hostile.start("/usr/bin/unshare", &arguments);
+    let mut server = group.start("/usr/bin/unshare", &arguments);
     let child: u32 = server.hear().parse().unwrap();
     let exe = format!("/proc/{child}/exe");
     until("the exec", || {
         fs::read_link(&exe).is_ok_and(|path| path.ends_with("program"))
     });
+    (server, child)
+}
+
+#[tokio::test]
+async fn refusals_that_block_their_reader_hold_up_no_connection_and_have_an_end() {
+    if !is_root() {
+        return;
+    }
+    let (group, place) = (Group::new(), tempfile::tempdir().unwrap());
+    let (mut server, child) = served(&group, place.path());
+    let (identifier, scope) = (Arc::new(identifier()), group.scope());
+    let refused = denied(&flow(child, &scope));
+    let sleep = group.start(SLEEP, &["999"]);
+    server.tell("silence");
+    assert_eq!(server.hear(), "silent");
+    let mut blocked = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let (identifier, refused, scope) =
+            (Arc::clone(&identifier), refused.clone(), scope.clone());
+        blocked.spawn(async move {
+            let shown = identifier.of_refusal(&refused, &scope).await;
+            shown.map(drop).map_err(|error| error.reason())
+        });
+    }
+    tokio::task::yield_now().await;
+    let flow = flow(sleep.pid(), &scope);
+    assert_eq!(reason(&identifier, &flow, &scope).await, Ok(()));
+    let answers = tokio::time::timeout(PATIENCE, blocked.join_all())
+        .await
+        .unwrap();
+    let count = |word| answers.iter().filter(|a| **a == Err(word)).count();
+    assert_eq!((count("timeout"), count("busy")), (64, 36));
+    server.end();
+}
+
+#[tokio::test]
+async fn a_scope_whose_files_block_their_reader_holds_up_no_other() {
+    if !is_root() {
+        return;
+    }
+    let (hostile, honest, place) = (Group::new(), Group::new(), tempfile::tempdir().unwrap());
+    let (mut server, child) = served(&hostile, place.path());
     let (identifier, scope) = (Arc::new(identifier()), hostile.scope());
     let served = flow(child, &scope);
     let hash = identifier

@@ -1,0 +1,28 @@
+//! `interceptor config schema`: what a configuration file may say, for editors and for whoever checks
+//! one before it is rolled out. Needs no daemon and no root; `doctor` checks a file with its host.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::config;
+
+/// Know the format of the configuration.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Config {
+    /// Print the JSON Schema of the configuration file.
+    Schema,
+}
+
+impl Config {
+    /// Carries the command out, on standard output.
+    ///
+    /// # Errors
+    /// Where it cannot be written as JSON.
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Schema => super::print(&config::json_schema()?),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
