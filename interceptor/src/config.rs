@@ -260,6 +260,26 @@ pub struct Postgres {
     pub search_path: Vec<String>,
     /// Whether MD5 logins are accepted from the server. Default false.
     pub allow_md5: bool,
+    /// Connections that are logged in before a session asks for one.
+    pub warm: Warm,
+}
+
+/// Connections that are logged in ahead of sessions. Only for what a session asked for a moment ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Warm {
+    /// How many may wait at one target; zero for none. Default 2.
+    pub connections: u32,
+    /// How long one may wait before it is closed unused. Default 30 s.
+    pub age: Duration,
+}
+
+impl Default for Warm {
+    fn default() -> Self {
+        Self {
+            connections: 2,
+            age: Duration::from_secs(30),
+        }
+    }
 }
 
 /// Where a secret comes from.

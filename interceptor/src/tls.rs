@@ -19,7 +19,7 @@ mod verify;
 
 pub use authority::Authority;
 pub use binding::server_end_point;
-pub use stream::{Stream, has_unread};
+pub use stream::{Pulse, Stream, has_unread, pulse};
 pub use upstream::Upstream;
 
 /// The protocol's name in ALPN (PostgreSQL 17, `PG_ALPN_PROTOCOL`).

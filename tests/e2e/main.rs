@@ -5,6 +5,7 @@
 mod attribution;
 mod clients;
 mod lab;
+mod logins;
 mod mistakes;
 mod operating;
 mod records;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use interceptor::config::{Host, Postgres, TlsMode, UpstreamTls};
+use interceptor::config::{Host, Postgres, TlsMode, UpstreamTls, Warm};
 use interceptor::protocol::postgres::cancel::{Registry, Route};
 use interceptor::protocol::postgres::inject::{self, Injector, Login, Upstream};
 use interceptor::protocol::postgres::terminate::{
@@ -41,6 +41,7 @@ impl Target {
                 databases: vec!["postgres".to_owned()],
                 search_path: vec!["public".to_owned()],
                 allow_md5: false,
+                warm: Warm::default(),
             },
             password: Some(Secret::from(PASSWORD)),
         }

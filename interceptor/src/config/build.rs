@@ -15,7 +15,7 @@ use super::shape::Form;
 use super::{
     Address, Agent, Audit, Config, Direct, Durability, Namespace, Paths, Postgres, Protocol,
     Recording, Resolver, Scope, SecretSource, StatementText, Target, Timeouts, TlsMode,
-    UpstreamTls, scalar,
+    UpstreamTls, Warm, scalar,
 };
 
 /// A value and where it was said.
@@ -218,6 +218,16 @@ fn recording(node: Option<&Node>) -> Recording {
     }
 }
 
+fn warm(node: Option<&Node>) -> Warm {
+    let default = Warm::default();
+    Warm {
+        connections: node
+            .and_then(|node| count(node, "connections"))
+            .unwrap_or(default.connections),
+        age: duration(node, "age").unwrap_or(default.age),
+    }
+}
+
 fn timeouts(node: Option<&Node>) -> Timeouts {
     let ten = Duration::from_secs(10);
     Timeouts {
@@ -284,6 +294,7 @@ impl From<'_> {
                 search_path
             },
             allow_md5: flag(node, "allow_md5", false),
+            warm: warm(node.under("warm")),
         })
     }
 

@@ -275,6 +275,27 @@ const POSTGRES: Shape = Shape::Keys(&[
         "false",
         "Whether the server may ask for an MD5 login.",
     ),
+    may(
+        "warm",
+        WARM,
+        "see its keys",
+        "Connections that are logged in before a session asks for one.",
+    ),
+]);
+
+const WARM: Shape = Shape::Keys(&[
+    may(
+        "connections",
+        Shape::Count(0, 64),
+        "2",
+        "How many may wait at the target, for what a session asked for in the last two minutes; 0 for none.",
+    ),
+    may(
+        "age",
+        Shape::Duration(1_000, 600_000),
+        "30s",
+        "How long one may wait before it is closed unused.",
+    ),
 ]);
 
 const SECRET: Shape = Shape::OneKey(&[

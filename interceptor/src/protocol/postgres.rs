@@ -6,6 +6,7 @@
 pub mod cancel;
 pub mod facts;
 pub mod inject;
+mod reach;
 pub mod refuse;
 pub mod session;
 pub mod terminate;
@@ -13,50 +14,37 @@ pub mod transcript;
 mod version;
 pub mod wire;
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use self::facts::Names;
-use self::inject::{Injector, Login, Upstream};
+use self::inject::Upstream;
+use self::reach::{Reach, Reached};
 use self::session::{Start, Why};
 use self::terminate::{Greeting, Startup, Wish};
 use self::wire::backend::Status;
 use self::wire::startup::BackendKey;
-use crate::clock::{self, BootTime};
-use crate::config::{Postgres, UpstreamTls};
+use crate::config::Postgres;
 use crate::policy::{Access, Action, Ask, Refusal, Resource};
 use crate::session::Session;
 use crate::session::opening::{Opened, Opening};
-use crate::tls::{self, Authority, Stream};
-
-/// How long roots read from disk are used: a rotated file counts after this.
-const ROOTS_FOR: Duration = Duration::from_secs(60);
+use crate::tls::{Authority, Stream};
 
 /// What the connections of every PostgreSQL target share. One for the daemon.
 #[derive(Debug)]
 pub struct Engine {
-    injector: Injector,
+    reach: Reach,
     cancels: Arc<cancel::Registry>,
-    roots: Mutex<HashMap<String, Roots>>,
-}
-
-#[derive(Debug)]
-struct Roots {
-    made_from: UpstreamTls,
-    made: BootTime,
-    tls: Arc<tls::Upstream>,
 }
 
 /// A session whose both sides are logged in.
 struct Joined {
     session: Arc<Session>,
-    upstream: Upstream,
+    reached: Reached,
     minted: cancel::Minted,
 }
 
@@ -67,10 +55,19 @@ impl Engine {
     /// Where the system gives no random bytes.
     pub fn new() -> Result<Self, inject::Error> {
         Ok(Self {
-            injector: Injector::new()?,
+            reach: Reach::new()?,
             cancels: Arc::default(),
-            roots: Mutex::default(),
         })
+    }
+
+    /// Forgets what was kept of the configuration before a reload.
+    pub fn forget(&self) {
+        self.reach.forget();
+    }
+
+    /// Keeps nothing any more: the daemon stops.
+    pub fn close(&self) {
+        self.reach.close();
     }
 
     /// Serves one admitted connection to its close.
@@ -110,9 +107,9 @@ impl Engine {
                 return Err(refusal);
             }
         };
-        let (upstream, minted) = ready;
+        let (reached, minted) = ready;
         let opened = Opened {
-            upstream: upstream.address,
+            upstream: reached.upstream.address,
             database: &startup.database,
             user: &settings.user,
             asked_user: Some(&startup.user),
@@ -120,7 +117,7 @@ impl Engine {
         let session = opening.open(opened).await?;
         Ok(Joined {
             session,
-            upstream,
+            reached,
             minted,
         })
     }
@@ -130,7 +127,7 @@ impl Engine {
         opening: &mut Opening,
         startup: &Startup,
         settings: &Postgres,
-    ) -> Result<(Upstream, cancel::Minted), (Refusal, Option<String>)> {
+    ) -> Result<(Reached, cancel::Minted), (Refusal, Option<String>)> {
         let plain = |refusal: Refusal| (refusal, None);
         offered(startup, settings).map_err(plain)?;
         opening
@@ -141,44 +138,13 @@ impl Engine {
                 "replication connections are not relayed",
             )));
         }
-        let password = match &settings.password {
-            Some(source) => Some(opening.secret(source).await.map_err(plain)?),
-            None => None,
-        };
-        let target = Arc::clone(&opening.who().target);
-        let tls = self.tls(&target.name, &target.tls).map_err(|error| {
-            (
-                Refusal::upstream("the server's certificates cannot be verified here"),
-                Some(error.to_string()),
-            )
-        })?;
-        let socket = opening.dial().await.map_err(plain)?;
-        let host = opening.who().host.clone();
-        let login = Login {
-            target: &target.name,
-            host: &host,
-            tls: &tls,
-            postgres: settings,
-            password: password.as_ref(),
-            database: &startup.database,
-            settings: &startup.settings,
-            minor: startup.upstream_minor(),
-        };
-        let upstream = match timeout(target.timeouts.dial, self.injector.login(socket, login)).await
-        {
-            Ok(Ok(upstream)) => upstream,
-            Ok(Err(error)) => return Err((error.refusal(), Some(error.to_string()))),
-            Err(_elapsed) => {
-                return Err(plain(Refusal::upstream(
-                    "the server did not answer the login in time",
-                )));
-            }
-        };
+        let reached = self.reach.open(opening, startup, settings).await?;
+        let upstream = &reached.upstream;
         let route = cancel::Route {
-            target: Arc::from(target.name.as_str()),
+            target: Arc::from(opening.who().target.name.as_str()),
             address: upstream.address,
-            host,
-            tls,
+            host: upstream.host.clone(),
+            tls: Arc::clone(&reached.tls),
             key: upstream.key.clone(),
         };
         let minted = self
@@ -190,7 +156,7 @@ impl Engine {
                 Some(error.to_string()),
             )
         })?;
-        Ok((upstream, minted))
+        Ok((reached, minted))
     }
 
     /// Greets the client and relays to the end of either side.
@@ -203,9 +169,10 @@ impl Engine {
     ) {
         let Joined {
             session: used,
-            upstream,
+            mut reached,
             minted,
         } = joined;
+        let upstream = &reached.upstream;
         let negotiate = startup.negotiate(upstream.minor);
         let greeting = Greeting {
             negotiate: negotiate.as_ref(),
@@ -217,6 +184,9 @@ impl Engine {
         if terminate::greet(&mut client, greeting).await.is_err() {
             return used.closes("client");
         }
+        // The client has all that it waits for.
+        self.reach.again(&mut reached);
+        let upstream = reached.upstream;
         let start = Start {
             names: names(startup, settings, &upstream),
             read: facts::read,
@@ -245,26 +215,6 @@ impl Engine {
             Err(_elapsed) => Err("cancel: the upstream did not take it in time".to_owned()),
         };
         opening.cancelled(result);
-    }
-
-    /// The roots and names to verify a target with, made anew after a while and at each change.
-    fn tls(&self, target: &str, wanted: &UpstreamTls) -> Result<Arc<tls::Upstream>, tls::Error> {
-        let now = clock::boot();
-        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = roots.get(target)
-            && known.made_from == *wanted
-            && now.since(known.made) < ROOTS_FOR
-        {
-            return Ok(Arc::clone(&known.tls));
-        }
-        let tls = Arc::new(tls::Upstream::new(wanted)?);
-        let made = Roots {
-            made_from: wanted.clone(),
-            made: now,
-            tls: Arc::clone(&tls),
-        };
-        roots.insert(target.to_owned(), made);
-        Ok(tls)
     }
 }
 

@@ -6,6 +6,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -36,6 +37,7 @@ pub struct Upstream {
     client: Option<Arc<ClientConfig>>,
     server_name: Option<ServerName<'static>>,
     proves_server: bool,
+    made_of: Vec<u8>,
 }
 
 impl Upstream {
@@ -48,11 +50,13 @@ impl Upstream {
         let server_name = tls.server_name.as_deref().map(name).transpose()?;
         let check = match (tls.mode, &tls.ca) {
             (TlsMode::Disable, _) => None,
-            (TlsMode::Require, None) => Some(Check::Nothing),
+            (TlsMode::Require, None) => Some((Check::Nothing, Vec::new())),
             (mode, ca) => Some(chain(ca.as_deref(), mode == TlsMode::VerifyFull)?),
         };
+        let (check, made_of) = check.unzip();
         Ok(Self {
             mode: tls.mode,
+            made_of: made_of.unwrap_or_default(),
             client: check.map(client).transpose()?,
             server_name,
             // With the host's own roots, `verify-ca` is passed by anybody who can buy a certificate.
@@ -62,6 +66,12 @@ impl Upstream {
                 TlsMode::Disable | TlsMode::Require => false,
             },
         })
+    }
+
+    /// Whether `other`, made of the same settings, found the same in the files that they name.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.made_of == other.made_of
     }
 
     /// The configured mode.
@@ -127,7 +137,19 @@ fn client(check: Check) -> Result<Arc<ClientConfig>, Error> {
     Ok(Arc::new(config))
 }
 
-fn chain(ca: Option<&Path>, name: bool) -> Result<Check, Error> {
+/// Digest of certificates, each whole.
+fn digest_of(certificates: &[CertificateDer<'_>]) -> Vec<u8> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for certificate in certificates {
+        let length = u64::try_from(certificate.len()).unwrap_or(u64::MAX);
+        context.update(&length.to_be_bytes());
+        context.update(certificate);
+    }
+    context.finish().as_ref().to_vec()
+}
+
+/// What to check, and a digest of the certificates that it was made of.
+fn chain(ca: Option<&Path>, name: bool) -> Result<(Check, Vec<u8>), Error> {
     let (path, certificates) = match ca {
         Some(path) => (path.to_owned(), certificates(path)?),
         None => host_roots()?,
@@ -138,12 +160,13 @@ fn chain(ca: Option<&Path>, name: bool) -> Result<Check, Error> {
     if roots.is_empty() || (ca.is_some() && unusable != 0) {
         return Err(Error::Roots { path });
     }
+    let made_of = digest_of(&certificates);
     let pins = if ca.is_some() {
         certificates
     } else {
         Vec::new()
     };
-    Ok(Check::Chain { roots, pins, name })
+    Ok((Check::Chain { roots, pins, name }, made_of))
 }
 
 fn host_roots() -> Result<(PathBuf, Vec<CertificateDer<'static>>), Error> {

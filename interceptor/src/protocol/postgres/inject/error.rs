@@ -154,6 +154,12 @@ impl Error {
         move |source| Self::Io { step, source }
     }
 
+    /// The upstream could not be dialled.
+    #[must_use]
+    pub fn dial(source: std::io::Error) -> Self {
+        Self::io("dial")(source)
+    }
+
     pub(super) fn denied(body: &[u8]) -> Self {
         Denied::read(body).map_or_else(Self::Wire, Self::Denied)
     }
@@ -162,6 +168,12 @@ impl Error {
     #[must_use]
     pub fn sqlstate(&self) -> &'static str {
         self.answer().1
+    }
+
+    /// Whether the server takes no more connections, of this role or at all.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Denied(denied) if denied.sqlstate.as_deref() == Some("53300"))
     }
 
     /// What the agent may read: neither user nor host nor what the server said.

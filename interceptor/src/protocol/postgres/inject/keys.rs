@@ -91,19 +91,33 @@ impl Cache {
         self.kept.lock().unwrap().len()
     }
 
+    /// What tells one credential from another, and nothing else of it.
+    pub(super) fn credential(&self, password: Option<&Secret>) -> [u8; 32] {
+        let password = password.map(|password| password.expose_secret().as_bytes());
+        match password {
+            Some(password) => self.digest(&[b"credential", password]),
+            None => self.digest(&[b"none"]),
+        }
+    }
+
     fn id(&self, user: &str, password: &Secret, salt: &[u8], iterations: NonZeroU32) -> Id {
+        let password = password.expose_secret().as_bytes();
+        let iterations = iterations.get().to_be_bytes();
+        Id(self.digest(&[b"keys", user.as_bytes(), password, salt, &iterations]))
+    }
+
+    fn digest(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut context = hmac::Context::with_key(&self.digest);
-        for part in [user.as_bytes(), password.expose_secret().as_bytes(), salt] {
+        for part in parts {
             context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             context.update(part);
         }
-        context.update(&iterations.get().to_be_bytes());
         let tag = context.sign();
-        let mut id = [0; 32];
-        for (id, byte) in id.iter_mut().zip(tag.as_ref()) {
-            *id = *byte;
+        let mut digest = [0; 32];
+        for (digest, byte) in digest.iter_mut().zip(tag.as_ref()) {
+            *digest = *byte;
         }
-        Id(id)
+        digest
     }
 }
 

@@ -193,6 +193,7 @@ impl Client {
                 databases: vec!["app".to_owned()],
                 search_path: vec!["public".to_owned()],
                 allow_md5: false,
+                warm: config::Warm::default(),
             },
             password: Some(Secret::from(PASSWORD)),
             settings: Vec::new(),
