@@ -262,6 +262,18 @@ pub struct Postgres {
     pub allow_md5: bool,
     /// Connections that are logged in before a session asks for one.
     pub warm: Warm,
+    /// What clients are asked for. Default `Trust`.
+    pub client_auth: ClientAuth,
+}
+
+/// What a client is asked for, beside what the kernel tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// Nothing.
+    Trust,
+    /// SCRAM with the scope's throw-away password, which `interceptor run` sets: for clients that
+    /// take no server that asks for nothing.
+    Scram,
 }
 
 /// Connections that are logged in ahead of sessions. Only for what a session asked for a moment ago.

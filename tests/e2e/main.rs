@@ -8,6 +8,7 @@ mod lab;
 mod logins;
 mod mistakes;
 mod operating;
+mod passwords;
 mod records;
 mod refusals;
 mod scopes;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use interceptor::config::{Host, Postgres, TlsMode, UpstreamTls, Warm};
+use interceptor::config::{ClientAuth, Host, Postgres, TlsMode, UpstreamTls, Warm};
 use interceptor::protocol::postgres::cancel::{Registry, Route};
 use interceptor::protocol::postgres::inject::{self, Injector, Login, Upstream};
 use interceptor::protocol::postgres::terminate::{
@@ -42,6 +42,7 @@ impl Target {
                 search_path: vec!["public".to_owned()],
                 allow_md5: false,
                 warm: Warm::default(),
+                client_auth: ClientAuth::Trust,
             },
             password: Some(Secret::from(PASSWORD)),
         }
@@ -154,14 +155,17 @@ const SCOPE: u64 = 7;
 
 async fn serve(parts: Arc<Parts>, socket: TcpStream) {
     let dialled = socket.local_addr().unwrap().ip();
-    match terminate(socket, &parts.authority, dialled).await {
-        Ok((_, Wish::Cancel(key))) => {
+    let terminated = match terminate(socket, &parts.authority, dialled).await {
+        Ok(terminated) => terminated,
+        // A client may break the connection to try another way (`sslmode=verify-full`).
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    match terminated.wish {
+        Wish::Cancel(key) => {
             let to = |route: Arc<Route>| dial(route.address);
             parts.registry.cancel(&key, SCOPE, to).await.unwrap();
         }
-        Ok((client, Wish::Session(startup))) => session(&parts, client, startup).await,
-        // A client may break the connection to try another way (`sslmode=verify-full`).
-        Err(error) => assert!(!error.to_string().is_empty()),
+        Wish::Session(startup) => session(&parts, terminated.client, startup).await,
     }
 }
 

@@ -294,7 +294,8 @@ async fn between(server: &Server, socket: TcpStream, strip: bool) {
     let mut client = authority
         .accept(socket, server.address().ip())
         .await
-        .unwrap();
+        .unwrap()
+        .stream;
     let target = Target::new(server, "scram").tls(TlsMode::Require, None);
     let upstream = dial(server.address()).await.unwrap();
     let mut upstream = secure(upstream, &target.tls, &target.host).await.unwrap();

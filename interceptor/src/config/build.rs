@@ -13,8 +13,8 @@ use super::document::{Node, Value};
 use super::mistake::Place;
 use super::shape::Form;
 use super::{
-    Address, Agent, Audit, Config, Direct, Durability, Namespace, Paths, Postgres, Protocol,
-    Recording, Resolver, Scope, SecretSource, StatementText, Target, Timeouts, TlsMode,
+    Address, Agent, Audit, ClientAuth, Config, Direct, Durability, Namespace, Paths, Postgres,
+    Protocol, Recording, Resolver, Scope, SecretSource, StatementText, Target, Timeouts, TlsMode,
     UpstreamTls, Warm, scalar,
 };
 
@@ -295,6 +295,10 @@ impl From<'_> {
             },
             allow_md5: flag(node, "allow_md5", false),
             warm: warm(node.under("warm")),
+            client_auth: match text(Some(node), "client_auth").as_deref() {
+                Some("scram") => ClientAuth::Scram,
+                _ => ClientAuth::Trust,
+            },
         })
     }
 

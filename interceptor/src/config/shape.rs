@@ -281,6 +281,12 @@ const POSTGRES: Shape = Shape::Keys(&[
         "see its keys",
         "Connections that are logged in before a session asks for one.",
     ),
+    may(
+        "client_auth",
+        Shape::Word(&["trust", "scram"]),
+        "trust",
+        "What clients are asked for; scram asks for the password that `interceptor run` sets.",
+    ),
 ]);
 
 const WARM: Shape = Shape::Keys(&[

@@ -19,16 +19,16 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use self::facts::Names;
 use self::inject::Upstream;
 use self::reach::{Reach, Reached};
 use self::session::{Start, Why};
-use self::terminate::{Greeting, Startup, Wish};
+use self::terminate::{Challenge, Greeting, Prover, Startup, Terminated, Wish};
 use self::wire::backend::Status;
-use self::wire::startup::BackendKey;
-use crate::config::Postgres;
+use self::wire::startup::{BackendKey, MINOR_MAX};
+use crate::config::{ClientAuth, Postgres};
 use crate::policy::{Access, Action, Ask, Refusal, Resource};
 use crate::session::Session;
 use crate::session::opening::{Opened, Opening};
@@ -38,7 +38,14 @@ use crate::tls::{Authority, Stream};
 #[derive(Debug)]
 pub struct Engine {
     reach: Reach,
+    prover: Prover,
     cancels: Arc<cancel::Registry>,
+}
+
+/// Why a client left before it asked for anything that could be judged. It has been told.
+enum Left {
+    Startup(terminate::Error),
+    Proof(String),
 }
 
 /// A session whose both sides are logged in.
@@ -56,6 +63,7 @@ impl Engine {
     pub fn new() -> Result<Self, inject::Error> {
         Ok(Self {
             reach: Reach::new()?,
+            prover: Prover::new()?,
             cancels: Arc::default(),
         })
     }
@@ -72,12 +80,14 @@ impl Engine {
 
     /// Serves one admitted connection to its close.
     pub async fn serve(&self, opening: Opening, client: TcpStream, settings: &Postgres) {
-        let patience = opening.who().target.timeouts.startup;
-        let dialled = opening.who().flow.destination.0.ip();
-        let terminated = terminate::terminate(client, opening.authority(), dialled);
-        let (mut client, wish) = match timeout(patience, terminated).await {
+        let until = Instant::now() + opening.who().target.timeouts.startup;
+        let terminated = timeout_at(until, self.terminate(&opening, client, settings));
+        let (mut client, wish) = match terminated.await {
             Ok(Ok(terminated)) => terminated,
-            Ok(Err(error)) => return opening.gave_up(&error.to_string()),
+            Ok(Err(Left::Startup(error))) => return opening.gave_up(&error.to_string()),
+            Ok(Err(Left::Proof(cause))) => {
+                return opening.refuse(&Refusal::unproved(), Some(cause));
+            }
             Err(_elapsed) => {
                 return opening.gave_up("the client did not finish its startup in time");
             }
@@ -91,6 +101,37 @@ impl Engine {
                 }
             },
         }
+    }
+
+    /// Hears what the client wants, and has it prove what the target asks of its clients.
+    async fn terminate(
+        &self,
+        opening: &Opening,
+        client: TcpStream,
+        settings: &Postgres,
+    ) -> Result<(Stream, Wish), Left> {
+        let dialled = opening.who().flow.destination.0.ip();
+        let Terminated {
+            mut client,
+            wish,
+            end_point,
+        } = terminate::terminate(client, opening.authority(), dialled)
+            .await
+            .map_err(Left::Startup)?;
+        if let (Wish::Session(startup), ClientAuth::Scram) = (&wish, settings.client_auth) {
+            let untagged = || Left::Proof("the client's scope is not tagged any more".to_owned());
+            let password = opening.client_password().ok_or_else(untagged)?;
+            let negotiate = startup.negotiate(MINOR_MAX);
+            let challenge = Challenge {
+                user: &startup.user,
+                password: &password,
+                end_point: end_point.as_deref(),
+                negotiate: negotiate.as_ref(),
+            };
+            let proved = self.prover.prove(&mut client, challenge).await;
+            proved.map_err(|error| Left::Proof(error.to_string()))?;
+        }
+        Ok((client, wish))
     }
 
     /// Judges, dials, logs in, opens the session. A refusal is in the audit when this returns it.
@@ -147,9 +188,8 @@ impl Engine {
             tls: Arc::clone(&reached.tls),
             key: upstream.key.clone(),
         };
-        let minted = self
-            .cancels
-            .mint(opening.who().flow.scope, upstream.minor, route);
+        let minor = minor(startup, settings, upstream);
+        let minted = self.cancels.mint(opening.who().flow.scope, minor, route);
         let minted = minted.map_err(|error| {
             (
                 Refusal::internal("no cancel key can be made"),
@@ -173,7 +213,11 @@ impl Engine {
             minted,
         } = joined;
         let upstream = &reached.upstream;
-        let negotiate = startup.negotiate(upstream.minor);
+        let negotiate = match settings.client_auth {
+            ClientAuth::Trust => startup.negotiate(upstream.minor),
+            // It was told when it was asked for its password.
+            ClientAuth::Scram => None,
+        };
         let greeting = Greeting {
             negotiate: negotiate.as_ref(),
             notices: &upstream.notices,
@@ -222,10 +266,11 @@ impl Engine {
 /// it. The caller bounds time.
 pub async fn tell(client: TcpStream, authority: &Authority, dialled: IpAddr, refusal: &Refusal) {
     let told = async {
-        match terminate::terminate(client, authority, dialled).await? {
-            (_client, Wish::Cancel(_)) => Ok(()),
-            (mut client, Wish::Session(_)) => {
-                terminate::refuse(&mut client, &refuse::at_startup(refusal)).await
+        let mut terminated = terminate::terminate(client, authority, dialled).await?;
+        match terminated.wish {
+            Wish::Cancel(_) => Ok(()),
+            Wish::Session(_) => {
+                terminate::refuse(&mut terminated.client, &refuse::at_startup(refusal)).await
             }
         }
     };
@@ -274,6 +319,15 @@ fn asks(startup: &Startup) -> Vec<Ask> {
         });
     }
     asks
+}
+
+/// The minor version that is spoken with the client: the upstream's own, or what was agreed before the
+/// upstream was spoken to. The versions differ in nothing but the length of cancel keys, which are ours.
+fn minor(startup: &Startup, settings: &Postgres, upstream: &Upstream) -> u16 {
+    match settings.client_auth {
+        ClientAuth::Trust => upstream.minor,
+        ClientAuth::Scram => startup.minor.min(MINOR_MAX),
+    }
 }
 
 /// What texts of this session are read under.

@@ -21,6 +21,7 @@ use crate::config::{self, Host, Namespace, SecretSource, Target, TlsMode};
 use crate::identity::{Identified, Principal};
 use crate::policy::{Ask, PrincipalFacts, Refusal, RuleId, Verdicts};
 use crate::recording;
+use crate::scopes;
 use crate::secrets::Secret;
 use crate::socket;
 use crate::telemetry::metrics::LoginHow;
@@ -132,6 +133,13 @@ impl Opening {
     #[must_use]
     pub fn authority(&self) -> &Authority {
         &self.services.authority
+    }
+
+    /// The throw-away password of the client's scope; `None` where the scope is no more.
+    #[must_use]
+    pub fn client_password(&self) -> Option<Secret> {
+        let scope = self.services.scopes.by_id(self.who.flow.scope)?;
+        Some(scopes::password(&self.services.authority, &scope))
     }
 
     /// May this principal open this database, with what the client asks to set?

@@ -34,8 +34,10 @@ pub mod warm;
 use authenticate::Authenticator;
 pub use catalog::Catalog;
 pub use error::{Denied, Error};
+pub(super) use keys::Cache as KeyCache;
 use peer::Peer;
 pub use scram::Error as ScramError;
+pub(super) use scram::{Keys, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, salt};
 pub use secure::secure;
 
 const PARAMETERS_MAX: usize = 256;

@@ -19,9 +19,9 @@ const KEPT_MAX: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
 
 /// Digest of credential, salt and cost, under a key of this process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Id([u8; 32]);
+pub(in super::super) struct Id([u8; 32]);
 
-pub(super) struct Cache {
+pub(in super::super) struct Cache {
     digest: hmac::Key,
     kept: Mutex<LruCache<Id, Arc<Keys>>>,
     /// A hostile server asks for new keys at each login: what it can burn is bounded.
@@ -35,7 +35,7 @@ impl std::fmt::Debug for Cache {
 }
 
 impl Cache {
-    pub(super) fn new() -> Result<Self, Error> {
+    pub(in super::super) fn new() -> Result<Self, Error> {
         let mut key = zeroize::Zeroizing::new([0; 32]);
         rand::fill(&mut *key).map_err(|_unspecified| Error::Random)?;
         let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -47,7 +47,7 @@ impl Cache {
     }
 
     /// The keys, kept or derived on a thread of their own; cancelled, the derivation runs on.
-    pub(super) async fn keys(
+    pub(in super::super) async fn keys(
         &self,
         user: &str,
         password: &Secret,
@@ -75,8 +75,8 @@ impl Cache {
         Ok((id, Arc::new(keys)))
     }
 
-    /// Keeps keys that a server has proved.
-    pub(super) fn keep(&self, id: Id, keys: Arc<Keys>) {
+    /// Keeps keys that a server has proved, or that are of a password of our own.
+    pub(in super::super) fn keep(&self, id: Id, keys: Arc<Keys>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.put(id, keys);
     }

@@ -194,6 +194,7 @@ impl Client {
                 search_path: vec!["public".to_owned()],
                 allow_md5: false,
                 warm: config::Warm::default(),
+                client_auth: config::ClientAuth::Trust,
             },
             password: Some(Secret::from(PASSWORD)),
             settings: Vec::new(),
