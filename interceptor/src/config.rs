@@ -136,9 +136,10 @@ impl Config {
 
     /// The sources of all secrets, with their target's name.
     pub fn secrets(&self) -> impl Iterator<Item = (&str, &SecretSource)> {
-        self.targets.values().filter_map(|target| {
+        self.targets.values().flat_map(|target| {
             let Protocol::Postgres(postgres) = &target.protocol;
-            Some((target.name.as_str(), postgres.password.as_ref()?))
+            let sources = postgres.password.iter().chain(&target.tls.key);
+            sources.map(|source| (target.name.as_str(), source))
         })
     }
 }
@@ -260,6 +261,8 @@ pub struct Postgres {
     pub search_path: Vec<String>,
     /// Whether MD5 logins are accepted from the server. Default false.
     pub allow_md5: bool,
+    /// Whether nothing but a SCRAM login is accepted from the server. Default false.
+    pub require_scram: bool,
     /// Connections that are logged in before a session asks for one.
     pub warm: Warm,
     /// What clients are asked for. Default `Trust`.
@@ -323,6 +326,22 @@ pub struct UpstreamTls {
     pub ca: Option<PathBuf>,
     /// The name to verify, where it is not the address's.
     pub server_name: Option<String>,
+    /// The client's certificate and its chain, PEM; where absent, they stand with the key.
+    pub certificate: Option<PathBuf>,
+    /// The client certificate's key, PEM; none for no client certificate.
+    pub key: Option<SecretSource>,
+}
+
+impl Default for UpstreamTls {
+    fn default() -> Self {
+        Self {
+            mode: TlsMode::VerifyFull,
+            ca: None,
+            server_name: None,
+            certificate: None,
+            key: None,
+        }
+    }
 }
 
 /// libpq's words for it.

@@ -1,7 +1,9 @@
 //! Logins upstream: sessions that find one made already, and what must never be found.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use anyhow::{Context as _, Result, ensure};
-use support::{DEADLINE, Finished};
+use support::{DEADLINE, Finished, Postgres, place};
 
 use crate::lab::{Lab, has, refused, text};
 
@@ -36,7 +38,7 @@ fn pid(lab: &Lab) -> Result<String> {
 /// A lab whose policy permits everything.
 fn open(change: impl FnOnce(&mut support::daemon::Settings)) -> Result<Lab> {
     Lab::with(|settings| {
-        settings.policies = support::place::pack("allow-all").unwrap_or_default();
+        settings.policies = place::pack("allow-all").unwrap_or_default();
         change(settings);
     })
 }
@@ -240,4 +242,50 @@ fn a_daemon_that_drains_gives_up_what_waits_before_its_sessions_end() -> Result<
     })?;
     psql.send("select 'still ' || 'open';\n")?;
     psql.await_text("still open", DEADLINE)
+}
+
+#[test]
+fn a_client_certificate_is_rotated_without_dropping_a_session() -> Result<()> {
+    let server = Postgres::start_with_tls()?;
+    server.demand("hostssl all all all cert")?;
+    let authority = server.authority().context("it offers TLS")?.clone();
+    let secrets = place::temporary("client")?;
+    let file = secrets.path().join("client.pem");
+    let show = |pem: &str| -> Result<()> {
+        std::fs::write(&file, pem)?;
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
+        Ok(())
+    };
+    show(&authority.client(server.user(), 101)?)?;
+    let tls = format!(
+        "{{ mode: verify-full, ca: {}, key: {{ file: {} }} }}",
+        authority.ca.display(),
+        file.display()
+    );
+    let lab = Lab::over(server, |settings| {
+        settings.policies = place::pack("allow-all").unwrap_or_default();
+        for target in &mut settings.targets {
+            target.tls = Some(tls.clone());
+        }
+    })?;
+    let sql = "select client_serial from pg_stat_ssl where pid = pg_backend_pid()";
+    let mut psql = lab.agent().open_psql(&lab.dsn())?;
+    psql.send(&format!("{sql};\n"))?;
+    psql.await_text("101", DEADLINE)?;
+    until(&lab, "ahead", 1)?;
+
+    // While it is being rotated, key and certificate do not belong together.
+    let next = authority.client(lab.server.user(), 102)?;
+    let old = std::fs::read_to_string(&file)?;
+    let certificate = old.split_inclusive("-----END CERTIFICATE-----\n").next();
+    let key = next.split("-----END CERTIFICATE-----\n").nth(1);
+    show(&[certificate.unwrap_or_default(), key.unwrap_or_default()].concat())?;
+    has(&lab.psql(&[sql])?.ok()?, &["101"])?;
+    show(&next)?;
+    has(&lab.psql(&[sql])?.ok()?, &["102"])?;
+    psql.send("select 'still ' || 'open';\n")?;
+    psql.await_text("still open", DEADLINE)?;
+
+    show("no PEM at all")?;
+    has(&lab.psql(&[sql])?.ok()?, &["102"])
 }

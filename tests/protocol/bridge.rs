@@ -41,6 +41,7 @@ impl Target {
                 databases: vec!["postgres".to_owned()],
                 search_path: vec!["public".to_owned()],
                 allow_md5: false,
+                require_scram: false,
                 warm: Warm::default(),
                 client_auth: ClientAuth::Trust,
             },
@@ -50,6 +51,17 @@ impl Target {
 
     pub(crate) fn tls(mut self, mode: TlsMode, ca: Option<PathBuf>) -> Self {
         self.tls = upstream(mode, ca);
+        self
+    }
+
+    /// Verifies in full, and shows this client certificate.
+    pub(crate) fn showing(mut self, ca: PathBuf, pem: &str) -> Self {
+        let settings = UpstreamTls {
+            ca: Some(ca),
+            ..UpstreamTls::default()
+        };
+        let tls = tls::Upstream::new(&settings, Some(&Secret::from(pem)));
+        self.tls = Arc::new(tls.unwrap());
         self
     }
 
@@ -78,9 +90,9 @@ fn upstream(mode: TlsMode, ca: Option<PathBuf>) -> Arc<tls::Upstream> {
     let settings = UpstreamTls {
         mode,
         ca,
-        server_name: None,
+        ..UpstreamTls::default()
     };
-    Arc::new(tls::Upstream::new(&settings).unwrap())
+    Arc::new(tls::Upstream::new(&settings, None).unwrap())
 }
 
 #[expect(

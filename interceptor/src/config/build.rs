@@ -294,6 +294,7 @@ impl From<'_> {
                 search_path
             },
             allow_md5: flag(node, "allow_md5", false),
+            require_scram: flag(node, "require_scram", false),
             warm: warm(node.under("warm")),
             client_auth: match text(Some(node), "client_auth").as_deref() {
                 Some("scram") => ClientAuth::Scram,
@@ -328,6 +329,10 @@ impl From<'_> {
             },
             ca: self.path(node, "ca"),
             server_name: text(node, "server_name"),
+            certificate: self.path(node, "certificate"),
+            key: node
+                .and_then(|node| node.under("key"))
+                .and_then(|node| self.secret(node)),
         }
     }
 }

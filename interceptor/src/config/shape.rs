@@ -276,6 +276,12 @@ const POSTGRES: Shape = Shape::Keys(&[
         "Whether the server may ask for an MD5 login.",
     ),
     may(
+        "require_scram",
+        Shape::Flag,
+        "false",
+        "Whether the server must ask for a SCRAM login.",
+    ),
+    may(
         "warm",
         WARM,
         "see its keys",
@@ -361,6 +367,18 @@ const TLS: Shape = Shape::Keys(&[
         Shape::Text(Form::ServerName),
         "the name in the address",
         "The name to verify.",
+    ),
+    may(
+        "certificate",
+        Shape::Text(Form::Path),
+        "what `key` holds",
+        "The client's certificate and its chain, PEM; a rotated file counts after a minute.",
+    ),
+    may(
+        "key",
+        SECRET,
+        "none",
+        "The client certificate's key, PEM; read at each login.",
     ),
 ]);
 

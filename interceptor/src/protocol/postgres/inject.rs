@@ -130,6 +130,11 @@ impl Injector {
         self.log_in(socket, login, true).await
     }
 
+    /// Forgets which servers have asked for SCRAM: what was read again may say otherwise.
+    pub fn forget(&self) {
+        self.keys.forget();
+    }
+
     /// What tells one credential from another, and nothing else of it.
     #[must_use]
     pub fn credential(&self, password: Option<&Secret>) -> [u8; 32] {
@@ -147,7 +152,8 @@ impl Injector {
         let mut peer = Peer::new(stream);
         peer.send(&startup(&login)?).await?;
         let mut opened = Opened::new(login.minor);
-        self.authenticate(&mut peer, &login, &mut opened).await?;
+        self.authenticate(&mut peer, &login, address, &mut opened)
+            .await?;
         while opened.status.is_none() {
             let (tag, body) = peer.next(body_max).await?;
             opened.take(tag, body)?;
@@ -175,9 +181,10 @@ impl Injector {
         &self,
         peer: &mut Peer,
         login: &Login<'_>,
+        address: SocketAddr,
         opened: &mut Opened,
     ) -> Result<(), Error> {
-        let mut authenticator = Authenticator::new(&self.keys, login, peer.stream());
+        let mut authenticator = Authenticator::new(&self.keys, login, address, peer.stream());
         while !authenticator.is_done() {
             let (tag, body) = peer.next(body_max).await?;
             match tag {

@@ -38,6 +38,8 @@ pub(super) struct Reach {
 #[derive(Debug)]
 struct Roots {
     made_from: UpstreamTls,
+    /// Digest of the client certificate's key.
+    key: [u8; 32],
     made: BootTime,
     tls: Arc<tls::Upstream>,
 }
@@ -65,6 +67,7 @@ impl Reach {
     /// Gives up what stands on a configuration that a reload has replaced.
     pub(super) fn forget(&self) {
         self.warm.forget();
+        self.injector.forget();
     }
 
     /// Keeps nothing any more.
@@ -86,13 +89,19 @@ impl Reach {
         };
         let who = opening.who();
         let target = Arc::clone(&who.target);
+        let key = match &target.tls.key {
+            Some(source) => Some(opening.secret(source).await.map_err(plain)?),
+            None => None,
+        };
         let plan = Plan {
-            tls: self.tls(&target.name, &target.tls).map_err(|error| {
-                (
-                    Refusal::upstream("the server's certificates cannot be verified here"),
-                    Some(error.to_string()),
-                )
-            })?,
+            tls: self
+                .tls(&target.name, &target.tls, key.as_ref())
+                .map_err(|error| {
+                    (
+                        Refusal::upstream("TLS to this target is not set up right"),
+                        Some(error.to_string()),
+                    )
+                })?,
             places: Arc::new([(who.host.clone(), who.flow.destination.0)]),
             database: startup.database.clone(),
             settings: startup.settings.clone(),
@@ -173,24 +182,39 @@ impl Reach {
         }
     }
 
-    /// The roots and names to verify a target with, made anew after a while and at each change.
-    fn tls(&self, target: &str, wanted: &UpstreamTls) -> Result<Arc<tls::Upstream>, tls::Error> {
+    /// How a target is verified, and what we show it: made anew after a while and at each change. A
+    /// certificate whose key is not the one beside it is one that is being rotated: the one before
+    /// stays in use.
+    fn tls(
+        &self,
+        target: &str,
+        wanted: &UpstreamTls,
+        key: Option<&Secret>,
+    ) -> Result<Arc<tls::Upstream>, tls::Error> {
         let now = clock::boot();
+        let key_digest = self.injector.credential(key);
         let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
         let known = roots.get(target).filter(|known| known.made_from == *wanted);
         if let Some(known) = known
+            && known.key == key_digest
             && now.since(known.made) < ROOTS_FOR
         {
             return Ok(Arc::clone(&known.tls));
         }
-        let tls = tls::Upstream::new(wanted)?;
-        let tls = match known {
+        let tls = match (tls::Upstream::new(wanted, key), known) {
             // What waits was verified with the same.
-            Some(known) if known.tls.is_same(&tls) => Arc::clone(&known.tls),
-            _ => Arc::new(tls),
+            (Ok(tls), Some(known)) if known.key == key_digest && known.tls.is_same(&tls) => {
+                Arc::clone(&known.tls)
+            }
+            (Err(error @ tls::Error::Identity { .. }), Some(known)) => {
+                tracing::warn!(%error, target, "the client certificate of before is still used");
+                return Ok(Arc::clone(&known.tls));
+            }
+            (made, _) => Arc::new(made?),
         };
         let made = Roots {
             made_from: wanted.clone(),
+            key: key_digest,
             made: now,
             tls: Arc::clone(&tls),
         };

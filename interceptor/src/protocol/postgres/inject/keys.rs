@@ -24,6 +24,8 @@ pub(in super::super) struct Id([u8; 32]);
 pub(in super::super) struct Cache {
     digest: hmac::Key,
     kept: Mutex<LruCache<Id, Arc<Keys>>>,
+    /// Where SCRAM succeeded with which password: nothing weaker is answered there any more.
+    proved: Mutex<LruCache<Id, ()>>,
     /// A hostile server asks for new keys at each login: what it can burn is bounded.
     derivations: Arc<Semaphore>,
 }
@@ -42,6 +44,7 @@ impl Cache {
         Ok(Self {
             digest: hmac::Key::new(hmac::HMAC_SHA256, &*key),
             kept: Mutex::new(LruCache::new(KEPT_MAX)),
+            proved: Mutex::new(LruCache::new(KEPT_MAX)),
             derivations: Arc::new(Semaphore::new(threads.div_ceil(2))),
         })
     }
@@ -79,6 +82,35 @@ impl Cache {
     pub(in super::super) fn keep(&self, id: Id, keys: Arc<Keys>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.put(id, keys);
+    }
+
+    /// Notes that the server at this place has proved that it knows the password.
+    pub(super) fn proved(&self, place: &[&[u8]], password: &Secret) {
+        let id = self.place(place, password);
+        let mut proved = self.proved.lock().unwrap_or_else(PoisonError::into_inner);
+        proved.put(id, ());
+    }
+
+    /// Whether it has.
+    pub(super) fn has_proved(&self, place: &[&[u8]], password: &Secret) -> bool {
+        let id = self.place(place, password);
+        let mut proved = self.proved.lock().unwrap_or_else(PoisonError::into_inner);
+        proved.get(&id).is_some()
+    }
+
+    /// Forgets who has proved what: the configuration was read again.
+    pub(super) fn forget(&self) {
+        let mut proved = self.proved.lock().unwrap_or_else(PoisonError::into_inner);
+        proved.clear();
+    }
+
+    fn place(&self, place: &[&[u8]], password: &Secret) -> Id {
+        let password = password.expose_secret().as_bytes();
+        let parts: Vec<&[u8]> = [b"place".as_slice(), password]
+            .into_iter()
+            .chain(place.iter().copied())
+            .collect();
+        Id(self.digest(&parts))
     }
 
     fn kept(&self, id: Id) -> Option<Arc<Keys>> {
