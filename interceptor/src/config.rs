@@ -140,9 +140,10 @@ impl Config {
 
     /// The sources of all secrets, with their target's name.
     pub fn secrets(&self) -> impl Iterator<Item = (&str, &SecretSource)> {
-        self.targets.values().filter_map(|target| {
+        self.targets.values().flat_map(|target| {
             let Protocol::Postgres(postgres) = &target.protocol;
-            Some((target.name.as_str(), postgres.password.as_ref()?))
+            let sources = postgres.password.iter().chain(&target.tls.key);
+            sources.map(|source| (target.name.as_str(), source))
         })
     }
 }
@@ -264,6 +265,40 @@ pub struct Postgres {
     pub search_path: Vec<String>,
     /// Whether MD5 logins are accepted from the server. Default false.
     pub allow_md5: bool,
+    /// Whether nothing but a SCRAM login is accepted from the server. Default false.
+    pub require_scram: bool,
+    /// Connections that are logged in before a session asks for one.
+    pub warm: Warm,
+    /// What clients are asked for. Default `Trust`.
+    pub client_auth: ClientAuth,
+}
+
+/// What a client is asked for, beside what the kernel tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// Nothing.
+    Trust,
+    /// SCRAM with the scope's throw-away password, which `interceptor run` sets: for clients that
+    /// take no server that asks for nothing.
+    Scram,
+}
+
+/// Connections that are logged in ahead of sessions. Only for what a session asked for a moment ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Warm {
+    /// How many may wait at one target; zero for none. Default 2.
+    pub connections: u32,
+    /// How long one may wait before it is closed unused. Default 30 s.
+    pub age: Duration,
+}
+
+impl Default for Warm {
+    fn default() -> Self {
+        Self {
+            connections: 2,
+            age: Duration::from_secs(30),
+        }
+    }
 }
 
 /// Where a secret comes from.
@@ -295,6 +330,22 @@ pub struct UpstreamTls {
     pub ca: Option<PathBuf>,
     /// The name to verify, where it is not the address's.
     pub server_name: Option<String>,
+    /// The client's certificate and its chain, PEM; where absent, they stand with the key.
+    pub certificate: Option<PathBuf>,
+    /// The client certificate's key, PEM; none for no client certificate.
+    pub key: Option<SecretSource>,
+}
+
+impl Default for UpstreamTls {
+    fn default() -> Self {
+        Self {
+            mode: TlsMode::VerifyFull,
+            ca: None,
+            server_name: None,
+            certificate: None,
+            key: None,
+        }
+    }
 }
 
 /// libpq's words for it.

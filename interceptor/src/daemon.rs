@@ -59,7 +59,8 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     } = parts::build(config).await?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let door = Door::new(&services, engines, &stop, &tasks);
+    let engines = Arc::new(engines);
+    let door = Door::new(&services, &engines, &stop, &tasks);
     start(&services)?;
     door.open(listeners, None)?;
     tokio::spawn(control::serve(Arc::clone(&services), control, stop.clone()));
@@ -76,6 +77,11 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
         Arc::clone(&services),
         stop.clone(),
         RESOLVE_EVERY,
+    ));
+    tokio::spawn(watch::reloads(
+        services.reloads.subscribe(),
+        engines,
+        stop.clone(),
     ));
     placing::watch_existing(&services);
     watch::notify(sd_notify::NotifyState::Ready);

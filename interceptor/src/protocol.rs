@@ -38,6 +38,16 @@ impl Engines {
         })
     }
 
+    /// Forgets what was kept of the configuration before a reload.
+    pub fn forget(&self) {
+        self.postgres.forget();
+    }
+
+    /// Keeps nothing any more: the daemon stops.
+    pub fn close(&self) {
+        self.postgres.close();
+    }
+
     /// Serves one admitted connection with the engine that its target names, to its close.
     pub async fn serve(&self, opening: Opening, client: TcpStream) {
         let target = Arc::clone(&opening.who().target);

@@ -6,8 +6,13 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use zeroize::Zeroizing;
 
 use crate::capture::{self, Capture, Scope};
+use crate::secrets::Secret;
+use crate::tls::Authority;
 
 /// The tagged cgroups.
 #[derive(Debug)]
@@ -68,6 +73,16 @@ impl Scopes {
         let around = scopes.iter().filter(|scope| is_within(cgroup, &scope.path));
         Ok(around.max_by_key(|scope| scope.path.len()).cloned())
     }
+}
+
+/// The scope's throw-away password: for clients that take no server that asks for none. It is the same
+/// as long as the scope is, also after a restart, and opens nothing but what the scope opens anyway.
+#[must_use]
+pub fn password(authority: &Authority, scope: &Scope) -> Secret {
+    let of = [scope.path.as_bytes(), &scope.id.to_be_bytes()];
+    let key = authority.derive("scope password", &of);
+    let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(&*key));
+    Secret::from(text.as_str())
 }
 
 fn is_within(cgroup: &str, scope: &str) -> bool {

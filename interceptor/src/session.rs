@@ -3,6 +3,7 @@
 //! One authenticated use of a target by one principal. Everything that is security and not dialect
 //! happens here, once, for every protocol.
 
+pub mod ahead;
 mod gate;
 pub mod meter;
 pub mod opening;

@@ -17,9 +17,9 @@ pub(crate) mod testing;
 mod upstream;
 mod verify;
 
-pub use authority::Authority;
+pub use authority::{Accepted, Authority};
 pub use binding::server_end_point;
-pub use stream::{Stream, has_unread};
+pub use stream::{Pulse, Stream, has_unread, pulse};
 pub use upstream::Upstream;
 
 /// The protocol's name in ALPN (PostgreSQL 17, `PG_ALPN_PROTOCOL`).
@@ -90,6 +90,12 @@ pub enum Error {
     /// The host has no roots of its own.
     #[error("find the host's trusted roots: none is in the usual places; name a file in `tls.ca`")]
     NoRoots,
+    /// A client certificate that cannot be used.
+    #[error("show the client certificate of `tls.key`: {reason}")]
+    Identity {
+        /// Why.
+        reason: String,
+    },
     /// A name that no certificate can carry.
     #[error("verify {name}: it is not a name that a certificate can carry; set `tls.server_name`")]
     Name {

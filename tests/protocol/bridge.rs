@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use interceptor::config::{Host, Postgres, TlsMode, UpstreamTls};
+use interceptor::config::{ClientAuth, Host, Postgres, TlsMode, UpstreamTls, Warm};
 use interceptor::protocol::postgres::cancel::{Registry, Route};
 use interceptor::protocol::postgres::inject::{self, Injector, Login, Upstream};
 use interceptor::protocol::postgres::terminate::{
@@ -41,6 +41,9 @@ impl Target {
                 databases: vec!["postgres".to_owned()],
                 search_path: vec!["public".to_owned()],
                 allow_md5: false,
+                require_scram: false,
+                warm: Warm::default(),
+                client_auth: ClientAuth::Trust,
             },
             password: Some(Secret::from(PASSWORD)),
         }
@@ -48,6 +51,17 @@ impl Target {
 
     pub(crate) fn tls(mut self, mode: TlsMode, ca: Option<PathBuf>) -> Self {
         self.tls = upstream(mode, ca);
+        self
+    }
+
+    /// Verifies in full, and shows this client certificate.
+    pub(crate) fn showing(mut self, ca: PathBuf, pem: &str) -> Self {
+        let settings = UpstreamTls {
+            ca: Some(ca),
+            ..UpstreamTls::default()
+        };
+        let tls = tls::Upstream::new(&settings, Some(&Secret::from(pem)));
+        self.tls = Arc::new(tls.unwrap());
         self
     }
 
@@ -76,9 +90,9 @@ fn upstream(mode: TlsMode, ca: Option<PathBuf>) -> Arc<tls::Upstream> {
     let settings = UpstreamTls {
         mode,
         ca,
-        server_name: None,
+        ..UpstreamTls::default()
     };
-    Arc::new(tls::Upstream::new(&settings).unwrap())
+    Arc::new(tls::Upstream::new(&settings, None).unwrap())
 }
 
 #[expect(
@@ -153,14 +167,17 @@ const SCOPE: u64 = 7;
 
 async fn serve(parts: Arc<Parts>, socket: TcpStream) {
     let dialled = socket.local_addr().unwrap().ip();
-    match terminate(socket, &parts.authority, dialled).await {
-        Ok((_, Wish::Cancel(key))) => {
+    let terminated = match terminate(socket, &parts.authority, dialled).await {
+        Ok(terminated) => terminated,
+        // A client may break the connection to try another way (`sslmode=verify-full`).
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    match terminated.wish {
+        Wish::Cancel(key) => {
             let to = |route: Arc<Route>| dial(route.address);
             parts.registry.cancel(&key, SCOPE, to).await.unwrap();
         }
-        Ok((client, Wish::Session(startup))) => session(&parts, client, startup).await,
-        // A client may break the connection to try another way (`sslmode=verify-full`).
-        Err(error) => assert!(!error.to_string().is_empty()),
+        Wish::Session(startup) => session(&parts, terminated.client, startup).await,
     }
 }
 

@@ -160,6 +160,38 @@ async fn a_server_that_is_not_the_named_one_is_left_before_the_login() {
 }
 
 #[tokio::test]
+async fn a_client_certificate_logs_in_alone_or_beside_a_password() {
+    let server = Server::shared();
+    let rows = [
+        ("certified", "certified", false, Ok(())),
+        ("twofold", "twofold", true, Ok(())),
+        ("twofold", "twofold", false, Err("has none")),
+        ("certified", "twofold", false, Err("refused with 28000")),
+        ("twofold", "certified", true, Err("refused with 28P01")),
+    ];
+    for (user, shown, password, expected) in rows {
+        let pem = server.certificate_of(shown);
+        let mut target = Target::new(&server, user).showing(server.ca(), &pem);
+        target.password = target.password.filter(|_| password);
+        match (login(&target).await, expected) {
+            (Ok(mut upstream), Ok(())) => {
+                assert_eq!(ask(&mut upstream, "SELECT current_user").await, user);
+                let sql = "SELECT client_dn FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+                assert_eq!(ask(&mut upstream, sql).await, format!("/CN={user}"));
+            }
+            (Err(error), Err(words)) => {
+                assert!(error.to_string().contains(words), "{user} {shown}: {error}");
+            }
+            (ended, _) => panic!("{user} {shown}: {ended:?}"),
+        }
+    }
+    // Without one, the server does not take the role at all.
+    let target = Target::new(&server, "certified").tls(TlsMode::VerifyFull, Some(server.ca()));
+    let error = login(&target).await.unwrap_err().to_string();
+    assert!(error.contains("refused with 28000"), "{error}");
+}
+
+#[tokio::test]
 async fn a_wrong_password_or_database_is_told_in_our_words() {
     let server = Server::shared();
     let injector = Injector::new().unwrap();
@@ -294,7 +326,8 @@ async fn between(server: &Server, socket: TcpStream, strip: bool) {
     let mut client = authority
         .accept(socket, server.address().ip())
         .await
-        .unwrap();
+        .unwrap()
+        .stream;
     let target = Target::new(server, "scram").tls(TlsMode::Require, None);
     let upstream = dial(server.address()).await.unwrap();
     let mut upstream = secure(upstream, &target.tls, &target.host).await.unwrap();

@@ -97,12 +97,13 @@ impl Drop for Front {
 
 async fn serve(parts: Arc<Parts>, socket: TcpStream) {
     let dialled = socket.local_addr().unwrap().ip();
-    match terminate(socket, &parts.authority, dialled).await.unwrap() {
-        (_, Wish::Cancel(key)) => {
+    let terminated = terminate(socket, &parts.authority, dialled).await.unwrap();
+    match terminated.wish {
+        Wish::Cancel(key) => {
             let to = |route: Arc<Route>| dial(route.address);
             parts.registry.cancel(&key, 7, to).await.unwrap();
         }
-        (client, Wish::Session(startup)) => session(&parts, client, startup).await,
+        Wish::Session(startup) => session(&parts, terminated.client, startup).await,
     }
 }
 

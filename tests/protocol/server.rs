@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, Weak};
 
 use nix::unistd::{Gid, Uid, User};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 /// What roles log in with.
 pub(crate) const PASSWORD: &str = "correct horse \u{2168}";
@@ -19,6 +19,8 @@ const HBA: &str = "
 local   all admin             trust
 host    all trusted all       trust
 hostssl all tls_only all      scram-sha-256
+hostssl all certified all     cert
+hostssl all twofold all       scram-sha-256 clientcert=verify-full
 hostnossl all tls_only all    reject
 host    all clear all         password
 host    all md5 all           md5
@@ -27,12 +29,14 @@ host    all all all           scram-sha-256
 
 const SETUP: &str = "
 CREATE ROLE trusted LOGIN;
+CREATE ROLE certified LOGIN;
 SET password_encryption = 'md5';
 CREATE ROLE md5 LOGIN PASSWORD :'password';
 SET password_encryption = 'scram-sha-256';
 CREATE ROLE clear LOGIN PASSWORD :'password';
 CREATE ROLE scram LOGIN PASSWORD :'password';
 CREATE ROLE tls_only LOGIN PASSWORD :'password';
+CREATE ROLE twofold LOGIN PASSWORD :'password';
 CREATE ROLE super LOGIN SUPERUSER PASSWORD :'password';
 CREATE ROLE bypass LOGIN BYPASSRLS PASSWORD :'password';
 CREATE ROLE rotated LOGIN PASSWORD :'password';
@@ -78,6 +82,11 @@ impl Server {
     /// The authority of its certificate, which is for `127.0.0.1` and `db.example`.
     pub(crate) fn ca(&self) -> PathBuf {
         self.path("root.pem")
+    }
+
+    /// The certificate and key of `role`, as one PEM.
+    pub(crate) fn certificate_of(&self, role: &str) -> String {
+        fs::read_to_string(self.path(&format!("{role}.pem"))).unwrap()
     }
 
     /// Runs SQL as its administrator; what `psql -At` prints.
@@ -136,7 +145,7 @@ impl Server {
         server.port = free_port();
         let settings = format!(
             "port = {}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nfsync = off\n\
-             ssl = on\nssl_cert_file = '../server.pem'\nssl_key_file = '../server.key'\n",
+             ssl = on\nssl_cert_file = '../server.pem'\nssl_key_file = '../server.key'\nssl_ca_file = '../root.pem'\n",
             server.port,
             server.path("").display(),
         );
@@ -162,6 +171,14 @@ impl Server {
             .signed_by(&key, &root)
             .unwrap();
         fs::write(self.path("root.pem"), root.pem()).unwrap();
+        for role in ["certified", "twofold"] {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::default();
+            params.distinguished_name.push(DnType::CommonName, role);
+            let certificate = params.signed_by(&key, &root).unwrap();
+            let pem = format!("{}{}", certificate.pem(), key.serialize_pem());
+            fs::write(self.path(&format!("{role}.pem")), pem).unwrap();
+        }
         fs::write(self.path("server.pem"), leaf.pem()).unwrap();
         fs::write(self.path("server.key"), key.serialize_pem()).unwrap();
         let own = self.path("server.key");

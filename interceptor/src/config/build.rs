@@ -13,9 +13,9 @@ use super::document::{Node, Value};
 use super::mistake::Place;
 use super::shape::Form;
 use super::{
-    Address, Agent, Audit, Config, Direct, Durability, Namespace, Paths, Postgres, Protocol,
-    Recording, Resolver, Scope, SecretSource, StatementText, Target, Timeouts, TlsMode,
-    UpstreamTls, scalar,
+    Address, Agent, Audit, ClientAuth, Config, Direct, Durability, Namespace, Paths, Postgres,
+    Protocol, Recording, Resolver, Scope, SecretSource, StatementText, Target, Timeouts, TlsMode,
+    UpstreamTls, Warm, scalar,
 };
 
 /// A value and where it was said.
@@ -218,6 +218,16 @@ fn recording(node: Option<&Node>) -> Recording {
     }
 }
 
+fn warm(node: Option<&Node>) -> Warm {
+    let default = Warm::default();
+    Warm {
+        connections: node
+            .and_then(|node| count(node, "connections"))
+            .unwrap_or(default.connections),
+        age: duration(node, "age").unwrap_or(default.age),
+    }
+}
+
 fn timeouts(node: Option<&Node>) -> Timeouts {
     let ten = Duration::from_secs(10);
     Timeouts {
@@ -284,6 +294,12 @@ impl From<'_> {
                 search_path
             },
             allow_md5: flag(node, "allow_md5", false),
+            require_scram: flag(node, "require_scram", false),
+            warm: warm(node.under("warm")),
+            client_auth: match text(Some(node), "client_auth").as_deref() {
+                Some("scram") => ClientAuth::Scram,
+                _ => ClientAuth::Trust,
+            },
         })
     }
 
@@ -313,6 +329,10 @@ impl From<'_> {
             },
             ca: self.path(node, "ca"),
             server_name: text(node, "server_name"),
+            certificate: self.path(node, "certificate"),
+            key: node
+                .and_then(|node| node.under("key"))
+                .and_then(|node| self.secret(node)),
         }
     }
 }

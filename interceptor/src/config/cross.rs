@@ -260,6 +260,15 @@ fn transport(entry: &Entry, target: &Target, report: &mut Report) {
             "expected tls.mode verify-full with it; no name is verified otherwise",
         );
     }
+    if tls.certificate.is_some() && tls.key.is_none() {
+        wrong(&["tls", "certificate"], "expected tls.key with it");
+    }
+    if tls.key.is_some() && tls.mode == TlsMode::Disable {
+        wrong(
+            &["tls", "key"],
+            "expected another tls.mode than disable with it",
+        );
+    }
     let loopback = |address| literal(address).is_some_and(|at| at.ip().is_loopback());
     if target.namespace == Namespace::Client && !chain && !target.addresses.iter().all(loopback) {
         wrong(
@@ -288,11 +297,37 @@ fn postgres(entry: &Entry, target: &Target, config: &Config, report: &mut Report
             "expected each database once",
         );
     }
-    let (Some(source), Some(node)) = (&postgres.password, node.under("password")) else {
-        return;
-    };
-    if let Err((part, expected)) = secret(source, config) {
-        report.add(node.place, &format!("{key}.password.{part}"), expected);
+    if let Some(node) = node
+        .under("require_scram")
+        .filter(|_| postgres.require_scram)
+    {
+        let wrong = match (postgres.allow_md5, &postgres.password) {
+            (true, _) => Some("expected allow_md5 or require_scram, not both"),
+            (_, None) => Some("expected a password with it; SCRAM cannot do without"),
+            _ => None,
+        };
+        if let Some(expected) = wrong {
+            report.add(node.place, &format!("{key}.require_scram"), expected);
+        }
+    }
+    let secrets = [
+        (
+            &postgres.password,
+            node.under("password"),
+            format!("{key}.password"),
+        ),
+        (
+            &target.tls.key,
+            entry.node.under("tls").and_then(|tls| tls.under("key")),
+            format!("targets.{}.tls.key", entry.key),
+        ),
+    ];
+    for (source, node, key) in secrets {
+        if let (Some(source), Some(node)) = (source, node)
+            && let Err((part, expected)) = secret(source, config)
+        {
+            report.add(node.place, &format!("{key}.{part}"), expected);
+        }
     }
 }
 

@@ -275,6 +275,39 @@ const POSTGRES: Shape = Shape::Keys(&[
         "false",
         "Whether the server may ask for an MD5 login.",
     ),
+    may(
+        "require_scram",
+        Shape::Flag,
+        "false",
+        "Whether the server must ask for a SCRAM login.",
+    ),
+    may(
+        "warm",
+        WARM,
+        "see its keys",
+        "Connections that are logged in before a session asks for one.",
+    ),
+    may(
+        "client_auth",
+        Shape::Word(&["trust", "scram"]),
+        "trust",
+        "What clients are asked for; scram asks for the password that `interceptor run` sets.",
+    ),
+]);
+
+const WARM: Shape = Shape::Keys(&[
+    may(
+        "connections",
+        Shape::Count(0, 64),
+        "2",
+        "How many may wait at the target, for what a session asked for in the last two minutes; 0 for none.",
+    ),
+    may(
+        "age",
+        Shape::Duration(1_000, 600_000),
+        "30s",
+        "How long one may wait before it is closed unused.",
+    ),
 ]);
 
 const SECRET: Shape = Shape::OneKey(&[
@@ -334,6 +367,18 @@ const TLS: Shape = Shape::Keys(&[
         Shape::Text(Form::ServerName),
         "the name in the address",
         "The name to verify.",
+    ),
+    may(
+        "certificate",
+        Shape::Text(Form::Path),
+        "what `key` holds",
+        "The client's certificate and its chain, PEM; a rotated file counts after a minute.",
+    ),
+    may(
+        "key",
+        SECRET,
+        "none",
+        "The client certificate's key, PEM; read at each login.",
     ),
 ]);
 

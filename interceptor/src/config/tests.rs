@@ -93,20 +93,22 @@ fn the_example_loads_and_says_what_it_looks_like() {
     );
     assert_eq!(orders.timeouts.idle, Some(Duration::from_secs(3600)));
     let sources: Vec<_> = config.secrets().collect();
-    assert_eq!(sources.len(), 4);
-    assert_eq!(
-        sources[2],
-        (
-            "orders",
-            &SecretSource::File("/etc/interceptor/secrets/orders".into())
-        )
-    );
+    assert_eq!(sources.len(), 8);
+    let file = |name: &str| SecretSource::File(format!("/etc/interceptor/secrets/{name}").into());
     let exec = SecretSource::Exec {
         command: vec!["/usr/local/bin/fetch-secret".into(), "warehouse".into()],
         timeout: Duration::from_secs(10),
         ttl: Duration::from_secs(60),
     };
-    assert_eq!(sources[3], ("warehouse", &exec));
+    let said = [
+        ("orders", file("orders")),
+        ("orders", file("client.key")),
+        ("warehouse", exec),
+        ("archive", SecretSource::Credential("archive-key".into())),
+    ];
+    for (target, source) in &said {
+        assert!(sources.contains(&(*target, source)), "{source:?}");
+    }
     assert_eq!(config.direct[0].port, Some(443));
     assert_eq!(config.direct[1].network, "198.51.100.7/32".parse().unwrap());
     assert_eq!(config.recording.session_bytes, Some(1 << 30));
@@ -154,7 +156,9 @@ fn a_short_target_gets_the_careful_defaults() {
         UpstreamTls {
             mode: TlsMode::VerifyFull,
             ca: None,
-            server_name: None
+            server_name: None,
+            certificate: None,
+            key: None,
         }
     );
     assert_eq!(target.statement, StatementText::Redacted);

@@ -55,7 +55,8 @@ pub struct Run {
 pub struct Placed {
     /// The cgroup that the caller is in now.
     pub cgroup: String,
-    /// Variables for the agent's environment: where the local authority's certificate is.
+    /// Variables for the agent's environment: where the local authority's certificate is, and the
+    /// scope's throw-away password.
     pub environment: BTreeMap<String, String>,
 }
 

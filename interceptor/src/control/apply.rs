@@ -70,6 +70,7 @@ pub async fn reload(services: &Arc<Services>) -> Reloaded {
     services
         .secrets
         .keep(new.secrets().map(|(_, source)| source));
+    services.reloads.send_modify(|count| *count += 1);
     let ended = services.registry.judge_again();
     Reloaded {
         generation: services.policy.generation().0,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use secrecy::ExposeSecret as _;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -17,6 +18,7 @@ use super::scopes::cgroup;
 use crate::capture;
 use crate::config;
 use crate::policy::ControlVerb;
+use crate::scopes;
 use crate::session::services::Services;
 
 /// What scopes made here are called, so that a restarted daemon knows which to remove.
@@ -49,6 +51,7 @@ pub async fn run(
         &super::scopes::scope(&asked.agent, &path),
     )?;
     let scope = make(&services, &path, &asked.agent).map_err(|error| Answer::failed(&error))?;
+    let environment = environment(&services, &scope);
     let entered = services.capture.hierarchy().enter(&path, caller.caller.pid);
     watch(Arc::clone(&services), scope);
     entered.map_err(|error| Answer::failed(&error))?;
@@ -60,7 +63,7 @@ pub async fn run(
     );
     Ok(Json(Placed {
         cgroup: path,
-        environment: environment(&services),
+        environment,
     }))
 }
 
@@ -82,8 +85,9 @@ fn make(services: &Services, path: &str, agent: &str) -> anyhow::Result<capture:
     Ok(scope)
 }
 
-/// Where clients that verify certificates find the local authority.
-fn environment(services: &Services) -> BTreeMap<String, String> {
+/// Where clients that verify certificates find the local authority, and what clients that insist on a
+/// password log in with.
+fn environment(services: &Services, scope: &capture::Scope) -> BTreeMap<String, String> {
     let certificate = services
         .config
         .load()
@@ -92,10 +96,16 @@ fn environment(services: &Services) -> BTreeMap<String, String> {
         .join("ca.pem")
         .to_string_lossy()
         .into_owned();
-    ["PGSSLROOTCERT", "INTERCEPTOR_CA"]
-        .into_iter()
-        .map(|name| (name.to_owned(), certificate.clone()))
-        .collect()
+    let password = scopes::password(&services.authority, scope);
+    let password = password.expose_secret().to_owned();
+    [
+        ("PGSSLROOTCERT", certificate.clone()),
+        ("INTERCEPTOR_CA", certificate),
+        ("PGPASSWORD", password),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
 }
 
 /// Removes and untags the scope when its last process is gone.

@@ -44,13 +44,13 @@ impl Door {
     /// A door without listeners; `stop` closes it, `tasks` counts what came through.
     pub(super) fn new(
         services: &Arc<Services>,
-        engines: Engines,
+        engines: &Arc<Engines>,
         stop: &CancellationToken,
         tasks: &TaskTracker,
     ) -> Self {
         Self {
             services: Arc::clone(services),
-            engines: Arc::new(engines),
+            engines: Arc::clone(engines),
             stop: stop.clone(),
             tasks: tasks.clone(),
             namespaces: Arc::default(),

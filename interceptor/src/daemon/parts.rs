@@ -76,6 +76,7 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
         closings: Default::default(),
         secrets: Secrets::default(),
         authority,
+        reloads: Default::default(),
         replacing: Default::default(),
         writing: Default::default(),
         targets: ArcSwap::from_pointee(targets),

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::control::apply;
+use crate::protocol::Engines;
 use crate::session::services::Services;
 use crate::targets::Targets;
 
@@ -29,6 +31,24 @@ pub(super) async fn resolve(services: Arc<Services>, stop: CancellationToken, pe
             if let Err(error) = apply::rules(&services) {
                 tracing::error!(%error, "cannot write the kernel's rules after an address changed");
             }
+        }
+    }
+}
+
+/// Has the engines forget, at each reload, what they keep of the configuration before, and keep
+/// nothing any more once the daemon stops.
+pub(super) async fn reloads(
+    mut reloads: watch::Receiver<u64>,
+    engines: Arc<Engines>,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            changed = reloads.changed() => match changed {
+                Ok(()) => engines.forget(),
+                Err(_gone) => return engines.close(),
+            },
+            () = stop.cancelled() => return engines.close(),
         }
     }
 }

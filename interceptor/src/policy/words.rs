@@ -192,6 +192,14 @@ impl Refusal {
         Self::plain(RefusalKind::Identity, message, hint)
     }
 
+    /// The client did not show that it knows its scope's throw-away password.
+    #[must_use]
+    pub fn unproved() -> Self {
+        let message = "the client did not log in with its scope's password";
+        let hint = "run the program by `interceptor run`, which sets PGPASSWORD";
+        Self::plain(RefusalKind::Identity, message, hint)
+    }
+
     /// The process holds host capabilities, and the agent is not allowed to.
     #[must_use]
     pub fn privileged() -> Self {

@@ -6,6 +6,7 @@
 pub mod cancel;
 pub mod facts;
 pub mod inject;
+mod reach;
 pub mod refuse;
 pub mod session;
 pub mod terminate;
@@ -13,50 +14,44 @@ pub mod transcript;
 mod version;
 pub mod wire;
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use self::facts::Names;
-use self::inject::{Injector, Login, Upstream};
+use self::inject::Upstream;
+use self::reach::{Reach, Reached};
 use self::session::{Start, Why};
-use self::terminate::{Greeting, Startup, Wish};
+use self::terminate::{Challenge, Greeting, Prover, Startup, Terminated, Wish};
 use self::wire::backend::Status;
-use self::wire::startup::BackendKey;
-use crate::clock::{self, BootTime};
-use crate::config::{Postgres, UpstreamTls};
+use self::wire::startup::{BackendKey, MINOR_MAX};
+use crate::config::{ClientAuth, Postgres};
 use crate::policy::{Access, Action, Ask, Refusal, Resource};
 use crate::session::Session;
 use crate::session::opening::{Opened, Opening};
-use crate::tls::{self, Authority, Stream};
-
-/// How long roots read from disk are used: a rotated file counts after this.
-const ROOTS_FOR: Duration = Duration::from_secs(60);
+use crate::tls::{Authority, Stream};
 
 /// What the connections of every PostgreSQL target share. One for the daemon.
 #[derive(Debug)]
 pub struct Engine {
-    injector: Injector,
+    reach: Reach,
+    prover: Prover,
     cancels: Arc<cancel::Registry>,
-    roots: Mutex<HashMap<String, Roots>>,
 }
 
-#[derive(Debug)]
-struct Roots {
-    made_from: UpstreamTls,
-    made: BootTime,
-    tls: Arc<tls::Upstream>,
+/// Why a client left before it asked for anything that could be judged. It has been told.
+enum Left {
+    Startup(terminate::Error),
+    Proof(String),
 }
 
 /// A session whose both sides are logged in.
 struct Joined {
     session: Arc<Session>,
-    upstream: Upstream,
+    reached: Reached,
     minted: cancel::Minted,
 }
 
@@ -67,20 +62,32 @@ impl Engine {
     /// Where the system gives no random bytes.
     pub fn new() -> Result<Self, inject::Error> {
         Ok(Self {
-            injector: Injector::new()?,
+            reach: Reach::new()?,
+            prover: Prover::new()?,
             cancels: Arc::default(),
-            roots: Mutex::default(),
         })
+    }
+
+    /// Forgets what was kept of the configuration before a reload.
+    pub fn forget(&self) {
+        self.reach.forget();
+    }
+
+    /// Keeps nothing any more: the daemon stops.
+    pub fn close(&self) {
+        self.reach.close();
     }
 
     /// Serves one admitted connection to its close.
     pub async fn serve(&self, opening: Opening, client: TcpStream, settings: &Postgres) {
-        let patience = opening.who().target.timeouts.startup;
-        let dialled = opening.who().flow.destination.0.ip();
-        let terminated = terminate::terminate(client, opening.authority(), dialled);
-        let (mut client, wish) = match timeout(patience, terminated).await {
+        let until = Instant::now() + opening.who().target.timeouts.startup;
+        let terminated = timeout_at(until, self.terminate(&opening, client, settings));
+        let (mut client, wish) = match terminated.await {
             Ok(Ok(terminated)) => terminated,
-            Ok(Err(error)) => return opening.gave_up(&error.to_string()),
+            Ok(Err(Left::Startup(error))) => return opening.gave_up(&error.to_string()),
+            Ok(Err(Left::Proof(cause))) => {
+                return opening.refuse(&Refusal::unproved(), Some(cause));
+            }
             Err(_elapsed) => {
                 return opening.gave_up("the client did not finish its startup in time");
             }
@@ -94,6 +101,37 @@ impl Engine {
                 }
             },
         }
+    }
+
+    /// Hears what the client wants, and has it prove what the target asks of its clients.
+    async fn terminate(
+        &self,
+        opening: &Opening,
+        client: TcpStream,
+        settings: &Postgres,
+    ) -> Result<(Stream, Wish), Left> {
+        let dialled = opening.who().flow.destination.0.ip();
+        let Terminated {
+            mut client,
+            wish,
+            end_point,
+        } = terminate::terminate(client, opening.authority(), dialled)
+            .await
+            .map_err(Left::Startup)?;
+        if let (Wish::Session(startup), ClientAuth::Scram) = (&wish, settings.client_auth) {
+            let untagged = || Left::Proof("the client's scope is not tagged any more".to_owned());
+            let password = opening.client_password().ok_or_else(untagged)?;
+            let negotiate = startup.negotiate(MINOR_MAX);
+            let challenge = Challenge {
+                user: &startup.user,
+                password: &password,
+                end_point: end_point.as_deref(),
+                negotiate: negotiate.as_ref(),
+            };
+            let proved = self.prover.prove(&mut client, challenge).await;
+            proved.map_err(|error| Left::Proof(error.to_string()))?;
+        }
+        Ok((client, wish))
     }
 
     /// Judges, dials, logs in, opens the session. A refusal is in the audit when this returns it.
@@ -110,9 +148,9 @@ impl Engine {
                 return Err(refusal);
             }
         };
-        let (upstream, minted) = ready;
+        let (reached, minted) = ready;
         let opened = Opened {
-            upstream: upstream.address,
+            upstream: reached.upstream.address,
             database: &startup.database,
             user: &settings.user,
             asked_user: Some(&startup.user),
@@ -120,7 +158,7 @@ impl Engine {
         let session = opening.open(opened).await?;
         Ok(Joined {
             session,
-            upstream,
+            reached,
             minted,
         })
     }
@@ -130,7 +168,7 @@ impl Engine {
         opening: &mut Opening,
         startup: &Startup,
         settings: &Postgres,
-    ) -> Result<(Upstream, cancel::Minted), (Refusal, Option<String>)> {
+    ) -> Result<(Reached, cancel::Minted), (Refusal, Option<String>)> {
         let plain = |refusal: Refusal| (refusal, None);
         offered(startup, settings).map_err(plain)?;
         opening
@@ -141,56 +179,24 @@ impl Engine {
                 "replication connections are not relayed",
             )));
         }
-        let password = match &settings.password {
-            Some(source) => Some(opening.secret(source).await.map_err(plain)?),
-            None => None,
-        };
-        let target = Arc::clone(&opening.who().target);
-        let tls = self.tls(&target.name, &target.tls).map_err(|error| {
-            (
-                Refusal::upstream("the server's certificates cannot be verified here"),
-                Some(error.to_string()),
-            )
-        })?;
-        let socket = opening.dial().await.map_err(plain)?;
-        let host = opening.who().host.clone();
-        let login = Login {
-            target: &target.name,
-            host: &host,
-            tls: &tls,
-            postgres: settings,
-            password: password.as_ref(),
-            database: &startup.database,
-            settings: &startup.settings,
-            minor: startup.upstream_minor(),
-        };
-        let upstream = match timeout(target.timeouts.dial, self.injector.login(socket, login)).await
-        {
-            Ok(Ok(upstream)) => upstream,
-            Ok(Err(error)) => return Err((error.refusal(), Some(error.to_string()))),
-            Err(_elapsed) => {
-                return Err(plain(Refusal::upstream(
-                    "the server did not answer the login in time",
-                )));
-            }
-        };
+        let reached = self.reach.open(opening, startup, settings).await?;
+        let upstream = &reached.upstream;
         let route = cancel::Route {
-            target: Arc::from(target.name.as_str()),
+            target: Arc::from(opening.who().target.name.as_str()),
             address: upstream.address,
-            host,
-            tls,
+            host: upstream.host.clone(),
+            tls: Arc::clone(&reached.tls),
             key: upstream.key.clone(),
         };
-        let minted = self
-            .cancels
-            .mint(opening.who().flow.scope, upstream.minor, route);
+        let minor = minor(startup, settings, upstream);
+        let minted = self.cancels.mint(opening.who().flow.scope, minor, route);
         let minted = minted.map_err(|error| {
             (
                 Refusal::internal("no cancel key can be made"),
                 Some(error.to_string()),
             )
         })?;
-        Ok((upstream, minted))
+        Ok((reached, minted))
     }
 
     /// Greets the client and relays to the end of either side.
@@ -203,10 +209,15 @@ impl Engine {
     ) {
         let Joined {
             session: used,
-            upstream,
+            mut reached,
             minted,
         } = joined;
-        let negotiate = startup.negotiate(upstream.minor);
+        let upstream = &reached.upstream;
+        let negotiate = match settings.client_auth {
+            ClientAuth::Trust => startup.negotiate(upstream.minor),
+            // It was told when it was asked for its password.
+            ClientAuth::Scram => None,
+        };
         let greeting = Greeting {
             negotiate: negotiate.as_ref(),
             notices: &upstream.notices,
@@ -217,6 +228,9 @@ impl Engine {
         if terminate::greet(&mut client, greeting).await.is_err() {
             return used.closes("client");
         }
+        // The client has all that it waits for.
+        self.reach.again(&mut reached);
+        let upstream = reached.upstream;
         let start = Start {
             names: names(startup, settings, &upstream),
             read: facts::read,
@@ -246,36 +260,17 @@ impl Engine {
         };
         opening.cancelled(result);
     }
-
-    /// The roots and names to verify a target with, made anew after a while and at each change.
-    fn tls(&self, target: &str, wanted: &UpstreamTls) -> Result<Arc<tls::Upstream>, tls::Error> {
-        let now = clock::boot();
-        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = roots.get(target)
-            && known.made_from == *wanted
-            && now.since(known.made) < ROOTS_FOR
-        {
-            return Ok(Arc::clone(&known.tls));
-        }
-        let tls = Arc::new(tls::Upstream::new(wanted)?);
-        let made = Roots {
-            made_from: wanted.clone(),
-            made: now,
-            tls: Arc::clone(&tls),
-        };
-        roots.insert(target.to_owned(), made);
-        Ok(tls)
-    }
 }
 
 /// Tells a client that is not admitted why, once it has said what it wants. Nothing is dialled for
 /// it. The caller bounds time.
 pub async fn tell(client: TcpStream, authority: &Authority, dialled: IpAddr, refusal: &Refusal) {
     let told = async {
-        match terminate::terminate(client, authority, dialled).await? {
-            (_client, Wish::Cancel(_)) => Ok(()),
-            (mut client, Wish::Session(_)) => {
-                terminate::refuse(&mut client, &refuse::at_startup(refusal)).await
+        let mut terminated = terminate::terminate(client, authority, dialled).await?;
+        match terminated.wish {
+            Wish::Cancel(_) => Ok(()),
+            Wish::Session(_) => {
+                terminate::refuse(&mut terminated.client, &refuse::at_startup(refusal)).await
             }
         }
     };
@@ -324,6 +319,15 @@ fn asks(startup: &Startup) -> Vec<Ask> {
         });
     }
     asks
+}
+
+/// The minor version that is spoken with the client: the upstream's own, or what was agreed before the
+/// upstream was spoken to. The versions differ in nothing but the length of cancel keys, which are ours.
+fn minor(startup: &Startup, settings: &Postgres, upstream: &Upstream) -> u16 {
+    match settings.client_auth {
+        ClientAuth::Trust => upstream.minor,
+        ClientAuth::Scram => startup.minor.min(MINOR_MAX),
+    }
 }
 
 /// What texts of this session are read under.

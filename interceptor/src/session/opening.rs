@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::Session;
+use super::ahead::Ahead;
 use super::meter::{Meter, Slot};
 use super::services::Services;
 use crate::audit::event::{About, Event};
@@ -20,8 +21,10 @@ use crate::config::{self, Host, Namespace, SecretSource, Target, TlsMode};
 use crate::identity::{Identified, Principal};
 use crate::policy::{Ask, PrincipalFacts, Refusal, RuleId, Verdicts};
 use crate::recording;
+use crate::scopes;
 use crate::secrets::Secret;
 use crate::socket;
+use crate::telemetry::metrics::LoginHow;
 use crate::tls::Authority;
 
 /// Whose a connection is, and where it is going.
@@ -132,6 +135,13 @@ impl Opening {
         &self.services.authority
     }
 
+    /// The throw-away password of the client's scope; `None` where the scope is no more.
+    #[must_use]
+    pub fn client_password(&self) -> Option<Secret> {
+        let scope = self.services.scopes.by_id(self.who.flow.scope)?;
+        Some(scopes::password(&self.services.authority, &scope))
+    }
+
     /// May this principal open this database, with what the client asks to set?
     ///
     /// # Errors
@@ -164,12 +174,23 @@ impl Opening {
         })
     }
 
-    /// Connects to where the client was going, from the namespace that the target says.
+    /// What it takes to log in to this target for nobody yet; `None` where connections to it belong
+    /// to the client's own namespace.
+    ///
+    /// # Errors
+    /// A refusal of kind `upstream` where this target may not be dialled for this client at all.
+    pub fn ahead(&self) -> Result<Option<Ahead>, Refusal> {
+        self.who.from(&self.services)?;
+        let target = &self.who.target;
+        let own = target.namespace == Namespace::Daemon;
+        Ok(own.then(|| Ahead::new(target, &self.services)))
+    }
+
+    /// Connects to an address of the target, from the namespace that the target says.
     ///
     /// # Errors
     /// A refusal of kind `upstream`; the cause is logged.
-    pub async fn dial(&self) -> Result<TcpStream, Refusal> {
-        let to = self.who.flow.destination.0;
+    pub async fn dial(&self, to: SocketAddr) -> Result<TcpStream, Refusal> {
         self.who.from(&self.services)?;
         self.who.dial(&self.services, to).await.map_err(|error| {
             tracing::warn!(%error, %to, target = %self.who.target.name, "cannot dial the upstream");
@@ -178,6 +199,12 @@ impl Opening {
                 self.who.target.name
             ))
         })
+    }
+
+    /// Counts how this session came by its connection.
+    pub fn logged_in(&self, how: LoginHow) {
+        let target = &self.who.target.name;
+        self.services.metrics.logged_in(target, how);
     }
 
     /// Opens the session: the upstream accepted the login. Writes the line, begins the recording.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use super::meter::Meters;
@@ -47,6 +48,8 @@ pub struct Services {
     pub secrets: Secrets,
     /// The local authority.
     pub authority: Authority,
+    /// Counts the reloads that took, for whoever must forget what stood on the configuration before.
+    pub reloads: watch::Sender<u64>,
     /// Held while configuration or targets are replaced: a reload and a look-up of names that overlap
     /// would undo each other.
     pub replacing: tokio::sync::Mutex<()>,

@@ -19,6 +19,7 @@ pub struct Metrics {
     refused: Family<Kind, Counter>,
     permitted: Family<Target, Counter>,
     requests_refused: Family<TargetKind, Counter>,
+    logins: Family<TargetHow, Counter>,
     kernel_denied: Family<Reason, Counter>,
     kernel_lost: Counter,
 }
@@ -37,6 +38,23 @@ struct Target {
 struct TargetKind {
     target: String,
     kind: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TargetHow {
+    target: String,
+    how: &'static str,
+}
+
+/// How a session came by its upstream connection, or that one was logged in for none yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginHow {
+    /// Logged in for the session.
+    Fresh,
+    /// Logged in before any session asked.
+    Ahead,
+    /// Taken from those.
+    Warm,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -86,6 +104,19 @@ impl Metrics {
         self.requests_refused.get_or_create(&labels).inc();
     }
 
+    /// An upstream took a login, or a session found one.
+    pub fn logged_in(&self, target: &str, how: LoginHow) {
+        let labels = TargetHow {
+            target: target.to_owned(),
+            how: match how {
+                LoginHow::Fresh => "fresh",
+                LoginHow::Ahead => "ahead",
+                LoginHow::Warm => "warm",
+            },
+        };
+        self.logins.get_or_create(&labels).inc();
+    }
+
     /// The kernel refused something `count` times.
     pub fn kernel_denied(&self, reason: &'static str, count: u64) {
         self.kernel_denied
@@ -121,6 +152,11 @@ impl Metrics {
             "requests_refused",
             "Requests refused, by target and kind",
             self.requests_refused.clone(),
+        );
+        registry.register(
+            "logins",
+            "Logins upstream, by target and how a session came by them",
+            self.logins.clone(),
         );
         registry.register(
             "kernel_denied",

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use lru::LruCache;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -23,7 +24,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsStream};
 use zeroize::Zeroizing;
 
-use super::{ALPN_POSTGRESQL, Error, Stream, provider};
+use super::{ALPN_POSTGRESQL, Error, Stream, provider, server_end_point};
 use crate::clock;
 use crate::config::Host;
 
@@ -47,15 +48,27 @@ const COMMON_NAME_MAX: usize = 64;
 /// The local certificate authority.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
+    /// What keys for other purposes are derived from: its own key.
+    root: hmac::Key,
     certificate: CertificateDer<'static>,
     /// Seconds since 1970.
     expires: i64,
     leaves: Mutex<LruCache<Host, Leaf>>,
 }
 
+/// A client's connection whose TLS is up.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The connection.
+    pub stream: Stream,
+    /// What a login over it can be bound to: `tls-server-end-point` of the leaf that was shown.
+    pub end_point: Option<Vec<u8>>,
+}
+
 #[derive(Clone)]
 struct Leaf {
     config: Arc<ServerConfig>,
+    end_point: Option<Vec<u8>>,
     /// Seconds since 1970.
     expires: i64,
 }
@@ -111,14 +124,33 @@ impl Authority {
         let certificate = CertificateDer::from_pem_slice(pem.as_bytes())
             .map_err(|_not_pem| wrong(certificate_path, "not a certificate in PEM"))?;
         let expires = check(&certificate, &key).map_err(|why| wrong(certificate_path, why))?;
+        let root = hmac::Key::new(hmac::HMAC_SHA256, &Zeroizing::new(key.serialize_der()));
         let issuer = Issuer::from_ca_cert_der(&certificate, key)
             .map_err(|_not_der| wrong(certificate_path, "not a certificate that can be read"))?;
         Ok(Self {
             issuer,
+            root,
             certificate,
             expires,
             leaves: Mutex::new(LruCache::new(LEAVES_MAX)),
         })
+    }
+
+    /// A key for one purpose and one thing, which lives as long as the authority does and tells nothing
+    /// of it.
+    #[must_use]
+    pub fn derive(&self, purpose: &str, of: &[&[u8]]) -> Zeroizing<[u8; 32]> {
+        let mut context = hmac::Context::with_key(&self.root);
+        for part in std::iter::once(&purpose.as_bytes()).chain(of) {
+            context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            context.update(part);
+        }
+        let tag = context.sign();
+        let mut key = Zeroizing::new([0; 32]);
+        for (key, byte) in key.iter_mut().zip(tag.as_ref()) {
+            *key = *byte;
+        }
+        key
     }
 
     /// The certificate that clients must trust, DER.
@@ -139,20 +171,23 @@ impl Authority {
     /// # Errors
     /// [`Error::Make`] where the name cannot stand in a certificate.
     pub fn leaf(&self, host: &Host) -> Result<Arc<ServerConfig>, Error> {
+        self.leaf_of(host).map(|leaf| leaf.config)
+    }
+
+    fn leaf_of(&self, host: &Host) -> Result<Leaf, Error> {
         let now = now();
         {
             let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(leaf) = leaves.get(host)
                 && leaf.expires.saturating_sub(now) > LEAF_LEFT
             {
-                return Ok(Arc::clone(&leaf.config));
+                return Ok(leaf.clone());
             }
         }
         let leaf = self.make_leaf(host, now)?;
-        let config = Arc::clone(&leaf.config);
         let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
-        leaves.put(host.clone(), leaf);
-        Ok(config)
+        leaves.put(host.clone(), leaf.clone());
+        Ok(leaf)
     }
 
     fn make_leaf(&self, host: &Host, now: i64) -> Result<Leaf, Error> {
@@ -182,7 +217,11 @@ impl Authority {
         let key = KeyPair::generate().map_err(failed)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
         let config = server_config(certificate.der().clone(), &key)?;
-        Ok(Leaf { config, expires })
+        Ok(Leaf {
+            config,
+            end_point: server_end_point(certificate.der()),
+            expires,
+        })
     }
 
     /// Finishes the TLS handshake that `stream`'s client begins, with the leaf for the name that
@@ -190,7 +229,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`Error::Client`] where the handshake fails; the client has had its alert.
-    pub async fn accept(&self, stream: TcpStream, dialled: IpAddr) -> Result<Stream, Error> {
+    pub async fn accept(&self, stream: TcpStream, dialled: IpAddr) -> Result<Accepted, Error> {
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
             .await
             .map_err(Error::Client)?;
@@ -199,11 +238,15 @@ impl Authority {
             Some(name) => Host::Name(name.trim_end_matches('.').to_ascii_lowercase()),
             None => Host::Ip(dialled.to_canonical()),
         };
+        let leaf = self.leaf_of(&host)?;
         let stream = start
-            .into_stream(self.leaf(&host)?)
+            .into_stream(leaf.config)
             .await
             .map_err(Error::Client)?;
-        Ok(Stream::Tls(Box::new(TlsStream::Server(stream))))
+        Ok(Accepted {
+            stream: Stream::Tls(Box::new(TlsStream::Server(stream))),
+            end_point: leaf.end_point,
+        })
     }
 }
 

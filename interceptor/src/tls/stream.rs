@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -15,8 +16,30 @@ use tokio_rustls::TlsStream;
 /// from clear to TLS they are none of the peer's: early data, injected by whoever sits between.
 #[must_use]
 pub fn has_unread(socket: &TcpStream) -> bool {
+    pulse(socket) == Pulse::Unread
+}
+
+/// What can be seen of a connection that nobody reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pulse {
+    /// It stands, and nothing has come.
+    Quiet,
+    /// Bytes have come.
+    Unread,
+    /// The peer has closed it, or it broke.
+    Gone,
+}
+
+/// Looks at a connection without reading it.
+#[must_use]
+pub fn pulse(socket: &TcpStream) -> Pulse {
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-    matches!(recv(socket.as_raw_fd(), &mut [0], flags), Ok(count) if count > 0)
+    match recv(socket.as_raw_fd(), &mut [0], flags) {
+        Ok(0) => Pulse::Gone,
+        Ok(_) => Pulse::Unread,
+        Err(Errno::EAGAIN) => Pulse::Quiet,
+        Err(_) => Pulse::Gone,
+    }
 }
 
 /// A connection that reads and writes plain bytes, whatever is below.

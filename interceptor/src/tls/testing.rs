@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, Issuer, KeyPair, SigningKey};
 use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Authority, Upstream, provider};
@@ -40,12 +40,12 @@ pub(crate) fn host(name: &str) -> Host {
 
 /// The client's side, trusting `ca`.
 pub(crate) fn upstream(mode: TlsMode, ca: Option<&Path>) -> Upstream {
-    Upstream::new(&UpstreamTls {
+    let tls = UpstreamTls {
         mode,
         ca: ca.map(Path::to_owned),
-        server_name: None,
-    })
-    .unwrap()
+        ..UpstreamTls::default()
+    };
+    Upstream::new(&tls, None).unwrap()
 }
 
 /// A certificate authority that lives in memory and in one file.
@@ -62,6 +62,31 @@ impl Root {
         let file = directory.join(name);
         std::fs::write(&file, issuer.pem()).unwrap();
         Self { issuer, file }
+    }
+
+    pub(crate) fn certificate(&self) -> CertificateDer<'static> {
+        self.issuer.as_ref().der().clone()
+    }
+
+    /// A certificate for `name`, and its key.
+    pub(crate) fn leaf(&self, name: &str) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        let (certificate, key) = self.made(name);
+        (
+            certificate.der().clone(),
+            PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+        )
+    }
+
+    /// The same as PEM.
+    pub(crate) fn pem(&self, name: &str) -> (String, String) {
+        let (certificate, key) = self.made(name);
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    fn made(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap(), key)
     }
 
     /// A server whose certificate is for `name`.

@@ -6,16 +6,20 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
+use secrecy::ExposeSecret as _;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::verify::{Check, Verifier};
 use super::{ALPN_POSTGRESQL, Error, Stream, provider};
 use crate::config::{Host, TlsMode, UpstreamTls};
+use crate::secrets::Secret;
 
 const ROOTS_MAX: u64 = 16 * 1024 * 1024;
 
@@ -36,24 +40,37 @@ pub struct Upstream {
     client: Option<Arc<ClientConfig>>,
     server_name: Option<ServerName<'static>>,
     proves_server: bool,
+    made_of: Vec<u8>,
 }
 
 impl Upstream {
-    /// Reads the roots and prepares the client's side; blocks on the disk. As in libpq, `require`
-    /// with a file of roots verifies the chain against it.
+    /// Reads roots and certificates and prepares the client's side; blocks on the disk. As in libpq,
+    /// `require` with a file of roots verifies the chain against it. `key` is the secret that the
+    /// settings name as the client certificate's.
     ///
     /// # Errors
-    /// [`Error`] where roots are missing or unreadable, or the name cannot be verified.
-    pub fn new(tls: &UpstreamTls) -> Result<Self, Error> {
+    /// [`Error`] where roots are missing or unreadable, the name cannot be verified, or the client
+    /// certificate cannot be used.
+    pub fn new(tls: &UpstreamTls, key: Option<&Secret>) -> Result<Self, Error> {
         let server_name = tls.server_name.as_deref().map(name).transpose()?;
         let check = match (tls.mode, &tls.ca) {
             (TlsMode::Disable, _) => None,
-            (TlsMode::Require, None) => Some(Check::Nothing),
+            (TlsMode::Require, None) => Some((Check::Nothing, Vec::new())),
             (mode, ca) => Some(chain(ca.as_deref(), mode == TlsMode::VerifyFull)?),
         };
+        let (check, mut made_of) = check.unzip();
+        let identity = match key {
+            Some(key) => Some(identity(tls.certificate.as_deref(), key)?),
+            None => None,
+        };
+        if let (Some(made_of), Some(identity)) = (&mut made_of, &identity) {
+            made_of.extend(digest_of(&identity.cert));
+        }
+        let client = check.map(|check| client(check, identity)).transpose()?;
         Ok(Self {
             mode: tls.mode,
-            client: check.map(client).transpose()?,
+            made_of: made_of.unwrap_or_default(),
+            client,
             server_name,
             // With the host's own roots, `verify-ca` is passed by anybody who can buy a certificate.
             proves_server: match tls.mode {
@@ -62,6 +79,12 @@ impl Upstream {
                 TlsMode::Disable | TlsMode::Require => false,
             },
         })
+    }
+
+    /// Whether `other`, made of the same settings, found the same in the files that they name.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.made_of == other.made_of
     }
 
     /// The configured mode.
@@ -109,25 +132,72 @@ fn name(name: &str) -> Result<ServerName<'static>, Error> {
     })
 }
 
-fn client(check: Check) -> Result<Arc<ClientConfig>, Error> {
+/// The client certificate with its chain, and its key.
+fn identity(certificate: Option<&Path>, key: &Secret) -> Result<CertifiedKey, Error> {
+    let pem = key.expose_secret().as_bytes();
+    let wrong = |reason: &str| Error::Identity {
+        reason: reason.to_owned(),
+    };
+    let chain = match certificate {
+        Some(path) => certificates(path).map_err(|error| wrong(&error.to_string()))?,
+        None => CertificateDer::pem_slice_iter(pem)
+            .collect::<Result<_, _>>()
+            .map_err(|_not_pem| wrong("its certificate is not PEM"))?,
+    };
+    let Some(leaf) = chain.first() else {
+        return Err(wrong("there is no certificate with it"));
+    };
+    let key = PrivateKeyDer::from_pem_slice(pem)
+        .map_err(|_not_pem| wrong("it holds no private key in PEM"))?;
+    let key = provider().key_provider.load_private_key(key);
+    let key = key.map_err(|_refused| wrong("its kind of key is not supported"))?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(leaf)
+        .map_err(|_not_der| wrong("its certificate cannot be read"))?;
+    match key.public_key() {
+        Some(public) if public.as_ref() != parsed.public_key().raw => {
+            Err(wrong("the key is not that of the certificate"))
+        }
+        // What else is wrong with a certificate is for the server to say.
+        _ => Ok(CertifiedKey::new(chain, key)),
+    }
+}
+
+fn client(check: Check, identity: Option<CertifiedKey>) -> Result<Arc<ClientConfig>, Error> {
     let provider = provider();
     let verifier = Verifier {
         check,
         algorithms: provider.signature_verification_algorithms,
     };
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(Error::Setup)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match identity {
+        Some(identity) => {
+            config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
+        }
+        None => config.with_no_client_auth(),
+    };
     // PostgreSQL resumes no sessions; and each dial verifies anew.
     config.resumption = Resumption::disabled();
     config.alpn_protocols = vec![ALPN_POSTGRESQL.to_vec()];
     Ok(Arc::new(config))
 }
 
-fn chain(ca: Option<&Path>, name: bool) -> Result<Check, Error> {
+/// Digest of certificates, each whole.
+fn digest_of(certificates: &[CertificateDer<'_>]) -> Vec<u8> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for certificate in certificates {
+        let length = u64::try_from(certificate.len()).unwrap_or(u64::MAX);
+        context.update(&length.to_be_bytes());
+        context.update(certificate);
+    }
+    context.finish().as_ref().to_vec()
+}
+
+/// What to check, and a digest of the certificates that it was made of.
+fn chain(ca: Option<&Path>, name: bool) -> Result<(Check, Vec<u8>), Error> {
     let (path, certificates) = match ca {
         Some(path) => (path.to_owned(), certificates(path)?),
         None => host_roots()?,
@@ -138,12 +208,13 @@ fn chain(ca: Option<&Path>, name: bool) -> Result<Check, Error> {
     if roots.is_empty() || (ca.is_some() && unusable != 0) {
         return Err(Error::Roots { path });
     }
+    let made_of = digest_of(&certificates);
     let pins = if ca.is_some() {
         certificates
     } else {
         Vec::new()
     };
-    Ok(Check::Chain { roots, pins, name })
+    Ok((Check::Chain { roots, pins, name }, made_of))
 }
 
 fn host_roots() -> Result<(PathBuf, Vec<CertificateDer<'static>>), Error> {

@@ -62,6 +62,7 @@ impl Postgres {
         if let Some(authority) = &authority {
             give(&authority.key, &data.join("server.key"))?;
             give(&authority.certificate, &data.join("server.crt"))?;
+            give(&authority.ca, &data.join("root.crt"))?;
         }
         let (process, address) = serve(&data, &sockets, tls)?;
         let server = Self {
@@ -130,6 +131,27 @@ impl Postgres {
         Process::run(command, DEADLINE)?.ok()
     }
 
+    /// Says how clients must log in over TCP: lines of `pg_hba.conf`, in place of the ones before.
+    ///
+    /// # Errors
+    /// When the file cannot be written or the server does not read it.
+    pub fn demand(&self, lines: &str) -> anyhow::Result<()> {
+        let file = self.directory.path().join("data/pg_hba.conf");
+        fs::write(&file, format!("local all all trust\n{lines}\n")).context("write pg_hba.conf")?;
+        let errors = "select pg_reload_conf(), (select count(*) from pg_hba_file_rules where error is not null)";
+        let answer = self.admin(errors)?;
+        if answer.trim() != "t|0" {
+            bail!("the server does not take these lines: {lines}");
+        }
+        // The postmaster reads it when it gets round to it: a connection that is new must see it.
+        let marked = self.admin("select pg_conf_load_time()")?;
+        self.admin("select pg_reload_conf()")?;
+        crate::wait::for_fact("the server's new rules", DEADLINE, || {
+            let now = self.admin("select pg_conf_load_time()")?;
+            Ok((now != marked).then_some(()))
+        })
+    }
+
     /// Stops it at once, as a crash of the database would.
     pub fn stop(&mut self) {
         self.process.signal(Signal::SIGQUIT);
@@ -158,6 +180,9 @@ fn serve(data: &Path, sockets: &Path, tls: bool) -> anyhow::Result<(Process, Soc
             "-c",
             if tls { "ssl=on" } else { "ssl=off" },
         ]);
+        if tls {
+            command.args(["-c", "ssl_ca_file=root.crt"]);
+        }
         let process = Process::start(command)?;
         match process.await_text(READY, DEADLINE) {
             Ok(()) => return Ok((process, address)),

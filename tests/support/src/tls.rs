@@ -56,6 +56,35 @@ impl Authority {
     }
 }
 
+impl Authority {
+    /// A client certificate for `role`, made in the directory of the authority: one PEM with its key.
+    ///
+    /// # Errors
+    /// When `openssl` fails.
+    pub fn client(&self, role: &str, serial: u32) -> anyhow::Result<String> {
+        let directory = self.ca.parent().context("an authority has a directory")?;
+        let name = format!("{role}-{serial}");
+        openssl(
+            directory,
+            &format!(
+                "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={role} -keyout {name}.key \
+                 -out {name}.csr"
+            ),
+        )?;
+        openssl(
+            directory,
+            &format!(
+                "x509 -req -days 2 -in {name}.csr -CA ca.crt -CAkey ca.key -set_serial {serial} -out {name}.crt"
+            ),
+        )?;
+        let read = |ending: &str| {
+            let file = directory.join(format!("{name}.{ending}"));
+            fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))
+        };
+        Ok(read("crt")? + &read("key")?)
+    }
+}
+
 fn openssl(directory: &Path, arguments: &str) -> anyhow::Result<()> {
     let mut command = Command::new("openssl");
     command

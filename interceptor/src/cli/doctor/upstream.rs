@@ -70,7 +70,11 @@ async fn catalog(target: &Target, postgres: &Postgres) -> anyhow::Result<Catalog
         Some(source) => Some(secrets.fetch(source).await?),
         None => None,
     };
-    let tls = tls::Upstream::new(&target.tls)?;
+    let key = match &target.tls.key {
+        Some(source) => Some(secrets.fetch(source).await?),
+        None => None,
+    };
+    let tls = tls::Upstream::new(&target.tls, key.as_ref())?;
     let database = postgres
         .databases
         .first()

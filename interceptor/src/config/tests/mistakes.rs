@@ -240,6 +240,46 @@ const TARGETS: &[(&str, &str, &str)] = &[
         "verify-full with it",
     ),
     (
+        "tls: { certificate: x.pem }",
+        "6:25: targets.t.tls.certificate:",
+        "tls.key with it",
+    ),
+    (
+        "tls: { mode: disable, key: { env: K } }",
+        "6:32: targets.t.tls.key:",
+        "another tls.mode",
+    ),
+    (
+        "tls: { key: { exec: { command: [fetch] } } }",
+        "6:17: targets.t.tls.key.exec.command[0]:",
+        "absolute path",
+    ),
+    (
+        "postgres: { user: u, databases: [d], require_scram: true }",
+        "5:57: targets.t.postgres.require_scram:",
+        "a password with it",
+    ),
+    (
+        "postgres: { user: u, password: { env: P }, databases: [d], require_scram: true, allow_md5: true }",
+        "5:79: targets.t.postgres.require_scram:",
+        "not both",
+    ),
+    (
+        "postgres: { user: u, databases: [d], client_auth: password }",
+        "5:55: targets.t.postgres.client_auth:",
+        "trust, scram",
+    ),
+    (
+        "postgres: { user: u, databases: [d], warm: { age: 0s } }",
+        "5:55: targets.t.postgres.warm.age:",
+        "duration from 1000 ms",
+    ),
+    (
+        "postgres: { user: u, databases: [d], warm: { connections: 65 } }",
+        "5:63: targets.t.postgres.warm.connections:",
+        "from 0 to 64",
+    ),
+    (
         "namespace: client\n    tls: { mode: require }",
         "6:16: targets.t.namespace:",
         "may control its network",

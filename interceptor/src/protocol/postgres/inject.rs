@@ -29,12 +29,15 @@ mod keys;
 mod peer;
 mod scram;
 mod secure;
+pub mod warm;
 
 use authenticate::Authenticator;
 pub use catalog::Catalog;
 pub use error::{Denied, Error};
+pub(super) use keys::Cache as KeyCache;
 use peer::Peer;
 pub use scram::Error as ScramError;
+pub(super) use scram::{Keys, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, salt};
 pub use secure::secure;
 
 const PARAMETERS_MAX: usize = 256;
@@ -77,6 +80,8 @@ pub struct Upstream {
     pub unread: BytesMut,
     /// Where it leads.
     pub address: SocketAddr,
+    /// The host of that address, as the configuration names it.
+    pub host: config::Host,
     /// Settings that the server reported, in its order.
     pub parameters: Vec<(String, String)>,
     /// Notices of the login, whole messages.
@@ -109,25 +114,60 @@ impl Injector {
     /// # Errors
     /// [`Error`]; its `refusal` is what the agent may read.
     pub async fn login(&self, socket: TcpStream, login: Login<'_>) -> Result<Upstream, Error> {
+        self.log_in(socket, login, false).await
+    }
+
+    /// The same with nobody waiting: what is known of the database is read anew, so that it is no
+    /// older than the connection, however long that waits.
+    ///
+    /// # Errors
+    /// As [`Injector::login`].
+    pub async fn login_ahead(
+        &self,
+        socket: TcpStream,
+        login: Login<'_>,
+    ) -> Result<Upstream, Error> {
+        self.log_in(socket, login, true).await
+    }
+
+    /// Forgets which servers have asked for SCRAM: what was read again may say otherwise.
+    pub fn forget(&self) {
+        self.keys.forget();
+    }
+
+    /// What tells one credential from another, and nothing else of it.
+    #[must_use]
+    pub fn credential(&self, password: Option<&Secret>) -> [u8; 32] {
+        self.keys.credential(password)
+    }
+
+    async fn log_in(
+        &self,
+        socket: TcpStream,
+        login: Login<'_>,
+        ahead: bool,
+    ) -> Result<Upstream, Error> {
         let address = socket.peer_addr().map_err(Error::io("dial"))?;
         let stream = secure(socket, login.tls, login.host).await?;
         let mut peer = Peer::new(stream);
         peer.send(&startup(&login)?).await?;
         let mut opened = Opened::new(login.minor);
-        self.authenticate(&mut peer, &login, &mut opened).await?;
+        self.authenticate(&mut peer, &login, address, &mut opened)
+            .await?;
         while opened.status.is_none() {
             let (tag, body) = peer.next(body_max).await?;
             opened.take(tag, body)?;
         }
         let catalog = self
             .catalogs
-            .of(&mut peer, &login, &opened.parameters)
+            .of(&mut peer, &login, &opened.parameters, ahead)
             .await?;
         let (stream, unread) = peer.into_parts();
         Ok(Upstream {
             stream,
             unread,
             address,
+            host: login.host.clone(),
             parameters: opened.parameters,
             notices: opened.notices,
             key: opened.key,
@@ -141,9 +181,10 @@ impl Injector {
         &self,
         peer: &mut Peer,
         login: &Login<'_>,
+        address: SocketAddr,
         opened: &mut Opened,
     ) -> Result<(), Error> {
-        let mut authenticator = Authenticator::new(&self.keys, login, peer.stream());
+        let mut authenticator = Authenticator::new(&self.keys, login, address, peer.stream());
         while !authenticator.is_done() {
             let (tag, body) = peer.next(body_max).await?;
             match tag {
@@ -168,8 +209,12 @@ impl Injector {
     }
 }
 
-/// The client's options behind ours: a permitted setting overrides, as it would have directly.
-fn startup(login: &Login<'_>) -> Result<BytesMut, Error> {
+/// The startup packet, all of it. The client's options stand behind ours: a permitted setting
+/// overrides, as it would have directly.
+///
+/// # Errors
+/// [`Error::StartupLength`] where no server would take it.
+pub fn startup(login: &Login<'_>) -> Result<BytesMut, Error> {
     let search_path = search_path(&login.postgres.search_path);
     // Statements are read as UTF-8 with standard strings; a role's or database's own default that
     // says otherwise would make them unreadable.

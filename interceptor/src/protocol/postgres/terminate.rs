@@ -2,7 +2,8 @@
 //!
 //! Fourth step of the intercept path. Reads exactly the bytes of each packet and none behind it, so
 //! that nothing sent in clear is ever taken for something said under TLS (CVE-2021-23214). Whom the
-//! client says it is proves nothing and is never forwarded; no password is asked for.
+//! client says it is proves nothing and is never forwarded. A password is asked for only where the
+//! target says so (`prove`), for clients that insist on it; it is none of any upstream.
 
 use std::net::IpAddr;
 
@@ -18,12 +19,16 @@ use super::wire::startup::{
 };
 use super::wire::{self};
 use crate::policy::Ask;
-use crate::tls::{self, Authority, Stream};
+use crate::tls::{self, Accepted, Authority, Stream};
 
 mod options;
+mod prove;
+mod scram;
 mod settings;
 
 pub use options::{Error as OptionsError, write as write_options};
+pub use prove::{Challenge, Prover, Unproved};
+pub use scram::Error as ScramError;
 pub use settings::{Origin, Setting};
 
 /// First byte of a TLS record that holds a handshake (RFC 8446, section 5.1).
@@ -65,6 +70,17 @@ pub enum Error {
     /// A value of `replication` that is none.
     #[error("invalid value for parameter \"replication\"")]
     Replication,
+}
+
+/// A client that has said what it wants.
+#[derive(Debug)]
+pub struct Terminated {
+    /// The connection; nothing is read of it that belongs behind the startup.
+    pub client: Stream,
+    /// What it wants.
+    pub wish: Wish,
+    /// What a login over the connection can be bound to; nothing in clear.
+    pub end_point: Option<Vec<u8>>,
 }
 
 /// What the client wants.
@@ -206,37 +222,50 @@ pub async fn terminate(
     socket: TcpStream,
     authority: &Authority,
     dialled: IpAddr,
-) -> Result<(Stream, Wish), Error> {
+) -> Result<Terminated, Error> {
     let direct = first_byte(&socket).await? == TLS_HANDSHAKE;
-    let mut stream = Stream::Plain(socket);
+    let mut wire = Accepted {
+        stream: Stream::Plain(socket),
+        end_point: None,
+    };
     let mut asked = Asked::default();
     if direct {
-        stream = upgrade(stream, authority, dialled).await?;
-        if stream.alpn() != Some(tls::ALPN_POSTGRESQL) {
+        wire = upgrade(wire.stream, authority, dialled).await?;
+        if wire.stream.alpn() != Some(tls::ALPN_POSTGRESQL) {
             return Err(Error::Alpn);
         }
         asked = Asked::BOTH;
     }
     loop {
-        match read_packet(&mut stream).await {
+        match read_packet(&mut wire.stream).await {
             Ok(Packet::Ssl) if !asked.ssl => {
-                answer(&mut stream, b"S").await?;
-                stream = upgrade(stream, authority, dialled).await?;
+                answer(&mut wire.stream, b"S").await?;
+                wire = upgrade(wire.stream, authority, dialled).await?;
                 asked = Asked::BOTH;
             }
             Ok(Packet::GssEnc) if !asked.gss => {
                 asked.gss = true;
-                answer(&mut stream, b"N").await?;
+                answer(&mut wire.stream, b"N").await?;
             }
-            Ok(Packet::Ssl | Packet::GssEnc) => return tell(stream, Error::Repeated).await,
-            Ok(Packet::Cancel(key)) => return Ok((stream, Wish::Cancel(key))),
+            Ok(Packet::Ssl | Packet::GssEnc) => return tell(wire.stream, Error::Repeated).await,
+            Ok(Packet::Cancel(key)) => return Ok(Terminated::new(wire, Wish::Cancel(key))),
             Ok(Packet::Startup(message)) => {
                 return match Startup::new(message) {
-                    Ok(startup) => Ok((stream, Wish::Session(startup))),
-                    Err(error) => tell(stream, error).await,
+                    Ok(startup) => Ok(Terminated::new(wire, Wish::Session(startup))),
+                    Err(error) => tell(wire.stream, error).await,
                 };
             }
-            Err(error) => return tell(stream, error).await,
+            Err(error) => return tell(wire.stream, error).await,
+        }
+    }
+}
+
+impl Terminated {
+    fn new(wire: Accepted, wish: Wish) -> Self {
+        Self {
+            client: wire.stream,
+            end_point: wire.end_point,
+            wish,
         }
     }
 }
@@ -288,7 +317,11 @@ async fn answer(stream: &mut Stream, byte: &[u8]) -> Result<(), Error> {
     stream.write_all(byte).await.map_err(Error::Write)
 }
 
-async fn upgrade(stream: Stream, authority: &Authority, dialled: IpAddr) -> Result<Stream, Error> {
+async fn upgrade(
+    stream: Stream,
+    authority: &Authority,
+    dialled: IpAddr,
+) -> Result<Accepted, Error> {
     match stream {
         Stream::Plain(socket) => Ok(authority.accept(socket, dialled).await?),
         Stream::Tls(_) => Err(Error::Repeated),

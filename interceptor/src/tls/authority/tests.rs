@@ -124,6 +124,7 @@ fn a_leaf_is_made_anew_a_day_before_its_end() {
     let first = authority.leaf(&name).unwrap();
     for (left, same) in [(LEAF_LEFT + 60, true), (LEAF_LEFT - 60, false)] {
         let aged = Leaf {
+            end_point: None,
             config: Arc::clone(&first),
             expires: now() + left,
         };
@@ -161,7 +162,11 @@ async fn a_client_that_trusts_the_authority_verifies_every_name_in_full() {
             client.connect(socket, &host),
             authority.accept(accepted, dialled)
         );
-        let (mut client, mut server) = (client.unwrap(), server.unwrap());
+        let (mut client, accepted) = (client.unwrap(), server.unwrap());
+        // Both ends bind a login to the same.
+        let shown = client.peer_certificate().and_then(server_end_point);
+        assert!(shown.is_some() && shown == accepted.end_point);
+        let mut server = accepted.stream;
         assert_eq!(client.alpn(), Some(ALPN_POSTGRESQL));
         assert_eq!(server.alpn(), Some(ALPN_POSTGRESQL));
         assert!(client.is_tls() && server.is_tls());
@@ -170,6 +175,25 @@ async fn a_client_that_trusts_the_authority_verifies_every_name_in_full() {
         server.read_exact(&mut read).await.unwrap();
         assert_eq!(&read, b"hello");
     }
+}
+
+#[test]
+fn what_is_derived_is_the_same_as_long_as_the_authority_is() {
+    let (state, first) = authority();
+    let key = first.derive("a", &[b"b", b"c"]);
+    let again = Authority::open(state.path()).unwrap();
+    assert_eq!(again.derive("a", &[b"b", b"c"]), key);
+    let others: [(&str, &[&[u8]]); 4] = [
+        ("b", &[b"b", b"c"]),
+        ("a", &[b"bc"]),
+        ("a", &[b"b", b"d"]),
+        ("ab", &[b"", b"c"]),
+    ];
+    for (purpose, of) in others {
+        assert_ne!(first.derive(purpose, of), key, "{purpose}");
+    }
+    let (_state, other) = authority();
+    assert_ne!(other.derive("a", &[b"b", b"c"]), key);
 }
 
 #[tokio::test]

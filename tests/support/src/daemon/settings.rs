@@ -22,6 +22,12 @@ pub struct Target {
     pub authority: Option<PathBuf>,
     /// `none`, `redacted` or `full`.
     pub statement: &'static str,
+    /// More of `postgres`, as lines of YAML: `warm: { connections: 0 }`.
+    pub postgres: Vec<String>,
+    /// More of the target, as lines of YAML: `record: false`.
+    pub more: Vec<String>,
+    /// All of `tls`, where it is not to follow from the authority.
+    pub tls: Option<String>,
 }
 
 impl Target {
@@ -42,6 +48,9 @@ impl Target {
             databases: vec![server.database().to_owned()],
             authority: server.authority().map(|authority| authority.ca.clone()),
             statement: "redacted",
+            postgres: Vec::new(),
+            more: Vec::new(),
+            tls: None,
         }
     }
 }
@@ -150,12 +159,29 @@ fn describe(text: &mut String, target: &Target, places: &Places) {
     line(text, "    postgres:");
     line(text, &format!("      user: {}", target.user));
     let secret = places.secrets.join(&target.name);
-    line(
-        text,
-        &format!("      password: {{ file: {} }}", secret.display()),
-    );
+    // A target that says of itself where its password comes from has no file.
+    if !target
+        .postgres
+        .iter()
+        .any(|more| more.starts_with("password:"))
+    {
+        line(
+            text,
+            &format!("      password: {{ file: {} }}", secret.display()),
+        );
+    }
     line(text, &format!("      databases: {:?}", target.databases));
+    for more in &target.postgres {
+        line(text, &format!("      {more}"));
+    }
+    for more in &target.more {
+        line(text, &format!("    {more}"));
+    }
     match &target.authority {
+        _ if target.tls.is_some() => {
+            let tls = target.tls.as_deref().unwrap_or_default();
+            line(text, &format!("    tls: {tls}"));
+        }
         Some(ca) => line(
             text,
             &format!("    tls: {{ mode: verify-full, ca: {} }}", ca.display()),

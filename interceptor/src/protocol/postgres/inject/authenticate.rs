@@ -1,5 +1,6 @@
 //! Answers to the upstream's requests for a credential: one method, to its end, never a weaker one.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use postgres_protocol::authentication::md5_hash;
@@ -19,6 +20,8 @@ use crate::tls::{Stream, server_end_point};
 pub(super) struct Authenticator<'a> {
     cache: &'a Cache,
     login: &'a Login<'a>,
+    /// Where it leads, for what is known of the server there.
+    place: String,
     tls: bool,
     end_point: Option<Vec<u8>>,
     state: State,
@@ -39,10 +42,16 @@ enum State {
 }
 
 impl<'a> Authenticator<'a> {
-    pub(super) fn new(cache: &'a Cache, login: &'a Login<'a>, stream: &Stream) -> Self {
+    pub(super) fn new(
+        cache: &'a Cache,
+        login: &'a Login<'a>,
+        address: SocketAddr,
+        stream: &Stream,
+    ) -> Self {
         Self {
             cache,
             login,
+            place: address.to_string(),
             tls: stream.is_tls(),
             end_point: stream.peer_certificate().and_then(server_end_point),
             state: State::Fresh,
@@ -60,7 +69,8 @@ impl<'a> Authenticator<'a> {
     ) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
         let state = std::mem::replace(&mut self.state, State::Done);
         match (state, request) {
-            (State::Fresh | State::Sent | State::Proved, Authentication::Ok) => Ok(None),
+            (State::Sent | State::Proved, Authentication::Ok) => Ok(None),
+            (State::Fresh, Authentication::Ok) => self.weaker("nothing").map(|()| None),
             (State::Nonce(_) | State::Proof(..), Authentication::Ok) => Err(Error::Unproved),
             (State::Fresh, Authentication::Cleartext) => self.cleartext().map(Some),
             (State::Fresh, Authentication::Md5(salt)) => self.md5(salt).map(Some),
@@ -74,6 +84,7 @@ impl<'a> Authenticator<'a> {
             (State::Proof(expected, id, keys), Authentication::SaslFinal(data)) => {
                 expected.verify(&data)?;
                 self.cache.keep(id, keys);
+                self.cache.proved(&self.place(), self.secret()?);
                 self.state = State::Proved;
                 Ok(None)
             }
@@ -87,7 +98,26 @@ impl<'a> Authenticator<'a> {
         self.login.password.ok_or(Error::NoSecret)
     }
 
+    fn place(&self) -> [&[u8]; 3] {
+        let user = self.login.postgres.user.as_bytes();
+        [self.login.target.as_bytes(), self.place.as_bytes(), user]
+    }
+
+    /// What is not SCRAM is not answered where SCRAM is required, or was used before.
+    fn weaker(&self, method: &'static str) -> Result<(), Error> {
+        if self.login.postgres.require_scram {
+            return Err(Error::NotScram { method });
+        }
+        match self.login.password {
+            Some(password) if self.cache.has_proved(&self.place(), password) => {
+                Err(Error::Downgrade { method })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn cleartext(&mut self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        self.weaker("the password in clear")?;
         // `proves_server` speaks of a finished handshake; without TLS there was none.
         if !self.tls || !self.login.tls.proves_server() {
             return Err(Error::Cleartext);
@@ -101,6 +131,7 @@ impl<'a> Authenticator<'a> {
         if !self.login.postgres.allow_md5 {
             return Err(Error::Md5);
         }
+        self.weaker("MD5")?;
         let secret = self.secret()?.expose_secret().as_bytes();
         let user = self.login.postgres.user.as_bytes();
         let hash = Zeroizing::new(md5_hash(user, secret, salt));

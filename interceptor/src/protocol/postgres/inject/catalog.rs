@@ -73,6 +73,7 @@ impl Cache {
         peer: &mut Peer,
         login: &Login<'_>,
         parameters: &[(String, String)],
+        anew: bool,
     ) -> Result<Arc<Catalog>, Error> {
         let version = parameters
             .iter()
@@ -81,7 +82,8 @@ impl Cache {
         let user = login.postgres.user.as_str();
         let id = [login.target, login.database, version, user].map(str::to_owned);
         let now = clock::boot();
-        if let Some((read, catalog)) = self.lock().get(&id)
+        if !anew
+            && let Some((read, catalog)) = self.lock().get(&id)
             && now.since(*read) < KNOWN_FOR
         {
             return Ok(Arc::clone(catalog));

@@ -99,6 +99,20 @@ pub enum Error {
     /// MD5, which is not allowed.
     #[error("log in upstream: the upstream asks for MD5; set `allow_md5` to permit it")]
     Md5,
+    /// Another method than the one that is required.
+    #[error("log in upstream: the upstream asks for {method}, and `require_scram` is set")]
+    NotScram {
+        /// What it asks for.
+        method: &'static str,
+    },
+    /// A weaker method than the last time.
+    #[error(
+        "log in upstream: the upstream asks for {method}, and has asked for SCRAM with this password before; reload the configuration where that was changed on purpose"
+    )]
+    Downgrade {
+        /// What it asks for.
+        method: &'static str,
+    },
     /// The SCRAM exchange failed.
     #[error("log in upstream: {0}")]
     Scram(#[from] scram::Error),
@@ -154,6 +168,12 @@ impl Error {
         move |source| Self::Io { step, source }
     }
 
+    /// The upstream could not be dialled.
+    #[must_use]
+    pub fn dial(source: std::io::Error) -> Self {
+        Self::io("dial")(source)
+    }
+
     pub(super) fn denied(body: &[u8]) -> Self {
         Denied::read(body).map_or_else(Self::Wire, Self::Denied)
     }
@@ -162,6 +182,12 @@ impl Error {
     #[must_use]
     pub fn sqlstate(&self) -> &'static str {
         self.answer().1
+    }
+
+    /// Whether the server takes no more connections, of this role or at all.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Denied(denied) if denied.sqlstate.as_deref() == Some("53300"))
     }
 
     /// What the agent may read: neither user nor host nor what the server said.
@@ -184,13 +210,17 @@ impl Error {
                 "28000",
                 "no credential is configured for this target",
             ),
-            Self::Cleartext | Self::Md5 | Self::Method { .. } | Self::Scram(_) | Self::Unproved => {
-                (
-                    RefusalKind::Upstream,
-                    "28000",
-                    "the login at this target failed",
-                )
-            }
+            Self::Cleartext
+            | Self::Md5
+            | Self::NotScram { .. }
+            | Self::Downgrade { .. }
+            | Self::Method { .. }
+            | Self::Scram(_)
+            | Self::Unproved => (
+                RefusalKind::Upstream,
+                "28000",
+                "the login at this target failed",
+            ),
             Self::StartupLength { .. } => (
                 RefusalKind::Upstream,
                 "08P01",

@@ -11,9 +11,9 @@ use std::num::NonZeroU32;
 use zeroize::Zeroizing;
 
 /// The mechanism's name.
-pub(super) const SCRAM_SHA_256: &str = "SCRAM-SHA-256";
+pub(in super::super) const SCRAM_SHA_256: &str = "SCRAM-SHA-256";
 /// The mechanism's name, bound to the server's certificate.
-pub(super) const SCRAM_SHA_256_PLUS: &str = "SCRAM-SHA-256-PLUS";
+pub(in super::super) const SCRAM_SHA_256_PLUS: &str = "SCRAM-SHA-256-PLUS";
 
 /// Fewer make the password cheap to guess for whoever sits between; RFC 7677, section 4.
 const ITERATIONS_MIN: u32 = 4_096;
@@ -112,14 +112,14 @@ pub(super) fn choose(
 }
 
 /// What a password comes to with one salt and cost. Whoever has it can log in: zeroed when dropped.
-pub(super) struct Keys {
+pub(in super::super) struct Keys {
     client: Zeroizing<[u8; KEY]>,
     server: Zeroizing<[u8; KEY]>,
 }
 
 impl Keys {
     /// Runs PBKDF2: milliseconds to tenths of a second.
-    pub(super) fn derive(password: &[u8], salt: &[u8], iterations: NonZeroU32) -> Self {
+    pub(in super::super) fn derive(password: &[u8], salt: &[u8], iterations: NonZeroU32) -> Self {
         let mut salted = Zeroizing::new([0; KEY]);
         let algorithm = pbkdf2::PBKDF2_HMAC_SHA256;
         pbkdf2::derive(algorithm, iterations, salt, password, &mut *salted);
@@ -130,7 +130,7 @@ impl Keys {
     }
 
     /// The client's proof and the server's signature for a whole exchange (RFC 5802, section 3).
-    fn sign(&self, all: &str) -> (Zeroizing<[u8; KEY]>, Zeroizing<[u8; KEY]>) {
+    pub(in super::super) fn sign(&self, all: &str) -> (Zeroizing<[u8; KEY]>, Zeroizing<[u8; KEY]>) {
         let stored = digest::digest(&digest::SHA256, &*self.client);
         let mut proof = sign(stored.as_ref(), all.as_bytes());
         for (proof, key) in proof.iter_mut().zip(self.client.iter()) {
@@ -144,6 +144,11 @@ impl std::fmt::Debug for Keys {
     fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         to.write_str("Keys([REDACTED])")
     }
+}
+
+/// A salt for a password that has more bits than anybody can guess: always the same.
+pub(in super::super) fn salt(password: &[u8]) -> Vec<u8> {
+    sign(password, b"salt").to_vec()
 }
 
 /// The password as the server hashed it: prepared where it can be, else as it is (`pg_saslprep`).

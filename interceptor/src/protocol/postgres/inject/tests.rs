@@ -193,6 +193,9 @@ impl Client {
                 databases: vec!["app".to_owned()],
                 search_path: vec!["public".to_owned()],
                 allow_md5: false,
+                require_scram: false,
+                warm: config::Warm::default(),
+                client_auth: config::ClientAuth::Trust,
             },
             password: Some(Secret::from(PASSWORD)),
             settings: Vec::new(),
@@ -233,6 +236,43 @@ impl Client {
         tokio::time::timeout(Duration::from_secs(60), both)
             .await
             .unwrap()
+    }
+
+    /// Logs in to what `server` makes of the next connection to `listener`.
+    async fn login_at<F: Future<Output = ()>>(
+        &self,
+        injector: &Injector,
+        listener: &tokio::net::TcpListener,
+        server: impl FnOnce(Fake) -> F,
+    ) -> Result<Upstream, Error> {
+        let address = listener.local_addr().unwrap();
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        let (socket, accepted) = tokio::join!(socket.connect(address), listener.accept());
+        let login = Login {
+            target: "db",
+            host: &self.host,
+            tls: &self.tls,
+            postgres: &self.postgres,
+            password: self.password.as_ref(),
+            database: "app",
+            settings: &self.settings,
+            minor: self.minor,
+        };
+        let serve = async {
+            let mut fake = Fake::plain(accepted.unwrap().0);
+            fake.startup().await;
+            server(fake).await;
+        };
+        let login = async {
+            let mut ended = injector.login(socket.unwrap(), login).await;
+            if let Ok(upstream) = &mut ended {
+                let _end = upstream.stream.shutdown().await;
+            }
+            ended
+        };
+        let both = async { tokio::join!(login, serve) };
+        let both = tokio::time::timeout(Duration::from_secs(60), both);
+        both.await.unwrap().0
     }
 
     /// Logs in to a server that, after the startup message, does as `then` says.
@@ -805,4 +845,97 @@ async fn what_follows_the_login_is_handed_on() {
     assert_eq!(upstream.unread, later);
     assert_eq!(upstream.minor, 0);
     assert_eq!(version(upstream.minor), 0x3_0000);
+}
+
+async fn by_scram(mut fake: Fake) {
+    fake.scram(&["SCRAM-SHA-256"], |last| last).await;
+    fake.welcome().await;
+}
+
+async fn by(mut fake: Fake, request: Authentication) {
+    let done = request == Authentication::Ok;
+    fake.ask(request).await;
+    if done || !fake.hear().await.is_empty() {
+        if !done {
+            fake.ask(Authentication::Ok).await;
+        }
+        fake.say(&make_ready(Status::Idle)).await;
+        fake.hear().await;
+        fake.say(&catalog()).await;
+    }
+    let mut rest = Vec::new();
+    let _end = fake.stream.read_to_end(&mut rest).await;
+}
+
+#[tokio::test]
+async fn a_server_that_asked_for_scram_gets_nothing_weaker_any_more() {
+    let weaker = [Authentication::Ok, Authentication::Md5([1; 4])];
+    for request in weaker {
+        let injector = Injector::new().unwrap();
+        let mut client = Client::plain();
+        client.postgres.allow_md5 = true;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ask = || by_owned(request.clone());
+        let login = client.login_at(&injector, &listener, ask()).await;
+        login.unwrap();
+        client
+            .login_at(&injector, &listener, by_scram)
+            .await
+            .unwrap();
+        let error = client.login_at(&injector, &listener, ask()).await;
+        let error = error.unwrap_err();
+        assert!(matches!(error, Error::Downgrade { .. }), "{error}");
+        assert_eq!(error.sqlstate(), "28000");
+        client
+            .login_at(&injector, &listener, by_scram)
+            .await
+            .unwrap();
+
+        // Another server, another password, another configuration know nothing of it.
+        let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        client.login_at(&injector, &other, ask()).await.unwrap();
+        let mut rotated = Client::plain();
+        rotated.postgres.allow_md5 = true;
+        rotated.password = Some(Secret::from("rotated"));
+        rotated.login_at(&injector, &listener, ask()).await.unwrap();
+        injector.forget();
+        client.login_at(&injector, &listener, ask()).await.unwrap();
+    }
+}
+
+fn by_owned(
+    request: Authentication,
+) -> impl FnOnce(Fake) -> std::pin::Pin<Box<dyn Future<Output = ()>>> {
+    |fake| Box::pin(by(fake, request))
+}
+
+#[tokio::test]
+async fn nothing_but_scram_is_answered_where_it_is_required() {
+    let mut client = Client::plain();
+    client.postgres.require_scram = true;
+    client.postgres.allow_md5 = true;
+    for request in [
+        Authentication::Ok,
+        Authentication::Cleartext,
+        Authentication::Md5([1; 4]),
+    ] {
+        let (ended, heard) = client
+            .after_startup(async |fake| {
+                fake.ask(request.clone()).await;
+                while !fake.hear().await.is_empty() {}
+            })
+            .await;
+        let error = ended.unwrap_err();
+        assert!(
+            matches!(error, Error::NotScram { .. }),
+            "{request:?}: {error}"
+        );
+        assert_eq!(heard, b"");
+    }
+    let injector = Injector::new().unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    client
+        .login_at(&injector, &listener, by_scram)
+        .await
+        .unwrap();
 }

@@ -39,7 +39,7 @@ async fn with_client<F: Future<Output = Vec<u8>>>(
     let (socket, accepted) = pair().await;
     let server = async {
         let ended = terminate(accepted, &authority, LOOPBACK).await;
-        ended.map(|(_stream, wish)| wish)
+        ended.map(|terminated| terminated.wish)
     };
     tokio::join!(server, client(socket))
 }

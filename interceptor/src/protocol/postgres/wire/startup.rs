@@ -411,6 +411,39 @@ pub fn sasl_initial(mechanism: &str, data: &[u8]) -> Zeroizing<Vec<u8>> {
     response(&[mechanism.as_bytes(), b"\0", &length, data])
 }
 
+/// `SASLInitialResponse`, as a client sent it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SaslInitial<'a> {
+    /// The mechanism that it chose.
+    pub mechanism: &'a str,
+    /// Its first message, where it does not wait for a challenge.
+    pub data: Option<&'a [u8]>,
+}
+
+impl<'a> SaslInitial<'a> {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// [`Error`] where the body is none.
+    pub fn read(body: &'a [u8]) -> Result<Self, Error> {
+        let mut body = Body::new(body);
+        let mechanism = body.text("mechanism")?;
+        let length = body.i32("length of the first message")?;
+        let data = match usize::try_from(length) {
+            Ok(length) => Some(body.bytes("first message", length)?),
+            Err(_) if length == -1 => None,
+            Err(_) => {
+                return Err(Error::Value {
+                    field: "length of the first message",
+                    value: length.into(),
+                });
+            }
+        };
+        body.end()?;
+        Ok(Self { mechanism, data })
+    }
+}
+
 /// Makes `SASLResponse`.
 #[must_use]
 pub fn sasl_response(data: &[u8]) -> Zeroizing<Vec<u8>> {
