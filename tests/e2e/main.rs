@@ -2,6 +2,7 @@
 //!
 //! Each test is one sentence of what the program promises. One of them alone: `cargo xtask e2e NAME`.
 
+mod actions;
 mod attribution;
 mod clients;
 mod lab;

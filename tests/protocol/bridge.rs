@@ -65,6 +65,7 @@ impl Target {
             database: &startup.database,
             settings: &startup.settings,
             minor: startup.upstream_minor(),
+            replication: startup.replication,
         };
         injector
             .login(dial(self.address).await.unwrap(), login)

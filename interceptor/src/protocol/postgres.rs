@@ -30,7 +30,7 @@ use self::wire::backend::Status;
 use self::wire::startup::BackendKey;
 use crate::clock::{self, BootTime};
 use crate::config::{Postgres, UpstreamTls};
-use crate::policy::{Access, Action, Ask, Refusal, Resource};
+use crate::policy::Refusal;
 use crate::session::Session;
 use crate::session::opening::{Opened, Opening};
 use crate::tls::{self, Authority, Stream};
@@ -134,13 +134,8 @@ impl Engine {
         let plain = |refusal: Refusal| (refusal, None);
         offered(startup, settings).map_err(plain)?;
         opening
-            .authorize(&startup.database, &asks(startup))
+            .authorize(&startup.database, &startup.asks())
             .map_err(plain)?;
-        if startup.replication {
-            return Err(plain(Refusal::upstream(
-                "replication connections are not relayed",
-            )));
-        }
         let password = match &settings.password {
             Some(source) => Some(opening.secret(source).await.map_err(plain)?),
             None => None,
@@ -163,6 +158,7 @@ impl Engine {
             database: &startup.database,
             settings: &startup.settings,
             minor: startup.upstream_minor(),
+            replication: startup.replication,
         };
         let upstream = match timeout(target.timeouts.dial, self.injector.login(socket, login)).await
         {
@@ -219,7 +215,10 @@ impl Engine {
         }
         let start = Start {
             names: names(startup, settings, &upstream),
-            read: facts::read,
+            read: match startup.replication {
+                Some(_) => facts::replication::read,
+                None => facts::read,
+            },
             parameters: upstream.parameters,
             status: Status::Idle,
             from_client: BytesMut::new(),
@@ -308,22 +307,6 @@ fn offered(startup: &Startup, settings: &Postgres) -> Result<(), Refusal> {
         &message,
         &format!("offered here: {}", settings.databases.join(", ")),
     ))
-}
-
-/// What the startup asks of policy besides the database: settings, and replication.
-fn asks(startup: &Startup) -> Vec<Ask> {
-    let mut asks = startup.asks();
-    if startup.replication {
-        let access = Access {
-            action: Action::Replicate,
-            resource: Resource::Database,
-        };
-        asks.push(Ask {
-            accesses: [access].into(),
-            ..Ask::default()
-        });
-    }
-    asks
 }
 
 /// What texts of this session are read under.

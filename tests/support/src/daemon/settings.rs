@@ -22,6 +22,8 @@ pub struct Target {
     pub authority: Option<PathBuf>,
     /// `none`, `redacted` or `full`.
     pub statement: &'static str,
+    /// More of its settings, as lines of YAML: `timeouts: { idle: 1s }`.
+    pub more: Vec<String>,
 }
 
 impl Target {
@@ -42,6 +44,7 @@ impl Target {
             databases: vec![server.database().to_owned()],
             authority: server.authority().map(|authority| authority.ca.clone()),
             statement: "redacted",
+            more: Vec::new(),
         }
     }
 }
@@ -163,6 +166,9 @@ fn describe(text: &mut String, target: &Target, places: &Places) {
         None => line(text, "    tls: { mode: disable }"),
     }
     line(text, &format!("    statement: {}", target.statement));
+    for setting in &target.more {
+        line(text, &format!("    {setting}"));
+    }
 }
 
 fn line(text: &mut String, line: &str) {

@@ -122,6 +122,7 @@ impl Lookup<'_> {
             has_limit: draft.has_limit,
             settings: draft.settings.clone(),
             functions: BTreeSet::new(),
+            command: String::new(),
             statements: self.statements,
             in_transaction: self.in_transaction,
         };

@@ -34,9 +34,20 @@ pub(super) enum Standing {
     Skipping,
     /// The server reads the data of a `COPY`.
     Copying,
+    /// The server reads data, and sends data at the same time.
+    Streaming,
     /// What the server makes of it depends on a reply: whether it begins to read data, or a queue
     /// that is full.
     Waiting,
+}
+
+/// Which data the server reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Data {
+    /// Of a `COPY`; it says nothing meanwhile.
+    In,
+    /// Of replication, and sends some itself; whether client and server still do.
+    Both { client: bool, server: bool },
 }
 
 /// What was reported when the session began.
@@ -71,7 +82,7 @@ pub(super) struct Ledger<G: Gate> {
     /// A search path that the server has just reported.
     news: Option<Box<[u8]>>,
     skipping: bool,
-    copying: bool,
+    copying: Option<Data>,
     /// An error came since the last `ReadyForQuery`.
     failed: bool,
 }
@@ -95,7 +106,7 @@ impl<G: Gate> Ledger<G> {
             reported,
             news: None,
             skipping: false,
-            copying: false,
+            copying: None,
             failed: false,
         }
     }
@@ -126,9 +137,16 @@ impl<G: Gate> Ledger<G> {
     }
 
     pub(super) fn standing(&self) -> Standing {
-        if self.copying {
-            Standing::Copying
-        } else if self.queue.back().is_some_and(|last| last.may_copy) || self.is_full() {
+        if let Some(data) = self.copying {
+            return match data {
+                Data::In => Standing::Copying,
+                Data::Both { client: true, .. } => Standing::Streaming,
+                // A server that reads a message before it has ended its own data ends the session
+                // (`ProcessRepliesIfAny`, `walsender.c`).
+                Data::Both { client: false, .. } => Standing::Waiting,
+            };
+        }
+        if self.queue.back().is_some_and(|last| last.may_copy) || self.is_full() {
             Standing::Waiting
         } else if self.skipping {
             Standing::Skipping
@@ -248,7 +266,11 @@ impl<G: Gate> Ledger<G> {
 
     /// The client has ended its data. A text of one statement will not ask for more.
     pub(super) fn copied(&mut self) {
-        self.copying = false;
+        if let Some(Data::Both { client, .. }) = &mut self.copying {
+            *client = false;
+            return;
+        }
+        self.copying = None;
         if let Some(entry) = self.queue.front_mut() {
             entry.may_copy = match (&entry.kind, &entry.change) {
                 (Kind::Query, Change::Runs(statement)) => statement.statements != 1,

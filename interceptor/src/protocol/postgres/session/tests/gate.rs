@@ -241,6 +241,7 @@ fn read_one(one: &str, names: &Names, uses_search_path: &mut bool) -> (Ask, Opti
             (ask, Some(Effect::DeclaresCursor { name }))
         }
         ["copyin", name] => (table(name, uses_search_path), Some(Effect::CopyIn)),
+        ["stream", name] => (table(name, uses_search_path), Some(Effect::CopyBoth)),
         ["copyout", name] => (table(name, uses_search_path), Some(Effect::CopyOut)),
         words => (table(words[words.len() - 1], uses_search_path), None),
     }

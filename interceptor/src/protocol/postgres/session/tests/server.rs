@@ -1,7 +1,7 @@
 //! A model of PostgreSQL's query phase, after `postgres.c`: what it answers, skips, commits.
 //!
 //! Its language has one statement a line part: `insert t`, `rows 3 t`, `fail t`, `bad`, `begin`, `commit`,
-//! `rollback`, `copyin t`, `copyout t`, `prepare s as …`, `execute s`, `deallocate s`, `set …`, `noise t`,
+//! `rollback`, `copyin t`, `copyout t`, `stream t`, `prepare s as …`, `execute s`, `deallocate s`, `set …`, `noise t`,
 //! `crash t`, `die t`, `empty`. What it ran and what it committed is written down.
 
 use std::collections::HashMap;
@@ -366,6 +366,7 @@ impl Server {
                 self.complete("COPY 1");
             }
             ["copyin", table] => self.copy_in(table).await?,
+            ["stream", table] => self.stream_log(table).await?,
             words => self.run_named(one, words).await?,
         }
         Ok(())
@@ -459,6 +460,44 @@ impl Server {
             }
         }
         self.complete(&format!("COPY {rows}"));
+        Ok(())
+    }
+}
+
+impl Server {
+    /// As `WalSndLoop`: sends and takes data until both sides have ended it, dies of anything else.
+    async fn stream_log(&mut self, table: &str) -> Result<(), Stop> {
+        self.put(b'W', b"\0\0\0");
+        self.put(b'd', b"log");
+        let over = table.starts_with("over");
+        if over {
+            self.put(b'c', b"");
+        }
+        self.flush().await;
+        if table.starts_with("early") {
+            return Err(Stop::Error("P0001"));
+        }
+        loop {
+            match self.next().await {
+                Some((b'd', body)) => {
+                    let text = String::from_utf8(body).unwrap();
+                    self.log.lock().unwrap().ran.push(format!("heard {text}"));
+                }
+                Some((b'c', _)) => break,
+                Some((b'X', _)) | None => return Err(Stop::Gone),
+                Some(_) => {
+                    let fields = ErrorFields::new(Severity::Fatal, "08P01", "invalid message");
+                    fields.write(&mut self.output, b'E');
+                    return Err(Stop::Gone);
+                }
+            }
+        }
+        if !over {
+            self.put(b'c', b"");
+        }
+        self.put(b'T', b"\0\0");
+        self.put(b'D', b"\0\0");
+        self.complete("START_STREAMING");
         Ok(())
     }
 }
