@@ -13,3 +13,4 @@ mod refusals;
 mod scopes;
 mod storage;
 mod survival;
+mod timeouts;

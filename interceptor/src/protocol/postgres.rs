@@ -224,6 +224,7 @@ impl Engine {
             from_client: BytesMut::new(),
             from_upstream: upstream.unread,
             cancel: cancel_running(&used, minted.route()),
+            patience: (&used.who().target.timeouts).into(),
         };
         let end = session::relay(Arc::clone(&used), client, upstream.stream, start).await;
         if let Why::UpstreamViolation(what) = &end.why {
@@ -283,14 +284,16 @@ pub async fn tell(client: TcpStream, authority: &Authority, dialled: IpAddr, ref
     }
 }
 
-/// Cancels whatever a session runs upstream, when it is ended in the middle of it.
+/// Cancels whatever a session runs upstream, where it is ended in the middle of it or runs for too long.
 fn cancel_running(used: &Arc<Session>, route: &Arc<cancel::Route>) -> session::Cancel {
     let (used, route) = (Arc::clone(used), Arc::clone(route));
-    Box::pin(async move {
-        let dial = async |route: Arc<cancel::Route>| used.dial_at(route.address).await;
-        if let Err(error) = cancel::Route::cancel(&route, dial).await {
-            tracing::warn!(%error, session = %used.id(), "cannot cancel what an ended session runs");
-        }
+    Box::new(move || {
+        let (used, route) = (Arc::clone(&used), Arc::clone(&route));
+        Box::pin(async move {
+            let dial = async |route: Arc<cancel::Route>| used.dial_at(route.address).await;
+            let cancelled = cancel::Route::cancel(&route, dial).await;
+            used.cancelled(cancelled.map_err(|error| error.to_string()));
+        })
     })
 }
 

@@ -119,6 +119,13 @@ impl Statement {
         self.source == Source::Unread || self.effects.contains(&Effect::CopyIn) || self.streams()
     }
 
+    /// Whether it is a command of a replication connection, which takes as long as it takes: the server
+    /// does not time it either.
+    fn replicates(&self) -> bool {
+        let mut asks = self.reading.asks.iter();
+        asks.any(|ask| !ask.context.command.is_empty())
+    }
+
     /// Whether that is data in both directions, and nothing else.
     fn streams(&self) -> bool {
         self.effects.contains(&Effect::CopyBoth)
@@ -280,6 +287,14 @@ impl<G: Gate> Entry<G> {
             }
             Change::Runs(statement) => statement.makes().collect(),
             _ => Vec::new(),
+        }
+    }
+
+    /// Whether it runs a command of a replication connection.
+    pub(super) fn replicates(&self) -> bool {
+        match &self.change {
+            Change::Runs(statement) => statement.replicates(),
+            _ => false,
         }
     }
 

@@ -37,8 +37,19 @@ pub(super) enum Standing {
     /// The server reads data, and sends data at the same time.
     Streaming,
     /// What the server makes of it depends on a reply: whether it begins to read data, or a queue
-    /// that is full.
+    /// that is full. Or a cancel is on its way, which is not meant for it.
     Waiting,
+}
+
+/// Whom the session waits for. A number tells one wait from the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// Nobody who is timed: nothing is asked for, or a log is streamed.
+    Nobody,
+    /// The server, for the answer to the message with this number.
+    Server(u64),
+    /// The client, with a transaction open; for the message with this number.
+    Client(u64),
 }
 
 /// Which data the server reads.
@@ -85,6 +96,8 @@ pub(super) struct Ledger<G: Gate> {
     copying: Option<Data>,
     /// An error came since the last `ReadyForQuery`.
     failed: bool,
+    /// Nothing new goes upstream.
+    held: bool,
 }
 
 impl<G: Gate> Ledger<G> {
@@ -108,6 +121,7 @@ impl<G: Gate> Ledger<G> {
             skipping: false,
             copying: None,
             failed: false,
+            held: false,
         }
     }
 
@@ -136,7 +150,25 @@ impl<G: Gate> Ledger<G> {
         self.queue.is_empty() && !self.batched && self.status == Status::Idle && !self.skipping
     }
 
+    /// Whom the session waits for.
+    pub(super) fn waits(&self) -> Waits {
+        match self.queue.front() {
+            Some(entry) if entry.replicates() => Waits::Nobody,
+            Some(_) => Waits::Server(self.first),
+            None if self.batched || self.status != Status::Idle => Waits::Client(self.first),
+            None => Waits::Nobody,
+        }
+    }
+
+    /// Lets nothing new go upstream, or lets it go on.
+    pub(super) fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
     pub(super) fn standing(&self) -> Standing {
+        if self.held {
+            return Standing::Waiting;
+        }
         if let Some(data) = self.copying {
             return match data {
                 Data::In => Standing::Copying,

@@ -2,6 +2,7 @@
 
 mod gate;
 mod hostile;
+mod patience;
 mod random;
 mod rig;
 mod server;

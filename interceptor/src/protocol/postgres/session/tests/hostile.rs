@@ -36,7 +36,7 @@ async fn the_daemon_ends_a_session_with_a_reason_and_a_cancel() {
         assert_eq!(rig.read_until("never").await, "E:57P01");
         let end = rig.relay.await.unwrap();
         assert!(matches!(end.why, Why::Ended(EndReason::Killed)));
-        assert_eq!(*rig.cancelled.lock().unwrap(), cancelled);
+        assert_eq!(*rig.cancelled.lock().unwrap(), usize::from(cancelled));
         rig.gate.assert_balanced();
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! Its language has one statement a line part: `insert t`, `rows 3 t`, `fail t`, `bad`, `begin`, `commit`,
 //! `rollback`, `copyin t`, `copyout t`, `stream t`, `prepare s as …`, `execute s`, `deallocate s`, `set …`, `noise t`,
-//! `crash t`, `die t`, `empty`. What it ran and what it committed is written down.
+//! `crash t`, `die t`, `empty`, `sleep t` (until it is cancelled), `hang t` (for
+//! ever). What it ran and what it committed is written down.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::sync::Notify;
 
 use super::super::super::wire::error::{ErrorFields, Severity};
 use super::super::super::wire::{self, Header, frontend, put_string};
@@ -22,6 +24,8 @@ pub(crate) struct Log {
     pub(crate) ran: Vec<String>,
     /// Statements that were committed.
     pub(crate) committed: Vec<String>,
+    /// Cancels what sleeps.
+    pub(crate) cancel: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -332,6 +336,13 @@ impl Server {
             }
             ["fail", ..] => return Err(Stop::Error("22012")),
             ["crash", ..] => return Err(Stop::Gone),
+            ["sleep", ..] => {
+                self.flush().await;
+                let cancel = Arc::clone(&self.log.lock().unwrap().cancel);
+                cancel.notified().await;
+                return Err(Stop::Error("57014"));
+            }
+            ["hang", ..] => std::future::pending().await,
             ["die", ..] => {
                 let fields = ErrorFields::new(Severity::Fatal, "57P01", "going down");
                 fields.write(&mut self.output, b'E');
@@ -366,7 +377,7 @@ impl Server {
                 self.complete("COPY 1");
             }
             ["copyin", table] => self.copy_in(table).await?,
-            ["stream", table] => self.stream_log(table).await?,
+            ["stream" | "replicate", table] => self.stream_log(table).await?,
             words => self.run_named(one, words).await?,
         }
         Ok(())
