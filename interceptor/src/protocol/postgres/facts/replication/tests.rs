@@ -10,95 +10,96 @@ fn ask_of(text: &str) -> (Facts, Access) {
     (facts, access)
 }
 
+const COMMANDS_AS_SENT: &[(&str, &str, Resource)] = &[
+    ("IDENTIFY_SYSTEM", "identify_system", Resource::Database),
+    ("SHOW wal_segment_size", "show", Resource::Database),
+    ("show data_directory_mode;", "show", Resource::Database),
+    (
+        "BASE_BACKUP ( LABEL 'pg_basebackup base backup',  PROGRESS,  WAIT 0,  MANIFEST 'yes')",
+        "base_backup",
+        Resource::Target,
+    ),
+    (
+        " \t\n\x0b\x0cbase_backup LABEL 'x' FAST",
+        "base_backup",
+        Resource::Target,
+    ),
+    (
+        "START_REPLICATION 0/1000000 TIMELINE 1",
+        "start_replication",
+        Resource::Target,
+    ),
+    (
+        "START_REPLICATION SLOT \"s\" 0/1000000 TIMELINE 1",
+        "start_replication",
+        Resource::Target,
+    ),
+    (
+        "START_REPLICATION SLOT \"LOGICAL\" PHYSICAL 0/0",
+        "start_replication",
+        Resource::Target,
+    ),
+    (
+        "START_REPLICATION SLOT \"a \"\" LOGICAL\" 0/0",
+        "start_replication",
+        Resource::Target,
+    ),
+    (
+        "START_REPLICATION SLOT \"s\" LOGICAL 0/0 (\"proto_version\" '1')",
+        "start_replication",
+        Resource::Database,
+    ),
+    (
+        "start_replication slot s logical 0/0",
+        "start_replication",
+        Resource::Database,
+    ),
+    (
+        "CREATE_REPLICATION_SLOT \"s\" TEMPORARY PHYSICAL ( RESERVE_WAL)",
+        "create_replication_slot",
+        Resource::Target,
+    ),
+    (
+        "CREATE_REPLICATION_SLOT \"s\" LOGICAL \"test_decoding\" (SNAPSHOT 'nothing')",
+        "create_replication_slot",
+        Resource::Database,
+    ),
+    (
+        "CREATE_REPLICATION_SLOT s TEMPORARY LOGICAL pgoutput",
+        "create_replication_slot",
+        Resource::Database,
+    ),
+    (
+        "CREATE_REPLICATION_SLOT \"TEMPORARY\" PHYSICAL",
+        "create_replication_slot",
+        Resource::Target,
+    ),
+    (
+        "DROP_REPLICATION_SLOT \"s\" WAIT",
+        "drop_replication_slot",
+        Resource::Target,
+    ),
+    (
+        "READ_REPLICATION_SLOT s",
+        "read_replication_slot",
+        Resource::Target,
+    ),
+    (
+        "ALTER_REPLICATION_SLOT s (FAILOVER true)",
+        "alter_replication_slot",
+        Resource::Database,
+    ),
+    ("TIMELINE_HISTORY 2", "timeline_history", Resource::Target),
+    ("UPLOAD_MANIFEST", "upload_manifest", Resource::Target),
+];
+
 #[test]
 fn a_command_is_one_ask_with_its_word() {
-    let rows = [
-        ("IDENTIFY_SYSTEM", "identify_system", Resource::Database),
-        ("SHOW wal_segment_size", "show", Resource::Database),
-        ("show data_directory_mode;", "show", Resource::Database),
-        (
-            "BASE_BACKUP ( LABEL 'pg_basebackup base backup',  PROGRESS,  WAIT 0,  MANIFEST 'yes')",
-            "base_backup",
-            Resource::Target,
-        ),
-        (
-            " \t\n\x0b\x0cbase_backup LABEL 'x' FAST",
-            "base_backup",
-            Resource::Target,
-        ),
-        (
-            "START_REPLICATION 0/1000000 TIMELINE 1",
-            "start_replication",
-            Resource::Target,
-        ),
-        (
-            "START_REPLICATION SLOT \"s\" 0/1000000 TIMELINE 1",
-            "start_replication",
-            Resource::Target,
-        ),
-        (
-            "START_REPLICATION SLOT \"LOGICAL\" PHYSICAL 0/0",
-            "start_replication",
-            Resource::Target,
-        ),
-        (
-            "START_REPLICATION SLOT \"a \"\" LOGICAL\" 0/0",
-            "start_replication",
-            Resource::Target,
-        ),
-        (
-            "START_REPLICATION SLOT \"s\" LOGICAL 0/0 (\"proto_version\" '1')",
-            "start_replication",
-            Resource::Database,
-        ),
-        (
-            "start_replication slot s logical 0/0",
-            "start_replication",
-            Resource::Database,
-        ),
-        (
-            "CREATE_REPLICATION_SLOT \"s\" TEMPORARY PHYSICAL ( RESERVE_WAL)",
-            "create_replication_slot",
-            Resource::Target,
-        ),
-        (
-            "CREATE_REPLICATION_SLOT \"s\" LOGICAL \"test_decoding\" (SNAPSHOT 'nothing')",
-            "create_replication_slot",
-            Resource::Database,
-        ),
-        (
-            "CREATE_REPLICATION_SLOT s TEMPORARY LOGICAL pgoutput",
-            "create_replication_slot",
-            Resource::Database,
-        ),
-        (
-            "CREATE_REPLICATION_SLOT \"TEMPORARY\" PHYSICAL",
-            "create_replication_slot",
-            Resource::Target,
-        ),
-        (
-            "DROP_REPLICATION_SLOT \"s\" WAIT",
-            "drop_replication_slot",
-            Resource::Target,
-        ),
-        (
-            "READ_REPLICATION_SLOT s",
-            "read_replication_slot",
-            Resource::Target,
-        ),
-        (
-            "ALTER_REPLICATION_SLOT s (FAILOVER true)",
-            "alter_replication_slot",
-            Resource::Database,
-        ),
-        ("TIMELINE_HISTORY 2", "timeline_history", Resource::Target),
-        ("UPLOAD_MANIFEST", "upload_manifest", Resource::Target),
-    ];
-    for (text, command, resource) in rows {
+    for (text, command, resource) in COMMANDS_AS_SENT {
         let (facts, access) = ask_of(text);
         assert_eq!(access.action, Action::Replicate, "{text}");
-        assert_eq!(access.resource, resource, "{text}");
-        assert_eq!(facts.reading.asks[0].context.command, command, "{text}");
+        assert_eq!(access.resource, *resource, "{text}");
+        assert_eq!(facts.reading.asks[0].context.command, *command, "{text}");
         assert!(facts.readable && facts.statements == 1, "{text}");
         assert!(!facts.uses_search_path, "{text}");
     }
