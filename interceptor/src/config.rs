@@ -390,6 +390,10 @@ pub struct Timeouts {
     pub dial: Duration,
     /// A session without a request. Default none.
     pub idle: Option<Duration>,
+    /// A session without a request while a transaction is open. Default none.
+    pub idle_in_transaction: Option<Duration>,
+    /// A statement, after which it is cancelled. Default none.
+    pub statement: Option<Duration>,
 }
 
 /// A destination that is not intercepted.

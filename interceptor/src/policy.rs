@@ -82,9 +82,10 @@ pub enum Action {
     // On their own
     /// Call a function or procedure that is not on the built-in list of harmless ones.
     Call,
-    /// `LISTEN`, `NOTIFY`, `UNLISTEN`.
+    /// `LISTEN`, `NOTIFY` and `pg_notify`; `UNLISTEN` is `Transaction`.
     Notify,
-    /// Replication connections.
+    /// Replication connections and their commands; `context.command` names it. On the target what
+    /// reaches all of the server, on the database what does not.
     Replicate,
     /// The function-call message of the wire protocol.
     FastPath,
@@ -166,6 +167,10 @@ pub struct Context {
     pub settings: BTreeSet<String>,
     /// Every function called, harmless ones too: `schema.name`, or `name` where unqualified.
     pub functions: BTreeSet<String>,
+    /// The command of a replication connection, lower case; `startup` for the connection itself, and
+    /// empty for everything else.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub command: String,
     /// How many statements the request has.
     pub statements: u32,
     /// Whether the statement runs inside an explicit transaction block.

@@ -43,6 +43,10 @@ pub enum EndReason {
     Drain,
     /// Nothing was asked for too long.
     Idle,
+    /// Nothing was asked for too long, with a transaction open.
+    IdleInTransaction,
+    /// A statement ran for too long, and the upstream did not cancel it.
+    Statement,
     /// Audit or recording cannot be written.
     Storage,
 }
@@ -56,6 +60,8 @@ impl EndReason {
             Self::Killed => "killed",
             Self::Drain => "drain",
             Self::Idle => "idle",
+            Self::IdleInTransaction => "idle_in_transaction",
+            Self::Statement => "statement",
             Self::Storage => "storage",
         }
     }
@@ -142,6 +148,18 @@ impl Session {
         to: std::net::SocketAddr,
     ) -> std::io::Result<tokio::net::TcpStream> {
         self.who.dial(&self.services, to).await
+    }
+
+    /// Writes that the daemon itself cancelled what runs, or why it could not.
+    pub fn cancelled(&self, result: Result<(), String>) {
+        let event = Event::RequestCancelled {
+            about: self.about(),
+            error: result.err(),
+        };
+        if let Err(error) = self.services.audit.append(&event) {
+            tracing::error!(%error, session = %self.id, "cannot write a cancel to the audit log");
+            self.end(EndReason::Storage);
+        }
     }
 
     /// Says why it closes, for its last line; the first word stays.

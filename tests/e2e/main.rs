@@ -2,6 +2,7 @@
 //!
 //! Each test is one sentence of what the program promises. One of them alone: `cargo xtask e2e NAME`.
 
+mod actions;
 mod attribution;
 mod clients;
 mod denied;
@@ -17,3 +18,4 @@ mod refusals;
 mod scopes;
 mod storage;
 mod survival;
+mod timeouts;

@@ -79,6 +79,7 @@ impl Target {
             database: &startup.database,
             settings: &startup.settings,
             minor: startup.upstream_minor(),
+            replication: startup.replication,
         };
         injector
             .login(dial(self.address).await.unwrap(), login)

@@ -28,7 +28,7 @@ fn startup(settings: &[(&str, &str, Origin)]) -> Startup {
             .collect(),
         minor: 0,
         options: Vec::new(),
-        replication: false,
+        replication: None,
     }
 }
 

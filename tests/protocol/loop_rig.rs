@@ -7,7 +7,7 @@ use bytes::{BufMut as _, BytesMut};
 use interceptor::protocol::postgres::cancel::{Registry, Route};
 use interceptor::protocol::postgres::facts::{self, Names};
 use interceptor::protocol::postgres::inject::Injector;
-use interceptor::protocol::postgres::session::{End, Start, relay};
+use interceptor::protocol::postgres::session::{End, Patience, Start, relay};
 use interceptor::protocol::postgres::terminate::{Greeting, Startup, Wish, greet, terminate};
 use interceptor::protocol::postgres::wire::frontend::{self, Object};
 use interceptor::protocol::postgres::wire::{self, HEADER, Header};
@@ -140,7 +140,8 @@ async fn session(parts: &Parts, mut client: Stream, startup: Startup) {
         status: upstream.status,
         from_client: BytesMut::new(),
         from_upstream: upstream.unread,
-        cancel: Box::pin(async {}),
+        cancel: Box::new(|| Box::pin(async {})),
+        patience: Patience::default(),
     };
     let end = relay(Arc::clone(&gate), client, upstream.stream, start).await;
     parts.done.lock().unwrap().push(Done { end, gate });

@@ -132,7 +132,8 @@ pub enum Event<'a> {
         #[serde(flatten)]
         outcome: &'a Outcome,
     },
-    /// A cancel request was passed on, or not; the client is never told.
+    /// A cancel request was passed on, or not; the client is never told. With a session it is the daemon's
+    /// own: the session was ended, or its statement ran for too long.
     #[serde(rename = "request.cancelled")]
     RequestCancelled {
         /// About whom.

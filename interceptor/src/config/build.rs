@@ -234,6 +234,8 @@ fn timeouts(node: Option<&Node>) -> Timeouts {
         startup: duration(node, "startup").unwrap_or(ten),
         dial: duration(node, "dial").unwrap_or(ten),
         idle: duration(node, "idle"),
+        idle_in_transaction: duration(node, "idle_in_transaction"),
+        statement: duration(node, "statement"),
     }
 }
 

@@ -401,6 +401,18 @@ const TIMEOUTS: Shape = Shape::Keys(&[
         "none",
         "For a session without a request.",
     ),
+    may(
+        "idle_in_transaction",
+        Shape::Duration(1, 30 * DAY),
+        "none",
+        "For a session without a request while a transaction is open.",
+    ),
+    may(
+        "statement",
+        Shape::Duration(1, 30 * DAY),
+        "none",
+        "For a statement; it is cancelled upstream, and a server that goes on loses the session.",
+    ),
 ]);
 
 static DIRECT: Shape = Shape::Keys(&[

@@ -91,7 +91,10 @@ fn the_example_loads_and_says_what_it_looks_like() {
         orders.tls.ca.as_deref(),
         Some(Path::new("/etc/interceptor/db-roots.pem"))
     );
-    assert_eq!(orders.timeouts.idle, Some(Duration::from_secs(3600)));
+    let timeouts = &orders.timeouts;
+    assert_eq!(timeouts.idle, Some(Duration::from_secs(3600)));
+    assert_eq!(timeouts.idle_in_transaction, Some(Duration::from_secs(300)));
+    assert_eq!(timeouts.statement, Some(Duration::from_secs(600)));
     let sources: Vec<_> = config.secrets().collect();
     assert_eq!(sources.len(), 8);
     let file = |name: &str| SecretSource::File(format!("/etc/interceptor/secrets/{name}").into());
@@ -165,6 +168,8 @@ fn a_short_target_gets_the_careful_defaults() {
     assert_eq!(target.namespace, Namespace::Daemon);
     assert!(target.record);
     assert_eq!(target.timeouts.idle, None);
+    assert_eq!(target.timeouts.idle_in_transaction, None);
+    assert_eq!(target.timeouts.statement, None);
     let Protocol::Postgres(postgres) = &target.protocol;
     assert_eq!(postgres.search_path, ["public"]);
     assert!(!postgres.allow_md5);

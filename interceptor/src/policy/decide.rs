@@ -448,6 +448,10 @@ pub(super) fn context(facts: &Context) -> Result<CedarContext, Error> {
         ("settings", strings(&facts.settings)),
         ("functions", strings(&facts.functions)),
         (
+            "command",
+            RestrictedExpression::new_string(facts.command.clone()),
+        ),
+        (
             "statements",
             RestrictedExpression::new_long(facts.statements.into()),
         ),

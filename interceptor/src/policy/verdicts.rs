@@ -129,7 +129,9 @@ fn weight(asks: &[Ask]) -> usize {
     };
     let mut sum = 0_usize;
     for ask in asks {
-        sum = sum.saturating_add(size_of::<Ask>());
+        sum = sum
+            .saturating_add(size_of::<Ask>())
+            .saturating_add(ask.context.command.len());
         for access in &ask.accesses {
             let bytes = names(&access.resource);
             sum = sum

@@ -34,6 +34,9 @@ pub(super) fn message(access: &Access, context: &Context, target: &str, database
             ),
             _ => on("calling functions"),
         },
+        Action::Replicate if !context.command.is_empty() => {
+            format!("{} ({})", verb(access.action), shown(&context.command))
+        }
         Action::Transaction
         | Action::Do
         | Action::Notify

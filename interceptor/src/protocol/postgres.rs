@@ -29,7 +29,7 @@ use self::terminate::{Challenge, Greeting, Prover, Startup, Terminated, Wish};
 use self::wire::backend::Status;
 use self::wire::startup::{BackendKey, MINOR_MAX};
 use crate::config::{ClientAuth, Postgres};
-use crate::policy::{Access, Action, Ask, Refusal, Resource};
+use crate::policy::Refusal;
 use crate::session::Session;
 use crate::session::opening::{Opened, Opening};
 use crate::tls::{Authority, Stream};
@@ -172,13 +172,8 @@ impl Engine {
         let plain = |refusal: Refusal| (refusal, None);
         offered(startup, settings).map_err(plain)?;
         opening
-            .authorize(&startup.database, &asks(startup))
+            .authorize(&startup.database, &startup.asks())
             .map_err(plain)?;
-        if startup.replication {
-            return Err(plain(Refusal::upstream(
-                "replication connections are not relayed",
-            )));
-        }
         let reached = self.reach.open(opening, startup, settings).await?;
         let upstream = &reached.upstream;
         let route = cancel::Route {
@@ -233,12 +228,16 @@ impl Engine {
         let upstream = reached.upstream;
         let start = Start {
             names: names(startup, settings, &upstream),
-            read: facts::read,
+            read: match startup.replication {
+                Some(_) => facts::replication::read,
+                None => facts::read,
+            },
             parameters: upstream.parameters,
             status: Status::Idle,
             from_client: BytesMut::new(),
             from_upstream: upstream.unread,
             cancel: cancel_running(&used, minted.route()),
+            patience: (&used.who().target.timeouts).into(),
         };
         let end = session::relay(Arc::clone(&used), client, upstream.stream, start).await;
         if let Why::UpstreamViolation(what) = &end.why {
@@ -279,14 +278,16 @@ pub async fn tell(client: TcpStream, authority: &Authority, dialled: IpAddr, ref
     }
 }
 
-/// Cancels whatever a session runs upstream, when it is ended in the middle of it.
+/// Cancels whatever a session runs upstream, where it is ended in the middle of it or runs for too long.
 fn cancel_running(used: &Arc<Session>, route: &Arc<cancel::Route>) -> session::Cancel {
     let (used, route) = (Arc::clone(used), Arc::clone(route));
-    Box::pin(async move {
-        let dial = async |route: Arc<cancel::Route>| used.dial_at(route.address).await;
-        if let Err(error) = cancel::Route::cancel(&route, dial).await {
-            tracing::warn!(%error, session = %used.id(), "cannot cancel what an ended session runs");
-        }
+    Box::new(move || {
+        let (used, route) = (Arc::clone(&used), Arc::clone(&route));
+        Box::pin(async move {
+            let dial = async |route: Arc<cancel::Route>| used.dial_at(route.address).await;
+            let cancelled = cancel::Route::cancel(&route, dial).await;
+            used.cancelled(cancelled.map_err(|error| error.to_string()));
+        })
     })
 }
 
@@ -303,22 +304,6 @@ fn offered(startup: &Startup, settings: &Postgres) -> Result<(), Refusal> {
         &message,
         &format!("offered here: {}", settings.databases.join(", ")),
     ))
-}
-
-/// What the startup asks of policy besides the database: settings, and replication.
-fn asks(startup: &Startup) -> Vec<Ask> {
-    let mut asks = startup.asks();
-    if startup.replication {
-        let access = Access {
-            action: Action::Replicate,
-            resource: Resource::Database,
-        };
-        asks.push(Ask {
-            accesses: [access].into(),
-            ..Ask::default()
-        });
-    }
-    asks
 }
 
 /// The minor version that is spoken with the client: the upstream's own, or what was agreed before the

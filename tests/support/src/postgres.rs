@@ -40,7 +40,7 @@ impl Postgres {
     /// # Errors
     /// When PostgreSQL is not installed or does not come up.
     pub fn start() -> anyhow::Result<Self> {
-        Self::launch(false)
+        Self::launch(false, &[])
     }
 
     /// Starts one that offers TLS with a certificate from an authority of its own.
@@ -48,10 +48,18 @@ impl Postgres {
     /// # Errors
     /// As [`Postgres::start`], and when `openssl` fails.
     pub fn start_with_tls() -> anyhow::Result<Self> {
-        Self::launch(true)
+        Self::launch(true, &[])
     }
 
-    fn launch(tls: bool) -> anyhow::Result<Self> {
+    /// Starts one without TLS and with more settings, as `name=value`.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub fn start_with(settings: &[&str]) -> anyhow::Result<Self> {
+        Self::launch(false, settings)
+    }
+
+    fn launch(tls: bool, settings: &[&str]) -> anyhow::Result<Self> {
         let directory = place::temporary("pg")?;
         let template = template()?;
         let data = directory.path().join("data");
@@ -64,7 +72,7 @@ impl Postgres {
             give(&authority.certificate, &data.join("server.crt"))?;
             give(&authority.ca, &data.join("root.crt"))?;
         }
-        let (process, address) = serve(&data, &sockets, tls)?;
+        let (process, address) = serve(&data, &sockets, tls, settings)?;
         let server = Self {
             process,
             directory,
@@ -113,6 +121,12 @@ impl Postgres {
     #[must_use]
     pub fn log(&self) -> String {
         self.process.log()
+    }
+
+    /// Its data directory.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
     }
 
     /// Its process id, the postmaster's.
@@ -165,7 +179,12 @@ impl Drop for Postgres {
     }
 }
 
-fn serve(data: &Path, sockets: &Path, tls: bool) -> anyhow::Result<(Process, SocketAddr)> {
+fn serve(
+    data: &Path,
+    sockets: &Path,
+    tls: bool,
+    settings: &[&str],
+) -> anyhow::Result<(Process, SocketAddr)> {
     let mut last = None;
     for _ in 0..ATTEMPTS {
         let address = free_port()?;
@@ -182,6 +201,9 @@ fn serve(data: &Path, sockets: &Path, tls: bool) -> anyhow::Result<(Process, Soc
         ]);
         if tls {
             command.args(["-c", "ssl_ca_file=root.crt"]);
+        }
+        for setting in settings {
+            command.args(["-c", setting]);
         }
         let process = Process::start(command)?;
         match process.await_text(READY, DEADLINE) {
@@ -234,7 +256,7 @@ fn initialise(programs: &Path, work: &Path, data: &Path) -> anyhow::Result<()> {
     fs::write(&file, settings).context("write the server's settings")?;
     let sockets = work.join("s");
     own_directory(&sockets)?;
-    let (mut process, address) = serve(data, &sockets, false)?;
+    let (mut process, address) = serve(data, &sockets, false, &[])?;
     let script = work.join("sample.sql");
     fs::write(&script, SAMPLE).context("write the sample data")?;
     let mut command = psql(&sockets, address.port())?;

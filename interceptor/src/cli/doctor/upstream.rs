@@ -89,6 +89,7 @@ async fn catalog(target: &Target, postgres: &Postgres) -> anyhow::Result<Catalog
         database,
         settings: &[],
         minor: 0,
+        replication: None,
     };
     let socket = socket::dial(at, socket::From::Daemon, PATIENCE).await?;
     let upstream = Injector::new()?.login(socket, login).await?;

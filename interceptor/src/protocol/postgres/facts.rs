@@ -14,6 +14,7 @@ mod functions;
 mod generic;
 mod progress;
 mod redact;
+pub mod replication;
 mod shape;
 mod typed;
 
@@ -173,6 +174,8 @@ pub enum Effect {
     CopyIn,
     /// `COPY … TO STDOUT`.
     CopyOut,
+    /// `START_REPLICATION`: the server will send data, and ask for data, at once.
+    CopyBoth,
     /// Code or text that was not read ran: anything above may have happened.
     Unknown,
 }
@@ -286,9 +289,12 @@ fn fingerprint(text: &str) -> String {
 
 /// Stands for text that has no fingerprint. Tells equal texts, says nothing of what is in them.
 fn hashed(text: &str) -> String {
+    format!("unreadable:{}", digest_of(text))
+}
+
+fn digest_of(text: &str) -> String {
     let hash = digest::digest(&digest::SHA256, text.as_bytes());
-    let prefix = hash.as_ref().get(..8).unwrap_or_default();
-    format!("unreadable:{}", hex::encode(prefix))
+    hex::encode(hash.as_ref().get(..8).unwrap_or_default())
 }
 
 fn summary(drafts: &[Draft<'_>]) -> String {

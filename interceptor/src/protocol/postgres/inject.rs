@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::net::TcpStream;
 
-use super::terminate::{Origin, Setting, write_options};
+use super::terminate::{Origin, Replication, Setting, write_options};
 use super::wire::backend::Status;
 use super::wire::error::{ERROR, NOTICE};
 use super::wire::startup::{
@@ -69,6 +69,8 @@ pub struct Login<'a> {
     pub settings: &'a [Setting],
     /// The minor protocol version to ask for: 0 or 2.
     pub minor: u16,
+    /// The replication connection to ask for, which the caller has had judged.
+    pub replication: Option<Replication>,
 }
 
 /// A session with the upstream, ready for its first query.
@@ -158,10 +160,16 @@ impl Injector {
             let (tag, body) = peer.next(body_max).await?;
             opened.take(tag, body)?;
         }
-        let catalog = self
-            .catalogs
-            .of(&mut peer, &login, &opened.parameters, ahead)
-            .await?;
+        let catalog = match login.replication {
+            // No database, no SQL, no names.
+            Some(Replication::Physical) => Arc::default(),
+            Some(Replication::Logical) | None => {
+                let catalog = self
+                    .catalogs
+                    .of(&mut peer, &login, &opened.parameters, ahead);
+                catalog.await?
+            }
+        };
         let (stream, unread) = peer.into_parts();
         Ok(Upstream {
             stream,
@@ -236,8 +244,12 @@ pub fn startup(login: &Login<'_>) -> Result<BytesMut, Error> {
         ("database", login.database),
         ("options", &options),
     ];
+    let replication = login
+        .replication
+        .map(|replication| ("replication", replication.value()));
     let parameters: Vec<_> = named
         .into_iter()
+        .chain(replication)
         .chain(of(Origin::Parameter))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::inject::warm::{Key, Supply, Warm};
 use super::inject::{self, Injector, Login, Upstream};
-use super::terminate::{Setting, Startup};
+use super::terminate::{Replication, Setting, Startup};
 use crate::clock::{self, BootTime};
 use crate::config::{self, Host, Postgres, Protocol, Target, UpstreamTls};
 use crate::policy::Refusal;
@@ -82,7 +82,11 @@ impl Reach {
         startup: &Startup,
         settings: &Postgres,
     ) -> Result<Reached, No> {
-        let ahead = opening.ahead().map_err(plain)?;
+        // What streams a server's changes is asked for once, not again and again.
+        let ahead = match startup.replication {
+            None => opening.ahead().map_err(plain)?,
+            Some(_) => None,
+        };
         let password = match &settings.password {
             Some(source) => Some(opening.secret(source).await.map_err(plain)?),
             None => None,
@@ -106,6 +110,7 @@ impl Reach {
             database: startup.database.clone(),
             settings: startup.settings.clone(),
             minor: startup.upstream_minor(),
+            replication: startup.replication,
             target,
         };
         let credential = self.injector.credential(password.as_ref());
@@ -255,6 +260,7 @@ struct Plan {
     database: String,
     settings: Vec<Setting>,
     minor: u16,
+    replication: Option<Replication>,
 }
 
 impl Plan {
@@ -269,6 +275,7 @@ impl Plan {
             database: &self.database,
             settings: &self.settings,
             minor: self.minor,
+            replication: self.replication,
         }
     }
 

@@ -132,6 +132,11 @@ pub fn ended(reason: EndReason) -> ErrorFields {
         EndReason::Killed => ("57P01", "the session was ended by an operator"),
         EndReason::Drain => ("57P01", "the interceptor is shutting down"),
         EndReason::Idle => ("57P05", "the session was idle for too long"),
+        EndReason::IdleInTransaction => ("25P03", "the transaction was idle for too long"),
+        EndReason::Statement => (
+            "57014",
+            "the statement ran for too long, and the server did not cancel it",
+        ),
         EndReason::Storage => ("58030", "the audit or the recording cannot be written"),
     };
     ErrorFields::new(Severity::Fatal, sqlstate, message)

@@ -9,6 +9,7 @@ mod account;
 mod entry;
 mod judge;
 mod ledger;
+mod patience;
 mod pipe;
 mod replies;
 mod requests;
@@ -31,6 +32,7 @@ use self::judge::Judge;
 pub use self::judge::{Read, TEXT_MAX};
 pub use self::ledger::Unexpected;
 use self::ledger::{Ledger, Reported};
+pub use self::patience::Patience;
 use self::pipe::Pipe;
 use self::replies::Replies;
 use self::requests::Requests;
@@ -47,8 +49,10 @@ const LINGER: Duration = Duration::from_secs(5);
 /// How long the last words to a client, and a cancel, may take.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Cancels upstream whatever runs; dropped where it is not needed.
-pub type Cancel = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Cancels upstream whatever runs, each time that it is called.
+pub type Cancel = Box<dyn Fn() -> Cancelling + Send + Sync>;
+/// A cancel on its way; dropped, it is given up.
+pub type Cancelling = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What the logins leave behind.
 pub struct Start {
@@ -68,6 +72,8 @@ pub struct Start {
     pub from_upstream: BytesMut,
     /// Cancels upstream whatever runs.
     pub cancel: Cancel,
+    /// How long it may run, and how long it may wait.
+    pub patience: Patience,
 }
 
 /// How a session ended.
@@ -241,8 +247,15 @@ where
         pipe: Pipe::new(start.from_upstream),
         last: None,
     };
-    let why = both(&*gate, &shared, requests.run(), replies.run()).await;
-    close(&*gate, &shared, &why, client_writes, start.cancel).await;
+    let limits = async {
+        tokio::select! {
+            biased;
+            reason = gate.ended() => reason,
+            reason = patience::watch(&shared, start.patience, &start.cancel) => reason,
+        }
+    };
+    let why = both(&shared, limits, requests.run(), replies.run()).await;
+    close(&*gate, &shared, &why, client_writes, &start.cancel).await;
     shared.end(why)
 }
 
@@ -266,35 +279,35 @@ fn ledger_of<G: Gate>(start: &Start) -> Ledger<G> {
     Ledger::new(path, start.status, reported)
 }
 
-/// Runs both halves until one says why the session ends. When the client has closed, or the server
-/// takes no more, what the server still has to say is relayed first.
+/// Runs both halves until one says why the session ends, or `ended` does. When the client has closed, or
+/// the server takes no more, what the server still has to say is relayed first. `ended` is polled last: it
+/// sees what the halves have just done.
 async fn both<G: Gate>(
-    gate: &G,
     shared: &Shared<G>,
+    ended: impl Future<Output = EndReason>,
     requests: impl Future<Output = Result<(), Why>>,
     replies: impl Future<Output = Why>,
 ) -> Why {
-    let (mut requests, mut replies) = (pin!(requests), pin!(replies));
-    let mut ended = pin!(gate.ended());
+    let (mut requests, mut replies, mut ended) = (pin!(requests), pin!(replies), pin!(ended));
     let left = tokio::select! {
         biased;
-        reason = &mut ended => Err(Why::Ended(reason)),
         why = &mut replies => return why,
         left = &mut requests => match left {
             Ok(()) => Ok(Why::Client),
             Err(why @ Why::UpstreamLost(_)) => Ok(why),
             Err(why) => Err(why),
         },
+        reason = &mut ended => Err(Why::Ended(reason)),
     };
     let why = match left {
         Ok(left) => tokio::select! {
             biased;
-            reason = &mut ended => Why::Ended(reason),
             why = &mut replies => return match why {
                 Why::Upstream | Why::UpstreamLost(_) | Why::ClientLost(_) => left,
                 why => why,
             },
             () = linger(shared, &left) => return left,
+            reason = &mut ended => Why::Ended(reason),
         },
         Err(why) => why,
     };
@@ -321,7 +334,7 @@ async fn close<C, G>(
     shared: &Shared<G>,
     why: &Why,
     mut client: WriteHalf<C>,
-    cancel: Cancel,
+    cancel: &Cancel,
 ) where
     C: AsyncRead + AsyncWrite,
     G: Gate,
@@ -330,7 +343,7 @@ async fn close<C, G>(
         let busy = !shared.ledger().is_settled();
         if busy {
             // Best effort: the connection is closed in any case.
-            drop(timeout(LAST_WORDS, cancel).await);
+            drop(timeout(LAST_WORDS, cancel()).await);
         }
         if shared.whole.load(Ordering::Relaxed) {
             let words = words.response();

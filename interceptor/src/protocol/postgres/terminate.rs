@@ -18,7 +18,7 @@ use super::wire::startup::{
     parameter_status,
 };
 use super::wire::{self};
-use crate::policy::Ask;
+use crate::policy::{Access, Action, Ask, Context, Resource};
 use crate::tls::{self, Accepted, Authority, Stream};
 
 mod options;
@@ -105,19 +105,60 @@ pub struct Startup {
     pub minor: u16,
     /// Protocol options, none of which is known.
     pub options: Vec<String>,
-    /// Whether it asks for a replication connection.
-    pub replication: bool,
+    /// The replication connection that it asks for, if any.
+    pub replication: Option<Replication>,
+}
+
+/// Replication connections, as the parameter `replication` asks for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replication {
+    /// `true`: in no database; all of the server, and no SQL.
+    Physical,
+    /// `database`: in one database; commands and SQL.
+    Logical,
+}
+
+impl Replication {
+    /// The parameter's value.
+    #[must_use]
+    pub fn value(self) -> &'static str {
+        match self {
+            Self::Physical => "true",
+            Self::Logical => "database",
+        }
+    }
+
+    /// What policy must permit before such a connection is opened.
+    #[must_use]
+    pub fn ask(self) -> Ask {
+        let access = Access {
+            action: Action::Replicate,
+            resource: match self {
+                Self::Physical => Resource::Target,
+                Self::Logical => Resource::Database,
+            },
+        };
+        Ask {
+            accesses: [access].into(),
+            context: Context {
+                has_where: true,
+                command: "startup".to_owned(),
+                ..Context::default()
+            },
+        }
+    }
 }
 
 impl Startup {
-    /// What policy must permit before the settings may go upstream: one ask for each setting that
-    /// is not harmless.
+    /// What policy must permit before any of this may go upstream: one ask for each setting that is
+    /// not harmless, and one for replication.
     #[must_use]
     pub fn asks(&self) -> Vec<Ask> {
         self.settings
             .iter()
             .filter(|setting| !setting.is_harmless())
             .map(Setting::ask)
+            .chain(self.replication.map(Replication::ask))
             .collect()
     }
 
@@ -192,20 +233,20 @@ struct Named {
     user: String,
     database: String,
     options: String,
-    replication: bool,
+    replication: Option<Replication>,
 }
 
 // `database`, or a boolean as `parse_bool` takes it: any unambiguous beginning, in any case.
-fn replication(value: &str) -> Result<bool, Error> {
+fn replication(value: &str) -> Result<Option<Replication>, Error> {
     if value == "database" {
-        return Ok(true);
+        return Ok(Some(Replication::Logical));
     }
     let value = value.to_ascii_lowercase();
     let begins = |word: &str, least: usize| value.len() >= least && word.starts_with(&value);
     if begins("true", 1) || begins("yes", 1) || value == "on" || value == "1" {
-        Ok(true)
+        Ok(Some(Replication::Physical))
     } else if begins("false", 1) || begins("no", 1) || begins("off", 2) || value == "0" {
-        Ok(false)
+        Ok(None)
     } else {
         Err(Error::Replication)
     }

@@ -189,6 +189,9 @@ fn describe(text: &mut String, target: &Target, places: &Places) {
         None => line(text, "    tls: { mode: disable }"),
     }
     line(text, &format!("    statement: {}", target.statement));
+    for setting in &target.more {
+        line(text, &format!("    {setting}"));
+    }
 }
 
 fn line(text: &mut String, line: &str) {

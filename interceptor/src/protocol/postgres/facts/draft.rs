@@ -92,6 +92,9 @@ impl Default for Draft<'_> {
 const MAX_SCHEMAS: usize = 64;
 const MAX_ACCESSES: usize = 4096;
 
+/// Functions of `pg_catalog` that do what `NOTIFY` does.
+const NOTIFIES: &[&str] = &["pg_notify"];
+
 /// What names are looked up in while one statement is resolved.
 pub(super) struct Lookup<'a> {
     pub(super) path: Option<&'a [String]>,
@@ -122,6 +125,7 @@ impl Lookup<'_> {
             has_limit: draft.has_limit,
             settings: draft.settings.clone(),
             functions: BTreeSet::new(),
+            command: String::new(),
             statements: self.statements,
             in_transaction: self.in_transaction,
         };
@@ -238,6 +242,9 @@ impl Resolver<'_> {
         for schema in self.schemas(call.schema, is_builtin, None, "pg_catalog")? {
             if !functions::is_harmless(&schema, call.name) {
                 let function = call.name.to_owned();
+                if schema == "pg_catalog" && NOTIFIES.contains(&call.name) {
+                    self.add(Action::Notify, Resource::Database);
+                }
                 self.add(Action::Call, Resource::Function { schema, function });
             }
         }

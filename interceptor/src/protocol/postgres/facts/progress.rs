@@ -161,7 +161,8 @@ impl<'a> Progress<'a> {
             | Effect::DeclaresCursor { .. }
             | Effect::ClosesCursor(_)
             | Effect::CopyIn
-            | Effect::CopyOut => {}
+            | Effect::CopyOut
+            | Effect::CopyBoth => {}
         }
     }
 

@@ -180,6 +180,7 @@ struct Client {
     password: Option<Secret>,
     settings: Vec<Setting>,
     minor: u16,
+    replication: Option<Replication>,
 }
 
 impl Client {
@@ -200,6 +201,7 @@ impl Client {
             password: Some(Secret::from(PASSWORD)),
             settings: Vec::new(),
             minor: 0,
+            replication: None,
         }
     }
 
@@ -223,6 +225,7 @@ impl Client {
             database: "app",
             settings: &self.settings,
             minor: self.minor,
+            replication: self.replication,
         };
         let login = async {
             let mut ended = injector.login(socket, login).await;
@@ -257,6 +260,7 @@ impl Client {
             database: "app",
             settings: &self.settings,
             minor: self.minor,
+            replication: None,
         };
         let serve = async {
             let mut fake = Fake::plain(accepted.unwrap().0);
@@ -358,6 +362,30 @@ async fn a_login_sends_the_configured_user_and_what_was_permitted() {
     assert!(upstream.catalog.relations.contains("pg_class"));
     assert_eq!(upstream.catalog.relations.len(), 2);
     assert!(upstream.catalog.functions.contains("wipe"));
+}
+
+#[tokio::test]
+async fn replication_is_asked_for_and_where_there_is_no_database_no_catalog_is() {
+    for (replication, value, relations) in [
+        (Replication::Logical, "database", 2),
+        (Replication::Physical, "true", 0),
+    ] {
+        let mut client = Client::plain();
+        client.replication = Some(replication);
+        let injector = Injector::new().unwrap();
+        let (ended, startup) = client
+            .login(&injector, |socket| async move {
+                let mut fake = Fake::plain(socket);
+                let startup = fake.startup().await;
+                fake.welcome().await;
+                startup
+            })
+            .await;
+        let upstream = ended.unwrap();
+        let sent = ("replication".to_owned(), value.to_owned());
+        assert!(startup.parameters.contains(&sent), "{startup:?}");
+        assert_eq!(upstream.catalog.relations.len(), relations, "{value}");
+    }
 }
 
 #[tokio::test]

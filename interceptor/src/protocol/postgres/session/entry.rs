@@ -127,9 +127,21 @@ impl Statement {
         })
     }
 
-    /// Whether the server may ask for the data of a `COPY`.
+    /// Whether the server may ask for data.
     pub(super) fn may_copy(&self) -> bool {
-        self.source == Source::Unread || self.effects.contains(&Effect::CopyIn)
+        self.source == Source::Unread || self.effects.contains(&Effect::CopyIn) || self.streams()
+    }
+
+    /// Whether it is a command of a replication connection, which takes as long as it takes: the server
+    /// does not time it either.
+    fn replicates(&self) -> bool {
+        let mut asks = self.reading.asks.iter();
+        asks.any(|ask| !ask.context.command.is_empty())
+    }
+
+    /// Whether that is data in both directions, and nothing else.
+    fn streams(&self) -> bool {
+        self.effects.contains(&Effect::CopyBoth)
     }
 
     /// The names that running it makes, with what they mean: statements and portals.
@@ -209,7 +221,7 @@ pub(super) struct Entry<G: Gate> {
     pub(super) account: Option<Account<G>>,
     /// What changes when it succeeds.
     pub(super) change: Change,
-    /// Whether the server may still ask for the data of a `COPY`.
+    /// Whether the server may still ask for data: of a `COPY`, or of replication.
     pub(super) may_copy: bool,
     /// Whether an error came that leaves only `ReadyForQuery` to come.
     pub(super) failed: bool,
@@ -288,6 +300,22 @@ impl<G: Gate> Entry<G> {
             }
             Change::Runs(statement) => statement.makes().collect(),
             _ => Vec::new(),
+        }
+    }
+
+    /// Whether it runs a command of a replication connection.
+    pub(super) fn replicates(&self) -> bool {
+        match &self.change {
+            Change::Runs(statement) => statement.replicates(),
+            _ => false,
+        }
+    }
+
+    /// Whether the data that the server may ask for goes in both directions.
+    pub(super) fn streams(&self) -> bool {
+        match &self.change {
+            Change::Runs(statement) => statement.streams(),
+            _ => false,
         }
     }
 

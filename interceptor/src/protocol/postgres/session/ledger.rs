@@ -35,9 +35,31 @@ pub(super) enum Standing {
     Skipping,
     /// The server reads the data of a `COPY`.
     Copying,
+    /// The server reads data, and sends data at the same time.
+    Streaming,
     /// What the server makes of it depends on a reply: whether it begins to read data, or a queue
-    /// that is full.
+    /// that is full. Or a cancel is on its way, which is not meant for it.
     Waiting,
+}
+
+/// Whom the session waits for. A number tells one wait from the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// Nobody who is timed: nothing is asked for, or a log is streamed.
+    Nobody,
+    /// The server, for the answer to the message with this number.
+    Server(u64),
+    /// The client, with a transaction open; for the message with this number.
+    Client(u64),
+}
+
+/// Which data the server reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Data {
+    /// Of a `COPY`; it says nothing meanwhile.
+    In,
+    /// Of replication, and sends some itself; whether client and server still do.
+    Both { client: bool, server: bool },
 }
 
 /// What was reported when the session began.
@@ -72,11 +94,13 @@ pub(super) struct Ledger<G: Gate> {
     /// A search path that the server has just reported.
     news: Option<Box<[u8]>>,
     skipping: bool,
-    copying: bool,
+    copying: Option<Data>,
     /// An error came since the last `ReadyForQuery`.
     failed: bool,
     /// Requests that are answered, and whose end is not written: at most as many as were owed.
     finished: Vec<Finished<G>>,
+    /// Nothing new goes upstream.
+    held: bool,
 }
 
 impl<G: Gate> Ledger<G> {
@@ -98,9 +122,10 @@ impl<G: Gate> Ledger<G> {
             reported,
             news: None,
             skipping: false,
-            copying: false,
+            copying: None,
             failed: false,
             finished: Vec::new(),
+            held: false,
         }
     }
 
@@ -135,10 +160,35 @@ impl<G: Gate> Ledger<G> {
         self.queue.is_empty() && !self.batched && self.status == Status::Idle && !self.skipping
     }
 
+    /// Whom the session waits for.
+    pub(super) fn waits(&self) -> Waits {
+        match self.queue.front() {
+            Some(entry) if entry.replicates() => Waits::Nobody,
+            Some(_) => Waits::Server(self.first),
+            None if self.batched || self.status != Status::Idle => Waits::Client(self.first),
+            None => Waits::Nobody,
+        }
+    }
+
+    /// Lets nothing new go upstream, or lets it go on.
+    pub(super) fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
     pub(super) fn standing(&self) -> Standing {
-        if self.copying {
-            Standing::Copying
-        } else if self.queue.back().is_some_and(|last| last.may_copy) || self.is_full() {
+        if self.held {
+            return Standing::Waiting;
+        }
+        if let Some(data) = self.copying {
+            return match data {
+                Data::In => Standing::Copying,
+                Data::Both { client: true, .. } => Standing::Streaming,
+                // A server that reads a message before it has ended its own data ends the session
+                // (`ProcessRepliesIfAny`, `walsender.c`).
+                Data::Both { client: false, .. } => Standing::Waiting,
+            };
+        }
+        if self.queue.back().is_some_and(|last| last.may_copy) || self.is_full() {
             Standing::Waiting
         } else if self.skipping {
             Standing::Skipping
@@ -258,7 +308,11 @@ impl<G: Gate> Ledger<G> {
 
     /// The client has ended its data. A text of one statement will not ask for more.
     pub(super) fn copied(&mut self) {
-        self.copying = false;
+        if let Some(Data::Both { client, .. }) = &mut self.copying {
+            *client = false;
+            return;
+        }
+        self.copying = None;
         if let Some(entry) = self.queue.front_mut() {
             entry.may_copy = match (&entry.kind, &entry.change) {
                 (Kind::Query, Change::Runs(statement)) => statement.statements != 1,

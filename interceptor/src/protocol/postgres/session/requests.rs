@@ -144,6 +144,7 @@ where
             Standing::Skipping if header.tag == frontend::SYNC => self.sync(header.whole()),
             Standing::Skipping => self.pipe.decide(header.whole(), Fate::Drop),
             Standing::Copying => self.copying(header)?,
+            Standing::Streaming => self.streaming(header)?,
         }
         Ok(Step::Next)
     }
@@ -166,6 +167,23 @@ where
                 }));
             }
         }
+        Ok(())
+    }
+
+    /// The server reads data while it sends some, and ends the session at whatever else it reads
+    /// (`ProcessRepliesIfAny`, `walsender.c`). That ends here, for the same reason.
+    fn streaming(&mut self, header: Header) -> Result<(), Why> {
+        match header.tag {
+            frontend::COPY_DATA => {}
+            frontend::COPY_DONE => self.shared.ledger().copied(),
+            tag => {
+                return Err(Why::ClientViolation(wire::Error::Value {
+                    field: "tag in the data of replication",
+                    value: i64::from(tag),
+                }));
+            }
+        }
+        self.unjudged(header.whole());
         Ok(())
     }
 

@@ -80,7 +80,8 @@ impl Scope {
             | Effect::DeclaresCursor { .. }
             | Effect::ClosesCursor(_)
             | Effect::CopyIn
-            | Effect::CopyOut => false,
+            | Effect::CopyOut
+            | Effect::CopyBoth => false,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod gate;
 mod hostile;
+mod patience;
 mod random;
 mod rig;
 mod server;
@@ -405,6 +406,51 @@ async fn data_of_a_copy_reaches_the_server_only_where_it_asks_for_it() {
     ];
     for (script, replies, committed) in rows {
         check(script, replies, committed).await;
+    }
+}
+
+#[tokio::test]
+async fn data_of_replication_goes_both_ways_at_once() {
+    let rows: &[(&str, &str, &[&str])] = &[
+        (
+            "Q stream t|d x|d y|c|Q insert a",
+            "W d c T D C:START_STREAMING Z:I C:INSERT_0_1 Z:I",
+            &["insert a"],
+        ),
+        // The server ends its side first.
+        (
+            "Q stream over|d x|c|Q insert a",
+            "W d c T D C:START_STREAMING Z:I C:INSERT_0_1 Z:I",
+            &["insert a"],
+        ),
+        // It fails: what the client has sent meanwhile is nobody's.
+        (
+            "Q stream early|d x|c|Q insert a",
+            "W d E:P0001 Z:I C:INSERT_0_1 Z:I",
+            &["insert a"],
+        ),
+        (
+            "Q stream denied|d x|c|Q insert a",
+            "E:42501 Z:I C:INSERT_0_1 Z:I",
+            &["insert a"],
+        ),
+        (
+            "Q insert a|Q stream denied|d x|c|Q insert b",
+            "C:INSERT_0_1 Z:I E:42501 Z:I C:INSERT_0_1 Z:I",
+            &["insert a", "insert b"],
+        ),
+        ("Q stream t|d x|X", "W d", &[]),
+    ];
+    for (script, replies, committed) in rows {
+        check(script, replies, committed).await;
+    }
+    let (_, _, log, _) = exchange("Q stream t|d x|d y|c").await;
+    assert_eq!(log.ran, ["stream t", "heard x", "heard y"]);
+    for script in ["Q stream t|S", "Q stream t|Q insert a", "Q stream t|f no"] {
+        let (told, end, log, _) = exchange(script).await;
+        assert_eq!(told, "W d E:08P01", "{script}");
+        assert!(matches!(end.why, Why::ClientViolation(_)), "{script}");
+        assert_eq!(log.came.len(), 1, "{script}");
     }
 }
 

@@ -87,7 +87,7 @@ async fn a_startup_in_clear_says_who_what_and_how() {
     let startup = session(wish);
     assert_eq!(startup.user, "alice");
     assert_eq!(startup.database, "alice");
-    assert!(!startup.replication);
+    assert_eq!(startup.replication, None);
     let settings: Vec<_> = startup
         .settings
         .iter()
@@ -220,21 +220,23 @@ async fn what_a_server_refuses_is_refused_in_its_words() {
 #[tokio::test]
 async fn values_of_replication_are_read_as_the_server_reads_them() {
     let rows = [
-        ("database", true),
-        ("true", true),
-        ("T", true),
-        ("yes", true),
-        ("on", true),
-        ("1", true),
-        ("false", false),
-        ("no", false),
-        ("off", false),
-        ("of", false),
-        ("0", false),
+        ("database", Some(Replication::Logical)),
+        ("true", Some(Replication::Physical)),
+        ("T", Some(Replication::Physical)),
+        ("yes", Some(Replication::Physical)),
+        ("on", Some(Replication::Physical)),
+        ("1", Some(Replication::Physical)),
+        ("false", None),
+        ("no", None),
+        ("off", None),
+        ("of", None),
+        ("0", None),
     ];
     for (value, expected) in rows {
         let (wish, _) = after(&startup(&[("user", "u"), ("replication", value)])).await;
-        assert_eq!(session(wish).replication, expected, "{value}");
+        let startup = session(wish);
+        assert_eq!(startup.replication, expected, "{value}");
+        assert_eq!(startup.asks().len(), usize::from(expected.is_some()));
     }
     for value in ["", "o", "2", "DATABASE", "truely"] {
         assert!(replication(value).is_err(), "{value}");

@@ -15,6 +15,8 @@ pub const BIND_COMPLETE: u8 = b'2';
 pub const CLOSE_COMPLETE: u8 = b'3';
 /// `CommandComplete`.
 pub const COMMAND_COMPLETE: u8 = b'C';
+/// `CopyBothResponse`.
+pub const COPY_BOTH: u8 = b'W';
 /// `CopyInResponse`.
 pub const COPY_IN: u8 = b'G';
 /// `CopyOutResponse`.
@@ -52,7 +54,7 @@ pub fn cap(tag: u8) -> Option<usize> {
         COPY_DATA | DATA_ROW | ERROR | FUNCTION_RESULT | NOTICE | NOTIFICATION
         | ROW_DESCRIPTION => Some(MESSAGE_MAX),
         PARAMETERS => Some(2 + 4 * 65_535),
-        COPY_IN | COPY_OUT => Some(3 + 2 * 65_535),
+        COPY_BOTH | COPY_IN | COPY_OUT => Some(3 + 2 * 65_535),
         COMMAND_COMPLETE | PARAMETER_STATUS => Some(SMALL),
         READY => Some(1),
         BIND_COMPLETE | CLOSE_COMPLETE | COPY_DONE | EMPTY_QUERY | NO_DATA | PARSE_COMPLETE

@@ -8,7 +8,7 @@ use super::super::super::wire::error::{ErrorFields, Severity};
 use super::super::super::wire::{self, Header, Tag};
 use super::super::account::SKIPPED;
 use super::super::entry::{Change, Entry, Kind, Made, Statement};
-use super::Ledger;
+use super::{Data, Ledger};
 use crate::session::Gate;
 
 /// What becomes of a message of the server.
@@ -44,6 +44,28 @@ pub enum Unexpected {
     Form(#[from] wire::Error),
 }
 
+impl Data {
+    /// Whether a message is data. Of a server that reads data, others cannot be, but errors.
+    fn takes(&mut self, tag: u8) -> Result<bool, Unexpected> {
+        match (self, tag) {
+            (Self::Both { server: true, .. }, backend::COPY_DATA) => Ok(true),
+            (Self::Both { server, .. }, backend::COPY_DONE) if *server => {
+                *server = false;
+                Ok(true)
+            }
+            (
+                Self::Both {
+                    client: false,
+                    server: false,
+                },
+                _,
+            ) => Ok(false),
+            (Self::In, tag) => Err(misfit(tag, "data of a COPY")),
+            (Self::Both { .. }, tag) => Err(misfit(tag, "the end of the data of replication")),
+        }
+    }
+}
+
 impl<G: Gate> Ledger<G> {
     /// Takes one message of the server: its header, and as much of its body as [`Self::wanted`] says.
     ///
@@ -77,9 +99,10 @@ impl<G: Gate> Ledger<G> {
         if entry.failed && !ends {
             return Err(misfit(header.tag, "the end of a failed request"));
         }
-        // While the server reads data it has nothing to say but errors.
-        if self.copying {
-            return Err(misfit(header.tag, "data of a COPY"));
+        if let Some(data) = &mut self.copying
+            && data.takes(header.tag)?
+        {
+            return Ok(Reply::Pass);
         }
         match header.tag {
             backend::DATA_ROW if matches!(entry.kind, Kind::Query | Kind::Execute) => {
@@ -123,8 +146,18 @@ impl<G: Gate> Ledger<G> {
                 Kind::Query | Kind::Execute,
                 backend::COPY_OUT | backend::COPY_DATA | backend::COPY_DONE,
             ) => {}
-            (Kind::Query | Kind::Execute, backend::COPY_IN) if entry.may_copy => {
-                self.copying = true;
+            (Kind::Query | Kind::Execute, backend::COPY_IN)
+                if entry.may_copy && !entry.streams() =>
+            {
+                self.copying = Some(Data::In);
+            }
+            (Kind::Query, backend::COPY_BOTH)
+                if entry.may_copy && entry.streams() && self.copying.is_none() =>
+            {
+                self.copying = Some(Data::Both {
+                    client: true,
+                    server: true,
+                });
             }
             (kind, tag) => return Err(misfit(tag, owed(kind))),
         }
@@ -182,6 +215,7 @@ impl<G: Gate> Ledger<G> {
             Some(entry) => return Err(misfit(backend::READY, owed(entry.kind))),
             None => return Err(misfit(backend::READY, "nothing")),
         }
+        self.copying = None;
         let failed = self.queue.front().is_some_and(|entry| entry.failed);
         if failed {
             self.lose();
@@ -221,7 +255,7 @@ impl<G: Gate> Ledger<G> {
         if entry.failed {
             return Err(misfit(header.tag, "the end of a failed request"));
         }
-        self.copying = false;
+        self.copying = None;
         self.failed = true;
         entry.may_copy = false;
         if let Some(account) = &mut entry.account {

@@ -242,6 +242,12 @@ fn read_one(one: &str, names: &Names, uses_search_path: &mut bool) -> (Ask, Opti
             (ask, Some(Effect::DeclaresCursor { name }))
         }
         ["copyin", name] => (table(name, uses_search_path), Some(Effect::CopyIn)),
+        ["replicate", name] => {
+            let mut ask = table(name, uses_search_path);
+            ask.context.command = "start_replication".to_owned();
+            (ask, Some(Effect::CopyBoth))
+        }
+        ["stream", name] => (table(name, uses_search_path), Some(Effect::CopyBoth)),
         ["copyout", name] => (table(name, uses_search_path), Some(Effect::CopyOut)),
         words => (table(words[words.len() - 1], uses_search_path), None),
     }

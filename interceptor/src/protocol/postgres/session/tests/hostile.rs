@@ -36,7 +36,7 @@ async fn the_daemon_ends_a_session_with_a_reason_and_a_cancel() {
         assert_eq!(rig.read_until("never").await, "E:57P01");
         let end = rig.relay.await.unwrap();
         assert!(matches!(end.why, Why::Ended(EndReason::Killed)));
-        assert_eq!(*rig.cancelled.lock().unwrap(), cancelled);
+        assert_eq!(*rig.cancelled.lock().unwrap(), usize::from(cancelled));
         rig.gate.assert_balanced();
     }
 }
@@ -121,6 +121,18 @@ async fn replies_that_do_not_fit_what_is_owed_end_the_session() {
         ("Q copyin a", b"G\0\0\0\x07\0\0\0D\0\0\0\x06\0\0"),
         ("Q copyin a", b"G\0\0\0\x07\0\0\0Z\0\0\0\x05I"),
         ("S", b"E\0\0\0\x05\0E\0\0\0\x05\0"),
+        ("Q stream a", b"G\0\0\0\x07\0\0\0"),
+        ("Q stream a", b"W\0\0\0\x07\0\0\0W\0\0\0\x07\0\0\0"),
+        ("Q stream a", b"W\0\0\0\x07\0\0\0D\0\0\0\x06\0\0"),
+        ("Q stream a", b"W\0\0\0\x07\0\0\0C\0\0\0\x05\0"),
+        ("Q stream a", b"W\0\0\0\x07\0\0\0Z\0\0\0\x05I"),
+        ("Q stream a", b"W\0\0\0\x07\0\0\0c\0\0\0\x04d\0\0\0\x04"),
+        ("Q stream a", b"W\0\0\0\x07\0\0\0c\0\0\0\x04c\0\0\0\x04"),
+        ("Q stream a", b"W\0\0\0\x07\0\0\0c\0\0\0\x04C\0\0\0\x05\0"),
+        (
+            "P - stream a|B - -|E -|S",
+            b"1\0\0\0\x042\0\0\0\x04W\0\0\0\x07\0\0\0",
+        ),
     ];
     for (script, replies) in rows {
         let (told, end) = hostile(script, replies).await;

@@ -11,7 +11,7 @@ use super::super::super::wire::backend::Status;
 use super::super::super::wire::error::ErrorFields;
 use super::super::super::wire::frontend::{self, Object};
 use super::super::super::wire::{self, Header};
-use super::super::{End, Start, relay};
+use super::super::{End, Patience, Start, relay};
 use super::gate::{FakeGate, read};
 use super::server::{Log, Server};
 
@@ -24,12 +24,13 @@ pub(crate) struct Rig {
     pub(crate) log: Arc<Mutex<Log>>,
     pub(crate) relay: JoinHandle<End>,
     pub(crate) server: JoinHandle<()>,
-    pub(crate) cancelled: Arc<Mutex<bool>>,
+    /// How often what runs was cancelled.
+    pub(crate) cancelled: Arc<Mutex<usize>>,
     input: BytesMut,
 }
 
-pub(crate) fn start(cancelled: &Arc<Mutex<bool>>) -> Start {
-    let cancelled = Arc::clone(cancelled);
+pub(crate) fn start(cancelled: &Arc<Mutex<usize>>, log: &Arc<Mutex<Log>>) -> Start {
+    let (cancelled, log) = (Arc::clone(cancelled), Arc::clone(log));
     let parameter = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     Start {
         names: Names {
@@ -45,7 +46,14 @@ pub(crate) fn start(cancelled: &Arc<Mutex<bool>>) -> Start {
         status: Status::Idle,
         from_client: BytesMut::new(),
         from_upstream: BytesMut::new(),
-        cancel: Box::pin(async move { *cancelled.lock().unwrap() = true }),
+        cancel: Box::new(move || {
+            let (cancelled, log) = (Arc::clone(&cancelled), Arc::clone(&log));
+            Box::pin(async move {
+                *cancelled.lock().unwrap() += 1;
+                log.lock().unwrap().cancel.notify_one();
+            })
+        }),
+        patience: Patience::default(),
     }
 }
 
@@ -55,25 +63,39 @@ impl Rig {
     }
 
     fn over(slack: usize) -> Self {
+        Self::with(slack, |_| {})
+    }
+
+    /// With what a test changes at the start.
+    pub(crate) fn with(slack: usize, change: impl FnOnce(&mut Start)) -> Self {
         let (upstream, server) = duplex(slack);
         let log = Arc::new(Mutex::new(Log::default()));
         let server = tokio::spawn(Server::new(server, Arc::clone(&log)).run());
-        let mut rig = Self::against(upstream);
+        let mut rig = Self::before(upstream, log, change);
         rig.server = server;
-        rig.log = log;
         rig
     }
 
     /// With a server that the test plays.
     pub(crate) fn against(upstream: DuplexStream) -> Self {
+        Self::before(upstream, Arc::default(), |_| {})
+    }
+
+    fn before(
+        upstream: DuplexStream,
+        log: Arc<Mutex<Log>>,
+        change: impl FnOnce(&mut Start),
+    ) -> Self {
         let (client, downstream) = duplex(SLACK);
         let gate = Arc::new(FakeGate::default());
-        let cancelled = Arc::new(Mutex::new(false));
-        let run = relay(Arc::clone(&gate), downstream, upstream, start(&cancelled));
+        let cancelled = Arc::default();
+        let mut start = start(&cancelled, &log);
+        change(&mut start);
+        let run = relay(Arc::clone(&gate), downstream, upstream, start);
         Self {
             client,
             gate,
-            log: Arc::default(),
+            log,
             relay: tokio::spawn(run),
             server: tokio::spawn(async {}),
             cancelled,

@@ -1,14 +1,16 @@
 //! A model of PostgreSQL's query phase, after `postgres.c`: what it answers, skips, commits.
 //!
 //! Its language has one statement a line part: `insert t`, `rows 3 t`, `fail t`, `bad`, `begin`, `commit`,
-//! `rollback`, `copyin t`, `copyout t`, `prepare s as …`, `execute s`, `deallocate s`, `set …`, `noise t`,
-//! `crash t`, `die t`, `empty`. What it ran and what it committed is written down.
+//! `rollback`, `copyin t`, `copyout t`, `stream t`, `prepare s as …`, `execute s`, `deallocate s`, `set …`, `noise t`,
+//! `crash t`, `die t`, `empty`, `sleep t` (until it is cancelled), `hang t` (for
+//! ever). What it ran and what it committed is written down.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::sync::Notify;
 
 use super::super::super::wire::error::{ErrorFields, Severity};
 use super::super::super::wire::{self, Header, frontend, put_string};
@@ -22,6 +24,8 @@ pub(crate) struct Log {
     pub(crate) ran: Vec<String>,
     /// Statements that were committed.
     pub(crate) committed: Vec<String>,
+    /// Cancels what sleeps.
+    pub(crate) cancel: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -332,6 +336,13 @@ impl Server {
             }
             ["fail", ..] => return Err(Stop::Error("22012")),
             ["crash", ..] => return Err(Stop::Gone),
+            ["sleep", ..] => {
+                self.flush().await;
+                let cancel = Arc::clone(&self.log.lock().unwrap().cancel);
+                cancel.notified().await;
+                return Err(Stop::Error("57014"));
+            }
+            ["hang", ..] => std::future::pending().await,
             ["die", ..] => {
                 let fields = ErrorFields::new(Severity::Fatal, "57P01", "going down");
                 fields.write(&mut self.output, b'E');
@@ -366,6 +377,7 @@ impl Server {
                 self.complete("COPY 1");
             }
             ["copyin", table] => self.copy_in(table).await?,
+            ["stream" | "replicate", table] => self.stream_log(table).await?,
             words => self.run_named(one, words).await?,
         }
         Ok(())
@@ -459,6 +471,44 @@ impl Server {
             }
         }
         self.complete(&format!("COPY {rows}"));
+        Ok(())
+    }
+}
+
+impl Server {
+    /// As `WalSndLoop`: sends and takes data until both sides have ended it, dies of anything else.
+    async fn stream_log(&mut self, table: &str) -> Result<(), Stop> {
+        self.put(b'W', b"\0\0\0");
+        self.put(b'd', b"log");
+        let over = table.starts_with("over");
+        if over {
+            self.put(b'c', b"");
+        }
+        self.flush().await;
+        if table.starts_with("early") {
+            return Err(Stop::Error("P0001"));
+        }
+        loop {
+            match self.next().await {
+                Some((b'd', body)) => {
+                    let text = String::from_utf8(body).unwrap();
+                    self.log.lock().unwrap().ran.push(format!("heard {text}"));
+                }
+                Some((b'c', _)) => break,
+                Some((b'X', _)) | None => return Err(Stop::Gone),
+                Some(_) => {
+                    let fields = ErrorFields::new(Severity::Fatal, "08P01", "invalid message");
+                    fields.write(&mut self.output, b'E');
+                    return Err(Stop::Gone);
+                }
+            }
+        }
+        if !over {
+            self.put(b'c', b"");
+        }
+        self.put(b'T', b"\0\0");
+        self.put(b'D', b"\0\0");
+        self.complete("START_STREAMING");
         Ok(())
     }
 }

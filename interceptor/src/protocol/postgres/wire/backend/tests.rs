@@ -40,7 +40,8 @@ fn headers_are_held_against_the_cap_of_their_kind() {
         (b"S\x00\x01\0\0", false),
         (b"R\0\0\0\x08", false),
         (b"K\0\0\0\x0c", false),
-        (b"W\0\0\0\x07", false),
+        (b"W\0\0\0\x07", true),
+        (b"W\0\x02\0\x06", false),
     ];
     for (bytes, fine) in rows {
         assert_eq!(header(bytes).is_ok(), *fine, "{bytes:?}");
