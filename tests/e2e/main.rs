@@ -5,6 +5,7 @@
 mod attribution;
 mod clients;
 mod lab;
+mod matrix;
 mod mistakes;
 mod operating;
 mod records;

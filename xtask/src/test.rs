@@ -105,7 +105,14 @@ pub(crate) fn everything() -> anyhow::Result<()> {
 /// `cargo xtask e2e FILTER…`.
 pub(crate) fn end_to_end(filter: &[&str]) -> anyhow::Result<()> {
     let ready: Ready = setup::all()?;
-    run(cargo(&["build", "--workspace", "--bin", "interceptor"]))?;
+    run(cargo(&[
+        "build",
+        "--workspace",
+        "--bin",
+        "interceptor",
+        "--example",
+        "tokio-postgres",
+    ]))?;
     let stage = Stage::set(
         &shell::target().join("debug/interceptor"),
         Some(&ready.drivers),
