@@ -3,6 +3,8 @@
 //! Looking costs a few file lookups; only what is missing is installed, from the registries that the
 //! machine's own tools are set up for, and each thing says why it is needed. Nothing is upgraded.
 
+mod suites;
+
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +13,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 use support::place;
 
+pub(crate) use self::suites::suites;
 use crate::root;
 use crate::shell::{cargo, find, read, run};
 
