@@ -5,40 +5,6 @@ use support::{Agent, Postgres, place};
 
 use crate::lab::{Lab, has, lacks, refused};
 
-/// Each prints `Ada Lovelace`, found by a parameter, and `done` after a transaction that it took back.
-const PSYCOPG2: &str = r#"
-import os, psycopg2
-connection = psycopg2.connect(os.environ["DSN"])
-cursor = connection.cursor()
-cursor.execute("select name from customers where id = %s", (1,))
-print(cursor.fetchone()[0])
-cursor.execute("update orders set item = %s where id = %s", ("x", 100))
-assert cursor.rowcount == 1
-connection.rollback()
-cursor.execute("select item from orders where id = 100")
-assert cursor.fetchone()[0] == "analytical engine"
-print("done")
-"#;
-
-const PSYCOPG3: &str = r#"
-import os, psycopg
-with psycopg.connect(os.environ["DSN"], prepare_threshold=0) as connection:
-    for _ in range(3):
-        row = connection.execute("select name from customers where id = %s", (1,)).fetchone()
-    print(row[0])
-    with connection.cursor(binary=True) as cursor:
-        cursor.execute("select id, amount from orders order by id")
-        assert [row[0] for row in cursor.fetchall()] == [100, 101, 102, 103]
-    with connection.cursor() as cursor, cursor.copy("copy orders to stdout") as copy:
-        assert len(b"".join(copy).splitlines()) == 4
-    with connection.pipeline():
-        first = connection.execute("select 1")
-        second = connection.execute("select 2")
-    assert (first.fetchone(), second.fetchone()) == ((1,), (2,))
-    connection.rollback()
-print("done")
-"#;
-
 /// Cancels its own statement from another thread; the session and its neighbour go on.
 const CANCEL: &str = r#"
 import os, psycopg2, threading
@@ -69,23 +35,6 @@ beside.execute("select 'bystander'")
 print(beside.fetchone()[0])
 "#;
 
-const ASYNCPG: &str = r#"
-import asyncio, os, asyncpg
-async def main():
-    connection = await asyncpg.connect(os.environ["URL"], timeout=30)
-    print(await connection.fetchval("select name from customers where id = $1", 1))
-    transaction = connection.transaction()
-    await transaction.start()
-    assert await connection.execute("update orders set item = $1 where id = $2", "x", 100) == "UPDATE 1"
-    await transaction.rollback()
-    async with connection.transaction():
-        rows = [row["id"] async for row in connection.cursor("select id from orders order by id", prefetch=2)]
-    assert rows == [100, 101, 102, 103], rows
-    await connection.close()
-    print("done")
-asyncio.run(main())
-"#;
-
 /// Runs `client` with each of libpq's modes against one lab.
 fn in_every_mode(
     lab: &Lab,
@@ -107,33 +56,6 @@ fn in_every_mode(
             .with_context(|| format!("sslmode {mode} to {host}"))?;
     }
     Ok(())
-}
-
-#[test]
-fn psql_works_without_a_password_in_every_sslmode() -> Result<()> {
-    let lab = Lab::new()?;
-    in_every_mode(&lab, |agent, dsn| {
-        let statements = ["select name from customers where id = 1", "select 'done'"];
-        agent.psql(dsn, &statements)?.ok()
-    })
-}
-
-#[test]
-fn psycopg2_works_without_a_password_in_every_sslmode() -> Result<()> {
-    let lab = Lab::new()?;
-    in_every_mode(&lab, |agent, dsn| agent.python(dsn, PSYCOPG2)?.ok())
-}
-
-#[test]
-fn psycopg3_works_without_a_password_in_every_sslmode() -> Result<()> {
-    let lab = Lab::new()?;
-    in_every_mode(&lab, |agent, dsn| agent.python(dsn, PSYCOPG3)?.ok())
-}
-
-#[test]
-fn asyncpg_works_without_a_password_in_every_sslmode() -> Result<()> {
-    let lab = Lab::new()?;
-    in_every_mode(&lab, |agent, dsn| agent.python(dsn, ASYNCPG)?.ok())
 }
 
 #[test]

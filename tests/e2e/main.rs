@@ -9,6 +9,7 @@ mod denied;
 mod drivers;
 mod lab;
 mod logins;
+mod matrix;
 mod mistakes;
 mod operating;
 mod passwords;

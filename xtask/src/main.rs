@@ -1,4 +1,4 @@
-//! The project's commands: `cargo xtask check | test | e2e | bench | demo | setup`.
+//! The project's commands: `cargo xtask check | test | e2e | suite | bench | demo | setup`.
 //!
 //! Depends on nothing that needs a C library, so that it compiles on a fresh machine and can install
 //! what the rest needs. Each command sets up what it needs itself.
@@ -28,8 +28,10 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   check            formatting, lints on both targets, docs, tidy, dependencies
-  test             every test: unit, protocol, policy, kernel, e2e, hostile (needs root: asks sudo)
+  test             every test: unit, protocol, policy, kernel, e2e, hostile, suites (needs root: asks sudo)
   e2e [FILTER…]    the end-to-end tests whose names contain FILTER
+  suite NAME [--seconds N]
+                   all of a foreign suite directly and through: regress, psycopg2, asyncpg, sqlsmith
   bench postgres [FILTER…]
                    direct, haproxy, pgbouncer and interceptor side by side; only the cases
                    whose names contain a FILTER
@@ -44,6 +46,8 @@ fn main() -> ExitCode {
         ["test"] => test::everything(),
         ["e2e", filter @ ..] => test::end_to_end(filter),
         ["bench", "postgres", filter @ ..] => bench::postgres(filter),
+        ["suite", name] => test::suite(name, None),
+        ["suite", name, "--seconds", seconds] => test::suite(name, Some(seconds)),
         ["demo"] => demo::run(false),
         ["demo", "--keep"] => demo::run(true),
         ["setup"] => setup::all().map(drop),

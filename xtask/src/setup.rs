@@ -3,6 +3,8 @@
 //! Looking costs a few file lookups; only what is missing is installed, from the registries that the
 //! machine's own tools are set up for, and each thing says why it is needed. Nothing is upgraded.
 
+mod suites;
+
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +13,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 use support::place;
 
+pub(crate) use self::suites::suites;
 use crate::root;
 use crate::shell::{cargo, find, read, run};
 
@@ -23,6 +26,9 @@ const DRIVERS: [&str; 5] = [
     "asyncpg==0.32.0",
     "SQLAlchemy[asyncio]==2.1.9",
 ];
+
+/// The driver of Node.js, without dependencies outside of its own family.
+const NODE_DRIVER: &str = "pg@8.23.1";
 
 /// How the machine shows that it has something.
 enum Sign {
@@ -38,7 +44,7 @@ struct Package {
     sign: Sign,
 }
 
-const PACKAGES: [Package; 8] = [
+const PACKAGES: [Package; 12] = [
     Package {
         name: "libclang-dev",
         why: "builds PostgreSQL's own grammar (pg_query)",
@@ -79,6 +85,26 @@ const PACKAGES: [Package; 8] = [
         why: "makes the test servers' certificates",
         sign: Sign::Program("openssl"),
     },
+    Package {
+        name: "default-jdk-headless",
+        why: "compiles and runs the client of JDBC",
+        sign: Sign::Program("javac"),
+    },
+    Package {
+        name: "libpostgresql-jdbc-java",
+        why: "the driver of JDBC",
+        sign: Sign::File("/usr/share", "java", "postgresql.jar"),
+    },
+    Package {
+        name: "nodejs",
+        why: "runs the client of node-pg",
+        sign: Sign::Program("node"),
+    },
+    Package {
+        name: "npm",
+        why: "installs node-pg",
+        sign: Sign::Program("npm"),
+    },
 ];
 
 const BENCH_PACKAGES: [Package; 2] = [
@@ -100,6 +126,8 @@ pub(crate) struct Ready {
     pub(crate) postgres: PathBuf,
     /// The Python environment with the drivers.
     pub(crate) drivers: PathBuf,
+    /// npm's packages with node-pg.
+    pub(crate) node: PathBuf,
 }
 
 /// Everything that check, test and demo need.
@@ -110,6 +138,7 @@ pub(crate) fn all() -> anyhow::Result<Ready> {
         postgres: place::newest_postgres()
             .context("PostgreSQL is not there after its installation")?,
         drivers,
+        node: node_driver()?,
     })
 }
 
@@ -262,4 +291,25 @@ fn drivers() -> anyhow::Result<PathBuf> {
     run(pip).with_context(|| format!("install by hand into {}", directory.display()))?;
     fs::write(&done, "").context("mark the Python environment as complete")?;
     Ok(directory)
+}
+
+/// node-pg in a directory of its own. Nothing that a package brings is run.
+fn node_driver() -> anyhow::Result<PathBuf> {
+    let directory = place::cache()?.join(format!("node-{}", NODE_DRIVER.replace('@', "-")));
+    let modules = directory.join("node_modules");
+    let done = directory.join("complete");
+    if done.is_file() && modules.join("pg/package.json").is_file() {
+        return Ok(modules);
+    }
+    println!("setup: the driver of Node.js is missing: {NODE_DRIVER}");
+    drop(fs::remove_dir_all(&directory));
+    fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund"])
+        .args(["--no-update-notifier", "--loglevel=error", "--prefix"])
+        .arg(&directory)
+        .arg(NODE_DRIVER);
+    run(npm).with_context(|| format!("install by hand into {}", directory.display()))?;
+    fs::write(&done, "").context("mark the driver of Node.js as complete")?;
+    Ok(modules)
 }

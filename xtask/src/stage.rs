@@ -71,6 +71,7 @@ impl Stage {
                 "INTERCEPTOR_PYTHON",
                 shell::text(&self.directory.path().join("python/bin/python")),
             ),
+            ("INTERCEPTOR_NODE_MODULES", shell::text(&ready.node)),
         ]
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct Tier {
 }
 
 /// All tiers, in the order in which they run.
-pub(crate) const TIERS: [Tier; 5] = [
+pub(crate) const TIERS: [Tier; 6] = [
     Tier {
         name: "protocol",
         root: false,
@@ -43,6 +43,18 @@ pub(crate) const TIERS: [Tier; 5] = [
         name: "hostile",
         root: true,
     },
+    Tier {
+        name: "suites",
+        root: true,
+    },
+];
+
+/// The foreign suites by the names of their tests.
+const SUITES: [(&str, &str); 4] = [
+    ("regress", "regress::"),
+    ("psycopg2", "python::psycopg2"),
+    ("asyncpg", "python::asyncpg"),
+    ("sqlsmith", "sqlsmith::"),
 ];
 
 /// What one tier came to.
@@ -58,6 +70,7 @@ struct Score {
 /// `cargo xtask test`.
 pub(crate) fn everything() -> anyhow::Result<()> {
     let ready = setup::all()?;
+    let suites = setup::suites(&ready.drivers)?;
     run(cargo(&["build", "--workspace", "--all-targets"]))?;
     let stage = Stage::set(
         &shell::target().join("debug/interceptor"),
@@ -74,6 +87,8 @@ pub(crate) fn everything() -> anyhow::Result<()> {
         false,
         &stage.variables(&ready),
     )?];
+    let mut variables = stage.variables(&ready);
+    variables.push(("INTERCEPTOR_SUITES", shell::text(&suites)));
     let mut left_out = Vec::new();
     for known in existing()? {
         if known.root && way == Root::Missing {
@@ -81,13 +96,7 @@ pub(crate) fn everything() -> anyhow::Result<()> {
             continue;
         }
         let arguments = ["--workspace", "--test", known.name];
-        scores.push(tier(
-            known.name,
-            &arguments,
-            &[],
-            known.root,
-            &stage.variables(&ready),
-        )?);
+        scores.push(tier(known.name, &arguments, &[], known.root, &variables)?);
     }
     summary(&scores);
     if !left_out.is_empty() {
@@ -105,7 +114,14 @@ pub(crate) fn everything() -> anyhow::Result<()> {
 /// `cargo xtask e2e FILTER…`.
 pub(crate) fn end_to_end(filter: &[&str]) -> anyhow::Result<()> {
     let ready: Ready = setup::all()?;
-    run(cargo(&["build", "--workspace", "--bin", "interceptor"]))?;
+    run(cargo(&[
+        "build",
+        "--workspace",
+        "--bin",
+        "interceptor",
+        "--example",
+        "tokio-postgres",
+    ]))?;
     let stage = Stage::set(
         &shell::target().join("debug/interceptor"),
         Some(&ready.drivers),
@@ -124,6 +140,43 @@ pub(crate) fn end_to_end(filter: &[&str]) -> anyhow::Result<()> {
         bail!("no test's name contains {filter:?}");
     }
     let good = score.failed == 0 && score.whole;
+    summary(&[score]);
+    if !good {
+        bail!("there are failures above");
+    }
+    Ok(())
+}
+
+/// `cargo xtask suite NAME [--seconds N]`: all of a foreign suite, not only its telling part.
+pub(crate) fn suite(name: &str, seconds: Option<&str>) -> anyhow::Result<()> {
+    let Some((_, filter)) = SUITES.iter().find(|(known, _)| *known == name) else {
+        let known = SUITES.map(|(known, _)| known).join(", ");
+        bail!("no suite {name:?}; there are {known}");
+    };
+    let ready: Ready = setup::all()?;
+    let suites = setup::suites(&ready.drivers)?;
+    run(cargo(&["build", "--workspace", "--bin", "interceptor"]))?;
+    let stage = Stage::set(
+        &shell::target().join("debug/interceptor"),
+        Some(&ready.drivers),
+    )?;
+    if root::way() == Root::Missing {
+        bail!("the suites need root: run them as root, or install sudo");
+    }
+    let mut variables = stage.variables(&ready);
+    variables.push(("INTERCEPTOR_SUITES", shell::text(&suites)));
+    variables.push(("INTERCEPTOR_SUITE", "whole".to_owned()));
+    if let Some(seconds) = seconds {
+        variables.push(("INTERCEPTOR_SUITE_SECONDS", seconds.to_owned()));
+    }
+    let score = tier(
+        "suites",
+        &["--workspace", "--test", "suites"],
+        &[filter, "--nocapture"],
+        true,
+        &variables,
+    )?;
+    let good = score.failed == 0 && score.passed > 0 && score.whole;
     summary(&[score]);
     if !good {
         bail!("there are failures above");

@@ -38,6 +38,8 @@ pub struct Dsn {
     pub sslmode: String,
     /// libpq's `sslrootcert`.
     pub root: Option<PathBuf>,
+    /// TLS from the first byte: libpq's `sslnegotiation=direct`.
+    pub direct: bool,
 }
 
 impl Agent {
@@ -80,6 +82,14 @@ impl Agent {
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// The same with libpq's variables for `dsn`.
+    #[must_use]
+    pub fn told(self, dsn: &Dsn) -> Self {
+        dsn.variables()
+            .iter()
+            .fold(self, |agent, (name, value)| agent.with(name, value))
     }
 
     /// The user that its processes run as.
@@ -194,6 +204,7 @@ impl Dsn {
             password: None,
             sslmode: "disable".to_owned(),
             root: None,
+            direct: false,
         }
     }
 
@@ -209,6 +220,13 @@ impl Dsn {
     pub fn with_tls(mut self, mode: &str, root: Option<&Path>) -> Self {
         mode.clone_into(&mut self.sslmode);
         self.root = root.map(Path::to_path_buf);
+        self
+    }
+
+    /// The same with TLS from the first byte.
+    #[must_use]
+    pub fn directly(mut self) -> Self {
+        self.direct = true;
         self
     }
 
@@ -239,7 +257,31 @@ impl Dsn {
         if let Some(root) = &self.root {
             text += &format!(" sslrootcert={}", root.display());
         }
+        if self.direct {
+            text += " sslnegotiation=direct";
+        }
         text
+    }
+
+    /// libpq's variables, for clients that are told nothing else.
+    #[must_use]
+    pub fn variables(&self) -> Vec<(&'static str, String)> {
+        let mut variables = vec![
+            ("PGHOST", self.host.clone()),
+            ("PGPORT", self.port.to_string()),
+            ("PGDATABASE", self.database.clone()),
+            ("PGUSER", self.user.clone()),
+            ("PGSSLMODE", self.sslmode.clone()),
+        ];
+        let root = self.root.as_ref();
+        variables.extend(root.map(|root| ("PGSSLROOTCERT", root.display().to_string())));
+        let password = self.password.as_ref();
+        variables.extend(password.map(|password| ("PGPASSWORD", password.clone())));
+        variables.extend(
+            self.direct
+                .then(|| ("PGSSLNEGOTIATION", "direct".to_owned())),
+        );
+        variables
     }
 
     /// `postgresql://…`, for asyncpg.

@@ -114,6 +114,18 @@ pub fn python() -> anyhow::Result<PathBuf> {
         )
 }
 
+/// The directory of npm's packages with node-pg: `$INTERCEPTOR_NODE_MODULES`.
+///
+/// # Errors
+/// When the variable is not set.
+pub fn node_modules() -> anyhow::Result<PathBuf> {
+    env::var_os("INTERCEPTOR_NODE_MODULES")
+        .map(PathBuf::from)
+        .context(
+            "INTERCEPTOR_NODE_MODULES is not set; `cargo xtask e2e` installs node-pg and sets it",
+        )
+}
+
 /// What is kept between runs: `$XDG_CACHE_HOME/interceptor`, by default below `~/.cache`.
 ///
 /// # Errors

@@ -1,0 +1,11 @@
+//! Foreign suites, run directly and through the daemon, and compared. Needs root.
+//!
+//! The suites come from PyPI (`xtask/src/setup.rs`) and nothing of them is kept here: only what was
+//! found to differ, with the reason, in the files that end with `.exceptions`. `cargo xtask test` runs
+//! the telling part of each; `cargo xtask suite NAME` runs all of it.
+
+mod exceptions;
+mod pair;
+mod python;
+mod regress;
+mod sqlsmith;

@@ -1,0 +1,199 @@
+//! The own tests of two drivers: what comes of each test must be the same both ways.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use support::{Agent, place};
+
+use crate::exceptions;
+use crate::pair::{self, Pair, Way};
+
+/// How long a suite may take: each takes about one and a half minutes.
+const SUITE_WITHIN: Duration = Duration::from_secs(900);
+
+/// A driver's own tests.
+struct Suite {
+    /// The name of its source.
+    name: &'static str,
+    databases: &'static [&'static str],
+    statements: &'static [&'static str],
+    /// How its tests learn where the server is.
+    told: fn(&Pair, Way, Agent) -> Agent,
+    /// The part that every `cargo xtask test` runs, as unittest's names.
+    telling: &'static [&'static str],
+    exceptions: &'static str,
+}
+
+const PSYCOPG2: Suite = Suite {
+    name: "psycopg2",
+    databases: &["psycopg2_test"],
+    statements: &["create database psycopg2_test"],
+    told: |pair, way, agent| {
+        let dsn = pair.dsn(way, "psycopg2_test");
+        let agent = agent
+            .with("PSYCOPG2_TESTDB_HOST", &dsn.host)
+            .with("PSYCOPG2_TESTDB_PORT", &dsn.port.to_string())
+            .with("PSYCOPG2_TESTDB_USER", &dsn.user);
+        match &dsn.password {
+            Some(password) => agent.with("PSYCOPG2_TESTDB_PASSWORD", password),
+            None => agent,
+        }
+    },
+    telling: &[
+        "tests.test_async",
+        "tests.test_cancel",
+        "tests.test_copy",
+        "tests.test_cursor",
+        "tests.test_lobject",
+        "tests.test_transaction",
+        "tests.test_types_basic",
+        "tests.test_with",
+    ],
+    exceptions: include_str!("psycopg2.exceptions"),
+};
+
+const ASYNCPG: Suite = Suite {
+    name: "asyncpg",
+    databases: &["postgres", "asyncpg_intro_test", "testdb"],
+    statements: &[],
+    told: |pair, way, agent| {
+        let dsn = pair.dsn(way, "postgres");
+        let agent = agent
+            .with("PGHOST", &dsn.host)
+            .with("PGUSER", &dsn.user)
+            .with("PGPORT", &dsn.port.to_string());
+        match &dsn.password {
+            Some(password) => agent.with("PGPASSWORD", password),
+            None => agent,
+        }
+    },
+    telling: &[
+        "tests.test_cancellation",
+        "tests.test_codecs",
+        "tests.test_copy",
+        "tests.test_cursor",
+        "tests.test_execute",
+        "tests.test_introspection",
+        "tests.test_prepare",
+        "tests.test_transaction",
+    ],
+    exceptions: include_str!("asyncpg.exceptions"),
+};
+
+#[test]
+fn psycopg2s_own_tests_come_out_the_same_directly_and_through_the_daemon() -> Result<()> {
+    check(&PSYCOPG2)
+}
+
+#[test]
+fn asyncpgs_own_tests_come_out_the_same_directly_and_through_the_daemon() -> Result<()> {
+    check(&ASYNCPG)
+}
+
+/// What came of each test: an outcome and why.
+type Outcomes = BTreeMap<String, (String, String)>;
+
+fn check(suite: &Suite) -> Result<()> {
+    let pair = Pair::start(suite.databases, suite.statements)?;
+    let (direct, through) = thread::scope(|scope| {
+        let run = |way| {
+            let pair = &pair;
+            scope.spawn(move || one_way(suite, pair, way))
+        };
+        let (direct, through) = (run(Way::Direct), run(Way::Through));
+        (direct.join(), through.join())
+    });
+    let panicked = |_| anyhow!("a way panicked");
+    let (direct, through) = (direct.map_err(panicked)??, through.map_err(panicked)??);
+    let mut ran = BTreeSet::new();
+    let mut differed = BTreeMap::new();
+    for name in direct.keys().chain(through.keys()) {
+        let (left, right) = (direct.get(name), through.get(name));
+        if left != right {
+            let said = |side: Option<&(String, String)>| match side {
+                Some((outcome, why)) => format!("{outcome} {why}"),
+                None => "not run".to_owned(),
+            };
+            differed.insert(name.clone(), format!("-{}\n+{}", said(left), said(right)));
+        }
+        ran.insert(name.clone());
+    }
+    let passed = |all: &Outcomes| all.values().filter(|(what, _)| what == "passed").count();
+    println!(
+        "{}: {} tests; passed {} directly, {} through; {} differ",
+        suite.name,
+        ran.len(),
+        passed(&direct),
+        passed(&through),
+        differed.len()
+    );
+    exceptions::hold(&exceptions::read(suite.exceptions)?, &ran, &differed)
+}
+
+fn one_way(suite: &Suite, pair: &Pair, way: Way) -> Result<Outcomes> {
+    let directory = pair.directory(way);
+    let source = pair::source(suite.name)?;
+    pair::copy(&source.join("tests"), &directory.join("tests"))?;
+    // What the tests themselves stand on.
+    let beside = source
+        .parent()
+        .map(|home| home.join("python"))
+        .context("find the suites")?;
+    pair::copy(&beside, &directory.join("beside"))?;
+    let runner = directory.join("runner.py");
+    fs::write(&runner, include_str!("runner.py")).context("write the runner")?;
+    let here = directory.to_string_lossy().into_owned();
+    let client = (suite.told)(pair, way, pair.client(way))
+        .with("HOME", &here)
+        .with("PYTHONPATH", &format!("{here}:{here}/beside"))
+        .with("PYTHONDONTWRITEBYTECODE", "1");
+    let chosen = if pair::whole() { &[] } else { suite.telling };
+    let python = place::python()?;
+    let (python, runner) = (python.to_string_lossy(), runner.to_string_lossy());
+    let words = [
+        &["-c", r#"cd "$HOME" && exec "$@""#, "sh", &*python, &*runner][..],
+        chosen,
+    ]
+    .concat();
+    let command = client.command("sh", &words);
+    let finished = support::Process::run(command, SUITE_WITHIN)
+        .with_context(|| format!("{}, {}", suite.name, way.name()))?;
+    let kept = pair::kept(suite.name, way)?;
+    fs::write(kept.join("outcomes"), &finished.stdout)
+        .and_then(|()| fs::write(kept.join("log"), &finished.stderr))
+        .context("keep the outcomes")?;
+    let mut outcomes = Outcomes::new();
+    for line in finished.stdout.lines() {
+        let mut words = line.splitn(3, ' ');
+        let (Some(outcome), Some(name)) = (words.next(), words.next()) else {
+            continue;
+        };
+        if outcome != "ran" {
+            let why = without_addresses(&pair.alike(way, words.next().unwrap_or_default()));
+            outcomes.insert(name.to_owned(), (outcome.to_owned(), why));
+        }
+    }
+    ensure!(
+        finished.status.success() && finished.stdout.contains("\nran "),
+        "{}, {}, ended with {}:\n{}",
+        suite.name,
+        way.name(),
+        finished.status,
+        finished.stderr
+    );
+    Ok(outcomes)
+}
+
+/// Where an object lies in memory is nobody's business.
+fn without_addresses(text: &str) -> String {
+    let mut parts = text.split("0x");
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        kept += "0x";
+        kept += part.trim_start_matches(|letter: char| letter.is_ascii_hexdigit());
+    }
+    kept
+}

@@ -1,0 +1,79 @@
+//! Foreign suites: the sources of packages that bring the tests which we run through the daemon.
+//!
+//! Fetched by pip as PyPI has them, unpacked in the cache, never built or installed. Nothing of them is
+//! part of this tree.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
+use support::place;
+
+use super::{Package, Sign, packages};
+use crate::shell::run;
+
+/// What has which tests: pglast vendors PostgreSQL 15's regression SQL, the drivers bring their own.
+const SOURCES: [(&str, &str); 3] = [
+    ("pglast", "5.10"),
+    ("psycopg2", "2.9.13"),
+    ("asyncpg", "0.32.0"),
+];
+
+/// What asyncpg's tests import beside asyncpg.
+const BESIDE: [&str; 1] = ["distro==1.9.0"];
+
+const PACKAGES: [Package; 2] = [
+    Package {
+        name: "libpq-dev",
+        why: "pip asks it for versions before it hands out psycopg2's source",
+        sign: Sign::Program("pg_config"),
+    },
+    Package {
+        name: "sqlsmith",
+        why: "makes random statements",
+        sign: Sign::Program("sqlsmith"),
+    },
+];
+
+/// The directory of the unpacked sources. `drivers` is the Python environment whose pip fetches them.
+pub(crate) fn suites(drivers: &Path) -> anyhow::Result<PathBuf> {
+    packages(&PACKAGES)?;
+    let named = SOURCES.map(|(name, version)| format!("{name}-{version}"));
+    let directory = place::cache()?.join(format!("suites-{}", named.join("-")));
+    let done = directory.join("complete");
+    if done.is_file() {
+        return Ok(directory);
+    }
+    println!("setup: foreign suites are missing: {}", named.join(", "));
+    drop(fs::remove_dir_all(&directory));
+    fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
+    let python = drivers.join("bin/python");
+    let pip = || {
+        let mut pip = Command::new(&python);
+        pip.args(["-m", "pip", "--quiet", "--disable-pip-version-check"]);
+        pip
+    };
+    for (name, version) in SOURCES {
+        let mut download = pip();
+        download
+            .args(["download", "--no-deps", "--no-binary", name, "--dest"])
+            .arg(&directory)
+            .arg(format!("{name}=={version}"));
+        run(download).with_context(|| format!("fetch the source of {name}"))?;
+        let mut tar = Command::new("tar");
+        tar.arg("-xzf")
+            .arg(directory.join(format!("{name}-{version}.tar.gz")))
+            .arg("-C")
+            .arg(&directory);
+        run(tar).with_context(|| format!("unpack the source of {name}"))?;
+    }
+    let mut install = pip();
+    install
+        .args(["install", "--no-deps", "--target"])
+        .arg(directory.join("python"))
+        .args(BESIDE);
+    run(install).context("fetch what the suites import")?;
+    fs::write(&done, "").context("mark the suites as complete")?;
+    Ok(directory)
+}
