@@ -4,6 +4,7 @@
 //! bookkeeping, no I/O: it says what a message may be, never what a text may do. Replies that do not
 //! fit what is owed end the session.
 
+mod data;
 mod replies;
 
 use std::collections::{HashMap, VecDeque};

@@ -79,6 +79,11 @@ where
             while let Some(reply) = ledger.local() {
                 self.pipe.put(reply);
             }
+            let run = ledger.run(self.pipe.front());
+            if run > 0 {
+                self.pipe.decide(run, Fate::Pass);
+                continue;
+            }
             let Some(header) = backend::header(self.pipe.front())? else {
                 break;
             };
