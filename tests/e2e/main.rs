@@ -8,6 +8,7 @@ mod denied;
 mod drivers;
 mod lab;
 mod mistakes;
+mod namespaces;
 mod operating;
 mod psql;
 mod records;
