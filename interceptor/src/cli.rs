@@ -88,7 +88,11 @@ pub enum Verb {
     /// Print the daemon's metrics.
     Metrics(operate::Metrics),
     /// Print the version.
-    Version,
+    Version {
+        /// Answer as JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Where the daemon is.
@@ -158,8 +162,12 @@ pub fn main(cli: Cli) -> ExitCode {
         Verb::Thaw(thaw) => block_on(thaw.run(), false),
         Verb::Kill(kill) => block_on(kill.run(), false),
         Verb::Metrics(metrics) => block_on(metrics.run(), false),
-        Verb::Version => {
-            print(&format!("interceptor {}\n", env!("CARGO_PKG_VERSION")));
+        Verb::Version { json } => {
+            let version = env!("CARGO_PKG_VERSION");
+            print(&match json {
+                true => format!("{}\n", serde_json::json!({ "version": version })),
+                false => format!("interceptor {version}\n"),
+            });
             Ok(ExitCode::SUCCESS)
         }
     };

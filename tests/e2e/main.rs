@@ -11,6 +11,7 @@ mod lab;
 mod logins;
 mod matrix;
 mod mistakes;
+mod namespaces;
 mod operating;
 mod passwords;
 mod psql;

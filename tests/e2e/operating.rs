@@ -5,9 +5,9 @@ use std::net::TcpStream;
 
 use anyhow::{Context as _, Result, ensure};
 use support::daemon::Target;
-use support::{DEADLINE, Postgres};
+use support::{DEADLINE, Daemon, Finished, Postgres, Process};
 
-use crate::lab::{Lab, has, lacks, refused, text};
+use crate::lab::{Lab, has, lacks, refused, settings, text};
 
 fn kind(lab: &Lab, event: &str) -> Result<String> {
     let line = lab.daemon.audit().wait_for(event, DEADLINE, |_| true)?;
@@ -178,15 +178,31 @@ fn two_targets_with_two_roles_are_told_apart_by_their_address() -> Result<()> {
 #[test]
 fn doctor_finds_the_host_good_and_a_superuser_login_worth_a_word() -> Result<()> {
     let lab = Lab::new()?;
-    let config = lab.daemon.config();
-    let doctor = || -> Result<support::Finished> {
-        let mut command = std::process::Command::new(support::place::interceptor()?);
-        command.args(["doctor", "--config"]).arg(&config);
-        support::Process::run(command, DEADLINE)
-    };
-    let good = doctor()?;
+    let good = doctor(&lab.daemon)?;
     has(&good.stdout, &["kernel", "BTF", "cgroup"])?;
     lab.server.admin("alter role shop_app superuser")?;
-    let warned = doctor()?;
+    let warned = doctor(&lab.daemon)?;
     has(&(warned.stdout + &warned.stderr), &["superuser"])
+}
+
+fn doctor(daemon: &Daemon) -> Result<Finished> {
+    let mut command = std::process::Command::new(support::place::interceptor()?);
+    command.args(["doctor", "--config"]).arg(daemon.config());
+    Process::run(command, DEADLINE)
+}
+
+#[test]
+fn doctor_before_the_first_start_misses_nothing_but_the_daemon() -> Result<()> {
+    let server = Postgres::start()?;
+    let daemon = Daemon::prepare(settings(&server)?)?;
+    let said = doctor(&daemon)?.stdout;
+    let bad: Vec<&str> = said
+        .lines()
+        .filter(|line| line.starts_with("BAD"))
+        .collect();
+    ensure!(
+        matches!(bad.as_slice(), [one] if one.starts_with("BAD      daemon:")),
+        "{said}"
+    );
+    Ok(())
 }

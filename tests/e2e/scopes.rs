@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use support::cgroup::Cgroup;
-use support::{Agent, Process, suffix};
+use support::{Agent, Finished, Process, suffix};
 
 use crate::lab::{Lab, has, refused, text};
 
@@ -146,6 +146,32 @@ fn tag_takes_a_process_and_its_children_are_caught_too() -> Result<()> {
     shell.send(&line)?;
     shell.await_text("through", support::DEADLINE)?;
     lab.daemon.cli(&["untag", "--pid", &pid])?.ok().map(drop)
+}
+
+#[test]
+fn tag_takes_a_unit_whose_name_only_one_cgroup_has() -> Result<()> {
+    let lab = Lab::new()?;
+    let unit = format!("ic-{}-job.service", suffix()?);
+    let cgroup = Cgroup::make(&unit)?;
+    let inside = Agent::inside(cgroup.path());
+    let ask = || inside.psql(&lab.dsn(), &["select 'through'"]);
+    let tag = |verb| -> Result<Finished> {
+        let agent: &[&str] = if verb == "tag" {
+            &["--agent", "late"]
+        } else {
+            &[]
+        };
+        lab.daemon.cli(&[&[verb, "--unit", &unit], agent].concat())
+    };
+    tag("tag")?.ok()?;
+    has(&ask()?.ok()?, &["through"])?;
+    tag("untag")?.ok()?;
+    has(&refused(ask()?)?, &["no password supplied"])?;
+    // An agent names a cgroup of its own after somebody's unit.
+    let _squatter = Cgroup::make(&format!("{}/{unit}", lab.daemon.scope()))?;
+    let error = refused(tag("tag")?)?;
+    has(&error, &["are both named", lab.daemon.scope()])?;
+    has(&refused(ask()?)?, &["no password supplied"]).map(drop)
 }
 
 #[test]

@@ -117,6 +117,31 @@ impl Only {
     }
 }
 
+/// As it is written on a command line, a space before each word.
+impl std::fmt::Display for Only {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            since,
+            agent,
+            session,
+            request,
+            event,
+        } = self;
+        for (option, value) in [
+            ("since", since.clone()),
+            ("agent", agent.clone()),
+            ("session", session.map(|id| id.to_string())),
+            ("request", request.map(|id| id.to_string())),
+            ("event", event.clone()),
+        ] {
+            if let Some(value) = value {
+                write!(f, " --{option} {value}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A time, or one that long ago.
 pub(super) fn since(text: &str) -> Result<Timestamp> {
     if let Ok(time) = text.parse() {
@@ -136,13 +161,19 @@ impl Audit {
     pub fn reads(&self) -> Option<String> {
         match self {
             Self::Verify { .. } => None,
-            Self::Show { id, only, .. } => Some(format!("audit show {id:?} {only:?}")),
+            Self::Show { id, only, .. } => {
+                let id = id.iter().map(|id| format!(" {id}")).collect::<String>();
+                Some(format!("audit show{id}{only}"))
+            }
             Self::Tail {
                 lines,
                 follow,
                 only,
                 ..
-            } => Some(format!("audit tail lines={lines} follow={follow} {only:?}")),
+            } => {
+                let follow = if *follow { " --follow" } else { "" };
+                Some(format!("audit tail --lines {lines}{follow}{only}"))
+            }
         }
     }
 

@@ -145,9 +145,11 @@ fn policies(directory: &Path) -> Check {
     }
 }
 
+/// The disk of the records, which is that of the nearest directory above them before the first start.
 fn disk(state: &Path) -> Check {
     let mend = "free some: with a full disk every request is refused";
-    match nix::sys::statvfs::statvfs(state) {
+    let there = state.ancestors().find(|directory| directory.exists());
+    match nix::sys::statvfs::statvfs(there.unwrap_or(state)) {
         Ok(disk) => {
             let free = disk.blocks_available().saturating_mul(disk.fragment_size());
             let is = format!("{} MiB free below {}", free >> 20, state.display());
@@ -160,7 +162,7 @@ fn disk(state: &Path) -> Check {
         Err(error) => Check::bad(
             "disk",
             format!("{}: {error}", state.display()),
-            "start the daemon once: it makes the directory",
+            "see that the directory of `paths.state` can be made there",
         ),
     }
 }

@@ -53,7 +53,7 @@ fn list(node: &Node, least: usize, element: &Shape, path: &str, report: &mut Rep
         report.add(
             node.place,
             path,
-            "expected at least one element; leave the key out otherwise",
+            "expected at least one element, or no key at all where it has a default",
         );
     }
     for (index, node) in elements.iter().enumerate() {

@@ -135,9 +135,7 @@ fn path_of(services: &Arc<Services>, which: &Which) -> Result<String, Answer> {
             cgroup: None,
             pid: None,
             unit: Some(unit),
-        } => cgroup::of_unit(services.capture.hierarchy(), unit).ok_or_else(|| {
-            Answer::bad(&format!("no cgroup is named {unit}; is the unit started?"))
-        }),
+        } => cgroup::of_unit(services.capture.hierarchy(), unit).map_err(|why| Answer::bad(&why)),
         _ => Err(Answer::bad("name one of cgroup, pid and unit")),
     }
 }

@@ -1,7 +1,9 @@
 //! What the kernel tells on its own: refusals for the audit, namespaces that need listeners.
 
+use std::future::poll_fn;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
+use std::task::Poll;
 
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -37,10 +39,7 @@ pub(super) async fn events(door: Door) {
                 }
                 let times = denied.folded.saturating_add(1);
                 services.metrics.kernel_denied(denied.reason.word(), times);
-                // Of its own, because a process can make who looks at it wait; as many as the kernel's
-                // limit lets through in the time that a look may take.
-                let write = write(Arc::clone(services), denied, stop.clone());
-                door.tasks.spawn(write);
+                begin(&door, write(Arc::clone(services), denied, stop.clone())).await;
             }
             Ok(Happened::Lost(count)) => {
                 services.metrics.kernel_lost(count);
@@ -52,6 +51,17 @@ pub(super) async fn events(door: Door) {
                 tokio::time::sleep(REST).await;
             }
         }
+    }
+}
+
+/// Begins at once, since the process that was refused is about to end and each turn of a scheduler is
+/// time for it; goes on by itself, since a process can make who looks at it wait. No more of them are
+/// under way than the kernel's limit lets through in the time that a look may take.
+async fn begin(door: &Door, write: impl Future<Output = ()> + Send + 'static) {
+    let mut write = Box::pin(write);
+    let begun = poll_fn(|context| Poll::Ready(write.as_mut().poll(context))).await;
+    if begun.is_pending() {
+        door.tasks.spawn(write);
     }
 }
 

@@ -12,17 +12,23 @@ const MAX_DEPTH: usize = 64;
 /// Bytes of all ancestors' arguments together; those further up lose theirs first.
 const MAX_ARGUMENTS: usize = 16 << 10;
 
-/// Ancestors inside the scope, parent first.
-pub(super) fn of(reader: &Reader, process: &Live, scope: &str) -> Result<Vec<Process>, Error> {
+/// Who started a process, held. Asked while it lives; of the chain above it nothing depends on it then.
+pub(super) fn parent(child: &Live) -> Result<Option<Live>, Error> {
+    Ok(ended(parent_of(child))?.flatten())
+}
+
+/// Ancestors inside the scope, from the `parent` on.
+pub(super) fn of(
+    reader: &Reader,
+    mut parent: Option<Live>,
+    scope: &str,
+) -> Result<Vec<Process>, Error> {
     let mut chain: Vec<Process> = Vec::new();
     let mut room = MAX_ARGUMENTS;
-    let mut above: Option<Live> = None;
-    while chain.len() < MAX_DEPTH {
-        let child = above.as_ref().unwrap_or(process);
-        let Some(parent) = ended(parent_of(child))?.flatten() else {
-            break;
-        };
-        let Some((described, parent)) = ended(describe(reader, parent, scope, room))?.flatten()
+    while chain.len() < MAX_DEPTH
+        && let Some(process) = parent
+    {
+        let Some((described, process)) = ended(describe(reader, process, scope, room))?.flatten()
         else {
             break;
         };
@@ -34,7 +40,7 @@ pub(super) fn of(reader: &Reader, process: &Live, scope: &str) -> Result<Vec<Pro
                 .sum(),
         );
         chain.push(described);
-        above = Some(parent);
+        parent = self::parent(&process)?;
     }
     Ok(chain)
 }

@@ -158,8 +158,8 @@ impl Identifier {
             if !allowance.affords(begun) {
                 return Err(Error::Busy { pid });
             }
-            let found = reader.find(&stamp, at, &scope);
-            let found = found.and_then(|(principal, _)| json(&principal));
+            let found = reader.prove(&stamp, at, &scope);
+            let found = found.and_then(|proved| json(&proved.principal));
             let bytes = found.as_ref().map_or(0, |json| json.get().len());
             allowance.charge(clock::boot().since(begun), bytes);
             found
@@ -172,7 +172,15 @@ impl Identifier {
         let slots = self.share(scope.id).connections;
         let (stamp, at, scope) = (flow.process.clone(), flow.at, scope.clone());
         self.in_slot(stamp.tgid, slots, move |reader| {
-            reader.find(&stamp, at, &scope)
+            let Proved {
+                principal,
+                process,
+                executable,
+            } = reader.prove(&stamp, at, &scope)?;
+            // Hashing may have taken its time, and the connection goes on.
+            executable.still(&process)?;
+            process.alive()?;
+            Ok((principal, process.into_pidfd()))
         })
         .await
     }
@@ -240,14 +248,25 @@ pub(super) struct Reader {
     kept: Mutex<LruCache<Key, (BootTime, Arc<Principal>)>>,
 }
 
+/// A process that the stamp has been shown to speak of.
+struct Proved {
+    principal: Arc<Principal>,
+    process: Live,
+    executable: Open,
+}
+
+/// What a process told while it lived.
+struct Seen {
+    argv: Vec<String>,
+    cgroup: Cgroup,
+    privileged: bool,
+    parent: Option<Live>,
+}
+
 impl Reader {
-    /// Who the stamp speaks of, where it was written at `at`.
-    fn find(
-        &self,
-        stamp: &ProcessStamp,
-        at: BootTime,
-        scope: &ScopeOf,
-    ) -> Result<(Arc<Principal>, OwnedFd), Error> {
+    /// Who the stamp speaks of, where it was written at `at`. What only a living process tells is read
+    /// first: whoever was refused something is about to end.
+    fn prove(&self, stamp: &ProcessStamp, at: BootTime, scope: &ScopeOf) -> Result<Proved, Error> {
         let pid = stamp.tgid;
         if stamp.started > at {
             return Err(Error::Later { pid });
@@ -271,18 +290,27 @@ impl Reader {
             agent: scope.agent.clone(),
         };
         let principal = match self.recall(&key) {
-            Some(principal) => principal,
+            Some(principal) => {
+                executable.still(&process)?;
+                process.alive()?;
+                principal
+            }
             None => {
-                let principal = Arc::new(self.principal(stamp, &process, &executable, scope)?);
+                let seen = self.see(stamp, &process, scope)?;
+                executable.still(&process)?;
+                process.alive()?;
+                let principal = Arc::new(self.name(stamp, seen, &executable, scope)?);
                 if executable.settled {
                     self.keep(key, &principal);
                 }
                 principal
             }
         };
-        executable.still(&process)?;
-        process.alive()?;
-        Ok((principal, process.into_pidfd()))
+        Ok(Proved {
+            principal,
+            process,
+            executable,
+        })
     }
 
     fn observe(&self, pid: u32, ids: (u32, u32), scope: &ScopeOf) -> Result<Arc<Principal>, Error> {
@@ -298,7 +326,8 @@ impl Reader {
             cgroup: cgroup.ok_or(Error::Moved { pid })?,
             comm: String::new(),
         };
-        let principal = self.principal(&stamp, &process, &executable, scope)?;
+        let seen = self.see(&stamp, &process, scope)?;
+        let principal = self.name(&stamp, seen, &executable, scope)?;
         executable.still(&process)?;
         process.alive()?;
         Ok(Arc::new(principal))
@@ -315,15 +344,31 @@ impl Reader {
         kept.put(key, (clock::boot(), Arc::clone(principal)));
     }
 
-    fn principal(
+    /// What can be read only while the process lives.
+    fn see(&self, stamp: &ProcessStamp, process: &Live, scope: &ScopeOf) -> Result<Seen, Error> {
+        Ok(Seen {
+            argv: argv(process, MAX_ARGUMENTS)?,
+            cgroup: self.cgroup(stamp, process, scope)?,
+            privileged: process.is_privileged()?,
+            parent: ancestors::parent(process)?,
+        })
+    }
+
+    /// The rest, which may take its time: hashes of what is held open, those above, and names.
+    fn name(
         &self,
         stamp: &ProcessStamp,
-        process: &Live,
+        seen: Seen,
         executable: &Open,
         scope: &ScopeOf,
     ) -> Result<Principal, Error> {
         let pid = stamp.tgid;
-        let cgroup = self.cgroup(stamp, process, scope)?;
+        let Seen {
+            argv,
+            cgroup,
+            privileged,
+            parent,
+        } = seen;
         Ok(Principal {
             agent: scope.agent.clone(),
             user: User {
@@ -335,13 +380,13 @@ impl Reader {
                 pid,
                 started: stamp.started,
                 executable: self.hashes.of(executable, pid)?,
-                argv: argv(process, MAX_ARGUMENTS)?,
+                argv,
                 uid: stamp.uid,
             },
-            ancestors: ancestors::of(self, process, &cgroup.scope)?,
+            ancestors: ancestors::of(self, parent, &cgroup.scope)?,
             container: self.directories.container(&cgroup.path),
             cgroup,
-            privileged: process.is_privileged()?,
+            privileged,
         })
     }
 

@@ -93,6 +93,13 @@ impl Postgres {
         self.address
     }
 
+    /// Its Unix socket, which root may connect to, and trusts whoever it lets in.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        let name = format!(".s.PGSQL.{}", self.address.port());
+        self.directory.path().join("s").join(name)
+    }
+
     /// The role that may do everything in `shop`.
     #[must_use]
     pub fn user(&self) -> &'static str {

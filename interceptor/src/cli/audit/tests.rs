@@ -31,6 +31,26 @@ fn run(dir: &Path, arguments: &[&str]) -> (u8, String) {
     (code, String::from_utf8(out).expect("text"))
 }
 
+#[test]
+fn a_reading_is_told_in_the_words_it_was_asked_for() {
+    for (asked, told) in [
+        (&["show"][..], Some("audit show")),
+        (&["show", "7"], Some("audit show 7")),
+        (
+            &["show", "--agent", "claude", "--event=request"],
+            Some("audit show --agent claude --event request"),
+        ),
+        (
+            &["tail", "-f", "--since", "90m"],
+            Some("audit tail --lines 20 --follow --since 90m"),
+        ),
+        (&["verify"], None),
+    ] {
+        let cli = Cli::try_parse_from(["audit"].iter().chain(asked)).expect("arguments");
+        assert_eq!(cli.audit.reads().as_deref(), told);
+    }
+}
+
 fn written() -> (tempfile::TempDir, PathBuf) {
     let temporary = tempfile::tempdir().expect("a temporary directory");
     let dir = temporary.path().join("audit");

@@ -124,7 +124,7 @@ const SAID: &[(&str, &str, &str)] = &[
     (
         "version: 1\ndirect: [{ network: 10.0.0.0/8, agents: [] }]",
         "2:41: direct[0].agents:",
-        "leave the key out",
+        "or no key at all",
     ),
     (
         "version: 1\nresolvers: [{ address: 127.0.0.53 }]",

@@ -5,7 +5,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -70,27 +70,45 @@ pub(in crate::control) async fn changes(hierarchy: &Hierarchy, path: &str) -> io
     Ok(())
 }
 
-/// The control group of a systemd unit: the cgroup that is named as it is, wherever it lies.
-#[must_use]
-pub(in crate::control) fn of_unit(hierarchy: &Hierarchy, unit: &str) -> Option<String> {
+/// The control group of a systemd unit: the cgroup that is named as it is, wherever it lies. Whoever was
+/// given a cgroup can make others of any name below it, so two of one name are nobody's.
+///
+/// # Errors
+/// What to say where there is none, or more than one.
+pub(in crate::control) fn of_unit(hierarchy: &Hierarchy, unit: &str) -> Result<String, String> {
     let is_name = !unit.is_empty() && !unit.contains('/') && unit != "." && unit != "..";
     let root = hierarchy.directory("/");
-    let found = is_name.then(|| search(&root, unit))??;
-    let below = found.strip_prefix(&root).ok()?;
-    Some(format!("/{}", below.to_string_lossy()))
+    let mut found = Vec::new();
+    if is_name {
+        search(&root, unit, &mut found);
+    }
+    let named = |path: &PathBuf| {
+        let below = path.strip_prefix(&root).unwrap_or(path);
+        format!("/{}", below.to_string_lossy())
+    };
+    match found.as_slice() {
+        [] => Err(format!("no cgroup is named {unit}; is the unit started?")),
+        [one] => Ok(named(one)),
+        [one, other, ..] => Err(format!(
+            "{} and {} are both named {unit}; name the one that is meant by its path",
+            named(one),
+            named(other)
+        )),
+    }
 }
 
-fn search(directory: &Path, name: &str) -> Option<std::path::PathBuf> {
-    let entries = fs::read_dir(directory).ok()?.flatten();
-    let below: Vec<_> = entries
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path())
-        .collect();
-    let here = below
-        .iter()
-        .find(|path| path.file_name().is_some_and(|file| file == name));
-    here.cloned()
-        .or_else(|| below.iter().find_map(|path| search(path, name)))
+/// Finds up to two cgroups of a name.
+fn search(directory: &Path, name: &str, found: &mut Vec<PathBuf>) {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    for entry in entries {
+        if found.len() > 1 || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        if entry.file_name() == name {
+            found.push(entry.path());
+        }
+        search(&entry.path(), name, found);
+    }
 }
 
 /// The effective user of a process; `None` where it is gone.

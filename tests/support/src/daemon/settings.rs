@@ -20,6 +20,8 @@ pub struct Target {
     pub databases: Vec<String>,
     /// TLS to the server: the authority to trust; none for a wire in clear.
     pub authority: Option<PathBuf>,
+    /// From which network namespace the daemon dials it: `daemon` or `client`.
+    pub namespace: &'static str,
     /// `none`, `redacted` or `full`.
     pub statement: &'static str,
     /// More of `postgres`, as lines of YAML: `warm: { connections: 0 }`.
@@ -47,6 +49,7 @@ impl Target {
             password: Some(server.password().to_owned()),
             databases: vec![server.database().to_owned()],
             authority: server.authority().map(|authority| authority.ca.clone()),
+            namespace: "daemon",
             statement: "redacted",
             postgres: Vec::new(),
             more: Vec::new(),
@@ -188,6 +191,7 @@ fn describe(text: &mut String, target: &Target, places: &Places) {
         ),
         None => line(text, "    tls: { mode: disable }"),
     }
+    line(text, &format!("    namespace: {}", target.namespace));
     line(text, &format!("    statement: {}", target.statement));
     for setting in &target.more {
         line(text, &format!("    {setting}"));
