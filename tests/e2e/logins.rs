@@ -289,3 +289,30 @@ fn a_client_certificate_is_rotated_without_dropping_a_session() -> Result<()> {
     show("no PEM at all")?;
     has(&lab.psql(&[sql])?.ok()?, &["102"])
 }
+
+/// Needs a libpq of PostgreSQL 17 or later, as psycopg brings it.
+const DIRECT: &str = "
+import os, psycopg
+assert psycopg.pq.version() >= 170000, psycopg.pq.version()
+dsn = os.environ['DSN'] + ' sslnegotiation=direct'
+for more in ('', ' max_protocol_version=latest'):
+    with psycopg.connect(dsn + more) as connection:
+        assert connection.pgconn.ssl_in_use
+        print(connection.execute('select name from customers where id = 1').fetchone()[0])
+";
+
+#[test]
+fn a_newer_libpq_begins_with_tls_directly() -> Result<()> {
+    let lab = Lab::new()?;
+    let authority = lab.daemon.authority();
+    for (host, mode, root) in [
+        ("127.0.0.1", "require", None),
+        ("localhost", "verify-full", Some(authority.as_path())),
+        ("127.0.0.1", "verify-full", Some(authority.as_path())),
+    ] {
+        let dsn = lab.dsn().by_name(host).with_tls(mode, root);
+        let output = lab.agent().python(&dsn, DIRECT)?.ok()?;
+        has(&output, &["Ada Lovelace\nAda Lovelace"])?;
+    }
+    Ok(())
+}

@@ -8,6 +8,7 @@ mod masks;
 mod paths;
 mod reach;
 mod smuggling;
+mod startups;
 mod upstreams;
 mod ways_out;
 

@@ -14,8 +14,8 @@ use tokio::net::TcpStream;
 use super::wire::backend::{Status, make_ready};
 use super::wire::error::{ErrorFields, Severity};
 use super::wire::startup::{
-    Authentication, BackendKey, MINOR_MAX, Negotiate, Packet, StartupMessage, packet_length,
-    parameter_status,
+    Authentication, BackendKey, CANCEL_KEY, CANCEL_PID, GSSENC_REQUEST, MINOR_MAX, Negotiate,
+    Packet, SSL_REQUEST, StartupMessage, packet_length, parameter_status,
 };
 use super::wire::{self};
 use crate::policy::{Access, Action, Ask, Context, Resource};
@@ -52,9 +52,9 @@ pub enum Error {
     /// Bytes behind a request for encryption, before it was answered.
     #[error("read the client's startup: unencrypted data follows an encryption request")]
     EarlyData,
-    /// A request for encryption that was answered before.
+    /// A request for encryption that was answered before; its code.
     #[error("read the client's startup: encryption is requested twice")]
-    Repeated,
+    Repeated(i32),
     /// TLS failed.
     #[error(transparent)]
     Tls(#[from] tls::Error),
@@ -288,7 +288,10 @@ pub async fn terminate(
                 asked.gss = true;
                 answer(&mut wire.stream, b"N").await?;
             }
-            Ok(Packet::Ssl | Packet::GssEnc) => return tell(wire.stream, Error::Repeated).await,
+            Ok(Packet::Ssl) => return tell(wire.stream, Error::Repeated(SSL_REQUEST)).await,
+            Ok(Packet::GssEnc) => {
+                return tell(wire.stream, Error::Repeated(GSSENC_REQUEST)).await;
+            }
             Ok(Packet::Cancel(key)) => return Ok(Terminated::new(wire, Wish::Cancel(key))),
             Ok(Packet::Startup(message)) => {
                 return match Startup::new(message) {
@@ -365,7 +368,7 @@ async fn upgrade(
 ) -> Result<Accepted, Error> {
     match stream {
         Stream::Plain(socket) => Ok(authority.accept(socket, dialled).await?),
-        Stream::Tls(_) => Err(Error::Repeated),
+        Stream::Tls(_) => Err(Error::Repeated(SSL_REQUEST)),
     }
 }
 
@@ -383,20 +386,19 @@ fn words(error: &Error) -> Option<ErrorFields> {
         Error::Wire(wire::Error::Value {
             field: "protocol version",
             value,
-        }) => (
-            "0A000",
-            format!(
-                "unsupported frontend protocol {}.{}: server supports 3.0 to 3.{MINOR_MAX}",
-                value >> 16,
-                value & 0xffff
-            ),
-        ),
+        }) => ("0A000", unsupported(*value)),
+        // To a server the code of such a request is a version then.
+        Error::Repeated(code) => ("0A000", unsupported((*code).into())),
         Error::Wire(wire::Error::Length { .. }) => return None,
+        // A cancel is never answered, a wrong one neither.
+        Error::Wire(wire::Error::Value {
+            field: CANCEL_KEY, ..
+        })
+        | Error::Wire(wire::Error::Short { field: CANCEL_PID }) => return None,
         Error::Wire(_) => (
             "08P01",
             "invalid startup packet layout: expected terminator as last byte".to_owned(),
         ),
-        Error::Repeated => ("08P01", "encryption was requested twice".to_owned()),
         Error::NoUser => ("28000", error.to_string()),
         Error::Options(_) => ("42601", error.to_string()),
         Error::Replication => ("22023", error.to_string()),
@@ -408,6 +410,14 @@ fn words(error: &Error) -> Option<ErrorFields> {
         | Error::Alpn => return None,
     };
     Some(ErrorFields::new(Severity::Fatal, state, &message))
+}
+
+fn unsupported(version: i64) -> String {
+    format!(
+        "unsupported frontend protocol {}.{}: server supports 3.0 to 3.{MINOR_MAX}",
+        version >> 16,
+        version & 0xffff
+    )
 }
 
 /// Sends an error and says goodbye: the client reads it before the connection's end.

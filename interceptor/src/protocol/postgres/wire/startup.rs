@@ -25,6 +25,10 @@ pub const MAJOR: u16 = 3;
 pub const MINOR_MAX: u16 = 2;
 /// Bytes of a cancel key: exactly the least before protocol 3.2, anything between since.
 pub const KEY_BYTES: std::ops::RangeInclusive<usize> = 4..=256;
+/// The field of a key that names the backend, as errors name it.
+pub const CANCEL_PID: &str = "process id";
+/// The field of a key whose length is not one that a key has, as errors name it.
+pub const CANCEL_KEY: &str = "length of the cancel key";
 /// Parameters whose name begins so are protocol options, not settings.
 pub const OPTION_PREFIX: &str = "_pq_.";
 
@@ -181,7 +185,7 @@ impl StartupMessage {
 
 impl BackendKey {
     fn read(mut body: Body<'_>) -> Result<Self, Error> {
-        let pid = body.i32("process id")?;
+        let pid = body.i32(CANCEL_PID)?;
         let secret = body.rest();
         if KEY_BYTES.contains(&secret.len()) {
             Ok(Self {
@@ -190,7 +194,7 @@ impl BackendKey {
             })
         } else {
             Err(Error::Value {
-                field: "length of the cancel key",
+                field: CANCEL_KEY,
                 value: i64::try_from(secret.len()).unwrap_or(i64::MAX),
             })
         }
