@@ -78,7 +78,8 @@ impl Engine {
         let patience = opening.who().target.timeouts.startup;
         let dialled = opening.who().flow.destination.0.ip();
         let terminated = terminate::terminate(client, opening.authority(), dialled);
-        let (mut client, wish) = match timeout(patience, terminated).await {
+        // Each step is boxed: what one needs is not kept for as long as the session lasts.
+        let (mut client, wish) = match Box::pin(timeout(patience, terminated)).await {
             Ok(Ok(terminated)) => terminated,
             Ok(Err(error)) => return opening.gave_up(&error.to_string()),
             Err(_elapsed) => {
@@ -86,13 +87,15 @@ impl Engine {
             }
         };
         match wish {
-            Wish::Cancel(key) => self.cancel(opening, &key).await,
-            Wish::Session(startup) => match self.join(opening, &startup, settings).await {
-                Ok(joined) => self.relay(joined, client, &startup, settings).await,
-                Err(refusal) => {
-                    drop(terminate::refuse(&mut client, &refuse::at_startup(&refusal)).await)
+            Wish::Cancel(key) => Box::pin(self.cancel(opening, &key)).await,
+            Wish::Session(startup) => {
+                match Box::pin(self.join(opening, &startup, settings)).await {
+                    Ok(joined) => Box::pin(self.relay(joined, client, &startup, settings)).await,
+                    Err(refusal) => {
+                        drop(terminate::refuse(&mut client, &refuse::at_startup(&refusal)).await)
+                    }
                 }
-            },
+            }
         }
     }
 
