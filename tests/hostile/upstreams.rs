@@ -70,12 +70,12 @@ fn parameter(name: &str, value: &str) -> Vec<u8> {
     message(b'S', format!("{name}\0{value}\0").as_bytes())
 }
 
-fn ready() -> Vec<u8> {
+pub(crate) fn ready() -> Vec<u8> {
     message(b'Z', b"I")
 }
 
 /// A result of one row in one column that is called `c`.
-fn result(column: &[u8]) -> Vec<u8> {
+pub(crate) fn result(column: &[u8]) -> Vec<u8> {
     let mut described = vec![0, 1];
     described.extend(b"c\0");
     described.extend([0; 6]);
@@ -88,7 +88,7 @@ fn result(column: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-fn greeting() -> Vec<u8> {
+pub(crate) fn greeting() -> Vec<u8> {
     let reported = [
         ("server_version", "15.0"),
         ("server_encoding", "UTF8"),
@@ -105,7 +105,7 @@ fn greeting() -> Vec<u8> {
 }
 
 /// The answer to what the daemon asks about roles, relations and functions.
-fn catalog() -> Vec<u8> {
+pub(crate) fn catalog() -> Vec<u8> {
     let column = |text: &[u8]| {
         [
             &u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes()[..],
@@ -168,7 +168,7 @@ fn lab(liar: &Liar) -> Result<(Lab, Dsn)> {
 }
 
 /// Resident memory in KiB.
-fn resident(daemon: &Daemon) -> Result<u64> {
+pub(crate) fn resident(daemon: &Daemon) -> Result<u64> {
     let pid = daemon.process().context("the daemon runs")?.pid();
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

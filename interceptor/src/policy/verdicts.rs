@@ -4,7 +4,6 @@
 //! and the database are the session's own, and a new policy empties the cache. So a verdict found is
 //! the verdict that judging would give.
 
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
@@ -15,7 +14,7 @@ use super::subject::{PrincipalFacts, Subject};
 use super::{Ask, Generation, Permit, Refusal, Resource, RuleId};
 
 /// Most requests that are remembered for one session.
-const REQUESTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+const REQUESTS: usize = 256;
 /// Most bytes, about, of what is remembered of one request. A larger one is judged each time.
 const REQUEST_BYTES: usize = 4 * 1024;
 
@@ -53,7 +52,8 @@ impl Verdicts {
             subject: subject.map_err(|error| internal(&error))?,
             kept: Mutex::new(Kept {
                 generation: Generation(0),
-                verdicts: LruCache::new(REQUESTS),
+                // One that is bounded takes all its room at once, for each session.
+                verdicts: LruCache::unbounded(),
             }),
         })
     }
@@ -102,6 +102,9 @@ impl Verdicts {
             kept.generation = generation;
         }
         kept.verdicts.put(asks.into(), verdict);
+        if kept.verdicts.len() > REQUESTS {
+            kept.verdicts.pop_lru();
+        }
     }
 }
 

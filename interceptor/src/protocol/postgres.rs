@@ -82,7 +82,8 @@ impl Engine {
     pub async fn serve(&self, opening: Opening, client: TcpStream, settings: &Postgres) {
         let until = Instant::now() + opening.who().target.timeouts.startup;
         let terminated = timeout_at(until, self.terminate(&opening, client, settings));
-        let (mut client, wish) = match terminated.await {
+        // Each step is boxed: what one needs is not kept for as long as the session lasts.
+        let (mut client, wish) = match Box::pin(terminated).await {
             Ok(Ok(terminated)) => terminated,
             Ok(Err(Left::Startup(error))) => return opening.gave_up(&error.to_string()),
             Ok(Err(Left::Proof(cause))) => {
@@ -93,13 +94,15 @@ impl Engine {
             }
         };
         match wish {
-            Wish::Cancel(key) => self.cancel(opening, &key).await,
-            Wish::Session(startup) => match self.join(opening, &startup, settings).await {
-                Ok(joined) => self.relay(joined, client, &startup, settings).await,
-                Err(refusal) => {
-                    drop(terminate::refuse(&mut client, &refuse::at_startup(&refusal)).await)
+            Wish::Cancel(key) => Box::pin(self.cancel(opening, &key)).await,
+            Wish::Session(startup) => {
+                match Box::pin(self.join(opening, &startup, settings)).await {
+                    Ok(joined) => Box::pin(self.relay(joined, client, &startup, settings)).await,
+                    Err(refusal) => {
+                        drop(terminate::refuse(&mut client, &refuse::at_startup(&refusal)).await)
+                    }
                 }
-            },
+            }
         }
     }
 

@@ -78,11 +78,11 @@ fn what_differs_in_anything_is_judged_anew() {
 fn what_an_agent_can_make_grow_is_bounded() {
     let policy = load_text_as(ALL, Generation(1)).unwrap();
     let verdicts = verdicts();
-    for number in 0..REQUESTS.get() + 10 {
+    for number in 0..REQUESTS + 10 {
         let asks = [ask([(Action::Select, table(&number.to_string()))])];
         assert!(verdicts.authorize(&policy, &asks).is_ok());
     }
-    assert_eq!(kept(&verdicts), REQUESTS.get());
+    assert_eq!(kept(&verdicts), REQUESTS);
     let large = [ask([(Action::Select, table(&"x".repeat(REQUEST_BYTES)))])];
     assert!(verdicts.authorize(&policy, &large).is_ok());
     assert!(!verdicts.kept.lock().unwrap().verdicts.contains(&large[..]));

@@ -229,6 +229,18 @@ where
     G: Gate,
 {
     let shared = Shared::new(ledger_of(&start));
+    // What the logins said is of no use any more, and a session may be long.
+    let Start {
+        names,
+        read,
+        parameters,
+        status: _,
+        from_client,
+        from_upstream,
+        cancel,
+        patience,
+    } = start;
+    drop(parameters);
     let (client_reads, mut client_writes) = tokio::io::split(client);
     let (upstream_reads, upstream_writes) = tokio::io::split(upstream);
     let requests = Requests {
@@ -236,26 +248,30 @@ where
         shared: &shared,
         client: client_reads,
         upstream: upstream_writes,
-        pipe: Pipe::new(start.from_client),
-        judge: Judge::new(start.read, start.names),
+        pipe: Pipe::new(from_client),
+        judge: Judge::new(read, names),
     };
     let replies = Replies {
         gate: Arc::clone(&gate),
         shared: &shared,
         upstream: upstream_reads,
         client: &mut client_writes,
-        pipe: Pipe::new(start.from_upstream),
+        pipe: Pipe::new(from_upstream),
         last: None,
     };
     let limits = async {
         tokio::select! {
             biased;
             reason = gate.ended() => reason,
-            reason = patience::watch(&shared, start.patience, &start.cancel) => reason,
+            reason = patience::watch(&shared, patience, &cancel) => reason,
         }
     };
-    let why = both(&shared, limits, requests.run(), replies.run()).await;
-    close(&*gate, &shared, &why, client_writes, &start.cancel).await;
+    let why = {
+        // By reference: a future that is handed on by value is kept twice.
+        let (requests, replies) = (pin!(requests.run()), pin!(replies.run()));
+        both(&shared, pin!(limits), requests, replies).await
+    };
+    close(&*gate, &shared, &why, client_writes, &cancel).await;
     shared.end(why)
 }
 
@@ -284,11 +300,10 @@ fn ledger_of<G: Gate>(start: &Start) -> Ledger<G> {
 /// sees what the halves have just done.
 async fn both<G: Gate>(
     shared: &Shared<G>,
-    ended: impl Future<Output = EndReason>,
-    requests: impl Future<Output = Result<(), Why>>,
-    replies: impl Future<Output = Why>,
+    mut ended: Pin<&mut impl Future<Output = EndReason>>,
+    mut requests: Pin<&mut impl Future<Output = Result<(), Why>>>,
+    mut replies: Pin<&mut impl Future<Output = Why>>,
 ) -> Why {
-    let (mut requests, mut replies, mut ended) = (pin!(requests), pin!(replies), pin!(ended));
     let left = tokio::select! {
         biased;
         why = &mut replies => return why,

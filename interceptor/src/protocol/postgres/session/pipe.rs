@@ -13,6 +13,8 @@ use std::task::Poll;
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
+/// What is kept to read into while nothing comes. Most statements fit.
+const READ_IDLE: usize = 1 << 10;
 /// The least and the most that is read at once.
 const READ_MIN: usize = 4 << 10;
 const READ_MAX: usize = 64 << 10;
@@ -62,6 +64,8 @@ pub(super) struct Pipe {
     reach: usize,
     /// The buffer holds, or held, a message that is longer than any reach.
     grown: bool,
+    /// The buffer, all of what it may share with bytes that were taken out of it, is a little one.
+    small: bool,
 }
 
 impl Pipe {
@@ -76,6 +80,7 @@ impl Pipe {
             made: 0,
             reach: READ_MIN,
             grown: false,
+            small: false,
         }
     }
 
@@ -135,9 +140,28 @@ impl Pipe {
         Decided { came, goes }
     }
 
+    /// The same where nothing is there yet, which may last: gives back what the last burst needed.
+    pub(super) async fn await_more<R>(&mut self, from: &mut R, need: usize) -> io::Result<bool>
+    where
+        R: AsyncRead + Unpin,
+    {
+        if self.buffer.is_empty() && !self.small {
+            self.buffer = BytesMut::new();
+            self.grown = false;
+        }
+        self.take_in(from, need, READ_IDLE).await
+    }
+
     /// Reads more, so that in time `need` undecided bytes are there. Returns false at the end.
     /// Dropped before it is ready, it has read nothing.
     pub(super) async fn read<R>(&mut self, from: &mut R, need: usize) -> io::Result<bool>
+    where
+        R: AsyncRead + Unpin,
+    {
+        self.take_in(from, need, self.reach).await
+    }
+
+    async fn take_in<R>(&mut self, from: &mut R, need: usize, reach: usize) -> io::Result<bool>
     where
         R: AsyncRead + Unpin,
     {
@@ -145,9 +169,11 @@ impl Pipe {
         let spare = self.buffer.capacity().saturating_sub(self.buffer.len());
         if missing > READ_MAX {
             self.grown = true;
+            self.small = false;
             self.buffer.reserve(missing);
-        } else if spare < missing.max(self.reach / 4) {
-            self.buffer.reserve(missing.max(self.reach));
+        } else if spare < missing.max(reach / 4) {
+            self.small = self.buffer.is_empty() && missing.max(reach) <= READ_IDLE;
+            self.buffer.reserve(missing.max(reach));
         }
         let spare = self.buffer.capacity().saturating_sub(self.buffer.len());
         let count = from.read_buf(&mut self.buffer).await?;

@@ -115,7 +115,7 @@ where
             Poll::Pending => {
                 self.flush().await?;
                 tokio::select! {
-                    more = self.pipe.read(&mut self.upstream, need) => more,
+                    more = self.pipe.await_more(&mut self.upstream, need) => more,
                     () = self.shared.local.notified() => Ok(true),
                 }
             }

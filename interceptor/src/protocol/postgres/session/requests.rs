@@ -104,7 +104,7 @@ where
             Poll::Ready(more) => more,
             Poll::Pending => {
                 self.flush().await?;
-                self.pipe.read(&mut self.client, need).await
+                self.pipe.await_more(&mut self.client, need).await
             }
         };
         more.map_err(Why::ClientLost)

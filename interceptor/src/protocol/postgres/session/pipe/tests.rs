@@ -63,6 +63,49 @@ async fn a_long_message_is_read_whole_where_it_is_needed_and_its_buffer_given_ba
 }
 
 #[tokio::test]
+async fn who_waits_keeps_little_whatever_came_before() {
+    let (mut writes, mut reads) = duplex(1 << 20);
+    let mut pipe = Pipe::new(BytesMut::with_capacity(1 << 20));
+    for burst in [10, 70_000, 300_000, 10, 1 << 20, 65_000, 3_000, 10] {
+        let waits = poll_once(std::pin::pin!(pipe.await_more(&mut reads, 5))).await;
+        assert!(waits.is_pending());
+        assert!(pipe.buffer.capacity() <= READ_IDLE, "before {burst}");
+        assert!(pipe.small);
+        writes.write_all(&vec![7; burst]).await.unwrap();
+        assert!(pipe.await_more(&mut reads, 5).await.unwrap());
+        let mut kept = Vec::new();
+        let mut came = 0;
+        loop {
+            let here = pipe.front().len();
+            pipe.decide(here, Fate::Pass);
+            let decided = pipe.take();
+            came += decided.came.len();
+            // Whoever records or writes still has it.
+            kept.push(decided.came);
+            if came == burst {
+                break;
+            }
+            assert!(pipe.read(&mut reads, 5).await.unwrap());
+        }
+    }
+}
+
+/// What is small stays small: the memory behind it is no larger than it looks.
+#[tokio::test]
+async fn a_small_buffer_is_used_up_and_made_anew_not_grown() {
+    let (mut writes, mut reads) = duplex(1 << 20);
+    let mut pipe = Pipe::new(BytesMut::new());
+    let mut kept = Vec::new();
+    for _ in 0..100 {
+        writes.write_all(&[7; 100]).await.unwrap();
+        assert!(pipe.await_more(&mut reads, 5).await.unwrap());
+        assert!(pipe.buffer.capacity() <= READ_IDLE && pipe.small);
+        pipe.decide(100, Fate::Pass);
+        kept.push(pipe.take().came);
+    }
+}
+
+#[tokio::test]
 async fn everything_is_written_whatever_is_taken_at_once() {
     let (mut writes, mut reads) = duplex(3);
     let parts = [&b"abcd"[..], b"", b"e", b"fghijk"];
