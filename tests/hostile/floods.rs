@@ -75,7 +75,8 @@ fn connections_that_say_nothing_keep_nobody_else_out() -> Result<()> {
     let before = descriptors(&lab.daemon)?;
     let _holder = hold(&lab.agent(), &lab.server.address().to_string())?;
     let grown = descriptors(&lab.daemon)?.saturating_sub(before);
-    ensure!(grown < 1_000, "{grown} descriptors are held by one agent");
+    // Half of what it opens: 512 on their way, each with its socket and its process.
+    ensure!(grown < 1_500, "{grown} descriptors are held by one agent");
     let output = neighbour.psql(&lab.dsn(), &["select 'served'"])?.ok()?;
     has(&output, &["served"])
 }

@@ -24,6 +24,9 @@ use super::{Capture, Error, NetnsCookie, map_error, syscall};
 /// Ports below this one are left to services with a name.
 const LOWEST: u16 = 512;
 
+/// From here on, 39 ports have no name in the IANA's registry.
+const QUIET: u16 = 914;
+
 /// Where ordinary users' ports begin, when the kernel does not say (Linux's default).
 const UNPRIVILEGED: u16 = 1024;
 
@@ -210,7 +213,7 @@ impl Pair {
             return Ok(Self { cookie, v4, v6 });
         }
         let below = unprivileged_start();
-        for port in hint.into_iter().chain((LOWEST..below).rev()) {
+        for port in hint.into_iter().chain(candidates(below)) {
             let Some(v4) = taken(Bound::on(Ipv4Addr::LOCALHOST.into(), port))? else {
                 continue;
             };
@@ -245,6 +248,15 @@ impl Bound {
         let socket = bind().map_err(listener_error(address))?;
         Ok(Self { socket, address })
     }
+}
+
+/// The ports to try, best first. Daemons begin with different ones: two that always took the first
+/// free one would take each other's as soon as one is down.
+fn candidates(below: u16) -> impl Iterator<Item = u16> {
+    let own = u16::try_from(std::process::id() % 39).unwrap_or_default();
+    let calm = (0..39).map(move |at| QUIET + (own + at) % 39);
+    calm.filter(move |port| *port < below)
+        .chain((LOWEST..below).rev())
 }
 
 /// None where somebody else has the port.

@@ -193,9 +193,6 @@ fn describe(text: &mut String, target: &Target, places: &Places) {
     }
     line(text, &format!("    namespace: {}", target.namespace));
     line(text, &format!("    statement: {}", target.statement));
-    for setting in &target.more {
-        line(text, &format!("    {setting}"));
-    }
 }
 
 fn line(text: &mut String, line: &str) {
