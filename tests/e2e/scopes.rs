@@ -1,6 +1,6 @@
 //! Inside and outside: who is intercepted, from when, and until when.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use support::cgroup::Cgroup;
 use support::{Agent, Finished, Process, suffix};
 
@@ -172,6 +172,23 @@ fn tag_takes_a_unit_whose_name_only_one_cgroup_has() -> Result<()> {
     let error = refused(tag("tag")?)?;
     has(&error, &["are both named", lab.daemon.scope()])?;
     has(&refused(ask()?)?, &["no password supplied"]).map(drop)
+}
+
+#[test]
+fn nobody_tags_what_the_daemon_lives_in() -> Result<()> {
+    let lab = Lab::new()?;
+    let daemon = lab.daemon.process().context("the daemon runs")?.pid();
+    let home = std::fs::read_to_string(format!("/proc/{daemon}/cgroup"))?;
+    let home = home.lines().find_map(|line| line.strip_prefix("0::"));
+    let home = home.context("the daemon's cgroup")?;
+    let pid = daemon.to_string();
+    // Not the root, which is as much above it: a test that fails must not take the host with it.
+    for which in [&[home][..], &["--pid", &pid]] {
+        let words = [&["tag"], which, &["--agent", "everybody"]].concat();
+        let error = refused(lab.daemon.cli(&words)?)?;
+        has(&error, &["the daemon itself lives in"])?;
+    }
+    has(&lab.psql(&["select 'served'"])?.ok()?, &["served"])
 }
 
 #[test]
