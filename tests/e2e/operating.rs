@@ -2,8 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
 use support::daemon::Target;
 use support::{DEADLINE, Daemon, Finished, Postgres, Process};
 
@@ -173,6 +175,47 @@ fn two_targets_with_two_roles_are_told_apart_by_their_address() -> Result<()> {
         .collect();
     ensure!(targets == ["shop", "other"], "targets: {targets:?}");
     Ok(())
+}
+
+#[test]
+fn the_service_manager_hears_of_readiness_life_reload_and_stop() -> Result<()> {
+    let server = Postgres::start()?;
+    let daemon = Daemon::prepare(settings(&server)?)?;
+    let path = daemon.config().with_file_name("notify");
+    let socket = UnixDatagram::bind(&path)?;
+    socket.set_read_timeout(Some(DEADLINE))?;
+    let hear = |wanted: &str| -> Result<()> {
+        let mut buffer = [0; 4096];
+        loop {
+            let length = socket
+                .recv(&mut buffer)
+                .with_context(|| format!("never heard {wanted}"))?;
+            let said = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
+            if said.lines().any(|line| line.starts_with(wanted)) {
+                return Ok(());
+            }
+        }
+    };
+    // As systemd does it: the number is the daemon's own.
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", r#"WATCHDOG_PID=$$ exec "$0" "$@""#])
+        .arg(support::place::interceptor()?)
+        .args(["daemon", "--config"])
+        .arg(daemon.config())
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "1000000");
+    let mut process = Process::start(command)?;
+    for wanted in ["READY=1", "WATCHDOG=1", "WATCHDOG=1"] {
+        hear(wanted)?;
+    }
+    process.signal(Signal::SIGHUP);
+    for wanted in ["RELOADING=1", "READY=1"] {
+        hear(wanted)?;
+    }
+    process.signal(Signal::SIGTERM);
+    hear("STOPPING=1")?;
+    process.finish(DEADLINE)?.ok().map(drop)
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Inside and outside: who is intercepted, from when, and until when.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use support::cgroup::Cgroup;
 use support::{Agent, Finished, Process, suffix};
 
-use crate::lab::{Lab, has, refused, text};
+use crate::lab::{Lab, has, lacks, refused, text};
 
 #[test]
 fn the_same_psql_outside_the_scope_is_not_touched() -> Result<()> {
@@ -172,6 +172,64 @@ fn tag_takes_a_unit_whose_name_only_one_cgroup_has() -> Result<()> {
     let error = refused(tag("tag")?)?;
     has(&error, &["are both named", lab.daemon.scope()])?;
     has(&refused(ask()?)?, &["no password supplied"]).map(drop)
+}
+
+#[test]
+fn an_ordinary_user_tags_only_cgroups_of_its_own_processes() -> Result<()> {
+    let mut lab = Lab::new()?;
+    let user = Agent::outside();
+    let rule = format!(
+        "@id(\"guests\") permit (principal == User::\"{}\", action == Action::\"Tag\", resource in Agent::\"guest\");",
+        user.uid()
+    );
+    lab.daemon
+        .change(|settings| settings.policies.push(("guests.cedar".to_owned(), rule)))?;
+    lab.daemon.reload()?.ok()?;
+    let program = support::place::interceptor()?;
+    let socket = lab.daemon.run_directory().join("control.sock");
+    let tag = |cgroup: &Cgroup| {
+        let socket = socket.to_string_lossy();
+        let words = [
+            "tag",
+            cgroup.below(),
+            "--agent",
+            "guest",
+            "--socket",
+            &socket,
+        ];
+        user.run(&program.to_string_lossy(), &words)
+    };
+    let inhabited = |what: &str, uid: u32| -> Result<(Cgroup, Process)> {
+        let cgroup = Cgroup::make(&format!("ic-{}-{what}", suffix()?))?;
+        let mut process = Agent::inside(cgroup.path()).as_uid(uid).start("cat", &[])?;
+        process.send("in\n")?;
+        process.await_text("in", support::DEADLINE)?;
+        Ok((cgroup, process))
+    };
+    let (own, _mine) = inhabited("own", user.uid())?;
+    let (others, _theirs) = inhabited("others", 0)?;
+    has(&refused(tag(&others)?)?, &["other users' processes"])?;
+    tag(&own)?.ok()?;
+    let status = lab.daemon.cli(&["status"])?.ok()?;
+    has(&status, &[own.below()])?;
+    lacks(&status, &[others.below()])
+}
+
+#[test]
+fn nobody_tags_what_the_daemon_lives_in() -> Result<()> {
+    let lab = Lab::new()?;
+    let daemon = lab.daemon.process().context("the daemon runs")?.pid();
+    let home = std::fs::read_to_string(format!("/proc/{daemon}/cgroup"))?;
+    let home = home.lines().find_map(|line| line.strip_prefix("0::"));
+    let home = home.context("the daemon's cgroup")?;
+    let pid = daemon.to_string();
+    // Not the root, which is as much above it: a test that fails must not take the host with it.
+    for which in [&[home][..], &["--pid", &pid]] {
+        let words = [&["tag"], which, &["--agent", "everybody"]].concat();
+        let error = refused(lab.daemon.cli(&words)?)?;
+        has(&error, &["the daemon itself lives in"])?;
+    }
+    has(&lab.psql(&["select 'served'"])?.ok()?, &["served"])
 }
 
 #[test]
