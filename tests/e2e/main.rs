@@ -14,3 +14,4 @@ mod refusals;
 mod scopes;
 mod storage;
 mod survival;
+mod upstreams;
