@@ -203,6 +203,8 @@ pub struct Target {
     pub name: String,
     /// Where agents dial, and where the daemon dials. Host names are resolved at start, at reload and every minute.
     pub addresses: Vec<Address>,
+    /// Where the daemon dials instead.
+    pub dial: Dial,
     /// What it speaks.
     pub protocol: Protocol,
     /// From which network namespace the daemon dials. Default: its own.
@@ -215,6 +217,36 @@ pub struct Target {
     pub record: bool,
     /// Timeouts.
     pub timeouts: Timeouts,
+}
+
+/// Where the daemon dials, where that is not where the agent dialled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dial {
+    /// Servers that stand for each other; none for where the agent dialled.
+    pub hosts: Vec<Address>,
+    /// In which order they are tried. Default `Listed`.
+    pub order: Order,
+    /// How long one of several may take, connection and login. Default 3 s.
+    pub timeout: Duration,
+}
+
+impl Default for Dial {
+    fn default() -> Self {
+        Self {
+            hosts: Vec::new(),
+            order: Order::Listed,
+            timeout: Duration::from_secs(3),
+        }
+    }
+}
+
+/// In which order servers are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// As listed.
+    Listed,
+    /// Another one each time.
+    Random,
 }
 
 /// A host and port.
@@ -271,6 +303,51 @@ pub struct Postgres {
     pub warm: Warm,
     /// What clients are asked for. Default `Trust`.
     pub client_auth: ClientAuth,
+    /// What the server must be. Default `Any`.
+    pub session_attrs: SessionAttrs,
+    /// What stands between the daemon and the server. Default `None`.
+    pub pooler: Pooler,
+}
+
+/// What a server must be for a session on it; libpq's `target_session_attrs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionAttrs {
+    /// Whatever it is.
+    Any,
+    /// Sessions may write by default.
+    ReadWrite,
+    /// They may not.
+    ReadOnly,
+    /// It is no standby.
+    Primary,
+    /// It is a standby.
+    Standby,
+    /// A standby where there is one.
+    PreferStandby,
+}
+
+impl SessionAttrs {
+    /// libpq's word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::ReadWrite => "read-write",
+            Self::ReadOnly => "read-only",
+            Self::Primary => "primary",
+            Self::Standby => "standby",
+            Self::PreferStandby => "prefer-standby",
+        }
+    }
+}
+
+/// What stands between the daemon and the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooler {
+    /// Nothing: who answers the login runs the statements.
+    None,
+    /// A pooler that gives each client a server's session for as long as it stays.
+    Session,
 }
 
 /// What a client is asked for, beside what the kernel tells of it.

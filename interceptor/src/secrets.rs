@@ -26,6 +26,8 @@ pub use harden::harden;
 /// A credential's bytes. Zeroed when dropped; `Debug` prints `[REDACTED]`.
 pub type Secret = SecretString;
 
+/// How long an answer counts as new, refused or not.
+const NEW_FOR: Duration = Duration::from_secs(5);
 /// Bytes of a secret.
 const MAX_SECRET: usize = 64 << 10;
 
@@ -66,6 +68,20 @@ impl Secrets {
             SecretSource::Credential(name) => self.credential.fetch(name).await,
             SecretSource::Exec { .. } => self.exec.fetch(source).await,
         }
+    }
+
+    /// The same, for a secret that was refused: a command's answer is asked for anew, unless that was
+    /// done a moment ago.
+    ///
+    /// # Errors
+    /// As [`Secrets::fetch`].
+    pub async fn fetch_again(
+        &self,
+        source: &SecretSource,
+        refused: &Secret,
+    ) -> Result<Secret, Error> {
+        self.exec.doubt(source, refused, NEW_FOR);
+        self.fetch(source).await
     }
 
     /// Forgets cached answers of every source but these: a reload has dropped the others.

@@ -18,6 +18,8 @@ const MAX_ADDRESSES: usize = 64;
 pub struct Targets {
     by_address: HashMap<SocketAddr, (Arc<Target>, Host)>,
     names: HashMap<String, Vec<IpAddr>>,
+    /// Where the daemon dials for a target, where that is not where the agent dialled.
+    places: HashMap<String, Arc<[(Host, SocketAddr)]>>,
 }
 
 impl Targets {
@@ -38,8 +40,23 @@ impl Targets {
                     }
                 }
             }
+            let mut places = Vec::new();
+            for address in &target.dial.hosts {
+                let found = resolved.addresses(&address.host, before).await;
+                let at = |ip| (address.host.clone(), SocketAddr::new(ip, address.port));
+                places.extend(found.into_iter().map(at));
+            }
+            if !target.dial.hosts.is_empty() {
+                resolved.places.insert(target.name.clone(), places.into());
+            }
         }
         resolved
+    }
+
+    /// Where the daemon dials for a target; `None` for where the agent dialled.
+    #[must_use]
+    pub fn places(&self, target: &str) -> Option<Arc<[(Host, SocketAddr)]>> {
+        self.places.get(target).map(Arc::clone)
     }
 
     /// The target behind a destination, and its host there as the configuration names it.
@@ -62,14 +79,17 @@ impl Targets {
     /// daemon as soon as the address is no longer the target's.
     #[must_use]
     pub fn ways_around(&self, config: &Config) -> Vec<String> {
-        let said = |(at, (target, _)): (&SocketAddr, &(Arc<Target>, Host))| {
-            let direct = config.direct_over(*at)?;
-            let (name, network) = (&target.name, direct.network);
+        let dialled = self.by_address.iter();
+        let dialled = dialled.map(|(at, (target, _))| (&target.name, at));
+        let beyond = self.places.iter();
+        let beyond = beyond.flat_map(|(name, places)| places.iter().map(move |(_, at)| (name, at)));
+        let said = |(name, at): (&String, &SocketAddr)| {
+            let network = config.direct_over(*at)?.network;
             Some(format!(
                 "target {name} resolves to {at}, which the direct rule {network} covers; narrow the rule"
             ))
         };
-        self.by_address.iter().filter_map(said).collect()
+        dialled.chain(beyond).filter_map(said).collect()
     }
 
     /// Addresses of one target, sorted.

@@ -21,3 +21,4 @@ mod scopes;
 mod storage;
 mod survival;
 mod timeouts;
+mod upstreams;

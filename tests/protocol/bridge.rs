@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use interceptor::config::{ClientAuth, Host, Postgres, TlsMode, UpstreamTls, Warm};
+use interceptor::config::{
+    ClientAuth, Host, Pooler, Postgres, SessionAttrs, TlsMode, UpstreamTls, Warm,
+};
 use interceptor::protocol::postgres::cancel::{Registry, Route};
 use interceptor::protocol::postgres::inject::{self, Injector, Login, Upstream};
 use interceptor::protocol::postgres::terminate::{
@@ -44,6 +46,8 @@ impl Target {
                 require_scram: false,
                 warm: Warm::default(),
                 client_auth: ClientAuth::Trust,
+                session_attrs: SessionAttrs::Any,
+                pooler: Pooler::None,
             },
             password: Some(Secret::from(PASSWORD)),
         }
@@ -80,6 +84,7 @@ impl Target {
             settings: &startup.settings,
             minor: startup.upstream_minor(),
             replication: startup.replication,
+            attrs: SessionAttrs::Any,
         };
         injector
             .login(dial(self.address).await.unwrap(), login)

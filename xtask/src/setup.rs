@@ -44,7 +44,7 @@ struct Package {
     sign: Sign,
 }
 
-const PACKAGES: [Package; 12] = [
+const PACKAGES: [Package; 13] = [
     Package {
         name: "libclang-dev",
         why: "builds PostgreSQL's own grammar (pg_query)",
@@ -64,6 +64,11 @@ const PACKAGES: [Package; 12] = [
         name: "postgresql-client",
         why: "the stock psql",
         sign: Sign::Program("psql"),
+    },
+    Package {
+        name: "pgbouncer",
+        why: "a pooler as upstream, and what a hop costs that reads the protocol",
+        sign: Sign::Program("pgbouncer"),
     },
     Package {
         name: "python3",
@@ -107,18 +112,11 @@ const PACKAGES: [Package; 12] = [
     },
 ];
 
-const BENCH_PACKAGES: [Package; 2] = [
-    Package {
-        name: "haproxy",
-        why: "what a bare TCP hop costs",
-        sign: Sign::Program("haproxy"),
-    },
-    Package {
-        name: "pgbouncer",
-        why: "what a hop that reads the protocol costs",
-        sign: Sign::Program("pgbouncer"),
-    },
-];
+const BENCH_PACKAGES: [Package; 1] = [Package {
+    name: "haproxy",
+    why: "what a bare TCP hop costs",
+    sign: Sign::Program("haproxy"),
+}];
 
 /// What later steps need to know of what was set up.
 pub(crate) struct Ready {

@@ -13,9 +13,9 @@ use super::document::{Node, Value};
 use super::mistake::Place;
 use super::shape::Form;
 use super::{
-    Address, Agent, Audit, ClientAuth, Config, Direct, Durability, Namespace, Paths, Postgres,
-    Protocol, Recording, Resolver, Scope, SecretSource, StatementText, Target, Timeouts, TlsMode,
-    UpstreamTls, Warm, scalar,
+    Address, Agent, Audit, ClientAuth, Config, Dial, Direct, Durability, Namespace, Order, Paths,
+    Pooler, Postgres, Protocol, Recording, Resolver, Scope, SecretSource, SessionAttrs,
+    StatementText, Target, Timeouts, TlsMode, UpstreamTls, Warm, scalar,
 };
 
 /// A value and where it was said.
@@ -218,6 +218,22 @@ fn recording(node: Option<&Node>) -> Recording {
     }
 }
 
+fn dial(node: Option<&Node>) -> Dial {
+    let default = Dial::default();
+    let hosts = node.map(|node| texts(node, "hosts")).unwrap_or_default();
+    Dial {
+        hosts: hosts
+            .iter()
+            .filter_map(|host| scalar::address(host).ok())
+            .collect(),
+        order: match text(node, "order").as_deref() {
+            Some("random") => Order::Random,
+            _ => Order::Listed,
+        },
+        timeout: duration(node, "timeout").unwrap_or(default.timeout),
+    }
+}
+
 fn warm(node: Option<&Node>) -> Warm {
     let default = Warm::default();
     Warm {
@@ -268,6 +284,7 @@ impl From<'_> {
         Some(Target {
             name: name.to_owned(),
             addresses: addresses.into_iter().map(|said| said.value.1).collect(),
+            dial: dial(node.under("dial")),
             protocol: Protocol::Postgres(self.postgres(node.under("postgres")?)?),
             namespace: match text(Some(node), "namespace").as_deref() {
                 Some("client") => Namespace::Client,
@@ -301,6 +318,18 @@ impl From<'_> {
             client_auth: match text(Some(node), "client_auth").as_deref() {
                 Some("scram") => ClientAuth::Scram,
                 _ => ClientAuth::Trust,
+            },
+            session_attrs: match text(Some(node), "session_attrs").as_deref() {
+                Some("read-write") => SessionAttrs::ReadWrite,
+                Some("read-only") => SessionAttrs::ReadOnly,
+                Some("primary") => SessionAttrs::Primary,
+                Some("standby") => SessionAttrs::Standby,
+                Some("prefer-standby") => SessionAttrs::PreferStandby,
+                _ => SessionAttrs::Any,
+            },
+            pooler: match text(Some(node), "pooler").as_deref() {
+                Some("session") => Pooler::Session,
+                _ => Pooler::None,
             },
         })
     }

@@ -17,6 +17,9 @@ const MAX_SOCKET_PATH: usize = 108;
 /// The longest name of a socket in the run directory.
 const LONGEST_SOCKET: &str = "control.sock";
 
+/// Servers that stand for each other; each may take its time, while a client waits.
+const HOSTS_MAX: usize = 16;
+
 /// Notes everything that is wrong between keys.
 pub(super) fn check(root: &Node, built: &Built, report: &mut Report) {
     addresses(built, report);
@@ -71,6 +74,16 @@ fn direct(built: &Built, report: &mut Report) {
             if literal(address).is_some_and(|at| covers(rule, at)) {
                 let text = format!(
                     "expected a network without targets; this one covers target `{target}` and would lead around the daemon"
+                );
+                report.add(*place, key, text);
+            }
+        }
+        for target in built.config.targets.values() {
+            let mut hosts = target.dial.hosts.iter().filter_map(literal);
+            if hosts.any(|at| covers(rule, at)) {
+                let name = &target.name;
+                let text = format!(
+                    "expected a network without targets; this one covers a host of target `{name}` and would lead around the daemon"
                 );
                 report.add(*place, key, text);
             }
@@ -268,6 +281,21 @@ fn transport(entry: &Entry, target: &Target, report: &mut Report) {
             &["tls", "key"],
             "expected another tls.mode than disable with it",
         );
+    }
+    if target.namespace == Namespace::Client && !target.dial.hosts.is_empty() {
+        wrong(
+            &["dial", "hosts"],
+            "expected namespace daemon with it; a client's namespace leads where the client dialled",
+        );
+    }
+    let mut hosts = target.dial.hosts.clone();
+    hosts.sort_by_key(|host| format!("{host:?}"));
+    hosts.dedup();
+    if hosts.len() < target.dial.hosts.len() {
+        wrong(&["dial", "hosts"], "expected each host once");
+    }
+    if target.dial.hosts.len() > HOSTS_MAX {
+        wrong(&["dial", "hosts"], "expected at most 16 hosts");
     }
     let loopback = |address| literal(address).is_some_and(|at| at.ip().is_loopback());
     if target.namespace == Namespace::Client && !chain && !target.addresses.iter().all(loopback) {

@@ -225,6 +225,12 @@ static TARGET: Shape = Shape::Keys(&[
     ),
     must("postgres", POSTGRES, "The target speaks PostgreSQL."),
     may(
+        "dial",
+        DIAL,
+        "see its keys",
+        "Where the daemon dials, where that is not where the agent dialled.",
+    ),
+    may(
         "namespace",
         Shape::Word(&["daemon", "client"]),
         "daemon",
@@ -292,6 +298,46 @@ const POSTGRES: Shape = Shape::Keys(&[
         Shape::Word(&["trust", "scram"]),
         "trust",
         "What clients are asked for; scram asks for the password that `interceptor run` sets.",
+    ),
+    may(
+        "session_attrs",
+        Shape::Word(&[
+            "any",
+            "read-write",
+            "read-only",
+            "primary",
+            "standby",
+            "prefer-standby",
+        ]),
+        "any",
+        "What the server must be, in libpq's words (`target_session_attrs`).",
+    ),
+    may(
+        "pooler",
+        Shape::Word(&["none", "session"]),
+        "none",
+        "Whether a pooler in session mode stands before the server.",
+    ),
+]);
+
+const DIAL: Shape = Shape::Keys(&[
+    may(
+        "hosts",
+        Shape::List(1, &Shape::Text(Form::Address)),
+        "where the agent dialled",
+        "Servers that stand for each other.",
+    ),
+    may(
+        "order",
+        Shape::Word(&["listed", "random"]),
+        "listed",
+        "In which order they are tried; one that could not be reached a moment ago is tried last.",
+    ),
+    may(
+        "timeout",
+        Shape::Duration(1, HOUR),
+        "3s",
+        "How long one of several may take to be connected and logged in to.",
     ),
 ]);
 

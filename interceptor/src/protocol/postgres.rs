@@ -324,13 +324,15 @@ fn names(startup: &Startup, settings: &Postgres, upstream: &Upstream) -> Names {
         .settings
         .iter()
         .any(|setting| setting.name.eq_ignore_ascii_case("search_path"));
+    // Which schema this means is the server's to say, and changes with the role.
+    let moves = settings.search_path.iter().any(|schema| schema == "$user");
     let said = |wanted: &str| {
         let mut parameters = upstream.parameters.iter();
         parameters.find_map(|(name, value)| (name == wanted).then_some(value.as_str()))
     };
     Names {
         // A path that the client brought is permitted, but what it means is not known here.
-        search_path: (!theirs).then(|| settings.search_path.clone()),
+        search_path: (!theirs && !moves).then(|| settings.search_path.clone()),
         catalog: Arc::clone(&upstream.catalog.relations),
         functions: Arc::clone(&upstream.catalog.functions),
         utf8: said("server_encoding") == Some("UTF8"),

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use secrecy::ExposeSecret as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
@@ -80,6 +81,22 @@ impl Commands {
             *run = Run::default();
         }
         Arc::clone(run)
+    }
+
+    /// Drops an answer that turned out to be of no use; but not one that is new: whoever asks cannot
+    /// have the command run as often as it likes.
+    pub(super) fn doubt(&self, source: &SecretSource, refused: &Secret, new_for: Duration) {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let stale = |run: &Run| match run.get() {
+            Some((at, Ok(answer))) => {
+                let same = answer.expose_secret() == refused.expose_secret();
+                same && clock::boot().since(*at) >= new_for
+            }
+            _ => false,
+        };
+        if runs.get(source).is_some_and(stale) {
+            runs.remove(source);
+        }
     }
 
     pub(super) fn keep<'a>(&self, sources: impl IntoIterator<Item = &'a SecretSource>) {

@@ -352,6 +352,24 @@ async fn an_answer_is_used_for_its_time_and_shared_by_those_who_ask_at_once() {
 }
 
 #[tokio::test]
+async fn an_answer_that_was_refused_is_asked_for_again_unless_it_is_new() {
+    let place = place();
+    let count = place.path().join("count");
+    let script = format!("echo x >> {0}; wc -l < {0}", count.display());
+    let (secrets, source) = (Secrets::new(), shell(&script, Duration::from_secs(3600)));
+    let first = secrets.fetch(&source).await.unwrap();
+    assert_eq!(first.expose_secret(), "1");
+    let again = secrets.fetch_again(&source, &first).await.unwrap();
+    assert_eq!(again.expose_secret(), "1", "it is new");
+    // Another one than was refused is as good as new.
+    let other = Secret::from("0");
+    secrets.exec.doubt(&source, &other, Duration::ZERO);
+    assert_eq!(secrets.fetch(&source).await.unwrap().expose_secret(), "1");
+    secrets.exec.doubt(&source, &first, Duration::ZERO);
+    assert_eq!(secrets.fetch(&source).await.unwrap().expose_secret(), "2");
+}
+
+#[tokio::test]
 async fn an_error_is_not_kept() {
     let place = place();
     let flag = place.path().join("flag");

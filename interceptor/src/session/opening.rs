@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use secrecy::ExposeSecret as _;
 use serde_json::value::RawValue;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -184,6 +185,28 @@ impl Opening {
         let target = &self.who.target;
         let own = target.namespace == Namespace::Daemon;
         Ok(own.then(|| Ahead::new(target, &self.services)))
+    }
+
+    /// Where this target's server may be, in the order in which the configuration has it.
+    #[must_use]
+    pub fn places(&self) -> Arc<[(Host, SocketAddr)]> {
+        let who = &self.who;
+        let dialled = || Arc::new([(who.host.clone(), who.flow.destination.0)]) as Arc<[_]>;
+        let targets = self.services.targets.load();
+        targets.places(&who.target.name).unwrap_or_else(dialled)
+    }
+
+    /// Asks for a secret again that the upstream did not take: it may have been rotated a moment ago.
+    /// `None` where it is still the same, or cannot be had.
+    pub async fn secret_again(&self, source: &SecretSource, refused: &Secret) -> Option<Secret> {
+        let secrets = &self.services.secrets;
+        let again = secrets.fetch_again(source, refused).await;
+        again
+            .inspect_err(|error| {
+                tracing::error!(%error, target = %self.who.target.name, "cannot fetch a secret again");
+            })
+            .ok()
+            .filter(|again| again.expose_secret() != refused.expose_secret())
     }
 
     /// Connects to an address of the target, from the namespace that the target says.

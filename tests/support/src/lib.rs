@@ -14,6 +14,7 @@ pub mod audit;
 pub mod cgroup;
 pub mod daemon;
 pub mod netns;
+pub mod pgbouncer;
 pub mod place;
 pub mod postgres;
 pub mod process;

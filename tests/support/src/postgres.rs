@@ -22,6 +22,7 @@ use crate::{DEADLINE, place, suffix};
 
 const SAMPLE: &str = include_str!("postgres/sample.sql");
 const READY: &str = "database system is ready to accept connections";
+const READY_STANDBY: &str = "database system is ready to accept read-only connections";
 const ATTEMPTS: u32 = 5;
 const CONNECTIONS: u32 = 1_200;
 
@@ -72,7 +73,7 @@ impl Postgres {
             give(&authority.certificate, &data.join("server.crt"))?;
             give(&authority.ca, &data.join("root.crt"))?;
         }
-        let (process, address) = serve(&data, &sockets, tls, settings)?;
+        let (process, address) = serve(&data, &sockets, tls, (settings, READY))?;
         let server = Self {
             process,
             directory,
@@ -173,6 +174,36 @@ impl Postgres {
         })
     }
 
+    /// Starts a standby of this server, which must not have been told how clients log in.
+    ///
+    /// # Errors
+    /// When the copy cannot be made or does not come up.
+    pub fn standby(&self) -> anyhow::Result<Self> {
+        let directory = place::temporary("standby")?;
+        let data = directory.path().join("data");
+        own_directory(&data)?;
+        let mut command = as_server(place::postgres_programs()?.join("pg_basebackup"));
+        command
+            .args(["-R", "-X", "stream", "-c", "fast", "-U", "postgres"])
+            .args(["-p", &self.address.port().to_string(), "-h"])
+            .arg(self.directory.path().join("s"))
+            .arg("-D")
+            .arg(&data);
+        Process::run(command, DEADLINE)?
+            .ok()
+            .context("pg_basebackup")?;
+        let sockets = directory.path().join("s");
+        own_directory(&sockets)?;
+        let (process, address) = serve(&data, &sockets, false, (&[], READY_STANDBY))?;
+        Ok(Self {
+            process,
+            directory,
+            address,
+            password: self.password.clone(),
+            authority: None,
+        })
+    }
+
     /// Stops it at once, as a crash of the database would.
     pub fn stop(&mut self) {
         self.process.signal(Signal::SIGQUIT);
@@ -190,7 +221,7 @@ fn serve(
     data: &Path,
     sockets: &Path,
     tls: bool,
-    settings: &[&str],
+    (settings, ready): (&[&str], &str),
 ) -> anyhow::Result<(Process, SocketAddr)> {
     let mut last = None;
     for _ in 0..ATTEMPTS {
@@ -213,7 +244,7 @@ fn serve(
             command.args(["-c", setting]);
         }
         let process = Process::start(command)?;
-        match process.await_text(READY, DEADLINE) {
+        match process.await_text(ready, DEADLINE) {
             Ok(()) => return Ok((process, address)),
             Err(why) => last = Some(why),
         }
@@ -263,7 +294,7 @@ fn initialise(programs: &Path, work: &Path, data: &Path) -> anyhow::Result<()> {
     fs::write(&file, settings).context("write the server's settings")?;
     let sockets = work.join("s");
     own_directory(&sockets)?;
-    let (mut process, address) = serve(data, &sockets, false, &[])?;
+    let (mut process, address) = serve(data, &sockets, false, (&[], READY))?;
     let script = work.join("sample.sql");
     fs::write(&script, SAMPLE).context("write the sample data")?;
     let mut command = psql(&sockets, address.port())?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::Check;
-use crate::config::{Config, Host, Postgres, Protocol, Target};
+use crate::config::{self, Config, Host, Postgres, Protocol, Target};
 use crate::protocol::postgres::inject::{Catalog, Injector, Login};
 use crate::secrets::Secrets;
 use crate::socket;
@@ -90,6 +90,7 @@ async fn catalog(target: &Target, postgres: &Postgres) -> anyhow::Result<Catalog
         settings: &[],
         minor: 0,
         replication: None,
+        attrs: config::SessionAttrs::Any,
     };
     let socket = socket::dial(at, socket::From::Daemon, PATIENCE).await?;
     let upstream = Injector::new()?.login(socket, login).await?;

@@ -270,6 +270,41 @@ const TARGETS: &[(&str, &str, &str)] = &[
         "trust, scram",
     ),
     (
+        "dial: { hosts: [db] }",
+        "6:21: targets.t.dial.hosts[0]:",
+        "db.internal:5432",
+    ),
+    (
+        "dial: { hosts: ['a:1', 'b:2', 'a:1'] }",
+        "6:20: targets.t.dial.hosts:",
+        "each host once",
+    ),
+    (
+        "dial: { hosts: [] }",
+        "6:20: targets.t.dial.hosts:",
+        "at least one",
+    ),
+    (
+        "dial: { order: shuffled }",
+        "6:20: targets.t.dial.order:",
+        "listed, random",
+    ),
+    (
+        "namespace: client\n    dial: { hosts: ['a:1'] }",
+        "7:20: targets.t.dial.hosts:",
+        "namespace daemon",
+    ),
+    (
+        "postgres: { user: u, databases: [d], session_attrs: write }",
+        "5:57: targets.t.postgres.session_attrs:",
+        "read-write",
+    ),
+    (
+        "postgres: { user: u, databases: [d], pooler: transaction }",
+        "5:50: targets.t.postgres.pooler:",
+        "none, session",
+    ),
+    (
         "postgres: { user: u, databases: [d], warm: { age: 0s } }",
         "5:55: targets.t.postgres.warm.age:",
         "duration from 1000 ms",

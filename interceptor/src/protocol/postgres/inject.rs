@@ -11,12 +11,10 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::net::TcpStream;
 
-use super::terminate::{Origin, Replication, Setting, write_options};
+use super::terminate::{Replication, Setting};
 use super::wire::backend::Status;
 use super::wire::error::{ERROR, NOTICE};
-use super::wire::startup::{
-    Answer, BackendKey, KEY_BYTES, Negotiate, PACKET_MAX, Packet, StartupMessage, body_max,
-};
+use super::wire::startup::{Answer, BackendKey, KEY_BYTES, Negotiate, body_max};
 use super::wire::{self};
 use crate::config;
 use crate::secrets::Secret;
@@ -29,6 +27,8 @@ mod keys;
 mod peer;
 mod scram;
 mod secure;
+mod settle;
+mod startup;
 pub mod warm;
 
 use authenticate::Authenticator;
@@ -39,6 +39,7 @@ use peer::Peer;
 pub use scram::Error as ScramError;
 pub(super) use scram::{Keys, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, salt};
 pub use secure::secure;
+pub use startup::{asked, startup};
 
 const PARAMETERS_MAX: usize = 256;
 const NOTICES_MAX: usize = 32;
@@ -71,6 +72,8 @@ pub struct Login<'a> {
     pub minor: u16,
     /// The replication connection to ask for, which the caller has had judged.
     pub replication: Option<Replication>,
+    /// What the server must be.
+    pub attrs: config::SessionAttrs,
 }
 
 /// A session with the upstream, ready for its first query.
@@ -164,6 +167,7 @@ impl Injector {
             // No database, no SQL, no names.
             Some(Replication::Physical) => Arc::default(),
             Some(Replication::Logical) | None => {
+                settle::settle(&mut peer, &login, &mut opened).await?;
                 let catalog = self
                     .catalogs
                     .of(&mut peer, &login, &opened.parameters, ahead);
@@ -217,79 +221,6 @@ impl Injector {
     }
 }
 
-/// The startup packet, all of it. The client's options stand behind ours: a permitted setting
-/// overrides, as it would have directly.
-///
-/// # Errors
-/// [`Error::StartupLength`] where no server would take it.
-pub fn startup(login: &Login<'_>) -> Result<BytesMut, Error> {
-    let search_path = search_path(&login.postgres.search_path);
-    // Statements are read as UTF-8 with standard strings; a role's or database's own default that
-    // says otherwise would make them unreadable.
-    let pinned = [
-        ("search_path", search_path.as_str()),
-        ("standard_conforming_strings", "on"),
-        ("client_encoding", "UTF8"),
-    ];
-    let of = |origin| {
-        login
-            .settings
-            .iter()
-            .filter(move |setting| setting.origin == origin)
-            .map(|setting| (setting.name.as_str(), setting.value.as_str()))
-    };
-    let options = write_options(pinned.into_iter().chain(of(Origin::Options)));
-    let named = [
-        ("user", login.postgres.user.as_str()),
-        ("database", login.database),
-        ("options", &options),
-    ];
-    let replication = login
-        .replication
-        .map(|replication| ("replication", replication.value()));
-    let parameters: Vec<_> = named
-        .into_iter()
-        .chain(replication)
-        .chain(of(Origin::Parameter))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect();
-    let mut bytes = BytesMut::new();
-    Packet::Startup(StartupMessage {
-        minor: login.minor,
-        parameters,
-        options: Vec::new(),
-    })
-    .write(&mut bytes);
-    if bytes.len() > PACKET_MAX {
-        return Err(Error::StartupLength {
-            length: bytes.len(),
-        });
-    }
-    Ok(bytes)
-}
-
-/// A list of identifiers as `SplitIdentifierString` reads it (`utils/adt/varlena.c`); plain ones
-/// are left as they are, so that `SHOW search_path` looks as people write it.
-fn search_path(schemas: &[String]) -> String {
-    let plain = |name: &str| {
-        name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-            && name
-                .chars()
-                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-    };
-    let quoted: Vec<_> = schemas
-        .iter()
-        .map(|name| {
-            if plain(name) {
-                name.clone()
-            } else {
-                format!("\"{}\"", name.replace('"', "\"\""))
-            }
-        })
-        .collect();
-    quoted.join(", ")
-}
-
 /// What the server says between the startup message and `ReadyForQuery`.
 #[derive(Debug)]
 struct Opened {
@@ -334,6 +265,20 @@ impl Opened {
                 message: wire::Tag(tag),
             }),
         }
+    }
+
+    /// A setting that changed after the startup: its new value stands in its place.
+    fn reported(&mut self, tag: u8, body: &Bytes) -> Result<(), Error> {
+        let Answer::Parameter(name, value) = Answer::read(tag, body)? else {
+            return Err(Error::Order {
+                message: wire::Tag(tag),
+            });
+        };
+        match self.parameters.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = value,
+            None => self.parameter(name, value)?,
+        }
+        Ok(())
     }
 
     fn parameter(&mut self, name: String, value: String) -> Result<(), Error> {

@@ -3,20 +3,19 @@
 //! Everything that may say no has said yes before this: it decides nothing, and what it is told of a
 //! login that failed reaches the audit, not the agent.
 
+mod hosts;
+
 use std::collections::HashMap;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-
+use self::hosts::Dead;
 use super::inject::warm::{Key, Supply, Warm};
 use super::inject::{self, Injector, Login, Upstream};
 use super::terminate::{Replication, Setting, Startup};
 use crate::clock::{self, BootTime};
-use crate::config::{self, Host, Postgres, Protocol, Target, UpstreamTls};
+use crate::config::{self, Host, Postgres, Protocol, SessionAttrs, Target, UpstreamTls};
 use crate::policy::Refusal;
 use crate::secrets::Secret;
 use crate::session::ahead::Ahead;
@@ -33,6 +32,7 @@ pub(super) struct Reach {
     injector: Arc<Injector>,
     warm: Arc<Warm<Spare>>,
     roots: Mutex<HashMap<String, Roots>>,
+    dead: Arc<Dead>,
 }
 
 #[derive(Debug)]
@@ -61,6 +61,7 @@ impl Reach {
             injector: Arc::new(Injector::new()?),
             warm: Arc::default(),
             roots: Mutex::default(),
+            dead: Arc::default(),
         })
     }
 
@@ -106,38 +107,38 @@ impl Reach {
                         Some(error.to_string()),
                     )
                 })?,
-            places: Arc::new([(who.host.clone(), who.flow.destination.0)]),
+            places: opening.places(),
             database: startup.database.clone(),
             settings: startup.settings.clone(),
             minor: startup.upstream_minor(),
             replication: startup.replication,
             target,
         };
-        let credential = self.injector.credential(password.as_ref());
-        let key = plan.key(credential).map_err(failed)?;
+        let mut credential = self.injector.credential(password.as_ref());
+        let asked = plan.key(credential).map_err(failed)?;
+        let (upstream, how) = match self.waiting(ahead.as_ref(), &asked, settings).await {
+            Some(upstream) => (upstream, LoginHow::Warm),
+            None => {
+                let (upstream, taken) = self.log_in(opening, &plan, password).await?;
+                credential = taken;
+                (upstream, LoginHow::Fresh)
+            }
+        };
+        opening.logged_in(how);
         let again = ahead.map(|ahead| {
+            let key = Key {
+                credential,
+                ..asked
+            };
             let spare = Spare {
                 ahead,
                 injector: Arc::clone(&self.injector),
+                dead: Arc::clone(&self.dead),
                 plan: plan.clone(),
                 credential,
             };
             (key, spare)
         });
-        let waiting = match &again {
-            Some((key, spare)) if spare.is_current() => {
-                self.warm.take(key, settings.warm.age).await
-            }
-            _ => None,
-        };
-        let (upstream, how) = match waiting {
-            Some(upstream) => (upstream, LoginHow::Warm),
-            None => {
-                let upstream = self.log_in(opening, &plan, password.as_ref()).await?;
-                (upstream, LoginHow::Fresh)
-            }
-        };
-        opening.logged_in(how);
         Ok(Reached {
             upstream,
             tls: plan.tls,
@@ -152,39 +153,56 @@ impl Reach {
         }
     }
 
-    /// Logs in now. Where the server has no room, what waits there makes some.
+    /// One that waits, where this target has any and is the one of the configuration in force.
+    async fn waiting(
+        &self,
+        ahead: Option<&Ahead>,
+        asked: &Key,
+        settings: &Postgres,
+    ) -> Option<Upstream> {
+        if !ahead?.is_current() {
+            return None;
+        }
+        let upstream = self.warm.take(asked, settings.warm.age).await?;
+        // A server that has just become another kind reports it.
+        let stands = settings.session_attrs == SessionAttrs::Any || upstream.unread.is_empty();
+        stands.then_some(upstream)
+    }
+
+    /// Logs in now; also says with which credential. Where the server has no room, what waits there
+    /// makes some; where it takes the password no more, a newer one is tried once.
     async fn log_in(
         &self,
         opening: &Opening,
         plan: &Plan,
-        password: Option<&Secret>,
-    ) -> Result<Upstream, No> {
-        match self.attempt(opening, plan, password).await {
-            Err(Failed::Login(error))
-                if error.is_full() && self.warm.make_room(&plan.target.name).await =>
-            {
-                let again = self.attempt(opening, plan, password).await;
-                again.map_err(No::from)
-            }
-            ended => ended.map_err(No::from),
+        password: Option<Secret>,
+    ) -> Result<(Upstream, [u8; 32]), No> {
+        let attempt = async |password: &Option<Secret>| {
+            let credential = self.injector.credential(password.as_ref());
+            let upstream = plan
+                .log_in(
+                    &self.injector,
+                    &self.dead,
+                    opening,
+                    password.as_ref(),
+                    false,
+                )
+                .await?;
+            Ok((upstream, credential))
+        };
+        let error = match attempt(&password).await {
+            Err(Failed::Login(error)) => error,
+            ended => return ended.map_err(No::from),
+        };
+        if error.is_full() && self.warm.make_room(&plan.target.name).await {
+            return attempt(&password).await.map_err(No::from);
         }
-    }
-
-    async fn attempt(
-        &self,
-        opening: &Opening,
-        plan: &Plan,
-        password: Option<&Secret>,
-    ) -> Result<Upstream, Failed> {
-        let (host, address) = plan.first()?;
-        let socket = opening.dial(*address).await.map_err(Failed::Refused)?;
-        let login = self.injector.login(socket, plan.login(host, password));
-        match timeout(plan.target.timeouts.dial, login).await {
-            Ok(ended) => ended.map_err(Failed::Login),
-            Err(_elapsed) => Err(Failed::Refused(Refusal::upstream(
-                "the server did not answer the login in time",
-            ))),
+        if error.is_wrong_password()
+            && let Some(newer) = newer(opening, plan, password.as_ref()).await
+        {
+            return attempt(&Some(newer)).await.map_err(No::from);
         }
+        Err(failed(error))
     }
 
     /// How a target is verified, and what we show it: made anew after a while and at each change. A
@@ -229,7 +247,7 @@ impl Reach {
 }
 
 /// Why a login did not come about.
-enum Failed {
+pub(super) enum Failed {
     Refused(Refusal),
     Login(inject::Error),
 }
@@ -251,20 +269,32 @@ fn failed(error: inject::Error) -> No {
     (error.refusal(), Some(error.to_string()))
 }
 
+/// The password, where its source has another one by now.
+async fn newer(opening: &Opening, plan: &Plan, refused: Option<&Secret>) -> Option<Secret> {
+    let Protocol::Postgres(postgres) = &plan.target.protocol;
+    let source = postgres.password.as_ref()?;
+    opening.secret_again(source, refused?).await
+}
+
 /// All of a login but the socket and the credential.
 #[derive(Clone, Debug)]
-struct Plan {
-    target: Arc<Target>,
-    tls: Arc<tls::Upstream>,
-    places: Arc<[(Host, SocketAddr)]>,
-    database: String,
-    settings: Vec<Setting>,
-    minor: u16,
-    replication: Option<Replication>,
+pub(super) struct Plan {
+    pub(super) target: Arc<Target>,
+    pub(super) tls: Arc<tls::Upstream>,
+    pub(super) places: Arc<[(Host, SocketAddr)]>,
+    pub(super) database: String,
+    pub(super) settings: Vec<Setting>,
+    pub(super) minor: u16,
+    pub(super) replication: Option<Replication>,
 }
 
 impl Plan {
-    fn login<'a>(&'a self, host: &'a Host, password: Option<&'a Secret>) -> Login<'a> {
+    pub(super) fn login<'a>(
+        &'a self,
+        host: &'a Host,
+        password: Option<&'a Secret>,
+        attrs: SessionAttrs,
+    ) -> Login<'a> {
         let Protocol::Postgres(postgres) = &self.target.protocol;
         Login {
             target: &self.target.name,
@@ -276,17 +306,18 @@ impl Plan {
             settings: &self.settings,
             minor: self.minor,
             replication: self.replication,
+            attrs,
         }
     }
 
-    fn first(&self) -> Result<&(Host, SocketAddr), Failed> {
-        let nowhere = || Failed::Refused(Refusal::upstream("this target has no address"));
-        self.places.first().ok_or_else(nowhere)
+    pub(super) fn attrs(&self) -> SessionAttrs {
+        let Protocol::Postgres(postgres) = &self.target.protocol;
+        postgres.session_attrs
     }
 
     fn key(&self, credential: [u8; 32]) -> Result<Key, inject::Error> {
         let startup = match self.places.first() {
-            Some((host, _)) => inject::startup(&self.login(host, None))?.to_vec(),
+            Some((host, _)) => inject::asked(&self.login(host, None, SessionAttrs::Any))?,
             None => Vec::new(),
         };
         Ok(Key {
@@ -304,6 +335,7 @@ impl Plan {
 struct Spare {
     ahead: Ahead,
     injector: Arc<Injector>,
+    dead: Arc<Dead>,
     plan: Plan,
     credential: [u8; 32],
 }
@@ -335,19 +367,20 @@ impl Supply for Spare {
         if self.injector.credential(password.as_ref()) != self.credential {
             return Ok(None);
         }
-        let Ok((host, address)) = self.plan.first() else {
-            return Ok(None);
-        };
-        let login = async {
-            let socket = self.ahead.dial(*address).await;
-            let socket: TcpStream = socket.map_err(inject::Error::dial)?;
-            let login = self.plan.login(host, password.as_ref());
-            self.injector.login_ahead(socket, login).await
-        };
-        let ended = timeout(self.plan.target.timeouts.dial, login).await;
-        let late = |_elapsed| inject::Error::dial(io::ErrorKind::TimedOut.into());
-        let upstream = ended.map_err(late)??;
-        self.ahead.logged_in(LoginHow::Ahead);
-        Ok(Some(upstream))
+        let login = self.plan.log_in(
+            &self.injector,
+            &self.dead,
+            &self.ahead,
+            password.as_ref(),
+            true,
+        );
+        match login.await {
+            Ok(upstream) => {
+                self.ahead.logged_in(LoginHow::Ahead);
+                Ok(Some(upstream))
+            }
+            Err(Failed::Login(error)) => Err(error),
+            Err(Failed::Refused(_)) => Ok(None),
+        }
     }
 }

@@ -179,7 +179,7 @@ fn name(
 }
 
 /// The columns of a `DataRow`, none of them null.
-fn columns<const N: usize>(row: &[u8]) -> Result<[&str; N], Error> {
+pub(super) fn columns<const N: usize>(row: &[u8]) -> Result<[&str; N], Error> {
     let mut body = Body::new(row);
     let count = body.i16("number of columns")?;
     if usize::try_from(count).ok() != Some(N) {

@@ -121,6 +121,39 @@ pub enum Error {
         "log in upstream: the upstream accepts before it has proved that it knows the password"
     )]
     Unproved,
+    /// Somebody stands between.
+    #[error(
+        "log in upstream: a pooler answers for the server; set `postgres.pooler: session`, and see that it is in session mode"
+    )]
+    Pooled,
+    /// A pooler handed out what another has used.
+    #[error(
+        "log in upstream: the pooler handed out a session that is not as it was at first; let it run `DISCARD ALL` between clients (pgbouncer: `server_reset_query`)"
+    )]
+    Unclean,
+    /// The server, or who stands before it, did not take the search path.
+    #[error("log in upstream: the search path is not the one that was asked for: {wanted}")]
+    SearchPath {
+        /// The one that was asked for.
+        wanted: String,
+    },
+    /// A pooler takes none at startup, and the role has another.
+    #[error(
+        "log in upstream: a pooler takes no search path, and the role has another; run `ALTER ROLE … SET search_path = {wanted}`"
+    )]
+    RoleSearchPath {
+        /// The one that it must have.
+        wanted: String,
+    },
+    /// Not the kind of server that was asked for.
+    #[error("log in upstream: the server is not {wanted}")]
+    Attrs {
+        /// What was asked for.
+        wanted: &'static str,
+    },
+    /// No answer to a question of ours.
+    #[error("log in upstream: the upstream does not answer what it is asked")]
+    Unanswered,
     /// The catalog cannot be read.
     #[error("read the upstream's catalog: {reason}")]
     Catalog {
@@ -190,6 +223,29 @@ impl Error {
         matches!(self, Self::Denied(denied) if denied.sqlstate.as_deref() == Some("53300"))
     }
 
+    /// Whether the password is a wrong one.
+    #[must_use]
+    pub fn is_wrong_password(&self) -> bool {
+        matches!(self, Self::Denied(denied) if denied.sqlstate.as_deref() == Some("28P01"))
+    }
+
+    /// Whether another server of the same target may do better: this one cannot be reached, is not
+    /// ready, or is not of the kind that is asked for. As in libpq, one that refuses the login is not
+    /// asked elsewhere.
+    #[must_use]
+    pub fn is_of_the_host(&self) -> bool {
+        match self {
+            Self::Denied(denied) => matches!(
+                denied.sqlstate.as_deref(),
+                Some("57P03" | "57P01" | "57P02" | "53300")
+            ),
+            Self::Io { .. } | Self::Closed | Self::Tls(_) | Self::NoTls | Self::Attrs { .. } => {
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// What the agent may read: neither user nor host nor what the server said.
     #[must_use]
     pub fn refusal(&self) -> Refusal {
@@ -226,6 +282,11 @@ impl Error {
                 "08P01",
                 "the startup settings are too long for this target",
             ),
+            Self::Attrs { .. } => (
+                RefusalKind::Upstream,
+                "08006",
+                "no server of this target is of the kind that is asked for",
+            ),
             Self::Random | Self::Derivation => {
                 (RefusalKind::Internal, "XX000", "the login was cut off")
             }
@@ -241,6 +302,11 @@ impl Error {
             | Self::TooMany { .. }
             | Self::Negotiate
             | Self::KeyLength { .. }
+            | Self::Pooled
+            | Self::Unclean
+            | Self::SearchPath { .. }
+            | Self::RoleSearchPath { .. }
+            | Self::Unanswered
             | Self::Catalog { .. } => (
                 RefusalKind::Upstream,
                 "08006",

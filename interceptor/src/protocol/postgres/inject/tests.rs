@@ -13,15 +13,18 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::*;
-use crate::config::{Host, Postgres, TlsMode};
+use crate::config::{Host, Pooler, Postgres, SessionAttrs, TlsMode};
 use crate::policy::RefusalKind;
+use crate::protocol::postgres::terminate::Origin;
 use crate::protocol::postgres::wire::backend::make_ready;
 use crate::protocol::postgres::wire::error::{ErrorFields, Severity};
 use crate::protocol::postgres::wire::startup::{
-    Authentication, packet_length, parameter_status, version,
+    Authentication, Packet, StartupMessage, packet_length, parameter_status, version,
 };
 use crate::protocol::postgres::wire::write;
 use crate::tls::testing::{Root, host, pair, upstream};
+
+mod settling;
 
 const PASSWORD: &str = "correct horse";
 
@@ -29,6 +32,8 @@ const PASSWORD: &str = "correct horse";
 struct Fake {
     stream: Stream,
     heard: Vec<u8>,
+    /// The search path that its sessions have.
+    path: &'static str,
 }
 
 impl Fake {
@@ -36,6 +41,7 @@ impl Fake {
         Self {
             stream: Stream::Plain(socket),
             heard: Vec::new(),
+            path: "public",
         }
     }
 
@@ -48,6 +54,7 @@ impl Fake {
         Self {
             stream: Stream::Tls(Box::new(TlsStream::Server(stream))),
             heard: Vec::new(),
+            path: "public",
         }
     }
 
@@ -120,6 +127,8 @@ impl Fake {
         self.say(&message(|to| key(4).write(to))).await;
         self.say(&make_ready(Status::Idle)).await;
         self.hear().await;
+        self.say(&settled(&["7", self.path, "f", "off"])).await;
+        self.hear().await;
         self.say(&catalog()).await;
         let mut rest = Vec::new();
         let _end = self.stream.read_to_end(&mut rest).await;
@@ -155,6 +164,25 @@ fn tag(tag: u8) -> Bytes {
     message(|to| write(to, tag, |to| to.put_slice(b"\0\0")))
 }
 
+/// The answer to what is asked of a session that was just opened.
+fn settled(columns: &[&str]) -> Vec<u8> {
+    let (begun, ended) = ([tag(b'C'), tag(b'C'), tag(b'T')], [tag(b'C'), tag(b'C')]);
+    [
+        begun.concat(),
+        row(columns).to_vec(),
+        ended.concat(),
+        make_ready(Status::Idle).to_vec(),
+    ]
+    .concat()
+}
+
+/// All that an ordinary server says up to the question for its catalog.
+fn greeting() -> Vec<u8> {
+    let own = message(|to| key(4).write(to));
+    let settled = settled(&["7", "public", "f", "off"]);
+    [ok().to_vec(), own.to_vec(), ready().to_vec(), settled].concat()
+}
+
 fn catalog() -> Vec<u8> {
     [
         tag(b'C'),
@@ -181,6 +209,7 @@ struct Client {
     settings: Vec<Setting>,
     minor: u16,
     replication: Option<Replication>,
+    attrs: SessionAttrs,
 }
 
 impl Client {
@@ -197,11 +226,14 @@ impl Client {
                 require_scram: false,
                 warm: config::Warm::default(),
                 client_auth: config::ClientAuth::Trust,
+                session_attrs: SessionAttrs::Any,
+                pooler: Pooler::None,
             },
             password: Some(Secret::from(PASSWORD)),
             settings: Vec::new(),
             minor: 0,
             replication: None,
+            attrs: SessionAttrs::Any,
         }
     }
 
@@ -209,14 +241,8 @@ impl Client {
         Self::new(upstream(TlsMode::Disable, None))
     }
 
-    /// Logs in to what `server` makes of the other end.
-    async fn login<F: Future<Output = T>, T>(
-        &self,
-        injector: &Injector,
-        server: impl FnOnce(TcpStream) -> F,
-    ) -> (Result<Upstream, Error>, T) {
-        let (socket, accepted) = pair().await;
-        let login = Login {
+    fn as_login(&self) -> Login<'_> {
+        Login {
             target: "db",
             host: &self.host,
             tls: &self.tls,
@@ -226,7 +252,18 @@ impl Client {
             settings: &self.settings,
             minor: self.minor,
             replication: self.replication,
-        };
+            attrs: self.attrs,
+        }
+    }
+
+    /// Logs in to what `server` makes of the other end.
+    async fn login<F: Future<Output = T>, T>(
+        &self,
+        injector: &Injector,
+        server: impl FnOnce(TcpStream) -> F,
+    ) -> (Result<Upstream, Error>, T) {
+        let (socket, accepted) = pair().await;
+        let login = self.as_login();
         let login = async {
             let mut ended = injector.login(socket, login).await;
             if let Ok(upstream) = &mut ended {
@@ -251,17 +288,7 @@ impl Client {
         let address = listener.local_addr().unwrap();
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         let (socket, accepted) = tokio::join!(socket.connect(address), listener.accept());
-        let login = Login {
-            target: "db",
-            host: &self.host,
-            tls: &self.tls,
-            postgres: &self.postgres,
-            password: self.password.as_ref(),
-            database: "app",
-            settings: &self.settings,
-            minor: self.minor,
-            replication: None,
-        };
+        let login = self.as_login();
         let serve = async {
             let mut fake = Fake::plain(accepted.unwrap().0);
             fake.startup().await;
@@ -332,6 +359,7 @@ async fn a_login_sends_the_configured_user_and_what_was_permitted() {
     let (ended, startup) = client
         .login(&injector, |socket| async move {
             let mut fake = Fake::plain(socket);
+            fake.path = r#""my schema", "$user", "a""b", public"#;
             let startup = fake.startup().await;
             fake.welcome().await;
             startup
@@ -399,14 +427,29 @@ async fn the_catalog_is_asked_for_once() {
                 let mut fake = Fake::plain(socket);
                 fake.startup().await;
                 fake.welcome().await;
-                fake.heard.len()
+                String::from_utf8_lossy(&fake.heard).into_owned()
             })
             .await;
         assert_eq!(ended.unwrap().catalog.relations.len(), 2);
         heard.push(fake);
     }
-    assert!(heard[0] > 0);
-    assert_eq!(heard[1], 0);
+    assert!(heard[0].contains("pg_proc"));
+    assert!(!heard[1].contains("pg_proc"));
+    // With nobody waiting it is asked for anew.
+    let (socket, accepted) = pair().await;
+    let ahead = async {
+        let login = client.as_login();
+        let mut ended = injector.login_ahead(socket, login).await.unwrap();
+        let _end = ended.stream.shutdown().await;
+    };
+    let server = async {
+        let mut fake = Fake::plain(accepted);
+        fake.startup().await;
+        fake.welcome().await;
+        String::from_utf8_lossy(&fake.heard).into_owned()
+    };
+    let ((), heard) = tokio::join!(ahead, server);
+    assert!(heard.contains("pg_proc"));
 }
 
 #[tokio::test]
@@ -730,7 +773,6 @@ async fn a_server_that_does_not_keep_to_the_protocol_is_left() {
 
 #[tokio::test]
 async fn a_catalog_that_is_not_whole_ends_the_login() {
-    let greeting = [ok(), ready()].concat();
     let roles = row(&["t", "f"]);
     let t = || tag(b'T');
     let null = message(|to| write(to, b'D', |to| to.put_slice(b"\0\x01\xff\xff\xff\xff")));
@@ -769,7 +811,7 @@ async fn a_catalog_that_is_not_whole_ends_the_login() {
         ),
     ];
     for (n, (said, expected)) in rows.iter().enumerate() {
-        let bytes = [greeting.clone(), said.concat()].concat();
+        let bytes = [greeting(), said.concat()].concat();
         let error = Client::plain().told(&bytes).await.unwrap_err();
         assert!(text(&error).starts_with(expected), "row {n}: {error:?}");
     }
@@ -778,14 +820,12 @@ async fn a_catalog_that_is_not_whole_ends_the_login() {
 #[tokio::test]
 async fn what_a_login_may_read_in_all_is_bounded() {
     let names: Vec<_> = (0..20_100).map(|n| row(&[&format!("r{n}")])).collect();
-    let said = [
-        vec![ok(), ready(), tag(b'T'), row(&["t", "f"]), tag(b'T')],
-        names,
-    ];
-    let error = Client::plain().told(&said.concat().concat()).await;
+    let said = [vec![tag(b'T'), row(&["t", "f"]), tag(b'T')], names];
+    let said = [greeting(), said.concat().concat()].concat();
+    let error = Client::plain().told(&said).await;
     assert!(matches!(error, Err(Error::TooMany { .. })), "{error:?}");
     let same = vec![tag(b'C'); 700_000];
-    let said = [vec![ok(), ready()], same].concat().concat();
+    let said = [greeting(), same.concat()].concat();
     let error = Client::plain().told(&said).await;
     assert!(
         matches!(error, Err(Error::TooMany { what: "bytes", .. })),
@@ -864,7 +904,9 @@ async fn what_follows_the_login_is_handed_on() {
         early.clone(),
         ok(),
         early.clone(),
+        message(|to| key(4).write(to)),
         ready(),
+        settled(&["7", "public", "f", "off"]).into(),
         catalog().into(),
         later.clone(),
     ];
@@ -887,7 +929,10 @@ async fn by(mut fake: Fake, request: Authentication) {
         if !done {
             fake.ask(Authentication::Ok).await;
         }
+        fake.say(&message(|to| key(4).write(to))).await;
         fake.say(&make_ready(Status::Idle)).await;
+        fake.hear().await;
+        fake.say(&settled(&["7", "public", "f", "off"])).await;
         fake.hear().await;
         fake.say(&catalog()).await;
     }
