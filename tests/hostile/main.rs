@@ -10,6 +10,7 @@ mod paths;
 mod reach;
 mod smuggling;
 mod upstreams;
+mod volume;
 mod ways_out;
 
 #[path = "../e2e/lab.rs"]
