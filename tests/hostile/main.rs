@@ -11,6 +11,7 @@ mod reach;
 mod smuggling;
 mod startups;
 mod upstreams;
+mod volume;
 mod ways_out;
 
 #[path = "../e2e/lab.rs"]

@@ -51,13 +51,13 @@ impl Liar {
     }
 }
 
-fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+pub(crate) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
     [&[tag][..], &length.to_be_bytes(), body].concat()
 }
 
 /// A header alone, with a length that is not true.
-fn header(tag: u8, length: i32) -> Vec<u8> {
+pub(crate) fn header(tag: u8, length: i32) -> Vec<u8> {
     [&[tag][..], &length.to_be_bytes()].concat()
 }
 

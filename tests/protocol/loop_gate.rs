@@ -1,4 +1,6 @@
-//! A session's gate with the real policy: everything is permitted but tables that are named `denied…`.
+//! A session's gate with the real policy: everything is permitted but tables that are named `denied…`;
+//! where it is closed, nothing that cannot be read, no function call, and nothing that runs on tables
+//! that are named `late…`.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -22,11 +24,29 @@ forbid (principal is Agent, action, resource is Table)
 when { resource.name like "denied*" };
 "#;
 
-static POLICY: LazyLock<Policy> = LazyLock::new(|| {
+const CLOSED_RULES: &str = r#"
+@id("nothing-unread")
+@hint("ask for it")
+forbid (principal is Agent, action == Action::"Unreadable", resource);
+
+@id("no-calls")
+@hint("ask for it")
+forbid (principal is Agent, action == Action::"FastPath", resource);
+
+@id("too-late")
+@hint("ask for it")
+forbid (principal is Agent, action, resource is Table)
+when { resource.name like "late*" };
+"#;
+
+static POLICY: LazyLock<Policy> = LazyLock::new(|| policy(RULES));
+static CLOSED: LazyLock<Policy> = LazyLock::new(|| policy(&[RULES, CLOSED_RULES].concat()));
+
+fn policy(rules: &str) -> Policy {
     let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("rules.cedar"), RULES).unwrap();
+    std::fs::write(directory.path().join("rules.cedar"), rules).unwrap();
     Policy::load(directory.path(), Generation(1)).unwrap_or_else(|mistakes| panic!("{mistakes}"))
-});
+}
 
 /// What one request was and became.
 #[derive(Clone, Debug)]
@@ -38,13 +58,15 @@ pub(crate) struct Line {
 
 pub(crate) struct PolicyGate {
     principal: Arc<PrincipalFacts>,
+    closed: bool,
     pub(crate) lines: Mutex<HashMap<RequestId, Line>>,
     pub(crate) order: Mutex<Vec<RequestId>>,
 }
 
 impl PolicyGate {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(closed: bool) -> Self {
         Self {
+            closed,
             principal: Arc::new(PrincipalFacts::new(&principal()).unwrap()),
             lines: Mutex::default(),
             order: Mutex::default(),
@@ -69,12 +91,17 @@ impl PolicyGate {
 impl Gate for PolicyGate {
     async fn authorize(
         &self,
-        _: Phase,
+        phase: Phase,
         text: &str,
         reading: &Arc<Reading>,
     ) -> Result<Authorized, Refused> {
         let request = RequestId(uuid::Uuid::now_v7());
-        let judged = POLICY.authorize(&self.principal, "db", "postgres", &reading.asks);
+        // What was permitted when it was prepared may not be when it is run.
+        let policy = match phase {
+            Phase::Execute if self.closed => &CLOSED,
+            Phase::Execute | Phase::Prepare => &POLICY,
+        };
+        let judged = policy.authorize(&self.principal, "db", "postgres", &reading.asks);
         let line = Line {
             text: text.to_owned(),
             permitted: judged.is_ok(),

@@ -40,10 +40,20 @@ struct Parts {
     injector: Injector,
     registry: Arc<Registry>,
     done: Arc<Mutex<Vec<Done>>>,
+    closed: bool,
 }
 
 impl Front {
     pub(crate) async fn new(server: &Server, databases: &[&str]) -> Self {
+        Self::with(server, databases, false).await
+    }
+
+    /// With a gate that is closed to function calls and to what comes late.
+    pub(crate) async fn closed(server: &Server, databases: &[&str]) -> Self {
+        Self::with(server, databases, true).await
+    }
+
+    async fn with(server: &Server, databases: &[&str], closed: bool) -> Self {
         let state = tempfile::tempdir().unwrap();
         let mut target = Target::new(server, "trusted");
         let databases = databases.iter().map(|name| (*name).to_owned());
@@ -55,6 +65,7 @@ impl Front {
             injector: Injector::new().unwrap(),
             registry: Arc::default(),
             done: Arc::clone(&done),
+            closed,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -127,7 +138,7 @@ async fn session(parts: &Parts, mut client: Stream, startup: Startup) {
         status: upstream.status,
     };
     greet(&mut client, greeting).await.unwrap();
-    let gate = Arc::new(PolicyGate::new());
+    let gate = Arc::new(PolicyGate::new(parts.closed));
     let start = Start {
         names: Names {
             search_path: Some(parts.target.postgres.search_path.clone()),
@@ -287,6 +298,10 @@ fn message(one: &str) -> Vec<u8> {
         "D" => frontend::make_about(b'D', object, &name(second)),
         "C" => frontend::make_about(b'C', object, &name(second)),
         "E" => frontend::make_execute(&name(first), second.parse().unwrap_or(0)),
+        // By a number that no function has.
+        "F" if !rest.is_empty() => {
+            wire::message(b'F', |to| to.put_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0]))
+        }
         // pg_backend_pid(), by its number.
         "F" => wire::message(b'F', |to| to.put_slice(&[0, 0, 7, 0xea, 0, 0, 0, 0, 0, 0])),
         "d" => wire::message(b'd', |to| {

@@ -7,6 +7,8 @@ mod bridge;
 #[cfg(test)]
 mod login;
 #[cfg(test)]
+mod loop_combinations;
+#[cfg(test)]
 mod loop_data;
 #[cfg(test)]
 mod loop_gate;
