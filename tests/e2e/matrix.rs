@@ -384,6 +384,33 @@ fn tokio_postgres_does_what_it_can_in_every_sslmode() -> Result<()> {
 }
 
 #[test]
+fn libpq_that_asks_for_the_newest_protocol_gets_the_servers() -> Result<()> {
+    let lab = open_lab()?;
+    let kit = Kit(place::temporary("client")?);
+    let version = lab.server.admin("show server_version_num")?;
+    let version: u32 = version
+        .trim()
+        .parse()
+        .context("read the server's version")?;
+    for row in ROWS.iter().filter(|row| row.host == "127.0.0.1") {
+        let agent = lab
+            .agent()
+            .told(&dsn(&lab, row))
+            .with("PGMAXPROTOCOLVERSION", "latest");
+        (PSYCOPG3.run)(&agent, &kit)
+            .and_then(|finished| held(&PSYCOPG3, row, finished))
+            .with_context(|| format!("sslmode {}, direct: {}", row.mode, row.direct))?;
+        let newer = (PSYCOPG3.run)(&agent.with("PGMINPROTOCOLVERSION", "3.2"), &kit)?;
+        if version < 180_000 {
+            has(&refused(newer)?, &["3.0"])?;
+        } else {
+            held(&PSYCOPG3, row, newer)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn interrupting_psql_cancels_its_statement_in_every_sslmode() -> Result<()> {
     let lab = open_lab()?;
     let asleep = "select count(*) from pg_stat_activity where query like 'select pg_sleep%' \

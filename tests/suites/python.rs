@@ -1,4 +1,4 @@
-//! The own tests of two drivers: what comes of each test must be the same both ways.
+//! The own tests of two drivers and of a mapper: what comes of each test must be the same both ways.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,26 +11,38 @@ use support::{Agent, place};
 use crate::exceptions;
 use crate::pair::{self, Pair, Way};
 
-/// How long a suite may take: each takes about one and a half minutes.
-const SUITE_WITHIN: Duration = Duration::from_secs(900);
+/// How long a suite may take: the longest takes about ten minutes.
+const SUITE_WITHIN: Duration = Duration::from_secs(2_400);
 
 /// A driver's own tests.
 struct Suite {
     /// The name of its source.
     name: &'static str,
+    /// The directories that its tests need.
+    parts: &'static [&'static str],
     databases: &'static [&'static str],
+    /// What is run before, on each server.
     statements: &'static [&'static str],
+    /// What is run before, in the first of its databases.
+    inside: &'static [&'static str],
+    /// What runs it: Python's words.
+    runner: &'static [&'static str],
     /// How its tests learn where the server is.
     told: fn(&Pair, Way, Agent) -> Agent,
-    /// The part that every `cargo xtask test` runs, as unittest's names.
+    /// The part that every `cargo xtask test` runs, as the runner names it.
     telling: &'static [&'static str],
+    /// All of it; none where the runner looks for itself.
+    all: &'static [&'static str],
     exceptions: &'static str,
 }
 
 const PSYCOPG2: Suite = Suite {
     name: "psycopg2",
+    parts: &["tests"],
     databases: &["psycopg2_test"],
     statements: &["create database psycopg2_test"],
+    inside: &[],
+    runner: &["runner.py"],
     told: |pair, way, agent| {
         let dsn = pair.dsn(way, "psycopg2_test");
         let agent = agent
@@ -52,13 +64,17 @@ const PSYCOPG2: Suite = Suite {
         "tests.test_types_basic",
         "tests.test_with",
     ],
+    all: &[],
     exceptions: include_str!("psycopg2.exceptions"),
 };
 
 const ASYNCPG: Suite = Suite {
     name: "asyncpg",
+    parts: &["tests"],
     databases: &["postgres", "asyncpg_intro_test", "testdb"],
     statements: &[],
+    inside: &[],
+    runner: &["runner.py"],
     told: |pair, way, agent| {
         let dsn = pair.dsn(way, "postgres");
         let agent = agent
@@ -80,7 +96,48 @@ const ASYNCPG: Suite = Suite {
         "tests.test_prepare",
         "tests.test_transaction",
     ],
+    all: &[],
     exceptions: include_str!("asyncpg.exceptions"),
+};
+
+/// Its dialect's tests, as psycopg 3 brings them to the server. Its own source is what is tested.
+const SQLALCHEMY: Suite = Suite {
+    name: "sqlalchemy",
+    parts: &["test", "lib", "setup.cfg", "pyproject.toml"],
+    databases: &["sqlalchemy"],
+    statements: &["create database sqlalchemy"],
+    inside: &[
+        "create schema test_schema",
+        "create extension hstore",
+        "create extension citext",
+    ],
+    runner: &[
+        "-m",
+        "pytest",
+        "-p",
+        "lines",
+        "-p",
+        "no:cacheprovider",
+        "--quiet",
+        "--maxfail=100000",
+    ],
+    told: |pair, way, agent| {
+        let dsn = pair.dsn(way, "sqlalchemy");
+        let password = dsn.password.clone().unwrap_or_default();
+        agent.with(
+            "SUITE_URL",
+            &format!(
+                "postgresql+psycopg://{}:{password}@{}:{}/{}",
+                dsn.user, dsn.host, dsn.port, dsn.database
+            ),
+        )
+    },
+    telling: &[
+        "test/dialect/postgresql/test_on_conflict.py",
+        "test/dialect/postgresql/test_query.py",
+    ],
+    all: &["test/dialect/test_suite.py", "test/dialect/postgresql"],
+    exceptions: include_str!("sqlalchemy.exceptions"),
 };
 
 #[test]
@@ -93,11 +150,24 @@ fn asyncpgs_own_tests_come_out_the_same_directly_and_through_the_daemon() -> Res
     check(&ASYNCPG)
 }
 
+#[test]
+fn sqlalchemys_tests_of_its_dialect_come_out_the_same_directly_and_through_the_daemon() -> Result<()>
+{
+    check(&SQLALCHEMY)
+}
+
 /// What came of each test: an outcome and why.
 type Outcomes = BTreeMap<String, (String, String)>;
 
 fn check(suite: &Suite) -> Result<()> {
     let pair = Pair::start(suite.databases, suite.statements)?;
+    for (way, sql) in [Way::Direct, Way::Through]
+        .iter()
+        .flat_map(|way| suite.inside.iter().map(move |sql| (*way, sql)))
+    {
+        let database = suite.databases.first().context("a database")?;
+        pair.prepare(way, database, sql)?;
+    }
     let (direct, through) = thread::scope(|scope| {
         let run = |way| {
             let pair = &pair;
@@ -136,37 +206,57 @@ fn check(suite: &Suite) -> Result<()> {
 fn one_way(suite: &Suite, pair: &Pair, way: Way) -> Result<Outcomes> {
     let directory = pair.directory(way);
     let source = pair::source(suite.name)?;
-    pair::copy(&source.join("tests"), &directory.join("tests"))?;
+    for part in suite.parts {
+        pair::copy(&source.join(part), &directory.join(part))?;
+    }
     // What the tests themselves stand on.
     let beside = source
         .parent()
         .map(|home| home.join("python"))
         .context("find the suites")?;
     pair::copy(&beside, &directory.join("beside"))?;
-    let runner = directory.join("runner.py");
-    fs::write(&runner, include_str!("runner.py")).context("write the runner")?;
+    for (name, text) in [
+        ("runner.py", include_str!("runner.py")),
+        ("lines.py", include_str!("lines.py")),
+    ] {
+        fs::write(directory.join(name), text).context("write a runner")?;
+    }
     let here = directory.to_string_lossy().into_owned();
     let client = (suite.told)(pair, way, pair.client(way))
         .with("HOME", &here)
-        .with("PYTHONPATH", &format!("{here}:{here}/beside"))
+        .with("OUTCOMES", &format!("{here}/outcomes"))
+        .with("PYTHONPATH", &format!("{here}:{here}/lib:{here}/beside"))
         .with("PYTHONDONTWRITEBYTECODE", "1");
-    let chosen = if pair::whole() { &[] } else { suite.telling };
+    let chosen = if pair::whole() {
+        suite.all
+    } else {
+        suite.telling
+    };
     let python = place::python()?;
-    let (python, runner) = (python.to_string_lossy(), runner.to_string_lossy());
-    let words = [
-        &["-c", r#"cd "$HOME" && exec "$@""#, "sh", &*python, &*runner][..],
-        chosen,
-    ]
-    .concat();
-    let command = client.command("sh", &words);
-    let finished = support::Process::run(command, SUITE_WITHIN)
+    let python = python.to_string_lossy();
+    let enter = r#"cd "$HOME" && exec "$@" ${SUITE_URL:+--dburi="$SUITE_URL"}"#;
+    let words = [&["-c", enter, "sh", &*python][..], suite.runner, chosen].concat();
+    let finished = support::Process::run(client.command("sh", &words), SUITE_WITHIN)
         .with_context(|| format!("{}, {}", suite.name, way.name()))?;
+    let said = fs::read_to_string(directory.join("outcomes")).unwrap_or_default();
     let kept = pair::kept(suite.name, way)?;
-    fs::write(kept.join("outcomes"), &finished.stdout)
-        .and_then(|()| fs::write(kept.join("log"), &finished.stderr))
+    fs::write(kept.join("outcomes"), &said)
+        .and_then(|()| fs::write(kept.join("log"), finished.stdout + &finished.stderr))
         .context("keep the outcomes")?;
+    ensure!(
+        said.contains("\nran "),
+        "{}, {}, ended with {}:\n{}",
+        suite.name,
+        way.name(),
+        finished.status,
+        finished.stderr
+    );
+    Ok(outcomes(pair, way, &said))
+}
+
+fn outcomes(pair: &Pair, way: Way, said: &str) -> Outcomes {
     let mut outcomes = Outcomes::new();
-    for line in finished.stdout.lines() {
+    for line in said.lines() {
         let mut words = line.splitn(3, ' ');
         let (Some(outcome), Some(name)) = (words.next(), words.next()) else {
             continue;
@@ -176,15 +266,7 @@ fn one_way(suite: &Suite, pair: &Pair, way: Way) -> Result<Outcomes> {
             outcomes.insert(name.to_owned(), (outcome.to_owned(), why));
         }
     }
-    ensure!(
-        finished.status.success() && finished.stdout.contains("\nran "),
-        "{}, {}, ended with {}:\n{}",
-        suite.name,
-        way.name(),
-        finished.status,
-        finished.stderr
-    );
-    Ok(outcomes)
+    outcomes
 }
 
 /// Where an object lies in memory is nobody's business.

@@ -31,7 +31,8 @@ usage: cargo xtask COMMAND
   test             every test: unit, protocol, policy, kernel, e2e, hostile, suites (needs root: asks sudo)
   e2e [FILTER…]    the end-to-end tests whose names contain FILTER
   suite NAME [--seconds N]
-                   all of a foreign suite directly and through: regress, psycopg2, asyncpg, sqlsmith
+                   all of a foreign suite directly and through: regress, psycopg2, asyncpg,
+                   sqlalchemy, sqlsmith
   bench postgres [FILTER…]
                    direct, haproxy, pgbouncer and interceptor side by side; only the cases
                    whose names contain a FILTER

@@ -50,10 +50,11 @@ pub(crate) const TIERS: [Tier; 6] = [
 ];
 
 /// The foreign suites by the names of their tests.
-const SUITES: [(&str, &str); 4] = [
+const SUITES: [(&str, &str); 5] = [
     ("regress", "regress::"),
     ("psycopg2", "python::psycopg2"),
     ("asyncpg", "python::asyncpg"),
+    ("sqlalchemy", "python::sqlalchemy"),
     ("sqlsmith", "sqlsmith::"),
 ];
 

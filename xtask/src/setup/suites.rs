@@ -13,15 +13,23 @@ use support::place;
 use super::{Package, Sign, packages};
 use crate::shell::run;
 
-/// What has which tests: pglast vendors PostgreSQL 15's regression SQL, the drivers bring their own.
-const SOURCES: [(&str, &str); 3] = [
+/// What has which tests: pglast vendors PostgreSQL 15's regression SQL, the others bring their own.
+const SOURCES: [(&str, &str); 4] = [
     ("pglast", "5.10"),
     ("psycopg2", "2.9.13"),
     ("asyncpg", "0.32.0"),
+    ("sqlalchemy", "2.1.9"),
 ];
 
-/// What asyncpg's tests import beside asyncpg.
-const BESIDE: [&str; 1] = ["distro==1.9.0"];
+/// What the tests of asyncpg and SQLAlchemy stand on beside the two.
+const BESIDE: [&str; 6] = [
+    "distro==1.9.0",
+    "iniconfig==2.3.1",
+    "packaging==26.4",
+    "pluggy==1.7.0",
+    "pygments==2.21.0",
+    "pytest==9.2.0",
+];
 
 const PACKAGES: [Package; 2] = [
     Package {
