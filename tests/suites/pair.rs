@@ -182,9 +182,12 @@ pub(crate) fn kept(suite: &str, way: Way) -> Result<PathBuf> {
     Ok(directory)
 }
 
-/// `diff -u` of two files.
+/// The beginning of `diff -u` of two files, which names both.
 pub(crate) fn difference(left: &Path, right: &Path) -> Result<String> {
+    const LINES: usize = 60;
     let mut diff = Command::new("diff");
     diff.arg("-u").arg("--").arg(left).arg(right);
-    Ok(Process::run(diff, DEADLINE)?.stdout)
+    let text = Process::run(diff, DEADLINE)?.stdout;
+    let lines: Vec<&str> = text.lines().take(LINES).collect();
+    Ok(lines.join("\n"))
 }
