@@ -170,9 +170,8 @@ fn a_missing_secret_is_a_refusal_that_does_not_say_where_it_was_looked_for() -> 
 
 #[test]
 fn a_rotated_secret_is_used_at_the_next_login() -> Result<()> {
-    let mut lab = Lab::new()?;
     // A connection that waits was logged in before, and outlives the old password for its age.
-    lab.daemon.change(|settings| {
+    let mut lab = Lab::with(|settings| {
         for target in &mut settings.targets {
             target.postgres = vec!["warm: { connections: 0 }".to_owned()];
         }
