@@ -81,7 +81,7 @@ impl Scopes {
 pub fn password(authority: &Authority, scope: &Scope) -> Secret {
     let of = [scope.path.as_bytes(), &scope.id.to_be_bytes()];
     let key = authority.derive("scope password", &of);
-    let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(&*key));
+    let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(*key));
     Secret::from(text.as_str())
 }
 

@@ -115,10 +115,6 @@ fn grown(lab: &Lab, before: u64, count: u64, holder: &mut Process) -> Result<u64
         holder.send(&format!("{round}\n"))?;
         holder.await_text(&format!("asked {round}"), DEADLINE * 10)?;
         let grown = resident(&lab.daemon)?.saturating_sub(before);
-        println!(
-            "{count} sessions that asked {round}: {} bytes each",
-            grown * 1024 / count
-        );
         each = each.max(grown / count);
     }
     Ok(each)

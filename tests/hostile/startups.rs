@@ -172,6 +172,50 @@ fn framed(outcome: &str) -> String {
     framed
 }
 
+/// To a login that is taken: its end, the cancel key, and `ReadyForQuery`.
+const SERVED: &str = "RKZ";
+
+/// What a client begins with, and what it is answered.
+const ANSWERS: &[(&str, &str)] = &[
+    ("length 0", "."),
+    ("length 3", "."),
+    ("length 7", "."),
+    ("length 10005", "."),
+    ("length 2^31", "."),
+    ("length 2^32-1", "."),
+    ("version 2", "E=0A000"),
+    ("version 4", "E=0A000"),
+    ("no user", "E=28000"),
+    ("empty user", "E=28000"),
+    ("no end", "E=08P01"),
+    ("plain", SERVED),
+    ("ssl", SERVED),
+    ("gss, ssl", SERVED),
+    ("ssl, ssl", "E=0A000"),
+    ("ssl, gss", "E=0A000"),
+    ("gss, gss", "E=0A000"),
+    ("ssl and startup at once", "."),
+    ("gss and startup at once", "."),
+    ("ssl, then startup in clear", "."),
+    ("direct", SERVED),
+    ("direct, two names", SERVED),
+    ("direct, h2", "."),
+    ("direct, no name", "."),
+    ("direct, ssl", "E=0A000"),
+    ("direct, gss", "E=0A000"),
+    ("3.0", "R K4"),
+    // The server behind is of 3.0.
+    ("3.2", "v3.0:0: R K4"),
+    ("3.9999", "v3.0:1:_pq_.test_protocol_negotiation R K4"),
+    ("3.0 with options", "v3.0:2:_pq_.x,_pq_.y R K4"),
+    ("cancel, no key", "."),
+    ("cancel, 3 bytes", "."),
+    ("cancel, 4 bytes", "."),
+    ("cancel, 256 bytes", "."),
+    ("cancel, 257 bytes", "."),
+    ("cancel under tls", "."),
+];
+
 #[test]
 fn first_bytes_are_answered_as_a_server_answers_them_or_not_at_all() -> Result<()> {
     let server = Postgres::start_with_tls()?;
@@ -182,46 +226,6 @@ fn first_bytes_are_answered_as_a_server_answers_them_or_not_at_all() -> Result<(
     let ask = |agent: Agent| agent.run("/usr/bin/python3", &["-c", CLIENT, &port])?.ok();
     let output = ask(lab.agent())?;
     let directly = ask(Agent::outside())?;
-    let served = "RKZ";
-    let rows = [
-        ("length 0", "."),
-        ("length 3", "."),
-        ("length 7", "."),
-        ("length 10005", "."),
-        ("length 2^31", "."),
-        ("length 2^32-1", "."),
-        ("version 2", "E=0A000"),
-        ("version 4", "E=0A000"),
-        ("no user", "E=28000"),
-        ("empty user", "E=28000"),
-        ("no end", "E=08P01"),
-        ("plain", served),
-        ("ssl", served),
-        ("gss, ssl", served),
-        ("ssl, ssl", "E=0A000"),
-        ("ssl, gss", "E=0A000"),
-        ("gss, gss", "E=0A000"),
-        ("ssl and startup at once", "."),
-        ("gss and startup at once", "."),
-        ("ssl, then startup in clear", "."),
-        ("direct", served),
-        ("direct, two names", served),
-        ("direct, h2", "."),
-        ("direct, no name", "."),
-        ("direct, ssl", "E=0A000"),
-        ("direct, gss", "E=0A000"),
-        ("3.0", "R K4"),
-        // The server behind is of 3.0.
-        ("3.2", "v3.0:0: R K4"),
-        ("3.9999", "v3.0:1:_pq_.test_protocol_negotiation R K4"),
-        ("3.0 with options", "v3.0:2:_pq_.x,_pq_.y R K4"),
-        ("cancel, no key", "."),
-        ("cancel, 3 bytes", "."),
-        ("cancel, 4 bytes", "."),
-        ("cancel, 256 bytes", "."),
-        ("cancel, 257 bytes", "."),
-        ("cancel under tls", "."),
-    ];
     let mut wrong = Vec::new();
     let of = |output: &str, name: &str| -> Result<String> {
         let mut lines = output.lines();
@@ -230,9 +234,9 @@ fn first_bytes_are_answered_as_a_server_answers_them_or_not_at_all() -> Result<(
             format!("no line for {name}:\n{output}")
         })?))
     };
-    for (name, expected) in rows {
+    for (name, expected) in ANSWERS {
         let line = of(&output, name)?;
-        if line != expected {
+        if line != *expected {
             wrong.push(format!("{name}: {line}, not {expected}"));
         }
         // Servers speak direct TLS since version 17, and GSSAPI where they are built with it; to a client
@@ -245,7 +249,7 @@ fn first_bytes_are_answered_as_a_server_answers_them_or_not_at_all() -> Result<(
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     ensure!(
-        output.lines().count() == rows.len(),
+        output.lines().count() == ANSWERS.len(),
         "a case has no row:\n{output}"
     );
     has(&lab.psql(&["select 'unharmed'"])?.ok()?, &["unharmed"])

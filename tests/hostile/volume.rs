@@ -71,8 +71,8 @@ async fn body(
     let mut chunk = vec![0; 1 << 16];
     let mut left = length;
     while left > 0 {
-        let next = left.min(chunk.len());
-        left -= client.read_exact(&mut chunk[..next]).await?;
+        chunk.truncate(left);
+        left -= client.read_exact(&mut chunk).await?;
     }
     Ok(Vec::new())
 }
@@ -86,12 +86,12 @@ async fn send_long(
     let whole = i32::try_from(length).unwrap_or(i32::MAX);
     client.write_all(&header(tag, whole)).await?;
     client.write_all(front).await?;
-    let chunk = vec![b'x'; 1 << 16];
+    let mut chunk = vec![b'x'; 1 << 16];
     let mut left = length - 4 - front.len();
     while left > 0 {
-        let next = left.min(chunk.len());
-        client.write_all(&chunk[..next]).await?;
-        left -= next;
+        chunk.truncate(left);
+        client.write_all(&chunk).await?;
+        left -= chunk.len();
     }
     Ok(())
 }
@@ -289,7 +289,6 @@ fn exchange(lab: &Lab, peer: &Peer, what: &str, size: usize, waits: bool) -> Res
         .await_text("done", DEADLINE * 4)
         .context(case.clone())?;
     let grown = peak(&lab.daemon)?.saturating_sub(before);
-    println!("{case}: {grown} KiB more at most");
     ensure!(grown < MOST, "{case}: {grown} KiB");
     let finished = client.finish(DEADLINE)?;
     ensure!(finished.status.success(), "{case}: {finished:?}");

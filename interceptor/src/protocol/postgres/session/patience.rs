@@ -110,7 +110,7 @@ impl Watch {
         }
     }
 
-    /// When what is waited for now has been waited for too long; `None` where it may take any time.
+    /// When what is waited has been waited for too long; `None` where it may take any time.
     fn due(
         &mut self,
         waits: Waits,

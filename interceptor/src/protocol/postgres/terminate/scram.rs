@@ -91,7 +91,7 @@ impl Exchange {
         };
         let (flag, rest) = message
             .split_once(',')
-            .ok_or(malformed("comma expected after the channel binding flag"))?;
+            .ok_or_else(|| malformed("comma expected after the channel binding flag"))?;
         match (flag, data) {
             ("n" | "y", Some(_)) => {
                 return Err(malformed("SCRAM-SHA-256-PLUS without channel binding data"));
@@ -140,11 +140,11 @@ impl Exchange {
         let malformed = Error::Malformed;
         let (unproved, proof) = message
             .rsplit_once(",p=")
-            .ok_or(malformed("no proof in client-final-message"))?;
+            .ok_or_else(|| malformed("no proof in client-final-message"))?;
         let (bound, rest) = unproved
             .strip_prefix("c=")
             .and_then(|rest| rest.split_once(','))
-            .ok_or(malformed("no channel binding in client-final-message"))?;
+            .ok_or_else(|| malformed("no channel binding in client-final-message"))?;
         // What follows the nonce are extensions; none is known, and those that matter begin with `m`.
         let nonce = rest
             .split(',')

@@ -163,10 +163,13 @@ async fn ends_at(
     (ended, dialled.into_iter().map(number).collect())
 }
 
+/// What the server must be, the servers, the one it ends at, and those that were dialled.
+type Row<'a> = (&'a str, &'a [Kind], Option<usize>, &'a [usize]);
+
 #[tokio::test]
 async fn a_login_ends_at_the_first_server_that_will_do() {
     use Kind::{Gone, Primary, Refuses, Silent, Standby};
-    let rows: &[(&str, &[Kind], Option<usize>, &[usize])] = &[
+    let rows: &[Row<'_>] = &[
         ("any", &[Primary, Standby], Some(0), &[0]),
         ("any", &[Gone, Primary], Some(1), &[0, 1]),
         ("any", &[Gone, Silent, Primary], Some(2), &[0, 1, 2]),

@@ -48,6 +48,9 @@ fn the_binding_is_offered_where_there_is_something_to_bind_to() {
     assert_eq!(mechanisms(Some(END)), [SCRAM_SHA_256_PLUS, SCRAM_SHA_256]);
 }
 
+/// A mechanism, a first message, the end point of the connection, and why it is not taken.
+type First<'a> = (&'a str, &'a str, Option<&'a [u8]>, Option<Error>);
+
 #[test]
 fn a_first_message_is_taken_as_the_server_takes_it() {
     let (plain, plus) = (SCRAM_SHA_256, SCRAM_SHA_256_PLUS);
@@ -55,8 +58,7 @@ fn a_first_message_is_taken_as_the_server_takes_it() {
     let malformed = |what| Some(Error::Malformed(what));
     let without = malformed("SCRAM-SHA-256-PLUS without channel binding data");
     let authzid = Error::Unsupported("client uses authorization identity, but it is not supported");
-    let nonce = malformed("no printable nonce");
-    let rows: Vec<(&str, &str, Option<&[u8]>, Option<Error>)> = vec![
+    let rows: Vec<First<'_>> = vec![
         (plain, "n,,n=,r=x", None, None),
         (plain, "n,,n=,r=x", Some(END), None),
         (plain, "y,,n=anybody,r=x,z=extension", None, None),
@@ -104,6 +106,19 @@ fn a_first_message_is_taken_as_the_server_takes_it() {
                 "client requires an unsupported SCRAM extension",
             )),
         ),
+    ];
+    are_taken_so(rows);
+    let long = format!("n,,n=,r={}", "x".repeat(2_000));
+    let error = Exchange::begin(plain, long.as_bytes(), None).unwrap_err();
+    assert_eq!(error, Error::Malformed("the length of the message"));
+}
+
+#[test]
+fn a_first_message_has_a_nonce_a_mechanism_and_is_text() {
+    let plain = SCRAM_SHA_256;
+    let malformed = |what| Some(Error::Malformed(what));
+    let nonce = malformed("no printable nonce");
+    are_taken_so(vec![
         (plain, "n,,n=,r=", None, nonce),
         (plain, "n,,n=,r=a b", None, nonce),
         (plain, "n,,n=,r=\u{e9}", None, nonce),
@@ -118,14 +133,14 @@ fn a_first_message_is_taken_as_the_server_takes_it() {
             None,
             malformed("the message is no text"),
         ),
-    ];
+    ]);
+}
+
+fn are_taken_so(rows: Vec<First<'_>>) {
     for (mechanism, first, end_point, expected) in rows {
         let ended = begin(mechanism, first, end_point);
         assert_eq!(ended.err(), expected, "{mechanism} {first:?}");
     }
-    let long = format!("n,,n=,r={}", "x".repeat(2_000));
-    let error = Exchange::begin(plain, long.as_bytes(), None).unwrap_err();
-    assert_eq!(error, Error::Malformed("the length of the message"));
 }
 
 #[test]
