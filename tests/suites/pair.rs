@@ -65,8 +65,6 @@ impl Pair {
         let mut target = Target::postgres("suite", &through, through.address());
         USER.clone_into(&mut target.user);
         target.databases = databases.iter().map(|&name| name.to_owned()).collect();
-        // The suites count the sessions of their server, and wait for their ends.
-        target.postgres = vec!["warm: { connections: 0 }".to_owned()];
         let mut settings = Settings::new(vec![target], "");
         settings.policies = place::pack("allow-all")?;
         let daemon = Daemon::start(settings)?;

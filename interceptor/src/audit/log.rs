@@ -193,7 +193,7 @@ impl Log {
 
 impl Sink for Log {
     fn append(&self, event: &Event<'_>) -> Result<Sequence, Error> {
-        with_body(event, |body| self.shared.write(Now { body, held: 0 }))
+        with_body(event, |body| self.shared.write(Now { body, held: 0 }, None))
     }
 
     fn append_durable<'a>(&'a self, event: &Event<'_>) -> Settled<'a> {
@@ -221,10 +221,9 @@ impl Sink for Log {
         event: &Event<'_>,
     ) -> Result<Sequence, Error> {
         let held = reservation.bytes;
-        let appended = with_body(event, |body| self.shared.write(Now { body, held }));
-        // Only now: until the line is written its space must not go to anybody else.
-        drop(reservation);
-        appended
+        with_body(event, |body| {
+            self.shared.write(Now { body, held }, Some(reservation))
+        })
     }
 
     fn append_later(&self, room: Reservation, event: &Event<'_>) -> Result<(), Error> {
@@ -305,14 +304,16 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Writes one line, and before it those that were put off.
-    fn write(&self, now: Now<'_>) -> Result<Sequence, Error> {
+    /// Writes one line, and before it those that were put off. Its room is given back as it is used: not
+    /// before, or another line would take it, and not after, or it would count twice.
+    fn write(&self, now: Now<'_>, room: Option<Reservation>) -> Result<Sequence, Error> {
         let mut state = self.lock();
         state.usable()?;
         if state.lost > 0 {
             self.tell_lost(&mut state);
         }
         let placed = self.place(&mut state, Some(now));
+        drop(room);
         if let Err(Error::Full { .. }) = placed {
             state.lost += 1;
         }
@@ -327,11 +328,16 @@ impl Shared {
         let mut state = self.lock();
         state.usable()?;
         state.later.push(later);
-        if state.later.len() >= LATER_MAX {
-            self.place(&mut state, None)?;
-        }
+        let placed = match state.later.len() % LATER_MAX {
+            0 => self.place(&mut state, None).map(drop),
+            _ => Ok(()),
+        };
         self.wake(state);
-        Ok(())
+        match placed {
+            // The line is taken all the same, and its space is its own.
+            Ok(()) | Err(Error::Full { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes what was put off.

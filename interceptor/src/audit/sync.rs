@@ -165,12 +165,18 @@ impl Done {
 
 /// Brings everything that is written now to the disk, without the lock.
 fn sync(shared: &Shared, mut state: MutexGuard<'_, State>) -> Result<Tip, Error> {
-    shared.catch_up(&mut state)?;
+    let behind = match shared.catch_up(&mut state) {
+        Ok(()) => false,
+        // Its space was set aside; whoever holds some of it is about to give it back.
+        Err(Error::Full { .. }) => true,
+        Err(error) => return Err(error),
+    };
     let tip = Tip::of(&state.chain, &state.segment);
     let mut files: Vec<Arc<File>> = std::mem::take(&mut state.retired);
     files.push(Arc::clone(&state.segment.file));
     let entries = std::mem::take(&mut state.entries);
-    state.unsynced = None;
+    // Once closing, nobody gives anything back any more.
+    state.unsynced = (behind && !state.closing).then(clock::boot);
     state.urgent = false;
     drop(state);
     for file in files {

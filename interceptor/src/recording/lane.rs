@@ -95,6 +95,15 @@ impl Drop for Lane {
     }
 }
 
+/// Without its thread a queue takes nothing: whoever waits for room is told so.
+struct Closes<'a>(&'a Semaphore);
+
+impl Drop for Closes<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 impl Shared {
     /// What it guards is whole after each statement: a panic elsewhere leaves nothing torn.
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -102,6 +111,7 @@ impl Shared {
     }
 
     fn run(&self) {
+        let _closes = Closes(&self.room);
         while let Some(tracks) = self.gather() {
             for track in tracks {
                 self.room.add_permits(track.write());

@@ -21,8 +21,8 @@ pub(super) enum Piece {
     Made(Vec<u8>),
     /// A long body.
     Lent(Bytes),
-    /// The next segment begins: its file.
-    Begins(Arc<File>),
+    /// The next segment begins: its file and its number.
+    Begins(Arc<File>, u32),
     /// The last frame is written: why it ends, and who waits for it.
     Ends(String, Option<Done>),
 }
@@ -33,7 +33,7 @@ impl Piece {
         match self {
             Self::Made(made) => Some(made),
             Self::Lent(lent) => Some(lent),
-            Self::Begins(_) | Self::Ends(..) => None,
+            Self::Begins(..) | Self::Ends(..) => None,
         }
     }
 }

@@ -59,8 +59,7 @@ struct Space {
 
 impl Space {
     /// Makes a segment's file, and takes space for its header and an end.
-    fn begin(dir: &Path, number: u32, base: BootTime) -> Result<Self, Error> {
-        let path = dir.join(format!("{number:06}.rec"));
+    fn begin(path: PathBuf, number: u32, base: BootTime) -> Result<Self, Error> {
         let file = OpenOptions::new()
             .append(true)
             .create_new(true)
@@ -132,7 +131,7 @@ impl Space {
 impl Track {
     /// Takes the first space and writes the first header.
     pub(super) fn begin(dir: PathBuf, settings: &Settings, meta: Meta) -> Result<Self, Error> {
-        let mut space = Space::begin(&dir, 1, meta.started_boot_ns)?;
+        let mut space = Space::begin(named(&dir, 1), 1, meta.started_boot_ns)?;
         let mut tail = Tail::of(&space.file);
         tail.write(&[&space.header(meta.session, 0)])
             .map_err(|error| Error::io("write", &space.path, error))?;
@@ -192,7 +191,10 @@ impl Track {
                     }
                     self.unless_failed(|| tail.write(&slices(&bytes)));
                 }
-                Piece::Begins(file) => self.unless_failed(|| tail.next(&file)),
+                Piece::Begins(file, number) => self.unless_failed(|| {
+                    tail.next(&file)?;
+                    std::fs::rename(planned(&self.dir, number), named(&self.dir, number))
+                }),
                 Piece::Ends(reason, done) => {
                     self.unless_failed(|| tail.cut());
                     self.note_end(&reason);
@@ -242,7 +244,8 @@ impl Track {
 
     /// Begins the next segment, with space for `whole` bytes.
     fn begin_next(&self, space: &mut Space, whole: u64) -> Result<(), Error> {
-        let mut next = Space::begin(&self.dir, space.number + 1, clock::boot())?;
+        let number = space.number + 1;
+        let mut next = Space::begin(planned(&self.dir, number), number, clock::boot())?;
         if let Err(error) = next.provide(whole) {
             // Nothing was written to it: it must not stay as a segment without a header.
             if let Err(error) = std::fs::remove_file(&next.path) {
@@ -252,9 +255,8 @@ impl Track {
         }
         let header = next.header(self.meta.session, space.checksum);
         next.queued = std::mem::take(&mut space.queued);
-        next.queued
-            .pieces
-            .push(Piece::Begins(Arc::clone(&next.file)));
+        let begins = Piece::Begins(Arc::clone(&next.file), number);
+        next.queued.pieces.push(begins);
         next.queued.copy(&header);
         *space = next;
         Ok(())
@@ -298,6 +300,17 @@ impl Drop for Track {
             self.write();
         }
     }
+}
+
+/// A segment's file.
+fn named(dir: &Path, number: u32) -> PathBuf {
+    dir.join(format!("{number:06}.rec"))
+}
+
+/// The file until the segment before is written: where that never comes to be, what was planned behind it
+/// is no part of the recording.
+fn planned(dir: &Path, number: u32) -> PathBuf {
+    dir.join(format!("{number:06}.planned"))
 }
 
 fn slices(pieces: &[Piece]) -> Vec<&[u8]> {
