@@ -1,8 +1,9 @@
 //! What is known to differ, each with its reason: a text file beside the suite, one exception a line.
 //!
 //! `NAME: REASON`; lines that begin with `#` and empty lines are for readers. An exception that is
-//! none any more is a failure, too: the list stays as short as it can be. What may only come in another
-//! order from time to time has a reason that begins with `order: `, and may be the same.
+//! none any more is a failure, too: the list stays as short as it can be. Three kinds may be none from
+//! time to time: `NAME: order: REASON` for lines in another order, `NAME: one line: REASON`, and
+//! `NAME: sometimes: REASON`.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -27,9 +28,32 @@ pub(crate) fn read(text: &str) -> Result<BTreeMap<&str, &str>> {
     Ok(known)
 }
 
-/// Whether no more than the order may differ.
-pub(crate) fn is_order(reason: &str) -> bool {
-    reason.starts_with("order: ")
+/// Whether the exception is only for a part of what may differ.
+fn is_narrow(reason: &str) -> bool {
+    reason.starts_with("order: ") || reason.starts_with("one line: ")
+}
+
+/// Whether the exception may be none.
+fn is_loose(reason: &str) -> bool {
+    is_narrow(reason) || reason.starts_with("sometimes: ")
+}
+
+/// Whether two texts are the same, or differ in no more than a narrow exception allows.
+pub(crate) fn same(reason: Option<&str>, left: &str, right: &str) -> bool {
+    let sorted = |text: &str| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    };
+    let reason = reason.unwrap_or_default();
+    if reason.starts_with("order: ") {
+        sorted(left) == sorted(right)
+    } else if reason.starts_with("one line: ") {
+        let other = left.lines().zip(right.lines()).filter(|(a, b)| a != b);
+        left.lines().count() == right.lines().count() && other.count() <= 1
+    } else {
+        left == right
+    }
 }
 
 /// Holds what differed among what was run against the list.
@@ -40,13 +64,13 @@ pub(crate) fn hold(
 ) -> Result<()> {
     let unknown: Vec<String> = differed
         .iter()
-        .filter(|(name, _)| known.get(name.as_str()).is_none_or(|why| is_order(why)))
+        .filter(|(name, _)| known.get(name.as_str()).is_none_or(|why| is_narrow(why)))
         .map(|(name, what)| format!("{name} differs:\n{what}"))
         .collect();
     ensure!(unknown.is_empty(), "{}", unknown.join("\n"));
     let stale: Vec<&str> = known
         .iter()
-        .filter(|(_, why)| !is_order(why))
+        .filter(|(_, why)| !is_loose(why))
         .map(|(name, _)| *name)
         .filter(|name| ran.contains(*name) && !differed.contains_key(*name))
         .collect();
@@ -60,8 +84,10 @@ pub(crate) fn hold(
 
 #[test]
 fn what_differs_unknown_or_is_known_and_does_not_differ_fails() -> Result<()> {
-    let known = read("# why\n\nold: it has a reason\nother: as well\nmixed: order: rows\n")?;
-    let ran = ["old", "new", "mixed"].map(str::to_owned).into();
+    let known = read(
+        "# why\n\nold: it has a reason\nother: as well\nmixed: order: rows\nlate: sometimes: time\n",
+    )?;
+    let ran = ["old", "new", "mixed", "late"].map(str::to_owned).into();
     let of = |name: &str| BTreeMap::from([(name.to_owned(), "-a\n+b".to_owned())]);
     ensure!(hold(&known, &ran, &of("old")).is_ok(), "a known difference");
     ensure!(hold(&known, &ran, &of("new")).is_err(), "an unknown one");
@@ -70,6 +96,19 @@ fn what_differs_unknown_or_is_known_and_does_not_differ_fails() -> Result<()> {
         "more than the order"
     );
     ensure!(hold(&known, &ran, &BTreeMap::new()).is_err(), "a stale one");
+    let both = of("old").into_iter().chain(of("late")).collect();
+    ensure!(
+        hold(&known, &ran, &both).is_ok(),
+        "one that comes sometimes"
+    );
+    let line = Some("one line: why");
+    ensure!(same(line, "a\nb\nc", "a\nx\nc"), "one line");
+    ensure!(!same(line, "a\nb\nc", "a\nx\ny"), "two lines");
+    ensure!(!same(line, "a\nb", "a\nb\nc"), "one line more");
+    let order = Some("order: why");
+    ensure!(same(order, "a\nb", "b\na"), "another order");
+    ensure!(!same(order, "a\nb", "b\nb"), "another line");
+    ensure!(!same(Some("why"), "a", "b"), "a difference stays one");
     ensure!(read("bare").is_err(), "no reason");
     ensure!(read("a: x\na: y").is_err(), "twice");
     Ok(())

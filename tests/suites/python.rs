@@ -92,7 +92,7 @@ const ASYNCPG: Suite = Suite {
         "tests.test_copy",
         "tests.test_cursor",
         "tests.test_execute",
-        "tests.test_introspection",
+        "tests.test_listeners",
         "tests.test_prepare",
         "tests.test_transaction",
     ],
