@@ -144,7 +144,7 @@ impl Lane {
             "{script}:\n  {told}\ndirectly\n  {directly}"
         );
         let [looped, directly] = &mut self.looks;
-        let (looped, directly) = (rows(looped).await, rows(directly).await);
+        let (looped, directly) = (looped.rows(ROWS).await, directly.rows(ROWS).await);
         assert_eq!(looped, directly, "{script}");
     }
 }
@@ -174,23 +174,9 @@ fn is_same(told: &str, directly: &str) -> bool {
 }
 
 /// What is in the tables, which are empty then.
-async fn rows(look: &mut Raw) -> Vec<String> {
-    look.send(
-        "Q SELECT concat('t ', a) FROM t UNION ALL SELECT concat('u ', a) FROM u UNION ALL SELECT concat('denied ', a) FROM denied \
-         UNION ALL SELECT concat('late ', a) FROM late; DELETE FROM t; DELETE FROM u; DELETE FROM denied; DELETE FROM late",
-    )
-    .await;
-    let mut rows = Vec::new();
-    while let Some((tag, body)) = look.next().await {
-        match tag {
-            b'D' => rows.push(String::from_utf8_lossy(&body[6..]).into_owned()),
-            b'E' => panic!("{}", String::from_utf8_lossy(&body)),
-            b'Z' => break,
-            _ => {}
-        }
-    }
-    rows
-}
+const ROWS: &str = "SELECT concat('t ', a) FROM t UNION ALL SELECT concat('u ', a) FROM u \
+    UNION ALL SELECT concat('denied ', a) FROM denied UNION ALL SELECT concat('late ', a) FROM late; \
+    DELETE FROM t; DELETE FROM u; DELETE FROM denied; DELETE FROM late";
 
 /// A part of all combinations: every second one, from `first` on.
 async fn every_second(first: usize) {

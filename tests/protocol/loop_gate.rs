@@ -1,6 +1,4 @@
-//! A session's gate with the real policy: everything is permitted but tables that are named `denied…`;
-//! where it is closed, nothing that cannot be read, no function call, and nothing that runs on tables
-//! that are named `late…`.
+//! A session's gate with the real policy.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -14,10 +12,23 @@ use interceptor::session::{
     Authorized, Direction, EndReason, Gate, Outcome, Phase, Reading, Refused, RequestId,
 };
 
-const RULES: &str = r#"
+/// What a session is judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rules {
+    /// Everything is permitted.
+    Open,
+    /// But tables that are named `denied…`.
+    Denied,
+    /// Nor what cannot be read, function calls, and what runs on tables that are named `late…`.
+    Closed,
+}
+
+const ALL: &str = r#"
 @id("all")
 permit (principal is Agent, action, resource);
+"#;
 
+const RULES: &str = r#"
 @id("no-denied")
 @hint("ask for it")
 forbid (principal is Agent, action, resource is Table)
@@ -39,8 +50,9 @@ forbid (principal is Agent, action, resource is Table)
 when { resource.name like "late*" };
 "#;
 
-static POLICY: LazyLock<Policy> = LazyLock::new(|| policy(RULES));
-static CLOSED: LazyLock<Policy> = LazyLock::new(|| policy(&[RULES, CLOSED_RULES].concat()));
+static OPEN: LazyLock<Policy> = LazyLock::new(|| policy(ALL));
+static POLICY: LazyLock<Policy> = LazyLock::new(|| policy(&[ALL, RULES].concat()));
+static CLOSED: LazyLock<Policy> = LazyLock::new(|| policy(&[ALL, RULES, CLOSED_RULES].concat()));
 
 fn policy(rules: &str) -> Policy {
     let directory = tempfile::tempdir().unwrap();
@@ -58,15 +70,15 @@ pub(crate) struct Line {
 
 pub(crate) struct PolicyGate {
     principal: Arc<PrincipalFacts>,
-    closed: bool,
+    rules: Rules,
     pub(crate) lines: Mutex<HashMap<RequestId, Line>>,
     pub(crate) order: Mutex<Vec<RequestId>>,
 }
 
 impl PolicyGate {
-    pub(crate) fn new(closed: bool) -> Self {
+    pub(crate) fn new(rules: Rules) -> Self {
         Self {
-            closed,
+            rules,
             principal: Arc::new(PrincipalFacts::new(&principal()).unwrap()),
             lines: Mutex::default(),
             order: Mutex::default(),
@@ -97,9 +109,10 @@ impl Gate for PolicyGate {
     ) -> Result<Authorized, Refused> {
         let request = RequestId(uuid::Uuid::now_v7());
         // What was permitted when it was prepared may not be when it is run.
-        let policy = match phase {
-            Phase::Execute if self.closed => &CLOSED,
-            Phase::Execute | Phase::Prepare => &POLICY,
+        let policy = match (self.rules, phase) {
+            (Rules::Open, _) => &OPEN,
+            (Rules::Closed, Phase::Execute) => &CLOSED,
+            (Rules::Denied | Rules::Closed, _) => &POLICY,
         };
         let judged = policy.authorize(&self.principal, "db", "postgres", &reading.asks);
         let line = Line {

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::bridge::{Target, dial};
-use crate::loop_gate::PolicyGate;
+use crate::loop_gate::{PolicyGate, Rules};
 use crate::server::Server;
 
 /// One session that went through the loop.
@@ -40,20 +40,25 @@ struct Parts {
     injector: Injector,
     registry: Arc<Registry>,
     done: Arc<Mutex<Vec<Done>>>,
-    closed: bool,
+    rules: Rules,
 }
 
 impl Front {
     pub(crate) async fn new(server: &Server, databases: &[&str]) -> Self {
-        Self::with(server, databases, false).await
+        Self::with(server, databases, Rules::Denied).await
     }
 
     /// With a gate that is closed to function calls and to what comes late.
     pub(crate) async fn closed(server: &Server, databases: &[&str]) -> Self {
-        Self::with(server, databases, true).await
+        Self::with(server, databases, Rules::Closed).await
     }
 
-    async fn with(server: &Server, databases: &[&str], closed: bool) -> Self {
+    /// With a gate that lets everything through.
+    pub(crate) async fn open(server: &Server, databases: &[&str]) -> Self {
+        Self::with(server, databases, Rules::Open).await
+    }
+
+    async fn with(server: &Server, databases: &[&str], rules: Rules) -> Self {
         let state = tempfile::tempdir().unwrap();
         let mut target = Target::new(server, "trusted");
         let databases = databases.iter().map(|name| (*name).to_owned());
@@ -65,7 +70,7 @@ impl Front {
             injector: Injector::new().unwrap(),
             registry: Arc::default(),
             done: Arc::clone(&done),
-            closed,
+            rules,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -138,7 +143,7 @@ async fn session(parts: &Parts, mut client: Stream, startup: Startup) {
         status: upstream.status,
     };
     greet(&mut client, greeting).await.unwrap();
-    let gate = Arc::new(PolicyGate::new(parts.closed));
+    let gate = Arc::new(PolicyGate::new(parts.rules));
     let start = Start {
         names: Names {
             search_path: Some(parts.target.postgres.search_path.clone()),
@@ -200,17 +205,37 @@ impl Raw {
     /// Sends a script while it reads, and tells replies until so many `ReadyForQuery` have come, or
     /// the end.
     pub(crate) async fn exchange(&mut self, script: &str) -> String {
-        let bytes = script_bytes(script);
+        tell_all(&self.exchange_bytes(&script_bytes(script)).await)
+    }
+
+    /// The same with bytes, and what comes back as it came.
+    pub(crate) async fn exchange_bytes(&mut self, bytes: &[u8]) -> Vec<u8> {
         let (mut reads, mut writes) = self.stream.split();
         let send = async {
-            drop(writes.write_all(&bytes).await);
+            drop(writes.write_all(bytes).await);
             drop(writes.shutdown().await);
         };
         let mut got = std::mem::take(&mut self.input).to_vec();
         let ((), read) = tokio::join!(send, reads.read_to_end(&mut got));
         // A server that throws the rest of the data away may reset the connection.
         drop(read);
-        tell_all(&got)
+        got
+    }
+
+    /// What a query gives, row by row.
+    pub(crate) async fn rows(&mut self, text: &str) -> Vec<String> {
+        let query = frontend::make_query(text);
+        self.stream.write_all(&query).await.unwrap();
+        let mut rows = Vec::new();
+        while let Some((tag, body)) = self.next().await {
+            match tag {
+                b'D' => rows.push(String::from_utf8_lossy(&body[2..]).into_owned()),
+                b'E' => panic!("{}", String::from_utf8_lossy(&body)),
+                b'Z' => break,
+                _ => {}
+            }
+        }
+        rows
     }
 
     /// Reads replies until one is `last`, as told.

@@ -13,6 +13,8 @@ mod loop_data;
 #[cfg(test)]
 mod loop_gate;
 #[cfg(test)]
+mod loop_oracle;
+#[cfg(test)]
 mod loop_poison;
 #[cfg(test)]
 mod loop_rig;

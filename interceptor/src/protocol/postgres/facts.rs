@@ -167,6 +167,8 @@ pub enum Effect {
     DeclaresCursor {
         /// Its name.
         name: String,
+        /// `WITH HOLD`: it outlives its transaction.
+        holds: bool,
     },
     /// `CLOSE`; `None` for all.
     ClosesCursor(Option<String>),

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 
 use super::wire::error::{ErrorFields, Severity};
-use super::wire::frontend;
+use super::wire::{self, frontend};
 use crate::policy::{Refusal, RefusalKind};
 use crate::session::{EndReason, Refused};
 
@@ -105,13 +105,38 @@ pub fn unknown_portal(name: &[u8]) -> ErrorFields {
     ErrorFields::new(Severity::Error, "34000", &message)
 }
 
-/// A name that the server would cut, so that two names could mean one object.
+/// What the server says of a message that does not have its form (`pqformat.c`).
+#[must_use]
+pub fn malformed(tag: u8, form: &wire::Error) -> ErrorFields {
+    let message = match form {
+        wire::Error::Short { field } if field.ends_with("name") || *field == "query" => {
+            "invalid string in message".to_owned()
+        }
+        wire::Error::Short {
+            field: "kind of object",
+        } => "no data left in message".to_owned(),
+        wire::Error::Short { .. } => "insufficient data left in message".to_owned(),
+        wire::Error::Value { value, .. } if tag == frontend::DESCRIBE => {
+            format!("invalid DESCRIBE message subtype {value}")
+        }
+        wire::Error::Value { value, .. } if tag == frontend::CLOSE => {
+            format!("invalid CLOSE message subtype {value}")
+        }
+        wire::Error::Long { .. }
+        | wire::Error::Length { .. }
+        | wire::Error::Value { .. }
+        | wire::Error::Text { .. } => "invalid message format".to_owned(),
+    };
+    ErrorFields::new(Severity::Error, "08P01", &message)
+}
+
+/// A name that is longer than what is read of one.
 #[must_use]
 pub fn long_name() -> ErrorFields {
     ErrorFields::new(
         Severity::Error,
         "42622",
-        "the name of a statement or portal is longer than 63 bytes",
+        "the name of a statement or portal is longer than 1,024 bytes",
     )
     .hint("use a shorter name")
 }

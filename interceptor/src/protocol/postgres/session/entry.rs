@@ -27,6 +27,8 @@ pub(super) struct Statement {
     pub(super) in_transaction: bool,
     /// Where it comes from.
     pub(super) source: Source,
+    /// Whether, as a portal, it outlives its transaction.
+    pub(super) holds: bool,
 }
 
 /// Whether a statement can be read once more.
@@ -54,6 +56,7 @@ impl Statement {
             } else {
                 Source::Unread
             },
+            holds: false,
         }
     }
 
@@ -88,11 +91,12 @@ impl Statement {
                 .map(|path| Some(Arc::new(path))),
             in_transaction: self.in_transaction,
             source: Source::Prepared,
+            holds: false,
         }
     }
 
     /// A cursor's query was judged with the `DECLARE` that it stands in; running it changes nothing more.
-    fn cursor(&self) -> Self {
+    fn cursor(&self, holds: bool) -> Self {
         Self {
             text: Arc::clone(&self.text),
             reading: Arc::clone(&self.reading),
@@ -101,6 +105,7 @@ impl Statement {
             under: None,
             in_transaction: self.in_transaction,
             source: Source::Prepared,
+            holds,
         }
     }
 
@@ -151,9 +156,9 @@ impl Statement {
                 name.as_bytes().into(),
                 Arc::new(self.prepared(prepared)),
             )),
-            Effect::DeclaresCursor { name } => Some(Made::Portal(
+            Effect::DeclaresCursor { name, holds } => Some(Made::Portal(
                 name.as_bytes().into(),
-                Arc::new(self.cursor()),
+                Arc::new(self.cursor(*holds)),
             )),
             _ => None,
         })

@@ -189,6 +189,7 @@ pub(super) fn rejudged(statement: &Arc<Statement>, scope: &Scope) -> Arc<Stateme
         under: statement.under.clone(),
         in_transaction: scope.in_transaction(),
         source: Source::Prepared,
+        holds: false,
     })
 }
 

@@ -96,18 +96,23 @@ impl<T: Weigh> Table<T> {
 
     /// The server has none any more.
     pub(super) fn clear(&mut self) {
-        self.remove_where(|_| true);
+        self.remove_where(|_, _| true);
     }
 
     /// The server has none with a name any more.
     pub(super) fn clear_named(&mut self) {
-        self.remove_where(|name| !name.is_empty());
+        self.remove_where(|name, _| !name.is_empty());
     }
 
-    fn remove_where(&mut self, goes: impl Fn(&[u8]) -> bool) {
+    /// The server has none any more but those that `stays` picks.
+    pub(super) fn keep(&mut self, stays: impl Fn(&T) -> bool) {
+        self.remove_where(|_, meant| !stays(meant));
+    }
+
+    fn remove_where(&mut self, goes: impl Fn(&[u8], &T) -> bool) {
         let weight = &mut self.weight;
         self.settled.retain(|name, old| {
-            let goes = goes(name);
+            let goes = goes(name, old);
             if goes {
                 *weight = weight.saturating_sub(old.weight());
             }

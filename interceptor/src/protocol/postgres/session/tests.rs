@@ -279,7 +279,58 @@ async fn names_that_nobody_judged_run_nothing() {
         ),
     ];
     for (script, replies) in rows {
-        check(script, replies, &[]).await;
+        let mut rig = Rig::new();
+        rig.gate.strict.store(true, Ordering::SeqCst);
+        rig.send(script).await;
+        let (told, _, log, _) = rig.finish().await;
+        assert_eq!(told, *replies, "{script}");
+        assert!(log.committed.is_empty(), "{script}");
+        let unknown =
+            |(tag, body): &(u8, Vec<u8>)| matches!(tag, b'E' | b'D') && body.contains(&b'p');
+        assert!(!log.came.iter().any(unknown), "{script}: {:?}", log.came);
+    }
+}
+
+/// It may have been made by what was not read. Where that is permitted the server has the word.
+#[tokio::test]
+async fn names_that_nobody_judged_are_the_servers_where_what_cannot_be_read_is_permitted() {
+    let rows: &[(&str, &str, &[&str])] = &[
+        ("B - s|E -|S", "E:26000 Z:I", &["prepare Unreadable"]),
+        // Nothing but the protocol makes what has no name.
+        ("B - -|S|E -|S", "E:26000 Z:I E:34000 Z:I", &[]),
+        (
+            "Q unreadable prepare s as insert a|B p s|E p|S",
+            "C:PREPARE Z:I 2 C:INSERT_0_1 Z:I",
+            &[
+                "execute Unreadable",
+                "prepare Unreadable",
+                "execute Unreadable",
+            ],
+        ),
+        (
+            "Q unreadable prepare s as insert a|D S s|S|D P p|S",
+            "C:PREPARE Z:I t n Z:I E:34000 Z:I",
+            &[
+                "execute Unreadable",
+                "prepare Unreadable",
+                "prepare Unreadable",
+            ],
+        ),
+        (
+            "Q begin|Q unreadable declare c rows 2 t|E c 1|E c|S",
+            "C:BEGIN Z:T C:DECLARE_CURSOR Z:T D s D C:SELECT_1 Z:T",
+            &[
+                "execute Transaction",
+                "execute Unreadable",
+                "execute Unreadable",
+                "execute Unreadable",
+            ],
+        ),
+    ];
+    for (script, replies, requests) in rows {
+        let (told, _, _, gate) = exchange(script).await;
+        assert_eq!(told, *replies, "{script}");
+        assert_eq!(gate.requests()[..requests.len()], **requests, "{script}");
     }
 }
 
@@ -336,17 +387,75 @@ async fn a_failed_parse_does_not_change_what_a_name_means() {
 }
 
 #[tokio::test]
-async fn names_that_the_server_would_cut_are_refused() {
-    let long = "n".repeat(64);
+async fn names_mean_what_is_left_of_them_when_the_server_has_cut_them() {
+    let (long, other) = ("n".repeat(64), "n".repeat(63));
+    for (script, replies, requests) in [
+        (
+            format!("P {long} insert a|B {long} {other}x|E {other}|S"),
+            "1 2 C:INSERT_0_1 Z:I",
+            "execute public.a",
+        ),
+        // One name, so the second is an error, and the first still what it was.
+        (
+            format!("P {long} insert a|S|P {other}x insert denied|S|B - {long}|E -|S"),
+            "1 Z:I E:42501 Z:I 2 C:INSERT_0_1 Z:I",
+            "execute public.a",
+        ),
+        (
+            format!("P {long} insert a|D S {other}y|C S {other}z|B - {long}|S"),
+            "1 t n 3 E:26000 Z:I",
+            "prepare public.a",
+        ),
+    ] {
+        let (told, _, _, gate) = exchange(&script).await;
+        assert_eq!(told, replies, "{script}");
+        assert_eq!(gate.requests().last().unwrap(), requests, "{script}");
+    }
+}
+
+#[tokio::test]
+async fn names_longer_than_anybodys_are_refused() {
+    let long = "n".repeat(3_000);
     for script in [
-        format!("P {long} insert a|S"),
-        format!("P s insert a|B {long} s|S"),
+        format!("P {long} insert {}|S", "a".repeat(2 << 20)),
+        format!("B {long} s|S"),
         format!("B - {long}|S"),
-        format!("C S {long}|S"),
     ] {
         let (told, _, log, _) = exchange(&script).await;
-        assert!(told.ends_with("E:42622 Z:I"), "{script}: {told}");
+        assert!(told.ends_with("E:42622 Z:I"), "{} {told}", &script[..20]);
         assert!(log.committed.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_message_without_its_form_is_an_error_and_the_session_goes_on() {
+    let rows: &[(&[u8], &str)] = &[
+        (b"Q\0\0\0\x08a\0b\0", "E:08P01 Z:I"),
+        (b"Q\0\0\0\x05a", "E:08P01 Z:I"),
+        (b"Q\0\0\0\x04", "E:08P01 Z:I"),
+        (b"P\0\0\0\x08s\0t\0", "E:08P01"),
+        (b"E\0\0\0\x05p", "E:08P01"),
+        (b"B\0\0\0\x05p", "E:08P01"),
+        (b"C\0\0\0\x07Xp\0", "E:08P01"),
+        (b"D\0\0\0\x04", "E:08P01"),
+        (b"H\0\0\0\x05x", "E:08P01"),
+    ];
+    for (bytes, replies) in rows {
+        for (before, told_before) in [("", ""), ("P - insert a|B - -|E -", "1 2 C:INSERT_0_1 ")] {
+            let mut rig = Rig::new();
+            rig.send(before).await;
+            rig.client.write_all(bytes).await.unwrap();
+            rig.send("S|Q insert b").await;
+            let (told, end, log, _) = rig.finish().await;
+            assert_eq!(
+                told,
+                format!("{told_before}{replies} Z:I C:INSERT_0_1 Z:I"),
+                "{bytes:?} behind {before}"
+            );
+            assert!(matches!(end.why, Why::Client), "{bytes:?}: {:?}", end.why);
+            // What was sent before in the same batch is undone, as by any error.
+            assert_eq!(log.committed, ["insert b"], "{bytes:?} behind {before}");
+        }
     }
 }
 
@@ -720,6 +829,7 @@ async fn what_cannot_run_is_not_forwarded() {
     ];
     for (scripts, tag) in rows {
         let mut rig = Rig::new();
+        rig.gate.strict.store(true, Ordering::SeqCst);
         for script in *scripts {
             rig.send(script).await;
             rig.read_until("Z:I").await;

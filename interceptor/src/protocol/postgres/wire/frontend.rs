@@ -33,8 +33,11 @@ pub const SYNC: u8 = b'S';
 /// `Terminate`.
 pub const TERMINATE: u8 = b'X';
 
-/// The longest name that two names can differ in: the server compares no more (`NAMEDATALEN`).
-pub const NAME_MAX: usize = 63;
+/// The longest name that two names can differ in: the server keeps and compares no more (`NAMEDATALEN`).
+const NAME_MAX: usize = 63;
+
+/// A longer name is not read. No client has one; a server takes any.
+pub const NAME_READ: usize = 1_024;
 
 /// The longest body of a message that carries no data (`PQ_SMALL_MESSAGE_LIMIT`, `libpq/libpq.h`).
 const SMALL: usize = 10_000;
@@ -47,8 +50,9 @@ pub const PARSE_TYPES_MAX: usize = 2 + 4 * 65_535;
 pub fn cap(tag: u8) -> Option<usize> {
     match tag {
         BIND | COPY_DATA | FUNCTION_CALL | PARSE | QUERY => Some(MESSAGE_MAX),
-        CLOSE | COPY_FAIL | DESCRIBE | EXECUTE => Some(SMALL),
-        COPY_DONE | FLUSH | SYNC | TERMINATE => Some(0),
+        CLOSE | COPY_DONE | COPY_FAIL | DESCRIBE | EXECUTE | FLUSH | SYNC | TERMINATE => {
+            Some(SMALL)
+        }
         _ => None,
     }
 }
@@ -80,6 +84,12 @@ impl Object {
             Self::Portal => b'P',
         }
     }
+}
+
+/// As much of a name as the server keeps: two names that agree so far are one (`prepare.c`, `portalmem.c`).
+#[must_use]
+pub fn cut(name: &[u8]) -> &[u8] {
+    name.get(..NAME_MAX).unwrap_or(name)
 }
 
 /// The text of `Query`, as bytes.

@@ -32,7 +32,17 @@ fn what_changes_the_session_is_told_in_order() {
         ("DEALLOCATE ALL", vec![Effect::Deallocates(None)]),
         (
             "DECLARE p CURSOR FOR SELECT 1",
-            vec![Effect::DeclaresCursor { name: name() }],
+            vec![Effect::DeclaresCursor {
+                name: name(),
+                holds: false,
+            }],
+        ),
+        (
+            "DECLARE p BINARY SCROLL CURSOR WITH HOLD FOR SELECT 1",
+            vec![Effect::DeclaresCursor {
+                name: name(),
+                holds: true,
+            }],
         ),
         ("EXPLAIN DECLARE p CURSOR FOR SELECT 1", vec![]),
         ("CLOSE p", vec![Effect::ClosesCursor(Some(name()))]),

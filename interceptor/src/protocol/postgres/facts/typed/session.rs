@@ -289,12 +289,16 @@ impl<'t> Visit<'t> for DeallocateStmt {
     }
 }
 
+/// `CURSOR_OPT_HOLD`, the server's `nodes/parsenodes.h`.
+const CURSOR_HOLD: i32 = 0x20;
+
 impl<'t> Visit<'t> for DeclareCursorStmt {
     fn visit(&'t self, walk: &mut Walk<'t>) {
         walk.begin("DECLARE CURSOR");
         children!(walk, self, DeclareCursorStmt { query ; portalname options });
         walk.draft.effects.push(Effect::DeclaresCursor {
             name: self.portalname.clone(),
+            holds: self.options & CURSOR_HOLD != 0,
         });
     }
 }

@@ -231,7 +231,8 @@ impl<G: Gate> Ledger<G> {
                 .reported(&raw, (&self.reported.search_path, &self.start));
         }
         if status == Status::Idle {
-            self.portals.clear();
+            // Those that a rollback took along are asked of the server, which does not know them.
+            self.portals.keep(|portal| portal.holds);
         }
         Ok(())
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::super::super::refuse;
-use super::super::super::wire::frontend::{self, NAME_MAX, Object, PARSE_TYPES_MAX};
+use super::super::super::wire::error::ErrorFields;
+use super::super::super::wire::frontend::{self, NAME_READ, Object, PARSE_TYPES_MAX, cut};
 use super::super::super::wire::{self, Body, HEADER, Header};
 use super::super::Why;
 use super::super::account::Account;
@@ -20,7 +21,31 @@ use crate::session::{Gate, Phase};
 /// The longest body of a `Query` whose text can be read.
 const QUERY_MAX: usize = TEXT_MAX + 1;
 /// The longest body of a `Parse` whose text can be read.
-const PARSE_MAX: usize = NAME_MAX + 1 + TEXT_MAX + 1 + PARSE_TYPES_MAX;
+const PARSE_MAX: usize = NAME_READ + 1 + TEXT_MAX + 1 + PARSE_TYPES_MAX;
+
+/// Something that the client names and nobody knows.
+struct Unknown {
+    /// Nothing but the protocol makes what has no name, so that the server cannot know it either.
+    named: bool,
+    /// What the server says of what it does not know.
+    error: ErrorFields,
+}
+
+impl Unknown {
+    fn statement(name: &[u8]) -> Self {
+        Self {
+            named: !name.is_empty(),
+            error: refuse::unknown_statement(name),
+        }
+    }
+
+    fn portal(name: &[u8]) -> Self {
+        Self {
+            named: !name.is_empty(),
+            error: refuse::unknown_portal(name),
+        }
+    }
+}
 
 impl<R, W, G> Requests<'_, R, W, G>
 where
@@ -28,8 +53,25 @@ where
     W: AsyncWrite + Unpin,
     G: Gate,
 {
-    /// A message that the server will read as what it is.
+    /// A message that the server will read as what it is. One that does not have its form is an error there,
+    /// which the session survives; so it is here.
     pub(super) async fn open(&mut self, header: Header) -> Result<Step, Why> {
+        match self.take(header).await {
+            Err(Why::ClientViolation(form)) => {
+                let kind = if header.tag == frontend::QUERY {
+                    Kind::Query
+                } else {
+                    Kind::Parse
+                };
+                let error = refuse::malformed(header.tag, &form);
+                self.refuse(kind, header.whole(), &error, false);
+                Ok(Step::Next)
+            }
+            taken => taken,
+        }
+    }
+
+    async fn take(&mut self, header: Header) -> Result<Step, Why> {
         match header.tag {
             frontend::QUERY => return self.query(header).await,
             frontend::PARSE => return self.parse(header).await,
@@ -39,7 +81,14 @@ where
             frontend::CLOSE => return self.close(header),
             frontend::FUNCTION_CALL => return self.function_call(header).await,
             frontend::SYNC => self.sync(header.whole()),
-            frontend::FLUSH => self.unjudged(header.whole()),
+            frontend::FLUSH => {
+                let whole = self.body(header.body).map(Body::new);
+                match whole {
+                    Ok(body) => body.end()?,
+                    Err(need) => return Ok(need),
+                }
+                self.unjudged(header.whole());
+            }
             // Data that no COPY asks for, after one that failed: the server throws it away
             // (`PostgresMain`), and so it need not have it.
             _ => self.pipe.decide(header.whole(), Fate::Drop),
@@ -82,25 +131,22 @@ where
         let size = if whole {
             header.body
         } else {
-            NAME_MAX + 1 + FRONT
+            NAME_READ + 1 + FRONT
         };
         let (name, text): (Name, Text) = match self.body(size) {
             Ok(body) if whole => {
                 let (name, text) = frontend::parse(body)?;
-                (name.into(), Text::whole(text))
+                (cut(name).into(), Text::whole(text))
             }
             Ok(front) => {
                 let mut front = Body::new(front);
                 match front.string("statement name") {
-                    Ok(name) => (name.into(), Text::front(front.rest())),
+                    Ok(name) => (cut(name).into(), Text::front(front.rest())),
                     Err(_) => return Ok(self.refuse_long_name(header)),
                 }
             }
             Err(need) => return Ok(need),
         };
-        if name.len() > NAME_MAX {
-            return Ok(self.refuse_long_name(header));
-        }
         if !self.shared.ledger().statements.room() {
             let error = refuse::too_many("prepared statements");
             self.refuse(Kind::Parse, header.whole(), &error, name.is_empty());
@@ -122,19 +168,17 @@ where
     }
 
     async fn bind(&mut self, header: Header) -> Result<Step, Why> {
-        let size = header.body.min(2 * (NAME_MAX + 1));
+        let size = header.body.min(2 * (NAME_READ + 1));
         let (portal, name): (Name, Name) = match self.body(size).map(frontend::bind) {
-            Ok(Ok((portal, name))) if portal.len() <= NAME_MAX && name.len() <= NAME_MAX => {
-                (portal.into(), name.into())
-            }
+            Ok(Ok((portal, name))) => (cut(portal).into(), cut(name).into()),
             Ok(Err(error)) if size == header.body => return Err(error.into()),
-            Ok(_) => return Ok(self.refuse_long_name(header)),
+            Ok(Err(_)) => return Ok(self.refuse_long_name(header)),
             Err(need) => return Ok(need),
         };
         let Some(statement) = self.find(|ledger| ledger.statement(&name)).await? else {
-            let error = refuse::unknown_statement(&name);
-            self.refuse(Kind::Bind, header.whole(), &error, false);
-            return Ok(Step::Next);
+            let made = |statement| Change::Makes(Made::Portal(portal, statement));
+            let unknown = Unknown::statement(&name);
+            return self.unknown(Kind::Bind, header, unknown, made).await;
         };
         if !self.shared.ledger().portals.room() {
             let error = refuse::too_many("portals");
@@ -177,13 +221,14 @@ where
 
     async fn execute(&mut self, header: Header) -> Result<Step, Why> {
         let portal: Name = match self.body(header.body) {
-            Ok(body) => frontend::execute(body)?.into(),
+            Ok(body) => cut(frontend::execute(body)?).into(),
             Err(need) => return Ok(need),
         };
         let Some(statement) = self.find(|ledger| ledger.portal(&portal)).await? else {
-            let error = refuse::unknown_portal(&portal);
-            self.refuse(Kind::Execute, header.whole(), &error, false);
-            return Ok(Step::Next);
+            let unknown = Unknown::portal(&portal);
+            return self
+                .unknown(Kind::Execute, header, unknown, Change::Runs)
+                .await;
         };
         self.run_statement(Kind::Execute, header.whole(), statement)
             .await
@@ -193,7 +238,7 @@ where
         let (object, name): (Object, Name) = match self.body(header.body) {
             Ok(body) => {
                 let (object, name) = frontend::object(body)?;
-                (object, name.into())
+                (object, cut(name).into())
             }
             Err(need) => return Ok(need),
         };
@@ -204,13 +249,51 @@ where
             })
             .await?;
         let (kind, unknown) = match object {
-            Object::Statement => (Kind::DescribeStatement, refuse::unknown_statement(&name)),
-            Object::Portal => (Kind::DescribePortal, refuse::unknown_portal(&name)),
+            Object::Statement => (Kind::DescribeStatement, Unknown::statement(&name)),
+            Object::Portal => (Kind::DescribePortal, Unknown::portal(&name)),
         };
-        if found.is_some() {
-            self.owed(Entry::new(kind), header.whole());
-        } else {
-            self.refuse(kind, header.whole(), &unknown, false);
+        if found.is_none() {
+            let nothing = |_| Change::Nothing;
+            return self.unknown(kind, header, unknown, nothing).await;
+        }
+        self.owed(Entry::new(kind), header.whole());
+        Ok(Step::Next)
+    }
+
+    /// A name that means nothing here: it may be the server's, made by what was not read, and is judged as
+    /// that. Where this is not permitted the client hears what the server says of names that it does not know.
+    async fn unknown(
+        &mut self,
+        kind: Kind,
+        header: Header,
+        unknown: Unknown,
+        change: impl FnOnce(Arc<Statement>) -> Change,
+    ) -> Result<Step, Why> {
+        if !unknown.named {
+            self.refuse(kind, header.whole(), &unknown.error, false);
+            return Ok(Step::Next);
+        }
+        let phase = match kind {
+            Kind::Execute => Phase::Execute,
+            _ => Phase::Prepare,
+        };
+        let unread = loop {
+            let scope = self.shared.ledger().scope().cloned();
+            match scope {
+                Ok(scope) => break judge::unread(&"".into(), &scope),
+                Err(until) => self.wait_for(until).await?,
+            }
+        };
+        match self.authorize(phase, &unread).await? {
+            Ok(authorized) => {
+                let account = Account::new(&self.gate, authorized.request);
+                let entry = Entry::permitted(kind, account, change(unread));
+                self.request(authorized.permit, entry, header.whole());
+            }
+            Err(_refused) => {
+                self.shared.count_refused();
+                self.refuse(kind, header.whole(), &unknown.error, false);
+            }
         }
         Ok(Step::Next)
     }
@@ -219,13 +302,10 @@ where
         let (object, name): (Object, Name) = match self.body(header.body) {
             Ok(body) => {
                 let (object, name) = frontend::object(body)?;
-                (object, name.into())
+                (object, cut(name).into())
             }
             Err(need) => return Ok(need),
         };
-        if name.len() > NAME_MAX {
-            return Ok(self.refuse_long_name(header));
-        }
         let change = match object {
             Object::Statement => Change::DropsStatement(name),
             Object::Portal => Change::DropsPortal(name),
@@ -249,7 +329,7 @@ where
         }
     }
 
-    /// The server would cut the name, so that two names could mean one object.
+    /// It ends behind what is read of it.
     fn refuse_long_name(&mut self, header: Header) -> Step {
         self.refuse(Kind::Parse, header.whole(), &refuse::long_name(), false);
         Step::Next

@@ -31,6 +31,8 @@ pub(crate) struct FakeGate {
     pub(crate) received: Mutex<Vec<u8>>,
     /// From now on `late` is denied too.
     pub(crate) withdrawn: AtomicBool,
+    /// What cannot be read is denied.
+    pub(crate) strict: AtomicBool,
     /// Yields before it answers.
     pub(crate) slow: AtomicBool,
     pub(crate) end: Notify,
@@ -86,9 +88,11 @@ impl FakeGate {
             })
             .collect();
         let withdrawn = self.withdrawn.load(Ordering::SeqCst);
+        let strict = self.strict.load(Ordering::SeqCst);
         let denied = tables.iter().any(|table| {
             table.contains("denied")
                 || table.contains("FastPath")
+                || (strict && table.contains("Unreadable"))
                 || (withdrawn && table.contains("late"))
         });
         let seen = Seen {
@@ -239,7 +243,7 @@ fn read_one(one: &str, names: &Names, uses_search_path: &mut bool) -> (Ask, Opti
         ["declare", name, body @ ..] => {
             let (ask, _) = read_one(&body.join(" "), names, uses_search_path);
             let name = (*name).to_owned();
-            (ask, Some(Effect::DeclaresCursor { name }))
+            (ask, Some(Effect::DeclaresCursor { name, holds: false }))
         }
         ["copyin", name] => (table(name, uses_search_path), Some(Effect::CopyIn)),
         ["replicate", name] => {

@@ -142,8 +142,8 @@ impl Server {
             b'C' => {
                 let (object, name) = frontend::object(body).unwrap();
                 match object {
-                    frontend::Object::Statement => drop(self.statements.remove(name)),
-                    frontend::Object::Portal => drop(self.portals.remove(name)),
+                    frontend::Object::Statement => drop(self.statements.remove(&cut(name))),
+                    frontend::Object::Portal => drop(self.portals.remove(&cut(name))),
                 }
                 self.put(b'3', b"");
                 Ok(())
@@ -272,18 +272,19 @@ impl Server {
 
     fn describe(&mut self, body: &[u8]) -> Result<(), Stop> {
         let (object, name) = frontend::object(body).unwrap();
+        let name = cut(name);
         let text = match object {
             frontend::Object::Statement => {
                 let text = self
                     .statements
-                    .get(name)
+                    .get(&name)
                     .cloned()
                     .ok_or(Stop::Error("26000"))?;
                 self.put(b't', b"\0\0");
                 text
             }
             frontend::Object::Portal => {
-                let portal = self.portals.get(name).ok_or(Stop::Error("34000"))?;
+                let portal = self.portals.get(&name).ok_or(Stop::Error("34000"))?;
                 portal.text.clone()
             }
         };
@@ -320,7 +321,9 @@ impl Server {
 
     async fn run_one(&mut self, one: &str, most: u32, left: &mut Option<u32>) -> Result<(), Stop> {
         self.log.lock().unwrap().ran.push(one.to_owned());
-        let words: Vec<&str> = one.split_whitespace().collect();
+        let mut words: Vec<&str> = one.split_whitespace().collect();
+        // Only who reads it cannot.
+        words.retain(|word| *word != "unreadable");
         match words.as_slice() {
             [] => self.put(b'I', b""),
             ["begin"] => {

@@ -38,10 +38,18 @@ fn bodies_of_another_form_are_refused() {
 }
 
 #[test]
+fn names_are_cut_where_the_server_cuts_them() {
+    let long = [b'n'; 70];
+    assert_eq!(cut(&long), [b'n'; 63]);
+    assert_eq!(cut(&long[..63]), [b'n'; 63]);
+    assert_eq!(cut(b"s"), b"s");
+}
+
+#[test]
 fn headers_are_held_against_the_cap_of_their_kind() {
     let rows: &[(&[u8], bool)] = &[
         (b"S\0\0\0\x04", true),
-        (b"S\0\0\0\x05", false),
+        (b"S\0\0\x27\x15", false),
         (b"E\0\0\x27\x15", false),
         (b"E\0\0\x27\x14", true),
         (b"d\x3f\xff\xff\xff", true),
