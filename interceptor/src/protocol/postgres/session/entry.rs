@@ -69,6 +69,7 @@ impl Statement {
             statements: self.statements,
             under: self.under.clone(),
             in_transaction: self.in_transaction,
+            holds: self.holds,
             source: self.source,
         }
     }
