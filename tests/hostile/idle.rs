@@ -109,6 +109,7 @@ fn hold(lab: &Lab, address: SocketAddr, count: u64) -> Result<Process> {
 }
 
 /// KiB that the daemon has grown by for each of `count` sessions, once each has asked something twice.
+#[expect(clippy::print_stdout, reason = "figures, for whoever asks to see them")]
 fn grown(lab: &Lab, before: u64, count: u64, holder: &mut Process) -> Result<u64> {
     let mut each = 0;
     for round in ["once", "again"] {

@@ -315,9 +315,7 @@ impl<G: Gate> Ledger<G> {
 
     /// Our own reply, where it is its turn. A refused `Query` is answered whole.
     pub(super) fn local(&mut self) -> Option<Bytes> {
-        if self.queue.front()?.local.is_none() {
-            return None;
-        }
+        self.queue.front()?.local.as_ref()?;
         self.next_in_turn()?.local
     }
 
