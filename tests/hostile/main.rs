@@ -6,6 +6,7 @@
 mod floods;
 mod idle;
 mod masks;
+mod messages;
 mod paths;
 mod reach;
 mod smuggling;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,34 +14,43 @@ use support::{Daemon, Postgres};
 use crate::lab::{Lab, has, lacks};
 
 /// A server that logs everybody in, and then answers each query with what it is told to say.
-struct Liar {
-    address: SocketAddr,
+pub(crate) struct Liar {
+    pub(crate) address: SocketAddr,
     says: Arc<Mutex<Vec<u8>>>,
+    goes: Arc<AtomicBool>,
     heard: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Liar {
-    fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let says = Arc::<Mutex<Vec<u8>>>::default();
         let heard = Arc::<Mutex<Vec<u8>>>::default();
-        let (said, hears) = (Arc::clone(&says), Arc::clone(&heard));
+        let goes = Arc::<AtomicBool>::default();
+        let (said, hears, gone) = (Arc::clone(&says), Arc::clone(&heard), Arc::clone(&goes));
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let (said, hears) = (Arc::clone(&said), Arc::clone(&hears));
+                let gone = Arc::clone(&gone);
                 // A client that goes away is what most of this is about.
-                std::thread::spawn(move || drop(serve(client, &said, &hears)));
+                std::thread::spawn(move || drop(serve(client, &said, &hears, &gone)));
             }
         });
         Ok(Self {
             address,
             says,
+            goes,
             heard,
         })
     }
 
-    fn will_say(&self, bytes: &[u8]) {
+    /// From now on it dies behind what it says.
+    pub(crate) fn will_die(&self) {
+        self.goes.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn will_say(&self, bytes: &[u8]) {
         let mut says = self.says.lock().unwrap_or_else(PoisonError::into_inner);
         *says = bytes.to_vec();
     }
@@ -149,6 +159,7 @@ fn serve(
     mut client: TcpStream,
     says: &Mutex<Vec<u8>>,
     hears: &Mutex<Vec<u8>>,
+    goes: &AtomicBool,
 ) -> std::io::Result<()> {
     let mut length = [0; 4];
     client.read_exact(&mut length)?;
@@ -174,12 +185,15 @@ fn serve(
                 .unwrap_or_else(PoisonError::into_inner)
                 .extend(&body);
             client.write_all(&said)?;
+            if goes.load(Ordering::SeqCst) {
+                return Ok(());
+            }
         }
     }
 }
 
 /// A daemon before the liar and a real server.
-fn lab(liar: &Liar) -> Result<(Lab, Dsn)> {
+pub(crate) fn lab(liar: &Liar) -> Result<(Lab, Dsn)> {
     let server = Postgres::start()?;
     let lie = Target::postgres("liar", &server, liar.address);
     let lab = Lab::over(server, |settings| settings.targets.push(lie))?;

@@ -24,6 +24,8 @@ use crate::session::Gate;
 /// The most replies that may be owed. A server keeps at most 8 KiB of replies back (`pqcomm.c`), which
 /// is fewer, so a full queue always drains.
 const OWED_MAX: usize = 8_192;
+/// How many places are kept once nothing is owed any more.
+const KEPT: usize = 16;
 /// The most bytes that owed replies may keep alive.
 const WEIGHT_MAX: usize = 4 << 20;
 
@@ -324,10 +326,19 @@ impl<G: Gate> Ledger<G> {
 
     /// Our own reply, where it is its turn. A refused `Query` is answered whole.
     pub(super) fn local(&mut self) -> Option<Bytes> {
-        let entry = self.queue.pop_front_if(|entry| entry.local.is_some())?;
+        self.queue.front()?.local.as_ref()?;
+        self.next_in_turn()?.local
+    }
+
+    /// Takes the first entry away. A burst gives its room back.
+    fn next_in_turn(&mut self) -> Option<Entry<G>> {
+        let entry = self.queue.pop_front()?;
+        if self.queue.is_empty() {
+            self.queue.shrink_to(KEPT);
+        }
         self.first = self.first.saturating_add(1);
         self.weight = self.weight.saturating_sub(entry.weight);
-        entry.local
+        Some(entry)
     }
 }
 
@@ -336,3 +347,6 @@ pub(super) fn whole_refusal(error: &Bytes) -> Bytes {
     let ready = backend::make_ready(Status::Idle);
     [error.as_ref(), ready.as_ref()].concat().into()
 }
+
+#[cfg(test)]
+mod tests;

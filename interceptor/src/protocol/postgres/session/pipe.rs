@@ -15,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 /// What is kept to read into while nothing comes. Most statements fit.
 const READ_IDLE: usize = 1 << 10;
+/// How many parts are kept room for meanwhile.
+const PARTS_IDLE: usize = 8;
 /// The least and the most that is read at once.
 const READ_MIN: usize = 4 << 10;
 const READ_MAX: usize = 64 << 10;
@@ -147,6 +149,7 @@ impl Pipe {
     {
         if self.buffer.is_empty() && !self.small {
             self.buffer = BytesMut::new();
+            self.parts.shrink_to(PARTS_IDLE);
             self.grown = false;
         }
         self.take_in(from, need, READ_IDLE).await

@@ -301,10 +301,8 @@ impl<G: Gate> Ledger<G> {
     }
 
     fn pop(&mut self) -> Option<(u64, Entry<G>)> {
-        let entry = self.queue.pop_front()?;
         let number = self.first;
-        self.first = self.first.saturating_add(1);
-        self.weight = self.weight.saturating_sub(entry.weight);
+        let entry = self.next_in_turn()?;
         if self.ahead.as_ref().is_some_and(|(_, by)| *by == number) {
             self.ahead = None;
         }
