@@ -35,11 +35,13 @@ forbid (principal is Agent, action, resource is Table)
 when { resource.name like "denied*" };
 "#;
 
-const CLOSED_RULES: &str = r#"
+const READ_RULES: &str = r#"
 @id("nothing-unread")
 @hint("ask for it")
 forbid (principal is Agent, action == Action::"Unreadable", resource);
+"#;
 
+const CLOSED_RULES: &str = r#"
 @id("no-calls")
 @hint("ask for it")
 forbid (principal is Agent, action == Action::"FastPath", resource);
@@ -52,7 +54,9 @@ when { resource.name like "late*" };
 
 static OPEN: LazyLock<Policy> = LazyLock::new(|| policy(ALL));
 static POLICY: LazyLock<Policy> = LazyLock::new(|| policy(&[ALL, RULES].concat()));
-static CLOSED: LazyLock<Policy> = LazyLock::new(|| policy(&[ALL, RULES, CLOSED_RULES].concat()));
+static READ: LazyLock<Policy> = LazyLock::new(|| policy(&[ALL, RULES, READ_RULES].concat()));
+static CLOSED: LazyLock<Policy> =
+    LazyLock::new(|| policy(&[ALL, RULES, READ_RULES, CLOSED_RULES].concat()));
 
 fn policy(rules: &str) -> Policy {
     let directory = tempfile::tempdir().unwrap();
@@ -112,7 +116,8 @@ impl Gate for PolicyGate {
         let policy = match (self.rules, phase) {
             (Rules::Open, _) => &OPEN,
             (Rules::Closed, Phase::Execute) => &CLOSED,
-            (Rules::Denied | Rules::Closed, _) => &POLICY,
+            (Rules::Closed, Phase::Prepare) => &READ,
+            (Rules::Denied, _) => &POLICY,
         };
         let judged = policy.authorize(&self.principal, "db", "postgres", &reading.asks);
         let line = Line {

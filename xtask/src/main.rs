@@ -1,4 +1,4 @@
-//! The project's commands: `cargo xtask check | test | e2e | suite | bench | demo | setup`.
+//! The project's commands: `cargo xtask check | test | e2e | suite | bench | fuzz | demo | setup`.
 //!
 //! Depends on nothing that needs a C library, so that it compiles on a fresh machine and can install
 //! what the rest needs. Each command sets up what it needs itself.
@@ -15,6 +15,7 @@
 mod bench;
 mod check;
 mod demo;
+mod fuzz;
 mod guard;
 mod root;
 mod setup;
@@ -36,6 +37,8 @@ usage: cargo xtask COMMAND
   bench postgres [FILTER…]
                    direct, haproxy, pgbouncer and interceptor side by side; only the cases
                    whose names contain a FILTER
+  fuzz NAME [--seconds N]
+                   a fuzzer, for a minute or for N seconds
   demo [--keep]    the whole thing on your terminal; --keep stays up for playing
   setup [--bench]  only install what the other commands need";
 
@@ -49,6 +52,8 @@ fn main() -> ExitCode {
         ["bench", "postgres", filter @ ..] => bench::postgres(filter),
         ["suite", name] => test::suite(name, None),
         ["suite", name, "--seconds", seconds] => test::suite(name, Some(seconds)),
+        ["fuzz", name] => fuzz::target(name, "60"),
+        ["fuzz", name, "--seconds", seconds] => fuzz::target(name, seconds),
         ["demo"] => demo::run(false),
         ["demo", "--keep"] => demo::run(true),
         ["setup"] => setup::all().map(drop),

@@ -51,6 +51,18 @@ pub(crate) fn read(mut command: Command) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// The machine that the compiler runs on, as it names it.
+pub(crate) fn host() -> anyhow::Result<String> {
+    let mut rustc = Command::new("rustc");
+    rustc.arg("-vV").current_dir(place::workspace());
+    let version = read(rustc)?;
+    let host = version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .context("rustc does not name its host")?;
+    Ok(host.to_owned())
+}
+
 /// The command as one would type it.
 pub(crate) fn line(command: &Command) -> String {
     let program = Path::new(command.get_program());

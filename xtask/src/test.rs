@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -251,13 +251,7 @@ fn tier(
 
 /// Cargo builds as the user and starts the test binaries through sudo.
 fn runner(variables: &[(&'static str, String)]) -> anyhow::Result<(String, String)> {
-    let mut rustc = Command::new("rustc");
-    rustc.arg("-vV").current_dir(place::workspace());
-    let version = shell::read(rustc)?;
-    let host = version
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .context("rustc does not name its host")?;
+    let host = shell::host()?;
     let name = format!(
         "CARGO_TARGET_{}_RUNNER",
         host.to_uppercase().replace('-', "_")

@@ -1,0 +1,87 @@
+//! Fuzzers: built apart, with libFuzzer's instrumentation, and run for a while.
+//!
+//! No sanitizer of memory: none of it is unsafe code of ours. The corpus stays in the build directory, so that a
+//! run goes on where the last one ended; what breaks something is kept beside it.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use support::place;
+
+use crate::setup;
+use crate::shell::{self, cargo, run, text};
+
+/// What there is to fuzz: a name, and what it is for people.
+pub(crate) const TARGETS: [(&str, &str); 3] = [
+    (
+        "startup",
+        "startup packets, and what servers say to a login",
+    ),
+    ("messages", "every reader of messages in a session"),
+    (
+        "session",
+        "the request loop between a client and a server that say anything",
+    ),
+];
+
+/// Tells edges of the code apart for libFuzzer; `-C passes` and `-C llvm-args` are stable.
+const INSTRUMENTED: &[&str] = &[
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    "--cfg=fuzzing",
+];
+
+/// `cargo xtask fuzz NAME --seconds N`.
+pub(crate) fn target(name: &str, seconds: &str) -> anyhow::Result<()> {
+    let seconds: u32 = seconds.parse().context("read the number of seconds")?;
+    if !TARGETS.iter().any(|(known, _)| *known == name) {
+        let known: Vec<_> = TARGETS
+            .iter()
+            .map(|(name, what)| format!("  {name:<10} {what}"))
+            .collect();
+        bail!("there is no fuzzer {name}; there are\n{}", known.join("\n"));
+    }
+    setup::build()?;
+    let program = build(name)?;
+    let corpus = shell::target().join("fuzz/corpus").join(name);
+    let found = shell::target().join("fuzz/found").join(name);
+    for directory in [&corpus, &found] {
+        fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
+    }
+    let mut fuzzer = std::process::Command::new(program);
+    fuzzer
+        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-artifact_prefix={}/", found.display()))
+        .args([
+            "-timeout=20",
+            "-rss_limit_mb=2048",
+            "-max_len=2048",
+            "-print_final_stats=1",
+        ])
+        .arg(corpus)
+        .current_dir(place::workspace());
+    run(fuzzer)
+}
+
+/// With the workspace's own versions of everything.
+fn build(name: &str) -> anyhow::Result<PathBuf> {
+    let root = place::workspace();
+    let directory = root.join("tests/fuzz");
+    fs::copy(root.join("Cargo.lock"), directory.join("Cargo.lock"))
+        .context("take over the workspace's versions")?;
+    let build_directory = shell::target().join("fuzz");
+    // Given by name, so that build scripts and macros are not instrumented.
+    let machine = shell::host()?;
+    let mut build = cargo(&["build", "--release", "--bin", name, "--target", &machine]);
+    build
+        .arg("--manifest-path")
+        .arg(directory.join("Cargo.toml"))
+        .env("CARGO_TARGET_DIR", &build_directory)
+        .env("RUSTFLAGS", INSTRUMENTED.join(" "));
+    run(build).with_context(|| format!("build in {}", text(&build_directory)))?;
+    Ok(build_directory.join(machine).join("release").join(name))
+}
