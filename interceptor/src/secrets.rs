@@ -86,7 +86,13 @@ impl Secrets {
 
     /// Forgets cached answers of every source but these: a reload has dropped the others.
     pub fn keep<'a>(&self, sources: impl IntoIterator<Item = &'a SecretSource>) {
-        self.exec.keep(sources);
+        let sources: Vec<_> = sources.into_iter().collect();
+        let files = sources.iter().filter_map(|source| match source {
+            SecretSource::File(path) => Some(path.as_path()),
+            _ => None,
+        });
+        self.file.keep(files);
+        self.exec.keep(sources.iter().copied());
     }
 }
 

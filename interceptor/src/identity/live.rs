@@ -18,6 +18,8 @@ use super::{Error, pidfd};
 
 /// Bytes of a small file of /proc: `status` with its longest lists is under 8 KiB.
 const MAX_FILE: u64 = 64 << 10;
+/// What most of them fit in: each read of one that does not has the kernel write it again.
+const USUAL: usize = 2 << 10;
 /// The inode of the initial user namespace (`PROC_USER_INIT_INO`, include/linux/proc_ns.h).
 const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
 /// Threads that are asked for their capabilities; a process with more counts as privileged.
@@ -76,7 +78,7 @@ impl Live {
 
     /// Reads at most `most` bytes of a file.
     pub(super) fn read(&self, what: &'static str, most: u64) -> Result<Vec<u8>, Error> {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(USUAL);
         let read = self.file(what)?.take(most).read_to_end(&mut bytes);
         read.map_err(|cause| unreadable(self.pid, what, cause))?;
         Ok(bytes)
@@ -156,7 +158,7 @@ impl Live {
     fn has_capabilities(&self, thread: &str) -> Result<bool, Error> {
         let path = format!("task/{thread}/status");
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        let mut status = String::new();
+        let mut status = String::with_capacity(USUAL);
         let read = openat(&self.directory, path.as_str(), flags, Mode::empty())
             .map_err(io::Error::from)
             .and_then(|fd| File::from(fd).take(MAX_FILE).read_to_string(&mut status));

@@ -12,6 +12,7 @@ const OTHERS: u32 = 0o037;
 #[derive(Debug)]
 pub(super) struct Credentials {
     directory: Option<PathBuf>,
+    reader: file::Reader,
 }
 
 impl Default for Credentials {
@@ -24,6 +25,7 @@ impl Credentials {
     pub(super) fn new(directory: Option<PathBuf>) -> Self {
         Self {
             directory: directory.filter(|path| path.is_absolute()),
+            reader: file::Reader::default(),
         }
     }
 }
@@ -37,9 +39,6 @@ impl Store for Credentials {
         }
         let none = || Error::NoCredentials(name.to_owned());
         let path = self.directory.as_ref().ok_or_else(none)?.join(name);
-        let stopping = Error::Stopping(path.clone());
-        tokio::task::spawn_blocking(move || file::read(&path, OTHERS))
-            .await
-            .map_err(|_ignored| stopping)?
+        self.reader.fetch(&path, OTHERS).await
     }
 }

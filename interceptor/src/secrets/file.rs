@@ -1,50 +1,129 @@
 //! Secrets in files that only root or the daemon's user can have written, and nobody else can read.
 
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use nix::sys::statfs::{
+    BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs,
+};
 use zeroize::Zeroizing;
 
 use super::{Error, MAX_SECRET, Secret, Store, secret};
 
+/// File systems that answer from this host's disks and memory; the last is `RAMFS_MAGIC`
+/// (include/uapi/linux/magic.h), where systemd keeps credentials.
+const LOCAL: [FsType; 5] = [
+    EXT4_SUPER_MAGIC,
+    XFS_SUPER_MAGIC,
+    BTRFS_SUPER_MAGIC,
+    TMPFS_MAGIC,
+    FsType(0x8584_58f6),
+];
 /// Permission bits that nobody but the owner may have.
 const OTHERS: u32 = 0o077;
 
 /// The files of the host.
 #[derive(Debug, Default)]
-pub(super) struct Files;
+pub(super) struct Files(Reader);
 
 impl Store for Files {
     type Name = Path;
 
     async fn fetch(&self, path: &Path) -> Result<Secret, Error> {
-        let path = path.to_owned();
-        // A network file system may hang; the runtime must not hang with it.
-        let stopping = Error::Stopping(path.clone());
-        tokio::task::spawn_blocking(move || read(&path, OTHERS))
-            .await
-            .map_err(|_ignored| stopping)?
+        self.0.fetch(path, OTHERS).await
     }
 }
 
+impl Files {
+    /// Forgets every file but these.
+    pub(super) fn keep<'a>(&self, paths: impl IntoIterator<Item = &'a Path>) {
+        self.0.keep(paths);
+    }
+}
+
+/// Reads files at once where they lie on a disk or in the memory of this host, and on a thread of its
+/// own where not: a file system of the network may hang, and the runtime must not hang with it.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    /// Files that were last seen on such a file system, and its device.
+    local: Mutex<HashMap<PathBuf, u64>>,
+}
+
+impl Reader {
+    /// Reads a file in which nobody has a permission of `forbidden`.
+    pub(super) async fn fetch(&self, path: &Path, forbidden: u32) -> Result<Secret, Error> {
+        let known = self.lock().get(path).copied();
+        let Some(device) = known else {
+            return self.fetch_apart(path.to_owned(), forbidden).await;
+        };
+        let found = read(path, forbidden);
+        // Also where it is gone: what comes in its place is looked at anew.
+        if !matches!(&found, Ok(found) if found.device == device) {
+            self.lock().remove(path);
+        }
+        found.map(|found| found.secret)
+    }
+
+    async fn fetch_apart(&self, path: PathBuf, forbidden: u32) -> Result<Secret, Error> {
+        let stopping = Error::Stopping(path.clone());
+        let reading = path.clone();
+        let found = tokio::task::spawn_blocking(move || read(&reading, forbidden));
+        let found = found.await.map_err(|_ignored| stopping)??;
+        if found.is_local {
+            self.lock().insert(path, found.device);
+        }
+        Ok(found.secret)
+    }
+
+    fn keep<'a>(&self, paths: impl IntoIterator<Item = &'a Path>) {
+        let paths: HashSet<_> = paths.into_iter().collect();
+        self.lock().retain(|path, _| paths.contains(path.as_path()));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, u64>> {
+        self.local.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_local(&self, path: &Path) -> bool {
+        self.lock().contains_key(path)
+    }
+}
+
+/// What was read, and from where.
+struct Found {
+    secret: Secret,
+    device: u64,
+    is_local: bool,
+}
+
 /// Reads a file in which nobody has a permission of `forbidden`.
-pub(super) fn read(path: &Path, forbidden: u32) -> Result<Secret, Error> {
+fn read(path: &Path, forbidden: u32) -> Result<Found, Error> {
     // O_NONBLOCK: a FIFO must not hold up a login; see fifo(7).
     let mut file = File::options()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)
         .map_err(|error| Error::read(path, error))?;
-    trusted(&file, path, forbidden)?;
+    let device = trusted(&file, path, forbidden)?;
+    let is_local = fstatfs(&file).is_ok_and(|about| LOCAL.contains(&about.filesystem_type()));
     let mut bytes = buffer();
     let length = fill(&mut file, &mut bytes).map_err(|error| Error::read(path, error))?;
     let bytes = bytes.get(..length).unwrap_or_default();
-    secret(bytes, || path.display().to_string())
+    let secret = secret(bytes, || path.display().to_string())?;
+    Ok(Found {
+        secret,
+        device,
+        is_local,
+    })
 }
 
-fn trusted(file: &File, path: &Path, forbidden: u32) -> Result<(), Error> {
+/// Whether nobody else can have written or read it; the device that it is on.
+fn trusted(file: &File, path: &Path, forbidden: u32) -> Result<u64, Error> {
     let about = file.metadata().map_err(|error| Error::read(path, error))?;
     if !about.is_file() {
         return Err(Error::NotRegular(path.to_owned()));
@@ -61,7 +140,7 @@ fn trusted(file: &File, path: &Path, forbidden: u32) -> Result<(), Error> {
             mode: about.mode() & 0o7777,
         });
     }
-    Ok(())
+    Ok(about.dev())
 }
 
 /// Room for the longest secret, its line end, and one byte that tells of more; zeroed when dropped.

@@ -132,6 +132,35 @@ async fn only_a_regular_file_of_a_trusted_owner_at_the_very_path_is_read() {
 }
 
 #[tokio::test]
+async fn a_file_of_this_host_is_looked_at_anew_each_time() {
+    let (one, other) = (place(), tempfile::tempdir_in("/dev/shm").unwrap());
+    let at = one.path().join("at");
+    std::os::unix::fs::symlink(other.path(), &at).unwrap();
+    let (path, away) = (at.join("secret"), other.path().join("secret"));
+    let reader = file::Reader::default();
+    let ask = || async { reader.fetch(&path, 0o077).await };
+    write(&away, b"first", 0o600);
+    assert_eq!(ask().await.unwrap().expose_secret(), "first");
+    assert!(reader.is_local(&path), "memory is of this host");
+    write(&away, b"second", 0o600);
+    assert_eq!(ask().await.unwrap().expose_secret(), "second");
+    assert!(reader.is_local(&path));
+
+    // On another device now: that one is not known yet.
+    write(&one.path().join("secret"), b"third", 0o600);
+    fs::remove_file(&at).unwrap();
+    std::os::unix::fs::symlink(one.path(), &at).unwrap();
+    assert_eq!(ask().await.unwrap().expose_secret(), "third");
+    assert!(!reader.is_local(&path));
+    assert_eq!(ask().await.unwrap().expose_secret(), "third");
+    write(&path, b"fourth", 0o644);
+    assert!(matches!(ask().await, Err(Error::Mode { .. })));
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(ask().await, Err(Error::Read { .. })));
+    assert!(!reader.is_local(&path));
+}
+
+#[tokio::test]
 async fn a_variable_of_the_environment_is_a_secret() {
     let secrets = Secrets::new();
     let path = secrets

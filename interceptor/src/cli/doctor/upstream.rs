@@ -54,9 +54,9 @@ fn role(what: &str, postgres: &Postgres, catalog: &Catalog) -> Check {
 }
 
 async fn catalog(target: &Target, postgres: &Postgres) -> anyhow::Result<Catalog> {
-    let address = target
-        .addresses
-        .first()
+    let mut places = target.dial.hosts.iter().chain(&target.addresses);
+    let address = places
+        .next()
         .ok_or_else(|| anyhow::anyhow!("it has no address"))?;
     let at = match &address.host {
         Host::Ip(ip) => (*ip, address.port).into(),

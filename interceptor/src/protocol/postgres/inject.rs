@@ -170,7 +170,7 @@ impl Injector {
                 settle::settle(&mut peer, &login, &mut opened).await?;
                 let catalog = self
                     .catalogs
-                    .of(&mut peer, &login, &opened.parameters, ahead);
+                    .of(&mut peer, &login, (address, &opened), ahead);
                 catalog.await?
             }
         };

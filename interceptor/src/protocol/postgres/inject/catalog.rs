@@ -1,10 +1,11 @@
 //! What a database's `pg_catalog` holds, and what the login role may do: asked once a minute per
-//! target, database and server version, on the session that was just opened.
+//! server, database and role, on the session that was just opened; and anew where that is to wait.
 //!
 //! Each name and operator of our own query is qualified: it runs after the client's settings were
 //! made, and must not be steered by them (pgbouncer CVE-2025-12819).
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use lru::LruCache;
 
 use super::error::Denied;
 use super::peer::Peer;
-use super::{Error, Login};
+use super::{Error, Login, Opened};
 use crate::clock::{self, BootTime};
 use crate::protocol::postgres::wire::backend::{READY, Status, ready};
 use crate::protocol::postgres::wire::error::{ERROR, NOTICE};
@@ -53,8 +54,9 @@ pub struct Catalog {
     pub bypass_rls: bool,
 }
 
-/// Catalogs by target, database, server version and login role, each with when it was read.
-type Kept = LruCache<[String; 4], (BootTime, Arc<Catalog>)>;
+/// Catalogs by target, address, database, server version and login role, each with when it was read.
+/// Servers of one target may differ in what functions they have.
+type Kept = LruCache<[String; 5], (BootTime, Arc<Catalog>)>;
 
 #[derive(Debug)]
 pub(super) struct Cache {
@@ -72,15 +74,17 @@ impl Cache {
         &self,
         peer: &mut Peer,
         login: &Login<'_>,
-        parameters: &[(String, String)],
+        (address, opened): (SocketAddr, &Opened),
         anew: bool,
     ) -> Result<Arc<Catalog>, Error> {
+        let parameters = &opened.parameters;
         let version = parameters
             .iter()
             .find_map(|(name, value)| (name == "server_version").then_some(value.as_str()))
             .unwrap_or_default();
         let user = login.postgres.user.as_str();
-        let id = [login.target, login.database, version, user].map(str::to_owned);
+        let place = address.to_string();
+        let id = [login.target, &place, login.database, version, user].map(str::to_owned);
         let now = clock::boot();
         if !anew
             && let Some((read, catalog)) = self.lock().get(&id)

@@ -120,6 +120,11 @@ impl Fake {
 
     async fn welcome(&mut self) {
         self.ask(Authentication::Ok).await;
+        self.welcomed().await;
+    }
+
+    /// What follows `AuthenticationOk`.
+    async fn welcomed(&mut self) {
         self.say(&message(|to| {
             parameter_status(to, "server_version", "15.0")
         }))
@@ -285,6 +290,17 @@ impl Client {
         listener: &tokio::net::TcpListener,
         server: impl FnOnce(Fake) -> F,
     ) -> Result<Upstream, Error> {
+        let server = async |fake| server(fake).await;
+        self.log_in_at(injector, listener, false, server).await
+    }
+
+    async fn log_in_at(
+        &self,
+        injector: &Injector,
+        listener: &tokio::net::TcpListener,
+        ahead: bool,
+        server: impl AsyncFnOnce(Fake),
+    ) -> Result<Upstream, Error> {
         let address = listener.local_addr().unwrap();
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         let (socket, accepted) = tokio::join!(socket.connect(address), listener.accept());
@@ -295,7 +311,10 @@ impl Client {
             server(fake).await;
         };
         let login = async {
-            let mut ended = injector.login(socket.unwrap(), login).await;
+            let mut ended = match ahead {
+                false => injector.login(socket.unwrap(), login).await,
+                true => injector.login_ahead(socket.unwrap(), login).await,
+            };
             if let Ok(upstream) = &mut ended {
                 let _end = upstream.stream.shutdown().await;
             }
@@ -417,39 +436,29 @@ async fn replication_is_asked_for_and_where_there_is_no_database_no_catalog_is()
 }
 
 #[tokio::test]
-async fn the_catalog_is_asked_for_once() {
+async fn the_catalog_is_asked_for_once_at_each_server_and_anew_where_a_login_waits() {
     let injector = Injector::new().unwrap();
     let client = Client::plain();
-    let mut heard = Vec::new();
-    for _ in 0..2 {
-        let (ended, fake) = client
-            .login(&injector, |socket| async move {
-                let mut fake = Fake::plain(socket);
-                fake.startup().await;
-                fake.welcome().await;
-                String::from_utf8_lossy(&fake.heard).into_owned()
-            })
-            .await;
+    let bind = async || tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (one, other) = (bind().await, bind().await);
+    for (listener, ahead, expected) in [
+        (&one, false, true),
+        (&one, false, false),
+        (&other, false, true),
+        (&one, true, true),
+        (&one, false, false),
+    ] {
+        let heard = std::cell::RefCell::new(Vec::new());
+        let serve = async |mut fake: Fake| {
+            fake.ask(Authentication::Ok).await;
+            fake.welcomed().await;
+            heard.replace(fake.heard);
+        };
+        let ended = client.log_in_at(&injector, listener, ahead, serve).await;
         assert_eq!(ended.unwrap().catalog.relations.len(), 2);
-        heard.push(fake);
+        let heard = String::from_utf8_lossy(&heard.into_inner()).into_owned();
+        assert_eq!(heard.contains("pg_proc"), expected, "{ahead}");
     }
-    assert!(heard[0].contains("pg_proc"));
-    assert!(!heard[1].contains("pg_proc"));
-    // With nobody waiting it is asked for anew.
-    let (socket, accepted) = pair().await;
-    let ahead = async {
-        let login = client.as_login();
-        let mut ended = injector.login_ahead(socket, login).await.unwrap();
-        let _end = ended.stream.shutdown().await;
-    };
-    let server = async {
-        let mut fake = Fake::plain(accepted);
-        fake.startup().await;
-        fake.welcome().await;
-        String::from_utf8_lossy(&fake.heard).into_owned()
-    };
-    let ((), heard) = tokio::join!(ahead, server);
-    assert!(heard.contains("pg_proc"));
 }
 
 #[tokio::test]
