@@ -39,6 +39,7 @@ pub mod connection;
 pub mod control;
 pub mod daemon;
 pub mod identity;
+pub mod masking;
 pub mod policy;
 pub mod protocol;
 pub mod recording;

@@ -132,8 +132,18 @@ fn settled() -> Vec<u8> {
     .concat()
 }
 
+/// What a server answers to the daemon's own questions before a session begins; `None` to anything else.
+pub(crate) fn answered(query: &[u8]) -> Option<Vec<u8>> {
+    let has = |word: &[u8]| query.windows(word.len()).any(|part| part == word);
+    if has(b"pg_proc") {
+        Some(catalog())
+    } else {
+        has(b"pg_backend_pid").then(settled)
+    }
+}
+
 /// The answer to what the daemon asks about roles, relations and functions.
-pub(crate) fn catalog() -> Vec<u8> {
+fn catalog() -> Vec<u8> {
     let column = |text: &[u8]| {
         [
             &u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes()[..],
@@ -172,10 +182,8 @@ fn serve(
         let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
         let mut body = vec![0; usize::try_from(length).unwrap_or(4) - 4];
         client.read_exact(&mut body)?;
-        if body.windows(7).any(|word| word == b"pg_proc") {
-            client.write_all(&catalog())?;
-        } else if body.windows(14).any(|word| word == b"pg_backend_pid") {
-            client.write_all(&settled())?;
+        if let Some(own) = answered(&body) {
+            client.write_all(&own)?;
         } else if head[0] == b'X' {
             return Ok(());
         } else {

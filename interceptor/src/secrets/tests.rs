@@ -135,7 +135,7 @@ async fn only_a_regular_file_of_a_trusted_owner_at_the_very_path_is_read() {
 async fn a_file_of_this_host_is_looked_at_anew_each_time() {
     let (one, other) = (place(), tempfile::tempdir_in("/dev/shm").unwrap());
     let at = one.path().join("at");
-    std::os::unix::fs::symlink(other.path(), &at).unwrap();
+    symlink(other.path(), &at).unwrap();
     let (path, away) = (at.join("secret"), other.path().join("secret"));
     let reader = file::Reader::default();
     let ask = || async { reader.fetch(&path, 0o077).await };
@@ -149,7 +149,7 @@ async fn a_file_of_this_host_is_looked_at_anew_each_time() {
     // On another device now: that one is not known yet.
     write(&one.path().join("secret"), b"third", 0o600);
     fs::remove_file(&at).unwrap();
-    std::os::unix::fs::symlink(one.path(), &at).unwrap();
+    symlink(one.path(), &at).unwrap();
     assert_eq!(ask().await.unwrap().expose_secret(), "third");
     assert!(!reader.is_local(&path));
     assert_eq!(ask().await.unwrap().expose_secret(), "third");
