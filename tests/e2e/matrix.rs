@@ -185,7 +185,7 @@ const JAVA: Client = Client {
     prefer: true,
     // Debian's version came before it.
     direct: false,
-    names: false,
+    names: true,
     run: |agent, kit| agent.run("java", &["-cp", &kit.classes()?, "Jdbc"]),
 };
 
