@@ -128,7 +128,11 @@ fn a_leaf_is_made_anew_a_day_before_its_end() {
             config: Arc::clone(&first),
             expires: now() + left,
         };
-        authority.leaves.lock().unwrap().put(vec![name.clone()], aged);
+        authority
+            .leaves
+            .lock()
+            .unwrap()
+            .put(vec![name.clone()], aged);
         let second = authority.leaf(&name).unwrap();
         assert_eq!(Arc::ptr_eq(&first, &second), same, "{left}");
     }
