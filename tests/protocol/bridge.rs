@@ -9,7 +9,7 @@ use interceptor::config::{
     ClientAuth, Host, Pooler, Postgres, SessionAttrs, TlsMode, UpstreamTls, Warm,
 };
 use interceptor::protocol::postgres::cancel::{Registry, Route};
-use interceptor::protocol::postgres::inject::{self, Injector, Login, Upstream};
+use interceptor::protocol::postgres::inject::{self, Injector, Login, Masked, Upstream};
 use interceptor::protocol::postgres::terminate::{
     Greeting, Startup, Wish, greet, refuse, terminate,
 };
@@ -28,6 +28,8 @@ pub(crate) struct Target {
     pub(crate) tls: Arc<tls::Upstream>,
     pub(crate) postgres: Postgres,
     pub(crate) password: Option<Secret>,
+    /// Whether it has sensitive columns.
+    pub(crate) masked: bool,
 }
 
 impl Target {
@@ -50,6 +52,7 @@ impl Target {
                 pooler: Pooler::None,
             },
             password: Some(Secret::from(PASSWORD)),
+            masked: false,
         }
     }
 
@@ -85,6 +88,9 @@ impl Target {
             minor: startup.upstream_minor(),
             replication: startup.replication,
             attrs: SessionAttrs::Any,
+            masked: self.masked.then_some(Masked {
+                target_key: self.password.as_ref(),
+            }),
         };
         injector
             .login(dial(self.address).await.unwrap(), login)

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use bytes::{BufMut as _, BytesMut};
+use interceptor::masking::Masks;
 use interceptor::protocol::postgres::cancel::{Registry, Route};
 use interceptor::protocol::postgres::facts::{self, Names};
 use interceptor::protocol::postgres::inject::Injector;
@@ -41,6 +42,7 @@ struct Parts {
     registry: Arc<Registry>,
     done: Arc<Mutex<Vec<Done>>>,
     rules: Rules,
+    masks: Arc<Masks>,
 }
 
 impl Front {
@@ -58,9 +60,19 @@ impl Front {
         Self::with(server, databases, Rules::Open).await
     }
 
+    /// With a gate that lets everything through, and masks.
+    pub(crate) async fn masked(server: &Server, databases: &[&str], masks: Masks) -> Self {
+        Self::over(server, databases, Rules::Open, masks).await
+    }
+
     async fn with(server: &Server, databases: &[&str], rules: Rules) -> Self {
+        Self::over(server, databases, rules, Masks::default()).await
+    }
+
+    async fn over(server: &Server, databases: &[&str], rules: Rules, masks: Masks) -> Self {
         let state = tempfile::tempdir().unwrap();
         let mut target = Target::new(server, "trusted");
+        target.masked = !masks.is_empty();
         let databases = databases.iter().map(|name| (*name).to_owned());
         target.postgres.databases = databases.collect();
         let done = Arc::<Mutex<Vec<Done>>>::default();
@@ -71,6 +83,7 @@ impl Front {
             registry: Arc::default(),
             done: Arc::clone(&done),
             rules,
+            masks: Arc::new(masks),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -143,7 +156,7 @@ async fn session(parts: &Parts, mut client: Stream, startup: Startup) {
         status: upstream.status,
     };
     greet(&mut client, greeting).await.unwrap();
-    let gate = Arc::new(PolicyGate::new(parts.rules));
+    let gate = Arc::new(PolicyGate::new(parts.rules, &parts.masks));
     let start = Start {
         names: Names {
             search_path: Some(parts.target.postgres.search_path.clone()),
@@ -152,7 +165,7 @@ async fn session(parts: &Parts, mut client: Stream, startup: Startup) {
             ..Names::default()
         },
         read: facts::read,
-        known: None,
+        known: upstream.known,
         parameters: upstream.parameters,
         status: upstream.status,
         from_client: BytesMut::new(),

@@ -236,7 +236,7 @@ impl Engine {
                 Some(_) => facts::replication::read,
                 None => facts::read,
             },
-            known: None,
+            known: upstream.known,
             parameters: upstream.parameters,
             status: Status::Idle,
             from_client: BytesMut::new(),

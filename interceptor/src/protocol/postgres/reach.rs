@@ -307,6 +307,7 @@ impl Plan {
             minor: self.minor,
             replication: self.replication,
             attrs,
+            masked: None,
         }
     }
 

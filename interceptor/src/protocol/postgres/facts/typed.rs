@@ -88,6 +88,9 @@ impl<'t> Walk<'t> {
         {
             self.sets(set);
         }
+        if let Some(changed) = stmt.as_deref().and_then(query::sets_search_path) {
+            self.draft.effects = vec![changed];
+        }
         self.draft.names_harmlessly = matches!(
             stmt.as_ref().and_then(|node| node.node.as_ref()),
             Some(Kind::LockStmt(_) | Kind::TruncateStmt(_) | Kind::VacuumStmt(_))

@@ -12,9 +12,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Known {
     schema: Mutex<Option<Arc<Schema>>>,
     changes: AtomicU64,
+    doubts: AtomicU64,
 }
 
 impl Known {
+    /// Counts how often it was doubted.
+    #[must_use]
+    pub fn doubts(&self) -> u64 {
+        self.doubts.load(Ordering::Acquire)
+    }
+
     /// Counts how often it became another.
     #[must_use]
     pub fn changes(&self) -> u64 {
@@ -28,9 +35,13 @@ impl Known {
         schema.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What was just read. One that is the same as before stays the one that it was.
-    pub fn learn(&self, schema: Schema) {
+    /// What was just read. One that is the same as before stays the one that it was; one that was doubted
+    /// since there were `doubts` of it is worth nothing.
+    pub fn learn(&self, schema: Schema, doubts: u64) {
         let mut known = self.schema.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.doubts() != doubts {
+            return;
+        }
         if known.as_deref() != Some(&schema) {
             *known = Some(Arc::new(schema));
             self.changes.fetch_add(1, Ordering::Release);
@@ -40,6 +51,7 @@ impl Known {
     /// Something changed it.
     pub fn doubt(&self) {
         let mut known = self.schema.lock().unwrap_or_else(PoisonError::into_inner);
+        self.doubts.fetch_add(1, Ordering::Release);
         if known.take().is_some() {
             self.changes.fetch_add(1, Ordering::Release);
         }

@@ -373,3 +373,36 @@ fn a_reading_says_what_is_masked_in_it() {
     assert_eq!(masked, ["ssn"]);
     assert!(read("select * from q").reading.masked.is_empty());
 }
+
+#[test]
+fn a_search_path_that_is_set_by_a_call_is_followed() {
+    let cases = [
+        (
+            "select pg_catalog.set_config('search_path', 'a, public', false); select * from p",
+            "\"a\".p",
+        ),
+        (
+            "select pg_catalog.set_config('search_path', '', false); select * from p",
+            "\"pg_temp\".p",
+        ),
+        (
+            "select pg_catalog.set_config('search_path', 'public', false); select * from p",
+            "P AS",
+        ),
+        (
+            "select pg_catalog.set_config('search_path', 'a', false) where false; select * from p",
+            "refused",
+        ),
+        (
+            "select set_config('search_path', 'a', false); select * from p",
+            "refused",
+        ),
+        (
+            "select pg_catalog.set_config('search_path', 'a', false) from q; select * from p",
+            "refused",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert!(goes(text).contains(expected), "{text}: {}", goes(text));
+    }
+}

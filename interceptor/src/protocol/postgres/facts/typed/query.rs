@@ -10,6 +10,7 @@ use super::{Visit, Walk, children, words};
 use crate::policy::Action;
 use crate::protocol::postgres::facts::draft::{Object, Write};
 use crate::protocol::postgres::facts::evidence::Role;
+use crate::protocol::postgres::facts::{Effect, listed};
 
 impl<'t> Walk<'t> {
     /// Walks a `WITH` clause and leaves its names in scope until `close`.
@@ -497,6 +498,48 @@ impl<'t> Visit<'t> for FuncCall {
             (Some(_), _) | (None, _) => {}
         }
     }
+}
+
+/// `SELECT pg_catalog.set_config('search_path', '…', false)` and nothing else, which is a `SET`: where
+/// there is more, the call may not happen.
+pub(super) fn sets_search_path(statement: &Node) -> Option<Effect> {
+    let Some(Kind::SelectStmt(select)) = &statement.node else {
+        return None;
+    };
+    let [target] = select.target_list.as_slice() else {
+        return None;
+    };
+    let alone = SelectStmt {
+        target_list: select.target_list.clone(),
+        limit_option: select.limit_option,
+        op: select.op,
+        ..SelectStmt::default()
+    };
+    let call = match &target.node {
+        Some(Kind::ResTarget(target)) if target.indirection.is_empty() => target.val.as_deref()?,
+        Some(_) | None => return None,
+    };
+    let Some(Kind::FuncCall(call)) = &call.node else {
+        return None;
+    };
+    let ([name, value, local], ["pg_catalog", "set_config"]) =
+        (call.args.as_slice(), words(&call.funcname).as_slice())
+    else {
+        return None;
+    };
+    let is_named = literal(name)?.eq_ignore_ascii_case("search_path");
+    let local = match &local.node {
+        Some(Kind::AConst(AConst {
+            val: Some(a_const::Val::Boolval(local)),
+            ..
+        })) => local.boolval,
+        Some(_) | None => return None,
+    };
+    // A cast may make another text of it.
+    let is_plain = matches!(value.node, Some(Kind::AConst(_)));
+    let to = listed(literal(value).filter(|_| is_plain)?).filter(|to| to.iter().all(|name| name.len() < 63));
+    let plain = call.agg_filter.is_none() && call.over.is_none();
+    (is_named && plain && **select == alone).then_some(Effect::SetsSearchPath { to, local })
 }
 
 /// The text of a string constant, casts to another type of string included.
