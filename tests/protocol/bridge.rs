@@ -77,7 +77,22 @@ impl Target {
         injector: &Injector,
         startup: &Startup,
     ) -> Result<Upstream, inject::Error> {
-        let login = Login {
+        let socket = dial(self.address).await.unwrap();
+        injector.login(socket, self.as_login(startup)).await
+    }
+
+    /// The same for nobody yet.
+    pub(crate) async fn login_ahead(
+        &self,
+        injector: &Injector,
+        startup: &Startup,
+    ) -> Result<Upstream, inject::Error> {
+        let socket = dial(self.address).await.unwrap();
+        injector.login_ahead(socket, self.as_login(startup)).await
+    }
+
+    fn as_login<'a>(&'a self, startup: &'a Startup) -> Login<'a> {
+        Login {
             target: "db",
             host: &self.host,
             tls: &self.tls,
@@ -91,10 +106,7 @@ impl Target {
             masked: self.masked.then_some(Masked {
                 target_key: self.password.as_ref(),
             }),
-        };
-        injector
-            .login(dial(self.address).await.unwrap(), login)
-            .await
+        }
     }
 }
 

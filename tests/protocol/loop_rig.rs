@@ -8,6 +8,7 @@ use interceptor::masking::Masks;
 use interceptor::protocol::postgres::cancel::{Registry, Route};
 use interceptor::protocol::postgres::facts::{self, Names};
 use interceptor::protocol::postgres::inject::Injector;
+use interceptor::protocol::postgres::mask::Watch;
 use interceptor::protocol::postgres::session::{End, Patience, Start, relay};
 use interceptor::protocol::postgres::terminate::{Greeting, Startup, Wish, greet, terminate};
 use interceptor::protocol::postgres::wire::frontend::{self, Object};
@@ -32,6 +33,7 @@ pub(crate) struct Front {
     done: Arc<Mutex<Vec<Done>>>,
     sessions: Arc<tokio::sync::Semaphore>,
     task: tokio::task::JoinHandle<()>,
+    masks: Arc<Mutex<Arc<Masks>>>,
     _state: tempfile::TempDir,
 }
 
@@ -42,7 +44,7 @@ struct Parts {
     registry: Arc<Registry>,
     done: Arc<Mutex<Vec<Done>>>,
     rules: Rules,
-    masks: Arc<Masks>,
+    masks: Arc<Mutex<Arc<Masks>>>,
 }
 
 impl Front {
@@ -73,6 +75,7 @@ impl Front {
         let state = tempfile::tempdir().unwrap();
         let mut target = Target::new(server, "trusted");
         target.masked = !masks.is_empty();
+        let masks = Arc::new(Mutex::new(Arc::new(masks)));
         let databases = databases.iter().map(|name| (*name).to_owned());
         target.postgres.databases = databases.collect();
         let done = Arc::<Mutex<Vec<Done>>>::default();
@@ -83,7 +86,7 @@ impl Front {
             registry: Arc::default(),
             done: Arc::clone(&done),
             rules,
-            masks: Arc::new(masks),
+            masks: Arc::clone(&masks),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -105,8 +108,14 @@ impl Front {
             done,
             sessions,
             task,
+            masks,
             _state: state,
         }
+    }
+
+    /// Sessions from now on see everything.
+    pub(crate) fn reveal(&self) {
+        *self.masks.lock().unwrap() = Arc::default();
     }
 
     /// Waits for the end of one more session.
@@ -136,7 +145,7 @@ async fn serve(parts: Arc<Parts>, socket: TcpStream) {
     }
 }
 
-async fn session(parts: &Parts, mut client: Stream, startup: Startup) {
+async fn session(parts: &Arc<Parts>, mut client: Stream, startup: Startup) {
     let login = parts.target.login(&parts.injector, &startup).await;
     let mut upstream = login.unwrap();
     let route = Route {
@@ -156,7 +165,13 @@ async fn session(parts: &Parts, mut client: Stream, startup: Startup) {
         status: upstream.status,
     };
     greet(&mut client, greeting).await.unwrap();
-    let gate = Arc::new(PolicyGate::new(parts.rules, &parts.masks));
+    let masks = Arc::clone(&parts.masks.lock().unwrap());
+    let (again, asked) = (Arc::clone(parts), startup.clone());
+    let again = Box::new(move || {
+        let (parts, asked) = (Arc::clone(&again), asked.clone());
+        tokio::spawn(async move { parts.target.login_ahead(&parts.injector, &asked).await });
+    });
+    let gate = Arc::new(PolicyGate::new(parts.rules, &masks));
     let start = Start {
         names: Names {
             search_path: Some(parts.target.postgres.search_path.clone()),
@@ -165,7 +180,9 @@ async fn session(parts: &Parts, mut client: Stream, startup: Startup) {
             ..Names::default()
         },
         read: facts::read,
-        known: upstream.known,
+        known: upstream
+            .known
+            .map(|known| Arc::new(Watch::new(known, again))),
         parameters: upstream.parameters,
         status: upstream.status,
         from_client: BytesMut::new(),

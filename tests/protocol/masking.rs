@@ -710,3 +710,58 @@ fn every_mask_has_a_value_of_the_column_s_type_for_whatever_it_holds() {
     }
     assert!(stand > 40, "only {stand} pairs");
 }
+
+#[tokio::test]
+async fn what_a_session_makes_is_known_to_its_next_statement() {
+    let server = Server::shared();
+    server.sql("DROP DATABASE IF EXISTS masked_c; CREATE DATABASE masked_c OWNER trusted;");
+    server.sql(&format!(
+        "\\c masked_c\nGRANT ALL ON SCHEMA public TO trusted;\n{SETUP}"
+    ));
+    let front = Front::masked(&server, &["masked_c"], masks(&Mask::Null)).await;
+    let mut raw = Raw::connect(front.address, "masked_c").await;
+    let rows = raw.rows("CREATE TABLE made (a int)").await;
+    assert!(rows.is_empty());
+    raw.rows("INSERT INTO made VALUES (7)").await;
+    let rows = raw.rows("SELECT a FROM made").await;
+    assert!(rows.concat().ends_with('7'), "{rows:?}");
+    raw.rows("CREATE VIEW seen AS SELECT id, ssn FROM p WHERE id = 1")
+        .await;
+    let rows = raw.rows("SELECT * FROM seen").await;
+    assert_eq!(rows.len(), 1);
+    raw.rows("BEGIN").await;
+    raw.rows("DROP TABLE made").await;
+    assert_eq!(raw.rows("SELECT id FROM p").await.len(), 20);
+    raw.rows("ROLLBACK").await;
+    assert_eq!(raw.rows("SELECT a FROM made").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_change_by_one_who_sees_everything_is_heeded_by_those_who_do_not() {
+    let server = Server::shared();
+    server.sql("DROP DATABASE IF EXISTS masked_d; CREATE DATABASE masked_d OWNER trusted;");
+    server.sql(&format!(
+        "\\c masked_d\nGRANT ALL ON SCHEMA public TO trusted;\n{SETUP}"
+    ));
+    let front = Front::masked(&server, &["masked_d"], masks(&Mask::Null)).await;
+    let mut masked = Raw::connect(front.address, "masked_d").await;
+    front.reveal();
+    let mut trusted = Raw::connect(front.address, "masked_d").await;
+    assert_eq!(masked.rows("SELECT id FROM q").await.len(), 20);
+    assert_eq!(
+        trusted.rows("SELECT ssn FROM p WHERE id = 1").await[0].len(),
+        6
+    );
+    trusted
+        .rows("CREATE VIEW over AS SELECT ssn AS q FROM p")
+        .await;
+    trusted
+        .rows("ALTER TABLE q RENAME TO old; ALTER VIEW over RENAME TO q")
+        .await;
+    let rows = masked.rows("SELECT q FROM q").await;
+    assert_eq!(rows.len(), 20);
+    for row in rows {
+        // A null, which has no length.
+        assert_eq!(row, "\u{fffd}".repeat(4));
+    }
+}

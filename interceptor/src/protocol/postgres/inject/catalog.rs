@@ -61,8 +61,8 @@ pub struct Catalog {
 /// Servers of one target may differ in what functions they have.
 type Kept = LruCache<[String; 5], (BootTime, Arc<Catalog>)>;
 
-/// What is known of databases with sensitive columns, by the same, each with when it was read.
-type Learned = LruCache<[String; 5], (BootTime, Arc<Known>)>;
+/// What is known of databases with sensitive columns, by the same.
+type Learned = LruCache<[String; 5], Arc<Known>>;
 
 #[derive(Debug)]
 pub(super) struct Cache {
@@ -88,20 +88,16 @@ impl Cache {
         anew: bool,
     ) -> Result<Arc<Known>, Error> {
         let id = id(login, address, opened);
-        let now = clock::boot();
         let known = {
             let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-            let (read, known) = learned.get_or_insert(id.clone(), || (now, Arc::default()));
-            let is_fresh = known.current().is_some() && now.since(*read) < KNOWN_FOR;
-            if is_fresh && !anew {
-                return Ok(Arc::clone(known));
-            }
-            Arc::clone(known)
+            Arc::clone(learned.get_or_insert(id, Arc::default))
         };
-        let doubts = known.doubts();
-        known.learn(schema::fetch(peer).await?, doubts);
-        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        learned.put(id, (now, Arc::clone(&known)));
+        if anew || !known.is_fresh() {
+            let doubts = known.doubts();
+            if let Some(schema) = schema::fetch(peer).await? {
+                known.learn(schema, doubts);
+            }
+        }
         Ok(known)
     }
 

@@ -16,7 +16,7 @@ use pg_query::protobuf::node::Node as Kind;
 pub(super) use self::statements::check as statements;
 use super::cover::Masking;
 use super::expression::KEYS;
-use super::veto::Veto;
+use super::resolve::Veto;
 use crate::protocol::postgres::facts::draft::{Call, Draft};
 use crate::protocol::postgres::facts::functions::{is_builtin, is_harmless};
 

@@ -207,6 +207,11 @@ where
 
     /// What a text asks for, under what it will be run under.
     async fn judge(&mut self, text: &Text) -> Result<Arc<Statement>, Why> {
+        let is_changing = self.shared.ledger().is_changing();
+        if let Some(watch) = self.judge.waits_for(&self.gate.masks(), is_changing) {
+            self.flush().await?;
+            watch.ready(is_changing).await;
+        }
         loop {
             match self.attempt(text) {
                 Attempt::Known(statement) => return Ok(statement),

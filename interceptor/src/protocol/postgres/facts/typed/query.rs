@@ -537,7 +537,8 @@ pub(super) fn sets_search_path(statement: &Node) -> Option<Effect> {
     };
     // A cast may make another text of it.
     let is_plain = matches!(value.node, Some(Kind::AConst(_)));
-    let to = listed(literal(value).filter(|_| is_plain)?).filter(|to| to.iter().all(|name| name.len() < 63));
+    let to = listed(literal(value).filter(|_| is_plain)?)
+        .filter(|to| to.iter().all(|name| name.len() < 63));
     let plain = call.agg_filter.is_none() && call.over.is_none();
     (is_named && plain && **select == alone).then_some(Effect::SetsSearchPath { to, local })
 }

@@ -6,18 +6,17 @@
 
 use std::collections::HashMap;
 
-use bytes::BytesMut;
-
 use super::{COMMAND_COMPLETE, DATA_ROW, ROW_DESCRIPTION, columns, wrong};
 use crate::protocol::postgres::inject::Error;
 use crate::protocol::postgres::inject::error::Denied;
 use crate::protocol::postgres::inject::peer::Peer;
 use crate::protocol::postgres::mask::Schema;
 use crate::protocol::postgres::mask::schema::{Column, Table};
+use crate::protocol::postgres::wire::Tag;
 use crate::protocol::postgres::wire::backend::{READY, Status, ready};
 use crate::protocol::postgres::wire::error::{ERROR, NOTICE};
+use crate::protocol::postgres::wire::frontend::make_query;
 use crate::protocol::postgres::wire::startup::PARAMETER_STATUS;
-use crate::protocol::postgres::wire::{Tag, put_string, write};
 
 /// Functions in these languages compute from their arguments, or are trusted as the server is.
 macro_rules! reads_tables {
@@ -48,7 +47,7 @@ macro_rules! ours {
 
 /// One result a line, in the order of [`Answer::row`].
 const QUERY: &str = concat!(
-    "BEGIN READ ONLY; SET LOCAL statement_timeout = 0; SET LOCAL search_path = pg_catalog; ",
+    "BEGIN READ ONLY; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 2000; SET LOCAL search_path = pg_catalog; ",
     // Relations.
     "SELECT c.oid::pg_catalog.text, n.nspname, c.relname, c.relkind::pg_catalog.text, \
      EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class OPERATOR(pg_catalog.=) c.oid \
@@ -163,11 +162,12 @@ fn body_max(tag: u8) -> Option<usize> {
 }
 
 /// Asks for all of it.
-pub(super) async fn fetch(peer: &mut Peer) -> Result<Schema, Error> {
-    let mut query = BytesMut::new();
-    write(&mut query, b'Q', |to| put_string(to, QUERY.as_bytes()));
-    peer.send(&query).await?;
+///
+/// `None` where the server cannot say: something holds a lock on a definition that is being changed.
+pub(super) async fn fetch(peer: &mut Peer) -> Result<Option<Schema>, Error> {
+    peer.send(&make_query(QUERY)).await?;
     peer.expect(BYTES_MAX);
+    let mut failed: Option<Denied> = None;
     let mut answer = Answer::default();
     let mut results = 0_u8;
     let mut rows = 0_usize;
@@ -187,12 +187,28 @@ pub(super) async fn fetch(peer: &mut Peer) -> Result<Schema, Error> {
             }
             COMMAND_COMPLETE | NOTICE | PARAMETER_STATUS => {}
             READY => {
-                return match ready(&body)? {
-                    Status::Idle if results == RESULTS => Ok(answer.whole()),
+                return match (ready(&body)?, failed) {
+                    (Status::Idle, None) if results == RESULTS => Ok(Some(answer.whole())),
+                    (Status::Failed, Some(error)) => {
+                        tracing::warn!(%error, "the server cannot say what its database looks like");
+                        peer.send(&make_query("ROLLBACK")).await?;
+                        rolled_back(peer).await.map(|()| None)
+                    }
                     _ => Err(wrong("the answer is not whole")),
                 };
             }
-            ERROR => return Err(wrong(&Denied::read(&body)?.to_string())),
+            ERROR if failed.is_none() => failed = Some(Denied::read(&body)?),
+            tag => return Err(Error::Order { message: Tag(tag) }),
+        }
+    }
+}
+
+async fn rolled_back(peer: &mut Peer) -> Result<(), Error> {
+    loop {
+        let (tag, body) = peer.next(body_max).await?;
+        match tag {
+            COMMAND_COMPLETE | NOTICE | PARAMETER_STATUS => {}
+            READY if ready(&body)? == Status::Idle => return Ok(()),
             tag => return Err(Error::Order { message: Tag(tag) }),
         }
     }
