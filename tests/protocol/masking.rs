@@ -765,3 +765,63 @@ async fn a_change_by_one_who_sees_everything_is_heeded_by_those_who_do_not() {
         assert_eq!(row, "\u{fffd}".repeat(4));
     }
 }
+
+/// What `psql` and `pg_dump` ask the catalog.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_clients_ask_the_catalog_is_answered() {
+    let server = pair();
+    let front = Front::masked(&server, &["masked_a"], masks(&Mask::Null)).await;
+    for command in [
+        "\\d",
+        "\\d p",
+        "\\d+ p",
+        "\\d+ v",
+        "\\dt+",
+        "\\df",
+        "\\df+",
+        "\\dv+",
+        "\\dn+",
+        "\\du",
+        "\\l",
+        "\\dx",
+        "\\dT+",
+        "\\di+",
+        "\\dp",
+        "\\dm",
+        "\\do ===",
+        "\\d+ parent",
+        "\\sv v",
+        "\\sf first",
+    ] {
+        let run = |address: std::net::SocketAddr| {
+            let mut psql = std::process::Command::new(crate::server::programs().join("psql"));
+            psql.args([
+                "-X",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-h",
+                "127.0.0.1",
+                "-U",
+                "trusted",
+                "-c",
+                command,
+                "masked_a",
+            ])
+            .args(["-p", &address.port().to_string()]);
+            crate::server::done(psql)
+        };
+        let (through, directly) = (run(front.address), run(server.address()));
+        assert_eq!(through, directly, "{command}");
+    }
+    let mut dump = std::process::Command::new(crate::server::programs().join("pg_dump"));
+    dump.args([
+        "--schema-only",
+        "-h",
+        "127.0.0.1",
+        "-U",
+        "trusted",
+        "masked_a",
+    ])
+    .args(["-p", &front.address.port().to_string()]);
+    assert!(crate::server::done(dump).contains("CREATE VIEW public.v"));
+}

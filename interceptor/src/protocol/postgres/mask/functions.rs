@@ -74,7 +74,7 @@ const ALSO: [&str; 22] = [
 ];
 
 /// Relations of the system that hold data of others, or what others asked.
-const CLOSED: [&str; 14] = [
+const CLOSED: [&str; 13] = [
     "pg_authid",
     "pg_file_settings",
     "pg_hba_file_rules",
@@ -84,7 +84,6 @@ const CLOSED: [&str; 14] = [
     "pg_statistic",
     "pg_statistic_ext_data",
     "pg_stats",
-    "pg_subscription",
     "pg_user_mapping",
     "pg_user_mappings",
     "user_mapping_options",

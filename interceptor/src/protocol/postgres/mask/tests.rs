@@ -407,3 +407,20 @@ fn a_search_path_that_is_set_by_a_call_is_followed() {
         assert!(goes(text).contains(expected), "{text}: {}", goes(text));
     }
 }
+
+#[test]
+fn a_setting_that_is_named_by_a_column_of_one_value_is_read() {
+    let dump = "SELECT set_config(name, 'view', false) FROM pg_settings WHERE name = 'restrict'";
+    assert_eq!(goes(dump), dump);
+    let other = [
+        "SELECT set_config(name, 'view', false) FROM pg_settings WHERE name <> 'restrict'",
+        "SELECT set_config(name, 'view', false) FROM pg_settings WHERE name = 'a' OR true",
+        "SELECT set_config(name, 'view', false) FROM pg_settings",
+        "SELECT set_config(setting, 'view', false) FROM pg_settings WHERE name = 'restrict'",
+        "SELECT set_config(name, 'view', false) FROM pg_settings WHERE name = 'interceptor.session_key'",
+        "SELECT set_config(name, 'x', false), set_config(setting, 'x', false) FROM pg_settings WHERE name = 'a'",
+    ];
+    for text in other {
+        assert!(goes(text).starts_with("refused"), "{text}");
+    }
+}

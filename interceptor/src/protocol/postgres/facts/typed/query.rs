@@ -10,7 +10,6 @@ use super::{Visit, Walk, children, words};
 use crate::policy::Action;
 use crate::protocol::postgres::facts::draft::{Object, Write};
 use crate::protocol::postgres::facts::evidence::Role;
-use crate::protocol::postgres::facts::{Effect, listed};
 
 impl<'t> Walk<'t> {
     /// Walks a `WITH` clause and leaves its names in scope until `close`.
@@ -492,6 +491,10 @@ impl<'t> Visit<'t> for FuncCall {
         );
         match (parts.last().copied(), self.args.first().and_then(literal)) {
             (Some("set_config"), Some(name)) => walk.changes(name, None, false),
+            (Some("set_config"), None) if walk.setting_of_all.is_some() => {
+                let name = walk.setting_of_all.unwrap_or_default();
+                walk.changes(name, None, false);
+            }
             (Some("set_config"), None) => walk.refuse("a setting whose name is computed"),
             (Some("current_setting"), Some(name)) => walk.setting(name),
             (Some("current_setting"), None) => walk.draft.computes_setting = true,
@@ -500,51 +503,8 @@ impl<'t> Visit<'t> for FuncCall {
     }
 }
 
-/// `SELECT pg_catalog.set_config('search_path', '…', false)` and nothing else, which is a `SET`: where
-/// there is more, the call may not happen.
-pub(super) fn sets_search_path(statement: &Node) -> Option<Effect> {
-    let Some(Kind::SelectStmt(select)) = &statement.node else {
-        return None;
-    };
-    let [target] = select.target_list.as_slice() else {
-        return None;
-    };
-    let alone = SelectStmt {
-        target_list: select.target_list.clone(),
-        limit_option: select.limit_option,
-        op: select.op,
-        ..SelectStmt::default()
-    };
-    let call = match &target.node {
-        Some(Kind::ResTarget(target)) if target.indirection.is_empty() => target.val.as_deref()?,
-        Some(_) | None => return None,
-    };
-    let Some(Kind::FuncCall(call)) = &call.node else {
-        return None;
-    };
-    let ([name, value, local], ["pg_catalog", "set_config"]) =
-        (call.args.as_slice(), words(&call.funcname).as_slice())
-    else {
-        return None;
-    };
-    let is_named = literal(name)?.eq_ignore_ascii_case("search_path");
-    let local = match &local.node {
-        Some(Kind::AConst(AConst {
-            val: Some(a_const::Val::Boolval(local)),
-            ..
-        })) => local.boolval,
-        Some(_) | None => return None,
-    };
-    // A cast may make another text of it.
-    let is_plain = matches!(value.node, Some(Kind::AConst(_)));
-    let to = listed(literal(value).filter(|_| is_plain)?)
-        .filter(|to| to.iter().all(|name| name.len() < 63));
-    let plain = call.agg_filter.is_none() && call.over.is_none();
-    (is_named && plain && **select == alone).then_some(Effect::SetsSearchPath { to, local })
-}
-
 /// The text of a string constant, casts to another type of string included.
-fn literal(node: &Node) -> Option<&str> {
+pub(super) fn literal(node: &Node) -> Option<&str> {
     match &node.node {
         Some(Kind::AConst(AConst {
             val: Some(a_const::Val::Sval(text)),
