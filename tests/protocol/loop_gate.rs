@@ -76,7 +76,7 @@ pub(crate) struct Line {
 pub(crate) struct PolicyGate {
     principal: Arc<PrincipalFacts>,
     rules: Rules,
-    masks: Arc<Masks>,
+    pub(crate) masks: Mutex<Arc<Masks>>,
     pub(crate) lines: Mutex<HashMap<RequestId, Line>>,
     pub(crate) order: Mutex<Vec<RequestId>>,
 }
@@ -85,7 +85,7 @@ impl PolicyGate {
     pub(crate) fn new(rules: Rules, masks: &Arc<Masks>) -> Self {
         Self {
             rules,
-            masks: Arc::clone(masks),
+            masks: Mutex::new(Arc::clone(masks)),
             principal: Arc::new(PrincipalFacts::new(&principal()).unwrap()),
             lines: Mutex::default(),
             order: Mutex::default(),
@@ -147,7 +147,7 @@ impl Gate for PolicyGate {
     }
 
     fn masks(&self) -> Arc<Masks> {
-        Arc::clone(&self.masks)
+        Arc::clone(&self.masks.lock().unwrap())
     }
 
     async fn ended(&self) -> EndReason {

@@ -34,6 +34,7 @@ pub(crate) struct Front {
     sessions: Arc<tokio::sync::Semaphore>,
     task: tokio::task::JoinHandle<()>,
     masks: Arc<Mutex<Arc<Masks>>>,
+    gates: Arc<Mutex<Vec<Arc<PolicyGate>>>>,
     _state: tempfile::TempDir,
 }
 
@@ -45,6 +46,7 @@ struct Parts {
     done: Arc<Mutex<Vec<Done>>>,
     rules: Rules,
     masks: Arc<Mutex<Arc<Masks>>>,
+    gates: Arc<Mutex<Vec<Arc<PolicyGate>>>>,
 }
 
 impl Front {
@@ -76,6 +78,7 @@ impl Front {
         let mut target = Target::new(server, "trusted");
         target.masked = !masks.is_empty();
         let masks = Arc::new(Mutex::new(Arc::new(masks)));
+        let gates = Arc::<Mutex<Vec<Arc<PolicyGate>>>>::default();
         let databases = databases.iter().map(|name| (*name).to_owned());
         target.postgres.databases = databases.collect();
         let done = Arc::<Mutex<Vec<Done>>>::default();
@@ -87,6 +90,7 @@ impl Front {
             done: Arc::clone(&done),
             rules,
             masks: Arc::clone(&masks),
+            gates: Arc::clone(&gates),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -109,7 +113,16 @@ impl Front {
             sessions,
             task,
             masks,
+            gates,
             _state: state,
+        }
+    }
+
+    /// Sessions that there are have other masks from now on.
+    pub(crate) fn mask(&self, masks: Masks) {
+        let masks = Arc::new(masks);
+        for gate in &*self.gates.lock().unwrap() {
+            *gate.masks.lock().unwrap() = Arc::clone(&masks);
         }
     }
 
@@ -172,6 +185,7 @@ async fn session(parts: &Arc<Parts>, mut client: Stream, startup: Startup) {
         tokio::spawn(async move { parts.target.login_ahead(&parts.injector, &asked).await });
     });
     let gate = Arc::new(PolicyGate::new(parts.rules, &masks));
+    parts.gates.lock().unwrap().push(Arc::clone(&gate));
     let start = Start {
         names: Names {
             search_path: Some(parts.target.postgres.search_path.clone()),

@@ -825,3 +825,57 @@ async fn what_clients_ask_the_catalog_is_answered() {
     .args(["-p", &front.address.port().to_string()]);
     assert!(crate::server::done(dump).contains("CREATE VIEW public.v"));
 }
+
+#[tokio::test]
+async fn what_was_prepared_under_other_masks_is_not_run() {
+    let server = pair();
+    let front = Front::masked(&server, &["masked_a"], masks(&Mask::Last4)).await;
+    let mut raw = Raw::connect(front.address, "masked_a").await;
+    raw.send("P a SELECT ssn FROM p WHERE id = 1|P b SELECT id FROM q WHERE id = 1|S")
+        .await;
+    raw.read_until("Z:I").await;
+    raw.rows("PREPARE c AS SELECT ssn FROM p WHERE id = 1")
+        .await;
+    raw.rows("BEGIN").await;
+    raw.rows("DECLARE d CURSOR FOR SELECT ssn FROM p").await;
+    let told = async |raw: &mut Raw, script: &str| {
+        raw.send(script).await;
+        let ready = if script.starts_with("E d") {
+            "Z:E"
+        } else {
+            "Z:I"
+        };
+        raw.read_until(ready).await
+    };
+    front.mask(masks(&Mask::Null));
+    assert_eq!(told(&mut raw, "E d 1|S").await, "E:42501 Z:E");
+    raw.rows("ROLLBACK").await;
+    assert_eq!(told(&mut raw, "B - a|E -|S").await, "2 E:42501 Z:I");
+    assert_eq!(told(&mut raw, "Q EXECUTE c").await, "E:42501 Z:I");
+    assert_eq!(told(&mut raw, "B - b|E -|S").await, "2 D C:SELECT_1 Z:I");
+    front.mask(Masks::default());
+    assert_eq!(told(&mut raw, "B - a|E -|S").await, "2 E:42501 Z:I");
+    front.mask(masks(&Mask::Last4));
+    assert_eq!(told(&mut raw, "B - a|E -|S").await, "2 D C:SELECT_1 Z:I");
+    assert_eq!(told(&mut raw, "Q EXECUTE c").await, "T D C:SELECT_1 Z:I");
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_refused_whatever_policy_permits() {
+    let server = pair();
+    let front = Front::masked(&server, &["masked_a"], masks(&Mask::Null)).await;
+    let mut raw = Raw::connect(front.address, "masked_a").await;
+    for script in ["Q this is not SQL", "F", "P - ) (|S", "E nothing|S"] {
+        raw.send(script).await;
+        let told = raw.read_until("Z:I").await;
+        assert!(
+            told.starts_with("E:42501") || told.starts_with("E:34000"),
+            "{script}: {told}"
+        );
+    }
+    // Inside of a transaction the server fails by itself.
+    raw.rows("BEGIN").await;
+    raw.send("Q SELECT query_to_xml('SELECT 1', true, true, '')")
+        .await;
+    assert_eq!(raw.read_until("Z:E").await, "E:42501 Z:E");
+}
