@@ -47,6 +47,17 @@ pub struct Relation {
     pub name: String,
 }
 
+/// A masked column that a request touches, and by what it is masked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Masked {
+    /// Where the column is.
+    pub relation: Relation,
+    /// Its name.
+    pub column: String,
+    /// What stands in its place.
+    pub by: Mask,
+}
+
 /// The sensitive columns of one database, each with its mask.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Masks {

@@ -28,6 +28,7 @@ use self::services::Services;
 use crate::audit::event::{About, Event};
 use crate::audit::{self, Reservation, Sink as _};
 use crate::clock::{self, BootTime};
+use crate::masking::Masks;
 use crate::policy::{Refusal, Verdicts};
 use crate::recording;
 
@@ -75,6 +76,7 @@ pub struct Session {
     database: String,
     services: Arc<Services>,
     verdicts: Verdicts,
+    masks: Arc<Masks>,
     recorder: Option<recording::Writer>,
     end: watch::Sender<Option<EndReason>>,
     /// In the order in which they were permitted, which is mostly that in which they end.

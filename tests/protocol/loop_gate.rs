@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use bytes::Bytes;
 use interceptor::clock::BootTime;
 use interceptor::identity::{Cgroup, Executable, Principal, Process, User};
+use interceptor::masking::Masks;
 use interceptor::policy::{Generation, Policy, PrincipalFacts, Refusal};
 use interceptor::session::{
     Authorized, Direction, EndReason, Gate, Outcome, Phase, Reading, Refused, RequestId,
@@ -75,14 +76,16 @@ pub(crate) struct Line {
 pub(crate) struct PolicyGate {
     principal: Arc<PrincipalFacts>,
     rules: Rules,
+    pub(crate) masks: Mutex<Arc<Masks>>,
     pub(crate) lines: Mutex<HashMap<RequestId, Line>>,
     pub(crate) order: Mutex<Vec<RequestId>>,
 }
 
 impl PolicyGate {
-    pub(crate) fn new(rules: Rules) -> Self {
+    pub(crate) fn new(rules: Rules, masks: &Arc<Masks>) -> Self {
         Self {
             rules,
+            masks: Mutex::new(Arc::clone(masks)),
             principal: Arc::new(PrincipalFacts::new(&principal()).unwrap()),
             lines: Mutex::default(),
             order: Mutex::default(),
@@ -141,6 +144,10 @@ impl Gate for PolicyGate {
 
     async fn record(&self, _: Direction, _: Bytes) -> Result<(), Refusal> {
         Ok(())
+    }
+
+    fn masks(&self) -> Arc<Masks> {
+        Arc::clone(&self.masks.lock().unwrap())
     }
 
     async fn ended(&self) -> EndReason {

@@ -16,6 +16,7 @@ use crate::audit::event::{Event, Request};
 use crate::audit::{self, Sink as _};
 use crate::clock;
 use crate::config::StatementText;
+use crate::masking::Masks;
 use crate::policy::{Permit, Refusal, RuleId};
 
 /// What an engine sees of its session. A trait so that an engine can be tested over bytes alone;
@@ -41,6 +42,11 @@ pub trait Gate: Send + Sync + 'static {
         direction: Direction,
         bytes: Bytes,
     ) -> impl Future<Output = Result<(), Refusal>> + Send;
+
+    /// The columns that are masked for this principal now: the sensitive ones of the session's database that
+    /// policy does not let it see. Asked before each text is read, so it must be quick, and give the same
+    /// `Arc` as long as nothing has changed.
+    fn masks(&self) -> Arc<Masks>;
 
     /// Resolves when the daemon ends the session; pending for ever otherwise.
     fn ended(&self) -> impl Future<Output = EndReason> + Send;
@@ -128,6 +134,10 @@ impl Gate for Session {
         })
     }
 
+    fn masks(&self) -> Arc<Masks> {
+        Arc::clone(&self.masks)
+    }
+
     async fn ended(&self) -> EndReason {
         let mut end = self.end.subscribe();
         let idle = self.who.target.timeouts.idle;
@@ -164,7 +174,11 @@ impl Session {
             return Err(Refusal::ended());
         }
         let policy = self.services.policy.current();
-        self.verdicts.authorize(&policy, &reading.asks)
+        let permit = self.verdicts.authorize(&policy, &reading.asks)?;
+        match &reading.veto {
+            Some(veto) => Err(Refusal::clone(veto)),
+            None => Ok(permit),
+        }
     }
 
     fn line<'a>(

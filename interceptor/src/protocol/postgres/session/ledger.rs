@@ -8,12 +8,14 @@ mod data;
 mod replies;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 pub(super) use self::replies::Reply;
 pub use self::replies::Unexpected;
 use super::super::facts::{Effect, Prepared};
+use super::super::mask::{Changes, Masking, Watch};
 use super::super::wire::backend::{self, Status};
 use super::account::Finished;
 use super::entry::{Change, Entry, Kind, Made, Statement};
@@ -104,10 +106,17 @@ pub(super) struct Ledger<G: Gate> {
     finished: Vec<Finished<G>>,
     /// Nothing new goes upstream.
     held: bool,
+    /// What the session changes of what is known of its database.
+    changes: Changes,
 }
 
 impl<G: Gate> Ledger<G> {
-    pub(super) fn new(start: Path, status: Status, reported: Reported) -> Self {
+    pub(super) fn new(
+        start: Path,
+        status: Status,
+        reported: Reported,
+        watch: Option<Arc<Watch>>,
+    ) -> Self {
         let readable = reported.utf8 && reported.conforming;
         Self {
             queue: VecDeque::new(),
@@ -129,7 +138,13 @@ impl<G: Gate> Ledger<G> {
             failed: false,
             finished: Vec::new(),
             held: false,
+            changes: Changes::new(watch),
         }
+    }
+
+    /// Whether a change of the database is under way, whose transaction has not ended.
+    pub(super) fn is_changing(&self) -> bool {
+        self.changes.are_pending()
     }
 
     /// Requests that are answered. Their ends are written when they are dropped, which takes a while:
@@ -230,13 +245,17 @@ impl<G: Gate> Ledger<G> {
     ///
     /// # Errors
     /// The message on whose fate this depends.
-    pub(super) fn prepared(&self) -> Result<HashMap<String, Prepared>, u64> {
+    pub(super) fn prepared(
+        &self,
+        masking: Option<&Arc<Masking>>,
+    ) -> Result<HashMap<String, Prepared>, u64> {
         if let Some(until) = self.statements.uncertain(self.batch) {
             return Err(until);
         }
         let named = self.statements.iter().filter_map(|(name, statement)| {
             let name = std::str::from_utf8(name).ok()?;
-            (!name.is_empty()).then_some(())?;
+            // One that was prepared when other columns were masked shows those.
+            (!name.is_empty() && statement.is_masked_by(masking)).then_some(())?;
             Some((name.to_owned(), statement.for_execute()?))
         });
         Ok(named.collect())
@@ -254,6 +273,11 @@ impl<G: Gate> Ledger<G> {
     /// The server will owe a reply.
     pub(super) fn owe(&mut self, entry: Entry<G>) {
         let number = self.next();
+        if let Change::Runs(statement) = &entry.change
+            && statement.alters()
+        {
+            self.changes.begin(statement.masking.is_some());
+        }
         for made in entry.makes() {
             match made {
                 Made::Statement(name, meant) => self.statements.expect(name, number, meant),

@@ -231,6 +231,7 @@ impl<G: Gate> Ledger<G> {
                 .reported(&raw, (&self.reported.search_path, &self.start));
         }
         if status == Status::Idle {
+            self.changes.end();
             // Those that a rollback took along are asked of the server, which does not know them.
             self.portals.keep(|portal| portal.holds);
         }
