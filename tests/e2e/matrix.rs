@@ -186,7 +186,8 @@ const JAVA: Client = Client {
     prefer: true,
     // Debian's version came before it.
     direct: false,
-    names: true,
+    // It sends no name without a dot, and the target is configured by its address.
+    names: false,
     run: |agent, kit| agent.run("java", &["-cp", &kit.classes()?, "Jdbc"]),
 };
 

@@ -227,6 +227,13 @@ pub(super) fn unless_gone(done: Result<u8>) -> Result<u8> {
     }
 }
 
+fn counted(number: u64, thing: &str) -> String {
+    match number {
+        1 => format!("1 {thing}"),
+        number => format!("{number} {thing}s"),
+    }
+}
+
 fn check(log: &Log, out: &mut impl Write) -> Result<u8> {
     let report = verify(&log.dir())?;
     if report.segments == 0 && report.is_whole() {
@@ -246,18 +253,13 @@ fn check(log: &Log, out: &mut impl Write) -> Result<u8> {
     if report.unlisted > 0 {
         writeln!(out, "and {} more", report.unlisted)?;
     }
-    let (lines, segments) = (report.lines, report.segments);
+    let lines = counted(report.lines, "line");
+    let segments = counted(report.segments, "segment");
     if !report.is_whole() {
-        writeln!(
-            out,
-            "the log is damaged ({lines} lines in {segments} segments were read)"
-        )?;
+        writeln!(out, "the log is damaged ({lines} in {segments} were read)")?;
         return Ok(1);
     }
-    writeln!(
-        out,
-        "the log is whole: {lines} lines in {segments} segments"
-    )?;
+    writeln!(out, "the log is whole: {lines} in {segments}")?;
     if let Some(checkpoint) = report.checkpoint {
         writeln!(
             out,

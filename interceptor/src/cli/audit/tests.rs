@@ -91,7 +91,7 @@ fn a_whole_log_is_called_whole_and_a_changed_one_ends_with_one() {
     let (code, said) = run(&dir, &["verify"]);
     assert_eq!(code, 0);
     assert!(
-        said.starts_with("the log is whole: 4 lines in 1 segments"),
+        said.starts_with("the log is whole: 4 lines in 1 segment"),
         "{said}"
     );
     let path = dir.join("audit-000000000001.jsonl");

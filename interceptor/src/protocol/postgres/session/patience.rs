@@ -81,8 +81,14 @@ pub(super) async fn watch<G: Gate>(
             Waits::Nobody => continue,
         };
         // A request that is forwarded meanwhile could be cancelled in place of this one.
-        shared.ledger().hold(true);
-        drop(timeout(REACHES, cancel()).await);
+        let late = {
+            let mut ledger = shared.ledger();
+            ledger.hold(true);
+            ledger.waits() == Waits::Server(number)
+        };
+        if late {
+            drop(timeout(REACHES, cancel()).await);
+        }
         shared.ledger().hold(false);
         shared.answered.notify_one();
         let obeys = |waits| match waits {
