@@ -4,6 +4,7 @@
 //! that neither a value nor an answer about one comes out; [`Masks`] says where and what.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 /// What stands in the place of a value. Each keeps the column's type; an engine that cannot do so for
@@ -28,6 +29,22 @@ pub enum Mask {
     Hide,
 }
 
+impl fmt::Display for Mask {
+    /// As the configuration writes it; of a constant not its text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Constant(_) => f.write_str("constant"),
+            Self::Hash(_) => f.write_str("hash"),
+            Self::Last4 => f.write_str("last4"),
+            Self::Email => f.write_str("email"),
+            Self::Year => f.write_str("year"),
+            Self::Partial(shown) => write!(f, "partial({shown})"),
+            Self::Hide => f.write_str("hide"),
+        }
+    }
+}
+
 /// Where equal values have equal hashes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Joinable {
@@ -47,6 +64,19 @@ pub struct Relation {
     pub name: String,
 }
 
+/// A column that a target's configuration calls sensitive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sensitive {
+    /// The database; none for all of the target's.
+    pub database: Option<String>,
+    /// The relation.
+    pub relation: Relation,
+    /// The column.
+    pub column: String,
+    /// What stands in its place for whoever may not see it.
+    pub mask: Mask,
+}
+
 /// The sensitive columns of one database, each with its mask.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Masks {
@@ -55,6 +85,49 @@ pub struct Masks {
 }
 
 impl Masks {
+    /// Those of `database` among all of its target. What is said of this database counts before what
+    /// is said of all.
+    #[must_use]
+    pub fn of_database(sensitive: &[Sensitive], database: &str) -> Self {
+        let mut masks = Self::default();
+        let general = sensitive.iter().filter(|one| one.database.is_none());
+        let own = sensitive
+            .iter()
+            .filter(|one| one.database.as_deref() == Some(database));
+        for one in general.chain(own) {
+            let columns = masks.relations.entry(one.relation.clone()).or_default();
+            columns.insert(one.column.clone(), one.mask.clone());
+        }
+        masks
+    }
+
+    /// The same without the columns for which `revealed` is true.
+    #[must_use]
+    pub fn without(&self, mut revealed: impl FnMut(&Relation, &str) -> bool) -> Self {
+        let mut masks = self.clone();
+        for (relation, columns) in &mut masks.relations {
+            columns.retain(|column, _| !revealed(relation, column));
+        }
+        masks.relations.retain(|_, columns| !columns.is_empty());
+        masks
+    }
+
+    /// Whether every column that is masked here is masked in `other` too, by the same mask.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.columns()
+            .all(|(relation, column, mask)| other.of(relation, column) == Some(mask))
+    }
+
+    /// Every column with its mask, in the order of their names.
+    pub fn columns(&self) -> impl Iterator<Item = (&Relation, &str, &Mask)> {
+        self.relations.iter().flat_map(|(relation, columns)| {
+            columns
+                .iter()
+                .map(move |(column, mask)| (relation, column.as_str(), mask))
+        })
+    }
+
     /// Whether nothing is sensitive.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -67,3 +140,6 @@ impl Masks {
         self.relations.get(relation)?.get(column)
     }
 }
+
+#[cfg(test)]
+mod tests;
