@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
+
 /// What stands in the place of a value. Each keeps the column's type; an engine that cannot do so for
 /// a type says so when the target is loaded, and not later.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,6 +29,17 @@ pub enum Mask {
     Partial(u16),
     /// The column cannot be named, and `*` does not hold it.
     Hide,
+}
+
+impl Serialize for Masked {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Masked", 4)?;
+        fields.serialize_field("schema", &self.relation.schema)?;
+        fields.serialize_field("relation", &self.relation.name)?;
+        fields.serialize_field("column", &self.column)?;
+        fields.serialize_field("by", &self.by.to_string())?;
+        fields.end()
+    }
 }
 
 impl fmt::Display for Mask {
@@ -75,6 +88,17 @@ pub struct Sensitive {
     pub column: String,
     /// What stands in its place for whoever may not see it.
     pub mask: Mask,
+}
+
+/// A masked column that a request touches, and by what it is masked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Masked {
+    /// Where the column is.
+    pub relation: Relation,
+    /// Its name.
+    pub column: String,
+    /// What stands in its place.
+    pub by: Mask,
 }
 
 /// The sensitive columns of one database, each with its mask.

@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use bytes::Bytes;
 use interceptor::clock::BootTime;
 use interceptor::identity::{Cgroup, Executable, Principal, Process, User};
+use interceptor::masking::Masks;
 use interceptor::policy::{Generation, Policy, PrincipalFacts, Refusal};
 use interceptor::session::{
     Authorized, Direction, EndReason, Gate, Outcome, Phase, Reading, Refused, RequestId,
@@ -141,6 +142,10 @@ impl Gate for PolicyGate {
 
     async fn record(&self, _: Direction, _: Bytes) -> Result<(), Refusal> {
         Ok(())
+    }
+
+    fn masks(&self) -> Arc<Masks> {
+        Arc::default()
     }
 
     async fn ended(&self) -> EndReason {

@@ -10,9 +10,7 @@ use std::path::Path;
 use super::build::{Built, Said};
 use super::document::{Entry, Node};
 use super::mistake::Report;
-use super::{
-    Config, Direct, Host, Namespace, Protocol, SecretSource, Target, TlsMode, sensitive,
-};
+use super::{Config, Direct, Host, Namespace, Protocol, SecretSource, Target, TlsMode, sensitive};
 
 /// Bytes of a unix socket's path, with its NUL (`struct sockaddr_un`, unix(7)).
 const MAX_SOCKET_PATH: usize = 108;

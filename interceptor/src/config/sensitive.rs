@@ -85,7 +85,7 @@ pub(super) fn cross(entry: &Entry, target: &Target, report: &mut Report) {
         if check::is_mask(&tag.key) {
             report.add(tag.place, &key, "expected a name that no mask has");
         }
-        wrong(&tag.node, &key, report);
+        wrong(&tag.node, &key, check::is_mask(word(&tag.node)), report);
     }
     let said = entry.node.under("sensitive");
     let columns = said.map(Node::entries).unwrap_or_default();
@@ -105,7 +105,9 @@ pub(super) fn cross(entry: &Entry, target: &Target, report: &mut Report) {
         if tags.contains_key(word(&column.node)) {
             whole_tag(&column.node, &key, report);
         } else {
-            wrong(&column.node, &key, report);
+            // What has not its form is noted already.
+            let formed = check::is_mask(word(&column.node)) || check::is_name(word(&column.node));
+            wrong(&column.node, &key, formed, report);
         }
     }
 }
@@ -120,11 +122,8 @@ fn whole_tag(node: &Node, key: &str, report: &mut Report) {
     }
 }
 
-fn wrong(node: &Node, key: &str, report: &mut Report) {
-    // What has not its form is noted already, and nothing can be said of it here.
-    let known = check::is_mask(word(node)) || check::is_name(word(node));
-    let formed = matches!(node.value, Value::Null | Value::Text(_) | Value::Map(_));
-    if let (true, true, Err((part, expected))) = (known, formed, mask(node)) {
+fn wrong(node: &Node, key: &str, formed: bool, report: &mut Report) {
+    if let (true, Err((part, expected))) = (formed, mask(node)) {
         let node = node.under(part).unwrap_or(node);
         let key = match part {
             "" => key.to_owned(),

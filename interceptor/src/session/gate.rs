@@ -16,6 +16,7 @@ use crate::audit::event::{Event, Request};
 use crate::audit::{self, Sink as _};
 use crate::clock;
 use crate::config::StatementText;
+use crate::masking::Masks;
 use crate::policy::{Permit, Refusal, RuleId};
 
 /// What an engine sees of its session. A trait so that an engine can be tested over bytes alone;
@@ -42,6 +43,11 @@ pub trait Gate: Send + Sync + 'static {
         bytes: Bytes,
     ) -> impl Future<Output = Result<(), Refusal>> + Send;
 
+    /// The columns that are masked for this principal now: the sensitive ones of the session's database that
+    /// policy does not let it see. Asked before each text is read, so it must be quick, and give the same
+    /// `Arc` as long as nothing has changed.
+    fn masks(&self) -> Arc<Masks>;
+
     /// Resolves when the daemon ends the session; pending for ever otherwise.
     fn ended(&self) -> impl Future<Output = EndReason> + Send;
 }
@@ -57,6 +63,7 @@ impl Gate for Session {
         self.requests.fetch_add(1, Ordering::Relaxed);
         *lock(&self.asked) = clock::boot();
         let line = self.line(request, phase, text, reading);
+        let masks = self.masks();
         let permit = self
             .judge(reading)
             .map_err(|refusal| self.refused(line, refusal))?;
@@ -64,7 +71,7 @@ impl Gate for Session {
             generation: permit.generation(),
             ..line
         };
-        if let Err(error) = self.admit(line, permit.rules(), reading).await {
+        if let Err(error) = self.admit(line, permit.rules(), (reading, &masks)).await {
             return Err(self.refused(line, storage(&error)));
         }
         let recorded = match &self.recorder {
@@ -81,6 +88,10 @@ impl Gate for Session {
             true => permit,
             false => self
                 .judge_anew(reading)
+                .and_then(|permit| match self.masks().is_within(&masks) {
+                    true => Ok(permit),
+                    false => Err(Refusal::masked_since()),
+                })
                 .map_err(|refusal| self.taken_back(line, refusal))?,
         };
         self.permitted.inc();
@@ -128,6 +139,10 @@ impl Gate for Session {
         })
     }
 
+    fn masks(&self) -> Arc<Masks> {
+        self.masks.now(self)
+    }
+
     async fn ended(&self) -> EndReason {
         let mut end = self.end.subscribe();
         let idle = self.who.target.timeouts.idle;
@@ -164,7 +179,11 @@ impl Session {
             return Err(Refusal::ended());
         }
         let policy = self.services.policy.current();
-        self.verdicts.authorize(&policy, &reading.asks)
+        let permit = self.verdicts.authorize(&policy, &reading.asks)?;
+        match &reading.veto {
+            Some(veto) => Err(Refusal::clone(veto)),
+            None => Ok(permit),
+        }
     }
 
     fn line<'a>(
@@ -185,6 +204,7 @@ impl Session {
                 StatementText::Full => Some(text),
             },
             asks: &reading.asks,
+            masked: &reading.masked,
             generation: self.services.policy.generation(),
         }
     }
@@ -194,7 +214,7 @@ impl Session {
         &self,
         line: Request<'_>,
         rules: &[RuleId],
-        reading: &Arc<Reading>,
+        (reading, masks): (&Arc<Reading>, &Arc<Masks>),
     ) -> Result<(), audit::Error> {
         let audit = &self.services.audit;
         let finish = audit.reserve(audit::finish_bytes(Some(&self.who.json)))?;
@@ -206,8 +226,12 @@ impl Session {
         };
         audit.append_durable(&event).await?;
         let mut held = lock(&self.in_flight);
-        let reading = Arc::clone(reading);
-        held.push_back((request, InFlight { finish, reading }));
+        let in_flight = InFlight {
+            finish,
+            reading: Arc::clone(reading),
+            masks: Arc::clone(masks),
+        };
+        held.push_back((request, in_flight));
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::masking::Masked;
 use crate::policy::{Ask, Permit, Refusal};
 
 /// Names one request of one session in audit, recording and in what the agent is told.
@@ -25,6 +26,10 @@ pub struct Reading {
     pub fingerprint: Arc<str>,
     /// Words for people: `DELETE`, `SELECT; UPDATE`.
     pub summary: Arc<str>,
+    /// The masked columns of what it touches. Not empty: what the upstream says of it may hold masked data.
+    pub masked: Arc<[Masked]>,
+    /// Why masking refuses it, whatever policy permits. The gate refuses it, and no engine forwards it.
+    pub veto: Option<Arc<Refusal>>,
 }
 
 /// Where in its life a request is judged.

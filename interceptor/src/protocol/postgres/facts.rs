@@ -215,6 +215,8 @@ fn read_with(text: &str, names: &Names, second: fn(&ParseResult) -> Option<Evide
         redacted: redact::redact(text, &tokens).into(),
         fingerprint: fingerprint(text).into(),
         summary: summary(&drafts).into(),
+        masked: Arc::default(),
+        veto: None,
     };
     Facts {
         reading: Arc::new(reading),
@@ -254,6 +256,8 @@ fn unparsed(text: &str, names: &Names) -> Facts {
         redacted: format!("(unreadable, {} bytes)", text.len()).into(),
         fingerprint: hashed(text).into(),
         summary: "unreadable".into(),
+        masked: Arc::default(),
+        veto: None,
     };
     Facts {
         reading: Arc::new(reading),

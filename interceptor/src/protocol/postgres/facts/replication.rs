@@ -75,6 +75,8 @@ fn facts(command: &'static str, tokens: &[&str], names: &Names) -> Facts {
             fingerprint: format!("replication:{}", digest_of(&redacted)).into(),
             redacted: redacted.into(),
             summary: command.into(),
+            masked: Arc::default(),
+            veto: None,
         }),
         effects,
         statements: 1,

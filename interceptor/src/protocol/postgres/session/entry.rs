@@ -83,6 +83,8 @@ impl Statement {
                 redacted: Arc::clone(&self.reading.redacted),
                 fingerprint: Arc::clone(&self.reading.fingerprint),
                 summary: Arc::clone(&self.reading.summary),
+                masked: Arc::clone(&self.reading.masked),
+                veto: self.reading.veto.clone(),
             }),
             effects: prepared.effects.as_slice().into(),
             statements: 1,

@@ -215,6 +215,8 @@ fn made_up(action: Action, summary: &str, in_transaction: bool) -> Facts {
             redacted: format!("-- {summary}").into(),
             fingerprint: summary.replace(' ', "-").into(),
             summary: summary.into(),
+            masked: Arc::default(),
+            veto: None,
         }),
         effects: vec![Effect::Unknown],
         statements: 0,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::super::super::facts::{Effect, Facts, Names, Prepared};
+use crate::masking::Masks;
 use crate::policy::{Access, Action, Ask, Context, Permit, Refusal, RefusalKind, Resource, RuleId};
 use crate::session::{
     Authorized, Direction, EndReason, Gate, Outcome, Phase, Reading, Refused, RequestId,
@@ -37,6 +38,7 @@ pub(crate) struct FakeGate {
     pub(crate) slow: AtomicBool,
     pub(crate) end: Notify,
     pub(crate) full: AtomicBool,
+    pub(crate) masks: Arc<Masks>,
 }
 
 impl FakeGate {
@@ -161,6 +163,10 @@ impl Gate for FakeGate {
         Ok(())
     }
 
+    fn masks(&self) -> Arc<Masks> {
+        Arc::clone(&self.masks)
+    }
+
     async fn ended(&self) -> EndReason {
         self.end.notified().await;
         EndReason::Killed
@@ -191,6 +197,8 @@ pub(crate) fn read(text: &str, names: &Names) -> Facts {
             redacted: text.into(),
             fingerprint: "f".into(),
             summary: "s".into(),
+            masked: Arc::default(),
+            veto: None,
         }),
         effects,
         statements: statements.len(),
