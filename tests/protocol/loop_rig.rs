@@ -152,6 +152,7 @@ async fn session(parts: &Parts, mut client: Stream, startup: Startup) {
             ..Names::default()
         },
         read: facts::read,
+        known: None,
         parameters: upstream.parameters,
         status: upstream.status,
         from_client: BytesMut::new(),

@@ -6,6 +6,7 @@
 pub mod cancel;
 pub mod facts;
 pub mod inject;
+pub mod mask;
 mod reach;
 pub mod refuse;
 pub mod session;
@@ -235,6 +236,7 @@ impl Engine {
                 Some(_) => facts::replication::read,
                 None => facts::read,
             },
+            known: None,
             parameters: upstream.parameters,
             status: Status::Idle,
             from_client: BytesMut::new(),

@@ -8,9 +8,9 @@
 //! and defaults, an overload of a built-in function's name in a schema of the search path, and in column
 //! notation (`t.f`) a function that is younger than [`Names::functions`].
 
-mod draft;
-mod evidence;
-mod functions;
+pub(super) mod draft;
+pub(super) mod evidence;
+pub(super) mod functions;
 mod generic;
 mod progress;
 mod redact;
@@ -27,8 +27,10 @@ use pg_query::protobuf::{ParseResult, ScanToken};
 use self::draft::Draft;
 use self::evidence::Evidence;
 use self::progress::Progress;
-pub use self::shape::shape;
-use crate::policy::{Access, Action, Ask, Context, Resource};
+pub use self::shape::{ends, shape};
+use super::mask::{self, Masking, Outcome, Rewrite};
+use crate::masking::Masked;
+use crate::policy::{Access, Action, Ask, Context, Refusal, Resource};
 use crate::session::Reading;
 
 /// Longer text is not read, in bytes.
@@ -76,6 +78,8 @@ pub struct Names {
     /// Whether `DISCARD ALL` leaves the role that the login set; a server that was not mended for
     /// CVE-2024-10978 sets it to the user that logged in.
     pub discard_keeps_role: bool,
+    /// What is masked, where anything is.
+    pub masking: Option<Arc<Masking>>,
 }
 
 /// A prepared statement, as it was judged when it was prepared.
@@ -106,6 +110,8 @@ pub struct Facts {
     pub uses_search_path: bool,
     /// Whether every text of the same [`shape`] has these facts.
     pub of_its_shape: bool,
+    /// What goes upstream in its place, where something in it is masked.
+    pub rewrite: Option<Rewrite>,
 }
 
 /// A change of session state that later texts are read under.
@@ -210,13 +216,26 @@ fn read_with(text: &str, names: &Names, second: fn(&ParseResult) -> Option<Evide
         None
     };
     let readable = asks.is_some();
+    let of_its_shape = readable && drafts.iter().all(|draft| !draft.values_matter);
+    let subject = mask::Subject {
+        text,
+        tokens: &tokens,
+        parsed: &parsed,
+        drafts: &drafts,
+        paths: &progress.paths,
+    };
+    let covered = match &names.masking {
+        None => Covered::default(),
+        Some(_) if !readable => Covered::refused(mask::unreadable()),
+        Some(masking) => Covered::of(masking, subject, of_its_shape, second),
+    };
     let reading = Reading {
         asks: asks.unwrap_or_else(|| vec![unreadable(names, drafts.len())]),
         redacted: redact::redact(text, &tokens).into(),
         fingerprint: fingerprint(text).into(),
         summary: summary(&drafts).into(),
-        masked: Arc::default(),
-        veto: None,
+        masked: covered.masked.into(),
+        veto: covered.veto.map(Arc::new),
     };
     Facts {
         reading: Arc::new(reading),
@@ -228,7 +247,58 @@ fn read_with(text: &str, names: &Names, second: fn(&ParseResult) -> Option<Evide
         statements: drafts.len(),
         readable,
         uses_search_path: readable && progress.uses_path,
-        of_its_shape: readable && drafts.iter().all(|draft| !draft.values_matter),
+        of_its_shape: of_its_shape && !covered.is_alone,
+        rewrite: covered.rewrite,
+    }
+}
+
+/// What masking makes of a text.
+#[derive(Default)]
+struct Covered {
+    masked: Vec<Masked>,
+    veto: Option<Refusal>,
+    rewrite: Option<Rewrite>,
+    /// Whether it stands for no other text of its shape.
+    is_alone: bool,
+}
+
+impl Covered {
+    fn refused(refusal: Refusal) -> Self {
+        Self {
+            veto: Some(refusal),
+            ..Self::default()
+        }
+    }
+
+    fn of(
+        masking: &Masking,
+        subject: mask::Subject<'_>,
+        of_its_shape: bool,
+        second: fn(&ParseResult) -> Option<Evidence>,
+    ) -> Self {
+        let mut ends = Vec::new();
+        let has_shape = of_its_shape && shape::ends(subject.text, &mut String::new(), &mut ends);
+        let again = |text: &str, holds: &dyn Fn(&[Draft<'_>]) -> bool| {
+            parse(text).is_some_and(|(parsed, _)| {
+                let (drafts, mut seen) = typed::walk(&parsed);
+                let agreed = second(&parsed).is_some_and(|mut other| seen.agrees(&mut other));
+                let plain = drafts.iter().all(|draft| draft.problem.is_none());
+                agreed && plain && holds(&drafts)
+            })
+        };
+        match mask::mask(masking, subject, has_shape.then_some(&*ends), again) {
+            Outcome::Untouched(masked) => Self {
+                masked,
+                ..Self::default()
+            },
+            Outcome::Rewritten(rewritten) => Self {
+                masked: rewritten.masked,
+                veto: None,
+                rewrite: Some(rewritten.rewrite),
+                is_alone: !rewritten.of_its_shape,
+            },
+            Outcome::Refused(refusal) => Self::refused(refusal),
+        }
     }
 }
 
@@ -257,7 +327,7 @@ fn unparsed(text: &str, names: &Names) -> Facts {
         fingerprint: hashed(text).into(),
         summary: "unreadable".into(),
         masked: Arc::default(),
-        veto: None,
+        veto: names.masking.as_ref().map(|_| Arc::new(mask::unreadable())),
     };
     Facts {
         reading: Arc::new(reading),
@@ -266,6 +336,7 @@ fn unparsed(text: &str, names: &Names) -> Facts {
         readable: false,
         uses_search_path: false,
         of_its_shape: false,
+        rewrite: None,
     }
 }
 

@@ -37,6 +37,7 @@ use self::pipe::Pipe;
 use self::replies::Replies;
 use self::requests::Requests;
 use super::facts::Names;
+use super::mask::Known;
 use super::refuse;
 use super::wire;
 use super::wire::backend::Status;
@@ -61,6 +62,8 @@ pub struct Start {
     pub names: Names,
     /// Reads texts.
     pub read: Read,
+    /// What the database looks like, where something in it may be masked.
+    pub known: Option<Arc<Known>>,
     /// Settings that the server reported; those that are missing count as not safe to read under,
     /// `search_path` excepted.
     pub parameters: Vec<(String, String)>,
@@ -233,6 +236,7 @@ where
     let Start {
         names,
         read,
+        known,
         parameters,
         status: _,
         from_client,
@@ -249,7 +253,7 @@ where
         client: client_reads,
         upstream: upstream_writes,
         pipe: Pipe::new(from_client),
-        judge: Judge::new(read, names),
+        judge: Judge::new(read, names, known),
     };
     let replies = Replies {
         gate: Arc::clone(&gate),

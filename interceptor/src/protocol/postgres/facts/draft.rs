@@ -5,13 +5,19 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use pg_query::protobuf::{
+    ColumnRef, CopyStmt, DeleteStmt, InsertStmt, MergeStmt, Node, RangeTableSample, RangeVar,
+    ReturningClause, TypeName, UpdateStmt,
+};
+
+use super::evidence::Role;
 use super::functions;
 use super::{Effect, Prepared};
 use crate::policy::{Access, Action, Ask, Context, Resource};
 
 /// What something is done to, as the text names it; an empty schema means unqualified.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Object<'t> {
+pub(in super::super) enum Object<'t> {
     Database,
     Schema(&'t str),
     Relation {
@@ -28,43 +34,107 @@ pub(super) enum Object<'t> {
 
 /// One thing done to one object.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Use<'t> {
-    pub(super) action: Action,
-    pub(super) object: Object<'t>,
+pub(in super::super) struct Use<'t> {
+    pub(in super::super) action: Action,
+    pub(in super::super) object: Object<'t>,
     /// The schema that `CREATE SCHEMA` puts before the search path for its own elements.
-    pub(super) within: Option<&'t str>,
+    pub(in super::super) within: Option<&'t str>,
 }
 
 /// A function that the statement calls.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Call<'t> {
-    pub(super) schema: &'t str,
-    pub(super) name: &'t str,
+pub(in super::super) struct Call<'t> {
+    pub(in super::super) schema: &'t str,
+    pub(in super::super) name: &'t str,
+}
+
+/// A relation where the text names it.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Reference<'t> {
+    pub(in super::super) relation: &'t RangeVar,
+    pub(in super::super) role: Role,
+}
+
+/// A statement, or a part of one, that changes rows.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) enum Write<'t> {
+    Insert(&'t InsertStmt),
+    Update(&'t UpdateStmt),
+    Delete(&'t DeleteStmt),
+    Merge(&'t MergeStmt),
+    /// In either direction.
+    Copy(&'t CopyStmt),
+}
+
+impl<'t> Write<'t> {
+    /// What is written.
+    pub(in super::super) fn relation(self) -> Option<&'t RangeVar> {
+        match self {
+            Self::Insert(insert) => insert.relation.as_ref(),
+            Self::Update(update) => update.relation.as_ref(),
+            Self::Delete(delete) => delete.relation.as_ref(),
+            Self::Merge(merge) => merge.relation.as_ref(),
+            Self::Copy(copy) => copy.relation.as_ref(),
+        }
+    }
+
+    /// What is given back.
+    pub(in super::super) fn returning(self) -> Option<&'t ReturningClause> {
+        match self {
+            Self::Insert(insert) => insert.returning_clause.as_ref(),
+            Self::Update(update) => update.returning_clause.as_ref(),
+            Self::Delete(delete) => delete.returning_clause.as_ref(),
+            Self::Merge(merge) => merge.returning_clause.as_ref(),
+            Self::Copy(_) => None,
+        }
+    }
 }
 
 /// What the typed walk found in one statement.
 #[derive(Debug)]
-pub(super) struct Draft<'t> {
+pub(in super::super) struct Draft<'t> {
     /// Words for people.
-    pub(super) summary: &'static str,
-    pub(super) uses: Vec<Use<'t>>,
-    pub(super) calls: Vec<Call<'t>>,
+    pub(in super::super) summary: &'static str,
+    pub(in super::super) uses: Vec<Use<'t>>,
+    pub(in super::super) calls: Vec<Call<'t>>,
     /// Names after a dot in expressions: columns, or functions in column notation.
-    pub(super) fields: BTreeSet<&'t str>,
-    pub(super) settings: BTreeSet<String>,
-    pub(super) has_where: bool,
-    pub(super) has_limit: bool,
+    pub(in super::super) fields: BTreeSet<&'t str>,
+    pub(in super::super) settings: BTreeSet<String>,
+    pub(in super::super) has_where: bool,
+    pub(in super::super) has_limit: bool,
     /// Whether its rows are those of a query, so that without a table it asks for the database.
-    pub(super) is_query: bool,
-    pub(super) effects: Vec<Effect>,
+    pub(in super::super) is_query: bool,
+    pub(in super::super) effects: Vec<Effect>,
     /// The name that it prepares its body under.
-    pub(super) prepares: Option<&'t str>,
+    pub(in super::super) prepares: Option<&'t str>,
     /// Names of prepared statements that it runs or explains.
-    pub(super) executes: Vec<&'t str>,
+    pub(in super::super) executes: Vec<&'t str>,
     /// Whether what it asks for depends on the value of a literal, not only on its being one.
-    pub(super) values_matter: bool,
+    pub(in super::super) values_matter: bool,
     /// Why its meaning cannot be read.
-    pub(super) problem: Option<&'static str>,
+    pub(in super::super) problem: Option<&'static str>,
+    /// Every relation, in whatever role.
+    pub(in super::super) references: Vec<Reference<'t>>,
+    pub(in super::super) samples: Vec<&'t RangeTableSample>,
+    pub(in super::super) columns: Vec<&'t ColumnRef>,
+    pub(in super::super) operators: Vec<&'t [Node]>,
+    /// Types that are named in expressions and definitions.
+    pub(in super::super) types: Vec<&'t TypeName>,
+    pub(in super::super) writes: Vec<Write<'t>>,
+    /// Whether it asks for a setting whose name is not a constant.
+    pub(in super::super) computes_setting: bool,
+    /// Whether what it does to the relations that it names tells nothing of their rows.
+    pub(in super::super) names_harmlessly: bool,
+}
+
+impl<'t> Draft<'t> {
+    /// The `COPY` statements in it, in either direction.
+    pub(in super::super) fn copies(&self) -> impl Iterator<Item = &'t CopyStmt> + '_ {
+        self.writes.iter().filter_map(|write| match write {
+            Write::Copy(copy) => Some(*copy),
+            Write::Insert(_) | Write::Update(_) | Write::Delete(_) | Write::Merge(_) => None,
+        })
+    }
 }
 
 impl Default for Draft<'_> {
@@ -83,6 +153,14 @@ impl Default for Draft<'_> {
             executes: Vec::new(),
             values_matter: false,
             problem: None,
+            references: Vec::new(),
+            samples: Vec::new(),
+            columns: Vec::new(),
+            operators: Vec::new(),
+            types: Vec::new(),
+            writes: Vec::new(),
+            computes_setting: false,
+            names_harmlessly: false,
         }
     }
 }
@@ -96,25 +174,25 @@ const MAX_ACCESSES: usize = 4096;
 const NOTIFIES: &[&str] = &["pg_notify"];
 
 /// What names are looked up in while one statement is resolved.
-pub(super) struct Lookup<'a> {
-    pub(super) path: Option<&'a [String]>,
-    pub(super) catalog: &'a HashSet<String>,
-    pub(super) functions: &'a HashSet<String>,
-    pub(super) prepared: &'a HashMap<String, Prepared>,
-    pub(super) statements: u32,
-    pub(super) in_transaction: bool,
+pub(in super::super) struct Lookup<'a> {
+    pub(in super::super) path: Option<&'a [String]>,
+    pub(in super::super) catalog: &'a HashSet<String>,
+    pub(in super::super) functions: &'a HashSet<String>,
+    pub(in super::super) prepared: &'a HashMap<String, Prepared>,
+    pub(in super::super) statements: u32,
+    pub(in super::super) in_transaction: bool,
 }
 
 /// An ask, and whether it stands only under the search path that it was made under.
-pub(super) struct Resolved {
-    pub(super) ask: Ask,
-    pub(super) uses_path: bool,
+pub(in super::super) struct Resolved {
+    pub(in super::super) ask: Ask,
+    pub(in super::super) uses_path: bool,
 }
 
 impl Lookup<'_> {
     /// The ask that `draft` becomes; `None` where a name cannot be looked up, or a prepared statement
     /// is not known by its name.
-    pub(super) fn resolve(&self, draft: &Draft<'_>) -> Option<Resolved> {
+    pub(in super::super) fn resolve(&self, draft: &Draft<'_>) -> Option<Resolved> {
         let mut resolver = Resolver {
             lookup: self,
             accesses: BTreeSet::new(),

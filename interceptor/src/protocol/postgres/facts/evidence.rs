@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 /// How a statement names a relation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Role {
+pub(in super::super) enum Role {
     /// In `FROM`, `USING` and their like.
     Read,
     /// In the same places, but it is a `WITH` query in scope.

@@ -21,12 +21,12 @@ static CATALOG: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
 });
 
 /// Whether `pg_catalog` has a function, or a type that is written like one, of this name.
-pub(super) fn is_builtin(name: &str) -> bool {
+pub(in super::super) fn is_builtin(name: &str) -> bool {
     CATALOG.contains(name) || (HARMLESS.contains(name) && !name.contains('.'))
 }
 
 /// Whether calling `schema.name` needs no permission of its own.
-pub(super) fn is_harmless(schema: &str, name: &str) -> bool {
+pub(in super::super) fn is_harmless(schema: &str, name: &str) -> bool {
     match schema {
         "pg_catalog" => !name.contains('.') && HARMLESS.contains(name),
         "information_schema" => HARMLESS.contains(format!("{schema}.{name}").as_str()),

@@ -25,6 +25,8 @@ pub(super) struct Progress<'a> {
     accesses: usize,
     pub(super) effects: Vec<Effect>,
     pub(super) uses_path: bool,
+    /// The search path of each statement, where something is masked.
+    pub(super) paths: Vec<Option<Vec<String>>>,
 }
 
 impl<'a> Progress<'a> {
@@ -39,6 +41,7 @@ impl<'a> Progress<'a> {
             accesses: 0,
             effects: Vec::new(),
             uses_path: false,
+            paths: Vec::new(),
         }
     }
 
@@ -72,6 +75,9 @@ impl<'a> Progress<'a> {
             statements: self.statements,
             in_transaction: self.in_transaction,
         };
+        if self.names.masking.is_some() {
+            self.paths.push(self.path.as_deref().map(<[_]>::to_vec));
+        }
         let mut resolved = lookup.resolve(draft)?;
         if draft.effects.contains(&Effect::DiscardsAll) && !self.names.discard_keeps_role {
             let settings = &mut resolved.ask.context.settings;

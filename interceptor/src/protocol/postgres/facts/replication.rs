@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use super::super::mask::unreadable;
 use super::{Effect, Facts, Names, digest_of};
 use crate::policy::{Access, Action, Ask, Context, Resource};
 use crate::session::Reading;
@@ -76,13 +77,15 @@ fn facts(command: &'static str, tokens: &[&str], names: &Names) -> Facts {
             redacted: redacted.into(),
             summary: command.into(),
             masked: Arc::default(),
-            veto: None,
+            // What is streamed are the rows as they are.
+            veto: names.masking.as_ref().map(|_| Arc::new(unreadable())),
         }),
         effects,
         statements: 1,
         readable: true,
         uses_search_path: false,
         of_its_shape: false,
+        rewrite: None,
     }
 }
 

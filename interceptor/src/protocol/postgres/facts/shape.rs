@@ -18,12 +18,19 @@ const STRING: char = '\u{3}';
 ///
 /// Right only where `standard_conforming_strings` is on, as [`read`](super::read) is.
 pub fn shape(text: &str, shape: &mut String) -> bool {
+    ends(text, shape, &mut Vec::new())
+}
+
+/// [`shape`], and where in the text the literals end that were taken out.
+pub fn ends(text: &str, shape: &mut String, ends: &mut Vec<usize>) -> bool {
     shape.clear();
     shape.push(BEGIN);
+    ends.clear();
     let mut lexer = Lexer {
         bytes: text.as_bytes(),
         at: 0,
         shape,
+        ends,
     };
     lexer.run().is_some()
 }
@@ -32,6 +39,7 @@ struct Lexer<'a> {
     bytes: &'a [u8],
     at: usize,
     shape: &'a mut String,
+    ends: &'a mut Vec<usize>,
 }
 
 impl Lexer<'_> {
@@ -113,6 +121,7 @@ impl Lexer<'_> {
             .is_some_and(|next| is_inner(next) || next == b'.' || !next.is_ascii());
         let stands = if is_integer { INTEGER } else { DECIMAL };
         self.shape.push(stands);
+        self.ends.push(self.at);
         (!goes_on).then_some(())
     }
 
@@ -135,6 +144,7 @@ impl Lexer<'_> {
         }
         self.at = self.at.saturating_add(1);
         self.shape.push(STRING);
+        self.ends.push(self.at);
         Some(())
     }
 

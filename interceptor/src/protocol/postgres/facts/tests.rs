@@ -22,6 +22,7 @@ pub(super) fn names() -> Names {
         in_transaction: false,
         utf8: true,
         discard_keeps_role: false,
+        masking: None,
     }
 }
 

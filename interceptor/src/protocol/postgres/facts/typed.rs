@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use pg_query::protobuf::node::Node as Kind;
 use pg_query::protobuf::{Node, ParseResult, RangeVar, RawStmt};
 
-use super::draft::{Call, Draft, Object, Use};
+use super::draft::{Call, Draft, Object, Reference, Use};
 use super::evidence::{Evidence, Role};
 use super::functions;
 use crate::policy::Action;
@@ -88,6 +88,10 @@ impl<'t> Walk<'t> {
         {
             self.sets(set);
         }
+        self.draft.names_harmlessly = matches!(
+            stmt.as_ref().and_then(|node| node.node.as_ref()),
+            Some(Kind::LockStmt(_) | Kind::TruncateStmt(_) | Kind::VacuumStmt(_))
+        );
         std::mem::take(&mut self.draft)
     }
 
@@ -134,6 +138,7 @@ impl<'t> Walk<'t> {
         } = relation;
         self.saw("RangeVar");
         self.evidence.relation(role, schema, name);
+        self.draft.references.push(Reference { relation, role });
         alias.visit(self);
         for action in actions {
             self.ask(*action, Object::Relation { schema, name });
@@ -221,6 +226,9 @@ impl<'t> Walk<'t> {
     /// An operator: only one that names its schema can be judged.
     fn operator(&mut self, name: &'t [Node]) {
         let parts = words(name);
+        if !name.is_empty() {
+            self.draft.operators.push(name);
+        }
         if parts.len() > 1 {
             self.evidence.functions.push(parts.join("."));
             if qualified(&parts).0 != "pg_catalog" {

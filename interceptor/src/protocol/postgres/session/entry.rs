@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::super::facts::{Effect, Facts, Prepared};
+use super::super::mask::{self, Masking, Rewrite};
 use super::account::Account;
 use super::scope::{Path, Scope};
 use super::table::{Name, Weigh};
@@ -15,6 +16,10 @@ use crate::session::{Gate, Reading};
 pub(super) struct Statement {
     /// As sent; of an unread one only the front.
     pub(super) text: Arc<str>,
+    /// What goes upstream in its place, where something in it is masked.
+    pub(super) rewrite: Option<Rewrite>,
+    /// What was masked when it was read.
+    pub(super) masking: Option<Arc<Masking>>,
     /// What the gate judges.
     pub(super) reading: Arc<Reading>,
     /// What running it changes.
@@ -43,9 +48,16 @@ pub(super) enum Source {
 }
 
 impl Statement {
-    pub(super) fn new(text: Arc<str>, facts: &Facts, scope: &Scope) -> Self {
+    pub(super) fn new(
+        text: Arc<str>,
+        facts: &Facts,
+        scope: &Scope,
+        masking: Option<Arc<Masking>>,
+    ) -> Self {
         Self {
             text,
+            rewrite: facts.rewrite.clone(),
+            masking,
             reading: Arc::clone(&facts.reading),
             effects: facts.effects.as_slice().into(),
             statements: facts.statements,
@@ -60,10 +72,17 @@ impl Statement {
         }
     }
 
-    /// The same of another text, which asks for the same.
-    pub(super) fn with_text(&self, text: &Arc<str>) -> Self {
-        Self {
+    /// The same of another text, which asks for the same, and whose literals end at `literals`. `None` where
+    /// what is masked in it cannot be put in its place.
+    pub(super) fn with_text(&self, text: &Arc<str>, literals: &[usize]) -> Option<Self> {
+        let rewrite = match &self.rewrite {
+            Some(rewrite) => Some(rewrite.again(text, literals)?),
+            None => None,
+        };
+        Some(Self {
             text: Arc::clone(text),
+            rewrite,
+            masking: self.masking.clone(),
             reading: Arc::clone(&self.reading),
             effects: Arc::clone(&self.effects),
             statements: self.statements,
@@ -71,13 +90,15 @@ impl Statement {
             in_transaction: self.in_transaction,
             holds: self.holds,
             source: self.source,
-        }
+        })
     }
 
     /// The body of a `PREPARE`, which was judged with the text that it stands in.
     fn prepared(&self, prepared: &Prepared) -> Self {
         Self {
             text: Arc::clone(&self.text),
+            rewrite: None,
+            masking: self.masking.clone(),
             reading: Arc::new(Reading {
                 asks: vec![prepared.ask.clone()],
                 redacted: Arc::clone(&self.reading.redacted),
@@ -102,6 +123,8 @@ impl Statement {
     fn cursor(&self, holds: bool) -> Self {
         Self {
             text: Arc::clone(&self.text),
+            rewrite: None,
+            masking: self.masking.clone(),
             reading: Arc::clone(&self.reading),
             effects: Arc::default(),
             statements: 1,
@@ -112,11 +135,67 @@ impl Statement {
         }
     }
 
-    /// Whether what was read stands under `scope`.
-    pub(super) fn stands(&self, scope: &Scope) -> bool {
+    /// Whether what was read stands under `scope`, and while `masking` says what is masked.
+    pub(super) fn stands(&self, scope: &Scope, masking: Option<&Arc<Masking>>) -> bool {
         let path = self.under.as_ref();
         path.is_none_or(|path| path.is_some() && path == scope.path())
             && self.in_transaction == scope.in_transaction()
+            && self.is_masked_by(masking)
+    }
+
+    /// Whether the same is masked as when it was read.
+    pub(super) fn is_masked_by(&self, masking: Option<&Arc<Masking>>) -> bool {
+        match (&self.masking, masking) {
+            (None, None) => true,
+            (Some(was), Some(is)) => Arc::ptr_eq(was, is) || was == is,
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
+
+    /// Whether the server was given the same text for both.
+    pub(super) fn is_sent_as(&self, other: &Self) -> bool {
+        let sent = |of: &Self| of.rewrite.as_ref().map(|rewrite| Arc::clone(&rewrite.text));
+        sent(self) == sent(other)
+    }
+
+    /// What was prepared inside of another text, inside or outside of a transaction.
+    pub(super) fn within(&self, scope: &Scope) -> Self {
+        let mut reading = Reading::clone(&self.reading);
+        for ask in &mut reading.asks {
+            ask.context.in_transaction = scope.in_transaction();
+        }
+        Self {
+            text: Arc::clone(&self.text),
+            rewrite: None,
+            masking: self.masking.clone(),
+            reading: Arc::new(reading),
+            effects: Arc::clone(&self.effects),
+            statements: self.statements,
+            under: self.under.clone(),
+            in_transaction: scope.in_transaction(),
+            source: Source::Prepared,
+            holds: false,
+        }
+    }
+
+    /// The same, refused.
+    pub(super) fn outdated(&self, masking: Option<&Arc<Masking>>) -> Self {
+        let reading = Reading {
+            veto: Some(Arc::new(mask::outdated())),
+            ..Reading::clone(&self.reading)
+        };
+        Self {
+            text: Arc::clone(&self.text),
+            rewrite: None,
+            masking: masking.cloned(),
+            reading: Arc::new(reading),
+            effects: Arc::clone(&self.effects),
+            statements: self.statements,
+            under: self.under.clone(),
+            in_transaction: self.in_transaction,
+            source: self.source,
+            holds: self.holds,
+        }
     }
 
     /// What an SQL `EXECUTE` needs to know of it; `None` where it is not one statement that was read.
@@ -170,8 +249,10 @@ impl Statement {
 
 impl Weigh for Statement {
     fn weight(&self) -> usize {
+        let rewrite = self.rewrite.as_ref().map_or(0, Rewrite::weight);
         self.text
             .len()
+            .saturating_add(rewrite)
             .saturating_add(self.reading.redacted.len())
             .saturating_add(512)
     }

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use lru::LruCache;
 
 use super::super::facts::{self, Effect, Facts, Names, Prepared};
-use super::entry::{Source, Statement};
+use super::super::mask::{self, Known, Masking};
+use super::entry::Statement;
 use super::scope::{Path, Scope};
+use crate::masking::Masks;
 use crate::policy::{Access, Action, Ask, Context, Resource};
 use crate::session::Reading;
 
@@ -63,12 +65,17 @@ pub(super) struct Judge {
     under: Path,
     outside: Memory,
     inside: Memory,
-    /// The shape being looked up.
+    /// The shape being looked up, and where its literals end in the text.
     shape: String,
+    literals: Vec<usize>,
+    /// What the database looks like; `None` where nothing in it is ever masked.
+    known: Option<Arc<Known>>,
+    /// The masks, and how often the database had changed, when `names.masking` was made of them.
+    masks: (Arc<Masks>, u64),
 }
 
 impl Judge {
-    pub(super) fn new(read: Read, mut names: Names) -> Self {
+    pub(super) fn new(read: Read, mut names: Names, known: Option<Arc<Known>>) -> Self {
         let under = names.search_path.clone().map(Arc::new);
         names.login_path.clone_from(&names.search_path);
         names.prepared = HashMap::new();
@@ -79,7 +86,35 @@ impl Judge {
             outside: Memory::new(),
             inside: Memory::new(),
             shape: String::new(),
+            literals: Vec::new(),
+            known,
+            masks: (Arc::default(), 0),
         }
+    }
+
+    /// Reads by these masks from now on.
+    pub(super) fn heed(&mut self, masks: Arc<Masks>) {
+        let changes = self.known.as_ref().map_or(0, |known| known.changes());
+        if Arc::ptr_eq(&masks, &self.masks.0) && changes == self.masks.1 {
+            return;
+        }
+        self.masks = (masks, changes);
+        let masks = &self.masks.0;
+        if masks.is_empty() && self.names.masking.is_none() {
+            return;
+        }
+        self.names.masking = (!masks.is_empty()).then(|| {
+            let schema = self.known.as_ref().and_then(|known| known.current());
+            let catalog = Arc::clone(&self.names.catalog);
+            Arc::new(Masking::new(schema, Arc::clone(masks), catalog))
+        });
+        self.outside.forget();
+        self.inside.forget();
+    }
+
+    /// What is masked.
+    pub(super) fn masking(&self) -> Option<&Arc<Masking>> {
+        self.names.masking.as_ref()
     }
 
     /// What is remembered of a text, or of one that differs from it in literals that do not matter.
@@ -88,16 +123,18 @@ impl Judge {
             return None;
         }
         let mut shape = std::mem::take(&mut self.shape);
+        let mut literals = std::mem::take(&mut self.literals);
         let memory = self.memory(scope);
-        let same = facts::shape(text, &mut shape)
+        let same = facts::ends(text, &mut shape, &mut literals)
             .then(|| memory.texts.get(shape.as_str()))
             .flatten();
         let known = match same {
             Some(same) if same.text == *text => Some(Arc::clone(same)),
-            Some(same) => Some(Arc::new(same.with_text(text))),
+            Some(same) => same.with_text(text, &literals).map(Arc::new),
             None => memory.texts.get(&**text).map(Arc::clone),
         };
         self.shape = shape;
+        self.literals = literals;
         known
     }
 
@@ -137,7 +174,8 @@ impl Judge {
                 .unwrap_or_else(|_| unread_facts(scope.in_transaction()))
         };
         self.names.prepared = HashMap::new();
-        let statement = Arc::new(Statement::new(Arc::clone(text), &facts, scope));
+        let masking = self.names.masking.clone();
+        let statement = Arc::new(Statement::new(Arc::clone(text), &facts, scope, masking));
         if remember {
             let key = if facts.of_its_shape && facts::shape(text, &mut self.shape) {
                 self.shape.as_str().into()
@@ -159,38 +197,54 @@ pub(super) fn may_execute(text: &str) -> bool {
 }
 
 /// A text that is not read: it is one request with the action `Unreadable`.
-pub(super) fn unread(front: &Arc<str>, scope: &Scope) -> Arc<Statement> {
-    let facts = unread_facts(scope.in_transaction());
-    Arc::new(Statement::new(Arc::clone(front), &facts, scope))
+pub(super) fn unread(
+    front: &Arc<str>,
+    scope: &Scope,
+    masking: Option<&Arc<Masking>>,
+) -> Arc<Statement> {
+    let facts = masked(unread_facts(scope.in_transaction()), masking);
+    Arc::new(Statement::new(
+        Arc::clone(front),
+        &facts,
+        scope,
+        masking.cloned(),
+    ))
 }
 
 /// A call by the function-call message. The function's number says nothing about what it is.
-pub(super) fn function_call(scope: &Scope) -> Arc<Statement> {
+pub(super) fn function_call(scope: &Scope, masking: Option<&Arc<Masking>>) -> Arc<Statement> {
     let mut facts = made_up(Action::FastPath, "function call", scope.in_transaction());
     facts.readable = true;
-    Arc::new(Statement::new("".into(), &facts, scope))
+    let facts = masked(facts, masking);
+    Arc::new(Statement::new("".into(), &facts, scope, masking.cloned()))
+}
+
+/// Where anything is masked, nothing goes upstream that was not read.
+fn masked(mut facts: Facts, masking: Option<&Arc<Masking>>) -> Facts {
+    if masking.is_some() {
+        let reading = Reading {
+            veto: Some(Arc::new(mask::unreadable())),
+            ..Reading::clone(&facts.reading)
+        };
+        facts.reading = Arc::new(reading);
+    }
+    facts
 }
 
 /// What was prepared inside of another text, under a scope that may be another one by now.
-pub(super) fn rejudged(statement: &Arc<Statement>, scope: &Scope) -> Arc<Statement> {
+pub(super) fn rejudged(
+    statement: &Arc<Statement>,
+    scope: &Scope,
+    masking: Option<&Arc<Masking>>,
+) -> Arc<Statement> {
     let path = statement.under.as_ref();
     if path.is_some_and(|path| path.is_none() || path != scope.path()) {
-        return unread(&statement.text, scope);
+        return unread(&statement.text, scope, masking);
     }
-    let mut reading = Reading::clone(&statement.reading);
-    for ask in &mut reading.asks {
-        ask.context.in_transaction = scope.in_transaction();
+    if !statement.is_masked_by(masking) {
+        return Arc::new(statement.outdated(masking));
     }
-    Arc::new(Statement {
-        text: Arc::clone(&statement.text),
-        reading: Arc::new(reading),
-        effects: Arc::clone(&statement.effects),
-        statements: statement.statements,
-        under: statement.under.clone(),
-        in_transaction: scope.in_transaction(),
-        source: Source::Prepared,
-        holds: false,
-    })
+    Arc::new(statement.within(scope))
 }
 
 fn unread_facts(in_transaction: bool) -> Facts {
@@ -223,6 +277,7 @@ fn made_up(action: Action, summary: &str, in_transaction: bool) -> Facts {
         readable: false,
         uses_search_path: false,
         of_its_shape: false,
+        rewrite: None,
     }
 }
 
@@ -261,7 +316,12 @@ impl Memory {
 
 /// A key, a text, its redacted form, and what it asks for, about.
 fn weight(key: &str, statement: &Statement) -> usize {
-    let text = statement.text.len().saturating_mul(2);
+    let rewrite = statement.rewrite.as_ref().map_or(0, mask::Rewrite::weight);
+    let text = statement
+        .text
+        .len()
+        .saturating_mul(2)
+        .saturating_add(rewrite);
     key.len().saturating_add(text).saturating_add(1_024)
 }
 

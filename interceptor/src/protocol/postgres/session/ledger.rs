@@ -8,12 +8,14 @@ mod data;
 mod replies;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 pub(super) use self::replies::Reply;
 pub use self::replies::Unexpected;
 use super::super::facts::{Effect, Prepared};
+use super::super::mask::Masking;
 use super::super::wire::backend::{self, Status};
 use super::account::Finished;
 use super::entry::{Change, Entry, Kind, Made, Statement};
@@ -230,13 +232,17 @@ impl<G: Gate> Ledger<G> {
     ///
     /// # Errors
     /// The message on whose fate this depends.
-    pub(super) fn prepared(&self) -> Result<HashMap<String, Prepared>, u64> {
+    pub(super) fn prepared(
+        &self,
+        masking: Option<&Arc<Masking>>,
+    ) -> Result<HashMap<String, Prepared>, u64> {
         if let Some(until) = self.statements.uncertain(self.batch) {
             return Err(until);
         }
         let named = self.statements.iter().filter_map(|(name, statement)| {
             let name = std::str::from_utf8(name).ok()?;
-            (!name.is_empty()).then_some(())?;
+            // One that was prepared when other columns were masked shows those.
+            (!name.is_empty() && statement.is_masked_by(masking)).then_some(())?;
             Some((name.to_owned(), statement.for_execute()?))
         });
         Ok(named.collect())

@@ -23,7 +23,7 @@ use super::pipe::{self, Fate, Pipe};
 use super::scope::Scope;
 use super::table::Name;
 use super::{Shared, Why};
-use crate::policy::Permit;
+use crate::policy::{Permit, Refusal};
 use crate::session::{Authorized, Direction, Gate, Phase, Refused};
 
 /// What the loop does after one message.
@@ -219,6 +219,7 @@ where
     }
 
     fn attempt(&mut self, text: &Text) -> Attempt {
+        self.judge.heed(self.gate.masks());
         let ledger = self.shared.ledger();
         let scope = match ledger.scope() {
             Ok(scope) => scope,
@@ -227,13 +228,14 @@ where
         let text = match text {
             Text::Whole(text) if scope.readable() => text,
             Text::Whole(text) | Text::Front(text) => {
-                return Attempt::Known(judge::unread(text, scope));
+                return Attempt::Known(judge::unread(text, scope, self.judge.masking()));
             }
         };
         if let Some(statement) = self.judge.recall(text, scope) {
             return Attempt::Known(statement);
         }
-        let prepared = match judge::may_execute(text).then(|| ledger.prepared()) {
+        let prepared = match judge::may_execute(text).then(|| ledger.prepared(self.judge.masking()))
+        {
             Some(Err(until)) => return Attempt::Until(until),
             Some(Ok(prepared)) => Some(prepared),
             None => None,
@@ -241,8 +243,27 @@ where
         Attempt::Read(Arc::clone(text), scope.clone(), prepared)
     }
 
-    /// Asks the gate. What was decided before goes on while it thinks.
+    /// Asks the gate, which refuses what masking does not let through. What was decided before goes on
+    /// while it thinks.
     async fn authorize(
+        &mut self,
+        phase: Phase,
+        statement: &Statement,
+    ) -> Result<Result<Authorized, Refused>, Why> {
+        let answer = self.ask(phase, statement).await?;
+        Ok(answer.and_then(|authorized| match &statement.reading.veto {
+            None => Ok(authorized),
+            // No gate lets it through; one that does is not believed.
+            Some(veto) => {
+                let request = authorized.request;
+                Account::new(&self.gate, request).failed(SKIPPED);
+                let refusal = Refusal::clone(veto);
+                Err(Refused { request, refusal })
+            }
+        }))
+    }
+
+    async fn ask(
         &mut self,
         phase: Phase,
         statement: &Statement,
@@ -270,11 +291,15 @@ where
         }
         match self.authorize(Phase::Execute, &statement).await? {
             Ok(authorized) => {
+                let instead = match (&statement.rewrite, kind) {
+                    (Some(rewrite), Kind::Query) => Some(frontend::make_query(&rewrite.text)),
+                    _ => None,
+                };
                 let account = Account::new(&self.gate, authorized.request);
                 let change = Change::Runs(statement);
                 let entry = Entry::permitted(kind, account, change);
                 let flush = kind == Kind::Execute && entry.may_copy;
-                self.request(authorized.permit, entry, size);
+                self.request(authorized.permit, entry, size, instead);
                 if flush {
                     self.pipe.put(frontend::make_bare(frontend::FLUSH));
                 }
@@ -284,16 +309,21 @@ where
         Ok(Step::Next)
     }
 
-    /// Forwards a request that policy permits. The only way for what runs or plans a text.
-    fn request(&mut self, permit: Permit, entry: Entry<G>, size: usize) {
+    /// Forwards a request that policy permits, or `instead` of it what shows less. The only way for what
+    /// runs or plans a text.
+    fn request(&mut self, permit: Permit, entry: Entry<G>, size: usize, instead: Option<Bytes>) {
         // The proof is used up.
         drop(permit);
         self.shared.count_request();
-        self.owed(entry, size);
+        self.owes(entry, size, instead);
     }
 
     /// Forwards a message that runs nothing, and is owed a reply: what it names was judged.
-    fn owed(&mut self, mut entry: Entry<G>, size: usize) {
+    fn owed(&mut self, entry: Entry<G>, size: usize) {
+        self.owes(entry, size, None);
+    }
+
+    fn owes(&mut self, mut entry: Entry<G>, size: usize, instead: Option<Bytes>) {
         let mut ledger = self.shared.ledger();
         // An error may have come while the gate was thinking: the server skips this one.
         if ledger.standing() == Standing::Skipping {
@@ -307,7 +337,13 @@ where
         }
         ledger.owe(entry);
         drop(ledger);
-        self.pipe.decide(size, Fate::Pass);
+        match instead {
+            None => self.pipe.decide(size, Fate::Pass),
+            Some(instead) => {
+                self.pipe.decide(size, Fate::Drop);
+                self.pipe.put(instead);
+            }
+        }
     }
 
     /// Forwards a message that runs nothing, names nothing and is owed no reply: `Flush`,

@@ -175,6 +175,22 @@ pub fn make_parse(name: &str, text: &str) -> Bytes {
     })
 }
 
+/// The `Parse` of `body` with another text.
+///
+/// # Errors
+/// Where the body does not have the form of one.
+pub fn parse_as(body: &[u8], text: &str) -> Result<Bytes, Error> {
+    let mut body = Body::new(body);
+    let name = body.string("statement name")?;
+    body.string("query")?;
+    let types = body.rest();
+    Ok(message(PARSE, |to| {
+        put_string(to, name);
+        put_string(to, text.as_bytes());
+        to.put_slice(types);
+    }))
+}
+
 /// Makes a `Bind` without parameters; results come as text.
 #[must_use]
 pub fn make_bind(portal: &str, statement: &str) -> Bytes {

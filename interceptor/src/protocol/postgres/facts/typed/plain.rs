@@ -40,7 +40,6 @@ plain! {
     BooleanTest { xpr arg ; booltesttype location }
     SetToDefault { xpr ; type_id type_mod collation location }
     CurrentOfExpr { xpr ; cvarno cursor_name cursor_param }
-    TypeName { names typmods array_bounds ; type_oid setof pct_type typemod location }
     ParamRef { ; number location }
     TypeCast { arg type_name ; location }
     CollateClause { arg collname ; location }

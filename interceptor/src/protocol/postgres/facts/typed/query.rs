@@ -8,7 +8,7 @@ use pg_query::protobuf::*;
 
 use super::{Visit, Walk, children, words};
 use crate::policy::Action;
-use crate::protocol::postgres::facts::draft::Object;
+use crate::protocol::postgres::facts::draft::{Object, Write};
 use crate::protocol::postgres::facts::evidence::Role;
 
 impl<'t> Walk<'t> {
@@ -220,6 +220,7 @@ impl<'t> Visit<'t> for InsertStmt {
         } = self;
         walk.change("INSERT", with_clause.as_ref());
         walk.saw("InsertStmt");
+        walk.draft.writes.push(Write::Insert(self));
         let target = relation.as_ref();
         walk.written(target, &[Action::Insert]);
         cols.visit(walk);
@@ -252,6 +253,7 @@ impl<'t> Visit<'t> for UpdateStmt {
         } = self;
         walk.change("UPDATE", with_clause.as_ref());
         walk.saw("UpdateStmt");
+        walk.draft.writes.push(Write::Update(self));
         let target = relation.as_ref();
         if target.is_some_and(|target| target.relname == "pg_settings") {
             walk.refuse("an update of pg_settings, which is a SET by another name");
@@ -279,6 +281,7 @@ impl<'t> Visit<'t> for DeleteStmt {
         } = self;
         walk.change("DELETE", with_clause.as_ref());
         walk.saw("DeleteStmt");
+        walk.draft.writes.push(Write::Delete(self));
         let target = relation.as_ref();
         walk.written(target, &[Action::Delete]);
         using_clause.visit(walk);
@@ -302,6 +305,7 @@ impl<'t> Visit<'t> for MergeStmt {
         } = self;
         walk.change("MERGE", with_clause.as_ref());
         walk.saw("MergeStmt");
+        walk.draft.writes.push(Write::Merge(self));
         let target = relation.as_ref();
         walk.written(target, &[Action::Merge, Action::Select]);
         source_relation.visit(walk);
@@ -378,6 +382,7 @@ const BUILTIN_SAMPLING: [&[&str]; 4] = [
 impl<'t> Visit<'t> for RangeTableSample {
     fn visit(&'t self, walk: &mut Walk<'t>) {
         children!(walk, self, RangeTableSample { relation method args repeatable ; location });
+        walk.draft.samples.push(self);
         let method = words(&self.method);
         walk.evidence.functions.push(method.join("."));
         if !BUILTIN_SAMPLING.contains(&method.as_slice()) {
@@ -423,6 +428,7 @@ impl<'t> Visit<'t> for ColumnRef {
     fn visit(&'t self, walk: &mut Walk<'t>) {
         children!(walk, self, ColumnRef { fields ; location });
         walk.columns = walk.columns.saturating_add(1);
+        walk.draft.columns.push(self);
         words(&self.fields)
             .into_iter()
             .skip(1)
@@ -462,6 +468,15 @@ impl<'t> Visit<'t> for SortBy {
     }
 }
 
+impl<'t> Visit<'t> for TypeName {
+    fn visit(&'t self, walk: &mut Walk<'t>) {
+        children!(walk, self, TypeName {
+            names typmods array_bounds ; type_oid setof pct_type typemod location
+        });
+        walk.draft.types.push(self);
+    }
+}
+
 impl<'t> Visit<'t> for FuncCall {
     fn visit(&'t self, walk: &mut Walk<'t>) {
         children!(walk, self, FuncCall {
@@ -478,6 +493,7 @@ impl<'t> Visit<'t> for FuncCall {
             (Some("set_config"), Some(name)) => walk.changes(name, None, false),
             (Some("set_config"), None) => walk.refuse("a setting whose name is computed"),
             (Some("current_setting"), Some(name)) => walk.setting(name),
+            (Some("current_setting"), None) => walk.draft.computes_setting = true,
             (Some(_), _) | (None, _) => {}
         }
     }

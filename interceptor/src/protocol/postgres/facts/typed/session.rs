@@ -6,7 +6,7 @@ use pg_query::protobuf::*;
 use super::{Visit, Walk, children};
 use crate::policy::Action;
 use crate::protocol::postgres::facts::Effect;
-use crate::protocol::postgres::facts::draft::Object;
+use crate::protocol::postgres::facts::draft::{Object, Write};
 use crate::protocol::postgres::facts::evidence::Role;
 
 impl<'t> Walk<'t> {
@@ -341,6 +341,7 @@ impl<'t> Visit<'t> for CopyStmt {
         } = self;
         walk.begin("COPY");
         walk.saw("CopyStmt");
+        walk.draft.writes.push(Write::Copy(self));
         let actions = if *is_from {
             [Action::CopyIn, Action::Insert]
         } else {

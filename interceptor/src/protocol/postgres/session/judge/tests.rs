@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::super::wire::backend::Status;
+use super::super::entry::Source;
 use super::*;
 
 static READS: AtomicUsize = AtomicUsize::new(0);
@@ -25,7 +26,7 @@ fn scope(schema: &str, status: Status) -> Scope {
 
 #[tokio::test]
 async fn a_text_is_read_once_for_each_scope() {
-    let mut judge = Judge::new(counted, Names::default());
+    let mut judge = Judge::new(counted, Names::default(), None);
     let text: Arc<str> = "select".into();
     let rows = [
         (scope("a", Status::Idle), 1),
@@ -53,7 +54,7 @@ async fn a_text_is_read_once_for_each_scope() {
 
 #[tokio::test]
 async fn a_text_of_a_known_shape_is_not_read_again_unless_its_values_matter() {
-    let mut judge = Judge::new(facts::read, Names::default());
+    let mut judge = Judge::new(facts::read, Names::default(), None);
     let here = scope("a", Status::Idle);
     let rows = [
         ("select * from t where a = 1", None),
@@ -88,7 +89,7 @@ async fn a_text_of_a_known_shape_is_not_read_again_unless_its_values_matter() {
 #[test]
 fn the_memory_is_bounded() {
     let mut memory = Memory::new();
-    let statement = unread(&"x".into(), &scope("a", Status::Idle));
+    let statement = unread(&"x".into(), &scope("a", Status::Idle), None);
     for number in 0..10_000 {
         memory.keep(
             format!("{number} {}", "x".repeat(1_000)).into(),
@@ -118,14 +119,19 @@ fn the_word_execute_is_found_wherever_it_stands() {
 #[test]
 fn what_was_prepared_in_another_text_stands_only_under_its_path() {
     let here = scope("a", Status::Idle);
-    let mut statement = Statement::new("prepare".into(), &readable("t", &Names::default()), &here);
+    let mut statement = Statement::new(
+        "prepare".into(),
+        &readable("t", &Names::default()),
+        &here,
+        None,
+    );
     statement.source = Source::Prepared;
     statement.under = Some(here.path().clone());
     let statement = Arc::new(statement);
-    let same = rejudged(&statement, &scope("a", Status::Open));
+    let same = rejudged(&statement, &scope("a", Status::Open), None);
     assert_eq!(same.source, Source::Prepared);
     assert!(same.reading.asks[0].context.in_transaction);
-    let other = rejudged(&statement, &scope("b", Status::Idle));
+    let other = rejudged(&statement, &scope("b", Status::Idle), None);
     assert_eq!(other.source, Source::Unread);
     assert_eq!(
         other.reading.asks[0].accesses.first().unwrap().action,

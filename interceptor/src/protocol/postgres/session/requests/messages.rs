@@ -116,7 +116,13 @@ where
 
     async fn function_call(&mut self, header: Header) -> Result<Step, Why> {
         let statement = loop {
-            let scope = self.shared.ledger().scope().map(judge::function_call);
+            self.judge.heed(self.gate.masks());
+            let masking = self.judge.masking();
+            let scope = self
+                .shared
+                .ledger()
+                .scope()
+                .map(|scope| judge::function_call(scope, masking));
             match scope {
                 Ok(statement) => break statement,
                 Err(until) => self.wait_for(until).await?,
@@ -155,10 +161,17 @@ where
         let statement = self.judge(&text).await?;
         match self.authorize(Phase::Prepare, &statement).await? {
             Ok(authorized) => {
+                let instead = match &statement.rewrite {
+                    Some(rewrite) => match self.body(header.body) {
+                        Ok(body) => Some(frontend::parse_as(body, &rewrite.text)?),
+                        Err(need) => return Ok(need),
+                    },
+                    None => None,
+                };
                 let account = Account::new(&self.gate, authorized.request);
                 let change = Change::Makes(Made::Statement(name, statement));
                 let entry = Entry::permitted(Kind::Parse, account, change);
-                self.request(authorized.permit, entry, header.whole());
+                self.request(authorized.permit, entry, header.whole(), instead);
             }
             Err(refused) => {
                 self.refused(Kind::Parse, header.whole(), &refused, name.is_empty());
@@ -203,20 +216,28 @@ where
                     continue;
                 }
             };
-            if statement.stands(&scope) {
+            self.judge.heed(self.gate.masks());
+            let masking = self.judge.masking();
+            if statement.stands(&scope, masking) {
                 return Ok(statement);
             }
             return match statement.source {
-                Source::Text => self.judge_again(&statement.text).await,
-                Source::Prepared => Ok(judge::rejudged(&statement, &scope)),
-                Source::Unread => Ok(judge::unread(&statement.text, &scope)),
+                Source::Text => self.judge_again(&statement).await,
+                Source::Prepared => Ok(judge::rejudged(&statement, &scope, masking)),
+                Source::Unread => Ok(judge::unread(&statement.text, &scope, masking)),
             };
         }
     }
 
-    /// Reads a text that the server has parsed already.
-    async fn judge_again(&mut self, text: &Arc<str>) -> Result<Arc<Statement>, Why> {
-        self.judge(&Text::Whole(Arc::clone(text))).await
+    /// Reads a text that the server has parsed already, as the text that it was sent.
+    async fn judge_again(&mut self, statement: &Statement) -> Result<Arc<Statement>, Why> {
+        let again = self
+            .judge(&Text::Whole(Arc::clone(&statement.text)))
+            .await?;
+        match again.is_sent_as(statement) {
+            true => Ok(again),
+            false => Ok(Arc::new(again.outdated(self.judge.masking()))),
+        }
     }
 
     async fn execute(&mut self, header: Header) -> Result<Step, Why> {
@@ -229,6 +250,12 @@ where
             return self
                 .unknown(Kind::Execute, header, unknown, Change::Runs)
                 .await;
+        };
+        self.judge.heed(self.gate.masks());
+        let masking = self.judge.masking();
+        let statement = match statement.is_masked_by(masking) {
+            true => statement,
+            false => Arc::new(statement.outdated(masking)),
         };
         self.run_statement(Kind::Execute, header.whole(), statement)
             .await
@@ -280,7 +307,10 @@ where
         let unread = loop {
             let scope = self.shared.ledger().scope().cloned();
             match scope {
-                Ok(scope) => break judge::unread(&"".into(), &scope),
+                Ok(scope) => {
+                    self.judge.heed(self.gate.masks());
+                    break judge::unread(&"".into(), &scope, self.judge.masking());
+                }
                 Err(until) => self.wait_for(until).await?,
             }
         };
@@ -288,7 +318,7 @@ where
             Ok(authorized) => {
                 let account = Account::new(&self.gate, authorized.request);
                 let entry = Entry::permitted(kind, account, change(unread));
-                self.request(authorized.permit, entry, header.whole());
+                self.request(authorized.permit, entry, header.whole(), None);
             }
             Err(_refused) => {
                 self.shared.count_refused();

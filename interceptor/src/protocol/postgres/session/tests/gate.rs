@@ -205,6 +205,7 @@ pub(crate) fn read(text: &str, names: &Names) -> Facts {
         readable,
         uses_search_path,
         of_its_shape: false,
+        rewrite: None,
     }
 }
 

@@ -39,6 +39,7 @@ pub(crate) fn start(cancelled: &Arc<Mutex<usize>>, log: &Arc<Mutex<Log>>) -> Sta
             ..Names::default()
         },
         read,
+        known: None,
         parameters: vec![
             parameter("client_encoding", "UTF8"),
             parameter("standard_conforming_strings", "on"),

@@ -1,0 +1,521 @@
+//! Masking for PostgreSQL: what is masked is taken away before the server computes with it.
+//!
+//! Pure: a text that was read, a snapshot of the catalog, the search path and the masks go in; the text
+//! as it is, another text, or a refusal comes out. Each reference to a relation that holds a masked
+//! column is replaced by a query that shows something else in the column's place, and the outcome is
+//! read again: no masked relation may be named outside of these queries. What cannot be replaced, or
+//! would answer a question about a masked value in another way, is refused.
+
+mod cover;
+pub mod expression;
+mod functions;
+mod resolve;
+pub mod schema;
+mod substitute;
+mod veto;
+mod writes;
+
+use std::collections::BTreeSet;
+
+use pg_query::protobuf::{ParseResult, RangeVar, ScanToken};
+
+pub use self::cover::Masking;
+use self::resolve::{Meaning, Pin};
+pub use self::schema::{Known, Schema};
+pub use self::substitute::Rewrite;
+use self::substitute::{Splice, Tokens, apply};
+use self::veto::Veto;
+use super::facts::draft::{Draft, Reference};
+use super::facts::evidence::Role;
+use crate::masking::Masked;
+use crate::policy::Refusal;
+
+/// A text that was read, with all that is known of it.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) text: &'a str,
+    pub(super) tokens: &'a [ScanToken],
+    pub(super) parsed: &'a ParseResult,
+    pub(super) drafts: &'a [Draft<'a>],
+    /// The search path of each statement.
+    pub(super) paths: &'a [Option<Vec<String>>],
+}
+
+/// What becomes of it.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// It goes upstream as it is.
+    Untouched(Vec<Masked>),
+    /// Another text goes upstream.
+    Rewritten(Rewritten),
+    /// It does not.
+    Refused(Refusal),
+}
+
+#[derive(Debug)]
+pub(super) struct Rewritten {
+    pub(super) rewrite: Rewrite,
+    pub(super) masked: Vec<Masked>,
+    /// Whether it stands for every text of its shape.
+    pub(super) of_its_shape: bool,
+}
+
+/// A refusal of what cannot be read, or is not in SQL.
+pub(super) fn unreadable() -> Refusal {
+    Veto::unclear("what cannot be read cannot be masked").refusal()
+}
+
+/// A refusal of a statement that was prepared when other columns were masked.
+pub(super) fn outdated() -> Refusal {
+    Veto::new(
+        "the statement was prepared for another search path, or when other columns were masked",
+        "masking",
+        "prepare it again",
+    )
+    .refusal()
+}
+
+/// Masks a text. `literals` are the ends of its literals, where it has a shape; `again` reads the outcome.
+pub(super) fn mask(
+    masking: &Masking,
+    subject: Subject<'_>,
+    literals: Option<&[usize]>,
+    again: impl FnOnce(&str, &dyn Fn(&[Draft<'_>]) -> bool) -> bool,
+) -> Outcome {
+    match decide(masking, subject, literals, again) {
+        Ok(outcome) => outcome,
+        Err(veto) => Outcome::Refused(veto.refusal()),
+    }
+}
+
+fn decide(
+    masking: &Masking,
+    subject: Subject<'_>,
+    literals: Option<&[usize]>,
+    again: impl FnOnce(&str, &dyn Fn(&[Draft<'_>]) -> bool) -> bool,
+) -> Result<Outcome, Veto> {
+    functions::statements(masking, subject.parsed)?;
+    let mut work = Work {
+        masking,
+        tokens: Tokens::new(subject.text, subject.tokens),
+        text: subject.text,
+        splices: Vec::new(),
+        masked: BTreeSet::new(),
+        samples: false,
+    };
+    for (at, draft) in subject.drafts.iter().enumerate() {
+        let path = subject.paths.get(at).and_then(Option::as_deref);
+        work.statement(draft, path)?;
+    }
+    let Work {
+        mut splices,
+        masked,
+        samples,
+        ..
+    } = work;
+    let masked: Vec<Masked> = masked.into_iter().collect();
+    if splices.is_empty() {
+        return Ok(Outcome::Untouched(masked));
+    }
+    let unsure = || Veto::unclear("the statement cannot be masked in this form");
+    let spliced = apply(subject.text, &mut splices).ok_or_else(unsure)?;
+    let expected = splices.iter().filter(|splice| splice.reads).count();
+    let holds = |drafts: &[Draft<'_>]| {
+        stays_inside(masking, drafts, subject.paths, &spliced.inside) == Some(expected)
+    };
+    if !again(&spliced.text, &holds) {
+        return Err(unsure());
+    }
+    Ok(Outcome::Rewritten(Rewritten {
+        rewrite: Rewrite::new(spliced.text, &splices, literals.unwrap_or_default()),
+        masked,
+        of_its_shape: literals.is_some() && !samples,
+    }))
+}
+
+/// The second look: how often a masked relation is read, all of it inside of what was put there; `None`
+/// where it is read elsewhere.
+fn stays_inside(
+    masking: &Masking,
+    drafts: &[Draft<'_>],
+    paths: &[Option<Vec<String>>],
+    inside: &[std::ops::Range<usize>],
+) -> Option<usize> {
+    if drafts.len() != paths.len() {
+        return None;
+    }
+    let mut count = 0_usize;
+    for (draft, path) in drafts.iter().zip(paths) {
+        for reference in &draft.references {
+            if !matches!(reference.role, Role::Read | Role::Named | Role::Written) {
+                continue;
+            }
+            let meaning = masking.resolve(reference.relation, path.as_deref()).ok();
+            let is_masked = match meaning {
+                Some(Meaning::Masked(..)) => true,
+                Some(Meaning::Plain(..) | Meaning::System(_) | Meaning::Temporary(_)) => false,
+                None if reference.role == Role::Named => false,
+                None => return None,
+            };
+            if !is_masked || reference.role != Role::Read {
+                continue;
+            }
+            let at = usize::try_from(reference.relation.location).ok()?;
+            if !inside.iter().any(|range| range.contains(&at)) {
+                return None;
+            }
+            count = count.saturating_add(1);
+        }
+    }
+    Some(count)
+}
+
+/// One text on its way.
+struct Work<'a> {
+    masking: &'a Masking,
+    tokens: Tokens<'a>,
+    text: &'a str,
+    splices: Vec<Splice>,
+    masked: BTreeSet<Masked>,
+    /// Whether a piece of the text, literals and all, was put into another place.
+    samples: bool,
+}
+
+impl<'a> Work<'a> {
+    fn statement(&mut self, draft: &Draft<'a>, path: Option<&[String]>) -> Result<(), Veto> {
+        let before = self.masked.len();
+        let mut substituted: Vec<(String, String)> = Vec::new();
+        let mut touches = false;
+        for reference in &draft.references {
+            let relation = reference.relation;
+            match reference.role {
+                Role::Cte | Role::Label => {}
+                Role::Read => {
+                    if let Some(table) = self.read(draft, reference, path)? {
+                        substituted.push(table);
+                        touches = true;
+                    }
+                }
+                Role::Written => touches |= self.written(draft, relation, path)?,
+                Role::Named => touches |= self.named(draft, relation, path)?,
+            }
+        }
+        touches |= self.masked.len() != before;
+        functions::check(self.masking, draft, path, touches)?;
+        self.unqualify(draft, &substituted)
+    }
+
+    fn put(&mut self, from: usize, to: usize, text: String, reads: bool) {
+        self.splices.push(Splice {
+            from,
+            to,
+            text: text.into(),
+            reads,
+        });
+    }
+
+    fn pin(&mut self, relation: &RangeVar, schema: &str) -> Result<(), Veto> {
+        let start = usize::try_from(relation.location).map_err(|_negative| lost(relation))?;
+        let schema = expression::identifier(schema);
+        self.put(start, start, format!("{schema}."), false);
+        Ok(())
+    }
+
+    /// A reference in `FROM` and its like. Gives back what was replaced.
+    fn read(
+        &mut self,
+        draft: &Draft<'a>,
+        reference: &Reference<'a>,
+        path: Option<&[String]>,
+    ) -> Result<Option<(String, String)>, Veto> {
+        let masking = self.masking;
+        let relation = reference.relation;
+        match masking.resolve(relation, path)? {
+            Meaning::System(name) => functions::system(name)?,
+            Meaning::Plain(_, Pin::Written) | Meaning::Temporary(Pin::Written) => {}
+            Meaning::Plain(table, Pin::Needed) => self.pin(relation, &table.schema)?,
+            Meaning::Temporary(Pin::Needed) => self.pin(relation, "pg_temp")?,
+            Meaning::Masked(table, cover) => {
+                let named = self.tokens.named(relation).ok_or_else(|| lost(relation))?;
+                let sample = self.sample(draft, relation)?;
+                let only = if relation.inh { "" } else { "ONLY " };
+                // No column has this name, so that none can be taken for the row.
+                let mut query = format!(
+                    "(SELECT {} FROM {only}{}.{} AS \"~\"{sample})",
+                    cover.list,
+                    expression::identifier(&table.schema),
+                    expression::identifier(&table.name),
+                );
+                if relation.alias.is_none() {
+                    query.push_str(" AS ");
+                    query.push_str(&expression::identifier(&relation.relname));
+                }
+                if named.is_query {
+                    query.insert_str(0, "SELECT * FROM ");
+                }
+                self.put(named.from, named.to, query, true);
+                self.masked.extend(cover.masked.iter().cloned());
+                return Ok(Some((table.schema.clone(), table.name.clone())));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The `TABLESAMPLE` of a relation, taken out of its place.
+    fn sample(&mut self, draft: &Draft<'a>, relation: &RangeVar) -> Result<String, Veto> {
+        let of = |sample: &&pg_query::protobuf::RangeTableSample| match sample
+            .relation
+            .as_ref()
+            .and_then(|node| node.node.as_ref())
+        {
+            Some(pg_query::protobuf::node::Node::RangeVar(of)) => std::ptr::eq(of, relation),
+            _ => false,
+        };
+        let Some(sample) = draft.samples.iter().copied().find(of) else {
+            return Ok(String::new());
+        };
+        let unclear = || Veto::unclear("a TABLESAMPLE that is not plain numbers");
+        let (from, to) = self.tokens.sample(sample).ok_or_else(unclear)?;
+        let within =
+            |location: i32| usize::try_from(location).is_ok_and(|at| (from..to).contains(&at));
+        let names = draft.columns.iter().any(|column| within(column.location));
+        let reads = draft
+            .references
+            .iter()
+            .any(|other| within(other.relation.location));
+        if names || reads {
+            return Err(unclear());
+        }
+        let text = self.text.get(from..to).ok_or_else(unclear)?;
+        self.put(from, to, String::new(), false);
+        self.samples = true;
+        Ok(format!(" {text}"))
+    }
+
+    /// The target of a statement that writes. True where it is masked.
+    fn written(
+        &mut self,
+        draft: &Draft<'a>,
+        relation: &'a RangeVar,
+        path: Option<&[String]>,
+    ) -> Result<bool, Veto> {
+        let masking = self.masking;
+        match masking.resolve(relation, path)? {
+            Meaning::System(name) => functions::system(name)?,
+            Meaning::Temporary(Pin::Written) => {}
+            Meaning::Temporary(Pin::Needed) => self.pin(relation, "pg_temp")?,
+            Meaning::Plain(table, pin) => {
+                indirect(masking, table)?;
+                if pin == Pin::Needed {
+                    self.pin(relation, &table.schema)?;
+                }
+            }
+            Meaning::Masked(table, cover) => {
+                indirect(masking, table)?;
+                writes::check(draft, relation, (table, cover))?;
+                if relation.schemaname.is_empty() {
+                    self.pin(relation, &table.schema)?;
+                }
+                self.masked.extend(cover.masked.iter().cloned());
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The object of a utility statement. True where it is masked.
+    fn named(
+        &mut self,
+        draft: &Draft<'a>,
+        relation: &'a RangeVar,
+        path: Option<&[String]>,
+    ) -> Result<bool, Veto> {
+        let masking = self.masking;
+        let copy = draft.copies().find(|copy| {
+            copy.relation
+                .as_ref()
+                .is_some_and(|of| std::ptr::eq(of, relation))
+        });
+        let makes_temporary = relation.relpersistence == "t" || relation.schemaname == "pg_temp";
+        if makes_temporary && masking.names.contains(&relation.relname) {
+            return Err(Veto::never(&format!(
+                "a temporary relation of the name of a masked one, {},",
+                relation.relname
+            )));
+        }
+        if relation.relpersistence == "t" {
+            return Ok(false);
+        }
+        match (masking.resolve(relation, path), copy) {
+            (Ok(Meaning::Masked(table, cover)), Some(copy)) if !copy.is_from => {
+                self.copied(copy, relation, (table, cover))?;
+                self.masked.extend(cover.masked.iter().cloned());
+                Ok(true)
+            }
+            (Ok(Meaning::Masked(table, cover)), Some(_)) => {
+                indirect(masking, table)?;
+                writes::check(draft, relation, (table, cover))?;
+                if relation.schemaname.is_empty() {
+                    self.pin(relation, &table.schema)?;
+                }
+                self.masked.extend(cover.masked.iter().cloned());
+                Ok(true)
+            }
+            (Ok(Meaning::Masked(table, _)), None) if draft.names_harmlessly => {
+                if relation.schemaname.is_empty() {
+                    self.pin(relation, &table.schema)?;
+                }
+                Ok(false)
+            }
+            (Ok(Meaning::Masked(table, cover)), None) => {
+                let column = cover.masked.first().map(|masked| masked.column.clone());
+                Err(Veto::new(
+                    format!(
+                        "{} on {}.{}, which has masked columns, is not permitted",
+                        draft.summary, table.schema, table.name
+                    ),
+                    format!(
+                        "{}.{}.{}",
+                        table.schema,
+                        table.name,
+                        column.unwrap_or_default()
+                    ),
+                    "ask the operator for Reveal on its masked columns",
+                ))
+            }
+            (Ok(Meaning::Plain(table, pin)), copy) => {
+                if copy.is_some_and(|copy| copy.is_from) {
+                    indirect(masking, table)?;
+                }
+                if pin == Pin::Needed {
+                    self.pin(relation, &table.schema)?;
+                }
+                Ok(false)
+            }
+            (Ok(Meaning::System(name)), Some(_)) => functions::system(name).map(|()| false),
+            (Ok(Meaning::Temporary(Pin::Needed)), Some(_)) => {
+                self.pin(relation, "pg_temp").map(|()| false)
+            }
+            (Err(veto), Some(_)) => Err(veto),
+            // What it names is being made, or is of no relation that was there before.
+            (Ok(Meaning::System(_) | Meaning::Temporary(_)), _) | (Err(_), None) => Ok(false),
+        }
+    }
+
+    /// `COPY t (a, b) TO` becomes `COPY (SELECT a, b FROM …) TO`.
+    fn copied(
+        &mut self,
+        copy: &pg_query::protobuf::CopyStmt,
+        relation: &RangeVar,
+        (table, cover): (&schema::Table, &cover::Cover),
+    ) -> Result<(), Veto> {
+        let named = self.tokens.named(relation).ok_or_else(|| lost(relation))?;
+        let mut to = named.to;
+        let mut list = Vec::new();
+        if copy.attlist.is_empty() {
+            for column in table.columns.iter().filter(|column| !column.is_generated) {
+                list.extend(shown(column, cover));
+            }
+        } else {
+            let close = self
+                .tokens
+                .closed(named.next)
+                .ok_or_else(|| lost(relation))?;
+            to = self.tokens.end_of(close).ok_or_else(|| lost(relation))?;
+            for name in &copy.attlist {
+                let name = match &name.node {
+                    Some(pg_query::protobuf::node::Node::String(name)) => name.sval.as_str(),
+                    _ => return Err(lost(relation)),
+                };
+                let column = table.column(name).and_then(|column| shown(column, cover));
+                list.push(
+                    column.ok_or_else(|| {
+                        Veto::unclear(format!("column \"{name}\" cannot be copied"))
+                    })?,
+                );
+            }
+        }
+        // A table alone is copied, without what inherits from it.
+        let only = if table.kind == b'r' { "ONLY " } else { "" };
+        let query = format!(
+            "(SELECT {} FROM {only}{}.{} AS \"~\")",
+            list.join(", "),
+            expression::identifier(&table.schema),
+            expression::identifier(&table.name)
+        );
+        self.put(named.from, to, query, true);
+        Ok(())
+    }
+
+    /// `schema.table.column` of a table that was replaced: its label is its name alone.
+    fn unqualify(&mut self, draft: &Draft<'a>, replaced: &[(String, String)]) -> Result<(), Veto> {
+        if replaced.is_empty() {
+            return Ok(());
+        }
+        for column in &draft.columns {
+            let names: Vec<&str> = column
+                .fields
+                .iter()
+                .filter_map(|field| match &field.node {
+                    Some(pg_query::protobuf::node::Node::String(word)) => Some(word.sval.as_str()),
+                    _ => None,
+                })
+                .collect();
+            let before = match column.fields.len() {
+                3 => 1,
+                4 => 2,
+                _ => continue,
+            };
+            let schema = names.get(before - 1).copied().unwrap_or_default();
+            let table = names.get(before).copied().unwrap_or_default();
+            let is_replaced = replaced.iter().any(|(a, b)| a == schema && b == table);
+            let is_written = draft.references.iter().any(|reference| {
+                reference.role == Role::Written && reference.relation.relname == table
+            });
+            if is_replaced && !is_written {
+                let unclear = || Veto::unclear(format!("the name of a column of {schema}.{table}"));
+                let (from, to) = self
+                    .tokens
+                    .past(column.location, before)
+                    .ok_or_else(unclear)?;
+                self.put(from, to, String::new(), false);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn shown(column: &schema::Column, cover: &cover::Cover) -> Option<String> {
+    let name = expression::identifier(&column.name);
+    match cover.masks.get(&column.number) {
+        None => Some(name),
+        Some(mask) => cover::stand_in(mask, column).map(|stands| format!("{stands} AS {name}")),
+    }
+}
+
+/// A write that goes elsewhere than it says: through rules, or through a view above what is masked.
+fn indirect(masking: &Masking, table: &schema::Table) -> Result<(), Veto> {
+    if table.has_rules {
+        return Err(Veto::never(&format!(
+            "writing to {}, which has rules,",
+            table.name
+        )));
+    }
+    match masking.above.contains(&table.oid) {
+        true => Err(Veto::never(&format!(
+            "writing through the view {}",
+            table.name
+        ))),
+        false => Ok(()),
+    }
+}
+
+fn lost(relation: &RangeVar) -> Veto {
+    Veto::unclear(format!(
+        "the place where \"{}\" is named cannot be replaced",
+        relation.relname
+    ))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,279 @@
+//! Which relations of a database are masked, and by what: the configured columns, and all that the
+//! server's catalog says is made of them.
+//!
+//! Partitions and children hold what their parents show, and the other way round; a generated column
+//! tells what it is made of; a view shows what its query reads. Where it cannot be said which column of
+//! a view shows a masked one, all of its columns are masked.
+
+mod view;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::expression::{self, Subject, identifier};
+use super::schema::{Column, Schema, Table};
+use crate::masking::{Mask, Masked, Masks, Relation};
+
+/// A database's relations with the masks that are on them, for one principal.
+#[derive(Debug)]
+pub struct Masking {
+    /// What the names mean; `None` where that is not known, and then nothing is let through.
+    pub(super) schema: Option<Arc<Schema>>,
+    /// What was configured.
+    masks: Arc<Masks>,
+    /// Names of the relations in `pg_catalog`.
+    pub(super) catalog: Arc<HashSet<String>>,
+    pub(super) covers: HashMap<u32, Cover>,
+    /// Names of masked relations, whatever their schema.
+    pub(super) names: HashSet<String>,
+    /// Views of which nothing can be said.
+    pub(super) opaque: HashSet<u32>,
+    /// Views whose query reads a masked relation, also where it shows nothing of what is masked.
+    pub(super) above: HashSet<u32>,
+}
+
+/// What is masked of one relation.
+#[derive(Debug)]
+pub(super) struct Cover {
+    pub(super) masks: BTreeMap<i16, Mask>,
+    /// The select list that stands in for its columns, each under its own name.
+    pub(super) list: String,
+    /// A masked column that a constraint or an expression of the table is about.
+    pub(super) guarded: Option<String>,
+    /// For the audit.
+    pub(super) masked: Vec<Masked>,
+}
+
+impl PartialEq for Masking {
+    /// Whether both mask the same in the same database.
+    fn eq(&self, other: &Self) -> bool {
+        let same = |a: &Option<Arc<Schema>>, b: &Option<Arc<Schema>>| match (a, b) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b) || a == b,
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        (Arc::ptr_eq(&self.masks, &other.masks) || self.masks == other.masks)
+            && same(&self.schema, &other.schema)
+    }
+}
+
+impl Masking {
+    /// What is masked in a database that looks like `schema`.
+    #[must_use]
+    pub fn new(
+        schema: Option<Arc<Schema>>,
+        masks: Arc<Masks>,
+        catalog: Arc<HashSet<String>>,
+    ) -> Self {
+        let mut masking = Self {
+            schema: None,
+            masks,
+            catalog,
+            covers: HashMap::new(),
+            names: HashSet::new(),
+            opaque: HashSet::new(),
+            above: HashSet::new(),
+        };
+        if let Some(schema) = schema {
+            let mut spread = Spread::new(&schema, &masking.masks);
+            spread.run();
+            let Spread { found, opaque, .. } = spread;
+            for (oid, masks) in found {
+                if let Some(table) = schema.tables.get(&oid) {
+                    masking.names.insert(table.name.clone());
+                    masking.covers.insert(oid, cover(table, masks));
+                }
+            }
+            masking.opaque = opaque;
+            masking.above = above(&schema, &masking.covers);
+            masking.schema = Some(schema);
+        }
+        masking
+    }
+
+    /// Every masked column, as the server numbers it in the description of a row.
+    pub fn origins(&self) -> impl Iterator<Item = (u32, i16)> + '_ {
+        self.covers
+            .iter()
+            .flat_map(|(oid, cover)| cover.masks.keys().map(|column| (*oid, *column)))
+    }
+}
+
+fn above(schema: &Schema, covers: &HashMap<u32, Cover>) -> HashSet<u32> {
+    let mut above = HashSet::new();
+    loop {
+        let before = above.len();
+        for table in schema.tables.values().filter(|table| table.is_view()) {
+            let mut below = table.depends.iter();
+            if below.any(|(oid, _)| covers.contains_key(oid) || above.contains(oid)) {
+                above.insert(table.oid);
+            }
+        }
+        if above.len() == before {
+            return above;
+        }
+    }
+}
+
+fn cover(table: &Table, masks: BTreeMap<i16, Mask>) -> Cover {
+    let mut list = Vec::new();
+    let mut masked = Vec::new();
+    for column in &table.columns {
+        let name = identifier(&column.name);
+        match masks.get(&column.number) {
+            None => list.push(name),
+            Some(mask) => {
+                if let Some(stands) = stand_in(mask, column) {
+                    list.push(format!("{stands} AS {name}"));
+                }
+                masked.push(Masked {
+                    relation: Relation {
+                        schema: table.schema.clone(),
+                        name: table.name.clone(),
+                    },
+                    column: column.name.clone(),
+                    by: mask.clone(),
+                });
+            }
+        }
+    }
+    let guarded = table
+        .columns
+        .iter()
+        .find(|column| masks.contains_key(&column.number) && table.guarded.contains(&column.number))
+        .map(|column| column.name.clone());
+    Cover {
+        masks,
+        list: list.join(", "),
+        guarded,
+        masked,
+    }
+}
+
+/// What is in a masked column's place; `None` where the column is hidden.
+pub(super) fn stand_in(mask: &Mask, column: &Column) -> Option<String> {
+    let subject = Subject {
+        column: &column.name,
+        type_oid: column.type_oid,
+        type_name: &column.type_name,
+        is_domain: column.is_domain,
+    };
+    match mask {
+        Mask::Hide => None,
+        mask => expression::expression(mask, subject)
+            .or_else(|| expression::expression(&Mask::Null, subject)),
+    }
+}
+
+/// The masks on their way through the catalog.
+struct Spread<'a> {
+    schema: &'a Schema,
+    found: BTreeMap<u32, BTreeMap<i16, Mask>>,
+    opaque: HashSet<u32>,
+}
+
+impl<'a> Spread<'a> {
+    fn new(schema: &'a Schema, masks: &Masks) -> Self {
+        let mut found: BTreeMap<u32, BTreeMap<i16, Mask>> = BTreeMap::new();
+        for (relation, columns) in &masks.relations {
+            let Some(table) = schema.find(&relation.schema, &relation.name) else {
+                continue;
+            };
+            for (name, mask) in columns {
+                if let Some(column) = table.column(name) {
+                    let masks = found.entry(table.oid).or_default();
+                    masks.insert(column.number, mask.clone());
+                }
+            }
+        }
+        let views = schema.tables.values().filter(|table| table.is_opaque);
+        Self {
+            schema,
+            found,
+            opaque: views.map(|table| table.oid).collect(),
+        }
+    }
+
+    /// Until nothing changes any more. Each round masks at least one more column, so it ends.
+    fn run(&mut self) {
+        let mut tables: Vec<&Table> = self.schema.tables.values().collect();
+        tables.sort_unstable_by_key(|table| table.oid);
+        loop {
+            let mut changed = false;
+            for table in &tables {
+                changed |= self.family(table);
+                changed |= self.generated(table);
+                changed |= self.view(table);
+            }
+            if !changed {
+                break;
+            }
+        }
+    }
+
+    fn put(&mut self, oid: u32, column: i16, mask: &Mask) -> bool {
+        let masks = self.found.entry(oid).or_default();
+        let is_new = !masks.contains_key(&column);
+        masks.entry(column).or_insert_with(|| mask.clone());
+        is_new
+    }
+
+    /// Columns of parents and children are one by their name.
+    fn family(&mut self, child: &Table) -> bool {
+        let mut changed = false;
+        for parent in &child.parents {
+            let Some(parent) = self.schema.tables.get(parent) else {
+                continue;
+            };
+            for (from, to) in [(parent, child), (child, parent)] {
+                for (number, mask) in self.found.get(&from.oid).cloned().unwrap_or_default() {
+                    let mut columns = from.columns.iter();
+                    let column = columns.find(|column| column.number == number);
+                    if let Some(column) = column.and_then(|column| to.column(&column.name)) {
+                        changed |= self.put(to.oid, column.number, &mask);
+                    }
+                }
+            }
+        }
+        changed
+    }
+
+    fn generated(&mut self, table: &Table) -> bool {
+        let mut changed = false;
+        for (column, from) in &table.generated {
+            let is_masked = self
+                .found
+                .get(&table.oid)
+                .is_some_and(|masks| masks.contains_key(from));
+            if is_masked {
+                changed |= self.put(table.oid, *column, &Mask::Null);
+            }
+        }
+        changed
+    }
+
+    fn view(&mut self, table: &Table) -> bool {
+        if !table.is_view() {
+            return false;
+        }
+        let mut changed = false;
+        if table
+            .depends
+            .iter()
+            .any(|(oid, _)| self.opaque.contains(oid))
+        {
+            changed |= self.opaque.insert(table.oid);
+        }
+        let touches = table.depends.iter().any(|(oid, column)| {
+            self.found
+                .get(oid)
+                .is_some_and(|masks| *column == 0 || masks.contains_key(column))
+        });
+        if touches {
+            for (column, mask) in view::columns(self.schema, table, &self.found) {
+                changed |= self.put(table.oid, column, &mask);
+            }
+        }
+        changed
+    }
+}

@@ -1,0 +1,207 @@
+//! Which columns of a view show masked ones.
+//!
+//! The catalog says what a view's query depends on, not which of its columns does. Of a query that is a
+//! plain select list over plain tables this can be read from its text, as the server writes it: every
+//! column is named in full. Of any other all columns are masked.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use pg_query::protobuf::node::Node as Kind;
+use pg_query::protobuf::{ColumnRef, Node, ResTarget, SelectStmt};
+
+use crate::masking::Mask;
+use crate::protocol::postgres::mask::schema::{Schema, Table};
+
+type Found = BTreeMap<u32, BTreeMap<i16, Mask>>;
+
+/// The masks of the columns of `view`, which depends on a masked column.
+pub(super) fn columns(schema: &Schema, view: &Table, found: &Found) -> Vec<(i16, Mask)> {
+    let parsed = pg_query::parse(&view.definition, pg_query::ParserOptions::DEFAULT).ok();
+    let select = parsed.as_ref().and_then(|parsed| {
+        let [statement] = parsed.protobuf.stmts.as_slice() else {
+            return None;
+        };
+        match statement.stmt.as_ref()?.node.as_ref()? {
+            Kind::SelectStmt(select) => Some(&**select),
+            _ => None,
+        }
+    });
+    let plain = select.and_then(|select| plain(schema, view, found, select));
+    plain.unwrap_or_else(|| {
+        let all = view.columns.iter();
+        all.map(|column| (column.number, Mask::Null)).collect()
+    })
+}
+
+fn plain(
+    schema: &Schema,
+    view: &Table,
+    found: &Found,
+    select: &SelectStmt,
+) -> Option<Vec<(i16, Mask)>> {
+    let is_plain = select.with_clause.is_none()
+        && select.larg.is_none()
+        && select.rarg.is_none()
+        && select.values_lists.is_empty()
+        && select.target_list.len() == view.columns.len();
+    if !is_plain {
+        return None;
+    }
+    let mut sources = HashMap::new();
+    for node in &select.from_clause {
+        source(schema, node, &mut sources)?;
+    }
+    let secret: HashSet<&str> = view
+        .depends
+        .iter()
+        .filter_map(|(oid, _)| Some((schema.tables.get(oid)?, found.get(oid)?)))
+        .flat_map(|(table, masks)| {
+            let mut columns = table.columns.iter().collect::<Vec<_>>();
+            columns.retain(|column| masks.contains_key(&column.number));
+            columns.into_iter().map(|column| column.name.as_str())
+        })
+        .collect();
+    let mut masks = Vec::new();
+    for (target, column) in select.target_list.iter().zip(&view.columns) {
+        let Some(Kind::ResTarget(target)) = &target.node else {
+            return None;
+        };
+        match shown(target, &sources, found, &secret) {
+            Shown::Plain => {}
+            Shown::Secret(mask) => masks.push((column.number, mask)),
+            Shown::Unclear => return None,
+        }
+    }
+    Some(masks)
+}
+
+/// What a `FROM` holds: tables and their joins, nothing else, and none under other names of columns.
+fn source<'a>(
+    schema: &'a Schema,
+    node: &'a Node,
+    sources: &mut HashMap<&'a str, &'a Table>,
+) -> Option<()> {
+    match node.node.as_ref()? {
+        Kind::RangeVar(relation) => {
+            let table = schema.find(&relation.schemaname, &relation.relname)?;
+            let label = match &relation.alias {
+                Some(alias) if alias.colnames.is_empty() => alias.aliasname.as_str(),
+                Some(_) => return None,
+                None => relation.relname.as_str(),
+            };
+            sources.insert(label, table).is_none().then_some(())
+        }
+        Kind::JoinExpr(join) if join.alias.is_none() && join.join_using_alias.is_none() => {
+            source(schema, join.larg.as_deref()?, sources)?;
+            source(schema, join.rarg.as_deref()?, sources)
+        }
+        _ => None,
+    }
+}
+
+enum Shown {
+    Plain,
+    Secret(Mask),
+    Unclear,
+}
+
+fn shown(
+    target: &ResTarget,
+    sources: &HashMap<&str, &Table>,
+    found: &Found,
+    secret: &HashSet<&str>,
+) -> Shown {
+    let Some(value) = &target.val else {
+        return Shown::Unclear;
+    };
+    if let Some(Kind::ColumnRef(column)) = &value.node {
+        return of_column(column, sources, found, secret);
+    }
+    // A computed column: what it names is found in the tree's own words.
+    let mut names = Vec::new();
+    let Ok(tree) = serde_json::to_value(value) else {
+        return Shown::Unclear;
+    };
+    if !names_in(&tree, &mut names) {
+        return Shown::Secret(Mask::Null);
+    }
+    let is_secret = names
+        .iter()
+        .any(|name| secret.contains(name.as_str()) || sources.contains_key(name.as_str()));
+    match is_secret {
+        true => Shown::Secret(Mask::Null),
+        false => Shown::Plain,
+    }
+}
+
+fn of_column(
+    column: &ColumnRef,
+    sources: &HashMap<&str, &Table>,
+    found: &Found,
+    secret: &HashSet<&str>,
+) -> Shown {
+    let words: Vec<&str> = column
+        .fields
+        .iter()
+        .filter_map(|field| match &field.node {
+            Some(Kind::String(word)) => Some(word.sval.as_str()),
+            _ => None,
+        })
+        .collect();
+    if words.len() != column.fields.len() {
+        return Shown::Unclear;
+    }
+    match words.as_slice() {
+        [name] if sources.contains_key(name) => Shown::Secret(Mask::Null),
+        [name] if secret.contains(name) => {
+            let mut masks = sources
+                .values()
+                .filter_map(|table| mask(table, name, found));
+            match (masks.next(), masks.next()) {
+                (Some(mask), None) => Shown::Secret(mask),
+                _ => Shown::Secret(Mask::Null),
+            }
+        }
+        [_] => Shown::Plain,
+        [label, name] => match sources.get(label) {
+            None => Shown::Unclear,
+            Some(table) if table.column(name).is_none() => Shown::Secret(Mask::Null),
+            Some(table) => mask(table, name, found).map_or(Shown::Plain, Shown::Secret),
+        },
+        _ => Shown::Unclear,
+    }
+}
+
+fn mask(table: &Table, name: &str, found: &Found) -> Option<Mask> {
+    let column = table.column(name)?;
+    found.get(&table.oid)?.get(&column.number).cloned()
+}
+
+/// Collects the last word of every column that an expression names, and the labels of whole rows. False
+/// where it has a query of its own or a star.
+fn names_in(tree: &serde_json::Value, names: &mut Vec<String>) -> bool {
+    match tree {
+        serde_json::Value::Object(fields) => fields.iter().all(|(key, value)| match key.as_str() {
+            "SubLink" | "AStar" | "SelectStmt" => false,
+            "ColumnRef" => words_in(value, names) && names_in(value, names),
+            _ => names_in(value, names),
+        }),
+        serde_json::Value::Array(items) => items.iter().all(|item| names_in(item, names)),
+        _ => true,
+    }
+}
+
+fn words_in(column: &serde_json::Value, names: &mut Vec<String>) -> bool {
+    let fields = column.get("fields").and_then(serde_json::Value::as_array);
+    let Some(fields) = fields else { return false };
+    let last = fields
+        .last()
+        .and_then(|field| field.pointer("/node/String/sval"));
+    match last.and_then(serde_json::Value::as_str) {
+        Some(word) => {
+            names.push(word.to_owned());
+            true
+        }
+        None => false,
+    }
+}

@@ -1,0 +1,213 @@
+//! Which functions, operators, casts, settings and system relations a statement may use.
+//!
+//! By a list of what is known to compute from its arguments alone. What reads a table that a text names,
+//! or the server's memory of data, is refused as long as anything is masked; everything else that is not
+//! known is refused where a masked relation is touched. Functions outside of `pg_catalog` are policy's to
+//! permit (`Call`), but not behind the name of a built-in one.
+
+mod statements;
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use pg_query::protobuf::Node;
+use pg_query::protobuf::node::Node as Kind;
+
+pub(super) use self::statements::check as statements;
+use super::cover::Masking;
+use super::expression::KEYS;
+use super::veto::Veto;
+use crate::protocol::postgres::facts::draft::{Call, Draft};
+use crate::protocol::postgres::facts::functions::{is_builtin, is_harmless};
+
+/// Read whatever a text tells them to, or give out what others stored, in whichever schema they are.
+static READERS: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
+    include_str!("functions/readers.txt")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .flat_map(str::split_whitespace)
+        .collect()
+});
+
+/// What the names of such functions begin with.
+const READING: [&str; 14] = [
+    "query_to_xml",
+    "table_to_xml",
+    "schema_to_xml",
+    "database_to_xml",
+    "cursor_to_xml",
+    "pg_read_",
+    "pg_ls_",
+    "pg_stat_",
+    "pg_logical_",
+    "dblink",
+    "crosstab",
+    "lo_",
+    "heap_page",
+    "pg_get_wal_",
+];
+
+/// Not harmless, but nothing that tells data.
+const ALSO: [&str; 22] = [
+    "current_setting",
+    "nextval",
+    "pg_advisory_lock",
+    "pg_advisory_lock_shared",
+    "pg_advisory_unlock",
+    "pg_advisory_unlock_shared",
+    "pg_advisory_xact_lock",
+    "pg_advisory_xact_lock_shared",
+    "pg_backend_pid",
+    "pg_cancel_backend",
+    "pg_current_xact_id",
+    "pg_current_xact_id_if_assigned",
+    "pg_notify",
+    "pg_sleep",
+    "pg_sleep_for",
+    "pg_try_advisory_lock",
+    "pg_try_advisory_lock_shared",
+    "pg_try_advisory_xact_lock",
+    "set_config",
+    "setseed",
+    "txid_current",
+    "txid_current_if_assigned",
+];
+
+/// Relations of the system that hold data of others, or what others asked.
+const CLOSED: [&str; 14] = [
+    "pg_authid",
+    "pg_file_settings",
+    "pg_hba_file_rules",
+    "pg_ident_file_mappings",
+    "pg_largeobject",
+    "pg_shadow",
+    "pg_statistic",
+    "pg_statistic_ext_data",
+    "pg_stats",
+    "pg_subscription",
+    "pg_user_mapping",
+    "pg_user_mappings",
+    "user_mapping_options",
+    "_pg_user_mappings",
+];
+
+/// Whether a relation of the system may be read while anything is masked.
+pub(super) fn system(name: &str) -> Result<(), Veto> {
+    let is_closed = CLOSED.contains(&name)
+        || name.starts_with("pg_stats_")
+        || name.starts_with("pg_stat_")
+        || name.starts_with("pg_statio_");
+    match is_closed {
+        true => Err(Veto::never(&format!("reading {name}"))),
+        false => Ok(()),
+    }
+}
+
+fn reads(name: &str) -> bool {
+    READERS.contains(name) || READING.iter().any(|front| name.starts_with(front))
+}
+
+/// Whether `draft` uses nothing that must not be used; `touches` where it touches a masked relation.
+pub(super) fn check(
+    masking: &Masking,
+    draft: &Draft<'_>,
+    path: Option<&[String]>,
+    touches: bool,
+) -> Result<(), Veto> {
+    for call in &draft.calls {
+        called(masking, call, path, touches)?;
+    }
+    for name in &draft.fields {
+        if reads(name) || matches!(*name, "current_setting" | "set_config") {
+            return Err(Veto::never(&format!(
+                "the column notation .{name}, which is a call,"
+            )));
+        }
+    }
+    if draft.computes_setting {
+        return Err(Veto::never("a setting whose name is computed"));
+    }
+    if let Some(name) = draft.settings.iter().find(|name| name.starts_with(KEYS)) {
+        return Err(Veto::never(&format!("the setting {name}")));
+    }
+    let Some(schema) = &masking.schema else {
+        return Ok(());
+    };
+    for operator in &draft.operators {
+        let (place, symbol) = last_two(operator);
+        if schema
+            .operators
+            .iter()
+            .any(|(there, known)| known == symbol && within(there, place, path))
+        {
+            return Err(Veto::never(&format!(
+                "the operator {symbol}, which runs a function of its own,"
+            )));
+        }
+    }
+    for name in &draft.types {
+        let (_, name) = last_two(&name.names);
+        if schema.casts.contains(name) {
+            return Err(Veto::never(&format!(
+                "the cast to {name}, which runs a function of its own,"
+            )));
+        }
+    }
+    match touches && schema.casts_unasked {
+        true => Err(Veto::never(
+            "a database with casts that run functions of their own",
+        )),
+        false => Ok(()),
+    }
+}
+
+fn called(
+    masking: &Masking,
+    call: &Call<'_>,
+    path: Option<&[String]>,
+    touches: bool,
+) -> Result<(), Veto> {
+    if reads(call.name) {
+        return Err(Veto::never(&format!("{}()", call.name)));
+    }
+    let builtin = matches!(call.schema, "" | "pg_catalog") && is_builtin(call.name);
+    if !builtin {
+        // `Call` is policy's.
+        return Ok(());
+    }
+    let functions = masking.schema.iter().flat_map(|schema| &schema.functions);
+    let mut hidden = functions.filter(|(there, name)| {
+        name == call.name && call.schema.is_empty() && within(there, "", path)
+    });
+    if let Some((there, name)) = hidden.next() {
+        return Err(Veto::new(
+            format!("{name}() may be a function of schema {there}"),
+            "masking",
+            "write pg_catalog before the name of a built-in function",
+        ));
+    }
+    let known = is_harmless("pg_catalog", call.name) || ALSO.contains(&call.name);
+    match touches && !known {
+        true => Err(Veto::never(&format!("{}() on a masked table", call.name))),
+        false => Ok(()),
+    }
+}
+
+/// Whether what is in schema `there` can be meant by a name with schema `given`, or with none.
+fn within(there: &str, given: &str, path: Option<&[String]>) -> bool {
+    match (given, path) {
+        ("", Some(path)) => path.iter().any(|schema| schema == there),
+        ("", None) => true,
+        (given, _) => given == there,
+    }
+}
+
+/// Schema and name, empty where there is none.
+fn last_two(names: &[Node]) -> (&str, &str) {
+    let mut words = names.iter().rev().filter_map(|node| match &node.node {
+        Some(Kind::String(word)) => Some(word.sval.as_str()),
+        _ => None,
+    });
+    let name = words.next().unwrap_or_default();
+    (words.next().unwrap_or_default(), name)
+}

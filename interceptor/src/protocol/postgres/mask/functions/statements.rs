@@ -1,0 +1,76 @@
+//! Which kinds of statement can be judged at all while columns are masked.
+//!
+//! A list of those that can: whatever stores code or text that is run later, moves data past SQL, or
+//! lets masked relations be known by other names, is not on it.
+
+use pg_query::protobuf::node::Node as Kind;
+use pg_query::protobuf::{ObjectType, ParseResult};
+
+use crate::protocol::postgres::mask::cover::Masking;
+use crate::protocol::postgres::mask::veto::Veto;
+
+/// Whether every statement of a text is of a kind that can be masked.
+pub(in super::super) fn check(masking: &Masking, parsed: &ParseResult) -> Result<(), Veto> {
+    if masking.schema.is_none() {
+        return Err(Veto::unclear(
+            "what is masked in this database is not known",
+        ));
+    }
+    for statement in &parsed.stmts {
+        if let Some(kind) = statement.stmt.as_ref().and_then(|node| node.node.as_ref()) {
+            one(kind)?;
+        }
+    }
+    Ok(())
+}
+
+fn one(kind: &Kind) -> Result<(), Veto> {
+    match kind {
+        Kind::RenameStmt(rename) if rename.rename_type == i32::from(ObjectType::ObjectSchema) => {
+            Err(Veto::never("renaming a schema"))
+        }
+        Kind::SelectStmt(_)
+        | Kind::InsertStmt(_)
+        | Kind::UpdateStmt(_)
+        | Kind::DeleteStmt(_)
+        | Kind::MergeStmt(_)
+        | Kind::CreateTableAsStmt(_)
+        | Kind::ViewStmt(_)
+        | Kind::PrepareStmt(_)
+        | Kind::ExecuteStmt(_)
+        | Kind::DeallocateStmt(_)
+        | Kind::DeclareCursorStmt(_)
+        | Kind::FetchStmt(_)
+        | Kind::ClosePortalStmt(_)
+        | Kind::CopyStmt(_)
+        | Kind::ExplainStmt(_)
+        | Kind::TransactionStmt(_)
+        | Kind::VariableSetStmt(_)
+        | Kind::VariableShowStmt(_)
+        | Kind::ConstraintsSetStmt(_)
+        | Kind::DiscardStmt(_)
+        | Kind::LockStmt(_)
+        | Kind::TruncateStmt(_)
+        | Kind::VacuumStmt(_)
+        | Kind::CreateStmt(_)
+        | Kind::CreateSeqStmt(_)
+        | Kind::AlterSeqStmt(_)
+        | Kind::CreateEnumStmt(_)
+        | Kind::AlterEnumStmt(_)
+        | Kind::CompositeTypeStmt(_)
+        | Kind::IndexStmt(_)
+        | Kind::AlterTableStmt(_)
+        | Kind::RenameStmt(_)
+        | Kind::DropStmt(_)
+        | Kind::CommentStmt(_)
+        | Kind::GrantStmt(_)
+        | Kind::RefreshMatViewStmt(_)
+        | Kind::ReindexStmt(_)
+        | Kind::ListenStmt(_)
+        | Kind::UnlistenStmt(_)
+        | Kind::NotifyStmt(_)
+        | Kind::CallStmt(_)
+        | Kind::CheckPointStmt(_) => Ok(()),
+        _ => Err(Veto::never("a statement of this kind")),
+    }
+}

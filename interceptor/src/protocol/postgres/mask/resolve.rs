@@ -1,0 +1,124 @@
+//! What a relation's name means to the server, under the search path and the snapshot of its catalog.
+//!
+//! What is not certain is made so by writing the schema before the name, or refused: a name that is
+//! found in the snapshot means that relation and no other, a name that is not found can only be a
+//! temporary relation of the session, which holds nothing but what was masked before.
+
+use pg_query::protobuf::RangeVar;
+
+use super::cover::{Cover, Masking};
+use super::schema::{Schema, Table};
+use super::veto::Veto;
+
+/// What a name means.
+#[derive(Debug)]
+pub(super) enum Meaning<'a> {
+    /// A relation of the system's schemas.
+    System(&'a str),
+    /// A relation that holds what is masked.
+    Masked(&'a Table, &'a Cover),
+    /// Another relation; its schema must be written where another search path, or another catalog, would
+    /// find a masked one.
+    Plain(&'a Table, Pin),
+    /// Nothing that is known: only a temporary relation can be meant.
+    Temporary(Pin),
+}
+
+/// Whether the schema must be written before the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pin {
+    Written,
+    Needed,
+}
+
+/// Schemas that are the system's own.
+fn is_system(schema: &str) -> bool {
+    matches!(schema, "pg_catalog" | "information_schema")
+}
+
+impl Masking {
+    fn schema(&self) -> Result<&Schema, Veto> {
+        self.schema
+            .as_deref()
+            .ok_or_else(|| Veto::unclear("what is masked in this database is not known"))
+    }
+
+    /// What `relation` means under `path`.
+    pub(super) fn resolve<'a>(
+        &'a self,
+        relation: &'a RangeVar,
+        path: Option<&[String]>,
+    ) -> Result<Meaning<'a>, Veto> {
+        let (schema, name) = (relation.schemaname.as_str(), relation.relname.as_str());
+        match schema {
+            "" => self.look_up(name, path),
+            "pg_temp" => Ok(Meaning::Temporary(Pin::Written)),
+            schema if is_system(schema) => Ok(Meaning::System(name)),
+            // The data of other relations, by another way in.
+            schema if schema.starts_with("pg_toast") => Err(Veto::never("reading pg_toast")),
+            schema if schema.starts_with("pg_temp_") => Ok(Meaning::Temporary(Pin::Written)),
+            schema => match self.schema()?.find(schema, name) {
+                Some(table) => self.known(table, Pin::Written),
+                None => Err(self.unknown(schema, name)),
+            },
+        }
+    }
+
+    fn unknown(&self, schema: &str, name: &str) -> Veto {
+        Veto::new(
+            format!("relation \"{schema}.{name}\" is not known, or not known yet"),
+            "masking",
+            "a relation that was just made is known to the next session",
+        )
+    }
+
+    fn look_up<'a>(&'a self, name: &'a str, path: Option<&[String]>) -> Result<Meaning<'a>, Veto> {
+        let Some(path) = path else {
+            return Err(Veto::unclear("the search path is not known"));
+        };
+        let schema = self.schema()?;
+        let is_listed = path.iter().any(|schema| schema == "pg_catalog");
+        if !is_listed && self.catalog.contains(name) {
+            return Ok(Meaning::System(name));
+        }
+        let mut found: Option<&Table> = None;
+        let mut pin = Pin::Written;
+        for place in path {
+            if place == "pg_catalog" && self.catalog.contains(name) && found.is_none() {
+                return Ok(Meaning::System(name));
+            }
+            let Some(table) = schema.find(place, name) else {
+                continue;
+            };
+            if found.is_none() {
+                found = Some(table);
+            } else if self.covers.contains_key(&table.oid) {
+                pin = Pin::Needed;
+            }
+        }
+        match found {
+            Some(table) => self.known(table, pin),
+            None if path.iter().any(|schema| schema == "information_schema") => {
+                Ok(Meaning::System(name))
+            }
+            None => Ok(Meaning::Temporary(Pin::Needed)),
+        }
+    }
+
+    fn known<'a>(&'a self, table: &'a Table, pin: Pin) -> Result<Meaning<'a>, Veto> {
+        if self.opaque.contains(&table.oid) {
+            return Err(Veto::new(
+                format!(
+                    "view \"{}.{}\" calls a function whose code cannot be looked into",
+                    table.schema, table.name
+                ),
+                "masking",
+                "read the tables below it",
+            ));
+        }
+        Ok(match self.covers.get(&table.oid) {
+            Some(cover) => Meaning::Masked(table, cover),
+            None => Meaning::Plain(table, pin),
+        })
+    }
+}

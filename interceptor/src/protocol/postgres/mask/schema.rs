@@ -1,0 +1,141 @@
+//! A database's relations as masking needs them: what a name means, and what depends on what.
+//!
+//! Read from the server's catalog on a fresh session (`inject`). Holds no mask, and decides nothing.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What is known of a database now, shared by all sessions on it: nothing, from when something changed
+/// it until it is read again.
+#[derive(Debug, Default)]
+pub struct Known {
+    schema: Mutex<Option<Arc<Schema>>>,
+    changes: AtomicU64,
+}
+
+impl Known {
+    /// Counts how often it became another.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// What is known.
+    #[must_use]
+    pub fn current(&self) -> Option<Arc<Schema>> {
+        let schema = self.schema.lock();
+        schema.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What was just read. One that is the same as before stays the one that it was.
+    pub fn learn(&self, schema: Schema) {
+        let mut known = self.schema.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_deref() != Some(&schema) {
+            *known = Some(Arc::new(schema));
+            self.changes.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Something changed it.
+    pub fn doubt(&self) {
+        let mut known = self.schema.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.take().is_some() {
+            self.changes.fetch_add(1, Ordering::Release);
+        }
+    }
+}
+
+/// What the server's catalog says about relations, functions, operators and casts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Schema {
+    /// Every relation outside of the system's schemas, by its number.
+    pub tables: HashMap<u32, Table>,
+    /// Numbers by schema and name.
+    names: HashMap<String, HashMap<String, u32>>,
+    /// Names of functions outside of the system's schemas that are written in a language whose code
+    /// reads tables, with their schema.
+    pub functions: HashSet<(String, String)>,
+    /// Operators that such a function implements.
+    pub operators: HashSet<(String, String)>,
+    /// Names of the types that such a function casts to.
+    pub casts: HashSet<String>,
+    /// Whether such a cast is done without being asked for.
+    pub casts_unasked: bool,
+}
+
+/// A relation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// Its number.
+    pub oid: u32,
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// `relkind`: `r`, `p`, `v`, `m`, `f`, `S`.
+    pub kind: u8,
+    /// Its columns by their number, without those that were dropped.
+    pub columns: Vec<Column>,
+    /// What it inherits from, or is a partition of.
+    pub parents: Vec<u32>,
+    /// Of a view: the columns that its query depends on; column 0 is all of them.
+    pub depends: Vec<(u32, i16)>,
+    /// Of a view: its query.
+    pub definition: String,
+    /// Whether its query calls a function whose code reads tables.
+    pub is_opaque: bool,
+    /// Whether a rule rewrites what is written to it.
+    pub has_rules: bool,
+    /// Columns that a constraint, a unique index or an expression of the table is about.
+    pub guarded: HashSet<i16>,
+    /// Generated columns, each with a column that it is made from.
+    pub generated: Vec<(i16, i16)>,
+}
+
+/// A column.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Column {
+    /// Its number.
+    pub number: i16,
+    /// Its name.
+    pub name: String,
+    /// The number of its type; of a domain's, that of the type below it.
+    pub type_oid: u32,
+    /// Its type as the server writes it, with its schema where that is not `pg_catalog`.
+    pub type_name: String,
+    /// Whether its type is a domain.
+    pub is_domain: bool,
+    /// Whether it is computed from others.
+    pub is_generated: bool,
+}
+
+impl Table {
+    /// The column of this name.
+    #[must_use]
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// Whether it is a view, materialized or not.
+    #[must_use]
+    pub fn is_view(&self) -> bool {
+        matches!(self.kind, b'v' | b'm')
+    }
+}
+
+impl Schema {
+    /// Takes a relation in.
+    pub fn add(&mut self, table: Table) {
+        let names = self.names.entry(table.schema.clone()).or_default();
+        names.insert(table.name.clone(), table.oid);
+        self.tables.insert(table.oid, table);
+    }
+
+    /// The relation of this name.
+    #[must_use]
+    pub fn find(&self, schema: &str, name: &str) -> Option<&Table> {
+        let oid = self.names.get(schema)?.get(name)?;
+        self.tables.get(oid)
+    }
+}

@@ -1,0 +1,246 @@
+//! Writes to a relation that holds what is masked.
+//!
+//! A write that names no masked column, in what it sets, asks or gives back, goes through as it is. One
+//! that does would learn of the value, and so would any write to a table where a constraint, a unique
+//! index or an expression is about a masked column: these answer questions.
+
+use pg_query::protobuf::node::Node as Kind;
+use pg_query::protobuf::{CmdType, ColumnRef, Node, RangeVar, ReturningClause};
+
+use super::cover::Cover;
+use super::schema::Table;
+use super::veto::Veto;
+use crate::protocol::postgres::facts::draft::{Draft, Write};
+
+/// What a statement's names may not touch.
+struct Target<'a> {
+    table: &'a Table,
+    cover: &'a Cover,
+    /// Names that stand for the row.
+    labels: Vec<&'a str>,
+}
+
+/// Whether the write to `relation`, which means `table`, tells nothing of what is masked in it.
+pub(super) fn check<'a>(
+    draft: &Draft<'a>,
+    relation: &'a RangeVar,
+    (table, cover): (&'a Table, &'a Cover),
+) -> Result<(), Veto> {
+    if let Some(column) = &cover.guarded {
+        return Err(refused(
+            table,
+            column,
+            "a constraint, an index or an expression is about it",
+        ));
+    }
+    let mut target = Target {
+        table,
+        cover,
+        labels: vec![&relation.relname, "excluded", "old", "new"],
+    };
+    if let Some(alias) = &relation.alias {
+        target.labels.push(&alias.aliasname);
+    }
+    for write in &draft.writes {
+        target.labels.extend(labels(*write));
+    }
+    for write in draft.writes.iter().copied() {
+        if !write
+            .relation()
+            .is_some_and(|written| std::ptr::eq(written, relation))
+        {
+            continue;
+        }
+        target.written(write)?;
+    }
+    for returning in draft.writes.iter().filter_map(|write| write.returning()) {
+        target.returned(returning)?;
+    }
+    draft
+        .columns
+        .iter()
+        .try_for_each(|column| target.named(column))
+}
+
+/// The names that `RETURNING WITH (OLD AS o, NEW AS n)` gives.
+fn labels<'a>(write: Write<'a>) -> impl Iterator<Item = &'a str> {
+    let options = write
+        .returning()
+        .map(|returning| returning.options.as_slice());
+    options
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|option| match &option.node {
+            Some(Kind::ReturningOption(option)) => Some(option.value.as_str()),
+            _ => None,
+        })
+}
+
+fn refused(table: &Table, column: &str, why: &str) -> Veto {
+    Veto::new(
+        format!(
+            "{}.{}.{column} is masked, and cannot be written or asked about here: {why}",
+            table.schema, table.name
+        ),
+        format!("{}.{}.{column}", table.schema, table.name),
+        "leave the column out, list the columns that are meant, and qualify names that belong to other tables",
+    )
+}
+
+impl<'a> Target<'a> {
+    /// The masked column of this name.
+    fn masked(&self, name: &str) -> Option<&'a str> {
+        let column = self.table.column(name)?;
+        self.cover
+            .masks
+            .contains_key(&column.number)
+            .then_some(column.name.as_str())
+    }
+
+    fn any(&self) -> &'a str {
+        let mut columns = self.table.columns.iter();
+        let masked = columns.find(|column| self.cover.masks.contains_key(&column.number));
+        masked
+            .map(|column| column.name.as_str())
+            .unwrap_or_default()
+    }
+
+    fn written(&self, write: Write<'_>) -> Result<(), Veto> {
+        match write {
+            Write::Insert(insert) => {
+                self.listed(&insert.cols)?;
+                let conflict = insert.on_conflict_clause.as_deref();
+                conflict.map_or(Ok(()), |conflict| {
+                    self.set(&conflict.target_list)?;
+                    conflict.infer.as_ref().map_or(Ok(()), |infer| {
+                        // The constraint of a name may be about anything; the guard has seen to those.
+                        self.elements(&infer.index_elems)
+                    })
+                })
+            }
+            Write::Update(update) => self.set(&update.target_list),
+            Write::Delete(_) => Ok(()),
+            Write::Merge(merge) => {
+                for clause in &merge.merge_when_clauses {
+                    if let Some(Kind::MergeWhenClause(clause)) = &clause.node {
+                        match CmdType::try_from(clause.command_type) {
+                            Ok(CmdType::CmdInsert) => self.listed(&clause.target_list)?,
+                            _ => self.set(&clause.target_list)?,
+                        }
+                    }
+                }
+                Ok(())
+            }
+            Write::Copy(copy) => {
+                if copy.attlist.is_empty() {
+                    return Err(refused(
+                        self.table,
+                        self.any(),
+                        "no columns are listed, so that it is one of them",
+                    ));
+                }
+                copy.attlist.iter().try_for_each(|name| match &name.node {
+                    Some(Kind::String(name)) => self.assigned(&name.sval),
+                    _ => Err(Veto::unclear("a column of COPY that is no name")),
+                })
+            }
+        }
+    }
+
+    fn assigned(&self, name: &str) -> Result<(), Veto> {
+        match self.masked(name) {
+            Some(column) => Err(refused(self.table, column, "it would be written")),
+            None => Ok(()),
+        }
+    }
+
+    /// The columns of an `INSERT`: without a list, all of them.
+    fn listed(&self, columns: &[Node]) -> Result<(), Veto> {
+        if columns.is_empty() {
+            return Err(refused(
+                self.table,
+                self.any(),
+                "no columns are listed, so that it is one of them",
+            ));
+        }
+        self.set(columns)
+    }
+
+    fn set(&self, targets: &[Node]) -> Result<(), Veto> {
+        targets.iter().try_for_each(|target| match &target.node {
+            Some(Kind::ResTarget(target)) => self.assigned(&target.name),
+            _ => Err(Veto::unclear("a column that is set by no name")),
+        })
+    }
+
+    fn elements(&self, elements: &[Node]) -> Result<(), Veto> {
+        elements.iter().try_for_each(|element| match &element.node {
+            Some(Kind::IndexElem(element)) => self.assigned(&element.name),
+            _ => Ok(()),
+        })
+    }
+
+    fn returned(&self, returning: &ReturningClause) -> Result<(), Veto> {
+        let star = returning
+            .exprs
+            .iter()
+            .any(|expression| match &expression.node {
+                Some(Kind::ResTarget(target)) => is_star(target.val.as_deref()),
+                _ => true,
+            });
+        match star {
+            true => Err(refused(self.table, self.any(), "RETURNING * gives it back")),
+            false => Ok(()),
+        }
+    }
+
+    /// A name anywhere in the statement that may mean a masked column, or the row with all of them.
+    fn named(&self, column: &ColumnRef) -> Result<(), Veto> {
+        let mut words = Vec::new();
+        let mut star = false;
+        for field in &column.fields {
+            match &field.node {
+                Some(Kind::String(word)) => words.push(word.sval.as_str()),
+                Some(Kind::AStar(_)) => star = true,
+                _ => return Err(Veto::unclear("a column whose name cannot be read")),
+            }
+        }
+        let is_row = |label: &str| self.labels.contains(&label);
+        match words.as_slice() {
+            // `*` alone: of a query's own FROM, or of RETURNING, which is looked at apart.
+            [] => Ok(()),
+            [label] if is_row(label) => {
+                Err(refused(self.table, self.any(), "the whole row is named"))
+            }
+            [_] if star => Ok(()),
+            [name] => self.asked(name),
+            [.., label, name] if is_row(label) => {
+                if star || self.table.column(name).is_none() {
+                    return Err(refused(self.table, self.any(), "the whole row is named"));
+                }
+                self.asked(name)
+            }
+            [.., label] if star && is_row(label) => {
+                Err(refused(self.table, self.any(), "the whole row is named"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn asked(&self, name: &str) -> Result<(), Veto> {
+        match self.masked(name) {
+            Some(column) => Err(refused(self.table, column, "it would be asked about")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn is_star(value: Option<&Node>) -> bool {
+    match value.and_then(|node| node.node.as_ref()) {
+        Some(Kind::ColumnRef(column)) => column
+            .fields
+            .iter()
+            .all(|field| matches!(field.node, Some(Kind::AStar(_)))),
+        _ => false,
+    }
+}
