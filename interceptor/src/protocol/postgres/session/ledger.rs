@@ -19,6 +19,7 @@ use super::super::mask::Masking;
 use super::super::wire::backend::{self, Status};
 use super::account::Finished;
 use super::entry::{Change, Entry, Kind, Made, Statement};
+use super::guard::Watch;
 use super::scope::{Path, Scope};
 use super::table::{Found, Table};
 use crate::session::Gate;
@@ -106,6 +107,8 @@ pub(super) struct Ledger<G: Gate> {
     finished: Vec<Finished<G>>,
     /// Nothing new goes upstream.
     held: bool,
+    /// What of the server's words may be data that is masked.
+    pub(super) watch: Watch,
 }
 
 impl<G: Gate> Ledger<G> {
@@ -131,6 +134,7 @@ impl<G: Gate> Ledger<G> {
             failed: false,
             finished: Vec::new(),
             held: false,
+            watch: Watch::default(),
         }
     }
 
