@@ -9,7 +9,7 @@ use interceptor::config::{
     ClientAuth, Host, Pooler, Postgres, SessionAttrs, TlsMode, UpstreamTls, Warm,
 };
 use interceptor::protocol::postgres::cancel::{Registry, Route};
-use interceptor::protocol::postgres::inject::{self, Injector, Login, Upstream};
+use interceptor::protocol::postgres::inject::{self, Injector, Login, Masked, Upstream};
 use interceptor::protocol::postgres::terminate::{
     Greeting, Startup, Wish, greet, refuse, terminate,
 };
@@ -28,6 +28,8 @@ pub(crate) struct Target {
     pub(crate) tls: Arc<tls::Upstream>,
     pub(crate) postgres: Postgres,
     pub(crate) password: Option<Secret>,
+    /// Whether it has sensitive columns.
+    pub(crate) masked: bool,
 }
 
 impl Target {
@@ -50,6 +52,7 @@ impl Target {
                 pooler: Pooler::None,
             },
             password: Some(Secret::from(PASSWORD)),
+            masked: false,
         }
     }
 
@@ -74,7 +77,22 @@ impl Target {
         injector: &Injector,
         startup: &Startup,
     ) -> Result<Upstream, inject::Error> {
-        let login = Login {
+        let socket = dial(self.address).await.unwrap();
+        injector.login(socket, self.as_login(startup)).await
+    }
+
+    /// The same for nobody yet.
+    pub(crate) async fn login_ahead(
+        &self,
+        injector: &Injector,
+        startup: &Startup,
+    ) -> Result<Upstream, inject::Error> {
+        let socket = dial(self.address).await.unwrap();
+        injector.login_ahead(socket, self.as_login(startup)).await
+    }
+
+    fn as_login<'a>(&'a self, startup: &'a Startup) -> Login<'a> {
+        Login {
             target: "db",
             host: &self.host,
             tls: &self.tls,
@@ -85,10 +103,10 @@ impl Target {
             minor: startup.upstream_minor(),
             replication: startup.replication,
             attrs: SessionAttrs::Any,
-        };
-        injector
-            .login(dial(self.address).await.unwrap(), login)
-            .await
+            masked: self.masked.then_some(Masked {
+                target_key: self.password.as_ref(),
+            }),
+        }
     }
 }
 

@@ -76,14 +76,16 @@ pub(crate) struct Line {
 pub(crate) struct PolicyGate {
     principal: Arc<PrincipalFacts>,
     rules: Rules,
+    pub(crate) masks: Mutex<Arc<Masks>>,
     pub(crate) lines: Mutex<HashMap<RequestId, Line>>,
     pub(crate) order: Mutex<Vec<RequestId>>,
 }
 
 impl PolicyGate {
-    pub(crate) fn new(rules: Rules) -> Self {
+    pub(crate) fn new(rules: Rules, masks: &Arc<Masks>) -> Self {
         Self {
             rules,
+            masks: Mutex::new(Arc::clone(masks)),
             principal: Arc::new(PrincipalFacts::new(&principal()).unwrap()),
             lines: Mutex::default(),
             order: Mutex::default(),
@@ -145,7 +147,7 @@ impl Gate for PolicyGate {
     }
 
     fn masks(&self) -> Arc<Masks> {
-        Arc::default()
+        Arc::clone(&self.masks.lock().unwrap())
     }
 
     async fn ended(&self) -> EndReason {

@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use bytes::{BufMut as _, BytesMut};
+use interceptor::masking::Masks;
 use interceptor::protocol::postgres::cancel::{Registry, Route};
 use interceptor::protocol::postgres::facts::{self, Names};
 use interceptor::protocol::postgres::inject::Injector;
+use interceptor::protocol::postgres::mask::Watch;
 use interceptor::protocol::postgres::session::{End, Patience, Start, relay};
 use interceptor::protocol::postgres::terminate::{Greeting, Startup, Wish, greet, terminate};
 use interceptor::protocol::postgres::wire::frontend::{self, Object};
@@ -31,6 +33,8 @@ pub(crate) struct Front {
     done: Arc<Mutex<Vec<Done>>>,
     sessions: Arc<tokio::sync::Semaphore>,
     task: tokio::task::JoinHandle<()>,
+    masks: Arc<Mutex<Arc<Masks>>>,
+    gates: Arc<Mutex<Vec<Arc<PolicyGate>>>>,
     _state: tempfile::TempDir,
 }
 
@@ -41,6 +45,8 @@ struct Parts {
     registry: Arc<Registry>,
     done: Arc<Mutex<Vec<Done>>>,
     rules: Rules,
+    masks: Arc<Mutex<Arc<Masks>>>,
+    gates: Arc<Mutex<Vec<Arc<PolicyGate>>>>,
 }
 
 impl Front {
@@ -58,9 +64,21 @@ impl Front {
         Self::with(server, databases, Rules::Open).await
     }
 
+    /// With a gate that lets everything through, and masks.
+    pub(crate) async fn masked(server: &Server, databases: &[&str], masks: Masks) -> Self {
+        Self::over(server, databases, Rules::Open, masks).await
+    }
+
     async fn with(server: &Server, databases: &[&str], rules: Rules) -> Self {
+        Self::over(server, databases, rules, Masks::default()).await
+    }
+
+    async fn over(server: &Server, databases: &[&str], rules: Rules, masks: Masks) -> Self {
         let state = tempfile::tempdir().unwrap();
         let mut target = Target::new(server, "trusted");
+        target.masked = !masks.is_empty();
+        let masks = Arc::new(Mutex::new(Arc::new(masks)));
+        let gates = Arc::<Mutex<Vec<Arc<PolicyGate>>>>::default();
         let databases = databases.iter().map(|name| (*name).to_owned());
         target.postgres.databases = databases.collect();
         let done = Arc::<Mutex<Vec<Done>>>::default();
@@ -71,6 +89,8 @@ impl Front {
             registry: Arc::default(),
             done: Arc::clone(&done),
             rules,
+            masks: Arc::clone(&masks),
+            gates: Arc::clone(&gates),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -92,8 +112,23 @@ impl Front {
             done,
             sessions,
             task,
+            masks,
+            gates,
             _state: state,
         }
+    }
+
+    /// Sessions that there are have other masks from now on.
+    pub(crate) fn mask(&self, masks: Masks) {
+        let masks = Arc::new(masks);
+        for gate in &*self.gates.lock().unwrap() {
+            *gate.masks.lock().unwrap() = Arc::clone(&masks);
+        }
+    }
+
+    /// Sessions from now on see everything.
+    pub(crate) fn reveal(&self) {
+        *self.masks.lock().unwrap() = Arc::default();
     }
 
     /// Waits for the end of one more session.
@@ -123,7 +158,7 @@ async fn serve(parts: Arc<Parts>, socket: TcpStream) {
     }
 }
 
-async fn session(parts: &Parts, mut client: Stream, startup: Startup) {
+async fn session(parts: &Arc<Parts>, mut client: Stream, startup: Startup) {
     let login = parts.target.login(&parts.injector, &startup).await;
     let mut upstream = login.unwrap();
     let route = Route {
@@ -143,7 +178,14 @@ async fn session(parts: &Parts, mut client: Stream, startup: Startup) {
         status: upstream.status,
     };
     greet(&mut client, greeting).await.unwrap();
-    let gate = Arc::new(PolicyGate::new(parts.rules));
+    let masks = Arc::clone(&parts.masks.lock().unwrap());
+    let (again, asked) = (Arc::clone(parts), startup.clone());
+    let again = Box::new(move || {
+        let (parts, asked) = (Arc::clone(&again), asked.clone());
+        tokio::spawn(async move { parts.target.login_ahead(&parts.injector, &asked).await });
+    });
+    let gate = Arc::new(PolicyGate::new(parts.rules, &masks));
+    parts.gates.lock().unwrap().push(Arc::clone(&gate));
     let start = Start {
         names: Names {
             search_path: Some(parts.target.postgres.search_path.clone()),
@@ -152,7 +194,9 @@ async fn session(parts: &Parts, mut client: Stream, startup: Startup) {
             ..Names::default()
         },
         read: facts::read,
-        known: None,
+        known: upstream
+            .known
+            .map(|known| Arc::new(Watch::new(known, again))),
         parameters: upstream.parameters,
         status: upstream.status,
         from_client: BytesMut::new(),

@@ -19,6 +19,8 @@ mod loop_poison;
 #[cfg(test)]
 mod loop_rig;
 #[cfg(test)]
+mod masking;
+#[cfg(test)]
 mod server;
 #[cfg(test)]
 mod startup;

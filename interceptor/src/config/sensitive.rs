@@ -32,6 +32,7 @@ fn tags(target: &Node) -> HashMap<&str, Mask> {
     let tag = |entry: &'_ Entry| mask(&entry.node).ok();
     said.unwrap_or_default()
         .iter()
+        .filter(|entry| !check::is_mask(&entry.key))
         .filter_map(|entry| Some((entry.key.as_str(), tag(entry)?)))
         .collect()
 }

@@ -12,7 +12,6 @@ pub mod refuse;
 pub mod session;
 pub mod terminate;
 pub mod transcript;
-mod version;
 pub mod wire;
 
 use std::net::IpAddr;
@@ -24,6 +23,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use self::facts::Names;
 use self::inject::Upstream;
+use self::mask::Watch;
 use self::reach::{Reach, Reached};
 use self::session::{Start, Unexpected, Why};
 use self::terminate::{Challenge, Greeting, Prover, Startup, Terminated, Wish};
@@ -227,6 +227,11 @@ impl Engine {
         if terminate::greet(&mut client, greeting).await.is_err() {
             return used.closes("client");
         }
+        let known = reached.upstream.known.take();
+        let again = known.is_some().then(|| Reach::reads_again(&reached));
+        let known = known
+            .zip(again)
+            .map(|(known, again)| Arc::new(Watch::new(known, again)));
         // The client has all that it waits for.
         self.reach.again(&mut reached);
         let upstream = reached.upstream;
@@ -236,7 +241,7 @@ impl Engine {
                 Some(_) => facts::replication::read,
                 None => facts::read,
             },
-            known: None,
+            known,
             parameters: upstream.parameters,
             status: Status::Idle,
             from_client: BytesMut::new(),
@@ -345,7 +350,7 @@ fn names(startup: &Startup, settings: &Postgres, upstream: &Upstream) -> Names {
         catalog: Arc::clone(&upstream.catalog.relations),
         functions: Arc::clone(&upstream.catalog.functions),
         utf8: said("server_encoding") == Some("UTF8"),
-        discard_keeps_role: said("server_version").is_some_and(version::discard_keeps_role),
+        discard_keeps_role: said("server_version").is_some_and(wire::version::discard_keeps_role),
         ..Names::default()
     }
 }

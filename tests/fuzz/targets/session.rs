@@ -159,6 +159,7 @@ fn start() -> Start {
             ..Names::default()
         },
         read: facts::read,
+        known: None,
         parameters: vec![
             parameter("client_encoding", "UTF8"),
             parameter("standard_conforming_strings", "on"),
@@ -215,7 +216,7 @@ fuzz_target!(|play: &[u8]| {
         .enable_all()
         .build()
         .expect("a runtime");
-    let gate = Arc::new(PolicyGate::new(Rules::Closed));
+    let gate = Arc::new(PolicyGate::new(Rules::Closed, &Arc::default()));
     let (upstream, heard) = runtime.block_on(async {
         let (client, downstream) = duplex(256);
         let (server, upstream) = duplex(256);

@@ -31,6 +31,7 @@ const TABLE: [(&str, Rule); 24] = [
             "clock",
             "tls",
             "socket",
+            "masking::Type",
             "secrets::Type",
             "policy::Type",
             "telemetry::metrics",

@@ -91,6 +91,7 @@ async fn catalog(target: &Target, postgres: &Postgres) -> anyhow::Result<Catalog
         minor: 0,
         replication: None,
         attrs: config::SessionAttrs::Any,
+        masked: None,
     };
     let socket = socket::dial(at, socket::From::Daemon, PATIENCE).await?;
     let upstream = Injector::new()?.login(socket, login).await?;

@@ -12,6 +12,7 @@ pub(super) mod draft;
 pub(super) mod evidence;
 pub(super) mod functions;
 mod generic;
+mod path;
 mod progress;
 mod redact;
 pub mod replication;
@@ -26,6 +27,7 @@ use pg_query::protobuf::{ParseResult, ScanToken};
 
 use self::draft::Draft;
 use self::evidence::Evidence;
+pub use self::path::listed;
 use self::progress::Progress;
 pub use self::shape::{ends, shape};
 use super::mask::{self, Masking, Outcome, Rewrite};

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::net::TcpStream;
 
+use super::mask::Known;
 use super::terminate::{Replication, Setting};
 use super::wire::backend::Status;
 use super::wire::error::{ERROR, NOTICE};
@@ -74,6 +75,15 @@ pub struct Login<'a> {
     pub replication: Option<Replication>,
     /// What the server must be.
     pub attrs: config::SessionAttrs,
+    /// Where the target has sensitive columns: what masking them needs.
+    pub masked: Option<Masked<'a>>,
+}
+
+/// What masking needs of a login.
+#[derive(Clone, Copy, Debug)]
+pub struct Masked<'a> {
+    /// The key of hashes that are equal in all sessions of the target; without it these are null.
+    pub target_key: Option<&'a Secret>,
 }
 
 /// A session with the upstream, ready for its first query.
@@ -97,6 +107,8 @@ pub struct Upstream {
     pub minor: u16,
     /// What names mean there before any search path.
     pub catalog: Arc<Catalog>,
+    /// What the database looks like, where the login says that something in it may be masked.
+    pub known: Option<Arc<Known>>,
     /// Its transaction status: idle.
     pub status: Status,
 }
@@ -155,7 +167,8 @@ impl Injector {
         let address = socket.peer_addr().map_err(Error::io("dial"))?;
         let stream = secure(socket, login.tls, login.host).await?;
         let mut peer = Peer::new(stream);
-        peer.send(&startup(&login)?).await?;
+        let keys = startup::keys(&login)?;
+        peer.send(&startup::startup_with(&login, keys)?).await?;
         let mut opened = Opened::new(login.minor);
         self.authenticate(&mut peer, &login, address, &mut opened)
             .await?;
@@ -163,15 +176,25 @@ impl Injector {
             let (tag, body) = peer.next(body_max).await?;
             opened.take(tag, body)?;
         }
-        let catalog = match login.replication {
+        let (catalog, known) = match login.replication {
             // No database, no SQL, no names.
-            Some(Replication::Physical) => Arc::default(),
+            Some(Replication::Physical) => (Arc::default(), None),
             Some(Replication::Logical) | None => {
                 settle::settle(&mut peer, &login, &mut opened).await?;
                 let catalog = self
                     .catalogs
                     .of(&mut peer, &login, (address, &opened), ahead);
-                catalog.await?
+                let catalog = catalog.await?;
+                let known = match login.masked {
+                    Some(_) => {
+                        let known =
+                            self.catalogs
+                                .known(&mut peer, &login, (address, &opened), ahead);
+                        Some(known.await?)
+                    }
+                    None => None,
+                };
+                (catalog, known)
             }
         };
         let (stream, unread) = peer.into_parts();
@@ -185,6 +208,7 @@ impl Injector {
             key: opened.key,
             minor: opened.minor,
             catalog,
+            known,
             status: Status::Idle,
         })
     }

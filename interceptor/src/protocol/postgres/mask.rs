@@ -9,10 +9,10 @@
 mod cover;
 pub mod expression;
 mod functions;
+mod known;
 mod resolve;
 pub mod schema;
 mod substitute;
-mod veto;
 mod writes;
 
 use std::collections::BTreeSet;
@@ -20,11 +20,11 @@ use std::collections::BTreeSet;
 use pg_query::protobuf::{ParseResult, RangeVar, ScanToken};
 
 pub use self::cover::Masking;
-use self::resolve::{Meaning, Pin};
-pub use self::schema::{Known, Schema};
+pub use self::known::{Changes, Known, Watch};
+use self::resolve::{Meaning, Pin, Veto};
+pub use self::schema::Schema;
 pub use self::substitute::Rewrite;
 use self::substitute::{Splice, Tokens, apply};
-use self::veto::Veto;
 use super::facts::draft::{Draft, Reference};
 use super::facts::evidence::Role;
 use crate::masking::Masked;
@@ -153,7 +153,7 @@ fn stays_inside(
             let meaning = masking.resolve(reference.relation, path.as_deref()).ok();
             let is_masked = match meaning {
                 Some(Meaning::Masked(..)) => true,
-                Some(Meaning::Plain(..) | Meaning::System(_) | Meaning::Temporary(_)) => false,
+                Some(Meaning::Plain(..) | Meaning::System(_) | Meaning::Elsewhere(_)) => false,
                 None if reference.role == Role::Named => false,
                 None => return None,
             };
@@ -232,9 +232,9 @@ impl<'a> Work<'a> {
         let relation = reference.relation;
         match masking.resolve(relation, path)? {
             Meaning::System(name) => functions::system(name)?,
-            Meaning::Plain(_, Pin::Written) | Meaning::Temporary(Pin::Written) => {}
+            Meaning::Plain(_, Pin::Written) | Meaning::Elsewhere(None) => {}
             Meaning::Plain(table, Pin::Needed) => self.pin(relation, &table.schema)?,
-            Meaning::Temporary(Pin::Needed) => self.pin(relation, "pg_temp")?,
+            Meaning::Elsewhere(Some(schema)) => self.pin(relation, schema)?,
             Meaning::Masked(table, cover) => {
                 let named = self.tokens.named(relation).ok_or_else(|| lost(relation))?;
                 let sample = self.sample(draft, relation)?;
@@ -302,8 +302,8 @@ impl<'a> Work<'a> {
         let masking = self.masking;
         match masking.resolve(relation, path)? {
             Meaning::System(name) => functions::system(name)?,
-            Meaning::Temporary(Pin::Written) => {}
-            Meaning::Temporary(Pin::Needed) => self.pin(relation, "pg_temp")?,
+            Meaning::Elsewhere(None) => {}
+            Meaning::Elsewhere(Some(schema)) => self.pin(relation, schema)?,
             Meaning::Plain(table, pin) => {
                 indirect(masking, table)?;
                 if pin == Pin::Needed {
@@ -393,12 +393,12 @@ impl<'a> Work<'a> {
                 Ok(false)
             }
             (Ok(Meaning::System(name)), Some(_)) => functions::system(name).map(|()| false),
-            (Ok(Meaning::Temporary(Pin::Needed)), Some(_)) => {
-                self.pin(relation, "pg_temp").map(|()| false)
+            (Ok(Meaning::Elsewhere(Some(schema))), Some(_)) => {
+                self.pin(relation, schema).map(|()| false)
             }
             (Err(veto), Some(_)) => Err(veto),
             // What it names is being made, or is of no relation that was there before.
-            (Ok(Meaning::System(_) | Meaning::Temporary(_)), _) | (Err(_), None) => Ok(false),
+            (Ok(Meaning::System(_) | Meaning::Elsewhere(_)), _) | (Err(_), None) => Ok(false),
         }
     }
 

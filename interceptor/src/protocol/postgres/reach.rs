@@ -76,6 +76,28 @@ impl Reach {
         self.warm.close();
     }
 
+    /// Has what is known of a session's database read again, on a connection of its own that is closed then.
+    pub(super) fn reads_again(reached: &Reached) -> Box<dyn Fn() + Send + Sync> {
+        let upstream = &reached.upstream;
+        // Servers of one target may differ.
+        let places = [(upstream.host.clone(), upstream.address)];
+        let spare = reached.again.as_ref().map(|(_, spare)| {
+            let mut spare = spare.clone();
+            spare.plan.places = places.into();
+            spare
+        });
+        Box::new(move || {
+            let Some(spare) = spare.clone() else {
+                return;
+            };
+            tokio::spawn(async move {
+                if let Err(error) = spare.log_in().await {
+                    tracing::warn!(%error, target = spare.target(), "cannot read the catalog again");
+                }
+            });
+        })
+    }
+
     /// A connection for a session that was authorized.
     pub(super) async fn open(
         &self,
@@ -307,6 +329,7 @@ impl Plan {
             minor: self.minor,
             replication: self.replication,
             attrs,
+            masked: None,
         }
     }
 
@@ -331,7 +354,7 @@ impl Plan {
 }
 
 /// Logs in for the next session of a key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Spare {
     ahead: Ahead,
     injector: Arc<Injector>,

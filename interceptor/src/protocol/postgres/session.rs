@@ -38,7 +38,7 @@ use self::pipe::Pipe;
 use self::replies::Replies;
 use self::requests::Requests;
 use super::facts::Names;
-use super::mask::Known;
+use super::mask::Watch;
 use super::refuse;
 use super::wire;
 use super::wire::backend::Status;
@@ -64,7 +64,7 @@ pub struct Start {
     /// Reads texts.
     pub read: Read,
     /// What the database looks like, where something in it may be masked.
-    pub known: Option<Arc<Known>>,
+    pub known: Option<Arc<Watch>>,
     /// Settings that the server reported; those that are missing count as not safe to read under,
     /// `search_path` excepted.
     pub parameters: Vec<(String, String)>,
@@ -236,7 +236,10 @@ where
 {
     let mut ledger = ledger_of(&start);
     for (name, value) in &start.parameters {
-        ledger.watch.settings.learn(name.as_bytes(), value.as_bytes());
+        ledger
+            .lookout
+            .settings
+            .learn(name.as_bytes(), value.as_bytes());
     }
     let shared = Shared::new(ledger);
     // What the logins said is of no use any more, and a session may be long.
@@ -305,7 +308,7 @@ fn ledger_of<G: Gate>(start: &Start) -> Ledger<G> {
         utf8: parameter("client_encoding").is_some_and(|name| name.eq_ignore_ascii_case("UTF8")),
         conforming: parameter("standard_conforming_strings") == Some("on"),
     };
-    Ledger::new(path, start.status, reported)
+    Ledger::new(path, start.status, reported, start.known.clone())
 }
 
 /// Runs both halves until one says why the session ends, or `ended` does. When the client has closed, or

@@ -10,6 +10,7 @@ pub mod backend;
 pub mod error;
 pub mod frontend;
 pub mod startup;
+pub mod version;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 

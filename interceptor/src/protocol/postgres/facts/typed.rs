@@ -10,6 +10,7 @@ mod plain;
 mod query;
 mod server;
 mod session;
+mod setting;
 mod statement;
 
 use std::collections::HashMap;
@@ -41,6 +42,8 @@ pub(super) struct Walk<'t> {
     outermost: bool,
     /// How many columns were named so far.
     columns: usize,
+    /// The setting that a call of `set_config` with a column for its name is about.
+    setting_of_all: Option<&'t str>,
     /// The schema that is being created around what is walked.
     within: Option<&'t str>,
 }
@@ -62,6 +65,7 @@ pub(super) fn walk(parsed: &ParseResult) -> (Vec<Draft<'_>>, Evidence) {
         level: 0,
         outermost: false,
         columns: 0,
+        setting_of_all: None,
         within: None,
     };
     let drafts = parsed
@@ -83,10 +87,14 @@ impl<'t> Walk<'t> {
         self.evidence.statements = self.evidence.statements.saturating_add(1);
         self.evidence.saw("RawStmt");
         self.outermost = true;
+        self.setting_of_all = stmt.as_deref().and_then(setting::of_all_settings);
         stmt.visit(self);
         if let Some(Kind::VariableSetStmt(set)) = stmt.as_ref().and_then(|node| node.node.as_ref())
         {
             self.sets(set);
+        }
+        if let Some(changed) = stmt.as_deref().and_then(setting::sets_search_path) {
+            self.draft.effects = vec![changed];
         }
         self.draft.names_harmlessly = matches!(
             stmt.as_ref().and_then(|node| node.node.as_ref()),

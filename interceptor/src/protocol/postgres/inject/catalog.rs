@@ -4,6 +4,8 @@
 //! Each name and operator of our own query is qualified: it runs after the client's settings were
 //! made, and must not be steered by them (pgbouncer CVE-2025-12819).
 
+mod schema;
+
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -17,6 +19,7 @@ use super::error::Denied;
 use super::peer::Peer;
 use super::{Error, Login, Opened};
 use crate::clock::{self, BootTime};
+use crate::protocol::postgres::mask::Known;
 use crate::protocol::postgres::wire::backend::{READY, Status, ready};
 use crate::protocol::postgres::wire::error::{ERROR, NOTICE};
 use crate::protocol::postgres::wire::startup::PARAMETER_STATUS;
@@ -58,16 +61,44 @@ pub struct Catalog {
 /// Servers of one target may differ in what functions they have.
 type Kept = LruCache<[String; 5], (BootTime, Arc<Catalog>)>;
 
+/// What is known of databases with sensitive columns, by the same.
+type Learned = LruCache<[String; 5], Arc<Known>>;
+
 #[derive(Debug)]
 pub(super) struct Cache {
     kept: Mutex<Kept>,
+    learned: Mutex<Learned>,
 }
 
 impl Cache {
     pub(super) fn new() -> Self {
         Self {
             kept: Mutex::new(LruCache::new(KEPT_MAX)),
+            learned: Mutex::new(LruCache::new(KEPT_MAX)),
         }
+    }
+
+    /// What the database looks like, where that is to be masked: read anew where nobody knows it any
+    /// more, or for a while. All sessions on it see what the last of them has read.
+    pub(super) async fn known(
+        &self,
+        peer: &mut Peer,
+        login: &Login<'_>,
+        (address, opened): (SocketAddr, &Opened),
+        anew: bool,
+    ) -> Result<Arc<Known>, Error> {
+        let id = id(login, address, opened);
+        let known = {
+            let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(learned.get_or_insert(id, Arc::default))
+        };
+        if anew || !known.is_fresh() {
+            let doubts = known.doubts();
+            if let Some(schema) = schema::fetch(peer).await? {
+                known.learn(schema, doubts);
+            }
+        }
+        Ok(known)
     }
 
     pub(super) async fn of(
@@ -77,14 +108,7 @@ impl Cache {
         (address, opened): (SocketAddr, &Opened),
         anew: bool,
     ) -> Result<Arc<Catalog>, Error> {
-        let parameters = &opened.parameters;
-        let version = parameters
-            .iter()
-            .find_map(|(name, value)| (name == "server_version").then_some(value.as_str()))
-            .unwrap_or_default();
-        let user = login.postgres.user.as_str();
-        let place = address.to_string();
-        let id = [login.target, &place, login.database, version, user].map(str::to_owned);
+        let id = id(login, address, opened);
         let now = clock::boot();
         if !anew
             && let Some((read, catalog)) = self.lock().get(&id)
@@ -100,6 +124,17 @@ impl Cache {
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn id(login: &Login<'_>, address: SocketAddr, opened: &Opened) -> [String; 5] {
+    let parameters = &opened.parameters;
+    let version = parameters
+        .iter()
+        .find_map(|(name, value)| (name == "server_version").then_some(value.as_str()))
+        .unwrap_or_default();
+    let user = login.postgres.user.as_str();
+    let place = address.to_string();
+    [login.target, &place, login.database, version, user].map(str::to_owned)
 }
 
 const ROW_DESCRIPTION: u8 = b'T';

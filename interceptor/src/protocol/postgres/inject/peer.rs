@@ -34,6 +34,11 @@ impl Peer {
         (self.stream, self.buffer)
     }
 
+    /// So much more is asked for.
+    pub(super) fn expect(&mut self, more: usize) {
+        self.left = self.left.saturating_add(more);
+    }
+
     pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.stream
             .write_all(bytes)

@@ -3,10 +3,13 @@
 //! Statements are read as UTF-8 with standard strings and under the configured search path; a role's or
 //! database's own default that says otherwise would make them unreadable, so all three are pinned.
 
+use aws_lc_rs::{hmac, rand};
 use bytes::BytesMut;
+use secrecy::ExposeSecret as _;
 
 use super::{Error, Login};
 use crate::config::Pooler;
+use crate::protocol::postgres::mask::expression::{SESSION_KEY, TARGET_KEY};
 use crate::protocol::postgres::terminate::{Origin, Setting, write_options};
 use crate::protocol::postgres::wire::startup::{PACKET_MAX, Packet, StartupMessage};
 
@@ -25,6 +28,38 @@ const PINNED: [(&str, &str); 2] = [
 /// # Errors
 /// [`Error::StartupLength`] where no server would take it.
 pub fn startup(login: &Login<'_>) -> Result<BytesMut, Error> {
+    startup_with(login, Vec::new())
+}
+
+/// The keys of hashes that stand in for masked values, as settings that no statement of the agent may
+/// name: a setting that the server knows nothing of is in no list of settings (`GUC_NO_SHOW_ALL`), and what a
+/// startup packet holds is in no log. Behind a pooler there are none, and such hashes are null.
+///
+/// # Errors
+/// [`Error::Random`] where the system gives no random bytes.
+pub(super) fn keys(login: &Login<'_>) -> Result<Vec<(String, String)>, Error> {
+    let Some(masked) = login
+        .masked
+        .filter(|_| login.postgres.pooler == Pooler::None)
+    else {
+        return Ok(Vec::new());
+    };
+    let mut secret = [0; 32];
+    rand::fill(&mut secret).map_err(|_unspecified| Error::Random)?;
+    let mut keys = vec![(SESSION_KEY.to_owned(), hex::encode(secret))];
+    if let Some(key) = masked.target_key {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose_secret().as_bytes());
+        let derived = hmac::sign(&key, login.target.as_bytes());
+        keys.push((TARGET_KEY.to_owned(), hex::encode(derived.as_ref())));
+    }
+    Ok(keys)
+}
+
+/// [`startup`] with more parameters.
+pub(super) fn startup_with(
+    login: &Login<'_>,
+    more: Vec<(String, String)>,
+) -> Result<BytesMut, Error> {
     let parameters = match login.postgres.pooler {
         Pooler::None => direct(login),
         Pooler::Session => pooled(login),
@@ -44,6 +79,7 @@ pub fn startup(login: &Login<'_>) -> Result<BytesMut, Error> {
             .into_iter()
             .chain(replication)
             .chain(parameters)
+            .chain(more)
             .collect(),
         options: Vec::new(),
     })

@@ -258,6 +258,7 @@ impl Client {
             minor: self.minor,
             replication: self.replication,
             attrs: self.attrs,
+            masked: None,
         }
     }
 

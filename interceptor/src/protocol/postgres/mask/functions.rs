@@ -16,7 +16,7 @@ use pg_query::protobuf::node::Node as Kind;
 pub(super) use self::statements::check as statements;
 use super::cover::Masking;
 use super::expression::KEYS;
-use super::veto::Veto;
+use super::resolve::Veto;
 use crate::protocol::postgres::facts::draft::{Call, Draft};
 use crate::protocol::postgres::facts::functions::{is_builtin, is_harmless};
 
@@ -74,7 +74,7 @@ const ALSO: [&str; 22] = [
 ];
 
 /// Relations of the system that hold data of others, or what others asked.
-const CLOSED: [&str; 14] = [
+const CLOSED: [&str; 13] = [
     "pg_authid",
     "pg_file_settings",
     "pg_hba_file_rules",
@@ -84,7 +84,6 @@ const CLOSED: [&str; 14] = [
     "pg_statistic",
     "pg_statistic_ext_data",
     "pg_stats",
-    "pg_subscription",
     "pg_user_mapping",
     "pg_user_mappings",
     "user_mapping_options",

@@ -4,11 +4,14 @@
 //! found in the snapshot means that relation and no other, a name that is not found can only be a
 //! temporary relation of the session, which holds nothing but what was masked before.
 
+mod veto;
+
 use pg_query::protobuf::RangeVar;
 
+pub(super) use self::veto::Veto;
 use super::cover::{Cover, Masking};
+use super::functions;
 use super::schema::{Schema, Table};
-use super::veto::Veto;
 
 /// What a name means.
 #[derive(Debug)]
@@ -20,8 +23,8 @@ pub(super) enum Meaning<'a> {
     /// Another relation; its schema must be written where another search path, or another catalog, would
     /// find a masked one.
     Plain(&'a Table, Pin),
-    /// Nothing that is known: only a temporary relation can be meant.
-    Temporary(Pin),
+    /// Nothing that is known: only a relation of this schema can be meant, a temporary one.
+    Elsewhere(Option<&'static str>),
 }
 
 /// Whether the schema must be written before the name.
@@ -52,11 +55,11 @@ impl Masking {
         let (schema, name) = (relation.schemaname.as_str(), relation.relname.as_str());
         match schema {
             "" => self.look_up(name, path),
-            "pg_temp" => Ok(Meaning::Temporary(Pin::Written)),
+            "pg_temp" => Ok(Meaning::Elsewhere(None)),
             schema if is_system(schema) => Ok(Meaning::System(name)),
             // The data of other relations, by another way in.
             schema if schema.starts_with("pg_toast") => Err(Veto::never("reading pg_toast")),
-            schema if schema.starts_with("pg_temp_") => Ok(Meaning::Temporary(Pin::Written)),
+            schema if schema.starts_with("pg_temp_") => Ok(Meaning::Elsewhere(None)),
             schema => match self.schema()?.find(schema, name) {
                 Some(table) => self.known(table, Pin::Written),
                 None => Err(self.unknown(schema, name)),
@@ -99,9 +102,10 @@ impl Masking {
         match found {
             Some(table) => self.known(table, pin),
             None if path.iter().any(|schema| schema == "information_schema") => {
-                Ok(Meaning::System(name))
+                functions::system(name)?;
+                Ok(Meaning::Elsewhere(Some("information_schema")))
             }
-            None => Ok(Meaning::Temporary(Pin::Needed)),
+            None => Ok(Meaning::Elsewhere(Some("pg_temp"))),
         }
     }
 

@@ -3,48 +3,6 @@
 //! Read from the server's catalog on a fresh session (`inject`). Holds no mask, and decides nothing.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-
-/// What is known of a database now, shared by all sessions on it: nothing, from when something changed
-/// it until it is read again.
-#[derive(Debug, Default)]
-pub struct Known {
-    schema: Mutex<Option<Arc<Schema>>>,
-    changes: AtomicU64,
-}
-
-impl Known {
-    /// Counts how often it became another.
-    #[must_use]
-    pub fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
-    }
-
-    /// What is known.
-    #[must_use]
-    pub fn current(&self) -> Option<Arc<Schema>> {
-        let schema = self.schema.lock();
-        schema.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// What was just read. One that is the same as before stays the one that it was.
-    pub fn learn(&self, schema: Schema) {
-        let mut known = self.schema.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.as_deref() != Some(&schema) {
-            *known = Some(Arc::new(schema));
-            self.changes.fetch_add(1, Ordering::Release);
-        }
-    }
-
-    /// Something changed it.
-    pub fn doubt(&self) {
-        let mut known = self.schema.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.take().is_some() {
-            self.changes.fetch_add(1, Ordering::Release);
-        }
-    }
-}
 
 /// What the server's catalog says about relations, functions, operators and casts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -242,86 +242,87 @@ fn what_is_made_of_a_masked_column_is_masked() {
     }
 }
 
+const TELLING: &[&str] = &[
+    "select * from calls",
+    "select * from nowhere.t",
+    "select * from pg_toast.pg_toast_1",
+    "select * from pg_stats",
+    "select * from pg_catalog.pg_statistic",
+    "select * from pg_stat_activity",
+    "select query_to_xml('select * from p', true, true, '')",
+    "select ('select * from p').query_to_xml",
+    "select table_to_xml('p', true, true, '')",
+    "select lo_get(1)",
+    "select * from ts_stat('select 1')",
+    "select pg_read_file('x')",
+    "select current_setting('interceptor.' || 'session_key')",
+    "select current_setting('Interceptor.session_key')",
+    "select ('x'::text).current_setting",
+    "show interceptor.session_key",
+    "set interceptor.session_key = ''",
+    "select lower(ssn) from p",
+    "select id ~~~ 1 from p",
+    "select id::evil from p",
+    "insert into p values (1, 'x', 'y')",
+    "insert into p (id, ssn) values (1, 'y')",
+    "insert into p (id) values (1) returning *",
+    "insert into p (id) values (1) returning ssn",
+    "insert into p (id) values (1) returning p",
+    "insert into p (id) values (1) on conflict (ssn) do nothing",
+    "insert into p (id) values (1) on conflict (id) do update set name = p.ssn",
+    "insert into p (id) values (1) on conflict (id) do update set ssn = ''",
+    "update p set ssn = 'x'",
+    "update p set (name, ssn) = ('x', 'y')",
+    "update p set name = ssn",
+    "update p set name = p::text",
+    "update p set name = (p).ssn",
+    "update p set name = p.row_to_json::text",
+    "update p x set name = x.ssn",
+    "update p set id = 1 where ssn like 'a%'",
+    "update p set id = 1 returning *",
+    "update p set id = 1 returning p.*",
+    "update p set id = 1 returning old.ssn",
+    "update p set id = 1 returning with (old as o) o",
+    "with x as (update p set id = 1 returning *) select * from x",
+    "delete from p where ssn = 'x'",
+    "delete from p where p is not null",
+    "delete from p where public.p.ssn = 'x'",
+    "merge into p using q on q.ssn = p.ssn when matched then delete",
+    "merge into p using q on q.id = p.id when not matched then insert values (1, 'x', 'y')",
+    "merge into p using q on q.id = p.id when matched then update set ssn = 'x'",
+    "update u set id = 1",
+    "insert into u (id) values (1)",
+    "update v set id = 1",
+    "delete from names",
+    "insert into ruled values (1)",
+    "copy p from stdin",
+    "copy p (id, ssn) from stdin",
+    "alter table p rename to r",
+    "alter table p alter ssn type int using ssn::int",
+    "alter table q inherit p",
+    "alter table q add foreign key (ssn) references p (ssn)",
+    "alter schema public rename to other",
+    "create index on p (ssn)",
+    "create table z (like p)",
+    "create table z () inherits (p)",
+    "create temp table p (id int)",
+    "create temp view p as select 1",
+    "create table pg_temp.p (id int)",
+    "create function f() returns text language sql as 'select ssn from p'",
+    "do 'begin end'",
+    "create rule r as on insert to q do also select * from p",
+    "create trigger t before insert on q execute function f()",
+    "create statistics s on id, ssn from p",
+    "create publication x for table p",
+    "alter role current_user set search_path from current",
+    "select * from p tablesample system ((select max(id) from p))",
+    "select pg_stat_get_live_tuples(1)",
+    "this is not sql",
+];
+
 #[test]
 fn what_would_tell_is_refused() {
-    let cases = [
-        "select * from calls",
-        "select * from nowhere.t",
-        "select * from pg_toast.pg_toast_1",
-        "select * from pg_stats",
-        "select * from pg_catalog.pg_statistic",
-        "select * from pg_stat_activity",
-        "select query_to_xml('select * from p', true, true, '')",
-        "select ('select * from p').query_to_xml",
-        "select table_to_xml('p', true, true, '')",
-        "select lo_get(1)",
-        "select * from ts_stat('select 1')",
-        "select pg_read_file('x')",
-        "select current_setting('interceptor.' || 'session_key')",
-        "select current_setting('Interceptor.session_key')",
-        "select ('x'::text).current_setting",
-        "show interceptor.session_key",
-        "set interceptor.session_key = ''",
-        "select lower(ssn) from p",
-        "select id ~~~ 1 from p",
-        "select id::evil from p",
-        "insert into p values (1, 'x', 'y')",
-        "insert into p (id, ssn) values (1, 'y')",
-        "insert into p (id) values (1) returning *",
-        "insert into p (id) values (1) returning ssn",
-        "insert into p (id) values (1) returning p",
-        "insert into p (id) values (1) on conflict (ssn) do nothing",
-        "insert into p (id) values (1) on conflict (id) do update set name = p.ssn",
-        "insert into p (id) values (1) on conflict (id) do update set ssn = ''",
-        "update p set ssn = 'x'",
-        "update p set (name, ssn) = ('x', 'y')",
-        "update p set name = ssn",
-        "update p set name = p::text",
-        "update p set name = (p).ssn",
-        "update p set name = p.row_to_json::text",
-        "update p x set name = x.ssn",
-        "update p set id = 1 where ssn like 'a%'",
-        "update p set id = 1 returning *",
-        "update p set id = 1 returning p.*",
-        "update p set id = 1 returning old.ssn",
-        "update p set id = 1 returning with (old as o) o",
-        "with x as (update p set id = 1 returning *) select * from x",
-        "delete from p where ssn = 'x'",
-        "delete from p where p is not null",
-        "delete from p where public.p.ssn = 'x'",
-        "merge into p using q on q.ssn = p.ssn when matched then delete",
-        "merge into p using q on q.id = p.id when not matched then insert values (1, 'x', 'y')",
-        "merge into p using q on q.id = p.id when matched then update set ssn = 'x'",
-        "update u set id = 1",
-        "insert into u (id) values (1)",
-        "update v set id = 1",
-        "delete from names",
-        "insert into ruled values (1)",
-        "copy p from stdin",
-        "copy p (id, ssn) from stdin",
-        "alter table p rename to r",
-        "alter table p alter ssn type int using ssn::int",
-        "alter table q inherit p",
-        "alter table q add foreign key (ssn) references p (ssn)",
-        "alter schema public rename to other",
-        "create index on p (ssn)",
-        "create table z (like p)",
-        "create table z () inherits (p)",
-        "create temp table p (id int)",
-        "create temp view p as select 1",
-        "create table pg_temp.p (id int)",
-        "create function f() returns text language sql as 'select ssn from p'",
-        "do 'begin end'",
-        "create rule r as on insert to q do also select * from p",
-        "create trigger t before insert on q execute function f()",
-        "create statistics s on id, ssn from p",
-        "create publication x for table p",
-        "alter role current_user set search_path from current",
-        "select * from p tablesample system ((select max(id) from p))",
-        "select pg_stat_get_live_tuples(1)",
-        "this is not sql",
-    ];
-    for text in cases {
+    for text in TELLING {
         let facts = read(text);
         assert!(facts.reading.veto.is_some(), "{text}: {:?}", facts.rewrite);
     }
@@ -372,4 +373,54 @@ fn a_reading_says_what_is_masked_in_it() {
         .collect();
     assert_eq!(masked, ["ssn"]);
     assert!(read("select * from q").reading.masked.is_empty());
+}
+
+#[test]
+fn a_search_path_that_is_set_by_a_call_is_followed() {
+    let cases = [
+        (
+            "select pg_catalog.set_config('search_path', 'a, public', false); select * from p",
+            "\"a\".p",
+        ),
+        (
+            "select pg_catalog.set_config('search_path', '', false); select * from p",
+            "\"pg_temp\".p",
+        ),
+        (
+            "select pg_catalog.set_config('search_path', 'public', false); select * from p",
+            "P AS",
+        ),
+        (
+            "select pg_catalog.set_config('search_path', 'a', false) where false; select * from p",
+            "refused",
+        ),
+        (
+            "select set_config('search_path', 'a', false); select * from p",
+            "refused",
+        ),
+        (
+            "select pg_catalog.set_config('search_path', 'a', false) from q; select * from p",
+            "refused",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert!(goes(text).contains(expected), "{text}: {}", goes(text));
+    }
+}
+
+#[test]
+fn a_setting_that_is_named_by_a_column_of_one_value_is_read() {
+    let dump = "SELECT set_config(name, 'view', false) FROM pg_settings WHERE name = 'restrict'";
+    assert_eq!(goes(dump), dump);
+    let other = [
+        "SELECT set_config(name, 'view', false) FROM pg_settings WHERE name <> 'restrict'",
+        "SELECT set_config(name, 'view', false) FROM pg_settings WHERE name = 'a' OR true",
+        "SELECT set_config(name, 'view', false) FROM pg_settings",
+        "SELECT set_config(setting, 'view', false) FROM pg_settings WHERE name = 'restrict'",
+        "SELECT set_config(name, 'view', false) FROM pg_settings WHERE name = 'interceptor.session_key'",
+        "SELECT set_config(name, 'x', false), set_config(setting, 'x', false) FROM pg_settings WHERE name = 'a'",
+    ];
+    for text in other {
+        assert!(goes(text).starts_with("refused"), "{text}");
+    }
 }

@@ -8,8 +8,8 @@ use pg_query::protobuf::node::Node as Kind;
 use pg_query::protobuf::{CmdType, ColumnRef, Node, RangeVar, ReturningClause};
 
 use super::cover::Cover;
+use super::resolve::Veto;
 use super::schema::Table;
-use super::veto::Veto;
 use crate::protocol::postgres::facts::draft::{Draft, Write};
 
 /// What a statement's names may not touch.

@@ -9,6 +9,7 @@ use super::super::mask::{self, Masking, Rewrite};
 use super::account::Account;
 use super::scope::{Path, Scope};
 use super::table::{Name, Weigh};
+use crate::policy::{Access, Action, Resource};
 use crate::session::{Gate, Reading};
 
 /// A text that was judged, as a prepared statement, a portal, or what runs now.
@@ -226,6 +227,21 @@ impl Statement {
     /// Whether the server may ask for data.
     pub(super) fn may_copy(&self) -> bool {
         self.source == Source::Unread || self.effects.contains(&Effect::CopyIn) || self.streams()
+    }
+
+    /// Whether it may make, change or drop what other sessions see.
+    pub(super) fn alters(&self) -> bool {
+        let is_shared = |access: &Access| match &access.resource {
+            Resource::Table { schema, .. }
+            | Resource::Column { schema, .. }
+            | Resource::Function { schema, .. } => schema != "pg_temp",
+            Resource::Schema { .. } | Resource::Database | Resource::Target => true,
+        };
+        let asks = self.reading.asks.iter().flat_map(|ask| &ask.accesses);
+        self.effects.contains(&Effect::Unknown)
+            || asks
+                .clone()
+                .any(|access| access.action == Action::Ddl && is_shared(access))
     }
 
     /// Whether it is a command of a replication connection, which takes as long as it takes: the server

@@ -84,7 +84,7 @@ impl Settings {
 
 /// What is watched, and what the watching needs to know.
 #[derive(Debug, Default)]
-pub(super) struct Watch {
+pub(super) struct Lookout {
     /// `None` where nothing is masked.
     pub(super) guard: Option<Arc<Guard>>,
     pub(super) settings: Settings,
@@ -94,7 +94,7 @@ pub(super) struct Watch {
     pub(super) text: Option<Arc<str>>,
 }
 
-impl Watch {
+impl Lookout {
     /// Whether a report is no data: known before, or said by the client itself.
     pub(super) fn reports(&self, text: Option<&str>, name: &[u8], value: &[u8]) -> bool {
         let said = |text: &str| {

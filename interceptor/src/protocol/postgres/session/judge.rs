@@ -9,7 +9,7 @@ use std::sync::Arc;
 use lru::LruCache;
 
 use super::super::facts::{self, Effect, Facts, Names, Prepared};
-use super::super::mask::{self, Known, Masking};
+use super::super::mask::{self, Masking, Watch};
 use super::entry::Statement;
 use super::scope::{Path, Scope};
 use crate::masking::Masks;
@@ -69,13 +69,13 @@ pub(super) struct Judge {
     shape: String,
     literals: Vec<usize>,
     /// What the database looks like; `None` where nothing in it is ever masked.
-    known: Option<Arc<Known>>,
+    known: Option<Arc<Watch>>,
     /// The masks, and how often the database had changed, when `names.masking` was made of them.
     masks: (Arc<Masks>, u64),
 }
 
 impl Judge {
-    pub(super) fn new(read: Read, mut names: Names, known: Option<Arc<Known>>) -> Self {
+    pub(super) fn new(read: Read, mut names: Names, known: Option<Arc<Watch>>) -> Self {
         let under = names.search_path.clone().map(Arc::new);
         names.login_path.clone_from(&names.search_path);
         names.prepared = HashMap::new();
@@ -94,7 +94,10 @@ impl Judge {
 
     /// Reads by these masks from now on.
     pub(super) fn heed(&mut self, masks: Arc<Masks>) {
-        let changes = self.known.as_ref().map_or(0, |known| known.changes());
+        let changes = self
+            .known
+            .as_ref()
+            .map_or(0, |watch| watch.known().changes());
         if Arc::ptr_eq(&masks, &self.masks.0) && changes == self.masks.1 {
             return;
         }
@@ -104,12 +107,21 @@ impl Judge {
             return;
         }
         self.names.masking = (!masks.is_empty()).then(|| {
-            let schema = self.known.as_ref().and_then(|known| known.current());
+            let schema = self
+                .known
+                .as_ref()
+                .and_then(|watch| watch.known().current());
             let catalog = Arc::clone(&self.names.catalog);
             Arc::new(Masking::new(schema, Arc::clone(masks), catalog))
         });
         self.outside.forget();
         self.inside.forget();
+    }
+
+    /// What must be waited for before a text can be read: what the database looks like now.
+    pub(super) fn waits_for(&self, masks: &Masks, is_changing: bool) -> Option<Arc<Watch>> {
+        let watch = self.known.as_ref().filter(|_| !masks.is_empty())?;
+        (!watch.is_ready(is_changing)).then(|| Arc::clone(watch))
     }
 
     /// What is masked.

@@ -15,11 +15,11 @@ use bytes::Bytes;
 pub(super) use self::replies::Reply;
 pub use self::replies::Unexpected;
 use super::super::facts::{Effect, Prepared};
-use super::super::mask::Masking;
+use super::super::mask::{Changes, Masking, Watch};
 use super::super::wire::backend::{self, Status};
 use super::account::Finished;
 use super::entry::{Change, Entry, Kind, Made, Statement};
-use super::guard::Watch;
+use super::guard::Lookout;
 use super::scope::{Path, Scope};
 use super::table::{Found, Table};
 use crate::session::Gate;
@@ -108,11 +108,18 @@ pub(super) struct Ledger<G: Gate> {
     /// Nothing new goes upstream.
     held: bool,
     /// What of the server's words may be data that is masked.
-    pub(super) watch: Watch,
+    pub(super) lookout: Lookout,
+    /// What the session changes of what is known of its database.
+    changes: Changes,
 }
 
 impl<G: Gate> Ledger<G> {
-    pub(super) fn new(start: Path, status: Status, reported: Reported) -> Self {
+    pub(super) fn new(
+        start: Path,
+        status: Status,
+        reported: Reported,
+        watch: Option<Arc<Watch>>,
+    ) -> Self {
         let readable = reported.utf8 && reported.conforming;
         Self {
             queue: VecDeque::new(),
@@ -134,8 +141,14 @@ impl<G: Gate> Ledger<G> {
             failed: false,
             finished: Vec::new(),
             held: false,
-            watch: Watch::default(),
+            lookout: Lookout::default(),
+            changes: Changes::new(watch),
         }
+    }
+
+    /// Whether a change of the database is under way, whose transaction has not ended.
+    pub(super) fn is_changing(&self) -> bool {
+        self.changes.are_pending()
     }
 
     /// Requests that are answered. Their ends are written when they are dropped, which takes a while:
@@ -264,6 +277,11 @@ impl<G: Gate> Ledger<G> {
     /// The server will owe a reply.
     pub(super) fn owe(&mut self, entry: Entry<G>) {
         let number = self.next();
+        if let Change::Runs(statement) = &entry.change
+            && statement.alters()
+        {
+            self.changes.begin(statement.masking.is_some());
+        }
         for made in entry.makes() {
             match made {
                 Made::Statement(name, meant) => self.statements.expect(name, number, meant),

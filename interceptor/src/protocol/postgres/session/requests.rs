@@ -213,6 +213,11 @@ where
 
     /// What a text asks for, under what it will be run under.
     async fn judge(&mut self, text: &Text) -> Result<Arc<Statement>, Why> {
+        let is_changing = self.shared.ledger().is_changing();
+        if let Some(watch) = self.judge.waits_for(&self.gate.masks(), is_changing) {
+            self.flush().await?;
+            watch.ready(is_changing).await;
+        }
         loop {
             match self.attempt(text) {
                 Attempt::Known(statement) => return Ok(statement),
@@ -242,7 +247,7 @@ where
             (Arc::clone(masking), guard)
         });
         let guard = self.guard.as_ref().map(|(_, guard)| Arc::clone(guard));
-        self.shared.ledger().watch.guard = guard;
+        self.shared.ledger().lookout.guard = guard;
     }
 
     /// Has a portal's rows described before they come, where somebody must look at where they are from, and

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::super::facts::Effect;
+use super::super::facts::{Effect, listed};
 use super::super::wire::backend::Status;
 
 /// Schemas of the search path; `None` where it is not known.
@@ -174,7 +174,7 @@ impl Scope {
         let said = if raw == start.0 {
             start.1.clone()
         } else {
-            listed(raw)
+            std::str::from_utf8(raw).ok().and_then(listed).map(Arc::new)
         };
         if said == self.path {
             return;
@@ -193,54 +193,6 @@ impl Scope {
         self.committed = path.clone();
         self.rolled_back = path.clone();
         self.path = path;
-    }
-}
-
-/// Reads a search path as the server writes it: names parted by commas, quoted where they must be
-/// (`SplitIdentifierString`). `None` for what is not such a list, and for `$user`.
-fn listed(raw: &[u8]) -> Path {
-    let raw = std::str::from_utf8(raw).ok()?;
-    let mut names = Vec::new();
-    let mut rest = raw.trim_ascii();
-    if rest.is_empty() {
-        return Some(Arc::new(names));
-    }
-    loop {
-        let name;
-        (name, rest) = one(rest)?;
-        if name == "$user" {
-            return None;
-        }
-        // An empty name stands for no schema: `SET search_path = ''`.
-        if !name.is_empty() {
-            names.push(name);
-        }
-        rest = rest.trim_ascii_start();
-        if rest.is_empty() {
-            return Some(Arc::new(names));
-        }
-        rest = rest.strip_prefix(',')?.trim_ascii_start();
-    }
-}
-
-fn one(rest: &str) -> Option<(String, &str)> {
-    let Some(quoted) = rest.strip_prefix('"') else {
-        let end = rest.find([',', ' ']).unwrap_or(rest.len());
-        let (name, rest) = rest.split_at_checked(end)?;
-        return (!name.is_empty()).then(|| (name.to_ascii_lowercase(), rest));
-    };
-    let mut name = String::new();
-    let mut rest = quoted;
-    loop {
-        let (part, after) = rest.split_once('"')?;
-        name.push_str(part);
-        match after.strip_prefix('"') {
-            Some(more) => {
-                name.push('"');
-                rest = more;
-            }
-            None => return Some((name, after)),
-        }
     }
 }
 

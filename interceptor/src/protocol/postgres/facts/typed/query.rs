@@ -491,6 +491,10 @@ impl<'t> Visit<'t> for FuncCall {
         );
         match (parts.last().copied(), self.args.first().and_then(literal)) {
             (Some("set_config"), Some(name)) => walk.changes(name, None, false),
+            (Some("set_config"), None) if walk.setting_of_all.is_some() => {
+                let name = walk.setting_of_all.unwrap_or_default();
+                walk.changes(name, None, false);
+            }
             (Some("set_config"), None) => walk.refuse("a setting whose name is computed"),
             (Some("current_setting"), Some(name)) => walk.setting(name),
             (Some("current_setting"), None) => walk.draft.computes_setting = true,
@@ -500,7 +504,7 @@ impl<'t> Visit<'t> for FuncCall {
 }
 
 /// The text of a string constant, casts to another type of string included.
-fn literal(node: &Node) -> Option<&str> {
+pub(super) fn literal(node: &Node) -> Option<&str> {
     match &node.node {
         Some(Kind::AConst(AConst {
             val: Some(a_const::Val::Sval(text)),

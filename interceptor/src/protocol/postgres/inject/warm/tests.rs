@@ -84,6 +84,7 @@ fn logged_in(socket: TcpStream) -> Upstream {
         key: None,
         minor: 0,
         catalog: Arc::new(Catalog::default()),
+        known: None,
         status: Status::Idle,
     }
 }

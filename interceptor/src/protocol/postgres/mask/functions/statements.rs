@@ -7,7 +7,7 @@ use pg_query::protobuf::node::Node as Kind;
 use pg_query::protobuf::{ObjectType, ParseResult};
 
 use crate::protocol::postgres::mask::cover::Masking;
-use crate::protocol::postgres::mask::veto::Veto;
+use crate::protocol::postgres::mask::resolve::Veto;
 
 /// Whether every statement of a text is of a kind that can be masked.
 pub(in super::super) fn check(masking: &Masking, parsed: &ParseResult) -> Result<(), Veto> {

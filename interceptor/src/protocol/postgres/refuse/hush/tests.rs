@@ -77,7 +77,12 @@ fn a_state_that_no_server_has_is_data() {
 
 #[test]
 fn of_the_front_of_a_long_one_the_front_stays() {
-    let mut long = body(&[(b'S', "ERROR"), (b'V', "ERROR"), (b'C', "22012"), (b'M', "SECRET")]);
+    let mut long = body(&[
+        (b'S', "ERROR"),
+        (b'V', "ERROR"),
+        (b'C', "22012"),
+        (b'M', "SECRET"),
+    ]);
     long.truncate(long.len() - 4);
     let told = message(ERROR, &long, true);
     let fields = ErrorFields::read(&told[wire::HEADER..]).unwrap();

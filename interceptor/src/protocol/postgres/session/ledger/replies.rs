@@ -136,7 +136,7 @@ impl<G: Gate> Ledger<G> {
 
     /// How many bytes of a message, header and body, [`Self::reply`] must see.
     pub(in super::super) fn wanted(&self, header: Header) -> usize {
-        let watched = self.watch.guard.is_some();
+        let watched = self.lookout.guard.is_some();
         match header.tag {
             backend::ROW_DESCRIPTION if watched => header.whole().min(DESCRIPTION_MAX),
             backend::ERROR | backend::NOTICE | backend::NOTIFICATION if watched => {
@@ -192,7 +192,7 @@ impl<G: Gate> Ledger<G> {
     /// Holds the origins of described rows against what is masked. One that cannot be read whole is not
     /// passed on either.
     fn look(&self, header: Header, body: &[u8]) -> Result<(), Unexpected> {
-        let Some(guard) = &self.watch.guard else {
+        let Some(guard) = &self.lookout.guard else {
             return Ok(());
         };
         if body.len() < header.body {
@@ -209,9 +209,9 @@ impl<G: Gate> Ledger<G> {
 
     /// An error or a notice without data, where it may hold what is masked.
     fn hushed(&self, tag: u8, body: &[u8]) -> Option<Bytes> {
-        self.watch.guard.as_ref()?;
+        self.lookout.guard.as_ref()?;
         let about = self.queue.front().and_then(Entry::quiet);
-        if about.is_none() && !self.watch.touched {
+        if about.is_none() && !self.lookout.touched {
             return None;
         }
         let own_text = about.is_none_or(|statement| statement.rewrite.is_none());
@@ -220,7 +220,7 @@ impl<G: Gate> Ledger<G> {
 
     /// A payload may be data, of whoever sent it.
     fn notification(&self, header: Header, body: &[u8]) -> Result<Reply, Unexpected> {
-        if self.watch.guard.is_none() {
+        if self.lookout.guard.is_none() {
             return Ok(Reply::Pass);
         }
         let told = hush::notification(body);
@@ -233,15 +233,15 @@ impl<G: Gate> Ledger<G> {
         self.heed(name, value);
         let about = self.queue.front().and_then(Entry::quiet);
         let text = about.map(|statement| &statement.text);
-        let text = text.or(self.watch.text.as_ref()).cloned();
+        let text = text.or(self.lookout.text.as_ref()).cloned();
         let shown = match &text {
-            Some(text) if self.watch.guard.is_some() => {
-                self.watch.reports(Some(text), name, value)
+            Some(text) if self.lookout.guard.is_some() => {
+                self.lookout.reports(Some(text), name, value)
             }
             _ => true,
         };
         if shown {
-            self.watch.settings.learn(name, value);
+            self.lookout.settings.learn(name, value);
         }
         Ok(if shown { Reply::Pass } else { Reply::Swallow })
     }
@@ -303,8 +303,8 @@ impl<G: Gate> Ledger<G> {
             self.succeed();
         }
         self.status = status;
-        self.watch.text = None;
-        self.watch.touched &= status != Status::Idle;
+        self.lookout.text = None;
+        self.lookout.touched &= status != Status::Idle;
         let readable = self.reported.utf8 && self.reported.conforming;
         self.scope
             .ready(status, std::mem::take(&mut self.failed), readable);
@@ -313,6 +313,7 @@ impl<G: Gate> Ledger<G> {
                 .reported(&raw, (&self.reported.search_path, &self.start));
         }
         if status == Status::Idle {
+            self.changes.end();
             // Those that a rollback took along are asked of the server, which does not know them.
             self.portals.keep(|portal| portal.holds);
         }
@@ -398,8 +399,8 @@ impl<G: Gate> Ledger<G> {
         let number = self.first;
         let entry = self.next_in_turn()?;
         if let Some(statement) = entry.quiet() {
-            self.watch.touched = true;
-            self.watch.text = Some(Arc::clone(&statement.text));
+            self.lookout.touched = true;
+            self.lookout.text = Some(Arc::clone(&statement.text));
         }
         if self.ahead.as_ref().is_some_and(|(_, by)| *by == number) {
             self.ahead = None;

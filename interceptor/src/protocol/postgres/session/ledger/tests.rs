@@ -11,7 +11,7 @@ fn a_burst_gives_its_room_back() {
         utf8: true,
         conforming: true,
     };
-    let mut ledger = Ledger::<FakeGate>::new(None, Status::Idle, reported);
+    let mut ledger = Ledger::<FakeGate>::new(None, Status::Idle, reported, None);
     for _ in 0..5_000 {
         ledger.owe(Entry::new(Kind::Sync));
     }

@@ -4,7 +4,7 @@ use crate::policy::{Refusal, RefusalKind, RuleId};
 
 /// A reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Veto {
+pub(in super::super) struct Veto {
     message: String,
     /// The masked column, or the part of masking, that it is about.
     about: String,
@@ -12,7 +12,11 @@ pub(super) struct Veto {
 }
 
 impl Veto {
-    pub(super) fn new(message: impl Into<String>, about: impl Into<String>, hint: &str) -> Self {
+    pub(in super::super) fn new(
+        message: impl Into<String>,
+        about: impl Into<String>,
+        hint: &str,
+    ) -> Self {
         Self {
             message: message.into(),
             about: about.into(),
@@ -21,7 +25,7 @@ impl Veto {
     }
 
     /// Something that is never possible while columns are masked.
-    pub(super) fn never(what: &str) -> Self {
+    pub(in super::super) fn never(what: &str) -> Self {
         Self::new(
             format!("{what} is not permitted while columns are masked"),
             "masking",
@@ -30,7 +34,7 @@ impl Veto {
     }
 
     /// Something whose meaning is not known well enough.
-    pub(super) fn unclear(why: impl Into<String>) -> Self {
+    pub(in super::super) fn unclear(why: impl Into<String>) -> Self {
         Self::new(
             why,
             "masking",
@@ -38,7 +42,7 @@ impl Veto {
         )
     }
 
-    pub(super) fn refusal(self) -> Refusal {
+    pub(in super::super) fn refusal(self) -> Refusal {
         Refusal {
             kind: RefusalKind::NotPermitted,
             rules: vec![RuleId(format!("mask of {}", self.about))],

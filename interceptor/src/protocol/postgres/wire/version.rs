@@ -9,7 +9,8 @@ const ROLE_KEPT: &[(u32, u32)] = &[(12, 22), (13, 18), (14, 15), (15, 10), (16, 
 
 /// Whether `DISCARD ALL` and `RESET SESSION AUTHORIZATION` bring back the role that the login set
 /// (`ALTER ROLE … SET role`), and not the user that logged in. `version` is as in `15.18 (Debian 15.18-0)`.
-pub(super) fn discard_keeps_role(version: &str) -> bool {
+#[must_use]
+pub fn discard_keeps_role(version: &str) -> bool {
     let number = version.split_whitespace().next().unwrap_or_default();
     let Some((major, minor)) = number.split_once('.') else {
         return false;

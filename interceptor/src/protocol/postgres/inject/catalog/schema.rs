@@ -1,0 +1,331 @@
+//! What masking needs to know of a database (`mask::schema`), asked on a session that was just opened,
+//! of targets with sensitive columns alone.
+//!
+//! Each name and operator is qualified, and the search path is the system's own: definitions come with
+//! the schema of everything that they name. What the server says is bounded, and must fit together.
+
+use std::collections::HashMap;
+
+use super::{COMMAND_COMPLETE, DATA_ROW, ROW_DESCRIPTION, columns, wrong};
+use crate::protocol::postgres::inject::Error;
+use crate::protocol::postgres::inject::error::Denied;
+use crate::protocol::postgres::inject::peer::Peer;
+use crate::protocol::postgres::mask::Schema;
+use crate::protocol::postgres::mask::schema::{Column, Table};
+use crate::protocol::postgres::wire::Tag;
+use crate::protocol::postgres::wire::backend::{READY, Status, ready};
+use crate::protocol::postgres::wire::error::{ERROR, NOTICE};
+use crate::protocol::postgres::wire::frontend::make_query;
+use crate::protocol::postgres::wire::startup::PARAMETER_STATUS;
+
+/// Functions in these languages compute from their arguments, or are trusted as the server is.
+macro_rules! reads_tables {
+    ($function:literal) => {
+        concat!(
+            "EXISTS (SELECT FROM pg_catalog.pg_proc AS f JOIN pg_catalog.pg_language AS l \
+             ON l.oid OPERATOR(pg_catalog.=) f.prolang WHERE f.oid OPERATOR(pg_catalog.=) ",
+            $function,
+            " AND l.lanname OPERATOR(pg_catalog.<>) 'c' AND l.lanname OPERATOR(pg_catalog.<>) 'internal' \
+             AND f.pronamespace OPERATOR(pg_catalog.<>) 11 AND f.pronamespace OPERATOR(pg_catalog.<>) \
+             'information_schema'::pg_catalog.regnamespace::pg_catalog.oid)"
+        )
+    };
+}
+
+/// Of relations outside of the system's schemas and of all temporary ones.
+macro_rules! ours {
+    ($relation:literal) => {
+        concat!(
+            "EXISTS (SELECT FROM pg_catalog.pg_class AS k JOIN pg_catalog.pg_namespace AS m \
+             ON m.oid OPERATOR(pg_catalog.=) k.relnamespace WHERE k.oid OPERATOR(pg_catalog.=) ",
+            $relation,
+            " AND m.nspname OPERATOR(pg_catalog.!~~) 'pg\\_%' \
+             AND m.nspname OPERATOR(pg_catalog.<>) 'information_schema')"
+        )
+    };
+}
+
+/// One result a line, in the order of [`Answer::row`].
+const QUERY: &str = concat!(
+    "BEGIN READ ONLY; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 2000; SET LOCAL search_path = pg_catalog; ",
+    // Relations.
+    "SELECT c.oid::pg_catalog.text, n.nspname, c.relname, c.relkind::pg_catalog.text, \
+     EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class OPERATOR(pg_catalog.=) c.oid \
+        AND r.rulename OPERATOR(pg_catalog.<>) '_RETURN')::pg_catalog.text, \
+     EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r JOIN pg_catalog.pg_depend AS d \
+        ON d.objid OPERATOR(pg_catalog.=) r.oid \
+        AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass::pg_catalog.oid \
+        WHERE r.ev_class OPERATOR(pg_catalog.=) c.oid \
+        AND r.rulename OPERATOR(pg_catalog.=) '_RETURN' \
+        AND (d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid AND ",
+    reads_tables!("d.refobjid"),
+    " OR d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_operator'::pg_catalog.regclass::pg_catalog.oid \
+        AND EXISTS (SELECT FROM pg_catalog.pg_operator AS o \
+            WHERE o.oid OPERATOR(pg_catalog.=) d.refobjid AND ",
+    reads_tables!("o.oprcode::pg_catalog.oid"),
+    ")))::pg_catalog.text, \
+     CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'v' OR c.relkind OPERATOR(pg_catalog.=) 'm' \
+        THEN COALESCE(pg_catalog.pg_get_viewdef(c.oid), '') ELSE '' END \
+     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n \
+     ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+     WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r','p','v','m','f','S']::pg_catalog.\"char\"[]) AND ",
+    ours!("c.oid"),
+    "; ",
+    // Their columns; of a domain, the type below it.
+    "SELECT a.attrelid::pg_catalog.text, a.attnum::pg_catalog.text, a.attname, t.oid::pg_catalog.text, \
+     CASE WHEN t.typtype OPERATOR(pg_catalog.=) 'd' \
+        THEN pg_catalog.format_type(t.typbasetype, t.typtypmod) \
+        ELSE pg_catalog.format_type(a.atttypid, a.atttypmod) END, \
+     (t.typtype OPERATOR(pg_catalog.=) 'd')::pg_catalog.text, \
+     (a.attgenerated OPERATOR(pg_catalog.<>) '')::pg_catalog.text \
+     FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t \
+     ON t.oid OPERATOR(pg_catalog.=) a.atttypid \
+     WHERE a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped AND ",
+    ours!("a.attrelid"),
+    " ORDER BY a.attrelid USING OPERATOR(pg_catalog.<), a.attnum USING OPERATOR(pg_catalog.<); ",
+    // Children and their parents.
+    "SELECT inhrelid::pg_catalog.text, inhparent::pg_catalog.text FROM pg_catalog.pg_inherits WHERE ",
+    ours!("inhrelid"),
+    "; ",
+    // What the query of a view reads.
+    "SELECT DISTINCT r.ev_class::pg_catalog.text, d.refobjid::pg_catalog.text, d.refobjsubid::pg_catalog.text \
+     FROM pg_catalog.pg_rewrite AS r JOIN pg_catalog.pg_depend AS d \
+     ON d.objid OPERATOR(pg_catalog.=) r.oid \
+     AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass::pg_catalog.oid \
+     AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+     WHERE d.refobjid OPERATOR(pg_catalog.<>) r.ev_class AND ",
+    ours!("r.ev_class"),
+    "; ",
+    // Columns that constraints and unique indexes are about, and expressions of indexes.
+    "SELECT conrelid::pg_catalog.text, pg_catalog.unnest(conkey)::pg_catalog.text \
+     FROM pg_catalog.pg_constraint WHERE contype OPERATOR(pg_catalog.<>) 'n' AND ",
+    ours!("conrelid"),
+    " UNION ALL SELECT confrelid::pg_catalog.text, pg_catalog.unnest(confkey)::pg_catalog.text \
+     FROM pg_catalog.pg_constraint WHERE contype OPERATOR(pg_catalog.=) 'f' AND ",
+    ours!("confrelid"),
+    " UNION ALL SELECT indrelid::pg_catalog.text, pg_catalog.unnest(indkey::pg_catalog.int2[])::pg_catalog.text \
+     FROM pg_catalog.pg_index WHERE (indisunique OR indisexclusion) AND ",
+    ours!("indrelid"),
+    " UNION ALL SELECT d.refobjid::pg_catalog.text, d.refobjsubid::pg_catalog.text \
+     FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_depend AS d \
+     ON d.objid OPERATOR(pg_catalog.=) i.indexrelid AND d.refobjid OPERATOR(pg_catalog.=) i.indrelid \
+     AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+     AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+     WHERE (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) AND ",
+    ours!("i.indrelid"),
+    "; ",
+    // Generated columns and what they are made from.
+    "SELECT d.refobjid::pg_catalog.text, a.attnum::pg_catalog.text, d.refobjsubid::pg_catalog.text \
+     FROM pg_catalog.pg_attrdef AS e JOIN pg_catalog.pg_attribute AS a \
+     ON a.attrelid OPERATOR(pg_catalog.=) e.adrelid AND a.attnum OPERATOR(pg_catalog.=) e.adnum \
+     JOIN pg_catalog.pg_depend AS d ON d.refobjid OPERATOR(pg_catalog.=) e.adrelid \
+     AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+     AND (d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_attrdef'::pg_catalog.regclass::pg_catalog.oid \
+        AND d.objid OPERATOR(pg_catalog.=) e.oid \
+        OR d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+        AND d.objid OPERATOR(pg_catalog.=) e.adrelid \
+        AND d.objsubid OPERATOR(pg_catalog.=) e.adnum::pg_catalog.int4) \
+     WHERE a.attgenerated OPERATOR(pg_catalog.<>) '' \
+     AND d.refobjsubid OPERATOR(pg_catalog.<>) a.attnum::pg_catalog.int4 AND ",
+    ours!("e.adrelid"),
+    "; ",
+    // Functions, operators and casts whose code may read tables.
+    "SELECT DISTINCT n.nspname, p.proname FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n \
+     ON n.oid OPERATOR(pg_catalog.=) p.pronamespace WHERE ",
+    reads_tables!("p.oid"),
+    "; SELECT DISTINCT n.nspname, o.oprname FROM pg_catalog.pg_operator AS o \
+     JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) o.oprnamespace WHERE ",
+    reads_tables!("o.oprcode::pg_catalog.oid"),
+    "; SELECT DISTINCT t.typname, (c.castcontext OPERATOR(pg_catalog.<>) 'e')::pg_catalog.text \
+     FROM pg_catalog.pg_cast AS c JOIN pg_catalog.pg_type AS t \
+     ON t.oid OPERATOR(pg_catalog.=) c.casttarget WHERE ",
+    reads_tables!("c.castfunc"),
+    "; COMMIT",
+);
+
+/// How many results the query has.
+const RESULTS: u8 = 9;
+/// The most rows of all results together.
+const ROWS_MAX: usize = 500_000;
+/// The most bytes of all of them: definitions of views are long.
+const BYTES_MAX: usize = 64 << 20;
+
+fn body_max(tag: u8) -> Option<usize> {
+    match tag {
+        DATA_ROW => Some(1 << 20),
+        ROW_DESCRIPTION | COMMAND_COMPLETE => Some(4_096),
+        PARAMETER_STATUS => Some(8_192),
+        READY => Some(1),
+        ERROR | NOTICE => Some(30_000),
+        _ => None,
+    }
+}
+
+/// Asks for all of it.
+///
+/// `None` where the server cannot say: something holds a lock on a definition that is being changed.
+pub(super) async fn fetch(peer: &mut Peer) -> Result<Option<Schema>, Error> {
+    peer.send(&make_query(QUERY)).await?;
+    peer.expect(BYTES_MAX);
+    let mut failed: Option<Denied> = None;
+    let mut answer = Answer::default();
+    let mut results = 0_u8;
+    let mut rows = 0_usize;
+    loop {
+        let (tag, body) = peer.next(body_max).await?;
+        match tag {
+            ROW_DESCRIPTION => results = results.saturating_add(1),
+            DATA_ROW => {
+                rows = rows.saturating_add(1);
+                if rows > ROWS_MAX {
+                    return Err(Error::TooMany {
+                        what: "rows of the catalog",
+                        most: ROWS_MAX,
+                    });
+                }
+                answer.row(results, &body)?;
+            }
+            COMMAND_COMPLETE | NOTICE | PARAMETER_STATUS => {}
+            READY => {
+                return match (ready(&body)?, failed) {
+                    (Status::Idle, None) if results == RESULTS => Ok(Some(answer.whole())),
+                    (Status::Failed, Some(error)) => {
+                        tracing::warn!(%error, "the server cannot say what its database looks like");
+                        peer.send(&make_query("ROLLBACK")).await?;
+                        rolled_back(peer).await.map(|()| None)
+                    }
+                    _ => Err(wrong("the answer is not whole")),
+                };
+            }
+            ERROR if failed.is_none() => failed = Some(Denied::read(&body)?),
+            tag => return Err(Error::Order { message: Tag(tag) }),
+        }
+    }
+}
+
+async fn rolled_back(peer: &mut Peer) -> Result<(), Error> {
+    loop {
+        let (tag, body) = peer.next(body_max).await?;
+        match tag {
+            COMMAND_COMPLETE | NOTICE | PARAMETER_STATUS => {}
+            READY if ready(&body)? == Status::Idle => return Ok(()),
+            tag => return Err(Error::Order { message: Tag(tag) }),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Answer {
+    schema: Schema,
+    tables: HashMap<u32, Table>,
+}
+
+impl Answer {
+    fn row(&mut self, result: u8, row: &[u8]) -> Result<(), Error> {
+        match result {
+            1 => {
+                let [oid, schema, name, kind, rules, opaque, definition] = columns(row)?;
+                let oid = number(oid)?;
+                let table = Table {
+                    oid,
+                    schema: schema.to_owned(),
+                    name: name.to_owned(),
+                    kind: kind.bytes().next().unwrap_or_default(),
+                    has_rules: truth(rules)?,
+                    is_opaque: truth(opaque)?,
+                    definition: definition.to_owned(),
+                    ..Table::default()
+                };
+                self.tables.insert(oid, table);
+            }
+            2 => self.column(row)?,
+            3 => {
+                let [child, parent] = columns(row)?;
+                let parent = number(parent)?;
+                if let Some(table) = self.table(child)? {
+                    table.parents.push(parent);
+                }
+            }
+            4 => {
+                let [view, oid, column] = columns(row)?;
+                let of = (number(oid)?, number(column)?);
+                if let Some(table) = self.table(view)? {
+                    table.depends.push(of);
+                }
+            }
+            5 => {
+                let [oid, column] = columns(row)?;
+                let column = number(column)?;
+                if let Some(table) = self.table(oid)? {
+                    table.guarded.insert(column);
+                }
+            }
+            6 => {
+                let [oid, made, from] = columns(row)?;
+                let made = (number(made)?, number(from)?);
+                if let Some(table) = self.table(oid)? {
+                    table.generated.push(made);
+                }
+            }
+            7 | 8 => {
+                let [schema, name] = columns(row)?;
+                let named = (schema.to_owned(), name.to_owned());
+                match result {
+                    7 => self.schema.functions.insert(named),
+                    _ => self.schema.operators.insert(named),
+                };
+            }
+            9 => {
+                let [name, unasked] = columns(row)?;
+                self.schema.casts.insert(name.to_owned());
+                self.schema.casts_unasked |= truth(unasked)?;
+            }
+            _ => return Err(wrong("a row of no result")),
+        }
+        Ok(())
+    }
+
+    fn column(&mut self, row: &[u8]) -> Result<(), Error> {
+        let [oid, number_of, name, type_oid, type_name, domain, generated] = columns(row)?;
+        let column = Column {
+            number: number(number_of)?,
+            name: name.to_owned(),
+            type_oid: number(type_oid)?,
+            type_name: type_name.to_owned(),
+            is_domain: truth(domain)?,
+            is_generated: truth(generated)?,
+        };
+        if let Some(table) = self.table(oid)? {
+            table.columns.push(column);
+        }
+        Ok(())
+    }
+
+    /// The relation of this number; `None` for one of a kind that has no rows, an index.
+    fn table(&mut self, oid: &str) -> Result<Option<&mut Table>, Error> {
+        Ok(self.tables.get_mut(&number(oid)?))
+    }
+
+    fn whole(mut self) -> Schema {
+        for (_, mut table) in self.tables {
+            // Equal where the database is, whatever the order of the rows.
+            table.depends.sort_unstable();
+            table.parents.sort_unstable();
+            table.generated.sort_unstable();
+            self.schema.add(table);
+        }
+        self.schema
+    }
+}
+
+fn number<N: std::str::FromStr>(text: &str) -> Result<N, Error> {
+    text.parse().map_err(|_not_one| wrong("a number is none"))
+}
+
+fn truth(text: &str) -> Result<bool, Error> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(wrong("a truth is none")),
+    }
+}

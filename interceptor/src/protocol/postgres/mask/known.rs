@@ -1,0 +1,222 @@
+//! What is known of a database now, shared by all sessions on it, and when it has to be read again.
+//!
+//! What is old is read again beside the sessions that go on; what something has changed is worth nothing
+//! until then. A change counts twice, when it goes upstream and when its transaction has ended: what was
+//! read in between may be either.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::schema::Schema;
+use crate::clock::{self, BootTime};
+
+/// How old it may be before it is read again.
+const OLD: Duration = Duration::from_secs(60);
+/// How old it may be before it is worth nothing.
+const TOO_OLD: Duration = Duration::from_secs(300);
+/// How long a statement waits for it to be read again.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is known of a database.
+#[derive(Debug, Default)]
+pub struct Known {
+    state: Mutex<State>,
+    changes: AtomicU64,
+    news: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    schema: Option<Arc<Schema>>,
+    read: Option<BootTime>,
+    /// Whether it is to be read again, though it still holds.
+    wanted: bool,
+    doubts: u64,
+}
+
+impl Known {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts how often it became another.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Counts how often it was doubted: what is read must be told how often it was when it began.
+    #[must_use]
+    pub fn doubts(&self) -> u64 {
+        self.state().doubts
+    }
+
+    /// What is known; nothing, from when something changed it until it is read again.
+    #[must_use]
+    pub fn current(&self) -> Option<Arc<Schema>> {
+        self.state().schema.clone()
+    }
+
+    /// Whether there is no need to read it again.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        let state = self.state();
+        state.schema.is_some() && !state.wanted && age(&state).is_some_and(|age| age < OLD)
+    }
+
+    /// What was just read. One that is the same as before stays the one that it was; one that was doubted
+    /// since there were `doubts` of it is worth nothing.
+    pub fn learn(&self, schema: Schema, doubts: u64) {
+        let mut state = self.state();
+        if state.doubts == doubts {
+            state.read = Some(clock::boot());
+            state.wanted = false;
+            if state.schema.as_deref() != Some(&schema) {
+                state.schema = Some(Arc::new(schema));
+                self.changes.fetch_add(1, Ordering::Release);
+            }
+        }
+        drop(state);
+        self.news.notify_waiters();
+    }
+
+    /// Something changed it: it is to be read again, and is worth nothing before where that may be about
+    /// what is masked.
+    pub fn doubt(&self, worthless: bool) {
+        let mut state = self.state();
+        state.doubts = state.doubts.saturating_add(1);
+        state.wanted = true;
+        if worthless && state.schema.take().is_some() {
+            self.changes.fetch_add(1, Ordering::Release);
+        }
+    }
+}
+
+fn age(state: &State) -> Option<Duration> {
+    state.read.map(|read| clock::boot().since(read))
+}
+
+/// A session's eye on what is known of its database.
+pub struct Watch {
+    known: Arc<Known>,
+    again: Box<dyn Fn() + Send + Sync>,
+    asked: AtomicBool,
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.debug_struct("Watch").finish_non_exhaustive()
+    }
+}
+
+impl Watch {
+    /// `again` has it read again, beside the session.
+    #[must_use]
+    pub fn new(known: Arc<Known>, again: Box<dyn Fn() + Send + Sync>) -> Self {
+        Self {
+            known,
+            again,
+            asked: AtomicBool::new(false),
+        }
+    }
+
+    /// What is known.
+    #[must_use]
+    pub fn known(&self) -> &Known {
+        &self.known
+    }
+
+    /// Whether a text may be read by what is known now. What is old is asked for again once; what the session
+    /// itself `is_changing` cannot be read yet.
+    #[must_use]
+    pub fn is_ready(&self, is_changing: bool) -> bool {
+        if self.known.is_fresh() {
+            self.asked.store(false, Ordering::Relaxed);
+            return true;
+        }
+        if !self.asked.swap(true, Ordering::Relaxed) {
+            (self.again)();
+        }
+        let state = self.known.state();
+        let is_wanted = state.wanted && !is_changing;
+        !is_wanted && state.schema.is_some() && age(&state).is_some_and(|age| age < TOO_OLD)
+    }
+
+    /// Waits until it was read again, for a while. Where it is worth nothing then, nothing is known.
+    pub async fn ready(&self, is_changing: bool) {
+        let news = async {
+            loop {
+                let news = self.known.news.notified();
+                if self.is_ready(is_changing) {
+                    return;
+                }
+                news.await;
+                self.asked.store(false, Ordering::Relaxed);
+            }
+        };
+        if timeout(PATIENCE, news).await.is_err() {
+            self.asked.store(false, Ordering::Relaxed);
+            let is_old = age(&self.known.state()).is_none_or(|age| age >= TOO_OLD);
+            if is_old {
+                self.known.doubt(true);
+            }
+        }
+    }
+}
+
+/// Changes of the database that a session has asked for, until its transaction ends.
+#[derive(Debug, Default)]
+pub struct Changes {
+    watch: Option<Arc<Watch>>,
+    pending: bool,
+    worthless: bool,
+}
+
+impl Changes {
+    /// None yet.
+    #[must_use]
+    pub fn new(watch: Option<Arc<Watch>>) -> Self {
+        Self {
+            watch,
+            ..Self::default()
+        }
+    }
+
+    /// A statement that changes it goes upstream. A principal for whom something is masked cannot change
+    /// what is masked, so that what is known still holds.
+    pub fn begin(&mut self, is_masked: bool) {
+        self.pending = true;
+        self.worthless |= !is_masked;
+        self.tell();
+    }
+
+    /// Whether their transaction has not ended.
+    #[must_use]
+    pub fn are_pending(&self) -> bool {
+        self.pending
+    }
+
+    /// No transaction is open any more.
+    pub fn end(&mut self) {
+        if std::mem::take(&mut self.pending) {
+            self.tell();
+            self.worthless = false;
+        }
+    }
+
+    fn tell(&self) {
+        if let Some(watch) = &self.watch {
+            watch.known.doubt(self.worthless);
+        }
+    }
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
