@@ -89,10 +89,8 @@ fn columns_are_named_as_policy_names_them() {
     }
 }
 
-#[test]
-fn every_mistake_is_said_with_its_line() {
-    let text = with(
-        "    tags:
+/// Mistakes from line 7 on.
+const WRONG: &str = "    tags:
       last4: hide
       Pii: hash
       odd: last5
@@ -113,77 +111,91 @@ fn every_mistake_is_said_with_its_line() {
       '\"public\".people.k': hide
       public.people.l: hide
       public.people.l: hide
-",
-    );
-    let expected = [
-        ("7:7: targets.t.tags.last4:", "no mask has"),
-        ("8:7: targets.t.tags.Pii:", "a-z, 0-9 and -"),
-        (
-            "9:12: targets.t.tags.odd:",
-            "expected one of null, constant",
-        ),
-        (
-            "10:13: targets.t.tags.loud:",
-            "expected the text that is shown",
-        ),
-        (
-            "12:7: targets.t.sensitive.people.ssn:",
-            "schema.table.column",
-        ),
-        (
-            "13:26: targets.t.sensitive.public.people.ssn:",
-            "a tag that `tags` has",
-        ),
-        (
-            "14:24: targets.t.sensitive.public.people.a:",
-            "found a number",
-        ),
-        (
-            "15:24: targets.t.sensitive.public.people.b:",
-            "expected a mask",
-        ),
-        (
-            "16:45: targets.t.sensitive.public.people.c.text:",
-            "mask: constant",
-        ),
-        (
-            "17:49: targets.t.sensitive.public.people.d.joinable:",
-            "mask: hash",
-        ),
-        (
-            "18:48: targets.t.sensitive.public.people.e.joinable:",
-            "session, target",
-        ),
-        (
-            "19:24: targets.t.sensitive.public.people.f:",
-            "the text that is shown",
-        ),
-        (
-            "20:7: targets.t.sensitive.x/public.people.g:",
-            "postgres.databases",
-        ),
-        (
-            "21:24: targets.t.sensitive.public.people.h:",
-            "a tag that `tags` has",
-        ),
-        (
-            "22:26: targets.t.sensitive.public.people.i.kind:",
-            "expected one of mask, text, joinable",
-        ),
-        (
-            "23:24: targets.t.sensitive.public.people.j:",
-            "found a list",
-        ),
-        (
-            "24:7: targets.t.sensitive.\"public\".people.k:",
-            "schema.table.column",
-        ),
-        ("26:7: targets.t.sensitive.public.people.l:", "said again"),
-    ];
-    let found = lines(&text);
-    for (found, (at, says)) in found.iter().zip(expected) {
+";
+
+/// Where each is said, and what.
+const SAID: &[(&str, &str)] = &[
+    ("7:7: targets.t.tags.last4:", "no mask has"),
+    ("8:7: targets.t.tags.Pii:", "a-z, 0-9 and -"),
+    (
+        "9:12: targets.t.tags.odd:",
+        "expected one of null, constant",
+    ),
+    (
+        "10:13: targets.t.tags.loud:",
+        "expected the text that is shown",
+    ),
+    (
+        "12:7: targets.t.sensitive.people.ssn:",
+        "schema.table.column",
+    ),
+    (
+        "13:26: targets.t.sensitive.public.people.ssn:",
+        "a tag that `tags` has",
+    ),
+    (
+        "14:24: targets.t.sensitive.public.people.a:",
+        "found a number",
+    ),
+    (
+        "15:24: targets.t.sensitive.public.people.b:",
+        "expected a mask",
+    ),
+    (
+        "16:45: targets.t.sensitive.public.people.c.text:",
+        "mask: constant",
+    ),
+    (
+        "17:49: targets.t.sensitive.public.people.d.joinable:",
+        "mask: hash",
+    ),
+    (
+        "18:48: targets.t.sensitive.public.people.e.joinable:",
+        "session, target",
+    ),
+    (
+        "19:24: targets.t.sensitive.public.people.f:",
+        "the text that is shown",
+    ),
+    (
+        "20:7: targets.t.sensitive.x/public.people.g:",
+        "postgres.databases",
+    ),
+    (
+        "21:48: targets.t.sensitive.public.people.h.joinable:",
+        "mask: hash",
+    ),
+    (
+        "22:26: targets.t.sensitive.public.people.i.kind:",
+        "expected one of mask, text, joinable",
+    ),
+    (
+        "23:24: targets.t.sensitive.public.people.j:",
+        "found a list",
+    ),
+    (
+        "24:7: targets.t.sensitive.\"public\".people.k:",
+        "schema.table.column",
+    ),
+    ("26:7: targets.t.sensitive.public.people.l:", "said again"),
+];
+
+#[test]
+fn every_mistake_is_said_with_its_line() {
+    let found = lines(&with(WRONG));
+    for (found, (at, says)) in found.iter().zip(SAID) {
         assert!(found.starts_with(at), "{found} does not start with {at}");
         assert!(found.contains(says), "{found} does not say {says}");
     }
-    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    assert_eq!(found.len(), SAID.len(), "{found:#?}");
+}
+
+#[test]
+fn what_a_tag_says_cannot_be_changed_where_it_is_used() {
+    let text = with(
+        "    tags: { pii: hash }
+    sensitive: { public.people.ssn: { mask: pii, joinable: target } }",
+    );
+    let at = "7:60: targets.t.sensitive.public.people.ssn.joinable:";
+    check_one(&text, at, "expected it with the tag");
 }

@@ -209,9 +209,8 @@ async fn errors_of_what_is_masked_lose_their_words_until_the_transaction_ends() 
         let mut rig = Rig::masked();
         rig.send(script).await;
         let fields = loop {
-            match rig.next().await.unwrap() {
-                (b'E', body) => break ErrorFields::read(&body).unwrap(),
-                _ => {}
+            if let (b'E', body) = rig.next().await.unwrap() {
+                break ErrorFields::read(&body).unwrap();
             }
         };
         let hint = fields.get(code::HINT).unwrap_or_default();
