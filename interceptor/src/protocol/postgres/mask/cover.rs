@@ -2,7 +2,7 @@
 //! server's catalog says is made of them.
 //!
 //! Partitions and children hold what their parents show, and the other way round; a generated column
-//! tells what it is made of; a view shows what its query reads. Where it cannot be said which column of
+//! tells what it is made of; what refers to a column by a foreign key holds the same values; a view shows what its query reads. Where it cannot be said which column of
 //! a view shows a masked one, all of its columns are masked.
 
 mod view;
@@ -203,6 +203,7 @@ impl<'a> Spread<'a> {
             for table in &tables {
                 changed |= self.family(table);
                 changed |= self.generated(table);
+                changed |= self.references(table);
                 changed |= self.view(table);
             }
             if !changed {
@@ -247,6 +248,18 @@ impl<'a> Spread<'a> {
                 .is_some_and(|masks| masks.contains_key(from));
             if is_masked {
                 changed |= self.put(table.oid, *column, &Mask::Null);
+            }
+        }
+        changed
+    }
+
+    /// What refers to a masked column holds the same values, and answers whether there is one.
+    fn references(&mut self, table: &Table) -> bool {
+        let mut changed = false;
+        for (column, other, referred) in &table.references {
+            let mask = self.found.get(other).and_then(|masks| masks.get(referred));
+            if let Some(mask) = mask.cloned() {
+                changed |= self.put(table.oid, *column, &mask);
             }
         }
         changed

@@ -90,6 +90,9 @@ const CLOSED: [&str; 13] = [
     "_pg_user_mappings",
 ];
 
+/// Operators that a text uses without naming them.
+const IMPLIED: [&str; 6] = ["=", "<>", "<", ">", "<=", ">="];
+
 /// Whether a relation of the system may be read while anything is masked.
 pub(super) fn system(name: &str) -> Result<(), Veto> {
     let is_closed = CLOSED.contains(&name)
@@ -132,13 +135,13 @@ pub(super) fn check(
     let Some(schema) = &masking.schema else {
         return Ok(());
     };
-    for operator in &draft.operators {
-        let (place, symbol) = last_two(operator);
-        if schema
-            .operators
-            .iter()
-            .any(|(there, known)| known == symbol && within(there, place, path))
-        {
+    let named = draft.operators.iter().map(|operator| last_two(operator));
+    // Those that `BETWEEN`, `CASE`, `USING` and their like are made of.
+    let implied = IMPLIED.iter().map(|symbol| ("", *symbol));
+    for (place, symbol) in named.chain(implied.filter(|_| touches)) {
+        let runs_code =
+            |(there, known): &(String, String)| known == symbol && within(there, place, path);
+        if schema.operators.iter().any(runs_code) {
             return Err(Veto::never(&format!(
                 "the operator {symbol}, which runs a function of its own,"
             )));

@@ -47,6 +47,8 @@ pub struct Table {
     pub has_rules: bool,
     /// Columns that a constraint, a unique index or an expression of the table is about.
     pub guarded: HashSet<i16>,
+    /// Columns that hold nothing but what a column of another relation holds, by foreign keys.
+    pub references: Vec<(i16, u32, i16)>,
     /// Generated columns, each with a column that it is made from.
     pub generated: Vec<(i16, i16)>,
 }

@@ -65,6 +65,11 @@ fn schema() -> Schema {
     let mut ruled = table(11, "ruled", b'r', &[("id", INT)]);
     ruled.has_rules = true;
     schema.add(ruled);
+    let mut refers = table(12, "refers", b'r', &[("id", INT), ("s", TEXT)]);
+    refers.references = vec![(2, 1, 3)];
+    refers.guarded = HashSet::from([2]);
+    schema.add(refers);
+    schema.operators.insert(("a".to_owned(), "<=".to_owned()));
     schema
         .functions
         .insert(("public".to_owned(), "lower".to_owned()));
@@ -232,6 +237,10 @@ fn what_is_made_of_a_masked_column_is_masked() {
             "CAST(NULL AS integer) AS \"id\", CAST(NULL AS text) AS \"x\" FROM \"public\".\"vv\"",
         ),
         (
+            "select * from refers",
+            "\"id\", CAST(NULL AS text) AS \"s\" FROM \"public\".\"refers\"",
+        ),
+        (
             "select * from g",
             "CAST(NULL AS text) AS \"ssn\", CAST(NULL AS text) AS \"made\"",
         ),
@@ -263,6 +272,8 @@ const TELLING: &[&str] = &[
     "select lower(ssn) from p",
     "select id ~~~ 1 from p",
     "select id::evil from p",
+    "set search_path = public, a; select id between 1 and 2 from p",
+    "insert into refers (id) values (1)",
     "insert into p values (1, 'x', 'y')",
     "insert into p (id, ssn) values (1, 'y')",
     "insert into p (id) values (1) returning *",

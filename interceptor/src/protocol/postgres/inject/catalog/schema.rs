@@ -140,11 +140,16 @@ const QUERY: &str = concat!(
      FROM pg_catalog.pg_cast AS c JOIN pg_catalog.pg_type AS t \
      ON t.oid OPERATOR(pg_catalog.=) c.casttarget WHERE ",
     reads_tables!("c.castfunc"),
+    // Foreign keys, column by column.
+    "; SELECT conrelid::pg_catalog.text, pg_catalog.unnest(conkey)::pg_catalog.text, \
+     confrelid::pg_catalog.text, pg_catalog.unnest(confkey)::pg_catalog.text \
+     FROM pg_catalog.pg_constraint WHERE contype OPERATOR(pg_catalog.=) 'f' AND ",
+    ours!("conrelid"),
     "; COMMIT",
 );
 
 /// How many results the query has.
-const RESULTS: u8 = 9;
+const RESULTS: u8 = 10;
 /// The most rows of all results together.
 const ROWS_MAX: usize = 500_000;
 /// The most bytes of all of them: definitions of views are long.
@@ -280,6 +285,13 @@ impl Answer {
                 self.schema.casts.insert(name.to_owned());
                 self.schema.casts_unasked |= truth(unasked)?;
             }
+            10 => {
+                let [oid, column, other, referred] = columns(row)?;
+                let refers = (number(column)?, number(other)?, number(referred)?);
+                if let Some(table) = self.table(oid)? {
+                    table.references.push(refers);
+                }
+            }
             _ => return Err(wrong("a row of no result")),
         }
         Ok(())
@@ -312,6 +324,7 @@ impl Answer {
             table.depends.sort_unstable();
             table.parents.sort_unstable();
             table.generated.sort_unstable();
+            table.references.sort_unstable();
             self.schema.add(table);
         }
         self.schema
