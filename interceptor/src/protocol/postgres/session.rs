@@ -7,7 +7,6 @@
 
 mod account;
 mod entry;
-mod guard;
 mod judge;
 mod ledger;
 mod patience;

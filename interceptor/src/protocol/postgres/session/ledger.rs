@@ -5,6 +5,7 @@
 //! fit what is owed end the session.
 
 mod data;
+mod guard;
 mod replies;
 
 use std::collections::{HashMap, VecDeque};
@@ -12,6 +13,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub(super) use self::guard::Guard;
+use self::guard::Lookout;
 pub(super) use self::replies::Reply;
 pub use self::replies::Unexpected;
 use super::super::facts::{Effect, Prepared};
@@ -19,7 +22,6 @@ use super::super::mask::{Changes, Masking, Watch};
 use super::super::wire::backend::{self, Status};
 use super::account::Finished;
 use super::entry::{Change, Entry, Kind, Made, Statement};
-use super::guard::Lookout;
 use super::scope::{Path, Scope};
 use super::table::{Found, Table};
 use crate::session::Gate;

@@ -11,7 +11,7 @@ use super::super::super::wire::error::{ErrorFields, Severity};
 use super::super::super::wire::{self, Header, Tag};
 use super::super::account::SKIPPED;
 use super::super::entry::{Change, Entry, Kind, Made, Statement};
-use super::super::guard::{DESCRIPTION_MAX, MESSAGE_MAX};
+use super::guard::{DESCRIPTION_MAX, MESSAGE_MAX};
 use super::{Data, Ledger};
 use crate::session::Gate;
 

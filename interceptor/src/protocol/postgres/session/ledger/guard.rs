@@ -4,14 +4,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::super::mask::Masking;
-use super::super::wire::backend;
+use super::super::super::mask::Masking;
+use super::super::super::wire::{self, backend};
 
 /// The longest description of a row that is read. A row has at most 1,664 columns (`MaxTupleAttributeNumber`),
 /// each described in at most 82 bytes.
-pub(super) const DESCRIPTION_MAX: usize = 256 << 10;
+pub(in super::super) const DESCRIPTION_MAX: usize = 256 << 10;
 /// The most of an error or a notice that is looked at.
-pub(super) const MESSAGE_MAX: usize = 64 << 10;
+pub(in super::super) const MESSAGE_MAX: usize = 64 << 10;
 /// The most that is remembered of reported settings.
 const SETTINGS_MAX: usize = 64;
 const VALUES_MAX: usize = 16;
@@ -19,18 +19,18 @@ const VALUE_MAX: usize = 256;
 
 /// The columns that no row may come from.
 #[derive(Debug, Default)]
-pub(super) struct Guard {
+pub(in super::super) struct Guard {
     columns: HashSet<(u32, i16)>,
     relations: HashSet<u32>,
 }
 
 impl Guard {
     /// What `masking` masks.
-    pub(super) fn new(masking: &Masking) -> Self {
+    pub(in super::super) fn new(masking: &Masking) -> Self {
         Self::of(masking.origins())
     }
 
-    pub(super) fn of(columns: impl Iterator<Item = (u32, i16)>) -> Self {
+    pub(in super::super) fn of(columns: impl Iterator<Item = (u32, i16)>) -> Self {
         let columns: HashSet<_> = columns.collect();
         Self {
             relations: columns.iter().map(|(relation, _)| *relation).collect(),
@@ -42,10 +42,10 @@ impl Guard {
     ///
     /// # Errors
     /// Where the description is none.
-    pub(super) fn look(
+    pub(in super::super) fn look(
         &self,
         description: &[u8],
-    ) -> Result<Option<(u32, i16)>, super::super::wire::Error> {
+    ) -> Result<Option<(u32, i16)>, wire::Error> {
         let origins = backend::origins(description)?;
         Ok(origins.into_iter().find(|(relation, attribute)| {
             let whole = *attribute == 0 && self.relations.contains(relation);
@@ -56,13 +56,13 @@ impl Guard {
 
 /// What the server has reported of its settings, so that a report can be told from data.
 #[derive(Debug, Default)]
-pub(super) struct Settings {
+pub(in super::super) struct Settings {
     values: HashMap<Box<[u8]>, Vec<Box<[u8]>>>,
 }
 
 impl Settings {
     /// It had this value.
-    pub(super) fn learn(&mut self, name: &[u8], value: &[u8]) {
+    pub(in super::super) fn learn(&mut self, name: &[u8], value: &[u8]) {
         if value.len() > VALUE_MAX || self.knows(name, value) {
             return;
         }
@@ -76,7 +76,7 @@ impl Settings {
     }
 
     /// Whether it has had this value before.
-    pub(super) fn knows(&self, name: &[u8], value: &[u8]) -> bool {
+    pub(in super::super) fn knows(&self, name: &[u8], value: &[u8]) -> bool {
         let values = self.values.get(name);
         values.is_some_and(|values| values.iter().any(|known| **known == *value))
     }
@@ -84,19 +84,19 @@ impl Settings {
 
 /// What is watched, and what the watching needs to know.
 #[derive(Debug, Default)]
-pub(super) struct Lookout {
+pub(in super::super) struct Lookout {
     /// `None` where nothing is masked.
-    pub(super) guard: Option<Arc<Guard>>,
-    pub(super) settings: Settings,
+    pub(in super::super) guard: Option<Arc<Guard>>,
+    pub(in super::super) settings: Settings,
     /// A statement of the open transaction touched what is masked: what is said of it at its end may be data.
-    pub(super) touched: bool,
+    pub(in super::super) touched: bool,
     /// The last text since `ReadyForQuery` that touched it: settings are reported just before.
-    pub(super) text: Option<Arc<str>>,
+    pub(in super::super) text: Option<Arc<str>>,
 }
 
 impl Lookout {
     /// Whether a report is no data: known before, or said by the client itself.
-    pub(super) fn reports(&self, text: Option<&str>, name: &[u8], value: &[u8]) -> bool {
+    pub(in super::super) fn reports(&self, text: Option<&str>, name: &[u8], value: &[u8]) -> bool {
         let said = |text: &str| {
             std::str::from_utf8(value).is_ok_and(|value| !value.is_empty() && text.contains(value))
         };
