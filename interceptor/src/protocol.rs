@@ -13,7 +13,7 @@ use crate::config::{Protocol, Target};
 use crate::policy::Refusal;
 use crate::session::opening::Opening;
 use crate::socket;
-use crate::tls::Authority;
+use crate::tls::{Authority, Dialled};
 
 /// Refused clients that are told why at one time; each may take as long as a startup. The others are
 /// reset: a flood of refusals must cost no more than a flood of resets.
@@ -64,13 +64,14 @@ impl Engines {
         client: TcpStream,
         refusal: &Refusal,
     ) {
-        let (Some((target, dialled)), Ok(_place)) = (to, self.telling.try_acquire()) else {
+        let (Some((target, ip)), Ok(_place)) = (to, self.telling.try_acquire()) else {
             return drop(socket::reset_on_close(&client));
         };
         match &target.protocol {
             Protocol::Postgres(_) => {
                 let patience = target.timeouts.startup;
-                let told = postgres::tell(client, authority, dialled, refusal);
+                let dialled = Dialled::at(target, ip);
+                let told = postgres::tell(client, authority, &dialled, refusal);
                 if timeout(patience, told).await.is_err() {
                     tracing::debug!("a refused client did not wait to be told");
                 }

@@ -17,7 +17,7 @@ pub(crate) mod testing;
 mod upstream;
 mod verify;
 
-pub use authority::{Accepted, Authority};
+pub use authority::{Accepted, Authority, Dialled};
 pub use binding::server_end_point;
 pub use stream::{Pulse, Stream, has_unread, pulse};
 pub use upstream::Upstream;

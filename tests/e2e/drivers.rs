@@ -25,7 +25,11 @@ fn a_day_of(name: &str, program: &str) -> Result<()> {
             .with("PACK", pack)
             .python(&lab.dsn(), &program)?
             .ok()
-            .with_context(|| format!("{name} under {pack}"))?;
+            .with_context(|| {
+                let log = lab.daemon.log();
+                let ended = lab.daemon.audit().events("session.closed");
+                format!("{name} under {pack}; the daemon: {log}{ended:?}")
+            })?;
         has(&output, &["done"])?;
     }
     Ok(())

@@ -74,7 +74,8 @@ const PSQL: Client = Client {
     ],
     prefer: true,
     direct: false,
-    names: true,
+    // It sends no name without a dot, and the target is configured by its address.
+    names: false,
     run: |agent, kit| {
         let psql = place::postgres_programs()?.join("psql");
         let script = kit.file("psql.sql", include_str!("matrix/psql.sql"))?;
@@ -185,7 +186,7 @@ const JAVA: Client = Client {
     prefer: true,
     // Debian's version came before it.
     direct: false,
-    names: false,
+    names: true,
     run: |agent, kit| agent.run("java", &["-cp", &kit.classes()?, "Jdbc"]),
 };
 

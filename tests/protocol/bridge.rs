@@ -191,7 +191,7 @@ const SCOPE: u64 = 7;
 
 async fn serve(parts: Arc<Parts>, socket: TcpStream) {
     let dialled = socket.local_addr().unwrap().ip();
-    let terminated = match terminate(socket, &parts.authority, dialled).await {
+    let terminated = match terminate(socket, &parts.authority, &dialled.into()).await {
         Ok(terminated) => terminated,
         // A client may break the connection to try another way (`sslmode=verify-full`).
         Err(error) => return assert!(!error.to_string().is_empty()),

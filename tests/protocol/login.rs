@@ -324,7 +324,7 @@ async fn between(server: &Server, socket: TcpStream, strip: bool) {
     assert_eq!(Packet::read(&request[4..]), Ok(Packet::Ssl));
     socket.write_all(b"S").await.unwrap();
     let mut client = authority
-        .accept(socket, server.address().ip())
+        .accept(socket, &server.address().ip().into())
         .await
         .unwrap()
         .stream;

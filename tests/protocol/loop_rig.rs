@@ -148,7 +148,9 @@ impl Drop for Front {
 
 async fn serve(parts: Arc<Parts>, socket: TcpStream) {
     let dialled = socket.local_addr().unwrap().ip();
-    let terminated = terminate(socket, &parts.authority, dialled).await.unwrap();
+    let terminated = terminate(socket, &parts.authority, &dialled.into())
+        .await
+        .unwrap();
     match terminated.wish {
         Wish::Cancel(key) => {
             let to = |route: Arc<Route>| dial(route.address);

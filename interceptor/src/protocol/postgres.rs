@@ -14,7 +14,6 @@ pub mod terminate;
 pub mod transcript;
 pub mod wire;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -33,7 +32,7 @@ use crate::config::{ClientAuth, Postgres};
 use crate::policy::Refusal;
 use crate::session::Session;
 use crate::session::opening::{Opened, Opening};
-use crate::tls::{Authority, Stream};
+use crate::tls::{Authority, Dialled, Stream};
 
 /// What the connections of every PostgreSQL target share. One for the daemon.
 #[derive(Debug)]
@@ -114,12 +113,13 @@ impl Engine {
         client: TcpStream,
         settings: &Postgres,
     ) -> Result<(Stream, Wish), Left> {
-        let dialled = opening.who().flow.destination.0.ip();
+        let who = opening.who();
+        let dialled = Dialled::at(&who.target, who.flow.destination.0.ip());
         let Terminated {
             mut client,
             wish,
             end_point,
-        } = terminate::terminate(client, opening.authority(), dialled)
+        } = terminate::terminate(client, opening.authority(), &dialled)
             .await
             .map_err(Left::Startup)?;
         if let (Wish::Session(startup), ClientAuth::Scram) = (&wish, settings.client_auth) {
@@ -280,7 +280,7 @@ impl Engine {
 
 /// Tells a client that is not admitted why, once it has said what it wants. Nothing is dialled for
 /// it. The caller bounds time.
-pub async fn tell(client: TcpStream, authority: &Authority, dialled: IpAddr, refusal: &Refusal) {
+pub async fn tell(client: TcpStream, authority: &Authority, dialled: &Dialled, refusal: &Refusal) {
     let told = async {
         let mut terminated = terminate::terminate(client, authority, dialled).await?;
         match terminated.wish {

@@ -17,7 +17,7 @@ use super::track::Track;
 const GATHER: Duration = Duration::from_millis(10);
 
 /// Bytes that may be queued for one thread, its sessions together, with the frames' headers.
-const QUEUE_BYTES: usize = 16 << 20;
+const QUEUE_BYTES: usize = 8 << 20;
 
 /// What sessions have of a thread; it ends when the last of them and the recorder are gone.
 pub(super) struct Lane {

@@ -418,7 +418,7 @@ fn a_killed_process_loses_at_most_what_was_queued() {
         .map(|chunk| u64::from_be_bytes(chunk[CHUNK..].try_into().unwrap()))
         .collect();
     assert_eq!(numbers, (0..numbers.len() as u64).collect::<Vec<_>>());
-    // Queued: at most 16 MiB.
+    // Queued: at most 8 MiB.
     assert!(
         numbers.len() as u64 + 256 > recorded,
         "{} {recorded}",

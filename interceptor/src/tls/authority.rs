@@ -26,7 +26,7 @@ use zeroize::Zeroizing;
 
 use super::{ALPN_POSTGRESQL, Error, Stream, provider, server_end_point};
 use crate::clock;
-use crate::config::Host;
+use crate::config::{Host, Target};
 
 const CERTIFICATE: &str = "ca.pem";
 const KEY: &str = "ca.key";
@@ -53,7 +53,7 @@ pub struct Authority {
     certificate: CertificateDer<'static>,
     /// Seconds since 1970.
     expires: i64,
-    leaves: Mutex<LruCache<Host, Leaf>>,
+    leaves: Mutex<LruCache<Vec<Host>, Leaf>>,
 }
 
 /// A client's connection whose TLS is up.
@@ -63,6 +63,48 @@ pub struct Accepted {
     pub stream: Stream,
     /// What a login over it can be bound to: `tls-server-end-point` of the leaf that was shown.
     pub end_point: Option<Vec<u8>>,
+}
+
+/// Where a client went, for the certificate that it is shown where it sends no name: some drivers send
+/// none for a name without a dot, and still look for it.
+#[derive(Clone, Debug)]
+pub struct Dialled {
+    /// The address.
+    pub ip: IpAddr,
+    /// The names that lead there, as the configuration has them.
+    pub names: Vec<String>,
+}
+
+impl Dialled {
+    /// An address of a target, and the target's names.
+    #[must_use]
+    pub fn at(target: &Target, ip: IpAddr) -> Self {
+        let hosts = target.addresses.iter().map(|address| &address.host);
+        let mut names: Vec<_> = hosts
+            .filter_map(|host| match host {
+                Host::Name(name) => Some(name.to_ascii_lowercase()),
+                Host::Ip(_) => None,
+            })
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        Self { ip, names }
+    }
+
+    fn hosts(&self) -> Vec<Host> {
+        let ip = Host::Ip(self.ip.to_canonical());
+        let names = self.names.iter().cloned().map(Host::Name);
+        std::iter::once(ip).chain(names).collect()
+    }
+}
+
+impl From<IpAddr> for Dialled {
+    fn from(ip: IpAddr) -> Self {
+        Self {
+            ip,
+            names: Vec::new(),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -171,29 +213,31 @@ impl Authority {
     /// # Errors
     /// [`Error::Make`] where the name cannot stand in a certificate.
     pub fn leaf(&self, host: &Host) -> Result<Arc<ServerConfig>, Error> {
-        self.leaf_of(host).map(|leaf| leaf.config)
+        self.leaf_of(std::slice::from_ref(host))
+            .map(|leaf| leaf.config)
     }
 
-    fn leaf_of(&self, host: &Host) -> Result<Leaf, Error> {
+    fn leaf_of(&self, hosts: &[Host]) -> Result<Leaf, Error> {
         let now = now();
         {
             let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(leaf) = leaves.get(host)
+            if let Some(leaf) = leaves.get(hosts)
                 && leaf.expires.saturating_sub(now) > LEAF_LEFT
             {
                 return Ok(leaf.clone());
             }
         }
-        let leaf = self.make_leaf(host, now)?;
+        let leaf = self.make_leaf(hosts, now)?;
         let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
-        leaves.put(host.clone(), leaf.clone());
+        leaves.put(hosts.to_vec(), leaf.clone());
         Ok(leaf)
     }
 
-    fn make_leaf(&self, host: &Host, now: i64) -> Result<Leaf, Error> {
-        let name = match host {
-            Host::Ip(ip) => ip.to_string(),
-            Host::Name(name) => name.clone(),
+    fn make_leaf(&self, hosts: &[Host], now: i64) -> Result<Leaf, Error> {
+        let name = match hosts.first() {
+            Some(Host::Ip(ip)) => ip.to_string(),
+            Some(Host::Name(name)) => name.clone(),
+            None => String::new(),
         };
         let failed = |source| Error::Make {
             name: name.clone(),
@@ -203,10 +247,12 @@ impl Authority {
             .saturating_add(LEAF_DAYS.saturating_mul(DAY))
             .min(self.expires);
         let mut params = CertificateParams::default();
-        params.subject_alt_names = vec![match host {
-            Host::Ip(ip) => SanType::IpAddress(*ip),
-            Host::Name(name) => SanType::DnsName(name.as_str().try_into().map_err(failed)?),
-        }];
+        for host in hosts {
+            params.subject_alt_names.push(match host {
+                Host::Ip(ip) => SanType::IpAddress(*ip),
+                Host::Name(name) => SanType::DnsName(name.as_str().try_into().map_err(failed)?),
+            });
+        }
         dates(&mut params, now, expires);
         params.serial_number = Some(serial()?);
         params.use_authority_key_identifier_extension = true;
@@ -225,20 +271,20 @@ impl Authority {
     }
 
     /// Finishes the TLS handshake that `stream`'s client begins, with the leaf for the name that
-    /// it sends, or for the address that it dialled where it sends none. The caller bounds time.
+    /// it sends, or for all by which it can have dialled where it sends none. The caller bounds time.
     ///
     /// # Errors
     /// [`Error::Client`] where the handshake fails; the client has had its alert.
-    pub async fn accept(&self, stream: TcpStream, dialled: IpAddr) -> Result<Accepted, Error> {
+    pub async fn accept(&self, stream: TcpStream, dialled: &Dialled) -> Result<Accepted, Error> {
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
             .await
             .map_err(Error::Client)?;
-        let host = match start.client_hello().server_name() {
+        let hosts = match start.client_hello().server_name() {
             // A name with a final dot is the same name, but stands so in no certificate.
-            Some(name) => Host::Name(name.trim_end_matches('.').to_ascii_lowercase()),
-            None => Host::Ip(dialled.to_canonical()),
+            Some(name) => vec![Host::Name(name.trim_end_matches('.').to_ascii_lowercase())],
+            None => dialled.hosts(),
         };
-        let leaf = self.leaf_of(&host)?;
+        let leaf = self.leaf_of(&hosts)?;
         let stream = start
             .into_stream(leaf.config)
             .await

@@ -5,8 +5,6 @@
 //! client says it is proves nothing and is never forwarded. A password is asked for only where the
 //! target says so (`prove`), for clients that insist on it; it is none of any upstream.
 
-use std::net::IpAddr;
-
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -19,7 +17,7 @@ use super::wire::startup::{
 };
 use super::wire::{self};
 use crate::policy::{Access, Action, Ask, Context, Resource};
-use crate::tls::{self, Accepted, Authority, Stream};
+use crate::tls::{self, Accepted, Authority, Dialled, Stream};
 
 mod options;
 mod prove;
@@ -252,8 +250,8 @@ fn replication(value: &str) -> Result<Option<Replication>, Error> {
     }
 }
 
-/// Answers the client up to its startup message or cancel request. `dialled` is the address that
-/// it dialled, for the certificate where it sends no name. The caller bounds time; dropping the
+/// Answers the client up to its startup message or cancel request. `dialled` is where it
+/// went, for the certificate where it sends no name. The caller bounds time; dropping the
 /// future closes the connection.
 ///
 /// # Errors
@@ -262,7 +260,7 @@ fn replication(value: &str) -> Result<Option<Replication>, Error> {
 pub async fn terminate(
     socket: TcpStream,
     authority: &Authority,
-    dialled: IpAddr,
+    dialled: &Dialled,
 ) -> Result<Terminated, Error> {
     let direct = first_byte(&socket).await? == TLS_HANDSHAKE;
     let mut wire = Accepted {
@@ -364,7 +362,7 @@ async fn answer(stream: &mut Stream, byte: &[u8]) -> Result<(), Error> {
 async fn upgrade(
     stream: Stream,
     authority: &Authority,
-    dialled: IpAddr,
+    dialled: &Dialled,
 ) -> Result<Accepted, Error> {
     match stream {
         Stream::Plain(socket) => Ok(authority.accept(socket, dialled).await?),

@@ -128,7 +128,11 @@ fn a_leaf_is_made_anew_a_day_before_its_end() {
             config: Arc::clone(&first),
             expires: now() + left,
         };
-        authority.leaves.lock().unwrap().put(name.clone(), aged);
+        authority
+            .leaves
+            .lock()
+            .unwrap()
+            .put(vec![name.clone()], aged);
         let second = authority.leaf(&name).unwrap();
         assert_eq!(Arc::ptr_eq(&first, &second), same, "{left}");
     }
@@ -139,7 +143,7 @@ fn a_leaf_does_not_outlive_its_authority() {
     let (state, _) = authority();
     replace_certificate(state.path(), true, 3);
     let authority = Authority::open(state.path()).unwrap();
-    let leaf = authority.make_leaf(&host("db.example"), now()).unwrap();
+    let leaf = authority.make_leaf(&[host("db.example")], now()).unwrap();
     assert_eq!(leaf.expires, authority.expires);
 }
 
@@ -155,12 +159,13 @@ async fn a_client_that_trusts_the_authority_verifies_every_name_in_full() {
         (&long, LOOPBACK),
     ];
     for (name, dialled) in rows {
+        let dialled = Dialled::from(dialled);
         let client = upstream(TlsMode::VerifyFull, Some(&state.path().join(CERTIFICATE)));
         let (socket, accepted) = pair().await;
         let host = host(name);
         let (client, server) = tokio::join!(
             client.connect(socket, &host),
-            authority.accept(accepted, dialled)
+            authority.accept(accepted, &dialled)
         );
         let (mut client, accepted) = (client.unwrap(), server.unwrap());
         // Both ends bind a login to the same.
@@ -174,6 +179,49 @@ async fn a_client_that_trusts_the_authority_verifies_every_name_in_full() {
         let mut read = [0; 5];
         server.read_exact(&mut read).await.unwrap();
         assert_eq!(&read, b"hello");
+    }
+}
+
+/// A client that looks for `looked_for` and sends no name: no driver's own TLS, but the same checks.
+async fn verifies_without_sending(authority: &Authority, state: &Path, looked_for: &str) -> bool {
+    let pem = fs::read(state.join(CERTIFICATE)).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(&pem).unwrap())
+        .unwrap();
+    let mut config = rustls::ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.enable_sni = false;
+    config.alpn_protocols = vec![ALPN_POSTGRESQL.to_vec()];
+    let (socket, accepted) = pair().await;
+    let dialled = Dialled {
+        ip: LOOPBACK,
+        names: vec!["db".to_owned(), "db.example".to_owned()],
+    };
+    let name = looked_for.to_owned().try_into().unwrap();
+    let (client, _server) = tokio::join!(
+        TlsConnector::from(Arc::new(config)).connect(name, socket),
+        authority.accept(accepted, &dialled)
+    );
+    client.is_ok()
+}
+
+/// JDBC sends no name that has no dot in it, and looks for it all the same.
+#[tokio::test]
+async fn a_client_that_sends_no_name_is_shown_all_that_lead_there() {
+    let (state, authority) = authority();
+    let rows = [
+        ("127.0.0.1", true),
+        ("db", true),
+        ("db.example", true),
+        ("other", false),
+    ];
+    for (looked_for, found) in rows {
+        let verified = verifies_without_sending(&authority, state.path(), looked_for).await;
+        assert_eq!(verified, found, "{looked_for}");
     }
 }
 
@@ -208,9 +256,10 @@ async fn a_client_of_another_protocol_is_refused() {
     let (socket, accepted) = pair().await;
     let connector = TlsConnector::from(Arc::new(config));
     let name = "db.example".try_into().unwrap();
+    let dialled = LOOPBACK.into();
     let (client, server) = tokio::join!(
         connector.connect(name, socket),
-        authority.accept(accepted, LOOPBACK)
+        authority.accept(accepted, &dialled)
     );
     assert!(client.is_err());
     assert!(matches!(server, Err(Error::Client(_))));

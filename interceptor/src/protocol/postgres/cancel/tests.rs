@@ -87,7 +87,11 @@ async fn a_cancel_goes_upstream_with_the_upstreams_own_key() {
                 let mut request = [0; 8];
                 accepted.read_exact(&mut request).await.unwrap();
                 accepted.write_all(b"S").await.unwrap();
-                authority.accept(accepted, LOOPBACK).await.unwrap().stream
+                authority
+                    .accept(accepted, &LOOPBACK.into())
+                    .await
+                    .unwrap()
+                    .stream
             };
             let length = stream.read_u32().await.unwrap();
             let mut follows = vec![0; packet_length(length.to_be_bytes()).unwrap()];

@@ -38,7 +38,7 @@ async fn with_client<F: Future<Output = Vec<u8>>>(
     let (_state, authority) = authority();
     let (socket, accepted) = pair().await;
     let server = async {
-        let ended = terminate(accepted, &authority, LOOPBACK).await;
+        let ended = terminate(accepted, &authority, &LOOPBACK.into()).await;
         ended.map(|terminated| terminated.wish)
     };
     tokio::join!(server, client(socket))
