@@ -11,6 +11,7 @@ mod document;
 mod load;
 mod mistake;
 mod scalar;
+mod sensitive;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+use crate::masking::Sensitive;
 
 pub use check::is_name;
 pub use mistake::{Mistake, Mistakes, Place};
@@ -217,6 +220,8 @@ pub struct Target {
     pub record: bool,
     /// Timeouts.
     pub timeouts: Timeouts,
+    /// Its sensitive columns, in the order of the file.
+    pub sensitive: Vec<Sensitive>,
 }
 
 /// Where the daemon dials, where that is not where the agent dialled.

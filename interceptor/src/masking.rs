@@ -4,7 +4,10 @@
 //! that neither a value nor an answer about one comes out; [`Masks`] says where and what.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
+
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
 /// What stands in the place of a value. Each keeps the column's type; an engine that cannot do so for
 /// a type says so when the target is loaded, and not later.
@@ -28,6 +31,33 @@ pub enum Mask {
     Hide,
 }
 
+impl Serialize for Masked {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Masked", 4)?;
+        fields.serialize_field("schema", &self.relation.schema)?;
+        fields.serialize_field("relation", &self.relation.name)?;
+        fields.serialize_field("column", &self.column)?;
+        fields.serialize_field("by", &self.by.to_string())?;
+        fields.end()
+    }
+}
+
+impl fmt::Display for Mask {
+    /// As the configuration writes it; of a constant not its text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Constant(_) => f.write_str("constant"),
+            Self::Hash(_) => f.write_str("hash"),
+            Self::Last4 => f.write_str("last4"),
+            Self::Email => f.write_str("email"),
+            Self::Year => f.write_str("year"),
+            Self::Partial(shown) => write!(f, "partial({shown})"),
+            Self::Hide => f.write_str("hide"),
+        }
+    }
+}
+
 /// Where equal values have equal hashes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Joinable {
@@ -45,6 +75,19 @@ pub struct Relation {
     pub schema: String,
     /// Its name.
     pub name: String,
+}
+
+/// A column that a target's configuration calls sensitive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sensitive {
+    /// The database; none for all of the target's.
+    pub database: Option<String>,
+    /// The relation.
+    pub relation: Relation,
+    /// The column.
+    pub column: String,
+    /// What stands in its place for whoever may not see it.
+    pub mask: Mask,
 }
 
 /// A masked column that a request touches, and by what it is masked.
@@ -66,6 +109,49 @@ pub struct Masks {
 }
 
 impl Masks {
+    /// Those of `database` among all of its target. What is said of this database counts before what
+    /// is said of all.
+    #[must_use]
+    pub fn of_database(sensitive: &[Sensitive], database: &str) -> Self {
+        let mut masks = Self::default();
+        let general = sensitive.iter().filter(|one| one.database.is_none());
+        let own = sensitive
+            .iter()
+            .filter(|one| one.database.as_deref() == Some(database));
+        for one in general.chain(own) {
+            let columns = masks.relations.entry(one.relation.clone()).or_default();
+            columns.insert(one.column.clone(), one.mask.clone());
+        }
+        masks
+    }
+
+    /// The same without the columns for which `revealed` is true.
+    #[must_use]
+    pub fn without(&self, mut revealed: impl FnMut(&Relation, &str) -> bool) -> Self {
+        let mut masks = self.clone();
+        for (relation, columns) in &mut masks.relations {
+            columns.retain(|column, _| !revealed(relation, column));
+        }
+        masks.relations.retain(|_, columns| !columns.is_empty());
+        masks
+    }
+
+    /// Whether every column that is masked here is masked in `other` too, by the same mask.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.columns()
+            .all(|(relation, column, mask)| other.of(relation, column) == Some(mask))
+    }
+
+    /// Every column with its mask, in the order of their names.
+    pub fn columns(&self) -> impl Iterator<Item = (&Relation, &str, &Mask)> {
+        self.relations.iter().flat_map(|(relation, columns)| {
+            columns
+                .iter()
+                .map(move |(column, mask)| (relation, column.as_str(), mask))
+        })
+    }
+
     /// Whether nothing is sensitive.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -78,3 +164,6 @@ impl Masks {
         self.relations.get(relation)?.get(column)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 
 pub mod ahead;
 mod gate;
+mod masks;
 pub mod meter;
 pub mod opening;
 pub mod registry;
@@ -76,7 +77,7 @@ pub struct Session {
     database: String,
     services: Arc<Services>,
     verdicts: Verdicts,
-    masks: Arc<Masks>,
+    masks: masks::Known,
     recorder: Option<recording::Writer>,
     end: watch::Sender<Option<EndReason>>,
     /// In the order in which they were permitted, which is mostly that in which they end.
@@ -97,6 +98,8 @@ pub struct Session {
 struct InFlight {
     finish: Reservation,
     reading: Arc<Reading>,
+    /// What was masked for it.
+    masks: Arc<Masks>,
 }
 
 impl Session {
@@ -170,7 +173,26 @@ impl Session {
         closed.get_or_insert(why);
     }
 
-    /// Whether the policy in force still permits the session and every request in flight.
+    /// Says that the server's answer named a column that should have been masked: an alarm. Nothing of
+    /// it has reached the agent.
+    pub fn unmasked(&self, relation: u32, attribute: i16) {
+        let target = &self.who.target.name;
+        tracing::error!(session = %self.id, %target, relation, attribute,
+            "a result named a masked column as it is; the session was ended before it reached the agent");
+        self.services.metrics.mask_missed(target);
+        let event = Event::MaskMissed {
+            about: self.about(),
+            relation,
+            attribute,
+        };
+        if let Err(error) = self.services.audit.append(&event) {
+            tracing::error!(%error, session = %self.id, "cannot write an alarm to the audit log");
+            self.end(EndReason::Storage);
+        }
+    }
+
+    /// Whether the policy in force still permits the session and every request in flight, and masks
+    /// nothing more than it did for them.
     #[must_use]
     pub fn still_permitted(&self) -> bool {
         let policy = self.services.policy.current();
@@ -178,14 +200,15 @@ impl Session {
         let in_flight: Vec<_> = {
             let held = lock(&self.in_flight);
             held.iter()
-                .map(|(_, request)| Arc::clone(&request.reading))
+                .map(|(_, request)| (Arc::clone(&request.reading), Arc::clone(&request.masks)))
                 .collect()
         };
+        let masks = Gate::masks(self);
         policy.connect(facts, target).is_ok()
             && policy.open(facts, target, &self.database).is_ok()
-            && in_flight
-                .iter()
-                .all(|reading| self.verdicts.authorize(&policy, &reading.asks).is_ok())
+            && in_flight.iter().all(|(reading, then)| {
+                self.verdicts.authorize(&policy, &reading.asks).is_ok() && masks.is_within(then)
+            })
     }
 
     fn about(&self) -> About<'_> {

@@ -9,6 +9,7 @@ mod denied;
 mod drivers;
 mod lab;
 mod logins;
+mod masks;
 mod matrix;
 mod mistakes;
 mod namespaces;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::masking::Masked;
 use crate::policy::{Ask, Generation, Refusal, RuleId};
 use crate::session::{Outcome, Phase, RequestId};
 
@@ -143,6 +144,18 @@ pub enum Event<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<String>,
     },
+    /// A result named a masked column as it is: masking has missed something, an alarm. The session was
+    /// ended before any of it reached the agent.
+    #[serde(rename = "mask.missed")]
+    MaskMissed {
+        /// About whom.
+        #[serde(flatten)]
+        about: About<'a>,
+        /// The relation's number on the server (`pg_class.oid`).
+        relation: u32,
+        /// The column's (`pg_attribute.attnum`); 0 for the whole row.
+        attribute: i16,
+    },
     /// The kernel refused something.
     #[serde(rename = "kernel.denied")]
     KernelDenied {
@@ -244,6 +257,9 @@ pub struct Request<'a> {
     pub statement: Option<&'a str>,
     /// What it asked for.
     pub asks: &'a [Ask],
+    /// The masked columns of what it touches, each with its mask.
+    #[serde(skip_serializing_if = "<[Masked]>::is_empty")]
+    pub masked: &'a [Masked],
     /// The policy that judged.
     pub generation: Generation,
 }

@@ -15,7 +15,7 @@ use super::shape::Form;
 use super::{
     Address, Agent, Audit, ClientAuth, Config, Dial, Direct, Durability, Namespace, Order, Paths,
     Pooler, Postgres, Protocol, Recording, Resolver, Scope, SecretSource, SessionAttrs,
-    StatementText, Target, Timeouts, TlsMode, UpstreamTls, Warm, scalar,
+    StatementText, Target, Timeouts, TlsMode, UpstreamTls, Warm, scalar, sensitive,
 };
 
 /// A value and where it was said.
@@ -298,6 +298,7 @@ impl From<'_> {
             },
             record: flag(node, "record", true),
             timeouts: timeouts(node.under("timeouts")),
+            sensitive: sensitive::build(node),
         })
     }
 

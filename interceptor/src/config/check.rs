@@ -23,7 +23,9 @@ pub(super) const UNLIMITED: &str = "unlimited";
 pub(super) fn check(node: &Node, shape: &Shape, path: &str, report: &mut Report) {
     match shape {
         Shape::List(least, element) => list(node, *least, element, path, report),
-        Shape::Names(value) => names(node, value, path, report),
+        Shape::Names(value) => names(node, (Form::Name, value), path, report),
+        Shape::Columns(value) => names(node, (Form::Column, value), path, report),
+        Shape::TextOr(form, known) => text_or(node, *form, known, path, report),
         Shape::Keys(known) => {
             if keys(node, known, path, report) {
                 missing(node, known, path, report);
@@ -61,20 +63,41 @@ fn list(node: &Node, least: usize, element: &Shape, path: &str, report: &mut Rep
     }
 }
 
-fn names(node: &Node, shape: &Shape, path: &str, report: &mut Report) {
+fn names(node: &Node, (form, shape): (Form, &Shape), path: &str, report: &mut Report) {
     if !matches!(node.value, Value::Map(_)) {
-        return wrong_kind(node, "a map from names", path, report);
+        let expected = match form {
+            Form::Column => "a map from columns",
+            _ => "a map from names",
+        };
+        return wrong_kind(node, expected, path, report);
     }
     repeated(node, path, report);
     for entry in node.entries() {
         let path = join(path, &entry.key);
-        if let Err(expected) = text_form(&entry.key, Form::Name) {
+        if let Err(expected) = text_form(&entry.key, form) {
             report.add(entry.place, &path, expected);
         }
         // `claude:` without anything below it is an entry with all defaults.
         match (&entry.node.value, shape) {
             (Value::Null, Shape::Keys(known)) => missing_of(entry, known, &path, report),
             _ => check(&entry.node, shape, &path, report),
+        }
+    }
+}
+
+fn text_or(node: &Node, form: Form, known: &[Key], path: &str, report: &mut Report) {
+    match &node.value {
+        Value::Null => {}
+        Value::Text(text) => {
+            if let Err(expected) = text_form(text, form) {
+                report.add(node.place, path, expected);
+            }
+        }
+        Value::Map(_) => {
+            keys(node, known, path, report);
+        }
+        Value::Flag(_) | Value::Integer(_) | Value::Number | Value::List(_) => {
+            wrong_kind(node, "text or a map", path, report);
         }
     }
 }
@@ -261,8 +284,23 @@ pub(super) fn text_form(text: &str, form: Form) -> Result<(), String> {
             "expected the name of a credential, without a slash",
         ),
         Form::Argument => (!text.contains('\0'), "expected text without NUL"),
+        Form::Column => return scalar::column(text).map(drop),
+        Form::Mask => (is_mask(text), MASKS),
+        Form::MaskOrTag => (
+            is_mask(text) || is_name(text),
+            "expected a mask (null, constant, hash, last4, email, year, partial(N), hide) or the name \
+             of a tag",
+        ),
     };
     fine.then_some(()).ok_or_else(|| expected.into())
+}
+
+const MASKS: &str = "expected one of null, constant, hash, last4, email, year, partial(N) with N from 1 to \
+                     255, hide";
+
+/// Whether a text is a mask's word.
+pub(super) fn is_mask(text: &str) -> bool {
+    text == "constant" || scalar::mask(text).is_some()
 }
 
 fn no_parents(path: &str) -> bool {

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::build::{Built, Said};
 use super::document::{Entry, Node};
 use super::mistake::Report;
-use super::{Config, Direct, Host, Namespace, Protocol, SecretSource, Target, TlsMode};
+use super::{Config, Direct, Host, Namespace, Protocol, SecretSource, Target, TlsMode, sensitive};
 
 /// Bytes of a unix socket's path, with its NUL (`struct sockaddr_un`, unix(7)).
 const MAX_SOCKET_PATH: usize = 108;
@@ -32,6 +32,7 @@ pub(super) fn check(root: &Node, built: &Built, report: &mut Report) {
         if let Some(target) = built.config.targets.get(&entry.key) {
             transport(entry, target, report);
             postgres(entry, target, &built.config, report);
+            sensitive::cross(entry, target, report);
         }
     }
 }

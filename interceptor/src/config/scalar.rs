@@ -8,6 +8,8 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::config::{Address, Host};
+use crate::masking::{Joinable, Mask, Relation};
+use crate::policy;
 
 /// Bytes of a label of a DNS name (RFC 1035 §2.3.4).
 const MAX_LABEL: usize = 63;
@@ -62,6 +64,32 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         _ => return Err(EXPECTED.into()),
     };
     number.checked_mul(unit).ok_or_else(|| EXPECTED.into())
+}
+
+/// A mask that needs no more than a word: all but `constant`.
+pub(super) fn mask(text: &str) -> Option<Mask> {
+    let partial = |text: &str| {
+        let digits = text.strip_prefix("partial(")?.strip_suffix(')')?;
+        let shown: u8 = digits.parse().ok()?;
+        (shown > 0 && shown.to_string() == digits).then_some(Mask::Partial(shown.into()))
+    };
+    match text {
+        "null" => Some(Mask::Null),
+        "hash" => Some(Mask::Hash(Joinable::Session)),
+        "last4" => Some(Mask::Last4),
+        "email" => Some(Mask::Email),
+        "year" => Some(Mask::Year),
+        "hide" => Some(Mask::Hide),
+        text => partial(text),
+    }
+}
+
+/// A column, as policy names it, without the target: the database where one is named, and the rest.
+pub(super) fn column(text: &str) -> Result<(Option<String>, Relation, String), String> {
+    const EXPECTED: &str = "expected schema.table.column, or database/schema.table.column; \
+                            a part that is no plain word stands in double quotes";
+    let (database, [schema, name, column]) = policy::column(text).ok_or(EXPECTED)?;
+    Ok((database, Relation { schema, name }, column))
 }
 
 /// Digits at the front of a text, and what follows them.

@@ -28,6 +28,10 @@ pub(super) enum Shape {
     List(usize, &'static Self),
     /// A map from names to this.
     Names(&'static Self),
+    /// A map from columns to this.
+    Columns(&'static Self),
+    /// Text of this form, or a map with these keys; nothing is the map without any.
+    TextOr(Form, &'static [Key]),
     /// A map with these keys.
     Keys(&'static [Key]),
     /// A map with exactly one of these keys.
@@ -59,6 +63,12 @@ pub(super) enum Form {
     Credential,
     /// An argument of a command: no NUL.
     Argument,
+    /// A column, as policy names it, without the target.
+    Column,
+    /// What stands in the place of a column.
+    Mask,
+    /// A mask, or the name of a tag.
+    MaskOrTag,
 }
 
 /// One key.
@@ -255,7 +265,52 @@ static TARGET: Shape = Shape::Keys(&[
         "see its keys",
         "How long it waits for what.",
     ),
+    may(
+        "tags",
+        Shape::Names(&TAG),
+        "none",
+        "Masks by name, for `sensitive` to say what a column is rather than how it is masked.",
+    ),
+    may(
+        "sensitive",
+        Shape::Columns(&SENSITIVE),
+        "none",
+        "Columns (`schema.table.column`, with `database/` before it for one database only) that are masked \
+         for whoever policy does not permit to `Reveal` them: a mask or a tag.",
+    ),
 ]);
+
+static TAG: Shape = Shape::TextOr(Form::Mask, &[MASK, MASK_TEXT, MASK_JOINABLE]);
+
+static SENSITIVE: Shape = Shape::TextOr(Form::MaskOrTag, &[MASK_OR_TAG, MASK_TEXT, MASK_JOINABLE]);
+
+const MASK: Key = may(
+    "mask",
+    Shape::Text(Form::Mask),
+    "null",
+    "null, constant, hash, last4, email, year, partial(N) or hide.",
+);
+
+const MASK_OR_TAG: Key = may(
+    "mask",
+    Shape::Text(Form::MaskOrTag),
+    "null",
+    "null, constant, hash, last4, email, year, partial(N), hide, or a tag.",
+);
+
+const MASK_TEXT: Key = may(
+    "text",
+    Shape::Text(Form::Identifier),
+    "none",
+    "What a constant shows.",
+);
+
+const MASK_JOINABLE: Key = may(
+    "joinable",
+    Shape::Word(&["session", "target"]),
+    "session",
+    "Where equal values have equal hashes.",
+);
 
 const POSTGRES: Shape = Shape::Keys(&[
     must(

@@ -2,6 +2,7 @@
 
 mod mistakes;
 mod schema;
+mod sensitive;
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;

@@ -178,6 +178,33 @@ impl Policy {
         Ok(self.permit(&rules))
     }
 
+    /// Which of these columns a subject may see as they are. One that cannot be judged is not seen.
+    pub(super) fn revealed(&self, subject: &Subject, columns: &[Resource]) -> Vec<bool> {
+        let access = |resource: &Resource| Access {
+            action: Action::Reveal,
+            resource: resource.clone(),
+        };
+        let ask = Ask {
+            accesses: columns.iter().map(access).collect(),
+            ..plain(Action::Reveal, Resource::Target)
+        };
+        let ready = self
+            .bench(subject, std::slice::from_ref(&ask))
+            .and_then(|bench| Ok((bench, context(&ask.context)?)));
+        let (bench, context) = match ready {
+            Ok(ready) => ready,
+            Err(error) => {
+                tracing::error!(%error, "cannot judge who sees sensitive columns; nobody does");
+                return vec![false; columns.len()];
+            }
+        };
+        let reveals = |column: &Resource| {
+            self.judge_access(&bench, &access(column), &context)
+                .is_ok_and(|judgement| judgement.verdict == Verdict::Permitted)
+        };
+        columns.iter().map(reveals).collect()
+    }
+
     fn bench<'a>(&self, subject: &'a Subject, asks: &[Ask]) -> Result<Bench<'a>, Error> {
         Ok(Bench {
             subject,

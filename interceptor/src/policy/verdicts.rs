@@ -83,6 +83,13 @@ impl Verdicts {
         decided
     }
 
+    /// Which of these columns policy lets the principal see as they are. One that cannot be judged is not
+    /// seen.
+    #[must_use]
+    pub fn revealed(&self, policy: &Policy, columns: &[Resource]) -> Vec<bool> {
+        policy.revealed(&self.subject, columns)
+    }
+
     fn remembered(&self, generation: Generation, asks: &[Ask]) -> Option<Verdict> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.generation != generation {

@@ -314,6 +314,19 @@ pub(super) fn names(kind: Kind, id: &str) -> Option<Vec<String>> {
     (rest.is_empty() && written == id).then_some(names)
 }
 
+/// Reads a column's name as its id has it, without the target: `schema.table.column`, or
+/// `database/schema.table.column`. The database, and the three names.
+#[must_use]
+pub fn column(text: &str) -> Option<(Option<String>, [String; 3])> {
+    let read = |front: &str| names(Kind::Column, &format!("{front}{text}"));
+    let (named, names) = match read("t/d/") {
+        Some(names) => (false, names),
+        None => (true, read("t/")?),
+    };
+    let [_target, database, schema, table, column] = <[String; 5]>::try_from(names).ok()?;
+    Some((named.then_some(database), [schema, table, column]))
+}
+
 /// One name from the start of an id, and what follows it.
 fn read_part(text: &str) -> Option<(String, &str)> {
     let Some(mut quoted) = text.strip_prefix('"') else {

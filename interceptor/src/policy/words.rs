@@ -248,6 +248,13 @@ impl Refusal {
         Self::plain(RefusalKind::NotPermitted, message, hint)
     }
 
+    /// More is masked since the request was judged.
+    #[must_use]
+    pub fn masked_since() -> Self {
+        let message = "what is masked has changed while the request was judged";
+        Self::plain(RefusalKind::NotPermitted, message, "send it again")
+    }
+
     /// The session was ended.
     #[must_use]
     pub fn ended() -> Self {

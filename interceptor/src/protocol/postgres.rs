@@ -24,7 +24,7 @@ use self::facts::Names;
 use self::inject::Upstream;
 use self::mask::Watch;
 use self::reach::{Reach, Reached};
-use self::session::{Start, Why};
+use self::session::{Start, Unexpected, Why};
 use self::terminate::{Challenge, Greeting, Prover, Startup, Terminated, Wish};
 use self::wire::backend::Status;
 use self::wire::startup::{BackendKey, MINOR_MAX};
@@ -250,8 +250,15 @@ impl Engine {
             patience: (&used.who().target.timeouts).into(),
         };
         let end = session::relay(Arc::clone(&used), client, upstream.stream, start).await;
-        if let Why::UpstreamViolation(what) = &end.why {
-            tracing::error!(session = %used.id(), %what, "the server broke its protocol; the session was ended");
+        match &end.why {
+            Why::UpstreamViolation(Unexpected::Unmasked {
+                relation,
+                attribute,
+            }) => used.unmasked(*relation, *attribute),
+            Why::UpstreamViolation(what) => {
+                tracing::error!(session = %used.id(), %what, "the server broke its protocol; the session was ended");
+            }
+            _ => {}
         }
         used.closes(end.why.word());
     }

@@ -63,6 +63,7 @@ impl Gate for Session {
         self.requests.fetch_add(1, Ordering::Relaxed);
         *lock(&self.asked) = clock::boot();
         let line = self.line(request, phase, text, reading);
+        let masks = self.masks();
         let permit = self
             .judge(reading)
             .map_err(|refusal| self.refused(line, refusal))?;
@@ -70,7 +71,7 @@ impl Gate for Session {
             generation: permit.generation(),
             ..line
         };
-        if let Err(error) = self.admit(line, permit.rules(), reading).await {
+        if let Err(error) = self.admit(line, permit.rules(), (reading, &masks)).await {
             return Err(self.refused(line, storage(&error)));
         }
         let recorded = match &self.recorder {
@@ -87,6 +88,10 @@ impl Gate for Session {
             true => permit,
             false => self
                 .judge_anew(reading)
+                .and_then(|permit| match self.masks().is_within(&masks) {
+                    true => Ok(permit),
+                    false => Err(Refusal::masked_since()),
+                })
                 .map_err(|refusal| self.taken_back(line, refusal))?,
         };
         self.permitted.inc();
@@ -135,7 +140,7 @@ impl Gate for Session {
     }
 
     fn masks(&self) -> Arc<Masks> {
-        Arc::clone(&self.masks)
+        self.masks.now(self)
     }
 
     async fn ended(&self) -> EndReason {
@@ -199,6 +204,7 @@ impl Session {
                 StatementText::Full => Some(text),
             },
             asks: &reading.asks,
+            masked: &reading.masked,
             generation: self.services.policy.generation(),
         }
     }
@@ -208,7 +214,7 @@ impl Session {
         &self,
         line: Request<'_>,
         rules: &[RuleId],
-        reading: &Arc<Reading>,
+        (reading, masks): (&Arc<Reading>, &Arc<Masks>),
     ) -> Result<(), audit::Error> {
         let audit = &self.services.audit;
         let finish = audit.reserve(audit::finish_bytes(Some(&self.who.json)))?;
@@ -220,8 +226,12 @@ impl Session {
         };
         audit.append_durable(&event).await?;
         let mut held = lock(&self.in_flight);
-        let reading = Arc::clone(reading);
-        held.push_back((request, InFlight { finish, reading }));
+        let in_flight = InFlight {
+            finish,
+            reading: Arc::clone(reading),
+            masks: Arc::clone(masks),
+        };
+        held.push_back((request, in_flight));
         Ok(())
     }
 

@@ -268,7 +268,7 @@ impl Opening {
             id,
             database: opened.database.to_owned(),
             verdicts,
-            masks: Arc::default(),
+            masks: super::masks::Known::default(),
             recorder,
             end: watch::Sender::new(None),
             in_flight: Mutex::default(),

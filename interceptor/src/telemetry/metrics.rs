@@ -20,6 +20,7 @@ pub struct Metrics {
     permitted: Family<Target, Counter>,
     requests_refused: Family<TargetKind, Counter>,
     logins: Family<TargetHow, Counter>,
+    masks_missed: Family<Target, Counter>,
     kernel_denied: Family<Reason, Counter>,
     kernel_lost: Counter,
 }
@@ -117,6 +118,12 @@ impl Metrics {
         self.logins.get_or_create(&labels).inc();
     }
 
+    /// A result named a masked column as it is.
+    pub fn mask_missed(&self, target: &str) {
+        let target = target.to_owned();
+        self.masks_missed.get_or_create(&Target { target }).inc();
+    }
+
     /// The kernel refused something `count` times.
     pub fn kernel_denied(&self, reason: &'static str, count: u64) {
         self.kernel_denied
@@ -157,6 +164,11 @@ impl Metrics {
             "logins",
             "Logins upstream, by target and how a session came by them",
             self.logins.clone(),
+        );
+        registry.register(
+            "masks_missed",
+            "Results that named a masked column as it is; each ended its session: an alarm",
+            self.masks_missed.clone(),
         );
         registry.register(
             "kernel_denied",

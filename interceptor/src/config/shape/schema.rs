@@ -43,6 +43,15 @@ fn schema(shape: &Shape) -> Value {
             "propertyNames": text(Form::Name),
             "additionalProperties": schema(value),
         }),
+        Shape::Columns(value) => json!({
+            "type": "object",
+            "additionalProperties": schema(value),
+        }),
+        Shape::TextOr(form, keys) => json!({ "oneOf": [
+            text(*form),
+            { "type": "null" },
+            object(keys),
+        ] }),
         Shape::Keys(keys) => object(keys),
         Shape::OneKey(keys) => {
             let mut one = object(keys);
@@ -56,6 +65,7 @@ fn schema(shape: &Shape) -> Value {
     }
 }
 
+const MASK: &str = "^(null|constant|hash|last4|email|year|hide|partial\\([0-9]{1,3}\\))$";
 const SIZE: &str = "^[0-9]+ *(B|[KMGT]iB|[kMGT]B)$";
 
 fn text(form: Form) -> Value {
@@ -65,7 +75,9 @@ fn text(form: Form) -> Value {
         Form::Cgroup => "^[^/]+(/[^/]+)*$",
         Form::Address | Form::Socket => "^.+:[0-9]{1,5}$",
         Form::Network => "^[0-9a-fA-F.:]+(/[0-9]{1,3})?$",
-        Form::ServerName | Form::Identifier | Form::Argument => "",
+        Form::ServerName | Form::Identifier | Form::Argument | Form::Column => "",
+        Form::Mask => MASK,
+        Form::MaskOrTag => "^([a-z0-9-]{1,63}|partial\\([0-9]{1,3}\\))$",
         Form::Variable => "^[A-Za-z_][A-Za-z0-9_]*$",
         Form::Credential => "^[^/]+$",
     };

@@ -81,10 +81,14 @@ fn validate(
     used: &mut Vec<String>,
 ) -> Result<(), String> {
     if let Some(either) = schema.get("oneOf").and_then(Value::as_array) {
-        let fitting = either
-            .iter()
-            .filter(|s| validate(value, s, path, &mut Vec::new()).is_ok())
-            .count();
+        let mut fitting = 0;
+        for schema in either {
+            let mut below = Vec::new();
+            if validate(value, schema, path, &mut below).is_ok() {
+                fitting += 1;
+                used.extend(below);
+            }
+        }
         return (fitting == 1)
             .then_some(())
             .ok_or_else(|| format!("{path}: fits {fitting}"));
@@ -103,6 +107,7 @@ fn validate(
     match schema["type"].as_str() {
         Some("boolean") if value.is_boolean() => Ok(()),
         Some("string") if value.is_string() => Ok(()),
+        Some("null") if value.is_null() => Ok(()),
         Some("integer") => {
             let within = |n: i64| {
                 n >= schema["minimum"].as_i64().unwrap() && n <= schema["maximum"].as_i64().unwrap()
@@ -178,5 +183,13 @@ fn all_keys(schema: &Value, path: &str, keys: &mut Vec<String>) {
     }
     if let Some(items) = schema.get("items") {
         all_keys(items, &format!("{path}[]"), keys);
+    }
+    for either in schema
+        .get("oneOf")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        all_keys(either, path, keys);
     }
 }

@@ -167,7 +167,26 @@ pub(in crate::policy) fn warn(parsed: &[Parsed], warnings: &mut Vec<Mistake>) {
                     boundary";
         warnings.push(one.piece.mistake(0, text));
     }
+    for one in parsed.iter().filter(|one| reveals_by_accident(one)) {
+        let text = "permits Reveal by naming no action: columns that the configuration calls sensitive \
+                    are not masked for whom it covers; add `unless { action == Action::\"Reveal\" }`, or \
+                    name the actions";
+        warnings.push(one.piece.mistake(0, text));
+    }
     unread(parsed, warnings);
+}
+
+/// Whether a permit covers `Reveal` without a word of it.
+fn reveals_by_accident(one: &Parsed) -> bool {
+    let reveal = vocabulary::uid(Kind::Action, Action::Reveal.name());
+    let columns = match resource_kind(&one.policy.resource_constraint()) {
+        None => true,
+        Some(kind) => kind != Kind::Function && kind.is_data(),
+    };
+    one.rule.effect == Effect::Permit
+        && matches!(one.policy.action_constraint(), ActionConstraint::Any)
+        && !one.policy.entity_literals().contains(&reveal)
+        && columns
 }
 
 /// Whether a condition reads `principal.executable` or the ancestors.

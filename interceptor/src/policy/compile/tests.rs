@@ -362,3 +362,43 @@ fn compare(policy: &Policy, subject: &Subject, action: Action, resource: &Resour
     );
     usize::from(!answers[0].1.is_empty())
 }
+
+#[test]
+fn a_permit_that_reveals_by_naming_no_action_is_warned_of() {
+    let rows = [
+        ("permit(principal is Agent, action, resource);", true),
+        (
+            "permit(principal is Agent, action, resource is Column);",
+            true,
+        ),
+        (
+            "permit(principal is Agent, action, resource in Table::\"crm/app/public.a\");",
+            true,
+        ),
+        (
+            "permit(principal is Agent, action, resource is Function);",
+            false,
+        ),
+        (
+            "permit(principal is Agent, action == Action::\"Reveal\", resource);",
+            false,
+        ),
+        (
+            "permit(principal is Agent, action in Action::\"Read\", resource);",
+            false,
+        ),
+        (
+            "permit(principal is Agent, action, resource) unless { action == Action::\"Reveal\" };",
+            false,
+        ),
+        ("forbid(principal is Agent, action, resource);", false),
+    ];
+    for (rule, warned) in rows {
+        let policy = load_text(rule).unwrap();
+        let warnings = policy.warnings().iter();
+        let found = warnings
+            .filter(|one| one.text.contains("permits Reveal"))
+            .count();
+        assert_eq!(found, usize::from(warned), "{rule}");
+    }
+}

@@ -87,3 +87,37 @@ fn what_an_agent_can_make_grow_is_bounded() {
     assert!(verdicts.authorize(&policy, &large).is_ok());
     assert!(!verdicts.kept.lock().unwrap().verdicts.contains(&large[..]));
 }
+
+#[test]
+fn columns_are_seen_where_a_permit_reveals_them_and_no_forbid_does_not() {
+    let rules = "
+        permit(principal is Agent, action == Action::\"Reveal\",
+               resource in Table::\"crm/app/public.people\");
+        forbid(principal is Agent, action == Action::\"Reveal\",
+               resource == Column::\"crm/app/public.people.ssn\");
+        permit(principal is Agent, action in Action::\"Read\", resource);";
+    let policy = load_text_as(rules, Generation(1)).unwrap();
+    let column = |table: &str, column: &str| Resource::Column {
+        schema: "public".to_owned(),
+        table: table.to_owned(),
+        column: column.to_owned(),
+    };
+    let columns = [
+        column("people", "email"),
+        column("people", "ssn"),
+        column("cards", "number"),
+        column("people", "name"),
+    ];
+    let verdicts = verdicts();
+    assert_eq!(
+        verdicts.revealed(&policy, &columns),
+        [true, false, false, true]
+    );
+    // What cannot be judged is not seen.
+    let broken = "permit(principal is Agent, action == Action::\"Reveal\", resource);
+        forbid(principal is Agent, action == Action::\"Reveal\", resource is Column)
+        when { 9223372036854775807 + principal.user.uid > 0 };";
+    let broken = load_text_as(broken, Generation(2)).unwrap();
+    let reveals = verdicts.revealed(&broken, &columns[..1]);
+    assert_eq!(reveals, [false]);
+}

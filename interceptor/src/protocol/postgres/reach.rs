@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use self::hosts::Dead;
 use super::inject::warm::{Key, Supply, Warm};
-use super::inject::{self, Injector, Login, Upstream};
+use super::inject::{self, Injector, Login, Masked, Upstream};
 use super::terminate::{Replication, Setting, Startup};
 use crate::clock::{self, BootTime};
 use crate::config::{self, Host, Postgres, Protocol, SessionAttrs, Target, UpstreamTls};
@@ -329,8 +329,17 @@ impl Plan {
             minor: self.minor,
             replication: self.replication,
             attrs,
-            masked: None,
+            masked: self.is_masked().then_some(Masked { target_key: None }),
         }
+    }
+
+    /// Whether the configuration calls anything in its database sensitive.
+    fn is_masked(&self) -> bool {
+        let mut sensitive = self.target.sensitive.iter();
+        sensitive.any(|one| {
+            let database = one.database.as_deref();
+            database.is_none_or(|database| database == self.database)
+        })
     }
 
     pub(super) fn attrs(&self) -> SessionAttrs {

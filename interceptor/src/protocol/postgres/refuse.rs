@@ -4,6 +4,8 @@
 //! and takes the rest of its pipeline or transaction along, and the errors that a server would give
 //! for names it does not know. Nothing here depends on data.
 
+pub mod hush;
+
 use bytes::Bytes;
 
 use super::wire::error::{ErrorFields, Severity};
@@ -181,6 +183,14 @@ pub fn upstream() -> ErrorFields {
         "08006",
         "the server did what its protocol does not allow",
     )
+}
+
+/// The last words where the server's answer held what was to be masked.
+#[must_use]
+pub fn unmasked() -> ErrorFields {
+    let message = "the answer held what may not be seen here, and was not passed on";
+    ErrorFields::new(Severity::Fatal, "42501", message)
+        .hint("name the session to the operator, who has been told")
 }
 
 #[cfg(test)]

@@ -133,6 +133,7 @@ impl Why {
         match self {
             Self::Client | Self::ClientLost(_) => "client",
             Self::Upstream | Self::Fatal(_) | Self::UpstreamLost(_) => "upstream",
+            Self::UpstreamViolation(Unexpected::Unmasked { .. }) => "masking",
             Self::ClientViolation(_) | Self::UpstreamViolation(_) => "protocol",
             Self::Ended(reason) => reason.word(),
             Self::Storage(_) => "storage",
@@ -143,6 +144,7 @@ impl Why {
     fn last_words(&self) -> Option<ErrorFields> {
         match self {
             Self::ClientViolation(error) => Some(refuse::violation(&error.to_string())),
+            Self::UpstreamViolation(Unexpected::Unmasked { .. }) => Some(refuse::unmasked()),
             Self::UpstreamViolation(_) => Some(refuse::upstream()),
             Self::Ended(reason) => Some(refuse::ended(*reason)),
             Self::Storage(_) => Some(refuse::ended(EndReason::Storage)),
@@ -231,7 +233,14 @@ where
     U: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     G: Gate,
 {
-    let shared = Shared::new(ledger_of(&start));
+    let mut ledger = ledger_of(&start);
+    for (name, value) in &start.parameters {
+        ledger
+            .lookout
+            .settings
+            .learn(name.as_bytes(), value.as_bytes());
+    }
+    let shared = Shared::new(ledger);
     // What the logins said is of no use any more, and a session may be long.
     let Start {
         names,
@@ -254,6 +263,8 @@ where
         upstream: upstream_writes,
         pipe: Pipe::new(from_client),
         judge: Judge::new(read, names, known),
+        described: None,
+        guard: None,
     };
     let replies = Replies {
         gate: Arc::clone(&gate),

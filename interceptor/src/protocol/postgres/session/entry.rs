@@ -136,6 +136,15 @@ impl Statement {
         }
     }
 
+    /// Whether what the server says of it may hold what is masked.
+    pub(super) fn is_quiet(&self) -> bool {
+        let unclear = |effect: &Effect| matches!(effect, Effect::Executes { .. } | Effect::Unknown);
+        self.masking.is_some()
+            && (!self.reading.masked.is_empty()
+                || self.source == Source::Unread
+                || self.effects.iter().any(unclear))
+    }
+
     /// Whether what was read stands under `scope`, and while `masking` says what is masked.
     pub(super) fn stands(&self, scope: &Scope, masking: Option<&Arc<Masking>>) -> bool {
         let path = self.under.as_ref();
@@ -324,6 +333,8 @@ pub(super) struct Entry<G: Gate> {
     pub(super) poison: Option<Bytes>,
     /// What is to be finished.
     pub(super) account: Option<Account<G>>,
+    /// Our own message: the client gets nothing of its answer.
+    pub(super) silent: bool,
     /// What changes when it succeeds.
     pub(super) change: Change,
     /// Whether the server may still ask for data: of a `COPY`, or of replication.
@@ -345,6 +356,7 @@ impl<G: Gate> Entry<G> {
             local: None,
             poison: None,
             account: None,
+            silent: false,
             change: Change::Nothing,
             may_copy: false,
             failed: false,
@@ -364,6 +376,14 @@ impl<G: Gate> Entry<G> {
     pub(super) fn poison(kind: Kind, error: Bytes) -> Self {
         Self {
             poison: Some(error),
+            ..Self::new(kind)
+        }
+    }
+
+    /// A question of our own.
+    pub(super) fn silent(kind: Kind) -> Self {
+        Self {
+            silent: true,
             ..Self::new(kind)
         }
     }
@@ -392,6 +412,16 @@ impl<G: Gate> Entry<G> {
             weight,
             ..Self::new(kind)
         }
+    }
+
+    /// The statement that it is about, where what the server says of it may hold what is masked.
+    pub(super) fn quiet(&self) -> Option<&Arc<Statement>> {
+        let statement = match &self.change {
+            Change::Makes(Made::Statement(_, statement) | Made::Portal(_, statement))
+            | Change::Runs(statement) => statement,
+            Change::Nothing | Change::DropsStatement(_) | Change::DropsPortal(_) => return None,
+        };
+        statement.is_quiet().then_some(statement)
     }
 
     /// The name that a change makes directly, or those that running a text makes.

@@ -5,6 +5,7 @@
 //! fit what is owed end the session.
 
 mod data;
+mod guard;
 mod replies;
 
 use std::collections::{HashMap, VecDeque};
@@ -12,6 +13,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub(super) use self::guard::Guard;
+use self::guard::Lookout;
 pub(super) use self::replies::Reply;
 pub use self::replies::Unexpected;
 use super::super::facts::{Effect, Prepared};
@@ -106,6 +109,8 @@ pub(super) struct Ledger<G: Gate> {
     finished: Vec<Finished<G>>,
     /// Nothing new goes upstream.
     held: bool,
+    /// What of the server's words may be data that is masked.
+    pub(super) lookout: Lookout,
     /// What the session changes of what is known of its database.
     changes: Changes,
 }
@@ -138,6 +143,7 @@ impl<G: Gate> Ledger<G> {
             failed: false,
             finished: Vec::new(),
             held: false,
+            lookout: Lookout::default(),
             changes: Changes::new(watch),
         }
     }

@@ -87,7 +87,7 @@ where
             let Some(header) = backend::header(self.pipe.front())? else {
                 break;
             };
-            let wanted = Ledger::<G>::wanted(header);
+            let wanted = ledger.wanted(header);
             let Some(body) = self.pipe.front().get(HEADER..wanted) else {
                 return Ok(wanted);
             };
@@ -97,8 +97,13 @@ where
                     self.pipe.decide(header.whole(), Fate::Drop);
                     self.pipe.put(reply);
                 }
-                Reply::Last(sqlstate) => {
-                    self.pipe.decide(header.whole(), Fate::Pass);
+                Reply::Swallow => self.pipe.decide(header.whole(), Fate::Drop),
+                Reply::Last { sqlstate, instead } => {
+                    let fate = instead.as_ref().map_or(Fate::Pass, |_| Fate::Drop);
+                    self.pipe.decide(header.whole(), fate);
+                    if let Some(reply) = instead {
+                        self.pipe.put(reply);
+                    }
                     self.last = Some(sqlstate);
                 }
             }

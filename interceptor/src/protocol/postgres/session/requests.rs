@@ -12,13 +12,14 @@ use std::task::Poll;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
+use super::super::mask::Masking;
 use super::super::refuse;
 use super::super::wire::error::ErrorFields;
 use super::super::wire::{self, Header, frontend};
 use super::account::{Account, SKIPPED};
 use super::entry::{Change, Entry, Kind, Statement};
 use super::judge::{self, Judge, Text};
-use super::ledger::{self, Ledger, Standing};
+use super::ledger::{self, Guard, Ledger, Standing};
 use super::pipe::{self, Fate, Pipe};
 use super::scope::Scope;
 use super::table::Name;
@@ -56,6 +57,10 @@ pub(super) struct Requests<'a, R, W, G: Gate> {
     pub(super) upstream: W,
     pub(super) pipe: Pipe,
     pub(super) judge: Judge,
+    /// The portal whose rows were described, and by what they were looked at.
+    pub(super) described: Option<(Name, Arc<Guard>)>,
+    /// What is looked at in the server's answers, with what it was made of.
+    pub(super) guard: Option<(Arc<Masking>, Arc<Guard>)>,
 }
 
 impl<R, W, G> Requests<'_, R, W, G>
@@ -223,8 +228,52 @@ where
         }
     }
 
-    fn attempt(&mut self, text: &Text) -> Attempt {
+    /// Reads, and looks at answers, by what is masked now.
+    fn heed(&mut self) {
         self.judge.heed(self.gate.masks());
+        let known = self.guard.as_ref().map(|(masking, _)| masking);
+        let masking = self.judge.masking();
+        let same = match (known, masking) {
+            (None, None) => true,
+            (Some(known), Some(masking)) => Arc::ptr_eq(known, masking),
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        if same {
+            return;
+        }
+        self.guard = masking.map(|masking| {
+            let guard = Arc::new(Guard::new(masking));
+            (Arc::clone(masking), guard)
+        });
+        let guard = self.guard.as_ref().map(|(_, guard)| Arc::clone(guard));
+        self.shared.ledger().lookout.guard = guard;
+    }
+
+    /// Has a portal's rows described before they come, where somebody must look at where they are from, and
+    /// the client does not ask.
+    fn describe_first(&mut self, portal: &Name) {
+        let Some((_, guard)) = &self.guard else {
+            return;
+        };
+        let known = self
+            .described
+            .as_ref()
+            .is_some_and(|(described, by)| described == portal && Arc::ptr_eq(by, guard));
+        if known {
+            return;
+        }
+        let mut ledger = self.shared.ledger();
+        if ledger.standing() == Standing::Skipping {
+            return;
+        }
+        ledger.owe(Entry::silent(Kind::DescribePortal));
+        drop(ledger);
+        self.pipe.put(frontend::make_describe_portal(portal));
+        self.described = Some((portal.clone(), Arc::clone(guard)));
+    }
+
+    fn attempt(&mut self, text: &Text) -> Attempt {
+        self.heed();
         let ledger = self.shared.ledger();
         let scope = match ledger.scope() {
             Ok(scope) => scope,
@@ -285,7 +334,7 @@ where
     /// Judges and forwards what runs `statement`, or refuses it.
     async fn run_statement(
         &mut self,
-        kind: Kind,
+        (kind, portal): (Kind, Option<&Name>),
         size: usize,
         statement: Arc<Statement>,
     ) -> Result<Step, Why> {
@@ -300,6 +349,10 @@ where
                     (Some(rewrite), Kind::Query) => Some(frontend::make_query(&rewrite.text)),
                     _ => None,
                 };
+                match portal {
+                    Some(portal) => self.describe_first(portal),
+                    None => self.described = None,
+                }
                 let account = Account::new(&self.gate, authorized.request);
                 let change = Change::Runs(statement);
                 let entry = Entry::permitted(kind, account, change);

@@ -2,6 +2,7 @@
 
 pub(super) mod gate;
 mod hostile;
+mod masked;
 mod patience;
 mod random;
 mod rig;

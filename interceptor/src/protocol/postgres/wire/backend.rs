@@ -63,6 +63,29 @@ pub fn cap(tag: u8) -> Option<usize> {
     }
 }
 
+/// The origins in a `RowDescription`: of each column the relation's number and the column's, zero where it
+/// has none.
+///
+/// # Errors
+/// Where it does not have its form.
+pub fn origins(body: &[u8]) -> Result<Vec<(u32, i16)>, Error> {
+    let mut body = Body::new(body);
+    let count = body.i16("number of columns")?;
+    let mut origins = Vec::new();
+    for _ in 0..count.max(0) {
+        body.string("column name")?;
+        let relation = body.i32("relation")?.cast_unsigned();
+        let attribute = body.i16("column")?;
+        body.i32("type")?;
+        body.i16("type size")?;
+        body.i32("type modifier")?;
+        body.i16("format")?;
+        origins.push((relation, attribute));
+    }
+    body.end()?;
+    Ok(origins)
+}
+
 /// Reads the header at the start of `bytes` and holds its length against the cap of its kind.
 ///
 /// # Errors

@@ -157,6 +157,14 @@ impl ErrorFields {
         }
     }
 
+    /// The same with no other fields than these.
+    #[must_use]
+    pub fn only(mut self, codes: impl IntoIterator<Item = u8>) -> Self {
+        let codes: Vec<u8> = codes.into_iter().collect();
+        self.fields.retain(|(code, _)| codes.contains(code));
+        self
+    }
+
     /// Reads severity and SQLSTATE at the front of a body that is not there as a whole. PostgreSQL
     /// writes both before any text; of a server that does not, the SQLSTATE is missing.
     #[must_use]

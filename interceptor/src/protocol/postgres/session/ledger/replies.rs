@@ -1,13 +1,17 @@
 //! The server's side of the ledger: each message is held against the reply that is owed first.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::super::super::facts::Effect;
+use super::super::super::refuse::hush;
 use super::super::super::wire::backend::{self, Status};
 use super::super::super::wire::error::{ErrorFields, Severity};
 use super::super::super::wire::{self, Header, Tag};
 use super::super::account::SKIPPED;
 use super::super::entry::{Change, Entry, Kind, Made, Statement};
+use super::guard::{DESCRIPTION_MAX, MESSAGE_MAX};
 use super::{Data, Ledger};
 use crate::session::Gate;
 
@@ -18,8 +22,16 @@ pub(in super::super) enum Reply {
     Pass,
     /// The client gets this in its place.
     Instead(Bytes),
-    /// The client gets it, and it is the last: the server says that it ends the session.
-    Last(String),
+    /// The client gets nothing of it.
+    Swallow,
+    /// The client gets it, or this in its place, and it is the last: the server says that it ends the
+    /// session.
+    Last {
+        /// Why, by its SQLSTATE.
+        sqlstate: String,
+        /// What the client gets, where that is not the server's own.
+        instead: Option<Bytes>,
+    },
 }
 
 /// A message that the server cannot have meant: it is hostile, or we have lost count. Never forwarded.
@@ -38,6 +50,14 @@ pub enum Unexpected {
     Succeeded {
         /// Its tag.
         tag: u8,
+    },
+    /// It describes rows that hold a masked column as it is: an alarm.
+    #[error("read a reply: rows of relation {relation} hold column {attribute}, which is masked")]
+    Unmasked {
+        /// The relation's number.
+        relation: u32,
+        /// The column's; 0 for the whole row.
+        attribute: i16,
     },
     /// It does not have its form.
     #[error(transparent)]
@@ -78,12 +98,11 @@ impl<G: Gate> Ledger<G> {
     ) -> Result<Reply, Unexpected> {
         match header.tag {
             // They come whenever the server likes, between rows too.
-            backend::NOTICE | backend::NOTIFICATION => return Ok(Reply::Pass),
-            backend::PARAMETER_STATUS => {
-                self.parameter(body)?;
-                return Ok(Reply::Pass);
-            }
+            backend::NOTICE => return Ok(self.hushed(header.tag, body).into()),
+            backend::NOTIFICATION => return self.notification(header, body),
+            backend::PARAMETER_STATUS => return self.parameter(body),
             backend::ERROR => return self.error(header, body),
+            backend::ROW_DESCRIPTION => self.look(header, body)?,
             _ => {}
         }
         let Some(entry) = self.queue.front_mut() else {
@@ -99,6 +118,7 @@ impl<G: Gate> Ledger<G> {
         if entry.failed && !ends {
             return Err(misfit(header.tag, "the end of a failed request"));
         }
+        let silent = entry.silent;
         if let Some(data) = &mut self.copying
             && data.takes(header.tag)?
         {
@@ -111,12 +131,17 @@ impl<G: Gate> Ledger<G> {
             backend::READY => self.ready(backend::ready(body)?)?,
             tag => self.other(tag, body)?,
         }
-        Ok(Reply::Pass)
+        Ok(if silent { Reply::Swallow } else { Reply::Pass })
     }
 
     /// How many bytes of a message, header and body, [`Self::reply`] must see.
-    pub(in super::super) fn wanted(header: Header) -> usize {
+    pub(in super::super) fn wanted(&self, header: Header) -> usize {
+        let watched = self.lookout.guard.is_some();
         match header.tag {
+            backend::ROW_DESCRIPTION if watched => header.whole().min(DESCRIPTION_MAX),
+            backend::ERROR | backend::NOTICE | backend::NOTIFICATION if watched => {
+                header.whole().min(MESSAGE_MAX)
+            }
             backend::COMMAND_COMPLETE | backend::PARAMETER_STATUS | backend::READY => {
                 header.whole()
             }
@@ -164,8 +189,64 @@ impl<G: Gate> Ledger<G> {
         Ok(())
     }
 
-    fn parameter(&mut self, body: &[u8]) -> Result<(), Unexpected> {
+    /// Holds the origins of described rows against what is masked. One that cannot be read whole is not
+    /// passed on either.
+    fn look(&self, header: Header, body: &[u8]) -> Result<(), Unexpected> {
+        let Some(guard) = &self.lookout.guard else {
+            return Ok(());
+        };
+        if body.len() < header.body {
+            return Err(misfit(header.tag, "a description that can be read"));
+        }
+        match guard.look(body)? {
+            None => Ok(()),
+            Some((relation, attribute)) => Err(Unexpected::Unmasked {
+                relation,
+                attribute,
+            }),
+        }
+    }
+
+    /// An error or a notice without data, where it may hold what is masked.
+    fn hushed(&self, tag: u8, body: &[u8]) -> Option<Bytes> {
+        self.lookout.guard.as_ref()?;
+        let about = self.queue.front().and_then(Entry::quiet);
+        if about.is_none() && !self.lookout.touched {
+            return None;
+        }
+        let own_text = about.is_none_or(|statement| statement.rewrite.is_none());
+        Some(hush::message(tag, body, own_text))
+    }
+
+    /// A payload may be data, of whoever sent it.
+    fn notification(&self, header: Header, body: &[u8]) -> Result<Reply, Unexpected> {
+        if self.lookout.guard.is_none() {
+            return Ok(Reply::Pass);
+        }
+        let told = hush::notification(body);
+        let told = told.ok_or_else(|| misfit(header.tag, "a notification"))?;
+        Ok(Reply::Instead(told))
+    }
+
+    fn parameter(&mut self, body: &[u8]) -> Result<Reply, Unexpected> {
         let (name, value) = backend::parameter(body)?;
+        self.heed(name, value);
+        let about = self.queue.front().and_then(Entry::quiet);
+        let text = about.map(|statement| &statement.text);
+        let text = text.or(self.lookout.text.as_ref()).cloned();
+        let shown = match &text {
+            Some(text) if self.lookout.guard.is_some() => {
+                self.lookout.reports(Some(text), name, value)
+            }
+            _ => true,
+        };
+        if shown {
+            self.lookout.settings.learn(name, value);
+        }
+        Ok(if shown { Reply::Pass } else { Reply::Swallow })
+    }
+
+    fn heed(&mut self, name: &[u8], value: &[u8]) {
         match name {
             b"client_encoding" => self.reported.utf8 = value.eq_ignore_ascii_case(b"UTF8"),
             b"standard_conforming_strings" => self.reported.conforming = value == b"on",
@@ -179,7 +260,6 @@ impl<G: Gate> Ledger<G> {
                 scope.unreadable();
             }
         }
-        Ok(())
     }
 
     fn command(&mut self, body: &[u8]) -> Result<(), Unexpected> {
@@ -223,6 +303,8 @@ impl<G: Gate> Ledger<G> {
             self.succeed();
         }
         self.status = status;
+        self.lookout.text = None;
+        self.lookout.touched &= status != Status::Idle;
         let readable = self.reported.utf8 && self.reported.conforming;
         self.scope
             .ready(status, std::mem::take(&mut self.failed), readable);
@@ -249,8 +331,12 @@ impl<G: Gate> Ledger<G> {
             {
                 account.failed(sqlstate);
             }
-            return Ok(Reply::Last(sqlstate.to_owned()));
+            return Ok(Reply::Last {
+                sqlstate: sqlstate.to_owned(),
+                instead: self.hushed(header.tag, body),
+            });
         }
+        let hushed = self.hushed(header.tag, body);
         let Some(entry) = self.queue.front_mut() else {
             return Err(misfit(header.tag, "nothing"));
         };
@@ -264,9 +350,17 @@ impl<G: Gate> Ledger<G> {
             account.answered(header.whole());
             account.failed(sqlstate);
         }
-        let reply = match entry.poison.clone() {
-            Some(error) => Reply::Instead(error),
-            None => Reply::Pass,
+        let reply = entry.poison.clone().or(hushed).into();
+        if entry.silent {
+            // What was asked for would have failed by itself.
+            let asked = self.queue.get_mut(1).and_then(|next| next.account.as_mut());
+            if let Some(account) = asked {
+                account.answered(header.whole());
+                account.failed(sqlstate);
+            }
+        }
+        let Some(entry) = self.queue.front_mut() else {
+            return Ok(reply);
         };
         if entry.kind.is_ready() {
             entry.failed = true;
@@ -304,6 +398,10 @@ impl<G: Gate> Ledger<G> {
     fn pop(&mut self) -> Option<(u64, Entry<G>)> {
         let number = self.first;
         let entry = self.next_in_turn()?;
+        if let Some(statement) = entry.quiet() {
+            self.lookout.touched = true;
+            self.lookout.text = Some(Arc::clone(&statement.text));
+        }
         if self.ahead.as_ref().is_some_and(|(_, by)| *by == number) {
             self.ahead = None;
         }
@@ -390,6 +488,12 @@ impl<G: Gate> Ledger<G> {
         if let Some(account) = entry.account {
             self.finished.push(account.close());
         }
+    }
+}
+
+impl From<Option<Bytes>> for Reply {
+    fn from(instead: Option<Bytes>) -> Self {
+        instead.map_or(Self::Pass, Self::Instead)
     }
 }
 

@@ -110,13 +110,13 @@ where
             Err(need) => return Ok(need),
         };
         let statement = self.judge(&text).await?;
-        self.run_statement(Kind::Query, header.whole(), statement)
+        self.run_statement((Kind::Query, None), header.whole(), statement)
             .await
     }
 
     async fn function_call(&mut self, header: Header) -> Result<Step, Why> {
         let statement = loop {
-            self.judge.heed(self.gate.masks());
+            self.heed();
             let masking = self.judge.masking();
             let scope = self
                 .shared
@@ -128,7 +128,7 @@ where
                 Err(until) => self.wait_for(until).await?,
             }
         };
-        self.run_statement(Kind::Function, header.whole(), statement)
+        self.run_statement((Kind::Function, None), header.whole(), statement)
             .await
     }
 
@@ -199,6 +199,7 @@ where
             return Ok(Step::Next);
         }
         let statement = self.planned(statement).await?;
+        self.described = None;
         let change = Change::Makes(Made::Portal(portal, statement));
         self.owed(Entry::changing(Kind::Bind, change), header.whole());
         Ok(Step::Next)
@@ -216,7 +217,7 @@ where
                     continue;
                 }
             };
-            self.judge.heed(self.gate.masks());
+            self.heed();
             let masking = self.judge.masking();
             if statement.stands(&scope, masking) {
                 return Ok(statement);
@@ -251,13 +252,13 @@ where
                 .unknown(Kind::Execute, header, unknown, Change::Runs)
                 .await;
         };
-        self.judge.heed(self.gate.masks());
+        self.heed();
         let masking = self.judge.masking();
         let statement = match statement.is_masked_by(masking) {
             true => statement,
             false => Arc::new(statement.outdated(masking)),
         };
-        self.run_statement(Kind::Execute, header.whole(), statement)
+        self.run_statement((Kind::Execute, Some(&portal)), header.whole(), statement)
             .await
     }
 
@@ -282,6 +283,9 @@ where
         if found.is_none() {
             let nothing = |_| Change::Nothing;
             return self.unknown(kind, header, unknown, nothing).await;
+        }
+        if let (Object::Portal, Some((_, guard))) = (object, &self.guard) {
+            self.described = Some((name, Arc::clone(guard)));
         }
         self.owed(Entry::new(kind), header.whole());
         Ok(Step::Next)
@@ -308,7 +312,7 @@ where
             let scope = self.shared.ledger().scope().cloned();
             match scope {
                 Ok(scope) => {
-                    self.judge.heed(self.gate.masks());
+                    self.heed();
                     break judge::unread(&"".into(), &scope, self.judge.masking());
                 }
                 Err(until) => self.wait_for(until).await?,

@@ -197,7 +197,7 @@ pub(crate) fn read(text: &str, names: &Names) -> Facts {
             redacted: text.into(),
             fingerprint: "f".into(),
             summary: "s".into(),
-            masked: Arc::default(),
+            masked: super::masked::touched(text),
             veto: None,
         }),
         effects,

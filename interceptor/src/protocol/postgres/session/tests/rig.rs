@@ -72,23 +72,45 @@ impl Rig {
         let (upstream, server) = duplex(slack);
         let log = Arc::new(Mutex::new(Log::default()));
         let server = tokio::spawn(Server::new(server, Arc::clone(&log)).run());
-        let mut rig = Self::before(upstream, log, change);
+        let mut rig = Self::before(upstream, log, FakeGate::default(), change);
         rig.server = server;
         rig
     }
 
     /// With a server that the test plays.
     pub(crate) fn against(upstream: DuplexStream) -> Self {
-        Self::before(upstream, Arc::default(), |_| {})
+        Self::before(upstream, Arc::default(), FakeGate::default(), |_| {})
+    }
+
+    /// With `people.ssn` masked, which is column 2 of relation 16400, and its view of number 16500.
+    pub(crate) fn masked() -> Self {
+        let (upstream, server) = duplex(SLACK);
+        let log = Arc::new(Mutex::new(Log::default()));
+        let server = tokio::spawn(Server::new(server, Arc::clone(&log)).run());
+        let mut rig = Self::masked_against(upstream, log);
+        rig.server = server;
+        rig
+    }
+
+    /// The same with a server that the test plays.
+    pub(crate) fn masked_against(upstream: DuplexStream, log: Arc<Mutex<Log>>) -> Self {
+        let gate = FakeGate {
+            masks: Arc::new(super::masked::masks()),
+            ..FakeGate::default()
+        };
+        Self::before(upstream, log, gate, |start| {
+            start.known = Some(super::masked::known());
+        })
     }
 
     fn before(
         upstream: DuplexStream,
         log: Arc<Mutex<Log>>,
+        gate: FakeGate,
         change: impl FnOnce(&mut Start),
     ) -> Self {
         let (client, downstream) = duplex(SLACK);
-        let gate = Arc::new(FakeGate::default());
+        let gate = Arc::new(gate);
         let cancelled = Arc::default();
         let mut start = start(&cancelled, &log);
         change(&mut start);
