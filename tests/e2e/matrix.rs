@@ -74,8 +74,7 @@ const PSQL: Client = Client {
     ],
     prefer: true,
     direct: false,
-    // It sends no name without a dot, and the target is configured by its address.
-    names: false,
+    names: true,
     run: |agent, kit| {
         let psql = place::postgres_programs()?.join("psql");
         let script = kit.file("psql.sql", include_str!("matrix/psql.sql"))?;
