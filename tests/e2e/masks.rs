@@ -77,6 +77,31 @@ fn a_permit_of_reveal_counts_for_the_next_statement_and_so_does_its_end() -> Res
     lacks(after, &["078"])
 }
 
+/// What a session reads of the first customer's number.
+fn hash(lab: &Lab) -> Result<String> {
+    let finished = lab.psql(&["-At", "select ssn from customers where id = 1"])?;
+    let hash = finished.ok()?.trim().to_owned();
+    lacks(&hash, &["078", "1120"])?;
+    ensure!(hash.len() > 8, "no hash: {hash:?}");
+    Ok(hash)
+}
+
+#[test]
+fn a_hash_can_be_joined_within_a_session_or_a_target_as_it_says() -> Result<()> {
+    for (joinable, same) in [("session", false), ("target", true)] {
+        let lab = Lab::with(|settings| {
+            for target in &mut settings.targets {
+                let mask = format!("{{ mask: hash, joinable: {joinable} }}");
+                target
+                    .more
+                    .push(format!("sensitive: {{ public.customers.ssn: {mask} }}"));
+            }
+        })?;
+        ensure!((hash(&lab)? == hash(&lab)?) == same, "{joinable}");
+    }
+    Ok(())
+}
+
 #[test]
 fn words_of_the_server_about_masked_rows_are_withheld_and_about_others_are_not() -> Result<()> {
     let lab = lab()?;

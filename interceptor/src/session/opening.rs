@@ -4,11 +4,14 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::ExposeSecret as _;
 use serde_json::value::RawValue;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::Session;
 use super::ahead::Ahead;
@@ -141,6 +144,18 @@ impl Opening {
     pub fn client_password(&self) -> Option<Secret> {
         let scope = self.services.scopes.by_id(self.who.flow.scope)?;
         Some(scopes::password(&self.services.authority, &scope))
+    }
+
+    /// What hashes of masked values are keyed by, where they are to be equal in all sessions of a target:
+    /// it lives as long as the authority does.
+    #[must_use]
+    pub fn hash_key(&self) -> Secret {
+        let key = self
+            .services
+            .authority
+            .derive("hashes of masked values", &[]);
+        let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(*key));
+        Secret::from(text.as_str())
     }
 
     /// May this principal open this database, with what the client asks to set?

@@ -134,6 +134,7 @@ impl Reach {
             settings: startup.settings.clone(),
             minor: startup.upstream_minor(),
             replication: startup.replication,
+            hash_key: opening.hash_key(),
             target,
         };
         let mut credential = self.injector.credential(password.as_ref());
@@ -308,6 +309,8 @@ pub(super) struct Plan {
     pub(super) settings: Vec<Setting>,
     pub(super) minor: u16,
     pub(super) replication: Option<Replication>,
+    /// What the target's own hashes of masked values are keyed by.
+    pub(super) hash_key: Secret,
 }
 
 impl Plan {
@@ -329,7 +332,9 @@ impl Plan {
             minor: self.minor,
             replication: self.replication,
             attrs,
-            masked: self.is_masked().then_some(Masked { target_key: None }),
+            masked: self.is_masked().then_some(Masked {
+                target_key: Some(&self.hash_key),
+            }),
         }
     }
 

@@ -138,6 +138,7 @@ fn plan(servers: &Servers, attrs: &str, more: &str) -> Plan {
         settings: Vec::new(),
         minor: 0,
         replication: None,
+        hash_key: Secret::from("key"),
     }
 }
 
