@@ -27,8 +27,8 @@ fn a_day_of(name: &str, program: &str) -> Result<()> {
             .ok()
             .with_context(|| {
                 let log = lab.daemon.log();
-                let ended = lab.daemon.audit().events("session.closed");
-                format!("{name} under {pack}; the daemon: {log}{ended:?}")
+                let cancels = lab.daemon.audit().events("request.cancelled");
+                format!("{name} under {pack}; the daemon: {log}{cancels:?}")
             })?;
         has(&output, &["done"])?;
     }

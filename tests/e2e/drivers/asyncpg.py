@@ -88,7 +88,9 @@ async def can_cancel():
     # Also how long its cancel may take before it gives the connection up.
     connection = await connect(command_timeout=60)
     long = "select count(*) from numbers a, numbers b, numbers c"
-    await fails_later(asyncio.TimeoutError, connection.fetch(long, timeout=0.5))
+    # A cancel that comes before the statement runs cancels nothing: only the running is timed.
+    statement = await connection.prepare(long)
+    await fails_later(asyncio.TimeoutError, statement.fetch(timeout=2))
     assert await connection.fetchval("select 1", timeout=30) == 1
     await connection.close()
 

@@ -10,6 +10,7 @@ mod cover;
 pub mod expression;
 mod functions;
 mod known;
+mod misfit;
 mod resolve;
 pub mod schema;
 mod substitute;

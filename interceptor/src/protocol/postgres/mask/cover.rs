@@ -2,8 +2,9 @@
 //! server's catalog says is made of them.
 //!
 //! Partitions and children hold what their parents show, and the other way round; a generated column
-//! tells what it is made of; what refers to a column by a foreign key holds the same values; a view shows what its query reads. Where it cannot be said which column of
-//! a view shows a masked one, all of its columns are masked.
+//! tells what it is made of; what refers to a column by a foreign key holds the same values; a view shows
+//! what its query reads. Where it cannot be said which column of a view shows a masked one, all of its
+//! columns are masked.
 
 mod view;
 
@@ -11,6 +12,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::expression::{self, Subject, identifier};
+use super::misfit;
 use super::schema::{Column, Schema, Table};
 use crate::masking::{Mask, Masked, Masks, Relation};
 
@@ -91,6 +93,12 @@ impl Masking {
         masking
     }
 
+    /// What is configured and does not fit the database, in words.
+    #[must_use]
+    pub fn misfits(&self) -> Option<String> {
+        misfit::said(self.schema.as_ref()?, &self.masks)
+    }
+
     /// Every masked column, as the server numbers it in the description of a row.
     pub fn origins(&self) -> impl Iterator<Item = (u32, i16)> + '_ {
         self.covers
@@ -150,14 +158,19 @@ fn cover(table: &Table, masks: BTreeMap<i16, Mask>) -> Cover {
     }
 }
 
-/// What is in a masked column's place; `None` where the column is hidden.
-pub(super) fn stand_in(mask: &Mask, column: &Column) -> Option<String> {
-    let subject = Subject {
+/// A column, as masks look at it.
+pub(super) fn subject(column: &Column) -> Subject<'_> {
+    Subject {
         column: &column.name,
         type_oid: column.type_oid,
         type_name: &column.type_name,
         is_domain: column.is_domain,
-    };
+    }
+}
+
+/// What is in a masked column's place; `None` where the column is hidden.
+pub(super) fn stand_in(mask: &Mask, column: &Column) -> Option<String> {
+    let subject = subject(column);
     match mask {
         Mask::Hide => None,
         mask => expression::expression(mask, subject)

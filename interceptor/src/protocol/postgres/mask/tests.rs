@@ -374,6 +374,36 @@ fn a_database_that_is_not_known_lets_nothing_through() {
 }
 
 #[test]
+fn what_is_configured_and_does_not_fit_is_said() {
+    let none = Arc::<HashSet<String>>::default();
+    let said = |masks: Masks| {
+        Masking::new(Some(Arc::new(schema())), Arc::new(masks), Arc::clone(&none)).misfits()
+    };
+    assert_eq!(said(masks(&Mask::Null)), None);
+    let mut wrong = Masks::default();
+    for (name, column, mask) in [
+        ("p", "snn", Mask::Null),
+        ("nowhere", "ssn", Mask::Null),
+        ("p", "id", Mask::Email),
+    ] {
+        let relation = Relation {
+            schema: "public".to_owned(),
+            name: name.to_owned(),
+        };
+        let columns = wrong.relations.entry(relation).or_default();
+        columns.insert(column.to_owned(), mask);
+    }
+    let said = said(wrong).unwrap();
+    for part in [
+        "public.p has no column snn",
+        "there is no public.nowhere",
+        "email cannot stand in for id",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
 fn a_reading_says_what_is_masked_in_it() {
     let facts = read("select id from p");
     let masked: Vec<_> = facts

@@ -112,7 +112,11 @@ impl Judge {
                 .as_ref()
                 .and_then(|watch| watch.known().current());
             let catalog = Arc::clone(&self.names.catalog);
-            Arc::new(Masking::new(schema, Arc::clone(masks), catalog))
+            let masking = Masking::new(schema, Arc::clone(masks), catalog);
+            if let Some(misfits) = masking.misfits() {
+                tracing::warn!(%misfits, "what the configuration calls sensitive does not fit the database");
+            }
+            Arc::new(masking)
         });
         self.outside.forget();
         self.inside.forget();
