@@ -96,7 +96,11 @@ fn masks(mask: &Mask) -> Masks {
 }
 
 /// Every byte that comes back for some statements, each a message of its own.
-async fn said(address: std::net::SocketAddr, database: &str, statements: &str) -> Vec<u8> {
+pub(crate) async fn said(
+    address: std::net::SocketAddr,
+    database: &str,
+    statements: &str,
+) -> Vec<u8> {
     let mut raw = Raw::connect(address, database).await;
     let bytes: Vec<u8> = statements
         .split(";;")

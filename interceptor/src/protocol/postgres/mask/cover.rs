@@ -5,6 +5,7 @@
 //! tells what it is made of; what refers to a column by a foreign key holds the same values; a view shows what its query reads. Where it cannot be said which column of
 //! a view shows a masked one, all of its columns are masked.
 
+mod reach;
 mod view;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -26,10 +27,14 @@ pub struct Masking {
     pub(super) covers: HashMap<u32, Cover>,
     /// Names of masked relations, whatever their schema.
     pub(super) names: HashSet<String>,
-    /// Views of which nothing can be said.
+    /// Relations whose rows, or their places, may tell what is masked.
     pub(super) opaque: HashSet<u32>,
     /// Views whose query reads a masked relation, also where it shows nothing of what is masked.
     pub(super) above: HashSet<u32>,
+    /// Tables whose writes reach masked relations, by foreign keys or by triggers: the server may speak of these.
+    pub(super) reaching: HashMap<u32, Arc<[Masked]>>,
+    /// Tables that a masked column refers to: whether a row of theirs can go tells what it holds.
+    pub(super) referred: HashSet<u32>,
 }
 
 /// What is masked of one relation.
@@ -73,6 +78,8 @@ impl Masking {
             names: HashSet::new(),
             opaque: HashSet::new(),
             above: HashSet::new(),
+            reaching: HashMap::new(),
+            referred: HashSet::new(),
         };
         if let Some(schema) = schema {
             let mut spread = Spread::new(&schema, &masking.masks);
@@ -85,6 +92,11 @@ impl Masking {
                 }
             }
             masking.opaque = opaque;
+            masking
+                .opaque
+                .extend(reach::split(&schema, &masking.covers));
+            masking.reaching = reach::reaching(&schema, &masking.covers);
+            masking.referred = reach::referred(&schema, &masking.covers);
             masking.above = above(&schema, &masking.covers);
             masking.schema = Some(schema);
         }
@@ -283,6 +295,9 @@ impl<'a> Spread<'a> {
                 .is_some_and(|masks| *column == 0 || masks.contains_key(column))
         });
         if touches {
+            if view::asks(self.schema, table, &self.found) {
+                changed |= self.opaque.insert(table.oid);
+            }
             for (column, mask) in view::columns(self.schema, table, &self.found) {
                 changed |= self.put(table.oid, column, &mask);
             }
