@@ -493,3 +493,57 @@ async fn nothing_else_in_a_database_tells_one_masked_value_from_another() {
     }
     assert!(open.is_empty(), "{open:#?}");
 }
+
+#[tokio::test]
+async fn a_masked_column_with_another_name_is_not_shown_under_it() {
+    let server = pair("renamed_a", "renamed_b");
+    server.sql("\\c renamed_a\nDROP TABLE held; ALTER TABLE p RENAME ssn TO tax;");
+    let front = Front::masked(&server, &["renamed_a"], masks()).await;
+    for text in [
+        "SELECT tax FROM p",
+        "SELECT id FROM p WHERE tax LIKE 'CANARYA%'",
+        "COPY p TO STDOUT",
+        "SELECT * FROM asks",
+        "BEGIN;; UPDATE p SET name = 'x' RETURNING tax;; ROLLBACK",
+        "BEGIN;; ALTER TABLE p RENAME TO r;; SELECT tax FROM r;; ROLLBACK",
+        "BEGIN;; ALTER TABLE s2.p RENAME TO r;; ALTER TABLE p SET SCHEMA s2;; SELECT tax FROM s2.p;; ROLLBACK",
+    ] {
+        let told = said(front.address, "renamed_a", text).await;
+        let told = String::from_utf8_lossy(&told);
+        assert!(
+            told.contains("C42501") && !told.contains("CANARY"),
+            "{text}: {told}"
+        );
+    }
+    assert!(
+        said(front.address, "renamed_a", "SELECT id FROM q")
+            .await
+            .len()
+            > 100
+    );
+}
+
+#[tokio::test]
+async fn what_is_beside_a_mask_stays_closed_in_the_extended_protocol() {
+    let server = pair("extended_a", "extended_b");
+    let front = Front::masked(&server, &["extended_a", "extended_b"], masks()).await;
+    for script in [
+        "P a DELETE FROM q WHERE id = 1|B - a|E -|S",
+        "P a DELETE FROM kinds WHERE code = 'CANARYA-0001'|D S a|B - a|E -|S",
+        "P a INSERT INTO log VALUES (1, 'x')|B - a|E -|S",
+        "P a SELECT id FROM asks|D S a|B - a|D P -|E -|S",
+        "P a SELECT id FROM byvalue_a|D S a|B - a|E - 1|E -|S",
+        "P a SELECT ssn, p FROM p|D S a|B - a|D P -|E - 1|E -|S",
+        "P a UPDATE p SET name = NULL|B - a|E -|S|Q ROLLBACK",
+    ] {
+        let mut told = Vec::new();
+        for database in ["extended_a", "extended_b"] {
+            let mut raw = crate::loop_rig::Raw::connect(front.address, database).await;
+            let bytes = crate::loop_rig::script_bytes(script);
+            told.push(crate::masking::strip(raw.exchange_bytes(&bytes).await));
+        }
+        let [one, other] = [&told[0], &told[1]].map(|told| String::from_utf8_lossy(told));
+        assert_eq!(one, other, "{script}");
+        assert!(!one.contains("CANARY"), "{script}: {one}");
+    }
+}

@@ -111,7 +111,7 @@ pub(crate) async fn said(
 
 /// An answer without what is another in every session: the names of requests, the numbers of temporary
 /// relations, and who notifies.
-fn strip(bytes: Vec<u8>) -> Vec<u8> {
+pub(crate) fn strip(bytes: Vec<u8>) -> Vec<u8> {
     let mut stripped = Vec::new();
     let mut rest = bytes.as_slice();
     while let Some(length) = rest.get(1..5) {

@@ -91,6 +91,10 @@ impl Masking {
                     masking.covers.insert(oid, cover(table, masks));
                 }
             }
+            // They must stay what they are called, to be known again.
+            let tables = opaque.iter().filter_map(|oid| schema.tables.get(oid));
+            let tables = tables.filter(|table| !table.is_view());
+            masking.names.extend(tables.map(|table| table.name.clone()));
             masking.opaque = opaque;
             masking
                 .opaque
@@ -187,6 +191,8 @@ struct Spread<'a> {
 impl<'a> Spread<'a> {
     fn new(schema: &'a Schema, masks: &Masks) -> Self {
         let mut found: BTreeMap<u32, BTreeMap<i16, Mask>> = BTreeMap::new();
+        let views = schema.tables.values().filter(|table| table.is_opaque);
+        let mut opaque: HashSet<u32> = views.map(|table| table.oid).collect();
         for (relation, columns) in &masks.relations {
             let Some(table) = schema.find(&relation.schema, &relation.name) else {
                 continue;
@@ -195,14 +201,16 @@ impl<'a> Spread<'a> {
                 if let Some(column) = table.column(name) {
                     let masks = found.entry(table.oid).or_default();
                     masks.insert(column.number, mask.clone());
+                } else {
+                    // It may have another name by now.
+                    opaque.insert(table.oid);
                 }
             }
         }
-        let views = schema.tables.values().filter(|table| table.is_opaque);
         Self {
             schema,
             found,
-            opaque: views.map(|table| table.oid).collect(),
+            opaque,
         }
     }
 
