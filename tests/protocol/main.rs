@@ -3,6 +3,8 @@
 //! Needs PostgreSQL's server programs and `psql` (Debian: `postgresql`); missing, the tests fail.
 
 #[cfg(test)]
+mod around;
+#[cfg(test)]
 mod bridge;
 #[cfg(test)]
 mod login;

@@ -96,7 +96,11 @@ fn masks(mask: &Mask) -> Masks {
 }
 
 /// Every byte that comes back for some statements, each a message of its own.
-async fn said(address: std::net::SocketAddr, database: &str, statements: &str) -> Vec<u8> {
+pub(crate) async fn said(
+    address: std::net::SocketAddr,
+    database: &str,
+    statements: &str,
+) -> Vec<u8> {
     let mut raw = Raw::connect(address, database).await;
     let bytes: Vec<u8> = statements
         .split(";;")
@@ -107,7 +111,7 @@ async fn said(address: std::net::SocketAddr, database: &str, statements: &str) -
 
 /// An answer without what is another in every session: the names of requests, the numbers of temporary
 /// relations, and who notifies.
-fn strip(bytes: Vec<u8>) -> Vec<u8> {
+pub(crate) fn strip(bytes: Vec<u8>) -> Vec<u8> {
     let mut stripped = Vec::new();
     let mut rest = bytes.as_slice();
     while let Some(length) = rest.get(1..5) {

@@ -307,9 +307,13 @@ impl<'a> Work<'a> {
             Meaning::Elsewhere(Some(schema)) => self.pin(relation, schema)?,
             Meaning::Plain(table, pin) => {
                 indirect(masking, table)?;
+                if masking.referred.contains(&table.oid) {
+                    writes::keeps_keys(draft, relation, table)?;
+                }
                 if pin == Pin::Needed {
                     self.pin(relation, &table.schema)?;
                 }
+                return Ok(self.reaches(table));
             }
             Meaning::Masked(table, cover) => {
                 indirect(masking, table)?;
@@ -322,6 +326,14 @@ impl<'a> Work<'a> {
             }
         }
         Ok(false)
+    }
+
+    /// Whether a write to `table` may make the server speak of what is masked elsewhere.
+    fn reaches(&mut self, table: &schema::Table) -> bool {
+        let masked = self.masking.reaching.get(&table.oid);
+        self.masked
+            .extend(masked.into_iter().flat_map(|masked| masked.iter().cloned()));
+        masked.is_some()
     }
 
     /// The object of a utility statement. True where it is masked.
@@ -385,11 +397,12 @@ impl<'a> Work<'a> {
                 ))
             }
             (Ok(Meaning::Plain(table, pin)), copy) => {
-                if copy.is_some_and(|copy| copy.is_from) {
-                    indirect(masking, table)?;
-                }
                 if pin == Pin::Needed {
                     self.pin(relation, &table.schema)?;
+                }
+                if copy.is_some_and(|copy| copy.is_from) {
+                    indirect(masking, table)?;
+                    return Ok(self.reaches(table));
                 }
                 Ok(false)
             }
@@ -398,6 +411,7 @@ impl<'a> Work<'a> {
                 self.pin(relation, schema).map(|()| false)
             }
             (Err(veto), Some(_)) => Err(veto),
+            (Err(veto), None) if masking.names.contains(&relation.relname) => Err(veto),
             // What it names is being made, or is of no relation that was there before.
             (Ok(Meaning::System(_) | Meaning::Elsewhere(_)), _) | (Err(_), None) => Ok(false),
         }
@@ -499,6 +513,12 @@ fn indirect(masking: &Masking, table: &schema::Table) -> Result<(), Veto> {
     if table.has_rules {
         return Err(Veto::never(&format!(
             "writing to {}, which has rules,",
+            table.name
+        )));
+    }
+    if table.computes {
+        return Err(Veto::never(&format!(
+            "writing to {}, of which a default or a constraint runs a function of its own,",
             table.name
         )));
     }

@@ -6,6 +6,7 @@
 //! what its query reads. Where it cannot be said which column of a view shows a masked one, all of its
 //! columns are masked.
 
+mod reach;
 mod view;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -28,10 +29,14 @@ pub struct Masking {
     pub(super) covers: HashMap<u32, Cover>,
     /// Names of masked relations, whatever their schema.
     pub(super) names: HashSet<String>,
-    /// Views of which nothing can be said.
+    /// Relations whose rows, or their places, may tell what is masked.
     pub(super) opaque: HashSet<u32>,
     /// Views whose query reads a masked relation, also where it shows nothing of what is masked.
     pub(super) above: HashSet<u32>,
+    /// Tables whose writes reach masked relations, by foreign keys or by triggers: the server may speak of these.
+    pub(super) reaching: HashMap<u32, Arc<[Masked]>>,
+    /// Tables that a masked column refers to: whether a row of theirs can go tells what it holds.
+    pub(super) referred: HashSet<u32>,
 }
 
 /// What is masked of one relation.
@@ -75,6 +80,8 @@ impl Masking {
             names: HashSet::new(),
             opaque: HashSet::new(),
             above: HashSet::new(),
+            reaching: HashMap::new(),
+            referred: HashSet::new(),
         };
         if let Some(schema) = schema {
             let mut spread = Spread::new(&schema, &masking.masks);
@@ -86,7 +93,16 @@ impl Masking {
                     masking.covers.insert(oid, cover(table, masks));
                 }
             }
+            // They must stay what they are called, to be known again.
+            let tables = opaque.iter().filter_map(|oid| schema.tables.get(oid));
+            let tables = tables.filter(|table| !table.is_view());
+            masking.names.extend(tables.map(|table| table.name.clone()));
             masking.opaque = opaque;
+            masking
+                .opaque
+                .extend(reach::split(&schema, &masking.covers));
+            masking.reaching = reach::reaching(&schema, &masking.covers);
+            masking.referred = reach::referred(&schema, &masking.covers);
             masking.above = above(&schema, &masking.covers);
             masking.schema = Some(schema);
         }
@@ -188,6 +204,8 @@ struct Spread<'a> {
 impl<'a> Spread<'a> {
     fn new(schema: &'a Schema, masks: &Masks) -> Self {
         let mut found: BTreeMap<u32, BTreeMap<i16, Mask>> = BTreeMap::new();
+        let views = schema.tables.values().filter(|table| table.is_opaque);
+        let mut opaque: HashSet<u32> = views.map(|table| table.oid).collect();
         for (relation, columns) in &masks.relations {
             let Some(table) = schema.find(&relation.schema, &relation.name) else {
                 continue;
@@ -196,14 +214,16 @@ impl<'a> Spread<'a> {
                 if let Some(column) = table.column(name) {
                     let masks = found.entry(table.oid).or_default();
                     masks.insert(column.number, mask.clone());
+                } else {
+                    // It may have another name by now.
+                    opaque.insert(table.oid);
                 }
             }
         }
-        let views = schema.tables.values().filter(|table| table.is_opaque);
         Self {
             schema,
             found,
-            opaque: views.map(|table| table.oid).collect(),
+            opaque,
         }
     }
 
@@ -296,6 +316,9 @@ impl<'a> Spread<'a> {
                 .is_some_and(|masks| *column == 0 || masks.contains_key(column))
         });
         if touches {
+            if view::asks(self.schema, table, &self.found) {
+                changed |= self.opaque.insert(table.oid);
+            }
             for (column, mask) in view::columns(self.schema, table, &self.found) {
                 changed |= self.put(table.oid, column, &mask);
             }

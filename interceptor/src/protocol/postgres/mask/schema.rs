@@ -45,6 +45,12 @@ pub struct Table {
     pub is_opaque: bool,
     /// Whether a rule rewrites what is written to it.
     pub has_rules: bool,
+    /// Whether a trigger whose code reads tables is run by what is written to it.
+    pub has_triggers: bool,
+    /// Whether a default or a constraint of it calls a function whose code reads tables.
+    pub computes: bool,
+    /// Columns that it is partitioned by; column 0 is an expression, of any of them.
+    pub split: HashSet<i16>,
     /// Columns that a constraint, a unique index or an expression of the table is about.
     pub guarded: HashSet<i16>,
     /// Columns that hold nothing but what a column of another relation holds, by foreign keys.

@@ -62,6 +62,48 @@ pub(super) fn check<'a>(
         .try_for_each(|column| target.named(column))
 }
 
+/// Whether the write to `relation` leaves what others refer to as it is: whether a row of `table` can go tells
+/// what a masked column holds.
+pub(super) fn keeps_keys(
+    draft: &Draft<'_>,
+    relation: &RangeVar,
+    table: &Table,
+) -> Result<(), Veto> {
+    let refused = || {
+        Veto::never(&format!(
+            "deleting from {}, or changing its keys, which a masked column refers to,",
+            table.name
+        ))
+    };
+    let keeps = |targets: &[Node]| {
+        targets.iter().all(|target| match &target.node {
+            Some(Kind::ResTarget(target)) => table
+                .column(&target.name)
+                .is_some_and(|column| !table.guarded.contains(&column.number)),
+            _ => false,
+        })
+    };
+    for write in draft.writes.iter().copied() {
+        let is_it = write
+            .relation()
+            .is_some_and(|written| std::ptr::eq(written, relation));
+        let keeps = !is_it
+            || match write {
+                Write::Insert(insert) => insert
+                    .on_conflict_clause
+                    .as_deref()
+                    .is_none_or(|conflict| keeps(&conflict.target_list)),
+                Write::Update(update) => keeps(&update.target_list),
+                Write::Copy(_) => true,
+                Write::Delete(_) | Write::Merge(_) => false,
+            };
+        if !keeps {
+            return Err(refused());
+        }
+    }
+    Ok(())
+}
+
 /// The names that `RETURNING WITH (OLD AS o, NEW AS n)` gives.
 fn labels<'a>(write: Write<'a>) -> impl Iterator<Item = &'a str> {
     let options = write

@@ -52,6 +52,20 @@ const QUERY: &str = concat!(
     "SELECT c.oid::pg_catalog.text, n.nspname, c.relname, c.relkind::pg_catalog.text, \
      EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class OPERATOR(pg_catalog.=) c.oid \
         AND r.rulename OPERATOR(pg_catalog.<>) '_RETURN')::pg_catalog.text, \
+     EXISTS (SELECT FROM pg_catalog.pg_trigger AS g WHERE g.tgrelid OPERATOR(pg_catalog.=) c.oid \
+        AND NOT g.tgisinternal AND ",
+    reads_tables!("g.tgfoid"),
+    ")::pg_catalog.text, \
+     EXISTS (SELECT FROM pg_catalog.pg_depend AS d \
+        WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid \
+        AND (d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_attrdef'::pg_catalog.regclass::pg_catalog.oid \
+            AND EXISTS (SELECT FROM pg_catalog.pg_attrdef AS e WHERE e.oid OPERATOR(pg_catalog.=) d.objid \
+                AND e.adrelid OPERATOR(pg_catalog.=) c.oid) \
+        OR d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass::pg_catalog.oid \
+            AND EXISTS (SELECT FROM pg_catalog.pg_constraint AS e WHERE e.oid OPERATOR(pg_catalog.=) d.objid \
+                AND e.conrelid OPERATOR(pg_catalog.=) c.oid)) AND ",
+    reads_tables!("d.refobjid"),
+    ")::pg_catalog.text, \
      EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r JOIN pg_catalog.pg_depend AS d \
         ON d.objid OPERATOR(pg_catalog.=) r.oid \
         AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass::pg_catalog.oid \
@@ -145,11 +159,15 @@ const QUERY: &str = concat!(
      confrelid::pg_catalog.text, pg_catalog.unnest(confkey)::pg_catalog.text \
      FROM pg_catalog.pg_constraint WHERE contype OPERATOR(pg_catalog.=) 'f' AND ",
     ours!("conrelid"),
+    // What tables are partitioned by; column 0 is an expression.
+    "; SELECT partrelid::pg_catalog.text, pg_catalog.unnest(partattrs::pg_catalog.int2[])::pg_catalog.text \
+     FROM pg_catalog.pg_partitioned_table WHERE ",
+    ours!("partrelid"),
     "; COMMIT",
 );
 
 /// How many results the query has.
-const RESULTS: u8 = 10;
+const RESULTS: u8 = 11;
 /// The most rows of all results together.
 const ROWS_MAX: usize = 500_000;
 /// The most bytes of all of them: definitions of views are long.
@@ -229,7 +247,17 @@ impl Answer {
     fn row(&mut self, result: u8, row: &[u8]) -> Result<(), Error> {
         match result {
             1 => {
-                let [oid, schema, name, kind, rules, opaque, definition] = columns(row)?;
+                let [
+                    oid,
+                    schema,
+                    name,
+                    kind,
+                    rules,
+                    triggers,
+                    computes,
+                    opaque,
+                    definition,
+                ] = columns(row)?;
                 let oid = number(oid)?;
                 let table = Table {
                     oid,
@@ -237,6 +265,8 @@ impl Answer {
                     name: name.to_owned(),
                     kind: kind.bytes().next().unwrap_or_default(),
                     has_rules: truth(rules)?,
+                    has_triggers: truth(triggers)?,
+                    computes: truth(computes)?,
                     is_opaque: truth(opaque)?,
                     definition: definition.to_owned(),
                     ..Table::default()
@@ -290,6 +320,13 @@ impl Answer {
                 let refers = (number(column)?, number(other)?, number(referred)?);
                 if let Some(table) = self.table(oid)? {
                     table.references.push(refers);
+                }
+            }
+            11 => {
+                let [oid, column] = columns(row)?;
+                let column = number(column)?;
+                if let Some(table) = self.table(oid)? {
+                    table.split.insert(column);
                 }
             }
             _ => return Err(wrong("a row of no result")),

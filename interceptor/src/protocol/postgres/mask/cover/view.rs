@@ -75,6 +75,122 @@ fn plain(
     Some(masks)
 }
 
+/// Whether masked columns have a say in which rows `view` has, or in their order: where its query names them
+/// anywhere but in what it selects, or under another name.
+pub(super) fn asks(schema: &Schema, view: &Table, found: &Found) -> bool {
+    let parsed = pg_query::parse(&view.definition, pg_query::ParserOptions::DEFAULT).ok();
+    let tree = parsed.and_then(|parsed| serde_json::to_value(parsed.protobuf).ok());
+    let Some(tree) = tree else { return true };
+    let mut secret: HashSet<String> = view
+        .depends
+        .iter()
+        .filter_map(|(oid, _)| Some((schema.tables.get(oid)?, found.get(oid)?)))
+        .flat_map(|(table, masks)| {
+            let columns = table.columns.iter();
+            let masked = columns.filter(|column| masks.contains_key(&column.number));
+            masked.map(|column| column.name.clone())
+        })
+        .collect();
+    loop {
+        let before = secret.len();
+        renamed(&tree, &mut secret);
+        if secret.len() == before {
+            return decides(&tree, &secret);
+        }
+    }
+}
+
+/// Takes in the names under which `secret` columns are selected.
+fn renamed(tree: &serde_json::Value, secret: &mut HashSet<String>) {
+    match tree {
+        serde_json::Value::Object(fields) => {
+            if let Some(target) = fields.get("ResTarget")
+                && let Some(name) = target.get("name").and_then(serde_json::Value::as_str)
+                && !name.is_empty()
+                && names_secret(target, secret)
+            {
+                secret.insert(name.to_owned());
+            }
+            fields.values().for_each(|value| renamed(value, secret));
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| renamed(item, secret)),
+        _ => {}
+    }
+}
+
+/// Whether a secret column, or all of a row, is named in `tree`.
+fn names_secret(tree: &serde_json::Value, secret: &HashSet<String>) -> bool {
+    match tree {
+        serde_json::Value::Object(fields) => fields.iter().any(|(key, value)| match key.as_str() {
+            "AStar" => true,
+            "String" => value
+                .get("sval")
+                .and_then(serde_json::Value::as_str)
+                .is_some_and(|word| secret.contains(word)),
+            _ => names_secret(value, secret),
+        }),
+        serde_json::Value::Array(items) => items.iter().any(|item| names_secret(item, secret)),
+        _ => false,
+    }
+}
+
+/// What makes rows of a value, by a part of its name.
+const ROWS: [&str; 9] = [
+    "unnest",
+    "generate_",
+    "_to_table",
+    "_each",
+    "_elements",
+    "_keys",
+    "_matches",
+    "_query",
+    "recordset",
+];
+
+fn makes_rows(tree: &serde_json::Value) -> bool {
+    match tree {
+        serde_json::Value::Object(fields) => fields.iter().any(|(key, value)| match key.as_str() {
+            "funcname" => {
+                let words = value.to_string();
+                ROWS.iter().any(|part| words.contains(part))
+            }
+            _ => makes_rows(value),
+        }),
+        serde_json::Value::Array(items) => items.iter().any(makes_rows),
+        _ => false,
+    }
+}
+
+fn decides(tree: &serde_json::Value, secret: &HashSet<String>) -> bool {
+    match tree {
+        serde_json::Value::Object(fields) => fields.iter().any(|(key, value)| match key.as_str() {
+            "target_list" => makes_rows(value) && names_secret(value, secret),
+            "distinct_clause" | "colnames" | "aliascolnames" => {
+                value.as_array().is_none_or(|items| !items.is_empty())
+            }
+            "SelectStmt" => is_merged(value) || decides(value, secret),
+            "ColumnRef" | "using_clause" => names_secret(value, secret),
+            _ => decides(value, secret),
+        }),
+        serde_json::Value::Array(items) => items.iter().any(|item| decides(item, secret)),
+        _ => false,
+    }
+}
+
+/// Whether a query puts rows of others together in a way that compares or sorts them.
+fn is_merged(select: &serde_json::Value) -> bool {
+    let is_set = select.get("larg").is_some_and(|side| !side.is_null());
+    let all = select.get("all").and_then(serde_json::Value::as_bool);
+    let sorted = select
+        .get("sort_clause")
+        .and_then(serde_json::Value::as_array);
+    let union = i64::from(i32::from(pg_query::protobuf::SetOperation::SetopUnion));
+    let op = select.get("op").and_then(serde_json::Value::as_i64);
+    let is_plain_union =
+        op == Some(union) && all == Some(true) && sorted.is_some_and(Vec::is_empty);
+    is_set && !is_plain_union
+}
+
 /// What a `FROM` holds: tables and their joins, nothing else, and none under other names of columns.
 fn source<'a>(
     schema: &'a Schema,

@@ -1,0 +1,549 @@
+//! Ways around masks by way of what else is in a database: foreign keys, triggers, partitions, indexes,
+//! views that ask about what is masked, and search paths that are not what they seem.
+
+use interceptor::masking::{Mask, Masks, Relation};
+
+use crate::loop_rig::Front;
+use crate::masking::said;
+use crate::server::Server;
+
+const SETUP: &str = r"
+SET ROLE trusted;
+CREATE SCHEMA s2;
+CREATE TABLE q (id int PRIMARY KEY, ssn text);
+INSERT INTO q SELECT n, 'CANARYA-' || lpad(n::text, 4, '0') FROM generate_series(1, 20) AS n;
+CREATE TABLE p (id int PRIMARY KEY, name text NOT NULL, ssn text, born date);
+INSERT INTO p SELECT n, 'n' || n, 'c' || n, '2000-01-01' FROM generate_series(1, 20) AS n;
+CREATE TABLE s2.p (id int, ssn text);
+CREATE TABLE held (id int PRIMARY KEY, owner int NOT NULL REFERENCES q (id) ON DELETE SET NULL ON UPDATE CASCADE CHECK (owner > 0), ssn text);
+INSERT INTO held SELECT n, n, 'c' FROM generate_series(1, 10) AS n;
+CREATE TABLE codes (code text PRIMARY KEY);
+INSERT INTO codes SELECT 'CANARY' || w || '-' || lpad(n::text, 4, '0') FROM generate_series(1, 10) AS n, unnest(ARRAY['A','B']) AS w;
+CREATE TABLE coded (id int, ssn text REFERENCES codes ON DELETE CASCADE);
+CREATE TABLE kinds (code text PRIMARY KEY);
+INSERT INTO kinds TABLE codes;
+CREATE TABLE kinded (id int, ssn text REFERENCES kinds);
+CREATE TABLE byvalue (id int, ssn text) PARTITION BY LIST (ssn);
+CREATE TABLE byvalue_a PARTITION OF byvalue FOR VALUES IN ('CANARYA-0001');
+CREATE TABLE byvalue_b PARTITION OF byvalue DEFAULT;
+CREATE TABLE wide (id int, ssn text, filler text);
+INSERT INTO wide SELECT n, 'c', repeat('x', 500) FROM generate_series(1, 200) AS n;
+CREATE INDEX ON wide (ssn, id);
+CREATE VIEW asks AS SELECT id FROM p WHERE ssn LIKE 'CANARYA%';
+CREATE VIEW counts AS SELECT count(*) AS n FROM p GROUP BY substr(ssn, 7, 1) = 'A', ssn LIKE 'CANARYA-000%';
+CREATE VIEW first AS SELECT id FROM p ORDER BY ssn LIKE 'CANARYA-0020' DESC, id LIMIT 1;
+CREATE VIEW nested AS SELECT z.id FROM (SELECT id FROM p WHERE ssn LIKE 'CANARYA%') AS z;
+CREATE VIEW united AS SELECT substr(ssn, 7, 2) < 'AZ' AS x FROM p UNION SELECT true;
+CREATE VIEW joined AS SELECT p.id FROM p JOIN q ON q.ssn = p.ssn;
+CREATE VIEW used AS SELECT id FROM p JOIN (SELECT id AS k, ssn FROM q) AS q USING (ssn);
+CREATE VIEW good AS SELECT id, upper(ssn) AS s FROM p WHERE id < 5 ORDER BY id;
+CREATE VIEW better AS SELECT z.id FROM (SELECT id, ssn FROM p WHERE name > '') AS z WHERE z.id = 3;
+CREATE TABLE log (id int, what text);
+CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''%'', (SELECT ssn FROM p WHERE id = 1); END';
+CREATE TRIGGER tell BEFORE INSERT ON log FOR EACH ROW EXECUTE FUNCTION tell();
+CREATE TABLE said (id int, what text);
+CREATE FUNCTION send() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_notify(''c'', (SELECT ssn FROM p WHERE id = 1)); RAISE NOTICE ''%'', (SELECT ssn FROM p WHERE id = 1); RETURN NEW; END';
+CREATE TRIGGER send BEFORE INSERT ON said FOR EACH ROW EXECUTE FUNCTION send();
+CREATE FUNCTION peek() RETURNS text LANGUAGE sql AS 'SELECT ssn FROM public.p WHERE id = 1';
+CREATE DOMAIN odd AS text CHECK (VALUE <> 'CANARYA-0001' OR peek() IS NULL);
+CREATE FUNCTION is_a(text) RETURNS bool LANGUAGE sql AS 'SELECT peek() LIKE ''CANARYA%''';
+CREATE DOMAIN other AS text CHECK (is_a(VALUE));
+CREATE TABLE defaulted (id int, what text DEFAULT peek());
+CREATE TABLE checked (id int, what text CHECK (is_a(what)));
+CREATE TABLE mine (id int, note text);
+INSERT INTO mine VALUES (1, 'x');
+ALTER TABLE mine ENABLE ROW LEVEL SECURITY;
+ALTER TABLE mine FORCE ROW LEVEL SECURITY;
+CREATE POLICY looks ON mine USING (is_a(note));
+CREATE FUNCTION grow(text, text) RETURNS text LANGUAGE sql AS 'SELECT peek()';
+CREATE AGGREGATE grown (text) (SFUNC = grow, STYPE = text);
+";
+
+fn values(which: char) -> String {
+    let mut sql = String::from("SET ROLE trusted;");
+    for table in ["p", "held"] {
+        sql.push_str(&format!(
+            "UPDATE {table} SET ssn = 'CANARY{which}-' || lpad(id::text, 4, '0');"
+        ));
+    }
+    let order = if which == 'A' { "id" } else { "1000 - id" };
+    sql.push_str(&format!(
+        "UPDATE wide SET ssn = 'CANARY{which}-' || lpad(({order})::text, 4, '0');
+         INSERT INTO coded VALUES (1, 'CANARY{which}-0001');
+         INSERT INTO kinded VALUES (1, 'CANARY{which}-0001');
+         INSERT INTO byvalue VALUES (1, 'CANARY{which}-0001');
+         RESET ROLE;\nVACUUM (FULL, ANALYZE);\nVACUUM wide;"
+    ));
+    sql
+}
+
+fn masks() -> Masks {
+    let mut masks = Masks::default();
+    for name in ["p", "held", "coded", "kinded", "byvalue", "wide"] {
+        let relation = Relation {
+            schema: "public".to_owned(),
+            name: name.to_owned(),
+        };
+        let columns = masks.relations.entry(relation).or_default();
+        columns.insert("ssn".to_owned(), Mask::Null);
+    }
+    masks
+}
+
+/// What it is, and the statements. Each tells the two databases apart directly.
+const WAYS: &[(&str, &str)] = &[
+    (
+        "a row that a foreign key fails",
+        "BEGIN;; DELETE FROM q WHERE id = 1;; ROLLBACK",
+    ),
+    (
+        "a row that a cascade fails",
+        "BEGIN;; UPDATE q SET id = -1 WHERE id = 1;; ROLLBACK",
+    ),
+    (
+        "what is referred to, deleted",
+        "BEGIN;; DELETE FROM kinds WHERE code = 'CANARYA-0001';; ROLLBACK",
+    ),
+    (
+        "what is referred to, updated",
+        "BEGIN;; UPDATE kinds SET code = 'x' WHERE code = 'CANARYA-0001';; ROLLBACK",
+    ),
+    (
+        "what is referred to, cascading",
+        "BEGIN;; DELETE FROM codes WHERE code = 'CANARYA-0001';; SELECT count(*) FROM coded;; ROLLBACK",
+    ),
+    (
+        "what is referred to, merged",
+        "BEGIN;; MERGE INTO kinds USING (VALUES (1)) AS z ON code = 'CANARYA-0001' WHEN MATCHED THEN DELETE;; ROLLBACK",
+    ),
+    (
+        "what is referred to, locked",
+        "BEGIN;; INSERT INTO kinds VALUES ('CANARYA-0001') ON CONFLICT (code) DO UPDATE SET code = 'y';; ROLLBACK",
+    ),
+    ("partition of a value", "SELECT id FROM byvalue_a"),
+    (
+        "partition by origin",
+        "SELECT tableoid::regclass FROM byvalue",
+    ),
+    (
+        "partition in a plan",
+        "EXPLAIN (ANALYZE, TIMING OFF, SUMMARY OFF, COSTS OFF) SELECT id FROM byvalue",
+    ),
+    (
+        "partition by writing",
+        "BEGIN;; DELETE FROM byvalue WHERE id = 1 RETURNING tableoid::regclass;; ROLLBACK",
+    ),
+    (
+        "partition by deleting",
+        "BEGIN;; DELETE FROM byvalue_a;; ROLLBACK",
+    ),
+    ("view with a condition", "SELECT * FROM asks"),
+    ("view that groups", "SELECT n FROM counts ORDER BY n"),
+    ("view that orders", "SELECT id FROM first"),
+    ("view with a condition inside", "SELECT * FROM nested"),
+    ("view that unites", "SELECT count(*) FROM united"),
+    ("view that joins", "SELECT count(*) FROM joined"),
+    ("view that joins by name", "SELECT count(*) FROM used"),
+    (
+        "trigger's error",
+        "BEGIN;; INSERT INTO log VALUES (1, 'x');; ROLLBACK",
+    ),
+    (
+        "trigger's notice",
+        "BEGIN;; INSERT INTO said VALUES (1, 'x');; ROLLBACK",
+    ),
+    (
+        "trigger's notification",
+        "LISTEN c;; INSERT INTO said VALUES (1, 'x');; SELECT 1",
+    ),
+    (
+        "default",
+        "BEGIN;; INSERT INTO defaulted (id) VALUES (1) RETURNING what;; ROLLBACK",
+    ),
+    (
+        "check",
+        "BEGIN;; INSERT INTO checked VALUES (1, 'x');; ROLLBACK",
+    ),
+    (
+        "new foreign key",
+        "BEGIN;; ALTER TABLE q ADD FOREIGN KEY (id) REFERENCES held (owner);; ROLLBACK;; ALTER TABLE p ADD UNIQUE (ssn);; ALTER TABLE q ADD FOREIGN KEY (ssn) REFERENCES p (ssn);; ALTER TABLE q DROP CONSTRAINT q_ssn_fkey;; ALTER TABLE p DROP CONSTRAINT p_ssn_key CASCADE",
+    ),
+    (
+        "path that was not set",
+        "SELECT set_config('search_path', 's2', false) WHERE false;; SELECT ssn FROM p;; RESET search_path",
+    ),
+    (
+        "path in a failed text",
+        "SET search_path = s2; SELECT 1 / 0;; SELECT ssn FROM p;; RESET search_path",
+    ),
+    (
+        "path locally",
+        "SET LOCAL search_path = s2;; SELECT ssn FROM p",
+    ),
+    (
+        "path locally, called",
+        "SELECT pg_catalog.set_config('search_path', 's2', true);; SELECT ssn FROM p",
+    ),
+    (
+        "path and savepoint",
+        "BEGIN;; SAVEPOINT a;; SET search_path = s2;; ROLLBACK TO a;; SELECT ssn FROM p;; ROLLBACK",
+    ),
+    (
+        "path rolled back",
+        "BEGIN;; SET search_path = s2;; ROLLBACK;; SELECT ssn FROM p",
+    ),
+    (
+        "path rolled back and chained",
+        "BEGIN;; SET search_path = s2;; ROLLBACK AND CHAIN;; SELECT ssn FROM p;; ROLLBACK",
+    ),
+    (
+        "path local and chained",
+        "BEGIN;; SET LOCAL search_path = s2;; COMMIT AND CHAIN;; SELECT ssn FROM p;; ROLLBACK",
+    ),
+    (
+        "path in a view",
+        "SET search_path = s2;; CREATE TEMP VIEW z AS SELECT set_config('search_path', 'public', false) AS x;; SELECT x FROM z;; SELECT ssn FROM p",
+    ),
+    (
+        "path in a default",
+        "SET search_path = s2;; CREATE TEMP TABLE z (a int, x text DEFAULT set_config('search_path', 'public', false));; INSERT INTO z VALUES (1);; SELECT ssn FROM p",
+    ),
+    (
+        "path explained",
+        "SET search_path = s2;; EXPLAIN (ANALYZE, TIMING OFF, SUMMARY OFF) SELECT set_config('search_path', 'public', false);; SELECT ssn FROM p",
+    ),
+    (
+        "path in a cursor",
+        "SET search_path = s2;; BEGIN;; DECLARE c CURSOR FOR SELECT pg_catalog.set_config('search_path', 'public', false);; FETCH c;; SELECT ssn FROM p;; COMMIT",
+    ),
+    (
+        "path prepared",
+        "SET search_path = s2;; PREPARE s AS SELECT pg_catalog.set_config('search_path', 'public', false);; EXECUTE s;; SELECT ssn FROM p",
+    ),
+    (
+        "prepared under another path",
+        "SET search_path = s2;; PREPARE s AS SELECT ssn FROM p;; SET search_path = public;; EXECUTE s",
+    ),
+    (
+        "reset",
+        "SET search_path = s2;; RESET ALL;; SELECT ssn FROM p",
+    ),
+    (
+        "discard",
+        "SET search_path = s2;; DISCARD ALL;; SELECT ssn FROM p",
+    ),
+    (
+        "renamed temporary table",
+        "CREATE TEMP TABLE z (id int, ssn text);; ALTER TABLE z RENAME TO p;; SELECT ssn FROM p;; DROP TABLE pg_temp.p;; SELECT ssn FROM p",
+    ),
+    (
+        "cte of the name, after",
+        "WITH a AS (SELECT ssn FROM p), p AS (SELECT 'x' AS ssn) SELECT * FROM a",
+    ),
+    (
+        "cte of the name, in itself",
+        "WITH p AS (SELECT ssn FROM p) SELECT * FROM p",
+    ),
+    (
+        "cte of the name, beside",
+        "SELECT ssn FROM p WHERE EXISTS (WITH p AS (SELECT 1) SELECT FROM p)",
+    ),
+    (
+        "cte of the name, qualified",
+        "WITH p AS (SELECT 'x' AS ssn) SELECT ssn FROM public.p",
+    ),
+    (
+        "cte of the name, inside",
+        "SELECT (WITH p AS (SELECT 'x' AS ssn) SELECT max(ssn) FROM p), ssn FROM p",
+    ),
+    (
+        "cte of the name, in a union",
+        "(WITH p AS (SELECT 'x' AS ssn) SELECT ssn FROM p) UNION ALL SELECT ssn FROM p",
+    ),
+    (
+        "cte of the name, limited",
+        "SELECT 1 FROM generate_series(1, 300) LIMIT (SELECT ascii(substr(max(ssn), 7)) FROM p)",
+    ),
+    (
+        "cte of the name, deeper",
+        "WITH a AS (WITH p AS (SELECT 'x' AS ssn) SELECT * FROM p) SELECT ssn FROM p",
+    ),
+    (
+        "cte of the name, prepared",
+        "PREPARE s AS WITH p AS (SELECT 1) SELECT FROM p;; SELECT ssn FROM p",
+    ),
+    (
+        "cte of the name, updated",
+        "BEGIN;; WITH p AS (SELECT 1 AS id) UPDATE p SET name = ssn;; SELECT name FROM p;; ROLLBACK",
+    ),
+    (
+        "cte of the name, inserted",
+        "BEGIN;; WITH x AS (INSERT INTO s2.p WITH p AS (SELECT 1, 'x') SELECT * FROM p RETURNING id) SELECT ssn FROM p;; ROLLBACK",
+    ),
+    (
+        "query to xml in a default",
+        "CREATE TEMP TABLE z (a int, x text DEFAULT query_to_xml('SELECT ssn FROM p', true, true, '')::text);; INSERT INTO z VALUES (1) RETURNING x",
+    ),
+    (
+        "query to xml in a new column",
+        "BEGIN;; ALTER TABLE q ADD COLUMN x text DEFAULT query_to_xml('SELECT ssn FROM p', true, true, '')::text;; SELECT x FROM q;; ROLLBACK",
+    ),
+    (
+        "query to xml as a parameter",
+        "PREPARE s (text) AS SELECT $1;; EXECUTE s (query_to_xml('SELECT ssn FROM p', true, true, '')::text)",
+    ),
+    (
+        "query to xml in xmltable",
+        "SELECT * FROM xmltable('/*' PASSING query_to_xml('SELECT ssn FROM p', false, false, '') COLUMNS a text PATH '.')",
+    ),
+    (
+        "query to xml in limit",
+        "SELECT 1 FROM generate_series(1, 100) LIMIT length(query_to_xml('SELECT 1 FROM p WHERE ssn LIKE ''CANARYA%''', true, true, '')::text) / 100",
+    ),
+    (
+        "query to xml by unicode",
+        "SELECT U&\"query\\005fto_xml\"('SELECT ssn FROM p', true, true, '')",
+    ),
+    (
+        "type by a function",
+        "BEGIN;; ALTER TABLE q ALTER ssn TYPE text USING (SELECT ssn FROM p LIMIT 1);; ROLLBACK;; SELECT ssn FROM p",
+    ),
+    (
+        "strings that do not conform",
+        "SET standard_conforming_strings = off;; SELECT 'x\\' FROM q --', ssn FROM p --'\n;; SET standard_conforming_strings = on;; SELECT ssn FROM p",
+    ),
+    (
+        "encoding",
+        "SET client_encoding = 'SJIS';; SELECT E'\u{3042}\\' , (SELECT ssn FROM p LIMIT 1) --'\n;; SELECT ssn FROM p",
+    ),
+    (
+        "long name",
+        "CREATE TEMP VIEW z AS SELECT * FROM p;; SELECT ssn FROM z",
+    ),
+    (
+        "array of query",
+        "SELECT ARRAY(SELECT ssn FROM p ORDER BY id)",
+    ),
+    ("row of query", "SELECT ROW(p.*) FROM p"),
+    (
+        "json array of query",
+        "SELECT json_agg(z) FROM (SELECT * FROM p) AS z",
+    ),
+    (
+        "grouping",
+        "SELECT ssn, count(*) FROM p GROUP BY GROUPING SETS ((ssn), ()) ORDER BY 1",
+    ),
+    (
+        "named window",
+        "SELECT id FROM (SELECT id, row_number() OVER w AS n FROM p WINDOW w AS (ORDER BY ssn <> 'CANARYA-0007', id)) AS z WHERE n = 1",
+    ),
+    (
+        "cycle",
+        "WITH RECURSIVE c AS (SELECT id, ssn FROM p WHERE id = 1 UNION ALL SELECT c.id, p.ssn FROM c JOIN p ON p.id = c.id + 1) CYCLE ssn SET y USING w SELECT * FROM c",
+    ),
+    (
+        "merge condition",
+        "BEGIN;; MERGE INTO q USING p ON p.id = q.id WHEN MATCHED AND p.ssn LIKE 'CANARYA%' THEN UPDATE SET ssn = p.ssn;; SELECT * FROM q ORDER BY id;; ROLLBACK",
+    ),
+    (
+        "update from",
+        "BEGIN;; UPDATE q SET ssn = p.ssn FROM p WHERE p.id = q.id RETURNING q.ssn;; ROLLBACK",
+    ),
+    (
+        "delete using",
+        "BEGIN;; DELETE FROM said USING p WHERE p.ssn LIKE 'x';; DELETE FROM s2.p USING public.p AS x WHERE x.ssn = 'y';; SELECT ssn FROM p;; ROLLBACK",
+    ),
+    (
+        "conflict",
+        "BEGIN;; INSERT INTO q VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET ssn = (SELECT ssn FROM p WHERE id = 1) RETURNING *;; ROLLBACK",
+    ),
+    (
+        "failing row",
+        "BEGIN;; UPDATE p SET name = NULL WHERE id = 1;; ROLLBACK",
+    ),
+    (
+        "failing row, conflict",
+        "BEGIN;; INSERT INTO p (id, name) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET name = NULL;; ROLLBACK",
+    ),
+    (
+        "materialized",
+        "CREATE MATERIALIZED VIEW mm AS SELECT ssn FROM p;; SELECT * FROM mm;; DROP MATERIALIZED VIEW mm",
+    ),
+    (
+        "own view",
+        "CREATE VIEW own AS SELECT id FROM p WHERE ssn LIKE 'CANARYA%';; SELECT count(*) FROM own;; DROP VIEW own",
+    ),
+    (
+        "replaced view",
+        "BEGIN;; CREATE OR REPLACE VIEW asks AS SELECT id FROM p WHERE ssn LIKE 'CANARYA%';; SELECT count(*) FROM asks;; ROLLBACK",
+    ),
+    (
+        "sequence",
+        "CREATE TEMP SEQUENCE z;; SELECT setval('z', ascii(substr(ssn, 7))) FROM p WHERE id = 1;; SELECT last_value FROM z",
+    ),
+    (
+        "temporary table in a call",
+        "SELECT lastval(), setval('pg_temp.z', (SELECT ascii(substr(ssn, 7)) FROM p WHERE id = 1));; CREATE TEMP SEQUENCE z;; SELECT setval('z', (SELECT ascii(substr(ssn, 7)) FROM p WHERE id = 1))",
+    ),
+    (
+        "advisory lock",
+        "SELECT pg_advisory_lock(ascii(substr(ssn, 7))) FROM p WHERE id = 1;; SELECT objid FROM pg_locks WHERE locktype = 'advisory'",
+    ),
+    ("enum", "SELECT ssn::regtype FROM p"),
+    ("xml for each", "SELECT xmlforest(ssn) FROM p"),
+    ("xml agg", "SELECT xmlagg(xmlelement(name x, ssn)) FROM p"),
+    ("json object", "SELECT json_object_agg(id, ssn) FROM p"),
+    (
+        "populate",
+        "SELECT (jsonb_populate_record(NULL::q, to_jsonb(p))).ssn FROM p",
+    ),
+    (
+        "record of another",
+        "SELECT (z).* FROM (SELECT p AS z FROM p) AS y",
+    ),
+    ("distinct rows", "SELECT DISTINCT p FROM p"),
+    ("hash of a row", "SELECT hash_record(p) FROM p"),
+    ("field of a function", "SELECT p.to_json FROM p"),
+    (
+        "sized",
+        "SELECT pg_column_size(ssn), md5(ssn), hashtext(ssn) FROM p",
+    ),
+    (
+        "ordered set",
+        "SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY ssn) FROM p",
+    ),
+    ("mode", "SELECT mode() WITHIN GROUP (ORDER BY ssn) FROM p"),
+    (
+        "in a range",
+        "SELECT id FROM p WHERE ssn BETWEEN SYMMETRIC 'CANARYA' AND 'CANARYAZ'",
+    ),
+    (
+        "is distinct",
+        "SELECT id FROM p WHERE ssn IS DISTINCT FROM 'CANARYA-0001'",
+    ),
+    ("any", "SELECT 'CANARYA-0001' = ANY (SELECT ssn FROM p)"),
+    ("all", "SELECT 'CANARYB' > ALL (SELECT ssn FROM p)"),
+    (
+        "similar",
+        "SELECT id FROM p WHERE ssn SIMILAR TO 'CANARYA%'",
+    ),
+    ("nullif", "SELECT nullif(ssn, 'CANARYA-0001') FROM p"),
+    ("greatest", "SELECT greatest(ssn, 'CANARYAZ') FROM p"),
+];
+
+/// A pair of databases that differ in what is masked, of these names, made anew.
+fn pair(one: &str, other: &str) -> std::sync::Arc<Server> {
+    let server = Server::shared();
+    server.sql(&format!(
+        "DROP DATABASE IF EXISTS {one}; DROP DATABASE IF EXISTS {other}; \
+         CREATE DATABASE {one} OWNER trusted;"
+    ));
+    server.sql(&format!(
+        "\\c {one}\nGRANT ALL ON SCHEMA public TO trusted;\n{SETUP}"
+    ));
+    server.sql(&format!(
+        "CREATE DATABASE {other} TEMPLATE {one} OWNER trusted"
+    ));
+    server.sql(&format!("\\c {one}\n{}", values('A')));
+    server.sql(&format!("\\c {other}\n{}", values('B')));
+    server
+}
+
+#[tokio::test]
+async fn what_only_stands_beside_is_used_as_before() {
+    let server = pair("beside_a", "beside_b");
+    let front = Front::masked(&server, &["beside_a"], masks()).await;
+    for text in [
+        "SELECT id FROM good",
+        "SELECT count(*) FROM better",
+        "BEGIN;; INSERT INTO kinds VALUES ('new') RETURNING code;; ROLLBACK",
+        "BEGIN;; UPDATE q SET ssn = 'x' WHERE id = 1 RETURNING id, ssn;; ROLLBACK",
+        "BEGIN;; DELETE FROM q WHERE id = 20;; ROLLBACK",
+    ] {
+        let directly = said(server.address(), "beside_a", text).await;
+        let through = said(front.address, "beside_a", text).await;
+        assert_eq!(
+            String::from_utf8_lossy(&directly),
+            String::from_utf8_lossy(&through),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn nothing_else_in_a_database_tells_one_masked_value_from_another() {
+    let server = pair("around_a", "around_b");
+    let front = Front::masked(&server, &["around_a", "around_b"], masks()).await;
+    let direct = server.address();
+    let mut open = Vec::new();
+    for (way, text) in WAYS {
+        let one = said(direct, "around_a", text).await;
+        let other = said(direct, "around_b", text).await;
+        if one == other {
+            let told = String::from_utf8_lossy(&one).escape_debug().to_string();
+            open.push(format!("{way} does not even leak directly: {told}"));
+        }
+        let one = said(front.address, "around_a", text).await;
+        let other = said(front.address, "around_b", text).await;
+        if one != other {
+            let [one, other] =
+                [one, other].map(|told| String::from_utf8_lossy(&told).escape_debug().to_string());
+            open.push(format!("{way}: {one} <> {other}"));
+        }
+    }
+    assert!(open.is_empty(), "{open:#?}");
+}
+
+#[tokio::test]
+async fn a_masked_column_with_another_name_is_not_shown_under_it() {
+    let server = pair("renamed_a", "renamed_b");
+    server.sql("\\c renamed_a\nDROP TABLE held; ALTER TABLE p RENAME ssn TO tax;");
+    let front = Front::masked(&server, &["renamed_a"], masks()).await;
+    for text in [
+        "SELECT tax FROM p",
+        "SELECT id FROM p WHERE tax LIKE 'CANARYA%'",
+        "COPY p TO STDOUT",
+        "SELECT * FROM asks",
+        "BEGIN;; UPDATE p SET name = 'x' RETURNING tax;; ROLLBACK",
+        "BEGIN;; ALTER TABLE p RENAME TO r;; SELECT tax FROM r;; ROLLBACK",
+        "BEGIN;; ALTER TABLE s2.p RENAME TO r;; ALTER TABLE p SET SCHEMA s2;; SELECT tax FROM s2.p;; ROLLBACK",
+    ] {
+        let told = said(front.address, "renamed_a", text).await;
+        let told = String::from_utf8_lossy(&told);
+        assert!(
+            told.contains("C42501") && !told.contains("CANARY"),
+            "{text}: {told}"
+        );
+    }
+    assert!(
+        said(front.address, "renamed_a", "SELECT id FROM q")
+            .await
+            .len()
+            > 100
+    );
+}
+
+#[tokio::test]
+async fn what_is_beside_a_mask_stays_closed_in_the_extended_protocol() {
+    let server = pair("extended_a", "extended_b");
+    let front = Front::masked(&server, &["extended_a", "extended_b"], masks()).await;
+    for script in [
+        "P a DELETE FROM q WHERE id = 1|B - a|E -|S",
+        "P a DELETE FROM kinds WHERE code = 'CANARYA-0001'|D S a|B - a|E -|S",
+        "P a INSERT INTO log VALUES (1, 'x')|B - a|E -|S",
+        "P a SELECT id FROM asks|D S a|B - a|D P -|E -|S",
+        "P a SELECT id FROM byvalue_a|D S a|B - a|E - 1|E -|S",
+        "P a SELECT ssn, p FROM p|D S a|B - a|D P -|E - 1|E -|S",
+        "P a UPDATE p SET name = NULL|B - a|E -|S|Q ROLLBACK",
+    ] {
+        let mut told = Vec::new();
+        for database in ["extended_a", "extended_b"] {
+            let mut raw = crate::loop_rig::Raw::connect(front.address, database).await;
+            let bytes = crate::loop_rig::script_bytes(script);
+            told.push(crate::masking::strip(raw.exchange_bytes(&bytes).await));
+        }
+        let [one, other] = [&told[0], &told[1]].map(|told| String::from_utf8_lossy(told));
+        assert_eq!(one, other, "{script}");
+        assert!(!one.contains("CANARY"), "{script}: {one}");
+    }
+}
