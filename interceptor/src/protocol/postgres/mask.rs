@@ -344,11 +344,7 @@ impl<'a> Work<'a> {
         path: Option<&[String]>,
     ) -> Result<bool, Veto> {
         let masking = self.masking;
-        let copy = draft.copies().find(|copy| {
-            copy.relation
-                .as_ref()
-                .is_some_and(|of| std::ptr::eq(of, relation))
-        });
+        let copy = copy_of(draft, relation);
         let makes_temporary = relation.relpersistence == "t" || relation.schemaname == "pg_temp";
         if makes_temporary && masking.names.contains(&relation.relname) {
             return Err(Veto::never(&format!(
@@ -529,6 +525,15 @@ fn indirect(masking: &Masking, table: &schema::Table) -> Result<(), Veto> {
         ))),
         false => Ok(()),
     }
+}
+
+/// The `COPY` of a relation.
+fn copy_of<'a>(draft: &Draft<'a>, relation: &RangeVar) -> Option<&'a pg_query::protobuf::CopyStmt> {
+    draft.copies().find(|copy| {
+        copy.relation
+            .as_ref()
+            .is_some_and(|of| std::ptr::eq(of, relation))
+    })
 }
 
 fn lost(relation: &RangeVar) -> Veto {

@@ -246,33 +246,7 @@ struct Answer {
 impl Answer {
     fn row(&mut self, result: u8, row: &[u8]) -> Result<(), Error> {
         match result {
-            1 => {
-                let [
-                    oid,
-                    schema,
-                    name,
-                    kind,
-                    rules,
-                    triggers,
-                    computes,
-                    opaque,
-                    definition,
-                ] = columns(row)?;
-                let oid = number(oid)?;
-                let table = Table {
-                    oid,
-                    schema: schema.to_owned(),
-                    name: name.to_owned(),
-                    kind: kind.bytes().next().unwrap_or_default(),
-                    has_rules: truth(rules)?,
-                    has_triggers: truth(triggers)?,
-                    computes: truth(computes)?,
-                    is_opaque: truth(opaque)?,
-                    definition: definition.to_owned(),
-                    ..Table::default()
-                };
-                self.tables.insert(oid, table);
-            }
+            1 => self.relation(row)?,
             2 => self.column(row)?,
             3 => {
                 let [child, parent] = columns(row)?;
@@ -331,6 +305,35 @@ impl Answer {
             }
             _ => return Err(wrong("a row of no result")),
         }
+        Ok(())
+    }
+
+    fn relation(&mut self, row: &[u8]) -> Result<(), Error> {
+        let [
+            oid,
+            schema,
+            name,
+            kind,
+            rules,
+            triggers,
+            computes,
+            opaque,
+            definition,
+        ] = columns(row)?;
+        let oid = number(oid)?;
+        let table = Table {
+            oid,
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+            kind: kind.bytes().next().unwrap_or_default(),
+            has_rules: truth(rules)?,
+            has_triggers: truth(triggers)?,
+            computes: truth(computes)?,
+            is_opaque: truth(opaque)?,
+            definition: definition.to_owned(),
+            ..Table::default()
+        };
+        self.tables.insert(oid, table);
         Ok(())
     }
 
