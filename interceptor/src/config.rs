@@ -23,6 +23,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::masking::detect;
+
 pub use check::is_name;
 pub use mistake::{Mistake, Mistakes, Place};
 
@@ -217,6 +219,8 @@ pub struct Target {
     pub record: bool,
     /// Timeouts.
     pub timeouts: Timeouts,
+    /// What is done about values that detectors find in answers. Default: none are looked for.
+    pub detect: detect::Actions,
 }
 
 /// Where the daemon dials, where that is not where the agent dialled.

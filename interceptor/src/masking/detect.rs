@@ -217,6 +217,12 @@ pub struct Scan {
 }
 
 impl Scan {
+    /// Whether nothing was looked at yet.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.before.is_empty() && self.open.is_none()
+    }
+
     /// Looks at the bytes that are undecided, those that were left the last time in front, and says how many of
     /// them are decided now; with `last`, all are. Never leaves more than two kilobytes of what it has
     /// seen twice.

@@ -20,6 +20,7 @@ pub struct Metrics {
     permitted: Family<Target, Counter>,
     requests_refused: Family<TargetKind, Counter>,
     logins: Family<TargetHow, Counter>,
+    detected: Family<TargetKind, Counter>,
     kernel_denied: Family<Reason, Counter>,
     kernel_lost: Counter,
 }
@@ -117,6 +118,14 @@ impl Metrics {
         self.logins.get_or_create(&labels).inc();
     }
 
+    /// Detectors found values of a kind in answers.
+    pub fn detected(&self, target: &str, kind: &'static str, count: u64) {
+        let target = target.to_owned();
+        self.detected
+            .get_or_create(&TargetKind { target, kind })
+            .inc_by(count);
+    }
+
     /// The kernel refused something `count` times.
     pub fn kernel_denied(&self, reason: &'static str, count: u64) {
         self.kernel_denied
@@ -157,6 +166,11 @@ impl Metrics {
             "logins",
             "Logins upstream, by target and how a session came by them",
             self.logins.clone(),
+        );
+        registry.register(
+            "detected",
+            "Values that detectors found in answers, by target and kind",
+            self.detected.clone(),
         );
         registry.register(
             "kernel_denied",

@@ -31,6 +31,7 @@ const TABLE: [(&str, Rule); 24] = [
             "clock",
             "tls",
             "socket",
+            "masking",
             "secrets::Type",
             "policy::Type",
             "telemetry::metrics",

@@ -5,12 +5,15 @@
 //! fit what is owed end the session.
 
 mod data;
+mod net;
 mod replies;
 
 use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 
+pub(super) use self::net::Look;
+use self::net::Net;
 pub(super) use self::replies::Reply;
 pub use self::replies::Unexpected;
 use super::super::facts::{Effect, Prepared};
@@ -104,6 +107,8 @@ pub(super) struct Ledger<G: Gate> {
     finished: Vec<Finished<G>>,
     /// Nothing new goes upstream.
     held: bool,
+    /// What looks for values in answers.
+    net: Option<Box<Net>>,
 }
 
 impl<G: Gate> Ledger<G> {
@@ -129,6 +134,7 @@ impl<G: Gate> Ledger<G> {
             failed: false,
             finished: Vec::new(),
             held: false,
+            net: None,
         }
     }
 

@@ -252,11 +252,11 @@ where
             Object::Statement => (Kind::DescribeStatement, Unknown::statement(&name)),
             Object::Portal => (Kind::DescribePortal, Unknown::portal(&name)),
         };
-        if found.is_none() {
+        let Some(about) = found else {
             let nothing = |_| Change::Nothing;
             return self.unknown(kind, header, unknown, nothing).await;
-        }
-        self.owed(Entry::new(kind), header.whole());
+        };
+        self.owed(Entry::describing(kind, about), header.whole());
         Ok(Step::Next)
     }
 

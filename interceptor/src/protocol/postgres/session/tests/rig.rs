@@ -54,6 +54,7 @@ pub(crate) fn start(cancelled: &Arc<Mutex<usize>>, log: &Arc<Mutex<Log>>) -> Sta
             })
         }),
         patience: Patience::default(),
+        detectors: None,
     }
 }
 
