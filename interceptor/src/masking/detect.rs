@@ -122,8 +122,12 @@ impl Detectors {
 
     /// Finds everything in a text that is there as a whole.
     pub fn find(&self, text: &[u8], each: impl FnMut(Piece)) {
-        if self.is_worth(text) {
-            Scan::default().step(self, text, true, each);
+        if text.len() < SHORTEST {
+            return;
+        }
+        let nexts = self.glance(text);
+        if nexts.contains(&None) {
+            Scan::default().look(self, (text, true), nexts, each);
         }
     }
 
@@ -161,21 +165,26 @@ impl Detectors {
         })
     }
 
-    /// Whether a text may hold anything at all: a glance at what is small.
-    fn is_worth(&self, text: &[u8]) -> bool {
-        if text.len() < SHORTEST {
-            return false;
-        }
+    /// Which passes have nothing to find in a text: a glance at what is small.
+    fn glance(&self, text: &[u8]) -> Nexts {
+        let mut nexts = [None; PASSES.len()];
         if text.len() > SMALL {
-            return true;
+            return nexts;
         }
-        let (mut digits, mut signs) = (0_usize, false);
+        let (mut digits, mut mails, mut colons) = (0_u8, 0_u8, 0_u8);
         for byte in text {
-            digits += usize::from(byte.is_ascii_digit());
-            signs |= matches!(byte, b'@' | b':');
+            digits += u8::from(byte.is_ascii_digit());
+            mails += u8::from(*byte == b'@');
+            colons += u8::from(*byte == b':');
         }
-        let long = self.tokens || self.set.has(Kind::PrivateKey);
-        digits >= 2 || signs || long && text.len() >= 20
+        let long = text.len() >= token::SHORT;
+        let wanted = [digits >= 2, mails > 0, colons >= 2, long, long];
+        for (next, wanted) in nexts.iter_mut().zip(wanted) {
+            if !wanted {
+                *next = Some(Next::Nothing);
+            }
+        }
+        nexts
     }
 
     fn next(&self, pass: Pass, view: &View<'_>, from: usize) -> Next {
@@ -199,6 +208,9 @@ enum Pass {
     Tokens,
     Keys,
 }
+
+/// What each pass finds next, where that is known.
+type Nexts = [Option<Next>; PASSES.len()];
 
 const PASSES: [Pass; 5] = [
     Pass::Numbers,
@@ -231,6 +243,16 @@ impl Scan {
         with: &Detectors,
         bytes: &[u8],
         last: bool,
+        each: impl FnMut(Piece),
+    ) -> usize {
+        self.look(with, (bytes, last), [None; PASSES.len()], each)
+    }
+
+    fn look(
+        &mut self,
+        with: &Detectors,
+        (bytes, last): (&[u8], bool),
+        mut nexts: Nexts,
         mut each: impl FnMut(Piece),
     ) -> usize {
         let before = std::mem::take(&mut self.before);
@@ -239,7 +261,6 @@ impl Scan {
             bytes,
             last,
         };
-        let mut nexts = [None; PASSES.len()];
         let mut at = 0;
         let mut piece = |kind: Kind, (start, end), begins, ends| {
             if let Some(action) = with.actions.get(&kind) {
@@ -300,12 +321,7 @@ impl Scan {
 }
 
 /// The leftmost of what the passes find next; of those that begin together, the longest.
-fn first(
-    with: &Detectors,
-    view: &View<'_>,
-    at: usize,
-    nexts: &mut [Option<Next>; PASSES.len()],
-) -> Next {
+fn first(with: &Detectors, view: &View<'_>, at: usize, nexts: &mut Nexts) -> Next {
     let mut first: Option<Found> = None;
     let mut hold = usize::MAX;
     for (pass, next) in PASSES.into_iter().zip(nexts) {

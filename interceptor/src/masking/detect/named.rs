@@ -281,7 +281,7 @@ fn codice(view: &View<'_>, start: usize) -> Result<Option<usize>, More> {
         1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24,
         23,
     ];
-    let mut sum = 0;
+    let (mut sum, mut digits) = (0, 0);
     for (offset, wanted) in b"AAAAAA99M99A999".iter().enumerate() {
         let byte = view.at(start.saturating_add(offset))?;
         let fits = match wanted {
@@ -298,6 +298,7 @@ fn codice(view: &View<'_>, start: usize) -> Result<Option<usize>, More> {
         } else {
             byte - b'A'
         };
+        digits += u32::from(is(byte, DIGIT));
         sum += match offset % 2 {
             0 => ODD.get(usize::from(value)).copied().unwrap_or(0),
             _ => u32::from(value),
@@ -305,6 +306,6 @@ fn codice(view: &View<'_>, start: usize) -> Result<Option<usize>, More> {
     }
     let check = view.at(start.saturating_add(15))?;
     let end = start.saturating_add(16);
-    let fits = u32::from(check) == u32::from(b'A') + sum % 26;
+    let fits = digits > 1 && u32::from(check) == u32::from(b'A') + sum % 26;
     Ok((fits && !is(view.at(end)?, WORD)).then_some(end))
 }

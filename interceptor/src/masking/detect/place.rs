@@ -121,6 +121,14 @@ pub(super) fn next_v6(view: &View<'_>, from: usize) -> Next {
             return view.hold(if group { hold } else { view.bytes.len() });
         };
         let colon = at.saturating_add(offset);
+        at = colon.saturating_add(1);
+        // Most colons end a word, or stand in one.
+        if rest
+            .get(offset.saturating_add(1))
+            .is_some_and(|after| !is(*after, HEX) && *after != b':')
+        {
+            continue;
+        }
         let front = view.bytes.get(from..colon).unwrap_or_default();
         let group = front.iter().rev().take(4);
         let group = group.take_while(|byte| is(**byte, HEX)).count();
@@ -133,7 +141,6 @@ pub(super) fn next_v6(view: &View<'_>, from: usize) -> Next {
                 Err(More) => return Next::More(start),
             }
         }
-        at = colon.saturating_add(1);
     }
 }
 

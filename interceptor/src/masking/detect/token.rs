@@ -8,7 +8,7 @@ use super::kind::{Kind, Set};
 use super::view::{DIGIT, Found, HEX, LOWER, More, Next, RUN, UPPER, View, class, is};
 
 /// The shortest run of interest.
-const SHORT: usize = 20;
+pub(super) const SHORT: usize = 20;
 /// The longest run that is looked at as one: what is longer is data.
 const LONG: usize = 200;
 

@@ -82,6 +82,11 @@ impl Rig {
         Self::before(upstream, Arc::default(), |_| {})
     }
 
+    /// The same, with what a test changes at the start.
+    pub(crate) fn against_with(upstream: DuplexStream, change: impl FnOnce(&mut Start)) -> Self {
+        Self::before(upstream, Arc::default(), change)
+    }
+
     fn before(
         upstream: DuplexStream,
         log: Arc<Mutex<Log>>,
