@@ -152,15 +152,31 @@ pub(super) fn next(wanted: (Set, &Shapes), view: &View<'_>, from: usize) -> Next
         let Some(first) = digit(view.bytes, at) else {
             return view.hold(trailing(view, from));
         };
+        let rest = view.bytes.get(first..).unwrap_or_default();
+        let run = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        at = first.saturating_add(run);
+        if is_other(view, first, rest.get(run).copied(), run) {
+            continue;
+        }
         match candidate(wanted, view, from, first) {
             Ok(Some(found)) => return Next::Found(found),
             Ok(None) => {}
             Err(start) => return Next::More(start.max(from)),
         }
-        let rest = view.bytes.get(first..).unwrap_or_default();
-        let run = rest.iter().position(|byte| !is(*byte, DIGIT));
-        at = first.saturating_add(run.unwrap_or(rest.len()));
     }
+}
+
+/// Most digits are parts of times, amounts and short numbers: told by the bytes around them.
+fn is_other(view: &View<'_>, first: usize, after: Option<u8>, count: usize) -> bool {
+    let before = match first.checked_sub(1).and_then(|at| view.bytes.get(at)) {
+        Some(before) => *before,
+        None => view.back(first, 1),
+    };
+    if matches!(before, b'.' | b'-' | b'/') {
+        return is(view.back(first, 2), DIGIT);
+    }
+    let named = matches!(before, b'+' | b'(') || is(before, LETTER);
+    !named && count < 6 && after.is_some_and(|after| !is_sign(after))
 }
 
 /// The first digit at or after a place: eight bytes at once where there is none.

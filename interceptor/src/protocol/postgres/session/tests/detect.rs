@@ -166,8 +166,15 @@ async fn a_long_value_streams_and_is_masked_all_the_same() {
     let (answer, expected) = (long(CARD, &key), long(STARS, &masked));
     for size in [4_093, 1 << 16] {
         let (got, _, outcome) = through(Action::Mask, "Q rows 1 t", &answer, size).await;
-        let differs = got.iter().zip(&expected).position(|(one, other)| one != other);
-        assert_eq!((got.len(), differs), (expected.len(), None), "in pieces of {size}");
+        let differs = got
+            .iter()
+            .zip(&expected)
+            .position(|(one, other)| one != other);
+        assert_eq!(
+            (got.len(), differs),
+            (expected.len(), None),
+            "in pieces of {size}"
+        );
         assert_eq!(outcome.found.len(), 2);
     }
 }
