@@ -3,10 +3,6 @@
 //!
 //! Prints `SUBJECT CASE MB/S FINDS`, a line each; `cargo xtask bench detect` makes a table of them.
 #![expect(clippy::print_stdout, reason = "what it is for")]
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a bench measures time by itself, outside the daemon's clock"
-)]
 
 use std::fmt::Write as _;
 use std::hint::black_box;

@@ -172,8 +172,8 @@ fn is_other(view: &View<'_>, first: usize, after: Option<u8>, count: usize) -> b
         Some(before) => *before,
         None => view.back(first, 1),
     };
-    if matches!(before, b'.' | b'-' | b'/') {
-        return is(view.back(first, 2), DIGIT);
+    if matches!(before, b'.' | b'-' | b'/') && is(view.back(first, 2), DIGIT) {
+        return true;
     }
     let named = matches!(before, b'+' | b'(') || is(before, LETTER);
     !named && count < 6 && after.is_some_and(|after| !is_sign(after))
@@ -252,20 +252,9 @@ fn plain(
     view: &View<'_>,
     start: usize,
 ) -> Result<Option<Found>, More> {
-    let before = view.back(start, 1);
-    if matches!(before, b'.' | b'-' | b'/') && is(view.back(start, 2), DIGIT)
-        || in_uuid(view, start)
-    {
-        return Ok(None);
-    }
-    let end = view.run(start, DIGIT, 20)?;
+    let end = view.run(start, DIGIT, FIRST)?;
     let count = end.saturating_sub(start);
     let after = view.at(end)?;
-    if (1..=3).contains(&count) && after == b'.' && set.has(Kind::Ip) {
-        if let Some(end) = place::v4(view, start)? {
-            return Ok(Some(Found::new(Kind::Ip, start, end)));
-        }
-    }
     let second = match is_sign(after) {
         true => {
             let next = end.saturating_add(1);
@@ -274,8 +263,23 @@ fn plain(
         false => 0,
     };
     let solid = shapes.begin(count, 0);
-    let grouped = shapes.begin(count, second).iter().filter(|_| second > 0);
-    for shape in grouped.chain(solid) {
+    let grouped = match second {
+        0 => &[],
+        second => shapes.begin(count, second),
+    };
+    let host = after == b'.' && count <= 3 && (1..=3).contains(&second) && set.has(Kind::Ip);
+    if !host && solid.is_empty() && grouped.is_empty() {
+        return Ok(None);
+    }
+    let before = view.back(start, 1);
+    let goes_on = matches!(before, b'.' | b'-' | b'/') && is(view.back(start, 2), DIGIT);
+    if goes_on || in_uuid(view, start) {
+        return Ok(None);
+    }
+    if host && let Some(end) = place::v4(view, start)? {
+        return Ok(Some(Found::new(Kind::Ip, start, end)));
+    }
+    for shape in grouped.iter().chain(solid) {
         if let Some(end) = shape.fits(view, start)? {
             return Ok(Some(Found::new(shape.kind, start, end)));
         }
@@ -356,5 +360,5 @@ pub(super) fn luhn(digits: &[u8]) -> bool {
             }
         })
         .sum();
-    sum % 10 == 0 && digits.iter().any(|digit| *digit != 0)
+    sum.is_multiple_of(10) && digits.iter().any(|digit| *digit != 0)
 }

@@ -79,6 +79,9 @@ fn bracketed(view: &View<'_>, start: usize) -> Result<Option<usize>, More> {
 /// Digits from a country's number on, with single signs, and brackets, between them. As many groups as can
 /// be: what stands behind may be another number.
 fn international(view: &View<'_>, first: usize) -> Result<Option<usize>, More> {
+    if view.at(first)? == b'0' {
+        return Ok(None);
+    }
     let (mut at, mut count, mut signs) = (first, 0_usize, 0_u8);
     let mut ends = [first; 16];
     while count < ends.len() {
@@ -95,9 +98,6 @@ fn international(view: &View<'_>, first: usize) -> Result<Option<usize>, More> {
         } else {
             break;
         }
-    }
-    if view.at(first)? == b'0' {
-        return Ok(None);
     }
     for count in DIGITS.rev().filter(|most| *most <= count) {
         if let Some(end) = ends.get(count - 1)

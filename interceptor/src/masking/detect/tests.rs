@@ -396,7 +396,7 @@ fn keys_are_found_and_shorter_ones_are_not() {
         if !matches!(kind, Kind::Secret | Kind::Jwt) {
             let glued = format!("q{key}");
             assert_eq!(found(&with, glued.as_bytes()), [], "{glued:?}");
-            let short = &key[..14];
+            let short = key.get(..14).unwrap_or_default();
             assert_eq!(found(&with, short.as_bytes()), [], "{short:?}");
         }
     }
@@ -582,9 +582,9 @@ proptest! {
         let whole = found(&with, &text);
         let mut cuts = cuts;
         cuts.sort_unstable();
-        prop_assert_eq!(cut(&with, &text, &cuts), whole.clone());
+        prop_assert!(cut(&with, &text, &cuts) == whole, "{:?}", String::from_utf8_lossy(&text));
         let each: Vec<usize> = (1..text.len()).collect();
-        prop_assert_eq!(cut(&with, &text, &each), whole.clone(), "{:?}", String::from_utf8_lossy(&text));
+        prop_assert!(cut(&with, &text, &each) == whole, "{:?}", String::from_utf8_lossy(&text));
         // What is found touches nothing but ASCII, stands in order, and does not overlap.
         let mut before = 0;
         for (_, start, end) in whole {

@@ -118,11 +118,16 @@ impl Row {
         let whole = body.len() == self.left;
         match &mut self.stage {
             Stage::Count => {
-                let begins = body.get(..FRONT.len()).or(whole.then_some(&*body));
+                let begins = match body.get(..FRONT.len()) {
+                    None if whole => Some(&*body),
+                    begins => begins,
+                };
                 if begins? == FRONT {
                     let front = body.get(..FRONT_SIZE);
-                    let front = front.or(whole.then_some(&*body))?;
-                    return Some(front.len());
+                    return match front {
+                        None if whole => Some(body.len()),
+                        front => front.map(<[u8]>::len),
+                    };
                 }
                 self.stage = Stage::Length;
                 Some(2.min(body.len()))
