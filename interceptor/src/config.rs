@@ -25,6 +25,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::masking::Sensitive;
+use crate::masking::detect;
 
 pub use check::is_name;
 pub use mistake::{Mistake, Mistakes, Place};
@@ -222,6 +223,8 @@ pub struct Target {
     pub timeouts: Timeouts,
     /// Its sensitive columns, in the order of the file.
     pub sensitive: Vec<Sensitive>,
+    /// What is done about values that detectors find in answers. Default: none are looked for.
+    pub detect: detect::Actions,
 }
 
 /// Where the daemon dials, where that is not where the agent dialled.

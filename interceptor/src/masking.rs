@@ -3,6 +3,8 @@
 //! Knows no protocol. Engines put a mask in the place of a column before anything computes with it, so
 //! that neither a value nor an answer about one comes out; [`Masks`] says where and what.
 
+pub mod detect;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;

@@ -6,6 +6,7 @@ mod actions;
 mod attribution;
 mod clients;
 mod denied;
+mod detect;
 mod drivers;
 mod lab;
 mod logins;

@@ -205,6 +205,7 @@ async fn session(parts: &Arc<Parts>, mut client: Stream, startup: Startup) {
         from_upstream: upstream.unread,
         cancel: Box::new(|| Box::pin(async {})),
         patience: Patience::default(),
+        detectors: None,
     };
     let end = relay(Arc::clone(&gate), client, upstream.stream, start).await;
     parts.done.lock().unwrap().push(Done { end, gate });

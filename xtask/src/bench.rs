@@ -4,6 +4,7 @@
 //! on). Numbers of one machine compare with each other, never with another machine's.
 
 mod cases;
+pub(crate) mod detect;
 mod subjects;
 mod table;
 

@@ -37,6 +37,7 @@ usage: cargo xtask COMMAND
   bench postgres [FILTER…]
                    direct, haproxy, pgbouncer and interceptor side by side; only the cases
                    whose names contain a FILTER
+  bench detect     value detectors beside a set of regular expressions
   fuzz NAME [--seconds N]
                    a fuzzer, for a minute or for N seconds
   demo [--keep]    the whole thing on your terminal; --keep stays up for playing
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         ["test"] => test::everything(),
         ["e2e", filter @ ..] => test::end_to_end(filter),
         ["bench", "postgres", filter @ ..] => bench::postgres(filter),
+        ["bench", "detect"] => bench::detect::measure(),
         ["suite", name] => test::suite(name, None),
         ["suite", name, "--seconds", seconds] => test::suite(name, Some(seconds)),
         ["fuzz", name] => fuzz::target(name, "60"),

@@ -1,5 +1,6 @@
 //! What the log promises: no line lost, none in part, none changed unseen.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use super::read::{Entries, Filter, last};
 use super::{Error, Event, Log, Sequence, Settings, Sink as _, checkpoint, finish_bytes, verify};
 use crate::clock::{self, BootTime};
 use crate::config::Durability;
+use crate::masking::detect::Kind;
 use crate::session::{Outcome, RequestId};
 
 mod crash;
@@ -46,6 +48,7 @@ fn lost(count: u64) -> Event<'static> {
 
 fn outcome(status: &str) -> Outcome {
     Outcome {
+        found: BTreeMap::new(),
         rows: 1,
         bytes: 2,
         took: Duration::from_micros(3),
@@ -256,6 +259,10 @@ fn a_finish_line_fits_its_reservation_whatever_the_server_says() {
         let reservation = log.reserve(finish_bytes(Some(&principal))).expect("space");
         let bytes = reservation.bytes();
         let outcome = Outcome {
+            found: Kind::ALL
+                .iter()
+                .map(|kind| (kind.word(), u64::MAX))
+                .collect(),
             rows: u64::MAX,
             bytes: u64::MAX,
             took: Duration::MAX,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::check::{self, UNLIMITED};
 use super::document::{Node, Value};
 use super::mistake::Place;
-use super::shape::Form;
+use super::shape::{Form, detect};
 use super::{
     Address, Agent, Audit, ClientAuth, Config, Dial, Direct, Durability, Namespace, Order, Paths,
     Pooler, Postgres, Protocol, Recording, Resolver, Scope, SecretSource, SessionAttrs,
@@ -299,6 +299,7 @@ impl From<'_> {
             record: flag(node, "record", true),
             timeouts: timeouts(node.under("timeouts")),
             sensitive: sensitive::build(node),
+            detect: detect::actions(node.under("detect")),
         })
     }
 

@@ -3,6 +3,7 @@
 //! A key that is not here is refused; a key that is here has one shape, one sentence and, where it may
 //! be left out, one default in words. The table says nothing of how keys concern each other: see `cross`.
 
+pub(super) mod detect;
 pub(super) mod schema;
 
 /// What may stand under a key.
@@ -277,6 +278,12 @@ static TARGET: Shape = Shape::Keys(&[
         "none",
         "Columns (`schema.table.column`, with `database/` before it for one database only) that are masked \
          for whoever policy does not permit to `Reveal` them: a mask or a tag.",
+    ),
+    may(
+        "detect",
+        detect::KINDS,
+        "off",
+        "What is done about values that are found in answers by their form.",
     ),
 ]);
 

@@ -29,6 +29,7 @@ use self::terminate::{Challenge, Greeting, Prover, Startup, Terminated, Wish};
 use self::wire::backend::Status;
 use self::wire::startup::{BackendKey, MINOR_MAX};
 use crate::config::{ClientAuth, Postgres};
+use crate::masking::detect::Detectors;
 use crate::policy::Refusal;
 use crate::session::Session;
 use crate::session::opening::{Opened, Opening};
@@ -248,6 +249,7 @@ impl Engine {
             from_upstream: upstream.unread,
             cancel: cancel_running(&used, minted.route()),
             patience: (&used.who().target.timeouts).into(),
+            detectors: Detectors::new(&used.who().target.detect).map(Arc::new),
         };
         let end = session::relay(Arc::clone(&used), client, upstream.stream, start).await;
         match &end.why {

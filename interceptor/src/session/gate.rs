@@ -107,6 +107,10 @@ impl Gate for Session {
         let Some((_, InFlight { finish, .. })) = held else {
             return;
         };
+        for (kind, count) in &outcome.found {
+            let metrics = &self.services.metrics;
+            metrics.detected(&self.who.target.name, kind, *count);
+        }
         let event = Event::RequestFinished {
             connection: self.who.connection,
             session: self.id,

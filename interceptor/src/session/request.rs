@@ -1,6 +1,7 @@
 //! What one request is called and made of, and how it ended: the words that engines, audit and
 //! recording share.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +55,9 @@ pub struct Outcome {
     pub took: Duration,
     /// `ok`, or the server's SQLSTATE, status or exit code.
     pub status: String,
+    /// How many values of which kinds detectors found in the answer.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub found: BTreeMap<&'static str, u64>,
 }
 
 fn micros<S: serde::Serializer>(took: &Duration, to: S) -> Result<S::Ok, S::Error> {

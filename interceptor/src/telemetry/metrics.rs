@@ -21,6 +21,7 @@ pub struct Metrics {
     requests_refused: Family<TargetKind, Counter>,
     logins: Family<TargetHow, Counter>,
     masks_missed: Family<Target, Counter>,
+    detected: Family<TargetKind, Counter>,
     kernel_denied: Family<Reason, Counter>,
     kernel_lost: Counter,
 }
@@ -124,6 +125,14 @@ impl Metrics {
         self.masks_missed.get_or_create(&Target { target }).inc();
     }
 
+    /// Detectors found values of a kind in answers.
+    pub fn detected(&self, target: &str, kind: &'static str, count: u64) {
+        let target = target.to_owned();
+        self.detected
+            .get_or_create(&TargetKind { target, kind })
+            .inc_by(count);
+    }
+
     /// The kernel refused something `count` times.
     pub fn kernel_denied(&self, reason: &'static str, count: u64) {
         self.kernel_denied
@@ -169,6 +178,11 @@ impl Metrics {
             "masks_missed",
             "Results that named a masked column as it is; each ended its session: an alarm",
             self.masks_missed.clone(),
+        );
+        registry.register(
+            "detected",
+            "Values that detectors found in answers, by target and kind",
+            self.detected.clone(),
         );
         registry.register(
             "kernel_denied",

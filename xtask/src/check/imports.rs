@@ -31,7 +31,7 @@ const TABLE: [(&str, Rule); 24] = [
             "clock",
             "tls",
             "socket",
-            "masking::Type",
+            "masking",
             "secrets::Type",
             "policy::Type",
             "telemetry::metrics",

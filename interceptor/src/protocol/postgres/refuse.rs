@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::wire::error::{ErrorFields, Severity};
 use super::wire::{self, frontend};
+use crate::masking::detect;
 use crate::policy::{Refusal, RefusalKind};
 use crate::session::{EndReason, Refused};
 
@@ -167,6 +168,17 @@ pub fn ended(reason: EndReason) -> ErrorFields {
         EndReason::Storage => ("58030", "the audit or the recording cannot be written"),
     };
     ErrorFields::new(Severity::Fatal, sqlstate, message)
+}
+
+/// The last words where an answer held a value that is refused.
+#[must_use]
+pub fn detected(kind: detect::Kind) -> ErrorFields {
+    let message = format!(
+        "the answer holds a value of the kind {}, which is not given out here",
+        kind.word()
+    );
+    ErrorFields::new(Severity::Fatal, "42501", &message)
+        .hint("leave out the column that holds it, or ask the operator for access")
 }
 
 /// The last words to a client that does not speak the protocol.

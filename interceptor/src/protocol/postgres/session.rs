@@ -42,6 +42,7 @@ use super::refuse;
 use super::wire;
 use super::wire::backend::Status;
 use super::wire::error::ErrorFields;
+use crate::masking::detect::{self, Detectors};
 use crate::policy::Refusal;
 use crate::session::{Direction, EndReason, Gate};
 
@@ -77,6 +78,8 @@ pub struct Start {
     pub cancel: Cancel,
     /// How long it may run, and how long it may wait.
     pub patience: Patience,
+    /// What looks for values in the server's answers.
+    pub detectors: Option<Arc<Detectors>>,
 }
 
 /// How a session ended.
@@ -121,6 +124,9 @@ pub enum Why {
     /// The daemon ended it.
     #[error("the daemon ended the session: {0:?}")]
     Ended(EndReason),
+    /// An answer held a value that is refused.
+    #[error("the answer holds a value of the kind {}", .0.word())]
+    Detected(detect::Kind),
     /// The recording cannot be written.
     #[error("record the session: {}", .0.message)]
     Storage(Refusal),
@@ -136,6 +142,7 @@ impl Why {
             Self::UpstreamViolation(Unexpected::Unmasked { .. }) => "masking",
             Self::ClientViolation(_) | Self::UpstreamViolation(_) => "protocol",
             Self::Ended(reason) => reason.word(),
+            Self::Detected(_) => "detected",
             Self::Storage(_) => "storage",
         }
     }
@@ -147,6 +154,7 @@ impl Why {
             Self::UpstreamViolation(Unexpected::Unmasked { .. }) => Some(refuse::unmasked()),
             Self::UpstreamViolation(_) => Some(refuse::upstream()),
             Self::Ended(reason) => Some(refuse::ended(*reason)),
+            Self::Detected(kind) => Some(refuse::detected(*kind)),
             Self::Storage(_) => Some(refuse::ended(EndReason::Storage)),
             Self::Client
             | Self::ClientLost(_)
@@ -252,6 +260,7 @@ where
         from_upstream,
         cancel,
         patience,
+        detectors: _,
     } = start;
     drop(parameters);
     let (client_reads, mut client_writes) = tokio::io::split(client);
@@ -307,7 +316,11 @@ fn ledger_of<G: Gate>(start: &Start) -> Ledger<G> {
         utf8: parameter("client_encoding").is_some_and(|name| name.eq_ignore_ascii_case("UTF8")),
         conforming: parameter("standard_conforming_strings") == Some("on"),
     };
-    Ledger::new(path, start.status, reported, start.known.clone())
+    let mut ledger = Ledger::new(path, start.status, reported, start.known.clone());
+    if let Some(detectors) = &start.detectors {
+        ledger.look_with(Arc::clone(detectors));
+    }
+    ledger
 }
 
 /// Runs both halves until one says why the session ends, or `ended` does. When the client has closed, or

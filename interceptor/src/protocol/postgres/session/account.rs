@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::clock::{self, BootTime};
+use crate::masking::detect;
 use crate::session::{Gate, Outcome, RequestId};
 
 /// How a request ended that the server skipped, because one before it failed.
@@ -40,6 +41,12 @@ impl<G: Gate> Account<G> {
     /// The server counts rows.
     pub(super) fn counted(&mut self, rows: u64) {
         self.outcome.rows = self.outcome.rows.saturating_add(rows);
+    }
+
+    /// The answer holds a value of this kind.
+    pub(super) fn found(&mut self, kind: detect::Kind) {
+        let count = self.outcome.found.entry(kind.word()).or_default();
+        *count = count.saturating_add(1);
     }
 
     /// A failure: the SQLSTATE. The first one stays.

@@ -337,6 +337,8 @@ pub(super) struct Entry<G: Gate> {
     pub(super) silent: bool,
     /// What changes when it succeeds.
     pub(super) change: Change,
+    /// What it describes.
+    pub(super) about: Option<Arc<Statement>>,
     /// Whether the server may still ask for data: of a `COPY`, or of replication.
     pub(super) may_copy: bool,
     /// Whether an error came that leaves only `ReadyForQuery` to come.
@@ -358,6 +360,7 @@ impl<G: Gate> Entry<G> {
             account: None,
             silent: false,
             change: Change::Nothing,
+            about: None,
             may_copy: false,
             failed: false,
             rows: 0,
@@ -384,6 +387,14 @@ impl<G: Gate> Entry<G> {
     pub(super) fn silent(kind: Kind) -> Self {
         Self {
             silent: true,
+            ..Self::new(kind)
+        }
+    }
+
+    /// A description.
+    pub(super) fn describing(kind: Kind, about: Arc<Statement>) -> Self {
+        Self {
+            about: Some(about),
             ..Self::new(kind)
         }
     }
@@ -435,6 +446,14 @@ impl<G: Gate> Entry<G> {
             }
             Change::Runs(statement) => statement.makes().collect(),
             _ => Vec::new(),
+        }
+    }
+
+    /// What it runs.
+    pub(super) fn runs(&self) -> Option<&Arc<Statement>> {
+        match &self.change {
+            Change::Runs(statement) => Some(statement),
+            _ => None,
         }
     }
 

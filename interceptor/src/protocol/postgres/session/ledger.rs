@@ -6,6 +6,7 @@
 
 mod data;
 mod guard;
+mod net;
 mod replies;
 
 use std::collections::{HashMap, VecDeque};
@@ -15,6 +16,8 @@ use bytes::Bytes;
 
 pub(super) use self::guard::Guard;
 use self::guard::Lookout;
+pub(super) use self::net::Look;
+use self::net::Net;
 pub(super) use self::replies::Reply;
 pub use self::replies::Unexpected;
 use super::super::facts::{Effect, Prepared};
@@ -113,6 +116,8 @@ pub(super) struct Ledger<G: Gate> {
     pub(super) lookout: Lookout,
     /// What the session changes of what is known of its database.
     changes: Changes,
+    /// What looks for values in answers.
+    net: Option<Box<Net>>,
 }
 
 impl<G: Gate> Ledger<G> {
@@ -145,6 +150,7 @@ impl<G: Gate> Ledger<G> {
             held: false,
             lookout: Lookout::default(),
             changes: Changes::new(watch),
+            net: None,
         }
     }
 

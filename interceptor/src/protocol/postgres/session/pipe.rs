@@ -59,6 +59,8 @@ pub(super) struct Pipe {
     at: usize,
     /// How many bytes of the last message, whose fate is decided, are still to come.
     rest: usize,
+    /// A message was decided in part: another part of it is at the front.
+    inside: bool,
     fate: Fate,
     parts: Vec<Part>,
     made: usize,
@@ -77,6 +79,7 @@ impl Pipe {
             buffer,
             at: 0,
             rest: 0,
+            inside: false,
             fate: Fate::Pass,
             parts: Vec::new(),
             made: 0,
@@ -93,7 +96,24 @@ impl Pipe {
 
     /// Whether the last decided message is complete.
     pub(super) fn is_whole(&self) -> bool {
+        self.rest == 0 && !self.inside
+    }
+
+    /// The same as [`Self::front`], to be changed in place.
+    pub(super) fn front_mut(&mut self) -> &mut [u8] {
+        self.buffer.get_mut(self.at..).unwrap_or_default()
+    }
+
+    /// Whether the last decided message is decided as far as it has come, or only in part.
+    pub(super) fn is_decided(&self) -> bool {
         self.rest == 0
+    }
+
+    /// Decides the next `size` bytes, which have come, to go on; with `inside`, their message is not
+    /// decided to its end.
+    pub(super) fn pass(&mut self, size: usize, inside: bool) {
+        self.decide(size, Fate::Pass);
+        self.inside = inside;
     }
 
     /// Whether enough is decided for a write of its own.

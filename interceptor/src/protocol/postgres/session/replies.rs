@@ -1,6 +1,7 @@
 //! From the server to the client: each message is held against what is owed, and passed on.
 //!
-//! Never waits for the client's half. Rows and other data are never held as a whole, nor looked into.
+//! Never waits for the client's half. Rows and other data are never held as a whole, nor looked
+//! into but by value detectors, where the target has some.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::task::Poll;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::super::wire::{HEADER, backend};
-use super::ledger::{Ledger, Reply, Unexpected};
+use super::ledger::{Ledger, Look, Reply, Unexpected};
 use super::pipe::{self, Fate, Pipe};
 use super::{Shared, Why};
 use crate::session::{Direction, Gate};
@@ -65,7 +66,7 @@ where
     }
 
     /// Decides the messages that are there; returns how many bytes the next one needs.
-    fn decide(&mut self) -> Result<usize, Unexpected> {
+    fn decide(&mut self) -> Result<usize, Why> {
         let shared = self.shared;
         let mut ledger = shared.ledger();
         let need = self.decide_all(&mut ledger);
@@ -74,17 +75,26 @@ where
         need
     }
 
-    fn decide_all(&mut self, ledger: &mut Ledger<G>) -> Result<usize, Unexpected> {
-        while self.pipe.is_whole() && self.last.is_none() {
+    fn decide_all(&mut self, ledger: &mut Ledger<G>) -> Result<usize, Why> {
+        while self.pipe.is_decided() && self.last.is_none() {
             while let Some(reply) = ledger.local() {
                 self.pipe.put(reply);
+            }
+            match ledger.look(self.pipe.front_mut()) {
+                Look::Elsewhere => {}
+                Look::Decided { bytes, inside } => {
+                    self.pipe.pass(bytes, inside);
+                    continue;
+                }
+                Look::Need(need) => return Ok(need),
+                Look::Refused(kind) => return Err(Why::Detected(kind)),
             }
             let run = ledger.run(self.pipe.front());
             if run > 0 {
                 self.pipe.decide(run, Fate::Pass);
                 continue;
             }
-            let Some(header) = backend::header(self.pipe.front())? else {
+            let Some(header) = backend::header(self.pipe.front()).map_err(Unexpected::from)? else {
                 break;
             };
             let wanted = ledger.wanted(header);

@@ -102,7 +102,7 @@ impl<G: Gate> Ledger<G> {
             backend::NOTIFICATION => return self.notification(header, body),
             backend::PARAMETER_STATUS => return self.parameter(body),
             backend::ERROR => return self.error(header, body),
-            backend::ROW_DESCRIPTION => self.look(header, body)?,
+            backend::ROW_DESCRIPTION => self.examine(header, body)?,
             _ => {}
         }
         let Some(entry) = self.queue.front_mut() else {
@@ -191,7 +191,7 @@ impl<G: Gate> Ledger<G> {
 
     /// Holds the origins of described rows against what is masked. One that cannot be read whole is not
     /// passed on either.
-    fn look(&self, header: Header, body: &[u8]) -> Result<(), Unexpected> {
+    fn examine(&self, header: Header, body: &[u8]) -> Result<(), Unexpected> {
         let Some(guard) = &self.lookout.guard else {
             return Ok(());
         };

@@ -280,14 +280,14 @@ where
             Object::Statement => (Kind::DescribeStatement, Unknown::statement(&name)),
             Object::Portal => (Kind::DescribePortal, Unknown::portal(&name)),
         };
-        if found.is_none() {
+        let Some(about) = found else {
             let nothing = |_| Change::Nothing;
             return self.unknown(kind, header, unknown, nothing).await;
-        }
+        };
         if let (Object::Portal, Some((_, guard))) = (object, &self.guard) {
             self.described = Some((name, Arc::clone(guard)));
         }
-        self.owed(Entry::new(kind), header.whole());
+        self.owed(Entry::describing(kind, about), header.whole());
         Ok(Step::Next)
     }
 

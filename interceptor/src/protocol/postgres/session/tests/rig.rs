@@ -55,6 +55,7 @@ pub(crate) fn start(cancelled: &Arc<Mutex<usize>>, log: &Arc<Mutex<Log>>) -> Sta
             })
         }),
         patience: Patience::default(),
+        detectors: None,
     }
 }
 
@@ -101,6 +102,11 @@ impl Rig {
         Self::before(upstream, log, gate, |start| {
             start.known = Some(super::masked::known());
         })
+    }
+
+    /// The same, with what a test changes at the start.
+    pub(crate) fn against_with(upstream: DuplexStream, change: impl FnOnce(&mut Start)) -> Self {
+        Self::before(upstream, Arc::default(), FakeGate::default(), change)
     }
 
     fn before(
