@@ -396,7 +396,17 @@ fn keys_are_found_and_shorter_ones_are_not() {
         if !matches!(kind, Kind::Secret | Kind::Jwt) {
             let glued = format!("q{key}");
             assert_eq!(found(&with, glued.as_bytes()), [], "{glued:?}");
-            let short = key.get(..14).unwrap_or_default();
+        }
+        // Those of one length only, or of the least.
+        let exact = [
+            Kind::GcpKey,
+            Kind::NpmToken,
+            Kind::TwilioKey,
+            Kind::SendgridKey,
+            Kind::GitlabToken,
+        ];
+        if exact.contains(&kind) {
+            let short = key.get(..key.len() - 1).expect("a shorter key");
             assert_eq!(found(&with, short.as_bytes()), [], "{short:?}");
         }
     }
