@@ -316,16 +316,27 @@ impl<'a> Work<'a> {
                 return Ok(self.reaches(table));
             }
             Meaning::Masked(table, cover) => {
-                indirect(masking, table)?;
-                writes::check(draft, relation, (table, cover))?;
-                if relation.schemaname.is_empty() {
-                    self.pin(relation, &table.schema)?;
-                }
-                self.masked.extend(cover.masked.iter().cloned());
-                return Ok(true);
+                return self.masked_write(draft, relation, table, cover);
             }
         }
         Ok(false)
+    }
+
+    /// A write to a masked relation that asks nothing of what is masked. Always true.
+    fn masked_write(
+        &mut self,
+        draft: &Draft<'a>,
+        relation: &'a RangeVar,
+        table: &schema::Table,
+        cover: &cover::Cover,
+    ) -> Result<bool, Veto> {
+        indirect(self.masking, table)?;
+        writes::check(draft, relation, (table, cover))?;
+        if relation.schemaname.is_empty() {
+            self.pin(relation, &table.schema)?;
+        }
+        self.masked.extend(cover.masked.iter().cloned());
+        Ok(true)
     }
 
     /// Whether a write to `table` may make the server speak of what is masked elsewhere.
@@ -362,13 +373,7 @@ impl<'a> Work<'a> {
                 Ok(true)
             }
             (Ok(Meaning::Masked(table, cover)), Some(_)) => {
-                indirect(masking, table)?;
-                writes::check(draft, relation, (table, cover))?;
-                if relation.schemaname.is_empty() {
-                    self.pin(relation, &table.schema)?;
-                }
-                self.masked.extend(cover.masked.iter().cloned());
-                Ok(true)
+                self.masked_write(draft, relation, table, cover)
             }
             (Ok(Meaning::Masked(table, _)), None) if draft.names_harmlessly => {
                 if relation.schemaname.is_empty() {
