@@ -251,30 +251,24 @@ impl Answer {
             3 => {
                 let [child, parent] = columns(row)?;
                 let parent = number(parent)?;
-                if let Some(table) = self.table(child)? {
-                    table.parents.push(parent);
-                }
+                self.put(child, |table| table.parents.push(parent))?;
             }
             4 => {
                 let [view, oid, column] = columns(row)?;
                 let of = (number(oid)?, number(column)?);
-                if let Some(table) = self.table(view)? {
-                    table.depends.push(of);
-                }
+                self.put(view, |table| table.depends.push(of))?;
             }
             5 => {
                 let [oid, column] = columns(row)?;
                 let column = number(column)?;
-                if let Some(table) = self.table(oid)? {
+                self.put(oid, |table| {
                     table.guarded.insert(column);
-                }
+                })?;
             }
             6 => {
                 let [oid, made, from] = columns(row)?;
                 let made = (number(made)?, number(from)?);
-                if let Some(table) = self.table(oid)? {
-                    table.generated.push(made);
-                }
+                self.put(oid, |table| table.generated.push(made))?;
             }
             7 | 8 => {
                 let [schema, name] = columns(row)?;
@@ -292,16 +286,14 @@ impl Answer {
             10 => {
                 let [oid, column, other, referred] = columns(row)?;
                 let refers = (number(column)?, number(other)?, number(referred)?);
-                if let Some(table) = self.table(oid)? {
-                    table.references.push(refers);
-                }
+                self.put(oid, |table| table.references.push(refers))?;
             }
             11 => {
                 let [oid, column] = columns(row)?;
                 let column = number(column)?;
-                if let Some(table) = self.table(oid)? {
+                self.put(oid, |table| {
                     table.split.insert(column);
-                }
+                })?;
             }
             _ => return Err(wrong("a row of no result")),
         }
@@ -347,15 +339,15 @@ impl Answer {
             is_domain: truth(domain)?,
             is_generated: truth(generated)?,
         };
-        if let Some(table) = self.table(oid)? {
-            table.columns.push(column);
-        }
-        Ok(())
+        self.put(oid, |table| table.columns.push(column))
     }
 
-    /// The relation of this number; `None` for one of a kind that has no rows, an index.
-    fn table(&mut self, oid: &str) -> Result<Option<&mut Table>, Error> {
-        Ok(self.tables.get_mut(&number(oid)?))
+    /// Adds to the relation of this number; one of a kind that has no rows, an index, is passed over.
+    fn put(&mut self, oid: &str, add: impl FnOnce(&mut Table)) -> Result<(), Error> {
+        if let Some(table) = self.tables.get_mut(&number(oid)?) {
+            add(table);
+        }
+        Ok(())
     }
 
     fn whole(mut self) -> Schema {
