@@ -122,6 +122,11 @@ impl Judge {
         self.inside.forget();
     }
 
+    /// Whether it was asked what the database looks like: only where something may be masked.
+    pub(super) fn is_watching(&self) -> bool {
+        self.known.is_some()
+    }
+
     /// What must be waited for before a text can be read: what the database looks like now.
     pub(super) fn waits_for(&self, masks: &Masks, is_changing: bool) -> Option<Arc<Watch>> {
         let watch = self.known.as_ref().filter(|_| !masks.is_empty())?;

@@ -212,10 +212,8 @@ where
 
     /// What a text asks for, under what it will be run under.
     async fn judge(&mut self, text: &Text) -> Result<Arc<Statement>, Why> {
-        let is_changing = self.shared.ledger().is_changing();
-        if let Some(watch) = self.judge.waits_for(&self.gate.masks(), is_changing) {
-            self.flush().await?;
-            watch.ready(is_changing).await;
+        if self.judge.is_watching() {
+            self.await_known().await?;
         }
         loop {
             match self.attempt(text) {
@@ -226,6 +224,16 @@ where
                 }
             }
         }
+    }
+
+    /// Waits until it is known what the database looks like, where something is masked in it.
+    async fn await_known(&mut self) -> Result<(), Why> {
+        let is_changing = self.shared.ledger().is_changing();
+        if let Some(watch) = self.judge.waits_for(&self.gate.masks(), is_changing) {
+            self.flush().await?;
+            watch.ready(is_changing).await;
+        }
+        Ok(())
     }
 
     /// Reads, and looks at answers, by what is masked now.
