@@ -49,6 +49,15 @@ pub(super) enum Source {
 }
 
 impl Statement {
+    /// Whether it makes, changes or drops a database: the server refuses most of that while anybody else
+    /// is connected to it.
+    pub(super) fn is_about_a_database(&self) -> bool {
+        let mut accesses = self.reading.asks.iter().flat_map(|ask| &ask.accesses);
+        accesses.any(|access| {
+            access.action == Action::System && matches!(access.resource, Resource::Database)
+        })
+    }
+
     pub(super) fn new(
         text: Arc<str>,
         facts: &Facts,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::ledger::Waits;
-use super::{Cancel, Shared};
+use super::{Errand, Shared};
 use crate::config::Timeouts;
 use crate::session::{EndReason, Gate};
 
@@ -67,7 +67,7 @@ impl Patience {
 pub(super) async fn watch<G: Gate>(
     shared: &Shared<G>,
     patience: Patience,
-    cancel: &Cancel,
+    cancel: &Errand,
 ) -> EndReason {
     if patience.statement.is_none() && patience.idle_in_transaction.is_none() {
         return pending().await;

@@ -23,7 +23,7 @@ use super::ledger::{self, Guard, Ledger, Standing};
 use super::pipe::{self, Fate, Pipe};
 use super::scope::Scope;
 use super::table::Name;
-use super::{Shared, Why};
+use super::{Errand, Shared, Why};
 use crate::policy::{Permit, Refusal};
 use crate::session::{Authorized, Direction, Gate, Phase, Refused};
 
@@ -57,6 +57,8 @@ pub(super) struct Requests<'a, R, W, G: Gate> {
     pub(super) upstream: W,
     pub(super) pipe: Pipe,
     pub(super) judge: Judge,
+    /// Done before a request that needs its database to itself.
+    pub(super) step_aside: &'a Errand,
     /// The portal whose rows were described, and by what they were looked at.
     pub(super) described: Option<(Name, Arc<Guard>)>,
     /// What is looked at in the server's answers, with what it was made of.
@@ -353,6 +355,10 @@ where
         }
         match self.authorize(Phase::Execute, &statement).await? {
             Ok(authorized) => {
+                if statement.is_about_a_database() {
+                    self.flush().await?;
+                    (self.step_aside)().await;
+                }
                 let instead = match (&statement.rewrite, kind) {
                     (Some(rewrite), Kind::Query) => Some(frontend::make_query(&rewrite.text)),
                     _ => None,
