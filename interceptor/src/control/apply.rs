@@ -24,7 +24,7 @@ use crate::targets::Targets;
 /// # Errors
 /// An answer where policy refuses the caller. Mistakes in files are part of a good answer.
 pub async fn handle(State(services): Given, caller: Known) -> Result<Json<Reloaded>, Answer> {
-    caller.may(&services, ControlVerb::Reload, &ControlObject::Host)?;
+    caller.may(&services, ControlVerb::Reload, &ControlObject::Host).await?;
     let reloaded = reload(&services).await;
     caller.audit(&services, "reload", reloaded.result(), json!(reloaded));
     Ok(Json(reloaded))

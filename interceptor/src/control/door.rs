@@ -16,6 +16,8 @@ use tokio::net::unix::{SocketAddr, UCred};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::Sleep;
 
+use crate::capture::Capture;
+use crate::capture::cgroup2::Hierarchy;
 use crate::clock::{self, BootTime};
 use crate::session::services::Services;
 
@@ -43,6 +45,7 @@ pub struct Door {
 #[derive(Debug)]
 pub struct Visit {
     stream: UnixStream,
+    capture: Arc<Capture>,
     until: Pin<Box<Sleep>>,
     _place: Place,
 }
@@ -83,7 +86,8 @@ impl Listener for Door {
             match self.listener.accept().await {
                 Ok((stream, address)) => {
                     if let Some(place) = self.admit(&stream) {
-                        return (Visit::new(stream, place), address);
+                        let capture = Arc::clone(&self.services.capture);
+                        return (Visit::new(stream, capture, place), address);
                     }
                 }
                 Err(error) => {
@@ -100,9 +104,10 @@ impl Listener for Door {
 }
 
 impl Visit {
-    fn new(stream: UnixStream, place: Place) -> Self {
+    fn new(stream: UnixStream, capture: Arc<Capture>, place: Place) -> Self {
         Self {
             stream,
+            capture,
             until: Box::pin(tokio::time::sleep(LONGEST)),
             _place: place,
         }
@@ -111,6 +116,11 @@ impl Visit {
     /// The connection itself, for its credentials.
     pub(super) fn stream(&self) -> &UnixStream {
         &self.stream
+    }
+
+    /// Where the visitor's cgroup is looked up.
+    pub(super) fn hierarchy(&self) -> &Hierarchy {
+        self.capture.hierarchy()
     }
 
     fn over(&mut self, context: &mut Context<'_>) -> io::Result<()> {

@@ -49,7 +49,8 @@ pub async fn run(
         &services,
         ControlVerb::Run,
         &super::scopes::scope(&asked.agent, &path),
-    )?;
+    )
+    .await?;
     let scope = make(&services, &path, &asked.agent).map_err(|error| Answer::failed(&error))?;
     let environment = environment(&services, &scope);
     let entered = enter(&services, &caller, &path);

@@ -31,7 +31,7 @@ pub async fn tag(
         return Err(Answer::bad("an agent's name is 1 to 63 of a-z, 0-9 and -"));
     }
     let path = path_of(&services, &asked.which)?;
-    caller.may(&services, ControlVerb::Tag, &scope(&asked.agent, &path))?;
+    caller.may(&services, ControlVerb::Tag, &scope(&asked.agent, &path)).await?;
     only_own_processes(&services, &caller, &path)?;
     let tagged = services
         .capture
@@ -63,7 +63,7 @@ pub async fn untag(
             "cgroup {path} is not tagged; `interceptor status` lists those that are"
         )));
     };
-    caller.may(&services, ControlVerb::Untag, &scope(&tagged.agent, &path))?;
+    caller.may(&services, ControlVerb::Untag, &scope(&tagged.agent, &path)).await?;
     only_own_processes(&services, &caller, &path)?;
     let described = describe(&services, tagged);
     let id = tagged.id;
