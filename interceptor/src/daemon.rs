@@ -101,7 +101,7 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
 /// Puts the rules in force before a scope is tagged, so that a fresh scope never runs without them.
 fn start(services: &Arc<Services>) -> anyhow::Result<()> {
     apply::rules(services).context("cannot write the kernel's rules")?;
-    apply::scopes(services).context("cannot tag a scope")?;
+    apply::scopes(services, &services.config.load()).context("cannot tag a scope")?;
     // Again, for `direct` rules that name the agents of scopes tagged just now.
     apply::rules(services).context("cannot write the kernel's rules")?;
     let config = services.config.load();
