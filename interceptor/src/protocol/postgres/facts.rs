@@ -194,6 +194,34 @@ pub enum Effect {
     Unknown,
 }
 
+impl Effect {
+    /// About how many bytes it takes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let names = match self {
+            Self::Savepoint(name)
+            | Self::Release(name)
+            | Self::RollbackTo(name)
+            | Self::Fetches(name)
+            | Self::Executes { name }
+            | Self::DeclaresCursor { name, .. }
+            | Self::Deallocates(Some(name))
+            | Self::ClosesCursor(Some(name)) => name.len(),
+            Self::SetsSearchPath { to: Some(path), .. } => path
+                .iter()
+                .map(|schema| size_of_val(schema).saturating_add(schema.len()))
+                .fold(0, usize::saturating_add),
+            Self::Prepares { name, prepared } => {
+                let effects = prepared.effects.iter().map(Self::weight);
+                let own = name.len().saturating_add(prepared.ask.weight());
+                effects.fold(own, usize::saturating_add)
+            }
+            _ => 0,
+        };
+        names.saturating_add(size_of::<Self>())
+    }
+}
+
 /// Reads a text. Never fails: what cannot be read asks for `Unreadable` on the database.
 ///
 /// Takes tens of microseconds for ordinary text, but up to a second and 200 MiB for a megabyte of it:

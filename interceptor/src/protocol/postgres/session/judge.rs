@@ -12,6 +12,7 @@ use super::super::facts::{self, Effect, Facts, Names, Prepared};
 use super::super::mask::{self, Masking, Watch};
 use super::entry::Statement;
 use super::scope::{Path, Scope};
+use super::table::Weigh as _;
 use crate::masking::Masks;
 use crate::policy::{Access, Action, Ask, Context, Resource};
 use crate::session::Reading;
@@ -335,15 +336,10 @@ impl Memory {
     }
 }
 
-/// A key, a text, its redacted form, and what it asks for, about.
+/// A key and all that is known of its text, about.
 fn weight(key: &str, statement: &Statement) -> usize {
-    let rewrite = statement.rewrite.as_ref().map_or(0, mask::Rewrite::weight);
-    let text = statement
-        .text
-        .len()
-        .saturating_mul(2)
-        .saturating_add(rewrite);
-    key.len().saturating_add(text).saturating_add(1_024)
+    let entry = key.len().saturating_add(512);
+    entry.saturating_add(statement.weight())
 }
 
 #[cfg(test)]

@@ -138,3 +138,24 @@ fn what_was_prepared_in_another_text_stands_only_under_its_path() {
         Action::Unreadable
     );
 }
+
+#[tokio::test]
+async fn what_a_text_asks_for_counts_as_what_is_remembered_of_it() {
+    let mut judge = Judge::new(facts::read, Names::default(), None);
+    let here = scope("a", Status::Idle);
+    let relations: Vec<_> = (0..1_000).map(|number| format!("t{number}")).collect();
+    let text: Arc<str> = format!("select from {}", relations.join(", ")).into();
+    let statement = judge.read(&text, &here, None).await;
+    let access = size_of::<Access>();
+    let asks = &statement.reading.asks;
+    assert_eq!(
+        asks.iter().map(|ask| ask.accesses.len()).sum::<usize>(),
+        1_000
+    );
+    assert!(
+        statement.weight() > 1_000 * access,
+        "{}",
+        statement.weight()
+    );
+    assert!(judge.outside.weight >= statement.weight());
+}
