@@ -19,6 +19,7 @@ use anyhow::{Context as _, bail};
 use nix::unistd::Uid;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -54,6 +55,7 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
         services,
         engines,
         listeners,
+        events,
         control,
         metrics,
     } = parts::build(config).await?;
@@ -63,31 +65,28 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     let door = Door::new(&services, &engines, &stop, &tasks);
     start(&services)?;
     door.open(listeners, None)?;
-    tokio::spawn(control::serve(Arc::clone(&services), control, stop.clone()));
+    let mut pillars = Pillars::default();
+    let serve = control::serve(Arc::clone(&services), control, stop.clone());
+    pillars.stand("what serves the control sockets", serve);
     if let Some(listener) = metrics {
-        tokio::spawn(metrics::serve(
-            Arc::clone(&services),
-            listener,
-            stop.clone(),
-        ));
+        let serve = metrics::serve(Arc::clone(&services), listener, stop.clone());
+        pillars.stand("what serves the metrics", serve);
     }
-    tokio::spawn(door.clone().sweep());
-    tokio::spawn(kernel::events(door));
-    tokio::spawn(watch::resolve(
-        Arc::clone(&services),
-        stop.clone(),
-        RESOLVE_EVERY,
-    ));
-    tokio::spawn(watch::reloads(
-        services.reloads.subscribe(),
-        engines,
-        stop.clone(),
-    ));
+    pillars.stand("what retires listeners", door.clone().sweep());
+    let events = kernel::events(door, events);
+    pillars.stand("what reads the kernel's refusals", events);
+    let resolve = watch::resolve(Arc::clone(&services), stop.clone(), RESOLVE_EVERY);
+    pillars.stand("what resolves the targets' names", resolve);
+    let reloads = watch::reloads(services.reloads.subscribe(), engines, stop.clone());
+    pillars.stand("what heeds reloads", reloads);
     placing::watch_existing(&services);
     watch::notify(sd_notify::NotifyState::Ready);
     tokio::spawn(watch::dog(stop.clone()));
     tracing::info!(generation = services.policy.generation().0, "ready");
-    signals.serve(&services).await;
+    let fallen = tokio::select! {
+        () = signals.serve(&services) => None,
+        fallen = pillars.fallen() => Some(fallen),
+    };
     watch::notify(sd_notify::NotifyState::Stopping);
     drain::drain(&services, &stop, &tasks).await;
     say(&services, "stop", json!({}));
@@ -95,7 +94,32 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
         .audit
         .close()
         .context("cannot close the audit log")?;
-    Ok(())
+    match fallen {
+        Some(what) => bail!("{what} ended, and the daemon cannot go on without it"),
+        None => Ok(()),
+    }
+}
+
+/// The tasks that a daemon stands on: none of them ends before it is told to stop.
+#[derive(Default)]
+struct Pillars(JoinSet<&'static str>);
+
+impl Pillars {
+    fn stand(&mut self, what: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(async move {
+            // A panic is an end too, and was said where it happened.
+            let ended = tokio::spawn(task).await;
+            ended.map_or(what, |()| what)
+        });
+    }
+
+    /// Waits for one that ends all the same; gives what it was.
+    async fn fallen(&mut self) -> &'static str {
+        match self.0.join_next().await {
+            Some(Ok(what)) => what,
+            _ => "a task",
+        }
+    }
 }
 
 /// Puts the rules in force before a scope is tagged, so that a fresh scope never runs without them.
@@ -134,11 +158,16 @@ impl Signals {
         })
     }
 
-    /// Reloads at each SIGHUP, until the signal to stop.
+    /// Reloads at each SIGHUP, until the signal to stop. That ends a reload too, which has changed nothing
+    /// as long as it waits.
     async fn serve(&mut self, services: &Arc<Services>) {
         loop {
             tokio::select! {
-                _ = self.hangup.recv() => reload(services).await,
+                _ = self.hangup.recv() => tokio::select! {
+                    () = reload(services) => {}
+                    _ = self.terminate.recv() => return,
+                    _ = self.interrupt.recv() => return,
+                },
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
             }

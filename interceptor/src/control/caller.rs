@@ -61,7 +61,7 @@ impl Connected<IncomingStream<'_, Door>> for Peer {
             let pidfd = getsockopt(&stream.as_fd(), PeerPidfd)
                 .or_else(|_| pidfd::open(pid))
                 .ok()?;
-            let cgroup = visit.hierarchy().of(Some(pid)).ok()?;
+            let cgroup = visit.held().hierarchy().of(Some(pid)).ok()?;
             let known = Known::new(pid, (cred.uid(), cred.gid()), cgroup, pidfd);
             known.lives().then_some(known)
         });

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::metrics;
 use crate::audit;
-use crate::capture::{self, Capture, Listeners};
+use crate::capture::{self, Capture, Events, Listeners};
 use crate::config::Config;
 use crate::control;
 use crate::identity;
@@ -35,6 +35,8 @@ pub(super) struct Parts {
     pub(super) engines: Engines,
     /// Where redirected connections come in.
     pub(super) listeners: Listeners,
+    /// What the kernel tells on its own.
+    pub(super) events: Events,
     /// `control.sock` and `agent.sock`.
     pub(super) control: [UnixListener; 2],
     /// Where metrics are served over TCP, if at all.
@@ -63,6 +65,8 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
     let recorder = Recorder::open(&config.paths.state.join("recordings"), &config.recording)
         .context("cannot open the recordings")?;
     let (capture, listeners) = capture(&config)?;
+    let events = capture.events();
+    let events = events.context("cannot read the kernel's refusals")?;
     let identity = identity::Identifier::new(capture.hierarchy().mount());
     let services = Services {
         netns: listeners.netns,
@@ -89,6 +93,7 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
         services: Arc::new(services),
         engines,
         listeners,
+        events,
         control,
         metrics,
     })
