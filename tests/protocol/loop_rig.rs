@@ -182,9 +182,13 @@ async fn session(parts: &Arc<Parts>, mut client: Stream, startup: Startup) {
     greet(&mut client, greeting).await.unwrap();
     let masks = Arc::clone(&parts.masks.lock().unwrap());
     let (again, asked) = (Arc::clone(parts), startup.clone());
-    let again = Box::new(move || {
+    let again = Box::new(move |reading| {
         let (parts, asked) = (Arc::clone(&again), asked.clone());
-        tokio::spawn(async move { parts.target.login_ahead(&parts.injector, &asked).await });
+        tokio::spawn(async move {
+            let ended = parts.target.login_ahead(&parts.injector, &asked).await;
+            drop(reading);
+            ended
+        });
     });
     let gate = Arc::new(PolicyGate::new(parts.rules, &masks));
     parts.gates.lock().unwrap().push(Arc::clone(&gate));
