@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::super::super::wire::backend::Status;
 use super::super::entry::Source;
 use super::*;
+use crate::policy::Access;
 
 static READS: AtomicUsize = AtomicUsize::new(0);
 
@@ -15,7 +16,7 @@ fn counted(text: &str, names: &Names) -> Facts {
 }
 
 fn readable(text: &str, names: &Names) -> Facts {
-    let mut facts = made_up(Action::Select, text, names.in_transaction);
+    let mut facts = facts::made_up(Action::Select, text, names.in_transaction);
     facts.readable = true;
     facts
 }
