@@ -9,7 +9,6 @@ pub mod apply;
 pub mod caller;
 pub mod door;
 pub mod grants;
-pub mod placing;
 pub mod records;
 pub mod scopes;
 pub mod status;
@@ -101,7 +100,7 @@ fn control_routes(services: Arc<Services>) -> Router {
         .route("/v1/metrics", get(status::metrics))
         .route("/v1/scopes/tag", post(scopes::tag))
         .route("/v1/scopes/untag", post(scopes::untag))
-        .route("/v1/run", post(placing::run))
+        .route("/v1/run", post(scopes::placing::run))
         .route("/v1/reload", post(apply::handle))
         .route("/v1/agents/freeze", post(agents::freeze))
         .route("/v1/agents/thaw", post(agents::thaw))

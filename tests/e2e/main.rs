@@ -8,6 +8,7 @@ mod clients;
 mod denied;
 mod detect;
 mod drivers;
+mod grants;
 mod lab;
 mod logins;
 mod masks;

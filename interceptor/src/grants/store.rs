@@ -128,7 +128,7 @@ fn run(mut database: Connection, boot: &str, told: &mpsc::Receiver<Change>) {
             tracing::error!(%error, "cannot write the grants");
         }
         for change in changes {
-            let answer = written.as_ref().map(|()| ()).map_err(ToString::to_string);
+            let answer = written.as_ref().copied().map_err(ToString::to_string);
             // Whoever has gone away does not want to know.
             drop(change.done.send(answer));
         }

@@ -1,3 +1,5 @@
+//! The life of a grant: used, ended, kept.
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -5,7 +7,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::identity::{Cgroup, Executable, Process, User};
-use crate::policy::{Access, Held, Place};
+use crate::policy::{Access, Held as _, Place};
 
 /// A process of scope 7 and its ancestors, parent first.
 pub(super) fn principal(pid: u32, ancestors: &[u32]) -> Principal {

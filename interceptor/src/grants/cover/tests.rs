@@ -1,3 +1,5 @@
+//! What lies in what, and whose a grant is.
+
 use super::super::tests::{grant, principal};
 use super::*;
 use crate::policy::Action;

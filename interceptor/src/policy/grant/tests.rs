@@ -1,3 +1,5 @@
+//! What policy leaves to grants.
+
 use std::collections::BTreeSet;
 
 use super::super::tests::{agent, load_text, table};

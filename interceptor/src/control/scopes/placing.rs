@@ -10,13 +10,12 @@ use secrecy::ExposeSecret as _;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::Given;
-use super::api::{Placed, Run};
-use super::apply;
-use super::caller::{Answer, Known};
-use super::scopes::cgroup;
+use super::cgroup;
 use crate::capture;
 use crate::config;
+use crate::control::api::{Placed, Run};
+use crate::control::caller::{Answer, Known};
+use crate::control::{Given, apply};
 use crate::policy::ControlVerb;
 use crate::scopes;
 use crate::session::services::Services;
@@ -48,7 +47,7 @@ pub async fn run(
     caller.may(
         &services,
         ControlVerb::Run,
-        &super::scopes::scope(&asked.agent, &path),
+        &super::scope(&asked.agent, &path),
     )?;
     let scope = make(&services, &path, &asked.agent).map_err(|error| Answer::failed(&error))?;
     let environment = environment(&services, &scope);
