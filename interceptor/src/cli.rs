@@ -10,6 +10,7 @@ mod reading;
 pub mod run;
 pub mod sessions;
 pub mod terminal;
+mod upstream;
 pub mod why;
 
 use std::path::PathBuf;

@@ -19,6 +19,7 @@ mod passwords;
 mod psql;
 mod records;
 mod refusals;
+mod roles;
 mod scopes;
 mod storage;
 mod survival;
