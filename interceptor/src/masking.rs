@@ -4,6 +4,7 @@
 //! that neither a value nor an answer about one comes out; [`Masks`] says where and what.
 
 pub mod detect;
+pub mod sense;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -27,7 +27,7 @@ pub use handle::Handle;
 pub use source::{Mistake, Mistakes};
 pub use subject::{Error, PrincipalFacts};
 pub use verdicts::Verdicts;
-pub use vocabulary::{SCHEMA, column};
+pub use vocabulary::{SCHEMA, column, column_name};
 
 /// What is done, one kind of statement each. The schema in `policies/` names the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -39,11 +39,13 @@ pub enum ControlVerb {
     ReadAudit,
     /// Read recordings.
     ReadSessions,
+    /// Look at what a target's columns hold.
+    Discover,
 }
 
 impl ControlVerb {
     /// Every verb.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Run,
         Self::Tag,
         Self::Untag,
@@ -54,6 +56,7 @@ impl ControlVerb {
         Self::Status,
         Self::ReadAudit,
         Self::ReadSessions,
+        Self::Discover,
     ];
 
     /// Its name in the schema.
@@ -70,6 +73,7 @@ impl ControlVerb {
             Self::Status => "Status",
             Self::ReadAudit => "ReadAudit",
             Self::ReadSessions => "ReadSessions",
+            Self::Discover => "Discover",
         }
     }
 
@@ -85,7 +89,7 @@ impl ControlVerb {
             Self::Kill => "kill",
             Self::Reload => "reload",
             Self::Status => "status",
-            Self::ReadAudit | Self::ReadSessions => "read",
+            Self::ReadAudit | Self::ReadSessions | Self::Discover => "read",
         }
     }
 
@@ -94,7 +98,9 @@ impl ControlVerb {
     pub const fn is_about_scopes(self) -> bool {
         match self {
             Self::Run | Self::Tag | Self::Untag | Self::Freeze | Self::Thaw | Self::Kill => true,
-            Self::Reload | Self::Status | Self::ReadAudit | Self::ReadSessions => false,
+            Self::Reload | Self::Status | Self::ReadAudit | Self::ReadSessions | Self::Discover => {
+                false
+            }
         }
     }
 
@@ -109,7 +115,8 @@ impl ControlVerb {
             | Self::Kill
             | Self::Reload
             | Self::ReadAudit
-            | Self::ReadSessions => false,
+            | Self::ReadSessions
+            | Self::Discover => false,
         }
     }
 }

@@ -327,6 +327,16 @@ pub fn column(text: &str) -> Option<(Option<String>, [String; 3])> {
     Some((named.then_some(database), [schema, table, column]))
 }
 
+/// A column's name as [`column`] reads it.
+#[must_use]
+pub fn column_name(database: Option<&str>, [schema, table, column]: [&str; 3]) -> String {
+    let inner = format!("{}.{}.{}", part(schema), part(table), part(column));
+    match database {
+        Some(database) => format!("{}/{inner}", part(database)),
+        None => inner,
+    }
+}
+
 /// One name from the start of an id, and what follows it.
 fn read_part(text: &str) -> Option<(String, &str)> {
     let Some(mut quoted) = text.strip_prefix('"') else {
