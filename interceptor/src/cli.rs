@@ -3,6 +3,7 @@
 pub mod audit;
 mod client;
 pub mod config;
+pub mod discover;
 pub mod doctor;
 pub mod operate;
 pub mod policy;
@@ -64,6 +65,8 @@ pub enum Verb {
     Status(operate::Status),
     /// Check the host, the configuration and the daemon, and say how to mend what is wrong.
     Doctor(doctor::Doctor),
+    /// Find sensitive columns of a target that are not configured; print a least-privilege role for it.
+    Discover(discover::Discover),
     /// List, show and replay recorded sessions.
     #[command(subcommand)]
     Sessions(sessions::Sessions),
@@ -153,6 +156,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Verb::Untag(untag) => block_on(untag.run(), false),
         Verb::Status(status) => block_on(status.run(), false),
         Verb::Doctor(doctor) => block_on(doctor.run(), false),
+        Verb::Discover(discover) => discover.run(),
         Verb::Sessions(sessions) => sessions.main(),
         Verb::Audit(audit) => audit.main(),
         Verb::Policy(policy) => policy.run(),
