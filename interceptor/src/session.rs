@@ -5,7 +5,7 @@
 
 pub mod ahead;
 mod gate;
-mod masks;
+pub mod masks;
 pub mod meter;
 pub mod opening;
 pub mod registry;

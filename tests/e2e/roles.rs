@@ -109,3 +109,176 @@ fn doctor_names_each_right_of_the_role_that_policy_never_permits() -> Result<()>
         &["discover shop --grants", "\"result\":\"warning\""],
     )
 }
+
+const ACCOUNTS: &str = r#"
+set role shop_app;
+create table accounts (id serial primary key, owner text not null, iban text, pin text, note text, born date,
+    low text generated always as (lower(note)) stored);
+insert into accounts (owner, iban, pin, note, born) values ('Ada', 'DE89370400440532013000', '4711', 'rich', '1815-12-10');
+create view seen as select id, iban from accounts;
+create table strict (id int, secret text unique);
+insert into strict values (1, 'alpha');
+"#;
+
+/// A daemon whose target has masks of every sort.
+fn masked() -> Result<Lab> {
+    let server = support::Postgres::start()?;
+    server.admin(ACCOUNTS)?;
+    Lab::over(server, |settings| {
+        for target in &mut settings.targets {
+            target.more.push(
+                "sensitive: { public.accounts.iban: last4, public.accounts.pin: hide, public.accounts.note: \"null\", \
+                 public.accounts.born: { mask: constant, text: x }, public.strict.secret: hide, public.customers.ssn: hash }"
+                    .to_owned(),
+            );
+        }
+    })
+}
+
+/// Makes the role that is printed, and lets the target log in as it.
+fn least(lab: &mut Lab) -> Result<String> {
+    let script = verb(
+        &lab.daemon,
+        &["discover", "shop", "--grants", "--role", "least"],
+    )?
+    .ok()?;
+    lab.server
+        .script(&script)
+        .map_err(|error| error.context(script.clone()))?;
+    lab.server.admin("alter role least password 'least'")?;
+    lab.daemon.change(|settings| {
+        for target in &mut settings.targets {
+            "least".clone_into(&mut target.user);
+            target.password = Some("least".to_owned());
+        }
+    })?;
+    lab.daemon.reload()?.ok()?;
+    Ok(script)
+}
+
+#[test]
+fn the_role_that_is_printed_answers_what_policy_permits_and_the_server_refuses_it_the_rest()
+-> Result<()> {
+    let mut lab = masked()?;
+    let script = least(&mut lab)?;
+    has(
+        &script,
+        &[
+            "nothing on public.salaries: policy never permits it",
+            r#"GRANT SELECT ("id", "owner", "iban") ON TABLE "public"."accounts" TO "least";"#,
+            r#"GRANT USAGE ON SEQUENCE "public"."accounts_id_seq" TO "least";"#,
+            r#"REVOKE TEMPORARY ON DATABASE "shop" FROM PUBLIC;"#,
+            r#"-- REVOKE CONNECT ON DATABASE "postgres" FROM PUBLIC;"#,
+        ],
+    )?;
+    // Through the daemon, as the role that can do no more.
+    for (statement, wanted) in [
+        (
+            "select id, owner, iban, note, born, low from accounts",
+            "1|Ada|****3000|||",
+        ),
+        ("select * from accounts", "1|Ada|****3000|||"),
+        ("select * from seen", "1|****3000"),
+        ("select count(*) from accounts", "1"),
+        ("select id from strict", "1"),
+        ("select count(distinct ssn) from customers", "3"),
+        ("copy accounts to stdout", "****3000"),
+        (
+            "insert into accounts (owner) values ('Bob') returning id",
+            "2",
+        ),
+        (
+            "update accounts set owner = 'Eve' where id = 2 returning owner",
+            "Eve",
+        ),
+        ("delete from accounts where id = 2 returning id", "2"),
+        (
+            "insert into orders values (104, 1, 'card', 1) returning id",
+            "104",
+        ),
+        ("select count(*) from orders", "5"),
+    ] {
+        let answer = lab.psql(&["-qAt", statement])?.ok();
+        let answer = answer.map_err(|error| error.context(statement))?;
+        has(&answer, &[wanted]).map_err(|error| error.context(statement))?;
+    }
+    // Directly, as the same role: the server's own wall.
+    let mut dsn = lab.dsn();
+    "least".clone_into(&mut dsn.user);
+    dsn.password = Some("least".to_owned());
+    for statement in [
+        "select pin from accounts",
+        "select note from accounts",
+        "select * from accounts",
+        "select secret from strict",
+        "insert into strict (id) values (2)",
+        "update accounts set iban = 'x'",
+        "insert into accounts (pin) values ('x')",
+        "select * from salaries",
+        "update salaries set amount = 1",
+        "truncate orders",
+        "create table mine (a int)",
+        "create temp table mine (a int)",
+        "create schema mine",
+        "create role mine",
+        "drop table orders",
+        "alter table orders add column a int",
+        "grant select on salaries to public",
+        "set role shop_app",
+        "copy orders to '/tmp/orders'",
+        "copy orders to program 'true'",
+        "select pg_read_file('/etc/hostname')",
+    ] {
+        let direct = support::Agent::outside().psql(&dsn, &[statement])?;
+        ensure!(!direct.status.success(), "the server let it: {statement}");
+        let refused = ["permission denied", "must be owner", "must be superuser"];
+        ensure!(
+            refused.iter().any(|words| direct.stderr.contains(words)),
+            "{statement}: {}",
+            direct.stderr
+        );
+    }
+    let said = said(&lab)?;
+    has(&said, &["logged in to shop as least, an ordinary role"])
+}
+
+#[test]
+fn a_column_that_may_be_revealed_to_somebody_is_granted_and_what_all_may_do_stays_narrow()
+-> Result<()> {
+    let mut lab = masked()?;
+    lab.daemon.change(|settings| {
+        let rule = "@id(\"reveal\") permit (principal == Agent::\"auditor\", action == Action::\"Reveal\", \
+                    resource == Column::\"shop/shop/public.accounts.pin\");";
+        settings.policies.push(("reveal.cedar".to_owned(), rule.to_owned()));
+        settings.policies.retain(|(name, _)| name != "write.cedar");
+    })?;
+    std::fs::remove_file(lab.daemon.policies().join("write.cedar"))?;
+    let script = verb(&lab.daemon, &["discover", "shop", "--grants"])?.ok()?;
+    has(
+        &script,
+        &[
+            "CREATE ROLE \"interceptor_shop\" LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE",
+            r#"GRANT SELECT ("id", "owner", "iban", "pin") ON TABLE "public"."accounts""#,
+        ],
+    )?;
+    lacks(
+        &script,
+        &[
+            "GRANT INSERT",
+            "GRANT UPDATE",
+            "GRANT DELETE",
+            "GRANT TRUNCATE",
+            "SEQUENCE",
+        ],
+    )?;
+    let json = verb(&lab.daemon, &["discover", "shop", "--grants", "--json"])?.ok()?;
+    let json: serde_json::Value = serde_json::from_str(&json)?;
+    ensure!(json["role"] == "interceptor_shop", "{json}");
+    ensure!(
+        json["databases"][0]["statements"]
+            .as_array()
+            .is_some_and(|all| all.len() > 5),
+        "{json}"
+    );
+    Ok(())
+}

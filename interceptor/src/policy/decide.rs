@@ -180,14 +180,7 @@ impl Policy {
 
     /// Which of these columns a subject may see as they are. One that cannot be judged is not seen.
     pub(super) fn revealed(&self, subject: &Subject, columns: &[Resource]) -> Vec<bool> {
-        let access = |resource: &Resource| Access {
-            action: Action::Reveal,
-            resource: resource.clone(),
-        };
-        let ask = Ask {
-            accesses: columns.iter().map(access).collect(),
-            ..plain(Action::Reveal, Resource::Target)
-        };
+        let ask = reveal(columns);
         let ready = self
             .bench(subject, std::slice::from_ref(&ask))
             .and_then(|bench| Ok((bench, context(&ask.context)?)));
@@ -199,10 +192,23 @@ impl Policy {
             }
         };
         let reveals = |column: &Resource| {
-            self.judge_access(&bench, &access(column), &context)
+            self.judge_access(&bench, &sees(column), &context)
                 .is_ok_and(|judgement| judgement.verdict == Verdict::Permitted)
         };
         columns.iter().map(reveals).collect()
+    }
+
+    /// Says of each of these columns whether a principal may see it as it is, and which rules decided.
+    #[must_use]
+    pub fn explain_reveal(
+        &self,
+        principal: &Arc<PrincipalFacts>,
+        target: &str,
+        database: &str,
+        columns: &[Resource],
+    ) -> Vec<ExplainedAccess> {
+        let asks = self.explain(principal, target, database, &[reveal(columns)]);
+        asks.asks.into_iter().flat_map(|ask| ask.accesses).collect()
     }
 
     fn bench<'a>(&self, subject: &'a Subject, asks: &[Ask]) -> Result<Bench<'a>, Error> {
@@ -420,6 +426,21 @@ pub(super) fn rule_id(id: &PolicyId) -> RuleId {
 pub(super) fn internal(error: &Error) -> Refusal {
     tracing::error!(%error, "cannot judge a request");
     Refusal::internal("the request cannot be judged, so it is refused")
+}
+
+fn sees(column: &Resource) -> Access {
+    Access {
+        action: Action::Reveal,
+        resource: column.clone(),
+    }
+}
+
+/// An ask to see columns as they are.
+fn reveal(columns: &[Resource]) -> Ask {
+    Ask {
+        accesses: columns.iter().map(sees).collect(),
+        ..plain(Action::Reveal, Resource::Target)
+    }
 }
 
 /// An ask for something that no statement does.

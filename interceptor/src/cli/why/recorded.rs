@@ -12,7 +12,9 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::cli::terminal;
 use crate::identity::Principal;
+use crate::masking;
 use crate::policy::{Ask, Explanation, Policy, PrincipalFacts, RuleId};
 
 /// Refusals that rules decide; the others come from limits, secrets, storage and servers.
@@ -35,7 +37,18 @@ struct Judged {
     asks: Vec<Ask>,
     #[serde(default)]
     rules: Vec<RuleId>,
+    #[serde(default)]
+    masked: Vec<Masked>,
     refusal: Option<Refused>,
+}
+
+/// A column that was masked, and by what.
+#[derive(Deserialize, Serialize)]
+struct Masked {
+    schema: String,
+    relation: String,
+    column: String,
+    by: String,
 }
 
 /// Why it was refused.
@@ -54,6 +67,9 @@ struct Compared {
     done: String,
     /// By which rules.
     rules: Vec<RuleId>,
+    /// Which columns of what it touched were masked, by what.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    masked: Vec<Masked>,
     /// Whether these policies say the same, by the same rules; absent where rules did not decide.
     #[serde(skip_serializing_if = "Option::is_none")]
     agrees: Option<bool>,
@@ -113,13 +129,15 @@ fn compare_line(
         None => ("permitted".to_owned(), judged.rules),
         Some(refusal) => (refusal.kind, refusal.rules),
     };
-    let by_rules = done == "permitted" || BY_RULES.contains(&done.as_str());
+    let by_masking = rules.iter().any(|rule| rule.0.starts_with(masking::RULE));
+    let by_rules = done == "permitted" || BY_RULES.contains(&done.as_str()) && !by_masking;
     let agrees = by_rules.then(|| agree(&explanation, &done, &rules));
     Ok(Some(Compared {
         request,
         summary: judged.summary,
         done,
         rules,
+        masked: judged.masked,
         agrees,
         explanation,
     }))
@@ -159,6 +177,16 @@ fn tell(compared: &Compared, json: bool, out: &mut dyn Write) -> anyhow::Result<
         ..
     } = compared;
     writeln!(out, "{request} {summary}: {done}{by}")?;
+    for Masked {
+        schema,
+        relation,
+        column,
+        by,
+    } in &compared.masked
+    {
+        let name = format!("{schema}.{relation}.{column}");
+        writeln!(out, "  mask    {} by {by}", terminal::line(&name))?;
+    }
     super::tell(&compared.explanation, out)?;
     if compared.agrees == Some(false) {
         writeln!(out, "these policies decide otherwise than the daemon did")?;
