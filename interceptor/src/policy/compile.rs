@@ -15,9 +15,11 @@ use super::source::{self, Mistake, Mistakes, Piece};
 use super::vocabulary::PARSED;
 use super::{Generation, RuleId};
 
+mod ever;
 mod lint;
 mod slice;
 
+pub use ever::Ever;
 use slice::Slices;
 pub(super) use slice::{Slice, covered};
 

@@ -7,9 +7,9 @@
 use cedar_policy::{ActionConstraint, Entities, Policy as Rule, PrincipalConstraint};
 use serde_json::Value as Json;
 
-use super::compile::{Effect, Policy, covered};
-use super::vocabulary::{self, ACTIONS, Kind};
-use super::{Action, Resource};
+use super::{Effect, Policy, covered};
+use crate::policy::vocabulary::{self, ACTIONS, Kind};
+use crate::policy::{Action, Resource};
 
 /// The rules of a policy, ready for the question what is ever permitted.
 #[derive(Debug)]
