@@ -21,7 +21,9 @@ use crate::clock::BootTime;
 use crate::config::{self, Protocol, Target};
 use crate::control::api;
 use crate::identity::{self, Principal};
-use crate::policy::{Effect, ExplainedAccess, Explanation, Generation, Policy, PrincipalFacts};
+use crate::policy::{
+    Effect, ExplainedAccess, Explanation, Generation, Limits, Policy, PrincipalFacts,
+};
 
 mod masks;
 mod recorded;
@@ -136,6 +138,11 @@ impl Why {
                 writeln!(out, "  mask    {} by {by}", terminal::line(&name))?;
             }
             writeln!(out, "permitted")?;
+            let limits = answer.get("limits").cloned().unwrap_or_default();
+            let limits: Limits = serde_json::from_value(limits).unwrap_or_default();
+            for (limit, what) in limits.said() {
+                writeln!(out, "limit: {} {what}, by {}", limit.most, limit.rule.0)?;
+            }
         } else {
             let said = |pointer| answer.pointer(pointer).and_then(serde_json::Value::as_str);
             let message = said("/refusal/message").unwrap_or("none");
@@ -197,6 +204,7 @@ impl Why {
             && let Some(refusal) = &whole.refusal
         {
             explanation.permitted = false;
+            explanation.limits = None;
             explanation.refusal = Some(refusal.clone());
         }
         if self.json {
@@ -270,8 +278,13 @@ fn tell_verdict(
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
     match &explanation.refusal {
-        None if by_rules => writeln!(out, "permitted by the rules")?,
-        None => writeln!(out, "permitted")?,
+        None => {
+            let by_rules = if by_rules { " by the rules" } else { "" };
+            writeln!(out, "permitted{by_rules}")?;
+            for (limit, what) in explanation.limits.iter().flat_map(|limits| limits.said()) {
+                writeln!(out, "limit: {} {what}, by {}", limit.most, limit.rule.0)?;
+            }
+        }
         Some(refusal) => {
             writeln!(out, "refused: {}", refusal.message)?;
             if let Some(hint) = &refusal.hint {
