@@ -42,6 +42,34 @@ insert into hr.closed values ('hunter2');
 analyze;
 "#;
 
+/// What is said of it, whatever else is.
+const SAID: &[&str] = &[
+    "public.customers.ssn is configured already (last4)",
+    "public.customers.email: { mask: email }",
+    "its name says email; 3 of 3 values hold email",
+    "hr.people.geburtsdatum: { mask: year }",
+    "its name says birth; its values were not looked at",
+    "hr.people.born: { mask: year }",
+    r#""hr.people.\"eMail Adresse\"": { mask: email }"#,
+    "hr.people.konto: { mask: last4 }",
+    "200 of 200 values hold iban",
+    "hr.people.passwort: { mask: hide }",
+    "hr.people.doc: { mask: hide }",
+    "200 of 200 values hold github_token",
+    "hr.people.steuernummer: { mask: hash }",
+    "hr.log.x: { mask: last4 }",
+    "200 of 200 values hold card",
+    "hr.uses.iban: { mask: last4 }",
+    "its name says account; it holds no values",
+    "hr.contacts.contact of a view inherits its mask (email)",
+    "hr.kept.p of a materialized view inherits its mask (hide)",
+    "hr.log_1.x of a partition or child inherits its mask (last4)",
+    "hr.people.notes is not proposed: 4 of 200 values hold email",
+    "hr.card.card is not proposed: its name says card; none of 100 values says so",
+    "hr.closed was told by its names alone: the login role cannot read all of it",
+    "hr.closed.token: { mask: hide }",
+];
+
 fn lab() -> Result<Lab> {
     let server = Postgres::start()?;
     server.admin(&format!("begin; {SCHEMA} commit"))?;
@@ -67,36 +95,7 @@ fn what_looks_sensitive_is_proposed_with_its_reason_and_no_value_is_told() -> Re
     let lab = lab()?;
     let finished = verb(&lab.daemon, &["discover", "shop"])?;
     let said = finished.ok()?;
-    has(
-        &said,
-        &[
-            "public.customers.ssn is configured already (last4)",
-            "public.customers.email: { mask: email }",
-            "its name says email; 3 of 3 values hold email",
-            "hr.people.geburtsdatum: { mask: year }",
-            "its name says birth; its values were not looked at",
-            "hr.people.born: { mask: year }",
-            r#""hr.people.\"eMail Adresse\"": { mask: email }"#,
-            "hr.people.konto: { mask: last4 }",
-            "200 of 200 values hold iban",
-            "hr.people.passwort: { mask: hide }",
-            "hr.people.doc: { mask: hide }",
-            "200 of 200 values hold github_token",
-            "hr.people.steuernummer: { mask: hash }",
-            "hr.log.x: { mask: last4 }",
-            "200 of 200 values hold card",
-            "hr.uses.iban: { mask: last4 }",
-            "its name says account; it holds no values",
-            "hr.contacts.contact of a view inherits its mask (email)",
-            "hr.kept.p of a materialized view inherits its mask (hide)",
-            "hr.log_1.x of a partition or child inherits its mask (last4)",
-            "hr.people.notes is not proposed: 4 of 200 values hold email",
-            "hr.card.card is not proposed: its name says card; none of 100 values says so",
-            "hr.closed was told by its names alone: the login role cannot read all of it",
-            "hr.closed.token: { mask: hide }",
-        ],
-    )
-    .map_err(|error| error.context(said.clone()))?;
+    has(&said, SAID).map_err(|error| error.context(said.clone()))?;
     lacks(&said, &VALUES)?;
     lacks(
         &said,
@@ -223,4 +222,50 @@ fn what_cannot_be_done_says_what_where_and_what_to_do() -> Result<()> {
             "interceptor doctor",
         ],
     )
+}
+
+#[test]
+fn of_several_databases_each_column_is_named_with_its_own() -> Result<()> {
+    let server = Postgres::start()?;
+    server.admin("create database archive owner shop_app")?;
+    server.script(
+        "\\connect archive\nset role shop_app; create table public.old (id int, iban text);",
+    )?;
+    let mut lab = Lab::over(server, |settings| {
+        for target in &mut settings.targets {
+            target.databases.push("archive".to_owned());
+        }
+    })?;
+    let said = verb(&lab.daemon, &["discover", "shop"])?.ok()?;
+    has(
+        &said,
+        &[
+            "shop/public.customers.email: { mask: email }",
+            "archive/public.old.iban: { mask: last4 }",
+            "\n    sensitive:\n",
+        ],
+    )?;
+    let lines = said.lines().filter(|line| line.starts_with("    "));
+    let lines: Vec<_> = lines.map(|line| line.replacen("    ", "", 1)).collect();
+    lab.daemon.change(|settings| {
+        for target in &mut settings.targets {
+            target.more.clone_from(&lines);
+        }
+    })?;
+    lab.daemon.reload()?.ok()?;
+    let one = verb(&lab.daemon, &["discover", "shop", "--database", "archive"])?.ok()?;
+    has(
+        &one,
+        &["0 columns proposed, 1 configured already, in archive"],
+    )?;
+    let script = verb(&lab.daemon, &["discover", "shop", "--grants"])?.ok()?;
+    has(
+        &script,
+        &[
+            "\\connect \"shop\"",
+            "\\connect \"archive\"",
+            "GRANT CONNECT ON DATABASE \"archive\"",
+        ],
+    )?;
+    lab.server.script(&script).map(drop)
 }

@@ -26,68 +26,70 @@ fn said(lab: &Lab) -> Result<String> {
     Ok(lines.collect::<Vec<_>>().join("\n"))
 }
 
+/// What a role can do too much: how it comes to it, what is said of it, and how it is taken back.
+const TOO_MUCH: [(&str, &[&str], &str); 11] = [
+    (
+        "alter role shop_app createrole",
+        &["has CREATEROLE"],
+        "alter role shop_app nocreaterole",
+    ),
+    (
+        "alter role shop_app createdb",
+        &["has CREATEDB"],
+        "alter role shop_app nocreatedb",
+    ),
+    (
+        "alter role shop_app replication",
+        &["has REPLICATION"],
+        "alter role shop_app noreplication",
+    ),
+    (
+        "alter role shop_app bypassrls",
+        &["row-level security does not bind it"],
+        "alter role shop_app nobypassrls",
+    ),
+    (
+        "grant pg_read_all_data to shop_app",
+        &["is a member of pg_read_all_data"],
+        "revoke pg_read_all_data from shop_app",
+    ),
+    (
+        "grant pg_execute_server_program to shop_app",
+        &["pg_execute_server_program"],
+        "revoke pg_execute_server_program from shop_app",
+    ),
+    (
+        "create role boss createrole; grant boss to shop_app",
+        &["is a member of boss"],
+        "drop role boss",
+    ),
+    (
+        "create table kept (a int); grant insert (a), truncate on kept to shop_app",
+        &["policy never permits: public.kept (TRUNCATE)"],
+        "drop table kept",
+    ),
+    (
+        "create schema pantry; grant create on schema pantry to shop_app",
+        &["schema pantry"],
+        "drop schema pantry",
+    ),
+    (
+        "grant execute on function pg_read_file(text) to shop_app",
+        &["pg_catalog.pg_read_file"],
+        "revoke execute on function pg_read_file(text) from shop_app",
+    ),
+    (
+        "create function peek() returns text security definer language sql as 'select 1::text'",
+        &["only few may", "public.peek"],
+        "drop function peek()",
+    ),
+];
+
 #[test]
 fn doctor_names_each_right_of_the_role_that_policy_never_permits() -> Result<()> {
     let lab = Lab::new()?;
     has(&said(&lab)?, &["owns in shop", "public.customers"])?;
-    let rows: [(&str, &[&str], &str); 11] = [
-        (
-            "alter role shop_app createrole",
-            &["has CREATEROLE"],
-            "alter role shop_app nocreaterole",
-        ),
-        (
-            "alter role shop_app createdb",
-            &["has CREATEDB"],
-            "alter role shop_app nocreatedb",
-        ),
-        (
-            "alter role shop_app replication",
-            &["has REPLICATION"],
-            "alter role shop_app noreplication",
-        ),
-        (
-            "alter role shop_app bypassrls",
-            &["row-level security does not bind it"],
-            "alter role shop_app nobypassrls",
-        ),
-        (
-            "grant pg_read_all_data to shop_app",
-            &["is a member of pg_read_all_data"],
-            "revoke pg_read_all_data from shop_app",
-        ),
-        (
-            "grant pg_execute_server_program to shop_app",
-            &["pg_execute_server_program"],
-            "revoke pg_execute_server_program from shop_app",
-        ),
-        (
-            "create role boss createrole; grant boss to shop_app",
-            &["is a member of boss"],
-            "drop role boss",
-        ),
-        (
-            "create table kept (a int); grant insert (a), truncate on kept to shop_app",
-            &["policy never permits: public.kept (TRUNCATE)"],
-            "drop table kept",
-        ),
-        (
-            "create schema pantry; grant create on schema pantry to shop_app",
-            &["schema pantry"],
-            "drop schema pantry",
-        ),
-        (
-            "grant execute on function pg_read_file(text) to shop_app",
-            &["pg_catalog.pg_read_file"],
-            "revoke execute on function pg_read_file(text) from shop_app",
-        ),
-        (
-            "create function peek() returns text security definer language sql as 'select 1::text'",
-            &["only few may", "public.peek"],
-            "drop function peek()",
-        ),
-    ];
-    for (too_much, wanted, back) in rows {
+    for (too_much, wanted, back) in TOO_MUCH {
         let before = said(&lab)?;
         lacks(&before, &wanted[..1]).map_err(|error| error.context(too_much))?;
         lab.server.admin(too_much)?;
@@ -119,6 +121,59 @@ create view seen as select id, iban from accounts;
 create table strict (id int, secret text unique);
 insert into strict values (1, 'alpha');
 "#;
+
+/// What policy permits, and what is seen of the answer.
+const ANSWERED: [(&str, &str); 12] = [
+    (
+        "select id, owner, iban, note, born, low from accounts",
+        "1|Ada|****3000|||",
+    ),
+    ("select * from accounts", "1|Ada|****3000|||"),
+    ("select * from seen", "1|****3000"),
+    ("select count(*) from accounts", "1"),
+    ("select id from strict", "1"),
+    ("select count(distinct ssn) from customers", "3"),
+    ("copy accounts to stdout", "****3000"),
+    (
+        "insert into accounts (owner) values ('Bob') returning id",
+        "2",
+    ),
+    (
+        "update accounts set owner = 'Eve' where id = 2 returning owner",
+        "Eve",
+    ),
+    ("delete from accounts where id = 2 returning id", "2"),
+    (
+        "insert into orders values (104, 1, 'card', 1) returning id",
+        "104",
+    ),
+    ("select count(*) from orders", "5"),
+];
+
+/// What policy never permits, or masking never lets through.
+const REFUSED: [&str; 21] = [
+    "select pin from accounts",
+    "select note from accounts",
+    "select * from accounts",
+    "select secret from strict",
+    "insert into strict (id) values (2)",
+    "update accounts set iban = 'x'",
+    "insert into accounts (pin) values ('x')",
+    "select * from salaries",
+    "update salaries set amount = 1",
+    "truncate orders",
+    "create table mine (a int)",
+    "create temp table mine (a int)",
+    "create schema mine",
+    "create role mine",
+    "drop table orders",
+    "alter table orders add column a int",
+    "grant select on salaries to public",
+    "set role shop_app",
+    "copy orders to '/tmp/orders'",
+    "copy orders to program 'true'",
+    "select pg_read_file('/etc/hostname')",
+];
 
 /// A daemon whose target has masks of every sort.
 fn masked() -> Result<Lab> {
@@ -172,32 +227,7 @@ fn the_role_that_is_printed_answers_what_policy_permits_and_the_server_refuses_i
         ],
     )?;
     // Through the daemon, as the role that can do no more.
-    for (statement, wanted) in [
-        (
-            "select id, owner, iban, note, born, low from accounts",
-            "1|Ada|****3000|||",
-        ),
-        ("select * from accounts", "1|Ada|****3000|||"),
-        ("select * from seen", "1|****3000"),
-        ("select count(*) from accounts", "1"),
-        ("select id from strict", "1"),
-        ("select count(distinct ssn) from customers", "3"),
-        ("copy accounts to stdout", "****3000"),
-        (
-            "insert into accounts (owner) values ('Bob') returning id",
-            "2",
-        ),
-        (
-            "update accounts set owner = 'Eve' where id = 2 returning owner",
-            "Eve",
-        ),
-        ("delete from accounts where id = 2 returning id", "2"),
-        (
-            "insert into orders values (104, 1, 'card', 1) returning id",
-            "104",
-        ),
-        ("select count(*) from orders", "5"),
-    ] {
+    for (statement, wanted) in ANSWERED {
         let answer = lab.psql(&["-qAt", statement])?.ok();
         let answer = answer.map_err(|error| error.context(statement))?;
         has(&answer, &[wanted]).map_err(|error| error.context(statement))?;
@@ -206,29 +236,7 @@ fn the_role_that_is_printed_answers_what_policy_permits_and_the_server_refuses_i
     let mut dsn = lab.dsn();
     "least".clone_into(&mut dsn.user);
     dsn.password = Some("least".to_owned());
-    for statement in [
-        "select pin from accounts",
-        "select note from accounts",
-        "select * from accounts",
-        "select secret from strict",
-        "insert into strict (id) values (2)",
-        "update accounts set iban = 'x'",
-        "insert into accounts (pin) values ('x')",
-        "select * from salaries",
-        "update salaries set amount = 1",
-        "truncate orders",
-        "create table mine (a int)",
-        "create temp table mine (a int)",
-        "create schema mine",
-        "create role mine",
-        "drop table orders",
-        "alter table orders add column a int",
-        "grant select on salaries to public",
-        "set role shop_app",
-        "copy orders to '/tmp/orders'",
-        "copy orders to program 'true'",
-        "select pg_read_file('/etc/hostname')",
-    ] {
+    for statement in REFUSED {
         let direct = support::Agent::outside().psql(&dsn, &[statement])?;
         ensure!(!direct.status.success(), "the server let it: {statement}");
         let refused = ["permission denied", "must be owner", "must be superuser"];

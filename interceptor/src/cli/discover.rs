@@ -135,7 +135,7 @@ fn place(target: &Target, database: &str) -> String {
 }
 
 async fn open(target: &Target, name: &str) -> anyhow::Result<Database> {
-    let upstream = upstream::log_in(target, name).await;
+    let upstream = upstream::log_in(target, name, true).await;
     let upstream = upstream.with_context(|| {
         format!(
             "{}: cannot log in; `interceptor doctor` says more",

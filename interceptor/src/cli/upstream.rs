@@ -64,11 +64,15 @@ pub(super) fn databases<'a>(
     }
 }
 
-/// Logs in as the daemon does; what masking needs to know of the database is asked as well.
+/// Logs in as the daemon does; with `schema`, what masking needs to know of the database is asked as well.
 ///
 /// # Errors
 /// Where no server of the target can be reached, or it does not take the credential.
-pub(super) async fn log_in(target: &Target, database: &str) -> anyhow::Result<Upstream> {
+pub(super) async fn log_in(
+    target: &Target,
+    database: &str,
+    schema: bool,
+) -> anyhow::Result<Upstream> {
     let Protocol::Postgres(postgres) = &target.protocol;
     let secrets = Secrets::default();
     let password = match &postgres.password {
@@ -97,7 +101,7 @@ pub(super) async fn log_in(target: &Target, database: &str) -> anyhow::Result<Up
             minor: 0,
             replication: None,
             attrs: config::SessionAttrs::Any,
-            masked: Some(Masked { target_key: None }),
+            masked: schema.then_some(Masked { target_key: None }),
         };
         match timeout(PATIENCE, at(server, login)).await {
             Ok(Ok(upstream)) => return Ok(upstream),

@@ -4,6 +4,7 @@
 //! computes from. A hidden column, and one in whose place stands the same for all, is never read.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -98,7 +99,7 @@ impl<'a> Grants<'a> {
         };
         let masks = database.masks.without(reveal);
         let masking = Masking::new(
-            Some(database.schema.clone()),
+            Some(Arc::clone(&database.schema)),
             masks.into(),
             Default::default(),
         );
@@ -191,7 +192,7 @@ impl Work<'_> {
     }
 
     fn relations(&mut self, rights: &Rights) {
-        let schema = std::sync::Arc::clone(&self.database.schema);
+        let schema = Arc::clone(&self.database.schema);
         let mut tables: Vec<&Table> = schema.tables.values().collect();
         tables.retain(|table| table.kind != b'S');
         tables.sort_unstable_by_key(|table| (&table.schema, &table.name));

@@ -54,7 +54,7 @@ async fn of_database(
     ever: Option<&Ever>,
 ) -> Vec<Check> {
     let powers = async {
-        let upstream = upstream::log_in(target, database).await?;
+        let upstream = upstream::log_in(target, database, false).await?;
         let mut survey = Survey::new(upstream);
         let powers = timeout(PATIENCE, survey.powers()).await;
         anyhow::Ok(powers.map_err(|_elapsed| anyhow::anyhow!("no answer in 30 s"))??)

@@ -93,7 +93,7 @@ async fn whole(
     sensitive: Masks,
 ) -> anyhow::Result<Whole> {
     upstream::databases(target, Some(question.database))?;
-    let upstream = upstream::log_in(target, question.database).await?;
+    let upstream = upstream::log_in(target, question.database, true).await?;
     let schema = upstream.known.as_ref().and_then(|known| known.current());
     let schema =
         schema.ok_or_else(|| anyhow::anyhow!("something in it is being changed; try again"))?;
