@@ -36,6 +36,8 @@ insert into hr.log select n, '4111111111111111' from generate_series(1, 20000) a
 create table hr.card (card text);
 insert into hr.card select 'ace of spades' from generate_series(1, 100);
 create table hr.uses (iban text);
+create table hr.mails (email text primary key, low_email text generated always as (lower(email)) stored);
+create table hr.sent (email text references hr.mails);
 reset role;
 create table hr.closed (token text);
 insert into hr.closed values ('hunter2');
@@ -61,6 +63,9 @@ const SAID: &[&str] = &[
     "200 of 200 values hold card",
     "hr.uses.iban: { mask: last4 }",
     "its name says account; it holds no values",
+    "hr.mails.email: { mask: email }",
+    "hr.mails.low_email of a table inherits its mask (null)",
+    "hr.sent.email of a table inherits its mask (email)",
     "hr.contacts.contact of a view inherits its mask (email)",
     "hr.kept.p of a materialized view inherits its mask (hide)",
     "hr.log_1.x of a partition or child inherits its mask (last4)",
@@ -104,6 +109,8 @@ fn what_looks_sensitive_is_proposed_with_its_reason_and_no_value_is_told() -> Re
             "hr.contacts.next",
             "hr.log_1.x:",
             "hr.kept.p:",
+            "hr.sent.email:",
+            "hr.mails.low_email:",
         ],
     )?;
     let json = verb(
@@ -150,7 +157,7 @@ fn what_is_proposed_can_be_pasted_and_masks_and_is_proposed_once() -> Result<()>
             .iter()
             .filter(|line| !line.trim().starts_with('#'))
             .count()
-            == 11,
+            == 12,
         "{said}"
     );
     lab.daemon.change(|settings| {

@@ -117,6 +117,9 @@ set role shop_app;
 create table accounts (id serial primary key, owner text not null, iban text, pin text, note text, born date,
     low text generated always as (lower(note)) stored);
 insert into accounts (owner, iban, pin, note, born) values ('Ada', 'DE89370400440532013000', '4711', 'rich', '1815-12-10');
+create schema kinds;
+create type kinds.mood as enum ('fine');
+alter table accounts add column mood kinds.mood default 'fine';
 create view seen as select id, iban from accounts;
 create table strict (id int, secret text unique);
 insert into strict values (1, 'alpha');
@@ -125,8 +128,8 @@ insert into strict values (1, 'alpha');
 /// What policy permits, and what is seen of the answer.
 const ANSWERED: [(&str, &str); 12] = [
     (
-        "select id, owner, iban, note, born, low from accounts",
-        "1|Ada|****3000|||",
+        "select id, owner, iban, note, born, low, mood from accounts",
+        "1|Ada|****3000||||",
     ),
     ("select * from accounts", "1|Ada|****3000|||"),
     ("select * from seen", "1|****3000"),
@@ -182,7 +185,7 @@ fn masked() -> Result<Lab> {
     Lab::over(server, |settings| {
         for target in &mut settings.targets {
             target.more.push(
-                "sensitive: { public.accounts.iban: last4, public.accounts.pin: hide, public.accounts.note: \"null\", \
+                "sensitive: { public.accounts.iban: last4, public.accounts.pin: hide, public.accounts.mood: \"null\", public.accounts.note: \"null\", \
                  public.accounts.born: { mask: constant, text: x }, public.strict.secret: hide, public.customers.ssn: hash }"
                     .to_owned(),
             );

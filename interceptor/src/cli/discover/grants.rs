@@ -3,6 +3,7 @@
 //! An upper bound of both: what policy may ever permit to anybody, and of masked columns those that a mask
 //! computes from. A hidden column, and one in whose place stands the same for all, is never read.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -196,31 +197,21 @@ impl Work<'_> {
         let mut tables: Vec<&Table> = schema.tables.values().collect();
         tables.retain(|table| table.kind != b'S');
         tables.sort_unstable_by_key(|table| (&table.schema, &table.name));
-        let mut used: Option<&str> = None;
+        let mut schemas = self.beside(rights);
+        let mut statements = Vec::new();
         for table in tables {
             let granted = self.relation(table);
             if granted.is_empty() {
                 continue;
             }
-            if used != Some(&table.schema) {
-                used = Some(&table.schema);
-                let usage = format!(
-                    "GRANT USAGE ON SCHEMA {} TO {};",
-                    sql(&table.schema),
-                    self.grants.to()
-                );
-                self.part.statements.push(usage);
-            }
-            let inserts = granted
-                .iter()
-                .any(|statement| statement.starts_with("GRANT INSERT"));
-            self.part.statements.extend(granted);
-            let sequences = rights
-                .sequences
-                .iter()
-                .filter(|(oid, ..)| inserts && *oid == table.oid);
-            for (_, schema, name) in sequences {
-                self.part.statements.push(format!(
+            schemas.insert(table.schema.clone());
+            let insert = |statement: &String| statement.starts_with("GRANT INSERT");
+            let inserts = granted.iter().any(insert);
+            statements.extend(granted);
+            let sequences = rights.sequences.iter();
+            for (_, schema, name) in sequences.filter(|(oid, ..)| inserts && *oid == table.oid) {
+                schemas.insert(schema.clone());
+                statements.push(format!(
                     "GRANT USAGE ON SEQUENCE {}.{} TO {};",
                     sql(schema),
                     sql(name),
@@ -228,6 +219,24 @@ impl Work<'_> {
                 ));
             }
         }
+        let to = self.grants.to();
+        let usage = schemas.iter();
+        let usage = usage.map(|schema| format!("GRANT USAGE ON SCHEMA {} TO {to};", sql(schema)));
+        self.part.statements.extend(usage.chain(statements));
+    }
+
+    /// Schemas that are used without a relation in them: by the types of columns, which masks cast to, and by
+    /// functions that policy may permit.
+    fn beside(&self, rights: &Rights) -> BTreeSet<String> {
+        let called = rights.functions.iter().filter(|(schema, name)| {
+            let function = Resource::Function {
+                schema: schema.clone(),
+                function: name.clone(),
+            };
+            self.may(Action::Call, &function)
+        });
+        let called = called.map(|(schema, _)| schema.clone());
+        called.chain(rights.types.iter().cloned()).collect()
     }
 
     /// The grants on one relation.

@@ -45,6 +45,11 @@ impl Peer {
         self.left = self.left.saturating_add(more);
     }
 
+    /// So much may come from now on, and no more.
+    pub(super) fn allow(&mut self, most: usize) {
+        self.left = most;
+    }
+
     pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.stream
             .write_all(bytes)

@@ -25,6 +25,16 @@ const QUERY: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = 10000; SET L
     AND (EXISTS (SELECT FROM pg_catalog.aclexplode(c.relacl) AS a WHERE a.grantee OPERATOR(pg_catalog.=) 0) \
     OR EXISTS (SELECT FROM pg_catalog.pg_attribute AS t, pg_catalog.aclexplode(t.attacl) AS a \
         WHERE t.attrelid OPERATOR(pg_catalog.=) c.oid AND a.grantee OPERATOR(pg_catalog.=) 0)); \
+    SELECT DISTINCT n.nspname, p.proname FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n \
+    ON n.oid OPERATOR(pg_catalog.=) p.pronamespace \
+    WHERE n.nspname OPERATOR(pg_catalog.!~~) 'pg\\_%' AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'; \
+    SELECT DISTINCT n.nspname FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t \
+    ON t.oid OPERATOR(pg_catalog.=) a.atttypid JOIN pg_catalog.pg_namespace AS n \
+    ON n.oid OPERATOR(pg_catalog.=) t.typnamespace JOIN pg_catalog.pg_class AS c \
+    ON c.oid OPERATOR(pg_catalog.=) a.attrelid \
+    WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r','p','v','m','f']::pg_catalog.\"char\"[]) \
+    AND NOT a.attisdropped AND n.nspname OPERATOR(pg_catalog.!~~) 'pg\\_%' \
+    AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'; \
     COMMIT";
 
 /// What a server gives beside rights on relations.
@@ -34,6 +44,10 @@ pub struct Rights {
     pub sequences: Vec<(u32, String, String)>,
     /// What everybody may do.
     pub public: Vec<Public>,
+    /// Functions outside of the system's schemas: schema and name.
+    pub functions: Vec<(String, String)>,
+    /// Schemas of the types of columns.
+    pub types: Vec<String>,
 }
 
 /// What everybody may do.
@@ -70,6 +84,14 @@ impl Rights {
                 let [schema, name] = texts(row)?;
                 let relation = Public::Relation(schema.to_owned(), name.to_owned());
                 self.public.push(relation);
+            }
+            4 => {
+                let [schema, name] = texts(row)?;
+                self.functions.push((schema.to_owned(), name.to_owned()));
+            }
+            5 => {
+                let [schema] = texts(row)?;
+                self.types.push(schema.to_owned());
             }
             _ => return Err(wrong("a row of no result")),
         }
