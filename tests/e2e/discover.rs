@@ -36,6 +36,8 @@ insert into hr.log select n, '4111111111111111' from generate_series(1, 20000) a
 create table hr.card (card text);
 insert into hr.card select 'ace of spades' from generate_series(1, 100);
 create table hr.uses (iban text);
+create table hr.U&"x\000a: ""y" (U&"e\000amail" text);
+insert into hr.U&"x\000a: ""y" values ('ada@example.com');
 create table hr.mails (email text primary key, low_email text generated always as (lower(email)) stored);
 create table hr.sent (email text references hr.mails);
 reset role;
@@ -157,7 +159,7 @@ fn what_is_proposed_can_be_pasted_and_masks_and_is_proposed_once() -> Result<()>
             .iter()
             .filter(|line| !line.trim().starts_with('#'))
             .count()
-            == 12,
+            == 13,
         "{said}"
     );
     lab.daemon.change(|settings| {
@@ -171,16 +173,15 @@ fn what_is_proposed_can_be_pasted_and_masks_and_is_proposed_once() -> Result<()>
     })?;
     lab.daemon.reload()?.ok()?;
     let row = lab
-        .psql(&["-At", "select email, ssn from customers where id = 1"])?
+        .psql(&["select email, ssn from customers where id = 1"])?
         .ok()?;
     has(&row, &["a***@example.com|****1120"])?;
     let row = lab
-        .psql(&[
-            "-At",
-            r#"select "eMail Adresse", konto, geburtsdatum from hr.people where id = 1"#,
-        ])?
+        .psql(&[r#"select "eMail Adresse", konto, geburtsdatum from hr.people where id = 1"#])?
         .ok()?;
     has(&row, &["a***@example.com|****3000|1815-01-01"])?;
+    let row = lab.psql(&["select * from hr.\"x\n: \"\"y\""])?.ok()?;
+    has(&row, &["a***@example.com"])?;
     let again = verb(&lab.daemon, &["discover", "shop"])?.ok()?;
     has(
         &again,

@@ -121,12 +121,14 @@ create schema kinds;
 create type kinds.mood as enum ('fine');
 alter table accounts add column mood kinds.mood default 'fine';
 create view seen as select id, iban from accounts;
+create table "odd""; drop table orders; -- \connect x :y" (id int);
+create table U&"line\000a\001b[31mfeed" (id int);
 create table strict (id int, secret text unique);
 insert into strict values (1, 'alpha');
 "#;
 
 /// What policy permits, and what is seen of the answer.
-const ANSWERED: [(&str, &str); 12] = [
+const ANSWERED: [(&str, &str); 14] = [
     (
         "select id, owner, iban, note, born, low, mood from accounts",
         "1|Ada|****3000||||",
@@ -151,6 +153,11 @@ const ANSWERED: [(&str, &str); 12] = [
         "104",
     ),
     ("select count(*) from orders", "5"),
+    (
+        r#"select count(*) from "odd""; drop table orders; -- \connect x :y""#,
+        "0",
+    ),
+    (r#"select count(*) from U&"line\000a\001b[31mfeed""#, "0"),
 ];
 
 /// What policy never permits, or masking never lets through.
@@ -229,9 +236,10 @@ fn the_role_that_is_printed_answers_what_policy_permits_and_the_server_refuses_i
             r#"-- REVOKE CONNECT ON DATABASE "postgres" FROM PUBLIC;"#,
         ],
     )?;
+    lacks(&script, &["\u{1b}", "line\n"])?;
     // Through the daemon, as the role that can do no more.
     for (statement, wanted) in ANSWERED {
-        let answer = lab.psql(&["-qAt", statement])?.ok();
+        let answer = lab.psql(&[statement])?.ok();
         let answer = answer.map_err(|error| error.context(statement))?;
         has(&answer, &[wanted]).map_err(|error| error.context(statement))?;
     }

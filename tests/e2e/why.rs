@@ -74,7 +74,7 @@ fn why_shows_what_is_masked_by_what_what_is_revealed_by_which_rule_and_what_goes
         !lab.server.log().contains(rewritten),
         "it was run before it was asked"
     );
-    lab.psql(&["-c", statement])?.ok()?;
+    lab.psql(&[statement])?.ok()?;
     ensure!(
         lab.server.log().contains(rewritten),
         "no {rewritten:?} in {}",
