@@ -27,7 +27,12 @@ fn said(lab: &Lab) -> Result<String> {
 }
 
 /// What a role can do too much: how it comes to it, what is said of it, and how it is taken back.
-const TOO_MUCH: [(&str, &[&str], &str); 11] = [
+const TOO_MUCH: [(&str, &[&str], &str); 12] = [
+    (
+        "alter table salaries owner to postgres; grant select on salaries to shop_app",
+        &["public.salaries (SELECT)"],
+        "alter table salaries owner to shop_app",
+    ),
     (
         "alter role shop_app createrole",
         &["has CREATEROLE"],

@@ -177,6 +177,7 @@ impl Place<'_> {
         };
         let may = |action| self.may(action, &table, true);
         let is_more = |privilege: &&&str| match **privilege {
+            "SELECT" => !may(Action::Select),
             "INSERT" => !(may(Action::Insert) || may(Action::CopyIn) || may(Action::Merge)),
             "UPDATE" => !(may(Action::Update) || may(Action::Merge) || may(Action::Lock)),
             "DELETE" => !(may(Action::Delete) || may(Action::Merge)),

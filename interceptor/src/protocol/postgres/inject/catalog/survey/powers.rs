@@ -17,6 +17,7 @@ const QUERY: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = 10000; SET L
     OR r.rolcreatedb OR r.rolreplication) ORDER BY r.rolname USING OPERATOR(pg_catalog.<); \
     SELECT n.nspname, c.relname, \
     pg_catalog.pg_has_role(SESSION_USER, c.relowner, 'USAGE')::pg_catalog.text, \
+    pg_catalog.has_any_column_privilege(SESSION_USER, c.oid, 'SELECT')::pg_catalog.text, \
     pg_catalog.has_any_column_privilege(SESSION_USER, c.oid, 'INSERT')::pg_catalog.text, \
     pg_catalog.has_any_column_privilege(SESSION_USER, c.oid, 'UPDATE')::pg_catalog.text, \
     pg_catalog.has_table_privilege(SESSION_USER, c.oid, 'DELETE')::pg_catalog.text, \
@@ -50,8 +51,8 @@ const ATTRIBUTES: [&str; 5] = [
     "REPLICATION",
 ];
 
-/// What a role can do on a relation, beside reading it, in the order of the third question.
-const ON_RELATIONS: [&str; 4] = ["INSERT", "UPDATE", "DELETE", "TRUNCATE"];
+/// What a role can do on a relation, in the order of the third question.
+const ON_RELATIONS: [&str; 5] = ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"];
 
 /// What a role can do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,7 +61,7 @@ pub struct Powers {
     pub attributes: Vec<&'static str>,
     /// Roles of the system, and others with attributes, that it is a member of.
     pub roles: Vec<String>,
-    /// Relations that it owns, or may change.
+    /// Relations that it owns, or may do something on.
     pub held: Vec<Held>,
     /// Schemas that it may make things in; the empty name is the database itself.
     pub creates: Vec<String>,
@@ -77,7 +78,7 @@ pub struct Held {
     pub name: String,
     /// Whether it is the role's own, or of a role whose rights it has.
     pub is_owner: bool,
-    /// What it may do there beside reading, as `GRANT` names it.
+    /// What it may do there, as `GRANT` names it.
     pub privileges: Vec<&'static str>,
 }
 
@@ -99,7 +100,7 @@ impl Powers {
                 self.roles.push(role.to_owned());
             }
             3 => {
-                let [schema, name, owner, rights @ ..] = texts::<7>(row)?;
+                let [schema, name, owner, rights @ ..] = texts::<8>(row)?;
                 let held = Held {
                     schema: schema.to_owned(),
                     name: name.to_owned(),
