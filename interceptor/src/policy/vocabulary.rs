@@ -327,7 +327,7 @@ pub fn column(text: &str) -> Option<(Option<String>, [String; 3])> {
     Some((named.then_some(database), [schema, table, column]))
 }
 
-/// A column's name as [`column`] reads it.
+/// A column's name as [`column()`] reads it.
 #[must_use]
 pub fn column_name(database: Option<&str>, [schema, table, column]: [&str; 3]) -> String {
     let inner = format!("{}.{}.{}", part(schema), part(table), part(column));
