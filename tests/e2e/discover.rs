@@ -277,3 +277,22 @@ fn of_several_databases_each_column_is_named_with_its_own() -> Result<()> {
     )?;
     lab.server.script(&script).map(drop)
 }
+
+#[test]
+fn nobody_inside_a_scope_looks_at_values_and_who_tried_is_written() -> Result<()> {
+    let lab = Lab::new()?;
+    let program = support::place::interceptor()?;
+    let config = lab.daemon.config();
+    let words = ["discover", "shop", "--config", &*config.to_string_lossy()];
+    let tried = lab
+        .agent()
+        .as_uid(0)
+        .run(&program.to_string_lossy(), &words)?;
+    ensure!(tried.status.code() == Some(2), "{}", tried.status);
+    has(&tried.stderr, &["the control socket does not answer agents"])?;
+    lacks(&tried.stdout, &["public."])?;
+    lab.daemon
+        .audit()
+        .wait_for("control", DEADLINE, |line| line["result"] == "refused")
+        .map(drop)
+}
