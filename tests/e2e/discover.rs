@@ -289,7 +289,10 @@ fn nobody_inside_a_scope_looks_at_values_and_who_tried_is_written() -> Result<()
         .as_uid(0)
         .run(&program.to_string_lossy(), &words)?;
     ensure!(tried.status.code() == Some(2), "{}", tried.status);
-    has(&tried.stderr, &["the control socket does not answer agents"])?;
+    has(
+        &tried.stderr,
+        &["the control socket does not answer agents"],
+    )?;
     lacks(&tried.stdout, &["public."])?;
     lab.daemon
         .audit()
