@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::propose::{Evidence, Proposal, Report};
+use super::propose::{Evidence, Named, NotSampled, Proposal, Report};
 use super::terminal;
 use crate::config::{Config, Target};
 
@@ -36,48 +36,47 @@ pub(super) fn fragment(config: &Config, target: &Target, reports: &[Report]) -> 
 }
 
 fn database(text: &mut String, report: &Report) {
-    let mut note = |words: std::fmt::Arguments<'_>| {
-        let words = words.to_string();
-        line(text, &format!("      # {}", terminal::line(&words)));
-    };
-    for named in &report.configured {
-        match named.relation {
-            "missing" => note(format_args!(
-                "{} is configured ({}), and is not there",
-                named.key, named.mask
-            )),
-            _ => note(format_args!(
-                "{} is configured already ({})",
-                named.key, named.mask
-            )),
-        }
+    for Named {
+        key,
+        mask,
+        relation,
+    } in &report.configured
+    {
+        let is = match *relation {
+            "missing" => "configured, and is not there",
+            _ => "configured already",
+        };
+        note(text, &format!("{key} is {is} ({mask})"));
     }
     for proposal in &report.proposals {
         propose(text, proposal);
     }
-    let mut note = |words: std::fmt::Arguments<'_>| {
-        let words = words.to_string();
-        line(text, &format!("      # {}", terminal::line(&words)));
-    };
-    for named in &report.inherited {
-        note(format_args!(
-            "{} of a {} inherits its mask ({})",
-            named.key, named.relation, named.mask
-        ));
+    for Named {
+        key,
+        mask,
+        relation,
+    } in &report.inherited
+    {
+        note(
+            text,
+            &format!("{key} of a {relation} inherits its mask ({mask})"),
+        );
     }
     for doubt in &report.doubts {
-        note(format_args!(
-            "{} is not proposed: {}",
-            doubt.key,
-            why(&doubt.evidence)
-        ));
+        let why = why(&doubt.evidence);
+        note(text, &format!("{} is not proposed: {why}", doubt.key));
     }
-    for relation in &report.not_sampled {
-        note(format_args!(
-            "{} was told by its names alone: {}",
-            relation.relation, relation.why
-        ));
+    for NotSampled { relation, why } in &report.not_sampled {
+        note(
+            text,
+            &format!("{relation} was told by its names alone: {why}"),
+        );
     }
+}
+
+/// A comment. What it names is the server's.
+fn note(text: &mut String, words: &str) {
+    line(text, &format!("      # {}", terminal::line(words)));
 }
 
 fn propose(text: &mut String, proposal: &Proposal) {
@@ -87,7 +86,7 @@ fn propose(text: &mut String, proposal: &Proposal) {
         proposal.kind,
         why(&proposal.evidence)
     );
-    line(text, &format!("      # {}", terminal::line(&why)));
+    note(text, &why);
     let entry = format!("      {}: {}", yaml(&proposal.key), proposal.mask);
     line(text, &entry);
 }
