@@ -3,6 +3,7 @@
 pub mod audit;
 mod client;
 pub mod config;
+pub mod discover;
 pub mod doctor;
 pub mod grants;
 pub mod operate;
@@ -11,6 +12,7 @@ mod reading;
 pub mod run;
 pub mod sessions;
 pub mod terminal;
+mod upstream;
 pub mod why;
 
 use std::path::PathBuf;
@@ -64,6 +66,8 @@ pub enum Verb {
     Status(operate::Status),
     /// Check the host, the configuration and the daemon, and say how to mend what is wrong.
     Doctor(doctor::Doctor),
+    /// Find sensitive columns of a target that are not configured; print a least-privilege role for it.
+    Discover(discover::Discover),
     /// List, show and replay recorded sessions.
     #[command(subcommand)]
     Sessions(sessions::Sessions),
@@ -159,6 +163,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Verb::Untag(untag) => block_on(untag.run(), false),
         Verb::Status(status) => block_on(status.run(), false),
         Verb::Doctor(doctor) => block_on(doctor.run(), false),
+        Verb::Discover(discover) => discover.run(),
         Verb::Sessions(sessions) => sessions.main(),
         Verb::Audit(audit) => audit.main(),
         Verb::Policy(policy) => policy.run(),

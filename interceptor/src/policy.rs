@@ -19,7 +19,7 @@ mod subject;
 mod vocabulary;
 mod words;
 
-pub use compile::{Effect, Policy, Rule};
+pub use compile::{Effect, Ever, Policy, Rule};
 pub use control::{ControlCaller, ControlObject, ControlVerb, Group};
 pub use decide::{ExplainedAccess, ExplainedAsk, Explanation, Verdicts};
 pub use grant::{GrantId, Grantable, Held, NoGrants, Place};
@@ -27,7 +27,7 @@ pub use handle::Handle;
 pub use limits::{Limit, Limits};
 pub use source::{Mistake, Mistakes};
 pub use subject::{Error, PrincipalFacts};
-pub use vocabulary::{SCHEMA, column};
+pub use vocabulary::{SCHEMA, column, column_name};
 
 /// What is done, one kind of statement each. The schema in `policies/` names the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

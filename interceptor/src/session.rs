@@ -6,7 +6,7 @@
 pub mod ahead;
 pub mod ending;
 mod gate;
-mod masks;
+pub mod masks;
 pub mod meter;
 pub mod opening;
 pub mod registry;

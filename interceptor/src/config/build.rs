@@ -298,6 +298,7 @@ impl From<'_> {
             },
             record: flag(node, "record", true),
             timeouts: timeouts(node.under("timeouts")),
+            tags: sensitive::build_tags(node),
             sensitive: sensitive::build(node),
             detect: detect::actions(node.under("detect")),
         })

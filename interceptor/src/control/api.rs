@@ -83,9 +83,9 @@ pub struct Acted {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Read {
-    /// `audit` or `recordings`.
+    /// `audit`, `recordings`, or `samples` of a target.
     pub what: String,
-    /// Which, in words: a session's id, a filter.
+    /// Which, in words: a session's id, a filter, a target and its databases.
     pub which: String,
 }
 

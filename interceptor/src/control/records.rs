@@ -31,7 +31,10 @@ pub async fn read(
     let verb = match asked.what.as_str() {
         "audit" => ControlVerb::ReadAudit,
         "recordings" => ControlVerb::ReadSessions,
-        _ => return Err(Answer::bad("`what` is `audit` or `recordings`")),
+        "samples" => ControlVerb::Discover,
+        _ => {
+            return Err(Answer::bad("`what` is `audit`, `recordings` or `samples`"));
+        }
     };
     caller.may(&services, verb, &ControlObject::Host)?;
     caller.audit(&services, "read", "ok", json!(asked));

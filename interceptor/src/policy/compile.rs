@@ -17,9 +17,11 @@ use super::vocabulary::PARSED;
 use super::{Generation, Limits, RuleId};
 use crate::clock;
 
+mod ever;
 mod lint;
 mod slice;
 
+pub use ever::Ever;
 use slice::Slices;
 pub(super) use slice::{Slice, covered};
 

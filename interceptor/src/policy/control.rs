@@ -41,11 +41,13 @@ pub enum ControlVerb {
     ReadAudit,
     /// Read recordings.
     ReadSessions,
+    /// Look at what a target's columns hold.
+    Discover,
 }
 
 impl ControlVerb {
     /// Every verb.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Run,
         Self::Tag,
         Self::Untag,
@@ -57,6 +59,7 @@ impl ControlVerb {
         Self::Status,
         Self::ReadAudit,
         Self::ReadSessions,
+        Self::Discover,
     ];
 
     /// Its name in the schema.
@@ -74,6 +77,7 @@ impl ControlVerb {
             Self::Status => "Status",
             Self::ReadAudit => "ReadAudit",
             Self::ReadSessions => "ReadSessions",
+            Self::Discover => "Discover",
         }
     }
 
@@ -90,7 +94,7 @@ impl ControlVerb {
             Self::Revoke => "revoke",
             Self::Reload => "reload",
             Self::Status => "status",
-            Self::ReadAudit | Self::ReadSessions => "read",
+            Self::ReadAudit | Self::ReadSessions | Self::Discover => "read",
         }
     }
 
@@ -105,7 +109,9 @@ impl ControlVerb {
             | Self::Thaw
             | Self::Kill
             | Self::Revoke => true,
-            Self::Reload | Self::Status | Self::ReadAudit | Self::ReadSessions => false,
+            Self::Reload | Self::Status | Self::ReadAudit | Self::ReadSessions | Self::Discover => {
+                false
+            }
         }
     }
 
@@ -121,7 +127,8 @@ impl ControlVerb {
             | Self::Revoke
             | Self::Reload
             | Self::ReadAudit
-            | Self::ReadSessions => false,
+            | Self::ReadSessions
+            | Self::Discover => false,
         }
     }
 }

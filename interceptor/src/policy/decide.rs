@@ -194,12 +194,13 @@ impl Policy {
     #[must_use]
     pub fn explain(
         &self,
+        held: &dyn Held,
         principal: &Arc<PrincipalFacts>,
         target: &str,
         database: &str,
         asks: &[Ask],
     ) -> Explanation {
-        let (refusal, limits) = match self.authorize(principal, target, database, asks) {
+        let (refusal, limits) = match self.authorize_with(held, principal, target, database, asks) {
             Ok(permit) => (None, permit.limits),
             Err(refusal) => (Some(refusal), None),
         };
@@ -212,7 +213,7 @@ impl Policy {
             // More than would be judged is not explained one by one either.
             Some(bench) if malformed(asks).is_none() => asks
                 .iter()
-                .map(|ask| self.explain_one(&bench, ask))
+                .map(|ask| self.explain_one(&bench, ask, held))
                 .collect(),
             _ => Vec::new(),
         };
@@ -253,14 +254,7 @@ impl Policy {
         columns: &[Resource],
         held: &dyn Held,
     ) -> Vec<bool> {
-        let access = |resource: &Resource| Access {
-            action: Action::Reveal,
-            resource: resource.clone(),
-        };
-        let ask = Ask {
-            accesses: columns.iter().map(access).collect(),
-            ..plain(Action::Reveal, Resource::Target)
-        };
+        let ask = reveal(columns);
         let ready = self
             .bench(subject, std::slice::from_ref(&ask))
             .and_then(|bench| Ok((bench, context(&ask.context)?)));
@@ -272,15 +266,24 @@ impl Policy {
             }
         };
         let reveals = |column: &Resource| {
-            let access = access(column);
+            let access = sees(column);
             let judged = self.judge_access(&bench, &access, &context);
-            judged.is_ok_and(|judgement| {
-                judgement.verdict == Verdict::Permitted
-                    && (self.longest(&judgement.rules).is_none()
-                        || held.cover(subject.place(), &access).is_some())
-            })
+            judged.is_ok_and(|judgement| self.permits(&bench, &access, &judgement, held))
         };
         columns.iter().map(reveals).collect()
+    }
+
+    /// Says of each of these columns whether a principal may see it as it is, and which rules decided.
+    #[must_use]
+    pub fn explain_reveal(
+        &self,
+        principal: &Arc<PrincipalFacts>,
+        target: &str,
+        database: &str,
+        columns: &[Resource],
+    ) -> Vec<ExplainedAccess> {
+        let asks = self.explain(&NoGrants, principal, target, database, &[reveal(columns)]);
+        asks.asks.into_iter().flat_map(|ask| ask.accesses).collect()
     }
 
     fn bench<'a>(&self, subject: &'a Subject, asks: &[Ask]) -> Result<Bench<'a>, Error> {
@@ -328,6 +331,19 @@ impl Policy {
     fn longest(&self, rules: &BTreeSet<PolicyId>) -> Option<Duration> {
         let rules = rules.iter().filter_map(|id| self.rules.get(id));
         grant::longest(rules.map(|rule| rule.grant))
+    }
+
+    /// Whether the rules permit an access by themselves, or with a grant that is held.
+    fn permits(
+        &self,
+        bench: &Bench<'_>,
+        access: &Access,
+        judgement: &Judgement,
+        held: &dyn Held,
+    ) -> bool {
+        judgement.verdict == Verdict::Permitted
+            && (self.longest(&judgement.rules).is_none()
+                || held.cover(bench.subject.place(), access).is_some())
     }
 
     fn wanted(
@@ -449,7 +465,7 @@ impl Policy {
             .collect()
     }
 
-    fn explain_one(&self, bench: &Bench<'_>, ask: &Ask) -> ExplainedAsk {
+    fn explain_one(&self, bench: &Bench<'_>, ask: &Ask, held: &dyn Held) -> ExplainedAsk {
         let context = context(&ask.context);
         let explain = |access: &Access| {
             let judged = match &context {
@@ -464,7 +480,7 @@ impl Policy {
             ExplainedAccess {
                 access: access.clone(),
                 id: bench.subject.resource(&access.resource).to_string(),
-                permitted: judgement.verdict == Verdict::Permitted,
+                permitted: self.permits(bench, access, &judgement, held),
                 rules: judgement
                     .rules
                     .iter()
@@ -529,6 +545,21 @@ pub(super) fn rule_id(id: &PolicyId) -> RuleId {
 pub(super) fn internal(error: &Error) -> Refusal {
     tracing::error!(%error, "cannot judge a request");
     Refusal::internal("the request cannot be judged, so it is refused")
+}
+
+fn sees(column: &Resource) -> Access {
+    Access {
+        action: Action::Reveal,
+        resource: column.clone(),
+    }
+}
+
+/// An ask to see columns as they are.
+fn reveal(columns: &[Resource]) -> Ask {
+    Ask {
+        accesses: columns.iter().map(sees).collect(),
+        ..plain(Action::Reveal, Resource::Target)
+    }
 }
 
 /// An ask for something that no statement does.

@@ -338,6 +338,16 @@ pub fn column(text: &str) -> Option<(Option<String>, [String; 3])> {
     Some((named.then_some(database), [schema, table, column]))
 }
 
+/// A column's name as [`column()`] reads it.
+#[must_use]
+pub fn column_name(database: Option<&str>, [schema, table, column]: [&str; 3]) -> String {
+    let inner = format!("{}.{}.{}", part(schema), part(table), part(column));
+    match database {
+        Some(database) => format!("{}/{inner}", part(database)),
+        None => inner,
+    }
+}
+
 impl Resource {
     /// Reads a resource inside a database by its kind (`schema`, `table`, `column` or `function`) and its
     /// name as its id has it, without target and database: `schema.table`.

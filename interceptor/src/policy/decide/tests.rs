@@ -238,12 +238,12 @@ fn an_explanation_says_of_each_access_what_was_done() {
         vec![],
     ];
     for asks in &requests {
-        let explanation = policy.explain(&principal, "crm", "app", asks);
+        let explanation = policy.explain(&NoGrants, &principal, "crm", "app", asks);
         let judged = policy.authorize(&principal, "crm", "app", asks);
         assert_eq!(explanation.permitted, judged.is_ok());
         assert_eq!(explanation.refusal, judged.err());
     }
-    let explained = policy.explain(&principal, "crm", "app", &requests[1]);
+    let explained = policy.explain(&NoGrants, &principal, "crm", "app", &requests[1]);
     let rows: Vec<_> = explained.asks[0]
         .accesses
         .iter()
@@ -292,7 +292,7 @@ fn the_strictest_limit_of_the_permits_that_decided_is_the_request_s() {
             .map(|name| ask([(Action::Select, table(name))]))
             .collect();
         let verdicts = Verdicts::new(&who, "crm", "app").unwrap();
-        let explained = policy.explain(&who, "crm", "app", &asks).limits;
+        let explained = policy.explain(&NoGrants, &who, "crm", "app", &asks).limits;
         // Judged, and remembered.
         for _ in 0..2 {
             let permit = verdicts.authorize(&policy, &asks, &NoGrants).unwrap();
