@@ -3,13 +3,16 @@
 pub mod audit;
 mod client;
 pub mod config;
+pub mod discover;
 pub mod doctor;
+pub mod grants;
 pub mod operate;
 pub mod policy;
 mod reading;
 pub mod run;
 pub mod sessions;
 pub mod terminal;
+mod upstream;
 pub mod why;
 
 use std::path::PathBuf;
@@ -63,6 +66,8 @@ pub enum Verb {
     Status(operate::Status),
     /// Check the host, the configuration and the daemon, and say how to mend what is wrong.
     Doctor(doctor::Doctor),
+    /// Find sensitive columns of a target that are not configured; print a least-privilege role for it.
+    Discover(discover::Discover),
     /// List, show and replay recorded sessions.
     #[command(subcommand)]
     Sessions(sessions::Sessions),
@@ -85,6 +90,12 @@ pub enum Verb {
     Thaw(operate::Thaw),
     /// End an agent's processes and sessions.
     Kill(operate::Kill),
+    /// Ask for access for a while, as an agent.
+    Request(grants::Request),
+    /// List what is granted.
+    Grants(grants::Grants),
+    /// Take a grant back, and end what lives on it.
+    Revoke(grants::Revoke),
     /// Print the daemon's metrics.
     Metrics(operate::Metrics),
     /// Print the version.
@@ -152,6 +163,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Verb::Untag(untag) => block_on(untag.run(), false),
         Verb::Status(status) => block_on(status.run(), false),
         Verb::Doctor(doctor) => block_on(doctor.run(), false),
+        Verb::Discover(discover) => discover.run(),
         Verb::Sessions(sessions) => sessions.main(),
         Verb::Audit(audit) => audit.main(),
         Verb::Policy(policy) => policy.run(),
@@ -161,6 +173,9 @@ pub fn main(cli: Cli) -> ExitCode {
         Verb::Freeze(freeze) => block_on(freeze.run(), false),
         Verb::Thaw(thaw) => block_on(thaw.run(), false),
         Verb::Kill(kill) => block_on(kill.run(), false),
+        Verb::Request(request) => block_on(request.run(), false),
+        Verb::Grants(grants) => block_on(grants.run(), false),
+        Verb::Revoke(revoke) => block_on(revoke.run(), false),
         Verb::Metrics(metrics) => block_on(metrics.run(), false),
         Verb::Version { json } => {
             let version = env!("CARGO_PKG_VERSION");

@@ -24,8 +24,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::masking::Sensitive;
 use crate::masking::detect;
+use crate::masking::{Mask, Sensitive};
 
 pub use check::is_name;
 pub use load::is_open;
@@ -222,6 +222,8 @@ pub struct Target {
     pub record: bool,
     /// Timeouts.
     pub timeouts: Timeouts,
+    /// Words that say a mask for many columns.
+    pub tags: BTreeMap<String, Mask>,
     /// Its sensitive columns, in the order of the file.
     pub sensitive: Vec<Sensitive>,
     /// What is done about values that detectors find in answers. Default: none are looked for.

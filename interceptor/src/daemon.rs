@@ -9,6 +9,7 @@ mod drain;
 mod kernel;
 mod metrics;
 mod parts;
+mod pillars;
 mod watch;
 
 use std::path::Path;
@@ -18,18 +19,23 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use nix::unistd::Uid;
 use serde_json::json;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::door::Door;
 use self::parts::Parts;
+use self::pillars::Pillars;
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
+use crate::capture::Events;
 use crate::config;
-use crate::control::{self, apply, placing};
+use crate::control::scopes::placing;
+use crate::control::{self, apply};
+use crate::protocol::Engines;
 use crate::secrets;
+use crate::session::ending;
 use crate::session::services::Services;
 
 /// How often the targets' names are resolved again.
@@ -65,21 +71,9 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     let door = Door::new(&services, &engines, &stop, &tasks);
     start(&services)?;
     door.open(listeners, None)?;
-    let mut pillars = Pillars::default();
-    let serve = control::serve(Arc::clone(&services), control, stop.clone());
-    pillars.stand("what serves the control sockets", serve);
-    if let Some(listener) = metrics {
-        let serve = metrics::serve(Arc::clone(&services), listener, stop.clone());
-        pillars.stand("what serves the metrics", serve);
-    }
-    pillars.stand("what retires listeners", door.clone().sweep());
-    let events = kernel::events(door, events);
-    pillars.stand("what reads the kernel's refusals", events);
-    let resolve = watch::resolve(Arc::clone(&services), stop.clone(), RESOLVE_EVERY);
-    pillars.stand("what resolves the targets' names", resolve);
-    let reloads = watch::reloads(services.reloads.subscribe(), engines, stop.clone());
-    pillars.stand("what heeds reloads", reloads);
+    let mut pillars = stand(&door, engines, events, control, metrics);
     placing::watch_existing(&services);
+    ending::take_over(&services);
     watch::notify(sd_notify::NotifyState::Ready);
     tokio::spawn(watch::dog(stop.clone()));
     tracing::info!(generation = services.policy.generation().0, "ready");
@@ -100,26 +94,36 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// The tasks that a daemon stands on: none of them ends before it is told to stop.
-#[derive(Default)]
-struct Pillars(JoinSet<&'static str>);
-
-impl Pillars {
-    fn stand(&mut self, what: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.0.spawn(async move {
-            // A panic is an end too, and was said where it happened.
-            let ended = tokio::spawn(task).await;
-            ended.map_or(what, |()| what)
-        });
+/// Begins what the daemon stands on.
+fn stand(
+    door: &Door,
+    engines: Arc<Engines>,
+    events: Events,
+    control: [UnixListener; 2],
+    metrics: Option<TcpListener>,
+) -> Pillars {
+    let Door { services, stop, .. } = door;
+    let shared = || (Arc::clone(services), stop.clone());
+    let mut pillars = Pillars::default();
+    let (parts, until) = shared();
+    let serve = control::serve(parts, control, until);
+    pillars.stand("what serves the control sockets", serve);
+    if let Some(listener) = metrics {
+        let (parts, until) = shared();
+        let serve = metrics::serve(parts, listener, until);
+        pillars.stand("what serves the metrics", serve);
     }
-
-    /// Waits for one that ends all the same; gives what it was.
-    async fn fallen(&mut self) -> &'static str {
-        match self.0.join_next().await {
-            Some(Ok(what)) => what,
-            _ => "a task",
-        }
-    }
+    pillars.stand("what retires listeners", door.clone().sweep());
+    let events = kernel::events(door.clone(), events);
+    pillars.stand("what reads the kernel's refusals", events);
+    let (parts, until) = shared();
+    let resolve = watch::resolve(parts, until, RESOLVE_EVERY);
+    pillars.stand("what resolves the targets' names", resolve);
+    let reloads = watch::reloads(services.reloads.subscribe(), engines, stop.clone());
+    pillars.stand("what heeds reloads", reloads);
+    let (parts, until) = shared();
+    pillars.stand("what ends grants", ending::watch(parts, until));
+    pillars
 }
 
 /// Puts the rules in force before a scope is tagged, so that a fresh scope never runs without them.

@@ -4,12 +4,16 @@
 //! that neither a value nor an answer about one comes out; [`Masks`] says where and what.
 
 pub mod detect;
+pub mod sense;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
+
+/// What the name of the rule begins with, by which masking refuses a request: no rule of policy has it.
+pub const RULE: &str = "mask of ";
 
 /// What stands in the place of a value. Each keeps the column's type; an engine that cannot do so for
 /// a type says so when the target is loaded, and not later.

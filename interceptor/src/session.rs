@@ -5,8 +5,9 @@
 
 pub mod ahead;
 pub mod beside;
+pub mod ending;
 mod gate;
-mod masks;
+pub mod masks;
 pub mod meter;
 pub mod opening;
 pub mod registry;
@@ -40,6 +41,8 @@ use crate::recording;
 pub enum EndReason {
     /// A reload withdrew what the session stands on.
     Policy,
+    /// A grant ended that it stands on.
+    Grant,
     /// `interceptor kill`.
     Killed,
     /// The daemon drains.
@@ -62,6 +65,7 @@ impl EndReason {
     pub fn word(self) -> &'static str {
         match self {
             Self::Policy => "policy",
+            Self::Grant => "grant",
             Self::Killed => "killed",
             Self::Drain => "drain",
             Self::Idle => "idle",
@@ -213,12 +217,17 @@ impl Session {
                 .collect()
         };
         let masks = Gate::masks(self);
-        policy.connect(facts, target).is_ok()
-            && policy.open(facts, target, &self.database).is_ok()
+        let held = self.who.holding(&self.services).running();
+        policy.connect(&held, facts, target).is_ok()
+            && policy.open(&held, facts, target, &self.database).is_ok()
             && (self.settings.is_empty()
-                || self.verdicts.authorize(&policy, &self.settings).is_ok())
+                || self
+                    .verdicts
+                    .authorize(&policy, &self.settings, &held)
+                    .is_ok())
             && in_flight.iter().all(|(reading, then)| {
-                self.verdicts.authorize(&policy, &reading.asks).is_ok() && masks.is_within(then)
+                let permit = self.verdicts.authorize(&policy, &reading.asks, &held);
+                permit.is_ok() && masks.is_within(then)
             })
     }
 

@@ -127,21 +127,25 @@ impl Doctor {
 }
 
 async fn of(config: &Config) -> Vec<Check> {
-    let mut checks = vec![policies(&config.paths.policies), disk(&config.paths.state)];
+    let (policies, ever) = policies(&config.paths.policies);
+    let mut checks = vec![policies, disk(&config.paths.state)];
     checks.push(host::pins(&config.paths.bpffs));
     checks.push(daemon(&config.paths.run.join("control.sock")).await);
-    checks.extend(upstream::checks(config).await);
+    checks.extend(upstream::checks(config, ever.as_ref()).await);
     checks
 }
 
-fn policies(directory: &Path) -> Check {
+/// Whether they load, and what they ever permit.
+fn policies(directory: &Path) -> (Check, Option<policy::Ever>) {
     match policy::Policy::load(directory, policy::Generation(1)) {
-        Ok(_) => Check::good("policy", directory.display().to_string()),
-        Err(mistakes) => Check::bad(
-            "policy",
-            mistakes.to_string(),
-            "correct the files; `interceptor policy check` shows the same",
-        ),
+        Ok(policy) => {
+            let check = Check::good("policy", directory.display().to_string());
+            (check, Some(policy.ever()))
+        }
+        Err(mistakes) => {
+            let mend = "correct the files; `interceptor policy check` shows the same";
+            (Check::bad("policy", mistakes.to_string(), mend), None)
+        }
     }
 }
 

@@ -16,7 +16,8 @@ mod tests;
 
 /// Whether a terminal may do something else with it than show it: controls of C0 and C1, which begin
 /// escape sequences, and the invisible characters that reorder or hide what is around them.
-fn acts(shown: char) -> bool {
+#[must_use]
+pub fn acts(shown: char) -> bool {
     shown.is_control()
         || matches!(shown,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'

@@ -1,8 +1,9 @@
 //! `interceptor why`: which rules decide about a statement, for a given agent, and what it would be
 //! told; or about requests that an audit log holds, and whether the daemon did the same.
 //!
-//! Judges with the policy files, by the same code as the daemon; needs neither the daemon nor root.
-//! Facts that are not given are empty, so that a rule about them may decide otherwise in the daemon.
+//! Judges with the policy files, by the same code as the daemon, and needs no daemon. Facts that are not
+//! given are empty, so that a rule about them may decide otherwise in the daemon. Where the configuration
+//! calls something sensitive, the target's catalog is read as well, which takes its credential.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -15,15 +16,16 @@ use clap::Args;
 use nix::unistd::{Uid, User};
 use serde_json::json;
 
-use super::{VIOLATION, client};
+use super::{VIOLATION, client, terminal};
 use crate::clock::BootTime;
-use crate::config::{self, Protocol};
+use crate::config::{self, Protocol, Target};
 use crate::control::api;
 use crate::identity::{self, Principal};
 use crate::policy::{
-    Effect, ExplainedAccess, Explanation, Generation, Limits, Policy, PrincipalFacts,
+    Effect, ExplainedAccess, Explanation, Generation, Limits, NoGrants, Policy, PrincipalFacts,
 };
 
+mod masks;
 mod recorded;
 
 /// Where policies are when nothing else says so.
@@ -77,6 +79,8 @@ pub struct Why {
 struct Ground {
     policy: Policy,
     search_path: Vec<String>,
+    /// As the configuration has it, where one is named.
+    target: Option<Arc<Target>>,
 }
 
 impl Why {
@@ -124,8 +128,15 @@ impl Why {
         let answer: serde_json::Value = super::block_on(answer, false)?;
         let permitted = answer.get("permitted").is_some_and(|word| word == true);
         if self.json {
-            writeln!(out, "{answer}")?;
+            writeln!(out, "{}", terminal::json(&answer.to_string()))?;
         } else if permitted {
+            let masked = answer.get("masked").and_then(serde_json::Value::as_array);
+            for column in masked.into_iter().flatten() {
+                let part = |name| column.get(name).and_then(serde_json::Value::as_str);
+                let parts = ["schema", "relation", "column"].map(|name| part(name).unwrap_or("?"));
+                let (name, by) = (parts.join("."), part("by").unwrap_or("?"));
+                writeln!(out, "  mask    {} by {by}", terminal::line(&name))?;
+            }
             writeln!(out, "permitted")?;
             let limits = answer.get("limits").cloned().unwrap_or_default();
             let limits: Limits = serde_json::from_value(limits).unwrap_or_default();
@@ -144,6 +155,7 @@ impl Why {
     fn ground(&self) -> anyhow::Result<Ground> {
         let mut dir = PathBuf::from(POLICIES);
         let mut search_path = vec!["public".to_owned()];
+        let mut named = None;
         if let Some(path) = &self.config {
             let config = config::load(path).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
             if let Some(name) = &self.target {
@@ -151,6 +163,7 @@ impl Why {
                 let target = target.with_context(|| format!("target {name} is not configured"))?;
                 let Protocol::Postgres(postgres) = &target.protocol;
                 search_path.clone_from(&postgres.search_path);
+                named = Some(Arc::clone(target));
             }
             dir = config.paths.policies;
         }
@@ -159,6 +172,7 @@ impl Why {
         Ok(Ground {
             policy,
             search_path,
+            target: named,
         })
     }
 
@@ -171,15 +185,38 @@ impl Why {
         let principal = self.principal(given(&self.agent, "--agent")?)?;
         let facts = Arc::new(PrincipalFacts::new(&principal)?);
         let statement = given(&self.statement, "the statement")?;
-        let asks = super::policy::read_with(&statement, &ground.search_path);
         let target = given(&self.target, "--target")?;
         let database = given(&self.database, "--database")?;
-        let explanation = ground.policy.explain(&facts, &target, &database, &asks);
+        let masking = masks::answer(&masks::Question {
+            policy: &ground.policy,
+            principal: &facts,
+            target: ground.target.as_deref(),
+            database: &database,
+            statement: &statement,
+        });
+        let asks = match &masking {
+            masks::Answer::Whole(whole) => whole.asks.clone(),
+            _ => super::policy::read_with(&statement, &ground.search_path),
+        };
+        let mut explanation = ground
+            .policy
+            .explain(&NoGrants, &facts, &target, &database, &asks);
+        if let masks::Answer::Whole(whole) = &masking
+            && explanation.permitted
+            && let Some(refusal) = &whole.refusal
+        {
+            explanation.permitted = false;
+            explanation.limits = None;
+            explanation.refusal = Some(refusal.clone());
+        }
         if self.json {
-            let answer = json!({"principal": principal, "explanation": explanation});
-            writeln!(out, "{answer}")?;
+            let answer =
+                json!({"principal": principal, "explanation": explanation, "masking": masking});
+            writeln!(out, "{}", terminal::json(&answer.to_string()))?;
         } else {
-            tell(&explanation, out)?;
+            tell_accesses(&explanation, out)?;
+            masking.tell(out)?;
+            tell_verdict(&explanation, masking.is_unknown(), out)?;
         }
         Ok(explanation.permitted)
     }
@@ -220,6 +257,11 @@ impl Why {
 
 /// Says an explanation in lines.
 fn tell(explanation: &Explanation, out: &mut dyn Write) -> anyhow::Result<()> {
+    tell_accesses(explanation, out)?;
+    tell_verdict(explanation, false, out)
+}
+
+fn tell_accesses(explanation: &Explanation, out: &mut dyn Write) -> anyhow::Result<()> {
     for (index, ask) in explanation.asks.iter().enumerate() {
         if explanation.asks.len() > 1 {
             writeln!(out, "statement {}", index.saturating_add(1))?;
@@ -228,9 +270,19 @@ fn tell(explanation: &Explanation, out: &mut dyn Write) -> anyhow::Result<()> {
             tell_access(access, out)?;
         }
     }
+    Ok(())
+}
+
+/// `by_rules` alone: masking may refuse it all the same.
+fn tell_verdict(
+    explanation: &Explanation,
+    by_rules: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     match &explanation.refusal {
         None => {
-            writeln!(out, "permitted")?;
+            let by_rules = if by_rules { " by the rules" } else { "" };
+            writeln!(out, "permitted{by_rules}")?;
             for (limit, what) in explanation.limits.iter().flat_map(|limits| limits.said()) {
                 writeln!(out, "limit: {} {what}, by {}", limit.most, limit.rule.0)?;
             }

@@ -1,7 +1,7 @@
 //! Which columns are sensitive, and what stands in their place: a mask in a word or in a map, or a tag
 //! that says one for many.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::document::{Entry, Node, Value};
 use super::mistake::Report;
@@ -25,6 +25,12 @@ pub(super) fn build(target: &Node) -> Vec<Sensitive> {
     };
     let said = target.under("sensitive").map(Node::entries);
     said.unwrap_or_default().iter().filter_map(column).collect()
+}
+
+/// A target's tags, each with the mask that it says.
+pub(super) fn build_tags(target: &Node) -> BTreeMap<String, Mask> {
+    let tags = tags(target).into_iter();
+    tags.map(|(name, mask)| (name.to_owned(), mask)).collect()
 }
 
 fn tags(target: &Node) -> HashMap<&str, Mask> {

@@ -33,7 +33,10 @@ pub async fn read(
     let verb = match asked.what.as_str() {
         "audit" => ControlVerb::ReadAudit,
         "recordings" => ControlVerb::ReadSessions,
-        _ => return Err(Answer::bad("`what` is `audit` or `recordings`")),
+        "samples" => ControlVerb::Discover,
+        _ => {
+            return Err(Answer::bad("`what` is `audit`, `recordings` or `samples`"));
+        }
     };
     caller.may(&services, verb, &ControlObject::Host).await?;
     // What cannot be written down is not read.

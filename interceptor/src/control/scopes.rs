@@ -1,6 +1,7 @@
 //! Tagging: which cgroups are intercepted.
 
 pub(super) mod cgroup;
+pub mod placing;
 
 use std::sync::Arc;
 

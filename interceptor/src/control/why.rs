@@ -4,16 +4,31 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use serde::Serialize;
 
 use super::Given;
 use super::api::Why;
 use super::caller::{Answer, Known};
 use super::status::scope_of;
 use crate::config::Protocol;
+use crate::grants::Holding;
 use crate::identity::{Principal, ScopeOf};
-use crate::policy::{Explanation, PrincipalFacts};
+use crate::masking::{Masked, Relation};
+use crate::policy::{Ask, Explanation, Held, PrincipalFacts, Resource, Verdicts};
 use crate::protocol::postgres::facts::{self, Names};
+use crate::session::masks;
 use crate::session::services::Services;
+
+/// What policy says of a statement, and which columns of what it names are masked.
+#[derive(Debug, Serialize)]
+pub struct Explained {
+    /// What policy says.
+    #[serde(flatten)]
+    pub explanation: Explanation,
+    /// Configured columns of the tables that it names, with their masks. What inherits one takes the catalog to
+    /// know, which is not read for this.
+    pub masked: Vec<Masked>,
+}
 
 /// `POST /v1/why` on `agent.sock`: would policy permit this statement of the caller, and by which rule?
 ///
@@ -23,23 +38,28 @@ pub async fn own(
     State(services): Given,
     caller: Known,
     Json(asked): Json<Why>,
-) -> Result<Json<Explanation>, Answer> {
+) -> Result<Json<Explained>, Answer> {
     let scope = scope_of(&services, &caller)?;
     let scope = ScopeOf::from(&scope);
     let ids = (caller.uid, caller.gid);
     let principal = services.identity.of_process(caller.pid, ids, &scope).await;
     let principal = principal.map_err(|error| Answer::failed(&error))?;
-    explain(&services, &principal, &asked)
+    let held = Holding::new(&services.grants, &principal, scope.id);
+    explain(&services, (&principal, &held), &asked)
         .map(Json)
         .map_err(|error| Answer::bad(&error))
 }
 
-fn explain(services: &Services, principal: &Principal, asked: &Why) -> Result<Explanation, String> {
+fn explain(
+    services: &Services,
+    (principal, held): (&Principal, &dyn Held),
+    asked: &Why,
+) -> Result<Explained, String> {
     let config = services.config.load();
     let target = config.targets.get(&asked.target);
     let target = target.ok_or_else(|| format!("no target is named {}", asked.target))?;
     let Protocol::Postgres(postgres) = &target.protocol;
-    let who = PrincipalFacts::new(principal).map_err(|error| error.to_string())?;
+    let who = Arc::new(PrincipalFacts::new(principal).map_err(|error| error.to_string())?);
     let names = Names {
         search_path: Some(postgres.search_path.clone()),
         utf8: true,
@@ -47,5 +67,39 @@ fn explain(services: &Services, principal: &Principal, asked: &Why) -> Result<Ex
     };
     let asks = &facts::read(&asked.statement, &names).reading.asks;
     let policy = services.policy.current();
-    Ok(policy.explain(&Arc::new(who), &asked.target, &asked.database, asks))
+    let explanation = policy.explain(held, &who, &asked.target, &asked.database, asks);
+    let mut masked = Vec::new();
+    // Of a table that it may not ask about an agent learns nothing.
+    if explanation.permitted {
+        let verdicts = Verdicts::new(&who, &asked.target, &asked.database);
+        let verdicts = verdicts.map_err(|refusal| refusal.message)?;
+        let masks = masks::of(
+            &policy,
+            &verdicts,
+            (&target.sensitive, &asked.database),
+            held,
+        );
+        let columns = masks
+            .columns()
+            .filter(|(relation, ..)| touches(asks, relation));
+        masked.extend(columns.map(|(relation, column, mask)| Masked {
+            relation: relation.clone(),
+            column: column.to_owned(),
+            by: mask.clone(),
+        }));
+    }
+    Ok(Explained {
+        explanation,
+        masked,
+    })
+}
+
+/// Whether a statement names a relation.
+fn touches(asks: &[Ask], relation: &Relation) -> bool {
+    let resource = Resource::Table {
+        schema: relation.schema.clone(),
+        table: relation.name.clone(),
+    };
+    let mut accesses = asks.iter().flat_map(|ask| &ask.accesses);
+    accesses.any(|access| access.resource == resource)
 }

@@ -31,6 +31,8 @@ pub enum ControlVerb {
     Thaw,
     /// End an agent's sessions and processes.
     Kill,
+    /// Take a grant back.
+    Revoke,
     /// Load configuration and policy anew.
     Reload,
     /// See the daemon's state.
@@ -39,21 +41,25 @@ pub enum ControlVerb {
     ReadAudit,
     /// Read recordings.
     ReadSessions,
+    /// Look at what a target's columns hold.
+    Discover,
 }
 
 impl ControlVerb {
     /// Every verb.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Run,
         Self::Tag,
         Self::Untag,
         Self::Freeze,
         Self::Thaw,
         Self::Kill,
+        Self::Revoke,
         Self::Reload,
         Self::Status,
         Self::ReadAudit,
         Self::ReadSessions,
+        Self::Discover,
     ];
 
     /// Its name in the schema.
@@ -66,10 +72,12 @@ impl ControlVerb {
             Self::Freeze => "Freeze",
             Self::Thaw => "Thaw",
             Self::Kill => "Kill",
+            Self::Revoke => "Revoke",
             Self::Reload => "Reload",
             Self::Status => "Status",
             Self::ReadAudit => "ReadAudit",
             Self::ReadSessions => "ReadSessions",
+            Self::Discover => "Discover",
         }
     }
 
@@ -83,9 +91,10 @@ impl ControlVerb {
             Self::Freeze => "freeze",
             Self::Thaw => "thaw",
             Self::Kill => "kill",
+            Self::Revoke => "revoke",
             Self::Reload => "reload",
             Self::Status => "status",
-            Self::ReadAudit | Self::ReadSessions => "read",
+            Self::ReadAudit | Self::ReadSessions | Self::Discover => "read",
         }
     }
 
@@ -93,8 +102,16 @@ impl ControlVerb {
     #[must_use]
     pub const fn is_about_scopes(self) -> bool {
         match self {
-            Self::Run | Self::Tag | Self::Untag | Self::Freeze | Self::Thaw | Self::Kill => true,
-            Self::Reload | Self::Status | Self::ReadAudit | Self::ReadSessions => false,
+            Self::Run
+            | Self::Tag
+            | Self::Untag
+            | Self::Freeze
+            | Self::Thaw
+            | Self::Kill
+            | Self::Revoke => true,
+            Self::Reload | Self::Status | Self::ReadAudit | Self::ReadSessions | Self::Discover => {
+                false
+            }
         }
     }
 
@@ -107,9 +124,11 @@ impl ControlVerb {
             | Self::Freeze
             | Self::Thaw
             | Self::Kill
+            | Self::Revoke
             | Self::Reload
             | Self::ReadAudit
-            | Self::ReadSessions => false,
+            | Self::ReadSessions
+            | Self::Discover => false,
         }
     }
 }

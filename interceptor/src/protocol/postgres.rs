@@ -245,7 +245,7 @@ impl Engine {
         self.reach.again(&mut reached);
         let upstream = reached.upstream;
         let start = Start {
-            names: names(startup, settings, &upstream),
+            names: names(brings_search_path(startup), settings, &upstream),
             read: match startup.replication {
                 Some(_) => facts::replication::read,
                 None => facts::read,
@@ -343,12 +343,15 @@ fn minor(startup: &Startup, settings: &Postgres, upstream: &Upstream) -> u16 {
     }
 }
 
-/// What texts of this session are read under.
-fn names(startup: &Startup, settings: &Postgres, upstream: &Upstream) -> Names {
-    let theirs = startup
-        .settings
-        .iter()
-        .any(|setting| setting.name.eq_ignore_ascii_case("search_path"));
+/// Whether the client brings a search path of its own.
+fn brings_search_path(startup: &Startup) -> bool {
+    let mut settings = startup.settings.iter();
+    settings.any(|setting| setting.name.eq_ignore_ascii_case("search_path"))
+}
+
+/// What texts of a session are read under; `theirs` where the client has brought a search path.
+#[must_use]
+pub fn names(theirs: bool, settings: &Postgres, upstream: &Upstream) -> Names {
     // Which schema this means is the server's to say, and changes with the role.
     let moves = settings.search_path.iter().any(|schema| schema == "$user");
     let said = |wanted: &str| {

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use super::{Session, lock};
 use crate::config::Target;
-use crate::masking::{Masks, Relation};
-use crate::policy::{Generation, Resource};
+use crate::masking::{Masks, Relation, Sensitive};
+use crate::policy::{Generation, Held, Policy, Resource, Verdicts};
 
 /// What was found, and under what.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ pub(super) struct Known {
 #[derive(Debug)]
 struct Found {
     generation: Generation,
+    /// Grants may reveal.
+    grants: u64,
     target: Arc<Target>,
     masks: Arc<Masks>,
 }
@@ -31,28 +33,26 @@ impl Known {
         let mut known = lock(&self.found);
         if let Some(found) = &*known
             && found.generation == services.policy.generation()
+            && found.grants == services.grants.number()
             && Arc::ptr_eq(&found.target, target)
         {
             return Arc::clone(&found.masks);
         }
+        let grants = services.grants.number();
         let policy = services.policy.current();
-        let sensitive = Masks::of_database(&target.sensitive, &session.database);
-        let columns: Vec<_> = sensitive
-            .columns()
-            .map(|(relation, column, _)| resource(relation, column))
-            .collect();
-        let mut revealed = match columns.is_empty() {
-            true => Vec::new(),
-            false => session.verdicts.revealed(&policy, &columns),
-        }
-        .into_iter();
-        let masks = sensitive.without(|_, _| revealed.next().unwrap_or(false));
+        let masks = of(
+            &policy,
+            &session.verdicts,
+            (&target.sensitive, &session.database),
+            &who.holding(services),
+        );
         let masks = match &*known {
             Some(found) if *found.masks == masks => Arc::clone(&found.masks),
             _ => Arc::new(masks),
         };
         *known = Some(Found {
             generation: policy.generation(),
+            grants,
             target: Arc::clone(target),
             masks: Arc::clone(&masks),
         });
@@ -60,7 +60,31 @@ impl Known {
     }
 }
 
-fn resource(relation: &Relation, column: &str) -> Resource {
+/// What is masked for whom `verdicts` are about: what is sensitive in a database, less what policy lets him
+/// see with the grants that he holds.
+#[must_use]
+pub fn of(
+    policy: &Policy,
+    verdicts: &Verdicts,
+    (sensitive, database): (&[Sensitive], &str),
+    held: &dyn Held,
+) -> Masks {
+    let sensitive = Masks::of_database(sensitive, database);
+    let columns: Vec<_> = sensitive
+        .columns()
+        .map(|(relation, column, _)| resource(relation, column))
+        .collect();
+    let mut revealed = match columns.is_empty() {
+        true => Vec::new(),
+        false => verdicts.revealed(policy, &columns, held),
+    }
+    .into_iter();
+    sensitive.without(|_, _| revealed.next().unwrap_or(false))
+}
+
+/// A column, as policy names it.
+#[must_use]
+pub fn resource(relation: &Relation, column: &str) -> Resource {
     Resource::Column {
         schema: relation.schema.clone(),
         table: relation.name.clone(),

@@ -13,6 +13,7 @@ use crate::audit::event::{About, Event};
 use crate::audit::{self, Sink as _};
 use crate::capture::{Capture, NetnsCookie};
 use crate::config::Config;
+use crate::grants::Grants;
 use crate::identity;
 use crate::policy::{self, Refusal};
 use crate::recording::Recorder;
@@ -39,6 +40,8 @@ pub struct Services {
     pub identity: identity::Identifier,
     /// The policy in force.
     pub policy: policy::Handle,
+    /// What is granted for a while.
+    pub grants: Grants,
     /// The audit log.
     pub audit: audit::Log,
     /// Where sessions are recorded.

@@ -153,6 +153,19 @@ impl Postgres {
         Process::run(command, DEADLINE)?.ok()
     }
 
+    /// Runs a script of psql as superuser through its private socket.
+    ///
+    /// # Errors
+    /// When `psql` fails.
+    pub fn script(&self, text: &str) -> anyhow::Result<String> {
+        let directory = place::temporary("script")?;
+        let file = directory.path().join("script.sql");
+        fs::write(&file, text).context("write the script")?;
+        let mut command = psql(&self.directory.path().join("s"), self.address.port())?;
+        command.args(["-d", "shop", "-f"]).arg(&file);
+        Process::run(command, DEADLINE)?.ok()
+    }
+
     /// Says how clients must log in over TCP: lines of `pg_hba.conf`, in place of the ones before.
     ///
     /// # Errors

@@ -1,99 +1,239 @@
 //! What the login roles of the targets can do upstream: more than policy ever permits is a warning.
+//!
+//! Policy is the boundary, and the server's own rights the wall behind it: what this program would refuse
+//! the server should refuse, too.
 
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 use super::Check;
-use crate::config::{self, Config, Host, Postgres, Protocol, Target};
-use crate::protocol::postgres::inject::{Catalog, Injector, Login};
-use crate::secrets::Secrets;
-use crate::socket;
-use crate::tls;
+use crate::cli::upstream;
+use crate::config::{Config, Target};
+use crate::policy::{Action, Ever, Resource};
+use crate::protocol::postgres::inject::survey::{Held, Powers, Survey};
 
-/// How long one target may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one database may take, beside the login.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// More names are counted.
+const NAMED_MAX: usize = 5;
 
-/// Logs in to each target once, as the daemon does.
-pub(super) async fn checks(config: &Config) -> Vec<Check> {
+/// Logs in to each target's databases once, as the daemon does. What policy permits is not known where it
+/// does not load; then only what no policy permits is told.
+pub(super) async fn checks(config: &Config, ever: Option<&Ever>) -> Vec<Check> {
     let mut checks = Vec::new();
     for target in config.targets.values() {
-        let what = format!("target {}", target.name);
-        let Protocol::Postgres(postgres) = &target.protocol;
-        checks.push(match timeout(PATIENCE, catalog(target, postgres)).await {
-            Ok(Ok(catalog)) => role(&what, postgres, &catalog),
-            Ok(Err(error)) => Check::bad(
-                &what,
-                format!("{error:#}"),
-                "see that the server runs and takes the credential",
-            ),
-            Err(_elapsed) => Check::bad(
-                &what,
-                "no answer in 10 s",
-                "see that the server runs and can be reached",
-            ),
-        });
+        match upstream::databases(target, None) {
+            Ok(databases) if databases.is_empty() => checks.push(Check::good(
+                &format!("target {}", target.name),
+                "it offers no database to look into",
+            )),
+            Ok(databases) => {
+                for (at, database) in databases.into_iter().enumerate() {
+                    checks.extend(of_database(target, (database, at == 0), ever).await);
+                }
+            }
+            Err(error) => checks.push(bad(target, &format!("{error:#}"))),
+        }
     }
     checks
 }
 
-fn role(what: &str, postgres: &Postgres, catalog: &Catalog) -> Check {
-    let user = &postgres.user;
-    let mend = format!(
-        "log in as a role that can do no more than the agents need: `ALTER ROLE {user} NOSUPERUSER NOBYPASSRLS`"
-    );
-    match (catalog.superuser, catalog.bypass_rls) {
-        (true, _) => Check::warning(what, format!("its role {user} is a superuser"), mend),
-        (false, true) => Check::warning(
-            what,
-            format!("row-level security does not bind its role {user}"),
-            mend,
-        ),
-        (false, false) => Check::good(what, format!("logged in as {user}, an ordinary role")),
+fn bad(target: &Target, is: &str) -> Check {
+    Check::bad(
+        &format!("target {}", target.name),
+        is,
+        "see that the server runs and takes the credential",
+    )
+}
+
+/// `is_first` of its target: what holds for all of the server is told there.
+async fn of_database(
+    target: &Target,
+    (database, is_first): (&str, bool),
+    ever: Option<&Ever>,
+) -> Vec<Check> {
+    let powers = async {
+        let upstream = upstream::log_in(target, database, false).await?;
+        let mut survey = Survey::new(upstream);
+        let powers = timeout(PATIENCE, survey.powers()).await;
+        anyhow::Ok(powers.map_err(|_elapsed| anyhow::anyhow!("no answer in 30 s"))??)
+    };
+    let place = Place {
+        target: &target.name,
+        database,
+        is_first,
+        role: upstream::role(target),
+        ever,
+    };
+    match powers.await {
+        Ok(powers) => place.checks(&powers),
+        Err(error) => vec![bad(target, &format!("{error:#}"))],
     }
 }
 
-async fn catalog(target: &Target, postgres: &Postgres) -> anyhow::Result<Catalog> {
-    let mut places = target.dial.hosts.iter().chain(&target.addresses);
-    let address = places
-        .next()
-        .ok_or_else(|| anyhow::anyhow!("it has no address"))?;
-    let at = match &address.host {
-        Host::Ip(ip) => (*ip, address.port).into(),
-        Host::Name(name) => tokio::net::lookup_host((name.as_str(), address.port))
-            .await?
-            .next()
-            .ok_or_else(|| anyhow::anyhow!("{name} has no address"))?,
-    };
-    let secrets = Secrets::default();
-    let password = match &postgres.password {
-        Some(source) => Some(secrets.fetch(source).await?),
-        None => None,
-    };
-    let key = match &target.tls.key {
-        Some(source) => Some(secrets.fetch(source).await?),
-        None => None,
-    };
-    let tls = tls::Upstream::new(&target.tls, key.as_ref())?;
-    let database = postgres
-        .databases
-        .first()
-        .map(String::as_str)
-        .unwrap_or_default();
-    let login = Login {
-        target: &target.name,
-        host: &address.host,
-        tls: &tls,
-        postgres,
-        password: password.as_ref(),
-        database,
-        settings: &[],
-        minor: 0,
-        replication: None,
-        attrs: config::SessionAttrs::Any,
-        masked: None,
-    };
-    let socket = socket::dial(at, socket::From::Daemon, PATIENCE).await?;
-    let upstream = Injector::new()?.login(socket, login).await?;
-    Ok(Catalog::clone(&upstream.catalog))
+/// Where a role's powers are looked at, and against what.
+struct Place<'a> {
+    target: &'a str,
+    database: &'a str,
+    is_first: bool,
+    role: &'a str,
+    ever: Option<&'a Ever>,
+}
+
+impl Place<'_> {
+    fn checks(&self, powers: &Powers) -> Vec<Check> {
+        let found = match powers.is_superuser() {
+            // It includes all the others.
+            true if self.is_first => {
+                vec!["is a superuser: no right of the server binds it".to_owned()]
+            }
+            true => return Vec::new(),
+            false => self.found(powers),
+        };
+        let what = format!("target {}", self.target);
+        if found.is_empty() {
+            let role = self.role;
+            let is = format!("logged in to {} as {role}, an ordinary role", self.database);
+            return vec![Check::good(&what, is)];
+        }
+        let mend = format!(
+            "make it a role that can do no more: `interceptor discover {} --grants` prints one",
+            self.target
+        );
+        let warning = |is: String| {
+            let is = format!("its role {} {is}", self.role);
+            Check::warning(&what, is, mend.as_str())
+        };
+        found.into_iter().map(warning).collect()
+    }
+
+    fn found(&self, powers: &Powers) -> Vec<String> {
+        let mut found = match self.is_first {
+            true => of_server(powers),
+            false => Vec::new(),
+        };
+        let mut say = |what: &str, names: Vec<String>| {
+            if !names.is_empty() {
+                found.push(format!("{what} {}", listed(&names)));
+            }
+        };
+        let owned = powers.held.iter().filter(|held| held.is_owner);
+        say(
+            &format!("owns in {}, which no grant takes away:", self.database),
+            owned.map(name).collect(),
+        );
+        let others = powers.held.iter().filter(|held| !held.is_owner);
+        let others = others.filter_map(|held| {
+            let more = self.more(held);
+            (!more.is_empty()).then(|| format!("{} ({})", name(held), more.join(", ")))
+        });
+        say(
+            &format!("may do in {} what policy never permits:", self.database),
+            others.collect(),
+        );
+        let creates = powers.creates.iter();
+        let creates = creates.filter(|schema| !self.may_create(schema));
+        let creates = creates.map(|schema| match schema.as_str() {
+            "" => format!("the database {}", self.database),
+            schema => format!("schema {schema}"),
+        });
+        say(
+            "may make things, which policy never permits, in",
+            creates.collect(),
+        );
+        let functions = powers.functions.iter();
+        let functions = functions.filter(|(schema, name)| {
+            let function = Resource::Function {
+                schema: schema.clone(),
+                function: name.clone(),
+            };
+            !self.may(Action::Call, &function, false)
+        });
+        say(
+            &format!(
+                "may run in {} functions that only few may, and that policy never permits:",
+                self.database
+            ),
+            functions
+                .map(|(schema, name)| format!("{schema}.{name}"))
+                .collect(),
+        );
+        found
+    }
+
+    /// Whether policy may ever permit it; `unknown` where it did not load.
+    fn may(&self, action: Action, resource: &Resource, unknown: bool) -> bool {
+        self.ever.map_or(unknown, |ever| {
+            ever.may(action, self.target, self.database, resource)
+        })
+    }
+
+    /// What a role may do to a relation that policy never permits anybody.
+    fn more(&self, held: &Held) -> Vec<&'static str> {
+        let table = Resource::Table {
+            schema: held.schema.clone(),
+            table: held.name.clone(),
+        };
+        let may = |action| self.may(action, &table, true);
+        let is_more = |privilege: &&&str| match **privilege {
+            "SELECT" => !may(Action::Select),
+            "INSERT" => !(may(Action::Insert) || may(Action::CopyIn) || may(Action::Merge)),
+            "UPDATE" => !(may(Action::Update) || may(Action::Merge) || may(Action::Lock)),
+            "DELETE" => !(may(Action::Delete) || may(Action::Merge)),
+            _ => !may(Action::Truncate),
+        };
+        let privileges = held.privileges.iter();
+        privileges.filter(is_more).copied().collect()
+    }
+
+    fn may_create(&self, schema: &str) -> bool {
+        let place = match schema {
+            "" => Resource::Database,
+            schema => Resource::Schema {
+                schema: schema.to_owned(),
+            },
+        };
+        // A table is made as itself.
+        let inside = Resource::Table {
+            schema: schema.to_owned(),
+            table: String::new(),
+        };
+        [&place, &inside]
+            .iter()
+            .any(|resource| self.may(Action::Ddl, resource, true))
+    }
+}
+
+fn of_server(powers: &Powers) -> Vec<String> {
+    let attributes = powers.attributes.iter();
+    let mut found: Vec<String> = attributes
+        .map(|attribute| match *attribute {
+            "BYPASSRLS" => "has BYPASSRLS: row-level security does not bind it".to_owned(),
+            other => format!("has {other}, which no statement of an agent needs"),
+        })
+        .collect();
+    if !powers.roles.is_empty() {
+        found.push(format!("is a member of {}", listed(&powers.roles)));
+    }
+    found
+}
+
+fn name(held: &Held) -> String {
+    format!("{}.{}", held.schema, held.name)
+}
+
+/// Some names, and how many more there are. They are the server's.
+fn listed(names: &[String]) -> String {
+    let mut listed = names
+        .iter()
+        .take(NAMED_MAX)
+        .map(|name| crate::cli::terminal::line(name).into_owned())
+        .collect::<Vec<_>>()
+        .join(", ");
+    let more = names.len().saturating_sub(NAMED_MAX);
+    if more > 0 {
+        listed.push_str(&format!(" and {more} more"));
+    }
+    listed
 }

@@ -12,11 +12,15 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::cli::terminal;
 use crate::identity::Principal;
-use crate::policy::{Ask, Explanation, Policy, PrincipalFacts, RuleId};
+use crate::masking;
+use crate::policy::{
+    Access, Ask, Explanation, GrantId, Held, Place, Policy, PrincipalFacts, RuleId,
+};
 
 /// Refusals that rules decide; the others come from limits, secrets, storage and servers.
-const BY_RULES: [&str; 3] = ["not_permitted", "forbidden", "unreadable"];
+const BY_RULES: [&str; 4] = ["not_permitted", "needs_grant", "forbidden", "unreadable"];
 
 /// Just enough of a line to tell whether it is a request's.
 #[derive(Deserialize)]
@@ -35,7 +39,30 @@ struct Judged {
     asks: Vec<Ask>,
     #[serde(default)]
     rules: Vec<RuleId>,
+    #[serde(default)]
+    grants: Recorded,
+    #[serde(default)]
+    masked: Vec<Masked>,
     refusal: Option<Refused>,
+}
+
+/// The grants that it stood on: what wanted one had one, or it would have been refused.
+#[derive(Default, Deserialize)]
+struct Recorded(Vec<GrantId>);
+
+impl Held for Recorded {
+    fn cover(&self, _place: Place<'_>, _access: &Access) -> Option<GrantId> {
+        self.0.first().copied()
+    }
+}
+
+/// A column that was masked, and by what.
+#[derive(Deserialize, Serialize)]
+struct Masked {
+    schema: String,
+    relation: String,
+    column: String,
+    by: String,
 }
 
 /// Why it was refused.
@@ -54,6 +81,9 @@ struct Compared {
     done: String,
     /// By which rules.
     rules: Vec<RuleId>,
+    /// Which columns of what it touched were masked, by what.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    masked: Vec<Masked>,
     /// Whether these policies say the same, by the same rules; absent where rules did not decide.
     #[serde(skip_serializing_if = "Option::is_none")]
     agrees: Option<bool>,
@@ -108,18 +138,26 @@ fn compare_line(
     }
     let judged: Judged = serde_json::from_str(line).context("cannot read the request")?;
     let facts = Arc::new(PrincipalFacts::new(&judged.principal)?);
-    let explanation = policy.explain(&facts, &judged.target, &judged.database, &judged.asks);
+    let explanation = policy.explain(
+        &judged.grants,
+        &facts,
+        &judged.target,
+        &judged.database,
+        &judged.asks,
+    );
     let (done, rules) = match judged.refusal {
         None => ("permitted".to_owned(), judged.rules),
         Some(refusal) => (refusal.kind, refusal.rules),
     };
-    let by_rules = done == "permitted" || BY_RULES.contains(&done.as_str());
+    let by_masking = rules.iter().any(|rule| rule.0.starts_with(masking::RULE));
+    let by_rules = done == "permitted" || BY_RULES.contains(&done.as_str()) && !by_masking;
     let agrees = by_rules.then(|| agree(&explanation, &done, &rules));
     Ok(Some(Compared {
         request,
         summary: judged.summary,
         done,
         rules,
+        masked: judged.masked,
         agrees,
         explanation,
     }))
@@ -159,6 +197,16 @@ fn tell(compared: &Compared, json: bool, out: &mut dyn Write) -> anyhow::Result<
         ..
     } = compared;
     writeln!(out, "{request} {summary}: {done}{by}")?;
+    for Masked {
+        schema,
+        relation,
+        column,
+        by,
+    } in &compared.masked
+    {
+        let name = format!("{schema}.{relation}.{column}");
+        writeln!(out, "  mask    {} by {by}", terminal::line(&name))?;
+    }
     super::tell(&compared.explanation, out)?;
     if compared.agrees == Some(false) {
         writeln!(out, "these policies decide otherwise than the daemon did")?;

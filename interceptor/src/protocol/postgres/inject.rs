@@ -33,7 +33,7 @@ mod startup;
 pub mod warm;
 
 use authenticate::Authenticator;
-pub use catalog::Catalog;
+pub use catalog::{Catalog, survey};
 pub use error::{Denied, Error};
 pub(super) use keys::Cache as KeyCache;
 use peer::Peer;

@@ -5,6 +5,7 @@
 //! made, and must not be steered by them (pgbouncer CVE-2025-12819).
 
 mod schema;
+pub mod survey;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;

@@ -11,6 +11,7 @@ use crate::tls::Stream;
 const TOTAL_MAX: usize = 4 * 1024 * 1024;
 const READ: usize = 8 * 1024;
 
+#[derive(Debug)]
 pub(super) struct Peer {
     stream: Stream,
     buffer: BytesMut,
@@ -19,9 +20,14 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) fn new(stream: Stream) -> Self {
+        Self::with(stream, BytesMut::new())
+    }
+
+    /// One of whose stream so much was read already.
+    pub(super) fn with(stream: Stream, buffer: BytesMut) -> Self {
         Self {
             stream,
-            buffer: BytesMut::new(),
+            buffer,
             left: TOTAL_MAX,
         }
     }
@@ -37,6 +43,11 @@ impl Peer {
     /// So much more is asked for.
     pub(super) fn expect(&mut self, more: usize) {
         self.left = self.left.saturating_add(more);
+    }
+
+    /// So much may come from now on, and no more.
+    pub(super) fn allow(&mut self, most: usize) {
+        self.left = most;
     }
 
     pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {

@@ -7,6 +7,7 @@
 //! columns are masked.
 
 mod reach;
+mod rights;
 mod view;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -16,6 +17,8 @@ use super::expression::{self, Subject, identifier};
 use super::misfit;
 use super::schema::{Column, Schema, Table};
 use crate::masking::{Mask, Masked, Masks, Relation};
+
+pub use self::rights::Writable;
 
 /// A database's relations with the masks that are on them, for one principal.
 #[derive(Debug)]
@@ -113,6 +116,11 @@ impl Masking {
     #[must_use]
     pub fn misfits(&self) -> Option<String> {
         misfit::said(self.schema.as_ref()?, &self.masks)
+    }
+
+    /// Every masked column, those too that are masked because of another one.
+    pub fn masked(&self) -> impl Iterator<Item = &Masked> {
+        self.covers.values().flat_map(|cover| &cover.masked)
     }
 
     /// Every masked column, as the server numbers it in the description of a row.

@@ -90,6 +90,17 @@ pub fn word(mask: &Mask) -> &'static str {
     }
 }
 
+/// Whether what stands in is computed from what the column holds; where it is not, nobody needs to read it.
+#[must_use]
+pub fn is_computed(mask: &Mask, of: Subject<'_>) -> bool {
+    match mask {
+        Mask::Null | Mask::Constant(_) | Mask::Hide => false,
+        Mask::Hash(_) | Mask::Last4 | Mask::Email | Mask::Year | Mask::Partial(_) => {
+            expression(mask, of).is_some()
+        }
+    }
+}
+
 /// The expression, in terms of the column's name alone; `None` where there is none that keeps the type.
 #[must_use]
 pub fn expression(mask: &Mask, of: Subject<'_>) -> Option<String> {

@@ -1,5 +1,6 @@
 //! Why masking does not let a statement through, in words for the agent.
 
+use crate::masking::RULE;
 use crate::policy::{Refusal, RefusalKind, RuleId};
 
 /// A reason.
@@ -45,7 +46,7 @@ impl Veto {
     pub(in super::super) fn refusal(self) -> Refusal {
         Refusal {
             kind: RefusalKind::NotPermitted,
-            rules: vec![RuleId(format!("mask of {}", self.about))],
+            rules: vec![RuleId(format!("{RULE}{}", self.about))],
             message: self.message,
             hint: Some(self.hint),
         }

@@ -10,13 +10,12 @@ use secrecy::ExposeSecret as _;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::Given;
-use super::api::{Placed, Run};
-use super::apply;
-use super::caller::{Answer, Known};
-use super::scopes::{self as scopes_api, cgroup};
+use super::cgroup;
 use crate::capture;
 use crate::config;
+use crate::control::api::{Placed, Run};
+use crate::control::caller::{Answer, Known};
+use crate::control::{Given, apply};
 use crate::policy::ControlVerb;
 use crate::scopes;
 use crate::session::services::Services;
@@ -45,7 +44,7 @@ pub async fn run(
         asked.agent,
         Uuid::now_v7().simple()
     );
-    let object = scopes_api::scope(&asked.agent, &path);
+    let object = super::scope(&asked.agent, &path);
     caller.may(&services, ControlVerb::Run, &object).await?;
     let mut detail = json!({ "cgroup": path, "agent": asked.agent });
     let environment = match place(&services, &caller, &path, &asked.agent) {
@@ -93,7 +92,7 @@ fn place(
 fn make(services: &Services, path: &str, agent: &str) -> Result<capture::Scope, String> {
     let hierarchy = services.capture.hierarchy();
     let made = hierarchy.make(path).map_err(|error| error.to_string());
-    let scope = made.and_then(|()| scopes_api::intercept(services, path, agent));
+    let scope = made.and_then(|()| super::intercept(services, path, agent));
     scope.map_err(|error| match cgroup::remove(hierarchy, path) {
         Ok(()) => error,
         Err(also) => format!("{error}; cgroup {path} stays: {also}"),

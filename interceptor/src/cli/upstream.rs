@@ -1,0 +1,131 @@
+//! The target of a verb: a session on it with its own credential, as the daemon opens one.
+//!
+//! Takes who may read the configuration and its secrets, which is root.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio::time::timeout;
+
+use crate::config::{self, Config, Host, Postgres, Protocol, Target};
+use crate::protocol::postgres::inject::{Injector, Login, Masked, Upstream};
+use crate::secrets::Secrets;
+use crate::socket;
+use crate::tls;
+
+/// How long a login may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A target of the configuration, by its name.
+///
+/// # Errors
+/// Where there is none of that name; the text has those that there are.
+pub(super) fn named<'a>(config: &'a Config, name: &str) -> anyhow::Result<&'a Target> {
+    let known = || {
+        let names: Vec<_> = config.targets.keys().map(String::as_str).collect();
+        match names.is_empty() {
+            true => "it has none".to_owned(),
+            false => format!("it has {}", names.join(", ")),
+        }
+    };
+    let target = config.targets.get(name);
+    target.map(|target| &**target).with_context(|| {
+        format!(
+            "no target is named {name} in {}; {}",
+            config.paths.config.display(),
+            known()
+        )
+    })
+}
+
+/// The databases of a target, without the name that stands for a whole server; one of them alone where it is
+/// asked for.
+///
+/// # Errors
+/// Where the target does not offer the one that is asked for.
+pub(super) fn databases<'a>(
+    target: &'a Target,
+    only: Option<&str>,
+) -> anyhow::Result<Vec<&'a str>> {
+    let Protocol::Postgres(postgres) = &target.protocol;
+    let all = postgres.databases.iter().map(String::as_str);
+    let all: Vec<_> = all.filter(|name| *name != "replication").collect();
+    match only {
+        None => Ok(all),
+        Some(only) if all.contains(&only) => {
+            Ok(all.into_iter().filter(|name| *name == only).collect())
+        }
+        Some(only) => bail!(
+            "database {only} is not offered by target {}; it has {}",
+            target.name,
+            all.join(", ")
+        ),
+    }
+}
+
+/// Logs in as the daemon does; with `schema`, what masking needs to know of the database is asked as well.
+///
+/// # Errors
+/// Where no server of the target can be reached, or it does not take the credential.
+pub(super) async fn log_in(
+    target: &Target,
+    database: &str,
+    schema: bool,
+) -> anyhow::Result<Upstream> {
+    let Protocol::Postgres(postgres) = &target.protocol;
+    let secrets = Secrets::default();
+    let password = match &postgres.password {
+        Some(source) => Some(secrets.fetch(source).await?),
+        None => None,
+    };
+    let key = match &target.tls.key {
+        Some(source) => Some(secrets.fetch(source).await?),
+        None => None,
+    };
+    let tls = tls::Upstream::new(&target.tls, key.as_ref())?;
+    let servers = match target.dial.hosts.as_slice() {
+        [] => target.addresses.as_slice(),
+        hosts => hosts,
+    };
+    let mut last = anyhow::anyhow!("it has no address");
+    for server in servers {
+        let login = Login {
+            target: &target.name,
+            host: &server.host,
+            tls: &tls,
+            postgres,
+            password: password.as_ref(),
+            database,
+            settings: &[],
+            minor: 0,
+            replication: None,
+            attrs: config::SessionAttrs::Any,
+            masked: schema.then_some(Masked { target_key: None }),
+        };
+        match timeout(PATIENCE, at(server, login)).await {
+            Ok(Ok(upstream)) => return Ok(upstream),
+            Ok(Err(error)) => last = error,
+            Err(_elapsed) => last = anyhow::anyhow!("no answer in 10 s"),
+        }
+    }
+    Err(last)
+}
+
+async fn at(server: &config::Address, login: Login<'_>) -> anyhow::Result<Upstream> {
+    let address: SocketAddr = match &server.host {
+        Host::Ip(ip) => (*ip, server.port).into(),
+        Host::Name(name) => tokio::net::lookup_host((name.as_str(), server.port))
+            .await?
+            .next()
+            .with_context(|| format!("{name} has no address"))?,
+    };
+    let socket = socket::dial(address, socket::From::Daemon, PATIENCE).await?;
+    Ok(Injector::new()?.login(socket, login).await?)
+}
+
+/// Who logs in.
+pub(super) fn role(target: &Target) -> &str {
+    let Protocol::Postgres(Postgres { user, .. }) = &target.protocol;
+    user
+}

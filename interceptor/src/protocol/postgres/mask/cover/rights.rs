@@ -1,0 +1,72 @@
+//! What a role must be able to do on the server, so that statements go through as they are rewritten here.
+
+use super::{Masking, subject};
+use crate::masking::Mask;
+use crate::protocol::postgres::mask::expression;
+use crate::protocol::postgres::mask::schema::{Column, Table};
+
+/// What may be written of a relation, as long as everything is masked that is masked here.
+#[derive(Debug, Default)]
+pub struct Writable<'a> {
+    /// Columns that an `INSERT` may name.
+    pub insert: Vec<&'a Column>,
+    /// Columns that an `UPDATE` may set.
+    pub update: Vec<&'a Column>,
+    /// Whether rows may be deleted.
+    pub delete: bool,
+}
+
+impl Masking {
+    /// Whether something of it is masked.
+    #[must_use]
+    pub fn is_masked(&self, table: &Table) -> bool {
+        self.covers.contains_key(&table.oid) || self.referred.contains(&table.oid)
+    }
+
+    /// Whether nothing of it is shown: its rows tell what is masked.
+    #[must_use]
+    pub fn is_closed(&self, table: &Table) -> bool {
+        !self.covers.is_empty() && self.opaque.contains(&table.oid)
+    }
+
+    /// The columns that are read of it: those that are shown, and those that a mask is computed from. Where
+    /// there are none, one that is not hidden: a server asks for a right on one at least.
+    #[must_use]
+    pub fn reads<'a>(&self, table: &'a Table) -> Vec<&'a Column> {
+        let cover = self.covers.get(&table.oid);
+        let mask = |column: &Column| cover.and_then(|cover| cover.masks.get(&column.number));
+        let is_read = |column: &&Column| {
+            mask(column).is_none_or(|mask| expression::is_computed(mask, subject(column)))
+        };
+        let mut reads: Vec<_> = table.columns.iter().filter(is_read).collect();
+        if reads.is_empty() {
+            let mut columns = table.columns.iter();
+            reads.extend(columns.find(|column| mask(column) != Some(&Mask::Hide)));
+        }
+        reads
+    }
+
+    /// What may be written of it: what a write that is let through can do at most.
+    #[must_use]
+    pub fn writable<'a>(&self, table: &'a Table) -> Writable<'a> {
+        let cover = self.covers.get(&table.oid);
+        let is_refused = !self.covers.is_empty()
+            && (table.has_rules || table.computes || self.above.contains(&table.oid))
+            || cover.is_some_and(|cover| cover.guarded.is_some());
+        if is_refused {
+            return Writable::default();
+        }
+        let is_shown =
+            |column: &&Column| cover.is_none_or(|cover| !cover.masks.contains_key(&column.number));
+        let columns = table.columns.iter().filter(|column| !column.is_generated);
+        let insert: Vec<_> = columns.filter(is_shown).collect();
+        let is_referred = self.referred.contains(&table.oid);
+        let mut update = insert.clone();
+        update.retain(|column| !(is_referred && table.guarded.contains(&column.number)));
+        Writable {
+            insert,
+            update,
+            delete: !is_referred,
+        }
+    }
+}
