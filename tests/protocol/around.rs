@@ -91,7 +91,7 @@ fn masks() -> Masks {
 }
 
 /// What it is, and the statements. Each tells the two databases apart directly.
-const WAYS: &[(&str, &str)] = &[
+pub(crate) const WAYS: &[(&str, &str)] = &[
     (
         "a row that a foreign key fails",
         "BEGIN;; DELETE FROM q WHERE id = 1;; ROLLBACK",
