@@ -9,6 +9,7 @@
 
 mod grammar;
 mod hunt;
+mod layers;
 mod mutate;
 mod random;
 mod run;
