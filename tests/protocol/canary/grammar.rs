@@ -55,6 +55,7 @@ impl Grammar {
             (10, Self::write),
             (5, Self::temporary),
             (3, Self::odd),
+            (2, Self::several),
         ]);
         kind(self)
     }

@@ -60,6 +60,87 @@ const ROWS: &[&str] = &[
     "SELECT * FROM {t} LIMIT 3",
 ];
 
+/// Writes that ask nothing of what is masked, or ask a table that can be replaced. `{t}` and `{b}` are of
+/// `person AS p`, `{pt}` and `{pb}` of what is plain in `orders`.
+const WRITES: &[&str] = &[
+    "UPDATE orders SET item = {pt} WHERE {pb} RETURNING id, item",
+    "UPDATE orders SET qty = qty + 1 WHERE {pb}",
+    "DELETE FROM orders WHERE {pb} RETURNING id",
+    "UPDATE city SET country = (SELECT {t} FROM person AS p WHERE p.id = 2) RETURNING country",
+    "INSERT INTO nums (n, word) SELECT p.id, {t} FROM person AS p RETURNING n, word",
+    "INSERT INTO person (id, name) VALUES (100, 'x') RETURNING id, name",
+    "INSERT INTO person (id, name) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET name = excluded.name RETURNING id",
+    "UPDATE city SET country = {t} FROM person AS p WHERE {b} RETURNING city.country",
+    "DELETE FROM city USING person AS p WHERE {b} RETURNING city.name",
+    "MERGE INTO city USING person AS p ON {b} WHEN MATCHED THEN UPDATE SET country = {t}",
+    "UPDATE person SET name = NULL WHERE id = 2",
+    "INSERT INTO orders (id, person_id) VALUES (500, 999)",
+    "WITH w AS (UPDATE nums SET word = word RETURNING *) SELECT w.n, {t} FROM w JOIN person AS p ON p.id = w.n",
+    "INSERT INTO nums (word) SELECT z::text FROM ({q}) AS z RETURNING word",
+    "WITH w AS ({q}) UPDATE nums SET word = (SELECT w::text FROM w LIMIT 1) WHERE n = 1 RETURNING word",
+    "UPDATE event SET what = 'w9' WHERE id = 6 RETURNING id, what",
+    "UPDATE orders SET item = {t} FROM person AS p WHERE p.id = orders.id RETURNING item",
+    "INSERT INTO city (name, country) SELECT p.name, {t} FROM person AS p ON CONFLICT (name) DO UPDATE SET country = excluded.country RETURNING *",
+    "UPDATE orders AS o SET item = b.card FROM orders AS b WHERE b.id = o.id RETURNING o.item",
+    "WITH w AS (DELETE FROM nums RETURNING word) SELECT w.word, {t} FROM w, person AS p",
+    "UPDATE nums SET (word, n) = (SELECT {t}, 3 FROM person AS p WHERE p.id = 1) RETURNING *",
+    "DELETE FROM kinds WHERE kind IN (SELECT {t} FROM person AS p)",
+    "UPDATE checks SET what = (SELECT left({t}, 9) FROM person AS p WHERE p.id = 1) WHERE id = 1",
+    "INSERT INTO kinds SELECT {t} FROM person AS p",
+];
+
+/// Writes that ask for what is masked of the very table that they change.
+const GREEDY: &[&str] = &[
+    "UPDATE orders SET item = {m} RETURNING item",
+    "UPDATE orders SET item = orders.{m}",
+    "UPDATE orders AS x SET item = x.{m}",
+    "UPDATE orders SET item = (SELECT {m})",
+    "UPDATE orders SET item = orders::text",
+    "UPDATE orders AS x SET item = x::text",
+    "UPDATE orders SET item = row_to_json(orders)::text",
+    "UPDATE orders SET item = orders.row_to_json::text",
+    "UPDATE orders SET item = (orders).card",
+    "UPDATE orders SET item = (SELECT z.card FROM (SELECT orders.*) AS z)",
+    "UPDATE orders SET item = (SELECT o::text FROM (VALUES (1)) AS v, LATERAL (SELECT orders) AS o)",
+    "UPDATE orders SET item = public.orders.{m}",
+    "UPDATE orders SET (item) = (SELECT {m}) RETURNING item",
+    "DELETE FROM orders WHERE id = 3 RETURNING *",
+    "DELETE FROM orders RETURNING {m}",
+    "DELETE FROM orders WHERE {m} < 'M'",
+    "DELETE FROM orders WHERE orders IS NOT NULL",
+    "DELETE FROM orders WHERE orders::text LIKE '%K%'",
+    "DELETE FROM orders AS x WHERE x.card > 'K' RETURNING x.id",
+    "DELETE FROM orders RETURNING orders",
+    "DELETE FROM orders RETURNING (SELECT {m})",
+    "DELETE FROM orders RETURNING to_jsonb(orders)",
+    "UPDATE orders SET qty = 1 RETURNING orders.*",
+    "UPDATE orders SET qty = 1 RETURNING (orders).memo",
+    "INSERT INTO orders (id) SELECT id + 100 FROM orders RETURNING {m}",
+    "INSERT INTO orders SELECT * FROM orders ON CONFLICT (id) DO UPDATE SET item = orders.card",
+    "INSERT INTO orders (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET item = orders.card RETURNING item",
+    "INSERT INTO orders (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET qty = 1 WHERE orders.card < 'M'",
+    "INSERT INTO orders (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET item = (SELECT orders::text)",
+    "MERGE INTO orders USING nums ON orders.id = nums.n WHEN MATCHED AND card < 'M' THEN DELETE",
+    "MERGE INTO orders USING nums ON orders.id = nums.n WHEN MATCHED THEN UPDATE SET item = card",
+    "MERGE INTO orders AS o USING orders AS s ON o.id = s.id WHEN MATCHED THEN UPDATE SET item = s.card",
+    "WITH w AS (UPDATE orders SET qty = 1 RETURNING *) SELECT * FROM w",
+    "WITH w AS (DELETE FROM orders RETURNING card AS c) SELECT c FROM w",
+    "UPDATE orders SET item = f.x FROM (SELECT card AS x, id FROM orders) AS f WHERE f.id = orders.id",
+    "UPDATE person AS p SET name = {t} WHERE {b} RETURNING p.id, p.name",
+    "UPDATE vault SET what = code",
+    "UPDATE v_person SET name = ssn RETURNING u",
+    "UPDATE leaf SET what = label",
+    "UPDATE base SET what = label RETURNING what",
+    "UPDATE event_low SET what = payload RETURNING *",
+    "INSERT INTO vault (id, what, code) SELECT 99, 'x', code FROM vault LIMIT 1",
+    "UPDATE refers SET id = 1 WHERE code > 'K'",
+    "DELETE FROM vault WHERE id = 2 RETURNING low",
+    "UPDATE orders SET item = CASE WHEN card < 'M' THEN 'a' ELSE 'b' END",
+    "UPDATE orders SET card = item",
+    "UPDATE orders SET card = DEFAULT RETURNING item",
+    "UPDATE orders SET price = fee",
+];
+
 /// Statements of every other kind; most are refused.
 const ODD: &[&str] = &[
     "DO $$ BEGIN RAISE NOTICE '%', (SELECT ssn FROM person LIMIT 1); END $$",
@@ -89,7 +170,7 @@ const ODD: &[&str] = &[
     "BEGIN;; INSERT INTO told VALUES ({int}, 'x');; ROLLBACK",
     "SELECT most_common_vals, histogram_bounds FROM pg_stats WHERE tablename = 'person'",
     "SELECT * FROM pg_stat_activity",
-    "SELECT relname, relpages, reltuples FROM pg_class WHERE relnamespace = 'public'::regnamespace",
+    "SELECT relname, relpages, reltuples FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname NOT LIKE 'split%'",
     "SELECT attname, atttypid::regtype FROM pg_attribute WHERE attrelid = 'person'::regclass",
     "SELECT * FROM information_schema.columns WHERE table_name = 'person'",
     "SELECT pg_get_viewdef('v_order'::regclass)",
@@ -263,41 +344,40 @@ impl Grammar {
 
     /// Writes, each undone.
     pub(super) fn write(&mut self) -> Script {
-        self.scope = under("p", columns_of("person"));
-        let text = self.value(Ty::Text, 1);
-        let test = self.value(Ty::Bool, 1);
-        self.scope = columns_of("orders").into_iter().take(6).collect();
-        let plain_text = self.value(Ty::Text, 1);
-        let plain_test = self.value(Ty::Bool, 1);
         let query = self.query(1);
-        let write = match self.random.below(20) {
-            0 => format!("UPDATE orders SET item = {plain_text} WHERE {plain_test} RETURNING id, item"),
-            1 => format!("UPDATE orders SET qty = qty + 1 WHERE {plain_test}"),
-            2 => format!("DELETE FROM orders WHERE {plain_test} RETURNING id"),
-            3 => "DELETE FROM orders WHERE id = 3 RETURNING *".to_owned(),
-            4 => format!("UPDATE city SET country = (SELECT {text} FROM person AS p WHERE p.id = 2) RETURNING country"),
-            5 => format!("INSERT INTO nums (n, word) SELECT p.id, {text} FROM person AS p RETURNING n, word"),
-            6 => "INSERT INTO person (id, name) VALUES (100, 'x') RETURNING id, name".to_owned(),
-            7 => "INSERT INTO person (id, name) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET name = excluded.name RETURNING id".to_owned(),
-            8 => format!("UPDATE city SET country = {text} FROM person AS p WHERE {test} RETURNING city.country"),
-            9 => format!("DELETE FROM city USING person AS p WHERE {test} RETURNING city.name"),
-            10 => format!("MERGE INTO city USING person AS p ON {test} WHEN MATCHED THEN UPDATE SET country = {text}"),
-            11 => format!("UPDATE person AS p SET name = {text} WHERE {test} RETURNING p.id, p.name"),
-            12 => "UPDATE person SET name = NULL WHERE id = 2".to_owned(),
-            13 => "UPDATE vault SET what = 'x' RETURNING code".to_owned(),
-            14 => "INSERT INTO vault (id, what, code) SELECT 99, 'x', code FROM vault LIMIT 1".to_owned(),
-            15 => "INSERT INTO orders (id, person_id) VALUES (500, 999)".to_owned(),
-            16 => format!("WITH w AS (UPDATE nums SET word = word RETURNING *) SELECT w.n, {text} FROM w JOIN person AS p ON p.id = w.n"),
-            17 => format!("INSERT INTO nums (word) SELECT z::text FROM ({query}) AS z RETURNING word"),
-            18 => format!("WITH w AS ({query}) UPDATE nums SET word = (SELECT w::text FROM w LIMIT 1) WHERE n = 1 RETURNING word"),
-            _ => "UPDATE event SET what = 'w9' WHERE id = 6 RETURNING id, what".to_owned(),
+        self.scope = under("p", columns_of("person"));
+        let (text, test) = (self.value(Ty::Text, 1), self.value(Ty::Bool, 1));
+        self.scope = columns_of("orders").into_iter().take(6).collect();
+        let (plain_text, plain_test) = (self.value(Ty::Text, 1), self.value(Ty::Bool, 1));
+        let form = match self.random.percent(50) {
+            true => *self.random.pick(WRITES),
+            false => *self.random.pick(GREEDY),
         };
-        vec![
-            "BEGIN".to_owned(),
-            write,
-            "SELECT * FROM nums ORDER BY n LIMIT 3".to_owned(),
-            "ROLLBACK".to_owned(),
-        ]
+        let column = *self.random.pick(&["card", "memo", "fee::text"]);
+        let write = form
+            .replace("{t}", &text)
+            .replace("{b}", &test)
+            .replace("{pt}", &plain_text)
+            .replace("{pb}", &plain_test)
+            .replace("{m}", column)
+            .replace("{q}", &query);
+        let after = "SELECT * FROM nums ORDER BY n LIMIT 3";
+        let other = "SELECT id, item FROM orders ORDER BY id";
+        ["BEGIN", &write, after, other, "ROLLBACK"]
+            .map(str::to_owned)
+            .into()
+    }
+
+    /// Several statements in one message.
+    pub(super) fn several(&mut self) -> Script {
+        let count = self.random.below(3) + 2;
+        let all: Vec<String> = (0..count)
+            .map(|_| match self.random.percent(80) {
+                true => self.query(1),
+                false => self.rows().remove(0),
+            })
+            .collect();
+        vec![all.join("; ")]
     }
 
     /// What a session makes for itself.
