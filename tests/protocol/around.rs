@@ -56,12 +56,20 @@ ALTER TABLE mine ENABLE ROW LEVEL SECURITY;
 ALTER TABLE mine FORCE ROW LEVEL SECURITY;
 CREATE POLICY looks ON mine USING (is_a(note));
 CREATE FUNCTION grow(text, text) RETURNS text LANGUAGE sql AS 'SELECT peek()';
+CREATE TABLE whole (id int, what text, ssn text, CHECK (strpos(whole::text, 'C' || what) = 0));
+INSERT INTO whole VALUES (1, 'x', 'c');
+CREATE TABLE rowly (id int, what text, ssn text);
+INSERT INTO rowly SELECT n, 'w' || n, CASE n WHEN 1 THEN 'c' END FROM generate_series(1, 3) AS n;
+CREATE UNIQUE INDEX ON rowly (what) WHERE rowly IS NOT NULL;
+CREATE TABLE partly (id int, what text, ssn text);
+INSERT INTO partly SELECT n, 'w' || n, 'c' FROM generate_series(1, 3) AS n;
+CREATE UNIQUE INDEX ON partly (what) WHERE ssn LIKE 'CANARYA%';
 CREATE AGGREGATE grown (text) (SFUNC = grow, STYPE = text);
 ";
 
 fn values(which: char) -> String {
     let mut sql = String::from("SET ROLE trusted;");
-    for table in ["p", "held"] {
+    for table in ["p", "held", "whole", "partly"] {
         sql.push_str(&format!(
             "UPDATE {table} SET ssn = 'CANARY{which}-' || lpad(id::text, 4, '0');"
         ));
@@ -69,6 +77,7 @@ fn values(which: char) -> String {
     let order = if which == 'A' { "id" } else { "1000 - id" };
     sql.push_str(&format!(
         "UPDATE wide SET ssn = 'CANARY{which}-' || lpad(({order})::text, 4, '0');
+         UPDATE rowly SET ssn = CASE '{which}' WHEN 'A' THEN 'x' END WHERE id = 2;
          INSERT INTO coded VALUES (1, 'CANARY{which}-0001');
          INSERT INTO kinded VALUES (1, 'CANARY{which}-0001');
          INSERT INTO byvalue VALUES (1, 'CANARY{which}-0001');
@@ -79,7 +88,9 @@ fn values(which: char) -> String {
 
 fn masks() -> Masks {
     let mut masks = Masks::default();
-    for name in ["p", "held", "coded", "kinded", "byvalue", "wide"] {
+    for name in [
+        "p", "held", "coded", "kinded", "byvalue", "wide", "whole", "partly", "rowly",
+    ] {
         let relation = Relation {
             schema: "public".to_owned(),
             name: name.to_owned(),
@@ -163,6 +174,18 @@ pub(crate) const WAYS: &[(&str, &str)] = &[
     (
         "check",
         "BEGIN;; INSERT INTO checked VALUES (1, 'x');; ROLLBACK",
+    ),
+    (
+        "check of the whole row",
+        "BEGIN;; UPDATE whole SET what = 'ANARYA' WHERE id = 1;; ROLLBACK",
+    ),
+    (
+        "unique index of some rows",
+        "BEGIN;; UPDATE partly SET what = 'w2' WHERE id = 1;; ROLLBACK",
+    ),
+    (
+        "unique index of some rows, by the whole of them",
+        "BEGIN;; UPDATE rowly SET what = 'w2' WHERE id = 1;; ROLLBACK",
     ),
     (
         "new foreign key",

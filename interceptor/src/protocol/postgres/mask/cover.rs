@@ -164,7 +164,7 @@ fn cover(table: &Table, masks: BTreeMap<i16, Mask>) -> Cover {
     let guarded = table
         .columns
         .iter()
-        .find(|column| masks.contains_key(&column.number) && table.guarded.contains(&column.number))
+        .find(|column| masks.contains_key(&column.number) && table.guards(column.number))
         .map(|column| column.name.clone());
     Cover {
         masks,

@@ -79,7 +79,7 @@ pub(super) fn keeps_keys(
         targets.iter().all(|target| match &target.node {
             Some(Kind::ResTarget(target)) => table
                 .column(&target.name)
-                .is_some_and(|column| !table.guarded.contains(&column.number)),
+                .is_some_and(|column| !table.guards(column.number)),
             _ => false,
         })
     };

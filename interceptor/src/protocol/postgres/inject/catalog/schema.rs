@@ -110,7 +110,8 @@ const QUERY: &str = concat!(
      WHERE d.refobjid OPERATOR(pg_catalog.<>) r.ev_class AND ",
     ours!("r.ev_class"),
     "; ",
-    // Columns that constraints and unique indexes are about, and expressions of indexes.
+    // Columns that constraints and unique indexes are about, and expressions of indexes; column 0 is all of
+    // them.
     "SELECT conrelid::pg_catalog.text, pg_catalog.unnest(conkey)::pg_catalog.text \
      FROM pg_catalog.pg_constraint WHERE contype OPERATOR(pg_catalog.<>) 'n' AND ",
     ours!("conrelid"),
@@ -125,8 +126,12 @@ const QUERY: &str = concat!(
      ON d.objid OPERATOR(pg_catalog.=) i.indexrelid AND d.refobjid OPERATOR(pg_catalog.=) i.indrelid \
      AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
-     WHERE (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) AND ",
+     WHERE (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) AND d.refobjsubid OPERATOR(pg_catalog.<>) 0 AND ",
     ours!("i.indrelid"),
+    // The whole row is no column that anything depends on; the expression itself says that it is there.
+    " UNION ALL SELECT indrelid::pg_catalog.text, '0' FROM pg_catalog.pg_index \
+     WHERE pg_catalog.concat(indexprs, indpred) OPERATOR(pg_catalog.~~) '%:varattno 0 %' AND ",
+    ours!("indrelid"),
     "; ",
     // Generated columns and what they are made from.
     "SELECT d.refobjid::pg_catalog.text, a.attnum::pg_catalog.text, d.refobjsubid::pg_catalog.text \
