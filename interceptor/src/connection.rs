@@ -158,11 +158,7 @@ async fn admit(
 async fn identify(services: &Services, flow: &Flow) -> Result<Identified, No> {
     let scope = services.scopes.by_id(flow.scope);
     let scope = scope.ok_or_else(|| No::untagged(flow))?;
-    let scope = ScopeOf {
-        agent: scope.agent,
-        cgroup: scope.path,
-        id: flow.scope,
-    };
+    let scope = ScopeOf::from(&scope);
     let identified = services.identity.identify(flow, &scope).await;
     identified.map_err(|error| No::identity(&error, flow))
 }

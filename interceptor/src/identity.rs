@@ -13,6 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 
+use crate::capture::Scope;
 use crate::clock::BootTime;
 
 mod allowance;
@@ -22,12 +23,14 @@ mod executable;
 mod live;
 mod lookup;
 mod mounts;
+mod operator;
 pub mod pidfd;
 #[cfg(test)]
 mod tests;
 mod user;
 
 pub use lookup::Identifier;
+pub use operator::Operator;
 
 /// The tagged cgroup that caught a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +41,16 @@ pub struct ScopeOf {
     pub cgroup: String,
     /// Its cgroup id.
     pub id: u64,
+}
+
+impl From<&Scope> for ScopeOf {
+    fn from(scope: &Scope) -> Self {
+        Self {
+            agent: scope.agent.clone(),
+            cgroup: scope.path.clone(),
+            id: scope.id,
+        }
+    }
 }
 
 /// A principal, held: as long as this lives, its process's number names no other process to us.

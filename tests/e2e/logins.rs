@@ -224,6 +224,27 @@ fn a_server_without_room_gets_what_waits_back_before_a_session_is_refused() -> R
 }
 
 #[test]
+fn what_waits_in_a_database_does_not_keep_it_from_being_dropped() -> Result<()> {
+    let lab = open(|settings| {
+        for target in &mut settings.targets {
+            target.databases.push("scratch".to_owned());
+            target.postgres.push("warm: { age: 10m }".to_owned());
+        }
+    })?;
+    lab.server.admin("create database scratch owner shop_app")?;
+    let mut scratch = lab.dsn();
+    scratch.database = "scratch".to_owned();
+    lab.agent().psql(&scratch, &["select 1"])?.ok()?;
+    let waiting = "select 'waits' from pg_stat_activity where datname = 'scratch'";
+    support::wait::for_fact("a login that waits in it", DEADLINE, || {
+        Ok(lab.server.admin(waiting)?.contains("waits").then_some(()))
+    })?;
+    lab.psql(&["drop database scratch"])?.ok()?;
+    ensure!(lab.server.admin(waiting)?.is_empty(), "not dropped");
+    Ok(())
+}
+
+#[test]
 fn a_daemon_that_drains_gives_up_what_waits_before_its_sessions_end() -> Result<()> {
     let lab = open(|settings| {
         for target in &mut settings.targets {

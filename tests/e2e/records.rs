@@ -208,10 +208,32 @@ fn a_replay_shows_statements_results_and_refusals_as_the_agent_saw_them() -> Res
         &[session],
     )?;
     lacks(&replay, &[lab.server.password()])?;
-    lab.daemon
+    let read = lab
+        .daemon
         .audit()
-        .wait_for("control", DEADLINE, |line| line["verb"] == "read")
-        .map(drop)
+        .wait_for("control", DEADLINE, |line| line["verb"] == "read")?;
+    names_the_command(&read)
+}
+
+/// The line says which program read, by hash, and that this test had started it.
+fn names_the_command(line: &Value) -> Result<()> {
+    let process = &line["caller"]["process"];
+    let program = text(line, "/caller/process/executable/path")?;
+    ensure!(
+        text(line, "/caller/process/executable/sha256")? == sha256(&program)?,
+        "another hash: {line}"
+    );
+    ensure!(
+        process["argv"].to_string().contains("sessions"),
+        "other words: {line}"
+    );
+    let parent = &line["caller"]["ancestors"][0]["pid"];
+    ensure!(*parent == std::process::id(), "another parent: {line}");
+    ensure!(
+        line["caller"]["user"]["name"] == "root",
+        "another user: {line}"
+    );
+    Ok(())
 }
 
 #[test]

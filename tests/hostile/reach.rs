@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use support::DEADLINE;
 
 use crate::lab::{Lab, has, lacks, refused};
 
@@ -174,6 +176,13 @@ print("own", ask(f"{run}/agent.sock", "GET", "/v1/self"))
     }
     has(&output, &["own HTTP/1.1 200 OK", "\"agent\":\"demo\""])?;
     lacks(&output, &[lab.server.password(), "/secrets"])?;
+    let knocked = |line: &Value| line["verb"] == "connect" && line["result"] == "refused";
+    let line = lab.daemon.audit().wait_for("control", DEADLINE, knocked)?;
+    ensure!(line["caller"]["agent"] == "demo", "not named: {line}");
+    ensure!(
+        line["caller"]["process"]["argv"][0] == "/usr/bin/python3",
+        "another process: {line}"
+    );
     let status = lab.daemon.cli(&["status"])?.ok()?;
     has(&status, &[lab.daemon.scope()])
 }

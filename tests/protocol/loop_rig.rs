@@ -261,6 +261,7 @@ async fn session(parts: &Arc<Parts>, mut client: Stream, startup: Startup) {
         from_client: BytesMut::new(),
         from_upstream: upstream.unread,
         cancel: Box::new(|| Box::pin(async {})),
+        step_aside: Box::new(|| Box::pin(async {})),
         patience: Patience::default(),
         detectors: None,
     };

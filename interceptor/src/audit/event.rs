@@ -1,10 +1,12 @@
 //! The closed list of events, as they stand in the log. README documents each under the same name.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::identity::{Operator, Principal, User};
 use crate::masking::Masked;
 use crate::policy::{Ask, Generation, Refusal, RuleId};
 use crate::session::{Outcome, Phase, RequestId};
@@ -229,16 +231,41 @@ pub enum Event<'a> {
 
 /// Who spoke on a control socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Caller {
+#[serde(untagged)]
+pub enum Caller {
+    /// A process outside every scope.
+    Operator(Arc<Operator>),
+    /// A process of an agent: it is refused.
+    Agent(Arc<Principal>),
+    /// What the kernel says of it, where the rest could not be read.
+    Bare {
+        /// Its user.
+        user: User,
+        /// Its process.
+        process: Number,
+        /// Why there is no more.
+        unread: String,
+    },
+}
+
+/// A process by its number alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Number {
     /// Process id.
     pub pid: u32,
-    /// User id.
-    pub uid: u32,
-    /// Group id.
-    pub gid: u32,
-    /// Path of its executable, where it could be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub executable: Option<String>,
+}
+
+impl Caller {
+    /// What the kernel says of a peer, and why there is no more.
+    #[must_use]
+    pub fn bare(pid: u32, (uid, gid): (u32, u32), unread: String) -> Self {
+        let name = None;
+        Self::Bare {
+            user: User { uid, gid, name },
+            process: Number { pid },
+            unread,
+        }
+    }
 }
 
 /// A request, as its lines name it.

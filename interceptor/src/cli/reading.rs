@@ -4,17 +4,20 @@
 //! writer for that moment; where even that cannot be done, nothing is shown.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
-use nix::unistd::{Gid, Pid, Uid};
+use nix::unistd::{Gid, Uid};
 use serde_json::json;
 
 use super::client;
 use super::{Daemon, block_on};
 use crate::audit::event::{Caller, Event};
 use crate::audit::{self, Sink as _};
+use crate::capture::cgroup2::Hierarchy;
 use crate::config::{self, Config};
 use crate::control::api::{Read, Records};
+use crate::identity::Identifier;
 use crate::policy::Generation;
 
 /// Where records are when nothing says otherwise.
@@ -88,14 +91,7 @@ fn write(log: &Path, settings: &audit::Settings, what: &str, which: &str) -> any
     }
     let unwritten = "cannot write to the audit that it is about to be read";
     let log = audit::Log::open(log, settings).context(unwritten)?;
-    let caller = Caller {
-        pid: u32::try_from(Pid::this().as_raw()).unwrap_or_default(),
-        uid: Uid::current().as_raw(),
-        gid: Gid::current().as_raw(),
-        executable: std::env::current_exe()
-            .ok()
-            .map(|path| path.to_string_lossy().into_owned()),
-    };
+    let caller = own();
     let event = Event::Control {
         verb: "read",
         caller: Some(caller),
@@ -105,4 +101,20 @@ fn write(log: &Path, settings: &audit::Settings, what: &str, which: &str) -> any
     };
     log.append(&event).context(unwritten)?;
     log.close().context(unwritten)
+}
+
+/// This process, as the daemon would describe it.
+fn own() -> Caller {
+    let pid = std::process::id();
+    let ids = (Uid::effective().as_raw(), Gid::effective().as_raw());
+    let described = Hierarchy::find()
+        .map_err(anyhow::Error::from)
+        .and_then(|hierarchy| Ok(Identifier::new(hierarchy.mount())?))
+        .and_then(|identifier| {
+            block_on(async { Ok(identifier.of_operator(pid, ids).await?) }, false)
+        });
+    match described {
+        Ok(operator) => Caller::Operator(Arc::new(operator)),
+        Err(error) => Caller::bare(pid, ids, error.to_string()),
+    }
 }

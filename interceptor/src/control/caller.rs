@@ -3,8 +3,7 @@
 //! A caller inside a scope gets nothing on `control.sock`, whatever its uid. Root outside every scope
 //! may do all; others what policy permits, and never on the strength of a uid that also runs an agent.
 
-use std::os::fd::AsFd as _;
-use std::path::Path;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use axum::extract::connect_info::{ConnectInfo, Connected};
@@ -24,6 +23,7 @@ use super::door::Door;
 use super::scopes::cgroup;
 use crate::audit::Sink as _;
 use crate::audit::event::{Caller, Event};
+use crate::capture::Scope;
 use crate::capture::cgroup2::Hierarchy;
 use crate::identity::pidfd;
 use crate::policy::Refusal;
@@ -40,8 +40,15 @@ pub struct Peer {
 /// A peer that is known for sure.
 #[derive(Clone, Debug)]
 pub struct Known {
-    /// Its credentials.
-    pub caller: Caller,
+    /// Process id.
+    pub pid: u32,
+    /// User id, by the kernel's peer credentials.
+    pub uid: u32,
+    /// Group id, by the same.
+    pub gid: u32,
+    /// As the audit names it.
+    caller: Caller,
+    held: Arc<OwnedFd>,
     /// Login name.
     pub name: Option<String>,
     /// Its groups.
@@ -58,38 +65,64 @@ impl Connected<IncomingStream<'_, Door>> for Peer {
             let pidfd = getsockopt(&stream.as_fd(), PeerPidfd)
                 .or_else(|_| pidfd::open(pid))
                 .ok()?;
-            let caller = Caller {
-                pid,
-                uid: cred.uid(),
-                gid: cred.gid(),
-                executable: executable(pid),
-            };
             let cgroup = Hierarchy::find()
                 .and_then(|hierarchy| hierarchy.of(Some(pid)))
                 .ok()?;
-            // Only a process that still lives is the one that /proc told about.
-            pidfd::is_alive(&pidfd).then(|| Known::new(caller, cgroup))
+            let known = Known::new(pid, (cred.uid(), cred.gid()), cgroup, pidfd);
+            known.lives().then_some(known)
         });
         Self { known }
     }
 }
 
 impl Known {
-    fn new(caller: Caller, cgroup: String) -> Self {
-        let user = User::from_uid(Uid::from_raw(caller.uid)).ok().flatten();
+    fn new(pid: u32, ids: (u32, u32), cgroup: String, held: OwnedFd) -> Self {
+        let (uid, gid) = ids;
+        let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
         let groups = user.as_ref().map(groups_of).unwrap_or_default();
         Self {
+            pid,
+            uid,
+            gid,
+            caller: Caller::bare(pid, ids, "not asked for".to_owned()),
+            held: Arc::new(held),
             name: user.map(|user| user.name),
             groups,
             cgroup,
-            caller,
         }
+    }
+
+    /// Whether it still lives: only then is it the one that /proc tells about under its number.
+    #[must_use]
+    pub fn lives(&self) -> bool {
+        pidfd::is_alive(&self.held)
+    }
+
+    /// Looks at it as closely as at whoever opens a connection, for the audit; nothing is decided by it.
+    async fn described(mut self, services: &Services, scope: Option<&Scope>) -> Self {
+        let (pid, ids) = (self.pid, (self.uid, self.gid));
+        let found = match scope {
+            Some(scope) => {
+                let agent = services.identity.of_process(pid, ids, &scope.into()).await;
+                agent.map(Caller::Agent)
+            }
+            None => {
+                let operator = services.identity.of_operator(pid, ids).await;
+                operator.map(|operator| Caller::Operator(Arc::new(operator)))
+            }
+        };
+        self.caller = match found {
+            Ok(caller) if self.lives() => caller,
+            Ok(_) => Caller::bare(pid, ids, "it has ended".to_owned()),
+            Err(error) => Caller::bare(pid, ids, error.to_string()),
+        };
+        self
     }
 
     /// Whether it is root of the host.
     #[must_use]
     pub fn is_root(&self) -> bool {
-        self.caller.uid == 0
+        self.uid == 0
     }
 
     /// May this caller use this verb on this object?
@@ -131,7 +164,7 @@ impl Known {
     }
 
     fn as_caller(&self, services: &Services) -> ControlCaller {
-        let Caller { uid, gid, .. } = self.caller;
+        let (uid, gid) = (self.uid, self.gid);
         ControlCaller {
             uid,
             gid,
@@ -152,18 +185,23 @@ impl Known {
 pub async fn outside_scopes(
     State(services): State<Arc<Services>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    let Some(known) = &peer.known else {
+    let Some(known) = peer.known else {
         return Answer::unknown().into_response();
     };
+    let scope = services.scopes.around(&known.cgroup);
+    let inside = scope.as_ref().ok().and_then(Option::as_ref);
+    let known = known.described(&services, inside).await;
     // What cannot be looked up counts as inside.
-    if !matches!(services.scopes.around(&known.cgroup), Ok(None)) {
+    if !matches!(scope, Ok(None)) {
         let detail = serde_json::json!({ "path": request.uri().path(), "cgroup": known.cgroup });
         known.audit(&services, "connect", "refused", detail);
         return Answer::inside().into_response();
     }
+    let known = Some(known);
+    request.extensions_mut().insert(ConnectInfo(Peer { known }));
     next.run(request).await
 }
 
@@ -242,11 +280,6 @@ impl IntoResponse for Answer {
         )
             .into_response()
     }
-}
-
-fn executable(pid: u32) -> Option<String> {
-    let path = std::fs::read_link(Path::new("/proc").join(pid.to_string()).join("exe")).ok()?;
-    Some(path.to_string_lossy().into_owned())
 }
 
 fn groups_of(user: &User) -> Vec<HostGroup> {

@@ -52,9 +52,9 @@ pub async fn run(
     )?;
     let scope = make(&services, &path, &asked.agent).map_err(|error| Answer::failed(&error))?;
     let environment = environment(&services, &scope);
-    let entered = services.capture.hierarchy().enter(&path, caller.caller.pid);
+    let entered = enter(&services, &caller, &path);
     watch(Arc::clone(&services), scope);
-    entered.map_err(|error| Answer::failed(&error))?;
+    entered?;
     caller.audit(
         &services,
         "run",
@@ -83,6 +83,17 @@ fn make(services: &Services, path: &str, agent: &str) -> anyhow::Result<capture:
     let scope = services.capture.tag(path, agent)?;
     apply::rules(services)?;
     Ok(scope)
+}
+
+/// The kernel moves by number. The caller is held and has to live before and after: in between nobody
+/// else can have had its number.
+fn enter(services: &Services, caller: &Known, path: &str) -> Result<(), Answer> {
+    if !caller.lives() {
+        return Err(Answer::unknown());
+    }
+    let entered = services.capture.hierarchy().enter(path, caller.pid);
+    entered.map_err(|error| Answer::failed(&error))?;
+    caller.lives().then_some(()).ok_or_else(Answer::unknown)
 }
 
 /// Where clients that verify certificates find the local authority, and what clients that insist on a

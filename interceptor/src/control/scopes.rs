@@ -152,7 +152,7 @@ fn only_own_processes(services: &Services, caller: &Known, path: &str) -> Result
         .map_err(|error| Answer::failed(&error))?;
     let own = processes
         .into_iter()
-        .all(|pid| cgroup::uid_of(pid) == Some(caller.caller.uid));
+        .all(|pid| cgroup::uid_of(pid) == Some(caller.uid));
     let plain = path != "/";
     (own && plain).then_some(()).ok_or_else(|| {
         Answer::bad("only root can tag the root cgroup and cgroups with other users' processes")

@@ -25,16 +25,9 @@ pub async fn own(
     Json(asked): Json<Why>,
 ) -> Result<Json<Explanation>, Answer> {
     let scope = scope_of(&services, &caller)?;
-    let scope = ScopeOf {
-        agent: scope.agent,
-        cgroup: scope.path,
-        id: scope.id,
-    };
-    let ids = (caller.caller.uid, caller.caller.gid);
-    let principal = services
-        .identity
-        .of_process(caller.caller.pid, ids, &scope)
-        .await;
+    let scope = ScopeOf::from(&scope);
+    let ids = (caller.uid, caller.gid);
+    let principal = services.identity.of_process(caller.pid, ids, &scope).await;
     let principal = principal.map_err(|error| Answer::failed(&error))?;
     explain(&services, &principal, &asked)
         .map(Json)

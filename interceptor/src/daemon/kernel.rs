@@ -99,11 +99,7 @@ async fn write(services: Arc<Services>, denied: Denied, stop: CancellationToken)
     let agent = scope.as_ref().map(|scope| scope.agent.clone());
     let shown = match scope {
         Some(scope) => {
-            let scope = ScopeOf {
-                agent: scope.agent,
-                cgroup: scope.path,
-                id: denied.scope,
-            };
+            let scope = ScopeOf::from(&scope);
             tokio::select! {
                 shown = services.identity.of_refusal(&denied, &scope) => {
                     shown.map_err(|error| (error.reason(), error.to_string()))

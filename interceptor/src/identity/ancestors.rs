@@ -20,10 +20,29 @@ pub(super) fn parent(child: &Live) -> Result<Option<Live>, Error> {
 /// Ancestors inside the scope, from the `parent` on.
 pub(super) fn of(
     reader: &Reader,
-    mut parent: Option<Live>,
+    parent: Option<Live>,
     scope: &str,
 ) -> Result<Vec<Process>, Error> {
-    let mut chain: Vec<Process> = Vec::new();
+    let mut chain = Vec::new();
+    climb(reader, parent, scope, &mut chain)?;
+    Ok(chain)
+}
+
+/// Ancestors wherever they are, from the `parent` on, up to the first that cannot be read.
+pub(super) fn readable(reader: &Reader, parent: Option<Live>) -> Vec<Process> {
+    let mut chain = Vec::new();
+    if let Err(error) = climb(reader, parent, "/", &mut chain) {
+        tracing::debug!(%error, "a chain of ancestors ends here");
+    }
+    chain
+}
+
+fn climb(
+    reader: &Reader,
+    mut parent: Option<Live>,
+    scope: &str,
+    chain: &mut Vec<Process>,
+) -> Result<(), Error> {
     let mut room = MAX_ARGUMENTS;
     while chain.len() < MAX_DEPTH
         && let Some(process) = parent
@@ -42,7 +61,7 @@ pub(super) fn of(
         chain.push(described);
         parent = self::parent(&process)?;
     }
-    Ok(chain)
+    Ok(())
 }
 
 /// `None` for a process that ended while it was read.

@@ -21,14 +21,16 @@ use super::cgroup::{self, Directories};
 use super::executable::{Hashes, Open, Version};
 use super::live::{self, Live};
 use super::user::Names;
-use super::{Cgroup, Error, Identified, Principal, Process, ScopeOf, User, ancestors, pidfd};
+use super::{
+    Cgroup, Error, Identified, Operator, Principal, Process, ScopeOf, User, ancestors, pidfd,
+};
 use crate::capture::{Denied, Flow, KernelFile, ProcessStamp};
 use crate::clock::{self, BootTime};
 
 /// How long one lookup may take.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// How long it may take for a refusal, whose line in the audit waits for it.
-const REFUSED_DEADLINE: Duration = Duration::from_secs(2);
+/// How long it may take for a refusal or an order, whose line in the audit waits for it.
+const WAITED_FOR: Duration = Duration::from_secs(2);
 /// Lookups of connections at once for one scope; each may keep a thread for as long as a process likes.
 const AT_ONCE: usize = 4;
 /// Scopes whose lookups are counted.
@@ -129,6 +131,19 @@ impl Identifier {
         found.map_err(|_elapsed| Error::Timeout { pid })?
     }
 
+    /// Names a process outside every scope that gives an order. Takes at most 2 s. Users are looked up
+    /// apart: a program file that cannot be read holds up nobody else's orders.
+    ///
+    /// # Errors
+    /// What could not be read. Cancelling is safe.
+    pub async fn of_operator(&self, pid: u32, ids: (u32, u32)) -> Result<Operator, Error> {
+        // No cgroup has so high a number: the kernel counts them up from 1.
+        let slots = self.share(u64::MAX - u64::from(ids.0)).connections;
+        let found = self.in_slot(pid, slots, move |reader| reader.operator(pid, ids));
+        let found = tokio::time::timeout(WAITED_FOR, found).await;
+        found.map_err(|_elapsed| Error::Timeout { pid })?
+    }
+
     /// Names whom the kernel refused something, as JSON, where that can still be shown: the process
     /// has not waited. Takes at most 2 s, and of all refusals of a scope a tenth of a thread's time.
     ///
@@ -164,7 +179,7 @@ impl Identifier {
             allowance.charge(clock::boot().since(begun), bytes);
             found
         });
-        let found = tokio::time::timeout(REFUSED_DEADLINE, found).await;
+        let found = tokio::time::timeout(WAITED_FOR, found).await;
         found.map_err(|_elapsed| Error::Timeout { pid })?
     }
 
@@ -374,7 +389,7 @@ impl Reader {
             user: User {
                 uid: stamp.uid,
                 gid: stamp.gid,
-                name: self.names.of(stamp.uid)?,
+                name: self.user_name(stamp.uid)?,
             },
             process: Process {
                 pid,
@@ -409,6 +424,11 @@ impl Reader {
             path,
             scope: root,
         })
+    }
+
+    /// The login name of a user.
+    pub(super) fn user_name(&self, uid: u32) -> Result<Option<String>, Error> {
+        self.names.of(uid)
     }
 
     /// A start in ticks as a time; exact to one tick.

@@ -248,6 +248,7 @@ impl Engine {
             from_client: BytesMut::new(),
             from_upstream: upstream.unread,
             cancel: cancel_running(&used, minted.route()),
+            step_aside: self.reach.steps_aside(&used.who().target.name),
             patience: (&used.who().target.timeouts).into(),
             detectors: Detectors::new(&used.who().target.detect).map(Arc::new),
         };
@@ -298,7 +299,7 @@ pub async fn tell(client: TcpStream, authority: &Authority, dialled: &Dialled, r
 }
 
 /// Cancels whatever a session runs upstream, where it is ended in the middle of it or runs for too long.
-fn cancel_running(used: &Arc<Session>, route: &Arc<cancel::Route>) -> session::Cancel {
+fn cancel_running(used: &Arc<Session>, route: &Arc<cancel::Route>) -> session::Errand {
     let (used, route) = (Arc::clone(used), Arc::clone(route));
     Box::new(move || {
         let (used, route) = (Arc::clone(&used), Arc::clone(&route));

@@ -168,6 +168,7 @@ fn start() -> Start {
         from_client: BytesMut::new(),
         from_upstream: BytesMut::new(),
         cancel: Box::new(|| Box::pin(async {})),
+        step_aside: Box::new(|| Box::pin(async {})),
         patience: Patience::default(),
         detectors: None,
     }

@@ -151,6 +151,17 @@ async fn a_file_rewritten_in_place_is_hashed_anew() {
     }
 }
 
+/// Starts a program that was just written. A child that another test forks meanwhile holds the file open
+/// for writing until it executes (execve(2), ETXTBSY).
+fn spawn(program: &Path) -> Child {
+    let mut child = None;
+    until("nobody writes the program", || {
+        child = Command::new(program).arg("999").spawn().ok();
+        child.is_some()
+    });
+    child.unwrap()
+}
+
 #[test]
 fn a_kept_hash_is_given_up_when_ctime_moves_on() {
     let place = tempfile::tempdir().unwrap();
@@ -159,7 +170,7 @@ fn a_kept_hash_is_given_up_when_ctime_moves_on() {
     let kept = Hashes::default();
     let count = || kept.computed.load(std::sync::atomic::Ordering::Relaxed);
     let run = || {
-        let mut child = Command::new(&path).arg("999").spawn().unwrap();
+        let mut child = spawn(&path);
         let exe = format!("/proc/{}/exe", child.id());
         until("the exec", || {
             fs::read_link(&exe).is_ok_and(|exe| exe == path)
@@ -199,7 +210,7 @@ fn a_file_that_changed_a_moment_ago_is_not_kept() {
     let path = place.path().join("program");
     fs::copy(SLEEP, &path).unwrap();
     let settled = |program: &Path| {
-        let mut child = Command::new(program).arg("999").spawn().unwrap();
+        let mut child = spawn(program);
         let exe = format!("/proc/{}/exe", child.id());
         let program = fs::canonicalize(program).unwrap();
         until("the exec", || {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use self::hosts::Dead;
 use super::inject::warm::{Key, Supply, Warm};
 use super::inject::{self, Injector, Login, Masked, Upstream};
+use super::session::Errand;
 use super::terminate::{Replication, Setting, Startup};
 use crate::clock::{self, BootTime};
 use crate::config::{self, Host, Postgres, Protocol, SessionAttrs, Target, UpstreamTls};
@@ -74,6 +75,17 @@ impl Reach {
     /// Keeps nothing any more.
     pub(super) fn close(&self) {
         self.warm.close();
+    }
+
+    /// Closes what waits at a target, when it is called.
+    pub(super) fn steps_aside(&self, target: &str) -> Errand {
+        let (warm, target) = (Arc::clone(&self.warm), target.to_owned());
+        Box::new(move || {
+            let (warm, target) = (Arc::clone(&warm), target.clone());
+            Box::pin(async move {
+                warm.make_room(&target).await;
+            })
+        })
     }
 
     /// Has what is known of a session's database read again, on a connection of its own that is closed then.

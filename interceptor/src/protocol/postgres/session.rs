@@ -51,10 +51,10 @@ const LINGER: Duration = Duration::from_secs(5);
 /// How long the last words to a client, and a cancel, may take.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Cancels upstream whatever runs, each time that it is called.
-pub type Cancel = Box<dyn Fn() -> Cancelling + Send + Sync>;
-/// A cancel on its way; dropped, it is given up.
-pub type Cancelling = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// What a session has done for it outside of its own connections, each time that it is called.
+pub type Errand = Box<dyn Fn() -> Doing + Send + Sync>;
+/// Such a thing on its way; dropped, it is given up.
+pub type Doing = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What the logins leave behind.
 pub struct Start {
@@ -75,7 +75,10 @@ pub struct Start {
     /// Bytes of the server after the `ReadyForQuery`.
     pub from_upstream: BytesMut,
     /// Cancels upstream whatever runs.
-    pub cancel: Cancel,
+    pub cancel: Errand,
+    /// Closes what the daemon itself keeps open at the server, before a request that the server refuses
+    /// while others use a database.
+    pub step_aside: Errand,
     /// How long it may run, and how long it may wait.
     pub patience: Patience,
     /// What looks for values in the server's answers.
@@ -172,6 +175,10 @@ struct Shared<G: Gate> {
     answered: Notify,
     /// A reply of ours waits for its turn.
     local: Notify,
+    /// An answer was cut, whose statement is to be cancelled.
+    cut: Notify,
+    /// The server is to be made to fail, since it did not know of a cut.
+    due: Notify,
     /// Whether the client has had whole messages, so that one more can follow.
     whole: AtomicBool,
     /// The session ends at the next whole message.
@@ -188,6 +195,8 @@ impl<G: Gate> Shared<G> {
             ledger: Mutex::new(ledger),
             answered: Notify::new(),
             local: Notify::new(),
+            cut: Notify::new(),
+            due: Notify::new(),
             whole: AtomicBool::new(true),
             stopping: AtomicBool::new(false),
             sent: AtomicU64::new(0),
@@ -259,6 +268,7 @@ where
         from_client,
         from_upstream,
         cancel,
+        step_aside,
         patience,
         detectors: _,
     } = start;
@@ -272,6 +282,7 @@ where
         upstream: upstream_writes,
         pipe: Pipe::new(from_client),
         judge: Judge::new(read, names, known),
+        step_aside: &step_aside,
         described: None,
         guard: None,
     };
@@ -288,6 +299,7 @@ where
             biased;
             reason = gate.ended() => reason,
             reason = patience::watch(&shared, patience, &cancel) => reason,
+            reason = patience::cut(&shared, patience.obeys, &cancel) => reason,
         }
     };
     let why = {
@@ -377,7 +389,7 @@ async fn close<C, G>(
     shared: &Shared<G>,
     why: &Why,
     mut client: WriteHalf<C>,
-    cancel: &Cancel,
+    cancel: &Errand,
 ) where
     C: AsyncRead + AsyncWrite,
     G: Gate,

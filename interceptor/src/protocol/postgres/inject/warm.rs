@@ -31,7 +31,7 @@ pub use self::rows::Key;
 
 /// How often what waits is looked at: for age, and for servers that have closed.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// How long a target is left alone that has no room for more connections.
+/// How long a target is left alone that has no room for what waits.
 const PAUSE: Duration = Duration::from_secs(60);
 /// How long bytes that have come may take to be read: under TLS they may be half a record.
 const READING: Duration = Duration::from_millis(50);
@@ -66,12 +66,19 @@ pub struct Warm<S> {
 #[derive(Debug)]
 struct State<S> {
     rows: Rows<S>,
-    /// Targets that said that they have no room, and when.
+    /// Targets that have no room, or where what waits was in the way, and since when.
     paused: HashMap<String, BootTime>,
     /// Ends the logins that are under way.
     filling: CancellationToken,
     sweeping: bool,
     closed: bool,
+}
+
+impl<S> State<S> {
+    fn is_paused(&self, target: &str) -> bool {
+        let since = self.paused.get(target);
+        since.is_some_and(|since| clock::boot().since(*since) < PAUSE)
+    }
 }
 
 impl<S: Supply> Default for Warm<S> {
@@ -124,8 +131,8 @@ impl<S: Supply> Warm<S> {
         dropped.into_iter().for_each(part);
     }
 
-    /// Gives up all that waits at a target that has no room for more connections, and leaves it alone
-    /// for a while. Whether that made room there.
+    /// Gives up all that waits at a target that has no room for more connections, or where they are in
+    /// the way, and leaves it alone for a while. Whether that made room there.
     pub async fn make_room(&self, target: &str) -> bool {
         let given_up = {
             let mut state = self.state();
@@ -201,7 +208,7 @@ impl<S: Supply> Warm<S> {
             }
             None
         });
-        let wanted = !state.closed && supply.is_current();
+        let wanted = !state.closed && !state.is_paused(supply.target()) && supply.is_current();
         let given_up = match upstream {
             Some(upstream) if wanted => {
                 let since = clock::boot();

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::ledger::Waits;
-use super::{Cancel, Shared};
+use super::{Errand, Shared};
 use crate::config::Timeouts;
 use crate::session::{EndReason, Gate};
 
@@ -67,7 +67,7 @@ impl Patience {
 pub(super) async fn watch<G: Gate>(
     shared: &Shared<G>,
     patience: Patience,
-    cancel: &Cancel,
+    cancel: &Errand,
 ) -> EndReason {
     if patience.statement.is_none() && patience.idle_in_transaction.is_none() {
         return pending().await;
@@ -97,6 +97,33 @@ pub(super) async fn watch<G: Gate>(
         };
         if expired(shared, &mut sleep, obeys).await == Waits::Server(number) {
             return EndReason::Statement;
+        }
+    }
+}
+
+/// Cancels what has given all that it may; says why the session must end, where it must.
+pub(super) async fn cut<G: Gate>(
+    shared: &Shared<G>,
+    obeys: Duration,
+    cancel: &Errand,
+) -> EndReason {
+    loop {
+        shared.cut.notified().await;
+        let Some(number) = shared.ledger().cuts() else {
+            shared.ledger().cancelled();
+            shared.answered.notify_one();
+            continue;
+        };
+        drop(timeout(REACHES, cancel()).await);
+        shared.ledger().cancelled();
+        shared.answered.notify_one();
+        // Asked whenever the session's task is awake for something else.
+        let obeyed = poll_fn(|_| match shared.ledger().is_cut(number) {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        });
+        if timeout(obeys, obeyed).await.is_err() {
+            return EndReason::Limit;
         }
     }
 }

@@ -54,6 +54,7 @@ pub(crate) fn start(cancelled: &Arc<Mutex<usize>>, log: &Arc<Mutex<Log>>) -> Sta
                 log.lock().unwrap().cancel.notify_one();
             })
         }),
+        step_aside: Box::new(|| Box::pin(async {})),
         patience: Patience::default(),
         detectors: None,
     }
@@ -109,7 +110,7 @@ impl Rig {
         Self::before(upstream, Arc::default(), FakeGate::default(), change)
     }
 
-    fn before(
+    pub(crate) fn before(
         upstream: DuplexStream,
         log: Arc<Mutex<Log>>,
         gate: FakeGate,
