@@ -82,6 +82,9 @@ INSERT INTO cause VALUES (1);
 CREATE TABLE effect (id int REFERENCES cause ON DELETE CASCADE, what text);
 INSERT INTO effect VALUES (1, 'x');
 CREATE TRIGGER tell BEFORE DELETE ON effect FOR EACH ROW EXECUTE FUNCTION tell();
+CREATE VIEW watched AS SELECT tablename, histogram_bounds::text AS b FROM pg_stats WHERE attname = 'ssn';
+CREATE VIEW written AS SELECT query_to_xml('SELECT ssn FROM public.p', true, true, '')::text AS x;
+CREATE VIEW over_written AS SELECT x FROM written;
 CREATE TRIGGER tell BEFORE UPDATE ON heard_below FOR EACH ROW EXECUTE FUNCTION tell();
 CREATE AGGREGATE grown (text) (SFUNC = grow, STYPE = text);
 ";
@@ -174,6 +177,12 @@ pub(crate) const WAYS: &[(&str, &str)] = &[
     ("view that orders", "SELECT id FROM first"),
     ("view with a condition inside", "SELECT * FROM nested"),
     ("view that unites", "SELECT count(*) FROM united"),
+    (
+        "view of statistics",
+        "SELECT b FROM watched WHERE tablename IN ('p', 'wide')",
+    ),
+    ("view that runs a query", "SELECT x FROM written"),
+    ("view above one that does", "SELECT x FROM over_written"),
     ("view that joins", "SELECT count(*) FROM joined"),
     ("view that joins by name", "SELECT count(*) FROM used"),
     (

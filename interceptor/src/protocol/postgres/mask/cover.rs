@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::expression::{self, Subject, identifier};
+use super::functions;
 use super::misfit;
 use super::schema::{Column, Schema, Table};
 use crate::masking::{Mask, Masked, Masks, Relation};
@@ -206,7 +207,9 @@ struct Spread<'a> {
 impl<'a> Spread<'a> {
     fn new(schema: &'a Schema, masks: &Masks) -> Self {
         let mut found: BTreeMap<u32, BTreeMap<i16, Mask>> = BTreeMap::new();
-        let views = schema.tables.values().filter(|table| table.is_opaque);
+        let views = schema.tables.values().filter(|table| {
+            table.is_opaque || table.is_view() && functions::shows_closed(&table.definition)
+        });
         let mut opaque: HashSet<u32> = views.map(|table| table.oid).collect();
         for (relation, columns) in &masks.relations {
             let Some(table) = schema.find(&relation.schema, &relation.name) else {
