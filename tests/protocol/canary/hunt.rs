@@ -33,7 +33,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    fn script(&self, grammar: &mut Grammar) -> Script {
+    pub(super) fn script(&self, grammar: &mut Grammar) -> Script {
         let random = &mut grammar.random;
         match self {
             Self::Grammar => grammar.script(),

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 
 use super::grammar::{Grammar, Script};
+use super::hunt::Source;
 use super::random::Random;
 use super::run::{Client, Tally, Way};
 use super::schema::{self, Value};
@@ -13,11 +14,12 @@ use crate::masking::strip;
 use crate::server::Server;
 
 /// What tells sessions, databases or times apart, and nothing of what is masked.
-const UNSTEADY: [&str; 8] = [
+const UNSTEADY: [&str; 9] = [
     "txid_current",
     "pg_database_size",
     "pg_prepared_statements",
     "pg_cursors",
+    "pg_locks",
     "pg_export_snapshot",
     "pg_stat_",
     "pg_relation_filepath",
@@ -55,14 +57,14 @@ impl Twins {
         }
     }
 
-    /// Asks both so many statements of the grammar, which guesses what the first holds.
-    pub(super) async fn statements(&mut self, seed: u64, count: u64) {
+    /// Asks both so many statements; the grammar guesses what the first holds.
+    pub(super) async fn statements(&mut self, source: &Source, seed: u64, count: u64) {
         let mut grammar = Grammar::new(seed, guesses());
         let mut ways = Random::new(!seed);
         let until = self.tally.statements + count;
         while self.tally.statements < until {
             let scripts: Vec<Script> = (0..SESSION / 2)
-                .map(|_| grammar.script())
+                .map(|_| source.script(&mut grammar))
                 .filter(|script| is_steady(script))
                 .collect();
             self.scripts(&scripts, &mut ways).await;
