@@ -110,17 +110,17 @@ impl Front {
 
     /// With a gate that lets everything through, and masks.
     pub(crate) async fn masked(server: &Server, databases: &[&str], masks: Masks) -> Self {
-        Self::parted(server, databases, masks, WHOLE).await
+        Self::over(server, databases, Rules::Open, (masks, WHOLE)).await
     }
 
-    /// The same, with a part left out.
+    /// The same with a gate that is closed to functions of others, and with a part left out.
     pub(crate) async fn parted(
         server: &Server,
         databases: &[&str],
         masks: Masks,
         parted: Parted,
     ) -> Self {
-        Self::over(server, databases, Rules::Open, (masks, parted)).await
+        Self::over(server, databases, Rules::Uncalled, (masks, parted)).await
     }
 
     async fn with(server: &Server, databases: &[&str], rules: Rules) -> Self {

@@ -237,71 +237,7 @@ impl Grammar {
     }
 
     fn aggregate(&mut self, ty: Ty) -> String {
-        let forms: &[&str] = match ty {
-            Ty::Text => &[
-                "max({text})",
-                "min({text})",
-                "string_agg({text}, ',')",
-                "string_agg({text}, ',' ORDER BY {int})",
-                "string_agg(DISTINCT {text}, ';')",
-                "array_agg({text})::text",
-                "json_agg({text})::text",
-                "mode() WITHIN GROUP (ORDER BY {text})",
-                "percentile_disc(0.5) WITHIN GROUP (ORDER BY {text})",
-                "max({text}) FILTER (WHERE {bool})",
-                "min({date}::text)",
-                "xmlagg({page})::text",
-                "json_object_agg({int}, {text})::text",
-            ],
-            Ty::Int => &[
-                "max({int})",
-                "min({int})",
-                "count({text})::int",
-                "count(DISTINCT {text})::int",
-                "bit_xor({int})",
-                "count(*) FILTER (WHERE {bool})::int",
-            ],
-            Ty::Big => &[
-                "count(*)",
-                "max({big})",
-                "sum({int})",
-                "count(*) FILTER (WHERE {bool})",
-            ],
-            Ty::Num => &[
-                "sum({num})",
-                "avg({num})",
-                "max({num})",
-                "stddev({num})",
-                "avg({int})",
-                "sum({big})",
-            ],
-            Ty::Float => &[
-                "avg({float})",
-                "corr({float}, {float})",
-                "percentile_cont(0.5) WITHIN GROUP (ORDER BY {float})",
-            ],
-            Ty::Bool => &[
-                "bool_or({bool})",
-                "every({bool})",
-                "count(*) > 1",
-                "max({text}) > 'K'",
-            ],
-            Ty::Json => &[
-                "jsonb_agg({text})",
-                "jsonb_object_agg({int}, {text})",
-                "jsonb_agg({json})",
-                "to_jsonb(array_agg({uuid}))",
-            ],
-            Ty::Texts => &[
-                "array_agg({text})",
-                "array_agg({text} ORDER BY {text} DESC)",
-                "array_agg(DISTINCT {text})",
-            ],
-            Ty::Date => &["max({date})", "min({date})"],
-            Ty::Stamp => &["max({stamp})"],
-            Ty::Zoned => &["min({zoned})"],
-            _ => &[],
-        };
+        let forms = aggregates(ty);
         let form = match forms.is_empty() {
             true => {
                 let (_, hole, _) = TYPES.iter().find(|(of, ..)| *of == ty).unwrap();
@@ -420,4 +356,73 @@ fn columns_of(table: &str) -> Columns {
         .iter()
         .map(|(name, ty)| ((*name).to_owned(), *ty))
         .collect()
+}
+
+/// Aggregates that give a type.
+fn aggregates(ty: Ty) -> &'static [&'static str] {
+    match ty {
+        Ty::Text => &[
+            "max({text})",
+            "min({text})",
+            "string_agg({text}, ',')",
+            "string_agg({text}, ',' ORDER BY {int})",
+            "string_agg(DISTINCT {text}, ';')",
+            "array_agg({text})::text",
+            "json_agg({text})::text",
+            "mode() WITHIN GROUP (ORDER BY {text})",
+            "percentile_disc(0.5) WITHIN GROUP (ORDER BY {text})",
+            "max({text}) FILTER (WHERE {bool})",
+            "min({date}::text)",
+            "xmlagg({page})::text",
+            "json_object_agg({int}, {text})::text",
+        ],
+        Ty::Int => &[
+            "max({int})",
+            "min({int})",
+            "count({text})::int",
+            "count(DISTINCT {text})::int",
+            "bit_xor({int})",
+            "count(*) FILTER (WHERE {bool})::int",
+        ],
+        Ty::Big => &[
+            "count(*)",
+            "max({big})",
+            "sum({int})",
+            "count(*) FILTER (WHERE {bool})",
+        ],
+        Ty::Num => &[
+            "sum({num})",
+            "avg({num})",
+            "max({num})",
+            "stddev({num})",
+            "avg({int})",
+            "sum({big})",
+        ],
+        Ty::Float => &[
+            "avg({float})",
+            "corr({float}, {float})",
+            "percentile_cont(0.5) WITHIN GROUP (ORDER BY {float})",
+        ],
+        Ty::Bool => &[
+            "bool_or({bool})",
+            "every({bool})",
+            "count(*) > 1",
+            "max({text}) > 'K'",
+        ],
+        Ty::Json => &[
+            "jsonb_agg({text})",
+            "jsonb_object_agg({int}, {text})",
+            "jsonb_agg({json})",
+            "to_jsonb(array_agg({uuid}))",
+        ],
+        Ty::Texts => &[
+            "array_agg({text})",
+            "array_agg({text} ORDER BY {text} DESC)",
+            "array_agg(DISTINCT {text})",
+        ],
+        Ty::Date => &["max({date})", "min({date})"],
+        Ty::Stamp => &["max({stamp})"],
+        Ty::Zoned => &["min({zoned})"],
+        _ => &[],
+    }
 }

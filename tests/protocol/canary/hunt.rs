@@ -88,17 +88,21 @@ impl Hunt {
         );
     }
 
+    fn is_over(&self) -> bool {
+        self.stops && !self.found.is_empty()
+    }
+
     /// Asks so many statements; what became of them.
     pub(super) async fn statements(&mut self, source: &Source, seed: u64, count: u64) -> Tally {
         let mut grammar = Grammar::new(seed, Vec::new());
         let mut ways = Random::new(!seed);
         let mut all = Tally::default();
-        while all.statements < count && !(self.stops && !self.found.is_empty()) {
+        while all.statements < count && !self.is_over() {
             let mut client = Client::connect(self.front.address, &self.database).await;
             self.sessions += 1;
             let (mut ended, mut last) = (false, String::new());
             while !ended
-                && !(self.stops && !self.found.is_empty())
+                && !self.is_over()
                 && client.tally.statements < SESSION
                 && all.statements + client.tally.statements < count
             {

@@ -197,7 +197,7 @@ impl Client {
             Err(_) => Ok(None),
         };
         let answer = answer.unwrap_or_else(|_| panic!("no answer as {way:?} to {text}"));
-        let answer = answer.unwrap_or(Answer {
+        let answer = answer.unwrap_or_else(|| Answer {
             ended: true,
             ..Answer::default()
         });

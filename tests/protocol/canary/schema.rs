@@ -124,7 +124,8 @@ pub(super) fn cells(which: char) -> Vec<Cell> {
 
 /// What fills the tables. What is not masked is the same in both versions.
 fn rows(which: char) -> String {
-    const PLAIN: &[(&str, &str, fn(usize) -> String)] = &[
+    type Of = fn(usize) -> String;
+    const PLAIN: &[(&str, &str, Of)] = &[
         ("person", "name, city, grp, score, made, flag", |row| {
             let (city, grp) = (row % 4, row % 3);
             format!(

@@ -63,10 +63,11 @@ impl Twins {
         let mut ways = Random::new(!seed);
         let until = self.tally.statements + count;
         while self.tally.statements < until {
-            let scripts: Vec<Script> = (0..SESSION / 2)
-                .map(|_| source.script(&mut grammar))
-                .filter(|script| is_steady(script))
-                .collect();
+            let mut scripts: Vec<Script> = Vec::new();
+            for _ in 0..SESSION / 2 {
+                scripts.push(source.script(&mut grammar));
+            }
+            scripts.retain(is_steady);
             self.scripts(&scripts, &mut ways).await;
         }
     }

@@ -203,10 +203,11 @@ const ODD: &[&str] = &[
 
 impl Grammar {
     fn table(&mut self) -> &'static str {
-        *self.random.pick(&[
+        const TABLES: [&str; 11] = [
             "person", "person", "person", "orders", "event", "leaf", "vault", "v_person", "v_top",
             "m_person", "base",
-        ])
+        ];
+        self.random.pick::<&str>(&TABLES)
     }
 
     pub(super) fn rows(&mut self) -> Script {
@@ -242,7 +243,7 @@ impl Grammar {
         vec![match self.random.below(3) {
             0 => format!("SELECT * FROM {relation}"),
             1 => format!("SELECT count(*) FROM {relation}, ({other}) AS z"),
-            _ => format!("{other}"),
+            _ => other,
         }]
     }
 
@@ -272,7 +273,7 @@ impl Grammar {
         let table = *self.random.pick(&[
             "person", "orders", "event", "leaf", "base", "vault", "city", "m_person", "v_person",
         ]);
-        vec![match self.random.below(8) {
+        let text = match self.random.below(8) {
             0..2 => format!("COPY {table} TO STDOUT{format}"),
             2 => {
                 let columns = columns_of(table);
@@ -284,11 +285,8 @@ impl Grammar {
             3 => format!("COPY {table} FROM STDIN{format}"),
             4 => "BEGIN;; COPY city (name, people) FROM STDIN;; ROLLBACK".to_owned(),
             _ => format!("COPY ({}) TO STDOUT{format}", self.query(1)),
-        }]
-        .iter()
-        .flat_map(|text| text.split(";;"))
-        .map(|text| text.trim().to_owned())
-        .collect()
+        };
+        text.split(";;").map(|one| one.trim().to_owned()).collect()
     }
 
     pub(super) fn cursor(&mut self) -> Script {
