@@ -87,6 +87,7 @@ CREATE VIEW written AS SELECT query_to_xml('SELECT ssn FROM public.p', true, tru
 CREATE VIEW over_written AS SELECT x FROM written;
 CREATE TRIGGER tell BEFORE UPDATE ON heard_below FOR EACH ROW EXECUTE FUNCTION tell();
 CREATE AGGREGATE grown (text) (SFUNC = grow, STYPE = text);
+CREATE VIEW grew AS SELECT grown(code) AS g FROM codes;
 ";
 
 fn values(which: char) -> String {
@@ -177,6 +178,7 @@ pub(crate) const WAYS: &[(&str, &str)] = &[
     ("view that orders", "SELECT id FROM first"),
     ("view with a condition inside", "SELECT * FROM nested"),
     ("view that unites", "SELECT count(*) FROM united"),
+    ("view of an aggregate", "SELECT g FROM grew"),
     (
         "view of statistics",
         "SELECT b FROM watched WHERE tablename IN ('p', 'wide')",

@@ -18,16 +18,36 @@ use crate::protocol::postgres::wire::error::{ERROR, NOTICE};
 use crate::protocol::postgres::wire::frontend::make_query;
 use crate::protocol::postgres::wire::startup::PARAMETER_STATUS;
 
-/// Functions in these languages compute from their arguments, or are trusted as the server is.
+/// Of functions `f` in language `l`: others compute from their arguments, or are trusted as the server is.
+macro_rules! is_code {
+    () => {
+        " AND l.lanname OPERATOR(pg_catalog.<>) 'c' AND l.lanname OPERATOR(pg_catalog.<>) 'internal' \
+         AND f.pronamespace OPERATOR(pg_catalog.<>) 11 AND f.pronamespace OPERATOR(pg_catalog.<>) \
+         'information_schema'::pg_catalog.regnamespace::pg_catalog.oid"
+    };
+}
+
+/// Whether a function's code reads tables; an aggregate's is that of the functions that it is made of.
 macro_rules! reads_tables {
     ($function:literal) => {
         concat!(
-            "EXISTS (SELECT FROM pg_catalog.pg_proc AS f JOIN pg_catalog.pg_language AS l \
+            "(EXISTS (SELECT FROM pg_catalog.pg_proc AS f JOIN pg_catalog.pg_language AS l \
              ON l.oid OPERATOR(pg_catalog.=) f.prolang WHERE f.oid OPERATOR(pg_catalog.=) ",
             $function,
-            " AND l.lanname OPERATOR(pg_catalog.<>) 'c' AND l.lanname OPERATOR(pg_catalog.<>) 'internal' \
-             AND f.pronamespace OPERATOR(pg_catalog.<>) 11 AND f.pronamespace OPERATOR(pg_catalog.<>) \
-             'information_schema'::pg_catalog.regnamespace::pg_catalog.oid)"
+            is_code!(),
+            ") OR ",
+            $function,
+            // The first that is not the server's own (`access/transam.h`).
+            " OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid \
+             AND EXISTS (SELECT FROM pg_catalog.pg_aggregate AS a JOIN pg_catalog.pg_proc AS f \
+             ON f.oid OPERATOR(pg_catalog.=) ANY (ARRAY[a.aggtransfn::pg_catalog.oid, a.aggfinalfn::pg_catalog.oid, \
+                a.aggcombinefn::pg_catalog.oid, a.aggserialfn::pg_catalog.oid, a.aggdeserialfn::pg_catalog.oid, \
+                a.aggmtransfn::pg_catalog.oid, a.aggminvtransfn::pg_catalog.oid, a.aggmfinalfn::pg_catalog.oid]) \
+             JOIN pg_catalog.pg_language AS l ON l.oid OPERATOR(pg_catalog.=) f.prolang \
+             WHERE a.aggfnoid::pg_catalog.oid OPERATOR(pg_catalog.=) ",
+            $function,
+            is_code!(),
+            "))"
         )
     };
 }
