@@ -4,6 +4,7 @@ pub mod audit;
 mod client;
 pub mod config;
 pub mod doctor;
+pub mod grants;
 pub mod operate;
 pub mod policy;
 mod reading;
@@ -85,6 +86,12 @@ pub enum Verb {
     Thaw(operate::Thaw),
     /// End an agent's processes and sessions.
     Kill(operate::Kill),
+    /// Ask for access for a while, as an agent.
+    Request(grants::Request),
+    /// List what is granted.
+    Grants(grants::Grants),
+    /// Take a grant back, and end what lives on it.
+    Revoke(grants::Revoke),
     /// Print the daemon's metrics.
     Metrics(operate::Metrics),
     /// Print the version.
@@ -161,6 +168,9 @@ pub fn main(cli: Cli) -> ExitCode {
         Verb::Freeze(freeze) => block_on(freeze.run(), false),
         Verb::Thaw(thaw) => block_on(thaw.run(), false),
         Verb::Kill(kill) => block_on(kill.run(), false),
+        Verb::Request(request) => block_on(request.run(), false),
+        Verb::Grants(grants) => block_on(grants.run(), false),
+        Verb::Revoke(revoke) => block_on(revoke.run(), false),
         Verb::Metrics(metrics) => block_on(metrics.run(), false),
         Verb::Version { json } => {
             let version = env!("CARGO_PKG_VERSION");

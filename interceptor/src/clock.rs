@@ -42,3 +42,51 @@ pub fn monotonic() -> Duration {
         .map(Duration::from)
         .unwrap_or_default()
 }
+
+/// A duration as people write it: one or more of number and unit (`ms s m h d`), largest first by habit.
+///
+/// # Errors
+/// What was expected.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    const EXPECTED: &str = "expected a duration such as 500ms, 10s, 5m or 1h30m";
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    if rest.is_empty() {
+        return Err(EXPECTED.into());
+    }
+    while !rest.is_empty() {
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(rest.len());
+        let (number, tail) = rest.split_at(digits);
+        let letters = tail
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(letters);
+        let millis: u64 = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err(EXPECTED.into()),
+        };
+        let number: u64 = number.parse().map_err(|_ignored| EXPECTED)?;
+        let part = number.checked_mul(millis).map(Duration::from_millis);
+        total = part
+            .and_then(|part| total.checked_add(part))
+            .ok_or(EXPECTED)?;
+        rest = tail;
+    }
+    Ok(total)
+}
+
+/// Names this boot of the host (`/proc/sys/kernel/random/boot_id`, proc(5)): boot times of another one mean
+/// nothing.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn boot_id() -> std::io::Result<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(text.trim().to_owned())
+}

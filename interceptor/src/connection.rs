@@ -15,6 +15,7 @@ use crate::audit::Sink as _;
 use crate::audit::event::{About, Event};
 use crate::capture::{Flow, Origin as _};
 use crate::config::Target;
+use crate::grants::Holding;
 use crate::identity::{Identified, ScopeOf};
 use crate::policy::{PrincipalFacts, Refusal, RuleId};
 use crate::protocol::Engines;
@@ -137,7 +138,11 @@ async fn admit(
     let slot = meter.connection(&limits)?;
     let facts = PrincipalFacts::new(&principal).map_err(|error| No::identity(&error, &flow))?;
     let facts = Arc::new(facts);
-    let permit = services.policy.current().connect(&facts, &target.name)?;
+    let policy = services.policy.current();
+    let permit = {
+        let held = Holding::new(&services.grants, &principal, flow.scope);
+        policy.connect(&held, &facts, &target.name)?
+    };
     let identified = Arc::new(identified);
     let who = Who {
         connection,

@@ -8,6 +8,7 @@ pub mod api;
 pub mod apply;
 pub mod caller;
 pub mod door;
+pub mod grants;
 pub mod placing;
 pub mod records;
 pub mod scopes;
@@ -105,6 +106,8 @@ fn control_routes(services: Arc<Services>) -> Router {
         .route("/v1/agents/freeze", post(agents::freeze))
         .route("/v1/agents/thaw", post(agents::thaw))
         .route("/v1/agents/kill", post(agents::kill))
+        .route("/v1/grants", get(grants::all))
+        .route("/v1/grants/revoke", post(grants::revoke))
         .route("/v1/records", get(records::place))
         .route("/v1/records/read", post(records::read))
         .layer(outside)
@@ -115,6 +118,7 @@ fn agent_routes() -> Router<Arc<Services>> {
     Router::new()
         .route("/v1/self", get(status::own))
         .route("/v1/why", post(why::own))
+        .route("/v1/grants", get(grants::own).post(grants::request))
 }
 
 /// Anybody may connect; who it is decides what is answered.

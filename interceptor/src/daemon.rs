@@ -29,6 +29,7 @@ use crate::audit::event::Event;
 use crate::config;
 use crate::control::{self, apply, placing};
 use crate::secrets;
+use crate::session::ending;
 use crate::session::services::Services;
 
 /// How often the targets' names are resolved again.
@@ -84,6 +85,8 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
         stop.clone(),
     ));
     placing::watch_existing(&services);
+    ending::take_over(&services);
+    tokio::spawn(ending::watch(Arc::clone(&services), stop.clone()));
     watch::notify(sd_notify::NotifyState::Ready);
     tokio::spawn(watch::dog(stop.clone()));
     tracing::info!(generation = services.policy.generation().0, "ready");

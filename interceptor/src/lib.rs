@@ -38,6 +38,7 @@ pub mod config;
 pub mod connection;
 pub mod control;
 pub mod daemon;
+pub mod grants;
 pub mod identity;
 pub mod masking;
 pub mod policy;

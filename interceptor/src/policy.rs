@@ -11,22 +11,22 @@ use serde::{Deserialize, Serialize};
 mod compile;
 mod control;
 mod decide;
+mod grant;
 mod handle;
 mod limits;
 mod source;
 mod subject;
-mod verdicts;
 mod vocabulary;
 mod words;
 
 pub use compile::{Effect, Policy, Rule};
 pub use control::{ControlCaller, ControlObject, ControlVerb, Group};
-pub use decide::{ExplainedAccess, ExplainedAsk, Explanation};
+pub use decide::{ExplainedAccess, ExplainedAsk, Explanation, Verdicts};
+pub use grant::{GrantId, Grantable, Held, NoGrants, Place};
 pub use handle::Handle;
 pub use limits::{Limit, Limits};
 pub use source::{Mistake, Mistakes};
 pub use subject::{Error, PrincipalFacts};
-pub use verdicts::Verdicts;
 pub use vocabulary::{SCHEMA, column};
 
 /// What is done, one kind of statement each. The schema in `policies/` names the same.
@@ -194,6 +194,7 @@ pub struct Generation(pub u64);
 #[must_use = "a permit that is not used is a request that was not forwarded"]
 pub struct Permit {
     rules: std::sync::Arc<[RuleId]>,
+    grants: std::sync::Arc<[GrantId]>,
     generation: Generation,
     limits: Option<std::sync::Arc<Limits>>,
 }
@@ -203,6 +204,12 @@ impl Permit {
     #[must_use]
     pub fn rules(&self) -> &std::sync::Arc<[RuleId]> {
         &self.rules
+    }
+
+    /// The grants that it stands on: whoever forwards uses each of them once.
+    #[must_use]
+    pub fn grants(&self) -> &std::sync::Arc<[GrantId]> {
+        &self.grants
     }
 
     /// The policy that decided.
@@ -224,6 +231,7 @@ impl Permit {
     pub(crate) fn of_a_test(rule: &str) -> Self {
         Self {
             rules: [RuleId(rule.to_owned())].into(),
+            grants: [].into(),
             generation: Generation(0),
             limits: None,
         }
@@ -255,6 +263,8 @@ pub struct Refusal {
 pub enum RefusalKind {
     /// No permit covers it.
     NotPermitted,
+    /// Policy permits it with a grant, and there is none.
+    NeedsGrant,
     /// A forbid covers it.
     Forbidden,
     /// Text that cannot be read.
@@ -281,6 +291,7 @@ impl RefusalKind {
     pub fn word(self) -> &'static str {
         match self {
             Self::NotPermitted => "not_permitted",
+            Self::NeedsGrant => "needs_grant",
             Self::Forbidden => "forbidden",
             Self::Unreadable => "unreadable",
             Self::Identity => "identity",

@@ -4,6 +4,7 @@
 //! happens here, once, for every protocol.
 
 pub mod ahead;
+pub mod ending;
 mod gate;
 mod masks;
 pub mod meter;
@@ -39,6 +40,8 @@ use crate::recording;
 pub enum EndReason {
     /// A reload withdrew what the session stands on.
     Policy,
+    /// A grant ended that it stands on.
+    Grant,
     /// `interceptor kill`.
     Killed,
     /// The daemon drains.
@@ -61,6 +64,7 @@ impl EndReason {
     pub fn word(self) -> &'static str {
         match self {
             Self::Policy => "policy",
+            Self::Grant => "grant",
             Self::Killed => "killed",
             Self::Drain => "drain",
             Self::Idle => "idle",
@@ -207,10 +211,12 @@ impl Session {
                 .collect()
         };
         let masks = Gate::masks(self);
-        policy.connect(facts, target).is_ok()
-            && policy.open(facts, target, &self.database).is_ok()
+        let held = self.who.holding(&self.services).running();
+        policy.connect(&held, facts, target).is_ok()
+            && policy.open(&held, facts, target, &self.database).is_ok()
             && in_flight.iter().all(|(reading, then)| {
-                self.verdicts.authorize(&policy, &reading.asks).is_ok() && masks.is_within(then)
+                let permit = self.verdicts.authorize(&policy, &reading.asks, &held);
+                permit.is_ok() && masks.is_within(then)
             })
     }
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::grants::{Ended, Grant, Holder};
 use crate::identity::{Operator, Principal, User};
 use crate::masking::Masked;
-use crate::policy::{Ask, Generation, Refusal, RuleId};
+use crate::policy::{Ask, Generation, GrantId, Refusal, RuleId};
 use crate::session::{Outcome, Phase, RequestId};
 
 /// What an event is about: the connection's principal and, once there is one, its session.
@@ -106,6 +107,9 @@ pub enum Event<'a> {
         request: Request<'a>,
         /// The rules that permitted it.
         rules: &'a [RuleId],
+        /// The grants that it stands on, where it needs any.
+        #[serde(skip_serializing_if = "<[GrantId]>::is_empty")]
+        grants: &'a [GrantId],
     },
     /// A request was refused; nothing of it was forwarded.
     #[serde(rename = "request.refused")]
@@ -180,6 +184,40 @@ pub enum Event<'a> {
     KernelLost {
         /// How many since the last such line.
         count: u64,
+    },
+    /// Something was granted; it is in force after this.
+    #[serde(rename = "grant.issued")]
+    GrantIssued {
+        /// Who asked.
+        principal: &'a Principal,
+        /// What was granted.
+        grant: &'a Grant,
+        /// The permits that leave it to a grant.
+        rules: &'a [RuleId],
+    },
+    /// A grant was asked for and not given.
+    #[serde(rename = "grant.refused")]
+    GrantRefused {
+        /// Who asked.
+        principal: &'a Principal,
+        /// For what, in the caller's words.
+        asked: serde_json::Value,
+        /// Why not.
+        refusal: &'a Refusal,
+    },
+    /// A grant ended.
+    #[serde(rename = "grant.ended")]
+    GrantEnded {
+        /// Which.
+        grant: GrantId,
+        /// Whose it was.
+        holder: &'a Holder,
+        /// Why.
+        why: Ended,
+        /// How often it was used.
+        used: u64,
+        /// Sessions that ended with it.
+        sessions: usize,
     },
     /// The daemon started, stopped, reloaded; a scope was tagged; a log was read; an agent was frozen.
     #[serde(rename = "control")]

@@ -159,7 +159,7 @@ fn limit(node: &Node, key: &str, default: Option<u32>) -> Option<u32> {
 }
 
 fn duration(node: Option<&Node>, key: &str) -> Option<Duration> {
-    scalar::duration(node?.under(key)?.text()?).ok()
+    crate::clock::duration(node?.under(key)?.text()?).ok()
 }
 
 fn size(node: Option<&Node>, key: &str) -> Option<u64> {

@@ -219,7 +219,7 @@ pub(super) fn leaf(node: &Node, shape: &Shape) -> Result<(), String> {
 fn in_text(text: &str, shape: &Shape) -> Result<(), String> {
     match shape {
         Shape::Duration(least, most) => {
-            let millis = scalar::duration(text)?.as_millis();
+            let millis = crate::clock::duration(text)?.as_millis();
             let within = (u128::from(*least)..=u128::from(*most)).contains(&millis);
             let said = || format!("expected a duration from {least} ms to {} s", most / 1_000);
             within.then_some(()).ok_or_else(said)

@@ -3,7 +3,6 @@
 //! Each function answers the value or what it expected, in the words of a mistake.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -15,37 +14,6 @@ use crate::policy;
 const MAX_LABEL: usize = 63;
 /// Bytes of a DNS name in text form (RFC 1035 §2.3.4 less length octets).
 const MAX_NAME: usize = 253;
-
-/// A duration: one or more of number and unit (`ms s m h d`), largest first by habit.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    const EXPECTED: &str = "expected a duration such as 500ms, 10s, 5m or 1h30m";
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    if rest.is_empty() {
-        return Err(EXPECTED.into());
-    }
-    while !rest.is_empty() {
-        let (number, tail) = number(rest).ok_or(EXPECTED)?;
-        let letters = tail
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(letters);
-        let millis = match unit {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            _ => return Err(EXPECTED.into()),
-        };
-        let part = number.checked_mul(millis).map(Duration::from_millis);
-        total = part
-            .and_then(|part| total.checked_add(part))
-            .ok_or(EXPECTED)?;
-        rest = tail;
-    }
-    Ok(total)
-}
 
 /// A size in bytes: a number and `B`, `KiB`, `MiB`, `GiB`, `TiB`, `kB`, `MB`, `GB` or `TB`.
 pub(super) fn size(text: &str) -> Result<u64, String> {

@@ -195,7 +195,7 @@ fn durations_sizes_networks_and_names_are_read_as_people_write_them() {
     ];
     for (text, millis) in durations {
         assert_eq!(
-            scalar::duration(text)
+            crate::clock::duration(text)
                 .ok()
                 .map(|d| u64::try_from(d.as_millis()).unwrap()),
             *millis,

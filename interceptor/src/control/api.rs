@@ -1,8 +1,10 @@
 //! The control API's own words: what is sent and answered, as JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+
+use crate::policy::{Action, GrantId, Resource};
 
 /// Which cgroup: exactly one of the three.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -201,4 +203,38 @@ pub struct Problem {
     /// What to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+}
+
+/// `POST /v1/grants`: asks for a grant for the caller's own process tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// The target.
+    pub target: String,
+    /// The database; absent for all that the target offers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// What is to be done.
+    pub actions: BTreeSet<Action>,
+    /// To what.
+    pub resource: Resource,
+    /// For how long: `10m`.
+    #[serde(rename = "for")]
+    pub time: String,
+    /// How often; absent for any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<u64>,
+    /// What for.
+    pub reason: String,
+    /// The ticket that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
+}
+
+/// `POST /v1/grants/revoke`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revoke {
+    /// Which.
+    pub grant: GrantId,
 }

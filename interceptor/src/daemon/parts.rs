@@ -15,6 +15,7 @@ use crate::audit;
 use crate::capture::{self, Capture, Listeners};
 use crate::config::Config;
 use crate::control;
+use crate::grants::Grants;
 use crate::identity;
 use crate::policy;
 use crate::protocol::Engines;
@@ -62,6 +63,7 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
         .context("cannot open the audit log")?;
     let recorder = Recorder::open(&config.paths.state.join("recordings"), &config.recording)
         .context("cannot open the recordings")?;
+    let grants = Grants::open(&config.paths.state.join("grants.db"))?;
     let (capture, listeners) = capture(&config)?;
     let identity = identity::Identifier::new(capture.hierarchy().mount());
     let services = Services {
@@ -71,6 +73,7 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
         identity: identity.context("cannot identify processes")?,
         capture,
         policy,
+        grants,
         audit,
         recorder,
         closings: Default::default(),

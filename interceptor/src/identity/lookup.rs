@@ -14,6 +14,7 @@ use std::time::Duration;
 use lru::LruCache;
 use nix::unistd::{SysconfVar, sysconf};
 use serde_json::value::RawValue;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::Semaphore;
 
 use super::allowance::Allowance;
@@ -142,6 +143,19 @@ impl Identifier {
         let found = self.in_slot(pid, slots, move |reader| reader.operator(pid, ids));
         let found = tokio::time::timeout(WAITED_FOR, found).await;
         found.map_err(|_elapsed| Error::Timeout { pid })?
+    }
+
+    /// Holds a process that was named before: `started` to a clock tick. Within a runtime only.
+    ///
+    /// # Errors
+    /// Where it has ended, or the number is another's.
+    pub fn hold(&self, pid: u32, started: BootTime) -> Result<AsyncFd<OwnedFd>, Error> {
+        let process = Live::open(pid)?;
+        if process.stat()?.started != started.0 / self.reader.nanos_per_tick {
+            return Err(Error::Replaced { pid });
+        }
+        process.alive()?;
+        pidfd::watch(process.into_pidfd()).map_err(|cause| live::unreadable(pid, "pidfd", cause))
     }
 
     /// Names whom the kernel refused something, as JSON, where that can still be shown: the process

@@ -31,6 +31,8 @@ pub enum ControlVerb {
     Thaw,
     /// End an agent's sessions and processes.
     Kill,
+    /// Take a grant back.
+    Revoke,
     /// Load configuration and policy anew.
     Reload,
     /// See the daemon's state.
@@ -43,13 +45,14 @@ pub enum ControlVerb {
 
 impl ControlVerb {
     /// Every verb.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Run,
         Self::Tag,
         Self::Untag,
         Self::Freeze,
         Self::Thaw,
         Self::Kill,
+        Self::Revoke,
         Self::Reload,
         Self::Status,
         Self::ReadAudit,
@@ -66,6 +69,7 @@ impl ControlVerb {
             Self::Freeze => "Freeze",
             Self::Thaw => "Thaw",
             Self::Kill => "Kill",
+            Self::Revoke => "Revoke",
             Self::Reload => "Reload",
             Self::Status => "Status",
             Self::ReadAudit => "ReadAudit",
@@ -83,6 +87,7 @@ impl ControlVerb {
             Self::Freeze => "freeze",
             Self::Thaw => "thaw",
             Self::Kill => "kill",
+            Self::Revoke => "revoke",
             Self::Reload => "reload",
             Self::Status => "status",
             Self::ReadAudit | Self::ReadSessions => "read",
@@ -93,7 +98,13 @@ impl ControlVerb {
     #[must_use]
     pub const fn is_about_scopes(self) -> bool {
         match self {
-            Self::Run | Self::Tag | Self::Untag | Self::Freeze | Self::Thaw | Self::Kill => true,
+            Self::Run
+            | Self::Tag
+            | Self::Untag
+            | Self::Freeze
+            | Self::Thaw
+            | Self::Kill
+            | Self::Revoke => true,
             Self::Reload | Self::Status | Self::ReadAudit | Self::ReadSessions => false,
         }
     }
@@ -107,6 +118,7 @@ impl ControlVerb {
             | Self::Freeze
             | Self::Thaw
             | Self::Kill
+            | Self::Revoke
             | Self::Reload
             | Self::ReadAudit
             | Self::ReadSessions => false,

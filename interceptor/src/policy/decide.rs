@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use cedar_policy::{
     AuthorizationError, Authorizer, Context as CedarContext, Decision, Entities, PolicyId, Request,
@@ -14,6 +15,7 @@ use cedar_policy::{
 use serde::Serialize;
 
 use super::compile::Policy;
+use super::grant::{self, Decided, Grantable, Held, NoGrants, Wanted};
 use super::subject::{Error, PrincipalFacts, Subject};
 use super::vocabulary::{self, Kind};
 use super::{
@@ -84,6 +86,13 @@ pub(super) enum Verdict {
     Failed,
 }
 
+/// What was found of a request so far.
+#[derive(Default)]
+struct Found {
+    rules: BTreeSet<PolicyId>,
+    wanted: Vec<Wanted>,
+}
+
 /// A subject at work on one request.
 struct Bench<'a> {
     subject: &'a Subject,
@@ -104,8 +113,52 @@ impl Policy {
         database: &str,
         asks: &[Ask],
     ) -> Result<Permit, Refusal> {
+        self.authorize_with(&NoGrants, principal, target, database, asks)
+    }
+
+    /// Judges a request of one who holds grants.
+    ///
+    /// # Errors
+    /// As [`Policy::authorize`].
+    pub fn authorize_with(
+        &self,
+        held: &dyn Held,
+        principal: &Arc<PrincipalFacts>,
+        target: &str,
+        database: &str,
+        asks: &[Ask],
+    ) -> Result<Permit, Refusal> {
         let subject = Subject::new(principal, target, database);
-        self.judge(&subject.map_err(|error| internal(&error))?, asks)
+        let subject = subject.map_err(|error| internal(&error))?;
+        let decided = self.judge(&subject, asks)?;
+        decided.settle(subject.place(), held)
+    }
+
+    /// Judges whether `action` on `resource` is something that may be granted to `principal`, leaving
+    /// aside what only a statement shows: each statement is judged by itself later.
+    ///
+    /// # Errors
+    /// The refusal, where a rule forbids it or nothing permits it.
+    pub fn grantable(
+        &self,
+        principal: &Arc<PrincipalFacts>,
+        target: &str,
+        database: &str,
+        access: &Access,
+    ) -> Result<Grantable, Refusal> {
+        let subject = Subject::new(principal, target, database);
+        let subject = subject.map_err(|error| internal(&error))?;
+        let mut ask = plain(access.action, access.resource.clone());
+        ask.context.has_limit = true;
+        ask.context.statements = 1;
+        let decided = self.judge(&subject, std::slice::from_ref(&ask))?;
+        Ok(match decided.wanted.first() {
+            None => Grantable::Permitted,
+            Some(wanted) => Grantable::For {
+                longest: wanted.longest,
+                rules: decided.rules,
+            },
+        })
     }
 
     /// Judges whether `principal` may reach `target` at all.
@@ -114,11 +167,12 @@ impl Policy {
     /// The refusal.
     pub fn connect(
         &self,
+        held: &dyn Held,
         principal: &Arc<PrincipalFacts>,
         target: &str,
     ) -> Result<Permit, Refusal> {
         let ask = plain(Action::Connect, Resource::Target);
-        self.authorize(principal, target, "", &[ask])
+        self.authorize_with(held, principal, target, "", &[ask])
     }
 
     /// Judges whether `principal` may open a session on `database`.
@@ -127,12 +181,13 @@ impl Policy {
     /// The refusal.
     pub fn open(
         &self,
+        held: &dyn Held,
         principal: &Arc<PrincipalFacts>,
         target: &str,
         database: &str,
     ) -> Result<Permit, Refusal> {
         let ask = plain(Action::Open, Resource::Database);
-        self.authorize(principal, target, database, &[ask])
+        self.authorize_with(held, principal, target, database, &[ask])
     }
 
     /// Judges as [`Policy::authorize`] does, and says of every access which rules decided.
@@ -171,22 +226,33 @@ impl Policy {
     }
 
     /// Judges a request of a subject that is ready.
-    pub(super) fn judge(&self, subject: &Subject, asks: &[Ask]) -> Result<Permit, Refusal> {
+    pub(super) fn judge(&self, subject: &Subject, asks: &[Ask]) -> Result<Decided, Refusal> {
         if let Some(refusal) = malformed(asks) {
             return Err(refusal);
         }
         let bench = self
             .bench(subject, asks)
             .map_err(|error| internal(&error))?;
-        let mut rules = BTreeSet::new();
+        let mut found = Found::default();
         for ask in asks {
-            self.judge_ask(&bench, ask, &mut rules)?;
+            self.judge_ask(&bench, ask, &mut found)?;
         }
-        Ok(self.permit(&rules))
+        Ok(Decided {
+            rules: found.rules.iter().map(rule_id).collect(),
+            wanted: found.wanted.into(),
+            limits: self.limits(&found.rules),
+            generation: self.generation,
+        })
     }
 
-    /// Which of these columns a subject may see as they are. One that cannot be judged is not seen.
-    pub(super) fn revealed(&self, subject: &Subject, columns: &[Resource]) -> Vec<bool> {
+    /// Which of these columns a subject may see as they are, with the grants that it holds. One that
+    /// cannot be judged is not seen.
+    pub(super) fn revealed(
+        &self,
+        subject: &Subject,
+        columns: &[Resource],
+        held: &dyn Held,
+    ) -> Vec<bool> {
         let access = |resource: &Resource| Access {
             action: Action::Reveal,
             resource: resource.clone(),
@@ -206,8 +272,13 @@ impl Policy {
             }
         };
         let reveals = |column: &Resource| {
-            self.judge_access(&bench, &access(column), &context)
-                .is_ok_and(|judgement| judgement.verdict == Verdict::Permitted)
+            let access = access(column);
+            let judged = self.judge_access(&bench, &access, &context);
+            judged.is_ok_and(|judgement| {
+                judgement.verdict == Verdict::Permitted
+                    && (self.longest(&judgement.rules).is_none()
+                        || held.cover(subject.place(), &access).is_some())
+            })
         };
         columns.iter().map(reveals).collect()
     }
@@ -220,12 +291,7 @@ impl Policy {
         })
     }
 
-    fn judge_ask(
-        &self,
-        bench: &Bench<'_>,
-        ask: &Ask,
-        rules: &mut BTreeSet<PolicyId>,
-    ) -> Result<(), Refusal> {
+    fn judge_ask(&self, bench: &Bench<'_>, ask: &Ask, found: &mut Found) -> Result<(), Refusal> {
         let context = context(&ask.context).map_err(|error| internal(&error))?;
         let mut refused: Option<(&Access, Judgement)> = None;
         for access in &ask.accesses {
@@ -233,7 +299,13 @@ impl Policy {
                 .judge_access(bench, access, &context)
                 .map_err(|error| internal(&error))?;
             match (judgement.verdict, &refused) {
-                (Verdict::Permitted, _) => rules.extend(judgement.rules),
+                (Verdict::Permitted, _) => {
+                    let longest = self.longest(&judgement.rules);
+                    found.wanted.extend(longest.map(|longest| {
+                        self.wanted(bench, access, (&ask.context, longest), &judgement)
+                    }));
+                    found.rules.extend(judgement.rules);
+                }
                 // A forbid says more than a missing permit: a rule, and often a hint.
                 (Verdict::Forbidden | Verdict::Failed, Some((_, first)))
                     if first.verdict == Verdict::NotPermitted =>
@@ -249,6 +321,35 @@ impl Policy {
             Some((access, judgement)) => {
                 Err(self.refusal(bench, access, &judgement, (&ask.context, &context)))
             }
+        }
+    }
+
+    /// For how long at most a grant may be had, where the rules that decided all leave it to one.
+    fn longest(&self, rules: &BTreeSet<PolicyId>) -> Option<Duration> {
+        let rules = rules.iter().filter_map(|id| self.rules.get(id));
+        grant::longest(rules.map(|rule| rule.grant))
+    }
+
+    fn wanted(
+        &self,
+        bench: &Bench<'_>,
+        access: &Access,
+        (context, longest): (&Context, Duration),
+        judgement: &Judgement,
+    ) -> Wanted {
+        let place = bench.subject.place();
+        let message = words::message(access, context, place.target, place.database);
+        let hint = grant::command(place, access, longest);
+        let refusal = Refusal {
+            kind: RefusalKind::NeedsGrant,
+            rules: judgement.rules.iter().map(rule_id).collect(),
+            message: format!("{message} without a grant"),
+            hint: Some(format!("ask for one: {hint}")),
+        };
+        Wanted {
+            access: access.clone(),
+            longest,
+            refusal: Arc::new(refusal),
         }
     }
 
@@ -335,8 +436,10 @@ impl Policy {
             return Vec::new();
         };
         let permitted = |other: &&Access| {
-            self.judge_access(&bench, other, context)
-                .is_ok_and(|judgement| judgement.verdict == Verdict::Permitted)
+            let judged = self.judge_access(&bench, other, context);
+            judged.is_ok_and(|judgement| {
+                judgement.verdict == Verdict::Permitted && self.longest(&judgement.rules).is_none()
+            })
         };
         ask.accesses
             .iter()
@@ -373,14 +476,6 @@ impl Policy {
         ExplainedAsk {
             context: ask.context.clone(),
             accesses: ask.accesses.iter().map(explain).collect(),
-        }
-    }
-
-    fn permit(&self, rules: &BTreeSet<PolicyId>) -> Permit {
-        Permit {
-            rules: rules.iter().map(rule_id).collect(),
-            generation: self.generation,
-            limits: self.limits(rules),
         }
     }
 
@@ -504,3 +599,6 @@ pub(super) fn context(facts: &Context) -> Result<CedarContext, Error> {
 
 #[cfg(test)]
 mod tests;
+mod verdicts;
+
+pub use verdicts::Verdicts;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use cedar_policy::{Entities, Entity, EntityUid, RestrictedExpression};
 
 use super::vocabulary::{self, Kind};
-use super::{Ask, Resource};
+use super::{Ask, Place, Resource};
 use crate::identity::{Executable, Principal};
 
 /// Facts that cannot be told to Cedar.
@@ -95,6 +95,14 @@ impl Subject {
             base: Entities::from_entities(base, None)
                 .map_err(|error| Error::of("the session", &error))?,
         })
+    }
+
+    /// Where it asks.
+    pub(super) fn place(&self) -> Place<'_> {
+        Place {
+            target: &self.target,
+            database: &self.database,
+        }
     }
 
     /// Names `resource` as rules name it.

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::str::FromStr as _;
 use std::sync::LazyLock;
 
-use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, Schema};
+use cedar_policy::{Entities, Entity, EntityId, EntityTypeName, EntityUid, Schema};
 
 use super::{Action, Resource};
 
@@ -198,6 +198,17 @@ impl Action {
         Self::Unreadable,
     ];
 
+    /// The group that it is in, by its name in the schema.
+    #[must_use]
+    pub fn group(self) -> Option<&'static str> {
+        static GROUPS: LazyLock<Entities> =
+            LazyLock::new(|| Entities::from_entities(ACTIONS.clone(), None).unwrap_or_default());
+        let own = uid(Kind::Action, self.name());
+        ["Read", "Write", "Admin", "Session"]
+            .into_iter()
+            .find(|group| GROUPS.is_ancestor_of(&uid(Kind::Action, group), &own))
+    }
+
     /// Its name in the schema.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -325,6 +336,64 @@ pub fn column(text: &str) -> Option<(Option<String>, [String; 3])> {
     };
     let [_target, database, schema, table, column] = <[String; 5]>::try_from(names).ok()?;
     Some((named.then_some(database), [schema, table, column]))
+}
+
+impl Resource {
+    /// Reads a resource inside a database by its kind (`schema`, `table`, `column` or `function`) and its
+    /// name as its id has it, without target and database: `schema.table`.
+    #[must_use]
+    pub fn named(kind: &str, text: &str) -> Option<Self> {
+        let read = |kind: Kind| names(kind, &format!("t/d/{text}"));
+        let found = match kind {
+            "schema" => read(Kind::Schema)?,
+            "table" => read(Kind::Table)?,
+            "column" => read(Kind::Column)?,
+            "function" => read(Kind::Function)?,
+            _ => return None,
+        };
+        match (kind, found.get(2..)?) {
+            ("schema", [schema]) => Some(Self::Schema {
+                schema: schema.clone(),
+            }),
+            ("table", [schema, table]) => Some(Self::Table {
+                schema: schema.clone(),
+                table: table.clone(),
+            }),
+            ("column", [schema, table, column]) => Some(Self::Column {
+                schema: schema.clone(),
+                table: table.clone(),
+                column: column.clone(),
+            }),
+            ("function", [schema, function]) => Some(Self::Function {
+                schema: schema.clone(),
+                function: function.clone(),
+            }),
+            _ => None,
+        }
+    }
+
+    /// Its name as [`Resource::named`] reads it, with its kind.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let joined = |names: &[&String]| {
+            let names: Vec<_> = names.iter().map(|name| part(name)).collect();
+            names.join(".")
+        };
+        match self {
+            Self::Target => "everything".to_owned(),
+            Self::Database => "the database".to_owned(),
+            Self::Schema { schema } => format!("schema {}", joined(&[schema])),
+            Self::Table { schema, table } => format!("table {}", joined(&[schema, table])),
+            Self::Column {
+                schema,
+                table,
+                column,
+            } => format!("column {}", joined(&[schema, table, column])),
+            Self::Function { schema, function } => {
+                format!("function {}", joined(&[schema, function]))
+            }
+        }
+    }
 }
 
 /// One name from the start of an id, and what follows it.

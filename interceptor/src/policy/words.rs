@@ -4,6 +4,7 @@
 //! to look like something else in a terminal or a log.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use cedar_policy::PolicyId;
 
@@ -253,6 +254,27 @@ impl Refusal {
     pub fn masked_since() -> Self {
         let message = "what is masked has changed while the request was judged";
         Self::plain(RefusalKind::NotPermitted, message, "send it again")
+    }
+
+    /// A grant was used up, or ended, while the request was judged.
+    #[must_use]
+    pub fn grant_spent() -> Self {
+        let message = "the grant has been used up or has ended";
+        Self::plain(RefusalKind::NeedsGrant, message, "ask for another one")
+    }
+
+    /// A grant was asked for that is longer than policy has any.
+    #[must_use]
+    pub fn granted_for_less(longest: Duration) -> Self {
+        let message = format!("this is granted for at most {} s", longest.as_secs());
+        Self::plain(RefusalKind::NotPermitted, &message, "ask for less time")
+    }
+
+    /// A grant was asked for that nobody needs.
+    #[must_use]
+    pub fn permitted_already() -> Self {
+        let message = "this is permitted without a grant";
+        Self::plain(RefusalKind::NotPermitted, message, "send the request")
     }
 
     /// The session was ended.

@@ -16,8 +16,9 @@ use crate::audit::event::{Event, Request};
 use crate::audit::{self, Sink as _};
 use crate::clock;
 use crate::config::StatementText;
+use crate::grants::{self, Ended};
 use crate::masking::Masks;
-use crate::policy::{Permit, Refusal, RuleId};
+use crate::policy::{GrantId, Permit, Refusal};
 
 /// What an engine sees of its session. A trait so that an engine can be tested over bytes alone;
 /// [`Session`] is the only one that runs.
@@ -71,7 +72,7 @@ impl Gate for Session {
             generation: permit.generation(),
             ..line
         };
-        if let Err(error) = self.admit(line, permit.rules(), (reading, &masks)).await {
+        if let Err(error) = self.admit(line, &permit, (reading, &masks)).await {
             return Err(self.refused(line, storage(&error)));
         }
         let recorded = match &self.recorder {
@@ -82,6 +83,11 @@ impl Gate for Session {
             tracing::error!(%error, session = %self.id, "cannot record a request");
             let refusal = Refusal::storage("the recording cannot be written");
             return Err(self.taken_back(line, refusal));
+        }
+        if phase == Phase::Execute && !permit.grants().is_empty() {
+            self.take(permit.grants())
+                .await
+                .map_err(|refusal| self.taken_back(line, refusal))?;
         }
         // A reload since the judgement has either seen this request in flight, or is seen here.
         let permit = match self.services.policy.generation() == permit.generation() {
@@ -183,10 +189,30 @@ impl Session {
             return Err(Refusal::ended());
         }
         let policy = self.services.policy.current();
-        let permit = self.verdicts.authorize(&policy, &reading.asks)?;
+        let permit =
+            self.verdicts
+                .authorize(&policy, &reading.asks, &self.who.holding(&self.services))?;
         match &reading.veto {
             Some(veto) => Err(Refusal::clone(veto)),
             None => Ok(permit),
+        }
+    }
+
+    /// Uses each grant once, before anything goes upstream.
+    async fn take(&self, grants: &[GrantId]) -> Result<(), Refusal> {
+        let taken = self.services.grants.take(grants).await;
+        match taken {
+            Ok(last) => {
+                for grant in last {
+                    super::ending::end(&self.services, grant, Ended::Used).await;
+                }
+                Ok(())
+            }
+            Err(grants::Error::Spent) => Err(Refusal::grant_spent()),
+            Err(error) => {
+                tracing::error!(%error, session = %self.id, "cannot use a grant");
+                Err(Refusal::storage("the use of a grant cannot be kept"))
+            }
         }
     }
 
@@ -217,7 +243,7 @@ impl Session {
     async fn admit(
         &self,
         line: Request<'_>,
-        rules: &[RuleId],
+        permit: &Permit,
         (reading, masks): (&Arc<Reading>, &Arc<Masks>),
     ) -> Result<(), audit::Error> {
         let audit = &self.services.audit;
@@ -226,7 +252,8 @@ impl Session {
         let event = Event::RequestPermitted {
             about: self.about(),
             request: line,
-            rules,
+            rules: permit.rules(),
+            grants: permit.grants(),
         };
         audit.append_durable(&event).await?;
         let mut held = lock(&self.in_flight);

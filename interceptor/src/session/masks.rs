@@ -17,6 +17,8 @@ pub(super) struct Known {
 #[derive(Debug)]
 struct Found {
     generation: Generation,
+    /// Grants may reveal.
+    grants: u64,
     target: Arc<Target>,
     masks: Arc<Masks>,
 }
@@ -31,10 +33,12 @@ impl Known {
         let mut known = lock(&self.found);
         if let Some(found) = &*known
             && found.generation == services.policy.generation()
+            && found.grants == services.grants.number()
             && Arc::ptr_eq(&found.target, target)
         {
             return Arc::clone(&found.masks);
         }
+        let grants = services.grants.number();
         let policy = services.policy.current();
         let sensitive = Masks::of_database(&target.sensitive, &session.database);
         let columns: Vec<_> = sensitive
@@ -43,7 +47,10 @@ impl Known {
             .collect();
         let mut revealed = match columns.is_empty() {
             true => Vec::new(),
-            false => session.verdicts.revealed(&policy, &columns),
+            false => {
+                let held = who.holding(services);
+                session.verdicts.revealed(&policy, &columns, &held)
+            }
         }
         .into_iter();
         let masks = sensitive.without(|_, _| revealed.next().unwrap_or(false));
@@ -53,6 +60,7 @@ impl Known {
         };
         *known = Some(Found {
             generation: policy.generation(),
+            grants,
             target: Arc::clone(target),
             masks: Arc::clone(&masks),
         });

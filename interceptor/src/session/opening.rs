@@ -22,6 +22,7 @@ use crate::audit::{self, Sink as _};
 use crate::capture::Flow;
 use crate::clock;
 use crate::config::{self, Host, Namespace, SecretSource, Target, TlsMode};
+use crate::grants::Holding;
 use crate::identity::{Identified, Principal};
 use crate::policy::{Ask, PrincipalFacts, Refusal, RuleId, Verdicts};
 use crate::recording;
@@ -67,6 +68,11 @@ impl Who {
             database: None,
             principal: Some(&self.json),
         }
+    }
+
+    /// The grants that it may use.
+    pub(super) fn holding<'a>(&'a self, services: &'a Services) -> Holding<'a> {
+        Holding::new(&services.grants, &self.principal, self.flow.scope)
     }
 
     /// Connects to an address of the target, from the namespace that the target says.
@@ -170,9 +176,13 @@ impl Opening {
         self.slot = Some(self.who.meter.session(limits)?);
         let (facts, target) = (&self.who.facts, &self.who.target.name);
         let policy = self.services.policy.current();
-        self.rules = policy.open(facts, target, database)?.rules().to_vec();
+        let held = self.who.holding(&self.services);
+        self.rules = policy
+            .open(&held, facts, target, database)?
+            .rules()
+            .to_vec();
         if !settings.is_empty() {
-            let permit = policy.authorize(facts, target, database, settings)?;
+            let permit = policy.authorize_with(&held, facts, target, database, settings)?;
             self.rules.extend_from_slice(permit.rules());
         }
         self.verdicts = Some(Verdicts::new(facts, target, database)?);

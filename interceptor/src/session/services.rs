@@ -12,6 +12,7 @@ use super::registry::Registry;
 use crate::audit;
 use crate::capture::{Capture, NetnsCookie};
 use crate::config::Config;
+use crate::grants::Grants;
 use crate::identity;
 use crate::policy;
 use crate::recording::Recorder;
@@ -38,6 +39,8 @@ pub struct Services {
     pub identity: identity::Identifier,
     /// The policy in force.
     pub policy: policy::Handle,
+    /// What is granted for a while.
+    pub grants: Grants,
     /// The audit log.
     pub audit: audit::Log,
     /// Where sessions are recorded.

@@ -4,6 +4,7 @@
 //! resource can have, are mistakes, not decoration.
 
 use std::path::Path;
+use std::time::Duration;
 
 use cedar_policy::{
     ActionConstraint, Entities, EntityTypeName, PrincipalConstraint, ResourceConstraint,
@@ -11,6 +12,7 @@ use cedar_policy::{
 use serde_json::Value;
 
 use super::{Effect, Parsed, covered};
+use crate::clock;
 use crate::policy::limits;
 use crate::policy::source::Mistake;
 use crate::policy::vocabulary::{self, ACTIONS, Kind};
@@ -18,6 +20,8 @@ use crate::policy::{Action, ControlVerb};
 
 /// Obligations that are planned and not enforced yet: whoever writes one must not believe it works.
 const OBLIGATIONS: [&str; 6] = ["approve", "mask", "expires", "limit", "reason", "shadow"];
+/// No permit leaves more to a grant: what is wanted for longer is a rule.
+const LONGEST_GRANT: Duration = Duration::from_secs(7 * 86_400);
 /// Longest `@id`.
 const ID: usize = 64;
 /// Longest `@hint`, in bytes: it goes out in the protocol's own error.
@@ -37,13 +41,14 @@ pub(in crate::policy) fn annotations(
             "hint" => check_hint(value),
             "mandatory" if value.is_empty() => None,
             "mandatory" => Some("@mandatory takes no value".to_owned()),
+            "grant" => check_grant(one, value),
             _ if limits::ANNOTATIONS.contains(&name) => check_limit(one, name, value),
             _ if OBLIGATIONS.contains(&name) => Some(format!(
                 "@{name} is an obligation that this version does not enforce: the rule would \
                  permit more than it says; take the rule away"
             )),
             _ => Some(format!(
-                "@{name} is not known; known are @id, @hint, @mandatory, @{}",
+                "@{name} is not known; known are @id, @hint, @mandatory, @grant, @{}",
                 limits::ANNOTATIONS.join(", @")
             )),
         };
@@ -71,6 +76,34 @@ fn check_id(id: &str) -> Option<String> {
 fn check_hint(hint: &str) -> Option<String> {
     let good = !hint.is_empty() && hint.len() <= HINT && !hint.chars().any(char::is_control);
     (!good).then(|| format!("@hint takes 1 to {HINT} bytes of text in one line"))
+}
+
+/// What is left to grants must be a permit of what agents do, for a bounded time.
+fn check_grant(one: &Parsed, value: &str) -> Option<String> {
+    if one.rule.effect == Effect::Forbid {
+        return Some(
+            "@grant on a forbid grants nothing: a forbid wins over every grant".to_owned(),
+        );
+    }
+    let agents = match one.policy.principal_constraint() {
+        PrincipalConstraint::Any | PrincipalConstraint::In(_) => false,
+        PrincipalConstraint::Eq(uid) => {
+            Kind::named(&uid.type_name().to_string()) == Some(Kind::Agent)
+        }
+        PrincipalConstraint::Is(kind) | PrincipalConstraint::IsIn(kind, _) => {
+            Kind::named(&kind.to_string()) == Some(Kind::Agent)
+        }
+    };
+    if !agents {
+        return Some("@grant is for agents: write `principal is Agent`, or name one".to_owned());
+    }
+    match clock::duration(value) {
+        Ok(time) if !time.is_zero() && time <= LONGEST_GRANT => None,
+        _ => Some(format!(
+            "@grant takes the longest time that may be granted, such as 10m or 8h, of at most {}d",
+            LONGEST_GRANT.as_secs() / 86_400
+        )),
+    }
 }
 
 /// A limit must be one: a number, on a permit of something that is answered.

@@ -179,11 +179,11 @@ fn a_rule_that_cannot_be_evaluated_refuses() {
 fn targets_and_databases_are_asked_for_like_all_else() {
     let policy = load_text(RULES).unwrap();
     let principal = Arc::new(agent("claude"));
-    assert!(policy.connect(&principal, "crm").is_ok());
-    let refused = told(policy.connect(&principal, "erp"));
+    assert!(policy.connect(&NoGrants, &principal, "crm").is_ok());
+    let refused = told(policy.connect(&NoGrants, &principal, "erp"));
     assert_eq!(refused.1, "connecting to target erp is not permitted");
-    assert!(policy.open(&principal, "crm", "app").is_ok());
-    let refused = told(policy.open(&principal, "erp", "app"));
+    assert!(policy.open(&NoGrants, &principal, "crm", "app").is_ok());
+    let refused = told(policy.open(&NoGrants, &principal, "erp", "app"));
     assert_eq!(
         refused.1,
         "opening database app of target erp is not permitted"
@@ -295,7 +295,7 @@ fn the_strictest_limit_of_the_permits_that_decided_is_the_request_s() {
         let explained = policy.explain(&who, "crm", "app", &asks).limits;
         // Judged, and remembered.
         for _ in 0..2 {
-            let permit = verdicts.authorize(&policy, &asks).unwrap();
+            let permit = verdicts.authorize(&policy, &asks, &NoGrants).unwrap();
             assert_eq!(permit.limits(), explained.as_ref());
             let limits = permit.limits().into_iter().flat_map(|limits| limits.said());
             let limits: Vec<_> = limits

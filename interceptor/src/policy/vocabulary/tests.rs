@@ -52,7 +52,7 @@ fn the_schema_has_exactly_the_types_that_entities_are_made_of() {
 
 #[test]
 fn groups_cover_what_the_documentation_says() {
-    let groups = cedar_policy::Entities::from_entities(ACTIONS.clone(), None).unwrap();
+    let groups = Entities::from_entities(ACTIONS.clone(), None).unwrap();
     let of = |group: &str| {
         let constraint = ActionConstraint::In(vec![uid(Kind::Action, group)]);
         super::super::compile::covered(&constraint, &groups)

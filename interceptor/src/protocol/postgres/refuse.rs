@@ -54,6 +54,7 @@ pub fn refused(refused: &Refused) -> ErrorFields {
 fn sqlstate(kind: RefusalKind) -> &'static str {
     match kind {
         RefusalKind::NotPermitted
+        | RefusalKind::NeedsGrant
         | RefusalKind::Forbidden
         | RefusalKind::Unreadable
         | RefusalKind::Identity => "42501",
@@ -69,7 +70,10 @@ fn sqlstate(kind: RefusalKind) -> &'static str {
 #[must_use]
 pub fn at_startup(refusal: &Refusal) -> ErrorFields {
     let state = match refusal.kind {
-        RefusalKind::NotPermitted | RefusalKind::Forbidden | RefusalKind::Identity => "28000",
+        RefusalKind::NotPermitted
+        | RefusalKind::NeedsGrant
+        | RefusalKind::Forbidden
+        | RefusalKind::Identity => "28000",
         kind => sqlstate(kind),
     };
     let fields = ErrorFields::new(Severity::Fatal, state, &refusal.message);
@@ -199,6 +203,7 @@ const OPERATOR: &str = "ask the operator for more, and name the rule";
 pub fn ended(reason: EndReason) -> ErrorFields {
     let (sqlstate, message) = match reason {
         EndReason::Policy => ("57P01", "policy does not permit this session any more"),
+        EndReason::Grant => ("57P01", "the grant that this session stood on has ended"),
         EndReason::Killed => ("57P01", "the session was ended by an operator"),
         EndReason::Drain => ("57P01", "the interceptor is shutting down"),
         EndReason::Idle => ("57P05", "the session was idle for too long"),

@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
 
-use super::compile::Policy;
-use super::decide::internal;
-use super::subject::{PrincipalFacts, Subject};
-use super::{Ask, Generation, Limits, Permit, Refusal, Resource, RuleId};
+use super::internal;
+use crate::policy::compile::Policy;
+use crate::policy::grant::{Decided, Held};
+use crate::policy::subject::{PrincipalFacts, Subject};
+use crate::policy::{Ask, Generation, Permit, Refusal, Resource};
 
 /// Most requests that are remembered for one session.
 const REQUESTS: usize = 256;
@@ -31,11 +32,7 @@ struct Kept {
     verdicts: LruCache<Box<[Ask]>, Verdict>,
 }
 
-#[derive(Clone, Debug)]
-enum Verdict {
-    Permitted(Arc<[RuleId]>, Option<Arc<Limits>>),
-    Refused(Arc<Refusal>),
-}
+type Verdict = Result<Decided, Arc<Refusal>>;
 
 impl Verdicts {
     /// Begins with nothing decided.
@@ -58,39 +55,40 @@ impl Verdicts {
         })
     }
 
-    /// Judges as [`Policy::authorize`] does, or remembers having done so under the same policy.
+    /// Judges as [`Policy::authorize_with`] does, or remembers what the rules said under the same policy.
+    /// Grants are asked each time.
     ///
     /// # Errors
     /// The refusal.
-    pub fn authorize(&self, policy: &Policy, asks: &[Ask]) -> Result<Permit, Refusal> {
-        if let Some(verdict) = self.remembered(policy.generation(), asks) {
-            return match verdict {
-                Verdict::Permitted(rules, limits) => Ok(Permit {
-                    rules,
-                    generation: policy.generation(),
-                    limits,
-                }),
-                Verdict::Refused(refusal) => Err(Refusal::clone(&refusal)),
-            };
+    pub fn authorize(
+        &self,
+        policy: &Policy,
+        asks: &[Ask],
+        held: &dyn Held,
+    ) -> Result<Permit, Refusal> {
+        let decided = match self.remembered(policy.generation(), asks) {
+            Some(verdict) => verdict,
+            None => self.decide(policy, asks),
+        };
+        match decided {
+            Ok(decided) => decided.settle(self.subject.place(), held),
+            Err(refusal) => Err(Refusal::clone(&refusal)),
         }
-        let decided = policy.judge(&self.subject, asks);
-        if weight(asks) <= REQUEST_BYTES {
-            let verdict = match &decided {
-                Ok(permit) => {
-                    Verdict::Permitted(Arc::clone(permit.rules()), permit.limits().cloned())
-                }
-                Err(refusal) => Verdict::Refused(Arc::new(refusal.clone())),
-            };
-            self.remember(policy.generation(), asks, verdict);
-        }
-        decided
     }
 
-    /// Which of these columns policy lets the principal see as they are. One that cannot be judged is not
-    /// seen.
+    fn decide(&self, policy: &Policy, asks: &[Ask]) -> Verdict {
+        let verdict = policy.judge(&self.subject, asks).map_err(Arc::new);
+        if weight(asks) <= REQUEST_BYTES {
+            self.remember(policy.generation(), asks, verdict.clone());
+        }
+        verdict
+    }
+
+    /// Which of these columns policy lets the principal see as they are, with the grants that it holds. One
+    /// that cannot be judged is not seen.
     #[must_use]
-    pub fn revealed(&self, policy: &Policy, columns: &[Resource]) -> Vec<bool> {
-        policy.revealed(&self.subject, columns)
+    pub fn revealed(&self, policy: &Policy, columns: &[Resource], held: &dyn Held) -> Vec<bool> {
+        policy.revealed(&self.subject, columns, held)
     }
 
     fn remembered(&self, generation: Generation, asks: &[Ask]) -> Option<Verdict> {

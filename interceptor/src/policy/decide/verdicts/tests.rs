@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::policy::tests::{agent, ask, load_text_as, table};
-use crate::policy::{Action, Context};
+use crate::policy::{Action, Context, NoGrants, RuleId};
 
 const ALL: &str = "@id(\"all\") permit(principal is Agent, action, resource);";
 const NONE: &str = "@id(\"none\") forbid(principal is Agent, action, resource);";
@@ -23,19 +23,22 @@ fn a_new_policy_forgets_what_the_old_one_decided() {
     let asks = [ask([(Action::Select, table("a"))])];
     for _ in 0..2 {
         assert_eq!(
-            verdicts.authorize(&old, &asks).unwrap().generation(),
+            verdicts
+                .authorize(&old, &asks, &NoGrants)
+                .unwrap()
+                .generation(),
             Generation(1)
         );
         assert_eq!(kept(&verdicts), 1);
     }
     for _ in 0..2 {
-        let refusal = verdicts.authorize(&new, &asks).unwrap_err();
+        let refusal = verdicts.authorize(&new, &asks, &NoGrants).unwrap_err();
         assert_eq!(refusal.rules, [RuleId("none".to_owned())]);
         assert_eq!(kept(&verdicts), 1);
     }
     // A request that was begun under the old policy does not bring its verdicts back.
-    assert!(verdicts.authorize(&old, &asks).is_ok());
-    assert!(verdicts.authorize(&new, &asks).is_err());
+    assert!(verdicts.authorize(&old, &asks, &NoGrants).is_ok());
+    assert!(verdicts.authorize(&new, &asks, &NoGrants).is_err());
 }
 
 #[test]
@@ -65,7 +68,7 @@ fn what_differs_in_anything_is_judged_anew() {
     for _ in 0..2 {
         for (asks, expected) in &rows {
             assert_eq!(
-                verdicts.authorize(&policy, asks).is_ok(),
+                verdicts.authorize(&policy, asks, &NoGrants).is_ok(),
                 *expected,
                 "{asks:?}"
             );
@@ -80,11 +83,11 @@ fn what_an_agent_can_make_grow_is_bounded() {
     let verdicts = verdicts();
     for number in 0..REQUESTS + 10 {
         let asks = [ask([(Action::Select, table(&number.to_string()))])];
-        assert!(verdicts.authorize(&policy, &asks).is_ok());
+        assert!(verdicts.authorize(&policy, &asks, &NoGrants).is_ok());
     }
     assert_eq!(kept(&verdicts), REQUESTS);
     let large = [ask([(Action::Select, table(&"x".repeat(REQUEST_BYTES)))])];
-    assert!(verdicts.authorize(&policy, &large).is_ok());
+    assert!(verdicts.authorize(&policy, &large, &NoGrants).is_ok());
     assert!(!verdicts.kept.lock().unwrap().verdicts.contains(&large[..]));
 }
 
@@ -110,7 +113,7 @@ fn columns_are_seen_where_a_permit_reveals_them_and_no_forbid_does_not() {
     ];
     let verdicts = verdicts();
     assert_eq!(
-        verdicts.revealed(&policy, &columns),
+        verdicts.revealed(&policy, &columns, &NoGrants),
         [true, false, false, true]
     );
     // What cannot be judged is not seen.
@@ -118,6 +121,6 @@ fn columns_are_seen_where_a_permit_reveals_them_and_no_forbid_does_not() {
         forbid(principal is Agent, action == Action::\"Reveal\", resource is Column)
         when { 9223372036854775807 + principal.user.uid > 0 };";
     let broken = load_text_as(broken, Generation(2)).unwrap();
-    let reveals = verdicts.revealed(&broken, &columns[..1]);
+    let reveals = verdicts.revealed(&broken, &columns[..1], &NoGrants);
     assert_eq!(reveals, [false]);
 }

@@ -1,0 +1,222 @@
+//! `interceptor request`, `grants` and `revoke`: access for a while, asked for, looked at, taken back.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use uuid::Uuid;
+
+use super::client;
+use super::{Daemon, print};
+use crate::control::api;
+use crate::grants::Standing;
+use crate::policy::{Action, GrantId, Resource};
+
+/// `interceptor request`.
+#[derive(Debug, Args)]
+pub struct Request {
+    /// The target.
+    #[arg(long)]
+    target: String,
+    /// The database; without it, all that the target offers.
+    #[arg(long)]
+    database: Option<String>,
+    /// What is to be done: Select, Insert, …, or Read and Write for their groups; as often as needed.
+    #[arg(long = "action", required = true)]
+    actions: Vec<String>,
+    #[command(flatten)]
+    on: On,
+    /// For how long: 10m.
+    #[arg(long = "for")]
+    time: String,
+    /// How many requests; without it, any number.
+    #[arg(long)]
+    uses: Option<u64>,
+    /// What for.
+    #[arg(long)]
+    reason: String,
+    /// The ticket that it belongs to.
+    #[arg(long)]
+    ticket: Option<String>,
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// To what; without any of them, to the whole database, or to the target where none is named.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+struct On {
+    /// A schema.
+    #[arg(long)]
+    schema: Option<String>,
+    /// A table: public.orders.
+    #[arg(long)]
+    table: Option<String>,
+    /// A column: public.customers.email.
+    #[arg(long)]
+    column: Option<String>,
+    /// A function: public.report.
+    #[arg(long)]
+    function: Option<String>,
+}
+
+impl Request {
+    /// # Errors
+    /// Where the daemon cannot be reached, or refuses.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let mut actions = BTreeSet::new();
+        for word in &self.actions {
+            actions.extend(named(word)?);
+        }
+        let asked = api::Request {
+            resource: self.on.resource(self.database.is_some())?,
+            target: self.target,
+            database: self.database,
+            actions,
+            time: self.time,
+            uses: self.uses,
+            reason: self.reason,
+            ticket: self.ticket,
+        };
+        let granted: Standing = client::post(&self.daemon.agent()?, "/v1/grants", &asked).await?;
+        match self.json {
+            true => print(&format!("{}\n", serde_json::to_string(&granted)?)),
+            false => print(&line(&granted)),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl On {
+    fn resource(self, database: bool) -> anyhow::Result<Resource> {
+        let read = |kind: &str, text: &str| {
+            Resource::named(kind, text).with_context(|| {
+                format!("{text} is no {kind}; a name that holds a dot stands in double quotes")
+            })
+        };
+        match self {
+            Self {
+                schema: Some(text), ..
+            } => read("schema", &text),
+            Self {
+                table: Some(text), ..
+            } => read("table", &text),
+            Self {
+                column: Some(text), ..
+            } => read("column", &text),
+            Self {
+                function: Some(text),
+                ..
+            } => read("function", &text),
+            _ if database => Ok(Resource::Database),
+            _ => Ok(Resource::Target),
+        }
+    }
+}
+
+/// An action, or a group of them, by its name in the schema.
+fn named(word: &str) -> anyhow::Result<Vec<Action>> {
+    let found: Vec<_> = Action::ALL
+        .into_iter()
+        .filter(|action| action.name() == word || action.group() == Some(word))
+        .collect();
+    if found.is_empty() {
+        let names: Vec<_> = Action::ALL.into_iter().map(Action::name).collect();
+        bail!(
+            "{word} is no action; known are Read, Write, Admin, Session, {}",
+            names.join(", ")
+        );
+    }
+    Ok(found)
+}
+
+/// `interceptor grants`.
+#[derive(Debug, Args)]
+pub struct Grants {
+    /// Those of the caller's own scope: what an agent may ask.
+    #[arg(long)]
+    own: bool,
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Answer as JSON, one grant a line.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Grants {
+    /// # Errors
+    /// Where the daemon cannot be reached, or refuses.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let socket = match self.own {
+            true => self.daemon.agent()?,
+            false => self.daemon.control()?,
+        };
+        let grants: Vec<Standing> = client::get(&socket, "/v1/grants").await?;
+        let mut text = String::new();
+        for grant in &grants {
+            match self.json {
+                true => writeln!(text, "{}", serde_json::to_string(grant)?)?,
+                false => text.push_str(&line(grant)),
+            }
+        }
+        print(&text);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// `interceptor revoke`.
+#[derive(Debug, Args)]
+pub struct Revoke {
+    /// The grant, as `interceptor grants` names it.
+    grant: Uuid,
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Revoke {
+    /// # Errors
+    /// Where the daemon cannot be reached, or refuses.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let asked = api::Revoke {
+            grant: GrantId(self.grant),
+        };
+        let revoked: Standing =
+            client::post(&self.daemon.control()?, "/v1/grants/revoke", &asked).await?;
+        match self.json {
+            true => print(&format!("{}\n", serde_json::to_string(&revoked)?)),
+            false => print(&format!("revoked: {}", line(&revoked))),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// One grant for people.
+fn line(standing: &Standing) -> String {
+    let Standing { grant, used } = standing;
+    let actions: Vec<_> = grant.actions.iter().map(|action| action.name()).collect();
+    let uses = match grant.uses {
+        Some(uses) => format!("{used} of {uses} uses"),
+        None => format!("{used} uses"),
+    };
+    format!(
+        "{}  {}  {} on {} of {}  until {}  {uses}  {}\n",
+        grant.id.0,
+        grant.holder.agent,
+        actions.join(","),
+        grant.resource.shown(),
+        match &grant.database {
+            Some(database) => format!("{}/{database}", grant.target),
+            None => grant.target.clone(),
+        },
+        grant.expires,
+        grant.reason
+    )
+}

@@ -1,0 +1,145 @@
+//! What policy leaves to grants: a permit with `@grant` permits nothing by itself, but says what may be
+//! granted for a while, and for how long at most.
+//!
+//! Cedar is asked first, as for everything else; so a forbid wins over any grant, the conditions of the
+//! permit hold for each request, and a permit that a reload takes away takes its grants along. Grants
+//! themselves are kept elsewhere: here is only what they are asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Access, Action, Generation, Limits, Permit, Refusal, Resource, RuleId};
+
+/// Names one grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct GrantId(pub Uuid);
+
+/// Where a request is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// The target's name.
+    pub target: &'a str,
+    /// The database; empty for `Connect`, which knows none.
+    pub database: &'a str,
+}
+
+/// The grants of whoever asks.
+pub trait Held {
+    /// A grant that covers `access` now.
+    fn cover(&self, place: Place<'_>, access: &Access) -> Option<GrantId>;
+}
+
+/// Holds no grants.
+#[derive(Clone, Copy, Debug)]
+pub struct NoGrants;
+
+impl Held for NoGrants {
+    fn cover(&self, _place: Place<'_>, _access: &Access) -> Option<GrantId> {
+        None
+    }
+}
+
+/// An access that policy permits only with a grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) access: Access,
+    /// For how long at most it may be granted.
+    pub(super) longest: Duration,
+    /// What the caller is told where it has none.
+    pub(super) refusal: Arc<Refusal>,
+}
+
+/// What the rules alone say of a request that they do not refuse.
+#[derive(Clone, Debug)]
+pub(super) struct Decided {
+    pub(super) rules: Arc<[RuleId]>,
+    pub(super) wanted: Arc<[Wanted]>,
+    pub(super) limits: Option<Arc<Limits>>,
+    pub(super) generation: Generation,
+}
+
+impl Decided {
+    /// A permit, where grants cover all that wants one.
+    pub(super) fn settle(self, place: Place<'_>, held: &dyn Held) -> Result<Permit, Refusal> {
+        let mut grants = Vec::new();
+        for wanted in self.wanted.iter() {
+            match held.cover(place, &wanted.access) {
+                Some(grant) if grants.contains(&grant) => {}
+                Some(grant) => grants.push(grant),
+                None => return Err(Refusal::clone(&wanted.refusal)),
+            }
+        }
+        Ok(Permit {
+            rules: self.rules,
+            grants: grants.into(),
+            generation: self.generation,
+            limits: self.limits,
+        })
+    }
+}
+
+/// What the rules say of granting one action on one resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grantable {
+    /// It may be granted.
+    For {
+        /// For this long at most.
+        longest: Duration,
+        /// By these permits.
+        rules: Arc<[RuleId]>,
+    },
+    /// It is permitted already.
+    Permitted,
+}
+
+/// The longest time that permits allow which all leave it to a grant: of several, the most generous.
+pub(super) fn longest(grants: impl Iterator<Item = Option<Duration>>) -> Option<Duration> {
+    let grants: Option<Vec<Duration>> = grants.collect();
+    grants?.into_iter().max()
+}
+
+/// The command that asks for what is missing.
+pub(super) fn command(place: Place<'_>, access: &Access, longest: Duration) -> String {
+    let mut words = vec![
+        "interceptor request --target".to_owned(),
+        quoted(place.target),
+    ];
+    if !place.database.is_empty() && access.action != Action::Connect {
+        words.push(format!("--database {}", quoted(place.database)));
+    }
+    words.push(format!("--action {}", access.action.name()));
+    // `table public.orders`, and nothing for the database or the target as a whole.
+    if !matches!(access.resource, Resource::Target | Resource::Database)
+        && let Some((kind, name)) = access.resource.shown().split_once(' ')
+    {
+        words.push(format!("--{kind} {}", quoted(name)));
+    }
+    words.push(format!("--for {} --reason WHY", shown(longest)));
+    words.join(" ")
+}
+
+/// A word for a shell.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
+/// A duration in the one unit that divides it.
+fn shown(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        _ if seconds > 0 && seconds.is_multiple_of(3_600) => format!("{}h", seconds / 3_600),
+        _ if seconds > 0 && seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
+        _ => format!("{seconds}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
