@@ -22,11 +22,20 @@ pub(crate) enum Rules {
     Denied,
     /// Nor what cannot be read, function calls, and what runs on tables that are named `late…`.
     Closed,
+    /// Everything is permitted but functions that are not the server's own.
+    Uncalled,
 }
 
 const ALL: &str = r#"
 @id("all")
 permit (principal is Agent, action, resource);
+"#;
+
+const CALLED_RULES: &str = r#"
+@id("no-functions-of-others")
+@hint("ask for it")
+forbid (principal is Agent, action == Action::"Call", resource is Function)
+unless { resource.schema == "pg_catalog" };
 "#;
 
 const RULES: &str = r#"
@@ -54,6 +63,7 @@ when { resource.name like "late*" };
 "#;
 
 static OPEN: LazyLock<Policy> = LazyLock::new(|| policy(ALL));
+static UNCALLED: LazyLock<Policy> = LazyLock::new(|| policy(&[ALL, CALLED_RULES].concat()));
 static POLICY: LazyLock<Policy> = LazyLock::new(|| policy(&[ALL, RULES].concat()));
 static READ: LazyLock<Policy> = LazyLock::new(|| policy(&[ALL, RULES, READ_RULES].concat()));
 static CLOSED: LazyLock<Policy> =
@@ -118,6 +128,7 @@ impl Gate for PolicyGate {
         // What was permitted when it was prepared may not be when it is run.
         let policy = match (self.rules, phase) {
             (Rules::Open, _) => &OPEN,
+            (Rules::Uncalled, _) => &UNCALLED,
             (Rules::Closed, Phase::Execute) => &CLOSED,
             (Rules::Closed, Phase::Prepare) => &READ,
             (Rules::Denied, _) => &POLICY,

@@ -307,8 +307,8 @@ impl<'a> Work<'a> {
             Meaning::Elsewhere(Some(schema)) => self.pin(relation, schema)?,
             Meaning::Plain(table, pin) => {
                 indirect(masking, table)?;
-                if masking.referred.contains(&table.oid) {
-                    writes::keeps_keys(draft, relation, table)?;
+                if let Some(keys) = masking.referred.get(&table.oid) {
+                    writes::keeps_keys(draft, relation, (table, keys))?;
                 }
                 if pin == Pin::Needed {
                     self.pin(relation, &table.schema)?;
@@ -517,7 +517,17 @@ fn indirect(masking: &Masking, table: &schema::Table) -> Result<(), Veto> {
             table.name
         )));
     }
-    if table.computes {
+    let guarded = masking.guarded.get(&table.oid);
+    if let Some((holder, column)) = guarded
+        && let Some(holder) = masking
+            .schema
+            .as_ref()
+            .and_then(|schema| schema.tables.get(holder))
+    {
+        let why = "a constraint, an index or an expression is about it";
+        return Err(writes::refused(holder, column, why));
+    }
+    if masking.computing.contains(&table.oid) {
         return Err(Veto::never(&format!(
             "writing to {}, of which a default or a constraint runs a function of its own,",
             table.name

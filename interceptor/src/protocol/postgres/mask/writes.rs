@@ -4,6 +4,8 @@
 //! that does would learn of the value, and so would any write to a table where a constraint, a unique
 //! index or an expression is about a masked column: these answer questions.
 
+use std::collections::HashSet;
+
 use pg_query::protobuf::node::Node as Kind;
 use pg_query::protobuf::{CmdType, ColumnRef, Node, RangeVar, ReturningClause};
 
@@ -26,13 +28,6 @@ pub(super) fn check<'a>(
     relation: &'a RangeVar,
     (table, cover): (&'a Table, &'a Cover),
 ) -> Result<(), Veto> {
-    if let Some(column) = &cover.guarded {
-        return Err(refused(
-            table,
-            column,
-            "a constraint, an index or an expression is about it",
-        ));
-    }
     let mut target = Target {
         table,
         cover,
@@ -67,7 +62,7 @@ pub(super) fn check<'a>(
 pub(super) fn keeps_keys(
     draft: &Draft<'_>,
     relation: &RangeVar,
-    table: &Table,
+    (table, keys): (&Table, &HashSet<String>),
 ) -> Result<(), Veto> {
     let refused = || {
         Veto::never(&format!(
@@ -77,9 +72,9 @@ pub(super) fn keeps_keys(
     };
     let keeps = |targets: &[Node]| {
         targets.iter().all(|target| match &target.node {
-            Some(Kind::ResTarget(target)) => table
-                .column(&target.name)
-                .is_some_and(|column| !table.guarded.contains(&column.number)),
+            Some(Kind::ResTarget(target)) => {
+                table.column(&target.name).is_some() && !keys.contains(&target.name)
+            }
             _ => false,
         })
     };
@@ -118,7 +113,8 @@ fn labels<'a>(write: Write<'a>) -> impl Iterator<Item = &'a str> {
         })
 }
 
-fn refused(table: &Table, column: &str, why: &str) -> Veto {
+/// A refusal that names the masked column.
+pub(super) fn refused(table: &Table, column: &str, why: &str) -> Veto {
     Veto::new(
         format!(
             "{}.{}.{column} is masked, and cannot be written or asked about here: {why}",

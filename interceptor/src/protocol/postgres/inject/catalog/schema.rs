@@ -18,16 +18,34 @@ use crate::protocol::postgres::wire::error::{ERROR, NOTICE};
 use crate::protocol::postgres::wire::frontend::make_query;
 use crate::protocol::postgres::wire::startup::PARAMETER_STATUS;
 
-/// Functions in these languages compute from their arguments, or are trusted as the server is.
+/// Of functions `f` in language `l`: others compute from their arguments, or are trusted as the server is.
+macro_rules! is_code {
+    () => {
+        " AND l.lanname OPERATOR(pg_catalog.<>) 'c' AND l.lanname OPERATOR(pg_catalog.<>) 'internal' \
+         AND f.pronamespace OPERATOR(pg_catalog.<>) 11 AND f.pronamespace OPERATOR(pg_catalog.<>) \
+         'information_schema'::pg_catalog.regnamespace::pg_catalog.oid"
+    };
+}
+
+/// Whether a function's code reads tables; an aggregate's is that of the functions that it is made of. From
+/// 16384 on numbers are not the server's own (`access/transam.h`): the others would take long.
 macro_rules! reads_tables {
     ($function:literal) => {
         concat!(
-            "EXISTS (SELECT FROM pg_catalog.pg_proc AS f JOIN pg_catalog.pg_language AS l \
+            "(EXISTS (SELECT FROM pg_catalog.pg_proc AS f JOIN pg_catalog.pg_language AS l \
              ON l.oid OPERATOR(pg_catalog.=) f.prolang WHERE f.oid OPERATOR(pg_catalog.=) ",
             $function,
-            " AND l.lanname OPERATOR(pg_catalog.<>) 'c' AND l.lanname OPERATOR(pg_catalog.<>) 'internal' \
-             AND f.pronamespace OPERATOR(pg_catalog.<>) 11 AND f.pronamespace OPERATOR(pg_catalog.<>) \
-             'information_schema'::pg_catalog.regnamespace::pg_catalog.oid)"
+            is_code!(),
+            ") OR EXISTS (SELECT FROM pg_catalog.pg_aggregate AS a JOIN pg_catalog.pg_proc AS f \
+             ON f.oid OPERATOR(pg_catalog.=) ANY (ARRAY[a.aggtransfn::pg_catalog.oid, a.aggfinalfn::pg_catalog.oid, \
+                a.aggcombinefn::pg_catalog.oid, a.aggserialfn::pg_catalog.oid, a.aggdeserialfn::pg_catalog.oid, \
+                a.aggmtransfn::pg_catalog.oid, a.aggminvtransfn::pg_catalog.oid, a.aggmfinalfn::pg_catalog.oid]) \
+             JOIN pg_catalog.pg_language AS l ON l.oid OPERATOR(pg_catalog.=) f.prolang \
+             WHERE a.aggfnoid::pg_catalog.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid \
+             AND a.aggfnoid::pg_catalog.oid OPERATOR(pg_catalog.=) ",
+            $function,
+            is_code!(),
+            "))"
         )
     };
 }
@@ -48,6 +66,8 @@ macro_rules! ours {
 /// One result a line, in the order of [`Answer::row`].
 const QUERY: &str = concat!(
     "BEGIN READ ONLY; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 2000; SET LOCAL search_path = pg_catalog; ",
+    // What it takes for costs would have it compiled, which takes longer than to run it.
+    "SET LOCAL jit = off; ",
     // Relations.
     "SELECT c.oid::pg_catalog.text, n.nspname, c.relname, c.relkind::pg_catalog.text, \
      EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class OPERATOR(pg_catalog.=) c.oid \
@@ -110,7 +130,8 @@ const QUERY: &str = concat!(
      WHERE d.refobjid OPERATOR(pg_catalog.<>) r.ev_class AND ",
     ours!("r.ev_class"),
     "; ",
-    // Columns that constraints and unique indexes are about, and expressions of indexes.
+    // Columns that constraints and unique indexes are about, and expressions of indexes; column 0 is all of
+    // them.
     "SELECT conrelid::pg_catalog.text, pg_catalog.unnest(conkey)::pg_catalog.text \
      FROM pg_catalog.pg_constraint WHERE contype OPERATOR(pg_catalog.<>) 'n' AND ",
     ours!("conrelid"),
@@ -125,8 +146,12 @@ const QUERY: &str = concat!(
      ON d.objid OPERATOR(pg_catalog.=) i.indexrelid AND d.refobjid OPERATOR(pg_catalog.=) i.indrelid \
      AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
-     WHERE (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) AND ",
+     WHERE (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) AND d.refobjsubid OPERATOR(pg_catalog.<>) 0 AND ",
     ours!("i.indrelid"),
+    // The whole row is no column that anything depends on; the expression itself says that it is there.
+    " UNION ALL SELECT indrelid::pg_catalog.text, '0' FROM pg_catalog.pg_index \
+     WHERE pg_catalog.concat(indexprs, indpred) OPERATOR(pg_catalog.~~) '%:varattno 0 %' AND ",
+    ours!("indrelid"),
     "; ",
     // Generated columns and what they are made from.
     "SELECT d.refobjid::pg_catalog.text, a.attnum::pg_catalog.text, d.refobjsubid::pg_catalog.text \
