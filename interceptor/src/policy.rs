@@ -12,6 +12,7 @@ mod compile;
 mod control;
 mod decide;
 mod handle;
+mod limits;
 mod source;
 mod subject;
 mod verdicts;
@@ -22,6 +23,7 @@ pub use compile::{Effect, Policy, Rule};
 pub use control::{ControlCaller, ControlObject, ControlVerb, Group};
 pub use decide::{ExplainedAccess, ExplainedAsk, Explanation};
 pub use handle::Handle;
+pub use limits::{Limit, Limits};
 pub use source::{Mistake, Mistakes};
 pub use subject::{Error, PrincipalFacts};
 pub use verdicts::Verdicts;
@@ -193,6 +195,7 @@ pub struct Generation(pub u64);
 pub struct Permit {
     rules: std::sync::Arc<[RuleId]>,
     generation: Generation,
+    limits: Option<std::sync::Arc<Limits>>,
 }
 
 impl Permit {
@@ -207,6 +210,12 @@ impl Permit {
     pub fn generation(&self) -> Generation {
         self.generation
     }
+
+    /// How much the answer may hold; `None` where nothing limits it.
+    #[must_use]
+    pub fn limits(&self) -> Option<&std::sync::Arc<Limits>> {
+        self.limits.as_ref()
+    }
 }
 
 #[cfg(test)]
@@ -216,7 +225,14 @@ impl Permit {
         Self {
             rules: [RuleId(rule.to_owned())].into(),
             generation: Generation(0),
+            limits: None,
         }
+    }
+
+    /// The same with limits.
+    pub(crate) fn limited(mut self, limits: Limits) -> Self {
+        self.limits = Some(std::sync::Arc::new(limits));
+        self
     }
 }
 

@@ -49,6 +49,8 @@ pub enum EndReason {
     IdleInTransaction,
     /// A statement ran for too long, and the upstream did not cancel it.
     Statement,
+    /// An answer had more than it may, and the upstream did not cancel it.
+    Limit,
     /// Audit or recording cannot be written.
     Storage,
 }
@@ -64,6 +66,7 @@ impl EndReason {
             Self::Idle => "idle",
             Self::IdleInTransaction => "idle_in_transaction",
             Self::Statement => "statement",
+            Self::Limit => "limit",
             Self::Storage => "storage",
         }
     }

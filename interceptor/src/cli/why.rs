@@ -20,7 +20,9 @@ use crate::clock::BootTime;
 use crate::config::{self, Protocol};
 use crate::control::api;
 use crate::identity::{self, Principal};
-use crate::policy::{Effect, ExplainedAccess, Explanation, Generation, Policy, PrincipalFacts};
+use crate::policy::{
+    Effect, ExplainedAccess, Explanation, Generation, Limits, Policy, PrincipalFacts,
+};
 
 mod recorded;
 
@@ -125,6 +127,11 @@ impl Why {
             writeln!(out, "{answer}")?;
         } else if permitted {
             writeln!(out, "permitted")?;
+            let limits = answer.get("limits").cloned().unwrap_or_default();
+            let limits: Limits = serde_json::from_value(limits).unwrap_or_default();
+            for (limit, what) in limits.said() {
+                writeln!(out, "limit: {} {what}, by {}", limit.most, limit.rule.0)?;
+            }
         } else {
             let said = |pointer| answer.pointer(pointer).and_then(serde_json::Value::as_str);
             let message = said("/refusal/message").unwrap_or("none");
@@ -222,7 +229,12 @@ fn tell(explanation: &Explanation, out: &mut dyn Write) -> anyhow::Result<()> {
         }
     }
     match &explanation.refusal {
-        None => writeln!(out, "permitted")?,
+        None => {
+            writeln!(out, "permitted")?;
+            for (limit, what) in explanation.limits.iter().flat_map(|limits| limits.said()) {
+                writeln!(out, "limit: {} {what}, by {}", limit.most, limit.rule.0)?;
+            }
+        }
         Some(refusal) => {
             writeln!(out, "refused: {}", refusal.message)?;
             if let Some(hint) = &refusal.hint {

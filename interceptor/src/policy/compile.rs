@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::source::{self, Mistake, Mistakes, Piece};
 use super::vocabulary::PARSED;
-use super::{Generation, RuleId};
+use super::{Generation, Limits, RuleId};
 
 mod lint;
 mod slice;
@@ -50,6 +50,9 @@ pub struct Rule {
     pub hint: Option<Arc<str>>,
     /// Whether it is marked as one that a site must not take away.
     pub mandatory: bool,
+    /// How much answers may hold that it permits.
+    #[serde(skip_serializing_if = "Limits::is_empty")]
+    pub limits: Limits,
 }
 
 /// A loaded policy directory: immutable, shared by every session.
@@ -171,7 +174,9 @@ fn parse(piece: Piece, mistakes: &mut Vec<Mistake>) -> Option<Parsed> {
         cedar_policy::Effect::Permit => Effect::Permit,
         cedar_policy::Effect::Forbid => Effect::Forbid,
     };
+    let annotated = |name: &str| policy.annotation(name).map(str::to_owned);
     let rule = Rule {
+        limits: Limits::of(&RuleId(id.clone()), annotated),
         id: RuleId(id.clone()),
         effect,
         file: Arc::clone(&piece.file.path),

@@ -17,8 +17,8 @@ use super::compile::Policy;
 use super::subject::{Error, PrincipalFacts, Subject};
 use super::vocabulary::{self, Kind};
 use super::{
-    Access, Action, Ask, Context, Effect, Generation, Permit, Refusal, RefusalKind, Resource,
-    RuleId, words,
+    Access, Action, Ask, Context, Effect, Generation, Limits, Permit, Refusal, RefusalKind,
+    Resource, RuleId, words,
 };
 
 /// Most accesses, settings and functions of one request. An agent pays for what it makes us judge.
@@ -38,6 +38,9 @@ pub struct Explanation {
     /// What the caller would be told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
+    /// How much the answer may hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Arc<Limits>>,
 }
 
 /// One statement of an explained request.
@@ -141,7 +144,10 @@ impl Policy {
         database: &str,
         asks: &[Ask],
     ) -> Explanation {
-        let refusal = self.authorize(principal, target, database, asks).err();
+        let (refusal, limits) = match self.authorize(principal, target, database, asks) {
+            Ok(permit) => (None, permit.limits),
+            Err(refusal) => (Some(refusal), None),
+        };
         let subject = Subject::new(principal, target, database);
         let bench = subject
             .as_ref()
@@ -160,6 +166,7 @@ impl Policy {
             generation: self.generation,
             asks: explained,
             refusal,
+            limits,
         }
     }
 
@@ -373,7 +380,14 @@ impl Policy {
         Permit {
             rules: rules.iter().map(rule_id).collect(),
             generation: self.generation,
+            limits: self.limits(rules),
         }
+    }
+
+    /// What the permits among some rules that decided say of the answer.
+    fn limits(&self, rules: &BTreeSet<PolicyId>) -> Option<Arc<Limits>> {
+        let rules = rules.iter().filter_map(|id| self.rules.get(id));
+        Limits::strictest(rules.map(|rule| &rule.limits))
     }
 }
 

@@ -11,7 +11,7 @@ use lru::LruCache;
 use super::compile::Policy;
 use super::decide::internal;
 use super::subject::{PrincipalFacts, Subject};
-use super::{Ask, Generation, Permit, Refusal, Resource, RuleId};
+use super::{Ask, Generation, Limits, Permit, Refusal, Resource, RuleId};
 
 /// Most requests that are remembered for one session.
 const REQUESTS: usize = 256;
@@ -33,7 +33,7 @@ struct Kept {
 
 #[derive(Clone, Debug)]
 enum Verdict {
-    Permitted(Arc<[RuleId]>),
+    Permitted(Arc<[RuleId]>, Option<Arc<Limits>>),
     Refused(Arc<Refusal>),
 }
 
@@ -65,9 +65,10 @@ impl Verdicts {
     pub fn authorize(&self, policy: &Policy, asks: &[Ask]) -> Result<Permit, Refusal> {
         if let Some(verdict) = self.remembered(policy.generation(), asks) {
             return match verdict {
-                Verdict::Permitted(rules) => Ok(Permit {
+                Verdict::Permitted(rules, limits) => Ok(Permit {
                     rules,
                     generation: policy.generation(),
+                    limits,
                 }),
                 Verdict::Refused(refusal) => Err(Refusal::clone(&refusal)),
             };
@@ -75,7 +76,9 @@ impl Verdicts {
         let decided = policy.judge(&self.subject, asks);
         if weight(asks) <= REQUEST_BYTES {
             let verdict = match &decided {
-                Ok(permit) => Verdict::Permitted(Arc::clone(permit.rules())),
+                Ok(permit) => {
+                    Verdict::Permitted(Arc::clone(permit.rules()), permit.limits().cloned())
+                }
                 Err(refusal) => Verdict::Refused(Arc::new(refusal.clone())),
             };
             self.remember(policy.generation(), asks, verdict);

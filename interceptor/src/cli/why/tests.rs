@@ -73,6 +73,39 @@ fn an_answer_in_json_holds_who_and_why() {
 }
 
 #[test]
+fn a_permit_with_limits_is_told_with_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let rule = "@id(\"few\")\n@max_rows(\"10\")\n@max_bytes(\"1KiB\")\npermit(principal is Agent, action, resource);";
+    std::fs::write(dir.path().join("few.cedar"), rule).unwrap();
+    let place = dir.path().to_str().unwrap();
+    let told = |more: &[&str]| {
+        let mut args = vec![
+            "why",
+            "--policies",
+            place,
+            "--agent",
+            "claude",
+            "--user",
+            "1000",
+        ];
+        args.extend(["--target", "crm", "--database", "app", "SELECT 1"]);
+        args.extend(more);
+        let mut out = Vec::new();
+        Cli::try_parse_from(args)
+            .unwrap()
+            .why
+            .write(&mut out)
+            .unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let text = told(&[]);
+    let end = "permitted\nlimit: 10 rows a request, by few\nlimit: 1024 bytes of rows a request, by few\n";
+    assert!(text.ends_with(end), "{text}");
+    let answer: serde_json::Value = serde_json::from_str(&told(&["--json"])).unwrap();
+    assert_eq!(answer["explanation"]["limits"]["max_rows"]["most"], 10);
+}
+
+#[test]
 fn what_is_missing_or_unknown_is_said() {
     assert!(why(&["SELECT 1"]).is_err());
     let args = [

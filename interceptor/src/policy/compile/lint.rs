@@ -11,21 +11,13 @@ use cedar_policy::{
 use serde_json::Value;
 
 use super::{Effect, Parsed, covered};
+use crate::policy::limits;
 use crate::policy::source::Mistake;
 use crate::policy::vocabulary::{self, ACTIONS, Kind};
 use crate::policy::{Action, ControlVerb};
 
 /// Obligations that are planned and not enforced yet: whoever writes one must not believe it works.
-const OBLIGATIONS: [&str; 8] = [
-    "approve",
-    "max_rows",
-    "max_bytes",
-    "mask",
-    "expires",
-    "limit",
-    "reason",
-    "shadow",
-];
+const OBLIGATIONS: [&str; 6] = ["approve", "mask", "expires", "limit", "reason", "shadow"];
 /// Longest `@id`.
 const ID: usize = 64;
 /// Longest `@hint`, in bytes: it goes out in the protocol's own error.
@@ -45,12 +37,14 @@ pub(in crate::policy) fn annotations(
             "hint" => check_hint(value),
             "mandatory" if value.is_empty() => None,
             "mandatory" => Some("@mandatory takes no value".to_owned()),
+            _ if limits::ANNOTATIONS.contains(&name) => check_limit(one, name, value),
             _ if OBLIGATIONS.contains(&name) => Some(format!(
                 "@{name} is an obligation that this version does not enforce: the rule would \
                  permit more than it says; take the rule away"
             )),
             _ => Some(format!(
-                "@{name} is not known; known are @id, @hint, @mandatory"
+                "@{name} is not known; known are @id, @hint, @mandatory, @{}",
+                limits::ANNOTATIONS.join(", @")
             )),
         };
         if let Some(text) = text {
@@ -77,6 +71,25 @@ fn check_id(id: &str) -> Option<String> {
 fn check_hint(hint: &str) -> Option<String> {
     let good = !hint.is_empty() && hint.len() <= HINT && !hint.chars().any(char::is_control);
     (!good).then(|| format!("@hint takes 1 to {HINT} bytes of text in one line"))
+}
+
+/// A limit must be one: a number, on a permit of something that is answered.
+fn check_limit(one: &Parsed, name: &str, value: &str) -> Option<String> {
+    if one.rule.effect == Effect::Forbid {
+        return Some(format!(
+            "@{name} on a forbid limits nothing: it stands on the permit whose answers it bounds"
+        ));
+    }
+    let groups = Entities::from_entities(ACTIONS.clone(), None).unwrap_or_default();
+    let answered =
+        |action: &Action| !matches!(action, Action::Connect | Action::Open | Action::Reveal);
+    let covers = covered(&one.policy.action_constraint(), &groups);
+    if !covers.iter().any(answered) {
+        return Some(format!(
+            "@{name} limits nothing here: what this permits has no answer with rows"
+        ));
+    }
+    limits::parse(name, value).err()
 }
 
 /// Refuses names of resources that no resource can have: a forbid on one would forbid nothing.

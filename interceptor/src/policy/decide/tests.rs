@@ -1,6 +1,7 @@
 //! What is permitted, what is refused, and how it is told.
 
 use super::*;
+use crate::policy::Verdicts;
 use crate::policy::tests::{agent, ask, load_text, table};
 
 const RULES: &str = r#"
@@ -264,4 +265,43 @@ fn an_explanation_says_of_each_access_what_was_done() {
         ("Table::\"crm/app/public.b\"", false, vec![]),
     ];
     assert_eq!(rows, expected);
+}
+
+#[test]
+fn the_strictest_limit_of_the_permits_that_decided_is_the_request_s() {
+    let policy = load_text(
+        "@id(\"all\")\npermit(principal is Agent, action, resource);\n\
+         @id(\"few\")\n@max_rows(\"10\")\n@max_session_bytes(\"1MiB\")\n\
+         permit(principal is Agent, action == Action::\"Select\", resource is Table)\n\
+         when { resource.name == \"a\" || resource.name == \"b\" };\n\
+         @id(\"fewer\")\n@max_rows(\"7\")\n\
+         permit(principal is Agent, action == Action::\"Select\", resource is Table)\n\
+         when { resource.name == \"b\" };",
+    )
+    .unwrap();
+    let who = Arc::new(agent("claude"));
+    for (tables, said) in [
+        (&["a"][..], "10 few, 1048576 few"),
+        (&["b"], "7 fewer, 1048576 few"),
+        (&["a", "b"], "7 fewer, 1048576 few"),
+        (&["c"], ""),
+        (&["a", "c"], "10 few, 1048576 few"),
+    ] {
+        let asks: Vec<_> = tables
+            .iter()
+            .map(|name| ask([(Action::Select, table(name))]))
+            .collect();
+        let verdicts = Verdicts::new(&who, "crm", "app").unwrap();
+        let explained = policy.explain(&who, "crm", "app", &asks).limits;
+        // Judged, and remembered.
+        for _ in 0..2 {
+            let permit = verdicts.authorize(&policy, &asks).unwrap();
+            assert_eq!(permit.limits(), explained.as_ref());
+            let limits = permit.limits().into_iter().flat_map(|limits| limits.said());
+            let limits: Vec<_> = limits
+                .map(|(limit, _)| format!("{} {}", limit.most, limit.rule.0))
+                .collect();
+            assert_eq!(limits.join(", "), said, "{tables:?}");
+        }
+    }
 }

@@ -180,10 +180,14 @@ pub enum Effect {
     },
     /// `CLOSE`; `None` for all.
     ClosesCursor(Option<String>),
+    /// `FETCH` from a cursor.
+    Fetches(String),
     /// `COPY … FROM STDIN`: the server will ask for data.
     CopyIn,
     /// `COPY … TO STDOUT`.
     CopyOut,
+    /// Of that, a first line that names the columns.
+    CopyHeader,
     /// `START_REPLICATION`: the server will send data, and ask for data, at once.
     CopyBoth,
     /// Code or text that was not read ran: anything above may have happened.

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use super::wire::error::{ErrorFields, Severity};
 use super::wire::{self, frontend};
 use crate::masking::detect;
-use crate::policy::{Refusal, RefusalKind};
-use crate::session::{EndReason, Refused};
+use crate::policy::{Limit, Refusal, RefusalKind};
+use crate::session::{EndReason, Refused, RequestId};
 
 /// No grammar of SQL takes this. Constant, because servers log it.
 pub const POISON: &str = ") refused by interceptor";
@@ -152,6 +152,48 @@ pub fn too_many(what: &str) -> ErrorFields {
         .hint("close the ones that are not needed any more")
 }
 
+/// Of what an answer had more than it may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// Rows of the request.
+    Rows(Limit),
+    /// Bytes of the request's rows.
+    Bytes(Limit),
+    /// Rows of the session.
+    SessionRows(Limit),
+    /// Bytes of the session's rows.
+    SessionBytes(Limit),
+}
+
+/// What the client is told where an answer had more than it may; with `carried_out`, the statement was
+/// done all the same.
+#[must_use]
+pub fn limited(over: &Over, request: RequestId, carried_out: bool) -> ErrorFields {
+    let (limit, whose, what, hint) = match over {
+        Over::Rows(limit) => (limit, "the answer", "rows", PARTS),
+        Over::Bytes(limit) => (limit, "the answer", "bytes of rows", PARTS),
+        Over::SessionRows(limit) => (limit, "this session", "rows", OPERATOR),
+        Over::SessionBytes(limit) => (limit, "this session", "bytes of rows", OPERATOR),
+    };
+    let message = format!(
+        "{whose} had more than {} {what}, which is the most that is permitted here",
+        limit.most
+    );
+    let done = match carried_out {
+        true => "; the statement itself was carried out",
+        false => "",
+    };
+    let detail = format!("rule {}; request {}{done}", limit.rule.0, request.0);
+    ErrorFields::new(Severity::Error, "54000", &message)
+        .detail(&detail)
+        .hint(hint)
+}
+
+/// What can be done where one answer is too long.
+const PARTS: &str = "ask for less: name fewer columns, or add a WHERE or a LIMIT";
+/// What can be done where a session has had all that it may.
+const OPERATOR: &str = "ask the operator for more, and name the rule";
+
 /// The last words of a session that the daemon ends.
 #[must_use]
 pub fn ended(reason: EndReason) -> ErrorFields {
@@ -164,6 +206,10 @@ pub fn ended(reason: EndReason) -> ErrorFields {
         EndReason::Statement => (
             "57014",
             "the statement ran for too long, and the server did not cancel it",
+        ),
+        EndReason::Limit => (
+            "54000",
+            "the answer had more than is permitted, and the server did not cancel it",
         ),
         EndReason::Storage => ("58030", "the audit or the recording cannot be written"),
     };

@@ -175,6 +175,10 @@ struct Shared<G: Gate> {
     answered: Notify,
     /// A reply of ours waits for its turn.
     local: Notify,
+    /// An answer was cut, whose statement is to be cancelled.
+    cut: Notify,
+    /// The server is to be made to fail, since it did not know of a cut.
+    due: Notify,
     /// Whether the client has had whole messages, so that one more can follow.
     whole: AtomicBool,
     /// The session ends at the next whole message.
@@ -191,6 +195,8 @@ impl<G: Gate> Shared<G> {
             ledger: Mutex::new(ledger),
             answered: Notify::new(),
             local: Notify::new(),
+            cut: Notify::new(),
+            due: Notify::new(),
             whole: AtomicBool::new(true),
             stopping: AtomicBool::new(false),
             sent: AtomicU64::new(0),
@@ -293,6 +299,7 @@ where
             biased;
             reason = gate.ended() => reason,
             reason = patience::watch(&shared, patience, &cancel) => reason,
+            reason = patience::cut(&shared, patience.obeys, &cancel) => reason,
         }
     };
     let why = {

@@ -168,6 +168,8 @@ impl<'a> Progress<'a> {
             | Effect::ClosesCursor(_)
             | Effect::CopyIn
             | Effect::CopyOut
+            | Effect::CopyHeader
+            | Effect::Fetches(_)
             | Effect::CopyBoth => {}
         }
     }

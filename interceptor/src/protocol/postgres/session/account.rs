@@ -8,6 +8,8 @@ use crate::session::{Gate, Outcome, RequestId};
 
 /// How a request ended that the server skipped, because one before it failed.
 pub(super) const SKIPPED: &str = "skipped";
+/// How a request ended whose answer had more than it may.
+pub(super) const LIMITED: &str = "limited";
 /// How a request ended whose answer never came.
 const LOST: &str = "lost";
 
@@ -43,6 +45,12 @@ impl<G: Gate> Account<G> {
         self.outcome.rows = self.outcome.rows.saturating_add(rows);
     }
 
+    /// The answer had more than so many rows, and the rest is not passed on.
+    pub(super) fn cut(&mut self, rows: u64) {
+        self.failed(LIMITED);
+        self.outcome.rows = rows;
+    }
+
     /// The answer holds a value of this kind.
     pub(super) fn found(&mut self, kind: detect::Kind) {
         let count = self.outcome.found.entry(kind.word()).or_default();
@@ -54,6 +62,11 @@ impl<G: Gate> Account<G> {
         if self.outcome.status.is_empty() {
             sqlstate.clone_into(&mut self.outcome.status);
         }
+    }
+
+    /// Which request it is of.
+    pub(super) fn request(&self) -> RequestId {
+        self.request
     }
 
     /// The answer is complete: what is to be written of it, once the agent has the answer.

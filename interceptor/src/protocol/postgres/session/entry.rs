@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::super::facts::{Effect, Facts, Prepared};
 use super::super::mask::{self, Masking, Rewrite};
 use super::account::Account;
+use super::ledger::Limited;
 use super::scope::{Path, Scope};
 use super::table::{Name, Weigh};
 use crate::policy::{Access, Action, Resource};
@@ -35,6 +36,8 @@ pub(super) struct Statement {
     pub(super) source: Source,
     /// Whether, as a portal, it outlives its transaction.
     pub(super) holds: bool,
+    /// Whether, as a portal, a `DECLARE` made it.
+    pub(super) declared: bool,
 }
 
 /// Whether a statement can be read once more.
@@ -79,6 +82,7 @@ impl Statement {
                 Source::Unread
             },
             holds: false,
+            declared: false,
         }
     }
 
@@ -99,6 +103,7 @@ impl Statement {
             under: self.under.clone(),
             in_transaction: self.in_transaction,
             holds: self.holds,
+            declared: self.declared,
             source: self.source,
         })
     }
@@ -126,6 +131,7 @@ impl Statement {
             in_transaction: self.in_transaction,
             source: Source::Prepared,
             holds: false,
+            declared: false,
         }
     }
 
@@ -142,6 +148,7 @@ impl Statement {
             in_transaction: self.in_transaction,
             source: Source::Prepared,
             holds,
+            declared: true,
         }
     }
 
@@ -194,6 +201,7 @@ impl Statement {
             in_transaction: scope.in_transaction(),
             source: Source::Prepared,
             holds: false,
+            declared: false,
         }
     }
 
@@ -214,6 +222,7 @@ impl Statement {
             in_transaction: self.in_transaction,
             source: self.source,
             holds: self.holds,
+            declared: self.declared,
         }
     }
 
@@ -358,6 +367,8 @@ pub(super) struct Entry<G: Gate> {
     pub(super) tag: Option<Box<str>>,
     /// Bytes that it keeps alive, about.
     pub(super) weight: usize,
+    /// How much its answer may hold, where something limits it.
+    pub(super) limited: Option<Box<Limited>>,
 }
 
 impl<G: Gate> Entry<G> {
@@ -375,6 +386,7 @@ impl<G: Gate> Entry<G> {
             rows: 0,
             tag: None,
             weight: 256,
+            limited: None,
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod data;
 mod guard;
+mod limit;
 mod net;
 mod replies;
 
@@ -16,6 +17,8 @@ use bytes::Bytes;
 
 pub(super) use self::guard::Guard;
 use self::guard::Lookout;
+use self::limit::Measure;
+pub(super) use self::limit::{Limited, Room};
 pub(super) use self::net::Look;
 use self::net::Net;
 pub(super) use self::replies::Reply;
@@ -118,6 +121,8 @@ pub(super) struct Ledger<G: Gate> {
     changes: Changes,
     /// What looks for values in answers.
     net: Option<Box<Net>>,
+    /// What is counted of answers that are under limits.
+    measure: Measure,
 }
 
 impl<G: Gate> Ledger<G> {
@@ -151,6 +156,7 @@ impl<G: Gate> Ledger<G> {
             lookout: Lookout::default(),
             changes: Changes::new(watch),
             net: None,
+            measure: Measure::default(),
         }
     }
 
@@ -218,7 +224,10 @@ impl<G: Gate> Ledger<G> {
                 Data::Both { client: false, .. } => Standing::Waiting,
             };
         }
-        if self.queue.back().is_some_and(|last| last.may_copy) || self.is_full() {
+        if self.queue.back().is_some_and(|last| last.may_copy)
+            || self.is_limited()
+            || self.is_full()
+        {
             Standing::Waiting
         } else if self.skipping {
             Standing::Skipping

@@ -101,6 +101,33 @@ pub(super) async fn watch<G: Gate>(
     }
 }
 
+/// Cancels what has given all that it may; says why the session must end, where it must.
+pub(super) async fn cut<G: Gate>(
+    shared: &Shared<G>,
+    obeys: Duration,
+    cancel: &Cancel,
+) -> EndReason {
+    loop {
+        shared.cut.notified().await;
+        let Some(number) = shared.ledger().cuts() else {
+            shared.ledger().cancelled();
+            shared.answered.notify_one();
+            continue;
+        };
+        drop(timeout(REACHES, cancel()).await);
+        shared.ledger().cancelled();
+        shared.answered.notify_one();
+        // Asked whenever the session's task is awake for something else.
+        let obeyed = poll_fn(|_| match shared.ledger().is_cut(number) {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        });
+        if timeout(obeys, obeyed).await.is_err() {
+            return EndReason::Limit;
+        }
+    }
+}
+
 /// Whom the session waits for, and since when.
 #[derive(Debug)]
 struct Watch {

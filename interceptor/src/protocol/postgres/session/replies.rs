@@ -11,7 +11,7 @@ use std::task::Poll;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::super::wire::{HEADER, backend};
-use super::ledger::{Ledger, Look, Reply, Unexpected};
+use super::ledger::{Ledger, Look, Reply, Room, Unexpected};
 use super::pipe::{self, Fate, Pipe};
 use super::{Shared, Why};
 use crate::session::{Direction, Gate};
@@ -70,7 +70,14 @@ where
         let shared = self.shared;
         let mut ledger = shared.ledger();
         let need = self.decide_all(&mut ledger);
+        let (cuts, must_fail) = (ledger.has_cut(), ledger.must_fail());
         drop(ledger);
+        if cuts {
+            shared.cut.notify_one();
+        }
+        if must_fail {
+            shared.due.notify_one();
+        }
         shared.answered.notify_one();
         need
     }
@@ -80,7 +87,18 @@ where
             while let Some(reply) = ledger.local() {
                 self.pipe.put(reply);
             }
-            match ledger.look(self.pipe.front_mut()) {
+            let (room, ends) = match ledger.room(self.pipe.front()) {
+                Room::Any => (usize::MAX, false),
+                Room::Up { bytes, ends } => (bytes, ends),
+                Room::Need(need) => return Ok(need),
+                Room::Drop(size) => {
+                    self.pipe.decide(size, Fate::Drop);
+                    continue;
+                }
+            };
+            let front = self.pipe.front_mut();
+            let room = room.min(front.len());
+            match ledger.look(front.get_mut(..room).unwrap_or_default(), ends) {
                 Look::Elsewhere => {}
                 Look::Decided { bytes, inside } => {
                     self.pipe.pass(bytes, inside);
@@ -89,7 +107,8 @@ where
                 Look::Need(need) => return Ok(need),
                 Look::Refused(kind) => return Err(Why::Detected(kind)),
             }
-            let run = ledger.run(self.pipe.front());
+            let front = self.pipe.front().get(..room).unwrap_or_default();
+            let run = ledger.run(front);
             if run > 0 {
                 self.pipe.decide(run, Fate::Pass);
                 continue;

@@ -83,6 +83,9 @@ where
                 Step::Need(_) | Step::Closed => break,
             }
         }
+        if self.shared.ledger().has_limited() {
+            self.wait(|ledger| !ledger.has_limited()).await?;
+        }
         self.flush().await?;
         self.upstream.shutdown().await.map_err(Why::UpstreamLost)
     }
@@ -111,7 +114,13 @@ where
             Poll::Ready(more) => more,
             Poll::Pending => {
                 self.flush().await?;
-                self.pipe.await_more(&mut self.client, need).await
+                tokio::select! {
+                    more = self.pipe.await_more(&mut self.client, need) => more,
+                    () = self.shared.due.notified() => {
+                        self.fail_cut();
+                        Ok(true)
+                    }
+                }
             }
         };
         more.map_err(Why::ClientLost)
@@ -201,11 +210,24 @@ where
         }
         self.flush().await?;
         loop {
+            if self.fail_cut() {
+                self.flush().await?;
+            }
             if done(&self.shared.ledger()) {
                 return Ok(());
             }
             self.shared.answered.notified().await;
         }
+    }
+
+    /// Makes the server fail where an answer was cut and it does not know. Whether it does.
+    fn fail_cut(&mut self) -> bool {
+        let poison = self.shared.ledger().fail_cut();
+        let fails = poison.is_some();
+        if let Some(poison) = poison {
+            self.pipe.put(poison);
+        }
+        fails
     }
 
     async fn wait_for(&mut self, number: u64) -> Result<(), Why> {
@@ -371,7 +393,7 @@ where
                 let change = Change::Runs(statement);
                 let entry = Entry::permitted(kind, account, change);
                 let flush = kind == Kind::Execute && entry.may_copy;
-                self.request(authorized.permit, entry, size, instead);
+                self.request((authorized.permit, portal), entry, size, instead);
                 if flush {
                     self.pipe.put(frontend::make_bare(frontend::FLUSH));
                 }
@@ -383,7 +405,17 @@ where
 
     /// Forwards a request that policy permits, or `instead` of it what shows less. The only way for what
     /// runs or plans a text.
-    fn request(&mut self, permit: Permit, entry: Entry<G>, size: usize, instead: Option<Bytes>) {
+    fn request(
+        &mut self,
+        (permit, portal): (Permit, Option<&Name>),
+        mut entry: Entry<G>,
+        size: usize,
+        instead: Option<Bytes>,
+    ) {
+        if let Some(request) = entry.account.as_ref().map(Account::request) {
+            let mut ledger = self.shared.ledger();
+            ledger.limit(&mut entry, (portal, request), permit.limits());
+        }
         // The proof is used up.
         drop(permit);
         self.shared.count_request();

@@ -81,6 +81,8 @@ impl Scope {
             | Effect::ClosesCursor(_)
             | Effect::CopyIn
             | Effect::CopyOut
+            | Effect::CopyHeader
+            | Effect::Fetches(_)
             | Effect::CopyBoth => false,
         }
     }

@@ -3,6 +3,7 @@
 mod detect;
 pub(super) mod gate;
 mod hostile;
+mod limits;
 mod masked;
 mod patience;
 mod random;

@@ -49,6 +49,23 @@ fn what_changes_the_session_is_told_in_order() {
         ("CLOSE ALL", vec![Effect::ClosesCursor(None)]),
         ("COPY t FROM STDIN", vec![Effect::CopyIn]),
         ("COPY t TO STDOUT", vec![Effect::CopyOut]),
+        (
+            "COPY t TO STDOUT (FORMAT csv, HEADER)",
+            vec![Effect::CopyOut, Effect::CopyHeader],
+        ),
+        (
+            "COPY t TO STDOUT CSV HEADER",
+            vec![Effect::CopyOut, Effect::CopyHeader],
+        ),
+        (
+            "COPY t TO STDOUT (HEADER 'on')",
+            vec![Effect::CopyOut, Effect::CopyHeader],
+        ),
+        ("COPY t TO STDOUT (HEADER false)", vec![Effect::CopyOut]),
+        ("COPY t FROM STDIN (HEADER)", vec![Effect::CopyIn]),
+        ("FETCH 2 FROM p", vec![Effect::Fetches(name())]),
+        ("FETCH ALL IN p", vec![Effect::Fetches(name())]),
+        ("MOVE 2 FROM p", vec![]),
         ("COPY t TO '/x'", vec![]),
         ("DO 'x'", vec![Effect::Unknown]),
         ("nonsense", vec![Effect::Unknown]),

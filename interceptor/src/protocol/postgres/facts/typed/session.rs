@@ -319,10 +319,13 @@ impl<'t> Visit<'t> for FetchStmt {
         let Self {
             direction: _,
             how_many: _,
-            portalname: _,
+            portalname,
             ismove,
         } = self;
         walk.saw("FetchStmt");
+        if !ismove {
+            walk.draft.effects.push(Effect::Fetches(portalname.clone()));
+        }
         walk.utility(if *ismove { "MOVE" } else { "FETCH" }, Action::Select);
     }
 }
@@ -364,8 +367,30 @@ impl<'t> Visit<'t> for CopyStmt {
             } else {
                 Effect::CopyOut
             });
+            if !is_from && options.iter().any(names_columns) {
+                walk.draft.effects.push(Effect::CopyHeader);
+            }
         }
     }
+}
+
+/// Whether an option of a `COPY … TO` puts a line with the columns' names in front, for certain
+/// (`defGetCopyHeaderOption`, `copy.c`).
+fn names_columns(option: &Node) -> bool {
+    let Some(Kind::DefElem(option)) = &option.node else {
+        return false;
+    };
+    let value = option.arg.as_ref().and_then(|value| value.node.as_ref());
+    option.defname == "header"
+        && match value {
+            None => true,
+            Some(Kind::Boolean(value)) => value.boolval,
+            Some(Kind::Integer(value)) => value.ival == 1,
+            Some(Kind::String(value)) => ["true", "on"]
+                .iter()
+                .any(|word| value.sval.eq_ignore_ascii_case(word)),
+            Some(_) => false,
+        }
 }
 
 impl<'t> Visit<'t> for ExplainStmt {

@@ -39,6 +39,7 @@ impl<G: Gate> Ledger<G> {
         if let Some(account) = &mut entry.account {
             account.answered(at);
         }
+        self.passed(at);
         at
     }
 }

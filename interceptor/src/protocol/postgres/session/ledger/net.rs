@@ -135,7 +135,8 @@ impl<G: Gate> Ledger<G> {
     }
 
     /// Looks at the front of what the server sent, where the first owed reply has data.
-    pub(in super::super) fn look(&mut self, front: &mut [u8]) -> Look {
+    /// With `ends`, what comes behind it is not passed on with it.
+    pub(in super::super) fn look(&mut self, front: &mut [u8], ends: bool) -> Look {
         let (Some(net), Some(tag)) = (&mut self.net, front.first().copied()) else {
             return Look::Elsewhere;
         };
@@ -163,7 +164,8 @@ impl<G: Gate> Ledger<G> {
             entry.rows = entry.rows.saturating_add(run.messages);
             run.bytes
         } else {
-            net.copies.pass(front, &net.detectors, &mut net.catch)
+            net.copies
+                .pass((front, ends), &net.detectors, &mut net.catch)
         };
         if let Some(account) = &mut entry.account {
             account.answered(decided);
@@ -180,9 +182,11 @@ impl<G: Gate> Ledger<G> {
         if decided == 0 {
             return Look::Need(front.len().saturating_add(1));
         }
+        let inside = net.is_inside();
+        self.passed(decided);
         Look::Decided {
             bytes: decided,
-            inside: net.is_inside(),
+            inside,
         }
     }
 }

@@ -9,9 +9,10 @@ use super::super::super::refuse::hush;
 use super::super::super::wire::backend::{self, Status};
 use super::super::super::wire::error::{ErrorFields, Severity};
 use super::super::super::wire::{self, Header, Tag};
-use super::super::account::SKIPPED;
+use super::super::account::{LIMITED, SKIPPED};
 use super::super::entry::{Change, Entry, Kind, Made, Statement};
 use super::guard::{DESCRIPTION_MAX, MESSAGE_MAX};
+use super::limit::Cut;
 use super::{Data, Ledger};
 use crate::session::Gate;
 
@@ -98,17 +99,23 @@ impl<G: Gate> Ledger<G> {
     ) -> Result<Reply, Unexpected> {
         match header.tag {
             // They come whenever the server likes, between rows too.
-            backend::NOTICE => return Ok(self.hushed(header.tag, body).into()),
+            backend::NOTICE => {
+                self.passed_one(header);
+                return Ok(self.hushed(header.tag, body).into());
+            }
             backend::NOTIFICATION => return self.notification(header, body),
             backend::PARAMETER_STATUS => return self.parameter(body),
             backend::ERROR => return self.error(header, body),
             backend::ROW_DESCRIPTION => self.examine(header, body)?,
             _ => {}
         }
+        self.passed_one(header);
+        let number = self.first;
         let Some(entry) = self.queue.front_mut() else {
             return Err(misfit(header.tag, "nothing"));
         };
-        if let Some(account) = &mut entry.account {
+        let cut = entry.cut().filter(|_| !entry.failed);
+        if let Some(account) = entry.account.as_mut().filter(|_| cut.is_none()) {
             account.answered(header.whole());
         }
         let ends = header.tag == backend::READY;
@@ -131,7 +138,23 @@ impl<G: Gate> Ledger<G> {
             backend::READY => self.ready(backend::ready(body)?)?,
             tag => self.other(tag, body)?,
         }
-        Ok(if silent { Reply::Swallow } else { Reply::Pass })
+        match cut {
+            Some(cut) => Ok(self.after_cut(&cut, number, ends)),
+            None if silent => Ok(Reply::Swallow),
+            None => Ok(Reply::Pass),
+        }
+    }
+
+    /// What becomes of a message that ends, or goes on with, an answer that was cut.
+    fn after_cut(&mut self, cut: &Cut, number: u64, is_ready: bool) -> Reply {
+        let status = is_ready.then_some(self.status);
+        if !is_ready && !self.answered(number) {
+            return Reply::Swallow;
+        }
+        match self.carried_out(cut, status) {
+            Some(told) => Reply::Instead(told),
+            None => Reply::Swallow,
+        }
     }
 
     /// How many bytes of a message, header and body, [`Self::reply`] must see.
@@ -267,7 +290,8 @@ impl<G: Gate> Ledger<G> {
         let Some(entry) = self.queue.front_mut() else {
             return Ok(());
         };
-        if let Some(account) = &mut entry.account {
+        let is_cut = entry.is_cut();
+        if let Some(account) = entry.account.as_mut().filter(|_| !is_cut) {
             account.counted(backend::rows(tag));
         }
         entry.tag = Some(tag.into());
@@ -281,7 +305,8 @@ impl<G: Gate> Ledger<G> {
     fn suspend(&mut self) {
         if let Some(entry) = self.queue.front_mut() {
             let rows = entry.rows;
-            if let Some(account) = &mut entry.account {
+            let is_cut = entry.is_cut();
+            if let Some(account) = entry.account.as_mut().filter(|_| !is_cut) {
                 account.counted(rows);
             }
             entry.change = Change::Nothing;
@@ -316,6 +341,7 @@ impl<G: Gate> Ledger<G> {
             self.changes.end();
             // Those that a rollback took along are asked of the server, which does not know them.
             self.portals.keep(|portal| portal.holds);
+            self.forget_given();
         }
         Ok(())
     }
@@ -336,6 +362,7 @@ impl<G: Gate> Ledger<G> {
                 instead: self.hushed(header.tag, body),
             });
         }
+        let cut = self.cut_error(header.whole());
         let hushed = self.hushed(header.tag, body);
         let Some(entry) = self.queue.front_mut() else {
             return Err(misfit(header.tag, "nothing"));
@@ -348,9 +375,9 @@ impl<G: Gate> Ledger<G> {
         entry.may_copy = false;
         if let Some(account) = &mut entry.account {
             account.answered(header.whole());
-            account.failed(sqlstate);
+            account.failed(if cut.is_some() { LIMITED } else { sqlstate });
         }
-        let reply = entry.poison.clone().or(hushed).into();
+        let reply = entry.poison.clone().or(cut).or(hushed).into();
         if entry.silent {
             // What was asked for would have failed by itself.
             let asked = self.queue.get_mut(1).and_then(|next| next.account.as_mut());
@@ -398,6 +425,7 @@ impl<G: Gate> Ledger<G> {
     fn pop(&mut self) -> Option<(u64, Entry<G>)> {
         let number = self.first;
         let entry = self.next_in_turn()?;
+        self.note_given(&entry);
         if let Some(statement) = entry.quiet() {
             self.lookout.touched = true;
             self.lookout.text = Some(Arc::clone(&statement.text));
@@ -418,9 +446,17 @@ impl<G: Gate> Ledger<G> {
         };
         match entry.change {
             Change::Nothing => {}
-            Change::Makes(made) => self.make(number, made),
+            Change::Makes(made) => {
+                if let Made::Portal(name, _) = &made {
+                    self.begin_given(name);
+                }
+                self.make(number, made);
+            }
             Change::DropsStatement(name) => self.statements.remove(&name),
-            Change::DropsPortal(name) => self.portals.remove(&name),
+            Change::DropsPortal(name) => {
+                self.begin_given(&name);
+                self.portals.remove(&name);
+            }
             Change::Runs(statement) => self.ran(number, &statement, entry.tag.as_deref()),
         }
         if entry.kind == Kind::Query {
@@ -450,7 +486,10 @@ impl<G: Gate> Ledger<G> {
                     self.statements.clear_named();
                     self.portals.clear();
                 }
-                Effect::ClosesCursor(Some(name)) => self.portals.remove(name.as_bytes()),
+                Effect::ClosesCursor(Some(name)) => {
+                    self.begin_given(name.as_bytes());
+                    self.portals.remove(name.as_bytes());
+                }
                 Effect::ClosesCursor(None) => self.portals.clear(),
                 _ => {}
             }

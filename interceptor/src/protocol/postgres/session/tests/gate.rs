@@ -9,7 +9,9 @@ use tokio::sync::Notify;
 
 use super::super::super::facts::{Effect, Facts, Names, Prepared};
 use crate::masking::Masks;
-use crate::policy::{Access, Action, Ask, Context, Permit, Refusal, RefusalKind, Resource, RuleId};
+use crate::policy::{
+    Access, Action, Ask, Context, Limits, Permit, Refusal, RefusalKind, Resource, RuleId,
+};
 use crate::session::{
     Authorized, Direction, EndReason, Gate, Outcome, Phase, Reading, Refused, RequestId,
 };
@@ -39,6 +41,8 @@ pub(crate) struct FakeGate {
     pub(crate) end: Notify,
     pub(crate) full: AtomicBool,
     pub(crate) masks: Arc<Masks>,
+    /// What the answers of tables are under that are named `limited`.
+    pub(crate) limits: Limits,
 }
 
 impl FakeGate {
@@ -121,7 +125,10 @@ impl FakeGate {
         }
         Ok(Authorized {
             request,
-            permit: Permit::of_a_test("all"),
+            permit: match text.contains("limited") {
+                true => Permit::of_a_test("all").limited(self.limits.clone()),
+                false => Permit::of_a_test("all"),
+            },
         })
     }
 }
@@ -254,6 +261,14 @@ fn read_one(one: &str, names: &Names, uses_search_path: &mut bool) -> (Ask, Opti
             let name = (*name).to_owned();
             (ask, Some(Effect::DeclaresCursor { name, holds: false }))
         }
+        ["fetch", name] => (
+            ask(Action::Select, Resource::Database, names),
+            Some(Effect::Fetches((*name).to_owned())),
+        ),
+        ["close", name] => (
+            ask(Action::Select, Resource::Database, names),
+            Some(Effect::ClosesCursor(Some((*name).to_owned()))),
+        ),
         ["copyin", name] => (table(name, uses_search_path), Some(Effect::CopyIn)),
         ["replicate", name] => {
             let mut ask = table(name, uses_search_path);
@@ -261,6 +276,7 @@ fn read_one(one: &str, names: &Names, uses_search_path: &mut bool) -> (Ask, Opti
             (ask, Some(Effect::CopyBoth))
         }
         ["stream", name] => (table(name, uses_search_path), Some(Effect::CopyBoth)),
+        ["copyheader", name] => (table(name, uses_search_path), Some(Effect::CopyHeader)),
         ["copyout", name] => (table(name, uses_search_path), Some(Effect::CopyOut)),
         words => (table(words[words.len() - 1], uses_search_path), None),
     }

@@ -110,7 +110,7 @@ impl Rig {
         Self::before(upstream, Arc::default(), FakeGate::default(), change)
     }
 
-    fn before(
+    pub(crate) fn before(
         upstream: DuplexStream,
         log: Arc<Mutex<Log>>,
         gate: FakeGate,

@@ -401,6 +401,26 @@ impl Server {
                 let body = body.ok_or(Stop::Error("26000"))?;
                 Box::pin(self.run_one(&body, u32::MAX, &mut None)).await?;
             }
+            ["fetch", name] => {
+                let mut portal = self
+                    .portals
+                    .remove(name.as_bytes())
+                    .ok_or(Stop::Error("34000"))?;
+                let whole = portal.text.split_whitespace().nth(1);
+                let whole = whole.and_then(|count| count.parse().ok());
+                let before = portal.left.or(whole).unwrap_or(0);
+                let now = before.min(2);
+                for _ in 0..now {
+                    self.put(b'D', b"\0\x01\0\0\0\x01x");
+                }
+                portal.left = Some(before - now);
+                self.complete(&format!("FETCH {now}"));
+                self.portals.insert(name.as_bytes().to_vec(), portal);
+            }
+            ["close", name] => {
+                self.portals.remove(name.as_bytes());
+                self.complete("CLOSE CURSOR");
+            }
             ["deallocate", "all"] => {
                 self.statements.retain(|name, _| name.is_empty());
                 self.complete("DEALLOCATE ALL");

@@ -34,14 +34,16 @@ impl Copies {
         self.left > 0
     }
 
-    /// Looks at all data at the front, and says how much of the front is decided.
+    /// Looks at all data at the front, and says how much of the front is decided; with `ends`, no more of it
+    /// comes.
     pub(super) fn pass(
         &mut self,
-        front: &mut [u8],
+        (front, ends): (&mut [u8], bool),
         detectors: &Detectors,
         catch: &mut Catch,
     ) -> usize {
         let (gathered, left, last) = self.gather(front);
+        let last = last || ends && left == 0;
         let decided = self
             .scan
             .step(detectors, &self.data, last, |piece| catch.note(piece, 0));

@@ -1,0 +1,506 @@
+//! Limits on answers: rows and their bytes are counted before they are passed on, and the first that is
+//! too many is not.
+//!
+//! Only what is under a limit is counted; what is not pays a look at an empty option. A request under one
+//! has nothing forwarded behind it before it is answered, so that a server that does not know of the cut,
+//! because it was done before it was told, can still be made to fail: its transaction never goes on as if
+//! the answer had been whole.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::super::super::facts::Effect;
+use super::super::super::refuse::{self, Over};
+use super::super::super::wire::backend::{self, Status};
+use super::super::super::wire::{HEADER, Header};
+use super::super::entry::{Change, Entry, Kind, Statement};
+use super::super::table::Name;
+use super::{Found, Ledger};
+use crate::policy::{Limit, Limits};
+use crate::session::{Gate, RequestId};
+
+/// What stands in front of the first row of a binary `COPY` (`copyto.c`): signature, flags, and a length.
+const BINARY_FRONT: usize = 19;
+/// What ends a binary `COPY` in the place of a row.
+const BINARY_END: [u8; 2] = [0xff, 0xff];
+/// The most portals that are counted one by one.
+const GIVEN_MAX: usize = 8_192;
+/// Stands for all others: no name has a zero in it.
+const OTHERS: &[u8] = b"\0";
+
+/// Rows and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Amount {
+    rows: u64,
+    bytes: u64,
+}
+
+impl Amount {
+    fn and(self, more: Self) -> Self {
+        Self {
+            rows: self.rows.saturating_add(more.rows),
+            bytes: self.bytes.saturating_add(more.bytes),
+        }
+    }
+
+    fn most(self, other: Self) -> Self {
+        Self {
+            rows: self.rows.max(other.rows),
+            bytes: self.bytes.max(other.bytes),
+        }
+    }
+}
+
+/// An answer that is under limits.
+#[derive(Debug)]
+pub(in super::super) struct Limited {
+    limits: Arc<Limits>,
+    request: RequestId,
+    /// The portals that its rows come from.
+    portals: Vec<Name>,
+    /// What those have given before; `None` before the first message of the answer.
+    before: Option<Amount>,
+    passed: Amount,
+    over: Option<Over>,
+    copy: Copy,
+}
+
+/// How the data of a `COPY` is made up.
+#[derive(Clone, Copy, Debug, Default)]
+struct Copy {
+    /// The first message names the columns, or will.
+    header: bool,
+    binary: bool,
+    begun: bool,
+}
+
+/// What one portal has given so far.
+#[derive(Debug, Default)]
+struct Given {
+    /// Of a cursor that was declared: what it is under, whoever fetches.
+    limits: Option<Arc<Limits>>,
+    amount: Amount,
+}
+
+/// What a session counts for its limits.
+#[derive(Debug, Default)]
+pub(super) struct Measure {
+    /// Of all requests under a limit of the session.
+    session: Amount,
+    portals: HashMap<Name, Given>,
+    /// The strictest of all limits so far: what cursors are under that nobody declared.
+    all: Option<Arc<Limits>>,
+    /// Bytes at the front that are counted and not passed on.
+    counted: usize,
+    /// The notice at the front is counted.
+    noticed: bool,
+    /// A cancel is on its way, for the message with this number.
+    cancels: Option<u64>,
+    /// What the server is to be made to fail with, since it did not know of a cut.
+    due: Option<Due>,
+}
+
+#[derive(Debug)]
+struct Due {
+    error: Bytes,
+    kind: Kind,
+}
+
+/// What becomes of the front of what the server sent, as far as limits go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Room {
+    /// Nothing here is under a limit.
+    Any,
+    /// So many bytes are counted, and may go on; with `ends`, what comes behind them may not, or is no data.
+    Up { bytes: usize, ends: bool },
+    /// So many bytes must be there.
+    Need(usize),
+    /// The message of so many bytes is too much, or comes after what was.
+    Drop(usize),
+}
+
+impl Limited {
+    fn first_over(&self, session: Amount, more: Amount) -> Option<Over> {
+        let request = self.before.unwrap_or_default().and(self.passed).and(more);
+        let session = session.and(more);
+        let limits = &self.limits;
+        let over = |limit: &Option<Limit>, is: u64| {
+            limit.as_ref().filter(|limit| is > limit.most).cloned()
+        };
+        let rows = over(&limits.max_rows, request.rows).map(Over::Rows);
+        rows.or_else(|| over(&limits.max_bytes, request.bytes).map(Over::Bytes))
+            .or_else(|| over(&limits.max_session_rows, session.rows).map(Over::SessionRows))
+            .or_else(|| over(&limits.max_session_bytes, session.bytes).map(Over::SessionBytes))
+    }
+
+    /// How many rows a message of data is; or how much of it must be there to say.
+    fn rows(&mut self, header: Header, front: &[u8]) -> Result<u64, usize> {
+        if header.tag != backend::COPY_DATA {
+            return Ok(1);
+        }
+        if !self.copy.binary {
+            let is_header = self.copy.header && !self.copy.begun;
+            return Ok(u64::from(!is_header));
+        }
+        let before = if self.copy.begun { 0 } else { BINARY_FRONT };
+        if header.body != before.saturating_add(BINARY_END.len()) {
+            return Ok(1);
+        }
+        let at = HEADER.saturating_add(before);
+        let end = front.get(at..header.whole()).ok_or(header.whole())?;
+        Ok(u64::from(end != BINARY_END))
+    }
+
+    fn counts_session(&self) -> bool {
+        self.limits.max_session_rows.is_some() || self.limits.max_session_bytes.is_some()
+    }
+
+    /// What the client is told.
+    fn error(&self, carried_out: bool) -> Option<Bytes> {
+        let over = self.over.as_ref()?;
+        Some(refuse::limited(over, self.request, carried_out).response())
+    }
+}
+
+impl<G: Gate> Ledger<G> {
+    /// Puts what is about to be owed under its limits, which are those of its permit, and those of the
+    /// cursors that it fetches from.
+    pub(in super::super) fn limit(
+        &mut self,
+        entry: &mut Entry<G>,
+        (portal, request): (Option<&Name>, RequestId),
+        limits: Option<&Arc<Limits>>,
+    ) {
+        if limits.is_none() && self.measure.all.is_none() {
+            return;
+        }
+        self.measure.all = strictest(self.measure.all.take(), limits);
+        let Change::Runs(statement) = &entry.change else {
+            // A portal of it may yet be fetched from.
+            return;
+        };
+        let mut limits = limits.cloned();
+        let mut portals: Vec<Name> = portal.into_iter().map(|name| self.key(name)).collect();
+        for name in fetched(statement) {
+            let key = self.key(name.as_bytes());
+            let of_cursor = match self.measure.portals.get(&key) {
+                Some(Given {
+                    limits: Some(limits),
+                    ..
+                }) => Some(limits),
+                Some(_) | None => match self.portal(name.as_bytes()) {
+                    // What declared it was under none.
+                    Found::Known(portal) if portal.declared => None,
+                    Found::Known(_) | Found::Unknown | Found::Until(_) => self.measure.all.as_ref(),
+                },
+            };
+            limits = strictest(limits, of_cursor);
+            portals.push(key);
+        }
+        let Some(limits) = limits else {
+            return;
+        };
+        let header = statement.statements == 1 && statement.effects.contains(&Effect::CopyHeader);
+        entry.limited = Some(Box::new(Limited {
+            limits,
+            request,
+            portals,
+            before: None,
+            passed: Amount::default(),
+            over: None,
+            copy: Copy {
+                header,
+                ..Copy::default()
+            },
+        }));
+    }
+
+    /// By what a portal is counted.
+    fn key(&self, name: &[u8]) -> Name {
+        let portals = &self.measure.portals;
+        match portals.len() < GIVEN_MAX || portals.contains_key(name) {
+            true => name.into(),
+            false => OTHERS.into(),
+        }
+    }
+
+    /// Counts what is at the front, as far as there is room for it.
+    pub(in super::super) fn room(&mut self, front: &[u8]) -> Room {
+        let Some(entry) = self.queue.front_mut() else {
+            return Room::Any;
+        };
+        let is_answered = entry.poison.is_some() || entry.failed;
+        let Some(limited) = entry.limited.as_deref_mut().filter(|_| !is_answered) else {
+            return Room::Any;
+        };
+        let measure = &mut self.measure;
+        if limited.before.is_none() {
+            let given = limited
+                .portals
+                .iter()
+                .filter_map(|name| measure.portals.get(name));
+            let before = given.fold(Amount::default(), |most, one| most.most(one.amount));
+            limited.before = Some(before);
+        }
+        let mut at = measure.counted;
+        loop {
+            let rest = front.get(at..).unwrap_or_default();
+            let Ok(Some(header)) = backend::header(rest) else {
+                break;
+            };
+            if header.tag == backend::COPY_OUT && at == 0 {
+                match rest.get(HEADER) {
+                    Some(format) => limited.copy.binary = *format == 1,
+                    None if header.body > 0 => return Room::Need(HEADER.saturating_add(1)),
+                    None => {}
+                }
+                limited.copy.begun = false;
+            }
+            let is_notice = header.tag == backend::NOTICE;
+            if !has_data(header.tag) || is_notice && (at > 0 || measure.noticed) {
+                break;
+            }
+            if limited.over.is_some() {
+                return Room::Drop(header.whole());
+            }
+            let rows = match limited.rows(header, rest) {
+                Ok(rows) if !is_notice => rows,
+                Ok(_) => 0,
+                Err(need) if at == 0 => return Room::Need(need),
+                Err(_) => break,
+            };
+            let bytes = u64::try_from(header.whole()).unwrap_or(u64::MAX);
+            let more = Amount { rows, bytes };
+            if let Some(over) = limited.first_over(measure.session, more) {
+                if at > 0 {
+                    return Room::Up {
+                        bytes: at,
+                        ends: true,
+                    };
+                }
+                limited.over = Some(over);
+                let rows = limited.passed.rows;
+                if let Some(account) = &mut entry.account {
+                    account.cut(rows);
+                }
+                measure.cancels = Some(self.first);
+                return Room::Drop(header.whole());
+            }
+            limited.copy.begun |= header.tag == backend::COPY_DATA;
+            limited.passed = limited.passed.and(more);
+            if limited.counts_session() {
+                measure.session = measure.session.and(more);
+            }
+            if is_notice {
+                measure.noticed = true;
+                break;
+            }
+            at = at.saturating_add(header.whole());
+            measure.counted = at;
+        }
+        match at {
+            0 => Room::Any,
+            _ => Room::Up {
+                bytes: at.min(front.len()),
+                ends: at < front.len(),
+            },
+        }
+    }
+
+    /// So many bytes of data were decided.
+    pub(super) fn passed(&mut self, bytes: usize) {
+        self.measure.counted = self.measure.counted.saturating_sub(bytes);
+    }
+
+    /// A message was decided.
+    pub(super) fn passed_one(&mut self, header: Header) {
+        match header.tag {
+            backend::NOTICE => self.measure.noticed = false,
+            tag if has_data(tag) => self.passed(header.whole()),
+            _ => {}
+        }
+    }
+
+    /// Whether a cancel is to be sent: what runs has given all that it may. The number of its message.
+    pub(in super::super) fn cuts(&self) -> Option<u64> {
+        self.measure
+            .cancels
+            .filter(|number| !self.answered(*number))
+    }
+
+    /// Whether an answer was cut, and nobody has seen to a cancel.
+    pub(in super::super) fn has_cut(&self) -> bool {
+        self.measure.cancels.is_some()
+    }
+
+    /// The cancel has reached the server, or will not.
+    pub(in super::super) fn cancelled(&mut self) {
+        self.measure.cancels = None;
+    }
+
+    /// Whether message `number` was cut, and is not answered.
+    pub(in super::super) fn is_cut(&self, number: u64) -> bool {
+        let front = self.queue.front().filter(|_| self.first == number);
+        front.is_some_and(Entry::is_cut)
+    }
+
+    /// Whether what comes next from the client must wait for the end of a cut, or of what may be cut.
+    pub(super) fn is_limited(&self) -> bool {
+        self.measure.cancels.is_some()
+            || self.measure.due.is_some()
+            || self.queue.back().is_some_and(|last| last.limited.is_some())
+    }
+
+    /// The same, for a client that has closed.
+    pub(in super::super) fn has_limited(&self) -> bool {
+        self.is_limited() || self.queue.iter().any(|entry| entry.limited.is_some())
+    }
+
+    /// An error of the server that says more than there is room for, which counts as a cut.
+    pub(super) fn cut_error(&mut self, size: usize) -> Option<Bytes> {
+        let measure = &self.measure;
+        let limited = self.queue.front_mut()?.limited.as_deref_mut()?;
+        let bytes = u64::try_from(size).unwrap_or(u64::MAX);
+        if limited.over.is_none() {
+            limited.over = limited.first_over(measure.session, Amount { rows: 0, bytes });
+        }
+        limited.error(false)
+    }
+
+    /// The first entry, which was cut, was carried out all the same, and is gone: what the client gets now,
+    /// where that is all there is to do.
+    pub(super) fn carried_out(&mut self, cut: &Cut, status: Option<Status>) -> Option<Bytes> {
+        match status {
+            Some(Status::Idle | Status::Failed) => {
+                let ready = status.map(backend::make_ready).unwrap_or_default();
+                Some([cut.done.as_ref(), ready.as_ref()].concat().into())
+            }
+            // Its transaction, or its batch, must not go on.
+            Some(Status::Open) | None => {
+                self.measure.due = Some(Due {
+                    error: cut.failed.clone(),
+                    kind: if status.is_some() {
+                        Kind::Query
+                    } else {
+                        Kind::Parse
+                    },
+                });
+                None
+            }
+        }
+    }
+
+    /// What the server must be sent so that it fails, where it did not know of a cut.
+    pub(in super::super) fn fail_cut(&mut self) -> Option<Bytes> {
+        let Due { error, kind } = self.measure.due.take()?;
+        self.owe(Entry::poison(kind, error));
+        if kind == Kind::Query {
+            return Some(refuse::poison_query());
+        }
+        self.skip_batch();
+        Some(refuse::poison_parse(false))
+    }
+
+    /// Whether that is to be sent.
+    pub(in super::super) fn must_fail(&self) -> bool {
+        self.measure.due.is_some()
+    }
+
+    /// Keeps what the portals of an entry have given by now, and what those are under that it declared.
+    pub(super) fn note_given(&mut self, entry: &Entry<G>) {
+        let Some(limited) = &entry.limited else {
+            return;
+        };
+        for name in &limited.portals {
+            let given = self.measure.portals.entry(name.clone()).or_default();
+            given.amount = given.amount.and(limited.passed);
+        }
+        if let Change::Runs(statement) = &entry.change {
+            for effect in statement.effects.iter() {
+                if let Effect::DeclaresCursor { name, .. } = effect {
+                    let given = Given {
+                        limits: Some(Arc::clone(&limited.limits)),
+                        amount: limited.passed,
+                    };
+                    self.measure.portals.insert(name.as_bytes().into(), given);
+                }
+            }
+        }
+    }
+
+    /// Forgets portals that are no more.
+    pub(super) fn forget_given(&mut self) {
+        if self.measure.portals.is_empty() {
+            return;
+        }
+        let (portals, batch) = (&self.portals, self.batch);
+        self.measure
+            .portals
+            .retain(|name, _| !matches!(portals.find(name, batch), Found::Unknown));
+    }
+
+    /// A portal of this name begins anew.
+    pub(super) fn begin_given(&mut self, name: &[u8]) {
+        self.measure.portals.remove(name);
+    }
+}
+
+/// What the client gets of a cut, by how it ended.
+#[derive(Debug)]
+pub(super) struct Cut {
+    failed: Bytes,
+    done: Bytes,
+}
+
+impl<G: Gate> Entry<G> {
+    /// Whether more came than it may have.
+    pub(super) fn is_cut(&self) -> bool {
+        self.limited
+            .as_ref()
+            .is_some_and(|limited| limited.over.is_some())
+    }
+
+    /// What is told of its cut.
+    pub(super) fn cut(&self) -> Option<Cut> {
+        let limited = self.limited.as_ref()?;
+        Some(Cut {
+            failed: limited.error(false)?,
+            done: limited.error(true)?,
+        })
+    }
+}
+
+/// What may hold data, in the answer to a request.
+fn has_data(tag: u8) -> bool {
+    matches!(
+        tag,
+        backend::DATA_ROW | backend::COPY_DATA | backend::FUNCTION_RESULT | backend::NOTICE
+    )
+}
+
+/// The cursors that a text fetches from, and does not declare itself.
+fn fetched(statement: &Statement) -> impl Iterator<Item = &str> {
+    let declared = |fetched: &str| {
+        statement.effects.iter().any(|effect| match effect {
+            Effect::DeclaresCursor { name, .. } => name == fetched,
+            _ => false,
+        })
+    };
+    statement
+        .effects
+        .iter()
+        .filter_map(move |effect| match effect {
+            Effect::Fetches(name) if !declared(name) => Some(name.as_str()),
+            _ => None,
+        })
+}
+
+fn strictest(one: Option<Arc<Limits>>, other: Option<&Arc<Limits>>) -> Option<Arc<Limits>> {
+    match (one, other) {
+        (Some(one), Some(other)) if !Arc::ptr_eq(&one, other) => Some(Arc::new(one.and(other))),
+        (Some(one), _) => Some(one),
+        (None, other) => other.cloned(),
+    }
+}
