@@ -105,7 +105,7 @@ pub(super) async fn watch<G: Gate>(
 pub(super) async fn cut<G: Gate>(
     shared: &Shared<G>,
     obeys: Duration,
-    cancel: &Cancel,
+    cancel: &Errand,
 ) -> EndReason {
     loop {
         shared.cut.notified().await;
