@@ -57,11 +57,32 @@ ALTER TABLE mine FORCE ROW LEVEL SECURITY;
 CREATE POLICY looks ON mine USING (is_a(note));
 CREATE FUNCTION grow(text, text) RETURNS text LANGUAGE sql AS 'SELECT peek()';
 CREATE AGGREGATE grown (text) (SFUNC = grow, STYPE = text);
+CREATE TABLE divided (id int, k int, ssn text, x int GENERATED ALWAYS AS (100 / (ascii(substr(ssn, 7, 1)) - k)) STORED);
+INSERT INTO divided (id, k, ssn) VALUES (1, 0, 'canary-');
+CREATE TABLE bound (id int, k int, ssn text, CHECK (ascii(substr(ssn, 7, 1)) <> k));
+INSERT INTO bound VALUES (1, 0, 'canary-');
+CREATE TABLE sought (id int, k int, ssn text);
+INSERT INTO sought VALUES (1, 0, 'canary-');
+CREATE INDEX ON sought ((100 / (ascii(substr(ssn, 7, 1)) - k)));
+CREATE TABLE partly (id int, k int, ssn text);
+INSERT INTO partly VALUES (1, 0, 'canary-');
+CREATE INDEX ON partly (id) WHERE 100 / (ascii(substr(ssn, 7, 1)) - k) > 0;
+CREATE TABLE paired (k int, ssn text, UNIQUE (ssn, k));
+INSERT INTO paired VALUES (1, 'c'), (2, 'd');
+CREATE TABLE noticed (id int, ssn text);
+INSERT INTO noticed VALUES (1, 'c');
+CREATE FUNCTION loud(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RAISE NOTICE ''%'', $1; RETURN $1; END';
+CREATE INDEX ON noticed (loud(ssn));
+CREATE INDEX ON noticed (id);
+CREATE VIEW grouped AS SELECT p.id, p.name, p.ssn, count(q.id) AS n FROM p LEFT JOIN q ON q.id = p.id GROUP BY p.id, p.name, p.ssn;
+CREATE VIEW sorted AS SELECT x.ssn, count(*) AS n FROM paired AS x GROUP BY x.ssn;
 ";
 
 fn values(which: char) -> String {
     let mut sql = String::from("SET ROLE trusted;");
-    for table in ["p", "held"] {
+    for table in [
+        "p", "held", "divided", "bound", "sought", "partly", "noticed",
+    ] {
         sql.push_str(&format!(
             "UPDATE {table} SET ssn = 'CANARY{which}-' || lpad(id::text, 4, '0');"
         ));
@@ -69,6 +90,7 @@ fn values(which: char) -> String {
     let order = if which == 'A' { "id" } else { "1000 - id" };
     sql.push_str(&format!(
         "UPDATE wide SET ssn = 'CANARY{which}-' || lpad(({order})::text, 4, '0');
+         UPDATE paired SET ssn = CASE WHEN k = 1 THEN 'CANARYA-0001' ELSE 'CANARY{which}-0001' END;
          INSERT INTO coded VALUES (1, 'CANARY{which}-0001');
          INSERT INTO kinded VALUES (1, 'CANARY{which}-0001');
          INSERT INTO byvalue VALUES (1, 'CANARY{which}-0001');
@@ -79,7 +101,10 @@ fn values(which: char) -> String {
 
 fn masks() -> Masks {
     let mut masks = Masks::default();
-    for name in ["p", "held", "coded", "kinded", "byvalue", "wide"] {
+    for name in [
+        "p", "held", "coded", "kinded", "byvalue", "wide", "divided", "bound", "sought", "partly",
+        "paired", "noticed",
+    ] {
         let relation = Relation {
             schema: "public".to_owned(),
             name: name.to_owned(),
@@ -92,6 +117,39 @@ fn masks() -> Masks {
 
 /// What it is, and the statements. Each tells the two databases apart directly.
 const WAYS: &[(&str, &str)] = &[
+    (
+        "generated beside what is set",
+        "BEGIN;; UPDATE divided SET k = 65;; ROLLBACK",
+    ),
+    (
+        "check beside what is set",
+        "BEGIN;; UPDATE bound SET k = 65;; ROLLBACK",
+    ),
+    (
+        "index beside what is set",
+        "BEGIN;; UPDATE sought SET k = 65;; ROLLBACK",
+    ),
+    (
+        "condition of an index beside what is set",
+        "BEGIN;; UPDATE partly SET k = 65;; ROLLBACK",
+    ),
+    (
+        "unique beside what is set",
+        "BEGIN;; UPDATE paired SET k = 1 WHERE k = 2;; ROLLBACK",
+    ),
+    (
+        "merge beside what is set",
+        "BEGIN;; MERGE INTO bound USING (VALUES (65)) AS z(n) ON bound.id = 1 WHEN MATCHED THEN UPDATE SET k = z.n;; ROLLBACK",
+    ),
+    (
+        "function of an index",
+        "BEGIN;; UPDATE noticed SET id = 2;; ROLLBACK",
+    ),
+    (
+        "view that groups by what is masked alone",
+        "SELECT count(*) FROM sorted",
+    ),
+    ("view that groups beside a key", "SELECT ssn FROM grouped"),
     (
         "a row that a foreign key fails",
         "BEGIN;; DELETE FROM q WHERE id = 1;; ROLLBACK",

@@ -4,12 +4,14 @@
 //! that does would learn of the value, and so would any write to a table where a constraint, a unique
 //! index or an expression is about a masked column: these answer questions.
 
+use std::collections::BTreeSet;
+
 use pg_query::protobuf::node::Node as Kind;
 use pg_query::protobuf::{CmdType, ColumnRef, Node, RangeVar, ReturningClause};
 
 use super::cover::Cover;
 use super::resolve::Veto;
-use super::schema::Table;
+use super::schema::{Table, TiedBy};
 use crate::protocol::postgres::facts::draft::{Draft, Write};
 
 /// What a statement's names may not touch.
@@ -26,13 +28,6 @@ pub(super) fn check<'a>(
     relation: &'a RangeVar,
     (table, cover): (&'a Table, &'a Cover),
 ) -> Result<(), Veto> {
-    if let Some(column) = &cover.guarded {
-        return Err(refused(
-            table,
-            column,
-            "a constraint, an index or an expression is about it",
-        ));
-    }
     let mut target = Target {
         table,
         cover,
@@ -44,6 +39,7 @@ pub(super) fn check<'a>(
     for write in &draft.writes {
         target.labels.extend(labels(*write));
     }
+    let mut is_written = false;
     for write in draft.writes.iter().copied() {
         if !write
             .relation()
@@ -51,7 +47,12 @@ pub(super) fn check<'a>(
         {
             continue;
         }
+        is_written = true;
+        target.guarded(write)?;
         target.written(write)?;
+    }
+    if let (Some(column), false) = (&cover.guarded, is_written) {
+        return Err(refused(table, column, TIED));
     }
     for returning in draft.writes.iter().filter_map(|write| write.returning()) {
         target.returned(returning)?;
@@ -61,6 +62,9 @@ pub(super) fn check<'a>(
         .iter()
         .try_for_each(|column| target.named(column))
 }
+
+/// Why a write is refused that a constraint could answer.
+const TIED: &str = "a constraint, an index or an expression is about it";
 
 /// Whether the write to `relation` leaves what others refer to as it is: whether a row of `table` can go tells
 /// what a masked column holds.
@@ -137,6 +141,84 @@ impl<'a> Target<'a> {
             .masks
             .contains_key(&column.number)
             .then_some(column.name.as_str())
+    }
+
+    /// Whether nothing that is about a masked column of the table has a say in what becomes of a write. What
+    /// is about masked columns alone has none in an update, which leaves them as they are: it holds for the
+    /// row as before. What is about others too has one where these are set.
+    fn guarded(&self, write: Write<'_>) -> Result<(), Veto> {
+        let (adds, sets): (bool, Option<&[Node]>) = match write {
+            Write::Update(update) => (false, Some(&update.target_list)),
+            Write::Delete(_) => (false, Some(&[])),
+            Write::Insert(insert) => {
+                let conflict = insert.on_conflict_clause.as_deref();
+                let sets = conflict.map_or(&[][..], |conflict| &conflict.target_list);
+                (true, Some(sets))
+            }
+            Write::Copy(_) => (true, Some(&[])),
+            Write::Merge(_) => (true, None),
+        };
+        let is_delete = matches!(write, Write::Delete(_));
+        let table = self.table;
+        let masked = |number: &i16| self.cover.masks.contains_key(number);
+        for tie in table.ties.values() {
+            let whole_row = tie.columns.contains(&0);
+            let about = tie.columns.iter().find(|number| masked(number));
+            let about = match (about, whole_row) {
+                (Some(about), _) => table.columns.iter().find(|column| column.number == *about),
+                (None, true) => table.columns.iter().find(|column| masked(&column.number)),
+                (None, false) => continue,
+            };
+            let answers = match tie.by {
+                TiedBy::Function => true,
+                TiedBy::Referred if is_delete => true,
+                TiedBy::Expression => whole_row && !is_delete || self.sets(sets, &tie.columns),
+                TiedBy::Constraint | TiedBy::PrimaryKey | TiedBy::Referred => {
+                    adds || whole_row && !is_delete || self.sets(sets, &tie.columns)
+                }
+            };
+            if answers {
+                let column = about.map_or(self.any(), |column| column.name.as_str());
+                return Err(refused(table, column, TIED));
+            }
+        }
+        self.generated(sets)
+    }
+
+    /// A generated column that is made of a masked one and of one that is set may fail for one value and not
+    /// for another.
+    fn generated(&self, sets: Option<&[Node]>) -> Result<(), Veto> {
+        for (made, from) in &self.table.generated {
+            if !self.cover.masks.contains_key(from) {
+                continue;
+            }
+            let together = self.table.generated.iter();
+            let together = together.filter(|(other, _)| other == made);
+            let together = together.map(|(_, from)| *from).collect();
+            if self.sets(sets, &together) {
+                let column = self
+                    .table
+                    .columns
+                    .iter()
+                    .find(|column| column.number == *from);
+                let column = column.map_or(self.any(), |column| column.name.as_str());
+                return Err(refused(self.table, column, TIED));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether one of these columns is set, or may be.
+    fn sets(&self, sets: Option<&[Node]>, columns: &BTreeSet<i16>) -> bool {
+        sets.is_none_or(|sets| {
+            sets.iter().any(|target| match &target.node {
+                Some(Kind::ResTarget(target)) => self
+                    .table
+                    .column(&target.name)
+                    .is_none_or(|column| columns.contains(&column.number)),
+                _ => true,
+            })
+        })
     }
 
     fn any(&self) -> &'a str {

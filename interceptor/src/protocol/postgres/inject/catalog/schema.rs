@@ -110,22 +110,36 @@ const QUERY: &str = concat!(
      WHERE d.refobjid OPERATOR(pg_catalog.<>) r.ev_class AND ",
     ours!("r.ev_class"),
     "; ",
-    // Columns that constraints and unique indexes are about, and expressions of indexes.
-    "SELECT conrelid::pg_catalog.text, pg_catalog.unnest(conkey)::pg_catalog.text \
+    // Columns that constraints and unique indexes are about, and expressions of indexes: whose they are, each
+    // with what ties them together, whose first letter says how ([`Ties`]). Column 0 is a whole row.
+    "SELECT conrelid::pg_catalog.text, CASE WHEN contype OPERATOR(pg_catalog.=) 'p' AND NOT condeferrable \
+        THEN 'p' ELSE 'c' END OPERATOR(pg_catalog.||) oid::pg_catalog.text, \
+     pg_catalog.unnest(conkey)::pg_catalog.text \
      FROM pg_catalog.pg_constraint WHERE contype OPERATOR(pg_catalog.<>) 'n' AND ",
     ours!("conrelid"),
-    " UNION ALL SELECT confrelid::pg_catalog.text, pg_catalog.unnest(confkey)::pg_catalog.text \
+    " UNION ALL SELECT confrelid::pg_catalog.text, 'r' OPERATOR(pg_catalog.||) oid::pg_catalog.text, \
+     pg_catalog.unnest(confkey)::pg_catalog.text \
      FROM pg_catalog.pg_constraint WHERE contype OPERATOR(pg_catalog.=) 'f' AND ",
     ours!("confrelid"),
-    " UNION ALL SELECT indrelid::pg_catalog.text, pg_catalog.unnest(indkey::pg_catalog.int2[])::pg_catalog.text \
-     FROM pg_catalog.pg_index WHERE (indisunique OR indisexclusion) AND ",
+    " UNION ALL SELECT indrelid::pg_catalog.text, 'c' OPERATOR(pg_catalog.||) indexrelid::pg_catalog.text, \
+     k::pg_catalog.text \
+     FROM pg_catalog.pg_index, pg_catalog.unnest(indkey::pg_catalog.int2[]) AS k \
+     WHERE (indisunique OR indisexclusion) AND k OPERATOR(pg_catalog.<>) 0 AND ",
     ours!("indrelid"),
-    " UNION ALL SELECT d.refobjid::pg_catalog.text, d.refobjsubid::pg_catalog.text \
+    " UNION ALL SELECT d.refobjid::pg_catalog.text, CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_depend AS u \
+        WHERE u.objid OPERATOR(pg_catalog.=) i.indexrelid \
+        AND u.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+        AND (u.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid \
+        OR u.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_operator'::pg_catalog.regclass::pg_catalog.oid)) \
+        THEN 'f' WHEN i.indisunique OR i.indisexclusion THEN 'c' ELSE 'e' END \
+        OPERATOR(pg_catalog.||) i.indexrelid::pg_catalog.text, d.refobjsubid::pg_catalog.text \
      FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_depend AS d \
      ON d.objid OPERATOR(pg_catalog.=) i.indexrelid AND d.refobjid OPERATOR(pg_catalog.=) i.indrelid \
      AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
-     WHERE (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) AND ",
+     WHERE (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) AND (d.refobjsubid OPERATOR(pg_catalog.<>) 0 \
+        OR i.indexprs::pg_catalog.text OPERATOR(pg_catalog.~~) '%:varattno 0 %' \
+        OR i.indpred::pg_catalog.text OPERATOR(pg_catalog.~~) '%:varattno 0 %') AND ",
     ours!("i.indrelid"),
     "; ",
     // Generated columns and what they are made from.
@@ -259,11 +273,9 @@ impl Answer {
                 self.put(view, |table| table.depends.push(of))?;
             }
             5 => {
-                let [oid, column] = columns(row)?;
+                let [oid, tie, column] = columns(row)?;
                 let column = number(column)?;
-                self.put(oid, |table| {
-                    table.guarded.insert(column);
-                })?;
+                self.put(oid, |table| table.guard(tie, column))?;
             }
             6 => {
                 let [oid, made, from] = columns(row)?;
