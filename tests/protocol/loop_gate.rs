@@ -22,6 +22,8 @@ pub(crate) enum Rules {
     Denied,
     /// Nor what cannot be read, function calls, and what runs on tables that are named `late…`.
     Closed,
+    /// Everything is permitted, and answers of what is named `few` are limited.
+    Limited,
 }
 
 const ALL: &str = r#"
@@ -53,6 +55,24 @@ forbid (principal is Agent, action, resource is Table)
 when { resource.name like "late*" };
 "#;
 
+const LIMITED_RULES: &str = r#"
+@id("few-rows")
+@max_rows("100")
+permit (principal is Agent, action, resource is Table)
+when { resource.name == "few_rows" };
+
+@id("few-bytes")
+@max_bytes("4KiB")
+permit (principal is Agent, action, resource is Table)
+when { resource.name == "few_bytes" };
+
+@id("few-in-all")
+@max_session_rows("150")
+permit (principal is Agent, action, resource is Table)
+when { resource.name == "few_in_all" };
+"#;
+
+static LIMITED: LazyLock<Policy> = LazyLock::new(|| policy(&[ALL, LIMITED_RULES].concat()));
 static OPEN: LazyLock<Policy> = LazyLock::new(|| policy(ALL));
 static POLICY: LazyLock<Policy> = LazyLock::new(|| policy(&[ALL, RULES].concat()));
 static READ: LazyLock<Policy> = LazyLock::new(|| policy(&[ALL, RULES, READ_RULES].concat()));
@@ -118,6 +138,7 @@ impl Gate for PolicyGate {
         // What was permitted when it was prepared may not be when it is run.
         let policy = match (self.rules, phase) {
             (Rules::Open, _) => &OPEN,
+            (Rules::Limited, _) => &LIMITED,
             (Rules::Closed, Phase::Execute) => &CLOSED,
             (Rules::Closed, Phase::Prepare) => &READ,
             (Rules::Denied, _) => &POLICY,

@@ -7,6 +7,10 @@ mod around;
 #[cfg(test)]
 mod bridge;
 #[cfg(test)]
+mod corpus;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod login;
 #[cfg(test)]
 mod loop_combinations;
