@@ -9,6 +9,7 @@ mod denied;
 mod detect;
 mod drivers;
 mod lab;
+mod limits;
 mod logins;
 mod masks;
 mod matrix;

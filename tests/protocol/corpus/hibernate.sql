@@ -19,7 +19,7 @@ select c1_0.country,count(distinct o1_0.id),avg(o1_0.total) from customers c1_0 
 # dto projection with concat
 select ((c1_0.name||' ')||c1_0.city),sum(o1_0.total) from customers c1_0 join orders o1_0 on o1_0.customer_id=c1_0.id group by c1_0.name,c1_0.city order by 1
 
-# like with escape | %er\_% 
+# like with escape | %chai%
 select p1_0.id from products p1_0 where p1_0.name like $1 escape '\' order by p1_0.id
 
 # in subquery
