@@ -7,6 +7,8 @@ mod around;
 #[cfg(test)]
 mod bridge;
 #[cfg(test)]
+mod canary;
+#[cfg(test)]
 mod corpus;
 #[cfg(test)]
 mod limits;

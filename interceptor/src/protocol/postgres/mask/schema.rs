@@ -51,7 +51,8 @@ pub struct Table {
     pub computes: bool,
     /// Columns that it is partitioned by; column 0 is an expression, of any of them.
     pub split: HashSet<i16>,
-    /// Columns that a constraint, a unique index or an expression of the table is about.
+    /// Columns that a constraint, a unique index or an expression of the table is about; column 0 is all of
+    /// them.
     pub guarded: HashSet<i16>,
     /// The same, by what they are in together.
     pub ties: BTreeMap<String, Tie>,
@@ -129,6 +130,12 @@ impl Table {
     #[must_use]
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// Whether a constraint, a unique index or an expression of it is about a column.
+    #[must_use]
+    pub fn guards(&self, column: i16) -> bool {
+        self.guarded.contains(&column) || self.guarded.contains(&0)
     }
 
     /// Whether it is a view, materialized or not.

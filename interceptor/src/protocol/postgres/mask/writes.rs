@@ -4,7 +4,7 @@
 //! that does would learn of the value, and so would any write to a table where a constraint, a unique
 //! index or an expression is about a masked column: these answer questions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use pg_query::protobuf::node::Node as Kind;
 use pg_query::protobuf::{CmdType, ColumnRef, Node, RangeVar, ReturningClause};
@@ -39,7 +39,6 @@ pub(super) fn check<'a>(
     for write in &draft.writes {
         target.labels.extend(labels(*write));
     }
-    let mut is_written = false;
     for write in draft.writes.iter().copied() {
         if !write
             .relation()
@@ -47,12 +46,7 @@ pub(super) fn check<'a>(
         {
             continue;
         }
-        is_written = true;
-        target.guarded(write)?;
         target.written(write)?;
-    }
-    if let (Some(column), false) = (&cover.guarded, is_written) {
-        return Err(refused(table, column, TIED));
     }
     for returning in draft.writes.iter().filter_map(|write| write.returning()) {
         target.returned(returning)?;
@@ -63,6 +57,32 @@ pub(super) fn check<'a>(
         .try_for_each(|column| target.named(column))
 }
 
+/// Whether nothing that is about masked columns of `holder`, into which a write to `relation` writes, has a say
+/// in what becomes of it.
+pub(super) fn unanswered<'a>(
+    draft: &Draft<'a>,
+    relation: &'a RangeVar,
+    (holder, cover): (&Table, &Cover),
+) -> Result<(), Veto> {
+    let target = Target {
+        table: holder,
+        cover,
+        labels: Vec::new(),
+    };
+    let mut is_read = false;
+    for write in draft.writes.iter().copied() {
+        let written = write.relation();
+        if written.is_some_and(|written| std::ptr::eq(written, relation)) {
+            is_read = true;
+            target.guarded(write)?;
+        }
+    }
+    match is_read {
+        true => Ok(()),
+        false => Err(refused(holder, target.any(), TIED)),
+    }
+}
+
 /// Why a write is refused that a constraint could answer.
 const TIED: &str = "a constraint, an index or an expression is about it";
 
@@ -71,7 +91,7 @@ const TIED: &str = "a constraint, an index or an expression is about it";
 pub(super) fn keeps_keys(
     draft: &Draft<'_>,
     relation: &RangeVar,
-    table: &Table,
+    (table, keys): (&Table, &HashSet<String>),
 ) -> Result<(), Veto> {
     let refused = || {
         Veto::never(&format!(
@@ -81,9 +101,9 @@ pub(super) fn keeps_keys(
     };
     let keeps = |targets: &[Node]| {
         targets.iter().all(|target| match &target.node {
-            Some(Kind::ResTarget(target)) => table
-                .column(&target.name)
-                .is_some_and(|column| !table.guarded.contains(&column.number)),
+            Some(Kind::ResTarget(target)) => {
+                table.column(&target.name).is_some() && !keys.contains(&target.name)
+            }
             _ => false,
         })
     };
@@ -122,6 +142,7 @@ fn labels<'a>(write: Write<'a>) -> impl Iterator<Item = &'a str> {
         })
 }
 
+/// A refusal that names the masked column.
 fn refused(table: &Table, column: &str, why: &str) -> Veto {
     Veto::new(
         format!(
@@ -178,8 +199,8 @@ impl<'a> Target<'a> {
                 }
             };
             if answers {
-                let column = about.map_or(self.any(), |column| column.name.as_str());
-                return Err(refused(table, column, TIED));
+                let column = about.map(|column| column.name.as_str());
+                return Err(refused(table, column.unwrap_or_else(|| self.any()), TIED));
             }
         }
         self.generated(sets)
@@ -201,7 +222,8 @@ impl<'a> Target<'a> {
                     .columns
                     .iter()
                     .find(|column| column.number == *from);
-                let column = column.map_or(self.any(), |column| column.name.as_str());
+                let column = column.map(|column| column.name.as_str());
+                let column = column.unwrap_or_else(|| self.any());
                 return Err(refused(self.table, column, TIED));
             }
         }

@@ -111,7 +111,7 @@ const QUERY: &str = concat!(
     ours!("r.ev_class"),
     "; ",
     // Columns that constraints and unique indexes are about, and expressions of indexes: whose they are, each
-    // with what ties them together, whose first letter says how ([`Ties`]). Column 0 is a whole row.
+    // with what ties them together, whose first letter says how ([`TiedBy`]). Column 0 is a whole row.
     "SELECT conrelid::pg_catalog.text, CASE WHEN contype OPERATOR(pg_catalog.=) 'p' AND NOT condeferrable \
         THEN 'p' ELSE 'c' END OPERATOR(pg_catalog.||) oid::pg_catalog.text, \
      pg_catalog.unnest(conkey)::pg_catalog.text \
@@ -137,10 +137,13 @@ const QUERY: &str = concat!(
      ON d.objid OPERATOR(pg_catalog.=) i.indexrelid AND d.refobjid OPERATOR(pg_catalog.=) i.indrelid \
      AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
-     WHERE (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) AND (d.refobjsubid OPERATOR(pg_catalog.<>) 0 \
-        OR i.indexprs::pg_catalog.text OPERATOR(pg_catalog.~~) '%:varattno 0 %' \
-        OR i.indpred::pg_catalog.text OPERATOR(pg_catalog.~~) '%:varattno 0 %') AND ",
+     WHERE (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) AND d.refobjsubid OPERATOR(pg_catalog.<>) 0 AND ",
     ours!("i.indrelid"),
+    // The whole row is no column that anything depends on; the expression itself says that it is there.
+    " UNION ALL SELECT indrelid::pg_catalog.text, CASE WHEN indisunique OR indisexclusion THEN 'c' ELSE 'e' END \
+     OPERATOR(pg_catalog.||) indexrelid::pg_catalog.text, '0' FROM pg_catalog.pg_index \
+     WHERE pg_catalog.concat(indexprs, indpred) OPERATOR(pg_catalog.~~) '%:varattno 0 %' AND ",
+    ours!("indrelid"),
     "; ",
     // Generated columns and what they are made from.
     "SELECT d.refobjid::pg_catalog.text, a.attnum::pg_catalog.text, d.refobjsubid::pg_catalog.text \
