@@ -94,7 +94,7 @@ pub(super) fn referred(schema: &Schema, covers: &Covers) -> HashMap<u32, HashSet
         let is_tied = |column: &i16| {
             table.ties.values().any(|tie| {
                 let all = tie.columns.contains(&0);
-                (all || tie.columns.contains(column)) && (all || tie.columns.iter().any(is_masked))
+                all || tie.columns.contains(column) && tie.columns.iter().any(is_masked)
             })
         };
         let references = table.references.iter();
