@@ -188,7 +188,7 @@ async fn answer(raw: &mut Raw, entry: &Entry, way: Way) -> Result<Vec<(u8, Vec<u
                     let fields = wire::error::ErrorFields::read(&body).unwrap();
                     let text = |code| String::from_utf8_lossy(fields.get(code).unwrap_or_default());
                     let told = format!("{} {}", text(b'C'), text(b'M'));
-                    error.get_or_insert(format!("{told} ({statement})"));
+                    error.get_or_insert_with(|| format!("{told} ({statement})"));
                 }
                 b'T' => {}
                 b'Z' => {
