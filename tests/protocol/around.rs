@@ -88,11 +88,41 @@ CREATE VIEW over_written AS SELECT x FROM written;
 CREATE TRIGGER tell BEFORE UPDATE ON heard_below FOR EACH ROW EXECUTE FUNCTION tell();
 CREATE AGGREGATE grown (text) (SFUNC = grow, STYPE = text);
 CREATE VIEW grew AS SELECT grown(code) AS g FROM codes;
+CREATE TABLE divided (id int, k int, ssn text, x int GENERATED ALWAYS AS (100 / (ascii(substr(ssn, 7, 1)) - k)) STORED);
+INSERT INTO divided (id, k, ssn) VALUES (1, 0, 'canary-');
+CREATE TABLE bound (id int, k int, ssn text, CHECK (ascii(substr(ssn, 7, 1)) <> k));
+INSERT INTO bound VALUES (1, 0, 'canary-');
+CREATE TABLE sought (id int, k int, ssn text);
+INSERT INTO sought VALUES (1, 0, 'canary-');
+CREATE INDEX ON sought ((100 / (ascii(substr(ssn, 7, 1)) - k)));
+CREATE TABLE halved (id int, k int, ssn text);
+INSERT INTO halved VALUES (1, 0, 'canary-');
+CREATE INDEX ON halved (id) WHERE 100 / (ascii(substr(ssn, 7, 1)) - k) > 0;
+CREATE TABLE paired (k int, ssn text, UNIQUE (ssn, k));
+INSERT INTO paired VALUES (1, 'c'), (2, 'd');
+CREATE TABLE noticed (id int, ssn text);
+INSERT INTO noticed VALUES (1, 'c');
+CREATE FUNCTION loud(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RAISE NOTICE ''%'', $1; RETURN $1; END';
+CREATE INDEX ON noticed (loud(ssn));
+CREATE INDEX ON noticed (id);
+CREATE TABLE tied_to (id int PRIMARY KEY);
+INSERT INTO tied_to VALUES (1);
+CREATE TABLE tied (id int, owner int REFERENCES tied_to ON DELETE SET NULL, ssn text, CHECK (owner IS NOT NULL OR ssn LIKE 'CANARYA%'));
+INSERT INTO tied VALUES (1, 1, 'c');
+CREATE TABLE holds (id int PRIMARY KEY, ssn text);
+INSERT INTO holds VALUES (1, 'c'), (2, 'c');
+CREATE TABLE held_by (id int, ssn int REFERENCES holds);
+INSERT INTO held_by VALUES (1, 1);
+CREATE VIEW grouped AS SELECT p.id, p.name, p.ssn, count(q.id) AS n FROM p LEFT JOIN q ON q.id = p.id GROUP BY p.id, p.name, p.ssn;
+CREATE VIEW sorted AS SELECT x.ssn, count(*) AS n FROM paired AS x GROUP BY x.ssn;
 ";
 
 fn values(which: char) -> String {
     let mut sql = String::from("SET ROLE trusted;");
-    for table in ["p", "held", "whole", "partly", "below", "ranged"] {
+    for table in [
+        "p", "held", "divided", "bound", "sought", "halved", "noticed", "whole", "partly", "below",
+        "ranged", "tied",
+    ] {
         sql.push_str(&format!(
             "UPDATE {table} SET ssn = 'CANARY{which}-' || lpad(id::text, 4, '0');"
         ));
@@ -100,6 +130,8 @@ fn values(which: char) -> String {
     let order = if which == 'A' { "id" } else { "1000 - id" };
     sql.push_str(&format!(
         "UPDATE wide SET ssn = 'CANARY{which}-' || lpad(({order})::text, 4, '0');
+         UPDATE held_by SET ssn = CASE '{which}' WHEN 'A' THEN 1 ELSE 2 END;
+         UPDATE paired SET ssn = CASE WHEN k = 1 THEN 'CANARYA-0001' ELSE 'CANARY{which}-0001' END;
          UPDATE rowly SET ssn = CASE '{which}' WHEN 'A' THEN 'x' END WHERE id = 2;
          INSERT INTO keyed VALUES (1, 'CANARY{which}-0001');
          INSERT INTO coded VALUES (1, 'CANARY{which}-0001');
@@ -114,7 +146,8 @@ fn masks() -> Masks {
     let mut masks = Masks::default();
     for name in [
         "p", "held", "coded", "kinded", "byvalue", "wide", "whole", "partly", "rowly", "below",
-        "keyed", "ranged",
+        "keyed", "ranged", "divided", "bound", "sought", "halved", "paired", "noticed", "tied",
+        "holds", "held_by",
     ] {
         let relation = Relation {
             schema: "public".to_owned(),
@@ -128,6 +161,47 @@ fn masks() -> Masks {
 
 /// What it is, and the statements. Each tells the two databases apart directly.
 pub(crate) const WAYS: &[(&str, &str)] = &[
+    (
+        "generated beside what is set",
+        "BEGIN;; UPDATE divided SET k = 65;; ROLLBACK",
+    ),
+    (
+        "check beside what is set",
+        "BEGIN;; UPDATE bound SET k = 65;; ROLLBACK",
+    ),
+    (
+        "index beside what is set",
+        "BEGIN;; UPDATE sought SET k = 65;; ROLLBACK",
+    ),
+    (
+        "condition of an index beside what is set",
+        "BEGIN;; UPDATE halved SET k = 65;; ROLLBACK",
+    ),
+    (
+        "unique beside what is set",
+        "BEGIN;; UPDATE paired SET k = 1 WHERE k = 2;; ROLLBACK",
+    ),
+    (
+        "merge beside what is set",
+        "BEGIN;; MERGE INTO bound USING (VALUES (65)) AS z(n) ON bound.id = 1 WHEN MATCHED THEN UPDATE SET k = z.n;; ROLLBACK",
+    ),
+    (
+        "check of what a foreign key sets",
+        "BEGIN;; DELETE FROM tied_to WHERE id = 1;; ROLLBACK",
+    ),
+    (
+        "what a masked column refers to, masked itself",
+        "BEGIN;; DELETE FROM holds WHERE id = 1;; ROLLBACK",
+    ),
+    (
+        "function of an index",
+        "BEGIN;; UPDATE noticed SET id = 2;; ROLLBACK",
+    ),
+    (
+        "view that groups by what is masked alone",
+        "SELECT count(*) FROM sorted",
+    ),
+    ("view that groups beside a key", "SELECT ssn FROM grouped"),
     (
         "a row that a foreign key fails",
         "BEGIN;; DELETE FROM q WHERE id = 1;; ROLLBACK",

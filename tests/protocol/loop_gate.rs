@@ -24,6 +24,8 @@ pub(crate) enum Rules {
     Closed,
     /// Everything is permitted but functions that are not the server's own.
     Uncalled,
+    /// Everything is permitted, and answers of what is named `few` are limited.
+    Limited,
 }
 
 const ALL: &str = r#"
@@ -62,6 +64,24 @@ forbid (principal is Agent, action, resource is Table)
 when { resource.name like "late*" };
 "#;
 
+const LIMITED_RULES: &str = r#"
+@id("few-rows")
+@max_rows("100")
+permit (principal is Agent, action, resource is Table)
+when { resource.name == "few_rows" };
+
+@id("few-bytes")
+@max_bytes("4KiB")
+permit (principal is Agent, action, resource is Table)
+when { resource.name == "few_bytes" };
+
+@id("few-in-all")
+@max_session_rows("150")
+permit (principal is Agent, action, resource is Table)
+when { resource.name == "few_in_all" };
+"#;
+
+static LIMITED: LazyLock<Policy> = LazyLock::new(|| policy(&[ALL, LIMITED_RULES].concat()));
 static OPEN: LazyLock<Policy> = LazyLock::new(|| policy(ALL));
 static UNCALLED: LazyLock<Policy> = LazyLock::new(|| policy(&[ALL, CALLED_RULES].concat()));
 static POLICY: LazyLock<Policy> = LazyLock::new(|| policy(&[ALL, RULES].concat()));
@@ -129,6 +149,7 @@ impl Gate for PolicyGate {
         let policy = match (self.rules, phase) {
             (Rules::Open, _) => &OPEN,
             (Rules::Uncalled, _) => &UNCALLED,
+            (Rules::Limited, _) => &LIMITED,
             (Rules::Closed, Phase::Execute) => &CLOSED,
             (Rules::Closed, Phase::Prepare) => &READ,
             (Rules::Denied, _) => &POLICY,

@@ -108,6 +108,11 @@ impl Front {
         Self::with(server, databases, Rules::Open).await
     }
 
+    /// With a gate that lets everything through, and limits what is named so.
+    pub(crate) async fn limited(server: &Server, databases: &[&str]) -> Self {
+        Self::with(server, databases, Rules::Limited).await
+    }
+
     /// With a gate that lets everything through, and masks.
     pub(crate) async fn masked(server: &Server, databases: &[&str], masks: Masks) -> Self {
         Self::over(server, databases, Rules::Open, (masks, WHOLE)).await
@@ -245,6 +250,13 @@ async fn session(parts: &Arc<Parts>, mut client: Stream, startup: Startup) {
     let masks = Arc::clone(&parts.masks.lock().unwrap());
     let gate = Arc::new(PolicyGate::new(parts.rules, &masks));
     parts.gates.lock().unwrap().push(Arc::clone(&gate));
+    let route = Arc::clone(minted.route());
+    let cancel = Box::new(
+        move || -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+            let route = Arc::clone(&route);
+            Box::pin(async move { Route::cancel(&route, |to| dial(to.address)).await.unwrap() })
+        },
+    );
     let start = Start {
         names: Names {
             search_path: Some(parts.target.postgres.search_path.clone()),
@@ -260,7 +272,7 @@ async fn session(parts: &Arc<Parts>, mut client: Stream, startup: Startup) {
         status: upstream.status,
         from_client: BytesMut::new(),
         from_upstream: upstream.unread,
-        cancel: Box::new(|| Box::pin(async {})),
+        cancel,
         step_aside: Box::new(|| Box::pin(async {})),
         patience: Patience::default(),
         detectors: None,

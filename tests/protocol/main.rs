@@ -9,6 +9,10 @@ mod bridge;
 #[cfg(test)]
 mod canary;
 #[cfg(test)]
+mod corpus;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod login;
 #[cfg(test)]
 mod loop_combinations;

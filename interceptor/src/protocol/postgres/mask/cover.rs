@@ -10,7 +10,7 @@ mod reach;
 mod rights;
 mod view;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::expression::{self, Subject, identifier};
@@ -43,8 +43,8 @@ pub struct Masking {
     /// Each with the names of its keys.
     pub(super) referred: HashMap<u32, HashSet<String>>,
     /// Tables of which a constraint or an expression is about a masked column, their own or a child's: where
-    /// that is.
-    pub(super) guarded: HashMap<u32, (u32, String)>,
+    /// those are.
+    pub(super) guarded: HashMap<u32, BTreeSet<u32>>,
     /// Tables of which a default or a constraint, their own or a child's, runs a function.
     pub(super) computing: HashSet<u32>,
 }

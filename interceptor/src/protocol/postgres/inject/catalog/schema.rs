@@ -130,18 +130,29 @@ const QUERY: &str = concat!(
      WHERE d.refobjid OPERATOR(pg_catalog.<>) r.ev_class AND ",
     ours!("r.ev_class"),
     "; ",
-    // Columns that constraints and unique indexes are about, and expressions of indexes; column 0 is all of
-    // them.
-    "SELECT conrelid::pg_catalog.text, pg_catalog.unnest(conkey)::pg_catalog.text \
+    // Columns that constraints and unique indexes are about, and expressions of indexes: whose they are, each
+    // with what ties them together, whose first letter says how ([`TiedBy`]). Column 0 is a whole row.
+    "SELECT conrelid::pg_catalog.text, CASE WHEN contype OPERATOR(pg_catalog.=) 'p' AND NOT condeferrable \
+        THEN 'p' ELSE 'c' END OPERATOR(pg_catalog.||) oid::pg_catalog.text, \
+     pg_catalog.unnest(conkey)::pg_catalog.text \
      FROM pg_catalog.pg_constraint WHERE contype OPERATOR(pg_catalog.<>) 'n' AND ",
     ours!("conrelid"),
-    " UNION ALL SELECT confrelid::pg_catalog.text, pg_catalog.unnest(confkey)::pg_catalog.text \
+    " UNION ALL SELECT confrelid::pg_catalog.text, 'r' OPERATOR(pg_catalog.||) oid::pg_catalog.text, \
+     pg_catalog.unnest(confkey)::pg_catalog.text \
      FROM pg_catalog.pg_constraint WHERE contype OPERATOR(pg_catalog.=) 'f' AND ",
     ours!("confrelid"),
-    " UNION ALL SELECT indrelid::pg_catalog.text, pg_catalog.unnest(indkey::pg_catalog.int2[])::pg_catalog.text \
-     FROM pg_catalog.pg_index WHERE (indisunique OR indisexclusion) AND ",
+    " UNION ALL SELECT indrelid::pg_catalog.text, 'c' OPERATOR(pg_catalog.||) indexrelid::pg_catalog.text, \
+     k::pg_catalog.text \
+     FROM pg_catalog.pg_index, pg_catalog.unnest(indkey::pg_catalog.int2[]) AS k \
+     WHERE (indisunique OR indisexclusion) AND k OPERATOR(pg_catalog.<>) 0 AND ",
     ours!("indrelid"),
-    " UNION ALL SELECT d.refobjid::pg_catalog.text, d.refobjsubid::pg_catalog.text \
+    " UNION ALL SELECT d.refobjid::pg_catalog.text, CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_depend AS u \
+        WHERE u.objid OPERATOR(pg_catalog.=) i.indexrelid \
+        AND u.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+        AND (u.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid \
+        OR u.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_operator'::pg_catalog.regclass::pg_catalog.oid)) \
+        THEN 'f' WHEN i.indisunique OR i.indisexclusion THEN 'c' ELSE 'e' END \
+        OPERATOR(pg_catalog.||) i.indexrelid::pg_catalog.text, d.refobjsubid::pg_catalog.text \
      FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_depend AS d \
      ON d.objid OPERATOR(pg_catalog.=) i.indexrelid AND d.refobjid OPERATOR(pg_catalog.=) i.indrelid \
      AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
@@ -149,7 +160,8 @@ const QUERY: &str = concat!(
      WHERE (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) AND d.refobjsubid OPERATOR(pg_catalog.<>) 0 AND ",
     ours!("i.indrelid"),
     // The whole row is no column that anything depends on; the expression itself says that it is there.
-    " UNION ALL SELECT indrelid::pg_catalog.text, '0' FROM pg_catalog.pg_index \
+    " UNION ALL SELECT indrelid::pg_catalog.text, CASE WHEN indisunique OR indisexclusion THEN 'c' ELSE 'e' END \
+     OPERATOR(pg_catalog.||) indexrelid::pg_catalog.text, '0' FROM pg_catalog.pg_index \
      WHERE pg_catalog.concat(indexprs, indpred) OPERATOR(pg_catalog.~~) '%:varattno 0 %' AND ",
     ours!("indrelid"),
     "; ",
@@ -284,11 +296,9 @@ impl Answer {
                 self.put(view, |table| table.depends.push(of))?;
             }
             5 => {
-                let [oid, column] = columns(row)?;
+                let [oid, tie, column] = columns(row)?;
                 let column = number(column)?;
-                self.put(oid, |table| {
-                    table.guarded.insert(column);
-                })?;
+                self.put(oid, |table| table.guard(tie, column))?;
             }
             6 => {
                 let [oid, made, from] = columns(row)?;

@@ -1,6 +1,6 @@
 //! Relations that hold nothing masked, but tell of what does: by foreign keys, triggers and partitions.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Cover;
@@ -86,12 +86,20 @@ pub(super) fn reaching(schema: &Schema, covers: &Covers) -> HashMap<u32, Arc<[Ma
 pub(super) fn referred(schema: &Schema, covers: &Covers) -> HashMap<u32, HashSet<String>> {
     let mut from = HashSet::new();
     for (oid, cover) in covers {
-        let references = schema.tables.get(oid).map(|table| table.references.iter());
-        for (column, other, _) in references.into_iter().flatten() {
-            if cover.masks.contains_key(column) {
-                from.insert(*other);
-            }
-        }
+        let Some(table) = schema.tables.get(oid) else {
+            continue;
+        };
+        // A foreign key that acts sets its column, and what ties that to a masked one is asked then.
+        let is_masked = |column: &i16| cover.masks.contains_key(column);
+        let is_tied = |column: &i16| {
+            table.ties.values().any(|tie| {
+                let all = tie.columns.contains(&0);
+                all || tie.columns.contains(column) && tie.columns.iter().any(is_masked)
+            })
+        };
+        let references = table.references.iter();
+        let asking = references.filter(|(column, ..)| is_masked(column) || is_tied(column));
+        from.extend(asking.map(|(_, other, _)| *other));
     }
     let found = upwards_and_referred(schema, from);
     let mut referred: HashMap<u32, HashSet<String>> =
@@ -110,20 +118,19 @@ pub(super) fn referred(schema: &Schema, covers: &Covers) -> HashMap<u32, HashSet
 }
 
 /// Tables to which a write may fail for what a masked column holds: a constraint, an index or an expression of
-/// theirs, or of a child's, is about it. Each with where that is.
-pub(super) fn guarded(schema: &Schema, covers: &Covers) -> HashMap<u32, (u32, String)> {
-    let mut guarded = HashMap::new();
+/// theirs, or of a child's, is about it. Each with where those are.
+pub(super) fn guarded(schema: &Schema, covers: &Covers) -> HashMap<u32, BTreeSet<u32>> {
+    let mut guarded: HashMap<u32, BTreeSet<u32>> = HashMap::new();
     for (oid, cover) in covers {
         let Some(table) = schema.tables.get(oid) else {
             continue;
         };
-        let column = table
-            .columns
-            .iter()
-            .find(|column| cover.masks.contains_key(&column.number) && table.guards(column.number));
-        if let Some(column) = column {
+        let is_about = |column: &i16| cover.masks.contains_key(column);
+        let is_guarded = cover.masks.keys().any(|column| table.guards(*column))
+            || table.generated.iter().any(|(_, from)| is_about(from));
+        if is_guarded {
             for above in upwards(schema, HashSet::from([*oid])) {
-                guarded.insert(above, (*oid, column.name.clone()));
+                guarded.entry(above).or_default().insert(*oid);
             }
         }
     }
