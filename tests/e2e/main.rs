@@ -11,6 +11,7 @@ mod discover;
 mod drivers;
 mod grants;
 mod lab;
+mod limits;
 mod logins;
 mod masks;
 mod matrix;

@@ -146,11 +146,9 @@ while True:
 print("tags", sorted(tags), "last", last[0], last[1][:200], "then", got)
 "#;
 
-#[test]
-fn a_permission_that_is_withdrawn_in_the_middle_of_a_result_ends_it_on_both_sides() -> Result<()> {
-    let mut lab = Lab::new()?;
+/// An agent reads what `query` never ends to answer, and meanwhile policy gets one more file: both sides end.
+fn withdrawn(lab: &mut Lab, query: &str, (name, rule): (&str, &str)) -> Result<String> {
     let address = lab.server.address();
-    let query = "copy (select o.*, g from orders o, generate_series(1, 1000000000) g) to stdout";
     let words = [
         "-c",
         ENDLESS,
@@ -164,28 +162,54 @@ fn a_permission_that_is_withdrawn_in_the_middle_of_a_result_ends_it_on_both_side
     support::wait::for_fact("a result on its way", DEADLINE, || {
         Ok((lab.server.admin(active)?.trim() == "1").then_some(()))
     })?;
-    let rule = "@id(\"no-orders\") forbid (principal, action, resource in Table::\"shop/shop/public.orders\");";
-    lab.daemon.change(|settings| {
-        settings
-            .policies
-            .push(("orders.cedar".to_owned(), rule.to_owned()))
-    })?;
+    lab.daemon
+        .change(|settings| settings.policies.push((name.to_owned(), rule.to_owned())))?;
     lab.daemon.reload()?.ok()?;
     let finished = reader.finish(DEADLINE)?;
-    has(
-        &finished.stdout,
-        &[
-            "last b'E'",
-            "57P01",
-            "policy does not permit this session any more",
-            "then (b'', b'')",
-        ],
-    )?;
     await_none(&lab.server, "active")?;
     let closed = lab
         .daemon
         .audit()
         .wait_for("session.closed", DEADLINE, |_| true)?;
     ensure!(text(&closed, "/reason")? == "policy", "reason: {closed}");
-    Ok(())
+    Ok(finished.stdout)
+}
+
+/// What the agent is told of it.
+const WITHDRAWN: [&str; 4] = [
+    "last b'E'",
+    "57P01",
+    "policy does not permit this session any more",
+    "then (b'', b'')",
+];
+
+#[test]
+fn a_permission_that_is_withdrawn_in_the_middle_of_a_result_ends_it_on_both_sides() -> Result<()> {
+    let mut lab = Lab::new()?;
+    let query = "copy (select o.*, g from orders o, generate_series(1, 1000000000) g) to stdout";
+    let rule = "@id(\"no-orders\") forbid (principal, action, resource in Table::\"shop/shop/public.orders\");";
+    has(
+        &withdrawn(&mut lab, query, ("orders.cedar", rule))?,
+        &WITHDRAWN,
+    )
+}
+
+#[test]
+fn a_reveal_that_is_withdrawn_in_the_middle_of_a_result_ends_it_on_both_sides() -> Result<()> {
+    let reveal =
+        "@id(\"reveal\") permit (principal is Agent, action == Action::\"Reveal\", resource);";
+    let mut lab = Lab::with(|settings| {
+        settings
+            .policies
+            .push(("reveal.cedar".to_owned(), reveal.to_owned()));
+        for target in &mut settings.targets {
+            let sensitive = "sensitive: { public.customers.ssn: last4 }";
+            target.more.push(sensitive.to_owned());
+        }
+    })?;
+    let query = "select c.ssn, generate_series(1, 1000000000000) from customers c";
+    has(
+        &withdrawn(&mut lab, query, ("reveal.cedar", ""))?,
+        &WITHDRAWN,
+    )
 }

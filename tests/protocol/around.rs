@@ -56,12 +56,73 @@ ALTER TABLE mine ENABLE ROW LEVEL SECURITY;
 ALTER TABLE mine FORCE ROW LEVEL SECURITY;
 CREATE POLICY looks ON mine USING (is_a(note));
 CREATE FUNCTION grow(text, text) RETURNS text LANGUAGE sql AS 'SELECT peek()';
+CREATE TABLE whole (id int, what text, ssn text, CHECK (strpos(whole::text, 'C' || what) = 0));
+INSERT INTO whole VALUES (1, 'x', 'c');
+CREATE TABLE rowly (id int, what text, ssn text);
+INSERT INTO rowly SELECT n, 'w' || n, CASE n WHEN 1 THEN 'c' END FROM generate_series(1, 3) AS n;
+CREATE UNIQUE INDEX ON rowly (what) WHERE rowly IS NOT NULL;
+CREATE TABLE above (id int, what text);
+CREATE TABLE below (ssn text, CHECK (left(ssn, 7) <> what)) INHERITS (above);
+INSERT INTO below VALUES (1, 'x', 'c');
+CREATE TABLE heard (id int, what text);
+CREATE TABLE heard_below () INHERITS (heard);
+INSERT INTO heard_below VALUES (1, 'x');
+CREATE TABLE keys (code text);
+CREATE TABLE keys_below (PRIMARY KEY (code)) INHERITS (keys);
+INSERT INTO keys_below TABLE codes;
+CREATE TABLE keyed (id int, ssn text REFERENCES keys_below);
+CREATE TABLE ranged (id int, what text, ssn text) PARTITION BY RANGE (id);
+CREATE TABLE ranged_low PARTITION OF ranged (CHECK (left(ssn, 7) <> what)) FOR VALUES FROM (1) TO (9);
+INSERT INTO ranged VALUES (1, 'x', 'c');
+CREATE TABLE partly (id int, what text, ssn text);
+INSERT INTO partly SELECT n, 'w' || n, 'c' FROM generate_series(1, 3) AS n;
+CREATE UNIQUE INDEX ON partly (what) WHERE ssn LIKE 'CANARYA%';
+CREATE TABLE cause (id int PRIMARY KEY);
+INSERT INTO cause VALUES (1);
+CREATE TABLE effect (id int REFERENCES cause ON DELETE CASCADE, what text);
+INSERT INTO effect VALUES (1, 'x');
+CREATE TRIGGER tell BEFORE DELETE ON effect FOR EACH ROW EXECUTE FUNCTION tell();
+CREATE VIEW watched AS SELECT tablename, histogram_bounds::text AS b FROM pg_stats WHERE attname = 'ssn';
+CREATE VIEW written AS SELECT query_to_xml('SELECT ssn FROM public.p', true, true, '')::text AS x;
+CREATE VIEW over_written AS SELECT x FROM written;
+CREATE TRIGGER tell BEFORE UPDATE ON heard_below FOR EACH ROW EXECUTE FUNCTION tell();
 CREATE AGGREGATE grown (text) (SFUNC = grow, STYPE = text);
+CREATE VIEW grew AS SELECT grown(code) AS g FROM codes;
+CREATE TABLE divided (id int, k int, ssn text, x int GENERATED ALWAYS AS (100 / (ascii(substr(ssn, 7, 1)) - k)) STORED);
+INSERT INTO divided (id, k, ssn) VALUES (1, 0, 'canary-');
+CREATE TABLE bound (id int, k int, ssn text, CHECK (ascii(substr(ssn, 7, 1)) <> k));
+INSERT INTO bound VALUES (1, 0, 'canary-');
+CREATE TABLE sought (id int, k int, ssn text);
+INSERT INTO sought VALUES (1, 0, 'canary-');
+CREATE INDEX ON sought ((100 / (ascii(substr(ssn, 7, 1)) - k)));
+CREATE TABLE halved (id int, k int, ssn text);
+INSERT INTO halved VALUES (1, 0, 'canary-');
+CREATE INDEX ON halved (id) WHERE 100 / (ascii(substr(ssn, 7, 1)) - k) > 0;
+CREATE TABLE paired (k int, ssn text, UNIQUE (ssn, k));
+INSERT INTO paired VALUES (1, 'c'), (2, 'd');
+CREATE TABLE noticed (id int, ssn text);
+INSERT INTO noticed VALUES (1, 'c');
+CREATE FUNCTION loud(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RAISE NOTICE ''%'', $1; RETURN $1; END';
+CREATE INDEX ON noticed (loud(ssn));
+CREATE INDEX ON noticed (id);
+CREATE TABLE tied_to (id int PRIMARY KEY);
+INSERT INTO tied_to VALUES (1);
+CREATE TABLE tied (id int, owner int REFERENCES tied_to ON DELETE SET NULL, ssn text, CHECK (owner IS NOT NULL OR ssn LIKE 'CANARYA%'));
+INSERT INTO tied VALUES (1, 1, 'c');
+CREATE TABLE holds (id int PRIMARY KEY, ssn text);
+INSERT INTO holds VALUES (1, 'c'), (2, 'c');
+CREATE TABLE held_by (id int, ssn int REFERENCES holds);
+INSERT INTO held_by VALUES (1, 1);
+CREATE VIEW grouped AS SELECT p.id, p.name, p.ssn, count(q.id) AS n FROM p LEFT JOIN q ON q.id = p.id GROUP BY p.id, p.name, p.ssn;
+CREATE VIEW sorted AS SELECT x.ssn, count(*) AS n FROM paired AS x GROUP BY x.ssn;
 ";
 
 fn values(which: char) -> String {
     let mut sql = String::from("SET ROLE trusted;");
-    for table in ["p", "held"] {
+    for table in [
+        "p", "held", "divided", "bound", "sought", "halved", "noticed", "whole", "partly", "below",
+        "ranged", "tied",
+    ] {
         sql.push_str(&format!(
             "UPDATE {table} SET ssn = 'CANARY{which}-' || lpad(id::text, 4, '0');"
         ));
@@ -69,6 +130,10 @@ fn values(which: char) -> String {
     let order = if which == 'A' { "id" } else { "1000 - id" };
     sql.push_str(&format!(
         "UPDATE wide SET ssn = 'CANARY{which}-' || lpad(({order})::text, 4, '0');
+         UPDATE held_by SET ssn = CASE '{which}' WHEN 'A' THEN 1 ELSE 2 END;
+         UPDATE paired SET ssn = CASE WHEN k = 1 THEN 'CANARYA-0001' ELSE 'CANARY{which}-0001' END;
+         UPDATE rowly SET ssn = CASE '{which}' WHEN 'A' THEN 'x' END WHERE id = 2;
+         INSERT INTO keyed VALUES (1, 'CANARY{which}-0001');
          INSERT INTO coded VALUES (1, 'CANARY{which}-0001');
          INSERT INTO kinded VALUES (1, 'CANARY{which}-0001');
          INSERT INTO byvalue VALUES (1, 'CANARY{which}-0001');
@@ -79,7 +144,11 @@ fn values(which: char) -> String {
 
 fn masks() -> Masks {
     let mut masks = Masks::default();
-    for name in ["p", "held", "coded", "kinded", "byvalue", "wide"] {
+    for name in [
+        "p", "held", "coded", "kinded", "byvalue", "wide", "whole", "partly", "rowly", "below",
+        "keyed", "ranged", "divided", "bound", "sought", "halved", "paired", "noticed", "tied",
+        "holds", "held_by",
+    ] {
         let relation = Relation {
             schema: "public".to_owned(),
             name: name.to_owned(),
@@ -91,7 +160,48 @@ fn masks() -> Masks {
 }
 
 /// What it is, and the statements. Each tells the two databases apart directly.
-const WAYS: &[(&str, &str)] = &[
+pub(crate) const WAYS: &[(&str, &str)] = &[
+    (
+        "generated beside what is set",
+        "BEGIN;; UPDATE divided SET k = 65;; ROLLBACK",
+    ),
+    (
+        "check beside what is set",
+        "BEGIN;; UPDATE bound SET k = 65;; ROLLBACK",
+    ),
+    (
+        "index beside what is set",
+        "BEGIN;; UPDATE sought SET k = 65;; ROLLBACK",
+    ),
+    (
+        "condition of an index beside what is set",
+        "BEGIN;; UPDATE halved SET k = 65;; ROLLBACK",
+    ),
+    (
+        "unique beside what is set",
+        "BEGIN;; UPDATE paired SET k = 1 WHERE k = 2;; ROLLBACK",
+    ),
+    (
+        "merge beside what is set",
+        "BEGIN;; MERGE INTO bound USING (VALUES (65)) AS z(n) ON bound.id = 1 WHEN MATCHED THEN UPDATE SET k = z.n;; ROLLBACK",
+    ),
+    (
+        "check of what a foreign key sets",
+        "BEGIN;; DELETE FROM tied_to WHERE id = 1;; ROLLBACK",
+    ),
+    (
+        "what a masked column refers to, masked itself",
+        "BEGIN;; DELETE FROM holds WHERE id = 1;; ROLLBACK",
+    ),
+    (
+        "function of an index",
+        "BEGIN;; UPDATE noticed SET id = 2;; ROLLBACK",
+    ),
+    (
+        "view that groups by what is masked alone",
+        "SELECT count(*) FROM sorted",
+    ),
+    ("view that groups beside a key", "SELECT ssn FROM grouped"),
     (
         "a row that a foreign key fails",
         "BEGIN;; DELETE FROM q WHERE id = 1;; ROLLBACK",
@@ -142,6 +252,13 @@ const WAYS: &[(&str, &str)] = &[
     ("view that orders", "SELECT id FROM first"),
     ("view with a condition inside", "SELECT * FROM nested"),
     ("view that unites", "SELECT count(*) FROM united"),
+    ("view of an aggregate", "SELECT g FROM grew"),
+    (
+        "view of statistics",
+        "SELECT b FROM watched WHERE tablename IN ('p', 'wide')",
+    ),
+    ("view that runs a query", "SELECT x FROM written"),
+    ("view above one that does", "SELECT x FROM over_written"),
     ("view that joins", "SELECT count(*) FROM joined"),
     ("view that joins by name", "SELECT count(*) FROM used"),
     (
@@ -163,6 +280,38 @@ const WAYS: &[(&str, &str)] = &[
     (
         "check",
         "BEGIN;; INSERT INTO checked VALUES (1, 'x');; ROLLBACK",
+    ),
+    (
+        "check of the whole row",
+        "BEGIN;; UPDATE whole SET what = 'ANARYA' WHERE id = 1;; ROLLBACK",
+    ),
+    (
+        "unique index of some rows",
+        "BEGIN;; UPDATE partly SET what = 'w2' WHERE id = 1;; ROLLBACK",
+    ),
+    (
+        "unique index of some rows, by the whole of them",
+        "BEGIN;; UPDATE rowly SET what = 'w2' WHERE id = 1;; ROLLBACK",
+    ),
+    (
+        "check of a child",
+        "BEGIN;; UPDATE above SET what = 'CANARYA';; ROLLBACK",
+    ),
+    (
+        "check of a partition",
+        "BEGIN;; UPDATE ranged SET what = 'CANARYA';; ROLLBACK",
+    ),
+    (
+        "trigger of a child",
+        "BEGIN;; UPDATE heard SET what = 'y';; ROLLBACK",
+    ),
+    (
+        "trigger of a cascade",
+        "BEGIN;; DELETE FROM cause WHERE id = 1;; ROLLBACK",
+    ),
+    (
+        "key of a child",
+        "BEGIN;; DELETE FROM keys WHERE code = 'CANARYA-0001';; ROLLBACK",
     ),
     (
         "new foreign key",
@@ -497,10 +646,16 @@ async fn nothing_else_in_a_database_tells_one_masked_value_from_another() {
 #[tokio::test]
 async fn a_masked_column_with_another_name_is_not_shown_under_it() {
     let server = pair("renamed_a", "renamed_b");
-    server.sql("\\c renamed_a\nDROP TABLE held; ALTER TABLE p RENAME ssn TO tax;");
+    server.sql(
+        "\\c renamed_a\nDROP TABLE held; ALTER TABLE p RENAME ssn TO tax; SET ROLE trusted; \
+         CREATE TABLE over_below (id int, tax text); ALTER TABLE below RENAME ssn TO tax; \
+         ALTER TABLE below INHERIT over_below;",
+    );
     let front = Front::masked(&server, &["renamed_a"], masks()).await;
     for text in [
         "SELECT tax FROM p",
+        "SELECT tax FROM over_below",
+        "UPDATE over_below SET id = id",
         "SELECT id FROM p WHERE tax LIKE 'CANARYA%'",
         "COPY p TO STDOUT",
         "SELECT * FROM asks",

@@ -22,11 +22,22 @@ pub(crate) enum Rules {
     Denied,
     /// Nor what cannot be read, function calls, and what runs on tables that are named `late…`.
     Closed,
+    /// Everything is permitted but functions that are not the server's own.
+    Uncalled,
+    /// Everything is permitted, and answers of what is named `few` are limited.
+    Limited,
 }
 
 const ALL: &str = r#"
 @id("all")
 permit (principal is Agent, action, resource);
+"#;
+
+const CALLED_RULES: &str = r#"
+@id("no-functions-of-others")
+@hint("ask for it")
+forbid (principal is Agent, action == Action::"Call", resource is Function)
+unless { resource.schema == "pg_catalog" };
 "#;
 
 const RULES: &str = r#"
@@ -53,7 +64,26 @@ forbid (principal is Agent, action, resource is Table)
 when { resource.name like "late*" };
 "#;
 
+const LIMITED_RULES: &str = r#"
+@id("few-rows")
+@max_rows("100")
+permit (principal is Agent, action, resource is Table)
+when { resource.name == "few_rows" };
+
+@id("few-bytes")
+@max_bytes("4KiB")
+permit (principal is Agent, action, resource is Table)
+when { resource.name == "few_bytes" };
+
+@id("few-in-all")
+@max_session_rows("150")
+permit (principal is Agent, action, resource is Table)
+when { resource.name == "few_in_all" };
+"#;
+
+static LIMITED: LazyLock<Policy> = LazyLock::new(|| policy(&[ALL, LIMITED_RULES].concat()));
 static OPEN: LazyLock<Policy> = LazyLock::new(|| policy(ALL));
+static UNCALLED: LazyLock<Policy> = LazyLock::new(|| policy(&[ALL, CALLED_RULES].concat()));
 static POLICY: LazyLock<Policy> = LazyLock::new(|| policy(&[ALL, RULES].concat()));
 static READ: LazyLock<Policy> = LazyLock::new(|| policy(&[ALL, RULES, READ_RULES].concat()));
 static CLOSED: LazyLock<Policy> =
@@ -118,6 +148,8 @@ impl Gate for PolicyGate {
         // What was permitted when it was prepared may not be when it is run.
         let policy = match (self.rules, phase) {
             (Rules::Open, _) => &OPEN,
+            (Rules::Uncalled, _) => &UNCALLED,
+            (Rules::Limited, _) => &LIMITED,
             (Rules::Closed, Phase::Execute) => &CLOSED,
             (Rules::Closed, Phase::Prepare) => &READ,
             (Rules::Denied, _) => &POLICY,

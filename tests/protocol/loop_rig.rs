@@ -8,8 +8,8 @@ use interceptor::masking::Masks;
 use interceptor::protocol::postgres::cancel::{Registry, Route};
 use interceptor::protocol::postgres::facts::{self, Names};
 use interceptor::protocol::postgres::inject::Injector;
-use interceptor::protocol::postgres::mask::Watch;
-use interceptor::protocol::postgres::session::{End, Patience, Start, relay};
+use interceptor::protocol::postgres::mask::{Known, Schema, Watch};
+use interceptor::protocol::postgres::session::{End, Patience, Read, Start, relay};
 use interceptor::protocol::postgres::terminate::{Greeting, Startup, Wish, greet, terminate};
 use interceptor::protocol::postgres::wire::frontend::{self, Object};
 use interceptor::protocol::postgres::wire::{self, HEADER, Header};
@@ -20,6 +20,50 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::bridge::{Target, dial};
 use crate::loop_gate::{PolicyGate, Rules};
 use crate::server::Server;
+
+/// The engine with a part of it left out, to show that a test would notice: how texts are read, and what
+/// is believed of a database.
+#[derive(Clone, Copy)]
+pub(crate) struct Parted {
+    pub(crate) read: Read,
+    pub(crate) believe: Option<fn(&Schema) -> Schema>,
+}
+
+/// The engine as it is.
+pub(crate) const WHOLE: Parted = Parted {
+    read: facts::read,
+    believe: None,
+};
+
+impl Parted {
+    /// What is known of a database, and how it is learned again.
+    fn known(self, parts: &Arc<Parts>, known: Arc<Known>, asked: &Startup) -> Arc<Watch> {
+        let believed = match self.believe {
+            None => Arc::clone(&known),
+            Some(believe) => {
+                let believed = Arc::<Known>::default();
+                believed.learn(believe(&known.current().unwrap()), believed.doubts());
+                believed
+            }
+        };
+        let (parts, asked) = (Arc::clone(parts), asked.clone());
+        let learns = Arc::clone(&believed);
+        let again = Box::new(move |reading| {
+            let (parts, asked) = (Arc::clone(&parts), asked.clone());
+            let learns = Arc::clone(&learns);
+            tokio::spawn(async move {
+                let doubts = learns.doubts();
+                let login = parts.target.login_ahead(&parts.injector, &asked).await;
+                if let Some(believe) = self.believe {
+                    let known = login.unwrap().known.unwrap();
+                    learns.learn(believe(&known.current().unwrap()), doubts);
+                }
+                drop(reading);
+            });
+        });
+        Arc::new(Watch::new(believed, again))
+    }
+}
 
 /// One session that went through the loop.
 pub(crate) struct Done {
@@ -47,6 +91,7 @@ struct Parts {
     rules: Rules,
     masks: Arc<Mutex<Arc<Masks>>>,
     gates: Arc<Mutex<Vec<Arc<PolicyGate>>>>,
+    parted: Parted,
 }
 
 impl Front {
@@ -64,16 +109,36 @@ impl Front {
         Self::with(server, databases, Rules::Open).await
     }
 
+    /// With a gate that lets everything through, and limits what is named so.
+    pub(crate) async fn limited(server: &Server, databases: &[&str]) -> Self {
+        Self::with(server, databases, Rules::Limited).await
+    }
+
     /// With a gate that lets everything through, and masks.
     pub(crate) async fn masked(server: &Server, databases: &[&str], masks: Masks) -> Self {
-        Self::over(server, databases, Rules::Open, masks).await
+        Self::over(server, databases, Rules::Open, (masks, WHOLE)).await
+    }
+
+    /// The same with a gate that is closed to functions of others, and with a part left out.
+    pub(crate) async fn parted(
+        server: &Server,
+        databases: &[&str],
+        masks: Masks,
+        parted: Parted,
+    ) -> Self {
+        Self::over(server, databases, Rules::Uncalled, (masks, parted)).await
     }
 
     async fn with(server: &Server, databases: &[&str], rules: Rules) -> Self {
-        Self::over(server, databases, rules, Masks::default()).await
+        Self::over(server, databases, rules, (Masks::default(), WHOLE)).await
     }
 
-    async fn over(server: &Server, databases: &[&str], rules: Rules, masks: Masks) -> Self {
+    async fn over(
+        server: &Server,
+        databases: &[&str],
+        rules: Rules,
+        (masks, parted): (Masks, Parted),
+    ) -> Self {
         let state = tempfile::tempdir().unwrap();
         let mut target = Target::new(server, "trusted");
         target.masked = !masks.is_empty();
@@ -91,6 +156,7 @@ impl Front {
             rules,
             masks: Arc::clone(&masks),
             gates: Arc::clone(&gates),
+            parted,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -136,6 +202,8 @@ impl Front {
         self.sessions.acquire().await.unwrap().forget();
         let done = self.done.lock().unwrap().pop().unwrap();
         done.gate.assert_balanced();
+        let is_other = |gate: &Arc<PolicyGate>| !Arc::ptr_eq(gate, &done.gate);
+        self.gates.lock().unwrap().retain(is_other);
         done
     }
 }
@@ -181,17 +249,15 @@ async fn session(parts: &Arc<Parts>, mut client: Stream, startup: Startup) {
     };
     greet(&mut client, greeting).await.unwrap();
     let masks = Arc::clone(&parts.masks.lock().unwrap());
-    let (again, asked) = (Arc::clone(parts), startup.clone());
-    let again = Box::new(move |reading| {
-        let (parts, asked) = (Arc::clone(&again), asked.clone());
-        tokio::spawn(async move {
-            let ended = parts.target.login_ahead(&parts.injector, &asked).await;
-            drop(reading);
-            ended
-        });
-    });
     let gate = Arc::new(PolicyGate::new(parts.rules, &masks));
     parts.gates.lock().unwrap().push(Arc::clone(&gate));
+    let route = Arc::clone(minted.route());
+    let cancel = Box::new(
+        move || -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+            let route = Arc::clone(&route);
+            Box::pin(async move { Route::cancel(&route, |to| dial(to.address)).await.unwrap() })
+        },
+    );
     let start = Start {
         names: Names {
             search_path: Some(parts.target.postgres.search_path.clone()),
@@ -199,15 +265,15 @@ async fn session(parts: &Arc<Parts>, mut client: Stream, startup: Startup) {
             utf8: true,
             ..Names::default()
         },
-        read: facts::read,
+        read: parts.parted.read,
         known: upstream
             .known
-            .map(|known| Arc::new(Watch::new(known, again))),
+            .map(|known| parts.parted.known(parts, known, &startup)),
         parameters: upstream.parameters,
         status: upstream.status,
         from_client: BytesMut::new(),
         from_upstream: upstream.unread,
-        cancel: Box::new(|| Box::pin(async {})),
+        cancel,
         step_aside: Box::new(|| Box::pin(async {})),
         patience: Patience::default(),
         detectors: None,

@@ -7,6 +7,12 @@ mod around;
 #[cfg(test)]
 mod bridge;
 #[cfg(test)]
+mod canary;
+#[cfg(test)]
+mod corpus;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod login;
 #[cfg(test)]
 mod loop_combinations;

@@ -148,7 +148,7 @@ fn blank_origins(message: &mut [u8]) {
 }
 
 /// Ways to what `ssn` holds, one a line: what it is, and the statements.
-const WAYS: &[(&str, &str)] = &[
+pub(crate) const WAYS: &[(&str, &str)] = &[
     ("column", "SELECT ssn FROM p"),
     ("alias", "SELECT x.ssn AS y FROM p AS x"),
     ("subquery", "SELECT * FROM (SELECT ssn FROM p) AS z"),

@@ -144,7 +144,7 @@ impl Server {
         fs::write(server.path("data/pg_hba.conf"), HBA).unwrap();
         server.port = free_port();
         let settings = format!(
-            "port = {}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nfsync = off\n\
+            "port = {}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nfsync = off\nautovacuum = off\n\
              ssl = on\nssl_cert_file = '../server.pem'\nssl_key_file = '../server.key'\nssl_ca_file = '../root.pem'\n",
             server.port,
             server.path("").display(),

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use support::place;
 
-use crate::setup;
+use crate::setup::{self, Ready};
 use crate::shell::{self, cargo, run, text};
 
 /// What there is to fuzz: a name, and what it is for people.
@@ -35,6 +35,32 @@ const INSTRUMENTED: &[&str] = &[
     "--cfg=fuzzing",
 ];
 
+/// The tests behind `cargo xtask fuzz canary`.
+const CANARY: [&str; 2] = [
+    "canary::no_masked_byte_is_in_any_answer_whatever_is_asked",
+    "canary::nothing_that_is_asked_tells_one_masked_value_from_another",
+];
+
+/// `cargo xtask fuzz canary --seconds N --seed S`: statements against masks, and every answer searched. No
+/// fuzzer of bytes: a test that asks for as long as it is told.
+pub(crate) fn canary(seconds: &str, seed: &str) -> anyhow::Result<()> {
+    for number in [seconds, seed] {
+        number
+            .parse::<u64>()
+            .with_context(|| format!("read the number {number:?}"))?;
+    }
+    let ready: Ready = setup::all()?;
+    let suites = setup::suites(&ready.drivers)?;
+    let mut command = cargo(&["test", "--workspace", "--test", "protocol", "--"]);
+    command
+        .args(["--exact", "--nocapture"])
+        .args(CANARY)
+        .env("INTERCEPTOR_SUITES", suites)
+        .env("INTERCEPTOR_CANARY_SECONDS", seconds)
+        .env("INTERCEPTOR_CANARY_SEED", seed);
+    run(command)
+}
+
 /// `cargo xtask fuzz NAME --seconds N`.
 pub(crate) fn target(name: &str, seconds: &str) -> anyhow::Result<()> {
     let seconds: u32 = seconds.parse().context("read the number of seconds")?;
@@ -43,7 +69,10 @@ pub(crate) fn target(name: &str, seconds: &str) -> anyhow::Result<()> {
             .iter()
             .map(|(name, what)| format!("  {name:<10} {what}"))
             .collect();
-        bail!("there is no fuzzer {name}; there are\n{}", known.join("\n"));
+        bail!(
+            "there is no fuzzer {name}; there are\n{}\n  canary     statements that ask for what is masked",
+            known.join("\n")
+        );
     }
     setup::build()?;
     let program = build(name)?;

@@ -40,6 +40,9 @@ usage: cargo xtask COMMAND
   bench detect     value detectors beside a set of regular expressions
   fuzz NAME [--seconds N]
                    a fuzzer, for a minute or for N seconds
+  fuzz canary [--seconds N [--seed S]]
+                   statements that ask for what is masked, in every way there is: prints what
+                   was asked and answered, and fails where anything of it came back
   demo [--keep]    the whole thing on your terminal; --keep stays up for playing
   setup [--bench]  only install what the other commands need";
 
@@ -54,6 +57,9 @@ fn main() -> ExitCode {
         ["bench", "detect"] => bench::detect::measure(),
         ["suite", name] => test::suite(name, None),
         ["suite", name, "--seconds", seconds] => test::suite(name, Some(seconds)),
+        ["fuzz", "canary"] => fuzz::canary("60", "1"),
+        ["fuzz", "canary", "--seconds", seconds] => fuzz::canary(seconds, "1"),
+        ["fuzz", "canary", "--seconds", seconds, "--seed", seed] => fuzz::canary(seconds, seed),
         ["fuzz", name] => fuzz::target(name, "60"),
         ["fuzz", name, "--seconds", seconds] => fuzz::target(name, seconds),
         ["demo"] => demo::run(false),

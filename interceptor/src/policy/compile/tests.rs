@@ -99,30 +99,6 @@ fn what_only_this_program_refuses_is_told_with_its_line() {
             "1: @approve is an obligation",
         ),
         (
-            "// x\n@max_rows(\"many\")\npermit(principal is Agent, action, resource);",
-            "2: @max_rows takes a number of at least 1",
-        ),
-        (
-            "@id(\"a\")\n@max_session_rows(\"0\")\npermit(principal is Agent, action, resource);",
-            "2: @max_session_rows takes a number of at least 1",
-        ),
-        (
-            "@max_bytes\npermit(principal is Agent, action, resource);",
-            "1: @max_bytes takes a size of at least 1",
-        ),
-        (
-            "@max_session_bytes(\"1 MiB\")\npermit(principal is Agent, action, resource);",
-            "1: @max_session_bytes takes a size",
-        ),
-        (
-            "@max_rows(\"9\")\nforbid(principal is Agent, action, resource);",
-            "1: @max_rows on a forbid limits nothing",
-        ),
-        (
-            "@max_rows(\"9\")\npermit(principal is Agent, action == Action::\"Open\", resource);",
-            "1: @max_rows limits nothing here",
-        ),
-        (
             "@id(\"a b\")\npermit(principal is Agent, action, resource);",
             "1: @id takes",
         ),
@@ -161,6 +137,36 @@ fn what_only_this_program_refuses_is_told_with_its_line() {
         (
             "permit(principal in Group::\"027\", action == Action::\"Run\", resource);",
             "1: Group::\"027\" names nothing",
+        ),
+    ]);
+}
+
+#[test]
+fn a_limit_that_is_none_is_told_with_its_line() {
+    check([
+        (
+            "// x\n@max_rows(\"many\")\npermit(principal is Agent, action, resource);",
+            "2: @max_rows takes a number of at least 1",
+        ),
+        (
+            "@id(\"a\")\n@max_session_rows(\"0\")\npermit(principal is Agent, action, resource);",
+            "2: @max_session_rows takes a number of at least 1",
+        ),
+        (
+            "@max_bytes\npermit(principal is Agent, action, resource);",
+            "1: @max_bytes takes a size of at least 1",
+        ),
+        (
+            "@max_session_bytes(\"1 MiB\")\npermit(principal is Agent, action, resource);",
+            "1: @max_session_bytes takes a size",
+        ),
+        (
+            "@max_rows(\"9\")\nforbid(principal is Agent, action, resource);",
+            "1: @max_rows on a forbid limits nothing",
+        ),
+        (
+            "@max_rows(\"9\")\npermit(principal is Agent, action == Action::\"Open\", resource);",
+            "1: @max_rows limits nothing here",
         ),
     ]);
 }

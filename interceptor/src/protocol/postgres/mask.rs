@@ -306,10 +306,7 @@ impl<'a> Work<'a> {
             Meaning::Elsewhere(None) => {}
             Meaning::Elsewhere(Some(schema)) => self.pin(relation, schema)?,
             Meaning::Plain(table, pin) => {
-                indirect(masking, table)?;
-                if masking.referred.contains(&table.oid) {
-                    writes::keeps_keys(draft, relation, table)?;
-                }
+                indirect(masking, (draft, relation), table)?;
                 if pin == Pin::Needed {
                     self.pin(relation, &table.schema)?;
                 }
@@ -330,7 +327,7 @@ impl<'a> Work<'a> {
         table: &schema::Table,
         cover: &cover::Cover,
     ) -> Result<bool, Veto> {
-        indirect(self.masking, table)?;
+        indirect(self.masking, (draft, relation), table)?;
         writes::check(draft, relation, (table, cover))?;
         if relation.schemaname.is_empty() {
             self.pin(relation, &table.schema)?;
@@ -402,7 +399,7 @@ impl<'a> Work<'a> {
                     self.pin(relation, &table.schema)?;
                 }
                 if copy.is_some_and(|copy| copy.is_from) {
-                    indirect(masking, table)?;
+                    indirect(masking, (draft, relation), table)?;
                     return Ok(self.reaches(table));
                 }
                 Ok(false)
@@ -509,15 +506,30 @@ fn shown(column: &schema::Column, cover: &cover::Cover) -> Option<String> {
     }
 }
 
-/// A write that goes elsewhere than it says: through rules, or through a view above what is masked.
-fn indirect(masking: &Masking, table: &schema::Table) -> Result<(), Veto> {
+/// A write that goes elsewhere than it says, through rules, or through a view above what is masked, or that
+/// something would answer which is about what is masked.
+fn indirect<'a>(
+    masking: &Masking,
+    (draft, relation): (&Draft<'a>, &'a RangeVar),
+    table: &schema::Table,
+) -> Result<(), Veto> {
     if table.has_rules {
         return Err(Veto::never(&format!(
             "writing to {}, which has rules,",
             table.name
         )));
     }
-    if table.computes {
+    if let Some(keys) = masking.referred.get(&table.oid) {
+        writes::keeps_keys(draft, relation, (table, keys))?;
+    }
+    for oid in masking.guarded.get(&table.oid).into_iter().flatten() {
+        let schema = masking.schema.as_ref();
+        let holder = schema.and_then(|schema| schema.tables.get(oid));
+        if let (Some(holder), Some(cover)) = (holder, masking.covers.get(oid)) {
+            writes::unanswered(draft, relation, (holder, cover))?;
+        }
+    }
+    if masking.computing.contains(&table.oid) {
         return Err(Veto::never(&format!(
             "writing to {}, of which a default or a constraint runs a function of its own,",
             table.name

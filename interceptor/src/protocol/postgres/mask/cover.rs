@@ -10,10 +10,11 @@ mod reach;
 mod rights;
 mod view;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::expression::{self, Subject, identifier};
+use super::functions;
 use super::misfit;
 use super::schema::{Column, Schema, Table};
 use crate::masking::{Mask, Masked, Masks, Relation};
@@ -39,7 +40,13 @@ pub struct Masking {
     /// Tables whose writes reach masked relations, by foreign keys or by triggers: the server may speak of these.
     pub(super) reaching: HashMap<u32, Arc<[Masked]>>,
     /// Tables that a masked column refers to: whether a row of theirs can go tells what it holds.
-    pub(super) referred: HashSet<u32>,
+    /// Each with the names of its keys.
+    pub(super) referred: HashMap<u32, HashSet<String>>,
+    /// Tables of which a constraint or an expression is about a masked column, their own or a child's: where
+    /// those are.
+    pub(super) guarded: HashMap<u32, BTreeSet<u32>>,
+    /// Tables of which a default or a constraint, their own or a child's, runs a function.
+    pub(super) computing: HashSet<u32>,
 }
 
 /// What is masked of one relation.
@@ -48,8 +55,6 @@ pub(super) struct Cover {
     pub(super) masks: BTreeMap<i16, Mask>,
     /// The select list that stands in for its columns, each under its own name.
     pub(super) list: String,
-    /// A masked column that a constraint or an expression of the table is about.
-    pub(super) guarded: Option<String>,
     /// For the audit.
     pub(super) masked: Vec<Masked>,
 }
@@ -84,7 +89,9 @@ impl Masking {
             opaque: HashSet::new(),
             above: HashSet::new(),
             reaching: HashMap::new(),
-            referred: HashSet::new(),
+            referred: HashMap::new(),
+            guarded: HashMap::new(),
+            computing: HashSet::new(),
         };
         if let Some(schema) = schema {
             let mut spread = Spread::new(&schema, &masking.masks);
@@ -106,6 +113,8 @@ impl Masking {
                 .extend(reach::split(&schema, &masking.covers));
             masking.reaching = reach::reaching(&schema, &masking.covers);
             masking.referred = reach::referred(&schema, &masking.covers);
+            masking.guarded = reach::guarded(&schema, &masking.covers);
+            masking.computing = reach::computing(&schema);
             masking.above = above(&schema, &masking.covers);
             masking.schema = Some(schema);
         }
@@ -169,15 +178,9 @@ fn cover(table: &Table, masks: BTreeMap<i16, Mask>) -> Cover {
             }
         }
     }
-    let guarded = table
-        .columns
-        .iter()
-        .find(|column| masks.contains_key(&column.number) && table.guarded.contains(&column.number))
-        .map(|column| column.name.clone());
     Cover {
         masks,
         list: list.join(", "),
-        guarded,
         masked,
     }
 }
@@ -212,7 +215,9 @@ struct Spread<'a> {
 impl<'a> Spread<'a> {
     fn new(schema: &'a Schema, masks: &Masks) -> Self {
         let mut found: BTreeMap<u32, BTreeMap<i16, Mask>> = BTreeMap::new();
-        let views = schema.tables.values().filter(|table| table.is_opaque);
+        let views = schema.tables.values().filter(|table| {
+            table.is_opaque || table.is_view() && functions::shows_closed(&table.definition)
+        });
         let mut opaque: HashSet<u32> = views.map(|table| table.oid).collect();
         for (relation, columns) in &masks.relations {
             let Some(table) = schema.find(&relation.schema, &relation.name) else {
@@ -268,6 +273,10 @@ impl<'a> Spread<'a> {
                 continue;
             };
             for (from, to) in [(parent, child), (child, parent)] {
+                // Which of its columns is the one that has another name by now is not known.
+                if self.opaque.contains(&from.oid) {
+                    changed |= self.opaque.insert(to.oid);
+                }
                 for (number, mask) in self.found.get(&from.oid).cloned().unwrap_or_default() {
                     let mut columns = from.columns.iter();
                     let column = columns.find(|column| column.number == number);

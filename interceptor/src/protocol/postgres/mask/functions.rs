@@ -109,6 +109,23 @@ fn reads(name: &str) -> bool {
     READERS.contains(name) || READING.iter().any(|front| name.starts_with(front))
 }
 
+/// Whether a view's definition, as the server writes it, names what is closed: a view shows with its owner's
+/// eyes what nobody may ask for.
+pub(super) fn shows_closed(definition: &str) -> bool {
+    let is_word = |letter: char| letter.is_alphanumeric() || letter == '_';
+    let mut rest = definition;
+    while let Some(start) = rest.find(is_word) {
+        rest = rest.get(start..).unwrap_or_default();
+        let end = rest.find(|letter| !is_word(letter));
+        let (word, behind) = rest.split_at(end.unwrap_or(rest.len()));
+        if system(word).is_err() || behind.starts_with('(') && reads(word) {
+            return true;
+        }
+        rest = behind;
+    }
+    false
+}
+
 /// Whether `draft` uses nothing that must not be used; `touches` where it touches a masked relation.
 pub(super) fn check(
     masking: &Masking,

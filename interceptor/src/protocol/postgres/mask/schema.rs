@@ -2,7 +2,7 @@
 //!
 //! Read from the server's catalog on a fresh session (`inject`). Holds no mask, and decides nothing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// What the server's catalog says about relations, functions, operators and casts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,12 +51,53 @@ pub struct Table {
     pub computes: bool,
     /// Columns that it is partitioned by; column 0 is an expression, of any of them.
     pub split: HashSet<i16>,
-    /// Columns that a constraint, a unique index or an expression of the table is about.
+    /// Columns that a constraint, a unique index or an expression of the table is about; column 0 is all of
+    /// them.
     pub guarded: HashSet<i16>,
+    /// The same, by what they are in together.
+    pub ties: BTreeMap<String, Tie>,
     /// Columns that hold nothing but what a column of another relation holds, by foreign keys.
     pub references: Vec<(i16, u32, i16)>,
     /// Generated columns, each with a column that it is made from.
     pub generated: Vec<(i16, i16)>,
+}
+
+/// Columns that one constraint, index or expression is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tie {
+    /// What it is.
+    pub by: TiedBy,
+    /// The columns; 0 is the whole row.
+    pub columns: BTreeSet<i16>,
+}
+
+/// What ties columns together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TiedBy {
+    /// A constraint or a unique index.
+    #[default]
+    Constraint,
+    /// The primary key, where it holds after each statement.
+    PrimaryKey,
+    /// A foreign key of another table, or of the same, that refers to them.
+    Referred,
+    /// The expression or the condition of an index that is not unique, made of what is built in.
+    Expression,
+    /// The same of any index, with a function or an operator that is not built in.
+    Function,
+}
+
+impl TiedBy {
+    /// By the first letter of its name in the catalog's answer; a constraint where it is another.
+    fn named(name: &str) -> Self {
+        match name.as_bytes().first() {
+            Some(b'p') => Self::PrimaryKey,
+            Some(b'r') => Self::Referred,
+            Some(b'e') => Self::Expression,
+            Some(b'f') => Self::Function,
+            _ => Self::Constraint,
+        }
+    }
 }
 
 /// A column.
@@ -77,10 +118,24 @@ pub struct Column {
 }
 
 impl Table {
+    /// Something of this name, whose first letter says what, is about `column`.
+    pub fn guard(&mut self, name: &str, column: i16) {
+        self.guarded.insert(column);
+        let tie = self.ties.entry(name.to_owned()).or_default();
+        tie.by = TiedBy::named(name);
+        tie.columns.insert(column);
+    }
+
     /// The column of this name.
     #[must_use]
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// Whether a constraint, a unique index or an expression of it is about a column.
+    #[must_use]
+    pub fn guards(&self, column: i16) -> bool {
+        self.guarded.contains(&column) || self.guarded.contains(&0)
     }
 
     /// Whether it is a view, materialized or not.

@@ -4,12 +4,14 @@
 //! that does would learn of the value, and so would any write to a table where a constraint, a unique
 //! index or an expression is about a masked column: these answer questions.
 
+use std::collections::{BTreeSet, HashSet};
+
 use pg_query::protobuf::node::Node as Kind;
 use pg_query::protobuf::{CmdType, ColumnRef, Node, RangeVar, ReturningClause};
 
 use super::cover::Cover;
 use super::resolve::Veto;
-use super::schema::Table;
+use super::schema::{Table, TiedBy};
 use crate::protocol::postgres::facts::draft::{Draft, Write};
 
 /// What a statement's names may not touch.
@@ -26,13 +28,6 @@ pub(super) fn check<'a>(
     relation: &'a RangeVar,
     (table, cover): (&'a Table, &'a Cover),
 ) -> Result<(), Veto> {
-    if let Some(column) = &cover.guarded {
-        return Err(refused(
-            table,
-            column,
-            "a constraint, an index or an expression is about it",
-        ));
-    }
     let mut target = Target {
         table,
         cover,
@@ -62,12 +57,41 @@ pub(super) fn check<'a>(
         .try_for_each(|column| target.named(column))
 }
 
+/// Whether nothing that is about masked columns of `holder`, into which a write to `relation` writes, has a say
+/// in what becomes of it.
+pub(super) fn unanswered<'a>(
+    draft: &Draft<'a>,
+    relation: &'a RangeVar,
+    (holder, cover): (&Table, &Cover),
+) -> Result<(), Veto> {
+    let target = Target {
+        table: holder,
+        cover,
+        labels: Vec::new(),
+    };
+    let mut is_read = false;
+    for write in draft.writes.iter().copied() {
+        let written = write.relation();
+        if written.is_some_and(|written| std::ptr::eq(written, relation)) {
+            is_read = true;
+            target.guarded(write)?;
+        }
+    }
+    match is_read {
+        true => Ok(()),
+        false => Err(refused(holder, target.any(), TIED)),
+    }
+}
+
+/// Why a write is refused that a constraint could answer.
+const TIED: &str = "a constraint, an index or an expression is about it";
+
 /// Whether the write to `relation` leaves what others refer to as it is: whether a row of `table` can go tells
 /// what a masked column holds.
 pub(super) fn keeps_keys(
     draft: &Draft<'_>,
     relation: &RangeVar,
-    table: &Table,
+    (table, keys): (&Table, &HashSet<String>),
 ) -> Result<(), Veto> {
     let refused = || {
         Veto::never(&format!(
@@ -77,9 +101,9 @@ pub(super) fn keeps_keys(
     };
     let keeps = |targets: &[Node]| {
         targets.iter().all(|target| match &target.node {
-            Some(Kind::ResTarget(target)) => table
-                .column(&target.name)
-                .is_some_and(|column| !table.guarded.contains(&column.number)),
+            Some(Kind::ResTarget(target)) => {
+                table.column(&target.name).is_some() && !keys.contains(&target.name)
+            }
             _ => false,
         })
     };
@@ -104,6 +128,62 @@ pub(super) fn keeps_keys(
     Ok(())
 }
 
+/// What a write does to rows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Deed {
+    /// Makes one; it may also change one that is there.
+    Add,
+    /// Changes one.
+    Update,
+    /// Takes one away.
+    Delete,
+}
+
+/// The masked column that something is about which has a say in what becomes of a write, where `sets` says
+/// whether one of some columns is set.
+pub(super) fn answered<'a>(
+    table: &'a Table,
+    cover: &Cover,
+    deed: Deed,
+    sets: &dyn Fn(&BTreeSet<i16>) -> bool,
+) -> Option<&'a str> {
+    let masked = |number: i16| cover.masks.contains_key(&number);
+    let name = |which: &dyn Fn(i16) -> bool| {
+        let column = table.columns.iter().find(|column| which(column.number));
+        column.map_or("", |column| column.name.as_str())
+    };
+    for tie in table.ties.values() {
+        let whole_row = tie.columns.contains(&0);
+        let about = tie.columns.iter().copied().find(|number| masked(*number));
+        if about.is_none() && !whole_row {
+            continue;
+        }
+        let whole_row = whole_row && deed != Deed::Delete;
+        let answers = match tie.by {
+            TiedBy::Function => true,
+            TiedBy::Referred if deed == Deed::Delete => true,
+            TiedBy::Expression => whole_row || sets(&tie.columns),
+            TiedBy::Constraint | TiedBy::PrimaryKey | TiedBy::Referred => {
+                deed == Deed::Add || whole_row || sets(&tie.columns)
+            }
+        };
+        if answers {
+            return Some(match about {
+                Some(about) => name(&|number| number == about),
+                None => name(&masked),
+            });
+        }
+    }
+    // A generated column that is made of a masked one and of one that is set may fail for one value and not
+    // for another.
+    table.generated.iter().find_map(|(made, from)| {
+        let together = table.generated.iter().filter(|(other, _)| other == made);
+        let together = together.map(|(_, from)| *from).collect();
+        let answers = masked(*from) && sets(&together);
+        answers.then(|| name(&|number| number == *from))
+    })
+}
+
 /// The names that `RETURNING WITH (OLD AS o, NEW AS n)` gives.
 fn labels<'a>(write: Write<'a>) -> impl Iterator<Item = &'a str> {
     let options = write
@@ -118,6 +198,7 @@ fn labels<'a>(write: Write<'a>) -> impl Iterator<Item = &'a str> {
         })
 }
 
+/// A refusal that names the masked column.
 fn refused(table: &Table, column: &str, why: &str) -> Veto {
     Veto::new(
         format!(
@@ -137,6 +218,47 @@ impl<'a> Target<'a> {
             .masks
             .contains_key(&column.number)
             .then_some(column.name.as_str())
+    }
+
+    /// Whether nothing that is about a masked column of the table has a say in what becomes of a write. What
+    /// is about masked columns alone has none in an update, which leaves them as they are: it holds for the
+    /// row as before. What is about others too has one where these are set.
+    fn guarded(&self, write: Write<'_>) -> Result<(), Veto> {
+        let (adds, sets): (bool, Option<&[Node]>) = match write {
+            Write::Update(update) => (false, Some(&update.target_list)),
+            Write::Delete(_) => (false, Some(&[])),
+            Write::Insert(insert) => {
+                let conflict = insert.on_conflict_clause.as_deref();
+                let sets = conflict.map_or(&[][..], |conflict| &conflict.target_list);
+                (true, Some(sets))
+            }
+            Write::Copy(_) => (true, Some(&[])),
+            Write::Merge(_) => (true, None),
+        };
+        let deed = match (adds, matches!(write, Write::Delete(_))) {
+            (true, _) => Deed::Add,
+            (false, true) => Deed::Delete,
+            (false, false) => Deed::Update,
+        };
+        match answered(self.table, self.cover, deed, &|columns| {
+            self.sets(sets, columns)
+        }) {
+            Some(column) => Err(refused(self.table, column, TIED)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether one of these columns is set, or may be.
+    fn sets(&self, sets: Option<&[Node]>, columns: &BTreeSet<i16>) -> bool {
+        sets.is_none_or(|sets| {
+            sets.iter().any(|target| match &target.node {
+                Some(Kind::ResTarget(target)) => self
+                    .table
+                    .column(&target.name)
+                    .is_none_or(|column| columns.contains(&column.number)),
+                _ => true,
+            })
+        })
     }
 
     fn any(&self) -> &'a str {

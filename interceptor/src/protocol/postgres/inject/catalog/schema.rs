@@ -20,16 +20,34 @@ use crate::protocol::postgres::wire::error::{ERROR, NOTICE};
 use crate::protocol::postgres::wire::frontend::make_query;
 use crate::protocol::postgres::wire::startup::PARAMETER_STATUS;
 
-/// Functions in these languages compute from their arguments, or are trusted as the server is.
+/// Of functions `f` in language `l`: others compute from their arguments, or are trusted as the server is.
+macro_rules! is_code {
+    () => {
+        " AND l.lanname OPERATOR(pg_catalog.<>) 'c' AND l.lanname OPERATOR(pg_catalog.<>) 'internal' \
+         AND f.pronamespace OPERATOR(pg_catalog.<>) 11 AND f.pronamespace OPERATOR(pg_catalog.<>) \
+         'information_schema'::pg_catalog.regnamespace::pg_catalog.oid"
+    };
+}
+
+/// Whether a function's code reads tables; an aggregate's is that of the functions that it is made of. From
+/// 16384 on numbers are not the server's own (`access/transam.h`): the others would take long.
 macro_rules! reads_tables {
     ($function:literal) => {
         concat!(
-            "EXISTS (SELECT FROM pg_catalog.pg_proc AS f JOIN pg_catalog.pg_language AS l \
+            "(EXISTS (SELECT FROM pg_catalog.pg_proc AS f JOIN pg_catalog.pg_language AS l \
              ON l.oid OPERATOR(pg_catalog.=) f.prolang WHERE f.oid OPERATOR(pg_catalog.=) ",
             $function,
-            " AND l.lanname OPERATOR(pg_catalog.<>) 'c' AND l.lanname OPERATOR(pg_catalog.<>) 'internal' \
-             AND f.pronamespace OPERATOR(pg_catalog.<>) 11 AND f.pronamespace OPERATOR(pg_catalog.<>) \
-             'information_schema'::pg_catalog.regnamespace::pg_catalog.oid)"
+            is_code!(),
+            ") OR EXISTS (SELECT FROM pg_catalog.pg_aggregate AS a JOIN pg_catalog.pg_proc AS f \
+             ON f.oid OPERATOR(pg_catalog.=) ANY (ARRAY[a.aggtransfn::pg_catalog.oid, a.aggfinalfn::pg_catalog.oid, \
+                a.aggcombinefn::pg_catalog.oid, a.aggserialfn::pg_catalog.oid, a.aggdeserialfn::pg_catalog.oid, \
+                a.aggmtransfn::pg_catalog.oid, a.aggminvtransfn::pg_catalog.oid, a.aggmfinalfn::pg_catalog.oid]) \
+             JOIN pg_catalog.pg_language AS l ON l.oid OPERATOR(pg_catalog.=) f.prolang \
+             WHERE a.aggfnoid::pg_catalog.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid \
+             AND a.aggfnoid::pg_catalog.oid OPERATOR(pg_catalog.=) ",
+            $function,
+            is_code!(),
+            "))"
         )
     };
 }
@@ -50,6 +68,8 @@ macro_rules! ours {
 /// One result a line, in the order of [`Answer::row`].
 const QUERY: &str = concat!(
     "BEGIN READ ONLY; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 2000; SET LOCAL search_path = pg_catalog; ",
+    // What it takes for costs would have it compiled, which takes longer than to run it.
+    "SET LOCAL jit = off; ",
     // Relations.
     "SELECT c.oid::pg_catalog.text, n.nspname, c.relname, c.relkind::pg_catalog.text, \
      EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class OPERATOR(pg_catalog.=) c.oid \
@@ -112,23 +132,40 @@ const QUERY: &str = concat!(
      WHERE d.refobjid OPERATOR(pg_catalog.<>) r.ev_class AND ",
     ours!("r.ev_class"),
     "; ",
-    // Columns that constraints and unique indexes are about, and expressions of indexes.
-    "SELECT conrelid::pg_catalog.text, pg_catalog.unnest(conkey)::pg_catalog.text \
+    // Columns that constraints and unique indexes are about, and expressions of indexes: whose they are, each
+    // with what ties them together, whose first letter says how ([`TiedBy`]). Column 0 is a whole row.
+    "SELECT conrelid::pg_catalog.text, CASE WHEN contype OPERATOR(pg_catalog.=) 'p' AND NOT condeferrable \
+        THEN 'p' ELSE 'c' END OPERATOR(pg_catalog.||) oid::pg_catalog.text, \
+     pg_catalog.unnest(conkey)::pg_catalog.text \
      FROM pg_catalog.pg_constraint WHERE contype OPERATOR(pg_catalog.<>) 'n' AND ",
     ours!("conrelid"),
-    " UNION ALL SELECT confrelid::pg_catalog.text, pg_catalog.unnest(confkey)::pg_catalog.text \
+    " UNION ALL SELECT confrelid::pg_catalog.text, 'r' OPERATOR(pg_catalog.||) oid::pg_catalog.text, \
+     pg_catalog.unnest(confkey)::pg_catalog.text \
      FROM pg_catalog.pg_constraint WHERE contype OPERATOR(pg_catalog.=) 'f' AND ",
     ours!("confrelid"),
-    " UNION ALL SELECT indrelid::pg_catalog.text, pg_catalog.unnest(indkey::pg_catalog.int2[])::pg_catalog.text \
-     FROM pg_catalog.pg_index WHERE (indisunique OR indisexclusion) AND ",
+    " UNION ALL SELECT indrelid::pg_catalog.text, 'c' OPERATOR(pg_catalog.||) indexrelid::pg_catalog.text, \
+     k::pg_catalog.text \
+     FROM pg_catalog.pg_index, pg_catalog.unnest(indkey::pg_catalog.int2[]) AS k \
+     WHERE (indisunique OR indisexclusion) AND k OPERATOR(pg_catalog.<>) 0 AND ",
     ours!("indrelid"),
-    " UNION ALL SELECT d.refobjid::pg_catalog.text, d.refobjsubid::pg_catalog.text \
+    " UNION ALL SELECT d.refobjid::pg_catalog.text, CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_depend AS u \
+        WHERE u.objid OPERATOR(pg_catalog.=) i.indexrelid \
+        AND u.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+        AND (u.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid \
+        OR u.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_operator'::pg_catalog.regclass::pg_catalog.oid)) \
+        THEN 'f' WHEN i.indisunique OR i.indisexclusion THEN 'c' ELSE 'e' END \
+        OPERATOR(pg_catalog.||) i.indexrelid::pg_catalog.text, d.refobjsubid::pg_catalog.text \
      FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_depend AS d \
      ON d.objid OPERATOR(pg_catalog.=) i.indexrelid AND d.refobjid OPERATOR(pg_catalog.=) i.indrelid \
      AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
-     WHERE (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) AND ",
+     WHERE (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) AND d.refobjsubid OPERATOR(pg_catalog.<>) 0 AND ",
     ours!("i.indrelid"),
+    // The whole row is no column that anything depends on; the expression itself says that it is there.
+    " UNION ALL SELECT indrelid::pg_catalog.text, CASE WHEN indisunique OR indisexclusion THEN 'c' ELSE 'e' END \
+     OPERATOR(pg_catalog.||) indexrelid::pg_catalog.text, '0' FROM pg_catalog.pg_index \
+     WHERE pg_catalog.concat(indexprs, indpred) OPERATOR(pg_catalog.~~) '%:varattno 0 %' AND ",
+    ours!("indrelid"),
     "; ",
     // Generated columns and what they are made from.
     "SELECT d.refobjid::pg_catalog.text, a.attnum::pg_catalog.text, d.refobjsubid::pg_catalog.text \
@@ -261,11 +298,9 @@ impl Answer {
                 self.put(view, |table| table.depends.push(of))?;
             }
             5 => {
-                let [oid, column] = columns(row)?;
+                let [oid, tie, column] = columns(row)?;
                 let column = number(column)?;
-                self.put(oid, |table| {
-                    table.guarded.insert(column);
-                })?;
+                self.put(oid, |table| table.guard(tie, column))?;
             }
             6 => {
                 let [oid, made, from] = columns(row)?;

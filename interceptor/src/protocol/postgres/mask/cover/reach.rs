@@ -1,6 +1,6 @@
 //! Relations that hold nothing masked, but tell of what does: by foreign keys, triggers and partitions.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Cover;
@@ -41,8 +41,27 @@ fn referred_by(table: &Table, found: &HashSet<u32>) -> Vec<u32> {
     }
 }
 
+/// What a row of `table` is written through, where that is among `found`: what it inherits from.
+fn written_through(table: &Table, found: &HashSet<u32>) -> Vec<u32> {
+    match found.contains(&table.oid) {
+        true => table.parents.clone(),
+        false => Vec::new(),
+    }
+}
+
+/// `from`, and all whose writes write to these.
+pub(super) fn upwards(schema: &Schema, from: HashSet<u32>) -> HashSet<u32> {
+    closure(schema, from, written_through)
+}
+
+fn upwards_and_referred(schema: &Schema, from: HashSet<u32>) -> HashSet<u32> {
+    closure(schema, from, |table, found| {
+        [referred_by(table, found), written_through(table, found)].concat()
+    })
+}
+
 /// Tables whose writes make the server speak of rows of masked relations, and what is masked there: rows that
-/// refer to theirs are changed with them, and a trigger may read anything.
+/// refer to theirs are changed with them, those of their children with theirs, and a trigger may read anything.
 pub(super) fn reaching(schema: &Schema, covers: &Covers) -> HashMap<u32, Arc<[Masked]>> {
     if covers.is_empty() {
         return HashMap::new();
@@ -53,28 +72,75 @@ pub(super) fn reaching(schema: &Schema, covers: &Covers) -> HashMap<u32, Arc<[Ma
         .collect();
     masked.sort_unstable();
     let masked: Arc<[Masked]> = masked.into();
-    let from = covers.keys().copied().collect();
-    let mut reaching = closure(schema, from, referred_by);
-    let triggers = schema.tables.values().filter(|table| table.has_triggers);
-    reaching.extend(triggers.map(|table| table.oid));
-    reaching
+    let tables = schema.tables.values();
+    let speaks = tables.filter(|table| table.has_triggers || table.computes);
+    let mut from: HashSet<u32> = speaks.map(|table| table.oid).collect();
+    from.extend(covers.keys());
+    upwards_and_referred(schema, from)
         .into_iter()
         .map(|oid| (oid, Arc::clone(&masked)))
         .collect()
 }
 
-/// Tables that a masked column refers to, or what does.
-pub(super) fn referred(schema: &Schema, covers: &Covers) -> HashSet<u32> {
+/// Tables that a masked column refers to, or what does, each with the names of its keys and of its children's.
+pub(super) fn referred(schema: &Schema, covers: &Covers) -> HashMap<u32, HashSet<String>> {
     let mut from = HashSet::new();
     for (oid, cover) in covers {
-        let references = schema.tables.get(oid).map(|table| table.references.iter());
-        for (column, other, _) in references.into_iter().flatten() {
-            if cover.masks.contains_key(column) {
-                from.insert(*other);
+        let Some(table) = schema.tables.get(oid) else {
+            continue;
+        };
+        // A foreign key that acts sets its column, and what ties that to a masked one is asked then.
+        let is_masked = |column: &i16| cover.masks.contains_key(column);
+        let is_tied = |column: &i16| {
+            table.ties.values().any(|tie| {
+                let all = tie.columns.contains(&0);
+                all || tie.columns.contains(column) && tie.columns.iter().any(is_masked)
+            })
+        };
+        let references = table.references.iter();
+        let asking = references.filter(|(column, ..)| is_masked(column) || is_tied(column));
+        from.extend(asking.map(|(_, other, _)| *other));
+    }
+    let found = upwards_and_referred(schema, from);
+    let mut referred: HashMap<u32, HashSet<String>> =
+        found.iter().map(|oid| (*oid, HashSet::new())).collect();
+    for table in schema.tables.values() {
+        let keys = table.columns.iter();
+        let keys = keys.filter(|column| table.guards(column.number));
+        let keys: Vec<&String> = keys.map(|column| &column.name).collect();
+        for oid in upwards(schema, HashSet::from([table.oid])) {
+            if let Some(names) = referred.get_mut(&oid) {
+                names.extend(keys.iter().copied().cloned());
             }
         }
     }
-    closure(schema, from, referred_by)
+    referred
+}
+
+/// Tables to which a write may fail for what a masked column holds: a constraint, an index or an expression of
+/// theirs, or of a child's, is about it. Each with where those are.
+pub(super) fn guarded(schema: &Schema, covers: &Covers) -> HashMap<u32, BTreeSet<u32>> {
+    let mut guarded: HashMap<u32, BTreeSet<u32>> = HashMap::new();
+    for (oid, cover) in covers {
+        let Some(table) = schema.tables.get(oid) else {
+            continue;
+        };
+        let is_about = |column: &i16| cover.masks.contains_key(column);
+        let is_guarded = cover.masks.keys().any(|column| table.guards(*column))
+            || table.generated.iter().any(|(_, from)| is_about(from));
+        if is_guarded {
+            for above in upwards(schema, HashSet::from([*oid])) {
+                guarded.entry(above).or_default().insert(*oid);
+            }
+        }
+    }
+    guarded
+}
+
+/// Tables to which a write runs a function of their own in a default or a constraint, or in a child's.
+pub(super) fn computing(schema: &Schema) -> HashSet<u32> {
+    let tables = schema.tables.values().filter(|table| table.computes);
+    upwards(schema, tables.map(|table| table.oid).collect())
 }
 
 /// Tables that are partitioned by a masked column, and their partitions: where a row is tells what it holds.

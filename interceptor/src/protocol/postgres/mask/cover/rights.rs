@@ -1,9 +1,12 @@
 //! What a role must be able to do on the server, so that statements go through as they are rewritten here.
 
+use std::collections::BTreeSet;
+
 use super::{Masking, subject};
 use crate::masking::Mask;
 use crate::protocol::postgres::mask::expression;
 use crate::protocol::postgres::mask::schema::{Column, Table};
+use crate::protocol::postgres::mask::writes::{self, Deed};
 
 /// What may be written of a relation, as long as everything is masked that is masked here.
 #[derive(Debug, Default)]
@@ -20,7 +23,7 @@ impl Masking {
     /// Whether something of it is masked.
     #[must_use]
     pub fn is_masked(&self, table: &Table) -> bool {
-        self.covers.contains_key(&table.oid) || self.referred.contains(&table.oid)
+        self.covers.contains_key(&table.oid) || self.referred.contains_key(&table.oid)
     }
 
     /// Whether nothing of it is shown: its rows tell what is masked.
@@ -51,22 +54,47 @@ impl Masking {
     pub fn writable<'a>(&self, table: &'a Table) -> Writable<'a> {
         let cover = self.covers.get(&table.oid);
         let is_refused = !self.covers.is_empty()
-            && (table.has_rules || table.computes || self.above.contains(&table.oid))
-            || cover.is_some_and(|cover| cover.guarded.is_some());
+            && (table.has_rules
+                || self.computing.contains(&table.oid)
+                || self.above.contains(&table.oid));
         if is_refused {
             return Writable::default();
         }
         let is_shown =
             |column: &&Column| cover.is_none_or(|cover| !cover.masks.contains_key(&column.number));
         let columns = table.columns.iter().filter(|column| !column.is_generated);
-        let insert: Vec<_> = columns.filter(is_shown).collect();
-        let is_referred = self.referred.contains(&table.oid);
-        let mut update = insert.clone();
-        update.retain(|column| !(is_referred && table.guarded.contains(&column.number)));
+        let shown: Vec<_> = columns.filter(is_shown).collect();
+        let keys = self.referred.get(&table.oid);
+        let is_key = |column: &Column| keys.is_some_and(|keys| keys.contains(&column.name));
+        let mut update = shown.clone();
+        update.retain(|column| {
+            !is_key(column) && self.is_silent(table, Deed::Update, Some(&column.name))
+        });
+        let adds = self.is_silent(table, Deed::Add, None);
         Writable {
-            insert,
+            insert: if adds { shown } else { Vec::new() },
             update,
-            delete: !is_referred,
+            delete: keys.is_none() && self.is_silent(table, Deed::Delete, None),
         }
+    }
+
+    /// Whether nothing that is about a masked column, of the table or of what a write to it writes into, has a
+    /// say in what becomes of one that sets no more than `sets`.
+    fn is_silent(&self, table: &Table, deed: Deed, sets: Option<&str>) -> bool {
+        let holders = self.guarded.get(&table.oid).into_iter().flatten();
+        holders.into_iter().all(|oid| {
+            let schema = self.schema.as_ref();
+            let holder = schema.and_then(|schema| schema.tables.get(oid));
+            let (Some(holder), Some(cover)) = (holder, self.covers.get(oid)) else {
+                return false;
+            };
+            let touches = |columns: &BTreeSet<i16>| {
+                sets.is_some_and(|name| {
+                    let column = holder.column(name);
+                    column.is_none_or(|column| columns.contains(&column.number))
+                })
+            };
+            writes::answered(holder, cover, deed, &touches).is_none()
+        })
     }
 }

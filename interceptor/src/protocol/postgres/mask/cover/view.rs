@@ -4,13 +4,13 @@
 //! plain select list over plain tables this can be read from its text, as the server writes it: every
 //! column is named in full. Of any other all columns are masked.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use pg_query::protobuf::node::Node as Kind;
 use pg_query::protobuf::{ColumnRef, Node, ResTarget, SelectStmt};
 
 use crate::masking::Mask;
-use crate::protocol::postgres::mask::schema::{Schema, Table};
+use crate::protocol::postgres::mask::schema::{Schema, Table, TiedBy};
 
 type Found = BTreeMap<u32, BTreeMap<i16, Mask>>;
 
@@ -80,7 +80,7 @@ fn plain(
 pub(super) fn asks(schema: &Schema, view: &Table, found: &Found) -> bool {
     let parsed = pg_query::parse(&view.definition, pg_query::ParserOptions::DEFAULT).ok();
     let tree = parsed.and_then(|parsed| serde_json::to_value(parsed.protobuf).ok());
-    let Some(tree) = tree else { return true };
+    let Some(mut tree) = tree else { return true };
     let mut secret: HashSet<String> = view
         .depends
         .iter()
@@ -95,8 +95,81 @@ pub(super) fn asks(schema: &Schema, view: &Table, found: &Found) -> bool {
         let before = secret.len();
         renamed(&tree, &mut secret);
         if secret.len() == before {
+            if groups_by_keys(schema, view, found, &secret)
+                && let Some(group) = tree.pointer_mut("/stmts/0/stmt/node/SelectStmt/group_clause")
+            {
+                *group = serde_json::Value::Array(Vec::new());
+            }
             return decides(&tree, &secret);
         }
+    }
+}
+
+/// Whether `view` groups by masked columns only beside the whole primary key of the table that they are of:
+/// the key decides which rows there are, and nothing else.
+fn groups_by_keys(schema: &Schema, view: &Table, found: &Found, secret: &HashSet<String>) -> bool {
+    let parsed = pg_query::parse(&view.definition, pg_query::ParserOptions::DEFAULT).ok();
+    let statement = parsed
+        .as_ref()
+        .and_then(|parsed| parsed.protobuf.stmts.first());
+    let node = statement.and_then(|statement| statement.stmt.as_ref()?.node.as_ref());
+    let Some(Kind::SelectStmt(select)) = node else {
+        return false;
+    };
+    let mut sources = HashMap::new();
+    let is_plain = select.with_clause.is_none()
+        && select.larg.is_none()
+        && select
+            .from_clause
+            .iter()
+            .all(|node| source(schema, node, &mut sources).is_some());
+    if !is_plain {
+        return false;
+    }
+    let mut grouped: HashMap<&str, BTreeSet<i16>> = HashMap::new();
+    for item in &select.group_clause {
+        match column_of(item, &sources) {
+            Some((label, number)) => {
+                grouped.entry(label).or_default().insert(number);
+            }
+            None => {
+                let tree = serde_json::to_value(item).ok();
+                if tree.is_none_or(|tree| names_secret(&tree, secret)) {
+                    return false;
+                }
+            }
+        }
+    }
+    grouped.iter().all(|(label, columns)| {
+        let Some(table) = sources.get(label) else {
+            return false;
+        };
+        let masks = found.get(&table.oid);
+        let is_masked = |number: &i16| masks.is_some_and(|masks| masks.contains_key(number));
+        let mut keys = table.ties.values();
+        !columns.iter().any(is_masked)
+            || keys.any(|tie| {
+                tie.by == TiedBy::PrimaryKey
+                    && tie.columns.is_subset(columns)
+                    && !tie.columns.iter().any(is_masked)
+            })
+    })
+}
+
+/// The source and the number of a column that is named in full.
+fn column_of<'a>(node: &'a Node, sources: &HashMap<&'a str, &'a Table>) -> Option<(&'a str, i16)> {
+    let Some(Kind::ColumnRef(column)) = &node.node else {
+        return None;
+    };
+    let [label, name] = column.fields.as_slice() else {
+        return None;
+    };
+    match (&label.node, &name.node) {
+        (Some(Kind::String(label)), Some(Kind::String(name))) => {
+            let column = sources.get(label.sval.as_str())?.column(&name.sval)?;
+            Some((&label.sval, column.number))
+        }
+        _ => None,
     }
 }
 

@@ -119,6 +119,20 @@ pub(in super::super) enum Room {
     Drop(usize),
 }
 
+/// What the next message of an answer is.
+enum Next {
+    /// Data of so many bytes, which is counted.
+    Counted(usize),
+    /// Data of so many bytes, which is too much.
+    Over(Over, usize),
+    /// Data of so many bytes, after what was too much.
+    After(usize),
+    /// So many bytes of it must be there.
+    Need(usize),
+    /// Nothing that is counted with data.
+    Other,
+}
+
 impl Limited {
     fn first_over(&self, session: Amount, more: Amount) -> Option<Over> {
         let request = self.before.unwrap_or_default().and(self.passed).and(more);
@@ -134,7 +148,7 @@ impl Limited {
     }
 
     /// How many rows a message of data is; or how much of it must be there to say.
-    fn rows(&mut self, header: Header, front: &[u8]) -> Result<u64, usize> {
+    fn rows(&self, header: Header, front: &[u8]) -> Result<u64, usize> {
         if header.tag != backend::COPY_DATA {
             return Ok(1);
         }
@@ -151,8 +165,67 @@ impl Limited {
             return Ok(1);
         }
         let at = HEADER.saturating_add(before);
-        let end = front.get(at..header.whole()).ok_or(header.whole())?;
+        let end = front
+            .get(at..header.whole())
+            .ok_or_else(|| header.whole())?;
         Ok(u64::from(end != BINARY_END))
+    }
+
+    /// Its portals go on from what they have given before.
+    fn begin(&mut self, measure: &Measure) {
+        if self.before.is_none() {
+            let given = self
+                .portals
+                .iter()
+                .filter_map(|name| measure.portals.get(name));
+            let before = given.fold(Amount::default(), |most, one| most.most(one.amount));
+            self.before = Some(before);
+        }
+    }
+
+    /// Counts the next message, where it is one that has data and has room.
+    fn next(&mut self, measure: &mut Measure, rest: &[u8], is_first: bool) -> Next {
+        let Ok(Some(header)) = backend::header(rest) else {
+            return Next::Other;
+        };
+        if header.tag == backend::COPY_OUT && is_first {
+            self.copy.begun = false;
+            match rest.get(HEADER) {
+                Some(format) => self.copy.binary = *format == 1,
+                None if header.body > 0 => return Next::Need(HEADER.saturating_add(1)),
+                None => {}
+            }
+        }
+        let is_notice = header.tag == backend::NOTICE;
+        if !has_data(header.tag) || is_notice && (!is_first || measure.noticed) {
+            return Next::Other;
+        }
+        let size = header.whole();
+        if self.over.is_some() {
+            return Next::After(size);
+        }
+        let rows = match self.rows(header, rest) {
+            Ok(rows) => rows,
+            Err(need) => return Next::Need(need),
+        };
+        let more = Amount {
+            rows: if is_notice { 0 } else { rows },
+            bytes: u64::try_from(size).unwrap_or(u64::MAX),
+        };
+        if let Some(over) = self.first_over(measure.session, more) {
+            return Next::Over(over, size);
+        }
+        self.copy.begun |= header.tag == backend::COPY_DATA;
+        self.passed = self.passed.and(more);
+        if self.counts_session() {
+            measure.session = measure.session.and(more);
+        }
+        if is_notice {
+            // It goes by itself.
+            measure.noticed = true;
+            return Next::Other;
+        }
+        Next::Counted(size)
     }
 
     fn counts_session(&self) -> bool {
@@ -238,69 +311,35 @@ impl<G: Gate> Ledger<G> {
             return Room::Any;
         };
         let measure = &mut self.measure;
-        if limited.before.is_none() {
-            let given = limited
-                .portals
-                .iter()
-                .filter_map(|name| measure.portals.get(name));
-            let before = given.fold(Amount::default(), |most, one| most.most(one.amount));
-            limited.before = Some(before);
-        }
+        limited.begin(measure);
         let mut at = measure.counted;
         loop {
             let rest = front.get(at..).unwrap_or_default();
-            let Ok(Some(header)) = backend::header(rest) else {
-                break;
-            };
-            if header.tag == backend::COPY_OUT && at == 0 {
-                match rest.get(HEADER) {
-                    Some(format) => limited.copy.binary = *format == 1,
-                    None if header.body > 0 => return Room::Need(HEADER.saturating_add(1)),
-                    None => {}
+            match limited.next(measure, rest, at == 0) {
+                Next::Counted(size) => {
+                    at = at.saturating_add(size);
+                    measure.counted = at;
                 }
-                limited.copy.begun = false;
-            }
-            let is_notice = header.tag == backend::NOTICE;
-            if !has_data(header.tag) || is_notice && (at > 0 || measure.noticed) {
-                break;
-            }
-            if limited.over.is_some() {
-                return Room::Drop(header.whole());
-            }
-            let rows = match limited.rows(header, rest) {
-                Ok(rows) if !is_notice => rows,
-                Ok(_) => 0,
-                Err(need) if at == 0 => return Room::Need(need),
-                Err(_) => break,
-            };
-            let bytes = u64::try_from(header.whole()).unwrap_or(u64::MAX);
-            let more = Amount { rows, bytes };
-            if let Some(over) = limited.first_over(measure.session, more) {
-                if at > 0 {
+                Next::Other => break,
+                Next::Need(need) if at == 0 => return Room::Need(need),
+                Next::Need(_) => break,
+                Next::After(size) => return Room::Drop(size),
+                Next::Over(_, _) if at > 0 => {
                     return Room::Up {
                         bytes: at,
                         ends: true,
                     };
                 }
-                limited.over = Some(over);
-                let rows = limited.passed.rows;
-                if let Some(account) = &mut entry.account {
-                    account.cut(rows);
+                Next::Over(over, size) => {
+                    limited.over = Some(over);
+                    let rows = limited.passed.rows;
+                    if let Some(account) = &mut entry.account {
+                        account.cut(rows);
+                    }
+                    measure.cancels = Some(self.first);
+                    return Room::Drop(size);
                 }
-                measure.cancels = Some(self.first);
-                return Room::Drop(header.whole());
             }
-            limited.copy.begun |= header.tag == backend::COPY_DATA;
-            limited.passed = limited.passed.and(more);
-            if limited.counts_session() {
-                measure.session = measure.session.and(more);
-            }
-            if is_notice {
-                measure.noticed = true;
-                break;
-            }
-            at = at.saturating_add(header.whole());
-            measure.counted = at;
         }
         match at {
             0 => Room::Any,

@@ -100,9 +100,13 @@ async fn read_message(from: &mut DuplexStream) -> u8 {
 
 /// What the client gets, and why the session ended, where a server answers `Q` like this.
 async fn answered(answer: &[u8]) -> (Vec<u8>, Why) {
+    answered_to("Q rows 1 people", answer).await
+}
+
+async fn answered_to(script: &str, answer: &[u8]) -> (Vec<u8>, Why) {
     let (upstream, mut server) = duplex(4_096);
     let mut rig = Rig::masked_against(upstream, Arc::<Mutex<Log>>::default());
-    rig.send("Q rows 1 people").await;
+    rig.send(script).await;
     assert_eq!(read_message(&mut server).await, b'Q');
     let mut got = Vec::new();
     let answers = async {
@@ -222,6 +226,48 @@ async fn errors_of_what_is_masked_lose_their_words_until_the_transaction_ends() 
         assert_eq!(hushed, is_hushed, "{script}: {fields:?}");
         rig.send("X").await;
         rig.finish().await;
+    }
+}
+
+/// A message of strings, one after the other.
+fn strings(tag: u8, front: &[u8], texts: &[&str]) -> Vec<u8> {
+    let message = wire::message(tag, |to| {
+        to.put_slice(front);
+        texts
+            .iter()
+            .for_each(|text| put_string(to, text.as_bytes()));
+    });
+    message.to_vec()
+}
+
+#[tokio::test]
+async fn what_a_server_reports_beside_masked_rows_is_told_only_where_it_is_no_data() {
+    let setting = |name, value| strings(b'S', b"", &[name, value]);
+    let notice = strings(b'N', b"", &["SNOTICE", "C00000", "MSECRET", ""]);
+    let notification = strings(b'A', &[0, 0, 0, 7], &["channel", "SECRET"]);
+    let secret = setting("application_name", "SECRET");
+    for (script, message, tag, is_told, is_shown) in [
+        ("Q rows 1 people", &secret, b'S', false, false),
+        // Said by the client itself, or of nothing that is masked.
+        ("Q rows 1 SECRET people", &secret, b'S', true, true),
+        ("Q rows 1 t", &secret, b'S', true, true),
+        (
+            "Q rows 1 people",
+            &setting("client_encoding", "UTF8"),
+            b'S',
+            true,
+            false,
+        ),
+        ("Q rows 1 people", &notice, b'N', true, false),
+        ("Q rows 1 t", &notice, b'N', true, true),
+        ("Q rows 1 people", &notification, b'A', true, false),
+        ("Q rows 1 t", &notification, b'A', true, false),
+    ] {
+        let (got, _) = answered_to(script, message).await;
+        let told = got.first() == Some(&tag);
+        let shown = got.windows(6).any(|some| some == b"SECRET");
+        let case = String::from_utf8_lossy(message);
+        assert_eq!((told, shown), (is_told, is_shown), "{script}: {case:?}");
     }
 }
 

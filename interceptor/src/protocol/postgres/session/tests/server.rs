@@ -401,26 +401,6 @@ impl Server {
                 let body = body.ok_or(Stop::Error("26000"))?;
                 Box::pin(self.run_one(&body, u32::MAX, &mut None)).await?;
             }
-            ["fetch", name] => {
-                let mut portal = self
-                    .portals
-                    .remove(name.as_bytes())
-                    .ok_or(Stop::Error("34000"))?;
-                let whole = portal.text.split_whitespace().nth(1);
-                let whole = whole.and_then(|count| count.parse().ok());
-                let before = portal.left.or(whole).unwrap_or(0);
-                let now = before.min(2);
-                for _ in 0..now {
-                    self.put(b'D', b"\0\x01\0\0\0\x01x");
-                }
-                portal.left = Some(before - now);
-                self.complete(&format!("FETCH {now}"));
-                self.portals.insert(name.as_bytes().to_vec(), portal);
-            }
-            ["close", name] => {
-                self.portals.remove(name.as_bytes());
-                self.complete("CLOSE CURSOR");
-            }
             ["deallocate", "all"] => {
                 self.statements.retain(|name, _| name.is_empty());
                 self.complete("DEALLOCATE ALL");
@@ -450,11 +430,32 @@ impl Server {
                 self.statements.clear();
                 self.complete("DISCARD ALL");
             }
+            ["fetch" | "close", name] => self.use_cursor(words[0], name.as_bytes())?,
             _ => {
                 self.uncommitted.push(one.to_owned());
                 self.complete("INSERT 0 1");
             }
         }
+        Ok(())
+    }
+
+    /// Two more rows of a cursor, or its end.
+    fn use_cursor(&mut self, verb: &str, name: &[u8]) -> Result<(), Stop> {
+        let mut portal = self.portals.remove(name).ok_or(Stop::Error("34000"))?;
+        if verb == "close" {
+            self.complete("CLOSE CURSOR");
+            return Ok(());
+        }
+        let whole = portal.text.split_whitespace().nth(1);
+        let whole = whole.and_then(|count| count.parse().ok());
+        let before = portal.left.or(whole).unwrap_or(0);
+        let now = before.min(2);
+        for _ in 0..now {
+            self.put(b'D', b"\0\x01\0\0\0\x01x");
+        }
+        portal.left = Some(before - now);
+        self.complete(&format!("FETCH {now}"));
+        self.portals.insert(name.to_vec(), portal);
         Ok(())
     }
 
