@@ -136,7 +136,7 @@ pub enum DenyReason {
     Egress,
     /// The rule says `needs_daemon` and no daemon is ready.
     DaemonDown,
-    /// The client dialled the daemon's own listener, metrics or console.
+    /// The client dialled the daemon's own listener or its metrics.
     Listener,
 }
 

@@ -28,6 +28,7 @@ use crate::masking::detect;
 use crate::masking::{Mask, Sensitive};
 
 pub use check::is_name;
+pub use load::is_open;
 pub use mistake::{Mistake, Mistakes, Place};
 
 /// An example with every key, which always loads.
@@ -292,6 +293,14 @@ impl Protocol {
             Self::Postgres(_) => "postgres",
         }
     }
+
+    /// Whether a session on this database may be asked for.
+    #[must_use]
+    pub fn offers(&self, database: &str) -> bool {
+        match self {
+            Self::Postgres(postgres) => postgres.databases.iter().any(|name| name == database),
+        }
+    }
 }
 
 /// A PostgreSQL target.
@@ -421,6 +430,20 @@ pub struct UpstreamTls {
     pub certificate: Option<PathBuf>,
     /// The client certificate's key, PEM; none for no client certificate.
     pub key: Option<SecretSource>,
+}
+
+impl UpstreamTls {
+    /// Whether a finished handshake proves who the server is: that a password may be shown to it, and that
+    /// a network which others control may lie in between. With the host's own roots `verify-ca` is passed by
+    /// anybody who can buy a certificate.
+    #[must_use]
+    pub fn proves_server(&self) -> bool {
+        match self.mode {
+            TlsMode::VerifyFull => true,
+            TlsMode::VerifyCa => self.ca.is_some(),
+            TlsMode::Disable | TlsMode::Require => false,
+        }
+    }
 }
 
 impl Default for UpstreamTls {

@@ -27,6 +27,9 @@ use crate::socket;
 /// Takes one redirected connection from its accept to its close.
 pub async fn run(services: Arc<Services>, engines: Arc<Engines>, stream: TcpStream) {
     let connection = Uuid::now_v7();
+    if let Err(error) = socket::tune(&stream) {
+        tracing::warn!(%error, %connection, "cannot set the options of a client's connection");
+    }
     let flow = match services.capture.origin(&stream) {
         Ok(flow) => flow,
         Err(error) => {
@@ -153,7 +156,6 @@ async fn admit(
         target,
         host,
         flow,
-        limits,
         meter,
     };
     write_opened(services, &who, permit.rules())?;
@@ -194,7 +196,6 @@ impl Seen {
         refusal: &Refusal,
         cause: Option<String>,
     ) {
-        services.metrics.connection_refused(refusal.kind);
         let about = About {
             connection,
             session: None,
@@ -202,14 +203,6 @@ impl Seen {
             database: None,
             principal: self.principal.as_deref(),
         };
-        let event = Event::ConnectionRefused {
-            about,
-            destination: self.destination,
-            refusal,
-            cause,
-        };
-        if let Err(error) = services.audit.append(&event) {
-            tracing::error!(%error, "cannot write a refusal to the audit log");
-        }
+        services.refused(about, self.destination, refusal, cause);
     }
 }

@@ -9,6 +9,7 @@ mod drain;
 mod kernel;
 mod metrics;
 mod parts;
+mod pillars;
 mod watch;
 
 use std::path::Path;
@@ -18,17 +19,21 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use nix::unistd::Uid;
 use serde_json::json;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::door::Door;
 use self::parts::Parts;
+use self::pillars::Pillars;
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
+use crate::capture::Events;
 use crate::config;
 use crate::control::scopes::placing;
 use crate::control::{self, apply};
+use crate::protocol::Engines;
 use crate::secrets;
 use crate::session::ending;
 use crate::session::services::Services;
@@ -56,6 +61,7 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
         services,
         engines,
         listeners,
+        events,
         control,
         metrics,
     } = parts::build(config).await?;
@@ -65,33 +71,16 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     let door = Door::new(&services, &engines, &stop, &tasks);
     start(&services)?;
     door.open(listeners, None)?;
-    tokio::spawn(control::serve(Arc::clone(&services), control, stop.clone()));
-    if let Some(listener) = metrics {
-        tokio::spawn(metrics::serve(
-            Arc::clone(&services),
-            listener,
-            stop.clone(),
-        ));
-    }
-    tokio::spawn(door.clone().sweep());
-    tokio::spawn(kernel::events(door));
-    tokio::spawn(watch::resolve(
-        Arc::clone(&services),
-        stop.clone(),
-        RESOLVE_EVERY,
-    ));
-    tokio::spawn(watch::reloads(
-        services.reloads.subscribe(),
-        engines,
-        stop.clone(),
-    ));
+    let mut pillars = stand(&door, engines, events, control, metrics);
     placing::watch_existing(&services);
     ending::take_over(&services);
-    tokio::spawn(ending::watch(Arc::clone(&services), stop.clone()));
     watch::notify(sd_notify::NotifyState::Ready);
     tokio::spawn(watch::dog(stop.clone()));
     tracing::info!(generation = services.policy.generation().0, "ready");
-    signals.serve(&services).await;
+    let fallen = tokio::select! {
+        () = signals.serve(&services) => None,
+        fallen = pillars.fallen() => Some(fallen),
+    };
     watch::notify(sd_notify::NotifyState::Stopping);
     drain::drain(&services, &stop, &tasks).await;
     say(&services, "stop", json!({}));
@@ -99,13 +88,48 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
         .audit
         .close()
         .context("cannot close the audit log")?;
-    Ok(())
+    match fallen {
+        Some(what) => bail!("{what} ended, and the daemon cannot go on without it"),
+        None => Ok(()),
+    }
+}
+
+/// Begins what the daemon stands on.
+fn stand(
+    door: &Door,
+    engines: Arc<Engines>,
+    events: Events,
+    control: [UnixListener; 2],
+    metrics: Option<TcpListener>,
+) -> Pillars {
+    let Door { services, stop, .. } = door;
+    let shared = || (Arc::clone(services), stop.clone());
+    let mut pillars = Pillars::default();
+    let (parts, until) = shared();
+    let serve = control::serve(parts, control, until);
+    pillars.stand("what serves the control sockets", serve);
+    if let Some(listener) = metrics {
+        let (parts, until) = shared();
+        let serve = metrics::serve(parts, listener, until);
+        pillars.stand("what serves the metrics", serve);
+    }
+    pillars.stand("what retires listeners", door.clone().sweep());
+    let events = kernel::events(door.clone(), events);
+    pillars.stand("what reads the kernel's refusals", events);
+    let (parts, until) = shared();
+    let resolve = watch::resolve(parts, until, RESOLVE_EVERY);
+    pillars.stand("what resolves the targets' names", resolve);
+    let reloads = watch::reloads(services.reloads.subscribe(), engines, stop.clone());
+    pillars.stand("what heeds reloads", reloads);
+    let (parts, until) = shared();
+    pillars.stand("what ends grants", ending::watch(parts, until));
+    pillars
 }
 
 /// Puts the rules in force before a scope is tagged, so that a fresh scope never runs without them.
 fn start(services: &Arc<Services>) -> anyhow::Result<()> {
     apply::rules(services).context("cannot write the kernel's rules")?;
-    apply::scopes(services).context("cannot tag a scope")?;
+    apply::scopes(services, &services.config.load()).context("cannot tag a scope")?;
     // Again, for `direct` rules that name the agents of scopes tagged just now.
     apply::rules(services).context("cannot write the kernel's rules")?;
     let config = services.config.load();
@@ -138,11 +162,16 @@ impl Signals {
         })
     }
 
-    /// Reloads at each SIGHUP, until the signal to stop.
+    /// Reloads at each SIGHUP, until the signal to stop. That ends a reload too, which has changed nothing
+    /// as long as it waits.
     async fn serve(&mut self, services: &Arc<Services>) {
         loop {
             tokio::select! {
-                _ = self.hangup.recv() => reload(services).await,
+                _ = self.hangup.recv() => tokio::select! {
+                    () = reload(services) => {}
+                    _ = self.terminate.recv() => return,
+                    _ = self.interrupt.recv() => return,
+                },
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
             }

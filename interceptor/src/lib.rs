@@ -18,6 +18,7 @@
 //! | what do these bytes mean | `protocol/x/wire.rs` |
 //! | what do they ask for, in policy's words | `protocol/x/facts.rs` |
 //! | may they | [`policy`] |
+//! | what may they not see of it | [`masking`] (masks, detectors) and `protocol/x/mask.rs` |
 //! | as whom upstream | [`secrets`] and `protocol/x/inject.rs` |
 //! | how does "no" sound | `protocol/x/refuse.rs` |
 //! | what is kept | [`audit`] (facts), [`recording`] (bytes) |

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
+use crate::capture::cgroup2::{is_outside, is_within};
 use crate::capture::{self, Capture, Scope};
 use crate::secrets::Secret;
 use crate::tls::Authority;
@@ -57,6 +58,13 @@ impl Scopes {
         find(&self.known.load()).or_else(|| find(&*self.refresh().ok()?))
     }
 
+    /// The scope with this cgroup at its root, as last read.
+    #[must_use]
+    pub fn at(&self, path: &str) -> Option<Scope> {
+        let known = self.known.load();
+        known.iter().find(|scope| scope.path == path).cloned()
+    }
+
     /// Whether a cgroup lies in a scope, as last read: for bounds, not for doors.
     #[must_use]
     pub fn is_known(&self, cgroup: &str) -> bool {
@@ -67,8 +75,11 @@ impl Scopes {
     /// The deepest scope that a cgroup lies in; read anew, since a wrong "none" opens a door.
     ///
     /// # Errors
-    /// Where pins or cgroups cannot be read.
+    /// Where pins or cgroups cannot be read, or the cgroup lies where nothing is known of scopes.
     pub fn around(&self, cgroup: &str) -> Result<Option<Scope>, capture::Error> {
+        if is_outside(cgroup) {
+            return Err(capture::Error::Hierarchy("the process lies outside of it"));
+        }
         let scopes = self.refresh()?;
         let around = scopes.iter().filter(|scope| is_within(cgroup, &scope.path));
         Ok(around.max_by_key(|scope| scope.path.len()).cloned())
@@ -83,29 +94,4 @@ pub fn password(authority: &Authority, scope: &Scope) -> Secret {
     let key = authority.derive("scope password", &of);
     let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(*key));
     Secret::from(text.as_str())
-}
-
-fn is_within(cgroup: &str, scope: &str) -> bool {
-    cgroup
-        .strip_prefix(scope)
-        .is_some_and(|below| below.is_empty() || below.starts_with('/'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_within;
-
-    #[test]
-    fn a_cgroup_lies_in_itself_and_in_those_above_it_only() {
-        let rows = [
-            ("/a/b", "/a/b", true),
-            ("/a/b/c", "/a/b", true),
-            ("/a/bc", "/a/b", false),
-            ("/a", "/a/b", false),
-            ("/", "/a", false),
-        ];
-        for (cgroup, scope, expected) in rows {
-            assert_eq!(is_within(cgroup, scope), expected, "{cgroup} in {scope}");
-        }
-    }
 }

@@ -128,6 +128,14 @@ pub enum Error {
         /// Its permission bits.
         mode: u32,
     },
+    /// A file whose file system does not answer.
+    #[error("cannot read secret file {path}: it took longer than {timeout:?}")]
+    Late {
+        /// The file.
+        path: PathBuf,
+        /// How long it might have taken.
+        timeout: Duration,
+    },
     /// More than a secret can be.
     #[error("cannot use the secret of {0}: it is longer than 64 KiB")]
     TooLong(String),

@@ -4,6 +4,7 @@
 //! happens here, once, for every protocol.
 
 pub mod ahead;
+pub mod beside;
 pub mod ending;
 mod gate;
 pub mod masks;
@@ -31,7 +32,7 @@ use crate::audit::event::{About, Event};
 use crate::audit::{self, Reservation, Sink as _};
 use crate::clock::{self, BootTime};
 use crate::masking::Masks;
-use crate::policy::{Refusal, Verdicts};
+use crate::policy::{Ask, Refusal, Verdicts};
 use crate::recording;
 
 /// Why a session was ended by the daemon.
@@ -82,6 +83,8 @@ pub struct Session {
     id: Uuid,
     who: Who,
     database: String,
+    /// What its client asked to set when it logged in.
+    settings: Vec<Ask>,
     services: Arc<Services>,
     verdicts: Verdicts,
     masks: masks::Known,
@@ -198,10 +201,13 @@ impl Session {
         }
     }
 
-    /// Whether the policy in force still permits the session and every request in flight, and masks
-    /// nothing more than it did for them.
+    /// Whether configuration and policy in force still permit the session and every request in flight, and
+    /// mask nothing more than they did for them.
     #[must_use]
     pub fn still_permitted(&self) -> bool {
+        if !self.is_still_offered() {
+            return false;
+        }
         let policy = self.services.policy.current();
         let (facts, target) = (&self.who.facts, &self.who.target.name);
         let in_flight: Vec<_> = {
@@ -214,10 +220,24 @@ impl Session {
         let held = self.who.holding(&self.services).running();
         policy.connect(&held, facts, target).is_ok()
             && policy.open(&held, facts, target, &self.database).is_ok()
+            && (self.settings.is_empty()
+                || self
+                    .verdicts
+                    .authorize(&policy, &self.settings, &held)
+                    .is_ok())
             && in_flight.iter().all(|(reading, then)| {
                 let permit = self.verdicts.authorize(&policy, &reading.asks, &held);
                 permit.is_ok() && masks.is_within(then)
             })
+    }
+
+    /// Whether the configuration in force has its database still, and lets its principal log in.
+    fn is_still_offered(&self) -> bool {
+        let config = self.services.config.load();
+        let target = config.targets.get(&self.who.target.name);
+        let principal = &self.who.principal;
+        target.is_some_and(|target| target.protocol.offers(&self.database))
+            && (!principal.privileged || config.agent(&principal.agent).allow_privileged)
     }
 
     fn about(&self) -> About<'_> {

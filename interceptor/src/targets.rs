@@ -3,15 +3,21 @@
 //! Host names are resolved by the daemon, never by the agent: what an agent's resolver answers decides
 //! nothing. Resolved anew every minute and at reload; a name that does not resolve keeps what it had.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::capture::{OriginalDestination, Rule, Verdict};
 use crate::config::{Config, Host, Target};
 
 /// Addresses of one name that are used; more are ignored, and said.
 const MAX_ADDRESSES: usize = 64;
+/// How long names may take to be resolved.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The targets by address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,10 +31,13 @@ pub struct Targets {
 impl Targets {
     /// Resolves every target's addresses. Names that do not resolve keep their addresses in `before`.
     pub async fn resolve(config: &Config, before: &Self) -> Self {
-        let mut resolved = Self::default();
+        let mut resolved = Self {
+            names: resolve_all(config, before, lookup, PATIENCE).await,
+            ..Self::default()
+        };
         for target in config.targets.values() {
             for address in &target.addresses {
-                for ip in resolved.addresses(&address.host, before).await {
+                for ip in resolved.addresses(&address.host) {
                     let at = SocketAddr::new(ip, address.port);
                     let (first, _) = resolved
                         .by_address
@@ -42,7 +51,7 @@ impl Targets {
             }
             let mut places = Vec::new();
             for address in &target.dial.hosts {
-                let found = resolved.addresses(&address.host, before).await;
+                let found = resolved.addresses(&address.host);
                 let at = |ip| (address.host.clone(), SocketAddr::new(ip, address.port));
                 places.extend(found.into_iter().map(at));
             }
@@ -105,27 +114,61 @@ impl Targets {
         of
     }
 
-    async fn addresses(&mut self, host: &Host, before: &Self) -> Vec<IpAddr> {
+    fn addresses(&self, host: &Host) -> Vec<IpAddr> {
         match host {
             Host::Ip(ip) => vec![ip.to_canonical()],
-            Host::Name(name) => {
-                if let Some(known) = self.names.get(name) {
-                    return known.clone();
-                }
-                let found = lookup(name).await.unwrap_or_else(|error| {
-                    let kept = before.names.get(name).cloned().unwrap_or_default();
-                    tracing::warn!(%error, %name, kept = kept.len(), "cannot resolve a target's name");
-                    kept
-                });
-                self.names.insert(name.clone(), found.clone());
-                found
-            }
+            Host::Name(name) => self.names.get(name).cloned().unwrap_or_default(),
         }
     }
 }
 
-async fn lookup(name: &str) -> std::io::Result<Vec<IpAddr>> {
-    let mut found: Vec<_> = tokio::net::lookup_host((name, 0))
+/// Every name of a configuration, looked up at once and for a bounded time; one that does not resolve keeps
+/// its addresses in `before`.
+async fn resolve_all<F>(
+    config: &Config,
+    before: &Targets,
+    lookup: impl Fn(String) -> F,
+    patience: Duration,
+) -> HashMap<String, Vec<IpAddr>>
+where
+    F: Future<Output = std::io::Result<Vec<IpAddr>>> + Send + 'static,
+{
+    let targets = config.targets.values();
+    let hosts = targets.flat_map(|target| target.addresses.iter().chain(&target.dial.hosts));
+    let names: HashSet<_> = hosts
+        .filter_map(|address| match &address.host {
+            Host::Name(name) => Some(name.clone()),
+            Host::Ip(_) => None,
+        })
+        .collect();
+    let mut lookups = JoinSet::new();
+    for name in names.iter().cloned() {
+        let found = timeout(patience, lookup(name.clone()));
+        lookups.spawn(async move { (name, found.await) });
+    }
+    let mut resolved = HashMap::new();
+    while let Some(ended) = lookups.join_next().await {
+        match ended {
+            Ok((name, Ok(Ok(found)))) => drop(resolved.insert(name, found)),
+            Ok((name, Ok(Err(error)))) => {
+                tracing::warn!(%error, %name, "cannot resolve a target's name; it keeps its addresses");
+            }
+            Ok((name, Err(_elapsed))) => {
+                tracing::warn!(%name, "a target's name was not resolved in time; it keeps its addresses");
+            }
+            Err(error) => tracing::error!(%error, "a look-up of a target's name ended"),
+        }
+    }
+    for name in names {
+        let kept = || before.names.get(&name).cloned().unwrap_or_default();
+        let kept = resolved.remove(&name).unwrap_or_else(kept);
+        resolved.insert(name, kept);
+    }
+    resolved
+}
+
+async fn lookup(name: String) -> std::io::Result<Vec<IpAddr>> {
+    let mut found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0))
         .await?
         .map(|address| address.ip().to_canonical())
         .collect();
@@ -140,4 +183,50 @@ async fn lookup(name: &str) -> std::io::Result<Vec<IpAddr>> {
 
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::path::Path;
+
+    use super::*;
+
+    const CONFIG: &str = "version: 1
+targets:
+  one:
+    addresses: ['hangs:5432', 'answers:5432']
+    postgres: { user: u, databases: [d] }
+  two:
+    addresses: ['fails:5432', 'hangs-too:5432']
+    postgres: { user: u, databases: [d] }
+";
+
+    #[tokio::test]
+    async fn a_name_that_is_not_resolved_in_time_keeps_what_it_had_and_holds_up_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.yaml");
+        std::fs::write(&path, CONFIG).unwrap();
+        let config = crate::config::load(Path::new(&path)).unwrap();
+        let (old, new) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let names = ["hangs", "answers", "fails"].map(|name| (name.to_owned(), vec![old]));
+        let before = Targets {
+            names: HashMap::from(names),
+            ..Targets::default()
+        };
+        let lookup = move |name: String| async move {
+            match name.as_str() {
+                "answers" => Ok(vec![new]),
+                "fails" => Err(std::io::ErrorKind::NotFound.into()),
+                _ => pending().await,
+            }
+        };
+        let patience = Duration::from_millis(10);
+        let found = resolve_all(&config, &before, lookup, patience).await;
+        let of = |name: &str| found[name].as_slice();
+        assert_eq!(of("answers"), [new]);
+        assert_eq!(of("fails"), [old]);
+        assert_eq!(of("hangs"), [old]);
+        assert!(of("hangs-too").is_empty());
+    }
 }

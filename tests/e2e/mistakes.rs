@@ -4,6 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 
 use anyhow::{Result, ensure};
+use support::daemon::Target;
 use support::{DEADLINE, Daemon, Postgres};
 
 use crate::lab::{self, Lab, has, refused, text};
@@ -177,6 +178,27 @@ fn a_reload_that_withdraws_a_permission_ends_the_session_that_stood_on_it() -> R
             "the session went on"
         );
         refused(lab.psql(&["select 1"])?)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_reload_that_takes_away_what_a_session_is_on_ends_it() -> Result<()> {
+    let renamed = |target: &mut Target| "other".clone_into(&mut target.name);
+    let other_database = |target: &mut Target| target.databases = vec!["other".to_owned()];
+    for take_away in [renamed, other_database] {
+        let mut lab = Lab::new()?;
+        let mut psql = lab.agent().open_psql(&lab.dsn())?;
+        psql.send("select 'opened';\n")?;
+        psql.await_text("opened", DEADLINE)?;
+        lab.daemon
+            .change(|settings| settings.targets.iter_mut().for_each(take_away))?;
+        lab.daemon.reload()?.ok()?;
+        let closed = lab
+            .daemon
+            .audit()
+            .wait_for("session.closed", DEADLINE, |_| true)?;
+        ensure!(text(&closed, "/reason")? == "policy", "reason: {closed}");
     }
     Ok(())
 }

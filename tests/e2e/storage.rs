@@ -88,6 +88,19 @@ fn a_full_disk_refuses_requests_and_loses_nothing_that_was_written() -> Result<(
             }
         }
         ensure!(refusals > 0, "a full disk never refused");
+        // Who cannot be written down as a reader reads nothing; until then each reading takes its line.
+        let which = "x".repeat(100_000);
+        let read = || lab.daemon.cli(&["audit", "show", "--event", &which]);
+        let mut reader = read()?;
+        for _ in 0..100 {
+            if !reader.status.success() {
+                break;
+            }
+            reader = read()?;
+        }
+        ensure!(!reader.status.success(), "every reader reads");
+        ensure!(reader.stdout.is_empty(), "read: {}", reader.stdout);
+        has(&reader.stderr, &["cannot write to the audit"])?;
         let inserted: usize = lab
             .server
             .admin("select count(*) from orders where item = 'x'")?
@@ -116,5 +129,21 @@ fn a_full_disk_refuses_requests_and_loses_nothing_that_was_written() -> Result<(
             .context("there is room again")?;
         lab.daemon.cli(&["audit", "verify"])?.ok()?;
     }
+    Ok(())
+}
+
+#[test]
+fn a_session_whose_recording_cannot_begin_is_a_refusal_in_the_audit() -> Result<()> {
+    let lab = Lab::new()?;
+    let recordings = lab.daemon.state().join("recordings");
+    fs::remove_dir_all(&recordings)?;
+    fs::write(&recordings, "no directory")?;
+    let finished = lab.psql(&["select 1"])?;
+    ensure!(!finished.status.success(), "it began all the same");
+    let line = lab
+        .daemon
+        .audit()
+        .wait_for("connection.refused", DEADLINE, |_| true)?;
+    ensure!(line["refusal"]["kind"] == "storage", "{line}");
     Ok(())
 }

@@ -103,6 +103,21 @@ fn a_transaction_that_waits_too_long_is_ended_and_rolled_back() -> Result<()> {
     patient.await_text("still", DEADLINE)
 }
 
+#[test]
+fn quiet_is_counted_from_the_answer_and_not_from_the_question() -> Result<()> {
+    let lab = lab("idle: 2s")?;
+    let mut psql = lab.agent().open_psql(&lab.dsn())?;
+    psql.send("select pg_sleep(3);\n")?;
+    let audit = lab.daemon.audit();
+    let closed = audit.wait_for("session.closed", DEADLINE, |_| true)?;
+    ensure!(text(&closed, "/reason")? == "idle", "reason: {closed}");
+    let finished = audit.wait_for("request.finished", DEADLINE, |_| true)?;
+    let at = |line: &serde_json::Value| line["boot_ns"].as_u64().context("a line has its time");
+    let quiet = at(&closed)?.saturating_sub(at(&finished)?);
+    ensure!(quiet >= 2_000_000_000, "ended after {quiet} ns of quiet");
+    Ok(())
+}
+
 /// Reads an endless result message by message, and says what the last one was.
 const ENDLESS: &str = r#"
 import socket, struct, sys

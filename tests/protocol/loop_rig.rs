@@ -48,7 +48,7 @@ impl Parted {
         };
         let (parts, asked) = (Arc::clone(parts), asked.clone());
         let learns = Arc::clone(&believed);
-        let again = Box::new(move || {
+        let again = Box::new(move |reading| {
             let (parts, asked) = (Arc::clone(&parts), asked.clone());
             let learns = Arc::clone(&learns);
             tokio::spawn(async move {
@@ -58,6 +58,7 @@ impl Parted {
                     let known = login.unwrap().known.unwrap();
                     learns.learn(believe(&known.current().unwrap()), doubts);
                 }
+                drop(reading);
             });
         });
         Arc::new(Watch::new(believed, again))

@@ -85,7 +85,8 @@ pub enum Event<'a> {
         /// About whom.
         #[serde(flatten)]
         about: About<'a>,
-        /// Why: `client`, `upstream`, `policy`, `killed`, `drain`, `idle`, `storage`, `protocol`.
+        /// Why: `client`, `upstream`, `protocol`, `masking`, `detected`, or the word of an
+        /// [`EndReason`](crate::session::EndReason).
         reason: &'a str,
         /// Requests judged.
         requests: u64,

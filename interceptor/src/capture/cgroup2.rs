@@ -133,15 +133,19 @@ impl Hierarchy {
     /// The processes in a cgroup and in those below it.
     ///
     /// # Errors
-    /// Where a cgroup cannot be read; one that goes away meanwhile is passed over.
+    /// Where a cgroup cannot be read; one that goes away meanwhile is passed over. So is a threaded one
+    /// below the first, which the kernel does not list: the nearest above it that is not lists its
+    /// processes too.
     pub fn processes(&self, path: &str) -> Result<Vec<u32>, Error> {
         let mut found = Vec::new();
-        let mut open = vec![self.directory(path)];
+        let first = self.directory(path);
+        let mut open = vec![first.clone()];
         while let Some(directory) = open.pop() {
             let file = directory.join("cgroup.procs");
             let text = match fs::read_to_string(&file) {
                 Ok(text) => text,
                 Err(gone) if is_gone(&gone) => continue,
+                Err(threaded) if is_threaded(&threaded) && directory != first => String::new(),
                 Err(source) => return Err(cgroup_error("read", &file)(source)),
             };
             found.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
@@ -150,12 +154,19 @@ impl Hierarchy {
                 Err(gone) if is_gone(&gone) => continue,
                 Err(source) => return Err(cgroup_error("list", &directory)(source)),
             };
-            let entries = entries.flatten();
-            open.extend(
-                entries
-                    .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-                    .map(|entry| entry.path()),
-            );
+            for entry in entries {
+                let entry = match entry {
+                    Ok(entry) => entry,
+                    Err(gone) if is_gone(&gone) => continue,
+                    Err(source) => return Err(cgroup_error("list", &directory)(source)),
+                };
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() => open.push(entry.path()),
+                    Ok(_file) => {}
+                    Err(gone) if is_gone(&gone) => {}
+                    Err(source) => return Err(cgroup_error("stat", &entry.path())(source)),
+                }
+            }
         }
         Ok(found)
     }
@@ -182,11 +193,20 @@ pub(super) fn level(path: &str) -> usize {
     path.split('/').filter(|part| !part.is_empty()).count()
 }
 
-/// Whether `path` is `ancestor` or below it.
-pub(super) fn is_within(path: &str, ancestor: &str) -> bool {
+/// Whether `path` is `ancestor` or below it; both with a leading slash. What [lies outside](is_outside)
+/// is within nothing.
+#[must_use]
+pub fn is_within(path: &str, ancestor: &str) -> bool {
     let ancestor = ancestor.trim_end_matches('/');
-    path.strip_prefix(ancestor)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    let rest = path.strip_prefix(ancestor);
+    !is_outside(path) && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether a path leads out of the hierarchy: `/../x` is how the kernel names what lies outside of the
+/// reader's cgroup namespace.
+#[must_use]
+pub fn is_outside(path: &str) -> bool {
+    path.split('/').any(|part| part == "..")
 }
 
 /// The mount point, where this line of mountinfo (proc_pid_mountinfo(5)) is a cgroup v2 mount.
@@ -206,6 +226,10 @@ fn mount_point(line: &str) -> Option<PathBuf> {
 
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+}
+
+fn is_threaded(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EOPNOTSUPP)
 }
 
 fn cgroup_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {

@@ -19,7 +19,7 @@ use interceptor_ebpf::{MAX_NAMESPACES, scope as abi};
 use nix::sched::{CloneFlags, setns};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Capture, Error, NetnsCookie, map_error, syscall};
+use super::{Capture, Error, NetnsCookie, Scope, map_error, syscall};
 
 /// Ports below this one are left to services with a name.
 const LOWEST: u16 = 512;
@@ -97,14 +97,25 @@ impl Capture {
     }
 
     /// Namespaces, other than the daemon's own, that no process of a scope lives in any more. Their
-    /// listeners keep them alive: [`Capture::retire`] them and drop their [`Listeners`].
+    /// listeners keep them alive: [`Capture::retire`] them and drop their [`Listeners`]. A scope whose
+    /// processes cannot be told is handed to `unread`: those made for it may well be lived in.
     ///
     /// # Errors
-    /// Where cgroups cannot be read.
-    pub fn idle_namespaces(&self) -> Result<Vec<NetnsCookie>, Error> {
+    /// Where the scopes cannot be read.
+    pub fn idle_namespaces(
+        &self,
+        mut unread: impl FnMut(&Scope, &Error),
+    ) -> Result<Vec<NetnsCookie>, Error> {
         let mut inhabited = HashSet::new();
         for scope in self.scopes()? {
-            for pid in self.hierarchy.processes(&scope.path)? {
+            let processes = match self.hierarchy.processes(&scope.path) {
+                Ok(processes) => processes,
+                Err(error) => {
+                    unread(&scope, &error);
+                    continue;
+                }
+            };
+            for pid in processes {
                 // A process that is gone meanwhile inhabits nothing.
                 inhabited
                     .extend(fs::metadata(format!("/proc/{pid}/ns/net")).map(|file| file.ino()));

@@ -56,7 +56,7 @@ impl Capture {
         tables.unprotect(&protected)
     }
 
-    /// Keeps scopes from addresses of the daemon's own, metrics and console: they may neither dial
+    /// Keeps scopes from addresses of the daemon's own, such as its metrics: they may neither dial
     /// nor bind them, whatever the rules say. Kept until the pins go.
     ///
     /// # Errors

@@ -40,7 +40,7 @@ impl Capture {
     ///
     /// # Errors
     /// Where the cgroup does not exist, holds the daemon, is too deep, or the kernel refuses; it is
-    /// then not tagged.
+    /// then not tagged, or tagged as before.
     pub fn tag(&self, path: &str, agent: &str) -> Result<Scope, Error> {
         let path = format!("/{}", path.trim_matches('/'));
         check_agent(&path, agent)?;
@@ -64,13 +64,13 @@ impl Capture {
             agent: agent.to_owned(),
         };
         let is_new = self.admit(&scope, level)?;
-        if let Err(error) = self.attach(&scope)
-            && is_new
-        {
-            // What was half attached is taken back; the error that led here is the one to tell.
-            let _undone = self.detach(id);
-            return Err(error);
-        }
+        self.attach(&scope).inspect_err(|_failed| {
+            // What was half attached is taken back; the error that led here is the one to tell. A scope
+            // that was tagged before stays shut.
+            if is_new {
+                let _undone = self.detach(id);
+            }
+        })?;
         Ok(scope)
     }
 

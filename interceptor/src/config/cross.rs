@@ -299,10 +299,11 @@ fn transport(entry: &Entry, target: &Target, report: &mut Report) {
         wrong(&["dial", "hosts"], "expected at most 16 hosts");
     }
     let loopback = |address| literal(address).is_some_and(|at| at.ip().is_loopback());
-    if target.namespace == Namespace::Client && !chain && !target.addresses.iter().all(loopback) {
+    let outside = !target.addresses.iter().all(loopback);
+    if target.namespace == Namespace::Client && !tls.proves_server() && outside {
         wrong(
             &["namespace"],
-            "expected tls.mode verify-ca or verify-full, or loopback addresses only: the client may control its network",
+            "expected tls.mode verify-full, or verify-ca with tls.ca, or loopback addresses only: the client may control its network",
         );
     }
 }

@@ -1,6 +1,6 @@
-//! Opening the file: only one that nobody but its owner and root could have written is believed.
+//! Opening the file: only one that nobody but its owner and root, or group root, could have written is believed.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -42,9 +42,9 @@ fn read(path: &Path) -> Result<String, String> {
     if !about.is_file() {
         return Err("expected a regular file".into());
     }
-    if about.mode() & 0o002 != 0 {
+    if is_open(&about) {
         return Err(format!(
-            "expected a file that not everybody can write, found mode {:04o}; chmod o-w it",
+            "expected a file that only its owner can write, found mode {:04o}; chmod go-w it",
             about.mode() & 0o7777
         ));
     }
@@ -63,6 +63,14 @@ fn read(path: &Path) -> Result<String, String> {
     } else {
         Err("expected at most 1 MiB".into())
     }
+}
+
+/// Whether a file may be written by more than its owner: by everybody, or by a group that is neither root's
+/// nor, where somebody checks files of their own, theirs.
+pub fn is_open(about: &Metadata) -> bool {
+    let own = nix::unistd::getegid().as_raw();
+    let by_group = about.mode() & 0o020 != 0 && about.gid() != 0 && about.gid() != own;
+    about.mode() & 0o002 != 0 || by_group
 }
 
 /// Checks and builds; `resolvers` stand in where the text says none.

@@ -1,5 +1,7 @@
 //! Freezing and killing: what an operator does to an agent that misbehaves.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use serde_json::json;
@@ -23,7 +25,7 @@ pub async fn freeze(
     caller: Known,
     Json(asked): Json<Agent>,
 ) -> Result<Json<Acted>, Answer> {
-    act(&services, &caller, &asked.agent, Deed::Freeze)
+    act(&services, &caller, &asked.agent, Deed::Freeze).await
 }
 
 /// `POST /v1/agents/thaw`: lets them run again.
@@ -35,7 +37,7 @@ pub async fn thaw(
     caller: Known,
     Json(asked): Json<Agent>,
 ) -> Result<Json<Acted>, Answer> {
-    act(&services, &caller, &asked.agent, Deed::Thaw)
+    act(&services, &caller, &asked.agent, Deed::Thaw).await
 }
 
 /// `POST /v1/agents/kill`: ends every process of the agent (Linux 5.14) and its sessions.
@@ -47,7 +49,7 @@ pub async fn kill(
     caller: Known,
     Json(asked): Json<Agent>,
 ) -> Result<Json<Acted>, Answer> {
-    act(&services, &caller, &asked.agent, Deed::Kill)
+    act(&services, &caller, &asked.agent, Deed::Kill).await
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -75,8 +77,8 @@ impl Deed {
     }
 }
 
-fn act(
-    services: &Services,
+async fn act(
+    services: &Arc<Services>,
     caller: &Known,
     agent: &str,
     deed: Deed,
@@ -88,11 +90,8 @@ fn act(
             "no scope is tagged {agent}; `interceptor status` lists agents"
         )));
     }
-    caller.may(
-        services,
-        deed.verb(),
-        &ControlObject::Agent(agent.to_owned()),
-    )?;
+    let object = ControlObject::Agent(agent.to_owned());
+    caller.may(services, deed.verb(), &object).await?;
     let mut failed = None;
     for scope in &scopes {
         if let Err(error) = deed.done_to(services.capture.hierarchy(), &scope.path) {

@@ -24,7 +24,9 @@ use crate::targets::Targets;
 /// # Errors
 /// An answer where policy refuses the caller. Mistakes in files are part of a good answer.
 pub async fn handle(State(services): Given, caller: Known) -> Result<Json<Reloaded>, Answer> {
-    caller.may(&services, ControlVerb::Reload, &ControlObject::Host)?;
+    caller
+        .may(&services, ControlVerb::Reload, &ControlObject::Host)
+        .await?;
     let reloaded = reload(&services).await;
     caller.audit(&services, "reload", reloaded.result(), json!(reloaded));
     Ok(Json(reloaded))
@@ -55,18 +57,27 @@ pub async fn reload(services: &Arc<Services>) -> Reloaded {
         Err(mistakes) => return kept(services, lines(&mistakes)),
     };
     let new = Arc::new(new.in_place_of(&old));
-    services.config.store(Arc::clone(&new));
-    let targets_before = services.targets.swap(Arc::new(targets));
-    if let Err(error) = scopes(services).and_then(|()| rules(services)) {
-        services.config.store(old);
-        services.targets.store(targets_before);
+    let targets = Arc::new(targets);
+    let in_force = || {
+        services.config.store(Arc::clone(&new));
+        services.targets.store(Arc::clone(&targets));
+        services.policy.put(policy);
+    };
+    let taken = scopes(services, &new).and_then(|()| {
+        write(
+            services,
+            || (Arc::clone(&new), Arc::clone(&targets)),
+            in_force,
+        )
+    });
+    if let Err(error) = taken {
         let mistake = format!("cannot put the new configuration in force: {error}");
+        // Scopes that were tagged meanwhile have rules by the old one.
         let again = rules(services).err().map(|error| {
             format!("cannot write the old rules again either, restart the daemon: {error}")
         });
         return kept(services, std::iter::once(mistake).chain(again).collect());
     }
-    services.policy.put(policy);
     services
         .secrets
         .keep(new.secrets().map(|(_, source)| source));
@@ -93,12 +104,11 @@ fn lines(mistakes: &dyn std::fmt::Display) -> Vec<String> {
     mistakes.to_string().lines().map(str::to_owned).collect()
 }
 
-/// Tags every configured scope that is not tagged yet; makes its cgroup where it is missing.
+/// Tags every scope of a configuration that is not tagged yet; makes its cgroup where it is missing.
 ///
 /// # Errors
 /// The first scope that cannot be tagged.
-pub fn scopes(services: &Services) -> Result<(), capture::Error> {
-    let config = services.config.load();
+pub fn scopes(services: &Services, config: &Config) -> Result<(), capture::Error> {
     for scope in &config.scopes {
         let path = format!("/{}", scope.cgroup);
         services.capture.hierarchy().make(&path)?;
@@ -112,13 +122,28 @@ pub fn scopes(services: &Services) -> Result<(), capture::Error> {
 /// # Errors
 /// What the kernel refused; its old rules then stay in force.
 pub fn rules(services: &Services) -> Result<(), capture::Error> {
+    let in_force = || (services.config.load_full(), services.targets.load_full());
+    write(services, in_force, || {})
+}
+
+/// Writes the kernel's rules from what `of` gives; once it has taken them, calls `then`. Nobody else
+/// writes any in between.
+fn write(
+    services: &Services,
+    of: impl FnOnce() -> (Arc<Config>, Arc<Targets>),
+    then: impl FnOnce(),
+) -> Result<(), capture::Error> {
     let _newest = services
         .writing
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
     let scopes = services.scopes.refresh()?;
-    let rules = rows(&services.config.load(), &services.targets.load(), &scopes);
-    services.capture.set_rules(&rules)
+    let (config, targets) = of();
+    services
+        .capture
+        .set_rules(&rows(&config, &targets, &scopes))?;
+    then();
+    Ok(())
 }
 
 /// The kernel's rows, as one list.

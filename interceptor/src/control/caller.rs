@@ -16,16 +16,15 @@ use axum::response::{IntoResponse, Response};
 use axum::serve::IncomingStream;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerPidfd;
-use nix::unistd::{Gid, Group, Uid, User};
+use serde_json::{Value, json};
 
 use super::api::Problem;
 use super::door::Door;
 use super::scopes::cgroup;
-use crate::audit::Sink as _;
 use crate::audit::event::{Caller, Event};
-use crate::capture::Scope;
-use crate::capture::cgroup2::Hierarchy;
-use crate::identity::pidfd;
+use crate::audit::{self, Sink as _};
+use crate::capture::{self, Scope};
+use crate::identity::{Login, pidfd};
 use crate::policy::Refusal;
 use crate::policy::{ControlCaller, ControlObject, ControlVerb, Group as HostGroup};
 use crate::session::services::Services;
@@ -49,25 +48,20 @@ pub struct Known {
     /// As the audit names it.
     caller: Caller,
     held: Arc<OwnedFd>,
-    /// Login name.
-    pub name: Option<String>,
-    /// Its groups.
-    pub groups: Vec<HostGroup>,
     /// Its cgroup, below the cgroup v2 mount.
     pub cgroup: String,
 }
 
 impl Connected<IncomingStream<'_, Door>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
-        let stream = stream.io().stream();
+        let visit = stream.io();
+        let stream = visit.stream();
         let known = stream.peer_cred().ok().and_then(|cred| {
             let pid = u32::try_from(cred.pid()?).ok()?;
             let pidfd = getsockopt(&stream.as_fd(), PeerPidfd)
                 .or_else(|_| pidfd::open(pid))
                 .ok()?;
-            let cgroup = Hierarchy::find()
-                .and_then(|hierarchy| hierarchy.of(Some(pid)))
-                .ok()?;
+            let cgroup = visit.held().hierarchy().of(Some(pid)).ok()?;
             let known = Known::new(pid, (cred.uid(), cred.gid()), cgroup, pidfd);
             known.lives().then_some(known)
         });
@@ -78,16 +72,12 @@ impl Connected<IncomingStream<'_, Door>> for Peer {
 impl Known {
     fn new(pid: u32, ids: (u32, u32), cgroup: String, held: OwnedFd) -> Self {
         let (uid, gid) = ids;
-        let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
-        let groups = user.as_ref().map(groups_of).unwrap_or_default();
         Self {
             pid,
             uid,
             gid,
             caller: Caller::bare(pid, ids, "not asked for".to_owned()),
             held: Arc::new(held),
-            name: user.map(|user| user.name),
-            groups,
             cgroup,
         }
     }
@@ -128,27 +118,46 @@ impl Known {
     /// May this caller use this verb on this object?
     ///
     /// # Errors
-    /// The answer for the caller; the refusal is written to the audit here.
-    pub fn may(
+    /// The answer for the caller; the refusal is written to the audit here. Whoever cannot be looked up
+    /// is refused: a rule may forbid by name or group.
+    pub async fn may(
         &self,
-        services: &Services,
+        services: &Arc<Services>,
         verb: ControlVerb,
         object: &ControlObject,
     ) -> Result<(), Answer> {
-        let judged =
-            services
-                .policy
-                .current()
-                .authorize_control(&self.as_caller(services), verb, object);
+        let caller = self.as_caller(services).await.map_err(|error| {
+            let detail = json!({ "object": about(object), "error": error });
+            self.audit(services, verb.word(), "refused", detail);
+            Answer::failed(&error)
+        })?;
+        let policy = services.policy.current();
+        let judged = policy.authorize_control(&caller, verb, object);
         judged.map(drop).map_err(|refusal| {
-            let detail = serde_json::json!({ "object": format!("{object:?}"), "refusal": refusal });
+            let detail = json!({ "object": about(object), "refusal": refusal });
             self.audit(services, verb.word(), "refused", detail);
             Answer::refused(&refusal)
         })
     }
 
     /// Writes what was done to the audit; a line that cannot be written is logged.
-    pub fn audit(&self, services: &Services, verb: &str, result: &str, detail: serde_json::Value) {
+    pub fn audit(&self, services: &Services, verb: &str, result: &str, detail: Value) {
+        if let Err(error) = self.write(services, verb, result, detail) {
+            tracing::error!(%error, verb, "cannot write a control verb to the audit log");
+        }
+    }
+
+    /// Writes what is about to be done to the audit.
+    ///
+    /// # Errors
+    /// Where the line cannot be written.
+    pub fn write(
+        &self,
+        services: &Services,
+        verb: &str,
+        result: &str,
+        detail: Value,
+    ) -> Result<(), audit::Error> {
         let generation = services.policy.generation();
         let caller = Some(self.caller.clone());
         let event = Event::Control {
@@ -158,26 +167,38 @@ impl Known {
             detail,
             generation,
         };
-        if let Err(error) = services.audit.append(&event) {
-            tracing::error!(%error, verb, "cannot write a control verb to the audit log");
-        }
+        services.audit.append(&event).map(drop)
     }
 
-    fn as_caller(&self, services: &Services) -> ControlCaller {
+    /// As policy sees it. Names and groups are not asked for root, who may do all: a name service that
+    /// fails must not keep him out.
+    async fn as_caller(&self, services: &Arc<Services>) -> Result<ControlCaller, String> {
         let (uid, gid) = (self.uid, self.gid);
-        ControlCaller {
+        let login = match self.is_root() {
+            true => Login::default(),
+            false => services
+                .identity
+                .login(self.pid, uid)
+                .await
+                .map_err(|error| error.to_string())?,
+        };
+        let (looked, cgroup) = (Arc::clone(services), self.cgroup.clone());
+        let look = move || {
+            let scope = looked.scopes.around(&cgroup)?;
+            Ok((scope, uid != 0 && runs_an_agent(&looked, uid)))
+        };
+        let found = tokio::task::spawn_blocking(look).await;
+        let found = found.map_err(|error| error.to_string())?;
+        let (scope, runs_agent) = found.map_err(|error: capture::Error| error.to_string())?;
+        let groups = login.groups.into_iter();
+        Ok(ControlCaller {
             uid,
             gid,
-            name: self.name.clone(),
-            groups: self.groups.clone(),
-            agent: services
-                .scopes
-                .around(&self.cgroup)
-                .ok()
-                .flatten()
-                .map(|scope| scope.agent),
-            runs_agent: uid != 0 && runs_an_agent(services, uid),
-        }
+            name: login.name,
+            groups: groups.map(|(gid, name)| HostGroup { gid, name }).collect(),
+            agent: scope.map(|scope| scope.agent),
+            runs_agent,
+        })
     }
 }
 
@@ -196,7 +217,7 @@ pub async fn outside_scopes(
     let known = known.described(&services, inside).await;
     // What cannot be looked up counts as inside.
     if !matches!(scope, Ok(None)) {
-        let detail = serde_json::json!({ "path": request.uri().path(), "cgroup": known.cgroup });
+        let detail = json!({ "path": request.uri().path(), "cgroup": known.cgroup });
         known.audit(&services, "connect", "refused", detail);
         return Answer::inside().into_response();
     }
@@ -282,25 +303,42 @@ impl IntoResponse for Answer {
     }
 }
 
-fn groups_of(user: &User) -> Vec<HostGroup> {
-    let Ok(name) = std::ffi::CString::new(user.name.as_bytes()) else {
-        return Vec::new();
-    };
-    let ids: Vec<Gid> = nix::unistd::getgrouplist(&name, user.gid).unwrap_or_default();
-    let named = |id: Gid| HostGroup {
-        gid: id.as_raw(),
-        name: Group::from_gid(id).ok().flatten().map(|group| group.name),
-    };
-    ids.into_iter().map(named).collect()
+/// What a verb is about, for the audit.
+fn about(object: &ControlObject) -> Value {
+    match object {
+        ControlObject::Host => json!("host"),
+        ControlObject::Agent(agent) => json!({ "agent": agent }),
+        ControlObject::Scope { agent, cgroup } => json!({ "agent": agent, "cgroup": cgroup }),
+    }
 }
 
 /// Whether a process of this uid lives in any scope.
 fn runs_an_agent(services: &Services, uid: u32) -> bool {
     services.scopes.all().iter().any(|scope| {
         let processes = services.capture.hierarchy().processes(&scope.path);
-        processes
-            .unwrap_or_default()
-            .into_iter()
-            .any(|pid| cgroup::uid_of(pid) == Some(uid))
+        let processes = processes.inspect_err(|error| {
+            tracing::warn!(%error, cgroup = %scope.path, "cannot tell whose processes are in a scope");
+        });
+        holds_any(processes, |pid| cgroup::uid_of(pid) == Some(uid))
     })
+}
+
+/// Whether one of the processes is meant. Whoever was given a cgroup can keep it from being read: one that
+/// cannot be counts as holding one.
+fn holds_any<E>(processes: Result<Vec<u32>, E>, is_meant: impl Fn(u32) -> bool) -> bool {
+    processes.map_or(true, |processes| processes.into_iter().any(is_meant))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::holds_any;
+
+    #[test]
+    fn a_scope_that_cannot_be_read_may_hold_anybodys_processes() {
+        let own = |pid| pid == 7;
+        assert!(holds_any::<()>(Ok(vec![6, 7]), own));
+        assert!(!holds_any::<()>(Ok(vec![6]), own));
+        assert!(!holds_any::<()>(Ok(Vec::new()), own));
+        assert!(holds_any(Err(()), own));
+    }
 }

@@ -3,19 +3,20 @@
 //! Everybody may knock, agents too; none of them may keep the others out, nor use up the daemon's
 //! descriptors. Who is turned away is told nothing. What a visitor may do is not decided here.
 
+mod visit;
+
 use std::collections::HashMap;
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::serve::Listener;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::unix::{SocketAddr, UCred};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::time::Sleep;
 
+pub use self::visit::Visit;
+use crate::capture::Capture;
+use crate::capture::cgroup2::Hierarchy;
 use crate::clock::{self, BootTime};
 use crate::session::services::Services;
 
@@ -39,12 +40,18 @@ pub struct Door {
     guests: Arc<Mutex<Guests>>,
 }
 
-/// One connection; gives its place back when dropped.
+/// What a visitor holds.
 #[derive(Debug)]
-pub struct Visit {
-    stream: UnixStream,
-    until: Pin<Box<Sleep>>,
+pub struct Entry {
+    capture: Arc<Capture>,
     _place: Place,
+}
+
+impl Entry {
+    /// Where the visitor's cgroup is looked up.
+    pub(super) fn hierarchy(&self) -> &Hierarchy {
+        self.capture.hierarchy()
+    }
 }
 
 impl Door {
@@ -75,15 +82,19 @@ impl Door {
 }
 
 impl Listener for Door {
-    type Io = Visit;
+    type Io = Visit<UnixStream, Entry>;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Visit, SocketAddr) {
+    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, address)) => {
                     if let Some(place) = self.admit(&stream) {
-                        return (Visit::new(stream, place), address);
+                        let entry = Entry {
+                            capture: Arc::clone(&self.services.capture),
+                            _place: place,
+                        };
+                        return (Visit::new(stream, entry, LONGEST), address);
                     }
                 }
                 Err(error) => {
@@ -96,58 +107,6 @@ impl Listener for Door {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
-    }
-}
-
-impl Visit {
-    fn new(stream: UnixStream, place: Place) -> Self {
-        Self {
-            stream,
-            until: Box::pin(tokio::time::sleep(LONGEST)),
-            _place: place,
-        }
-    }
-
-    /// The connection itself, for its credentials.
-    pub(super) fn stream(&self) -> &UnixStream {
-        &self.stream
-    }
-
-    fn over(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        match self.until.as_mut().poll(context) {
-            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
-            Poll::Pending => Ok(()),
-        }
-    }
-}
-
-impl AsyncRead for Visit {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.over(context)?;
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Visit {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.over(context)?;
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

@@ -73,7 +73,9 @@ pub async fn own(State(services): Given, caller: Known) -> Result<Json<Vec<Stand
 /// # Errors
 /// An answer where policy refuses.
 pub async fn all(State(services): Given, caller: Known) -> Result<Json<Vec<Standing>>, Answer> {
-    caller.may(&services, ControlVerb::Status, &ControlObject::Host)?;
+    caller
+        .may(&services, ControlVerb::Status, &ControlObject::Host)
+        .await?;
     Ok(Json(services.grants.all(None)))
 }
 
@@ -97,7 +99,7 @@ pub async fn revoke(
         agent: found.grant.holder.agent.clone(),
         cgroup: found.grant.holder.cgroup.clone(),
     };
-    caller.may(&services, ControlVerb::Revoke, &object)?;
+    caller.may(&services, ControlVerb::Revoke, &object).await?;
     let was_live = ending::end(&services, asked.grant, Ended::Revoked).await;
     let result = if was_live { "ok" } else { "failed" };
     caller.audit(&services, "revoke", result, json!({ "grant": asked.grant }));

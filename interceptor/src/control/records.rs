@@ -15,14 +15,16 @@ use crate::session::services::Services;
 /// # Errors
 /// An answer where policy refuses.
 pub async fn place(State(services): Given, caller: Known) -> Result<Json<Records>, Answer> {
-    caller.may(&services, ControlVerb::Status, &ControlObject::Host)?;
+    caller
+        .may(&services, ControlVerb::Status, &ControlObject::Host)
+        .await?;
     Ok(Json(records(&services)))
 }
 
 /// `POST /v1/records/read`.
 ///
 /// # Errors
-/// An answer where policy refuses, or `what` is not a kind of record.
+/// An answer where policy refuses, `what` is not a kind of record, or the audit cannot be written.
 pub async fn read(
     State(services): Given,
     caller: Known,
@@ -36,8 +38,15 @@ pub async fn read(
             return Err(Answer::bad("`what` is `audit`, `recordings` or `samples`"));
         }
     };
-    caller.may(&services, verb, &ControlObject::Host)?;
-    caller.audit(&services, "read", "ok", json!(asked));
+    caller.may(&services, verb, &ControlObject::Host).await?;
+    // What cannot be written down is not read.
+    let written = caller.write(&services, "read", "ok", json!(asked));
+    written.map_err(|error| {
+        tracing::error!(%error, "cannot write to the audit log who is about to read records");
+        Answer::failed(&format!(
+            "cannot write to the audit that it is about to be read: {error}"
+        ))
+    })?;
     Ok(Json(records(&services)))
 }
 

@@ -32,20 +32,55 @@ pub async fn tag(
         return Err(Answer::bad("an agent's name is 1 to 63 of a-z, 0-9 and -"));
     }
     let path = path_of(&services, &asked.which)?;
-    caller.may(&services, ControlVerb::Tag, &scope(&asked.agent, &path))?;
+    let new = scope(&asked.agent, &path);
+    caller.may(&services, ControlVerb::Tag, &new).await?;
+    // Another name takes the cgroup away from the agent that has it.
+    let before = services.scopes.at(&path);
+    if let Some(before) = before.filter(|before| before.agent != asked.agent) {
+        let old = scope(&before.agent, &path);
+        caller.may(&services, ControlVerb::Untag, &old).await?;
+    }
     only_own_processes(&services, &caller, &path)?;
-    let tagged = services
-        .capture
-        .tag(&path, &asked.agent)
-        .map_err(|error| Answer::failed(&error))?;
-    apply::rules(&services).map_err(|error| Answer::failed(&error))?;
-    caller.audit(
-        &services,
-        "tag",
-        "ok",
-        json!({ "cgroup": path, "agent": asked.agent }),
-    );
-    Ok(Json(describe(&services, &tagged)))
+    let mut detail = json!({ "cgroup": path, "agent": asked.agent });
+    match intercept(&services, &path, &asked.agent) {
+        Ok(tagged) => {
+            caller.audit(&services, "tag", "ok", detail);
+            Ok(Json(describe(&services, &tagged)))
+        }
+        Err(error) => {
+            detail["error"] = json!(error);
+            caller.audit(&services, "tag", "failed", detail);
+            Err(Answer::failed(&error))
+        }
+    }
+}
+
+/// Tags a cgroup and has the kernel's rules know it; where either fails, it is as it was before.
+///
+/// # Errors
+/// What failed, and what stays where that could not be undone either.
+pub(super) fn intercept(
+    services: &Services,
+    path: &str,
+    agent: &str,
+) -> Result<capture::Scope, String> {
+    let before = services.scopes.at(path);
+    let tagged = services.capture.tag(path, agent);
+    let is_tagged = tagged.is_ok();
+    let error = match tagged.and_then(|scope| apply::rules(services).map(|()| scope)) {
+        Ok(scope) => return Ok(scope),
+        Err(error) => error,
+    };
+    let undone = match before {
+        Some(before) => services.capture.tag(path, &before.agent).map(drop),
+        None if is_tagged => services.capture.untag(path),
+        None => Ok(()),
+    };
+    let undone = undone.and_then(|()| services.scopes.refresh().map(drop));
+    Err(match undone {
+        Ok(()) => error.to_string(),
+        Err(also) => format!("{error}; {path} may stay tagged as {agent}: {also}"),
+    })
 }
 
 /// `POST /v1/scopes/untag`.
@@ -58,31 +93,43 @@ pub async fn untag(
     Json(asked): Json<Which>,
 ) -> Result<Json<Scope>, Answer> {
     let path = path_of(&services, &asked)?;
-    let scopes = services.scopes.all();
-    let Some(tagged) = scopes.iter().find(|scope| scope.path == path) else {
+    let Some(tagged) = services.scopes.at(&path) else {
         return Err(Answer::bad(&format!(
             "cgroup {path} is not tagged; `interceptor status` lists those that are"
         )));
     };
-    caller.may(&services, ControlVerb::Untag, &scope(&tagged.agent, &path))?;
+    let object = scope(&tagged.agent, &path);
+    caller.may(&services, ControlVerb::Untag, &object).await?;
     only_own_processes(&services, &caller, &path)?;
-    let described = describe(&services, tagged);
-    let id = tagged.id;
-    services
-        .registry
-        .end(EndReason::Killed, |session| session.who().flow.scope == id);
-    services
-        .capture
-        .untag(&path)
-        .map_err(|error| Answer::failed(&error))?;
-    apply::rules(&services).map_err(|error| Answer::failed(&error))?;
-    caller.audit(
-        &services,
-        "untag",
-        "ok",
-        json!({ "cgroup": path, "agent": tagged.agent }),
-    );
-    Ok(Json(described))
+    let described = describe(&services, &tagged);
+    let mut detail = json!({ "cgroup": path, "agent": tagged.agent });
+    match release(&services, &tagged) {
+        Ok(()) => {
+            caller.audit(&services, "untag", "ok", detail);
+            Ok(Json(described))
+        }
+        Err(error) => {
+            detail["error"] = json!(error);
+            caller.audit(&services, "untag", "failed", detail);
+            Err(Answer::failed(&error))
+        }
+    }
+}
+
+/// Takes a tag away and ends the sessions of its scope. Where that fails half-way, the tag is put back.
+fn release(services: &Services, tagged: &capture::Scope) -> Result<(), String> {
+    if let Err(error) = services.capture.untag(&tagged.path) {
+        let again = services.capture.tag(&tagged.path, &tagged.agent);
+        return Err(match again {
+            Ok(_tagged) => format!("{error}; it stays tagged"),
+            Err(also) => format!("{error}; it may be tagged in part: {also}"),
+        });
+    }
+    services.registry.end(EndReason::Killed, |session| {
+        session.who().flow.scope == tagged.id
+    });
+    let ruled = apply::rules(services);
+    ruled.map_err(|error| format!("it is not tagged any more, but its rules stay: {error}"))
 }
 
 /// A scope as the API shows it.

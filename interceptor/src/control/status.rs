@@ -23,7 +23,9 @@ use crate::telemetry::metrics::Now;
 /// # Errors
 /// An answer where policy refuses.
 pub async fn status(State(services): Given, caller: Known) -> Result<Json<Status>, Answer> {
-    caller.may(&services, ControlVerb::Status, &ControlObject::Host)?;
+    caller
+        .may(&services, ControlVerb::Status, &ControlObject::Host)
+        .await?;
     Ok(Json(of(&services)))
 }
 
@@ -32,7 +34,9 @@ pub async fn status(State(services): Given, caller: Known) -> Result<Json<Status
 /// # Errors
 /// An answer where policy refuses.
 pub async fn metrics(State(services): Given, caller: Known) -> Result<Response, Answer> {
-    caller.may(&services, ControlVerb::Status, &ControlObject::Host)?;
+    caller
+        .may(&services, ControlVerb::Status, &ControlObject::Host)
+        .await?;
     Ok(exposition(&services))
 }
 

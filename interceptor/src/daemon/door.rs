@@ -1,6 +1,6 @@
 //! Where connections come in: the listeners of each network namespace, and their accept loops.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -78,8 +78,19 @@ impl Door {
                 () = tokio::time::sleep(SWEEP_EVERY) => {}
                 () = self.stop.cancelled() => return,
             }
-            let idle = self.services.capture.idle_namespaces().unwrap_or_default();
+            let mut unread = HashSet::new();
+            let idle = self.services.capture.idle_namespaces(|scope, error| {
+                tracing::warn!(%error, cgroup = %scope.path, "cannot tell in which namespaces a scope lives");
+                unread.insert(scope.id);
+            });
+            let idle = idle.unwrap_or_else(|error| {
+                tracing::warn!(%error, "cannot look for idle namespaces");
+                Vec::new()
+            });
             for netns in idle {
+                if self.serves(netns, &unread) {
+                    continue;
+                }
                 if let Err(error) = self.services.capture.retire(netns) {
                     tracing::warn!(%error, "cannot retire the listeners of an idle namespace");
                     continue;
@@ -90,6 +101,13 @@ impl Door {
                 }
             }
         }
+    }
+
+    /// Whether a namespace was made for one of these scopes.
+    fn serves(&self, netns: NetnsCookie, scopes: &HashSet<u64>) -> bool {
+        let namespaces = self.namespaces();
+        let scope = namespaces.get(&netns).and_then(|namespace| namespace.scope);
+        scope.is_some_and(|scope| scopes.contains(&scope))
     }
 
     /// How many namespaces have listeners for this scope.

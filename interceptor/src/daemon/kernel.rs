@@ -13,20 +13,13 @@ use super::door::{Door, REST};
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::capture::Event as Happened;
-use crate::capture::{Denied, DenyReason};
+use crate::capture::{Denied, DenyReason, Events};
 use crate::identity::{ScopeOf, pidfd};
 use crate::session::services::Services;
 
 /// Writes the kernel's refusals to the audit until `stop`.
-pub(super) async fn events(door: Door) {
+pub(super) async fn events(door: Door, mut events: Events) {
     let Door { services, stop, .. } = &door;
-    let mut events = match services.capture.events() {
-        Ok(events) => events,
-        Err(error) => {
-            tracing::error!(%error, "cannot read the kernel's refusals");
-            return;
-        }
-    };
     loop {
         let happened = tokio::select! {
             happened = events.next() => happened,

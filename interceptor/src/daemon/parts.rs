@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::metrics;
 use crate::audit;
-use crate::capture::{self, Capture, Listeners};
+use crate::capture::{self, Capture, Events, Listeners};
 use crate::config::Config;
 use crate::control;
 use crate::grants::Grants;
@@ -36,6 +36,8 @@ pub(super) struct Parts {
     pub(super) engines: Engines,
     /// Where redirected connections come in.
     pub(super) listeners: Listeners,
+    /// What the kernel tells on its own.
+    pub(super) events: Events,
     /// `control.sock` and `agent.sock`.
     pub(super) control: [UnixListener; 2],
     /// Where metrics are served over TCP, if at all.
@@ -65,6 +67,8 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
         .context("cannot open the recordings")?;
     let grants = Grants::open(&config.paths.state.join("grants.db"))?;
     let (capture, listeners) = capture(&config)?;
+    let events = capture.events();
+    let events = events.context("cannot read the kernel's refusals")?;
     let identity = identity::Identifier::new(capture.hierarchy().mount());
     let services = Services {
         netns: listeners.netns,
@@ -92,6 +96,7 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
         services: Arc::new(services),
         engines,
         listeners,
+        events,
         control,
         metrics,
     })

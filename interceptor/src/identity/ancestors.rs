@@ -5,7 +5,8 @@
 
 use super::live::Live;
 use super::lookup::Reader;
-use super::{Error, Process, cgroup};
+use super::{Error, Process};
+use crate::capture::cgroup2::is_within;
 
 /// Ancestors that are listed.
 const MAX_DEPTH: usize = 64;
@@ -89,7 +90,7 @@ fn describe(
     scope: &str,
     room: usize,
 ) -> Result<Option<(Process, Live)>, Error> {
-    if !cgroup::is_inside(&parent.cgroup()?, scope) {
+    if !is_within(&parent.cgroup()?, scope) {
         return Ok(None);
     }
     let started = reader.boot_time(parent.stat()?.started);

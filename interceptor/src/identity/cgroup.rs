@@ -1,4 +1,4 @@
-//! Cgroup paths: inside a scope or not, and which container they name.
+//! Cgroup paths: one form of each, and which container they name.
 //!
 //! A container's id is believed only where root made the name: whoever was given a cgroup can make
 //! cgroups of any name below it.
@@ -16,18 +16,6 @@ const WRITABLE: u32 = 0o022;
 /// A path with one leading slash and none at its end; the root is `/`.
 pub(super) fn normal(path: &str) -> String {
     format!("/{}", path.trim_matches('/'))
-}
-
-/// Whether a path is the scope's root or below it. Both normal.
-pub(super) fn is_inside(path: &str, scope: &str) -> bool {
-    let rest = if scope == "/" {
-        Some(path)
-    } else {
-        path.strip_prefix(scope)
-    };
-    // `/../x` is how the kernel names what lies outside of the reader's cgroup namespace.
-    let outside = path.split('/').any(|part| part == "..");
-    !outside && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Cgroup directories of the host.

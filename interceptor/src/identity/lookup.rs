@@ -21,10 +21,11 @@ use super::allowance::Allowance;
 use super::cgroup::{self, Directories};
 use super::executable::{Hashes, Open, Version};
 use super::live::{self, Live};
-use super::user::Names;
+use super::user::{Login, Names};
 use super::{
     Cgroup, Error, Identified, Operator, Principal, Process, ScopeOf, User, ancestors, pidfd,
 };
+use crate::capture::cgroup2::is_within;
 use crate::capture::{Denied, Flow, KernelFile, ProcessStamp};
 use crate::clock::{self, BootTime};
 
@@ -138,10 +139,21 @@ impl Identifier {
     /// # Errors
     /// What could not be read. Cancelling is safe.
     pub async fn of_operator(&self, pid: u32, ids: (u32, u32)) -> Result<Operator, Error> {
-        // No cgroup has so high a number: the kernel counts them up from 1.
-        let slots = self.share(u64::MAX - u64::from(ids.0)).connections;
+        let slots = self.share(of_user(ids.0)).connections;
         let found = self.in_slot(pid, slots, move |reader| reader.operator(pid, ids));
         let found = tokio::time::timeout(WAITED_FOR, found).await;
+        found.map_err(|_elapsed| Error::Timeout { pid })?
+    }
+
+    /// The user of a process that gives an order, with its groups. Takes at most 10 s, and of each user a
+    /// few threads.
+    ///
+    /// # Errors
+    /// Where the host's user database does not answer, or not in time. Cancelling is safe.
+    pub async fn login(&self, pid: u32, uid: u32) -> Result<Login, Error> {
+        let slots = self.share(of_user(uid)).connections;
+        let found = self.in_slot(pid, slots, move |reader| reader.names.login(uid));
+        let found = tokio::time::timeout(DEADLINE, found).await;
         found.map_err(|_elapsed| Error::Timeout { pid })?
     }
 
@@ -253,6 +265,12 @@ impl Identifier {
             .computed
             .load(std::sync::atomic::Ordering::Relaxed)
     }
+}
+
+/// What stands for a scope where a user's own look-ups are counted. No cgroup has so high a number: the
+/// kernel counts them up from 1.
+fn of_user(uid: u32) -> u64 {
+    u64::MAX - u64::from(uid)
 }
 
 /// What a principal depends on; where all of it is the same, so is the principal, for a moment.
@@ -427,7 +445,7 @@ impl Reader {
     ) -> Result<Cgroup, Error> {
         let pid = process.pid;
         let (path, root) = (process.cgroup()?, cgroup::normal(&scope.cgroup));
-        if !cgroup::is_inside(&path, &root) {
+        if !is_within(&path, &root) {
             return Err(Error::Outside { pid, scope: root });
         }
         if self.directories.id(&path) != Some(stamp.cgroup) {

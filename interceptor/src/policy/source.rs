@@ -8,11 +8,13 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
+
+use crate::config;
 
 /// Most bytes of one file.
 const FILE_BYTES: u64 = 1024 * 1024;
@@ -218,8 +220,8 @@ fn read_file(path: &Path) -> Result<String, String> {
     if about.len() > FILE_BYTES {
         return Err(format!("is larger than {FILE_BYTES} bytes"));
     }
-    if about.permissions().mode() & 0o002 != 0 {
-        return Err("may be written by every user of the host: chmod o-w it".to_owned());
+    if config::is_open(&about) {
+        return Err("may be written by others than its owner: chmod go-w it".to_owned());
     }
     let own = nix::unistd::geteuid().as_raw();
     if about.uid() != 0 && about.uid() != own {

@@ -32,6 +32,7 @@ use crate::config::{ClientAuth, Postgres};
 use crate::masking::detect::Detectors;
 use crate::policy::Refusal;
 use crate::session::Session;
+use crate::session::beside::Beside;
 use crate::session::opening::{Opened, Opening};
 use crate::tls::{Authority, Dialled, Stream};
 
@@ -81,7 +82,9 @@ impl Engine {
 
     /// Serves one admitted connection to its close.
     pub async fn serve(&self, opening: Opening, client: TcpStream, settings: &Postgres) {
-        let until = Instant::now() + opening.who().target.timeouts.startup;
+        // Also for each of what is told at its end: a client that does not read holds nothing up.
+        let patience = opening.who().target.timeouts.startup;
+        let until = Instant::now() + patience;
         let terminated = timeout_at(until, self.terminate(&opening, client, settings));
         // Each step is boxed: what one needs is not kept for as long as the session lasts.
         let (mut client, wish) = match Box::pin(terminated).await {
@@ -100,7 +103,8 @@ impl Engine {
                 match Box::pin(self.join(opening, &startup, settings)).await {
                     Ok(joined) => Box::pin(self.relay(joined, client, &startup, settings)).await,
                     Err(refusal) => {
-                        drop(terminate::refuse(&mut client, &refuse::at_startup(&refusal)).await)
+                        let refusal = refuse::at_startup(&refusal);
+                        drop(timeout(patience, terminate::refuse(&mut client, &refusal)).await);
                     }
                 }
             }
@@ -225,11 +229,15 @@ impl Engine {
             key: minted.key(),
             status: upstream.status,
         };
-        if terminate::greet(&mut client, greeting).await.is_err() {
+        let patience = used.who().target.timeouts.startup;
+        let greeted = timeout(patience, terminate::greet(&mut client, greeting)).await;
+        if !matches!(greeted, Ok(Ok(()))) {
             return used.closes("client");
         }
         let known = reached.upstream.known.take();
-        let again = known.is_some().then(|| Reach::reads_again(&reached));
+        let again = known
+            .is_some()
+            .then(|| self.reach.reads_again(&reached, Beside::of(&used)));
         let known = known
             .zip(again)
             .map(|(known, again)| Arc::new(Watch::new(known, again)));

@@ -18,7 +18,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
 
 use super::file::buffer;
-use super::{Error, Secret, Store, secret};
+use super::{Error, NEW_FOR, Secret, Store, secret};
 use crate::clock::{self, BootTime};
 use crate::config::SecretSource;
 
@@ -31,10 +31,20 @@ const FIRST_INHERITED: libc::c_uint = 3;
 type Run = Arc<OnceCell<(BootTime, Result<Secret, Error>)>>;
 
 /// Commands, with the last answer of each.
-#[derive(Default)]
 pub(super) struct Commands {
     /// As many as the configuration has sources.
     runs: Mutex<HashMap<SecretSource, Run>>,
+    /// How long a failure is the answer.
+    pub(super) failed_for: Duration,
+}
+
+impl Default for Commands {
+    fn default() -> Self {
+        Self {
+            runs: Mutex::default(),
+            failed_for: NEW_FOR,
+        }
+    }
 }
 
 impl std::fmt::Debug for Commands {
@@ -68,13 +78,14 @@ impl Store for Commands {
 }
 
 impl Commands {
-    /// The run to wait for: the one that is under way or still good, else a new one.
+    /// The run to wait for: the one that is under way or still good, else a new one. A failure is good for
+    /// a moment too: whoever logs in again and again cannot have the command run as often as it fails.
     fn current(&self, source: &SecretSource, ttl: Duration) -> Run {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         let run = runs.entry(source.clone()).or_default();
         let stale = match run.get() {
             None => false,
-            Some((_, Err(_))) => true,
+            Some((at, Err(_))) => clock::boot().since(*at) >= self.failed_for,
             Some((at, Ok(_))) => clock::boot().since(*at) >= ttl,
         };
         if stale {

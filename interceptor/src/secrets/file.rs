@@ -5,11 +5,13 @@ use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use nix::sys::statfs::{
     BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs,
 };
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use super::{Error, MAX_SECRET, Secret, Store, secret};
@@ -23,6 +25,8 @@ const LOCAL: [FsType; 5] = [
     TMPFS_MAGIC,
     FsType(0x8584_58f6),
 ];
+/// How long a file may take that does not lie on this host.
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// Permission bits that nobody but the owner may have.
 const OTHERS: u32 = 0o077;
 
@@ -46,11 +50,26 @@ impl Files {
 }
 
 /// Reads files at once where they lie on a disk or in the memory of this host, and on a thread of its
-/// own where not: a file system of the network may hang, and the runtime must not hang with it.
-#[derive(Debug, Default)]
+/// own where not: a file system of the network may hang, and the runtime must not hang with it. One that
+/// hangs keeps one thread for each file, however many logins ask for it.
+#[derive(Debug)]
 pub(super) struct Reader {
     /// Files that were last seen on such a file system, and its device.
     local: Mutex<HashMap<PathBuf, u64>>,
+    /// Who reads a file on a thread of its own holds its one permit, for as long as the thread takes.
+    turns: Mutex<HashMap<PathBuf, Arc<Semaphore>>>,
+    /// How long such a file may take.
+    pub(super) timeout: Duration,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self {
+            local: Mutex::default(),
+            turns: Mutex::default(),
+            timeout: TIMEOUT,
+        }
+    }
 }
 
 impl Reader {
@@ -69,19 +88,43 @@ impl Reader {
     }
 
     async fn fetch_apart(&self, path: PathBuf, forbidden: u32) -> Result<Secret, Error> {
-        let stopping = Error::Stopping(path.clone());
-        let reading = path.clone();
-        let found = tokio::task::spawn_blocking(move || read(&reading, forbidden));
-        let found = found.await.map_err(|_ignored| stopping)??;
+        let timeout = self.timeout;
+        let late = Error::Late {
+            path: path.clone(),
+            timeout,
+        };
+        let found = tokio::time::timeout(timeout, self.read_in_turn(&path, forbidden)).await;
+        let found = found.map_err(|_elapsed| late)??;
         if found.is_local {
             self.lock().insert(path, found.device);
         }
         Ok(found.secret)
     }
 
+    async fn read_in_turn(&self, path: &Path, forbidden: u32) -> Result<Found, Error> {
+        let stopping = || Error::Stopping(path.to_owned());
+        let turn = self.turn(path).acquire_owned().await;
+        let turn = turn.map_err(|_closed| stopping())?;
+        let reading = path.to_owned();
+        let found = tokio::task::spawn_blocking(move || {
+            let found = read(&reading, forbidden);
+            drop(turn);
+            found
+        });
+        found.await.map_err(|_ignored| stopping())?
+    }
+
+    pub(super) fn turn(&self, path: &Path) -> Arc<Semaphore> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = turns.entry(path.to_owned());
+        Arc::clone(turn.or_insert_with(|| Arc::new(Semaphore::new(1))))
+    }
+
     fn keep<'a>(&self, paths: impl IntoIterator<Item = &'a Path>) {
         let paths: HashSet<_> = paths.into_iter().collect();
         self.lock().retain(|path, _| paths.contains(path.as_path()));
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|path, _| paths.contains(path.as_path()));
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, u64>> {

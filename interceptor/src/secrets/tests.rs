@@ -161,6 +161,24 @@ async fn a_file_of_this_host_is_looked_at_anew_each_time() {
 }
 
 #[tokio::test]
+async fn a_file_that_does_not_answer_fails_in_time_and_keeps_one_thread() {
+    let place = place();
+    let (hung, other) = (place.path().join("hung"), place.path().join("other"));
+    write(&hung, SENTINEL.as_bytes(), 0o600);
+    write(&other, SENTINEL.as_bytes(), 0o600);
+    let mut reader = file::Reader::default();
+    reader.timeout = Duration::from_millis(10);
+    // As a thread that is stuck in a read holds it.
+    let stuck = reader.turn(&hung).acquire_owned().await.unwrap();
+    let error = reader.fetch(&hung, 0o077).await.unwrap_err();
+    assert!(matches!(error, Error::Late { .. }), "{error}");
+    reader.timeout = Duration::from_secs(60);
+    assert!(reader.fetch(&other, 0o077).await.is_ok());
+    drop(stuck);
+    assert!(reader.fetch(&hung, 0o077).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_variable_of_the_environment_is_a_secret() {
     let secrets = Secrets::new();
     let path = secrets
@@ -399,12 +417,18 @@ async fn an_answer_that_was_refused_is_asked_for_again_unless_it_is_new() {
 }
 
 #[tokio::test]
-async fn an_error_is_not_kept() {
+async fn an_error_is_kept_for_a_moment_only() {
     let place = place();
-    let flag = place.path().join("flag");
-    let script = format!("cat {}", flag.display());
-    let (secrets, source) = (Secrets::new(), shell(&script, Duration::from_secs(3600)));
+    let (runs, flag) = (place.path().join("runs"), place.path().join("flag"));
+    let script = format!("echo >> {}; cat {}", runs.display(), flag.display());
+    let (mut secrets, source) = (Secrets::new(), shell(&script, Duration::from_secs(3600)));
+    for _ in 0..3 {
+        assert!(secrets.fetch(&source).await.is_err());
+    }
+    assert_eq!(fs::read(&runs).unwrap(), b"\n");
+    secrets.exec.failed_for = Duration::ZERO;
     assert!(secrets.fetch(&source).await.is_err());
+    assert_eq!(fs::read(&runs).unwrap(), b"\n\n");
     fs::write(&flag, SENTINEL).unwrap();
     assert_eq!(
         secrets.fetch(&source).await.unwrap().expose_secret(),

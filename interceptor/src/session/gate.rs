@@ -113,6 +113,8 @@ impl Gate for Session {
         let Some((_, InFlight { finish, .. })) = held else {
             return;
         };
+        // Quiet begins with the answer.
+        *lock(&self.asked) = clock::boot();
         for (kind, count) in &outcome.found {
             let metrics = &self.services.metrics;
             metrics.detected(&self.who.target.name, kind, *count);
@@ -180,7 +182,7 @@ impl Gate for Session {
 
 impl Session {
     fn judge(&self, reading: &Reading) -> Result<Permit, Refusal> {
-        self.who.meter.request(&self.who.limits)?;
+        self.who.meter.request(&self.who.limits(&self.services))?;
         self.judge_anew(reading)
     }
 

@@ -18,10 +18,10 @@ use super::ahead::Ahead;
 use super::meter::{Meter, Slot};
 use super::services::Services;
 use crate::audit::event::{About, Event};
-use crate::audit::{self, Sink as _};
+use crate::audit::{self, Reservation, Sink as _};
 use crate::capture::Flow;
 use crate::clock;
-use crate::config::{self, Host, Namespace, SecretSource, Target, TlsMode};
+use crate::config::{self, Host, Namespace, SecretSource, Target};
 use crate::grants::Holding;
 use crate::identity::{Identified, Principal};
 use crate::policy::{Ask, PrincipalFacts, Refusal, RuleId, Verdicts};
@@ -51,8 +51,6 @@ pub struct Who {
     pub host: Host,
     /// What the kernel stamped.
     pub flow: Flow,
-    /// What the agent may use up.
-    pub limits: config::Agent,
     /// What it uses up.
     pub meter: Arc<Meter>,
 }
@@ -68,6 +66,11 @@ impl Who {
             database: None,
             principal: Some(&self.json),
         }
+    }
+
+    /// What the agent may use up, by the configuration in force.
+    pub(super) fn limits(&self, services: &Services) -> config::Agent {
+        services.config.load().agent(&self.principal.agent)
     }
 
     /// The grants that it may use.
@@ -91,7 +94,7 @@ impl Who {
     /// A credential crosses a client's namespace only under verified TLS, or on its loopback.
     fn from(&self, services: &Services) -> Result<socket::From<'_>, Refusal> {
         let target = &self.target;
-        let verified = matches!(target.tls.mode, TlsMode::VerifyCa | TlsMode::VerifyFull);
+        let verified = target.tls.proves_server();
         let loopback = self.flow.destination.0.ip().to_canonical().is_loopback();
         let own = services.netns == self.flow.netns;
         match target.namespace {
@@ -117,6 +120,7 @@ pub struct Opening {
     who: Who,
     services: Arc<Services>,
     rules: Vec<RuleId>,
+    settings: Vec<Ask>,
     slot: Option<Slot>,
     verdicts: Option<Verdicts>,
 }
@@ -128,6 +132,7 @@ impl Opening {
             who,
             services,
             rules: Vec::new(),
+            settings: Vec::new(),
             slot: None,
             verdicts: None,
         }
@@ -169,11 +174,11 @@ impl Opening {
     /// # Errors
     /// The refusal that the client is told; the caller hands it to [`Opening::refuse`].
     pub fn authorize(&mut self, database: &str, settings: &[Ask]) -> Result<(), Refusal> {
-        let limits = &self.who.limits;
+        let limits = self.who.limits(&self.services);
         if self.who.principal.privileged && !limits.allow_privileged {
             return Err(Refusal::privileged());
         }
-        self.slot = Some(self.who.meter.session(limits)?);
+        self.slot = Some(self.who.meter.session(&limits)?);
         let (facts, target) = (&self.who.facts, &self.who.target.name);
         let policy = self.services.policy.current();
         let held = self.who.holding(&self.services);
@@ -185,6 +190,7 @@ impl Opening {
             let permit = policy.authorize_with(&held, facts, target, database, settings)?;
             self.rules.extend_from_slice(permit.rules());
         }
+        self.settings = settings.to_vec();
         self.verdicts = Some(Verdicts::new(facts, target, database)?);
         Ok(())
     }
@@ -258,40 +264,27 @@ impl Opening {
     /// Opens the session: the upstream accepted the login. Writes the line, begins the recording.
     ///
     /// # Errors
-    /// A refusal of kind `storage`: what cannot be written does not begin.
+    /// A refusal of kind `storage`: what cannot be written does not begin. It is written here.
     pub async fn open(mut self, opened: Opened<'_>) -> Result<Arc<Session>, Refusal> {
-        let (Some(slot), Some(verdicts)) = (self.slot.take(), self.verdicts.take()) else {
-            return Err(Refusal::internal(
-                "a session was opened before it was authorized",
-            ));
-        };
         let id = Uuid::now_v7();
-        let room = audit::finish_bytes(Some(&self.who.json));
-        let closing = self
-            .services
-            .audit
-            .reserve(room)
-            .map_err(|error| super::storage(&error))?;
-        let recorder = self.recorder(id, opened.database)?;
-        let event = Event::SessionOpened {
-            about: About {
-                session: Some(id),
-                database: Some(opened.database),
-                ..self.who.about()
-            },
-            upstream: opened.upstream,
-            user: opened.user,
-            asked_user: opened.asked_user,
-            rules: &self.rules,
+        let begun = match self.begin(id, &opened) {
+            Ok(begun) => begun,
+            Err(refusal) => {
+                self.refuse(&refusal, None);
+                return Err(refusal);
+            }
         };
-        self.services
-            .audit
-            .append(&event)
-            .map_err(|error| super::storage(&error))?;
+        let Begun {
+            slot,
+            verdicts,
+            closing,
+            recorder,
+        } = begun;
         let now = clock::boot();
         let session = Arc::new(Session {
             id,
             database: opened.database.to_owned(),
+            settings: self.settings,
             verdicts,
             masks: super::masks::Known::default(),
             recorder,
@@ -318,6 +311,39 @@ impl Opening {
             session.end(super::EndReason::Policy);
         }
         Ok(session)
+    }
+
+    /// Takes what a session holds, begins its recording and writes its first line.
+    fn begin(&mut self, id: Uuid, opened: &Opened<'_>) -> Result<Begun, Refusal> {
+        let (Some(slot), Some(verdicts)) = (self.slot.take(), self.verdicts.take()) else {
+            return Err(Refusal::internal(
+                "a session was opened before it was authorized",
+            ));
+        };
+        let audit = &self.services.audit;
+        let room = audit::finish_bytes(Some(&self.who.json));
+        let closing = audit.reserve(room);
+        let closing = closing.map_err(|error| super::storage(&error))?;
+        let recorder = self.recorder(id, opened.database)?;
+        let event = Event::SessionOpened {
+            about: About {
+                session: Some(id),
+                database: Some(opened.database),
+                ..self.who.about()
+            },
+            upstream: opened.upstream,
+            user: opened.user,
+            asked_user: opened.asked_user,
+            rules: &self.rules,
+        };
+        let written = audit.append(&event);
+        written.map_err(|error| super::storage(&error))?;
+        Ok(Begun {
+            slot,
+            verdicts,
+            closing,
+            recorder,
+        })
     }
 
     /// Connects to another address of the same target, from the same namespace.
@@ -350,16 +376,8 @@ impl Opening {
     /// Writes why there is no session.
     pub fn refuse(self, refusal: &Refusal, cause: Option<String>) {
         let destination = Some(self.who.flow.destination.0);
-        let event = Event::ConnectionRefused {
-            about: self.who.about(),
-            destination,
-            refusal,
-            cause,
-        };
-        self.services.metrics.connection_refused(refusal.kind);
-        if let Err(error) = self.services.audit.append(&event) {
-            tracing::error!(%error, "cannot write a refusal to the audit log");
-        }
+        let about = self.who.about();
+        self.services.refused(about, destination, refusal, cause);
     }
 
     fn recorder(&self, id: Uuid, database: &str) -> Result<Option<recording::Writer>, Refusal> {
@@ -384,6 +402,14 @@ impl Opening {
                 Refusal::storage("the recording cannot be written")
             })
     }
+}
+
+/// What a session holds from its first line on.
+struct Begun {
+    slot: Slot,
+    verdicts: Verdicts,
+    closing: Reservation,
+    recorder: Option<recording::Writer>,
 }
 
 /// What the engine knows when the upstream accepted the login.

@@ -33,6 +33,25 @@ pub struct Reading {
     pub veto: Option<Arc<Refusal>>,
 }
 
+impl Reading {
+    /// About how many bytes it takes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let texts = [&self.redacted, &self.fingerprint, &self.summary];
+        let masked = self.masked.iter().map(|masked| {
+            let relation = &masked.relation;
+            let names = [&relation.schema, &relation.name, &masked.column];
+            names
+                .map(String::len)
+                .into_iter()
+                .fold(size_of_val(masked), usize::saturating_add)
+        });
+        let parts = texts.map(|text| text.len()).into_iter().chain(masked);
+        let parts = parts.chain(self.asks.iter().map(Ask::weight));
+        parts.fold(size_of::<Self>(), usize::saturating_add)
+    }
+}
+
 /// Where in its life a request is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -9,12 +9,13 @@ use tokio_util::task::TaskTracker;
 
 use super::meter::Meters;
 use super::registry::Registry;
-use crate::audit;
+use crate::audit::event::{About, Event};
+use crate::audit::{self, Sink as _};
 use crate::capture::{Capture, NetnsCookie};
 use crate::config::Config;
 use crate::grants::Grants;
 use crate::identity;
-use crate::policy;
+use crate::policy::{self, Refusal};
 use crate::recording::Recorder;
 use crate::scopes::Scopes;
 use crate::secrets::Secrets;
@@ -66,4 +67,26 @@ pub struct Services {
     pub registry: Registry,
     /// Counters.
     pub metrics: Metrics,
+}
+
+impl Services {
+    /// Counts a connection that is refused, and writes why to the audit.
+    pub fn refused(
+        &self,
+        about: About<'_>,
+        destination: Option<SocketAddr>,
+        refusal: &Refusal,
+        cause: Option<String>,
+    ) {
+        self.metrics.connection_refused(refusal.kind);
+        let event = Event::ConnectionRefused {
+            about,
+            destination,
+            refusal,
+            cause,
+        };
+        if let Err(error) = self.audit.append(&event) {
+            tracing::error!(%error, "cannot write a refusal to the audit log");
+        }
+    }
 }

@@ -72,12 +72,7 @@ impl Upstream {
             made_of: made_of.unwrap_or_default(),
             client,
             server_name,
-            // With the host's own roots, `verify-ca` is passed by anybody who can buy a certificate.
-            proves_server: match tls.mode {
-                TlsMode::VerifyFull => true,
-                TlsMode::VerifyCa => tls.ca.is_some(),
-                TlsMode::Disable | TlsMode::Require => false,
-            },
+            proves_server: tls.proves_server(),
         })
     }
 

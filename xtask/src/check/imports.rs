@@ -17,11 +17,11 @@ enum Rule {
 use Rule::{Never, Only};
 
 /// Those above the services: what a service imports of them would be a circle, or a second way in.
-const ABOVE: [&str; 5] = ["protocol", "connection", "control", "cli", "console"];
+const ABOVE: [&str; 4] = ["protocol", "connection", "control", "cli"];
 
 /// Every row that fits a module must hold. `*` stands for one name; `policy::Type` for the types that
 /// stand directly in `policy`: the words of policy, not its machinery.
-const TABLE: [(&str, Rule); 24] = [
+const TABLE: [(&str, Rule); 23] = [
     ("protocol::*::wire", Only(&[])),
     (
         "protocol",
@@ -39,7 +39,6 @@ const TABLE: [(&str, Rule); 24] = [
     ),
     // An engine sees its session and what is handed to it, never all parts of the daemon.
     ("protocol", Never(&["session::services"])),
-    ("console", Only(&["control"])),
     ("clock", Only(&[])),
     ("socket", Only(&["capture", "clock"])),
     ("telemetry", Only(&["policy::Type"])),
@@ -60,8 +59,8 @@ const TABLE: [(&str, Rule); 24] = [
     ),
     ("config", Never(&ABOVE)),
     ("config", Never(&["session", "audit", "recording"])),
-    ("control", Never(&["connection", "cli", "console"])),
-    ("connection", Never(&["control", "cli", "console"])),
+    ("control", Never(&["connection", "cli"])),
+    ("connection", Never(&["control", "cli"])),
     ("", Never(&["daemon"])),
 ];
 

@@ -23,8 +23,6 @@ fn imports_follow_the_table() {
         ("policy::decide", "crate::protocol::Protocol", false),
         ("policy::decide", "crate::clock", true),
         ("identity", "crate::connection::accept", false),
-        ("console", "crate::control::Status", true),
-        ("console::page", "crate::audit", false),
         ("connection", "crate::daemon::Daemon", false),
         ("cli::daemon", "crate::daemon::run", true),
         ("daemon", "crate::control", true),

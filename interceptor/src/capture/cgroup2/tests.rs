@@ -1,8 +1,9 @@
 //! The mount, what lies within what, and how deep, on the mount tables of several kinds of hosts.
 
+use std::fs::{self, File};
 use std::path::PathBuf;
 
-use super::{is_within, level, mount_point};
+use super::{Hierarchy, is_within, level, mount_point};
 
 #[test]
 fn the_mount_is_found_on_unified_and_hybrid_hosts() {
@@ -34,12 +35,35 @@ fn a_cgroup_is_within_itself_and_those_above_it_only() {
         ("/agents.slice/claude", "/agents.slice", true),
         ("/agents.slice", "/agents.slice", true),
         ("/agents.slice2", "/agents.slice", false),
+        ("", "/agents.slice", false),
+        ("/agents.slice/claude", "/agents.slice/", true),
         ("/interceptor", "/", true),
+        ("/", "/", true),
         ("/", "/agents.slice", false),
+        ("/../escaped", "/", false),
+        ("/agents.slice/../escaped", "/agents.slice", false),
     ];
     for (path, ancestor, expected) in rows {
         assert_eq!(is_within(path, ancestor), expected, "{path} in {ancestor}");
     }
+}
+
+#[test]
+fn a_cgroup_that_cannot_be_read_is_an_error_and_not_empty() {
+    let mount = tempfile::tempdir().unwrap();
+    let hierarchy = Hierarchy {
+        mount: mount.path().to_owned(),
+        directory: File::open(mount.path()).unwrap(),
+    };
+    fs::create_dir_all(mount.path().join("scope/below")).unwrap();
+    fs::write(mount.path().join("scope/cgroup.procs"), "7\n").unwrap();
+    fs::write(mount.path().join("scope/below/cgroup.procs"), "8\n").unwrap();
+    let mut found = hierarchy.processes("/scope").unwrap();
+    found.sort_unstable();
+    assert_eq!(found, [7, 8]);
+    fs::remove_file(mount.path().join("scope/below/cgroup.procs")).unwrap();
+    fs::create_dir(mount.path().join("scope/below/cgroup.procs")).unwrap();
+    hierarchy.processes("/scope").unwrap_err();
 }
 
 #[test]

@@ -320,6 +320,11 @@ const TARGETS: &[(&str, &str, &str)] = &[
         "may control its network",
     ),
     (
+        "namespace: client\n    tls: { mode: verify-ca }",
+        "6:16: targets.t.namespace:",
+        "verify-ca with tls.ca",
+    ),
+    (
         "statement: all",
         "6:16: targets.t.statement:",
         "none, redacted, full",

@@ -44,22 +44,18 @@ pub async fn run(
         asked.agent,
         Uuid::now_v7().simple()
     );
-    caller.may(
-        &services,
-        ControlVerb::Run,
-        &super::scope(&asked.agent, &path),
-    )?;
-    let scope = make(&services, &path, &asked.agent).map_err(|error| Answer::failed(&error))?;
-    let environment = environment(&services, &scope);
-    let entered = enter(&services, &caller, &path);
-    watch(Arc::clone(&services), scope);
-    entered?;
-    caller.audit(
-        &services,
-        "run",
-        "ok",
-        json!({ "cgroup": path, "agent": asked.agent }),
-    );
+    let object = super::scope(&asked.agent, &path);
+    caller.may(&services, ControlVerb::Run, &object).await?;
+    let mut detail = json!({ "cgroup": path, "agent": asked.agent });
+    let environment = match place(&services, &caller, &path, &asked.agent) {
+        Ok(environment) => environment,
+        Err(error) => {
+            detail["error"] = json!(error);
+            caller.audit(&services, "run", "failed", detail);
+            return Err(Answer::failed(&error));
+        }
+    };
+    caller.audit(&services, "run", "ok", detail);
     Ok(Json(Placed {
         cgroup: path,
         environment,
@@ -76,23 +72,43 @@ pub fn watch_existing(services: &Arc<Services>) {
     }
 }
 
-/// Tagged before anything runs in it: no connection of the agent is older than its scope.
-fn make(services: &Services, path: &str, agent: &str) -> anyhow::Result<capture::Scope> {
-    services.capture.hierarchy().make(path)?;
-    let scope = services.capture.tag(path, agent)?;
-    apply::rules(services)?;
-    Ok(scope)
+/// Makes a scope and moves the caller into it; gives what its environment needs. A scope that was made is
+/// watched, so that it goes where nobody could be moved into it.
+fn place(
+    services: &Arc<Services>,
+    caller: &Known,
+    path: &str,
+    agent: &str,
+) -> Result<BTreeMap<String, String>, String> {
+    let scope = make(services, path, agent)?;
+    let environment = environment(services, &scope);
+    let entered = enter(services, caller, path);
+    watch(Arc::clone(services), scope);
+    entered.map(|()| environment)
+}
+
+/// Tagged before anything runs in it: no connection of the agent is older than its scope. A cgroup that
+/// could not be tagged is removed again.
+fn make(services: &Services, path: &str, agent: &str) -> Result<capture::Scope, String> {
+    let hierarchy = services.capture.hierarchy();
+    let made = hierarchy.make(path).map_err(|error| error.to_string());
+    let scope = made.and_then(|()| super::intercept(services, path, agent));
+    scope.map_err(|error| match cgroup::remove(hierarchy, path) {
+        Ok(()) => error,
+        Err(also) => format!("{error}; cgroup {path} stays: {also}"),
+    })
 }
 
 /// The kernel moves by number. The caller is held and has to live before and after: in between nobody
 /// else can have had its number.
-fn enter(services: &Services, caller: &Known, path: &str) -> Result<(), Answer> {
+fn enter(services: &Services, caller: &Known, path: &str) -> Result<(), String> {
+    let ended = || "the caller has ended".to_owned();
     if !caller.lives() {
-        return Err(Answer::unknown());
+        return Err(ended());
     }
     let entered = services.capture.hierarchy().enter(path, caller.pid);
-    entered.map_err(|error| Answer::failed(&error))?;
-    caller.lives().then_some(()).ok_or_else(Answer::unknown)
+    entered.map_err(|error| error.to_string())?;
+    caller.lives().then_some(()).ok_or_else(ended)
 }
 
 /// Where clients that verify certificates find the local authority, and what clients that insist on a

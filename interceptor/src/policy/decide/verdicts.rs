@@ -116,46 +116,51 @@ impl Verdicts {
     }
 }
 
-/// About how many bytes `asks` take.
-fn weight(asks: &[Ask]) -> usize {
-    let names = |resource: &Resource| match resource {
-        Resource::Target | Resource::Database => 0,
-        Resource::Schema { schema } => schema.len(),
-        Resource::Table {
-            schema,
-            table: name,
-        }
-        | Resource::Function {
-            schema,
-            function: name,
-        } => schema.len().saturating_add(name.len()),
-        Resource::Column {
-            schema,
-            table,
-            column,
-        } => schema
-            .len()
-            .saturating_add(table.len())
-            .saturating_add(column.len()),
-    };
-    let mut sum = 0_usize;
-    for ask in asks {
-        sum = sum
-            .saturating_add(size_of::<Ask>())
-            .saturating_add(ask.context.command.len());
-        for access in &ask.accesses {
-            let bytes = names(&access.resource);
-            sum = sum
-                .saturating_add(size_of_val(access))
-                .saturating_add(bytes);
-        }
-        for text in ask.context.settings.iter().chain(&ask.context.functions) {
-            sum = sum
-                .saturating_add(size_of_val(text))
-                .saturating_add(text.len());
+impl Ask {
+    /// About how many bytes it takes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let accesses = self.accesses.iter().map(|access| {
+            let names = access.resource.names();
+            size_of_val(access).saturating_add(names)
+        });
+        let context = &self.context;
+        let texts = context.settings.iter().chain(&context.functions);
+        let texts = texts.map(|text| size_of_val(text).saturating_add(text.len()));
+        let own = size_of::<Self>().saturating_add(context.command.len());
+        accesses.chain(texts).fold(own, usize::saturating_add)
+    }
+}
+
+impl Resource {
+    /// Bytes of its names.
+    fn names(&self) -> usize {
+        match self {
+            Self::Target | Self::Database => 0,
+            Self::Schema { schema } => schema.len(),
+            Self::Table {
+                schema,
+                table: name,
+            }
+            | Self::Function {
+                schema,
+                function: name,
+            } => schema.len().saturating_add(name.len()),
+            Self::Column {
+                schema,
+                table,
+                column,
+            } => schema
+                .len()
+                .saturating_add(table.len())
+                .saturating_add(column.len()),
         }
     }
-    sum
+}
+
+/// About how many bytes `asks` take.
+fn weight(asks: &[Ask]) -> usize {
+    asks.iter().map(Ask::weight).fold(0, usize::saturating_add)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What is read of a directory, and what is refused before the parser sees it.
 
 use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
 
@@ -97,6 +98,11 @@ fn nothing_that_could_hold_a_rule_is_passed_over() {
         fs::create_dir(dir.join("z.cedarschema")).unwrap();
         fs::write(dir.join("w.cedar"), "").unwrap();
         fs::set_permissions(dir.join("w.cedar"), fs::Permissions::from_mode(0o666)).unwrap();
+        if nix::unistd::geteuid().is_root() {
+            fs::write(dir.join("u.cedar"), "").unwrap();
+            fs::set_permissions(dir.join("u.cedar"), fs::Permissions::from_mode(0o660)).unwrap();
+            std::os::unix::fs::chown(dir.join("u.cedar"), None, Some(4242)).unwrap();
+        }
         // Only root can give a file away; without root the case is left out, and nothing else.
         if nix::unistd::geteuid().is_root() {
             fs::write(dir.join("v.cedar"), "").unwrap();
@@ -108,11 +114,12 @@ fn nothing_that_could_hold_a_rule_is_passed_over() {
         "DIR/more: is a directory with policies, which are not read",
         "DIR/y.cedar.json: is not read",
         "DIR/latin1.cedar: cannot be read",
-        "DIR/w.cedar: may be written by every user of the host: chmod o-w it",
+        "DIR/w.cedar: may be written by others than its owner: chmod go-w it",
         "DIR/link.cedar: cannot be read",
     ];
     if nix::unistd::geteuid().is_root() {
         expected.push("DIR/v.cedar: belongs to uid 4242, who may change it");
+        expected.push("DIR/u.cedar: may be written by others");
     }
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for expected in expected {

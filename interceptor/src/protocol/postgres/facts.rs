@@ -194,6 +194,34 @@ pub enum Effect {
     Unknown,
 }
 
+impl Effect {
+    /// About how many bytes it takes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let names = match self {
+            Self::Savepoint(name)
+            | Self::Release(name)
+            | Self::RollbackTo(name)
+            | Self::Fetches(name)
+            | Self::Executes { name }
+            | Self::DeclaresCursor { name, .. }
+            | Self::Deallocates(Some(name))
+            | Self::ClosesCursor(Some(name)) => name.len(),
+            Self::SetsSearchPath { to: Some(path), .. } => path
+                .iter()
+                .map(|schema| size_of_val(schema).saturating_add(schema.len()))
+                .fold(0, usize::saturating_add),
+            Self::Prepares { name, prepared } => {
+                let effects = prepared.effects.iter().map(Self::weight);
+                let own = name.len().saturating_add(prepared.ask.weight());
+                effects.fold(own, usize::saturating_add)
+            }
+            _ => 0,
+        };
+        names.saturating_add(size_of::<Self>())
+    }
+}
+
 /// Reads a text. Never fails: what cannot be read asks for `Unreadable` on the database.
 ///
 /// Takes tens of microseconds for ordinary text, but up to a second and 200 MiB for a megabyte of it:
@@ -236,7 +264,7 @@ fn read_with(text: &str, names: &Names, second: fn(&ParseResult) -> Option<Evide
         Some(masking) => Covered::of(masking, subject, of_its_shape, second),
     };
     let reading = Reading {
-        asks: asks.unwrap_or_else(|| vec![unreadable(names, drafts.len())]),
+        asks: asks.unwrap_or_else(|| vec![unreadable(names.in_transaction, drafts.len())]),
         redacted: redact::redact(text, &tokens).into(),
         fingerprint: fingerprint(text).into(),
         summary: summary(&drafts).into(),
@@ -327,16 +355,55 @@ fn parse(text: &str) -> Option<(ParseResult, Vec<ScanToken>)> {
 }
 
 fn unparsed(text: &str, names: &Names) -> Facts {
+    let facts = unread(text, names.in_transaction);
+    let veto = names.masking.as_ref();
     let reading = Reading {
-        asks: vec![unreadable(names, 0)],
-        redacted: format!("(unreadable, {} bytes)", text.len()).into(),
-        fingerprint: hashed(text).into(),
-        summary: "unreadable".into(),
-        masked: Arc::default(),
-        veto: names.masking.as_ref().map(|_| Arc::new(mask::unreadable())),
+        veto: veto.map(|_| Arc::new(mask::unreadable())),
+        ..Reading::clone(&facts.reading)
     };
     Facts {
         reading: Arc::new(reading),
+        ..facts
+    }
+}
+
+/// Facts of a text that is not read; `front` is what there is of it.
+#[must_use]
+pub fn unread(front: &str, in_transaction: bool) -> Facts {
+    let facts = made_up(Action::Unreadable, "unreadable", in_transaction);
+    let reading = Reading {
+        asks: vec![unreadable(in_transaction, 0)],
+        fingerprint: hashed(front).into(),
+        ..Reading::clone(&facts.reading)
+    };
+    Facts {
+        reading: Arc::new(reading),
+        ..facts
+    }
+}
+
+/// Facts of what has no text: one statement that asks for `action` on the database, and after which nothing
+/// is sure.
+#[must_use]
+pub fn made_up(action: Action, summary: &str, in_transaction: bool) -> Facts {
+    let resource = Resource::Database;
+    let ask = Ask {
+        accesses: [Access { action, resource }].into(),
+        context: Context {
+            statements: 1,
+            in_transaction,
+            ..Context::default()
+        },
+    };
+    Facts {
+        reading: Arc::new(Reading {
+            asks: vec![ask],
+            redacted: format!("({summary})").into(),
+            fingerprint: summary.replace(' ', "-").into(),
+            summary: summary.into(),
+            masked: Arc::default(),
+            veto: None,
+        }),
         effects: vec![Effect::Unknown],
         statements: 0,
         readable: false,
@@ -346,14 +413,14 @@ fn unparsed(text: &str, names: &Names) -> Facts {
     }
 }
 
-fn unreadable(names: &Names, statements: usize) -> Ask {
+fn unreadable(in_transaction: bool, statements: usize) -> Ask {
     let access = Access {
         action: Action::Unreadable,
         resource: Resource::Database,
     };
     let context = Context {
         statements: u32::try_from(statements).unwrap_or(u32::MAX),
-        in_transaction: names.in_transaction,
+        in_transaction,
         ..Context::default()
     };
     Ask {

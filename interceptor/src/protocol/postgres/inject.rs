@@ -1,6 +1,6 @@
 //! The upstream's side of a login: TLS, startup, the injected credential, up to `ReadyForQuery`.
 //!
-//! Seventh step of the intercept path. Only the configured user and the permitted settings go
+//! Sixth step of the intercept path. Only the configured user and the permitted settings go
 //! upstream, never what the client called itself. The upstream is not trusted: what it sends is
 //! bounded in size and number, a password is shown only to a server that has proved who it is, and
 //! nothing that it says about a failed login reaches the agent.

@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 use pg_query::protobuf::{ParseResult, RangeVar, ScanToken};
 
 pub use self::cover::{Masking, Writable};
-pub use self::known::{Changes, Known, Watch};
+pub use self::known::{Again, Asked, Changes, Known, Watch};
 use self::resolve::{Meaning, Pin, Veto};
 pub use self::schema::Schema;
 pub use self::substitute::Rewrite;

@@ -7,12 +7,16 @@ mod hosts;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use self::hosts::Dead;
 use super::inject::warm::{Key, Supply, Warm};
 use super::inject::{self, Injector, Login, Masked, Upstream};
+use super::mask::Again;
 use super::session::Errand;
 use super::terminate::{Replication, Setting, Startup};
 use crate::clock::{self, BootTime};
@@ -20,21 +24,28 @@ use crate::config::{self, Host, Postgres, Protocol, SessionAttrs, Target, Upstre
 use crate::policy::Refusal;
 use crate::secrets::Secret;
 use crate::session::ahead::Ahead;
+use crate::session::beside::Beside;
 use crate::session::opening::Opening;
 use crate::telemetry::metrics::LoginHow;
 use crate::tls;
 
 /// How long roots read from disk are used: a rotated file counts after this.
 const ROOTS_FOR: Duration = Duration::from_secs(60);
+/// How soon a catalog is read again whose reading failed.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What the dials of every PostgreSQL target share.
 #[derive(Debug)]
 pub(super) struct Reach {
     injector: Arc<Injector>,
     warm: Arc<Warm<Spare>>,
-    roots: Mutex<HashMap<String, Roots>>,
+    /// By target. Held by whoever reads a target's files, on a thread that may wait for them: nobody else
+    /// needs to read them meanwhile, and no other target waits.
+    roots: Mutex<HashMap<String, Held>>,
     dead: Arc<Dead>,
 }
+
+type Held = Arc<tokio::sync::Mutex<Option<Roots>>>;
 
 #[derive(Debug)]
 struct Roots {
@@ -50,6 +61,7 @@ pub(super) struct Reached {
     pub(super) upstream: Upstream,
     /// How TLS is spoken to it, for cancels.
     pub(super) tls: Arc<tls::Upstream>,
+    plan: Plan,
     again: Option<(Key, Spare)>,
 }
 
@@ -70,6 +82,7 @@ impl Reach {
     pub(super) fn forget(&self) {
         self.warm.forget();
         self.injector.forget();
+        self.roots().clear();
     }
 
     /// Keeps nothing any more.
@@ -89,23 +102,29 @@ impl Reach {
     }
 
     /// Has what is known of a session's database read again, on a connection of its own that is closed then.
-    pub(super) fn reads_again(reached: &Reached) -> Box<dyn Fn() + Send + Sync> {
+    pub(super) fn reads_again(&self, reached: &Reached, beside: Beside) -> Again {
         let upstream = &reached.upstream;
-        // Servers of one target may differ.
-        let places = [(upstream.host.clone(), upstream.address)];
-        let spare = reached.again.as_ref().map(|(_, spare)| {
-            let mut spare = spare.clone();
-            spare.plan.places = places.into();
-            spare
+        let reader = Arc::new(CatalogReader {
+            beside,
+            injector: Arc::clone(&self.injector),
+            dead: Arc::clone(&self.dead),
+            plan: Plan {
+                // Servers of one target may differ.
+                places: [(upstream.host.clone(), upstream.address)].into(),
+                replication: None,
+                ..reached.plan.clone()
+            },
         });
-        Box::new(move || {
-            let Some(spare) = spare.clone() else {
-                return;
-            };
+        Box::new(move |asked| {
+            let reader = Arc::clone(&reader);
             tokio::spawn(async move {
-                if let Err(error) = spare.log_in().await {
-                    tracing::warn!(%error, target = spare.target(), "cannot read the catalog again");
+                if let Err(error) = reader.read().await {
+                    let target = &reader.plan.target.name;
+                    tracing::warn!(%error, %target, "cannot read the catalog again");
+                    // It is asked for again by each statement.
+                    tokio::time::sleep(READ_AGAIN_AFTER).await;
                 }
+                drop(asked);
             });
         })
     }
@@ -133,14 +152,10 @@ impl Reach {
             None => None,
         };
         let plan = Plan {
-            tls: self
-                .tls(&target.name, &target.tls, key.as_ref())
-                .map_err(|error| {
-                    (
-                        Refusal::upstream("TLS to this target is not set up right"),
-                        Some(error.to_string()),
-                    )
-                })?,
+            tls: self.tls(&target, key).await.map_err(|cause| {
+                let refusal = Refusal::upstream("TLS to this target is not set up right");
+                (refusal, Some(cause))
+            })?,
             places: opening.places(),
             database: startup.database.clone(),
             settings: startup.settings.clone(),
@@ -160,6 +175,7 @@ impl Reach {
             }
         };
         opening.logged_in(how);
+        let tls = Arc::clone(&plan.tls);
         let again = ahead.map(|ahead| {
             let key = Key {
                 credential,
@@ -176,7 +192,8 @@ impl Reach {
         });
         Ok(Reached {
             upstream,
-            tls: plan.tls,
+            tls,
+            plan,
             again,
         })
     }
@@ -243,40 +260,73 @@ impl Reach {
     /// How a target is verified, and what we show it: made anew after a while and at each change. A
     /// certificate whose key is not the one beside it is one that is being rotated: the one before
     /// stays in use.
-    fn tls(
+    async fn tls(
         &self,
-        target: &str,
-        wanted: &UpstreamTls,
+        target: &Arc<Target>,
+        key: Option<Secret>,
+    ) -> Result<Arc<tls::Upstream>, String> {
+        let digest = self.injector.credential(key.as_ref());
+        let held = Arc::clone(self.roots().entry(target.name.clone()).or_default());
+        let (patience, target) = (target.timeouts.dial, Arc::clone(target));
+        let made = timeout(patience, async move {
+            let mut known = held.lock_owned().await;
+            if let Some(fresh) = known
+                .as_ref()
+                .and_then(|known| known.fresh(&target, digest))
+            {
+                return Ok(fresh);
+            }
+            let made =
+                spawn_blocking(move || Roots::anew(&mut known, &target, key.as_ref(), digest));
+            match made.await {
+                Ok(made) => made.map_err(|error| error.to_string()),
+                Err(stopped) => Err(stopped.to_string()),
+            }
+        });
+        let made = made.await;
+        made.unwrap_or_else(|_elapsed| Err("its files could not be read in time".to_owned()))
+    }
+
+    fn roots(&self) -> MutexGuard<'_, HashMap<String, Held>> {
+        self.roots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Roots {
+    fn fresh(&self, target: &Target, key: [u8; 32]) -> Option<Arc<tls::Upstream>> {
+        let fresh = self.made_from == target.tls
+            && self.key == key
+            && clock::boot().since(self.made) < ROOTS_FOR;
+        fresh.then(|| Arc::clone(&self.tls))
+    }
+
+    /// Reads the files; what was `known` of them before is replaced, or stays in use.
+    fn anew(
+        known: &mut Option<Self>,
+        target: &Target,
         key: Option<&Secret>,
+        digest: [u8; 32],
     ) -> Result<Arc<tls::Upstream>, tls::Error> {
         let now = clock::boot();
-        let key_digest = self.injector.credential(key);
-        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = roots.get(target).filter(|known| known.made_from == *wanted);
-        if let Some(known) = known
-            && known.key == key_digest
-            && now.since(known.made) < ROOTS_FOR
-        {
-            return Ok(Arc::clone(&known.tls));
-        }
-        let tls = match (tls::Upstream::new(wanted, key), known) {
+        let before = known.as_ref().filter(|known| known.made_from == target.tls);
+        let tls = match (tls::Upstream::new(&target.tls, key), before) {
             // What waits was verified with the same.
-            (Ok(tls), Some(known)) if known.key == key_digest && known.tls.is_same(&tls) => {
-                Arc::clone(&known.tls)
+            (Ok(tls), Some(before)) if before.key == digest && before.tls.is_same(&tls) => {
+                Arc::clone(&before.tls)
             }
-            (Err(error @ tls::Error::Identity { .. }), Some(known)) => {
-                tracing::warn!(%error, target, "the client certificate of before is still used");
-                return Ok(Arc::clone(&known.tls));
+            (Err(error @ tls::Error::Identity { .. }), Some(before)) => {
+                let target = &target.name;
+                tracing::warn!(%error, %target, "the client certificate of before is still used");
+                return Ok(Arc::clone(&before.tls));
             }
             (made, _) => Arc::new(made?),
         };
-        let made = Roots {
-            made_from: wanted.clone(),
-            key: key_digest,
+        *known = Some(Self {
+            made_from: target.tls.clone(),
+            key: digest,
             made: now,
             tls: Arc::clone(&tls),
-        };
-        roots.insert(target.to_owned(), made);
+        });
         Ok(tls)
     }
 }
@@ -376,6 +426,33 @@ impl Plan {
             credential,
             startup: startup.into(),
         })
+    }
+}
+
+/// Logs in beside a session to read what its database looks like.
+struct CatalogReader {
+    beside: Beside,
+    injector: Arc<Injector>,
+    dead: Arc<Dead>,
+    plan: Plan,
+}
+
+impl CatalogReader {
+    /// What is read is known to all sessions on the database; the connection is closed at once.
+    async fn read(&self) -> Result<(), Failed> {
+        let Protocol::Postgres(postgres) = &self.plan.target.protocol;
+        let password = match &postgres.password {
+            Some(source) => {
+                let password = self.beside.secret(source).await;
+                Some(password.ok_or_else(|| Failed::Refused(Refusal::secret()))?)
+            }
+            None => None,
+        };
+        let (injector, dead) = (&self.injector, &self.dead);
+        let login = self
+            .plan
+            .log_in(injector, dead, &self.beside, password.as_ref(), true);
+        login.await.map(drop)
     }
 }
 

@@ -21,7 +21,9 @@ use super::peer::Peer;
 use super::{Error, Login, Opened};
 use crate::clock::{self, BootTime};
 use crate::protocol::postgres::mask::Known;
-use crate::protocol::postgres::wire::backend::{READY, Status, ready};
+use crate::protocol::postgres::wire::backend::{
+    COMMAND_COMPLETE, DATA_ROW, READY, ROW_DESCRIPTION, Status, ready,
+};
 use crate::protocol::postgres::wire::error::{ERROR, NOTICE};
 use crate::protocol::postgres::wire::startup::PARAMETER_STATUS;
 use crate::protocol::postgres::wire::{Body, Tag, put_string, write};
@@ -137,10 +139,6 @@ fn id(login: &Login<'_>, address: SocketAddr, opened: &Opened) -> [String; 5] {
     let place = address.to_string();
     [login.target, &place, login.database, version, user].map(str::to_owned)
 }
-
-const ROW_DESCRIPTION: u8 = b'T';
-const DATA_ROW: u8 = b'D';
-const COMMAND_COMPLETE: u8 = b'C';
 
 fn body_max(tag: u8) -> Option<usize> {
     match tag {

@@ -14,7 +14,9 @@ use super::peer::Peer;
 use super::startup::{brings_search_path, later, search_path};
 use super::{Error, Login, Opened};
 use crate::config::{Pooler, SessionAttrs};
-use crate::protocol::postgres::wire::backend::{READY, Status, ready};
+use crate::protocol::postgres::wire::backend::{
+    COMMAND_COMPLETE, DATA_ROW, READY, ROW_DESCRIPTION, Status, ready,
+};
 use crate::protocol::postgres::wire::error::{ERROR, NOTICE};
 use crate::protocol::postgres::wire::startup::PARAMETER_STATUS;
 use crate::protocol::postgres::wire::{Tag, put_string, write};
@@ -143,10 +145,6 @@ async fn set(peer: &mut Peer, login: &Login<'_>, opened: &mut Opened) -> Result<
     let sql = format!("SELECT {}", calls.join(", "));
     ask(peer, &sql, opened).await.map(drop)
 }
-
-const ROW_DESCRIPTION: u8 = b'T';
-const DATA_ROW: u8 = b'D';
-const COMMAND_COMPLETE: u8 = b'C';
 
 fn body_max(tag: u8) -> Option<usize> {
     match tag {

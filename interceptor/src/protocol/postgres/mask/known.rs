@@ -103,8 +103,22 @@ fn age(state: &State) -> Option<Duration> {
 /// A session's eye on what is known of its database.
 pub struct Watch {
     known: Arc<Known>,
-    again: Box<dyn Fn() + Send + Sync>,
-    asked: AtomicBool,
+    again: Again,
+    asked: Arc<AtomicBool>,
+}
+
+/// Has what is known of a database read again, beside the session.
+pub type Again = Box<dyn Fn(Asked) + Send + Sync>;
+
+/// A reading that was asked for: it has ended, well or not, when this is dropped, and may be asked for
+/// again.
+#[derive(Debug)]
+pub struct Asked(Arc<AtomicBool>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 impl std::fmt::Debug for Watch {
@@ -114,13 +128,13 @@ impl std::fmt::Debug for Watch {
 }
 
 impl Watch {
-    /// `again` has it read again, beside the session.
+    /// `again` has it read again.
     #[must_use]
-    pub fn new(known: Arc<Known>, again: Box<dyn Fn() + Send + Sync>) -> Self {
+    pub fn new(known: Arc<Known>, again: Again) -> Self {
         Self {
             known,
             again,
-            asked: AtomicBool::new(false),
+            asked: Arc::default(),
         }
     }
 
@@ -130,8 +144,8 @@ impl Watch {
         &self.known
     }
 
-    /// Whether a text may be read by what is known now. What is old is asked for again once; what the session
-    /// itself `is_changing` cannot be read yet.
+    /// Whether a text may be read by what is known now. What is old is asked for again, one reading at
+    /// a time; what the session itself `is_changing` cannot be read yet.
     #[must_use]
     pub fn is_ready(&self, is_changing: bool) -> bool {
         if self.known.is_fresh() {
@@ -139,7 +153,7 @@ impl Watch {
             return true;
         }
         if !self.asked.swap(true, Ordering::Relaxed) {
-            (self.again)();
+            (self.again)(Asked(Arc::clone(&self.asked)));
         }
         let state = self.known.state();
         let is_wanted = state.wanted && !is_changing;
@@ -218,5 +232,25 @@ impl Changes {
 impl Drop for Changes {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_that_failed_is_asked_for_again_and_one_under_way_is_not() {
+        let readings: Arc<Mutex<Vec<Asked>>> = Arc::default();
+        let asked = Arc::clone(&readings);
+        let again = Box::new(move |reading| asked.lock().unwrap().push(reading));
+        let watch = Watch::new(Arc::default(), again);
+        assert!(!watch.is_ready(false));
+        assert!(!watch.is_ready(false));
+        assert_eq!(readings.lock().unwrap().len(), 1);
+        // It ends without having learnt anything.
+        drop(readings.lock().unwrap().pop());
+        assert!(!watch.is_ready(false));
+        assert_eq!(readings.lock().unwrap().len(), 1);
     }
 }

@@ -20,6 +20,7 @@ use crate::policy::Refusal;
 use crate::protocol::postgres::inject::{self, Injector, Upstream};
 use crate::secrets::Secret;
 use crate::session::ahead::Ahead;
+use crate::session::beside::Beside;
 use crate::session::opening::Opening;
 
 /// How long a server that could not be reached is tried last.
@@ -39,6 +40,13 @@ impl Dialler for Opening {
 }
 
 impl Dialler for Ahead {
+    async fn dial(&self, to: SocketAddr) -> Result<TcpStream, Failed> {
+        let dialled = Self::dial(self, to).await;
+        dialled.map_err(|source| Failed::Login(inject::Error::dial(source)))
+    }
+}
+
+impl Dialler for Beside {
     async fn dial(&self, to: SocketAddr) -> Result<TcpStream, Failed> {
         let dialled = Self::dial(self, to).await;
         dialled.map_err(|source| Failed::Login(inject::Error::dial(source)))

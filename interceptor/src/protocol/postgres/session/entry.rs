@@ -293,11 +293,11 @@ impl Statement {
 impl Weigh for Statement {
     fn weight(&self) -> usize {
         let rewrite = self.rewrite.as_ref().map_or(0, Rewrite::weight);
-        self.text
-            .len()
-            .saturating_add(rewrite)
-            .saturating_add(self.reading.redacted.len())
-            .saturating_add(512)
+        let effects = self.effects.iter().map(Effect::weight);
+        [self.text.len(), rewrite, self.reading.weight()]
+            .into_iter()
+            .chain(effects)
+            .fold(512, usize::saturating_add)
     }
 }
 

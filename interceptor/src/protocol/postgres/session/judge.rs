@@ -3,24 +3,25 @@
 //! Decides nothing: it turns texts into readings, and makes the readings of what cannot be read. The
 //! gate decides.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use lru::LruCache;
 
-use super::super::facts::{self, Effect, Facts, Names, Prepared};
+use super::super::facts::{self, Facts, Names, Prepared};
 use super::super::mask::{self, Masking, Watch};
 use super::entry::Statement;
 use super::scope::{Path, Scope};
+use super::table::Weigh as _;
 use crate::masking::Masks;
-use crate::policy::{Access, Action, Ask, Context, Resource};
+use crate::policy::Action;
 use crate::session::Reading;
 
 /// Turns a text into facts. [`facts::read`](super::super::facts) is the one that runs.
 pub type Read = fn(&str, &Names) -> Facts;
 
 /// The longest text that is read, in bytes; what is longer is `Unreadable`.
-pub const TEXT_MAX: usize = 1 << 20;
+pub const TEXT_MAX: usize = facts::MAX_TEXT;
 /// Texts above this are read on a thread of their own: the grammar takes milliseconds for them.
 const INLINE_MAX: usize = 16 << 10;
 /// The most that is remembered, in bytes, for each state of the transaction.
@@ -192,7 +193,7 @@ impl Judge {
             // A reader that panics has not read.
             tokio::task::spawn_blocking(move || read(&apart, &names))
                 .await
-                .unwrap_or_else(|_| unread_facts(scope.in_transaction()))
+                .unwrap_or_else(|_| facts::unread(text, scope.in_transaction()))
         };
         self.names.prepared = HashMap::new();
         let masking = self.names.masking.clone();
@@ -223,7 +224,7 @@ pub(super) fn unread(
     scope: &Scope,
     masking: Option<&Arc<Masking>>,
 ) -> Arc<Statement> {
-    let facts = masked(unread_facts(scope.in_transaction()), masking);
+    let facts = masked(facts::unread(front, scope.in_transaction()), masking);
     Arc::new(Statement::new(
         Arc::clone(front),
         &facts,
@@ -234,7 +235,7 @@ pub(super) fn unread(
 
 /// A call by the function-call message. The function's number says nothing about what it is.
 pub(super) fn function_call(scope: &Scope, masking: Option<&Arc<Masking>>) -> Arc<Statement> {
-    let mut facts = made_up(Action::FastPath, "function call", scope.in_transaction());
+    let mut facts = facts::made_up(Action::FastPath, "function call", scope.in_transaction());
     facts.readable = true;
     let facts = masked(facts, masking);
     Arc::new(Statement::new("".into(), &facts, scope, masking.cloned()))
@@ -266,40 +267,6 @@ pub(super) fn rejudged(
         return Arc::new(statement.outdated(masking));
     }
     Arc::new(statement.within(scope))
-}
-
-fn unread_facts(in_transaction: bool) -> Facts {
-    made_up(Action::Unreadable, "unreadable", in_transaction)
-}
-
-fn made_up(action: Action, summary: &str, in_transaction: bool) -> Facts {
-    let ask = Ask {
-        accesses: BTreeSet::from([Access {
-            action,
-            resource: Resource::Database,
-        }]),
-        context: Context {
-            statements: 1,
-            in_transaction,
-            ..Context::default()
-        },
-    };
-    Facts {
-        reading: Arc::new(Reading {
-            asks: vec![ask],
-            redacted: format!("-- {summary}").into(),
-            fingerprint: summary.replace(' ', "-").into(),
-            summary: summary.into(),
-            masked: Arc::default(),
-            veto: None,
-        }),
-        effects: vec![Effect::Unknown],
-        statements: 0,
-        readable: false,
-        uses_search_path: false,
-        of_its_shape: false,
-        rewrite: None,
-    }
 }
 
 /// Texts and shapes, least recently used first out.
@@ -335,15 +302,10 @@ impl Memory {
     }
 }
 
-/// A key, a text, its redacted form, and what it asks for, about.
+/// A key and all that is known of its text, about.
 fn weight(key: &str, statement: &Statement) -> usize {
-    let rewrite = statement.rewrite.as_ref().map_or(0, mask::Rewrite::weight);
-    let text = statement
-        .text
-        .len()
-        .saturating_mul(2)
-        .saturating_add(rewrite);
-    key.len().saturating_add(text).saturating_add(1_024)
+    let entry = key.len().saturating_add(512);
+    entry.saturating_add(statement.weight())
 }
 
 #[cfg(test)]

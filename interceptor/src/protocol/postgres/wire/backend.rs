@@ -9,6 +9,14 @@ use bytes::{BufMut as _, Bytes};
 pub use super::error::{ERROR, NOTICE};
 pub use super::frontend::{COPY_DATA, COPY_DONE};
 
+/// The longest `RowDescription` that is read. A row has at most 1,664 columns (`MaxTupleAttributeNumber`),
+/// each described in at most 82 bytes.
+pub const DESCRIPTION_MAX: usize = 256 << 10;
+/// What a binary `COPY` begins with (`copyto.c`).
+pub const BINARY_COPY: &[u8] = b"PGCOPY\n\xff\r\n\0";
+/// All that stands in front of its first row: that, flags, and the length of what is still to be invented.
+pub const BINARY_COPY_FRONT: usize = BINARY_COPY.len() + 8;
+
 /// `BindComplete`.
 pub const BIND_COMPLETE: u8 = b'2';
 /// `CloseComplete`.

@@ -6,14 +6,16 @@
 
 use std::collections::HashMap;
 
-use super::{COMMAND_COMPLETE, DATA_ROW, ROW_DESCRIPTION, columns, wrong};
+use super::{columns, wrong};
 use crate::protocol::postgres::inject::Error;
 use crate::protocol::postgres::inject::error::Denied;
 use crate::protocol::postgres::inject::peer::Peer;
 use crate::protocol::postgres::mask::Schema;
 use crate::protocol::postgres::mask::schema::{Column, Table};
 use crate::protocol::postgres::wire::Tag;
-use crate::protocol::postgres::wire::backend::{READY, Status, ready};
+use crate::protocol::postgres::wire::backend::{
+    COMMAND_COMPLETE, DATA_ROW, READY, ROW_DESCRIPTION, Status, ready,
+};
 use crate::protocol::postgres::wire::error::{ERROR, NOTICE};
 use crate::protocol::postgres::wire::frontend::make_query;
 use crate::protocol::postgres::wire::startup::PARAMETER_STATUS;

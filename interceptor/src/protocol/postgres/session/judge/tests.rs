@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::super::super::wire::backend::Status;
 use super::super::entry::Source;
 use super::*;
+use crate::policy::Access;
 
 static READS: AtomicUsize = AtomicUsize::new(0);
 
@@ -15,7 +16,7 @@ fn counted(text: &str, names: &Names) -> Facts {
 }
 
 fn readable(text: &str, names: &Names) -> Facts {
-    let mut facts = made_up(Action::Select, text, names.in_transaction);
+    let mut facts = facts::made_up(Action::Select, text, names.in_transaction);
     facts.readable = true;
     facts
 }
@@ -137,4 +138,25 @@ fn what_was_prepared_in_another_text_stands_only_under_its_path() {
         other.reading.asks[0].accesses.first().unwrap().action,
         Action::Unreadable
     );
+}
+
+#[tokio::test]
+async fn what_a_text_asks_for_counts_as_what_is_remembered_of_it() {
+    let mut judge = Judge::new(facts::read, Names::default(), None);
+    let here = scope("a", Status::Idle);
+    let relations: Vec<_> = (0..1_000).map(|number| format!("t{number}")).collect();
+    let text: Arc<str> = format!("select from {}", relations.join(", ")).into();
+    let statement = judge.read(&text, &here, None).await;
+    let access = size_of::<Access>();
+    let asks = &statement.reading.asks;
+    assert_eq!(
+        asks.iter().map(|ask| ask.accesses.len()).sum::<usize>(),
+        1_000
+    );
+    assert!(
+        statement.weight() > 1_000 * access,
+        "{}",
+        statement.weight()
+    );
+    assert!(judge.outside.weight >= statement.weight());
 }

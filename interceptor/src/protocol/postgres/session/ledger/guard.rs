@@ -7,9 +7,6 @@ use std::sync::Arc;
 use super::super::super::mask::Masking;
 use super::super::super::wire::{self, backend};
 
-/// The longest description of a row that is read. A row has at most 1,664 columns (`MaxTupleAttributeNumber`),
-/// each described in at most 82 bytes.
-pub(in super::super) const DESCRIPTION_MAX: usize = 256 << 10;
 /// The most of an error or a notice that is looked at.
 pub(in super::super) const MESSAGE_MAX: usize = 64 << 10;
 /// The most that is remembered of reported settings.

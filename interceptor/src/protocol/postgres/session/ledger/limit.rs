@@ -21,8 +21,6 @@ use super::{Found, Ledger};
 use crate::policy::{Limit, Limits};
 use crate::session::{Gate, RequestId};
 
-/// What stands in front of the first row of a binary `COPY` (`copyto.c`): signature, flags, and a length.
-const BINARY_FRONT: usize = 19;
 /// What ends a binary `COPY` in the place of a row.
 const BINARY_END: [u8; 2] = [0xff, 0xff];
 /// The most portals that are counted one by one.
@@ -158,7 +156,11 @@ impl Limited {
             let is_header = self.copy.header && !self.copy.begun;
             return Ok(u64::from(!is_header));
         }
-        let before = if self.copy.begun { 0 } else { BINARY_FRONT };
+        let before = if self.copy.begun {
+            0
+        } else {
+            backend::BINARY_COPY_FRONT
+        };
         if header.body != before.saturating_add(BINARY_END.len()) {
             return Ok(1);
         }

@@ -18,8 +18,6 @@ use super::Ledger;
 use crate::masking::detect::{self, Action, Detectors, Piece, cover};
 use crate::session::Gate;
 
-/// The longest description of rows that is read: what is longer describes nothing.
-const DESCRIPTION_MAX: usize = 256 << 10;
 /// How many statements are known by what they answer.
 const DESCRIBED_MAX: usize = 64;
 /// Statements whose answer has the same columns each time that they run.
@@ -212,7 +210,8 @@ fn preview<G: Gate>(net: &mut Net, entry: &Entry<G>, front: &[u8]) -> Result<boo
             net.binary = body.first() == Some(&1);
         }
         backend::COMMAND_COMPLETE => net.columns = Columns::default(),
-        backend::ROW_DESCRIPTION if header.whole() <= DESCRIPTION_MAX => {
+        // What is longer describes nothing.
+        backend::ROW_DESCRIPTION if header.whole() <= backend::DESCRIPTION_MAX => {
             let body = body(front, header, header.body)?;
             let columns = Columns::described(body);
             match (&entry.about, entry.kind) {

@@ -11,7 +11,7 @@ use super::super::super::wire::error::{ErrorFields, Severity};
 use super::super::super::wire::{self, Header, Tag};
 use super::super::account::{LIMITED, SKIPPED};
 use super::super::entry::{Change, Entry, Kind, Made, Statement};
-use super::guard::{DESCRIPTION_MAX, MESSAGE_MAX};
+use super::guard::MESSAGE_MAX;
 use super::limit::Cut;
 use super::{Data, Ledger};
 use crate::session::Gate;
@@ -161,7 +161,7 @@ impl<G: Gate> Ledger<G> {
     pub(in super::super) fn wanted(&self, header: Header) -> usize {
         let watched = self.lookout.guard.is_some();
         match header.tag {
-            backend::ROW_DESCRIPTION if watched => header.whole().min(DESCRIPTION_MAX),
+            backend::ROW_DESCRIPTION if watched => header.whole().min(backend::DESCRIPTION_MAX),
             backend::ERROR | backend::NOTICE | backend::NOTIFICATION if watched => {
                 header.whole().min(MESSAGE_MAX)
             }

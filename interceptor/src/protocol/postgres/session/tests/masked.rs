@@ -49,7 +49,7 @@ pub(crate) fn known() -> Arc<Watch> {
     });
     let known = Known::default();
     known.learn(schema, known.doubts());
-    Arc::new(Watch::new(Arc::new(known), Box::new(|| {})))
+    Arc::new(Watch::new(Arc::new(known), Box::new(drop)))
 }
 
 /// What a text of the tests' language touches of it.

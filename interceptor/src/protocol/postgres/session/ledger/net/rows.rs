@@ -7,11 +7,6 @@ use super::super::super::super::wire::backend;
 use super::{Catch, Columns, Detectors};
 use crate::masking::detect::Scan;
 
-/// What stands in front of a binary `COPY`: signature, flags, and the length of what is still to be
-/// invented (`copyto.c`).
-const FRONT: &[u8] = b"PGCOPY\n\xff\r\n\0";
-const FRONT_SIZE: usize = FRONT.len() + 8;
-
 /// What was decided at once.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Run {
@@ -118,12 +113,12 @@ impl Row {
         let whole = body.len() == self.left;
         match &mut self.stage {
             Stage::Count => {
-                let begins = match body.get(..FRONT.len()) {
+                let begins = match body.get(..backend::BINARY_COPY.len()) {
                     None if whole => Some(&*body),
                     begins => begins,
                 };
-                if begins? == FRONT {
-                    let front = body.get(..FRONT_SIZE);
+                if begins? == backend::BINARY_COPY {
+                    let front = body.get(..backend::BINARY_COPY_FRONT);
                     return match front {
                         None if whole => Some(body.len()),
                         front => front.map(<[u8]>::len),

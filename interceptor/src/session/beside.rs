@@ -1,0 +1,50 @@
+//! Beside: what an engine needs to log in once more for a session that goes on, in the way in which the
+//! session itself was reached.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+
+use super::Session;
+use super::opening::Who;
+use super::services::Services;
+use crate::config::SecretSource;
+use crate::secrets::Secret;
+
+/// A session's way to its target. Does not keep the session open.
+#[derive(Clone, Debug)]
+pub struct Beside {
+    who: Who,
+    services: Arc<Services>,
+}
+
+impl Beside {
+    /// As this session was reached.
+    #[must_use]
+    pub fn of(session: &Session) -> Self {
+        Self {
+            who: session.who.clone(),
+            services: Arc::clone(&session.services),
+        }
+    }
+
+    /// Fetches a secret; `None` where it cannot be had, which is logged.
+    pub async fn secret(&self, source: &SecretSource) -> Option<Secret> {
+        let fetched = self.services.secrets.fetch(source).await;
+        fetched
+            .inspect_err(|error| {
+                tracing::error!(%error, target = %self.who.target.name, "cannot fetch a secret");
+            })
+            .ok()
+    }
+
+    /// Connects to an address of the target, from the namespace that the target says.
+    ///
+    /// # Errors
+    /// What the kernel said, or that the namespace must not be used.
+    pub async fn dial(&self, to: SocketAddr) -> io::Result<TcpStream> {
+        self.who.dial(&self.services, to).await
+    }
+}
