@@ -230,6 +230,12 @@ impl Grants {
         self.table.all(scope)
     }
 
+    /// How many live now.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.table.count()
+    }
+
     /// Counts issues and ends: what was found under one number holds as long as it is the same.
     #[must_use]
     pub fn number(&self) -> u64 {

@@ -48,6 +48,7 @@ pub fn exposition(services: &Services) -> Response {
     let text = services.metrics.text(Now {
         generation: services.policy.generation().0,
         sessions: services.registry.count(),
+        grants: services.grants.count(),
         scopes: services.scopes.all().len(),
         unrecorded: unrecorded.ok(),
     });

@@ -71,6 +71,8 @@ pub struct Now {
     pub generation: u64,
     /// Open sessions.
     pub sessions: usize,
+    /// Live grants.
+    pub grants: usize,
     /// Tagged scopes.
     pub scopes: usize,
     /// Connections without a record of the kernel since its programs were first attached; none where
@@ -200,6 +202,7 @@ impl Metrics {
             gauge(now.generation),
         );
         registry.register("sessions", "Open sessions", gauge(now.sessions));
+        registry.register("grants", "Live grants", gauge(now.grants));
         registry.register("scopes", "Tagged cgroups", gauge(now.scopes));
         if let Some(unrecorded) = now.unrecorded {
             registry.register(
