@@ -140,6 +140,22 @@ impl Known {
         })
     }
 
+    /// Writes what was tried and failed, and why; the answer that says so.
+    #[must_use]
+    pub fn failed(
+        &self,
+        services: &Services,
+        verb: &str,
+        mut detail: Value,
+        error: &str,
+    ) -> Answer {
+        if let Value::Object(fields) = &mut detail {
+            fields.insert("error".to_owned(), error.into());
+        }
+        self.audit(services, verb, "failed", detail);
+        Answer::failed(&error)
+    }
+
     /// Writes what was done to the audit; a line that cannot be written is logged.
     pub fn audit(&self, services: &Services, verb: &str, result: &str, detail: Value) {
         if let Err(error) = self.write(services, verb, result, detail) {

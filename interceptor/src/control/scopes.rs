@@ -41,17 +41,13 @@ pub async fn tag(
         caller.may(&services, ControlVerb::Untag, &old).await?;
     }
     only_own_processes(&services, &caller, &path)?;
-    let mut detail = json!({ "cgroup": path, "agent": asked.agent });
+    let detail = json!({ "cgroup": path, "agent": asked.agent });
     match intercept(&services, &path, &asked.agent) {
         Ok(tagged) => {
             caller.audit(&services, "tag", "ok", detail);
             Ok(Json(describe(&services, &tagged)))
         }
-        Err(error) => {
-            detail["error"] = json!(error);
-            caller.audit(&services, "tag", "failed", detail);
-            Err(Answer::failed(&error))
-        }
+        Err(error) => Err(caller.failed(&services, "tag", detail, &error)),
     }
 }
 
@@ -102,17 +98,13 @@ pub async fn untag(
     caller.may(&services, ControlVerb::Untag, &object).await?;
     only_own_processes(&services, &caller, &path)?;
     let described = describe(&services, &tagged);
-    let mut detail = json!({ "cgroup": path, "agent": tagged.agent });
+    let detail = json!({ "cgroup": path, "agent": tagged.agent });
     match release(&services, &tagged) {
         Ok(()) => {
             caller.audit(&services, "untag", "ok", detail);
             Ok(Json(described))
         }
-        Err(error) => {
-            detail["error"] = json!(error);
-            caller.audit(&services, "untag", "failed", detail);
-            Err(Answer::failed(&error))
-        }
+        Err(error) => Err(caller.failed(&services, "untag", detail, &error)),
     }
 }
 

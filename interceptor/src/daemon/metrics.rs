@@ -102,6 +102,10 @@ mod tests {
 
     use super::*;
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a client of the daemon, not the daemon"
+    )]
     #[tokio::test]
     async fn those_who_do_not_go_away_are_bounded_in_number_and_in_time() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -46,13 +46,11 @@ pub async fn run(
     );
     let object = super::scope(&asked.agent, &path);
     caller.may(&services, ControlVerb::Run, &object).await?;
-    let mut detail = json!({ "cgroup": path, "agent": asked.agent });
+    let detail = json!({ "cgroup": path, "agent": asked.agent });
     let environment = match place(&services, &caller, &path, &asked.agent) {
         Ok(environment) => environment,
         Err(error) => {
-            detail["error"] = json!(error);
-            caller.audit(&services, "run", "failed", detail);
-            return Err(Answer::failed(&error));
+            return Err(caller.failed(&services, "run", detail, &error));
         }
     };
     caller.audit(&services, "run", "ok", detail);
