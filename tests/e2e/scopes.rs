@@ -339,10 +339,11 @@ fn freeze_stops_kill_ends_and_both_end_the_sessions() -> Result<()> {
     let mount = support::cgroup::mount()?.join(lab.daemon.scope());
     let frozen = open()?;
     lab.daemon.cli(&["freeze", "demo"])?.ok()?;
-    has(
-        &std::fs::read_to_string(mount.join("cgroup.events"))?,
-        &["frozen 1"],
-    )?;
+    // Its processes stop one by one.
+    support::wait::for_fact("a frozen cgroup", support::DEADLINE, || {
+        let events = std::fs::read_to_string(mount.join("cgroup.events"))?;
+        Ok(events.contains("frozen 1").then_some(()))
+    })?;
     ensure!(!frozen.is_over(), "a frozen process stays to be looked at");
     lab.daemon
         .audit()

@@ -155,6 +155,35 @@ fn a_scope_whose_name_is_lost_stays_shut() {
 }
 
 #[test]
+fn a_hook_that_cannot_be_attached_again_is_said_and_the_scope_stays_shut() {
+    let scene = Scene::new();
+    let pins = scene.scope_pin("agent");
+    let pins = pins.parent().unwrap();
+    let pinned = |path: &std::path::PathBuf| !path.ends_with("agent");
+    let hooks = std::fs::read_dir(pins).unwrap();
+    let mut hooks = hooks.map(|entry| entry.unwrap().path()).filter(pinned);
+    let hook = hooks.next().unwrap();
+    // Something else stands where a hook was.
+    std::fs::remove_file(&hook).unwrap();
+    std::fs::create_dir(&hook).unwrap();
+    scene.capture.tag(&scene.scope.path, "tester").unwrap_err();
+    assert_eq!(scene.capture.scopes().unwrap().len(), 1);
+}
+
+#[test]
+fn processes_below_a_threaded_cgroup_are_listed_and_those_of_one_are_an_error() {
+    let mut scene = Scene::new();
+    let domain = scene.scope.path.clone();
+    let threaded = scene.cgroup(&format!("{domain}/threaded"));
+    let client = scene.client("sys.stdin.read()", &[]);
+    let hierarchy = scene.capture.hierarchy();
+    let kind = hierarchy.directory(&threaded).join("cgroup.type");
+    std::fs::write(kind, "threaded").unwrap();
+    assert_eq!(hierarchy.processes(&domain).unwrap(), [client.pid()]);
+    hierarchy.processes(&threaded).unwrap_err();
+}
+
+#[test]
 fn a_host_without_a_bpffs_gets_one() {
     let bare = || {
         // A view of the file system of its own, in which nothing is mounted on /sys/fs/bpf.
