@@ -145,8 +145,9 @@ impl Masks {
     /// Whether every column that is masked here is masked in `other` too, by the same mask.
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {
-        self.columns()
-            .all(|(relation, column, mask)| other.of(relation, column) == Some(mask))
+        let mut columns = self.columns();
+        std::ptr::eq(self, other)
+            || columns.all(|(relation, column, mask)| other.of(relation, column) == Some(mask))
     }
 
     /// Every column with its mask, in the order of their names.

@@ -93,6 +93,11 @@ impl Judge {
         }
     }
 
+    /// The masks that are read by.
+    pub(super) fn masks(&self) -> &Masks {
+        &self.masks.0
+    }
+
     /// Reads by these masks from now on.
     pub(super) fn heed(&mut self, masks: Arc<Masks>) {
         let changes = self

@@ -337,13 +337,18 @@ where
         statement: &Statement,
     ) -> Result<Result<Authorized, Refused>, Why> {
         let answer = self.ask(phase, statement).await?;
-        Ok(answer.and_then(|authorized| match &statement.reading.veto {
+        // No gate lets through what masking does not; one that does is not believed.
+        let veto = statement.reading.veto.as_deref().cloned();
+        // What is masked more since the text was read is either seen here, or ends what is in flight.
+        let veto = veto.or_else(|| {
+            let is_read_so = self.gate.masks().is_within(self.judge.masks());
+            (!is_read_so).then(Refusal::masked_since)
+        });
+        Ok(answer.and_then(|authorized| match veto {
             None => Ok(authorized),
-            // No gate lets it through; one that does is not believed.
-            Some(veto) => {
+            Some(refusal) => {
                 let request = authorized.request;
                 Account::new(&self.gate, request).failed(SKIPPED);
-                let refusal = Refusal::clone(veto);
                 Err(Refused { request, refusal })
             }
         }))

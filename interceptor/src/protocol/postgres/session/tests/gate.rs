@@ -41,6 +41,9 @@ pub(crate) struct FakeGate {
     pub(crate) end: Notify,
     pub(crate) full: AtomicBool,
     pub(crate) masks: Arc<Masks>,
+    /// Nothing is masked until the next request is judged.
+    pub(crate) reveals: AtomicBool,
+    pub(crate) nothing: Arc<Masks>,
     /// What the answers of tables are under that are named `limited`.
     pub(crate) limits: Limits,
 }
@@ -83,6 +86,7 @@ impl FakeGate {
     }
 
     fn judge(&self, phase: Phase, text: &str, reading: &Reading) -> Result<Authorized, Refused> {
+        self.reveals.store(false, Ordering::SeqCst);
         let request = RequestId(uuid::Uuid::now_v7());
         let tables: Vec<String> = reading
             .asks
@@ -171,7 +175,10 @@ impl Gate for FakeGate {
     }
 
     fn masks(&self) -> Arc<Masks> {
-        Arc::clone(&self.masks)
+        Arc::clone(match self.reveals.load(Ordering::SeqCst) {
+            true => &self.nothing,
+            false => &self.masks,
+        })
     }
 
     async fn ended(&self) -> EndReason {

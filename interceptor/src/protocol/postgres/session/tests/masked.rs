@@ -1,6 +1,7 @@
 //! The second look: rows of masked columns end the session before they reach the client, rows that nobody
 //! described are described first, and words of the server about them are not the client's to read.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use bytes::BufMut as _;
@@ -279,4 +280,22 @@ fn a_guard_knows_columns_and_whole_rows() {
     assert_eq!(look(&[(7, 1), (8, 1)]), Some((8, 1)));
     assert_eq!(look(&[(7, 0)]), Some((7, 0)));
     assert!(guard.look(b"\0\x01x").is_err());
+}
+
+#[tokio::test]
+async fn what_was_read_before_more_was_masked_is_not_forwarded() {
+    for script in ["Q rows 1 people|X", "P s rows 1 people|S|X"] {
+        let mut rig = Rig::masked();
+        rig.gate.reveals.store(true, Ordering::SeqCst);
+        rig.send(script).await;
+        let (told, _, log, gate) = rig.finish().await;
+        assert!(told.starts_with("E:"), "{script}: {told}");
+        let bodies = log
+            .came
+            .iter()
+            .map(|(_, body)| String::from_utf8_lossy(body));
+        let came: String = bodies.collect();
+        assert!(!came.contains("people"), "{script}: {came}");
+        gate.assert_balanced();
+    }
 }
