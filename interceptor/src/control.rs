@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::http::HeaderValue;
 use axum::http::header::CONNECTION;
 use axum::middleware::map_response;
@@ -31,6 +32,9 @@ use tokio_util::sync::CancellationToken;
 use self::caller::Peer;
 use self::door::Door;
 use crate::session::services::Services;
+
+/// Bytes of a request for a grant.
+const MAX_REQUEST: usize = 16 << 10;
 
 /// What can go wrong with a control socket.
 #[derive(Debug, Error)]
@@ -117,7 +121,12 @@ fn agent_routes() -> Router<Arc<Services>> {
     Router::new()
         .route("/v1/self", get(status::own))
         .route("/v1/why", post(why::own))
-        .route("/v1/grants", get(grants::own).post(grants::request))
+        .route(
+            "/v1/grants",
+            get(grants::own)
+                .post(grants::request)
+                .layer(DefaultBodyLimit::max(MAX_REQUEST)),
+        )
 }
 
 /// Anybody may connect; who it is decides what is answered.

@@ -11,10 +11,12 @@ mod table;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 
 pub use self::cover::Holding;
 use self::store::Store;
@@ -114,7 +116,9 @@ pub struct Grant {
     pub issued: Timestamp,
     /// When it ends at the latest, for people.
     pub expires: Timestamp,
-    /// The same, for the daemon.
+    /// When it was issued, for the daemon.
+    pub from: BootTime,
+    /// When it ends at the latest, for the daemon.
     pub until: BootTime,
     /// How many requests it covers; absent for any number.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,6 +128,14 @@ pub struct Grant {
     /// The ticket that it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
+}
+
+impl Grant {
+    /// For how long it was issued.
+    #[must_use]
+    pub fn length(&self) -> Duration {
+        self.until.since(self.from)
+    }
 }
 
 /// Why a grant ended.
@@ -196,32 +208,42 @@ impl Grants {
     pub async fn take(&self, grants: &[GrantId]) -> Result<Vec<GrantId>, Error> {
         let mut counted = Vec::new();
         let mut last = Vec::new();
+        let mut spent = Ok(());
         for grant in grants {
-            match self.table.take(*grant, clock::boot())? {
-                Some(0) => {
+            match self.table.take(*grant, clock::boot()) {
+                Ok(Some(0)) => {
                     counted.push(*grant);
                     last.push(*grant);
                 }
-                Some(_) => counted.push(*grant),
-                None => {}
+                Ok(Some(_)) => counted.push(*grant),
+                Ok(None) => {}
+                Err(error) => spent = Err(error),
             }
         }
         if !counted.is_empty() {
             self.store.used(counted).await?;
         }
-        Ok(last)
+        spent.map(|()| last)
     }
 
-    /// Ends a grant, at once and for good; `None` where none lives under that name.
+    /// Ends a grant at once; `None` where it has ended. [`Grants::keep_end`] makes that last.
+    #[must_use]
+    pub fn end(&self, id: GrantId, why: Ended) -> Option<Standing> {
+        self.table.end(id, why)
+    }
+
+    /// Keeps the end of a grant, so that it stays ended after a restart.
     ///
     /// # Errors
-    /// Where its end cannot be kept. It has ended all the same, until the next start of the daemon.
-    pub async fn end(&self, id: GrantId, why: Ended) -> Result<Option<Standing>, Error> {
-        let Some(ended) = self.table.end(id, why) else {
-            return Ok(None);
-        };
-        self.store.ended(id, why).await?;
-        Ok(Some(ended))
+    /// Where it cannot be kept.
+    pub async fn keep_end(&self, id: GrantId, why: Ended) -> Result<(), Error> {
+        self.store.ended(id, why).await
+    }
+
+    /// Cancelled when nothing can stand on a grant any more; `None` where that is so.
+    #[must_use]
+    pub fn gone(&self, id: GrantId) -> Option<CancellationToken> {
+        self.table.gone(id)
     }
 
     /// The live grants of one scope, or of all.

@@ -196,8 +196,17 @@ with psycopg.connect(os.environ['DSN'], autocommit=True) as connection:
 
 #[test]
 fn a_grant_that_ends_in_the_middle_of_a_result_ends_it_on_both_sides() -> Result<()> {
+    revoked_in_the_middle("")
+}
+
+#[test]
+fn what_took_the_last_use_of_a_grant_ends_when_the_grant_is_taken_back() -> Result<()> {
+    revoked_in_the_middle("--uses 1")
+}
+
+fn revoked_in_the_middle(uses: &str) -> Result<()> {
     let lab = lab()?;
-    let grant = granted(&lab, "--action Read --for 10m")?;
+    let grant = granted(&lab, &format!("--action Read --for 10m {uses}"))?;
     let id = text(&grant, "/id")?;
     let endless = "copy (select orders.item from orders, generate_series(1, 1000000000)) to stdout";
     let mut psql = lab.agent().open_psql(&lab.dsn())?;
@@ -216,8 +225,13 @@ fn a_grant_that_ends_in_the_middle_of_a_result_ends_it_on_both_sides() -> Result
     support::wait::for_fact("the end at the server", DEADLINE, || {
         Ok((lab.server.admin(running)?.trim() == "0").then_some(()))
     })?;
-    let end = ended(&lab, id)?;
-    ensure!(end["sessions"] == 1, "another count: {end}");
+    let revoked = |line: &Value| line["grant"] == id && line["why"] == "revoked";
+    let end = lab
+        .daemon
+        .audit()
+        .wait_for("grant.ended", DEADLINE, revoked)?;
+    let sessions = end.pointer("/sessions").and_then(Value::as_u64);
+    ensure!(sessions == Some(1), "another count: {end}");
     let closed = lab
         .daemon
         .audit()

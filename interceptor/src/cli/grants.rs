@@ -9,7 +9,7 @@ use clap::Args;
 use uuid::Uuid;
 
 use super::client;
-use super::{Daemon, print};
+use super::{Daemon, print, terminal};
 use crate::control::api;
 use crate::grants::Standing;
 use crate::policy::{Action, GrantId, Resource};
@@ -211,12 +211,12 @@ fn line(standing: &Standing) -> String {
         grant.id.0,
         grant.holder.agent,
         actions.join(","),
-        grant.resource.shown(),
+        terminal::line(&grant.resource.shown()),
         match &grant.database {
             Some(database) => format!("{}/{database}", grant.target),
             None => grant.target.clone(),
         },
         grant.expires,
-        grant.reason
+        terminal::line(&grant.reason)
     )
 }

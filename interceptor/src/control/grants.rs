@@ -29,6 +29,8 @@ use crate::session::services::Services;
 
 /// Bytes of a reason, and of a ticket.
 const MAX_TEXT: usize = 1_024;
+/// Bytes of a name (`NAMEDATALEN - 1`, PostgreSQL "Identifiers and Key Words").
+const MAX_NAME: usize = 63;
 
 /// `POST /v1/grants` on the agents' socket.
 ///
@@ -43,6 +45,9 @@ pub async fn request(
     let ids = (caller.uid, caller.gid);
     let principal = services.identity.of_process(caller.pid, ids, &scope).await;
     let principal = principal.map_err(|error| Answer::failed(&error))?;
+    if !caller.lives() {
+        return Err(Answer::unknown());
+    }
     let time = understood(&services, &asked).map_err(|mistake| Answer::bad(&mistake))?;
     let rules = judged(&services, &principal, &asked, time).map_err(|refusal| {
         let event = Event::GrantRefused {
@@ -56,7 +61,7 @@ pub async fn request(
         Answer::refused(&refusal)
     })?;
     let grant = made(asked, Holder::of(&principal, scope.id), time);
-    issue(&services, &principal, &rules, grant).await.map(Json)
+    issue(&services, &principal, rules, grant).await.map(Json)
 }
 
 /// `GET /v1/grants` on the agents' socket: those of the caller's own scope.
@@ -100,13 +105,20 @@ pub async fn revoke(
         cgroup: found.grant.holder.cgroup.clone(),
     };
     caller.may(&services, ControlVerb::Revoke, &object).await?;
-    let was_live = ending::end(&services, asked.grant, Ended::Revoked).await;
+    // It goes on where the caller goes away.
+    let (end, grant) = (Arc::clone(&services), asked.grant);
+    let ended = tokio::spawn(async move { ending::end(&end, grant, Ended::Revoked).await });
+    let was_live = ended.await.map_err(|error| Answer::failed(&error))?;
     let result = if was_live { "ok" } else { "failed" };
     caller.audit(&services, "revoke", result, json!({ "grant": asked.grant }));
     match was_live {
         true => Ok(Json(found)),
         false => Err(Answer::bad("the grant has ended meanwhile")),
     }
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 
 /// For how long it is asked, where the rest makes sense.
@@ -123,6 +135,11 @@ fn understood(services: &Services, asked: &Request) -> Result<Duration, String> 
             "target {} has no database {database}; it has {}",
             asked.target,
             postgres.databases.join(", ")
+        ));
+    }
+    if !asked.resource.parts().iter().all(|name| is_name(name)) {
+        return Err(format!(
+            "a name is 1 to {MAX_NAME} bytes of text without control characters"
         ));
     }
     if asked.actions.is_empty() {
@@ -204,6 +221,7 @@ fn made(asked: Request, holder: Holder, time: Duration) -> Grant {
         resource: asked.resource,
         issued,
         expires: issued.saturating_add(time).unwrap_or(issued),
+        from: now,
         until: BootTime(now.0.saturating_add(nanos)),
         uses: asked.uses,
         reason: asked.reason,
@@ -211,30 +229,28 @@ fn made(asked: Request, holder: Holder, time: Duration) -> Grant {
     }
 }
 
-/// Written first, then in force.
+/// Written first, then in force. Goes on where the caller goes away: no half of it is left undone.
 async fn issue(
     services: &Arc<Services>,
-    principal: &Principal,
-    rules: &[RuleId],
+    principal: &Arc<Principal>,
+    rules: Vec<RuleId>,
     grant: Grant,
 ) -> Result<Standing, Answer> {
-    let event = Event::GrantIssued {
-        principal,
-        grant: &grant,
-        rules,
-    };
-    services
-        .audit
-        .append_durable(&event)
-        .await
-        .map_err(|error| Answer::failed(&error))?;
-    services
-        .grants
-        .issue(grant.clone())
-        .await
-        .map_err(|error| Answer::failed(&error))?;
-    if let Some(root) = &grant.holder.root {
-        ending::hang(services, grant.id, root);
-    }
-    Ok(Standing { grant, used: 0 })
+    let (services, principal) = (Arc::clone(services), Arc::clone(principal));
+    let issued = tokio::spawn(async move {
+        let event = Event::GrantIssued {
+            principal: &principal,
+            grant: &grant,
+            rules: &rules,
+        };
+        let written = services.audit.append_durable(&event).await;
+        written.map_err(|error| Answer::failed(&error))?;
+        let issued = services.grants.issue(grant.clone()).await;
+        issued.map_err(|error| Answer::failed(&error))?;
+        if let Some(root) = &grant.holder.root {
+            ending::hang(&services, grant.id, root);
+        }
+        Ok(Standing { grant, used: 0 })
+    });
+    issued.await.map_err(|error| Answer::failed(&error))?
 }

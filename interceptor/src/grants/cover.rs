@@ -1,5 +1,7 @@
 //! What a grant covers: whom, where, and what lies in what.
 
+use std::time::Duration;
+
 use super::table::Live;
 use super::{Grant, Grants, Holder, Root};
 use crate::clock::{self, BootTime};
@@ -41,10 +43,11 @@ impl<'a> Holding<'a> {
 }
 
 impl Held for Holding<'_> {
-    fn cover(&self, place: Place<'_>, access: &Access) -> Option<GrantId> {
+    fn cover(&self, place: Place<'_>, access: &Access, longest: Duration) -> Option<GrantId> {
         let now = clock::boot();
         self.grants.table.find(self.scope, |live: &Live| {
             live.is_live(now, self.running)
+                && live.grant.length() <= longest
                 && covers(&live.grant, place, access)
                 && holds(&live.grant.holder, self.principal)
         })
@@ -95,6 +98,10 @@ fn lies_in(inner: &Resource, outer: &Resource) -> bool {
 
 /// Whether a principal of the holder's scope is in the tree that the grant hangs on.
 fn holds(holder: &Holder, principal: &Principal) -> bool {
+    // A scope that was tagged anew is another agent's.
+    if holder.agent != principal.agent {
+        return false;
+    }
     let Some(root) = &holder.root else {
         return true;
     };

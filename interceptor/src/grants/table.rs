@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::{Ended, Error, Grant, Standing};
 use crate::clock::BootTime;
@@ -16,6 +17,8 @@ pub(super) struct Live {
     pub(super) grant: Grant,
     used: AtomicU64,
     ended: Mutex<Option<Ended>>,
+    /// Cancelled when nothing can stand on it any more.
+    gone: CancellationToken,
 }
 
 impl Live {
@@ -63,6 +66,7 @@ impl Table {
             grant,
             used: AtomicU64::new(used),
             ended: Mutex::new(None),
+            gone: CancellationToken::new(),
         });
         let mut held = self.write();
         held.by_id.insert(live.grant.id, Arc::clone(&live));
@@ -96,17 +100,25 @@ impl Table {
         Ok(Some(uses.saturating_sub(before).saturating_sub(1)))
     }
 
-    /// Ends a grant; `None` where it has ended. One that is used up stays until its time is over, for what
-    /// it admitted.
+    /// Ends a grant; `None` where it has ended. One that is used up stays until its time is over, or it is
+    /// ended otherwise, for what it admitted.
     pub(super) fn end(&self, id: GrantId, why: Ended) -> Option<Standing> {
         let live = self.get(id)?;
-        let first = {
+        let changed = {
             let mut ended = live.ended.lock().unwrap_or_else(PoisonError::into_inner);
-            let first = ended.is_none();
-            *ended = Some(why);
-            first
+            let changed = match *ended {
+                None => true,
+                // What took the last use may still run.
+                Some(Ended::Used) => why != Ended::Used,
+                Some(_) => false,
+            };
+            if changed {
+                *ended = Some(why);
+            }
+            changed
         };
         if why != Ended::Used {
+            live.gone.cancel();
             let scope = live.grant.holder.scope;
             let mut held = self.write();
             held.by_id.remove(&id);
@@ -118,7 +130,12 @@ impl Table {
             }
         }
         self.count_up();
-        first.then(|| live.standing())
+        changed.then(|| live.standing())
+    }
+
+    /// Cancelled when nothing can stand on a grant any more; `None` where that is so.
+    pub(super) fn gone(&self, id: GrantId) -> Option<CancellationToken> {
+        self.get(id).map(|live| live.gone.clone())
     }
 
     pub(super) fn all(&self, scope: Option<u64>) -> Vec<Standing> {

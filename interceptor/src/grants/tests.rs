@@ -51,7 +51,8 @@ pub(super) fn grant(number: u128, uses: Option<u64>) -> Grant {
         resource: Resource::Database,
         issued: clock::wall(),
         expires: clock::wall(),
-        until: BootTime(clock::boot().0 + 3_600_000_000_000),
+        from: clock::boot(),
+        until: BootTime(clock::boot().0 + 3_599_000_000_000),
         uses,
         reason: "a test".to_owned(),
         ticket: None,
@@ -86,7 +87,7 @@ fn covered(grants: &Grants, running: bool) -> Option<GrantId> {
         action: Action::Select,
         resource: Resource::Database,
     };
-    holding.cover(place, &access)
+    holding.cover(place, &access, Duration::from_secs(3_600))
 }
 
 #[tokio::test]
@@ -150,12 +151,13 @@ async fn a_grant_that_ended_covers_nothing_and_stays_ended() {
         assert_eq!(covered(&grants, false), Some(id));
         assert_eq!(grants.take(&[id]).await.unwrap(), []);
         let before = grants.number();
-        let ended = grants.end(id, why).await.unwrap().unwrap();
+        let ended = grants.end(id, why).unwrap();
+        grants.keep_end(id, why).await.unwrap();
         assert_eq!((ended.grant.id, ended.used), (id, 1));
         assert!(grants.number() != before);
         assert_eq!(covered(&grants, true), None);
         assert!(matches!(grants.take(&[id]).await, Err(Error::Spent)));
-        assert!(grants.end(id, why).await.unwrap().is_none());
+        assert!(grants.end(id, why).is_none());
     }
     drop(grants);
     assert!(Grants::open(&place.file).unwrap().all(None).is_empty());
@@ -171,10 +173,11 @@ async fn what_took_the_last_use_goes_on_and_nothing_new_begins() {
     assert_eq!(grants.take(&[id]).await.unwrap(), [id]);
     assert_eq!(covered(&grants, false), None);
     assert_eq!(covered(&grants, true), Some(id));
-    grants.end(id, Ended::Used).await.unwrap();
+    assert!(grants.end(id, Ended::Used).is_some());
+    assert!(grants.end(id, Ended::Used).is_none());
     assert_eq!(covered(&grants, true), Some(id));
     // Taking it back ends that too.
-    grants.end(id, Ended::Revoked).await.unwrap();
+    assert!(grants.end(id, Ended::Revoked).is_some());
     assert_eq!(covered(&grants, true), None);
 }
 
@@ -183,12 +186,22 @@ async fn a_grant_whose_time_is_over_covers_nothing_though_nobody_has_ended_it() 
     let place = place();
     let grants = Grants::open(&place.file).unwrap();
     let mut granted = grant(1, None);
-    granted.until = clock::boot();
+    granted.until = granted.from;
     let id = granted.id;
     grants.issue(granted).await.unwrap();
     assert_eq!(covered(&grants, true), None);
     assert!(matches!(grants.take(&[id]).await, Err(Error::Spent)));
     assert_eq!(grants.due(clock::boot()).0, [id]);
+}
+
+#[tokio::test]
+async fn a_grant_covers_nothing_that_may_be_granted_for_less() {
+    let place = place();
+    let grants = Grants::open(&place.file).unwrap();
+    let mut granted = grant(1, None);
+    granted.until = BootTime(granted.from.0 + 3_601_000_000_000);
+    grants.issue(granted).await.unwrap();
+    assert_eq!(covered(&grants, false), None);
 }
 
 #[tokio::test]

@@ -342,8 +342,10 @@ impl Policy {
         held: &dyn Held,
     ) -> bool {
         judgement.verdict == Verdict::Permitted
-            && (self.longest(&judgement.rules).is_none()
-                || held.cover(bench.subject.place(), access).is_some())
+            && self.longest(&judgement.rules).is_none_or(|longest| {
+                let covering = held.cover(bench.subject.place(), access, longest);
+                covering.is_some()
+            })
     }
 
     fn wanted(

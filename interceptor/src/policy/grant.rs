@@ -29,8 +29,8 @@ pub struct Place<'a> {
 
 /// The grants of whoever asks.
 pub trait Held {
-    /// A grant that covers `access` now.
-    fn cover(&self, place: Place<'_>, access: &Access) -> Option<GrantId>;
+    /// A grant that covers `access` now, and was issued for no longer than `longest`.
+    fn cover(&self, place: Place<'_>, access: &Access, longest: Duration) -> Option<GrantId>;
 }
 
 /// Holds no grants.
@@ -38,7 +38,7 @@ pub trait Held {
 pub struct NoGrants;
 
 impl Held for NoGrants {
-    fn cover(&self, _place: Place<'_>, _access: &Access) -> Option<GrantId> {
+    fn cover(&self, _place: Place<'_>, _access: &Access, _longest: Duration) -> Option<GrantId> {
         None
     }
 }
@@ -67,7 +67,7 @@ impl Decided {
     pub(super) fn settle(self, place: Place<'_>, held: &dyn Held) -> Result<Permit, Refusal> {
         let mut grants = Vec::new();
         for wanted in self.wanted.iter() {
-            match held.cover(place, &wanted.access) {
+            match held.cover(place, &wanted.access, wanted.longest) {
                 Some(grant) if grants.contains(&grant) => {}
                 Some(grant) => grants.push(grant),
                 None => return Err(Refusal::clone(&wanted.refusal)),

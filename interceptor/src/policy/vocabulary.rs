@@ -382,6 +382,22 @@ impl Resource {
         }
     }
 
+    /// The names that it is made of.
+    #[must_use]
+    pub fn parts(&self) -> Vec<&str> {
+        match self {
+            Self::Target | Self::Database => Vec::new(),
+            Self::Schema { schema } => vec![schema],
+            Self::Table { schema, table } => vec![schema, table],
+            Self::Column {
+                schema,
+                table,
+                column,
+            } => vec![schema, table, column],
+            Self::Function { schema, function } => vec![schema, function],
+        }
+    }
+
     /// Its name as [`Resource::named`] reads it, with its kind.
     #[must_use]
     pub fn shown(&self) -> String {

@@ -18,12 +18,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// Ends a grant, and the sessions of its scope that nothing else permits; whether it was live.
 pub async fn end(services: &Services, id: GrantId, why: Ended) -> bool {
-    let ended = services.grants.end(id, why).await;
-    let ended = ended.unwrap_or_else(|error| {
-        tracing::error!(%error, grant = %id.0, "a grant ended, but may be live again after a restart");
-        None
-    });
-    let Some(Standing { grant, used }) = ended else {
+    let Some(Standing { grant, used }) = services.grants.end(id, why) else {
         return false;
     };
     // What took the last use goes on.
@@ -33,6 +28,9 @@ pub async fn end(services: &Services, id: GrantId, why: Ended) -> bool {
             session.who().flow.scope == grant.holder.scope && !session.still_permitted()
         }),
     };
+    if let Err(error) = services.grants.keep_end(id, why).await {
+        tracing::error!(%error, grant = %id.0, "a grant has ended, but may be live again after a restart");
+    }
     let event = Event::GrantEnded {
         grant: id,
         holder: &grant.holder,
@@ -68,12 +66,19 @@ pub async fn watch(services: Arc<Services>, stop: CancellationToken) {
 pub fn hang(services: &Arc<Services>, id: GrantId, root: &Root) {
     let (services, pid) = (Arc::clone(services), root.pid);
     let held = services.identity.hold(pid, root.started);
+    let Some(gone) = services.grants.gone(id) else {
+        return;
+    };
     tokio::spawn(async move {
         match held {
             Ok(held) => {
-                // A pidfd is readable when its process has ended.
-                if let Err(error) = held.readable().await {
-                    tracing::warn!(%error, pid, "cannot wait for the process of a grant any more");
+                tokio::select! {
+                    // A pidfd is readable when its process has ended.
+                    waited = held.readable() => if let Err(error) = waited {
+                        tracing::warn!(%error, pid, "cannot wait for the process of a grant any more");
+                    },
+                    // Who has nothing to wait for any more holds no descriptor.
+                    () = gone.cancelled() => return,
                 }
             }
             Err(error) => tracing::info!(%error, "the process of a grant is not there"),

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -51,7 +52,7 @@ struct Judged {
 struct Recorded(Vec<GrantId>);
 
 impl Held for Recorded {
-    fn cover(&self, _place: Place<'_>, _access: &Access) -> Option<GrantId> {
+    fn cover(&self, _place: Place<'_>, _access: &Access, _longest: Duration) -> Option<GrantId> {
         self.0.first().copied()
     }
 }

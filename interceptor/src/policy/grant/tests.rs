@@ -22,7 +22,7 @@ permit(principal is Agent, action == Action::"Delete", resource in Target::"crm"
 struct Some(Vec<(Action, &'static str, GrantId)>);
 
 impl Held for Some {
-    fn cover(&self, place: Place<'_>, access: &Access) -> Option<GrantId> {
+    fn cover(&self, place: Place<'_>, access: &Access, _longest: Duration) -> Option<GrantId> {
         assert_eq!((place.target, place.database), ("crm", "app"));
         let found = self
             .0
@@ -150,7 +150,7 @@ fn a_column_that_a_grant_reveals_is_seen_only_with_it() {
     let column = Resource::named("column", "public.customers.ssn").unwrap();
     struct All;
     impl Held for All {
-        fn cover(&self, _place: Place<'_>, access: &Access) -> Option<GrantId> {
+        fn cover(&self, _place: Place<'_>, access: &Access, _longest: Duration) -> Option<GrantId> {
             (access.action == Action::Reveal).then_some(id(1))
         }
     }
