@@ -7,11 +7,10 @@
 
 use std::collections::BTreeMap;
 
-use bytes::BufMut as _;
 use interceptor::masking::{Joinable, Mask, Masks, Relation};
-use interceptor::protocol::postgres::wire::{self, frontend, put_string};
+use interceptor::protocol::postgres::wire::{self, frontend};
 
-use crate::loop_rig::{Front, Raw};
+use crate::loop_rig::{Front, Raw, bind};
 use crate::server::Server;
 
 const SETUP: &str = include_str!("corpus/setup.sql");
@@ -150,21 +149,9 @@ fn messages(statement: &str, parameters: &[&str], way: Way) -> Vec<u8> {
     let Way::Extended(format) = way else {
         return frontend::make_query(statement).to_vec();
     };
-    let bind = wire::message(b'B', |to| {
-        put_string(to, b"");
-        put_string(to, b"");
-        to.put_i16(0);
-        to.put_i16(i16::try_from(parameters.len()).unwrap());
-        for value in parameters {
-            to.put_i32(i32::try_from(value.len()).unwrap());
-            to.put_slice(value.as_bytes());
-        }
-        to.put_i16(1);
-        to.put_i16(format);
-    });
     [
         frontend::make_parse("", statement).as_ref(),
-        bind.as_ref(),
+        bind(parameters, format).as_ref(),
         frontend::make_describe_portal(b"").as_ref(),
         frontend::make_execute("", 0).as_ref(),
         frontend::make_bare(b'S').as_ref(),

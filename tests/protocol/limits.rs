@@ -3,11 +3,10 @@
 
 use std::sync::Arc;
 
-use bytes::BufMut as _;
-use interceptor::protocol::postgres::wire::{self, frontend, put_string};
+use interceptor::protocol::postgres::wire::{self, frontend};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::loop_rig::{Front, Raw, script_bytes};
+use crate::loop_rig::{Front, Raw, bind, script_bytes};
 use crate::server::Server;
 
 /// Tables of one row each as long as another, `few_rows` and its like, and one that is under no limit.
@@ -75,17 +74,9 @@ async fn query(raw: &mut Raw, text: &str) -> Got {
 
 /// A text in the extended protocol, with rows in this format.
 fn extended(text: &str, format: i16) -> Vec<u8> {
-    let bind = wire::message(b'B', |to| {
-        put_string(to, b"");
-        put_string(to, b"");
-        to.put_i16(0);
-        to.put_i16(0);
-        to.put_i16(1);
-        to.put_i16(format);
-    });
     [
         frontend::make_parse("", text).as_ref(),
-        bind.as_ref(),
+        bind(&[], format).as_ref(),
         frontend::make_execute("", 0).as_ref(),
         frontend::make_bare(b'S').as_ref(),
     ]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use interceptor::masking::Masks;
 use interceptor::protocol::postgres::cancel::{Registry, Route};
 use interceptor::protocol::postgres::facts::{self, Names};
@@ -12,7 +12,7 @@ use interceptor::protocol::postgres::mask::{Known, Schema, Watch};
 use interceptor::protocol::postgres::session::{End, Patience, Read, Start, relay};
 use interceptor::protocol::postgres::terminate::{Greeting, Startup, Wish, greet, terminate};
 use interceptor::protocol::postgres::wire::frontend::{self, Object};
-use interceptor::protocol::postgres::wire::{self, HEADER, Header};
+use interceptor::protocol::postgres::wire::{self, HEADER, Header, put_string};
 use interceptor::tls::{Authority, Stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -304,7 +304,7 @@ impl Raw {
             "public",
             "",
         ] {
-            wire::put_string(&mut startup, text.as_bytes());
+            put_string(&mut startup, text.as_bytes());
         }
         let length = i32::try_from(startup.len() + 4).unwrap().to_be_bytes();
         stream.write_all(&length).await.unwrap();
@@ -452,8 +452,24 @@ fn message(one: &str) -> Vec<u8> {
             to.put_slice(rest.as_bytes());
             to.put_u8(b'\n');
         }),
-        "f" => wire::message(b'f', |to| wire::put_string(to, rest.as_bytes())),
+        "f" => wire::message(b'f', |to| put_string(to, rest.as_bytes())),
         bare => frontend::make_bare(bare.as_bytes()[0]),
     };
     bytes.to_vec()
+}
+
+/// A `Bind` of the unnamed statement to the unnamed portal: parameters as text, all columns in one format.
+pub(crate) fn bind(parameters: &[&str], format: i16) -> Bytes {
+    wire::message(b'B', |to| {
+        put_string(to, b"");
+        put_string(to, b"");
+        to.put_i16(0);
+        to.put_i16(i16::try_from(parameters.len()).unwrap());
+        for value in parameters {
+            to.put_i32(i32::try_from(value.len()).unwrap());
+            to.put_slice(value.as_bytes());
+        }
+        to.put_i16(1);
+        to.put_i16(format);
+    })
 }

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::random::Random;
 use crate::bridge::dial;
+use crate::loop_rig::bind;
 
 /// Longer than any statement may take: who waits for longer is out of step.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -44,14 +45,7 @@ impl Way {
             return frontend::make_query(text).to_vec();
         }
         let format = i16::from(self != Self::Text);
-        let bind = wire::message(b'B', |to| {
-            put_string(to, b"");
-            put_string(to, b"");
-            to.put_i16(0);
-            to.put_i16(0);
-            to.put_i16(1);
-            to.put_i16(format);
-        });
+        let bind = bind(&[], format);
         let parse = frontend::make_parse("", text);
         let sync = frontend::make_bare(b'S');
         match self {
