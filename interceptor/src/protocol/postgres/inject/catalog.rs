@@ -4,6 +4,7 @@
 //! Each name and operator of our own query is qualified: it runs after the client's settings were
 //! made, and must not be steered by them (pgbouncer CVE-2025-12819).
 
+mod answer;
 mod schema;
 pub mod survey;
 

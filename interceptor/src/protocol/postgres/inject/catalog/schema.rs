@@ -6,18 +6,16 @@
 
 use std::collections::HashMap;
 
+use super::answer::{Bounds, Ended, ask};
 use super::{columns, wrong};
 use crate::protocol::postgres::inject::Error;
-use crate::protocol::postgres::inject::error::Denied;
 use crate::protocol::postgres::inject::peer::Peer;
 use crate::protocol::postgres::mask::Schema;
 use crate::protocol::postgres::mask::schema::{Column, Table};
-use crate::protocol::postgres::wire::Tag;
 use crate::protocol::postgres::wire::backend::{
-    COMMAND_COMPLETE, DATA_ROW, READY, ROW_DESCRIPTION, Status, ready,
+    COMMAND_COMPLETE, DATA_ROW, READY, ROW_DESCRIPTION,
 };
 use crate::protocol::postgres::wire::error::{ERROR, NOTICE};
-use crate::protocol::postgres::wire::frontend::make_query;
 use crate::protocol::postgres::wire::startup::PARAMETER_STATUS;
 
 /// Of functions `f` in language `l`: others compute from their arguments, or are trusted as the server is.
@@ -227,52 +225,20 @@ fn body_max(tag: u8) -> Option<usize> {
 ///
 /// `None` where the server cannot say: something holds a lock on a definition that is being changed.
 pub(super) async fn fetch(peer: &mut Peer) -> Result<Option<Schema>, Error> {
-    peer.send(&make_query(QUERY)).await?;
     peer.expect(BYTES_MAX);
-    let mut failed: Option<Denied> = None;
     let mut answer = Answer::default();
-    let mut results = 0_u8;
-    let mut rows = 0_usize;
-    loop {
-        let (tag, body) = peer.next(body_max).await?;
-        match tag {
-            ROW_DESCRIPTION => results = results.saturating_add(1),
-            DATA_ROW => {
-                rows = rows.saturating_add(1);
-                if rows > ROWS_MAX {
-                    return Err(Error::TooMany {
-                        what: "rows of the catalog",
-                        most: ROWS_MAX,
-                    });
-                }
-                answer.row(results, &body)?;
-            }
-            COMMAND_COMPLETE | NOTICE | PARAMETER_STATUS => {}
-            READY => {
-                return match (ready(&body)?, failed) {
-                    (Status::Idle, None) if results == RESULTS => Ok(Some(answer.whole())),
-                    (Status::Failed, Some(error)) => {
-                        tracing::warn!(%error, "the server cannot say what its database looks like");
-                        peer.send(&make_query("ROLLBACK")).await?;
-                        rolled_back(peer).await.map(|()| None)
-                    }
-                    _ => Err(wrong("the answer is not whole")),
-                };
-            }
-            ERROR if failed.is_none() => failed = Some(Denied::read(&body)?),
-            tag => return Err(Error::Order { message: Tag(tag) }),
+    let bounds = Bounds {
+        rows: ROWS_MAX,
+        what: "rows of the catalog",
+        body: body_max,
+    };
+    match ask(peer, QUERY, bounds, |result, row| answer.row(result, row)).await? {
+        Ended::Whole(RESULTS) => Ok(Some(answer.whole())),
+        Ended::RolledBack(error) => {
+            tracing::warn!(%error, "the server cannot say what its database looks like");
+            Ok(None)
         }
-    }
-}
-
-async fn rolled_back(peer: &mut Peer) -> Result<(), Error> {
-    loop {
-        let (tag, body) = peer.next(body_max).await?;
-        match tag {
-            COMMAND_COMPLETE | NOTICE | PARAMETER_STATUS => {}
-            READY if ready(&body)? == Status::Idle => return Ok(()),
-            tag => return Err(Error::Order { message: Tag(tag) }),
-        }
+        Ended::Whole(_) | Ended::Refused(_) => Err(wrong("the answer is not whole")),
     }
 }
 

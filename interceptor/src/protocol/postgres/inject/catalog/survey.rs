@@ -8,18 +8,16 @@ mod powers;
 mod rights;
 mod sample;
 
-use super::{
-    COMMAND_COMPLETE, DATA_ROW, Denied, Error, Peer, READY, ROW_DESCRIPTION, Status, ready, wrong,
-};
+use super::answer::{self, Bounds, Ended};
+use super::{COMMAND_COMPLETE, DATA_ROW, Denied, Error, Peer, READY, ROW_DESCRIPTION, wrong};
 pub use powers::{Held, Powers};
 pub use rights::{Public, Rights};
 pub use sample::{AT_ONCE, Readable, Sample};
 
 use crate::protocol::postgres::inject::Upstream;
+use crate::protocol::postgres::wire::Body;
 use crate::protocol::postgres::wire::error::{ERROR, NOTICE};
-use crate::protocol::postgres::wire::frontend::make_query;
 use crate::protocol::postgres::wire::startup::PARAMETER_STATUS;
-use crate::protocol::postgres::wire::{Body, Tag};
 
 /// The most rows of one answer.
 const ROWS_MAX: usize = 500_000;
@@ -53,40 +51,19 @@ impl Survey {
         question: &str,
         mut take: impl FnMut(u8, &Cells<'_>) -> Result<(), Error>,
     ) -> Result<Result<(), Denied>, Error> {
-        self.peer.send(&make_query(question)).await?;
         self.peer.allow(BYTES_MAX);
-        let mut denied: Option<Denied> = None;
-        let (mut results, mut rows) = (0_u8, 0_usize);
-        loop {
-            let (tag, body) = self.peer.next(body_max).await?;
-            match tag {
-                ROW_DESCRIPTION => results = results.saturating_add(1),
-                DATA_ROW => {
-                    rows = rows.saturating_add(1);
-                    if rows > ROWS_MAX {
-                        return Err(Error::TooMany {
-                            what: "rows of an answer",
-                            most: ROWS_MAX,
-                        });
-                    }
-                    take(results, &cells(&body)?)?;
-                }
-                COMMAND_COMPLETE | NOTICE | PARAMETER_STATUS => {}
-                ERROR if denied.is_none() => denied = Some(Denied::read(&body)?),
-                READY => match (ready(&body)?, denied.take()) {
-                    (Status::Idle, None) => return Ok(Ok(())),
-                    (Status::Idle, Some(error)) => return Ok(Err(error)),
-                    (Status::Failed, Some(error)) => {
-                        denied = Some(error);
-                        self.peer.send(&make_query("ROLLBACK")).await?;
-                    }
-                    (Status::Failed, None) | (Status::Open, _) => {
-                        return Err(wrong("the answer is not whole"));
-                    }
-                },
-                tag => return Err(Error::Order { message: Tag(tag) }),
-            }
-        }
+        let bounds = Bounds {
+            rows: ROWS_MAX,
+            what: "rows of an answer",
+            body: body_max,
+        };
+        let taken = |result, row: &[u8]| take(result, &cells(row)?);
+        Ok(
+            match answer::ask(&mut self.peer, question, bounds, taken).await? {
+                Ended::Whole(_) => Ok(()),
+                Ended::Refused(error) | Ended::RolledBack(error) => Err(error),
+            },
+        )
     }
 
     /// Asks what the server must not refuse.
