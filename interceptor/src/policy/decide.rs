@@ -4,72 +4,32 @@
 //! with what was done. A rule that cannot be evaluated refuses: Cedar passes over it, and it may have
 //! been a forbid.
 
+mod explain;
+mod verdicts;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use cedar_policy::{
-    AuthorizationError, Authorizer, Context as CedarContext, Decision, Entities, PolicyId, Request,
-    RestrictedExpression,
-};
-use serde::Serialize;
-
+pub use self::explain::{ExplainedAccess, ExplainedAsk, Explanation};
+pub use self::verdicts::Verdicts;
 use super::compile::Policy;
 use super::grant::{self, Decided, Grantable, Held, NoGrants, Wanted};
 use super::subject::{Error, PrincipalFacts, Subject};
 use super::vocabulary::{self, Kind};
 use super::{
-    Access, Action, Ask, Context, Effect, Generation, Limits, Permit, Refusal, RefusalKind,
-    Resource, RuleId, words,
+    Access, Action, Ask, Context, Effect, Limits, Permit, Refusal, RefusalKind, Resource, RuleId,
+    words,
+};
+use cedar_policy::{
+    AuthorizationError, Authorizer, Context as CedarContext, Decision, Entities, PolicyId, Request,
+    RestrictedExpression,
 };
 
 /// Most accesses, settings and functions of one request. An agent pays for what it makes us judge.
 const MOST: usize = 4_096;
 
 static AUTHORIZER: LazyLock<Authorizer> = LazyLock::new(Authorizer::new);
-
-/// What was decided about one request, in full: the answer of `interceptor why`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Explanation {
-    /// Whether the request may go upstream.
-    pub permitted: bool,
-    /// The policy that was asked.
-    pub generation: Generation,
-    /// One per statement, in order.
-    pub asks: Vec<ExplainedAsk>,
-    /// What the caller would be told.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub refusal: Option<Refusal>,
-    /// How much the answer may hold.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub limits: Option<Arc<Limits>>,
-}
-
-/// One statement of an explained request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ExplainedAsk {
-    /// What conditions looked at.
-    pub context: Context,
-    /// Every access with its decision.
-    pub accesses: Vec<ExplainedAccess>,
-}
-
-/// One access of an explained statement.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ExplainedAccess {
-    /// What is done, and to what.
-    #[serde(flatten)]
-    pub access: Access,
-    /// The resource's id, as rules name it: `Table::"crm/app/public.customers"`.
-    pub id: String,
-    /// Whether it is permitted.
-    pub permitted: bool,
-    /// The rules that decided; empty where no rule permits it.
-    pub rules: Vec<Arc<super::Rule>>,
-    /// Rules that could not be evaluated, and why; any refuses.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub errors: Vec<String>,
-}
 
 /// What the rules say about one access.
 pub(super) struct Judgement {
@@ -128,8 +88,7 @@ impl Policy {
         database: &str,
         asks: &[Ask],
     ) -> Result<Permit, Refusal> {
-        let subject = Subject::new(principal, target, database);
-        let subject = subject.map_err(|error| internal(&error))?;
+        let subject = subject(principal, target, database)?;
         let decided = self.judge(&subject, asks)?;
         decided.settle(subject.place(), held)
     }
@@ -146,8 +105,7 @@ impl Policy {
         database: &str,
         access: &Access,
     ) -> Result<Grantable, Refusal> {
-        let subject = Subject::new(principal, target, database);
-        let subject = subject.map_err(|error| internal(&error))?;
+        let subject = subject(principal, target, database)?;
         let mut ask = plain(access.action, access.resource.clone());
         ask.context.has_limit = true;
         ask.context.statements = 1;
@@ -188,42 +146,6 @@ impl Policy {
     ) -> Result<Permit, Refusal> {
         let ask = plain(Action::Open, Resource::Database);
         self.authorize_with(held, principal, target, database, &[ask])
-    }
-
-    /// Judges as [`Policy::authorize`] does, and says of every access which rules decided.
-    #[must_use]
-    pub fn explain(
-        &self,
-        held: &dyn Held,
-        principal: &Arc<PrincipalFacts>,
-        target: &str,
-        database: &str,
-        asks: &[Ask],
-    ) -> Explanation {
-        let (refusal, limits) = match self.authorize_with(held, principal, target, database, asks) {
-            Ok(permit) => (None, permit.limits),
-            Err(refusal) => (Some(refusal), None),
-        };
-        let subject = Subject::new(principal, target, database);
-        let bench = subject
-            .as_ref()
-            .ok()
-            .and_then(|subject| self.bench(subject, asks).ok());
-        let explained = match bench {
-            // More than would be judged is not explained one by one either.
-            Some(bench) if malformed(asks).is_none() => asks
-                .iter()
-                .map(|ask| self.explain_one(&bench, ask, held))
-                .collect(),
-            _ => Vec::new(),
-        };
-        Explanation {
-            permitted: refusal.is_none(),
-            generation: self.generation,
-            asks: explained,
-            refusal,
-            limits,
-        }
     }
 
     /// Judges a request of a subject that is ready.
@@ -271,19 +193,6 @@ impl Policy {
             judged.is_ok_and(|judgement| self.permits(&bench, &access, &judgement, held))
         };
         columns.iter().map(reveals).collect()
-    }
-
-    /// Says of each of these columns whether a principal may see it as it is, and which rules decided.
-    #[must_use]
-    pub fn explain_reveal(
-        &self,
-        principal: &Arc<PrincipalFacts>,
-        target: &str,
-        database: &str,
-        columns: &[Resource],
-    ) -> Vec<ExplainedAccess> {
-        let asks = self.explain(&NoGrants, principal, target, database, &[reveal(columns)]);
-        asks.asks.into_iter().flat_map(|ask| ask.accesses).collect()
     }
 
     fn bench<'a>(&self, subject: &'a Subject, asks: &[Ask]) -> Result<Bench<'a>, Error> {
@@ -467,41 +376,20 @@ impl Policy {
             .collect()
     }
 
-    fn explain_one(&self, bench: &Bench<'_>, ask: &Ask, held: &dyn Held) -> ExplainedAsk {
-        let context = context(&ask.context);
-        let explain = |access: &Access| {
-            let judged = match &context {
-                Ok(context) => self.judge_access(bench, access, context),
-                Err(error) => Err(Error::of("the context", error)),
-            };
-            let judgement = judged.unwrap_or_else(|error| Judgement {
-                verdict: Verdict::Failed,
-                rules: BTreeSet::new(),
-                errors: vec![error.to_string()],
-            });
-            ExplainedAccess {
-                access: access.clone(),
-                id: bench.subject.resource(&access.resource).to_string(),
-                permitted: self.permits(bench, access, &judgement, held),
-                rules: judgement
-                    .rules
-                    .iter()
-                    .filter_map(|id| self.rules.get(id).map(Arc::clone))
-                    .collect(),
-                errors: judgement.errors,
-            }
-        };
-        ExplainedAsk {
-            context: ask.context.clone(),
-            accesses: ask.accesses.iter().map(explain).collect(),
-        }
-    }
-
     /// What the permits among some rules that decided say of the answer.
     fn limits(&self, rules: &BTreeSet<PolicyId>) -> Option<Arc<Limits>> {
         let rules = rules.iter().filter_map(|id| self.rules.get(id));
         Limits::strictest(rules.map(|rule| &rule.limits))
     }
+}
+
+/// A principal at a database, or the refusal where it cannot be told to Cedar.
+fn subject(
+    principal: &Arc<PrincipalFacts>,
+    target: &str,
+    database: &str,
+) -> Result<Subject, Refusal> {
+    Subject::new(principal, target, database).map_err(|error| internal(&error))
 }
 
 /// Asks Cedar one question, and does not pass over rules that fail.
@@ -632,6 +520,3 @@ pub(super) fn context(facts: &Context) -> Result<CedarContext, Error> {
 
 #[cfg(test)]
 mod tests;
-mod verdicts;
-
-pub use verdicts::Verdicts;

@@ -1,8 +1,8 @@
 //! What is permitted, what is refused, and how it is told.
 
 use super::*;
-use crate::policy::Verdicts;
 use crate::policy::tests::{agent, ask, load_text, table};
+use crate::policy::{Generation, Verdicts};
 
 const RULES: &str = r#"
 @id("read") permit(principal is Agent, action in Action::"Read", resource);

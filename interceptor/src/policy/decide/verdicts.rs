@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
 
-use super::internal;
 use crate::policy::compile::Policy;
 use crate::policy::grant::{Decided, Held};
 use crate::policy::subject::{PrincipalFacts, Subject};
@@ -44,9 +43,8 @@ impl Verdicts {
         target: &str,
         database: &str,
     ) -> Result<Self, Refusal> {
-        let subject = Subject::new(principal, target, database);
         Ok(Self {
-            subject: subject.map_err(|error| internal(&error))?,
+            subject: super::subject(principal, target, database)?,
             kept: Mutex::new(Kept {
                 generation: Generation(0),
                 // One that is bounded takes all its room at once, for each session.
