@@ -154,6 +154,20 @@ pub enum Ended {
     Restarted,
 }
 
+impl Ended {
+    /// The word for it in the store and in the audit.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Used => "used",
+            Self::Exited => "exited",
+            Self::Revoked => "revoked",
+            Self::Restarted => "restarted",
+        }
+    }
+}
+
 /// A grant and what has come of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Standing {
@@ -244,6 +258,12 @@ impl Grants {
     #[must_use]
     pub fn gone(&self, id: GrantId) -> Option<CancellationToken> {
         self.table.gone(id)
+    }
+
+    /// One by its name; `None` where none lives under it.
+    #[must_use]
+    pub fn get(&self, id: GrantId) -> Option<Standing> {
+        self.table.standing(id)
     }
 
     /// The live grants of one scope, or of all.

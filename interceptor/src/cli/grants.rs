@@ -9,6 +9,7 @@ use clap::Args;
 use uuid::Uuid;
 
 use super::client;
+use super::operate::show;
 use super::{Daemon, print, terminal};
 use crate::control::api;
 use crate::grants::Standing;
@@ -84,11 +85,7 @@ impl Request {
             ticket: self.ticket,
         };
         let granted: Standing = client::post(&self.daemon.agent()?, "/v1/grants", &asked).await?;
-        match self.json {
-            true => print(&format!("{}\n", serde_json::to_string(&granted)?)),
-            false => print(&line(&granted)),
-        }
-        Ok(ExitCode::SUCCESS)
+        Ok(show(self.json, &granted, &line(&granted)))
     }
 }
 
@@ -190,11 +187,8 @@ impl Revoke {
         };
         let revoked: Standing =
             client::post(&self.daemon.control()?, "/v1/grants/revoke", &asked).await?;
-        match self.json {
-            true => print(&format!("{}\n", serde_json::to_string(&revoked)?)),
-            false => print(&format!("revoked: {}", line(&revoked))),
-        }
-        Ok(ExitCode::SUCCESS)
+        let text = format!("revoked: {}", line(&revoked));
+        Ok(show(self.json, &revoked, &text))
     }
 }
 

@@ -298,7 +298,7 @@ impl Metrics {
 }
 
 /// Prints an answer, for people or for programs.
-fn show<A: Serialize>(json: bool, answer: &A, text: &str) -> ExitCode {
+pub(super) fn show<A: Serialize>(json: bool, answer: &A, text: &str) -> ExitCode {
     match json.then(|| serde_json::to_string(answer)) {
         Some(Ok(line)) => print(&format!("{line}\n")),
         _ => print(text),

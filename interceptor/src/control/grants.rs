@@ -14,13 +14,13 @@ use uuid::Uuid;
 use super::Given;
 use super::api::{Request, Revoke};
 use super::caller::{Answer, Known};
-use super::status::scope_of;
+use super::status::{agent_of, scope_of};
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::clock::{self, BootTime};
 use crate::config::{Protocol, Target};
 use crate::grants::{Ended, Grant, Holder, Standing};
-use crate::identity::{Principal, ScopeOf};
+use crate::identity::Principal;
 use crate::policy::{
     Access, Action, ControlObject, ControlVerb, GrantId, Grantable, PrincipalFacts, Refusal, RuleId,
 };
@@ -41,13 +41,7 @@ pub async fn request(
     caller: Known,
     Json(asked): Json<Request>,
 ) -> Result<Json<Standing>, Answer> {
-    let scope = ScopeOf::from(&scope_of(&services, &caller)?);
-    let ids = (caller.uid, caller.gid);
-    let principal = services.identity.of_process(caller.pid, ids, &scope).await;
-    let principal = principal.map_err(|error| Answer::failed(&error))?;
-    if !caller.lives() {
-        return Err(Answer::unknown());
-    }
+    let (scope, principal) = agent_of(&services, &caller).await?;
     let time = understood(&services, &asked).map_err(|mistake| Answer::bad(&mistake))?;
     let rules = judged(&services, &principal, &asked, time).map_err(|refusal| {
         let event = Event::GrantRefused {
@@ -93,11 +87,7 @@ pub async fn revoke(
     caller: Known,
     Json(asked): Json<Revoke>,
 ) -> Result<Json<Standing>, Answer> {
-    let all = services.grants.all(None);
-    let found = all
-        .into_iter()
-        .find(|standing| standing.grant.id == asked.grant);
-    let found = found.ok_or_else(|| {
+    let found = services.grants.get(asked.grant).ok_or_else(|| {
         Answer::bad("no grant of that name lives; `interceptor grants` lists those that do")
     })?;
     let object = ControlObject::Scope {

@@ -13,6 +13,7 @@ use super::caller::{Answer, Known};
 use super::scopes::describe;
 use crate::capture;
 use crate::clock;
+use crate::identity::{Principal, ScopeOf};
 use crate::policy::{ControlObject, ControlVerb};
 use crate::session::Session;
 use crate::session::services::Services;
@@ -74,6 +75,21 @@ pub async fn own(State(services): Given, caller: Known) -> Result<Json<Own>, Ans
         cgroup: caller.cgroup,
         targets,
     }))
+}
+
+/// The agent that speaks: its scope, and who it is. Whoever has ended meanwhile is nobody.
+pub(super) async fn agent_of(
+    services: &Services,
+    caller: &Known,
+) -> Result<(ScopeOf, Arc<Principal>), Answer> {
+    let scope = ScopeOf::from(&scope_of(services, caller)?);
+    let ids = (caller.uid, caller.gid);
+    let principal = services.identity.of_process(caller.pid, ids, &scope).await;
+    let principal = principal.map_err(|error| Answer::failed(&error))?;
+    match caller.lives() {
+        true => Ok((scope, principal)),
+        false => Err(Answer::unknown()),
+    }
 }
 
 pub(super) fn scope_of(services: &Services, caller: &Known) -> Result<capture::Scope, Answer> {

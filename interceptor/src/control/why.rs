@@ -9,10 +9,10 @@ use serde::Serialize;
 use super::Given;
 use super::api::Why;
 use super::caller::{Answer, Known};
-use super::status::scope_of;
+use super::status::agent_of;
 use crate::config::Protocol;
 use crate::grants::Holding;
-use crate::identity::{Principal, ScopeOf};
+use crate::identity::Principal;
 use crate::masking::{Masked, Relation};
 use crate::policy::{Ask, Explanation, Held, PrincipalFacts, Resource, Verdicts};
 use crate::protocol::postgres::facts::{self, Names};
@@ -39,11 +39,7 @@ pub async fn own(
     caller: Known,
     Json(asked): Json<Why>,
 ) -> Result<Json<Explained>, Answer> {
-    let scope = scope_of(&services, &caller)?;
-    let scope = ScopeOf::from(&scope);
-    let ids = (caller.uid, caller.gid);
-    let principal = services.identity.of_process(caller.pid, ids, &scope).await;
-    let principal = principal.map_err(|error| Answer::failed(&error))?;
+    let (scope, principal) = agent_of(&services, &caller).await?;
     let held = Holding::new(&services.grants, &principal, scope.id);
     explain(&services, (&principal, &held), &asked)
         .map(Json)

@@ -98,7 +98,7 @@ fn open(file: &Path, boot: &str) -> rusqlite::Result<(Connection, Vec<(Grant, u6
     let now = clock::wall().to_string();
     database.execute(
         "update grants set ended = ?1, ended_at = ?2 where ended is null and boot <> ?3",
-        params![word(Ended::Restarted), now, boot],
+        params![Ended::Restarted.word(), now, boot],
     )?;
     database.execute(
         "delete from grants where ended_at < datetime('now', ?1)",
@@ -161,7 +161,7 @@ fn write(database: &mut Connection, boot: &str, changes: &[Change]) -> rusqlite:
             What::Ended(id, why) => {
                 transaction
                     .prepare_cached("update grants set ended = ?1, ended_at = ?2 where id = ?3")?
-                    .execute(params![word(*why), clock::wall().to_string(), name(*id)])?;
+                    .execute(params![why.word(), clock::wall().to_string(), name(*id)])?;
             }
         }
     }
@@ -170,14 +170,4 @@ fn write(database: &mut Connection, boot: &str, changes: &[Change]) -> rusqlite:
 
 fn name(id: GrantId) -> String {
     id.0.to_string()
-}
-
-fn word(why: Ended) -> &'static str {
-    match why {
-        Ended::Expired => "expired",
-        Ended::Used => "used",
-        Ended::Exited => "exited",
-        Ended::Revoked => "revoked",
-        Ended::Restarted => "restarted",
-    }
 }

@@ -138,6 +138,10 @@ impl Table {
         self.get(id).map(|live| live.gone.clone())
     }
 
+    pub(super) fn standing(&self, id: GrantId) -> Option<Standing> {
+        self.get(id).map(|live| live.standing())
+    }
+
     pub(super) fn all(&self, scope: Option<u64>) -> Vec<Standing> {
         let held = self.read();
         let grants = held.by_id.values();
