@@ -56,7 +56,7 @@ fn a_target_of_the_clients_namespace_is_dialled_there_and_nowhere_else() -> Resu
     let inner = Postgres::start()?;
     inner.admin("update customers set name = 'Inner Ada' where id = 1")?;
     let netns = Netns::new()?;
-    let at = support::postgres::free_port()?;
+    let at = support::port::free()?;
     let mut bridge = netns.command("/usr/bin/python3");
     bridge
         .args(["-c", BRIDGE, &at.port().to_string()])

@@ -80,7 +80,7 @@ fn status_shows_scopes_targets_and_open_sessions() -> Result<()> {
 
 #[test]
 fn metrics_are_served_outside_and_out_of_reach_inside() -> Result<()> {
-    let address = support::postgres::free_port()?;
+    let address = support::port::free()?;
     let lab = Lab::with(|settings| settings.metrics = Some(address))?;
     lab.psql(&["select 1"])?.ok()?;
     lab.psql(&["delete from customers"])?;

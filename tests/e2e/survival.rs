@@ -56,9 +56,7 @@ fn while_the_daemon_is_dead_not_one_byte_reaches_the_target_and_it_comes_back_on
     for _ in 0..3 {
         daemon.kill();
         // What was on its way before the death arrives; from then on nothing may.
-        support::wait::for_fact("the end of the daemon's connections", DEADLINE, || {
-            Ok((tap.open() == 0).then_some(()))
-        })?;
+        tap.settle()?;
         let (connections, bytes) = (tap.connections(), tap.bytes());
         for process in &load {
             await_more(process, "no", 10, DEADLINE)?;

@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, Result, ensure};
 use support::daemon::{Settings, Target};
 use support::pgbouncer::Pgbouncer;
-use support::{DEADLINE, Postgres, place, postgres};
+use support::{DEADLINE, Postgres, place, port};
 
 use crate::lab::{Lab, has, refused, text};
 
 /// A lab whose target is dialled at an address where nobody listens; `postgres` and `more` are lines
 /// of its target.
 fn behind(server: Postgres, postgres: &[&str], more: &[String]) -> Result<(Lab, SocketAddr)> {
-    let nowhere = postgres::free_port()?;
+    let nowhere = port::free()?;
     let lab = Lab::over(server, |settings: &mut Settings| {
         settings.policies = place::pack("allow-all").unwrap_or_default();
         for target in &mut settings.targets {
@@ -44,7 +44,7 @@ fn the_server_of_the_kind_that_is_asked_for_is_found_among_several() -> Result<(
     let primary = Postgres::start()?;
     let standby = primary.standby()?;
     let (first, second) = (primary.address(), standby.address());
-    let gone = postgres::free_port()?;
+    let gone = port::free()?;
     let rows = [
         ("primary", second, "f"),
         ("read-write", second, "f"),

@@ -104,8 +104,8 @@ fn datagrams_are_refused_before_a_route_is_looked_for() {
 #[test]
 fn resolvers_answer_over_both_protocols() {
     let scene = Scene::new();
-    let resolver = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let at = resolver.local_addr().unwrap();
+    let at = support::port::free().unwrap();
+    let resolver = UdpSocket::bind(at).unwrap();
     let listener = std::net::TcpListener::bind(at).unwrap();
     scene.rules(&[(at, RESOLVES)]);
     let script = "to = ('127.0.0.1', int(sys.argv[1]))

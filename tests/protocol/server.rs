@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Seek as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -142,7 +142,7 @@ impl Server {
             ],
         );
         fs::write(server.path("data/pg_hba.conf"), HBA).unwrap();
-        server.port = free_port();
+        server.port = support::port::free().unwrap().port();
         let settings = format!(
             "port = {}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nfsync = off\nautovacuum = off\n\
              ssl = on\nssl_cert_file = '../server.pem'\nssl_key_file = '../server.key'\nssl_ca_file = '../root.pem'\n",
@@ -249,9 +249,4 @@ pub(crate) fn programs() -> PathBuf {
     Path::new("/usr/lib/postgresql")
         .join(newest.unwrap().to_string())
         .join("bin")
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }

@@ -16,6 +16,7 @@ pub mod daemon;
 pub mod netns;
 pub mod pgbouncer;
 pub mod place;
+pub mod port;
 pub mod postgres;
 pub mod process;
 pub mod tap;

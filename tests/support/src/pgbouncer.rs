@@ -11,7 +11,7 @@ use nix::unistd::{Gid, chown};
 use tempfile::TempDir;
 
 use crate::process::Process;
-use crate::{DEADLINE, Postgres, place, postgres};
+use crate::{DEADLINE, Postgres, place, port};
 
 /// A running pooler; its one user is the server's, with the same password.
 pub struct Pgbouncer {
@@ -27,7 +27,7 @@ impl Pgbouncer {
     /// When pgbouncer is not installed or does not come up.
     pub fn start(server: &Postgres, more: &str) -> anyhow::Result<Self> {
         let directory = place::temporary("pgbouncer")?;
-        let address = postgres::free_port()?;
+        let address = port::free()?;
         let user = place::server_user();
         let users = directory.path().join("users.txt");
         let line = format!("\"{}\" \"{}\"\n", server.user(), server.password());

@@ -5,7 +5,7 @@
 //! nobody but that user and root can enter.
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::process::{Finished, Process};
 use crate::tls::Authority;
-use crate::{DEADLINE, place, suffix};
+use crate::{DEADLINE, place, port, suffix};
 
 const SAMPLE: &str = include_str!("postgres/sample.sql");
 const READY: &str = "database system is ready to accept connections";
@@ -238,7 +238,7 @@ fn serve(
 ) -> anyhow::Result<(Process, SocketAddr)> {
     let mut last = None;
     for _ in 0..ATTEMPTS {
-        let address = free_port()?;
+        let address = port::free()?;
         let mut command = as_server(place::postgres_programs()?.join("postgres"));
         command.arg("-D").arg(data).arg("-k").arg(sockets).args([
             "-p",
@@ -383,16 +383,6 @@ fn version(programs: &Path) -> anyhow::Result<String> {
         bail!("read PostgreSQL's version from {text:?}");
     };
     Ok(version.to_owned())
-}
-
-/// A port of 127.0.0.1 that was free a moment ago.
-///
-/// # Errors
-/// When none can be bound.
-pub fn free_port() -> anyhow::Result<SocketAddr> {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .context("find a free port")
 }
 
 /// FNV-1a: names the template after what is in it.

@@ -2,11 +2,13 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use anyhow::Context as _;
+
+use crate::{DEADLINE, wait};
 
 /// A counting relay to one server. Closed when dropped; what is relayed then, ends.
 #[derive(Debug)]
@@ -17,7 +19,8 @@ pub struct Tap {
 
 #[derive(Debug, Default)]
 struct Counts {
-    connections: AtomicU64,
+    /// Who was accepted, in the order of arrival.
+    accepted: Mutex<Vec<SocketAddr>>,
     bytes: AtomicU64,
     open: AtomicU64,
     closed: AtomicBool,
@@ -34,11 +37,13 @@ impl Tap {
         let counts = Arc::new(Counts::default());
         let shared = Arc::clone(&counts);
         thread::spawn(move || {
-            while let Ok((client, _)) = listener.accept() {
+            while let Ok((client, from)) = listener.accept() {
                 if shared.closed.load(Ordering::SeqCst) {
                     return;
                 }
-                shared.connections.fetch_add(1, Ordering::SeqCst);
+                // Open before it is known, so that nobody finds it known and over too early.
+                shared.open.fetch_add(2, Ordering::SeqCst);
+                shared.accepted().push(from);
                 relay(client, server, &shared);
             }
         });
@@ -53,8 +58,8 @@ impl Tap {
 
     /// Connections that reached it.
     #[must_use]
-    pub fn connections(&self) -> u64 {
-        self.counts.connections.load(Ordering::SeqCst)
+    pub fn connections(&self) -> usize {
+        self.counts.accepted().len()
     }
 
     /// Bytes that came for the server.
@@ -63,10 +68,30 @@ impl Tap {
         self.counts.bytes.load(Ordering::SeqCst)
     }
 
-    /// Directions of connections that are still relayed: 0 means that nothing more can come.
-    #[must_use]
-    pub fn open(&self) -> u64 {
-        self.counts.open.load(Ordering::SeqCst)
+    /// Waits until all that had come by now, accepted or still in the listener's queue, is over.
+    /// A connection of its own, which counts as one, is the last of the queue.
+    ///
+    /// # Errors
+    /// When something is still relayed at the deadline of tests.
+    pub fn settle(&self) -> anyhow::Result<()> {
+        let last = TcpStream::connect(self.address).context("connect to a tap")?;
+        let from = last.local_addr().context("read an address")?;
+        drop(last);
+        wait::for_fact("the end of what a tap relays", DEADLINE, || {
+            let arrived = self.counts.accepted().contains(&from);
+            Ok((arrived && self.counts.open.load(Ordering::SeqCst) == 0).then_some(()))
+        })
+    }
+}
+
+impl Counts {
+    fn accepted(&self) -> std::sync::MutexGuard<'_, Vec<SocketAddr>> {
+        self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One direction of a connection is over.
+    fn end(&self) {
+        self.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -79,21 +104,21 @@ impl Drop for Tap {
 }
 
 fn relay(client: TcpStream, server: SocketAddr, counts: &Arc<Counts>) {
-    let Ok(upstream) = TcpStream::connect(server) else {
+    let halves = TcpStream::connect(server)
+        .and_then(|upstream| Ok((client.try_clone()?, upstream.try_clone()?, upstream)));
+    let Ok((client_too, upstream_too, upstream)) = halves else {
+        counts.end();
+        counts.end();
         return;
     };
-    let (Ok(client_too), Ok(upstream_too)) = (client.try_clone(), upstream.try_clone()) else {
-        return;
-    };
-    counts.open.fetch_add(2, Ordering::SeqCst);
     let (up, down) = (Arc::clone(counts), Arc::clone(counts));
     thread::spawn(move || {
         copy(client, upstream, Some(&up.bytes));
-        up.open.fetch_sub(1, Ordering::SeqCst);
+        up.end();
     });
     thread::spawn(move || {
         copy(upstream_too, client_too, None);
-        down.open.fetch_sub(1, Ordering::SeqCst);
+        down.end();
     });
 }
 

@@ -64,9 +64,7 @@ fn a_tap_counts_what_it_relays() -> Result<()> {
     through.port = tap.address().port();
     Agent::outside().psql(&through, &["select 1"])?.ok()?;
     ensure!(tap.connections() == 1 && tap.bytes() > 0, "not counted");
-    wait::for_fact("the end of the relay", DEADLINE, || {
-        Ok((tap.open() == 0).then_some(()))
-    })
+    tap.settle()
 }
 
 #[test]

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use nix::unistd::{Gid, chown};
 use support::agent::Dsn;
 use support::daemon::{Settings, Target};
-use support::{Agent, DEADLINE, Daemon, Postgres, Process, place, postgres};
+use support::{Agent, DEADLINE, Daemon, Postgres, Process, place, port};
 use tempfile::TempDir;
 
 /// How many clients a hop must take.
@@ -93,7 +93,7 @@ impl Lab {
 }
 
 fn haproxy(directory: &Path, server: SocketAddr) -> anyhow::Result<(Process, SocketAddr)> {
-    let address = postgres::free_port()?;
+    let address = port::free()?;
     let text = format!(
         "global\n  maxconn {CLIENTS}\n\
          defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 10m\n  timeout server 10m\n\
@@ -108,7 +108,7 @@ fn haproxy(directory: &Path, server: SocketAddr) -> anyhow::Result<(Process, Soc
 }
 
 fn pgbouncer(directory: &Path, server: &Postgres) -> anyhow::Result<(Process, SocketAddr)> {
-    let address = postgres::free_port()?;
+    let address = port::free()?;
     let users = directory.join("users.txt");
     fs::write(
         &users,
