@@ -115,7 +115,7 @@ impl Known {
         self.uid == 0
     }
 
-    /// May this caller use this verb on this object?
+    /// May this caller use this verb on this object? Who it is, as policy sees it.
     ///
     /// # Errors
     /// The answer for the caller; the refusal is written to the audit here. Whoever cannot be looked up
@@ -125,7 +125,25 @@ impl Known {
         services: &Arc<Services>,
         verb: ControlVerb,
         object: &ControlObject,
-    ) -> Result<(), Answer> {
+    ) -> Result<ControlCaller, Answer> {
+        let judged = self.judged(services, verb, object).await?;
+        judged.map_err(|refusal| {
+            let detail = json!({ "object": about(object), "refusal": refusal });
+            self.audit(services, verb.word(), "refused", detail);
+            Answer::refused(&refusal)
+        })
+    }
+
+    /// The same where a no is no answer: nothing is written of it.
+    ///
+    /// # Errors
+    /// Where the caller cannot be looked up, which is written to the audit.
+    pub async fn judged(
+        &self,
+        services: &Arc<Services>,
+        verb: ControlVerb,
+        object: &ControlObject,
+    ) -> Result<Result<ControlCaller, Refusal>, Answer> {
         let caller = self.as_caller(services).await.map_err(|error| {
             let detail = json!({ "object": about(object), "error": error });
             self.audit(services, verb.word(), "refused", detail);
@@ -133,11 +151,13 @@ impl Known {
         })?;
         let policy = services.policy.current();
         let judged = policy.authorize_control(&caller, verb, object);
-        judged.map(drop).map_err(|refusal| {
-            let detail = json!({ "object": about(object), "refusal": refusal });
-            self.audit(services, verb.word(), "refused", detail);
-            Answer::refused(&refusal)
-        })
+        Ok(judged.map(|_rules| caller))
+    }
+
+    /// As the audit names it.
+    #[must_use]
+    pub fn in_audit(&self) -> Caller {
+        self.caller.clone()
     }
 
     /// Writes what was tried and failed, and why; the answer that says so.

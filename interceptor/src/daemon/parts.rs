@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::metrics;
+use crate::approvals::Approvals;
 use crate::audit;
 use crate::capture::{self, Capture, Events, Listeners};
 use crate::config::Config;
@@ -66,6 +67,7 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
     let recorder = Recorder::open(&config.paths.state.join("recordings"), &config.recording)
         .context("cannot open the recordings")?;
     let grants = Grants::open(&config.paths.state.join("grants.db"))?;
+    let approvals = Approvals::open(&config.paths.state.join("approvals.db"))?;
     let (capture, listeners) = capture(&config)?;
     let events = capture.events();
     let events = events.context("cannot read the kernel's refusals")?;
@@ -78,6 +80,7 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
         capture,
         policy,
         grants,
+        approvals,
         audit,
         recorder,
         closings: Default::default(),

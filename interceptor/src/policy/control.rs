@@ -33,6 +33,10 @@ pub enum ControlVerb {
     Kill,
     /// Take a grant back.
     Revoke,
+    /// Answer a request that waits for people.
+    Approve,
+    /// Answer one in an emergency, whoever it waits for.
+    BreakGlass,
     /// Load configuration and policy anew.
     Reload,
     /// See the daemon's state.
@@ -47,7 +51,7 @@ pub enum ControlVerb {
 
 impl ControlVerb {
     /// Every verb.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Run,
         Self::Tag,
         Self::Untag,
@@ -55,6 +59,8 @@ impl ControlVerb {
         Self::Thaw,
         Self::Kill,
         Self::Revoke,
+        Self::Approve,
+        Self::BreakGlass,
         Self::Reload,
         Self::Status,
         Self::ReadAudit,
@@ -73,6 +79,8 @@ impl ControlVerb {
             Self::Thaw => "Thaw",
             Self::Kill => "Kill",
             Self::Revoke => "Revoke",
+            Self::Approve => "Approve",
+            Self::BreakGlass => "BreakGlass",
             Self::Reload => "Reload",
             Self::Status => "Status",
             Self::ReadAudit => "ReadAudit",
@@ -92,6 +100,7 @@ impl ControlVerb {
             Self::Thaw => "thaw",
             Self::Kill => "kill",
             Self::Revoke => "revoke",
+            Self::Approve | Self::BreakGlass => "approve",
             Self::Reload => "reload",
             Self::Status => "status",
             Self::ReadAudit | Self::ReadSessions | Self::Discover => "read",
@@ -108,7 +117,9 @@ impl ControlVerb {
             | Self::Freeze
             | Self::Thaw
             | Self::Kill
-            | Self::Revoke => true,
+            | Self::Revoke
+            | Self::Approve
+            | Self::BreakGlass => true,
             Self::Reload | Self::Status | Self::ReadAudit | Self::ReadSessions | Self::Discover => {
                 false
             }
@@ -125,6 +136,8 @@ impl ControlVerb {
             | Self::Thaw
             | Self::Kill
             | Self::Revoke
+            | Self::Approve
+            | Self::BreakGlass
             | Self::Reload
             | Self::ReadAudit
             | Self::ReadSessions

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::meter::Meters;
 use super::registry::Registry;
+use crate::approvals::Approvals;
 use crate::audit::event::{About, Event};
 use crate::audit::{self, Sink as _};
 use crate::capture::{Capture, NetnsCookie};
@@ -42,6 +43,8 @@ pub struct Services {
     pub policy: policy::Handle,
     /// What is granted for a while.
     pub grants: Grants,
+    /// What waits for people, and what they said.
+    pub approvals: Approvals,
     /// The audit log.
     pub audit: audit::Log,
     /// Where sessions are recorded.

@@ -1,0 +1,1 @@
+//! What policy leaves to people.
