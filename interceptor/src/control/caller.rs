@@ -20,7 +20,6 @@ use serde_json::{Value, json};
 
 use super::api::Problem;
 use super::door::Door;
-use super::scopes::cgroup;
 use crate::audit::event::{Caller, Event};
 use crate::audit::{self, Sink as _};
 use crate::capture::{self, Scope};
@@ -221,7 +220,7 @@ impl Known {
         let (looked, cgroup) = (Arc::clone(services), self.cgroup.clone());
         let look = move || {
             let scope = looked.scopes.around(&cgroup)?;
-            Ok((scope, uid != 0 && runs_an_agent(&looked, uid)))
+            Ok((scope, uid != 0 && looked.runs_an_agent(uid)))
         };
         let found = tokio::task::spawn_blocking(look).await;
         let found = found.map_err(|error| error.to_string())?;
@@ -345,36 +344,5 @@ fn about(object: &ControlObject) -> Value {
         ControlObject::Host => json!("host"),
         ControlObject::Agent(agent) => json!({ "agent": agent }),
         ControlObject::Scope { agent, cgroup } => json!({ "agent": agent, "cgroup": cgroup }),
-    }
-}
-
-/// Whether a process of this uid lives in any scope.
-fn runs_an_agent(services: &Services, uid: u32) -> bool {
-    services.scopes.all().iter().any(|scope| {
-        let processes = services.capture.hierarchy().processes(&scope.path);
-        let processes = processes.inspect_err(|error| {
-            tracing::warn!(%error, cgroup = %scope.path, "cannot tell whose processes are in a scope");
-        });
-        holds_any(processes, |pid| cgroup::uid_of(pid) == Some(uid))
-    })
-}
-
-/// Whether one of the processes is meant. Whoever was given a cgroup can keep it from being read: one that
-/// cannot be counts as holding one.
-fn holds_any<E>(processes: Result<Vec<u32>, E>, is_meant: impl Fn(u32) -> bool) -> bool {
-    processes.map_or(true, |processes| processes.into_iter().any(is_meant))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::holds_any;
-
-    #[test]
-    fn a_scope_that_cannot_be_read_may_hold_anybodys_processes() {
-        let own = |pid| pid == 7;
-        assert!(holds_any::<()>(Ok(vec![6, 7]), own));
-        assert!(!holds_any::<()>(Ok(vec![6]), own));
-        assert!(!holds_any::<()>(Ok(Vec::new()), own));
-        assert!(holds_any(Err(()), own));
     }
 }

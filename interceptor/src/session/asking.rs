@@ -8,16 +8,14 @@ use aws_lc_rs::digest::{Context, SHA256};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use super::answering::{self, No};
 use super::{Phase, Reading, Session, lock};
-use crate::approvals::{self, Answer, Found, OPEN, Outcome, Over, Question, Value, Word};
+use crate::approvals::{self, Found, OPEN, Outcome, Question, Value, Word};
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::clock::{self, BootTime};
 use crate::grants::Holder;
-use crate::policy::{
-    Action, ApprovalId, Approved, AskedWhenRun, ControlCaller, ControlObject, ControlVerb, Group,
-    Needs, NotApproved, Refusal,
-};
+use crate::policy::{Action, ApprovalId, Approved, AskedWhenRun, Needs, NotApproved, Refusal};
 
 /// Bytes of a request that people are shown, its values included: who is to answer must be able to read it.
 const SHOWN: usize = 64 << 10;
@@ -228,9 +226,10 @@ impl Session {
         let (needs, until) = (question.needs.clone(), question.until);
         let approvals = &self.services.approvals;
         let found = approvals.ask(question, clock::boot()).await;
-        let (id, new) = match found.map_err(|error| not_asked(&error))? {
+        let found = found.map_err(|error| No::Unasked(error).refusal(&reading.summary))?;
+        let (id, new) = match found {
             Found::Approved(word) => return self.use_up(word, reading).await,
-            Found::Denied(answer) => return Err(denied(reading, &answer)),
+            Found::Denied(answer) => return Err(No::Denied(answer).refusal(&reading.summary)),
             Found::Open { id, new } => (id, new),
         };
         let mut ticket = approvals.wait(id);
@@ -256,8 +255,8 @@ impl Session {
         };
         match outcome {
             Some(Outcome::Approved(word)) => self.use_up(word, reading).await,
-            Some(Outcome::Denied(answer)) => Err(denied(reading, &answer)),
-            Some(Outcome::Over(why)) => Err(over(reading, why)),
+            Some(Outcome::Denied(answer)) => Err(No::Denied(answer).refusal(&reading.summary)),
+            Some(Outcome::Over(why)) => Err(No::Over(why).refusal(&reading.summary)),
             None => Err(retry(id)),
         }
     }
@@ -337,102 +336,12 @@ impl Session {
         written.map(drop).map_err(|error| super::storage(&error))
     }
 
-    /// Uses a word once, where all who gave it may still give it.
     async fn use_up(&self, word: Word, reading: &Reading) -> Result<Word, Refusal> {
-        let word = self.still(word).await?;
-        let taken = self.services.approvals.take(word.id, clock::boot()).await;
-        match taken.map_err(|error| not_asked(&error))? {
-            true => Ok(word),
-            false => Err(over(reading, Some(Over::Used))),
-        }
+        let (principal, scope) = (&self.who.principal, self.who.flow.scope);
+        let holder = Holder::of(principal, scope);
+        let pid = principal.process.pid;
+        answering::use_up(&self.services, &holder, pid, word)
+            .await
+            .map_err(|why| why.refusal(&reading.summary))
     }
-
-    /// The word, where all who gave it may still give it.
-    async fn still(&self, word: Word) -> Result<Word, Refusal> {
-        for said in &word.answers {
-            let caller = self.person(said).await;
-            let stands = caller.is_some_and(|caller| {
-                let object = ControlObject::Scope {
-                    agent: self.who.principal.agent.clone(),
-                    cgroup: self.who.principal.cgroup.scope.clone(),
-                };
-                let verb = match said.break_glass {
-                    true => ControlVerb::BreakGlass,
-                    false => ControlVerb::Approve,
-                };
-                let policy = self.services.policy.current();
-                policy.authorize_control(&caller, verb, &object).is_ok()
-                    && (caller.uid == 0 || said.by.groups.iter().all(|name| has(&caller, name)))
-            });
-            if !stands {
-                self.services.approvals.void(word.id);
-                return Err(Refusal::approval_void(&said.by.shown()));
-            }
-        }
-        Ok(word)
-    }
-
-    /// Who said something, as the host knows the user now.
-    async fn person(&self, said: &Answer) -> Option<ControlCaller> {
-        let uid = said.by.uid;
-        let login = match uid {
-            0 => crate::identity::Login::default(),
-            uid => {
-                let pid = self.who.principal.process.pid;
-                let login = self.services.identity.login(pid, uid).await;
-                login
-                    .inspect_err(|error| tracing::warn!(%error, uid, "cannot look up who approved"))
-                    .ok()?
-            }
-        };
-        let groups = login.groups.into_iter();
-        Some(ControlCaller {
-            uid,
-            gid: u32::MAX,
-            name: login.name,
-            groups: groups.map(|(gid, name)| Group { gid, name }).collect(),
-            agent: None,
-            runs_agent: false,
-        })
-    }
-}
-
-/// Whether somebody is in a group still.
-fn has(caller: &ControlCaller, name: &str) -> bool {
-    let names = caller
-        .groups
-        .iter()
-        .filter_map(|group| group.name.as_deref());
-    names.into_iter().any(|other| other == name)
-}
-
-fn not_asked(error: &approvals::Error) -> Refusal {
-    match error {
-        approvals::Error::Full(why) => Refusal::too_many_questions(why),
-        approvals::Error::State(_) | approvals::Error::Mistaken(_) => {
-            tracing::error!(%error, "cannot ask people");
-            Refusal::storage("the question to people cannot be kept")
-        }
-    }
-}
-
-fn denied(reading: &Reading, answer: &Answer) -> Refusal {
-    let mut message = format!("{} was denied by {}", reading.summary, answer.by.shown());
-    if let Some(reason) = &answer.reason {
-        message.push_str(": ");
-        message.push_str(reason);
-    }
-    Refusal::denied_by_people(&message)
-}
-
-fn over(reading: &Reading, why: Option<Over>) -> Refusal {
-    let why = match why {
-        Some(Over::Void) => "policy asks for another approval now",
-        Some(Over::Scope) => "the scope is no more",
-        Some(Over::Used) => "the approval was used up by another request",
-        Some(Over::Expired | Over::Withdrawn | Over::Restarted) | None => {
-            "nobody answered the question in time"
-        }
-    };
-    Refusal::denied_by_people(&format!("{}: {why}", reading.summary))
 }
