@@ -20,9 +20,12 @@ mod words;
 
 pub use compile::{Effect, Ever, Policy, Rule};
 pub use control::{ControlCaller, ControlObject, ControlVerb, Group};
-pub use decide::{ExplainedAccess, ExplainedAsk, Explanation, Verdicts};
+pub use decide::{ExplainedAccess, ExplainedAsk, Explanation, Seen, Verdicts};
 pub use handle::Handle;
-pub use obligation::{GrantId, Grantable, Held, Limit, Limits, NoGrants, Place};
+pub use obligation::{
+    Budget, Covering, GrantId, Grantable, Held, Limit, Limits, NoGrants, Place, Terms, Want,
+    is_answered, size,
+};
 pub use source::{Mistake, Mistakes};
 pub use subject::{Error, PrincipalFacts};
 pub use vocabulary::{SCHEMA, column, column_name};

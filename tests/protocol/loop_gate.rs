@@ -163,7 +163,11 @@ impl Gate for PolicyGate {
         self.lines.lock().unwrap().insert(request, line);
         self.order.lock().unwrap().push(request);
         match judged {
-            Ok(permit) => Ok(Authorized { request, permit }),
+            Ok(permit) => Ok(Authorized {
+                request,
+                permit,
+                allowance: None,
+            }),
             Err(refusal) => Err(Refused { request, refusal }),
         }
     }

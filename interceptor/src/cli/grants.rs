@@ -13,7 +13,7 @@ use super::operate::show;
 use super::{Daemon, print, terminal};
 use crate::control::api;
 use crate::grants::Standing;
-use crate::policy::{Action, GrantId, Resource};
+use crate::policy::{self, Action, Budget, GrantId, Resource};
 
 /// `interceptor request`.
 #[derive(Debug, Args)]
@@ -35,6 +35,12 @@ pub struct Request {
     /// How many requests; without it, any number.
     #[arg(long)]
     uses: Option<u64>,
+    /// How many rows their answers may have together; without it, any number.
+    #[arg(long)]
+    rows: Option<u64>,
+    /// How many bytes those rows may have: 4096, 64MiB; without it, any number.
+    #[arg(long, value_parser = policy::size)]
+    bytes: Option<u64>,
     /// What for.
     #[arg(long)]
     reason: String,
@@ -81,6 +87,8 @@ impl Request {
             actions,
             time: self.time,
             uses: self.uses,
+            rows: self.rows,
+            bytes: self.bytes,
             reason: self.reason,
             ticket: self.ticket,
         };
@@ -194,14 +202,10 @@ impl Revoke {
 
 /// One grant for people.
 fn line(standing: &Standing) -> String {
-    let Standing { grant, used } = standing;
+    let grant = &standing.grant;
     let actions: Vec<_> = grant.actions.iter().map(|action| action.name()).collect();
-    let uses = match grant.uses {
-        Some(uses) => format!("{used} of {uses} uses"),
-        None => format!("{used} uses"),
-    };
     format!(
-        "{}  {}  {} on {} of {}  until {}  {uses}  {}\n",
+        "{}  {}  {} on {} of {}  until {}  {}  {}\n",
         grant.id.0,
         grant.holder.agent,
         actions.join(","),
@@ -211,6 +215,24 @@ fn line(standing: &Standing) -> String {
             None => grant.target.clone(),
         },
         grant.expires,
+        taken(standing),
         terminal::line(&grant.reason)
     )
+}
+
+/// What was taken of it, and of how much.
+fn taken(standing: &Standing) -> String {
+    let Budget { uses, rows, bytes } = standing.grant.budget;
+    let part = |used: u64, most: Option<u64>, what: &str| match most {
+        Some(most) => format!("{used} of {most} {what}"),
+        None => format!("{used} {what}"),
+    };
+    let counted = [
+        standing.used_rows.map(|used| part(used, rows, "rows")),
+        standing.used_bytes.map(|used| part(used, bytes, "bytes")),
+    ];
+    std::iter::once(part(standing.used, uses, "uses"))
+        .chain(counted.into_iter().flatten())
+        .collect::<Vec<_>>()
+        .join(", ")
 }

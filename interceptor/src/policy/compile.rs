@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cedar_policy::{PolicyId, PolicySet, ValidationMode, ValidationWarning, Validator};
 use miette::Diagnostic;
@@ -14,8 +13,7 @@ use serde::Serialize;
 
 use super::source::{self, Mistake, Mistakes, Piece};
 use super::vocabulary::PARSED;
-use super::{Generation, Limits, RuleId};
-use crate::clock;
+use super::{Generation, Limits, RuleId, Terms};
 
 mod ever;
 mod lint;
@@ -54,9 +52,9 @@ pub struct Rule {
     pub hint: Option<Arc<str>>,
     /// Whether it is marked as one that a site must not take away.
     pub mandatory: bool,
-    /// For how long at most a grant may be had of what it permits, which it permits in no other way.
+    /// What grants may be had of what it permits, which it permits in no other way.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub grant: Option<Duration>,
+    pub grant: Option<Terms>,
     /// How much answers may hold that it permits.
     #[serde(skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
@@ -183,7 +181,7 @@ fn parse(piece: Piece, mistakes: &mut Vec<Mistake>) -> Option<Parsed> {
     };
     let annotated = |name: &str| policy.annotation(name).map(str::to_owned);
     let rule = Rule {
-        grant: annotated("grant").and_then(|text| clock::duration(&text).ok()),
+        grant: Terms::of(annotated),
         limits: Limits::of(&RuleId(id.clone()), annotated),
         id: RuleId(id.clone()),
         effect,

@@ -9,12 +9,13 @@ mod verdicts;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
 pub use self::explain::{ExplainedAccess, ExplainedAsk, Explanation};
 pub use self::verdicts::Verdicts;
 use super::compile::Policy;
-use super::obligation::grant::{self, Decided, Grantable, Held, NoGrants, Wanted};
+use super::obligation::grant::{
+    self, Covering, Decided, Grantable, Held, NoGrants, Terms, Want, Wanted,
+};
 use super::subject::{Error, PrincipalFacts, Subject};
 use super::vocabulary::{self, Kind};
 use super::{
@@ -44,6 +45,17 @@ pub(super) enum Verdict {
     NotPermitted,
     Forbidden,
     Failed,
+}
+
+/// How a principal sees a masked column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Masked.
+    Masked,
+    /// As it is, by policy alone.
+    Plain,
+    /// As it is, by a grant.
+    Granted(Covering),
 }
 
 /// What was found of a request so far.
@@ -93,11 +105,12 @@ impl Policy {
         decided.settle(subject.place(), held)
     }
 
-    /// Judges whether `action` on `resource` is something that may be granted to `principal`, leaving
-    /// aside what only a statement shows: each statement is judged by itself later.
+    /// Judges whether `action` on `resource` is something that may be granted to `principal`: where it is
+    /// left to a grant in any of the contexts that it may come in. Which settings and functions a statement
+    /// names is left aside; each statement is judged by itself later.
     ///
     /// # Errors
-    /// The refusal, where a rule forbids it or nothing permits it.
+    /// The refusal, where rules forbid it or nothing permits it.
     pub fn grantable(
         &self,
         principal: &Arc<PrincipalFacts>,
@@ -106,17 +119,29 @@ impl Policy {
         access: &Access,
     ) -> Result<Grantable, Refusal> {
         let subject = subject(principal, target, database)?;
-        let mut ask = plain(access.action, access.resource.clone());
-        ask.context.has_limit = true;
-        ask.context.statements = 1;
-        let decided = self.judge(&subject, std::slice::from_ref(&ask))?;
-        Ok(match decided.wanted.first() {
-            None => Grantable::Permitted,
-            Some(wanted) => Grantable::For {
-                longest: wanted.longest,
-                rules: decided.rules,
-            },
-        })
+        let (mut terms, mut rules) = (Vec::new(), BTreeSet::new());
+        let (mut is_permitted, mut refused) = (false, None);
+        for ask in asks_for(access) {
+            match self.judge(&subject, std::slice::from_ref(&ask)) {
+                Ok(decided) => match decided.wanted.first() {
+                    Some(wanted) => {
+                        terms.extend(wanted.terms.iter().map(|terms| Some(*terms)));
+                        rules.extend(decided.rules.iter().cloned());
+                    }
+                    None => is_permitted = true,
+                },
+                // The first context is the one that most rules let through.
+                Err(refusal) => refused = refused.or(Some(refusal)),
+            }
+        }
+        match (grant::terms(terms.into_iter()), refused) {
+            (Some(terms), _) => Ok(Grantable::For {
+                terms,
+                rules: rules.into_iter().collect(),
+            }),
+            (None, Some(refusal)) if !is_permitted => Err(refusal),
+            (None, _) => Ok(Grantable::Permitted),
+        }
     }
 
     /// Judges whether `principal` may reach `target` at all.
@@ -168,14 +193,14 @@ impl Policy {
         })
     }
 
-    /// Which of these columns a subject may see as they are, with the grants that it holds. One that
+    /// Which of these columns a subject may see as they are, and by which grants that it holds. One that
     /// cannot be judged is not seen.
     pub(super) fn revealed(
         &self,
         subject: &Subject,
         columns: &[Resource],
         held: &dyn Held,
-    ) -> Vec<bool> {
+    ) -> Vec<Seen> {
         let ask = reveal(columns);
         let ready = self
             .bench(subject, std::slice::from_ref(&ask))
@@ -184,13 +209,15 @@ impl Policy {
             Ok(ready) => ready,
             Err(error) => {
                 tracing::error!(%error, "cannot judge who sees sensitive columns; nobody does");
-                return vec![false; columns.len()];
+                return vec![Seen::Masked; columns.len()];
             }
         };
         let reveals = |column: &Resource| {
             let access = sees(column);
             let judged = self.judge_access(&bench, &access, &context);
-            judged.is_ok_and(|judgement| self.permits(&bench, &access, &judgement, held))
+            judged.map_or(Seen::Masked, |judgement| {
+                self.seen(&bench, &access, &judgement, held)
+            })
         };
         columns.iter().map(reveals).collect()
     }
@@ -205,6 +232,7 @@ impl Policy {
 
     fn judge_ask(&self, bench: &Bench<'_>, ask: &Ask, found: &mut Found) -> Result<(), Refusal> {
         let context = context(&ask.context).map_err(|error| internal(&error))?;
+        let answers = grant::answers(ask);
         let mut refused: Option<(&Access, Judgement)> = None;
         for access in &ask.accesses {
             let judgement = self
@@ -212,9 +240,10 @@ impl Policy {
                 .map_err(|error| internal(&error))?;
             match (judgement.verdict, &refused) {
                 (Verdict::Permitted, _) => {
-                    let longest = self.longest(&judgement.rules);
-                    found.wanted.extend(longest.map(|longest| {
-                        self.wanted(bench, access, (&ask.context, longest), &judgement)
+                    let terms = self.terms(&judgement.rules);
+                    found.wanted.extend(terms.map(|terms| Wanted {
+                        answers,
+                        ..self.wanted(bench, access, (&ask.context, terms), &judgement)
                     }));
                     found.rules.extend(judgement.rules);
                 }
@@ -236,46 +265,57 @@ impl Policy {
         }
     }
 
-    /// For how long at most a grant may be had, where the rules that decided all leave it to one.
-    fn longest(&self, rules: &BTreeSet<PolicyId>) -> Option<Duration> {
+    /// What may be granted, where the rules that decided all leave it to a grant.
+    fn terms(&self, rules: &BTreeSet<PolicyId>) -> Option<Arc<[Terms]>> {
         let rules = rules.iter().filter_map(|id| self.rules.get(id));
-        grant::longest(rules.map(|rule| rule.grant))
+        grant::terms(rules.map(|rule| rule.grant))
     }
 
     /// Whether the rules permit an access by themselves, or with a grant that is held.
-    fn permits(
+    fn seen(
         &self,
         bench: &Bench<'_>,
         access: &Access,
         judgement: &Judgement,
         held: &dyn Held,
-    ) -> bool {
-        judgement.verdict == Verdict::Permitted
-            && self.longest(&judgement.rules).is_none_or(|longest| {
-                let covering = held.cover(bench.subject.place(), access, longest);
-                covering.is_some()
-            })
+    ) -> Seen {
+        if judgement.verdict != Verdict::Permitted {
+            return Seen::Masked;
+        }
+        let Some(terms) = self.terms(&judgement.rules) else {
+            return Seen::Plain;
+        };
+        let covering = held.cover(&Want {
+            place: bench.subject.place(),
+            access,
+            terms: &terms,
+            answers: true,
+        });
+        covering.map_or(Seen::Masked, Seen::Granted)
     }
 
     fn wanted(
         &self,
         bench: &Bench<'_>,
         access: &Access,
-        (context, longest): (&Context, Duration),
+        (context, terms): (&Context, Arc<[Terms]>),
         judgement: &Judgement,
     ) -> Wanted {
         let place = bench.subject.place();
         let message = words::message(access, context, place.target, place.database);
-        let hint = grant::command(place, access, longest);
+        let hint = terms
+            .first()
+            .map(|terms| grant::asked(place, access, terms));
         let refusal = Refusal {
             kind: RefusalKind::NeedsGrant,
             rules: judgement.rules.iter().map(rule_id).collect(),
             message: format!("{message} without a grant"),
-            hint: Some(format!("ask for one: {hint}")),
+            hint,
         };
         Wanted {
             access: access.clone(),
-            longest,
+            terms,
+            answers: true,
             refusal: Arc::new(refusal),
         }
     }
@@ -365,7 +405,7 @@ impl Policy {
         let permitted = |other: &&Access| {
             let judged = self.judge_access(&bench, other, context);
             judged.is_ok_and(|judgement| {
-                judgement.verdict == Verdict::Permitted && self.longest(&judgement.rules).is_none()
+                judgement.verdict == Verdict::Permitted && self.terms(&judgement.rules).is_none()
             })
         };
         ask.accesses
@@ -461,6 +501,29 @@ fn plain(action: Action, resource: Resource) -> Ask {
             ..Context::default()
         },
     }
+}
+
+/// What may ask for an access, in each context that conditions may tell apart; the one that most rules let
+/// through first. What is no statement comes in one context only.
+fn asks_for(access: &Access) -> Vec<Ask> {
+    let ask = plain(access.action, access.resource.clone());
+    if matches!(
+        access.action,
+        Action::Connect | Action::Open | Action::Reveal
+    ) {
+        return vec![ask];
+    }
+    let contexts = (0_u8..8).map(|bits| Ask {
+        context: Context {
+            has_where: bits & 1 == 0,
+            has_limit: bits & 2 == 0,
+            in_transaction: bits & 4 != 0,
+            statements: 1,
+            ..Context::default()
+        },
+        ..ask.clone()
+    });
+    contexts.collect()
 }
 
 /// Refuses what is no request, and what is too much of one.

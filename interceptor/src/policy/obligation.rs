@@ -3,5 +3,7 @@
 pub(super) mod grant;
 pub(super) mod limits;
 
-pub use grant::{GrantId, Grantable, Held, NoGrants, Place};
-pub use limits::{Limit, Limits};
+pub use grant::{
+    Budget, Covering, GrantId, Grantable, Held, NoGrants, Place, Terms, Want, is_answered,
+};
+pub use limits::{Limit, Limits, size};

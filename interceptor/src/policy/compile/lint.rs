@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{Effect, Parsed, covered};
 use crate::clock;
-use crate::policy::obligation::limits;
+use crate::policy::obligation::{grant, limits};
 use crate::policy::source::Mistake;
 use crate::policy::vocabulary::{self, ACTIONS, Kind};
 use crate::policy::{Action, ControlVerb};
@@ -41,14 +41,16 @@ pub(in crate::policy) fn annotations(
             "hint" => check_hint(value),
             "mandatory" if value.is_empty() => None,
             "mandatory" => Some("@mandatory takes no value".to_owned()),
-            "grant" => check_grant(one, value),
+            grant::ANNOTATION => check_grant(one, value),
+            _ if grant::COMPANIONS.contains(&name) => check_companion(one, name, value),
             _ if limits::ANNOTATIONS.contains(&name) => check_limit(one, name, value),
             _ if OBLIGATIONS.contains(&name) => Some(format!(
                 "@{name} is an obligation that this version does not enforce: the rule would \
                  permit more than it says; take the rule away"
             )),
             _ => Some(format!(
-                "@{name} is not known; known are @id, @hint, @mandatory, @grant, @{}",
+                "@{name} is not known; known are @id, @hint, @mandatory, @grant, @{}, @{}",
+                grant::COMPANIONS.join(", @"),
                 limits::ANNOTATIONS.join(", @")
             )),
         };
@@ -106,6 +108,31 @@ fn check_grant(one: &Parsed, value: &str) -> Option<String> {
     }
 }
 
+/// What bounds grants stands on a permit that leaves something to them, and bounds something.
+fn check_companion(one: &Parsed, name: &str, value: &str) -> Option<String> {
+    if one.policy.annotation(grant::ANNOTATION).is_none() {
+        return Some(format!(
+            "@{name} bounds nothing here: it stands beside @grant, whose grants it bounds"
+        ));
+    }
+    let covers = covered_actions(one);
+    let counted = |action: &Action| match name {
+        "grant_uses" => *action != Action::Reveal,
+        _ => grant::is_answered(*action),
+    };
+    if !covers.iter().all(counted) {
+        return Some(format!(
+            "@{name} cannot be counted for all that this permits: give that a permit of its own"
+        ));
+    }
+    limits::parse(name, value).err()
+}
+
+fn covered_actions(one: &Parsed) -> Vec<Action> {
+    let groups = Entities::from_entities(ACTIONS.clone(), None).unwrap_or_default();
+    covered(&one.policy.action_constraint(), &groups)
+}
+
 /// A limit must be one: a number, on a permit of something that is answered.
 fn check_limit(one: &Parsed, name: &str, value: &str) -> Option<String> {
     if one.rule.effect == Effect::Forbid {
@@ -113,11 +140,9 @@ fn check_limit(one: &Parsed, name: &str, value: &str) -> Option<String> {
             "@{name} on a forbid limits nothing: it stands on the permit whose answers it bounds"
         ));
     }
-    let groups = Entities::from_entities(ACTIONS.clone(), None).unwrap_or_default();
     let answered =
         |action: &Action| !matches!(action, Action::Connect | Action::Open | Action::Reveal);
-    let covers = covered(&one.policy.action_constraint(), &groups);
-    if !covers.iter().any(answered) {
+    if !covered_actions(one).iter().any(answered) {
         return Some(format!(
             "@{name} limits nothing here: what this permits has no answer with rows"
         ));

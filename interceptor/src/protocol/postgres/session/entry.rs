@@ -226,6 +226,34 @@ impl Statement {
         }
     }
 
+    /// Whether it makes a cursor.
+    pub(super) fn declares(&self) -> bool {
+        let mut effects = self.effects.iter();
+        effects.any(|effect| matches!(effect, Effect::DeclaresCursor { .. }))
+    }
+
+    /// Whether running it may leave something in the session that goes on without being judged again: a
+    /// cursor, a role or another setting, a channel, or what code that was not read has done.
+    pub(super) fn lasts(&self) -> bool {
+        let is_lasting = |access: &Access| {
+            matches!(
+                access.action,
+                Action::Set
+                    | Action::Notify
+                    | Action::Call
+                    | Action::Do
+                    | Action::System
+                    | Action::Replicate
+                    | Action::FastPath
+                    | Action::Unreadable
+            )
+        };
+        let mut asks = self.reading.asks.iter();
+        self.declares()
+            || self.effects.contains(&Effect::Unknown)
+            || asks.any(|ask| ask.accesses.iter().any(is_lasting))
+    }
+
     /// What an SQL `EXECUTE` needs to know of it; `None` where it is not one statement that was read.
     pub(super) fn for_execute(&self) -> Option<Prepared> {
         let [ask] = self.reading.asks.as_slice() else {

@@ -171,7 +171,12 @@ where
                 let account = Account::new(&self.gate, authorized.request);
                 let change = Change::Makes(Made::Statement(name, statement));
                 let entry = Entry::permitted(Kind::Parse, account, change);
-                self.request((authorized.permit, None), entry, header.whole(), instead);
+                self.request(
+                    ((authorized.permit, None), None),
+                    entry,
+                    header.whole(),
+                    instead,
+                );
             }
             Err(refused) => {
                 self.refused(Kind::Parse, header.whole(), &refused, name.is_empty());
@@ -322,7 +327,12 @@ where
             Ok(authorized) => {
                 let account = Account::new(&self.gate, authorized.request);
                 let entry = Entry::permitted(kind, account, change(unread));
-                self.request((authorized.permit, None), entry, header.whole(), None);
+                self.request(
+                    ((authorized.permit, None), None),
+                    entry,
+                    header.whole(),
+                    None,
+                );
             }
             Err(_refused) => {
                 self.shared.count_refused();

@@ -133,6 +133,7 @@ impl FakeGate {
                 true => Permit::of_a_test("all").limited(self.limits.clone()),
                 false => Permit::of_a_test("all"),
             },
+            allowance: None,
         })
     }
 }
