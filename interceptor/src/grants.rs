@@ -454,3 +454,5 @@ impl Grants {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::a_principal;

@@ -205,6 +205,9 @@ pub struct Problem {
     pub detail: Option<String>,
 }
 
+/// The JSON Schema (draft 2020-12) of [`Request`], which is also the form in a refusal's hint.
+pub const REQUEST_SCHEMA: &str = include_str!("request.json");
+
 /// `POST /v1/grants`: asks for a grant for the caller's own process tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

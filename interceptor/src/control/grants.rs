@@ -314,3 +314,6 @@ async fn issue(
     }
     Ok(issued)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,9 @@
 //! The life of a grant: used, ended, kept.
 
+mod crash;
+mod life;
+
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -38,6 +42,11 @@ pub(super) fn principal(pid: u32, ancestors: &[u32]) -> Principal {
         container: None,
         privileged: false,
     }
+}
+
+/// Somebody, for tests elsewhere.
+pub(crate) fn a_principal() -> Principal {
+    principal(40, &[])
 }
 
 /// A grant of an hour for the whole of scope 7.

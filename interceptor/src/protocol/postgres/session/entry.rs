@@ -205,6 +205,34 @@ impl Statement {
         }
     }
 
+    /// The same, which also takes what made a portal that it fetches from: nobody judged the running of it.
+    pub(super) fn fetching(&self, portal: &Self) -> Self {
+        let mut reading = Reading::clone(&self.reading);
+        reading.asks.extend(portal.reading.asks.iter().cloned());
+        reading.veto = reading.veto.or_else(|| portal.reading.veto.clone());
+        Self {
+            text: Arc::clone(&self.text),
+            rewrite: self.rewrite.clone(),
+            masking: self.masking.clone(),
+            reading: Arc::new(reading),
+            effects: Arc::clone(&self.effects),
+            statements: self.statements,
+            under: self.under.clone(),
+            in_transaction: self.in_transaction,
+            source: self.source,
+            holds: self.holds,
+            declared: self.declared,
+        }
+    }
+
+    /// The cursors and portals that it fetches from.
+    pub(super) fn fetched(&self) -> impl Iterator<Item = &str> {
+        self.effects.iter().filter_map(|effect| match effect {
+            Effect::Fetches(name) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
     /// The same, refused.
     pub(super) fn outdated(&self, masking: Option<&Arc<Masking>>) -> Self {
         let reading = Reading {

@@ -383,6 +383,7 @@ where
             self.refuse(kind, size, &error, false);
             return Ok(Step::Next);
         }
+        let statement = self.with_portals(statement).await?;
         match self.authorize(Phase::Execute, &statement).await? {
             Ok(authorized) => {
                 if statement.is_about_a_database() {
@@ -413,6 +414,19 @@ where
             Err(refused) => self.refused(kind, size, &refused, false),
         }
         Ok(Step::Next)
+    }
+
+    /// A statement with what it takes to run the portals that it fetches from. What a cursor takes was judged
+    /// when it was declared.
+    async fn with_portals(&mut self, statement: Arc<Statement>) -> Result<Arc<Statement>, Why> {
+        let mut with = Arc::clone(&statement);
+        for name in statement.fetched() {
+            let portal = self.find(|ledger| ledger.portal(name.as_bytes())).await?;
+            if let Some(portal) = portal.filter(|portal| !portal.declared) {
+                with = Arc::new(with.fetching(&portal));
+            }
+        }
+        Ok(with)
     }
 
     /// Forwards a request that policy permits, or `instead` of it what shows less. The only way for what

@@ -359,7 +359,7 @@ where
     }
 
     /// What a name means; waits where that depends on an answer.
-    async fn find(
+    pub(super) async fn find(
         &mut self,
         look: impl Fn(&Ledger<G>) -> Found<Statement>,
     ) -> Result<Option<Arc<Statement>>, Why> {
