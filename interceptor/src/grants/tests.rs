@@ -305,7 +305,7 @@ async fn what_nobody_settled_was_given_out() {
     assert_eq!(settle_due(&grants).await, [(id, Ended::Used)]);
     // The same where the daemon is killed in between.
     let id = issue(&grants, grant_of(2, Some(10), None)).await;
-    std::mem::forget(use_once(&grants, id).await.unwrap());
+    let _taken = use_once(&grants, id).await.unwrap();
     drop(grants);
     let grants = Grants::open(&place.file).unwrap();
     assert!(matches!(use_once(&grants, id).await, Err(Error::Spent)));

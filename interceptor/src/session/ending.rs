@@ -25,7 +25,11 @@ pub async fn end(services: &Services, grants: &[(GrantId, Ended)]) -> usize {
     }
     let sessions: Vec<_> = ended
         .iter()
-        .map(|(standing, _)| fell_with(services, &standing.grant))
+        .map(|(standing, why)| match why {
+            // Nothing stands on it; what is about to ask for some of it is refused.
+            Ended::Used => 0,
+            _ => fell_with(services, &standing.grant),
+        })
         .collect();
     let ends = ended
         .iter()

@@ -173,7 +173,7 @@ impl Gate for Session {
     fn lasts(&self, request: RequestId) {
         let grants = {
             let held = lock(&self.in_flight);
-            let mut held = held.iter();
+            let mut held = held.iter().rev();
             held.find(|(id, _)| *id == request)
                 .map(|(_, request)| Arc::clone(&request.grants))
         };
@@ -264,7 +264,7 @@ impl Session {
             bytes: least(Taken::bytes),
         };
         let mut held = lock(&self.in_flight);
-        if let Some((_, held)) = held.iter_mut().find(|(id, _)| *id == request) {
+        if let Some((_, held)) = held.iter_mut().rev().find(|(id, _)| *id == request) {
             held.taken = taken;
         }
         let is_counted = allowance.rows.is_some() || allowance.bytes.is_some();

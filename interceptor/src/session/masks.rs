@@ -42,15 +42,15 @@ impl Known {
         // A target that was taken out of the configuration is masked as it was last.
         let target = config.targets.get(&who.target.name).unwrap_or(&who.target);
         let mut known = lock(&self.found);
+        let grants = services.grants.number(who.flow.scope);
         if let Some(found) = &*known
             && found.generation == services.policy.generation()
-            && found.grants == services.grants.number(who.flow.scope)
-            && found.until.is_none_or(|until| clock::boot() < until)
+            && found.grants == grants
+            && lasts(found.until, clock::boot)
             && Arc::ptr_eq(&found.target, target)
         {
             return found.masked.clone();
         }
-        let grants = services.grants.number(who.flow.scope);
         let policy = services.policy.current();
         let (masks, revealing) = of(
             &policy,
@@ -108,6 +108,11 @@ pub fn of(
     (masks, revealing)
 }
 
+/// Whether what was found holds still, by the end of the first grant that it takes.
+fn lasts(until: Option<BootTime>, now: impl FnOnce() -> BootTime) -> bool {
+    until.is_none_or(|until| now() < until)
+}
+
 /// A column, as policy names it.
 #[must_use]
 pub fn resource(relation: &Relation, column: &str) -> Resource {
@@ -117,3 +122,6 @@ pub fn resource(relation: &Relation, column: &str) -> Resource {
         column: column.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -101,7 +101,7 @@ fn killed_after(count: usize, file: &Path) -> HashMap<String, Said> {
 fn a_killed_process_leaves_no_more_of_a_grant_than_it_had() {
     let place = place();
     // Each count is another place in the life of grants: issues, takes, what is given back, ends.
-    for count in (1..=40).chain([60, 61, 62, 97, 150]) {
+    for count in (1..=16).chain([37, 38, 39, 60, 97, 150]) {
         let said = killed_after(count, &place.file);
         assert!(!said.is_empty());
         let grants = Grants::open(&place.file).unwrap();
