@@ -5,6 +5,7 @@
 
 mod cases;
 pub(crate) mod detect;
+pub(crate) mod grants;
 mod subjects;
 mod table;
 

@@ -38,6 +38,7 @@ usage: cargo xtask COMMAND
                    direct, haproxy, pgbouncer and interceptor side by side; only the cases
                    whose names contain a FILTER
   bench detect     value detectors beside a set of regular expressions
+  bench grants     what a grant costs a request, with ten thousand of them alive
   fuzz NAME [--seconds N]
                    a fuzzer, for a minute or for N seconds
   fuzz canary [--seconds N [--seed S]]
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         ["e2e", filter @ ..] => test::end_to_end(filter),
         ["bench", "postgres", filter @ ..] => bench::postgres(filter),
         ["bench", "detect"] => bench::detect::measure(),
+        ["bench", "grants"] => bench::grants::measure(),
         ["suite", name] => test::suite(name, None),
         ["suite", name, "--seconds", seconds] => test::suite(name, Some(seconds)),
         ["fuzz", "canary"] => fuzz::canary("60", "1"),

@@ -73,6 +73,7 @@ fn written() -> (tempfile::TempDir, PathBuf) {
             request: RequestId(Uuid::from_u128(request)),
             principal: Some(&principal),
             outcome: &outcome,
+            spent: &[],
         };
         log.append(&event).expect("a line");
     }

@@ -99,7 +99,7 @@ async fn whole(
         schema.ok_or_else(|| anyhow::anyhow!("something in it is being changed; try again"))?;
     let verdicts = Verdicts::new(question.principal, &target.name, question.database);
     let verdicts = verdicts.map_err(|refusal| anyhow::anyhow!(refusal.message))?;
-    let masks = masks::of(
+    let (masks, _) = masks::of(
         question.policy,
         &verdicts,
         (&target.sensitive, question.database),

@@ -19,7 +19,7 @@ use super::super::entry::{Change, Entry, Kind, Statement};
 use super::super::table::Name;
 use super::{Found, Ledger};
 use crate::policy::{Limit, Limits};
-use crate::session::{Gate, RequestId};
+use crate::session::{Allowance, Allowed, Gate, RequestId};
 
 /// What ends a binary `COPY` in the place of a row.
 const BINARY_END: [u8; 2] = [0xff, 0xff];
@@ -55,6 +55,8 @@ impl Amount {
 #[derive(Debug)]
 pub(in super::super) struct Limited {
     limits: Arc<Limits>,
+    /// What grants give of this answer.
+    allowance: Option<Allowance>,
     request: RequestId,
     /// The portals that its rows come from.
     portals: Vec<Name>,
@@ -145,6 +147,31 @@ impl Limited {
         rows.or_else(|| over(&limits.max_bytes, request.bytes).map(Over::Bytes))
             .or_else(|| over(&limits.max_session_rows, session.rows).map(Over::SessionRows))
             .or_else(|| over(&limits.max_session_bytes, session.bytes).map(Over::SessionBytes))
+            .or_else(|| self.over_grant(more))
+    }
+
+    fn over_grant(&self, more: Amount) -> Option<Over> {
+        let allowance = self.allowance?;
+        let answer = self.passed.and(more);
+        let over = |allowed: Option<Allowed>, is: u64| allowed.filter(|allowed| is > allowed.most);
+        let rows = over(allowance.rows, answer.rows).map(Over::GrantRows);
+        rows.or_else(|| over(allowance.bytes, answer.bytes).map(Over::GrantBytes))
+    }
+
+    /// What counts as given out: all of a grant that had no room for the next row.
+    fn given(&self) -> Amount {
+        let Amount { rows, bytes } = self.passed;
+        match &self.over {
+            Some(Over::GrantRows(_)) => Amount {
+                rows: u64::MAX,
+                bytes,
+            },
+            Some(Over::GrantBytes(_)) => Amount {
+                rows,
+                bytes: u64::MAX,
+            },
+            _ => Amount { rows, bytes },
+        }
     }
 
     /// How many rows a message of data is; or how much of it must be there to say.
@@ -246,9 +273,9 @@ impl<G: Gate> Ledger<G> {
         &mut self,
         entry: &mut Entry<G>,
         (portal, request): (Option<&Name>, RequestId),
-        limits: Option<&Arc<Limits>>,
+        (limits, allowance): (Option<&Arc<Limits>>, Option<Allowance>),
     ) {
-        if limits.is_none() && self.measure.all.is_none() {
+        if limits.is_none() && allowance.is_none() && self.measure.all.is_none() {
             return;
         }
         self.measure.all = strictest(self.measure.all.take(), limits);
@@ -274,12 +301,14 @@ impl<G: Gate> Ledger<G> {
             limits = strictest(limits, of_cursor);
             portals.push(key);
         }
+        let limits = limits.or_else(|| allowance.map(|_| Arc::default()));
         let Some(limits) = limits else {
             return;
         };
         let header = statement.statements == 1 && statement.effects.contains(&Effect::CopyHeader);
         entry.limited = Some(Box::new(Limited {
             limits,
+            allowance,
             request,
             portals,
             before: None,
@@ -312,41 +341,20 @@ impl<G: Gate> Ledger<G> {
         };
         let measure = &mut self.measure;
         limited.begin(measure);
-        let mut at = measure.counted;
-        loop {
-            let rest = front.get(at..).unwrap_or_default();
-            match limited.next(measure, rest, at == 0) {
-                Next::Counted(size) => {
-                    at = at.saturating_add(size);
-                    measure.counted = at;
-                }
-                Next::Other => break,
-                Next::Need(need) if at == 0 => return Room::Need(need),
-                Next::Need(_) => break,
-                Next::After(size) => return Room::Drop(size),
-                Next::Over(_, _) if at > 0 => {
-                    return Room::Up {
-                        bytes: at,
-                        ends: true,
-                    };
-                }
-                Next::Over(over, size) => {
-                    limited.over = Some(over);
-                    let rows = limited.passed.rows;
-                    if let Some(account) = &mut entry.account {
-                        account.cut(rows);
-                    }
-                    measure.cancels = Some(self.first);
-                    return Room::Drop(size);
-                }
+        let room = count(limited, measure, front);
+        if let Some(account) = &mut entry.account {
+            let given = limited.given();
+            account.gave(given.rows, given.bytes);
+            if matches!(room, Counted::Over(_)) {
+                account.cut(limited.passed.rows);
             }
         }
-        match at {
-            0 => Room::Any,
-            _ => Room::Up {
-                bytes: at.min(front.len()),
-                ends: at < front.len(),
-            },
+        match room {
+            Counted::Room(room) => room,
+            Counted::Over(size) => {
+                measure.cancels = Some(self.first);
+                Room::Drop(size)
+            }
         }
     }
 
@@ -511,6 +519,46 @@ impl<G: Gate> Entry<G> {
             done: limited.error(true)?,
         })
     }
+}
+
+/// What counting came to.
+enum Counted {
+    Room(Room),
+    /// The message of so many bytes is the first that is too much.
+    Over(usize),
+}
+
+/// Counts what is at the front of an answer, as far as there is room for it.
+fn count(limited: &mut Limited, measure: &mut Measure, front: &[u8]) -> Counted {
+    let mut at = measure.counted;
+    loop {
+        let rest = front.get(at..).unwrap_or_default();
+        match limited.next(measure, rest, at == 0) {
+            Next::Counted(size) => {
+                at = at.saturating_add(size);
+                measure.counted = at;
+            }
+            Next::Other => break,
+            Next::Need(need) if at == 0 => return Counted::Room(Room::Need(need)),
+            Next::Need(_) => break,
+            Next::After(size) => return Counted::Room(Room::Drop(size)),
+            Next::Over(_, _) if at > 0 => {
+                let (bytes, ends) = (at, true);
+                return Counted::Room(Room::Up { bytes, ends });
+            }
+            Next::Over(over, size) => {
+                limited.over = Some(over);
+                return Counted::Over(size);
+            }
+        }
+    }
+    Counted::Room(match at {
+        0 => Room::Any,
+        _ => Room::Up {
+            bytes: at.min(front.len()),
+            ends: at < front.len(),
+        },
+    })
 }
 
 /// What may hold data, in the answer to a request.
