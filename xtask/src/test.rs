@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use support::place;
 
 use crate::root::{self, Root};
-use crate::setup::{self, Ready};
+use crate::setup::{self, For};
 use crate::shell::{self, cargo, run};
 use crate::stage::Stage;
 
@@ -70,13 +70,10 @@ struct Score {
 
 /// `cargo xtask test`.
 pub(crate) fn everything() -> anyhow::Result<()> {
-    let ready = setup::all()?;
-    let suites = setup::suites(&ready.drivers)?;
+    let ready = setup::clients(For::Test)?;
+    let suites = setup::suites(&ready)?;
     run(cargo(&["build", "--workspace", "--all-targets"]))?;
-    let stage = Stage::set(
-        &shell::target().join("debug/interceptor"),
-        Some(&ready.drivers),
-    )?;
+    let stage = Stage::set(&shell::target().join("debug/interceptor"), &ready)?;
     let way = root::way();
     if way == Root::Sudo {
         root::authenticate("run the tests on the real kernel")?;
@@ -114,7 +111,7 @@ pub(crate) fn everything() -> anyhow::Result<()> {
 
 /// `cargo xtask e2e FILTER…`.
 pub(crate) fn end_to_end(filter: &[&str]) -> anyhow::Result<()> {
-    let ready: Ready = setup::all()?;
+    let ready = setup::clients(For::EndToEnd)?;
     run(cargo(&[
         "build",
         "--workspace",
@@ -123,10 +120,7 @@ pub(crate) fn end_to_end(filter: &[&str]) -> anyhow::Result<()> {
         "--example",
         "tokio-postgres",
     ]))?;
-    let stage = Stage::set(
-        &shell::target().join("debug/interceptor"),
-        Some(&ready.drivers),
-    )?;
+    let stage = Stage::set(&shell::target().join("debug/interceptor"), &ready)?;
     if root::way() == Root::Missing {
         bail!("the end-to-end tests need root: run them as root, or install sudo");
     }
@@ -154,13 +148,10 @@ pub(crate) fn suite(name: &str, seconds: Option<&str>) -> anyhow::Result<()> {
         let known = SUITES.map(|(known, _)| known).join(", ");
         bail!("no suite {name:?}; there are {known}");
     };
-    let ready: Ready = setup::all()?;
-    let suites = setup::suites(&ready.drivers)?;
+    let ready = setup::clients(For::Test)?;
+    let suites = setup::suites(&ready)?;
     run(cargo(&["build", "--workspace", "--bin", "interceptor"]))?;
-    let stage = Stage::set(
-        &shell::target().join("debug/interceptor"),
-        Some(&ready.drivers),
-    )?;
+    let stage = Stage::set(&shell::target().join("debug/interceptor"), &ready)?;
     if root::way() == Root::Missing {
         bail!("the suites need root: run them as root, or install sudo");
     }
