@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::client;
 use super::operate::show;
-use super::{Daemon, print, terminal};
+use super::{Daemon, complain, print, terminal};
 use crate::control::api;
 use crate::grants::Standing;
 use crate::policy::{Action, GrantId, Resource};
@@ -160,6 +160,9 @@ impl Grants {
                 true => writeln!(text, "{}", serde_json::to_string(grant)?)?,
                 false => text.push_str(&line(grant)),
             }
+        }
+        if grants.is_empty() && !self.json {
+            complain("nothing is granted\n");
         }
         print(&text);
         Ok(ExitCode::SUCCESS)
