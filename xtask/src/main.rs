@@ -31,7 +31,8 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   check            formatting, lints on both targets, docs, tidy, dependencies
-  test             every test: unit, protocol, policy, kernel, e2e, hostile, suites (needs root: asks sudo)
+  test [TIER…]     every test: unit, protocol, policy, kernel, e2e, hostile, suites (needs root: asks sudo);
+                   or those of some tiers
   e2e [FILTER…]    the end-to-end tests whose names contain FILTER
   suite NAME [--seconds N]
                    all of a foreign suite directly and through: regress, psycopg2, asyncpg,
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
         ["check"] => check::everything(),
-        ["test"] => test::everything(),
+        ["test", tiers @ ..] => test::tiers(tiers),
         ["e2e", filter @ ..] => test::end_to_end(filter),
         ["bench", "postgres", filter @ ..] => bench::postgres(filter),
         ["bench", "detect"] => bench::detect::measure(),
