@@ -20,7 +20,7 @@ use interceptor_ebpf::scope::Scope as Row;
 use crate::scene::{Scene, is_idle, rule, server, unique};
 
 /// Rows that are left free: fewer than the new rules have.
-const LEFT: u32 = 3;
+const LEFT: u16 = 3;
 
 fn map(scene: &Scene, name: &str) -> MapData {
     MapData::from_pin(scene.pins.join("v1/maps").join(name)).unwrap()
@@ -57,7 +57,8 @@ fn fill(scene: &Scene) -> Vec<Key<RuleKey>> {
         port: 0,
         address: [number; 4],
     };
-    let keys = (0..MAX_RULES - has - LEFT).map(|number| Key::new(EXACT_BITS + 128, row(number)));
+    let keys = (0..MAX_RULES - has - u32::from(LEFT))
+        .map(|number| Key::new(EXACT_BITS + 128, row(number)));
     keys.inspect(|key| rules.insert(key, 0, 0).unwrap())
         .collect()
 }
@@ -70,7 +71,7 @@ fn rules_that_do_not_fit_leave_those_before_in_force() {
     scene.redirect(&[at]);
     let before = state(&scene).generation;
     let filling = fill(&scene);
-    let more = (0..LEFT).map(|number| SocketAddr::from(([10, 77, 9, 9], 5000 + number as u16)));
+    let more = (0..LEFT).map(|number| SocketAddr::from(([10, 77, 9, 9], 5000 + number)));
     let wanted: Vec<_> = [new]
         .into_iter()
         .chain(more)
