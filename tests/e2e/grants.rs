@@ -81,6 +81,11 @@ fn ended(lab: &Lab, id: &str) -> Result<Value> {
 fn a_refusal_says_how_to_ask_and_what_was_asked_for_is_permitted_until_it_is_taken_back()
 -> Result<()> {
     let lab = lab()?;
+    let none = lab.daemon.cli(&["grants"])?;
+    has(&none.stderr, &["nothing is granted"])?;
+    ensure!(none.stdout.is_empty() && none.status.success(), "{none:?}");
+    let none = lab.daemon.cli(&["grants", "--json"])?;
+    ensure!(none.stdout.is_empty() && none.stderr.is_empty(), "{none:?}");
     let told = refused(lab.psql(&[ORDERS])?)?;
     has(
         &told,

@@ -55,8 +55,9 @@ fn answer<A: DeserializeOwned>(body: &[u8]) -> anyhow::Result<A> {
 async fn send(socket: &Path, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
     let stream = UnixStream::connect(socket).await.map_err(|error| {
         anyhow::anyhow!(
-            "cannot reach the daemon on {}: {error}; is it running? `systemctl status interceptor` \
-             tells, and `--config` or `--socket` names another one",
+            "cannot reach the daemon on {}: {error}; is it running? Where `interceptor daemon` was \
+             started it says what is wrong, or `systemctl status interceptor` does; `--config` or \
+             `--socket` names another one",
             socket.display()
         )
     })?;

@@ -203,6 +203,9 @@ impl Grants {
                 false => text.push_str(&line(grant)),
             }
         }
+        if grants.is_empty() && !self.json {
+            complain("nothing is granted\n");
+        }
         print(&text);
         Ok(ExitCode::SUCCESS)
     }

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::client;
-use super::{Daemon, FAILED, complain, print};
+use super::{Daemon, FAILED, complain, counted, print};
 use crate::control::api::{self, Acted, Reloaded, Scope, Which};
 
 /// Which cgroup.
@@ -59,8 +59,10 @@ impl Tag {
         };
         let scope: Scope = client::post(&self.daemon.control()?, "/v1/scopes/tag", &asked).await?;
         let text = format!(
-            "{} is {}; {} processes\n",
-            scope.cgroup, scope.agent, scope.processes
+            "{} is {}; {}\n",
+            scope.cgroup,
+            scope.agent,
+            counted(scope.processes, "process", "processes")
         );
         Ok(show(self.json, &scope, &text))
     }
@@ -141,8 +143,10 @@ fn describe(status: &api::Status) -> String {
     };
     for scope in &status.scopes {
         line(format!(
-            "scope    {}  agent {}  {} processes",
-            scope.cgroup, scope.agent, scope.processes
+            "scope    {}  agent {}  {}",
+            scope.cgroup,
+            scope.agent,
+            counted(scope.processes, "process", "processes")
         ));
     }
     for (name, addresses) in &status.targets {
@@ -150,20 +154,21 @@ fn describe(status: &api::Status) -> String {
     }
     for (name, usage) in &status.agents {
         line(format!(
-            "agent    {name}  {} connections  {} sessions",
-            usage.connections, usage.sessions
+            "agent    {name}  {}  {}",
+            counted(usage.connections, "connection", "connections"),
+            counted(usage.sessions, "session", "sessions")
         ));
     }
     for session in &status.sessions {
         line(format!(
-            "session  {}  {} → {}/{}  pid {} {}  {} requests  {} s",
+            "session  {}  {} → {}/{}  pid {} {}  {}  {} s",
             session.id,
             session.agent,
             session.target,
             session.database,
             session.pid,
             session.executable,
-            session.requests,
+            counted(session.requests, "request", "requests"),
             session.seconds
         ));
     }
@@ -195,8 +200,9 @@ impl Reload {
         if reloaded.mistakes.is_empty() {
             writeln!(
                 text,
-                "policy generation {}; {} sessions ended",
-                reloaded.generation, reloaded.ended
+                "policy generation {}; {}",
+                reloaded.generation,
+                ended(reloaded.ended)
             )?;
         } else {
             complain("nothing was changed: everything old stays in force\n");
@@ -228,9 +234,9 @@ impl OnAgent {
         let path = format!("/v1/agents/{verb}");
         let acted: Acted = client::post(&self.daemon.control()?, &path, &asked).await?;
         let text = format!(
-            "{done} {}; {} sessions ended\n",
+            "{done} {}; {}\n",
             acted.scopes.join(", "),
-            acted.sessions
+            ended(acted.sessions)
         );
         Ok(show(self.json, &acted, &text))
     }
@@ -295,6 +301,10 @@ impl Metrics {
         print(&client::get_text(&self.daemon.control()?, "/v1/metrics").await?);
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn ended(sessions: usize) -> String {
+    format!("{} ended", counted(sessions, "session", "sessions"))
 }
 
 /// Prints an answer, for people or for programs.

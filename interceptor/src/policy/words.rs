@@ -207,7 +207,7 @@ impl Refusal {
     #[must_use]
     pub fn privileged() -> Self {
         let message = "processes with capabilities on the host get no credentials";
-        let hint = "run the program without capabilities";
+        let hint = "run it as an ordinary user; for root: `interceptor run --user NAME`";
         Self::plain(RefusalKind::Identity, message, hint)
     }
 

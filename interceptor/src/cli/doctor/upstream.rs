@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::Check;
-use crate::cli::upstream;
+use crate::cli::told;
+use crate::cli::upstream::{self, Unknown};
 use crate::config::{Config, Target};
 use crate::policy::{Action, Ever, Resource};
 use crate::protocol::postgres::inject::survey::{Held, Powers, Survey};
@@ -33,18 +34,22 @@ pub(super) async fn checks(config: &Config, ever: Option<&Ever>) -> Vec<Check> {
                     checks.extend(of_database(target, (database, at == 0), ever).await);
                 }
             }
-            Err(error) => checks.push(bad(target, &format!("{error:#}"))),
+            Err(error) => checks.push(bad(target, &error)),
         }
     }
     checks
 }
 
-fn bad(target: &Target, is: &str) -> Check {
-    Check::bad(
-        &format!("target {}", target.name),
-        is,
-        "see that the server runs and takes the credential",
-    )
+pub(super) fn bad(target: &Target, error: &anyhow::Error) -> Check {
+    let name = &target.name;
+    let mend = match error.downcast_ref::<Unknown>() {
+        Some(Unknown { host, cause: _ }) => format!(
+            "see that this host can look it up (`getent hosts {host}`), or correct the name at \
+             `targets.{name}` in the configuration"
+        ),
+        None => "see that the server runs and takes the credential".to_owned(),
+    };
+    Check::bad(&format!("target {name}"), told(error), mend)
 }
 
 /// `is_first` of its target: what holds for all of the server is told there.
@@ -68,7 +73,7 @@ async fn of_database(
     };
     match powers.await {
         Ok(powers) => place.checks(&powers),
-        Err(error) => vec![bad(target, &format!("{error:#}"))],
+        Err(error) => vec![bad(target, &error)],
     }
 }
 
