@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 
 use pg_query::protobuf::{ParseResult, RangeVar, ScanToken};
 
-pub use self::cover::{Masking, Writable};
+pub use self::cover::{Masking, Misfit, Writable};
 pub use self::known::{Again, Asked, Changes, Known, Watch};
 use self::resolve::{Meaning, Pin, Veto};
 pub use self::schema::Schema;
@@ -520,7 +520,12 @@ fn indirect<'a>(
         )));
     }
     if let Some(keys) = masking.referred.get(&table.oid) {
-        writes::keeps_keys(draft, relation, (table, keys))?;
+        let why = "a masked column refers to";
+        writes::keeps_keys(draft, relation, (table, keys), why)?;
+    }
+    if let Some(keys) = masking.stirring.get(&table.oid) {
+        let why = "runs a function where they are referred to";
+        writes::keeps_keys(draft, relation, (table, keys), why)?;
     }
     for oid in masking.guarded.get(&table.oid).into_iter().flatten() {
         let schema = masking.schema.as_ref();

@@ -20,6 +20,7 @@ use super::schema::{Column, Schema, Table};
 use crate::masking::{Mask, Masked, Masks, Relation};
 
 pub use self::rights::Writable;
+pub use super::misfit::Misfit;
 
 /// A database's relations with the masks that are on them, for one principal.
 #[derive(Debug)]
@@ -47,6 +48,11 @@ pub struct Masking {
     pub(super) guarded: HashMap<u32, BTreeSet<u32>>,
     /// Tables of which a default or a constraint, their own or a child's, runs a function.
     pub(super) computing: HashSet<u32>,
+    /// Tables of which a row that goes, or a key that changes, has such a function run where it is referred to.
+    /// Each with the names of its keys.
+    pub(super) stirring: HashMap<u32, HashSet<String>>,
+    /// Tables that are closed because of what is configured for them, each with why.
+    pub(super) unfit: HashMap<u32, String>,
 }
 
 /// What is masked of one relation.
@@ -92,6 +98,8 @@ impl Masking {
             referred: HashMap::new(),
             guarded: HashMap::new(),
             computing: HashSet::new(),
+            stirring: HashMap::new(),
+            unfit: HashMap::new(),
         };
         if let Some(schema) = schema {
             let mut spread = Spread::new(&schema, &masking.masks);
@@ -115,6 +123,10 @@ impl Masking {
             masking.referred = reach::referred(&schema, &masking.covers);
             masking.guarded = reach::guarded(&schema, &masking.covers);
             masking.computing = reach::computing(&schema);
+            masking.stirring = reach::stirring(&schema);
+            masking.unfit = misfit::all(&schema, &masking.masks)
+                .filter_map(|misfit| Some((misfit.closes?, misfit.why)))
+                .collect();
             masking.above = above(&schema, &masking.covers);
             masking.schema = Some(schema);
         }
@@ -125,6 +137,12 @@ impl Masking {
     #[must_use]
     pub fn misfits(&self) -> Option<String> {
         misfit::said(self.schema.as_ref()?, &self.masks)
+    }
+
+    /// The same, one by one.
+    pub fn each_misfit(&self) -> impl Iterator<Item = Misfit<'_>> {
+        let schema = self.schema.iter();
+        schema.flat_map(|schema| misfit::all(schema, &self.masks))
     }
 
     /// Every masked column, those too that are masked because of another one.
@@ -223,13 +241,21 @@ impl<'a> Spread<'a> {
             let Some(table) = schema.find(&relation.schema, &relation.name) else {
                 continue;
             };
+            let masks = found.entry(table.oid).or_default();
             for (name, mask) in columns {
-                if let Some(column) = table.column(name) {
-                    let masks = found.entry(table.oid).or_default();
+                let column = table.column(name);
+                let fits =
+                    column.filter(|column| expression::objection(mask, subject(column)).is_none());
+                if let Some(column) = fits {
                     masks.insert(column.number, mask.clone());
-                } else {
-                    // It may have another name by now.
-                    opaque.insert(table.oid);
+                    continue;
+                }
+                opaque.insert(table.oid);
+                // It may have another name by now, whichever.
+                let all = table.columns.iter();
+                let meant = all.filter(|one| column.is_none_or(|of| of.number == one.number));
+                for column in meant {
+                    masks.entry(column.number).or_insert(Mask::Null);
                 }
             }
         }

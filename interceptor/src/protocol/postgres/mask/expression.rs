@@ -62,17 +62,47 @@ pub struct Subject<'a> {
     pub is_domain: bool,
 }
 
-/// Why a mask cannot stand for a type, for who configures it; `None` where it can.
+/// Why a mask cannot stand for a type, for who configures it, with what can; `None` where it can.
 #[must_use]
 pub fn objection(mask: &Mask, of: Subject<'_>) -> Option<String> {
-    (!matches!(mask, Mask::Hide) && expression(mask, of).is_none()).then(|| {
-        format!(
-            "{} cannot stand in for {} of type {}: use null",
-            word(mask),
-            of.column,
-            of.type_name
-        )
-    })
+    if matches!(mask, Mask::Hide) || expression(mask, of).is_some() {
+        return None;
+    }
+    let fits: Vec<&str> = fitting(of)
+        .filter(|fits| *fits != "constant" || !matches!(mask, Mask::Constant(_)))
+        .collect();
+    let what = match mask {
+        Mask::Constant(_) => "this constant",
+        mask => word(mask),
+    };
+    Some(format!(
+        "{what} cannot stand in for {} of type {}: use {}",
+        of.column,
+        of.type_name,
+        fits.join(", ")
+    ))
+}
+
+/// The words of all masks that can stand for a type.
+fn fitting(of: Subject<'_>) -> impl Iterator<Item = &'static str> {
+    let others = [
+        Mask::Constant("0".into()),
+        Mask::Constant("true".into()),
+        Mask::Constant(uuid::Uuid::nil().to_string().into()),
+        Mask::Hash(Joinable::Session),
+        Mask::Last4,
+        Mask::Email,
+        Mask::Year,
+        Mask::Partial(1),
+    ];
+    let mut words: Vec<&str> = others
+        .iter()
+        .filter(|mask| expression(mask, of).is_some())
+        .map(word)
+        .collect();
+    words.dedup();
+    let always = ["null", "hide"].into_iter();
+    always.chain(words)
 }
 
 /// The word for a mask in messages.

@@ -54,10 +54,12 @@ pub struct Table {
     /// Columns that a constraint, a unique index or an expression of the table is about; column 0 is all of
     /// them.
     pub guarded: HashSet<i16>,
-    /// The same, by what they are in together.
+    /// The same, by what they are in together; indexes too.
     pub ties: BTreeMap<String, Tie>,
     /// Columns that hold nothing but what a column of another relation holds, by foreign keys.
     pub references: Vec<(i16, u32, i16)>,
+    /// Relations of which a row that goes, or a key that changes, changes rows of this one, by foreign keys.
+    pub changed_by: HashSet<u32>,
     /// Generated columns, each with a column that it is made from.
     pub generated: Vec<(i16, i16)>,
 }
@@ -85,6 +87,8 @@ pub enum TiedBy {
     Expression,
     /// The same of any index, with a function or an operator that is not built in.
     Function,
+    /// An index: what it holds of a row may be too long.
+    Index,
 }
 
 impl TiedBy {
@@ -95,6 +99,7 @@ impl TiedBy {
             Some(b'r') => Self::Referred,
             Some(b'e') => Self::Expression,
             Some(b'f') => Self::Function,
+            Some(b'i') => Self::Index,
             _ => Self::Constraint,
         }
     }
@@ -120,10 +125,12 @@ pub struct Column {
 impl Table {
     /// Something of this name, whose first letter says what, is about `column`.
     pub fn guard(&mut self, name: &str, column: i16) {
-        self.guarded.insert(column);
         let tie = self.ties.entry(name.to_owned()).or_default();
         tie.by = TiedBy::named(name);
         tie.columns.insert(column);
+        if tie.by != TiedBy::Index {
+            self.guarded.insert(column);
+        }
     }
 
     /// The column of this name.
@@ -136,6 +143,13 @@ impl Table {
     #[must_use]
     pub fn guards(&self, column: i16) -> bool {
         self.guarded.contains(&column) || self.guarded.contains(&0)
+    }
+
+    /// Whether an index of it holds one of some columns beside others.
+    #[must_use]
+    pub fn indexes(&self, one: impl Fn(&i16) -> bool) -> bool {
+        let mut ties = self.ties.values();
+        ties.any(|tie| tie.by == TiedBy::Index && tie.columns.iter().any(&one))
     }
 
     /// Whether it is a view, materialized or not.

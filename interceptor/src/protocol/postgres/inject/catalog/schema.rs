@@ -130,7 +130,7 @@ const QUERY: &str = concat!(
      WHERE d.refobjid OPERATOR(pg_catalog.<>) r.ev_class AND ",
     ours!("r.ev_class"),
     "; ",
-    // Columns that constraints and unique indexes are about, and expressions of indexes: whose they are, each
+    // Columns that constraints and indexes are about, and expressions of indexes: whose they are, each
     // with what ties them together, whose first letter says how ([`TiedBy`]). Column 0 is a whole row.
     "SELECT conrelid::pg_catalog.text, CASE WHEN contype OPERATOR(pg_catalog.=) 'p' AND NOT condeferrable \
         THEN 'p' ELSE 'c' END OPERATOR(pg_catalog.||) oid::pg_catalog.text, \
@@ -141,10 +141,10 @@ const QUERY: &str = concat!(
      pg_catalog.unnest(confkey)::pg_catalog.text \
      FROM pg_catalog.pg_constraint WHERE contype OPERATOR(pg_catalog.=) 'f' AND ",
     ours!("confrelid"),
-    " UNION ALL SELECT indrelid::pg_catalog.text, 'c' OPERATOR(pg_catalog.||) indexrelid::pg_catalog.text, \
-     k::pg_catalog.text \
+    " UNION ALL SELECT indrelid::pg_catalog.text, CASE WHEN indisunique OR indisexclusion THEN 'c' ELSE 'i' END \
+     OPERATOR(pg_catalog.||) indexrelid::pg_catalog.text, k::pg_catalog.text \
      FROM pg_catalog.pg_index, pg_catalog.unnest(indkey::pg_catalog.int2[]) AS k \
-     WHERE (indisunique OR indisexclusion) AND k OPERATOR(pg_catalog.<>) 0 AND ",
+     WHERE (indisunique OR indisexclusion OR indnatts OPERATOR(pg_catalog.>) 1) AND k OPERATOR(pg_catalog.<>) 0 AND ",
     ours!("indrelid"),
     " UNION ALL SELECT d.refobjid::pg_catalog.text, CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_depend AS u \
         WHERE u.objid OPERATOR(pg_catalog.=) i.indexrelid \
@@ -193,7 +193,10 @@ const QUERY: &str = concat!(
     reads_tables!("c.castfunc"),
     // Foreign keys, column by column.
     "; SELECT conrelid::pg_catalog.text, pg_catalog.unnest(conkey)::pg_catalog.text, \
-     confrelid::pg_catalog.text, pg_catalog.unnest(confkey)::pg_catalog.text \
+     confrelid::pg_catalog.text, pg_catalog.unnest(confkey)::pg_catalog.text, \
+     (confdeltype OPERATOR(pg_catalog.=) 'n' OR confdeltype OPERATOR(pg_catalog.=) 'd' \
+        OR confupdtype OPERATOR(pg_catalog.=) 'c' OR confupdtype OPERATOR(pg_catalog.=) 'n' \
+        OR confupdtype OPERATOR(pg_catalog.=) 'd')::pg_catalog.text \
      FROM pg_catalog.pg_constraint WHERE contype OPERATOR(pg_catalog.=) 'f' AND ",
     ours!("conrelid"),
     // What tables are partitioned by; column 0 is an expression.
@@ -287,9 +290,15 @@ impl Answer {
                 self.schema.casts_unasked |= truth(unasked)?;
             }
             10 => {
-                let [oid, column, other, referred] = columns(row)?;
+                let [oid, column, other, referred, acts] = columns(row)?;
                 let refers = (number(column)?, number(other)?, number(referred)?);
-                self.put(oid, |table| table.references.push(refers))?;
+                let acts = truth(acts)?;
+                self.put(oid, |table| {
+                    table.references.push(refers);
+                    if acts {
+                        table.changed_by.insert(refers.1);
+                    }
+                })?;
             }
             11 => {
                 let [oid, column] = columns(row)?;
