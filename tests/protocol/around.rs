@@ -123,6 +123,19 @@ INSERT INTO sized VALUES (1, 'x', 'c');
 CREATE INDEX ON sized (note, ssn);
 CREATE TABLE placed (id int, ssn text);
 INSERT INTO placed SELECT n, 'c' FROM generate_series(1, 20) AS n;
+CREATE TABLE wordy (id int, note text, ssn text);
+INSERT INTO wordy VALUES (1, 'x', 'c');
+CREATE VIEW parsed AS SELECT id, (ts_parse('default', ssn)).token AS t FROM wordy;
+CREATE VIEW rows_of AS SELECT p AS whole, id FROM p;
+CREATE VIEW few AS SELECT id FROM q ORDER BY id LIMIT (SELECT ascii(substr(max(ssn), 7)) - 63 FROM p);
+CREATE VIEW within AS SELECT code FROM codes WHERE code IN (SELECT ssn FROM p);
+CREATE VIEW beside AS SELECT code FROM codes JOIN q ON q.id = 1 AND code > (SELECT max(ssn) FROM p);
+CREATE TABLE policed (id int, owner text);
+INSERT INTO policed SELECT 1, code FROM codes;
+ALTER TABLE policed ENABLE ROW LEVEL SECURITY;
+ALTER TABLE policed FORCE ROW LEVEL SECURITY;
+CREATE POLICY asks ON policed USING (owner IN (SELECT ssn FROM p));
+CREATE VIEW over_policed AS SELECT owner FROM policed;
 CREATE VIEW grouped AS SELECT p.id, p.name, p.ssn, count(q.id) AS n FROM p LEFT JOIN q ON q.id = p.id GROUP BY p.id, p.name, p.ssn;
 CREATE VIEW sorted AS SELECT x.ssn, count(*) AS n FROM paired AS x GROUP BY x.ssn;
 ";
@@ -142,12 +155,19 @@ fn values(which: char) -> String {
         'A' => "'CANARYA'",
         _ => "(SELECT string_agg(md5(n::text), '') FROM generate_series(1, 55) AS n)",
     };
+    // So many words of one length.
+    let words = if which == 'A' {
+        "a b c d e"
+    } else {
+        "aaaaaaaaa"
+    };
     let order = if which == 'A' { "id" } else { "1000 - id" };
     sql.push_str(&format!(
         "UPDATE wide SET ssn = 'CANARY{which}-' || lpad(({order})::text, 4, '0');
          UPDATE held_by SET ssn = CASE '{which}' WHEN 'A' THEN 1 ELSE 2 END;
          UPDATE paired SET ssn = CASE WHEN k = 1 THEN 'CANARYA-0001' ELSE 'CANARY{which}-0001' END;
          UPDATE rowly SET ssn = CASE '{which}' WHEN 'A' THEN 'x' END WHERE id = 2;
+         UPDATE wordy SET ssn = '{words}';
          UPDATE sized SET ssn = {long};
          UPDATE placed SET ssn = {long};
          INSERT INTO keyed VALUES (1, 'CANARY{which}-0001');
@@ -164,7 +184,7 @@ fn masks() -> Masks {
     for name in [
         "p", "held", "coded", "kinded", "byvalue", "wide", "whole", "partly", "rowly", "below",
         "keyed", "ranged", "divided", "bound", "sought", "halved", "paired", "noticed", "tied",
-        "holds", "held_by", "sized", "placed",
+        "holds", "held_by", "sized", "placed", "wordy",
     ] {
         let relation = Relation {
             schema: "public".to_owned(),
@@ -233,6 +253,34 @@ pub(crate) const WAYS: &[(&str, &str)] = &[
     (
         "view that groups by what is masked alone",
         "SELECT count(*) FROM sorted",
+    ),
+    (
+        "view of a whole row",
+        "SELECT whole FROM rows_of ORDER BY id",
+    ),
+    (
+        "field of a view of a whole row",
+        "SELECT (whole).ssn FROM rows_of ORDER BY id",
+    ),
+    ("view limited by a query", "SELECT count(*) FROM few"),
+    ("view of what is in a query", "SELECT code FROM within"),
+    ("view joined by a query", "SELECT code FROM beside"),
+    (
+        "policy that asks",
+        "SELECT owner FROM policed ORDER BY owner",
+    ),
+    (
+        "policy below a view",
+        "SELECT owner FROM over_policed ORDER BY owner",
+    ),
+    ("view of words, a row for each", "SELECT id FROM parsed"),
+    (
+        "bytes of the log",
+        "BEGIN;; EXPLAIN (ANALYZE, WAL, TIMING OFF, SUMMARY OFF, COSTS OFF) UPDATE placed SET id = 100 WHERE id = 1;; ROLLBACK",
+    ),
+    (
+        "pages that are read",
+        "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, SUMMARY OFF, COSTS OFF) SELECT ssn FROM placed",
     ),
     ("view that groups beside a key", "SELECT ssn FROM grouped"),
     (

@@ -115,6 +115,9 @@ fn decide(
         ..
     } = work;
     let masked: Vec<Masked> = masked.into_iter().collect();
+    if !masked.is_empty() {
+        functions::measures(subject.parsed)?;
+    }
     if splices.is_empty() {
         return Ok(Outcome::Untouched(masked));
     }

@@ -277,6 +277,7 @@ impl<'a> Spread<'a> {
                 changed |= self.generated(table);
                 changed |= self.references(table);
                 changed |= self.view(table);
+                changed |= self.policed(table);
             }
             if !changed {
                 break;
@@ -341,6 +342,19 @@ impl<'a> Spread<'a> {
         changed
     }
 
+    /// Whether something of these columns is masked; column 0 is all of them.
+    fn touches(&self, columns: &[(u32, i16)]) -> bool {
+        columns.iter().any(|(oid, column)| {
+            let masks = self.found.get(oid);
+            masks.is_some_and(|masks| *column == 0 || masks.contains_key(column))
+        })
+    }
+
+    /// Which rows there are is what policies of theirs find in other relations.
+    fn policed(&mut self, table: &Table) -> bool {
+        self.touches(&table.policed) && self.opaque.insert(table.oid)
+    }
+
     fn view(&mut self, table: &Table) -> bool {
         if !table.is_view() {
             return false;
@@ -353,12 +367,7 @@ impl<'a> Spread<'a> {
         {
             changed |= self.opaque.insert(table.oid);
         }
-        let touches = table.depends.iter().any(|(oid, column)| {
-            self.found
-                .get(oid)
-                .is_some_and(|masks| *column == 0 || masks.contains_key(column))
-        });
-        if touches {
+        if self.touches(&table.depends) {
             if view::asks(self.schema, table, &self.found) {
                 changed |= self.opaque.insert(table.oid);
             }

@@ -13,6 +13,9 @@ pub const TARGET_KEY: &str = "interceptor.target_key";
 /// What the names of settings begin with that no statement of an agent may name.
 pub const KEYS: &str = "interceptor.";
 
+/// Digits of the largest number that stands for a hash: 60 bits.
+const HASH_DIGITS: i32 = 19;
+
 /// What a type can be masked as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
@@ -39,7 +42,7 @@ fn family(oid: u32, name: &str, is_domain: bool) -> Family {
         21 => Family::Int2,
         23 => Family::Int4,
         20 => Family::Int8,
-        1700 => Family::Numeric,
+        1700 if holds_hashes(name) => Family::Numeric,
         16 => Family::Bool,
         1082 => Family::Date,
         1114 | 1184 => Family::Timestamp,
@@ -47,6 +50,21 @@ fn family(oid: u32, name: &str, is_domain: bool) -> Family {
         17 => Family::Bytes,
         _ => Family::Other,
     }
+}
+
+/// Whether a `numeric` has room for any number of a hash before its point: another fails for most of them.
+fn holds_hashes(name: &str) -> bool {
+    let Some((_, limits)) = name.split_once('(') else {
+        return true;
+    };
+    let mut limits = limits.trim_end_matches(')').split(',');
+    let mut next = || {
+        limits
+            .next()
+            .and_then(|limit| limit.trim().parse::<i32>().ok())
+    };
+    let (precision, scale) = (next().unwrap_or_default(), next().unwrap_or_default());
+    precision.saturating_sub(scale) >= HASH_DIGITS
 }
 
 /// A column, as far as its mask needs to know it.

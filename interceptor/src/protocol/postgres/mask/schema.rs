@@ -43,12 +43,16 @@ pub struct Table {
     pub definition: String,
     /// Whether its query calls a function whose code reads tables.
     pub is_opaque: bool,
+    /// Whether what its query selects may be several rows for one.
+    pub makes_rows: bool,
     /// Whether a rule rewrites what is written to it.
     pub has_rules: bool,
     /// Whether a trigger whose code reads tables is run by what is written to it.
     pub has_triggers: bool,
     /// Whether a default or a constraint of it calls a function whose code reads tables.
     pub computes: bool,
+    /// Columns of other relations that its row-security policies look at; column 0 is all of them.
+    pub policed: Vec<(u32, i16)>,
     /// Columns that it is partitioned by; column 0 is an expression, of any of them.
     pub split: HashSet<i16>,
     /// Columns that a constraint, a unique index or an expression of the table is about; column 0 is all of

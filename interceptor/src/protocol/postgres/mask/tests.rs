@@ -445,6 +445,30 @@ fn what_cannot_be_masked_as_it_is_configured_is_closed_with_all_that_shows_it() 
 }
 
 #[test]
+fn a_hash_stands_only_for_a_number_that_has_room_for_it() {
+    let fits = |type_name: &str| {
+        let column = expression::Subject {
+            column: "n",
+            type_oid: 1700,
+            type_name,
+            is_domain: false,
+        };
+        expression::objection(&Mask::Hash(crate::masking::Joinable::Session), column).is_none()
+    };
+    for (type_name, expected) in [
+        ("numeric", true),
+        ("numeric(19,0)", true),
+        ("numeric(24,4)", true),
+        ("numeric(20,2)", false),
+        ("numeric(10,2)", false),
+        ("numeric(5)", false),
+        ("numeric(19,-2)", true),
+    ] {
+        assert_eq!(fits(type_name), expected, "{type_name}");
+    }
+}
+
+#[test]
 fn an_index_of_several_columns_answers_where_one_beside_a_masked_one_is_set() {
     let of = |by: &str, text: &str| {
         let mut schema = schema();

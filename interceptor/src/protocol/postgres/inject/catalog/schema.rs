@@ -98,6 +98,9 @@ const QUERY: &str = concat!(
             WHERE o.oid OPERATOR(pg_catalog.=) d.refobjid AND ",
     reads_tables!("o.oprcode::pg_catalog.oid"),
     ")))::pg_catalog.text, \
+     EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class OPERATOR(pg_catalog.=) c.oid \
+        AND r.rulename OPERATOR(pg_catalog.=) '_RETURN' \
+        AND r.ev_action::pg_catalog.text OPERATOR(pg_catalog.~~) '%:hasTargetSRFs true%')::pg_catalog.text, \
      CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'v' OR c.relkind OPERATOR(pg_catalog.=) 'm' \
         THEN COALESCE(pg_catalog.pg_get_viewdef(c.oid), '') ELSE '' END \
      FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n \
@@ -128,6 +131,15 @@ const QUERY: &str = concat!(
      AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass::pg_catalog.oid \
      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
      WHERE d.refobjid OPERATOR(pg_catalog.<>) r.ev_class AND ",
+    ours!("r.ev_class"),
+    // A whole row beside a column is no dependency of its own; the query itself says that it is there.
+    " UNION SELECT r.ev_class::pg_catalog.text, d.refobjid::pg_catalog.text, '0' \
+     FROM pg_catalog.pg_rewrite AS r JOIN pg_catalog.pg_depend AS d \
+     ON d.objid OPERATOR(pg_catalog.=) r.oid \
+     AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass::pg_catalog.oid \
+     AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+     WHERE d.refobjid OPERATOR(pg_catalog.<>) r.ev_class \
+     AND r.ev_action::pg_catalog.text OPERATOR(pg_catalog.~~) '%:varattno 0 %' AND ",
     ours!("r.ev_class"),
     "; ",
     // Columns that constraints and indexes are about, and expressions of indexes: whose they are, each
@@ -203,11 +215,21 @@ const QUERY: &str = concat!(
     "; SELECT partrelid::pg_catalog.text, pg_catalog.unnest(partattrs::pg_catalog.int2[])::pg_catalog.text \
      FROM pg_catalog.pg_partitioned_table WHERE ",
     ours!("partrelid"),
+    // What row-security policies of others look at; column 0 is all of it.
+    "; SELECT DISTINCT y.polrelid::pg_catalog.text, d.refobjid::pg_catalog.text, \
+     CASE WHEN pg_catalog.concat(y.polqual, y.polwithcheck) OPERATOR(pg_catalog.~~) '%:varattno 0 %' \
+        THEN '0' ELSE d.refobjsubid::pg_catalog.text END \
+     FROM pg_catalog.pg_policy AS y JOIN pg_catalog.pg_depend AS d \
+     ON d.objid OPERATOR(pg_catalog.=) y.oid \
+     AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_policy'::pg_catalog.regclass::pg_catalog.oid \
+     AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+     WHERE d.refobjid OPERATOR(pg_catalog.<>) y.polrelid AND ",
+    ours!("y.polrelid"),
     "; COMMIT",
 );
 
 /// How many results the query has.
-const RESULTS: u8 = 11;
+const RESULTS: u8 = 12;
 /// The most rows of all results together.
 const ROWS_MAX: usize = 500_000;
 /// The most bytes of all of them: definitions of views are long.
@@ -307,6 +329,11 @@ impl Answer {
                     table.split.insert(column);
                 })?;
             }
+            12 => {
+                let [oid, other, column] = columns(row)?;
+                let asks = (number(other)?, number(column)?);
+                self.put(oid, |table| table.policed.push(asks))?;
+            }
             _ => return Err(wrong("a row of no result")),
         }
         Ok(())
@@ -322,6 +349,7 @@ impl Answer {
             triggers,
             computes,
             opaque,
+            makes_rows,
             definition,
         ] = columns(row)?;
         let oid = number(oid)?;
@@ -334,6 +362,7 @@ impl Answer {
             has_triggers: truth(triggers)?,
             computes: truth(computes)?,
             is_opaque: truth(opaque)?,
+            makes_rows: truth(makes_rows)?,
             definition: definition.to_owned(),
             ..Table::default()
         };
@@ -369,6 +398,7 @@ impl Answer {
             table.parents.sort_unstable();
             table.generated.sort_unstable();
             table.references.sort_unstable();
+            table.policed.sort_unstable();
             self.schema.add(table);
         }
         self.schema
