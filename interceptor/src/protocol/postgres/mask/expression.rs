@@ -186,13 +186,14 @@ fn kept(family: Family, text: &str, end: &str, shown: u32) -> Option<String> {
     let least = shown.saturating_mul(2);
     (family == Family::Text).then(|| {
         let part = format!("pg_catalog.{end}({text}, {shown})");
+        // A good deal faster than `concat`, which looks at the types of its arguments each time.
         let both = match end {
-            "left" => format!("{part}, '****'"),
-            _ => format!("'****', {part}"),
+            "left" => format!("{part} OPERATOR(pg_catalog.||) '****'"),
+            _ => format!("'****' OPERATOR(pg_catalog.||) {part}"),
         };
         format!(
             "CASE WHEN pg_catalog.length({text}) OPERATOR(pg_catalog.>=) {least} \
-             THEN pg_catalog.concat({both}) ELSE '****' END"
+             THEN {both} ELSE '****' END"
         )
     })
 }
@@ -204,7 +205,8 @@ fn email(family: Family, text: &str) -> Option<String> {
         format!(
             "CASE WHEN {domain} OPERATOR(pg_catalog.>) 1 \
              AND {domain} OPERATOR(pg_catalog.<) pg_catalog.length({text}) \
-             THEN pg_catalog.concat(pg_catalog.left({text}, 1), '***', pg_catalog.right({text}, {domain})) \
+             THEN pg_catalog.left({text}, 1) OPERATOR(pg_catalog.||) '***' \
+             OPERATOR(pg_catalog.||) pg_catalog.right({text}, {domain}) \
              ELSE '***' END"
         )
     })
