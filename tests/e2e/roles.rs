@@ -229,7 +229,7 @@ fn masked() -> Result<Lab> {
         for target in &mut settings.targets {
             target.more.push(
                 "sensitive: { public.accounts.iban: last4, public.accounts.pin: hide, public.accounts.mood: \"null\", public.accounts.note: \"null\", \
-                 public.accounts.born: { mask: constant, text: x }, public.strict.secret: hide, public.customers.ssn: hash }"
+                 public.accounts.born: \"null\", public.strict.secret: hide, public.customers.ssn: hash }"
                     .to_owned(),
             );
         }
