@@ -1,6 +1,7 @@
 //! `interceptor doctor`: what this host, this configuration and this daemon lack, and how to mend it.
 
 mod host;
+mod masked;
 mod upstream;
 
 use std::path::{Path, PathBuf};

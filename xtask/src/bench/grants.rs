@@ -20,7 +20,7 @@ const UNITS: [&str; 3] = ["µs", "1/s", "grants"];
 
 /// Builds and runs the bench, prints its figures and writes them.
 pub(crate) fn measure() -> anyhow::Result<()> {
-    setup::all()?;
+    setup::build()?;
     let mut command = Command::new("cargo");
     command.args(["bench", "--package", "interceptor", "--bench", "grants"]);
     let output = command

@@ -65,6 +65,17 @@ impl Statement {
         })
     }
 
+    /// Whether it runs code of others, which may close cursors and open others under their names.
+    pub(super) fn calls(&self) -> bool {
+        let mut accesses = self.reading.asks.iter().flat_map(|ask| &ask.accesses);
+        accesses.any(|access| {
+            matches!(
+                access.action,
+                Action::Call | Action::Do | Action::FastPath | Action::Unreadable
+            )
+        })
+    }
+
     pub(super) fn new(
         text: Arc<str>,
         facts: &Facts,

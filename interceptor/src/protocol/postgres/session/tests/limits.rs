@@ -458,13 +458,14 @@ async fn copied_data_is_counted_row_by_row_in_every_form_and_in_pieces_of_any_si
 }
 
 #[tokio::test]
-async fn notices_errors_and_the_answer_of_a_call_are_bytes_too() {
+async fn notices_notifications_errors_and_the_answer_of_a_call_are_bytes_too() {
     let long = "x".repeat(200);
     let notice = message(backend::NOTICE, |to| {
         to.put_slice(b"SNOTICE\0C00000\0M");
         put_string(to, long.as_bytes());
         to.put_u8(0);
     });
+    let news = notification(&long);
     let error = message(backend::ERROR, |to| {
         to.put_slice(b"SERROR\0VERROR\0C22012\0M");
         put_string(to, long.as_bytes());
@@ -486,9 +487,18 @@ async fn notices_errors_and_the_answer_of_a_call_are_bytes_too() {
             "D N C:SELECT_1 Z:I",
         ),
         (
-            vec![notice.clone(), notice.clone(), row("x"), end],
+            vec![notice.clone(), notice.clone(), row("x"), end.clone()],
             "N E:54000 Z:I",
         ),
+        (
+            vec![row("x"), news.clone(), end.clone()],
+            "D A C:SELECT_1 Z:I",
+        ),
+        (
+            vec![news.clone(), news.clone(), row("x"), end.clone()],
+            "A E:54000 Z:I",
+        ),
+        (vec![news.clone(), notice.clone(), end], "A E:54000 Z:I"),
         (vec![error.clone(), ready.clone()], "E:22012 Z:I"),
         (vec![notice, error, ready], "N E:54000 Z:I"),
     ] {
@@ -502,6 +512,54 @@ async fn notices_errors_and_the_answer_of_a_call_are_bytes_too() {
             assert_eq!(got, told, "in pieces of {size}");
         }
     }
+}
+
+/// A notification with this payload.
+fn notification(payload: &str) -> Bytes {
+    message(backend::NOTIFICATION, |to| {
+        to.put_i32(7);
+        put_string(to, b"c");
+        put_string(to, payload.as_bytes());
+    })
+}
+
+#[tokio::test]
+async fn a_notification_of_no_answer_is_one_of_its_own() {
+    let limits = Limits {
+        max_bytes: limit(100),
+        max_session_bytes: limit(150),
+        ..Limits::default()
+    };
+    let (upstream, mut server) = duplex(1 << 16);
+    let gate = FakeGate {
+        limits,
+        ..FakeGate::default()
+    };
+    let mut rig = Rig::before(upstream, Arc::default(), gate, |_| {});
+    // Before anything was limited.
+    server
+        .write_all(&notification(&"w".repeat(200)))
+        .await
+        .unwrap();
+    assert_eq!(rig.read_until("A").await, "A");
+    rig.send("Q rows 1 limited").await;
+    server.read_exact(&mut [0; 20]).await.unwrap();
+    let end = done("SELECT 1", Status::Idle);
+    server
+        .write_all(&[row("x"), end.clone()].concat())
+        .await
+        .unwrap();
+    assert_eq!(rig.read_until("Z:I").await, "D C:SELECT_1 Z:I");
+    // One that is too long, one that is not, and one that is too much for the session.
+    for length in [200, 80, 80] {
+        let sent = notification(&"x".repeat(length));
+        server.write_all(&sent).await.unwrap();
+    }
+    rig.send("Q rows 1 free").await;
+    server.read_exact(&mut [0]).await.unwrap();
+    server.write_all(&[row("x"), end].concat()).await.unwrap();
+    assert_eq!(rig.read_until("Z:I").await, "A D C:SELECT_1 Z:I");
+    drop(server);
 }
 
 #[tokio::test]
