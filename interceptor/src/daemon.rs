@@ -35,8 +35,9 @@ use crate::control::scopes::placing;
 use crate::control::{self, apply};
 use crate::protocol::Engines;
 use crate::secrets;
+use crate::session::ending;
+use crate::session::people::answering;
 use crate::session::services::Services;
-use crate::session::{answering, ending};
 
 /// How often the targets' names are resolved again.
 const RESOLVE_EVERY: Duration = Duration::from_secs(60);

@@ -3,15 +3,13 @@
 //! One authenticated use of a target by one principal. Everything that is security and not dialect
 //! happens here, once, for every protocol.
 
-pub mod ahead;
-pub mod answering;
-mod asking;
 pub mod beside;
 pub mod ending;
 mod gate;
 pub mod masks;
 pub mod meter;
 pub mod opening;
+pub mod people;
 pub mod registry;
 mod request;
 pub mod services;
@@ -25,10 +23,10 @@ use serde::Serialize;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-pub use self::asking::{Hold, Said, Shown, Values};
 pub use self::gate::Gate;
 use self::meter::Slot;
 use self::opening::Who;
+pub use self::people::asking::{Hold, Said, Shown, Values};
 pub use self::request::{
     Allowance, Allowed, Authorized, Direction, Outcome, Phase, Reading, Refused, RequestId, Spent,
 };
@@ -104,7 +102,7 @@ pub struct Session {
     /// In the order in which they were permitted, which is mostly that in which they end.
     in_flight: Mutex<VecDeque<(RequestId, InFlight)>>,
     /// What was set in it.
-    altered: Mutex<asking::Altered>,
+    altered: Mutex<people::asking::Altered>,
     /// Requests that wait for people.
     waiting: AtomicUsize,
     requests: AtomicU64,
@@ -126,7 +124,7 @@ struct InFlight {
     /// What was masked for it.
     masks: Arc<Masks>,
     /// Whose word it has.
-    consent: Arc<asking::Consent>,
+    consent: Arc<people::asking::Consent>,
     /// The grants that permitted it: it takes of these, and of no others.
     grants: Arc<[GrantId]>,
     /// What it has taken of them.

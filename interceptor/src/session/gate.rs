@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::asking::{Consent, Said};
 use super::masks::Masked;
+use super::people::asking::{Consent, Said};
 use super::{
     Allowance, Allowed, Authorized, Direction, EndReason, InFlight, Outcome, Phase, Reading,
     Refused, RequestId, Session, Spent, lock, storage,

@@ -1,6 +1,8 @@
 //! Opening: what an engine holds between admission and its session: may this principal open this
 //! database, with which credential, over which socket. Consumed by the session or by a refusal.
 
+pub mod ahead;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +15,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::ahead::Ahead;
+use self::ahead::Ahead;
 use super::meter::{Meter, Slot};
 use super::services::Services;
 use super::{EndReason, Session};

@@ -16,7 +16,7 @@ use crate::clock::{self, BootTime};
 use crate::grants::Holder;
 use crate::identity::Principal;
 use crate::policy::{ApprovalId, Needs, Refusal};
-use crate::session::answering::{self, No};
+use crate::session::people::answering::{self, No};
 use crate::session::services::Services;
 
 /// What is asked for, in a word.

@@ -23,9 +23,9 @@ use crate::clock::{self, BootTime};
 use crate::config::{self, Host, Postgres, Protocol, SessionAttrs, Target, UpstreamTls};
 use crate::policy::Refusal;
 use crate::secrets::Secret;
-use crate::session::ahead::Ahead;
 use crate::session::beside::Beside;
 use crate::session::opening::Opening;
+use crate::session::opening::ahead::Ahead;
 use crate::telemetry::metrics::LoginHow;
 use crate::tls;
 

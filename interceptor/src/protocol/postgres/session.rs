@@ -7,7 +7,6 @@
 
 mod account;
 mod entry;
-mod given;
 mod judge;
 mod ledger;
 mod patience;

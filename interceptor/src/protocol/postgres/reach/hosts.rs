@@ -19,9 +19,9 @@ use crate::config::{Host, Order, SessionAttrs};
 use crate::policy::Refusal;
 use crate::protocol::postgres::inject::{self, Injector, Upstream};
 use crate::secrets::Secret;
-use crate::session::ahead::Ahead;
 use crate::session::beside::Beside;
 use crate::session::opening::Opening;
+use crate::session::opening::ahead::Ahead;
 
 /// How long a server that could not be reached is tried last.
 const DEAD_FOR: Duration = Duration::from_secs(10);

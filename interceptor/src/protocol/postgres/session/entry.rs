@@ -1,13 +1,15 @@
 //! Entry: one message that the server owes a reply to, and what its success changes.
 
+mod given;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub(super) use self::given::{BOUND_MAX, Given};
 use super::super::facts::{Effect, Facts, Prepared};
 use super::super::mask::{self, Masking, Rewrite};
 use super::account::Account;
-use super::given::Given;
 use super::judge;
 use super::ledger::Limited;
 use super::scope::{Path, Scope};

@@ -10,8 +10,7 @@ use super::super::super::wire::frontend::{self, NAME_READ, Object, PARSE_TYPES_M
 use super::super::super::wire::{self, Body, HEADER, Header};
 use super::super::Why;
 use super::super::account::Account;
-use super::super::entry::{Change, Entry, Kind, Made, Source, Statement};
-use super::super::given::{BOUND_MAX, Given};
+use super::super::entry::{BOUND_MAX, Change, Entry, Given, Kind, Made, Source, Statement};
 use super::super::judge::{self, FRONT, TEXT_MAX, Text};
 use super::super::ledger::Ledger;
 use super::super::pipe::Fate;

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use tokio::net::TcpStream;
 
-use super::services::Services;
 use crate::config::{SecretSource, Target};
 use crate::secrets::Secret;
+use crate::session::services::Services;
 use crate::socket;
 use crate::telemetry::metrics::LoginHow;
 

@@ -4,27 +4,27 @@ use std::sync::{Arc, OnceLock};
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use super::super::wire::bound::{self, Bound};
-use super::super::wire::{self, frontend};
+use super::super::super::wire::bound::{self, Bound};
+use super::super::super::wire::{self, frontend};
 use crate::session::{Values, Word};
 
 /// The longest `Bind` whose values are read: people are not shown more.
-pub(super) const BOUND_MAX: usize = 64 << 10;
+pub(in super::super) const BOUND_MAX: usize = 64 << 10;
 
 /// What comes with a text.
 #[derive(Debug)]
-pub(super) struct Given {
+pub(in super::super) struct Given {
     /// The types that `Parse` names, as it says them.
     types: Arc<[u8]>,
     /// The values that `Bind` binds, or why they are not known.
-    pub(super) values: Result<Values, &'static str>,
+    pub(in super::super) values: Result<Values, &'static str>,
     /// People's word for it, as a portal: what is fetched of it later asks nobody again.
-    pub(super) word: OnceLock<Arc<Word>>,
+    pub(in super::super) word: OnceLock<Arc<Word>>,
 }
 
 impl Given {
     /// Of a statement, by its `Parse`.
-    pub(super) fn parsed(body: &[u8]) -> Result<Self, wire::Error> {
+    pub(in super::super) fn parsed(body: &[u8]) -> Result<Self, wire::Error> {
         Ok(Self::new(
             frontend::parse_types(body)?.into(),
             Err("it has no values yet"),
@@ -32,12 +32,15 @@ impl Given {
     }
 
     /// Of a text that is run at once, for the cursors that it makes.
-    pub(super) fn nothing() -> Self {
+    pub(in super::super) fn nothing() -> Self {
         Self::new(Arc::default(), Err("it has no values"))
     }
 
     /// Of a portal that is made of it, by its `Bind`; without a body it is too long.
-    pub(super) fn bound(of: Option<&Self>, body: Option<&[u8]>) -> Result<Self, wire::Error> {
+    pub(in super::super) fn bound(
+        of: Option<&Self>,
+        body: Option<&[u8]>,
+    ) -> Result<Self, wire::Error> {
         let types = of.map(|of| Arc::clone(&of.types));
         let values = match (&types, body) {
             (None, _) => Err("it was prepared before policy asked for approvals: prepare it again"),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use tokio::time::{Duration, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::services::Services;
 use crate::approvals::{self, Answer, Over, Standing, State, Word};
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
@@ -13,6 +12,7 @@ use crate::clock;
 use crate::grants::Holder;
 use crate::identity::Login;
 use crate::policy::{ControlCaller, ControlObject, ControlVerb, Group, Refusal};
+use crate::session::services::Services;
 
 /// How long the watch sleeps at most: a boot clock goes on while the host sleeps, a timer does not.
 const LONGEST: Duration = Duration::from_secs(60);

@@ -9,13 +9,13 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::answering::{self, No};
-use super::{Phase, Reading, Session, lock};
 use crate::approvals::{self, Found, OPEN, Outcome, Question, Value, Word};
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::clock::{self, BootTime};
 use crate::grants::Holder;
 use crate::policy::{Action, ApprovalId, Approved, AskedWhenRun, Needs, NotApproved, Refusal};
+use crate::session::{Phase, Reading, Session, lock, storage};
 
 /// Bytes of a request that people are shown, its values included: who is to answer must be able to read it.
 const SHOWN: usize = 64 << 10;
@@ -93,7 +93,7 @@ impl Hold {
 
 /// What was set in a session: the same text may mean something else after it.
 #[derive(Debug, Default)]
-pub(super) struct Altered {
+pub(in crate::session) struct Altered {
     digest: [u8; 32],
     last: Vec<String>,
 }
@@ -124,7 +124,7 @@ impl Altered {
 
 /// Whose word a request has.
 #[derive(Debug)]
-pub(super) enum Consent {
+pub(in crate::session) enum Consent {
     /// Nobody's; it may need none.
     Nobodys,
     /// People are asked when it is run.
@@ -134,7 +134,7 @@ pub(super) enum Consent {
 }
 
 impl Consent {
-    pub(super) fn word(&self) -> Option<&Arc<Word>> {
+    pub(in crate::session) fn word(&self) -> Option<&Arc<Word>> {
         match self {
             Self::Given(word) => Some(word),
             Self::Nobodys | Self::WhenRun => None,
@@ -170,12 +170,12 @@ impl Drop for Waiting<'_> {
 
 impl Session {
     /// Whether policy leaves anything to people.
-    pub(super) fn asks_people(&self) -> bool {
+    pub(in crate::session) fn asks_people(&self) -> bool {
         self.services.policy.current().asks_people()
     }
 
     /// Notes a permitted request that sets something.
-    pub(super) fn note(&self, phase: Phase, text: &str, reading: &Reading) {
+    pub(in crate::session) fn note(&self, phase: Phase, text: &str, reading: &Reading) {
         let sets = |access: &crate::policy::Access| access.action == Action::Set;
         let mut accesses = reading.asks.iter().flat_map(|ask| &ask.accesses);
         if phase == Phase::Execute && accesses.any(sets) {
@@ -187,7 +187,7 @@ impl Session {
     ///
     /// # Errors
     /// The refusal: people said no, or nothing in time, or cannot be asked.
-    pub(super) async fn consent(
+    pub(in crate::session) async fn consent(
         &self,
         phase: Phase,
         said: &Said<'_>,
@@ -333,7 +333,7 @@ impl Session {
             needs,
         };
         let written = self.services.audit.append(&event);
-        written.map(drop).map_err(|error| super::storage(&error))
+        written.map(drop).map_err(|error| storage(&error))
     }
 
     async fn use_up(&self, word: Word, reading: &Reading) -> Result<Word, Refusal> {

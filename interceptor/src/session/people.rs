@@ -1,0 +1,4 @@
+//! What policy leaves to people: asking them, and looking after what they said.
+
+pub mod answering;
+pub(super) mod asking;
