@@ -213,5 +213,6 @@ fn principal() -> Principal {
         },
         container: None,
         privileged: false,
+        identity: None,
     }
 }

@@ -37,6 +37,7 @@ pub(super) fn principal(pid: u32, ancestors: &[u32]) -> Principal {
         },
         container: None,
         privileged: false,
+        identity: None,
     }
 }
 
