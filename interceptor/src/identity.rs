@@ -134,6 +134,36 @@ pub struct Identity {
     pub expires: Timestamp,
 }
 
+impl Identity {
+    /// Whether it is the same subject.
+    #[must_use]
+    pub fn is_of(&self, other: &Self) -> bool {
+        self.issuer == other.issuer && self.subject == other.subject
+    }
+
+    /// Whether the same is said of it, but for when it ends.
+    #[must_use]
+    pub fn is_as(&self, other: &Self) -> bool {
+        let Self {
+            issuer,
+            subject,
+            user,
+            groups,
+            acr,
+            amr,
+            claims,
+            expires: _,
+        } = self;
+        *issuer == other.issuer
+            && *subject == other.subject
+            && *user == other.user
+            && *groups == other.groups
+            && *acr == other.acr
+            && *amr == other.amr
+            && *claims == other.claims
+    }
+}
+
 /// A user of the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {

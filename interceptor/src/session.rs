@@ -43,6 +43,8 @@ pub enum EndReason {
     Policy,
     /// A grant ended that it stands on.
     Grant,
+    /// The scope is not bound any more to whom it was.
+    Identity,
     /// `interceptor kill`.
     Killed,
     /// The daemon drains.
@@ -66,6 +68,7 @@ impl EndReason {
         match self {
             Self::Policy => "policy",
             Self::Grant => "grant",
+            Self::Identity => "identity",
             Self::Killed => "killed",
             Self::Drain => "drain",
             Self::Idle => "idle",

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::client;
-use super::{Daemon, FAILED, complain, print};
+use super::{Daemon, FAILED, complain, print, terminal};
 use crate::control::api::{self, Acted, Reloaded, Scope, Which};
 
 /// Which cgroup.
@@ -140,9 +140,16 @@ fn describe(status: &api::Status) -> String {
         text.push('\n');
     };
     for scope in &status.scopes {
+        let whom = scope.identity.as_ref().map(|identity| {
+            let name = identity.user.as_ref().unwrap_or(&identity.subject);
+            format!("  bound to {}", terminal::line(name))
+        });
         line(format!(
-            "scope    {}  agent {}  {} processes",
-            scope.cgroup, scope.agent, scope.processes
+            "scope    {}  agent {}  {} processes{}",
+            scope.cgroup,
+            scope.agent,
+            scope.processes,
+            whom.unwrap_or_default()
         ));
     }
     for (name, addresses) in &status.targets {

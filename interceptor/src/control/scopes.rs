@@ -1,5 +1,6 @@
 //! Tagging: which cgroups are intercepted.
 
+pub mod binding;
 pub(super) mod cgroup;
 pub mod placing;
 
@@ -44,6 +45,7 @@ pub async fn tag(
     let detail = json!({ "cgroup": path, "agent": asked.agent });
     match intercept(&services, &path, &asked.agent) {
         Ok(tagged) => {
+            binding::lapse(&services, tagged.id).await;
             caller.audit(&services, "tag", "ok", detail);
             Ok(Json(describe(&services, &tagged)))
         }
@@ -101,6 +103,7 @@ pub async fn untag(
     let detail = json!({ "cgroup": path, "agent": tagged.agent });
     match release(&services, &tagged) {
         Ok(()) => {
+            binding::gone(&services, tagged.id).await;
             caller.audit(&services, "untag", "ok", detail);
             Ok(Json(described))
         }
@@ -137,6 +140,7 @@ pub fn describe(services: &Services, scope: &capture::Scope) -> Scope {
         agent: scope.agent.clone(),
         id: scope.id,
         processes: processes.len(),
+        identity: services.tokens.bindings.of(scope),
     }
 }
 

@@ -23,7 +23,8 @@ use super::executable::{Hashes, Open, Version};
 use super::live::{self, Live};
 use super::user::{Login, Names};
 use super::{
-    Cgroup, Error, Identified, Identity, Operator, Principal, Process, ScopeOf, User, ancestors, pidfd,
+    Cgroup, Error, Identified, Identity, Operator, Principal, Process, ScopeOf, User, ancestors,
+    pidfd,
 };
 use crate::capture::cgroup2::is_within;
 use crate::capture::{Denied, Flow, KernelFile, ProcessStamp};

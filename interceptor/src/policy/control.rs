@@ -1,7 +1,7 @@
 //! Who may steer the daemon: the verbs of the control socket, judged like everything else.
 //!
 //! Nobody serves himself: a caller inside a scope may do nothing, and a user whose processes run as
-//! an agent may only start agents and look at the daemon's state, whatever a rule says. Root outside
+//! an agent may only start agents, bind scopes by a token and look at the daemon's state, whatever a rule says. Root outside
 //! every scope may do everything, so that a broken policy can be mended.
 
 use std::collections::{HashMap, HashSet};
@@ -33,6 +33,8 @@ pub enum ControlVerb {
     Kill,
     /// Take a grant back.
     Revoke,
+    /// Bind a scope to a person or a workload, or take that back.
+    Bind,
     /// Load configuration and policy anew.
     Reload,
     /// See the daemon's state.
@@ -47,7 +49,7 @@ pub enum ControlVerb {
 
 impl ControlVerb {
     /// Every verb.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Run,
         Self::Tag,
         Self::Untag,
@@ -55,6 +57,7 @@ impl ControlVerb {
         Self::Thaw,
         Self::Kill,
         Self::Revoke,
+        Self::Bind,
         Self::Reload,
         Self::Status,
         Self::ReadAudit,
@@ -73,6 +76,7 @@ impl ControlVerb {
             Self::Thaw => "Thaw",
             Self::Kill => "Kill",
             Self::Revoke => "Revoke",
+            Self::Bind => "Bind",
             Self::Reload => "Reload",
             Self::Status => "Status",
             Self::ReadAudit => "ReadAudit",
@@ -92,6 +96,7 @@ impl ControlVerb {
             Self::Thaw => "thaw",
             Self::Kill => "kill",
             Self::Revoke => "revoke",
+            Self::Bind => "bind",
             Self::Reload => "reload",
             Self::Status => "status",
             Self::ReadAudit | Self::ReadSessions | Self::Discover => "read",
@@ -108,7 +113,8 @@ impl ControlVerb {
             | Self::Freeze
             | Self::Thaw
             | Self::Kill
-            | Self::Revoke => true,
+            | Self::Revoke
+            | Self::Bind => true,
             Self::Reload | Self::Status | Self::ReadAudit | Self::ReadSessions | Self::Discover => {
                 false
             }
@@ -118,7 +124,8 @@ impl ControlVerb {
     /// Whether a user whose processes run as an agent may be given it.
     const fn suits_agents_user(self) -> bool {
         match self {
-            Self::Run | Self::Status => true,
+            // A token is proof enough of whom it names.
+            Self::Run | Self::Status | Self::Bind => true,
             Self::Tag
             | Self::Untag
             | Self::Freeze

@@ -52,9 +52,13 @@ impl PrincipalFacts {
         let uid = vocabulary::uid(Kind::Agent, &principal.agent);
         let user = vocabulary::uid(Kind::User, &principal.user.uid.to_string());
         let parents = HashSet::from([user]);
-        let entity =
-            Entity::new_with_tags(uid.clone(), attributes(principal)?, parents, tags(principal))
-                .map_err(|error| Error::of("the principal", &error))?;
+        let entity = Entity::new_with_tags(
+            uid.clone(),
+            attributes(principal)?,
+            parents,
+            tags(principal),
+        )
+        .map_err(|error| Error::of("the principal", &error))?;
         Ok(Self {
             agent: Arc::from(principal.agent.as_str()),
             uid,

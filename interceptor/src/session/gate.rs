@@ -190,6 +190,10 @@ impl Session {
         if self.end.borrow().is_some() {
             return Err(Refusal::ended());
         }
+        if !self.who.is_bound(&self.services) {
+            self.end(EndReason::Identity);
+            return Err(Refusal::ended());
+        }
         let policy = self.services.policy.current();
         let permit =
             self.verdicts

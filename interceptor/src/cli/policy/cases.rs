@@ -451,7 +451,10 @@ impl Case {
             },
             container: written.container.clone(),
             privileged: written.privileged,
-            identity: written.identity.clone().map(|stated| Arc::new(stated.into())),
+            identity: written
+                .identity
+                .clone()
+                .map(|stated| Arc::new(stated.into())),
         }
     }
 }
