@@ -10,6 +10,7 @@ mod detect;
 mod discover;
 mod drivers;
 mod grants;
+mod identity;
 mod lab;
 mod limits;
 mod logins;

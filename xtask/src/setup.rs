@@ -27,8 +27,8 @@ const DRIVERS: [&str; 5] = [
     "SQLAlchemy[asyncio]==2.1.9",
 ];
 
-/// The driver of Node.js, without dependencies outside of its own family.
-const NODE_DRIVER: &str = "pg@8.23.1";
+/// The driver of Node.js, without dependencies outside of its own family, and an OpenID Connect provider.
+const NODE_PACKAGES: [&str; 2] = ["pg@8.23.1", "oidc-provider@9.13.3"];
 
 /// How the machine shows that it has something.
 enum Sign {
@@ -102,12 +102,12 @@ const PACKAGES: [Package; 13] = [
     },
     Package {
         name: "nodejs",
-        why: "runs the client of node-pg",
+        why: "runs the client of node-pg and an OpenID Connect provider",
         sign: Sign::Program("node"),
     },
     Package {
         name: "npm",
-        why: "installs node-pg",
+        why: "installs node-pg and the provider",
         sign: Sign::Program("npm"),
     },
 ];
@@ -124,7 +124,7 @@ pub(crate) struct Ready {
     pub(crate) postgres: PathBuf,
     /// The Python environment with the drivers.
     pub(crate) drivers: PathBuf,
-    /// npm's packages with node-pg.
+    /// npm's packages with node-pg and the provider.
     pub(crate) node: PathBuf,
 }
 
@@ -136,7 +136,7 @@ pub(crate) fn all() -> anyhow::Result<Ready> {
         postgres: place::newest_postgres()
             .context("PostgreSQL is not there after its installation")?,
         drivers,
-        node: node_driver()?,
+        node: node_packages()?,
     })
 }
 
@@ -291,23 +291,28 @@ fn drivers() -> anyhow::Result<PathBuf> {
     Ok(directory)
 }
 
-/// node-pg in a directory of its own. Nothing that a package brings is run.
-fn node_driver() -> anyhow::Result<PathBuf> {
-    let directory = place::cache()?.join(format!("node-{}", NODE_DRIVER.replace('@', "-")));
+/// npm's packages in a directory of their own. Nothing that a package brings is run at its installation.
+fn node_packages() -> anyhow::Result<PathBuf> {
+    let name = NODE_PACKAGES.join("-").replace('@', "-");
+    let directory = place::cache()?.join(format!("node-{name}"));
     let modules = directory.join("node_modules");
     let done = directory.join("complete");
-    if done.is_file() && modules.join("pg/package.json").is_file() {
+    let is_there = |name: &str| modules.join(name).join("package.json").is_file();
+    if done.is_file() && is_there("pg") && is_there("oidc-provider") {
         return Ok(modules);
     }
-    println!("setup: the driver of Node.js is missing: {NODE_DRIVER}");
+    println!(
+        "setup: packages of Node.js are missing: {}",
+        NODE_PACKAGES.join(", ")
+    );
     drop(fs::remove_dir_all(&directory));
     fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
     let mut npm = Command::new("npm");
     npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund"])
         .args(["--no-update-notifier", "--loglevel=error", "--prefix"])
         .arg(&directory)
-        .arg(NODE_DRIVER);
+        .args(NODE_PACKAGES);
     run(npm).with_context(|| format!("install by hand into {}", directory.display()))?;
-    fs::write(&done, "").context("mark the driver of Node.js as complete")?;
+    fs::write(&done, "").context("mark the packages of Node.js as complete")?;
     Ok(modules)
 }
