@@ -14,7 +14,7 @@ use std::time::Duration;
 pub use self::explain::{ExplainedAccess, ExplainedAsk, Explanation};
 pub use self::verdicts::Verdicts;
 use super::compile::Policy;
-use super::grant::{self, Decided, Grantable, Held, NoGrants, Wanted};
+use super::obligation::grant::{self, Decided, Grantable, Held, NoGrants, Wanted};
 use super::subject::{Error, PrincipalFacts, Subject};
 use super::vocabulary::{self, Kind};
 use super::{

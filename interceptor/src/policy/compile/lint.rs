@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{Effect, Parsed, covered};
 use crate::clock;
-use crate::policy::limits;
+use crate::policy::obligation::limits;
 use crate::policy::source::Mistake;
 use crate::policy::vocabulary::{self, ACTIONS, Kind};
 use crate::policy::{Action, ControlVerb};

@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::{Bench, Judgement, Verdict, context, malformed, reveal};
 use crate::policy::compile::Policy;
-use crate::policy::grant::{Held, NoGrants};
 use crate::policy::subject::{Error, PrincipalFacts, Subject};
 use crate::policy::{Access, Ask, Context, Generation, Limits, Refusal, Resource, Rule};
+use crate::policy::{Held, NoGrants};
 
 /// What was decided about one request, in full: the answer of `interceptor why`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

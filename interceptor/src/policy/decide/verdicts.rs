@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lru::LruCache;
 
 use crate::policy::compile::Policy;
-use crate::policy::grant::{Decided, Held};
+use crate::policy::obligation::grant::{Decided, Held};
 use crate::policy::subject::{PrincipalFacts, Subject};
 use crate::policy::{Ask, Generation, Permit, Refusal, Resource};
 

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::RuleId;
+use crate::policy::RuleId;
 
 /// The annotations, in the order of [`Limits`]' fields.
-pub(super) const ANNOTATIONS: [&str; 4] = [
+pub(in crate::policy) const ANNOTATIONS: [&str; 4] = [
     "max_rows",
     "max_bytes",
     "max_session_rows",
@@ -47,7 +47,10 @@ pub struct Limits {
 
 impl Limits {
     /// What a rule's annotations say; those that say nothing are mistakes of their own.
-    pub(super) fn of(rule: &RuleId, annotation: impl Fn(&str) -> Option<String>) -> Self {
+    pub(in crate::policy) fn of(
+        rule: &RuleId,
+        annotation: impl Fn(&str) -> Option<String>,
+    ) -> Self {
         let limit = |name: &str| {
             let most = parse(name, &annotation(name)?).ok()?;
             Some(Limit {
@@ -85,7 +88,9 @@ impl Limits {
     }
 
     /// The strictest of all; `None` where nothing is limited.
-    pub(super) fn strictest<'a>(all: impl Iterator<Item = &'a Self>) -> Option<Arc<Self>> {
+    pub(in crate::policy) fn strictest<'a>(
+        all: impl Iterator<Item = &'a Self>,
+    ) -> Option<Arc<Self>> {
         let all = all.fold(Self::default(), |sum, one| sum.and(one));
         (!all.is_empty()).then(|| Arc::new(all))
     }
@@ -107,7 +112,7 @@ impl Limits {
 ///
 /// # Errors
 /// What it takes.
-pub(super) fn parse(name: &str, value: &str) -> Result<u64, String> {
+pub(in crate::policy) fn parse(name: &str, value: &str) -> Result<u64, String> {
     let units = [
         ("KiB", 1_u64 << 10),
         ("MiB", 1 << 20),

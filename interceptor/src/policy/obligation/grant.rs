@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Access, Action, Generation, Limits, Permit, Refusal, Resource, RuleId};
+use crate::policy::{Access, Action, Generation, Limits, Permit, Refusal, Resource, RuleId};
 
 /// Names one grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -45,26 +45,30 @@ impl Held for NoGrants {
 
 /// An access that policy permits only with a grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
-    pub(super) access: Access,
+pub(in crate::policy) struct Wanted {
+    pub(in crate::policy) access: Access,
     /// For how long at most it may be granted.
-    pub(super) longest: Duration,
+    pub(in crate::policy) longest: Duration,
     /// What the caller is told where it has none.
-    pub(super) refusal: Arc<Refusal>,
+    pub(in crate::policy) refusal: Arc<Refusal>,
 }
 
 /// What the rules alone say of a request that they do not refuse.
 #[derive(Clone, Debug)]
-pub(super) struct Decided {
-    pub(super) rules: Arc<[RuleId]>,
-    pub(super) wanted: Arc<[Wanted]>,
-    pub(super) limits: Option<Arc<Limits>>,
-    pub(super) generation: Generation,
+pub(in crate::policy) struct Decided {
+    pub(in crate::policy) rules: Arc<[RuleId]>,
+    pub(in crate::policy) wanted: Arc<[Wanted]>,
+    pub(in crate::policy) limits: Option<Arc<Limits>>,
+    pub(in crate::policy) generation: Generation,
 }
 
 impl Decided {
     /// A permit, where grants cover all that wants one.
-    pub(super) fn settle(self, place: Place<'_>, held: &dyn Held) -> Result<Permit, Refusal> {
+    pub(in crate::policy) fn settle(
+        self,
+        place: Place<'_>,
+        held: &dyn Held,
+    ) -> Result<Permit, Refusal> {
         let mut grants = Vec::new();
         for wanted in self.wanted.iter() {
             match held.cover(place, &wanted.access, wanted.longest) {
@@ -97,13 +101,15 @@ pub enum Grantable {
 }
 
 /// The longest time that permits allow which all leave it to a grant: of several, the most generous.
-pub(super) fn longest(grants: impl Iterator<Item = Option<Duration>>) -> Option<Duration> {
+pub(in crate::policy) fn longest(
+    grants: impl Iterator<Item = Option<Duration>>,
+) -> Option<Duration> {
     let grants: Option<Vec<Duration>> = grants.collect();
     grants?.into_iter().max()
 }
 
 /// The command that asks for what is missing.
-pub(super) fn command(place: Place<'_>, access: &Access, longest: Duration) -> String {
+pub(in crate::policy) fn command(place: Place<'_>, access: &Access, longest: Duration) -> String {
     let mut words = vec![
         "interceptor request --target".to_owned(),
         quoted(place.target),

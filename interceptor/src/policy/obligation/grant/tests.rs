@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::super::tests::{agent, load_text, table};
-use super::super::{Ask, Context, Policy, PrincipalFacts, RefusalKind};
 use super::*;
+use crate::policy::tests::{agent, load_text, table};
+use crate::policy::{Ask, Context, Policy, PrincipalFacts, RefusalKind};
 
 const RULES: &str = r#"
 @id("reach") permit(principal is Agent, action in [Action::"Connect", Action::"Open"], resource);
@@ -154,7 +154,7 @@ fn a_column_that_a_grant_reveals_is_seen_only_with_it() {
             (access.action == Action::Reveal).then_some(id(1))
         }
     }
-    let verdicts = super::super::Verdicts::new(&Arc::new(agent("claude")), "crm", "app").unwrap();
+    let verdicts = crate::policy::Verdicts::new(&Arc::new(agent("claude")), "crm", "app").unwrap();
     let columns = [column];
     assert_eq!(verdicts.revealed(&policy, &columns, &NoGrants), [false]);
     assert_eq!(verdicts.revealed(&policy, &columns, &All), [true]);

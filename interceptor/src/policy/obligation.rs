@@ -1,0 +1,7 @@
+//! What annotations on the permits that decided oblige to: a grant, an approval, an answer of bounded size.
+
+pub(super) mod grant;
+pub(super) mod limits;
+
+pub use grant::{GrantId, Grantable, Held, NoGrants, Place};
+pub use limits::{Limit, Limits};
