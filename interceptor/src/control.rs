@@ -125,7 +125,7 @@ fn agent_routes() -> Router<Arc<Services>> {
     Router::new()
         .route("/v1/self", get(status::own))
         .route("/v1/why", post(why::own))
-        .route("/v1/login", post(scopes::binding::begin))
+        .route("/v1/login", post(scopes::binding::begin_own))
         .route("/v1/login/wait", post(scopes::binding::wait))
         .route("/v1/bind", post(scopes::binding::bind_own))
         .route(

@@ -194,7 +194,12 @@ impl Login {
         let scope: Scope = match which != Which::default() {
             true => {
                 let control = self.daemon.control()?;
-                let login = log_in(&control, &self.issuer).await?;
+                let begin = Begin {
+                    issuer: self.issuer,
+                    agent: None,
+                    which: Some(which.clone()),
+                };
+                let login = log_in(&control, &begin).await?;
                 let asked = api::Bind {
                     which,
                     proof: Proof::Login(login),
@@ -203,7 +208,12 @@ impl Login {
             }
             false => {
                 let agent = self.daemon.agent()?;
-                let login = log_in(&agent, &self.issuer).await?;
+                let begin = Begin {
+                    issuer: self.issuer,
+                    agent: None,
+                    which: None,
+                };
+                let login = log_in(&agent, &begin).await?;
                 client::post(&agent, "/v1/bind", &api::Login { login }).await?
             }
         };
@@ -215,11 +225,8 @@ impl Login {
 ///
 /// # Errors
 /// Where the daemon or the issuer does not take part, or time is over.
-pub(super) async fn log_in(socket: &Path, issuer: &str) -> anyhow::Result<Uuid> {
-    let asked = Begin {
-        issuer: issuer.to_owned(),
-    };
-    let begun: Begun = client::post(socket, "/v1/login", &asked).await?;
+pub(super) async fn log_in(socket: &Path, begin: &Begin) -> anyhow::Result<Uuid> {
+    let begun: Begun = client::post(socket, "/v1/login", begin).await?;
     let address = begun.complete.as_ref().unwrap_or(&begun.address);
     complain(&format!(
         "to log in, open {} and confirm the code {}; there are {} s for it\n",

@@ -21,7 +21,7 @@ use nix::unistd::{Uid, User};
 
 use super::bind::TokenIn;
 use super::{Daemon, bind, block_on, client};
-use crate::control::api::{Placed, Proof, Run as Asked};
+use crate::control::api::{Begin, Placed, Proof, Run as Asked};
 
 /// `interceptor run`.
 #[derive(Debug, Args)]
@@ -61,7 +61,12 @@ impl Run {
         let proof = match (&self.as_token, &self.login) {
             (Some(token), _) => Some(Proof::Token(token.take()?)),
             (None, Some(issuer)) => {
-                let login = block_on(bind::log_in(&control, issuer), false)?;
+                let begin = Begin {
+                    issuer: issuer.clone(),
+                    agent: Some(self.agent.clone()),
+                    which: None,
+                };
+                let login = block_on(bind::log_in(&control, &begin), false)?;
                 Some(Proof::Login(login))
             }
             (None, None) => None,

@@ -112,6 +112,12 @@ pub struct Bind {
 pub struct Begin {
     /// The issuer, by its name in the configuration.
     pub issuer: String,
+    /// On the control socket: the agent that is to be run,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// or the scope that is to be bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub which: Option<Which>,
 }
 
 /// What a person has to do to log in.

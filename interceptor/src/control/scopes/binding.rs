@@ -20,7 +20,7 @@ use crate::control::Given;
 use crate::control::api::{Begin, Begun, Bind, Login, Proof, Scope, Waited, Which};
 use crate::control::caller::{Answer, Known};
 use crate::control::status::scope_of;
-use crate::policy::ControlVerb;
+use crate::policy::{ControlObject, ControlVerb};
 use crate::secrets::Secret;
 use crate::session::EndReason;
 use crate::session::services::Services;
@@ -116,22 +116,55 @@ pub async fn unbind(
     }
 }
 
-/// `POST /v1/login`, on both sockets: begins a login. Nothing is bound by it.
+/// `POST /v1/login`: begins a login, for who may then bind the scope or run the agent that it is for.
 ///
 /// # Errors
-/// An answer where the issuer does not take part, or too many logins are under way.
+/// An answer where policy refuses, the issuer does not take part, or too many logins are under way.
 pub async fn begin(
     State(services): Given,
     caller: Known,
     Json(asked): Json<Begin>,
 ) -> Result<Json<Begun>, Answer> {
+    match (&asked.agent, &asked.which) {
+        (Some(agent), None) => {
+            let judged = ControlObject::Agent(agent.clone());
+            caller.may(&services, ControlVerb::Run, &judged).await?;
+        }
+        (None, Some(which)) => {
+            let scope = named(&services, which)?;
+            let judged = object(&scope.agent, &scope.path);
+            caller.may(&services, ControlVerb::Bind, &judged).await?;
+        }
+        _ => {
+            return Err(Answer::bad(
+                "name the agent or the scope that a login is for",
+            ));
+        }
+    }
+    start(&services, &caller, &asked.issuer).await
+}
+
+/// `POST /v1/login` on `agent.sock`: begins a login for the caller's own scope.
+///
+/// # Errors
+/// An answer where the caller is in no scope, or as for [`begin`].
+pub async fn begin_own(
+    State(services): Given,
+    caller: Known,
+    Json(asked): Json<Begin>,
+) -> Result<Json<Begun>, Answer> {
+    scope_of(&services, &caller)?;
+    start(&services, &caller, &asked.issuer).await
+}
+
+async fn start(services: &Services, caller: &Known, issuer: &str) -> Result<Json<Begun>, Answer> {
     let config = services.config.load_full();
     let begun = services
         .tokens
-        .begin(&config.issuers, &asked.issuer, caller.owner())
+        .begin(&config.issuers, issuer, caller.owner())
         .await;
     let begun = begun.map_err(|error| {
-        refuse(&services, &caller, None, ("login", &error));
+        refuse(services, caller, None, ("login", &error));
         match error {
             // It says nothing of any token.
             Error::Login(what) => Answer::bad(&what),
@@ -238,6 +271,12 @@ async fn bind_now(
         token: token.clone(),
         until: *until,
     };
+    // What is over, and has not been told yet, is told before somebody else has the scope.
+    for over in of_scope(services, scope.id) {
+        if over.until <= clock::boot() {
+            end(services, &over, Unbound::Expired).await;
+        }
+    }
     let binder = services.tokens.bindings.binder().await;
     let before = binder.may(&binding).await?;
     // What was said of the same subject before, and is not said any more.
@@ -283,6 +322,7 @@ async fn bind_now(
 pub async fn watch(services: Arc<Services>, stop: CancellationToken) {
     let bindings = &services.tokens.bindings;
     let mut reloads = services.reloads.subscribe();
+    let mut looks = true;
     loop {
         let number = bindings.number();
         let now = clock::boot();
@@ -290,7 +330,8 @@ pub async fn watch(services: Arc<Services>, stop: CancellationToken) {
         for binding in over {
             end(&services, &binding, Unbound::Expired).await;
         }
-        for binding in bindings.all() {
+        let all = if looks { bindings.all() } else { Vec::new() };
+        for binding in all {
             if let Some(why) = lapsed(&services, &binding) {
                 end(&services, &binding, why).await;
             }
@@ -298,10 +339,13 @@ pub async fn watch(services: Arc<Services>, stop: CancellationToken) {
         let pause = next.map_or(LONGEST, |next| next.since(now).min(LONGEST));
         tokio::select! {
             () = stop.cancelled() => return,
-            () = bindings.changed(number) => {}
+            () = bindings.changed(number) => looks = false,
             // The sender lives in `services`: an error cannot be, and would be no reason to spin.
-            changed = reloads.changed() => if changed.is_err() { sleep(pause).await },
-            () = sleep(pause) => {}
+            changed = reloads.changed() => match changed {
+                Ok(()) => looks = true,
+                Err(_gone) => sleep(pause).await,
+            },
+            () = sleep(pause) => looks = true,
         }
     }
 }

@@ -20,8 +20,10 @@ fn without(idp: &Idp, name: &str) -> Secret {
     changed(idp, |said| drop(said.as_object_mut().unwrap().remove(name)))
 }
 
-/// Tokens that are wrong in their form or their signature.
-fn forged(idp: &Idp) -> Vec<(&'static str, Secret, &'static str)> {
+type Rows = Vec<(&'static str, Secret, &'static str)>;
+
+/// Tokens whose signature proves nothing.
+fn forged(idp: &Idp) -> Rows {
     let (good, signer) = (claims(idp), idp.signer());
     let none = format!(
         "{}.{}.",
@@ -29,19 +31,21 @@ fn forged(idp: &Idp) -> Vec<(&'static str, Secret, &'static str)> {
         base64url(good.to_string())
     );
     let by_public_key = {
-        let header = json!({ "alg": "HS256", "kid": "rsa" });
-        let signed = format!(
-            "{}.{}",
-            base64url(header.to_string()),
-            base64url(good.to_string())
-        );
+        let header = json!({ "alg": "HS256", "kid": "rsa" }).to_string();
+        let signed = format!("{}.{}", base64url(header), base64url(good.to_string()));
         let key = hmac::Key::new(hmac::HMAC_SHA256, &signer.public());
         let signature = hmac::sign(&key, signed.as_bytes());
         format!("{signed}.{}", base64url(signature))
     };
-    let text = good.to_string();
-    let twice = text.replacen('{', "{\"sub\":\"root\",", 1);
-    let header = |header: Value| signer.sign_as("ES256", &header, &good);
+    let as_rsa = |by, kid: &str| {
+        let header = json!({ "alg": "RS256", "kid": kid });
+        signer.sign_as(by, &header, &good)
+    };
+    let nameless = json!({ "kid": "ec" });
+    let shared = json!({ "alg": "ES256", "kid": "shared" });
+    let other = Signer::new();
+    let (by_another, by_anothers_rsa) = (other.sign("ES256", &good), other.sign("RS256", &good));
+    let other_use = as_rsa("PS256", "rsa");
     vec![
         ("alg none", none.into(), "algorithm"),
         (
@@ -49,59 +53,46 @@ fn forged(idp: &Idp) -> Vec<(&'static str, Secret, &'static str)> {
             by_public_key.into(),
             "algorithm",
         ),
-        ("no algorithm", header(json!({ "kid": "ec" })), "algorithm"),
         (
-            "another's key",
-            Signer::new().sign("ES256", &good),
-            "signature",
+            "no algorithm",
+            signer.sign_as("ES256", &nameless, &good),
+            "algorithm",
         ),
-        (
-            "another's RSA key",
-            Signer::new().sign("RS256", &good),
-            "signature",
-        ),
-        (
-            "a key of another kind",
-            signer.sign_as("RS256", &json!({ "alg": "RS256", "kid": "ec" }), &good),
-            "key",
-        ),
-        (
-            "one algorithm said, another used",
-            signer.sign_as("PS256", &json!({ "alg": "RS256", "kid": "rsa" }), &good),
-            "signature",
-        ),
+        ("another's key", by_another, "signature"),
+        ("another's RSA key", by_anothers_rsa, "signature"),
+        ("a key of another kind", as_rsa("RS256", "ec"), "key"),
+        ("one algorithm said, another used", other_use, "signature"),
         (
             "a shared secret's name",
-            header(json!({ "alg": "ES256", "kid": "shared" })),
+            signer.sign_as("ES256", &shared, &good),
             "key",
         ),
-        (
-            "a kid of numbers",
-            header(json!({ "alg": "ES256", "kid": 7 })),
-            "malformed",
-        ),
-        (
-            "an extension",
-            header(json!({ "alg": "ES256", "kid": "ec", "crit": ["b64"], "b64": false })),
-            "malformed",
-        ),
-        (
-            "a token that ends logins",
-            header(json!({ "alg": "ES256", "kid": "ec", "typ": "logout+jwt" })),
-            "type",
-        ),
+    ]
+}
+
+/// Tokens that are wrong in their form.
+fn misshapen(idp: &Idp) -> Rows {
+    let (good, signer) = (claims(idp), idp.signer());
+    let header = |header: Value| signer.sign_as("ES256", &header, &good);
+    let text = good.to_string();
+    let twice = text.replacen('{', "{\"sub\":\"root\",", 1);
+    let plain = "{\"alg\":\"ES256\",\"kid\":\"ec\"}";
+    let two_algorithms = "{\"alg\":\"none\",\"alg\":\"ES256\",\"kid\":\"ec\"}";
+    let critical = json!({ "alg": "ES256", "kid": "ec", "crit": ["b64"], "b64": false });
+    let ends_logins = json!({ "alg": "ES256", "kid": "ec", "typ": "logout+jwt" });
+    let numbered = json!({ "alg": "ES256", "kid": 7 });
+    vec![
+        ("a kid of numbers", header(numbered), "malformed"),
+        ("an extension", header(critical), "malformed"),
+        ("a token that ends logins", header(ends_logins), "type"),
         (
             "a claim that stands twice",
-            signer.sign_text("ES256", "{\"alg\":\"ES256\",\"kid\":\"ec\"}", &twice),
+            signer.sign_text("ES256", plain, &twice),
             "malformed",
         ),
         (
             "a header that stands twice",
-            signer.sign_text(
-                "ES256",
-                "{\"alg\":\"none\",\"alg\":\"ES256\",\"kid\":\"ec\"}",
-                &text,
-            ),
+            signer.sign_text("ES256", two_algorithms, &text),
             "malformed",
         ),
         ("two parts", Secret::from("e30.e30"), "malformed"),
@@ -113,103 +104,55 @@ fn forged(idp: &Idp) -> Vec<(&'static str, Secret, &'static str)> {
     ]
 }
 
-/// Tokens that are signed well and claim what is not good.
-fn claimed(idp: &Idp) -> Vec<(&'static str, Secret, &'static str)> {
+/// Tokens that are signed well and are not good for us now.
+fn claimed(idp: &Idp) -> Rows {
     let now = clock::wall().as_second();
-    let text = "x".repeat(300);
-    let many: Vec<_> = (0..300).map(|group| group.to_string()).collect();
+    let with = |name: &str, value: Value| changed(idp, |said| said[name] = value);
+    let nearly = format!("{}/", idp.url());
     vec![
-        (
-            "expired",
-            changed(idp, |said| said["exp"] = (now - 31).into()),
-            "expired",
-        ),
-        (
-            "not yet",
-            changed(idp, |said| said["nbf"] = (now + 100).into()),
-            "early",
-        ),
-        (
-            "from the future",
-            changed(idp, |said| said["iat"] = (now + 100).into()),
-            "early",
-        ),
-        (
-            "issued long ago",
-            changed(idp, |said| said["iat"] = (now - 3_700).into()),
-            "old",
-        ),
-        (
-            "for others",
-            changed(idp, |said| said["aud"] = "others".into()),
-            "audience",
-        ),
+        ("expired", with("exp", (now - 31).into()), "expired"),
+        ("not yet", with("nbf", (now + 100).into()), "early"),
+        ("from the future", with("iat", (now + 100).into()), "early"),
+        ("issued long ago", with("iat", (now - 3_700).into()), "old"),
+        ("for others", with("aud", "others".into()), "audience"),
         ("for nobody", without(idp, "aud"), "audience"),
         (
             "of another issuer",
-            changed(idp, |said| said["iss"] = "https://evil.example".into()),
+            with("iss", "https://evil.example".into()),
             "issuer",
         ),
         ("of no issuer", without(idp, "iss"), "issuer"),
         (
             "of nearly the same issuer",
-            changed(idp, |said| said["iss"] = format!("{}/", idp.url()).into()),
+            with("iss", nearly.into()),
             "issuer",
         ),
-        ("about nobody", without(idp, "sub"), "claim"),
-        (
-            "about a number",
-            changed(idp, |said| said["sub"] = 7.into()),
-            "claim",
-        ),
-        (
-            "about nothing",
-            changed(idp, |said| said["sub"] = "".into()),
-            "claim",
-        ),
-        (
-            "of two lines",
-            changed(idp, |said| said["sub"] = "a\nb".into()),
-            "claim",
-        ),
-        ("without an end", without(idp, "exp"), "claim"),
-        ("without a beginning", without(idp, "iat"), "claim"),
-        (
-            "with words for an end",
-            changed(idp, |said| said["exp"] = "never".into()),
-            "claim",
-        ),
-        (
-            "with an end beyond time",
-            changed(idp, |said| said["exp"] = 1e300.into()),
-            "claim",
-        ),
-        (
-            "before time",
-            changed(idp, |said| said["iat"] = (-1).into()),
-            "claim",
-        ),
-        (
-            "a long user",
-            changed(idp, |said| said["preferred_username"] = text.into()),
-            "claim",
-        ),
-        (
-            "groups of groups",
-            changed(idp, |said| said["groups"] = json!([["a"]])),
-            "claim",
-        ),
-        (
-            "too many groups",
-            changed(idp, |said| said["groups"] = many.into()),
-            "claim",
-        ),
-        (
-            "a kept claim of parts",
-            changed(idp, |said| said["ref"] = json!({})),
-            "claim",
-        ),
     ]
+}
+
+/// Tokens that say what cannot be used.
+fn garbled(idp: &Idp) -> Rows {
+    let with = |name: &str, value: Value| (changed(idp, |said| said[name] = value), "claim");
+    let text = "x".repeat(300);
+    let many: Vec<_> = (0..300).map(|group| group.to_string()).collect();
+    let rows = [
+        ("about nobody", (without(idp, "sub"), "claim")),
+        ("about a number", with("sub", 7.into())),
+        ("about nothing", with("sub", "".into())),
+        ("of two lines", with("sub", "a\nb".into())),
+        ("without an end", (without(idp, "exp"), "claim")),
+        ("without a beginning", (without(idp, "iat"), "claim")),
+        ("with words for an end", with("exp", "never".into())),
+        ("with an end beyond time", with("exp", 1e300.into())),
+        ("before time", with("iat", (-1).into())),
+        ("a name that is no text", with("jti", 7.into())),
+        ("a long user", with("preferred_username", text.into())),
+        ("groups of groups", with("groups", json!([["a"]]))),
+        ("too many groups", with("groups", many.into())),
+        ("a kept claim of parts", with("ref", json!({}))),
+    ];
+    let row = |(name, (token, reason))| (name, token, reason);
+    rows.into_iter().map(row).collect()
 }
 
 #[tokio::test]
@@ -218,7 +161,8 @@ async fn what_proves_nothing_is_refused_for_what_is_wrong_with_it() {
     let (_directory, tokens) = tokens(Believed::default());
     let good = idp.signer().sign("ES256", &claims(&idp));
     tokens.verify(&idp.issuers(), &good).await.unwrap();
-    for (name, token, reason) in forged(&idp).into_iter().chain(claimed(&idp)) {
+    let rows = [forged(&idp), misshapen(&idp), claimed(&idp), garbled(&idp)];
+    for (name, token, reason) in rows.into_iter().flatten() {
         let refused = tokens.verify(&idp.issuers(), &token).await;
         let error = refused.expect_err(name);
         assert_eq!(error.reason(), reason, "{name}: {error}");

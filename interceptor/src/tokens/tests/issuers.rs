@@ -102,69 +102,29 @@ async fn an_issuer_that_lies_or_says_too_much_is_not_believed() {
         let key = idp.signer().jwks()["keys"][1].clone();
         json!({ "keys": vec![key; count] }).to_string()
     };
-    let rows: Vec<(&str, (u16, String), (u16, String), &str)> = vec![
+    let one = (200, keys(1));
+    let elsewhere = |url: &str| (other("jwks_uri", url), one.clone());
+    let rows = [
         (
             "another issuer",
-            other("issuer", "https://evil.example"),
-            (200, keys(1)),
-            "another issuer",
+            (other("issuer", "https://evil.example"), one.clone()),
         ),
-        (
-            "keys elsewhere in clear",
-            other("jwks_uri", "http://10.0.0.1/jwks"),
-            (200, keys(1)),
-            "expected https",
-        ),
-        (
-            "keys in a file",
-            other("jwks_uri", "file:///etc/passwd"),
-            (200, keys(1)),
-            "expected an address",
-        ),
-        (
-            "no discovery",
-            (404, String::new()),
-            (200, keys(1)),
-            "answers 404",
-        ),
-        (
-            "discovery of text",
-            (200, "hello".to_owned()),
-            (200, keys(1)),
-            "no strict JSON",
-        ),
-        (
-            "a way elsewhere",
-            good.clone(),
-            (302, keys(1)),
-            "answers 302",
-        ),
-        (
-            "too many keys",
-            good.clone(),
-            (200, keys(65)),
-            "more than 64",
-        ),
-        (
-            "no keys",
-            good.clone(),
-            (200, "{}".to_owned()),
-            "no list of keys",
-        ),
-        (
-            "too long",
-            good,
-            (200, " ".repeat(300 << 10)),
-            "cannot be asked",
-        ),
+        ("expected https", elsewhere("http://10.0.0.1/jwks")),
+        ("expected an address", elsewhere("file:///etc/passwd")),
+        ("answers 404", ((404, String::new()), one.clone())),
+        ("no strict JSON", ((200, "hello".to_owned()), one.clone())),
+        ("answers 302", (good.clone(), (302, keys(1)))),
+        ("more than 64", (good.clone(), (200, keys(65)))),
+        ("no list of keys", (good.clone(), (200, "{}".to_owned()))),
+        ("cannot be asked", (good, (200, " ".repeat(300 << 10)))),
     ];
-    for (name, discovery, keys, why) in rows {
+    for (why, (discovery, keys)) in rows {
         idp.says_text(WELL_KNOWN, &[discovery]);
         idp.says_text("/jwks", &[keys]);
         let (_directory, tokens) = tokens(Believed::default());
-        let error = tokens.verify(&idp.issuers(), &token).await.expect_err(name);
-        assert_eq!(error.reason(), "keys", "{name}: {error}");
-        assert!(error.to_string().contains(why), "{name}: {error}");
+        let error = tokens.verify(&idp.issuers(), &token).await.expect_err(why);
+        assert_eq!(error.reason(), "keys", "{why}: {error}");
+        assert!(error.to_string().contains(why), "{why}: {error}");
     }
     assert_eq!(idp.asked("/elsewhere"), 0);
 }

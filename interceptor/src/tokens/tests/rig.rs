@@ -267,13 +267,12 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, script: &Mutex
             return;
         }
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        if let Some(end) = text.find("\r\n\r\n") {
-            let head = text[..end].to_ascii_lowercase();
-            let length = head.lines().find_map(|line| {
+        if let Some((head, _)) = text.split_once("\r\n\r\n") {
+            let length = head.to_ascii_lowercase().lines().find_map(|line| {
                 let length = line.strip_prefix("content-length:")?;
                 length.trim().parse::<usize>().ok()
             });
-            break (text[..end].to_owned(), end + 4 + length.unwrap_or(0));
+            break (head.to_owned(), head.len() + 4 + length.unwrap_or(0));
         }
     };
     while bytes.len() < length {
