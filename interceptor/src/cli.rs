@@ -1,5 +1,6 @@
 //! The commands: one file per verb. Each answers with an exit code: 0 ok, 1 violation, 2 usage or configuration.
 
+pub mod approvals;
 pub mod audit;
 pub mod bind;
 mod client;
@@ -103,6 +104,8 @@ pub enum Verb {
     Grants(grants::Grants),
     /// Take a grant back, and end what lives on it.
     Revoke(grants::Revoke),
+    /// See and answer the requests that wait for people.
+    Approvals(approvals::Approvals),
     /// Print the daemon's metrics.
     Metrics(operate::Metrics),
     /// Print the version.
@@ -186,6 +189,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Verb::Request(request) => block_on(request.run(), false),
         Verb::Grants(grants) => block_on(grants.run(), false),
         Verb::Revoke(revoke) => block_on(revoke.run(), false),
+        Verb::Approvals(approvals) => block_on(approvals.run(), false),
         Verb::Metrics(metrics) => block_on(metrics.run(), false),
         Verb::Version { json } => {
             let version = env!("CARGO_PKG_VERSION");

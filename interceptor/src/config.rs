@@ -510,6 +510,8 @@ pub struct Timeouts {
     pub idle_in_transaction: Option<Duration>,
     /// A statement, after which it is cancelled. Default none.
     pub statement: Option<Duration>,
+    /// A request that waits for an approval. Default 5 min; zero lets none wait.
+    pub hold: Duration,
 }
 
 /// A destination that is not intercepted.

@@ -3,12 +3,12 @@
 //! `control.sock` refuses every caller inside a scope; `agent.sock` answers agents about themselves.
 //! Every verb is judged by policy on caller and agent, and is audited. The CLI is a client.
 
+pub mod access;
 pub mod agents;
 pub mod api;
 pub mod apply;
 pub mod caller;
 pub mod door;
-pub mod grants;
 pub mod records;
 pub mod scopes;
 pub mod status;
@@ -29,6 +29,7 @@ use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
+use self::access::{approvals, grants};
 use self::caller::Peer;
 use self::door::Door;
 use crate::session::services::Services;
@@ -115,6 +116,9 @@ fn control_routes(services: Arc<Services>) -> Router {
         .route("/v1/agents/kill", post(agents::kill))
         .route("/v1/grants", get(grants::all))
         .route("/v1/grants/revoke", post(grants::revoke))
+        .route("/v1/approvals", get(approvals::all))
+        .route("/v1/approvals/show", post(approvals::show))
+        .route("/v1/approvals/answer", post(approvals::answer))
         .route("/v1/records", get(records::place))
         .route("/v1/records/read", post(records::read))
         .layer(outside)
@@ -128,6 +132,7 @@ fn agent_routes() -> Router<Arc<Services>> {
         .route("/v1/login", post(scopes::binding::begin_own))
         .route("/v1/login/wait", post(scopes::binding::wait))
         .route("/v1/bind", post(scopes::binding::bind_own))
+        .route("/v1/approvals", get(approvals::own))
         .route(
             "/v1/grants",
             get(grants::own)

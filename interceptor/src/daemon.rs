@@ -35,8 +35,8 @@ use crate::control::scopes::{binding, placing};
 use crate::control::{self, apply};
 use crate::protocol::Engines;
 use crate::secrets;
-use crate::session::ending;
 use crate::session::services::Services;
+use crate::session::{answering, ending};
 
 /// How often the targets' names are resolved again.
 const RESOLVE_EVERY: Duration = Duration::from_secs(60);
@@ -125,6 +125,8 @@ fn stand(
     pillars.stand("what ends grants", ending::watch(parts, until));
     let (parts, until) = shared();
     pillars.stand("what ends identities", binding::watch(parts, until));
+    let (parts, until) = shared();
+    pillars.stand("what ends questions", answering::watch(parts, until));
     pillars
 }
 

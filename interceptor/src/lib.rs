@@ -32,6 +32,7 @@
 //! Absent on purpose: `policy`, `identity`, `secrets`, `audit` and `recording` know no protocol;
 //! an engine reaches them only through its session; nothing imports `daemon`.
 
+pub mod approvals;
 pub mod audit;
 pub mod capture;
 pub mod cli;
@@ -50,6 +51,7 @@ pub mod scopes;
 pub mod secrets;
 pub mod session;
 pub mod socket;
+pub mod state;
 pub mod targets;
 pub mod telemetry;
 pub mod tls;

@@ -22,7 +22,10 @@ pub use compile::{Effect, Ever, Policy, Rule};
 pub use control::{ControlCaller, ControlObject, ControlVerb, Group};
 pub use decide::{ExplainedAccess, ExplainedAsk, Explanation, Verdicts};
 pub use handle::Handle;
-pub use obligation::{GrantId, Grantable, Held, Limit, Limits, NoGrants, Place};
+pub use obligation::{
+    ApprovalId, Approved, AskedWhenRun, GrantId, Grantable, Held, Later, Limit, Limits, Need,
+    Needs, NoGrants, NotApproved, Place,
+};
 pub use source::{Mistake, Mistakes};
 pub use subject::{Error, PrincipalFacts};
 pub use vocabulary::{SCHEMA, column, column_name};
@@ -263,12 +266,16 @@ pub enum RefusalKind {
     NotPermitted,
     /// Policy permits it with a grant, and there is none.
     NeedsGrant,
+    /// Policy permits it when people have said yes, and they have not.
+    NeedsApproval,
     /// A forbid covers it.
     Forbidden,
     /// Text that cannot be read.
     Unreadable,
     /// Who asks could not be proved.
     Identity,
+    /// The client cancelled it while it waited for people.
+    Cancelled,
     /// A limit of the agent is reached.
     Limit,
     /// The audit or the recording cannot be written.
@@ -290,6 +297,8 @@ impl RefusalKind {
         match self {
             Self::NotPermitted => "not_permitted",
             Self::NeedsGrant => "needs_grant",
+            Self::NeedsApproval => "needs_approval",
+            Self::Cancelled => "cancelled",
             Self::Forbidden => "forbidden",
             Self::Unreadable => "unreadable",
             Self::Identity => "identity",

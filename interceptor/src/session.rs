@@ -4,6 +4,8 @@
 //! happens here, once, for every protocol.
 
 pub mod ahead;
+pub mod answering;
+mod asking;
 pub mod beside;
 pub mod ending;
 mod gate;
@@ -15,7 +17,7 @@ mod request;
 pub mod services;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::metrics::counter::Counter;
@@ -23,16 +25,18 @@ use serde::Serialize;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+pub use self::asking::{Hold, Said, Shown, Values};
 pub use self::gate::Gate;
 use self::meter::Slot;
 use self::opening::Who;
 pub use self::request::{Authorized, Direction, Outcome, Phase, Reading, Refused, RequestId};
 use self::services::Services;
+pub use crate::approvals::Word;
 use crate::audit::event::{About, Event};
 use crate::audit::{self, Reservation, Sink as _};
 use crate::clock::{self, BootTime};
 use crate::masking::Masks;
-use crate::policy::{Ask, Refusal, Verdicts};
+use crate::policy::{Ask, NotApproved, Refusal, Verdicts};
 use crate::recording;
 
 /// Why a session was ended by the daemon.
@@ -95,6 +99,10 @@ pub struct Session {
     end: watch::Sender<Option<EndReason>>,
     /// In the order in which they were permitted, which is mostly that in which they end.
     in_flight: Mutex<VecDeque<(RequestId, InFlight)>>,
+    /// What was set in it.
+    altered: Mutex<asking::Altered>,
+    /// Requests that wait for people.
+    waiting: AtomicUsize,
     requests: AtomicU64,
     sent: AtomicU64,
     received: AtomicU64,
@@ -113,6 +121,8 @@ struct InFlight {
     reading: Arc<Reading>,
     /// What was masked for it.
     masks: Arc<Masks>,
+    /// Whose word it has.
+    consent: Arc<asking::Consent>,
 }
 
 impl Session {
@@ -216,7 +226,14 @@ impl Session {
         let in_flight: Vec<_> = {
             let held = lock(&self.in_flight);
             held.iter()
-                .map(|(_, request)| (Arc::clone(&request.reading), Arc::clone(&request.masks)))
+                .map(|(_, request)| {
+                    let consent = Arc::clone(&request.consent);
+                    (
+                        Arc::clone(&request.reading),
+                        Arc::clone(&request.masks),
+                        consent,
+                    )
+                })
                 .collect()
         };
         let masks = Gate::masks(self);
@@ -226,10 +243,12 @@ impl Session {
             && (self.settings.is_empty()
                 || self
                     .verdicts
-                    .authorize(&policy, &self.settings, &held)
+                    .authorize(&policy, &self.settings, &held, &NotApproved)
                     .is_ok())
-            && in_flight.iter().all(|(reading, then)| {
-                let permit = self.verdicts.authorize(&policy, &reading.asks, &held);
+            && in_flight.iter().all(|(reading, then, consent)| {
+                let permit = self
+                    .verdicts
+                    .authorize(&policy, &reading.asks, &held, &**consent);
                 permit.is_ok() && masks.is_within(then)
             })
     }

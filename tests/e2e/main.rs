@@ -3,6 +3,7 @@
 //! Each test is one sentence of what the program promises. One of them alone: `cargo xtask e2e NAME`.
 
 mod actions;
+mod approvals;
 mod attribution;
 mod clients;
 mod denied;

@@ -10,7 +10,7 @@ use interceptor::identity::{Cgroup, Executable, Principal, Process, User};
 use interceptor::masking::Masks;
 use interceptor::policy::{Generation, Policy, PrincipalFacts, Refusal};
 use interceptor::session::{
-    Authorized, Direction, EndReason, Gate, Outcome, Phase, Reading, Refused, RequestId,
+    Authorized, Direction, EndReason, Gate, Outcome, Phase, Reading, Refused, RequestId, Said,
 };
 
 /// What a session is judged by.
@@ -141,7 +141,7 @@ impl Gate for PolicyGate {
     async fn authorize(
         &self,
         phase: Phase,
-        text: &str,
+        said: Said<'_>,
         reading: &Arc<Reading>,
     ) -> Result<Authorized, Refused> {
         let request = RequestId(uuid::Uuid::now_v7());
@@ -156,16 +156,24 @@ impl Gate for PolicyGate {
         };
         let judged = policy.authorize(&self.principal, "db", "postgres", &reading.asks);
         let line = Line {
-            text: text.to_owned(),
+            text: said.text.to_owned(),
             permitted: judged.is_ok(),
             outcomes: Vec::new(),
         };
         self.lines.lock().unwrap().insert(request, line);
         self.order.lock().unwrap().push(request);
         match judged {
-            Ok(permit) => Ok(Authorized { request, permit }),
+            Ok(permit) => Ok(Authorized {
+                request,
+                permit,
+                word: None,
+            }),
             Err(refusal) => Err(Refused { request, refusal }),
         }
+    }
+
+    fn asks_people(&self) -> bool {
+        false
     }
 
     fn finish(&self, request: RequestId, outcome: &Outcome) {

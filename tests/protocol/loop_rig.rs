@@ -275,6 +275,7 @@ async fn session(parts: &Arc<Parts>, mut client: Stream, startup: Startup) {
         from_upstream: upstream.unread,
         cancel,
         step_aside: Box::new(|| Box::pin(async {})),
+        interrupted: Arc::default(),
         patience: Patience::default(),
         detectors: None,
     };

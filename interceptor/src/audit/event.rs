@@ -6,10 +6,11 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::approvals::{Answer, Over};
 use crate::grants::{Ended, Grant, Holder};
 use crate::identity::{Identity, Operator, Principal, User};
 use crate::masking::Masked;
-use crate::policy::{Ask, Generation, GrantId, Refusal, RuleId};
+use crate::policy::{ApprovalId, Ask, Generation, GrantId, Needs, Refusal, RuleId};
 use crate::session::{Outcome, Phase, RequestId};
 use crate::tokens::bindings::Unbound;
 
@@ -112,6 +113,9 @@ pub enum Event<'a> {
         /// The grants that it stands on, where it needs any.
         #[serde(skip_serializing_if = "<[GrantId]>::is_empty")]
         grants: &'a [GrantId],
+        /// The question that people answered for it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        approval: Option<ApprovalId>,
     },
     /// A request was refused; nothing of it was forwarded.
     #[serde(rename = "request.refused")]
@@ -278,6 +282,48 @@ pub enum Event<'a> {
         user: &'a str,
         /// Equal for equal credentials, and made with a key of this daemon: nobody else can try passwords on it.
         fingerprint: String,
+    },
+    /// A request waits for people, who are asked from now on.
+    #[serde(rename = "approval.asked")]
+    ApprovalAsked {
+        /// About whom.
+        #[serde(flatten)]
+        about: About<'a>,
+        /// The question.
+        approval: ApprovalId,
+        /// Words for people.
+        summary: &'a str,
+        /// Hash of the normalized text.
+        fingerprint: &'a str,
+        /// Whose word it takes.
+        needs: &'a [Needs],
+    },
+    /// Somebody answered; it counts after this.
+    #[serde(rename = "approval.answered")]
+    ApprovalAnswered {
+        /// The question.
+        approval: ApprovalId,
+        /// Whose request it is.
+        holder: &'a Holder,
+        /// Who answered, by peer credentials.
+        caller: Caller,
+        /// What was said.
+        answer: &'a Answer,
+        /// For how long, in seconds, it covers the same text with other literals.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        shape: Option<u64>,
+    },
+    /// A question is over, answered or not.
+    #[serde(rename = "approval.ended")]
+    ApprovalEnded {
+        /// The question.
+        approval: ApprovalId,
+        /// Whose request it was.
+        holder: &'a Holder,
+        /// Why.
+        why: Over,
+        /// What was said until then.
+        answers: &'a [Answer],
     },
     /// The daemon started, stopped, reloaded; a scope was tagged; a log was read; an agent was frozen.
     #[serde(rename = "control")]

@@ -322,7 +322,8 @@ fn lines_that_are_put_off_are_bounded_and_keep_their_order() {
         log.append_later(room, &finished(None, &outcome(&number.to_string())))
             .expect("taken");
     }
-    assert!(events(&dir, "request.finished").len() >= LATER_MAX * 2);
+    // Others may have been written at any moment; no more than one batch still waits.
+    assert!(events(&dir, "request.finished").len() + LATER_MAX >= count);
     log.close().expect("a closed log");
     let numbers: Vec<usize> = events(&dir, "request.finished")
         .iter()

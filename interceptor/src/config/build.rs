@@ -257,6 +257,7 @@ fn timeouts(node: Option<&Node>) -> Timeouts {
         idle: duration(node, "idle"),
         idle_in_transaction: duration(node, "idle_in_transaction"),
         statement: duration(node, "statement"),
+        hold: duration(node, "hold").unwrap_or(Duration::from_mins(5)),
     }
 }
 

@@ -538,6 +538,12 @@ const TIMEOUTS: Shape = Shape::Keys(&[
         "none",
         "For a statement; it is cancelled upstream, and a server that goes on loses the session.",
     ),
+    may(
+        "hold",
+        Shape::Duration(0, HOUR / 4),
+        "5m",
+        "For a request that waits for an approval; 0s lets none wait, it comes back for the answer.",
+    ),
 ]);
 
 static DIRECT: Shape = Shape::Keys(&[

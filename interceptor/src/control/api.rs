@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use crate::approvals::Standing;
 use crate::identity::Identity;
-use crate::policy::{Action, GrantId, Resource};
+use crate::policy::{Action, ApprovalId, GrantId, Resource};
 
 /// Which cgroup: exactly one of the three.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,6 +177,45 @@ pub struct Acted {
     pub scopes: Vec<String>,
     /// Sessions that were ended.
     pub sessions: usize,
+}
+
+/// Names a question to people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhichApproval {
+    /// Which.
+    pub approval: ApprovalId,
+}
+
+/// A question, with what the same agent asked before in the same shape.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Asked {
+    /// The question.
+    pub standing: Standing,
+    /// Earlier ones, the last first.
+    pub before: Vec<Standing>,
+}
+
+/// `POST /v1/approvals/answer`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Say {
+    /// To which question.
+    pub approval: ApprovalId,
+    /// Yes or no.
+    pub yes: bool,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// For how long it covers the same text with other literals: `10m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<String>,
+    /// How many were seen to wait for it: a yes covers so many requests, and at least one.
+    #[serde(default)]
+    pub waiting: u64,
+    /// Whether it is an emergency, and stands in place of everybody else's answer.
+    #[serde(default)]
+    pub break_glass: bool,
 }
 
 /// `POST /v1/records/read`: says that records are about to be read, which is audited.

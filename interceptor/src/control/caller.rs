@@ -20,7 +20,6 @@ use serde_json::{Value, json};
 
 use super::api::Problem;
 use super::door::Door;
-use super::scopes::cgroup;
 use crate::audit::event::{Caller, Event};
 use crate::audit::{self, Sink as _};
 use crate::capture::{self, Scope};
@@ -135,7 +134,7 @@ impl Known {
         self.uid == 0
     }
 
-    /// May this caller use this verb on this object?
+    /// May this caller use this verb on this object? Who it is, as policy sees it.
     ///
     /// # Errors
     /// The answer for the caller; the refusal is written to the audit here. Whoever cannot be looked up
@@ -145,7 +144,25 @@ impl Known {
         services: &Arc<Services>,
         verb: ControlVerb,
         object: &ControlObject,
-    ) -> Result<(), Answer> {
+    ) -> Result<ControlCaller, Answer> {
+        let judged = self.judged(services, verb, object).await?;
+        judged.map_err(|refusal| {
+            let detail = json!({ "object": about(object), "refusal": refusal });
+            self.audit(services, verb.word(), "refused", detail);
+            Answer::refused(&refusal)
+        })
+    }
+
+    /// The same where a no is no answer: nothing is written of it.
+    ///
+    /// # Errors
+    /// Where the caller cannot be looked up, which is written to the audit.
+    pub async fn judged(
+        &self,
+        services: &Arc<Services>,
+        verb: ControlVerb,
+        object: &ControlObject,
+    ) -> Result<Result<ControlCaller, Refusal>, Answer> {
         let caller = self.as_caller(services).await.map_err(|error| {
             let detail = json!({ "object": about(object), "error": error });
             self.audit(services, verb.word(), "refused", detail);
@@ -153,11 +170,13 @@ impl Known {
         })?;
         let policy = services.policy.current();
         let judged = policy.authorize_control(&caller, verb, object);
-        judged.map(drop).map_err(|refusal| {
-            let detail = json!({ "object": about(object), "refusal": refusal });
-            self.audit(services, verb.word(), "refused", detail);
-            Answer::refused(&refusal)
-        })
+        Ok(judged.map(|_rules| caller))
+    }
+
+    /// As the audit names it.
+    #[must_use]
+    pub fn in_audit(&self) -> Caller {
+        self.caller.clone()
     }
 
     /// Writes what was tried and failed, and why; the answer that says so.
@@ -221,7 +240,7 @@ impl Known {
         let (looked, cgroup) = (Arc::clone(services), self.cgroup.clone());
         let look = move || {
             let scope = looked.scopes.around(&cgroup)?;
-            Ok((scope, uid != 0 && runs_an_agent(&looked, uid)))
+            Ok((scope, uid != 0 && looked.runs_an_agent(uid)))
         };
         let found = tokio::task::spawn_blocking(look).await;
         let found = found.map_err(|error| error.to_string())?;
@@ -353,36 +372,5 @@ fn about(object: &ControlObject) -> Value {
         ControlObject::Host => json!("host"),
         ControlObject::Agent(agent) => json!({ "agent": agent }),
         ControlObject::Scope { agent, cgroup } => json!({ "agent": agent, "cgroup": cgroup }),
-    }
-}
-
-/// Whether a process of this uid lives in any scope.
-fn runs_an_agent(services: &Services, uid: u32) -> bool {
-    services.scopes.all().iter().any(|scope| {
-        let processes = services.capture.hierarchy().processes(&scope.path);
-        let processes = processes.inspect_err(|error| {
-            tracing::warn!(%error, cgroup = %scope.path, "cannot tell whose processes are in a scope");
-        });
-        holds_any(processes, |pid| cgroup::uid_of(pid) == Some(uid))
-    })
-}
-
-/// Whether one of the processes is meant. Whoever was given a cgroup can keep it from being read: one that
-/// cannot be counts as holding one.
-fn holds_any<E>(processes: Result<Vec<u32>, E>, is_meant: impl Fn(u32) -> bool) -> bool {
-    processes.map_or(true, |processes| processes.into_iter().any(is_meant))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::holds_any;
-
-    #[test]
-    fn a_scope_that_cannot_be_read_may_hold_anybodys_processes() {
-        let own = |pid| pid == 7;
-        assert!(holds_any::<()>(Ok(vec![6, 7]), own));
-        assert!(!holds_any::<()>(Ok(vec![6]), own));
-        assert!(!holds_any::<()>(Ok(Vec::new()), own));
-        assert!(holds_any(Err(()), own));
     }
 }

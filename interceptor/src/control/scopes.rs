@@ -16,6 +16,7 @@ use super::apply;
 use super::caller::{Answer, Known};
 use crate::capture;
 use crate::config;
+use crate::identity;
 use crate::policy::{ControlObject, ControlVerb};
 use crate::session::EndReason;
 use crate::session::services::Services;
@@ -196,7 +197,7 @@ fn only_own_processes(services: &Services, caller: &Known, path: &str) -> Result
         .map_err(|error| Answer::failed(&error))?;
     let own = processes
         .into_iter()
-        .all(|pid| cgroup::uid_of(pid) == Some(caller.uid));
+        .all(|pid| identity::uid_of(pid) == Some(caller.uid));
     let plain = path != "/";
     (own && plain).then_some(()).ok_or_else(|| {
         Answer::bad("only root can tag the root cgroup and cgroups with other users' processes")

@@ -50,6 +50,7 @@ pub fn exposition(services: &Services) -> Response {
         generation: services.policy.generation().0,
         sessions: services.registry.count(),
         grants: services.grants.count(),
+        approvals: services.approvals.open_now(),
         scopes: services.scopes.all().len(),
         unrecorded: unrecorded.ok(),
     });

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::metrics;
+use crate::approvals::Approvals;
 use crate::audit;
 use crate::capture::{self, Capture, Events, Listeners};
 use crate::config::Config;
@@ -69,6 +70,7 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
     let grants = Grants::open(&config.paths.state.join("grants.db"))?;
     let tokens = Tokens::open(&config.paths.state.join("identities.db"))
         .context("cannot open what scopes are bound to")?;
+    let approvals = Approvals::open(&config.paths.state.join("approvals.db"))?;
     let (capture, listeners) = capture(&config)?;
     let events = capture.events();
     let events = events.context("cannot read the kernel's refusals")?;
@@ -82,6 +84,7 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
         policy,
         grants,
         tokens,
+        approvals,
         audit,
         recorder,
         closings: Default::default(),

@@ -6,6 +6,7 @@
 use std::ffi::CString;
 use std::io;
 use std::num::NonZeroUsize;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +28,13 @@ pub struct Login {
     pub name: Option<String>,
     /// Every group with its name, where it has one; none for a user that the host does not know.
     pub groups: Vec<(u32, Option<String>)>,
+}
+
+/// The effective user of a process; `None` where it is gone.
+#[must_use]
+pub fn uid_of(pid: u32) -> Option<u32> {
+    let process = std::fs::metadata(format!("/proc/{pid}")).ok();
+    process.map(|process| process.uid())
 }
 
 /// What the name service said.

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::source::{self, Mistake, Mistakes, Piece};
 use super::vocabulary::PARSED;
-use super::{Generation, Limits, RuleId};
+use super::{Generation, Limits, Need, RuleId};
 use crate::clock;
 
 mod ever;
@@ -57,6 +57,9 @@ pub struct Rule {
     /// For how long at most a grant may be had of what it permits, which it permits in no other way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grant: Option<Duration>,
+    /// Whose word it takes, for the request or for the grant; it permits in no other way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approve: Option<Need>,
     /// How much answers may hold that it permits.
     #[serde(skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
@@ -71,6 +74,7 @@ pub struct Policy {
     pub(super) control_rules: PolicySet,
     pub(super) slices: Slices,
     warnings: Vec<Mistake>,
+    asks_people: bool,
 }
 
 /// A policy that parsed, with where it stands.
@@ -120,6 +124,12 @@ impl Policy {
         rules
     }
 
+    /// Whether any rule leaves requests to people.
+    #[must_use]
+    pub fn asks_people(&self) -> bool {
+        self.asks_people
+    }
+
     /// What is allowed but deserves a look.
     #[must_use]
     pub fn warnings(&self) -> &[Mistake] {
@@ -150,11 +160,13 @@ fn load(dir: &Path, generation: Generation) -> Result<Policy, Mistakes> {
         return Err(Mistakes(mistakes));
     }
     warnings.sort();
-    let rules = parsed
+    let rules: HashMap<_, _> = parsed
         .iter()
         .map(|one| (one.policy.id().clone(), Arc::clone(&one.rule)))
         .collect();
+    let leaves = |rule: &Arc<Rule>| rule.approve.is_some() && rule.grant.is_none();
     Ok(Policy {
+        asks_people: rules.values().any(leaves),
         generation,
         rules,
         slices: Slices::new(parsed.into_iter().map(|one| one.policy)),
@@ -184,6 +196,7 @@ fn parse(piece: Piece, mistakes: &mut Vec<Mistake>) -> Option<Parsed> {
     let annotated = |name: &str| policy.annotation(name).map(str::to_owned);
     let rule = Rule {
         grant: annotated("grant").and_then(|text| clock::duration(&text).ok()),
+        approve: Need::of(&RuleId(id.clone()), annotated),
         limits: Limits::of(&RuleId(id.clone()), annotated),
         id: RuleId(id.clone()),
         effect,

@@ -35,6 +35,10 @@ pub enum ControlVerb {
     Revoke,
     /// Bind a scope to a person or a workload, or take that back.
     Bind,
+    /// Answer a request that waits for people.
+    Approve,
+    /// Answer one in an emergency, whoever it waits for.
+    BreakGlass,
     /// Load configuration and policy anew.
     Reload,
     /// See the daemon's state.
@@ -49,7 +53,7 @@ pub enum ControlVerb {
 
 impl ControlVerb {
     /// Every verb.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Run,
         Self::Tag,
         Self::Untag,
@@ -58,6 +62,8 @@ impl ControlVerb {
         Self::Kill,
         Self::Revoke,
         Self::Bind,
+        Self::Approve,
+        Self::BreakGlass,
         Self::Reload,
         Self::Status,
         Self::ReadAudit,
@@ -77,6 +83,8 @@ impl ControlVerb {
             Self::Kill => "Kill",
             Self::Revoke => "Revoke",
             Self::Bind => "Bind",
+            Self::Approve => "Approve",
+            Self::BreakGlass => "BreakGlass",
             Self::Reload => "Reload",
             Self::Status => "Status",
             Self::ReadAudit => "ReadAudit",
@@ -97,6 +105,7 @@ impl ControlVerb {
             Self::Kill => "kill",
             Self::Revoke => "revoke",
             Self::Bind => "bind",
+            Self::Approve | Self::BreakGlass => "approve",
             Self::Reload => "reload",
             Self::Status => "status",
             Self::ReadAudit | Self::ReadSessions | Self::Discover => "read",
@@ -114,7 +123,9 @@ impl ControlVerb {
             | Self::Thaw
             | Self::Kill
             | Self::Revoke
-            | Self::Bind => true,
+            | Self::Bind
+            | Self::Approve
+            | Self::BreakGlass => true,
             Self::Reload | Self::Status | Self::ReadAudit | Self::ReadSessions | Self::Discover => {
                 false
             }
@@ -132,6 +143,8 @@ impl ControlVerb {
             | Self::Thaw
             | Self::Kill
             | Self::Revoke
+            | Self::Approve
+            | Self::BreakGlass
             | Self::Reload
             | Self::ReadAudit
             | Self::ReadSessions

@@ -5,16 +5,17 @@
 //! been a forbid.
 
 mod explain;
+mod oblige;
 mod verdicts;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
 pub use self::explain::{ExplainedAccess, ExplainedAsk, Explanation};
 pub use self::verdicts::Verdicts;
 use super::compile::Policy;
-use super::obligation::grant::{self, Decided, Grantable, Held, NoGrants, Wanted};
+use super::obligation::approval::NotApproved;
+use super::obligation::grant::{Decided, Grantable, Held, NoGrants, Wanted};
 use super::subject::{Error, PrincipalFacts, Subject};
 use super::vocabulary::{self, Kind};
 use super::{
@@ -90,7 +91,7 @@ impl Policy {
     ) -> Result<Permit, Refusal> {
         let subject = subject(principal, target, database)?;
         let decided = self.judge(&subject, asks)?;
-        decided.settle(subject.place(), held)
+        decided.settle(subject.place(), held, &NotApproved)
     }
 
     /// Judges whether `action` on `resource` is something that may be granted to `principal`, leaving
@@ -110,13 +111,17 @@ impl Policy {
         ask.context.has_limit = true;
         ask.context.statements = 1;
         let decided = self.judge(&subject, std::slice::from_ref(&ask))?;
-        Ok(match decided.wanted.first() {
-            None => Grantable::Permitted,
-            Some(wanted) => Grantable::For {
-                longest: wanted.longest,
+        let Some(wanted) = decided.wanted.first() else {
+            return Ok(Grantable::Permitted);
+        };
+        match wanted.longest {
+            Some(longest) => Ok(Grantable::For {
+                longest,
+                needs: wanted.before.clone(),
                 rules: decided.rules,
-            },
-        })
+            }),
+            None => Err(Refusal::clone(&wanted.refusal)),
+        }
     }
 
     /// Judges whether `principal` may reach `target` at all.
@@ -212,9 +217,9 @@ impl Policy {
                 .map_err(|error| internal(&error))?;
             match (judgement.verdict, &refused) {
                 (Verdict::Permitted, _) => {
-                    let longest = self.longest(&judgement.rules);
-                    found.wanted.extend(longest.map(|longest| {
-                        self.wanted(bench, access, (&ask.context, longest), &judgement)
+                    let obliged = self.obliged(&judgement.rules);
+                    found.wanted.extend(obliged.map(|obliged| {
+                        Self::wanted(bench, access, (&ask.context, obliged), &judgement)
                     }));
                     found.rules.extend(judgement.rules);
                 }
@@ -233,50 +238,6 @@ impl Policy {
             Some((access, judgement)) => {
                 Err(self.refusal(bench, access, &judgement, (&ask.context, &context)))
             }
-        }
-    }
-
-    /// For how long at most a grant may be had, where the rules that decided all leave it to one.
-    fn longest(&self, rules: &BTreeSet<PolicyId>) -> Option<Duration> {
-        let rules = rules.iter().filter_map(|id| self.rules.get(id));
-        grant::longest(rules.map(|rule| rule.grant))
-    }
-
-    /// Whether the rules permit an access by themselves, or with a grant that is held.
-    fn permits(
-        &self,
-        bench: &Bench<'_>,
-        access: &Access,
-        judgement: &Judgement,
-        held: &dyn Held,
-    ) -> bool {
-        judgement.verdict == Verdict::Permitted
-            && self.longest(&judgement.rules).is_none_or(|longest| {
-                let covering = held.cover(bench.subject.place(), access, longest);
-                covering.is_some()
-            })
-    }
-
-    fn wanted(
-        &self,
-        bench: &Bench<'_>,
-        access: &Access,
-        (context, longest): (&Context, Duration),
-        judgement: &Judgement,
-    ) -> Wanted {
-        let place = bench.subject.place();
-        let message = words::message(access, context, place.target, place.database);
-        let hint = grant::command(place, access, longest);
-        let refusal = Refusal {
-            kind: RefusalKind::NeedsGrant,
-            rules: judgement.rules.iter().map(rule_id).collect(),
-            message: format!("{message} without a grant"),
-            hint: Some(format!("ask for one: {hint}")),
-        };
-        Wanted {
-            access: access.clone(),
-            longest,
-            refusal: Arc::new(refusal),
         }
     }
 
@@ -365,7 +326,7 @@ impl Policy {
         let permitted = |other: &&Access| {
             let judged = self.judge_access(&bench, other, context);
             judged.is_ok_and(|judgement| {
-                judgement.verdict == Verdict::Permitted && self.longest(&judgement.rules).is_none()
+                judgement.verdict == Verdict::Permitted && self.obliged(&judgement.rules).is_none()
             })
         };
         ask.accesses

@@ -1,7 +1,9 @@
 //! What annotations on the permits that decided oblige to: a grant, an approval, an answer of bounded size.
 
+pub(super) mod approval;
 pub(super) mod grant;
 pub(super) mod limits;
 
+pub use approval::{ApprovalId, Approved, AskedWhenRun, Later, Need, Needs, NotApproved};
 pub use grant::{GrantId, Grantable, Held, NoGrants, Place};
 pub use limits::{Limit, Limits};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cedar_policy::PolicyId;
 
-use super::{Access, Action, Context, Refusal, RefusalKind, Resource};
+use super::{Access, Action, ApprovalId, Context, Refusal, RefusalKind, Resource};
 
 /// Most characters of one name in a message.
 const NAME: usize = 128;
@@ -275,6 +275,59 @@ impl Refusal {
     pub fn permitted_already() -> Self {
         let message = "this is permitted without a grant";
         Self::plain(RefusalKind::NotPermitted, message, "send the request")
+    }
+
+    /// People are asked, and nobody has answered yet.
+    #[must_use]
+    pub fn waits_for_people(summary: &str, who: &str, id: ApprovalId) -> Self {
+        let message = format!("{summary} waits for an approval of {who}");
+        let hint = format!(
+            "approval {}: once it is given, send the same again; outside of a transaction it waits by itself",
+            id.0
+        );
+        Self::plain(RefusalKind::NeedsApproval, &message, &hint)
+    }
+
+    /// People would have to be asked, and cannot be; `why` says why.
+    #[must_use]
+    pub fn not_askable(summary: &str, why: &str) -> Self {
+        let message = format!("{summary} needs an approval, and people cannot be asked: {why}");
+        let hint = "send it as one statement of its own, with all that it says in its text";
+        Self::plain(RefusalKind::NeedsApproval, &message, hint)
+    }
+
+    /// People said no, or nothing that helps.
+    #[must_use]
+    pub fn denied_by_people(message: &str) -> Self {
+        Self::plain(
+            RefusalKind::NeedsApproval,
+            message,
+            "talk to them before you ask again",
+        )
+    }
+
+    /// Who said yes may not any more.
+    #[must_use]
+    pub fn approval_void(name: &str) -> Self {
+        let message = format!("the approval does not stand: {name} may not give it any more");
+        Self::plain(
+            RefusalKind::NeedsApproval,
+            &message,
+            "send it again: others are asked",
+        )
+    }
+
+    /// More questions than people could answer.
+    #[must_use]
+    pub fn too_many_questions(message: &str) -> Self {
+        Self::plain(RefusalKind::Limit, message, "wait for the answers")
+    }
+
+    /// The client does not want it any more.
+    #[must_use]
+    pub fn cancelled() -> Self {
+        let message = "canceling statement due to user request";
+        Self::plain(RefusalKind::Cancelled, message, "it was not forwarded")
     }
 
     /// The session was ended.

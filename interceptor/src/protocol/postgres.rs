@@ -265,6 +265,7 @@ impl Engine {
             from_client: BytesMut::new(),
             from_upstream: upstream.unread,
             cancel: cancel_running(&used, minted.route()),
+            interrupted: Arc::clone(minted.interrupted()),
             step_aside: self.reach.steps_aside(&used.who().target.name),
             patience: (&used.who().target.timeouts).into(),
             detectors: Detectors::new(&used.who().target.detect).map(Arc::new),

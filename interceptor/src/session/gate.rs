@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::asking::{Consent, Said};
 use super::{
     Authorized, Direction, EndReason, InFlight, Outcome, Phase, Reading, Refused, RequestId,
     Session, lock, storage,
@@ -25,13 +26,16 @@ use crate::policy::{GrantId, Permit, Refusal};
 pub trait Gate: Send + Sync + 'static {
     /// Judges every ask of `reading`; writes the audit record first, either way.
     ///
-    /// `text` is the request as sent; it is kept only as the target's `statement` says.
+    /// Where policy leaves it to people it waits for them, and says so through `said.hold`.
     fn authorize(
         &self,
         phase: Phase,
-        text: &str,
+        said: Said<'_>,
         reading: &Arc<Reading>,
     ) -> impl Future<Output = Result<Authorized, Refused>> + Send;
+
+    /// Whether policy leaves any request to people: only then they are to be shown anything.
+    fn asks_people(&self) -> bool;
 
     /// Writes the end of a permitted request. Cannot fail: its space was reserved by `authorize`.
     fn finish(&self, request: RequestId, outcome: &Outcome);
@@ -57,22 +61,30 @@ impl Gate for Session {
     async fn authorize(
         &self,
         phase: Phase,
-        text: &str,
+        said: Said<'_>,
         reading: &Arc<Reading>,
     ) -> Result<Authorized, Refused> {
         let request = RequestId(Uuid::now_v7());
         self.requests.fetch_add(1, Ordering::Relaxed);
         *lock(&self.asked) = clock::boot();
-        let line = self.line(request, phase, text, reading);
+        let line = self.line(request, phase, said.text, reading);
+        let limits = self.who.limits(&self.services);
+        let within = self.who.meter.request(&limits);
+        within.map_err(|refusal| self.refused(line, refusal))?;
+        let consent = self.consent(phase, &said, reading).await;
+        let consent = consent.map_err(|refusal| self.refused(line, refusal))?;
         let masks = self.masks();
         let permit = self
-            .judge(reading)
+            .judge(reading, &consent)
             .map_err(|refusal| self.refused(line, refusal))?;
+        let word = consent.word().cloned();
+        let consent = Arc::new(consent);
         let line = Request {
             generation: permit.generation(),
             ..line
         };
-        if let Err(error) = self.admit(line, &permit, (reading, &masks)).await {
+        let judged = (reading, &masks, &consent);
+        if let Err(error) = self.admit(line, &permit, judged).await {
             return Err(self.refused(line, storage(&error)));
         }
         let recorded = match &self.recorder {
@@ -93,15 +105,24 @@ impl Gate for Session {
         let permit = match self.services.policy.generation() == permit.generation() {
             true => permit,
             false => self
-                .judge_anew(reading)
+                .judge(reading, &consent)
                 .and_then(|permit| match self.masks().is_within(&masks) {
                     true => Ok(permit),
                     false => Err(Refusal::masked_since()),
                 })
                 .map_err(|refusal| self.taken_back(line, refusal))?,
         };
+        self.note(phase, said.text, reading);
         self.permitted.inc();
-        Ok(Authorized { request, permit })
+        Ok(Authorized {
+            request,
+            permit,
+            word,
+        })
+    }
+
+    fn asks_people(&self) -> bool {
+        Self::asks_people(self)
     }
 
     fn finish(&self, request: RequestId, outcome: &Outcome) {
@@ -181,12 +202,7 @@ impl Gate for Session {
 }
 
 impl Session {
-    fn judge(&self, reading: &Reading) -> Result<Permit, Refusal> {
-        self.who.meter.request(&self.who.limits(&self.services))?;
-        self.judge_anew(reading)
-    }
-
-    fn judge_anew(&self, reading: &Reading) -> Result<Permit, Refusal> {
+    fn judge(&self, reading: &Reading, consent: &Consent) -> Result<Permit, Refusal> {
         if self.end.borrow().is_some() {
             return Err(Refusal::ended());
         }
@@ -195,9 +211,10 @@ impl Session {
             return Err(Refusal::ended());
         }
         let policy = self.services.policy.current();
-        let permit =
-            self.verdicts
-                .authorize(&policy, &reading.asks, &self.who.holding(&self.services))?;
+        let held = self.who.holding(&self.services);
+        let permit = self
+            .verdicts
+            .authorize(&policy, &reading.asks, &held, consent)?;
         match &reading.veto {
             Some(veto) => Err(Refusal::clone(veto)),
             None => Ok(permit),
@@ -250,7 +267,7 @@ impl Session {
         &self,
         line: Request<'_>,
         permit: &Permit,
-        (reading, masks): (&Arc<Reading>, &Arc<Masks>),
+        (reading, masks, consent): (&Arc<Reading>, &Arc<Masks>, &Arc<Consent>),
     ) -> Result<(), audit::Error> {
         let audit = &self.services.audit;
         let finish = audit.reserve(audit::finish_bytes(Some(&self.who.json)))?;
@@ -260,6 +277,7 @@ impl Session {
             request: line,
             rules: permit.rules(),
             grants: permit.grants(),
+            approval: consent.word().map(|word| word.id),
         };
         audit.append_durable(&event).await?;
         let mut held = lock(&self.in_flight);
@@ -267,6 +285,7 @@ impl Session {
             finish,
             reading: Arc::clone(reading),
             masks: Arc::clone(masks),
+            consent: Arc::clone(consent),
         };
         held.push_back((request, in_flight));
         Ok(())
@@ -314,6 +333,6 @@ impl Session {
     }
 
     fn nothing_in_flight(&self) -> bool {
-        lock(&self.in_flight).is_empty()
+        lock(&self.in_flight).is_empty() && self.waiting.load(Ordering::Relaxed) == 0
     }
 }

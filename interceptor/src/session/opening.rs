@@ -298,6 +298,8 @@ impl Opening {
             recorder,
             end: watch::Sender::new(None),
             in_flight: Mutex::default(),
+            altered: Mutex::default(),
+            waiting: Default::default(),
             requests: Default::default(),
             sent: Default::default(),
             received: Default::default(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::approvals::Word;
 use crate::masking::Masked;
 use crate::policy::{Ask, Permit, Refusal};
 
@@ -100,6 +101,8 @@ pub struct Authorized {
     pub request: RequestId,
     /// The proof; whoever writes the request upstream consumes it.
     pub permit: Permit,
+    /// People's word, where it took one.
+    pub word: Option<Arc<Word>>,
 }
 
 /// A request that may not.

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::meter::Meters;
 use super::registry::Registry;
+use crate::approvals::Approvals;
 use crate::audit::event::{About, Event};
 use crate::audit::{self, Sink as _};
 use crate::capture::{Capture, NetnsCookie, Scope};
@@ -45,6 +46,8 @@ pub struct Services {
     pub grants: Grants,
     /// Who stands behind which scope.
     pub tokens: Tokens,
+    /// What waits for people, and what they said.
+    pub approvals: Approvals,
     /// The audit log.
     pub audit: audit::Log,
     /// Where sessions are recorded.
@@ -100,5 +103,37 @@ impl Services {
         if let Err(error) = self.audit.append(&event) {
             tracing::error!(%error, "cannot write a refusal to the audit log");
         }
+    }
+
+    /// Whether a process of this uid lives in any scope. Reads files.
+    #[must_use]
+    pub fn runs_an_agent(&self, uid: u32) -> bool {
+        self.scopes.all().iter().any(|scope| {
+            let processes = self.capture.hierarchy().processes(&scope.path);
+            let processes = processes.inspect_err(|error| {
+                tracing::warn!(%error, cgroup = %scope.path, "cannot tell whose processes are in a scope");
+            });
+            holds_any(processes, |pid| identity::uid_of(pid) == Some(uid))
+        })
+    }
+}
+
+/// Whether one of the processes is meant. Whoever was given a cgroup can keep it from being read: one that
+/// cannot be counts as holding one.
+fn holds_any<E>(processes: Result<Vec<u32>, E>, is_meant: impl Fn(u32) -> bool) -> bool {
+    processes.map_or(true, |processes| processes.into_iter().any(is_meant))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::holds_any;
+
+    #[test]
+    fn a_scope_that_cannot_be_read_may_hold_anybodys_processes() {
+        let own = |pid| pid == 7;
+        assert!(holds_any::<()>(Ok(vec![6, 7]), own));
+        assert!(!holds_any::<()>(Ok(vec![6]), own));
+        assert!(!holds_any::<()>(Ok(Vec::new()), own));
+        assert!(holds_any(Err(()), own));
     }
 }

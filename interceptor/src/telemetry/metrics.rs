@@ -22,6 +22,7 @@ pub struct Metrics {
     logins: Family<TargetHow, Counter>,
     masks_missed: Family<Target, Counter>,
     detected: Family<TargetKind, Counter>,
+    approvals: Family<TargetResult, Counter>,
     kernel_denied: Family<Reason, Counter>,
     kernel_lost: Counter,
 }
@@ -46,6 +47,12 @@ struct TargetKind {
 struct TargetHow {
     target: String,
     how: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TargetResult {
+    target: String,
+    result: &'static str,
 }
 
 /// How a session came by its upstream connection, or that one was logged in for none yet.
@@ -73,6 +80,8 @@ pub struct Now {
     pub sessions: usize,
     /// Live grants.
     pub grants: usize,
+    /// Requests that wait for people.
+    pub approvals: usize,
     /// Tagged scopes.
     pub scopes: usize,
     /// Connections without a record of the kernel since its programs were first attached; none where
@@ -135,6 +144,15 @@ impl Metrics {
             .inc_by(count);
     }
 
+    /// A question to people is over.
+    pub fn approval_ended(&self, target: &str, result: &'static str) {
+        let labels = TargetResult {
+            target: target.to_owned(),
+            result,
+        };
+        self.approvals.get_or_create(&labels).inc();
+    }
+
     /// The kernel refused something `count` times.
     pub fn kernel_denied(&self, reason: &'static str, count: u64) {
         self.kernel_denied
@@ -187,6 +205,11 @@ impl Metrics {
             self.detected.clone(),
         );
         registry.register(
+            "approvals",
+            "Questions to people that are over, by target and result",
+            self.approvals.clone(),
+        );
+        registry.register(
             "kernel_denied",
             "Refusals in the kernel, by reason",
             self.kernel_denied.clone(),
@@ -203,6 +226,11 @@ impl Metrics {
         );
         registry.register("sessions", "Open sessions", gauge(now.sessions));
         registry.register("grants", "Live grants", gauge(now.grants));
+        registry.register(
+            "approvals_open",
+            "Questions that people have not answered",
+            gauge(now.approvals),
+        );
         registry.register("scopes", "Tagged cgroups", gauge(now.scopes));
         if let Some(unrecorded) = now.unrecorded {
             registry.register(

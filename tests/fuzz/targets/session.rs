@@ -169,6 +169,7 @@ fn start() -> Start {
         from_upstream: BytesMut::new(),
         cancel: Box::new(|| Box::pin(async {})),
         step_aside: Box::new(|| Box::pin(async {})),
+        interrupted: Arc::default(),
         patience: Patience::default(),
         detectors: None,
     }

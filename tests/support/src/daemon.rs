@@ -309,6 +309,9 @@ fn split<'a>(arguments: &'a [&'a str]) -> (&'a [&'a str], &'a [&'a str]) {
         .take(2)
         .take_while(|word| word.chars().all(|letter| letter.is_ascii_lowercase()))
         .count();
-    let nested = matches!(arguments.first(), Some(&("sessions" | "audit" | "policy")));
+    let nested = matches!(
+        arguments.first(),
+        Some(&("sessions" | "audit" | "policy" | "approvals"))
+    );
     arguments.split_at(if nested { words } else { words.min(1) })
 }

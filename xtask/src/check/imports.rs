@@ -21,7 +21,7 @@ const ABOVE: [&str; 4] = ["protocol", "connection", "control", "cli"];
 
 /// Every row that fits a module must hold. `*` stands for one name; `policy::Type` for the types that
 /// stand directly in `policy`: the words of policy, not its machinery.
-const TABLE: [(&str, Rule); 23] = [
+const TABLE: [(&str, Rule); 26] = [
     ("protocol::*::wire", Only(&[])),
     (
         "protocol",
@@ -43,6 +43,9 @@ const TABLE: [(&str, Rule); 23] = [
     ("socket", Only(&["capture", "clock"])),
     ("telemetry", Only(&["policy::Type"])),
     ("policy", Never(&ABOVE)),
+    ("grants", Never(&ABOVE)),
+    ("approvals", Never(&ABOVE)),
+    ("state", Only(&[])),
     ("masking", Never(&ABOVE)),
     ("identity", Never(&ABOVE)),
     ("secrets", Never(&ABOVE)),

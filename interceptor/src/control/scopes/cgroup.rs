@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use tokio::io::Interest;
@@ -109,12 +108,4 @@ fn search(directory: &Path, name: &str, found: &mut Vec<PathBuf>) {
         }
         search(&entry.path(), name, found);
     }
-}
-
-/// The effective user of a process; `None` where it is gone.
-#[must_use]
-pub(in crate::control) fn uid_of(pid: u32) -> Option<u32> {
-    fs::metadata(format!("/proc/{pid}"))
-        .ok()
-        .map(|process| process.uid())
 }

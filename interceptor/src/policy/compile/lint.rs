@@ -13,13 +13,13 @@ use serde_json::Value;
 
 use super::{Effect, Parsed, covered};
 use crate::clock;
-use crate::policy::obligation::limits;
+use crate::policy::obligation::{approval, limits};
 use crate::policy::source::Mistake;
 use crate::policy::vocabulary::{self, ACTIONS, Kind};
 use crate::policy::{Action, ControlVerb};
 
 /// Obligations that are planned and not enforced yet: whoever writes one must not believe it works.
-const OBLIGATIONS: [&str; 6] = ["approve", "mask", "expires", "limit", "reason", "shadow"];
+const OBLIGATIONS: [&str; 5] = ["mask", "expires", "limit", "reason", "shadow"];
 /// No permit leaves more to a grant: what is wanted for longer is a rule.
 const LONGEST_GRANT: Duration = Duration::from_secs(7 * 86_400);
 /// Longest `@id`.
@@ -42,13 +42,16 @@ pub(in crate::policy) fn annotations(
             "mandatory" if value.is_empty() => None,
             "mandatory" => Some("@mandatory takes no value".to_owned()),
             "grant" => check_grant(one, value),
+            "approve" => check_approve(one, name, value),
+            _ if approval::COMPANIONS.contains(&name) => check_companion(one, name, value),
             _ if limits::ANNOTATIONS.contains(&name) => check_limit(one, name, value),
             _ if OBLIGATIONS.contains(&name) => Some(format!(
                 "@{name} is an obligation that this version does not enforce: the rule would \
                  permit more than it says; take the rule away"
             )),
             _ => Some(format!(
-                "@{name} is not known; known are @id, @hint, @mandatory, @grant, @{}",
+                "@{name} is not known; known are @id, @hint, @mandatory, @grant, @approve, @{}, @{}",
+                approval::COMPANIONS.join(", @"),
                 limits::ANNOTATIONS.join(", @")
             )),
         };
@@ -85,16 +88,7 @@ fn check_grant(one: &Parsed, value: &str) -> Option<String> {
             "@grant on a forbid grants nothing: a forbid wins over every grant".to_owned(),
         );
     }
-    let agents = match one.policy.principal_constraint() {
-        PrincipalConstraint::Any | PrincipalConstraint::In(_) => false,
-        PrincipalConstraint::Eq(uid) => {
-            Kind::named(&uid.type_name().to_string()) == Some(Kind::Agent)
-        }
-        PrincipalConstraint::Is(kind) | PrincipalConstraint::IsIn(kind, _) => {
-            Kind::named(&kind.to_string()) == Some(Kind::Agent)
-        }
-    };
-    if !agents {
+    if !is_for_agents(one) {
         return Some("@grant is for agents: write `principal is Agent`, or name one".to_owned());
     }
     match clock::duration(value) {
@@ -106,6 +100,66 @@ fn check_grant(one: &Parsed, value: &str) -> Option<String> {
     }
 }
 
+/// What waits for people must be a permit of what agents do, in a session that is open already.
+fn check_approve(one: &Parsed, name: &str, value: &str) -> Option<String> {
+    if one.rule.effect == Effect::Forbid {
+        return Some(
+            "@approve on a forbid asks nobody: a forbid wins over every approval".to_owned(),
+        );
+    }
+    if !is_for_agents(one) {
+        return Some("@approve is for agents: write `principal is Agent`, or name one".to_owned());
+    }
+    if one.rule.grant.is_none() && !covers_any(one, is_a_request) {
+        return Some(
+            "@approve holds requests of an open session; Connect, Open and Reveal are none: add @grant, so \
+             that people are asked before the grant is given"
+                .to_owned(),
+        );
+    }
+    approval::check(name, value).err()
+}
+
+/// What belongs to `@approve` means nothing without it.
+fn check_companion(one: &Parsed, name: &str, value: &str) -> Option<String> {
+    let has = |name: &str| one.policy.annotation(name).is_some();
+    if !has("approve") {
+        return Some(format!("@{name} belongs to an @approve, and there is none"));
+    }
+    let pair = match name {
+        "escalate" => Some("escalate_after"),
+        "escalate_after" => Some("escalate"),
+        _ => None,
+    };
+    match pair.filter(|pair| !has(pair)) {
+        Some(missing) => Some(format!("@{name} takes an @{missing} beside it")),
+        None => approval::check(name, value).err(),
+    }
+}
+
+/// Whether it is a request of an open session.
+fn is_a_request(action: &Action) -> bool {
+    !matches!(action, Action::Connect | Action::Open | Action::Reveal)
+}
+
+fn covers_any(one: &Parsed, is_meant: impl Fn(&Action) -> bool) -> bool {
+    let groups = Entities::from_entities(ACTIONS.clone(), None).unwrap_or_default();
+    let covers = covered(&one.policy.action_constraint(), &groups);
+    covers.iter().any(is_meant)
+}
+
+fn is_for_agents(one: &Parsed) -> bool {
+    match one.policy.principal_constraint() {
+        PrincipalConstraint::Any | PrincipalConstraint::In(_) => false,
+        PrincipalConstraint::Eq(uid) => {
+            Kind::named(&uid.type_name().to_string()) == Some(Kind::Agent)
+        }
+        PrincipalConstraint::Is(kind) | PrincipalConstraint::IsIn(kind, _) => {
+            Kind::named(&kind.to_string()) == Some(Kind::Agent)
+        }
+    }
+}
+
 /// A limit must be one: a number, on a permit of something that is answered.
 fn check_limit(one: &Parsed, name: &str, value: &str) -> Option<String> {
     if one.rule.effect == Effect::Forbid {
@@ -113,11 +167,7 @@ fn check_limit(one: &Parsed, name: &str, value: &str) -> Option<String> {
             "@{name} on a forbid limits nothing: it stands on the permit whose answers it bounds"
         ));
     }
-    let groups = Entities::from_entities(ACTIONS.clone(), None).unwrap_or_default();
-    let answered =
-        |action: &Action| !matches!(action, Action::Connect | Action::Open | Action::Reveal);
-    let covers = covered(&one.policy.action_constraint(), &groups);
-    if !covers.iter().any(answered) {
+    if !covers_any(one, is_a_request) {
         return Some(format!(
             "@{name} limits nothing here: what this permits has no answer with rows"
         ));

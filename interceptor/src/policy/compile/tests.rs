@@ -88,6 +88,67 @@ fn what_cedar_refuses_is_told_with_its_line() {
 }
 
 #[test]
+fn an_approval_that_asks_nobody_is_told_with_its_line() {
+    let permit = "permit(principal is Agent, action == Action::\"Delete\", resource);";
+    for (annotations, rule, expected) in [
+        ("@approve(\"\")", permit, "@approve takes groups"),
+        ("@approve(\"a b\")", permit, "@approve takes groups"),
+        ("@approve(\"dba,\")", permit, "@approve takes groups"),
+        (
+            "@approve(\"dba\")",
+            "forbid(principal, action, resource);",
+            "@approve on a forbid",
+        ),
+        (
+            "@approve(\"dba\")",
+            "permit(principal, action == Action::\"Delete\", resource);",
+            "@approve is for agents",
+        ),
+        (
+            "@approve(\"dba\")",
+            "permit(principal is Agent, action == Action::\"Open\", resource);",
+            "@approve holds requests of an open session",
+        ),
+        (
+            "@approvers(\"2\")",
+            permit,
+            "@approvers belongs to an @approve",
+        ),
+        (
+            "@approve(\"dba\") @approvers(\"0\")",
+            permit,
+            "@approvers takes how many",
+        ),
+        (
+            "@approve(\"dba\") @escalate(\"ops\")",
+            permit,
+            "@escalate takes an @escalate_after",
+        ),
+        (
+            "@approve(\"dba\") @escalate(\"ops\") @escalate_after(\"soon\")",
+            permit,
+            "@escalate_after takes after how long",
+        ),
+        (
+            "@approve(\"dba\") @shape(\"25h\")",
+            permit,
+            "@shape takes for how long",
+        ),
+    ] {
+        let found = mistakes(&format!("{annotations}\n{rule}"));
+        assert!(
+            found.iter().any(|mistake| mistake.contains(expected)),
+            "{annotations}: {found:#?}"
+        );
+    }
+    let good = "@approve(\"dba, ops\") @approvers(\"2\") @escalate(\"cto\") @escalate_after(\"2m\") @shape(\"10m\")";
+    assert!(load_text(&format!("{good}\n{permit}")).is_ok());
+    let before = "@grant(\"1h\") @approve(\"dba\")";
+    let open = "permit(principal is Agent, action == Action::\"Open\", resource);";
+    assert!(load_text(&format!("{before}\n{open}")).is_ok());
+}
+
+#[test]
 fn what_only_this_program_refuses_is_told_with_its_line() {
     check([
         (
@@ -95,8 +156,8 @@ fn what_only_this_program_refuses_is_told_with_its_line() {
             "2: @name is not known",
         ),
         (
-            "@approve(\"dba\")\npermit(principal is Agent, action, resource);",
-            "1: @approve is an obligation",
+            "@mask(\"hash\")\npermit(principal is Agent, action, resource);",
+            "1: @mask is an obligation",
         ),
         (
             "@id(\"a b\")\npermit(principal is Agent, action, resource);",

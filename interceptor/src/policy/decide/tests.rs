@@ -295,7 +295,9 @@ fn the_strictest_limit_of_the_permits_that_decided_is_the_request_s() {
         let explained = policy.explain(&NoGrants, &who, "crm", "app", &asks).limits;
         // Judged, and remembered.
         for _ in 0..2 {
-            let permit = verdicts.authorize(&policy, &asks, &NoGrants).unwrap();
+            let permit = verdicts
+                .authorize(&policy, &asks, &NoGrants, &NotApproved)
+                .unwrap();
             assert_eq!(permit.limits(), explained.as_ref());
             let limits = permit.limits().into_iter().flat_map(|limits| limits.said());
             let limits: Vec<_> = limits

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lru::LruCache;
 
 use crate::policy::compile::Policy;
+use crate::policy::obligation::approval::{Approved, Needs};
 use crate::policy::obligation::grant::{Decided, Held};
 use crate::policy::subject::{PrincipalFacts, Subject};
 use crate::policy::{Ask, Generation, Permit, Refusal, Resource};
@@ -54,7 +55,7 @@ impl Verdicts {
     }
 
     /// Judges as [`Policy::authorize_with`] does, or remembers what the rules said under the same policy.
-    /// Grants are asked each time.
+    /// Grants and people's word are asked each time.
     ///
     /// # Errors
     /// The refusal.
@@ -63,14 +64,31 @@ impl Verdicts {
         policy: &Policy,
         asks: &[Ask],
         held: &dyn Held,
+        approved: &dyn Approved,
     ) -> Result<Permit, Refusal> {
-        let decided = match self.remembered(policy.generation(), asks) {
+        match self.decided(policy, asks) {
+            Ok(decided) => decided.settle(self.subject.place(), held, approved),
+            Err(refusal) => Err(Refusal::clone(&refusal)),
+        }
+    }
+
+    /// Whose word a request waits for, in addition to the grants that are held: of each the one or the other.
+    /// Empty where nobody's, and where it is refused whatever anybody says.
+    #[must_use]
+    pub fn needs(&self, policy: &Policy, asks: &[Ask], held: &dyn Held) -> Vec<Needs> {
+        match policy.asks_people() {
+            true => self
+                .decided(policy, asks)
+                .map(|decided| decided.needs(self.subject.place(), held))
+                .unwrap_or_default(),
+            false => Vec::new(),
+        }
+    }
+
+    fn decided(&self, policy: &Policy, asks: &[Ask]) -> Verdict {
+        match self.remembered(policy.generation(), asks) {
             Some(verdict) => verdict,
             None => self.decide(policy, asks),
-        };
-        match decided {
-            Ok(decided) => decided.settle(self.subject.place(), held),
-            Err(refusal) => Err(Refusal::clone(&refusal)),
         }
     }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::approval::{Approved, Needs};
 use crate::policy::{Access, Action, Generation, Limits, Permit, Refusal, Resource, RuleId};
 
 /// Names one grant.
@@ -47,9 +48,13 @@ impl Held for NoGrants {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::policy) struct Wanted {
     pub(in crate::policy) access: Access,
-    /// For how long at most it may be granted.
-    pub(in crate::policy) longest: Duration,
-    /// What the caller is told where it has none.
+    /// For how long at most it may be granted; absent where it is left to people alone.
+    pub(in crate::policy) longest: Option<Duration>,
+    /// Whose word it takes to have such a grant.
+    pub(in crate::policy) before: Needs,
+    /// Whose word does in place of a grant.
+    pub(in crate::policy) needs: Needs,
+    /// What the caller is told where it has neither.
     pub(in crate::policy) refusal: Arc<Refusal>,
 }
 
@@ -63,17 +68,19 @@ pub(in crate::policy) struct Decided {
 }
 
 impl Decided {
-    /// A permit, where grants cover all that wants one.
+    /// A permit, where grants and people's word cover all that wants one.
     pub(in crate::policy) fn settle(
         self,
         place: Place<'_>,
         held: &dyn Held,
+        approved: &dyn Approved,
     ) -> Result<Permit, Refusal> {
         let mut grants = Vec::new();
         for wanted in self.wanted.iter() {
-            match held.cover(place, &wanted.access, wanted.longest) {
+            match wanted.covered(place, held) {
                 Some(grant) if grants.contains(&grant) => {}
                 Some(grant) => grants.push(grant),
+                None if !wanted.needs.is_empty() && approved.covers(&wanted.needs) => {}
                 None => return Err(Refusal::clone(&wanted.refusal)),
             }
         }
@@ -84,6 +91,27 @@ impl Decided {
             limits: self.limits,
         })
     }
+
+    /// Whose word is missing, beside the grants that are held.
+    pub(in crate::policy) fn needs(&self, place: Place<'_>, held: &dyn Held) -> Vec<Needs> {
+        let mut all = Vec::new();
+        for wanted in self.wanted.iter() {
+            if wanted.covered(place, held).is_none() && !all.contains(&wanted.needs) {
+                all.push(wanted.needs.clone());
+            }
+        }
+        // Where a grant alone would do, nobody's word helps.
+        match all.iter().any(Needs::is_empty) {
+            true => Vec::new(),
+            false => all,
+        }
+    }
+}
+
+impl Wanted {
+    fn covered(&self, place: Place<'_>, held: &dyn Held) -> Option<GrantId> {
+        held.cover(place, &self.access, self.longest?)
+    }
 }
 
 /// What the rules say of granting one action on one resource.
@@ -93,6 +121,8 @@ pub enum Grantable {
     For {
         /// For this long at most.
         longest: Duration,
+        /// Once one of these has been said; at once where there is none.
+        needs: Needs,
         /// By these permits.
         rules: Arc<[RuleId]>,
     },

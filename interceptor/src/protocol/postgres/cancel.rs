@@ -12,6 +12,7 @@ use aws_lc_rs::{constant_time, rand};
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 use super::inject::{self, secure};
@@ -103,6 +104,7 @@ pub struct Registry {
 #[derive(Debug)]
 struct Entry {
     scope: u64,
+    interrupted: Arc<Notify>,
     secret: Zeroizing<Vec<u8>>,
     route: Arc<Route>,
 }
@@ -113,6 +115,7 @@ struct Entry {
 pub struct Minted {
     registry: Arc<Registry>,
     route: Arc<Route>,
+    interrupted: Arc<Notify>,
     key: BackendKey,
 }
 
@@ -121,6 +124,12 @@ impl Minted {
     #[must_use]
     pub fn route(&self) -> &Arc<Route> {
         &self.route
+    }
+
+    /// Notified when the session's client asks to cancel, for what waits here and not upstream.
+    #[must_use]
+    pub fn interrupted(&self) -> &Arc<Notify> {
+        &self.interrupted
     }
 
     /// The key, for the session's client.
@@ -161,8 +170,10 @@ impl Registry {
             None => draw(&sessions)?,
         };
         let route = Arc::new(route);
+        let interrupted = Arc::new(Notify::new());
         let entry = Entry {
             scope,
+            interrupted: Arc::clone(&interrupted),
             secret: secret.clone(),
             route: Arc::clone(&route),
         };
@@ -171,11 +182,12 @@ impl Registry {
         Ok(Minted {
             registry: Arc::clone(self),
             route,
+            interrupted,
             key: BackendKey { pid, secret },
         })
     }
 
-    /// Where a cancel request from `scope` goes.
+    /// Where a cancel request from `scope` goes; what waits here is given up.
     ///
     /// # Errors
     /// [`Error::Unknown`] where the key is wrong or another scope's; the two cannot be told apart.
@@ -184,6 +196,7 @@ impl Registry {
         let entry = sessions.get(&request.pid).ok_or(Error::Unknown)?;
         let right = constant_time::verify_slices_are_equal(&entry.secret, &request.secret).is_ok();
         if right && entry.scope == scope {
+            entry.interrupted.notify_waiters();
             Ok(Arc::clone(&entry.route))
         } else {
             Err(Error::Unknown)

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::wire::error::{ErrorFields, Severity};
 use super::wire::{self, frontend};
 use crate::masking::detect;
-use crate::policy::{Limit, Refusal, RefusalKind};
+use crate::policy::{ApprovalId, Limit, Refusal, RefusalKind};
 use crate::session::{EndReason, Refused, RequestId};
 
 /// No grammar of SQL takes this. Constant, because servers log it.
@@ -51,13 +51,24 @@ pub fn refused(refused: &Refused) -> ErrorFields {
         .hint(&hint)
 }
 
+/// What the agent is told while its request waits for people.
+#[must_use]
+pub fn waits(approval: ApprovalId) -> ErrorFields {
+    let message = format!("waiting for approval {}", approval.0);
+    // `successful_completion`: nothing has gone wrong.
+    ErrorFields::new(Severity::Notice, "00000", &message)
+        .detail("the request goes on by itself once people have said yes")
+}
+
 fn sqlstate(kind: RefusalKind) -> &'static str {
     match kind {
         RefusalKind::NotPermitted
         | RefusalKind::NeedsGrant
+        | RefusalKind::NeedsApproval
         | RefusalKind::Forbidden
         | RefusalKind::Unreadable
         | RefusalKind::Identity => "42501",
+        RefusalKind::Cancelled => "57014",
         RefusalKind::Limit => "53400",
         RefusalKind::Storage => "58030",
         RefusalKind::Secret | RefusalKind::Upstream => "08006",
@@ -72,6 +83,7 @@ pub fn at_startup(refusal: &Refusal) -> ErrorFields {
     let state = match refusal.kind {
         RefusalKind::NotPermitted
         | RefusalKind::NeedsGrant
+        | RefusalKind::NeedsApproval
         | RefusalKind::Forbidden
         | RefusalKind::Identity => "28000",
         kind => sqlstate(kind),

@@ -7,6 +7,7 @@
 
 mod account;
 mod entry;
+mod given;
 mod judge;
 mod ledger;
 mod patience;
@@ -79,6 +80,8 @@ pub struct Start {
     /// Closes what the daemon itself keeps open at the server, before a request that the server refuses
     /// while others use a database.
     pub step_aside: Errand,
+    /// Notified when the client asks to cancel: what waits for people is given up.
+    pub interrupted: Arc<Notify>,
     /// How long it may run, and how long it may wait.
     pub patience: Patience,
     /// What looks for values in the server's answers.
@@ -177,6 +180,8 @@ struct Shared<G: Gate> {
     local: Notify,
     /// An answer was cut, whose statement is to be cancelled.
     cut: Notify,
+    /// The client asked to cancel.
+    interrupted: Arc<Notify>,
     /// The server is to be made to fail, since it did not know of a cut.
     due: Notify,
     /// Whether the client has had whole messages, so that one more can follow.
@@ -190,8 +195,9 @@ struct Shared<G: Gate> {
 }
 
 impl<G: Gate> Shared<G> {
-    fn new(ledger: Ledger<G>) -> Self {
+    fn new(ledger: Ledger<G>, interrupted: Arc<Notify>) -> Self {
         Self {
+            interrupted,
             ledger: Mutex::new(ledger),
             answered: Notify::new(),
             local: Notify::new(),
@@ -257,7 +263,7 @@ where
             .settings
             .learn(name.as_bytes(), value.as_bytes());
     }
-    let shared = Shared::new(ledger);
+    let shared = Shared::new(ledger, Arc::clone(&start.interrupted));
     // What the logins said is of no use any more, and a session may be long.
     let Start {
         names,
@@ -269,6 +275,7 @@ where
         from_upstream,
         cancel,
         step_aside,
+        interrupted: _,
         patience,
         detectors: _,
     } = start;

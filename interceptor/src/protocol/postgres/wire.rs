@@ -7,6 +7,7 @@
 #![warn(clippy::arithmetic_side_effects)]
 
 pub mod backend;
+pub mod bound;
 pub mod error;
 pub mod frontend;
 pub mod startup;

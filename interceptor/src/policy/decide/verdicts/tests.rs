@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::policy::tests::{agent, ask, load_text_as, table};
-use crate::policy::{Action, Context, NoGrants, RuleId};
+use crate::policy::{Action, Context, NoGrants, NotApproved, RuleId};
 
 const ALL: &str = "@id(\"all\") permit(principal is Agent, action, resource);";
 const NONE: &str = "@id(\"none\") forbid(principal is Agent, action, resource);";
@@ -24,7 +24,7 @@ fn a_new_policy_forgets_what_the_old_one_decided() {
     for _ in 0..2 {
         assert_eq!(
             verdicts
-                .authorize(&old, &asks, &NoGrants)
+                .authorize(&old, &asks, &NoGrants, &NotApproved)
                 .unwrap()
                 .generation(),
             Generation(1)
@@ -32,13 +32,23 @@ fn a_new_policy_forgets_what_the_old_one_decided() {
         assert_eq!(kept(&verdicts), 1);
     }
     for _ in 0..2 {
-        let refusal = verdicts.authorize(&new, &asks, &NoGrants).unwrap_err();
+        let refusal = verdicts
+            .authorize(&new, &asks, &NoGrants, &NotApproved)
+            .unwrap_err();
         assert_eq!(refusal.rules, [RuleId("none".to_owned())]);
         assert_eq!(kept(&verdicts), 1);
     }
     // A request that was begun under the old policy does not bring its verdicts back.
-    assert!(verdicts.authorize(&old, &asks, &NoGrants).is_ok());
-    assert!(verdicts.authorize(&new, &asks, &NoGrants).is_err());
+    assert!(
+        verdicts
+            .authorize(&old, &asks, &NoGrants, &NotApproved)
+            .is_ok()
+    );
+    assert!(
+        verdicts
+            .authorize(&new, &asks, &NoGrants, &NotApproved)
+            .is_err()
+    );
 }
 
 #[test]
@@ -68,7 +78,9 @@ fn what_differs_in_anything_is_judged_anew() {
     for _ in 0..2 {
         for (asks, expected) in &rows {
             assert_eq!(
-                verdicts.authorize(&policy, asks, &NoGrants).is_ok(),
+                verdicts
+                    .authorize(&policy, asks, &NoGrants, &NotApproved)
+                    .is_ok(),
                 *expected,
                 "{asks:?}"
             );
@@ -83,11 +95,19 @@ fn what_an_agent_can_make_grow_is_bounded() {
     let verdicts = verdicts();
     for number in 0..REQUESTS + 10 {
         let asks = [ask([(Action::Select, table(&number.to_string()))])];
-        assert!(verdicts.authorize(&policy, &asks, &NoGrants).is_ok());
+        assert!(
+            verdicts
+                .authorize(&policy, &asks, &NoGrants, &NotApproved)
+                .is_ok()
+        );
     }
     assert_eq!(kept(&verdicts), REQUESTS);
     let large = [ask([(Action::Select, table(&"x".repeat(REQUEST_BYTES)))])];
-    assert!(verdicts.authorize(&policy, &large, &NoGrants).is_ok());
+    assert!(
+        verdicts
+            .authorize(&policy, &large, &NoGrants, &NotApproved)
+            .is_ok()
+    );
     assert!(!verdicts.kept.lock().unwrap().verdicts.contains(&large[..]));
 }
 

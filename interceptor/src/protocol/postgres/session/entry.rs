@@ -7,11 +7,13 @@ use bytes::Bytes;
 use super::super::facts::{Effect, Facts, Prepared};
 use super::super::mask::{self, Masking, Rewrite};
 use super::account::Account;
+use super::given::Given;
+use super::judge;
 use super::ledger::Limited;
 use super::scope::{Path, Scope};
 use super::table::{Name, Weigh};
 use crate::policy::{Access, Action, Resource};
-use crate::session::{Gate, Reading};
+use crate::session::{Gate, Reading, Shown};
 
 /// A text that was judged, as a prepared statement, a portal, or what runs now.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub(super) struct Statement {
     pub(super) holds: bool,
     /// Whether, as a portal, a `DECLARE` made it.
     pub(super) declared: bool,
+    /// What came with its text, where people may be asked about it.
+    pub(super) given: Option<Arc<Given>>,
 }
 
 /// Whether a statement can be read once more.
@@ -83,6 +87,7 @@ impl Statement {
             },
             holds: false,
             declared: false,
+            given: None,
         }
     }
 
@@ -104,6 +109,7 @@ impl Statement {
             in_transaction: self.in_transaction,
             holds: self.holds,
             declared: self.declared,
+            given: None,
             source: self.source,
         })
     }
@@ -132,6 +138,7 @@ impl Statement {
             source: Source::Prepared,
             holds: false,
             declared: false,
+            given: None,
         }
     }
 
@@ -149,7 +156,53 @@ impl Statement {
             source: Source::Prepared,
             holds,
             declared: true,
+            given: None,
         }
+    }
+
+    /// The same with what came with it.
+    pub(super) fn with(&self, given: Given) -> Self {
+        Self {
+            text: Arc::clone(&self.text),
+            rewrite: self.rewrite.clone(),
+            masking: self.masking.clone(),
+            reading: Arc::clone(&self.reading),
+            effects: Arc::clone(&self.effects),
+            statements: self.statements,
+            under: self.under.clone(),
+            in_transaction: self.in_transaction,
+            source: self.source,
+            holds: self.holds,
+            declared: self.declared,
+            given: Some(Arc::new(given)),
+        }
+    }
+
+    /// What people are shown of it, or why they cannot be asked about it.
+    pub(super) fn shown(&self, is_portal: bool) -> Result<Shown, &'static str> {
+        let unclear = |effect: &Effect| matches!(effect, Effect::Prepares { .. } | Effect::Unknown);
+        if self.source != Source::Text
+            || self.declared
+            || judge::may_execute(&self.text)
+            || self.effects.iter().any(unclear)
+        {
+            return Err("it is not, or not only, what its own text says");
+        }
+        let values = match (is_portal, &self.given) {
+            (false, _) => None,
+            (true, Some(given)) => Some(given.values.clone()?),
+            (true, None) => {
+                return Err(
+                    "its values were bound before policy asked for approvals: bind them again",
+                );
+            }
+        };
+        let under = match &self.under {
+            None => Vec::new(),
+            Some(None) => return Err("the search path is not known"),
+            Some(Some(path)) => vec![format!("search_path = {}", path.join(", "))],
+        };
+        Ok(Shown { values, under })
     }
 
     /// Whether what the server says of it may hold what is masked.
@@ -202,6 +255,7 @@ impl Statement {
             source: Source::Prepared,
             holds: false,
             declared: false,
+            given: None,
         }
     }
 
@@ -223,6 +277,7 @@ impl Statement {
             source: self.source,
             holds: self.holds,
             declared: self.declared,
+            given: self.given.clone(),
         }
     }
 

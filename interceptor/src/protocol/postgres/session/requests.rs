@@ -3,6 +3,7 @@
 //! Only [`Requests::request`] forwards what policy judges, and it takes the permit. Waits for the server
 //! only where the meaning of the next message depends on an answer; otherwise never, whatever is owed.
 
+mod hold;
 mod messages;
 
 use std::pin::pin;
@@ -329,14 +330,13 @@ where
         Attempt::Read(Arc::clone(text), scope.clone(), prepared)
     }
 
-    /// Asks the gate, which refuses what masking does not let through. What was decided before goes on
-    /// while it thinks.
+    /// Asks the gate, which refuses what masking does not let through.
     async fn authorize(
         &mut self,
-        phase: Phase,
+        (phase, is_portal): (Phase, bool),
         statement: &Statement,
     ) -> Result<Result<Authorized, Refused>, Why> {
-        let answer = self.ask(phase, statement).await?;
+        let answer = self.ask((phase, is_portal), statement).await?;
         // No gate lets through what masking does not; one that does is not believed.
         let veto = statement.reading.veto.as_deref().cloned();
         // What is masked more since the text was read is either seen here, or ends what is in flight.
@@ -354,20 +354,6 @@ where
         }))
     }
 
-    async fn ask(
-        &mut self,
-        phase: Phase,
-        statement: &Statement,
-    ) -> Result<Result<Authorized, Refused>, Why> {
-        let gate = Arc::clone(&self.gate);
-        let mut asked = pin!(gate.authorize(phase, &statement.text, &statement.reading));
-        if let Poll::Ready(answer) = pipe::poll_once(asked.as_mut()).await {
-            return Ok(answer);
-        }
-        self.flush().await?;
-        Ok(asked.await)
-    }
-
     /// Judges and forwards what runs `statement`, or refuses it.
     async fn run_statement(
         &mut self,
@@ -380,7 +366,8 @@ where
             self.refuse(kind, size, &error, false);
             return Ok(Step::Next);
         }
-        match self.authorize(Phase::Execute, &statement).await? {
+        let judged = self.authorize((Phase::Execute, portal.is_some()), &statement);
+        match judged.await? {
             Ok(authorized) => {
                 if statement.is_about_a_database() {
                     self.flush().await?;

@@ -43,6 +43,8 @@ pub enum Severity {
     Fatal,
     /// The server ends.
     Panic,
+    /// Nothing has gone wrong.
+    Notice,
 }
 
 impl Severity {
@@ -53,6 +55,7 @@ impl Severity {
             Self::Error => "ERROR",
             Self::Fatal => "FATAL",
             Self::Panic => "PANIC",
+            Self::Notice => "NOTICE",
         }
     }
 }
@@ -191,6 +194,14 @@ impl ErrorFields {
             }
             to.put_u8(0);
         });
+    }
+
+    /// The whole `NoticeResponse`.
+    #[must_use]
+    pub fn notice(&self) -> Bytes {
+        let mut bytes = BytesMut::new();
+        self.write(&mut bytes, NOTICE);
+        bytes.freeze()
     }
 
     /// The whole `ErrorResponse`.

@@ -117,6 +117,17 @@ pub fn parse(body: &[u8]) -> Result<(&[u8], &[u8]), Error> {
     Ok((name, text))
 }
 
+/// What `Parse` says of its parameters' types, as bytes.
+///
+/// # Errors
+/// Where the body does not have the form of one.
+pub fn parse_types(body: &[u8]) -> Result<&[u8], Error> {
+    let mut body = Body::new(body);
+    body.string("statement name")?;
+    body.string("query")?;
+    Ok(body.rest())
+}
+
 /// The portal's and the statement's name at the front of `Bind`.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ use super::super::super::wire::{self, Body, HEADER, Header};
 use super::super::Why;
 use super::super::account::Account;
 use super::super::entry::{Change, Entry, Kind, Made, Source, Statement};
+use super::super::given::{BOUND_MAX, Given};
 use super::super::judge::{self, FRONT, TEXT_MAX, Text};
 use super::super::ledger::Ledger;
 use super::super::pipe::Fate;
@@ -159,7 +160,14 @@ where
             return Ok(Step::Next);
         }
         let statement = self.judge(&text).await?;
-        match self.authorize(Phase::Prepare, &statement).await? {
+        let statement = match self.gate.asks_people() && whole {
+            true => match self.body(header.body) {
+                Ok(body) => Arc::new(statement.with(Given::parsed(body)?)),
+                Err(need) => return Ok(need),
+            },
+            false => statement,
+        };
+        match self.authorize((Phase::Prepare, false), &statement).await? {
             Ok(authorized) => {
                 let instead = match &statement.rewrite {
                     Some(rewrite) => match self.body(header.body) {
@@ -198,11 +206,35 @@ where
             self.refuse(Kind::Bind, header.whole(), &error, false);
             return Ok(Step::Next);
         }
-        let statement = self.planned(statement).await?;
+        let given = match self.given(header, &statement) {
+            Ok(given) => given?,
+            Err(need) => return Ok(need),
+        };
+        let mut statement = self.planned(statement).await?;
+        if let Some(given) = given {
+            statement = Arc::new(statement.with(given));
+        }
         self.described = None;
         let change = Change::Makes(Made::Portal(portal, statement));
         self.owed(Entry::changing(Kind::Bind, change), header.whole());
         Ok(Step::Next)
+    }
+
+    /// What comes with a portal, where people may be asked about it. Waits for the whole message, unless it is
+    /// longer than what they are shown.
+    fn given(
+        &self,
+        header: Header,
+        statement: &Statement,
+    ) -> Result<Result<Option<Given>, wire::Error>, Step> {
+        if !self.gate.asks_people() {
+            return Ok(Ok(None));
+        }
+        let body = match header.body <= BOUND_MAX {
+            true => Some(self.body(header.body)?),
+            false => None,
+        };
+        Ok(Given::bound(statement.given.as_deref(), body).map(Some))
     }
 
     /// What a statement asks for when it is planned, which `Bind` does: the server looks names up
@@ -318,7 +350,7 @@ where
                 Err(until) => self.wait_for(until).await?,
             }
         };
-        match self.authorize(phase, &unread).await? {
+        match self.authorize((phase, true), &unread).await? {
             Ok(authorized) => {
                 let account = Account::new(&self.gate, authorized.request);
                 let entry = Entry::permitted(kind, account, change(unread));

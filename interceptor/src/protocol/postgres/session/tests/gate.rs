@@ -13,7 +13,7 @@ use crate::policy::{
     Access, Action, Ask, Context, Limits, Permit, Refusal, RefusalKind, Resource, RuleId,
 };
 use crate::session::{
-    Authorized, Direction, EndReason, Gate, Outcome, Phase, Reading, Refused, RequestId,
+    Authorized, Direction, EndReason, Gate, Outcome, Phase, Reading, Refused, RequestId, Said,
 };
 
 /// What the gate saw of one request.
@@ -129,6 +129,7 @@ impl FakeGate {
         }
         Ok(Authorized {
             request,
+            word: None,
             permit: match text.contains("limited") {
                 true => Permit::of_a_test("all").limited(self.limits.clone()),
                 false => Permit::of_a_test("all"),
@@ -141,7 +142,7 @@ impl Gate for FakeGate {
     async fn authorize(
         &self,
         phase: Phase,
-        text: &str,
+        said: Said<'_>,
         reading: &Arc<Reading>,
     ) -> Result<Authorized, Refused> {
         if self.slow.load(Ordering::SeqCst) {
@@ -149,7 +150,11 @@ impl Gate for FakeGate {
                 tokio::task::yield_now().await;
             }
         }
-        self.judge(phase, text, reading)
+        self.judge(phase, said.text, reading)
+    }
+
+    fn asks_people(&self) -> bool {
+        false
     }
 
     fn finish(&self, request: RequestId, outcome: &Outcome) {

@@ -11,10 +11,10 @@ use axum::extract::State;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::Given;
-use super::api::{Request, Revoke};
-use super::caller::{Answer, Known};
-use super::status::{agent_of, scope_of};
+use super::super::Given;
+use super::super::api::{Request, Revoke};
+use super::super::caller::{Answer, Known};
+use super::super::status::{agent_of, scope_of};
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::clock::{self, BootTime};

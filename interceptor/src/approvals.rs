@@ -1,0 +1,334 @@
+//! Approvals: requests that wait for people, and what people said.
+//!
+//! Policy says whose word a request takes (`@approve` on a permit) and is asked anew when it is given. A word
+//! covers what was shown, once for each time that it was asked for, or, where the permit lets it, the same
+//! text with other literals for a while. What is asked a second time while the first waits is one question.
+//! Times are boot time, as grants' are.
+
+mod question;
+mod store;
+mod table;
+mod ticket;
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use self::question::{Question, Value};
+use self::store::Store;
+use self::table::Table;
+pub use self::table::{Choice, Found};
+pub use self::ticket::{Outcome, Ticket};
+use crate::clock::BootTime;
+use crate::policy::{ApprovalId, Approved, Need, Needs};
+use crate::state;
+
+/// How long a question stays open at most.
+pub const OPEN: Duration = Duration::from_mins(15);
+/// How long an answer holds for whoever asks the same again.
+pub const HOLDS: Duration = Duration::from_mins(15);
+
+/// What can go wrong with approvals. Each of them refuses.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The file cannot be opened or written.
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// There are too many.
+    #[error("{0}")]
+    Full(&'static str),
+    /// The question is not open, or not this person's to answer.
+    #[error("{0}")]
+    Mistaken(String),
+}
+
+/// Who answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Person {
+    /// User id; root counts as one of every group.
+    pub uid: u32,
+    /// Login name, where the host has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Names of the groups, as they were when it was said.
+    pub groups: Vec<String>,
+}
+
+impl Person {
+    /// The name, or the number.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match (&self.name, self.uid) {
+            (Some(name), _) => name.clone(),
+            (None, 0) => "root".to_owned(),
+            (None, uid) => format!("uid {uid}"),
+        }
+    }
+
+    /// Whether the person speaks for what `need` asks for, once somebody has waited so long.
+    #[must_use]
+    pub fn speaks_for(&self, need: &Need, waited: Duration) -> bool {
+        self.uid == 0
+            || need
+                .groups_after(waited)
+                .any(|group| self.groups.contains(group))
+    }
+}
+
+/// What one person said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Who.
+    pub by: Person,
+    /// Yes or no.
+    pub yes: bool,
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Whether it stands in place of everybody else's, as an emergency.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub break_glass: bool,
+}
+
+/// How a question stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum State {
+    /// Nobody, or not everybody, has answered.
+    Open,
+    /// Enough people said yes.
+    Approved {
+        /// How many requests it covers still.
+        left: u64,
+        /// Until when.
+        until: BootTime,
+        /// Whether it covers the same text with other literals, as often as it is sent.
+        shape: bool,
+    },
+    /// Somebody said no.
+    Denied {
+        /// Until when the same is not asked again.
+        until: BootTime,
+    },
+    /// It is over.
+    Over {
+        /// Why.
+        why: Over,
+    },
+}
+
+/// Why a question is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Over {
+    /// Nobody answered in time, or nobody came back for the answer.
+    Expired,
+    /// Whoever waited went away.
+    Withdrawn,
+    /// Every request that it covered was sent.
+    Used,
+    /// Policy asks for another word now, or a person who said yes may not any more.
+    Void,
+    /// Its scope is no more.
+    Scope,
+    /// The host was started anew.
+    Restarted,
+}
+
+/// A question and what has come of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Standing {
+    /// What was asked.
+    #[serde(flatten)]
+    pub question: std::sync::Arc<Question>,
+    /// How many wait for it now.
+    pub waiting: u64,
+    /// How often it was asked.
+    pub times: u64,
+    /// How it stands.
+    pub state: State,
+    /// What was said.
+    pub answers: Vec<Answer>,
+    /// Counts its changes.
+    #[serde(default)]
+    pub(crate) version: u64,
+}
+
+/// People's word for one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// The question that it answers.
+    pub id: ApprovalId,
+    needs: Vec<Needs>,
+    /// Who said so.
+    pub answers: Vec<Answer>,
+}
+
+impl Approved for Word {
+    fn covers(&self, needs: &Needs) -> bool {
+        self.needs.contains(needs)
+    }
+}
+
+/// Whose word it takes, for people: `dba, and 2 of ops or security`.
+#[must_use]
+pub fn who(needs: &[Needs]) -> String {
+    let way = |need: &Need| {
+        let groups: Vec<_> = need.groups.iter().map(String::as_str).collect();
+        let groups = groups.join(" or ");
+        match need.count {
+            1 => groups,
+            count => format!("{count} of {groups}"),
+        }
+    };
+    let ways = |ways: &Needs| ways.iter().map(way).collect::<Vec<_>>().join(" or ");
+    needs.iter().map(ways).collect::<Vec<_>>().join(", and ")
+}
+
+/// The open questions and the answers that hold. One for the daemon.
+#[derive(Debug)]
+pub struct Approvals {
+    table: Table,
+    store: Store,
+}
+
+impl Approvals {
+    /// Opens the questions in `file`; those of this boot that are not over stay open. Blocks.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or written.
+    pub fn open(file: &Path) -> Result<Self, Error> {
+        let (store, kept) = Store::open(file)?;
+        let table = Table::default();
+        for standing in kept {
+            table.enter(standing);
+        }
+        Ok(Self { table, store })
+    }
+
+    /// Asks, or finds what was said.
+    ///
+    /// # Errors
+    /// Where there are too many questions, or it cannot be kept.
+    pub async fn ask(&self, question: Question, now: BootTime) -> Result<Found, Error> {
+        let (found, standing) = self.table.ask(question, now)?;
+        if let Some(standing) = standing {
+            self.store.save(standing).await?;
+        }
+        Ok(found)
+    }
+
+    /// Uses a word once, kept before this answers; false where it was used up or is over.
+    ///
+    /// # Errors
+    /// Where the use cannot be kept.
+    pub async fn take(&self, id: ApprovalId, now: BootTime) -> Result<bool, Error> {
+        match self.table.take(id, now) {
+            Some(after) => self.store.save(after).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Waits for the answer of an open question.
+    #[must_use]
+    pub fn wait(&self, id: ApprovalId) -> Ticket<'_> {
+        Ticket::new(self, id)
+    }
+
+    /// Whether this person may say that.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_answer(
+        &self,
+        id: ApprovalId,
+        answer: &Answer,
+        choice: Choice,
+        now: BootTime,
+    ) -> Result<Standing, Error> {
+        self.table.may_answer(id, answer, choice, now)
+    }
+
+    /// Takes an answer; those who wait hear of it once it is kept.
+    ///
+    /// # Errors
+    /// Where it is not open any more, or cannot be kept.
+    pub async fn answer(
+        &self,
+        id: ApprovalId,
+        answer: Answer,
+        choice: Choice,
+        now: BootTime,
+    ) -> Result<Standing, Error> {
+        let (before, after) = self.table.answer(id, answer, choice, now)?;
+        if let Err(error) = self.store.save(after.clone()).await {
+            self.table.put_back(before);
+            return Err(error);
+        }
+        self.table.tell(id);
+        Ok(after)
+    }
+
+    /// Ends a question whose answer does not stand any more.
+    pub fn void(&self, id: ApprovalId) {
+        self.table.end(id, Over::Void);
+    }
+
+    /// Ends the questions of a scope.
+    pub fn end_scope(&self, scope: u64) {
+        self.table.end_scope(scope);
+    }
+
+    /// One by its name; `None` where none is kept in mind.
+    #[must_use]
+    pub fn get(&self, id: ApprovalId) -> Option<Standing> {
+        self.table.get(id)
+    }
+
+    /// All that are kept in mind, of one scope or of all.
+    #[must_use]
+    pub fn all(&self, scope: Option<u64>) -> Vec<Standing> {
+        self.table.all(scope)
+    }
+
+    /// What the same agent asked before in the same shape, the last first, at most `most`.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn before(&self, of: &Question, most: usize) -> Result<Vec<Standing>, Error> {
+        self.store.before(of, most).await
+    }
+
+    /// How many wait for people.
+    #[must_use]
+    pub fn open_now(&self) -> usize {
+        self.table.open_now()
+    }
+
+    /// Ends what is due; gives what has ended since the last time, and when the next is due.
+    #[must_use]
+    pub fn ended(&self, now: BootTime) -> (Vec<Standing>, Option<BootTime>) {
+        self.table.ended(now)
+    }
+
+    /// Keeps the end of a question.
+    ///
+    /// # Errors
+    /// Where it cannot be kept.
+    pub async fn keep(&self, standing: Standing) -> Result<(), Error> {
+        self.store.save(standing).await
+    }
+
+    /// Resolves when something was asked or has ended.
+    pub async fn changed(&self) {
+        self.table.changed().await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! What people are asked: the request exactly as it was sent, by whom, and what it means beside its text.
+
+use aws_lc_rs::digest::{Context, SHA256};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::BootTime;
+use crate::grants::Holder;
+use crate::policy::{ApprovalId, Needs};
+
+/// Bytes of a principal, about: its argument list and its ancestors are bounded where they are read.
+const PRINCIPAL: usize = 16 << 10;
+
+/// One value: its text, or `None` for a null.
+pub type Value = Option<String>;
+
+/// One question.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Question {
+    /// Its name.
+    pub id: ApprovalId,
+    /// Whose request it is.
+    pub holder: Holder,
+    /// The same in full, as it stands in the audit.
+    pub principal: serde_json::Value,
+    /// The user that it runs as.
+    pub uid: u32,
+    /// SHA-256 of the executable.
+    pub sha256: String,
+    /// The target.
+    pub target: String,
+    /// The database.
+    pub database: String,
+    /// Words for people: `DELETE`.
+    pub summary: String,
+    /// Hash of the normalized text.
+    pub fingerprint: String,
+    /// The text, exactly.
+    pub text: String,
+    /// The values of its parameters; absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<Vec<Value>>,
+    /// SHA-256 of the same, in hex: with their types, and of values that are too long to be shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Under what it is read.
+    pub under: Vec<String>,
+    /// Whose word it takes: of each one way.
+    pub needs: Vec<Needs>,
+    /// When it was asked first.
+    pub asked: Timestamp,
+    /// Until when it may be answered, for people.
+    pub expires: Timestamp,
+    /// When it was asked first, for the daemon.
+    pub from: BootTime,
+    /// Until when it may be answered, for the daemon.
+    pub until: BootTime,
+}
+
+/// What makes two questions the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key([u8; 32]);
+
+impl Question {
+    /// Of the very same request.
+    pub(super) fn exact(&self) -> Key {
+        self.key(&[
+            b"exact",
+            self.text.as_bytes(),
+            self.digest.as_deref().unwrap_or_default().as_bytes(),
+        ])
+    }
+
+    /// Of requests that differ in their literals alone.
+    pub(super) fn shape(&self) -> Key {
+        self.key(&[b"shape", self.fingerprint.as_bytes()])
+    }
+
+    /// About how many bytes it takes.
+    pub(super) fn weight(&self) -> usize {
+        let values = self.values.iter().flatten().flatten();
+        let texts = values.chain(&self.under).map(String::len);
+        texts.fold(
+            self.text.len().saturating_add(PRINCIPAL),
+            usize::saturating_add,
+        )
+    }
+
+    fn key(&self, own: &[&[u8]]) -> Key {
+        let scope = self.holder.scope.to_be_bytes();
+        let uid = self.uid.to_be_bytes();
+        let common: [&[u8]; 6] = [
+            &scope,
+            self.holder.agent.as_bytes(),
+            &uid,
+            self.sha256.as_bytes(),
+            self.target.as_bytes(),
+            self.database.as_bytes(),
+        ];
+        let mut digest = Context::new(&SHA256);
+        let under = self.under.iter().map(|text| text.as_bytes());
+        for part in own.iter().copied().chain(common).chain(under) {
+            // Each with its length: no two lists run into the same bytes.
+            digest.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            digest.update(part);
+        }
+        let mut key = [0; 32];
+        key.copy_from_slice(digest.finish().as_ref());
+        Key(key)
+    }
+}

@@ -1,0 +1,143 @@
+//! Where questions and answers outlive the daemon.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::{Connection, params};
+use tokio::sync::oneshot;
+
+use super::{Error, Over, Question, Standing, State};
+use crate::clock;
+use crate::state::{self, State as File};
+
+/// How long what is over is kept for whoever looks back.
+const KEPT_DAYS: i64 = 30;
+
+const SCHEMA: &str = "\
+create table if not exists approvals (
+    id text primary key,
+    boot text not null,
+    agent text not null,
+    target text not null,
+    fingerprint text not null,
+    version integer not null,
+    live integer not null,
+    record text not null,
+    changed_at text not null
+) strict;
+create index if not exists live on approvals (boot) where live = 1;
+create index if not exists shape on approvals (agent, target, fingerprint);
+";
+
+const SAVE: &str = "\
+insert into approvals (id, boot, agent, target, fingerprint, version, live, record, changed_at)
+values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, datetime('now'))
+on conflict (id) do update set version = excluded.version, live = excluded.live, record = excluded.record,
+    changed_at = excluded.changed_at
+where excluded.version > approvals.version";
+
+const BEFORE: &str = "\
+select record from approvals where agent = ?1 and target = ?2 and fingerprint = ?3 and id <> ?4
+order by id desc limit ?5";
+
+/// The file.
+#[derive(Debug)]
+pub(super) struct Store {
+    file: File,
+    boot: Arc<str>,
+}
+
+impl Store {
+    /// Opens or makes the file; also gives what is live still.
+    pub(super) fn open(file: &Path) -> Result<(Self, Vec<Standing>), Error> {
+        let boot = clock::boot_id().map_err(|error| state::Error::Open {
+            path: file.to_owned(),
+            cause: error.to_string(),
+        })?;
+        let boot: Arc<str> = boot.into();
+        let of = Arc::clone(&boot);
+        let (file, kept) = File::open("approvals", file, move |database| load(database, &of))?;
+        Ok((Self { file, boot }, kept))
+    }
+
+    pub(super) async fn save(&self, standing: Standing) -> Result<(), Error> {
+        let boot = Arc::clone(&self.boot);
+        let written = self.file.write(move |transaction| {
+            let record = serde_json::to_string(&standing).map_err(unwritable)?;
+            let question = &standing.question;
+            transaction.prepare_cached(SAVE)?.execute(params![
+                question.id.0.to_string(),
+                &*boot,
+                question.holder.agent,
+                question.target,
+                question.fingerprint,
+                i64::try_from(standing.version).unwrap_or(i64::MAX),
+                !matches!(standing.state, State::Over { .. }),
+                record,
+            ])?;
+            Ok(())
+        });
+        Ok(written.await?)
+    }
+
+    pub(super) async fn before(&self, of: &Question, most: usize) -> Result<Vec<Standing>, Error> {
+        let (told, heard) = oneshot::channel();
+        let named = (
+            of.holder.agent.clone(),
+            of.target.clone(),
+            of.fingerprint.clone(),
+            of.id.0.to_string(),
+        );
+        let read = move |database: &rusqlite::Transaction<'_>| {
+            let (agent, target, fingerprint, id) = named;
+            let most = i64::try_from(most).unwrap_or(i64::MAX);
+            let mut query = database.prepare_cached(BEFORE)?;
+            let rows = query.query_map(params![agent, target, fingerprint, id, most], |row| {
+                row.get::<_, String>(0)
+            })?;
+            let records: Vec<String> = rows.collect::<rusqlite::Result<_>>()?;
+            // Whoever has gone away does not want to know.
+            drop(told.send(records));
+            Ok(())
+        };
+        self.file.write(read).await?;
+        let records = heard.await.unwrap_or_default();
+        let parsed = records.iter().map(|record| serde_json::from_str(record));
+        let parsed: Result<_, serde_json::Error> = parsed.collect();
+        parsed.map_err(|error| {
+            let (name, cause) = ("approvals", error.to_string());
+            state::Error::Write { name, cause }.into()
+        })
+    }
+}
+
+fn load(database: &mut Connection, boot: &str) -> rusqlite::Result<Vec<Standing>> {
+    database.execute_batch(SCHEMA)?;
+    database.execute(
+        "delete from approvals where changed_at < datetime('now', ?1)",
+        params![format!("-{KEPT_DAYS} days")],
+    )?;
+    let mut live = database.prepare("select boot, record from approvals where live = 1")?;
+    let rows = live.query_map([], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+    })?;
+    let mut kept = Vec::new();
+    for row in rows {
+        let (of, record) = row?;
+        let mut standing: Standing = serde_json::from_str(&record).map_err(unwritable)?;
+        standing.waiting = 0;
+        if of != boot {
+            // It is told as ended, and kept so, by whoever looks after what ends.
+            standing.version = standing.version.saturating_add(1);
+            standing.state = State::Over {
+                why: Over::Restarted,
+            };
+        }
+        kept.push(standing);
+    }
+    Ok(kept)
+}
+
+fn unwritable(error: serde_json::Error) -> rusqlite::Error {
+    rusqlite::Error::ToSqlConversionFailure(Box::new(error))
+}

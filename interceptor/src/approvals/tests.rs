@@ -1,0 +1,399 @@
+//! The life of a question, step by step, and what of it outlives the daemon.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::*;
+use crate::clock::BootTime;
+use crate::grants::Holder;
+use crate::policy::{Later, RuleId};
+
+const SECOND: u64 = 1_000_000_000;
+
+fn at(seconds: u64) -> BootTime {
+    // Boot times are compared with the host's own: it has been up for a while.
+    BootTime(crate::clock::boot().0 + seconds * SECOND)
+}
+
+fn groups(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn need(names: &[&str], count: u32) -> Need {
+    Need {
+        rule: RuleId("r".to_owned()),
+        groups: groups(names),
+        count,
+        later: None,
+        shape: Some(600),
+    }
+}
+
+fn question(text: &str, needs: &[Need]) -> Question {
+    Question {
+        id: ApprovalId(Uuid::now_v7()),
+        holder: Holder {
+            agent: "claude".to_owned(),
+            scope: 7,
+            cgroup: "/agents/claude".to_owned(),
+            root: None,
+        },
+        principal: serde_json::Value::Null,
+        uid: 1_000,
+        sha256: "00".to_owned(),
+        target: "shop".to_owned(),
+        database: "shop".to_owned(),
+        summary: "DELETE".to_owned(),
+        fingerprint: text.split('=').next().unwrap_or_default().to_owned(),
+        text: text.to_owned(),
+        values: None,
+        digest: None,
+        under: Vec::new(),
+        needs: vec![needs.iter().cloned().collect()],
+        asked: Timestamp::UNIX_EPOCH,
+        expires: Timestamp::UNIX_EPOCH,
+        from: at(0),
+        until: at(900),
+    }
+}
+
+fn person(uid: u32, of: &[&str]) -> Person {
+    Person {
+        uid,
+        name: Some(format!("user{uid}")),
+        groups: of.iter().map(|name| (*name).to_owned()).collect(),
+    }
+}
+
+fn says(by: Person, yes: bool) -> Answer {
+    Answer {
+        by,
+        yes,
+        at: Timestamp::UNIX_EPOCH,
+        reason: None,
+        break_glass: false,
+    }
+}
+
+struct Scene {
+    approvals: Approvals,
+    directory: tempfile::TempDir,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let approvals = Approvals::open(&directory.path().join("approvals.db")).unwrap();
+        Self {
+            approvals,
+            directory,
+        }
+    }
+
+    fn again(self) -> Self {
+        let Self {
+            approvals,
+            directory,
+        } = self;
+        drop(approvals);
+        let approvals = Approvals::open(&directory.path().join("approvals.db")).unwrap();
+        Self {
+            approvals,
+            directory,
+        }
+    }
+
+    async fn asked(&self, text: &str, needs: &[Need]) -> Found {
+        let question = question(text, needs);
+        self.approvals.ask(question, at(0)).await.unwrap()
+    }
+
+    async fn open(&self, text: &str, needs: &[Need]) -> ApprovalId {
+        match self.asked(text, needs).await {
+            Found::Open { id, new: true } => id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn yes(&self, id: ApprovalId, by: Person, waiting: u64) -> Result<Standing, Error> {
+        let choice = Choice {
+            shape: None,
+            waiting,
+        };
+        self.approvals
+            .answer(id, says(by, true), choice, at(1))
+            .await
+    }
+}
+
+#[tokio::test]
+async fn a_yes_is_used_once_and_the_next_is_a_new_question() {
+    let scene = Scene::new();
+    let needs = [need(&["dba"], 1)];
+    let id = scene.open("delete = 1", &needs).await;
+    scene.yes(id, person(1, &["dba"]), 0).await.unwrap();
+    let Found::Approved(word) = scene.asked("delete = 1", &needs).await else {
+        panic!("not found");
+    };
+    assert!(word.covers(&BTreeSet::from(needs.clone())));
+    assert!(!word.covers(&BTreeSet::from([need(&["ops"], 1)])));
+    assert!(scene.approvals.take(id, at(2)).await.unwrap());
+    assert!(!scene.approvals.take(id, at(2)).await.unwrap());
+    scene.open("delete = 1", &needs).await;
+}
+
+#[tokio::test]
+async fn an_answer_is_for_the_same_text_values_settings_user_and_place_alone() {
+    let scene = Scene::new();
+    let needs = [need(&["dba"], 1)];
+    let id = scene.open("delete = 1", &needs).await;
+    scene.yes(id, person(1, &["dba"]), 0).await.unwrap();
+    let others: [fn(&mut Question); 9] = [
+        |q| q.text = "delete = 2".to_owned(),
+        |q| q.digest = Some("aa".to_owned()),
+        |q| q.under = vec!["set role x".to_owned()],
+        |q| q.uid = 1_001,
+        |q| q.sha256 = "11".to_owned(),
+        |q| q.target = "crm".to_owned(),
+        |q| q.database = "archive".to_owned(),
+        |q| q.holder.scope = 8,
+        |q| q.holder.agent = "other".to_owned(),
+    ];
+    for change in others {
+        let mut other = question("delete = 1", &needs);
+        change(&mut other);
+        let found = scene.approvals.ask(other, at(1)).await.unwrap();
+        assert!(matches!(found, Found::Open { new: true, .. }), "{found:?}");
+    }
+    let found = scene.asked("delete = 1", &needs).await;
+    assert!(matches!(found, Found::Approved(_)), "{found:?}");
+}
+
+#[tokio::test]
+async fn people_count_by_their_groups_and_each_once() {
+    let scene = Scene::new();
+    let id = scene.open("update = 1", &[need(&["dba", "ops"], 2)]).await;
+    let error = scene.yes(id, person(9, &["mail"]), 0).await.unwrap_err();
+    assert!(error.to_string().contains("2 of dba or ops"), "{error}");
+    let error = scene.yes(id, person(1_000, &["dba"]), 0).await.unwrap_err();
+    assert!(error.to_string().contains("the same user"), "{error}");
+    let first = scene.yes(id, person(1, &["dba"]), 0).await.unwrap();
+    assert_eq!(first.state, State::Open);
+    let error = scene.yes(id, person(1, &["dba"]), 0).await.unwrap_err();
+    assert!(error.to_string().contains("answered already"), "{error}");
+    let second = scene.yes(id, person(2, &["ops"]), 0).await.unwrap();
+    assert!(matches!(second.state, State::Approved { left: 1, .. }));
+    let error = scene.yes(id, person(3, &["ops"]), 0).await.unwrap_err();
+    assert!(error.to_string().contains("no question"), "{error}");
+}
+
+#[tokio::test]
+async fn each_thing_that_is_wanted_takes_a_word_of_its_own() {
+    let scene = Scene::new();
+    let mut both = question("delete = 1", &[need(&["dba"], 1)]);
+    both.needs.push(BTreeSet::from([need(&["ops"], 1)]));
+    let id = both.id;
+    scene.approvals.ask(both, at(0)).await.unwrap();
+    let first = scene.yes(id, person(1, &["dba"]), 0).await.unwrap();
+    assert_eq!(first.state, State::Open);
+    let second = scene.yes(id, person(2, &["ops"]), 0).await.unwrap();
+    assert!(matches!(second.state, State::Approved { .. }));
+}
+
+#[tokio::test]
+async fn others_may_answer_once_nobody_has_for_a_while() {
+    let scene = Scene::new();
+    let mut late = need(&["dba"], 1);
+    late.later = Some(Later {
+        groups: groups(&["cto"]),
+        after: 120,
+    });
+    let id = scene.open("delete = 1", &[late]).await;
+    let says = |seconds| {
+        let (answer, choice) = (says(person(5, &["cto"]), true), Choice::default());
+        scene.approvals.answer(id, answer, choice, at(seconds))
+    };
+    assert!(says(60).await.is_err());
+    assert!(says(130).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_yes_covers_as_many_as_were_seen_to_wait_and_a_no_all() {
+    let scene = Scene::new();
+    let needs = [need(&["dba"], 1)];
+    let id = scene.open("delete = 1", &needs).await;
+    let mut tickets: Vec<_> = (0..3).map(|_| scene.approvals.wait(id)).collect();
+    // Two were shown; a third has come since.
+    let after = scene.yes(id, person(1, &["dba"]), 2).await.unwrap();
+    assert!(matches!(after.state, State::Approved { left: 2, .. }));
+    let mut used = 0;
+    for ticket in &mut tickets {
+        if let Outcome::Approved(word) = ticket.answered().await {
+            used += u32::from(scene.approvals.take(word.id, at(1)).await.unwrap());
+        }
+    }
+    assert_eq!(used, 2);
+    drop(tickets);
+
+    let id = scene.open("delete = 2", &needs).await;
+    let mut tickets: Vec<_> = (0..3).map(|_| scene.approvals.wait(id)).collect();
+    let answer = says(person(1, &["dba"]), false);
+    let denied = scene.approvals.answer(id, answer, Choice::default(), at(1));
+    denied.await.unwrap();
+    for ticket in &mut tickets {
+        assert!(matches!(ticket.answered().await, Outcome::Denied(_)));
+    }
+    let again = scene.asked("delete = 2", &needs).await;
+    assert!(matches!(again, Found::Denied(_)), "{again:?}");
+}
+
+#[tokio::test]
+async fn who_goes_takes_its_part_along_and_who_comes_back_finds_it() {
+    let scene = Scene::new();
+    let needs = [need(&["dba"], 1)];
+    let id = scene.open("delete = 1", &needs).await;
+    let gone = scene.approvals.wait(id);
+    scene.yes(id, person(1, &["dba"]), 1).await.unwrap();
+    drop(gone);
+    assert!(!scene.approvals.take(id, at(1)).await.unwrap());
+
+    let id = scene.open("delete = 2", &needs).await;
+    let mut late = scene.approvals.wait(id);
+    assert!(late.last_look().is_none());
+    drop(late);
+    scene.yes(id, person(1, &["dba"]), 0).await.unwrap();
+    let found = scene.asked("delete = 2", &needs).await;
+    assert!(matches!(found, Found::Approved(_)), "{found:?}");
+
+    let id = scene.open("delete = 3", &needs).await;
+    drop(scene.approvals.wait(id));
+    let (over, _) = scene.approvals.ended(at(1));
+    assert!(
+        over.iter().any(|one| one.question.id == id
+            && one.state
+                == State::Over {
+                    why: Over::Withdrawn
+                }),
+        "{over:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_policy_asks_for_now_is_what_counts() {
+    let scene = Scene::new();
+    let id = scene.open("delete = 1", &[need(&["dba"], 1)]).await;
+    scene.yes(id, person(1, &["dba"]), 0).await.unwrap();
+    scene.open("delete = 1", &[need(&["ops"], 1)]).await;
+    let (over, _) = scene.approvals.ended(at(1));
+    assert_eq!(over[0].state, State::Over { why: Over::Void });
+}
+
+#[tokio::test]
+async fn a_shape_is_covered_for_as_long_as_every_rule_lets_it() {
+    let scene = Scene::new();
+    let needs = [need(&["dba"], 1)];
+    let id = scene.open("delete = 1", &needs).await;
+    let shape = |seconds| Choice {
+        shape: Some(Duration::from_secs(seconds)),
+        waiting: 0,
+    };
+    let answer = || says(person(1, &["dba"]), true);
+    let long = scene.approvals.answer(id, answer(), shape(601), at(1));
+    assert!(long.await.is_err());
+    let good = scene.approvals.answer(id, answer(), shape(60), at(1));
+    good.await.unwrap();
+    for _ in 0..3 {
+        let found = scene.asked("delete = 2", &needs).await;
+        assert!(matches!(found, Found::Approved(_)), "{found:?}");
+        assert!(scene.approvals.take(id, at(2)).await.unwrap());
+    }
+    let other = question("update = 2", &needs);
+    let found = scene.approvals.ask(other, at(2)).await.unwrap();
+    assert!(matches!(found, Found::Open { .. }), "{found:?}");
+    let late = question("delete = 2", &needs);
+    let found = scene.approvals.ask(late, at(62)).await.unwrap();
+    assert!(matches!(found, Found::Open { .. }), "{found:?}");
+}
+
+#[tokio::test]
+async fn questions_are_bounded_in_number_and_bytes() {
+    let scene = Scene::new();
+    let needs = [need(&["dba"], 1)];
+    for number in 0..16 {
+        scene.open(&format!("delete = {number}"), &needs).await;
+    }
+    let more = scene.approvals.ask(question("delete = 16", &needs), at(1));
+    assert!(matches!(more.await, Err(Error::Full(_))));
+    // The same again is no more.
+    let same = scene.asked("delete = 1", &needs).await;
+    assert!(matches!(same, Found::Open { new: false, .. }), "{same:?}");
+    let (over, _) = scene.approvals.ended(at(901));
+    assert_eq!(over.len(), 16);
+    assert!(
+        over.iter()
+            .all(|one| one.state == State::Over { why: Over::Expired })
+    );
+    let mut large = 0;
+    for scope in 100..3_000 {
+        let mut one = question(&"x".repeat(60 << 10), &needs);
+        one.holder.scope = scope;
+        match scene.approvals.ask(one, at(1)).await {
+            Ok(_) => large += 1,
+            Err(Error::Full(_)) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!((500..1_100).contains(&large), "{large}");
+}
+
+#[tokio::test]
+async fn questions_and_answers_outlive_the_daemon_and_so_does_a_use() {
+    let scene = Scene::new();
+    let needs = [need(&["dba"], 1)];
+    let one = scene.open("delete = 1", &needs).await;
+    let two = scene.open("delete = 2", &needs).await;
+    let three = scene.open("delete = 3", &needs).await;
+    scene.yes(two, person(1, &["dba"]), 0).await.unwrap();
+    scene.yes(three, person(1, &["dba"]), 0).await.unwrap();
+    assert!(scene.approvals.take(three, at(1)).await.unwrap());
+    let scene = scene.again();
+    let found = scene.asked("delete = 1", &needs).await;
+    assert_eq!(
+        found,
+        Found::Open {
+            id: one,
+            new: false
+        }
+    );
+    let found = scene.asked("delete = 2", &needs).await;
+    assert!(matches!(found, Found::Approved(_)), "{found:?}");
+    let found = scene.asked("delete = 3", &needs).await;
+    assert!(matches!(found, Found::Open { new: true, .. }), "{found:?}");
+    let about = question("delete = 9", &needs);
+    let before = scene.approvals.before(&about, 2).await.unwrap();
+    let texts: Vec<_> = before
+        .iter()
+        .map(|one| one.question.text.as_str())
+        .collect();
+    assert_eq!(texts, ["delete = 3", "delete = 3"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_a_hundred_at_once_one_uses_one_yes() {
+    let scene = Arc::new(Scene::new());
+    let id = scene.open("delete = 1", &[need(&["dba"], 1)]).await;
+    scene.yes(id, person(1, &["dba"]), 0).await.unwrap();
+    let all = (0..100).map(|_| {
+        let scene = Arc::clone(&scene);
+        tokio::spawn(async move { scene.approvals.take(id, at(1)).await.unwrap() })
+    });
+    let mut used = 0;
+    for one in all.collect::<Vec<_>>() {
+        used += u32::from(one.await.unwrap());
+    }
+    assert_eq!(used, 1);
+}

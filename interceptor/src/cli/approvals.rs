@@ -1,0 +1,315 @@
+//! `interceptor approvals`: requests that wait for people, and their answers.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use uuid::Uuid;
+
+use super::client;
+use super::operate::show;
+use super::{Daemon, print, terminal};
+use crate::approvals::{Answer, Standing, State, who};
+use crate::control::api::{Asked, Say, WhichApproval};
+use crate::policy::ApprovalId;
+
+/// `interceptor approvals`.
+#[derive(Debug, Args)]
+pub struct Approvals {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List the requests that wait for an answer, and the answers that hold.
+    Ls(Ls),
+    /// Show one request exactly as it was sent, by whom, and what was asked before.
+    Show(Show),
+    /// Say yes.
+    Approve(Approve),
+    /// Say no.
+    Deny(Deny),
+}
+
+impl Approvals {
+    /// # Errors
+    /// Where the daemon cannot be reached, or refuses.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        match self.verb {
+            Verb::Ls(ls) => ls.run().await,
+            Verb::Show(show) => show.run().await,
+            Verb::Approve(approve) => approve.run().await,
+            Verb::Deny(deny) => deny.run().await,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+struct Ls {
+    /// Those of the caller's own scope: what an agent may ask.
+    #[arg(long)]
+    own: bool,
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Answer as JSON, one request a line.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Ls {
+    async fn run(self) -> anyhow::Result<ExitCode> {
+        let socket = match self.own {
+            true => self.daemon.agent()?,
+            false => self.daemon.control()?,
+        };
+        let all: Vec<Standing> = client::get(&socket, "/v1/approvals").await?;
+        let mut text = String::new();
+        for standing in &all {
+            match self.json {
+                true => writeln!(text, "{}", serde_json::to_string(standing)?)?,
+                false => text.push_str(&line(standing)),
+            }
+        }
+        if all.is_empty() && !self.json {
+            text.push_str("nothing waits for an approval\n");
+        }
+        print(&text);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[derive(Debug, Args)]
+struct Show {
+    /// The request, as `ls` names it.
+    approval: Uuid,
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Show {
+    async fn run(self) -> anyhow::Result<ExitCode> {
+        let asked = asked(&self.daemon, self.approval).await?;
+        Ok(show(self.json, &asked, &whole(&asked)))
+    }
+}
+
+#[derive(Debug, Args)]
+struct Approve {
+    /// The request, as `ls` names it.
+    approval: Uuid,
+    /// Why.
+    #[arg(long)]
+    reason: Option<String>,
+    /// Let the answer cover the same text with other literals, for this long: 10m.
+    #[arg(long)]
+    shape: Option<String>,
+    /// Say yes alone, in an emergency, whoever it waits for; needs a reason.
+    #[arg(long)]
+    break_glass: bool,
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Approve {
+    async fn run(self) -> anyhow::Result<ExitCode> {
+        // A yes covers what is shown: so many requests as wait for it now.
+        let shown = asked(&self.daemon, self.approval).await?;
+        let say = Say {
+            approval: ApprovalId(self.approval),
+            yes: true,
+            reason: self.reason,
+            shape: self.shape,
+            waiting: shown.standing.waiting,
+            break_glass: self.break_glass,
+        };
+        answer(&self.daemon, &say, self.json).await
+    }
+}
+
+#[derive(Debug, Args)]
+struct Deny {
+    /// The request, as `ls` names it.
+    approval: Uuid,
+    /// Why: the agent is told.
+    #[arg(long)]
+    reason: Option<String>,
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Deny {
+    async fn run(self) -> anyhow::Result<ExitCode> {
+        let say = Say {
+            approval: ApprovalId(self.approval),
+            yes: false,
+            reason: self.reason,
+            shape: None,
+            waiting: 0,
+            break_glass: false,
+        };
+        answer(&self.daemon, &say, self.json).await
+    }
+}
+
+async fn asked(daemon: &Daemon, approval: Uuid) -> anyhow::Result<Asked> {
+    let which = WhichApproval {
+        approval: ApprovalId(approval),
+    };
+    client::post(&daemon.control()?, "/v1/approvals/show", &which).await
+}
+
+async fn answer(daemon: &Daemon, say: &Say, json: bool) -> anyhow::Result<ExitCode> {
+    let standing: Standing = client::post(&daemon.control()?, "/v1/approvals/answer", say).await?;
+    let text = format!("{}\n", state(&standing));
+    Ok(show(json, &standing, &text))
+}
+
+/// One request for people, in one line.
+fn line(standing: &Standing) -> String {
+    let question = &standing.question;
+    format!(
+        "{}  {}  {} on {}/{}  for {}  {}  {}\n",
+        question.id.0,
+        question.holder.agent,
+        terminal::line(&question.summary),
+        question.target,
+        terminal::line(&question.database),
+        who(&question.needs),
+        state(standing),
+        terminal::line(&question.text),
+    )
+}
+
+fn state(standing: &Standing) -> String {
+    let said = |yes: bool| {
+        let names = standing.answers.iter().filter(|said| said.yes == yes);
+        let names: Vec<_> = names
+            .map(|said| terminal::line(&said.by.shown()).into_owned())
+            .collect();
+        names.join(", ")
+    };
+    match standing.state {
+        State::Open if standing.answers.is_empty() => {
+            format!("open, {} waiting", standing.waiting)
+        }
+        State::Open => format!(
+            "open, {} waiting, approved by {} so far",
+            standing.waiting,
+            said(true)
+        ),
+        State::Approved { shape: true, .. } => {
+            format!("approved by {} for its shape", said(true))
+        }
+        State::Approved { left, .. } => {
+            format!("approved by {}, for {left} more requests", said(true))
+        }
+        State::Denied { .. } => format!("denied by {}", said(false)),
+        State::Over { why } => match serde_json::to_value(why) {
+            Ok(serde_json::Value::String(word)) => format!("over: {word}"),
+            _ => "over".to_owned(),
+        },
+    }
+}
+
+/// All of a request, for who is to answer it.
+fn whole(asked: &Asked) -> String {
+    let Asked { standing, before } = asked;
+    let question = &standing.question;
+    let mut text = String::new();
+    let mut row = |name: &str, value: &str| {
+        text.push_str(&format!("{name:<10} {value}\n"));
+    };
+    row("approval", &question.id.0.to_string());
+    row("agent", &question.holder.agent);
+    for (name, value) in principal(&question.principal) {
+        row(name, &value);
+    }
+    let place = format!("{}/{}", question.target, question.database);
+    row("target", &terminal::line(&place));
+    row(
+        "asked",
+        &format!("{}, until {}", question.asked, question.expires),
+    );
+    row("needs", &who(&question.needs));
+    row("state", &state(standing));
+    for said in &standing.answers {
+        row("answer", &answered(said));
+    }
+    for under in &question.under {
+        row("under", &terminal::line(under));
+    }
+    for (at, value) in question.values.iter().flatten().enumerate() {
+        let value = value.as_deref().map_or("NULL".into(), terminal::line);
+        row("value", &format!("${} = {value}", at.saturating_add(1)));
+    }
+    for earlier in before {
+        let when = earlier.question.asked;
+        let text = terminal::line(&earlier.question.text);
+        row("before", &format!("{when}  {}  {text}", state(earlier)));
+    }
+    text.push('\n');
+    for line in question.text.lines() {
+        text.push_str(&terminal::line(line));
+        text.push('\n');
+    }
+    text
+}
+
+fn answered(said: &Answer) -> String {
+    let word = match (said.yes, said.break_glass) {
+        (true, true) => "yes, as an emergency",
+        (true, false) => "yes",
+        (false, _) => "no",
+    };
+    let reason = said.reason.as_deref().map(terminal::line);
+    format!(
+        "{word}, by {} at {}{}",
+        terminal::line(&said.by.shown()),
+        said.at,
+        reason
+            .map(|reason| format!(": {reason}"))
+            .unwrap_or_default()
+    )
+}
+
+/// Who asks, row by row.
+fn principal(principal: &serde_json::Value) -> Vec<(&'static str, String)> {
+    let at = |path: &str| principal.pointer(path).map(plain);
+    let ancestors = principal
+        .pointer("/ancestors")
+        .and_then(|all| all.as_array());
+    let ancestors = ancestors.into_iter().flatten();
+    let paths: Vec<_> = ancestors
+        .filter_map(|process| process.pointer("/executable/path").map(plain))
+        .collect();
+    let user = at("/user/name").or_else(|| at("/user/uid"));
+    let rows = [
+        ("user", user),
+        ("executable", at("/process/executable/path")),
+        ("sha256", at("/process/executable/sha256")),
+        ("argv", at("/process/argv")),
+        ("ancestors", (!paths.is_empty()).then(|| paths.join(" < "))),
+        ("cgroup", at("/cgroup/path")),
+        ("container", at("/container")),
+    ];
+    rows.into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
+}
+
+fn plain(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::String(text) => terminal::line(text).into_owned(),
+        other => terminal::line(&other.to_string()).into_owned(),
+    }
+}

@@ -1,0 +1,4 @@
+//! Access beyond what policy permits for good: for a while, or with somebody's word.
+
+pub mod approvals;
+pub mod grants;

@@ -1,0 +1,221 @@
+//! Requests that wait for people: seeing them, and saying yes or no.
+//!
+//! Nobody serves himself: a user whose processes run as an agent answers nothing, and nobody answers a
+//! request that runs as the same user.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::json;
+
+use super::super::Given;
+use super::super::api::{Asked, Say, WhichApproval};
+use super::super::caller::{Answer, Known};
+use super::super::status::scope_of;
+use crate::approvals::{self, Choice, Person, Standing};
+use crate::audit::Sink as _;
+use crate::audit::event::Event;
+use crate::clock;
+use crate::policy::{ControlCaller, ControlObject, ControlVerb, Needs};
+use crate::session::services::Services;
+
+/// Bytes of a reason.
+const MAX_TEXT: usize = 1_024;
+/// How many earlier questions of the same shape are shown.
+const BEFORE: usize = 5;
+
+/// `GET /v1/approvals` on the control socket: all that are open or hold.
+///
+/// # Errors
+/// An answer where policy refuses.
+pub async fn all(State(services): Given, caller: Known) -> Result<Json<Vec<Standing>>, Answer> {
+    let mut seen = Vec::new();
+    for standing in services.approvals.all(None) {
+        if may_see(&services, &caller, &standing).await? {
+            seen.push(standing);
+        }
+    }
+    caller.audit(&services, "read", "ok", json!({ "approvals": seen.len() }));
+    Ok(Json(seen))
+}
+
+/// `POST /v1/approvals/show` on the control socket: one, with what was asked before.
+///
+/// # Errors
+/// An answer where policy refuses, or there is no such question.
+pub async fn show(
+    State(services): Given,
+    caller: Known,
+    Json(which): Json<WhichApproval>,
+) -> Result<Json<Asked>, Answer> {
+    let standing = found(&services, which)?;
+    caller
+        .may(&services, ControlVerb::Approve, &object(&standing))
+        .await?;
+    caller.audit(
+        &services,
+        "read",
+        "ok",
+        json!({ "approval": which.approval }),
+    );
+    let before = services.approvals.before(&standing.question, BEFORE).await;
+    let before = before.map_err(|error| Answer::failed(&error))?;
+    Ok(Json(Asked { standing, before }))
+}
+
+/// `GET /v1/approvals` on the agents' socket: those of the caller's own scope.
+///
+/// # Errors
+/// An answer where the caller is in no scope.
+pub async fn own(State(services): Given, caller: Known) -> Result<Json<Vec<Standing>>, Answer> {
+    let scope = scope_of(&services, &caller)?;
+    let mut own = services.approvals.all(Some(scope.id));
+    for standing in &mut own {
+        // Who answered, and why, is told with the answer.
+        standing.answers.clear();
+    }
+    Ok(Json(own))
+}
+
+/// `POST /v1/approvals/answer` on the control socket.
+///
+/// # Errors
+/// An answer where policy refuses, the question is not open, or not the caller's to answer.
+pub async fn answer(
+    State(services): Given,
+    caller: Known,
+    Json(say): Json<Say>,
+) -> Result<Json<Standing>, Answer> {
+    let which = WhichApproval {
+        approval: say.approval,
+    };
+    let standing = found(&services, which)?;
+    let verb = match say.break_glass {
+        true => ControlVerb::BreakGlass,
+        false => ControlVerb::Approve,
+    };
+    let login = caller.may(&services, verb, &object(&standing)).await?;
+    let choice = choice(&say).map_err(|mistake| Answer::bad(&mistake))?;
+    if let Some(reason) = &say.reason
+        && (reason.trim().is_empty()
+            || reason.len() > MAX_TEXT
+            || reason.chars().any(char::is_control))
+    {
+        return Err(Answer::bad(&format!(
+            "a reason is 1 to {MAX_TEXT} bytes of text in one line"
+        )));
+    }
+    if say.break_glass && say.reason.is_none() {
+        return Err(Answer::bad("an emergency needs a reason"));
+    }
+    let answer = approvals::Answer {
+        by: Person {
+            uid: login.uid,
+            groups: counting(&standing.question.needs, &login),
+            name: login.name,
+        },
+        yes: say.yes,
+        at: clock::wall(),
+        reason: say.reason,
+        break_glass: say.break_glass,
+    };
+    // It goes on where the caller goes away.
+    let said =
+        tokio::spawn(async move { write(&services, &caller, answer, choice, standing).await });
+    said.await
+        .map_err(|error| Answer::failed(&error))?
+        .map(Json)
+}
+
+async fn write(
+    services: &Arc<Services>,
+    caller: &Known,
+    answer: approvals::Answer,
+    choice: Choice,
+    standing: Standing,
+) -> Result<Standing, Answer> {
+    let id = standing.question.id;
+    let approvals = &services.approvals;
+    let may = approvals.may_answer(id, &answer, choice, clock::boot());
+    may.map_err(|error| refused(services, caller, &standing, &error))?;
+    let event = Event::ApprovalAnswered {
+        approval: id,
+        holder: &standing.question.holder,
+        caller: caller.in_audit(),
+        answer: &answer,
+        shape: choice.shape.map(|shape| shape.as_secs()),
+    };
+    let written = services.audit.append_durable(&event).await;
+    written.map_err(|error| Answer::failed(&error))?;
+    let answered = approvals.answer(id, answer, choice, clock::boot()).await;
+    answered.map_err(|error| refused(services, caller, &standing, &error))
+}
+
+fn refused(
+    services: &Services,
+    caller: &Known,
+    standing: &Standing,
+    error: &approvals::Error,
+) -> Answer {
+    let detail = json!({ "approval": standing.question.id, "error": error.to_string() });
+    caller.audit(services, "approve", "refused", detail);
+    match error {
+        approvals::Error::Mistaken(why) => Answer::bad(why),
+        approvals::Error::State(_) | approvals::Error::Full(_) => Answer::failed(error),
+    }
+}
+
+/// The groups by which somebody counts.
+fn counting(needs: &[Needs], login: &ControlCaller) -> Vec<String> {
+    let named: BTreeSet<&String> = needs
+        .iter()
+        .flatten()
+        .flat_map(|need| {
+            let later = need.later.iter().flat_map(|later| &later.groups);
+            need.groups.iter().chain(later)
+        })
+        .collect();
+    let names = login.groups.iter().filter_map(|group| group.name.as_ref());
+    names.filter(|name| named.contains(name)).cloned().collect()
+}
+
+fn choice(say: &Say) -> Result<Choice, String> {
+    let shape = say.shape.as_deref().map(clock::duration).transpose()?;
+    if shape.is_some() && !say.yes {
+        return Err("a no covers nothing".to_owned());
+    }
+    match shape.is_some_and(|shape| shape.as_secs() == 0) {
+        true => Err("cover the shape for some time".to_owned()),
+        false => Ok(Choice {
+            shape,
+            waiting: say.waiting,
+        }),
+    }
+}
+
+async fn may_see(
+    services: &Arc<Services>,
+    caller: &Known,
+    standing: &Standing,
+) -> Result<bool, Answer> {
+    let judged = caller
+        .judged(services, ControlVerb::Approve, &object(standing))
+        .await?;
+    Ok(judged.is_ok())
+}
+
+fn object(standing: &Standing) -> ControlObject {
+    let holder = &standing.question.holder;
+    ControlObject::Scope {
+        agent: holder.agent.clone(),
+        cgroup: holder.cgroup.clone(),
+    }
+}
+
+fn found(services: &Services, which: WhichApproval) -> Result<Standing, Answer> {
+    services.approvals.get(which.approval).ok_or_else(|| {
+        Answer::bad("no question of that name is kept in mind; `interceptor approvals ls` lists those that are")
+    })
+}

@@ -1,0 +1,129 @@
+//! What policy leaves to people.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::policy::tests::{agent, load_text, table};
+use crate::policy::{
+    Access, Action, Ask, Context, GrantId, Held, NoGrants, Place, Policy, RefusalKind, Verdicts,
+};
+
+const RULES: &str = r#"
+@id("items") permit(principal is Agent, action == Action::"Delete", resource == Table::"crm/app/public.items");
+@id("dba") @approve("dba") @approvers("2") @escalate("cto") @escalate_after("2m") @shape("10m")
+permit(principal is Agent, action == Action::"Delete", resource in Target::"crm");
+@id("ops") @approve("ops, security")
+permit(principal is Agent, action == Action::"Delete", resource == Table::"crm/app/public.orders");
+@id("grant") @grant("1h")
+permit(principal is Agent, action == Action::"Update", resource in Target::"crm");
+@id("either") @approve("dba")
+permit(principal is Agent, action == Action::"Update", resource == Table::"crm/app/public.orders");
+@id("asked-first") @grant("1h") @approve("dba")
+permit(principal is Agent, action == Action::"Insert", resource in Target::"crm");
+@id("never") forbid(principal, action, resource == Table::"crm/app/public.salaries");
+"#;
+
+struct Everything;
+
+impl Held for Everything {
+    fn cover(&self, _: Place<'_>, _: &Access, _: Duration) -> Option<GrantId> {
+        Some(GrantId(Uuid::from_u128(1)))
+    }
+}
+
+fn ask(action: Action, name: &str) -> Ask {
+    Ask {
+        accesses: BTreeSet::from([Access {
+            action,
+            resource: table(name),
+        }]),
+        context: Context::default(),
+    }
+}
+
+fn needs(policy: &Policy, held: &dyn Held, asks: &[Ask]) -> Vec<Vec<String>> {
+    let verdicts = Verdicts::new(&Arc::new(agent("claude")), "crm", "app").unwrap();
+    let needs = verdicts.needs(policy, asks, held);
+    let rules = |ways: &Needs| ways.iter().map(|need| need.rule.0.clone()).collect();
+    needs.iter().map(rules).collect()
+}
+
+#[test]
+fn people_are_asked_where_no_permit_does_without_them() {
+    let policy = load_text(RULES).unwrap();
+    assert!(policy.asks_people());
+    let delete = |name| ask(Action::Delete, name);
+    let of = |asks: &[Ask]| needs(&policy, &NoGrants, asks);
+    assert!(of(&[delete("items")]).is_empty(), "a plain permit does");
+    assert!(of(&[delete("salaries")]).is_empty(), "it is forbidden");
+    assert_eq!(of(&[delete("customers")]), [["dba"]]);
+    assert_eq!(of(&[delete("orders")]), [["dba", "ops"]]);
+    // Of each its own, said once.
+    let three = [delete("orders"), delete("customers"), delete("others")];
+    assert_eq!(of(&three).len(), 2);
+    assert!(
+        !load_text("@id(\"x\") permit(principal is Agent, action, resource);")
+            .unwrap()
+            .asks_people()
+    );
+}
+
+#[test]
+fn a_grant_or_a_word_does_where_one_permit_wants_the_one_and_another_the_other() {
+    let policy = load_text(RULES).unwrap();
+    let update = |name| ask(Action::Update, name);
+    assert_eq!(needs(&policy, &NoGrants, &[update("orders")]), [["either"]]);
+    assert!(needs(&policy, &Everything, &[update("orders")]).is_empty());
+    // Nobody's word helps where a grant is wanted and there is none.
+    assert!(needs(&policy, &NoGrants, &[update("orders"), update("items")]).is_empty());
+    let insert = [ask(Action::Insert, "orders")];
+    assert!(
+        needs(&policy, &NoGrants, &insert).is_empty(),
+        "people are asked for the grant"
+    );
+}
+
+#[test]
+fn nothing_is_permitted_without_the_word_that_it_takes() {
+    let policy = load_text(RULES).unwrap();
+    let verdicts = Verdicts::new(&Arc::new(agent("claude")), "crm", "app").unwrap();
+    let asks = [ask(Action::Delete, "orders")];
+    let judged = |approved: &dyn Approved| verdicts.authorize(&policy, &asks, &NoGrants, approved);
+    let refusal = judged(&NotApproved).unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::NeedsApproval);
+    assert!(
+        refusal.message.contains("without an approval"),
+        "{refusal:?}"
+    );
+    struct Only(Needs);
+    impl Approved for Only {
+        fn covers(&self, needs: &Needs) -> bool {
+            self.0 == *needs
+        }
+    }
+    let word = verdicts.needs(&policy, &asks, &NoGrants).remove(0);
+    let less = word.iter().take(1).cloned().collect();
+    assert!(judged(&Only(word)).is_ok());
+    assert!(judged(&Only(less)).is_err());
+    let principal = Arc::new(agent("claude"));
+    let plain = policy.authorize(&principal, "crm", "app", &asks);
+    assert_eq!(plain.unwrap_err().kind, RefusalKind::NeedsApproval);
+}
+
+#[test]
+fn a_need_is_what_its_annotations_say() {
+    let policy = load_text(RULES).unwrap();
+    let verdicts = Verdicts::new(&Arc::new(agent("claude")), "crm", "app").unwrap();
+    let asks = [ask(Action::Delete, "customers")];
+    let needs = verdicts.needs(&policy, &asks, &NoGrants).remove(0);
+    let need = needs.first().unwrap();
+    assert_eq!((need.count, need.shape), (2, Some(600)));
+    let may = |seconds| {
+        let groups = need.groups_after(Duration::from_secs(seconds));
+        groups.cloned().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(
+        (may(119), may(120)),
+        ("dba".to_owned(), "dba cto".to_owned())
+    );
+}

@@ -1,0 +1,188 @@
+//! Looks after questions to people: an answer is used once while it stands, and what is over is written.
+
+use std::sync::Arc;
+
+use tokio::time::{Duration, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::services::Services;
+use crate::approvals::{self, Answer, Over, Standing, State, Word};
+use crate::audit::Sink as _;
+use crate::audit::event::Event;
+use crate::clock;
+use crate::grants::Holder;
+use crate::identity::Login;
+use crate::policy::{ControlCaller, ControlObject, ControlVerb, Group, Refusal};
+
+/// How long the watch sleeps at most: a boot clock goes on while the host sleeps, a timer does not.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Ends questions whose time is over, and writes the end of each, until `stop`.
+pub async fn watch(services: Arc<Services>, stop: CancellationToken) {
+    loop {
+        let now = clock::boot();
+        // An answer does not outlive the scope that it was given to.
+        for standing in services.approvals.all(None) {
+            let scope = standing.question.holder.scope;
+            if services.scopes.by_id(scope).is_none() {
+                services.approvals.end_scope(scope);
+            }
+        }
+        let (over, next) = services.approvals.ended(now);
+        for standing in over {
+            end(&services, standing).await;
+        }
+        let pause = next.map_or(LONGEST, |next| next.since(now).min(LONGEST));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = services.approvals.changed() => {}
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+async fn end(services: &Services, standing: Standing) {
+    let State::Over { why } = standing.state else {
+        return;
+    };
+    services
+        .metrics
+        .approval_ended(&standing.question.target, word(why, &standing));
+    let event = Event::ApprovalEnded {
+        approval: standing.question.id,
+        holder: &standing.question.holder,
+        why,
+        answers: &standing.answers,
+    };
+    if let Err(error) = services.audit.append(&event) {
+        tracing::error!(%error, "cannot write the end of a question to the audit log");
+    }
+    if let Err(error) = services.approvals.keep(standing).await {
+        tracing::error!(%error, "a question is over, but may be open again after a restart");
+    }
+}
+
+/// The metric's label: what came of it.
+fn word(why: Over, standing: &Standing) -> &'static str {
+    match why {
+        Over::Used => "approved",
+        Over::Expired if standing.answers.iter().any(|said| !said.yes) => "denied",
+        Over::Expired => "expired",
+        Over::Withdrawn => "withdrawn",
+        Over::Void => "void",
+        Over::Scope => "scope",
+        Over::Restarted => "restarted",
+    }
+}
+
+/// Why there is no word of people.
+#[derive(Debug)]
+pub enum No {
+    /// They could not be asked.
+    Unasked(approvals::Error),
+    /// Somebody said no.
+    Denied(Answer),
+    /// The question is over.
+    Over(Option<Over>),
+    /// This one said yes, and may not any more.
+    Void(String),
+}
+
+impl No {
+    /// As whoever asked is told, of what `summary` says in a word.
+    #[must_use]
+    pub fn refusal(&self, summary: &str) -> Refusal {
+        match self {
+            Self::Unasked(approvals::Error::Full(why)) => Refusal::too_many_questions(why),
+            Self::Unasked(error) => {
+                tracing::error!(%error, "cannot ask people");
+                Refusal::storage("the question to people cannot be kept")
+            }
+            Self::Denied(answer) => {
+                let mut message = format!("{summary} was denied by {}", answer.by.shown());
+                if let Some(reason) = &answer.reason {
+                    message.push_str(": ");
+                    message.push_str(reason);
+                }
+                Refusal::denied_by_people(&message)
+            }
+            Self::Over(why) => Refusal::denied_by_people(&format!("{summary}: {}", said(*why))),
+            Self::Void(name) => Refusal::approval_void(name),
+        }
+    }
+}
+
+fn said(why: Option<Over>) -> &'static str {
+    match why {
+        Some(Over::Void) => "policy asks for another approval now",
+        Some(Over::Scope) => "the scope is no more",
+        Some(Over::Used) => "the approval was used up by another request",
+        Some(Over::Expired | Over::Withdrawn | Over::Restarted) | None => {
+            "nobody answered the question in time"
+        }
+    }
+}
+
+/// Uses a word once, where all who gave it may still give it. `pid` is the process that it is for.
+///
+/// # Errors
+/// Where they may not, or it was used up meanwhile.
+pub async fn use_up(
+    services: &Arc<Services>,
+    holder: &Holder,
+    pid: u32,
+    word: Word,
+) -> Result<Word, No> {
+    for said in &word.answers {
+        if !stands(services, holder, pid, said).await {
+            services.approvals.void(word.id);
+            return Err(No::Void(said.by.shown()));
+        }
+    }
+    let taken = services.approvals.take(word.id, clock::boot()).await;
+    match taken.map_err(No::Unasked)? {
+        true => Ok(word),
+        false => Err(No::Over(Some(Over::Used))),
+    }
+}
+
+/// Whether who said yes may still say it, by policy, groups and what else runs as the same user.
+async fn stands(services: &Arc<Services>, holder: &Holder, pid: u32, said: &Answer) -> bool {
+    let uid = said.by.uid;
+    let login = match uid {
+        0 => Ok(Login::default()),
+        uid => services.identity.login(pid, uid).await,
+    };
+    let Ok(login) =
+        login.inspect_err(|error| tracing::warn!(%error, uid, "cannot look up who approved"))
+    else {
+        return false;
+    };
+    let looked = Arc::clone(services);
+    let runs = tokio::task::spawn_blocking(move || uid != 0 && looked.runs_an_agent(uid)).await;
+    let groups = login.groups.into_iter();
+    let caller = ControlCaller {
+        uid,
+        // The primary group is among the others.
+        gid: u32::MAX,
+        name: login.name,
+        groups: groups.map(|(gid, name)| Group { gid, name }).collect(),
+        agent: None,
+        runs_agent: runs.unwrap_or(true),
+    };
+    let verb = match said.break_glass {
+        true => ControlVerb::BreakGlass,
+        false => ControlVerb::Approve,
+    };
+    let object = ControlObject::Scope {
+        agent: holder.agent.clone(),
+        cgroup: holder.cgroup.clone(),
+    };
+    let policy = services.policy.current();
+    let has = |name: &String| {
+        let mut names = caller.groups.iter().filter_map(|group| group.name.as_ref());
+        names.any(|other| other == name)
+    };
+    policy.authorize_control(&caller, verb, &object).is_ok()
+        && (uid == 0 || said.by.groups.iter().all(has))
+}

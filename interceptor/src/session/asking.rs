@@ -1,0 +1,347 @@
+//! Asking people: a request that policy leaves to them waits here until they have answered.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::answering::{self, No};
+use super::{Phase, Reading, Session, lock};
+use crate::approvals::{self, Found, OPEN, Outcome, Question, Value, Word};
+use crate::audit::Sink as _;
+use crate::audit::event::Event;
+use crate::clock::{self, BootTime};
+use crate::grants::Holder;
+use crate::policy::{Action, ApprovalId, Approved, AskedWhenRun, Needs, NotApproved, Refusal};
+
+/// Bytes of a request that people are shown, its values included: who is to answer must be able to read it.
+const SHOWN: usize = 64 << 10;
+/// Statements that set something, as people are shown them.
+const SETTINGS: usize = 16;
+/// Bytes of each.
+const SETTING: usize = 512;
+
+/// A request as it was said.
+#[derive(Clone, Copy, Debug)]
+pub struct Said<'a> {
+    /// Its text; it is kept only as the target's `statement` says, and to ask people.
+    pub text: &'a str,
+    /// What it means beside its text, or why people cannot be asked about it.
+    pub shown: Result<&'a Shown, &'static str>,
+    /// The word that it has already: it goes on with what was begun.
+    pub word: Option<&'a Arc<Word>>,
+    /// Where the engine and the gate tell each other of a wait.
+    pub hold: &'a Hold,
+}
+
+/// What a request means beside its text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// The values that are bound to its parameters, where its protocol has such.
+    pub values: Option<Values>,
+    /// Under what its text is read.
+    pub under: Vec<String>,
+}
+
+/// Values of a request's parameters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Values {
+    /// As people are shown them, in order; `None` for a null.
+    pub shown: Vec<Value>,
+    /// SHA-256 of their types, their forms and their bytes.
+    pub digest: [u8; 32],
+}
+
+/// One request's wait for people: the gate says when it begins, the engine when it is given up.
+#[derive(Debug, Default)]
+pub struct Hold {
+    id: OnceLock<ApprovalId>,
+    begun: Notify,
+    given_up: Notify,
+}
+
+impl Hold {
+    /// Says that the request waits.
+    pub fn begin(&self, id: ApprovalId) {
+        // It begins once.
+        self.id.get_or_init(|| id);
+        self.begun.notify_one();
+    }
+
+    /// Resolves when the request waits; the question.
+    pub async fn begun(&self) -> ApprovalId {
+        loop {
+            self.begun.notified().await;
+            if let Some(id) = self.id.get() {
+                return *id;
+            }
+        }
+    }
+
+    /// Says that nobody wants the answer any more: the client cancelled, or is gone.
+    pub fn give_up(&self) {
+        self.given_up.notify_one();
+    }
+
+    async fn given_up(&self) {
+        self.given_up.notified().await;
+    }
+}
+
+/// What was set in a session: the same text may mean something else after it.
+#[derive(Debug, Default)]
+pub(super) struct Altered {
+    digest: [u8; 32],
+    last: Vec<String>,
+}
+
+impl Altered {
+    fn note(&mut self, text: &str) {
+        let mut digest = Context::new(&SHA256);
+        digest.update(&self.digest);
+        digest.update(text.as_bytes());
+        self.digest.copy_from_slice(digest.finish().as_ref());
+        if self.last.len() >= SETTINGS {
+            self.last.remove(0);
+        }
+        let end = text.floor_char_boundary(SETTING);
+        self.last
+            .push(text.get(..end).unwrap_or_default().to_owned());
+    }
+
+    /// In words; what is not shown any more is in the hash.
+    fn shown(&self) -> Vec<String> {
+        let mut shown = self.last.clone();
+        if !shown.is_empty() {
+            shown.push(format!("settings {}", hex::encode(self.digest)));
+        }
+        shown
+    }
+}
+
+/// Whose word a request has.
+#[derive(Debug)]
+pub(super) enum Consent {
+    /// Nobody's; it may need none.
+    Nobodys,
+    /// People are asked when it is run.
+    WhenRun,
+    /// People's.
+    Given(Arc<Word>),
+}
+
+impl Consent {
+    pub(super) fn word(&self) -> Option<&Arc<Word>> {
+        match self {
+            Self::Given(word) => Some(word),
+            Self::Nobodys | Self::WhenRun => None,
+        }
+    }
+}
+
+impl Approved for Consent {
+    fn covers(&self, needs: &Needs) -> bool {
+        match self {
+            Self::Nobodys => NotApproved.covers(needs),
+            Self::WhenRun => AskedWhenRun.covers(needs),
+            Self::Given(word) => word.covers(needs),
+        }
+    }
+}
+
+/// Counts those that wait, as long as they do.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Session {
+    /// Whether policy leaves anything to people.
+    pub(super) fn asks_people(&self) -> bool {
+        self.services.policy.current().asks_people()
+    }
+
+    /// Notes a permitted request that sets something.
+    pub(super) fn note(&self, phase: Phase, text: &str, reading: &Reading) {
+        let sets = |access: &crate::policy::Access| access.action == Action::Set;
+        let mut accesses = reading.asks.iter().flat_map(|ask| &ask.accesses);
+        if phase == Phase::Execute && accesses.any(sets) {
+            lock(&self.altered).note(text);
+        }
+    }
+
+    /// The word of people, where the request needs it: waits for it.
+    ///
+    /// # Errors
+    /// The refusal: people said no, or nothing in time, or cannot be asked.
+    pub(super) async fn consent(
+        &self,
+        phase: Phase,
+        said: &Said<'_>,
+        reading: &Reading,
+    ) -> Result<Consent, Refusal> {
+        let needs = match reading.veto {
+            Some(_) => Vec::new(),
+            None => {
+                let policy = self.services.policy.current();
+                let held = self.who.holding(&self.services);
+                self.verdicts.needs(&policy, &reading.asks, &held)
+            }
+        };
+        let has = |word: &&Arc<Word>| needs.iter().all(|needs| word.covers(needs));
+        match (needs.is_empty(), phase, said.word.filter(has)) {
+            (true, _, _) => Ok(Consent::Nobodys),
+            (false, Phase::Prepare, _) => Ok(Consent::WhenRun),
+            (false, Phase::Execute, Some(word)) => Ok(Consent::Given(Arc::clone(word))),
+            (false, Phase::Execute, None) => {
+                let word = self.ask_people(said, reading, needs).await?;
+                Ok(Consent::Given(Arc::new(word)))
+            }
+        }
+    }
+
+    async fn ask_people(
+        &self,
+        said: &Said<'_>,
+        reading: &Reading,
+        needs: Vec<Needs>,
+    ) -> Result<Word, Refusal> {
+        let shown = said
+            .shown
+            .map_err(|why| Refusal::not_askable(&reading.summary, why))?;
+        let question = self.question(said.text, shown, reading, needs)?;
+        let (needs, until) = (question.needs.clone(), question.until);
+        let approvals = &self.services.approvals;
+        let found = approvals.ask(question, clock::boot()).await;
+        let found = found.map_err(|error| No::Unasked(error).refusal(&reading.summary))?;
+        let (id, new) = match found {
+            Found::Approved(word) => return self.use_up(word, reading).await,
+            Found::Denied(answer) => return Err(No::Denied(answer).refusal(&reading.summary)),
+            Found::Open { id, new } => (id, new),
+        };
+        let mut ticket = approvals.wait(id);
+        if new {
+            self.write_asked(id, reading, &needs)?;
+        }
+        let retry = |id: ApprovalId| {
+            Refusal::waits_for_people(&reading.summary, &approvals::who(&needs), id)
+        };
+        let patience = self.patience(reading, until);
+        if patience.is_zero() {
+            return match ticket.last_look() {
+                Some(Outcome::Approved(word)) => self.use_up(word, reading).await,
+                _ => Err(retry(id)),
+            };
+        }
+        said.hold.begin(id);
+        let _waiting = Waiting::new(&self.waiting);
+        let outcome = tokio::select! {
+            outcome = ticket.answered() => Some(outcome),
+            () = said.hold.given_up() => return Err(Refusal::cancelled()),
+            () = tokio::time::sleep(patience) => ticket.last_look(),
+        };
+        match outcome {
+            Some(Outcome::Approved(word)) => self.use_up(word, reading).await,
+            Some(Outcome::Denied(answer)) => Err(No::Denied(answer).refusal(&reading.summary)),
+            Some(Outcome::Over(why)) => Err(No::Over(why).refusal(&reading.summary)),
+            None => Err(retry(id)),
+        }
+    }
+
+    /// How long a request may wait. One inside of a transaction holds locks meanwhile: it comes back.
+    fn patience(&self, reading: &Reading, until: BootTime) -> Duration {
+        let inside = reading.asks.iter().any(|ask| ask.context.in_transaction);
+        match inside {
+            true => Duration::ZERO,
+            false => {
+                let most = until.since(clock::boot());
+                self.who.target.timeouts.hold.min(most)
+            }
+        }
+    }
+
+    fn question(
+        &self,
+        text: &str,
+        shown: &Shown,
+        reading: &Reading,
+        needs: Vec<Needs>,
+    ) -> Result<Question, Refusal> {
+        let who = &self.who;
+        let principal = &who.principal;
+        let (from, asked) = (clock::boot(), clock::wall());
+        let values = shown.values.as_ref();
+        let mut under = shown.under.clone();
+        under.extend(lock(&self.altered).shown());
+        let lengths = values
+            .iter()
+            .flat_map(|values| values.shown.iter().flatten());
+        let lengths = lengths.chain(&under).map(String::len);
+        if lengths.fold(text.len(), usize::saturating_add) > SHOWN {
+            return Err(Refusal::not_askable(
+                &reading.summary,
+                "it is longer than what people are shown",
+            ));
+        }
+        let nanos = u64::try_from(OPEN.as_nanos()).unwrap_or(u64::MAX);
+        Ok(Question {
+            id: ApprovalId(Uuid::now_v7()),
+            holder: Holder::of(principal, who.flow.scope),
+            principal: serde_json::to_value(&*who.json).unwrap_or_default(),
+            uid: principal.user.uid,
+            sha256: principal.process.executable.sha256.clone(),
+            target: who.target.name.clone(),
+            database: self.database.clone(),
+            summary: reading.summary.to_string(),
+            fingerprint: reading.fingerprint.to_string(),
+            text: text.to_owned(),
+            values: values.map(|values| values.shown.clone()),
+            digest: values.map(|values| hex::encode(values.digest)),
+            under,
+            needs,
+            asked,
+            expires: asked.saturating_add(OPEN).unwrap_or(asked),
+            from,
+            until: BootTime(from.0.saturating_add(nanos)),
+        })
+    }
+
+    fn write_asked(
+        &self,
+        id: ApprovalId,
+        reading: &Reading,
+        needs: &[Needs],
+    ) -> Result<(), Refusal> {
+        let event = Event::ApprovalAsked {
+            about: self.about(),
+            approval: id,
+            summary: &reading.summary,
+            fingerprint: &reading.fingerprint,
+            needs,
+        };
+        let written = self.services.audit.append(&event);
+        written.map(drop).map_err(|error| super::storage(&error))
+    }
+
+    async fn use_up(&self, word: Word, reading: &Reading) -> Result<Word, Refusal> {
+        let (principal, scope) = (&self.who.principal, self.who.flow.scope);
+        let holder = Holder::of(principal, scope);
+        let pid = principal.process.pid;
+        answering::use_up(&self.services, &holder, pid, word)
+            .await
+            .map_err(|why| why.refusal(&reading.summary))
+    }
+}

@@ -1,0 +1,421 @@
+//! Requests that wait for people: held, shown, answered, and gone on with.
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use support::{Agent, DEADLINE, Finished, Process, place};
+
+use crate::lab::{Lab, has, lacks, refused, text};
+
+/// Groups that every Debian has, each with a user of its own.
+const RULES: &str = r#"
+@id("reach") permit (principal is Agent, action in [Action::"Connect", Action::"Open", Action::"Session"], resource);
+@id("reads") permit (principal is Agent, action in Action::"Read", resource in Target::"shop");
+@id("deletes") @approve("games") @shape("10m")
+permit (principal is Agent, action == Action::"Delete", resource in Table::"shop/shop/public.orders");
+@id("updates") @approve("games, man") @approvers("2")
+permit (principal is Agent, action == Action::"Update", resource in Table::"shop/shop/public.orders");
+@id("answers") permit (principal is User, action == Action::"Approve", resource in Agent::"demo")
+when { principal.groups.contains("games") || principal.groups.contains("man") };
+"#;
+
+const DELETE: &str = "delete from orders where id = 101";
+/// Users of those groups, and of another.
+const GAMES: u32 = 5;
+const MAN: u32 = 6;
+const MAIL: u32 = 8;
+
+fn lab() -> Result<Lab> {
+    patient("5m")
+}
+
+/// A lab where requests wait so long.
+fn patient(hold: &str) -> Result<Lab> {
+    Lab::with(|settings| {
+        settings.policies = vec![("rules.cedar".to_owned(), RULES.to_owned())];
+        for target in &mut settings.targets {
+            target.more.push(format!("timeouts: {{ hold: {hold} }}"));
+        }
+    })
+}
+
+/// `interceptor approvals …` of a user outside of every scope.
+fn approvals(lab: &Lab, uid: u32, words: &[&str]) -> Result<Finished> {
+    let socket = lab.daemon.run_directory().join("control.sock");
+    let socket = socket.to_string_lossy();
+    let socket = ["--socket", &socket];
+    let words = [&["approvals"], words, &socket].concat();
+    let program = place::interceptor()?;
+    Agent::outside()
+        .as_uid(uid)
+        .run(&program.to_string_lossy(), &words)
+}
+
+fn listed(lab: &Lab) -> Result<Vec<Value>> {
+    let listed = lab.daemon.cli(&["approvals", "ls", "--json"])?.ok()?;
+    let lines = listed.lines().map(serde_json::from_str);
+    lines
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("not JSON: {listed}"))
+}
+
+/// The one that waits, once so many do.
+fn waits(lab: &Lab, count: u64) -> Result<Value> {
+    support::wait::for_fact("a request that waits", DEADLINE, || {
+        let all = listed(lab)?;
+        ensure!(all.len() < 2, "more than one: {all:?}");
+        Ok(all.into_iter().find(|one| one["waiting"] == count))
+    })
+}
+
+/// A psql that has sent `statement` and is held.
+fn held(lab: &Lab, statement: &str) -> Result<Process> {
+    let mut psql = lab.agent().open_psql(&lab.dsn())?;
+    psql.send(&format!("{statement};\n\\echo over :SQLSTATE\n"))?;
+    psql.await_text("waiting for approval", DEADLINE)?;
+    Ok(psql)
+}
+
+/// That so many orders are as `condition` says.
+fn ensure_orders(lab: &Lab, condition: &str, count: u32) -> Result<()> {
+    let query = format!("select count(*) from orders where {condition}");
+    let found = lab.server.admin(&query)?;
+    ensure!(
+        found.trim() == count.to_string(),
+        "{found} orders where {condition}, not {count}"
+    );
+    Ok(())
+}
+
+fn ended(lab: &Lab, id: &str) -> Result<Value> {
+    lab.daemon
+        .audit()
+        .wait_for("approval.ended", DEADLINE, |line| line["approval"] == id)
+}
+
+#[test]
+fn a_request_is_held_until_somebody_of_the_group_says_yes() -> Result<()> {
+    let lab = lab()?;
+    let mut psql = held(&lab, DELETE)?;
+    let one = waits(&lab, 1)?;
+    let id = text(&one, "/id")?;
+    ensure!(text(&one, "/text")?.contains(DELETE), "another text: {one}");
+    let shown = approvals(&lab, GAMES, &["show", id])?.ok()?;
+    has(
+        &shown,
+        &[DELETE, "psql", "games", "open, 1 waiting", "sha256"],
+    )?;
+    ensure_orders(&lab, "id = 101", 1)?;
+
+    for (uid, told) in [
+        (MAN, "this waits for games"),
+        (MAIL, "is not permitted"),
+        (lab.agent().uid(), "run as an agent"),
+    ] {
+        let refusal = refused(approvals(&lab, uid, &["approve", id])?)?;
+        has(&refusal, &[told]).with_context(|| format!("uid {uid}"))?;
+    }
+    let inside = place::interceptor()?;
+    let socket = lab.daemon.run_directory().join("control.sock");
+    let words = [
+        "approvals",
+        "approve",
+        id,
+        "--socket",
+        &socket.to_string_lossy(),
+    ];
+    let agent = lab.agent().as_uid(GAMES);
+    refused(agent.run(&inside.to_string_lossy(), &words)?)?;
+    ensure_orders(&lab, "id = 101", 1)?;
+
+    approvals(&lab, GAMES, &["approve", id, "--reason", "as planned"])?.ok()?;
+    psql.await_text("over 00000", DEADLINE)?;
+    ensure_orders(&lab, "id = 101", 0)?;
+    let log = lab.daemon.audit();
+    log.wait_for("approval.asked", DEADLINE, |line| line["approval"] == id)?;
+    let said = log.wait_for("approval.answered", DEADLINE, |line| line["approval"] == id)?;
+    ensure!(
+        said["answer"]["by"]["uid"] == GAMES && said["answer"]["reason"] == "as planned",
+        "another answer: {said}"
+    );
+    text(&said, "/caller/process/executable/sha256")?;
+    log.wait_for("request.permitted", DEADLINE, |line| line["approval"] == id)?;
+    ensure!(ended(&lab, id)?["why"] == "used", "another end");
+    // Another text is another question.
+    psql.send("delete from orders where id = 102;\n")?;
+    waits(&lab, 1).map(drop)
+}
+
+#[test]
+fn a_no_is_told_with_its_reason_and_the_same_is_not_asked_again() -> Result<()> {
+    let lab = lab()?;
+    let psql = held(&lab, DELETE)?;
+    let one = waits(&lab, 1)?;
+    let id = text(&one, "/id")?;
+    approvals(&lab, GAMES, &["deny", id, "--reason", "not on a Friday"])?.ok()?;
+    psql.await_text("was denied by games: not on a Friday", DEADLINE)?;
+    psql.await_text("over 42501", DEADLINE)?;
+    // psql sends a text of its input with the semicolon.
+    let again = refused(lab.psql(&[&format!("{DELETE};")])?)?;
+    has(&again, &["not on a Friday"])?;
+    lacks(&again, &["waiting for approval"])?;
+    ensure_orders(&lab, "id = 101", 1)?;
+    Ok(())
+}
+
+#[test]
+fn who_goes_away_or_cancels_is_asked_about_no_longer() -> Result<()> {
+    let lab = lab()?;
+    let program = "
+import os, threading, psycopg
+with psycopg.connect(os.environ['DSN'], autocommit=True) as connection:
+    cancel = lambda notice: threading.Thread(target=connection.cancel).start()
+    connection.add_notice_handler(cancel)
+    try:
+        connection.execute('delete from orders where id = 101')
+    except psycopg.errors.QueryCanceled as error:
+        print(error)
+    print(connection.execute('select 1').fetchone())
+";
+    let agent = lab.agent().with("DSN", &lab.dsn().conninfo());
+    let output = agent.python(&lab.dsn(), program)?.ok()?;
+    has(
+        &output,
+        &["canceling statement due to user request", "(1,)"],
+    )?;
+    let asked = lab
+        .daemon
+        .audit()
+        .wait_for("approval.asked", DEADLINE, |_| true)?;
+    let id = text(&asked, "/approval")?;
+    ensure!(ended(&lab, id)?["why"] == "withdrawn", "another end");
+    let late = approvals(&lab, GAMES, &["approve", id])?;
+    has(&refused(late)?, &["no question"])?;
+
+    let gone = held(&lab, DELETE)?;
+    let id = text(&waits(&lab, 1)?, "/id")?.to_owned();
+    gone.signal(Signal::SIGKILL);
+    ensure!(ended(&lab, &id)?["why"] == "withdrawn", "another end");
+    ensure_orders(&lab, "id = 101", 1)?;
+    ensure!(listed(&lab)?.is_empty(), "something waits");
+    Ok(())
+}
+
+#[test]
+fn who_does_not_wait_comes_back_for_the_answer_once() -> Result<()> {
+    let lab = patient("0s")?;
+    let told = refused(lab.psql(&[DELETE])?)?;
+    let one = waits(&lab, 0)?;
+    let id = text(&one, "/id")?;
+    has(&told, &["waits for an approval of games", id])?;
+    approvals(&lab, GAMES, &["approve", id])?.ok()?;
+    lab.psql(&[DELETE])?.ok()?;
+    ensure_orders(&lab, "id = 101", 0)?;
+    has(&refused(lab.psql(&[DELETE])?)?, &["waits for an approval"]).map(drop)
+}
+
+#[test]
+fn an_answer_comes_too_late_for_who_has_waited_and_is_there_for_the_next_try() -> Result<()> {
+    let lab = patient("300ms")?;
+    let told = refused(lab.psql(&[DELETE])?)?;
+    has(
+        &told,
+        &["waiting for approval", "waits for an approval of games"],
+    )?;
+    let one = waits(&lab, 0)?;
+    let id = text(&one, "/id")?;
+    approvals(&lab, GAMES, &["approve", id])?.ok()?;
+    ensure_orders(&lab, "id = 101", 1)?;
+    lab.psql(&[DELETE])?.ok().map(drop)
+}
+
+#[test]
+fn an_answer_outlives_the_daemon_and_so_does_its_use() -> Result<()> {
+    let mut lab = patient("0s")?;
+    refused(lab.psql(&[DELETE])?)?;
+    let id = text(&waits(&lab, 0)?, "/id")?.to_owned();
+    lab.daemon.kill();
+    lab.daemon.resume()?;
+    approvals(&lab, GAMES, &["approve", &id])?.ok()?;
+    lab.daemon.kill();
+    lab.daemon.resume()?;
+    lab.psql(&[DELETE])?.ok()?;
+    lab.daemon.kill();
+    lab.daemon.resume()?;
+    has(&refused(lab.psql(&[DELETE])?)?, &["waits for an approval"]).map(drop)
+}
+
+#[test]
+fn what_is_asked_twice_at_once_is_one_question_and_a_yes_covers_both() -> Result<()> {
+    let lab = lab()?;
+    let mut two = [held(&lab, DELETE)?, held(&lab, DELETE)?];
+    let one = waits(&lab, 2)?;
+    let id = text(&one, "/id")?;
+    approvals(&lab, GAMES, &["approve", id])?.ok()?;
+    for psql in &mut two {
+        psql.await_text("over 00000", DEADLINE)?;
+    }
+    ensure!(ended(&lab, id)?["why"] == "used", "another end");
+    Ok(())
+}
+
+#[test]
+fn where_two_must_say_yes_one_is_not_enough_and_nobody_counts_twice() -> Result<()> {
+    let lab = lab()?;
+    let psql = held(&lab, "update orders set item = 'x' where id = 101")?;
+    let one = waits(&lab, 1)?;
+    let id = text(&one, "/id")?;
+    approvals(&lab, GAMES, &["approve", id])?.ok()?;
+    has(
+        &refused(approvals(&lab, GAMES, &["approve", id])?)?,
+        &["answered already"],
+    )?;
+    let shown = approvals(&lab, MAN, &["show", id])?.ok()?;
+    has(&shown, &["2 of games or man", "approved by games so far"])?;
+    ensure_orders(&lab, "item = 'x'", 0)?;
+    approvals(&lab, MAN, &["approve", id])?.ok()?;
+    psql.await_text("over 00000", DEADLINE)?;
+    ensure_orders(&lab, "item = 'x'", 1)?;
+    Ok(())
+}
+
+#[test]
+fn a_yes_does_not_stand_once_who_said_it_may_not_any_more() -> Result<()> {
+    let mut lab = patient("0s")?;
+    refused(lab.psql(&[DELETE])?)?;
+    let id = text(&waits(&lab, 0)?, "/id")?.to_owned();
+    approvals(&lab, GAMES, &["approve", &id])?.ok()?;
+    lab.daemon.change(|settings| {
+        let rules = RULES.replace("principal.groups.contains(\"games\") ||", "");
+        settings.policies = vec![("rules.cedar".to_owned(), rules)];
+    })?;
+    lab.daemon.reload()?.ok()?;
+    has(
+        &refused(lab.psql(&[DELETE])?)?,
+        &["games may not give it any more"],
+    )?;
+    ensure!(ended(&lab, &id)?["why"] == "void", "another end");
+    ensure_orders(&lab, "id = 101", 1)?;
+    Ok(())
+}
+
+#[test]
+fn an_answer_for_a_shape_covers_other_literals_where_the_rule_lets_it() -> Result<()> {
+    let lab = patient("0s")?;
+    refused(lab.psql(&[DELETE])?)?;
+    let id = text(&waits(&lab, 0)?, "/id")?.to_owned();
+    let long = approvals(&lab, GAMES, &["approve", &id, "--shape", "1h"])?;
+    has(&refused(long)?, &["at most 600 s"])?;
+    approvals(&lab, GAMES, &["approve", &id, "--shape", "5m"])?.ok()?;
+    lab.psql(&[DELETE, "delete from orders where id = 102"])?
+        .ok()?;
+    let other = "delete from orders where id = 103 or item = 'x'";
+    has(&refused(lab.psql(&[other])?)?, &["waits for an approval"]).map(drop)
+}
+
+#[test]
+fn inside_of_a_transaction_nobody_waits_and_the_answer_is_for_the_next_try() -> Result<()> {
+    let lab = lab()?;
+    let told = refused(lab.psql(&["begin", DELETE])?)?;
+    has(&told, &["waits for an approval"])?;
+    lacks(&told, &["waiting for approval"])?;
+    let id = text(&waits(&lab, 0)?, "/id")?.to_owned();
+    approvals(&lab, GAMES, &["approve", &id])?.ok()?;
+    lab.psql(&["begin", DELETE, "commit"])?.ok()?;
+    ensure_orders(&lab, "id = 101", 0)?;
+    Ok(())
+}
+
+#[test]
+fn people_are_shown_bound_values_and_a_yes_is_for_them_alone() -> Result<()> {
+    let lab = patient("0s")?;
+    let program = |id: u32, prepare: &str| {
+        format!(
+            "
+import os, psycopg
+with psycopg.connect(os.environ['DSN'], autocommit=True) as connection:
+    try:
+        connection.execute('delete from orders where id = %s', ({id},), prepare={prepare})
+        print('ran')
+    except psycopg.Error as error:
+        print('refused', error.sqlstate, error)
+"
+        )
+    };
+    let agent = lab.agent().with("DSN", &lab.dsn().conninfo());
+    let run = |id, prepare| agent.python(&lab.dsn(), &program(id, prepare))?.ok();
+    has(&run(101, "False")?, &["refused 42501"])?;
+    let one = waits(&lab, 0)?;
+    ensure!(
+        text(&one, "/values/0")?.contains("(101)"),
+        "the value is not shown: {one}"
+    );
+    let id = text(&one, "/id")?.to_owned();
+    approvals(&lab, GAMES, &["approve", &id])?.ok()?;
+    has(&run(102, "False")?, &["refused 42501"])?;
+    has(&run(101, "True")?, &["ran"])?;
+    ensure_orders(&lab, "id = 101", 0)?;
+    has(&run(101, "False")?, &["refused 42501"]).map(drop)
+}
+
+#[test]
+fn what_was_set_before_makes_a_request_another_one() -> Result<()> {
+    let lab = patient("0s")?;
+    refused(lab.psql(&[DELETE])?)?;
+    let id = text(&waits(&lab, 0)?, "/id")?.to_owned();
+    approvals(&lab, GAMES, &["approve", &id])?.ok()?;
+    let told = refused(lab.psql(&["set application_name = 'x'", DELETE])?)?;
+    has(&told, &["waits for an approval"])?;
+    let all = listed(&lab)?;
+    ensure!(
+        all.iter()
+            .any(|one| one["under"].to_string().contains("application_name")),
+        "what was set is not shown: {all:?}"
+    );
+    lab.psql(&[DELETE])?.ok().map(drop)
+}
+
+#[test]
+fn what_cannot_be_shown_is_not_asked() -> Result<()> {
+    let lab = lab()?;
+    let prepared = refused(lab.psql(&[
+        "prepare p as delete from orders where id = 101",
+        "execute p",
+    ])?)?;
+    has(&prepared, &["people cannot be asked"])?;
+    let long = format!("{DELETE} or item = '{}'", "x".repeat(70_000));
+    has(
+        &refused(lab.psql(&[&long])?)?,
+        &["longer than what people are shown"],
+    )?;
+    ensure!(listed(&lab)?.is_empty(), "something was asked");
+    ensure_orders(&lab, "id = 101", 1)?;
+    Ok(())
+}
+
+#[test]
+fn in_an_emergency_one_person_says_yes_with_a_reason() -> Result<()> {
+    let lab = lab()?;
+    let psql = held(&lab, DELETE)?;
+    let id = text(&waits(&lab, 1)?, "/id")?.to_owned();
+    let words = [
+        "approve",
+        &id,
+        "--break-glass",
+        "--reason",
+        "the shop is down",
+    ];
+    has(&refused(approvals(&lab, GAMES, &words)?)?, &["BreakGlass"])?;
+    has(
+        &refused(approvals(&lab, 0, &words[..3])?)?,
+        &["needs a reason"],
+    )?;
+    approvals(&lab, 0, &words)?.ok()?;
+    psql.await_text("over 00000", DEADLINE)?;
+    let said = lab
+        .daemon
+        .audit()
+        .wait_for("approval.answered", DEADLINE, |_| true)?;
+    ensure!(said["answer"]["break_glass"] == true, "not said so: {said}");
+    Ok(())
+}
