@@ -29,7 +29,7 @@ fn main() -> anyhow::Result<()> {
     }
     need_linker()?;
     need_source()?;
-    allow_unstable();
+    tell_cargo();
     let package = Package {
         name: PACKAGE,
         root_dir: root,
@@ -68,7 +68,8 @@ fn need_source() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The programs need `-Z build-std` and an unstable feature of aya-ebpf.
+/// The programs need `-Z build-std` and an unstable feature of aya-ebpf. What the inner cargo says comes
+/// out as warnings of this package, with each build again: it says nothing but warnings and errors.
 #[expect(
     unsafe_code,
     reason = "a build script has one thread, and only its own children see it"
@@ -77,7 +78,11 @@ fn need_source() -> anyhow::Result<()> {
     clippy::disallowed_methods,
     reason = "aya-build has no other way to be told"
 )]
-fn allow_unstable() {
+fn tell_cargo() {
     // SAFETY: no other thread runs yet.
-    unsafe { env::set_var("RUSTC_BOOTSTRAP", "1") };
+    unsafe {
+        env::set_var("RUSTC_BOOTSTRAP", "1");
+        env::set_var("CARGO_TERM_QUIET", "true");
+        env::set_var("CARGO_TERM_VERBOSE", "false");
+    }
 }

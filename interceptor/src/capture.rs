@@ -297,7 +297,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A map could not be read or written.
-    #[error("{action} map {map}: {source}")]
+    #[error("{action} map {map}: {}", refusal(source))]
     Map {
         /// What was tried.
         action: &'static str,
@@ -307,7 +307,7 @@ pub enum Error {
         source: Box<aya::maps::MapError>,
     },
     /// A map is full.
-    #[error("{what}: at most {most} fit")]
+    #[error("{what}: at most {most} fit; configure fewer")]
     Full {
         /// What was one too many.
         what: &'static str,
@@ -443,6 +443,20 @@ impl std::fmt::Debug for Capture {
 /// Where the kernel does not tell (before Linux 5.14).
 pub fn netns_of(socket: &impl AsFd) -> io::Result<NetnsCookie> {
     syscall::netns_cookie(socket).map(NetnsCookie)
+}
+
+/// What the kernel says of a map, and what can be done.
+fn refusal(error: &aya::maps::MapError) -> String {
+    let aya::maps::MapError::SyscallError(refused) = error else {
+        return error.to_string();
+    };
+    let mend = match refused.io_error.raw_os_error() {
+        Some(libc::ENOSPC | libc::E2BIG) => "; it is full: restart the daemon, or configure fewer",
+        Some(libc::ENOMEM) => "; the host has no memory for it: free some and try again",
+        Some(libc::EPERM) => "; the daemon lacks a capability: start it as its unit does",
+        _ => "",
+    };
+    format!("{}{mend}", refused.io_error)
 }
 
 /// Names the map and what was tried in an error of aya's.

@@ -17,6 +17,7 @@ pub mod terminal;
 mod upstream;
 pub mod why;
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -201,7 +202,7 @@ pub fn main(cli: Cli) -> ExitCode {
         }
     };
     done.unwrap_or_else(|error| {
-        complain(&format!("interceptor: {error:#}\n"));
+        complain(&format!("interceptor: {}\n", told(&error)));
         ExitCode::from(FAILED)
     })
 }
@@ -218,6 +219,24 @@ pub fn complain(text: &str) {
     drop(std::io::stderr().write_all(text.as_bytes()));
 }
 
+/// An error with its causes, each said once: many a text names its cause itself.
+fn told(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .map(ToString::to_string)
+        .reduce(|told, cause| match told.contains(&cause) {
+            true => told,
+            false => format!("{told}: {cause}"),
+        })
+        .unwrap_or_default()
+}
+
+/// How many of what.
+fn counted<N: From<u8> + PartialEq + Display>(number: N, one: &str, many: &str) -> String {
+    let what = if number == N::from(1) { one } else { many };
+    format!("{number} {what}")
+}
+
 /// Runs a future: on every core for the daemon, on this thread for a command.
 pub fn block_on<T>(
     future: impl Future<Output = anyhow::Result<T>>,
@@ -232,4 +251,26 @@ pub fn block_on<T>(
         .thread_stack_size(STACK)
         .build()?
         .block_on(future)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let named = anyhow::anyhow!("no such file").context("read ca.pem: no such file");
+        assert_eq!(told(&named), "read ca.pem: no such file");
+        let cause: anyhow::Result<()> = Err(named).context("cannot start");
+        let told = told(&cause.unwrap_err());
+        assert_eq!(told, "cannot start: read ca.pem: no such file");
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        let said = [0_u32, 1, 2].map(|number| counted(number, "process", "processes"));
+        assert_eq!(said, ["0 processes", "1 process", "2 processes"]);
+    }
 }

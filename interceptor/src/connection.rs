@@ -15,7 +15,7 @@ use crate::audit::Sink as _;
 use crate::audit::event::{About, Event};
 use crate::capture::{Flow, Origin as _};
 use crate::config::Target;
-use crate::grants::Holding;
+use crate::grants::{Footing, Holding, Take};
 use crate::identity::Identified;
 use crate::policy::{PrincipalFacts, Refusal, RuleId};
 use crate::protocol::Engines;
@@ -146,6 +146,8 @@ async fn admit(
         let held = Holding::new(&services.grants, &principal, flow.scope);
         policy.connect(&held, &facts, &target.name)?
     };
+    let taken = services.grants.take(permit.grants(), Take::Use).await;
+    let footing = Footing::from(taken.map_err(Refusal::from)?);
     let identified = Arc::new(identified);
     let who = Who {
         connection,
@@ -157,6 +159,7 @@ async fn admit(
         host,
         flow,
         meter,
+        footing: Arc::new(footing),
     };
     write_opened(services, &who, permit.rules())?;
     Ok((who, slot))
@@ -176,6 +179,7 @@ fn write_opened(services: &Services, who: &Who, rules: &[RuleId]) -> Result<(), 
         about: who.about(),
         destination,
         rules,
+        grants: who.footing.grants(),
     };
     services.metrics.connection_opened();
     services.audit.append(&event).map(drop).map_err(|error| {

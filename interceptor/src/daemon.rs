@@ -70,10 +70,10 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     let engines = Arc::new(engines);
     let door = Door::new(&services, &engines, &stop, &tasks);
     start(&services)?;
+    ending::take_over(&services).await;
     door.open(listeners, None)?;
     let mut pillars = stand(&door, engines, events, control, metrics);
     placing::watch_existing(&services);
-    ending::take_over(&services);
     watch::notify(sd_notify::NotifyState::Ready);
     tokio::spawn(watch::dog(stop.clone()));
     tracing::info!(generation = services.policy.generation().0, "ready");

@@ -8,9 +8,11 @@
 mod cover;
 mod store;
 mod table;
+mod taken;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,15 +22,11 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::cover::Holding;
 use self::store::Store;
-use self::table::Table;
+use self::table::{Place, Table};
+pub use self::taken::{Footing, Take, Taken};
 use crate::clock::{self, BootTime};
 use crate::identity::Principal;
-use crate::policy::{Action, GrantId, Resource};
-
-/// Live grants of one scope.
-const OF_ONE: usize = 256;
-/// Live grants of all scopes.
-const OF_ALL: usize = 65_536;
+use crate::policy::{Action, Budget, GrantId, Refusal, Resource};
 
 /// What can go wrong with grants. Each of them refuses.
 #[derive(Debug, Error)]
@@ -45,11 +43,28 @@ pub enum Error {
     #[error("cannot keep grants: {0}")]
     Store(String),
     /// There are too many.
-    #[error("{0}")]
+    #[error("the limit of {0} is reached")]
     Full(&'static str),
     /// It was used up meanwhile, or has ended.
     #[error("the grant has been used up or has ended")]
     Spent,
+    /// What is left of it is set aside for a request that runs.
+    #[error("what is left of the grant is set aside for a request that runs")]
+    Busy,
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Spent => Self::grant_spent(),
+            Error::Busy => Self::grant_busy(),
+            Error::Full(what) => Self::limit(what),
+            Error::Open { .. } | Error::Store(_) => {
+                tracing::error!(%error, "cannot keep what is taken of a grant");
+                Self::storage("the grants cannot be written")
+            }
+        }
+    }
 }
 
 /// Whose a grant is.
@@ -120,9 +135,9 @@ pub struct Grant {
     pub from: BootTime,
     /// When it ends at the latest, for the daemon.
     pub until: BootTime,
-    /// How many requests it covers; absent for any number.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub uses: Option<u64>,
+    /// How much of it there is.
+    #[serde(flatten)]
+    pub budget: Budget,
     /// What for.
     pub reason: String,
     /// The ticket that it belongs to.
@@ -150,8 +165,14 @@ pub enum Ended {
     Exited,
     /// Somebody took it back.
     Revoked,
+    /// Its scope is intercepted no longer, or as another agent.
+    Untagged,
+    /// Its agent was killed.
+    Killed,
     /// The host was started anew.
     Restarted,
+    /// It never came to be: it could not be kept, or the daemon died while it issued it.
+    Unissued,
 }
 
 impl Ended {
@@ -163,8 +184,58 @@ impl Ended {
             Self::Used => "used",
             Self::Exited => "exited",
             Self::Revoked => "revoked",
+            Self::Untagged => "untagged",
+            Self::Killed => "killed",
             Self::Restarted => "restarted",
+            Self::Unissued => "unissued",
         }
+    }
+}
+
+/// How much of something: requests, rows of answers, and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Requests.
+    pub uses: u64,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of rows, as they are sent.
+    pub bytes: u64,
+}
+
+impl Amount {
+    fn is_nothing(self) -> bool {
+        self == Self::default()
+    }
+
+    fn and(self, more: Self) -> Self {
+        Self {
+            uses: self.uses.saturating_add(more.uses),
+            rows: self.rows.saturating_add(more.rows),
+            bytes: self.bytes.saturating_add(more.bytes),
+        }
+    }
+
+    fn without(self, less: Self) -> Self {
+        Self {
+            uses: self.uses.saturating_sub(less.uses),
+            rows: self.rows.saturating_sub(less.rows),
+            bytes: self.bytes.saturating_sub(less.bytes),
+        }
+    }
+
+    /// Whether this is all of a budget, or more.
+    fn is_all_of(self, budget: &Budget) -> bool {
+        self.is_all_uses(budget) || self.is_all_data(budget)
+    }
+
+    fn is_all_uses(self, budget: &Budget) -> bool {
+        budget.uses.is_some_and(|most| self.uses >= most)
+    }
+
+    fn is_all_data(self, budget: &Budget) -> bool {
+        budget.rows.is_some_and(|most| self.rows >= most)
+            || budget.bytes.is_some_and(|most| self.bytes >= most)
     }
 }
 
@@ -176,6 +247,45 @@ pub struct Standing {
     pub grant: Grant,
     /// How often it was used.
     pub used: u64,
+    /// How many of its rows were given out or are set aside, where they are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_rows: Option<u64>,
+    /// How many of its bytes, where they are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_bytes: Option<u64>,
+}
+
+impl Standing {
+    /// One of which nothing was taken.
+    #[must_use]
+    pub fn unused(grant: Grant) -> Self {
+        Self::new(grant, Amount::default())
+    }
+
+    fn new(grant: Grant, taken: Amount) -> Self {
+        let Budget { rows, bytes, .. } = grant.budget;
+        Self {
+            used: taken.uses,
+            used_rows: rows.map(|_| taken.rows),
+            used_bytes: bytes.map(|_| taken.bytes),
+            grant,
+        }
+    }
+}
+
+/// A grant that is about to be issued: it has its place and a row in the store, and is not in force.
+#[derive(Debug)]
+pub struct Coming<'a> {
+    place: Place<'a>,
+    grant: Grant,
+}
+
+impl Coming<'_> {
+    /// What is to be granted.
+    #[must_use]
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
 }
 
 /// The live grants. One for the daemon.
@@ -183,6 +293,8 @@ pub struct Standing {
 pub struct Grants {
     table: Table,
     store: Store,
+    /// Those that had to end when the store was opened, and that nobody was told of.
+    ended: Mutex<Vec<(Standing, Ended)>>,
 }
 
 impl Grants {
@@ -193,65 +305,102 @@ impl Grants {
     pub fn open(file: &Path) -> Result<Self, Error> {
         let (store, kept) = Store::open(file)?;
         let table = Table::default();
-        for (grant, used) in kept {
-            table.enter(grant, used);
+        for (grant, taken) in kept.live {
+            table.enter(grant, taken);
         }
-        Ok(Self { table, store })
+        let ended = kept.ended.into_iter();
+        let ended = ended.map(|(grant, taken, why)| (Standing::new(grant, taken), why));
+        Ok(Self {
+            table,
+            store,
+            ended: Mutex::new(ended.collect()),
+        })
+    }
+
+    /// Makes room for a grant among those of its scope and of all, and in the store, where it counts as
+    /// one that never came to be until [`Grants::issue`].
+    ///
+    /// # Errors
+    /// Where there are too many, or it cannot be kept.
+    pub async fn prepare(&self, grant: Grant) -> Result<Coming<'_>, Error> {
+        let place = self.table.place(grant.holder.scope)?;
+        self.store.prepare(&grant).await?;
+        Ok(Coming { place, grant })
     }
 
     /// Issues a grant: it is in the store when this answers, and in force.
     ///
     /// # Errors
-    /// Where there are too many, or it cannot be kept.
-    pub async fn issue(&self, grant: Grant) -> Result<(), Error> {
-        if self.table.of_scope(grant.holder.scope) >= OF_ONE {
-            return Err(Error::Full("the scope has 256 live grants already"));
-        }
-        if self.table.count() >= OF_ALL {
-            return Err(Error::Full("there are 65,536 live grants already"));
-        }
-        self.store.issue(&grant).await?;
-        self.table.enter(grant, 0);
-        Ok(())
+    /// Where it cannot be kept; it then never came to be.
+    pub async fn issue(&self, coming: Coming<'_>) -> Result<Standing, Error> {
+        let Coming { place, grant } = coming;
+        self.store.issue(grant.id).await?;
+        self.table.enter(grant.clone(), Amount::default());
+        drop(place);
+        Ok(Standing::unused(grant))
     }
 
-    /// Uses each of these once: kept before this answers. Those that are not counted cost nothing.
+    /// Takes of each of these, all or none: what is counted is kept before this answers. What is not
+    /// counted costs nothing.
     ///
     /// # Errors
-    /// Where one is used up or over; what was taken of the others stays taken.
-    pub async fn take(&self, grants: &[GrantId]) -> Result<Vec<GrantId>, Error> {
-        let mut counted = Vec::new();
-        let mut last = Vec::new();
-        let mut spent = Ok(());
+    /// Where one is used up or over, or cannot be kept.
+    pub async fn take(&self, grants: &[GrantId], what: Take<'_>) -> Result<Vec<Taken>, Error> {
+        let now = clock::boot();
+        let mut taken = Vec::with_capacity(grants.len());
         for grant in grants {
-            match self.table.take(*grant, clock::boot()) {
-                Ok(Some(0)) => {
-                    counted.push(*grant);
-                    last.push(*grant);
+            match self.table.take(*grant, what, now) {
+                Ok(one) => taken.push(one),
+                Err(error) => {
+                    taken.into_iter().for_each(Taken::undo);
+                    return Err(error);
                 }
-                Ok(Some(_)) => counted.push(*grant),
-                Ok(None) => {}
-                Err(error) => spent = Err(error),
             }
         }
+        let counted = taken.iter().filter(|one| !one.counted().is_nothing());
+        let counted: Vec<_> = counted.map(|one| (one.id(), one.counted())).collect();
         if !counted.is_empty() {
-            self.store.used(counted).await?;
+            self.store.took(counted).await?;
         }
-        spent.map(|()| last)
+        Ok(taken)
     }
 
-    /// Ends a grant at once; `None` where it has ended. [`Grants::keep_end`] makes that last.
+    /// Stands on a grant without taking anything of it; `None` where it has ended.
     #[must_use]
-    pub fn end(&self, id: GrantId, why: Ended) -> Option<Standing> {
-        self.table.end(id, why)
+    pub fn hold(&self, id: GrantId) -> Option<Taken> {
+        self.table.take(id, Take::Hold, clock::boot()).ok()
     }
 
-    /// Keeps the end of a grant, so that it stays ended after a restart.
+    /// Gives back what was set aside of a grant and was not given out. What cannot be given back in the
+    /// store stays taken.
+    pub fn settle(&self, taken: Taken, rows: u64, bytes: u64) {
+        let unused = taken.unused(rows, bytes);
+        if !unused.is_nothing() && self.store.gave_back(taken.id(), unused) {
+            taken.give_back(unused);
+        }
+    }
+
+    /// Lets go of grants at once, all of them before this answers: nothing new can stand on them. Those that
+    /// have ended already are left out. [`Grants::keep_ends`] makes it last.
+    #[must_use]
+    pub fn end(&self, ended: &[(GrantId, Ended)]) -> Vec<(Standing, Ended)> {
+        let ended = ended.iter();
+        let ended = ended.filter_map(|(id, why)| Some((self.table.end(*id, *why)?, *why)));
+        ended.collect()
+    }
+
+    /// Keeps ends, so that they last after a restart.
     ///
     /// # Errors
-    /// Where it cannot be kept.
-    pub async fn keep_end(&self, id: GrantId, why: Ended) -> Result<(), Error> {
-        self.store.ended(id, why).await
+    /// Where they cannot be kept.
+    pub async fn keep_ends(&self, ended: Vec<(GrantId, Ended)>) -> Result<(), Error> {
+        self.store.ended(ended).await
+    }
+
+    /// Those that ended while no daemon ran, once.
+    #[must_use]
+    pub fn ended_unseen(&self) -> Vec<(Standing, Ended)> {
+        std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Cancelled when nothing can stand on a grant any more; `None` where that is so.
@@ -266,7 +415,7 @@ impl Grants {
         self.table.standing(id)
     }
 
-    /// The live grants of one scope, or of all.
+    /// The live grants of one scope, or of all, the oldest first.
     #[must_use]
     pub fn all(&self, scope: Option<u64>) -> Vec<Standing> {
         self.table.all(scope)
@@ -278,23 +427,32 @@ impl Grants {
         self.table.count()
     }
 
-    /// Counts issues and ends: what was found under one number holds as long as it is the same.
+    /// Another number after each issue and end in a scope: what was found under one number holds as long
+    /// as it is the same, and no grant's time is over.
     #[must_use]
-    pub fn number(&self) -> u64 {
-        self.table.number()
+    pub fn number(&self, scope: u64) -> u64 {
+        self.table.number(scope)
     }
 
-    /// Those whose time is over, and when the next one's is.
+    /// Those that must end, and why, and when the next one's time is over.
     #[must_use]
-    pub fn due(&self, now: BootTime) -> (Vec<GrantId>, Option<BootTime>) {
+    pub fn due(&self, now: BootTime) -> (Vec<(GrantId, Ended)>, Option<BootTime>) {
         self.table.due(now)
     }
 
-    /// Resolves when a grant was issued since `number` was read.
-    pub async fn changed(&self, number: u64) {
-        self.table.changed(number).await;
+    /// Counts what may make one due; see [`Grants::changed`].
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.table.changes()
+    }
+
+    /// Resolves when a grant was issued, ended or used up since `changes` were counted.
+    pub async fn changed(&self, changes: u64) {
+        self.table.changed(changes).await;
     }
 }
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::a_principal;

@@ -20,11 +20,11 @@ mod words;
 
 pub use compile::{Effect, Ever, Policy, Rule};
 pub use control::{ControlCaller, ControlObject, ControlVerb, Group};
-pub use decide::{ExplainedAccess, ExplainedAsk, Explanation, Verdicts};
+pub use decide::{ExplainedAccess, ExplainedAsk, Explanation, Seen, Verdicts};
 pub use handle::Handle;
 pub use obligation::{
-    ApprovalId, Approved, AskedWhenRun, GrantId, Grantable, Held, Later, Limit, Limits, Need,
-    Needs, NoGrants, NotApproved, Place,
+    ApprovalId, Approved, AskedWhenRun, Budget, Covering, GrantId, Grantable, Held, Later, Limit,
+    Limits, Need, Needs, NoGrants, NotApproved, Place, Terms, Want, is_answered, size,
 };
 pub use source::{Mistake, Mistakes};
 pub use subject::{Error, PrincipalFacts};

@@ -29,14 +29,17 @@ pub use self::asking::{Hold, Said, Shown, Values};
 pub use self::gate::Gate;
 use self::meter::Slot;
 use self::opening::Who;
-pub use self::request::{Authorized, Direction, Outcome, Phase, Reading, Refused, RequestId};
+pub use self::request::{
+    Allowance, Allowed, Authorized, Direction, Outcome, Phase, Reading, Refused, RequestId, Spent,
+};
 use self::services::Services;
 pub use crate::approvals::Word;
 use crate::audit::event::{About, Event};
 use crate::audit::{self, Reservation, Sink as _};
 use crate::clock::{self, BootTime};
+use crate::grants::{Footing, Taken};
 use crate::masking::Masks;
-use crate::policy::{Ask, NotApproved, Refusal, Verdicts};
+use crate::policy::{Ask, GrantId, NotApproved, Refusal, Verdicts};
 use crate::recording;
 
 /// Why a session was ended by the daemon.
@@ -45,8 +48,8 @@ use crate::recording;
 pub enum EndReason {
     /// A reload withdrew what the session stands on.
     Policy,
-    /// A grant ended that it stands on.
-    Grant,
+    /// This grant ended, and it stood on it.
+    Grant(GrantId),
     /// The scope is not bound any more to whom it was.
     Identity,
     /// `interceptor kill`.
@@ -71,7 +74,7 @@ impl EndReason {
     pub fn word(self) -> &'static str {
         match self {
             Self::Policy => "policy",
-            Self::Grant => "grant",
+            Self::Grant(_) => "grant",
             Self::Identity => "identity",
             Self::Killed => "killed",
             Self::Drain => "drain",
@@ -93,6 +96,10 @@ pub struct Session {
     /// What its client asked to set when it logged in.
     settings: Vec<Ask>,
     services: Arc<Services>,
+    /// The grants by which it was opened.
+    footing: Footing,
+    /// The grants by which something was made that lasts in it: a cursor, a role, a channel.
+    leans: Mutex<Vec<Taken>>,
     verdicts: Verdicts,
     masks: masks::Known,
     recorder: Option<recording::Writer>,
@@ -123,6 +130,10 @@ struct InFlight {
     masks: Arc<Masks>,
     /// Whose word it has.
     consent: Arc<asking::Consent>,
+    /// The grants that permitted it: it takes of these, and of no others.
+    grants: Arc<[GrantId]>,
+    /// What it has taken of them.
+    taken: Vec<Taken>,
 }
 
 impl Session {
@@ -221,36 +232,61 @@ impl Session {
         if !self.is_still_offered() {
             return false;
         }
+        if self.fallen().is_some() {
+            return false;
+        }
         let policy = self.services.policy.current();
         let (facts, target) = (&self.who.facts, &self.who.target.name);
         let in_flight: Vec<_> = {
             let held = lock(&self.in_flight);
-            held.iter()
-                .map(|(_, request)| {
-                    let consent = Arc::clone(&request.consent);
-                    (
-                        Arc::clone(&request.reading),
-                        Arc::clone(&request.masks),
-                        consent,
-                    )
-                })
-                .collect()
+            let parts = |(_, request): &(RequestId, InFlight)| {
+                let InFlight {
+                    reading,
+                    masks,
+                    consent,
+                    grants,
+                    ..
+                } = request;
+                (
+                    Arc::clone(reading),
+                    Arc::clone(masks),
+                    Arc::clone(consent),
+                    Arc::clone(grants),
+                )
+            };
+            held.iter().map(parts).collect()
         };
         let masks = Gate::masks(self);
-        let held = self.who.holding(&self.services).running();
-        policy.connect(&held, facts, target).is_ok()
-            && policy.open(&held, facts, target, &self.database).is_ok()
+        let held = self.who.holding(&self.services);
+        let connected = held.stood_on(self.who.footing.grants());
+        let opened = held.stood_on(self.footing.grants());
+        policy.connect(&connected, facts, target).is_ok()
+            && policy.open(&opened, facts, target, &self.database).is_ok()
             && (self.settings.is_empty()
                 || self
                     .verdicts
-                    .authorize(&policy, &self.settings, &held, &NotApproved)
+                    .authorize(&policy, &self.settings, &opened, &NotApproved)
                     .is_ok())
-            && in_flight.iter().all(|(reading, then, consent)| {
+            && in_flight.iter().all(|(reading, then, consent, grants)| {
+                let held = held.stood_on(grants);
                 let permit = self
                     .verdicts
                     .authorize(&policy, &reading.asks, &held, &**consent);
                 permit.is_ok() && masks.is_within(then)
             })
+    }
+
+    /// A grant that it stands on, not only its requests, and that is no more.
+    fn fallen(&self) -> Option<GrantId> {
+        let now = clock::boot();
+        let leans = || {
+            let leans = lock(&self.leans);
+            leans.iter().find(|one| !one.stands(now)).map(Taken::id)
+        };
+        let connected = self.who.footing.fallen(now);
+        connected
+            .or_else(|| self.footing.fallen(now))
+            .or_else(leans)
     }
 
     /// Whether the configuration in force has its database still, and lets its principal log in.
@@ -300,6 +336,10 @@ impl Drop for Session {
             );
         }
         let told = *self.end.borrow();
+        let grant = match told {
+            Some(EndReason::Grant(grant)) => Some(grant),
+            _ => None,
+        };
         let said = *lock(&self.why_closed);
         let reason = told.map_or_else(|| said.unwrap_or("client"), EndReason::word);
         if let Some(recorder) = self.recorder.take() {
@@ -309,6 +349,7 @@ impl Drop for Session {
         let event = Event::SessionClosed {
             about: self.about(),
             reason,
+            grant,
             requests: self.requests(),
             sent: self.sent.load(Ordering::Relaxed),
             received: self.received.load(Ordering::Relaxed),

@@ -10,11 +10,16 @@ use crate::lab::{Lab, has, lacks, refused, text};
 /// Groups that every Debian has, each with a user of its own.
 const RULES: &str = r#"
 @id("reach") permit (principal is Agent, action in [Action::"Connect", Action::"Open", Action::"Session"], resource);
-@id("reads") permit (principal is Agent, action in Action::"Read", resource in Target::"shop");
+@id("reads") permit (principal is Agent, action in Action::"Read", resource in Table::"shop/shop/public.orders");
+@id("nothing-of-a-table") permit (principal is Agent, action == Action::"Select", resource == Database::"shop/shop");
 @id("deletes") @approve("games") @shape("10m")
 permit (principal is Agent, action == Action::"Delete", resource in Table::"shop/shop/public.orders");
 @id("updates") @approve("games, man") @approvers("2")
 permit (principal is Agent, action == Action::"Update", resource in Table::"shop/shop/public.orders");
+@id("salaries") @approve("games")
+permit (principal is Agent, action == Action::"Select", resource in Table::"shop/shop/public.salaries");
+@id("inserts") @grant("10m") @approve("games")
+permit (principal is Agent, action == Action::"Insert", resource in Table::"shop/shop/public.orders");
 @id("answers") permit (principal is User, action == Action::"Approve", resource in Agent::"demo")
 when { principal.groups.contains("games") || principal.groups.contains("man") };
 "#;
@@ -418,4 +423,53 @@ fn in_an_emergency_one_person_says_yes_with_a_reason() -> Result<()> {
         .wait_for("approval.answered", DEADLINE, |_| true)?;
     ensure!(said["answer"]["break_glass"] == true, "not said so: {said}");
     Ok(())
+}
+
+#[test]
+fn what_a_cursor_was_approved_for_is_fetched_without_asking_again() -> Result<()> {
+    let lab = patient("0s")?;
+    let declare = "declare c cursor for select amount from salaries";
+    refused(lab.psql(&["begin", declare])?)?;
+    let id = text(&waits(&lab, 0)?, "/id")?.to_owned();
+    approvals(&lab, GAMES, &["approve", &id])?.ok()?;
+    let fetched = lab.psql(&["begin", declare, "fetch 1 from c", "fetch 1 from c"])?;
+    has(&fetched.ok()?, &["4000", "3600"])?;
+    ensure!(listed(&lab)?.is_empty(), "something is asked again");
+    Ok(())
+}
+
+#[test]
+fn a_grant_that_takes_an_approval_is_issued_once_it_is_given() -> Result<()> {
+    let lab = lab()?;
+    let insert = "insert into orders values (200, 1, 'x', 1)";
+    has(&refused(lab.psql(&[insert])?)?, &["without a grant"])?;
+    let socket = lab.daemon.run_directory().join("agent.sock");
+    let words = format!(
+        "request --socket {} --target shop --database shop --table public.orders --action Insert \
+         --for 5m --uses 1 --reason test",
+        socket.display()
+    );
+    let program = place::interceptor()?;
+    let asks = |more: &'static str| {
+        let words: Vec<_> = words
+            .split(' ')
+            .chain((!more.is_empty()).then_some(more))
+            .collect();
+        lab.agent().start(&program.to_string_lossy(), &words)
+    };
+    let told = refused(asks("")?.finish(DEADLINE)?)?;
+    has(&told, &["grant waits for an approval of games"])?;
+    has(&refused(lab.psql(&[insert])?)?, &["without a grant"])?;
+    let mut waiting = asks("--wait")?;
+    waiting.await_text("waiting for approval", DEADLINE)?;
+    let first = listed(&lab)?;
+    for one in &first {
+        let id = text(one, "/id")?;
+        let shown = approvals(&lab, GAMES, &["show", id])?.ok()?;
+        has(&shown, &["Insert", "public", "orders", "test"])?;
+        approvals(&lab, GAMES, &["approve", id])?.ok()?;
+    }
+    has(&waiting.finish(DEADLINE)?.ok()?, &["Insert", "0 of 1 uses"])?;
+    lab.psql(&[insert])?.ok()?;
+    has(&refused(lab.psql(&[insert])?)?, &["without a grant"]).map(drop)
 }

@@ -2,8 +2,13 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 
 use anyhow::{Result, ensure};
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, Map, MapData};
+use interceptor_ebpf::MAX_RULES;
+use interceptor_ebpf::rule::{EXACT_BITS, RuleKey, State};
 use support::daemon::Target;
 use support::{DEADLINE, Daemon, Postgres};
 
@@ -126,6 +131,53 @@ fn a_reload_that_the_kernel_refuses_changes_nothing() -> Result<()> {
 }
 
 #[test]
+fn a_reload_whose_rules_do_not_fit_into_the_kernel_changes_nothing() -> Result<()> {
+    let mut lab = Lab::new()?;
+    fill(&lab.daemon.pins().join("v1/maps"))?;
+    lab.daemon.change(|settings| {
+        let rule = "@id(\"closed\") forbid (principal, action == Action::\"Open\", resource);";
+        let closed = ("closed.cedar".to_owned(), rule.to_owned());
+        settings.policies.push(closed);
+        for target in &mut settings.targets {
+            "other".clone_into(&mut target.name);
+        }
+    })?;
+    let finished = lab.daemon.reload()?;
+    ensure!(
+        finished.status.code() == Some(2),
+        "exit code: {}",
+        finished.status
+    );
+    has(
+        &finished.stderr,
+        &["RULES", "it is full", "nothing was changed"],
+    )?;
+    lab.psql(&["select 1"])?.ok()?;
+    let status = lab.daemon.cli(&["status"])?.ok()?;
+    has(&status, &["policy generation 1", "target   shop "])
+}
+
+/// Leaves no room in the kernel's table of rules, by rows of the set that holds for a scope that there is not.
+fn fill(maps: &Path) -> Result<()> {
+    let pinned = |name: &str| MapData::from_pin(maps.join(name));
+    let state: Array<_, State> = Map::Array(pinned("STATE")?).try_into()?;
+    let generation = state.get(&0, 0)?.generation;
+    let mut rules: LpmTrie<_, RuleKey, u32> = Map::LpmTrie(pinned("RULES")?).try_into()?;
+    let has = u32::try_from(rules.keys().count())?;
+    for number in has..MAX_RULES {
+        let row = RuleKey {
+            generation,
+            scope_low: u32::MAX,
+            scope_high: u32::MAX,
+            port: 0,
+            address: [number; 4],
+        };
+        rules.insert(&Key::new(EXACT_BITS + 128, row), 0, 0)?;
+    }
+    Ok(())
+}
+
+#[test]
 fn what_cannot_be_bound_is_found_before_anything_is_attached() -> Result<()> {
     let server = Postgres::start()?;
     let taken = TcpListener::bind("127.0.0.1:0")?;
@@ -237,7 +289,10 @@ fn verbs_without_a_daemon_say_so_and_end_with_two() -> Result<()> {
             "{words:?}: {}",
             finished.status
         );
-        has(&finished.stderr, &["control.sock"])?;
+        has(
+            &finished.stderr,
+            &["control.sock", "`interceptor daemon`", "systemctl status"],
+        )?;
     }
     let finished = daemon.cli(&["version"]);
     ensure!(finished.is_ok(), "version needs no daemon");

@@ -312,10 +312,23 @@ fn an_agent_is_told_who_it_is_and_what_policy_says_of_its_statement() -> Result<
 }
 
 #[test]
+fn run_says_which_user_it_lacks() -> Result<()> {
+    let lab = Lab::new()?;
+    for (user, word) in [
+        ("", "--user is empty"),
+        ("no-such-user", "no user is named no-such-user"),
+    ] {
+        let words = ["run", "--agent", "passing", "--user", user, "--", "true"];
+        has(&refused(lab.daemon.cli(&words)?)?, &[word])?;
+    }
+    Ok(())
+}
+
+#[test]
 fn a_privileged_process_gets_no_credential() -> Result<()> {
     let lab = Lab::new()?;
     let error = refused(lab.agent().as_uid(0).psql(&lab.dsn(), &["select 1"])?)?;
-    has(&error, &["FATAL"])?;
+    has(&error, &["FATAL", "interceptor run --user NAME"])?;
     let line = lab
         .daemon
         .audit()

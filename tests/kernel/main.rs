@@ -20,6 +20,8 @@ mod pressure;
 #[cfg(test)]
 mod record;
 #[cfg(test)]
+mod refused;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod scene;

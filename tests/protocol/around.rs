@@ -113,6 +113,29 @@ CREATE TABLE holds (id int PRIMARY KEY, ssn text);
 INSERT INTO holds VALUES (1, 'c'), (2, 'c');
 CREATE TABLE held_by (id int, ssn int REFERENCES holds);
 INSERT INTO held_by VALUES (1, 1);
+CREATE TABLE origins (id int PRIMARY KEY);
+INSERT INTO origins VALUES (0), (1), (2);
+CREATE FUNCTION peek_number() RETURNS int LANGUAGE sql AS 'SELECT ascii(substr(ssn, 7)) - 64 FROM public.p WHERE id = 1';
+CREATE TABLE falls_back (id int, origin int DEFAULT peek_number() REFERENCES origins ON DELETE SET DEFAULT);
+INSERT INTO falls_back VALUES (1, 0);
+CREATE TABLE sized (id int, note text, ssn text);
+INSERT INTO sized VALUES (1, 'x', 'c');
+CREATE INDEX ON sized (note, ssn);
+CREATE TABLE placed (id int, ssn text);
+INSERT INTO placed SELECT n, 'c' FROM generate_series(1, 20) AS n;
+CREATE TABLE wordy (id int, note text, ssn text);
+INSERT INTO wordy VALUES (1, 'x', 'c');
+CREATE VIEW parsed AS SELECT id, (ts_parse('default', ssn)).token AS t FROM wordy;
+CREATE VIEW rows_of AS SELECT p AS whole, id FROM p;
+CREATE VIEW few AS SELECT id FROM q ORDER BY id LIMIT (SELECT ascii(substr(max(ssn), 7)) - 63 FROM p);
+CREATE VIEW within AS SELECT code FROM codes WHERE code IN (SELECT ssn FROM p);
+CREATE VIEW beside AS SELECT code FROM codes JOIN q ON q.id = 1 AND code > (SELECT max(ssn) FROM p);
+CREATE TABLE policed (id int, owner text);
+INSERT INTO policed SELECT 1, code FROM codes;
+ALTER TABLE policed ENABLE ROW LEVEL SECURITY;
+ALTER TABLE policed FORCE ROW LEVEL SECURITY;
+CREATE POLICY asks ON policed USING (owner IN (SELECT ssn FROM p));
+CREATE VIEW over_policed AS SELECT owner FROM policed;
 CREATE VIEW grouped AS SELECT p.id, p.name, p.ssn, count(q.id) AS n FROM p LEFT JOIN q ON q.id = p.id GROUP BY p.id, p.name, p.ssn;
 CREATE VIEW sorted AS SELECT x.ssn, count(*) AS n FROM paired AS x GROUP BY x.ssn;
 ";
@@ -127,12 +150,26 @@ fn values(which: char) -> String {
             "UPDATE {table} SET ssn = 'CANARY{which}-' || lpad(id::text, 4, '0');"
         ));
     }
+    // What no compression makes shorter.
+    let long = match which {
+        'A' => "'CANARYA'",
+        _ => "(SELECT string_agg(md5(n::text), '') FROM generate_series(1, 55) AS n)",
+    };
+    // So many words of one length.
+    let words = if which == 'A' {
+        "a b c d e"
+    } else {
+        "aaaaaaaaa"
+    };
     let order = if which == 'A' { "id" } else { "1000 - id" };
     sql.push_str(&format!(
         "UPDATE wide SET ssn = 'CANARY{which}-' || lpad(({order})::text, 4, '0');
          UPDATE held_by SET ssn = CASE '{which}' WHEN 'A' THEN 1 ELSE 2 END;
          UPDATE paired SET ssn = CASE WHEN k = 1 THEN 'CANARYA-0001' ELSE 'CANARY{which}-0001' END;
          UPDATE rowly SET ssn = CASE '{which}' WHEN 'A' THEN 'x' END WHERE id = 2;
+         UPDATE wordy SET ssn = '{words}';
+         UPDATE sized SET ssn = {long};
+         UPDATE placed SET ssn = {long};
          INSERT INTO keyed VALUES (1, 'CANARY{which}-0001');
          INSERT INTO coded VALUES (1, 'CANARY{which}-0001');
          INSERT INTO kinded VALUES (1, 'CANARY{which}-0001');
@@ -147,7 +184,7 @@ fn masks() -> Masks {
     for name in [
         "p", "held", "coded", "kinded", "byvalue", "wide", "whole", "partly", "rowly", "below",
         "keyed", "ranged", "divided", "bound", "sought", "halved", "paired", "noticed", "tied",
-        "holds", "held_by",
+        "holds", "held_by", "sized", "placed", "wordy",
     ] {
         let relation = Relation {
             schema: "public".to_owned(),
@@ -194,12 +231,56 @@ pub(crate) const WAYS: &[(&str, &str)] = &[
         "BEGIN;; DELETE FROM holds WHERE id = 1;; ROLLBACK",
     ),
     (
+        "function of a default that a foreign key sets",
+        "BEGIN;; DELETE FROM origins WHERE id = 0;; SELECT origin FROM falls_back;; ROLLBACK",
+    ),
+    (
+        "how long an entry of an index is",
+        "BEGIN;; UPDATE sized SET note = (SELECT string_agg(md5(n::text), '') FROM generate_series(60, 110) AS n);; ROLLBACK",
+    ),
+    (
+        "where a row lies",
+        "BEGIN;; UPDATE placed SET id = id RETURNING id, ctid;; ROLLBACK",
+    ),
+    (
+        "whether a row lies there",
+        "BEGIN;; DELETE FROM placed WHERE ctid = '(1,1)';; ROLLBACK",
+    ),
+    (
         "function of an index",
         "BEGIN;; UPDATE noticed SET id = 2;; ROLLBACK",
     ),
     (
         "view that groups by what is masked alone",
         "SELECT count(*) FROM sorted",
+    ),
+    (
+        "view of a whole row",
+        "SELECT whole FROM rows_of ORDER BY id",
+    ),
+    (
+        "field of a view of a whole row",
+        "SELECT (whole).ssn FROM rows_of ORDER BY id",
+    ),
+    ("view limited by a query", "SELECT count(*) FROM few"),
+    ("view of what is in a query", "SELECT code FROM within"),
+    ("view joined by a query", "SELECT code FROM beside"),
+    (
+        "policy that asks",
+        "SELECT owner FROM policed ORDER BY owner",
+    ),
+    (
+        "policy below a view",
+        "SELECT owner FROM over_policed ORDER BY owner",
+    ),
+    ("view of words, a row for each", "SELECT id FROM parsed"),
+    (
+        "bytes of the log",
+        "BEGIN;; EXPLAIN (ANALYZE, WAL, TIMING OFF, SUMMARY OFF, COSTS OFF) UPDATE placed SET id = 100 WHERE id = 1;; ROLLBACK",
+    ),
+    (
+        "pages that are read",
+        "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, SUMMARY OFF, COSTS OFF) SELECT ssn FROM placed",
     ),
     ("view that groups beside a key", "SELECT ssn FROM grouped"),
     (
@@ -649,7 +730,8 @@ async fn a_masked_column_with_another_name_is_not_shown_under_it() {
     server.sql(
         "\\c renamed_a\nDROP TABLE held; ALTER TABLE p RENAME ssn TO tax; SET ROLE trusted; \
          CREATE TABLE over_below (id int, tax text); ALTER TABLE below RENAME ssn TO tax; \
-         ALTER TABLE below INHERIT over_below;",
+         ALTER TABLE below INHERIT over_below; ALTER TABLE p ADD UNIQUE (tax); \
+         CREATE TABLE taxed (id int, owner text REFERENCES p (tax)); INSERT INTO taxed SELECT id, tax FROM p;",
     );
     let front = Front::masked(&server, &["renamed_a"], masks()).await;
     for text in [
@@ -670,12 +752,52 @@ async fn a_masked_column_with_another_name_is_not_shown_under_it() {
             "{text}: {told}"
         );
     }
+    for text in [
+        "SELECT * FROM taxed",
+        "SELECT id FROM taxed WHERE owner LIKE 'CANARYA%'",
+    ] {
+        let told = said(front.address, "renamed_a", text).await;
+        let told = String::from_utf8_lossy(&told);
+        let rows = told.matches("SELECT 20").count() + told.matches("SELECT 0").count();
+        assert!(rows == 1 && !told.contains("CANARY"), "{text}: {told}");
+    }
     assert!(
         said(front.address, "renamed_a", "SELECT id FROM q")
             .await
             .len()
             > 100
     );
+}
+
+#[tokio::test]
+async fn a_table_is_closed_of_which_a_mask_does_not_fit_its_column() {
+    let server = pair("unfit_a", "unfit_b");
+    let mut masks = masks();
+    let relation = Relation {
+        schema: "public".to_owned(),
+        name: "p".to_owned(),
+    };
+    let columns = masks.relations.entry(relation).or_default();
+    columns.insert("ssn".to_owned(), Mask::Year);
+    let front = Front::masked(&server, &["unfit_a"], masks).await;
+    for text in [
+        "SELECT id FROM p",
+        "SELECT ssn FROM p",
+        "COPY p (id) TO STDOUT",
+        "UPDATE p SET name = 'x'",
+        "SELECT * FROM good",
+    ] {
+        let told = said(front.address, "unfit_a", text).await;
+        let told = String::from_utf8_lossy(&told);
+        assert!(told.contains("C42501"), "{text}: {told}");
+        let says = "year cannot stand in for ssn of type text: use null, hide, constant, hash, last4, email, partial";
+        assert!(
+            told.contains(says) || text.contains("good"),
+            "{text}: {told}"
+        );
+    }
+    let told = said(front.address, "unfit_a", "SELECT id, ssn FROM q").await;
+    assert!(String::from_utf8_lossy(&told).contains("SELECT 20"));
 }
 
 #[tokio::test]

@@ -19,6 +19,10 @@ CREATE TABLE few_in_all (n int);
 INSERT INTO few_in_all SELECT generate_series(1, 100);
 CREATE TABLE free (n int);
 INSERT INTO free SELECT generate_series(1, 1000);
+CREATE FUNCTION swap() RETURNS int LANGUAGE plpgsql AS 'DECLARE c refcursor := ''c'';
+BEGIN CLOSE c; OPEN c FOR SELECT f.n FROM few_rows f, free; RETURN 1; END';
+CREATE FUNCTION opens() RETURNS refcursor LANGUAGE plpgsql AS 'DECLARE c refcursor := ''mine'';
+BEGIN OPEN c FOR SELECT f.n FROM few_rows f, free; RETURN c; END';
 ";
 
 /// A database of its own for a test.
@@ -201,6 +205,35 @@ async fn portals_and_cursors_give_a_hundred_rows_however_they_are_fetched() {
         (got.rows, got.ends.join(" "), got.state),
         (100, "54000".to_owned(), 'E')
     );
+    query(&mut raw, "ROLLBACK").await;
+}
+
+#[tokio::test]
+async fn a_cursor_that_a_function_made_is_under_the_limits_of_what_called_it() {
+    let server = set_up("limited_5");
+    let front = Front::limited(&server, &["limited_5"]).await;
+    let mut raw = Raw::connect(front.address, "limited_5").await;
+    let declared = "BEGIN; DECLARE c CURSOR FOR SELECT n FROM free";
+    for (before, call, name) in [
+        ("BEGIN", "SELECT opens() FROM few_rows LIMIT 1", "mine"),
+        // In the place of one that was declared under none.
+        (declared, "SELECT swap() FROM few_rows LIMIT 1", "c"),
+    ] {
+        query(&mut raw, before).await;
+        assert_eq!(query(&mut raw, call).await.rows, 1, "{call}");
+        let fetch = format!("FETCH 60 FROM {name}");
+        assert_eq!(query(&mut raw, &fetch).await.rows, 60, "{call}");
+        let got = query(&mut raw, &fetch).await;
+        assert_eq!(
+            (got.rows, got.ends.join(" "), got.state),
+            (40, "54000".to_owned(), 'E'),
+            "{call}"
+        );
+        query(&mut raw, "ROLLBACK").await;
+    }
+    // In another transaction a declared one is itself again.
+    query(&mut raw, declared).await;
+    assert_eq!(query(&mut raw, "FETCH ALL FROM c").await.rows, 1_000);
     query(&mut raw, "ROLLBACK").await;
 }
 

@@ -167,6 +167,7 @@ impl Gate for PolicyGate {
                 request,
                 permit,
                 word: None,
+                allowance: None,
             }),
             Err(refusal) => Err(Refused { request, refusal }),
         }

@@ -5,6 +5,7 @@
 
 mod cases;
 pub(crate) mod detect;
+pub(crate) mod grants;
 mod subjects;
 mod table;
 
@@ -17,7 +18,7 @@ use nix::unistd::{Uid, chown};
 use support::place;
 
 use crate::guard::{self, Guard};
-use crate::setup;
+use crate::setup::{self, For};
 use crate::shell::{self, cargo, run};
 use crate::stage::Stage;
 
@@ -34,8 +35,7 @@ struct Figure {
 
 /// Sets up, builds, and starts the part that runs as root.
 pub(crate) fn postgres(filter: &[&str]) -> anyhow::Result<()> {
-    let ready = setup::all()?;
-    setup::bench()?;
+    let ready = setup::servers(For::Bench)?;
     run(cargo(&[
         "build",
         "--workspace",
@@ -43,7 +43,7 @@ pub(crate) fn postgres(filter: &[&str]) -> anyhow::Result<()> {
         "--bin",
         "interceptor",
     ]))?;
-    let stage = Stage::set(&shell::target().join("release/interceptor"), None)?;
+    let stage = Stage::set(&shell::target().join("release/interceptor"), &ready)?;
     let out = shell::target().join("bench");
     fs::create_dir_all(&out).context("make the directory of the figures")?;
     let mut variables = stage.variables(&ready);

@@ -12,15 +12,15 @@ use support::{Daemon, Postgres};
 use self::show::{heading, say};
 use self::story::Stage;
 use crate::guard::{self, Guard};
-use crate::setup;
+use crate::setup::{self, For};
 use crate::shell::{self, cargo, run as execute};
 use crate::stage;
 
 /// Sets up, builds, and starts the part that runs as root.
 pub(crate) fn run(keep: bool) -> anyhow::Result<()> {
-    let ready = setup::all()?;
+    let ready = setup::servers(For::Demo)?;
     execute(cargo(&["build", "--workspace", "--bin", "interceptor"]))?;
-    let staged = stage::Stage::set(&shell::target().join("debug/interceptor"), None)?;
+    let staged = stage::Stage::set(&shell::target().join("debug/interceptor"), &ready)?;
     let mode = if keep { "keep" } else { "once" };
     guard::start(
         &["demo", mode],

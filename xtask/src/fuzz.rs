@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use support::place;
 
-use crate::setup::{self, Ready};
+use crate::setup::{self, For};
 use crate::shell::{self, cargo, run, text};
 
 /// What there is to fuzz: a name, and what it is for people.
@@ -49,8 +49,8 @@ pub(crate) fn canary(seconds: &str, seed: &str) -> anyhow::Result<()> {
             .parse::<u64>()
             .with_context(|| format!("read the number {number:?}"))?;
     }
-    let ready: Ready = setup::all()?;
-    let suites = setup::suites(&ready.drivers)?;
+    let ready = setup::clients(For::Test)?;
+    let suites = setup::suites(&ready)?;
     let mut command = cargo(&["test", "--workspace", "--test", "protocol", "--"]);
     command
         .args(["--exact", "--nocapture"])

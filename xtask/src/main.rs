@@ -1,7 +1,7 @@
 //! The project's commands: `cargo xtask check | test | e2e | suite | bench | fuzz | demo | setup`.
 //!
-//! Depends on nothing that needs a C library, so that it compiles on a fresh machine and can install
-//! what the rest needs. Each command sets up what it needs itself.
+//! Depends on nothing that needs more than Rust and a C linker, so that it compiles on a fresh machine
+//! and can install what the rest needs. Each command sets up what it needs itself.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -25,11 +25,14 @@ mod test;
 
 use std::process::ExitCode;
 
+use crate::setup::For;
+
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   check            formatting, lints on both targets, docs, tidy, dependencies
-  test             every test: unit, protocol, policy, kernel, e2e, hostile, suites (needs root: asks sudo)
+  test [TIER…]     every test: unit, protocol, policy, kernel, e2e, hostile, suites (needs root: asks sudo);
+                   or those of some tiers
   e2e [FILTER…]    the end-to-end tests whose names contain FILTER
   suite NAME [--seconds N]
                    all of a foreign suite directly and through: regress, psycopg2, asyncpg,
@@ -38,23 +41,26 @@ usage: cargo xtask COMMAND
                    direct, haproxy, pgbouncer and interceptor side by side; only the cases
                    whose names contain a FILTER
   bench detect     value detectors beside a set of regular expressions
+  bench grants     what a grant costs a request, with ten thousand of them alive
   fuzz NAME [--seconds N]
                    a fuzzer, for a minute or for N seconds
   fuzz canary [--seconds N [--seed S]]
                    statements that ask for what is masked, in every way there is: prints what
                    was asked and answered, and fails where anything of it came back
   demo [--keep]    the whole thing on your terminal; --keep stays up for playing
-  setup [--bench]  only install what the other commands need";
+  setup [demo | e2e | test | bench]
+                   only install what that command needs; without one, what building needs";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
         ["check"] => check::everything(),
-        ["test"] => test::everything(),
+        ["test", tiers @ ..] => test::tiers(tiers),
         ["e2e", filter @ ..] => test::end_to_end(filter),
         ["bench", "postgres", filter @ ..] => bench::postgres(filter),
         ["bench", "detect"] => bench::detect::measure(),
+        ["bench", "grants"] => bench::grants::measure(),
         ["suite", name] => test::suite(name, None),
         ["suite", name, "--seconds", seconds] => test::suite(name, Some(seconds)),
         ["fuzz", "canary"] => fuzz::canary("60", "1"),
@@ -64,8 +70,13 @@ fn main() -> ExitCode {
         ["fuzz", name, "--seconds", seconds] => fuzz::target(name, seconds),
         ["demo"] => demo::run(false),
         ["demo", "--keep"] => demo::run(true),
-        ["setup"] => setup::all().map(drop),
-        ["setup", "--bench"] => setup::all().and_then(|_| setup::bench()),
+        ["setup"] => setup::build(),
+        ["setup", "demo"] => setup::servers(For::Demo).map(drop),
+        ["setup", "e2e"] => setup::clients(For::EndToEnd).map(drop),
+        ["setup", "test"] => setup::clients(For::Test)
+            .and_then(|ready| setup::suites(&ready))
+            .map(drop),
+        ["setup", "bench"] => setup::servers(For::Bench).map(drop),
         // How the two commands that need root throughout call themselves through sudo.
         ["as-root", "demo", keep] => demo::as_root(*keep == "keep"),
         ["as-root", "bench", filter @ ..] => bench::as_root(filter),

@@ -22,14 +22,20 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
 }
 
 /// Runs a command on this terminal, its line shown first.
-pub(crate) fn run(mut command: Command) -> anyhow::Result<()> {
-    println!("$ {}", line(&command));
+pub(crate) fn run(command: Command) -> anyhow::Result<()> {
+    let shown = line(&command);
+    run_as(command, &shown)
+}
+
+/// The same, shown as something shorter.
+pub(crate) fn run_as(mut command: Command, shown: &str) -> anyhow::Result<()> {
+    println!("$ {shown}");
     let status = command
         .stdin(Stdio::null())
         .status()
-        .with_context(|| format!("start {}", line(&command)))?;
+        .with_context(|| format!("start {shown}"))?;
     if !status.success() {
-        bail!("{} ended with {status}", line(&command));
+        bail!("{shown} ended with {status}");
     }
     Ok(())
 }

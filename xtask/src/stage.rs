@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use support::place;
 use tempfile::TempDir;
 
-use crate::setup::Ready;
+use crate::setup::{Drivers, Ready};
 use crate::shell;
 
 /// What agents run. Removed when dropped.
@@ -20,8 +20,8 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Copies `program` and, where given, the Python environment.
-    pub(crate) fn set(program: &Path, drivers: Option<&Path>) -> anyhow::Result<Self> {
+    /// Copies `program` and, where there is one, the Python environment.
+    pub(crate) fn set(program: &Path, ready: &Ready) -> anyhow::Result<Self> {
         let stage = Self {
             directory: place::temporary("stage")?,
         };
@@ -29,10 +29,10 @@ impl Stage {
         fs::copy(program, &copy)
             .and_then(|_| fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)))
             .with_context(|| format!("copy {}", program.display()))?;
-        if let Some(drivers) = drivers {
+        if let Some(Drivers { python, node: _ }) = &ready.drivers {
             let mut cp = Command::new("cp");
             cp.arg("-rP")
-                .arg(drivers)
+                .arg(python)
                 .arg(stage.directory.path().join("python"));
             shell::read(cp).context("copy the Python drivers")?;
             let mut chmod = Command::new("chmod");
@@ -63,15 +63,16 @@ impl Stage {
 
     /// The variables that tests read.
     pub(crate) fn variables(&self, ready: &Ready) -> Vec<(&'static str, String)> {
-        vec![
+        let mut variables = vec![
             ("INTERCEPTOR_WORKSPACE", shell::text(&place::workspace())),
             ("INTERCEPTOR_BIN", shell::text(&self.program())),
             ("INTERCEPTOR_PG_BIN", shell::text(&ready.postgres)),
-            (
-                "INTERCEPTOR_PYTHON",
-                shell::text(&self.directory.path().join("python/bin/python")),
-            ),
-            ("INTERCEPTOR_NODE_MODULES", shell::text(&ready.node)),
-        ]
+        ];
+        if let Some(Drivers { python: _, node }) = &ready.drivers {
+            let python = self.directory.path().join("python/bin/python");
+            variables.push(("INTERCEPTOR_PYTHON", shell::text(&python)));
+            variables.push(("INTERCEPTOR_NODE_MODULES", shell::text(node)));
+        }
+        variables
     }
 }

@@ -9,9 +9,12 @@ use anyhow::{Context as _, bail};
 use support::place;
 
 use crate::root::{self, Root};
-use crate::setup::{self, Ready};
+use crate::setup::{self, For};
 use crate::shell::{self, cargo, run};
 use crate::stage::Stage;
+
+/// The tests inside the crates.
+const UNIT: &str = "unit";
 
 /// A tier above the unit tests: `tests/<name>/main.rs`.
 pub(crate) struct Tier {
@@ -68,30 +71,38 @@ struct Score {
     whole: bool,
 }
 
-/// `cargo xtask test`.
-pub(crate) fn everything() -> anyhow::Result<()> {
-    let ready = setup::all()?;
-    let suites = setup::suites(&ready.drivers)?;
-    run(cargo(&["build", "--workspace", "--all-targets"]))?;
-    let stage = Stage::set(
-        &shell::target().join("debug/interceptor"),
-        Some(&ready.drivers),
-    )?;
+/// `cargo xtask test [TIER…]`: all of them where none is named.
+pub(crate) fn tiers(chosen: &[&str]) -> anyhow::Result<()> {
+    let known = existing()?;
+    let is_known = |name: &&&str| **name == UNIT || known.iter().any(|tier| tier.name == **name);
+    if let Some(unknown) = chosen.iter().find(|name| !is_known(name)) {
+        let names: Vec<_> = known.iter().map(|tier| tier.name).collect();
+        bail!(
+            "no tier {unknown:?}; there are {UNIT}, {}",
+            names.join(", ")
+        );
+    }
+    let is_chosen = |name: &str| chosen.is_empty() || chosen.contains(&name);
+    let ready = setup::clients(For::Test)?;
+    let suites = setup::suites(&ready)?;
+    match chosen.is_empty() {
+        true => run(cargo(&["build", "--workspace", "--all-targets"]))?,
+        false => program()?,
+    }
+    let stage = Stage::set(&shell::target().join("debug/interceptor"), &ready)?;
     let way = root::way();
     if way == Root::Sudo {
         root::authenticate("run the tests on the real kernel")?;
     }
-    let mut scores = vec![tier(
-        "unit",
-        &["--workspace", "--lib", "--bins"],
-        &[],
-        false,
-        &stage.variables(&ready),
-    )?];
     let mut variables = stage.variables(&ready);
+    let mut scores = Vec::new();
+    if is_chosen(UNIT) {
+        let arguments = ["--workspace", "--lib", "--bins"];
+        scores.push(tier(UNIT, &arguments, &[], false, &variables)?);
+    }
     variables.push(("INTERCEPTOR_SUITES", shell::text(&suites)));
     let mut left_out = Vec::new();
-    for known in existing()? {
+    for known in known.into_iter().filter(|known| is_chosen(known.name)) {
         if known.root && way == Root::Missing {
             left_out.push(known.name);
             continue;
@@ -112,9 +123,8 @@ pub(crate) fn everything() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `cargo xtask e2e FILTER…`.
-pub(crate) fn end_to_end(filter: &[&str]) -> anyhow::Result<()> {
-    let ready: Ready = setup::all()?;
+/// The program under test, and the client that is none of the machine's.
+fn program() -> anyhow::Result<()> {
     run(cargo(&[
         "build",
         "--workspace",
@@ -122,11 +132,14 @@ pub(crate) fn end_to_end(filter: &[&str]) -> anyhow::Result<()> {
         "interceptor",
         "--example",
         "tokio-postgres",
-    ]))?;
-    let stage = Stage::set(
-        &shell::target().join("debug/interceptor"),
-        Some(&ready.drivers),
-    )?;
+    ]))
+}
+
+/// `cargo xtask e2e FILTER…`.
+pub(crate) fn end_to_end(filter: &[&str]) -> anyhow::Result<()> {
+    let ready = setup::clients(For::EndToEnd)?;
+    program()?;
+    let stage = Stage::set(&shell::target().join("debug/interceptor"), &ready)?;
     if root::way() == Root::Missing {
         bail!("the end-to-end tests need root: run them as root, or install sudo");
     }
@@ -154,13 +167,10 @@ pub(crate) fn suite(name: &str, seconds: Option<&str>) -> anyhow::Result<()> {
         let known = SUITES.map(|(known, _)| known).join(", ");
         bail!("no suite {name:?}; there are {known}");
     };
-    let ready: Ready = setup::all()?;
-    let suites = setup::suites(&ready.drivers)?;
+    let ready = setup::clients(For::Test)?;
+    let suites = setup::suites(&ready)?;
     run(cargo(&["build", "--workspace", "--bin", "interceptor"]))?;
-    let stage = Stage::set(
-        &shell::target().join("debug/interceptor"),
-        Some(&ready.drivers),
-    )?;
+    let stage = Stage::set(&shell::target().join("debug/interceptor"), &ready)?;
     if root::way() == Root::Missing {
         bail!("the suites need root: run them as root, or install sudo");
     }

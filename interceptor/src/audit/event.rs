@@ -11,7 +11,7 @@ use crate::grants::{Ended, Grant, Holder};
 use crate::identity::{Identity, Operator, Principal, User};
 use crate::masking::Masked;
 use crate::policy::{ApprovalId, Ask, Generation, GrantId, Needs, Refusal, RuleId};
-use crate::session::{Outcome, Phase, RequestId};
+use crate::session::{Outcome, Phase, RequestId, Spent};
 use crate::tokens::bindings::Unbound;
 
 /// What an event is about: the connection's principal and, once there is one, its session.
@@ -49,6 +49,9 @@ pub enum Event<'a> {
         destination: SocketAddr,
         /// The rules that admitted it.
         rules: &'a [RuleId],
+        /// The grants that it stands on, where it needs any.
+        #[serde(skip_serializing_if = "<[GrantId]>::is_empty")]
+        grants: &'a [GrantId],
     },
     /// A connection was refused: identity, policy, limit, secret or upstream.
     #[serde(rename = "connection.refused")]
@@ -80,6 +83,9 @@ pub enum Event<'a> {
         asked_user: Option<&'a str>,
         /// The rules that opened it.
         rules: &'a [RuleId],
+        /// The grants that it stands on, where it needs any.
+        #[serde(skip_serializing_if = "<[GrantId]>::is_empty")]
+        grants: &'a [GrantId],
     },
     /// A session ended.
     #[serde(rename = "session.closed")]
@@ -90,6 +96,9 @@ pub enum Event<'a> {
         /// Why: `client`, `upstream`, `protocol`, `masking`, `detected`, or the word of an
         /// [`EndReason`](crate::session::EndReason).
         reason: &'a str,
+        /// The grant with which it ended.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        grant: Option<GrantId>,
         /// Requests judged.
         requests: u64,
         /// Bytes from the agent.
@@ -116,6 +125,9 @@ pub enum Event<'a> {
         /// The question that people answered for it.
         #[serde(skip_serializing_if = "Option::is_none")]
         approval: Option<ApprovalId>,
+        /// The grants by which it may see masked columns as they are.
+        #[serde(skip_serializing_if = "<[GrantId]>::is_empty")]
+        revealed: &'a [GrantId],
     },
     /// A request was refused; nothing of it was forwarded.
     #[serde(rename = "request.refused")]
@@ -144,6 +156,9 @@ pub enum Event<'a> {
         /// How.
         #[serde(flatten)]
         outcome: &'a Outcome,
+        /// What it took of grants that count answers.
+        #[serde(skip_serializing_if = "<[Spent]>::is_empty")]
+        spent: &'a [Spent],
     },
     /// A cancel request was passed on, or not; the client is never told. With a session it is the daemon's
     /// own: the session was ended, or its statement ran for too long.
@@ -222,6 +237,12 @@ pub enum Event<'a> {
         why: Ended,
         /// How often it was used.
         used: u64,
+        /// How many rows of it were given out, where they are counted.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        used_rows: Option<u64>,
+        /// How many bytes of them, where they are counted.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        used_bytes: Option<u64>,
         /// Sessions that ended with it.
         sessions: usize,
     },

@@ -235,6 +235,7 @@ impl Sink for Log {
                     session,
                     request,
                     principal,
+                    spent,
                     ..
                 },
                 Some(outcome),
@@ -244,6 +245,7 @@ impl Sink for Log {
                 request: *request,
                 principal: *principal,
                 outcome,
+                spent,
             },
             _ => event,
         };

@@ -48,6 +48,7 @@ fn lost(count: u64) -> Event<'static> {
 
 fn outcome(status: &str) -> Outcome {
     Outcome {
+        counted: None,
         found: BTreeMap::new(),
         rows: 1,
         bytes: 2,
@@ -63,6 +64,7 @@ fn finished<'a>(principal: Option<&'a RawValue>, outcome: &'a Outcome) -> Event<
         request: RequestId(Uuid::max()),
         principal,
         outcome,
+        spent: &[],
     }
 }
 
@@ -259,6 +261,7 @@ fn a_finish_line_fits_its_reservation_whatever_the_server_says() {
         let reservation = log.reserve(finish_bytes(Some(&principal))).expect("space");
         let bytes = reservation.bytes();
         let outcome = Outcome {
+            counted: None,
             found: Kind::ALL
                 .iter()
                 .map(|kind| (kind.word(), u64::MAX))

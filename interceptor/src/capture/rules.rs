@@ -40,18 +40,18 @@ impl Capture {
         let state = tables.read_state()?;
         let next = state.generation.checked_add(1).unwrap_or(1);
         tables.purge(|generation| generation != state.generation)?;
-        tables.protect(&protected)?;
-        for (row, bits) in &rows {
-            if let Err(error) = tables.add(next, row, *bits) {
-                tables.purge(|generation| generation == next)?;
-                return Err(error);
-            }
-        }
-        tables.write_state(State {
+        let before = tables.protected()?;
+        let state = State {
             generation: next,
             ready: READY,
             ..state
-        })?;
+        };
+        if let Err(error) = tables.replace(state, &rows, &protected) {
+            // What was written of the new set is taken back; the error that led here is the one to tell.
+            let _purged = tables.purge(|generation| generation == next);
+            let _freed = tables.unprotect(&before);
+            return Err(error);
+        }
         tables.purge(|generation| generation != next)?;
         tables.unprotect(&protected)
     }
@@ -90,6 +90,20 @@ impl Capture {
 }
 
 impl Tables {
+    /// Writes a set beside the one that holds, then has it hold instead.
+    fn replace(
+        &mut self,
+        state: State,
+        rows: &HashMap<Row, u32>,
+        protected: &BTreeMap<[u32; 5], Endpoint>,
+    ) -> Result<(), Error> {
+        self.protect(protected)?;
+        for (row, bits) in rows {
+            self.add(state.generation, row, *bits)?;
+        }
+        self.write_state(state)
+    }
+
     fn add(&mut self, generation: u32, row: &Row, bits: u32) -> Result<(), Error> {
         self.rules
             .insert(&row.key(generation), bits, 0)
@@ -127,14 +141,21 @@ impl Tables {
         Ok(())
     }
 
+    /// The targets' addresses that are protected.
+    fn protected(&self) -> Result<BTreeMap<[u32; 5], Endpoint>, Error> {
+        let rows: Result<Vec<_>, _> = self.protected.iter().collect();
+        let rows = rows.map_err(map_error("read", "PROTECTED"))?;
+        let targets = rows.into_iter().filter(|(_, bits)| bits & TARGET != 0);
+        Ok(targets.map(|(at, _)| (order(&at), at)).collect())
+    }
+
     /// Frees addresses that are no target's any more.
     fn unprotect(&mut self, wanted: &BTreeMap<[u32; 5], Endpoint>) -> Result<(), Error> {
-        let rows: Result<Vec<_>, _> = self.protected.iter().collect();
-        for (at, bits) in rows.map_err(map_error("read", "PROTECTED"))? {
-            if wanted.contains_key(&order(&at)) || bits & TARGET == 0 {
+        for (order, at) in self.protected()? {
+            if wanted.contains_key(&order) {
                 continue;
             }
-            let left = bits & !TARGET;
+            let left = self.protected.get(&at, 0).unwrap_or(0) & !TARGET;
             let done = if left == 0 {
                 self.protected.remove(&at)
             } else {

@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Daemon, reading, terminal};
+use super::{Daemon, counted, reading, terminal};
 use crate::audit::read::{Entries, Entry, Filter, last};
 use crate::audit::verify;
 use crate::clock;
@@ -227,13 +227,6 @@ pub(super) fn unless_gone(done: Result<u8>) -> Result<u8> {
     }
 }
 
-fn counted(number: u64, thing: &str) -> String {
-    match number {
-        1 => format!("1 {thing}"),
-        number => format!("{number} {thing}s"),
-    }
-}
-
 fn check(log: &Log, out: &mut impl Write) -> Result<u8> {
     let report = verify(&log.dir())?;
     if report.segments == 0 && report.is_whole() {
@@ -253,18 +246,22 @@ fn check(log: &Log, out: &mut impl Write) -> Result<u8> {
     if report.unlisted > 0 {
         writeln!(out, "and {} more", report.unlisted)?;
     }
-    let lines = counted(report.lines, "line");
-    let segments = counted(report.segments, "segment");
+    let lines = counted(report.lines, "line", "lines");
+    let segments = counted(report.segments, "segment", "segments");
     if !report.is_whole() {
         writeln!(out, "the log is damaged ({lines} in {segments} were read)")?;
         return Ok(1);
     }
     writeln!(out, "the log is whole: {lines} in {segments}")?;
-    if let Some(checkpoint) = report.checkpoint {
-        writeln!(
+    match report.checkpoint {
+        None | Some(0) => writeln!(
+            out,
+            "no checkpoint vouches for its end yet: lines that are missing there cannot be told"
+        )?,
+        Some(checkpoint) => writeln!(
             out,
             "certain up to sequence {checkpoint}, the last checkpoint"
-        )?;
+        )?,
     }
     if report.unfinished_bytes > 0 {
         let bytes = report.unfinished_bytes;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::header::{CONTENT_TYPE, HOST};
@@ -55,8 +55,9 @@ fn answer<A: DeserializeOwned>(body: &[u8]) -> anyhow::Result<A> {
 async fn send(socket: &Path, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
     let stream = UnixStream::connect(socket).await.map_err(|error| {
         anyhow::anyhow!(
-            "cannot reach the daemon on {}: {error}; is it running? `systemctl status interceptor` \
-             tells, and `--config` or `--socket` names another one",
+            "cannot reach the daemon on {}: {error}; is it running? Where `interceptor daemon` was \
+             started it says what is wrong, or `systemctl status interceptor` does; `--config` or \
+             `--socket` names another one",
             socket.display()
         )
     })?;
@@ -83,19 +84,30 @@ async fn send(socket: &Path, method: Method, path: &str, body: Bytes) -> anyhow:
     drop(sender);
     driver.abort();
     if !status.is_success() {
-        bail!(problem(status, &body));
+        return Err(problem(status, &body));
     }
     Ok(body)
 }
 
-fn problem(status: hyper::StatusCode, body: &[u8]) -> String {
+/// What a daemon said that refused or failed.
+#[derive(Debug)]
+pub(super) struct Told(pub(super) Problem);
+
+impl std::error::Error for Told {}
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self(Problem { title, detail, .. }) = self;
+        match detail {
+            Some(detail) => write!(f, "{title}; {detail}"),
+            None => f.write_str(title),
+        }
+    }
+}
+
+fn problem(status: hyper::StatusCode, body: &[u8]) -> anyhow::Error {
     match serde_json::from_slice::<Problem>(body) {
-        Ok(Problem {
-            title,
-            detail: Some(detail),
-            ..
-        }) => format!("{title}; {detail}"),
-        Ok(Problem { title, .. }) => title,
-        Err(_) => format!("{status}: {}", String::from_utf8_lossy(body)),
+        Ok(problem) => Told(problem).into(),
+        Err(_) => anyhow::anyhow!("{status}: {}", String::from_utf8_lossy(body)),
     }
 }

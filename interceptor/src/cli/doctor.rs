@@ -1,6 +1,7 @@
 //! `interceptor doctor`: what this host, this configuration and this daemon lack, and how to mend it.
 
 mod host;
+mod masked;
 mod upstream;
 
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::client;
-use super::{CONFIG, VIOLATION, print};
+use super::{CONFIG, VIOLATION, counted, print, told};
 use crate::config::{self, Config};
 use crate::control::api::Status;
 use crate::policy;
@@ -103,11 +104,8 @@ impl Doctor {
                 checks.extend(of(&config).await);
             }
             Err(mistakes) => {
-                checks.push(Check::bad(
-                    "configuration",
-                    mistakes.to_string(),
-                    "correct the file",
-                ));
+                let is = mistakes.to_string();
+                checks.push(Check::bad("configuration", is, self.mend()));
             }
         }
         let bad = checks
@@ -123,6 +121,18 @@ impl Doctor {
         } else {
             ExitCode::SUCCESS
         })
+    }
+
+    /// What to do about a configuration that cannot be used.
+    fn mend(&self) -> String {
+        if self.config.exists() {
+            return "correct the file".to_owned();
+        }
+        format!(
+            "write {}: the README has a short one to begin with (\"Trying it on a host\"), and \
+             `interceptor config schema` prints every key",
+            self.config.display()
+        )
     }
 }
 
@@ -176,16 +186,19 @@ async fn daemon(socket: &Path) -> Check {
         Ok(status) => Check::good(
             "daemon",
             format!(
-                "version {}, policy generation {}, {} scopes",
+                "version {}, policy generation {}, {}",
                 status.version,
                 status.generation,
-                status.scopes.len()
+                counted(status.scopes.len(), "scope", "scopes")
             ),
         ),
         Err(error) => Check::bad(
             "daemon",
-            format!("{error:#}"),
+            told(&error),
             "start it: `systemctl start interceptor`, or `interceptor daemon`",
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;

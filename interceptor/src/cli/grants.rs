@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -10,10 +12,13 @@ use uuid::Uuid;
 
 use super::client;
 use super::operate::show;
-use super::{Daemon, print, terminal};
+use super::{Daemon, complain, print, terminal};
 use crate::control::api;
 use crate::grants::Standing;
-use crate::policy::{Action, GrantId, Resource};
+use crate::policy::{self, Action, ApprovalId, Budget, GrantId, Resource};
+
+/// How often a waiting request looks for the answer of people.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// `interceptor request`.
 #[derive(Debug, Args)]
@@ -35,12 +40,21 @@ pub struct Request {
     /// How many requests; without it, any number.
     #[arg(long)]
     uses: Option<u64>,
+    /// How many rows their answers may have together; without it, any number.
+    #[arg(long)]
+    rows: Option<u64>,
+    /// How many bytes those rows may have: 4096, 64MiB; without it, any number.
+    #[arg(long, value_parser = policy::size)]
+    bytes: Option<u64>,
     /// What for.
     #[arg(long)]
     reason: String,
     /// The ticket that it belongs to.
     #[arg(long)]
     ticket: Option<String>,
+    /// Wait for people, where it takes their approval.
+    #[arg(long)]
+    wait: bool,
     #[command(flatten)]
     daemon: Daemon,
     /// Answer as JSON.
@@ -81,11 +95,39 @@ impl Request {
             actions,
             time: self.time,
             uses: self.uses,
+            rows: self.rows,
+            bytes: self.bytes,
             reason: self.reason,
             ticket: self.ticket,
         };
-        let granted: Standing = client::post(&self.daemon.agent()?, "/v1/grants", &asked).await?;
+        let granted = granted(&self.daemon.agent()?, &asked, self.wait).await?;
         Ok(show(self.json, &granted, &line(&granted)))
+    }
+}
+
+/// Asks, and asks again while people are asked the same question.
+async fn granted(socket: &Path, asked: &api::Request, wait: bool) -> anyhow::Result<Standing> {
+    let mut waits_for: Option<ApprovalId> = None;
+    loop {
+        let error = match client::post(socket, "/v1/grants", asked).await {
+            Ok(granted) => return Ok(granted),
+            Err(error) => error,
+        };
+        let told = error
+            .downcast_ref()
+            .and_then(|client::Told(told)| told.approval);
+        let Some(approval) = told.filter(|_| wait) else {
+            return Err(error);
+        };
+        match waits_for {
+            Some(first) if first != approval => {
+                bail!("nobody answered approval {} in time", first.0)
+            }
+            Some(_) => {}
+            None => complain(&format!("waiting for approval {}\n", approval.0)),
+        }
+        waits_for = Some(approval);
+        tokio::time::sleep(AGAIN).await;
     }
 }
 
@@ -161,6 +203,9 @@ impl Grants {
                 false => text.push_str(&line(grant)),
             }
         }
+        if grants.is_empty() && !self.json {
+            complain("nothing is granted\n");
+        }
         print(&text);
         Ok(ExitCode::SUCCESS)
     }
@@ -194,14 +239,10 @@ impl Revoke {
 
 /// One grant for people.
 fn line(standing: &Standing) -> String {
-    let Standing { grant, used } = standing;
+    let grant = &standing.grant;
     let actions: Vec<_> = grant.actions.iter().map(|action| action.name()).collect();
-    let uses = match grant.uses {
-        Some(uses) => format!("{used} of {uses} uses"),
-        None => format!("{used} uses"),
-    };
     format!(
-        "{}  {}  {} on {} of {}  until {}  {uses}  {}\n",
+        "{}  {}  {} on {} of {}  until {}  {}  {}\n",
         grant.id.0,
         grant.holder.agent,
         actions.join(","),
@@ -211,6 +252,24 @@ fn line(standing: &Standing) -> String {
             None => grant.target.clone(),
         },
         grant.expires,
+        taken(standing),
         terminal::line(&grant.reason)
     )
+}
+
+/// What was taken of it, and of how much.
+fn taken(standing: &Standing) -> String {
+    let Budget { uses, rows, bytes } = standing.grant.budget;
+    let part = |used: u64, most: Option<u64>, what: &str| match most {
+        Some(most) => format!("{used} of {most} {what}"),
+        None => format!("{used} {what}"),
+    };
+    let counted = [
+        standing.used_rows.map(|used| part(used, rows, "rows")),
+        standing.used_bytes.map(|used| part(used, bytes, "bytes")),
+    ];
+    std::iter::once(part(standing.used, uses, "uses"))
+        .chain(counted.into_iter().flatten())
+        .collect::<Vec<_>>()
+        .join(", ")
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::client;
-use super::{Daemon, FAILED, complain, print, terminal};
+use super::{Daemon, FAILED, complain, counted, print, terminal};
 use crate::control::api::{self, Acted, Reloaded, Scope, Which};
 
 /// Which cgroup.
@@ -59,8 +59,10 @@ impl Tag {
         };
         let scope: Scope = client::post(&self.daemon.control()?, "/v1/scopes/tag", &asked).await?;
         let text = format!(
-            "{} is {}; {} processes\n",
-            scope.cgroup, scope.agent, scope.processes
+            "{} is {}; {}\n",
+            scope.cgroup,
+            scope.agent,
+            counted(scope.processes, "process", "processes")
         );
         Ok(show(self.json, &scope, &text))
     }
@@ -145,10 +147,10 @@ fn describe(status: &api::Status) -> String {
             format!("  bound to {}", terminal::line(name))
         });
         line(format!(
-            "scope    {}  agent {}  {} processes{}",
+            "scope    {}  agent {}  {}{}",
             scope.cgroup,
             scope.agent,
-            scope.processes,
+            counted(scope.processes, "process", "processes"),
             whom.unwrap_or_default()
         ));
     }
@@ -157,20 +159,21 @@ fn describe(status: &api::Status) -> String {
     }
     for (name, usage) in &status.agents {
         line(format!(
-            "agent    {name}  {} connections  {} sessions",
-            usage.connections, usage.sessions
+            "agent    {name}  {}  {}",
+            counted(usage.connections, "connection", "connections"),
+            counted(usage.sessions, "session", "sessions")
         ));
     }
     for session in &status.sessions {
         line(format!(
-            "session  {}  {} → {}/{}  pid {} {}  {} requests  {} s",
+            "session  {}  {} → {}/{}  pid {} {}  {}  {} s",
             session.id,
             session.agent,
             session.target,
             session.database,
             session.pid,
             session.executable,
-            session.requests,
+            counted(session.requests, "request", "requests"),
             session.seconds
         ));
     }
@@ -202,8 +205,9 @@ impl Reload {
         if reloaded.mistakes.is_empty() {
             writeln!(
                 text,
-                "policy generation {}; {} sessions ended",
-                reloaded.generation, reloaded.ended
+                "policy generation {}; {}",
+                reloaded.generation,
+                ended(reloaded.ended)
             )?;
         } else {
             complain("nothing was changed: everything old stays in force\n");
@@ -235,9 +239,9 @@ impl OnAgent {
         let path = format!("/v1/agents/{verb}");
         let acted: Acted = client::post(&self.daemon.control()?, &path, &asked).await?;
         let text = format!(
-            "{done} {}; {} sessions ended\n",
+            "{done} {}; {}\n",
             acted.scopes.join(", "),
-            acted.sessions
+            ended(acted.sessions)
         );
         Ok(show(self.json, &acted, &text))
     }
@@ -302,6 +306,10 @@ impl Metrics {
         print(&client::get_text(&self.daemon.control()?, "/v1/metrics").await?);
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn ended(sessions: usize) -> String {
+    format!("{} ended", counted(sessions, "session", "sessions"))
 }
 
 /// Prints an answer, for people or for programs.

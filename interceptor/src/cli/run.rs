@@ -106,6 +106,9 @@ fn known_user(name: &str) -> anyhow::Result<User> {
     if !Uid::effective().is_root() {
         bail!("--user is for root; without it the command runs as you");
     }
+    if name.is_empty() {
+        bail!("--user is empty; name an ordinary user, such as the one that you log in as");
+    }
     User::from_name(name)?.with_context(|| format!("no user is named {name}"))
 }
 

@@ -112,20 +112,57 @@ pub(super) async fn log_in(
     Err(last)
 }
 
+/// A server's name that leads nowhere.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot find the address of {host}: {cause}")]
+pub(super) struct Unknown {
+    /// The name.
+    pub(super) host: String,
+    /// What the host's resolver says.
+    pub(super) cause: String,
+}
+
 async fn at(server: &config::Address, login: Login<'_>) -> anyhow::Result<Upstream> {
-    let address: SocketAddr = match &server.host {
-        Host::Ip(ip) => (*ip, server.port).into(),
-        Host::Name(name) => tokio::net::lookup_host((name.as_str(), server.port))
-            .await?
-            .next()
-            .with_context(|| format!("{name} has no address"))?,
-    };
+    let address = address(server).await?;
     let socket = socket::dial(address, socket::From::Daemon, PATIENCE).await?;
     Ok(Injector::new()?.login(socket, login).await?)
+}
+
+async fn address(server: &config::Address) -> Result<SocketAddr, Unknown> {
+    let name = match &server.host {
+        Host::Ip(ip) => return Ok((*ip, server.port).into()),
+        Host::Name(name) => name,
+    };
+    let unknown = |cause: String| Unknown {
+        host: name.clone(),
+        cause,
+    };
+    let found = tokio::net::lookup_host((name.as_str(), server.port)).await;
+    let mut found = found.map_err(|error| unknown(error.to_string()))?;
+    found
+        .next()
+        .ok_or_else(|| unknown("it has none".to_owned()))
 }
 
 /// Who logs in.
 pub(super) fn role(target: &Target) -> &str {
     let Protocol::Postgres(Postgres { user, .. }) = &target.protocol;
     user
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_that_leads_nowhere_is_named() {
+        // No label may be this long: nobody is asked.
+        let name = "a".repeat(64);
+        let server = config::Address {
+            host: Host::Name(name.clone()),
+            port: 5432,
+        };
+        let unknown = address(&server).await.unwrap_err();
+        assert!(unknown.to_string().contains(&name), "{unknown}");
+    }
 }

@@ -1,4 +1,5 @@
 //! Access beyond what policy permits for good: for a while, or with somebody's word.
 
 pub mod approvals;
+mod asking;
 pub mod grants;

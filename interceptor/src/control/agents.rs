@@ -11,9 +11,10 @@ use super::api::{Acted, Agent};
 use super::caller::{Answer, Known};
 use super::scopes::cgroup;
 use crate::capture::cgroup2::Hierarchy;
+use crate::grants::Ended;
 use crate::policy::{ControlObject, ControlVerb};
-use crate::session::EndReason;
 use crate::session::services::Services;
+use crate::session::{EndReason, ending};
 
 /// `POST /v1/agents/freeze`: stops every process of the agent (cgroup v2 freezer, Linux 5.2) and ends
 /// its sessions. The processes stay for whoever wants to look at them.
@@ -105,6 +106,9 @@ async fn act(
             session.who().principal.agent == agent
         }),
     };
+    if deed == Deed::Kill {
+        ending::of_agent(services, agent, Ended::Killed).await;
+    }
     let acted = Acted {
         scopes: scopes.into_iter().map(|scope| scope.path).collect(),
         sessions,

@@ -345,7 +345,13 @@ pub struct Problem {
     /// What to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// The question that people are asked: the same request finds their answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalId>,
 }
+
+/// The JSON Schema (draft 2020-12) of [`Request`], which is also the form in a refusal's hint.
+pub const REQUEST_SCHEMA: &str = include_str!("request.json");
 
 /// `POST /v1/grants`: asks for a grant for the caller's own process tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -366,6 +372,12 @@ pub struct Request {
     /// How often; absent for any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uses: Option<u64>,
+    /// How many rows the answers may have together; absent for any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+    /// How many bytes those rows may have; absent for any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
     /// What for.
     pub reason: String,
     /// The ticket that it belongs to.

@@ -16,6 +16,7 @@ use super::caller::{Answer, Known};
 use crate::capture::{self, Rule, Scope, Verdict};
 use crate::config::{self, Config};
 use crate::policy::{ControlObject, ControlVerb};
+use crate::session::ending;
 use crate::session::services::Services;
 use crate::targets::Targets;
 
@@ -82,6 +83,8 @@ pub async fn reload(services: &Arc<Services>) -> Reloaded {
         .secrets
         .keep(new.secrets().map(|(_, source)| source));
     services.reloads.send_modify(|count| *count += 1);
+    // A scope may be another agent's now.
+    ending::of_untagged(services).await;
     let ended = services.registry.judge_again();
     Reloaded {
         generation: services.policy.generation().0,

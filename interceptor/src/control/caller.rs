@@ -24,7 +24,7 @@ use crate::audit::event::{Caller, Event};
 use crate::audit::{self, Sink as _};
 use crate::capture::{self, Scope};
 use crate::identity::{Login, pidfd};
-use crate::policy::Refusal;
+use crate::policy::{ApprovalId, Refusal};
 use crate::policy::{ControlCaller, ControlObject, ControlVerb, Group as HostGroup};
 use crate::session::services::Services;
 use crate::tokens::login::Owner;
@@ -332,6 +332,16 @@ impl Answer {
         Self::new(StatusCode::FORBIDDEN, title, Some(hint))
     }
 
+    /// People are asked; the same request finds their answer.
+    #[must_use]
+    pub fn waits(refusal: &Refusal, approval: ApprovalId) -> Self {
+        let Self(problem) = Self::refused(refusal);
+        Self(Problem {
+            approval: Some(approval),
+            ..problem
+        })
+    }
+
     /// What was asked for makes no sense.
     #[must_use]
     pub fn bad(title: &str) -> Self {
@@ -349,6 +359,7 @@ impl Answer {
             status: status.as_u16(),
             title: title.to_owned(),
             detail,
+            approval: None,
         })
     }
 }

@@ -18,8 +18,8 @@ use crate::capture;
 use crate::config;
 use crate::identity;
 use crate::policy::{ControlObject, ControlVerb};
-use crate::session::EndReason;
 use crate::session::services::Services;
+use crate::session::{EndReason, ending};
 
 /// `POST /v1/scopes/tag`.
 ///
@@ -44,7 +44,9 @@ pub async fn tag(
     }
     only_own_processes(&services, &caller, &path)?;
     let detail = json!({ "cgroup": path, "agent": asked.agent });
-    match intercept(&services, &path, &asked.agent) {
+    let intercepted = intercept(&services, &path, &asked.agent);
+    ending::of_untagged(&services).await;
+    match intercepted {
         Ok(tagged) => {
             binding::lapse(&services, tagged.id).await;
             caller.audit(&services, "tag", "ok", detail);
@@ -102,7 +104,9 @@ pub async fn untag(
     only_own_processes(&services, &caller, &path)?;
     let described = describe(&services, &tagged);
     let detail = json!({ "cgroup": path, "agent": tagged.agent });
-    match release(&services, &tagged) {
+    let released = release(&services, &tagged);
+    ending::of_untagged(&services).await;
+    match released {
         Ok(()) => {
             binding::gone(&services, tagged.id).await;
             caller.audit(&services, "untag", "ok", detail);
@@ -124,6 +128,7 @@ fn release(services: &Services, tagged: &capture::Scope) -> Result<(), String> {
     services.registry.end(EndReason::Killed, |session| {
         session.who().flow.scope == tagged.id
     });
+    drop(services.scopes.refresh());
     let ruled = apply::rules(services);
     ruled.map_err(|error| format!("it is not tagged any more, but its rules stay: {error}"))
 }

@@ -69,7 +69,7 @@ fn explain(
     if explanation.permitted {
         let verdicts = Verdicts::new(&who, &asked.target, &asked.database);
         let verdicts = verdicts.map_err(|refusal| refusal.message)?;
-        let masks = masks::of(
+        let (masks, _) = masks::of(
             &policy,
             &verdicts,
             (&target.sensitive, &asked.database),

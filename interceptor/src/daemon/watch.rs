@@ -75,7 +75,7 @@ pub(super) fn notify(state: NotifyState<'_>) {
     }
 }
 
-/// Tells systemd that a reload began (`Type=notify-reload` wants the monotonic time with it).
+/// Tells systemd that a reload began (with `Type=notify-reload` it wants the monotonic time as well).
 pub(super) fn reloading() {
     let micros = u64::try_from(clock::monotonic().as_micros()).unwrap_or(u64::MAX);
     let since = format!("MONOTONIC_USEC={micros}");

@@ -1,12 +1,10 @@
 //! What a grant covers: whom, where, and what lies in what.
 
-use std::time::Duration;
-
-use super::table::Live;
+use super::table::{Live, Room};
 use super::{Grant, Grants, Holder, Root};
 use crate::clock::{self, BootTime};
 use crate::identity::{Principal, Process};
-use crate::policy::{Access, GrantId, Held, Place, Resource};
+use crate::policy::{Access, Covering, GrantId, Held, Place, Resource, Want};
 
 /// Ancestors' start times are known to a clock tick, which is at most this long (`USER_HZ` is 100).
 const TICK: u64 = 10_000_000;
@@ -17,7 +15,8 @@ pub struct Holding<'a> {
     grants: &'a Grants,
     principal: &'a Principal,
     scope: u64,
-    running: bool,
+    /// Those that what is judged again stands on; `None` for what is new.
+    stood_on: Option<&'a [GrantId]>,
 }
 
 impl<'a> Holding<'a> {
@@ -28,28 +27,40 @@ impl<'a> Holding<'a> {
             grants,
             principal,
             scope,
-            running: false,
+            stood_on: None,
         }
     }
 
-    /// What its requests may go on with that run already: one that took the last use of a grant does.
+    /// What something of it may go on with that runs already, and stands on `grants`: with those, however
+    /// much of them is left, and of others only with what is not counted, since it has taken nothing of them.
     #[must_use]
-    pub fn running(self) -> Self {
+    pub fn stood_on(self, grants: &'a [GrantId]) -> Self {
         Self {
-            running: true,
+            stood_on: Some(grants),
             ..self
         }
+    }
+
+    fn room(&self, live: &Live, now: BootTime) -> Option<Room> {
+        let Some(grants) = self.stood_on else {
+            return live.room(now);
+        };
+        let goes_on = grants.contains(&live.grant.id) || live.grant.budget.is_empty();
+        (goes_on && live.stands(now)).then_some(Room::Free)
     }
 }
 
 impl Held for Holding<'_> {
-    fn cover(&self, place: Place<'_>, access: &Access, longest: Duration) -> Option<GrantId> {
+    fn cover(&self, want: &Want<'_>) -> Option<Covering> {
         let now = clock::boot();
-        self.grants.table.find(self.scope, |live: &Live| {
-            live.is_live(now, self.running)
-                && live.grant.length() <= longest
-                && covers(&live.grant, place, access)
-                && holds(&live.grant.holder, self.principal)
+        let table = &self.grants.table;
+        let at = (want.access.action, want.place.target);
+        table.find(self.scope, at, |live: &Live| {
+            let grant = &live.grant;
+            let covers = want.admits(grant.length(), &grant.budget)
+                && covers(grant, want.place, want.access)
+                && holds(&grant.holder, self.principal);
+            if covers { self.room(live, now) } else { None }
         })
     }
 }

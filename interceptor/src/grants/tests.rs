@@ -1,5 +1,9 @@
 //! The life of a grant: used, ended, kept.
 
+mod crash;
+mod life;
+
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -7,7 +11,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::identity::{Cgroup, Executable, Process, User};
-use crate::policy::{Access, Held as _, Place};
+use crate::policy::{Access, Held as _, Limit, Limits, Place, Terms, Want};
 
 /// A process of scope 7 and its ancestors, parent first.
 pub(super) fn principal(pid: u32, ancestors: &[u32]) -> Principal {
@@ -41,6 +45,11 @@ pub(super) fn principal(pid: u32, ancestors: &[u32]) -> Principal {
     }
 }
 
+/// Somebody, for tests elsewhere.
+pub(crate) fn a_principal() -> Principal {
+    principal(40, &[])
+}
+
 /// A grant of an hour for the whole of scope 7.
 pub(super) fn grant(number: u128, uses: Option<u64>) -> Grant {
     Grant {
@@ -54,90 +63,142 @@ pub(super) fn grant(number: u128, uses: Option<u64>) -> Grant {
         expires: clock::wall(),
         from: clock::boot(),
         until: BootTime(clock::boot().0 + 3_599_000_000_000),
-        uses,
+        budget: Budget {
+            uses,
+            ..Budget::default()
+        },
         reason: "a test".to_owned(),
         ticket: None,
     }
 }
 
-struct Place_ {
+/// The same, which gives so many rows and bytes.
+pub(super) fn grant_of(number: u128, rows: Option<u64>, bytes: Option<u64>) -> Grant {
+    Grant {
+        budget: Budget {
+            uses: None,
+            rows,
+            bytes,
+        },
+        ..grant(number, None)
+    }
+}
+
+struct Somewhere {
     _directory: tempfile::TempDir,
     file: PathBuf,
 }
 
-fn place() -> Place_ {
+fn place() -> Somewhere {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("grants.db");
-    Place_ {
+    Somewhere {
         _directory: directory,
         file,
     }
 }
 
-fn covered(grants: &Grants, running: bool) -> Option<GrantId> {
+/// Issues a grant; its name.
+async fn issue(grants: &Grants, grant: Grant) -> GrantId {
+    let coming = grants.prepare(grant).await.unwrap();
+    grants.issue(coming).await.unwrap().grant.id
+}
+
+async fn use_once(grants: &Grants, id: GrantId) -> Result<Vec<Taken>, Error> {
+    grants.take(&[id], Take::Answer(None)).await
+}
+
+/// Ends what is due, as the watch does.
+async fn settle_due(grants: &Grants) -> Vec<(GrantId, Ended)> {
+    let (due, _) = grants.due(clock::boot());
+    let ended = grants.end(&due);
+    let ended: Vec<_> = ended
+        .iter()
+        .map(|(one, why)| (one.grant.id, *why))
+        .collect();
+    grants.keep_ends(ended.clone()).await.unwrap();
+    ended
+}
+
+fn covered(grants: &Grants, stood_on: Option<&[GrantId]>) -> Option<GrantId> {
+    covered_for(grants, stood_on, true)
+}
+
+fn covered_for(grants: &Grants, stood_on: Option<&[GrantId]>, answers: bool) -> Option<GrantId> {
     let principal = principal(41, &[]);
     let mut holding = Holding::new(grants, &principal, 7);
-    if running {
-        holding = holding.running();
+    if let Some(stood_on) = stood_on {
+        holding = holding.stood_on(stood_on);
     }
-    let place = Place {
-        target: "crm",
-        database: "app",
-    };
     let access = Access {
         action: Action::Select,
         resource: Resource::Database,
     };
-    holding.cover(place, &access, Duration::from_secs(3_600))
+    let terms = [Terms {
+        longest: Duration::from_secs(3_600),
+        most: Budget::default(),
+    }];
+    let covering = holding.cover(&Want {
+        place: Place {
+            target: "crm",
+            database: "app",
+        },
+        access: &access,
+        terms: &terms,
+        answers,
+    });
+    covering.map(|covering| covering.grant)
 }
 
 #[tokio::test]
 async fn a_hundred_at_once_use_a_grant_as_often_as_it_says_and_no_more() {
     let place = place();
     let grants = Arc::new(Grants::open(&place.file).unwrap());
-    let granted = grant(1, Some(3));
-    let id = granted.id;
-    grants.issue(granted).await.unwrap();
+    let id = issue(&grants, grant(1, Some(3))).await;
     let tries: Vec<_> = (0..100)
         .map(|_| {
             let grants = Arc::clone(&grants);
-            tokio::spawn(async move { grants.take(&[id]).await })
+            tokio::spawn(async move { use_once(&grants, id).await })
         })
         .collect();
-    let (mut taken, mut last) = (0, 0);
+    let mut taken = Vec::new();
     for attempt in tries {
         match attempt.await.unwrap() {
-            Ok(spent) => {
-                taken += 1;
-                last += spent.len();
-            }
+            Ok(more) => taken.extend(more),
             Err(error) => assert!(matches!(error, Error::Spent), "{error}"),
         }
     }
-    assert_eq!((taken, last), (3, 1));
+    assert_eq!(taken.len(), 3);
+    drop(taken);
     // As the next daemon finds it.
     drop(grants);
     let grants = Grants::open(&place.file).unwrap();
     assert_eq!(grants.all(None)[0].used, 3);
-    assert!(matches!(grants.take(&[id]).await, Err(Error::Spent)));
-    assert_eq!(covered(&grants, false), None);
+    assert!(matches!(use_once(&grants, id).await, Err(Error::Spent)));
+    assert_eq!(covered(&grants, None), None);
+    assert_eq!(settle_due(&grants).await, [(id, Ended::Used)]);
 }
 
 #[tokio::test]
-async fn a_use_is_on_disk_before_it_is_given() {
+async fn what_is_taken_is_on_disk_before_it_is_given() {
     let place = place();
     let grants = Grants::open(&place.file).unwrap();
-    let granted = grant(1, Some(5));
-    let id = granted.id;
-    grants.issue(granted).await.unwrap();
-    for used in 1..=3_i64 {
-        grants.take(&[id]).await.unwrap();
+    let mut granted = grant_of(1, Some(100), None);
+    granted.budget.uses = Some(5);
+    let id = issue(&grants, granted).await;
+    let other = rusqlite::Connection::open(&place.file).unwrap();
+    let sql = "select used, used_rows from grants";
+    let mut given = 0;
+    for used in 1..=3_u64 {
+        let mut taken = use_once(&grants, id).await.unwrap();
         // What another process reads now is what a daemon that was killed now would find.
-        let other = rusqlite::Connection::open(&place.file).unwrap();
-        let count: i64 = other
-            .query_row("select used from grants", [], |row| row.get(0))
+        let kept: (i64, i64) = other
+            .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
             .unwrap();
-        assert_eq!(count, used);
+        assert_eq!(kept, (i64::try_from(used).unwrap(), 100));
+        grants.settle(taken.remove(0), used, 0);
+        given += used;
+        assert_eq!(grants.get(id).unwrap().used_rows, Some(given));
     }
 }
 
@@ -145,41 +206,156 @@ async fn a_use_is_on_disk_before_it_is_given() {
 async fn a_grant_that_ended_covers_nothing_and_stays_ended() {
     let place = place();
     let grants = Grants::open(&place.file).unwrap();
-    for (number, why) in [(1, Ended::Revoked), (2, Ended::Exited), (3, Ended::Expired)] {
-        let granted = grant(number, None);
-        let id = granted.id;
-        grants.issue(granted).await.unwrap();
-        assert_eq!(covered(&grants, false), Some(id));
-        assert_eq!(grants.take(&[id]).await.unwrap(), []);
-        let before = grants.number();
-        let ended = grants.end(id, why).unwrap();
-        grants.keep_end(id, why).await.unwrap();
-        assert_eq!((ended.grant.id, ended.used), (id, 1));
-        assert!(grants.number() != before);
-        assert_eq!(covered(&grants, true), None);
-        assert!(matches!(grants.take(&[id]).await, Err(Error::Spent)));
-        assert!(grants.end(id, why).is_none());
+    for (number, why) in [
+        (1, Ended::Revoked),
+        (2, Ended::Exited),
+        (3, Ended::Expired),
+        (4, Ended::Killed),
+        (5, Ended::Untagged),
+    ] {
+        let id = issue(&grants, grant(number, None)).await;
+        assert_eq!(covered(&grants, None), Some(id));
+        let taken = use_once(&grants, id).await.unwrap();
+        let before = grants.number(7);
+        let ended = grants.end(&[(id, why)]);
+        grants.keep_ends(vec![(id, why)]).await.unwrap();
+        assert_eq!((ended[0].0.grant.id, ended[0].0.used), (id, 1));
+        assert!(grants.number(7) != before);
+        // What runs on it does not go on either.
+        assert_eq!(covered(&grants, Some(&[id])), None);
+        assert!(!taken[0].stands(clock::boot()));
+        assert!(matches!(use_once(&grants, id).await, Err(Error::Spent)));
+        assert!(grants.end(&[(id, why)]).is_empty());
     }
     drop(grants);
     assert!(Grants::open(&place.file).unwrap().all(None).is_empty());
 }
 
 #[tokio::test]
-async fn what_took_the_last_use_goes_on_and_nothing_new_begins() {
+async fn what_took_the_last_use_goes_on_and_the_grant_ends_with_it() {
     let place = place();
     let grants = Grants::open(&place.file).unwrap();
-    let granted = grant(1, Some(1));
-    let id = granted.id;
-    grants.issue(granted).await.unwrap();
-    assert_eq!(grants.take(&[id]).await.unwrap(), [id]);
-    assert_eq!(covered(&grants, false), None);
-    assert_eq!(covered(&grants, true), Some(id));
-    assert!(grants.end(id, Ended::Used).is_some());
-    assert!(grants.end(id, Ended::Used).is_none());
-    assert_eq!(covered(&grants, true), Some(id));
-    // Taking it back ends that too.
-    assert!(grants.end(id, Ended::Revoked).is_some());
-    assert_eq!(covered(&grants, true), None);
+    let id = issue(&grants, grant(1, Some(1))).await;
+    let taken = use_once(&grants, id).await.unwrap();
+    assert_eq!(covered(&grants, None), None);
+    assert_eq!(settle_due(&grants).await, []);
+    assert_eq!(covered(&grants, Some(&[id])), Some(id));
+    // What runs and took nothing of it does not go on with it.
+    assert_eq!(covered(&grants, Some(&[])), None);
+    let changes = grants.changes();
+    drop(taken);
+    grants.changed(changes).await;
+    assert_eq!(settle_due(&grants).await, [(id, Ended::Used)]);
+    assert_eq!(covered(&grants, Some(&[id])), None);
+    assert_eq!(grants.count(), 0);
+}
+
+#[tokio::test]
+async fn a_grant_that_is_not_counted_needs_not_be_taken_by_what_runs() {
+    let place = place();
+    let grants = Grants::open(&place.file).unwrap();
+    let id = issue(&grants, grant(1, None)).await;
+    assert_eq!(covered(&grants, Some(&[])), Some(id));
+}
+
+#[tokio::test]
+async fn what_leans_on_a_grant_that_is_used_up_keeps_it_until_it_lets_go() {
+    let place = place();
+    let grants = Grants::open(&place.file).unwrap();
+    let id = issue(&grants, grant(1, Some(1))).await;
+    let taken = use_once(&grants, id).await.unwrap();
+    let leans = grants.hold(id).unwrap();
+    drop(taken);
+    assert_eq!(settle_due(&grants).await, []);
+    assert!(leans.stands(clock::boot()));
+    drop(leans);
+    assert_eq!(settle_due(&grants).await, [(id, Ended::Used)]);
+    assert!(grants.hold(id).is_none());
+}
+
+#[tokio::test]
+async fn rows_are_set_aside_whole_and_what_was_not_needed_is_given_back() {
+    let place = place();
+    let grants = Grants::open(&place.file).unwrap();
+    let id = issue(&grants, grant_of(1, Some(10), Some(1_000))).await;
+    let mut first = use_once(&grants, id).await.unwrap();
+    assert_eq!((first[0].rows(), first[0].bytes()), (Some(10), Some(1_000)));
+    // It covers more, which must wait for the first to say what it needed.
+    assert_eq!(covered(&grants, None), Some(id));
+    assert!(matches!(use_once(&grants, id).await, Err(Error::Busy)));
+    grants.settle(first.remove(0), 4, 100);
+    let mut second = use_once(&grants, id).await.unwrap();
+    assert_eq!((second[0].rows(), second[0].bytes()), (Some(6), Some(900)));
+    grants.settle(second.remove(0), 6, 1);
+    assert_eq!(covered(&grants, None), None);
+    assert!(matches!(use_once(&grants, id).await, Err(Error::Spent)));
+    let standing = grants.get(id).unwrap();
+    assert_eq!(
+        (standing.used, standing.used_rows, standing.used_bytes),
+        (2, Some(10), Some(101))
+    );
+    assert_eq!(settle_due(&grants).await, [(id, Ended::Used)]);
+}
+
+#[tokio::test]
+async fn what_nobody_settled_was_given_out() {
+    let place = place();
+    let grants = Grants::open(&place.file).unwrap();
+    let id = issue(&grants, grant_of(1, Some(10), None)).await;
+    drop(use_once(&grants, id).await.unwrap());
+    assert_eq!(settle_due(&grants).await, [(id, Ended::Used)]);
+    // The same where the daemon is killed in between.
+    let id = issue(&grants, grant_of(2, Some(10), None)).await;
+    let _taken = use_once(&grants, id).await.unwrap();
+    drop(grants);
+    let grants = Grants::open(&place.file).unwrap();
+    assert!(matches!(use_once(&grants, id).await, Err(Error::Spent)));
+    assert_eq!(settle_due(&grants).await, [(id, Ended::Used)]);
+}
+
+#[tokio::test]
+async fn no_more_is_set_aside_than_an_answer_may_hold() {
+    let place = place();
+    let grants = Grants::open(&place.file).unwrap();
+    let id = issue(&grants, grant_of(1, Some(10), None)).await;
+    let limits = Limits {
+        max_rows: Some(Limit {
+            most: 4,
+            rule: crate::policy::RuleId("few".to_owned()),
+        }),
+        ..Limits::default()
+    };
+    let what = Take::Answer(Some(&limits));
+    let first = grants.take(&[id], what).await.unwrap();
+    let second = grants.take(&[id], what).await.unwrap();
+    let third = grants.take(&[id], what).await.unwrap();
+    let rows = [&first, &second, &third].map(|taken| taken[0].rows());
+    assert_eq!(rows, [Some(4), Some(4), Some(2)]);
+}
+
+#[tokio::test]
+async fn a_grant_that_counts_answers_covers_nothing_that_has_none() {
+    let place = place();
+    let grants = Grants::open(&place.file).unwrap();
+    let counted = issue(&grants, grant_of(1, Some(10), None)).await;
+    assert_eq!(covered_for(&grants, None, false), None);
+    assert_eq!(covered_for(&grants, None, true), Some(counted));
+    let free = issue(&grants, grant(2, None)).await;
+    assert_eq!(covered_for(&grants, None, false), Some(free));
+    // What is not counted goes first.
+    assert_eq!(covered_for(&grants, None, true), Some(free));
+}
+
+#[tokio::test]
+async fn of_several_grants_all_are_taken_or_none() {
+    let place = place();
+    let grants = Grants::open(&place.file).unwrap();
+    let many = issue(&grants, grant(1, Some(5))).await;
+    let one = issue(&grants, grant(2, Some(1))).await;
+    let _taken = use_once(&grants, one).await.unwrap();
+    let both = grants.take(&[many, one], Take::Answer(None)).await;
+    assert!(matches!(both, Err(Error::Spent)));
+    assert_eq!(grants.get(many).unwrap().used, 0);
 }
 
 #[tokio::test]
@@ -188,11 +364,11 @@ async fn a_grant_whose_time_is_over_covers_nothing_though_nobody_has_ended_it() 
     let grants = Grants::open(&place.file).unwrap();
     let mut granted = grant(1, None);
     granted.until = granted.from;
-    let id = granted.id;
-    grants.issue(granted).await.unwrap();
-    assert_eq!(covered(&grants, true), None);
-    assert!(matches!(grants.take(&[id]).await, Err(Error::Spent)));
-    assert_eq!(grants.due(clock::boot()).0, [id]);
+    let id = issue(&grants, granted).await;
+    assert_eq!(covered(&grants, Some(&[id])), None);
+    assert!(matches!(use_once(&grants, id).await, Err(Error::Spent)));
+    assert!(grants.hold(id).is_none());
+    assert_eq!(grants.due(clock::boot()).0, [(id, Ended::Expired)]);
 }
 
 #[tokio::test]
@@ -201,15 +377,15 @@ async fn a_grant_covers_nothing_that_may_be_granted_for_less() {
     let grants = Grants::open(&place.file).unwrap();
     let mut granted = grant(1, None);
     granted.until = BootTime(granted.from.0 + 3_601_000_000_000);
-    grants.issue(granted).await.unwrap();
-    assert_eq!(covered(&grants, false), None);
+    issue(&grants, granted).await;
+    assert_eq!(covered(&grants, None), None);
 }
 
 #[tokio::test]
-async fn grants_of_an_earlier_boot_are_over() {
+async fn grants_of_an_earlier_boot_are_over_and_are_told_once() {
     let place = place();
     let grants = Grants::open(&place.file).unwrap();
-    grants.issue(grant(1, None)).await.unwrap();
+    let id = issue(&grants, grant(1, None)).await;
     drop(grants);
     let other = rusqlite::Connection::open(&place.file).unwrap();
     other
@@ -217,19 +393,89 @@ async fn grants_of_an_earlier_boot_are_over() {
         .unwrap();
     let grants = Grants::open(&place.file).unwrap();
     assert!(grants.all(None).is_empty());
-    let why: String = other
-        .query_row("select ended from grants", [], |row| row.get(0))
-        .unwrap();
-    assert_eq!(why, "restarted");
+    let told = grants.ended_unseen();
+    assert_eq!((told[0].0.grant.id, told[0].1), (id, Ended::Restarted));
+    assert!(grants.ended_unseen().is_empty());
+    drop(grants);
+    assert!(Grants::open(&place.file).unwrap().ended_unseen().is_empty());
 }
 
 #[tokio::test]
-async fn a_scope_has_so_many_grants_and_no_more() {
+async fn a_grant_whose_issue_was_cut_off_never_came_to_be() {
     let place = place();
     let grants = Grants::open(&place.file).unwrap();
-    for number in 0..OF_ONE {
-        grants.table.enter(grant(number as u128 + 1, None), 0);
+    let coming = grants.prepare(grant(1, None)).await.unwrap();
+    let id = coming.grant().id;
+    assert_eq!(covered(&grants, None), None);
+    drop(coming);
+    drop(grants);
+    let grants = Grants::open(&place.file).unwrap();
+    assert!(grants.all(None).is_empty());
+    let told = grants.ended_unseen();
+    assert_eq!((told[0].0.grant.id, told[0].1), (id, Ended::Unissued));
+}
+
+#[tokio::test]
+async fn a_scope_has_so_many_grants_and_no_more_and_one_on_its_way_counts() {
+    let place = place();
+    let grants = Grants::open(&place.file).unwrap();
+    for number in 0..table::OF_ONE - 1 {
+        let granted = grant(number as u128 + 1, None);
+        grants.table.enter(granted, Amount::default());
     }
-    let refused = grants.issue(grant(9_999, None)).await;
+    let coming = grants.prepare(grant(9_998, None)).await.unwrap();
+    let refused = grants.prepare(grant(9_999, None)).await;
     assert!(matches!(refused, Err(Error::Full(_))), "{refused:?}");
+    // One that did not come to be leaves its place.
+    drop(coming);
+    let coming = grants.prepare(grant(10_000, Some(1))).await.unwrap();
+    let id = grants.issue(coming).await.unwrap().grant.id;
+    assert!(grants.prepare(grant(10_001, None)).await.is_err());
+    // So does one that is used up.
+    drop(use_once(&grants, id).await.unwrap());
+    assert_eq!(settle_due(&grants).await, [(id, Ended::Used)]);
+    assert!(grants.prepare(grant(10_002, None)).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_happens_in_one_scope_is_not_seen_in_another() {
+    let place = place();
+    let grants = Grants::open(&place.file).unwrap();
+    let before = (grants.number(7), grants.number(8));
+    let id = issue(&grants, grant(1, None)).await;
+    assert!(grants.number(7) != before.0);
+    assert_eq!(grants.number(8), before.1);
+    let issued = grants.number(7);
+    drop(grants.end(&[(id, Ended::Revoked)]));
+    assert!(grants.number(7) != issued);
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_version_is_read_and_counted_on() {
+    let place = place();
+    {
+        let grants = Grants::open(&place.file).unwrap();
+        issue(&grants, grant(1, Some(3))).await;
+    }
+    // As the first version left it.
+    let old = rusqlite::Connection::open(&place.file).unwrap();
+    old.execute_batch(
+        "alter table grants drop column used_rows;
+         alter table grants drop column used_bytes;
+         update grants set used = 2;
+         pragma user_version = 0;",
+    )
+    .unwrap();
+    drop(old);
+    let grants = Grants::open(&place.file).unwrap();
+    let standing = grants.all(None).remove(0);
+    assert_eq!(standing.used, 2);
+    let id = standing.grant.id;
+    drop(use_once(&grants, id).await.unwrap());
+    assert!(matches!(use_once(&grants, id).await, Err(Error::Spent)));
+    drop(grants);
+    let newer = rusqlite::Connection::open(&place.file).unwrap();
+    newer.execute_batch("pragma user_version = 99;").unwrap();
+    let refused = Grants::open(&place.file).unwrap_err().to_string();
+    assert!(refused.contains("newer version"), "{refused}");
 }

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cedar_policy::{PolicyId, PolicySet, ValidationMode, ValidationWarning, Validator};
 use miette::Diagnostic;
@@ -14,8 +13,7 @@ use serde::Serialize;
 
 use super::source::{self, Mistake, Mistakes, Piece};
 use super::vocabulary::PARSED;
-use super::{Generation, Limits, Need, RuleId};
-use crate::clock;
+use super::{Generation, Limits, Need, RuleId, Terms};
 
 mod ever;
 mod lint;
@@ -54,9 +52,9 @@ pub struct Rule {
     pub hint: Option<Arc<str>>,
     /// Whether it is marked as one that a site must not take away.
     pub mandatory: bool,
-    /// For how long at most a grant may be had of what it permits, which it permits in no other way.
+    /// What grants may be had of what it permits, which it permits in no other way.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub grant: Option<Duration>,
+    pub grant: Option<Terms>,
     /// Whose word it takes, for the request or for the grant; it permits in no other way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approve: Option<Need>,
@@ -195,7 +193,7 @@ fn parse(piece: Piece, mistakes: &mut Vec<Mistake>) -> Option<Parsed> {
     };
     let annotated = |name: &str| policy.annotation(name).map(str::to_owned);
     let rule = Rule {
-        grant: annotated("grant").and_then(|text| clock::duration(&text).ok()),
+        grant: Terms::of(annotated),
         approve: Need::of(&RuleId(id.clone()), annotated),
         limits: Limits::of(&RuleId(id.clone()), annotated),
         id: RuleId(id.clone()),

@@ -14,8 +14,8 @@ use std::sync::{Arc, LazyLock};
 pub use self::explain::{ExplainedAccess, ExplainedAsk, Explanation};
 pub use self::verdicts::Verdicts;
 use super::compile::Policy;
-use super::obligation::approval::NotApproved;
-use super::obligation::grant::{Decided, Grantable, Held, NoGrants, Wanted};
+use super::obligation::approval::{Needs, NotApproved};
+use super::obligation::grant::{self, Covering, Decided, Grantable, Held, NoGrants, Wanted};
 use super::subject::{Error, PrincipalFacts, Subject};
 use super::vocabulary::{self, Kind};
 use super::{
@@ -45,6 +45,17 @@ pub(super) enum Verdict {
     NotPermitted,
     Forbidden,
     Failed,
+}
+
+/// How a principal sees a masked column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Masked.
+    Masked,
+    /// As it is, by policy alone.
+    Plain,
+    /// As it is, by a grant.
+    Granted(Covering),
 }
 
 /// What was found of a request so far.
@@ -94,11 +105,12 @@ impl Policy {
         decided.settle(subject.place(), held, &NotApproved)
     }
 
-    /// Judges whether `action` on `resource` is something that may be granted to `principal`, leaving
-    /// aside what only a statement shows: each statement is judged by itself later.
+    /// Judges whether `action` on `resource` is something that may be granted to `principal`: where it is
+    /// left to a grant in any of the contexts that it may come in. Which settings and functions a statement
+    /// names is left aside; each statement is judged by itself later.
     ///
     /// # Errors
-    /// The refusal, where a rule forbids it or nothing permits it.
+    /// The refusal, where rules forbid it or nothing permits it.
     pub fn grantable(
         &self,
         principal: &Arc<PrincipalFacts>,
@@ -107,20 +119,38 @@ impl Policy {
         access: &Access,
     ) -> Result<Grantable, Refusal> {
         let subject = subject(principal, target, database)?;
-        let mut ask = plain(access.action, access.resource.clone());
-        ask.context.has_limit = true;
-        ask.context.statements = 1;
-        let decided = self.judge(&subject, std::slice::from_ref(&ask))?;
-        let Some(wanted) = decided.wanted.first() else {
-            return Ok(Grantable::Permitted);
-        };
-        match wanted.longest {
-            Some(longest) => Ok(Grantable::For {
-                longest,
-                needs: wanted.before.clone(),
-                rules: decided.rules,
+        let (mut terms, mut rules) = (Vec::new(), BTreeSet::new());
+        let (mut is_permitted, mut refused) = (false, None);
+        let mut needs: Option<Needs> = None;
+        for ask in asks_for(access) {
+            match self.judge(&subject, std::slice::from_ref(&ask)) {
+                Ok(decided) => match decided.wanted.first() {
+                    Some(wanted) if wanted.terms.is_empty() => {
+                        let refusal = Refusal::clone(&wanted.refusal);
+                        refused = refused.or(Some(refusal));
+                    }
+                    Some(wanted) => {
+                        terms.extend(wanted.terms.iter().map(|terms| Some(*terms)));
+                        rules.extend(decided.rules.iter().cloned());
+                        // Whichever context it comes in: nobody is asked only where nobody need be in any.
+                        needs
+                            .get_or_insert_default()
+                            .extend(wanted.before.iter().cloned());
+                    }
+                    None => is_permitted = true,
+                },
+                // The first context is the one that most rules let through.
+                Err(refusal) => refused = refused.or(Some(refusal)),
+            }
+        }
+        match (grant::terms(terms.into_iter()), refused) {
+            (Some(terms), _) => Ok(Grantable::For {
+                terms,
+                needs: needs.unwrap_or_default(),
+                rules: rules.into_iter().collect(),
             }),
-            None => Err(Refusal::clone(&wanted.refusal)),
+            (None, Some(refusal)) if !is_permitted => Err(refusal),
+            (None, _) => Ok(Grantable::Permitted),
         }
     }
 
@@ -173,14 +203,14 @@ impl Policy {
         })
     }
 
-    /// Which of these columns a subject may see as they are, with the grants that it holds. One that
+    /// Which of these columns a subject may see as they are, and by which grants that it holds. One that
     /// cannot be judged is not seen.
     pub(super) fn revealed(
         &self,
         subject: &Subject,
         columns: &[Resource],
         held: &dyn Held,
-    ) -> Vec<bool> {
+    ) -> Vec<Seen> {
         let ask = reveal(columns);
         let ready = self
             .bench(subject, std::slice::from_ref(&ask))
@@ -189,13 +219,15 @@ impl Policy {
             Ok(ready) => ready,
             Err(error) => {
                 tracing::error!(%error, "cannot judge who sees sensitive columns; nobody does");
-                return vec![false; columns.len()];
+                return vec![Seen::Masked; columns.len()];
             }
         };
         let reveals = |column: &Resource| {
             let access = sees(column);
             let judged = self.judge_access(&bench, &access, &context);
-            judged.is_ok_and(|judgement| self.permits(&bench, &access, &judgement, held))
+            judged.map_or(Seen::Masked, |judgement| {
+                self.seen(&bench, &access, &judgement, held)
+            })
         };
         columns.iter().map(reveals).collect()
     }
@@ -210,6 +242,7 @@ impl Policy {
 
     fn judge_ask(&self, bench: &Bench<'_>, ask: &Ask, found: &mut Found) -> Result<(), Refusal> {
         let context = context(&ask.context).map_err(|error| internal(&error))?;
+        let answers = grant::answers(ask);
         let mut refused: Option<(&Access, Judgement)> = None;
         for access in &ask.accesses {
             let judgement = self
@@ -218,8 +251,9 @@ impl Policy {
             match (judgement.verdict, &refused) {
                 (Verdict::Permitted, _) => {
                     let obliged = self.obliged(&judgement.rules);
-                    found.wanted.extend(obliged.map(|obliged| {
-                        Self::wanted(bench, access, (&ask.context, obliged), &judgement)
+                    found.wanted.extend(obliged.map(|obliged| Wanted {
+                        answers,
+                        ..Self::wanted(bench, access, (&ask.context, obliged), &judgement)
                     }));
                     found.rules.extend(judgement.rules);
                 }
@@ -422,6 +456,29 @@ fn plain(action: Action, resource: Resource) -> Ask {
             ..Context::default()
         },
     }
+}
+
+/// What may ask for an access, in each context that conditions may tell apart; the one that most rules let
+/// through first. What is no statement comes in one context only.
+fn asks_for(access: &Access) -> Vec<Ask> {
+    let ask = plain(access.action, access.resource.clone());
+    if matches!(
+        access.action,
+        Action::Connect | Action::Open | Action::Reveal
+    ) {
+        return vec![ask];
+    }
+    let contexts = (0_u8..8).map(|bits| Ask {
+        context: Context {
+            has_where: bits & 1 == 0,
+            has_limit: bits & 2 == 0,
+            in_transaction: bits & 4 != 0,
+            statements: 1,
+            ..Context::default()
+        },
+        ..ask.clone()
+    });
+    contexts.collect()
 }
 
 /// Refuses what is no request, and what is too much of one.

@@ -5,5 +5,7 @@ pub(super) mod grant;
 pub(super) mod limits;
 
 pub use approval::{ApprovalId, Approved, AskedWhenRun, Later, Need, Needs, NotApproved};
-pub use grant::{GrantId, Grantable, Held, NoGrants, Place};
-pub use limits::{Limit, Limits};
+pub use grant::{
+    Budget, Covering, GrantId, Grantable, Held, NoGrants, Place, Terms, Want, is_answered,
+};
+pub use limits::{Limit, Limits, size};

@@ -4,11 +4,10 @@
 //! to look like something else in a terminal or a log.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use cedar_policy::PolicyId;
 
-use super::{Access, Action, ApprovalId, Context, Refusal, RefusalKind, Resource};
+use super::{Access, Action, ApprovalId, Context, Refusal, RefusalKind, Resource, Terms};
 
 /// Most characters of one name in a message.
 const NAME: usize = 128;
@@ -208,7 +207,7 @@ impl Refusal {
     #[must_use]
     pub fn privileged() -> Self {
         let message = "processes with capabilities on the host get no credentials";
-        let hint = "run the program without capabilities";
+        let hint = "run it as an ordinary user; for root: `interceptor run --user NAME`";
         Self::plain(RefusalKind::Identity, message, hint)
     }
 
@@ -263,11 +262,40 @@ impl Refusal {
         Self::plain(RefusalKind::NeedsGrant, message, "ask for another one")
     }
 
-    /// A grant was asked for that is longer than policy has any.
+    /// What is left of a grant is set aside for another request.
     #[must_use]
-    pub fn granted_for_less(longest: Duration) -> Self {
-        let message = format!("this is granted for at most {} s", longest.as_secs());
-        Self::plain(RefusalKind::NotPermitted, &message, "ask for less time")
+    pub fn grant_busy() -> Self {
+        let message = "what is left of the grant is set aside for a request that runs";
+        let hint = "send it again when that is answered, or ask for another grant";
+        Self::plain(RefusalKind::NeedsGrant, message, hint)
+    }
+
+    /// The grant that covers it counts rows, and what this reads is not in an answer that can be counted.
+    #[must_use]
+    pub fn not_counted() -> Self {
+        let message = "the grant counts rows of answers, and what this touches is in no answer";
+        let hint = "read what is granted by a SELECT or a COPY TO STDOUT, not by a cursor nor into \
+                    another table; for writing ask for a grant without rows and bytes";
+        Self::plain(RefusalKind::NeedsGrant, message, hint)
+    }
+
+    /// A grant was asked for that is more than policy has any.
+    #[must_use]
+    pub fn granted_for_less(terms: &[Terms]) -> Self {
+        let of = |Terms { longest, most }: &Terms| {
+            let counted = [
+                (most.uses, "uses"),
+                (most.rows, "rows"),
+                (most.bytes, "bytes"),
+            ];
+            let counted = counted
+                .into_iter()
+                .filter_map(|(most, what)| Some(format!(" and {} {what}", most?)));
+            format!("{} s{}", longest.as_secs(), counted.collect::<String>())
+        };
+        let terms: Vec<_> = terms.iter().take(NAMES).map(of).collect();
+        let message = format!("this is granted for at most {}", terms.join(", or for "));
+        Self::plain(RefusalKind::NotPermitted, &message, "ask for less")
     }
 
     /// A grant was asked for that nobody needs.

@@ -191,6 +191,7 @@ impl Engine {
         offered(startup, settings).map_err(plain)?;
         opening
             .authorize(&startup.database, &startup.asks())
+            .await
             .map_err(plain)?;
         let reached = self.reach.open(opening, startup, settings).await?;
         let upstream = &reached.upstream;

@@ -1,4 +1,4 @@
-//! The end of grants: by time, by use, with their process, or by hand; and of the sessions on them.
+//! The end of grants: by time, by use, with their process or scope, or by hand; and of what stands on them.
 
 use std::sync::Arc;
 
@@ -10,53 +10,105 @@ use super::services::Services;
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::clock;
-use crate::grants::{Ended, Root, Standing};
+use crate::grants::{Ended, Grant, Holder, Root, Standing};
 use crate::policy::GrantId;
 
 /// How long the watch sleeps at most: a boot clock goes on while the host sleeps, a timer does not.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Ends a grant, and the sessions of its scope that nothing else permits; whether it was live.
-pub async fn end(services: &Services, id: GrantId, why: Ended) -> bool {
-    let Some(Standing { grant, used }) = services.grants.end(id, why) else {
-        return false;
-    };
-    // What took the last use goes on.
-    let sessions = match why {
-        Ended::Used => 0,
-        _ => services.registry.end(EndReason::Grant, |session| {
-            session.who().flow.scope == grant.holder.scope && !session.still_permitted()
-        }),
-    };
-    if let Err(error) = services.grants.keep_end(id, why).await {
-        tracing::error!(%error, grant = %id.0, "a grant has ended, but may be live again after a restart");
+/// Ends grants, and the sessions of their scopes that nothing else permits; how many were live.
+pub async fn end(services: &Services, grants: &[(GrantId, Ended)]) -> usize {
+    // All of them are gone before a session is asked what it stands on.
+    let ended = services.grants.end(grants);
+    if ended.is_empty() {
+        return 0;
     }
+    let sessions: Vec<_> = ended
+        .iter()
+        .map(|(standing, why)| match why {
+            // Nothing stands on it; what is about to ask for some of it is refused.
+            Ended::Used => 0,
+            _ => fell_with(services, &standing.grant),
+        })
+        .collect();
+    let ends = ended
+        .iter()
+        .map(|(standing, why)| (standing.grant.id, *why));
+    if let Err(error) = services.grants.keep_ends(ends.collect()).await {
+        tracing::error!(%error, "grants have ended, but may be live again after a restart");
+    }
+    for ((standing, why), sessions) in ended.iter().zip(sessions) {
+        tell(services, standing, *why, sessions);
+    }
+    ended.len()
+}
+
+/// Ends what stood on a grant; how many sessions.
+fn fell_with(services: &Services, grant: &Grant) -> usize {
+    services
+        .registry
+        .end(EndReason::Grant(grant.id), |session| {
+            session.who().flow.scope == grant.holder.scope && !session.still_permitted()
+        })
+}
+
+/// Writes the end of a grant.
+fn tell(services: &Services, standing: &Standing, why: Ended, sessions: usize) {
     let event = Event::GrantEnded {
-        grant: id,
-        holder: &grant.holder,
+        grant: standing.grant.id,
+        holder: &standing.grant.holder,
         why,
-        used,
+        used: standing.used,
+        used_rows: standing.used_rows,
+        used_bytes: standing.used_bytes,
         sessions,
     };
     if let Err(error) = services.audit.append(&event) {
-        tracing::error!(%error, grant = %id.0, "cannot write the end of a grant to the audit log");
+        let grant = standing.grant.id.0;
+        tracing::error!(%error, %grant, "cannot write the end of a grant to the audit log");
     }
-    true
 }
 
-/// Ends grants whose time is over, until `stop`. Those that it is late for cover nothing meanwhile.
+/// Writes that a grant never came to be, though its issue is written.
+pub fn unissued(services: &Services, grant: Grant) {
+    let standing = Standing::unused(grant);
+    tell(services, &standing, Ended::Unissued, 0);
+}
+
+/// Ends the grants of an agent.
+pub async fn of_agent(services: &Services, agent: &str, why: Ended) -> usize {
+    of_holders(services, why, |holder| holder.agent == agent).await
+}
+
+/// Ends the grants of scopes that are intercepted no longer, or as another agent.
+pub async fn of_untagged(services: &Services) -> usize {
+    let scopes = services.scopes.all();
+    of_holders(services, Ended::Untagged, |holder| {
+        let mut scopes = scopes.iter();
+        !scopes.any(|scope| scope.id == holder.scope && scope.agent == holder.agent)
+    })
+    .await
+}
+
+async fn of_holders(services: &Services, why: Ended, which: impl Fn(&Holder) -> bool) -> usize {
+    let all = services.grants.all(None).into_iter();
+    let ended = all.filter(|standing| which(&standing.grant.holder));
+    let ended: Vec<_> = ended.map(|standing| (standing.grant.id, why)).collect();
+    end(services, &ended).await
+}
+
+/// Ends grants that are used up or whose time is over, until `stop`. Those that it is late for cover nothing
+/// meanwhile.
 pub async fn watch(services: Arc<Services>, stop: CancellationToken) {
     loop {
-        let number = services.grants.number();
+        let changes = services.grants.changes();
         let now = clock::boot();
-        let (over, next) = services.grants.due(now);
-        for id in over {
-            end(&services, id, Ended::Expired).await;
-        }
+        let (due, next) = services.grants.due(now);
+        end(&services, &due).await;
         let pause = next.map_or(LONGEST, |next| next.since(now).min(LONGEST));
         tokio::select! {
             () = stop.cancelled() => return,
-            () = services.grants.changed(number) => {}
+            () = services.grants.changed(changes) => {}
             () = sleep(pause) => {}
         }
     }
@@ -83,12 +135,16 @@ pub fn hang(services: &Arc<Services>, id: GrantId, root: &Root) {
             }
             Err(error) => tracing::info!(%error, "the process of a grant is not there"),
         }
-        end(&services, id, Ended::Exited).await;
+        end(&services, &[(id, Ended::Exited)]).await;
     });
 }
 
-/// Looks after the grants that an earlier daemon issued.
-pub fn take_over(services: &Arc<Services>) {
+/// Looks after the grants that an earlier daemon issued, and tells of those that ended since.
+pub async fn take_over(services: &Arc<Services>) {
+    for (standing, why) in services.grants.ended_unseen() {
+        tell(services, &standing, why, 0);
+    }
+    of_untagged(services).await;
     for Standing { grant, .. } in services.grants.all(None) {
         if let Some(root) = &grant.holder.root {
             hang(services, grant.id, root);

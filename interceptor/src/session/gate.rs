@@ -9,17 +9,21 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::asking::{Consent, Said};
+use super::masks::Masked;
 use super::{
-    Authorized, Direction, EndReason, InFlight, Outcome, Phase, Reading, Refused, RequestId,
-    Session, lock, storage,
+    Allowance, Allowed, Authorized, Direction, EndReason, InFlight, Outcome, Phase, Reading,
+    Refused, RequestId, Session, Spent, lock, storage,
 };
 use crate::audit::event::{Event, Request};
 use crate::audit::{self, Sink as _};
 use crate::clock;
 use crate::config::StatementText;
-use crate::grants::{self, Ended};
+use crate::grants::{Take, Taken};
 use crate::masking::Masks;
 use crate::policy::{GrantId, Permit, Refusal};
+
+/// Most bytes of what the last line of a request says of one grant.
+const SPENT_BYTES: u64 = 128;
 
 /// What an engine sees of its session. A trait so that an engine can be tested over bytes alone;
 /// [`Session`] is the only one that runs.
@@ -53,6 +57,10 @@ pub trait Gate: Send + Sync + 'static {
     /// `Arc` as long as nothing has changed.
     fn masks(&self) -> Arc<Masks>;
 
+    /// Says that a request leaves something behind that lasts in its session, and that nobody judges again:
+    /// a cursor, a role, a channel. It ends with the grants that the request stood on, and the session with it.
+    fn lasts(&self, _request: RequestId) {}
+
     /// Resolves when the daemon ends the session; pending for ever otherwise.
     fn ended(&self) -> impl Future<Output = EndReason> + Send;
 }
@@ -73,9 +81,9 @@ impl Gate for Session {
         within.map_err(|refusal| self.refused(line, refusal))?;
         let consent = self.consent(phase, &said, reading).await;
         let consent = consent.map_err(|refusal| self.refused(line, refusal))?;
-        let masks = self.masks();
+        let masked = self.masks.now(self);
         let permit = self
-            .judge(reading, &consent)
+            .judge(reading, &consent, None)
             .map_err(|refusal| self.refused(line, refusal))?;
         let word = consent.word().cloned();
         let consent = Arc::new(consent);
@@ -83,7 +91,7 @@ impl Gate for Session {
             generation: permit.generation(),
             ..line
         };
-        let judged = (reading, &masks, &consent);
+        let judged = (reading, &masked, &consent);
         if let Err(error) = self.admit(line, &permit, judged).await {
             return Err(self.refused(line, storage(&error)));
         }
@@ -96,17 +104,19 @@ impl Gate for Session {
             let refusal = Refusal::storage("the recording cannot be written");
             return Err(self.taken_back(line, refusal));
         }
-        if phase == Phase::Execute && !permit.grants().is_empty() {
-            self.take(permit.grants())
-                .await
-                .map_err(|refusal| self.taken_back(line, refusal))?;
-        }
+        let allowance = match permit.grants().is_empty() {
+            true => None,
+            false => {
+                let taken = self.take(request, phase, &permit).await;
+                taken.map_err(|refusal| self.taken_back(line, refusal))?
+            }
+        };
         // A reload since the judgement has either seen this request in flight, or is seen here.
         let permit = match self.services.policy.generation() == permit.generation() {
             true => permit,
             false => self
-                .judge(reading, &consent)
-                .and_then(|permit| match self.masks().is_within(&masks) {
+                .judge(reading, &consent, Some(permit.grants()))
+                .and_then(|permit| match self.masks().is_within(&masked.masks) {
                     true => Ok(permit),
                     false => Err(Refusal::masked_since()),
                 })
@@ -118,6 +128,7 @@ impl Gate for Session {
             request,
             permit,
             word,
+            allowance,
         })
     }
 
@@ -131,7 +142,7 @@ impl Gate for Session {
             let at = held.iter().position(|(id, _)| *id == request);
             at.and_then(|at| held.remove(at))
         };
-        let Some((_, InFlight { finish, .. })) = held else {
+        let Some((_, InFlight { finish, taken, .. })) = held else {
             return;
         };
         // Quiet begins with the answer.
@@ -146,6 +157,7 @@ impl Gate for Session {
             request,
             principal: Some(&self.who.json),
             outcome,
+            spent: &self.settle(taken, outcome),
         };
         if let Err(error) = self.services.audit.append_later(finish, &event) {
             tracing::error!(%error, session = %self.id, "cannot write the end of a request");
@@ -173,7 +185,26 @@ impl Gate for Session {
     }
 
     fn masks(&self) -> Arc<Masks> {
-        self.masks.now(self)
+        self.masks.now(self).masks
+    }
+
+    fn lasts(&self, request: RequestId) {
+        let grants = {
+            let held = lock(&self.in_flight);
+            let mut held = held.iter().rev();
+            held.find(|(id, _)| *id == request)
+                .map(|(_, request)| Arc::clone(&request.grants))
+        };
+        for grant in grants.iter().flat_map(|grants| grants.iter()) {
+            let mut leans = lock(&self.leans);
+            if leans.iter().any(|one| one.id() == *grant) {
+                continue;
+            }
+            match self.services.grants.hold(*grant) {
+                Some(one) => leans.push(one),
+                None => self.end(EndReason::Grant(*grant)),
+            }
+        }
     }
 
     async fn ended(&self) -> EndReason {
@@ -202,7 +233,13 @@ impl Gate for Session {
 }
 
 impl Session {
-    fn judge(&self, reading: &Reading, consent: &Consent) -> Result<Permit, Refusal> {
+    /// Judges what is new, or what stands on grants already.
+    fn judge(
+        &self,
+        reading: &Reading,
+        consent: &Consent,
+        stood_on: Option<&[GrantId]>,
+    ) -> Result<Permit, Refusal> {
         if self.end.borrow().is_some() {
             return Err(Refusal::ended());
         }
@@ -212,6 +249,7 @@ impl Session {
         }
         let policy = self.services.policy.current();
         let held = self.who.holding(&self.services);
+        let held = stood_on.map_or(held, |grants| held.stood_on(grants));
         let permit = self
             .verdicts
             .authorize(&policy, &reading.asks, &held, consent)?;
@@ -221,22 +259,51 @@ impl Session {
         }
     }
 
-    /// Uses each grant once, before anything goes upstream.
-    async fn take(&self, grants: &[GrantId]) -> Result<(), Refusal> {
-        let taken = self.services.grants.take(grants).await;
-        match taken {
-            Ok(last) => {
-                for grant in last {
-                    super::ending::end(&self.services, grant, Ended::Used).await;
-                }
-                Ok(())
-            }
-            Err(grants::Error::Spent) => Err(Refusal::grant_spent()),
-            Err(error) => {
-                tracing::error!(%error, session = %self.id, "cannot use a grant");
-                Err(Refusal::storage("the use of a grant cannot be kept"))
-            }
+    /// Takes of the grants that permitted a request, before anything goes upstream. What is only prepared
+    /// takes nothing.
+    async fn take(
+        &self,
+        request: RequestId,
+        phase: Phase,
+        permit: &Permit,
+    ) -> Result<Option<Allowance>, Refusal> {
+        let what = match phase {
+            Phase::Prepare => Take::Hold,
+            Phase::Execute => Take::Answer(permit.limits().map(Arc::as_ref)),
+        };
+        let taken = self.services.grants.take(permit.grants(), what).await?;
+        let least = |amount: fn(&Taken) -> Option<u64>| {
+            let allowed = |one| {
+                let (most, grant) = (amount(one)?, one.id());
+                Some(Allowed { most, grant })
+            };
+            taken.iter().filter_map(allowed).min()
+        };
+        let allowance = Allowance {
+            rows: least(Taken::rows),
+            bytes: least(Taken::bytes),
+        };
+        let mut held = lock(&self.in_flight);
+        if let Some((_, held)) = held.iter_mut().rev().find(|(id, _)| *id == request) {
+            held.taken = taken;
         }
+        let is_counted = allowance.rows.is_some() || allowance.bytes.is_some();
+        Ok((phase == Phase::Execute && is_counted).then_some(allowance))
+    }
+
+    /// Gives back what a request took of grants and did not need; what it needed.
+    fn settle(&self, taken: Vec<Taken>, outcome: &Outcome) -> Vec<Spent> {
+        let (rows, bytes) = outcome.counted.unwrap_or((u64::MAX, u64::MAX));
+        let settled = taken.into_iter().filter_map(|one| {
+            let spent = Spent {
+                grant: one.id(),
+                rows: one.rows().map(|most| rows.min(most)),
+                bytes: one.bytes().map(|most| bytes.min(most)),
+            };
+            self.services.grants.settle(one, rows, bytes);
+            (spent.rows.is_some() || spent.bytes.is_some()).then_some(spent)
+        });
+        settled.collect()
     }
 
     fn line<'a>(
@@ -267,10 +334,12 @@ impl Session {
         &self,
         line: Request<'_>,
         permit: &Permit,
-        (reading, masks, consent): (&Arc<Reading>, &Arc<Masks>, &Arc<Consent>),
+        (reading, masked, consent): (&Arc<Reading>, &Masked, &Arc<Consent>),
     ) -> Result<(), audit::Error> {
         let audit = &self.services.audit;
-        let finish = audit.reserve(audit::finish_bytes(Some(&self.who.json)))?;
+        let spent = u64::try_from(permit.grants().len()).unwrap_or(u64::MAX);
+        let room = audit::finish_bytes(Some(&self.who.json));
+        let finish = audit.reserve(room.saturating_add(spent.saturating_mul(SPENT_BYTES)))?;
         let request = line.request;
         let event = Event::RequestPermitted {
             about: self.about(),
@@ -278,14 +347,20 @@ impl Session {
             rules: permit.rules(),
             grants: permit.grants(),
             approval: consent.word().map(|word| word.id),
+            revealed: match reading.shows_data() {
+                true => &masked.revealing,
+                false => &[],
+            },
         };
         audit.append_durable(&event).await?;
         let mut held = lock(&self.in_flight);
         let in_flight = InFlight {
             finish,
             reading: Arc::clone(reading),
-            masks: Arc::clone(masks),
+            masks: Arc::clone(&masked.masks),
             consent: Arc::clone(consent),
+            grants: Arc::clone(permit.grants()),
+            taken: Vec::new(),
         };
         held.push_back((request, in_flight));
         Ok(())
@@ -298,6 +373,7 @@ impl Session {
             line.request,
             &Outcome {
                 status,
+                counted: Some((0, 0)),
                 ..Outcome::default()
             },
         );

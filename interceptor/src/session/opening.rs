@@ -13,16 +13,16 @@ use tokio::sync::watch;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::Session;
 use super::ahead::Ahead;
 use super::meter::{Meter, Slot};
 use super::services::Services;
+use super::{EndReason, Session};
 use crate::audit::event::{About, Event};
 use crate::audit::{self, Reservation, Sink as _};
 use crate::capture::Flow;
 use crate::clock;
 use crate::config::{self, Host, Namespace, SecretSource, Target};
-use crate::grants::Holding;
+use crate::grants::{Footing, Holding, Take};
 use crate::identity::{Identified, Principal};
 use crate::policy::{Ask, PrincipalFacts, Refusal, RuleId, Verdicts};
 use crate::recording;
@@ -53,6 +53,8 @@ pub struct Who {
     pub flow: Flow,
     /// What it uses up.
     pub meter: Arc<Meter>,
+    /// The grants by which it was connected.
+    pub footing: Arc<Footing>,
 }
 
 impl Who {
@@ -129,6 +131,7 @@ pub struct Opening {
     services: Arc<Services>,
     rules: Vec<RuleId>,
     settings: Vec<Ask>,
+    footing: Footing,
     slot: Option<Slot>,
     verdicts: Option<Verdicts>,
 }
@@ -141,6 +144,7 @@ impl Opening {
             services,
             rules: Vec::new(),
             settings: Vec::new(),
+            footing: Footing::default(),
             slot: None,
             verdicts: None,
         }
@@ -177,27 +181,34 @@ impl Opening {
         Secret::from(text.as_str())
     }
 
-    /// May this principal open this database, with what the client asks to set?
+    /// May this principal open this database, with what the client asks to set? Grants that it takes are
+    /// used once.
     ///
     /// # Errors
     /// The refusal that the client is told; the caller hands it to [`Opening::refuse`].
-    pub fn authorize(&mut self, database: &str, settings: &[Ask]) -> Result<(), Refusal> {
+    pub async fn authorize(&mut self, database: &str, settings: &[Ask]) -> Result<(), Refusal> {
         let limits = self.who.limits(&self.services);
         if self.who.principal.privileged && !limits.allow_privileged {
             return Err(Refusal::privileged());
         }
         self.slot = Some(self.who.meter.session(&limits)?);
         let (facts, target) = (&self.who.facts, &self.who.target.name);
-        let policy = self.services.policy.current();
-        let held = self.who.holding(&self.services);
-        self.rules = policy
-            .open(&held, facts, target, database)?
-            .rules()
-            .to_vec();
-        if !settings.is_empty() {
-            let permit = policy.authorize_with(&held, facts, target, database, settings)?;
-            self.rules.extend_from_slice(permit.rules());
-        }
+        let grants = {
+            let policy = self.services.policy.current();
+            let held = self.who.holding(&self.services);
+            let permit = policy.open(&held, facts, target, database)?;
+            self.rules = permit.rules().to_vec();
+            let mut grants = permit.grants().to_vec();
+            if !settings.is_empty() {
+                let permit = policy.authorize_with(&held, facts, target, database, settings)?;
+                self.rules.extend_from_slice(permit.rules());
+                let more = permit.grants().iter();
+                let more: Vec<_> = more.filter(|grant| !grants.contains(grant)).collect();
+                grants.extend(more);
+            }
+            grants
+        };
+        self.footing = self.services.grants.take(&grants, Take::Use).await?.into();
         self.settings = settings.to_vec();
         self.verdicts = Some(Verdicts::new(facts, target, database)?);
         Ok(())
@@ -293,6 +304,8 @@ impl Opening {
             id,
             database: opened.database.to_owned(),
             settings: self.settings,
+            footing: self.footing,
+            leans: Mutex::default(),
             verdicts,
             masks: super::masks::Known::default(),
             recorder,
@@ -316,12 +329,14 @@ impl Opening {
             services: self.services,
         });
         session.services.registry.enter(&session);
-        // An end of what it stands on between the permit and the entry would otherwise have missed it.
+        // An end of the identity, a reload, or the end of a grant between the permit and the entry would have
+        // missed this session.
         if !session.who.is_bound(&session.services) {
-            session.end(super::EndReason::Identity);
+            session.end(EndReason::Identity);
         }
         if !session.still_permitted() {
-            session.end(super::EndReason::Policy);
+            let fallen = session.fallen().map(EndReason::Grant);
+            session.end(fallen.unwrap_or(EndReason::Policy));
         }
         Ok(session)
     }
@@ -348,6 +363,7 @@ impl Opening {
             user: opened.user,
             asked_user: opened.asked_user,
             rules: &self.rules,
+            grants: self.footing.grants(),
         };
         let written = audit.append(&event);
         written.map_err(|error| super::storage(&error))?;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::approvals::Word;
 use crate::masking::Masked;
-use crate::policy::{Ask, Permit, Refusal};
+use crate::policy::{Action, Ask, GrantId, Permit, Refusal, Resource};
 
 /// Names one request of one session in audit, recording and in what the agent is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -51,6 +51,18 @@ impl Reading {
         let parts = parts.chain(self.asks.iter().map(Ask::weight));
         parts.fold(size_of::<Self>(), usize::saturating_add)
     }
+
+    /// Whether it can show anything of a table: what reveals columns matters to it.
+    pub(super) fn shows_data(&self) -> bool {
+        let mut accesses = self.asks.iter().flat_map(|ask| &ask.accesses);
+        accesses.any(|access| match access.resource {
+            Resource::Table { .. } | Resource::Column { .. } | Resource::Function { .. } => true,
+            Resource::Target | Resource::Database | Resource::Schema { .. } => !matches!(
+                access.action,
+                Action::Transaction | Action::Set | Action::Show | Action::Notify
+            ),
+        })
+    }
 }
 
 /// Where in its life a request is judged.
@@ -75,6 +87,10 @@ pub struct Outcome {
     pub took: Duration,
     /// `ok`, or the server's SQLSTATE, status or exit code.
     pub status: String,
+    /// How many rows, and bytes of them, were given out as far as grants count them; absent where nobody can
+    /// tell, and all that was set aside counts as given out.
+    #[serde(skip)]
+    pub counted: Option<(u64, u64)>,
     /// How many values of which kinds detectors found in the answer.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub found: BTreeMap<&'static str, u64>,
@@ -103,6 +119,39 @@ pub struct Authorized {
     pub permit: Permit,
     /// People's word, where it took one.
     pub word: Option<Arc<Word>>,
+    /// How much its answer may hold of what grants give; absent where they do not count it.
+    pub allowance: Option<Allowance>,
+}
+
+/// How much of one answer grants give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// Rows.
+    pub rows: Option<Allowed>,
+    /// Bytes of rows.
+    pub bytes: Option<Allowed>,
+}
+
+/// The most of something that a grant has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Allowed {
+    /// So many and no more.
+    pub most: u64,
+    /// The grant.
+    pub grant: GrantId,
+}
+
+/// What a request took of a grant that counts answers, for its last line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Spent {
+    /// The grant.
+    pub grant: GrantId,
+    /// Rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+    /// Bytes of rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 /// A request that may not.

@@ -117,7 +117,10 @@ fn no_generated(schema: &Schema) -> Schema {
 }
 
 fn no_constraints(schema: &Schema) -> Schema {
-    changed(schema, |table| table.guarded.clear())
+    changed(schema, |table| {
+        table.guarded.clear();
+        table.ties.clear();
+    })
 }
 
 fn no_triggers(schema: &Schema) -> Schema {

@@ -3,6 +3,7 @@
 mod copy;
 mod idle;
 mod login;
+mod masks;
 mod statements;
 
 use std::time::Duration;
@@ -41,6 +42,7 @@ pub(super) fn measure(guard: &Guard, filter: &[&str]) -> anyhow::Result<Vec<Figu
     statements::measure(&mut run)?;
     login::measure(&mut run)?;
     copy::measure(&mut run)?;
+    masks::measure(&mut run)?;
     idle::measure(&mut run)?;
     durability(&mut run)?;
     Ok(run.figures)

@@ -15,7 +15,7 @@ const SUBJECTS: [&str; 3] = ["stream", "values", "regex-set"];
 
 /// Builds and runs the bench, prints its figures and writes them.
 pub(crate) fn measure() -> anyhow::Result<()> {
-    setup::all()?;
+    setup::build()?;
     let mut command = Command::new("cargo");
     command.args(["bench", "--package", "interceptor", "--bench", "detect"]);
     let output = command

@@ -4,13 +4,13 @@
 //! part of this tree.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Context as _;
 use support::place;
 
-use super::{Package, Sign, packages};
+use super::Ready;
 use crate::shell::run;
 
 /// What has which tests: pglast vendors PostgreSQL 15's regression SQL, the others bring their own.
@@ -31,22 +31,12 @@ const BESIDE: [&str; 6] = [
     "pytest==9.2.0",
 ];
 
-const PACKAGES: [Package; 2] = [
-    Package {
-        name: "libpq-dev",
-        why: "pip asks it for versions before it hands out psycopg2's source",
-        sign: Sign::Program("pg_config"),
-    },
-    Package {
-        name: "sqlsmith",
-        why: "makes random statements",
-        sign: Sign::Program("sqlsmith"),
-    },
-];
-
-/// The directory of the unpacked sources. `drivers` is the Python environment whose pip fetches them.
-pub(crate) fn suites(drivers: &Path) -> anyhow::Result<PathBuf> {
-    packages(&PACKAGES)?;
+/// The directory of the unpacked sources. The pip of the drivers' Python fetches them.
+pub(crate) fn suites(ready: &Ready) -> anyhow::Result<PathBuf> {
+    let drivers = ready
+        .drivers
+        .as_ref()
+        .context("the suites run through the drivers")?;
     let named = SOURCES.map(|(name, version)| format!("{name}-{version}"));
     let directory = place::cache()?.join(format!("suites-{}", named.join("-")));
     let done = directory.join("complete");
@@ -56,7 +46,7 @@ pub(crate) fn suites(drivers: &Path) -> anyhow::Result<PathBuf> {
     println!("setup: foreign suites are missing: {}", named.join(", "));
     drop(fs::remove_dir_all(&directory));
     fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
-    let python = drivers.join("bin/python");
+    let python = drivers.python.join("bin/python");
     let pip = || {
         let mut pip = Command::new(&python);
         pip.args(["-m", "pip", "--quiet", "--disable-pip-version-check"]);

@@ -73,6 +73,7 @@ fn written() -> (tempfile::TempDir, PathBuf) {
             request: RequestId(Uuid::from_u128(request)),
             principal: Some(&principal),
             outcome: &outcome,
+            spent: &[],
         };
         log.append(&event).expect("a line");
     }
@@ -103,6 +104,23 @@ fn a_whole_log_is_called_whole_and_a_changed_one_ends_with_one() {
     let (code, said) = run(&dir, &["verify", "--json"]);
     let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
     assert_eq!((code, &said["violations"][0]["line"]), (1, &3.into()));
+}
+
+#[test]
+fn a_log_that_no_checkpoint_vouches_for_is_not_called_certain() {
+    let (_temporary, dir) = written();
+    let (_, said) = run(&dir, &["verify"]);
+    assert!(said.contains("certain up to sequence 4"), "{said}");
+    let file = dir.join("checkpoint.json");
+    let beginning = serde_json::json!({
+        "v": 1, "seq": 0, "hash": "0".repeat(64), "segment": "audit-000000000001.jsonl",
+        "length": 0, "time": "2026-01-01T00:00:00Z",
+    });
+    fs::write(&file, beginning.to_string()).unwrap();
+    let (code, said) = run(&dir, &["verify"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("no checkpoint vouches"), "{said}");
+    assert!(!said.contains("certain"), "{said}");
 }
 
 #[test]

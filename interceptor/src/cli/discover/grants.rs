@@ -151,7 +151,8 @@ impl Work<'_> {
             schema: schema.to_owned(),
             table: String::new(),
         };
-        self.may(Action::Ddl, &inside)
+        let Grants { ever, target, .. } = self.grants;
+        ever.may_any(Action::Ddl, &target.name, &self.database.name, &inside)
     }
 
     fn everybody(&mut self, rights: &Rights) {

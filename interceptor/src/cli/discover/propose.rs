@@ -259,11 +259,16 @@ fn configured(target: &Target, database: &Database) -> Vec<Named> {
     let columns = database.masks.columns();
     let named = columns.map(|(relation, column, mask)| {
         let found = database.schema.find(&relation.schema, &relation.name);
-        let there = found.filter(|table| table.column(column).is_some());
+        let there = found.and_then(|table| Some((table, table.column(column)?)));
+        let fits = |column| objection(mask, subject(column)).is_none();
         Named {
             key: key(target, database, relation, column),
             mask: mask.to_string(),
-            relation: there.map_or("missing", kind),
+            relation: match there {
+                None => "missing",
+                Some((_, column)) if !fits(column) => "unfit",
+                Some((table, _)) => kind(table),
+            },
         }
     });
     named.collect()
@@ -293,15 +298,18 @@ fn key(target: &Target, database: &Database, relation: &Relation, column: &str) 
     policy::column_name(named, [&relation.schema, &relation.name, column])
 }
 
-/// The first mask that suits and stands for the type; by the target's own tag where that has one that does.
-fn choose(target: &Target, sense: Sense, column: &Column) -> (Mask, String) {
-    let subject = Subject {
+fn subject(column: &Column) -> Subject<'_> {
+    Subject {
         column: &column.name,
         type_oid: column.type_oid,
         type_name: &column.type_name,
         is_domain: column.is_domain,
-    };
-    let stands = |mask: &&Mask| objection(mask, subject).is_none();
+    }
+}
+
+/// The first mask that suits and stands for the type; by the target's own tag where that has one that does.
+fn choose(target: &Target, sense: Sense, column: &Column) -> (Mask, String) {
+    let stands = |mask: &&Mask| objection(mask, subject(column)).is_none();
     if let Some(mask) = target.tags.get(sense.tag()).filter(stands) {
         return (mask.clone(), sense.tag().to_owned());
     }

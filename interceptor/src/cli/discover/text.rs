@@ -44,6 +44,7 @@ fn database(text: &mut String, report: &Report) {
     {
         let is = match *relation {
             "missing" => "configured, and is not there",
+            "unfit" => "configured, and closes its table: the mask cannot keep its type",
             _ => "configured already",
         };
         note(text, &format!("{key} is {is} ({mask})"));

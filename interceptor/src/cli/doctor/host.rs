@@ -89,20 +89,17 @@ fn bpffs() -> Check {
 
 /// Pins outlive the daemon: with them and without a daemon, every target is refused.
 pub(super) fn pins(bpffs: &Path) -> Check {
-    match std::fs::read_dir(bpffs) {
-        Ok(entries) => Check::good(
-            "pins",
-            format!("{} entries below {}", entries.count(), bpffs.display()),
-        ),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Check::warning(
-            "pins",
-            format!("nothing below {}", bpffs.display()),
-            "start the daemon: it makes them",
-        ),
-        Err(error) => Check::bad(
+    match std::fs::read_dir(bpffs).map(Iterator::count) {
+        Ok(1..) => Check::good("pins", format!("below {}", bpffs.display())),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Check::bad(
             "pins",
             format!("{}: {error}", bpffs.display()),
             "run doctor as root",
+        ),
+        _ => Check::warning(
+            "pins",
+            format!("none below {}", bpffs.display()),
+            "start the daemon: it makes them",
         ),
     }
 }

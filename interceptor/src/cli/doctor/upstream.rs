@@ -3,13 +3,17 @@
 //! Policy is the boundary, and the server's own rights the wall behind it: what this program would refuse
 //! the server should refuse, too.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 use super::Check;
-use crate::cli::upstream;
+use super::masked::Masked;
+use crate::cli::told;
+use crate::cli::upstream::{self, Unknown};
 use crate::config::{Config, Target};
+use crate::masking::{Masks, Relation};
 use crate::policy::{Action, Ever, Resource};
 use crate::protocol::postgres::inject::survey::{Held, Powers, Survey};
 
@@ -22,6 +26,7 @@ const NAMED_MAX: usize = 5;
 /// does not load; then only what no policy permits is told.
 pub(super) async fn checks(config: &Config, ever: Option<&Ever>) -> Vec<Check> {
     let mut checks = Vec::new();
+    let file = &config.paths.config;
     for target in config.targets.values() {
         match upstream::databases(target, None) {
             Ok(databases) if databases.is_empty() => checks.push(Check::good(
@@ -30,21 +35,25 @@ pub(super) async fn checks(config: &Config, ever: Option<&Ever>) -> Vec<Check> {
             )),
             Ok(databases) => {
                 for (at, database) in databases.into_iter().enumerate() {
-                    checks.extend(of_database(target, (database, at == 0), ever).await);
+                    checks.extend(of_database(target, (database, at == 0), ever, file).await);
                 }
             }
-            Err(error) => checks.push(bad(target, &format!("{error:#}"))),
+            Err(error) => checks.push(bad(target, &error)),
         }
     }
     checks
 }
 
-fn bad(target: &Target, is: &str) -> Check {
-    Check::bad(
-        &format!("target {}", target.name),
-        is,
-        "see that the server runs and takes the credential",
-    )
+pub(super) fn bad(target: &Target, error: &anyhow::Error) -> Check {
+    let name = &target.name;
+    let mend = match error.downcast_ref::<Unknown>() {
+        Some(Unknown { host, cause: _ }) => format!(
+            "see that this host can look it up (`getent hosts {host}`), or correct the name at \
+             `targets.{name}` in the configuration"
+        ),
+        None => "see that the server runs and takes the credential".to_owned(),
+    };
+    Check::bad(&format!("target {name}"), told(error), mend)
 }
 
 /// `is_first` of its target: what holds for all of the server is told there.
@@ -52,13 +61,8 @@ async fn of_database(
     target: &Target,
     (database, is_first): (&str, bool),
     ever: Option<&Ever>,
+    file: &Path,
 ) -> Vec<Check> {
-    let powers = async {
-        let upstream = upstream::log_in(target, database, false).await?;
-        let mut survey = Survey::new(upstream);
-        let powers = timeout(PATIENCE, survey.powers()).await;
-        anyhow::Ok(powers.map_err(|_elapsed| anyhow::anyhow!("no answer in 30 s"))??)
-    };
     let place = Place {
         target: &target.name,
         database,
@@ -66,10 +70,39 @@ async fn of_database(
         role: upstream::role(target),
         ever,
     };
-    match powers.await {
-        Ok(powers) => place.checks(&powers),
-        Err(error) => vec![bad(target, &format!("{error:#}"))],
+    match asked(target, database).await {
+        Ok((powers, masked)) => {
+            let reads = masked.as_ref().and_then(|masked| place.reads(masked));
+            let mut checks = place.checks(&powers, reads);
+            checks.extend(masked.iter().flat_map(|masked| masked.misfits(file)));
+            checks
+        }
+        Err(error) => vec![bad(target, &error)],
     }
+}
+
+/// What the role can do, and what the target's masks find there, where it has some.
+async fn asked<'a>(
+    target: &'a Target,
+    database: &'a str,
+) -> anyhow::Result<(Powers, Option<Masked<'a>>)> {
+    let masks = Masks::of_database(&target.sensitive, database);
+    let upstream = upstream::log_in(target, database, !masks.is_empty()).await?;
+    let schema = upstream.known.as_ref().and_then(|known| known.current());
+    let mut survey = Survey::new(upstream);
+    let slow = |_elapsed| anyhow::anyhow!("no answer in 30 s");
+    let powers = timeout(PATIENCE, survey.powers()).await.map_err(slow)??;
+    let masked = match schema {
+        None => None,
+        Some(schema) => Some(Masked {
+            target,
+            database,
+            masks,
+            schema,
+            readable: timeout(PATIENCE, survey.readable()).await.map_err(slow)??,
+        }),
+    };
+    Ok((powers, masked))
 }
 
 /// Where a role's powers are looked at, and against what.
@@ -82,8 +115,9 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn checks(&self, powers: &Powers) -> Vec<Check> {
-        let found = match powers.is_superuser() {
+    /// `reads` is what it may read that no mask needs.
+    fn checks(&self, powers: &Powers, reads: Option<String>) -> Vec<Check> {
+        let mut found = match powers.is_superuser() {
             // It includes all the others.
             true if self.is_first => {
                 vec!["is a superuser: no right of the server binds it".to_owned()]
@@ -91,6 +125,9 @@ impl Place<'_> {
             true => return Vec::new(),
             false => self.found(powers),
         };
+        if !powers.is_superuser() {
+            found.extend(reads);
+        }
         let what = format!("target {}", self.target);
         if found.is_empty() {
             let role = self.role;
@@ -106,6 +143,27 @@ impl Place<'_> {
             Check::warning(&what, is, mend.as_str())
         };
         found.into_iter().map(warning).collect()
+    }
+
+    /// Masked columns that the role may read, though nobody is ever shown them and no mask is computed from them.
+    fn reads(&self, masked: &Masked<'_>) -> Option<String> {
+        let ever = self.ever?;
+        let revealed = |relation: &Relation, column: &str| {
+            let column = Resource::Column {
+                schema: relation.schema.clone(),
+                table: relation.name.clone(),
+                column: column.to_owned(),
+            };
+            ever.may(Action::Reveal, self.target, self.database, &column)
+        };
+        let names = masked.readable(revealed);
+        (!names.is_empty()).then(|| {
+            format!(
+                "may read in {} what is masked for everybody and no mask needs: {}",
+                self.database,
+                listed(&names)
+            )
+        })
     }
 
     fn found(&self, powers: &Powers) -> Vec<String> {
@@ -188,20 +246,22 @@ impl Place<'_> {
     }
 
     fn may_create(&self, schema: &str) -> bool {
-        let place = match schema {
-            "" => Resource::Database,
-            schema => Resource::Schema {
-                schema: schema.to_owned(),
-            },
+        let schema = schema.to_owned();
+        // What is made is asked about as itself; in a database that is a schema.
+        let (place, inside) = match schema.as_str() {
+            "" => (Resource::Database, Resource::Schema { schema }),
+            _ => (
+                Resource::Schema {
+                    schema: schema.clone(),
+                },
+                Resource::Table {
+                    schema,
+                    table: String::new(),
+                },
+            ),
         };
-        // A table is made as itself.
-        let inside = Resource::Table {
-            schema: schema.to_owned(),
-            table: String::new(),
-        };
-        [&place, &inside]
-            .iter()
-            .any(|resource| self.may(Action::Ddl, resource, true))
+        let makes = |ever: &Ever| ever.may_any(Action::Ddl, self.target, self.database, &inside);
+        self.may(Action::Ddl, &place, true) || self.ever.is_none_or(makes)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::cli::{block_on, terminal, upstream};
+use crate::cli::{block_on, terminal, told, upstream};
 use crate::config::{Protocol, Target};
 use crate::masking::{Masked, Masks};
 use crate::policy::{Ask, ExplainedAccess, NoGrants, Policy, PrincipalFacts, Refusal, Verdicts};
@@ -81,9 +81,7 @@ pub(super) fn answer(question: &Question<'_>) -> Answer {
     }
     match block_on(whole(question, target, sensitive), false) {
         Ok(whole) => Answer::Whole(Box::new(whole)),
-        Err(error) => Answer::Unread {
-            why: format!("{error:#}"),
-        },
+        Err(error) => Answer::Unread { why: told(&error) },
     }
 }
 
@@ -99,7 +97,7 @@ async fn whole(
         schema.ok_or_else(|| anyhow::anyhow!("something in it is being changed; try again"))?;
     let verdicts = Verdicts::new(question.principal, &target.name, question.database);
     let verdicts = verdicts.map_err(|refusal| anyhow::anyhow!(refusal.message))?;
-    let masks = masks::of(
+    let (masks, _) = masks::of(
         question.policy,
         &verdicts,
         (&target.sensitive, question.database),

@@ -7,17 +7,17 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::cli::terminal;
+use crate::clock::BootTime;
 use crate::identity::Principal;
 use crate::masking;
 use crate::policy::{
-    Access, Ask, Explanation, GrantId, Held, Place, Policy, PrincipalFacts, RuleId,
+    Ask, Covering, Explanation, GrantId, Held, Policy, PrincipalFacts, RuleId, Want,
 };
 
 /// Refusals that rules decide; the others come from limits, secrets, storage and servers.
@@ -52,8 +52,10 @@ struct Judged {
 struct Recorded(Vec<GrantId>);
 
 impl Held for Recorded {
-    fn cover(&self, _place: Place<'_>, _access: &Access, _longest: Duration) -> Option<GrantId> {
-        self.0.first().copied()
+    fn cover(&self, _want: &Want<'_>) -> Option<Covering> {
+        let grant = *self.0.first()?;
+        let until = BootTime(u64::MAX);
+        Some(Covering { grant, until })
     }
 }
 

@@ -15,6 +15,7 @@ use super::super::Given;
 use super::super::api::{Request, Revoke};
 use super::super::caller::{Answer, Known};
 use super::super::status::{agent_of, scope_of};
+use super::asking;
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::clock::{self, BootTime};
@@ -22,7 +23,8 @@ use crate::config::{Protocol, Target};
 use crate::grants::{Ended, Grant, Holder, Standing};
 use crate::identity::Principal;
 use crate::policy::{
-    Access, Action, ControlObject, ControlVerb, GrantId, Grantable, PrincipalFacts, Refusal, RuleId,
+    Access, Action, Budget, ControlObject, ControlVerb, GrantId, Grantable, Needs, PrincipalFacts,
+    Refusal, Resource, RuleId, is_answered,
 };
 use crate::session::ending;
 use crate::session::services::Services;
@@ -43,19 +45,38 @@ pub async fn request(
 ) -> Result<Json<Standing>, Answer> {
     let (scope, principal) = agent_of(&services, &caller).await?;
     let time = understood(&services, &asked).map_err(|mistake| Answer::bad(&mistake))?;
-    let rules = judged(&services, &principal, &asked, time).map_err(|refusal| {
-        let event = Event::GrantRefused {
-            principal: &principal,
-            asked: json!(asked),
-            refusal: &refusal,
-        };
-        if let Err(error) = services.audit.append(&event) {
-            tracing::error!(%error, "cannot write a refusal to the audit log");
-        }
-        Answer::refused(&refusal)
-    })?;
-    let grant = made(asked, Holder::of(&principal, scope.id), time);
-    issue(&services, &principal, rules, grant).await.map(Json)
+    let (rules, needs) = judged(&services, &principal, &asked, time)
+        .map_err(|refusal| refused(&services, &principal, &asked, &refusal))?;
+    let holder = Holder::of(&principal, scope.id);
+    if !needs.is_empty() {
+        asking::consent(&services, &principal, (&holder, needs), &asked).await?;
+    }
+    let (services, asked) = (Arc::clone(&services), asked);
+    // Goes on where the caller goes away: no half of it is left undone.
+    let issued =
+        tokio::spawn(
+            async move { issue(&services, &principal, (rules, holder, time), asked).await },
+        );
+    let issued = issued.await.map_err(|error| Answer::failed(&error))?;
+    issued.map(Json)
+}
+
+/// Writes that something was not granted, and what the caller is told.
+fn refused(
+    services: &Services,
+    principal: &Principal,
+    asked: &Request,
+    refusal: &Refusal,
+) -> Answer {
+    let event = Event::GrantRefused {
+        principal,
+        asked: json!(asked),
+        refusal,
+    };
+    if let Err(error) = services.audit.append(&event) {
+        tracing::error!(%error, "cannot write a refusal to the audit log");
+    }
+    Answer::refused(refusal)
 }
 
 /// `GET /v1/grants` on the agents' socket: those of the caller's own scope.
@@ -97,8 +118,8 @@ pub async fn revoke(
     caller.may(&services, ControlVerb::Revoke, &object).await?;
     // It goes on where the caller goes away.
     let (end, grant) = (Arc::clone(&services), asked.grant);
-    let ended = tokio::spawn(async move { ending::end(&end, grant, Ended::Revoked).await });
-    let was_live = ended.await.map_err(|error| Answer::failed(&error))?;
+    let ended = tokio::spawn(async move { ending::end(&end, &[(grant, Ended::Revoked)]).await });
+    let was_live = ended.await.map_err(|error| Answer::failed(&error))? > 0;
     let result = if was_live { "ok" } else { "failed" };
     caller.audit(&services, "revoke", result, json!({ "grant": asked.grant }));
     match was_live {
@@ -144,16 +165,8 @@ fn understood(services: &Services, asked: &Request) -> Result<Duration, String> 
             "a reason and a ticket are 1 to {MAX_TEXT} bytes of text in one line"
         ));
     }
-    if asked.uses == Some(0) {
-        return Err("a grant is for at least one use".to_owned());
-    }
-    let counted =
-        |action: &Action| !matches!(action, Action::Connect | Action::Open | Action::Reveal);
-    if asked.uses.is_some() && !asked.actions.iter().all(counted) {
-        return Err(
-            "uses of Connect, Open and Reveal are not counted: ask for a time only".to_owned(),
-        );
-    }
+    countable(asked)?;
+    placed(asked)?;
     let time = clock::duration(&asked.time)?;
     match time.is_zero() {
         true => Err("ask for some time".to_owned()),
@@ -161,19 +174,71 @@ fn understood(services: &Services, asked: &Request) -> Result<Duration, String> 
     }
 }
 
-/// The permits that leave what is asked to a grant.
+/// Whether what is to be counted can be.
+fn countable(asked: &Request) -> Result<(), String> {
+    let Budget { uses, rows, bytes } = budget(asked);
+    let is_wrong = |most: u64| most == 0 || i64::try_from(most).is_err();
+    if uses.is_some_and(is_wrong) {
+        return Err("a grant is for at least one use".to_owned());
+    }
+    if rows.is_some_and(is_wrong) || bytes.is_some_and(is_wrong) {
+        return Err("a grant is for at least one row, or one byte".to_owned());
+    }
+    if uses.is_some() && asked.actions.contains(&Action::Reveal) {
+        return Err("uses of Reveal are not counted: ask for a time only".to_owned());
+    }
+    let is_counted = rows.is_some() || bytes.is_some();
+    let mut other = asked.actions.iter().filter(|action| !is_answered(**action));
+    match other.next() {
+        Some(action) if is_counted => Err(format!(
+            "rows and bytes are counted in answers, which {} has none of: ask for it by itself, without them",
+            action.name()
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn budget(asked: &Request) -> Budget {
+    let Request {
+        uses, rows, bytes, ..
+    } = *asked;
+    Budget { uses, rows, bytes }
+}
+
+/// Whether what is done to a target or a database as a whole is asked for as that: a grant for a part of it
+/// would cover nothing.
+fn placed(asked: &Request) -> Result<(), String> {
+    if asked.actions.contains(&Action::Connect)
+        && (asked.database.is_some() || asked.resource != Resource::Target)
+    {
+        return Err(
+            "Connect is to a target as a whole: ask for it without a database or a part of one"
+                .to_owned(),
+        );
+    }
+    let is_whole = matches!(asked.resource, Resource::Target | Resource::Database);
+    if asked.actions.contains(&Action::Open) && !is_whole {
+        return Err(
+            "Open is for a database as a whole: ask for it without a part of one".to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// The permits that leave what is asked to a grant, and whose word it takes first.
 fn judged(
     services: &Services,
     principal: &Principal,
     asked: &Request,
     time: Duration,
-) -> Result<Vec<RuleId>, Refusal> {
+) -> Result<(Vec<RuleId>, Vec<Needs>), Refusal> {
     let facts = PrincipalFacts::new(principal);
     let facts =
         Arc::new(facts.map_err(|_error| Refusal::internal("the caller cannot be described"))?);
     let policy = services.policy.current();
     let database = asked.database.as_deref().unwrap_or_default();
-    let mut rules = Vec::new();
+    let budget = budget(asked);
+    let (mut rules, mut all) = (Vec::new(), Vec::new());
     let mut needed = false;
     for action in &asked.actions {
         let access = Access {
@@ -182,19 +247,26 @@ fn judged(
         };
         match policy.grantable(&facts, &asked.target, database, &access)? {
             Grantable::Permitted => {}
-            Grantable::For { longest, .. } if time > longest => {
-                return Err(Refusal::granted_for_less(longest));
+            Grantable::For { terms, .. }
+                if !terms.iter().any(|terms| terms.admit(time, &budget)) =>
+            {
+                return Err(Refusal::granted_for_less(&terms));
             }
-            Grantable::For { rules: more, .. } => {
+            Grantable::For {
+                rules: more, needs, ..
+            } => {
                 needed = true;
                 rules.extend(more.iter().cloned());
+                if !needs.is_empty() && !all.contains(&needs) {
+                    all.push(needs);
+                }
             }
         }
     }
     rules.sort();
     rules.dedup();
     match needed {
-        true => Ok(rules),
+        true => Ok((rules, all)),
         false => Err(Refusal::permitted_already()),
     }
 }
@@ -203,7 +275,9 @@ fn made(asked: Request, holder: Holder, time: Duration) -> Grant {
     let (now, issued) = (clock::boot(), clock::wall());
     let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     Grant {
-        id: GrantId(Uuid::now_v7()),
+        // It tells nobody how many others there are.
+        id: GrantId(Uuid::new_v4()),
+        budget: budget(&asked),
         holder,
         target: asked.target,
         database: asked.database,
@@ -213,34 +287,42 @@ fn made(asked: Request, holder: Holder, time: Duration) -> Grant {
         expires: issued.saturating_add(time).unwrap_or(issued),
         from: now,
         until: BootTime(now.0.saturating_add(nanos)),
-        uses: asked.uses,
         reason: asked.reason,
         ticket: asked.ticket,
     }
 }
 
-/// Written first, then in force. Goes on where the caller goes away: no half of it is left undone.
+/// Kept first, then written, then in force. What is written as issued is in force after it, or written as
+/// one that never came to be.
 async fn issue(
     services: &Arc<Services>,
-    principal: &Arc<Principal>,
-    rules: Vec<RuleId>,
-    grant: Grant,
+    principal: &Principal,
+    (rules, holder, time): (Vec<RuleId>, Holder, Duration),
+    asked: Request,
 ) -> Result<Standing, Answer> {
-    let (services, principal) = (Arc::clone(services), Arc::clone(principal));
-    let issued = tokio::spawn(async move {
-        let event = Event::GrantIssued {
-            principal: &principal,
-            grant: &grant,
-            rules: &rules,
-        };
-        let written = services.audit.append_durable(&event).await;
-        written.map_err(|error| Answer::failed(&error))?;
-        let issued = services.grants.issue(grant.clone()).await;
-        issued.map_err(|error| Answer::failed(&error))?;
-        if let Some(root) = &grant.holder.root {
-            ending::hang(&services, grant.id, root);
-        }
-        Ok(Standing { grant, used: 0 })
-    });
-    issued.await.map_err(|error| Answer::failed(&error))?
+    let coming = services
+        .grants
+        .prepare(made(asked.clone(), holder, time))
+        .await;
+    let coming =
+        coming.map_err(|error| refused(services, principal, &asked, &Refusal::from(error)))?;
+    let event = Event::GrantIssued {
+        principal,
+        grant: coming.grant(),
+        rules: &rules,
+    };
+    let written = services.audit.append_durable(&event).await;
+    written.map_err(|error| Answer::failed(&error))?;
+    let grant = coming.grant().clone();
+    let issued = services.grants.issue(coming).await.map_err(|error| {
+        ending::unissued(services, grant);
+        Answer::failed(&error)
+    })?;
+    if let Some(root) = &issued.grant.holder.root {
+        ending::hang(services, issued.grant.id, root);
+    }
+    Ok(issued)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use super::super::tests::{grant, principal};
 use super::*;
-use crate::policy::Action;
+use crate::policy::{Access, Action};
 
 fn resource(kind: &str, name: &str) -> Resource {
     Resource::named(kind, name).unwrap()

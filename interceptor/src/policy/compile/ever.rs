@@ -48,6 +48,8 @@ struct Place {
     /// It and what it lies in, outermost first.
     chain: Vec<(Kind, String)>,
     attributes: Vec<(&'static str, String)>,
+    /// It is one of its kind, whichever: its own name is not known.
+    any: bool,
 }
 
 impl Policy {
@@ -68,14 +70,32 @@ impl Ever {
     /// Whether policy may permit `action` on `resource` to anybody, at any time.
     #[must_use]
     pub fn may(&self, action: Action, target: &str, database: &str, resource: &Resource) -> bool {
-        let place = Place::new(action, target, database, resource);
+        self.may_in(action, &Place::new(action, target, database, resource))
+    }
+
+    /// The same of any resource of this kind that lies where this one does, whatever its name.
+    #[must_use]
+    pub fn may_any(
+        &self,
+        action: Action,
+        target: &str,
+        database: &str,
+        resource: &Resource,
+    ) -> bool {
+        let mut place = Place::new(action, target, database, resource);
+        place.attributes.retain(|(name, _)| *name != "name");
+        place.any = true;
+        self.may_in(action, &place)
+    }
+
+    fn may_in(&self, action: Action, place: &Place) -> bool {
         let of_it = |effect| {
             let rules = self.rules.iter();
             rules.filter(move |rule| rule.effect == effect && rule.actions.contains(&action))
         };
         let forbidden =
-            of_it(Effect::Forbid).any(|rule| rule.of_all && rule.applies(&place) == Some(true));
-        !forbidden && of_it(Effect::Permit).any(|rule| rule.applies(&place) != Some(false))
+            of_it(Effect::Forbid).any(|rule| rule.of_all && rule.applies(place) == Some(true));
+        !forbidden && of_it(Effect::Permit).any(|rule| rule.applies(place) != Some(false))
     }
 }
 
@@ -158,6 +178,7 @@ impl Place {
             attributes: attributes
                 .map(|(name, value)| (name, value.to_owned()))
                 .collect(),
+            any: false,
         }
     }
 
@@ -166,15 +187,16 @@ impl Place {
         let entity = || entity(scope.get("entity")?);
         match scope.get("op")?.as_str()? {
             "All" => Some(true),
-            "==" => Some(self.is(&entity()?)),
-            "in" => Some(self.lies_in(&entity()?)),
+            "==" => self.is(&entity()?),
+            "in" => self.lies_in(&entity()?),
             "is" => {
                 let kind = Some(self.is_a(scope.get("entity_type")?.as_str()?));
                 match scope.get("in") {
                     None => kind,
                     Some(within) => {
                         let within = within.get("entity").and_then(self::entity);
-                        all([kind, within.map(|within| self.lies_in(&within))].into_iter())
+                        let lies = within.and_then(|within| self.lies_in(&within));
+                        all([kind, lies].into_iter())
                     }
                 }
             }
@@ -182,12 +204,25 @@ impl Place {
         }
     }
 
-    fn is(&self, other: &Known) -> bool {
-        self.chain.last().is_some_and(|own| names(other, own))
+    fn is(&self, other: &Known) -> Option<bool> {
+        let own = self.chain.last()?;
+        let (kind, front) = own;
+        match other {
+            // Without its name, its id is what the ids of all in that place begin with.
+            Known::Entity { kind: of, id } if self.any => {
+                let may = of == kind.name() && id.starts_with(front.trim_end_matches('"'));
+                if may { None } else { Some(false) }
+            }
+            other => Some(names(other, own)),
+        }
     }
 
-    fn lies_in(&self, other: &Known) -> bool {
-        self.chain.iter().any(|link| names(other, link))
+    fn lies_in(&self, other: &Known) -> Option<bool> {
+        let (_, around) = self.chain.split_last()?;
+        match around.iter().any(|link| names(other, link)) {
+            true => Some(true),
+            false => self.is(other),
+        }
     }
 
     fn is_a(&self, kind: &str) -> bool {
@@ -296,7 +331,7 @@ fn equal(one: &Known, other: &Known, place: &Place) -> Option<bool> {
     match (one, other) {
         (Known::Resource, Known::Resource) => Some(true),
         (Known::Resource, entity @ Known::Entity { .. })
-        | (entity @ Known::Entity { .. }, Known::Resource) => Some(place.is(entity)),
+        | (entity @ Known::Entity { .. }, Known::Resource) => place.is(entity),
         (Known::Truth(_), Known::Truth(_))
         | (Known::Text(_), Known::Text(_))
         | (Known::Entity { .. }, Known::Entity { .. }) => Some(one == other),
@@ -306,7 +341,7 @@ fn equal(one: &Known, other: &Known, place: &Place) -> Option<bool> {
 
 fn within(one: &Known, other: &Known, place: &Place) -> Option<bool> {
     match (one, other) {
-        (Known::Resource, entity @ Known::Entity { .. }) => Some(place.lies_in(entity)),
+        (Known::Resource, entity @ Known::Entity { .. }) => place.lies_in(entity),
         (Known::Resource, Known::Set(entities)) => {
             any(entities, |entity| within(one, entity, place))
         }

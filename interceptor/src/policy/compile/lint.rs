@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{Effect, Parsed, covered};
 use crate::clock;
-use crate::policy::obligation::{approval, limits};
+use crate::policy::obligation::{approval, grant, limits};
 use crate::policy::source::Mistake;
 use crate::policy::vocabulary::{self, ACTIONS, Kind};
 use crate::policy::{Action, ControlVerb};
@@ -41,16 +41,18 @@ pub(in crate::policy) fn annotations(
             "hint" => check_hint(value),
             "mandatory" if value.is_empty() => None,
             "mandatory" => Some("@mandatory takes no value".to_owned()),
-            "grant" => check_grant(one, value),
+            grant::ANNOTATION => check_grant(one, value),
+            _ if grant::COMPANIONS.contains(&name) => check_grant_companion(one, name, value),
             "approve" => check_approve(one, name, value),
-            _ if approval::COMPANIONS.contains(&name) => check_companion(one, name, value),
+            _ if approval::COMPANIONS.contains(&name) => check_approval_companion(one, name, value),
             _ if limits::ANNOTATIONS.contains(&name) => check_limit(one, name, value),
             _ if OBLIGATIONS.contains(&name) => Some(format!(
                 "@{name} is an obligation that this version does not enforce: the rule would \
                  permit more than it says; take the rule away"
             )),
             _ => Some(format!(
-                "@{name} is not known; known are @id, @hint, @mandatory, @grant, @approve, @{}, @{}",
+                "@{name} is not known; known are @id, @hint, @mandatory, @grant, @{}, @approve, @{}, @{}",
+                grant::COMPANIONS.join(", @"),
                 approval::COMPANIONS.join(", @"),
                 limits::ANNOTATIONS.join(", @")
             )),
@@ -100,6 +102,31 @@ fn check_grant(one: &Parsed, value: &str) -> Option<String> {
     }
 }
 
+/// What bounds grants stands on a permit that leaves something to them, and bounds something.
+fn check_grant_companion(one: &Parsed, name: &str, value: &str) -> Option<String> {
+    if one.policy.annotation(grant::ANNOTATION).is_none() {
+        return Some(format!(
+            "@{name} bounds nothing here: it stands beside @grant, whose grants it bounds"
+        ));
+    }
+    let covers = covered_actions(one);
+    let counted = |action: &Action| match name {
+        "grant_uses" => *action != Action::Reveal,
+        _ => grant::is_answered(*action),
+    };
+    if !covers.iter().all(counted) {
+        return Some(format!(
+            "@{name} cannot be counted for all that this permits: give that a permit of its own"
+        ));
+    }
+    limits::parse(name, value).err()
+}
+
+fn covered_actions(one: &Parsed) -> Vec<Action> {
+    let groups = Entities::from_entities(ACTIONS.clone(), None).unwrap_or_default();
+    covered(&one.policy.action_constraint(), &groups)
+}
+
 /// What waits for people must be a permit of what agents do, in a session that is open already.
 fn check_approve(one: &Parsed, name: &str, value: &str) -> Option<String> {
     if one.rule.effect == Effect::Forbid {
@@ -121,7 +148,7 @@ fn check_approve(one: &Parsed, name: &str, value: &str) -> Option<String> {
 }
 
 /// What belongs to `@approve` means nothing without it.
-fn check_companion(one: &Parsed, name: &str, value: &str) -> Option<String> {
+fn check_approval_companion(one: &Parsed, name: &str, value: &str) -> Option<String> {
     let has = |name: &str| one.policy.annotation(name).is_some();
     if !has("approve") {
         return Some(format!("@{name} belongs to an @approve, and there is none"));
@@ -143,9 +170,7 @@ fn is_a_request(action: &Action) -> bool {
 }
 
 fn covers_any(one: &Parsed, is_meant: impl Fn(&Action) -> bool) -> bool {
-    let groups = Entities::from_entities(ACTIONS.clone(), None).unwrap_or_default();
-    let covers = covered(&one.policy.action_constraint(), &groups);
-    covers.iter().any(is_meant)
+    covered_actions(one).iter().any(is_meant)
 }
 
 fn is_for_agents(one: &Parsed) -> bool {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Bench, Judgement, Verdict, context, malformed, reveal};
+use super::{Bench, Judgement, Seen, Verdict, context, malformed, reveal};
 use crate::policy::compile::Policy;
 use crate::policy::subject::{Error, PrincipalFacts, Subject};
 use crate::policy::{Access, Ask, Context, Generation, Limits, Refusal, Resource, Rule};
@@ -121,7 +121,7 @@ impl Policy {
             ExplainedAccess {
                 access: access.clone(),
                 id: bench.subject.resource(&access.resource).to_string(),
-                permitted: self.permits(bench, access, &judgement, held),
+                permitted: self.seen(bench, access, &judgement, held) != Seen::Masked,
                 rules: judgement
                     .rules
                     .iter()

@@ -2,21 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cedar_policy::PolicyId;
 
-use super::{Bench, Judgement, Verdict, rule_id};
+use super::{Bench, Judgement, Seen, Verdict, rule_id};
 use crate::policy::compile::Policy;
 use crate::policy::obligation::approval::Needs;
-use crate::policy::obligation::grant::{self, Held, Wanted};
+use crate::policy::obligation::grant::{self, Held, Terms, Want, Wanted};
 use crate::policy::{Access, Context, Refusal, RefusalKind, words};
 
 /// What is wanted where no permit that decided permits by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Obliged {
-    /// A grant, of at most this length.
-    longest: Option<Duration>,
+    /// A grant within one of these; empty where none does.
+    terms: Arc<[Terms]>,
     /// Whose word it takes to have one; empty where some permit asks for nobody's.
     before: Needs,
     /// Or the word of people on the request itself.
@@ -41,7 +40,7 @@ impl Policy {
             false => Needs::new(),
         };
         Some(Obliged {
-            longest: grant::longest(granted.iter().map(|rule| rule.grant)),
+            terms: grant::terms(granted.iter().map(|rule| rule.grant)).unwrap_or_default(),
             before,
             needs: held
                 .iter()
@@ -51,20 +50,26 @@ impl Policy {
     }
 
     /// Whether the rules permit an access by themselves, or with a grant that is held.
-    pub(super) fn permits(
+    pub(super) fn seen(
         &self,
         bench: &Bench<'_>,
         access: &Access,
         judgement: &Judgement,
         held: &dyn Held,
-    ) -> bool {
-        judgement.verdict == Verdict::Permitted
-            && self.obliged(&judgement.rules).is_none_or(|obliged| {
-                obliged.longest.is_some_and(|longest| {
-                    let covering = held.cover(bench.subject.place(), access, longest);
-                    covering.is_some()
-                })
-            })
+    ) -> Seen {
+        if judgement.verdict != Verdict::Permitted {
+            return Seen::Masked;
+        }
+        let Some(obliged) = self.obliged(&judgement.rules) else {
+            return Seen::Plain;
+        };
+        let covering = held.cover(&Want {
+            place: bench.subject.place(),
+            access,
+            terms: &obliged.terms,
+            answers: true,
+        });
+        covering.map_or(Seen::Masked, Seen::Granted)
     }
 
     /// What is missing until a grant is there, or somebody's word.
@@ -76,17 +81,17 @@ impl Policy {
     ) -> Wanted {
         let place = bench.subject.place();
         let said = words::message(access, context, place.target, place.database);
-        let ask = |longest| format!("ask for one: {}", grant::command(place, access, longest));
-        let (kind, message, hint) = match (obliged.longest, obliged.needs.is_empty()) {
-            (Some(longest), true) => (
+        let ask = |terms| grant::asked(place, access, terms);
+        let (kind, message, hint) = match (obliged.terms.first(), obliged.needs.is_empty()) {
+            (Some(terms), true) => (
                 RefusalKind::NeedsGrant,
                 format!("{said} without a grant"),
-                ask(longest),
+                ask(terms),
             ),
-            (Some(longest), false) => (
+            (Some(terms), false) => (
                 RefusalKind::NeedsApproval,
                 format!("{said} without a grant or an approval"),
-                ask(longest),
+                ask(terms),
             ),
             (None, _) => (
                 RefusalKind::NeedsApproval,
@@ -97,7 +102,8 @@ impl Policy {
         };
         Wanted {
             access: access.clone(),
-            longest: obliged.longest,
+            terms: obliged.terms,
+            answers: true,
             before: obliged.before,
             needs: obliged.needs,
             refusal: Arc::new(Refusal {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
 
+use super::Seen;
 use crate::policy::compile::Policy;
 use crate::policy::obligation::approval::{Approved, Needs};
 use crate::policy::obligation::grant::{Decided, Held};
@@ -100,10 +101,10 @@ impl Verdicts {
         verdict
     }
 
-    /// Which of these columns policy lets the principal see as they are, with the grants that it holds. One
-    /// that cannot be judged is not seen.
+    /// Which of these columns policy lets the principal see as they are, and by which grants that it holds.
+    /// One that cannot be judged is not seen.
     #[must_use]
-    pub fn revealed(&self, policy: &Policy, columns: &[Resource], held: &dyn Held) -> Vec<bool> {
+    pub fn revealed(&self, policy: &Policy, columns: &[Resource], held: &dyn Held) -> Vec<Seen> {
         policy.revealed(&self.subject, columns, held)
     }
 

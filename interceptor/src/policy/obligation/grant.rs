@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::approval::{Approved, Needs};
-use crate::policy::{Access, Action, Generation, Limits, Permit, Refusal, Resource, RuleId};
+use super::limits;
+use crate::clock::{self, BootTime};
+use crate::policy::{Access, Action, Ask, Generation, Limits, Permit, Refusal, Resource, RuleId};
 
 /// Names one grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -28,10 +30,117 @@ pub struct Place<'a> {
     pub database: &'a str,
 }
 
+/// How much of something may be had by a grant; absent: any amount.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Budget {
+    /// How many requests it covers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<u64>,
+    /// How many rows their answers may have together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+    /// How many bytes those rows may have, as they are sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+}
+
+impl Budget {
+    /// Whether nothing is counted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether answers are counted.
+    #[must_use]
+    pub fn counts_answers(&self) -> bool {
+        self.rows.is_some() || self.bytes.is_some()
+    }
+
+    /// Whether it gives no more of anything than `most`.
+    #[must_use]
+    pub fn is_within(&self, most: &Self) -> bool {
+        let within = |is: Option<u64>, most: Option<u64>| {
+            most.is_none_or(|most| is.is_some_and(|is| is <= most))
+        };
+        within(self.uses, most.uses)
+            && within(self.rows, most.rows)
+            && within(self.bytes, most.bytes)
+    }
+}
+
+/// What may be granted by one permit, at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Terms {
+    /// For how long.
+    pub longest: Duration,
+    /// How much.
+    #[serde(flatten)]
+    pub most: Budget,
+}
+
+impl Terms {
+    /// Whether a grant of this time and budget is within them.
+    #[must_use]
+    pub fn admit(&self, time: Duration, budget: &Budget) -> bool {
+        time <= self.longest && budget.is_within(&self.most)
+    }
+
+    /// What a rule's annotations say; those that say nothing are mistakes of their own.
+    pub(in crate::policy) fn of(annotation: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        let longest = clock::duration(&annotation(ANNOTATION)?).ok()?;
+        let most = |name: &str| limits::parse(name, &annotation(name)?).ok();
+        let [uses, rows, bytes] = COMPANIONS.map(most);
+        Some(Self {
+            longest,
+            most: Budget { uses, rows, bytes },
+        })
+    }
+}
+
+/// The annotation that leaves a permit to grants.
+pub(in crate::policy) const ANNOTATION: &str = "grant";
+/// What bounds those grants, in the order of [`Budget`]'s fields.
+pub(in crate::policy) const COMPANIONS: [&str; 3] = ["grant_uses", "grant_rows", "grant_bytes"];
+
+/// What a grant is wanted for.
+#[derive(Clone, Copy, Debug)]
+pub struct Want<'a> {
+    /// Where.
+    pub place: Place<'a>,
+    /// What.
+    pub access: &'a Access,
+    /// What of it may be granted: the grant must be within one of them.
+    pub terms: &'a [Terms],
+    /// Whether what is read comes in an answer that can be counted. Otherwise only a grant covers it that
+    /// counts no answers.
+    pub answers: bool,
+}
+
+impl Want<'_> {
+    /// Whether a grant of this time and budget is one for it.
+    #[must_use]
+    pub fn admits(&self, time: Duration, budget: &Budget) -> bool {
+        (self.answers || !budget.counts_answers())
+            && self.terms.iter().any(|terms| terms.admit(time, budget))
+    }
+}
+
+/// A grant that covers what was wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Covering {
+    /// Which.
+    pub grant: GrantId,
+    /// When its time is over.
+    pub until: BootTime,
+}
+
 /// The grants of whoever asks.
 pub trait Held {
-    /// A grant that covers `access` now, and was issued for no longer than `longest`.
-    fn cover(&self, place: Place<'_>, access: &Access, longest: Duration) -> Option<GrantId>;
+    /// A grant that covers this now.
+    fn cover(&self, want: &Want<'_>) -> Option<Covering>;
 }
 
 /// Holds no grants.
@@ -39,7 +148,7 @@ pub trait Held {
 pub struct NoGrants;
 
 impl Held for NoGrants {
-    fn cover(&self, _place: Place<'_>, _access: &Access, _longest: Duration) -> Option<GrantId> {
+    fn cover(&self, _want: &Want<'_>) -> Option<Covering> {
         None
     }
 }
@@ -48,14 +157,62 @@ impl Held for NoGrants {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::policy) struct Wanted {
     pub(in crate::policy) access: Access,
-    /// For how long at most it may be granted; absent where it is left to people alone.
-    pub(in crate::policy) longest: Option<Duration>,
+    /// What of it may be granted; nothing where it is left to people alone.
+    pub(in crate::policy) terms: Arc<[Terms]>,
+    /// Whether what it reads is in an answer that can be counted.
+    pub(in crate::policy) answers: bool,
     /// Whose word it takes to have such a grant.
     pub(in crate::policy) before: Needs,
     /// Whose word does in place of a grant.
     pub(in crate::policy) needs: Needs,
     /// What the caller is told where it has neither.
     pub(in crate::policy) refusal: Arc<Refusal>,
+}
+
+impl Wanted {
+    /// The grant that covers it.
+    fn covered(&self, place: Place<'_>, held: &dyn Held) -> Result<GrantId, Refusal> {
+        let want = Want {
+            place,
+            access: &self.access,
+            terms: &self.terms,
+            answers: self.answers,
+        };
+        if let Some(covering) = held.cover(&want) {
+            return Ok(covering.grant);
+        }
+        let counts = Want {
+            answers: true,
+            ..want
+        };
+        Err(match !self.answers && held.cover(&counts).is_some() {
+            true => Refusal::not_counted(),
+            false => Refusal::clone(&self.refusal),
+        })
+    }
+}
+
+/// Whether all that a statement reads comes in its answer, where it can be counted: nothing of it is put
+/// elsewhere, and nothing is done that has no answer.
+pub(in crate::policy) fn answers(ask: &Ask) -> bool {
+    let goes_along = |action| {
+        matches!(
+            action,
+            Action::Transaction | Action::Set | Action::Notify | Action::Lock
+        )
+    };
+    ask.accesses
+        .iter()
+        .all(|access| is_answered(access.action) || goes_along(access.action))
+}
+
+/// Whether what an action reads comes in its answer.
+#[must_use]
+pub fn is_answered(action: Action) -> bool {
+    matches!(
+        action,
+        Action::Select | Action::CopyOut | Action::Explain | Action::Show | Action::Call
+    )
 }
 
 /// What the rules alone say of a request that they do not refuse.
@@ -78,10 +235,10 @@ impl Decided {
         let mut grants = Vec::new();
         for wanted in self.wanted.iter() {
             match wanted.covered(place, held) {
-                Some(grant) if grants.contains(&grant) => {}
-                Some(grant) => grants.push(grant),
-                None if !wanted.needs.is_empty() && approved.covers(&wanted.needs) => {}
-                None => return Err(Refusal::clone(&wanted.refusal)),
+                Ok(grant) if grants.contains(&grant) => {}
+                Ok(grant) => grants.push(grant),
+                Err(_) if !wanted.needs.is_empty() && approved.covers(&wanted.needs) => {}
+                Err(refusal) => return Err(refusal),
             }
         }
         Ok(Permit {
@@ -96,7 +253,7 @@ impl Decided {
     pub(in crate::policy) fn needs(&self, place: Place<'_>, held: &dyn Held) -> Vec<Needs> {
         let mut all = Vec::new();
         for wanted in self.wanted.iter() {
-            if wanted.covered(place, held).is_none() && !all.contains(&wanted.needs) {
+            if wanted.covered(place, held).is_err() && !all.contains(&wanted.needs) {
                 all.push(wanted.needs.clone());
             }
         }
@@ -108,19 +265,13 @@ impl Decided {
     }
 }
 
-impl Wanted {
-    fn covered(&self, place: Place<'_>, held: &dyn Held) -> Option<GrantId> {
-        held.cover(place, &self.access, self.longest?)
-    }
-}
-
 /// What the rules say of granting one action on one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grantable {
     /// It may be granted.
     For {
-        /// For this long at most.
-        longest: Duration,
+        /// Within one of these.
+        terms: Arc<[Terms]>,
         /// Once one of these has been said; at once where there is none.
         needs: Needs,
         /// By these permits.
@@ -130,23 +281,39 @@ pub enum Grantable {
     Permitted,
 }
 
-/// The longest time that permits allow which all leave it to a grant: of several, the most generous.
-pub(in crate::policy) fn longest(
-    grants: impl Iterator<Item = Option<Duration>>,
-) -> Option<Duration> {
-    let grants: Option<Vec<Duration>> = grants.collect();
-    grants?.into_iter().max()
+/// What may be granted where all of some permits leave it to a grant; the most generous time first.
+pub(in crate::policy) fn terms(
+    grants: impl Iterator<Item = Option<Terms>>,
+) -> Option<Arc<[Terms]>> {
+    let grants: Option<Vec<Terms>> = grants.collect();
+    let mut grants = grants?;
+    grants.sort_by(|one, other| other.cmp(one));
+    grants.dedup();
+    (!grants.is_empty()).then(|| grants.into())
+}
+
+/// What to type, or to send, so that what is missing is asked for.
+pub(in crate::policy) fn asked(place: Place<'_>, access: &Access, terms: &Terms) -> String {
+    format!(
+        "ask for one: {}\nor send the form: {}",
+        command(place, access, terms),
+        form(place, access, terms)
+    )
+}
+
+/// The database, where one is named: a connection is to the target as a whole.
+fn database<'a>(place: Place<'a>, access: &Access) -> Option<&'a str> {
+    let is_named = !place.database.is_empty() && access.action != Action::Connect;
+    is_named.then_some(place.database)
 }
 
 /// The command that asks for what is missing.
-pub(in crate::policy) fn command(place: Place<'_>, access: &Access, longest: Duration) -> String {
+fn command(place: Place<'_>, access: &Access, terms: &Terms) -> String {
     let mut words = vec![
         "interceptor request --target".to_owned(),
         quoted(place.target),
     ];
-    if !place.database.is_empty() && access.action != Action::Connect {
-        words.push(format!("--database {}", quoted(place.database)));
-    }
+    words.extend(database(place, access).map(|name| format!("--database {}", quoted(name))));
     words.push(format!("--action {}", access.action.name()));
     // `table public.orders`, and nothing for the database or the target as a whole.
     if !matches!(access.resource, Resource::Target | Resource::Database)
@@ -154,8 +321,36 @@ pub(in crate::policy) fn command(place: Place<'_>, access: &Access, longest: Dur
     {
         words.push(format!("--{kind} {}", quoted(name)));
     }
-    words.push(format!("--for {} --reason WHY", shown(longest)));
+    words.push(format!("--for {}", shown(terms.longest)));
+    let Budget { uses, rows, bytes } = terms.most;
+    let budgets = [("uses", uses), ("rows", rows), ("bytes", bytes)];
+    words.extend(
+        budgets
+            .into_iter()
+            .filter_map(|(name, most)| Some(format!("--{name} {}", most?))),
+    );
+    words.push("--reason WHY".to_owned());
     words.join(" ")
+}
+
+/// The same for programs, as `request.json` describes it.
+fn form(place: Place<'_>, access: &Access, terms: &Terms) -> serde_json::Value {
+    let mut form = serde_json::json!({
+        "target": place.target,
+        "actions": [access.action],
+        "resource": access.resource,
+        "for": shown(terms.longest),
+        "reason": "WHY",
+    });
+    if let Some(form) = form.as_object_mut() {
+        let database = database(place, access);
+        form.extend(database.map(|name| ("database".to_owned(), name.into())));
+        let Budget { uses, rows, bytes } = terms.most;
+        let budgets = [("uses", uses), ("rows", rows), ("bytes", bytes)];
+        let said = |(name, most): (&str, Option<u64>)| Some((name.to_owned(), most?.into()));
+        form.extend(budgets.into_iter().filter_map(said));
+    }
+    form
 }
 
 /// A word for a shell.

@@ -108,6 +108,14 @@ impl Limits {
     }
 }
 
+/// A size in bytes, as people write it: `4096`, `512KiB`, `64MiB`, `1GiB`.
+///
+/// # Errors
+/// What it takes.
+pub fn size(text: &str) -> Result<u64, String> {
+    parse("bytes", text).map_err(|_annotation| "takes a size: 4096, 512KiB, 64MiB".to_owned())
+}
+
 /// What an annotation's value says.
 ///
 /// # Errors

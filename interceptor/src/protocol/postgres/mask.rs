@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 
 use pg_query::protobuf::{ParseResult, RangeVar, ScanToken};
 
-pub use self::cover::{Masking, Writable};
+pub use self::cover::{Masking, Misfit, Writable};
 pub use self::known::{Again, Asked, Changes, Known, Watch};
 use self::resolve::{Meaning, Pin, Veto};
 pub use self::schema::Schema;
@@ -115,6 +115,9 @@ fn decide(
         ..
     } = work;
     let masked: Vec<Masked> = masked.into_iter().collect();
+    if !masked.is_empty() {
+        functions::measures(subject.parsed)?;
+    }
     if splices.is_empty() {
         return Ok(Outcome::Untouched(masked));
     }
@@ -520,7 +523,12 @@ fn indirect<'a>(
         )));
     }
     if let Some(keys) = masking.referred.get(&table.oid) {
-        writes::keeps_keys(draft, relation, (table, keys))?;
+        let why = "a masked column refers to";
+        writes::keeps_keys(draft, relation, (table, keys), why)?;
+    }
+    if let Some(keys) = masking.stirring.get(&table.oid) {
+        let why = "runs a function where they are referred to";
+        writes::keeps_keys(draft, relation, (table, keys), why)?;
     }
     for oid in masking.guarded.get(&table.oid).into_iter().flatten() {
         let schema = masking.schema.as_ref();

@@ -12,7 +12,7 @@ use super::wire::error::{ErrorFields, Severity};
 use super::wire::{self, frontend};
 use crate::masking::detect;
 use crate::policy::{ApprovalId, Limit, Refusal, RefusalKind};
-use crate::session::{EndReason, Refused, RequestId};
+use crate::session::{Allowed, EndReason, Refused, RequestId};
 
 /// No grammar of SQL takes this. Constant, because servers log it.
 pub const POISON: &str = ") refused by interceptor";
@@ -179,6 +179,10 @@ pub enum Over {
     SessionRows(Limit),
     /// Bytes of the session's rows.
     SessionBytes(Limit),
+    /// Rows that a grant had left.
+    GrantRows(Allowed),
+    /// Bytes that a grant had left.
+    GrantBytes(Allowed),
 }
 
 /// What the client is told where an answer had more than it may; with `carried_out`, the statement was
@@ -190,21 +194,40 @@ pub fn limited(over: &Over, request: RequestId, carried_out: bool) -> ErrorField
         Over::Bytes(limit) => (limit, "the answer", "bytes of rows", PARTS),
         Over::SessionRows(limit) => (limit, "this session", "rows", OPERATOR),
         Over::SessionBytes(limit) => (limit, "this session", "bytes of rows", OPERATOR),
+        Over::GrantRows(allowed) => return exhausted(*allowed, "rows", request, carried_out),
+        Over::GrantBytes(allowed) => {
+            return exhausted(*allowed, "bytes of rows", request, carried_out);
+        }
     };
     let message = format!(
         "{whose} had more than {} {what}, which is the most that is permitted here",
         limit.most
     );
+    let whose = format!("rule {}", limit.rule.0);
+    cut(&message, &whose, request, carried_out).hint(hint)
+}
+
+/// The same where a grant has no more.
+fn exhausted(allowed: Allowed, what: &str, request: RequestId, carried_out: bool) -> ErrorFields {
+    let message = format!(
+        "the answer had more than {} {what}, which is all that the grant had left",
+        allowed.most
+    );
+    let whose = format!("grant {}", allowed.grant.0);
+    cut(&message, &whose, request, carried_out).hint(ANOTHER)
+}
+
+fn cut(message: &str, whose: &str, request: RequestId, carried_out: bool) -> ErrorFields {
     let done = match carried_out {
         true => "; the statement itself was carried out",
         false => "",
     };
-    let detail = format!("rule {}; request {}{done}", limit.rule.0, request.0);
-    ErrorFields::new(Severity::Error, "54000", &message)
-        .detail(&detail)
-        .hint(hint)
+    let detail = format!("{whose}; request {}{done}", request.0);
+    ErrorFields::new(Severity::Error, "54000", message).detail(&detail)
 }
 
+/// What can be done where a grant has no more.
+const ANOTHER: &str = "ask for another grant, or for less of it at once";
 /// What can be done where one answer is too long.
 const PARTS: &str = "ask for less: name fewer columns, or add a WHERE or a LIMIT";
 /// What can be done where a session has had all that it may.
@@ -215,7 +238,7 @@ const OPERATOR: &str = "ask the operator for more, and name the rule";
 pub fn ended(reason: EndReason) -> ErrorFields {
     let (sqlstate, message) = match reason {
         EndReason::Policy => ("57P01", "policy does not permit this session any more"),
-        EndReason::Grant => ("57P01", "the grant that this session stood on has ended"),
+        EndReason::Grant(_) => ("57P01", "the grant that this session stood on has ended"),
         EndReason::Identity => (
             "57P01",
             "the identity that this session was opened under has ended",

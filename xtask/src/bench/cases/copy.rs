@@ -9,10 +9,13 @@ use super::{Run, Value, value};
 use crate::bench::subjects::Subject;
 
 pub(super) fn measure(run: &mut Run<'_>) -> anyhow::Result<()> {
-    run.each("COPY to the client", |_, subject| copy(subject))
+    run.each("COPY to the client", |_, subject| {
+        rows(subject, "copy bulk to stdout")
+    })
 }
 
-fn copy(subject: &Subject) -> anyhow::Result<Vec<Value>> {
+/// The rate of one statement that gives some 50 MB.
+pub(super) fn rows(subject: &Subject, statement: &str) -> anyhow::Result<Vec<Value>> {
     let program = place::postgres_programs()?.join("psql");
     let program = program.to_string_lossy();
     let conninfo = subject.dsn.conninfo();
@@ -21,10 +24,9 @@ fn copy(subject: &Subject) -> anyhow::Result<Vec<Value>> {
     let mut best: Option<(f64, Duration)> = None;
     for _ in 0..5 {
         let begun = Instant::now();
-        let finished = subject.client.run(
-            "sh",
-            &["-c", script, &program, &conninfo, "copy bulk to stdout"],
-        )?;
+        let finished = subject
+            .client
+            .run("sh", &["-c", script, &program, &conninfo, statement])?;
         let took = begun.elapsed();
         let bytes: f64 = finished
             .ok()?

@@ -211,3 +211,70 @@ fn the_packs_say_what_their_names_say() {
     ));
     assert!(!starter.may(Action::Select, "crm", "app", &table("public", "pg_stats")));
 }
+
+#[test]
+fn what_may_be_done_to_one_of_a_schema_may_be_done_in_it() {
+    let any = |policy: &str, schema: &str| {
+        let policy = load_text(policy).unwrap();
+        let some = table(schema, "");
+        policy.ever().may_any(Action::Ddl, "crm", "app", &some)
+    };
+    for (scope, condition, public, other) in [
+        ("resource", "", true, true),
+        ("resource in Schema::\"crm/app/public\"", "", true, false),
+        ("resource in Database::\"crm/app\"", "", true, true),
+        ("resource in Database::\"crm/else\"", "", false, false),
+        (
+            "resource == Table::\"crm/app/public.mine\"",
+            "",
+            true,
+            false,
+        ),
+        (
+            "resource in Table::\"crm/app/public.mine\"",
+            "",
+            true,
+            false,
+        ),
+        (
+            "resource",
+            "when { resource == Table::\"crm/app/public.mine\" }",
+            true,
+            false,
+        ),
+        (
+            "resource is Table",
+            "when { resource.name like \"tmp_*\" }",
+            true,
+            true,
+        ),
+        (
+            "resource is Table in Schema::\"crm/app/other\"",
+            "",
+            false,
+            true,
+        ),
+        ("resource is Function", "", false, false),
+        (
+            "resource is Table",
+            "when { resource.schema == \"public\" && resource.name == \"mine\" }",
+            true,
+            false,
+        ),
+    ] {
+        let policy = format!(
+            "@id(\"a\") permit (principal is Agent, action == Action::\"Ddl\", {scope}) {condition};"
+        );
+        let found = (any(&policy, "public"), any(&policy, "other"));
+        assert_eq!(found, (public, other), "{policy}");
+    }
+    let all = "@id(\"a\") permit (principal is Agent, action == Action::\"Ddl\", resource);";
+    for (scope, expected) in [
+        ("resource == Table::\"crm/app/public.mine\"", true),
+        ("resource in Schema::\"crm/app/public\"", false),
+        ("resource", false),
+    ] {
+        let policy = format!("{all} @id(\"b\") forbid (principal is Agent, action, {scope});");
+        assert_eq!(any(&policy, "public"), expected, "{policy}");
+    }
+}

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::clock::BootTime;
 use crate::policy::tests::{agent, load_text, table};
 use crate::policy::{
-    Access, Action, Ask, Context, GrantId, Held, NoGrants, Place, Policy, RefusalKind, Verdicts,
+    Access, Action, Ask, Context, Covering, GrantId, Held, NoGrants, Policy, RefusalKind, Verdicts,
+    Want,
 };
 
 const RULES: &str = r#"
@@ -26,8 +28,11 @@ permit(principal is Agent, action == Action::"Insert", resource in Target::"crm"
 struct Everything;
 
 impl Held for Everything {
-    fn cover(&self, _: Place<'_>, _: &Access, _: Duration) -> Option<GrantId> {
-        Some(GrantId(Uuid::from_u128(1)))
+    fn cover(&self, want: &Want<'_>) -> Option<Covering> {
+        (!want.terms.is_empty()).then_some(Covering {
+            grant: GrantId(Uuid::from_u128(1)),
+            until: BootTime(u64::MAX),
+        })
     }
 }
 

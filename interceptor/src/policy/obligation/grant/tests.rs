@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::policy::tests::{agent, load_text, table};
-use crate::policy::{Ask, Context, Policy, PrincipalFacts, RefusalKind};
+use crate::policy::{Ask, Context, Policy, PrincipalFacts, RefusalKind, Seen};
 
 const RULES: &str = r#"
 @id("reach") permit(principal is Agent, action in [Action::"Connect", Action::"Open"], resource);
@@ -22,14 +22,20 @@ permit(principal is Agent, action == Action::"Delete", resource in Target::"crm"
 struct Some(Vec<(Action, &'static str, GrantId)>);
 
 impl Held for Some {
-    fn cover(&self, place: Place<'_>, access: &Access, _longest: Duration) -> Option<GrantId> {
+    fn cover(&self, want: &Want<'_>) -> Option<Covering> {
+        let Want { place, access, .. } = want;
         assert_eq!((place.target, place.database), ("crm", "app"));
         let found = self
             .0
             .iter()
             .find(|(action, name, _)| *action == access.action && table(name) == access.resource);
-        found.map(|(_, _, grant)| *grant)
+        found.map(|(_, _, grant)| covering(*grant))
     }
+}
+
+fn covering(grant: GrantId) -> Covering {
+    let until = BootTime(u64::MAX);
+    Covering { grant, until }
 }
 
 fn id(number: u128) -> GrantId {
@@ -69,10 +75,23 @@ fn what_is_left_to_a_grant_is_refused_without_one_and_the_hint_asks_for_it() {
         ["long", "short"].map(|rule| RuleId(rule.to_owned()))
     );
     let hint = refusal.hint.unwrap();
+    let (command, form) = hint.split_once('\n').unwrap();
     assert_eq!(
-        hint,
+        command,
         "ask for one: interceptor request --target crm --database app --action Select \
          --table 'public.\"my orders\"' --for 90m --reason WHY"
+    );
+    let form = form.strip_prefix("or send the form: ").unwrap();
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(form).unwrap(),
+        serde_json::json!({
+            "target": "crm",
+            "database": "app",
+            "actions": ["Select"],
+            "resource": { "table": { "schema": "public", "table": "my orders" } },
+            "for": "90m",
+            "reason": "WHY",
+        })
     );
 }
 
@@ -127,7 +146,7 @@ fn what_may_be_granted_is_told_with_the_most_generous_time() {
         policy.grantable(&principal, "crm", "app", &Access { action, resource })
     };
     let of = |answer| match answer {
-        Ok(Grantable::For { longest, .. }) => longest.as_secs(),
+        Ok(Grantable::For { terms, .. }) => terms[0].longest.as_secs(),
         other => panic!("{other:?}"),
     };
     assert_eq!(of(grantable(Action::Select, "orders")), 5_400);
@@ -150,14 +169,143 @@ fn a_column_that_a_grant_reveals_is_seen_only_with_it() {
     let column = Resource::named("column", "public.customers.ssn").unwrap();
     struct All;
     impl Held for All {
-        fn cover(&self, _place: Place<'_>, access: &Access, _longest: Duration) -> Option<GrantId> {
-            (access.action == Action::Reveal).then_some(id(1))
+        fn cover(&self, want: &Want<'_>) -> Option<Covering> {
+            (want.access.action == Action::Reveal).then(|| covering(id(1)))
         }
     }
     let verdicts = crate::policy::Verdicts::new(&Arc::new(agent("claude")), "crm", "app").unwrap();
     let columns = [column];
-    assert_eq!(verdicts.revealed(&policy, &columns, &NoGrants), [false]);
-    assert_eq!(verdicts.revealed(&policy, &columns, &All), [true]);
+    let seen = |held: &dyn Held| verdicts.revealed(&policy, &columns, held);
+    assert_eq!(seen(&NoGrants), [Seen::Masked]);
+    assert_eq!(seen(&All), [Seen::Granted(covering(id(1)))]);
+}
+
+/// One grant, within the terms or not.
+struct One(Duration, Budget);
+
+impl Held for One {
+    fn cover(&self, want: &Want<'_>) -> Option<Covering> {
+        want.admits(self.0, &self.1).then(|| covering(id(1)))
+    }
+}
+
+#[test]
+fn a_grant_covers_what_one_of_the_permits_leaves_to_it_whole() {
+    let rules = r#"
+        @id("brief") @grant("10m") @grant_rows("1000")
+        permit(principal is Agent, action == Action::"Select", resource in Target::"crm");
+        @id("little") @grant("8h") @grant_uses("2") @grant_rows("10") @grant_bytes("4KiB")
+        permit(principal is Agent, action == Action::"Select", resource in Target::"crm");"#;
+    let policy = load_text(rules).unwrap();
+    let held = |minutes: u64, uses, rows, bytes| {
+        let budget = Budget { uses, rows, bytes };
+        One(Duration::from_secs(minutes * 60), budget)
+    };
+    let asks = [ask(Action::Select, "orders", true)];
+    for (held, good) in [
+        (held(10, None, Option::Some(1_000), None), true),
+        (held(10, None, Option::Some(1_001), None), false),
+        (held(10, None, None, None), false),
+        // Longer than the one permits, and more than the other.
+        (held(60, None, Option::Some(1_000), None), false),
+        (
+            held(60, Option::Some(2), Option::Some(10), Option::Some(4_096)),
+            true,
+        ),
+        (held(60, Option::Some(2), Option::Some(10), None), false),
+        (
+            held(60, Option::Some(3), Option::Some(10), Option::Some(4_096)),
+            false,
+        ),
+    ] {
+        let judged = judged(&policy, &held, &asks);
+        assert_eq!(judged.is_ok(), good, "{:?} {:?}", held.0, held.1);
+    }
+    let hint = judged(&policy, &NoGrants, &asks).unwrap_err().hint.unwrap();
+    let command = "--for 8h --uses 2 --rows 10 --bytes 4096 --reason WHY";
+    assert!(hint.contains(command), "{hint}");
+}
+
+#[test]
+fn what_a_grant_counts_may_only_come_in_an_answer() {
+    let policy = load_text(
+        r#"@id("all") @grant("1h") permit(principal is Agent, action, resource in Target::"crm");"#,
+    )
+    .unwrap();
+    let rows = Budget {
+        rows: Option::Some(10),
+        ..Budget::default()
+    };
+    let hour = Duration::from_secs(3_600);
+    let into = |action| {
+        let mut ask = ask(action, "copies", true);
+        ask.accesses.insert(Access {
+            action: Action::Select,
+            resource: table("orders"),
+        });
+        [ask]
+    };
+    for action in [
+        Action::Select,
+        Action::CopyOut,
+        Action::Explain,
+        Action::Lock,
+    ] {
+        assert!(
+            judged(&policy, &One(hour, rows), &into(action)).is_ok(),
+            "{action:?}"
+        );
+    }
+    for action in [
+        Action::Insert,
+        Action::Update,
+        Action::Delete,
+        Action::Merge,
+        Action::CopyIn,
+        Action::Ddl,
+        Action::Do,
+        Action::System,
+        Action::FastPath,
+        Action::Unreadable,
+    ] {
+        let refusal = judged(&policy, &One(hour, rows), &into(action)).unwrap_err();
+        assert!(refusal.message.contains("in no answer"), "{refusal:?}");
+        // One that counts no answers covers it.
+        assert!(judged(&policy, &One(hour, Budget::default()), &into(action)).is_ok());
+    }
+}
+
+#[test]
+fn what_is_permitted_in_some_contexts_only_may_be_granted_for_the_others() {
+    let rules = r#"
+        @id("few") permit(principal is Agent, action == Action::"Select", resource in Target::"crm")
+        when { context.hasLimit };
+        @id("all") @grant("1h") permit(principal is Agent, action == Action::"Select", resource in Target::"crm");
+        @id("bounded") @grant("2h") permit(principal is Agent, action == Action::"Delete", resource in Target::"crm")
+        when { context.inTransaction && !context.hasWhere };
+        @id("limited") @grant("3h") permit(principal is Agent, action in [Action::"Reveal", Action::"Connect", Action::"Open"], resource)
+        when { context.hasLimit };"#;
+    let policy = load_text(rules).unwrap();
+    let principal = Arc::new(agent("claude"));
+    let grantable = |action, resource| {
+        let access = Access { action, resource };
+        match policy.grantable(&principal, "crm", "app", &access) {
+            Ok(Grantable::For { terms, rules, .. }) => (terms[0].longest.as_secs(), rules.len()),
+            Ok(Grantable::Permitted) => (0, 0),
+            Err(_refused) => (u64::MAX, 0),
+        }
+    };
+    assert_eq!(grantable(Action::Select, table("orders")), (3_600, 1));
+    assert_eq!(grantable(Action::Delete, table("orders")), (7_200, 1));
+    // What is no statement has no limit: a grant of it would cover nothing.
+    let column = Resource::named("column", "public.customers.ssn").unwrap();
+    for (action, resource) in [
+        (Action::Reveal, column),
+        (Action::Connect, Resource::Target),
+        (Action::Open, Resource::Database),
+    ] {
+        assert_eq!(grantable(action, resource), (u64::MAX, 0), "{action:?}");
+    }
 }
 
 #[test]
@@ -182,6 +330,22 @@ fn annotations_that_grant_nothing_are_mistakes() {
         (
             r#"@grant("") permit(principal is Agent, action == Action::"Select", resource);"#,
             "of at most 7d",
+        ),
+        (
+            r#"@grant_rows("5") permit(principal is Agent, action == Action::"Select", resource);"#,
+            "beside @grant",
+        ),
+        (
+            r#"@grant("1h") @grant_rows("0") permit(principal is Agent, action == Action::"Select", resource);"#,
+            "a number of at least 1",
+        ),
+        (
+            r#"@grant("1h") @grant_rows("5") permit(principal is Agent, action in Action::"Write", resource);"#,
+            "cannot be counted for all",
+        ),
+        (
+            r#"@grant("1h") @grant_uses("5") permit(principal is Agent, action == Action::"Reveal", resource);"#,
+            "cannot be counted for all",
         ),
         (
             r#"@grant("0s") permit(principal is Agent, action == Action::"Select", resource);"#,

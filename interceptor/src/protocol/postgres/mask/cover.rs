@@ -20,6 +20,7 @@ use super::schema::{Column, Schema, Table};
 use crate::masking::{Mask, Masked, Masks, Relation};
 
 pub use self::rights::Writable;
+pub use super::misfit::Misfit;
 
 /// A database's relations with the masks that are on them, for one principal.
 #[derive(Debug)]
@@ -47,6 +48,11 @@ pub struct Masking {
     pub(super) guarded: HashMap<u32, BTreeSet<u32>>,
     /// Tables of which a default or a constraint, their own or a child's, runs a function.
     pub(super) computing: HashSet<u32>,
+    /// Tables of which a row that goes, or a key that changes, has such a function run where it is referred to.
+    /// Each with the names of its keys.
+    pub(super) stirring: HashMap<u32, HashSet<String>>,
+    /// Tables that are closed because of what is configured for them, each with why.
+    pub(super) unfit: HashMap<u32, String>,
 }
 
 /// What is masked of one relation.
@@ -92,6 +98,8 @@ impl Masking {
             referred: HashMap::new(),
             guarded: HashMap::new(),
             computing: HashSet::new(),
+            stirring: HashMap::new(),
+            unfit: HashMap::new(),
         };
         if let Some(schema) = schema {
             let mut spread = Spread::new(&schema, &masking.masks);
@@ -115,6 +123,10 @@ impl Masking {
             masking.referred = reach::referred(&schema, &masking.covers);
             masking.guarded = reach::guarded(&schema, &masking.covers);
             masking.computing = reach::computing(&schema);
+            masking.stirring = reach::stirring(&schema);
+            masking.unfit = misfit::all(&schema, &masking.masks)
+                .filter_map(|misfit| Some((misfit.closes?, misfit.why)))
+                .collect();
             masking.above = above(&schema, &masking.covers);
             masking.schema = Some(schema);
         }
@@ -125,6 +137,12 @@ impl Masking {
     #[must_use]
     pub fn misfits(&self) -> Option<String> {
         misfit::said(self.schema.as_ref()?, &self.masks)
+    }
+
+    /// The same, one by one.
+    pub fn each_misfit(&self) -> impl Iterator<Item = Misfit<'_>> {
+        let schema = self.schema.iter();
+        schema.flat_map(|schema| misfit::all(schema, &self.masks))
     }
 
     /// Every masked column, those too that are masked because of another one.
@@ -223,13 +241,21 @@ impl<'a> Spread<'a> {
             let Some(table) = schema.find(&relation.schema, &relation.name) else {
                 continue;
             };
+            let masks = found.entry(table.oid).or_default();
             for (name, mask) in columns {
-                if let Some(column) = table.column(name) {
-                    let masks = found.entry(table.oid).or_default();
+                let column = table.column(name);
+                let fits =
+                    column.filter(|column| expression::objection(mask, subject(column)).is_none());
+                if let Some(column) = fits {
                     masks.insert(column.number, mask.clone());
-                } else {
-                    // It may have another name by now.
-                    opaque.insert(table.oid);
+                    continue;
+                }
+                opaque.insert(table.oid);
+                // It may have another name by now, whichever.
+                let all = table.columns.iter();
+                let meant = all.filter(|one| column.is_none_or(|of| of.number == one.number));
+                for column in meant {
+                    masks.entry(column.number).or_insert(Mask::Null);
                 }
             }
         }
@@ -251,6 +277,7 @@ impl<'a> Spread<'a> {
                 changed |= self.generated(table);
                 changed |= self.references(table);
                 changed |= self.view(table);
+                changed |= self.policed(table);
             }
             if !changed {
                 break;
@@ -315,6 +342,19 @@ impl<'a> Spread<'a> {
         changed
     }
 
+    /// Whether something of these columns is masked; column 0 is all of them.
+    fn touches(&self, columns: &[(u32, i16)]) -> bool {
+        columns.iter().any(|(oid, column)| {
+            let masks = self.found.get(oid);
+            masks.is_some_and(|masks| *column == 0 || masks.contains_key(column))
+        })
+    }
+
+    /// Which rows there are is what policies of theirs find in other relations.
+    fn policed(&mut self, table: &Table) -> bool {
+        self.touches(&table.policed) && self.opaque.insert(table.oid)
+    }
+
     fn view(&mut self, table: &Table) -> bool {
         if !table.is_view() {
             return false;
@@ -327,12 +367,7 @@ impl<'a> Spread<'a> {
         {
             changed |= self.opaque.insert(table.oid);
         }
-        let touches = table.depends.iter().any(|(oid, column)| {
-            self.found
-                .get(oid)
-                .is_some_and(|masks| *column == 0 || masks.contains_key(column))
-        });
-        if touches {
+        if self.touches(&table.depends) {
             if view::asks(self.schema, table, &self.found) {
                 changed |= self.opaque.insert(table.oid);
             }

@@ -13,6 +13,9 @@ pub const TARGET_KEY: &str = "interceptor.target_key";
 /// What the names of settings begin with that no statement of an agent may name.
 pub const KEYS: &str = "interceptor.";
 
+/// Digits of the largest number that stands for a hash: 60 bits.
+const HASH_DIGITS: i32 = 19;
+
 /// What a type can be masked as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
@@ -39,7 +42,7 @@ fn family(oid: u32, name: &str, is_domain: bool) -> Family {
         21 => Family::Int2,
         23 => Family::Int4,
         20 => Family::Int8,
-        1700 => Family::Numeric,
+        1700 if holds_hashes(name) => Family::Numeric,
         16 => Family::Bool,
         1082 => Family::Date,
         1114 | 1184 => Family::Timestamp,
@@ -47,6 +50,21 @@ fn family(oid: u32, name: &str, is_domain: bool) -> Family {
         17 => Family::Bytes,
         _ => Family::Other,
     }
+}
+
+/// Whether a `numeric` has room for any number of a hash before its point: another fails for most of them.
+fn holds_hashes(name: &str) -> bool {
+    let Some((_, limits)) = name.split_once('(') else {
+        return true;
+    };
+    let mut limits = limits.trim_end_matches(')').split(',');
+    let mut next = || {
+        limits
+            .next()
+            .and_then(|limit| limit.trim().parse::<i32>().ok())
+    };
+    let (precision, scale) = (next().unwrap_or_default(), next().unwrap_or_default());
+    precision.saturating_sub(scale) >= HASH_DIGITS
 }
 
 /// A column, as far as its mask needs to know it.
@@ -62,17 +80,47 @@ pub struct Subject<'a> {
     pub is_domain: bool,
 }
 
-/// Why a mask cannot stand for a type, for who configures it; `None` where it can.
+/// Why a mask cannot stand for a type, for who configures it, with what can; `None` where it can.
 #[must_use]
 pub fn objection(mask: &Mask, of: Subject<'_>) -> Option<String> {
-    (!matches!(mask, Mask::Hide) && expression(mask, of).is_none()).then(|| {
-        format!(
-            "{} cannot stand in for {} of type {}: use null",
-            word(mask),
-            of.column,
-            of.type_name
-        )
-    })
+    if matches!(mask, Mask::Hide) || expression(mask, of).is_some() {
+        return None;
+    }
+    let fits: Vec<&str> = fitting(of)
+        .filter(|fits| *fits != "constant" || !matches!(mask, Mask::Constant(_)))
+        .collect();
+    let what = match mask {
+        Mask::Constant(_) => "this constant",
+        mask => word(mask),
+    };
+    Some(format!(
+        "{what} cannot stand in for {} of type {}: use {}",
+        of.column,
+        of.type_name,
+        fits.join(", ")
+    ))
+}
+
+/// The words of all masks that can stand for a type.
+fn fitting(of: Subject<'_>) -> impl Iterator<Item = &'static str> {
+    let others = [
+        Mask::Constant("0".into()),
+        Mask::Constant("true".into()),
+        Mask::Constant(uuid::Uuid::nil().to_string().into()),
+        Mask::Hash(Joinable::Session),
+        Mask::Last4,
+        Mask::Email,
+        Mask::Year,
+        Mask::Partial(1),
+    ];
+    let mut words: Vec<&str> = others
+        .iter()
+        .filter(|mask| expression(mask, of).is_some())
+        .map(word)
+        .collect();
+    words.dedup();
+    let always = ["null", "hide"].into_iter();
+    always.chain(words)
 }
 
 /// The word for a mask in messages.
@@ -138,13 +186,14 @@ fn kept(family: Family, text: &str, end: &str, shown: u32) -> Option<String> {
     let least = shown.saturating_mul(2);
     (family == Family::Text).then(|| {
         let part = format!("pg_catalog.{end}({text}, {shown})");
+        // A good deal faster than `concat`, which looks at the types of its arguments each time.
         let both = match end {
-            "left" => format!("{part}, '****'"),
-            _ => format!("'****', {part}"),
+            "left" => format!("{part} OPERATOR(pg_catalog.||) '****'"),
+            _ => format!("'****' OPERATOR(pg_catalog.||) {part}"),
         };
         format!(
             "CASE WHEN pg_catalog.length({text}) OPERATOR(pg_catalog.>=) {least} \
-             THEN pg_catalog.concat({both}) ELSE '****' END"
+             THEN {both} ELSE '****' END"
         )
     })
 }
@@ -156,7 +205,8 @@ fn email(family: Family, text: &str) -> Option<String> {
         format!(
             "CASE WHEN {domain} OPERATOR(pg_catalog.>) 1 \
              AND {domain} OPERATOR(pg_catalog.<) pg_catalog.length({text}) \
-             THEN pg_catalog.concat(pg_catalog.left({text}, 1), '***', pg_catalog.right({text}, {domain})) \
+             THEN pg_catalog.left({text}, 1) OPERATOR(pg_catalog.||) '***' \
+             OPERATOR(pg_catalog.||) pg_catalog.right({text}, {domain}) \
              ELSE '***' END"
         )
     })

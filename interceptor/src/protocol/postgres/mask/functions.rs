@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 use pg_query::protobuf::Node;
 use pg_query::protobuf::node::Node as Kind;
 
-pub(super) use self::statements::check as statements;
+pub(super) use self::statements::{check as statements, measures};
 use super::cover::Masking;
 use super::expression::KEYS;
 use super::resolve::Veto;

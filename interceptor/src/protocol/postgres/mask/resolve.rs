@@ -110,6 +110,13 @@ impl Masking {
     }
 
     fn known<'a>(&'a self, table: &'a Table, pin: Pin) -> Result<Meaning<'a>, Veto> {
+        if let Some(why) = self.unfit.get(&table.oid) {
+            return Err(Veto::new(
+                format!("\"{}.{}\" is closed: {why}", table.schema, table.name),
+                format!("{}.{}", table.schema, table.name),
+                "the operator is to change what `sensitive` of the target says of it",
+            ));
+        }
         if self.opaque.contains(&table.oid) {
             return Err(Veto::new(
                 format!(

@@ -43,21 +43,27 @@ pub struct Table {
     pub definition: String,
     /// Whether its query calls a function whose code reads tables.
     pub is_opaque: bool,
+    /// Whether what its query selects may be several rows for one.
+    pub makes_rows: bool,
     /// Whether a rule rewrites what is written to it.
     pub has_rules: bool,
     /// Whether a trigger whose code reads tables is run by what is written to it.
     pub has_triggers: bool,
     /// Whether a default or a constraint of it calls a function whose code reads tables.
     pub computes: bool,
+    /// Columns of other relations that its row-security policies look at; column 0 is all of them.
+    pub policed: Vec<(u32, i16)>,
     /// Columns that it is partitioned by; column 0 is an expression, of any of them.
     pub split: HashSet<i16>,
     /// Columns that a constraint, a unique index or an expression of the table is about; column 0 is all of
     /// them.
     pub guarded: HashSet<i16>,
-    /// The same, by what they are in together.
+    /// The same, by what they are in together; indexes too.
     pub ties: BTreeMap<String, Tie>,
     /// Columns that hold nothing but what a column of another relation holds, by foreign keys.
     pub references: Vec<(i16, u32, i16)>,
+    /// Relations of which a row that goes, or a key that changes, changes rows of this one, by foreign keys.
+    pub changed_by: HashSet<u32>,
     /// Generated columns, each with a column that it is made from.
     pub generated: Vec<(i16, i16)>,
 }
@@ -85,6 +91,8 @@ pub enum TiedBy {
     Expression,
     /// The same of any index, with a function or an operator that is not built in.
     Function,
+    /// An index: what it holds of a row may be too long.
+    Index,
 }
 
 impl TiedBy {
@@ -95,6 +103,7 @@ impl TiedBy {
             Some(b'r') => Self::Referred,
             Some(b'e') => Self::Expression,
             Some(b'f') => Self::Function,
+            Some(b'i') => Self::Index,
             _ => Self::Constraint,
         }
     }
@@ -120,10 +129,12 @@ pub struct Column {
 impl Table {
     /// Something of this name, whose first letter says what, is about `column`.
     pub fn guard(&mut self, name: &str, column: i16) {
-        self.guarded.insert(column);
         let tie = self.ties.entry(name.to_owned()).or_default();
         tie.by = TiedBy::named(name);
         tie.columns.insert(column);
+        if tie.by != TiedBy::Index {
+            self.guarded.insert(column);
+        }
     }
 
     /// The column of this name.
@@ -136,6 +147,13 @@ impl Table {
     #[must_use]
     pub fn guards(&self, column: i16) -> bool {
         self.guarded.contains(&column) || self.guarded.contains(&0)
+    }
+
+    /// Whether an index of it holds one of some columns beside others.
+    #[must_use]
+    pub fn indexes(&self, one: impl Fn(&i16) -> bool) -> bool {
+        let mut ties = self.ties.values();
+        ties.any(|tie| tie.by == TiedBy::Index && tie.columns.iter().any(&one))
     }
 
     /// Whether it is a view, materialized or not.

@@ -399,12 +399,95 @@ fn what_is_configured_and_does_not_fit_is_said() {
     }
     let said = said(wrong).unwrap();
     for part in [
-        "public.p has no column snn",
-        "there is no public.nowhere",
-        "email cannot stand in for id",
+        "sensitive.public.p.snn: it has no column snn; public.p is closed meanwhile",
+        "sensitive.public.nowhere.ssn: there is no such relation",
+        "sensitive.public.p.id: email cannot stand in for id of type integer: use null, hide, constant, hash; public.p is",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
+}
+
+#[test]
+fn what_cannot_be_masked_as_it_is_configured_is_closed_with_all_that_shows_it() {
+    let refused = |column: &str, mask: Mask, text: &str| {
+        let mut masks = Masks::default();
+        let relation = Relation {
+            schema: "public".to_owned(),
+            name: "p".to_owned(),
+        };
+        let columns = masks.relations.entry(relation).or_default();
+        columns.insert(column.to_owned(), mask);
+        let masking = Masking::new(Some(Arc::new(schema())), Arc::new(masks), Arc::default());
+        let names = Names {
+            search_path: Some(vec!["public".to_owned()]),
+            utf8: true,
+            masking: Some(Arc::new(masking)),
+            ..Names::default()
+        };
+        let read = facts::read(text, &names);
+        let sent = read.rewrite.map(|rewrite| rewrite.text.to_string());
+        match &read.reading.veto {
+            Some(veto) => format!("refused: {}", veto.message),
+            None => sent.unwrap_or_else(|| "as it is".to_owned()),
+        }
+    };
+    let wrong = "refused: \"public.p\" is closed: this constant cannot stand in for id of type integer: use null, hide, hash";
+    let constant = Mask::Constant("x".into());
+    assert_eq!(refused("id", constant.clone(), "select name from p"), wrong);
+    let child = refused("id", constant, "select name from p_child");
+    assert!(child.starts_with("refused: what"), "{child}");
+    let gone = "refused: \"public.p\" is closed: it has no column snn";
+    assert_eq!(refused("snn", Mask::Null, "select id from p"), gone);
+    // Whichever column has that name no more: what refers to one of them may hold its values.
+    let refers = refused("snn", Mask::Null, "select s from refers");
+    assert!(refers.contains("CAST(NULL AS text) AS \"s\""), "{refers}");
+    assert_eq!(refused("snn", Mask::Null, "select id from q"), "as it is");
+}
+
+#[test]
+fn a_hash_stands_only_for_a_number_that_has_room_for_it() {
+    let fits = |type_name: &str| {
+        let column = expression::Subject {
+            column: "n",
+            type_oid: 1700,
+            type_name,
+            is_domain: false,
+        };
+        expression::objection(&Mask::Hash(crate::masking::Joinable::Session), column).is_none()
+    };
+    for (type_name, expected) in [
+        ("numeric", true),
+        ("numeric(19,0)", true),
+        ("numeric(24,4)", true),
+        ("numeric(20,2)", false),
+        ("numeric(10,2)", false),
+        ("numeric(5)", false),
+        ("numeric(19,-2)", true),
+    ] {
+        assert_eq!(fits(type_name), expected, "{type_name}");
+    }
+}
+
+#[test]
+fn an_index_of_several_columns_answers_where_one_beside_a_masked_one_is_set() {
+    let of = |by: &str, text: &str| {
+        let mut schema = schema();
+        let mut indexed = table(30, "u", b'r', &[("id", INT), ("ssn", TEXT), ("note", TEXT)]);
+        indexed.guard(by, 2);
+        indexed.guard(by, 3);
+        schema.add(indexed);
+        let names = names_of(&schema, &Mask::Null);
+        facts::read(text, &names).reading.veto.is_none()
+    };
+    assert!(!of("i1", "update u set note = 'x'"));
+    assert!(!of(
+        "i1",
+        "insert into u (id) values (1) on conflict (id) do update set note = 'x'"
+    ));
+    assert!(of("i1", "update u set id = 2"));
+    assert!(of("i1", "insert into u (id, note) values (1, 'x')"));
+    assert!(of("i1", "delete from u"));
+    assert!(!of("c1", "insert into u (id, note) values (1, 'x')"));
 }
 
 #[test]

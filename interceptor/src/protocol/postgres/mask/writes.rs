@@ -87,15 +87,16 @@ pub(super) fn unanswered<'a>(
 const TIED: &str = "a constraint, an index or an expression is about it";
 
 /// Whether the write to `relation` leaves what others refer to as it is: whether a row of `table` can go tells
-/// what a masked column holds.
+/// what a masked column holds, or runs a function; `why` says which.
 pub(super) fn keeps_keys(
     draft: &Draft<'_>,
     relation: &RangeVar,
     (table, keys): (&Table, &HashSet<String>),
+    why: &str,
 ) -> Result<(), Veto> {
     let refused = || {
         Veto::never(&format!(
-            "deleting from {}, or changing its keys, which a masked column refers to,",
+            "deleting from {}, or changing its keys, which {why},",
             table.name
         ))
     };
@@ -162,7 +163,7 @@ pub(super) fn answered<'a>(
         let answers = match tie.by {
             TiedBy::Function => true,
             TiedBy::Referred if deed == Deed::Delete => true,
-            TiedBy::Expression => whole_row || sets(&tie.columns),
+            TiedBy::Expression | TiedBy::Index => whole_row || sets(&tie.columns),
             TiedBy::Constraint | TiedBy::PrimaryKey | TiedBy::Referred => {
                 deed == Deed::Add || whole_row || sets(&tie.columns)
             }
@@ -392,6 +393,13 @@ impl<'a> Target<'a> {
     }
 
     fn asked(&self, name: &str) -> Result<(), Veto> {
+        if name == "ctid" {
+            return Err(refused(
+                self.table,
+                self.any(),
+                "where a row lies tells how long it is",
+            ));
+        }
         match self.masked(name) {
             Some(column) => Err(refused(self.table, column, "it would be asked about")),
             None => Ok(()),

@@ -29,7 +29,10 @@ impl<G: Gate> Account<G> {
             gate: Arc::clone(gate),
             request,
             since: clock::boot(),
-            outcome: Outcome::default(),
+            outcome: Outcome {
+                counted: Some((0, 0)),
+                ..Outcome::default()
+            },
             open: true,
         }
     }
@@ -43,6 +46,11 @@ impl<G: Gate> Account<G> {
     /// The server counts rows.
     pub(super) fn counted(&mut self, rows: u64) {
         self.outcome.rows = self.outcome.rows.saturating_add(rows);
+    }
+
+    /// So many rows and bytes of them were given out, or will be, as limits count them.
+    pub(super) fn gave(&mut self, rows: u64, bytes: u64) {
+        self.outcome.counted = Some((rows, bytes));
     }
 
     /// The answer had more than so many rows, and the rest is not passed on.

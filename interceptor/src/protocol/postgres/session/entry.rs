@@ -65,6 +65,17 @@ impl Statement {
         })
     }
 
+    /// Whether it runs code of others, which may close cursors and open others under their names.
+    pub(super) fn calls(&self) -> bool {
+        let mut accesses = self.reading.asks.iter().flat_map(|ask| &ask.accesses);
+        accesses.any(|access| {
+            matches!(
+                access.action,
+                Action::Call | Action::Do | Action::FastPath | Action::Unreadable
+            )
+        })
+    }
+
     pub(super) fn new(
         text: Arc<str>,
         facts: &Facts,
@@ -156,7 +167,7 @@ impl Statement {
             source: Source::Prepared,
             holds,
             declared: true,
-            given: None,
+            given: self.given.clone(),
         }
     }
 
@@ -180,7 +191,12 @@ impl Statement {
 
     /// What people are shown of it, or why they cannot be asked about it.
     pub(super) fn shown(&self, is_portal: bool) -> Result<Shown, &'static str> {
-        let unclear = |effect: &Effect| matches!(effect, Effect::Prepares { .. } | Effect::Unknown);
+        let unclear = |effect: &Effect| {
+            matches!(
+                effect,
+                Effect::Prepares { .. } | Effect::Fetches(_) | Effect::Unknown
+            )
+        };
         if self.source != Source::Text
             || self.declared
             || judge::may_execute(&self.text)
@@ -259,6 +275,35 @@ impl Statement {
         }
     }
 
+    /// The same, which also takes what made a portal that it fetches from: nobody judged the running of it.
+    pub(super) fn fetching(&self, portal: &Self) -> Self {
+        let mut reading = Reading::clone(&self.reading);
+        reading.asks.extend(portal.reading.asks.iter().cloned());
+        reading.veto = reading.veto.or_else(|| portal.reading.veto.clone());
+        Self {
+            text: Arc::clone(&self.text),
+            rewrite: self.rewrite.clone(),
+            masking: self.masking.clone(),
+            reading: Arc::new(reading),
+            effects: Arc::clone(&self.effects),
+            statements: self.statements,
+            under: self.under.clone(),
+            in_transaction: self.in_transaction,
+            source: self.source,
+            holds: self.holds,
+            declared: self.declared,
+            given: portal.given.clone(),
+        }
+    }
+
+    /// The cursors and portals that it fetches from.
+    pub(super) fn fetched(&self) -> impl Iterator<Item = &str> {
+        self.effects.iter().filter_map(|effect| match effect {
+            Effect::Fetches(name) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
     /// The same, refused.
     pub(super) fn outdated(&self, masking: Option<&Arc<Masking>>) -> Self {
         let reading = Reading {
@@ -279,6 +324,34 @@ impl Statement {
             declared: self.declared,
             given: self.given.clone(),
         }
+    }
+
+    /// Whether it makes a cursor.
+    pub(super) fn declares(&self) -> bool {
+        let mut effects = self.effects.iter();
+        effects.any(|effect| matches!(effect, Effect::DeclaresCursor { .. }))
+    }
+
+    /// Whether running it may leave something in the session that goes on without being judged again: a
+    /// cursor, a role or another setting, a channel, or what code that was not read has done.
+    pub(super) fn lasts(&self) -> bool {
+        let is_lasting = |access: &Access| {
+            matches!(
+                access.action,
+                Action::Set
+                    | Action::Notify
+                    | Action::Call
+                    | Action::Do
+                    | Action::System
+                    | Action::Replicate
+                    | Action::FastPath
+                    | Action::Unreadable
+            )
+        };
+        let mut asks = self.reading.asks.iter();
+        self.declares()
+            || self.effects.contains(&Effect::Unknown)
+            || asks.any(|ask| ask.accesses.iter().any(is_lasting))
     }
 
     /// What an SQL `EXECUTE` needs to know of it; `None` where it is not one statement that was read.

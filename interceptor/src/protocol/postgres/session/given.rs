@@ -31,6 +31,11 @@ impl Given {
         ))
     }
 
+    /// Of a text that is run at once, for the cursors that it makes.
+    pub(super) fn nothing() -> Self {
+        Self::new(Arc::default(), Err("it has no values"))
+    }
+
     /// Of a portal that is made of it, by its `Bind`; without a body it is too long.
     pub(super) fn bound(of: Option<&Self>, body: Option<&[u8]>) -> Result<Self, wire::Error> {
         let types = of.map(|of| Arc::clone(&of.types));

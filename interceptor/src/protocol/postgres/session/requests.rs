@@ -26,7 +26,7 @@ use super::scope::Scope;
 use super::table::Name;
 use super::{Errand, Shared, Why};
 use crate::policy::{Permit, Refusal};
-use crate::session::{Authorized, Direction, Gate, Phase, Refused};
+use crate::session::{Allowance, Authorized, Direction, Gate, Phase, Refused};
 
 /// What the loop does after one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -344,6 +344,9 @@ where
             let is_read_so = self.gate.masks().is_within(self.judge.masks());
             (!is_read_so).then(Refusal::masked_since)
         });
+        let is_counted = matches!(&answer, Ok(authorized) if authorized.allowance.is_some());
+        // Its rows come in other answers.
+        let veto = veto.or_else(|| (is_counted && statement.declares()).then(Refusal::not_counted));
         Ok(answer.and_then(|authorized| match veto {
             None => Ok(authorized),
             Some(refusal) => {
@@ -366,6 +369,7 @@ where
             self.refuse(kind, size, &error, false);
             return Ok(Step::Next);
         }
+        let statement = self.with_portals(statement).await?;
         let judged = self.authorize((Phase::Execute, portal.is_some()), &statement);
         match judged.await? {
             Ok(authorized) => {
@@ -381,11 +385,15 @@ where
                     Some(portal) => self.describe_first(portal),
                     None => self.described = None,
                 }
+                if statement.lasts() || portal.is_some_and(|name| !name.is_empty()) {
+                    self.gate.lasts(authorized.request);
+                }
                 let account = Account::new(&self.gate, authorized.request);
                 let change = Change::Runs(statement);
                 let entry = Entry::permitted(kind, account, change);
                 let flush = kind == Kind::Execute && entry.may_copy;
-                self.request((authorized.permit, portal), entry, size, instead);
+                let allowed = (authorized.permit, authorized.allowance);
+                self.request((allowed, portal), entry, size, instead);
                 if flush {
                     self.pipe.put(frontend::make_bare(frontend::FLUSH));
                 }
@@ -395,18 +403,32 @@ where
         Ok(Step::Next)
     }
 
+    /// A statement with what it takes to run the portals that it fetches from. What a cursor takes was judged
+    /// when it was declared.
+    async fn with_portals(&mut self, statement: Arc<Statement>) -> Result<Arc<Statement>, Why> {
+        let mut with = Arc::clone(&statement);
+        for name in statement.fetched() {
+            let portal = self.find(|ledger| ledger.portal(name.as_bytes())).await?;
+            if let Some(portal) = portal.filter(|portal| !portal.declared) {
+                with = Arc::new(with.fetching(&portal));
+            }
+        }
+        Ok(with)
+    }
+
     /// Forwards a request that policy permits, or `instead` of it what shows less. The only way for what
     /// runs or plans a text.
     fn request(
         &mut self,
-        (permit, portal): (Permit, Option<&Name>),
+        ((permit, allowance), portal): ((Permit, Option<Allowance>), Option<&Name>),
         mut entry: Entry<G>,
         size: usize,
         instead: Option<Bytes>,
     ) {
         if let Some(request) = entry.account.as_ref().map(Account::request) {
             let mut ledger = self.shared.ledger();
-            ledger.limit(&mut entry, (portal, request), permit.limits());
+            let limits = (permit.limits(), allowance);
+            ledger.limit(&mut entry, (portal, request), limits);
         }
         // The proof is used up.
         drop(permit);

@@ -98,6 +98,9 @@ const QUERY: &str = concat!(
             WHERE o.oid OPERATOR(pg_catalog.=) d.refobjid AND ",
     reads_tables!("o.oprcode::pg_catalog.oid"),
     ")))::pg_catalog.text, \
+     EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class OPERATOR(pg_catalog.=) c.oid \
+        AND r.rulename OPERATOR(pg_catalog.=) '_RETURN' \
+        AND r.ev_action::pg_catalog.text OPERATOR(pg_catalog.~~) '%:hasTargetSRFs true%')::pg_catalog.text, \
      CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'v' OR c.relkind OPERATOR(pg_catalog.=) 'm' \
         THEN COALESCE(pg_catalog.pg_get_viewdef(c.oid), '') ELSE '' END \
      FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n \
@@ -129,8 +132,17 @@ const QUERY: &str = concat!(
      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
      WHERE d.refobjid OPERATOR(pg_catalog.<>) r.ev_class AND ",
     ours!("r.ev_class"),
+    // A whole row beside a column is no dependency of its own; the query itself says that it is there.
+    " UNION SELECT r.ev_class::pg_catalog.text, d.refobjid::pg_catalog.text, '0' \
+     FROM pg_catalog.pg_rewrite AS r JOIN pg_catalog.pg_depend AS d \
+     ON d.objid OPERATOR(pg_catalog.=) r.oid \
+     AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass::pg_catalog.oid \
+     AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+     WHERE d.refobjid OPERATOR(pg_catalog.<>) r.ev_class \
+     AND r.ev_action::pg_catalog.text OPERATOR(pg_catalog.~~) '%:varattno 0 %' AND ",
+    ours!("r.ev_class"),
     "; ",
-    // Columns that constraints and unique indexes are about, and expressions of indexes: whose they are, each
+    // Columns that constraints and indexes are about, and expressions of indexes: whose they are, each
     // with what ties them together, whose first letter says how ([`TiedBy`]). Column 0 is a whole row.
     "SELECT conrelid::pg_catalog.text, CASE WHEN contype OPERATOR(pg_catalog.=) 'p' AND NOT condeferrable \
         THEN 'p' ELSE 'c' END OPERATOR(pg_catalog.||) oid::pg_catalog.text, \
@@ -141,10 +153,10 @@ const QUERY: &str = concat!(
      pg_catalog.unnest(confkey)::pg_catalog.text \
      FROM pg_catalog.pg_constraint WHERE contype OPERATOR(pg_catalog.=) 'f' AND ",
     ours!("confrelid"),
-    " UNION ALL SELECT indrelid::pg_catalog.text, 'c' OPERATOR(pg_catalog.||) indexrelid::pg_catalog.text, \
-     k::pg_catalog.text \
+    " UNION ALL SELECT indrelid::pg_catalog.text, CASE WHEN indisunique OR indisexclusion THEN 'c' ELSE 'i' END \
+     OPERATOR(pg_catalog.||) indexrelid::pg_catalog.text, k::pg_catalog.text \
      FROM pg_catalog.pg_index, pg_catalog.unnest(indkey::pg_catalog.int2[]) AS k \
-     WHERE (indisunique OR indisexclusion) AND k OPERATOR(pg_catalog.<>) 0 AND ",
+     WHERE (indisunique OR indisexclusion OR indnatts OPERATOR(pg_catalog.>) 1) AND k OPERATOR(pg_catalog.<>) 0 AND ",
     ours!("indrelid"),
     " UNION ALL SELECT d.refobjid::pg_catalog.text, CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_depend AS u \
         WHERE u.objid OPERATOR(pg_catalog.=) i.indexrelid \
@@ -193,18 +205,31 @@ const QUERY: &str = concat!(
     reads_tables!("c.castfunc"),
     // Foreign keys, column by column.
     "; SELECT conrelid::pg_catalog.text, pg_catalog.unnest(conkey)::pg_catalog.text, \
-     confrelid::pg_catalog.text, pg_catalog.unnest(confkey)::pg_catalog.text \
+     confrelid::pg_catalog.text, pg_catalog.unnest(confkey)::pg_catalog.text, \
+     (confdeltype OPERATOR(pg_catalog.=) 'n' OR confdeltype OPERATOR(pg_catalog.=) 'd' \
+        OR confupdtype OPERATOR(pg_catalog.=) 'c' OR confupdtype OPERATOR(pg_catalog.=) 'n' \
+        OR confupdtype OPERATOR(pg_catalog.=) 'd')::pg_catalog.text \
      FROM pg_catalog.pg_constraint WHERE contype OPERATOR(pg_catalog.=) 'f' AND ",
     ours!("conrelid"),
     // What tables are partitioned by; column 0 is an expression.
     "; SELECT partrelid::pg_catalog.text, pg_catalog.unnest(partattrs::pg_catalog.int2[])::pg_catalog.text \
      FROM pg_catalog.pg_partitioned_table WHERE ",
     ours!("partrelid"),
+    // What row-security policies of others look at; column 0 is all of it.
+    "; SELECT DISTINCT y.polrelid::pg_catalog.text, d.refobjid::pg_catalog.text, \
+     CASE WHEN pg_catalog.concat(y.polqual, y.polwithcheck) OPERATOR(pg_catalog.~~) '%:varattno 0 %' \
+        THEN '0' ELSE d.refobjsubid::pg_catalog.text END \
+     FROM pg_catalog.pg_policy AS y JOIN pg_catalog.pg_depend AS d \
+     ON d.objid OPERATOR(pg_catalog.=) y.oid \
+     AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_policy'::pg_catalog.regclass::pg_catalog.oid \
+     AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+     WHERE d.refobjid OPERATOR(pg_catalog.<>) y.polrelid AND ",
+    ours!("y.polrelid"),
     "; COMMIT",
 );
 
 /// How many results the query has.
-const RESULTS: u8 = 11;
+const RESULTS: u8 = 12;
 /// The most rows of all results together.
 const ROWS_MAX: usize = 500_000;
 /// The most bytes of all of them: definitions of views are long.
@@ -287,9 +312,15 @@ impl Answer {
                 self.schema.casts_unasked |= truth(unasked)?;
             }
             10 => {
-                let [oid, column, other, referred] = columns(row)?;
+                let [oid, column, other, referred, acts] = columns(row)?;
                 let refers = (number(column)?, number(other)?, number(referred)?);
-                self.put(oid, |table| table.references.push(refers))?;
+                let acts = truth(acts)?;
+                self.put(oid, |table| {
+                    table.references.push(refers);
+                    if acts {
+                        table.changed_by.insert(refers.1);
+                    }
+                })?;
             }
             11 => {
                 let [oid, column] = columns(row)?;
@@ -297,6 +328,11 @@ impl Answer {
                 self.put(oid, |table| {
                     table.split.insert(column);
                 })?;
+            }
+            12 => {
+                let [oid, other, column] = columns(row)?;
+                let asks = (number(other)?, number(column)?);
+                self.put(oid, |table| table.policed.push(asks))?;
             }
             _ => return Err(wrong("a row of no result")),
         }
@@ -313,6 +349,7 @@ impl Answer {
             triggers,
             computes,
             opaque,
+            makes_rows,
             definition,
         ] = columns(row)?;
         let oid = number(oid)?;
@@ -325,6 +362,7 @@ impl Answer {
             has_triggers: truth(triggers)?,
             computes: truth(computes)?,
             is_opaque: truth(opaque)?,
+            makes_rows: truth(makes_rows)?,
             definition: definition.to_owned(),
             ..Table::default()
         };
@@ -360,6 +398,7 @@ impl Answer {
             table.parents.sort_unstable();
             table.generated.sort_unstable();
             table.references.sort_unstable();
+            table.policed.sort_unstable();
             self.schema.add(table);
         }
         self.schema

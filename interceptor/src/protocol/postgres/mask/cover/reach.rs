@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Cover;
 use crate::masking::Masked;
-use crate::protocol::postgres::mask::schema::{Schema, Table};
+use crate::protocol::postgres::mask::schema::{Schema, Table, TiedBy};
 
 type Covers = HashMap<u32, Cover>;
 
@@ -91,16 +91,31 @@ pub(super) fn referred(schema: &Schema, covers: &Covers) -> HashMap<u32, HashSet
         };
         // A foreign key that acts sets its column, and what ties that to a masked one is asked then.
         let is_masked = |column: &i16| cover.masks.contains_key(column);
-        let is_tied = |column: &i16| {
+        let is_tied = |column: &i16, other: &u32| {
             table.ties.values().any(|tie| {
                 let all = tie.columns.contains(&0);
-                all || tie.columns.contains(column) && tie.columns.iter().any(is_masked)
+                let may = tie.by != TiedBy::Index || table.changed_by.contains(other);
+                may && (all || tie.columns.contains(column) && tie.columns.iter().any(is_masked))
             })
         };
         let references = table.references.iter();
-        let asking = references.filter(|(column, ..)| is_masked(column) || is_tied(column));
+        let asking =
+            references.filter(|(column, other, _)| is_masked(column) || is_tied(column, other));
         from.extend(asking.map(|(_, other, _)| *other));
     }
+    keys_of(schema, from)
+}
+
+/// Tables of which a row that goes, or a key that changes, changes rows of others, where a default or a
+/// constraint runs a function: each with the names of its keys and of its children's.
+pub(super) fn stirring(schema: &Schema) -> HashMap<u32, HashSet<String>> {
+    let tables = schema.tables.values().filter(|table| table.computes);
+    let from = tables.flat_map(|table| table.changed_by.iter().copied());
+    keys_of(schema, from.collect())
+}
+
+/// What is referred to by `from`, again and again, each with the names of its keys and of its children's.
+fn keys_of(schema: &Schema, from: HashSet<u32>) -> HashMap<u32, HashSet<String>> {
     let found = upwards_and_referred(schema, from);
     let mut referred: HashMap<u32, HashSet<String>> =
         found.iter().map(|oid| (*oid, HashSet::new())).collect();
@@ -127,6 +142,7 @@ pub(super) fn guarded(schema: &Schema, covers: &Covers) -> HashMap<u32, BTreeSet
         };
         let is_about = |column: &i16| cover.masks.contains_key(column);
         let is_guarded = cover.masks.keys().any(|column| table.guards(*column))
+            || table.indexes(is_about)
             || table.generated.iter().any(|(_, from)| is_about(from));
         if is_guarded {
             for above in upwards(schema, HashSet::from([*oid])) {

@@ -64,8 +64,11 @@ impl Masking {
             |column: &&Column| cover.is_none_or(|cover| !cover.masks.contains_key(&column.number));
         let columns = table.columns.iter().filter(|column| !column.is_generated);
         let shown: Vec<_> = columns.filter(is_shown).collect();
-        let keys = self.referred.get(&table.oid);
-        let is_key = |column: &Column| keys.is_some_and(|keys| keys.contains(&column.name));
+        let keys = [&self.referred, &self.stirring].map(|keys| keys.get(&table.oid));
+        let is_key = |column: &Column| {
+            let mut keys = keys.into_iter().flatten();
+            keys.any(|keys| keys.contains(&column.name))
+        };
         let mut update = shown.clone();
         update.retain(|column| {
             !is_key(column) && self.is_silent(table, Deed::Update, Some(&column.name))
@@ -74,7 +77,7 @@ impl Masking {
         Writable {
             insert: if adds { shown } else { Vec::new() },
             update,
-            delete: keys.is_none() && self.is_silent(table, Deed::Delete, None),
+            delete: keys == [None; 2] && self.is_silent(table, Deed::Delete, None),
         }
     }
 

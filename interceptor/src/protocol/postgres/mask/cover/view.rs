@@ -100,7 +100,7 @@ pub(super) fn asks(schema: &Schema, view: &Table, found: &Found) -> bool {
             {
                 *group = serde_json::Value::Array(Vec::new());
             }
-            return decides(&tree, &secret);
+            return decides(&tree, &secret, view.makes_rows);
         }
     }
 }
@@ -207,45 +207,22 @@ fn names_secret(tree: &serde_json::Value, secret: &HashSet<String>) -> bool {
     }
 }
 
-/// What makes rows of a value, by a part of its name.
-const ROWS: [&str; 9] = [
-    "unnest",
-    "generate_",
-    "_to_table",
-    "_each",
-    "_elements",
-    "_keys",
-    "_matches",
-    "_query",
-    "recordset",
-];
-
-fn makes_rows(tree: &serde_json::Value) -> bool {
+/// With `makes_rows` what is selected may be several rows.
+fn decides(tree: &serde_json::Value, secret: &HashSet<String>, makes_rows: bool) -> bool {
     match tree {
         serde_json::Value::Object(fields) => fields.iter().any(|(key, value)| match key.as_str() {
-            "funcname" => {
-                let words = value.to_string();
-                ROWS.iter().any(|part| words.contains(part))
-            }
-            _ => makes_rows(value),
-        }),
-        serde_json::Value::Array(items) => items.iter().any(makes_rows),
-        _ => false,
-    }
-}
-
-fn decides(tree: &serde_json::Value, secret: &HashSet<String>) -> bool {
-    match tree {
-        serde_json::Value::Object(fields) => fields.iter().any(|(key, value)| match key.as_str() {
-            "target_list" => makes_rows(value) && names_secret(value, secret),
+            "target_list" => makes_rows && names_secret(value, secret),
             "distinct_clause" | "colnames" | "aliascolnames" => {
                 value.as_array().is_none_or(|items| !items.is_empty())
             }
-            "SelectStmt" => is_merged(value) || decides(value, secret),
-            "ColumnRef" | "using_clause" => names_secret(value, secret),
-            _ => decides(value, secret),
+            "SelectStmt" => is_merged(value) || decides(value, secret, makes_rows),
+            // A query in a condition may select what is masked: here that is asked about.
+            "ColumnRef" | "SubLink" | "using_clause" => names_secret(value, secret),
+            _ => decides(value, secret, makes_rows),
         }),
-        serde_json::Value::Array(items) => items.iter().any(|item| decides(item, secret)),
+        serde_json::Value::Array(items) => {
+            items.iter().any(|item| decides(item, secret, makes_rows))
+        }
         _ => false,
     }
 }

@@ -4,7 +4,7 @@
 //! lets masked relations be known by other names, is not on it.
 
 use pg_query::protobuf::node::Node as Kind;
-use pg_query::protobuf::{ObjectType, ParseResult};
+use pg_query::protobuf::{DefElem, ObjectType, ParseResult};
 
 use crate::protocol::postgres::mask::cover::Masking;
 use crate::protocol::postgres::mask::resolve::Veto;
@@ -22,6 +22,41 @@ pub(in super::super) fn check(masking: &Masking, parsed: &ParseResult) -> Result
         }
     }
     Ok(())
+}
+
+/// Whether no `EXPLAIN` counts pages or bytes of the log: those are as many as values are long.
+pub(in super::super) fn measures(parsed: &ParseResult) -> Result<(), Veto> {
+    let kinds = parsed
+        .stmts
+        .iter()
+        .filter_map(|statement| statement.stmt.as_ref()?.node.as_ref());
+    for kind in kinds {
+        let Kind::ExplainStmt(explain) = kind else {
+            continue;
+        };
+        let counts = explain.options.iter().any(|option| match &option.node {
+            Some(Kind::DefElem(option)) => {
+                matches!(option.defname.as_str(), "wal" | "buffers") && is_on(option)
+            }
+            _ => true,
+        });
+        if counts {
+            return Err(Veto::never("EXPLAIN with WAL or BUFFERS of a masked table"));
+        }
+    }
+    Ok(())
+}
+
+/// As the server reads it (`defGetBoolean`); what is not certainly off is on.
+fn is_on(option: &DefElem) -> bool {
+    match option.arg.as_ref().and_then(|arg| arg.node.as_ref()) {
+        Some(Kind::String(word)) => {
+            !(word.sval.eq_ignore_ascii_case("off") || word.sval.eq_ignore_ascii_case("false"))
+        }
+        Some(Kind::Integer(number)) => number.ival != 0,
+        Some(Kind::Boolean(truth)) => truth.boolval,
+        _ => true,
+    }
 }
 
 fn one(kind: &Kind) -> Result<(), Veto> {

@@ -19,7 +19,7 @@ use super::super::entry::{Change, Entry, Kind, Statement};
 use super::super::table::Name;
 use super::{Found, Ledger};
 use crate::policy::{Limit, Limits};
-use crate::session::{Gate, RequestId};
+use crate::session::{Allowance, Allowed, Gate, RequestId};
 
 /// What ends a binary `COPY` in the place of a row.
 const BINARY_END: [u8; 2] = [0xff, 0xff];
@@ -55,6 +55,8 @@ impl Amount {
 #[derive(Debug)]
 pub(in super::super) struct Limited {
     limits: Arc<Limits>,
+    /// What grants give of this answer.
+    allowance: Option<Allowance>,
     request: RequestId,
     /// The portals that its rows come from.
     portals: Vec<Name>,
@@ -92,8 +94,10 @@ pub(super) struct Measure {
     all: Option<Arc<Limits>>,
     /// Bytes at the front that are counted and not passed on.
     counted: usize,
-    /// The notice at the front is counted.
+    /// The notice or the notification at the front is counted.
     noticed: bool,
+    /// A function that was called under a limit may have put a cursor in the place of a declared one.
+    called: bool,
     /// A cancel is on its way, for the message with this number.
     cancels: Option<u64>,
     /// What the server is to be made to fail with, since it did not know of a cut.
@@ -136,15 +140,31 @@ enum Next {
 impl Limited {
     fn first_over(&self, session: Amount, more: Amount) -> Option<Over> {
         let request = self.before.unwrap_or_default().and(self.passed).and(more);
-        let session = session.and(more);
-        let limits = &self.limits;
-        let over = |limit: &Option<Limit>, is: u64| {
-            limit.as_ref().filter(|limit| is > limit.most).cloned()
-        };
-        let rows = over(&limits.max_rows, request.rows).map(Over::Rows);
-        rows.or_else(|| over(&limits.max_bytes, request.bytes).map(Over::Bytes))
-            .or_else(|| over(&limits.max_session_rows, session.rows).map(Over::SessionRows))
-            .or_else(|| over(&limits.max_session_bytes, session.bytes).map(Over::SessionBytes))
+        first_over(&self.limits, request, session.and(more)).or_else(|| self.over_grant(more))
+    }
+
+    fn over_grant(&self, more: Amount) -> Option<Over> {
+        let allowance = self.allowance?;
+        let answer = self.passed.and(more);
+        let over = |allowed: Option<Allowed>, is: u64| allowed.filter(|allowed| is > allowed.most);
+        let rows = over(allowance.rows, answer.rows).map(Over::GrantRows);
+        rows.or_else(|| over(allowance.bytes, answer.bytes).map(Over::GrantBytes))
+    }
+
+    /// What counts as given out: all of a grant that had no room for the next row.
+    fn given(&self) -> Amount {
+        let Amount { rows, bytes } = self.passed;
+        match &self.over {
+            Some(Over::GrantRows(_)) => Amount {
+                rows: u64::MAX,
+                bytes,
+            },
+            Some(Over::GrantBytes(_)) => Amount {
+                rows,
+                bytes: u64::MAX,
+            },
+            _ => Amount { rows, bytes },
+        }
     }
 
     /// How many rows a message of data is; or how much of it must be there to say.
@@ -196,7 +216,7 @@ impl Limited {
                 None => {}
             }
         }
-        let is_notice = header.tag == backend::NOTICE;
+        let is_notice = goes_by_itself(header.tag);
         if !has_data(header.tag) || is_notice && (!is_first || measure.noticed) {
             return Next::Other;
         }
@@ -217,25 +237,47 @@ impl Limited {
         }
         self.copy.begun |= header.tag == backend::COPY_DATA;
         self.passed = self.passed.and(more);
-        if self.counts_session() {
+        if counts_session(&self.limits) {
             measure.session = measure.session.and(more);
         }
         if is_notice {
-            // It goes by itself.
             measure.noticed = true;
             return Next::Other;
         }
         Next::Counted(size)
     }
 
-    fn counts_session(&self) -> bool {
-        self.limits.max_session_rows.is_some() || self.limits.max_session_bytes.is_some()
-    }
-
     /// What the client is told.
     fn error(&self, carried_out: bool) -> Option<Bytes> {
         let over = self.over.as_ref()?;
         Some(refuse::limited(over, self.request, carried_out).response())
+    }
+}
+
+impl Measure {
+    /// A notification that comes in no limited answer is one of its own, under the strictest of all limits so
+    /// far. What is too much is not passed on.
+    fn beside(&mut self, front: &[u8]) -> Room {
+        let Some(limits) = self.all.as_ref().filter(|_| !self.noticed) else {
+            return Room::Any;
+        };
+        let size = match backend::header(front) {
+            Ok(Some(header)) if header.tag == backend::NOTIFICATION => header.whole(),
+            _ => return Room::Any,
+        };
+        let more = Amount {
+            rows: 0,
+            bytes: u64::try_from(size).unwrap_or(u64::MAX),
+        };
+        let session = self.session.and(more);
+        if first_over(limits, more, session).is_some() {
+            return Room::Drop(size);
+        }
+        if counts_session(limits) {
+            self.session = session;
+        }
+        self.noticed = true;
+        Room::Any
     }
 }
 
@@ -246,9 +288,9 @@ impl<G: Gate> Ledger<G> {
         &mut self,
         entry: &mut Entry<G>,
         (portal, request): (Option<&Name>, RequestId),
-        limits: Option<&Arc<Limits>>,
+        (limits, allowance): (Option<&Arc<Limits>>, Option<Allowance>),
     ) {
-        if limits.is_none() && self.measure.all.is_none() {
+        if limits.is_none() && allowance.is_none() && self.measure.all.is_none() {
             return;
         }
         self.measure.all = strictest(self.measure.all.take(), limits);
@@ -256,6 +298,7 @@ impl<G: Gate> Ledger<G> {
             // A portal of it may yet be fetched from.
             return;
         };
+        self.measure.called |= statement.calls();
         let mut limits = limits.cloned();
         let mut portals: Vec<Name> = portal.into_iter().map(|name| self.key(name)).collect();
         for name in fetched(statement) {
@@ -267,19 +310,21 @@ impl<G: Gate> Ledger<G> {
                 }) => Some(limits),
                 Some(_) | None => match self.portal(name.as_bytes()) {
                     // What declared it was under none.
-                    Found::Known(portal) if portal.declared => None,
+                    Found::Known(portal) if portal.declared && !self.measure.called => None,
                     Found::Known(_) | Found::Unknown | Found::Until(_) => self.measure.all.as_ref(),
                 },
             };
             limits = strictest(limits, of_cursor);
             portals.push(key);
         }
+        let limits = limits.or_else(|| allowance.map(|_| Arc::default()));
         let Some(limits) = limits else {
             return;
         };
         let header = statement.statements == 1 && statement.effects.contains(&Effect::CopyHeader);
         entry.limited = Some(Box::new(Limited {
             limits,
+            allowance,
             request,
             portals,
             before: None,
@@ -303,50 +348,30 @@ impl<G: Gate> Ledger<G> {
 
     /// Counts what is at the front, as far as there is room for it.
     pub(in super::super) fn room(&mut self, front: &[u8]) -> Room {
-        let Some(entry) = self.queue.front_mut() else {
-            return Room::Any;
-        };
-        let is_answered = entry.poison.is_some() || entry.failed;
-        let Some(limited) = entry.limited.as_deref_mut().filter(|_| !is_answered) else {
-            return Room::Any;
-        };
         let measure = &mut self.measure;
+        let entry = self.queue.front_mut();
+        let entry = entry.filter(|entry| entry.poison.is_none() && !entry.failed);
+        let Some(entry) = entry else {
+            return measure.beside(front);
+        };
+        let Some(limited) = entry.limited.as_deref_mut() else {
+            return measure.beside(front);
+        };
         limited.begin(measure);
-        let mut at = measure.counted;
-        loop {
-            let rest = front.get(at..).unwrap_or_default();
-            match limited.next(measure, rest, at == 0) {
-                Next::Counted(size) => {
-                    at = at.saturating_add(size);
-                    measure.counted = at;
-                }
-                Next::Other => break,
-                Next::Need(need) if at == 0 => return Room::Need(need),
-                Next::Need(_) => break,
-                Next::After(size) => return Room::Drop(size),
-                Next::Over(_, _) if at > 0 => {
-                    return Room::Up {
-                        bytes: at,
-                        ends: true,
-                    };
-                }
-                Next::Over(over, size) => {
-                    limited.over = Some(over);
-                    let rows = limited.passed.rows;
-                    if let Some(account) = &mut entry.account {
-                        account.cut(rows);
-                    }
-                    measure.cancels = Some(self.first);
-                    return Room::Drop(size);
-                }
+        let room = count(limited, measure, front);
+        if let Some(account) = &mut entry.account {
+            let given = limited.given();
+            account.gave(given.rows, given.bytes);
+            if matches!(room, Counted::Over(_)) {
+                account.cut(limited.passed.rows);
             }
         }
-        match at {
-            0 => Room::Any,
-            _ => Room::Up {
-                bytes: at.min(front.len()),
-                ends: at < front.len(),
-            },
+        match room {
+            Counted::Room(room) => room,
+            Counted::Over(size) => {
+                measure.cancels = Some(self.first);
+                Room::Drop(size)
+            }
         }
     }
 
@@ -358,7 +383,7 @@ impl<G: Gate> Ledger<G> {
     /// A message was decided.
     pub(super) fn passed_one(&mut self, header: Header) {
         match header.tag {
-            backend::NOTICE => self.measure.noticed = false,
+            tag if goes_by_itself(tag) => self.measure.noticed = false,
             tag if has_data(tag) => self.passed(header.whole()),
             _ => {}
         }
@@ -473,6 +498,7 @@ impl<G: Gate> Ledger<G> {
 
     /// Forgets portals that are no more.
     pub(super) fn forget_given(&mut self) {
+        self.measure.called = false;
         if self.measure.portals.is_empty() {
             return;
         }
@@ -513,12 +539,75 @@ impl<G: Gate> Entry<G> {
     }
 }
 
+/// What counting came to.
+enum Counted {
+    Room(Room),
+    /// The message of so many bytes is the first that is too much.
+    Over(usize),
+}
+
+/// Counts what is at the front of an answer, as far as there is room for it.
+fn count(limited: &mut Limited, measure: &mut Measure, front: &[u8]) -> Counted {
+    let mut at = measure.counted;
+    loop {
+        let rest = front.get(at..).unwrap_or_default();
+        match limited.next(measure, rest, at == 0) {
+            Next::Counted(size) => {
+                at = at.saturating_add(size);
+                measure.counted = at;
+            }
+            Next::Other => break,
+            Next::Need(need) if at == 0 => return Counted::Room(Room::Need(need)),
+            Next::Need(_) => break,
+            Next::After(size) => return Counted::Room(Room::Drop(size)),
+            Next::Over(_, _) if at > 0 => {
+                let (bytes, ends) = (at, true);
+                return Counted::Room(Room::Up { bytes, ends });
+            }
+            Next::Over(over, size) => {
+                limited.over = Some(over);
+                return Counted::Over(size);
+            }
+        }
+    }
+    Counted::Room(match at {
+        0 => Room::Any,
+        _ => Room::Up {
+            bytes: at.min(front.len()),
+            ends: at < front.len(),
+        },
+    })
+}
+
 /// What may hold data, in the answer to a request.
 fn has_data(tag: u8) -> bool {
     matches!(
         tag,
-        backend::DATA_ROW | backend::COPY_DATA | backend::FUNCTION_RESULT | backend::NOTICE
+        backend::DATA_ROW
+            | backend::COPY_DATA
+            | backend::FUNCTION_RESULT
+            | backend::NOTICE
+            | backend::NOTIFICATION
     )
+}
+
+/// Whether it comes whenever the server likes, between rows too.
+fn goes_by_itself(tag: u8) -> bool {
+    matches!(tag, backend::NOTICE | backend::NOTIFICATION)
+}
+
+/// The first limit that is less than what would have been given.
+fn first_over(limits: &Limits, request: Amount, session: Amount) -> Option<Over> {
+    let over =
+        |limit: &Option<Limit>, is: u64| limit.as_ref().filter(|limit| is > limit.most).cloned();
+    let rows = over(&limits.max_rows, request.rows).map(Over::Rows);
+    rows.or_else(|| over(&limits.max_bytes, request.bytes).map(Over::Bytes))
+        .or_else(|| over(&limits.max_session_rows, session.rows).map(Over::SessionRows))
+        .or_else(|| over(&limits.max_session_bytes, session.bytes).map(Over::SessionBytes))
+}
+
+fn counts_session(limits: &Limits) -> bool {
+    limits.max_session_rows.is_some() || limits.max_session_bytes.is_some()
 }
 
 /// The cursors that a text fetches from, and does not declare itself.

@@ -103,7 +103,10 @@ impl<G: Gate> Ledger<G> {
                 self.passed_one(header);
                 return Ok(self.hushed(header.tag, body).into());
             }
-            backend::NOTIFICATION => return self.notification(header, body),
+            backend::NOTIFICATION => {
+                self.passed_one(header);
+                return self.notification(header, body);
+            }
             backend::PARAMETER_STATUS => return self.parameter(body),
             backend::ERROR => return self.error(header, body),
             backend::ROW_DESCRIPTION => self.examine(header, body)?,

@@ -110,7 +110,10 @@ where
             Ok(front) => Text::front(front),
             Err(need) => return Ok(need),
         };
-        let statement = self.judge(&text).await?;
+        let mut statement = self.judge(&text).await?;
+        if self.gate.asks_people() {
+            statement = Arc::new(statement.with(Given::nothing()));
+        }
         self.run_statement((Kind::Query, None), header.whole(), statement)
             .await
     }
@@ -179,7 +182,12 @@ where
                 let account = Account::new(&self.gate, authorized.request);
                 let change = Change::Makes(Made::Statement(name, statement));
                 let entry = Entry::permitted(Kind::Parse, account, change);
-                self.request((authorized.permit, None), entry, header.whole(), instead);
+                self.request(
+                    ((authorized.permit, None), None),
+                    entry,
+                    header.whole(),
+                    instead,
+                );
             }
             Err(refused) => {
                 self.refused(Kind::Parse, header.whole(), &refused, name.is_empty());
@@ -354,7 +362,12 @@ where
             Ok(authorized) => {
                 let account = Account::new(&self.gate, authorized.request);
                 let entry = Entry::permitted(kind, account, change(unread));
-                self.request((authorized.permit, None), entry, header.whole(), None);
+                self.request(
+                    ((authorized.permit, None), None),
+                    entry,
+                    header.whole(),
+                    None,
+                );
             }
             Err(_refused) => {
                 self.shared.count_refused();
@@ -381,7 +394,7 @@ where
     }
 
     /// What a name means; waits where that depends on an answer.
-    async fn find(
+    pub(super) async fn find(
         &mut self,
         look: impl Fn(&Ledger<G>) -> Found<Statement>,
     ) -> Result<Option<Arc<Statement>>, Why> {

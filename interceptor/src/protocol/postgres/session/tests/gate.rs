@@ -13,7 +13,8 @@ use crate::policy::{
     Access, Action, Ask, Context, Limits, Permit, Refusal, RefusalKind, Resource, RuleId,
 };
 use crate::session::{
-    Authorized, Direction, EndReason, Gate, Outcome, Phase, Reading, Refused, RequestId, Said,
+    Allowance, Authorized, Direction, EndReason, Gate, Outcome, Phase, Reading, Refused, RequestId,
+    Said,
 };
 
 /// What the gate saw of one request.
@@ -46,6 +47,10 @@ pub(crate) struct FakeGate {
     pub(crate) nothing: Arc<Masks>,
     /// What the answers of tables are under that are named `limited`.
     pub(crate) limits: Limits,
+    /// What grants give of the answers of tables that are named `granted`.
+    pub(crate) allowance: Option<Allowance>,
+    /// The texts of what lasts.
+    pub(crate) lasting: Mutex<Vec<String>>,
 }
 
 impl FakeGate {
@@ -109,7 +114,7 @@ impl FakeGate {
             phase,
             text: text.to_owned(),
             permitted: !denied,
-            tables,
+            tables: tables.clone(),
             in_transaction: reading
                 .asks
                 .first()
@@ -133,6 +138,10 @@ impl FakeGate {
             permit: match text.contains("limited") {
                 true => Permit::of_a_test("all").limited(self.limits.clone()),
                 false => Permit::of_a_test("all"),
+            },
+            allowance: match (phase, tables.iter().any(|table| table.contains("granted"))) {
+                (Phase::Execute, true) => self.allowance,
+                _ => None,
             },
         })
     }
@@ -184,6 +193,13 @@ impl Gate for FakeGate {
             true => &self.nothing,
             false => &self.masks,
         })
+    }
+
+    fn lasts(&self, request: RequestId) {
+        let seen = self.seen.lock().unwrap();
+        let found = seen.iter().find(|(id, _)| *id == request);
+        let text = found.map(|(_, seen)| seen.text.clone());
+        self.lasting.lock().unwrap().extend(text);
     }
 
     async fn ended(&self) -> EndReason {

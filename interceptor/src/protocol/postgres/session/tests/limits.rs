@@ -14,8 +14,8 @@ use super::gate::FakeGate;
 use super::rig::{Rig, tell_all};
 use super::server::{Log, Server};
 use crate::masking::detect::{Action, Actions, Detectors, Kind};
-use crate::policy::{Limit, Limits, RuleId};
-use crate::session::Outcome;
+use crate::policy::{GrantId, Limit, Limits, RuleId};
+use crate::session::{Allowance, Allowed, Outcome, Phase};
 
 fn limit(most: u64) -> Option<Limit> {
     Some(Limit {
@@ -41,12 +41,24 @@ fn detectors() -> Option<Arc<Detectors>> {
 
 /// What the client gets of the model server, with and without detectors, and what was committed.
 async fn check(limits: &Limits, script: &str, replies: &str, committed: &[&str]) {
+    check_granted((limits, None), script, replies, committed).await;
+}
+
+/// The same where grants give so much; also what of them was given out, request by request.
+async fn check_granted(
+    (limits, allowance): (&Limits, Option<Allowance>),
+    script: &str,
+    replies: &str,
+    committed: &[&str],
+) -> Vec<Option<(u64, u64)>> {
+    let mut all_given = Vec::new();
     for detects in [false, true] {
         let (upstream, server) = duplex(512);
         let log = Arc::new(Mutex::new(Log::default()));
         let server = tokio::spawn(Server::new(server, Arc::clone(&log)).run());
         let gate = FakeGate {
             limits: limits.clone(),
+            allowance,
             ..FakeGate::default()
         };
         let mut rig = Rig::before(upstream, log, gate, |start| {
@@ -54,11 +66,119 @@ async fn check(limits: &Limits, script: &str, replies: &str, committed: &[&str])
         });
         rig.server = server;
         rig.send(script).await;
-        let (told, end, log, _) = rig.finish().await;
+        let (told, end, log, gate) = rig.finish().await;
         assert_eq!(told, replies, "{script}");
         assert!(matches!(end.why, Why::Client), "{script}: {:?}", end.why);
         assert_eq!(log.committed, committed, "{script}");
+        let seen = gate.seen.lock().unwrap();
+        let finished = gate.finished.lock().unwrap();
+        let given = seen.iter().filter(|(_, seen)| seen.phase == Phase::Execute);
+        let given: Vec<_> = given
+            .filter_map(|(id, _)| Some(finished.get(id)?.first()?.counted))
+            .collect();
+        assert!(!detects || given == all_given, "{given:?}, {all_given:?}");
+        all_given = given;
     }
+    all_given
+}
+
+fn allowed(rows: Option<u64>, bytes: Option<u64>) -> Option<Allowance> {
+    let grant = GrantId(uuid::Uuid::nil());
+    let allowed = |most: Option<u64>| most.map(|most| Allowed { most, grant });
+    Some(Allowance {
+        rows: allowed(rows),
+        bytes: allowed(bytes),
+    })
+}
+
+#[tokio::test]
+async fn an_answer_has_as_many_rows_as_a_grant_has_left_and_what_was_given_is_told() {
+    // A row of the model server has twelve bytes.
+    for (script, replies, given) in [
+        (
+            "Q rows 3 granted",
+            "T D D D C:SELECT_3 Z:I",
+            vec![Some((3, 36))],
+        ),
+        (
+            "Q rows 2 granted|Q rows 9 free",
+            "T D D C:SELECT_2 Z:I T D D D D D D D D D C:SELECT_9 Z:I",
+            vec![Some((2, 24)), Some((0, 0))],
+        ),
+        (
+            "Q rows 4 granted",
+            "T D D D E:54000 Z:I",
+            vec![Some((u64::MAX, 36))],
+        ),
+        (
+            "P - rows 4 granted|B - -|E - 2|E - 2|S",
+            "1 2 D D s D D s Z:I",
+            vec![Some((2, 24)), Some((2, 24))],
+        ),
+        // One that is bound and never executed.
+        (
+            "Q begin|P - rows 9 granted|B p -|S|Q fetch p",
+            "C:BEGIN Z:T 1 2 Z:T D D C:FETCH_2 Z:T",
+            vec![Some((0, 0)), Some((2, 24))],
+        ),
+    ] {
+        let found = check_granted(
+            (&Limits::default(), allowed(Some(3), None)),
+            script,
+            replies,
+            &[],
+        )
+        .await;
+        assert_eq!(found, given, "{script}");
+    }
+    let few = allowed(None, Some(35));
+    let found = check_granted(
+        (&Limits::default(), few),
+        "Q rows 3 granted",
+        "T D D E:54000 Z:I",
+        &[],
+    )
+    .await;
+    assert_eq!(found, [Some((2, u64::MAX))]);
+    // Where policy says less, its word stands, and the grant keeps the rest.
+    let found = check_granted(
+        (&rows(2), allowed(Some(3), None)),
+        "Q rows 9 limited_granted",
+        "T D D E:54000 Z:I",
+        &[],
+    )
+    .await;
+    assert_eq!(found, [Some((2, 24))]);
+}
+
+#[tokio::test]
+async fn a_cursor_cannot_be_counted_by_a_grant_and_is_not_declared() {
+    let script = "Q begin|Q declare c rows 9 granted|Q rollback";
+    let replies = "C:BEGIN Z:T E:42501 Z:E C:ROLLBACK Z:I";
+    let few = (&Limits::default(), allowed(Some(3), None));
+    let given = check_granted(few, script, replies, &[]).await;
+    // Nothing of the grant is lost by it.
+    assert_eq!(given, [Some((0, 0)); 3]);
+}
+
+#[tokio::test]
+async fn the_gate_is_told_of_what_lasts_in_a_session() {
+    let mut rig = Rig::new();
+    rig.send(
+        "Q rows 1 a|Q begin|Q declare c rows 2 a|Q fetch c|Q set search_path b|P - rows 3 a|B - -|E -|B p -|E p 2|S|Q unreadable|Q rollback",
+    )
+    .await;
+    let (_, _, _, gate) = rig.finish().await;
+    let lasting = gate.lasting.lock().unwrap();
+    assert_eq!(
+        *lasting,
+        [
+            "declare c rows 2 a",
+            "set search_path b",
+            "rows 3 a",
+            "unreadable"
+        ]
+    );
 }
 
 #[tokio::test]
@@ -338,13 +458,14 @@ async fn copied_data_is_counted_row_by_row_in_every_form_and_in_pieces_of_any_si
 }
 
 #[tokio::test]
-async fn notices_errors_and_the_answer_of_a_call_are_bytes_too() {
+async fn notices_notifications_errors_and_the_answer_of_a_call_are_bytes_too() {
     let long = "x".repeat(200);
     let notice = message(backend::NOTICE, |to| {
         to.put_slice(b"SNOTICE\0C00000\0M");
         put_string(to, long.as_bytes());
         to.put_u8(0);
     });
+    let news = notification(&long);
     let error = message(backend::ERROR, |to| {
         to.put_slice(b"SERROR\0VERROR\0C22012\0M");
         put_string(to, long.as_bytes());
@@ -366,9 +487,18 @@ async fn notices_errors_and_the_answer_of_a_call_are_bytes_too() {
             "D N C:SELECT_1 Z:I",
         ),
         (
-            vec![notice.clone(), notice.clone(), row("x"), end],
+            vec![notice.clone(), notice.clone(), row("x"), end.clone()],
             "N E:54000 Z:I",
         ),
+        (
+            vec![row("x"), news.clone(), end.clone()],
+            "D A C:SELECT_1 Z:I",
+        ),
+        (
+            vec![news.clone(), news.clone(), row("x"), end.clone()],
+            "A E:54000 Z:I",
+        ),
+        (vec![news.clone(), notice.clone(), end], "A E:54000 Z:I"),
         (vec![error.clone(), ready.clone()], "E:22012 Z:I"),
         (vec![notice, error, ready], "N E:54000 Z:I"),
     ] {
@@ -382,6 +512,54 @@ async fn notices_errors_and_the_answer_of_a_call_are_bytes_too() {
             assert_eq!(got, told, "in pieces of {size}");
         }
     }
+}
+
+/// A notification with this payload.
+fn notification(payload: &str) -> Bytes {
+    message(backend::NOTIFICATION, |to| {
+        to.put_i32(7);
+        put_string(to, b"c");
+        put_string(to, payload.as_bytes());
+    })
+}
+
+#[tokio::test]
+async fn a_notification_of_no_answer_is_one_of_its_own() {
+    let limits = Limits {
+        max_bytes: limit(100),
+        max_session_bytes: limit(150),
+        ..Limits::default()
+    };
+    let (upstream, mut server) = duplex(1 << 16);
+    let gate = FakeGate {
+        limits,
+        ..FakeGate::default()
+    };
+    let mut rig = Rig::before(upstream, Arc::default(), gate, |_| {});
+    // Before anything was limited.
+    server
+        .write_all(&notification(&"w".repeat(200)))
+        .await
+        .unwrap();
+    assert_eq!(rig.read_until("A").await, "A");
+    rig.send("Q rows 1 limited").await;
+    server.read_exact(&mut [0; 20]).await.unwrap();
+    let end = done("SELECT 1", Status::Idle);
+    server
+        .write_all(&[row("x"), end.clone()].concat())
+        .await
+        .unwrap();
+    assert_eq!(rig.read_until("Z:I").await, "D C:SELECT_1 Z:I");
+    // One that is too long, one that is not, and one that is too much for the session.
+    for length in [200, 80, 80] {
+        let sent = notification(&"x".repeat(length));
+        server.write_all(&sent).await.unwrap();
+    }
+    rig.send("Q rows 1 free").await;
+    server.read_exact(&mut [0]).await.unwrap();
+    server.write_all(&[row("x"), end].concat()).await.unwrap();
+    assert_eq!(rig.read_until("Z:I").await, "A D C:SELECT_1 Z:I");
+    drop(server);
 }
 
 #[tokio::test]

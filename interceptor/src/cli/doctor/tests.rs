@@ -1,0 +1,61 @@
+//! What doctor says is to be done.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::{Doctor, Found, host, upstream};
+use crate::config;
+
+fn mend(found: &Found) -> &str {
+    match found {
+        Found::Good { .. } => "",
+        Found::Warning { mend, .. } | Found::Bad { mend, .. } => mend,
+    }
+}
+
+#[test]
+fn a_configuration_that_is_not_there_is_to_be_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("config.yaml");
+    let doctor = |config: PathBuf| Doctor {
+        config,
+        json: false,
+    };
+    let shown = config.display().to_string();
+    let said = doctor(config.clone()).mend();
+    assert!(said.starts_with(&format!("write {shown}")), "{said}");
+    fs::write(&config, "version: 2").unwrap();
+    assert_eq!(doctor(config).mend(), "correct the file");
+}
+
+#[test]
+fn a_name_that_leads_nowhere_is_to_be_looked_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.yaml");
+    let text = "version: 1\ntargets: { shop: { addresses: ['db.internal:5432'], \
+                postgres: { user: a, databases: [shop] } } }";
+    fs::write(&file, text).unwrap();
+    let config = config::load(&file).unwrap();
+    let target = &config.targets["shop"];
+    let unknown = crate::cli::upstream::Unknown {
+        host: "db.internal".to_owned(),
+        cause: "no such name".to_owned(),
+    };
+    let check = upstream::bad(target, &unknown.into());
+    let said = mend(&check.found);
+    assert!(said.contains("getent hosts db.internal"), "{said}");
+    assert!(said.contains("targets.shop"), "{said}");
+    let check = upstream::bad(target, &anyhow::anyhow!("dial 10.0.0.1:5432: refused"));
+    assert!(mend(&check.found).contains("takes the credential"));
+}
+
+#[test]
+fn pins_are_there_or_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let is_warning = |found: &Found| matches!(found, Found::Warning { .. });
+    for missing in [directory.path(), &directory.path().join("absent")] {
+        assert!(is_warning(&host::pins(missing).found));
+    }
+    fs::create_dir(directory.path().join("v1")).unwrap();
+    assert!(!is_warning(&host::pins(directory.path()).found));
+}

@@ -1,0 +1,116 @@
+//! Asking people before a grant is issued.
+//!
+//! Nobody waits here: the request is refused with the name of the question, and the same request finds the
+//! answer.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::super::api::Request;
+use super::super::caller::Answer;
+use crate::approvals::{self, Found, OPEN, Question};
+use crate::audit::Sink as _;
+use crate::audit::event::{About, Event};
+use crate::clock::{self, BootTime};
+use crate::grants::Holder;
+use crate::identity::Principal;
+use crate::policy::{ApprovalId, Needs, Refusal};
+use crate::session::answering::{self, No};
+use crate::session::services::Services;
+
+/// What is asked for, in a word.
+const SUMMARY: &str = "grant";
+
+/// The word of people for this request, which is used up by it.
+///
+/// # Errors
+/// An answer where people are asked, or said no. It names the question.
+pub(super) async fn consent(
+    services: &Arc<Services>,
+    principal: &Principal,
+    (holder, needs): (&Holder, Vec<Needs>),
+    asked: &Request,
+) -> Result<(), Answer> {
+    let question =
+        question(principal, (holder, needs), asked).map_err(|error| Answer::failed(&error))?;
+    let who = approvals::who(&question.needs);
+    let (all, fingerprint) = (question.needs.clone(), question.fingerprint.clone());
+    let found = services.approvals.ask(question, clock::boot()).await;
+    let no = |no: No| Answer::refused(&no.refusal(SUMMARY));
+    match found.map_err(|error| no(No::Unasked(error)))? {
+        Found::Approved(word) => {
+            let pid = principal.process.pid;
+            let used = answering::use_up(services, holder, pid, word).await;
+            used.map(drop).map_err(no)
+        }
+        Found::Denied(answer) => Err(no(No::Denied(answer))),
+        Found::Open { id, new } => {
+            if new {
+                write(services, principal, asked, (id, &fingerprint, &all))?;
+            }
+            let refusal = Refusal::waits_for_people(SUMMARY, &who, id);
+            Err(Answer::waits(&refusal, id))
+        }
+    }
+}
+
+fn write(
+    services: &Services,
+    principal: &Principal,
+    asked: &Request,
+    (approval, fingerprint, needs): (ApprovalId, &str, &[Needs]),
+) -> Result<(), Answer> {
+    let json =
+        serde_json::value::to_raw_value(principal).map_err(|error| Answer::failed(&error))?;
+    let event = Event::ApprovalAsked {
+        about: About {
+            connection: Uuid::nil(),
+            session: None,
+            target: Some(&asked.target),
+            database: asked.database.as_deref(),
+            principal: Some(&json),
+        },
+        approval,
+        summary: SUMMARY,
+        fingerprint,
+        needs,
+    };
+    let written = services.audit.append(&event);
+    written.map(drop).map_err(|error| Answer::failed(&error))
+}
+
+fn question(
+    principal: &Principal,
+    (holder, needs): (&Holder, Vec<Needs>),
+    asked: &Request,
+) -> serde_json::Result<Question> {
+    let (from, now) = (clock::boot(), clock::wall());
+    let nanos = u64::try_from(OPEN.as_nanos()).unwrap_or(u64::MAX);
+    let text = serde_json::to_string_pretty(asked)?;
+    // The grant is for one process tree; another one asks for itself.
+    let tree = match &holder.root {
+        Some(root) => format!("for process {} of {}", root.pid, root.sha256),
+        None => "for the whole scope".to_owned(),
+    };
+    Ok(Question {
+        id: ApprovalId(Uuid::now_v7()),
+        holder: holder.clone(),
+        principal: serde_json::to_value(principal)?,
+        uid: principal.user.uid,
+        sha256: principal.process.executable.sha256.clone(),
+        target: asked.target.clone(),
+        database: asked.database.clone().unwrap_or_default(),
+        summary: SUMMARY.to_owned(),
+        fingerprint: text.clone(),
+        text,
+        values: None,
+        digest: None,
+        under: vec![tree],
+        needs,
+        asked: now,
+        expires: now.saturating_add(OPEN).unwrap_or(now),
+        from,
+        until: BootTime(from.0.saturating_add(nanos)),
+    })
+}

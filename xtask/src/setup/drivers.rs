@@ -1,0 +1,73 @@
+//! The drivers of Python and Node.js that the tests' clients use, and the provider that identities come from, in
+//! the cache, apart from the system's own.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Context as _;
+use support::place;
+
+use crate::shell::run;
+
+const DRIVERS: [&str; 5] = [
+    "psycopg2-binary==2.9.13",
+    "psycopg[binary]==3.3.9",
+    "psycopg-pool==3.3.3",
+    "asyncpg==0.32.0",
+    "SQLAlchemy[asyncio]==2.1.9",
+];
+
+/// The driver of Node.js, without dependencies outside of its own family, and an OpenID Connect provider.
+const NODE_PACKAGES: [&str; 2] = ["pg@8.23.1", "oidc-provider@9.13.3"];
+
+/// An environment of the system's Python with its drivers, made once for each list of them.
+pub(super) fn python() -> anyhow::Result<PathBuf> {
+    let name = DRIVERS.join("-").replace(
+        |letter: char| !letter.is_ascii_alphanumeric() && letter != '.',
+        "-",
+    );
+    let directory = place::cache()?.join(format!("python-{name}"));
+    let python = directory.join("bin/python");
+    let done = directory.join("complete");
+    if done.is_file() && python.exists() {
+        return Ok(directory);
+    }
+    println!("setup: Python drivers are missing: {}", DRIVERS.join(", "));
+    drop(fs::remove_dir_all(&directory));
+    fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
+    let mut venv = Command::new("/usr/bin/python3");
+    venv.args(["-m", "venv"]).arg(&directory);
+    run(venv).context("make it by hand: sudo apt-get install python3-venv")?;
+    let mut pip = Command::new(&python);
+    pip.args(["-m", "pip", "install", "--quiet"]).args(DRIVERS);
+    run(pip).with_context(|| format!("install by hand into {}", directory.display()))?;
+    fs::write(&done, "").context("mark the Python environment as complete")?;
+    Ok(directory)
+}
+
+/// npm's packages in a directory of their own. Nothing that a package brings is run at its installation.
+pub(super) fn node() -> anyhow::Result<PathBuf> {
+    let name = NODE_PACKAGES.join("-").replace('@', "-");
+    let directory = place::cache()?.join(format!("node-{name}"));
+    let modules = directory.join("node_modules");
+    let done = directory.join("complete");
+    let is_there = |name: &str| modules.join(name).join("package.json").is_file();
+    if done.is_file() && is_there("pg") && is_there("oidc-provider") {
+        return Ok(modules);
+    }
+    println!(
+        "setup: packages of Node.js are missing: {}",
+        NODE_PACKAGES.join(", ")
+    );
+    drop(fs::remove_dir_all(&directory));
+    fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund"])
+        .args(["--no-update-notifier", "--loglevel=error", "--prefix"])
+        .arg(&directory)
+        .args(NODE_PACKAGES);
+    run(npm).with_context(|| format!("install by hand into {}", directory.display()))?;
+    fs::write(&done, "").context("mark the packages of Node.js as complete")?;
+    Ok(modules)
+}

@@ -1,0 +1,195 @@
+//! Debian packages: which there are, who needs them, and how they are installed.
+
+use std::fs;
+
+use anyhow::{Context as _, bail};
+
+use super::For;
+use super::For::{Bench, Build, Demo, EndToEnd, Test};
+use crate::root;
+use crate::shell::{find, run_as};
+
+/// How the machine shows that it has something.
+enum Sign {
+    /// A program on the path.
+    Program(&'static str),
+    /// A file below a directory whose name begins so: `("/usr/lib", "llvm-", "lib/libclang.so")`.
+    File(&'static str, &'static str, &'static str),
+}
+
+struct Package {
+    name: &'static str,
+    why: &'static str,
+    sign: Sign,
+    /// Who needs it.
+    needed: &'static [For],
+}
+
+const EVERYBODY: &[For] = &[Build, Demo, EndToEnd, Test, Bench];
+const SERVERS: &[For] = &[Demo, EndToEnd, Test, Bench];
+const POOLERS: &[For] = &[EndToEnd, Test, Bench];
+const CLIENTS: &[For] = &[EndToEnd, Test];
+
+/// A C compiler is none of them: without one this program would not be here.
+const PACKAGES: [Package; 15] = [
+    Package {
+        name: "libclang-dev",
+        why: "builds PostgreSQL's own grammar (pg_query)",
+        sign: Sign::File("/usr/lib", "llvm-", "lib/libclang.so"),
+        needed: EVERYBODY,
+    },
+    Package {
+        name: "postgresql",
+        why: "throw-away servers",
+        sign: Sign::File("/usr/lib/postgresql", "", "bin/initdb"),
+        needed: SERVERS,
+    },
+    Package {
+        name: "postgresql-client",
+        why: "the stock psql",
+        sign: Sign::Program("psql"),
+        needed: SERVERS,
+    },
+    Package {
+        name: "pgbouncer",
+        why: "a pooler as upstream, and what a hop costs that reads the protocol",
+        sign: Sign::Program("pgbouncer"),
+        needed: POOLERS,
+    },
+    Package {
+        name: "haproxy",
+        why: "what a bare TCP hop costs",
+        sign: Sign::Program("haproxy"),
+        needed: &[Bench],
+    },
+    Package {
+        name: "python3",
+        why: "runs the Python drivers",
+        sign: Sign::File("/usr", "bin", "python3"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "python3-venv",
+        why: "keeps the Python drivers out of the system",
+        sign: Sign::File("/usr/lib", "python3.", "ensurepip/__init__.py"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "iproute2",
+        why: "makes network namespaces",
+        sign: Sign::Program("ip"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "openssl",
+        why: "makes the test servers' certificates",
+        sign: Sign::Program("openssl"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "default-jdk-headless",
+        why: "compiles and runs the client of JDBC",
+        sign: Sign::Program("javac"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "libpostgresql-jdbc-java",
+        why: "the driver of JDBC",
+        sign: Sign::File("/usr/share", "java", "postgresql.jar"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "nodejs",
+        why: "runs the client of node-pg and an OpenID Connect provider",
+        sign: Sign::Program("node"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "npm",
+        why: "installs node-pg and the provider",
+        sign: Sign::Program("npm"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "libpq-dev",
+        why: "pip asks it for versions before it hands out psycopg2's source",
+        sign: Sign::Program("pg_config"),
+        needed: &[Test],
+    },
+    Package {
+        name: "sqlsmith",
+        why: "makes random statements",
+        sign: Sign::Program("sqlsmith"),
+        needed: &[Test],
+    },
+];
+
+/// Installs what is missing of what `whom` needs. No service that comes along is started or enabled.
+pub(super) fn install(whom: For) -> anyhow::Result<()> {
+    let missing: Vec<&Package> = needed(whom)
+        .filter(|package| !is_there(&package.sign))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for package in &missing {
+        println!("setup: {} is missing: {}", package.name, package.why);
+    }
+    let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
+    if find("apt-get").is_none() {
+        bail!(
+            "this machine has no apt-get; install what these Debian packages hold: {}",
+            names.join(" ")
+        );
+    }
+    let mut script = root::command("sh", &format!("install {}", names.join(", ")))?;
+    script
+        .args(["-c", include_str!("install.sh"), "install"])
+        .args(&names);
+    let shown = format!("apt-get install {}", names.join(" "));
+    run_as(script, &shown).with_context(|| format!("install them by hand: sudo {shown}"))
+}
+
+fn needed(whom: For) -> impl Iterator<Item = &'static Package> {
+    PACKAGES
+        .iter()
+        .filter(move |package| package.needed.contains(&whom))
+}
+
+fn is_there(sign: &Sign) -> bool {
+    match *sign {
+        Sign::Program(name) => find(name).is_some(),
+        Sign::File(directory, beginning, file) => fs::read_dir(directory)
+            .map(|entries| {
+                entries.flatten().any(|entry| {
+                    entry.file_name().to_string_lossy().starts_with(beginning)
+                        && entry.path().join(file).exists()
+                })
+            })
+            .unwrap_or(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_gets_what_it_needs_and_no_more() {
+        let names = |whom| -> Vec<_> { needed(whom).map(|package| package.name).collect() };
+        assert_eq!(names(Build), ["libclang-dev"]);
+        let demo = ["libclang-dev", "postgresql", "postgresql-client"];
+        assert_eq!(names(Demo), demo);
+        for (whom, more) in [
+            (EndToEnd, "default-jdk-headless"),
+            (Test, "sqlsmith"),
+            (Bench, "haproxy"),
+        ] {
+            let names = names(whom);
+            assert!(demo.iter().all(|name| names.contains(name)), "{names:?}");
+            assert!(names.contains(&more), "{names:?}");
+        }
+        assert!(!names(Bench).contains(&"nodejs"));
+        assert!(!names(Test).contains(&"haproxy"));
+    }
+}
