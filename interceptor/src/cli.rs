@@ -2,6 +2,7 @@
 
 pub mod approvals;
 pub mod audit;
+pub mod bind;
 mod client;
 pub mod config;
 pub mod discover;
@@ -64,6 +65,12 @@ pub enum Verb {
     Tag(operate::Tag),
     /// Intercept a cgroup no longer.
     Untag(operate::Untag),
+    /// Bind a scope to whom a token names.
+    Bind(bind::Bind),
+    /// Take back whom a scope is bound to.
+    Unbind(bind::Unbind),
+    /// Log a person in, and bind a scope to them.
+    Login(bind::Login),
     /// Show scopes, agents, sessions and targets.
     Status(operate::Status),
     /// Check the host, the configuration and the daemon, and say how to mend what is wrong.
@@ -165,6 +172,9 @@ pub fn main(cli: Cli) -> ExitCode {
         Verb::Run(run) => run.run(),
         Verb::Tag(tag) => block_on(tag.run(), false),
         Verb::Untag(untag) => block_on(untag.run(), false),
+        Verb::Bind(bind) => block_on(bind.run(), false),
+        Verb::Unbind(unbind) => block_on(unbind.run(), false),
+        Verb::Login(login) => block_on(login.run(), false),
         Verb::Status(status) => block_on(status.run(), false),
         Verb::Doctor(doctor) => block_on(doctor.run(), false),
         Verb::Discover(discover) => discover.run(),

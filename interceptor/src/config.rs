@@ -8,6 +8,7 @@ mod build;
 mod check;
 mod cross;
 mod document;
+mod issuers;
 mod load;
 mod mistake;
 mod scalar;
@@ -28,6 +29,7 @@ use crate::masking::detect;
 use crate::masking::{Mask, Sensitive};
 
 pub use check::is_name;
+pub use issuers::{Algorithm, ClaimNames, Issuer, Url};
 pub use load::is_open;
 pub use mistake::{Mistake, Mistakes, Place};
 
@@ -78,6 +80,8 @@ pub struct Config {
     pub agents: BTreeMap<String, Agent>,
     /// Targets by name.
     pub targets: BTreeMap<String, Arc<Target>>,
+    /// Whose tokens bind scopes, by name.
+    pub issuers: BTreeMap<String, Arc<Issuer>>,
     /// What goes straight out, decided in the kernel.
     pub direct: Vec<Direct>,
     /// Where DNS may go. Default: the servers of `/etc/resolv.conf`.
@@ -94,7 +98,7 @@ pub struct Config {
 
 impl Config {
     /// Keys that differ in `new` and are read only at start. All others may change at reload:
-    /// scopes, agents, targets, direct, resolvers and drain.
+    /// scopes, agents, targets, issuers, direct, resolvers and drain.
     #[must_use]
     pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
         let (old_paths, new_paths) = (&self.paths, &new.paths);
@@ -322,6 +326,8 @@ pub struct Postgres {
     pub warm: Warm,
     /// What clients are asked for. Default `Trust`.
     pub client_auth: ClientAuth,
+    /// Whether clients are asked for a password that is only reported. Default false.
+    pub ask_password: bool,
     /// What the server must be. Default `Any`.
     pub session_attrs: SessionAttrs,
     /// What stands between the daemon and the server. Default `None`.

@@ -16,7 +16,7 @@ use crate::audit::event::{About, Event};
 use crate::capture::{Flow, Origin as _};
 use crate::config::Target;
 use crate::grants::{Footing, Holding, Take};
-use crate::identity::{Identified, ScopeOf};
+use crate::identity::Identified;
 use crate::policy::{PrincipalFacts, Refusal, RuleId};
 use crate::protocol::Engines;
 use crate::session::meter::Slot;
@@ -168,7 +168,7 @@ async fn admit(
 async fn identify(services: &Services, flow: &Flow) -> Result<Identified, No> {
     let scope = services.scopes.by_id(flow.scope);
     let scope = scope.ok_or_else(|| No::untagged(flow))?;
-    let scope = ScopeOf::from(&scope);
+    let scope = services.scope_of(&scope);
     let identified = services.identity.identify(flow, &scope).await;
     identified.map_err(|error| No::identity(&error, flow))
 }

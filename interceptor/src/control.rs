@@ -105,6 +105,10 @@ fn control_routes(services: Arc<Services>) -> Router {
         .route("/v1/metrics", get(status::metrics))
         .route("/v1/scopes/tag", post(scopes::tag))
         .route("/v1/scopes/untag", post(scopes::untag))
+        .route("/v1/scopes/bind", post(scopes::binding::bind_scope))
+        .route("/v1/scopes/unbind", post(scopes::binding::unbind))
+        .route("/v1/login", post(scopes::binding::begin))
+        .route("/v1/login/wait", post(scopes::binding::wait))
         .route("/v1/run", post(scopes::placing::run))
         .route("/v1/reload", post(apply::handle))
         .route("/v1/agents/freeze", post(agents::freeze))
@@ -125,6 +129,9 @@ fn agent_routes() -> Router<Arc<Services>> {
     Router::new()
         .route("/v1/self", get(status::own))
         .route("/v1/why", post(why::own))
+        .route("/v1/login", post(scopes::binding::begin_own))
+        .route("/v1/login/wait", post(scopes::binding::wait))
+        .route("/v1/bind", post(scopes::binding::bind_own))
         .route("/v1/approvals", get(approvals::own))
         .route(
             "/v1/grants",

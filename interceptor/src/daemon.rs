@@ -31,7 +31,7 @@ use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::capture::Events;
 use crate::config;
-use crate::control::scopes::placing;
+use crate::control::scopes::{binding, placing};
 use crate::control::{self, apply};
 use crate::protocol::Engines;
 use crate::secrets;
@@ -124,6 +124,8 @@ fn stand(
     pillars.stand("what heeds reloads", reloads);
     let (parts, until) = shared();
     pillars.stand("what ends grants", ending::watch(parts, until));
+    let (parts, until) = shared();
+    pillars.stand("what ends identities", binding::watch(parts, until));
     let (parts, until) = shared();
     pillars.stand("what ends questions", answering::watch(parts, until));
     pillars

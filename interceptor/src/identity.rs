@@ -1,4 +1,5 @@
-//! Principal: who is behind a connection. Process → executable → ancestors → cgroup → container → user.
+//! Principal: who is behind a connection. Process → executable → ancestors → cgroup → container → user,
+//! and whom the scope is bound to.
 //!
 //! Second step of the intercept path. Starts from the kernel's stamp and adds what /proc tells, only
 //! where a pidfd proves that it still tells about the same process, and only where the process still
@@ -6,10 +7,12 @@
 //! Never trusts what a process writes about itself, and never lets a process hold up another scope's:
 //! reading its memory or its files may block for as long as it likes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 
@@ -42,6 +45,8 @@ pub struct ScopeOf {
     pub cgroup: String,
     /// Its cgroup id.
     pub id: u64,
+    /// Whom it is bound to.
+    pub identity: Option<Arc<Identity>>,
 }
 
 impl From<&Scope> for ScopeOf {
@@ -50,6 +55,7 @@ impl From<&Scope> for ScopeOf {
             agent: scope.agent.clone(),
             cgroup: scope.path.clone(),
             id: scope.id,
+            identity: None,
         }
     }
 }
@@ -97,6 +103,65 @@ pub struct Principal {
     /// Whether the process holds capabilities in the initial user namespace. Injection for such
     /// processes is refused by default: they could leave the scope.
     pub privileged: bool,
+    /// Whom its scope is bound to, where it is bound to anybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Arc<Identity>>,
+}
+
+/// The person or the workload that a scope is bound to, as a token says that was verified.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Identity {
+    /// The issuer, as its tokens name it.
+    pub issuer: String,
+    /// The issuer's own name for it, which is never given to another (OpenID Connect Core §2, `sub`).
+    pub subject: String,
+    /// The user's name, where the issuer tells one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Its groups.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub groups: BTreeSet<String>,
+    /// How surely the issuer knew it (OpenID Connect Core §2, `acr`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acr: Option<String>,
+    /// By which means (RFC 8176).
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub amr: BTreeSet<String>,
+    /// More claims, those that the configuration names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<String, String>,
+    /// When it ends, for people.
+    pub expires: Timestamp,
+}
+
+impl Identity {
+    /// Whether it is the same subject.
+    #[must_use]
+    pub fn is_of(&self, other: &Self) -> bool {
+        self.issuer == other.issuer && self.subject == other.subject
+    }
+
+    /// Whether the same is said of it, but for when it ends.
+    #[must_use]
+    pub fn is_as(&self, other: &Self) -> bool {
+        let Self {
+            issuer,
+            subject,
+            user,
+            groups,
+            acr,
+            amr,
+            claims,
+            expires: _,
+        } = self;
+        *issuer == other.issuer
+            && *subject == other.subject
+            && *user == other.user
+            && *groups == other.groups
+            && *acr == other.acr
+            && *amr == other.amr
+            && *claims == other.claims
+    }
 }
 
 /// A user of the host.

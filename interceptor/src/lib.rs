@@ -14,6 +14,7 @@
 //! |---|---|
 //! | where was this socket really going, who opened it | [`capture`] |
 //! | which process, binary, ancestors, agent, user | [`identity`] |
+//! | who stands behind an agent, by a token that was verified | [`tokens`] |
 //! | which agent is a cgroup, which target an address | [`scopes`], [`targets`] |
 //! | what do these bytes mean | `protocol/x/wire.rs` |
 //! | what do they ask for, in policy's words | `protocol/x/facts.rs` |
@@ -54,3 +55,4 @@ pub mod state;
 pub mod targets;
 pub mod telemetry;
 pub mod tls;
+pub mod tokens;

@@ -48,6 +48,8 @@ pub enum EndReason {
     Policy,
     /// This grant ended, and it stood on it.
     Grant(GrantId),
+    /// The scope is not bound any more to whom it was.
+    Identity,
     /// `interceptor kill`.
     Killed,
     /// The daemon drains.
@@ -71,6 +73,7 @@ impl EndReason {
         match self {
             Self::Policy => "policy",
             Self::Grant(_) => "grant",
+            Self::Identity => "identity",
             Self::Killed => "killed",
             Self::Drain => "drain",
             Self::Idle => "idle",

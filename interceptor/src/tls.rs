@@ -16,11 +16,13 @@ mod stream;
 pub(crate) mod testing;
 mod upstream;
 mod verify;
+mod web;
 
 pub use authority::{Accepted, Authority, Dialled};
 pub use binding::server_end_point;
 pub use stream::{Pulse, Stream, has_unread, pulse};
 pub use upstream::Upstream;
+pub use web::Web;
 
 /// The protocol's name in ALPN (PostgreSQL 17, `PG_ALPN_PROTOCOL`).
 pub const ALPN_POSTGRESQL: &[u8] = b"postgresql";

@@ -48,6 +48,7 @@ impl Target {
                 require_scram: false,
                 warm: Warm::default(),
                 client_auth: ClientAuth::Trust,
+                ask_password: false,
                 session_attrs: SessionAttrs::Any,
                 pooler: Pooler::None,
             },

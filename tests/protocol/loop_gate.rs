@@ -222,5 +222,6 @@ fn principal() -> Principal {
         },
         container: None,
         privileged: false,
+        identity: None,
     }
 }

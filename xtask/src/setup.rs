@@ -48,7 +48,7 @@ pub(crate) struct Ready {
 pub(crate) struct Drivers {
     /// The Python environment with its drivers.
     pub(crate) python: PathBuf,
-    /// npm's packages with node-pg.
+    /// npm's packages with node-pg and the provider.
     pub(crate) node: PathBuf,
 }
 

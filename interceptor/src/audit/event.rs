@@ -8,10 +8,11 @@ use serde_json::value::RawValue;
 
 use crate::approvals::{Answer, Over};
 use crate::grants::{Ended, Grant, Holder};
-use crate::identity::{Operator, Principal, User};
+use crate::identity::{Identity, Operator, Principal, User};
 use crate::masking::Masked;
 use crate::policy::{ApprovalId, Ask, Generation, GrantId, Needs, Refusal, RuleId};
 use crate::session::{Outcome, Phase, RequestId, Spent};
+use crate::tokens::bindings::Unbound;
 
 /// What an event is about: the connection's principal and, once there is one, its session.
 ///
@@ -245,6 +246,64 @@ pub enum Event<'a> {
         /// Sessions that ended with it.
         sessions: usize,
     },
+    /// A scope was bound to a person or a workload; policy sees it after this.
+    #[serde(rename = "identity.bound")]
+    IdentityBound {
+        /// Who brought it.
+        caller: Caller,
+        /// The scope.
+        #[serde(flatten)]
+        scope: ScopeNamed<'a>,
+        /// To whom.
+        identity: &'a Identity,
+        /// `token` or `login`.
+        how: &'a str,
+        /// The token's own name (`jti`), or a digest of it.
+        token: &'a str,
+        /// Whether the scope was bound to the same subject before.
+        renewed: bool,
+        /// Sessions that ended because something else was said of the subject before.
+        sessions: usize,
+    },
+    /// A token or a login was not believed. Who brought it was not told why.
+    #[serde(rename = "identity.refused")]
+    IdentityRefused {
+        /// Who brought it.
+        caller: Caller,
+        /// The scope that it was for, where there is one.
+        #[serde(flatten)]
+        scope: Option<ScopeNamed<'a>>,
+        /// `token` or `login`.
+        how: &'a str,
+        /// Why, in one word.
+        reason: &'a str,
+        /// Why, in a sentence.
+        cause: String,
+    },
+    /// A scope is bound no longer.
+    #[serde(rename = "identity.ended")]
+    IdentityEnded {
+        /// The scope.
+        #[serde(flatten)]
+        scope: ScopeNamed<'a>,
+        /// To whom it was bound.
+        identity: &'a Identity,
+        /// Why.
+        why: Unbound,
+        /// Sessions that ended with it.
+        sessions: usize,
+    },
+    /// A client presented a credential of its own. It is used for nothing.
+    #[serde(rename = "credential.presented")]
+    CredentialPresented {
+        /// About whom.
+        #[serde(flatten)]
+        about: About<'a>,
+        /// For which user.
+        user: &'a str,
+        /// Equal for equal credentials, and made with a key of this daemon: nobody else can try passwords on it.
+        fingerprint: String,
+    },
     /// A request waits for people, who are asked from now on.
     #[serde(rename = "approval.asked")]
     ApprovalAsked {
@@ -333,6 +392,15 @@ pub enum Event<'a> {
     /// The log was closed: the daemon ended in order.
     #[serde(rename = "log.closed")]
     LogClosed {},
+}
+
+/// A scope, as lines name it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ScopeNamed<'a> {
+    /// The name that it is tagged with.
+    pub agent: &'a str,
+    /// Path of its root.
+    pub cgroup: &'a str,
 }
 
 /// Who spoke on a control socket.

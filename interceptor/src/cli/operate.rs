@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::client;
-use super::{Daemon, FAILED, complain, counted, print};
+use super::{Daemon, FAILED, complain, counted, print, terminal};
 use crate::control::api::{self, Acted, Reloaded, Scope, Which};
 
 /// Which cgroup.
@@ -142,11 +142,16 @@ fn describe(status: &api::Status) -> String {
         text.push('\n');
     };
     for scope in &status.scopes {
+        let whom = scope.identity.as_ref().map(|identity| {
+            let name = identity.user.as_ref().unwrap_or(&identity.subject);
+            format!("  bound to {}", terminal::line(name))
+        });
         line(format!(
-            "scope    {}  agent {}  {}",
+            "scope    {}  agent {}  {}{}",
             scope.cgroup,
             scope.agent,
-            counted(scope.processes, "process", "processes")
+            counted(scope.processes, "process", "processes"),
+            whom.unwrap_or_default()
         ));
     }
     for (name, addresses) in &status.targets {

@@ -1,7 +1,8 @@
 //! `interceptor run --agent NAME -- CMD…`: asks the daemon for a scope, is moved into it, and becomes CMD.
 //!
 //! What is inherited is what could carry a way out: every descriptor above standard error is closed,
-//! new privileges are given up, and root steps down to the user that is named.
+//! new privileges are given up, and root steps down to the user that is named. A token is read here only,
+//! and gone before the command runs.
 
 #![expect(
     unsafe_code,
@@ -18,9 +19,9 @@ use clap::Args;
 use nix::sys::prctl;
 use nix::unistd::{Uid, User};
 
-use super::client;
-use super::{Daemon, block_on};
-use crate::control::api::{Placed, Run as Asked};
+use super::bind::TokenIn;
+use super::{Daemon, bind, block_on, client};
+use crate::control::api::{Begin, Placed, Proof, Run as Asked};
 
 /// `interceptor run`.
 #[derive(Debug, Args)]
@@ -31,6 +32,13 @@ pub struct Run {
     /// Root only: become this user first. Processes with host capabilities get no credentials.
     #[arg(long)]
     user: Option<String>,
+    /// Bind the scope to whom this token names: a file, or ENV:NAME for a variable. It is removed before the
+    /// command runs.
+    #[arg(long, value_name = "FILE|ENV:NAME")]
+    as_token: Option<TokenIn>,
+    /// Log a person in by this issuer first, and bind the scope to them.
+    #[arg(long, value_name = "ISSUER", conflicts_with = "as_token")]
+    login: Option<String>,
     #[command(flatten)]
     daemon: Daemon,
     /// The command and its arguments.
@@ -49,14 +57,31 @@ impl Run {
             .command
             .split_first()
             .context("name the command to run")?;
+        let control = self.daemon.control()?;
+        let proof = match (&self.as_token, &self.login) {
+            (Some(token), _) => Some(Proof::Token(token.take()?)),
+            (None, Some(issuer)) => {
+                let begin = Begin {
+                    issuer: issuer.clone(),
+                    agent: Some(self.agent.clone()),
+                    which: None,
+                };
+                let login = block_on(bind::log_in(&control, &begin), false)?;
+                Some(Proof::Login(login))
+            }
+            (None, None) => None,
+        };
         let asked = Asked {
             agent: self.agent.clone(),
+            proof,
         };
-        let control = self.daemon.control()?;
         let placed: Placed = block_on(client::post(&control, "/v1/run", &asked), false)?;
         close_descriptors()?;
         let mut command = Command::new(program);
         command.args(arguments).envs(added(placed.environment));
+        if let Some(variable) = self.as_token.as_ref().and_then(TokenIn::variable) {
+            command.env_remove(variable);
+        }
         if let Some(user) = user {
             step_down(&user)?;
             command

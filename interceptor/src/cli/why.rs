@@ -16,11 +16,12 @@ use clap::Args;
 use nix::unistd::{Uid, User};
 use serde_json::json;
 
+use super::policy::cases::Person;
 use super::{VIOLATION, client, terminal};
 use crate::clock::BootTime;
 use crate::config::{self, Protocol, Target};
 use crate::control::api;
-use crate::identity::{self, Principal};
+use crate::identity::{self, Identity, Principal};
 use crate::policy::{
     Effect, ExplainedAccess, Explanation, Generation, Limits, NoGrants, Policy, PrincipalFacts,
 };
@@ -49,6 +50,9 @@ pub struct Why {
     /// The program that connects; its hash is taken where it can be read.
     #[arg(long)]
     executable: Option<PathBuf>,
+    /// Whom the scope is bound to, as cases state it: "{ issuer: https://…, subject: alice, groups: [dba] }".
+    #[arg(long, conflicts_with_all = ["own", "recorded"], value_parser = stated)]
+    identity: Option<Stated>,
     /// The target.
     #[arg(long, required_unless_present = "recorded")]
     target: Option<String>,
@@ -73,6 +77,15 @@ pub struct Why {
     /// The statement.
     #[arg(required_unless_present = "recorded")]
     statement: Option<String>,
+}
+
+/// An identity as it is stated on the command line.
+#[derive(Clone, Debug)]
+struct Stated(Arc<Identity>);
+
+fn stated(text: &str) -> Result<Stated, String> {
+    let stated: Person = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+    Ok(Stated(Arc::new(stated.into())))
 }
 
 /// What a statement is judged by.
@@ -251,6 +264,7 @@ impl Why {
             },
             container: None,
             privileged: false,
+            identity: self.identity.clone().map(|Stated(identity)| identity),
         })
     }
 }

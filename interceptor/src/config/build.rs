@@ -15,7 +15,7 @@ use super::shape::{Form, detect};
 use super::{
     Address, Agent, Audit, ClientAuth, Config, Dial, Direct, Durability, Namespace, Order, Paths,
     Pooler, Postgres, Protocol, Recording, Resolver, Scope, SecretSource, SessionAttrs,
-    StatementText, Target, Timeouts, TlsMode, UpstreamTls, Warm, scalar, sensitive,
+    StatementText, Target, Timeouts, TlsMode, UpstreamTls, Warm, issuers, scalar, sensitive,
 };
 
 /// A value and where it was said.
@@ -66,6 +66,11 @@ pub(super) fn build(root: &Node, file: &Path, resolvers: Vec<Resolver>) -> Built
             .map(|e| (e.key.clone(), agent(&e.node)))
             .collect(),
         targets,
+        issuers: map(root, "issuers")
+            .iter()
+            .filter_map(|entry| issuers::build(directory, entry))
+            .map(|issuer| (issuer.name.clone(), Arc::new(issuer)))
+            .collect(),
         direct: values(&direct),
         resolvers,
         audit: audit(root.under("audit")),
@@ -119,15 +124,15 @@ fn addresses_of(target: &str, node: &Node) -> Vec<Said<(String, Address)>> {
     elements.iter().enumerate().filter_map(element).collect()
 }
 
-fn map<'a>(root: &'a Node, key: &str) -> &'a [super::document::Entry] {
+pub(super) fn map<'a>(root: &'a Node, key: &str) -> &'a [super::document::Entry] {
     root.under(key).map(Node::entries).unwrap_or_default()
 }
 
-fn text(node: Option<&Node>, key: &str) -> Option<String> {
+pub(super) fn text(node: Option<&Node>, key: &str) -> Option<String> {
     node?.under(key)?.text().map(str::to_owned)
 }
 
-fn texts(node: &Node, key: &str) -> Vec<String> {
+pub(super) fn texts(node: &Node, key: &str) -> Vec<String> {
     let elements = node.under(key).map(Node::elements).unwrap_or_default();
     elements
         .iter()
@@ -136,7 +141,7 @@ fn texts(node: &Node, key: &str) -> Vec<String> {
         .collect()
 }
 
-fn flag(node: &Node, key: &str, default: bool) -> bool {
+pub(super) fn flag(node: &Node, key: &str, default: bool) -> bool {
     match node.under(key).map(|node| &node.value) {
         Some(Value::Flag(flag)) => *flag,
         _ => default,
@@ -158,7 +163,7 @@ fn limit(node: &Node, key: &str, default: Option<u32>) -> Option<u32> {
     }
 }
 
-fn duration(node: Option<&Node>, key: &str) -> Option<Duration> {
+pub(super) fn duration(node: Option<&Node>, key: &str) -> Option<Duration> {
     crate::clock::duration(node?.under(key)?.text()?).ok()
 }
 
@@ -323,6 +328,7 @@ impl From<'_> {
                 Some("scram") => ClientAuth::Scram,
                 _ => ClientAuth::Trust,
             },
+            ask_password: flag(node, "ask_password", false),
             session_attrs: match text(Some(node), "session_attrs").as_deref() {
                 Some("read-write") => SessionAttrs::ReadWrite,
                 Some("read-only") => SessionAttrs::ReadOnly,

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 
 use super::document::{Entry, Node, Value};
+use super::issuers::{self, Url};
 use super::mistake::Report;
 use super::scalar;
 use super::shape::{Form, Key, Shape};
@@ -252,6 +253,8 @@ pub(super) fn text_form(text: &str, form: Form) -> Result<(), String> {
         Form::Address => return scalar::address(text).map(drop),
         Form::Socket => return scalar::socket(text).map(drop),
         Form::Network => return scalar::network(text).map(drop),
+        Form::Url => return Url::read(text).map(drop),
+        Form::Claim => return issuers::claim(text).map(drop),
         Form::Name => (
             is_name(text),
             "expected a name of 1 to 63 of a-z, 0-9 and -",

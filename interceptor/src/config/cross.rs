@@ -10,7 +10,10 @@ use std::path::Path;
 use super::build::{Built, Said};
 use super::document::{Entry, Node};
 use super::mistake::Report;
-use super::{Config, Direct, Host, Namespace, Protocol, SecretSource, Target, TlsMode, sensitive};
+use super::{
+    ClientAuth, Config, Direct, Host, Namespace, Protocol, SecretSource, Target, TlsMode, issuers,
+    sensitive,
+};
 
 /// Bytes of a unix socket's path, with its NUL (`struct sockaddr_un`, unix(7)).
 const MAX_SOCKET_PATH: usize = 108;
@@ -35,6 +38,7 @@ pub(super) fn check(root: &Node, built: &Built, report: &mut Report) {
             sensitive::cross(entry, target, report);
         }
     }
+    issuers::cross(root, &built.config, report);
 }
 
 fn addresses(built: &Built, report: &mut Report) {
@@ -339,6 +343,12 @@ fn postgres(entry: &Entry, target: &Target, config: &Config, report: &mut Report
         if let Some(expected) = wrong {
             report.add(node.place, &format!("{key}.require_scram"), expected);
         }
+    }
+    if let Some(node) = node.under("ask_password").filter(|_| postgres.ask_password)
+        && postgres.client_auth != ClientAuth::Trust
+    {
+        let expected = "expected client_auth trust with it; a client is asked for one password";
+        report.add(node.place, &format!("{key}.ask_password"), expected);
     }
     let secrets = [
         (

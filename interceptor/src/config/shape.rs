@@ -4,6 +4,7 @@
 //! be left out, one default in words. The table says nothing of how keys concern each other: see `cross`.
 
 pub(super) mod detect;
+mod issuers;
 pub(super) mod schema;
 
 /// What may stand under a key.
@@ -70,6 +71,10 @@ pub(super) enum Form {
     Mask,
     /// A mask, or the name of a tag.
     MaskOrTag,
+    /// An address of the web, without query and fragment.
+    Url,
+    /// A claim of a token: its name, or a JSON pointer to it.
+    Claim,
 }
 
 /// One key.
@@ -146,6 +151,12 @@ pub(super) static FILE: Shape = Shape::Keys(&[
         Shape::Names(&TARGET),
         "none",
         "Upstreams, by name.",
+    ),
+    may(
+        "issuers",
+        Shape::Names(&issuers::ISSUER),
+        "none",
+        "Whose tokens say who stands behind an agent, by name.",
     ),
     may(
         "direct",
@@ -360,6 +371,12 @@ const POSTGRES: Shape = Shape::Keys(&[
         Shape::Word(&["trust", "scram"]),
         "trust",
         "What clients are asked for; scram asks for the password that `interceptor run` sets.",
+    ),
+    may(
+        "ask_password",
+        Shape::Flag,
+        "false",
+        "Whether clients are asked for a password, which is reported by a keyed fingerprint and never used.",
     ),
     may(
         "session_attrs",

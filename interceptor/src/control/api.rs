@@ -1,10 +1,16 @@
 //! The control API's own words: what is sent and answered, as JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
 use crate::approvals::Standing;
+use crate::identity::Identity;
 use crate::policy::{Action, ApprovalId, GrantId, Resource};
 
 /// Which cgroup: exactly one of the three.
@@ -43,6 +49,9 @@ pub struct Scope {
     pub id: u64,
     /// Processes in it and below.
     pub processes: usize,
+    /// Whom it is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Arc<Identity>>,
 }
 
 /// `POST /v1/run`: makes a scope for the agent and moves the caller into it.
@@ -51,6 +60,96 @@ pub struct Scope {
 pub struct Run {
     /// The agent's name.
     pub agent: String,
+    /// Whom the scope is bound to before anything runs in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
+}
+
+/// What shows who stands behind a scope.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Proof {
+    /// A token of an issuer.
+    Token(Token),
+    /// A login that is done.
+    Login(Uuid),
+}
+
+impl Proof {
+    /// The word for it in the audit.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Token(_) => "token",
+            Self::Login(_) => "login",
+        }
+    }
+}
+
+/// A token on its way to the daemon. Zeroed when dropped, never printed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Token(pub Zeroizing<String>);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("Token")
+    }
+}
+
+/// `POST /v1/scopes/bind`: binds a scope. On `agent.sock` `POST /v1/bind` binds the caller's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bind {
+    /// Which scope.
+    pub which: Which,
+    /// To whom.
+    pub proof: Proof,
+}
+
+/// `POST /v1/login`: begins a login.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Begin {
+    /// The issuer, by its name in the configuration.
+    pub issuer: String,
+    /// On the control socket: the agent that is to be run,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// or the scope that is to be bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub which: Option<Which>,
+}
+
+/// What a person has to do to log in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// The login.
+    pub login: Uuid,
+    /// Where to go.
+    pub address: String,
+    /// What to type there.
+    pub code: String,
+    /// Where to go so that nothing is to be typed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete: Option<String>,
+    /// How long there is, in seconds.
+    pub seconds: u64,
+}
+
+/// Names a login: `POST /v1/login/wait`, and `POST /v1/bind` on `agent.sock`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Login {
+    /// Which.
+    pub login: Uuid,
+}
+
+/// How far a login is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waited {
+    /// Whether it is done.
+    pub done: bool,
 }
 
 /// What `run` made.
@@ -193,7 +292,7 @@ pub struct Usage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenSession {
     /// Its id.
-    pub id: uuid::Uuid,
+    pub id: Uuid,
     /// The agent.
     pub agent: String,
     /// The target.
@@ -219,6 +318,9 @@ pub struct Own {
     pub cgroup: String,
     /// Targets there are.
     pub targets: Vec<String>,
+    /// Whom the scope is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Arc<Identity>>,
 }
 
 /// `POST /v1/why` on `agent.sock`.

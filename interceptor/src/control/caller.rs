@@ -27,6 +27,7 @@ use crate::identity::{Login, pidfd};
 use crate::policy::{ApprovalId, Refusal};
 use crate::policy::{ControlCaller, ControlObject, ControlVerb, Group as HostGroup};
 use crate::session::services::Services;
+use crate::tokens::login::Owner;
 
 /// The process on the other end of a control connection.
 #[derive(Clone, Debug)]
@@ -92,7 +93,10 @@ impl Known {
         let (pid, ids) = (self.pid, (self.uid, self.gid));
         let found = match scope {
             Some(scope) => {
-                let agent = services.identity.of_process(pid, ids, &scope.into()).await;
+                let agent = services
+                    .identity
+                    .of_process(pid, ids, &services.scope_of(scope))
+                    .await;
                 agent.map(Caller::Agent)
             }
             None => {
@@ -106,6 +110,22 @@ impl Known {
             Err(error) => Caller::bare(pid, ids, error.to_string()),
         };
         self
+    }
+
+    /// As the audit names it.
+    #[must_use]
+    pub fn named(&self) -> Caller {
+        self.caller.clone()
+    }
+
+    /// As whoever begins a login: nobody else goes on with it.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        Owner {
+            pid: self.pid,
+            uid: self.uid,
+            held: Arc::clone(&self.held),
+        }
     }
 
     /// Whether it is root of the host.
@@ -302,6 +322,14 @@ impl Answer {
             &refusal.message,
             refusal.hint.clone(),
         )
+    }
+
+    /// A token or a login was not believed; the audit says why.
+    #[must_use]
+    pub fn unbelieved() -> Self {
+        let hint = "the audit log of the host says why".to_owned();
+        let title = "who is behind this could not be verified";
+        Self::new(StatusCode::FORBIDDEN, title, Some(hint))
     }
 
     /// People are asked; the same request finds their answer.

@@ -1,5 +1,6 @@
 //! Tagging: which cgroups are intercepted.
 
+pub mod binding;
 pub(super) mod cgroup;
 pub mod placing;
 
@@ -47,6 +48,7 @@ pub async fn tag(
     ending::of_untagged(&services).await;
     match intercepted {
         Ok(tagged) => {
+            binding::lapse(&services, tagged.id).await;
             caller.audit(&services, "tag", "ok", detail);
             Ok(Json(describe(&services, &tagged)))
         }
@@ -106,6 +108,7 @@ pub async fn untag(
     ending::of_untagged(&services).await;
     match released {
         Ok(()) => {
+            binding::gone(&services, tagged.id).await;
             caller.audit(&services, "untag", "ok", detail);
             Ok(Json(described))
         }
@@ -143,6 +146,7 @@ pub fn describe(services: &Services, scope: &capture::Scope) -> Scope {
         agent: scope.agent.clone(),
         id: scope.id,
         processes: processes.len(),
+        identity: services.tokens.bindings.of(scope),
     }
 }
 

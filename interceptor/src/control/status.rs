@@ -71,10 +71,12 @@ pub fn exposition(services: &Services) -> Response {
 pub async fn own(State(services): Given, caller: Known) -> Result<Json<Own>, Answer> {
     let scope = scope_of(&services, &caller)?;
     let targets = services.config.load().targets.keys().cloned().collect();
+    let identity = services.tokens.bindings.of(&scope);
     Ok(Json(Own {
         agent: scope.agent,
         cgroup: caller.cgroup,
         targets,
+        identity,
     }))
 }
 
@@ -83,7 +85,7 @@ pub(super) async fn agent_of(
     services: &Services,
     caller: &Known,
 ) -> Result<(ScopeOf, Arc<Principal>), Answer> {
-    let scope = ScopeOf::from(&scope_of(services, caller)?);
+    let scope = services.scope_of(&scope_of(services, caller)?);
     let ids = (caller.uid, caller.gid);
     let principal = services.identity.of_process(caller.pid, ids, &scope).await;
     let principal = principal.map_err(|error| Answer::failed(&error))?;

@@ -14,7 +14,7 @@ use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::capture::Event as Happened;
 use crate::capture::{Denied, DenyReason, Events};
-use crate::identity::{ScopeOf, pidfd};
+use crate::identity::pidfd;
 use crate::session::services::Services;
 
 /// Writes the kernel's refusals to the audit until `stop`.
@@ -92,7 +92,7 @@ async fn write(services: Arc<Services>, denied: Denied, stop: CancellationToken)
     let agent = scope.as_ref().map(|scope| scope.agent.clone());
     let shown = match scope {
         Some(scope) => {
-            let scope = ScopeOf::from(&scope);
+            let scope = services.scope_of(&scope);
             tokio::select! {
                 shown = services.identity.of_refusal(&denied, &scope) => {
                     shown.map_err(|error| (error.reason(), error.to_string()))

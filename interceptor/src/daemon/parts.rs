@@ -27,6 +27,7 @@ use crate::session::services::Services;
 use crate::targets::Targets;
 use crate::telemetry::Metrics;
 use crate::tls::Authority;
+use crate::tokens::Tokens;
 
 /// Everything that a daemon consists of; nothing is served yet, and no scope is tagged anew.
 #[derive(Debug)]
@@ -67,6 +68,8 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
     let recorder = Recorder::open(&config.paths.state.join("recordings"), &config.recording)
         .context("cannot open the recordings")?;
     let grants = Grants::open(&config.paths.state.join("grants.db"))?;
+    let tokens = Tokens::open(&config.paths.state.join("identities.db"))
+        .context("cannot open what scopes are bound to")?;
     let approvals = Approvals::open(&config.paths.state.join("approvals.db"))?;
     let (capture, listeners) = capture(&config)?;
     let events = capture.events();
@@ -80,6 +83,7 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
         capture,
         policy,
         grants,
+        tokens,
         approvals,
         audit,
         recorder,

@@ -41,6 +41,7 @@ pub(super) fn principal(pid: u32, ancestors: &[u32]) -> Principal {
         },
         container: None,
         privileged: false,
+        identity: None,
     }
 }
 

@@ -23,7 +23,8 @@ use super::executable::{Hashes, Open, Version};
 use super::live::{self, Live};
 use super::user::{Login, Names};
 use super::{
-    Cgroup, Error, Identified, Operator, Principal, Process, ScopeOf, User, ancestors, pidfd,
+    Cgroup, Error, Identified, Identity, Operator, Principal, Process, ScopeOf, User, ancestors,
+    pidfd,
 };
 use crate::capture::cgroup2::is_within;
 use crate::capture::{Denied, Flow, KernelFile, ProcessStamp};
@@ -283,6 +284,7 @@ struct Key {
     executable: (KernelFile, Version),
     scope: u64,
     agent: String,
+    identity: Option<Arc<Identity>>,
 }
 
 /// Reads processes, and keeps what it has read.
@@ -335,6 +337,7 @@ impl Reader {
             executable: (stamped, executable.version),
             scope: scope.id,
             agent: scope.agent.clone(),
+            identity: scope.identity.clone(),
         };
         let principal = match self.recall(&key) {
             Some(principal) => {
@@ -434,6 +437,7 @@ impl Reader {
             container: self.directories.container(&cgroup.path),
             cgroup,
             privileged,
+            identity: scope.identity.clone(),
         })
     }
 

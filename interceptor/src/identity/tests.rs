@@ -90,6 +90,7 @@ impl Group {
             agent: "claude".into(),
             cgroup: self.path(),
             id,
+            identity: None,
         }
     }
 

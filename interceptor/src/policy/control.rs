@@ -1,7 +1,7 @@
 //! Who may steer the daemon: the verbs of the control socket, judged like everything else.
 //!
 //! Nobody serves himself: a caller inside a scope may do nothing, and a user whose processes run as
-//! an agent may only start agents and look at the daemon's state, whatever a rule says. Root outside
+//! an agent may only start agents, bind scopes by a token and look at the daemon's state, whatever a rule says. Root outside
 //! every scope may do everything, so that a broken policy can be mended.
 
 use std::collections::{HashMap, HashSet};
@@ -33,6 +33,8 @@ pub enum ControlVerb {
     Kill,
     /// Take a grant back.
     Revoke,
+    /// Bind a scope to a person or a workload, or take that back.
+    Bind,
     /// Answer a request that waits for people.
     Approve,
     /// Answer one in an emergency, whoever it waits for.
@@ -51,7 +53,7 @@ pub enum ControlVerb {
 
 impl ControlVerb {
     /// Every verb.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Run,
         Self::Tag,
         Self::Untag,
@@ -59,6 +61,7 @@ impl ControlVerb {
         Self::Thaw,
         Self::Kill,
         Self::Revoke,
+        Self::Bind,
         Self::Approve,
         Self::BreakGlass,
         Self::Reload,
@@ -79,6 +82,7 @@ impl ControlVerb {
             Self::Thaw => "Thaw",
             Self::Kill => "Kill",
             Self::Revoke => "Revoke",
+            Self::Bind => "Bind",
             Self::Approve => "Approve",
             Self::BreakGlass => "BreakGlass",
             Self::Reload => "Reload",
@@ -100,6 +104,7 @@ impl ControlVerb {
             Self::Thaw => "thaw",
             Self::Kill => "kill",
             Self::Revoke => "revoke",
+            Self::Bind => "bind",
             Self::Approve | Self::BreakGlass => "approve",
             Self::Reload => "reload",
             Self::Status => "status",
@@ -118,6 +123,7 @@ impl ControlVerb {
             | Self::Thaw
             | Self::Kill
             | Self::Revoke
+            | Self::Bind
             | Self::Approve
             | Self::BreakGlass => true,
             Self::Reload | Self::Status | Self::ReadAudit | Self::ReadSessions | Self::Discover => {
@@ -129,7 +135,8 @@ impl ControlVerb {
     /// Whether a user whose processes run as an agent may be given it.
     const fn suits_agents_user(self) -> bool {
         match self {
-            Self::Run | Self::Status => true,
+            // A token is proof enough of whom it names.
+            Self::Run | Self::Status | Self::Bind => true,
             Self::Tag
             | Self::Untag
             | Self::Freeze

@@ -3,7 +3,7 @@
 //! Making entities costs more than judging with them, so nothing here is done per request but to add
 //! the resources that the request names.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use cedar_policy::{Entities, Entity, EntityUid, RestrictedExpression};
 
 use super::vocabulary::{self, Kind};
 use super::{Ask, Place, Resource};
-use crate::identity::{Executable, Principal};
+use crate::identity::{Executable, Identity, Principal};
 
 /// Facts that cannot be told to Cedar.
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +51,14 @@ impl PrincipalFacts {
     pub fn new(principal: &Principal) -> Result<Self, Error> {
         let uid = vocabulary::uid(Kind::Agent, &principal.agent);
         let user = vocabulary::uid(Kind::User, &principal.user.uid.to_string());
-        let entity = Entity::new(uid.clone(), attributes(principal)?, HashSet::from([user]))
-            .map_err(|error| Error::of("the principal", &error))?;
+        let parents = HashSet::from([user]);
+        let entity = Entity::new_with_tags(
+            uid.clone(),
+            attributes(principal)?,
+            parents,
+            tags(principal),
+        )
+        .map_err(|error| Error::of("the principal", &error))?;
         Ok(Self {
             agent: Arc::from(principal.agent.as_str()),
             uid,
@@ -193,7 +199,40 @@ fn attributes(principal: &Principal) -> Result<Attributes, Error> {
     if let Some(container) = &principal.container {
         attributes.insert("container".to_owned(), string(container));
     }
+    if let Some(bound) = &principal.identity {
+        attributes.insert("identity".to_owned(), identity(bound)?);
+    }
     Ok(attributes)
+}
+
+/// Whom the scope is bound to, but for the claims.
+fn identity(bound: &Identity) -> Result<RestrictedExpression, Error> {
+    let set = |words: &BTreeSet<String>| RestrictedExpression::new_set(words.iter().map(string));
+    let mut fields = vec![
+        ("issuer", string(&bound.issuer)),
+        ("subject", string(&bound.subject)),
+        ("groups", set(&bound.groups)),
+        ("amr", set(&bound.amr)),
+        (
+            "expires",
+            RestrictedExpression::new_long(bound.expires.as_second()),
+        ),
+    ];
+    fields.extend(bound.user.iter().map(|user| ("user", string(user))));
+    fields.extend(bound.acr.iter().map(|acr| ("acr", string(acr))));
+    record(
+        fields
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value)),
+    )
+}
+
+/// The claims, which have the names that the configuration says and not the schema.
+fn tags(principal: &Principal) -> Vec<(String, RestrictedExpression)> {
+    let claims = principal.identity.iter().flat_map(|bound| &bound.claims);
+    claims
+        .map(|(name, value)| (name.clone(), string(value)))
+        .collect()
 }
 
 fn record(

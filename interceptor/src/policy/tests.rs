@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{Access, Action, Ask, Context, Generation, Mistakes, Policy, PrincipalFacts, Resource};
 use crate::clock::BootTime;
-use crate::identity::{Cgroup, Executable, Principal, Process, User};
+use crate::identity::{Cgroup, Executable, Identity, Principal, Process, User};
 
 /// A process of an agent, run by user 1000.
 pub(super) fn principal(agent: &str) -> Principal {
@@ -35,6 +35,22 @@ pub(super) fn principal(agent: &str) -> Principal {
         },
         container: None,
         privileged: false,
+        identity: None,
+    }
+}
+
+/// Somebody that a scope can be bound to.
+pub(super) fn person() -> Identity {
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+    Identity {
+        issuer: "https://idp.example".to_owned(),
+        subject: "248289761001".to_owned(),
+        user: Some("jane".to_owned()),
+        groups: words(&["dba", "staff"]),
+        acr: Some("phr".to_owned()),
+        amr: words(&["hwk"]),
+        claims: [("ref".to_owned(), "refs/heads/main".to_owned())].into(),
+        expires: jiff::Timestamp::UNIX_EPOCH,
     }
 }
 

@@ -140,6 +140,15 @@ impl Engine {
             let proved = self.prover.prove(&mut client, challenge).await;
             proved.map_err(|error| Left::Proof(error.to_string()))?;
         }
+        if let Wish::Session(startup) = &wish
+            && settings.ask_password
+            && nobody_else_hears(&client, opening)
+        {
+            let presented = terminate::present(&mut client, &startup.user).await;
+            let presented = presented.map_err(|error| Left::Proof(error.to_string()))?;
+            let written = opening.presented(&startup.user, &presented);
+            written.map_err(|refusal| Left::Proof(refusal.message))?;
+        }
         Ok((client, wish))
     }
 
@@ -334,6 +343,13 @@ fn offered(startup: &Startup, settings: &Postgres) -> Result<(), Refusal> {
         &message,
         &format!("offered here: {}", settings.databases.join(", ")),
     ))
+}
+
+/// Whether what a client says now stays between it and the daemon: under TLS, or where it dialled its own
+/// loopback.
+fn nobody_else_hears(client: &Stream, opening: &Opening) -> bool {
+    let dialled = opening.who().flow.destination.0.ip().to_canonical();
+    matches!(client, Stream::Tls(_)) || dialled.is_loopback()
 }
 
 /// The minor version that is spoken with the client: the upstream's own, or what was agreed before the

@@ -243,6 +243,10 @@ impl Session {
         if self.end.borrow().is_some() {
             return Err(Refusal::ended());
         }
+        if !self.who.is_bound(&self.services) {
+            self.end(EndReason::Identity);
+            return Err(Refusal::ended());
+        }
         let policy = self.services.policy.current();
         let held = self.who.holding(&self.services);
         let held = stood_on.map_or(held, |grants| held.stood_on(grants));

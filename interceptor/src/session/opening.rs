@@ -82,6 +82,14 @@ impl Who {
         Holding::new(&services.grants, &self.principal, self.flow.scope)
     }
 
+    /// Whether its scope is bound to whom it was when it connected; also where it was bound to nobody.
+    #[must_use]
+    pub fn is_bound(&self, services: &Services) -> bool {
+        let identity = self.principal.identity.as_ref();
+        let bindings = &services.tokens.bindings;
+        identity.is_none_or(|identity| bindings.holds(self.flow.scope, identity))
+    }
+
     /// Connects to an address of the target, from the namespace that the target says.
     pub(super) async fn dial(
         &self,
@@ -323,7 +331,11 @@ impl Opening {
             services: self.services,
         });
         session.services.registry.enter(&session);
-        // A reload, or the end of a grant, between the permit and the entry would have missed this session.
+        // An end of the identity, a reload, or the end of a grant between the permit and the entry would have
+        // missed this session.
+        if !session.who.is_bound(&session.services) {
+            session.end(EndReason::Identity);
+        }
         if !session.still_permitted() {
             let fallen = session.fallen().map(EndReason::Grant);
             session.end(fallen.unwrap_or(EndReason::Policy));
@@ -371,6 +383,27 @@ impl Opening {
     /// What the kernel said, or that the namespace must not be used.
     pub async fn dial_at(&self, to: SocketAddr) -> std::io::Result<TcpStream> {
         self.who.dial(&self.services, to).await
+    }
+
+    /// Writes that the client presented a credential, by a fingerprint that only this daemon can make: it is
+    /// used for nothing. The throw-away password of its scope is none.
+    ///
+    /// # Errors
+    /// A refusal of kind `storage`, where it cannot be written.
+    pub fn presented(&self, user: &str, credential: &[u8]) -> Result<(), Refusal> {
+        let own = self.client_password();
+        if own.is_some_and(|own| own.expose_secret().as_bytes() == credential) {
+            return Ok(());
+        }
+        let of = [credential];
+        let fingerprint = self.services.authority.derive("presented credential", &of);
+        let event = Event::CredentialPresented {
+            about: self.who.about(),
+            user,
+            fingerprint: hex::encode(*fingerprint),
+        };
+        let written = self.services.audit.append(&event);
+        written.map(drop).map_err(|error| super::storage(&error))
     }
 
     /// Writes that the client went away, or broke the protocol, before it asked for anything.

@@ -12,10 +12,10 @@ use super::registry::Registry;
 use crate::approvals::Approvals;
 use crate::audit::event::{About, Event};
 use crate::audit::{self, Sink as _};
-use crate::capture::{Capture, NetnsCookie};
+use crate::capture::{Capture, NetnsCookie, Scope};
 use crate::config::Config;
 use crate::grants::Grants;
-use crate::identity;
+use crate::identity::{self, ScopeOf};
 use crate::policy::{self, Refusal};
 use crate::recording::Recorder;
 use crate::scopes::Scopes;
@@ -23,6 +23,7 @@ use crate::secrets::Secrets;
 use crate::targets::Targets;
 use crate::telemetry::Metrics;
 use crate::tls::Authority;
+use crate::tokens::Tokens;
 
 /// The parts, each built once by the daemon.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub struct Services {
     pub policy: policy::Handle,
     /// What is granted for a while.
     pub grants: Grants,
+    /// Who stands behind which scope.
+    pub tokens: Tokens,
     /// What waits for people, and what they said.
     pub approvals: Approvals,
     /// The audit log.
@@ -73,6 +76,15 @@ pub struct Services {
 }
 
 impl Services {
+    /// A scope, with whom it is bound to now.
+    #[must_use]
+    pub fn scope_of(&self, scope: &Scope) -> ScopeOf {
+        ScopeOf {
+            identity: self.tokens.bindings.of(scope),
+            ..ScopeOf::from(scope)
+        }
+    }
+
     /// Counts a connection that is refused, and writes why to the audit.
     pub fn refused(
         &self,

@@ -66,7 +66,9 @@ impl Upstream {
         if let (Some(made_of), Some(identity)) = (&mut made_of, &identity) {
             made_of.extend(digest_of(&identity.cert));
         }
-        let client = check.map(|check| client(check, identity)).transpose()?;
+        let client = check
+            .map(|check| client(check, identity, ALPN_POSTGRESQL))
+            .transpose()?;
         Ok(Self {
             mode: tls.mode,
             made_of: made_of.unwrap_or_default(),
@@ -121,7 +123,7 @@ impl Upstream {
     }
 }
 
-fn name(name: &str) -> Result<ServerName<'static>, Error> {
+pub(super) fn name(name: &str) -> Result<ServerName<'static>, Error> {
     ServerName::try_from(name.to_owned()).map_err(|_not_a_name| Error::Name {
         name: name.to_owned(),
     })
@@ -157,7 +159,11 @@ fn identity(certificate: Option<&Path>, key: &Secret) -> Result<CertifiedKey, Er
     }
 }
 
-fn client(check: Check, identity: Option<CertifiedKey>) -> Result<Arc<ClientConfig>, Error> {
+pub(super) fn client(
+    check: Check,
+    identity: Option<CertifiedKey>,
+    protocol: &[u8],
+) -> Result<Arc<ClientConfig>, Error> {
     let provider = provider();
     let verifier = Verifier {
         check,
@@ -174,9 +180,9 @@ fn client(check: Check, identity: Option<CertifiedKey>) -> Result<Arc<ClientConf
         }
         None => config.with_no_client_auth(),
     };
-    // PostgreSQL resumes no sessions; and each dial verifies anew.
+    // PostgreSQL resumes no sessions, the web is asked too seldom; and each dial verifies anew.
     config.resumption = Resumption::disabled();
-    config.alpn_protocols = vec![ALPN_POSTGRESQL.to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     Ok(Arc::new(config))
 }
 
@@ -192,7 +198,7 @@ fn digest_of(certificates: &[CertificateDer<'_>]) -> Vec<u8> {
 }
 
 /// What to check, and a digest of the certificates that it was made of.
-fn chain(ca: Option<&Path>, name: bool) -> Result<(Check, Vec<u8>), Error> {
+pub(super) fn chain(ca: Option<&Path>, name: bool) -> Result<(Check, Vec<u8>), Error> {
     let (path, certificates) = match ca {
         Some(path) => (path.to_owned(), certificates(path)?),
         None => host_roots()?,

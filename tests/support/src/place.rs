@@ -114,16 +114,14 @@ pub fn python() -> anyhow::Result<PathBuf> {
         )
 }
 
-/// The directory of npm's packages with node-pg: `$INTERCEPTOR_NODE_MODULES`.
+/// The directory of npm's packages, node-pg and oidc-provider: `$INTERCEPTOR_NODE_MODULES`.
 ///
 /// # Errors
 /// When the variable is not set.
 pub fn node_modules() -> anyhow::Result<PathBuf> {
     env::var_os("INTERCEPTOR_NODE_MODULES")
         .map(PathBuf::from)
-        .context(
-            "INTERCEPTOR_NODE_MODULES is not set; `cargo xtask e2e` installs node-pg and sets it",
-        )
+        .context("INTERCEPTOR_NODE_MODULES is not set; `cargo xtask e2e` installs them and sets it")
 }
 
 /// What is kept between runs: `$XDG_CACHE_HOME/interceptor`, by default below `~/.cache`.

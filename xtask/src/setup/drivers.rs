@@ -1,4 +1,5 @@
-//! The drivers of Python and Node.js that the tests' clients use, in the cache, apart from the system's own.
+//! The drivers of Python and Node.js that the tests' clients use, and the provider that identities come from, in
+//! the cache, apart from the system's own.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,8 +18,8 @@ const DRIVERS: [&str; 5] = [
     "SQLAlchemy[asyncio]==2.1.9",
 ];
 
-/// The driver of Node.js, without dependencies outside of its own family.
-const NODE_DRIVER: &str = "pg@8.23.1";
+/// The driver of Node.js, without dependencies outside of its own family, and an OpenID Connect provider.
+const NODE_PACKAGES: [&str; 2] = ["pg@8.23.1", "oidc-provider@9.13.3"];
 
 /// An environment of the system's Python with its drivers, made once for each list of them.
 pub(super) fn python() -> anyhow::Result<PathBuf> {
@@ -45,23 +46,28 @@ pub(super) fn python() -> anyhow::Result<PathBuf> {
     Ok(directory)
 }
 
-/// node-pg in a directory of its own. Nothing that a package brings is run.
+/// npm's packages in a directory of their own. Nothing that a package brings is run at its installation.
 pub(super) fn node() -> anyhow::Result<PathBuf> {
-    let directory = place::cache()?.join(format!("node-{}", NODE_DRIVER.replace('@', "-")));
+    let name = NODE_PACKAGES.join("-").replace('@', "-");
+    let directory = place::cache()?.join(format!("node-{name}"));
     let modules = directory.join("node_modules");
     let done = directory.join("complete");
-    if done.is_file() && modules.join("pg/package.json").is_file() {
+    let is_there = |name: &str| modules.join(name).join("package.json").is_file();
+    if done.is_file() && is_there("pg") && is_there("oidc-provider") {
         return Ok(modules);
     }
-    println!("setup: the driver of Node.js is missing: {NODE_DRIVER}");
+    println!(
+        "setup: packages of Node.js are missing: {}",
+        NODE_PACKAGES.join(", ")
+    );
     drop(fs::remove_dir_all(&directory));
     fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
     let mut npm = Command::new("npm");
     npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund"])
         .args(["--no-update-notifier", "--loglevel=error", "--prefix"])
         .arg(&directory)
-        .arg(NODE_DRIVER);
+        .args(NODE_PACKAGES);
     run(npm).with_context(|| format!("install by hand into {}", directory.display()))?;
-    fs::write(&done, "").context("mark the driver of Node.js as complete")?;
+    fs::write(&done, "").context("mark the packages of Node.js as complete")?;
     Ok(modules)
 }

@@ -100,13 +100,13 @@ const PACKAGES: [Package; 15] = [
     },
     Package {
         name: "nodejs",
-        why: "runs the client of node-pg",
+        why: "runs the client of node-pg and an OpenID Connect provider",
         sign: Sign::Program("node"),
         needed: CLIENTS,
     },
     Package {
         name: "npm",
-        why: "installs node-pg",
+        why: "installs node-pg and the provider",
         sign: Sign::Program("npm"),
         needed: CLIENTS,
     },

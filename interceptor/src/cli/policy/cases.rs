@@ -3,16 +3,18 @@
 //! Written beside the rules, as `*.cases.yaml`, and read strictly: a misspelt key would otherwise be a
 //! case that tests something else. A statement is turned into asks by whoever runs the cases.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_saphyr::Spanned;
 
 use crate::clock::BootTime;
-use crate::identity::{self, Principal};
+use crate::identity::{self, Identity, Principal};
 use crate::policy::{
     Ask, ControlCaller, ControlObject, ControlVerb, Group, Mistake, Mistakes, Policy,
     PrincipalFacts, Refusal, RuleId,
@@ -60,6 +62,8 @@ struct Written {
     #[serde(default)]
     privileged: bool,
     #[serde(default)]
+    identity: Option<Person>,
+    #[serde(default)]
     target: Option<String>,
     #[serde(default)]
     database: Option<String>,
@@ -101,6 +105,41 @@ impl Default for User {
             gid: 1000,
             name: None,
             groups: Vec::new(),
+        }
+    }
+}
+
+/// Whom a scope is bound to, as a case or a question states it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Person {
+    issuer: String,
+    subject: String,
+    #[serde(default)]
+    user: Option<String>,
+    #[serde(default)]
+    groups: BTreeSet<String>,
+    #[serde(default)]
+    acr: Option<String>,
+    #[serde(default)]
+    amr: BTreeSet<String>,
+    #[serde(default)]
+    claims: BTreeMap<String, String>,
+    #[serde(default)]
+    expires: Option<Timestamp>,
+}
+
+impl From<Person> for Identity {
+    fn from(stated: Person) -> Self {
+        Self {
+            issuer: stated.issuer,
+            subject: stated.subject,
+            user: stated.user,
+            groups: stated.groups,
+            acr: stated.acr,
+            amr: stated.amr,
+            claims: stated.claims,
+            expires: stated.expires.unwrap_or(Timestamp::MAX),
         }
     }
 }
@@ -412,6 +451,10 @@ impl Case {
             },
             container: written.container.clone(),
             privileged: written.privileged,
+            identity: written
+                .identity
+                .clone()
+                .map(|stated| Arc::new(stated.into())),
         }
     }
 }

@@ -78,6 +78,8 @@ fn text(form: Form) -> Value {
         Form::ServerName | Form::Identifier | Form::Argument | Form::Column => "",
         Form::Mask => MASK,
         Form::MaskOrTag => "^([a-z0-9-]{1,63}|partial\\([0-9]{1,3}\\))$",
+        Form::Url => "^https?://[^?#@]+$",
+        Form::Claim => "^.+$",
         Form::Variable => "^[A-Za-z_][A-Za-z0-9_]*$",
         Form::Credential => "^[^/]+$",
     };

@@ -4,6 +4,61 @@ use super::*;
 
 /// What is wrong, where it is said, what is said.
 const SAID: &[(&str, &str, &str)] = &[
+    (
+        "version: 1\nissuers: { a: { issuer: 'http://10.0.0.1', audiences: [x], allow_http: true } }",
+        "2:25: issuers.a.issuer:",
+        "expected https",
+    ),
+    (
+        "version: 1\nissuers: { a: { issuer: 'http://127.0.0.1', audiences: [x] } }",
+        "2:25: issuers.a.issuer:",
+        "expected https",
+    ),
+    (
+        "version: 1\nissuers: { a: { issuer: 'https://u@b.c', audiences: [x] } }",
+        "2:25: issuers.a.issuer:",
+        "expected an address such as",
+    ),
+    (
+        "version: 1\nissuers: { a: { issuer: 'https://b.c/?q', audiences: [x] } }",
+        "2:25: issuers.a.issuer:",
+        "without a query",
+    ),
+    (
+        "version: 1\nissuers:\n  a: { issuer: 'https://b.c', audiences: [x] }\n  b: { issuer: 'https://b.c', audiences: [x] }",
+        "4:16: issuers.b.issuer:",
+        "`a` has it already",
+    ),
+    (
+        "version: 1\nissuers: { a: { issuer: 'https://b.c' } }",
+        "2:15: issuers.a.audiences:",
+        "missing",
+    ),
+    (
+        "version: 1\nissuers: { a: { issuer: 'https://b.c', audiences: [x, x] } }",
+        "2:51: issuers.a.audiences:",
+        "each audience once",
+    ),
+    (
+        "version: 1\nissuers: { a: { issuer: 'https://b.c', audiences: [x], algorithms: [none] } }",
+        "2:69: issuers.a.algorithms[0]:",
+        "expected one of RS256",
+    ),
+    (
+        "version: 1\nissuers: { a: { issuer: 'https://b.c', audiences: [x], algorithms: [HS256] } }",
+        "2:69: issuers.a.algorithms[0]:",
+        "expected one of RS256",
+    ),
+    (
+        "version: 1\nissuers: { a: { issuer: 'https://b.c', audiences: [x], scopes: [profile] } }",
+        "2:64: issuers.a.scopes:",
+        "expected openid",
+    ),
+    (
+        "version: 1\nissuers: { a: { issuer: 'https://b.c', audiences: [x], claims: { keep: [a, a] } } }",
+        "2:72: issuers.a.claims.keep:",
+        "each claim once",
+    ),
     ("{}", "1:1: version:", "missing"),
     ("version: 2", "1:10: version:", "expected 1"),
     ("version: '1'", "1:10: version:", "expected 1"),

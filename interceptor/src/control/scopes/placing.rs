@@ -10,7 +10,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::cgroup;
+use super::{binding, cgroup};
 use crate::capture;
 use crate::config;
 use crate::control::api::{Placed, Run};
@@ -47,12 +47,23 @@ pub async fn run(
     let object = super::scope(&asked.agent, &path);
     caller.may(&services, ControlVerb::Run, &object).await?;
     let detail = json!({ "cgroup": path, "agent": asked.agent });
-    let environment = match place(&services, &caller, &path, &asked.agent) {
-        Ok(environment) => environment,
-        Err(error) => {
-            return Err(caller.failed(&services, "run", detail, &error));
-        }
+    let to = binding::Place {
+        agent: &asked.agent,
+        cgroup: &path,
     };
+    let proved = match &asked.proof {
+        Some(proof) => Some(binding::prove(&services, &caller, to, proof).await?),
+        None => None,
+    };
+    let failed = |error: String| caller.failed(&services, "run", detail.clone(), &error);
+    let scope = make(&services, &path, &asked.agent).map_err(failed)?;
+    // From here on it is looked after: it goes where nobody could be moved into it.
+    watch(Arc::clone(&services), scope.clone());
+    if let Some(proved) = proved {
+        binding::bind(&services, &caller, &scope, proved).await?;
+    }
+    let environment = environment(&services, &scope);
+    enter(&services, &caller, &path).map_err(failed)?;
     caller.audit(&services, "run", "ok", detail);
     Ok(Json(Placed {
         cgroup: path,
@@ -68,21 +79,6 @@ pub fn watch_existing(services: &Arc<Services>) {
             watch(Arc::clone(services), scope.clone());
         }
     }
-}
-
-/// Makes a scope and moves the caller into it; gives what its environment needs. A scope that was made is
-/// watched, so that it goes where nobody could be moved into it.
-fn place(
-    services: &Arc<Services>,
-    caller: &Known,
-    path: &str,
-    agent: &str,
-) -> Result<BTreeMap<String, String>, String> {
-    let scope = make(services, path, agent)?;
-    let environment = environment(services, &scope);
-    let entered = enter(services, caller, path);
-    watch(Arc::clone(services), scope);
-    entered.map(|()| environment)
 }
 
 /// Tagged before anything runs in it: no connection of the agent is older than its scope. A cgroup that
@@ -153,7 +149,7 @@ fn watch(services: Arc<Services>, scope: capture::Scope) {
                 continue;
             }
             match retire(&services, &scope.path) {
-                Ok(()) => return,
+                Ok(()) => return binding::gone(&services, scope.id).await,
                 Err(error) => {
                     tracing::warn!(%error, cgroup = %scope.path, "cannot remove a scope that is empty");
                     tokio::time::sleep(LOOK_AGAIN).await;

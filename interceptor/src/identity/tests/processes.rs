@@ -38,6 +38,7 @@ async fn a_process_is_named_with_all_that_belongs_to_it() {
         },
         container: None,
         privileged: true,
+        identity: None,
     };
     assert_eq!(*identified.principal, expected);
     // A scope may be told with or without its leading slash.

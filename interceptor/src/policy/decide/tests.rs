@@ -1,7 +1,7 @@
 //! What is permitted, what is refused, and how it is told.
 
 use super::*;
-use crate::policy::tests::{agent, ask, load_text, table};
+use crate::policy::tests::{agent, ask, load_text, person, table};
 use crate::policy::{Generation, Verdicts};
 
 const RULES: &str = r#"
@@ -306,4 +306,36 @@ fn the_strictest_limit_of_the_permits_that_decided_is_the_request_s() {
             assert_eq!(limits.join(", "), said, "{tables:?}");
         }
     }
+}
+
+#[test]
+fn rules_look_at_whom_a_scope_is_bound_to() {
+    let rules = r#"
+@id("dba") permit(principal is Agent, action == Action::"Select", resource)
+when { principal has identity && principal.identity.issuer == "https://idp.example"
+  && principal.identity.groups.contains("dba") };
+@id("main") permit(principal is Agent, action == Action::"Insert", resource)
+when { principal.hasTag("ref") && principal.getTag("ref") like "refs/heads/*" };
+@id("sure") permit(principal is Agent, action == Action::"Delete", resource)
+when { principal has identity && principal.identity has acr && principal.identity.acr == "phr"
+  && principal.identity.amr.contains("hwk") && principal.identity.expires < 1 };
+"#;
+    let policy = load_text(rules).unwrap();
+    let may = |identity: Option<crate::identity::Identity>, action| {
+        let mut principal = crate::policy::tests::principal("claude");
+        principal.identity = identity.map(Arc::new);
+        let facts = Arc::new(PrincipalFacts::new(&principal).unwrap());
+        let asks = [ask([(action, table("a"))])];
+        policy.authorize(&facts, "crm", "app", &asks).is_ok()
+    };
+    for action in [Action::Select, Action::Insert, Action::Delete] {
+        assert!(may(Some(person()), action), "{action:?}");
+        assert!(!may(None, action), "{action:?} for nobody");
+    }
+    let mut other = person();
+    other.issuer = "https://other.example".to_owned();
+    assert!(!may(Some(other), Action::Select), "another issuer's dba");
+    let mut other = person();
+    other.claims = [("ref".to_owned(), "refs/tags/v1".to_owned())].into();
+    assert!(!may(Some(other), Action::Insert), "another ref");
 }

@@ -7,7 +7,7 @@ use cedar_policy::{EvalResult, Request};
 
 use super::*;
 use crate::policy::Action;
-use crate::policy::tests::{ask, principal};
+use crate::policy::tests::{ask, person, principal};
 use crate::policy::vocabulary::PARSED;
 
 fn resources() -> Vec<Resource> {
@@ -38,7 +38,9 @@ fn entities_are_what_the_schema_says() {
     contained.container = Some("c0ffee".to_owned());
     contained.user.name = None;
     contained.ancestors.clear();
-    for principal in [principal("claude"), contained] {
+    let mut bound = principal("claude");
+    bound.identity = Some(Arc::new(person()));
+    for principal in [principal("claude"), contained, bound] {
         let facts = PrincipalFacts::new(&principal).unwrap();
         Entities::from_entities([facts.entity], Some(&PARSED)).unwrap();
     }

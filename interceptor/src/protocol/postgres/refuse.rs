@@ -239,6 +239,10 @@ pub fn ended(reason: EndReason) -> ErrorFields {
     let (sqlstate, message) = match reason {
         EndReason::Policy => ("57P01", "policy does not permit this session any more"),
         EndReason::Grant(_) => ("57P01", "the grant that this session stood on has ended"),
+        EndReason::Identity => (
+            "57P01",
+            "the identity that this session was opened under has ended",
+        ),
         EndReason::Killed => ("57P01", "the session was ended by an operator"),
         EndReason::Drain => ("57P01", "the interceptor is shutting down"),
         EndReason::Idle => ("57P05", "the session was idle for too long"),

@@ -3,7 +3,8 @@
 //! Fourth step of the intercept path. Reads exactly the bytes of each packet and none behind it, so
 //! that nothing sent in clear is ever taken for something said under TLS (CVE-2021-23214). Whom the
 //! client says it is proves nothing and is never forwarded. A password is asked for only where the
-//! target says so (`prove`), for clients that insist on it; it is none of any upstream.
+//! target says so, for clients that insist on it (`prove`) or to see what they hold (`present`); it is none of
+//! any upstream.
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -20,11 +21,13 @@ use crate::policy::{Access, Action, Ask, Context, Resource};
 use crate::tls::{self, Accepted, Authority, Dialled, Stream};
 
 mod options;
+mod present;
 mod prove;
 mod scram;
 mod settings;
 
 pub use options::{Error as OptionsError, write as write_options};
+pub use present::present;
 pub use prove::{Challenge, Prover, Unproved};
 pub use scram::Error as ScramError;
 pub use settings::{Origin, Setting};

@@ -113,3 +113,26 @@ fn a_statement_that_cannot_be_turned_into_asks_fails_its_case() {
     assert!(!outcome.ok);
     assert!(outcome.to_string().ends_with("not today"), "{outcome}");
 }
+
+#[test]
+fn a_case_states_whom_the_scope_is_bound_to() {
+    let rule = "@id(\"dba\") permit(principal is Agent, action, resource is Table) \
+                when { principal has identity && principal.identity.groups.contains(\"dba\") };";
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("test.cedar"), rule).unwrap();
+    let policy = Policy::load(dir.path(), Generation(1)).unwrap();
+    let case = "- name: x\n  asks: [{accesses: [{action: Select, resource: {table: {schema: s, table: t}}}]}]\n";
+    let text = format!(
+        "version: 1\nagent: a\ntarget: t\ndatabase: d\ncases:\n\
+         {case}  identity: {{ issuer: i, subject: s, groups: [dba] }}\n  expect: permit\n  rule: dba\n\
+         {case}  identity: {{ issuer: i, subject: s, groups: [staff] }}\n  expect: refuse\n\
+         {case}  expect: refuse\n"
+    );
+    for case in load_text(&text).unwrap() {
+        let outcome = case.run(&policy, &|_| Ok(Vec::new()));
+        assert!(outcome.ok, "{outcome}");
+    }
+    let wrong = text.replace("subject: s, groups: [dba]", "subject: s, group: dba");
+    let mistakes = load_text(&wrong).unwrap_err().to_string();
+    assert!(mistakes.contains("group"), "{mistakes}");
+}

@@ -231,6 +231,7 @@ impl Client {
                 require_scram: false,
                 warm: config::Warm::default(),
                 client_auth: config::ClientAuth::Trust,
+                ask_password: false,
                 session_attrs: SessionAttrs::Any,
                 pooler: Pooler::None,
             },

@@ -47,6 +47,9 @@ pub enum Unproved {
     /// The exchange failed.
     #[error("ask the client for its password: {0}")]
     Scram(#[from] scram::Error),
+    /// A password without an end.
+    #[error("ask the client for its password: it has no end")]
+    Endless,
     /// What the password is checked with cannot be made.
     #[error("ask the client for its password: {0}")]
     Keys(#[from] inject::Error),
@@ -105,7 +108,7 @@ impl Prover {
         }
         Authentication::Sasl(scram::mechanisms(asked.end_point)).write(&mut offer);
         send(client, &offer).await?;
-        let answer = answer(client).await?;
+        let answer = message(client).await?;
         let initial = SaslInitial::read(&answer)?;
         let (mechanism, first) = (initial.mechanism.to_owned(), initial.data);
         let first = match first {
@@ -113,7 +116,7 @@ impl Prover {
             // A client may wait for an empty challenge (RFC 4422, section 3.3).
             None => {
                 say(client, Authentication::SaslContinue(Bytes::new())).await?;
-                self::answer(client).await?
+                message(client).await?
             }
         };
         let exchange = Exchange::begin(&mechanism, &first, asked.end_point)?;
@@ -124,7 +127,7 @@ impl Prover {
             Authentication::SaslContinue(challenge.clone().into()),
         )
         .await?;
-        let last = self::answer(client).await?;
+        let last = message(client).await?;
         let signature = exchange.end(&challenge, &last, &keys)?;
         say(client, Authentication::SaslFinal(signature.into())).await
     }
@@ -140,7 +143,7 @@ impl Prover {
     }
 }
 
-async fn say(client: &mut Stream, request: Authentication) -> Result<(), Unproved> {
+pub(super) async fn say(client: &mut Stream, request: Authentication) -> Result<(), Unproved> {
     let mut bytes = BytesMut::new();
     request.write(&mut bytes);
     send(client, &bytes).await
@@ -151,8 +154,13 @@ async fn send(client: &mut Stream, bytes: &[u8]) -> Result<(), Unproved> {
     client.flush().await.map_err(Unproved::Io)
 }
 
-/// The client's next answer, and no byte behind it.
-async fn answer(client: &mut Stream) -> Result<Bytes, Unproved> {
+/// The client's next message of the exchange.
+async fn message(client: &mut Stream) -> Result<Bytes, Unproved> {
+    answer(client, BODY_MAX).await.map(Bytes::from)
+}
+
+/// The client's next answer of at most so many bytes, and no byte behind it.
+pub(super) async fn answer(client: &mut Stream, most: usize) -> Result<Vec<u8>, Unproved> {
     let mut header = [0; HEADER];
     match client.read_exact(&mut header).await {
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
@@ -162,7 +170,7 @@ async fn answer(client: &mut Stream) -> Result<Bytes, Unproved> {
     };
     let [tag, ..] = header;
     let length = Header::read(&header)?.map_or(0, |header| header.body);
-    if tag != PASSWORD || length > BODY_MAX {
+    if tag != PASSWORD || length > most {
         return Err(Unproved::Message {
             message: Tag(tag),
             length,
@@ -170,15 +178,15 @@ async fn answer(client: &mut Stream) -> Result<Bytes, Unproved> {
     }
     let mut body = vec![0; length];
     client.read_exact(&mut body).await.map_err(Unproved::Io)?;
-    Ok(body.into())
+    Ok(body)
 }
 
 /// What the client is told, as its server would say it.
-fn words(error: &Unproved, user: &str) -> Option<ErrorFields> {
+pub(super) fn words(error: &Unproved, user: &str) -> Option<ErrorFields> {
     let fatal = |state, message: &str| ErrorFields::new(Severity::Fatal, state, message);
     Some(match error {
         Unproved::Io(_) | Unproved::Closed => return None,
-        Unproved::Wire(_) => fatal("08P01", "invalid password packet size"),
+        Unproved::Wire(_) | Unproved::Endless => fatal("08P01", "invalid password packet size"),
         Unproved::Message { .. } => fatal("08P01", "expected SASL response"),
         Unproved::Keys(_) | Unproved::Scram(scram::Error::Random) => {
             fatal("XX000", "the login was cut off")

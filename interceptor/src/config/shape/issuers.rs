@@ -1,0 +1,93 @@
+//! `issuers`: whose tokens are taken, and what is read of them.
+
+use super::{Form, HOUR, Shape, may, must};
+
+const ALGORITHMS: Shape = Shape::List(
+    1,
+    &Shape::Word(&[
+        "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA",
+    ]),
+);
+
+/// One issuer.
+pub(super) static ISSUER: Shape = Shape::Keys(&[
+    must(
+        "issuer",
+        Shape::Text(Form::Url),
+        "The issuer, exactly as its tokens name it; what it says of itself is looked up below it.",
+    ),
+    must(
+        "audiences",
+        Shape::List(1, &Shape::Text(Form::Identifier)),
+        "Whom tokens must be meant for: at least one of these.",
+    ),
+    may(
+        "algorithms",
+        ALGORITHMS,
+        "[RS256, PS256, ES256, EdDSA]",
+        "With which algorithms tokens may be signed.",
+    ),
+    may(
+        "client",
+        Shape::Text(Form::Identifier),
+        "none",
+        "The client id for `interceptor login`; without it nobody logs in by this issuer.",
+    ),
+    may(
+        "scopes",
+        Shape::List(1, &Shape::Text(Form::Identifier)),
+        "[openid]",
+        "What a login asks for.",
+    ),
+    may(
+        "ca",
+        Shape::Text(Form::Path),
+        "the host's own roots",
+        "Trusted roots for the issuer's own TLS, PEM.",
+    ),
+    may(
+        "allow_http",
+        Shape::Flag,
+        "false",
+        "Whether an issuer on a loopback address may be spoken to without TLS: for tests.",
+    ),
+    may(
+        "claims",
+        CLAIMS,
+        "see its keys",
+        "What is read of a token; a name, or a JSON pointer such as `/realm_access/roles`.",
+    ),
+    may(
+        "max_age",
+        Shape::Duration(1_000, 31 * 24 * HOUR),
+        "24h",
+        "How long after its issue a token is good at most, whatever it says of its end.",
+    ),
+    may(
+        "skew",
+        Shape::Duration(0, HOUR / 6),
+        "30s",
+        "How far the issuer's clock may be off.",
+    ),
+]);
+
+const CLAIMS: Shape = Shape::Keys(&[
+    may(
+        "user",
+        Shape::Text(Form::Claim),
+        "preferred_username",
+        "The user's name.",
+    ),
+    may(
+        "groups",
+        Shape::Text(Form::Claim),
+        "groups",
+        "The groups: a list of text, or one.",
+    ),
+    may(
+        "keep",
+        Shape::List(1, &Shape::Text(Form::Claim)),
+        "none",
+        "More claims that policy sees, as tags under these names.",
+    ),
+]);

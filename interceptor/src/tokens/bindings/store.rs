@@ -1,0 +1,156 @@
+//! Where bindings outlive the daemon: one SQLite file. Scopes are bound seldom, each on disk before it is
+//! in force (`synchronous = FULL` under a write-ahead log, SQLite documentation "PRAGMA synchronous").
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+
+use super::Binding;
+use crate::clock::{self, BootTime};
+use crate::tokens::Error;
+
+/// How long after its end a token is remembered, in seconds: its issuer's clock may be off, and ours set back.
+const REMEMBERED: i64 = 7 * 86_400;
+
+const SCHEMA: &str = "\
+create table if not exists tokens (
+    issuer text not null,
+    token text not null,
+    boot text not null,
+    scope integer not null,
+    ends integer not null,
+    primary key (issuer, token)
+) strict;
+create table if not exists bindings (
+    scope integer primary key,
+    boot text not null,
+    token text not null,
+    record text not null
+) strict;
+";
+
+/// The file.
+#[derive(Debug)]
+pub(super) struct Store {
+    database: Arc<Mutex<Connection>>,
+    boot: Arc<str>,
+}
+
+impl Store {
+    /// Opens or makes the file; also gives the bindings of this boot.
+    pub(super) fn open(file: &Path) -> Result<(Self, Vec<Binding>), Error> {
+        let failed = |cause: String| Error::Store(format!("{}: {cause}", file.display()));
+        let boot = clock::boot_id().map_err(|error| failed(error.to_string()))?;
+        let (database, kept) = open(file, &boot).map_err(|error| failed(error.to_string()))?;
+        let store = Self {
+            database: Arc::new(Mutex::new(database)),
+            boot: Arc::from(boot),
+        };
+        Ok((store, kept))
+    }
+
+    /// For which scope a token was used, if for any. A scope of another boot is another one.
+    pub(super) async fn used_for(&self, issuer: &str, token: &str) -> Result<Option<u64>, Error> {
+        let (issuer, token) = (issuer.to_owned(), token.to_owned());
+        self.with(move |database, boot| {
+            let row = database.query_row(
+                "select scope, boot from tokens where issuer = ?1 and token = ?2",
+                params![issuer, token],
+                |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)),
+            );
+            Ok(row.optional()?.map(|(scope, then)| match then == boot {
+                true => scope.cast_unsigned(),
+                false => 0,
+            }))
+        })
+        .await
+    }
+
+    /// Keeps that a scope is bound, and its token used.
+    pub(super) async fn bound(&self, binding: &Binding) -> Result<(), Error> {
+        let binding = binding.clone();
+        self.with(move |database, boot| {
+            let record = serde_json::to_string(&binding)
+                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+            let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let scope = binding.scope.cast_signed();
+            let identity = &binding.identity;
+            transaction.execute(
+                "insert or replace into tokens values (?1, ?2, ?3, ?4, ?5)",
+                params![
+                    identity.issuer,
+                    binding.token,
+                    boot,
+                    scope,
+                    identity.expires.as_second()
+                ],
+            )?;
+            transaction.execute(
+                "insert or replace into bindings values (?1, ?2, ?3, ?4)",
+                params![scope, boot, binding.token, record],
+            )?;
+            transaction.commit()
+        })
+        .await
+    }
+
+    /// Keeps that a binding has ended; not that of a fresh token that came meanwhile.
+    pub(super) async fn ended(&self, binding: &Arc<Binding>) -> Result<(), Error> {
+        let binding = Arc::clone(binding);
+        self.with(move |database, _boot| {
+            database.execute(
+                "delete from bindings where scope = ?1 and token = ?2",
+                params![binding.scope.cast_signed(), binding.token],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Runs on a thread that may block; goes on where nobody waits any more.
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection, &str) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (database, boot) = (Arc::clone(&self.database), Arc::clone(&self.boot));
+        let done = tokio::task::spawn_blocking(move || {
+            let mut database = database.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&mut database, &boot)
+        });
+        let done = done
+            .await
+            .map_err(|error| Error::Store(error.to_string()))?;
+        done.map_err(|error| Error::Store(error.to_string()))
+    }
+}
+
+fn open(file: &Path, boot: &str) -> rusqlite::Result<(Connection, Vec<Binding>)> {
+    let database = Connection::open(file)?;
+    database.pragma_update(None, "journal_mode", "wal")?;
+    database.pragma_update(None, "synchronous", "full")?;
+    database.execute_batch(SCHEMA)?;
+    let oldest = clock::wall().as_second().saturating_sub(REMEMBERED);
+    database.execute("delete from tokens where ends < ?1", params![oldest])?;
+    database.execute("delete from bindings where boot <> ?1", params![boot])?;
+    let kept = {
+        let mut all = database.prepare("select record from bindings")?;
+        let rows = all.query_map([], |row| row.get::<_, String>(0))?;
+        let mut kept = Vec::new();
+        for row in rows {
+            let binding: Binding = serde_json::from_str(&row?)
+                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+            kept.push(binding);
+        }
+        kept
+    };
+    Ok((database, kept))
+}
+
+/// How long after now, in boot time.
+pub(in crate::tokens) fn after(seconds: i64) -> BootTime {
+    let nanos = u64::try_from(seconds)
+        .unwrap_or(0)
+        .saturating_mul(1_000_000_000);
+    BootTime(clock::boot().0.saturating_add(nanos))
+}
