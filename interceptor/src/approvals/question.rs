@@ -86,10 +86,18 @@ impl Question {
         )
     }
 
+    /// What its identity says of whom it is asked for, where its scope is bound to one.
+    pub(super) fn on_behalf(&self, what: &str) -> Option<&str> {
+        self.principal.get("identity")?.get(what)?.as_str()
+    }
+
     fn key(&self, own: &[&[u8]]) -> Key {
+        let [issuer, subject] = ["issuer", "subject"].map(|what| self.on_behalf(what));
         let scope = self.holder.scope.to_be_bytes();
         let uid = self.uid.to_be_bytes();
-        let common: [&[u8]; 6] = [
+        let common: [&[u8]; 8] = [
+            issuer.unwrap_or_default().as_bytes(),
+            subject.unwrap_or_default().as_bytes(),
             &scope,
             self.holder.agent.as_bytes(),
             &uid,

@@ -322,6 +322,9 @@ impl Table {
         if by.uid == question.uid {
             return mistaken("nobody answers a request that runs as the same user");
         }
+        if by.name.is_some() && by.name.as_deref() == question.on_behalf("user") {
+            return mistaken("nobody answers a request on his own behalf");
+        }
         if entry
             .standing
             .answers

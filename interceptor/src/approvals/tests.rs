@@ -152,7 +152,8 @@ async fn an_answer_is_for_the_same_text_values_settings_user_and_place_alone() {
     let needs = [need(&["dba"], 1)];
     let id = scene.open("delete = 1", &needs).await;
     scene.yes(id, person(1, &["dba"]), 0).await.unwrap();
-    let others: [fn(&mut Question); 9] = [
+    let others: [fn(&mut Question); 10] = [
+        |q| q.principal = serde_json::json!({ "identity": { "issuer": "i", "subject": "s" } }),
         |q| q.text = "delete = 2".to_owned(),
         |q| q.digest = Some("aa".to_owned()),
         |q| q.under = vec!["set role x".to_owned()],
@@ -181,6 +182,12 @@ async fn people_count_by_their_groups_and_each_once() {
     assert!(error.to_string().contains("2 of dba or ops"), "{error}");
     let error = scene.yes(id, person(1_000, &["dba"]), 0).await.unwrap_err();
     assert!(error.to_string().contains("the same user"), "{error}");
+    let mut own = question("update = 2", &[need(&["dba"], 1)]);
+    own.principal = serde_json::json!({ "identity": { "user": "user7" } });
+    let of = own.id;
+    scene.approvals.ask(own, at(0)).await.unwrap();
+    let error = scene.yes(of, person(7, &["dba"]), 0).await.unwrap_err();
+    assert!(error.to_string().contains("his own behalf"), "{error}");
     let first = scene.yes(id, person(1, &["dba"]), 0).await.unwrap();
     assert_eq!(first.state, State::Open);
     let error = scene.yes(id, person(1, &["dba"]), 0).await.unwrap_err();
