@@ -35,6 +35,7 @@ const CLIENTS: u32 = 64;
 /// Who asks, in a scope; the scope's number is his process's too.
 fn principal(scope: u64) -> Principal {
     Principal {
+        identity: None,
         agent: "agent".to_owned(),
         user: User {
             uid: 1000,

@@ -63,17 +63,17 @@ impl State {
     pub fn open<T>(
         name: &'static str,
         file: &Path,
-        load: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+        load: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<(Self, T), Error> {
         let failed = |cause: String| Error::Open {
             path: file.to_owned(),
             cause,
         };
         let opened = || {
-            let mut database = Connection::open(file)?;
+            let database = Connection::open(file)?;
             database.pragma_update(None, "journal_mode", "wal")?;
             database.pragma_update(None, "synchronous", "full")?;
-            let loaded = load(&mut database)?;
+            let loaded = load(&database)?;
             Ok((database, loaded))
         };
         let opened: rusqlite::Result<(Connection, T)> = opened();

@@ -111,7 +111,7 @@ impl Store {
     }
 }
 
-fn load(database: &mut Connection, boot: &str) -> rusqlite::Result<Vec<Standing>> {
+fn load(database: &Connection, boot: &str) -> rusqlite::Result<Vec<Standing>> {
     database.execute_batch(SCHEMA)?;
     database.execute(
         "delete from approvals where changed_at < datetime('now', ?1)",

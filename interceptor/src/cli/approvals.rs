@@ -249,7 +249,9 @@ fn whole(asked: &Asked) -> String {
         row("under", &terminal::line(under));
     }
     for (at, value) in question.values.iter().flatten().enumerate() {
-        let value = value.as_deref().map_or("NULL".into(), terminal::line);
+        let value = value
+            .as_deref()
+            .map_or_else(|| "NULL".into(), terminal::line);
         row("value", &format!("${} = {value}", at.saturating_add(1)));
     }
     for earlier in before {

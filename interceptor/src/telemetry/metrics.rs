@@ -219,31 +219,36 @@ impl Metrics {
             "Refusals in the kernel whose event was lost",
             self.kernel_lost.clone(),
         );
-        registry.register(
-            "policy_generation",
-            "The policy in force",
-            gauge(now.generation),
-        );
-        registry.register("sessions", "Open sessions", gauge(now.sessions));
-        registry.register("grants", "Live grants", gauge(now.grants));
-        registry.register(
-            "approvals_open",
-            "Questions that people have not answered",
-            gauge(now.approvals),
-        );
-        registry.register("scopes", "Tagged cgroups", gauge(now.scopes));
-        if let Some(unrecorded) = now.unrecorded {
-            registry.register(
-                "connections_unrecorded",
-                "Connections without a record of the kernel",
-                counter(unrecorded),
-            );
-        }
+        looked_up(&mut registry, now);
         let mut text = String::new();
         if let Err(error) = encode(&mut text, &registry) {
             tracing::error!(%error, "cannot write the metrics");
         }
         text
+    }
+}
+
+/// What is known only at the moment that it is asked for.
+fn looked_up(registry: &mut Registry, now: Now) {
+    registry.register(
+        "policy_generation",
+        "The policy in force",
+        gauge(now.generation),
+    );
+    registry.register("sessions", "Open sessions", gauge(now.sessions));
+    registry.register("grants", "Live grants", gauge(now.grants));
+    registry.register(
+        "approvals_open",
+        "Questions that people have not answered",
+        gauge(now.approvals),
+    );
+    registry.register("scopes", "Tagged cgroups", gauge(now.scopes));
+    if let Some(unrecorded) = now.unrecorded {
+        registry.register(
+            "connections_unrecorded",
+            "Connections without a record of the kernel",
+            counter(unrecorded),
+        );
     }
 }
 
