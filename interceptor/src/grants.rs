@@ -27,21 +27,14 @@ pub use self::taken::{Footing, Take, Taken};
 use crate::clock::{self, BootTime};
 use crate::identity::Principal;
 use crate::policy::{Action, Budget, GrantId, Refusal, Resource};
+use crate::state;
 
 /// What can go wrong with grants. Each of them refuses.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The store cannot be opened.
-    #[error("cannot open the grants in {path}: {cause}")]
-    Open {
-        /// The file.
-        path: std::path::PathBuf,
-        /// Why.
-        cause: String,
-    },
-    /// The store cannot be written or read.
-    #[error("cannot keep grants: {0}")]
-    Store(String),
+    /// The file cannot be opened or written.
+    #[error(transparent)]
+    State(#[from] state::Error),
     /// There are too many.
     #[error("the limit of {0} is reached")]
     Full(&'static str),
@@ -59,7 +52,7 @@ impl From<Error> for Refusal {
             Error::Spent => Self::grant_spent(),
             Error::Busy => Self::grant_busy(),
             Error::Full(what) => Self::limit(what),
-            Error::Open { .. } | Error::Store(_) => {
+            Error::State(_) => {
                 tracing::error!(%error, "cannot keep what is taken of a grant");
                 Self::storage("the grants cannot be written")
             }

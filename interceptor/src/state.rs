@@ -27,9 +27,9 @@ pub enum Error {
         cause: String,
     },
     /// It cannot be written.
-    #[error("cannot write {name}: {cause}")]
+    #[error("cannot write the {name}: {cause}")]
     Write {
-        /// What the file is called.
+        /// What the file holds.
         name: &'static str,
         /// Why.
         cause: String,
@@ -40,7 +40,8 @@ type Change = Box<dyn FnOnce(&Transaction<'_>) -> rusqlite::Result<()> + Send>;
 
 struct Told {
     change: Change,
-    done: oneshot::Sender<Result<(), String>>,
+    /// Absent where nobody waits for it.
+    done: Option<oneshot::Sender<Result<(), String>>>,
 }
 
 /// One file, behind its thread.
@@ -56,27 +57,22 @@ impl std::fmt::Debug for State {
 }
 
 impl State {
-    /// Opens or makes `file`; also gives what `load` makes of it. Blocks.
+    /// Opens or makes `file`, brings it to the newest of `versions` (each what it adds to the one before, its
+    /// number is SQLite's `user_version`), and gives what `load` makes of it. Blocks.
     ///
     /// # Errors
     /// [`Error::Open`].
     pub fn open<T>(
         name: &'static str,
         file: &Path,
-        load: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+        versions: &[&str],
+        load: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<(Self, T), Error> {
         let failed = |cause: String| Error::Open {
             path: file.to_owned(),
             cause,
         };
-        let opened = || {
-            let database = Connection::open(file)?;
-            database.pragma_update(None, "journal_mode", "wal")?;
-            database.pragma_update(None, "synchronous", "full")?;
-            let loaded = load(&database)?;
-            Ok((database, loaded))
-        };
-        let opened: rusqlite::Result<(Connection, T)> = opened();
+        let opened = opened(file, versions, load);
         let (database, loaded) = opened.map_err(|error| failed(error.to_string()))?;
         let (told, hears) = mpsc::sync_channel(WAITING);
         thread::Builder::new()
@@ -86,25 +82,82 @@ impl State {
         Ok((Self { name, told }, loaded))
     }
 
-    /// Makes a change; it is on disk when this answers.
+    /// Makes a change; it is on disk when this answers. Goes on where nobody waits any more.
     ///
     /// # Errors
     /// [`Error::Write`]: where one of what is written together cannot be, none of it is.
-    pub async fn write(
+    pub async fn write<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (found, finds) = oneshot::channel();
+        let (done, answer) = oneshot::channel();
+        let change = Box::new(move |transaction: &Transaction<'_>| {
+            // Whoever has gone away does not want to know.
+            drop(found.send(change(transaction)?));
+            Ok(())
+        });
+        let done = Some(done);
+        let full = |_error| self.failed("too much waits for the disk");
+        self.told.try_send(Told { change, done }).map_err(full)?;
+        let gone = |_error| self.failed("its thread has ended");
+        let written = answer.await.map_err(gone)?;
+        written.map_err(|cause| self.failed(&cause))?;
+        finds.await.map_err(gone)
+    }
+
+    /// Makes a change that nobody waits for; whether it will be tried.
+    pub fn write_later(
         &self,
         change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()> + Send + 'static,
-    ) -> Result<(), Error> {
-        let failed = |cause: String| Error::Write {
-            name: self.name,
-            cause,
-        };
-        let (done, answer) = oneshot::channel();
+    ) -> bool {
         let change = Box::new(change);
-        let full = |_error| failed("too much waits for the disk".to_owned());
-        self.told.try_send(Told { change, done }).map_err(full)?;
-        let gone = |_error| failed("its thread has ended".to_owned());
-        answer.await.map_err(gone)?.map_err(failed)
+        self.told.try_send(Told { change, done: None }).is_ok()
     }
+
+    fn failed(&self, cause: &str) -> Error {
+        Error::Write {
+            name: self.name,
+            cause: cause.to_owned(),
+        }
+    }
+}
+
+/// What JSON cannot say or hold, as an error of the file that it stands in.
+#[must_use]
+pub fn unwritable(error: serde_json::Error) -> rusqlite::Error {
+    rusqlite::Error::ToSqlConversionFailure(Box::new(error))
+}
+
+fn opened<T>(
+    file: &Path,
+    versions: &[&str],
+    load: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<(Connection, T)> {
+    let mut database = Connection::open(file)?;
+    database.pragma_update(None, "journal_mode", "wal")?;
+    database.pragma_update(None, "synchronous", "full")?;
+    let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    migrate(&transaction, versions)?;
+    let loaded = load(&transaction)?;
+    transaction.commit()?;
+    Ok((database, loaded))
+}
+
+/// Brings the file to the newest version.
+fn migrate(transaction: &Transaction<'_>, versions: &[&str]) -> rusqlite::Result<()> {
+    let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let newest = i64::try_from(versions.len()).unwrap_or(i64::MAX);
+    if version > newest {
+        return Err(rusqlite::Error::ToSqlConversionFailure(
+            "it was written by a newer version of this program".into(),
+        ));
+    }
+    let version = usize::try_from(version).unwrap_or(0);
+    for step in versions.iter().skip(version) {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", newest)
 }
 
 /// Writes what is told, all that waits in one transaction, until nobody is left to tell.
@@ -117,7 +170,7 @@ fn run(name: &'static str, mut database: Connection, hears: &mpsc::Receiver<Told
         if let Err(error) = &written {
             tracing::error!(%error, name, "cannot write state");
         }
-        for done in waiting {
+        for done in waiting.into_iter().flatten() {
             let answer = written.as_ref().copied().map_err(ToString::to_string);
             // Whoever has gone away does not want to know.
             drop(done.send(answer));
@@ -132,3 +185,6 @@ fn write(database: &mut Connection, changes: Vec<Change>) -> rusqlite::Result<()
     }
     transaction.commit()
 }
+
+#[cfg(test)]
+mod tests;

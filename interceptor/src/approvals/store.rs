@@ -3,12 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::{Connection, params};
-use tokio::sync::oneshot;
+use rusqlite::{Transaction, params};
 
 use super::{Error, Over, Question, Standing, State};
 use crate::clock;
-use crate::state::{self, State as File};
+use crate::state::{self, State as File, unwritable};
 
 /// How long what is over is kept for whoever looks back.
 const KEPT_DAYS: i64 = 30;
@@ -56,7 +55,9 @@ impl Store {
         })?;
         let boot: Arc<str> = boot.into();
         let of = Arc::clone(&boot);
-        let (file, kept) = File::open("approvals", file, move |database| load(database, &of))?;
+        let (file, kept) = File::open("approvals", file, &[SCHEMA], move |database| {
+            load(database, &of)
+        })?;
         Ok((Self { file, boot }, kept))
     }
 
@@ -81,27 +82,22 @@ impl Store {
     }
 
     pub(super) async fn before(&self, of: &Question, most: usize) -> Result<Vec<Standing>, Error> {
-        let (told, heard) = oneshot::channel();
         let named = (
             of.holder.agent.clone(),
             of.target.clone(),
             of.fingerprint.clone(),
             of.id.0.to_string(),
         );
-        let read = move |database: &rusqlite::Transaction<'_>| {
+        let read = move |database: &Transaction<'_>| {
             let (agent, target, fingerprint, id) = named;
             let most = i64::try_from(most).unwrap_or(i64::MAX);
             let mut query = database.prepare_cached(BEFORE)?;
             let rows = query.query_map(params![agent, target, fingerprint, id, most], |row| {
                 row.get::<_, String>(0)
             })?;
-            let records: Vec<String> = rows.collect::<rusqlite::Result<_>>()?;
-            // Whoever has gone away does not want to know.
-            drop(told.send(records));
-            Ok(())
+            rows.collect::<rusqlite::Result<Vec<_>>>()
         };
-        self.file.write(read).await?;
-        let records = heard.await.unwrap_or_default();
+        let records = self.file.write(read).await?;
         let parsed = records.iter().map(|record| serde_json::from_str(record));
         let parsed: Result<_, serde_json::Error> = parsed.collect();
         parsed.map_err(|error| {
@@ -111,8 +107,7 @@ impl Store {
     }
 }
 
-fn load(database: &Connection, boot: &str) -> rusqlite::Result<Vec<Standing>> {
-    database.execute_batch(SCHEMA)?;
+fn load(database: &Transaction<'_>, boot: &str) -> rusqlite::Result<Vec<Standing>> {
     database.execute(
         "delete from approvals where changed_at < datetime('now', ?1)",
         params![format!("-{KEPT_DAYS} days")],
@@ -136,8 +131,4 @@ fn load(database: &Connection, boot: &str) -> rusqlite::Result<Vec<Standing>> {
         kept.push(standing);
     }
     Ok(kept)
-}
-
-fn unwritable(error: serde_json::Error) -> rusqlite::Error {
-    rusqlite::Error::ToSqlConversionFailure(Box::new(error))
 }

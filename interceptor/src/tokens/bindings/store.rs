@@ -1,13 +1,13 @@
-//! Where bindings outlive the daemon: one SQLite file. Scopes are bound seldom, each on disk before it is
-//! in force (`synchronous = FULL` under a write-ahead log, SQLite documentation "PRAGMA synchronous").
+//! Where bindings outlive the daemon: each is on disk before it is in force.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::Binding;
 use crate::clock::{self, BootTime};
+use crate::state::{State, unwritable};
 use crate::tokens::Error;
 
 /// How long after its end a token is remembered, in seconds: its issuer's clock may be off, and ours set back.
@@ -33,7 +33,7 @@ create table if not exists bindings (
 /// The file.
 #[derive(Debug)]
 pub(super) struct Store {
-    database: Arc<Mutex<Connection>>,
+    file: State,
     boot: Arc<str>,
 }
 
@@ -42,12 +42,10 @@ impl Store {
     pub(super) fn open(file: &Path) -> Result<(Self, Vec<Binding>), Error> {
         let failed = |cause: String| Error::Store(format!("{}: {cause}", file.display()));
         let boot = clock::boot_id().map_err(|error| failed(error.to_string()))?;
-        let (database, kept) = open(file, &boot).map_err(|error| failed(error.to_string()))?;
-        let store = Self {
-            database: Arc::new(Mutex::new(database)),
-            boot: Arc::from(boot),
-        };
-        Ok((store, kept))
+        let opened = State::open("identities", file, &[SCHEMA], |file| load(file, &boot));
+        let (file, kept) = opened.map_err(|error| Error::Store(error.to_string()))?;
+        let boot = Arc::from(boot);
+        Ok((Self { file, boot }, kept))
     }
 
     /// For which scope a token was used, if for any. A scope of another boot is another one.
@@ -71,12 +69,10 @@ impl Store {
     pub(super) async fn bound(&self, binding: &Binding) -> Result<(), Error> {
         let binding = binding.clone();
         self.with(move |database, boot| {
-            let record = serde_json::to_string(&binding)
-                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-            let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let record = serde_json::to_string(&binding).map_err(unwritable)?;
             let scope = binding.scope.cast_signed();
             let identity = &binding.identity;
-            transaction.execute(
+            database.execute(
                 "insert or replace into tokens values (?1, ?2, ?3, ?4, ?5)",
                 params![
                     identity.issuer,
@@ -86,11 +82,11 @@ impl Store {
                     identity.expires.as_second()
                 ],
             )?;
-            transaction.execute(
+            database.execute(
                 "insert or replace into bindings values (?1, ?2, ?3, ?4)",
                 params![scope, boot, binding.token, record],
             )?;
-            transaction.commit()
+            Ok(())
         })
         .await
     }
@@ -108,43 +104,28 @@ impl Store {
         .await
     }
 
-    /// Runs on a thread that may block; goes on where nobody waits any more.
     async fn with<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Connection, &str) -> rusqlite::Result<T> + Send + 'static,
+        work: impl FnOnce(&Transaction<'_>, &str) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        let (database, boot) = (Arc::clone(&self.database), Arc::clone(&self.boot));
-        let done = tokio::task::spawn_blocking(move || {
-            let mut database = database.lock().unwrap_or_else(PoisonError::into_inner);
-            work(&mut database, &boot)
-        });
-        let done = done
-            .await
-            .map_err(|error| Error::Store(error.to_string()))?;
-        done.map_err(|error| Error::Store(error.to_string()))
+        let boot = Arc::clone(&self.boot);
+        let done = self.file.write(move |transaction| work(transaction, &boot));
+        done.await.map_err(|error| Error::Store(error.to_string()))
     }
 }
 
-fn open(file: &Path, boot: &str) -> rusqlite::Result<(Connection, Vec<Binding>)> {
-    let database = Connection::open(file)?;
-    database.pragma_update(None, "journal_mode", "wal")?;
-    database.pragma_update(None, "synchronous", "full")?;
-    database.execute_batch(SCHEMA)?;
+fn load(database: &Transaction<'_>, boot: &str) -> rusqlite::Result<Vec<Binding>> {
     let oldest = clock::wall().as_second().saturating_sub(REMEMBERED);
     database.execute("delete from tokens where ends < ?1", params![oldest])?;
     database.execute("delete from bindings where boot <> ?1", params![boot])?;
-    let kept = {
-        let mut all = database.prepare("select record from bindings")?;
-        let rows = all.query_map([], |row| row.get::<_, String>(0))?;
-        let mut kept = Vec::new();
-        for row in rows {
-            let binding: Binding = serde_json::from_str(&row?)
-                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-            kept.push(binding);
-        }
-        kept
-    };
-    Ok((database, kept))
+    let mut all = database.prepare("select record from bindings")?;
+    let rows = all.query_map([], |row| row.get::<_, String>(0))?;
+    let mut kept = Vec::new();
+    for row in rows {
+        let binding: Binding = serde_json::from_str(&row?).map_err(unwritable)?;
+        kept.push(binding);
+    }
+    Ok(kept)
 }
 
 /// How long after now, in boot time.

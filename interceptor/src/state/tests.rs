@@ -1,0 +1,55 @@
+//! What is told is on disk, in order, or was not done at all.
+
+use rusqlite::params;
+
+use super::{Error, State};
+
+const FIRST: &str = "create table t (n integer primary key) strict;";
+const SECOND: &str = "alter table t add column more integer not null default 7;";
+
+fn numbers(file: &std::path::Path, versions: &[&str]) -> Result<(State, Vec<i64>), Error> {
+    State::open("numbers", file, versions, |database| {
+        let mut all = database.prepare("select n from t order by n")?;
+        let all = all.query_map([], |row| row.get(0))?;
+        all.collect()
+    })
+}
+
+async fn put(state: &State, number: i64) -> Result<usize, Error> {
+    let write = state.write(move |to| to.execute("insert into t (n) values (?1)", params![number]));
+    write.await
+}
+
+#[tokio::test]
+async fn what_was_told_is_there_again_and_what_failed_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("n.db");
+    let (state, found) = numbers(&file, &[FIRST]).unwrap();
+    assert!(found.is_empty());
+    assert_eq!(put(&state, 1).await.unwrap(), 1);
+    let error = put(&state, 1).await.unwrap_err();
+    assert!(
+        error.to_string().contains("cannot write the numbers"),
+        "{error}"
+    );
+    assert!(state.write_later(|to| to.execute("insert into t (n) values (2)", []).map(drop)));
+    let read =
+        state.write(|to| to.query_row("select count(*) from t", [], |row| row.get::<_, i64>(0)));
+    assert_eq!(read.await.unwrap(), 2_i64);
+    drop(state);
+    assert_eq!(numbers(&file, &[FIRST]).unwrap().1, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_file_is_brought_to_the_newest_version_and_one_of_a_newer_program_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("n.db");
+    put(&numbers(&file, &[FIRST]).unwrap().0, 1).await.unwrap();
+    let (state, found) = numbers(&file, &[FIRST, SECOND]).unwrap();
+    assert_eq!(found, [1]);
+    let more = state.write(|to| to.query_row("select more from t", [], |row| row.get::<_, i64>(0)));
+    assert_eq!(more.await.unwrap(), 7_i64);
+    drop(state);
+    let error = numbers(&file, &[FIRST]).unwrap_err();
+    assert!(error.to_string().contains("newer version"), "{error}");
+}
