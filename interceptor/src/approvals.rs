@@ -154,9 +154,16 @@ pub struct Standing {
     pub state: State,
     /// What was said.
     pub answers: Vec<Answer>,
+    /// How many requests those who answered cover at most.
+    #[serde(default = "any_number")]
+    pub(crate) covers: u64,
     /// Counts its changes.
     #[serde(default)]
     pub(crate) version: u64,
+}
+
+fn any_number() -> u64 {
+    u64::MAX
 }
 
 /// People's word for one request.

@@ -24,7 +24,8 @@ pub use decide::{ExplainedAccess, ExplainedAsk, Explanation, Seen, Verdicts};
 pub use handle::Handle;
 pub use obligation::{
     ApprovalId, Approved, AskedWhenRun, Budget, Covering, GrantId, Grantable, Held, Later, Limit,
-    Limits, Need, Needs, NoGrants, NotApproved, Place, Terms, Want, is_answered, size,
+    Limits, Need, Needs, NoGrants, NotApproved, Offer, Place, Terms, Want, is_answered, needed,
+    size,
 };
 pub use source::{Mistake, Mistakes};
 pub use subject::{Error, PrincipalFacts};

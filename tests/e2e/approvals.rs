@@ -256,7 +256,7 @@ fn what_is_asked_twice_at_once_is_one_question_and_a_yes_covers_both() -> Result
     let mut two = [held(&lab, DELETE)?, held(&lab, DELETE)?];
     let one = waits(&lab, 2)?;
     let id = text(&one, "/id")?;
-    approvals(&lab, GAMES, &["approve", id])?.ok()?;
+    approvals(&lab, GAMES, &["approve", id, "--times", "2"])?.ok()?;
     for psql in &mut two {
         psql.await_text("over 00000", DEADLINE)?;
     }

@@ -276,6 +276,7 @@ async fn session(parts: &Arc<Parts>, mut client: Stream, startup: Startup) {
         cancel,
         step_aside: Box::new(|| Box::pin(async {})),
         interrupted: Arc::default(),
+        asked: Vec::new(),
         patience: Patience::default(),
         detectors: None,
     };

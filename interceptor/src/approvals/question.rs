@@ -35,6 +35,8 @@ pub struct Question {
     pub summary: String,
     /// Hash of the normalized text.
     pub fingerprint: String,
+    /// What it shares with texts that differ in their literals alone.
+    pub shape: String,
     /// The text, exactly.
     pub text: String,
     /// The values of its parameters; absent where it has none.
@@ -73,7 +75,7 @@ impl Question {
 
     /// Of requests that differ in their literals alone.
     pub(super) fn shape(&self) -> Key {
-        self.key(&[b"shape", self.fingerprint.as_bytes()])
+        self.key(&[b"shape", self.shape.as_bytes()])
     }
 
     /// About how many bytes it takes.
@@ -107,7 +109,10 @@ impl Question {
         ];
         let mut digest = Context::new(&SHA256);
         let under = self.under.iter().map(|text| text.as_bytes());
-        for part in own.iter().copied().chain(common).chain(under) {
+        // What takes another word is another question.
+        let needs = serde_json::to_vec(&self.needs).unwrap_or_default();
+        let parts = own.iter().copied().chain(common).chain(under);
+        for part in parts.chain([needs.as_slice()]) {
             // Each with its length: no two lists run into the same bytes.
             digest.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             digest.update(part);

@@ -64,8 +64,14 @@ impl Store {
     pub(super) async fn save(&self, standing: Standing) -> Result<(), Error> {
         let boot = Arc::clone(&self.boot);
         let written = self.file.write(move |transaction| {
-            let record = serde_json::to_string(&standing).map_err(unwritable)?;
             let question = &standing.question;
+            // What nobody answered is in the audit; kept here it would be room that asking takes for free.
+            if matches!(standing.state, State::Over { .. }) && standing.answers.is_empty() {
+                let id = question.id.0.to_string();
+                transaction.execute("delete from approvals where id = ?1", params![id])?;
+                return Ok(());
+            }
+            let record = serde_json::to_string(&standing).map_err(unwritable)?;
             transaction.prepare_cached(SAVE)?.execute(params![
                 question.id.0.to_string(),
                 &*boot,

@@ -23,8 +23,8 @@ const BYTES: usize = 64 << 20;
 pub struct Choice {
     /// For how long the answer covers the same text with other literals.
     pub shape: Option<Duration>,
-    /// How many were shown to wait: a yes covers so many.
-    pub waiting: u64,
+    /// How many requests that wait a yes covers; at least one.
+    pub times: u64,
 }
 
 /// What is known of a request when it is asked.
@@ -183,10 +183,6 @@ impl Held {
             let Some(entry) = self.all.get_mut(&id) else {
                 continue;
             };
-            if entry.question().needs != question.needs {
-                entry.set(State::Over { why: Over::Void });
-                continue;
-            }
             if let Some(word) = entry.said(now) {
                 return Some(Found::Approved(word));
             }
@@ -239,6 +235,7 @@ impl Table {
             times: 1,
             state: State::Open,
             answers: Vec::new(),
+            covers: u64::MAX,
             version: 0,
         };
         held.insert(standing.clone());
@@ -334,7 +331,10 @@ impl Table {
             return mistaken("this user has answered already; another one must");
         }
         if answer.break_glass {
-            return Ok(entry.standing.clone());
+            return match choice.shape {
+                None => Ok(entry.standing.clone()),
+                Some(_) => mistaken("an emergency is for what was shown alone"),
+            };
         }
         let waited = now.since(question.from);
         let mut ways = question.needs.iter().flatten();
@@ -377,6 +377,7 @@ impl Table {
             .ok_or_else(|| Error::Mistaken("somebody else has answered meanwhile".to_owned()))?;
         let (yes, alone) = (answer.yes, answer.break_glass);
         entry.standing.answers.push(answer);
+        entry.standing.covers = entry.standing.covers.min(choice.times.max(1));
         let waited = now.since(entry.question().from);
         let until = after(now, HOLDS);
         let people: Vec<_> = entry.standing.answers.iter().map(|said| &said.by).collect();
@@ -390,7 +391,7 @@ impl Table {
                 shape: true,
             },
             (true, true, None) => State::Approved {
-                left: choice.waiting.clamp(1, entry.standing.waiting.max(1)),
+                left: entry.standing.covers.min(entry.standing.waiting.max(1)),
                 until,
                 shape: false,
             },

@@ -67,7 +67,10 @@ impl Ls {
         let mut text = String::new();
         for standing in &all {
             match self.json {
-                true => writeln!(text, "{}", serde_json::to_string(standing)?)?,
+                true => {
+                    let line = serde_json::to_string(standing)?;
+                    writeln!(text, "{}", terminal::json(&line))?;
+                }
                 false => text.push_str(&line(standing)),
             }
         }
@@ -107,6 +110,9 @@ struct Approve {
     /// Let the answer cover the same text with other literals, for this long: 10m.
     #[arg(long)]
     shape: Option<String>,
+    /// How many of the same request, which wait at once, it covers.
+    #[arg(long, default_value_t = 1)]
+    times: u64,
     /// Say yes alone, in an emergency, whoever it waits for; needs a reason.
     #[arg(long)]
     break_glass: bool,
@@ -119,14 +125,12 @@ struct Approve {
 
 impl Approve {
     async fn run(self) -> anyhow::Result<ExitCode> {
-        // A yes covers what is shown: so many requests as wait for it now.
-        let shown = asked(&self.daemon, self.approval).await?;
         let say = Say {
             approval: ApprovalId(self.approval),
             yes: true,
             reason: self.reason,
             shape: self.shape,
-            waiting: shown.standing.waiting,
+            times: self.times,
             break_glass: self.break_glass,
         };
         answer(&self.daemon, &say, self.json).await
@@ -154,7 +158,7 @@ impl Deny {
             yes: false,
             reason: self.reason,
             shape: None,
-            waiting: 0,
+            times: 0,
             break_glass: false,
         };
         answer(&self.daemon, &say, self.json).await
@@ -226,6 +230,13 @@ fn whole(asked: &Asked) -> String {
     let Asked { standing, before } = asked;
     let question = &standing.question;
     let mut text = String::new();
+    // The request first, each line marked: none of it can pass for what the daemon says.
+    for line in question.text.lines() {
+        text.push_str("  | ");
+        text.push_str(&terminal::line(line));
+        text.push('\n');
+    }
+    text.push('\n');
     let mut row = |name: &str, value: &str| {
         text.push_str(&format!("{name:<10} {value}\n"));
     };
@@ -259,11 +270,6 @@ fn whole(asked: &Asked) -> String {
         let text = terminal::line(&earlier.question.text);
         row("before", &format!("{when}  {}  {text}", state(earlier)));
     }
-    text.push('\n');
-    for line in question.text.lines() {
-        text.push_str(&terminal::line(line));
-        text.push('\n');
-    }
     text
 }
 
@@ -296,6 +302,10 @@ fn principal(principal: &serde_json::Value) -> Vec<(&'static str, String)> {
         .collect();
     let user = at("/user/name").or_else(|| at("/user/uid"));
     let rows = [
+        (
+            "for",
+            at("/identity/user").or_else(|| at("/identity/subject")),
+        ),
         ("user", user),
         ("executable", at("/process/executable/path")),
         ("sha256", at("/process/executable/sha256")),

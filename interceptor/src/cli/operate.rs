@@ -315,7 +315,7 @@ fn ended(sessions: usize) -> String {
 /// Prints an answer, for people or for programs.
 pub(super) fn show<A: Serialize>(json: bool, answer: &A, text: &str) -> ExitCode {
     match json.then(|| serde_json::to_string(answer)) {
-        Some(Ok(line)) => print(&format!("{line}\n")),
+        Some(Ok(line)) => print(&format!("{}\n", terminal::json(&line))),
         _ => print(text),
     }
     ExitCode::SUCCESS

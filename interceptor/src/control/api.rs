@@ -210,9 +210,9 @@ pub struct Say {
     /// For how long it covers the same text with other literals: `10m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shape: Option<String>,
-    /// How many were seen to wait for it: a yes covers so many requests, and at least one.
+    /// How many requests that wait for it a yes covers, and at least one.
     #[serde(default)]
-    pub waiting: u64,
+    pub times: u64,
     /// Whether it is an emergency, and stands in place of everybody else's answer.
     #[serde(default)]
     pub break_glass: bool,

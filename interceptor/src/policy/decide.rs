@@ -14,7 +14,7 @@ use std::sync::{Arc, LazyLock};
 pub use self::explain::{ExplainedAccess, ExplainedAsk, Explanation};
 pub use self::verdicts::Verdicts;
 use super::compile::Policy;
-use super::obligation::approval::{Needs, NotApproved};
+use super::obligation::approval::NotApproved;
 use super::obligation::grant::{self, Covering, Decided, Grantable, Held, NoGrants, Wanted};
 use super::subject::{Error, PrincipalFacts, Subject};
 use super::vocabulary::{self, Kind};
@@ -119,23 +119,18 @@ impl Policy {
         access: &Access,
     ) -> Result<Grantable, Refusal> {
         let subject = subject(principal, target, database)?;
-        let (mut terms, mut rules) = (Vec::new(), BTreeSet::new());
+        let (mut offers, mut rules) = (Vec::new(), BTreeSet::new());
         let (mut is_permitted, mut refused) = (false, None);
-        let mut needs: Option<Needs> = None;
         for ask in asks_for(access) {
             match self.judge(&subject, std::slice::from_ref(&ask)) {
                 Ok(decided) => match decided.wanted.first() {
-                    Some(wanted) if wanted.terms.is_empty() => {
+                    Some(wanted) if wanted.offers.is_empty() => {
                         let refusal = Refusal::clone(&wanted.refusal);
                         refused = refused.or(Some(refusal));
                     }
                     Some(wanted) => {
-                        terms.extend(wanted.terms.iter().map(|terms| Some(*terms)));
+                        offers.extend(wanted.offers.iter().cloned());
                         rules.extend(decided.rules.iter().cloned());
-                        // Whichever context it comes in: nobody is asked only where nobody need be in any.
-                        needs
-                            .get_or_insert_default()
-                            .extend(wanted.before.iter().cloned());
                     }
                     None => is_permitted = true,
                 },
@@ -143,14 +138,13 @@ impl Policy {
                 Err(refusal) => refused = refused.or(Some(refusal)),
             }
         }
-        match (grant::terms(terms.into_iter()), refused) {
-            (Some(terms), _) => Ok(Grantable::For {
-                terms,
-                needs: needs.unwrap_or_default(),
+        match refused {
+            _ if !offers.is_empty() => Ok(Grantable::For {
+                offers,
                 rules: rules.into_iter().collect(),
             }),
-            (None, Some(refusal)) if !is_permitted => Err(refusal),
-            (None, _) => Ok(Grantable::Permitted),
+            Some(refusal) if !is_permitted => Err(refusal),
+            _ => Ok(Grantable::Permitted),
         }
     }
 

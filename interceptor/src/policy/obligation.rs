@@ -6,6 +6,7 @@ pub(super) mod limits;
 
 pub use approval::{ApprovalId, Approved, AskedWhenRun, Later, Need, Needs, NotApproved};
 pub use grant::{
-    Budget, Covering, GrantId, Grantable, Held, NoGrants, Place, Terms, Want, is_answered,
+    Budget, Covering, GrantId, Grantable, Held, NoGrants, Offer, Place, Terms, Want, is_answered,
+    needed,
 };
 pub use limits::{Limit, Limits, size};

@@ -266,6 +266,11 @@ impl Engine {
             from_client: BytesMut::new(),
             from_upstream: upstream.unread,
             cancel: cancel_running(&used, minted.route()),
+            asked: startup
+                .settings
+                .iter()
+                .map(|set| format!("{} = {}", set.name, set.value))
+                .collect(),
             interrupted: Arc::clone(minted.interrupted()),
             step_aside: self.reach.steps_aside(&used.who().target.name),
             patience: (&used.who().target.timeouts).into(),

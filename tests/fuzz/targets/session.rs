@@ -170,6 +170,7 @@ fn start() -> Start {
         cancel: Box::new(|| Box::pin(async {})),
         step_aside: Box::new(|| Box::pin(async {})),
         interrupted: Arc::default(),
+        asked: Vec::new(),
         patience: Patience::default(),
         detectors: None,
     }

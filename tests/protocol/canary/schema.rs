@@ -40,7 +40,7 @@ const MASKED: &[(&str, &str, Kind, &str)] = &[
     ("person", "page", Kind::Page, "null"),
     ("person", "words", Kind::Words, "null"),
     ("person", "spot", Kind::Spot, "null"),
-    ("person", "handle", Kind::Token, "last4"),
+    ("person", "handle", Kind::Token, "null"),
     ("orders", "card", Kind::Token, "last4"),
     ("orders", "memo", Kind::Token, "null"),
     ("orders", "fee", Kind::Numeric, "null"),

@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use nix::mount::{MntFlags, umount2};
@@ -77,11 +78,27 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Starts it, or starts it again after [`Daemon::kill`] or [`Daemon::stop`].
+    /// Starts it, or starts it again after [`Daemon::kill`] or [`Daemon::stop`]. One that is started again
+    /// wants its old port, which a daemon of another test may have meanwhile: it is tried until that has ended.
     ///
     /// # Errors
     /// As [`Daemon::start`].
     pub fn resume(&mut self) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        loop {
+            let error = match self.start_once() {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let taken = format!("{error:#}").contains("bind the redirect listener");
+            if !taken || begun.elapsed() > DEADLINE {
+                return Err(error);
+            }
+            self.process = None;
+        }
+    }
+
+    fn start_once(&mut self) -> anyhow::Result<()> {
         let path = self.directory.path().join("notify");
         drop(fs::remove_file(&path));
         let socket = UnixDatagram::bind(&path).context("bind the notify socket")?;

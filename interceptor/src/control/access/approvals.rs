@@ -13,11 +13,12 @@ use serde_json::json;
 use super::super::Given;
 use super::super::api::{Asked, Say, WhichApproval};
 use super::super::caller::{Answer, Known};
-use super::super::status::scope_of;
+use super::super::status::agent_of;
 use crate::approvals::{self, Choice, Person, Standing};
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::clock;
+use crate::grants::Holder;
 use crate::policy::{ControlCaller, ControlObject, ControlVerb, Needs};
 use crate::session::services::Services;
 
@@ -61,17 +62,28 @@ pub async fn show(
         json!({ "approval": which.approval }),
     );
     let before = services.approvals.before(&standing.question, BEFORE).await;
-    let before = before.map_err(|error| Answer::failed(&error))?;
+    let mut seen = Vec::new();
+    for earlier in before.map_err(|error| Answer::failed(&error))? {
+        if may_see(&services, &caller, &earlier).await? {
+            seen.push(earlier);
+        }
+    }
+    let before = seen;
     Ok(Json(Asked { standing, before }))
 }
 
-/// `GET /v1/approvals` on the agents' socket: those of the caller's own scope.
+/// `GET /v1/approvals` on the agents' socket: those of the caller's own process tree and user.
 ///
 /// # Errors
 /// An answer where the caller is in no scope.
 pub async fn own(State(services): Given, caller: Known) -> Result<Json<Vec<Standing>>, Answer> {
-    let scope = scope_of(&services, &caller)?;
+    let (scope, principal) = agent_of(&services, &caller).await?;
+    let holder = Holder::of(&principal, scope.id);
     let mut own = services.approvals.all(Some(scope.id));
+    own.retain(|standing| {
+        let question = &standing.question;
+        question.uid == caller.uid && question.holder.root == holder.root
+    });
     for standing in &mut own {
         // Who answered, and why, is told with the answer.
         standing.answers.clear();
@@ -190,7 +202,7 @@ fn choice(say: &Say) -> Result<Choice, String> {
         true => Err("cover the shape for some time".to_owned()),
         false => Ok(Choice {
             shape,
-            waiting: say.waiting,
+            times: say.times,
         }),
     }
 }

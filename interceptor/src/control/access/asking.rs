@@ -90,7 +90,10 @@ fn question(
     let text = serde_json::to_string_pretty(asked)?;
     // The grant is for one process tree; another one asks for itself.
     let tree = match &holder.root {
-        Some(root) => format!("for process {} of {}", root.pid, root.sha256),
+        Some(root) => format!(
+            "for process {} of {}, started {}",
+            root.pid, root.sha256, root.started.0
+        ),
         None => "for the whole scope".to_owned(),
     };
     Ok(Question {
@@ -103,6 +106,7 @@ fn question(
         database: asked.database.clone().unwrap_or_default(),
         summary: SUMMARY.to_owned(),
         fingerprint: text.clone(),
+        shape: text.clone(),
         text,
         values: None,
         digest: None,

@@ -24,7 +24,7 @@ use crate::grants::{Ended, Grant, Holder, Standing};
 use crate::identity::Principal;
 use crate::policy::{
     Access, Action, Budget, ControlObject, ControlVerb, GrantId, Grantable, Needs, PrincipalFacts,
-    Refusal, Resource, RuleId, is_answered,
+    Refusal, Resource, RuleId, is_answered, needed,
 };
 use crate::session::ending;
 use crate::session::services::Services;
@@ -239,7 +239,7 @@ fn judged(
     let database = asked.database.as_deref().unwrap_or_default();
     let budget = budget(asked);
     let (mut rules, mut all) = (Vec::new(), Vec::new());
-    let mut needed = false;
+    let mut must = false;
     for action in &asked.actions {
         let access = Access {
             action: *action,
@@ -247,15 +247,15 @@ fn judged(
         };
         match policy.grantable(&facts, &asked.target, database, &access)? {
             Grantable::Permitted => {}
-            Grantable::For { terms, .. }
-                if !terms.iter().any(|terms| terms.admit(time, &budget)) =>
-            {
-                return Err(Refusal::granted_for_less(&terms));
-            }
             Grantable::For {
-                rules: more, needs, ..
+                offers,
+                rules: more,
             } => {
-                needed = true;
+                let Some(needs) = needed(&offers, time, &budget) else {
+                    let terms: Vec<_> = offers.iter().map(|offer| offer.terms).collect();
+                    return Err(Refusal::granted_for_less(&terms));
+                };
+                must = true;
                 rules.extend(more.iter().cloned());
                 if !needs.is_empty() && !all.contains(&needs) {
                     all.push(needs);
@@ -265,7 +265,7 @@ fn judged(
     }
     rules.sort();
     rules.dedup();
-    match needed {
+    match must {
         true => Ok((rules, all)),
         false => Err(Refusal::permitted_already()),
     }

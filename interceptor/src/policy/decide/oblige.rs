@@ -8,7 +8,7 @@ use cedar_policy::PolicyId;
 use super::{Bench, Judgement, Seen, Verdict, rule_id};
 use crate::policy::compile::Policy;
 use crate::policy::obligation::approval::Needs;
-use crate::policy::obligation::grant::{self, Held, Terms, Want, Wanted};
+use crate::policy::obligation::grant::{self, Held, Offer, Terms, Want, Wanted};
 use crate::policy::{Access, Context, Refusal, RefusalKind, words};
 
 /// What is wanted where no permit that decided permits by itself.
@@ -16,8 +16,8 @@ use crate::policy::{Access, Context, Refusal, RefusalKind, words};
 pub(super) struct Obliged {
     /// A grant within one of these; empty where none does.
     terms: Arc<[Terms]>,
-    /// Whose word it takes to have one; empty where some permit asks for nobody's.
-    before: Needs,
+    /// The same, each with whose word it takes to have one within it.
+    offers: Vec<Offer>,
     /// Or the word of people on the request itself.
     needs: Needs,
 }
@@ -32,16 +32,14 @@ impl Policy {
         }
         let (granted, held): (Vec<_>, Vec<_>) =
             rules.into_iter().partition(|rule| rule.grant.is_some());
-        let before = match granted.iter().all(|rule| rule.approve.is_some()) {
-            true => granted
-                .iter()
-                .filter_map(|rule| rule.approve.clone())
-                .collect(),
-            false => Needs::new(),
+        let offer = |rule: &&Arc<crate::policy::Rule>| {
+            let terms = rule.grant?;
+            let need = rule.approve.clone();
+            Some(Offer { terms, need })
         };
         Some(Obliged {
             terms: grant::terms(granted.iter().map(|rule| rule.grant)).unwrap_or_default(),
-            before,
+            offers: granted.iter().filter_map(offer).collect(),
             needs: held
                 .iter()
                 .filter_map(|rule| rule.approve.clone())
@@ -104,7 +102,7 @@ impl Policy {
             access: access.clone(),
             terms: obliged.terms,
             answers: true,
-            before: obliged.before,
+            offers: obliged.offers,
             needs: obliged.needs,
             refusal: Arc::new(Refusal {
                 kind,

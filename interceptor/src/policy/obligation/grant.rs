@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::approval::{Approved, Needs};
+use super::approval::{Approved, Need, Needs};
 use super::limits;
 use crate::clock::{self, BootTime};
 use crate::policy::{Access, Action, Ask, Generation, Limits, Permit, Refusal, Resource, RuleId};
@@ -100,6 +100,29 @@ impl Terms {
     }
 }
 
+/// What one permit leaves to grants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// At most this.
+    pub terms: Terms,
+    /// Once this has been said; at once where there is none.
+    pub need: Option<Need>,
+}
+
+/// Whose word it takes to have a grant of this time and budget: one of these, nobody's where it is empty.
+/// `None` where no offer goes so far.
+#[must_use]
+pub fn needed(offers: &[Offer], time: Duration, budget: &Budget) -> Option<Needs> {
+    let admits = |offer: &&Offer| offer.terms.admit(time, budget);
+    let admitting: Vec<_> = offers.iter().filter(admits).collect();
+    let needs = admitting.iter().map(|offer| offer.need.clone());
+    match admitting.is_empty() {
+        true => None,
+        // One that asks nobody is enough.
+        false => Some(needs.collect::<Option<Needs>>().unwrap_or_default()),
+    }
+}
+
 /// The annotation that leaves a permit to grants.
 pub(in crate::policy) const ANNOTATION: &str = "grant";
 /// What bounds those grants, in the order of [`Budget`]'s fields.
@@ -161,8 +184,8 @@ pub(in crate::policy) struct Wanted {
     pub(in crate::policy) terms: Arc<[Terms]>,
     /// Whether what it reads is in an answer that can be counted.
     pub(in crate::policy) answers: bool,
-    /// Whose word it takes to have such a grant.
-    pub(in crate::policy) before: Needs,
+    /// The same, each with whose word it takes first.
+    pub(in crate::policy) offers: Vec<Offer>,
     /// Whose word does in place of a grant.
     pub(in crate::policy) needs: Needs,
     /// What the caller is told where it has neither.
@@ -271,9 +294,7 @@ pub enum Grantable {
     /// It may be granted.
     For {
         /// Within one of these.
-        terms: Arc<[Terms]>,
-        /// Once one of these has been said; at once where there is none.
-        needs: Needs,
+        offers: Vec<Offer>,
         /// By these permits.
         rules: Arc<[RuleId]>,
     },

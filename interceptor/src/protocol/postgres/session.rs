@@ -79,6 +79,8 @@ pub struct Start {
     /// Closes what the daemon itself keeps open at the server, before a request that the server refuses
     /// while others use a database.
     pub step_aside: Errand,
+    /// What the client asked to set when it logged in: people are shown it.
+    pub asked: Vec<String>,
     /// Notified when the client asks to cancel: what waits for people is given up.
     pub interrupted: Arc<Notify>,
     /// How long it may run, and how long it may wait.
@@ -275,6 +277,7 @@ where
         cancel,
         step_aside,
         interrupted: _,
+        asked,
         patience,
         detectors: _,
     } = start;
@@ -289,6 +292,7 @@ where
         pipe: Pipe::new(from_client),
         judge: Judge::new(read, names, known),
         step_aside: &step_aside,
+        asked: &asked,
         described: None,
         guard: None,
     };

@@ -14,7 +14,9 @@ use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::clock::{self, BootTime};
 use crate::grants::Holder;
-use crate::policy::{Action, ApprovalId, Approved, AskedWhenRun, Needs, NotApproved, Refusal};
+use crate::policy::{
+    Access, Action, ApprovalId, Approved, Ask, AskedWhenRun, Needs, NotApproved, Refusal,
+};
 use crate::session::{Phase, Reading, Session, lock, storage};
 
 /// Bytes of a request that people are shown, its values included: who is to answer must be able to read it.
@@ -49,6 +51,8 @@ pub struct Shown {
 /// Values of a request's parameters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Values {
+    /// Their types, as they were said, in hex.
+    pub types: String,
     /// As people are shown them, in order; `None` for a null.
     pub shown: Vec<Value>,
     /// SHA-256 of their types, their forms and their bytes.
@@ -174,11 +178,22 @@ impl Session {
         self.services.policy.current().asks_people()
     }
 
-    /// Notes a permitted request that sets something.
+    /// Notes a permitted request that sets something, or may: what comes later may mean something else.
     pub(in crate::session) fn note(&self, phase: Phase, text: &str, reading: &Reading) {
-        let sets = |access: &crate::policy::Access| access.action == Action::Set;
-        let mut accesses = reading.asks.iter().flat_map(|ask| &ask.accesses);
-        if phase == Phase::Execute && accesses.any(sets) {
+        let may_set = |access: &Access| {
+            matches!(
+                access.action,
+                Action::Set
+                    | Action::Call
+                    | Action::Do
+                    | Action::System
+                    | Action::Ddl
+                    | Action::FastPath
+                    | Action::Unreadable
+            )
+        };
+        let of = |ask: &Ask| !ask.context.settings.is_empty() || ask.accesses.iter().any(may_set);
+        if phase == Phase::Execute && reading.asks.iter().any(of) {
             lock(&self.altered).note(text);
         }
     }
@@ -204,6 +219,10 @@ impl Session {
         let has = |word: &&Arc<Word>| needs.iter().all(|needs| word.covers(needs));
         match (needs.is_empty(), phase, said.word.filter(has)) {
             (true, _, _) => Ok(Consent::Nobodys),
+            (false, Phase::Prepare, _) if reading.asks.iter().any(runs_when_planned) => {
+                let why = "planning it may run what it calls: send it as a simple query";
+                Err(Refusal::not_askable(&reading.summary, why))
+            }
             (false, Phase::Prepare, _) => Ok(Consent::WhenRun),
             (false, Phase::Execute, Some(word)) => Ok(Consent::Given(Arc::clone(word))),
             (false, Phase::Execute, None) => {
@@ -307,6 +326,10 @@ impl Session {
             database: self.database.clone(),
             summary: reading.summary.to_string(),
             fingerprint: reading.fingerprint.to_string(),
+            shape: match values {
+                Some(values) => format!("{} of {}", reading.redacted, values.types),
+                None => reading.redacted.to_string(),
+            },
             text: text.to_owned(),
             values: values.map(|values| values.shown.clone()),
             digest: values.map(|values| hex::encode(values.digest)),
@@ -344,4 +367,14 @@ impl Session {
             .await
             .map_err(|why| why.refusal(&reading.summary))
     }
+}
+
+/// Whether planning may run some of it already: the server computes what it takes for constant.
+fn runs_when_planned(ask: &Ask) -> bool {
+    ask.accesses.iter().any(|access| {
+        matches!(
+            access.action,
+            Action::Call | Action::Do | Action::FastPath | Action::Unreadable
+        )
+    })
 }

@@ -6,8 +6,8 @@ use super::*;
 use crate::clock::BootTime;
 use crate::policy::tests::{agent, load_text, table};
 use crate::policy::{
-    Access, Action, Ask, Context, Covering, GrantId, Held, NoGrants, Policy, RefusalKind, Verdicts,
-    Want,
+    Access, Action, Ask, Budget, Context, Covering, GrantId, Grantable, Held, NoGrants, Policy,
+    RefusalKind, Verdicts, Want, needed,
 };
 
 const RULES: &str = r#"
@@ -131,4 +131,35 @@ fn a_need_is_what_its_annotations_say() {
         (may(119), may(120)),
         ("dba".to_owned(), "dba cto".to_owned())
     );
+}
+
+#[test]
+fn people_are_asked_for_the_grant_that_only_their_permit_offers() {
+    let text = r#"
+@id("short") @grant("10m")
+permit(principal is Agent, action == Action::"Insert", resource in Target::"crm");
+@id("long") @grant("8h") @approve("dba")
+permit(principal is Agent, action == Action::"Insert", resource in Target::"crm");
+"#;
+    let policy = load_text(text).unwrap();
+    let access = Access {
+        action: Action::Insert,
+        resource: table("orders"),
+    };
+    let principal = Arc::new(agent("claude"));
+    let grantable = policy.grantable(&principal, "crm", "app", &access).unwrap();
+    let Grantable::For { offers, .. } = grantable else {
+        panic!("{grantable:?}");
+    };
+    let of = |minutes: u64| {
+        needed(
+            &offers,
+            Duration::from_secs(minutes * 60),
+            &Budget::default(),
+        )
+    };
+    assert_eq!(of(10), Some(Needs::new()));
+    let long = of(11).unwrap();
+    assert_eq!(long.first().unwrap().rule.0, "long");
+    assert_eq!(of(8 * 60 + 1), None);
 }

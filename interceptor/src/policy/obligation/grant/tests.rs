@@ -146,7 +146,10 @@ fn what_may_be_granted_is_told_with_the_most_generous_time() {
         policy.grantable(&principal, "crm", "app", &Access { action, resource })
     };
     let of = |answer| match answer {
-        Ok(Grantable::For { terms, .. }) => terms[0].longest.as_secs(),
+        Ok(Grantable::For { offers, .. }) => {
+            let longest = offers.iter().map(|offer| offer.terms.longest).max();
+            longest.unwrap().as_secs()
+        }
         other => panic!("{other:?}"),
     };
     assert_eq!(of(grantable(Action::Select, "orders")), 5_400);
@@ -290,7 +293,10 @@ fn what_is_permitted_in_some_contexts_only_may_be_granted_for_the_others() {
     let grantable = |action, resource| {
         let access = Access { action, resource };
         match policy.grantable(&principal, "crm", "app", &access) {
-            Ok(Grantable::For { terms, rules, .. }) => (terms[0].longest.as_secs(), rules.len()),
+            Ok(Grantable::For { offers, rules }) => {
+                let longest = offers.iter().map(|offer| offer.terms.longest).max();
+                (longest.unwrap().as_secs(), rules.len())
+            }
             Ok(Grantable::Permitted) => (0, 0),
             Err(_refused) => (u64::MAX, 0),
         }

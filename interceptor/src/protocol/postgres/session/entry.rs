@@ -169,7 +169,7 @@ impl Statement {
             source: Source::Prepared,
             holds,
             declared: true,
-            given: self.given.clone(),
+            given: None,
         }
     }
 
@@ -192,11 +192,15 @@ impl Statement {
     }
 
     /// What people are shown of it, or why they cannot be asked about it.
-    pub(super) fn shown(&self, is_portal: bool) -> Result<Shown, &'static str> {
+    pub(super) fn shown(&self, is_portal: bool, asked: &[String]) -> Result<Shown, &'static str> {
         let unclear = |effect: &Effect| {
             matches!(
                 effect,
-                Effect::Prepares { .. } | Effect::Fetches(_) | Effect::Unknown
+                Effect::Prepares { .. }
+                    | Effect::Fetches(_)
+                    | Effect::CopyIn
+                    | Effect::CopyBoth
+                    | Effect::Unknown
             )
         };
         if self.source != Source::Text
@@ -204,7 +208,7 @@ impl Statement {
             || judge::may_execute(&self.text)
             || self.effects.iter().any(unclear)
         {
-            return Err("it is not, or not only, what its own text says");
+            return Err("what it does is not, or not only, what its own text says");
         }
         let values = match (is_portal, &self.given) {
             (false, _) => None,
@@ -215,11 +219,15 @@ impl Statement {
                 );
             }
         };
-        let under = match &self.under {
-            None => Vec::new(),
+        let mut under = asked.to_vec();
+        match &self.under {
+            None => {}
             Some(None) => return Err("the search path is not known"),
-            Some(Some(path)) => vec![format!("search_path = {}", path.join(", "))],
-        };
+            Some(Some(path)) => under.push(format!("search_path = {}", path.join(", "))),
+        }
+        if self.in_transaction {
+            under.push("inside of a transaction".to_owned());
+        }
         Ok(Shown { values, under })
     }
 
@@ -294,7 +302,7 @@ impl Statement {
             source: self.source,
             holds: self.holds,
             declared: self.declared,
-            given: portal.given.clone(),
+            given: None,
         }
     }
 

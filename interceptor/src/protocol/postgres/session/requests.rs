@@ -60,6 +60,8 @@ pub(super) struct Requests<'a, R, W, G: Gate> {
     pub(super) judge: Judge,
     /// Done before a request that needs its database to itself.
     pub(super) step_aside: &'a Errand,
+    /// What the client asked to set when it logged in, as people are shown it.
+    pub(super) asked: &'a [String],
     /// The portal whose rows were described, and by what they were looked at.
     pub(super) described: Option<(Name, Arc<Guard>)>,
     /// What is looked at in the server's answers, with what it was made of.

@@ -31,11 +31,6 @@ impl Given {
         ))
     }
 
-    /// Of a text that is run at once, for the cursors that it makes.
-    pub(in super::super) fn nothing() -> Self {
-        Self::new(Arc::default(), Err("it has no values"))
-    }
-
     /// Of a portal that is made of it, by its `Bind`; without a body it is too long.
     pub(in super::super) fn bound(
         of: Option<&Self>,
@@ -68,6 +63,7 @@ fn values(types: &[u8], body: &[u8]) -> Result<Values, wire::Error> {
     let mut sum = [0; 32];
     sum.copy_from_slice(digest.finish().as_ref());
     Ok(Values {
+        types: hex::encode(types),
         shown: values.iter().map(shown).collect(),
         digest: sum,
     })

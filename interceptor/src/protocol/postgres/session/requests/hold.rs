@@ -33,7 +33,7 @@ where
     ) -> Result<Answer, Why> {
         let gate = Arc::clone(&self.gate);
         let shown: Result<Shown, &'static str> = match (gate.asks_people(), phase) {
-            (true, Phase::Execute) => statement.shown(is_portal),
+            (true, Phase::Execute) => statement.shown(is_portal, self.asked),
             (true, Phase::Prepare) | (false, _) => Err("policy asks nobody"),
         };
         let hold = Hold::default();
@@ -70,6 +70,10 @@ where
         mut asked: Pin<&mut impl Future<Output = Answer>>,
         hold: &Hold,
     ) -> Result<Answer, Why> {
+        let interrupted = self.shared.interrupted.notified();
+        let mut interrupted = pin!(interrupted);
+        // A cancel counts from here on, whatever is polled when.
+        interrupted.as_mut().enable();
         let id = tokio::select! {
             biased;
             answer = &mut asked => return Ok(answer),
@@ -84,13 +88,14 @@ where
             let more = async {
                 match need <= most {
                     true => self.pipe.read(&mut self.client, need).await,
-                    false => std::future::pending().await,
+                    // Whether it closes could not be seen any more.
+                    false => Ok(false),
                 }
             };
             tokio::select! {
                 biased;
                 answer = &mut asked => return Ok(answer),
-                () = self.shared.interrupted.notified() => {
+                () = &mut interrupted => {
                     hold.give_up();
                     return Ok(asked.await);
                 }

@@ -109,10 +109,7 @@ where
             Ok(front) => Text::front(front),
             Err(need) => return Ok(need),
         };
-        let mut statement = self.judge(&text).await?;
-        if self.gate.asks_people() {
-            statement = Arc::new(statement.with(Given::nothing()));
-        }
+        let statement = self.judge(&text).await?;
         self.run_statement((Kind::Query, None), header.whole(), statement)
             .await
     }
