@@ -16,6 +16,8 @@ const RULES: &str = r#"
 permit (principal is Agent, action == Action::"Delete", resource in Table::"shop/shop/public.orders");
 @id("updates") @approve("games, man") @approvers("2")
 permit (principal is Agent, action == Action::"Update", resource in Table::"shop/shop/public.orders");
+@id("copies") @approve("games")
+permit (principal is Agent, action in [Action::"CopyIn", Action::"Insert"], resource in Table::"shop/shop/public.salaries");
 @id("salaries") @approve("games")
 permit (principal is Agent, action == Action::"Select", resource in Table::"shop/shop/public.salaries");
 @id("inserts") @grant("10m") @approve("games")
@@ -371,7 +373,11 @@ fn what_was_set_before_makes_a_request_another_one() -> Result<()> {
     approvals(&lab, GAMES, &["approve", &id])?.ok()?;
     let told = refused(lab.psql(&["set application_name = 'x'", DELETE])?)?;
     has(&told, &["waits for an approval"])?;
+    let german = lab.agent().with("PGOPTIONS", "-c datestyle=German");
+    let told = refused(german.psql(&lab.dsn(), &[DELETE])?)?;
+    has(&told, &["waits for an approval"])?;
     let all = listed(&lab)?;
+    ensure!(all.len() == 3, "three questions: {all:?}");
     ensure!(
         all.iter()
             .any(|one| one["under"].to_string().contains("application_name")),
@@ -388,6 +394,8 @@ fn what_cannot_be_shown_is_not_asked() -> Result<()> {
         "execute p",
     ])?)?;
     has(&prepared, &["people cannot be asked"])?;
+    let copy = refused(lab.psql(&["copy salaries from stdin"])?)?;
+    has(&copy, &["people cannot be asked"])?;
     let long = format!("{DELETE} or item = '{}'", "x".repeat(70_000));
     has(
         &refused(lab.psql(&[&long])?)?,
@@ -472,4 +480,36 @@ fn a_grant_that_takes_an_approval_is_issued_once_it_is_given() -> Result<()> {
     has(&waiting.finish(DEADLINE)?.ok()?, &["Insert", "0 of 1 uses"])?;
     lab.psql(&[insert])?.ok()?;
     has(&refused(lab.psql(&[insert])?)?, &["without a grant"]).map(drop)
+}
+
+#[test]
+fn a_yes_to_a_portal_covers_no_other_text_that_fetches_from_it() -> Result<()> {
+    let lab = patient("0s")?;
+    let program = "
+import asyncio, os, asyncpg
+async def main():
+    connection = await asyncpg.connect(os.environ['URL'])
+    async with connection.transaction():
+        try:
+            cursor = await connection.cursor('select amount from salaries')
+            print('row', (await cursor.fetchrow())['amount'])
+        except asyncpg.PostgresError as error:
+            print('refused', error)
+            return
+        portal = cursor._portal_name
+        try:
+            await connection.execute(f'fetch 1 from \"{portal}\"; select employee from salaries')
+            print('ran')
+        except asyncpg.PostgresError as error:
+            print('refused', error)
+asyncio.run(main())
+";
+    let agent = lab.agent().with("URL", &lab.dsn().url());
+    let run = || agent.python(&lab.dsn(), program)?.ok();
+    has(&run()?, &["refused", "waits for an approval"])?;
+    let id = text(&waits(&lab, 0)?, "/id")?.to_owned();
+    approvals(&lab, GAMES, &["approve", &id])?.ok()?;
+    let output = run()?;
+    has(&output, &["row 4000", "refused", "people cannot be asked"])?;
+    lacks(&output, &["ran"])
 }
