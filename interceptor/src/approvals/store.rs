@@ -63,28 +63,14 @@ impl Store {
 
     pub(super) async fn save(&self, standing: Standing) -> Result<(), Error> {
         let boot = Arc::clone(&self.boot);
-        let written = self.file.write(move |transaction| {
-            let question = &standing.question;
-            // What nobody answered is in the audit; kept here it would be room that asking takes for free.
-            if matches!(standing.state, State::Over { .. }) && standing.answers.is_empty() {
-                let id = question.id.0.to_string();
-                transaction.execute("delete from approvals where id = ?1", params![id])?;
-                return Ok(());
-            }
-            let record = serde_json::to_string(&standing).map_err(unwritable)?;
-            transaction.prepare_cached(SAVE)?.execute(params![
-                question.id.0.to_string(),
-                &*boot,
-                question.holder.agent,
-                question.target,
-                question.fingerprint,
-                i64::try_from(standing.version).unwrap_or(i64::MAX),
-                !matches!(standing.state, State::Over { .. }),
-                record,
-            ])?;
-            Ok(())
-        });
+        let written = self.file.write(move |to| save(to, &boot, &standing));
         Ok(written.await?)
+    }
+
+    /// The same where nobody can wait for it; whether it will be tried.
+    pub(super) fn save_later(&self, standing: Standing) -> bool {
+        let boot = Arc::clone(&self.boot);
+        self.file.write_later(move |to| save(to, &boot, &standing))
     }
 
     pub(super) async fn before(&self, of: &Question, most: usize) -> Result<Vec<Standing>, Error> {
@@ -111,6 +97,30 @@ impl Store {
             state::Error::Write { name, cause }.into()
         })
     }
+}
+
+fn save(to: &Transaction<'_>, boot: &str, standing: &Standing) -> rusqlite::Result<()> {
+    let question = &standing.question;
+    let is_over = matches!(standing.state, State::Over { .. });
+    // What nobody answered is in the audit; kept here it would be room that asking takes for free.
+    if is_over && standing.answers.is_empty() {
+        let id = question.id.0.to_string();
+        return to
+            .execute("delete from approvals where id = ?1", params![id])
+            .map(drop);
+    }
+    let record = serde_json::to_string(standing).map_err(unwritable)?;
+    to.prepare_cached(SAVE)?.execute(params![
+        question.id.0.to_string(),
+        boot,
+        question.holder.agent,
+        question.target,
+        question.fingerprint,
+        i64::try_from(standing.version).unwrap_or(i64::MAX),
+        !is_over,
+        record,
+    ])?;
+    Ok(())
 }
 
 fn load(database: &Transaction<'_>, boot: &str) -> rusqlite::Result<Vec<Standing>> {

@@ -253,17 +253,14 @@ impl Table {
 
     /// One waits no longer. What nobody waits for is over, unless it stays for whoever comes back; and who goes
     /// away takes the part of the answer along that was its own.
-    pub(super) fn leave(&self, id: ApprovalId, stays: bool) {
+    /// What is to be kept of it.
+    pub(super) fn leave(&self, id: ApprovalId, stays: bool) -> Option<Standing> {
         let mut held = self.held();
-        let Some(entry) = held.all.get_mut(&id) else {
-            return;
-        };
+        let entry = held.all.get_mut(&id)?;
         let waiting = entry.standing.waiting.saturating_sub(1);
         entry.standing.waiting = waiting;
-        if stays {
-            return;
-        }
         match entry.standing.state {
+            _ if stays => return None,
             State::Open if waiting == 0 => {
                 entry.set(State::Over {
                     why: Over::Withdrawn,
@@ -283,9 +280,10 @@ impl Table {
                     shape: false,
                 },
             }),
-            _ => return,
+            _ => return None,
         }
         self.news.notify_one();
+        Some(entry.standing.clone())
     }
 
     pub(super) fn said(&self, id: ApprovalId, now: BootTime) -> Option<Word> {

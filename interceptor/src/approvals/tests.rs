@@ -298,6 +298,13 @@ async fn who_goes_takes_its_part_along_and_who_comes_back_finds_it() {
     drop(gone);
     assert!(!scene.approvals.take(id, at(1)).await.unwrap());
 
+    let id = scene.open("delete = 4", &needs).await;
+    let (gone, _stays) = (scene.approvals.wait(id), scene.approvals.wait(id));
+    scene.yes(id, person(1, &["dba"]), 2).await.unwrap();
+    drop(gone);
+    let left = scene.approvals.get(id).unwrap().state;
+    assert!(matches!(left, State::Approved { left: 1, .. }), "{left:?}");
+
     let id = scene.open("delete = 2", &needs).await;
     let mut late = scene.approvals.wait(id);
     assert!(late.last_look().is_none());
@@ -417,6 +424,21 @@ async fn questions_and_answers_outlive_the_daemon_and_so_does_a_use() {
         .map(|one| one.question.text.as_str())
         .collect();
     assert_eq!(texts, ["delete = 3", "delete = 3"]);
+}
+
+#[tokio::test]
+async fn what_somebody_took_along_is_not_there_after_a_restart() {
+    let scene = Scene::new();
+    let needs = [need(&["dba"], 1)];
+    let id = scene.open("delete = 1", &needs).await;
+    let gone = scene.approvals.wait(id);
+    scene.yes(id, person(1, &["dba"]), 1).await.unwrap();
+    drop(gone);
+    // What is told later is written after it.
+    scene.open("delete = 2", &needs).await;
+    let scene = scene.again();
+    let found = scene.asked("delete = 1", &needs).await;
+    assert!(matches!(found, Found::Open { new: true, .. }), "{found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

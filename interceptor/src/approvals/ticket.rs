@@ -90,7 +90,12 @@ impl<'a> Ticket<'a> {
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         if self.news.is_some() {
-            self.approvals.table.leave(self.id, self.stays);
+            let changed = self.approvals.table.leave(self.id, self.stays);
+            if let Some(changed) = changed
+                && !self.approvals.store.save_later(changed)
+            {
+                tracing::warn!(id = %self.id.0, "less waits for an approval than a restart would find");
+            }
         }
     }
 }

@@ -48,15 +48,14 @@ pub async fn request(
     let (rules, needs) = judged(&services, &principal, &asked, time)
         .map_err(|refusal| refused(&services, &principal, &asked, &refusal))?;
     let holder = Holder::of(&principal, scope.id);
-    if !needs.is_empty() {
-        asking::consent(&services, &principal, (&holder, needs), &asked).await?;
-    }
     let (services, asked) = (Arc::clone(&services), asked);
     // Goes on where the caller goes away: no half of it is left undone.
-    let issued =
-        tokio::spawn(
-            async move { issue(&services, &principal, (rules, holder, time), asked).await },
-        );
+    let issued = tokio::spawn(async move {
+        if !needs.is_empty() {
+            asking::consent(&services, &principal, (&holder, needs), &asked).await?;
+        }
+        issue(&services, &principal, (rules, holder, time), asked).await
+    });
     let issued = issued.await.map_err(|error| Answer::failed(&error))?;
     issued.map(Json)
 }
