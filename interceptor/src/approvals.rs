@@ -286,6 +286,12 @@ impl Approvals {
         self.table.end(id, Over::Void);
     }
 
+    /// The scopes that asked something which is not over.
+    #[must_use]
+    pub fn scopes(&self) -> std::collections::BTreeSet<u64> {
+        self.table.scopes()
+    }
+
     /// Ends the questions of a scope.
     pub fn end_scope(&self, scope: u64) {
         self.table.end_scope(scope);

@@ -18,6 +18,13 @@ impl BootTime {
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
+
+    /// The time that is so much later; the last that there is where it would be beyond.
+    #[must_use]
+    pub fn after(self, time: Duration) -> Self {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(nanos))
+    }
 }
 
 /// The time now, for people: UTC.

@@ -99,6 +99,23 @@ pub enum Action {
     Unreadable,
 }
 
+impl Action {
+    /// Whether it is a request of an open session.
+    #[must_use]
+    pub fn is_a_request(self) -> bool {
+        !matches!(self, Self::Connect | Self::Open | Self::Reveal)
+    }
+
+    /// Whether it runs code that is not read here.
+    #[must_use]
+    pub fn runs_code(self) -> bool {
+        matches!(
+            self,
+            Self::Call | Self::Do | Self::FastPath | Self::Unreadable
+        )
+    }
+}
+
 /// What it is done to. Parents are implied: a table lies in a schema, in a database, in a target.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -12,8 +12,9 @@ mod table;
 use std::env;
 use std::fs;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use nix::unistd::{Uid, chown};
 use support::place;
 
@@ -73,6 +74,39 @@ pub(crate) fn as_root(filter: &[&str]) -> anyhow::Result<()> {
     if env::var_os("SUDO_UID").is_some() {
         chown(&out, Some(owner), None).context("give the figures to their owner")?;
     }
+    println!("\nwritten to {}", out.display());
+    Ok(())
+}
+
+/// Builds and runs a bench of the crate; its figures, one a line as `read` reads them, are printed as `show`
+/// says and written to `NAME.json`.
+fn of_crate(
+    name: &str,
+    read: fn(&str) -> Option<Figure>,
+    show: fn(&Figure) -> String,
+) -> anyhow::Result<()> {
+    setup::build()?;
+    let mut command = Command::new("cargo");
+    command.args(["bench", "--package", "interceptor", "--bench", name]);
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .context("run cargo bench")?;
+    ensure!(
+        output.status.success(),
+        "the bench ended with {}",
+        output.status
+    );
+    let text = String::from_utf8(output.stdout).context("read the figures")?;
+    let figures: Vec<Figure> = text.lines().filter_map(read).collect();
+    ensure!(!figures.is_empty(), "the bench gave no figures: {text}");
+    for figure in &figures {
+        println!("{}", show(figure));
+    }
+    let out = shell::target().join("bench");
+    fs::create_dir_all(&out).context("make the directory of the figures")?;
+    let out = out.join(format!("{name}.json"));
+    fs::write(&out, table::json(&figures)?).with_context(|| format!("write {}", out.display()))?;
     println!("\nwritten to {}", out.display());
     Ok(())
 }

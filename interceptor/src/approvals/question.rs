@@ -3,9 +3,12 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use crate::clock::BootTime;
+use super::OPEN;
+use crate::clock::{self, BootTime};
 use crate::grants::Holder;
+use crate::identity::Principal;
 use crate::policy::{ApprovalId, Needs};
 
 /// Bytes of a principal, about: its argument list and its ancestors are bounded where they are read.
@@ -64,6 +67,39 @@ pub struct Question {
 pub(super) struct Key([u8; 32]);
 
 impl Question {
+    /// One of `principal`, which begins now; what is asked is still to be said.
+    ///
+    /// # Errors
+    /// Where the principal cannot be told as JSON.
+    pub fn of(
+        principal: &Principal,
+        holder: Holder,
+        needs: Vec<Needs>,
+    ) -> serde_json::Result<Self> {
+        let (from, asked) = (clock::boot(), clock::wall());
+        Ok(Self {
+            id: ApprovalId(Uuid::now_v7()),
+            holder,
+            principal: serde_json::to_value(principal)?,
+            uid: principal.user.uid,
+            sha256: principal.process.executable.sha256.clone(),
+            target: String::new(),
+            database: String::new(),
+            summary: String::new(),
+            fingerprint: String::new(),
+            shape: String::new(),
+            text: String::new(),
+            values: None,
+            digest: None,
+            under: Vec::new(),
+            needs,
+            asked,
+            expires: asked.saturating_add(OPEN).unwrap_or(asked),
+            from,
+            until: from.after(OPEN),
+        })
+    }
+
     /// Of the very same request.
     pub(super) fn exact(&self) -> Key {
         self.key(&[

@@ -1,6 +1,6 @@
 //! The questions that are open, and the answers that hold, in memory. Every step is one under one lock.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -377,7 +377,7 @@ impl Table {
         entry.standing.answers.push(answer);
         entry.standing.covers = entry.standing.covers.min(choice.times.max(1));
         let waited = now.since(entry.question().from);
-        let until = after(now, HOLDS);
+        let until = now.after(HOLDS);
         let people: Vec<_> = entry.standing.answers.iter().map(|said| &said.by).collect();
         let enough = alone || are_enough(&entry.question().needs, &people, waited);
         let state = match (yes, enough, choice.shape) {
@@ -385,7 +385,7 @@ impl Table {
             (true, false, _) => State::Open,
             (true, true, Some(shape)) => State::Approved {
                 left: 0,
-                until: after(now, shape),
+                until: now.after(shape),
                 shape: true,
             },
             (true, true, None) => State::Approved {
@@ -431,6 +431,14 @@ impl Table {
             entry.set(State::Over { why });
         }
         self.news.notify_one();
+    }
+
+    /// The scopes that asked something which is not over.
+    pub(super) fn scopes(&self) -> BTreeSet<u64> {
+        let held = self.held();
+        let open = |entry: &&Entry| !matches!(entry.standing.state, State::Over { .. });
+        let open = held.all.values().filter(open);
+        open.map(|entry| entry.question().holder.scope).collect()
     }
 
     pub(super) fn end_scope(&self, scope: u64) {
@@ -509,9 +517,4 @@ fn longest_shape(needs: &[Needs]) -> Option<Duration> {
         .map(|ways| ways.iter().filter_map(|need| need.shape).max());
     let least = each.collect::<Option<Vec<_>>>()?.into_iter().min()?;
     Some(Duration::from_secs(least))
-}
-
-fn after(now: BootTime, time: Duration) -> BootTime {
-    let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    BootTime(now.0.saturating_add(nanos))
 }

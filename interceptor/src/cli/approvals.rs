@@ -1,13 +1,12 @@
 //! `interceptor approvals`: requests that wait for people, and their answers.
 
-use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
 use super::client;
-use super::operate::show;
+use super::operate::{lines, show};
 use super::{Daemon, print, terminal};
 use crate::approvals::{Answer, Standing, State, who};
 use crate::control::api::{Asked, Say, WhichApproval};
@@ -64,16 +63,7 @@ impl Ls {
             false => self.daemon.control()?,
         };
         let all: Vec<Standing> = client::get(&socket, "/v1/approvals").await?;
-        let mut text = String::new();
-        for standing in &all {
-            match self.json {
-                true => {
-                    let line = serde_json::to_string(standing)?;
-                    writeln!(text, "{}", terminal::json(&line))?;
-                }
-                false => text.push_str(&line(standing)),
-            }
-        }
+        let mut text = lines(self.json, &all, line)?;
         if all.is_empty() && !self.json {
             text.push_str("nothing waits for an approval\n");
         }

@@ -1,7 +1,6 @@
 //! `interceptor request`, `grants` and `revoke`: access for a while, asked for, looked at, taken back.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use clap::Args;
 use uuid::Uuid;
 
 use super::client;
-use super::operate::show;
+use super::operate::{lines, show};
 use super::{Daemon, complain, print, terminal};
 use crate::control::api;
 use crate::grants::Standing;
@@ -196,13 +195,7 @@ impl Grants {
             false => self.daemon.control()?,
         };
         let grants: Vec<Standing> = client::get(&socket, "/v1/grants").await?;
-        let mut text = String::new();
-        for grant in &grants {
-            match self.json {
-                true => writeln!(text, "{}", serde_json::to_string(grant)?)?,
-                false => text.push_str(&line(grant)),
-            }
-        }
+        let text = lines(self.json, &grants, line)?;
         if grants.is_empty() && !self.json {
             complain("nothing is granted\n");
         }

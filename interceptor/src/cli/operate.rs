@@ -312,6 +312,25 @@ fn ended(sessions: usize) -> String {
     format!("{} ended", counted(sessions, "session", "sessions"))
 }
 
+/// One line for each, for people or for programs.
+///
+/// # Errors
+/// Where one cannot be told as JSON.
+pub(super) fn lines<A: Serialize>(
+    json: bool,
+    all: &[A],
+    line: fn(&A) -> String,
+) -> serde_json::Result<String> {
+    let of = |one: &A| match json {
+        true => Ok(format!(
+            "{}\n",
+            terminal::json(&serde_json::to_string(one)?)
+        )),
+        false => Ok(line(one)),
+    };
+    all.iter().map(of).collect()
+}
+
 /// Prints an answer, for people or for programs.
 pub(super) fn show<A: Serialize>(json: bool, answer: &A, text: &str) -> ExitCode {
     match json.then(|| serde_json::to_string(answer)) {

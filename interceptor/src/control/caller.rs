@@ -23,9 +23,9 @@ use super::door::Door;
 use crate::audit::event::{Caller, Event};
 use crate::audit::{self, Sink as _};
 use crate::capture::{self, Scope};
-use crate::identity::{Login, pidfd};
+use crate::identity::pidfd;
 use crate::policy::{ApprovalId, Refusal};
-use crate::policy::{ControlCaller, ControlObject, ControlVerb, Group as HostGroup};
+use crate::policy::{ControlCaller, ControlObject, ControlVerb};
 use crate::session::services::Services;
 use crate::tokens::login::Owner;
 
@@ -228,31 +228,14 @@ impl Known {
     /// As policy sees it. Names and groups are not asked for root, who may do all: a name service that
     /// fails must not keep him out.
     async fn as_caller(&self, services: &Arc<Services>) -> Result<ControlCaller, String> {
-        let (uid, gid) = (self.uid, self.gid);
-        let login = match self.is_root() {
-            true => Login::default(),
-            false => services
-                .identity
-                .login(self.pid, uid)
-                .await
-                .map_err(|error| error.to_string())?,
-        };
+        let user = services.user(self.pid, (self.uid, self.gid)).await?;
         let (looked, cgroup) = (Arc::clone(services), self.cgroup.clone());
-        let look = move || {
-            let scope = looked.scopes.around(&cgroup)?;
-            Ok((scope, uid != 0 && looked.runs_an_agent(uid)))
-        };
-        let found = tokio::task::spawn_blocking(look).await;
+        let found = tokio::task::spawn_blocking(move || looked.scopes.around(&cgroup)).await;
         let found = found.map_err(|error| error.to_string())?;
-        let (scope, runs_agent) = found.map_err(|error: capture::Error| error.to_string())?;
-        let groups = login.groups.into_iter();
+        let scope = found.map_err(|error: capture::Error| error.to_string())?;
         Ok(ControlCaller {
-            uid,
-            gid,
-            name: login.name,
-            groups: groups.map(|(gid, name)| HostGroup { gid, name }).collect(),
             agent: scope.map(|scope| scope.agent),
-            runs_agent,
+            ..user
         })
     }
 }

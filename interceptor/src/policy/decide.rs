@@ -456,10 +456,7 @@ fn plain(action: Action, resource: Resource) -> Ask {
 /// through first. What is no statement comes in one context only.
 fn asks_for(access: &Access) -> Vec<Ask> {
     let ask = plain(access.action, access.resource.clone());
-    if matches!(
-        access.action,
-        Action::Connect | Action::Open | Action::Reveal
-    ) {
+    if !access.action.is_a_request() {
         return vec![ask];
     }
     let contexts = (0_u8..8).map(|bits| Ask {

@@ -15,8 +15,8 @@ use crate::audit::{self, Sink as _};
 use crate::capture::{Capture, NetnsCookie, Scope};
 use crate::config::Config;
 use crate::grants::Grants;
-use crate::identity::{self, ScopeOf};
-use crate::policy::{self, Refusal};
+use crate::identity::{self, Login, ScopeOf};
+use crate::policy::{self, ControlCaller, Group, Refusal};
 use crate::recording::Recorder;
 use crate::scopes::Scopes;
 use crate::secrets::Secrets;
@@ -105,9 +105,39 @@ impl Services {
         }
     }
 
+    /// A user outside of every scope, as policy sees whoever steers the daemon. Names and groups are not asked for
+    /// root, who may do all: a name service that fails must not keep him out. `pid` is whose slot it takes.
+    ///
+    /// # Errors
+    /// Where it cannot be looked up: a rule may forbid by name or group.
+    pub async fn user(
+        self: &Arc<Self>,
+        pid: u32,
+        (uid, gid): (u32, u32),
+    ) -> Result<ControlCaller, String> {
+        let login = match uid {
+            0 => Login::default(),
+            uid => {
+                let login = self.identity.login(pid, uid).await;
+                login.map_err(|error| error.to_string())?
+            }
+        };
+        let looked = Arc::clone(self);
+        let runs = move || uid != 0 && looked.runs_an_agent(uid);
+        let runs_agent = tokio::task::spawn_blocking(runs).await;
+        let groups = login.groups.into_iter();
+        Ok(ControlCaller {
+            uid,
+            gid,
+            name: login.name,
+            groups: groups.map(|(gid, name)| Group { gid, name }).collect(),
+            agent: None,
+            runs_agent: runs_agent.map_err(|error| error.to_string())?,
+        })
+    }
+
     /// Whether a process of this uid lives in any scope. Reads files.
-    #[must_use]
-    pub fn runs_an_agent(&self, uid: u32) -> bool {
+    fn runs_an_agent(&self, uid: u32) -> bool {
         self.scopes.all().iter().any(|scope| {
             let processes = self.capture.hierarchy().processes(&scope.path);
             let processes = processes.inspect_err(|error| {

@@ -9,10 +9,10 @@ use uuid::Uuid;
 
 use super::super::api::Request;
 use super::super::caller::Answer;
-use crate::approvals::{self, Found, OPEN, Question};
+use crate::approvals::{self, Found, Question};
 use crate::audit::Sink as _;
 use crate::audit::event::{About, Event};
-use crate::clock::{self, BootTime};
+use crate::clock;
 use crate::grants::Holder;
 use crate::identity::Principal;
 use crate::policy::{ApprovalId, Needs, Refusal};
@@ -85,8 +85,6 @@ fn question(
     (holder, needs): (&Holder, Vec<Needs>),
     asked: &Request,
 ) -> serde_json::Result<Question> {
-    let (from, now) = (clock::boot(), clock::wall());
-    let nanos = u64::try_from(OPEN.as_nanos()).unwrap_or(u64::MAX);
     let text = serde_json::to_string_pretty(asked)?;
     // The grant is for one process tree; another one asks for itself.
     let tree = match &holder.root {
@@ -97,24 +95,13 @@ fn question(
         None => "for the whole scope".to_owned(),
     };
     Ok(Question {
-        id: ApprovalId(Uuid::now_v7()),
-        holder: holder.clone(),
-        principal: serde_json::to_value(principal)?,
-        uid: principal.user.uid,
-        sha256: principal.process.executable.sha256.clone(),
         target: asked.target.clone(),
         database: asked.database.clone().unwrap_or_default(),
         summary: SUMMARY.to_owned(),
         fingerprint: text.clone(),
         shape: text.clone(),
         text,
-        values: None,
-        digest: None,
         under: vec![tree],
-        needs,
-        asked: now,
-        expires: now.saturating_add(OPEN).unwrap_or(now),
-        from,
-        until: BootTime(from.0.saturating_add(nanos)),
+        ..Question::of(principal, holder.clone(), needs)?
     })
 }

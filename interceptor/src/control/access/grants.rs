@@ -18,7 +18,7 @@ use super::super::status::{agent_of, scope_of};
 use super::asking;
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
-use crate::clock::{self, BootTime};
+use crate::clock;
 use crate::config::{Protocol, Target};
 use crate::grants::{Ended, Grant, Holder, Standing};
 use crate::identity::Principal;
@@ -272,7 +272,6 @@ fn judged(
 
 fn made(asked: Request, holder: Holder, time: Duration) -> Grant {
     let (now, issued) = (clock::boot(), clock::wall());
-    let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     Grant {
         // It tells nobody how many others there are.
         id: GrantId(Uuid::new_v4()),
@@ -285,7 +284,7 @@ fn made(asked: Request, holder: Holder, time: Duration) -> Grant {
         issued,
         expires: issued.saturating_add(time).unwrap_or(issued),
         from: now,
-        until: BootTime(now.0.saturating_add(nanos)),
+        until: now.after(time),
         reason: asked.reason,
         ticket: asked.ticket,
     }

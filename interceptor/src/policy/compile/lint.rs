@@ -137,7 +137,7 @@ fn check_approve(one: &Parsed, name: &str, value: &str) -> Option<String> {
     if !is_for_agents(one) {
         return Some("@approve is for agents: write `principal is Agent`, or name one".to_owned());
     }
-    if one.rule.grant.is_none() && !covers_any(one, is_a_request) {
+    if one.rule.grant.is_none() && !covers_requests(one) {
         return Some(
             "@approve holds requests of an open session; Connect, Open and Reveal are none: add @grant, so \
              that people are asked before the grant is given"
@@ -164,13 +164,10 @@ fn check_approval_companion(one: &Parsed, name: &str, value: &str) -> Option<Str
     }
 }
 
-/// Whether it is a request of an open session.
-fn is_a_request(action: &Action) -> bool {
-    !matches!(action, Action::Connect | Action::Open | Action::Reveal)
-}
-
-fn covers_any(one: &Parsed, is_meant: impl Fn(&Action) -> bool) -> bool {
-    covered_actions(one).iter().any(is_meant)
+/// Whether any of it is a request of an open session.
+fn covers_requests(one: &Parsed) -> bool {
+    let mut covers = covered_actions(one).into_iter();
+    covers.any(Action::is_a_request)
 }
 
 fn is_for_agents(one: &Parsed) -> bool {
@@ -192,7 +189,7 @@ fn check_limit(one: &Parsed, name: &str, value: &str) -> Option<String> {
             "@{name} on a forbid limits nothing: it stands on the permit whose answers it bounds"
         ));
     }
-    if !covers_any(one, is_a_request) {
+    if !covers_requests(one) {
         return Some(format!(
             "@{name} limits nothing here: what this permits has no answer with rows"
         ));

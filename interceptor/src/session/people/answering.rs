@@ -10,8 +10,7 @@ use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::clock;
 use crate::grants::Holder;
-use crate::identity::Login;
-use crate::policy::{ControlCaller, ControlObject, ControlVerb, Group, Refusal};
+use crate::policy::{ControlObject, ControlVerb, Refusal};
 use crate::session::services::Services;
 
 /// How long the watch sleeps at most: a boot clock goes on while the host sleeps, a timer does not.
@@ -22,8 +21,7 @@ pub async fn watch(services: Arc<Services>, stop: CancellationToken) {
     loop {
         let now = clock::boot();
         // An answer does not outlive the scope that it was given to.
-        for standing in services.approvals.all(None) {
-            let scope = standing.question.holder.scope;
+        for scope in services.approvals.scopes() {
             if services.scopes.by_id(scope).is_none() {
                 services.approvals.end_scope(scope);
             }
@@ -149,26 +147,12 @@ pub async fn use_up(
 /// Whether who said yes may still say it, by policy, groups and what else runs as the same user.
 async fn stands(services: &Arc<Services>, holder: &Holder, pid: u32, said: &Answer) -> bool {
     let uid = said.by.uid;
-    let login = match uid {
-        0 => Ok(Login::default()),
-        uid => services.identity.login(pid, uid).await,
-    };
-    let Ok(login) =
-        login.inspect_err(|error| tracing::warn!(%error, uid, "cannot look up who approved"))
+    // The primary group is among the others.
+    let user = services.user(pid, (uid, u32::MAX)).await;
+    let Ok(caller) =
+        user.inspect_err(|error| tracing::warn!(%error, uid, "cannot look up who approved"))
     else {
         return false;
-    };
-    let looked = Arc::clone(services);
-    let runs = tokio::task::spawn_blocking(move || uid != 0 && looked.runs_an_agent(uid)).await;
-    let groups = login.groups.into_iter();
-    let caller = ControlCaller {
-        uid,
-        // The primary group is among the others.
-        gid: u32::MAX,
-        name: login.name,
-        groups: groups.map(|(gid, name)| Group { gid, name }).collect(),
-        agent: None,
-        runs_agent: runs.unwrap_or(true),
     };
     let verb = match said.break_glass {
         true => ControlVerb::BreakGlass,

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use tokio::sync::Notify;
-use uuid::Uuid;
 
 use super::answering::{self, No};
-use crate::approvals::{self, Found, OPEN, Outcome, Question, Value, Word};
+use crate::approvals::{self, Found, Outcome, Question, Value, Word};
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::clock::{self, BootTime};
@@ -181,16 +180,8 @@ impl Session {
     /// Notes a permitted request that sets something, or may: what comes later may mean something else.
     pub(in crate::session) fn note(&self, phase: Phase, text: &str, reading: &Reading) {
         let may_set = |access: &Access| {
-            matches!(
-                access.action,
-                Action::Set
-                    | Action::Call
-                    | Action::Do
-                    | Action::System
-                    | Action::Ddl
-                    | Action::FastPath
-                    | Action::Unreadable
-            )
+            access.action.runs_code()
+                || matches!(access.action, Action::Set | Action::System | Action::Ddl)
         };
         let of = |ask: &Ask| !ask.context.settings.is_empty() || ask.accesses.iter().any(may_set);
         if phase == Phase::Execute && reading.asks.iter().any(of) {
@@ -301,7 +292,6 @@ impl Session {
     ) -> Result<Question, Refusal> {
         let who = &self.who;
         let principal = &who.principal;
-        let (from, asked) = (clock::boot(), clock::wall());
         let values = shown.values.as_ref();
         let mut under = shown.under.clone();
         under.extend(lock(&self.altered).shown());
@@ -315,13 +305,10 @@ impl Session {
                 "it is longer than what people are shown",
             ));
         }
-        let nanos = u64::try_from(OPEN.as_nanos()).unwrap_or(u64::MAX);
+        let holder = Holder::of(principal, who.flow.scope);
+        let question = Question::of(principal, holder, needs)
+            .map_err(|_error| Refusal::internal("the caller cannot be described"))?;
         Ok(Question {
-            id: ApprovalId(Uuid::now_v7()),
-            holder: Holder::of(principal, who.flow.scope),
-            principal: serde_json::to_value(&*who.json).unwrap_or_default(),
-            uid: principal.user.uid,
-            sha256: principal.process.executable.sha256.clone(),
             target: who.target.name.clone(),
             database: self.database.clone(),
             summary: reading.summary.to_string(),
@@ -334,11 +321,7 @@ impl Session {
             values: values.map(|values| values.shown.clone()),
             digest: values.map(|values| hex::encode(values.digest)),
             under,
-            needs,
-            asked,
-            expires: asked.saturating_add(OPEN).unwrap_or(asked),
-            from,
-            until: BootTime(from.0.saturating_add(nanos)),
+            ..question
         })
     }
 
@@ -371,10 +354,5 @@ impl Session {
 
 /// Whether planning may run some of it already: the server computes what it takes for constant.
 fn runs_when_planned(ask: &Ask) -> bool {
-    ask.accesses.iter().any(|access| {
-        matches!(
-            access.action,
-            Action::Call | Action::Do | Action::FastPath | Action::Unreadable
-        )
-    })
+    ask.accesses.iter().any(|access| access.action.runs_code())
 }

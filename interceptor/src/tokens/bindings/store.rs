@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
@@ -130,8 +131,5 @@ fn load(database: &Transaction<'_>, boot: &str) -> rusqlite::Result<Vec<Binding>
 
 /// How long after now, in boot time.
 pub(in crate::tokens) fn after(seconds: i64) -> BootTime {
-    let nanos = u64::try_from(seconds)
-        .unwrap_or(0)
-        .saturating_mul(1_000_000_000);
-    BootTime(clock::boot().0.saturating_add(nanos))
+    clock::boot().after(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
 }

@@ -18,7 +18,7 @@ use crate::policy::{Access, Action, Resource};
 use crate::session::{Gate, Reading, Shown};
 
 /// A text that was judged, as a prepared statement, a portal, or what runs now.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Statement {
     /// As sent; of an unread one only the front.
     pub(super) text: Arc<str>,
@@ -70,12 +70,7 @@ impl Statement {
     /// Whether it runs code of others, which may close cursors and open others under their names.
     pub(super) fn calls(&self) -> bool {
         let mut accesses = self.reading.asks.iter().flat_map(|ask| &ask.accesses);
-        accesses.any(|access| {
-            matches!(
-                access.action,
-                Action::Call | Action::Do | Action::FastPath | Action::Unreadable
-            )
-        })
+        accesses.any(|access| access.action.runs_code())
     }
 
     pub(super) fn new(
@@ -158,36 +153,23 @@ impl Statement {
     /// A cursor's query was judged with the `DECLARE` that it stands in; running it changes nothing more.
     fn cursor(&self, holds: bool) -> Self {
         Self {
-            text: Arc::clone(&self.text),
             rewrite: None,
-            masking: self.masking.clone(),
-            reading: Arc::clone(&self.reading),
             effects: Arc::default(),
             statements: 1,
             under: None,
-            in_transaction: self.in_transaction,
             source: Source::Prepared,
             holds,
             declared: true,
             given: None,
+            ..self.clone()
         }
     }
 
     /// The same with what came with it.
     pub(super) fn with(&self, given: Given) -> Self {
         Self {
-            text: Arc::clone(&self.text),
-            rewrite: self.rewrite.clone(),
-            masking: self.masking.clone(),
-            reading: Arc::clone(&self.reading),
-            effects: Arc::clone(&self.effects),
-            statements: self.statements,
-            under: self.under.clone(),
-            in_transaction: self.in_transaction,
-            source: self.source,
-            holds: self.holds,
-            declared: self.declared,
             given: Some(Arc::new(given)),
+            ..self.clone()
         }
     }
 
@@ -270,18 +252,14 @@ impl Statement {
             ask.context.in_transaction = scope.in_transaction();
         }
         Self {
-            text: Arc::clone(&self.text),
             rewrite: None,
-            masking: self.masking.clone(),
             reading: Arc::new(reading),
-            effects: Arc::clone(&self.effects),
-            statements: self.statements,
-            under: self.under.clone(),
             in_transaction: scope.in_transaction(),
             source: Source::Prepared,
             holds: false,
             declared: false,
             given: None,
+            ..self.clone()
         }
     }
 
@@ -291,18 +269,9 @@ impl Statement {
         reading.asks.extend(portal.reading.asks.iter().cloned());
         reading.veto = reading.veto.or_else(|| portal.reading.veto.clone());
         Self {
-            text: Arc::clone(&self.text),
-            rewrite: self.rewrite.clone(),
-            masking: self.masking.clone(),
             reading: Arc::new(reading),
-            effects: Arc::clone(&self.effects),
-            statements: self.statements,
-            under: self.under.clone(),
-            in_transaction: self.in_transaction,
-            source: self.source,
-            holds: self.holds,
-            declared: self.declared,
             given: None,
+            ..self.clone()
         }
     }
 
@@ -321,18 +290,10 @@ impl Statement {
             ..Reading::clone(&self.reading)
         };
         Self {
-            text: Arc::clone(&self.text),
             rewrite: None,
             masking: masking.cloned(),
             reading: Arc::new(reading),
-            effects: Arc::clone(&self.effects),
-            statements: self.statements,
-            under: self.under.clone(),
-            in_transaction: self.in_transaction,
-            source: self.source,
-            holds: self.holds,
-            declared: self.declared,
-            given: self.given.clone(),
+            ..self.clone()
         }
     }
 
@@ -346,17 +307,13 @@ impl Statement {
     /// cursor, a role or another setting, a channel, or what code that was not read has done.
     pub(super) fn lasts(&self) -> bool {
         let is_lasting = |access: &Access| {
-            matches!(
-                access.action,
-                Action::Set
-                    | Action::Notify
-                    | Action::Call
-                    | Action::Do
-                    | Action::System
-                    | Action::Replicate
-                    | Action::FastPath
-                    | Action::Unreadable
-            )
+            let lasts = [
+                Action::Set,
+                Action::Notify,
+                Action::System,
+                Action::Replicate,
+            ];
+            access.action.runs_code() || lasts.contains(&access.action)
         };
         let mut asks = self.reading.asks.iter();
         self.declares()
