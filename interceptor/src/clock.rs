@@ -42,6 +42,14 @@ pub fn boot() -> BootTime {
     BootTime(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
 }
 
+/// How long who waits for `next` may sleep: until then, and at most a minute. The boot clock goes on while the
+/// host sleeps, a timer does not.
+#[must_use]
+pub fn nap(now: BootTime, next: Option<BootTime>) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(60);
+    next.map_or(LONGEST, |next| next.since(now).min(LONGEST))
+}
+
 /// Time since some fixed point, suspend excluded (`CLOCK_MONOTONIC`): what systemd counts in.
 #[must_use]
 pub fn monotonic() -> Duration {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::{Duration, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::EndReason;
@@ -12,9 +12,6 @@ use crate::audit::event::Event;
 use crate::clock;
 use crate::grants::{Ended, Grant, Holder, Root, Standing};
 use crate::policy::GrantId;
-
-/// How long the watch sleeps at most: a boot clock goes on while the host sleeps, a timer does not.
-const LONGEST: Duration = Duration::from_secs(60);
 
 /// Ends grants, and the sessions of their scopes that nothing else permits; how many were live.
 pub async fn end(services: &Services, grants: &[(GrantId, Ended)]) -> usize {
@@ -105,7 +102,7 @@ pub async fn watch(services: Arc<Services>, stop: CancellationToken) {
         let now = clock::boot();
         let (due, next) = services.grants.due(now);
         end(&services, &due).await;
-        let pause = next.map_or(LONGEST, |next| next.since(now).min(LONGEST));
+        let pause = clock::nap(now, next);
         tokio::select! {
             () = stop.cancelled() => return,
             () = services.grants.changed(changes) => {}

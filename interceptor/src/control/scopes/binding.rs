@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde_json::json;
-use tokio::time::{Duration, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{describe, path_of, scope as object};
@@ -27,9 +27,6 @@ use crate::session::services::Services;
 use crate::tokens::bindings::{Binding, Unbound};
 use crate::tokens::login::Progress;
 use crate::tokens::{Error, Verified};
-
-/// How long the watch sleeps at most: a boot clock goes on while the host sleeps, a timer does not.
-const LONGEST: Duration = Duration::from_secs(60);
 
 /// The scope that something is brought for; it may be about to be made.
 #[derive(Clone, Copy, Debug)]
@@ -336,7 +333,7 @@ pub async fn watch(services: Arc<Services>, stop: CancellationToken) {
                 end(&services, &binding, why).await;
             }
         }
-        let pause = next.map_or(LONGEST, |next| next.since(now).min(LONGEST));
+        let pause = clock::nap(now, next);
         tokio::select! {
             () = stop.cancelled() => return,
             () = bindings.changed(number) => looks = false,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::{Duration, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::approvals::{self, Answer, Over, Standing, State, Word};
@@ -12,9 +12,6 @@ use crate::clock;
 use crate::grants::Holder;
 use crate::policy::{ControlObject, ControlVerb, Refusal};
 use crate::session::services::Services;
-
-/// How long the watch sleeps at most: a boot clock goes on while the host sleeps, a timer does not.
-const LONGEST: Duration = Duration::from_secs(60);
 
 /// Ends questions whose time is over, and writes the end of each, until `stop`.
 pub async fn watch(services: Arc<Services>, stop: CancellationToken) {
@@ -30,7 +27,7 @@ pub async fn watch(services: Arc<Services>, stop: CancellationToken) {
         for standing in over {
             end(&services, standing).await;
         }
-        let pause = next.map_or(LONGEST, |next| next.since(now).min(LONGEST));
+        let pause = clock::nap(now, next);
         tokio::select! {
             () = stop.cancelled() => return,
             () = services.approvals.changed() => {}
