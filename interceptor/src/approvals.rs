@@ -5,6 +5,7 @@
 //! text with other literals for a while. What is asked a second time while the first waits is one question.
 //! Times are boot time, as grants' are.
 
+mod person;
 mod question;
 mod store;
 mod table;
@@ -16,7 +17,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use tokio::sync::watch;
 
+pub use self::person::Person;
 pub use self::question::{Question, Value};
 use self::store::Store;
 use self::table::Table;
@@ -43,39 +46,6 @@ pub enum Error {
     /// The question is not open, or not this person's to answer.
     #[error("{0}")]
     Mistaken(String),
-}
-
-/// Who answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Person {
-    /// User id; root counts as one of every group.
-    pub uid: u32,
-    /// Login name, where the host has one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Names of the groups, as they were when it was said.
-    pub groups: Vec<String>,
-}
-
-impl Person {
-    /// The name, or the number.
-    #[must_use]
-    pub fn shown(&self) -> String {
-        match (&self.name, self.uid) {
-            (Some(name), _) => name.clone(),
-            (None, 0) => "root".to_owned(),
-            (None, uid) => format!("uid {uid}"),
-        }
-    }
-
-    /// Whether the person speaks for what `need` asks for, once somebody has waited so long.
-    #[must_use]
-    pub fn speaks_for(&self, need: &Need, waited: Duration) -> bool {
-        self.uid == 0
-            || need
-                .groups_after(waited)
-                .any(|group| self.groups.contains(group))
-    }
 }
 
 /// What one person said.
@@ -335,6 +305,12 @@ impl Approvals {
     /// Where it cannot be kept.
     pub async fn keep(&self, standing: Standing) -> Result<(), Error> {
         self.store.save(standing).await
+    }
+
+    /// Counts what was asked, answered or has ended; for whoever shows it.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.table.changes()
     }
 
     /// Resolves when something was asked or has ended.

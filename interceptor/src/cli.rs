@@ -5,6 +5,7 @@ pub mod audit;
 pub mod bind;
 mod client;
 pub mod config;
+pub mod console;
 pub mod discover;
 pub mod doctor;
 pub mod grants;
@@ -107,6 +108,8 @@ pub enum Verb {
     Revoke(grants::Revoke),
     /// See and answer the requests that wait for people.
     Approvals(approvals::Approvals),
+    /// Print a link to the web page for people, for root: it opens once.
+    Console(console::Console),
     /// Print the daemon's metrics.
     Metrics(operate::Metrics),
     /// Print the version.
@@ -191,6 +194,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Verb::Grants(grants) => block_on(grants.run(), false),
         Verb::Revoke(revoke) => block_on(revoke.run(), false),
         Verb::Approvals(approvals) => block_on(approvals.run(), false),
+        Verb::Console(console) => block_on(console.run(), false),
         Verb::Metrics(metrics) => block_on(metrics.run(), false),
         Verb::Version { json } => {
             let version = env!("CARGO_PKG_VERSION");

@@ -28,6 +28,7 @@ use ipnet::IpNet;
 use crate::masking::detect;
 use crate::masking::{Mask, Sensitive};
 
+pub use build::console::{Approver, Console, ConsoleTls, SLACK, Webhook};
 pub use check::is_name;
 pub use issuers::{Algorithm, ClaimNames, Issuer, Url};
 pub use load::is_open;
@@ -92,6 +93,10 @@ pub struct Config {
     pub recording: Recording,
     /// Where metrics are served over TCP, if at all; never reachable from a scope.
     pub metrics: Option<SocketAddr>,
+    /// The web page for people, if there is one; never reachable from a scope.
+    pub console: Option<Console>,
+    /// Who else is told of what waits for people.
+    pub webhook: Option<Webhook>,
     /// How long a drain waits for sessions. Default 30 s.
     pub drain: Duration,
 }
@@ -112,6 +117,7 @@ impl Config {
             ("audit", self.audit != new.audit),
             ("recording", self.recording != new.recording),
             ("metrics", self.metrics != new.metrics),
+            ("console", self.console != new.console),
         ];
         rows.into_iter()
             .filter_map(|(key, differs)| differs.then_some(key))
@@ -128,6 +134,7 @@ impl Config {
             audit: running.audit.clone(),
             recording: running.recording.clone(),
             metrics: running.metrics,
+            console: running.console.clone(),
             ..self
         }
     }
@@ -147,12 +154,14 @@ impl Config {
             .find(|rule| cross::covers(rule, destination))
     }
 
-    /// The sources of all secrets, with their target's name.
+    /// The sources of all secrets, with their target's name, or what else they are for.
     pub fn secrets(&self) -> impl Iterator<Item = (&str, &SecretSource)> {
-        self.targets.values().flat_map(|target| {
+        let targets = self.targets.values().flat_map(|target| {
             let sources = target.protocol.secrets().chain(&target.tls.key);
             sources.map(|source| (target.name.as_str(), source))
-        })
+        });
+        let webhook = self.webhook.iter();
+        targets.chain(webhook.map(|webhook| ("webhook", &webhook.secret)))
     }
 }
 

@@ -18,20 +18,22 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::HeaderValue;
 use axum::http::header::CONNECTION;
 use axum::middleware::map_response;
 use axum::response::Response;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use self::access::{approvals, grants};
 use self::caller::Peer;
+use self::caller::logins::{self, Logins};
 use self::door::Door;
+use self::records::search;
 use crate::session::services::Services;
 
 /// Bytes of a request for a grant.
@@ -51,7 +53,10 @@ pub enum Error {
 }
 
 /// What every handler is given.
-pub type Given = axum::extract::State<Arc<Services>>;
+pub type Given = axum::extract::State<Shared>;
+
+/// The parts of the daemon.
+pub type Shared = Arc<Services>;
 
 /// Opens both sockets below `run`. Files of a daemon that is gone are replaced.
 ///
@@ -65,9 +70,16 @@ pub fn listen(run: &Path) -> Result<[UnixListener; 2], Error> {
 }
 
 /// Serves both sockets until `stop`.
-pub async fn serve(services: Arc<Services>, listeners: [UnixListener; 2], stop: CancellationToken) {
+pub async fn serve(
+    services: Arc<Services>,
+    listeners: [UnixListener; 2],
+    logins: Arc<Logins>,
+    stop: CancellationToken,
+) {
     let [control, agent] = listeners.map(|listener| Door::new(listener, Arc::clone(&services)));
-    let control_router = control_routes(Arc::clone(&services)).layer(map_response(one_request));
+    let control_router = control_routes(Arc::clone(&services))
+        .layer(Extension(logins))
+        .layer(map_response(one_request));
     let agent_router = agent_routes()
         .with_state(services)
         .layer(map_response(one_request));
@@ -114,6 +126,8 @@ fn control_routes(services: Arc<Services>) -> Router {
         .route("/v1/agents/freeze", post(agents::freeze))
         .route("/v1/agents/thaw", post(agents::thaw))
         .route("/v1/agents/kill", post(agents::kill))
+        .route("/v1/sessions/end", post(agents::end_session))
+        .route("/v1/console", post(logins::link))
         .route("/v1/grants", get(grants::all))
         .route("/v1/grants/revoke", post(grants::revoke))
         .route("/v1/approvals", get(approvals::all))
@@ -121,6 +135,7 @@ fn control_routes(services: Arc<Services>) -> Router {
         .route("/v1/approvals/answer", post(approvals::answer))
         .route("/v1/records", get(records::place))
         .route("/v1/records/read", post(records::read))
+        .route("/v1/records/search", post(search::search))
         .layer(outside)
         .with_state(services)
 }

@@ -27,6 +27,7 @@ mod live;
 mod lookup;
 mod mounts;
 mod operator;
+mod person;
 pub mod pidfd;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ mod user;
 
 pub use lookup::Identifier;
 pub use operator::Operator;
+pub use person::LoggedIn;
 pub use user::{Login, uid_of};
 
 /// The tagged cgroup that caught a connection.

@@ -23,7 +23,7 @@
 //! | as whom upstream | [`secrets`] and `protocol/x/inject.rs` |
 //! | how does "no" sound | `protocol/x/refuse.rs` |
 //! | what is kept | [`audit`] (facts), [`recording`] (bytes) |
-//! | what can an operator do | [`control`], [`cli`] |
+//! | what can an operator do | [`control`], [`cli`], [`console`] |
 //! | what may a file say | [`config`] |
 //! | which certificates do we show, which do we trust | [`tls`] |
 //! | who builds whom | [`daemon`] |
@@ -39,6 +39,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod connection;
+pub mod console;
 pub mod control;
 pub mod daemon;
 pub mod grants;

@@ -19,7 +19,7 @@ mod vocabulary;
 mod words;
 
 pub use compile::{Effect, Ever, Policy, Rule};
-pub use control::{ControlCaller, ControlObject, ControlVerb, Group};
+pub use control::{ControlCaller, ControlObject, ControlVerb, Group, HostUser};
 pub use decide::{ExplainedAccess, ExplainedAsk, Explanation, Seen, Verdicts};
 pub use handle::Handle;
 pub use obligation::{

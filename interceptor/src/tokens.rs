@@ -6,6 +6,7 @@
 
 pub mod bindings;
 mod claims;
+mod code;
 mod document;
 mod fetch;
 mod issuer;
@@ -167,6 +168,7 @@ pub struct Tokens {
     pub bindings: Bindings,
     /// People who are logging in.
     pub logins: Logins,
+    codes: code::Codes,
 }
 
 impl Tokens {
@@ -180,6 +182,7 @@ impl Tokens {
             believed: Believed::default(),
             bindings: Bindings::open(file)?,
             logins: Logins::default(),
+            codes: code::Codes::default(),
         })
     }
 

@@ -6,6 +6,7 @@ mod actions;
 mod approvals;
 mod attribution;
 mod clients;
+mod console;
 mod denied;
 mod detect;
 mod discover;

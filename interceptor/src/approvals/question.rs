@@ -129,6 +129,11 @@ impl Question {
         self.principal.get("identity")?.get(what)?.as_str()
     }
 
+    /// The name of the user that it runs as, where the host has one.
+    pub(super) fn user(&self) -> Option<&str> {
+        self.principal.pointer("/user/name")?.as_str()
+    }
+
     fn key(&self, own: &[&[u8]]) -> Key {
         let [issuer, subject] = ["issuer", "subject"].map(|what| self.on_behalf(what));
         let scope = self.holder.scope.to_be_bytes();

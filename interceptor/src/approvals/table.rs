@@ -47,6 +47,7 @@ pub enum Found {
 pub(super) struct Table {
     held: Mutex<Held>,
     news: Notify,
+    changes: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -214,7 +215,7 @@ impl Table {
 
     pub(super) fn enter(&self, standing: Standing) {
         self.held().insert(standing);
-        self.news.notify_one();
+        self.tell_all();
     }
 
     pub(super) fn ask(
@@ -224,7 +225,7 @@ impl Table {
     ) -> Result<(Found, Option<Standing>), Error> {
         let mut held = self.held();
         if let Some(known) = held.known(&question, now) {
-            self.news.notify_one();
+            self.tell_all();
             return Ok((known, None));
         }
         held.room(&question, now)?;
@@ -239,7 +240,7 @@ impl Table {
             version: 0,
         };
         held.insert(standing.clone());
-        self.news.notify_one();
+        self.tell_all();
         Ok((Found::Open { id, new: true }, Some(standing)))
     }
 
@@ -248,7 +249,9 @@ impl Table {
         let mut held = self.held();
         let entry = held.all.get_mut(&id)?;
         entry.standing.waiting = entry.standing.waiting.saturating_add(1);
-        Some(entry.news.subscribe())
+        let news = entry.news.subscribe();
+        self.tell_all();
+        Some(news)
     }
 
     /// One waits no longer. What nobody waits for is over, unless it stays for whoever comes back; and who goes
@@ -282,7 +285,7 @@ impl Table {
             }),
             _ => return None,
         }
-        self.news.notify_one();
+        self.tell_all();
         Some(entry.standing.clone())
     }
 
@@ -295,7 +298,7 @@ impl Table {
         let mut held = self.held();
         let entry = held.all.get_mut(&id)?;
         let after = entry.take(now).then(|| entry.standing.clone());
-        self.news.notify_one();
+        self.tell_all();
         after
     }
 
@@ -314,18 +317,13 @@ impl Table {
             );
         };
         let (question, by) = (entry.question(), &answer.by);
-        if by.uid == question.uid {
+        if by.runs(question) {
             return mistaken("nobody answers a request that runs as the same user");
         }
-        if by.name.is_some() && by.name.as_deref() == question.on_behalf("user") {
+        if by.is_behind(question) {
             return mistaken("nobody answers a request on his own behalf");
         }
-        if entry
-            .standing
-            .answers
-            .iter()
-            .any(|said| said.by.uid == by.uid)
-        {
+        if entry.standing.answers.iter().any(|said| said.by.is(by)) {
             return mistaken("this user has answered already; another one must");
         }
         if answer.break_glass {
@@ -399,7 +397,7 @@ impl Table {
             held.shape.insert(entry.question().shape(), id);
         }
         let after = entry.standing.clone();
-        self.news.notify_one();
+        self.tell_all();
         Ok((before, after))
     }
 
@@ -430,7 +428,7 @@ impl Table {
         if let Some(entry) = self.held().all.get_mut(&id) {
             entry.set(State::Over { why });
         }
-        self.news.notify_one();
+        self.tell_all();
     }
 
     /// The scopes that asked something which is not over.
@@ -449,7 +447,7 @@ impl Table {
                 entry.set(State::Over { why: Over::Scope });
             }
         }
-        self.news.notify_one();
+        self.tell_all();
     }
 
     pub(super) fn get(&self, id: ApprovalId) -> Option<Standing> {
@@ -493,6 +491,17 @@ impl Table {
         }
         let over = over.into_iter().filter_map(|id| held.remove(id)).collect();
         (over, held.all.values().map(Entry::until).min())
+    }
+
+    /// Counts what changes, for whoever shows it.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn tell_all(&self) {
+        self.news.notify_one();
+        self.changes
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 
     pub(super) async fn changed(&self) {

@@ -64,7 +64,8 @@ fn question(text: &str, needs: &[Need]) -> Question {
 
 fn person(uid: u32, of: &[&str]) -> Person {
     Person {
-        uid,
+        uid: Some(uid),
+        login: None,
         name: Some(format!("user{uid}")),
         groups: of.iter().map(|name| (*name).to_owned()).collect(),
     }
@@ -197,6 +198,83 @@ async fn people_count_by_their_groups_and_each_once() {
     assert!(matches!(second.state, State::Approved { left: 1, .. }));
     let error = scene.yes(id, person(3, &["ops"]), 0).await.unwrap_err();
     assert!(error.to_string().contains("no question"), "{error}");
+}
+
+fn logged_in(subject: &str, user: &str, groups: &[&str]) -> Person {
+    let identity = crate::identity::Identity {
+        issuer: "https://staff.example".to_owned(),
+        subject: subject.to_owned(),
+        user: Some(user.to_owned()),
+        groups: Default::default(),
+        acr: None,
+        amr: Default::default(),
+        claims: Default::default(),
+        expires: Timestamp::UNIX_EPOCH,
+    };
+    let login = crate::identity::LoggedIn {
+        by: "staff".to_owned(),
+        identity: Arc::new(identity),
+        until: at(900),
+    };
+    Person {
+        uid: None,
+        name: Some(user.to_owned()),
+        login: Some(login),
+        groups: groups.iter().map(|name| (*name).to_owned()).collect(),
+    }
+}
+
+#[tokio::test]
+async fn who_logged_in_counts_by_the_issuers_groups_once_and_never_for_himself() {
+    let scene = Scene::new();
+    let id = scene
+        .open("update = 1", &[need(&["staff:dba", "ops"], 2)])
+        .await;
+    let jane = || logged_in("1", "jane", &["staff:dba"]);
+    let wrong = logged_in("2", "joe", &["dba"]);
+    let error = scene.yes(id, wrong, 0).await.unwrap_err();
+    assert!(error.to_string().contains("staff:dba"), "{error}");
+    let first = scene.yes(id, jane(), 0).await.unwrap();
+    assert_eq!(first.state, State::Open);
+    assert_eq!(first.answers[0].by.shown(), "staff:jane");
+    let other_name = logged_in("1", "other", &["staff:dba"]);
+    let same_name = logged_in("3", "jane", &["staff:dba"]);
+    let mut user = person(1, &["ops"]);
+    user.name = Some("jane".to_owned());
+    for again in [jane(), other_name, same_name, user] {
+        let error = scene.yes(id, again, 0).await.unwrap_err();
+        assert!(error.to_string().contains("answered already"), "{error}");
+    }
+    let second = scene.yes(id, person(2, &["ops"]), 0).await.unwrap();
+    assert!(matches!(second.state, State::Approved { .. }));
+
+    for (text, principal, told) in [
+        (
+            "update = 2",
+            serde_json::json!({ "user": { "name": "jane" } }),
+            "the same user",
+        ),
+        (
+            "update = 3",
+            serde_json::json!({ "identity": { "user": "jane" } }),
+            "his own behalf",
+        ),
+        (
+            "update = 4",
+            serde_json::json!({ "identity": { "issuer": "https://staff.example", "subject": "1" } }),
+            "his own behalf",
+        ),
+    ] {
+        let mut own = question(text, &[need(&["staff:dba"], 1)]);
+        own.principal = principal;
+        let id = own.id;
+        scene.approvals.ask(own, at(0)).await.unwrap();
+        let error = scene.yes(id, jane(), 0).await.unwrap_err();
+        assert!(error.to_string().contains(told), "{error}");
+    }
+    // A name is no right: one that is called root is not root.
+    let id = scene.open("update = 5", &[need(&["ops"], 1)]).await;
+    assert!(scene.yes(id, logged_in("0", "root", &[]), 0).await.is_err());
 }
 
 #[tokio::test]

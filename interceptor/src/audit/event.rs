@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::approvals::{Answer, Over};
 use crate::grants::{Ended, Grant, Holder};
-use crate::identity::{Identity, Operator, Principal, User};
+use crate::identity::{Identity, LoggedIn, Operator, Principal, User};
 use crate::masking::Masked;
 use crate::policy::{ApprovalId, Ask, Generation, GrantId, Needs, Refusal, RuleId};
 use crate::session::{Outcome, Phase, RequestId, Spent};
@@ -403,7 +403,7 @@ pub struct ScopeNamed<'a> {
     pub cgroup: &'a str,
 }
 
-/// Who spoke on a control socket.
+/// Who spoke to the daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Caller {
@@ -419,6 +419,17 @@ pub enum Caller {
         process: Number,
         /// Why there is no more.
         unread: String,
+    },
+    /// Somebody who logged in, at the console or in a chat.
+    Visitor {
+        /// The login.
+        login: uuid::Uuid,
+        /// Who, by the word of an issuer or a chat.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        person: Option<LoggedIn>,
+        /// For whom the link was printed, where it is root of the host.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        link: Option<Arc<Self>>,
     },
 }
 

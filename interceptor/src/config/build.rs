@@ -3,6 +3,8 @@
 //! Runs over trees that may hold mistakes, all of which `check` has noted: what cannot be read is left
 //! out here without a word, and the result is thrown away. Values keep their place for `cross`.
 
+pub(super) mod console;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,6 +81,8 @@ pub(super) fn build(root: &Node, file: &Path, resolvers: Vec<Resolver>) -> Built
             .under("metrics")
             .and_then(Node::text)
             .and_then(|t| scalar::socket(t).ok()),
+        console: console::console(&from, root),
+        webhook: console::webhook(&from, root),
         drain: duration(Some(root), "drain").unwrap_or(Duration::from_secs(30)),
     };
     Built {
@@ -262,7 +266,7 @@ fn timeouts(node: Option<&Node>) -> Timeouts {
 }
 
 /// What needs to know from where relative paths start.
-struct From<'a> {
+pub(super) struct From<'a> {
     directory: &'a Path,
 }
 

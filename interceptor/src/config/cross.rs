@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use super::build::{Built, Said};
+use super::build::{Built, Said, console};
 use super::document::{Entry, Node};
 use super::mistake::Report;
 use super::{
@@ -38,6 +38,7 @@ pub(super) fn check(root: &Node, built: &Built, report: &mut Report) {
         }
     }
     issuers::cross(root, &built.config, report);
+    console::cross(root, &built.config, report);
 }
 
 fn addresses(built: &Built, report: &mut Report) {

@@ -3,6 +3,7 @@
 //! A key that is not here is refused; a key that is here has one shape, one sentence and, where it may
 //! be left out, one default in words. The table says nothing of how keys concern each other: see `cross`.
 
+mod console;
 pub(super) mod detect;
 mod issuers;
 pub(super) mod schema;
@@ -177,6 +178,18 @@ pub(super) static FILE: Shape = Shape::Keys(&[
         Shape::Text(Form::Socket),
         "not served",
         "Where metrics are served over TCP; never reachable from a scope.",
+    ),
+    may(
+        "console",
+        console::CONSOLE,
+        "not served",
+        "The web page for people who answer requests.",
+    ),
+    may(
+        "approvals",
+        console::APPROVALS,
+        "see its keys",
+        "How people are asked.",
     ),
     may(
         "drain",

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -185,6 +186,55 @@ pub struct Acted {
 pub struct WhichApproval {
     /// Which.
     pub approval: ApprovalId,
+}
+
+/// A link to the console, for root: it can be used once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Where.
+    pub url: String,
+    /// For how long, in seconds.
+    pub seconds: u64,
+}
+
+/// `POST /v1/sessions/end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhichSession {
+    /// Which open session.
+    pub session: Uuid,
+}
+
+/// `POST /v1/records/search`: lines of the audit log, the newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Search {
+    /// Of this agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// About this target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Of this event, or of all that begin so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+    /// With this in them, whatever its case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Of this request, session or connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Uuid>,
+}
+
+/// What a search found.
+#[derive(Debug, Serialize)]
+pub struct Found {
+    /// The lines, as they stand in the log.
+    pub lines: Vec<Box<RawValue>>,
+    /// Whether older ones were not looked at any more.
+    pub partial: bool,
+    /// The rules that they name, as they stand in the policy in force.
+    pub rules: BTreeMap<String, String>,
 }
 
 /// A question, with what the same agent asked before in the same shape.

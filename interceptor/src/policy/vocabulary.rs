@@ -70,6 +70,8 @@ pub(super) enum Kind {
     Agent,
     /// `User`.
     User,
+    /// `Person`.
+    Person,
     /// `Group`.
     Group,
     /// `Scope`.
@@ -82,7 +84,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind, in the order of their discriminants.
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Target,
         Self::Database,
         Self::Schema,
@@ -91,6 +93,7 @@ impl Kind {
         Self::Function,
         Self::Agent,
         Self::User,
+        Self::Person,
         Self::Group,
         Self::Scope,
         Self::Host,
@@ -108,6 +111,7 @@ impl Kind {
             Self::Function => "Function",
             Self::Agent => "Agent",
             Self::User => "User",
+            Self::Person => "Person",
             Self::Group => "Group",
             Self::Scope => "Scope",
             Self::Host => "Host",
@@ -150,7 +154,7 @@ static TYPES: LazyLock<Vec<(Kind, EntityTypeName)>> = LazyLock::new(|| {
     Kind::ALL
         .into_iter()
         .map(|kind| {
-            #[expect(clippy::expect_used, reason = "twelve constant identifiers, tested")]
+            #[expect(clippy::expect_used, reason = "thirteen constant identifiers, tested")]
             let name = EntityTypeName::from_str(kind.name()).expect("a type name reads");
             (kind, name)
         })
@@ -302,9 +306,13 @@ pub(super) fn names(kind: Kind, id: &str) -> Option<Vec<String>> {
         Kind::Schema => &['/', '/'],
         Kind::Table | Kind::Function => &['/', '/', '.'],
         Kind::Column => &['/', '/', '.', '.'],
-        Kind::Agent | Kind::User | Kind::Group | Kind::Scope | Kind::Host | Kind::Action => {
-            return None;
-        }
+        Kind::Agent
+        | Kind::User
+        | Kind::Person
+        | Kind::Group
+        | Kind::Scope
+        | Kind::Host
+        | Kind::Action => return None,
     };
     let (first, mut rest) = read_part(id)?;
     let mut names = vec![first];

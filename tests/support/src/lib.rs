@@ -11,6 +11,7 @@
 
 pub mod agent;
 pub mod audit;
+pub mod browser;
 pub mod cgroup;
 pub mod daemon;
 pub mod netns;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 pub use agent::Agent;
+pub use browser::Browser;
 pub use daemon::Daemon;
 pub use postgres::Postgres;
 pub use process::{Finished, Process};

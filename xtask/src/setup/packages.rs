@@ -31,7 +31,7 @@ const POOLERS: &[For] = &[EndToEnd, Test, Bench];
 const CLIENTS: &[For] = &[EndToEnd, Test];
 
 /// A C compiler is none of them: without one this program would not be here.
-const PACKAGES: [Package; 15] = [
+const PACKAGES: [Package; 16] = [
     Package {
         name: "libclang-dev",
         why: "builds PostgreSQL's own grammar (pg_query)",
@@ -108,6 +108,12 @@ const PACKAGES: [Package; 15] = [
         name: "npm",
         why: "installs node-pg and the provider",
         sign: Sign::Program("npm"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "chromium",
+        why: "opens the console as people do",
+        sign: Sign::Program("chromium"),
         needed: CLIENTS,
     },
     Package {

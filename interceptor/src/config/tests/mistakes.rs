@@ -567,6 +567,38 @@ fn targets_scopes_and_directories_must_not_overlap() {
             "2:10: direct[0]: expected a network without the daemon's metrics",
         ),
         (
+            "version: 1\nconsole: { listen: '192.0.2.1:1' }",
+            "2:20: console.listen: expected a loopback address, or tls with it",
+        ),
+        (
+            "version: 1\nconsole: { listen: '127.0.0.1:1', url: 'https://x:1' }",
+            "2:40: console.url: expected https with tls, and http without",
+        ),
+        (
+            "version: 1\nconsole: { listen: '127.0.0.1:1', url: 'http://x:1/y' }",
+            "2:40: console.url: expected an address without a path",
+        ),
+        (
+            "version: 1\nconsole: { listen: '[::]:1', tls: { certificate: c, key: { env: K } } }",
+            "2:10: console.url: expected the address that browsers are told",
+        ),
+        (
+            "version: 1\nconsole: { listen: '127.0.0.1:1', login: { issuer: x } }",
+            "2:54: console.login.issuer: expected the name of one of issuers",
+        ),
+        (
+            "version: 1\nmetrics: 127.0.0.1:1\nconsole: { listen: '127.0.0.1:1' }",
+            "3:20: console.listen: expected an address of its own",
+        ),
+        (
+            "version: 1\napprovals: { webhook: { url: 'http://192.0.2.1/x', secret: { env: S }, allow_http: true } }",
+            "2:32: approvals.webhook.url: expected https; http is for loopback",
+        ),
+        (
+            "version: 1\napprovals: { webhook: { url: 'https://x', secret: { env: S }, people: [{ id: U, name: n, groups: [g] }] } }",
+            "2:82: approvals.webhook.people: expected console with it",
+        ),
+        (
             "version: 1\npaths: { state: /run/interceptor/state }",
             "2:17: paths.state: expected a directory outside of paths.run",
         ),

@@ -79,10 +79,11 @@ pub async fn show(
 pub async fn own(State(services): Given, caller: Known) -> Result<Json<Vec<Standing>>, Answer> {
     let (scope, principal) = agent_of(&services, &caller).await?;
     let holder = Holder::of(&principal, scope.id);
+    let uid = caller.process()?.uid;
     let mut own = services.approvals.all(Some(scope.id));
     own.retain(|standing| {
         let question = &standing.question;
-        question.uid == caller.uid && question.holder.root == holder.root
+        question.uid == uid && question.holder.root == holder.root
     });
     for standing in &mut own {
         // Who answered, and why, is told with the answer.
@@ -123,11 +124,7 @@ pub async fn answer(
         return Err(Answer::bad("an emergency needs a reason"));
     }
     let answer = approvals::Answer {
-        by: Person {
-            uid: login.uid,
-            groups: counting(&standing.question.needs, &login),
-            name: login.name,
-        },
+        by: person(&standing.question.needs, login),
         yes: say.yes,
         at: clock::wall(),
         reason: say.reason,
@@ -179,8 +176,8 @@ fn refused(
     }
 }
 
-/// The groups by which somebody counts.
-fn counting(needs: &[Needs], login: &ControlCaller) -> Vec<String> {
+/// As whom somebody counts, and by which groups.
+fn person(needs: &[Needs], caller: ControlCaller) -> Person {
     let named: BTreeSet<&String> = needs
         .iter()
         .flatten()
@@ -189,8 +186,22 @@ fn counting(needs: &[Needs], login: &ControlCaller) -> Vec<String> {
             need.groups.iter().chain(later)
         })
         .collect();
-    let names = login.groups.iter().filter_map(|group| group.name.as_ref());
-    names.filter(|name| named.contains(name)).cloned().collect()
+    let mut groups = caller.groups();
+    groups.retain(|name| named.contains(name));
+    match caller {
+        ControlCaller::User(user) => Person {
+            uid: Some(user.uid),
+            login: None,
+            name: user.name,
+            groups,
+        },
+        ControlCaller::Person(login) => Person {
+            uid: None,
+            name: login.identity.user.clone(),
+            login: Some(login),
+            groups,
+        },
+    }
 }
 
 fn choice(say: &Say) -> Result<Choice, String> {

@@ -158,7 +158,7 @@ async fn start(services: &Services, caller: &Known, issuer: &str) -> Result<Json
     let config = services.config.load_full();
     let begun = services
         .tokens
-        .begin(&config.issuers, issuer, caller.owner())
+        .begin(&config.issuers, issuer, caller.process()?.owner())
         .await;
     let begun = begun.map_err(|error| {
         refuse(services, caller, None, ("login", &error));
@@ -186,7 +186,10 @@ pub async fn wait(
     caller: Known,
     Json(asked): Json<Login>,
 ) -> Result<Json<Waited>, Answer> {
-    let waited = services.tokens.wait(asked.login, &caller.owner()).await;
+    let waited = services
+        .tokens
+        .wait(asked.login, &caller.process()?.owner())
+        .await;
     let progress = waited.map_err(|error| {
         refuse(&services, &caller, None, ("login", &error));
         Answer::unbelieved()
@@ -211,7 +214,10 @@ pub(in crate::control) async fn prove(
             let token = Secret::from(token.0.as_str());
             services.tokens.verify(&config.issuers, &token).await
         }
-        Proof::Login(login) => services.tokens.logged_in(*login, &caller.owner()).await,
+        Proof::Login(login) => {
+            let owner = caller.process()?.owner();
+            services.tokens.logged_in(*login, &owner).await
+        }
     };
     let how = proof.word();
     match verified {

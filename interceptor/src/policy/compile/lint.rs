@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::{Effect, Parsed, covered};
 use crate::clock;
+use crate::config::is_name;
 use crate::policy::obligation::{approval, grant, limits};
 use crate::policy::source::Mistake;
 use crate::policy::vocabulary::{self, ACTIONS, Kind};
@@ -220,9 +221,12 @@ pub(in crate::policy) fn literals(one: &Parsed, mistakes: &mut Vec<Mistake>) {
                 Ok(number) if number.to_string() == id => continue,
                 _ => "a number; names are in `principal.groups` and `principal.name`",
             },
+            Kind::Person if !is_person(id) => {
+                "`NAME:SUBJECT`, NAME being that of the issuer in the configuration"
+            }
             Kind::Scope if !id.starts_with('/') => "a path below the cgroup v2 mount: /a/b",
             Kind::Host if id != "localhost" => "`localhost`",
-            Kind::Scope | Kind::Host | Kind::Agent | Kind::Action => continue,
+            Kind::Person | Kind::Scope | Kind::Host | Kind::Agent | Kind::Action => continue,
         };
         let at = one
             .piece
@@ -234,6 +238,12 @@ pub(in crate::policy) fn literals(one: &Parsed, mistakes: &mut Vec<Mistake>) {
     }
 }
 
+/// Whether a name is one that somebody can have who logged in.
+fn is_person(id: &str) -> bool {
+    let parts = id.split_once(':');
+    parts.is_some_and(|(by, subject)| is_name(by) && !subject.is_empty())
+}
+
 const fn form(kind: Kind) -> &'static str {
     match kind {
         Kind::Target => "target",
@@ -242,7 +252,13 @@ const fn form(kind: Kind) -> &'static str {
         Kind::Table => "target/database/schema.table",
         Kind::Function => "target/database/schema.function",
         Kind::Column => "target/database/schema.table.column",
-        Kind::Agent | Kind::User | Kind::Group | Kind::Scope | Kind::Host | Kind::Action => "",
+        Kind::Agent
+        | Kind::User
+        | Kind::Person
+        | Kind::Group
+        | Kind::Scope
+        | Kind::Host
+        | Kind::Action => "",
     }
 }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::approvals::{self, Answer, Over, Standing, State, Word};
+use crate::approvals::{self, Answer, Over, Person, Standing, State, Word};
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::clock;
 use crate::grants::Holder;
-use crate::policy::{ControlObject, ControlVerb, Refusal};
+use crate::policy::{ControlCaller, ControlObject, ControlVerb, Refusal};
 use crate::session::services::Services;
 
 /// Ends questions whose time is over, and writes the end of each, until `stop`.
@@ -143,12 +143,7 @@ pub async fn use_up(
 
 /// Whether who said yes may still say it, by policy, groups and what else runs as the same user.
 async fn stands(services: &Arc<Services>, holder: &Holder, pid: u32, said: &Answer) -> bool {
-    let uid = said.by.uid;
-    // The primary group is among the others.
-    let user = services.user(pid, (uid, u32::MAX)).await;
-    let Ok(caller) =
-        user.inspect_err(|error| tracing::warn!(%error, uid, "cannot look up who approved"))
-    else {
+    let Some(caller) = now(services, pid, &said.by).await else {
         return false;
     };
     let verb = match said.break_glass {
@@ -160,10 +155,25 @@ async fn stands(services: &Arc<Services>, holder: &Holder, pid: u32, said: &Answ
         cgroup: holder.cgroup.clone(),
     };
     let policy = services.policy.current();
-    let has = |name: &String| {
-        let mut names = caller.groups.iter().filter_map(|group| group.name.as_ref());
-        names.any(|other| other == name)
-    };
+    let groups = caller.groups();
     policy.authorize_control(&caller, verb, &object).is_ok()
-        && (uid == 0 || said.by.groups.iter().all(has))
+        && (said.by.is_root() || said.by.groups.iter().all(|name| groups.contains(name)))
+}
+
+/// Who said it, as of now; nobody where that cannot be told, or where a login is not good any more.
+async fn now(services: &Arc<Services>, pid: u32, by: &Person) -> Option<ControlCaller> {
+    match (&by.login, by.uid) {
+        (Some(login), _) => {
+            let is_good = services.is_good(login);
+            is_good.then(|| ControlCaller::Person(login.clone()))
+        }
+        (None, Some(uid)) => {
+            // The primary group is among the others.
+            let user = services.user(pid, (uid, u32::MAX)).await;
+            let user = user
+                .inspect_err(|error| tracing::warn!(%error, uid, "cannot look up who approved"));
+            user.ok().map(ControlCaller::User)
+        }
+        (None, None) => None,
+    }
 }
