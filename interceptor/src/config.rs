@@ -30,6 +30,7 @@ use crate::masking::{Mask, Sensitive};
 
 pub use build::console::{Approver, Console, ConsoleTls, SLACK, Webhook};
 pub use check::is_name;
+pub use issuers::saml::{Saml, SignedBy, Trust};
 pub use issuers::{Algorithm, ClaimNames, Issuer, Url};
 pub use load::is_open;
 pub use mistake::{Mistake, Mistakes, Place};
@@ -83,6 +84,8 @@ pub struct Config {
     pub targets: BTreeMap<String, Arc<Target>>,
     /// Whose tokens bind scopes, by name.
     pub issuers: BTreeMap<String, Arc<Issuer>>,
+    /// Whose assertions do, by name: the issuers that speak SAML.
+    pub saml: BTreeMap<String, Arc<Saml>>,
     /// What goes straight out, decided in the kernel.
     pub direct: Vec<Direct>,
     /// Where DNS may go. Default: the servers of `/etc/resolv.conf`.
@@ -103,7 +106,7 @@ pub struct Config {
 
 impl Config {
     /// Keys that differ in `new` and are read only at start. All others may change at reload:
-    /// scopes, agents, targets, issuers, direct, resolvers and drain.
+    /// scopes, agents, targets, issuers of both kinds, direct, resolvers and drain.
     #[must_use]
     pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
         let (old_paths, new_paths) = (&self.paths, &new.paths);

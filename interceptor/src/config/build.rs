@@ -73,6 +73,11 @@ pub(super) fn build(root: &Node, file: &Path, resolvers: Vec<Resolver>) -> Built
             .filter_map(|entry| issuers::build(directory, entry))
             .map(|issuer| (issuer.name.clone(), Arc::new(issuer)))
             .collect(),
+        saml: map(root, "issuers")
+            .iter()
+            .filter_map(|entry| issuers::saml::build(directory, entry))
+            .map(|issuer| (issuer.name.clone(), Arc::new(issuer)))
+            .collect(),
         direct: values(&direct),
         resolvers,
         audit: audit(root.under("audit")),

@@ -74,6 +74,8 @@ pub enum Proof {
     Token(Token),
     /// A login that is done.
     Login(Uuid),
+    /// An assertion of a SAML identity provider, or the response that has it.
+    Saml(Token),
 }
 
 impl Proof {
@@ -83,6 +85,7 @@ impl Proof {
         match self {
             Self::Token(_) => "token",
             Self::Login(_) => "login",
+            Self::Saml(_) => "saml",
         }
     }
 }
