@@ -66,6 +66,8 @@ pub(super) enum Kind {
     Column,
     /// `Function`.
     Function,
+    /// `Name`.
+    Name,
     /// `Agent`.
     Agent,
     /// `User`.
@@ -82,13 +84,14 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind, in the order of their discriminants.
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Target,
         Self::Database,
         Self::Schema,
         Self::Table,
         Self::Column,
         Self::Function,
+        Self::Name,
         Self::Agent,
         Self::User,
         Self::Group,
@@ -106,6 +109,7 @@ impl Kind {
             Self::Table => "Table",
             Self::Column => "Column",
             Self::Function => "Function",
+            Self::Name => "Name",
             Self::Agent => "Agent",
             Self::User => "User",
             Self::Group => "Group",
@@ -150,7 +154,7 @@ static TYPES: LazyLock<Vec<(Kind, EntityTypeName)>> = LazyLock::new(|| {
     Kind::ALL
         .into_iter()
         .map(|kind| {
-            #[expect(clippy::expect_used, reason = "twelve constant identifiers, tested")]
+            #[expect(clippy::expect_used, reason = "constant identifiers, tested")]
             let name = EntityTypeName::from_str(kind.name()).expect("a type name reads");
             (kind, name)
         })
@@ -302,9 +306,13 @@ pub(super) fn names(kind: Kind, id: &str) -> Option<Vec<String>> {
         Kind::Schema => &['/', '/'],
         Kind::Table | Kind::Function => &['/', '/', '.'],
         Kind::Column => &['/', '/', '.', '.'],
-        Kind::Agent | Kind::User | Kind::Group | Kind::Scope | Kind::Host | Kind::Action => {
-            return None;
-        }
+        Kind::Name
+        | Kind::Agent
+        | Kind::User
+        | Kind::Group
+        | Kind::Scope
+        | Kind::Host
+        | Kind::Action => return None,
     };
     let (first, mut rest) = read_part(id)?;
     let mut names = vec![first];

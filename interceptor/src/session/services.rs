@@ -16,6 +16,7 @@ use crate::capture::{Capture, NetnsCookie, Scope};
 use crate::config::Config;
 use crate::grants::Grants;
 use crate::identity::{self, Login, ScopeOf};
+use crate::names::Names;
 use crate::policy::{self, ControlCaller, Group, Refusal};
 use crate::recording::Recorder;
 use crate::scopes::Scopes;
@@ -65,6 +66,8 @@ pub struct Services {
     pub replacing: tokio::sync::Mutex<()>,
     /// Held while the kernel's rules are made and written: the last written are the newest.
     pub writing: Mutex<()>,
+    /// What names scopes were told, and what they use up by asking.
+    pub names: Names,
     /// Destinations and the targets behind them.
     pub targets: ArcSwap<Targets>,
     /// What each agent uses up.

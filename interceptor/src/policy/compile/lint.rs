@@ -220,6 +220,8 @@ pub(in crate::policy) fn literals(one: &Parsed, mistakes: &mut Vec<Mistake>) {
                 Ok(number) if number.to_string() == id => continue,
                 _ => "a number; names are in `principal.groups` and `principal.name`",
             },
+            Kind::Name if crate::policy::names::is_plain(id) => continue,
+            Kind::Name => "a name in lower case, without a dot at its end: corp.example",
             Kind::Scope if !id.starts_with('/') => "a path below the cgroup v2 mount: /a/b",
             Kind::Host if id != "localhost" => "`localhost`",
             Kind::Scope | Kind::Host | Kind::Agent | Kind::Action => continue,
@@ -242,7 +244,13 @@ const fn form(kind: Kind) -> &'static str {
         Kind::Table => "target/database/schema.table",
         Kind::Function => "target/database/schema.function",
         Kind::Column => "target/database/schema.table.column",
-        Kind::Agent | Kind::User | Kind::Group | Kind::Scope | Kind::Host | Kind::Action => "",
+        Kind::Name
+        | Kind::Agent
+        | Kind::User
+        | Kind::Group
+        | Kind::Scope
+        | Kind::Host
+        | Kind::Action => "",
     }
 }
 
