@@ -90,6 +90,8 @@ pub struct Config {
     pub direct: Vec<Direct>,
     /// Where DNS may go. Default: the servers of `/etc/resolv.conf`.
     pub resolvers: Vec<Resolver>,
+    /// What agents may ask them.
+    pub names: Names,
     /// The audit log.
     pub audit: Audit,
     /// The recordings.
@@ -106,7 +108,7 @@ pub struct Config {
 
 impl Config {
     /// Keys that differ in `new` and are read only at start. All others may change at reload:
-    /// scopes, agents, targets, issuers of both kinds, direct, resolvers and drain.
+    /// scopes, agents, targets, issuers of both kinds, direct, resolvers, names and drain.
     #[must_use]
     pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
         let (old_paths, new_paths) = (&self.paths, &new.paths);
@@ -146,6 +148,26 @@ impl Config {
     #[must_use]
     pub fn agent(&self, name: &str) -> Agent {
         self.agents.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Whether an address is a resolver's.
+    #[must_use]
+    pub fn is_resolver(&self, at: SocketAddr) -> bool {
+        let at = (at.ip().to_canonical(), at.port());
+        let mut resolvers = self.resolvers.iter().map(|resolver| resolver.address);
+        resolvers.any(|resolver| (resolver.ip().to_canonical(), resolver.port()) == at)
+    }
+
+    /// The targets that have this name, each with its port there.
+    pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a Arc<Target>, u16)> + 'a {
+        self.targets.values().flat_map(move |target| {
+            let own = target.addresses.iter();
+            let own = own.filter(move |at| matches!(&at.host, Host::Name(own) if own == name));
+            let below = target.below.iter();
+            let below = below.filter(move |at| name != at.domain && is_below(name, &at.domain));
+            let ports = own.map(|at| at.port).chain(below.map(|at| at.port));
+            ports.map(move |port| (target, port))
+        })
     }
 
     /// The `direct` rule that a destination falls under. A target's name that resolves into one must
@@ -223,6 +245,8 @@ pub struct Target {
     pub name: String,
     /// Where agents dial, and where the daemon dials. Host names are resolved at start, at reload and every minute.
     pub addresses: Vec<Address>,
+    /// Domains all of whose names are the target's: an agent finds it by asking for one of them.
+    pub below: Vec<Below>,
     /// Where the daemon dials instead.
     pub dial: Dial,
     /// What it speaks.
@@ -301,6 +325,15 @@ pub enum Host {
     Ip(IpAddr),
     /// A DNS name, lower case.
     Name(String),
+}
+
+/// Every name below a domain, and a port; written `*.domain:5432`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Below {
+    /// The domain, lower case; not covered itself.
+    pub domain: String,
+    /// Port.
+    pub port: u16,
 }
 
 /// What a target speaks, with what only that protocol needs.
@@ -570,8 +603,59 @@ pub struct Direct {
 pub struct Resolver {
     /// Its address.
     pub address: SocketAddr,
-    /// Refused while the daemon is down. Default false.
-    pub needs_daemon: bool,
+}
+
+/// What agents may ask resolvers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// Domains whose names may have addresses of private networks, beside the targets' own.
+    pub private: Vec<String>,
+    /// Types of records that may be asked for, upper case.
+    pub types: Vec<String>,
+    /// Questions a second of one scope, as a token bucket of four seconds' size. Default 50.
+    pub queries_per_second: u32,
+    /// How a question is refused. Default `Refused`.
+    pub refusal: NameRefusal,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            private: Vec::new(),
+            types: Self::TYPES.map(str::to_owned).to_vec(),
+            queries_per_second: 50,
+            refusal: NameRefusal::Refused,
+        }
+    }
+}
+
+impl Names {
+    /// The types that may be asked for where nothing is said. TXT is not one: it carries data.
+    pub const TYPES: [&str; 10] = [
+        "A", "AAAA", "CNAME", "HTTPS", "MX", "NS", "PTR", "SOA", "SRV", "SVCB",
+    ];
+
+    /// Whether a name may have addresses of private networks.
+    #[must_use]
+    pub fn is_private(&self, name: &str) -> bool {
+        self.private.iter().any(|domain| is_below(name, domain))
+    }
+}
+
+/// Whether `name` is `domain` or lies in it; both lower case, without the root's dot.
+#[must_use]
+pub fn is_below(name: &str, domain: &str) -> bool {
+    name.strip_suffix(domain)
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+/// The answer to a question that is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameRefusal {
+    /// `REFUSED`: clients ask the next resolver, and tell of a failure.
+    Refused,
+    /// `NXDOMAIN`: clients tell of no such name.
+    Nxdomain,
 }
 
 /// The audit log.

@@ -36,6 +36,7 @@ use crate::config;
 use crate::control::caller::logins::Logins;
 use crate::control::scopes::{binding, placing};
 use crate::control::{self, apply};
+use crate::names;
 use crate::protocol::Engines;
 use crate::secrets;
 use crate::session::ending;
@@ -138,6 +139,8 @@ fn stand(
     pillars.stand("what resolves the targets' names", resolve);
     let reloads = watch::reloads(services.reloads.subscribe(), engines, stop.clone());
     pillars.stand("what heeds reloads", reloads);
+    let (parts, until) = shared();
+    pillars.stand("what forgets names", names::sweep(parts, until));
     let (parts, until) = shared();
     pillars.stand("what ends grants", ending::watch(parts, until));
     let (parts, until) = shared();

@@ -16,6 +16,7 @@
 //! | which process, binary, ancestors, agent, user | [`identity`] |
 //! | who stands behind an agent, by a token that was verified | [`tokens`] |
 //! | which agent is a cgroup, which target an address | [`scopes`], [`targets`] |
+//! | which names may an agent ask for, and whose are the answers | [`names`] |
 //! | what do these bytes mean | `protocol/x/wire.rs` |
 //! | what do they ask for, in policy's words | `protocol/x/facts.rs` |
 //! | may they | [`policy`] |
@@ -45,6 +46,7 @@ pub mod daemon;
 pub mod grants;
 pub mod identity;
 pub mod masking;
+pub mod names;
 pub mod policy;
 pub mod protocol;
 pub mod recording;

@@ -12,6 +12,7 @@ mod compile;
 mod control;
 mod decide;
 mod handle;
+mod names;
 mod obligation;
 mod source;
 mod subject;
@@ -22,6 +23,7 @@ pub use compile::{Effect, Ever, Policy, Rule};
 pub use control::{ControlCaller, ControlObject, ControlVerb, Group, HostUser};
 pub use decide::{ExplainedAccess, ExplainedAsk, Explanation, Seen, Verdicts};
 pub use handle::Handle;
+pub use names::{Question, is_plain};
 pub use obligation::{
     ApprovalId, Approved, AskedWhenRun, Budget, Covering, GrantId, Grantable, Held, Later, Limit,
     Limits, Need, Needs, NoGrants, NotApproved, Offer, Place, Terms, Want, is_answered, needed,
@@ -309,6 +311,15 @@ pub enum RefusalKind {
 }
 
 impl RefusalKind {
+    /// Whether nothing was decided: something that is needed did not work.
+    #[must_use]
+    pub fn is_a_failure(self) -> bool {
+        matches!(
+            self,
+            Self::Storage | Self::Secret | Self::Upstream | Self::Internal
+        )
+    }
+
     /// Its word in metrics and in the audit.
     #[must_use]
     pub fn word(self) -> &'static str {

@@ -346,6 +346,33 @@ pub enum Event<'a> {
         /// What was said until then.
         answers: &'a [Answer],
     },
+    /// A name was looked up for an agent; written before the answer is given.
+    #[serde(rename = "name.resolved")]
+    NameResolved {
+        /// Who asked for what.
+        #[serde(flatten)]
+        asked: Asked<'a>,
+        /// `ok`, `nxdomain`, `servfail`, `refused` or `error`: the resolver's.
+        code: &'a str,
+        /// Addresses of the answer, the first sixteen.
+        addresses: &'a [std::net::IpAddr],
+        /// For how many seconds it may be kept.
+        ttl: u32,
+        /// The rules that permitted it.
+        rules: &'a [RuleId],
+    },
+    /// A name was asked for and not looked up, or its answer not given.
+    #[serde(rename = "name.refused")]
+    NameRefused {
+        /// Who asked for what.
+        #[serde(flatten)]
+        asked: Asked<'a>,
+        /// Why. The caller read less than this.
+        refusal: &'a Refusal,
+        /// What only the audit may know of it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cause: Option<String>,
+    },
     /// The daemon started, stopped, reloaded; a scope was tagged; a log was read; an agent was frozen.
     #[serde(rename = "control")]
     Control {
@@ -392,6 +419,26 @@ pub enum Event<'a> {
     /// The log was closed: the daemon ended in order.
     #[serde(rename = "log.closed")]
     LogClosed {},
+}
+
+/// A question to a resolver, as lines name it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Asked<'a> {
+    /// The agent's name.
+    pub agent: &'a str,
+    /// Who, in full, as JSON; absent where identity could not be proved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub principal: Option<&'a RawValue>,
+    /// The name, where the question was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<&'a str>,
+    /// The type of the records.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub qtype: Option<&'a str>,
+    /// Which resolver was to be asked.
+    pub resolver: SocketAddr,
+    /// The same question with the same end since the last such line.
+    pub folded: u64,
 }
 
 /// A scope, as lines name it.

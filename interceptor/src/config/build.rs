@@ -15,9 +15,10 @@ use super::document::{Node, Value};
 use super::mistake::Place;
 use super::shape::{Form, detect};
 use super::{
-    Address, Agent, Audit, ClientAuth, Config, Dial, Direct, Durability, Namespace, Order, Paths,
-    Pooler, Postgres, Protocol, Recording, Resolver, Scope, SecretSource, SessionAttrs,
-    StatementText, Target, Timeouts, TlsMode, UpstreamTls, Warm, issuers, scalar, sensitive,
+    Address, Agent, Audit, ClientAuth, Config, Dial, Direct, Durability, NameRefusal, Names,
+    Namespace, Order, Paths, Pooler, Postgres, Protocol, Recording, Resolver, Scope, SecretSource,
+    SessionAttrs, StatementText, Target, Timeouts, TlsMode, UpstreamTls, Warm, issuers, scalar,
+    sensitive,
 };
 
 /// A value and where it was said.
@@ -80,6 +81,7 @@ pub(super) fn build(root: &Node, file: &Path, resolvers: Vec<Resolver>) -> Built
             .collect(),
         direct: values(&direct),
         resolvers,
+        names: names(root.under("names")),
         audit: audit(root.under("audit")),
         recording: recording(root.under("recording")),
         metrics: root
@@ -122,7 +124,10 @@ fn addresses_of(target: &str, node: &Node) -> Vec<Said<(String, Address)>> {
         .map(Node::elements)
         .unwrap_or_default();
     let element = |(index, node): (usize, &Node)| {
-        let value = (target.to_owned(), scalar::address(node.text()?).ok()?);
+        let value = (
+            target.to_owned(),
+            scalar::addresses(node.text()?).ok()?.ok()?,
+        );
         let key = format!("targets.{target}.addresses[{index}]");
         Some(Said {
             value,
@@ -209,8 +214,30 @@ fn direct(node: &Node) -> Option<Direct> {
 fn resolver(node: &Node) -> Option<Resolver> {
     Some(Resolver {
         address: scalar::socket(node.under("address")?.text()?).ok()?,
-        needs_daemon: flag(node, "needs_daemon", false),
     })
+}
+
+fn names(node: Option<&Node>) -> Names {
+    let default = Names::default();
+    let said = |key: &str| node.map(|node| texts(node, key)).unwrap_or_default();
+    let types = said("types");
+    Names {
+        private: said("private")
+            .iter()
+            .filter_map(|domain| scalar::name(domain))
+            .collect(),
+        types: match types.is_empty() {
+            true => default.types,
+            false => types.iter().map(|kind| kind.to_ascii_uppercase()).collect(),
+        },
+        queries_per_second: node
+            .and_then(|node| count(node, "queries_per_second"))
+            .unwrap_or(default.queries_per_second),
+        refusal: match text(node, "refusal").as_deref() {
+            Some("nxdomain") => NameRefusal::Nxdomain,
+            _ => default.refusal,
+        },
+    }
 }
 
 fn audit(node: Option<&Node>) -> Audit {
@@ -299,6 +326,10 @@ impl From<'_> {
         Some(Target {
             name: name.to_owned(),
             addresses: addresses.into_iter().map(|said| said.value.1).collect(),
+            below: texts(node, "addresses")
+                .iter()
+                .filter_map(|text| scalar::addresses(text).ok()?.err())
+                .collect(),
             dial: dial(node.under("dial")),
             protocol: Protocol::Postgres(Arc::new(self.postgres(node.under("postgres")?)?)),
             namespace: match text(Some(node), "namespace").as_deref() {

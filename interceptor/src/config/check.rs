@@ -259,6 +259,15 @@ pub(super) fn text_form(text: &str, form: Form) -> Result<(), String> {
     let word = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
     let (fine, expected) = match form {
         Form::Address => return scalar::address(text).map(drop),
+        Form::Addresses => return scalar::addresses(text).map(drop),
+        Form::Domain => (
+            scalar::name(text).is_some(),
+            "expected a domain such as internal or corp.example",
+        ),
+        Form::RecordType => (
+            crate::names::message::is_type(text),
+            "expected a type of DNS records such as A or TXT",
+        ),
         Form::Socket => return scalar::socket(text).map(drop),
         Form::Network => return scalar::network(text).map(drop),
         Form::Url => return Url::read(text).map(drop),

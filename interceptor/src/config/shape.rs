@@ -78,6 +78,12 @@ pub(super) enum Form {
     Url,
     /// A claim of a token: its name, or a JSON pointer to it.
     Claim,
+    /// A domain of DNS.
+    Domain,
+    /// A type of DNS records that is known by a name.
+    RecordType,
+    /// A host and port, or every host below a domain: `*.below:5432`.
+    Addresses,
 }
 
 /// One key.
@@ -171,8 +177,9 @@ pub(super) static FILE: Shape = Shape::Keys(&[
         "resolvers",
         Shape::List(0, &RESOLVER),
         "the servers of /etc/resolv.conf",
-        "DNS servers that scopes may ask.",
+        "DNS servers that scopes may ask, through the daemon.",
     ),
+    may("names", NAMES, "see its keys", "What scopes may ask them."),
     may("audit", AUDIT, "see its keys", "The audit log."),
     may("recording", RECORDING, "see its keys", "The recordings."),
     may(
@@ -257,7 +264,7 @@ static AGENT: Shape = Shape::Keys(&[
 static TARGET: Shape = Shape::Keys(&[
     must(
         "addresses",
-        Shape::List(1, &Shape::Text(Form::Address)),
+        Shape::List(1, &Shape::Text(Form::Addresses)),
         "Where agents dial, and where the daemon dials.",
     ),
     must("postgres", POSTGRES, "The target speaks PostgreSQL."),
@@ -578,17 +585,36 @@ static DIRECT: Shape = Shape::Keys(&[
     ),
 ]);
 
-static RESOLVER: Shape = Shape::Keys(&[
-    must(
-        "address",
-        Shape::Text(Form::Socket),
-        "Address and port of the server.",
+static RESOLVER: Shape = Shape::Keys(&[must(
+    "address",
+    Shape::Text(Form::Socket),
+    "Address and port of the server.",
+)]);
+
+const NAMES: Shape = Shape::Keys(&[
+    may(
+        "private",
+        Shape::List(0, &Shape::Text(Form::Domain)),
+        "none",
+        "Domains whose names may have private addresses; those of targets may.",
     ),
     may(
-        "needs_daemon",
-        Shape::Flag,
-        "false",
-        "Refused while the daemon is down.",
+        "types",
+        Shape::List(1, &Shape::Text(Form::RecordType)),
+        "A, AAAA, CNAME, HTTPS, MX, NS, PTR, SOA, SRV, SVCB",
+        "Types of records that may be asked for.",
+    ),
+    may(
+        "queries_per_second",
+        Shape::Count(1, 100_000),
+        "50",
+        "Questions a second of one scope.",
+    ),
+    may(
+        "refusal",
+        Shape::Word(&["refused", "nxdomain"]),
+        "refused",
+        "How a question is refused.",
     ),
 ]);
 

@@ -98,6 +98,7 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
         reloads: Default::default(),
         replacing: Default::default(),
         writing: Default::default(),
+        names: Default::default(),
         targets: ArcSwap::from_pointee(targets),
         config: ArcSwap::from_pointee(config),
         meters: Default::default(),

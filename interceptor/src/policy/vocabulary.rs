@@ -66,6 +66,8 @@ pub(super) enum Kind {
     Column,
     /// `Function`.
     Function,
+    /// `Name`.
+    Name,
     /// `Agent`.
     Agent,
     /// `User`.
@@ -84,13 +86,14 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind, in the order of their discriminants.
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Target,
         Self::Database,
         Self::Schema,
         Self::Table,
         Self::Column,
         Self::Function,
+        Self::Name,
         Self::Agent,
         Self::User,
         Self::Person,
@@ -109,6 +112,7 @@ impl Kind {
             Self::Table => "Table",
             Self::Column => "Column",
             Self::Function => "Function",
+            Self::Name => "Name",
             Self::Agent => "Agent",
             Self::User => "User",
             Self::Person => "Person",
@@ -154,7 +158,7 @@ static TYPES: LazyLock<Vec<(Kind, EntityTypeName)>> = LazyLock::new(|| {
     Kind::ALL
         .into_iter()
         .map(|kind| {
-            #[expect(clippy::expect_used, reason = "thirteen constant identifiers, tested")]
+            #[expect(clippy::expect_used, reason = "constant identifiers, tested")]
             let name = EntityTypeName::from_str(kind.name()).expect("a type name reads");
             (kind, name)
         })
@@ -306,7 +310,8 @@ pub(super) fn names(kind: Kind, id: &str) -> Option<Vec<String>> {
         Kind::Schema => &['/', '/'],
         Kind::Table | Kind::Function => &['/', '/', '.'],
         Kind::Column => &['/', '/', '.', '.'],
-        Kind::Agent
+        Kind::Name
+        | Kind::Agent
         | Kind::User
         | Kind::Person
         | Kind::Group

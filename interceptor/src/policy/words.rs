@@ -359,6 +359,33 @@ impl Refusal {
         Self::plain(RefusalKind::Cancelled, message, "it was not forwarded")
     }
 
+    /// A type of records that nobody may ask for.
+    #[must_use]
+    pub fn record_type(kind: &str) -> Self {
+        let message = format!("asking for {} records is not permitted", shown(kind));
+        let hint = "`names.types` of the configuration says which may be asked for";
+        Self::plain(RefusalKind::NotPermitted, &message, hint)
+    }
+
+    /// A public name whose answer is an address of a private network.
+    #[must_use]
+    pub fn rebinding(name: &str) -> Self {
+        let message = format!(
+            "{} has an address that only known names may have",
+            shown(name)
+        );
+        let hint = "`names.private` of the configuration says which domains are known";
+        Self::plain(RefusalKind::Forbidden, &message, hint)
+    }
+
+    /// A name that carries data, or one of too many; `what` says which.
+    #[must_use]
+    pub fn tunnel(what: &str) -> Self {
+        let message = format!("this name is not asked for: {what}");
+        let hint = "`names.private` of the configuration lifts this for domains of one's own";
+        Self::plain(RefusalKind::Limit, &message, hint)
+    }
+
     /// The session was ended.
     #[must_use]
     pub fn ended() -> Self {

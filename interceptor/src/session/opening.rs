@@ -51,6 +51,8 @@ pub struct Who {
     pub target: Arc<Target>,
     /// The target's host that was dialled, as the configuration names it.
     pub host: Host,
+    /// Where the daemon dials for a name that the agent was told an address of; none for where it dialled.
+    pub places: Option<Arc<[(Host, SocketAddr)]>>,
     /// What the kernel stamped.
     pub flow: Flow,
     /// What it uses up.
@@ -248,7 +250,10 @@ impl Opening {
     #[must_use]
     pub fn places(&self) -> Arc<[(Host, SocketAddr)]> {
         let who = &self.who;
-        let dialled = || Arc::new([(who.host.clone(), who.flow.destination.0)]) as Arc<[_]>;
+        let dialled = || match &who.places {
+            Some(places) => Arc::clone(places),
+            None => Arc::new([(who.host.clone(), who.flow.destination.0)]) as Arc<[_]>,
+        };
         let targets = self.services.targets.load();
         targets.places(&who.target.name).unwrap_or_else(dialled)
     }

@@ -17,6 +17,7 @@ use crate::clock;
 use crate::config::{Config, SLACK};
 use crate::grants::Grants;
 use crate::identity::{self, LoggedIn, Login, ScopeOf};
+use crate::names::Names;
 use crate::policy::{self, Group, HostUser, Refusal};
 use crate::recording::Recorder;
 use crate::scopes::Scopes;
@@ -66,6 +67,8 @@ pub struct Services {
     pub replacing: tokio::sync::Mutex<()>,
     /// Held while the kernel's rules are made and written: the last written are the newest.
     pub writing: Mutex<()>,
+    /// What names scopes were told, and what they use up by asking.
+    pub names: Names,
     /// Destinations and the targets behind them.
     pub targets: ArcSwap<Targets>,
     /// What each agent uses up.

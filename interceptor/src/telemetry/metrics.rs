@@ -23,6 +23,7 @@ pub struct Metrics {
     masks_missed: Family<Target, Counter>,
     detected: Family<TargetKind, Counter>,
     approvals: Family<TargetResult, Counter>,
+    names: Family<Result, Counter>,
     kernel_denied: Family<Reason, Counter>,
     kernel_lost: Counter,
 }
@@ -64,6 +65,11 @@ pub enum LoginHow {
     Ahead,
     /// Taken from those.
     Warm,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Result {
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -153,6 +159,11 @@ impl Metrics {
         self.approvals.get_or_create(&labels).inc();
     }
 
+    /// An agent asked for a name.
+    pub fn name_asked(&self, result: &'static str) {
+        self.names.get_or_create(&Result { result }).inc();
+    }
+
     /// The kernel refused something `count` times.
     pub fn kernel_denied(&self, reason: &'static str, count: u64) {
         self.kernel_denied
@@ -208,6 +219,11 @@ impl Metrics {
             "approvals",
             "Questions to people that are over, by target and result",
             self.approvals.clone(),
+        );
+        registry.register(
+            "names",
+            "Questions of agents to resolvers, by result",
+            self.names.clone(),
         );
         registry.register(
             "kernel_denied",

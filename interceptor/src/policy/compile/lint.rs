@@ -224,6 +224,8 @@ pub(in crate::policy) fn literals(one: &Parsed, mistakes: &mut Vec<Mistake>) {
             Kind::Person if !is_person(id) => {
                 "`NAME:SUBJECT`, NAME being that of the issuer in the configuration"
             }
+            Kind::Name if crate::policy::names::is_plain(id) => continue,
+            Kind::Name => "a name in lower case, without a dot at its end: corp.example",
             Kind::Scope if !id.starts_with('/') => "a path below the cgroup v2 mount: /a/b",
             Kind::Host if id != "localhost" => "`localhost`",
             Kind::Person | Kind::Scope | Kind::Host | Kind::Agent | Kind::Action => continue,
@@ -252,7 +254,8 @@ const fn form(kind: Kind) -> &'static str {
         Kind::Table => "target/database/schema.table",
         Kind::Function => "target/database/schema.function",
         Kind::Column => "target/database/schema.table.column",
-        Kind::Agent
+        Kind::Name
+        | Kind::Agent
         | Kind::User
         | Kind::Person
         | Kind::Group
