@@ -156,7 +156,7 @@ async fn addresses(url: &Url) -> Result<Vec<SocketAddr>, String> {
 
 /// As a form carries it (`application/x-www-form-urlencoded`): all but letters, digits and four marks as
 /// numbers.
-fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     let byte = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => {
             char::from(byte).to_string()

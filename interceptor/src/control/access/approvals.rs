@@ -14,7 +14,8 @@ use super::super::Given;
 use super::super::api::{Asked, Say, WhichApproval};
 use super::super::caller::{Answer, Known};
 use super::super::status::agent_of;
-use crate::approvals::{self, Choice, Person, Standing};
+use super::delegating;
+use crate::approvals::{self, Choice, InPlace, Person, Standing};
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::clock;
@@ -52,9 +53,11 @@ pub async fn show(
     Json(which): Json<WhichApproval>,
 ) -> Result<Json<Asked>, Answer> {
     let standing = found(&services, which)?;
-    caller
-        .may(&services, ControlVerb::Approve, &object(&standing))
-        .await?;
+    if !may_see(&services, &caller, &standing).await? {
+        caller
+            .may(&services, ControlVerb::Approve, &object(&standing))
+            .await?;
+    }
     caller.audit(
         &services,
         "read",
@@ -108,7 +111,7 @@ pub async fn answer(
         true => ControlVerb::BreakGlass,
         false => ControlVerb::Approve,
     };
-    let login = caller.may(&services, verb, &object(&standing)).await?;
+    let (by, in_place) = speaker(&services, &caller, verb, &standing).await?;
     let choice = choice(&say).map_err(|mistake| Answer::bad(&mistake))?;
     if let Some(reason) = &say.reason
         && (reason.trim().is_empty()
@@ -123,15 +126,12 @@ pub async fn answer(
         return Err(Answer::bad("an emergency needs a reason"));
     }
     let answer = approvals::Answer {
-        by: Person {
-            uid: login.uid,
-            groups: counting(&standing.question.needs, &login),
-            name: login.name,
-        },
+        by,
         yes: say.yes,
         at: clock::wall(),
         reason: say.reason,
         break_glass: say.break_glass,
+        in_place,
     };
     // It goes on where the caller goes away.
     let said =
@@ -139,6 +139,46 @@ pub async fn answer(
     said.await
         .map_err(|error| Answer::failed(&error))?
         .map(Json)
+}
+
+/// Who speaks, by an own right or, where that does not do, by that of somebody whom the caller stands in for.
+///
+/// # Errors
+/// An answer where policy refuses.
+async fn speaker(
+    services: &Arc<Services>,
+    caller: &Known,
+    verb: ControlVerb,
+    standing: &Standing,
+) -> Result<(Person, Option<InPlace>), Answer> {
+    let question = &standing.question;
+    let waited = clock::boot().since(question.from);
+    let person = |login: ControlCaller| Person {
+        uid: login.uid,
+        groups: counting(&question.needs, &login),
+        name: login.name,
+    };
+    let own = caller.judged(services, verb, &object(standing)).await?;
+    let own = own.map(person);
+    let speaks = |by: &Person| {
+        let mut ways = question.needs.iter().flatten();
+        ways.any(|need| by.speaks_for(need, waited))
+    };
+    let enough = verb == ControlVerb::BreakGlass || own.as_ref().is_ok_and(speaks);
+    if !enough {
+        let login = delegating::user(services, caller).await?;
+        let place = delegating::in_place(services, (&login, caller.pid), standing).await;
+        if let Some(place) = place {
+            return Ok((person(login), Some(place)));
+        }
+    }
+    match own {
+        Ok(by) => Ok((by, None)),
+        Err(_refusal) => {
+            let login = caller.may(services, verb, &object(standing)).await?;
+            Ok((person(login), None))
+        }
+    }
 }
 
 async fn write(
@@ -180,7 +220,7 @@ fn refused(
 }
 
 /// The groups by which somebody counts.
-fn counting(needs: &[Needs], login: &ControlCaller) -> Vec<String> {
+pub(super) fn counting(needs: &[Needs], login: &ControlCaller) -> Vec<String> {
     let named: BTreeSet<&String> = needs
         .iter()
         .flatten()
@@ -215,10 +255,15 @@ async fn may_see(
     let judged = caller
         .judged(services, ControlVerb::Approve, &object(standing))
         .await?;
-    Ok(judged.is_ok())
+    if judged.is_ok() {
+        return Ok(true);
+    }
+    let login = delegating::user(services, caller).await?;
+    let place = delegating::in_place(services, (&login, caller.pid), standing).await;
+    Ok(place.is_some())
 }
 
-fn object(standing: &Standing) -> ControlObject {
+pub(super) fn object(standing: &Standing) -> ControlObject {
     let holder = &standing.question.holder;
     ControlObject::Scope {
         agent: holder.agent.clone(),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::approvals::{self, Answer, Over, Standing, State, Word};
+use super::standing_in;
+use crate::approvals::{self, Answer, InPlace, Over, Standing, State, Word};
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::clock;
@@ -143,7 +144,8 @@ pub async fn use_up(
 
 /// Whether who said yes may still say it, by policy, groups and what else runs as the same user.
 async fn stands(services: &Arc<Services>, holder: &Holder, pid: u32, said: &Answer) -> bool {
-    let uid = said.by.uid;
+    let right = said.right();
+    let uid = right.uid;
     // The primary group is among the others.
     let user = services.user(pid, (uid, u32::MAX)).await;
     let Ok(caller) =
@@ -164,6 +166,27 @@ async fn stands(services: &Arc<Services>, holder: &Holder, pid: u32, said: &Answ
         let mut names = caller.groups.iter().filter_map(|group| group.name.as_ref());
         names.any(|other| other == name)
     };
-    policy.authorize_control(&caller, verb, &object).is_ok()
-        && (uid == 0 || said.by.groups.iter().all(has))
+    let may = policy.authorize_control(&caller, verb, &object).is_ok()
+        && (uid == 0 || right.groups.iter().all(has));
+    match &said.in_place {
+        Some(place) if may => stands_in(services, (&object, pid), (said, place)).await,
+        _ => may,
+    }
+}
+
+/// Whether who spoke in another's place is still the one that was named for it.
+async fn stands_in(
+    services: &Arc<Services>,
+    (object, pid): (&ControlObject, u32),
+    (said, place): (&Answer, &InPlace),
+) -> bool {
+    let all = services.approvals.delegations(clock::boot());
+    let Some(delegation) = all.iter().find(|one| one.id == place.delegation) else {
+        return false;
+    };
+    let Ok(who) = services.user(pid, (said.by.uid, u32::MAX)).await else {
+        return false;
+    };
+    let right = standing_in::right_of(services, (&who, pid), delegation, object);
+    right.await.is_some()
 }
