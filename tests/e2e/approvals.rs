@@ -528,6 +528,9 @@ fn a_stand_in_answers_by_the_right_of_who_named_him_and_for_as_long_as_that_stan
     // Nobody hands on what he has not: neither root's right, nor that of who runs agents, nor none.
     let root = lab.daemon.cli(&[&["approvals"], &to_mail[..]].concat())?;
     has(&refused(root)?, &["root's right is not delegated"])?;
+    let mut open = lab.agent().open_psql(&lab.dsn())?;
+    open.send("select 'there';\n")?;
+    open.await_text("there", DEADLINE)?;
     let agent = approvals(&lab, lab.agent().uid(), &to_mail)?;
     has(&refused(agent)?, &["run as an agent"])?;
     approvals(&lab, 9, &to_mail)?.ok()?;

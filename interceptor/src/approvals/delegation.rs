@@ -13,7 +13,7 @@ use super::{Error, Person};
 use crate::clock::BootTime;
 
 /// Delegations of one approver.
-const OF_ONE: usize = 16;
+const OF_ONE: usize = 8;
 /// Delegations of all.
 const OF_ALL: usize = 1_024;
 
@@ -80,7 +80,7 @@ impl Delegations {
     pub(super) fn room(&self, by: u32, now: BootTime) -> Result<(), Error> {
         let all = self.live(now);
         if all.iter().filter(|one| one.by.uid == by).count() >= OF_ONE {
-            return Err(Error::Full("this user has 16 delegations already"));
+            return Err(Error::Full("this user has 8 delegations already"));
         }
         match all.len() < OF_ALL {
             true => Ok(()),

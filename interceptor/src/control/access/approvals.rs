@@ -14,7 +14,7 @@ use super::super::Given;
 use super::super::api::{Asked, Say, WhichApproval};
 use super::super::caller::{Answer, Known};
 use super::super::status::agent_of;
-use super::delegating;
+use super::delegating::Places;
 use crate::approvals::{self, Choice, InPlace, Person, Standing};
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
@@ -33,9 +33,10 @@ const BEFORE: usize = 5;
 /// # Errors
 /// An answer where policy refuses.
 pub async fn all(State(services): Given, caller: Known) -> Result<Json<Vec<Standing>>, Answer> {
+    let places = Places::of(&services, &caller).await?;
     let mut seen = Vec::new();
     for standing in services.approvals.all(None) {
-        if may_see(&services, &caller, &standing).await? {
+        if may_see(&services, &caller, &places, &standing).await? {
             seen.push(standing);
         }
     }
@@ -53,7 +54,8 @@ pub async fn show(
     Json(which): Json<WhichApproval>,
 ) -> Result<Json<Asked>, Answer> {
     let standing = found(&services, which)?;
-    if !may_see(&services, &caller, &standing).await? {
+    let places = Places::of(&services, &caller).await?;
+    if !may_see(&services, &caller, &places, &standing).await? {
         caller
             .may(&services, ControlVerb::Approve, &object(&standing))
             .await?;
@@ -67,7 +69,7 @@ pub async fn show(
     let before = services.approvals.before(&standing.question, BEFORE).await;
     let mut seen = Vec::new();
     for earlier in before.map_err(|error| Answer::failed(&error))? {
-        if may_see(&services, &caller, &earlier).await? {
+        if may_see(&services, &caller, &places, &earlier).await? {
             seen.push(earlier);
         }
     }
@@ -166,10 +168,9 @@ async fn speaker(
     };
     let enough = verb == ControlVerb::BreakGlass || own.as_ref().is_ok_and(speaks);
     if !enough {
-        let login = delegating::user(services, caller).await?;
-        let place = delegating::in_place(services, (&login, caller.pid), standing).await;
-        if let Some(place) = place {
-            return Ok((person(login), Some(place)));
+        let places = Places::of(services, caller).await?;
+        if let Some(place) = places.to(services, standing) {
+            return Ok((person(places.who), Some(place)));
         }
     }
     match own {
@@ -247,20 +248,17 @@ fn choice(say: &Say) -> Result<Choice, String> {
     }
 }
 
+/// Whether somebody may see a question: by an own right, or in the place of somebody who may.
 async fn may_see(
     services: &Arc<Services>,
     caller: &Known,
+    places: &Places,
     standing: &Standing,
 ) -> Result<bool, Answer> {
     let judged = caller
         .judged(services, ControlVerb::Approve, &object(standing))
         .await?;
-    if judged.is_ok() {
-        return Ok(true);
-    }
-    let login = delegating::user(services, caller).await?;
-    let place = delegating::in_place(services, (&login, caller.pid), standing).await;
-    Ok(place.is_some())
+    Ok(judged.is_ok() || places.to(services, standing).is_some())
 }
 
 pub(super) fn object(standing: &Standing) -> ControlObject {

@@ -145,38 +145,57 @@ async fn written(
 }
 
 /// The caller, as policy sees callers.
-pub(super) async fn user(
-    services: &Arc<Services>,
-    caller: &Known,
-) -> Result<ControlCaller, Answer> {
+async fn user(services: &Arc<Services>, caller: &Known) -> Result<ControlCaller, Answer> {
     let user = services.user(caller.pid, (caller.uid, caller.gid)).await;
     user.map_err(|error| Answer::failed(&error))
 }
 
-/// In whose place somebody may speak to a question: the first of those who named him who may answer it.
-pub(super) async fn in_place(
-    services: &Arc<Services>,
-    (who, pid): (&ControlCaller, u32),
-    standing: &Standing,
-) -> Option<InPlace> {
-    let question = &standing.question;
-    let waited = clock::boot().since(question.from);
-    for delegation in services.approvals.delegations(clock::boot()) {
+/// In whose places somebody may speak, looked up once: each approver once.
+#[derive(Debug)]
+pub(super) struct Places {
+    /// Who that is.
+    pub(super) who: ControlCaller,
+    of: Vec<(Arc<Delegation>, ControlCaller)>,
+}
+
+impl Places {
+    /// # Errors
+    /// An answer where the caller cannot be looked up.
+    pub(super) async fn of(services: &Arc<Services>, caller: &Known) -> Result<Self, Answer> {
+        let who = user(services, caller).await?;
+        let mut of: Vec<(Arc<Delegation>, ControlCaller)> = Vec::new();
+        for delegation in services.approvals.delegations(clock::boot()) {
+            let by = delegation.by.uid;
+            if of.iter().any(|(_, approver)| approver.uid == by) {
+                continue;
+            }
+            let named = (&who, caller.pid);
+            if let Some(approver) = standing_in::approver_of(services, named, &delegation).await {
+                of.push((delegation, approver));
+            }
+        }
+        Ok(Self { who, of })
+    }
+
+    /// In whose place he may speak to a question: the first of those who may answer it.
+    pub(super) fn to(&self, services: &Services, standing: &Standing) -> Option<InPlace> {
+        let question = &standing.question;
+        let waited = clock::boot().since(question.from);
         let object = object(standing);
-        let approver = standing_in::right_of(services, (who, pid), &delegation, &object).await;
-        let Some(approver) = approver else { continue };
-        let of = Person {
-            uid: approver.uid,
-            groups: counting(&question.needs, &approver),
-            name: approver.name,
-        };
-        let mut ways = question.needs.iter().flatten();
-        if ways.any(|need| of.speaks_for(need, waited)) {
-            return Some(InPlace {
+        let mut places = self.of.iter().map(|(delegation, approver)| {
+            let of = Person {
+                uid: approver.uid,
+                groups: counting(&question.needs, approver),
+                name: approver.name.clone(),
+            };
+            let mut ways = question.needs.iter().flatten();
+            let speaks = ways.any(|need| of.speaks_for(need, waited))
+                && standing_in::may(services, &self.who, approver, &object);
+            speaks.then_some(InPlace {
                 of,
                 delegation: delegation.id,
-            });
-        }
+            })
+        });
+        places.find_map(|place| place)
     }
-    None
 }

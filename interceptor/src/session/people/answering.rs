@@ -187,6 +187,6 @@ async fn stands_in(
     let Ok(who) = services.user(pid, (said.by.uid, u32::MAX)).await else {
         return false;
     };
-    let right = standing_in::right_of(services, (&who, pid), delegation, object);
-    right.await.is_some()
+    let approver = standing_in::approver_of(services, (&who, pid), delegation).await;
+    approver.is_some_and(|approver| standing_in::may(services, &who, &approver, object))
 }
