@@ -70,6 +70,8 @@ pub enum Verb {
     Bind(bind::Bind),
     /// Take back whom a scope is bound to.
     Unbind(bind::Unbind),
+    /// Exchange a token for one that is good in one scope only.
+    Exchange(bind::Exchange),
     /// Log a person in, and bind a scope to them.
     Login(bind::Login),
     /// Show scopes, agents, sessions and targets.
@@ -177,6 +179,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Verb::Untag(untag) => block_on(untag.run(), false),
         Verb::Bind(bind) => block_on(bind.run(), false),
         Verb::Unbind(unbind) => block_on(unbind.run(), false),
+        Verb::Exchange(exchange) => block_on(exchange.run(), false),
         Verb::Login(login) => block_on(login.run(), false),
         Verb::Status(status) => block_on(status.run(), false),
         Verb::Doctor(doctor) => block_on(doctor.run(), false),

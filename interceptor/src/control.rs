@@ -29,7 +29,7 @@ use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
-use self::access::{approvals, grants};
+use self::access::{approvals, delegating, grants};
 use self::caller::Peer;
 use self::caller::logins::{self, Logins};
 use self::door::Door;
@@ -37,7 +37,10 @@ use self::records::search;
 use crate::session::services::Services;
 
 /// Bytes of a request for a grant.
-const MAX_REQUEST: usize = 16 << 10;
+const MAX_REQUEST: usize = 48 << 10;
+
+/// Bytes of a request for an exchange, which has a token.
+const MAX_EXCHANGE: usize = 64 << 10;
 
 /// What can go wrong with a control socket.
 #[derive(Debug, Error)]
@@ -119,6 +122,8 @@ fn control_routes(services: Arc<Services>) -> Router {
         .route("/v1/scopes/untag", post(scopes::untag))
         .route("/v1/scopes/bind", post(scopes::binding::bind_scope))
         .route("/v1/scopes/unbind", post(scopes::binding::unbind))
+        .route("/v1/token", post(scopes::exchange::for_scope))
+        .route("/v1/jwks", get(scopes::exchange::keys))
         .route("/v1/login", post(scopes::binding::begin))
         .route("/v1/login/wait", post(scopes::binding::wait))
         .route("/v1/run", post(scopes::placing::run))
@@ -133,6 +138,9 @@ fn control_routes(services: Arc<Services>) -> Router {
         .route("/v1/approvals", get(approvals::all))
         .route("/v1/approvals/show", post(approvals::show))
         .route("/v1/approvals/answer", post(approvals::answer))
+        .route("/v1/approvals/delegate", post(delegating::delegate))
+        .route("/v1/approvals/delegations", get(delegating::all))
+        .route("/v1/approvals/undelegate", post(delegating::undelegate))
         .route("/v1/records", get(records::place))
         .route("/v1/records/read", post(records::read))
         .route("/v1/records/search", post(search::search))
@@ -147,6 +155,10 @@ fn agent_routes() -> Router<Arc<Services>> {
         .route("/v1/login", post(scopes::binding::begin_own))
         .route("/v1/login/wait", post(scopes::binding::wait))
         .route("/v1/bind", post(scopes::binding::bind_own))
+        .route(
+            "/v1/token",
+            post(scopes::exchange::own).layer(DefaultBodyLimit::max(MAX_EXCHANGE)),
+        )
         .route("/v1/approvals", get(approvals::own))
         .route(
             "/v1/grants",

@@ -8,6 +8,7 @@ pub mod bindings;
 mod claims;
 mod code;
 mod document;
+pub mod exchange;
 mod fetch;
 mod issuer;
 mod keys;
@@ -126,6 +127,9 @@ pub enum Error {
     /// It was used for another scope, or at all where it is good for once.
     #[error("the token was used already")]
     Replayed,
+    /// It was given out for another scope, or another process tree.
+    #[error("the token was given out for another scope or another process tree")]
+    Elsewhere,
     /// The scope is bound to somebody else.
     #[error("the scope is bound to {subject}, and to nobody else until that ends")]
     Bound {
@@ -163,6 +167,7 @@ impl Error {
             Self::Old { .. } => "old",
             Self::Claim(_) => "claim",
             Self::Replayed => "replayed",
+            Self::Elsewhere => "elsewhere",
             Self::Bound { .. } => "bound",
             Self::Store(_) => "store",
             Self::Login(_) => "login",
@@ -269,6 +274,12 @@ async fn verify(
         until: bindings::after(claimed.left),
         once: false,
     })
+}
+
+/// As a form carries it (`application/x-www-form-urlencoded`).
+#[must_use]
+pub fn encoded(text: &str) -> String {
+    fetch::encoded(text)
 }
 
 /// A stranger's text as it may be shown: short, in one line.

@@ -26,6 +26,7 @@ mod psql;
 mod records;
 mod refusals;
 mod roles;
+mod saml;
 mod scopes;
 mod storage;
 mod survival;

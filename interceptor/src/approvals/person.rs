@@ -72,12 +72,11 @@ impl Person {
 
     /// Whether a request is made on this person's behalf.
     pub(super) fn is_behind(&self, question: &Question) -> bool {
-        let behind = |what| question.on_behalf(what);
         let is_login = self.login.as_ref().is_some_and(|login| {
             let identity = &login.identity;
-            behind("issuer") == Some(&identity.issuer)
-                && behind("subject") == Some(&identity.subject)
+            question.is_of(&identity.issuer, &identity.subject)
         });
-        is_login || (self.name.is_some() && self.name.as_deref() == behind("user"))
+        let name = self.name.as_deref();
+        is_login || name.is_some_and(|name| question.is_for(name))
     }
 }

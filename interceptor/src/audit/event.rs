@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::approvals::{Answer, Over};
+use crate::approvals::{Answer, Delegation, Over};
 use crate::grants::{Ended, Grant, Holder};
 use crate::identity::{Identity, LoggedIn, Operator, Principal, User};
 use crate::masking::Masked;
@@ -280,6 +281,25 @@ pub enum Event<'a> {
         /// Why, in a sentence.
         cause: String,
     },
+    /// Somebody's token was exchanged for one that means something in one scope; it was given out after this.
+    #[serde(rename = "token.exchanged")]
+    TokenExchanged {
+        /// Who brought it.
+        caller: Caller,
+        /// The scope that it is good in.
+        #[serde(flatten)]
+        scope: ScopeNamed<'a>,
+        /// Whose it is.
+        identity: &'a Identity,
+        /// The name of what was brought, or a digest of it.
+        subject: &'a str,
+        /// The name of what was given out (`jti`).
+        token: &'a str,
+        /// Whom it is meant for.
+        audience: &'a str,
+        /// Until when it is good.
+        expires: Timestamp,
+    },
     /// A scope is bound no longer.
     #[serde(rename = "identity.ended")]
     IdentityEnded {
@@ -333,6 +353,16 @@ pub enum Event<'a> {
         /// For how long, in seconds, it covers the same text with other literals.
         #[serde(skip_serializing_if = "Option::is_none")]
         shape: Option<u64>,
+    },
+    /// Somebody named a stand-in for the time when he is away, or took that back.
+    #[serde(rename = "approval.delegated")]
+    ApprovalDelegated {
+        /// Who, by peer credentials.
+        caller: Caller,
+        /// By whose right, to whom, until when.
+        delegation: &'a Delegation,
+        /// `delegated` or `revoked`.
+        what: &'a str,
     },
     /// A question is over, answered or not.
     #[serde(rename = "approval.ended")]

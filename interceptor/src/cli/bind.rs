@@ -184,6 +184,56 @@ impl Unbind {
     }
 }
 
+/// `interceptor exchange`.
+#[derive(Debug, Args)]
+pub struct Exchange {
+    /// The token: a file, or ENV:NAME for a variable. It is left where it is.
+    #[arg(long, value_name = "FILE|ENV:NAME")]
+    token: TokenIn,
+    /// Whom the new token is for; without it, the daemon itself.
+    #[arg(long)]
+    audience: Option<String>,
+    /// For how long: 10m, which is also the default, and at most 1h.
+    #[arg(long = "for")]
+    time: Option<String>,
+    /// From outside: the cgroup of the scope that it is for; without it, the own one.
+    #[arg(long, value_name = "CGROUP")]
+    scope: Option<String>,
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Exchange {
+    /// # Errors
+    /// Where the daemon cannot be reached, or refuses.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let token = self.token.read()?;
+        let jwt = "urn:ietf:params:oauth:token-type:jwt";
+        let kind = "urn:ietf:params:oauth:grant-type:token-exchange";
+        let mut fields = vec![
+            ("grant_type", kind),
+            ("subject_token_type", jwt),
+            ("subject_token", token.0.as_str()),
+        ];
+        fields.extend(self.audience.as_deref().map(|text| ("audience", text)));
+        fields.extend(self.time.as_deref().map(|text| ("lifetime", text)));
+        fields.extend(self.scope.as_deref().map(|text| ("cgroup", text)));
+        let socket = match self.scope {
+            Some(_) => self.daemon.control()?,
+            None => self.daemon.agent()?,
+        };
+        let given: api::Exchanged = client::post_form(&socket, "/v1/token", &fields).await?;
+        Ok(show(
+            self.json,
+            &given,
+            &format!("{}\n", given.access_token),
+        ))
+    }
+}
+
 /// `interceptor login`.
 #[derive(Debug, Args)]
 pub struct Login {

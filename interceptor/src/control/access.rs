@@ -2,4 +2,5 @@
 
 pub mod approvals;
 mod asking;
+pub mod delegating;
 pub mod grants;

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::approvals::Standing;
+use crate::approvals::{StandIn, Standing};
 use crate::identity::Identity;
 use crate::policy::{Action, ApprovalId, GrantId, Resource};
 
@@ -166,6 +166,27 @@ pub struct Placed {
     pub environment: BTreeMap<String, String>,
 }
 
+/// What an exchange gives (RFC 8693 section 2.2.1).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchanged {
+    /// The token.
+    pub access_token: String,
+    /// What it is.
+    pub issued_token_type: String,
+    /// How it is used: as nothing that OAuth knows, `N_A`.
+    pub token_type: String,
+    /// How long it is good, in seconds.
+    pub expires_in: u64,
+}
+
+impl fmt::Debug for Exchanged {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.debug_struct("Exchanged")
+            .field("expires_in", &self.expires_in)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Names an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -269,6 +290,25 @@ pub struct Say {
     /// Whether it is an emergency, and stands in place of everybody else's answer.
     #[serde(default)]
     pub break_glass: bool,
+}
+
+/// `POST /v1/approvals/delegate`: names a stand-in for the caller.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Delegate {
+    /// Who stands in.
+    pub to: StandIn,
+    /// For how long: `8h`.
+    #[serde(rename = "for")]
+    pub time: String,
+}
+
+/// Names a delegation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhichDelegation {
+    /// Which.
+    pub delegation: Uuid,
 }
 
 /// `POST /v1/records/read`: says that records are about to be read, which is audited.
@@ -437,6 +477,9 @@ pub struct Request {
     /// The ticket that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
+    /// In whose name: a token that an exchange gave to the same process tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_behalf_of: Option<Token>,
 }
 
 /// `POST /v1/grants/revoke`.

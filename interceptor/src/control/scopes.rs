@@ -2,6 +2,7 @@
 
 pub mod binding;
 pub(super) mod cgroup;
+pub mod exchange;
 pub mod placing;
 
 use std::sync::Arc;

@@ -144,6 +144,24 @@ impl Bindings {
         Ok(was_live)
     }
 
+    /// Uses a token of an issuer for a scope; kept when this answers. What is good for `once` only must not
+    /// have been used before, anything else not for another scope.
+    ///
+    /// # Errors
+    /// Where it was, or it cannot be kept.
+    pub async fn use_up(
+        &self,
+        named: (&str, &str),
+        scope: u64,
+        ends: jiff::Timestamp,
+        once: bool,
+    ) -> Result<(), Error> {
+        match self.store.use_up(named, scope, ends, once).await? {
+            true => Ok(()),
+            false => Err(Error::Replayed),
+        }
+    }
+
     /// Counts changes.
     #[must_use]
     pub fn number(&self) -> u64 {

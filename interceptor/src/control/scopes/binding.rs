@@ -22,8 +22,8 @@ use crate::control::caller::{Answer, Known};
 use crate::control::status::scope_of;
 use crate::policy::{ControlObject, ControlVerb};
 use crate::secrets::Secret;
-use crate::session::EndReason;
 use crate::session::services::Services;
+use crate::session::{EndReason, ending};
 use crate::tokens::bindings::{Binding, Unbound};
 use crate::tokens::login::Progress;
 use crate::tokens::{Error, Verified};
@@ -408,6 +408,7 @@ async fn end(services: &Services, binding: &Arc<Binding>, why: Unbound) -> bool 
     if !was_live {
         return false;
     }
+    ending::of_identity(services, binding.scope, &binding.identity).await;
     let sessions = services.registry.end(EndReason::Identity, |session| {
         session.who().flow.scope == binding.scope && !session.who().is_bound(services)
     });
@@ -426,7 +427,8 @@ async fn end(services: &Services, binding: &Arc<Binding>, why: Unbound) -> bool 
     true
 }
 
-fn refuse(
+/// Writes that something was not believed.
+pub(in crate::control) fn refuse(
     services: &Services,
     caller: &Known,
     to: Option<Place<'_>>,
@@ -448,7 +450,7 @@ fn refuse(
 }
 
 /// The scope that is meant: the one that a cgroup is the root of, or that a process lives in.
-fn named(services: &Arc<Services>, which: &Which) -> Result<capture::Scope, Answer> {
+pub(super) fn named(services: &Arc<Services>, which: &Which) -> Result<capture::Scope, Answer> {
     let path = path_of(services, which)?;
     let around = services.scopes.around(&path);
     let around = around.map_err(|error| Answer::failed(&error))?;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::approvals::{self, Answer, Over, Person, Standing, State, Word};
+use super::standing_in;
+use crate::approvals::{self, Answer, InPlace, Over, Person, Standing, State, Word};
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::clock;
@@ -143,7 +144,8 @@ pub async fn use_up(
 
 /// Whether who said yes may still say it, by policy, groups and what else runs as the same user.
 async fn stands(services: &Arc<Services>, holder: &Holder, pid: u32, said: &Answer) -> bool {
-    let Some(caller) = now(services, pid, &said.by).await else {
+    let right = said.right();
+    let Some(caller) = now(services, pid, right).await else {
         return false;
     };
     let verb = match said.break_glass {
@@ -156,8 +158,29 @@ async fn stands(services: &Arc<Services>, holder: &Holder, pid: u32, said: &Answ
     };
     let policy = services.policy.current();
     let groups = caller.groups();
-    policy.authorize_control(&caller, verb, &object).is_ok()
-        && (said.by.is_root() || said.by.groups.iter().all(|name| groups.contains(name)))
+    let may = policy.authorize_control(&caller, verb, &object).is_ok()
+        && (right.is_root() || right.groups.iter().all(|name| groups.contains(name)));
+    match &said.in_place {
+        Some(place) if may => stands_in(services, (&object, pid), (said, place)).await,
+        _ => may,
+    }
+}
+
+/// Whether who spoke in another's place is still the one that was named for it.
+async fn stands_in(
+    services: &Arc<Services>,
+    (object, pid): (&ControlObject, u32),
+    (said, place): (&Answer, &InPlace),
+) -> bool {
+    let all = services.approvals.delegations(clock::boot());
+    let Some(delegation) = all.iter().find(|one| one.id == place.delegation) else {
+        return false;
+    };
+    let Some(ControlCaller::User(who)) = now(services, pid, &said.by).await else {
+        return false;
+    };
+    let approver = standing_in::approver_of(services, (&who, pid), delegation).await;
+    approver.is_some_and(|approver| standing_in::may(services, &who, &approver, object))
 }
 
 /// Who said it, as of now; nobody where that cannot be told, or where a login is not good any more.
