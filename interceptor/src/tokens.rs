@@ -8,7 +8,7 @@ pub mod bindings;
 mod claims;
 mod code;
 mod document;
-mod fetch;
+pub(crate) mod fetch;
 mod issuer;
 mod keys;
 pub mod login;

@@ -31,4 +31,5 @@ mod storage;
 mod survival;
 mod timeouts;
 mod upstreams;
+mod webhook;
 mod why;

@@ -3,3 +3,4 @@
 pub mod approvals;
 mod asking;
 pub mod grants;
+pub mod hook;

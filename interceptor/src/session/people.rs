@@ -2,3 +2,4 @@
 
 pub mod answering;
 pub(super) mod asking;
+pub mod chat;
