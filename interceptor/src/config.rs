@@ -30,6 +30,7 @@ use crate::masking::{Mask, Sensitive};
 
 pub use build::console::{Approver, Console, ConsoleTls, SLACK, Webhook};
 pub use check::is_name;
+pub use issuers::saml::{Saml, SignedBy, Trust};
 pub use issuers::{Algorithm, ClaimNames, Issuer, Url};
 pub use load::is_open;
 pub use mistake::{Mistake, Mistakes, Place};
@@ -83,6 +84,8 @@ pub struct Config {
     pub targets: BTreeMap<String, Arc<Target>>,
     /// Whose tokens bind scopes, by name.
     pub issuers: BTreeMap<String, Arc<Issuer>>,
+    /// Whose assertions do, by name: the issuers that speak SAML.
+    pub saml: BTreeMap<String, Arc<Saml>>,
     /// What goes straight out, decided in the kernel.
     pub direct: Vec<Direct>,
     /// Where DNS may go. Default: the servers of `/etc/resolv.conf`.
@@ -103,7 +106,7 @@ pub struct Config {
 
 impl Config {
     /// Keys that differ in `new` and are read only at start. All others may change at reload:
-    /// scopes, agents, targets, issuers, direct, resolvers and drain.
+    /// scopes, agents, targets, issuers of both kinds, direct, resolvers and drain.
     #[must_use]
     pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
         let (old_paths, new_paths) = (&self.paths, &new.paths);
@@ -157,8 +160,7 @@ impl Config {
     /// The sources of all secrets, with their target's name, or what else they are for.
     pub fn secrets(&self) -> impl Iterator<Item = (&str, &SecretSource)> {
         let targets = self.targets.values().flat_map(|target| {
-            let Protocol::Postgres(postgres) = &target.protocol;
-            let sources = postgres.password.iter().chain(&target.tls.key);
+            let sources = target.protocol.secrets().chain(&target.tls.key);
             sources.map(|source| (target.name.as_str(), source))
         });
         let webhook = self.webhook.iter();
@@ -243,6 +245,16 @@ pub struct Target {
     pub detect: detect::Actions,
 }
 
+impl Target {
+    /// What only PostgreSQL needs; `None` where it speaks something else.
+    #[must_use]
+    pub fn postgres(&self) -> Option<&Arc<Postgres>> {
+        match &self.protocol {
+            Protocol::Postgres(postgres) => Some(postgres),
+        }
+    }
+}
+
 /// Where the daemon dials, where that is not where the agent dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dial {
@@ -295,7 +307,7 @@ pub enum Host {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// PostgreSQL.
-    Postgres(Postgres),
+    Postgres(Arc<Postgres>),
 }
 
 impl Protocol {
@@ -307,11 +319,28 @@ impl Protocol {
         }
     }
 
-    /// Whether a session on this database may be asked for.
+    /// The databases that may be asked for; none where it knows no databases, and a session is on the target
+    /// as a whole.
     #[must_use]
-    pub fn offers(&self, database: &str) -> bool {
+    pub fn databases(&self) -> &[String] {
         match self {
-            Self::Postgres(postgres) => postgres.databases.iter().any(|name| name == database),
+            Self::Postgres(postgres) => &postgres.databases,
+        }
+    }
+
+    /// Whether a session on this database, or on the target as a whole, may be asked for.
+    #[must_use]
+    pub fn offers(&self, database: Option<&str>) -> bool {
+        let databases = self.databases();
+        database.map_or(databases.is_empty(), |database| {
+            databases.iter().any(|name| name == database)
+        })
+    }
+
+    /// The sources of the credentials that it logs in with.
+    fn secrets(&self) -> impl Iterator<Item = &SecretSource> {
+        match self {
+            Self::Postgres(postgres) => postgres.password.iter(),
         }
     }
 }

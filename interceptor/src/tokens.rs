@@ -13,6 +13,7 @@ mod issuer;
 mod keys;
 pub mod login;
 mod read;
+pub mod saml;
 #[cfg(test)]
 mod tests;
 
@@ -43,10 +44,12 @@ pub type Issuers = BTreeMap<String, Arc<Issuer>>;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// It is too long.
-    #[error("the token has {bytes} bytes, more than 16,384")]
+    #[error("the token has {bytes} bytes, more than {most}")]
     Oversized {
         /// How long it is.
         bytes: usize,
+        /// How long it may be.
+        most: usize,
     },
     /// It is no token.
     #[error("the token cannot be read: {0}")]
@@ -78,6 +81,21 @@ pub enum Error {
     /// The signature is not the issuer's.
     #[error("the token's signature is not that of the issuer's key")]
     Signature,
+    /// Nobody signed it.
+    #[error("the assertion is not signed")]
+    Unsigned,
+    /// What is signed may not be what is read.
+    #[error("the assertion may not be what was signed: {0}")]
+    Wrapped(String),
+    /// It is encrypted.
+    #[error("the assertion is encrypted: {0}")]
+    Encrypted(String),
+    /// It is meant to be brought elsewhere.
+    #[error("the assertion is to be delivered elsewhere: {said}")]
+    Recipient {
+        /// Where to.
+        said: String,
+    },
     /// It is meant for others.
     #[error("the token is meant for others: {said}")]
     Audience {
@@ -105,8 +123,8 @@ pub enum Error {
     /// A claim is missing or has another form.
     #[error("the token's claims cannot be used: {0}")]
     Claim(String),
-    /// It was used for another scope.
-    #[error("the token was used for another scope already")]
+    /// It was used for another scope, or at all where it is good for once.
+    #[error("the token was used already")]
     Replayed,
     /// The scope is bound to somebody else.
     #[error("the scope is bound to {subject}, and to nobody else until that ends")]
@@ -135,6 +153,10 @@ impl Error {
             Self::Keys(_) => "keys",
             Self::Key(_) => "key",
             Self::Signature => "signature",
+            Self::Unsigned => "unsigned",
+            Self::Wrapped(_) => "wrapping",
+            Self::Encrypted(_) => "encrypted",
+            Self::Recipient { .. } => "recipient",
             Self::Audience { .. } => "audience",
             Self::Expired { .. } => "expired",
             Self::Early { .. } => "early",
@@ -157,6 +179,8 @@ pub struct Verified {
     pub token: String,
     /// Until when.
     pub until: BootTime,
+    /// Whether it may be brought once only, also for the same scope.
+    pub once: bool,
 }
 
 /// Who stands behind which scope. One for the daemon.
@@ -243,6 +267,7 @@ async fn verify(
             )
         }),
         until: bindings::after(claimed.left),
+        once: false,
     })
 }
 

@@ -19,7 +19,7 @@ use super::{Daemon, client, complain, terminal};
 use crate::control::api::{self, Begin, Begun, Proof, Scope, Token, Waited, Which};
 
 /// Bytes of a token that are read; the daemon takes fewer.
-const MAX_TOKEN: u64 = 64 << 10;
+const MAX_TOKEN: u64 = 256 << 10;
 
 /// Where a token is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,14 +109,36 @@ fn trimmed(text: &str) -> Token {
     Token(Zeroizing::new(text.trim().to_owned()))
 }
 
+/// What shows to whom a scope is bound.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct With {
+    /// The token: a file, or ENV:NAME for a variable. It is left where it is.
+    #[arg(long, value_name = "FILE|ENV:NAME")]
+    token: Option<TokenIn>,
+    /// The assertion of a SAML identity provider, or the response that has it, as XML or in base64: a file,
+    /// or ENV:NAME for a variable. It is left where it is, and good for once.
+    #[arg(long, value_name = "FILE|ENV:NAME")]
+    as_saml: Option<TokenIn>,
+}
+
+impl With {
+    fn proof(&self) -> anyhow::Result<Proof> {
+        match (&self.token, &self.as_saml) {
+            (Some(token), _) => Ok(Proof::Token(token.read()?)),
+            (None, Some(assertion)) => Ok(Proof::Saml(assertion.read()?)),
+            (None, None) => bail!("name a token or an assertion"),
+        }
+    }
+}
+
 /// `interceptor bind`.
 #[derive(Debug, Args)]
 pub struct Bind {
     #[command(flatten)]
     which: WhichArgs,
-    /// The token: a file, or ENV:NAME for a variable. It is left where it is.
-    #[arg(long, value_name = "FILE|ENV:NAME")]
-    token: TokenIn,
+    #[command(flatten)]
+    with: With,
     #[command(flatten)]
     daemon: Daemon,
     /// Answer as JSON.
@@ -130,7 +152,7 @@ impl Bind {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let asked = api::Bind {
             which: self.which.into(),
-            proof: Proof::Token(self.token.read()?),
+            proof: self.with.proof()?,
         };
         let control = self.daemon.control()?;
         let scope: Scope = client::post(&control, "/v1/scopes/bind", &asked).await?;

@@ -73,6 +73,11 @@ pub(super) fn build(root: &Node, file: &Path, resolvers: Vec<Resolver>) -> Built
             .filter_map(|entry| issuers::build(directory, entry))
             .map(|issuer| (issuer.name.clone(), Arc::new(issuer)))
             .collect(),
+        saml: map(root, "issuers")
+            .iter()
+            .filter_map(|entry| issuers::saml::build(directory, entry))
+            .map(|issuer| (issuer.name.clone(), Arc::new(issuer)))
+            .collect(),
         direct: values(&direct),
         resolvers,
         audit: audit(root.under("audit")),
@@ -295,7 +300,7 @@ impl From<'_> {
             name: name.to_owned(),
             addresses: addresses.into_iter().map(|said| said.value.1).collect(),
             dial: dial(node.under("dial")),
-            protocol: Protocol::Postgres(self.postgres(node.under("postgres")?)?),
+            protocol: Protocol::Postgres(Arc::new(self.postgres(node.under("postgres")?)?)),
             namespace: match text(Some(node), "namespace").as_deref() {
                 Some("client") => Namespace::Client,
                 _ => Namespace::Daemon,

@@ -33,6 +33,12 @@ pub(super) fn check(node: &Node, shape: &Shape, path: &str, report: &mut Report)
             }
         }
         Shape::OneKey(known) => one_key(node, known, path, report),
+        Shape::KeyOr(alone, known) => match node.under(alone.name) {
+            Some(_) => {
+                keys(node, std::slice::from_ref(alone), path, report);
+            }
+            None => check(node, &Shape::Keys(known), path, report),
+        },
         Shape::Flag
         | Shape::Count(..)
         | Shape::Limit(..)
@@ -80,7 +86,9 @@ fn names(node: &Node, (form, shape): (Form, &Shape), path: &str, report: &mut Re
         }
         // `claude:` without anything below it is an entry with all defaults.
         match (&entry.node.value, shape) {
-            (Value::Null, Shape::Keys(known)) => missing_of(entry, known, &path, report),
+            (Value::Null, Shape::Keys(known) | Shape::KeyOr(_, known)) => {
+                missing_of(entry, known, &path, report)
+            }
             _ => check(&entry.node, shape, &path, report),
         }
     }

@@ -39,6 +39,8 @@ pub(super) enum Shape {
     Keys(&'static [Key]),
     /// A map with exactly one of these keys.
     OneKey(&'static [Key]),
+    /// A map with this key alone, or with the other keys.
+    KeyOr(&'static Key, &'static [Key]),
 }
 
 /// The form of a text.

@@ -74,6 +74,8 @@ pub enum Proof {
     Token(Token),
     /// A login that is done.
     Login(Uuid),
+    /// An assertion of a SAML identity provider, or the response that has it.
+    Saml(Token),
 }
 
 impl Proof {
@@ -83,6 +85,7 @@ impl Proof {
         match self {
             Self::Token(_) => "token",
             Self::Login(_) => "login",
+            Self::Saml(_) => "saml",
         }
     }
 }
@@ -347,8 +350,9 @@ pub struct OpenSession {
     pub agent: String,
     /// The target.
     pub target: String,
-    /// The database.
-    pub database: String,
+    /// The database; absent where the target knows none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
     /// The client's process.
     pub pid: u32,
     /// Its executable.

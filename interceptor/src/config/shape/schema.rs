@@ -62,6 +62,13 @@ fn schema(shape: &Shape) -> Value {
             }
             one
         }
+        Shape::KeyOr(alone, keys) => {
+            let mut one = object(std::slice::from_ref(alone));
+            if let Value::Object(fields) = &mut one {
+                fields.insert("required".into(), json!([alone.name]));
+            }
+            json!({ "oneOf": [one, object(keys)] })
+        }
     }
 }
 

@@ -5,6 +5,36 @@ use super::*;
 /// What is wrong, where it is said, what is said.
 const SAID: &[(&str, &str, &str)] = &[
     (
+        "version: 1\nissuers: { a: { saml: { entity_id: x, audiences: [y], recipient: 'https://b.c' } } }",
+        "2:23: issuers.a.saml:",
+        "either certificates or metadata",
+    ),
+    (
+        "version: 1\nissuers: { a: { saml: { entity_id: x, audiences: [y], recipient: 'https://b.c', metadata: m, certificates: c } } }",
+        "2:23: issuers.a.saml:",
+        "either certificates or metadata",
+    ),
+    (
+        "version: 1\nissuers: { a: { issuer: 'https://b.c', saml: { entity_id: x, audiences: [y], recipient: 'https://b.c', metadata: m } } }",
+        "2:17: issuers.a.issuer:",
+        "",
+    ),
+    (
+        "version: 1\nissuers: { a: { saml: { entity_id: x, audiences: [y], recipient: 'https://b.c', metadata: m, algorithms: [rsa-sha1] } } }",
+        "2:107: issuers.a.saml.algorithms[0]:",
+        "expected one of",
+    ),
+    (
+        "version: 1\nissuers:\n  a: { issuer: 'https://b.c', audiences: [x] }\n  b: { saml: { entity_id: https://b.c, audiences: [y], recipient: 'https://b.c', metadata: m } }",
+        "4:27: issuers.b.saml.entity_id:",
+        "`a` has it",
+    ),
+    (
+        "version: 1\nissuers: { a: { saml: { entity_id: x, metadata: m, audiences: [y] } } }",
+        "2:23: issuers.a.saml.recipient:",
+        "missing",
+    ),
+    (
         "version: 1\nissuers: { a: { issuer: 'http://10.0.0.1', audiences: [x], allow_http: true } }",
         "2:25: issuers.a.issuer:",
         "expected https",

@@ -218,6 +218,11 @@ pub(in crate::control) async fn prove(
             let owner = caller.process()?.owner();
             services.tokens.logged_in(*login, &owner).await
         }
+        Proof::Saml(assertion) => {
+            let config = services.config.load_full();
+            let assertion = Secret::from(assertion.0.as_str());
+            services.tokens.verify_saml(&config.saml, &assertion).await
+        }
     };
     let how = proof.word();
     match verified {
@@ -265,6 +270,7 @@ async fn bind_now(
         identity,
         token,
         until,
+        once,
     } = &proved.verified;
     let binding = Binding {
         scope: scope.id,
@@ -281,7 +287,7 @@ async fn bind_now(
         }
     }
     let binder = services.tokens.bindings.binder().await;
-    let before = binder.may(&binding).await?;
+    let before = binder.may(&binding, *once).await?;
     // What was said of the same subject before, and is not said any more.
     let changed = before
         .as_ref()
@@ -384,7 +390,10 @@ fn lapsed(services: &Services, binding: &Binding) -> Option<Unbound> {
     }
     let config = services.config.load();
     let mut issuers = config.issuers.values();
-    let is_known = issuers.any(|issuer| issuer.url.text == binding.identity.issuer);
+    let mut providers = config.saml.values();
+    let said = &binding.identity.issuer;
+    let is_known = issuers.any(|issuer| issuer.url.text == *said)
+        || providers.any(|provider| provider.entity == *said);
     (!is_known).then_some(Unbound::Issuer)
 }
 
