@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use self::guard::Site;
-use crate::control::access::{approvals, grants};
+use crate::control::access::{approvals, grants, hook};
 use crate::control::caller::logins::Logins;
 use crate::control::records::search;
 use crate::control::{Shared, agents, status};
@@ -63,11 +63,16 @@ fn routes(services: Shared, logins: &Arc<Logins>, site: &Arc<Site>) -> Router {
         .route("/login/begin", post(enter::begin))
         .route("/login/done", post(enter::done).get(assets::page))
         .route("/login/ways", get(enter::ways));
+    // A chat is no page: what it says is signed.
+    let hooks = Router::new()
+        .route("/hooks/slack", post(hook::slack))
+        .layer(from_fn(guard::host));
     assets::routes()
         .merge(outside)
         .merge(inside)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn(guard::guard))
+        .merge(hooks)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(Extension(Arc::clone(logins)))
         .layer(Extension(Arc::clone(site)))
         .with_state(services)

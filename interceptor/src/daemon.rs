@@ -40,7 +40,7 @@ use crate::names;
 use crate::protocol::Engines;
 use crate::secrets;
 use crate::session::ending;
-use crate::session::people::answering;
+use crate::session::people::{answering, chat};
 use crate::session::services::Services;
 
 /// Where is served: the control sockets, the metrics, the console.
@@ -147,6 +147,8 @@ fn stand(
     pillars.stand("what ends identities", binding::watch(parts, until));
     let (parts, until) = shared();
     pillars.stand("what ends questions", answering::watch(parts, until));
+    let (parts, until) = shared();
+    pillars.stand("what tells the webhook", chat::watch(parts, until));
     pillars
 }
 

@@ -27,7 +27,6 @@ mod live;
 mod lookup;
 mod mounts;
 mod operator;
-mod person;
 pub mod pidfd;
 #[cfg(test)]
 mod tests;
@@ -35,8 +34,7 @@ mod user;
 
 pub use lookup::Identifier;
 pub use operator::Operator;
-pub use person::LoggedIn;
-pub use user::{Login, uid_of};
+pub use user::{LoggedIn, Login, uid_of};
 
 /// The tagged cgroup that caught a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ mod claims;
 mod code;
 mod document;
 pub mod exchange;
-mod fetch;
+pub(crate) mod fetch;
 mod issuer;
 mod keys;
 pub mod login;

@@ -32,4 +32,5 @@ mod storage;
 mod survival;
 mod timeouts;
 mod upstreams;
+mod webhook;
 mod why;

@@ -4,3 +4,4 @@ pub mod approvals;
 mod asking;
 pub mod delegating;
 pub mod grants;
+pub mod hook;

@@ -408,6 +408,12 @@ impl Answer {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string(), None)
     }
 
+    /// What went wrong, in words.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        &self.0.title
+    }
+
     fn new(status: StatusCode, title: &str, detail: Option<String>) -> Self {
         Self(Problem {
             status: status.as_u16(),

@@ -24,6 +24,7 @@ pub struct Metrics {
     detected: Family<TargetKind, Counter>,
     approvals: Family<TargetResult, Counter>,
     names: Family<Result, Counter>,
+    webhook: Family<WebhookResult, Counter>,
     kernel_denied: Family<Reason, Counter>,
     kernel_lost: Counter,
 }
@@ -53,6 +54,11 @@ struct TargetHow {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct TargetResult {
     target: String,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct WebhookResult {
     result: &'static str,
 }
 
@@ -150,6 +156,11 @@ impl Metrics {
             .inc_by(count);
     }
 
+    /// Counts what became of a message to the webhook: `sent`, `failed` (it is tried again), `dropped`.
+    pub fn webhook(&self, result: &'static str) {
+        self.webhook.get_or_create(&WebhookResult { result }).inc();
+    }
+
     /// A question to people is over.
     pub fn approval_ended(&self, target: &str, result: &'static str) {
         let labels = TargetResult {
@@ -215,6 +226,7 @@ impl Metrics {
             "Values that detectors found in answers, by target and kind",
             self.detected.clone(),
         );
+        registry.register("webhook", "Messages to the webhook", self.webhook.clone());
         registry.register(
             "approvals",
             "Questions to people that are over, by target and result",

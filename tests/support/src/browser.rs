@@ -102,9 +102,9 @@ impl Browser {
 
     fn attach(&mut self) -> anyhow::Result<()> {
         let made = self.call("Target.createTarget", json!({ "url": "about:blank" }))?;
-        let wanted = json!({ "targetId": made["targetId"], "flatten": true });
+        let wanted = json!({ "targetId": at(&made, "/targetId"), "flatten": true });
         let attached = self.call("Target.attachToTarget", wanted)?;
-        self.page = attached["sessionId"].as_str().map(str::to_owned);
+        self.page = at(&attached, "/sessionId").as_str().map(str::to_owned);
         for domain in ["Page.enable", "Runtime.enable", "Log.enable"] {
             self.call(domain, json!({}))?;
         }
@@ -119,7 +119,7 @@ impl Browser {
         self.next += 1;
         let mut message = json!({ "id": self.next, "method": method, "params": parameters });
         if let Some(page) = &self.page {
-            message["sessionId"] = page.as_str().into();
+            insert(&mut message, "sessionId", page.as_str());
         }
         let mut bytes = serde_json::to_vec(&message).context("write a message")?;
         bytes.push(0);
@@ -129,18 +129,22 @@ impl Browser {
             let said = self.messages.recv_timeout(DEADLINE);
             let said = said.with_context(|| format!("no answer to {method}"))?;
             self.note(&said);
-            if said["id"] == self.next {
-                ensure!(said["error"].is_null(), "{method}: {}", said["error"]);
-                return Ok(said["result"].clone());
+            if at(&said, "/id") == self.next {
+                ensure!(
+                    at(&said, "/error").is_null(),
+                    "{method}: {}",
+                    at(&said, "/error")
+                );
+                return Ok(at(&said, "/result").clone());
             }
         }
     }
 
     fn note(&mut self, said: &Value) {
-        let complaint = match said["method"].as_str() {
-            Some("Runtime.exceptionThrown") => &said["params"]["exceptionDetails"],
-            Some("Log.entryAdded") if said["params"]["entry"]["source"] == "security" => {
-                &said["params"]["entry"]["text"]
+        let complaint = match at(said, "/method").as_str() {
+            Some("Runtime.exceptionThrown") => at(said, "/params/exceptionDetails"),
+            Some("Log.entryAdded") if at(said, "/params/entry/source") == "security" => {
+                at(said, "/params/entry/text")
             }
             _ => return,
         };
@@ -159,7 +163,11 @@ impl Browser {
     /// When it cannot.
     pub fn open(&mut self, url: &str) -> anyhow::Result<()> {
         let gone = self.call("Page.navigate", json!({ "url": url }))?;
-        ensure!(gone["errorText"].is_null(), "{url}: {}", gone["errorText"]);
+        ensure!(
+            at(&gone, "/errorText").is_null(),
+            "{url}: {}",
+            at(&gone, "/errorText")
+        );
         Ok(())
     }
 
@@ -171,10 +179,10 @@ impl Browser {
         let parameters =
             json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
         let said = self.call("Runtime.evaluate", parameters)?;
-        if !said["exceptionDetails"].is_null() {
-            bail!("{expression}: {}", said["exceptionDetails"]);
+        if !at(&said, "/exceptionDetails").is_null() {
+            bail!("{expression}: {}", at(&said, "/exceptionDetails"));
         }
-        Ok(said["result"]["value"].clone())
+        Ok(at(&said, "/result/value").clone())
     }
 
     /// Waits until an expression is true in the page.
@@ -244,14 +252,25 @@ impl Browser {
         for kind in ["keyDown", "keyUp"] {
             let mut event = json!({ "type": kind, "key": key });
             if kind == "keyDown" && text.chars().count() == 1 {
-                event["text"] = text.into();
+                insert(&mut event, "text", text);
             }
             if key == "Enter" {
-                event["windowsVirtualKeyCode"] = 13.into();
+                insert(&mut event, "windowsVirtualKeyCode", 13);
             }
             self.call("Input.dispatchKeyEvent", event)?;
         }
         Ok(())
+    }
+}
+
+/// What stands at a place of a message.
+fn at<'a>(message: &'a Value, place: &str) -> &'a Value {
+    message.pointer(place).unwrap_or(&Value::Null)
+}
+
+fn insert(message: &mut Value, name: &str, value: impl Into<Value>) {
+    if let Value::Object(fields) = message {
+        fields.insert(name.to_owned(), value.into());
     }
 }
 

@@ -570,32 +570,8 @@ fn values_that_lead_around_the_daemon_together_are_refused() {
 }
 
 #[test]
-fn targets_scopes_and_directories_must_not_overlap() {
-    let two = "version: 1\ntargets:
-  a: { addresses: ['db:1', 'db:2'], postgres: { user: u, databases: [d] } }
-  b: { addresses: ['DB.:2'], postgres: { user: u, databases: [d] } }\n";
-    let long = format!("version: 1\npaths: {{ run: /{} }}", "x".repeat(100));
+fn the_console_is_for_this_host_or_under_tls_and_answers_come_back_to_it() {
     let rows: &[(&str, &str)] = &[
-        (
-            two,
-            "4:20: targets.b.addresses[0]: expected an address of its own; target `a` has it",
-        ),
-        (
-            "version: 1\nscopes: [{ cgroup: a, agent: x }, { cgroup: a, agent: y }]",
-            "2:35: scopes[1]: expected a cgroup of its own; scopes[0]",
-        ),
-        (
-            "version: 1\ndaemon_cgroup: a/b\nscopes: [{ cgroup: a, agent: x }]",
-            "3:10: scopes[0]: expected a cgroup without the daemon's",
-        ),
-        (
-            "version: 1\ndaemon_cgroup: agents.slice",
-            "2:16: daemon_cgroup: expected a cgroup that does not hold run_parent",
-        ),
-        (
-            "version: 1\ndirect: [{ network: 127.0.0.0/8 }]\nmetrics: 127.0.0.1:1",
-            "2:10: direct[0]: expected a network without the daemon's metrics",
-        ),
         (
             "version: 1\nconsole: { listen: '192.0.2.1:1' }",
             "2:20: console.listen: expected a loopback address, or tls with it",
@@ -627,6 +603,39 @@ fn targets_scopes_and_directories_must_not_overlap() {
         (
             "version: 1\napprovals: { webhook: { url: 'https://x', secret: { env: S }, people: [{ id: U, name: n, groups: [g] }] } }",
             "2:82: approvals.webhook.people: expected console with it",
+        ),
+    ];
+    for (text, expected) in rows {
+        check_one(text, expected, "");
+    }
+}
+
+#[test]
+fn targets_scopes_and_directories_must_not_overlap() {
+    let two = "version: 1\ntargets:
+  a: { addresses: ['db:1', 'db:2'], postgres: { user: u, databases: [d] } }
+  b: { addresses: ['DB.:2'], postgres: { user: u, databases: [d] } }\n";
+    let long = format!("version: 1\npaths: {{ run: /{} }}", "x".repeat(100));
+    let rows: &[(&str, &str)] = &[
+        (
+            two,
+            "4:20: targets.b.addresses[0]: expected an address of its own; target `a` has it",
+        ),
+        (
+            "version: 1\nscopes: [{ cgroup: a, agent: x }, { cgroup: a, agent: y }]",
+            "2:35: scopes[1]: expected a cgroup of its own; scopes[0]",
+        ),
+        (
+            "version: 1\ndaemon_cgroup: a/b\nscopes: [{ cgroup: a, agent: x }]",
+            "3:10: scopes[0]: expected a cgroup without the daemon's",
+        ),
+        (
+            "version: 1\ndaemon_cgroup: agents.slice",
+            "2:16: daemon_cgroup: expected a cgroup that does not hold run_parent",
+        ),
+        (
+            "version: 1\ndirect: [{ network: 127.0.0.0/8 }]\nmetrics: 127.0.0.1:1",
+            "2:10: direct[0]: expected a network without the daemon's metrics",
         ),
         (
             "version: 1\npaths: { state: /run/interceptor/state }",

@@ -8,6 +8,7 @@ const order = ['approvals', 'grants', 'sessions', 'audit'];
 let shown = '';
 let filter = {};
 let stream;
+let searching = false;
 
 const main = $('main');
 const parts = () => location.hash.replace(/^#\/?/, '').split('/');
@@ -79,8 +80,11 @@ async function audit(id) {
       failed(error);
     }
   });
-  return put('audit', [el('h2', null, 'Audit log'),
+  put('audit', [el('h2', null, 'Audit log'),
     el('p', { className: 'quiet' }, 'The newest lines first. Each search is itself written down.'), form, results]);
+  if (searching) form.querySelector('input').focus();
+  searching = false;
+  return undefined;
 }
 
 async function view() {
@@ -241,7 +245,8 @@ function key(event) {
   else if (event.key === 'a') go($('approve'));
   else if (event.key === 'd') go($('deny'));
   else if (event.key === '/') {
-    if (parts()[0] !== 'audit') location.hash = '#/audit';
+    searching = shown !== 'audit';
+    if (searching) location.hash = '#/audit';
     go(main.querySelector('form[role=search] input'));
   }
 }

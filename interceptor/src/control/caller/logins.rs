@@ -39,6 +39,10 @@ const STREAMS: usize = 4;
 /// Tries to log in: so many at once after a pause, and one more each second.
 const TRIES: f64 = 30.0;
 
+/// Signed answers of a chat that are remembered, and for how long: twice as long as each is fresh.
+const HEARD: usize = 4_096;
+const REMEMBERED: Duration = Duration::from_mins(11);
+
 type Hash = [u8; 32];
 
 /// The logins. One for the daemon.
@@ -51,6 +55,8 @@ pub struct Logins {
 struct Held {
     links: HashMap<Hash, Waiting>,
     sessions: HashMap<Hash, Arc<Session>>,
+    /// What a chat has signed, and until when it would be fresh.
+    heard: HashMap<Hash, BootTime>,
     /// Tries that were made of those that may be, and when that was counted.
     tried: Option<(f64, BootTime)>,
 }
@@ -115,6 +121,20 @@ impl Logins {
         let may = tried < TRIES;
         held.tried = Some((if may { tried + 1.0 } else { tried }, now));
         may
+    }
+
+    /// Whether something that is signed was not heard before; it is remembered for as long as it is fresh.
+    #[must_use]
+    pub fn is_new(&self, signature: &str) -> bool {
+        let now = clock::boot();
+        let mut held = self.lock();
+        held.heard.retain(|_, until| now < *until);
+        let full = held.heard.len() >= HEARD;
+        !full
+            && held
+                .heard
+                .insert(hash(signature), now.after(REMEMBERED))
+                .is_none()
     }
 
     /// Uses a link; nobody can use it again.
@@ -371,6 +391,14 @@ mod tests {
         }
         assert!(old.over.is_cancelled());
         assert_eq!(logins.lock().sessions.len(), OF_ONE);
+    }
+
+    #[test]
+    fn what_was_heard_is_not_new() {
+        let logins = Logins::default();
+        assert!(logins.is_new("v0=1"));
+        assert!(!logins.is_new("v0=1"));
+        assert!(logins.is_new("v0=2"));
     }
 
     #[test]

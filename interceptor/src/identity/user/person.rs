@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Identity;
 use crate::clock::BootTime;
+use crate::identity::Identity;
 
 /// Who logged in, by whose word, and until when that counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
