@@ -18,6 +18,7 @@ mod logins;
 mod masks;
 mod matrix;
 mod mistakes;
+mod names;
 mod namespaces;
 mod operating;
 mod passwords;

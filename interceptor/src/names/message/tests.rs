@@ -49,7 +49,10 @@ fn a(owner: &str, ip: [u8; 4]) -> Record {
 #[test]
 fn only_one_plain_question_is_read() {
     let read = question("CRM.db.Internal.", RecordType::A);
-    assert_eq!((read.name.as_str(), read.qtype.as_str()), ("crm.db.internal", "A"));
+    assert_eq!(
+        (read.name.as_str(), read.qtype.as_str()),
+        ("crm.db.internal", "A")
+    );
     let rcode = |bytes: &[u8]| {
         let malformed = Question::read(bytes).unwrap_err();
         let reply = Message::from_vec(&malformed.reply?).unwrap();
@@ -59,10 +62,19 @@ fn only_one_plain_question_is_read() {
     let with = |change: fn(&mut Message)| rcode(&asks("a.b.", RecordType::A, change));
     let code = |code| Some(code);
     assert_eq!(rcode(b"nonsense"), None);
-    assert_eq!(with(|m| m.metadata.message_type = MessageType::Response), None);
-    assert_eq!(with(|m| m.metadata.op_code = OpCode::Status), code(ResponseCode::NotImp));
+    assert_eq!(
+        with(|m| m.metadata.message_type = MessageType::Response),
+        None
+    );
+    assert_eq!(
+        with(|m| m.metadata.op_code = OpCode::Status),
+        code(ResponseCode::NotImp)
+    );
     let more = |m: &mut Message| {
-        m.add_query(Query::query(Name::from_ascii("c.d.").unwrap(), RecordType::A));
+        m.add_query(Query::query(
+            Name::from_ascii("c.d.").unwrap(),
+            RecordType::A,
+        ));
     };
     assert_eq!(with(more), code(ResponseCode::FormErr));
     let beside = |m: &mut Message| {
@@ -87,7 +99,8 @@ fn a_question_goes_upstream_anew() {
     let read = Question::read(&asks(long, RecordType::A, |message| {
         message.metadata.id = 7;
         let mut edns = Edns::new();
-        edns.options_mut().insert(EdnsOption::Unknown(65_001, b"out with it".to_vec()));
+        edns.options_mut()
+            .insert(EdnsOption::Unknown(65_001, b"out with it".to_vec()));
         message.set_edns(edns);
     }))
     .unwrap();
@@ -110,9 +123,18 @@ fn an_answer_to_something_else_is_not_believed() {
     assert_eq!(answered(&asked, of(), |_| {}).unwrap().addresses.len(), 1);
     let wrong = |change: fn(&mut Message)| answered(&asked, of(), change).unwrap_err();
     assert_eq!(wrong(|m| m.metadata.id = 8), Wrong::Strange);
-    assert_eq!(wrong(|m| m.metadata.message_type = MessageType::Query), Wrong::Strange);
-    assert_eq!(wrong(|m| m.queries[0].query_type = RecordType::AAAA), Wrong::Strange);
-    assert_eq!(wrong(|m| m.queries[0].name = Name::from_ascii("other.example.").unwrap()), Wrong::Strange);
+    assert_eq!(
+        wrong(|m| m.metadata.message_type = MessageType::Query),
+        Wrong::Strange
+    );
+    assert_eq!(
+        wrong(|m| m.queries[0].query_type = RecordType::AAAA),
+        Wrong::Strange
+    );
+    assert_eq!(
+        wrong(|m| m.queries[0].name = Name::from_ascii("other.example.").unwrap()),
+        Wrong::Strange
+    );
     assert_eq!(wrong(|m| m.queries.clear()), Wrong::Strange);
     let lower = |m: &mut Message| m.queries[0].name = m.queries[0].name.to_lowercase();
     assert_eq!(wrong(lower), Wrong::Recased);
@@ -151,7 +173,10 @@ fn addresses_without_a_route_and_keys_that_hide_names_are_left_out() {
     let asked = question("www.example.", RecordType::HTTPS);
     let service = |mandatory: Option<Mandatory>| {
         let mut parameters = vec![
-            (SvcParamKey::Alpn, SvcParamValue::Alpn(Alpn(vec!["h2".into()]))),
+            (
+                SvcParamKey::Alpn,
+                SvcParamValue::Alpn(Alpn(vec!["h2".into()])),
+            ),
             (
                 SvcParamKey::Ipv4Hint,
                 SvcParamValue::Ipv4Hint(IpHint(vec![A(Ipv4Addr::new(10, 0, 0, 1))])),
@@ -194,7 +219,10 @@ fn what_does_not_fit_into_a_datagram_is_to_be_had_by_tcp() {
     let read = Message::from_vec(&short).unwrap();
     assert!(short.len() <= 512 && read.metadata.truncation && read.answers.is_empty());
     let whole = Message::from_vec(&asked.reply(&answer, true).unwrap()).unwrap();
-    assert_eq!((whole.answers.len(), whole.metadata.truncation), (100, false));
+    assert_eq!(
+        (whole.answers.len(), whole.metadata.truncation),
+        (100, false)
+    );
 }
 
 #[test]
@@ -212,5 +240,8 @@ fn a_refusal_says_why_to_whoever_reads_it() {
     assert_eq!(refused.edns.unwrap().options().options[0].1, option);
     let none = reply(No::NoSuchName("not permitted"));
     assert_eq!(none.metadata.response_code, ResponseCode::NXDomain);
-    assert_eq!(reply(No::Failed).metadata.response_code, ResponseCode::ServFail);
+    assert_eq!(
+        reply(No::Failed).metadata.response_code,
+        ResponseCode::ServFail
+    );
 }

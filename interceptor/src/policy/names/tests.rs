@@ -25,9 +25,17 @@ fn rules_decide_about_names_and_the_domains_that_they_lie_in() {
         assert_eq!(asks(&claude, name, "AAAA", false).unwrap(), "pypi");
         let refused = asks(&other, name, "AAAA", false).unwrap_err();
         assert_eq!(refused.kind, RefusalKind::NotPermitted);
-        assert_eq!(refused.message, format!("asking for {name} (AAAA) is not permitted"));
+        assert_eq!(
+            refused.message,
+            format!("asking for {name} (AAAA) is not permitted")
+        );
     }
-    for (name, qtype) in [("notpypi.org", "A"), ("org", "A"), ("pypi.org.evil.org", "A"), ("pypi.org", "TXT")] {
+    for (name, qtype) in [
+        ("notpypi.org", "A"),
+        ("org", "A"),
+        ("pypi.org.evil.org", "A"),
+        ("pypi.org", "TXT"),
+    ] {
         assert!(asks(&claude, name, qtype, false).is_err(), "{name}");
     }
     let refused = asks(&claude, "x.evil.pypi.org", "A", true).unwrap_err();
@@ -39,8 +47,16 @@ fn rules_decide_about_names_and_the_domains_that_they_lie_in() {
 
 #[test]
 fn a_rule_about_a_name_that_nobody_can_have_does_not_load() {
-    for name in ["Example.com", "example.com.", ".example.com", "*.example.com", ""] {
-        let rule = format!(r#"permit(principal is Agent, action == Action::"Resolve", resource in Name::"{name}");"#);
+    for name in [
+        "Example.com",
+        "example.com.",
+        ".example.com",
+        "*.example.com",
+        "",
+    ] {
+        let rule = format!(
+            r#"permit(principal is Agent, action == Action::"Resolve", resource in Name::"{name}");"#
+        );
         let mistakes = load_text(&rule).unwrap_err().to_string();
         assert!(mistakes.contains("names nothing"), "{name}: {mistakes}");
     }
