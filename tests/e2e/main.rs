@@ -19,6 +19,7 @@ mod logins;
 mod masks;
 mod matrix;
 mod mistakes;
+mod names;
 mod namespaces;
 mod operating;
 mod passwords;

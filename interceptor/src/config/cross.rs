@@ -117,6 +117,10 @@ pub(super) fn covers(rule: &Direct, at: SocketAddr) -> bool {
 }
 
 fn resolvers(built: &Built, report: &mut Report) {
+    let most = usize::try_from(interceptor_ebpf::MAX_RESOLVERS).unwrap_or(0);
+    if let Some(Said { key, place, .. }) = built.resolvers.get(most) {
+        report.add(*place, key, format!("expected at most {most} resolvers"));
+    }
     for Said {
         value: resolver,
         key,
