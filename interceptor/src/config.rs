@@ -150,8 +150,7 @@ impl Config {
     /// The sources of all secrets, with their target's name.
     pub fn secrets(&self) -> impl Iterator<Item = (&str, &SecretSource)> {
         self.targets.values().flat_map(|target| {
-            let Protocol::Postgres(postgres) = &target.protocol;
-            let sources = postgres.password.iter().chain(&target.tls.key);
+            let sources = target.protocol.secrets().chain(&target.tls.key);
             sources.map(|source| (target.name.as_str(), source))
         })
     }
@@ -234,6 +233,16 @@ pub struct Target {
     pub detect: detect::Actions,
 }
 
+impl Target {
+    /// What only PostgreSQL needs; `None` where it speaks something else.
+    #[must_use]
+    pub fn postgres(&self) -> Option<&Arc<Postgres>> {
+        match &self.protocol {
+            Protocol::Postgres(postgres) => Some(postgres),
+        }
+    }
+}
+
 /// Where the daemon dials, where that is not where the agent dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dial {
@@ -286,7 +295,7 @@ pub enum Host {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// PostgreSQL.
-    Postgres(Postgres),
+    Postgres(Arc<Postgres>),
 }
 
 impl Protocol {
@@ -298,11 +307,28 @@ impl Protocol {
         }
     }
 
-    /// Whether a session on this database may be asked for.
+    /// The databases that may be asked for; none where it knows no databases, and a session is on the target
+    /// as a whole.
     #[must_use]
-    pub fn offers(&self, database: &str) -> bool {
+    pub fn databases(&self) -> &[String] {
         match self {
-            Self::Postgres(postgres) => postgres.databases.iter().any(|name| name == database),
+            Self::Postgres(postgres) => &postgres.databases,
+        }
+    }
+
+    /// Whether a session on this database, or on the target as a whole, may be asked for.
+    #[must_use]
+    pub fn offers(&self, database: Option<&str>) -> bool {
+        let databases = self.databases();
+        database.map_or(databases.is_empty(), |database| {
+            databases.iter().any(|name| name == database)
+        })
+    }
+
+    /// The sources of the credentials that it logs in with.
+    fn secrets(&self) -> impl Iterator<Item = &SecretSource> {
+        match self {
+            Self::Postgres(postgres) => postgres.password.iter(),
         }
     }
 }

@@ -90,6 +90,7 @@ impl EndReason {
 pub struct Session {
     id: Uuid,
     who: Who,
+    /// Empty where its target knows none.
     database: String,
     /// What its client asked to set when it logged in.
     settings: Vec<Ask>,
@@ -147,10 +148,10 @@ impl Session {
         &self.who
     }
 
-    /// The database it is on.
+    /// The database it is on; `None` where its target knows none, and it is on the target as a whole.
     #[must_use]
-    pub fn database(&self) -> &str {
-        &self.database
+    pub fn database(&self) -> Option<&str> {
+        (!self.database.is_empty()).then_some(self.database.as_str())
     }
 
     /// When it was opened.
@@ -292,14 +293,14 @@ impl Session {
         let config = self.services.config.load();
         let target = config.targets.get(&self.who.target.name);
         let principal = &self.who.principal;
-        target.is_some_and(|target| target.protocol.offers(&self.database))
+        target.is_some_and(|target| target.protocol.offers(self.database()))
             && (!principal.privileged || config.agent(&principal.agent).allow_privileged)
     }
 
     fn about(&self) -> About<'_> {
         About {
             session: Some(self.id),
-            database: Some(&self.database),
+            database: self.database(),
             ..self.who.about()
         }
     }

@@ -67,6 +67,7 @@ impl Discover {
         let config =
             config::load(&self.config).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
         let target = upstream::named(&config, &self.target)?;
+        upstream::postgres(target)?;
         let databases = upstream::databases(target, self.database.as_deref())?;
         let said = match self.grants {
             true => {

@@ -166,11 +166,14 @@ fn describe(status: &api::Status) -> String {
     }
     for session in &status.sessions {
         line(format!(
-            "session  {}  {} → {}/{}  pid {} {}  {}  {} s",
+            "session  {}  {} → {}{}  pid {} {}  {}  {} s",
             session.id,
             session.agent,
             session.target,
-            session.database,
+            session
+                .database
+                .iter()
+                .fold(String::new(), |_, name| format!("/{name}")),
             session.pid,
             session.executable,
             counted(session.requests, "request", "requests"),

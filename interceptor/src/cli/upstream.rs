@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tokio::time::timeout;
 
-use crate::config::{self, Config, Host, Postgres, Protocol, Target};
+use crate::config::{self, Config, Host, Postgres, Target};
 use crate::protocol::postgres::inject::{Injector, Login, Masked, Upstream};
 use crate::secrets::Secrets;
 use crate::socket;
@@ -48,8 +48,7 @@ pub(super) fn databases<'a>(
     target: &'a Target,
     only: Option<&str>,
 ) -> anyhow::Result<Vec<&'a str>> {
-    let Protocol::Postgres(postgres) = &target.protocol;
-    let all = postgres.databases.iter().map(String::as_str);
+    let all = target.protocol.databases().iter().map(String::as_str);
     let all: Vec<_> = all.filter(|name| *name != "replication").collect();
     match only {
         None => Ok(all),
@@ -73,7 +72,7 @@ pub(super) async fn log_in(
     database: &str,
     schema: bool,
 ) -> anyhow::Result<Upstream> {
-    let Protocol::Postgres(postgres) = &target.protocol;
+    let postgres = postgres(target)?;
     let secrets = Secrets::default();
     let password = match &postgres.password {
         Some(source) => Some(secrets.fetch(source).await?),
@@ -144,10 +143,20 @@ async fn address(server: &config::Address) -> Result<SocketAddr, Unknown> {
         .ok_or_else(|| unknown("it has none".to_owned()))
 }
 
-/// Who logs in.
+/// Who logs in; nobody where there are no databases.
 pub(super) fn role(target: &Target) -> &str {
-    let Protocol::Postgres(Postgres { user, .. }) = &target.protocol;
-    user
+    let postgres = target.postgres();
+    postgres.map_or("", |postgres| &postgres.user)
+}
+
+/// What only PostgreSQL needs.
+///
+/// # Errors
+/// Where the target speaks something else.
+pub(super) fn postgres(target: &Target) -> anyhow::Result<&Postgres> {
+    let postgres = target.postgres();
+    let postgres = postgres.map(|postgres| &**postgres);
+    postgres.with_context(|| format!("target {} does not speak SQL", target.name))
 }
 
 #[cfg(test)]

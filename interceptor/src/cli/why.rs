@@ -19,7 +19,7 @@ use serde_json::json;
 use super::policy::cases::Person;
 use super::{VIOLATION, client, terminal};
 use crate::clock::BootTime;
-use crate::config::{self, Protocol, Target};
+use crate::config::{self, Target};
 use crate::control::api;
 use crate::identity::{self, Identity, Principal};
 use crate::policy::{
@@ -174,8 +174,9 @@ impl Why {
             if let Some(name) = &self.target {
                 let target = config.targets.get(name);
                 let target = target.with_context(|| format!("target {name} is not configured"))?;
-                let Protocol::Postgres(postgres) = &target.protocol;
-                search_path.clone_from(&postgres.search_path);
+                if let Some(postgres) = target.postgres() {
+                    search_path.clone_from(&postgres.search_path);
+                }
                 named = Some(Arc::clone(target));
             }
             dir = config.paths.policies;

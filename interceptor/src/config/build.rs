@@ -291,7 +291,7 @@ impl From<'_> {
             name: name.to_owned(),
             addresses: addresses.into_iter().map(|said| said.value.1).collect(),
             dial: dial(node.under("dial")),
-            protocol: Protocol::Postgres(self.postgres(node.under("postgres")?)?),
+            protocol: Protocol::Postgres(Arc::new(self.postgres(node.under("postgres")?)?)),
             namespace: match text(Some(node), "namespace").as_deref() {
                 Some("client") => Namespace::Client,
                 _ => Namespace::Daemon,

@@ -11,8 +11,7 @@ use super::build::{Built, Said};
 use super::document::{Entry, Node};
 use super::mistake::Report;
 use super::{
-    ClientAuth, Config, Direct, Host, Namespace, Protocol, SecretSource, Target, TlsMode, issuers,
-    sensitive,
+    ClientAuth, Config, Direct, Host, Namespace, SecretSource, Target, TlsMode, issuers, sensitive,
 };
 
 /// Bytes of a unix socket's path, with its NUL (`struct sockaddr_un`, unix(7)).
@@ -313,11 +312,10 @@ fn transport(entry: &Entry, target: &Target, report: &mut Report) {
 }
 
 fn postgres(entry: &Entry, target: &Target, config: &Config, report: &mut Report) {
-    let Protocol::Postgres(postgres) = &target.protocol;
-    let key = format!("targets.{}.postgres", entry.key);
-    let Some(node) = entry.node.under("postgres") else {
+    let (Some(postgres), Some(node)) = (target.postgres(), entry.node.under("postgres")) else {
         return;
     };
+    let key = format!("targets.{}.postgres", entry.key);
     let mut databases = postgres.databases.clone();
     databases.sort();
     databases.dedup();

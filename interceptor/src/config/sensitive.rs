@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::document::{Entry, Node, Value};
 use super::mistake::Report;
-use super::{Protocol, Target, check, scalar};
+use super::{Target, check, scalar};
 use crate::masking::{Joinable, Mask, Sensitive};
 
 /// Columns of one target. Each is asked of policy once a session.
@@ -100,12 +100,12 @@ pub(super) fn cross(entry: &Entry, target: &Target, report: &mut Report) {
         let expected = format!("expected at most {COLUMNS_MAX} columns");
         report.add(node.place, &format!("{key}.sensitive"), expected);
     }
-    let Protocol::Postgres(postgres) = &target.protocol;
+    let databases = target.protocol.databases();
     for column in columns {
         let key = format!("{key}.sensitive.{}", column.key);
         let named = scalar::column(&column.key).ok();
         let database = named.and_then(|(database, _, _)| database);
-        if database.is_some_and(|named| !postgres.databases.contains(&named)) {
+        if database.is_some_and(|named| !databases.contains(&named)) {
             let text = "expected a database that postgres.databases has before the slash";
             report.add(column.place, &key, text);
         }

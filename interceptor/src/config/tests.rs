@@ -171,7 +171,7 @@ fn a_short_target_gets_the_careful_defaults() {
     assert_eq!(target.timeouts.idle, None);
     assert_eq!(target.timeouts.idle_in_transaction, None);
     assert_eq!(target.timeouts.statement, None);
-    let Protocol::Postgres(postgres) = &target.protocol;
+    let postgres = target.postgres().unwrap();
     assert_eq!(postgres.search_path, ["public"]);
     assert!(!postgres.allow_md5);
     assert_eq!(config.agents["claude"], Agent::default());

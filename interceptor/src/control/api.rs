@@ -297,8 +297,9 @@ pub struct OpenSession {
     pub agent: String,
     /// The target.
     pub target: String,
-    /// The database.
-    pub database: String,
+    /// The database; absent where the target knows none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
     /// The client's process.
     pub pid: u32,
     /// Its executable.

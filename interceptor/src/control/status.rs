@@ -147,7 +147,7 @@ fn open(session: &Session) -> OpenSession {
         id: session.id(),
         agent: who.principal.agent.clone(),
         target: who.target.name.clone(),
-        database: session.database().to_owned(),
+        database: session.database().map(str::to_owned),
         pid: who.principal.process.pid,
         executable: who
             .principal

@@ -10,7 +10,6 @@ use super::Given;
 use super::api::Why;
 use super::caller::{Answer, Known};
 use super::status::agent_of;
-use crate::config::Protocol;
 use crate::grants::Holding;
 use crate::identity::Principal;
 use crate::masking::{Masked, Relation};
@@ -54,7 +53,9 @@ fn explain(
     let config = services.config.load();
     let target = config.targets.get(&asked.target);
     let target = target.ok_or_else(|| format!("no target is named {}", asked.target))?;
-    let Protocol::Postgres(postgres) = &target.protocol;
+    let postgres = target
+        .postgres()
+        .ok_or_else(|| format!("target {} does not speak SQL", asked.target))?;
     let who = Arc::new(PrincipalFacts::new(principal).map_err(|error| error.to_string())?);
     let names = Names {
         search_path: Some(postgres.search_path.clone()),

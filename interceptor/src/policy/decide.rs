@@ -162,7 +162,7 @@ impl Policy {
         self.authorize_with(held, principal, target, "", &[ask])
     }
 
-    /// Judges whether `principal` may open a session on `database`.
+    /// Judges whether `principal` may open a session on `database`; on the target as a whole where it is empty.
     ///
     /// # Errors
     /// The refusal.
@@ -173,7 +173,11 @@ impl Policy {
         target: &str,
         database: &str,
     ) -> Result<Permit, Refusal> {
-        let ask = plain(Action::Open, Resource::Database);
+        let whole = match database {
+            "" => Resource::Target,
+            _ => Resource::Database,
+        };
+        let ask = plain(Action::Open, whole);
         self.authorize_with(held, principal, target, database, &[ask])
     }
 

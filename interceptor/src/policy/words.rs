@@ -19,6 +19,7 @@ pub(super) fn message(access: &Access, context: &Context, target: &str, database
     let on = |what: &str| format!("{what} on {}", resource(&access.resource, target, database));
     let what = match access.action {
         Action::Connect => format!("connecting to target {}", shown(target)),
+        Action::Open if database.is_empty() => format!("opening target {}", shown(target)),
         Action::Open => format!(
             "opening database {} of target {}",
             shown(database),

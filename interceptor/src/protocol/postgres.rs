@@ -81,7 +81,7 @@ impl Engine {
     }
 
     /// Serves one admitted connection to its close.
-    pub async fn serve(&self, opening: Opening, client: TcpStream, settings: &Postgres) {
+    pub async fn serve(&self, opening: Opening, client: TcpStream, settings: &Arc<Postgres>) {
         // Also for each of what is told at its end: a client that does not read holds nothing up.
         let patience = opening.who().target.timeouts.startup;
         let until = Instant::now() + patience;
@@ -116,7 +116,7 @@ impl Engine {
         &self,
         opening: &Opening,
         client: TcpStream,
-        settings: &Postgres,
+        settings: &Arc<Postgres>,
     ) -> Result<(Stream, Wish), Left> {
         let who = opening.who();
         let dialled = Dialled::at(&who.target, who.flow.destination.0.ip());
@@ -157,7 +157,7 @@ impl Engine {
         &self,
         mut opening: Opening,
         startup: &Startup,
-        settings: &Postgres,
+        settings: &Arc<Postgres>,
     ) -> Result<Joined, Refusal> {
         let ready = match self.log_in(&mut opening, startup, settings).await {
             Ok(ready) => ready,
@@ -169,7 +169,7 @@ impl Engine {
         let (reached, minted) = ready;
         let opened = Opened {
             upstream: reached.upstream.address,
-            database: &startup.database,
+            database: Some(&startup.database),
             user: &settings.user,
             asked_user: Some(&startup.user),
         };
@@ -185,12 +185,12 @@ impl Engine {
         &self,
         opening: &mut Opening,
         startup: &Startup,
-        settings: &Postgres,
+        settings: &Arc<Postgres>,
     ) -> Result<(Reached, cancel::Minted), (Refusal, Option<String>)> {
         let plain = |refusal: Refusal| (refusal, None);
         offered(startup, settings).map_err(plain)?;
         opening
-            .authorize(&startup.database, &startup.asks())
+            .authorize(Some(&startup.database), &startup.asks())
             .await
             .map_err(plain)?;
         let reached = self.reach.open(opening, startup, settings).await?;
@@ -219,7 +219,7 @@ impl Engine {
         joined: Joined,
         mut client: Stream,
         startup: &Startup,
-        settings: &Postgres,
+        settings: &Arc<Postgres>,
     ) {
         let Joined {
             session: used,

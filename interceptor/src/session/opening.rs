@@ -184,11 +184,16 @@ impl Opening {
     }
 
     /// May this principal open this database, with what the client asks to set? Grants that it takes are
-    /// used once.
+    /// used once. Without a database it is the target as a whole.
     ///
     /// # Errors
     /// The refusal that the client is told; the caller hands it to [`Opening::refuse`].
-    pub async fn authorize(&mut self, database: &str, settings: &[Ask]) -> Result<(), Refusal> {
+    pub async fn authorize(
+        &mut self,
+        database: Option<&str>,
+        settings: &[Ask],
+    ) -> Result<(), Refusal> {
+        let database = database.unwrap_or_default();
         let limits = self.who.limits(&self.services);
         if self.who.principal.privileged && !limits.allow_privileged {
             return Err(Refusal::privileged());
@@ -304,7 +309,7 @@ impl Opening {
         let now = clock::boot();
         let session = Arc::new(Session {
             id,
-            database: opened.database.to_owned(),
+            database: opened.database.unwrap_or_default().to_owned(),
             settings: self.settings,
             footing: self.footing,
             leans: Mutex::default(),
@@ -358,7 +363,7 @@ impl Opening {
         let event = Event::SessionOpened {
             about: About {
                 session: Some(id),
-                database: Some(opened.database),
+                database: opened.database,
                 ..self.who.about()
             },
             upstream: opened.upstream,
@@ -432,7 +437,11 @@ impl Opening {
         self.services.refused(about, destination, refusal, cause);
     }
 
-    fn recorder(&self, id: Uuid, database: &str) -> Result<Option<recording::Writer>, Refusal> {
+    fn recorder(
+        &self,
+        id: Uuid,
+        database: Option<&str>,
+    ) -> Result<Option<recording::Writer>, Refusal> {
         if !self.who.target.record {
             return Ok(None);
         }
@@ -442,7 +451,7 @@ impl Opening {
             connection: who.connection,
             protocol: who.target.protocol.word(),
             target: &who.target.name,
-            database: Some(database),
+            database,
             principal: Some(&who.json),
         };
         self.services
@@ -469,8 +478,8 @@ struct Begun {
 pub struct Opened<'a> {
     /// The upstream's address.
     pub upstream: SocketAddr,
-    /// The database.
-    pub database: &'a str,
+    /// The database; `None` where the target knows none.
+    pub database: Option<&'a str>,
     /// The user that the daemon logged in as.
     pub user: &'a str,
     /// What the client asked to be.

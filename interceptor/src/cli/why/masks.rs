@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::cli::{block_on, terminal, told, upstream};
-use crate::config::{Protocol, Target};
+use crate::config::{Postgres, Target};
 use crate::masking::{Masked, Masks};
 use crate::policy::{Ask, ExplainedAccess, NoGrants, Policy, PrincipalFacts, Refusal, Verdicts};
 use crate::protocol::postgres;
@@ -104,7 +104,7 @@ async fn whole(
         &NoGrants,
     );
     let reader = Reader {
-        target,
+        settings: upstream::postgres(target)?,
         upstream: &upstream,
         schema: &schema,
     };
@@ -151,15 +151,14 @@ fn access(
 
 /// Reads statements as a new session does.
 struct Reader<'a> {
-    target: &'a Target,
+    settings: &'a Postgres,
     upstream: &'a Upstream,
     schema: &'a Arc<Schema>,
 }
 
 impl Reader<'_> {
     fn read(&self, statement: &str, masks: Masks) -> Facts {
-        let Protocol::Postgres(settings) = &self.target.protocol;
-        let names = postgres::names(false, settings, self.upstream);
+        let names = postgres::names(false, self.settings, self.upstream);
         let masking = (!masks.is_empty()).then(|| {
             let schema = Some(Arc::clone(self.schema));
             let catalog = Arc::clone(&names.catalog);

@@ -19,7 +19,7 @@ use super::asking;
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::clock;
-use crate::config::{Protocol, Target};
+use crate::config::Target;
 use crate::grants::{Ended, Grant, Holder, Standing};
 use crate::identity::Principal;
 use crate::policy::{
@@ -137,14 +137,16 @@ fn understood(services: &Services, asked: &Request) -> Result<Duration, String> 
     let target = config.targets.get(&asked.target);
     let target: &Arc<Target> =
         target.ok_or_else(|| format!("no target is named {}", asked.target))?;
-    let Protocol::Postgres(postgres) = &target.protocol;
     if let Some(database) = &asked.database
-        && !postgres.databases.contains(database)
+        && !target.protocol.offers(Some(database))
     {
+        let known = match target.protocol.databases() {
+            [] => "it knows no databases".to_owned(),
+            databases => format!("it has {}", databases.join(", ")),
+        };
         return Err(format!(
-            "target {} has no database {database}; it has {}",
-            asked.target,
-            postgres.databases.join(", ")
+            "target {} has no database {database}; {known}",
+            asked.target
         ));
     }
     if !asked.resource.parts().iter().all(|name| is_name(name)) {
@@ -218,7 +220,8 @@ fn placed(asked: &Request) -> Result<(), String> {
     let is_whole = matches!(asked.resource, Resource::Target | Resource::Database);
     if asked.actions.contains(&Action::Open) && !is_whole {
         return Err(
-            "Open is for a database as a whole: ask for it without a part of one".to_owned(),
+            "Open is for a database, or a target without any, as a whole: ask for it without a part of one"
+                .to_owned(),
         );
     }
     Ok(())

@@ -183,6 +183,9 @@ fn targets_and_databases_are_asked_for_like_all_else() {
     let refused = told(policy.connect(&NoGrants, &principal, "erp"));
     assert_eq!(refused.1, "connecting to target erp is not permitted");
     assert!(policy.open(&NoGrants, &principal, "crm", "app").is_ok());
+    assert!(policy.open(&NoGrants, &principal, "crm", "").is_ok());
+    let refused = told(policy.open(&NoGrants, &principal, "erp", ""));
+    assert_eq!(refused.1, "opening target erp is not permitted");
     let refused = told(policy.open(&NoGrants, &principal, "erp", "app"));
     assert_eq!(
         refused.1,

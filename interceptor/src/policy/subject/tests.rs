@@ -64,7 +64,7 @@ fn requests_are_what_the_schema_says() {
         for resource in resources() {
             let fits = match action {
                 Action::Connect => resource == Resource::Target,
-                Action::Open => resource == Resource::Database,
+                Action::Open => matches!(resource, Resource::Target | Resource::Database),
                 _ => true,
             };
             let made = Request::new(

@@ -20,7 +20,7 @@ use super::mask::Again;
 use super::session::Errand;
 use super::terminate::{Replication, Setting, Startup};
 use crate::clock::{self, BootTime};
-use crate::config::{self, Host, Postgres, Protocol, SessionAttrs, Target, UpstreamTls};
+use crate::config::{self, Host, Postgres, SessionAttrs, Target, UpstreamTls};
 use crate::policy::Refusal;
 use crate::secrets::Secret;
 use crate::session::beside::Beside;
@@ -134,7 +134,7 @@ impl Reach {
         &self,
         opening: &Opening,
         startup: &Startup,
-        settings: &Postgres,
+        settings: &Arc<Postgres>,
     ) -> Result<Reached, No> {
         // What streams a server's changes is asked for once, not again and again.
         let ahead = match startup.replication {
@@ -162,6 +162,7 @@ impl Reach {
             minor: startup.upstream_minor(),
             replication: startup.replication,
             hash_key: opening.hash_key(),
+            postgres: Arc::clone(settings),
             target,
         };
         let mut credential = self.injector.credential(password.as_ref());
@@ -210,7 +211,7 @@ impl Reach {
         &self,
         ahead: Option<&Ahead>,
         asked: &Key,
-        settings: &Postgres,
+        settings: &Arc<Postgres>,
     ) -> Option<Upstream> {
         if !ahead?.is_current() {
             return None;
@@ -356,8 +357,7 @@ fn failed(error: inject::Error) -> No {
 
 /// The password, where its source has another one by now.
 async fn newer(opening: &Opening, plan: &Plan, refused: Option<&Secret>) -> Option<Secret> {
-    let Protocol::Postgres(postgres) = &plan.target.protocol;
-    let source = postgres.password.as_ref()?;
+    let source = plan.postgres.password.as_ref()?;
     opening.secret_again(source, refused?).await
 }
 
@@ -365,6 +365,7 @@ async fn newer(opening: &Opening, plan: &Plan, refused: Option<&Secret>) -> Opti
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) target: Arc<Target>,
+    pub(super) postgres: Arc<Postgres>,
     pub(super) tls: Arc<tls::Upstream>,
     pub(super) places: Arc<[(Host, SocketAddr)]>,
     pub(super) database: String,
@@ -382,12 +383,11 @@ impl Plan {
         password: Option<&'a Secret>,
         attrs: SessionAttrs,
     ) -> Login<'a> {
-        let Protocol::Postgres(postgres) = &self.target.protocol;
         Login {
             target: &self.target.name,
             host,
             tls: &self.tls,
-            postgres,
+            postgres: &self.postgres,
             password,
             database: &self.database,
             settings: &self.settings,
@@ -410,8 +410,7 @@ impl Plan {
     }
 
     pub(super) fn attrs(&self) -> SessionAttrs {
-        let Protocol::Postgres(postgres) = &self.target.protocol;
-        postgres.session_attrs
+        self.postgres.session_attrs
     }
 
     fn key(&self, credential: [u8; 32]) -> Result<Key, inject::Error> {
@@ -440,8 +439,7 @@ struct CatalogReader {
 impl CatalogReader {
     /// What is read is known to all sessions on the database; the connection is closed at once.
     async fn read(&self) -> Result<(), Failed> {
-        let Protocol::Postgres(postgres) = &self.plan.target.protocol;
-        let password = match &postgres.password {
+        let password = match &self.plan.postgres.password {
             Some(source) => {
                 let password = self.beside.secret(source).await;
                 Some(password.ok_or_else(|| Failed::Refused(Refusal::secret()))?)
@@ -472,8 +470,7 @@ impl Supply for Spare {
     }
 
     fn warm(&self) -> config::Warm {
-        let Protocol::Postgres(postgres) = &self.plan.target.protocol;
-        postgres.warm
+        self.plan.postgres.warm
     }
 
     fn is_current(&self) -> bool {
@@ -481,8 +478,7 @@ impl Supply for Spare {
     }
 
     async fn log_in(&self) -> Result<Option<Upstream>, inject::Error> {
-        let Protocol::Postgres(postgres) = &self.plan.target.protocol;
-        let password = match &postgres.password {
+        let password = match &self.plan.postgres.password {
             Some(source) => match self.ahead.secret(source).await {
                 Some(password) => Some(password),
                 None => return Ok(None),

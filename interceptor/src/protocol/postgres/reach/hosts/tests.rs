@@ -130,8 +130,10 @@ fn plan(servers: &Servers, attrs: &str, more: &str) -> Plan {
     );
     let path = std::path::Path::new("/etc/interceptor/config.yaml");
     let config = config::parse(&text, path).unwrap();
+    let target = &config.targets["db"];
     Plan {
-        target: Arc::clone(&config.targets["db"]),
+        target: Arc::clone(target),
+        postgres: Arc::clone(target.postgres().unwrap()),
         tls: Arc::new(upstream(config::TlsMode::Disable, None)),
         places: servers.places.clone().into(),
         database: "app".to_owned(),
