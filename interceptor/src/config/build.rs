@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::check::{self, UNLIMITED};
 use super::document::{Node, Value};
 use super::mistake::Place;
-use super::shape::{Form, detect};
+use super::shape::{Form, detect, ssh};
 use super::{
     Address, Agent, Audit, ClientAuth, Config, Dial, Direct, Durability, Namespace, Order, Paths,
     Pooler, Postgres, Protocol, Recording, Resolver, Scope, SecretSource, SessionAttrs,
@@ -291,7 +291,7 @@ impl From<'_> {
             name: name.to_owned(),
             addresses: addresses.into_iter().map(|said| said.value.1).collect(),
             dial: dial(node.under("dial")),
-            protocol: Protocol::Postgres(Arc::new(self.postgres(node.under("postgres")?)?)),
+            protocol: self.protocol(node)?,
             namespace: match text(Some(node), "namespace").as_deref() {
                 Some("client") => Namespace::Client,
                 _ => Namespace::Daemon,
@@ -308,6 +308,16 @@ impl From<'_> {
             sensitive: sensitive::build(node),
             detect: detect::actions(node.under("detect")),
         })
+    }
+
+    fn protocol(&self, node: &Node) -> Option<Protocol> {
+        if let Some(node) = node.under("ssh") {
+            let secret = |node: &Node| self.secret(node);
+            let ssh = ssh::build(node, secret, |key| self.path(Some(node), key))?;
+            return Some(Protocol::Ssh(Arc::new(ssh)));
+        }
+        let postgres = self.postgres(node.under("postgres")?)?;
+        Some(Protocol::Postgres(Arc::new(postgres)))
     }
 
     fn postgres(&self, node: &Node) -> Option<Postgres> {

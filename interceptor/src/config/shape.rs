@@ -6,6 +6,7 @@
 pub(super) mod detect;
 mod issuers;
 pub(super) mod schema;
+pub(super) mod ssh;
 
 /// What may stand under a key.
 #[derive(Debug)]
@@ -75,6 +76,10 @@ pub(super) enum Form {
     Url,
     /// A claim of a token: its name, or a JSON pointer to it.
     Claim,
+    /// A public key of an SSH server, or of who signs its certificates; or `learn`.
+    HostKey,
+    /// A variable that is passed on, or the beginning of some.
+    EnvPattern,
 }
 
 /// One key.
@@ -245,7 +250,18 @@ static TARGET: Shape = Shape::Keys(&[
         Shape::List(1, &Shape::Text(Form::Address)),
         "Where agents dial, and where the daemon dials.",
     ),
-    must("postgres", POSTGRES, "The target speaks PostgreSQL."),
+    may(
+        "postgres",
+        POSTGRES,
+        "another protocol",
+        "The target speaks PostgreSQL.",
+    ),
+    may(
+        "ssh",
+        ssh::SSH,
+        "another protocol",
+        "The target speaks SSH.",
+    ),
     may(
         "dial",
         DIAL,

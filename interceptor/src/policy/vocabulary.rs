@@ -66,6 +66,10 @@ pub(super) enum Kind {
     Column,
     /// `Function`.
     Function,
+    /// `File`.
+    File,
+    /// `Forward`.
+    Forward,
     /// `Agent`.
     Agent,
     /// `User`.
@@ -82,13 +86,15 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind, in the order of their discriminants.
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Target,
         Self::Database,
         Self::Schema,
         Self::Table,
         Self::Column,
         Self::Function,
+        Self::File,
+        Self::Forward,
         Self::Agent,
         Self::User,
         Self::Group,
@@ -106,6 +112,8 @@ impl Kind {
             Self::Table => "Table",
             Self::Column => "Column",
             Self::Function => "Function",
+            Self::File => "File",
+            Self::Forward => "Forward",
             Self::Agent => "Agent",
             Self::User => "User",
             Self::Group => "Group",
@@ -129,6 +137,8 @@ impl Kind {
             Resource::Table { .. } => Self::Table,
             Resource::Column { .. } => Self::Column,
             Resource::Function { .. } => Self::Function,
+            Resource::File { .. } => Self::File,
+            Resource::Forward { .. } => Self::Forward,
         }
     }
 
@@ -142,6 +152,8 @@ impl Kind {
                 | Self::Table
                 | Self::Column
                 | Self::Function
+                | Self::File
+                | Self::Forward
         )
     }
 }
@@ -150,7 +162,7 @@ static TYPES: LazyLock<Vec<(Kind, EntityTypeName)>> = LazyLock::new(|| {
     Kind::ALL
         .into_iter()
         .map(|kind| {
-            #[expect(clippy::expect_used, reason = "twelve constant identifiers, tested")]
+            #[expect(clippy::expect_used, reason = "constant identifiers, tested")]
             let name = EntityTypeName::from_str(kind.name()).expect("a type name reads");
             (kind, name)
         })
@@ -169,7 +181,7 @@ pub(super) fn uid(kind: Kind, id: &str) -> EntityUid {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 37] = [
         Self::Connect,
         Self::Open,
         Self::Select,
@@ -196,6 +208,17 @@ impl Action {
         Self::FastPath,
         Self::Reveal,
         Self::Unreadable,
+        Self::Exec,
+        Self::Shell,
+        Self::Subsystem,
+        Self::ListFiles,
+        Self::ReadFile,
+        Self::WriteFile,
+        Self::RemoveFile,
+        Self::ForwardTo,
+        Self::ForwardFrom,
+        Self::ForwardX11,
+        Self::ForwardAgent,
     ];
 
     /// The group that it is in, by its name in the schema.
@@ -204,7 +227,17 @@ impl Action {
         static GROUPS: LazyLock<Entities> =
             LazyLock::new(|| Entities::from_entities(ACTIONS.clone(), None).unwrap_or_default());
         let own = uid(Kind::Action, self.name());
-        ["Read", "Write", "Admin", "Session"]
+        const GROUPS_OF: [&str; 8] = [
+            "Read",
+            "Write",
+            "Admin",
+            "Session",
+            "SshRun",
+            "SshRead",
+            "SshWrite",
+            "SshForward",
+        ];
+        GROUPS_OF
             .into_iter()
             .find(|group| GROUPS.is_ancestor_of(&uid(Kind::Action, group), &own))
     }
@@ -239,6 +272,17 @@ impl Action {
             Self::FastPath => "FastPath",
             Self::Reveal => "Reveal",
             Self::Unreadable => "Unreadable",
+            Self::Exec => "Exec",
+            Self::Shell => "Shell",
+            Self::Subsystem => "Subsystem",
+            Self::ListFiles => "ListFiles",
+            Self::ReadFile => "ReadFile",
+            Self::WriteFile => "WriteFile",
+            Self::RemoveFile => "RemoveFile",
+            Self::ForwardTo => "ForwardTo",
+            Self::ForwardFrom => "ForwardFrom",
+            Self::ForwardX11 => "ForwardX11",
+            Self::ForwardAgent => "ForwardAgent",
         }
     }
 }
@@ -247,14 +291,24 @@ impl Action {
 pub(super) fn chain(target: &str, database: &str, resource: &Resource) -> Vec<(Kind, String)> {
     let target_id = part(target).into_owned();
     let mut chain = vec![(Kind::Target, target_id)];
-    if *resource == Resource::Target {
-        return chain;
+    match resource {
+        Resource::Target => return chain,
+        Resource::File { path } => return file_chain(chain, path),
+        Resource::Forward { host, port } => {
+            let id = format!("{}/{}:{port}", part(target), step(host));
+            chain.push((Kind::Forward, id));
+            return chain;
+        }
+        _ => {}
     }
     let database_id = format!("{}/{}", part(target), part(database));
     chain.push((Kind::Database, database_id.clone()));
     let schema_id = |schema: &str| format!("{database_id}/{}", part(schema));
     match resource {
-        Resource::Target | Resource::Database => {}
+        Resource::Target
+        | Resource::Database
+        | Resource::File { .. }
+        | Resource::Forward { .. } => {}
         Resource::Schema { schema } => chain.push((Kind::Schema, schema_id(schema))),
         Resource::Table { schema, table } => {
             let outer = schema_id(schema);
@@ -284,6 +338,19 @@ pub(super) fn chain(target: &str, database: &str, resource: &Resource) -> Vec<(K
     chain
 }
 
+/// A file lies in every directory above it, and the root in the target.
+fn file_chain(mut chain: Vec<(Kind, String)>, path: &[String]) -> Vec<(Kind, String)> {
+    let target = chain.first().map(|(_, id)| id.clone()).unwrap_or_default();
+    chain.push((Kind::File, format!("{target}/")));
+    let mut id = target;
+    for name in path {
+        id.push('/');
+        id.push_str(&step(name));
+        chain.push((Kind::File, id.clone()));
+    }
+    chain
+}
+
 /// One name inside an id: as it is where it holds no delimiter, quoted as SQL quotes otherwise.
 fn part(name: &str) -> Cow<'_, str> {
     let delimits = |c: char| matches!(c, '.' | '/' | '"') || c.is_whitespace() || c.is_control();
@@ -294,15 +361,37 @@ fn part(name: &str) -> Cow<'_, str> {
     }
 }
 
+/// One name on a path, or a host: its dots delimit nothing.
+fn step(name: &str) -> Cow<'_, str> {
+    let delimits = |c: char| matches!(c, '/' | '"') || c.is_whitespace() || c.is_control();
+    if name.is_empty() || name.contains(delimits) {
+        Cow::Owned(format!("\"{}\"", name.replace('"', "\"\"")))
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
 /// Reads an id back: its names, outermost first. `None` where no resource of that kind can have it.
 pub(super) fn names(kind: Kind, id: &str) -> Option<Vec<String>> {
+    match kind {
+        Kind::File => return file_names(id),
+        Kind::Forward => return forward_names(id),
+        _ => {}
+    }
     let expected: &[char] = match kind {
         Kind::Target => &[],
         Kind::Database => &['/'],
         Kind::Schema => &['/', '/'],
         Kind::Table | Kind::Function => &['/', '/', '.'],
         Kind::Column => &['/', '/', '.', '.'],
-        Kind::Agent | Kind::User | Kind::Group | Kind::Scope | Kind::Host | Kind::Action => {
+        Kind::File
+        | Kind::Forward
+        | Kind::Agent
+        | Kind::User
+        | Kind::Group
+        | Kind::Scope
+        | Kind::Host
+        | Kind::Action => {
             return None;
         }
     };
@@ -323,6 +412,35 @@ pub(super) fn names(kind: Kind, id: &str) -> Option<Vec<String>> {
         written.push_str(name);
     }
     (rest.is_empty() && written == id).then_some(names)
+}
+
+fn file_names(id: &str) -> Option<Vec<String>> {
+    let (target, mut rest) = read_part(id)?;
+    let mut names = vec![target];
+    if rest != "/" {
+        while !rest.is_empty() {
+            let (name, after) = read_name(rest.strip_prefix('/')?)?;
+            names.push(name);
+            rest = after;
+        }
+        if names.len() < 2 {
+            return None;
+        }
+    }
+    let again = file_chain(
+        vec![(Kind::Target, part(names.first()?).into_owned())],
+        names.get(1..)?,
+    );
+    (again.last()?.1 == id).then_some(names)
+}
+
+fn forward_names(id: &str) -> Option<Vec<String>> {
+    let (target, rest) = read_part(id)?;
+    let (host, port) = rest.strip_prefix('/')?.rsplit_once(':')?;
+    let (host, after) = read_name(host)?;
+    let number = port.parse::<u32>().ok()?;
+    let written = format!("{}/{}:{number}", part(&target), step(&host));
+    (after.is_empty() && written == id).then(|| vec![target, host, number.to_string()])
 }
 
 /// Reads a column's name as its id has it, without the target: `schema.table.column`, or
@@ -395,6 +513,8 @@ impl Resource {
                 column,
             } => vec![schema, table, column],
             Self::Function { schema, function } => vec![schema, function],
+            Self::File { path } => path.iter().map(String::as_str).collect(),
+            Self::Forward { host, .. } => vec![host],
         }
     }
 
@@ -418,14 +538,40 @@ impl Resource {
             Self::Function { schema, function } => {
                 format!("function {}", joined(&[schema, function]))
             }
+            Self::File { path } => format!("file {}", shown_path(path)),
+            Self::Forward { host, port } => format!("forward {host}:{port}"),
         }
+    }
+}
+
+/// A path as people write it.
+#[must_use]
+pub(super) fn shown_path(path: &[String]) -> String {
+    match path.split_first() {
+        Some((home, rest)) if home == "~" => {
+            let rest: Vec<_> = rest.iter().map(String::as_str).collect();
+            std::iter::once("~")
+                .chain(rest)
+                .collect::<Vec<_>>()
+                .join("/")
+        }
+        _ => format!("/{}", path.join("/")),
     }
 }
 
 /// One name from the start of an id, and what follows it.
 fn read_part(text: &str) -> Option<(String, &str)> {
+    read_until(text, &['.', '/', '"'])
+}
+
+/// The same of a name on a path.
+fn read_name(text: &str) -> Option<(String, &str)> {
+    read_until(text, &['/', '"'])
+}
+
+fn read_until<'a>(text: &'a str, delimiters: &[char]) -> Option<(String, &'a str)> {
     let Some(mut quoted) = text.strip_prefix('"') else {
-        let end = text.find(['.', '/', '"']).unwrap_or(text.len());
+        let end = text.find(delimiters).unwrap_or(text.len());
         let (name, rest) = text.split_at_checked(end)?;
         return (!name.is_empty()).then(|| (name.to_owned(), rest));
     };
