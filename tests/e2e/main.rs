@@ -26,6 +26,7 @@ mod records;
 mod refusals;
 mod roles;
 mod scopes;
+mod ssh;
 mod storage;
 mod survival;
 mod timeouts;

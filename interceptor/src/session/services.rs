@@ -15,6 +15,7 @@ use crate::audit::{self, Sink as _};
 use crate::capture::{Capture, NetnsCookie, Scope};
 use crate::config::Config;
 use crate::grants::Grants;
+use crate::hosts::Hosts;
 use crate::identity::{self, Login, ScopeOf};
 use crate::policy::{self, ControlCaller, Group, Refusal};
 use crate::recording::Recorder;
@@ -54,6 +55,8 @@ pub struct Services {
     pub recorder: Recorder,
     /// Recordings of ended sessions that are being closed; a drain waits for them.
     pub closings: TaskTracker,
+    /// The keys of servers that were believed when they were first seen.
+    pub hosts: Hosts,
     /// Where credentials come from.
     pub secrets: Secrets,
     /// The local authority.

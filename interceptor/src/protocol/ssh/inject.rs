@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use russh::client::{self, AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::ssh_key::certificate::{Builder, CertType};
 use russh::keys::{
-    Algorithm, Certificate, EcdsaCurve, HashAlg, PrivateKey, PrivateKeyWithHashAlg,
+    Algorithm, Certificate, EcdsaCurve, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey,
     PublicKeyOrCertificate, decode_secret_key,
 };
 use russh::{MethodKind, Preferred};
@@ -43,8 +43,12 @@ pub(super) struct Plan {
     credential: Credential,
     config: Arc<client::Config>,
     /// The key that an unpinned server showed first.
-    learned: Arc<Mutex<Option<russh::keys::PublicKey>>>,
+    learned: Arc<Mutex<Option<PublicKey>>>,
+    /// What it was known by and what it showed, where these differ.
+    changed: Changed,
 }
+
+type Changed = Arc<Mutex<Option<(String, String)>>>;
 
 enum Credential {
     Password(Secret),
@@ -67,7 +71,8 @@ pub(super) struct Upstream {
 pub(super) struct Guard {
     host_keys: HostKeys,
     names: [String; 2],
-    learned: Arc<Mutex<Option<russh::keys::PublicKey>>>,
+    learned: Arc<Mutex<Option<PublicKey>>>,
+    changed: Changed,
     seen: Arc<Mutex<Option<String>>>,
 }
 
@@ -131,17 +136,44 @@ impl Plan {
             credential,
             config: Arc::new(config(&settings.host_keys)),
             learned: Arc::default(),
+            changed: Arc::default(),
         })
     }
 
-    /// The server's key that was learned before, where it was.
-    pub(super) fn knows(&self, key: Option<russh::keys::PublicKey>) {
-        *lock(&self.learned) = key;
-    }
-
-    /// The server's key that is known now.
-    pub(super) fn learned(&self) -> Option<russh::keys::PublicKey> {
-        lock(&self.learned).clone()
+    /// Logs in for the first time: what the server was known by is looked up, and kept where it is new.
+    pub(super) async fn log_in_first(
+        &self,
+        opening: &Opening,
+        host: &Host,
+        address: SocketAddr,
+    ) -> Result<Upstream, No> {
+        let plain = |refusal| (refusal, None);
+        let known = match self.host_keys {
+            HostKeys::Learn => opening.host_key(address),
+            HostKeys::Pinned(_) => None,
+        };
+        let read = known.as_deref().map(PublicKey::from_openssh).transpose();
+        *lock(&self.learned) = read.map_err(|_error| {
+            let cause = "the key that was learned cannot be read".to_owned();
+            (Refusal::upstream("the server cannot be known"), Some(cause))
+        })?;
+        let stream = opening.dial(address).await.map_err(plain)?;
+        let result = self.log_in(stream, host, address).await;
+        if let Some((known, shown)) = lock(&self.changed).take() {
+            opening.host_changed(address, &known, &shown);
+        }
+        let upstream = result?;
+        let learned = lock(&self.learned).clone();
+        if let (None, Some(key)) = (known, learned) {
+            let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
+            let key = key.to_openssh().map_err(|error| {
+                let cause = Some(error.to_string());
+                (Refusal::internal("the server's key cannot be kept"), cause)
+            })?;
+            let kept = opening.host_learned(address, &key, &fingerprint).await;
+            kept.map_err(plain)?;
+        }
+        Ok(upstream)
     }
 
     /// Speaks to a server over a connection to it.
@@ -156,6 +188,7 @@ impl Plan {
             host_keys: self.host_keys.clone(),
             names: [host::name(host), address.ip().to_canonical().to_string()],
             learned: Arc::clone(&self.learned),
+            changed: Arc::clone(&self.changed),
             seen: Arc::clone(&seen),
         };
         let config = Arc::clone(&self.config);
@@ -377,11 +410,13 @@ impl Guard {
         let mut learned = lock(&self.learned);
         match &*learned {
             Some(known) if known.key_data() == key.key_data() => Ok(()),
-            Some(known) => Err(format!(
-                "the server shows the key {}, and was known by {}",
-                key.fingerprint(HashAlg::Sha256),
-                known.fingerprint(HashAlg::Sha256),
-            )),
+            Some(known) => {
+                let known = known.fingerprint(HashAlg::Sha256).to_string();
+                let shown = key.fingerprint(HashAlg::Sha256).to_string();
+                let cause = format!("the server shows the key {shown}, and was known by {known}");
+                *lock(&self.changed) = Some((known, shown));
+                Err(cause)
+            }
             None => {
                 *learned = Some(key);
                 Ok(())

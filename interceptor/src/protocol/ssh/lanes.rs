@@ -35,13 +35,7 @@ pub(super) async fn first(opening: &Opening, plan: Arc<Plan>) -> Result<Lanes, N
             1 => opening.who().target.timeouts.dial,
             _ => opening.who().target.dial.timeout,
         };
-        let logged_in = timeout(patience, async {
-            let stream = opening
-                .dial(*address)
-                .await
-                .map_err(|refusal| (refusal, None))?;
-            plan.log_in(stream, host, *address).await
-        });
+        let logged_in = timeout(patience, plan.log_in_first(opening, host, *address));
         match logged_in.await {
             Ok(Ok(Upstream { handle, address })) => {
                 return Ok(Lanes {

@@ -273,16 +273,23 @@ pub(super) struct Answers {
     waiting: BytesMut,
     /// Bytes of a long packet that have not come yet.
     left: usize,
+    /// Packets that have gone by.
+    gone_by: u64,
 }
 
 impl Answers {
-    /// Whether something of our own may be said to the client now.
-    pub(super) fn is_between(&self) -> bool {
-        self.left == 0 && self.waiting.is_empty()
+    /// How many packets have gone by whole: answers of our own stand where theirs would.
+    pub(super) fn gone_by(&self) -> u64 {
+        self.gone_by
     }
 
-    /// What the client is to have of this.
-    pub(super) fn pass(&mut self, bytes: &[u8], files: &Files) -> Result<Bytes, Broken> {
+    /// What the client is to have of this, and of what was left; no more than `until` packets go by.
+    pub(super) fn pass(
+        &mut self,
+        bytes: &[u8],
+        files: &Files,
+        until: Option<u64>,
+    ) -> Result<Bytes, Broken> {
         self.waiting.extend_from_slice(bytes);
         let mut out = BytesMut::new();
         loop {
@@ -293,6 +300,10 @@ impl Answers {
                 if self.left > 0 {
                     return Ok(out.freeze());
                 }
+                self.gone_by = self.gone_by.saturating_add(1);
+            }
+            if until.is_some_and(|until| self.gone_by >= until) {
+                return Ok(out.freeze());
             }
             let Some(length) = self.waiting.first_chunk::<4>() else {
                 return Ok(out.freeze());
@@ -310,6 +321,7 @@ impl Answers {
                 return Ok(out.freeze());
             }
             let packet = self.waiting.split_to(whole);
+            self.gone_by = self.gone_by.saturating_add(1);
             if files.answered(packet.chunk().get(4..).unwrap_or_default())? {
                 out.extend_from_slice(&packet);
             }

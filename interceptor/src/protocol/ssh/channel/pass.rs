@@ -40,11 +40,46 @@ pub(super) struct Passage<'a> {
     closed: AtomicBool,
 }
 
+/// Answers to sftp's requests: the server's, and ours in their places between them.
+struct Replies {
+    theirs: Answers,
+    ours: mpsc::Receiver<Ours>,
+    next: Option<Ours>,
+}
+
+/// An answer of our own, and how many of the server's packets go before it: clients that ask for many
+/// things at once count on the order.
+struct Ours {
+    behind: u64,
+    answer: Bytes,
+}
+
+impl Replies {
+    /// What is to be said now: what the server has said up to the next of ours, and that.
+    fn take(&mut self, data: &[u8], files: &Files) -> Result<Bytes, wire::Broken> {
+        let mut out = BytesMut::new();
+        let mut data = data;
+        loop {
+            if self.next.is_none() {
+                self.next = self.ours.try_recv().ok();
+            }
+            let until = self.next.as_ref().map(|ours| ours.behind);
+            out.extend_from_slice(&self.theirs.pass(data, files, until)?);
+            data = &[];
+            let is_due = |ours: &mut Ours| ours.behind <= self.theirs.gone_by();
+            match self.next.take_if(is_due) {
+                Some(ours) => out.extend_from_slice(&ours.answer),
+                None => return Ok(out.freeze()),
+            }
+        }
+    }
+}
+
 /// The side towards the client.
 struct Down<'a> {
     channel: &'a Channel,
     streams: [Stream; 2],
-    answers: Option<(Answers, mpsc::Receiver<Bytes>)>,
+    answers: Option<Replies>,
     ended: Ended,
     exited: Option<String>,
     closed: &'a AtomicBool,
@@ -88,7 +123,11 @@ impl<'a> Passage<'a> {
         let mut down = Down {
             channel,
             streams,
-            answers: files.as_ref().map(|_| (Answers::default(), answers)),
+            answers: files.as_ref().map(|_| Replies {
+                theirs: Answers::default(),
+                ours: answers,
+                next: None,
+            }),
             ended: Ended::default(),
             exited: None,
             closed: &closed,
@@ -101,6 +140,7 @@ impl<'a> Passage<'a> {
                 files,
                 answer,
                 waiting: BytesMut::new(),
+                asked: 0,
             };
             if up.run(&mut events).await.is_err() {
                 // The server is gone, or the client broke the protocol: it is told by the other side.
@@ -136,8 +176,10 @@ struct Up<'a> {
     channel: &'a Channel,
     write: &'a ChannelWriteHalf<client::Msg>,
     files: Option<&'a Files>,
-    answer: mpsc::Sender<Bytes>,
+    answer: mpsc::Sender<Ours>,
     waiting: BytesMut,
+    /// Packets that the server has to answer.
+    asked: u64,
 }
 
 impl Up<'_> {
@@ -172,6 +214,19 @@ impl Up<'_> {
         Ok(())
     }
 
+    /// A request of sftp that the server is to answer.
+    async fn ask(&mut self, packet: &[u8]) -> Result<(), Gone> {
+        self.asked = self.asked.saturating_add(1);
+        self.send(wire::framed(packet)).await
+    }
+
+    /// An answer of our own, in its place.
+    async fn answer(&self, answer: Bytes) -> Result<(), Gone> {
+        let behind = self.asked;
+        self.answer.send(Ours { behind, answer }).await?;
+        Ok(())
+    }
+
     /// sftp's requests, each by itself.
     async fn requests(&mut self, files: &Files, data: &[u8]) -> Result<(), Gone> {
         self.waiting.extend_from_slice(data);
@@ -179,14 +234,15 @@ impl Up<'_> {
             let step = files.step(&packet).await;
             let (id, step) = step.map_err(|_broken| Gone)?;
             match step {
-                Step::Pass => self.send(wire::framed(&packet)).await?,
+                Step::Pass => self.ask(&packet).await?,
                 Step::Greet => {
-                    self.send(wire::framed(&packet)).await?;
+                    self.ask(&packet).await?;
                     self.write.data_bytes(Files::question()).await?;
+                    self.asked = self.asked.saturating_add(1);
                 }
                 Step::Refuse(id, why) => {
                     let status = wire::status(id, wire::PERMISSION_DENIED, why);
-                    self.answer.send(status).await?;
+                    self.answer(status).await?;
                 }
                 Step::Judge {
                     operation,
@@ -203,14 +259,14 @@ impl Up<'_> {
                             let request = authorized.request;
                             // Used up by this packet.
                             drop(authorized.permit);
-                            self.send(wire::framed(&packet)).await?;
+                            self.ask(&packet).await?;
                             self.channel.shared.session.finish(request, &outcome);
                         }
                         Err(refused) => {
                             files.refused(id);
                             let why = refuse::in_a_line(&refused);
                             let status = wire::status(id, wire::PERMISSION_DENIED, &why);
-                            self.answer.send(status).await?;
+                            self.answer(status).await?;
                             self.channel.tell(&refuse::refused(&refused)).await?;
                         }
                     }
@@ -225,20 +281,19 @@ impl Down<'_> {
     async fn run(&mut self, mut read: ChannelReadHalf, files: Option<&Files>) -> Result<(), Gone> {
         loop {
             let holds = self.channel.common.pty && self.streams.iter().any(Stream::holds);
-            let may_answer = self
-                .answers
-                .as_ref()
-                .is_some_and(|(answers, _)| answers.is_between());
             let ours = async {
                 match &mut self.answers {
-                    Some((_, ours)) => ours.recv().await,
-                    None => None,
+                    Some(replies) if replies.next.is_none() => replies.ours.recv().await,
+                    _ => None,
                 }
             };
             let message = tokio::select! {
                 message = read.wait() => message,
-                Some(ours) = ours, if may_answer => {
-                    self.write(ours, false).await?;
+                Some(ours) = ours => {
+                    if let (Some(replies), Some(files)) = (&mut self.answers, files) {
+                        replies.next = Some(ours);
+                        self.answered(&[], files).await?;
+                    }
                     continue;
                 }
                 () = sleep(QUIET), if holds => {
@@ -306,10 +361,10 @@ impl Down<'_> {
 
     /// What the server's sftp says.
     async fn answered(&mut self, data: &[u8], files: &Files) -> Result<(), Gone> {
-        let Some((answers, _)) = &mut self.answers else {
+        let Some(replies) = &mut self.answers else {
             return Err(Gone);
         };
-        let Ok(out) = answers.pass(data, files) else {
+        let Ok(out) = replies.take(data, files) else {
             tracing::warn!("the server broke the protocol of sftp, or speaks a later one");
             let told = self
                 .channel

@@ -235,6 +235,7 @@ fn extended(fields: &mut Fields<'_>) -> Result<Request, Broken> {
         | "limits@openssh.com"
         | "expand-path@openssh.com"
         | "home-directory"
+        | "users-groups-by-id@openssh.com"
         | "copy-data" => Request::Plain,
         _ => Request::Unknown,
     })
