@@ -14,6 +14,7 @@ pub mod policy;
 mod reading;
 pub mod run;
 pub mod sessions;
+pub mod ssh_ca;
 pub mod terminal;
 mod upstream;
 pub mod why;
@@ -92,6 +93,9 @@ pub enum Verb {
     /// Know the format of the configuration.
     #[command(subcommand)]
     Config(config::Config),
+    /// Have SSH clients of this host know the daemon.
+    #[command(subcommand)]
+    SshCa(ssh_ca::SshCa),
     /// Say which rule decides, or decided, and why.
     Why(why::Why),
     /// Read configuration and policy again.
@@ -188,6 +192,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Verb::Audit(audit) => audit.main(),
         Verb::Policy(policy) => policy.run(),
         Verb::Config(config) => config.run(),
+        Verb::SshCa(ssh) => ssh.run(),
         Verb::Why(why) => why.run(),
         Verb::Reload(reload) => block_on(reload.run(), false),
         Verb::Freeze(freeze) => block_on(freeze.run(), false),

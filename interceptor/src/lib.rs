@@ -21,6 +21,7 @@
 //! | what do they ask for, in policy's words | `protocol/x/facts.rs` |
 //! | may they | [`policy`] |
 //! | what may they not see of it | [`masking`] (masks, detectors) and `protocol/x/mask.rs` |
+//! | by which key was a server known that nobody pins | [`hosts`] |
 //! | as whom upstream | [`secrets`] and `protocol/x/inject.rs` |
 //! | how does "no" sound | `protocol/x/refuse.rs` |
 //! | what is kept | [`audit`] (facts), [`recording`] (bytes) |
@@ -44,6 +45,7 @@ pub mod console;
 pub mod control;
 pub mod daemon;
 pub mod grants;
+pub mod hosts;
 pub mod identity;
 pub mod masking;
 pub mod names;

@@ -1,6 +1,7 @@
 //! The engines, one per protocol, and the one `match` over them.
 
 pub mod postgres;
+pub mod ssh;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -53,6 +54,7 @@ impl Engines {
         let target = Arc::clone(&opening.who().target);
         match &target.protocol {
             Protocol::Postgres(settings) => self.postgres.serve(opening, client, settings).await,
+            Protocol::Ssh(settings) => Box::pin(ssh::serve(opening, client, settings)).await,
         }
     }
 
@@ -72,6 +74,13 @@ impl Engines {
                 let patience = target.timeouts.startup;
                 let dialled = Dialled::at(target, ip);
                 let told = postgres::tell(client, authority, &dialled, refusal);
+                if timeout(patience, told).await.is_err() {
+                    tracing::debug!("a refused client did not wait to be told");
+                }
+            }
+            Protocol::Ssh(settings) => {
+                let patience = target.timeouts.startup;
+                let told = Box::pin(ssh::tell(client, authority, target, settings, refusal));
                 if timeout(patience, told).await.is_err() {
                     tracing::debug!("a refused client did not wait to be told");
                 }

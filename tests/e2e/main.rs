@@ -29,6 +29,7 @@ mod refusals;
 mod roles;
 mod saml;
 mod scopes;
+mod ssh;
 mod storage;
 mod survival;
 mod timeouts;

@@ -184,6 +184,30 @@ pub enum Event<'a> {
         /// The column's (`pg_attribute.attnum`); 0 for the whole row.
         attribute: i16,
     },
+    /// A server's key was believed as the first that was seen of it.
+    #[serde(rename = "host.learned")]
+    HostLearned {
+        /// About whom.
+        #[serde(flatten)]
+        about: About<'a>,
+        /// The server.
+        upstream: SocketAddr,
+        /// Its key, by its fingerprint.
+        key: &'a str,
+    },
+    /// A server showed another key than it was known by: an alarm. It was not logged in to.
+    #[serde(rename = "host.changed")]
+    HostChanged {
+        /// About whom.
+        #[serde(flatten)]
+        about: About<'a>,
+        /// The server.
+        upstream: SocketAddr,
+        /// What it was known by.
+        known: &'a str,
+        /// What it showed.
+        shown: &'a str,
+    },
     /// The kernel refused something.
     #[serde(rename = "kernel.denied")]
     KernelDenied {

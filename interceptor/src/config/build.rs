@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::check::{self, UNLIMITED};
 use super::document::{Node, Value};
 use super::mistake::Place;
-use super::shape::{Form, detect};
+use super::shape::{Form, detect, ssh};
 use super::{
     Address, Agent, Audit, ClientAuth, Config, Dial, Direct, Durability, NameRefusal, Names,
     Namespace, Order, Paths, Pooler, Postgres, Protocol, Recording, Resolver, Scope, SecretSource,
@@ -331,7 +331,7 @@ impl From<'_> {
                 .filter_map(|text| scalar::addresses(text).ok()?.err())
                 .collect(),
             dial: dial(node.under("dial")),
-            protocol: Protocol::Postgres(Arc::new(self.postgres(node.under("postgres")?)?)),
+            protocol: self.protocol(node)?,
             namespace: match text(Some(node), "namespace").as_deref() {
                 Some("client") => Namespace::Client,
                 _ => Namespace::Daemon,
@@ -348,6 +348,16 @@ impl From<'_> {
             sensitive: sensitive::build(node),
             detect: detect::actions(node.under("detect")),
         })
+    }
+
+    fn protocol(&self, node: &Node) -> Option<Protocol> {
+        if let Some(node) = node.under("ssh") {
+            let secret = |node: &Node| self.secret(node);
+            let ssh = ssh::build(node, secret, |key| self.path(Some(node), key))?;
+            return Some(Protocol::Ssh(Arc::new(ssh)));
+        }
+        let postgres = self.postgres(node.under("postgres")?)?;
+        Some(Protocol::Postgres(Arc::new(postgres)))
     }
 
     fn postgres(&self, node: &Node) -> Option<Postgres> {

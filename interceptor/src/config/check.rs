@@ -9,7 +9,7 @@ use super::document::{Entry, Node, Value};
 use super::issuers::{self, Url};
 use super::mistake::Report;
 use super::scalar;
-use super::shape::{Form, Key, Shape};
+use super::shape::{Form, Key, Shape, ssh};
 
 /// Bytes of a name of an agent or target.
 const MAX_NAME: usize = 63;
@@ -272,6 +272,11 @@ pub(super) fn text_form(text: &str, form: Form) -> Result<(), String> {
         Form::Network => return scalar::network(text).map(drop),
         Form::Url => return Url::read(text).map(drop),
         Form::Claim => return issuers::claim(text).map(drop),
+        Form::HostKey => return ssh::host_key(text).map(drop).map_err(str::to_owned),
+        Form::EnvPattern => (
+            ssh::is_env_pattern(text),
+            "expected the name of a variable, or its beginning and `*`",
+        ),
         Form::Name => (
             is_name(text),
             "expected a name of 1 to 63 of a-z, 0-9 and -",

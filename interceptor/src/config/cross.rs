@@ -12,6 +12,7 @@ use super::document::{Entry, Node};
 use super::mistake::Report;
 use super::{
     ClientAuth, Config, Direct, Host, Namespace, SecretSource, Target, TlsMode, issuers, sensitive,
+    shape,
 };
 
 /// Bytes of a unix socket's path, with its NUL (`struct sockaddr_un`, unix(7)).
@@ -31,9 +32,11 @@ pub(super) fn check(root: &Node, built: &Built, report: &mut Report) {
     cgroups(root, built, report);
     paths(root, &built.config, report);
     for entry in root.under("targets").map(Node::entries).unwrap_or_default() {
+        one_protocol(entry, report);
         if let Some(target) = built.config.targets.get(&entry.key) {
             transport(entry, target, report);
             postgres(entry, target, &built.config, report);
+            ssh(entry, &built.config, target, report);
             sensitive::cross(entry, target, report);
         }
     }
@@ -313,6 +316,37 @@ fn transport(entry: &Entry, target: &Target, report: &mut Report) {
             &["namespace"],
             "expected tls.mode verify-full, or verify-ca with tls.ca, or loopback addresses only: the client may control its network",
         );
+    }
+}
+
+/// What a target may speak.
+const PROTOCOLS: [&str; 2] = ["postgres", "ssh"];
+
+fn one_protocol(entry: &Entry, report: &mut Report) {
+    let spoken = PROTOCOLS
+        .iter()
+        .filter(|key| entry.node.under(key).is_some());
+    if spoken.count() != 1 {
+        let text = format!("expected one of {}", PROTOCOLS.join(", "));
+        report.add(entry.place, &format!("targets.{}", entry.key), text);
+    }
+}
+
+fn ssh(entry: &Entry, config: &Config, target: &Target, report: &mut Report) {
+    let (Some(ssh), Some(node)) = (target.ssh(), entry.node.under("ssh")) else {
+        return;
+    };
+    let mut wrong = |key: &str, text: &str| {
+        let place = node.under(key).map_or(node.place, |node| node.place);
+        report.add(place, &format!("targets.{}.ssh.{key}", entry.key), text);
+    };
+    for (key, text) in shape::ssh::cross(node) {
+        wrong(key, text);
+    }
+    for (key, source) in ssh.secrets() {
+        if let Err((part, expected)) = secret(source, config) {
+            wrong(key, &format!("{part}: {expected}"));
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod console;
 pub(super) mod detect;
 mod issuers;
 pub(super) mod schema;
+pub(super) mod ssh;
 
 /// What may stand under a key.
 #[derive(Debug)]
@@ -84,6 +85,10 @@ pub(super) enum Form {
     RecordType,
     /// A host and port, or every host below a domain: `*.below:5432`.
     Addresses,
+    /// A public key of an SSH server, or of who signs its certificates; or `learn`.
+    HostKey,
+    /// A variable that is passed on, or the beginning of some.
+    EnvPattern,
 }
 
 /// One key.
@@ -267,7 +272,18 @@ static TARGET: Shape = Shape::Keys(&[
         Shape::List(1, &Shape::Text(Form::Addresses)),
         "Where agents dial, and where the daemon dials.",
     ),
-    must("postgres", POSTGRES, "The target speaks PostgreSQL."),
+    may(
+        "postgres",
+        POSTGRES,
+        "another protocol",
+        "The target speaks PostgreSQL.",
+    ),
+    may(
+        "ssh",
+        ssh::SSH,
+        "another protocol",
+        "The target speaks SSH.",
+    ),
     may(
         "dial",
         DIAL,

@@ -18,6 +18,7 @@ use crate::capture::{self, Capture, Events, Listeners};
 use crate::config::Config;
 use crate::control;
 use crate::grants::Grants;
+use crate::hosts::Hosts;
 use crate::identity;
 use crate::policy;
 use crate::protocol::Engines;
@@ -76,6 +77,7 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
     let tokens = Tokens::open(&config.paths.state.join("identities.db"))
         .context("cannot open what scopes are bound to")?;
     let approvals = Approvals::open(&config.paths.state.join("approvals.db"))?;
+    let hosts = Hosts::open(&config.paths.state)?;
     let (capture, listeners) = capture(&config)?;
     let events = capture.events();
     let events = events.context("cannot read the kernel's refusals")?;
@@ -93,6 +95,7 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
         audit,
         recorder,
         closings: Default::default(),
+        hosts,
         secrets,
         authority,
         reloads: Default::default(),

@@ -78,7 +78,10 @@ fn covers(grant: &Grant, place: Place<'_>, access: &Access) -> bool {
 /// Whether `inner` is `outer` or a part of it.
 fn lies_in(inner: &Resource, outer: &Resource) -> bool {
     let schema = |resource: &Resource| match resource {
-        Resource::Target | Resource::Database => None,
+        Resource::Target
+        | Resource::Database
+        | Resource::File { .. }
+        | Resource::Forward { .. } => None,
         Resource::Schema { schema }
         | Resource::Table { schema, .. }
         | Resource::Column { schema, .. }
@@ -86,7 +89,10 @@ fn lies_in(inner: &Resource, outer: &Resource) -> bool {
     };
     match outer {
         Resource::Target => true,
-        Resource::Database => !matches!(inner, Resource::Target),
+        Resource::Database => !matches!(
+            inner,
+            Resource::Target | Resource::File { .. } | Resource::Forward { .. }
+        ),
         Resource::Schema { schema: outer } => schema(inner).as_ref() == Some(outer),
         Resource::Table { schema, table } => match inner {
             Resource::Table {
@@ -101,9 +107,17 @@ fn lies_in(inner: &Resource, outer: &Resource) -> bool {
             Resource::Target
             | Resource::Database
             | Resource::Schema { .. }
-            | Resource::Function { .. } => false,
+            | Resource::Function { .. }
+            | Resource::File { .. }
+            | Resource::Forward { .. } => false,
         },
-        Resource::Column { .. } | Resource::Function { .. } => inner == outer,
+        Resource::File { path: outer } => match inner {
+            Resource::File { path: inner } => inner.starts_with(outer),
+            _ => false,
+        },
+        Resource::Column { .. } | Resource::Function { .. } | Resource::Forward { .. } => {
+            inner == outer
+        }
     }
 }
 

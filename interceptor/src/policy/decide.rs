@@ -20,7 +20,7 @@ use super::subject::{Error, PrincipalFacts, Subject};
 use super::vocabulary::{self, Kind};
 use super::{
     Access, Action, Ask, Context, Effect, Limits, Permit, Refusal, RefusalKind, Resource, RuleId,
-    words,
+    SshFacts, words,
 };
 use cedar_policy::{
     AuthorizationError, Authorizer, Context as CedarContext, Decision, Entities, PolicyId, Request,
@@ -342,7 +342,9 @@ impl Policy {
             Resource::Target
             | Resource::Database
             | Resource::Schema { .. }
-            | Resource::Function { .. } => return Vec::new(),
+            | Resource::Function { .. }
+            | Resource::File { .. }
+            | Resource::Forward { .. } => return Vec::new(),
         };
         let others = candidates.map(|action| Access {
             action,
@@ -456,12 +458,32 @@ fn plain(action: Action, resource: Resource) -> Ask {
     }
 }
 
+/// The same as a channel asks it.
+fn of_a_channel(ask: &Ask, simple: bool) -> Ask {
+    let facts = SshFacts {
+        is_simple: simple,
+        ..SshFacts::default()
+    };
+    Ask {
+        context: Context {
+            ssh: Some(Box::new(facts)),
+            ..Context::default()
+        },
+        ..ask.clone()
+    }
+}
+
 /// What may ask for an access, in each context that conditions may tell apart; the one that most rules let
 /// through first. What is no statement comes in one context only.
 fn asks_for(access: &Access) -> Vec<Ask> {
     let ask = plain(access.action, access.resource.clone());
     if !access.action.is_a_request() {
         return vec![ask];
+    }
+    if access.action.is_of_a_channel() {
+        return [true, false]
+            .map(|simple| of_a_channel(&ask, simple))
+            .into();
     }
     let contexts = (0_u8..8).map(|bits| Ask {
         context: Context {
@@ -476,6 +498,13 @@ fn asks_for(access: &Access) -> Vec<Ask> {
     contexts.collect()
 }
 
+/// Whether an ask has a context that does not belong to all that it asks.
+fn is_mixed(ask: &Ask) -> bool {
+    let of_a_channel = ask.context.ssh.is_some();
+    let mut accesses = ask.accesses.iter();
+    accesses.any(|access| access.action.is_of_a_channel() != of_a_channel)
+}
+
 /// Refuses what is no request, and what is too much of one.
 fn malformed(asks: &[Ask]) -> Option<Refusal> {
     let size = |ask: &Ask| {
@@ -484,6 +513,10 @@ fn malformed(asks: &[Ask]) -> Option<Refusal> {
             ask.accesses.len(),
             context.settings.len(),
             context.functions.len(),
+            context
+                .ssh
+                .as_ref()
+                .map_or(0, |facts| facts.arguments.len()),
         ];
         sizes
             .iter()
@@ -491,6 +524,9 @@ fn malformed(asks: &[Ask]) -> Option<Refusal> {
     };
     let (kind, message) = if asks.is_empty() || asks.iter().any(|ask| ask.accesses.is_empty()) {
         let message = "a request that asks for nothing cannot be judged";
+        (RefusalKind::NotPermitted, message.to_owned())
+    } else if asks.iter().any(is_mixed) {
+        let message = "a request of more than one kind cannot be judged";
         (RefusalKind::NotPermitted, message.to_owned())
     } else if asks.iter().map(size).fold(0, usize::saturating_add) > MOST {
         let message = format!("a request that names more than {MOST} things is not judged");
@@ -507,6 +543,9 @@ fn malformed(asks: &[Ask]) -> Option<Refusal> {
 }
 
 pub(super) fn context(facts: &Context) -> Result<CedarContext, Error> {
+    if let Some(facts) = &facts.ssh {
+        return channel(facts);
+    }
     let boolean = RestrictedExpression::new_bool;
     let strings = |values: &BTreeSet<String>| {
         let values = values.iter().cloned();
@@ -529,6 +568,30 @@ pub(super) fn context(facts: &Context) -> Result<CedarContext, Error> {
     ];
     CedarContext::from_pairs(pairs.map(|(name, value)| (name.to_owned(), value)))
         .map_err(|error| Error::of("the context", &error))
+}
+
+/// What a channel of SSH asks.
+fn channel(facts: &SshFacts) -> Result<CedarContext, Error> {
+    let string = |text: &String| RestrictedExpression::new_string(text.clone());
+    let strings = |values: &BTreeSet<String>| {
+        let values = values.iter().cloned();
+        RestrictedExpression::new_set(values.map(RestrictedExpression::new_string))
+    };
+    let pairs = [
+        ("user", string(&facts.user)),
+        ("command", string(&facts.command)),
+        ("isSimple", RestrictedExpression::new_bool(facts.is_simple)),
+        ("program", string(&facts.program)),
+        ("arguments", strings(&facts.arguments)),
+        ("constructs", strings(&facts.constructs)),
+        ("pty", RestrictedExpression::new_bool(facts.pty)),
+        ("subsystem", string(&facts.subsystem)),
+        ("operation", string(&facts.operation)),
+        ("gitVerb", string(&facts.git_verb)),
+        ("gitRepository", string(&facts.git_repository)),
+    ];
+    let pairs = pairs.map(|(name, value)| (name.to_owned(), value));
+    CedarContext::from_pairs(pairs).map_err(|error| Error::of("the context", &error))
 }
 
 #[cfg(test)]

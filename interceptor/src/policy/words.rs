@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 use cedar_policy::PolicyId;
 
-use super::{Access, Action, ApprovalId, Context, Refusal, RefusalKind, Resource, Terms};
+use super::vocabulary::shown_path;
+use super::{Access, Action, ApprovalId, Context, Refusal, RefusalKind, Resource, SshFacts, Terms};
 
 /// Most characters of one name in a message.
 const NAME: usize = 128;
@@ -60,9 +61,41 @@ pub(super) fn message(access: &Access, context: &Context, target: &str, database
         | Action::Maintain
         | Action::System
         | Action::Set
-        | Action::Reveal => on(verb(access.action)),
+        | Action::Reveal
+        | Action::ListFiles
+        | Action::ReadFile
+        | Action::WriteFile
+        | Action::RemoveFile => on(verb(access.action)),
+        Action::Exec
+        | Action::Shell
+        | Action::Subsystem
+        | Action::ForwardX11
+        | Action::ForwardAgent => channel(access.action, context.ssh.as_deref()),
+        Action::ForwardTo | Action::ForwardFrom => {
+            let forward = resource(&access.resource, target, database);
+            format!("{} {forward}", verb(access.action))
+        }
     };
     format!("{what} is not permitted")
+}
+
+/// What a channel asks, in words.
+fn channel(action: Action, facts: Option<&SshFacts>) -> String {
+    let nothing = SshFacts::default();
+    let facts = facts.unwrap_or(&nothing);
+    match action {
+        Action::Exec if !facts.git_verb.is_empty() => {
+            let (verb, repository) = (&facts.git_verb, shown(&facts.git_repository));
+            format!("git {verb} of {repository}")
+        }
+        Action::Exec if facts.is_simple => format!("running {}", shown(&facts.program)),
+        Action::Exec => {
+            let constructs: Vec<_> = facts.constructs.iter().map(String::as_str).collect();
+            format!("running a command with {}", constructs.join(", "))
+        }
+        Action::Subsystem => format!("subsystem {}", shown(&facts.subsystem)),
+        _ => verb(action).to_owned(),
+    }
 }
 
 /// What can be done instead, where no rule's own hint says it.
@@ -123,6 +156,17 @@ pub(super) const fn verb(action: Action) -> &'static str {
         Action::FastPath => "the function-call message",
         Action::Reveal => "reading the masked value",
         Action::Unreadable => "a statement that cannot be read",
+        Action::Exec => "running commands",
+        Action::Shell => "an interactive shell",
+        Action::Subsystem => "a subsystem",
+        Action::ListFiles => "looking",
+        Action::ReadFile => "reading",
+        Action::WriteFile => "writing",
+        Action::RemoveFile => "removing",
+        Action::ForwardTo => "forwarding to",
+        Action::ForwardFrom => "listening on the server for",
+        Action::ForwardX11 => "forwarding X11",
+        Action::ForwardAgent => "forwarding an SSH agent",
     }
 }
 
@@ -138,6 +182,9 @@ fn resource(resource: &Resource, target: &str, database: &str) -> String {
             column,
         } => qualified(&[schema, table, column]),
         Resource::Function { schema, function } => qualified(&[schema, function]),
+        Resource::File { path } => shown(&shown_path(path)),
+        Resource::Forward { host, port: 0 } => shown(host),
+        Resource::Forward { host, port } => format!("{}:{port}", shown(host)),
     }
 }
 

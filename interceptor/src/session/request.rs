@@ -57,6 +57,8 @@ impl Reading {
         let mut accesses = self.asks.iter().flat_map(|ask| &ask.accesses);
         accesses.any(|access| match access.resource {
             Resource::Table { .. } | Resource::Column { .. } | Resource::Function { .. } => true,
+            Resource::File { .. } | Resource::Forward { .. } => false,
+            _ if access.action.is_of_a_channel() => false,
             Resource::Target | Resource::Database | Resource::Schema { .. } => !matches!(
                 access.action,
                 Action::Transaction | Action::Set | Action::Show | Action::Notify

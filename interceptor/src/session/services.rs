@@ -16,6 +16,7 @@ use crate::capture::{Capture, NetnsCookie, Scope};
 use crate::clock;
 use crate::config::{Config, SLACK};
 use crate::grants::Grants;
+use crate::hosts::Hosts;
 use crate::identity::{self, LoggedIn, Login, ScopeOf};
 use crate::names::Names;
 use crate::policy::{self, Group, HostUser, Refusal};
@@ -56,6 +57,8 @@ pub struct Services {
     pub recorder: Recorder,
     /// Recordings of ended sessions that are being closed; a drain waits for them.
     pub closings: TaskTracker,
+    /// The keys of servers that were believed when they were first seen.
+    pub hosts: Hosts,
     /// Where credentials come from.
     pub secrets: Secrets,
     /// The local authority.

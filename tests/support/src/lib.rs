@@ -20,6 +20,7 @@ pub mod place;
 pub mod port;
 pub mod postgres;
 pub mod process;
+pub mod ssh;
 pub mod tap;
 pub mod tls;
 pub mod wait;
@@ -35,6 +36,7 @@ pub use browser::Browser;
 pub use daemon::Daemon;
 pub use postgres::Postgres;
 pub use process::{Finished, Process};
+pub use ssh::Sshd;
 
 /// How long anything may take before a test fails: far above what a loaded two-core machine needs.
 pub const DEADLINE: Duration = Duration::from_secs(60);

@@ -89,6 +89,8 @@ fn text(form: Form) -> Value {
         Form::MaskOrTag => "^([a-z0-9-]{1,63}|partial\\([0-9]{1,3}\\))$",
         Form::Url => "^https?://[^?#@]+$",
         Form::Claim => "^.+$",
+        Form::HostKey => "^(learn|(@cert-authority )?(ssh|ecdsa|sk)-.+)$",
+        Form::EnvPattern => "^[A-Za-z0-9_]*\\*?$",
         Form::Variable => "^[A-Za-z_][A-Za-z0-9_]*$",
         Form::Credential => "^[^/]+$",
     };

@@ -211,7 +211,9 @@ pub(in crate::policy) fn literals(one: &Parsed, mistakes: &mut Vec<Mistake>) {
             | Kind::Schema
             | Kind::Table
             | Kind::Column
-            | Kind::Function => {
+            | Kind::Function
+            | Kind::File
+            | Kind::Forward => {
                 if vocabulary::names(kind, id).is_some() {
                     continue;
                 }
@@ -253,6 +255,10 @@ const fn form(kind: Kind) -> &'static str {
         Kind::Schema => "target/database/schema",
         Kind::Table => "target/database/schema.table",
         Kind::Function => "target/database/schema.function",
+        Kind::File => {
+            "target/directory/name, `target/` for the root, `target/~/name` below the home"
+        }
+        Kind::Forward => "target/host:port",
         Kind::Column => "target/database/schema.table.column",
         Kind::Name
         | Kind::Agent
@@ -318,7 +324,8 @@ fn reveals_by_accident(one: &Parsed) -> bool {
     let reveal = vocabulary::uid(Kind::Action, Action::Reveal.name());
     let columns = match resource_kind(&one.policy.resource_constraint()) {
         None => true,
-        Some(kind) => kind != Kind::Function && kind.is_data(),
+        Some(Kind::Function | Kind::File | Kind::Forward) => false,
+        Some(kind) => kind.is_data(),
     };
     one.rule.effect == Effect::Permit
         && matches!(one.policy.action_constraint(), ActionConstraint::Any)
