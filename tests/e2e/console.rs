@@ -67,12 +67,28 @@ impl Scene {
 
 /// One request by a program that says of itself what it likes: the status, the headers and the body.
 fn asked(url: &str, method: &str, path: &str, headers: &Value, body: &str) -> Result<(u16, Value)> {
+    asked_of("", url, (method, path), headers, body)
+}
+
+/// The same under TLS that this authority vouches for.
+fn asked_of(
+    authority: &str,
+    url: &str,
+    (method, path): (&str, &str),
+    headers: &Value,
+    body: &str,
+) -> Result<(u16, Value)> {
     let program = "
-import http.client, json, sys, urllib.parse
+import http.client, json, os, ssl, sys, urllib.parse
 url, method, path, headers, body = sys.argv[1:]
-connection = http.client.HTTPConnection(urllib.parse.urlparse(url).netloc, timeout=30)
+at = urllib.parse.urlparse(url).netloc
+if url.startswith('https'):
+    context = ssl.create_default_context(cafile=os.environ['CA'])
+    connection = http.client.HTTPSConnection(at, timeout=30, context=context)
+else:
+    connection = http.client.HTTPConnection(at, timeout=30)
 connection.putrequest(method, path, skip_host=True)
-headers = {'Host': urllib.parse.urlparse(url).netloc, 'Content-Type': 'application/json', **json.loads(headers)}
+headers = {'Host': at, 'Content-Type': 'application/json', **json.loads(headers)}
 for name, value in headers.items():
     connection.putheader(name, value)
 connection.putheader('Content-Length', str(len(body.encode())))
@@ -82,7 +98,10 @@ print(json.dumps({'status': answer.status, 'headers': dict(answer.getheaders()),
 ";
     let mut command = Command::new("python3");
     command.args(["-c", program, url, method, path, &headers.to_string(), body]);
-    command.env_clear().env("PATH", "/usr/bin:/bin");
+    command
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("CA", authority);
     let said = Process::run(command, DEADLINE)?.ok()?;
     let said: Value = serde_json::from_str(&said)?;
     let status = said.pointer("/status").and_then(Value::as_u64);
@@ -261,6 +280,33 @@ fn a_link_opens_once_and_nothing_is_answered_to_who_is_not_the_page() -> Result<
     let other = support::Agent::outside().as_uid(WATCHER);
     let told = refused(other.run(&program.to_string_lossy(), &words)?)?;
     has(&told, &["links are for root"]).map(drop)
+}
+
+#[test]
+fn under_tls_the_cookie_is_this_hosts_alone() -> Result<()> {
+    let (at, directory) = (port::free()?, place::temporary("tls")?);
+    let made = support::tls::Authority::make(directory.path())?;
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&made.key, private)?;
+    let url = format!("https://localhost:{}", at.port());
+    let scene = Scene::at(
+        at,
+        &format!(
+            "console:\n  listen: '{at}'\n  url: {url}\n  tls: {{ certificate: {}, key: {{ file: {} }} }}",
+            made.certificate.display(),
+            made.key.display()
+        ),
+    )?;
+    let link = scene.link()?;
+    let (page, secret) = link.split_once('#').context("a link without a secret")?;
+    ensure!(page == format!("{url}/login"), "another address: {page}");
+    let body = json!({ "link": secret }).to_string();
+    let authority = made.ca.to_string_lossy();
+    let own = json!({ "Origin": url });
+    let (status, said) = asked_of(&authority, &url, ("POST", "/login/link"), &own, &body)?;
+    ensure!(status == 200, "{said}");
+    let cookie = text(&said, "/headers/set-cookie")?;
+    has(cookie, &["__Host-interceptor=", "; Path=/;", "; Secure"]).map(drop)
 }
 
 #[test]

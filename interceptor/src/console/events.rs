@@ -24,7 +24,7 @@ const BEAT: Duration = Duration::from_secs(15);
 /// How long one may last; the page opens another.
 const LONGEST: Duration = Duration::from_mins(5);
 /// The shortest time between two words: what changes meanwhile is one change.
-const PACE: Duration = Duration::from_millis(200);
+const PACE: Duration = Duration::from_millis(500);
 
 const CHANGED: &[u8] = b"event: approvals\ndata: {}\n\n";
 const STANDS: &[u8] = b": stands\n\n";
