@@ -275,14 +275,15 @@ fn the_systems_own_resolver_asks_the_stub_through_the_daemon() -> Result<()> {
     )?;
     let agent = lab.agent().in_netns(netns.name());
     let found = support::wait::for_fact("an answer in a namespace", DEADLINE, || {
-        let finished = agent.run("getent", &["ahostsv4", "crm.corp.example"])?;
+        let finished = agent.run("getent", &["hosts", "crm.corp.example"])?;
         Ok(finished.status.success().then_some(finished.stdout))
     });
-    let unknown = agent.run("getent", &["ahostsv4", "other.example"]);
+    let unknown = agent.run("getent", &["hosts", "other.example"]);
     std::fs::remove_dir_all(&etc)?;
     if !had_any {
         drop(std::fs::remove_dir("/etc/netns"));
     }
+    let found = found.with_context(|| format!("{:#?}", lab.daemon.audit().lines()));
     has(&found?, &["10.1.2.3"])?;
     ensure!(
         !unknown?.status.success(),

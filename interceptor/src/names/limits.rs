@@ -12,7 +12,7 @@ use crate::clock::BootTime;
 /// Longest name, in bytes, that is asked for outside of what the configuration knows.
 const LONGEST: usize = 128;
 /// Labels of this length on are looked at.
-const LONG_LABEL: usize = 24;
+const LONG_LABEL: usize = 32;
 /// Bits a letter that no word, number or hash in hexadecimal has.
 const RANDOM: f64 = 4.05;
 /// Different names under one domain in an hour.

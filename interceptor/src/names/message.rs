@@ -255,12 +255,14 @@ impl Question {
             ttl: LONGEST,
         };
         let wanted = query.query_type();
-        let mut owners = vec![self.asked.name().to_lowercase()];
+        let mut owners = vec![self.asked.name().clone()];
         for mut record in message.answers.into_iter().take(MOST_RECORDS) {
-            let owned = owners.iter().any(|owner| same(owner, &record.name));
-            if record.dns_class != DNSClass::IN || !owned {
+            let owner = owners.iter().find(|owner| same(owner, &record.name));
+            let Some(owner) = owner.filter(|_| record.dns_class == DNSClass::IN) else {
                 continue;
-            }
+            };
+            // In letters as the client wrote them: those of the question were for the resolver alone.
+            record.name = owner.clone();
             if let RData::CNAME(alias) = &record.data
                 && owners.len() < MOST_ALIASES
             {

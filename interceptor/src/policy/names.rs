@@ -87,7 +87,19 @@ impl Policy {
         entities.extend(ACTIONS.iter().cloned());
         let entities = Entities::from_entities(entities, None)
             .map_err(|error| Error::of("the name", &error))?;
+        let no = || RestrictedExpression::new_bool(false);
+        let none = || RestrictedExpression::new_set([]);
         let facts = [
+            ("hasWhere".to_owned(), RestrictedExpression::new_bool(true)),
+            ("hasLimit".to_owned(), no()),
+            ("settings".to_owned(), none()),
+            ("functions".to_owned(), none()),
+            (
+                "command".to_owned(),
+                RestrictedExpression::new_string(String::new()),
+            ),
+            ("statements".to_owned(), RestrictedExpression::new_long(0)),
+            ("inTransaction".to_owned(), no()),
             (
                 "qtype".to_owned(),
                 RestrictedExpression::new_string(question.qtype.to_owned()),

@@ -19,6 +19,7 @@ fn the_schema_has_exactly_the_actions_that_are_judged() {
         .map(Action::name)
         .into_iter()
         .chain(ControlVerb::ALL.map(ControlVerb::name))
+        .chain(["Resolve"])
         .chain(groups)
         .map(str::to_owned)
         .collect();
