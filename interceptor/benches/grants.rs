@@ -86,6 +86,7 @@ fn grant(scope: u64, number: u64, budget: Budget) -> Grant {
         budget,
         reason: "a bench".to_owned(),
         ticket: None,
+        on_behalf_of: None,
     }
 }
 

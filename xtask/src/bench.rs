@@ -3,6 +3,7 @@
 //! All on loopback, the interceptor as a release build with its ordinary settings (audit and recording
 //! on). Numbers of one machine compare with each other, never with another machine's.
 
+pub(crate) mod approvals;
 mod cases;
 pub(crate) mod detect;
 pub(crate) mod grants;

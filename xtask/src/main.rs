@@ -41,6 +41,7 @@ usage: cargo xtask COMMAND
                    direct, haproxy, pgbouncer and interceptor side by side; only the cases
                    whose names contain a FILTER
   bench detect     value detectors beside a set of regular expressions
+  bench approvals  what a thousand requests cost that wait for people at once
   bench grants     what a grant costs a request, with ten thousand of them alive
   fuzz NAME [--seconds N]
                    a fuzzer, for a minute or for N seconds
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         ["e2e", filter @ ..] => test::end_to_end(filter),
         ["bench", "postgres", filter @ ..] => bench::postgres(filter),
         ["bench", "detect"] => bench::detect::measure(),
+        ["bench", "approvals"] => bench::approvals::measure(),
         ["bench", "grants"] => bench::grants::measure(),
         ["suite", name] => test::suite(name, None),
         ["suite", name, "--seconds", seconds] => test::suite(name, Some(seconds)),

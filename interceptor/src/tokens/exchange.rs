@@ -195,8 +195,9 @@ impl Mint {
         }
         let claim = |name: &str| token.claims.get(name).cloned().unwrap_or_default();
         let wrong = |what: &str| Error::Claim(format!("its `{what}` is not what was signed here"));
-        let bound: Bound = serde_json::from_value(claim("cnf")["interceptor"].take())
-            .map_err(|_other| wrong("cnf"))?;
+        let bound = claim("cnf").get("interceptor").cloned();
+        let bound: Bound =
+            serde_json::from_value(bound.unwrap_or_default()).map_err(|_other| wrong("cnf"))?;
         if bound.boot != boot()? || bound.holder != *brought_by {
             return Err(Error::Elsewhere);
         }

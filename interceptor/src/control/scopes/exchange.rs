@@ -143,7 +143,8 @@ async fn exchanged(
     let subject = Secret::from(asked.subject.as_str());
     let verified = services.tokens.verify(&config.issuers, &subject).await?;
     let identity = &verified.identity;
-    let audience = asked.audience.as_deref().unwrap_or(mint.issuer());
+    let audience = asked.audience.as_deref();
+    let audience = audience.unwrap_or_else(|| mint.issuer());
     let minted = mint.sign(identity, holder, audience, (asked.time, verified.until))?;
     let named = (identity.issuer.as_str(), verified.token.as_str());
     let (scope, ends) = (holder.scope, identity.expires);

@@ -194,7 +194,24 @@ fn what_is_wrapped_around_a_signature_is_not_read() {
             "a whole response inside of another",
             response_as("_r2", "", &format!("{}{whole}", evil.with(""))),
         ),
-        // With one assertion only: a signature of something else, or in another place.
+    ];
+    for (name, text) in rows {
+        refused(&idp, name, &text, "wrapping");
+    }
+}
+
+#[test]
+fn a_signature_of_something_else_or_in_another_place_is_no_signature() {
+    let idp = Idp::new();
+    let (good, mut evil) = (Said::default(), Said::default());
+    evil.id = "_evil";
+    evil.name = "root@corp";
+    let signature = idp.signer.signature(good.id, &good.with(""));
+    let signed = good.with(&signature);
+    let of_response = idp.signer.signature("_r1", &response("", &good.with("")));
+    let whole = response(&of_response, &good.with(""));
+    let extensions = format!("<samlp:Extensions>{signed}</samlp:Extensions>");
+    let rows = [
         (
             "a signature of another",
             response("", &evil.with(&signature)),
@@ -223,7 +240,7 @@ fn what_is_wrapped_around_a_signature_is_not_read() {
             "by another attribute",
             response("", &signed).replace("<samlp:Status>", "<samlp:Status Id=\"_a1\">"),
         ),
-        ("deep in something", response("", &extensions(&signed))),
+        ("deep in something", response("", &extensions)),
         (
             "in another namespace",
             signed.replace("SAML:2.0:assertion", "SAML:2.0:other"),
@@ -242,18 +259,6 @@ fn what_was_changed_after_it_was_signed_is_not_believed() {
     let whole = idp.signer.signature("_r1", &response("", &said.with("")));
     let whole = response(&whole, &said.with(""));
     let changed = |from: &str, to: &str| signed.replacen(from, to, 1);
-    let sha1 = "http://www.w3.org/2000/09/xmldsig#rsa-sha1";
-    let hmac = "http://www.w3.org/2001/04/xmldsig-more#hmac-sha256";
-    let with = |method: &str, transforms: &[&str]| {
-        let bare = said.with("");
-        said.with(&idp.signer.signature_with("_a1", &bare, method, transforms))
-    };
-    let rsa = "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256";
-    let (enveloped, exclusive) = (
-        "http://www.w3.org/2000/09/xmldsig#enveloped-signature",
-        "http://www.w3.org/2001/10/xml-exc-c14n#",
-    );
-    let xpath = "http://www.w3.org/TR/1999/REC-xpath-19991116";
     let rows = [
         (
             "another name",
@@ -298,6 +303,31 @@ fn what_was_changed_after_it_was_signed_is_not_believed() {
             "signature",
         ),
         ("another kind of key", said.signed(&Signer::ec()), "key"),
+    ];
+    for (name, text, reason) in rows {
+        refused(&idp, name, &text, reason);
+    }
+}
+
+#[test]
+fn what_was_signed_in_another_way_is_not_believed() {
+    let idp = Idp::new();
+    let said = Said::default();
+    let signed = said.signed(&idp.signer);
+    let changed = |from: &str, to: &str| signed.replacen(from, to, 1);
+    let sha1 = "http://www.w3.org/2000/09/xmldsig#rsa-sha1";
+    let hmac = "http://www.w3.org/2001/04/xmldsig-more#hmac-sha256";
+    let with = |method: &str, transforms: &[&str]| {
+        let bare = said.with("");
+        said.with(&idp.signer.signature_with("_a1", &bare, method, transforms))
+    };
+    let rsa = "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256";
+    let (enveloped, exclusive) = (
+        "http://www.w3.org/2000/09/xmldsig#enveloped-signature",
+        "http://www.w3.org/2001/10/xml-exc-c14n#",
+    );
+    let xpath = "http://www.w3.org/TR/1999/REC-xpath-19991116";
+    let rows = [
         ("SHA-1", with(sha1, &[enveloped, exclusive]), "algorithm"),
         (
             "a shared secret",
@@ -348,18 +378,13 @@ fn what_was_changed_after_it_was_signed_is_not_believed() {
 #[test]
 fn what_makes_two_readings_of_one_text_is_refused() {
     let idp = Idp::new();
-    let said = Said::default();
-    let signed = said.signed(&idp.signer);
-    let mut twofold = said.clone();
-    twofold.name = "root@corp.evil.example";
+    let signed = Said::default().signed(&idp.signer);
+    let twofold = Said {
+        name: "root@corp.evil.example",
+        ..Said::default()
+    };
     let twofold = twofold.signed(&idp.signer);
     let typed = |declared: &str| format!("<!DOCTYPE x {declared}>{signed}");
-    let huge = format!("<a>{}</a>", "x".repeat(MAX_XML));
-    let deep = format!("{}{}", "<a>".repeat(70), "</a>".repeat(70));
-    let sealed = |name: &str| {
-        let sealed = format!("<saml:{name} xmlns:saml='urn:oasis:names:tc:SAML:2.0:assertion'/>");
-        response("", &sealed)
-    };
     let rows = [
         (
             "a comment in the name",
@@ -402,6 +427,23 @@ fn what_makes_two_readings_of_one_text_is_refused() {
             signed.replace("jane@", "&who;@"),
             "malformed",
         ),
+    ];
+    for (name, text, reason) in rows {
+        refused(&idp, name, &text, reason);
+    }
+}
+
+#[test]
+fn what_has_another_form_is_refused() {
+    let idp = Idp::new();
+    let signed = Said::default().signed(&idp.signer);
+    let huge = format!("<a>{}</a>", "x".repeat(MAX_XML));
+    let deep = format!("{}{}", "<a>".repeat(70), "</a>".repeat(70));
+    let sealed = |name: &str| {
+        let sealed = format!("<saml:{name} xmlns:saml='urn:oasis:names:tc:SAML:2.0:assertion'/>");
+        response("", &sealed)
+    };
+    let rows = [
         (
             "two names",
             signed.replace(
@@ -491,6 +533,21 @@ fn what_is_signed_well_and_is_not_good_for_us_now_is_refused() {
             |said| said.recipient = "https://interceptor.example/acs/",
             "recipient",
         ),
+    ];
+    for (name, text, reason) in rows {
+        refused(&idp, name, &text, reason);
+    }
+}
+
+#[test]
+fn what_says_nothing_that_can_be_used_is_refused() {
+    let idp = Idp::new();
+    let row = |name, change: fn(&mut Said), reason| {
+        let mut said = Said::default();
+        change(&mut said);
+        (name, said.signed(&idp.signer), reason)
+    };
+    let rows = [
         row(
             "for who holds a key",
             |said| said.method = "urn:oasis:names:tc:SAML:2.0:cm:holder-of-key",
@@ -533,25 +590,15 @@ fn what_is_signed_well_and_is_not_good_for_us_now_is_refused() {
     for (name, text, reason) in rows {
         refused(&idp, name, &text, reason);
     }
+}
+
+#[test]
+fn a_session_that_is_told_of_is_how_long_it_lasts_and_max_age_is_the_longest() {
+    let idp = Idp::new();
     let mut said = Said::default();
-    said.logins = said.logins.replace(
-        "<saml:AuthnStatement ",
-        &format!("<saml:AuthnStatement SessionNotOnOrAfter=\"{}\" ", at(-31)),
-    );
-    // Not in canonical order as it stands: signed as what it becomes.
-    said.logins = said.logins.replacen(
-        &format!(
-            "SessionNotOnOrAfter=\"{}\" AuthnInstant=\"{}\"",
-            at(-31),
-            at(-5)
-        ),
-        &format!(
-            "AuthnInstant=\"{}\" SessionNotOnOrAfter=\"{}\"",
-            at(-5),
-            at(-31)
-        ),
-        1,
-    );
+    let began = format!("AuthnInstant=\"{}\"", at(-5));
+    let with_end = format!("{began} SessionNotOnOrAfter=\"{}\"", at(-31));
+    said.logins = said.logins.replace(&began, &with_end);
     refused(
         &idp,
         "of a session that is over",
@@ -563,7 +610,11 @@ fn what_is_signed_well_and_is_not_good_for_us_now_is_refused() {
     said.logins = said.logins.replace(&at(3_000), &at(90_000));
     // Never longer than `max_age` after its issue.
     assert_eq!(held(&idp, &said.signed(&idp.signer)).unwrap().left, 3_625);
+}
 
+#[test]
+fn what_stands_around_an_assertion_counts_too() {
+    let idp = Idp::new();
     let signed = Said::default().signed(&idp.signer);
     let failed = response("", &signed).replace("status:Success", "status:Responder");
     refused(&idp, "no success", &failed, "claim");
