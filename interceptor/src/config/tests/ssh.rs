@@ -1,7 +1,6 @@
 //! What a target that speaks SSH may say.
 
 use super::*;
-use crate::config::{HostKeys, SshLogin};
 
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFroPIVmyGQWmJFSJMm4oPsLAqwqvNLkAIwjIaE1iOx5";
@@ -16,7 +15,7 @@ fn each_way_to_log_in_is_read() {
     let ssh = |lines: &str| {
         let config = good(&target(lines));
         let ssh = config.targets["web"].ssh().unwrap();
-        crate::config::Ssh::clone(ssh)
+        Ssh::clone(ssh)
     };
     let learned = ssh("{ user: u, key: { file: k }, host_keys: [learn] }");
     assert_eq!(learned.host_keys, HostKeys::Learn);
@@ -81,7 +80,7 @@ fn what_would_open_a_way_around_is_refused() {
     ];
     for (lines, expected) in cases {
         let text = target(lines);
-        let mistakes = crate::config::parse(&text, Path::new("/etc/interceptor/config.yaml"));
+        let mistakes = parse(&text, Path::new("/etc/interceptor/config.yaml"));
         let said = mistakes.expect_err(lines).to_string();
         assert!(said.contains(expected), "{lines}: {said}");
     }
@@ -93,7 +92,7 @@ fn a_target_speaks_one_protocol() {
     let both = target("{ user: u, key: { file: k }, host_keys: [learn] }") + postgres;
     let none = "version: 1\ntargets:\n  web: { addresses: ['web:22'] }\n".to_owned();
     for text in [both, none] {
-        let mistakes = crate::config::parse(&text, Path::new("/etc/interceptor/config.yaml"));
+        let mistakes = parse(&text, Path::new("/etc/interceptor/config.yaml"));
         let said = mistakes.expect_err(&text).to_string();
         assert!(said.contains("expected one of postgres, ssh"), "{said}");
     }

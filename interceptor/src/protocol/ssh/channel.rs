@@ -254,7 +254,12 @@ impl Channel {
         &self,
         asked: &Asked,
     ) -> Result<Result<Authorized, crate::session::Refused>, Gone> {
-        let (hold, shown) = (Hold::default(), Shown::default());
+        let hold = Hold::default();
+        let set = self.variables.iter();
+        let shown = Shown {
+            under: set.map(|(name, value)| format!("{name}={value}")).collect(),
+            ..Shown::default()
+        };
         let said = Said {
             text: &asked.text,
             shown: Ok(&shown),
