@@ -13,6 +13,7 @@ mod lanes;
 mod output;
 mod path;
 mod pressure;
+mod queue;
 mod refuse;
 mod server;
 mod sftp;
@@ -55,7 +56,6 @@ struct Client {
     running: RunningSession<Face>,
     entered: oneshot::Receiver<(Entered, Handle)>,
     opened: mpsc::Receiver<OpenedChannel>,
-    pressure: Arc<Pressure>,
     over: CancellationToken,
 }
 
@@ -136,7 +136,7 @@ async fn begin(
     let (open, opened) = mpsc::channel(CHANNELS);
     let face = Face {
         settings: Arc::clone(settings),
-        pressure: Arc::clone(&pressure),
+        pressure,
         entered: Entered::default(),
         entry: Some(entry),
         opened: open,
@@ -148,7 +148,6 @@ async fn begin(
         running,
         entered,
         opened,
-        pressure,
         over,
     })
 }
@@ -223,7 +222,6 @@ async fn relay(
         session: Arc::clone(&session),
         lanes,
         user: settings.user.clone(),
-        pressure: Arc::clone(&client.pressure),
         handle: handle.clone(),
         detectors,
     });
