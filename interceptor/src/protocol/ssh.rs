@@ -5,15 +5,10 @@
 //! library's (`russh`) on both sides; what is said on a channel is judged here.
 
 mod channel;
-mod command;
 mod facts;
 pub mod host;
 mod inject;
-mod lanes;
 mod output;
-mod path;
-mod pressure;
-mod queue;
 mod refuse;
 mod server;
 mod sftp;
@@ -33,8 +28,8 @@ use tokio_util::sync::CancellationToken;
 use self::channel::Shared;
 use self::host::Identity;
 use self::inject::Plan;
-use self::lanes::Lanes;
-use self::pressure::{Line, Pressure, WINDOW};
+use self::inject::lanes::{self, Lanes};
+use self::server::pressure::{Line, Pressure, WINDOW};
 use self::server::{Entered, Face, Opened as OpenedChannel};
 use crate::config::{Ssh, Target};
 use crate::masking::detect::Detectors;

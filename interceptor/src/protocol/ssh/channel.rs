@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::pass::Passage;
 use super::facts::{Asked, Common};
-use super::lanes::{Lane, Lanes};
-use super::queue::Queue;
+use super::inject::lanes::{Lane, Lanes};
 use super::refuse;
+use super::server::queue::Queue;
 use super::server::{Event, Opened, Purpose, Terminal};
 use crate::clock::{self, BootTime};
 use crate::masking::detect::Detectors;

@@ -1,6 +1,8 @@
 //! As whom upstream: the server is known by its key before anything is said to it, then the target's
 //! credential logs in. What the client presented is not among what is shown.
 
+pub(super) mod lanes;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

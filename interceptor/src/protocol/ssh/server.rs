@@ -1,6 +1,9 @@
 //! The face towards the client: whoever the kernel says it is, is in; everything else is handed to the
 //! task of its channel. Nothing here waits: what it cannot say at once, the channel says.
 
+pub(super) mod pressure;
+pub(super) mod queue;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -15,9 +18,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use self::pressure::{EVENT, Pressure};
+use self::queue::Queue;
 use super::CHANNELS;
-use super::pressure::{EVENT, Pressure};
-use super::queue::Queue;
 use crate::config::Ssh;
 
 /// Passwords of one client that are reported.

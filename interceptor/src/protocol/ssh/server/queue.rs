@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::Event;
 use super::pressure::Pressure;
-use super::server::Event;
 
 /// Bytes up to which data is put together.
 const PUT_TOGETHER: usize = 64 << 10;
 
 /// One channel's.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(in crate::protocol::ssh) struct Queue {
     waiting: Mutex<Waiting>,
     said: Notify,
     pressure: Arc<Pressure>,
@@ -27,7 +27,7 @@ struct Waiting {
 }
 
 impl Queue {
-    pub(super) fn new(pressure: &Arc<Pressure>) -> Arc<Self> {
+    pub(in crate::protocol::ssh) fn new(pressure: &Arc<Pressure>) -> Arc<Self> {
         Arc::new(Self {
             waiting: Mutex::default(),
             said: Notify::new(),
@@ -36,7 +36,7 @@ impl Queue {
     }
 
     /// Says something; `false` where the client has said more than it may.
-    pub(super) fn say(&self, event: Event) -> bool {
+    pub(in crate::protocol::ssh) fn say(&self, event: Event) -> bool {
         let mut waiting = self.lock();
         if waiting.is_closed {
             return true;
@@ -55,7 +55,7 @@ impl Queue {
     }
 
     /// What was said next.
-    pub(super) async fn next(&self) -> Event {
+    pub(in crate::protocol::ssh) async fn next(&self) -> Event {
         loop {
             let next = self.lock().events.pop_front();
             if let Some(event) = next {
@@ -67,12 +67,12 @@ impl Queue {
     }
 
     /// Whether nobody listens any more.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(in crate::protocol::ssh) fn is_closed(&self) -> bool {
         self.lock().is_closed
     }
 
     /// Nobody listens any more: what waits is let go.
-    pub(super) fn close(&self) {
+    pub(in crate::protocol::ssh) fn close(&self) {
         let mut waiting = self.lock();
         waiting.is_closed = true;
         for event in waiting.events.drain(..) {
