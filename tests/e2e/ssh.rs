@@ -424,11 +424,12 @@ fn what_detectors_find_in_the_output_is_masked_and_counted() -> Result<()> {
     ])?;
     ensure!(run.stdout == "to ***************** now\n", "{run:?}");
     ensure!(run.stderr == "***************\n", "{run:?}");
-    let finished = lab.daemon.audit().events("request.finished")?;
-    has(
-        &serde_json::to_string(&finished)?,
-        &[r#""found":{"email":2}"#],
-    )
+    lab.daemon
+        .audit()
+        .wait_for("request.finished", DEADLINE, |line| {
+            line.pointer("/found/email").is_some_and(|found| found == 2)
+        })?;
+    Ok(())
 }
 
 /// Logs in as paramiko does: no authorities, keys by name, a password that is used for nothing.
@@ -479,7 +480,7 @@ fn nothing_of_the_credential_is_in_the_agents_reach() -> Result<()> {
     client.finish(DEADLINE)?;
     let key = fs::read_to_string(lab.server.key())?;
     let line = key.lines().nth(2).context("a key has lines")?;
-    let run = lab.ssh(&["-v", "env; cat /proc/self/environ; true"])?;
+    let run = lab.ssh(&["-vvv", "env; cat /proc/self/environ; true"])?;
     lacks(&run.stdout, &[line, "SSH_AUTH_SOCK"])?;
     lacks(
         &run.stderr,
@@ -488,11 +489,62 @@ fn nothing_of_the_credential_is_in_the_agents_reach() -> Result<()> {
             "Authenticated to 127.0.0.1 ([127.0.0.1]:22) using \"publickey\"",
         ],
     )?;
-    has(&run.stderr, &["using \"none\""])?;
+    has(&run.stderr, &["using \"none\"", "strict KEX ordering"])?;
     let no = lab
         .agent()
         .run("cat", &[&lab.server.key().display().to_string()])?;
     ensure!(!no.status.success(), "the agent reads the key");
     let all = serde_json::to_string(&lab.daemon.audit().lines()?)?;
     lacks(&all, &[line])
+}
+
+#[test]
+fn a_command_is_held_until_somebody_says_yes_and_a_shell_is_one_permit() -> Result<()> {
+    let rules = r#"
+@id("all") permit (principal is Agent, action in [Action::"Connect", Action::"Open"], resource);
+@id("run") @approve("games") permit (principal is Agent, action in [Action::"Exec", Action::"Shell"], resource);
+@id("answers") permit (principal is User, action == Action::"Approve", resource in Agent::"demo");
+"#;
+    let lab = Lab::new(vec![("test.cedar".to_owned(), rules.to_owned())])?;
+    let mut line = lab.options();
+    let port = lab.server.address().port().to_string();
+    line.extend(["-p".to_owned(), port, "x@127.0.0.1".to_owned()]);
+    for shell in [false, true] {
+        let mut words: Vec<&str> = line.iter().map(String::as_str).collect();
+        if shell {
+            words.insert(0, "-tt");
+        } else {
+            words.push("cat; echo done");
+        }
+        let mut ssh = lab.agent().start("ssh", &words)?;
+        ssh.send(if shell {
+            "echo do''ne\nexit 4\n"
+        } else {
+            "sent\n"
+        })?;
+        if !shell {
+            ssh.close_input();
+        }
+        ssh.await_text("waiting for approval", DEADLINE)?;
+        let listed = lab.daemon.cli(&["approvals", "ls", "--json"])?.ok()?;
+        let one: serde_json::Value = serde_json::from_str(listed.trim())?;
+        let socket = lab.daemon.run_directory().join("control.sock");
+        let words = [
+            "approvals",
+            "approve",
+            text(&one, "/id")?,
+            "--socket",
+            &socket.to_string_lossy(),
+        ];
+        let program = place::interceptor()?;
+        Agent::outside()
+            .as_uid(5)
+            .run(&program.to_string_lossy(), &words)?
+            .ok()?;
+        let finished = ssh.finish(DEADLINE)?;
+        has(&finished.stdout, &["done"])?;
+        let code = if shell { 4 } else { 0 };
+        ensure!(finished.status.code() == Some(code), "{finished:?}");
+    }
+    Ok(())
 }

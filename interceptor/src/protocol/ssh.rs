@@ -5,14 +5,10 @@
 //! library's (`russh`) on both sides; what is said on a channel is judged here.
 
 mod channel;
-mod command;
 mod facts;
 pub mod host;
 mod inject;
-mod lanes;
 mod output;
-mod path;
-mod pressure;
 mod refuse;
 mod server;
 mod sftp;
@@ -32,8 +28,8 @@ use tokio_util::sync::CancellationToken;
 use self::channel::Shared;
 use self::host::Identity;
 use self::inject::Plan;
-use self::lanes::Lanes;
-use self::pressure::{Line, Pressure, WINDOW};
+use self::inject::lanes::{self, Lanes};
+use self::server::pressure::{Line, Pressure, WINDOW};
 use self::server::{Entered, Face, Opened as OpenedChannel};
 use crate::config::{Ssh, Target};
 use crate::masking::detect::Detectors;
@@ -55,7 +51,6 @@ struct Client {
     running: RunningSession<Face>,
     entered: oneshot::Receiver<(Entered, Handle)>,
     opened: mpsc::Receiver<OpenedChannel>,
-    pressure: Arc<Pressure>,
     over: CancellationToken,
 }
 
@@ -136,7 +131,7 @@ async fn begin(
     let (open, opened) = mpsc::channel(CHANNELS);
     let face = Face {
         settings: Arc::clone(settings),
-        pressure: Arc::clone(&pressure),
+        pressure,
         entered: Entered::default(),
         entry: Some(entry),
         opened: open,
@@ -148,7 +143,6 @@ async fn begin(
         running,
         entered,
         opened,
-        pressure,
         over,
     })
 }
@@ -223,7 +217,6 @@ async fn relay(
         session: Arc::clone(&session),
         lanes,
         user: settings.user.clone(),
-        pressure: Arc::clone(&client.pressure),
         handle: handle.clone(),
         detectors,
     });

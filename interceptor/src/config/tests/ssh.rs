@@ -1,7 +1,6 @@
 //! What a target that speaks SSH may say.
 
 use super::*;
-use crate::config::{HostKeys, SshLogin};
 
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFroPIVmyGQWmJFSJMm4oPsLAqwqvNLkAIwjIaE1iOx5";

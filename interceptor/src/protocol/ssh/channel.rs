@@ -6,20 +6,19 @@ mod pass;
 use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use russh::server::{Handle, Msg};
 use russh::{ChannelId, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, client};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::pass::Passage;
 use super::facts::{Asked, Common};
-use super::lanes::{Lane, Lanes};
-use super::pressure::Pressure;
+use super::inject::lanes::{Lane, Lanes};
 use super::refuse;
+use super::server::queue::Queue;
 use super::server::{Event, Opened, Purpose, Terminal};
+use crate::clock::{self, BootTime};
 use crate::masking::detect::Detectors;
 use crate::policy::{Action, Permit, Resource};
 use crate::session::{
@@ -40,7 +39,6 @@ pub(super) struct Shared {
     pub(super) session: Arc<Session>,
     pub(super) lanes: Lanes,
     pub(super) user: String,
-    pub(super) pressure: Arc<Pressure>,
     pub(super) handle: Handle,
     pub(super) detectors: Option<Arc<Detectors>>,
 }
@@ -59,30 +57,17 @@ pub(super) struct Channel {
 }
 
 /// What the client says; what is left unheard at the end waits no longer.
-struct Events {
-    events: mpsc::UnboundedReceiver<Event>,
-    pressure: Arc<Pressure>,
-}
+struct Events(Arc<Queue>);
 
 impl Events {
-    /// The next; its client is gone where there is none.
-    async fn next(&mut self) -> Event {
-        match self.events.recv().await {
-            Some(event) => {
-                self.pressure.remove(event.weight());
-                event
-            }
-            None => Event::Close,
-        }
+    async fn next(&self) -> Event {
+        self.0.next().await
     }
 }
 
 impl Drop for Events {
     fn drop(&mut self) {
-        self.events.close();
-        while let Ok(event) = self.events.try_recv() {
-            self.pressure.remove(event.weight());
-        }
+        self.0.close();
     }
 }
 
@@ -115,10 +100,7 @@ pub(super) async fn serve(shared: Arc<Shared>, opened: Opened) {
     let mut channel = Channel {
         id,
         out,
-        events: Events {
-            events,
-            pressure: Arc::clone(&shared.pressure),
-        },
+        events: Events(events),
         gone,
         common: Common {
             user: shared.user.clone(),
@@ -185,7 +167,7 @@ impl Channel {
             return Ok(());
         };
         let request = authorized.request;
-        let begun = Instant::now();
+        let begun = clock::boot();
         let run = self.run(authorized.permit, start, request, begun).await;
         if run.is_err() {
             self.finish(request, begun, "lost".to_owned(), 0);
@@ -199,7 +181,7 @@ impl Channel {
         permit: Permit,
         start: Start,
         request: RequestId,
-        begun: Instant,
+        begun: BootTime,
     ) -> Result<(), Gone> {
         let is_sftp = matches!(&start, Start::Subsystem(name) if name == "sftp");
         let opened = match self.shared.lanes.lane(&self.shared.session).await {
@@ -229,7 +211,7 @@ impl Channel {
         }
         let outcome = Outcome {
             bytes: ended.bytes,
-            took: begun.elapsed(),
+            took: clock::boot().since(begun),
             status: ended.status,
             found: ended.found,
             ..Outcome::default()
@@ -254,7 +236,12 @@ impl Channel {
         &self,
         asked: &Asked,
     ) -> Result<Result<Authorized, crate::session::Refused>, Gone> {
-        let (hold, shown) = (Hold::default(), Shown::default());
+        let hold = Hold::default();
+        let set = self.variables.iter();
+        let shown = Shown {
+            under: set.map(|(name, value)| format!("{name}={value}")).collect(),
+            ..Shown::default()
+        };
         let said = Said {
             text: &asked.text,
             shown: Ok(&shown),
@@ -296,7 +283,7 @@ impl Channel {
         let asked = self.common.forward(action, Resource::Target, said);
         if let Ok(Ok(authorized)) = self.judge(&asked).await {
             let status = "not carried".to_owned();
-            self.finish(authorized.request, Instant::now(), status, 0);
+            self.finish(authorized.request, clock::boot(), status, 0);
         }
     }
 
@@ -329,7 +316,7 @@ impl Channel {
         let Ok(Ok(authorized)) = self.judge(&asked).await else {
             return Err(no);
         };
-        let begun = Instant::now();
+        let begun = clock::boot();
         let not_begun = || {
             self.finish(authorized.request, begun, "not begun".to_owned(), 0);
             ChannelOpenFailure::ConnectFailed
@@ -352,7 +339,7 @@ impl Channel {
 
     /// Carries a forward.
     async fn forward(&mut self, lane: Lane, authorized: Authorized, (read, write): Halves) {
-        let begun = Instant::now();
+        let begun = clock::boot();
         let request = authorized.request;
         // The way was opened on the strength of this permit.
         drop(authorized.permit);
@@ -363,10 +350,10 @@ impl Channel {
         self.finish(request, begun, "ok".to_owned(), ended.bytes);
     }
 
-    fn finish(&self, request: RequestId, begun: Instant, status: String, bytes: u64) {
+    fn finish(&self, request: RequestId, begun: BootTime, status: String, bytes: u64) {
         let outcome = Outcome {
             bytes,
-            took: begun.elapsed(),
+            took: clock::boot().since(begun),
             status,
             ..Outcome::default()
         };

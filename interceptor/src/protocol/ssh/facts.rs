@@ -1,11 +1,13 @@
 //! What a channel asks, as policy and audit have it.
 
+mod command;
+pub(super) mod path;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::command;
 use crate::policy::{Access, Action, Ask, Context, Resource, SshFacts};
 use crate::session::Reading;
 

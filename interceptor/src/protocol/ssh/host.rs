@@ -2,18 +2,19 @@
 //! for it from an authority of this host's own. Both come from the secret of the TLS authority, so
 //! that nothing more is kept.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_lc_rs::rand;
 use russh::keys::ssh_key::certificate::{Builder, CertType};
 use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
 use russh::keys::{Certificate, PrivateKey, PublicKey, ssh_key};
 
+use crate::clock;
 use crate::config::{Address, Host, Target};
 use crate::tls::Authority;
 
 /// How long a host certificate is valid; one is made for each connection.
-const VALID: Duration = Duration::from_hours(24);
+const VALID: Duration = Duration::from_hours(7 * 24);
 /// Clocks of clients in virtual machines lag.
 const BACKDATE: Duration = Duration::from_hours(1);
 
@@ -28,13 +29,13 @@ impl Identity {
     pub(super) fn of(authority: &Authority, target: &Target) -> Result<Self, ssh_key::Error> {
         let key = key(authority, "ssh host key", &[target.name.as_bytes()])?;
         let signs = signs(authority)?;
-        let now = SystemTime::now();
+        let now = seconds();
         let nonce = random::<16>()?;
-        let mut builder = Builder::new_with_validity_times(
+        let mut builder = Builder::new(
             nonce.to_vec(),
             key.public_key(),
-            now - BACKDATE,
-            now + VALID,
+            now.saturating_sub(BACKDATE.as_secs()),
+            now.saturating_add(VALID.as_secs()),
         )?;
         builder.cert_type(CertType::Host)?;
         builder.key_id(format!("interceptor {}", target.name))?;
@@ -95,6 +96,11 @@ fn signs(authority: &Authority) -> Result<PrivateKey, ssh_key::Error> {
 
 fn key(authority: &Authority, purpose: &str, of: &[&[u8]]) -> Result<PrivateKey, ssh_key::Error> {
     from_seed(&authority.derive(purpose, of))
+}
+
+/// Seconds since 1970.
+pub(super) fn seconds() -> u64 {
+    u64::try_from(clock::wall().as_second()).unwrap_or(0)
 }
 
 /// A key pair from its seed.

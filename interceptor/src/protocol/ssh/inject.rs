@@ -1,9 +1,11 @@
 //! As whom upstream: the server is known by its key before anything is said to it, then the target's
 //! credential logs in. What the client presented is not among what is shown.
 
+pub(super) mod lanes;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use russh::client::{self, AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::ssh_key::certificate::{Builder, CertType};
@@ -302,10 +304,13 @@ fn sign(
     valid: Duration,
 ) -> Result<(PrivateKey, Certificate), russh::keys::Error> {
     let key = host::from_seed(&host::random::<32>()?)?;
-    let now = SystemTime::now();
+    let now = host::seconds();
     let nonce = host::random::<16>()?.to_vec();
-    let public = key.public_key();
-    let mut builder = Builder::new_with_validity_times(nonce, public, now - BACKDATE, now + valid)?;
+    let (from, to) = (
+        now.saturating_sub(BACKDATE.as_secs()),
+        now.saturating_add(valid.as_secs()),
+    );
+    let mut builder = Builder::new(nonce, key.public_key(), from, to)?;
     builder.cert_type(CertType::User)?;
     builder.key_id("interceptor")?;
     for principal in principals {

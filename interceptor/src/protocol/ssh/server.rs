@@ -1,10 +1,13 @@
 //! The face towards the client: whoever the kernel says it is, is in; everything else is handed to the
 //! task of its channel. Nothing here waits: what it cannot say at once, the channel says.
 
+pub(super) mod pressure;
+pub(super) mod queue;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use russh::keys::Certificate;
 use russh::server::{
     Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Response, Session,
@@ -15,8 +18,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use self::pressure::{EVENT, Pressure};
+use self::queue::Queue;
 use super::CHANNELS;
-use super::pressure::{EVENT, Pressure};
 use crate::config::Ssh;
 
 /// Passwords of one client that are reported.
@@ -43,7 +47,7 @@ pub(super) enum Event {
     Signal(Sig),
     /// Something that is not carried: its action and its name.
     Forward(crate::policy::Action),
-    Data(Bytes),
+    Data(BytesMut),
     Eof,
     Close,
 }
@@ -90,7 +94,7 @@ pub(super) struct Opened {
     pub(super) id: ChannelId,
     pub(super) out: ChannelWriteHalf<Msg>,
     pub(super) reply: ChannelOpenHandle,
-    pub(super) events: mpsc::UnboundedReceiver<Event>,
+    pub(super) events: Arc<Queue>,
     /// The client has closed it.
     pub(super) gone: CancellationToken,
 }
@@ -102,7 +106,7 @@ pub(super) struct Face {
     pub(super) entered: Entered,
     pub(super) entry: Option<oneshot::Sender<(Entered, Handle)>>,
     pub(super) opened: mpsc::Sender<Opened>,
-    pub(super) channels: HashMap<ChannelId, (mpsc::UnboundedSender<Event>, CancellationToken)>,
+    pub(super) channels: HashMap<ChannelId, (Arc<Queue>, CancellationToken)>,
 }
 
 impl Face {
@@ -111,17 +115,13 @@ impl Face {
         Ok(Auth::Accept)
     }
 
-    fn say(&mut self, channel: ChannelId, event: Event) -> Result<(), russh::Error> {
+    fn say(&self, channel: ChannelId, event: Event) -> Result<(), russh::Error> {
         let Some((events, _)) = self.channels.get(&channel) else {
             return Ok(());
         };
-        let weight = event.weight();
-        if !self.pressure.add(weight) {
+        if !events.say(event) {
             tracing::warn!("a client sent more than its windows allow");
             return Err(russh::Error::Disconnect);
-        }
-        if events.send(event).is_err() {
-            self.pressure.remove(weight);
         }
         Ok(())
     }
@@ -130,12 +130,13 @@ impl Face {
         self.channels.retain(|_, (events, _)| !events.is_closed());
         let id = channel.id();
         let (_, out) = channel.split();
-        let (say, events) = mpsc::unbounded_channel();
+        let events = Queue::new(&self.pressure);
         let gone = CancellationToken::new();
         if self.channels.len() >= CHANNELS {
             return reply.reject(ChannelOpenFailure::ResourceShortage).await;
         }
-        self.channels.insert(id, (say, gone.clone()));
+        self.channels
+            .insert(id, (Arc::clone(&events), gone.clone()));
         let opened = Opened {
             purpose,
             id,
@@ -259,7 +260,7 @@ impl Handler for Face {
         data: &[u8],
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.say(channel, Event::Data(Bytes::copy_from_slice(data)))
+        self.say(channel, Event::Data(BytesMut::from(data)))
     }
 
     fn adjust_window(&mut self, _channel: ChannelId, _current: u32) -> u32 {

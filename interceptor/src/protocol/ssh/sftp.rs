@@ -10,7 +10,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::sync::watch;
 
 use self::wire::{Broken, Operation, Request, kind};
-use super::path;
+use super::facts::path;
 use crate::policy::{Access, Action, Resource};
 
 /// Handles of one channel, and opens that wait for theirs.

@@ -140,7 +140,7 @@ fn the_published_schema_takes_what_the_socket_takes_and_nothing_else() {
     let known: Vec<_> = schema["properties"].as_object().unwrap().keys().collect();
     assert_eq!(known.len(), whole.as_object().unwrap().len());
     let actions = &schema["properties"]["actions"]["items"]["enum"];
-    assert_eq!(*actions, json!(Action::ALL.map(Action::name).to_vec()));
+    assert_eq!(*actions, json!(Action::ALL.map(Action::name).as_slice()));
     for (key, wrong) in [
         ("target", json!("")),
         ("actions", json!([])),

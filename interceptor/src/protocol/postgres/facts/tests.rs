@@ -38,7 +38,8 @@ fn resource(resource: &Resource) -> String {
             column,
         } => format!("{schema}.{table}.{column}"),
         Resource::Function { schema, function } => format!("{schema}.{function}()"),
-        Resource::File { .. } | Resource::Forward { .. } => "not of SQL".into(),
+        Resource::File { path } => path.join("/"),
+        Resource::Forward { host, port } => format!("{host}:{port}"),
     }
 }
 

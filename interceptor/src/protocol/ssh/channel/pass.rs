@@ -112,13 +112,6 @@ impl<'a> Passage<'a> {
         };
         let streams = [Stream::new(detectors), Stream::new(detectors)];
         let (answer, answers) = mpsc::channel(ANSWERS);
-        let mut events = std::mem::replace(
-            &mut channel.events,
-            super::Events {
-                events: mpsc::unbounded_channel().1,
-                pressure: std::sync::Arc::clone(&channel.shared.pressure),
-            },
-        );
         let channel = &*channel;
         let mut down = Down {
             channel,
@@ -142,7 +135,7 @@ impl<'a> Passage<'a> {
                 waiting: BytesMut::new(),
                 asked: 0,
             };
-            if up.run(&mut events).await.is_err() {
+            if up.run(&channel.events).await.is_err() {
                 // The server is gone, or the client broke the protocol: it is told by the other side.
                 drop(write.close().await);
             }
@@ -183,11 +176,11 @@ struct Up<'a> {
 }
 
 impl Up<'_> {
-    async fn run(mut self, events: &mut super::Events) -> Result<(), Gone> {
+    async fn run(mut self, events: &super::Events) -> Result<(), Gone> {
         loop {
             match events.next().await {
                 Event::Data(data) => match self.files {
-                    None => self.send(data).await?,
+                    None => self.send(data.freeze()).await?,
                     Some(files) => self.requests(files, &data).await?,
                 },
                 Event::Eof => self.write.eof().await?,
@@ -301,62 +294,74 @@ impl Down<'_> {
                     continue;
                 }
             };
-            match message {
-                Some(ChannelMsg::Data { data }) => match files {
-                    None => self.print(data, false).await?,
-                    Some(files) => self.answered(&data, files).await?,
-                },
-                Some(ChannelMsg::ExtendedData { data, ext: STDERR }) => {
-                    self.print(data, true).await?;
-                }
-                Some(ChannelMsg::ExtendedData { .. }) => {}
-                Some(ChannelMsg::Failure) => {
-                    self.exited.get_or_insert_with(|| "not begun".to_owned());
-                    let tell = self.channel.tell("ERROR:  the server does not run it\n");
-                    tell.await?;
-                    self.channel.exit(super::FAILED).await?;
-                }
-                Some(ChannelMsg::Eof) => {
-                    self.flush().await?;
-                    self.channel.out.eof().await?;
-                }
-                Some(ChannelMsg::ExitStatus { exit_status }) => {
-                    self.flush().await?;
-                    self.exited = Some(match exit_status {
-                        0 => "ok".to_owned(),
-                        status => format!("exit {status}"),
-                    });
-                    self.channel.out.exit_status(exit_status).await?;
-                }
-                Some(ChannelMsg::ExitSignal {
+            if self.said(message, files).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Passes one thing on that the server said; whether it was the last.
+    async fn said(
+        &mut self,
+        message: Option<ChannelMsg>,
+        files: Option<&Files>,
+    ) -> Result<bool, Gone> {
+        match message {
+            Some(ChannelMsg::Data { data }) => match files {
+                None => self.print(data, false).await?,
+                Some(files) => self.answered(&data, files).await?,
+            },
+            Some(ChannelMsg::ExtendedData { data, ext: STDERR }) => {
+                self.print(data, true).await?;
+            }
+            Some(ChannelMsg::ExtendedData { .. }) => {}
+            Some(ChannelMsg::Failure) => {
+                self.exited.get_or_insert_with(|| "not begun".to_owned());
+                let tell = self.channel.tell("ERROR:  the server does not run it\n");
+                tell.await?;
+                self.channel.exit(super::FAILED).await?;
+            }
+            Some(ChannelMsg::Eof) => {
+                self.flush().await?;
+                self.channel.out.eof().await?;
+            }
+            Some(ChannelMsg::ExitStatus { exit_status }) => {
+                self.flush().await?;
+                self.exited = Some(match exit_status {
+                    0 => "ok".to_owned(),
+                    status => format!("exit {status}"),
+                });
+                self.channel.out.exit_status(exit_status).await?;
+            }
+            Some(ChannelMsg::ExitSignal {
+                signal_name,
+                core_dumped,
+                error_message,
+                lang_tag,
+            }) => {
+                self.flush().await?;
+                self.exited = Some(format!("signal {signal_name:?}"));
+                let (handle, id) = (&self.channel.shared.handle, self.channel.id);
+                let said = handle.exit_signal_request(
+                    id,
                     signal_name,
                     core_dumped,
                     error_message,
                     lang_tag,
-                }) => {
-                    self.flush().await?;
-                    self.exited = Some(format!("signal {signal_name:?}"));
-                    let (handle, id) = (&self.channel.shared.handle, self.channel.id);
-                    let said = handle.exit_signal_request(
-                        id,
-                        signal_name,
-                        core_dumped,
-                        error_message,
-                        lang_tag,
-                    );
-                    said.await.map_err(|()| Gone)?;
-                }
-                Some(ChannelMsg::Close) | None => {
-                    self.ended.is_closed = message.is_some();
-                    if let Some(files) = files {
-                        files.close();
-                    }
-                    self.flush().await?;
-                    return Ok(());
-                }
-                Some(_) => {}
+                );
+                said.await.map_err(|()| Gone)?;
             }
+            Some(ChannelMsg::Close) | None => {
+                self.ended.is_closed = message.is_some();
+                if let Some(files) = files {
+                    files.close();
+                }
+                self.flush().await?;
+                return Ok(true);
+            }
+            Some(_) => {}
         }
+        Ok(false)
     }
 
     /// What the server's sftp says.
@@ -383,7 +388,8 @@ impl Down<'_> {
     /// Shows what was held back.
     async fn flush(&mut self) -> Result<(), Gone> {
         for is_error in [false, true] {
-            let stream = &self.streams[usize::from(is_error)];
+            let [output, errors] = &self.streams;
+            let stream = if is_error { errors } else { output };
             if stream.holds() {
                 self.look(Bytes::new(), is_error, true).await?;
             }

@@ -7,19 +7,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use russh::client::Handle;
 use tokio::time::timeout;
 
-use super::inject::{Guard, No, Plan, Upstream};
+use super::{Guard, No, Plan, Upstream};
 use crate::config::Host;
 use crate::policy::Refusal;
 use crate::session::Session;
 use crate::session::opening::Opening;
 
 /// A connection, and no channel of another on it.
-pub(super) struct Lane {
-    pub(super) handle: Handle<Guard>,
+pub(in crate::protocol::ssh) struct Lane {
+    pub(in crate::protocol::ssh) handle: Handle<Guard>,
 }
 
 /// The connections of one client.
-pub(super) struct Lanes {
+pub(in crate::protocol::ssh) struct Lanes {
     plan: Arc<Plan>,
     host: Host,
     address: SocketAddr,
@@ -27,7 +27,10 @@ pub(super) struct Lanes {
 }
 
 /// Logs in at the first of a target's places that answers.
-pub(super) async fn first(opening: &Opening, plan: Arc<Plan>) -> Result<Lanes, No> {
+pub(in crate::protocol::ssh) async fn first(
+    opening: &Opening,
+    plan: Arc<Plan>,
+) -> Result<Lanes, No> {
     let places = opening.places();
     let mut failed = None;
     for (host, address) in places.iter() {
@@ -59,12 +62,12 @@ fn too_late() -> No {
 
 impl Lanes {
     /// Where the server is.
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(in crate::protocol::ssh) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// A connection for one channel.
-    pub(super) async fn lane(&self, session: &Session) -> Result<Lane, No> {
+    pub(in crate::protocol::ssh) async fn lane(&self, session: &Session) -> Result<Lane, No> {
         loop {
             let free = self.free().pop();
             match free {
@@ -85,7 +88,7 @@ impl Lanes {
     }
 
     /// Takes one back whose channel the server has closed.
-    pub(super) fn give_back(&self, lane: Lane) {
+    pub(in crate::protocol::ssh) fn give_back(&self, lane: Lane) {
         self.free().push(lane);
     }
 

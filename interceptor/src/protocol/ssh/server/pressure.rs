@@ -18,38 +18,38 @@ use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// A channel's window.
-pub(super) const WINDOW: u32 = 512 << 10;
+pub(in crate::protocol::ssh) const WINDOW: u32 = 512 << 10;
 /// The smallest window that is given back at all: the library has no word for "not yet".
 const CLOSED: u32 = 2;
 /// Bytes of one connection that wait before windows are kept shut.
 const HIGH: usize = 256 << 10;
 /// What one waiting event that is no data counts for.
-pub(super) const EVENT: usize = 512;
+pub(in crate::protocol::ssh) const EVENT: usize = 512;
 /// Most bytes of one connection that wait: what every channel's first window can hold, and more than
 /// a client that keeps to its windows can send.
-const MOST: usize = super::CHANNELS * (WINDOW as usize) + (8 << 20);
+const MOST: usize = crate::protocol::ssh::CHANNELS * (WINDOW as usize) + (8 << 20);
 /// How often something is read while windows are shut, and how much.
 const PACE: Duration = Duration::from_millis(10);
 const BITE: usize = 4 << 10;
 
 /// What waits of one connection.
 #[derive(Debug, Default)]
-pub(super) struct Pressure(AtomicUsize);
+pub(in crate::protocol::ssh) struct Pressure(AtomicUsize);
 
 impl Pressure {
     /// Notes that something waits; `false` where the client has sent more than it may.
-    pub(super) fn add(&self, bytes: usize) -> bool {
+    pub(in crate::protocol::ssh) fn add(&self, bytes: usize) -> bool {
         let before = self.0.fetch_add(bytes, Ordering::AcqRel);
         before.saturating_add(bytes) <= MOST
     }
 
     /// Notes that it waits no longer.
-    pub(super) fn remove(&self, bytes: usize) {
+    pub(in crate::protocol::ssh) fn remove(&self, bytes: usize) {
         self.0.fetch_sub(bytes, Ordering::AcqRel);
     }
 
     /// The window that channels get back now.
-    pub(super) fn window(&self) -> u32 {
+    pub(in crate::protocol::ssh) fn window(&self) -> u32 {
         match self.is_high() {
             true => CLOSED,
             false => WINDOW,
@@ -63,7 +63,7 @@ impl Pressure {
 
 /// The client's connection, read as [`Pressure`] says, and over at once where that is said.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(in crate::protocol::ssh) struct Line {
     stream: TcpStream,
     pressure: Arc<Pressure>,
     pace: Pin<Box<Sleep>>,
@@ -72,7 +72,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn new(
+    pub(in crate::protocol::ssh) fn new(
         stream: TcpStream,
         pressure: &Arc<Pressure>,
         over: &CancellationToken,

@@ -54,7 +54,7 @@ const KEYWORDS: [&str; 34] = [
 
 /// A command.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Command {
+pub(in crate::protocol::ssh) enum Command {
     /// One program and its arguments.
     Simple(Vec<String>),
     /// Something else, by what makes it so.
@@ -62,7 +62,7 @@ pub(super) enum Command {
 }
 
 /// Reads a command.
-pub(super) fn read(command: &[u8]) -> Command {
+pub(in crate::protocol::ssh) fn read(command: &[u8]) -> Command {
     let Ok(text) = std::str::from_utf8(command) else {
         return Command::Complex(BTreeSet::from(["unreadable"]));
     };
@@ -190,7 +190,7 @@ impl Reader {
 }
 
 /// What a command asks, beside its facts.
-pub(super) fn accesses(command: &Command) -> Option<Vec<Access>> {
+pub(in crate::protocol::ssh) fn accesses(command: &Command) -> Option<Vec<Access>> {
     let Command::Simple(words) = command else {
         return None;
     };
@@ -203,7 +203,7 @@ pub(super) fn accesses(command: &Command) -> Option<Vec<Access>> {
 }
 
 /// Notes what is known of a command.
-pub(super) fn describe(command: &Command, facts: &mut SshFacts) {
+pub(in crate::protocol::ssh) fn describe(command: &Command, facts: &mut SshFacts) {
     match command {
         Command::Complex(constructs) => {
             facts.constructs = constructs.iter().map(|&one| one.to_owned()).collect();

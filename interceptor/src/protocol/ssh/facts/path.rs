@@ -5,7 +5,7 @@ const MOST: usize = 4_096;
 
 /// The steps of a path. One that is not absolute begins at `home`, or at `~` where that is not known.
 /// `None` for what cannot be told by its text alone: it climbs above where it begins, or is no text.
-pub(super) fn steps(path: &str, home: Option<&[String]>) -> Option<Vec<String>> {
+pub(in crate::protocol::ssh) fn steps(path: &str, home: Option<&[String]>) -> Option<Vec<String>> {
     if path.contains('\0') || path.len() > MOST {
         return None;
     }
