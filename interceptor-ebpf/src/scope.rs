@@ -43,7 +43,12 @@ impl Listeners {
             }
         } else if at.is_loopback() && at.port != 0 {
             while slot < MAX_RESOLVERS {
-                if at.port == self.names6[slot as usize] {
+                #[expect(
+                    clippy::indexing_slicing,
+                    reason = "the loop's bound is the array's length"
+                )]
+                let port = self.names6[slot as usize];
+                if at.port == port {
                     return Some(slot);
                 }
                 slot += 1;

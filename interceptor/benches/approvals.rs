@@ -128,7 +128,8 @@ async fn main() -> anyhow::Result<()> {
     for id in ids {
         let answer = Answer {
             by: Person {
-                uid: 1,
+                uid: Some(1),
+                login: None,
                 name: Some("dba".to_owned()),
                 groups: vec!["dba".to_owned()],
             },

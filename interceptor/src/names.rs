@@ -138,7 +138,7 @@ pub async fn sweep(services: Arc<Services>, stop: CancellationToken) {
 }
 
 /// Who asks: proved, in the ways that policy and the audit want it.
-pub(self) struct Asker {
+struct Asker {
     flow: Flow,
     scope: ScopeOf,
     facts: Arc<PrincipalFacts>,
@@ -156,7 +156,7 @@ struct Given {
 /// Proves who asks.
 async fn identify(services: &Services, flow: Flow) -> Result<Asker, (Option<ScopeOf>, String)> {
     let scope = services.scopes.by_id(flow.scope);
-    let scope = scope.ok_or((None, "its scope is not tagged any more".to_owned()))?;
+    let scope = scope.ok_or_else(|| (None, "its scope is not tagged any more".to_owned()))?;
     let scope = services.scope_of(&scope);
     let failed = |error: &dyn std::fmt::Display| {
         let cause = format!("{error}; stamped: {:?}", flow.process);

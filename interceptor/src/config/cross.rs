@@ -33,6 +33,8 @@ pub(super) fn check(root: &Node, built: &Built, report: &mut Report) {
     paths(root, &built.config, report);
     for entry in root.under("targets").map(Node::entries).unwrap_or_default() {
         one_protocol(entry, report);
+        // What is wrong here may have kept the target from being made.
+        ssh_words(entry, report);
         if let Some(target) = built.config.targets.get(&entry.key) {
             transport(entry, target, report);
             postgres(entry, target, &built.config, report);
@@ -332,6 +334,16 @@ fn one_protocol(entry: &Entry, report: &mut Report) {
     }
 }
 
+fn ssh_words(entry: &Entry, report: &mut Report) {
+    let Some(node) = entry.node.under("ssh") else {
+        return;
+    };
+    for (key, text) in shape::ssh::cross(node) {
+        let place = node.under(key).map_or(node.place, |node| node.place);
+        report.add(place, &format!("targets.{}.ssh.{key}", entry.key), text);
+    }
+}
+
 fn ssh(entry: &Entry, config: &Config, target: &Target, report: &mut Report) {
     let (Some(ssh), Some(node)) = (target.ssh(), entry.node.under("ssh")) else {
         return;
@@ -340,9 +352,6 @@ fn ssh(entry: &Entry, config: &Config, target: &Target, report: &mut Report) {
         let place = node.under(key).map_or(node.place, |node| node.place);
         report.add(place, &format!("targets.{}.ssh.{key}", entry.key), text);
     };
-    for (key, text) in shape::ssh::cross(node) {
-        wrong(key, text);
-    }
     for (key, source) in ssh.secrets() {
         if let Err((part, expected)) = secret(source, config) {
             wrong(key, &format!("{part}: {expected}"));

@@ -283,23 +283,23 @@ impl Question {
 }
 
 impl Answer {
+    /// Notes an address; it stays.
+    fn leads_to(&mut self, address: IpAddr) -> bool {
+        self.addresses.push(address);
+        true
+    }
+
     /// Notes what a record leads to; false for one that is left out.
     fn takes(&mut self, record: &mut Record, reaches: &impl Fn(IpAddr) -> bool) -> bool {
-        match &mut record.data {
-            RData::A(address) => self.addresses.push(address.0.into()),
-            RData::AAAA(address) if !reaches(address.0.into()) => return false,
-            RData::AAAA(address) => self.addresses.push(address.0.into()),
-            RData::HTTPS(binding) => {
-                if !self.service(&mut binding.0, reaches) {
-                    return false;
-                }
-            }
-            RData::SVCB(binding) => {
-                if !self.service(binding, reaches) {
-                    return false;
-                }
-            }
-            _ => {}
+        let stays = match &mut record.data {
+            RData::A(address) => self.leads_to(address.0.into()),
+            RData::AAAA(address) => reaches(address.0.into()) && self.leads_to(address.0.into()),
+            RData::HTTPS(binding) => self.service(&mut binding.0, reaches),
+            RData::SVCB(binding) => self.service(binding, reaches),
+            _ => true,
+        };
+        if !stays {
+            return false;
         }
         record.ttl = record.ttl.min(LONGEST);
         self.ttl = self.ttl.min(record.ttl);

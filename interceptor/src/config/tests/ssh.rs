@@ -64,7 +64,10 @@ fn what_would_open_a_way_around_is_refused() {
             "{ user: u, key: { file: k }, host_keys: [learn, 'KEY'] }",
             "alone",
         ),
-        ("{ user: u, key: { file: k }, host_keys: [] }", "at least 1"),
+        (
+            "{ user: u, key: { file: k }, host_keys: [] }",
+            "at least one element",
+        ),
         (
             "{ user: u, key: { file: k }, host_keys: ['ssh-ed25519 AAAA'] }",
             "@cert-authority",

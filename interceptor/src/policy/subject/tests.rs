@@ -29,6 +29,13 @@ fn resources() -> Vec<Resource> {
             schema: name(),
             function: name(),
         },
+        Resource::File {
+            path: vec![name(), name()],
+        },
+        Resource::Forward {
+            host: name(),
+            port: 22,
+        },
     ]
 }
 
@@ -60,18 +67,33 @@ fn requests_are_what_the_schema_says() {
         statements: u32::MAX,
         ..crate::policy::Context::default()
     };
+    let of_a_channel = crate::policy::Context {
+        ssh: Some(Box::default()),
+        ..crate::policy::Context::default()
+    };
     for action in Action::ALL {
+        let context = match action.is_of_a_channel() {
+            true => &of_a_channel,
+            false => &context,
+        };
         for resource in resources() {
+            let is_file = matches!(resource, Resource::File { .. });
+            let is_forward = matches!(resource, Resource::Forward { .. });
             let fits = match action {
                 Action::Connect => resource == Resource::Target,
                 Action::Open => matches!(resource, Resource::Target | Resource::Database),
-                _ => true,
+                Action::ListFiles | Action::ReadFile | Action::WriteFile | Action::RemoveFile => {
+                    is_file
+                }
+                Action::ForwardTo | Action::ForwardFrom => is_forward,
+                action if action.is_of_a_channel() => resource == Resource::Target,
+                _ => !is_file && !is_forward,
             };
             let made = Request::new(
                 facts.uid.clone(),
                 vocabulary::uid(Kind::Action, action.name()),
                 subject.resource(&resource),
-                crate::policy::decide::context(&context).unwrap(),
+                crate::policy::decide::context(context).unwrap(),
                 Some(&PARSED),
             );
             assert_eq!(made.is_ok(), fits, "{action:?} {resource:?} {made:?}");

@@ -14,7 +14,17 @@ fn names_of<'a>(uids: impl Iterator<Item = &'a EntityUid>) -> BTreeSet<String> {
 
 #[test]
 fn the_schema_has_exactly_the_actions_that_are_judged() {
-    let groups = ["Read", "Write", "Admin", "Session", "Control"];
+    let groups = [
+        "Read",
+        "Write",
+        "Admin",
+        "Session",
+        "SshRun",
+        "SshRead",
+        "SshWrite",
+        "SshForward",
+        "Control",
+    ];
     let ours: BTreeSet<_> = Action::ALL
         .map(Action::name)
         .into_iter()

@@ -77,7 +77,7 @@ pub enum No {
     /// They could not be asked.
     Unasked(approvals::Error),
     /// Somebody said no.
-    Denied(Answer),
+    Denied(Box<Answer>),
     /// The question is over.
     Over(Option<Over>),
     /// This one said yes, and may not any more.

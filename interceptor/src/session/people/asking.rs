@@ -243,7 +243,9 @@ impl Session {
         let found = found.map_err(|error| No::Unasked(error).refusal(&reading.summary))?;
         let (id, new) = match found {
             Found::Approved(word) => return self.use_up(word, reading).await,
-            Found::Denied(answer) => return Err(No::Denied(answer).refusal(&reading.summary)),
+            Found::Denied(answer) => {
+                return Err(No::Denied(Box::new(answer)).refusal(&reading.summary));
+            }
             Found::Open { id, new } => (id, new),
         };
         let mut ticket = approvals.wait(id);
@@ -269,7 +271,9 @@ impl Session {
         };
         match outcome {
             Some(Outcome::Approved(word)) => self.use_up(word, reading).await,
-            Some(Outcome::Denied(answer)) => Err(No::Denied(answer).refusal(&reading.summary)),
+            Some(Outcome::Denied(answer)) => {
+                Err(No::Denied(Box::new(answer)).refusal(&reading.summary))
+            }
             Some(Outcome::Over(why)) => Err(No::Over(why).refusal(&reading.summary)),
             None => Err(retry(id)),
         }
