@@ -32,6 +32,7 @@ pub use check::is_name;
 pub use issuers::{Algorithm, ClaimNames, Issuer, Url};
 pub use load::is_open;
 pub use mistake::{Mistake, Mistakes, Place};
+pub use shape::http::{Http, Inject, Unread};
 
 /// An example with every key, which always loads.
 pub const EXAMPLE: &str = include_str!("config/example.yaml");
@@ -239,6 +240,16 @@ impl Target {
     pub fn postgres(&self) -> Option<&Arc<Postgres>> {
         match &self.protocol {
             Protocol::Postgres(postgres) => Some(postgres),
+            Protocol::Http(_) => None,
+        }
+    }
+
+    /// What only HTTP needs; `None` where it speaks something else.
+    #[must_use]
+    pub fn http(&self) -> Option<&Arc<Http>> {
+        match &self.protocol {
+            Protocol::Http(http) => Some(http),
+            Protocol::Postgres(_) => None,
         }
     }
 }
@@ -296,6 +307,8 @@ pub enum Host {
 pub enum Protocol {
     /// PostgreSQL.
     Postgres(Arc<Postgres>),
+    /// HTTP.
+    Http(Arc<Http>),
 }
 
 impl Protocol {
@@ -304,6 +317,7 @@ impl Protocol {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Postgres(_) => "postgres",
+            Self::Http(_) => "http",
         }
     }
 
@@ -313,6 +327,7 @@ impl Protocol {
     pub fn databases(&self) -> &[String] {
         match self {
             Self::Postgres(postgres) => &postgres.databases,
+            Self::Http(_) => &[],
         }
     }
 
@@ -328,8 +343,10 @@ impl Protocol {
     /// The sources of the credentials that it logs in with.
     fn secrets(&self) -> impl Iterator<Item = &SecretSource> {
         match self {
-            Self::Postgres(postgres) => postgres.password.iter(),
+            Self::Postgres(postgres) => postgres.password.as_ref(),
+            Self::Http(http) => http.inject.as_ref().map(Inject::secret),
         }
+        .into_iter()
     }
 }
 

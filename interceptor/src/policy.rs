@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 mod compile;
 mod control;
 mod decide;
+mod family;
 mod handle;
 mod obligation;
 mod source;
@@ -21,6 +22,7 @@ mod words;
 pub use compile::{Effect, Ever, Policy, Rule};
 pub use control::{ControlCaller, ControlObject, ControlVerb, Group};
 pub use decide::{ExplainedAccess, ExplainedAsk, Explanation, Seen, Verdicts};
+pub use family::http::{GraphqlFacts, GrpcFacts, HttpFacts, McpFacts};
 pub use handle::Handle;
 pub use obligation::{
     ApprovalId, Approved, AskedWhenRun, Budget, Covering, GrantId, Grantable, Held, Later, Limit,
@@ -97,6 +99,28 @@ pub enum Action {
     Reveal,
     /// Text that cannot be read, and is forwarded unread where this is permitted.
     Unreadable,
+
+    // Group HttpRead
+    /// `GET`.
+    HttpGet,
+    /// `HEAD`.
+    HttpHead,
+    /// `OPTIONS`.
+    HttpOptions,
+
+    // Group HttpWrite
+    /// `POST`.
+    HttpPost,
+    /// `PUT`.
+    HttpPut,
+    /// `PATCH`.
+    HttpPatch,
+    /// `DELETE`.
+    HttpDelete,
+    /// A request of any other method.
+    HttpOther,
+    /// A request that turns its connection into something else: a WebSocket.
+    HttpUpgrade,
 }
 
 impl Action {
@@ -152,6 +176,11 @@ pub enum Resource {
         /// Name, without its arguments.
         function: String,
     },
+    /// A path of an HTTP target, and what lies below it.
+    Path {
+        /// As it is judged: `/v1/customers`, escapes resolved, no slash at its end but for `/` itself.
+        path: String,
+    },
 }
 
 /// One thing done to one resource.
@@ -196,6 +225,9 @@ pub struct Context {
     pub statements: u32,
     /// Whether the statement runs inside an explicit transaction block.
     pub in_transaction: bool,
+    /// Facts of an HTTP request, where it is one; what is said of statements says nothing then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<Box<HttpFacts>>,
 }
 
 /// The `@id` of a policy, or `file:line` where it has none.

@@ -77,6 +77,9 @@ struct On {
     /// A function: public.report.
     #[arg(long)]
     function: Option<String>,
+    /// A path: /v1/customers.
+    #[arg(long)]
+    path: Option<String>,
 }
 
 impl Request {
@@ -151,6 +154,9 @@ impl On {
                 function: Some(text),
                 ..
             } => read("function", &text),
+            Self {
+                path: Some(text), ..
+            } => read("path", &text),
             _ if database => Ok(Resource::Database),
             _ => Ok(Resource::Target),
         }

@@ -167,7 +167,7 @@ pub(super) fn duration(node: Option<&Node>, key: &str) -> Option<Duration> {
     crate::clock::duration(node?.under(key)?.text()?).ok()
 }
 
-fn size(node: Option<&Node>, key: &str) -> Option<u64> {
+pub(super) fn size(node: Option<&Node>, key: &str) -> Option<u64> {
     scalar::size(node?.under(key)?.text()?).ok()
 }
 
@@ -291,7 +291,7 @@ impl From<'_> {
             name: name.to_owned(),
             addresses: addresses.into_iter().map(|said| said.value.1).collect(),
             dial: dial(node.under("dial")),
-            protocol: Protocol::Postgres(Arc::new(self.postgres(node.under("postgres")?)?)),
+            protocol: self.protocol(node)?,
             namespace: match text(Some(node), "namespace").as_deref() {
                 Some("client") => Namespace::Client,
                 _ => Namespace::Daemon,
@@ -308,6 +308,21 @@ impl From<'_> {
             sensitive: sensitive::build(node),
             detect: detect::actions(node.under("detect")),
         })
+    }
+
+    fn protocol(&self, node: &Node) -> Option<Protocol> {
+        match (node.under("postgres"), node.under("http")) {
+            (Some(postgres), None) => {
+                let postgres = self.postgres(postgres)?;
+                Some(Protocol::Postgres(Arc::new(postgres)))
+            }
+            (None, Some(http)) => {
+                let secret = |node: &Node| self.secret(node);
+                let http = super::shape::http::build(node, http, &secret);
+                Some(Protocol::Http(Arc::new(http)))
+            }
+            _ => None,
+        }
     }
 
     fn postgres(&self, node: &Node) -> Option<Postgres> {

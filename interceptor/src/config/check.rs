@@ -26,6 +26,7 @@ pub(super) fn check(node: &Node, shape: &Shape, path: &str, report: &mut Report)
         Shape::List(least, element) => list(node, *least, element, path, report),
         Shape::Names(value) => names(node, (Form::Name, value), path, report),
         Shape::Columns(value) => names(node, (Form::Column, value), path, report),
+        Shape::Fields(value) => names(node, (Form::Field, value), path, report),
         Shape::TextOr(form, known) => text_or(node, *form, known, path, report),
         Shape::Keys(known) => {
             if keys(node, known, path, report) {
@@ -68,6 +69,7 @@ fn names(node: &Node, (form, shape): (Form, &Shape), path: &str, report: &mut Re
     if !matches!(node.value, Value::Map(_)) {
         let expected = match form {
             Form::Column => "a map from columns",
+            Form::Field => "a map from fields",
             _ => "a map from names",
         };
         return wrong_kind(node, expected, path, report);
@@ -289,6 +291,18 @@ pub(super) fn text_form(text: &str, form: Form) -> Result<(), String> {
         Form::Argument => (!text.contains('\0'), "expected text without NUL"),
         Form::Column => return scalar::column(text).map(drop),
         Form::Mask => (is_mask(text), MASKS),
+        Form::Field => (
+            is_field(text),
+            "expected keys with dots between, such as customers.email, *.email or **.ssn",
+        ),
+        Form::Header => (
+            is_header(text),
+            "expected the name of a header, lower or upper case",
+        ),
+        Form::RequestPath => (
+            text.starts_with('/') && text.len() <= MAX_PATH && !text.contains(['?', '#', '\0']),
+            "expected a path that begins with a slash, without query",
+        ),
         Form::MaskOrTag => (
             is_mask(text) || is_name(text),
             "expected a mask (null, constant, hash, last4, email, year, partial(N), hide) or the name \
@@ -304,6 +318,17 @@ const MASKS: &str = "expected one of null, constant, hash, last4, email, year, p
 /// Whether a text is a mask's word.
 pub(super) fn is_mask(text: &str) -> bool {
     text == "constant" || scalar::mask(text).is_some()
+}
+
+/// Whether a text is keys of JSON.
+fn is_field(text: &str) -> bool {
+    text.len() <= MAX_IDENTIFIER && text.split('.').all(|part| !part.is_empty())
+}
+
+/// Whether a text is a header's name (RFC 9110, `token`).
+fn is_header(text: &str) -> bool {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    (1..=MAX_IDENTIFIER).contains(&text.len()) && text.bytes().all(token)
 }
 
 fn no_parents(path: &str) -> bool {

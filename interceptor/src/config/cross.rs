@@ -22,6 +22,9 @@ const LONGEST_SOCKET: &str = "control.sock";
 /// Servers that stand for each other; each may take its time, while a client waits.
 const HOSTS_MAX: usize = 16;
 
+/// The keys of which a target has one.
+const PROTOCOLS: [&str; 2] = ["postgres", "http"];
+
 /// Notes everything that is wrong between keys.
 pub(super) fn check(root: &Node, built: &Built, report: &mut Report) {
     addresses(built, report);
@@ -31,9 +34,11 @@ pub(super) fn check(root: &Node, built: &Built, report: &mut Report) {
     cgroups(root, built, report);
     paths(root, &built.config, report);
     for entry in root.under("targets").map(Node::entries).unwrap_or_default() {
+        protocol(entry, report);
         if let Some(target) = built.config.targets.get(&entry.key) {
             transport(entry, target, report);
             postgres(entry, target, &built.config, report);
+            super::shape::http::cross(entry, target, &built.config, report);
             sensitive::cross(entry, target, report);
         }
     }
@@ -254,6 +259,18 @@ fn paths(root: &Node, config: &Config, report: &mut Report) {
     }
 }
 
+/// A target speaks one protocol.
+fn protocol(entry: &Entry, report: &mut Report) {
+    let said = PROTOCOLS
+        .iter()
+        .filter(|key| entry.node.under(key).is_some());
+    if said.count() != 1 {
+        let key = format!("targets.{}", entry.key);
+        let text = format!("expected exactly one of {}", PROTOCOLS.join(", "));
+        report.add(entry.place, &key, text);
+    }
+}
+
 fn transport(entry: &Entry, target: &Target, report: &mut Report) {
     let name = &entry.key;
     let mut wrong = |keys: &[&str], text: &str| {
@@ -370,7 +387,10 @@ fn postgres(entry: &Entry, target: &Target, config: &Config, report: &mut Report
 }
 
 /// What is wrong with a source, and in which part of it.
-fn secret(source: &SecretSource, config: &Config) -> Result<(), (&'static str, &'static str)> {
+pub(super) fn secret(
+    source: &SecretSource,
+    config: &Config,
+) -> Result<(), (&'static str, &'static str)> {
     match source {
         SecretSource::File(path) if path.starts_with(&config.paths.run) => Err((
             "file",

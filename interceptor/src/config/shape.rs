@@ -4,6 +4,7 @@
 //! be left out, one default in words. The table says nothing of how keys concern each other: see `cross`.
 
 pub(super) mod detect;
+pub(super) mod http;
 mod issuers;
 pub(super) mod schema;
 
@@ -32,6 +33,8 @@ pub(super) enum Shape {
     Names(&'static Self),
     /// A map from columns to this.
     Columns(&'static Self),
+    /// A map from fields of JSON to this.
+    Fields(&'static Self),
     /// Text of this form, or a map with these keys; nothing is the map without any.
     TextOr(Form, &'static [Key]),
     /// A map with these keys.
@@ -75,6 +78,12 @@ pub(super) enum Form {
     Url,
     /// A claim of a token: its name, or a JSON pointer to it.
     Claim,
+    /// Keys of JSON to a field, with dots between: `*` for one of any name, `**` for any number of them.
+    Field,
+    /// The name of a header.
+    Header,
+    /// A path of a request: `/graphql`.
+    RequestPath,
 }
 
 /// One key.
@@ -245,7 +254,18 @@ static TARGET: Shape = Shape::Keys(&[
         Shape::List(1, &Shape::Text(Form::Address)),
         "Where agents dial, and where the daemon dials.",
     ),
-    must("postgres", POSTGRES, "The target speaks PostgreSQL."),
+    may(
+        "postgres",
+        POSTGRES,
+        "another protocol",
+        "The target speaks PostgreSQL.",
+    ),
+    may(
+        "http",
+        http::HTTP,
+        "another protocol",
+        "The target speaks HTTP.",
+    ),
     may(
         "dial",
         DIAL,

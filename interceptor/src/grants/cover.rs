@@ -78,7 +78,7 @@ fn covers(grant: &Grant, place: Place<'_>, access: &Access) -> bool {
 /// Whether `inner` is `outer` or a part of it.
 fn lies_in(inner: &Resource, outer: &Resource) -> bool {
     let schema = |resource: &Resource| match resource {
-        Resource::Target | Resource::Database => None,
+        Resource::Target | Resource::Database | Resource::Path { .. } => None,
         Resource::Schema { schema }
         | Resource::Table { schema, .. }
         | Resource::Column { schema, .. }
@@ -86,7 +86,7 @@ fn lies_in(inner: &Resource, outer: &Resource) -> bool {
     };
     match outer {
         Resource::Target => true,
-        Resource::Database => !matches!(inner, Resource::Target),
+        Resource::Database => !matches!(inner, Resource::Target | Resource::Path { .. }),
         Resource::Schema { schema: outer } => schema(inner).as_ref() == Some(outer),
         Resource::Table { schema, table } => match inner {
             Resource::Table {
@@ -101,7 +101,14 @@ fn lies_in(inner: &Resource, outer: &Resource) -> bool {
             Resource::Target
             | Resource::Database
             | Resource::Schema { .. }
-            | Resource::Function { .. } => false,
+            | Resource::Function { .. }
+            | Resource::Path { .. } => false,
+        },
+        Resource::Path { path: outer } => match inner {
+            Resource::Path { path } => path
+                .strip_prefix(outer.trim_end_matches('/'))
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+            _ => false,
         },
         Resource::Column { .. } | Resource::Function { .. } => inner == outer,
     }

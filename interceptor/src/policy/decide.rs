@@ -14,6 +14,8 @@ use std::sync::{Arc, LazyLock};
 pub use self::explain::{ExplainedAccess, ExplainedAsk, Explanation};
 pub use self::verdicts::Verdicts;
 use super::compile::Policy;
+use super::family::Family;
+use super::family::http::HttpFacts;
 use super::obligation::approval::NotApproved;
 use super::obligation::grant::{self, Covering, Decided, Grantable, Held, NoGrants, Wanted};
 use super::subject::{Error, PrincipalFacts, Subject};
@@ -342,7 +344,8 @@ impl Policy {
             Resource::Target
             | Resource::Database
             | Resource::Schema { .. }
-            | Resource::Function { .. } => return Vec::new(),
+            | Resource::Function { .. }
+            | Resource::Path { .. } => return Vec::new(),
         };
         let others = candidates.map(|action| Access {
             action,
@@ -463,6 +466,9 @@ fn asks_for(access: &Access) -> Vec<Ask> {
     if !access.action.is_a_request() {
         return vec![ask];
     }
+    if Family::of(access.action) == Family::Http {
+        return vec![http(ask)];
+    }
     let contexts = (0_u8..8).map(|bits| Ask {
         context: Context {
             has_where: bits & 1 == 0,
@@ -476,6 +482,26 @@ fn asks_for(access: &Access) -> Vec<Ask> {
     contexts.collect()
 }
 
+/// An ask for a request of HTTP of which nothing is known but its path.
+fn http(ask: Ask) -> Ask {
+    let path = ask
+        .accesses
+        .iter()
+        .find_map(|access| match &access.resource {
+            Resource::Path { path } => Some(path.clone()),
+            _ => None,
+        });
+    let facts = HttpFacts {
+        path: path.unwrap_or_default(),
+        ..HttpFacts::default()
+    };
+    let context = Context {
+        http: Some(Box::new(facts)),
+        ..Context::default()
+    };
+    Ask { context, ..ask }
+}
+
 /// Refuses what is no request, and what is too much of one.
 fn malformed(asks: &[Ask]) -> Option<Refusal> {
     let size = |ask: &Ask| {
@@ -484,6 +510,7 @@ fn malformed(asks: &[Ask]) -> Option<Refusal> {
             ask.accesses.len(),
             context.settings.len(),
             context.functions.len(),
+            context.http.as_ref().map_or(0, |facts| facts.size()),
         ];
         sizes
             .iter()
@@ -492,6 +519,9 @@ fn malformed(asks: &[Ask]) -> Option<Refusal> {
     let (kind, message) = if asks.is_empty() || asks.iter().any(|ask| ask.accesses.is_empty()) {
         let message = "a request that asks for nothing cannot be judged";
         (RefusalKind::NotPermitted, message.to_owned())
+    } else if !asks.iter().all(is_of_one_family) {
+        let message = "a request of two protocols at once cannot be judged";
+        (RefusalKind::Internal, message.to_owned())
     } else if asks.iter().map(size).fold(0, usize::saturating_add) > MOST {
         let message = format!("a request that names more than {MOST} things is not judged");
         (RefusalKind::Limit, message)
@@ -506,7 +536,22 @@ fn malformed(asks: &[Ask]) -> Option<Refusal> {
     })
 }
 
+/// Whether all that is asked for is of the family whose facts its context has.
+fn is_of_one_family(ask: &Ask) -> bool {
+    let family = match ask.context.http {
+        Some(_) => Family::Http,
+        None => Family::Sql,
+    };
+    let mut accesses = ask.accesses.iter();
+    accesses.all(|access| Family::of(access.action) == family)
+}
+
 pub(super) fn context(facts: &Context) -> Result<CedarContext, Error> {
+    if let Some(http) = &facts.http {
+        let pairs = http.pairs()?.into_iter();
+        let pairs = pairs.map(|(name, value)| (name.to_owned(), value));
+        return CedarContext::from_pairs(pairs).map_err(|error| Error::of("the context", &error));
+    }
     let boolean = RestrictedExpression::new_bool;
     let strings = |values: &BTreeSet<String>| {
         let values = values.iter().cloned();

@@ -270,22 +270,34 @@ pub(super) fn chain_entities(
     let mut parent: Option<EntityUid> = None;
     for (kind, id) in vocabulary::chain(target, database, resource) {
         let uid = vocabulary::uid(kind, &id);
-        let entity = Entity::new(
-            uid.clone(),
-            place(kind, target, database, resource),
-            parent.into_iter().collect(),
-        )
-        .map_err(|error| Error::of("what is asked for", &error))?;
+        let attributes = match kind {
+            Kind::Path => path_place(target, &id),
+            _ => place(kind, target, database, resource),
+        };
+        let entity = Entity::new(uid.clone(), attributes, parent.into_iter().collect())
+            .map_err(|error| Error::of("what is asked for", &error))?;
         entities.push(entity);
         parent = Some(uid);
     }
     Ok(entities)
 }
 
+/// The attributes of a path, by its id.
+fn path_place(target: &str, id: &str) -> Attributes {
+    let names = vocabulary::names(Kind::Path, id).unwrap_or_default();
+    let parts = names.get(1..).unwrap_or_default();
+    let name = parts.last().map_or("", String::as_str);
+    Attributes::from([
+        ("name".to_owned(), string(name)),
+        ("path".to_owned(), string(format!("/{}", parts.join("/")))),
+        ("target".to_owned(), string(target)),
+    ])
+}
+
 /// The attributes of one link of a resource's chain: its name, and the names of what it lies in.
 fn place(kind: Kind, target: &str, database: &str, resource: &Resource) -> Attributes {
     let (schema, inner, column) = match resource {
-        Resource::Target | Resource::Database => ("", "", ""),
+        Resource::Target | Resource::Database | Resource::Path { .. } => ("", "", ""),
         Resource::Schema { schema } => (schema.as_str(), "", ""),
         Resource::Table { schema, table } => (schema.as_str(), table.as_str(), ""),
         Resource::Function { schema, function } => (schema.as_str(), function.as_str(), ""),

@@ -66,6 +66,8 @@ pub(super) enum Kind {
     Column,
     /// `Function`.
     Function,
+    /// `Path`.
+    Path,
     /// `Agent`.
     Agent,
     /// `User`.
@@ -82,13 +84,14 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind, in the order of their discriminants.
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Target,
         Self::Database,
         Self::Schema,
         Self::Table,
         Self::Column,
         Self::Function,
+        Self::Path,
         Self::Agent,
         Self::User,
         Self::Group,
@@ -106,6 +109,7 @@ impl Kind {
             Self::Table => "Table",
             Self::Column => "Column",
             Self::Function => "Function",
+            Self::Path => "Path",
             Self::Agent => "Agent",
             Self::User => "User",
             Self::Group => "Group",
@@ -129,6 +133,7 @@ impl Kind {
             Resource::Table { .. } => Self::Table,
             Resource::Column { .. } => Self::Column,
             Resource::Function { .. } => Self::Function,
+            Resource::Path { .. } => Self::Path,
         }
     }
 
@@ -142,6 +147,7 @@ impl Kind {
                 | Self::Table
                 | Self::Column
                 | Self::Function
+                | Self::Path
         )
     }
 }
@@ -150,7 +156,7 @@ static TYPES: LazyLock<Vec<(Kind, EntityTypeName)>> = LazyLock::new(|| {
     Kind::ALL
         .into_iter()
         .map(|kind| {
-            #[expect(clippy::expect_used, reason = "twelve constant identifiers, tested")]
+            #[expect(clippy::expect_used, reason = "constant identifiers, tested")]
             let name = EntityTypeName::from_str(kind.name()).expect("a type name reads");
             (kind, name)
         })
@@ -169,7 +175,7 @@ pub(super) fn uid(kind: Kind, id: &str) -> EntityUid {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 35] = [
         Self::Connect,
         Self::Open,
         Self::Select,
@@ -196,6 +202,15 @@ impl Action {
         Self::FastPath,
         Self::Reveal,
         Self::Unreadable,
+        Self::HttpGet,
+        Self::HttpHead,
+        Self::HttpOptions,
+        Self::HttpPost,
+        Self::HttpPut,
+        Self::HttpPatch,
+        Self::HttpDelete,
+        Self::HttpOther,
+        Self::HttpUpgrade,
     ];
 
     /// The group that it is in, by its name in the schema.
@@ -204,7 +219,7 @@ impl Action {
         static GROUPS: LazyLock<Entities> =
             LazyLock::new(|| Entities::from_entities(ACTIONS.clone(), None).unwrap_or_default());
         let own = uid(Kind::Action, self.name());
-        ["Read", "Write", "Admin", "Session"]
+        ["Read", "Write", "Admin", "Session", "HttpRead", "HttpWrite"]
             .into_iter()
             .find(|group| GROUPS.is_ancestor_of(&uid(Kind::Action, group), &own))
     }
@@ -239,6 +254,15 @@ impl Action {
             Self::FastPath => "FastPath",
             Self::Reveal => "Reveal",
             Self::Unreadable => "Unreadable",
+            Self::HttpGet => "HttpGet",
+            Self::HttpHead => "HttpHead",
+            Self::HttpOptions => "HttpOptions",
+            Self::HttpPost => "HttpPost",
+            Self::HttpPut => "HttpPut",
+            Self::HttpPatch => "HttpPatch",
+            Self::HttpDelete => "HttpDelete",
+            Self::HttpOther => "HttpOther",
+            Self::HttpUpgrade => "HttpUpgrade",
         }
     }
 }
@@ -247,14 +271,19 @@ impl Action {
 pub(super) fn chain(target: &str, database: &str, resource: &Resource) -> Vec<(Kind, String)> {
     let target_id = part(target).into_owned();
     let mut chain = vec![(Kind::Target, target_id)];
-    if *resource == Resource::Target {
-        return chain;
+    match resource {
+        Resource::Target => return chain,
+        Resource::Path { path } => {
+            chain.extend(path_ids(target, path));
+            return chain;
+        }
+        _ => {}
     }
     let database_id = format!("{}/{}", part(target), part(database));
     chain.push((Kind::Database, database_id.clone()));
     let schema_id = |schema: &str| format!("{database_id}/{}", part(schema));
     match resource {
-        Resource::Target | Resource::Database => {}
+        Resource::Target | Resource::Database | Resource::Path { .. } => {}
         Resource::Schema { schema } => chain.push((Kind::Schema, schema_id(schema))),
         Resource::Table { schema, table } => {
             let outer = schema_id(schema);
@@ -284,6 +313,61 @@ pub(super) fn chain(target: &str, database: &str, resource: &Resource) -> Vec<(K
     chain
 }
 
+/// The ids of a path and of everything that it lies in, outermost first: `api/`, `api/v1`.
+fn path_ids(target: &str, path: &str) -> Vec<(Kind, String)> {
+    let mut id = format!("{}/", part(target));
+    let mut ids = vec![(Kind::Path, id.clone())];
+    let names = path.split('/').filter(|name| !name.is_empty());
+    for (index, name) in names.enumerate() {
+        if index > 0 {
+            id.push('/');
+        }
+        id.push_str(&segment(name));
+        ids.push((Kind::Path, id.clone()));
+    }
+    ids
+}
+
+/// One part of a path inside an id: a dot delimits nothing there.
+fn segment(name: &str) -> Cow<'_, str> {
+    let delimits = |c: char| c == '"' || c.is_whitespace() || c.is_control();
+    if name.contains(delimits) {
+        Cow::Owned(format!("\"{}\"", name.replace('"', "\"\"")))
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
+/// Reads a path's id back: the target, and the path's parts.
+fn path_names(id: &str) -> Option<Vec<String>> {
+    let (target, rest) = read_part(id)?;
+    let mut rest = rest.strip_prefix('/')?;
+    let mut names = vec![target];
+    while !rest.is_empty() {
+        let (name, after) = match rest.starts_with('"') {
+            true => read_part(rest)?,
+            false => {
+                let end = rest.find('/').unwrap_or(rest.len());
+                let (name, after) = rest.split_at_checked(end)?;
+                (name.to_owned(), after)
+            }
+        };
+        if name.contains('/') {
+            return None;
+        }
+        names.push(name);
+        rest = match after.strip_prefix('/') {
+            Some("") => return None,
+            Some(more) => more,
+            None if after.is_empty() => "",
+            None => return None,
+        };
+    }
+    let path = format!("/{}", names.get(1..)?.join("/"));
+    let (_, again) = path_ids(names.first()?, &path).pop()?;
+    (again == id).then_some(names)
+}
+
 /// One name inside an id: as it is where it holds no delimiter, quoted as SQL quotes otherwise.
 fn part(name: &str) -> Cow<'_, str> {
     let delimits = |c: char| matches!(c, '.' | '/' | '"') || c.is_whitespace() || c.is_control();
@@ -297,6 +381,7 @@ fn part(name: &str) -> Cow<'_, str> {
 /// Reads an id back: its names, outermost first. `None` where no resource of that kind can have it.
 pub(super) fn names(kind: Kind, id: &str) -> Option<Vec<String>> {
     let expected: &[char] = match kind {
+        Kind::Path => return path_names(id),
         Kind::Target => &[],
         Kind::Database => &['/'],
         Kind::Schema => &['/', '/'],
@@ -349,10 +434,17 @@ pub fn column_name(database: Option<&str>, [schema, table, column]: [&str; 3]) -
 }
 
 impl Resource {
-    /// Reads a resource inside a database by its kind (`schema`, `table`, `column` or `function`) and its
+    /// Reads a resource inside a database by its kind (`schema`, `table`, `column`, `function` or `path`) and its
     /// name as its id has it, without target and database: `schema.table`.
     #[must_use]
     pub fn named(kind: &str, text: &str) -> Option<Self> {
+        if kind == "path" {
+            let path = text.strip_prefix('/')?;
+            path_names(&format!("t/{path}"))?;
+            return Some(Self::Path {
+                path: text.to_owned(),
+            });
+        }
         let read = |kind: Kind| names(kind, &format!("t/d/{text}"));
         let found = match kind {
             "schema" => read(Kind::Schema)?,
@@ -395,6 +487,7 @@ impl Resource {
                 column,
             } => vec![schema, table, column],
             Self::Function { schema, function } => vec![schema, function],
+            Self::Path { path } => vec![path],
         }
     }
 
@@ -418,6 +511,7 @@ impl Resource {
             Self::Function { schema, function } => {
                 format!("function {}", joined(&[schema, function]))
             }
+            Self::Path { path } => format!("path {path}"),
         }
     }
 }

@@ -60,7 +60,19 @@ pub(super) fn message(access: &Access, context: &Context, target: &str, database
         | Action::Maintain
         | Action::System
         | Action::Set
-        | Action::Reveal => on(verb(access.action)),
+        | Action::Reveal
+        | Action::HttpGet
+        | Action::HttpHead
+        | Action::HttpOptions
+        | Action::HttpPost
+        | Action::HttpPut
+        | Action::HttpPatch
+        | Action::HttpDelete
+        | Action::HttpUpgrade => on(verb(access.action)),
+        Action::HttpOther => match &context.http {
+            Some(facts) => on(&shown(&facts.method)),
+            None => on(verb(access.action)),
+        },
     };
     format!("{what} is not permitted")
 }
@@ -123,6 +135,15 @@ pub(super) const fn verb(action: Action) -> &'static str {
         Action::FastPath => "the function-call message",
         Action::Reveal => "reading the masked value",
         Action::Unreadable => "a statement that cannot be read",
+        Action::HttpGet => "GET",
+        Action::HttpHead => "HEAD",
+        Action::HttpOptions => "OPTIONS",
+        Action::HttpPost => "POST",
+        Action::HttpPut => "PUT",
+        Action::HttpPatch => "PATCH",
+        Action::HttpDelete => "DELETE",
+        Action::HttpOther => "a method",
+        Action::HttpUpgrade => "an upgrade of the connection",
     }
 }
 
@@ -138,6 +159,7 @@ fn resource(resource: &Resource, target: &str, database: &str) -> String {
             column,
         } => qualified(&[schema, table, column]),
         Resource::Function { schema, function } => qualified(&[schema, function]),
+        Resource::Path { path } => format!("{} of target {}", shown(path), shown(target)),
     }
 }
 
@@ -363,6 +385,28 @@ impl Refusal {
     #[must_use]
     pub fn ended() -> Self {
         Self::plain(RefusalKind::Ended, "the session was ended", "connect again")
+    }
+
+    /// A request that not everybody reads alike; `why` says what of it.
+    #[must_use]
+    pub fn malformed(why: &str) -> Self {
+        let hint = "send it in the plain form that every server reads alike";
+        Self::plain(RefusalKind::Unreadable, why, hint)
+    }
+
+    /// A body that has to be read and cannot be; `why` says why.
+    #[must_use]
+    pub fn unread(why: &str) -> Self {
+        let hint = "send it uncompressed, as plain JSON, and no longer than is read here";
+        Self::plain(RefusalKind::Unreadable, why, hint)
+    }
+
+    /// An answer that masks cannot read; `why` says why.
+    #[must_use]
+    pub fn unmasked(why: &str) -> Self {
+        let message = format!("the answer holds what may be masked, and cannot be read: {why}");
+        let hint = "ask for it as JSON or as text, uncompressed and as a whole";
+        Self::plain(RefusalKind::Unreadable, &message, hint)
     }
 
     /// A defect; `message` says what cannot be done for it.

@@ -210,7 +210,8 @@ pub(in crate::policy) fn literals(one: &Parsed, mistakes: &mut Vec<Mistake>) {
             | Kind::Schema
             | Kind::Table
             | Kind::Column
-            | Kind::Function => {
+            | Kind::Function
+            | Kind::Path => {
                 if vocabulary::names(kind, id).is_some() {
                     continue;
                 }
@@ -242,6 +243,7 @@ const fn form(kind: Kind) -> &'static str {
         Kind::Table => "target/database/schema.table",
         Kind::Function => "target/database/schema.function",
         Kind::Column => "target/database/schema.table.column",
+        Kind::Path => "target/path, without a slash at its end but for the whole target/",
         Kind::Agent | Kind::User | Kind::Group | Kind::Scope | Kind::Host | Kind::Action => "",
     }
 }
@@ -365,6 +367,6 @@ fn unread(parsed: &[Parsed], warnings: &mut Vec<Mistake>) {
 fn looks_inside(one: &Parsed) -> bool {
     matches!(
         resource_kind(&one.policy.resource_constraint()),
-        Some(Kind::Schema | Kind::Table | Kind::Column | Kind::Function)
+        Some(Kind::Schema | Kind::Table | Kind::Column | Kind::Function | Kind::Path)
     )
 }

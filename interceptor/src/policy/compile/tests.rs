@@ -264,8 +264,11 @@ fn all_mistakes_of_a_directory_are_told_at_once() {
 
 #[test]
 fn what_is_let_through_does_not_exhaust_the_stack() {
-    let condition =
-        |text: &str| format!("permit(principal is Agent, action, resource) when {{ {text} }};");
+    let condition = |text: &str| {
+        format!(
+            "permit(principal is Agent, action in Action::\"Read\", resource) when {{ {text} }};"
+        )
+    };
     let deep = format!("{}true{}", "(".repeat(99), ")".repeat(99));
     let chain = format!("true{}", " && context.hasWhere".repeat(320));
     let choice = format!("{}true", "if context.hasWhere then true else ".repeat(450));
@@ -410,6 +413,9 @@ fn resources() -> Vec<Resource> {
             column,
         },
         Resource::Function { schema, function },
+        Resource::Path {
+            path: "/v1/secret".to_owned(),
+        },
     ]
 }
 

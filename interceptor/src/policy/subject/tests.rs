@@ -6,9 +6,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use cedar_policy::{EvalResult, Request};
 
 use super::*;
-use crate::policy::Action;
+use crate::policy::family::Family;
 use crate::policy::tests::{ask, person, principal};
 use crate::policy::vocabulary::PARSED;
+use crate::policy::{Action, GraphqlFacts, GrpcFacts, HttpFacts, McpFacts};
 
 fn resources() -> Vec<Resource> {
     let name = || "a.b \"c\"/d".to_owned();
@@ -28,6 +29,9 @@ fn resources() -> Vec<Resource> {
         Resource::Function {
             schema: name(),
             function: name(),
+        },
+        Resource::Path {
+            path: "/a.b \"c\"/d".to_owned(),
         },
     ]
 }
@@ -60,18 +64,37 @@ fn requests_are_what_the_schema_says() {
         statements: u32::MAX,
         ..crate::policy::Context::default()
     };
+    let facts_of_http = HttpFacts {
+        query: ["q".to_owned()].into(),
+        graphql: Some(GraphqlFacts::default()),
+        grpc: Some(GrpcFacts::default()),
+        mcp: Some(McpFacts::default()),
+        ..HttpFacts::default()
+    };
+    let http = crate::policy::Context {
+        http: Some(Box::new(facts_of_http)),
+        ..crate::policy::Context::default()
+    };
     for action in Action::ALL {
         for resource in resources() {
             let fits = match action {
                 Action::Connect => resource == Resource::Target,
                 Action::Open => matches!(resource, Resource::Target | Resource::Database),
-                _ => true,
+                Action::Reveal => true,
+                _ => {
+                    let http = Family::of(action) == Family::Http;
+                    http == matches!(resource, Resource::Path { .. })
+                }
+            };
+            let context = match Family::of(action) {
+                Family::Sql => &context,
+                Family::Http => &http,
             };
             let made = Request::new(
                 facts.uid.clone(),
                 vocabulary::uid(Kind::Action, action.name()),
                 subject.resource(&resource),
-                crate::policy::decide::context(&context).unwrap(),
+                crate::policy::decide::context(context).unwrap(),
                 Some(&PARSED),
             );
             assert_eq!(made.is_ok(), fits, "{action:?} {resource:?} {made:?}");

@@ -101,16 +101,21 @@ fn the_form_of_every_hint_is_as_the_published_schema_says_and_is_understood() {
         Resource::named("table", "public.\"my \"\"orders\"\"\"").unwrap(),
         Resource::named("column", "public.customers.email").unwrap(),
         Resource::named("function", "public.report").unwrap(),
+        Resource::named("path", "/v1/customers").unwrap(),
     ];
     let schema = published();
     for resource in resources {
         for action in Action::ALL {
+            let context = Context {
+                http: action.name().starts_with("Http").then(Box::default),
+                ..Context::default()
+            };
             let ask = Ask {
                 accesses: BTreeSet::from([Access {
                     action,
                     resource: resource.clone(),
                 }]),
-                context: Context::default(),
+                context,
             };
             let asked = policy.authorize_with(&NoGrants, &facts, "crm", "app", &[ask]);
             let form = form_of(&asked.unwrap_err());
@@ -139,7 +144,7 @@ fn the_published_schema_takes_what_the_socket_takes_and_nothing_else() {
     let known: Vec<_> = schema["properties"].as_object().unwrap().keys().collect();
     assert_eq!(known.len(), whole.as_object().unwrap().len());
     let actions = &schema["properties"]["actions"]["items"]["enum"];
-    assert_eq!(*actions, json!(Action::ALL.map(Action::name)));
+    assert_eq!(*actions, json!(Action::ALL.map(Action::name).to_vec()));
     for (key, wrong) in [
         ("target", json!("")),
         ("actions", json!([])),

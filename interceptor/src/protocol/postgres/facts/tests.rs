@@ -38,6 +38,7 @@ fn resource(resource: &Resource) -> String {
             column,
         } => format!("{schema}.{table}.{column}"),
         Resource::Function { schema, function } => format!("{schema}.{function}()"),
+        Resource::Path { path } => path.clone(),
     }
 }
 

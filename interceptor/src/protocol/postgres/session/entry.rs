@@ -348,7 +348,10 @@ impl Statement {
             Resource::Table { schema, .. }
             | Resource::Column { schema, .. }
             | Resource::Function { schema, .. } => schema != "pg_temp",
-            Resource::Schema { .. } | Resource::Database | Resource::Target => true,
+            Resource::Schema { .. }
+            | Resource::Database
+            | Resource::Target
+            | Resource::Path { .. } => true,
         };
         let asks = self.reading.asks.iter().flat_map(|ask| &ask.accesses);
         self.effects.contains(&Effect::Unknown)

@@ -32,7 +32,8 @@ fn introspection_reads_the_catalogue_and_calls_nothing() {
                 Resource::Target
                 | Resource::Schema { .. }
                 | Resource::Column { .. }
-                | Resource::Function { .. } => false,
+                | Resource::Function { .. }
+                | Resource::Path { .. } => false,
             };
             let is_reading = matches!(access.action, Action::Select | Action::Show);
             assert!(is_catalogue && is_reading, "{access:?} of {query}");
