@@ -5,7 +5,7 @@ use crate::process::Process;
 
 /// No rule covers the destination.
 pub const NO_RULE: u32 = 1;
-/// UDP that goes to no resolver.
+/// UDP that goes neither to a resolver nor to the scope itself.
 pub const UDP: u32 = 2;
 /// A raw or other socket that is neither TCP nor UDP.
 pub const SOCKET_TYPE: u32 = 3;

@@ -82,6 +82,14 @@ impl Endpoint {
         }
     }
 
+    /// Where the daemon answers for the resolver in `slot`, in every namespace: an address for each, so
+    /// that an answer comes from the resolver that was asked. 127.64.0.1 and those after it.
+    #[must_use]
+    #[inline(always)]
+    pub const fn name_server(slot: u32, port: u16) -> Self {
+        Self::v4((0x7f40_0001_u32.wrapping_add(slot)).to_be(), port)
+    }
+
     /// Equality without a call to `memcmp`, which some verifiers do not follow.
     #[must_use]
     #[inline(always)]
@@ -102,6 +110,9 @@ pub const DIRECT: u32 = 2;
 pub const LOCAL: u32 = 3;
 /// [`Flow::kind`]: accepted by a listener of the scope, from a loopback peer.
 pub const ACCEPTED: u32 = 4;
+
+/// [`Flow::kind`]: a datagram to the daemon's name server.
+pub const ASKED: u32 = 5;
 
 /// What is kept with a socket: in the client's storage, for a moment in the table of pending
 /// connections, and in the storage of the socket that the daemon accepts.
@@ -167,6 +178,30 @@ pub struct PendingKey {
     pub listener: u32,
 }
 
+/// Key of the table of sockets that ask for names.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AskedKey {
+    /// Network namespace cookie of both ends.
+    pub netns: u64,
+    /// The client's own address and port.
+    pub client: Endpoint,
+    /// The name server's.
+    pub via: Endpoint,
+}
+
+/// Key of the table of addresses that a scope knows a target's name for.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct NamedKey {
+    /// Scope root's cgroup id.
+    pub scope: u64,
+    /// The address that the scope was told, and the target's port.
+    pub at: Endpoint,
+    /// Zero.
+    pub reserved: u32,
+}
+
 /// [`Mark::kind`]: a listener of the daemon.
 pub const DAEMON: u32 = 1;
 
@@ -195,6 +230,8 @@ pub struct Socket {
 const _: () = assert!(size_of::<Endpoint>() == 20);
 const _: () = assert!(size_of::<Flow>() == 168);
 const _: () = assert!(size_of::<PendingKey>() == 32);
+const _: () = assert!(size_of::<AskedKey>() == 48);
+const _: () = assert!(size_of::<NamedKey>() == 32);
 const _: () = assert!(size_of::<Mark>() == 16);
 const _: () = assert!(size_of::<Socket>() == 16);
 
@@ -210,6 +247,10 @@ mod user {
     unsafe impl aya::Pod for super::Flow {}
     // SAFETY: repr(C) integers without padding, asserted above.
     unsafe impl aya::Pod for super::PendingKey {}
+    // SAFETY: repr(C) integers without padding, asserted above.
+    unsafe impl aya::Pod for super::AskedKey {}
+    // SAFETY: repr(C) integers without padding, asserted above.
+    unsafe impl aya::Pod for super::NamedKey {}
     // SAFETY: repr(C) integers without padding, asserted above.
     unsafe impl aya::Pod for super::Mark {}
     // SAFETY: repr(C) integers without padding, asserted above.

@@ -6,6 +6,8 @@ mod connect;
 mod deny;
 mod egress;
 mod getpeername;
+mod names;
+mod recvmsg;
 mod sendmsg;
 mod sock_create;
 mod sock_ops;

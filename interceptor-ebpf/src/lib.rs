@@ -6,8 +6,9 @@
 //! | hook | why | since | fallback | test (`tests/kernel`) |
 //! |---|---|---|---|---|
 //! | `connect4/6` | the verdict, the stamp, the rewrite | 4.17 | none | `matrix`, `record`, `address` |
-//! | `getpeername4/6` | the client sees the peer that it dialled | 5.8 | none | `address` |
-//! | `sendmsg4/6` | UDP to no resolver is refused with `EPERM` | 4.18 | egress | `datagram` |
+//! | `getpeername4/6` | the client sees the peer that it dialled | 5.8 | none | `address`, `names` |
+//! | `sendmsg4/6` | UDP to a resolver goes to the daemon, all other is refused | 4.18 | egress | `names`, `datagram` |
+//! | `recvmsg4/6` | the answer comes from the resolver that was asked | 5.2 | none | `names` |
 //! | `bind4/6` | no squatting of targets or of the daemon | 4.17 | egress drops the SYN-ACK | `bind` |
 //! | `sock_create` | no raw sockets; stamps who made a socket | 4.10, storage 5.10 | none | `datagram` |
 //! | `sock_ops` (scope) | hands the record over; knows accepted sockets | 4.16 | none | `record`, `loopback` |
@@ -22,7 +23,7 @@ pub mod rule;
 pub mod scope;
 
 /// Version of every record below; it is part of the pins' path.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// Scopes at once; tagging more is refused.
 pub const MAX_SCOPES: u32 = 4096;
@@ -36,6 +37,12 @@ pub const MAX_RULES: u32 = 131_072;
 pub const MAX_PROTECTED: u32 = 16_384;
 /// Connections between `connect()` and the handshake's end; the eldest is forgotten, so refused.
 pub const MAX_PENDING: u32 = 16_384;
+/// Resolvers at once; more are refused.
+pub const MAX_RESOLVERS: u32 = 4;
+/// Sockets that asked the daemon for a name; the eldest is forgotten, so not answered.
+pub const MAX_ASKED: u32 = 16_384;
+/// Addresses that scopes know a target's name for; more are not taken.
+pub const MAX_NAMED: u32 = 65_536;
 /// Distinct refusals whose rate is remembered.
 pub const MAX_BUCKETS: u32 = 8_192;
 /// Bytes of the ring of refusals; a power of two of pages.

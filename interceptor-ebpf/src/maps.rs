@@ -9,12 +9,13 @@ use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use interceptor_ebpf::event::{Bucket, BucketKey, COUNTERS as COUNTER_COUNT};
-use interceptor_ebpf::flow::{Endpoint, Flow, Mark, PendingKey, Socket};
+use interceptor_ebpf::flow::{AskedKey, Endpoint, Flow, Mark, NamedKey, PendingKey, Socket};
 use interceptor_ebpf::process::Offsets;
 use interceptor_ebpf::rule::{EXACT_BITS, RuleKey, State};
 use interceptor_ebpf::scope::{Listeners, Scope};
 use interceptor_ebpf::{
-    MAX_BUCKETS, MAX_NAMESPACES, MAX_PENDING, MAX_PROTECTED, MAX_RULES, MAX_SCOPES, RING_BYTES,
+    MAX_ASKED, MAX_BUCKETS, MAX_NAMED, MAX_NAMESPACES, MAX_PENDING, MAX_PROTECTED, MAX_RESOLVERS,
+    MAX_RULES, MAX_SCOPES, RING_BYTES,
 };
 
 /// Where the kernel keeps what: written by the loader before the programs are loaded.
@@ -49,6 +50,19 @@ pub(crate) static PROTECTED: HashMap<Endpoint, u32> = HashMap::with_max_entries(
 #[map]
 pub(crate) static PENDING: LruHashMap<PendingKey, Flow> =
     LruHashMap::with_max_entries(MAX_PENDING, 0);
+
+/// Resolvers by slot. Written by the daemon; a scope asks them through it.
+#[map]
+pub(crate) static RESOLVERS: Array<Endpoint> = Array::with_max_entries(MAX_RESOLVERS, 0);
+
+/// Who asks for names. Read by the daemon; full: the eldest goes, and its question is not answered.
+#[map]
+pub(crate) static ASKED: LruHashMap<AskedKey, Flow> = LruHashMap::with_max_entries(MAX_ASKED, 0);
+
+/// Addresses that scopes were told for a target's name: to the daemon. Written by it; full: the answer
+/// is not given.
+#[map]
+pub(crate) static NAMED: HashMap<NamedKey, u32> = HashMap::with_max_entries(MAX_NAMED, 0);
 
 /// Refusals. Read by the daemon; full: the refusal is counted as lost.
 #[map]

@@ -6,10 +6,15 @@ pub const REDIRECT: u32 = 1;
 pub const DIRECT: u32 = 2;
 /// TCP straight out while a daemon is alive.
 pub const DIRECT_IF_READY: u32 = 4;
-/// TCP and UDP straight out: a resolver.
-pub const RESOLVER: u32 = 8;
-/// TCP and UDP straight out while a daemon is alive.
-pub const RESOLVER_IF_READY: u32 = 16;
+/// A resolver: TCP to the daemon, UDP to the daemon's name server of the slot in [`SLOT`].
+pub const NAMES: u32 = 8;
+/// Where the bits of a resolver's slot begin.
+pub const SLOT: u32 = 8;
+
+/// The port of DNS.
+pub const DNS: u16 = 53;
+/// The port of DNS over TLS and over QUIC.
+pub const DNS_TLS: u16 = 853;
 
 /// Bits of a row's key that must match whole, before the address begins.
 pub const EXACT_BITS: u32 = 128;

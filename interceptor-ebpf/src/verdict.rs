@@ -10,11 +10,11 @@ use aya_ebpf::helpers::{
     bpf_get_current_ancestor_cgroup_id, bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release,
 };
 use interceptor_ebpf::event::{DAEMON_DOWN, NO_RULE};
-use interceptor_ebpf::flow::{self, Endpoint};
+use interceptor_ebpf::flow::{self, Endpoint, NamedKey};
 use interceptor_ebpf::rule::{self, RuleKey};
-use interceptor_ebpf::{MAX_LEVEL, event};
+use interceptor_ebpf::{MAX_LEVEL, MAX_RESOLVERS, event};
 
-use crate::maps::{MARKS, PROTECTED, SCOPES, SOCKETS, TrieKey, state};
+use crate::maps::{MARKS, NAMED, PROTECTED, RESOLVERS, SCOPES, SOCKETS, TrieKey, state};
 
 /// `EPERM`: policy.
 pub(crate) const EPERM: i32 = 1;
@@ -112,9 +112,11 @@ pub(crate) fn generation() -> u32 {
     unsafe { ptr::read_volatile(&raw const (*state).generation) }
 }
 
-/// What the rules of `generation` say of `to` in `scope`.
+/// What the rules of `generation` say of `to` in `scope`. The ports of DNS are opened only by rules that
+/// name them: whoever may reach a whole network may not ask a server in it around the daemon.
 #[inline(always)]
 pub(crate) fn rules(generation: u32, scope: u64, to: &Endpoint) -> u32 {
+    let is_dns = to.port == rule::DNS || to.port == rule::DNS_TLS;
     let mut key = TrieKey::whole(RuleKey {
         generation,
         scope_low: scope as u32,
@@ -123,34 +125,50 @@ pub(crate) fn rules(generation: u32, scope: u64, to: &Endpoint) -> u32 {
         address: to.address,
     });
     let mut found = key.find();
-    key.rule.port = 0;
-    found |= key.find();
+    if !is_dns {
+        key.rule.port = 0;
+        found |= key.find();
+    }
     key.rule.scope_low = 0;
     key.rule.scope_high = 0;
-    found |= key.find();
+    if !is_dns {
+        found |= key.find();
+    }
     key.rule.port = u32::from(to.port);
     found | key.find()
+}
+
+/// Whether `scope` was told this address for a target's name.
+#[inline(always)]
+pub(crate) fn is_named(scope: u64, to: &Endpoint) -> bool {
+    let key = NamedKey {
+        scope,
+        at: *to,
+        reserved: 0,
+    };
+    NAMED.get_ptr(&key).is_some()
+}
+
+/// The slot of the resolver that rules with [`rule::NAMES`] are about.
+#[inline(always)]
+pub(crate) fn slot(rules: u32) -> u32 {
+    (rules >> rule::SLOT) & (MAX_RESOLVERS - 1)
+}
+
+/// The resolver in a slot; none where the map is missing.
+#[inline(always)]
+pub(crate) fn resolver(slot: u32) -> Option<Endpoint> {
+    // SAFETY: a row of an array map; a slot is given to another only by a reload.
+    RESOLVERS.get_ptr(slot).map(|row| unsafe { *row })
 }
 
 /// What lets a connection out that is not redirected: `Some(needs_daemon)`.
 #[inline(always)]
 pub(crate) fn tcp_out(rules: u32) -> Option<bool> {
-    if rules & (rule::DIRECT | rule::RESOLVER) != 0 {
+    if rules & rule::DIRECT != 0 {
         return Some(false);
     }
-    if rules & (rule::DIRECT_IF_READY | rule::RESOLVER_IF_READY) != 0 {
-        return Some(true);
-    }
-    None
-}
-
-/// What lets a datagram out: `Some(needs_daemon)`.
-#[inline(always)]
-pub(crate) fn udp_out(rules: u32) -> Option<bool> {
-    if rules & rule::RESOLVER != 0 {
-        return Some(false);
-    }
-    if rules & rule::RESOLVER_IF_READY != 0 {
+    if rules & rule::DIRECT_IF_READY != 0 {
         return Some(true);
     }
     None
@@ -180,11 +198,20 @@ pub(crate) fn protection(endpoint: &Endpoint) -> u32 {
 /// only sign of life that a killed daemon cannot leave behind.
 #[inline(always)]
 pub(crate) fn daemon_listens<C>(context: *mut C, at: &Endpoint) -> bool {
-    with_socket(context, at, at, true, |socket| {
-        let mark = MARKS.get(socket);
-        // SAFETY: checked for null.
-        !mark.is_null() && unsafe { (*mark).kind } == flow::DAEMON
-    })
+    with_socket(context, at, at, true, is_daemons)
+}
+
+/// As [`daemon_listens`], for its name server at `at`.
+#[inline(always)]
+pub(crate) fn daemon_answers<C>(context: *mut C, at: &Endpoint) -> bool {
+    with_socket(context, at, at, false, is_daemons)
+}
+
+#[inline(always)]
+fn is_daemons(socket: *mut bpf_sock) -> bool {
+    let mark = MARKS.get(socket);
+    // SAFETY: checked for null.
+    !mark.is_null() && unsafe { (*mark).kind } == flow::DAEMON
 }
 
 /// Whether the rules may count on a daemon that listens at `at`.

@@ -5,6 +5,8 @@
 //! text with other literals for a while. What is asked a second time while the first waits is one question.
 //! Times are boot time, as grants' are.
 
+mod delegation;
+mod person;
 mod question;
 mod store;
 mod table;
@@ -16,7 +18,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use tokio::sync::watch;
 
+use self::delegation::Delegations;
+pub use self::delegation::{Delegation, InPlace, StandIn};
+pub use self::person::Person;
 pub use self::question::{Question, Value};
 use self::store::Store;
 use self::table::Table;
@@ -45,39 +51,6 @@ pub enum Error {
     Mistaken(String),
 }
 
-/// Who answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Person {
-    /// User id; root counts as one of every group.
-    pub uid: u32,
-    /// Login name, where the host has one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Names of the groups, as they were when it was said.
-    pub groups: Vec<String>,
-}
-
-impl Person {
-    /// The name, or the number.
-    #[must_use]
-    pub fn shown(&self) -> String {
-        match (&self.name, self.uid) {
-            (Some(name), _) => name.clone(),
-            (None, 0) => "root".to_owned(),
-            (None, uid) => format!("uid {uid}"),
-        }
-    }
-
-    /// Whether the person speaks for what `need` asks for, once somebody has waited so long.
-    #[must_use]
-    pub fn speaks_for(&self, need: &Need, waited: Duration) -> bool {
-        self.uid == 0
-            || need
-                .groups_after(waited)
-                .any(|group| self.groups.contains(group))
-    }
-}
-
 /// What one person said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
@@ -93,6 +66,26 @@ pub struct Answer {
     /// Whether it stands in place of everybody else's, as an emergency.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub break_glass: bool,
+    /// In whose place it was given, where it was not by an own right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_place: Option<InPlace>,
+}
+
+impl Answer {
+    /// By whose right it counts.
+    #[must_use]
+    pub fn right(&self) -> &Person {
+        self.in_place.as_ref().map_or(&self.by, |place| &place.of)
+    }
+
+    /// Whether it is one of the same people, by whoever's right: none of them answers twice.
+    fn is_by_any_of(&self, other: &Self) -> bool {
+        let people = [&self.by, self.right()];
+        let others = [&other.by, other.right()];
+        people
+            .iter()
+            .any(|one| others.iter().any(|other| one.is(other)))
+    }
 }
 
 /// How a question stands.
@@ -201,7 +194,10 @@ pub fn who(needs: &[Needs]) -> String {
 #[derive(Debug)]
 pub struct Approvals {
     table: Table,
+    delegations: Delegations,
     store: Store,
+    /// Held while one answers: an answer counts once it is kept, and is kept as it was weighed.
+    answering: tokio::sync::Mutex<()>,
 }
 
 impl Approvals {
@@ -212,10 +208,15 @@ impl Approvals {
     pub fn open(file: &Path) -> Result<Self, Error> {
         let (store, kept) = Store::open(file)?;
         let table = Table::default();
-        for standing in kept {
+        for standing in kept.standings {
             table.enter(standing);
         }
-        Ok(Self { table, store })
+        Ok(Self {
+            table,
+            delegations: Delegations::new(kept.delegations),
+            store,
+            answering: tokio::sync::Mutex::default(),
+        })
     }
 
     /// Asks, or finds what was said.
@@ -272,13 +273,48 @@ impl Approvals {
         choice: Choice,
         now: BootTime,
     ) -> Result<Standing, Error> {
-        let (before, after) = self.table.answer(id, answer, choice, now)?;
-        if let Err(error) = self.store.save(after.clone()).await {
-            self.table.put_back(before);
-            return Err(error);
+        let _alone = self.answering.lock().await;
+        let after = self.table.weigh(id, answer, choice, now)?;
+        self.store.save(after.clone()).await?;
+        match self.table.commit(after) {
+            Ok(after) => Ok(after),
+            // It changed while the answer was written, which counts for nothing: that is kept, too.
+            Err(now) => {
+                if let Some(now) = now {
+                    self.store.save(now).await?;
+                }
+                let text = "the question is over, or somebody came or went, meanwhile; look again";
+                Err(Error::Mistaken(text.to_owned()))
+            }
         }
-        self.table.tell(id);
-        Ok(after)
+    }
+
+    /// Lets somebody stand in for an approver; kept when this answers.
+    ///
+    /// # Errors
+    /// Where there are too many, or it cannot be kept.
+    pub async fn delegate(&self, delegation: Delegation) -> Result<(), Error> {
+        self.delegations
+            .room(&delegation.by, crate::clock::boot())?;
+        self.store.delegated(delegation.clone()).await?;
+        self.delegations.enter(delegation);
+        Ok(())
+    }
+
+    /// Takes a delegation back at once; kept when this answers.
+    ///
+    /// # Errors
+    /// Where it cannot be kept: it is over all the same, but may live again after a restart.
+    pub async fn undelegate(&self, id: uuid::Uuid) -> Result<bool, Error> {
+        let was_live = self.delegations.take(id).is_some();
+        self.store.undelegated(id).await?;
+        Ok(was_live)
+    }
+
+    /// Who stands in for whom now.
+    #[must_use]
+    pub fn delegations(&self, now: BootTime) -> Vec<std::sync::Arc<Delegation>> {
+        self.delegations.live(now)
     }
 
     /// Ends a question whose answer does not stand any more.
@@ -335,6 +371,12 @@ impl Approvals {
     /// Where it cannot be kept.
     pub async fn keep(&self, standing: Standing) -> Result<(), Error> {
         self.store.save(standing).await
+    }
+
+    /// Counts what was asked, answered or has ended; for whoever shows it.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.table.changes()
     }
 
     /// Resolves when something was asked or has ended.

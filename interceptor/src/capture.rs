@@ -10,6 +10,7 @@ mod btf;
 pub mod cgroup2;
 mod events;
 mod listen;
+mod names;
 mod origin;
 mod pins;
 mod programs;
@@ -24,7 +25,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, RingBuf, SkStorage};
-use interceptor_ebpf::flow::{Endpoint, Mark};
+use interceptor_ebpf::flow::{AskedKey, Endpoint, Mark, NamedKey};
 use interceptor_ebpf::rule::{RuleKey, State};
 use interceptor_ebpf::{flow, scope as abi};
 use ipnet::IpNet;
@@ -32,7 +33,7 @@ use ipnet::IpNet;
 use crate::clock::BootTime;
 
 pub use events::{Event, Events};
-pub use listen::Listeners;
+pub use listen::{Listeners, NameServer};
 pub use scope::Scope;
 
 /// The address that the client dialled, before the kernel redirected it.
@@ -96,11 +97,8 @@ pub enum Verdict {
         /// Refused while no daemon is ready.
         needs_daemon: bool,
     },
-    /// UDP to a configured resolver, and TCP to the same port.
-    Resolver {
-        /// Refused while no daemon is ready.
-        needs_daemon: bool,
-    },
+    /// To the daemon, TCP and UDP: the destination is a resolver, which it asks itself.
+    Resolver,
 }
 
 /// One row of the kernel's policy: in `scope`, this network and port get this verdict.
@@ -122,7 +120,7 @@ pub struct Rule {
 pub enum DenyReason {
     /// No target and no `direct` rule covers the destination.
     NoRule,
-    /// UDP that goes to no configured resolver.
+    /// UDP that goes neither to a configured resolver nor to the scope itself.
     Udp,
     /// A raw or other non-stream socket.
     SocketType,
@@ -358,6 +356,7 @@ pub struct Capture {
     marks: Mutex<SkStorage<MapData, Mark>>,
     flows: SkStorage<MapData, flow::Flow>,
     ring: Mutex<Option<RingBuf<MapData>>>,
+    asked: HashMap<MapData, AskedKey, flow::Flow>,
     counters: PerCpuArray<MapData, u64>,
     port: Option<u16>,
     namespaces: Mutex<std::collections::HashMap<NetnsCookie, u64>>,
@@ -370,6 +369,8 @@ struct Tables {
     listeners: HashMap<MapData, u64, abi::Listeners>,
     rules: LpmTrie<MapData, RuleKey, u32>,
     protected: HashMap<MapData, Endpoint, u32>,
+    resolvers: Array<MapData, Endpoint>,
+    named: HashMap<MapData, NamedKey, u32>,
 }
 
 impl Capture {
@@ -392,10 +393,13 @@ impl Capture {
                 listeners: programs::table(&mut object, "LISTENERS")?,
                 rules: programs::table(&mut object, "RULES")?,
                 protected: programs::table(&mut object, "PROTECTED")?,
+                resolvers: programs::table(&mut object, "RESOLVERS")?,
+                named: programs::table(&mut object, "NAMED")?,
             }),
             marks: Mutex::new(programs::table(&mut object, "MARKS")?),
             flows: programs::table(&mut object, "FLOWS")?,
             ring: Mutex::new(Some(programs::table(&mut object, "DENIALS")?)),
+            asked: programs::table(&mut object, "ASKED")?,
             counters: programs::table(&mut object, "COUNTERS")?,
             programs: programs::Programs::load(&mut object)?,
             pins,
@@ -405,6 +409,7 @@ impl Capture {
             namespaces: Mutex::default(),
         };
         capture.forget_namespaces()?;
+        capture.forget_names()?;
         capture.attach_home()?;
         capture.restore()?;
         Ok(capture)

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod bind;
 mod client;
 pub mod config;
+pub mod console;
 pub mod discover;
 pub mod doctor;
 pub mod grants;
@@ -13,6 +14,7 @@ pub mod policy;
 mod reading;
 pub mod run;
 pub mod sessions;
+pub mod ssh_ca;
 pub mod terminal;
 mod upstream;
 pub mod why;
@@ -69,6 +71,8 @@ pub enum Verb {
     Bind(bind::Bind),
     /// Take back whom a scope is bound to.
     Unbind(bind::Unbind),
+    /// Exchange a token for one that is good in one scope only.
+    Exchange(bind::Exchange),
     /// Log a person in, and bind a scope to them.
     Login(bind::Login),
     /// Show scopes, agents, sessions and targets.
@@ -89,6 +93,9 @@ pub enum Verb {
     /// Know the format of the configuration.
     #[command(subcommand)]
     Config(config::Config),
+    /// Have SSH clients of this host know the daemon.
+    #[command(subcommand)]
+    SshCa(ssh_ca::SshCa),
     /// Say which rule decides, or decided, and why.
     Why(why::Why),
     /// Read configuration and policy again.
@@ -107,6 +114,8 @@ pub enum Verb {
     Revoke(grants::Revoke),
     /// See and answer the requests that wait for people.
     Approvals(approvals::Approvals),
+    /// Print a link to the web page for people, for root: it opens once.
+    Console(console::Console),
     /// Print the daemon's metrics.
     Metrics(operate::Metrics),
     /// Print the version.
@@ -174,6 +183,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Verb::Untag(untag) => block_on(untag.run(), false),
         Verb::Bind(bind) => block_on(bind.run(), false),
         Verb::Unbind(unbind) => block_on(unbind.run(), false),
+        Verb::Exchange(exchange) => block_on(exchange.run(), false),
         Verb::Login(login) => block_on(login.run(), false),
         Verb::Status(status) => block_on(status.run(), false),
         Verb::Doctor(doctor) => block_on(doctor.run(), false),
@@ -182,6 +192,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Verb::Audit(audit) => audit.main(),
         Verb::Policy(policy) => policy.run(),
         Verb::Config(config) => config.run(),
+        Verb::SshCa(ssh) => ssh.run(),
         Verb::Why(why) => why.run(),
         Verb::Reload(reload) => block_on(reload.run(), false),
         Verb::Freeze(freeze) => block_on(freeze.run(), false),
@@ -191,6 +202,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Verb::Grants(grants) => block_on(grants.run(), false),
         Verb::Revoke(revoke) => block_on(revoke.run(), false),
         Verb::Approvals(approvals) => block_on(approvals.run(), false),
+        Verb::Console(console) => block_on(console.run(), false),
         Verb::Metrics(metrics) => block_on(metrics.run(), false),
         Verb::Version { json } => {
             let version = env!("CARGO_PKG_VERSION");

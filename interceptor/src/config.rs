@@ -28,7 +28,9 @@ use ipnet::IpNet;
 use crate::masking::detect;
 use crate::masking::{Mask, Sensitive};
 
+pub use build::console::{Approver, Console, ConsoleTls, SLACK, Webhook};
 pub use check::is_name;
+pub use issuers::saml::{Saml, SignedBy, Trust};
 pub use issuers::{Algorithm, ClaimNames, Issuer, Url};
 pub use load::is_open;
 pub use mistake::{Mistake, Mistakes, Place};
@@ -83,23 +85,31 @@ pub struct Config {
     pub targets: BTreeMap<String, Arc<Target>>,
     /// Whose tokens bind scopes, by name.
     pub issuers: BTreeMap<String, Arc<Issuer>>,
+    /// Whose assertions do, by name: the issuers that speak SAML.
+    pub saml: BTreeMap<String, Arc<Saml>>,
     /// What goes straight out, decided in the kernel.
     pub direct: Vec<Direct>,
     /// Where DNS may go. Default: the servers of `/etc/resolv.conf`.
     pub resolvers: Vec<Resolver>,
+    /// What agents may ask them.
+    pub names: Names,
     /// The audit log.
     pub audit: Audit,
     /// The recordings.
     pub recording: Recording,
     /// Where metrics are served over TCP, if at all; never reachable from a scope.
     pub metrics: Option<SocketAddr>,
+    /// The web page for people, if there is one; never reachable from a scope.
+    pub console: Option<Console>,
+    /// Who else is told of what waits for people.
+    pub webhook: Option<Webhook>,
     /// How long a drain waits for sessions. Default 30 s.
     pub drain: Duration,
 }
 
 impl Config {
     /// Keys that differ in `new` and are read only at start. All others may change at reload:
-    /// scopes, agents, targets, issuers, direct, resolvers and drain.
+    /// scopes, agents, targets, issuers of both kinds, direct, resolvers, names and drain.
     #[must_use]
     pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
         let (old_paths, new_paths) = (&self.paths, &new.paths);
@@ -113,6 +123,7 @@ impl Config {
             ("audit", self.audit != new.audit),
             ("recording", self.recording != new.recording),
             ("metrics", self.metrics != new.metrics),
+            ("console", self.console != new.console),
         ];
         rows.into_iter()
             .filter_map(|(key, differs)| differs.then_some(key))
@@ -129,6 +140,7 @@ impl Config {
             audit: running.audit.clone(),
             recording: running.recording.clone(),
             metrics: running.metrics,
+            console: running.console.clone(),
             ..self
         }
     }
@@ -137,6 +149,26 @@ impl Config {
     #[must_use]
     pub fn agent(&self, name: &str) -> Agent {
         self.agents.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Whether an address is a resolver's.
+    #[must_use]
+    pub fn is_resolver(&self, at: SocketAddr) -> bool {
+        let at = (at.ip().to_canonical(), at.port());
+        let mut resolvers = self.resolvers.iter().map(|resolver| resolver.address);
+        resolvers.any(|resolver| (resolver.ip().to_canonical(), resolver.port()) == at)
+    }
+
+    /// The targets that have this name, each with its port there.
+    pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a Arc<Target>, u16)> + 'a {
+        self.targets.values().flat_map(move |target| {
+            let own = target.addresses.iter();
+            let own = own.filter(move |at| matches!(&at.host, Host::Name(own) if own == name));
+            let below = target.below.iter();
+            let below = below.filter(move |at| name != at.domain && is_below(name, &at.domain));
+            let ports = own.map(|at| at.port).chain(below.map(|at| at.port));
+            ports.map(move |port| (target, port))
+        })
     }
 
     /// The `direct` rule that a destination falls under. A target's name that resolves into one must
@@ -148,12 +180,14 @@ impl Config {
             .find(|rule| cross::covers(rule, destination))
     }
 
-    /// The sources of all secrets, with their target's name.
+    /// The sources of all secrets, with their target's name, or what else they are for.
     pub fn secrets(&self) -> impl Iterator<Item = (&str, &SecretSource)> {
-        self.targets.values().flat_map(|target| {
+        let targets = self.targets.values().flat_map(|target| {
             let sources = target.protocol.secrets().chain(&target.tls.key);
             sources.map(|source| (target.name.as_str(), source))
-        })
+        });
+        let webhook = self.webhook.iter();
+        targets.chain(webhook.map(|webhook| ("webhook", &webhook.secret)))
     }
 }
 
@@ -212,6 +246,8 @@ pub struct Target {
     pub name: String,
     /// Where agents dial, and where the daemon dials. Host names are resolved at start, at reload and every minute.
     pub addresses: Vec<Address>,
+    /// Domains all of whose names are the target's: an agent finds it by asking for one of them.
+    pub below: Vec<Below>,
     /// Where the daemon dials instead.
     pub dial: Dial,
     /// What it speaks.
@@ -240,7 +276,7 @@ impl Target {
     pub fn postgres(&self) -> Option<&Arc<Postgres>> {
         match &self.protocol {
             Protocol::Postgres(postgres) => Some(postgres),
-            Protocol::Http(_) => None,
+            Protocol::Http(_) | Protocol::Ssh(_) => None,
         }
     }
 
@@ -249,6 +285,16 @@ impl Target {
     pub fn http(&self) -> Option<&Arc<Http>> {
         match &self.protocol {
             Protocol::Http(http) => Some(http),
+            Protocol::Postgres(_) | Protocol::Ssh(_) => None,
+        }
+    }
+
+    /// What only SSH needs; `None` where it speaks something else.
+    #[must_use]
+    pub fn ssh(&self) -> Option<&Arc<Ssh>> {
+        match &self.protocol {
+            Protocol::Ssh(ssh) => Some(ssh),
+            Protocol::Http(_) => None,
             Protocol::Postgres(_) => None,
         }
     }
@@ -302,6 +348,15 @@ pub enum Host {
     Name(String),
 }
 
+/// Every name below a domain, and a port; written `*.domain:5432`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Below {
+    /// The domain, lower case; not covered itself.
+    pub domain: String,
+    /// Port.
+    pub port: u16,
+}
+
 /// What a target speaks, with what only that protocol needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -309,6 +364,8 @@ pub enum Protocol {
     Postgres(Arc<Postgres>),
     /// HTTP.
     Http(Arc<Http>),
+    /// SSH.
+    Ssh(Arc<Ssh>),
 }
 
 impl Protocol {
@@ -318,6 +375,7 @@ impl Protocol {
         match self {
             Self::Postgres(_) => "postgres",
             Self::Http(_) => "http",
+            Self::Ssh(_) => "ssh",
         }
     }
 
@@ -328,6 +386,7 @@ impl Protocol {
         match self {
             Self::Postgres(postgres) => &postgres.databases,
             Self::Http(_) => &[],
+            Self::Ssh(_) => &[],
         }
     }
 
@@ -342,11 +401,12 @@ impl Protocol {
 
     /// The sources of the credentials that it logs in with.
     fn secrets(&self) -> impl Iterator<Item = &SecretSource> {
-        match self {
-            Self::Postgres(postgres) => postgres.password.as_ref(),
-            Self::Http(http) => http.inject.as_ref().map(Inject::secret),
-        }
-        .into_iter()
+        let sources: Vec<_> = match self {
+            Self::Postgres(postgres) => postgres.password.iter().collect(),
+            Self::Http(http) => http.inject.iter().map(Inject::secret).collect(),
+            Self::Ssh(ssh) => ssh.secrets().map(|(_, source)| source).collect(),
+        };
+        sources.into_iter()
     }
 }
 
@@ -375,6 +435,88 @@ pub struct Postgres {
     pub session_attrs: SessionAttrs,
     /// What stands between the daemon and the server. Default `None`.
     pub pooler: Pooler,
+}
+
+/// An SSH target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ssh {
+    /// Who logs in.
+    pub user: String,
+    /// With what.
+    pub login: SshLogin,
+    /// What the server must show.
+    pub host_keys: HostKeys,
+    /// Variables that the agent may set, with `*` at an end for all that begin so. Default `LANG`, `LC_*`.
+    pub env: Vec<String>,
+}
+
+impl Ssh {
+    /// The sources of its secrets, each with its key in the file.
+    pub fn secrets(&self) -> impl Iterator<Item = (&'static str, &SecretSource)> {
+        let [first, second] = match &self.login {
+            SshLogin::Password(password) => [Some(("password", password)), None],
+            SshLogin::Key {
+                key, passphrase, ..
+            } => [
+                Some(("key", key)),
+                passphrase.as_ref().map(|source| ("passphrase", source)),
+            ],
+            SshLogin::Sign { authority, .. } => [Some(("sign", authority)), None],
+        };
+        first.into_iter().chain(second)
+    }
+
+    /// Whether the agent may set a variable.
+    #[must_use]
+    pub fn passes_on(&self, variable: &str) -> bool {
+        self.env.iter().any(|one| match one.strip_suffix('*') {
+            Some(beginning) => variable.starts_with(beginning),
+            None => variable == one,
+        })
+    }
+}
+
+/// How the daemon logs in to an SSH server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SshLogin {
+    /// With a password; also where the server asks for it in a dialogue of its own.
+    Password(SecretSource),
+    /// With a private key.
+    Key {
+        /// The key.
+        key: SecretSource,
+        /// What it is encrypted with.
+        passphrase: Option<SecretSource>,
+        /// The user's certificate for it.
+        certificate: Option<PathBuf>,
+    },
+    /// With a certificate that is made for each login.
+    Sign {
+        /// The private key that signs it.
+        authority: SecretSource,
+        /// For whom it is.
+        principals: Vec<String>,
+        /// How long it is valid. Default 5 min.
+        valid: Duration,
+    },
+}
+
+/// What an SSH server must show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostKeys {
+    /// One of these.
+    Pinned(Vec<HostKey>),
+    /// What it showed when it was first seen.
+    Learn,
+}
+
+/// A key that an SSH server is known by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostKey {
+    /// Whether it signs the server's certificates, and is not the server's own.
+    pub authority: bool,
+    /// The key.
+    pub key: russh::keys::PublicKey,
 }
 
 /// What a server must be for a session on it; libpq's `target_session_attrs`.
@@ -575,8 +717,59 @@ pub struct Direct {
 pub struct Resolver {
     /// Its address.
     pub address: SocketAddr,
-    /// Refused while the daemon is down. Default false.
-    pub needs_daemon: bool,
+}
+
+/// What agents may ask resolvers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// Domains whose names may have addresses of private networks, beside the targets' own.
+    pub private: Vec<String>,
+    /// Types of records that may be asked for, upper case.
+    pub types: Vec<String>,
+    /// Questions a second of one scope, as a token bucket of four seconds' size. Default 50.
+    pub queries_per_second: u32,
+    /// How a question is refused. Default `Refused`.
+    pub refusal: NameRefusal,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            private: Vec::new(),
+            types: Self::TYPES.map(str::to_owned).to_vec(),
+            queries_per_second: 50,
+            refusal: NameRefusal::Refused,
+        }
+    }
+}
+
+impl Names {
+    /// The types that may be asked for where nothing is said. TXT is not one: it carries data.
+    pub const TYPES: [&str; 10] = [
+        "A", "AAAA", "CNAME", "HTTPS", "MX", "NS", "PTR", "SOA", "SRV", "SVCB",
+    ];
+
+    /// Whether a name may have addresses of private networks.
+    #[must_use]
+    pub fn is_private(&self, name: &str) -> bool {
+        self.private.iter().any(|domain| is_below(name, domain))
+    }
+}
+
+/// Whether `name` is `domain` or lies in it; both lower case, without the root's dot.
+#[must_use]
+pub fn is_below(name: &str, domain: &str) -> bool {
+    name.strip_suffix(domain)
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+/// The answer to a question that is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameRefusal {
+    /// `REFUSED`: clients ask the next resolver, and tell of a failure.
+    Refused,
+    /// `NXDOMAIN`: clients tell of no such name.
+    Nxdomain,
 }
 
 /// The audit log.

@@ -14,9 +14,10 @@ use uuid::Uuid;
 use crate::audit::Sink as _;
 use crate::audit::event::{About, Event};
 use crate::capture::{Flow, Origin as _};
-use crate::config::Target;
+use crate::config::{Host, Target};
 use crate::grants::{Footing, Holding, Take};
 use crate::identity::Identified;
+use crate::names;
 use crate::policy::{PrincipalFacts, Refusal, RuleId};
 use crate::protocol::Engines;
 use crate::session::meter::Slot;
@@ -47,6 +48,7 @@ pub async fn run(services: Arc<Services>, engines: Arc<Engines>, stream: TcpStre
         destination: Some(flow.destination.0),
         ..Seen::default()
     };
+    let to_a_resolver = services.config.load().is_resolver(flow.destination.0);
     let arrival = match arrive(&services, &flow) {
         Ok(arrival) => arrival,
         Err(No { refusal, cause }) => {
@@ -54,6 +56,10 @@ pub async fn run(services: Arc<Services>, engines: Arc<Engines>, stream: TcpStre
             return drop(socket::reset_on_close(&stream));
         }
     };
+    if to_a_resolver {
+        names::by_stream(&services, stream, flow).await;
+        return drop(arrival);
+    }
     match admit(&services, connection, flow, &mut seen).await {
         Ok((who, slot)) => {
             drop(arrival);
@@ -125,7 +131,15 @@ async fn admit(
     flow: Flow,
     seen: &mut Seen,
 ) -> Result<(Who, Slot), No> {
-    let found = services.targets.load().at(flow.destination).cloned();
+    let config = services.config.load_full();
+    // What the scope itself was told of a name comes first.
+    let told = services
+        .names
+        .target(&config, flow.scope, flow.destination.0);
+    let (found, name) = match told {
+        Some((target, name)) => (Some((target, Host::Name(name.clone()))), Some(name)),
+        None => (services.targets.load().at(flow.destination).cloned(), None),
+    };
     seen.target = found.as_ref().map(|(target, _)| Arc::clone(target));
     let identified = identify(services, &flow).await?;
     let principal = Arc::clone(&identified.principal);
@@ -146,6 +160,10 @@ async fn admit(
         let held = Holding::new(&services.grants, &principal, flow.scope);
         policy.connect(&held, &facts, &target.name)?
     };
+    let places = match name {
+        Some(name) => Some(names::places(services, &name, flow.destination.0).await?),
+        None => None,
+    };
     let taken = services.grants.take(permit.grants(), Take::Use).await;
     let footing = Footing::from(taken.map_err(Refusal::from)?);
     let identified = Arc::new(identified);
@@ -157,6 +175,7 @@ async fn admit(
         facts,
         target,
         host,
+        places,
         flow,
         meter,
         footing: Arc::new(footing),

@@ -18,24 +18,29 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::HeaderValue;
 use axum::http::header::CONNECTION;
 use axum::middleware::map_response;
 use axum::response::Response;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
-use self::access::{approvals, grants};
+use self::access::{approvals, delegating, grants};
 use self::caller::Peer;
+use self::caller::logins::{self, Logins};
 use self::door::Door;
+use self::records::search;
 use crate::session::services::Services;
 
 /// Bytes of a request for a grant.
-const MAX_REQUEST: usize = 16 << 10;
+const MAX_REQUEST: usize = 48 << 10;
+
+/// Bytes of a request for an exchange, which has a token.
+const MAX_EXCHANGE: usize = 64 << 10;
 
 /// What can go wrong with a control socket.
 #[derive(Debug, Error)]
@@ -51,7 +56,10 @@ pub enum Error {
 }
 
 /// What every handler is given.
-pub type Given = axum::extract::State<Arc<Services>>;
+pub type Given = axum::extract::State<Shared>;
+
+/// The parts of the daemon.
+pub type Shared = Arc<Services>;
 
 /// Opens both sockets below `run`. Files of a daemon that is gone are replaced.
 ///
@@ -65,9 +73,16 @@ pub fn listen(run: &Path) -> Result<[UnixListener; 2], Error> {
 }
 
 /// Serves both sockets until `stop`.
-pub async fn serve(services: Arc<Services>, listeners: [UnixListener; 2], stop: CancellationToken) {
+pub async fn serve(
+    services: Arc<Services>,
+    listeners: [UnixListener; 2],
+    logins: Arc<Logins>,
+    stop: CancellationToken,
+) {
     let [control, agent] = listeners.map(|listener| Door::new(listener, Arc::clone(&services)));
-    let control_router = control_routes(Arc::clone(&services)).layer(map_response(one_request));
+    let control_router = control_routes(Arc::clone(&services))
+        .layer(Extension(logins))
+        .layer(map_response(one_request));
     let agent_router = agent_routes()
         .with_state(services)
         .layer(map_response(one_request));
@@ -107,6 +122,8 @@ fn control_routes(services: Arc<Services>) -> Router {
         .route("/v1/scopes/untag", post(scopes::untag))
         .route("/v1/scopes/bind", post(scopes::binding::bind_scope))
         .route("/v1/scopes/unbind", post(scopes::binding::unbind))
+        .route("/v1/token", post(scopes::exchange::for_scope))
+        .route("/v1/jwks", get(scopes::exchange::keys))
         .route("/v1/login", post(scopes::binding::begin))
         .route("/v1/login/wait", post(scopes::binding::wait))
         .route("/v1/run", post(scopes::placing::run))
@@ -114,13 +131,19 @@ fn control_routes(services: Arc<Services>) -> Router {
         .route("/v1/agents/freeze", post(agents::freeze))
         .route("/v1/agents/thaw", post(agents::thaw))
         .route("/v1/agents/kill", post(agents::kill))
+        .route("/v1/sessions/end", post(agents::end_session))
+        .route("/v1/console", post(logins::link))
         .route("/v1/grants", get(grants::all))
         .route("/v1/grants/revoke", post(grants::revoke))
         .route("/v1/approvals", get(approvals::all))
         .route("/v1/approvals/show", post(approvals::show))
         .route("/v1/approvals/answer", post(approvals::answer))
+        .route("/v1/approvals/delegate", post(delegating::delegate))
+        .route("/v1/approvals/delegations", get(delegating::all))
+        .route("/v1/approvals/undelegate", post(delegating::undelegate))
         .route("/v1/records", get(records::place))
         .route("/v1/records/read", post(records::read))
+        .route("/v1/records/search", post(search::search))
         .layer(outside)
         .with_state(services)
 }
@@ -132,6 +155,10 @@ fn agent_routes() -> Router<Arc<Services>> {
         .route("/v1/login", post(scopes::binding::begin_own))
         .route("/v1/login/wait", post(scopes::binding::wait))
         .route("/v1/bind", post(scopes::binding::bind_own))
+        .route(
+            "/v1/token",
+            post(scopes::exchange::own).layer(DefaultBodyLimit::max(MAX_EXCHANGE)),
+        )
         .route("/v1/approvals", get(approvals::own))
         .route(
             "/v1/grants",

@@ -3,6 +3,7 @@
 //! Nothing starts half: configuration, policy and authority are read and checked, the sockets are
 //! bound and the audit log is opened before the first program is attached. Nothing imports this module.
 
+mod console;
 mod descriptors;
 mod door;
 mod drain;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use nix::unistd::Uid;
+use rustls::ServerConfig;
 use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -31,13 +33,22 @@ use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::capture::Events;
 use crate::config;
+use crate::control::caller::logins::Logins;
 use crate::control::scopes::{binding, placing};
 use crate::control::{self, apply};
+use crate::names;
 use crate::protocol::Engines;
 use crate::secrets;
 use crate::session::ending;
-use crate::session::people::answering;
+use crate::session::people::{answering, chat};
 use crate::session::services::Services;
+
+/// Where is served: the control sockets, the metrics, the console.
+type Listeners = (
+    [UnixListener; 2],
+    Option<TcpListener>,
+    Option<(TcpListener, Option<Arc<ServerConfig>>)>,
+);
 
 /// How often the targets' names are resolved again.
 const RESOLVE_EVERY: Duration = Duration::from_secs(60);
@@ -65,6 +76,7 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
         events,
         control,
         metrics,
+        console,
     } = parts::build(config).await?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -73,7 +85,7 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     start(&services)?;
     ending::take_over(&services).await;
     door.open(listeners, None)?;
-    let mut pillars = stand(&door, engines, events, control, metrics);
+    let mut pillars = stand(&door, engines, events, (control, metrics, console));
     placing::watch_existing(&services);
     watch::notify(sd_notify::NotifyState::Ready);
     tokio::spawn(watch::dog(stop.clone()));
@@ -100,19 +112,24 @@ fn stand(
     door: &Door,
     engines: Arc<Engines>,
     events: Events,
-    control: [UnixListener; 2],
-    metrics: Option<TcpListener>,
+    (control, metrics, console): Listeners,
 ) -> Pillars {
     let Door { services, stop, .. } = door;
     let shared = || (Arc::clone(services), stop.clone());
     let mut pillars = Pillars::default();
     let (parts, until) = shared();
-    let serve = control::serve(parts, control, until);
+    let logins = Arc::new(Logins::default());
+    let serve = control::serve(parts, control, Arc::clone(&logins), until);
     pillars.stand("what serves the control sockets", serve);
     if let Some(listener) = metrics {
         let (parts, until) = shared();
         let serve = metrics::serve(parts, listener, until);
         pillars.stand("what serves the metrics", serve);
+    }
+    if let Some(listener) = console {
+        let (parts, until) = shared();
+        let serve = crate::console::serve(parts, logins, listener, until);
+        pillars.stand("what serves the console", serve);
     }
     pillars.stand("what retires listeners", door.clone().sweep());
     let events = kernel::events(door.clone(), events);
@@ -123,11 +140,15 @@ fn stand(
     let reloads = watch::reloads(services.reloads.subscribe(), engines, stop.clone());
     pillars.stand("what heeds reloads", reloads);
     let (parts, until) = shared();
+    pillars.stand("what forgets names", names::sweep(parts, until));
+    let (parts, until) = shared();
     pillars.stand("what ends grants", ending::watch(parts, until));
     let (parts, until) = shared();
     pillars.stand("what ends identities", binding::watch(parts, until));
     let (parts, until) = shared();
     pillars.stand("what ends questions", answering::watch(parts, until));
+    let (parts, until) = shared();
+    pillars.stand("what tells the webhook", chat::watch(parts, until));
     pillars
 }
 

@@ -12,7 +12,7 @@ mod taken;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -25,7 +25,7 @@ use self::store::Store;
 use self::table::{Place, Table};
 pub use self::taken::{Footing, Take, Taken};
 use crate::clock::{self, BootTime};
-use crate::identity::Principal;
+use crate::identity::{Identity, Principal};
 use crate::policy::{Action, Budget, GrantId, Refusal, Resource};
 use crate::state;
 
@@ -136,6 +136,9 @@ pub struct Grant {
     /// The ticket that it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
+    /// In whose name it was asked for; it ends with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_behalf_of: Option<Arc<Identity>>,
 }
 
 impl Grant {
@@ -162,6 +165,8 @@ pub enum Ended {
     Untagged,
     /// Its agent was killed.
     Killed,
+    /// Whoever it was asked for in the name of is not behind its scope any more.
+    Identity,
     /// The host was started anew.
     Restarted,
     /// It never came to be: it could not be kept, or the daemon died while it issued it.
@@ -179,6 +184,7 @@ impl Ended {
             Self::Revoked => "revoked",
             Self::Untagged => "untagged",
             Self::Killed => "killed",
+            Self::Identity => "identity",
             Self::Restarted => "restarted",
             Self::Unissued => "unissued",
         }

@@ -34,7 +34,7 @@ mod user;
 
 pub use lookup::Identifier;
 pub use operator::Operator;
-pub use user::{Login, uid_of};
+pub use user::{LoggedIn, Login, uid_of};
 
 /// The tagged cgroup that caught a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,14 +16,16 @@
 //! | which process, binary, ancestors, agent, user | [`identity`] |
 //! | who stands behind an agent, by a token that was verified | [`tokens`] |
 //! | which agent is a cgroup, which target an address | [`scopes`], [`targets`] |
+//! | which names may an agent ask for, and whose are the answers | [`names`] |
 //! | what do these bytes mean | `protocol/x/wire.rs` |
 //! | what do they ask for, in policy's words | `protocol/x/facts.rs` |
 //! | may they | [`policy`] |
 //! | what may they not see of it | [`masking`] (masks, detectors) and `protocol/x/mask.rs` |
+//! | by which key was a server known that nobody pins | [`hosts`] |
 //! | as whom upstream | [`secrets`] and `protocol/x/inject.rs` |
 //! | how does "no" sound | `protocol/x/refuse.rs` |
 //! | what is kept | [`audit`] (facts), [`recording`] (bytes) |
-//! | what can an operator do | [`control`], [`cli`] |
+//! | what can an operator do | [`control`], [`cli`], [`console`] |
 //! | what may a file say | [`config`] |
 //! | which certificates do we show, which do we trust | [`tls`] |
 //! | who builds whom | [`daemon`] |
@@ -39,11 +41,14 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod connection;
+pub mod console;
 pub mod control;
 pub mod daemon;
 pub mod grants;
+pub mod hosts;
 pub mod identity;
 pub mod masking;
+pub mod names;
 pub mod policy;
 pub mod protocol;
 pub mod recording;

@@ -13,6 +13,7 @@ mod control;
 mod decide;
 mod family;
 mod handle;
+mod names;
 mod obligation;
 mod source;
 mod subject;
@@ -20,10 +21,11 @@ mod vocabulary;
 mod words;
 
 pub use compile::{Effect, Ever, Policy, Rule};
-pub use control::{ControlCaller, ControlObject, ControlVerb, Group};
+pub use control::{ControlCaller, ControlObject, ControlVerb, Group, HostUser};
 pub use decide::{ExplainedAccess, ExplainedAsk, Explanation, Seen, Verdicts};
 pub use family::http::{GraphqlFacts, GrpcFacts, HttpFacts, McpFacts};
 pub use handle::Handle;
+pub use names::{Question, is_plain};
 pub use obligation::{
     ApprovalId, Approved, AskedWhenRun, Budget, Covering, GrantId, Grantable, Held, Later, Limit,
     Limits, Need, Needs, NoGrants, NotApproved, Offer, Place, Terms, Want, is_answered, needed,
@@ -121,6 +123,36 @@ pub enum Action {
     HttpOther,
     /// A request that turns its connection into something else: a WebSocket.
     HttpUpgrade,
+
+    // Group SshRun
+    /// Run a command; `context.program` where it is a simple one.
+    Exec,
+    /// An interactive shell.
+    Shell,
+    /// A subsystem other than `sftp`, which is read.
+    Subsystem,
+
+    // Group SshRead
+    /// Look at directories and at what files are: sftp.
+    ListFiles,
+    /// Read a file: sftp, `scp -f`, `rsync --sender`.
+    ReadFile,
+
+    // Group SshWrite
+    /// Make, write, rename or change a file or directory.
+    WriteFile,
+    /// Remove a file or directory.
+    RemoveFile,
+
+    // Group SshForward
+    /// Reach a host and port, or a socket, from the server: `ssh -L`, `-D`, `-W`.
+    ForwardTo,
+    /// Have the server listen: `ssh -R`.
+    ForwardFrom,
+    /// Have the server's X11 clients reach the agent.
+    ForwardX11,
+    /// Have the server reach the agent's own keys.
+    ForwardAgent,
 }
 
 impl Action {
@@ -130,12 +162,37 @@ impl Action {
         !matches!(self, Self::Connect | Self::Open | Self::Reveal)
     }
 
+    /// Whether it is asked of a channel of SSH: its context is that of a channel.
+    #[must_use]
+    pub fn is_of_a_channel(self) -> bool {
+        matches!(
+            self,
+            Self::Exec
+                | Self::Shell
+                | Self::Subsystem
+                | Self::ListFiles
+                | Self::ReadFile
+                | Self::WriteFile
+                | Self::RemoveFile
+                | Self::ForwardTo
+                | Self::ForwardFrom
+                | Self::ForwardX11
+                | Self::ForwardAgent
+        )
+    }
+
     /// Whether it runs code that is not read here.
     #[must_use]
     pub fn runs_code(self) -> bool {
         matches!(
             self,
-            Self::Call | Self::Do | Self::FastPath | Self::Unreadable
+            Self::Call
+                | Self::Do
+                | Self::FastPath
+                | Self::Unreadable
+                | Self::Exec
+                | Self::Shell
+                | Self::Subsystem
         )
     }
 }
@@ -180,6 +237,19 @@ pub enum Resource {
     Path {
         /// As it is judged: `/v1/customers`, escapes resolved, no slash at its end but for `/` itself.
         path: String,
+    },
+    /// A file or directory of the target's host, and all that lies below it.
+    File {
+        /// The names on the way to it, outermost first; none for the root. The first is `~` where the path
+        /// begins at the login's home.
+        path: Vec<String>,
+    },
+    /// Where a forward leads.
+    Forward {
+        /// Host, or the path of a socket.
+        host: String,
+        /// Port; 0 for a socket.
+        port: u32,
     },
 }
 
@@ -228,6 +298,68 @@ pub struct Context {
     /// Facts of an HTTP request, where it is one; what is said of statements says nothing then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<Box<HttpFacts>>,
+    /// What a channel of SSH asks; absent for everything else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<Box<SshFacts>>,
+}
+
+/// Facts of what a channel of SSH asks; attributes of Cedar's `context`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct SshFacts {
+    /// The login on the server.
+    pub user: String,
+    /// The command as it was sent; empty where there is none. Not written down with what is asked: it is
+    /// what the target's `statement` says how much is kept of.
+    #[serde(skip_serializing)]
+    pub command: String,
+    /// Whether the command is one program with arguments that any shell reads as written.
+    pub is_simple: bool,
+    /// The program of a simple command, as it was named; empty where there is none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub program: String,
+    /// The arguments of a simple command. Not written down either.
+    #[serde(skip_serializing)]
+    pub arguments: BTreeSet<String>,
+    /// What makes a command no simple one: `pipeline`, `sequence`, `redirection`, `substitution`, `pattern`,
+    /// `assignment`, `comment`, `keyword`, `unreadable`.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub constructs: BTreeSet<String>,
+    /// Whether a terminal was asked for.
+    pub pty: bool,
+    /// The subsystem; empty where there is none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub subsystem: String,
+    /// What is done to a file: `open`, `rename` and the like; empty where nothing is.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub operation: String,
+    /// What git does: `fetch`, `push`, `archive`; empty for everything else.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub git_verb: String,
+    /// On which repository.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub git_repository: String,
+}
+
+impl SshFacts {
+    /// About how many bytes it takes.
+    fn weight(&self) -> usize {
+        let texts = [
+            &self.user,
+            &self.command,
+            &self.program,
+            &self.subsystem,
+            &self.operation,
+            &self.git_verb,
+            &self.git_repository,
+        ];
+        let sets = self.arguments.iter().chain(&self.constructs);
+        let sets = sets.map(|text| size_of_val(text).saturating_add(text.len()));
+        let texts = texts.into_iter().map(String::len);
+        texts
+            .chain(sets)
+            .fold(size_of::<Self>(), usize::saturating_add)
+    }
 }
 
 /// The `@id` of a policy, or `file:line` where it has none.
@@ -341,6 +473,15 @@ pub enum RefusalKind {
 }
 
 impl RefusalKind {
+    /// Whether nothing was decided: something that is needed did not work.
+    #[must_use]
+    pub fn is_a_failure(self) -> bool {
+        matches!(
+            self,
+            Self::Storage | Self::Secret | Self::Upstream | Self::Internal
+        )
+    }
+
     /// Its word in metrics and in the audit.
     #[must_use]
     pub fn word(self) -> &'static str {

@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod postgres;
+pub mod ssh;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -58,6 +59,7 @@ impl Engines {
         match &target.protocol {
             Protocol::Postgres(settings) => self.postgres.serve(opening, client, settings).await,
             Protocol::Http(settings) => self.http.serve(opening, client, settings).await,
+            Protocol::Ssh(settings) => Box::pin(ssh::serve(opening, client, settings)).await,
         }
     }
 
@@ -78,6 +80,9 @@ impl Engines {
             match &target.protocol {
                 Protocol::Postgres(_) => postgres::tell(client, authority, &dialled, refusal).await,
                 Protocol::Http(_) => http::refuse(client, authority, &dialled, refusal).await,
+                Protocol::Ssh(settings) => {
+                    Box::pin(ssh::tell(client, authority, target, settings, refusal)).await;
+                }
             }
         };
         if timeout(patience, told).await.is_err() {

@@ -74,6 +74,12 @@ impl Targets {
         self.by_address.get(&canonical(destination.0))
     }
 
+    /// Addresses of a name that the configuration has, as last resolved.
+    #[must_use]
+    pub fn of_name(&self, name: &str) -> Vec<IpAddr> {
+        self.names.get(name).cloned().unwrap_or_default()
+    }
+
     /// The kernel's rows for them: every address is redirected.
     pub fn rules(&self) -> impl Iterator<Item = Rule> + '_ {
         self.by_address.keys().map(|at| Rule {
@@ -167,7 +173,11 @@ where
     resolved
 }
 
-async fn lookup(name: String) -> std::io::Result<Vec<IpAddr>> {
+/// Addresses of a name as the host's own resolver has them now, sorted.
+///
+/// # Errors
+/// Where it does not resolve.
+pub async fn lookup(name: String) -> std::io::Result<Vec<IpAddr>> {
     let mut found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0))
         .await?
         .map(|address| address.ip().to_canonical())

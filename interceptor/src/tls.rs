@@ -11,6 +11,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 mod authority;
 mod binding;
+mod serving;
 mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -20,6 +21,7 @@ mod web;
 
 pub use authority::{Accepted, Authority, Dialled, Hello};
 pub use binding::server_end_point;
+pub use serving::serving;
 pub use stream::{Pulse, Stream, has_unread, pulse};
 pub use upstream::Upstream;
 pub use web::Web;

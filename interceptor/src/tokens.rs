@@ -6,12 +6,15 @@
 
 pub mod bindings;
 mod claims;
+mod code;
 mod document;
-mod fetch;
+pub mod exchange;
+pub(crate) mod fetch;
 mod issuer;
 mod keys;
 pub mod login;
 mod read;
+pub mod saml;
 #[cfg(test)]
 mod tests;
 
@@ -42,10 +45,12 @@ pub type Issuers = BTreeMap<String, Arc<Issuer>>;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// It is too long.
-    #[error("the token has {bytes} bytes, more than 16,384")]
+    #[error("the token has {bytes} bytes, more than {most}")]
     Oversized {
         /// How long it is.
         bytes: usize,
+        /// How long it may be.
+        most: usize,
     },
     /// It is no token.
     #[error("the token cannot be read: {0}")]
@@ -77,6 +82,21 @@ pub enum Error {
     /// The signature is not the issuer's.
     #[error("the token's signature is not that of the issuer's key")]
     Signature,
+    /// Nobody signed it.
+    #[error("the assertion is not signed")]
+    Unsigned,
+    /// What is signed may not be what is read.
+    #[error("the assertion may not be what was signed: {0}")]
+    Wrapped(String),
+    /// It is encrypted.
+    #[error("the assertion is encrypted: {0}")]
+    Encrypted(String),
+    /// It is meant to be brought elsewhere.
+    #[error("the assertion is to be delivered elsewhere: {said}")]
+    Recipient {
+        /// Where to.
+        said: String,
+    },
     /// It is meant for others.
     #[error("the token is meant for others: {said}")]
     Audience {
@@ -104,9 +124,12 @@ pub enum Error {
     /// A claim is missing or has another form.
     #[error("the token's claims cannot be used: {0}")]
     Claim(String),
-    /// It was used for another scope.
-    #[error("the token was used for another scope already")]
+    /// It was used for another scope, or at all where it is good for once.
+    #[error("the token was used already")]
     Replayed,
+    /// It was given out for another scope, or another process tree.
+    #[error("the token was given out for another scope or another process tree")]
+    Elsewhere,
     /// The scope is bound to somebody else.
     #[error("the scope is bound to {subject}, and to nobody else until that ends")]
     Bound {
@@ -134,12 +157,17 @@ impl Error {
             Self::Keys(_) => "keys",
             Self::Key(_) => "key",
             Self::Signature => "signature",
+            Self::Unsigned => "unsigned",
+            Self::Wrapped(_) => "wrapping",
+            Self::Encrypted(_) => "encrypted",
+            Self::Recipient { .. } => "recipient",
             Self::Audience { .. } => "audience",
             Self::Expired { .. } => "expired",
             Self::Early { .. } => "early",
             Self::Old { .. } => "old",
             Self::Claim(_) => "claim",
             Self::Replayed => "replayed",
+            Self::Elsewhere => "elsewhere",
             Self::Bound { .. } => "bound",
             Self::Store(_) => "store",
             Self::Login(_) => "login",
@@ -156,6 +184,8 @@ pub struct Verified {
     pub token: String,
     /// Until when.
     pub until: BootTime,
+    /// Whether it may be brought once only, also for the same scope.
+    pub once: bool,
 }
 
 /// Who stands behind which scope. One for the daemon.
@@ -167,6 +197,7 @@ pub struct Tokens {
     pub bindings: Bindings,
     /// People who are logging in.
     pub logins: Logins,
+    codes: code::Codes,
 }
 
 impl Tokens {
@@ -180,6 +211,7 @@ impl Tokens {
             believed: Believed::default(),
             bindings: Bindings::open(file)?,
             logins: Logins::default(),
+            codes: code::Codes::default(),
         })
     }
 
@@ -240,7 +272,14 @@ async fn verify(
             )
         }),
         until: bindings::after(claimed.left),
+        once: false,
     })
+}
+
+/// As a form carries it (`application/x-www-form-urlencoded`).
+#[must_use]
+pub fn encoded(text: &str) -> String {
+    fetch::encoded(text)
 }
 
 /// A stranger's text as it may be shown: short, in one line.

@@ -166,8 +166,12 @@ fn a_no_is_told_with_its_reason_and_the_same_is_not_asked_again() -> Result<()> 
     let again = refused(lab.psql(&[&format!("{DELETE};")])?)?;
     has(&again, &["not on a Friday"])?;
     lacks(&again, &["waiting for approval"])?;
+    // Nor in another spelling, nor after something was set; but with another value it is.
+    let spelled = "/* please */ DELETE  from orders where (id = 101)";
+    let again = refused(lab.psql(&["set work_mem = '8MB'", spelled])?)?;
+    has(&again, &["not on a Friday"])?;
     ensure_orders(&lab, "id = 101", 1)?;
-    Ok(())
+    held(&lab, "delete from orders where id = 102").map(drop)
 }
 
 #[test]
@@ -512,4 +516,62 @@ asyncio.run(main())
     let output = run()?;
     has(&output, &["row 4000", "refused", "people cannot be asked"])?;
     lacks(&output, &["ran"])
+}
+
+#[test]
+fn a_stand_in_answers_by_the_right_of_who_named_him_and_for_as_long_as_that_stands() -> Result<()> {
+    let lab = patient("0s")?;
+    refused(lab.psql(&[DELETE])?)?;
+    let id = text(&waits(&lab, 0)?, "/id")?.to_owned();
+    let to_mail = ["delegate", "--to", "user:mail", "--for", "8h", "--json"];
+    refused(approvals(&lab, MAIL, &["approve", &id])?)?;
+    // Nobody hands on what he has not: neither root's right, nor that of who runs agents, nor none.
+    let root = lab.daemon.cli(&[&["approvals"], &to_mail[..]].concat())?;
+    has(&refused(root)?, &["root's right is not delegated"])?;
+    let mut open = lab.agent().open_psql(&lab.dsn())?;
+    open.send("select 'there';\n")?;
+    open.await_text("there", DEADLINE)?;
+    let agent = approvals(&lab, lab.agent().uid(), &to_mail)?;
+    has(&refused(agent)?, &["run as an agent"])?;
+    approvals(&lab, 9, &to_mail)?.ok()?;
+    refused(approvals(&lab, MAIL, &["approve", &id])?)?;
+
+    let made: Value = serde_json::from_str(&approvals(&lab, GAMES, &to_mail)?.ok()?)?;
+    let delegation = text(&made, "/id")?.to_owned();
+    has(
+        &approvals(&lab, MAIL, &["delegations"])?.ok()?,
+        &["user mail for games"],
+    )?;
+    has(&approvals(&lab, MAIL, &["show", &id])?.ok()?, &[DELETE])?;
+    approvals(&lab, MAIL, &["approve", &id])?.ok()?;
+    has(
+        &refused(approvals(&lab, GAMES, &["approve", &id])?)?,
+        &["no question of that name is open"],
+    )?;
+    lab.psql(&[DELETE])?.ok()?;
+    let log = lab.daemon.audit();
+    log.wait_for("approval.delegated", DEADLINE, |line| {
+        line["what"] == "delegated"
+    })?;
+    let said = log.wait_for("approval.answered", DEADLINE, |line| line["approval"] == id)?;
+    ensure!(
+        said["answer"]["by"]["uid"] == MAIL && said["answer"]["in_place"]["of"]["uid"] == GAMES,
+        "another answer: {said}"
+    );
+
+    // Taken back, it takes a yes along that was not used.
+    let other = "delete from orders where id = 102";
+    refused(lab.psql(&[other])?)?;
+    let id = text(&waits(&lab, 0)?, "/id")?.to_owned();
+    approvals(&lab, MAIL, &["approve", &id])?.ok()?;
+    refused(approvals(&lab, MAIL, &["undelegate", &delegation])?)?;
+    approvals(&lab, GAMES, &["undelegate", &delegation])?.ok()?;
+    has(
+        &refused(lab.psql(&[other])?)?,
+        &["mail may not give it any more"],
+    )?;
+    ensure_orders(&lab, "id = 102", 1)?;
+    refused(lab.psql(&[other])?)?;
+    let id = text(&waits(&lab, 0)?, "/id")?.to_owned();
+    refused(approvals(&lab, MAIL, &["approve", &id])?).map(drop)
 }

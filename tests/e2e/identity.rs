@@ -1,6 +1,8 @@
 //! Who stands behind an agent: tokens of a real OpenID Connect provider, people who log in, and credentials
 //! that are nobody's any more.
 
+mod exchange;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,6 +20,7 @@ const RULES: &str = r#"
 @id("copies") permit (principal is Agent, action == Action::"CopyOut", resource == Database::"shop/shop");
 @id("analysts") permit (principal is Agent, action in Action::"Read", resource in Table::"shop/shop/public.customers")
 when { principal has identity && principal.identity.groups.contains("analysts") };
+@id("inserts") @grant("1h") permit (principal is Agent, action == Action::"Insert", resource in Table::"shop/shop/public.orders");
 "#;
 
 const CUSTOMER: &str = "select name from customers where id = 1";

@@ -1,14 +1,10 @@
-//! Datagrams and raw sockets: nothing but resolvers, and the scope itself over loopback.
+//! Datagrams and raw sockets: nothing but the scope itself over loopback. Resolvers are in `names`.
 
 use std::net::{SocketAddr, UdpSocket};
 
 use interceptor::capture::{DenyReason, Verdict};
 
 use crate::scene::{Namespace, Scene, is_idle, server};
-
-const RESOLVES: Verdict = Verdict::Resolver {
-    needs_daemon: false,
-};
 
 #[test]
 fn datagrams_are_refused_when_they_are_sent_not_when_they_are_connected() {
@@ -99,48 +95,6 @@ fn datagrams_are_refused_before_a_route_is_looked_for() {
             "{to}"
         );
     }
-}
-
-#[test]
-fn resolvers_answer_over_both_protocols() {
-    let scene = Scene::new();
-    let at = support::port::free().unwrap();
-    let resolver = UdpSocket::bind(at).unwrap();
-    let listener = std::net::TcpListener::bind(at).unwrap();
-    scene.rules(&[(at, RESOLVES)]);
-    let script = "to = ('127.0.0.1', int(sys.argv[1]))
-u = udp(); u.sendto(b'one', to); say(u.recv(9))
-u = udp(); u.connect(to); u.send(b'two'); say(u.recv(9))
-u = udp(socket.AF_INET6); u.connect(('::ffff:127.0.0.1', to[1])); u.send(b'three'); say(u.recv(9))
-t = tcp(); t.connect(to); say(t.recv(9))";
-    let client = scene.client(script, &[&at.port().to_string()]);
-    for _ in 0..3 {
-        let mut query = [0; 9];
-        let (length, from) = resolver.recv_from(&mut query).unwrap();
-        resolver.send_to(&query[..length], from).unwrap();
-    }
-    let (mut socket, _) = listener.accept().unwrap();
-    std::io::Write::write_all(&mut socket, b"four").unwrap();
-    drop(socket);
-    assert_eq!(client.finish(), "b'one'\nb'two'\nb'three'\nb'four'");
-}
-
-#[test]
-fn a_resolver_that_needs_the_daemon_stops_with_it() {
-    let mut scene = Scene::new();
-    let resolver = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let at = resolver.local_addr().unwrap();
-    let needs = Verdict::Resolver { needs_daemon: true };
-    scene.rules(&[(at, needs)]);
-    let script = "outcome(udp().sendto, b'x', ('127.0.0.1', int(sys.argv[1])))";
-    let port = at.port().to_string();
-    assert_eq!(scene.run(script, &[&port]), "ok 1");
-    scene.kill();
-    assert_eq!(scene.run(script, &[&port]), "EPERM");
-    scene.restart();
-    assert_eq!(scene.run(script, &[&port]), "ok 1");
-    scene.capture.leave().unwrap();
-    assert_eq!(scene.run(script, &[&port]), "EPERM");
 }
 
 #[test]

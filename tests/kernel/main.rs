@@ -16,6 +16,8 @@ mod loopback;
 #[cfg(test)]
 mod matrix;
 #[cfg(test)]
+mod names;
+#[cfg(test)]
 mod pressure;
 #[cfg(test)]
 mod record;

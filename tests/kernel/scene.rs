@@ -219,13 +219,13 @@ impl Scene {
     /// The pin of one of the scope's hooks; removed, the hook no longer runs.
     pub(crate) fn scope_pin(&self, hook: &str) -> PathBuf {
         self.pins
-            .join(format!("v1/scopes/{}/{hook}", self.scope.id))
+            .join(format!("v2/scopes/{}/{hook}", self.scope.id))
     }
 
     /// The pin of the daemon's own hook.
     pub(crate) fn daemon_pin(&self) -> PathBuf {
         let id = self.capture.hierarchy().id(self.capture.home()).unwrap();
-        self.pins.join(format!("v1/daemon/{id}"))
+        self.pins.join(format!("v2/daemon/{id}"))
     }
 
     /// The file by which processes enter a cgroup.
@@ -238,7 +238,12 @@ impl Scene {
 
     /// Waits for a redirected connection and tells its flow.
     pub(crate) fn accept(&self) -> (TcpStream, Flow) {
-        let Listeners { netns: _, v4, v6 } = self.listeners.as_ref().unwrap();
+        let Listeners {
+            netns: _,
+            v4,
+            v6,
+            names: _,
+        } = self.listeners.as_ref().unwrap();
         let socket = accept(v4, v6.as_ref());
         let flow = self.capture.origin(&socket).unwrap();
         (socket, flow)

@@ -8,6 +8,7 @@ use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use interceptor_ebpf::event;
 use interceptor_ebpf::flow::Endpoint;
+use interceptor_ebpf::scope::Listeners;
 
 use super::{PASS, REFUSE, address, deny};
 use crate::maps::{LISTENERS, SOCKETS};
@@ -86,7 +87,12 @@ fn is_taken(at: &Endpoint, netns: u64) -> bool {
     }
     LISTENERS.get_ptr(&netns).is_some_and(|listeners| {
         // SAFETY: a row of the map.
-        let (port4, port6) = unsafe { ((*listeners).port4, (*listeners).port6) };
-        at.port == port4 || at.port == port6
+        let Listeners {
+            port4,
+            port6,
+            names6: [one, two, three, four],
+        } = unsafe { *listeners };
+        let own = [port4, port6, one, two, three, four];
+        own.contains(&at.port)
     })
 }

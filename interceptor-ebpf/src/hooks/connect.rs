@@ -15,7 +15,7 @@ use interceptor_ebpf::flow::{self, Endpoint, Flow};
 use interceptor_ebpf::rule;
 use interceptor_ebpf::scope::Listeners;
 
-use super::{PASS, REFUSE, address, deny};
+use super::{PASS, REFUSE, address, deny, names};
 use crate::maps::{FLOWS, LISTENERS};
 use crate::stamp;
 use crate::verdict::{self, EHOSTUNREACH, Refusal, UNCOVERED};
@@ -40,10 +40,6 @@ fn interceptor_connect6(context: SockAddrContext) -> i32 {
 #[inline(always)]
 fn connect<const V6: bool>(call: *mut bpf_sock_addr) -> i32 {
     let kind = address::kind(call);
-    // glibc connects datagram sockets to learn their source address; the bytes are refused later.
-    if kind == address::DATAGRAM {
-        return PASS;
-    }
     let socket = address::socket(call);
     if deny::already() {
         FLOWS.delete(socket);
@@ -53,10 +49,12 @@ fn connect<const V6: bool>(call: *mut bpf_sock_addr) -> i32 {
     // SAFETY: a helper that takes the context.
     let netns = unsafe { bpf_get_netns_cookie(call.cast()) };
     let mut to = address::read::<V6>(call);
-    let answer = if kind == address::STREAM {
-        try_connect::<V6>(call, socket, (scope, netns), &mut to)
-    } else {
-        Err(Refusal::new(event::SOCKET_TYPE))
+    let answer = match kind {
+        address::STREAM => try_connect::<V6>(call, socket, (scope, netns), &mut to),
+        // glibc connects datagram sockets to learn their source address; bytes to anybody but a resolver
+        // are refused later.
+        address::DATAGRAM => names::forward::<V6>(call, (scope, netns), &mut to).map(drop),
+        _ => Err(Refusal::new(event::SOCKET_TYPE)),
     };
     let Err(refusal) = answer else { return PASS };
     // Whatever an earlier connect of this socket was allowed ends here: the guard drops its packets
@@ -100,7 +98,7 @@ fn try_connect<const V6: bool>(
     }
     let generation = verdict::generation();
     let rules = verdict::rules(generation, scope, to);
-    if rules & rule::REDIRECT != 0 {
+    if rules & (rule::REDIRECT | rule::NAMES) != 0 || verdict::is_named(scope, to) {
         let Some(listeners) = listeners else {
             return Err(Refusal {
                 reason: event::NETNS_UNKNOWN,

@@ -6,17 +6,20 @@
 
 use core::ptr::{self, from_mut, read_volatile};
 
-use aya_ebpf::bindings::{__sk_buff, BPF_TCP_LISTEN, BPF_TCP_SYN_SENT, bpf_sock};
-use aya_ebpf::helpers::{bpf_sk_fullsock, bpf_skb_ancestor_cgroup_id, bpf_skb_load_bytes};
+use aya_ebpf::bindings::{__sk_buff, BPF_ANY, BPF_TCP_LISTEN, BPF_TCP_SYN_SENT, bpf_sock};
+use aya_ebpf::helpers::{
+    bpf_ktime_get_boot_ns, bpf_sk_fullsock, bpf_skb_ancestor_cgroup_id, bpf_skb_load_bytes,
+};
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use interceptor_ebpf::event;
-use interceptor_ebpf::flow::{self, Endpoint, Flow};
+use interceptor_ebpf::flow::{self, AskedKey, Endpoint, Flow};
 use interceptor_ebpf::process::Process;
+use interceptor_ebpf::rule;
 
 use super::{PASS, REFUSE, address, deny};
-use crate::maps::{FLOWS, LISTENERS, SOCKETS};
-use crate::verdict;
+use crate::maps::{ASKED, FLOWS, LISTENERS, SOCKETS};
+use crate::{stamp, verdict};
 
 const ON_ERROR: i32 = REFUSE;
 
@@ -132,7 +135,7 @@ fn still_direct(skb: *mut __sk_buff, flow: *mut Flow, to: &Endpoint) -> bool {
         if (*flow).generation != generation {
             let rules = verdict::rules(generation, (*flow).scope, to);
             // A destination that has become a target must go through the daemon.
-            if rules & interceptor_ebpf::rule::REDIRECT != 0 {
+            if rules & (rule::REDIRECT | rule::NAMES) != 0 {
                 return false;
             }
             let Some(needs_daemon) = verdict::tcp_out(rules) else {
@@ -160,18 +163,64 @@ fn udp(skb: *mut __sk_buff, socket: *mut bpf_sock, packet: &Packet) -> Result<()
     if scope == 0 {
         return Err(event::UDP);
     }
-    let rules = verdict::rules(verdict::generation(), scope, &packet.to);
-    match verdict::udp_out(rules) {
-        Some(false) => return Ok(()),
-        Some(true) if daemon_ready(skb, netns) => return Ok(()),
-        Some(true) => return Err(event::DAEMON_DOWN),
-        None => {}
-    }
     let near = packet.stays && packet.to.is_loopback();
-    if near && verdict::same_scope(skb, &packet.from, &packet.to, false, scope) {
+    if !near {
+        return Err(event::UDP);
+    }
+    if let Some(listeners) = LISTENERS.get_ptr(&netns) {
+        // SAFETY: a row of the map, halves of words.
+        if let Some(slot) = unsafe { &*listeners }.slot_at(&packet.to) {
+            return ask(skb, socket, packet, (scope, netns), slot);
+        }
+    }
+    if verdict::same_scope(skb, &packet.from, &packet.to, false, scope) {
         return Ok(());
     }
     Err(event::UDP)
+}
+
+/// A question on its way to the daemon's name server: who asks is written down for it, while he runs.
+#[inline(always)]
+fn ask(
+    skb: *mut __sk_buff,
+    socket: *mut bpf_sock,
+    packet: &Packet,
+    (scope, netns): (u64, u64),
+    slot: u32,
+) -> Result<(), u32> {
+    let resolver = verdict::resolver(slot).ok_or(event::UDP)?;
+    let rules = verdict::rules(verdict::generation(), scope, &resolver);
+    if rules & rule::NAMES == 0 {
+        return Err(event::UDP);
+    }
+    if !verdict::daemon_answers(skb, &packet.to) {
+        return Err(event::DAEMON_DOWN);
+    }
+    let flow = FLOWS.create(socket);
+    if flow.is_null() {
+        return Err(event::OVERFLOW);
+    }
+    let key = AskedKey {
+        netns,
+        client: packet.from,
+        via: packet.to,
+    };
+    // SAFETY: checked for null. Threads that send by one socket at once may tear it, which its seal shows.
+    unsafe {
+        (*flow).kind = flow::ASKED;
+        (*flow).netns = netns;
+        (*flow).scope = scope;
+        (*flow).destination = resolver;
+        (*flow).via = packet.to;
+        (*flow).client = packet.from;
+        (*flow).generation = 0;
+        (*flow).needs_daemon = 0;
+        (*flow).at = bpf_ktime_get_boot_ns();
+        stamp::current(&mut (*flow).process);
+        (*flow).seal = (*flow).sealed();
+        let kept = ASKED.insert(&key, &*flow, u64::from(BPF_ANY));
+        kept.map_err(|_full| event::OVERFLOW)
+    }
 }
 
 #[inline(always)]

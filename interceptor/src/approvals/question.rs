@@ -1,5 +1,7 @@
 //! What people are asked: the request exactly as it was sent, by whom, and what it means beside its text.
 
+use std::sync::Arc;
+
 use aws_lc_rs::digest::{Context, SHA256};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,7 +10,7 @@ use uuid::Uuid;
 use super::OPEN;
 use crate::clock::{self, BootTime};
 use crate::grants::Holder;
-use crate::identity::Principal;
+use crate::identity::{Identity, Principal};
 use crate::policy::{ApprovalId, Needs};
 
 /// Bytes of a principal, about: its argument list and its ancestors are bounded where they are read.
@@ -48,8 +50,14 @@ pub struct Question {
     /// SHA-256 of the same, in hex: with their types, and of values that are too long to be shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// The values of the literals in its text, in order; absent where they cannot be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub literals: Option<String>,
     /// Under what it is read.
     pub under: Vec<String>,
+    /// In whose name it is asked, where that is not whom the scope is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_behalf_of: Option<Arc<Identity>>,
     /// Whose word it takes: of each one way.
     pub needs: Vec<Needs>,
     /// When it was asked first.
@@ -91,7 +99,9 @@ impl Question {
             text: String::new(),
             values: None,
             digest: None,
+            literals: None,
             under: Vec::new(),
+            on_behalf_of: None,
             needs,
             asked,
             expires: asked.saturating_add(OPEN).unwrap_or(asked),
@@ -107,6 +117,20 @@ impl Question {
             self.text.as_bytes(),
             self.digest.as_deref().unwrap_or_default().as_bytes(),
         ])
+    }
+
+    /// Of requests that ask for the same with the same values, however they are spelled and whatever was set
+    /// before: what was denied is not asked again with another space in it.
+    pub(super) fn alike(&self) -> Option<Key> {
+        let literals = self.literals.as_deref()?;
+        let digest = self.digest.as_deref().unwrap_or_default();
+        let own = [
+            b"alike",
+            self.fingerprint.as_bytes(),
+            literals.as_bytes(),
+            digest.as_bytes(),
+        ];
+        Some(self.hashed(&own, &[]))
     }
 
     /// Of requests that differ in their literals alone.
@@ -129,11 +153,39 @@ impl Question {
         self.principal.get("identity")?.get(what)?.as_str()
     }
 
+    /// The name of the user that it runs as, where the host has one.
+    pub(super) fn user(&self) -> Option<&str> {
+        self.principal.pointer("/user/name")?.as_str()
+    }
+
+    /// Whether it is asked in the name of a person of this name.
+    pub(super) fn is_for(&self, name: &str) -> bool {
+        let brought = self.on_behalf_of.as_ref();
+        let brought = brought.and_then(|identity| identity.user.as_deref());
+        [self.on_behalf("user"), brought].contains(&Some(name))
+    }
+
+    /// Whether it is asked in the name of whom an issuer calls this.
+    pub(super) fn is_of(&self, issuer: &str, subject: &str) -> bool {
+        let brought = self.on_behalf_of.as_ref();
+        brought.is_some_and(|identity| identity.issuer == issuer && identity.subject == subject)
+            || [self.on_behalf("issuer"), self.on_behalf("subject")]
+                == [Some(issuer), Some(subject)]
+    }
+
     fn key(&self, own: &[&[u8]]) -> Key {
+        self.hashed(own, &self.under)
+    }
+
+    fn hashed(&self, own: &[&[u8]], under: &[String]) -> Key {
         let [issuer, subject] = ["issuer", "subject"].map(|what| self.on_behalf(what));
         let scope = self.holder.scope.to_be_bytes();
         let uid = self.uid.to_be_bytes();
-        let common: [&[u8]; 8] = [
+        let brought = self.on_behalf_of.as_ref();
+        let brought = brought.map_or(("", ""), |of| (of.issuer.as_str(), of.subject.as_str()));
+        let common: [&[u8]; 10] = [
+            brought.0.as_bytes(),
+            brought.1.as_bytes(),
             issuer.unwrap_or_default().as_bytes(),
             subject.unwrap_or_default().as_bytes(),
             &scope,
@@ -144,7 +196,7 @@ impl Question {
             self.database.as_bytes(),
         ];
         let mut digest = Context::new(&SHA256);
-        let under = self.under.iter().map(|text| text.as_bytes());
+        let under = under.iter().map(|text| text.as_bytes());
         // What takes another word is another question.
         let needs = serde_json::to_vec(&self.needs).unwrap_or_default();
         let parts = own.iter().copied().chain(common).chain(under);

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::{Transaction, params};
+use uuid::Uuid;
 
-use super::{Error, Over, Question, Standing, State};
+use super::{Delegation, Error, Over, Question, Standing, State};
 use crate::clock;
 use crate::state::{self, State as File, unwritable};
 
@@ -28,12 +29,30 @@ create index if not exists live on approvals (boot) where live = 1;
 create index if not exists shape on approvals (agent, target, fingerprint);
 ";
 
+/// Who stands in for whom.
+const DELEGATIONS: &str = "\
+create table delegations (
+    id text primary key,
+    boot text not null,
+    record text not null
+) strict;
+";
+
+/// What was found in the file.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// The questions that are live still.
+    pub(super) standings: Vec<Standing>,
+    /// The delegations of this boot.
+    pub(super) delegations: Vec<Delegation>,
+}
+
 const SAVE: &str = "\
 insert into approvals (id, boot, agent, target, fingerprint, version, live, record, changed_at)
 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, datetime('now'))
 on conflict (id) do update set version = excluded.version, live = excluded.live, record = excluded.record,
     changed_at = excluded.changed_at
-where excluded.version > approvals.version";
+where excluded.version > approvals.version or (excluded.version = approvals.version and excluded.live = 0)";
 
 const BEFORE: &str = "\
 select record from approvals where agent = ?1 and target = ?2 and fingerprint = ?3 and id <> ?4
@@ -48,16 +67,17 @@ pub(super) struct Store {
 
 impl Store {
     /// Opens or makes the file; also gives what is live still.
-    pub(super) fn open(file: &Path) -> Result<(Self, Vec<Standing>), Error> {
+    pub(super) fn open(file: &Path) -> Result<(Self, Kept), Error> {
         let boot = clock::boot_id().map_err(|error| state::Error::Open {
             path: file.to_owned(),
             cause: error.to_string(),
         })?;
         let boot: Arc<str> = boot.into();
         let of = Arc::clone(&boot);
-        let (file, kept) = File::open("approvals", file, &[SCHEMA], move |database| {
-            load(database, &of)
-        })?;
+        let (file, kept) =
+            File::open("approvals", file, &[SCHEMA, DELEGATIONS], move |database| {
+                load(database, &of)
+            })?;
         Ok((Self { file, boot }, kept))
     }
 
@@ -71,6 +91,26 @@ impl Store {
     pub(super) fn save_later(&self, standing: Standing) -> bool {
         let boot = Arc::clone(&self.boot);
         self.file.write_later(move |to| save(to, &boot, &standing))
+    }
+
+    pub(super) async fn delegated(&self, one: Delegation) -> Result<(), Error> {
+        let boot = Arc::clone(&self.boot);
+        let written = self.file.write(move |to| {
+            let record = serde_json::to_string(&one).map_err(unwritable)?;
+            let row = params![one.id.to_string(), &*boot, record];
+            to.execute("insert into delegations values (?1, ?2, ?3)", row)?;
+            Ok(())
+        });
+        Ok(written.await?)
+    }
+
+    pub(super) async fn undelegated(&self, id: Uuid) -> Result<(), Error> {
+        let written = self.file.write(move |to| {
+            let row = params![id.to_string()];
+            to.execute("delete from delegations where id = ?1", row)?;
+            Ok(())
+        });
+        Ok(written.await?)
     }
 
     pub(super) async fn before(&self, of: &Question, most: usize) -> Result<Vec<Standing>, Error> {
@@ -123,7 +163,16 @@ fn save(to: &Transaction<'_>, boot: &str, standing: &Standing) -> rusqlite::Resu
     Ok(())
 }
 
-fn load(database: &Transaction<'_>, boot: &str) -> rusqlite::Result<Vec<Standing>> {
+fn delegations(database: &Transaction<'_>, boot: &str) -> rusqlite::Result<Vec<Delegation>> {
+    // Boot times of another boot mean nothing.
+    database.execute("delete from delegations where boot <> ?1", params![boot])?;
+    let mut all = database.prepare("select record from delegations")?;
+    let rows = all.query_map([], |row| row.get::<_, String>(0))?;
+    let read = |row: rusqlite::Result<String>| serde_json::from_str(&row?).map_err(unwritable);
+    rows.map(read).collect()
+}
+
+fn load(database: &Transaction<'_>, boot: &str) -> rusqlite::Result<Kept> {
     database.execute(
         "delete from approvals where changed_at < datetime('now', ?1)",
         params![format!("-{KEPT_DAYS} days")],
@@ -146,5 +195,8 @@ fn load(database: &Transaction<'_>, boot: &str) -> rusqlite::Result<Vec<Standing
         }
         kept.push(standing);
     }
-    Ok(kept)
+    Ok(Kept {
+        standings: kept,
+        delegations: delegations(database, boot)?,
+    })
 }

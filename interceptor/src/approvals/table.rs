@@ -47,6 +47,7 @@ pub enum Found {
 pub(super) struct Table {
     held: Mutex<Held>,
     news: Notify,
+    changes: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +55,8 @@ struct Held {
     all: HashMap<ApprovalId, Entry>,
     exact: HashMap<Key, ApprovalId>,
     shape: HashMap<Key, ApprovalId>,
+    /// What was denied, however it is spelled.
+    denied: HashMap<Key, ApprovalId>,
     bytes: usize,
 }
 
@@ -111,6 +114,23 @@ impl Entry {
         }
     }
 
+    /// Who said no, where that holds.
+    fn denied(&self, now: BootTime) -> Option<Answer> {
+        match self.standing.state {
+            State::Denied { until } if now < until => {
+                let said = self.standing.answers.iter().rev();
+                said.into_iter().find(|said| !said.yes).cloned()
+            }
+            _ => None,
+        }
+    }
+
+    /// Wakes those who wait.
+    fn tell(&self) {
+        self.news
+            .send_modify(|count| *count = count.wrapping_add(1));
+    }
+
     /// Uses the answer once.
     fn take(&mut self, now: BootTime) -> bool {
         match self.standing.state {
@@ -137,8 +157,14 @@ impl Held {
         let question = &standing.question;
         self.bytes = self.bytes.saturating_add(question.weight());
         self.exact.insert(question.exact(), question.id);
-        if matches!(standing.state, State::Approved { shape: true, .. }) {
-            self.shape.insert(question.shape(), question.id);
+        match (standing.state, question.alike()) {
+            (State::Approved { shape: true, .. }, _) => {
+                self.shape.insert(question.shape(), question.id);
+            }
+            (State::Denied { .. }, Some(alike)) => {
+                self.denied.insert(alike, question.id);
+            }
+            _ => {}
         }
         self.all.insert(question.id, Entry::new(standing));
     }
@@ -147,11 +173,13 @@ impl Held {
         let entry = self.all.remove(&id)?;
         let question = entry.question();
         self.bytes = self.bytes.saturating_sub(question.weight());
-        for (map, key) in [
-            (&mut self.exact, question.exact()),
-            (&mut self.shape, question.shape()),
-        ] {
-            if map.get(&key) == Some(&id) {
+        let keys = [
+            (&mut self.exact, Some(question.exact())),
+            (&mut self.shape, Some(question.shape())),
+            (&mut self.denied, question.alike()),
+        ];
+        for (map, key) in keys {
+            if let Some(key) = key.filter(|key| map.get(key) == Some(&id)) {
                 map.remove(&key);
             }
         }
@@ -167,7 +195,18 @@ impl Held {
                 "16 requests of this scope wait for an approval already",
             ));
         }
-        if self.all.len() >= OF_ALL || self.bytes.saturating_add(question.weight()) > BYTES {
+        // What is over waits to be told of as that, and is no reason to ask nobody any more; but it is there.
+        let live = |entry: &&Entry| !matches!(entry.standing.state, State::Over { .. });
+        let live = self.all.values().filter(live);
+        let (count, bytes) = live.fold((0_usize, 0_usize), |(count, bytes), entry| {
+            let weight = entry.question().weight();
+            (count.saturating_add(1), bytes.saturating_add(weight))
+        });
+        let weight = question.weight();
+        let is_full = count >= OF_ALL || bytes.saturating_add(weight) > BYTES;
+        let is_twice_full =
+            self.all.len() >= 2 * OF_ALL || self.bytes.saturating_add(weight) > 2 * BYTES;
+        if is_full || is_twice_full {
             return Err(Error::Full(
                 "too many requests of this host wait for an approval",
             ));
@@ -179,6 +218,10 @@ impl Held {
     fn known(&mut self, question: &Question, now: BootTime) -> Option<Found> {
         let alike = self.shape.get(&question.shape()).copied();
         let same = self.exact.get(&question.exact()).copied();
+        let denied = question.alike().and_then(|key| self.denied.get(&key));
+        if let Some(said) = denied.and_then(|id| self.all.get(id)?.denied(now)) {
+            return Some(Found::Denied(said));
+        }
         for id in [alike, same].into_iter().flatten() {
             let Some(entry) = self.all.get_mut(&id) else {
                 continue;
@@ -192,9 +235,8 @@ impl Held {
                     return Some(Found::Open { id, new: false });
                 }
                 State::Denied { until } if now < until => {
-                    let said = entry.standing.answers.iter().rev().find(|said| !said.yes);
-                    if let Some(said) = said {
-                        return Some(Found::Denied(said.clone()));
+                    if let Some(said) = entry.denied(now) {
+                        return Some(Found::Denied(said));
                     }
                 }
                 State::Open | State::Denied { .. } | State::Approved { .. } => {
@@ -214,7 +256,7 @@ impl Table {
 
     pub(super) fn enter(&self, standing: Standing) {
         self.held().insert(standing);
-        self.news.notify_one();
+        self.tell_all();
     }
 
     pub(super) fn ask(
@@ -224,7 +266,7 @@ impl Table {
     ) -> Result<(Found, Option<Standing>), Error> {
         let mut held = self.held();
         if let Some(known) = held.known(&question, now) {
-            self.news.notify_one();
+            self.tell_all();
             return Ok((known, None));
         }
         held.room(&question, now)?;
@@ -239,7 +281,7 @@ impl Table {
             version: 0,
         };
         held.insert(standing.clone());
-        self.news.notify_one();
+        self.tell_all();
         Ok((Found::Open { id, new: true }, Some(standing)))
     }
 
@@ -248,7 +290,9 @@ impl Table {
         let mut held = self.held();
         let entry = held.all.get_mut(&id)?;
         entry.standing.waiting = entry.standing.waiting.saturating_add(1);
-        Some(entry.news.subscribe())
+        let news = entry.news.subscribe();
+        self.tell_all();
+        Some(news)
     }
 
     /// One waits no longer. What nobody waits for is over, unless it stays for whoever comes back; and who goes
@@ -282,7 +326,7 @@ impl Table {
             }),
             _ => return None,
         }
-        self.news.notify_one();
+        self.tell_all();
         Some(entry.standing.clone())
     }
 
@@ -295,7 +339,7 @@ impl Table {
         let mut held = self.held();
         let entry = held.all.get_mut(&id)?;
         let after = entry.take(now).then(|| entry.standing.clone());
-        self.news.notify_one();
+        self.tell_all();
         after
     }
 
@@ -313,19 +357,17 @@ impl Table {
                 "no question of that name is open; `interceptor approvals ls` lists those that are",
             );
         };
-        let (question, by) = (entry.question(), &answer.by);
-        if by.uid == question.uid {
-            return mistaken("nobody answers a request that runs as the same user");
+        let (question, by) = (entry.question(), answer.right());
+        for person in [&answer.by, by] {
+            if person.runs(question) {
+                return mistaken("nobody answers a request that runs as the same user");
+            }
+            if person.is_behind(question) {
+                return mistaken("nobody answers a request on his own behalf");
+            }
         }
-        if by.name.is_some() && by.name.as_deref() == question.on_behalf("user") {
-            return mistaken("nobody answers a request on his own behalf");
-        }
-        if entry
-            .standing
-            .answers
-            .iter()
-            .any(|said| said.by.uid == by.uid)
-        {
+        let mut said = entry.standing.answers.iter();
+        if said.any(|said| said.is_by_any_of(answer)) {
             return mistaken("this user has answered already; another one must");
         }
         if answer.break_glass {
@@ -357,30 +399,23 @@ impl Table {
         Ok(entry.standing.clone())
     }
 
-    /// Takes an answer; what was before, and what is now.
-    pub(super) fn answer(
+    /// What an answer would make of a question. It counts once it is kept: see [`Table::commit`].
+    pub(super) fn weigh(
         &self,
         id: ApprovalId,
         answer: Answer,
         choice: Choice,
         now: BootTime,
-    ) -> Result<(Standing, Standing), Error> {
-        let before = self.may_answer(id, &answer, choice, now)?;
-        let mut held = self.held();
-        let held = &mut *held;
-        let entry = held
-            .all
-            .get_mut(&id)
-            .filter(|entry| entry.standing.version == before.version)
-            .ok_or_else(|| Error::Mistaken("somebody else has answered meanwhile".to_owned()))?;
+    ) -> Result<Standing, Error> {
+        let mut after = self.may_answer(id, &answer, choice, now)?;
         let (yes, alone) = (answer.yes, answer.break_glass);
-        entry.standing.answers.push(answer);
-        entry.standing.covers = entry.standing.covers.min(choice.times.max(1));
-        let waited = now.since(entry.question().from);
+        after.answers.push(answer);
+        after.covers = after.covers.min(choice.times.max(1));
+        let waited = now.since(after.question.from);
         let until = now.after(HOLDS);
-        let people: Vec<_> = entry.standing.answers.iter().map(|said| &said.by).collect();
-        let enough = alone || are_enough(&entry.question().needs, &people, waited);
-        let state = match (yes, enough, choice.shape) {
+        let people: Vec<_> = after.answers.iter().map(Answer::right).collect();
+        let enough = alone || are_enough(&after.question.needs, &people, waited);
+        after.state = match (yes, enough, choice.shape) {
             (false, _, _) => State::Denied { until },
             (true, false, _) => State::Open,
             (true, true, Some(shape)) => State::Approved {
@@ -389,48 +424,74 @@ impl Table {
                 shape: true,
             },
             (true, true, None) => State::Approved {
-                left: entry.standing.covers.min(entry.standing.waiting.max(1)),
+                left: after.covers.min(after.waiting.max(1)),
                 until,
                 shape: false,
             },
         };
-        entry.set(state);
-        if matches!(state, State::Approved { shape: true, .. }) {
-            held.shape.insert(entry.question().shape(), id);
+        after.version = after.version.saturating_add(1);
+        Ok(after)
+    }
+
+    /// Takes what an answer made of a question, which is kept already; tells those who wait.
+    ///
+    /// # Errors
+    /// Where it has changed since it was weighed: how it stands, which is to be kept over what was.
+    pub(super) fn commit(&self, after: Standing) -> Result<Standing, Option<Standing>> {
+        let mut held = self.held();
+        let held = &mut *held;
+        let id = after.question.id;
+        let Some(entry) = held.all.get_mut(&id) else {
+            // Its end is kept by whoever saw it.
+            return Err(None);
+        };
+        if entry.standing.version.saturating_add(1) != after.version
+            || entry.standing.state != State::Open
+        {
+            let above = entry.standing.version.max(after.version);
+            entry.standing.version = above.saturating_add(1);
+            return Err(Some(entry.standing.clone()));
+        }
+        // Who came or went meanwhile was not weighed.
+        let waiting = entry.standing.waiting;
+        let state = match after.state {
+            State::Approved {
+                left,
+                until,
+                shape: false,
+            } => State::Approved {
+                left: left.min(waiting.max(1)),
+                until,
+                shape: false,
+            },
+            state => state,
+        };
+        entry.standing = Standing {
+            waiting,
+            times: entry.standing.times,
+            state,
+            ..after
+        };
+        match (state, entry.question().alike()) {
+            (State::Approved { shape: true, .. }, _) => {
+                held.shape.insert(entry.question().shape(), id);
+            }
+            (State::Denied { .. }, Some(alike)) => {
+                held.denied.insert(alike, id);
+            }
+            _ => {}
         }
         let after = entry.standing.clone();
-        self.news.notify_one();
-        Ok((before, after))
-    }
-
-    /// Takes a step back that could not be kept.
-    pub(super) fn put_back(&self, before: Standing) {
-        let mut held = self.held();
-        if let Some(entry) = held.all.get_mut(&before.question.id) {
-            let waiting = entry.standing.waiting;
-            let version = entry.standing.version.saturating_add(1);
-            entry.standing = Standing {
-                waiting,
-                version,
-                ..before
-            };
-        }
-    }
-
-    /// Wakes those who wait.
-    pub(super) fn tell(&self, id: ApprovalId) {
-        if let Some(entry) = self.held().all.get(&id) {
-            entry
-                .news
-                .send_modify(|count| *count = count.wrapping_add(1));
-        }
+        entry.tell();
+        self.tell_all();
+        Ok(after)
     }
 
     pub(super) fn end(&self, id: ApprovalId, why: Over) {
         if let Some(entry) = self.held().all.get_mut(&id) {
             entry.set(State::Over { why });
         }
-        self.news.notify_one();
+        self.tell_all();
     }
 
     /// The scopes that asked something which is not over.
@@ -449,7 +510,7 @@ impl Table {
                 entry.set(State::Over { why: Over::Scope });
             }
         }
-        self.news.notify_one();
+        self.tell_all();
     }
 
     pub(super) fn get(&self, id: ApprovalId) -> Option<Standing> {
@@ -485,14 +546,23 @@ impl Table {
                 entry.set(State::Over { why: Over::Expired });
             }
             if matches!(entry.standing.state, State::Over { .. }) {
-                entry
-                    .news
-                    .send_modify(|count| *count = count.wrapping_add(1));
+                entry.tell();
                 over.push(*id);
             }
         }
         let over = over.into_iter().filter_map(|id| held.remove(id)).collect();
         (over, held.all.values().map(Entry::until).min())
+    }
+
+    /// Counts what changes, for whoever shows it.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn tell_all(&self) {
+        self.news.notify_one();
+        self.changes
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 
     pub(super) async fn changed(&self) {

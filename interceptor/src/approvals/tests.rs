@@ -54,6 +54,8 @@ fn question(text: &str, needs: &[Need]) -> Question {
         values: None,
         digest: None,
         under: Vec::new(),
+        literals: None,
+        on_behalf_of: None,
         needs: vec![needs.iter().cloned().collect()],
         asked: Timestamp::UNIX_EPOCH,
         expires: Timestamp::UNIX_EPOCH,
@@ -64,7 +66,8 @@ fn question(text: &str, needs: &[Need]) -> Question {
 
 fn person(uid: u32, of: &[&str]) -> Person {
     Person {
-        uid,
+        uid: Some(uid),
+        login: None,
         name: Some(format!("user{uid}")),
         groups: of.iter().map(|name| (*name).to_owned()).collect(),
     }
@@ -77,6 +80,7 @@ fn says(by: Person, yes: bool) -> Answer {
         at: Timestamp::UNIX_EPOCH,
         reason: None,
         break_glass: false,
+        in_place: None,
     }
 }
 
@@ -197,6 +201,83 @@ async fn people_count_by_their_groups_and_each_once() {
     assert!(matches!(second.state, State::Approved { left: 1, .. }));
     let error = scene.yes(id, person(3, &["ops"]), 0).await.unwrap_err();
     assert!(error.to_string().contains("no question"), "{error}");
+}
+
+fn logged_in(subject: &str, user: &str, groups: &[&str]) -> Person {
+    let identity = crate::identity::Identity {
+        issuer: "https://staff.example".to_owned(),
+        subject: subject.to_owned(),
+        user: Some(user.to_owned()),
+        groups: Default::default(),
+        acr: None,
+        amr: Default::default(),
+        claims: Default::default(),
+        expires: Timestamp::UNIX_EPOCH,
+    };
+    let login = crate::identity::LoggedIn {
+        by: "staff".to_owned(),
+        identity: Arc::new(identity),
+        until: at(900),
+    };
+    Person {
+        uid: None,
+        name: Some(user.to_owned()),
+        login: Some(login),
+        groups: groups.iter().map(|name| (*name).to_owned()).collect(),
+    }
+}
+
+#[tokio::test]
+async fn who_logged_in_counts_by_the_issuers_groups_once_and_never_for_himself() {
+    let scene = Scene::new();
+    let id = scene
+        .open("update = 1", &[need(&["staff:dba", "ops"], 2)])
+        .await;
+    let jane = || logged_in("1", "jane", &["staff:dba"]);
+    let wrong = logged_in("2", "joe", &["dba"]);
+    let error = scene.yes(id, wrong, 0).await.unwrap_err();
+    assert!(error.to_string().contains("staff:dba"), "{error}");
+    let first = scene.yes(id, jane(), 0).await.unwrap();
+    assert_eq!(first.state, State::Open);
+    assert_eq!(first.answers[0].by.shown(), "staff:jane");
+    let other_name = logged_in("1", "other", &["staff:dba"]);
+    let same_name = logged_in("3", "jane", &["staff:dba"]);
+    let mut user = person(1, &["ops"]);
+    user.name = Some("jane".to_owned());
+    for again in [jane(), other_name, same_name, user] {
+        let error = scene.yes(id, again, 0).await.unwrap_err();
+        assert!(error.to_string().contains("answered already"), "{error}");
+    }
+    let second = scene.yes(id, person(2, &["ops"]), 0).await.unwrap();
+    assert!(matches!(second.state, State::Approved { .. }));
+
+    for (text, principal, told) in [
+        (
+            "update = 2",
+            serde_json::json!({ "user": { "name": "jane" } }),
+            "the same user",
+        ),
+        (
+            "update = 3",
+            serde_json::json!({ "identity": { "user": "jane" } }),
+            "his own behalf",
+        ),
+        (
+            "update = 4",
+            serde_json::json!({ "identity": { "issuer": "https://staff.example", "subject": "1" } }),
+            "his own behalf",
+        ),
+    ] {
+        let mut own = question(text, &[need(&["staff:dba"], 1)]);
+        own.principal = principal;
+        let id = own.id;
+        scene.approvals.ask(own, at(0)).await.unwrap();
+        let error = scene.yes(id, jane(), 0).await.unwrap_err();
+        assert!(error.to_string().contains(told), "{error}");
+    }
+    // A name is no right: one that is called root is not root.
+    let id = scene.open("update = 5", &[need(&["ops"], 1)]).await;
+    assert!(scene.yes(id, logged_in("0", "root", &[]), 0).await.is_err());
 }
 
 #[tokio::test]
@@ -455,4 +536,234 @@ async fn of_a_hundred_at_once_one_uses_one_yes() {
         used += u32::from(one.await.unwrap());
     }
     assert_eq!(used, 1);
+}
+
+#[tokio::test]
+async fn what_was_denied_is_not_asked_again_however_it_is_spelled() {
+    let scene = Scene::new();
+    let needs = [need(&["dba"], 1)];
+    let of = |text: &str, literals: Option<&str>, under: &str| Question {
+        fingerprint: "delete".to_owned(),
+        literals: literals.map(str::to_owned),
+        under: vec![under.to_owned()],
+        ..question(text, &needs)
+    };
+    let ask = async |question: Question, at: BootTime| scene.approvals.ask(question, at).await;
+    let first = of("delete where id = 1", Some("1"), "a");
+    let id = first.id;
+    ask(first, at(0)).await.unwrap();
+    let no = says(person(1, &["dba"]), false);
+    let choice = Choice::default();
+    scene.approvals.answer(id, no, choice, at(1)).await.unwrap();
+    for spelled in [
+        of("delete  where (id=1)", Some("1"), "a"),
+        of("delete where id = 1", Some("1"), "b"),
+    ] {
+        let found = ask(spelled, at(2)).await.unwrap();
+        assert!(matches!(found, Found::Denied(_)), "{found:?}");
+    }
+    let values = Question {
+        digest: Some("other".to_owned()),
+        ..of("delete where id=1", Some("1"), "a")
+    };
+    for other in [
+        of("delete where id=2", Some("2"), "a"),
+        of("delete where  id = 1", None, "a"),
+        values,
+    ] {
+        let found = ask(other, at(2)).await.unwrap();
+        assert!(matches!(found, Found::Open { new: true, .. }), "{found:?}");
+    }
+    let scene = scene.again();
+    let again = of("delete   where id=1", Some("1"), "a");
+    let found = scene.approvals.ask(again, at(3)).await.unwrap();
+    assert!(matches!(found, Found::Denied(_)), "{found:?}");
+    let late = of("delete   where id=1", Some("1"), "a");
+    let found = scene.approvals.ask(late, at(902)).await.unwrap();
+    assert!(matches!(found, Found::Open { .. }), "{found:?}");
+}
+
+#[tokio::test]
+async fn an_answer_counts_once_it_is_kept_and_not_where_the_question_is_over_by_then() {
+    let scene = Scene::new();
+    let needs = [need(&["dba"], 1)];
+    let table = &scene.approvals.table;
+    let weigh = |id| {
+        table.weigh(
+            id,
+            says(person(1, &["dba"]), true),
+            Choice::default(),
+            at(1),
+        )
+    };
+    let id = scene.open("delete = 1", &needs).await;
+    let after = weigh(id).unwrap();
+    assert!(
+        table.said(id, at(1)).is_none(),
+        "it counts before it is kept"
+    );
+    assert!(
+        table.take(id, at(1)).is_none(),
+        "it is used before it is kept"
+    );
+    table.commit(after).unwrap();
+    assert!(table.said(id, at(1)).is_some());
+    // Whoever waited goes away while it is written.
+    let id = scene.open("delete = 2", &needs).await;
+    let ticket = scene.approvals.wait(id);
+    let after = weigh(id).unwrap();
+    drop(ticket);
+    let now = table.commit(after.clone()).unwrap_err().unwrap();
+    assert_eq!(
+        now.state,
+        State::Over {
+            why: Over::Withdrawn
+        }
+    );
+    assert!(
+        now.version > after.version,
+        "what is kept of it would stay an answer"
+    );
+    // Two of the three who waited go away.
+    let id = scene.open("delete = 3", &needs).await;
+    let tickets = [(); 3].map(|()| scene.approvals.wait(id));
+    let three = Choice {
+        times: 3,
+        ..Choice::default()
+    };
+    let after = table.weigh(id, says(person(1, &["dba"]), true), three, at(1));
+    let [stays, goes, goes_too] = tickets;
+    drop((goes, goes_too));
+    let after = table.commit(after.unwrap()).unwrap();
+    assert!(
+        matches!(after.state, State::Approved { left: 1, .. }),
+        "{after:?}"
+    );
+    drop(stays);
+}
+
+#[tokio::test]
+async fn what_is_over_takes_nobodys_place() {
+    let scene = Scene::new();
+    let needs = [need(&["dba"], 1)];
+    let large = |scope: u64| {
+        let mut one = question(&"x".repeat(20 << 20), &needs);
+        one.holder.scope = scope;
+        one
+    };
+    let mut ids = Vec::new();
+    for scope in 0..3 {
+        let one = large(scope);
+        ids.push(one.id);
+        scene.approvals.table.ask(one, at(0)).unwrap();
+    }
+    let more = |scope| scene.approvals.table.ask(large(scope), at(0));
+    assert!(matches!(more(3), Err(Error::Full(_))));
+    scene.approvals.void(ids[0]);
+    more(3).unwrap();
+    // But what is over is there until somebody has told of it: it does not pile up for ever.
+    for id in &ids[1..] {
+        scene.approvals.void(*id);
+    }
+    more(4).unwrap();
+    more(5).unwrap();
+    assert!(matches!(more(6), Err(Error::Full(_))));
+    drop(scene.approvals.ended(at(1)));
+}
+
+fn delegation(by: u32, to: StandIn, seconds: u64) -> Delegation {
+    Delegation {
+        id: Uuid::new_v4(),
+        by: person(by, &[]),
+        to,
+        issued: Timestamp::UNIX_EPOCH,
+        expires: Timestamp::UNIX_EPOCH,
+        until: at(seconds),
+    }
+}
+
+#[tokio::test]
+async fn a_delegation_lasts_for_its_time_across_a_restart_and_until_it_is_taken_back() {
+    let scene = Scene::new();
+    let ops = StandIn::Group("ops".to_owned());
+    let (short, long) = (
+        delegation(1, ops.clone(), 60),
+        delegation(1, ops.clone(), 600),
+    );
+    for one in [&short, &long] {
+        scene.approvals.delegate(one.clone()).await.unwrap();
+    }
+    let scene = scene.again();
+    assert_eq!(scene.approvals.delegations(at(0)).len(), 2);
+    assert!(ops.is(Some("ops"), &["ops", "dba"]));
+    assert!(!ops.is(Some("ops"), &["dba"]));
+    assert!(StandIn::User("joe".to_owned()).is(Some("joe"), &[]));
+    assert!(!StandIn::User("joe".to_owned()).is(None, &["joe"]));
+    let left = scene.approvals.delegations(at(61));
+    assert_eq!(left.len(), 1);
+    assert_eq!(*left[0], long);
+    assert!(scene.approvals.undelegate(long.id).await.unwrap());
+    assert!(!scene.approvals.undelegate(long.id).await.unwrap());
+    assert!(scene.approvals.delegations(at(0)).is_empty());
+    let scene = scene.again();
+    assert!(!scene.approvals.delegations(at(0)).contains(&Arc::new(long)));
+    for _ in 0..8 {
+        let one = delegation(1, ops.clone(), 600);
+        scene.approvals.delegate(one).await.unwrap();
+    }
+    let more = scene
+        .approvals
+        .delegate(delegation(1, ops.clone(), 600))
+        .await;
+    assert!(matches!(more, Err(Error::Full(_))), "{more:?}");
+    scene
+        .approvals
+        .delegate(delegation(2, ops, 600))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_stand_in_counts_as_the_approver_and_neither_of_the_two_counts_again() {
+    let scene = Scene::new();
+    let needs = [need(&["dba"], 2)];
+    let in_place = |by: u32, of: Person| Answer {
+        in_place: Some(InPlace {
+            of,
+            delegation: Uuid::new_v4(),
+        }),
+        ..says(person(by, &[]), true)
+    };
+    let answer = async |id, answer| {
+        scene
+            .approvals
+            .answer(id, answer, Choice::default(), at(1))
+            .await
+    };
+    let id = scene.open("delete = 1", &needs).await;
+    // By whoever has no such right nothing is gained.
+    assert!(answer(id, in_place(5, person(6, &["ops"]))).await.is_err());
+    let standing = answer(id, in_place(5, person(1, &["dba"]))).await.unwrap();
+    assert_eq!(standing.state, State::Open);
+    assert!(answer(id, says(person(1, &["dba"]), true)).await.is_err());
+    assert!(answer(id, says(person(5, &["dba"]), true)).await.is_err());
+    assert!(answer(id, in_place(5, person(2, &["dba"]))).await.is_err());
+    assert!(answer(id, in_place(7, person(1, &["dba"]))).await.is_err());
+    let standing = answer(id, in_place(8, person(2, &["dba"]))).await.unwrap();
+    assert!(
+        matches!(standing.state, State::Approved { .. }),
+        "{standing:?}"
+    );
+    // Nobody answers his own by somebody else's right, nor by his own through somebody else.
+    let id = scene.open("delete = 2", &needs).await;
+    assert!(
+        answer(id, in_place(1_000, person(1, &["dba"])))
+            .await
+            .is_err()
+    );
+    assert!(
+        answer(id, in_place(5, person(1_000, &["dba"])))
+            .await
+            .is_err()
+    );
 }

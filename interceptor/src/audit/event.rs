@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::approvals::{Answer, Over};
+use crate::approvals::{Answer, Delegation, Over};
 use crate::grants::{Ended, Grant, Holder};
-use crate::identity::{Identity, Operator, Principal, User};
+use crate::identity::{Identity, LoggedIn, Operator, Principal, User};
 use crate::masking::Masked;
 use crate::policy::{ApprovalId, Ask, Generation, GrantId, Needs, Refusal, RuleId};
 use crate::session::{Outcome, Phase, RequestId, Spent};
@@ -183,6 +184,30 @@ pub enum Event<'a> {
         /// The column's (`pg_attribute.attnum`); 0 for the whole row.
         attribute: i16,
     },
+    /// A server's key was believed as the first that was seen of it.
+    #[serde(rename = "host.learned")]
+    HostLearned {
+        /// About whom.
+        #[serde(flatten)]
+        about: About<'a>,
+        /// The server.
+        upstream: SocketAddr,
+        /// Its key, by its fingerprint.
+        key: &'a str,
+    },
+    /// A server showed another key than it was known by: an alarm. It was not logged in to.
+    #[serde(rename = "host.changed")]
+    HostChanged {
+        /// About whom.
+        #[serde(flatten)]
+        about: About<'a>,
+        /// The server.
+        upstream: SocketAddr,
+        /// What it was known by.
+        known: &'a str,
+        /// What it showed.
+        shown: &'a str,
+    },
     /// The kernel refused something.
     #[serde(rename = "kernel.denied")]
     KernelDenied {
@@ -280,6 +305,25 @@ pub enum Event<'a> {
         /// Why, in a sentence.
         cause: String,
     },
+    /// Somebody's token was exchanged for one that means something in one scope; it was given out after this.
+    #[serde(rename = "token.exchanged")]
+    TokenExchanged {
+        /// Who brought it.
+        caller: Caller,
+        /// The scope that it is good in.
+        #[serde(flatten)]
+        scope: ScopeNamed<'a>,
+        /// Whose it is.
+        identity: &'a Identity,
+        /// The name of what was brought, or a digest of it.
+        subject: &'a str,
+        /// The name of what was given out (`jti`).
+        token: &'a str,
+        /// Whom it is meant for.
+        audience: &'a str,
+        /// Until when it is good.
+        expires: Timestamp,
+    },
     /// A scope is bound no longer.
     #[serde(rename = "identity.ended")]
     IdentityEnded {
@@ -334,6 +378,16 @@ pub enum Event<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         shape: Option<u64>,
     },
+    /// Somebody named a stand-in for the time when he is away, or took that back.
+    #[serde(rename = "approval.delegated")]
+    ApprovalDelegated {
+        /// Who, by peer credentials.
+        caller: Caller,
+        /// By whose right, to whom, until when.
+        delegation: &'a Delegation,
+        /// `delegated` or `revoked`.
+        what: &'a str,
+    },
     /// A question is over, answered or not.
     #[serde(rename = "approval.ended")]
     ApprovalEnded {
@@ -345,6 +399,33 @@ pub enum Event<'a> {
         why: Over,
         /// What was said until then.
         answers: &'a [Answer],
+    },
+    /// A name was looked up for an agent; written before the answer is given.
+    #[serde(rename = "name.resolved")]
+    NameResolved {
+        /// Who asked for what.
+        #[serde(flatten)]
+        asked: Asked<'a>,
+        /// `ok`, `nxdomain`, `servfail`, `refused` or `error`: the resolver's.
+        code: &'a str,
+        /// Addresses of the answer, the first sixteen.
+        addresses: &'a [std::net::IpAddr],
+        /// For how many seconds it may be kept.
+        ttl: u32,
+        /// The rules that permitted it.
+        rules: &'a [RuleId],
+    },
+    /// A name was asked for and not looked up, or its answer not given.
+    #[serde(rename = "name.refused")]
+    NameRefused {
+        /// Who asked for what.
+        #[serde(flatten)]
+        asked: Asked<'a>,
+        /// Why. The caller read less than this.
+        refusal: &'a Refusal,
+        /// What only the audit may know of it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cause: Option<String>,
     },
     /// The daemon started, stopped, reloaded; a scope was tagged; a log was read; an agent was frozen.
     #[serde(rename = "control")]
@@ -394,6 +475,26 @@ pub enum Event<'a> {
     LogClosed {},
 }
 
+/// A question to a resolver, as lines name it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Asked<'a> {
+    /// The agent's name.
+    pub agent: &'a str,
+    /// Who, in full, as JSON; absent where identity could not be proved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub principal: Option<&'a RawValue>,
+    /// The name, where the question was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<&'a str>,
+    /// The type of the records.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub qtype: Option<&'a str>,
+    /// Which resolver was to be asked.
+    pub resolver: SocketAddr,
+    /// The same question with the same end since the last such line.
+    pub folded: u64,
+}
+
 /// A scope, as lines name it.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct ScopeNamed<'a> {
@@ -403,7 +504,7 @@ pub struct ScopeNamed<'a> {
     pub cgroup: &'a str,
 }
 
-/// Who spoke on a control socket.
+/// Who spoke to the daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Caller {
@@ -419,6 +520,17 @@ pub enum Caller {
         process: Number,
         /// Why there is no more.
         unread: String,
+    },
+    /// Somebody who logged in, at the console or in a chat.
+    Visitor {
+        /// The login.
+        login: uuid::Uuid,
+        /// Who, by the word of an issuer or a chat.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        person: Option<LoggedIn>,
+        /// For whom the link was printed, where it is root of the host.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        link: Option<Arc<Self>>,
     },
 }
 

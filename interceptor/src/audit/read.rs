@@ -31,6 +31,10 @@ pub struct Filter {
     pub connection: Option<Uuid>,
     /// The request.
     pub request: Option<Uuid>,
+    /// The target's name.
+    pub target: Option<String>,
+    /// What stands in it, in capital letters or small ones.
+    pub text: Option<String>,
     /// The event: `request.refused`, or all that begin so: `request`.
     pub event: Option<String>,
     /// The sequence.
@@ -63,6 +67,8 @@ struct Fields<'a> {
     connection: Option<Uuid>,
     request: Option<Uuid>,
     #[serde(borrow)]
+    target: Option<Cow<'a, str>>,
+    #[serde(borrow)]
     principal: Option<Agent<'a>>,
 }
 
@@ -87,6 +93,8 @@ impl Filter {
             && wanted(self.connection, fields.connection)
             && wanted(self.request, fields.request)
             && wanted(self.agent.as_deref(), agent.as_deref())
+            && wanted(self.target.as_deref(), fields.target.as_deref())
+            && self.text.as_deref().is_none_or(|text| has(line, text))
             && self.id.is_none_or(|id| {
                 [fields.session, fields.connection, fields.request].contains(&Some(id))
             })
@@ -97,6 +105,12 @@ impl Filter {
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
             })
     }
+}
+
+/// Whether a text stands in a line, ASCII letters in either case.
+fn has(line: &[u8], text: &str) -> bool {
+    let line = line.to_ascii_lowercase();
+    memchr::memmem::find(&line, text.to_ascii_lowercase().as_bytes()).is_some()
 }
 
 fn wanted<T: PartialEq>(wanted: Option<T>, found: Option<T>) -> bool {
@@ -287,4 +301,52 @@ pub fn last(dir: &Path, filter: &Filter, count: usize) -> Result<(Vec<Entry>, En
         }
     }
     Ok((found.into(), entries))
+}
+
+/// The last `count` lines that pass, newest first, of at most the last `bytes` of the log; whether older ones
+/// were left out unseen.
+///
+/// # Errors
+/// Where the log cannot be read.
+pub fn newest(
+    dir: &Path,
+    filter: &Filter,
+    count: usize,
+    bytes: u64,
+) -> Result<(Vec<Entry>, bool), Error> {
+    let mut found = Vec::new();
+    let mut left = bytes;
+    for name in segment::list(dir)?.into_iter().rev() {
+        if found.len() >= count {
+            break;
+        }
+        if left == 0 {
+            return Ok((found, true));
+        }
+        let path = dir.join(name.to_string());
+        let failed = |error| Error::io("read", &path, error);
+        let mut open = Open::segment(dir, name)?;
+        let length = open.from.get_ref().metadata().map_err(failed)?.len();
+        let skipped = length.saturating_sub(left);
+        if skipped > 0 {
+            open.from.seek(SeekFrom::Start(skipped)).map_err(failed)?;
+            // What is left of the line that this falls into.
+            open.read().map_err(failed)?;
+        }
+        left = left.saturating_sub(length);
+        let mut here = VecDeque::new();
+        while matches!(open.read().map_err(failed)?, Piece::Line) {
+            if filter.passes(&open.line) {
+                if found.len().saturating_add(here.len()) >= count {
+                    here.pop_front();
+                }
+                here.push_back(open.entry());
+            }
+        }
+        found.extend(here.into_iter().rev());
+        if skipped > 0 {
+            return Ok((found, true));
+        }
+    }
+    Ok((found, false))
 }

@@ -7,18 +7,19 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::{MutexGuard, PoisonError};
 use std::thread;
 
 use aya::maps::MapError;
-use interceptor_ebpf::flow::{DAEMON, Mark};
-use interceptor_ebpf::{MAX_NAMESPACES, scope as abi};
+use interceptor_ebpf::flow::{DAEMON, Endpoint, Mark};
+use interceptor_ebpf::{MAX_NAMESPACES, MAX_RESOLVERS, scope as abi};
 use nix::sched::{CloneFlags, setns};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
+use super::rules::address;
 use super::{Capture, Error, NetnsCookie, Scope, map_error, syscall};
 
 /// Ports below this one are left to services with a name.
@@ -42,6 +43,17 @@ pub struct Listeners {
     pub v4: TcpListener,
     /// On `::1`, where the namespace has one. Non-blocking.
     pub v6: Option<TcpListener>,
+    /// The name servers. Non-blocking.
+    pub names: Vec<NameServer>,
+}
+
+/// A socket that scopes' questions to one resolver come in by.
+#[derive(Debug)]
+pub struct NameServer {
+    /// The resolver's slot; see [`Capture::asked`].
+    pub slot: u32,
+    /// Bound to an address of its own.
+    pub socket: UdpSocket,
 }
 
 impl Capture {
@@ -153,7 +165,12 @@ impl Capture {
 
     /// Marks the sockets, lets them listen, and tells the programs.
     fn publish(&self, pair: Pair) -> Result<Listeners, Error> {
-        let Pair { cookie, v4, v6 } = pair;
+        let Pair {
+            cookie,
+            v4,
+            v6,
+            names,
+        } = pair;
         let mark = Mark {
             netns: cookie.0,
             kind: DAEMON,
@@ -164,10 +181,17 @@ impl Capture {
             let listen = bound.socket.listen(BACKLOG);
             listen.map_err(listener_error(bound.address))?;
         }
-        let row = abi::Listeners {
+        let mut row = abi::Listeners {
             port4: v4.address.port(),
             port6: v6.as_ref().map_or(0, |bound| bound.address.port()),
+            ..abi::Listeners::default()
         };
+        for (slot, bound) in &names {
+            self.mark(&bound.socket, mark)?;
+            let port = row.names6.iter_mut().zip(0_u32..);
+            let own = port.filter(|(_, of)| of == slot && bound.address.is_ipv6());
+            own.for_each(|(port, _)| *port = bound.address.port());
+        }
         let mut tables = self.tables();
         let is_new = tables.listeners.get(&cookie.0, 0).is_err();
         let most = usize::try_from(MAX_NAMESPACES).unwrap_or(0);
@@ -185,6 +209,13 @@ impl Capture {
             netns: cookie,
             v4: v4.socket.into(),
             v6: v6.map(|bound| bound.socket.into()),
+            names: names
+                .into_iter()
+                .map(|(slot, bound)| NameServer {
+                    slot,
+                    socket: bound.socket.into(),
+                })
+                .collect(),
         })
     }
 
@@ -207,6 +238,8 @@ struct Pair {
     cookie: NetnsCookie,
     v4: Bound,
     v6: Option<Bound>,
+    /// The name servers, with their slots.
+    names: Vec<(u32, Bound)>,
 }
 
 impl Pair {
@@ -215,15 +248,22 @@ impl Pair {
         hint: Option<u16>,
     ) -> Result<Self, Error> {
         let cookie = netns_cookie()?;
+        let below = unprivileged_start();
         if let Some(ports) = pinned(cookie.0) {
             let v4 = Bound::on(Ipv4Addr::LOCALHOST.into(), ports.port4)?;
             let v6 = match ports.port6 {
                 0 => None,
                 port => Some(Bound::on(Ipv6Addr::LOCALHOST.into(), port)?),
             };
-            return Ok(Self { cookie, v4, v6 });
+            let names = name_servers(ports.port4, v6.is_some(), below, &ports.names6)?;
+            let names = names.ok_or(Error::NoPort { below })?;
+            return Ok(Self {
+                cookie,
+                v4,
+                v6,
+                names,
+            });
         }
-        let below = unprivileged_start();
         for port in hint.into_iter().chain(candidates(below)) {
             let Some(v4) = taken(Bound::on(Ipv4Addr::LOCALHOST.into(), port))? else {
                 continue;
@@ -235,21 +275,68 @@ impl Pair {
                     bound => bound,
                 },
             };
-            return Ok(Self { cookie, v4, v6 });
+            let Some(names) = name_servers(port, v6.is_some(), below, &[])? else {
+                continue;
+            };
+            return Ok(Self {
+                cookie,
+                v4,
+                v6,
+                names,
+            });
         }
         Err(Error::NoPort { below })
     }
 }
 
+/// The name servers: on an address for each resolver, and on a port of `::1` for each where there is
+/// one, those of before first. None where somebody has the port.
+fn name_servers(
+    port: u16,
+    has_v6: bool,
+    below: u16,
+    before: &[u16],
+) -> Result<Option<Vec<(u32, Bound)>>, Error> {
+    let mut names = Vec::new();
+    for slot in 0..MAX_RESOLVERS {
+        let at = address(&Endpoint::name_server(slot, port));
+        let Some(bound) = taken(Bound::to(at, Type::DGRAM))? else {
+            return Ok(None);
+        };
+        names.push((slot, bound));
+    }
+    let mut ports = before.iter().copied().chain(candidates(below));
+    for slot in (0..MAX_RESOLVERS).filter(|_| has_v6) {
+        let bound = loop {
+            let Some(port) = ports.next() else {
+                return Ok(None);
+            };
+            let at = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port);
+            if port != 0
+                && let Some(bound) = taken(Bound::to(at, Type::DGRAM))?
+            {
+                break bound;
+            }
+        };
+        names.push((slot, bound));
+    }
+    Ok(Some(names))
+}
+
 impl Bound {
     fn on(ip: IpAddr, port: u16) -> Result<Self, Error> {
-        let address = SocketAddr::new(ip, port);
+        Self::to(SocketAddr::new(ip, port), Type::STREAM)
+    }
+
+    fn to(address: SocketAddr, kind: Type) -> Result<Self, Error> {
         let bind = || {
             let domain = Domain::for_address(address);
-            let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+            let socket = Socket::new(domain, kind, None)?;
             socket.set_nonblocking(true)?;
-            // A restart finds the port in TIME_WAIT.
-            socket.set_reuse_address(true)?;
+            if kind == Type::STREAM {
+                // A restart finds the port in TIME_WAIT.
+                socket.set_reuse_address(true)?;
+            }
             if address.is_ipv6() {
                 socket.set_only_v6(true)?;
             }

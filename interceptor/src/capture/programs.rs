@@ -25,13 +25,16 @@ static OBJECT: &[u8] = &[];
 const SET_RETVAL: KernelVersion = KernelVersion::new(5, 18, 0);
 
 /// Every map. All are pinned: the programs of one start read what the daemon of the next writes.
-const MAPS: [&str; 12] = [
+const MAPS: [&str; 15] = [
     "STATE",
     "SCOPES",
     "LISTENERS",
     "RULES",
     "PROTECTED",
     "PENDING",
+    "RESOLVERS",
+    "ASKED",
+    "NAMED",
     "DENIALS",
     "BUCKETS",
     "COUNTERS",
@@ -60,7 +63,7 @@ const fn hook(name: &'static str, program: &'static str, attach_type: u32) -> Ho
 }
 
 /// The hooks of a scope. The guard comes first and the verdict last: a half-tagged scope is shut.
-pub(super) const SCOPE_HOOKS: [Hook; 11] = [
+pub(super) const SCOPE_HOOKS: [Hook; 13] = [
     hook("egress", "interceptor_egress", 1),
     hook("sock_create", "interceptor_sock_create", 2),
     hook("sock_ops", "interceptor_scope_ops", 3),
@@ -68,6 +71,8 @@ pub(super) const SCOPE_HOOKS: [Hook; 11] = [
     hook("bind6", "interceptor_bind6", 9),
     hook("sendmsg4", "interceptor_sendmsg4", 14),
     hook("sendmsg6", "interceptor_sendmsg6", 15),
+    hook("recvmsg4", "interceptor_recvmsg4", 19),
+    hook("recvmsg6", "interceptor_recvmsg6", 20),
     hook("getpeername4", "interceptor_getpeername4", 29),
     hook("getpeername6", "interceptor_getpeername6", 30),
     hook("connect4", "interceptor_connect4", 10),

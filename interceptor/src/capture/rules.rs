@@ -9,10 +9,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use aya::maps::lpm_trie::Key;
 use interceptor_ebpf::flow::Endpoint;
 use interceptor_ebpf::rule::{
-    DAEMON, DIRECT, DIRECT_IF_READY, EXACT_BITS, READY, REDIRECT, RESOLVER, RESOLVER_IF_READY,
-    RuleKey, State, TARGET,
+    DAEMON, DIRECT, DIRECT_IF_READY, EXACT_BITS, NAMES, READY, REDIRECT, RuleKey, SLOT, State,
+    TARGET,
 };
-use interceptor_ebpf::{MAX_PROTECTED, MAX_RULES};
+use interceptor_ebpf::{MAX_PROTECTED, MAX_RESOLVERS, MAX_RULES};
 use ipnet::IpNet;
 use nix::ifaddrs::getifaddrs;
 
@@ -28,7 +28,9 @@ impl Capture {
     /// # Errors
     /// Where they do not fit, or the kernel refuses; the rules before then still hold.
     pub fn set_rules(&self, rules: &[Rule]) -> Result<(), Error> {
-        let rows = compile(rules);
+        let mut tables = self.tables();
+        let resolvers = tables.resolvers(rules)?;
+        let rows = compile(rules, &resolvers);
         if rows.len() > usize::try_from(MOST).unwrap_or(0) {
             return Err(Error::Full {
                 what: "hold all rules",
@@ -36,10 +38,10 @@ impl Capture {
             });
         }
         let protected = protect(rules, &own_addresses());
-        let mut tables = self.tables();
         let state = tables.read_state()?;
         let next = state.generation.checked_add(1).unwrap_or(1);
         tables.purge(|generation| generation != state.generation)?;
+        tables.write_resolvers(&resolvers)?;
         let before = tables.protected()?;
         let state = State {
             generation: next,
@@ -102,6 +104,49 @@ impl Tables {
             self.add(state.generation, row, *bits)?;
         }
         self.write_state(state)
+    }
+
+    /// Which slot each resolver of a set has: the one that it has now, or a free one.
+    fn resolvers(&self, rules: &[Rule]) -> Result<Slots, Error> {
+        let mut wanted = Vec::new();
+        for rule in rules
+            .iter()
+            .filter(|rule| rule.verdict == Verdict::Resolver)
+        {
+            let at = endpoint(SocketAddr::new(rule.network.addr(), rule.port.unwrap_or(0)));
+            if !wanted.contains(&at) {
+                wanted.push(at);
+            }
+        }
+        let mut slots = Slots::default();
+        for (slot, row) in slots.iter_mut().enumerate() {
+            let slot = u32::try_from(slot).unwrap_or(0);
+            let now = self.resolvers.get(&slot, 0);
+            let now = now.map_err(map_error("read", "RESOLVERS"))?;
+            if let Some(at) = wanted.iter().position(|wanted| wanted.same(&now)) {
+                *row = Some(wanted.swap_remove(at));
+            }
+        }
+        for at in wanted {
+            let free = slots.iter_mut().find(|row| row.is_none());
+            let free = free.ok_or(Error::Full {
+                what: "ask one more resolver",
+                most: MAX_RESOLVERS,
+            })?;
+            *free = Some(at);
+        }
+        Ok(slots)
+    }
+
+    /// A slot that nobody has keeps what it had: rules of before may still name it.
+    fn write_resolvers(&mut self, slots: &Slots) -> Result<(), Error> {
+        for (slot, at) in (0_u32..).zip(slots) {
+            let Some(at) = at else { continue };
+            self.resolvers
+                .set(slot, *at, 0)
+                .map_err(map_error("write", "RESOLVERS"))?;
+        }
+        Ok(())
     }
 
     fn add(&mut self, generation: u32, row: &Row, bits: u32) -> Result<(), Error> {
@@ -167,6 +212,9 @@ impl Tables {
     }
 }
 
+/// The resolvers, each in its slot.
+type Slots = [Option<Endpoint>; MAX_RESOLVERS as usize];
+
 /// One row: which scope and port, and which addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Row {
@@ -222,10 +270,10 @@ impl Row {
 
 /// The rows of a set. The trie tells only the longest match, and a redirect must beat any other rule
 /// whatever its length, so each row also says what the wider ones over it say.
-fn compile(rules: &[Rule]) -> HashMap<Row, u32> {
+fn compile(rules: &[Rule], resolvers: &Slots) -> HashMap<Row, u32> {
     let mut own: HashMap<Row, u32> = HashMap::new();
     for rule in rules {
-        *own.entry(Row::of(rule)).or_default() |= bits(rule.verdict);
+        *own.entry(Row::of(rule)).or_default() |= bits(rule, resolvers);
     }
     let whole = |row: &Row| {
         (0..=row.prefix)
@@ -235,17 +283,20 @@ fn compile(rules: &[Rule]) -> HashMap<Row, u32> {
     own.keys().map(|row| (*row, whole(row))).collect()
 }
 
-fn bits(verdict: Verdict) -> u32 {
-    match verdict {
+fn bits(rule: &Rule, resolvers: &Slots) -> u32 {
+    match rule.verdict {
         Verdict::Redirect => REDIRECT,
         Verdict::Direct {
             needs_daemon: false,
         } => DIRECT,
         Verdict::Direct { needs_daemon: true } => DIRECT_IF_READY,
-        Verdict::Resolver {
-            needs_daemon: false,
-        } => RESOLVER,
-        Verdict::Resolver { needs_daemon: true } => RESOLVER_IF_READY,
+        Verdict::Resolver => {
+            let at = endpoint(SocketAddr::new(rule.network.addr(), rule.port.unwrap_or(0)));
+            let slots = (0_u32..).zip(resolvers);
+            let mut slots = slots.filter(|(_, row)| row.is_some_and(|row| row.same(&at)));
+            // Without a slot it is a rule that opens nothing.
+            slots.next().map_or(0, |(slot, _)| NAMES | slot << SLOT)
+        }
     }
 }
 
@@ -260,7 +311,7 @@ fn protect(rules: &[Rule], own: &[IpAddr]) -> BTreeMap<[u32; 5], Endpoint> {
             port,
             verdict,
         } = rule;
-        let (Verdict::Redirect, Some(port)) = (verdict, *port) else {
+        let (Verdict::Redirect | Verdict::Resolver, Some(port)) = (verdict, *port) else {
             continue;
         };
         if network.prefix_len() != network.max_prefix_len() {

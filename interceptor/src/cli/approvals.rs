@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::client;
 use super::operate::{lines, show};
 use super::{Daemon, print, terminal};
-use crate::approvals::{Answer, Standing, State, who};
-use crate::control::api::{Asked, Say, WhichApproval};
+use crate::approvals::{Answer, Delegation, StandIn, Standing, State, who};
+use crate::control::api::{self, Asked, Say, WhichApproval};
 use crate::policy::ApprovalId;
 
 /// `interceptor approvals`.
@@ -29,6 +29,12 @@ enum Verb {
     Approve(Approve),
     /// Say no.
     Deny(Deny),
+    /// Name a stand-in, who answers by your right while you are away.
+    Delegate(Delegate),
+    /// List who stands in for whom.
+    Delegations(Delegations),
+    /// Take a delegation back.
+    Undelegate(Undelegate),
 }
 
 impl Approvals {
@@ -40,6 +46,9 @@ impl Approvals {
             Verb::Show(show) => show.run().await,
             Verb::Approve(approve) => approve.run().await,
             Verb::Deny(deny) => deny.run().await,
+            Verb::Delegate(delegate) => delegate.run().await,
+            Verb::Delegations(delegations) => delegations.run().await,
+            Verb::Undelegate(undelegate) => undelegate.run().await,
         }
     }
 }
@@ -155,6 +164,93 @@ impl Deny {
     }
 }
 
+#[derive(Debug, Args)]
+struct Delegate {
+    /// Who stands in: a group of the host, or user:NAME.
+    #[arg(long, value_name = "GROUP|user:NAME")]
+    to: String,
+    /// For how long: 8h.
+    #[arg(long = "for")]
+    time: String,
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Delegate {
+    async fn run(self) -> anyhow::Result<ExitCode> {
+        let to = match self.to.strip_prefix("user:") {
+            Some(name) => StandIn::User(name.to_owned()),
+            None => StandIn::Group(self.to),
+        };
+        let asked = api::Delegate {
+            to,
+            time: self.time,
+        };
+        let control = self.daemon.control()?;
+        let made: Delegation = client::post(&control, "/v1/approvals/delegate", &asked).await?;
+        Ok(show(self.json, &made, &delegation(&made)))
+    }
+}
+
+#[derive(Debug, Args)]
+struct Delegations {
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Answer as JSON, one delegation a line.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Delegations {
+    async fn run(self) -> anyhow::Result<ExitCode> {
+        let control = self.daemon.control()?;
+        let all: Vec<Delegation> = client::get(&control, "/v1/approvals/delegations").await?;
+        let mut text = lines(self.json, &all, delegation)?;
+        if all.is_empty() && !self.json {
+            text.push_str("nobody stands in for anybody\n");
+        }
+        print(&text);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[derive(Debug, Args)]
+struct Undelegate {
+    /// The delegation, as `delegations` names it.
+    delegation: Uuid,
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Undelegate {
+    async fn run(self) -> anyhow::Result<ExitCode> {
+        let which = api::WhichDelegation {
+            delegation: self.delegation,
+        };
+        let control = self.daemon.control()?;
+        let over: Delegation = client::post(&control, "/v1/approvals/undelegate", &which).await?;
+        let text = format!("revoked: {}", delegation(&over));
+        Ok(show(self.json, &over, &text))
+    }
+}
+
+/// One delegation for people.
+fn delegation(one: &Delegation) -> String {
+    let to = match &one.to {
+        StandIn::User(name) => format!("user {}", terminal::line(name)),
+        StandIn::Group(name) => format!("group {}", terminal::line(name)),
+    };
+    let by = one.by.shown();
+    let by = terminal::line(&by);
+    format!("{}  {to} for {by}  until {}\n", one.id, one.expires)
+}
+
 async fn asked(daemon: &Daemon, approval: Uuid) -> anyhow::Result<Asked> {
     let which = WhichApproval {
         approval: ApprovalId(approval),
@@ -246,6 +342,11 @@ fn whole(asked: &Asked) -> String {
     for said in &standing.answers {
         row("answer", &answered(said));
     }
+    if let Some(of) = &question.on_behalf_of {
+        let name = of.user.as_ref().unwrap_or(&of.subject);
+        let (name, issuer) = (terminal::line(name), terminal::line(&of.issuer));
+        row("on behalf", &format!("{name} of {issuer}"));
+    }
     for under in &question.under {
         row("under", &terminal::line(under));
     }
@@ -270,9 +371,12 @@ fn answered(said: &Answer) -> String {
         (false, _) => "no",
     };
     let reason = said.reason.as_deref().map(terminal::line);
+    let place = said.in_place.as_ref().map(|place| place.of.shown());
+    let place = place.map(|of| format!(" for {}", terminal::line(&of)));
     format!(
-        "{word}, by {} at {}{}",
+        "{word}, by {}{} at {}{}",
         terminal::line(&said.by.shown()),
+        place.unwrap_or_default(),
         said.at,
         reason
             .map(|reason| format!(": {reason}"))

@@ -19,7 +19,7 @@ use super::{Daemon, client, complain, terminal};
 use crate::control::api::{self, Begin, Begun, Proof, Scope, Token, Waited, Which};
 
 /// Bytes of a token that are read; the daemon takes fewer.
-const MAX_TOKEN: u64 = 64 << 10;
+const MAX_TOKEN: u64 = 256 << 10;
 
 /// Where a token is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,14 +109,36 @@ fn trimmed(text: &str) -> Token {
     Token(Zeroizing::new(text.trim().to_owned()))
 }
 
+/// What shows to whom a scope is bound.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct With {
+    /// The token: a file, or ENV:NAME for a variable. It is left where it is.
+    #[arg(long, value_name = "FILE|ENV:NAME")]
+    token: Option<TokenIn>,
+    /// The assertion of a SAML identity provider, or the response that has it, as XML or in base64: a file,
+    /// or ENV:NAME for a variable. It is left where it is, and good for once.
+    #[arg(long, value_name = "FILE|ENV:NAME")]
+    as_saml: Option<TokenIn>,
+}
+
+impl With {
+    fn proof(&self) -> anyhow::Result<Proof> {
+        match (&self.token, &self.as_saml) {
+            (Some(token), _) => Ok(Proof::Token(token.read()?)),
+            (None, Some(assertion)) => Ok(Proof::Saml(assertion.read()?)),
+            (None, None) => bail!("name a token or an assertion"),
+        }
+    }
+}
+
 /// `interceptor bind`.
 #[derive(Debug, Args)]
 pub struct Bind {
     #[command(flatten)]
     which: WhichArgs,
-    /// The token: a file, or ENV:NAME for a variable. It is left where it is.
-    #[arg(long, value_name = "FILE|ENV:NAME")]
-    token: TokenIn,
+    #[command(flatten)]
+    with: With,
     #[command(flatten)]
     daemon: Daemon,
     /// Answer as JSON.
@@ -130,7 +152,7 @@ impl Bind {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let asked = api::Bind {
             which: self.which.into(),
-            proof: Proof::Token(self.token.read()?),
+            proof: self.with.proof()?,
         };
         let control = self.daemon.control()?;
         let scope: Scope = client::post(&control, "/v1/scopes/bind", &asked).await?;
@@ -159,6 +181,56 @@ impl Unbind {
         let scope: Scope = client::post(&control, "/v1/scopes/unbind", &asked).await?;
         let text = format!("no longer: {}", line(&scope));
         Ok(show(self.json, &scope, &text))
+    }
+}
+
+/// `interceptor exchange`.
+#[derive(Debug, Args)]
+pub struct Exchange {
+    /// The token: a file, or ENV:NAME for a variable. It is left where it is.
+    #[arg(long, value_name = "FILE|ENV:NAME")]
+    token: TokenIn,
+    /// Whom the new token is for; without it, the daemon itself.
+    #[arg(long)]
+    audience: Option<String>,
+    /// For how long: 10m, which is also the default, and at most 1h.
+    #[arg(long = "for")]
+    time: Option<String>,
+    /// From outside: the cgroup of the scope that it is for; without it, the own one.
+    #[arg(long, value_name = "CGROUP")]
+    scope: Option<String>,
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Exchange {
+    /// # Errors
+    /// Where the daemon cannot be reached, or refuses.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let token = self.token.read()?;
+        let jwt = "urn:ietf:params:oauth:token-type:jwt";
+        let kind = "urn:ietf:params:oauth:grant-type:token-exchange";
+        let mut fields = vec![
+            ("grant_type", kind),
+            ("subject_token_type", jwt),
+            ("subject_token", token.0.as_str()),
+        ];
+        fields.extend(self.audience.as_deref().map(|text| ("audience", text)));
+        fields.extend(self.time.as_deref().map(|text| ("lifetime", text)));
+        fields.extend(self.scope.as_deref().map(|text| ("cgroup", text)));
+        let socket = match self.scope {
+            Some(_) => self.daemon.control()?,
+            None => self.daemon.agent()?,
+        };
+        let given: api::Exchanged = client::post_form(&socket, "/v1/token", &fields).await?;
+        Ok(show(
+            self.json,
+            &given,
+            &format!("{}\n", given.access_token),
+        ))
     }
 }
 

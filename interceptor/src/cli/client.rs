@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::control::api::Problem;
+use crate::tokens::encoded;
 
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
@@ -47,12 +48,37 @@ pub(super) async fn post<Q: Serialize, A: DeserializeOwned>(
     answer(&send(socket, Method::POST, path, Bytes::from(body)).await?)
 }
 
+/// Sends a form.
+///
+/// # Errors
+/// As [`get`].
+pub(super) async fn post_form<A: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    fields: &[(&str, &str)],
+) -> anyhow::Result<A> {
+    let pair = |(name, value): &(&str, &str)| format!("{name}={}", encoded(value));
+    let body = fields.iter().map(pair).collect::<Vec<_>>().join("&");
+    let of_type = "application/x-www-form-urlencoded";
+    let body = (Bytes::from(body), of_type);
+    answer(&send_as(socket, Method::POST, path, body).await?)
+}
+
 fn answer<A: DeserializeOwned>(body: &[u8]) -> anyhow::Result<A> {
     serde_json::from_slice(body)
         .context("cannot read the daemon's answer; is it of another version?")
 }
 
 async fn send(socket: &Path, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
+    send_as(socket, method, path, (body, "application/json")).await
+}
+
+async fn send_as(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    (body, of_type): (Bytes, &str),
+) -> anyhow::Result<Bytes> {
     let stream = UnixStream::connect(socket).await.map_err(|error| {
         anyhow::anyhow!(
             "cannot reach the daemon on {}: {error}; is it running? Where `interceptor daemon` was \
@@ -68,7 +94,7 @@ async fn send(socket: &Path, method: Method, path: &str, body: Bytes) -> anyhow:
         .method(method)
         .uri(path)
         .header(HOST, "interceptor")
-        .header(CONTENT_TYPE, "application/json")
+        .header(CONTENT_TYPE, of_type)
         .body(Full::new(body))?;
     let response = sender
         .send_request(request)

@@ -9,11 +9,12 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use uuid::Uuid;
 
+use super::bind::TokenIn;
 use super::client;
 use super::operate::{lines, show};
 use super::{Daemon, complain, print, terminal};
 use crate::control::api;
-use crate::grants::Standing;
+use crate::grants::{Grant, Standing};
 use crate::policy::{self, Action, ApprovalId, Budget, GrantId, Resource};
 
 /// How often a waiting request looks for the answer of people.
@@ -51,6 +52,9 @@ pub struct Request {
     /// The ticket that it belongs to.
     #[arg(long)]
     ticket: Option<String>,
+    /// In whose name: a token that `interceptor exchange` gave, a file or ENV:NAME for a variable.
+    #[arg(long, value_name = "FILE|ENV:NAME")]
+    on_behalf_of: Option<TokenIn>,
     /// Wait for people, where it takes their approval.
     #[arg(long)]
     wait: bool,
@@ -90,6 +94,8 @@ impl Request {
         for word in &self.actions {
             actions.extend(named(word)?);
         }
+        let behalf = self.on_behalf_of.as_ref();
+        let behalf = behalf.map(TokenIn::read).transpose()?;
         let asked = api::Request {
             resource: self.on.resource(self.database.is_some())?,
             target: self.target,
@@ -101,6 +107,7 @@ impl Request {
             bytes: self.bytes,
             reason: self.reason,
             ticket: self.ticket,
+            on_behalf_of: behalf,
         };
         let granted = granted(&self.daemon.agent()?, &asked, self.wait).await?;
         Ok(show(self.json, &granted, &line(&granted)))
@@ -241,7 +248,7 @@ fn line(standing: &Standing) -> String {
     let grant = &standing.grant;
     let actions: Vec<_> = grant.actions.iter().map(|action| action.name()).collect();
     format!(
-        "{}  {}  {} on {} of {}  until {}  {}  {}\n",
+        "{}  {}  {} on {} of {}  until {}  {}  {}{}\n",
         grant.id.0,
         grant.holder.agent,
         actions.join(","),
@@ -252,8 +259,18 @@ fn line(standing: &Standing) -> String {
         },
         grant.expires,
         taken(standing),
-        terminal::line(&grant.reason)
+        terminal::line(&grant.reason),
+        behalf(grant)
     )
+}
+
+/// In whose name it was asked for.
+fn behalf(grant: &Grant) -> String {
+    grant.on_behalf_of.as_ref().map_or_else(String::new, |of| {
+        let name = of.user.as_ref().unwrap_or(&of.subject);
+        let (name, issuer) = (terminal::line(name), terminal::line(&of.issuer));
+        format!("  for {name} of {issuer}")
+    })
 }
 
 /// What was taken of it, and of how much.

@@ -36,8 +36,12 @@ pub struct Run {
     /// command runs.
     #[arg(long, value_name = "FILE|ENV:NAME")]
     as_token: Option<TokenIn>,
+    /// Bind the scope to whom this assertion of a SAML identity provider names, or the response that has it:
+    /// a file, or ENV:NAME for a variable. It is removed before the command runs.
+    #[arg(long, value_name = "FILE|ENV:NAME", conflicts_with = "as_token")]
+    as_saml: Option<TokenIn>,
     /// Log a person in by this issuer first, and bind the scope to them.
-    #[arg(long, value_name = "ISSUER", conflicts_with = "as_token")]
+    #[arg(long, value_name = "ISSUER", conflicts_with_all = ["as_token", "as_saml"])]
     login: Option<String>,
     #[command(flatten)]
     daemon: Daemon,
@@ -58,9 +62,10 @@ impl Run {
             .split_first()
             .context("name the command to run")?;
         let control = self.daemon.control()?;
-        let proof = match (&self.as_token, &self.login) {
-            (Some(token), _) => Some(Proof::Token(token.take()?)),
-            (None, Some(issuer)) => {
+        let proof = match (&self.as_token, &self.as_saml, &self.login) {
+            (Some(token), ..) => Some(Proof::Token(token.take()?)),
+            (None, Some(assertion), _) => Some(Proof::Saml(assertion.take()?)),
+            (None, None, Some(issuer)) => {
                 let begin = Begin {
                     issuer: issuer.clone(),
                     agent: Some(self.agent.clone()),
@@ -69,7 +74,7 @@ impl Run {
                 let login = block_on(bind::log_in(&control, &begin), false)?;
                 Some(Proof::Login(login))
             }
-            (None, None) => None,
+            (None, None, None) => None,
         };
         let asked = Asked {
             agent: self.agent.clone(),
@@ -79,7 +84,8 @@ impl Run {
         close_descriptors()?;
         let mut command = Command::new(program);
         command.args(arguments).envs(added(placed.environment));
-        if let Some(variable) = self.as_token.as_ref().and_then(TokenIn::variable) {
+        let brought = self.as_token.as_ref().or(self.as_saml.as_ref());
+        if let Some(variable) = brought.and_then(TokenIn::variable) {
             command.env_remove(variable);
         }
         if let Some(user) = user {

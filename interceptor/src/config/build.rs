@@ -3,6 +3,8 @@
 //! Runs over trees that may hold mistakes, all of which `check` has noted: what cannot be read is left
 //! out here without a word, and the result is thrown away. Values keep their place for `cross`.
 
+pub(super) mod console;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,11 +13,12 @@ use std::time::Duration;
 use super::check::{self, UNLIMITED};
 use super::document::{Node, Value};
 use super::mistake::Place;
-use super::shape::{Form, detect};
+use super::shape::{Form, detect, ssh};
 use super::{
-    Address, Agent, Audit, ClientAuth, Config, Dial, Direct, Durability, Namespace, Order, Paths,
-    Pooler, Postgres, Protocol, Recording, Resolver, Scope, SecretSource, SessionAttrs,
-    StatementText, Target, Timeouts, TlsMode, UpstreamTls, Warm, issuers, scalar, sensitive,
+    Address, Agent, Audit, ClientAuth, Config, Dial, Direct, Durability, NameRefusal, Names,
+    Namespace, Order, Paths, Pooler, Postgres, Protocol, Recording, Resolver, Scope, SecretSource,
+    SessionAttrs, StatementText, Target, Timeouts, TlsMode, UpstreamTls, Warm, issuers, scalar,
+    sensitive,
 };
 
 /// A value and where it was said.
@@ -71,14 +74,22 @@ pub(super) fn build(root: &Node, file: &Path, resolvers: Vec<Resolver>) -> Built
             .filter_map(|entry| issuers::build(directory, entry))
             .map(|issuer| (issuer.name.clone(), Arc::new(issuer)))
             .collect(),
+        saml: map(root, "issuers")
+            .iter()
+            .filter_map(|entry| issuers::saml::build(directory, entry))
+            .map(|issuer| (issuer.name.clone(), Arc::new(issuer)))
+            .collect(),
         direct: values(&direct),
         resolvers,
+        names: names(root.under("names")),
         audit: audit(root.under("audit")),
         recording: recording(root.under("recording")),
         metrics: root
             .under("metrics")
             .and_then(Node::text)
             .and_then(|t| scalar::socket(t).ok()),
+        console: console::console(&from, root),
+        webhook: console::webhook(&from, root),
         drain: duration(Some(root), "drain").unwrap_or(Duration::from_secs(30)),
     };
     Built {
@@ -113,7 +124,10 @@ fn addresses_of(target: &str, node: &Node) -> Vec<Said<(String, Address)>> {
         .map(Node::elements)
         .unwrap_or_default();
     let element = |(index, node): (usize, &Node)| {
-        let value = (target.to_owned(), scalar::address(node.text()?).ok()?);
+        let value = (
+            target.to_owned(),
+            scalar::addresses(node.text()?).ok()?.ok()?,
+        );
         let key = format!("targets.{target}.addresses[{index}]");
         Some(Said {
             value,
@@ -200,8 +214,30 @@ fn direct(node: &Node) -> Option<Direct> {
 fn resolver(node: &Node) -> Option<Resolver> {
     Some(Resolver {
         address: scalar::socket(node.under("address")?.text()?).ok()?,
-        needs_daemon: flag(node, "needs_daemon", false),
     })
+}
+
+fn names(node: Option<&Node>) -> Names {
+    let default = Names::default();
+    let said = |key: &str| node.map(|node| texts(node, key)).unwrap_or_default();
+    let types = said("types");
+    Names {
+        private: said("private")
+            .iter()
+            .filter_map(|domain| scalar::name(domain))
+            .collect(),
+        types: match types.is_empty() {
+            true => default.types,
+            false => types.iter().map(|kind| kind.to_ascii_uppercase()).collect(),
+        },
+        queries_per_second: node
+            .and_then(|node| count(node, "queries_per_second"))
+            .unwrap_or(default.queries_per_second),
+        refusal: match text(node, "refusal").as_deref() {
+            Some("nxdomain") => NameRefusal::Nxdomain,
+            _ => default.refusal,
+        },
+    }
 }
 
 fn audit(node: Option<&Node>) -> Audit {
@@ -262,7 +298,7 @@ fn timeouts(node: Option<&Node>) -> Timeouts {
 }
 
 /// What needs to know from where relative paths start.
-struct From<'a> {
+pub(super) struct From<'a> {
     directory: &'a Path,
 }
 
@@ -290,6 +326,10 @@ impl From<'_> {
         Some(Target {
             name: name.to_owned(),
             addresses: addresses.into_iter().map(|said| said.value.1).collect(),
+            below: texts(node, "addresses")
+                .iter()
+                .filter_map(|text| scalar::addresses(text).ok()?.err())
+                .collect(),
             dial: dial(node.under("dial")),
             protocol: self.protocol(node)?,
             namespace: match text(Some(node), "namespace").as_deref() {
@@ -311,18 +351,18 @@ impl From<'_> {
     }
 
     fn protocol(&self, node: &Node) -> Option<Protocol> {
-        match (node.under("postgres"), node.under("http")) {
-            (Some(postgres), None) => {
-                let postgres = self.postgres(postgres)?;
-                Some(Protocol::Postgres(Arc::new(postgres)))
-            }
-            (None, Some(http)) => {
-                let secret = |node: &Node| self.secret(node);
-                let http = super::shape::http::build(node, http, &secret);
-                Some(Protocol::Http(Arc::new(http)))
-            }
-            _ => None,
+        if let Some(node) = node.under("ssh") {
+            let secret = |node: &Node| self.secret(node);
+            let ssh = ssh::build(node, secret, |key| self.path(Some(node), key))?;
+            return Some(Protocol::Ssh(Arc::new(ssh)));
         }
+        if let Some(http) = node.under("http") {
+            let secret = |node: &Node| self.secret(node);
+            let http = super::shape::http::build(node, http, &secret);
+            return Some(Protocol::Http(Arc::new(http)));
+        }
+        let postgres = self.postgres(node.under("postgres")?)?;
+        Some(Protocol::Postgres(Arc::new(postgres)))
     }
 
     fn postgres(&self, node: &Node) -> Option<Postgres> {

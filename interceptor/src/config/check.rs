@@ -9,7 +9,7 @@ use super::document::{Entry, Node, Value};
 use super::issuers::{self, Url};
 use super::mistake::Report;
 use super::scalar;
-use super::shape::{Form, Key, Shape};
+use super::shape::{Form, Key, Shape, ssh};
 
 /// Bytes of a name of an agent or target.
 const MAX_NAME: usize = 63;
@@ -34,6 +34,12 @@ pub(super) fn check(node: &Node, shape: &Shape, path: &str, report: &mut Report)
             }
         }
         Shape::OneKey(known) => one_key(node, known, path, report),
+        Shape::KeyOr(alone, known) => match node.under(alone.name) {
+            Some(_) => {
+                keys(node, std::slice::from_ref(alone), path, report);
+            }
+            None => check(node, &Shape::Keys(known), path, report),
+        },
         Shape::Flag
         | Shape::Count(..)
         | Shape::Limit(..)
@@ -82,7 +88,9 @@ fn names(node: &Node, (form, shape): (Form, &Shape), path: &str, report: &mut Re
         }
         // `claude:` without anything below it is an entry with all defaults.
         match (&entry.node.value, shape) {
-            (Value::Null, Shape::Keys(known)) => missing_of(entry, known, &path, report),
+            (Value::Null, Shape::Keys(known) | Shape::KeyOr(_, known)) => {
+                missing_of(entry, known, &path, report)
+            }
             _ => check(&entry.node, shape, &path, report),
         }
     }
@@ -253,10 +261,24 @@ pub(super) fn text_form(text: &str, form: Form) -> Result<(), String> {
     let word = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
     let (fine, expected) = match form {
         Form::Address => return scalar::address(text).map(drop),
+        Form::Addresses => return scalar::addresses(text).map(drop),
+        Form::Domain => (
+            scalar::name(text).is_some(),
+            "expected a domain such as internal or corp.example",
+        ),
+        Form::RecordType => (
+            crate::names::message::is_type(text),
+            "expected a type of DNS records such as A or TXT",
+        ),
         Form::Socket => return scalar::socket(text).map(drop),
         Form::Network => return scalar::network(text).map(drop),
         Form::Url => return Url::read(text).map(drop),
         Form::Claim => return issuers::claim(text).map(drop),
+        Form::HostKey => return ssh::host_key(text).map(drop).map_err(str::to_owned),
+        Form::EnvPattern => (
+            ssh::is_env_pattern(text),
+            "expected the name of a variable, or its beginning and `*`",
+        ),
         Form::Name => (
             is_name(text),
             "expected a name of 1 to 63 of a-z, 0-9 and -",

@@ -7,11 +7,12 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use super::build::{Built, Said};
+use super::build::{Built, Said, console};
 use super::document::{Entry, Node};
 use super::mistake::Report;
 use super::{
     ClientAuth, Config, Direct, Host, Namespace, SecretSource, Target, TlsMode, issuers, sensitive,
+    shape,
 };
 
 /// Bytes of a unix socket's path, with its NUL (`struct sockaddr_un`, unix(7)).
@@ -22,9 +23,6 @@ const LONGEST_SOCKET: &str = "control.sock";
 /// Servers that stand for each other; each may take its time, while a client waits.
 const HOSTS_MAX: usize = 16;
 
-/// The keys of which a target has one.
-const PROTOCOLS: [&str; 2] = ["postgres", "http"];
-
 /// Notes everything that is wrong between keys.
 pub(super) fn check(root: &Node, built: &Built, report: &mut Report) {
     addresses(built, report);
@@ -34,15 +32,17 @@ pub(super) fn check(root: &Node, built: &Built, report: &mut Report) {
     cgroups(root, built, report);
     paths(root, &built.config, report);
     for entry in root.under("targets").map(Node::entries).unwrap_or_default() {
-        protocol(entry, report);
+        one_protocol(entry, report);
         if let Some(target) = built.config.targets.get(&entry.key) {
             transport(entry, target, report);
             postgres(entry, target, &built.config, report);
-            super::shape::http::cross(entry, target, &built.config, report);
+            ssh(entry, &built.config, target, report);
+            shape::http::cross(entry, target, &built.config, report);
             sensitive::cross(entry, target, report);
         }
     }
     issuers::cross(root, &built.config, report);
+    console::cross(root, &built.config, report);
 }
 
 fn addresses(built: &Built, report: &mut Report) {
@@ -121,6 +121,10 @@ pub(super) fn covers(rule: &Direct, at: SocketAddr) -> bool {
 }
 
 fn resolvers(built: &Built, report: &mut Report) {
+    let most = usize::try_from(interceptor_ebpf::MAX_RESOLVERS).unwrap_or(0);
+    if let Some(Said { key, place, .. }) = built.resolvers.get(most) {
+        report.add(*place, key, format!("expected at most {most} resolvers"));
+    }
     for Said {
         value: resolver,
         key,
@@ -259,18 +263,6 @@ fn paths(root: &Node, config: &Config, report: &mut Report) {
     }
 }
 
-/// A target speaks one protocol.
-fn protocol(entry: &Entry, report: &mut Report) {
-    let said = PROTOCOLS
-        .iter()
-        .filter(|key| entry.node.under(key).is_some());
-    if said.count() != 1 {
-        let key = format!("targets.{}", entry.key);
-        let text = format!("expected exactly one of {}", PROTOCOLS.join(", "));
-        report.add(entry.place, &key, text);
-    }
-}
-
 fn transport(entry: &Entry, target: &Target, report: &mut Report) {
     let name = &entry.key;
     let mut wrong = |keys: &[&str], text: &str| {
@@ -325,6 +317,37 @@ fn transport(entry: &Entry, target: &Target, report: &mut Report) {
             &["namespace"],
             "expected tls.mode verify-full, or verify-ca with tls.ca, or loopback addresses only: the client may control its network",
         );
+    }
+}
+
+/// What a target may speak.
+const PROTOCOLS: [&str; 3] = ["postgres", "http", "ssh"];
+
+fn one_protocol(entry: &Entry, report: &mut Report) {
+    let spoken = PROTOCOLS
+        .iter()
+        .filter(|key| entry.node.under(key).is_some());
+    if spoken.count() != 1 {
+        let text = format!("expected one of {}", PROTOCOLS.join(", "));
+        report.add(entry.place, &format!("targets.{}", entry.key), text);
+    }
+}
+
+fn ssh(entry: &Entry, config: &Config, target: &Target, report: &mut Report) {
+    let (Some(ssh), Some(node)) = (target.ssh(), entry.node.under("ssh")) else {
+        return;
+    };
+    let mut wrong = |key: &str, text: &str| {
+        let place = node.under(key).map_or(node.place, |node| node.place);
+        report.add(place, &format!("targets.{}.ssh.{key}", entry.key), text);
+    };
+    for (key, text) in shape::ssh::cross(node) {
+        wrong(key, text);
+    }
+    for (key, source) in ssh.secrets() {
+        if let Err((part, expected)) = secret(source, config) {
+            wrong(key, &format!("{part}: {expected}"));
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Whose tokens are taken, and by what they are held to be good.
 
+pub(super) mod saml;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -241,31 +243,19 @@ pub(super) fn build(directory: &Path, entry: &Entry) -> Option<Issuer> {
 pub(super) fn cross(root: &Node, config: &Config, report: &mut Report) {
     let mut seen = HashMap::new();
     for entry in build::map(root, "issuers") {
+        if let Some(issuer) = config.saml.get(&entry.key) {
+            saml::cross(entry, issuer, &mut seen, report);
+        }
         let Some(issuer) = config.issuers.get(&entry.key) else {
             continue;
         };
-        let mut wrong = |keys: &[&str], text: &str| {
-            let node = keys
-                .iter()
-                .try_fold(&entry.node, |node, key| node.under(key));
-            let place = node.map_or(entry.place, |node| node.place);
-            let key = format!("issuers.{}.{}", entry.key, keys.join("."));
-            report.add(place, &key, text);
-        };
+        let mut wrong = |keys: &[&str], text: &str| mistake(entry, keys, text, report);
         if let Err(expected) = issuer.url.may_be_spoken_to(issuer.allow_http) {
             wrong(&["issuer"], expected);
         }
         if let Some(first) = seen.insert(&issuer.url.text, &issuer.name) {
-            let text = format!("expected an issuer of its own; `{first}` has it already");
-            wrong(&["issuer"], &text);
+            wrong(&["issuer"], &another(first));
         }
-        let once = |list: &[String]| {
-            let mut list = list.to_vec();
-            list.sort();
-            let before = list.len();
-            list.dedup();
-            list.len() == before
-        };
         if !once(&issuer.audiences) {
             wrong(&["audiences"], "expected each audience once");
         }
@@ -279,4 +269,26 @@ pub(super) fn cross(root: &Node, config: &Config, report: &mut Report) {
             wrong(&["scopes"], text);
         }
     }
+}
+
+/// Notes what is wrong about a key of an entry.
+fn mistake(entry: &Entry, keys: &[&str], text: &str, report: &mut Report) {
+    let node = keys
+        .iter()
+        .try_fold(&entry.node, |node, key| node.under(key));
+    let place = node.map_or(entry.place, |node| node.place);
+    let key = format!("issuers.{}.{}", entry.key, keys.join("."));
+    report.add(place, &key, text);
+}
+
+fn another(first: &str) -> String {
+    format!("expected an issuer of its own; `{first}` has it already")
+}
+
+fn once(list: &[String]) -> bool {
+    let mut list = list.to_vec();
+    list.sort();
+    let before = list.len();
+    list.dedup();
+    list.len() == before
 }

@@ -124,7 +124,6 @@ pub(super) fn resolvers_in(text: &str) -> Vec<Resolver> {
         let address: IpAddr = address.split('%').next()?.parse().ok()?;
         Some(Resolver {
             address: SocketAddr::new(address.to_canonical(), DNS_PORT),
-            needs_daemon: false,
         })
     };
     text.lines()

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::config::{Address, Host};
+use crate::config::{Address, Below, Host};
 use crate::masking::{Joinable, Mask, Relation};
 use crate::policy;
 
@@ -139,6 +139,20 @@ pub(super) fn address(text: &str) -> Result<Address, String> {
         host: Host::Ip(ip),
         port,
     })
+}
+
+/// As [`address`], or every host below a domain.
+pub(super) fn addresses(text: &str) -> Result<Result<Address, Below>, String> {
+    let Some(below) = text.strip_prefix("*.") else {
+        return address(text).map(Ok);
+    };
+    match address(below)? {
+        Address {
+            host: Host::Name(domain),
+            port,
+        } => Ok(Err(Below { domain, port })),
+        Address { .. } => Err("expected a domain behind *. such as *.db.internal:5432".into()),
+    }
 }
 
 /// A DNS name in lower case, without the root's dot.

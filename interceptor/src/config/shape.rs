@@ -3,10 +3,12 @@
 //! A key that is not here is refused; a key that is here has one shape, one sentence and, where it may
 //! be left out, one default in words. The table says nothing of how keys concern each other: see `cross`.
 
+mod console;
 pub(super) mod detect;
 pub(super) mod http;
 mod issuers;
 pub(super) mod schema;
+pub(super) mod ssh;
 
 /// What may stand under a key.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub(super) enum Shape {
     Keys(&'static [Key]),
     /// A map with exactly one of these keys.
     OneKey(&'static [Key]),
+    /// A map with this key alone, or with the other keys.
+    KeyOr(&'static Key, &'static [Key]),
 }
 
 /// The form of a text.
@@ -84,6 +88,16 @@ pub(super) enum Form {
     Header,
     /// A path of a request: `/graphql`.
     RequestPath,
+    /// A domain of DNS.
+    Domain,
+    /// A type of DNS records that is known by a name.
+    RecordType,
+    /// A host and port, or every host below a domain: `*.below:5432`.
+    Addresses,
+    /// A public key of an SSH server, or of who signs its certificates; or `learn`.
+    HostKey,
+    /// A variable that is passed on, or the beginning of some.
+    EnvPattern,
 }
 
 /// One key.
@@ -177,8 +191,9 @@ pub(super) static FILE: Shape = Shape::Keys(&[
         "resolvers",
         Shape::List(0, &RESOLVER),
         "the servers of /etc/resolv.conf",
-        "DNS servers that scopes may ask.",
+        "DNS servers that scopes may ask, through the daemon.",
     ),
+    may("names", NAMES, "see its keys", "What scopes may ask them."),
     may("audit", AUDIT, "see its keys", "The audit log."),
     may("recording", RECORDING, "see its keys", "The recordings."),
     may(
@@ -186,6 +201,18 @@ pub(super) static FILE: Shape = Shape::Keys(&[
         Shape::Text(Form::Socket),
         "not served",
         "Where metrics are served over TCP; never reachable from a scope.",
+    ),
+    may(
+        "console",
+        console::CONSOLE,
+        "not served",
+        "The web page for people who answer requests.",
+    ),
+    may(
+        "approvals",
+        console::APPROVALS,
+        "see its keys",
+        "How people are asked.",
     ),
     may(
         "drain",
@@ -251,7 +278,7 @@ static AGENT: Shape = Shape::Keys(&[
 static TARGET: Shape = Shape::Keys(&[
     must(
         "addresses",
-        Shape::List(1, &Shape::Text(Form::Address)),
+        Shape::List(1, &Shape::Text(Form::Addresses)),
         "Where agents dial, and where the daemon dials.",
     ),
     may(
@@ -265,6 +292,12 @@ static TARGET: Shape = Shape::Keys(&[
         http::HTTP,
         "another protocol",
         "The target speaks HTTP.",
+    ),
+    may(
+        "ssh",
+        ssh::SSH,
+        "another protocol",
+        "The target speaks SSH.",
     ),
     may(
         "dial",
@@ -583,17 +616,36 @@ static DIRECT: Shape = Shape::Keys(&[
     ),
 ]);
 
-static RESOLVER: Shape = Shape::Keys(&[
-    must(
-        "address",
-        Shape::Text(Form::Socket),
-        "Address and port of the server.",
+static RESOLVER: Shape = Shape::Keys(&[must(
+    "address",
+    Shape::Text(Form::Socket),
+    "Address and port of the server.",
+)]);
+
+const NAMES: Shape = Shape::Keys(&[
+    may(
+        "private",
+        Shape::List(0, &Shape::Text(Form::Domain)),
+        "none",
+        "Domains whose names may have private addresses; those of targets may.",
     ),
     may(
-        "needs_daemon",
-        Shape::Flag,
-        "false",
-        "Refused while the daemon is down.",
+        "types",
+        Shape::List(1, &Shape::Text(Form::RecordType)),
+        "A, AAAA, CNAME, HTTPS, MX, NS, PTR, SOA, SRV, SVCB",
+        "Types of records that may be asked for.",
+    ),
+    may(
+        "queries_per_second",
+        Shape::Count(1, 100_000),
+        "50",
+        "Questions a second of one scope.",
+    ),
+    may(
+        "refusal",
+        Shape::Word(&["refused", "nxdomain"]),
+        "refused",
+        "How a question is refused.",
     ),
 ]);
 

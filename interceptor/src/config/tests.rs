@@ -3,6 +3,7 @@
 mod mistakes;
 mod schema;
 mod sensitive;
+mod ssh;
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -97,7 +98,7 @@ fn the_example_loads_and_says_what_it_looks_like() {
     assert_eq!(timeouts.idle_in_transaction, Some(Duration::from_secs(300)));
     assert_eq!(timeouts.statement, Some(Duration::from_secs(600)));
     let sources: Vec<_> = config.secrets().collect();
-    assert_eq!(sources.len(), 13);
+    assert_eq!(sources.len(), 19);
     let file = |name: &str| SecretSource::File(format!("/etc/interceptor/secrets/{name}").into());
     let exec = SecretSource::Exec {
         command: vec!["/usr/local/bin/fetch-secret".into(), "warehouse".into()],
@@ -329,6 +330,7 @@ fn only_what_is_read_at_start_needs_a_restart() {
         ("192.0.2.0/24", "203.0.113.0/24"),
         ("127.0.0.53:53", "127.0.0.54:53"),
         ("drain: 30s", "drain: 3s"),
+        ("name: jane", "name: joan"),
     ];
     for (from, to) in reloadable {
         let new = good(&EXAMPLE.replace(from, to));
@@ -357,6 +359,11 @@ fn only_what_is_read_at_start_needs_a_restart() {
         ("durability: relaxed", "durability: strict", "audit"),
         ("segment: 16MiB", "segment: 32MiB", "recording"),
         ("127.0.0.1:9464", "127.0.0.1:9465", "metrics"),
+        (
+            "listen: 127.0.0.1:9466",
+            "listen: 127.0.0.1:9467",
+            "console",
+        ),
     ];
     for (from, to, key) in fixed {
         let new = good(&EXAMPLE.replace(from, to));

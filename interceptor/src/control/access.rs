@@ -2,4 +2,6 @@
 
 pub mod approvals;
 mod asking;
+pub mod delegating;
 pub mod grants;
+pub mod hook;

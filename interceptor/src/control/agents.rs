@@ -7,7 +7,7 @@ use axum::extract::State;
 use serde_json::json;
 
 use super::Given;
-use super::api::{Acted, Agent};
+use super::api::{Acted, Agent, WhichSession};
 use super::caller::{Answer, Known};
 use super::scopes::cgroup;
 use crate::capture::cgroup2::Hierarchy;
@@ -51,6 +51,34 @@ pub async fn kill(
     Json(asked): Json<Agent>,
 ) -> Result<Json<Acted>, Answer> {
     act(&services, &caller, &asked.agent, Deed::Kill).await
+}
+
+/// `POST /v1/sessions/end`: ends one open session.
+///
+/// # Errors
+/// An answer where policy refuses, or no such session is open.
+pub async fn end_session(
+    State(services): Given,
+    caller: Known,
+    Json(asked): Json<WhichSession>,
+) -> Result<Json<Acted>, Answer> {
+    let all = services.registry.all();
+    let session = all.iter().find(|session| session.id() == asked.session);
+    let session = session.ok_or_else(|| Answer::bad("no such session is open"))?;
+    let principal = &session.who().principal;
+    let object = ControlObject::Scope {
+        agent: principal.agent.clone(),
+        cgroup: principal.cgroup.scope.clone(),
+    };
+    let verb = ControlVerb::Kill;
+    caller.may(&services, verb, &object).await?;
+    session.end(EndReason::Killed);
+    let detail = json!({ "session": asked.session, "agent": principal.agent });
+    caller.audit(&services, verb.word(), "ok", detail);
+    Ok(Json(Acted {
+        scopes: Vec::new(),
+        sessions: 1,
+    }))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -5,11 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::approvals::Standing;
+use crate::approvals::{StandIn, Standing};
 use crate::identity::Identity;
 use crate::policy::{Action, ApprovalId, GrantId, Resource};
 
@@ -73,6 +74,8 @@ pub enum Proof {
     Token(Token),
     /// A login that is done.
     Login(Uuid),
+    /// An assertion of a SAML identity provider, or the response that has it.
+    Saml(Token),
 }
 
 impl Proof {
@@ -82,6 +85,7 @@ impl Proof {
         match self {
             Self::Token(_) => "token",
             Self::Login(_) => "login",
+            Self::Saml(_) => "saml",
         }
     }
 }
@@ -162,6 +166,27 @@ pub struct Placed {
     pub environment: BTreeMap<String, String>,
 }
 
+/// What an exchange gives (RFC 8693 section 2.2.1).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchanged {
+    /// The token.
+    pub access_token: String,
+    /// What it is.
+    pub issued_token_type: String,
+    /// How it is used: as nothing that OAuth knows, `N_A`.
+    pub token_type: String,
+    /// How long it is good, in seconds.
+    pub expires_in: u64,
+}
+
+impl fmt::Debug for Exchanged {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.debug_struct("Exchanged")
+            .field("expires_in", &self.expires_in)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Names an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -185,6 +210,55 @@ pub struct Acted {
 pub struct WhichApproval {
     /// Which.
     pub approval: ApprovalId,
+}
+
+/// A link to the console, for root: it can be used once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Where.
+    pub url: String,
+    /// For how long, in seconds.
+    pub seconds: u64,
+}
+
+/// `POST /v1/sessions/end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhichSession {
+    /// Which open session.
+    pub session: Uuid,
+}
+
+/// `POST /v1/records/search`: lines of the audit log, the newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Search {
+    /// Of this agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// About this target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Of this event, or of all that begin so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+    /// With this in them, whatever its case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Of this request, session or connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Uuid>,
+}
+
+/// What a search found.
+#[derive(Debug, Serialize)]
+pub struct Found {
+    /// The lines, as they stand in the log.
+    pub lines: Vec<Box<RawValue>>,
+    /// Whether older ones were not looked at any more.
+    pub partial: bool,
+    /// The rules that they name, as they stand in the policy in force.
+    pub rules: BTreeMap<String, String>,
 }
 
 /// A question, with what the same agent asked before in the same shape.
@@ -216,6 +290,25 @@ pub struct Say {
     /// Whether it is an emergency, and stands in place of everybody else's answer.
     #[serde(default)]
     pub break_glass: bool,
+}
+
+/// `POST /v1/approvals/delegate`: names a stand-in for the caller.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Delegate {
+    /// Who stands in.
+    pub to: StandIn,
+    /// For how long: `8h`.
+    #[serde(rename = "for")]
+    pub time: String,
+}
+
+/// Names a delegation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhichDelegation {
+    /// Which.
+    pub delegation: Uuid,
 }
 
 /// `POST /v1/records/read`: says that records are about to be read, which is audited.
@@ -384,6 +477,9 @@ pub struct Request {
     /// The ticket that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
+    /// In whose name: a token that an exchange gave to the same process tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_behalf_of: Option<Token>,
 }
 
 /// `POST /v1/grants/revoke`.

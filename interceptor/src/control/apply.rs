@@ -175,16 +175,16 @@ pub fn rows(config: &Config, targets: &Targets, scopes: &[Scope]) -> Vec<Rule> {
         config
             .resolvers
             .iter()
-            .map(|resolver| resolver_row(resolver.address, resolver.needs_daemon)),
+            .map(|resolver| resolver_row(resolver.address)),
     );
     rows
 }
 
-fn resolver_row(address: SocketAddr, needs_daemon: bool) -> Rule {
+fn resolver_row(address: SocketAddr) -> Rule {
     Rule {
         scope: None,
         network: IpNet::from(address.ip().to_canonical()),
         port: Some(address.port()),
-        verdict: Verdict::Resolver { needs_daemon },
+        verdict: Verdict::Resolver,
     }
 }

@@ -1,7 +1,11 @@
-//! Who speaks on a control socket: by the kernel's peer credentials, and by the cgroup it is in.
+//! Who speaks to the daemon: on a control socket by the kernel's peer credentials and the cgroup that it is in,
+//! elsewhere by a login.
 //!
 //! A caller inside a scope gets nothing on `control.sock`, whatever its uid. Root outside every scope
 //! may do all; others what policy permits, and never on the strength of a uid that also runs an agent.
+
+pub mod logins;
+mod visitor;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
@@ -18,6 +22,7 @@ use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerPidfd;
 use serde_json::{Value, json};
 
+pub use self::visitor::{As, Visitor};
 use super::api::Problem;
 use super::door::Door;
 use crate::audit::event::{Caller, Event};
@@ -25,7 +30,7 @@ use crate::audit::{self, Sink as _};
 use crate::capture::{self, Scope};
 use crate::identity::pidfd;
 use crate::policy::{ApprovalId, Refusal};
-use crate::policy::{ControlCaller, ControlObject, ControlVerb};
+use crate::policy::{ControlCaller, ControlObject, ControlVerb, HostUser};
 use crate::session::services::Services;
 use crate::tokens::login::Owner;
 
@@ -36,20 +41,64 @@ pub struct Peer {
     pub known: Option<Known>,
 }
 
-/// A peer that is known for sure.
+/// Somebody who is known for sure.
 #[derive(Clone, Debug)]
 pub struct Known {
+    who: Who,
+    /// As the audit names it.
+    caller: Caller,
+}
+
+#[derive(Clone, Debug)]
+enum Who {
+    Process(Process),
+    Visitor(Visitor),
+}
+
+/// A process on the other end of a socket.
+#[derive(Clone, Debug)]
+pub struct Process {
     /// Process id.
     pub pid: u32,
     /// User id, by the kernel's peer credentials.
     pub uid: u32,
     /// Group id, by the same.
     pub gid: u32,
-    /// As the audit names it.
-    caller: Caller,
     held: Arc<OwnedFd>,
     /// Its cgroup, below the cgroup v2 mount.
     pub cgroup: String,
+}
+
+impl Process {
+    /// Whether it still lives: only then is it the one that /proc tells about under its number.
+    #[must_use]
+    pub fn lives(&self) -> bool {
+        pidfd::is_alive(&self.held)
+    }
+
+    /// As whoever begins a login: nobody else goes on with it.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        Owner {
+            pid: self.pid,
+            uid: self.uid,
+            held: Arc::clone(&self.held),
+        }
+    }
+
+    /// As policy sees it. Names and groups are not asked for root, who may do all: a name service that
+    /// fails must not keep him out.
+    async fn as_caller(&self, services: &Arc<Services>) -> Result<ControlCaller, String> {
+        let user = services.user(self.pid, (self.uid, self.gid)).await?;
+        let (looked, cgroup) = (Arc::clone(services), self.cgroup.clone());
+        let found = tokio::task::spawn_blocking(move || looked.scopes.around(&cgroup)).await;
+        let found = found.map_err(|error| error.to_string())?;
+        let scope = found.map_err(|error: capture::Error| error.to_string())?;
+        Ok(ControlCaller::User(HostUser {
+            agent: scope.map(|scope| scope.agent),
+            ..user
+        }))
+    }
 }
 
 impl Connected<IncomingStream<'_, Door>> for Peer {
@@ -63,7 +112,7 @@ impl Connected<IncomingStream<'_, Door>> for Peer {
                 .ok()?;
             let cgroup = visit.held().hierarchy().of(Some(pid)).ok()?;
             let known = Known::new(pid, (cred.uid(), cred.gid()), cgroup, pidfd);
-            known.lives().then_some(known)
+            known.process().ok()?.lives().then_some(known)
         });
         Self { known }
     }
@@ -73,24 +122,43 @@ impl Known {
     fn new(pid: u32, ids: (u32, u32), cgroup: String, held: OwnedFd) -> Self {
         let (uid, gid) = ids;
         Self {
-            pid,
-            uid,
-            gid,
             caller: Caller::bare(pid, ids, "not asked for".to_owned()),
-            held: Arc::new(held),
-            cgroup,
+            who: Who::Process(Process {
+                pid,
+                uid,
+                gid,
+                held: Arc::new(held),
+                cgroup,
+            }),
         }
     }
 
-    /// Whether it still lives: only then is it the one that /proc tells about under its number.
+    /// Somebody who logged in.
     #[must_use]
-    pub fn lives(&self) -> bool {
-        pidfd::is_alive(&self.held)
+    pub fn visiting(visitor: Visitor) -> Self {
+        Self {
+            caller: visitor.named(),
+            who: Who::Visitor(visitor),
+        }
+    }
+
+    /// The process that it is.
+    ///
+    /// # Errors
+    /// The answer for who is none.
+    pub fn process(&self) -> Result<&Process, Answer> {
+        match &self.who {
+            Who::Process(process) => Ok(process),
+            Who::Visitor(_) => Err(Answer::unknown()),
+        }
     }
 
     /// Looks at it as closely as at whoever opens a connection, for the audit; nothing is decided by it.
     async fn described(mut self, services: &Services, scope: Option<&Scope>) -> Self {
-        let (pid, ids) = (self.pid, (self.uid, self.gid));
+        let Who::Process(process) = &self.who else {
+            return self;
+        };
+        let (pid, ids) = (process.pid, (process.uid, process.gid));
         let found = match scope {
             Some(scope) => {
                 let agent = services
@@ -105,7 +173,7 @@ impl Known {
             }
         };
         self.caller = match found {
-            Ok(caller) if self.lives() => caller,
+            Ok(caller) if process.lives() => caller,
             Ok(_) => Caller::bare(pid, ids, "it has ended".to_owned()),
             Err(error) => Caller::bare(pid, ids, error.to_string()),
         };
@@ -116,22 +184,6 @@ impl Known {
     #[must_use]
     pub fn named(&self) -> Caller {
         self.caller.clone()
-    }
-
-    /// As whoever begins a login: nobody else goes on with it.
-    #[must_use]
-    pub fn owner(&self) -> Owner {
-        Owner {
-            pid: self.pid,
-            uid: self.uid,
-            held: Arc::clone(&self.held),
-        }
-    }
-
-    /// Whether it is root of the host.
-    #[must_use]
-    pub fn is_root(&self) -> bool {
-        self.uid == 0
     }
 
     /// May this caller use this verb on this object? Who it is, as policy sees it.
@@ -225,18 +277,13 @@ impl Known {
         services.audit.append(&event).map(drop)
     }
 
-    /// As policy sees it. Names and groups are not asked for root, who may do all: a name service that
-    /// fails must not keep him out.
+    /// As policy sees it.
     async fn as_caller(&self, services: &Arc<Services>) -> Result<ControlCaller, String> {
-        let user = services.user(self.pid, (self.uid, self.gid)).await?;
-        let (looked, cgroup) = (Arc::clone(services), self.cgroup.clone());
-        let found = tokio::task::spawn_blocking(move || looked.scopes.around(&cgroup)).await;
-        let found = found.map_err(|error| error.to_string())?;
-        let scope = found.map_err(|error: capture::Error| error.to_string())?;
-        Ok(ControlCaller {
-            agent: scope.map(|scope| scope.agent),
-            ..user
-        })
+        match &self.who {
+            Who::Process(process) => process.as_caller(services).await,
+            Who::Visitor(visitor) if visitor.is_good(services) => Ok(visitor.as_caller()),
+            Who::Visitor(_) => Err("the login does not count any more".to_owned()),
+        }
     }
 }
 
@@ -250,12 +297,16 @@ pub async fn outside_scopes(
     let Some(known) = peer.known else {
         return Answer::unknown().into_response();
     };
-    let scope = services.scopes.around(&known.cgroup);
+    let Ok(process) = known.process() else {
+        return Answer::unknown().into_response();
+    };
+    let cgroup = process.cgroup.clone();
+    let scope = services.scopes.around(&cgroup);
     let inside = scope.as_ref().ok().and_then(Option::as_ref);
     let known = known.described(&services, inside).await;
     // What cannot be looked up counts as inside.
     if !matches!(scope, Ok(None)) {
-        let detail = json!({ "path": request.uri().path(), "cgroup": known.cgroup });
+        let detail = json!({ "path": request.uri().path(), "cgroup": cgroup });
         known.audit(&services, "connect", "refused", detail);
         return Answer::inside().into_response();
     }
@@ -325,6 +376,26 @@ impl Answer {
         })
     }
 
+    /// It does not come from where it should.
+    #[must_use]
+    pub fn forbidden(title: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, title, None)
+    }
+
+    /// Nobody is logged in.
+    #[must_use]
+    pub fn logged_out() -> Self {
+        let title = "nobody is logged in, or the login is over";
+        Self::new(StatusCode::UNAUTHORIZED, title, None)
+    }
+
+    /// Too many have tried.
+    #[must_use]
+    pub fn too_often() -> Self {
+        let title = "too many have tried to log in; wait a moment";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, title, None)
+    }
+
     /// What was asked for makes no sense.
     #[must_use]
     pub fn bad(title: &str) -> Self {
@@ -335,6 +406,12 @@ impl Answer {
     #[must_use]
     pub fn failed(error: &dyn std::fmt::Display) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string(), None)
+    }
+
+    /// What went wrong, in words.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        &self.0.title
     }
 
     fn new(status: StatusCode, title: &str, detail: Option<String>) -> Self {

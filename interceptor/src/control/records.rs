@@ -1,5 +1,7 @@
 //! Reading records is itself a record: the CLI says what it is about to read, and is told where it lies.
 
+pub mod search;
+
 use axum::Json;
 use axum::extract::State;
 use serde_json::json;

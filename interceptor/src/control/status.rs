@@ -70,11 +70,12 @@ pub fn exposition(services: &Services) -> Response {
 /// An answer where the caller is in no scope.
 pub async fn own(State(services): Given, caller: Known) -> Result<Json<Own>, Answer> {
     let scope = scope_of(&services, &caller)?;
+    let cgroup = caller.process()?.cgroup.clone();
     let targets = services.config.load().targets.keys().cloned().collect();
     let identity = services.tokens.bindings.of(&scope);
     Ok(Json(Own {
         agent: scope.agent,
-        cgroup: caller.cgroup,
+        cgroup,
         targets,
         identity,
     }))
@@ -86,10 +87,11 @@ pub(super) async fn agent_of(
     caller: &Known,
 ) -> Result<(ScopeOf, Arc<Principal>), Answer> {
     let scope = services.scope_of(&scope_of(services, caller)?);
-    let ids = (caller.uid, caller.gid);
-    let principal = services.identity.of_process(caller.pid, ids, &scope).await;
+    let process = caller.process()?;
+    let ids = (process.uid, process.gid);
+    let principal = services.identity.of_process(process.pid, ids, &scope).await;
     let principal = principal.map_err(|error| Answer::failed(&error))?;
-    match caller.lives() {
+    match process.lives() {
         true => Ok((scope, principal)),
         false => Err(Answer::unknown()),
     }
@@ -98,7 +100,7 @@ pub(super) async fn agent_of(
 pub(super) fn scope_of(services: &Services, caller: &Known) -> Result<capture::Scope, Answer> {
     let scope = services
         .scopes
-        .around(&caller.cgroup)
+        .around(&caller.process()?.cgroup)
         .map_err(|error| Answer::failed(&error))?;
     scope.ok_or_else(|| Answer::bad("the caller is in no scope"))
 }

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::capture::{Listeners, NetnsCookie};
+use crate::capture::{Listeners, NameServer, NetnsCookie};
 use crate::connection;
+use crate::names;
 use crate::protocol::Engines;
 use crate::session::services::Services;
 
@@ -65,6 +66,15 @@ impl Door {
             let listener = TcpListener::from_std(listener).context("cannot listen")?;
             self.tasks
                 .spawn(self.clone().accept(listener, stop.clone()));
+        }
+        for NameServer { slot: _, socket } in listeners.names {
+            let socket = UdpSocket::from_std(socket).context("cannot listen for names")?;
+            self.tasks.spawn(names::by_datagram(
+                Arc::clone(&self.services),
+                (listeners.netns, socket),
+                self.tasks.clone(),
+                stop.clone(),
+            ));
         }
         self.namespaces()
             .insert(listeners.netns, Namespace { stop, scope });

@@ -8,15 +8,17 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, UnixListener};
 
-use super::metrics;
+use super::{console, metrics};
 use crate::approvals::Approvals;
 use crate::audit;
 use crate::capture::{self, Capture, Events, Listeners};
 use crate::config::Config;
 use crate::control;
 use crate::grants::Grants;
+use crate::hosts::Hosts;
 use crate::identity;
 use crate::policy;
 use crate::protocol::Engines;
@@ -44,6 +46,8 @@ pub(super) struct Parts {
     pub(super) control: [UnixListener; 2],
     /// Where metrics are served over TCP, if at all.
     pub(super) metrics: Option<TcpListener>,
+    /// Where the console is served, if at all.
+    pub(super) console: Option<(TcpListener, Option<Arc<ServerConfig>>)>,
 }
 
 /// Builds every part.
@@ -63,6 +67,8 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
         Authority::open(&config.paths.state).context("cannot open the local authority")?;
     let control = control::listen(&config.paths.run)?;
     let metrics = metrics::listen(config.metrics).await?;
+    let secrets = Secrets::default();
+    let console = console::listen(config.console.as_ref(), &secrets).await?;
     let audit = audit::Log::open(&config.paths.state.join("audit"), &config.audit)
         .context("cannot open the audit log")?;
     let recorder = Recorder::open(&config.paths.state.join("recordings"), &config.recording)
@@ -71,6 +77,7 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
     let tokens = Tokens::open(&config.paths.state.join("identities.db"))
         .context("cannot open what scopes are bound to")?;
     let approvals = Approvals::open(&config.paths.state.join("approvals.db"))?;
+    let hosts = Hosts::open(&config.paths.state)?;
     let (capture, listeners) = capture(&config)?;
     let events = capture.events();
     let events = events.context("cannot read the kernel's refusals")?;
@@ -88,11 +95,13 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
         audit,
         recorder,
         closings: Default::default(),
-        secrets: Secrets::default(),
+        hosts,
+        secrets,
         authority,
         reloads: Default::default(),
         replacing: Default::default(),
         writing: Default::default(),
+        names: Default::default(),
         targets: ArcSwap::from_pointee(targets),
         config: ArcSwap::from_pointee(config),
         meters: Default::default(),
@@ -106,6 +115,7 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
         events,
         control,
         metrics,
+        console,
     })
 }
 
@@ -119,6 +129,10 @@ fn capture(config: &Config) -> anyhow::Result<(Arc<Capture>, Listeners)> {
     capture
         .reserve(config.metrics.as_slice())
         .context("cannot keep scopes from the metrics")?;
+    let console = config.console.as_ref().map(|console| console.listen);
+    capture
+        .reserve(console.as_slice())
+        .context("cannot keep scopes from the console")?;
     let listeners = capture
         .listeners()
         .context("cannot listen for redirected connections")?;

@@ -78,7 +78,11 @@ fn covers(grant: &Grant, place: Place<'_>, access: &Access) -> bool {
 /// Whether `inner` is `outer` or a part of it.
 fn lies_in(inner: &Resource, outer: &Resource) -> bool {
     let schema = |resource: &Resource| match resource {
-        Resource::Target | Resource::Database | Resource::Path { .. } => None,
+        Resource::Target
+        | Resource::Database
+        | Resource::File { .. }
+        | Resource::Forward { .. }
+        | Resource::Path { .. } => None,
         Resource::Schema { schema }
         | Resource::Table { schema, .. }
         | Resource::Column { schema, .. }
@@ -86,7 +90,13 @@ fn lies_in(inner: &Resource, outer: &Resource) -> bool {
     };
     match outer {
         Resource::Target => true,
-        Resource::Database => !matches!(inner, Resource::Target | Resource::Path { .. }),
+        Resource::Database => !matches!(
+            inner,
+            Resource::Target
+                | Resource::File { .. }
+                | Resource::Forward { .. }
+                | Resource::Path { .. }
+        ),
         Resource::Schema { schema: outer } => schema(inner).as_ref() == Some(outer),
         Resource::Table { schema, table } => match inner {
             Resource::Table {
@@ -102,6 +112,8 @@ fn lies_in(inner: &Resource, outer: &Resource) -> bool {
             | Resource::Database
             | Resource::Schema { .. }
             | Resource::Function { .. }
+            | Resource::File { .. }
+            | Resource::Forward { .. }
             | Resource::Path { .. } => false,
         },
         Resource::Path { path: outer } => match inner {
@@ -110,7 +122,13 @@ fn lies_in(inner: &Resource, outer: &Resource) -> bool {
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
             _ => false,
         },
-        Resource::Column { .. } | Resource::Function { .. } => inner == outer,
+        Resource::File { path: outer } => match inner {
+            Resource::File { path: inner } => inner.starts_with(outer),
+            _ => false,
+        },
+        Resource::Column { .. } | Resource::Function { .. } | Resource::Forward { .. } => {
+            inner == outer
+        }
     }
 }
 

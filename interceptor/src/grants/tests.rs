@@ -69,6 +69,7 @@ pub(super) fn grant(number: u128, uses: Option<u64>) -> Grant {
         },
         reason: "a test".to_owned(),
         ticket: None,
+        on_behalf_of: None,
     }
 }
 

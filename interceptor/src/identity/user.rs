@@ -3,6 +3,8 @@
 //! A name service that fails is an error, not a user without a name or without groups: a rule may forbid
 //! by either.
 
+mod person;
+
 use std::ffi::CString;
 use std::io;
 use std::num::NonZeroUsize;
@@ -13,6 +15,7 @@ use std::time::Duration;
 use lru::LruCache;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
+pub use self::person::LoggedIn;
 use super::Error;
 use crate::clock::{self, BootTime};
 

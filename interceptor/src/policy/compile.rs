@@ -122,6 +122,13 @@ impl Policy {
         rules
     }
 
+    /// A rule as it is written.
+    #[must_use]
+    pub fn text(&self, rule: &RuleId) -> Option<String> {
+        let found = self.control_rules.policy(&PolicyId::new(&rule.0))?;
+        Some(found.to_string())
+    }
+
     /// Whether any rule leaves requests to people.
     #[must_use]
     pub fn asks_people(&self) -> bool {

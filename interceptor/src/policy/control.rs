@@ -2,7 +2,8 @@
 //!
 //! Nobody serves himself: a caller inside a scope may do nothing, and a user whose processes run as
 //! an agent may only start agents, bind scopes by a token and look at the daemon's state, whatever a rule says. Root outside
-//! every scope may do everything, so that a broken policy can be mended.
+//! every scope may do everything, so that a broken policy can be mended. A person who logged in is known by
+//! the issuer's word alone, and never takes a user's right.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,6 +16,7 @@ use super::subject::Error;
 use super::vocabulary::{self, ACTIONS, Kind};
 use super::words::shown;
 use super::{Refusal, RefusalKind, RuleId};
+use crate::identity::LoggedIn;
 
 /// What a caller wants of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -132,6 +134,27 @@ impl ControlVerb {
         }
     }
 
+    /// Whether a person who logged in may be given it.
+    const fn suits_people(self) -> bool {
+        match self {
+            Self::Freeze
+            | Self::Thaw
+            | Self::Kill
+            | Self::Revoke
+            | Self::Approve
+            | Self::BreakGlass
+            | Self::Status
+            | Self::ReadAudit => true,
+            Self::Run
+            | Self::Tag
+            | Self::Untag
+            | Self::Bind
+            | Self::Reload
+            | Self::ReadSessions
+            | Self::Discover => false,
+        }
+    }
+
     /// Whether a user whose processes run as an agent may be given it.
     const fn suits_agents_user(self) -> bool {
         match self {
@@ -162,9 +185,32 @@ pub struct Group {
     pub name: Option<String>,
 }
 
+/// Who steers the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlCaller {
+    /// A user of the host.
+    User(HostUser),
+    /// A person who logged in.
+    Person(LoggedIn),
+}
+
+impl ControlCaller {
+    /// The names of the groups, as rules have them.
+    #[must_use]
+    pub fn groups(&self) -> Vec<String> {
+        match self {
+            Self::User(user) => {
+                let names = user.groups.iter().filter_map(|group| group.name.clone());
+                names.collect()
+            }
+            Self::Person(person) => person.groups().collect(),
+        }
+    }
+}
+
 /// Who speaks on a control socket, by peer credentials and cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ControlCaller {
+pub struct HostUser {
     /// User id.
     pub uid: u32,
     /// Primary group id.
@@ -212,16 +258,22 @@ impl Policy {
         object: &ControlObject,
     ) -> Result<Vec<RuleId>, Refusal> {
         let forbidden = |hint: &str| Err(refusal(verb, object, Vec::new(), hint));
-        if caller.agent.is_some() {
-            return forbidden("a process inside a scope cannot steer the daemon");
-        }
-        if caller.uid == 0 {
-            return Ok(vec![RuleId(ROOT.to_owned())]);
-        }
-        if caller.runs_agent && !verb.suits_agents_user() {
-            return forbidden(
-                "processes of this user run as an agent; another user or root must do this",
-            );
+        match caller {
+            ControlCaller::User(user) if user.agent.is_some() => {
+                return forbidden("a process inside a scope cannot steer the daemon");
+            }
+            ControlCaller::User(user) if user.uid == 0 => {
+                return Ok(vec![RuleId(ROOT.to_owned())]);
+            }
+            ControlCaller::User(user) if user.runs_agent && !verb.suits_agents_user() => {
+                return forbidden(
+                    "processes of this user run as an agent; another user or root must do this",
+                );
+            }
+            ControlCaller::Person(_) if !verb.suits_people() => {
+                return forbidden("a user of the host must do this, on the control socket");
+            }
+            ControlCaller::User(_) | ControlCaller::Person(_) => {}
         }
         let judgement = self
             .ask_control(caller, verb, object)
@@ -234,7 +286,7 @@ impl Policy {
             .rules
             .iter()
             .find_map(|id| self.rules.get(id)?.hint.as_deref())
-            .unwrap_or("only root may, unless a rule permits this user");
+            .unwrap_or("only root may, unless a rule permits whoever asks");
         Err(refusal(verb, object, rules, hint))
     }
 
@@ -245,19 +297,41 @@ impl Policy {
         object: &ControlObject,
     ) -> Result<Judgement, Error> {
         let (resource, mut entities) = object_entities(object)?;
-        let principal = vocabulary::uid(Kind::User, &caller.uid.to_string());
-        entities.push(caller_entity(&principal, caller)?);
+        let principal = match caller {
+            ControlCaller::User(user) => user_entity(user)?,
+            ControlCaller::Person(person) => person_entity(person)?,
+        };
+        entities.push(principal.clone());
         entities.extend(ACTIONS.iter().cloned());
         let entities = Entities::from_entities(entities, None)
             .map_err(|error| Error::of("the caller", &error))?;
         let action = vocabulary::uid(Kind::Action, verb.name());
-        let request = Request::new(principal, action, resource, Context::empty(), None)
+        let request = Request::new(principal.uid(), action, resource, Context::empty(), None)
             .map_err(|error| Error::of("the request", &error))?;
         Ok(decide::ask_cedar(&request, &self.control_rules, &entities))
     }
 }
 
-fn caller_entity(uid: &EntityUid, caller: &ControlCaller) -> Result<Entity, Error> {
+fn person_entity(person: &LoggedIn) -> Result<Entity, Error> {
+    let identity = &person.identity;
+    let string = |text: &String| RestrictedExpression::new_string(text.clone());
+    let groups = person.groups().map(RestrictedExpression::new_string);
+    let amr = identity.amr.iter().map(string);
+    let mut attributes = HashMap::from([
+        ("issuer".to_owned(), string(&identity.issuer)),
+        ("subject".to_owned(), string(&identity.subject)),
+        ("groups".to_owned(), RestrictedExpression::new_set(groups)),
+        ("amr".to_owned(), RestrictedExpression::new_set(amr)),
+    ]);
+    for (name, value) in [("user", &identity.user), ("acr", &identity.acr)] {
+        attributes.extend(value.as_ref().map(|value| (name.to_owned(), string(value))));
+    }
+    let uid = vocabulary::uid(Kind::Person, &person.id());
+    Entity::new(uid, attributes, HashSet::new()).map_err(|error| Error::of("the caller", &error))
+}
+
+fn user_entity(caller: &HostUser) -> Result<Entity, Error> {
+    let uid = vocabulary::uid(Kind::User, &caller.uid.to_string());
     let names = caller.groups.iter().filter_map(|group| group.name.clone());
     let names = names.map(RestrictedExpression::new_string);
     let mut attributes = HashMap::from([
@@ -280,7 +354,7 @@ fn caller_entity(uid: &EntityUid, caller: &ControlCaller) -> Result<Entity, Erro
         .iter()
         .map(|group| vocabulary::uid(Kind::Group, &group.gid.to_string()))
         .collect();
-    Entity::new(uid.clone(), attributes, parents).map_err(|error| Error::of("the caller", &error))
+    Entity::new(uid, attributes, parents).map_err(|error| Error::of("the caller", &error))
 }
 
 fn object_entities(object: &ControlObject) -> Result<(EntityUid, Vec<Entity>), Error> {

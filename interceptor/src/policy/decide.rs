@@ -22,7 +22,7 @@ use super::subject::{Error, PrincipalFacts, Subject};
 use super::vocabulary::{self, Kind};
 use super::{
     Access, Action, Ask, Context, Effect, Limits, Permit, Refusal, RefusalKind, Resource, RuleId,
-    words,
+    SshFacts, words,
 };
 use cedar_policy::{
     AuthorizationError, Authorizer, Context as CedarContext, Decision, Entities, PolicyId, Request,
@@ -345,6 +345,8 @@ impl Policy {
             | Resource::Database
             | Resource::Schema { .. }
             | Resource::Function { .. }
+            | Resource::File { .. }
+            | Resource::Forward { .. }
             | Resource::Path { .. } => return Vec::new(),
         };
         let others = candidates.map(|action| Access {
@@ -459,6 +461,21 @@ fn plain(action: Action, resource: Resource) -> Ask {
     }
 }
 
+/// The same as a channel asks it.
+fn of_a_channel(ask: &Ask, simple: bool) -> Ask {
+    let facts = SshFacts {
+        is_simple: simple,
+        ..SshFacts::default()
+    };
+    Ask {
+        context: Context {
+            ssh: Some(Box::new(facts)),
+            ..Context::default()
+        },
+        ..ask.clone()
+    }
+}
+
 /// What may ask for an access, in each context that conditions may tell apart; the one that most rules let
 /// through first. What is no statement comes in one context only.
 fn asks_for(access: &Access) -> Vec<Ask> {
@@ -468,6 +485,11 @@ fn asks_for(access: &Access) -> Vec<Ask> {
     }
     if Family::of(access.action) == Family::Http {
         return vec![http(ask)];
+    }
+    if access.action.is_of_a_channel() {
+        return [true, false]
+            .map(|simple| of_a_channel(&ask, simple))
+            .into();
     }
     let contexts = (0_u8..8).map(|bits| Ask {
         context: Context {
@@ -502,6 +524,18 @@ fn http(ask: Ask) -> Ask {
     Ask { context, ..ask }
 }
 
+/// Whether an ask has a context that does not belong to all that it asks.
+fn is_mixed(ask: &Ask) -> bool {
+    let family = match (&ask.context.http, &ask.context.ssh) {
+        (None, None) => Family::Sql,
+        (Some(_), None) => Family::Http,
+        (None, Some(_)) => Family::Ssh,
+        (Some(_), Some(_)) => return true,
+    };
+    let mut accesses = ask.accesses.iter();
+    accesses.any(|access| Family::of(access.action) != family)
+}
+
 /// Refuses what is no request, and what is too much of one.
 fn malformed(asks: &[Ask]) -> Option<Refusal> {
     let size = |ask: &Ask| {
@@ -511,6 +545,10 @@ fn malformed(asks: &[Ask]) -> Option<Refusal> {
             context.settings.len(),
             context.functions.len(),
             context.http.as_ref().map_or(0, |facts| facts.size()),
+            context
+                .ssh
+                .as_ref()
+                .map_or(0, |facts| facts.arguments.len()),
         ];
         sizes
             .iter()
@@ -519,9 +557,9 @@ fn malformed(asks: &[Ask]) -> Option<Refusal> {
     let (kind, message) = if asks.is_empty() || asks.iter().any(|ask| ask.accesses.is_empty()) {
         let message = "a request that asks for nothing cannot be judged";
         (RefusalKind::NotPermitted, message.to_owned())
-    } else if !asks.iter().all(is_of_one_family) {
-        let message = "a request of two protocols at once cannot be judged";
-        (RefusalKind::Internal, message.to_owned())
+    } else if asks.iter().any(is_mixed) {
+        let message = "a request of more than one kind cannot be judged";
+        (RefusalKind::NotPermitted, message.to_owned())
     } else if asks.iter().map(size).fold(0, usize::saturating_add) > MOST {
         let message = format!("a request that names more than {MOST} things is not judged");
         (RefusalKind::Limit, message)
@@ -536,21 +574,14 @@ fn malformed(asks: &[Ask]) -> Option<Refusal> {
     })
 }
 
-/// Whether all that is asked for is of the family whose facts its context has.
-fn is_of_one_family(ask: &Ask) -> bool {
-    let family = match ask.context.http {
-        Some(_) => Family::Http,
-        None => Family::Sql,
-    };
-    let mut accesses = ask.accesses.iter();
-    accesses.all(|access| Family::of(access.action) == family)
-}
-
 pub(super) fn context(facts: &Context) -> Result<CedarContext, Error> {
     if let Some(http) = &facts.http {
         let pairs = http.pairs()?.into_iter();
         let pairs = pairs.map(|(name, value)| (name.to_owned(), value));
         return CedarContext::from_pairs(pairs).map_err(|error| Error::of("the context", &error));
+    }
+    if let Some(facts) = &facts.ssh {
+        return channel(facts);
     }
     let boolean = RestrictedExpression::new_bool;
     let strings = |values: &BTreeSet<String>| {
@@ -574,6 +605,30 @@ pub(super) fn context(facts: &Context) -> Result<CedarContext, Error> {
     ];
     CedarContext::from_pairs(pairs.map(|(name, value)| (name.to_owned(), value)))
         .map_err(|error| Error::of("the context", &error))
+}
+
+/// What a channel of SSH asks.
+fn channel(facts: &SshFacts) -> Result<CedarContext, Error> {
+    let string = |text: &String| RestrictedExpression::new_string(text.clone());
+    let strings = |values: &BTreeSet<String>| {
+        let values = values.iter().cloned();
+        RestrictedExpression::new_set(values.map(RestrictedExpression::new_string))
+    };
+    let pairs = [
+        ("user", string(&facts.user)),
+        ("command", string(&facts.command)),
+        ("isSimple", RestrictedExpression::new_bool(facts.is_simple)),
+        ("program", string(&facts.program)),
+        ("arguments", strings(&facts.arguments)),
+        ("constructs", strings(&facts.constructs)),
+        ("pty", RestrictedExpression::new_bool(facts.pty)),
+        ("subsystem", string(&facts.subsystem)),
+        ("operation", string(&facts.operation)),
+        ("gitVerb", string(&facts.git_verb)),
+        ("gitRepository", string(&facts.git_repository)),
+    ];
+    let pairs = pairs.map(|(name, value)| (name.to_owned(), value));
+    CedarContext::from_pairs(pairs).map_err(|error| Error::of("the context", &error))
 }
 
 #[cfg(test)]

@@ -11,47 +11,29 @@ pub(super) enum Family {
     Sql,
     /// Requests of HTTP.
     Http,
+    /// Channels of SSH.
+    Ssh,
 }
 
 impl Family {
     /// The family of an action.
-    pub(super) const fn of(action: Action) -> Self {
-        match action {
+    pub(super) fn of(action: Action) -> Self {
+        let http = matches!(
+            action,
             Action::HttpGet
-            | Action::HttpHead
-            | Action::HttpOptions
-            | Action::HttpPost
-            | Action::HttpPut
-            | Action::HttpPatch
-            | Action::HttpDelete
-            | Action::HttpOther
-            | Action::HttpUpgrade => Self::Http,
-            Action::Connect
-            | Action::Open
-            | Action::Select
-            | Action::CopyOut
-            | Action::Explain
-            | Action::Show
-            | Action::Insert
-            | Action::Update
-            | Action::Delete
-            | Action::Merge
-            | Action::Truncate
-            | Action::CopyIn
-            | Action::Lock
-            | Action::Ddl
-            | Action::Grant
-            | Action::Maintain
-            | Action::System
-            | Action::Do
-            | Action::Transaction
-            | Action::Set
-            | Action::Call
-            | Action::Notify
-            | Action::Replicate
-            | Action::FastPath
-            | Action::Reveal
-            | Action::Unreadable => Self::Sql,
+                | Action::HttpHead
+                | Action::HttpOptions
+                | Action::HttpPost
+                | Action::HttpPut
+                | Action::HttpPatch
+                | Action::HttpDelete
+                | Action::HttpOther
+                | Action::HttpUpgrade
+        );
+        match (http, action.is_of_a_channel()) {
+            (true, _) => Self::Http,
+            (false, true) => Self::Ssh,
+            (false, false) => Self::Sql,
         }
     }
 }

@@ -268,14 +268,21 @@ pub(super) fn chain_entities(
 ) -> Result<Vec<Entity>, Error> {
     let mut entities = Vec::new();
     let mut parent: Option<EntityUid> = None;
-    for (kind, id) in vocabulary::chain(target, database, resource) {
+    for (depth, (kind, id)) in vocabulary::chain(target, database, resource)
+        .into_iter()
+        .enumerate()
+    {
         let uid = vocabulary::uid(kind, &id);
-        let attributes = match kind {
-            Kind::Path => path_place(target, &id),
-            _ => place(kind, target, database, resource),
-        };
-        let entity = Entity::new(uid.clone(), attributes, parent.into_iter().collect())
-            .map_err(|error| Error::of("what is asked for", &error))?;
+        let entity = Entity::new(
+            uid.clone(),
+            match kind {
+                Kind::File | Kind::Forward => step(target, resource, depth),
+                Kind::Path => path_place(target, &id),
+                _ => place(kind, target, database, resource),
+            },
+            parent.into_iter().collect(),
+        )
+        .map_err(|error| Error::of("what is asked for", &error))?;
         entities.push(entity);
         parent = Some(uid);
     }
@@ -297,7 +304,11 @@ fn path_place(target: &str, id: &str) -> Attributes {
 /// The attributes of one link of a resource's chain: its name, and the names of what it lies in.
 fn place(kind: Kind, target: &str, database: &str, resource: &Resource) -> Attributes {
     let (schema, inner, column) = match resource {
-        Resource::Target | Resource::Database | Resource::Path { .. } => ("", "", ""),
+        Resource::Target
+        | Resource::Database
+        | Resource::File { .. }
+        | Resource::Forward { .. }
+        | Resource::Path { .. } => ("", "", ""),
         Resource::Schema { schema } => (schema.as_str(), "", ""),
         Resource::Table { schema, table } => (schema.as_str(), table.as_str(), ""),
         Resource::Function { schema, function } => (schema.as_str(), function.as_str(), ""),
@@ -328,6 +339,26 @@ fn place(kind: Kind, target: &str, database: &str, resource: &Resource) -> Attri
             (field.to_owned(), string(*name))
         })
         .collect()
+}
+
+/// The attributes of a file that is the `depth`-th link of its chain, or of a forward.
+fn step(target: &str, resource: &Resource, depth: usize) -> Attributes {
+    let mut attributes = Attributes::from([("target".to_owned(), string(target))]);
+    match resource {
+        Resource::File { path } => {
+            let here = path.get(..depth.saturating_sub(1)).unwrap_or(path);
+            let name = here.last().map_or("/", String::as_str);
+            attributes.insert("name".to_owned(), string(name));
+            attributes.insert("path".to_owned(), string(vocabulary::shown_path(here)));
+        }
+        Resource::Forward { host, port } => {
+            let port = RestrictedExpression::new_long(i64::from(*port));
+            attributes.insert("host".to_owned(), string(host));
+            attributes.insert("port".to_owned(), port);
+        }
+        _ => {}
+    }
+    attributes
 }
 
 #[cfg(test)]

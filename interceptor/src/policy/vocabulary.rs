@@ -68,10 +68,18 @@ pub(super) enum Kind {
     Function,
     /// `Path`.
     Path,
+    /// `Name`.
+    Name,
+    /// `File`.
+    File,
+    /// `Forward`.
+    Forward,
     /// `Agent`.
     Agent,
     /// `User`.
     User,
+    /// `Person`.
+    Person,
     /// `Group`.
     Group,
     /// `Scope`.
@@ -84,7 +92,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind, in the order of their discriminants.
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::Target,
         Self::Database,
         Self::Schema,
@@ -92,8 +100,12 @@ impl Kind {
         Self::Column,
         Self::Function,
         Self::Path,
+        Self::Name,
+        Self::File,
+        Self::Forward,
         Self::Agent,
         Self::User,
+        Self::Person,
         Self::Group,
         Self::Scope,
         Self::Host,
@@ -110,8 +122,12 @@ impl Kind {
             Self::Column => "Column",
             Self::Function => "Function",
             Self::Path => "Path",
+            Self::Name => "Name",
+            Self::File => "File",
+            Self::Forward => "Forward",
             Self::Agent => "Agent",
             Self::User => "User",
+            Self::Person => "Person",
             Self::Group => "Group",
             Self::Scope => "Scope",
             Self::Host => "Host",
@@ -134,6 +150,8 @@ impl Kind {
             Resource::Column { .. } => Self::Column,
             Resource::Function { .. } => Self::Function,
             Resource::Path { .. } => Self::Path,
+            Resource::File { .. } => Self::File,
+            Resource::Forward { .. } => Self::Forward,
         }
     }
 
@@ -148,6 +166,8 @@ impl Kind {
                 | Self::Column
                 | Self::Function
                 | Self::Path
+                | Self::File
+                | Self::Forward
         )
     }
 }
@@ -175,7 +195,7 @@ pub(super) fn uid(kind: Kind, id: &str) -> EntityUid {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 46] = [
         Self::Connect,
         Self::Open,
         Self::Select,
@@ -211,6 +231,17 @@ impl Action {
         Self::HttpDelete,
         Self::HttpOther,
         Self::HttpUpgrade,
+        Self::Exec,
+        Self::Shell,
+        Self::Subsystem,
+        Self::ListFiles,
+        Self::ReadFile,
+        Self::WriteFile,
+        Self::RemoveFile,
+        Self::ForwardTo,
+        Self::ForwardFrom,
+        Self::ForwardX11,
+        Self::ForwardAgent,
     ];
 
     /// The group that it is in, by its name in the schema.
@@ -219,7 +250,19 @@ impl Action {
         static GROUPS: LazyLock<Entities> =
             LazyLock::new(|| Entities::from_entities(ACTIONS.clone(), None).unwrap_or_default());
         let own = uid(Kind::Action, self.name());
-        ["Read", "Write", "Admin", "Session", "HttpRead", "HttpWrite"]
+        const GROUPS_OF: [&str; 10] = [
+            "Read",
+            "Write",
+            "Admin",
+            "Session",
+            "SshRun",
+            "SshRead",
+            "SshWrite",
+            "SshForward",
+            "HttpRead",
+            "HttpWrite",
+        ];
+        GROUPS_OF
             .into_iter()
             .find(|group| GROUPS.is_ancestor_of(&uid(Kind::Action, group), &own))
     }
@@ -263,6 +306,17 @@ impl Action {
             Self::HttpDelete => "HttpDelete",
             Self::HttpOther => "HttpOther",
             Self::HttpUpgrade => "HttpUpgrade",
+            Self::Exec => "Exec",
+            Self::Shell => "Shell",
+            Self::Subsystem => "Subsystem",
+            Self::ListFiles => "ListFiles",
+            Self::ReadFile => "ReadFile",
+            Self::WriteFile => "WriteFile",
+            Self::RemoveFile => "RemoveFile",
+            Self::ForwardTo => "ForwardTo",
+            Self::ForwardFrom => "ForwardFrom",
+            Self::ForwardX11 => "ForwardX11",
+            Self::ForwardAgent => "ForwardAgent",
         }
     }
 }
@@ -277,13 +331,23 @@ pub(super) fn chain(target: &str, database: &str, resource: &Resource) -> Vec<(K
             chain.extend(path_ids(target, path));
             return chain;
         }
+        Resource::File { path } => return file_chain(chain, path),
+        Resource::Forward { host, port } => {
+            let id = format!("{}/{}:{port}", part(target), step(host));
+            chain.push((Kind::Forward, id));
+            return chain;
+        }
         _ => {}
     }
     let database_id = format!("{}/{}", part(target), part(database));
     chain.push((Kind::Database, database_id.clone()));
     let schema_id = |schema: &str| format!("{database_id}/{}", part(schema));
     match resource {
-        Resource::Target | Resource::Database | Resource::Path { .. } => {}
+        Resource::Target
+        | Resource::Database
+        | Resource::File { .. }
+        | Resource::Forward { .. }
+        | Resource::Path { .. } => {}
         Resource::Schema { schema } => chain.push((Kind::Schema, schema_id(schema))),
         Resource::Table { schema, table } => {
             let outer = schema_id(schema);
@@ -368,6 +432,19 @@ fn path_names(id: &str) -> Option<Vec<String>> {
     (again == id).then_some(names)
 }
 
+/// A file lies in every directory above it, and the root in the target.
+fn file_chain(mut chain: Vec<(Kind, String)>, path: &[String]) -> Vec<(Kind, String)> {
+    let target = chain.first().map(|(_, id)| id.clone()).unwrap_or_default();
+    chain.push((Kind::File, format!("{target}/")));
+    let mut id = target;
+    for name in path {
+        id.push('/');
+        id.push_str(&step(name));
+        chain.push((Kind::File, id.clone()));
+    }
+    chain
+}
+
 /// One name inside an id: as it is where it holds no delimiter, quoted as SQL quotes otherwise.
 fn part(name: &str) -> Cow<'_, str> {
     let delimits = |c: char| matches!(c, '.' | '/' | '"') || c.is_whitespace() || c.is_control();
@@ -378,8 +455,23 @@ fn part(name: &str) -> Cow<'_, str> {
     }
 }
 
+/// One name on a path, or a host: its dots delimit nothing.
+fn step(name: &str) -> Cow<'_, str> {
+    let delimits = |c: char| matches!(c, '/' | '"') || c.is_whitespace() || c.is_control();
+    if name.is_empty() || name.contains(delimits) {
+        Cow::Owned(format!("\"{}\"", name.replace('"', "\"\"")))
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
 /// Reads an id back: its names, outermost first. `None` where no resource of that kind can have it.
 pub(super) fn names(kind: Kind, id: &str) -> Option<Vec<String>> {
+    match kind {
+        Kind::File => return file_names(id),
+        Kind::Forward => return forward_names(id),
+        _ => {}
+    }
     let expected: &[char] = match kind {
         Kind::Path => return path_names(id),
         Kind::Target => &[],
@@ -387,9 +479,16 @@ pub(super) fn names(kind: Kind, id: &str) -> Option<Vec<String>> {
         Kind::Schema => &['/', '/'],
         Kind::Table | Kind::Function => &['/', '/', '.'],
         Kind::Column => &['/', '/', '.', '.'],
-        Kind::Agent | Kind::User | Kind::Group | Kind::Scope | Kind::Host | Kind::Action => {
-            return None;
-        }
+        Kind::Name
+        | Kind::File
+        | Kind::Forward
+        | Kind::Agent
+        | Kind::User
+        | Kind::Person
+        | Kind::Group
+        | Kind::Scope
+        | Kind::Host
+        | Kind::Action => return None,
     };
     let (first, mut rest) = read_part(id)?;
     let mut names = vec![first];
@@ -408,6 +507,35 @@ pub(super) fn names(kind: Kind, id: &str) -> Option<Vec<String>> {
         written.push_str(name);
     }
     (rest.is_empty() && written == id).then_some(names)
+}
+
+fn file_names(id: &str) -> Option<Vec<String>> {
+    let (target, mut rest) = read_part(id)?;
+    let mut names = vec![target];
+    if rest != "/" {
+        while !rest.is_empty() {
+            let (name, after) = read_name(rest.strip_prefix('/')?)?;
+            names.push(name);
+            rest = after;
+        }
+        if names.len() < 2 {
+            return None;
+        }
+    }
+    let again = file_chain(
+        vec![(Kind::Target, part(names.first()?).into_owned())],
+        names.get(1..)?,
+    );
+    (again.last()?.1 == id).then_some(names)
+}
+
+fn forward_names(id: &str) -> Option<Vec<String>> {
+    let (target, rest) = read_part(id)?;
+    let (host, port) = rest.strip_prefix('/')?.rsplit_once(':')?;
+    let (host, after) = read_name(host)?;
+    let number = port.parse::<u32>().ok()?;
+    let written = format!("{}/{}:{number}", part(&target), step(&host));
+    (after.is_empty() && written == id).then(|| vec![target, host, number.to_string()])
 }
 
 /// Reads a column's name as its id has it, without the target: `schema.table.column`, or
@@ -488,6 +616,8 @@ impl Resource {
             } => vec![schema, table, column],
             Self::Function { schema, function } => vec![schema, function],
             Self::Path { path } => vec![path],
+            Self::File { path } => path.iter().map(String::as_str).collect(),
+            Self::Forward { host, .. } => vec![host],
         }
     }
 
@@ -512,14 +642,40 @@ impl Resource {
                 format!("function {}", joined(&[schema, function]))
             }
             Self::Path { path } => format!("path {path}"),
+            Self::File { path } => format!("file {}", shown_path(path)),
+            Self::Forward { host, port } => format!("forward {host}:{port}"),
         }
+    }
+}
+
+/// A path as people write it.
+#[must_use]
+pub(super) fn shown_path(path: &[String]) -> String {
+    match path.split_first() {
+        Some((home, rest)) if home == "~" => {
+            let rest: Vec<_> = rest.iter().map(String::as_str).collect();
+            std::iter::once("~")
+                .chain(rest)
+                .collect::<Vec<_>>()
+                .join("/")
+        }
+        _ => format!("/{}", path.join("/")),
     }
 }
 
 /// One name from the start of an id, and what follows it.
 fn read_part(text: &str) -> Option<(String, &str)> {
+    read_until(text, &['.', '/', '"'])
+}
+
+/// The same of a name on a path.
+fn read_name(text: &str) -> Option<(String, &str)> {
+    read_until(text, &['/', '"'])
+}
+
+fn read_until<'a>(text: &'a str, delimiters: &[char]) -> Option<(String, &'a str)> {
     let Some(mut quoted) = text.strip_prefix('"') else {
-        let end = text.find(['.', '/', '"']).unwrap_or(text.len());
+        let end = text.find(delimiters).unwrap_or(text.len());
         let (name, rest) = text.split_at_checked(end)?;
         return (!name.is_empty()).then(|| (name.to_owned(), rest));
     };

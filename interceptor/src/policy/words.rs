@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 use cedar_policy::PolicyId;
 
-use super::{Access, Action, ApprovalId, Context, Refusal, RefusalKind, Resource, Terms};
+use super::vocabulary::shown_path;
+use super::{Access, Action, ApprovalId, Context, Refusal, RefusalKind, Resource, SshFacts, Terms};
 
 /// Most characters of one name in a message.
 const NAME: usize = 128;
@@ -68,13 +69,45 @@ pub(super) fn message(access: &Access, context: &Context, target: &str, database
         | Action::HttpPut
         | Action::HttpPatch
         | Action::HttpDelete
-        | Action::HttpUpgrade => on(verb(access.action)),
+        | Action::HttpUpgrade
+        | Action::ListFiles
+        | Action::ReadFile
+        | Action::WriteFile
+        | Action::RemoveFile => on(verb(access.action)),
+        Action::Exec
+        | Action::Shell
+        | Action::Subsystem
+        | Action::ForwardX11
+        | Action::ForwardAgent => channel(access.action, context.ssh.as_deref()),
+        Action::ForwardTo | Action::ForwardFrom => {
+            let forward = resource(&access.resource, target, database);
+            format!("{} {forward}", verb(access.action))
+        }
         Action::HttpOther => match &context.http {
             Some(facts) => on(&shown(&facts.method)),
             None => on(verb(access.action)),
         },
     };
     format!("{what} is not permitted")
+}
+
+/// What a channel asks, in words.
+fn channel(action: Action, facts: Option<&SshFacts>) -> String {
+    let nothing = SshFacts::default();
+    let facts = facts.unwrap_or(&nothing);
+    match action {
+        Action::Exec if !facts.git_verb.is_empty() => {
+            let (verb, repository) = (&facts.git_verb, shown(&facts.git_repository));
+            format!("git {verb} of {repository}")
+        }
+        Action::Exec if facts.is_simple => format!("running {}", shown(&facts.program)),
+        Action::Exec => {
+            let constructs: Vec<_> = facts.constructs.iter().map(String::as_str).collect();
+            format!("running a command with {}", constructs.join(", "))
+        }
+        Action::Subsystem => format!("subsystem {}", shown(&facts.subsystem)),
+        _ => verb(action).to_owned(),
+    }
 }
 
 /// What can be done instead, where no rule's own hint says it.
@@ -144,6 +177,17 @@ pub(super) const fn verb(action: Action) -> &'static str {
         Action::HttpDelete => "DELETE",
         Action::HttpOther => "a method",
         Action::HttpUpgrade => "an upgrade of the connection",
+        Action::Exec => "running commands",
+        Action::Shell => "an interactive shell",
+        Action::Subsystem => "a subsystem",
+        Action::ListFiles => "looking",
+        Action::ReadFile => "reading",
+        Action::WriteFile => "writing",
+        Action::RemoveFile => "removing",
+        Action::ForwardTo => "forwarding to",
+        Action::ForwardFrom => "listening on the server for",
+        Action::ForwardX11 => "forwarding X11",
+        Action::ForwardAgent => "forwarding an SSH agent",
     }
 }
 
@@ -160,6 +204,9 @@ fn resource(resource: &Resource, target: &str, database: &str) -> String {
         } => qualified(&[schema, table, column]),
         Resource::Function { schema, function } => qualified(&[schema, function]),
         Resource::Path { path } => format!("{} of target {}", shown(path), shown(target)),
+        Resource::File { path } => shown(&shown_path(path)),
+        Resource::Forward { host, port: 0 } => shown(host),
+        Resource::Forward { host, port } => format!("{}:{port}", shown(host)),
     }
 }
 
@@ -379,6 +426,33 @@ impl Refusal {
     pub fn cancelled() -> Self {
         let message = "canceling statement due to user request";
         Self::plain(RefusalKind::Cancelled, message, "it was not forwarded")
+    }
+
+    /// A type of records that nobody may ask for.
+    #[must_use]
+    pub fn record_type(kind: &str) -> Self {
+        let message = format!("asking for {} records is not permitted", shown(kind));
+        let hint = "`names.types` of the configuration says which may be asked for";
+        Self::plain(RefusalKind::NotPermitted, &message, hint)
+    }
+
+    /// A public name whose answer is an address of a private network.
+    #[must_use]
+    pub fn rebinding(name: &str) -> Self {
+        let message = format!(
+            "{} has an address that only known names may have",
+            shown(name)
+        );
+        let hint = "`names.private` of the configuration says which domains are known";
+        Self::plain(RefusalKind::Forbidden, &message, hint)
+    }
+
+    /// A name that carries data, or one of too many; `what` says which.
+    #[must_use]
+    pub fn tunnel(what: &str) -> Self {
+        let message = format!("this name is not asked for: {what}");
+        let hint = "`names.private` of the configuration lifts this for domains of one's own";
+        Self::plain(RefusalKind::Limit, &message, hint)
     }
 
     /// The session was ended.

@@ -11,6 +11,7 @@ use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::clock;
 use crate::grants::{Ended, Grant, Holder, Root, Standing};
+use crate::identity::Identity;
 use crate::policy::GrantId;
 
 /// Ends grants, and the sessions of their scopes that nothing else permits; how many were live.
@@ -87,9 +88,22 @@ pub async fn of_untagged(services: &Services) -> usize {
     .await
 }
 
+/// Ends the grants of a scope that were asked for in the name of somebody who is not behind it any more.
+pub async fn of_identity(services: &Services, scope: u64, identity: &Identity) -> usize {
+    of_grants(services, Ended::Identity, |grant| {
+        let behalf = grant.on_behalf_of.as_ref();
+        grant.holder.scope == scope && behalf.is_some_and(|behalf| behalf.is_of(identity))
+    })
+    .await
+}
+
 async fn of_holders(services: &Services, why: Ended, which: impl Fn(&Holder) -> bool) -> usize {
+    of_grants(services, why, |grant| which(&grant.holder)).await
+}
+
+async fn of_grants(services: &Services, why: Ended, which: impl Fn(&Grant) -> bool) -> usize {
     let all = services.grants.all(None).into_iter();
-    let ended = all.filter(|standing| which(&standing.grant.holder));
+    let ended = all.filter(|standing| which(&standing.grant));
     let ended: Vec<_> = ended.map(|standing| (standing.grant.id, why)).collect();
     end(services, &ended).await
 }

@@ -51,6 +51,8 @@ pub struct Who {
     pub target: Arc<Target>,
     /// The target's host that was dialled, as the configuration names it.
     pub host: Host,
+    /// Where the daemon dials for a name that the agent was told an address of; none for where it dialled.
+    pub places: Option<Arc<[(Host, SocketAddr)]>>,
     /// What the kernel stamped.
     pub flow: Flow,
     /// What it uses up.
@@ -248,7 +250,10 @@ impl Opening {
     #[must_use]
     pub fn places(&self) -> Arc<[(Host, SocketAddr)]> {
         let who = &self.who;
-        let dialled = || Arc::new([(who.host.clone(), who.flow.destination.0)]) as Arc<[_]>;
+        let dialled = || match &who.places {
+            Some(places) => Arc::clone(places),
+            None => Arc::new([(who.host.clone(), who.flow.destination.0)]) as Arc<[_]>,
+        };
         let targets = self.services.targets.load();
         targets.places(&who.target.name).unwrap_or_else(dialled)
     }
@@ -264,6 +269,52 @@ impl Opening {
             })
             .ok()
             .filter(|again| again.expose_secret() != refused.expose_secret())
+    }
+
+    /// The key that the server at an address was known by, where it was learned.
+    #[must_use]
+    pub fn host_key(&self, address: SocketAddr) -> Option<String> {
+        self.services.hosts.of(&self.who.target.name, address)
+    }
+
+    /// Keeps a server's key that was seen first, and says so.
+    ///
+    /// # Errors
+    /// A refusal of kind `storage`.
+    pub async fn host_learned(
+        &self,
+        upstream: SocketAddr,
+        key: &str,
+        fingerprint: &str,
+    ) -> Result<(), Refusal> {
+        let (target, hosts) = (&self.who.target.name, &self.services.hosts);
+        hosts.learn(target, upstream, key).await.map_err(|error| {
+            tracing::error!(%error, "cannot keep a server's key");
+            Refusal::storage("the server's key cannot be kept")
+        })?;
+        let event = Event::HostLearned {
+            about: self.who.about(),
+            upstream,
+            key: fingerprint,
+        };
+        let written = self.services.audit.append(&event);
+        written.map(drop).map_err(|error| super::storage(&error))
+    }
+
+    /// Says that a server showed another key than it was known by.
+    pub fn host_changed(&self, upstream: SocketAddr, known: &str, shown: &str) {
+        let target = &self.who.target.name;
+        tracing::error!(%target, %upstream, known, shown,
+            "a server showed another key than it was known by; it was not logged in to");
+        let event = Event::HostChanged {
+            about: self.who.about(),
+            upstream,
+            known,
+            shown,
+        };
+        if let Err(error) = self.services.audit.append(&event) {
+            tracing::error!(%error, "cannot write an alarm to the audit log");
+        }
     }
 
     /// Connects to an address of the target, from the namespace that the target says.

@@ -2,3 +2,5 @@
 
 pub mod answering;
 pub(super) mod asking;
+pub mod chat;
+pub mod standing_in;

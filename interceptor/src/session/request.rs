@@ -60,6 +60,8 @@ impl Reading {
             | Resource::Column { .. }
             | Resource::Function { .. }
             | Resource::Path { .. } => true,
+            Resource::File { .. } | Resource::Forward { .. } => false,
+            _ if access.action.is_of_a_channel() => false,
             Resource::Target | Resource::Database | Resource::Schema { .. } => !matches!(
                 access.action,
                 Action::Transaction | Action::Set | Action::Show | Action::Notify

@@ -13,10 +13,13 @@ use crate::approvals::Approvals;
 use crate::audit::event::{About, Event};
 use crate::audit::{self, Sink as _};
 use crate::capture::{Capture, NetnsCookie, Scope};
-use crate::config::Config;
+use crate::clock;
+use crate::config::{Config, SLACK};
 use crate::grants::Grants;
-use crate::identity::{self, Login, ScopeOf};
-use crate::policy::{self, ControlCaller, Group, Refusal};
+use crate::hosts::Hosts;
+use crate::identity::{self, LoggedIn, Login, ScopeOf};
+use crate::names::Names;
+use crate::policy::{self, Group, HostUser, Refusal};
 use crate::recording::Recorder;
 use crate::scopes::Scopes;
 use crate::secrets::Secrets;
@@ -54,6 +57,8 @@ pub struct Services {
     pub recorder: Recorder,
     /// Recordings of ended sessions that are being closed; a drain waits for them.
     pub closings: TaskTracker,
+    /// The keys of servers that were believed when they were first seen.
+    pub hosts: Hosts,
     /// Where credentials come from.
     pub secrets: Secrets,
     /// The local authority.
@@ -65,6 +70,8 @@ pub struct Services {
     pub replacing: tokio::sync::Mutex<()>,
     /// Held while the kernel's rules are made and written: the last written are the newest.
     pub writing: Mutex<()>,
+    /// What names scopes were told, and what they use up by asking.
+    pub names: Names,
     /// Destinations and the targets behind them.
     pub targets: ArcSwap<Targets>,
     /// What each agent uses up.
@@ -114,7 +121,7 @@ impl Services {
         self: &Arc<Self>,
         pid: u32,
         (uid, gid): (u32, u32),
-    ) -> Result<ControlCaller, String> {
+    ) -> Result<HostUser, String> {
         let login = match uid {
             0 => Login::default(),
             uid => {
@@ -126,7 +133,7 @@ impl Services {
         let runs = move || uid != 0 && looked.runs_an_agent(uid);
         let runs_agent = tokio::task::spawn_blocking(runs).await;
         let groups = login.groups.into_iter();
-        Ok(ControlCaller {
+        Ok(HostUser {
             uid,
             gid,
             name: login.name,
@@ -134,6 +141,14 @@ impl Services {
             agent: None,
             runs_agent: runs_agent.map_err(|error| error.to_string())?,
         })
+    }
+
+    /// Whether a login of somebody who is no user of the host counts still: who vouches for it is asked for that
+    /// by the configuration in force, and its time is not over.
+    #[must_use]
+    pub fn is_good(&self, login: &LoggedIn) -> bool {
+        let config = self.config.load();
+        clock::boot() < login.until && vouches(&config, login)
     }
 
     /// Whether a process of this uid lives in any scope. Reads files.
@@ -146,6 +161,25 @@ impl Services {
             holds_any(processes, |pid| identity::uid_of(pid) == Some(uid))
         })
     }
+}
+
+fn vouches(config: &Config, login: &LoggedIn) -> bool {
+    let identity = &login.identity;
+    if login.by == SLACK {
+        let person = config
+            .webhook
+            .as_ref()
+            .and_then(|webhook| webhook.people.get(&identity.subject));
+        return person.is_some_and(|person| {
+            identity.user.as_ref() == Some(&person.name) && identity.groups == person.groups
+        });
+    }
+    let named = config
+        .console
+        .as_ref()
+        .and_then(|console| console.issuer.as_ref());
+    let issuer = config.issuers.get(&login.by);
+    named == Some(&login.by) && issuer.is_some_and(|issuer| issuer.url.text == identity.issuer)
 }
 
 /// Whether one of the processes is meant. Whoever was given a cgroup can keep it from being read: one that

@@ -23,6 +23,8 @@ pub struct Metrics {
     masks_missed: Family<Target, Counter>,
     detected: Family<TargetKind, Counter>,
     approvals: Family<TargetResult, Counter>,
+    names: Family<Result, Counter>,
+    webhook: Family<WebhookResult, Counter>,
     kernel_denied: Family<Reason, Counter>,
     kernel_lost: Counter,
 }
@@ -55,6 +57,11 @@ struct TargetResult {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct WebhookResult {
+    result: &'static str,
+}
+
 /// How a session came by its upstream connection, or that one was logged in for none yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoginHow {
@@ -64,6 +71,11 @@ pub enum LoginHow {
     Ahead,
     /// Taken from those.
     Warm,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Result {
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -144,6 +156,11 @@ impl Metrics {
             .inc_by(count);
     }
 
+    /// Counts what became of a message to the webhook: `sent`, `failed` (it is tried again), `dropped`.
+    pub fn webhook(&self, result: &'static str) {
+        self.webhook.get_or_create(&WebhookResult { result }).inc();
+    }
+
     /// A question to people is over.
     pub fn approval_ended(&self, target: &str, result: &'static str) {
         let labels = TargetResult {
@@ -151,6 +168,11 @@ impl Metrics {
             result,
         };
         self.approvals.get_or_create(&labels).inc();
+    }
+
+    /// An agent asked for a name.
+    pub fn name_asked(&self, result: &'static str) {
+        self.names.get_or_create(&Result { result }).inc();
     }
 
     /// The kernel refused something `count` times.
@@ -204,10 +226,16 @@ impl Metrics {
             "Values that detectors found in answers, by target and kind",
             self.detected.clone(),
         );
+        registry.register("webhook", "Messages to the webhook", self.webhook.clone());
         registry.register(
             "approvals",
             "Questions to people that are over, by target and result",
             self.approvals.clone(),
+        );
+        registry.register(
+            "names",
+            "Questions of agents to resolvers, by result",
+            self.names.clone(),
         );
         registry.register(
             "kernel_denied",

@@ -144,6 +144,24 @@ impl Bindings {
         Ok(was_live)
     }
 
+    /// Uses a token of an issuer for a scope; kept when this answers. What is good for `once` only must not
+    /// have been used before, anything else not for another scope.
+    ///
+    /// # Errors
+    /// Where it was, or it cannot be kept.
+    pub async fn use_up(
+        &self,
+        named: (&str, &str),
+        scope: u64,
+        ends: jiff::Timestamp,
+        once: bool,
+    ) -> Result<(), Error> {
+        match self.store.use_up(named, scope, ends, once).await? {
+            true => Ok(()),
+            false => Err(Error::Replayed),
+        }
+    }
+
     /// Counts changes.
     #[must_use]
     pub fn number(&self) -> u64 {
@@ -171,11 +189,12 @@ impl Bindings {
 }
 
 impl Binder<'_> {
-    /// Whether a scope may be bound so; the binding that it would renew.
+    /// Whether a scope may be bound so; the binding that it would renew. What is good for `once` only must
+    /// not have been used for the same scope either.
     ///
     /// # Errors
-    /// Where its token was used for another scope, or the scope is bound to somebody else.
-    pub async fn may(&self, wanted: &Binding) -> Result<Option<Arc<Binding>>, Error> {
+    /// Where its token was used already, or the scope is bound to somebody else.
+    pub async fn may(&self, wanted: &Binding, once: bool) -> Result<Option<Arc<Binding>>, Error> {
         let now = self.bindings.live(wanted.scope);
         if let Some(now) = &now
             && !now.identity.is_of(&wanted.identity)
@@ -192,7 +211,7 @@ impl Binder<'_> {
         let issuer = &wanted.identity.issuer;
         let store = &self.bindings.store;
         match store.used_for(issuer, &wanted.token).await? {
-            Some(scope) if scope != wanted.scope => Err(Error::Replayed),
+            Some(scope) if once || scope != wanted.scope => Err(Error::Replayed),
             _ => Ok(now),
         }
     }

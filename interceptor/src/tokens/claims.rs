@@ -11,11 +11,11 @@ use crate::config::Issuer;
 use crate::identity::Identity;
 
 /// Bytes of a name in a token: of a subject, a user, a group (OpenID Connect Core section 2, `sub`).
-const MAX_NAME: usize = 255;
+pub(super) const MAX_NAME: usize = 255;
 /// Bytes of a claim that is kept, and of a token's own name.
-const MAX_TEXT: usize = 1_024;
+pub(super) const MAX_TEXT: usize = 1_024;
 /// Groups of one identity.
-const MAX_GROUPS: usize = 256;
+pub(super) const MAX_GROUPS: usize = 256;
 /// Means of authentication.
 const MAX_MEANS: usize = 32;
 
@@ -176,8 +176,15 @@ fn time(token: &Unproved<'_>, name: &str) -> Result<Option<i64>, Error> {
 
 /// Text of at most so many bytes, in one line.
 fn text(name: &str, value: &Value, most: usize) -> Result<String, Error> {
+    line(name, value.as_str(), most)
+}
+
+/// As [`text`], of what may be none.
+///
+/// # Errors
+/// Where it is none.
+pub(super) fn line(name: &str, value: Option<&str>, most: usize) -> Result<String, Error> {
     let fine = value
-        .as_str()
         .filter(|text| (1..=most).contains(&text.len()) && !text.chars().any(char::is_control));
     let wrong = || Error::Claim(format!("its `{name}` is no text of 1 to {most} bytes"));
     fine.map(str::to_owned).ok_or_else(wrong)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderName};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
@@ -30,7 +30,7 @@ const MAX_HEAD: usize = 32 << 10;
 
 /// How one issuer is asked.
 #[derive(Debug)]
-pub(super) struct Asks {
+pub(crate) struct Asks {
     ca: Option<PathBuf>,
     allow_http: bool,
 }
@@ -51,6 +51,30 @@ impl Asks {
             ca: issuer.ca.clone(),
             allow_http: issuer.allow_http,
         }
+    }
+
+    /// For a service that is no issuer.
+    pub(crate) fn of(ca: Option<PathBuf>, allow_http: bool) -> Self {
+        Self { ca, allow_http }
+    }
+
+    /// Sends something under headers of its own; the status of the answer. The address is in no error: it may be
+    /// a secret.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub(crate) async fn tell(
+        &self,
+        url: &Url,
+        headers: &[(HeaderName, String)],
+        body: Bytes,
+    ) -> Result<u16, String> {
+        url.may_be_spoken_to(self.allow_http)?;
+        let asked = timeout(PATIENCE, self.exchange(Method::POST, url, headers, body));
+        let asked = asked.await.unwrap_or_else(|_elapsed| {
+            Err(format!("it did not answer in {} s", PATIENCE.as_secs()))
+        });
+        asked.map(|answer| answer.status)
     }
 
     /// Gets a document.
@@ -80,14 +104,22 @@ impl Asks {
     async fn ask(&self, method: Method, url: &Url, body: Bytes) -> Result<Answer, String> {
         url.may_be_spoken_to(self.allow_http)
             .map_err(|expected| format!("{} is not asked: {expected}", url.text))?;
-        let asked = timeout(PATIENCE, self.exchange(method, url, body));
+        let form = "application/x-www-form-urlencoded".to_owned();
+        let headers = [(CONTENT_TYPE, form)];
+        let asked = timeout(PATIENCE, self.exchange(method, url, &headers, body));
         let asked = asked.await.unwrap_or_else(|_elapsed| {
             Err(format!("it did not answer in {} s", PATIENCE.as_secs()))
         });
         asked.map_err(|error| format!("{} cannot be asked: {error}", url.text))
     }
 
-    async fn exchange(&self, method: Method, url: &Url, body: Bytes) -> Result<Answer, String> {
+    async fn exchange(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: &[(HeaderName, String)],
+        body: Bytes,
+    ) -> Result<Answer, String> {
         let said = |error: &dyn std::fmt::Display| error.to_string();
         let stream = self.connect(url).await?;
         let handshake = hyper::client::conn::http1::Builder::new()
@@ -99,12 +131,15 @@ impl Asks {
             Host::Ip(ip) => SocketAddr::new(*ip, url.port).to_string(),
             Host::Name(name) => format!("{name}:{}", url.port),
         };
-        let request = Request::builder()
+        let mut request = Request::builder();
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let request = request
             .method(method)
             .uri(&url.path)
             .header(HOST, host)
             .header(ACCEPT, "application/json")
-            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Full::new(body))
             .map_err(|error| said(&error))?;
         let response = sender.send_request(request).await;
@@ -156,7 +191,7 @@ async fn addresses(url: &Url) -> Result<Vec<SocketAddr>, String> {
 
 /// As a form carries it (`application/x-www-form-urlencoded`): all but letters, digits and four marks as
 /// numbers.
-fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     let byte = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => {
             char::from(byte).to_string()

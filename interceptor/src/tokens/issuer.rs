@@ -66,6 +66,8 @@ pub(super) struct Facts {
     keys: Keys,
     /// Where a login begins (RFC 8628 section 4).
     pub(super) device: Option<Url>,
+    /// Where a browser is sent to log in.
+    pub(super) authorization: Option<Url>,
     /// Where a login ends.
     pub(super) token: Option<Url>,
 }
@@ -188,6 +190,7 @@ impl Known {
             keys: Keys::read(&set)
                 .map_err(|what| format!("the keys of {} cannot be used: {what}", keys.text))?,
             device: place("device_authorization_endpoint")?,
+            authorization: place("authorization_endpoint")?,
             token: place("token_endpoint")?,
             at: clock::boot(),
         })

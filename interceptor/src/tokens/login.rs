@@ -293,7 +293,7 @@ impl Pending {
     }
 }
 
-fn good(answer: &Answer) -> Result<Map<String, Value>, Error> {
+pub(super) fn good(answer: &Answer) -> Result<Map<String, Value>, Error> {
     let fields = document::object(&answer.body);
     match (answer.status, fields) {
         (200, Ok(fields)) => Ok(fields),

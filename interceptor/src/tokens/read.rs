@@ -32,7 +32,10 @@ impl<'a> Unproved<'a> {
     /// Where it is too long, or not of the form.
     pub(super) fn read(token: &'a str) -> Result<Self, Error> {
         if token.len() > MAX_TOKEN {
-            return Err(Error::Oversized { bytes: token.len() });
+            return Err(Error::Oversized {
+                bytes: token.len(),
+                most: MAX_TOKEN,
+            });
         }
         let form = || Error::Malformed("it does not have three parts".to_owned());
         let (signed, signature) = token.rsplit_once('.').ok_or_else(form)?;

@@ -1,7 +1,7 @@
-// A real OpenID Connect provider on loopback: `node provider.mjs PORT`. Says `ready` on its output.
+// A real OpenID Connect provider on loopback: `node provider.mjs PORT [BACK]`. Says `ready` on its output.
 //
 // Workloads get JWT access tokens by client credentials; their groups follow from the client. People log in by
-// the device flow, on the provider's own pages; anybody may be anybody, with any password.
+// the device flow, or by the code flow back to BACK, on the provider's own pages; anybody may be anybody, with any password.
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
 import { join } from 'node:path';
@@ -11,6 +11,7 @@ const entry = createRequire(join(modules, 'x.js')).resolve('oidc-provider');
 const { Provider } = await import(pathToFileURL(entry));
 
 const port = Number(process.argv[2]);
+const back = process.argv[3];
 const issuer = `http://127.0.0.1:${port}`;
 const workload = (id) => ({
   client_id: id,
@@ -28,9 +29,9 @@ const provider = new Provider(issuer, {
       client_id: 'interceptor-cli',
       token_endpoint_auth_method: 'none',
       application_type: 'native',
-      grant_types: ['urn:ietf:params:oauth:grant-type:device_code'],
-      redirect_uris: [],
-      response_types: [],
+      grant_types: ['urn:ietf:params:oauth:grant-type:device_code', ...(back ? ['authorization_code'] : [])],
+      redirect_uris: back ? [back] : [],
+      response_types: back ? ['code'] : [],
     },
   ],
   claims: { openid: ['sub'], profile: ['preferred_username', 'groups'] },

@@ -11,6 +11,7 @@
 
 pub mod agent;
 pub mod audit;
+pub mod browser;
 pub mod cgroup;
 pub mod daemon;
 pub mod netns;
@@ -19,6 +20,7 @@ pub mod place;
 pub mod port;
 pub mod postgres;
 pub mod process;
+pub mod ssh;
 pub mod tap;
 pub mod tls;
 pub mod wait;
@@ -30,9 +32,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 pub use agent::Agent;
+pub use browser::Browser;
 pub use daemon::Daemon;
 pub use postgres::Postgres;
 pub use process::{Finished, Process};
+pub use ssh::Sshd;
 
 /// How long anything may take before a test fails: far above what a loaded two-core machine needs.
 pub const DEADLINE: Duration = Duration::from_secs(60);

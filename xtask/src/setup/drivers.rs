@@ -10,12 +10,15 @@ use support::place;
 
 use crate::shell::run;
 
-const DRIVERS: [&str; 5] = [
+const DRIVERS: [&str; 7] = [
     "psycopg2-binary==2.9.13",
     "psycopg[binary]==3.3.9",
     "psycopg-pool==3.3.3",
     "asyncpg==0.32.0",
     "SQLAlchemy[asyncio]==2.1.9",
+    // No driver: an identity provider that speaks SAML.
+    "nanoidp==3.4.0",
+    "paramiko==5.1.0",
 ];
 
 /// The driver of Node.js, without dependencies outside of its own family, and an OpenID Connect provider.

@@ -45,7 +45,8 @@ enabled | while read -r link; do
         ;;
     *)
         echo "setup: $name came along; it is not to run by itself"
-        systemctl disable "$name" || true
+        # Without a system manager there is nobody to ask, and nobody whom the link would start it for yet.
+        if command -v systemctl > /dev/null; then systemctl disable "$name" || true; else rm -f "$link"; fi
         ;;
     esac
     # Where the machine's own policy let it start.

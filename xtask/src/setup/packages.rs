@@ -31,7 +31,7 @@ const POOLERS: &[For] = &[EndToEnd, Test, Bench];
 const CLIENTS: &[For] = &[EndToEnd, Test];
 
 /// A C compiler is none of them: without one this program would not be here.
-const PACKAGES: [Package; 15] = [
+const PACKAGES: [Package; 20] = [
     Package {
         name: "libclang-dev",
         why: "builds PostgreSQL's own grammar (pg_query)",
@@ -111,10 +111,40 @@ const PACKAGES: [Package; 15] = [
         needed: CLIENTS,
     },
     Package {
+        name: "chromium",
+        why: "opens the console as people do",
+        sign: Sign::Program("chromium"),
+        needed: CLIENTS,
+    },
+    Package {
         name: "libpq-dev",
         why: "pip asks it for versions before it hands out psycopg2's source",
         sign: Sign::Program("pg_config"),
         needed: &[Test],
+    },
+    Package {
+        name: "openssh-server",
+        why: "throw-away SSH servers",
+        sign: Sign::File("/usr", "sbin", "sshd"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "openssh-client",
+        why: "the stock ssh, scp and sftp",
+        sign: Sign::Program("sftp"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "rsync",
+        why: "copies over SSH",
+        sign: Sign::Program("rsync"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "git",
+        why: "clones and pushes over SSH",
+        sign: Sign::Program("git"),
+        needed: CLIENTS,
     },
     Package {
         name: "sqlsmith",

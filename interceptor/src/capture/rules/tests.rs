@@ -2,18 +2,17 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use interceptor_ebpf::rule::{DIRECT, DIRECT_IF_READY, REDIRECT, RESOLVER};
+use interceptor_ebpf::rule::{DIRECT, DIRECT_IF_READY, NAMES, REDIRECT, SLOT};
 
-use super::{Row, address, compile, endpoint, order, protect};
+use super::{Row, Slots, address, compile, endpoint, order, protect};
 use crate::capture::{Rule, Verdict};
 
 const DIRECTLY: Verdict = Verdict::Direct {
     needs_daemon: false,
 };
 const WHILE_READY: Verdict = Verdict::Direct { needs_daemon: true };
-const RESOLVES: Verdict = Verdict::Resolver {
-    needs_daemon: false,
-};
+/// No resolver has a slot.
+const NOBODY: Slots = [None; 4];
 
 fn rule(network: &str, port: u16, verdict: Verdict) -> Rule {
     Rule {
@@ -30,14 +29,15 @@ fn a_row_says_what_the_wider_rows_over_it_say() {
         rule("10.0.0.0/8", 5432, DIRECTLY),
         rule("10.1.2.3/32", 5432, Verdict::Redirect),
         rule("10.1.0.0/16", 5432, WHILE_READY),
-        rule("10.1.2.3/32", 0, RESOLVES),
+        rule("10.1.2.3/32", 53, Verdict::Resolver),
     ];
-    let rows = compile(&rules);
+    let resolver = endpoint("10.1.2.3:53".parse().unwrap());
+    let rows = compile(&rules, &[None, None, Some(resolver), None]);
     let expected = [
         (0, DIRECT),
         (1, DIRECT | DIRECT_IF_READY | REDIRECT),
         (2, DIRECT | DIRECT_IF_READY),
-        (3, RESOLVER),
+        (3, NAMES | 2 << SLOT),
     ];
     for (index, bits) in expected {
         assert_eq!(rows[&Row::of(&rules[index])], bits, "{:?}", rules[index]);
@@ -47,17 +47,23 @@ fn a_row_says_what_the_wider_rows_over_it_say() {
 #[test]
 fn a_wide_redirect_is_not_undercut_by_a_narrow_direct_rule() {
     let narrow = rule("fd00::1/128", 443, DIRECTLY);
-    let rows = compile(&[rule("fd00::/64", 443, Verdict::Redirect), narrow]);
+    let rows = compile(
+        &[rule("fd00::/64", 443, Verdict::Redirect), narrow],
+        &NOBODY,
+    );
     assert_eq!(rows[&Row::of(&narrow)] & REDIRECT, REDIRECT);
 }
 
 #[test]
 fn families_do_not_meet_in_the_trie() {
-    let rows = compile(&[rule("0.0.0.0/0", 0, DIRECTLY), rule("::/0", 0, RESOLVES)]);
+    let rows = compile(
+        &[rule("0.0.0.0/0", 0, DIRECTLY), rule("::/0", 0, WHILE_READY)],
+        &NOBODY,
+    );
     let v4 = Row::of(&rule("1.2.3.4/32", 0, DIRECTLY));
     assert_eq!(v4.widened(96), Row::of(&rule("0.0.0.0/0", 0, DIRECTLY)));
     // Every IPv6 network holds the IPv4-mapped one: an explicit `::/0` covers both.
-    assert_eq!(rows[&v4.widened(96)], DIRECT | RESOLVER);
+    assert_eq!(rows[&v4.widened(96)], DIRECT | DIRECT_IF_READY);
 }
 
 #[test]

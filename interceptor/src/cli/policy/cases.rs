@@ -16,7 +16,7 @@ use serde_saphyr::Spanned;
 use crate::clock::BootTime;
 use crate::identity::{self, Identity, Principal};
 use crate::policy::{
-    Ask, ControlCaller, ControlObject, ControlVerb, Group, Mistake, Mistakes, Policy,
+    Ask, ControlCaller, ControlObject, ControlVerb, Group, HostUser, Mistake, Mistakes, Policy,
     PrincipalFacts, Refusal, RuleId,
 };
 
@@ -398,14 +398,14 @@ impl Case {
             gid: group.gid,
             name: group.name.clone(),
         };
-        let caller = ControlCaller {
+        let caller = ControlCaller::User(HostUser {
             uid: user.uid,
             gid: user.gid,
             name: user.name.clone(),
             groups: user.groups.iter().map(group).collect(),
             agent: None,
             runs_agent: false,
-        };
+        });
         let object = match (verb.is_about_scopes(), &self.written.cgroup) {
             (false, _) => ControlObject::Host,
             (true, None) => ControlObject::Agent(self.agent()),

@@ -1,6 +1,6 @@
 //! `issuers`: whose tokens are taken, and what is read of them.
 
-use super::{Form, HOUR, Shape, may, must};
+use super::{Form, HOUR, Key, Shape, may, must};
 
 const ALGORITHMS: Shape = Shape::List(
     1,
@@ -9,8 +9,10 @@ const ALGORITHMS: Shape = Shape::List(
     ]),
 );
 
-/// One issuer.
-pub(super) static ISSUER: Shape = Shape::Keys(&[
+/// One issuer: of OpenID Connect, or of SAML.
+pub(super) static ISSUER: Shape = Shape::KeyOr(&SAML, OIDC);
+
+const OIDC: &[Key] = &[
     must(
         "issuer",
         Shape::Text(Form::Url),
@@ -68,6 +70,94 @@ pub(super) static ISSUER: Shape = Shape::Keys(&[
         Shape::Duration(0, HOUR / 6),
         "30s",
         "How far the issuer's clock may be off.",
+    ),
+];
+
+static SAML: Key = may(
+    "saml",
+    Shape::Keys(&[
+        must(
+            "entity_id",
+            Shape::Text(Form::Identifier),
+            "The identity provider, exactly as its assertions name it.",
+        ),
+        may(
+            "certificates",
+            Shape::Text(Form::Path),
+            "those in `metadata`",
+            "The certificates whose keys sign, PEM; read whenever an assertion is brought.",
+        ),
+        may(
+            "metadata",
+            Shape::Text(Form::Path),
+            "none",
+            "The identity provider's metadata, a file, in place of `certificates`.",
+        ),
+        must(
+            "audiences",
+            Shape::List(1, &Shape::Text(Form::Identifier)),
+            "Whom assertions must be meant for: at least one of these.",
+        ),
+        must(
+            "recipient",
+            Shape::Text(Form::Url),
+            "Where assertions must be meant to be delivered to, exactly as they name it.",
+        ),
+        may(
+            "algorithms",
+            Shape::List(1, &Shape::Word(&SAML_ALGORITHMS)),
+            "all of these",
+            "With which algorithms assertions may be signed.",
+        ),
+        may(
+            "claims",
+            SAML_CLAIMS,
+            "see its keys",
+            "Which attributes of an assertion say what.",
+        ),
+        may(
+            "max_age",
+            Shape::Duration(1_000, 31 * 24 * HOUR),
+            "24h",
+            "How long after its issue an assertion is good at most, whatever it says of its end.",
+        ),
+        may(
+            "skew",
+            Shape::Duration(0, HOUR / 6),
+            "30s",
+            "How far the identity provider's clock may be off.",
+        ),
+    ]),
+    "none",
+    "A SAML 2.0 identity provider, in place of all other keys.",
+);
+
+const SAML_ALGORITHMS: [&str; 5] = [
+    "rsa-sha256",
+    "rsa-sha384",
+    "rsa-sha512",
+    "ecdsa-sha256",
+    "ecdsa-sha384",
+];
+
+const SAML_CLAIMS: Shape = Shape::Keys(&[
+    may(
+        "user",
+        Shape::Text(Form::Claim),
+        "uid",
+        "The attribute with the user's name.",
+    ),
+    may(
+        "groups",
+        Shape::Text(Form::Claim),
+        "groups",
+        "The attribute with the groups, one a value.",
+    ),
+    may(
+        "keep",
+        Shape::List(1, &Shape::Text(Form::Claim)),
+        "none",
+        "More attributes that policy sees, as tags under these names.",
     ),
 ]);
 

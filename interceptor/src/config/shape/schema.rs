@@ -62,6 +62,13 @@ fn schema(shape: &Shape) -> Value {
             }
             one
         }
+        Shape::KeyOr(alone, keys) => {
+            let mut one = object(std::slice::from_ref(alone));
+            if let Value::Object(fields) = &mut one {
+                fields.insert("required".into(), json!([alone.name]));
+            }
+            json!({ "oneOf": [one, object(keys)] })
+        }
     }
 }
 
@@ -73,7 +80,9 @@ fn text(form: Form) -> Value {
         Form::Name => "^[a-z0-9-]{1,63}$",
         Form::Path => "^[^\\u0000]+$",
         Form::Cgroup => "^[^/]+(/[^/]+)*$",
-        Form::Address | Form::Socket => "^.+:[0-9]{1,5}$",
+        Form::Domain => "^[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+)*\\.?$",
+        Form::RecordType => "^[A-Za-z0-9-]+$",
+        Form::Address | Form::Addresses | Form::Socket => "^.+:[0-9]{1,5}$",
         Form::Network => "^[0-9a-fA-F.:]+(/[0-9]{1,3})?$",
         Form::ServerName | Form::Identifier | Form::Argument | Form::Column => "",
         Form::Field => "^[^.]+([.][^.]+)*$",
@@ -83,6 +92,8 @@ fn text(form: Form) -> Value {
         Form::MaskOrTag => "^([a-z0-9-]{1,63}|partial\\([0-9]{1,3}\\))$",
         Form::Url => "^https?://[^?#@]+$",
         Form::Claim => "^.+$",
+        Form::HostKey => "^(learn|(@cert-authority )?(ssh|ecdsa|sk)-.+)$",
+        Form::EnvPattern => "^[A-Za-z0-9_]*\\*?$",
         Form::Variable => "^[A-Za-z_][A-Za-z0-9_]*$",
         Form::Credential => "^[^/]+$",
     };

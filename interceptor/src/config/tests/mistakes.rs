@@ -5,6 +5,36 @@ use super::*;
 /// What is wrong, where it is said, what is said.
 const SAID: &[(&str, &str, &str)] = &[
     (
+        "version: 1\nissuers: { a: { saml: { entity_id: x, audiences: [y], recipient: 'https://b.c' } } }",
+        "2:23: issuers.a.saml:",
+        "either certificates or metadata",
+    ),
+    (
+        "version: 1\nissuers: { a: { saml: { entity_id: x, audiences: [y], recipient: 'https://b.c', metadata: m, certificates: c } } }",
+        "2:23: issuers.a.saml:",
+        "either certificates or metadata",
+    ),
+    (
+        "version: 1\nissuers: { a: { issuer: 'https://b.c', saml: { entity_id: x, audiences: [y], recipient: 'https://b.c', metadata: m } } }",
+        "2:17: issuers.a.issuer:",
+        "",
+    ),
+    (
+        "version: 1\nissuers: { a: { saml: { entity_id: x, audiences: [y], recipient: 'https://b.c', metadata: m, algorithms: [rsa-sha1] } } }",
+        "2:107: issuers.a.saml.algorithms[0]:",
+        "expected one of",
+    ),
+    (
+        "version: 1\nissuers:\n  a: { issuer: 'https://b.c', audiences: [x] }\n  b: { saml: { entity_id: https://b.c, audiences: [y], recipient: 'https://b.c', metadata: m } }",
+        "4:27: issuers.b.saml.entity_id:",
+        "`a` has it",
+    ),
+    (
+        "version: 1\nissuers: { a: { saml: { entity_id: x, metadata: m, audiences: [y] } } }",
+        "2:23: issuers.a.saml.recipient:",
+        "missing",
+    ),
+    (
         "version: 1\nissuers: { a: { issuer: 'http://10.0.0.1', audiences: [x], allow_http: true } }",
         "2:25: issuers.a.issuer:",
         "expected https",
@@ -536,6 +566,47 @@ fn values_that_lead_around_the_daemon_together_are_refused() {
         "direct: [{ network: 10.0.1.0/24 }]",
     ] {
         let _config = good(&format!("{}{row}\n", target("10.0.0.5:5432")));
+    }
+}
+
+#[test]
+fn the_console_is_for_this_host_or_under_tls_and_answers_come_back_to_it() {
+    let rows: &[(&str, &str)] = &[
+        (
+            "version: 1\nconsole: { listen: '192.0.2.1:1' }",
+            "2:20: console.listen: expected a loopback address, or tls with it",
+        ),
+        (
+            "version: 1\nconsole: { listen: '127.0.0.1:1', url: 'https://x:1' }",
+            "2:40: console.url: expected https with tls, and http without",
+        ),
+        (
+            "version: 1\nconsole: { listen: '127.0.0.1:1', url: 'http://x:1/y' }",
+            "2:40: console.url: expected an address without a path",
+        ),
+        (
+            "version: 1\nconsole: { listen: '[::]:1', tls: { certificate: c, key: { env: K } } }",
+            "2:10: console.url: expected the address that browsers are told",
+        ),
+        (
+            "version: 1\nconsole: { listen: '127.0.0.1:1', login: { issuer: x } }",
+            "2:54: console.login.issuer: expected the name of one of issuers",
+        ),
+        (
+            "version: 1\nmetrics: 127.0.0.1:1\nconsole: { listen: '127.0.0.1:1' }",
+            "3:20: console.listen: expected an address of its own",
+        ),
+        (
+            "version: 1\napprovals: { webhook: { url: 'http://192.0.2.1/x', secret: { env: S }, allow_http: true } }",
+            "2:32: approvals.webhook.url: expected https; http is for loopback",
+        ),
+        (
+            "version: 1\napprovals: { webhook: { url: 'https://x', secret: { env: S }, people: [{ id: U, name: n, groups: [g] }] } }",
+            "2:82: approvals.webhook.people: expected console with it",
+        ),
+    ];
+    for (text, expected) in rows {
+        check_one(text, expected, "");
     }
 }
 

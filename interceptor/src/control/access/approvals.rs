@@ -14,7 +14,8 @@ use super::super::Given;
 use super::super::api::{Asked, Say, WhichApproval};
 use super::super::caller::{Answer, Known};
 use super::super::status::agent_of;
-use crate::approvals::{self, Choice, Person, Standing};
+use super::delegating::Places;
+use crate::approvals::{self, Choice, InPlace, Person, Standing};
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::clock;
@@ -32,9 +33,10 @@ const BEFORE: usize = 5;
 /// # Errors
 /// An answer where policy refuses.
 pub async fn all(State(services): Given, caller: Known) -> Result<Json<Vec<Standing>>, Answer> {
+    let places = Places::of(&services, &caller).await?;
     let mut seen = Vec::new();
     for standing in services.approvals.all(None) {
-        if may_see(&services, &caller, &standing).await? {
+        if may_see(&services, &caller, &places, &standing).await? {
             seen.push(standing);
         }
     }
@@ -52,9 +54,12 @@ pub async fn show(
     Json(which): Json<WhichApproval>,
 ) -> Result<Json<Asked>, Answer> {
     let standing = found(&services, which)?;
-    caller
-        .may(&services, ControlVerb::Approve, &object(&standing))
-        .await?;
+    let places = Places::of(&services, &caller).await?;
+    if !may_see(&services, &caller, &places, &standing).await? {
+        caller
+            .may(&services, ControlVerb::Approve, &object(&standing))
+            .await?;
+    }
     caller.audit(
         &services,
         "read",
@@ -64,7 +69,7 @@ pub async fn show(
     let before = services.approvals.before(&standing.question, BEFORE).await;
     let mut seen = Vec::new();
     for earlier in before.map_err(|error| Answer::failed(&error))? {
-        if may_see(&services, &caller, &earlier).await? {
+        if may_see(&services, &caller, &places, &earlier).await? {
             seen.push(earlier);
         }
     }
@@ -79,10 +84,11 @@ pub async fn show(
 pub async fn own(State(services): Given, caller: Known) -> Result<Json<Vec<Standing>>, Answer> {
     let (scope, principal) = agent_of(&services, &caller).await?;
     let holder = Holder::of(&principal, scope.id);
+    let uid = caller.process()?.uid;
     let mut own = services.approvals.all(Some(scope.id));
     own.retain(|standing| {
         let question = &standing.question;
-        question.uid == caller.uid && question.holder.root == holder.root
+        question.uid == uid && question.holder.root == holder.root
     });
     for standing in &mut own {
         // Who answered, and why, is told with the answer.
@@ -108,7 +114,7 @@ pub async fn answer(
         true => ControlVerb::BreakGlass,
         false => ControlVerb::Approve,
     };
-    let login = caller.may(&services, verb, &object(&standing)).await?;
+    let (by, in_place) = speaker(&services, &caller, verb, &standing).await?;
     let choice = choice(&say).map_err(|mistake| Answer::bad(&mistake))?;
     if let Some(reason) = &say.reason
         && (reason.trim().is_empty()
@@ -123,15 +129,12 @@ pub async fn answer(
         return Err(Answer::bad("an emergency needs a reason"));
     }
     let answer = approvals::Answer {
-        by: Person {
-            uid: login.uid,
-            groups: counting(&standing.question.needs, &login),
-            name: login.name,
-        },
+        by,
         yes: say.yes,
         at: clock::wall(),
         reason: say.reason,
         break_glass: say.break_glass,
+        in_place,
     };
     // It goes on where the caller goes away.
     let said =
@@ -139,6 +142,42 @@ pub async fn answer(
     said.await
         .map_err(|error| Answer::failed(&error))?
         .map(Json)
+}
+
+/// Who speaks, by an own right or, where that does not do, by that of somebody whom the caller stands in for.
+///
+/// # Errors
+/// An answer where policy refuses.
+async fn speaker(
+    services: &Arc<Services>,
+    caller: &Known,
+    verb: ControlVerb,
+    standing: &Standing,
+) -> Result<(Person, Option<InPlace>), Answer> {
+    let question = &standing.question;
+    let waited = clock::boot().since(question.from);
+    let person = |caller: ControlCaller| person(&question.needs, caller);
+    let own = caller.judged(services, verb, &object(standing)).await?;
+    let own = own.map(person);
+    let speaks = |by: &Person| {
+        let mut ways = question.needs.iter().flatten();
+        ways.any(|need| by.speaks_for(need, waited))
+    };
+    let enough = verb == ControlVerb::BreakGlass || own.as_ref().is_ok_and(speaks);
+    if !enough {
+        let places = Places::of(services, caller).await?;
+        let place = places.to(services, standing);
+        if let (Some(place), Some(who)) = (place, places.who) {
+            return Ok((person(ControlCaller::User(who)), Some(place)));
+        }
+    }
+    match own {
+        Ok(by) => Ok((by, None)),
+        Err(_refusal) => {
+            let login = caller.may(services, verb, &object(standing)).await?;
+            Ok((person(login), None))
+        }
+    }
 }
 
 async fn write(
@@ -179,8 +218,8 @@ fn refused(
     }
 }
 
-/// The groups by which somebody counts.
-fn counting(needs: &[Needs], login: &ControlCaller) -> Vec<String> {
+/// As whom somebody counts, and by which groups.
+pub(super) fn person(needs: &[Needs], caller: ControlCaller) -> Person {
     let named: BTreeSet<&String> = needs
         .iter()
         .flatten()
@@ -189,8 +228,22 @@ fn counting(needs: &[Needs], login: &ControlCaller) -> Vec<String> {
             need.groups.iter().chain(later)
         })
         .collect();
-    let names = login.groups.iter().filter_map(|group| group.name.as_ref());
-    names.filter(|name| named.contains(name)).cloned().collect()
+    let mut groups = caller.groups();
+    groups.retain(|name| named.contains(name));
+    match caller {
+        ControlCaller::User(user) => Person {
+            uid: Some(user.uid),
+            login: None,
+            name: user.name,
+            groups,
+        },
+        ControlCaller::Person(login) => Person {
+            uid: None,
+            name: login.identity.user.clone(),
+            login: Some(login),
+            groups,
+        },
+    }
 }
 
 fn choice(say: &Say) -> Result<Choice, String> {
@@ -207,18 +260,20 @@ fn choice(say: &Say) -> Result<Choice, String> {
     }
 }
 
+/// Whether somebody may see a question: by an own right, or in the place of somebody who may.
 async fn may_see(
     services: &Arc<Services>,
     caller: &Known,
+    places: &Places,
     standing: &Standing,
 ) -> Result<bool, Answer> {
     let judged = caller
         .judged(services, ControlVerb::Approve, &object(standing))
         .await?;
-    Ok(judged.is_ok())
+    Ok(judged.is_ok() || places.to(services, standing).is_some())
 }
 
-fn object(standing: &Standing) -> ControlObject {
+pub(super) fn object(standing: &Standing) -> ControlObject {
     let holder = &standing.question.holder;
     ControlObject::Scope {
         agent: holder.agent.clone(),

@@ -18,6 +18,7 @@ use crate::identity::Principal;
 use crate::policy::{ApprovalId, Needs, Refusal};
 use crate::session::people::answering::{self, No};
 use crate::session::services::Services;
+use crate::tokens::exchange::Behalf;
 
 /// What is asked for, in a word.
 const SUMMARY: &str = "grant";
@@ -30,10 +31,10 @@ pub(super) async fn consent(
     services: &Arc<Services>,
     principal: &Principal,
     (holder, needs): (&Holder, Vec<Needs>),
-    asked: &Request,
+    (asked, behalf): (&Request, Option<&Behalf>),
 ) -> Result<(), Answer> {
-    let question =
-        question(principal, (holder, needs), asked).map_err(|error| Answer::failed(&error))?;
+    let question = question(principal, (holder, needs), (asked, behalf))
+        .map_err(|error| Answer::failed(&error))?;
     let who = approvals::who(&question.needs);
     let (all, fingerprint) = (question.needs.clone(), question.fingerprint.clone());
     let found = services.approvals.ask(question, clock::boot()).await;
@@ -83,7 +84,7 @@ fn write(
 fn question(
     principal: &Principal,
     (holder, needs): (&Holder, Vec<Needs>),
-    asked: &Request,
+    (asked, behalf): (&Request, Option<&Behalf>),
 ) -> serde_json::Result<Question> {
     let text = serde_json::to_string_pretty(asked)?;
     // The grant is for one process tree; another one asks for itself.
@@ -102,6 +103,7 @@ fn question(
         shape: text.clone(),
         text,
         under: vec![tree],
+        on_behalf_of: behalf.map(|behalf| Arc::clone(&behalf.identity)),
         ..Question::of(principal, holder.clone(), needs)?
     })
 }

@@ -12,8 +12,10 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::super::Given;
-use super::super::api::{Request, Revoke};
+use super::super::api::{Request, Revoke, Token};
 use super::super::caller::{Answer, Known};
+use super::super::scopes::binding::{self, Place};
+use super::super::scopes::exchange;
 use super::super::status::{agent_of, scope_of};
 use super::asking;
 use crate::audit::Sink as _;
@@ -21,13 +23,15 @@ use crate::audit::event::Event;
 use crate::clock;
 use crate::config::Target;
 use crate::grants::{Ended, Grant, Holder, Standing};
-use crate::identity::Principal;
+use crate::identity::{Identity, Principal, ScopeOf};
 use crate::policy::{
     Access, Action, Budget, ControlObject, ControlVerb, GrantId, Grantable, Needs, PrincipalFacts,
     Refusal, Resource, RuleId, is_answered, needed,
 };
 use crate::session::ending;
 use crate::session::services::Services;
+use crate::tokens;
+use crate::tokens::exchange::Behalf;
 
 /// Bytes of a reason, and of a ticket.
 const MAX_TEXT: usize = 1_024;
@@ -41,9 +45,13 @@ const MAX_NAME: usize = 63;
 pub async fn request(
     State(services): Given,
     caller: Known,
-    Json(asked): Json<Request>,
+    Json(mut asked): Json<Request>,
 ) -> Result<Json<Standing>, Answer> {
     let (scope, principal) = agent_of(&services, &caller).await?;
+    let behalf = match asked.on_behalf_of.take() {
+        Some(token) => Some(brought(&services, &caller, (&scope, &principal), &token)?),
+        None => None,
+    };
     let time = understood(&services, &asked).map_err(|mistake| Answer::bad(&mistake))?;
     let (rules, needs) = judged(&services, &principal, &asked, time)
         .map_err(|refusal| refused(&services, &principal, &asked, &refusal))?;
@@ -51,13 +59,60 @@ pub async fn request(
     let (services, asked) = (Arc::clone(&services), asked);
     // Goes on where the caller goes away: no half of it is left undone.
     let issued = tokio::spawn(async move {
+        let behalf = behalf.as_ref();
         if !needs.is_empty() {
-            asking::consent(&services, &principal, (&holder, needs), &asked).await?;
+            asking::consent(&services, &principal, (&holder, needs), (&asked, behalf)).await?;
         }
-        issue(&services, &principal, (rules, holder, time), asked).await
+        if let Some(behalf) = behalf {
+            used(&services, &caller, &holder, behalf).await?;
+        }
+        issue(
+            &services,
+            &principal,
+            (rules, holder, time),
+            (asked, behalf),
+        )
+        .await
     });
     let issued = issued.await.map_err(|error| Answer::failed(&error))?;
     issued.map(Json)
+}
+
+/// In whose name it is asked for, as a token says that the same process tree was given.
+fn brought(
+    services: &Services,
+    caller: &Known,
+    (scope, principal): (&ScopeOf, &Principal),
+    token: &Token,
+) -> Result<Behalf, Answer> {
+    let holder = Holder::of(principal, scope.id);
+    let found = exchange::mint(services).and_then(|mint| mint.verify(&token.0, &holder));
+    found.map_err(|error| unbelieved(services, caller, &holder, &error))
+}
+
+/// Uses up the token that something is asked for with; two requests with one would else both be granted.
+async fn used(
+    services: &Services,
+    caller: &Known,
+    holder: &Holder,
+    behalf: &Behalf,
+) -> Result<(), Answer> {
+    let spent = services.tokens.spend(behalf).await;
+    spent.map_err(|error| unbelieved(services, caller, holder, &error))
+}
+
+fn unbelieved(
+    services: &Services,
+    caller: &Known,
+    holder: &Holder,
+    error: &tokens::Error,
+) -> Answer {
+    let place = Place {
+        agent: &holder.agent,
+        cgroup: &holder.cgroup,
+    };
+    binding::refuse(services, caller, Some(place), ("on_behalf_of", error));
+    Answer::unbelieved()
 }
 
 /// Writes that something was not granted, and what the caller is told.
@@ -273,8 +328,19 @@ fn judged(
     }
 }
 
-fn made(asked: Request, holder: Holder, time: Duration) -> Grant {
+fn made(
+    asked: Request,
+    holder: Holder,
+    time: Duration,
+    (own, behalf): (Option<&Arc<Identity>>, Option<&Behalf>),
+) -> Grant {
     let (now, issued) = (clock::boot(), clock::wall());
+    // It lasts no longer than the token that says in whose name it is asked for.
+    let time = behalf.map_or(time, |behalf| behalf.until.since(now).min(time));
+    let on_behalf_of = behalf
+        .map(|behalf| &behalf.identity)
+        .or(own)
+        .map(Arc::clone);
     Grant {
         // It tells nobody how many others there are.
         id: GrantId(Uuid::new_v4()),
@@ -290,6 +356,7 @@ fn made(asked: Request, holder: Holder, time: Duration) -> Grant {
         until: now.after(time),
         reason: asked.reason,
         ticket: asked.ticket,
+        on_behalf_of,
     }
 }
 
@@ -299,12 +366,11 @@ async fn issue(
     services: &Arc<Services>,
     principal: &Principal,
     (rules, holder, time): (Vec<RuleId>, Holder, Duration),
-    asked: Request,
+    (asked, behalf): (Request, Option<&Behalf>),
 ) -> Result<Standing, Answer> {
-    let coming = services
-        .grants
-        .prepare(made(asked.clone(), holder, time))
-        .await;
+    let own = principal.identity.as_ref();
+    let made = made(asked.clone(), holder, time, (own, behalf));
+    let coming = services.grants.prepare(made).await;
     let coming =
         coming.map_err(|error| refused(services, principal, &asked, &Refusal::from(error)))?;
     let event = Event::GrantIssued {
@@ -321,6 +387,12 @@ async fn issue(
     })?;
     if let Some(root) = &issued.grant.holder.root {
         ending::hang(services, issued.grant.id, root);
+    }
+    // Who was behind the scope may have gone while it was issued: whoever ended that did not see it.
+    let scope = issued.grant.holder.scope;
+    let is_gone = |own: &&Arc<Identity>| !services.tokens.bindings.holds(scope, own);
+    if behalf.is_none() && own.filter(is_gone).is_some() {
+        ending::end(services, &[(issued.grant.id, Ended::Identity)]).await;
     }
     Ok(issued)
 }

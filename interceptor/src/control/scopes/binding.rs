@@ -22,8 +22,8 @@ use crate::control::caller::{Answer, Known};
 use crate::control::status::scope_of;
 use crate::policy::{ControlObject, ControlVerb};
 use crate::secrets::Secret;
-use crate::session::EndReason;
 use crate::session::services::Services;
+use crate::session::{EndReason, ending};
 use crate::tokens::bindings::{Binding, Unbound};
 use crate::tokens::login::Progress;
 use crate::tokens::{Error, Verified};
@@ -158,7 +158,7 @@ async fn start(services: &Services, caller: &Known, issuer: &str) -> Result<Json
     let config = services.config.load_full();
     let begun = services
         .tokens
-        .begin(&config.issuers, issuer, caller.owner())
+        .begin(&config.issuers, issuer, caller.process()?.owner())
         .await;
     let begun = begun.map_err(|error| {
         refuse(services, caller, None, ("login", &error));
@@ -186,7 +186,10 @@ pub async fn wait(
     caller: Known,
     Json(asked): Json<Login>,
 ) -> Result<Json<Waited>, Answer> {
-    let waited = services.tokens.wait(asked.login, &caller.owner()).await;
+    let waited = services
+        .tokens
+        .wait(asked.login, &caller.process()?.owner())
+        .await;
     let progress = waited.map_err(|error| {
         refuse(&services, &caller, None, ("login", &error));
         Answer::unbelieved()
@@ -211,7 +214,15 @@ pub(in crate::control) async fn prove(
             let token = Secret::from(token.0.as_str());
             services.tokens.verify(&config.issuers, &token).await
         }
-        Proof::Login(login) => services.tokens.logged_in(*login, &caller.owner()).await,
+        Proof::Login(login) => {
+            let owner = caller.process()?.owner();
+            services.tokens.logged_in(*login, &owner).await
+        }
+        Proof::Saml(assertion) => {
+            let config = services.config.load_full();
+            let assertion = Secret::from(assertion.0.as_str());
+            services.tokens.verify_saml(&config.saml, &assertion).await
+        }
     };
     let how = proof.word();
     match verified {
@@ -259,6 +270,7 @@ async fn bind_now(
         identity,
         token,
         until,
+        once,
     } = &proved.verified;
     let binding = Binding {
         scope: scope.id,
@@ -275,7 +287,7 @@ async fn bind_now(
         }
     }
     let binder = services.tokens.bindings.binder().await;
-    let before = binder.may(&binding).await?;
+    let before = binder.may(&binding, *once).await?;
     // What was said of the same subject before, and is not said any more.
     let changed = before
         .as_ref()
@@ -378,7 +390,10 @@ fn lapsed(services: &Services, binding: &Binding) -> Option<Unbound> {
     }
     let config = services.config.load();
     let mut issuers = config.issuers.values();
-    let is_known = issuers.any(|issuer| issuer.url.text == binding.identity.issuer);
+    let mut providers = config.saml.values();
+    let said = &binding.identity.issuer;
+    let is_known = issuers.any(|issuer| issuer.url.text == *said)
+        || providers.any(|provider| provider.entity == *said);
     (!is_known).then_some(Unbound::Issuer)
 }
 
@@ -393,6 +408,7 @@ async fn end(services: &Services, binding: &Arc<Binding>, why: Unbound) -> bool 
     if !was_live {
         return false;
     }
+    ending::of_identity(services, binding.scope, &binding.identity).await;
     let sessions = services.registry.end(EndReason::Identity, |session| {
         session.who().flow.scope == binding.scope && !session.who().is_bound(services)
     });
@@ -411,7 +427,8 @@ async fn end(services: &Services, binding: &Arc<Binding>, why: Unbound) -> bool 
     true
 }
 
-fn refuse(
+/// Writes that something was not believed.
+pub(in crate::control) fn refuse(
     services: &Services,
     caller: &Known,
     to: Option<Place<'_>>,
@@ -433,7 +450,7 @@ fn refuse(
 }
 
 /// The scope that is meant: the one that a cgroup is the root of, or that a process lives in.
-fn named(services: &Arc<Services>, which: &Which) -> Result<capture::Scope, Answer> {
+pub(super) fn named(services: &Arc<Services>, which: &Which) -> Result<capture::Scope, Answer> {
     let path = path_of(services, which)?;
     let around = services.scopes.around(&path);
     let around = around.map_err(|error| Answer::failed(&error))?;

@@ -97,12 +97,13 @@ fn make(services: &Services, path: &str, agent: &str) -> Result<capture::Scope, 
 /// else can have had its number.
 fn enter(services: &Services, caller: &Known, path: &str) -> Result<(), String> {
     let ended = || "the caller has ended".to_owned();
-    if !caller.lives() {
+    let process = caller.process().map_err(|_none| ended())?;
+    if !process.lives() {
         return Err(ended());
     }
-    let entered = services.capture.hierarchy().enter(path, caller.pid);
+    let entered = services.capture.hierarchy().enter(path, process.pid);
     entered.map_err(|error| error.to_string())?;
-    caller.lives().then_some(()).ok_or_else(ended)
+    process.lives().then_some(()).ok_or_else(ended)
 }
 
 /// Where clients that verify certificates find the local authority, and what clients that insist on a

@@ -145,9 +145,15 @@ impl Scoped {
 impl Place {
     fn new(action: Action, target: &str, database: &str, resource: &Resource) -> Self {
         let around = [("target", target), ("database", database)];
+        let path;
         let (outer, own): (&[(&'static str, &str)], &str) = match resource {
             Resource::Target => (&[], target),
             Resource::Database => (&around[..1], database),
+            Resource::File { path: steps } => {
+                path = steps.last().map_or("/", String::as_str);
+                (&around[..1], path)
+            }
+            Resource::Forward { host, .. } => (&around[..1], host),
             Resource::Schema { schema } => (&around, schema),
             Resource::Table {
                 schema,

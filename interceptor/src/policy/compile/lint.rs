@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::{Effect, Parsed, covered};
 use crate::clock;
+use crate::config::is_name;
 use crate::policy::obligation::{approval, grant, limits};
 use crate::policy::source::Mistake;
 use crate::policy::vocabulary::{self, ACTIONS, Kind};
@@ -211,6 +212,8 @@ pub(in crate::policy) fn literals(one: &Parsed, mistakes: &mut Vec<Mistake>) {
             | Kind::Table
             | Kind::Column
             | Kind::Function
+            | Kind::File
+            | Kind::Forward
             | Kind::Path => {
                 if vocabulary::names(kind, id).is_some() {
                     continue;
@@ -221,9 +224,14 @@ pub(in crate::policy) fn literals(one: &Parsed, mistakes: &mut Vec<Mistake>) {
                 Ok(number) if number.to_string() == id => continue,
                 _ => "a number; names are in `principal.groups` and `principal.name`",
             },
+            Kind::Person if !is_person(id) => {
+                "`NAME:SUBJECT`, NAME being that of the issuer in the configuration"
+            }
+            Kind::Name if crate::policy::names::is_plain(id) => continue,
+            Kind::Name => "a name in lower case, without a dot at its end: corp.example",
             Kind::Scope if !id.starts_with('/') => "a path below the cgroup v2 mount: /a/b",
             Kind::Host if id != "localhost" => "`localhost`",
-            Kind::Scope | Kind::Host | Kind::Agent | Kind::Action => continue,
+            Kind::Person | Kind::Scope | Kind::Host | Kind::Agent | Kind::Action => continue,
         };
         let at = one
             .piece
@@ -235,6 +243,12 @@ pub(in crate::policy) fn literals(one: &Parsed, mistakes: &mut Vec<Mistake>) {
     }
 }
 
+/// Whether a name is one that somebody can have who logged in.
+fn is_person(id: &str) -> bool {
+    let parts = id.split_once(':');
+    parts.is_some_and(|(by, subject)| is_name(by) && !subject.is_empty())
+}
+
 const fn form(kind: Kind) -> &'static str {
     match kind {
         Kind::Target => "target",
@@ -242,9 +256,20 @@ const fn form(kind: Kind) -> &'static str {
         Kind::Schema => "target/database/schema",
         Kind::Table => "target/database/schema.table",
         Kind::Function => "target/database/schema.function",
+        Kind::File => {
+            "target/directory/name, `target/` for the root, `target/~/name` below the home"
+        }
+        Kind::Forward => "target/host:port",
         Kind::Column => "target/database/schema.table.column",
         Kind::Path => "target/path, without a slash at its end but for the whole target/",
-        Kind::Agent | Kind::User | Kind::Group | Kind::Scope | Kind::Host | Kind::Action => "",
+        Kind::Name
+        | Kind::Agent
+        | Kind::User
+        | Kind::Person
+        | Kind::Group
+        | Kind::Scope
+        | Kind::Host
+        | Kind::Action => "",
     }
 }
 
@@ -301,7 +326,8 @@ fn reveals_by_accident(one: &Parsed) -> bool {
     let reveal = vocabulary::uid(Kind::Action, Action::Reveal.name());
     let columns = match resource_kind(&one.policy.resource_constraint()) {
         None => true,
-        Some(kind) => kind != Kind::Function && kind.is_data(),
+        Some(Kind::Function | Kind::File | Kind::Forward) => false,
+        Some(kind) => kind.is_data(),
     };
     one.rule.effect == Effect::Permit
         && matches!(one.policy.action_constraint(), ActionConstraint::Any)

@@ -20,7 +20,7 @@ use crate::policy::Action;
 /// Most pairs of agent and target whose slices are kept at once.
 const KEPT: NonZeroUsize = NonZeroUsize::new(128).unwrap();
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 9] = [
     Kind::Target,
     Kind::Database,
     Kind::Schema,
@@ -28,6 +28,8 @@ const KINDS: [Kind; 7] = [
     Kind::Column,
     Kind::Function,
     Kind::Path,
+    Kind::File,
+    Kind::Forward,
 ];
 
 /// What a policy's scope says, as far as slices are cut by it.

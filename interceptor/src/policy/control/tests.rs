@@ -1,6 +1,9 @@
 //! Who may steer the daemon.
 
+use std::sync::Arc;
+
 use super::*;
+use crate::identity::Identity;
 use crate::policy::tests::load_text;
 use crate::policy::vocabulary::PARSED;
 
@@ -16,7 +19,11 @@ when { principal has name && principal.name == "sec" };
 "#;
 
 fn caller(uid: u32, name: &str, groups: &[(u32, &str)]) -> ControlCaller {
-    ControlCaller {
+    ControlCaller::User(user(uid, name, groups))
+}
+
+fn user(uid: u32, name: &str, groups: &[(u32, &str)]) -> HostUser {
+    HostUser {
         uid,
         gid: uid,
         name: Some(name.to_owned()),
@@ -118,19 +125,19 @@ fn nobody_serves_himself() {
     let all = "permit(principal is User, action, resource);";
     let policy = load_text(all).unwrap();
     for verb in ControlVerb::ALL {
-        let inside = ControlCaller {
+        let inside = ControlCaller::User(HostUser {
             agent: Some("claude".to_owned()),
-            ..caller(0, "root", &[])
-        };
+            ..user(0, "root", &[])
+        });
         assert!(
             policy
                 .authorize_control(&inside, verb, &ControlObject::Host)
                 .is_err()
         );
-        let runs = ControlCaller {
+        let runs = ControlCaller::User(HostUser {
             runs_agent: true,
-            ..caller(1000, "dev", &[])
-        };
+            ..user(1000, "dev", &[])
+        });
         let may = policy
             .authorize_control(&runs, verb, &ControlObject::Host)
             .is_ok();
@@ -139,6 +146,77 @@ fn nobody_serves_himself() {
             ControlVerb::Run | ControlVerb::Status | ControlVerb::Bind
         );
         assert_eq!(may, harmless, "{verb:?}");
+    }
+}
+
+fn person(by: &str, groups: &[&str]) -> LoggedIn {
+    let identity = Identity {
+        issuer: format!("https://{by}.example"),
+        subject: "248289".to_owned(),
+        user: Some("jane".to_owned()),
+        groups: groups.iter().map(|name| (*name).to_owned()).collect(),
+        acr: None,
+        amr: ["hwk".to_owned()].into(),
+        claims: Default::default(),
+        expires: crate::clock::wall(),
+    };
+    LoggedIn {
+        by: by.to_owned(),
+        identity: Arc::new(identity),
+        until: crate::clock::boot(),
+    }
+}
+
+#[test]
+fn a_person_who_logged_in_is_nobody_of_the_host() {
+    let policy = load_text(
+        r#"
+@id("dba") permit(principal is Person, action == Action::"Approve", resource in Agent::"claude")
+when { principal.groups.contains("staff:dba") && principal.amr.contains("hwk") };
+@id("one") permit(principal == Person::"staff:248289", action == Action::"Kill", resource in Agent::"claude");
+@id("users") permit(principal is User, action, resource);
+@id("root") permit(principal is User, action == Action::"Approve", resource) when { principal.uid == 0 };
+@id("all") permit(principal is Person, action, resource in Agent::"other");
+"#,
+    )
+    .unwrap();
+    let object = scope("claude", "/a");
+    let may = |person: LoggedIn, verb, object: &ControlObject| {
+        policy
+            .authorize_control(&ControlCaller::Person(person), verb, object)
+            .is_ok()
+    };
+    assert!(may(
+        person("staff", &["dba"]),
+        ControlVerb::Approve,
+        &object
+    ));
+    assert!(!may(
+        person("staff", &["ops"]),
+        ControlVerb::Approve,
+        &object
+    ));
+    // The same group of another issuer is another group.
+    assert!(!may(
+        person("others", &["dba"]),
+        ControlVerb::Approve,
+        &object
+    ));
+    assert!(!may(
+        person("others", &["staff:dba"]),
+        ControlVerb::Approve,
+        &object
+    ));
+    assert!(may(person("staff", &[]), ControlVerb::Kill, &object));
+    assert!(!may(person("others", &[]), ControlVerb::Kill, &object));
+    let other = scope("other", "/b");
+    for verb in ControlVerb::ALL {
+        let expected = verb.suits_people();
+        assert_eq!(
+            may(person("staff", &[]), verb, &other),
+            expected,
+            "{verb:?}"
+        );
     }
 }
 
@@ -168,13 +246,14 @@ fn entities_are_what_the_schema_says() {
     ];
     for object in objects {
         let (resource, mut entities) = object_entities(&object).unwrap();
-        let principal = vocabulary::uid(Kind::User, "1000");
-        entities.push(caller_entity(&principal, &caller(1000, "x", &[(1, "y")])).unwrap());
+        let user = user_entity(&user(1000, "x", &[(1, "y")])).unwrap();
+        let person = person_entity(&person("staff", &["y"])).unwrap();
+        entities.extend([user.clone(), person.clone()]);
         Entities::from_entities(entities, Some(&PARSED)).unwrap();
-        let fits = |verb: ControlVerb| {
+        let fits = |principal: &Entity, verb: ControlVerb| {
             let action = vocabulary::uid(Kind::Action, verb.name());
             let request = Request::new(
-                principal.clone(),
+                principal.uid(),
                 action,
                 resource.clone(),
                 Context::empty(),
@@ -185,11 +264,10 @@ fn entities_are_what_the_schema_says() {
         for verb in ControlVerb::ALL {
             let host = object == ControlObject::Host;
             let either = matches!(verb, ControlVerb::ReadAudit | ControlVerb::ReadSessions);
-            assert_eq!(
-                fits(verb),
-                either || verb.is_about_scopes() != host,
-                "{verb:?} {object:?}"
-            );
+            let expected = either || verb.is_about_scopes() != host;
+            assert_eq!(fits(&user, verb), expected, "{verb:?} {object:?}");
+            let expected = expected && verb.suits_people();
+            assert_eq!(fits(&person, verb), expected, "{verb:?} {object:?}");
         }
     }
 }

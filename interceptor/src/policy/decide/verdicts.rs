@@ -144,10 +144,10 @@ impl Ask {
         let context = &self.context;
         let texts = context.settings.iter().chain(&context.functions);
         let texts = texts.map(|text| size_of_val(text).saturating_add(text.len()));
+        let ssh = context.ssh.as_ref().map_or(0, |facts| facts.weight());
+        let own = size_of::<Self>().saturating_add(context.command.len());
         let http = context.http.as_ref().map_or(0, |facts| facts.weight());
-        let own = size_of::<Self>()
-            .saturating_add(context.command.len())
-            .saturating_add(http);
+        let own = own.saturating_add(ssh).saturating_add(http);
         accesses.chain(texts).fold(own, usize::saturating_add)
     }
 }
@@ -175,6 +175,11 @@ impl Resource {
                 .len()
                 .saturating_add(table.len())
                 .saturating_add(column.len()),
+            Self::File { path } => path
+                .iter()
+                .map(|name| size_of_val(name).saturating_add(name.len()))
+                .fold(0, usize::saturating_add),
+            Self::Forward { host, .. } => host.len(),
         }
     }
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::clock;
+use crate::config::is_name;
 use crate::policy::RuleId;
 
 /// The annotations that belong to `@approve`; none means anything without it.
@@ -33,7 +34,7 @@ pub struct ApprovalId(pub Uuid);
 pub struct Need {
     /// The permit.
     pub rule: RuleId,
-    /// People of any of these groups of the host.
+    /// People of any of these groups: of the host, or `NAME:GROUP` of an issuer.
     pub groups: BTreeSet<String>,
     /// So many different ones.
     pub count: u32,
@@ -123,10 +124,15 @@ impl Need {
 fn groups(text: &str) -> Option<BTreeSet<String>> {
     let groups: BTreeSet<_> = text.split(',').map(|name| name.trim().to_owned()).collect();
     let good = |name: &String| {
-        (1..=GROUP).contains(&name.len())
-            && !name
+        let (by, group) = match name.split_once(':') {
+            Some((by, group)) => (Some(by), group),
+            None => (None, name.as_str()),
+        };
+        by.is_none_or(is_name)
+            && (1..=GROUP).contains(&group.len())
+            && !group
                 .chars()
-                .any(|c| c.is_control() || c.is_whitespace() || c == ':')
+                .any(|c| c.is_control() || c.is_whitespace() || (by.is_none() && c == ':'))
     };
     groups.iter().all(good).then_some(groups)
 }
@@ -159,7 +165,7 @@ pub(in crate::policy) fn check(name: &str, value: &str) -> Result<(), String> {
         ),
         _ => (
             groups(value).is_some(),
-            "groups of this host, parted by commas: \"dba\" or \"dba, ops\"".to_owned(),
+            "groups, parted by commas: \"dba\" or \"dba, ops\" of this host, \"staff:dba\" of the issuer that is named staff".to_owned(),
         ),
     };
     match good {

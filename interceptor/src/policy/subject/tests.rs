@@ -30,6 +30,11 @@ fn resources() -> Vec<Resource> {
             schema: name(),
             function: name(),
         },
+        Resource::File { path: vec![name()] },
+        Resource::Forward {
+            host: name(),
+            port: 22,
+        },
         Resource::Path {
             path: "/a.b \"c\"/d".to_owned(),
         },
@@ -75,12 +80,30 @@ fn requests_are_what_the_schema_says() {
         http: Some(Box::new(facts_of_http)),
         ..crate::policy::Context::default()
     };
+    let ssh = crate::policy::Context {
+        ssh: Some(Box::default()),
+        ..crate::policy::Context::default()
+    };
     for action in Action::ALL {
         for resource in resources() {
             let fits = match action {
                 Action::Connect => resource == Resource::Target,
                 Action::Open => matches!(resource, Resource::Target | Resource::Database),
-                Action::Reveal => true,
+                Action::Reveal => {
+                    !matches!(resource, Resource::File { .. } | Resource::Forward { .. })
+                }
+                Action::Exec
+                | Action::Shell
+                | Action::Subsystem
+                | Action::ForwardX11
+                | Action::ForwardAgent => resource == Resource::Target,
+                Action::ListFiles | Action::ReadFile | Action::WriteFile | Action::RemoveFile => {
+                    matches!(resource, Resource::File { .. })
+                }
+                Action::ForwardTo | Action::ForwardFrom => {
+                    matches!(resource, Resource::Forward { .. })
+                }
+                _ if matches!(resource, Resource::File { .. } | Resource::Forward { .. }) => false,
                 _ => {
                     let http = Family::of(action) == Family::Http;
                     http == matches!(resource, Resource::Path { .. })
@@ -89,6 +112,7 @@ fn requests_are_what_the_schema_says() {
             let context = match Family::of(action) {
                 Family::Sql => &context,
                 Family::Http => &http,
+                Family::Ssh => &ssh,
             };
             let made = Request::new(
                 facts.uid.clone(),

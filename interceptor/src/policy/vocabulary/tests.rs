@@ -21,6 +21,10 @@ fn the_schema_has_exactly_the_actions_that_are_judged() {
         "Session",
         "HttpRead",
         "HttpWrite",
+        "SshRun",
+        "SshRead",
+        "SshWrite",
+        "SshForward",
         "Control",
     ];
     let ours: BTreeSet<_> = Action::ALL

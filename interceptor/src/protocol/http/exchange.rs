@@ -152,6 +152,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             text: &text,
             shown: shown.as_ref().map_err(|why| *why),
             word: None,
+            begun: false,
             hold: &hold,
         };
         let authorized = self.gate.authorize(Phase::Execute, said, &reading).await;
@@ -425,5 +426,6 @@ fn shows(parts: &Parts, facts: &Facts, bytes: &Bytes) -> Shown {
             digest: hash,
         }),
         under: under.collect(),
+        literals: None,
     }
 }

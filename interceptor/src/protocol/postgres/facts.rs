@@ -29,7 +29,7 @@ use self::draft::Draft;
 use self::evidence::Evidence;
 pub use self::path::listed;
 use self::progress::Progress;
-pub use self::shape::{ends, shape};
+pub use self::shape::{ends, literals, shape};
 use super::mask::{self, Masking, Outcome, Rewrite};
 use crate::masking::Masked;
 use crate::policy::{Access, Action, Ask, Context, Refusal, Resource};

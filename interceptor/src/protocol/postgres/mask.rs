@@ -116,7 +116,7 @@ fn decide(
     } = work;
     let masked: Vec<Masked> = masked.into_iter().collect();
     if !masked.is_empty() {
-        functions::measures(subject.parsed)?;
+        functions::measures(masking, subject.parsed)?;
     }
     if splices.is_empty() {
         return Ok(Outcome::Untouched(masked));

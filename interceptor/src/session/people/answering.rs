@@ -5,12 +5,13 @@ use std::sync::Arc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::approvals::{self, Answer, Over, Standing, State, Word};
+use super::standing_in;
+use crate::approvals::{self, Answer, InPlace, Over, Person, Standing, State, Word};
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::clock;
 use crate::grants::Holder;
-use crate::policy::{ControlObject, ControlVerb, Refusal};
+use crate::policy::{ControlCaller, ControlObject, ControlVerb, Refusal};
 use crate::session::services::Services;
 
 /// Ends questions whose time is over, and writes the end of each, until `stop`.
@@ -143,12 +144,8 @@ pub async fn use_up(
 
 /// Whether who said yes may still say it, by policy, groups and what else runs as the same user.
 async fn stands(services: &Arc<Services>, holder: &Holder, pid: u32, said: &Answer) -> bool {
-    let uid = said.by.uid;
-    // The primary group is among the others.
-    let user = services.user(pid, (uid, u32::MAX)).await;
-    let Ok(caller) =
-        user.inspect_err(|error| tracing::warn!(%error, uid, "cannot look up who approved"))
-    else {
+    let right = said.right();
+    let Some(caller) = now(services, pid, right).await else {
         return false;
     };
     let verb = match said.break_glass {
@@ -160,10 +157,46 @@ async fn stands(services: &Arc<Services>, holder: &Holder, pid: u32, said: &Answ
         cgroup: holder.cgroup.clone(),
     };
     let policy = services.policy.current();
-    let has = |name: &String| {
-        let mut names = caller.groups.iter().filter_map(|group| group.name.as_ref());
-        names.any(|other| other == name)
+    let groups = caller.groups();
+    let may = policy.authorize_control(&caller, verb, &object).is_ok()
+        && (right.is_root() || right.groups.iter().all(|name| groups.contains(name)));
+    match &said.in_place {
+        Some(place) if may => stands_in(services, (&object, pid), (said, place)).await,
+        _ => may,
+    }
+}
+
+/// Whether who spoke in another's place is still the one that was named for it.
+async fn stands_in(
+    services: &Arc<Services>,
+    (object, pid): (&ControlObject, u32),
+    (said, place): (&Answer, &InPlace),
+) -> bool {
+    let all = services.approvals.delegations(clock::boot());
+    let Some(delegation) = all.iter().find(|one| one.id == place.delegation) else {
+        return false;
     };
-    policy.authorize_control(&caller, verb, &object).is_ok()
-        && (uid == 0 || said.by.groups.iter().all(has))
+    let Some(ControlCaller::User(who)) = now(services, pid, &said.by).await else {
+        return false;
+    };
+    let approver = standing_in::approver_of(services, (&who, pid), delegation).await;
+    approver.is_some_and(|approver| standing_in::may(services, &who, &approver, object))
+}
+
+/// Who said it, as of now; nobody where that cannot be told, or where a login is not good any more.
+async fn now(services: &Arc<Services>, pid: u32, by: &Person) -> Option<ControlCaller> {
+    match (&by.login, by.uid) {
+        (Some(login), _) => {
+            let is_good = services.is_good(login);
+            is_good.then(|| ControlCaller::Person(login.clone()))
+        }
+        (None, Some(uid)) => {
+            // The primary group is among the others.
+            let user = services.user(pid, (uid, u32::MAX)).await;
+            let user = user
+                .inspect_err(|error| tracing::warn!(%error, uid, "cannot look up who approved"));
+            user.ok().map(ControlCaller::User)
+        }
+        (None, None) => None,
+    }
 }

@@ -34,6 +34,8 @@ pub struct Said<'a> {
     pub shown: Result<&'a Shown, &'static str>,
     /// The word that it has already: it goes on with what was begun.
     pub word: Option<&'a Arc<Word>>,
+    /// Whether something ran before it that the server has not ended yet: waiting would hold its locks.
+    pub begun: bool,
     /// Where the engine and the gate tell each other of a wait.
     pub hold: &'a Hold,
 }
@@ -45,6 +47,8 @@ pub struct Shown {
     pub values: Option<Values>,
     /// Under what its text is read.
     pub under: Vec<String>,
+    /// The values of the literals in its text, in order; `None` where they cannot be told.
+    pub literals: Option<String>,
 }
 
 /// Values of a request's parameters.
@@ -249,7 +253,7 @@ impl Session {
         let retry = |id: ApprovalId| {
             Refusal::waits_for_people(&reading.summary, &approvals::who(&needs), id)
         };
-        let patience = self.patience(reading, until);
+        let patience = self.patience(said.begun, reading, until);
         if patience.is_zero() {
             return match ticket.last_look() {
                 Some(Outcome::Approved(word)) => self.use_up(word, reading).await,
@@ -272,8 +276,8 @@ impl Session {
     }
 
     /// How long a request may wait. One inside of a transaction holds locks meanwhile: it comes back.
-    fn patience(&self, reading: &Reading, until: BootTime) -> Duration {
-        let inside = reading.asks.iter().any(|ask| ask.context.in_transaction);
+    fn patience(&self, begun: bool, reading: &Reading, until: BootTime) -> Duration {
+        let inside = begun || reading.asks.iter().any(|ask| ask.context.in_transaction);
         match inside {
             true => Duration::ZERO,
             false => {
@@ -320,6 +324,7 @@ impl Session {
             text: text.to_owned(),
             values: values.map(|values| values.shown.clone()),
             digest: values.map(|values| hex::encode(values.digest)),
+            literals: shown.literals.clone(),
             under,
             ..question
         })

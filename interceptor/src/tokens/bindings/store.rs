@@ -66,6 +66,33 @@ impl Store {
         .await
     }
 
+    /// Keeps that a token is used for a scope; false where it was used before, so that it must not be.
+    pub(super) async fn use_up(
+        &self,
+        (issuer, token): (&str, &str),
+        scope: u64,
+        ends: jiff::Timestamp,
+        once: bool,
+    ) -> Result<bool, Error> {
+        let (issuer, token) = (issuer.to_owned(), token.to_owned());
+        self.with(move |database, boot| {
+            let scope = scope.cast_signed();
+            let new = database.execute(
+                "insert or ignore into tokens values (?1, ?2, ?3, ?4, ?5)",
+                params![issuer, token, boot, scope, ends.as_second()],
+            )?;
+            if new == 1 || once {
+                return Ok(new == 1);
+            }
+            database.query_row(
+                "select scope = ?3 and boot = ?4 from tokens where issuer = ?1 and token = ?2",
+                params![issuer, token, scope, boot],
+                |row| row.get(0),
+            )
+        })
+        .await
+    }
+
     /// Keeps that a scope is bound, and its token used.
     pub(super) async fn bound(&self, binding: &Binding) -> Result<(), Error> {
         let binding = binding.clone();

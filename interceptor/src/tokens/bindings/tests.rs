@@ -24,7 +24,7 @@ fn scope(id: u64) -> Scope {
 
 async fn bind(bindings: &Bindings, wanted: Binding) -> Result<bool, Error> {
     let binder = bindings.binder().await;
-    let before = binder.may(&wanted).await?;
+    let before = binder.may(&wanted, false).await?;
     binder.bind(wanted).await?;
     Ok(before.is_some())
 }
@@ -51,6 +51,25 @@ async fn a_token_binds_one_scope_and_a_scope_is_bound_to_one_subject() {
         ..scope(1)
     };
     assert!(bindings.of(&other).is_none());
+}
+
+#[tokio::test]
+async fn what_is_good_for_once_is_not_taken_twice_by_the_same_scope_nor_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("i.db");
+    let bindings = Bindings::open(&file).unwrap();
+    bind(&bindings, binding(1, "jane", "t1")).await.unwrap();
+    let again = async |bindings: &Bindings| {
+        let binder = bindings.binder().await;
+        binder.may(&binding(1, "jane", "t1"), true).await
+    };
+    assert_eq!(again(&bindings).await.unwrap_err(), Error::Replayed);
+    let ended = bindings.all();
+    bindings.end(&ended[0]).await.unwrap();
+    assert_eq!(again(&bindings).await.unwrap_err(), Error::Replayed);
+    drop(bindings);
+    let bindings = Bindings::open(&file).unwrap();
+    assert_eq!(again(&bindings).await.unwrap_err(), Error::Replayed);
 }
 
 #[tokio::test]

@@ -108,6 +108,7 @@ fn the_form_of_every_hint_is_as_the_published_schema_says_and_is_understood() {
         for action in Action::ALL {
             let context = Context {
                 http: action.name().starts_with("Http").then(Box::default),
+                ssh: action.is_of_a_channel().then(Box::default),
                 ..Context::default()
             };
             let ask = Ask {
@@ -136,6 +137,7 @@ fn the_published_schema_takes_what_the_socket_takes_and_nothing_else() {
         "target": "crm", "database": "app", "actions": ["Select", "CopyOut"],
         "resource": { "column": { "schema": "public", "table": "t", "column": "c" } },
         "for": "1h30m", "uses": 1, "rows": 2, "bytes": 3, "reason": "a test", "ticket": "T-1",
+        "on_behalf_of": "a.b.c",
     });
     validate(&whole, &schema).unwrap();
     let read: Request = serde_json::from_value(whole.clone()).unwrap();

@@ -134,6 +134,21 @@ fn a_need_is_what_its_annotations_say() {
 }
 
 #[test]
+fn a_group_is_of_the_host_or_of_an_issuer_that_is_named() {
+    for good in [
+        "dba",
+        "dba, ops",
+        "staff:dba",
+        "dba, staff:dba, slack:/dba:x",
+    ] {
+        assert!(check("approve", good).is_ok(), "{good}");
+    }
+    for bad in ["", "a b", ":dba", "staff:", "Staff:dba", "a b:dba", "dba,"] {
+        assert!(check("approve", bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn people_are_asked_for_the_grant_that_only_their_permit_offers() {
     let text = r#"
 @id("short") @grant("10m")

@@ -207,6 +207,7 @@ impl Lookup<'_> {
             statements: self.statements,
             in_transaction: self.in_transaction,
             http: None,
+            ssh: None,
         };
         for used in &draft.uses {
             resolver.object(used)?;

@@ -35,6 +35,63 @@ pub fn ends(text: &str, shape: &mut String, ends: &mut Vec<usize>) -> bool {
     lexer.run().is_some()
 }
 
+/// The values of the literals in a text, in order, each as it is spelled and with the sign before it; `None`
+/// where the text is not plain, as for [`shape`]. Comments are left out.
+pub fn literals(text: &str) -> Option<String> {
+    let bytes = text.as_bytes();
+    let mut plain = String::with_capacity(text.len());
+    let mut at: usize = 0;
+    // Comments first: the lexer knows none. A quote keeps what looks like one.
+    while let Some(byte) = bytes.get(at) {
+        let rest = text.get(at..)?;
+        let length = match byte {
+            b'\'' | b'"' => {
+                let quote = char::from(*byte);
+                rest.get(1..)?.find(quote)?.saturating_add(2)
+            }
+            b'-' if rest.starts_with("--") => {
+                plain.push(' ');
+                at = at.saturating_add(rest.find('\n').unwrap_or(rest.len()));
+                continue;
+            }
+            b'/' if rest.starts_with("/*") => {
+                let inside = rest.get(2..)?;
+                let end = inside.find("*/")?;
+                // They nest.
+                if inside.get(..end)?.contains("/*") {
+                    return None;
+                }
+                plain.push(' ');
+                at = at.saturating_add(end).saturating_add(4);
+                continue;
+            }
+            _ => rest.chars().next()?.len_utf8(),
+        };
+        plain.push_str(rest.get(..length)?);
+        at = at.saturating_add(length);
+    }
+    spelled(&plain)
+}
+
+fn spelled(text: &str) -> Option<String> {
+    let (mut shape, mut ends, mut all) = (String::new(), Vec::new(), String::new());
+    if !self::ends(text, &mut shape, &mut ends) {
+        return None;
+    }
+    let is_literal = |c: char| matches!(c, INTEGER | DECIMAL | STRING);
+    let between = shape.trim_start_matches(BEGIN).split(is_literal);
+    let mut from: usize = 0;
+    for (between, end) in between.zip(ends) {
+        let literal = text.get(from.saturating_add(between.len())..end)?;
+        let is_negative = between.trim_end().ends_with('-');
+        all.push_str(if is_negative { "-" } else { "" });
+        all.push_str(literal);
+        all.push('\0');
+        from = end;
+    }
+    Some(all)
+}
+
 struct Lexer<'a> {
     bytes: &'a [u8],
     at: usize,

@@ -39,6 +39,7 @@ fn resource(resource: &Resource) -> String {
         } => format!("{schema}.{table}.{column}"),
         Resource::Function { schema, function } => format!("{schema}.{function}()"),
         Resource::Path { path } => path.clone(),
+        Resource::File { .. } | Resource::Forward { .. } => "not of SQL".into(),
     }
 }
 

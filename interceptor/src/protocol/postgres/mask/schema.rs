@@ -20,6 +20,8 @@ pub struct Schema {
     pub casts: HashSet<String>,
     /// Whether such a cast is done without being asked for.
     pub casts_unasked: bool,
+    /// Whether `EXPLAIN ANALYZE` counts pages unless it is told not to: PostgreSQL 18 and later.
+    pub counts_pages: bool,
 }
 
 /// A relation.

@@ -188,6 +188,44 @@ fn references_are_replaced_where_they_stand() {
 }
 
 #[test]
+fn pages_are_not_counted_for_who_may_not_know_how_long_values_are() {
+    let refused = |text: &str, counts_pages: bool| {
+        let mut schema = schema();
+        schema.counts_pages = counts_pages;
+        let facts = facts::read(text, &names_of(&schema, &Mask::Null));
+        facts.reading.veto.is_some()
+    };
+    // (text, refused by servers that count unless told not to, by older ones)
+    let cases = [
+        ("explain select * from p", false, false),
+        ("explain analyze select * from p", true, false),
+        ("explain (analyze) select * from p", true, false),
+        (
+            "explain (analyze, buffers off) select * from p",
+            false,
+            false,
+        ),
+        (
+            "explain (analyze, buffers on, buffers off) select * from p",
+            true,
+            true,
+        ),
+        ("explain (analyze off) select * from p", false, false),
+        ("explain (analyze, buffers) select * from p", true, true),
+        (
+            "explain (analyze, buffers off, wal) select * from p",
+            true,
+            true,
+        ),
+        ("explain analyze select * from names", false, false),
+    ];
+    for (text, newer, older) in cases {
+        assert_eq!(refused(text, true), newer, "{text}");
+        assert_eq!(refused(text, false), older, "{text}");
+    }
+}
+
+#[test]
 fn names_that_mean_something_else_are_left_or_made_certain() {
     let cases = [
         ("select 1", "select 1"),

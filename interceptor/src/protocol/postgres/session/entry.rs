@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub(super) use self::given::{BOUND_MAX, Given};
-use super::super::facts::{Effect, Facts, Prepared};
+use super::super::facts::{self, Effect, Facts, Prepared};
 use super::super::mask::{self, Masking, Rewrite};
 use super::account::Account;
 use super::judge;
@@ -210,7 +210,12 @@ impl Statement {
         if self.in_transaction {
             under.push("inside of a transaction".to_owned());
         }
-        Ok(Shown { values, under })
+        let literals = facts::literals(&self.text);
+        Ok(Shown {
+            values,
+            under,
+            literals,
+        })
     }
 
     /// Whether what the server says of it may hold what is masked.
@@ -351,6 +356,8 @@ impl Statement {
             Resource::Schema { .. }
             | Resource::Database
             | Resource::Target
+            | Resource::File { .. }
+            | Resource::Forward { .. }
             | Resource::Path { .. } => true,
         };
         let asks = self.reading.asks.iter().flat_map(|ask| &ask.accesses);

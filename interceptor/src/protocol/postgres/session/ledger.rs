@@ -95,6 +95,8 @@ pub(super) struct Ledger<G: Gate> {
     batch: u64,
     /// Whether the batch has any.
     batched: bool,
+    /// Whether something of the batch runs a statement: what it locked stays so until the batch's end.
+    runs: bool,
     status: Status,
     pub(super) statements: Table<Statement>,
     pub(super) portals: Table<Statement>,
@@ -139,6 +141,7 @@ impl<G: Gate> Ledger<G> {
             weight: 0,
             batch: 0,
             batched: false,
+            runs: false,
             status,
             statements: Table::new(),
             portals: Table::new(),
@@ -189,6 +192,11 @@ impl<G: Gate> Ledger<G> {
     /// Whether a batch is open, so that the server may keep replies back until `Flush` or `Sync`.
     pub(super) fn batched(&self) -> bool {
         self.batched
+    }
+
+    /// Whether the batch has run something whose locks the server still holds.
+    pub(super) fn has_run(&self) -> bool {
+        self.runs
     }
 
     /// Whether a refusal can be told without the server: nothing owed, nothing begun.
@@ -312,6 +320,7 @@ impl<G: Gate> Ledger<G> {
             self.end_batch(number, entry.heeds_scope());
         } else {
             self.batched = true;
+            self.runs |= entry.kind == Kind::Execute;
             if entry.heeds_scope() {
                 self.look_ahead(number, &entry);
             }
@@ -328,6 +337,7 @@ impl<G: Gate> Ledger<G> {
         }
         self.batch = number.saturating_add(1);
         self.batched = false;
+        self.runs = false;
         self.skipping = false;
     }
 

@@ -23,6 +23,35 @@ async fn check(script: &str, replies: &str, committed: &[&str]) {
 }
 
 #[tokio::test]
+async fn what_comes_behind_something_that_ran_in_the_same_batch_is_known_to() {
+    let rows: &[(&str, &[bool])] = &[
+        ("P - insert a|B - -|E -|S", &[false]),
+        (
+            "P - insert a|B - -|E -|P - insert b|B - -|E -|S",
+            &[false, true],
+        ),
+        (
+            "P - insert a|B - -|E -|S|P - insert b|B - -|E -|S",
+            &[false, false],
+        ),
+        (
+            "P - insert a|B - -|E -|Q insert b|Q insert c",
+            &[false, true, false],
+        ),
+        ("P - insert a|P s insert b|B - s|E -|S", &[false]),
+    ];
+    for (script, expected) in rows {
+        let (_, _, _, gate) = exchange(script).await;
+        let seen = gate.seen.lock().unwrap();
+        let ran = seen
+            .iter()
+            .filter(|(_, seen)| seen.phase == crate::session::Phase::Execute);
+        let begun: Vec<_> = ran.map(|(_, seen)| seen.begun).collect();
+        assert_eq!(begun, *expected, "{script}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_permitted_passes_as_it_is() {
     let rows: &[(&str, &str, &[&str])] = &[
         ("Q insert a", "C:INSERT_0_1 Z:I", &["insert a"]),

@@ -204,3 +204,30 @@ fn where_a_value_matters_the_shape_does_not_stand_for_it() {
         assert_eq!(read(text, &names()).of_its_shape, expected, "{text}");
     }
 }
+
+#[test]
+fn literals_are_the_same_however_a_text_is_spelled() {
+    let same = [
+        "delete from t where a = -1 and b = 'x''y' and c in (2, 3.5)",
+        "DELETE  FROM t\nWHERE (a = - 1) AND b='x''y' and c in (2,3.5)",
+        "delete /* it's 7 */ from t where a = -1 -- or 8\n and b = 'x''y' and c in (2, 3.5)",
+    ];
+    let first = literals(same[0]).unwrap();
+    assert_eq!(first, "-1\0'x''y'\02\03.5\0");
+    for text in same {
+        assert_eq!(literals(text).as_deref(), Some(first.as_str()), "{text}");
+    }
+    for other in ["select '-- 1'", "select '/* 1'", "select \"a--b\", 1"] {
+        assert!(literals(other).is_some(), "{other}");
+    }
+    assert_eq!(literals("select '-- 1', 2").unwrap(), "'-- 1'\02\0");
+    for unclear in [
+        "select e'x'",
+        "select $$x$$",
+        "select /* /* */ */ 1",
+        "select 'open",
+        "select 1 /*",
+    ] {
+        assert_eq!(literals(unclear), None, "{unclear}");
+    }
+}

@@ -33,6 +33,8 @@ fn introspection_reads_the_catalogue_and_calls_nothing() {
                 | Resource::Schema { .. }
                 | Resource::Column { .. }
                 | Resource::Function { .. }
+                | Resource::File { .. }
+                | Resource::Forward { .. }
                 | Resource::Path { .. } => false,
             };
             let is_reading = matches!(access.action, Action::Select | Action::Show);

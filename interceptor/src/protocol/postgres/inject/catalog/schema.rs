@@ -225,11 +225,13 @@ const QUERY: &str = concat!(
      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
      WHERE d.refobjid OPERATOR(pg_catalog.<>) y.polrelid AND ",
     ours!("y.polrelid"),
-    "; COMMIT",
+    // Whether EXPLAIN counts pages unless it is told not to.
+    "; SELECT (pg_catalog.current_setting('server_version_num')::pg_catalog.int4 \
+     OPERATOR(pg_catalog.>=) 180000)::pg_catalog.text; COMMIT",
 );
 
 /// How many results the query has.
-const RESULTS: u8 = 12;
+const RESULTS: u8 = 13;
 /// The most rows of all results together.
 const ROWS_MAX: usize = 500_000;
 /// The most bytes of all of them: definitions of views are long.
@@ -333,6 +335,10 @@ impl Answer {
                 let [oid, other, column] = columns(row)?;
                 let asks = (number(other)?, number(column)?);
                 self.put(oid, |table| table.policed.push(asks))?;
+            }
+            13 => {
+                let [counts] = columns(row)?;
+                self.schema.counts_pages = truth(counts)?;
             }
             _ => return Err(wrong("a row of no result")),
         }

@@ -25,7 +25,11 @@ pub(in super::super) fn check(masking: &Masking, parsed: &ParseResult) -> Result
 }
 
 /// Whether no `EXPLAIN` counts pages or bytes of the log: those are as many as values are long.
-pub(in super::super) fn measures(parsed: &ParseResult) -> Result<(), Veto> {
+pub(in super::super) fn measures(masking: &Masking, parsed: &ParseResult) -> Result<(), Veto> {
+    let by_default = masking
+        .schema
+        .as_ref()
+        .is_none_or(|schema| schema.counts_pages);
     let kinds = parsed
         .stmts
         .iter()
@@ -34,13 +38,22 @@ pub(in super::super) fn measures(parsed: &ParseResult) -> Result<(), Veto> {
         let Kind::ExplainStmt(explain) = kind else {
             continue;
         };
-        let counts = explain.options.iter().any(|option| match &option.node {
-            Some(Kind::DefElem(option)) => {
-                matches!(option.defname.as_str(), "wal" | "buffers") && is_on(option)
+        let (mut counts, mut runs, mut told) = (false, false, false);
+        for option in &explain.options {
+            match &option.node {
+                Some(Kind::DefElem(option)) => match option.defname.as_str() {
+                    "wal" => counts |= is_on(option),
+                    "buffers" => {
+                        counts |= is_on(option);
+                        told = true;
+                    }
+                    "analyze" => runs |= is_on(option),
+                    _ => {}
+                },
+                _ => counts = true,
             }
-            _ => true,
-        });
-        if counts {
+        }
+        if counts || by_default && runs && !told {
             return Err(Veto::never("EXPLAIN with WAL or BUFFERS of a masked table"));
         }
     }

@@ -37,10 +37,12 @@ where
             (true, Phase::Prepare) | (false, _) => Err("policy asks nobody"),
         };
         let hold = Hold::default();
+        let begun = self.shared.ledger().has_run();
         let said = Said {
             text: &statement.text,
             shown: shown.as_ref().map_err(|why| *why),
             word: statement.given.as_ref().and_then(|given| given.word.get()),
+            begun,
             hold: &hold,
         };
         let mut asked = pin!(gate.authorize(phase, said, &statement.reading));

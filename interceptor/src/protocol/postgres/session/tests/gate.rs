@@ -25,6 +25,8 @@ pub(crate) struct Seen {
     pub(crate) permitted: bool,
     pub(crate) tables: Vec<String>,
     pub(crate) in_transaction: bool,
+    /// Whether something of the same batch ran before it.
+    pub(crate) begun: bool,
 }
 
 #[derive(Debug, Default)]
@@ -90,7 +92,12 @@ impl FakeGate {
             .collect()
     }
 
-    fn judge(&self, phase: Phase, text: &str, reading: &Reading) -> Result<Authorized, Refused> {
+    fn judge(
+        &self,
+        phase: Phase,
+        (text, begun): (&str, bool),
+        reading: &Reading,
+    ) -> Result<Authorized, Refused> {
         self.reveals.store(false, Ordering::SeqCst);
         let request = RequestId(uuid::Uuid::now_v7());
         let tables: Vec<String> = reading
@@ -119,6 +126,7 @@ impl FakeGate {
                 .asks
                 .first()
                 .is_some_and(|ask| ask.context.in_transaction),
+            begun,
         };
         self.seen.lock().unwrap().push((request, seen));
         if denied {
@@ -159,7 +167,7 @@ impl Gate for FakeGate {
                 tokio::task::yield_now().await;
             }
         }
-        self.judge(phase, said.text, reading)
+        self.judge(phase, (said.text, said.begun), reading)
     }
 
     fn asks_people(&self) -> bool {

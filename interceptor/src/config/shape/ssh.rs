@@ -1,0 +1,177 @@
+//! `ssh`: what a target that speaks SSH may say, and what is made of it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use russh::keys::PublicKey;
+
+use super::{DAY, Form, Key, SECRET, Shape, may, must};
+use crate::config::build::{duration, text, texts};
+use crate::config::document::Node;
+use crate::config::{HostKey, HostKeys, SecretSource, Ssh, SshLogin};
+
+/// How a certificate of a host's authority is marked, as in `known_hosts`.
+const AUTHORITY: &str = "@cert-authority ";
+/// The host's key is believed when it is first seen.
+const LEARN: &str = "learn";
+/// Variables that are passed on where the target does not say which.
+const ENV: [&str; 2] = ["LANG", "LC_*"];
+
+const SIGN: &[Key] = &[
+    must(
+        "ca",
+        SECRET,
+        "The private key that users' certificates are signed with.",
+    ),
+    may(
+        "principals",
+        Shape::List(1, &Shape::Text(Form::Identifier)),
+        "the login name",
+        "For whom a certificate is.",
+    ),
+    may(
+        "for",
+        Shape::Duration(60_000, DAY),
+        "5m",
+        "How long a certificate is valid.",
+    ),
+];
+
+/// What may stand below `ssh`.
+pub(in crate::config) const SSH: Shape = Shape::Keys(&[
+    must(
+        "user",
+        Shape::Text(Form::Identifier),
+        "The login on the server.",
+    ),
+    may("password", SECRET, "none", "Where its password comes from."),
+    may(
+        "key",
+        SECRET,
+        "none",
+        "Its private key, in OpenSSH's format or PEM.",
+    ),
+    may(
+        "passphrase",
+        SECRET,
+        "none",
+        "What the private key is encrypted with.",
+    ),
+    may(
+        "certificate",
+        Shape::Text(Form::Path),
+        "none",
+        "The user's certificate for `key`, as ssh-keygen writes it.",
+    ),
+    may(
+        "sign",
+        Shape::Keys(SIGN),
+        "none",
+        "Logs in with a certificate that is made for each login.",
+    ),
+    must(
+        "host_keys",
+        Shape::List(1, &Shape::Text(Form::HostKey)),
+        "The server's public keys; `@cert-authority` before the key of who signs its certificates; or \
+         `learn` alone, which believes the first key that is seen.",
+    ),
+    may(
+        "env",
+        Shape::List(0, &Shape::Text(Form::EnvPattern)),
+        "[LANG, LC_*]",
+        "Variables that the agent may set, with `*` at an end for all that begin so.",
+    ),
+]);
+
+/// Reads one line of `host_keys`.
+pub(in crate::config) fn host_key(line: &str) -> Result<Option<HostKey>, &'static str> {
+    if line == LEARN {
+        return Ok(None);
+    }
+    let (authority, key) = match line.strip_prefix(AUTHORITY) {
+        Some(key) => (true, key),
+        None => (false, line),
+    };
+    let key = PublicKey::from_openssh(key.trim()).map_err(
+        |_error| "expected `ssh-ed25519 AAAA…`, `@cert-authority ssh-ed25519 AAAA…` or `learn`",
+    )?;
+    Ok(Some(HostKey { authority, key }))
+}
+
+/// Whether it names variables: `LANG`, `LC_*`.
+pub(in crate::config) fn is_env_pattern(text: &str) -> bool {
+    let name = text.strip_suffix('*').unwrap_or(text);
+    !text.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte == b'_' || byte.is_ascii_alphanumeric())
+}
+
+/// Makes the target's settings; `secret` and `path` know where relative paths start.
+pub(in crate::config) fn build(
+    node: &Node,
+    secret: impl Fn(&Node) -> Option<SecretSource>,
+    path: impl Fn(&str) -> Option<PathBuf>,
+) -> Option<Ssh> {
+    let user = text(Some(node), "user")?;
+    let under = |key: &str| node.under(key).and_then(&secret);
+    let login = match (under("key"), node.under("sign")) {
+        (_, Some(sign)) => SshLogin::Sign {
+            authority: sign.under("ca").and_then(&secret)?,
+            principals: match texts(sign, "principals") {
+                said if said.is_empty() => vec![user.clone()],
+                said => said,
+            },
+            valid: duration(Some(sign), "for").unwrap_or(Duration::from_mins(5)),
+        },
+        (Some(key), None) => SshLogin::Key {
+            key,
+            passphrase: under("passphrase"),
+            certificate: path("certificate"),
+        },
+        (None, None) => SshLogin::Password(under("password")?),
+    };
+    let lines = texts(node, "host_keys");
+    let keys: Vec<_> = lines
+        .iter()
+        .filter_map(|line| host_key(line).ok().flatten())
+        .collect();
+    Some(Ssh {
+        user,
+        login,
+        host_keys: match keys.is_empty() {
+            true => HostKeys::Learn,
+            false => HostKeys::Pinned(keys),
+        },
+        env: match node.under("env") {
+            Some(_) => texts(node, "env"),
+            None => ENV.map(str::to_owned).into(),
+        },
+    })
+}
+
+/// What is wrong between the keys below `ssh`, each with its key.
+pub(in crate::config) fn cross(node: &Node) -> Vec<(&'static str, &'static str)> {
+    let has = |key: &str| node.under(key).is_some();
+    let mut wrong = Vec::new();
+    let ways = ["password", "key", "sign"].iter().filter(|key| has(key));
+    if ways.count() != 1 {
+        wrong.push(("user", "expected one of password, key and sign beside it"));
+    }
+    if !has("key") && has("passphrase") {
+        wrong.push(("passphrase", "expected a key with it"));
+    }
+    if !has("key") && has("certificate") {
+        wrong.push(("certificate", "expected a key with it"));
+    }
+    let lines = texts(node, "host_keys");
+    let learns = lines.iter().any(|line| line == LEARN);
+    if learns && lines.len() > 1 {
+        wrong.push(("host_keys", "expected `learn` alone, or keys without it"));
+    }
+    if learns && has("password") {
+        let text = "expected keys; a password is shown to no server whose key was only learned";
+        wrong.push(("host_keys", text));
+    }
+    wrong
+}

@@ -1,0 +1,431 @@
+//! One channel: what it asks for is judged, then runs on the server, and what is said either way passes
+//! until both have ended.
+
+mod pass;
+
+use std::collections::BTreeSet;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use russh::server::{Handle, Msg};
+use russh::{ChannelId, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, client};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use self::pass::Passage;
+use super::facts::{Asked, Common};
+use super::lanes::{Lane, Lanes};
+use super::pressure::Pressure;
+use super::refuse;
+use super::server::{Event, Opened, Purpose, Terminal};
+use crate::masking::detect::Detectors;
+use crate::policy::{Action, Permit, Resource};
+use crate::session::{
+    Authorized, Gate as _, Hold, Outcome, Phase, RequestId, Said, Session, Shown,
+};
+
+/// The extended data that is standard error (RFC 4254, 5.2).
+const STDERR: u32 = 1;
+/// Variables of one channel.
+const VARIABLES: usize = 64;
+/// What a command "exits" with that could not be begun, as `ssh` itself would say it.
+const FAILED: u32 = 255;
+/// Forwards that are asked about before something runs.
+const FORWARDS: usize = 4;
+
+/// What all channels of one connection share.
+pub(super) struct Shared {
+    pub(super) session: Arc<Session>,
+    pub(super) lanes: Lanes,
+    pub(super) user: String,
+    pub(super) pressure: Arc<Pressure>,
+    pub(super) handle: Handle,
+    pub(super) detectors: Option<Arc<Detectors>>,
+}
+
+/// A channel at work.
+pub(super) struct Channel {
+    shared: Arc<Shared>,
+    id: ChannelId,
+    out: ChannelWriteHalf<Msg>,
+    events: Events,
+    gone: CancellationToken,
+    common: Common,
+    terminal: Option<Terminal>,
+    variables: Vec<(String, String)>,
+    forwards: usize,
+}
+
+/// What the client says; what is left unheard at the end waits no longer.
+struct Events {
+    events: mpsc::UnboundedReceiver<Event>,
+    pressure: Arc<Pressure>,
+}
+
+impl Events {
+    /// The next; its client is gone where there is none.
+    async fn next(&mut self) -> Event {
+        match self.events.recv().await {
+            Some(event) => {
+                self.pressure.remove(event.weight());
+                event
+            }
+            None => Event::Close,
+        }
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.events.close();
+        while let Ok(event) = self.events.try_recv() {
+            self.pressure.remove(event.weight());
+        }
+    }
+}
+
+/// What is to run.
+enum Start {
+    Shell,
+    Exec(Vec<u8>),
+    Subsystem(String),
+}
+
+/// The client, or the server, is not there any more.
+struct Gone;
+
+impl<E: std::error::Error> From<E> for Gone {
+    fn from(_error: E) -> Self {
+        Self
+    }
+}
+
+/// Serves a channel that the client opens, to its end.
+pub(super) async fn serve(shared: Arc<Shared>, opened: Opened) {
+    let Opened {
+        purpose,
+        id,
+        out,
+        reply,
+        events,
+        gone,
+    } = opened;
+    let mut channel = Channel {
+        id,
+        out,
+        events: Events {
+            events,
+            pressure: Arc::clone(&shared.pressure),
+        },
+        gone,
+        common: Common {
+            user: shared.user.clone(),
+            pty: false,
+        },
+        terminal: None,
+        variables: Vec::new(),
+        forwards: 0,
+        shared,
+    };
+    match purpose {
+        Purpose::Session => {
+            reply.accept().await;
+            if channel.session().await.is_err() {
+                tracing::debug!("a channel ended with its client or its server");
+            }
+            drop(channel.out.close().await);
+        }
+        purpose => match channel.reach(purpose).await {
+            Err(why) => reply.reject(why).await,
+            Ok((lane, authorized, halves)) => {
+                reply.accept().await;
+                channel.forward(lane, authorized, halves).await;
+                drop(channel.out.close().await);
+            }
+        },
+    }
+}
+
+impl Channel {
+    /// A channel that runs something.
+    async fn session(&mut self) -> Result<(), Gone> {
+        let start = loop {
+            match self.events.next().await {
+                Event::Terminal(terminal) => {
+                    self.common.pty = true;
+                    self.terminal = Some(terminal);
+                }
+                Event::Variable(name, value) if self.variables.len() < VARIABLES => {
+                    self.variables.push((name, value));
+                }
+                Event::Resize(size) => {
+                    if let Some(terminal) = &mut self.terminal {
+                        terminal.size = size;
+                    }
+                }
+                Event::Forward(action) => self.not_carried(action).await,
+                Event::Shell => break Start::Shell,
+                Event::Exec(command) => break Start::Exec(command),
+                Event::Subsystem(name) => break Start::Subsystem(name),
+                Event::Close => return Err(Gone),
+                Event::Variable(..) | Event::Signal(_) => {}
+                // Nothing runs that could have it.
+                Event::Data(_) | Event::Eof => return Err(Gone),
+            }
+        };
+        let asked = match &start {
+            Start::Shell => self.common.shell(),
+            Start::Exec(command) => self.common.exec(command),
+            Start::Subsystem(name) => self.common.subsystem(name),
+        };
+        let Some(authorized) = self.authorize(&asked).await? else {
+            self.exit(refuse::EXIT).await?;
+            return Ok(());
+        };
+        let request = authorized.request;
+        let begun = Instant::now();
+        let run = self.run(authorized.permit, start, request, begun).await;
+        if run.is_err() {
+            self.finish(request, begun, "lost".to_owned(), 0);
+        }
+        run
+    }
+
+    /// Runs on the server what was permitted.
+    async fn run(
+        &mut self,
+        permit: Permit,
+        start: Start,
+        request: RequestId,
+        begun: Instant,
+    ) -> Result<(), Gone> {
+        let is_sftp = matches!(&start, Start::Subsystem(name) if name == "sftp");
+        let opened = match self.shared.lanes.lane(&self.shared.session).await {
+            Ok(lane) => {
+                let opened = begin(permit, &lane, self, start).await;
+                opened
+                    .map(|halves| (lane, halves))
+                    .ok_or_else(|| "the server does not run it".to_owned())
+            }
+            Err((refusal, cause)) => {
+                let cause = cause.unwrap_or_default();
+                tracing::warn!(%cause, "cannot log in upstream for another channel");
+                Err(refusal.message)
+            }
+        };
+        let (lane, (read, write)) = match opened {
+            Ok(opened) => opened,
+            Err(message) => {
+                self.finish(request, begun, "not begun".to_owned(), 0);
+                self.tell(&format!("ERROR:  {message}\n")).await?;
+                return self.exit(FAILED).await;
+            }
+        };
+        let ended = Passage::new(self, is_sftp).run(read, write).await;
+        if ended.is_closed {
+            self.shared.lanes.give_back(lane);
+        }
+        let outcome = Outcome {
+            bytes: ended.bytes,
+            took: begun.elapsed(),
+            status: ended.status,
+            found: ended.found,
+            ..Outcome::default()
+        };
+        self.shared.session.finish(request, &outcome);
+        Ok(())
+    }
+
+    /// Whether something is permitted; the client has been told where it is not. Waits for people where
+    /// policy leaves it to them.
+    async fn authorize(&self, asked: &Asked) -> Result<Option<Authorized>, Gone> {
+        match self.judge(asked).await? {
+            Ok(authorized) => Ok(Some(authorized)),
+            Err(refused) => {
+                self.tell(&refuse::refused(&refused)).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn judge(
+        &self,
+        asked: &Asked,
+    ) -> Result<Result<Authorized, crate::session::Refused>, Gone> {
+        let (hold, shown) = (Hold::default(), Shown::default());
+        let said = Said {
+            text: &asked.text,
+            shown: Ok(&shown),
+            word: None,
+            begun: false,
+            hold: &hold,
+        };
+        let session = &self.shared.session;
+        let mut judged = pin!(session.authorize(Phase::Execute, said, &asked.reading));
+        let (mut waits, mut gone) = (false, false);
+        loop {
+            tokio::select! {
+                judged = &mut judged => return match gone {
+                    true => Err(Gone),
+                    false => Ok(judged),
+                },
+                approval = hold.begun(), if !waits => {
+                    waits = true;
+                    self.tell(&refuse::waits(approval)).await?;
+                }
+                () = self.gone.cancelled(), if !gone => {
+                    gone = true;
+                    hold.give_up();
+                }
+            }
+        }
+    }
+
+    /// Something that is asked about, and carried in no case. The client has been answered.
+    async fn not_carried(&mut self, action: Action) {
+        self.forwards = self.forwards.saturating_add(1);
+        if self.forwards > FORWARDS {
+            return;
+        }
+        let said = match action {
+            Action::ForwardAgent => "forward agent",
+            _ => "forward X11",
+        };
+        let asked = self.common.forward(action, Resource::Target, said);
+        if let Ok(Ok(authorized)) = self.judge(&asked).await {
+            let status = "not carried".to_owned();
+            self.finish(authorized.request, Instant::now(), status, 0);
+        }
+    }
+
+    /// Opens a way to where the client wants to reach.
+    async fn reach(
+        &self,
+        purpose: Purpose,
+    ) -> Result<(Lane, Authorized, Halves), ChannelOpenFailure> {
+        let (resource, said) = match &purpose {
+            Purpose::Session => return Err(ChannelOpenFailure::UnknownChannelType),
+            Purpose::Tcp {
+                to: (host, port), ..
+            } => {
+                let resource = Resource::Forward {
+                    host: host.to_ascii_lowercase(),
+                    port: *port,
+                };
+                (resource, format!("forward to {host}:{port}"))
+            }
+            Purpose::Socket(path) => {
+                let resource = Resource::Forward {
+                    host: path.clone(),
+                    port: 0,
+                };
+                (resource, format!("forward to {path}"))
+            }
+        };
+        let asked = self.common.forward(Action::ForwardTo, resource, &said);
+        let no = ChannelOpenFailure::AdministrativelyProhibited;
+        let Ok(Ok(authorized)) = self.judge(&asked).await else {
+            return Err(no);
+        };
+        let begun = Instant::now();
+        let not_begun = || {
+            self.finish(authorized.request, begun, "not begun".to_owned(), 0);
+            ChannelOpenFailure::ConnectFailed
+        };
+        let lane = self.shared.lanes.lane(&self.shared.session).await;
+        let lane = lane.map_err(|_no| not_begun())?;
+        let opened = match purpose {
+            Purpose::Tcp { to, from } => {
+                let opened = lane
+                    .handle
+                    .channel_open_direct_tcpip(to.0, to.1, from.0, from.1);
+                opened.await
+            }
+            Purpose::Socket(path) => lane.handle.channel_open_direct_streamlocal(path).await,
+            Purpose::Session => return Err(no),
+        };
+        let opened = opened.map_err(|_error| not_begun())?;
+        Ok((lane, authorized, opened.split()))
+    }
+
+    /// Carries a forward.
+    async fn forward(&mut self, lane: Lane, authorized: Authorized, (read, write): Halves) {
+        let begun = Instant::now();
+        let request = authorized.request;
+        // The way was opened on the strength of this permit.
+        drop(authorized.permit);
+        let ended = Passage::new(self, false).run(read, write).await;
+        if ended.is_closed {
+            self.shared.lanes.give_back(lane);
+        }
+        self.finish(request, begun, "ok".to_owned(), ended.bytes);
+    }
+
+    fn finish(&self, request: RequestId, begun: Instant, status: String, bytes: u64) {
+        let outcome = Outcome {
+            bytes,
+            took: begun.elapsed(),
+            status,
+            ..Outcome::default()
+        };
+        self.shared.session.finish(request, &outcome);
+    }
+
+    /// Says something to the people behind the client.
+    async fn tell(&self, text: &str) -> Result<(), Gone> {
+        let text = match self.common.pty {
+            true => text.replace('\n', "\r\n"),
+            false => text.to_owned(),
+        };
+        let told = self.out.extended_data_bytes(STDERR, Bytes::from(text));
+        tokio::select! {
+            told = told => told.map_err(Gone::from),
+            () = self.gone.cancelled() => Err(Gone),
+        }
+    }
+
+    /// Ends what never ran.
+    async fn exit(&self, status: u32) -> Result<(), Gone> {
+        self.out.exit_status(status).await?;
+        self.out.eof().await?;
+        Ok(())
+    }
+
+    /// What an operation on files asks.
+    fn files(
+        &self,
+        operation: &'static str,
+        said: &str,
+        on: BTreeSet<crate::policy::Access>,
+    ) -> Asked {
+        self.common.files(operation, said, on)
+    }
+}
+
+type Halves = (ChannelReadHalf, ChannelWriteHalf<client::Msg>);
+
+/// Begins on the server what was permitted; the only place where anything begins there.
+async fn begin(permit: Permit, lane: &Lane, channel: &Channel, start: Start) -> Option<Halves> {
+    // It was judged for this, and is used up by it.
+    drop(permit);
+    let opened = lane.handle.channel_open_session().await.ok()?;
+    for (name, value) in &channel.variables {
+        let set = opened.set_env(false, name.as_str(), value.as_str());
+        set.await.ok()?;
+    }
+    if let Some(terminal) = &channel.terminal {
+        let [columns, rows, width, height] = terminal.size;
+        let (name, modes) = (terminal.name.as_str(), terminal.modes.as_slice());
+        let asked = opened.request_pty(false, name, columns, rows, width, height, modes);
+        asked.await.ok()?;
+    }
+    let begun = match start {
+        Start::Shell => opened.request_shell(true).await,
+        Start::Exec(command) => opened.exec(true, command).await,
+        Start::Subsystem(name) => opened.request_subsystem(true, name).await,
+    };
+    begun.ok()?;
+    Some(opened.split())
+}

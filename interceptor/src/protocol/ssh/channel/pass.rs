@@ -1,0 +1,426 @@
+//! What passes between a client's channel and the server's, both ways at once. Each side is written to
+//! before more is read of the other: nothing is kept but what a window holds.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use super::super::output::{Found, Stream};
+use super::super::refuse;
+use super::super::server::Event;
+use super::super::sftp::{Answers, Files, Step, wire};
+use super::{Channel, Gone, STDERR};
+use crate::session::{Direction, Gate as _, Outcome};
+
+/// Answers of our own that wait for a gap between the server's.
+const ANSWERS: usize = 16;
+/// How long a terminal is quiet before what is held back of it is shown: a prompt must not wait.
+const QUIET: Duration = Duration::from_millis(100);
+/// How long a server may take to end what its client has closed.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How a channel ended.
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    pub(super) bytes: u64,
+    pub(super) status: String,
+    pub(super) found: Found,
+    /// The server has closed it.
+    pub(super) is_closed: bool,
+}
+
+/// A channel both ways.
+pub(super) struct Passage<'a> {
+    channel: &'a mut Channel,
+    files: Option<Files>,
+    closed: AtomicBool,
+}
+
+/// Answers to sftp's requests: the server's, and ours in their places between them.
+struct Replies {
+    theirs: Answers,
+    ours: mpsc::Receiver<Ours>,
+    next: Option<Ours>,
+}
+
+/// An answer of our own, and how many of the server's packets go before it: clients that ask for many
+/// things at once count on the order.
+struct Ours {
+    behind: u64,
+    answer: Bytes,
+}
+
+impl Replies {
+    /// What is to be said now: what the server has said up to the next of ours, and that.
+    fn take(&mut self, data: &[u8], files: &Files) -> Result<Bytes, wire::Broken> {
+        let mut out = BytesMut::new();
+        let mut data = data;
+        loop {
+            if self.next.is_none() {
+                self.next = self.ours.try_recv().ok();
+            }
+            let until = self.next.as_ref().map(|ours| ours.behind);
+            out.extend_from_slice(&self.theirs.pass(data, files, until)?);
+            data = &[];
+            let is_due = |ours: &mut Ours| ours.behind <= self.theirs.gone_by();
+            match self.next.take_if(is_due) {
+                Some(ours) => out.extend_from_slice(&ours.answer),
+                None => return Ok(out.freeze()),
+            }
+        }
+    }
+}
+
+/// The side towards the client.
+struct Down<'a> {
+    channel: &'a Channel,
+    streams: [Stream; 2],
+    answers: Option<Replies>,
+    ended: Ended,
+    exited: Option<String>,
+    closed: &'a AtomicBool,
+}
+
+impl<'a> Passage<'a> {
+    pub(super) fn new(channel: &'a mut Channel, is_sftp: bool) -> Self {
+        Self {
+            channel,
+            files: is_sftp.then(Files::new),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Passes all, to the end.
+    pub(super) async fn run(
+        self,
+        read: ChannelReadHalf,
+        write: ChannelWriteHalf<client::Msg>,
+    ) -> Ended {
+        let Self {
+            channel,
+            files,
+            closed,
+        } = self;
+        let detectors = match &files {
+            // Files are not text.
+            Some(_) => None,
+            None => channel.shared.detectors.as_ref(),
+        };
+        let streams = [Stream::new(detectors), Stream::new(detectors)];
+        let (answer, answers) = mpsc::channel(ANSWERS);
+        let mut events = std::mem::replace(
+            &mut channel.events,
+            super::Events {
+                events: mpsc::unbounded_channel().1,
+                pressure: std::sync::Arc::clone(&channel.shared.pressure),
+            },
+        );
+        let channel = &*channel;
+        let mut down = Down {
+            channel,
+            streams,
+            answers: files.as_ref().map(|_| Replies {
+                theirs: Answers::default(),
+                ours: answers,
+                next: None,
+            }),
+            ended: Ended::default(),
+            exited: None,
+            closed: &closed,
+        };
+        let files = files.as_ref();
+        let up = async {
+            let up = Up {
+                channel,
+                write: &write,
+                files,
+                answer,
+                waiting: BytesMut::new(),
+                asked: 0,
+            };
+            if up.run(&mut events).await.is_err() {
+                // The server is gone, or the client broke the protocol: it is told by the other side.
+                drop(write.close().await);
+            }
+            closed.store(true, Ordering::Release);
+            std::future::pending::<()>().await;
+        };
+        let patience = async {
+            channel.gone.cancelled().await;
+            sleep(PATIENCE).await;
+        };
+        tokio::select! {
+            result = down.run(read, files) => {
+                if result.is_err() {
+                    drop(timeout(PATIENCE, write.close()).await);
+                }
+            }
+            () = up => {}
+            () = patience => {}
+        }
+        let mut ended = down.ended;
+        ended.status = down.exited.unwrap_or_else(|| match ended.is_closed {
+            true => "ok".to_owned(),
+            false => "lost".to_owned(),
+        });
+        ended
+    }
+}
+
+/// The side towards the server.
+struct Up<'a> {
+    channel: &'a Channel,
+    write: &'a ChannelWriteHalf<client::Msg>,
+    files: Option<&'a Files>,
+    answer: mpsc::Sender<Ours>,
+    waiting: BytesMut,
+    /// Packets that the server has to answer.
+    asked: u64,
+}
+
+impl Up<'_> {
+    async fn run(mut self, events: &mut super::Events) -> Result<(), Gone> {
+        loop {
+            match events.next().await {
+                Event::Data(data) => match self.files {
+                    None => self.send(data).await?,
+                    Some(files) => self.requests(files, &data).await?,
+                },
+                Event::Eof => self.write.eof().await?,
+                Event::Signal(signal) => self.write.signal(signal).await?,
+                Event::Resize([columns, rows, width, height]) => {
+                    let write = self.write;
+                    write.window_change(columns, rows, width, height).await?;
+                }
+                Event::Close => {
+                    self.write.close().await?;
+                    return Ok(());
+                }
+                // What is asked for while something runs comes to nothing.
+                _ => {}
+            }
+        }
+    }
+
+    async fn send(&self, data: Bytes) -> Result<(), Gone> {
+        let session = &self.channel.shared.session;
+        let recorded = session.record(Direction::Sent, data.clone()).await;
+        recorded.map_err(|_refusal| Gone)?;
+        self.write.data_bytes(data).await?;
+        Ok(())
+    }
+
+    /// A request of sftp that the server is to answer.
+    async fn ask(&mut self, packet: &[u8]) -> Result<(), Gone> {
+        self.asked = self.asked.saturating_add(1);
+        self.send(wire::framed(packet)).await
+    }
+
+    /// An answer of our own, in its place.
+    async fn answer(&self, answer: Bytes) -> Result<(), Gone> {
+        let behind = self.asked;
+        self.answer.send(Ours { behind, answer }).await?;
+        Ok(())
+    }
+
+    /// sftp's requests, each by itself.
+    async fn requests(&mut self, files: &Files, data: &[u8]) -> Result<(), Gone> {
+        self.waiting.extend_from_slice(data);
+        while let Some(packet) = wire::packet(&mut self.waiting).map_err(|_broken| Gone)? {
+            let step = files.step(&packet).await;
+            let (id, step) = step.map_err(|_broken| Gone)?;
+            match step {
+                Step::Pass => self.ask(&packet).await?,
+                Step::Greet => {
+                    self.ask(&packet).await?;
+                    self.write.data_bytes(Files::question()).await?;
+                    self.asked = self.asked.saturating_add(1);
+                }
+                Step::Refuse(id, why) => {
+                    let status = wire::status(id, wire::PERMISSION_DENIED, why);
+                    self.answer(status).await?;
+                }
+                Step::Judge {
+                    operation,
+                    said,
+                    accesses,
+                } => {
+                    let asked = self.channel.files(operation, &said, accesses);
+                    match self.channel.judge(&asked).await? {
+                        Ok(authorized) => {
+                            let outcome = Outcome {
+                                status: "forwarded".to_owned(),
+                                ..Outcome::default()
+                            };
+                            let request = authorized.request;
+                            // Used up by this packet.
+                            drop(authorized.permit);
+                            self.ask(&packet).await?;
+                            self.channel.shared.session.finish(request, &outcome);
+                        }
+                        Err(refused) => {
+                            files.refused(id);
+                            let why = refuse::in_a_line(&refused);
+                            let status = wire::status(id, wire::PERMISSION_DENIED, &why);
+                            self.answer(status).await?;
+                            self.channel.tell(&refuse::refused(&refused)).await?;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Down<'_> {
+    async fn run(&mut self, mut read: ChannelReadHalf, files: Option<&Files>) -> Result<(), Gone> {
+        loop {
+            let holds = self.channel.common.pty && self.streams.iter().any(Stream::holds);
+            let ours = async {
+                match &mut self.answers {
+                    Some(replies) if replies.next.is_none() => replies.ours.recv().await,
+                    _ => None,
+                }
+            };
+            let message = tokio::select! {
+                message = read.wait() => message,
+                Some(ours) = ours => {
+                    if let (Some(replies), Some(files)) = (&mut self.answers, files) {
+                        replies.next = Some(ours);
+                        self.answered(&[], files).await?;
+                    }
+                    continue;
+                }
+                () = sleep(QUIET), if holds => {
+                    self.flush().await?;
+                    continue;
+                }
+            };
+            match message {
+                Some(ChannelMsg::Data { data }) => match files {
+                    None => self.print(data, false).await?,
+                    Some(files) => self.answered(&data, files).await?,
+                },
+                Some(ChannelMsg::ExtendedData { data, ext: STDERR }) => {
+                    self.print(data, true).await?;
+                }
+                Some(ChannelMsg::ExtendedData { .. }) => {}
+                Some(ChannelMsg::Failure) => {
+                    self.exited.get_or_insert_with(|| "not begun".to_owned());
+                    let tell = self.channel.tell("ERROR:  the server does not run it\n");
+                    tell.await?;
+                    self.channel.exit(super::FAILED).await?;
+                }
+                Some(ChannelMsg::Eof) => {
+                    self.flush().await?;
+                    self.channel.out.eof().await?;
+                }
+                Some(ChannelMsg::ExitStatus { exit_status }) => {
+                    self.flush().await?;
+                    self.exited = Some(match exit_status {
+                        0 => "ok".to_owned(),
+                        status => format!("exit {status}"),
+                    });
+                    self.channel.out.exit_status(exit_status).await?;
+                }
+                Some(ChannelMsg::ExitSignal {
+                    signal_name,
+                    core_dumped,
+                    error_message,
+                    lang_tag,
+                }) => {
+                    self.flush().await?;
+                    self.exited = Some(format!("signal {signal_name:?}"));
+                    let (handle, id) = (&self.channel.shared.handle, self.channel.id);
+                    let said = handle.exit_signal_request(
+                        id,
+                        signal_name,
+                        core_dumped,
+                        error_message,
+                        lang_tag,
+                    );
+                    said.await.map_err(|()| Gone)?;
+                }
+                Some(ChannelMsg::Close) | None => {
+                    self.ended.is_closed = message.is_some();
+                    if let Some(files) = files {
+                        files.close();
+                    }
+                    self.flush().await?;
+                    return Ok(());
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// What the server's sftp says.
+    async fn answered(&mut self, data: &[u8], files: &Files) -> Result<(), Gone> {
+        let Some(replies) = &mut self.answers else {
+            return Err(Gone);
+        };
+        let Ok(out) = replies.take(data, files) else {
+            tracing::warn!("the server broke the protocol of sftp, or speaks a later one");
+            let told = self
+                .channel
+                .tell("ERROR:  the server's sftp is not one that can be read\n");
+            told.await?;
+            return Err(Gone);
+        };
+        self.write(out, false).await
+    }
+
+    /// What a command prints.
+    async fn print(&mut self, data: Bytes, is_error: bool) -> Result<(), Gone> {
+        self.look(data, is_error, false).await
+    }
+
+    /// Shows what was held back.
+    async fn flush(&mut self) -> Result<(), Gone> {
+        for is_error in [false, true] {
+            let stream = &self.streams[usize::from(is_error)];
+            if stream.holds() {
+                self.look(Bytes::new(), is_error, true).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn look(&mut self, data: Bytes, is_error: bool, last: bool) -> Result<(), Gone> {
+        let [output, errors] = &mut self.streams;
+        let stream = if is_error { errors } else { output };
+        match stream.pass(data, last, &mut self.ended.found) {
+            Ok(out) => self.write(out, is_error).await,
+            Err(kind) => {
+                let kind = kind.word();
+                self.exited = Some("detected".to_owned());
+                let text = format!("ERROR:  its output has a value that goes no farther: {kind}\n");
+                self.channel.tell(&text).await?;
+                self.channel.exit(refuse::EXIT).await?;
+                Err(Gone)
+            }
+        }
+    }
+
+    async fn write(&mut self, out: Bytes, is_error: bool) -> Result<(), Gone> {
+        if out.is_empty() || self.closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let count = u64::try_from(out.len()).unwrap_or(u64::MAX);
+        self.ended.bytes = self.ended.bytes.saturating_add(count);
+        let session = &self.channel.shared.session;
+        let recorded = session.record(Direction::Received, out.clone()).await;
+        recorded.map_err(|_refusal| Gone)?;
+        let client = &self.channel.out;
+        match is_error {
+            false => client.data_bytes(out).await?,
+            true => client.extended_data_bytes(STDERR, out).await?,
+        }
+        Ok(())
+    }
+}

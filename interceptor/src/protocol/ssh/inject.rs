@@ -1,0 +1,447 @@
+//! As whom upstream: the server is known by its key before anything is said to it, then the target's
+//! credential logs in. What the client presented is not among what is shown.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use russh::client::{self, AuthResult, Handle, KeyboardInteractiveAuthResponse};
+use russh::keys::ssh_key::certificate::{Builder, CertType};
+use russh::keys::{
+    Algorithm, Certificate, EcdsaCurve, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey,
+    PublicKeyOrCertificate, decode_secret_key,
+};
+use russh::{MethodKind, Preferred};
+use secrecy::ExposeSecret as _;
+use tokio::net::TcpStream;
+
+use super::host;
+use crate::config::{Host, HostKey, HostKeys, Ssh, SshLogin};
+use crate::policy::Refusal;
+use crate::secrets::Secret;
+use crate::session::opening::Opening;
+
+/// A channel's window, towards the server.
+const WINDOW: u32 = 2 << 20;
+/// Packets of a channel that wait for the client before the server's connection is not read.
+const WAITING: usize = 64;
+/// How often a quiet server is asked whether it is there.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Questions of a dialogue that are answered.
+const QUESTIONS: usize = 8;
+/// Clocks differ.
+const BACKDATE: Duration = Duration::from_mins(1);
+
+/// Why there is no connection: what the agent may read, and what only the audit may know.
+pub(super) type No = (Refusal, Option<String>);
+
+/// What it takes to log in to one target.
+pub(super) struct Plan {
+    target: String,
+    user: String,
+    host_keys: HostKeys,
+    credential: Credential,
+    config: Arc<client::Config>,
+    /// The key that an unpinned server showed first.
+    learned: Arc<Mutex<Option<PublicKey>>>,
+    /// What it was known by and what it showed, where these differ.
+    changed: Changed,
+}
+
+type Changed = Arc<Mutex<Option<(String, String)>>>;
+
+enum Credential {
+    Password(Secret),
+    Key(Arc<PrivateKey>),
+    Certificate(Arc<PrivateKey>, Box<Certificate>),
+    Sign {
+        authority: Box<PrivateKey>,
+        principals: Vec<String>,
+        valid: Duration,
+    },
+}
+
+/// A connection that is logged in.
+pub(super) struct Upstream {
+    pub(super) handle: Handle<Guard>,
+    pub(super) address: SocketAddr,
+}
+
+/// Looks at what a server shows.
+pub(super) struct Guard {
+    host_keys: HostKeys,
+    names: [String; 2],
+    learned: Arc<Mutex<Option<PublicKey>>>,
+    changed: Changed,
+    seen: Arc<Mutex<Option<String>>>,
+}
+
+impl Plan {
+    /// Fetches what it takes.
+    pub(super) async fn new(opening: &Opening, settings: &Ssh) -> Result<Self, No> {
+        let target = opening.who().target.name.clone();
+        let wrong = |what: &str| {
+            let cause = format!("{what} of target {target} cannot be used");
+            (Refusal::secret(), Some(cause))
+        };
+        let plain = |refusal| (refusal, None);
+        let credential = match &settings.login {
+            SshLogin::Password(source) => {
+                Credential::Password(opening.secret(source).await.map_err(plain)?)
+            }
+            SshLogin::Key {
+                key,
+                passphrase,
+                certificate,
+            } => {
+                let key = opening.secret(key).await.map_err(plain)?;
+                let passphrase = match passphrase {
+                    Some(source) => Some(opening.secret(source).await.map_err(plain)?),
+                    None => None,
+                };
+                let passphrase = passphrase.as_ref().map(|secret| secret.expose_secret());
+                let key = decode_secret_key(key.expose_secret(), passphrase)
+                    .map_err(|_error| wrong("the key"))?;
+                match certificate {
+                    None => Credential::Key(Arc::new(key)),
+                    Some(path) => {
+                        let read = tokio::fs::read_to_string(path).await;
+                        let certificate = read
+                            .ok()
+                            .and_then(|text| Certificate::from_openssh(text.trim()).ok())
+                            .ok_or_else(|| wrong("the certificate"))?;
+                        Credential::Certificate(Arc::new(key), Box::new(certificate))
+                    }
+                }
+            }
+            SshLogin::Sign {
+                authority,
+                principals,
+                valid,
+            } => {
+                let key = opening.secret(authority).await.map_err(plain)?;
+                let key = decode_secret_key(key.expose_secret(), None)
+                    .map_err(|_error| wrong("the authority's key"))?;
+                Credential::Sign {
+                    authority: Box::new(key),
+                    principals: principals.clone(),
+                    valid: *valid,
+                }
+            }
+        };
+        Ok(Self {
+            target,
+            user: settings.user.clone(),
+            host_keys: settings.host_keys.clone(),
+            credential,
+            config: Arc::new(config(&settings.host_keys)),
+            learned: Arc::default(),
+            changed: Arc::default(),
+        })
+    }
+
+    /// Logs in for the first time: what the server was known by is looked up, and kept where it is new.
+    pub(super) async fn log_in_first(
+        &self,
+        opening: &Opening,
+        host: &Host,
+        address: SocketAddr,
+    ) -> Result<Upstream, No> {
+        let plain = |refusal| (refusal, None);
+        let known = match self.host_keys {
+            HostKeys::Learn => opening.host_key(address),
+            HostKeys::Pinned(_) => None,
+        };
+        let read = known.as_deref().map(PublicKey::from_openssh).transpose();
+        *lock(&self.learned) = read.map_err(|_error| {
+            let cause = "the key that was learned cannot be read".to_owned();
+            (Refusal::upstream("the server cannot be known"), Some(cause))
+        })?;
+        let stream = opening.dial(address).await.map_err(plain)?;
+        let result = self.log_in(stream, host, address).await;
+        if let Some((known, shown)) = lock(&self.changed).take() {
+            opening.host_changed(address, &known, &shown);
+        }
+        let upstream = result?;
+        let learned = lock(&self.learned).clone();
+        if let (None, Some(key)) = (known, learned) {
+            let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
+            let key = key.to_openssh().map_err(|error| {
+                let cause = Some(error.to_string());
+                (Refusal::internal("the server's key cannot be kept"), cause)
+            })?;
+            let kept = opening.host_learned(address, &key, &fingerprint).await;
+            kept.map_err(plain)?;
+        }
+        Ok(upstream)
+    }
+
+    /// Speaks to a server over a connection to it.
+    pub(super) async fn log_in(
+        &self,
+        stream: TcpStream,
+        host: &Host,
+        address: SocketAddr,
+    ) -> Result<Upstream, No> {
+        let seen = Arc::default();
+        let guard = Guard {
+            host_keys: self.host_keys.clone(),
+            names: [host::name(host), address.ip().to_canonical().to_string()],
+            learned: Arc::clone(&self.learned),
+            changed: Arc::clone(&self.changed),
+            seen: Arc::clone(&seen),
+        };
+        let config = Arc::clone(&self.config);
+        let connected = client::connect_stream(config, stream, guard).await;
+        let mut handle = connected.map_err(|error| {
+            let cause = lock(&seen).take().unwrap_or_else(|| error.to_string());
+            let target = &self.target;
+            let message = match error {
+                russh::Error::UnknownKey => format!(
+                    "the server of target {target} did not show the host key that is configured"
+                ),
+                _ => format!("the server of target {target} does not speak SSH as it must"),
+            };
+            (Refusal::upstream(&message), Some(cause))
+        })?;
+        let target = &self.target;
+        let failed = |cause: String| {
+            let message = format!("the server of target {target} did not take the login");
+            (Refusal::upstream(&message), Some(cause))
+        };
+        match self.authenticate(&mut handle).await {
+            Ok(true) => Ok(Upstream { handle, address }),
+            Ok(false) => Err(failed("the server refused the credential".to_owned())),
+            Err(error) => Err(failed(error.to_string())),
+        }
+    }
+
+    async fn authenticate(&self, handle: &mut Handle<Guard>) -> Result<bool, russh::Error> {
+        let user = self.user.as_str();
+        let result = match &self.credential {
+            Credential::Password(password) => return self.password(handle, password).await,
+            Credential::Key(key) => {
+                let hash = match key.algorithm() {
+                    Algorithm::Rsa { .. } => {
+                        let best = handle.best_supported_rsa_hash().await?.flatten();
+                        Some(best.unwrap_or(HashAlg::Sha256))
+                    }
+                    _ => None,
+                };
+                let key = PrivateKeyWithHashAlg::new(Arc::clone(key), hash);
+                handle.authenticate_publickey(user, key).await?
+            }
+            Credential::Certificate(key, certificate) => {
+                let certificate = Certificate::clone(certificate);
+                let key = Arc::clone(key);
+                handle
+                    .authenticate_openssh_cert(user, key, certificate)
+                    .await?
+            }
+            Credential::Sign {
+                authority,
+                principals,
+                valid,
+            } => {
+                let (key, certificate) = sign(authority, principals, *valid)?;
+                handle
+                    .authenticate_openssh_cert(user, Arc::new(key), certificate)
+                    .await?
+            }
+        };
+        Ok(result.success())
+    }
+
+    async fn password(
+        &self,
+        handle: &mut Handle<Guard>,
+        password: &Secret,
+    ) -> Result<bool, russh::Error> {
+        let shown = password.expose_secret();
+        let result = handle
+            .authenticate_password(self.user.as_str(), shown)
+            .await?;
+        let AuthResult::Failure {
+            remaining_methods, ..
+        } = result
+        else {
+            return Ok(true);
+        };
+        if !remaining_methods.contains(&MethodKind::KeyboardInteractive) {
+            return Ok(false);
+        }
+        let user = self.user.as_str();
+        let mut said = handle
+            .authenticate_keyboard_interactive_start(user, None)
+            .await?;
+        for _ in 0..QUESTIONS {
+            said = match said {
+                KeyboardInteractiveAuthResponse::Success => return Ok(true),
+                KeyboardInteractiveAuthResponse::Failure { .. } => return Ok(false),
+                KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } => {
+                    // A password answers one hidden question, and no other.
+                    let answers = match prompts.as_slice() {
+                        [] => Vec::new(),
+                        [prompt] if !prompt.echo => vec![shown.to_owned()],
+                        _ => return Ok(false),
+                    };
+                    handle
+                        .authenticate_keyboard_interactive_respond(answers)
+                        .await?
+                }
+            };
+        }
+        Ok(false)
+    }
+}
+
+/// A key of its own for one login, and the certificate for it.
+fn sign(
+    authority: &PrivateKey,
+    principals: &[String],
+    valid: Duration,
+) -> Result<(PrivateKey, Certificate), russh::keys::Error> {
+    let key = host::from_seed(&host::random::<32>()?)?;
+    let now = SystemTime::now();
+    let nonce = host::random::<16>()?.to_vec();
+    let public = key.public_key();
+    let mut builder = Builder::new_with_validity_times(nonce, public, now - BACKDATE, now + valid)?;
+    builder.cert_type(CertType::User)?;
+    builder.key_id("interceptor")?;
+    for principal in principals {
+        builder.valid_principal(principal.as_str())?;
+    }
+    builder.extension("permit-pty", "")?;
+    builder.extension("permit-port-forwarding", "")?;
+    Ok((key, builder.sign(authority)?))
+}
+
+fn config(host_keys: &HostKeys) -> client::Config {
+    let mut preferred = Preferred::DEFAULT;
+    if let HostKeys::Pinned(keys) = host_keys {
+        let of = |authority: bool| {
+            let keys = keys.iter().filter(move |key| key.authority == authority);
+            keys.map(|key| key.key.algorithm()).collect::<Vec<_>>()
+        };
+        let plain = of(false);
+        // A server has keys of many kinds, and shows the one that is asked for first.
+        if !plain.is_empty() {
+            let kinds = preferred.key.iter();
+            let kinds = kinds.filter(|kind| plain.iter().any(|plain| is_same_kind(plain, kind)));
+            preferred.key = kinds.cloned().collect();
+        }
+        if !of(true).is_empty() {
+            let curves = [
+                EcdsaCurve::NistP256,
+                EcdsaCurve::NistP384,
+                EcdsaCurve::NistP521,
+            ];
+            let curves = curves.map(|curve| Algorithm::Ecdsa { curve });
+            let rsa = [HashAlg::Sha512, HashAlg::Sha256];
+            let rsa = rsa.map(|hash| Algorithm::Rsa { hash: Some(hash) });
+            let kinds = std::iter::once(Algorithm::Ed25519).chain(curves).chain(rsa);
+            preferred.host_key_certificates = kinds.collect();
+        }
+    }
+    client::Config {
+        client_id: russh::SshId::Standard("SSH-2.0-interceptor".into()),
+        window_size: WINDOW,
+        channel_buffer_size: WAITING,
+        keepalive_interval: Some(KEEPALIVE),
+        nodelay: true,
+        preferred,
+        ..client::Config::default()
+    }
+}
+
+fn is_same_kind(one: &Algorithm, other: &Algorithm) -> bool {
+    match (one, other) {
+        // SHA-1 proves nothing.
+        (Algorithm::Rsa { .. }, Algorithm::Rsa { hash }) => hash.is_some(),
+        (one, other) => one == other,
+    }
+}
+
+impl Guard {
+    /// Why what a server shows is not believed.
+    fn doubt(&self, shown: &PublicKeyOrCertificate) -> Result<(), String> {
+        let HostKeys::Pinned(keys) = &self.host_keys else {
+            return self.learn(shown);
+        };
+        match shown {
+            PublicKeyOrCertificate::PublicKey { key, .. } => {
+                let is_pinned =
+                    |one: &HostKey| !one.authority && one.key.key_data() == key.key_data();
+                let fingerprint = key.fingerprint(HashAlg::Sha256);
+                let unknown =
+                    || format!("the server shows the key {fingerprint}, which is none of its own");
+                keys.iter().any(is_pinned).then_some(()).ok_or_else(unknown)
+            }
+            PublicKeyOrCertificate::Certificate(certificate) => self.certified(keys, certificate),
+        }
+    }
+
+    fn certified(&self, keys: &[HostKey], certificate: &Certificate) -> Result<(), String> {
+        let authorities = keys.iter().filter(|key| key.authority);
+        let authorities: Vec<_> = authorities
+            .map(|one| one.key.fingerprint(HashAlg::Sha256))
+            .collect();
+        if certificate.cert_type() != CertType::Host {
+            return Err("the server shows a user's certificate".to_owned());
+        }
+        if !certificate.critical_options().is_empty() {
+            return Err("the server's certificate has options that are not known".to_owned());
+        }
+        let for_it = certificate
+            .valid_principals()
+            .iter()
+            .any(|principal| self.names.contains(principal));
+        if !for_it {
+            let names = certificate.valid_principals().join(", ");
+            return Err(format!("the server's certificate is for {names}"));
+        }
+        certificate
+            .validate(authorities.iter())
+            .map_err(|error| format!("the server's certificate is not valid here: {error}"))
+    }
+
+    fn learn(&self, shown: &PublicKeyOrCertificate) -> Result<(), String> {
+        let key = shown.public_key();
+        let mut learned = lock(&self.learned);
+        match &*learned {
+            Some(known) if known.key_data() == key.key_data() => Ok(()),
+            Some(known) => {
+                let known = known.fingerprint(HashAlg::Sha256).to_string();
+                let shown = key.fingerprint(HashAlg::Sha256).to_string();
+                let cause = format!("the server shows the key {shown}, and was known by {known}");
+                *lock(&self.changed) = Some((known, shown));
+                Err(cause)
+            }
+            None => {
+                *learned = Some(key);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl client::Handler for Guard {
+    type Error = russh::Error;
+
+    async fn check_server_key(
+        &mut self,
+        shown: &PublicKeyOrCertificate,
+    ) -> Result<bool, Self::Error> {
+        match self.doubt(shown) {
+            Ok(()) => Ok(true),
+            Err(cause) => {
+                *lock(&self.seen) = Some(cause);
+                Ok(false)
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

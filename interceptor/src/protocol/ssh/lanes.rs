@@ -1,0 +1,95 @@
+//! Connections to the server: one for each channel that is open at the same time, so that a channel
+//! that its client does not read holds up no other. One that a channel has left is used again.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use russh::client::Handle;
+use tokio::time::timeout;
+
+use super::inject::{Guard, No, Plan, Upstream};
+use crate::config::Host;
+use crate::policy::Refusal;
+use crate::session::Session;
+use crate::session::opening::Opening;
+
+/// A connection, and no channel of another on it.
+pub(super) struct Lane {
+    pub(super) handle: Handle<Guard>,
+}
+
+/// The connections of one client.
+pub(super) struct Lanes {
+    plan: Arc<Plan>,
+    host: Host,
+    address: SocketAddr,
+    free: Mutex<Vec<Lane>>,
+}
+
+/// Logs in at the first of a target's places that answers.
+pub(super) async fn first(opening: &Opening, plan: Arc<Plan>) -> Result<Lanes, No> {
+    let places = opening.places();
+    let mut failed = None;
+    for (host, address) in places.iter() {
+        let patience = match places.len() {
+            1 => opening.who().target.timeouts.dial,
+            _ => opening.who().target.dial.timeout,
+        };
+        let logged_in = timeout(patience, plan.log_in_first(opening, host, *address));
+        match logged_in.await {
+            Ok(Ok(Upstream { handle, address })) => {
+                return Ok(Lanes {
+                    plan,
+                    host: host.clone(),
+                    address,
+                    free: Mutex::new(vec![Lane { handle }]),
+                });
+            }
+            Ok(Err(no)) => failed = Some(no),
+            Err(_elapsed) => failed = Some(too_late()),
+        }
+    }
+    let none = || (Refusal::upstream("the target has no server"), None);
+    Err(failed.unwrap_or_else(none))
+}
+
+fn too_late() -> No {
+    (Refusal::upstream("the server did not answer in time"), None)
+}
+
+impl Lanes {
+    /// Where the server is.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A connection for one channel.
+    pub(super) async fn lane(&self, session: &Session) -> Result<Lane, No> {
+        loop {
+            let free = self.free().pop();
+            match free {
+                Some(lane) if !lane.handle.is_closed() => return Ok(lane),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        let logged_in = timeout(session.who().target.timeouts.dial, async {
+            let stream = session.dial_at(self.address).await.map_err(|error| {
+                let refusal = Refusal::upstream("the server cannot be reached");
+                (refusal, Some(error.to_string()))
+            })?;
+            self.plan.log_in(stream, &self.host, self.address).await
+        });
+        let Upstream { handle, .. } = logged_in.await.unwrap_or_else(|_elapsed| Err(too_late()))?;
+        Ok(Lane { handle })
+    }
+
+    /// Takes one back whose channel the server has closed.
+    pub(super) fn give_back(&self, lane: Lane) {
+        self.free().push(lane);
+    }
+
+    fn free(&self) -> std::sync::MutexGuard<'_, Vec<Lane>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

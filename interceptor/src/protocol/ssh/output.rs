@@ -1,0 +1,98 @@
+//! What a command prints, on its way to the agent: looked at by the detectors, kept as the agent sees it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::masking::detect::{Action, Detectors, Kind, Scan, cover};
+
+/// One stream of one command.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    detectors: Option<Arc<Detectors>>,
+    scan: Scan,
+    held: Vec<u8>,
+}
+
+/// Values that were found, by kind.
+pub(super) type Found = BTreeMap<&'static str, u64>;
+
+impl Stream {
+    pub(super) fn new(detectors: Option<&Arc<Detectors>>) -> Self {
+        Self {
+            detectors: detectors.map(Arc::clone),
+            ..Self::default()
+        }
+    }
+
+    /// Whether something is kept back until more has come.
+    pub(super) fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// What may go on of this and of what was kept back; with `last`, all. The kind, where something must
+    /// go no farther.
+    pub(super) fn pass(
+        &mut self,
+        bytes: Bytes,
+        last: bool,
+        found: &mut Found,
+    ) -> Result<Bytes, Kind> {
+        let Some(detectors) = &self.detectors else {
+            return Ok(bytes);
+        };
+        self.held.extend_from_slice(&bytes);
+        let mut masked = Vec::new();
+        let mut refused = None;
+        let decided = self.scan.step(detectors, &self.held, last, |piece| {
+            if piece.begins {
+                let count = found.entry(piece.kind.word()).or_default();
+                *count = count.saturating_add(1);
+            }
+            match piece.action {
+                Action::Report => {}
+                Action::Mask => masked.push((piece.start, piece.end)),
+                Action::Refuse => refused = refused.or(Some(piece.kind)),
+            }
+        });
+        if let Some(kind) = refused {
+            return Err(kind);
+        }
+        for (start, end) in masked {
+            cover(self.held.get_mut(start..end).unwrap_or_default());
+        }
+        if last {
+            self.scan = Scan::default();
+        }
+        Ok(self.held.drain(..decided).collect::<Vec<_>>().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_masked_however_its_packets_are_cut() {
+        let actions = [(Kind::of("email").unwrap(), Action::Mask)].into();
+        let detectors = Detectors::new(&actions).map(Arc::new);
+        let text = b"mail alice@example.com now\n";
+        for cut in 1..text.len() {
+            let mut stream = Stream::new(detectors.as_ref());
+            let mut found = Found::new();
+            let (first, second) = text.split_at(cut);
+            let mut out = stream
+                .pass(Bytes::from_static(first), false, &mut found)
+                .unwrap()
+                .to_vec();
+            out.extend(
+                stream
+                    .pass(Bytes::from_static(second), true, &mut found)
+                    .unwrap(),
+            );
+            assert_eq!(out, b"mail ***************** now\n", "cut at {cut}");
+            assert_eq!(found["email"], 1);
+        }
+    }
+}

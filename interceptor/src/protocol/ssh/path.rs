@@ -1,0 +1,68 @@
+//! Paths of the server's files, as they were written: no link is followed here.
+
+/// Bytes of a path.
+const MOST: usize = 4_096;
+
+/// The steps of a path. One that is not absolute begins at `home`, or at `~` where that is not known.
+/// `None` for what cannot be told by its text alone: it climbs above where it begins, or is no text.
+pub(super) fn steps(path: &str, home: Option<&[String]>) -> Option<Vec<String>> {
+    if path.contains('\0') || path.len() > MOST {
+        return None;
+    }
+    let absolute = path.starts_with('/');
+    let mut steps = match (absolute, home) {
+        (true, _) => Vec::new(),
+        (false, Some(home)) => home.to_vec(),
+        (false, None) => vec!["~".to_owned()],
+    };
+    // The root lies in itself; what is above an unknown home is not known.
+    let known = absolute || home.is_some();
+    for step in path.split('/') {
+        match step {
+            "" | "." => {}
+            ".." if known => drop(steps.pop()),
+            ".." if steps.len() > 1 => drop(steps.pop()),
+            ".." => return None,
+            step => steps.push(step.to_owned()),
+        }
+    }
+    // A directory below the root that is called like the home.
+    if known && steps.first().is_some_and(|step| step == "~") {
+        return None;
+    }
+    Some(steps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(path: &str, home: Option<&str>) -> Option<String> {
+        let home = home.and_then(|home| steps(home, None));
+        steps(path, home.as_deref()).map(|steps| steps.join("/"))
+    }
+
+    #[test]
+    fn a_path_is_told_by_its_text_alone() {
+        let told = [
+            ("/etc/passwd", None, Some("etc/passwd")),
+            ("/etc//./x/../passwd", None, Some("etc/passwd")),
+            ("/../../etc", None, Some("etc")),
+            ("/", None, Some("")),
+            ("notes", None, Some("~/notes")),
+            ("", None, Some("~")),
+            ("a/../../etc", None, None),
+            ("notes", Some("/home/u"), Some("home/u/notes")),
+            ("../../etc", Some("/home/u"), Some("etc")),
+            ("/~/x", None, None),
+            ("a\0b", None, None),
+        ];
+        for (path, home, expected) in told {
+            assert_eq!(
+                said(path, home).as_deref(),
+                expected,
+                "{path:?} from {home:?}"
+            );
+        }
+    }
+}

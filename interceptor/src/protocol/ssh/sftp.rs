@@ -1,0 +1,333 @@
+//! sftp, read as it passes: what a request does to which path is judged, and a refused one is answered
+//! here. What the server answers goes through as it is.
+
+pub(super) mod wire;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::sync::watch;
+
+use self::wire::{Broken, Operation, Request, kind};
+use super::path;
+use crate::policy::{Access, Action, Resource};
+
+/// Handles of one channel, and opens that wait for theirs.
+const HANDLES: usize = 1_024;
+/// Bytes of an answer that is looked into.
+const LOOKED_INTO: usize = 16 << 10;
+/// The id of our own request. It is answered before any other.
+const OURS: u32 = u32::MAX;
+
+/// What is known of one channel's files.
+#[derive(Debug)]
+pub(super) struct Files {
+    known: Mutex<Known>,
+    home: watch::Sender<Home>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    opens: HashMap<u32, String>,
+    handles: HashMap<Bytes, String>,
+}
+
+/// Where paths begin that are not absolute.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Home {
+    #[default]
+    NotSaid,
+    Said(Option<Vec<String>>),
+}
+
+/// What becomes of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It goes on.
+    Pass,
+    /// It goes on, with a question of our own behind it.
+    Greet,
+    /// It goes on where this is permitted.
+    Judge {
+        operation: &'static str,
+        said: String,
+        accesses: BTreeSet<Access>,
+    },
+    /// It goes no farther.
+    Refuse(u32, &'static str),
+}
+
+impl Files {
+    pub(super) fn new() -> Self {
+        Self {
+            known: Mutex::default(),
+            home: watch::Sender::default(),
+        }
+    }
+
+    /// The question that tells where the home is.
+    pub(super) fn question() -> Bytes {
+        wire::where_am_i(OURS)
+    }
+
+    /// What becomes of a packet of the client, and its id.
+    pub(super) async fn step(&self, packet: &[u8]) -> Result<(u32, Step), Broken> {
+        let (id, request) = wire::request(packet)?;
+        let cannot_tell = Step::Refuse(
+            wire::PERMISSION_DENIED,
+            "where this path leads cannot be told",
+        );
+        let step = match request {
+            Request::Plain => Step::Pass,
+            Request::Init(_) => Step::Greet,
+            Request::Unknown => Step::Refuse(wire::OP_UNSUPPORTED, "not carried here"),
+            Request::Close(handle) => {
+                self.lock().handles.remove(&handle);
+                Step::Pass
+            }
+            Request::Open {
+                path,
+                reads,
+                writes,
+            } => {
+                let mut wanted = Vec::new();
+                wanted.extend(reads.then_some((Action::ReadFile, path.as_str())));
+                wanted.extend(writes.then_some((Action::WriteFile, path.as_str())));
+                match self.accesses(&wanted).await {
+                    None => cannot_tell,
+                    Some(_) if !self.begin_open(id, &path) => {
+                        Step::Refuse(wire::PERMISSION_DENIED, "too many files are open")
+                    }
+                    Some(accesses) => judge("open", path, accesses),
+                }
+            }
+            Request::Path(operation, path) => {
+                let wanted = [(of_one(operation), path.as_str())];
+                match self.accesses(&wanted).await {
+                    Some(accesses) => judge(operation.word(), path, accesses),
+                    None => cannot_tell,
+                }
+            }
+            Request::Paths(operation, first, second) => {
+                let first = beside(operation, &first, &second);
+                match self.accesses(&of_two(operation, &first, &second)).await {
+                    Some(accesses) => {
+                        judge(operation.word(), format!("{first} {second}"), accesses)
+                    }
+                    None => cannot_tell,
+                }
+            }
+            Request::Handle(operation, handle) => {
+                let path = self.lock().handles.get(&handle).cloned();
+                match path {
+                    None => Step::Refuse(wire::PERMISSION_DENIED, "this handle is not known"),
+                    Some(path) => {
+                        let wanted = [(of_one(operation), path.as_str())];
+                        match self.accesses(&wanted).await {
+                            Some(accesses) => judge(operation.word(), path, accesses),
+                            None => cannot_tell,
+                        }
+                    }
+                }
+            }
+        };
+        Ok((id, step))
+    }
+
+    /// Forgets an open that was refused.
+    pub(super) fn refused(&self, id: u32) {
+        self.lock().opens.remove(&id);
+    }
+
+    /// Nothing more is answered: whoever waits for the home waits no longer.
+    pub(super) fn close(&self) {
+        self.home.send_if_modified(|home| {
+            let unsaid = *home == Home::NotSaid;
+            if unsaid {
+                *home = Home::Said(None);
+            }
+            unsaid
+        });
+    }
+
+    async fn accesses(&self, wanted: &[(Action, &str)]) -> Option<BTreeSet<Access>> {
+        let home = self.home().await;
+        let access = |(action, path): &(Action, &str)| {
+            let path = path::steps(path, home.as_deref())?;
+            Some(Access {
+                action: *action,
+                resource: Resource::File { path },
+            })
+        };
+        wanted.iter().map(access).collect()
+    }
+
+    async fn home(&self) -> Option<Vec<String>> {
+        let mut home = self.home.subscribe();
+        let said = home.wait_for(|home| *home != Home::NotSaid).await;
+        match said.as_deref() {
+            Ok(Home::Said(home)) => home.clone(),
+            _ => None,
+        }
+    }
+
+    fn begin_open(&self, id: u32, path: &str) -> bool {
+        let mut known = self.lock();
+        if known.opens.len() >= HANDLES || known.handles.len() >= HANDLES {
+            return false;
+        }
+        known.opens.insert(id, path.to_owned());
+        true
+    }
+
+    /// Looks at an answer of the server; whether the client is to have it.
+    fn answered(&self, packet: &[u8]) -> Result<bool, Broken> {
+        let kind = wire::kind_of(packet);
+        if kind == kind::VERSION {
+            // Later versions have other forms of what is read here.
+            return match wire::id(packet)? {
+                0..=3 => Ok(true),
+                _ => Err(Broken),
+            };
+        }
+        let id = wire::id(packet)?;
+        if id == OURS && *self.home.borrow() == Home::NotSaid {
+            let home = match kind {
+                kind::NAME => path::steps(&wire::name(packet)?, None),
+                _ => None,
+            };
+            self.home.send_replace(Home::Said(home));
+            return Ok(false);
+        }
+        match kind {
+            kind::HANDLE => {
+                let mut known = self.lock();
+                if let Some(path) = known.opens.remove(&id) {
+                    known.handles.insert(wire::handle(packet)?, path);
+                }
+            }
+            kind::STATUS => drop(self.lock().opens.remove(&id)),
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn judge(operation: &'static str, said: String, accesses: BTreeSet<Access>) -> Step {
+    Step::Judge {
+        operation,
+        said,
+        accesses,
+    }
+}
+
+fn of_one(operation: Operation) -> Action {
+    match operation {
+        Operation::Stat | Operation::OpenDir | Operation::ReadLink | Operation::StatVfs => {
+            Action::ListFiles
+        }
+        Operation::Remove | Operation::RemoveDir => Action::RemoveFile,
+        Operation::SetStat
+        | Operation::MakeDir
+        | Operation::Rename
+        | Operation::Symlink
+        | Operation::Hardlink => Action::WriteFile,
+    }
+}
+
+/// A link makes what it leads to readable and writable by another name.
+fn of_two<'a>(operation: Operation, first: &'a str, second: &'a str) -> Vec<(Action, &'a str)> {
+    match operation {
+        Operation::Rename => vec![
+            (Action::RemoveFile, first),
+            (Action::WriteFile, first),
+            (Action::ReadFile, first),
+            (Action::WriteFile, second),
+        ],
+        _ => vec![
+            (Action::ReadFile, first),
+            (Action::WriteFile, first),
+            (Action::WriteFile, second),
+        ],
+    }
+}
+
+/// What a symbolic link leads to begins where the link is.
+fn beside(operation: Operation, to: &str, link: &str) -> String {
+    match (operation, link.rsplit_once('/')) {
+        (Operation::Symlink, Some((directory, _))) if !to.starts_with('/') => {
+            format!("{directory}/{to}")
+        }
+        _ => to.to_owned(),
+    }
+}
+
+/// The server's side, cut into packets as far as that is needed.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    waiting: BytesMut,
+    /// Bytes of a long packet that have not come yet.
+    left: usize,
+    /// Packets that have gone by.
+    gone_by: u64,
+}
+
+impl Answers {
+    /// How many packets have gone by whole: answers of our own stand where theirs would.
+    pub(super) fn gone_by(&self) -> u64 {
+        self.gone_by
+    }
+
+    /// What the client is to have of this, and of what was left; no more than `until` packets go by.
+    pub(super) fn pass(
+        &mut self,
+        bytes: &[u8],
+        files: &Files,
+        until: Option<u64>,
+    ) -> Result<Bytes, Broken> {
+        self.waiting.extend_from_slice(bytes);
+        let mut out = BytesMut::new();
+        loop {
+            if self.left > 0 {
+                let now = self.left.min(self.waiting.len());
+                out.unsplit(self.waiting.split_to(now));
+                self.left = self.left.saturating_sub(now);
+                if self.left > 0 {
+                    return Ok(out.freeze());
+                }
+                self.gone_by = self.gone_by.saturating_add(1);
+            }
+            if until.is_some_and(|until| self.gone_by >= until) {
+                return Ok(out.freeze());
+            }
+            let Some(length) = self.waiting.first_chunk::<4>() else {
+                return Ok(out.freeze());
+            };
+            let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+            if length == 0 || length > wire::MOST {
+                return Err(Broken);
+            }
+            let whole = length.saturating_add(4);
+            if length > LOOKED_INTO {
+                self.left = whole;
+                continue;
+            }
+            if self.waiting.len() < whole {
+                return Ok(out.freeze());
+            }
+            let packet = self.waiting.split_to(whole);
+            self.gone_by = self.gone_by.saturating_add(1);
+            if files.answered(packet.chunk().get(4..).unwrap_or_default())? {
+                out.extend_from_slice(&packet);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! Tokens that mean something in one scope only, and grants in somebody's name.
+
+use super::*;
+
+/// `interceptor …` of the agent, with the agents' socket.
+fn as_agent(scene: &Scene, words: &str) -> Result<Finished> {
+    let socket = scene.lab.daemon.run_directory().join("agent.sock");
+    let socket = socket.to_string_lossy();
+    let mut words: Vec<_> = words.split_whitespace().collect();
+    words.extend(["--socket", &socket]);
+    let program = place::interceptor()?;
+    scene.lab.agent().run(&program.to_string_lossy(), &words)
+}
+
+/// A file that the agent may read.
+fn readable(scene: &Scene, token: &str) -> Result<String> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let path = scene.file(token)?;
+    for path in [scene.directory.path(), &path] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(path.to_string_lossy().into_owned())
+}
+
+const REQUEST: &str = "request --target shop --database shop --table public.orders --action Insert --for 1h \
+    --reason test --json --on-behalf-of";
+
+#[test]
+fn a_token_is_exchanged_for_one_of_this_scope_and_a_grant_in_that_name_is_issued_once() -> Result<()>
+{
+    let scene = Scene::new(&[])?;
+    let token = scene.provider.token("analyst")?;
+    let file = readable(&scene, &token)?;
+    let given = as_agent(&scene, &format!("exchange --token {file} --for 5m --json"))?.ok()?;
+    let given: Value = serde_json::from_str(&given)?;
+    ensure!(
+        given["token_type"] == "N_A" && given["expires_in"] == 300,
+        "{given}"
+    );
+    let log = scene.lab.daemon.audit();
+    let written = log.wait_for("token.exchanged", DEADLINE, |_| true)?;
+    ensure!(text(&written, "/identity/user")? == "analyst", "{written}");
+    let own = text(&given, "/access_token")?.to_owned();
+
+    // What was brought is not what is given out, and the daemon's own keys tell who signed.
+    let file = readable(&scene, &token)?;
+    refused(as_agent(&scene, &format!("{REQUEST} {file}"))?)?;
+    scene.refusal("issuer")?;
+    let file = readable(&scene, &own)?;
+    let granted = as_agent(&scene, &format!("{REQUEST} {file}"))?.ok()?;
+    let granted: Value = serde_json::from_str(&granted)?;
+    ensure!(
+        text(&granted, "/on_behalf_of/user")? == "analyst",
+        "{granted}"
+    );
+    // It lasts no longer than the token, of which five minutes were asked for.
+    let (from, until) = (&granted["from"], &granted["until"]);
+    let lasts = until
+        .as_u64()
+        .zip(from.as_u64())
+        .map(|(until, from)| until - from);
+    ensure!(
+        lasts.is_some_and(|nanos| nanos <= 300_000_000_000),
+        "{granted}"
+    );
+    has(
+        &scene.lab.daemon.cli(&["grants"])?.ok()?,
+        &["for analyst of"],
+    )?;
+    let told = refused(as_agent(&scene, &format!("{REQUEST} {file}"))?)?;
+    has(&told, &["could not be verified"])?;
+    let line = scene.refusal("replayed")?;
+    ensure!(text(&line, "/how")? == "on_behalf_of", "{line}");
+
+    // One for another scope, by whoever may bind it: the agent of this one can do nothing with it.
+    let other = scene.provider.token("brief")?;
+    let file = readable(&scene, &other)?;
+    let socket = scene.lab.daemon.run_directory().join("control.sock");
+    ensure!(socket.exists(), "no control socket");
+    let scope = scene.lab.daemon.scope().to_owned();
+    let words = [
+        "exchange",
+        "--token",
+        &file,
+        "--scope",
+        &scope,
+        "--audience",
+        "others",
+    ];
+    let for_others = scene.lab.daemon.cli(&words)?.ok()?;
+    let file = readable(&scene, for_others.trim())?;
+    refused(as_agent(&scene, &format!("{REQUEST} {file}"))?)?;
+    scene.refusal("audience")?;
+    scene.nowhere(&own)
+}
+
+#[test]
+fn a_grant_ends_with_whom_the_scope_was_bound_to() -> Result<()> {
+    let scene = Scene::new(&[])?;
+    scene.bind(&scene.provider.token("analyst")?)?.ok()?;
+    let words = REQUEST.replace(" --on-behalf-of", "");
+    let granted: Value = serde_json::from_str(&as_agent(&scene, &words)?.ok()?)?;
+    ensure!(
+        text(&granted, "/on_behalf_of/user")? == "analyst",
+        "{granted}"
+    );
+    // A fresh token of the same subject changes nothing.
+    scene.bind(&scene.provider.token("analyst")?)?.ok()?;
+    let insert = "insert into orders (item) values ('x')";
+    let log = scene.lab.daemon.audit();
+    ensure!(log.events("grant.ended")?.is_empty(), "it has ended");
+    let scope = scene.lab.daemon.scope().to_owned();
+    scene.lab.daemon.cli(&["unbind", &scope])?.ok()?;
+    let ended = log.wait_for("grant.ended", DEADLINE, |line| line["why"] == "identity")?;
+    ensure!(ended["grant"] == granted["id"], "another: {ended}");
+    refused(scene.lab.psql(&[insert])?).map(drop)
+}
