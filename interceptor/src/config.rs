@@ -34,6 +34,7 @@ pub use issuers::saml::{Saml, SignedBy, Trust};
 pub use issuers::{Algorithm, ClaimNames, Issuer, Url};
 pub use load::is_open;
 pub use mistake::{Mistake, Mistakes, Place};
+pub use shape::http::{Http, Inject, Unread};
 
 /// An example with every key, which always loads.
 pub const EXAMPLE: &str = include_str!("config/example.yaml");
@@ -275,7 +276,16 @@ impl Target {
     pub fn postgres(&self) -> Option<&Arc<Postgres>> {
         match &self.protocol {
             Protocol::Postgres(postgres) => Some(postgres),
-            Protocol::Ssh(_) => None,
+            Protocol::Http(_) | Protocol::Ssh(_) => None,
+        }
+    }
+
+    /// What only HTTP needs; `None` where it speaks something else.
+    #[must_use]
+    pub fn http(&self) -> Option<&Arc<Http>> {
+        match &self.protocol {
+            Protocol::Http(http) => Some(http),
+            Protocol::Postgres(_) | Protocol::Ssh(_) => None,
         }
     }
 
@@ -284,6 +294,7 @@ impl Target {
     pub fn ssh(&self) -> Option<&Arc<Ssh>> {
         match &self.protocol {
             Protocol::Ssh(ssh) => Some(ssh),
+            Protocol::Http(_) => None,
             Protocol::Postgres(_) => None,
         }
     }
@@ -351,6 +362,8 @@ pub struct Below {
 pub enum Protocol {
     /// PostgreSQL.
     Postgres(Arc<Postgres>),
+    /// HTTP.
+    Http(Arc<Http>),
     /// SSH.
     Ssh(Arc<Ssh>),
 }
@@ -361,6 +374,7 @@ impl Protocol {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Postgres(_) => "postgres",
+            Self::Http(_) => "http",
             Self::Ssh(_) => "ssh",
         }
     }
@@ -371,6 +385,7 @@ impl Protocol {
     pub fn databases(&self) -> &[String] {
         match self {
             Self::Postgres(postgres) => &postgres.databases,
+            Self::Http(_) => &[],
             Self::Ssh(_) => &[],
         }
     }
@@ -388,6 +403,7 @@ impl Protocol {
     fn secrets(&self) -> impl Iterator<Item = &SecretSource> {
         let sources: Vec<_> = match self {
             Self::Postgres(postgres) => postgres.password.iter().collect(),
+            Self::Http(http) => http.inject.iter().map(Inject::secret).collect(),
             Self::Ssh(ssh) => ssh.secrets().map(|(_, source)| source).collect(),
         };
         sources.into_iter()

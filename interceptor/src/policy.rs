@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 mod compile;
 mod control;
 mod decide;
+mod family;
 mod handle;
 mod names;
 mod obligation;
@@ -22,6 +23,7 @@ mod words;
 pub use compile::{Effect, Ever, Policy, Rule};
 pub use control::{ControlCaller, ControlObject, ControlVerb, Group, HostUser};
 pub use decide::{ExplainedAccess, ExplainedAsk, Explanation, Seen, Verdicts};
+pub use family::http::{GraphqlFacts, GrpcFacts, HttpFacts, McpFacts};
 pub use handle::Handle;
 pub use names::{Question, is_plain};
 pub use obligation::{
@@ -99,6 +101,28 @@ pub enum Action {
     Reveal,
     /// Text that cannot be read, and is forwarded unread where this is permitted.
     Unreadable,
+
+    // Group HttpRead
+    /// `GET`.
+    HttpGet,
+    /// `HEAD`.
+    HttpHead,
+    /// `OPTIONS`.
+    HttpOptions,
+
+    // Group HttpWrite
+    /// `POST`.
+    HttpPost,
+    /// `PUT`.
+    HttpPut,
+    /// `PATCH`.
+    HttpPatch,
+    /// `DELETE`.
+    HttpDelete,
+    /// A request of any other method.
+    HttpOther,
+    /// A request that turns its connection into something else: a WebSocket.
+    HttpUpgrade,
 
     // Group SshRun
     /// Run a command; `context.program` where it is a simple one.
@@ -209,6 +233,11 @@ pub enum Resource {
         /// Name, without its arguments.
         function: String,
     },
+    /// A path of an HTTP target, and what lies below it.
+    Path {
+        /// As it is judged: `/v1/customers`, escapes resolved, no slash at its end but for `/` itself.
+        path: String,
+    },
     /// A file or directory of the target's host, and all that lies below it.
     File {
         /// The names on the way to it, outermost first; none for the root. The first is `~` where the path
@@ -266,6 +295,9 @@ pub struct Context {
     pub statements: u32,
     /// Whether the statement runs inside an explicit transaction block.
     pub in_transaction: bool,
+    /// Facts of an HTTP request, where it is one; what is said of statements says nothing then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<Box<HttpFacts>>,
     /// What a channel of SSH asks; absent for everything else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ssh: Option<Box<SshFacts>>,

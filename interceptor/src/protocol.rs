@@ -1,5 +1,6 @@
 //! The engines, one per protocol, and the one `match` over them.
 
+pub mod http;
 pub mod postgres;
 pub mod ssh;
 
@@ -23,6 +24,7 @@ const TOLD_AT_ONCE: usize = 64;
 /// Every engine, with what its connections share.
 #[derive(Debug)]
 pub struct Engines {
+    http: http::Engine,
     postgres: postgres::Engine,
     telling: Semaphore,
 }
@@ -34,6 +36,7 @@ impl Engines {
     /// Where the system gives no random bytes.
     pub fn new() -> Result<Self, postgres::inject::Error> {
         Ok(Self {
+            http: http::Engine::default(),
             postgres: postgres::Engine::new()?,
             telling: Semaphore::new(TOLD_AT_ONCE),
         })
@@ -41,6 +44,7 @@ impl Engines {
 
     /// Forgets what was kept of the configuration before a reload.
     pub fn forget(&self) {
+        self.http.forget();
         self.postgres.forget();
     }
 
@@ -54,6 +58,7 @@ impl Engines {
         let target = Arc::clone(&opening.who().target);
         match &target.protocol {
             Protocol::Postgres(settings) => self.postgres.serve(opening, client, settings).await,
+            Protocol::Http(settings) => self.http.serve(opening, client, settings).await,
             Protocol::Ssh(settings) => Box::pin(ssh::serve(opening, client, settings)).await,
         }
     }
@@ -69,22 +74,19 @@ impl Engines {
         let (Some((target, ip)), Ok(_place)) = (to, self.telling.try_acquire()) else {
             return drop(socket::reset_on_close(&client));
         };
-        match &target.protocol {
-            Protocol::Postgres(_) => {
-                let patience = target.timeouts.startup;
-                let dialled = Dialled::at(target, ip);
-                let told = postgres::tell(client, authority, &dialled, refusal);
-                if timeout(patience, told).await.is_err() {
-                    tracing::debug!("a refused client did not wait to be told");
+        let patience = target.timeouts.startup;
+        let dialled = Dialled::at(target, ip);
+        let told = async {
+            match &target.protocol {
+                Protocol::Postgres(_) => postgres::tell(client, authority, &dialled, refusal).await,
+                Protocol::Http(_) => http::refuse(client, authority, &dialled, refusal).await,
+                Protocol::Ssh(settings) => {
+                    Box::pin(ssh::tell(client, authority, target, settings, refusal)).await;
                 }
             }
-            Protocol::Ssh(settings) => {
-                let patience = target.timeouts.startup;
-                let told = Box::pin(ssh::tell(client, authority, target, settings, refusal));
-                if timeout(patience, told).await.is_err() {
-                    tracing::debug!("a refused client did not wait to be told");
-                }
-            }
+        };
+        if timeout(patience, told).await.is_err() {
+            tracing::debug!("a refused client did not wait to be told");
         }
     }
 }

@@ -14,7 +14,7 @@ pub mod registry;
 mod request;
 pub mod services;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -107,6 +107,8 @@ pub struct Session {
     in_flight: Mutex<VecDeque<(RequestId, InFlight)>>,
     /// What was set in it.
     altered: Mutex<people::asking::Altered>,
+    /// Fingerprints of credentials that its client presented, and that are written.
+    presented: Mutex<HashSet<[u8; 32]>>,
     /// Requests that wait for people.
     waiting: AtomicUsize,
     requests: AtomicU64,

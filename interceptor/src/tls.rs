@@ -19,7 +19,7 @@ mod upstream;
 mod verify;
 mod web;
 
-pub use authority::{Accepted, Authority, Dialled};
+pub use authority::{Accepted, Authority, Dialled, Hello};
 pub use binding::server_end_point;
 pub use serving::serving;
 pub use stream::{Pulse, Stream, has_unread, pulse};
@@ -28,6 +28,10 @@ pub use web::Web;
 
 /// The protocol's name in ALPN (PostgreSQL 17, `PG_ALPN_PROTOCOL`).
 pub const ALPN_POSTGRESQL: &[u8] = b"postgresql";
+/// HTTP/1.1 in ALPN (RFC 7301).
+pub const ALPN_HTTP1: &[u8] = b"http/1.1";
+/// HTTP/2 in ALPN (RFC 9113).
+pub const ALPN_HTTP2: &[u8] = b"h2";
 
 /// Why TLS is not to be had.
 #[derive(Debug, thiserror::Error)]

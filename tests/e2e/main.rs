@@ -12,6 +12,7 @@ mod detect;
 mod discover;
 mod drivers;
 mod grants;
+mod http;
 mod identity;
 mod lab;
 mod limits;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 use support::agent::Dsn;
@@ -33,7 +33,8 @@ impl Resolver {
         std::thread::spawn(move || {
             let mut query = [0; 1500];
             while let Ok((length, from)) = socket.recv_from(&mut query) {
-                let answer = answer(&query[..length], &names, &asked, false);
+                let query = query.get(..length).unwrap_or_default();
+                let answer = answer(query, &names, &asked, false);
                 drop(answer.map(|answer| socket.send_to(&answer, from)));
             }
         });
@@ -58,12 +59,16 @@ impl Resolver {
     }
 
     fn moves(&self, name: &'static str, to: [u8; 4]) {
-        self.names.lock().unwrap().insert(name, to);
+        held(&self.names).insert(name, to);
     }
 
     fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+        held(&self.asked).clone()
     }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The answer to one question: its header and question again, and an address where the name has one. A
@@ -83,9 +88,9 @@ fn answer(
     let name = labels.join(".");
     let question = query.get(12..at + 5)?;
     let qtype = *query.get(at + 2)?;
-    asked.lock().unwrap().push(name.clone());
+    held(asked).push(name.clone());
     let cut = name.starts_with("long") && !by_tcp;
-    let ip = names.lock().unwrap().get(name.as_str()).copied();
+    let ip = held(names).get(name.as_str()).copied();
     let ip = ip.filter(|_| qtype == 1 && !cut);
     let flags = if cut { 0x83 } else { 0x81 };
     let mut answer = query.get(..2)?.to_vec();
@@ -148,9 +153,9 @@ fn lab(resolver: &Resolver, more: &str) -> Result<Lab> {
         let at = resolver.at;
         settings.more = format!("resolvers: [{{ address: '{at}' }}]\n{more}");
         // The daemon's own look-up of this name is the host's file, whatever the resolver says.
-        settings.targets[0]
-            .addresses
-            .push(format!("localhost:{port}"));
+        for target in &mut settings.targets {
+            target.addresses.push(format!("localhost:{port}"));
+        }
         settings.policies.push((
             "public.cedar".to_owned(),
             r#"@id("public") permit (principal is Agent, action == Action::"Resolve", resource in Name::"public.example");"#

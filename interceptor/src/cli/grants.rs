@@ -81,6 +81,9 @@ struct On {
     /// A function: public.report.
     #[arg(long)]
     function: Option<String>,
+    /// A path: /v1/customers.
+    #[arg(long)]
+    path: Option<String>,
 }
 
 impl Request {
@@ -158,6 +161,9 @@ impl On {
                 function: Some(text),
                 ..
             } => read("function", &text),
+            Self {
+                path: Some(text), ..
+            } => read("path", &text),
             _ if database => Ok(Resource::Database),
             _ => Ok(Resource::Target),
         }

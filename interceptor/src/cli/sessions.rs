@@ -14,6 +14,8 @@ use serde::Serialize;
 
 use super::audit::{since, unless_gone};
 use super::{Daemon, reading, terminal};
+use crate::clock::BootTime;
+use crate::protocol::http::transcript as http;
 use crate::protocol::postgres::transcript::{Exchange, Limits, Piece, Reading, Transcript};
 use crate::recording::{self, Filter, Meta, Reader, What, find, list};
 
@@ -179,6 +181,28 @@ struct Damaged {
     damage: String,
 }
 
+/// A recording being read, by its protocol.
+enum Transcribing {
+    Postgres(Box<Reading>),
+    Http(http::Reading),
+}
+
+impl Transcribing {
+    fn take(&mut self, at: BootTime, piece: &Piece<'_>) {
+        match self {
+            Self::Postgres(reading) => reading.take(at, piece),
+            Self::Http(reading) => reading.take(at, piece),
+        }
+    }
+
+    fn finish(self) -> Transcript {
+        match self {
+            Self::Postgres(reading) => reading.finish(),
+            Self::Http(reading) => reading.finish(),
+        }
+    }
+}
+
 /// A recording read, as far as it goes.
 struct Read {
     meta: Meta,
@@ -191,13 +215,14 @@ impl Read {
     fn open(root: &Path, id: &str, limits: Limits) -> Result<Self> {
         let mut reader = Reader::open(&find(root, id)?)?;
         let meta = reader.meta().clone();
-        if meta.protocol != "postgres" {
-            bail!(
+        let mut reading = match meta.protocol.as_str() {
+            "postgres" => Transcribing::Postgres(Box::new(Reading::new(limits))),
+            "http" => Transcribing::Http(http::Reading::new(limits)),
+            other => bail!(
                 "cannot show the session: nothing here reads {}",
-                terminal::line(&meta.protocol)
-            );
-        }
-        let mut reading = Reading::new(limits);
+                terminal::line(other)
+            ),
+        };
         let mut stopped = None;
         for frame in reader.by_ref() {
             match frame {

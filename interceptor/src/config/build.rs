@@ -181,7 +181,7 @@ pub(super) fn duration(node: Option<&Node>, key: &str) -> Option<Duration> {
     crate::clock::duration(node?.under(key)?.text()?).ok()
 }
 
-fn size(node: Option<&Node>, key: &str) -> Option<u64> {
+pub(super) fn size(node: Option<&Node>, key: &str) -> Option<u64> {
     scalar::size(node?.under(key)?.text()?).ok()
 }
 
@@ -355,6 +355,11 @@ impl From<'_> {
             let secret = |node: &Node| self.secret(node);
             let ssh = ssh::build(node, secret, |key| self.path(Some(node), key))?;
             return Some(Protocol::Ssh(Arc::new(ssh)));
+        }
+        if let Some(http) = node.under("http") {
+            let secret = |node: &Node| self.secret(node);
+            let http = super::shape::http::build(node, http, &secret);
+            return Some(Protocol::Http(Arc::new(http)));
         }
         let postgres = self.postgres(node.under("postgres")?)?;
         Some(Protocol::Postgres(Arc::new(postgres)))

@@ -26,6 +26,7 @@ pub(super) fn check(node: &Node, shape: &Shape, path: &str, report: &mut Report)
         Shape::List(least, element) => list(node, *least, element, path, report),
         Shape::Names(value) => names(node, (Form::Name, value), path, report),
         Shape::Columns(value) => names(node, (Form::Column, value), path, report),
+        Shape::Fields(value) => names(node, (Form::Field, value), path, report),
         Shape::TextOr(form, known) => text_or(node, *form, known, path, report),
         Shape::Keys(known) => {
             if keys(node, known, path, report) {
@@ -74,6 +75,7 @@ fn names(node: &Node, (form, shape): (Form, &Shape), path: &str, report: &mut Re
     if !matches!(node.value, Value::Map(_)) {
         let expected = match form {
             Form::Column => "a map from columns",
+            Form::Field => "a map from fields",
             _ => "a map from names",
         };
         return wrong_kind(node, expected, path, report);
@@ -256,7 +258,6 @@ pub fn is_name(text: &str) -> bool {
 
 /// Checks the form of a text.
 pub(super) fn text_form(text: &str, form: Form) -> Result<(), String> {
-    let word = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
     let (fine, expected) = match form {
         Form::Address => return scalar::address(text).map(drop),
         Form::Addresses => return scalar::addresses(text).map(drop),
@@ -298,19 +299,28 @@ pub(super) fn text_form(text: &str, form: Form) -> Result<(), String> {
             "expected 1 to 255 bytes of text",
         ),
         Form::Variable => (
-            text.bytes().all(word) && text.starts_with(|c: char| !c.is_ascii_digit()),
+            is_variable(text),
             "expected the name of a variable: letters, digits and _",
         ),
         Form::Credential => (
-            (1..=MAX_IDENTIFIER).contains(&text.len())
-                && !text.contains(['/', '\0'])
-                && text != "."
-                && text != "..",
+            is_credential(text),
             "expected the name of a credential, without a slash",
         ),
         Form::Argument => (!text.contains('\0'), "expected text without NUL"),
         Form::Column => return scalar::column(text).map(drop),
         Form::Mask => (is_mask(text), MASKS),
+        Form::Field => (
+            is_field(text),
+            "expected keys with dots between, such as customers.email, *.email or **.ssn",
+        ),
+        Form::Header => (
+            is_header(text),
+            "expected the name of a header, lower or upper case",
+        ),
+        Form::RequestPath => (
+            text.starts_with('/') && text.len() <= MAX_PATH && !text.contains(['?', '#', '\0']),
+            "expected a path that begins with a slash, without query",
+        ),
         Form::MaskOrTag => (
             is_mask(text) || is_name(text),
             "expected a mask (null, constant, hash, last4, email, year, partial(N), hide) or the name \
@@ -320,12 +330,37 @@ pub(super) fn text_form(text: &str, form: Form) -> Result<(), String> {
     fine.then_some(()).ok_or_else(|| expected.into())
 }
 
+/// Whether a text is the name of a variable.
+fn is_variable(text: &str) -> bool {
+    let word = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
+    text.bytes().all(word) && text.starts_with(|c: char| !c.is_ascii_digit())
+}
+
+/// Whether a text is the name of a credential of systemd.
+fn is_credential(text: &str) -> bool {
+    (1..=MAX_IDENTIFIER).contains(&text.len())
+        && !text.contains(['/', '\0'])
+        && text != "."
+        && text != ".."
+}
+
 const MASKS: &str = "expected one of null, constant, hash, last4, email, year, partial(N) with N from 1 to \
                      255, hide";
 
 /// Whether a text is a mask's word.
 pub(super) fn is_mask(text: &str) -> bool {
     text == "constant" || scalar::mask(text).is_some()
+}
+
+/// Whether a text is keys of JSON.
+fn is_field(text: &str) -> bool {
+    text.len() <= MAX_IDENTIFIER && text.split('.').all(|part| !part.is_empty())
+}
+
+/// Whether a text is a header's name (RFC 9110, `token`).
+fn is_header(text: &str) -> bool {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    (1..=MAX_IDENTIFIER).contains(&text.len()) && text.bytes().all(token)
 }
 
 fn no_parents(path: &str) -> bool {

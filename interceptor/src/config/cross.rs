@@ -39,6 +39,7 @@ pub(super) fn check(root: &Node, built: &Built, report: &mut Report) {
             transport(entry, target, report);
             postgres(entry, target, &built.config, report);
             ssh(entry, &built.config, target, report);
+            shape::http::cross(entry, target, &built.config, report);
             sensitive::cross(entry, target, report);
         }
     }
@@ -322,7 +323,7 @@ fn transport(entry: &Entry, target: &Target, report: &mut Report) {
 }
 
 /// What a target may speak.
-const PROTOCOLS: [&str; 2] = ["postgres", "ssh"];
+const PROTOCOLS: [&str; 3] = ["postgres", "http", "ssh"];
 
 fn one_protocol(entry: &Entry, report: &mut Report) {
     let spoken = PROTOCOLS
@@ -418,7 +419,10 @@ fn postgres(entry: &Entry, target: &Target, config: &Config, report: &mut Report
 }
 
 /// What is wrong with a source, and in which part of it.
-fn secret(source: &SecretSource, config: &Config) -> Result<(), (&'static str, &'static str)> {
+pub(super) fn secret(
+    source: &SecretSource,
+    config: &Config,
+) -> Result<(), (&'static str, &'static str)> {
     match source {
         SecretSource::File(path) if path.starts_with(&config.paths.run) => Err((
             "file",

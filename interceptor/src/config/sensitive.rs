@@ -27,6 +27,29 @@ pub(super) fn build(target: &Node) -> Vec<Sensitive> {
     said.unwrap_or_default().iter().filter_map(column).collect()
 }
 
+/// A target's masks of fields of JSON.
+pub(super) fn fields(target: &Node, masks: Option<&Node>) -> Vec<(String, Mask)> {
+    let tags = tags(target);
+    let said = masks.map(Node::entries).unwrap_or_default();
+    said.iter()
+        .filter_map(|entry| Some((entry.key.clone(), tagged(&entry.node, &tags)?)))
+        .collect()
+}
+
+/// Notes what is wrong with masks of fields of JSON.
+pub(super) fn cross_fields(entry: &Entry, masks: &Node, key: &str, report: &mut Report) {
+    let tags = tags(&entry.node);
+    for field in masks.entries() {
+        let key = format!("{key}.{}", field.key);
+        if tags.contains_key(word(&field.node)) {
+            whole_tag(&field.node, &key, report);
+        } else {
+            let formed = check::is_mask(word(&field.node)) || check::is_name(word(&field.node));
+            wrong(&field.node, &key, formed, report);
+        }
+    }
+}
+
 /// A target's tags, each with the mask that it says.
 pub(super) fn build_tags(target: &Node) -> BTreeMap<String, Mask> {
     let tags = tags(target).into_iter();

@@ -5,6 +5,7 @@
 
 mod console;
 pub(super) mod detect;
+pub(super) mod http;
 mod issuers;
 pub(super) mod schema;
 pub(super) mod ssh;
@@ -34,6 +35,8 @@ pub(super) enum Shape {
     Names(&'static Self),
     /// A map from columns to this.
     Columns(&'static Self),
+    /// A map from fields of JSON to this.
+    Fields(&'static Self),
     /// Text of this form, or a map with these keys; nothing is the map without any.
     TextOr(Form, &'static [Key]),
     /// A map with these keys.
@@ -79,6 +82,12 @@ pub(super) enum Form {
     Url,
     /// A claim of a token: its name, or a JSON pointer to it.
     Claim,
+    /// Keys of JSON to a field, with dots between: `*` for one of any name, `**` for any number of them.
+    Field,
+    /// The name of a header.
+    Header,
+    /// A path of a request: `/graphql`.
+    RequestPath,
     /// A domain of DNS.
     Domain,
     /// A type of DNS records that is known by a name.
@@ -277,6 +286,12 @@ static TARGET: Shape = Shape::Keys(&[
         POSTGRES,
         "another protocol",
         "The target speaks PostgreSQL.",
+    ),
+    may(
+        "http",
+        http::HTTP,
+        "another protocol",
+        "The target speaks HTTP.",
     ),
     may(
         "ssh",

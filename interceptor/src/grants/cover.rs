@@ -81,7 +81,8 @@ fn lies_in(inner: &Resource, outer: &Resource) -> bool {
         Resource::Target
         | Resource::Database
         | Resource::File { .. }
-        | Resource::Forward { .. } => None,
+        | Resource::Forward { .. }
+        | Resource::Path { .. } => None,
         Resource::Schema { schema }
         | Resource::Table { schema, .. }
         | Resource::Column { schema, .. }
@@ -91,7 +92,10 @@ fn lies_in(inner: &Resource, outer: &Resource) -> bool {
         Resource::Target => true,
         Resource::Database => !matches!(
             inner,
-            Resource::Target | Resource::File { .. } | Resource::Forward { .. }
+            Resource::Target
+                | Resource::File { .. }
+                | Resource::Forward { .. }
+                | Resource::Path { .. }
         ),
         Resource::Schema { schema: outer } => schema(inner).as_ref() == Some(outer),
         Resource::Table { schema, table } => match inner {
@@ -109,7 +113,14 @@ fn lies_in(inner: &Resource, outer: &Resource) -> bool {
             | Resource::Schema { .. }
             | Resource::Function { .. }
             | Resource::File { .. }
-            | Resource::Forward { .. } => false,
+            | Resource::Forward { .. }
+            | Resource::Path { .. } => false,
+        },
+        Resource::Path { path: outer } => match inner {
+            Resource::Path { path } => path
+                .strip_prefix(outer.trim_end_matches('/'))
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+            _ => false,
         },
         Resource::File { path: outer } => match inner {
             Resource::File { path: inner } => inner.starts_with(outer),

@@ -199,7 +199,7 @@ struct OfScope {
 /// A grant in the list of its scope, with what most of them can be passed over by.
 #[derive(Debug)]
 struct Listed {
-    actions: u32,
+    actions: u64,
     target: u64,
     live: Arc<Live>,
 }
@@ -420,9 +420,9 @@ impl Table {
     }
 }
 
-fn bit(action: Action) -> u32 {
+fn bit(action: Action) -> u64 {
     let at = Action::ALL.iter().position(|known| *known == action);
-    at.and_then(|at| 1_u32.checked_shl(u32::try_from(at).ok()?))
+    at.and_then(|at| 1_u64.checked_shl(u32::try_from(at).ok()?))
         .unwrap_or_default()
 }
 

@@ -14,6 +14,8 @@ use std::sync::{Arc, LazyLock};
 pub use self::explain::{ExplainedAccess, ExplainedAsk, Explanation};
 pub use self::verdicts::Verdicts;
 use super::compile::Policy;
+use super::family::Family;
+use super::family::http::HttpFacts;
 use super::obligation::approval::NotApproved;
 use super::obligation::grant::{self, Covering, Decided, Grantable, Held, NoGrants, Wanted};
 use super::subject::{Error, PrincipalFacts, Subject};
@@ -344,7 +346,8 @@ impl Policy {
             | Resource::Schema { .. }
             | Resource::Function { .. }
             | Resource::File { .. }
-            | Resource::Forward { .. } => return Vec::new(),
+            | Resource::Forward { .. }
+            | Resource::Path { .. } => return Vec::new(),
         };
         let others = candidates.map(|action| Access {
             action,
@@ -480,6 +483,9 @@ fn asks_for(access: &Access) -> Vec<Ask> {
     if !access.action.is_a_request() {
         return vec![ask];
     }
+    if Family::of(access.action) == Family::Http {
+        return vec![http(ask)];
+    }
     if access.action.is_of_a_channel() {
         return [true, false]
             .map(|simple| of_a_channel(&ask, simple))
@@ -498,11 +504,36 @@ fn asks_for(access: &Access) -> Vec<Ask> {
     contexts.collect()
 }
 
+/// An ask for a request of HTTP of which nothing is known but its path.
+fn http(ask: Ask) -> Ask {
+    let path = ask
+        .accesses
+        .iter()
+        .find_map(|access| match &access.resource {
+            Resource::Path { path } => Some(path.clone()),
+            _ => None,
+        });
+    let facts = HttpFacts {
+        path: path.unwrap_or_default(),
+        ..HttpFacts::default()
+    };
+    let context = Context {
+        http: Some(Box::new(facts)),
+        ..Context::default()
+    };
+    Ask { context, ..ask }
+}
+
 /// Whether an ask has a context that does not belong to all that it asks.
 fn is_mixed(ask: &Ask) -> bool {
-    let of_a_channel = ask.context.ssh.is_some();
+    let family = match (&ask.context.http, &ask.context.ssh) {
+        (None, None) => Family::Sql,
+        (Some(_), None) => Family::Http,
+        (None, Some(_)) => Family::Ssh,
+        (Some(_), Some(_)) => return true,
+    };
     let mut accesses = ask.accesses.iter();
-    accesses.any(|access| access.action.is_of_a_channel() != of_a_channel)
+    accesses.any(|access| Family::of(access.action) != family)
 }
 
 /// Refuses what is no request, and what is too much of one.
@@ -513,6 +544,7 @@ fn malformed(asks: &[Ask]) -> Option<Refusal> {
             ask.accesses.len(),
             context.settings.len(),
             context.functions.len(),
+            context.http.as_ref().map_or(0, |facts| facts.size()),
             context
                 .ssh
                 .as_ref()
@@ -543,6 +575,11 @@ fn malformed(asks: &[Ask]) -> Option<Refusal> {
 }
 
 pub(super) fn context(facts: &Context) -> Result<CedarContext, Error> {
+    if let Some(http) = &facts.http {
+        let pairs = http.pairs()?.into_iter();
+        let pairs = pairs.map(|(name, value)| (name.to_owned(), value));
+        return CedarContext::from_pairs(pairs).map_err(|error| Error::of("the context", &error));
+    }
     if let Some(facts) = &facts.ssh {
         return channel(facts);
     }

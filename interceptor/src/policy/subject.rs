@@ -277,6 +277,7 @@ pub(super) fn chain_entities(
             uid.clone(),
             match kind {
                 Kind::File | Kind::Forward => step(target, resource, depth),
+                Kind::Path => path_place(target, &id),
                 _ => place(kind, target, database, resource),
             },
             parent.into_iter().collect(),
@@ -288,13 +289,26 @@ pub(super) fn chain_entities(
     Ok(entities)
 }
 
+/// The attributes of a path, by its id.
+fn path_place(target: &str, id: &str) -> Attributes {
+    let names = vocabulary::names(Kind::Path, id).unwrap_or_default();
+    let parts = names.get(1..).unwrap_or_default();
+    let name = parts.last().map_or("", String::as_str);
+    Attributes::from([
+        ("name".to_owned(), string(name)),
+        ("path".to_owned(), string(format!("/{}", parts.join("/")))),
+        ("target".to_owned(), string(target)),
+    ])
+}
+
 /// The attributes of one link of a resource's chain: its name, and the names of what it lies in.
 fn place(kind: Kind, target: &str, database: &str, resource: &Resource) -> Attributes {
     let (schema, inner, column) = match resource {
         Resource::Target
         | Resource::Database
         | Resource::File { .. }
-        | Resource::Forward { .. } => ("", "", ""),
+        | Resource::Forward { .. }
+        | Resource::Path { .. } => ("", "", ""),
         Resource::Schema { schema } => (schema.as_str(), "", ""),
         Resource::Table { schema, table } => (schema.as_str(), table.as_str(), ""),
         Resource::Function { schema, function } => (schema.as_str(), function.as_str(), ""),

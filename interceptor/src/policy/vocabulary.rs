@@ -66,6 +66,8 @@ pub(super) enum Kind {
     Column,
     /// `Function`.
     Function,
+    /// `Path`.
+    Path,
     /// `Name`.
     Name,
     /// `File`.
@@ -90,13 +92,14 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind, in the order of their discriminants.
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::Target,
         Self::Database,
         Self::Schema,
         Self::Table,
         Self::Column,
         Self::Function,
+        Self::Path,
         Self::Name,
         Self::File,
         Self::Forward,
@@ -118,6 +121,7 @@ impl Kind {
             Self::Table => "Table",
             Self::Column => "Column",
             Self::Function => "Function",
+            Self::Path => "Path",
             Self::Name => "Name",
             Self::File => "File",
             Self::Forward => "Forward",
@@ -145,6 +149,7 @@ impl Kind {
             Resource::Table { .. } => Self::Table,
             Resource::Column { .. } => Self::Column,
             Resource::Function { .. } => Self::Function,
+            Resource::Path { .. } => Self::Path,
             Resource::File { .. } => Self::File,
             Resource::Forward { .. } => Self::Forward,
         }
@@ -160,6 +165,7 @@ impl Kind {
                 | Self::Table
                 | Self::Column
                 | Self::Function
+                | Self::Path
                 | Self::File
                 | Self::Forward
         )
@@ -189,7 +195,7 @@ pub(super) fn uid(kind: Kind, id: &str) -> EntityUid {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 46] = [
         Self::Connect,
         Self::Open,
         Self::Select,
@@ -216,6 +222,15 @@ impl Action {
         Self::FastPath,
         Self::Reveal,
         Self::Unreadable,
+        Self::HttpGet,
+        Self::HttpHead,
+        Self::HttpOptions,
+        Self::HttpPost,
+        Self::HttpPut,
+        Self::HttpPatch,
+        Self::HttpDelete,
+        Self::HttpOther,
+        Self::HttpUpgrade,
         Self::Exec,
         Self::Shell,
         Self::Subsystem,
@@ -235,7 +250,7 @@ impl Action {
         static GROUPS: LazyLock<Entities> =
             LazyLock::new(|| Entities::from_entities(ACTIONS.clone(), None).unwrap_or_default());
         let own = uid(Kind::Action, self.name());
-        const GROUPS_OF: [&str; 8] = [
+        const GROUPS_OF: [&str; 10] = [
             "Read",
             "Write",
             "Admin",
@@ -244,6 +259,8 @@ impl Action {
             "SshRead",
             "SshWrite",
             "SshForward",
+            "HttpRead",
+            "HttpWrite",
         ];
         GROUPS_OF
             .into_iter()
@@ -280,6 +297,15 @@ impl Action {
             Self::FastPath => "FastPath",
             Self::Reveal => "Reveal",
             Self::Unreadable => "Unreadable",
+            Self::HttpGet => "HttpGet",
+            Self::HttpHead => "HttpHead",
+            Self::HttpOptions => "HttpOptions",
+            Self::HttpPost => "HttpPost",
+            Self::HttpPut => "HttpPut",
+            Self::HttpPatch => "HttpPatch",
+            Self::HttpDelete => "HttpDelete",
+            Self::HttpOther => "HttpOther",
+            Self::HttpUpgrade => "HttpUpgrade",
             Self::Exec => "Exec",
             Self::Shell => "Shell",
             Self::Subsystem => "Subsystem",
@@ -301,6 +327,10 @@ pub(super) fn chain(target: &str, database: &str, resource: &Resource) -> Vec<(K
     let mut chain = vec![(Kind::Target, target_id)];
     match resource {
         Resource::Target => return chain,
+        Resource::Path { path } => {
+            chain.extend(path_ids(target, path));
+            return chain;
+        }
         Resource::File { path } => return file_chain(chain, path),
         Resource::Forward { host, port } => {
             let id = format!("{}/{}:{port}", part(target), step(host));
@@ -316,7 +346,8 @@ pub(super) fn chain(target: &str, database: &str, resource: &Resource) -> Vec<(K
         Resource::Target
         | Resource::Database
         | Resource::File { .. }
-        | Resource::Forward { .. } => {}
+        | Resource::Forward { .. }
+        | Resource::Path { .. } => {}
         Resource::Schema { schema } => chain.push((Kind::Schema, schema_id(schema))),
         Resource::Table { schema, table } => {
             let outer = schema_id(schema);
@@ -344,6 +375,61 @@ pub(super) fn chain(target: &str, database: &str, resource: &Resource) -> Vec<(K
         }
     }
     chain
+}
+
+/// The ids of a path and of everything that it lies in, outermost first: `api/`, `api/v1`.
+fn path_ids(target: &str, path: &str) -> Vec<(Kind, String)> {
+    let mut id = format!("{}/", part(target));
+    let mut ids = vec![(Kind::Path, id.clone())];
+    let names = path.split('/').filter(|name| !name.is_empty());
+    for (index, name) in names.enumerate() {
+        if index > 0 {
+            id.push('/');
+        }
+        id.push_str(&segment(name));
+        ids.push((Kind::Path, id.clone()));
+    }
+    ids
+}
+
+/// One part of a path inside an id: a dot delimits nothing there.
+fn segment(name: &str) -> Cow<'_, str> {
+    let delimits = |c: char| c == '"' || c.is_whitespace() || c.is_control();
+    if name.contains(delimits) {
+        Cow::Owned(format!("\"{}\"", name.replace('"', "\"\"")))
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
+/// Reads a path's id back: the target, and the path's parts.
+fn path_names(id: &str) -> Option<Vec<String>> {
+    let (target, rest) = read_part(id)?;
+    let mut rest = rest.strip_prefix('/')?;
+    let mut names = vec![target];
+    while !rest.is_empty() {
+        let (name, after) = match rest.starts_with('"') {
+            true => read_part(rest)?,
+            false => {
+                let end = rest.find('/').unwrap_or(rest.len());
+                let (name, after) = rest.split_at_checked(end)?;
+                (name.to_owned(), after)
+            }
+        };
+        if name.contains('/') {
+            return None;
+        }
+        names.push(name);
+        rest = match after.strip_prefix('/') {
+            Some("") => return None,
+            Some(more) => more,
+            None if after.is_empty() => "",
+            None => return None,
+        };
+    }
+    let path = format!("/{}", names.get(1..)?.join("/"));
+    let (_, again) = path_ids(names.first()?, &path).pop()?;
+    (again == id).then_some(names)
 }
 
 /// A file lies in every directory above it, and the root in the target.
@@ -387,6 +473,7 @@ pub(super) fn names(kind: Kind, id: &str) -> Option<Vec<String>> {
         _ => {}
     }
     let expected: &[char] = match kind {
+        Kind::Path => return path_names(id),
         Kind::Target => &[],
         Kind::Database => &['/'],
         Kind::Schema => &['/', '/'],
@@ -475,10 +562,17 @@ pub fn column_name(database: Option<&str>, [schema, table, column]: [&str; 3]) -
 }
 
 impl Resource {
-    /// Reads a resource inside a database by its kind (`schema`, `table`, `column` or `function`) and its
+    /// Reads a resource inside a database by its kind (`schema`, `table`, `column`, `function` or `path`) and its
     /// name as its id has it, without target and database: `schema.table`.
     #[must_use]
     pub fn named(kind: &str, text: &str) -> Option<Self> {
+        if kind == "path" {
+            let path = text.strip_prefix('/')?;
+            path_names(&format!("t/{path}"))?;
+            return Some(Self::Path {
+                path: text.to_owned(),
+            });
+        }
         let read = |kind: Kind| names(kind, &format!("t/d/{text}"));
         let found = match kind {
             "schema" => read(Kind::Schema)?,
@@ -521,6 +615,7 @@ impl Resource {
                 column,
             } => vec![schema, table, column],
             Self::Function { schema, function } => vec![schema, function],
+            Self::Path { path } => vec![path],
             Self::File { path } => path.iter().map(String::as_str).collect(),
             Self::Forward { host, .. } => vec![host],
         }
@@ -546,6 +641,7 @@ impl Resource {
             Self::Function { schema, function } => {
                 format!("function {}", joined(&[schema, function]))
             }
+            Self::Path { path } => format!("path {path}"),
             Self::File { path } => format!("file {}", shown_path(path)),
             Self::Forward { host, port } => format!("forward {host}:{port}"),
         }

@@ -62,6 +62,14 @@ pub(super) fn message(access: &Access, context: &Context, target: &str, database
         | Action::System
         | Action::Set
         | Action::Reveal
+        | Action::HttpGet
+        | Action::HttpHead
+        | Action::HttpOptions
+        | Action::HttpPost
+        | Action::HttpPut
+        | Action::HttpPatch
+        | Action::HttpDelete
+        | Action::HttpUpgrade
         | Action::ListFiles
         | Action::ReadFile
         | Action::WriteFile
@@ -75,8 +83,18 @@ pub(super) fn message(access: &Access, context: &Context, target: &str, database
             let forward = resource(&access.resource, target, database);
             format!("{} {forward}", verb(access.action))
         }
+        Action::HttpOther => on(&method(context)),
     };
     format!("{what} is not permitted")
+}
+
+/// The method of a request that has no action of its own.
+fn method(context: &Context) -> String {
+    let facts = context.http.as_ref();
+    facts.map_or_else(
+        || verb(Action::HttpOther).to_owned(),
+        |facts| shown(&facts.method),
+    )
 }
 
 /// What a channel asks, in words.
@@ -156,6 +174,15 @@ pub(super) const fn verb(action: Action) -> &'static str {
         Action::FastPath => "the function-call message",
         Action::Reveal => "reading the masked value",
         Action::Unreadable => "a statement that cannot be read",
+        Action::HttpGet => "GET",
+        Action::HttpHead => "HEAD",
+        Action::HttpOptions => "OPTIONS",
+        Action::HttpPost => "POST",
+        Action::HttpPut => "PUT",
+        Action::HttpPatch => "PATCH",
+        Action::HttpDelete => "DELETE",
+        Action::HttpOther => "a method",
+        Action::HttpUpgrade => "an upgrade of the connection",
         Action::Exec => "running commands",
         Action::Shell => "an interactive shell",
         Action::Subsystem => "a subsystem",
@@ -182,6 +209,7 @@ fn resource(resource: &Resource, target: &str, database: &str) -> String {
             column,
         } => qualified(&[schema, table, column]),
         Resource::Function { schema, function } => qualified(&[schema, function]),
+        Resource::Path { path } => format!("{} of target {}", shown(path), shown(target)),
         Resource::File { path } => shown(&shown_path(path)),
         Resource::Forward { host, port: 0 } => shown(host),
         Resource::Forward { host, port } => format!("{}:{port}", shown(host)),
@@ -437,6 +465,28 @@ impl Refusal {
     #[must_use]
     pub fn ended() -> Self {
         Self::plain(RefusalKind::Ended, "the session was ended", "connect again")
+    }
+
+    /// A request that not everybody reads alike; `why` says what of it.
+    #[must_use]
+    pub fn malformed(why: &str) -> Self {
+        let hint = "send it in the plain form that every server reads alike";
+        Self::plain(RefusalKind::Unreadable, why, hint)
+    }
+
+    /// A body that has to be read and cannot be; `why` says why.
+    #[must_use]
+    pub fn unread(why: &str) -> Self {
+        let hint = "send it uncompressed, as plain JSON, and no longer than is read here";
+        Self::plain(RefusalKind::Unreadable, why, hint)
+    }
+
+    /// An answer that masks cannot read; `why` says why.
+    #[must_use]
+    pub fn unmasked(why: &str) -> Self {
+        let message = format!("the answer holds what may be masked, and cannot be read: {why}");
+        let hint = "ask for it as JSON or as text, uncompressed and as a whole";
+        Self::plain(RefusalKind::Unreadable, &message, hint)
     }
 
     /// A defect; `message` says what cannot be done for it.

@@ -17,13 +17,15 @@ use super::{
 use crate::audit::event::{Event, Request};
 use crate::audit::{self, Sink as _};
 use crate::clock;
-use crate::config::StatementText;
+use crate::config::{StatementText, Target};
 use crate::grants::{Take, Taken};
 use crate::masking::Masks;
-use crate::policy::{GrantId, Permit, Refusal};
+use crate::policy::{GrantId, Permit, Refusal, Resource, Seen};
 
 /// Most bytes of what the last line of a request says of one grant.
 const SPENT_BYTES: u64 = 128;
+/// Credentials that clients present of which a session remembers that they are written.
+const PRESENTED: usize = 32;
 
 /// What an engine sees of its session. A trait so that an engine can be tested over bytes alone;
 /// [`Session`] is the only one that runs.
@@ -60,6 +62,24 @@ pub trait Gate: Send + Sync + 'static {
     /// Says that a request leaves something behind that lasts in its session, and that nobody judges again:
     /// a cursor, a role, a channel. It ends with the grants that the request stood on, and the session with it.
     fn lasts(&self, _request: RequestId) {}
+
+    /// Writes that the client presented a credential in this place: it is used for nothing.
+    ///
+    /// # Errors
+    /// A refusal of kind `storage`, where it cannot be written.
+    fn presented(&self, _place: &str, _credential: &[u8]) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    /// Whether policy lets the principal see what is masked of a resource.
+    fn reveals(&self, _resource: &Resource) -> bool {
+        false
+    }
+
+    /// The target as the configuration in force has it; `None` where it is not in it any more.
+    fn target(&self) -> Option<Arc<Target>> {
+        None
+    }
 
     /// Resolves when the daemon ends the session; pending for ever otherwise.
     fn ended(&self) -> impl Future<Output = EndReason> + Send;
@@ -205,6 +225,41 @@ impl Gate for Session {
                 None => self.end(EndReason::Grant(*grant)),
             }
         }
+    }
+
+    fn presented(&self, place: &str, credential: &[u8]) -> Result<(), Refusal> {
+        let authority = &self.services.authority;
+        let fingerprint = authority.derive("presented credential", &[credential]);
+        {
+            let mut presented = lock(&self.presented);
+            if presented.contains(&*fingerprint) {
+                return Ok(());
+            }
+            if presented.len() >= PRESENTED {
+                presented.clear();
+            }
+            presented.insert(*fingerprint);
+        }
+        let event = Event::CredentialPresented {
+            about: self.about(),
+            user: place,
+            fingerprint: hex::encode(*fingerprint),
+        };
+        let written = self.services.audit.append(&event);
+        written.map(drop).map_err(|error| storage(&error))
+    }
+
+    fn reveals(&self, resource: &Resource) -> bool {
+        let policy = self.services.policy.current();
+        let held = self.who.holding(&self.services);
+        let resources = std::slice::from_ref(resource);
+        let seen = self.verdicts.revealed(&policy, resources, &held);
+        matches!(seen.as_slice(), [seen] if *seen != Seen::Masked)
+    }
+
+    fn target(&self) -> Option<Arc<Target>> {
+        let config = self.services.config.load();
+        config.targets.get(&self.who.target.name).cloned()
     }
 
     async fn ended(&self) -> EndReason {

@@ -370,6 +370,7 @@ impl Opening {
             end: watch::Sender::new(None),
             in_flight: Mutex::default(),
             altered: Mutex::default(),
+            presented: Mutex::default(),
             waiting: Default::default(),
             requests: Default::default(),
             sent: Default::default(),

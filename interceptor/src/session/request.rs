@@ -56,7 +56,10 @@ impl Reading {
     pub(super) fn shows_data(&self) -> bool {
         let mut accesses = self.asks.iter().flat_map(|ask| &ask.accesses);
         accesses.any(|access| match access.resource {
-            Resource::Table { .. } | Resource::Column { .. } | Resource::Function { .. } => true,
+            Resource::Table { .. }
+            | Resource::Column { .. }
+            | Resource::Function { .. }
+            | Resource::Path { .. } => true,
             Resource::File { .. } | Resource::Forward { .. } => false,
             _ if access.action.is_of_a_channel() => false,
             Resource::Target | Resource::Database | Resource::Schema { .. } => !matches!(

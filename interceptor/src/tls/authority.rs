@@ -21,7 +21,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{Acceptor, NoServerSessionStorage};
 use tokio::net::TcpStream;
-use tokio_rustls::{LazyConfigAcceptor, TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake, TlsStream};
 use zeroize::Zeroizing;
 
 use super::{ALPN_POSTGRESQL, Error, Stream, provider, server_end_point};
@@ -91,7 +91,9 @@ impl Dialled {
         Self { ip, names }
     }
 
-    fn hosts(&self) -> Vec<Host> {
+    /// All of them.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<Host> {
         let ip = Host::Ip(self.ip.to_canonical());
         let names = self.names.iter().cloned().map(Host::Name);
         std::iter::once(ip).chain(names).collect()
@@ -104,6 +106,35 @@ impl From<IpAddr> for Dialled {
             ip,
             names: Vec::new(),
         }
+    }
+}
+
+/// A handshake that a client has begun, and that waits for what it is answered.
+pub struct Hello {
+    start: StartHandshake<TcpStream>,
+}
+
+impl std::fmt::Debug for Hello {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.debug_struct("Hello").finish_non_exhaustive()
+    }
+}
+
+impl Hello {
+    /// The name that the client sent, lower case and without a final dot.
+    #[must_use]
+    pub fn server_name(&self) -> Option<String> {
+        let hello = self.start.client_hello();
+        let name = hello.server_name()?;
+        Some(name.trim_end_matches('.').to_ascii_lowercase())
+    }
+
+    /// Whether the client offers a protocol.
+    #[must_use]
+    pub fn offers(&self, protocol: &[u8]) -> bool {
+        let hello = self.start.client_hello();
+        let mut offered = hello.alpn().into_iter().flatten();
+        offered.any(|offered| offered == protocol)
     }
 }
 
@@ -293,6 +324,37 @@ impl Authority {
             stream: Stream::Tls(Box::new(TlsStream::Server(stream))),
             end_point: leaf.end_point,
         })
+    }
+}
+
+impl Authority {
+    /// Hears the beginning of a client's handshake; nothing is answered yet. The caller bounds time.
+    ///
+    /// # Errors
+    /// [`Error::Client`] where it is none.
+    pub async fn hear(&self, stream: TcpStream) -> Result<Hello, Error> {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
+        Ok(Hello {
+            start: start.map_err(Error::Client)?,
+        })
+    }
+
+    /// Finishes a handshake as these hosts, with this protocol or none. The caller bounds time.
+    ///
+    /// # Errors
+    /// [`Error::Client`] where it fails; the client has had its alert.
+    pub async fn answer(
+        &self,
+        hello: Hello,
+        hosts: &[Host],
+        protocol: Option<&[u8]>,
+    ) -> Result<Stream, Error> {
+        let leaf = self.leaf_of(hosts)?;
+        let mut config = ServerConfig::clone(&leaf.config);
+        config.alpn_protocols = protocol.into_iter().map(<[u8]>::to_vec).collect();
+        let stream = hello.start.into_stream(Arc::new(config)).await;
+        let stream = stream.map_err(Error::Client)?;
+        Ok(Stream::Tls(Box::new(TlsStream::Server(stream))))
     }
 }
 

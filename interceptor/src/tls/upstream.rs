@@ -102,6 +102,21 @@ impl Upstream {
         self.proves_server
     }
 
+    /// The same for a protocol that is named otherwise in ALPN; what both sides chose is the stream's to tell.
+    ///
+    /// # Errors
+    /// As [`Upstream::connect`].
+    pub async fn connect_as(
+        &self,
+        stream: TcpStream,
+        host: &Host,
+        protocols: &[&[u8]],
+    ) -> Result<Stream, Error> {
+        let mut client = ClientConfig::clone(self.client.as_ref().ok_or(Error::Disabled)?);
+        client.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        self.begin(Arc::new(client), stream, host).await
+    }
+
     /// Begins TLS as the client, on a connection whose server has agreed to it, and finishes the
     /// handshake; `host` is verified where the settings name no other. The caller bounds time.
     ///
@@ -110,12 +125,21 @@ impl Upstream {
     /// the verification fails.
     pub async fn connect(&self, stream: TcpStream, host: &Host) -> Result<Stream, Error> {
         let client = self.client.as_ref().ok_or(Error::Disabled)?;
+        self.begin(Arc::clone(client), stream, host).await
+    }
+
+    async fn begin(
+        &self,
+        client: Arc<ClientConfig>,
+        stream: TcpStream,
+        host: &Host,
+    ) -> Result<Stream, Error> {
         let name = match (&self.server_name, host) {
             (Some(name), _) => name.clone(),
             (None, Host::Ip(ip)) => ServerName::IpAddress((*ip).into()),
             (None, Host::Name(host)) => name(host)?,
         };
-        let stream = TlsConnector::from(Arc::clone(client))
+        let stream = TlsConnector::from(client)
             .connect(name, stream)
             .await
             .map_err(Error::Upstream)?;

@@ -43,7 +43,7 @@ fn schema(shape: &Shape) -> Value {
             "propertyNames": text(Form::Name),
             "additionalProperties": schema(value),
         }),
-        Shape::Columns(value) => json!({
+        Shape::Columns(value) | Shape::Fields(value) => json!({
             "type": "object",
             "additionalProperties": schema(value),
         }),
@@ -85,6 +85,9 @@ fn text(form: Form) -> Value {
         Form::Address | Form::Addresses | Form::Socket => "^.+:[0-9]{1,5}$",
         Form::Network => "^[0-9a-fA-F.:]+(/[0-9]{1,3})?$",
         Form::ServerName | Form::Identifier | Form::Argument | Form::Column => "",
+        Form::Field => "^[^.]+([.][^.]+)*$",
+        Form::Header => "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$",
+        Form::RequestPath => "^/[^?#]*$",
         Form::Mask => MASK,
         Form::MaskOrTag => "^([a-z0-9-]{1,63}|partial\\([0-9]{1,3}\\))$",
         Form::Url => "^https?://[^?#@]+$",

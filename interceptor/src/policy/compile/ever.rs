@@ -171,6 +171,7 @@ impl Place {
                 &[around[0], around[1], ("schema", schema), ("table", table)],
                 column,
             ),
+            Resource::Path { path } => (&around[..1], path.rsplit('/').next().unwrap_or(path)),
         };
         let mut attributes = outer.to_vec();
         attributes.push(("name", own));

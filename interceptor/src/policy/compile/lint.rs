@@ -213,7 +213,8 @@ pub(in crate::policy) fn literals(one: &Parsed, mistakes: &mut Vec<Mistake>) {
             | Kind::Column
             | Kind::Function
             | Kind::File
-            | Kind::Forward => {
+            | Kind::Forward
+            | Kind::Path => {
                 if vocabulary::names(kind, id).is_some() {
                     continue;
                 }
@@ -260,6 +261,7 @@ const fn form(kind: Kind) -> &'static str {
         }
         Kind::Forward => "target/host:port",
         Kind::Column => "target/database/schema.table.column",
+        Kind::Path => "target/path, without a slash at its end but for the whole target/",
         Kind::Name
         | Kind::Agent
         | Kind::User
@@ -391,6 +393,6 @@ fn unread(parsed: &[Parsed], warnings: &mut Vec<Mistake>) {
 fn looks_inside(one: &Parsed) -> bool {
     matches!(
         resource_kind(&one.policy.resource_constraint()),
-        Some(Kind::Schema | Kind::Table | Kind::Column | Kind::Function)
+        Some(Kind::Schema | Kind::Table | Kind::Column | Kind::Function | Kind::Path)
     )
 }

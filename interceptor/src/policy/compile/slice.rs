@@ -20,13 +20,14 @@ use crate::policy::Action;
 /// Most pairs of agent and target whose slices are kept at once.
 const KEPT: NonZeroUsize = NonZeroUsize::new(128).unwrap();
 
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 9] = [
     Kind::Target,
     Kind::Database,
     Kind::Schema,
     Kind::Table,
     Kind::Column,
     Kind::Function,
+    Kind::Path,
     Kind::File,
     Kind::Forward,
 ];

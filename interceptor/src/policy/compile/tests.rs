@@ -413,6 +413,9 @@ fn resources() -> Vec<Resource> {
             column,
         },
         Resource::Function { schema, function },
+        Resource::Path {
+            path: "/v1/secret".to_owned(),
+        },
     ]
 }
 

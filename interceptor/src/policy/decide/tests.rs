@@ -165,7 +165,7 @@ fn a_rule_that_cannot_be_evaluated_refuses() {
     for effect in ["permit", "forbid"] {
         let rules = format!(
             "permit(principal is Agent, action, resource);\n\
-             @id(\"broken\") {effect}(principal is Agent, action in Action::\"Read\", resource) when {{ {overflow} }};"
+             @id(\"broken\") {effect}(principal is Agent, action in [Action::\"Read\", Action::\"Write\"], resource) when {{ {overflow} }};"
         );
         let (kind, message, hint, rules) = told(judged(&rules, &asks));
         assert_eq!(kind, RefusalKind::Internal);

@@ -146,7 +146,8 @@ impl Ask {
         let texts = texts.map(|text| size_of_val(text).saturating_add(text.len()));
         let ssh = context.ssh.as_ref().map_or(0, |facts| facts.weight());
         let own = size_of::<Self>().saturating_add(context.command.len());
-        let own = own.saturating_add(ssh);
+        let http = context.http.as_ref().map_or(0, |facts| facts.weight());
+        let own = own.saturating_add(ssh).saturating_add(http);
         accesses.chain(texts).fold(own, usize::saturating_add)
     }
 }
@@ -157,6 +158,7 @@ impl Resource {
         match self {
             Self::Target | Self::Database => 0,
             Self::Schema { schema } => schema.len(),
+            Self::Path { path } => path.len(),
             Self::Table {
                 schema,
                 table: name,

@@ -6,9 +6,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use cedar_policy::{EvalResult, Request};
 
 use super::*;
-use crate::policy::Action;
+use crate::policy::family::Family;
 use crate::policy::tests::{ask, person, principal};
 use crate::policy::vocabulary::PARSED;
+use crate::policy::{Action, GraphqlFacts, GrpcFacts, HttpFacts, McpFacts};
 
 fn resources() -> Vec<Resource> {
     let name = || "a.b \"c\"/d".to_owned();
@@ -35,6 +36,9 @@ fn resources() -> Vec<Resource> {
         Resource::Forward {
             host: name(),
             port: 22,
+        },
+        Resource::Path {
+            path: "/a.b \"c\"/d".to_owned(),
         },
     ]
 }
@@ -67,27 +71,50 @@ fn requests_are_what_the_schema_says() {
         statements: u32::MAX,
         ..crate::policy::Context::default()
     };
-    let of_a_channel = crate::policy::Context {
+    let facts_of_http = HttpFacts {
+        query: ["q".to_owned()].into(),
+        graphql: Some(GraphqlFacts::default()),
+        grpc: Some(GrpcFacts::default()),
+        mcp: Some(McpFacts::default()),
+        ..HttpFacts::default()
+    };
+    let http = crate::policy::Context {
+        http: Some(Box::new(facts_of_http)),
+        ..crate::policy::Context::default()
+    };
+    let ssh = crate::policy::Context {
         ssh: Some(Box::default()),
         ..crate::policy::Context::default()
     };
     for action in Action::ALL {
-        let context = match action.is_of_a_channel() {
-            true => &of_a_channel,
-            false => &context,
-        };
         for resource in resources() {
-            let is_file = matches!(resource, Resource::File { .. });
-            let is_forward = matches!(resource, Resource::Forward { .. });
             let fits = match action {
                 Action::Connect => resource == Resource::Target,
                 Action::Open => matches!(resource, Resource::Target | Resource::Database),
-                Action::ListFiles | Action::ReadFile | Action::WriteFile | Action::RemoveFile => {
-                    is_file
+                Action::Reveal => {
+                    !matches!(resource, Resource::File { .. } | Resource::Forward { .. })
                 }
-                Action::ForwardTo | Action::ForwardFrom => is_forward,
-                action if action.is_of_a_channel() => resource == Resource::Target,
-                _ => !is_file && !is_forward,
+                Action::Exec
+                | Action::Shell
+                | Action::Subsystem
+                | Action::ForwardX11
+                | Action::ForwardAgent => resource == Resource::Target,
+                Action::ListFiles | Action::ReadFile | Action::WriteFile | Action::RemoveFile => {
+                    matches!(resource, Resource::File { .. })
+                }
+                Action::ForwardTo | Action::ForwardFrom => {
+                    matches!(resource, Resource::Forward { .. })
+                }
+                _ if matches!(resource, Resource::File { .. } | Resource::Forward { .. }) => false,
+                _ => {
+                    let http = Family::of(action) == Family::Http;
+                    http == matches!(resource, Resource::Path { .. })
+                }
+            };
+            let context = match Family::of(action) {
+                Family::Sql => &context,
+                Family::Http => &http,
+                Family::Ssh => &ssh,
             };
             let made = Request::new(
                 facts.uid.clone(),

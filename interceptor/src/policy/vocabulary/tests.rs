@@ -19,6 +19,8 @@ fn the_schema_has_exactly_the_actions_that_are_judged() {
         "Write",
         "Admin",
         "Session",
+        "HttpRead",
+        "HttpWrite",
         "SshRun",
         "SshRead",
         "SshWrite",
@@ -79,6 +81,11 @@ fn groups_cover_what_the_documentation_says() {
     );
     assert_eq!(of("Admin"), "Ddl Grant Maintain System Do");
     assert_eq!(of("Session"), "Transaction Set");
+    assert_eq!(of("HttpRead"), "HttpGet HttpHead HttpOptions");
+    assert_eq!(
+        of("HttpWrite"),
+        "HttpPost HttpPut HttpPatch HttpDelete HttpOther HttpUpgrade"
+    );
     assert_eq!(of("Control"), "");
 }
 
@@ -93,6 +100,12 @@ fn table(schema: &str, table: &str) -> Resource {
     }
 }
 
+fn path(path: &str) -> Resource {
+    Resource::Path {
+        path: path.to_owned(),
+    }
+}
+
 #[test]
 fn ids_read_as_people_write_them() {
     let column = Resource::Column {
@@ -101,6 +114,9 @@ fn ids_read_as_people_write_them() {
         column: "email".to_owned(),
     };
     let rows = [
+        (path("/"), "crm/"),
+        (path("/v1/report.json"), "crm/v1/report.json"),
+        (path("/a b"), "crm/\"a b\""),
         (Resource::Target, "crm"),
         (Resource::Database, "crm/app"),
         (table("public", "customers"), "crm/app/public.customers"),
@@ -132,6 +148,12 @@ fn an_id_that_no_resource_has_is_not_read() {
         (Kind::Table, r#"crm/app/"public.customers"#),
         (Kind::Table, "crm/app/pub lic.customers"),
         (Kind::Column, "crm/app/public.customers"),
+        (Kind::Path, "crm"),
+        (Kind::Path, "crm/v1/"),
+        (Kind::Path, "crm//v1"),
+        (Kind::Path, "crm/a b"),
+        (Kind::Path, r#"crm/"a""#),
+        (Kind::Path, r#"crm/"a /b""#),
         (Kind::Agent, "crm"),
     ];
     for (kind, id) in rows {

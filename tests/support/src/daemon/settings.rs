@@ -26,6 +26,8 @@ pub struct Target {
     pub statement: &'static str,
     /// More of `postgres`, as lines of YAML: `warm: { connections: 0 }`.
     pub postgres: Vec<String>,
+    /// All of `http`, as lines of YAML, where it is no PostgreSQL; `SECRET` is the file of the password.
+    pub http: Vec<String>,
     /// More of the target, as lines of YAML: `record: false`.
     pub more: Vec<String>,
     /// All of `tls`, where it is not to follow from the authority.
@@ -52,6 +54,7 @@ impl Target {
             namespace: "daemon",
             statement: "redacted",
             postgres: Vec::new(),
+            http: Vec::new(),
             more: Vec::new(),
             tls: None,
         }
@@ -159,6 +162,21 @@ pub(super) fn yaml(settings: &Settings, places: &Places) -> String {
 fn describe(text: &mut String, target: &Target, places: &Places) {
     line(text, &format!("  {}:", target.name));
     line(text, &format!("    addresses: {:?}", target.addresses));
+    match target.http.is_empty() {
+        true => describe_postgres(text, target, places),
+        false => {
+            let secret = places.secrets.join(&target.name);
+            let secret = format!("{{ file: {} }}", secret.display());
+            line(text, "    http:");
+            for more in &target.http {
+                line(text, &format!("      {}", more.replace("SECRET", &secret)));
+            }
+        }
+    }
+    describe_rest(text, target);
+}
+
+fn describe_postgres(text: &mut String, target: &Target, places: &Places) {
     line(text, "    postgres:");
     line(text, &format!("      user: {}", target.user));
     let secret = places.secrets.join(&target.name);
@@ -177,6 +195,9 @@ fn describe(text: &mut String, target: &Target, places: &Places) {
     for more in &target.postgres {
         line(text, &format!("      {more}"));
     }
+}
+
+fn describe_rest(text: &mut String, target: &Target) {
     for more in &target.more {
         line(text, &format!("    {more}"));
     }

@@ -101,17 +101,22 @@ fn the_form_of_every_hint_is_as_the_published_schema_says_and_is_understood() {
         Resource::named("table", "public.\"my \"\"orders\"\"\"").unwrap(),
         Resource::named("column", "public.customers.email").unwrap(),
         Resource::named("function", "public.report").unwrap(),
+        Resource::named("path", "/v1/customers").unwrap(),
     ];
     let schema = published();
     for resource in resources {
-        let of_statements = |action: &Action| !action.is_of_a_channel();
-        for action in Action::ALL.into_iter().filter(of_statements) {
+        for action in Action::ALL {
+            let context = Context {
+                http: action.name().starts_with("Http").then(Box::default),
+                ssh: action.is_of_a_channel().then(Box::default),
+                ..Context::default()
+            };
             let ask = Ask {
                 accesses: BTreeSet::from([Access {
                     action,
                     resource: resource.clone(),
                 }]),
-                context: Context::default(),
+                context,
             };
             let asked = policy.authorize_with(&NoGrants, &facts, "crm", "app", &[ask]);
             let form = form_of(&asked.unwrap_err());

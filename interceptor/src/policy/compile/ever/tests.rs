@@ -146,7 +146,7 @@ fn a_forbid_counts_only_where_it_certainly_applies_to_everybody() {
             true,
         ),
         (
-            "forbid (principal is Agent, action in Action::\"Write\", resource) unless { context.hasWhere }",
+            "forbid (principal is Agent, action in [Action::\"Read\", Action::\"Write\"], resource) unless { context.hasWhere }",
             true,
         ),
         (

@@ -206,6 +206,7 @@ impl Lookup<'_> {
             command: String::new(),
             statements: self.statements,
             in_transaction: self.in_transaction,
+            http: None,
             ssh: None,
         };
         for used in &draft.uses {

@@ -38,8 +38,8 @@ fn resource(resource: &Resource) -> String {
             column,
         } => format!("{schema}.{table}.{column}"),
         Resource::Function { schema, function } => format!("{schema}.{function}()"),
-        Resource::File { path } => path.join("/"),
-        Resource::Forward { host, port } => format!("{host}:{port}"),
+        Resource::Path { path } => path.clone(),
+        Resource::File { .. } | Resource::Forward { .. } => "not of SQL".into(),
     }
 }
 

@@ -357,7 +357,8 @@ impl Statement {
             | Resource::Database
             | Resource::Target
             | Resource::File { .. }
-            | Resource::Forward { .. } => true,
+            | Resource::Forward { .. }
+            | Resource::Path { .. } => true,
         };
         let asks = self.reading.asks.iter().flat_map(|ask| &ask.accesses);
         self.effects.contains(&Effect::Unknown)

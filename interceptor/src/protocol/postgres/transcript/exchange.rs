@@ -34,7 +34,7 @@ pub struct Exchange {
     pub executed: bool,
     /// Whether it began with a Parse.
     #[serde(skip)]
-    pub(super) prepared: bool,
+    pub(crate) prepared: bool,
     /// Whether the server passed over it, after an error before it.
     pub skipped: bool,
     /// One for each statement in the text that came to an end or gave rows.
@@ -63,7 +63,9 @@ fn requests<S: Serializer>(requests: &[(RequestId, Phase)], to: S) -> Result<S::
 }
 
 impl Exchange {
-    pub(super) fn new(at: BootTime, statement: Arc<str>) -> Self {
+    /// Nothing has come back yet.
+    #[must_use]
+    pub fn new(at: BootTime, statement: Arc<str>) -> Self {
         Self {
             at,
             ended: None,

@@ -34,7 +34,8 @@ fn introspection_reads_the_catalogue_and_calls_nothing() {
                 | Resource::Column { .. }
                 | Resource::Function { .. }
                 | Resource::File { .. }
-                | Resource::Forward { .. } => false,
+                | Resource::Forward { .. }
+                | Resource::Path { .. } => false,
             };
             let is_reading = matches!(access.action, Action::Select | Action::Show);
             assert!(is_catalogue && is_reading, "{access:?} of {query}");

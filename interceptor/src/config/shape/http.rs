@@ -1,0 +1,385 @@
+//! `http`: what a target that speaks HTTP says, and what is made of it.
+
+use super::{Form, GIB, KIB, SECRET, SENSITIVE, Shape, may, must};
+use crate::config::document::{Entry, Node};
+use crate::config::mistake::Report;
+use crate::config::{Config, Host, SecretSource, Target, build, cross, scalar, sensitive};
+use crate::masking::Mask;
+
+/// Masks of one target: each key of an answer is held against all of them.
+const MASKS_MAX: usize = 256;
+
+/// A target that speaks HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// Hosts that requests may name. Default: those of the target's addresses.
+    pub hosts: Vec<Host>,
+    /// The credential that requests are given; none for requests without.
+    pub inject: Option<Inject>,
+    /// Headers of requests that hold credentials, beside those that everybody knows; lower case.
+    pub credential_headers: Vec<String>,
+    /// Headers of answers that agents do not see; lower case.
+    pub strip_response_headers: Vec<String>,
+    /// Fields of JSON that are masked for whoever policy does not permit to `Reveal` the path.
+    pub mask: Vec<(String, Mask)>,
+    /// What is done about answers that masks cannot read. Default `Refuse`.
+    pub unread: Unread,
+    /// Paths whose requests are GraphQL.
+    pub graphql: Vec<String>,
+    /// Paths whose requests are of the Model Context Protocol.
+    pub mcp: Vec<String>,
+    /// Paths whose requests name a language model.
+    pub models: Vec<String>,
+    /// Most bytes of a body that is read to be judged. Default 1 MiB.
+    pub judged_bytes: usize,
+    /// Most bytes of each body that are recorded. Default 64 KiB.
+    pub recorded_bytes: usize,
+    /// Whether paths may hold parameters (`;`). Default false.
+    pub path_parameters: bool,
+}
+
+/// Where the credential stands in a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inject {
+    /// `Authorization: Bearer`.
+    Bearer(SecretSource),
+    /// `Authorization: Basic`.
+    Basic {
+        /// Who.
+        user: String,
+        /// With what.
+        password: SecretSource,
+    },
+    /// A header.
+    Header {
+        /// Its name, lower case.
+        name: String,
+        /// What stands before the secret.
+        prefix: String,
+        /// The secret.
+        value: SecretSource,
+    },
+    /// A parameter of the query.
+    Query {
+        /// Its name.
+        name: String,
+        /// The secret.
+        value: SecretSource,
+    },
+    /// A cookie.
+    Cookie {
+        /// Its name.
+        name: String,
+        /// The secret.
+        value: SecretSource,
+    },
+}
+
+impl Inject {
+    /// Where its secret comes from.
+    #[must_use]
+    pub fn secret(&self) -> &SecretSource {
+        match self {
+            Self::Bearer(source) => source,
+            Self::Basic { password, .. } => password,
+            Self::Header { value, .. } | Self::Query { value, .. } | Self::Cookie { value, .. } => {
+                value
+            }
+        }
+    }
+
+    /// What it is called in the audit.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        match self {
+            Self::Bearer(_) => "bearer",
+            Self::Basic { user, .. } => user,
+            Self::Header { name, .. } | Self::Query { name, .. } | Self::Cookie { name, .. } => {
+                name
+            }
+        }
+    }
+}
+
+/// What is done about what cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// It goes no farther.
+    Refuse,
+    /// It goes on as it is.
+    Pass,
+}
+
+/// What may stand below `http`.
+pub(in crate::config) const HTTP: Shape = Shape::Keys(&[
+    may(
+        "hosts",
+        Shape::List(1, &Shape::Text(Form::ServerName)),
+        "those of the addresses",
+        "Hosts that requests may name; others are told 421.",
+    ),
+    may(
+        "inject",
+        INJECT,
+        "none",
+        "The credential that each request is given.",
+    ),
+    may(
+        "credential_headers",
+        Shape::List(1, &Shape::Text(Form::Header)),
+        "none",
+        "Headers of requests that hold credentials, beside those that everybody knows: they are reported and \
+         dropped.",
+    ),
+    may(
+        "strip_response_headers",
+        Shape::List(1, &Shape::Text(Form::Header)),
+        "none",
+        "Headers of answers that agents do not see, such as set-cookie.",
+    ),
+    may(
+        "mask",
+        Shape::Fields(&SENSITIVE),
+        "none",
+        "Fields of JSON that are masked for whoever policy does not permit to `Reveal` the path: keys with dots \
+         between (`*` for any one, `**` for any number; elements of arrays have their array's name), each with a \
+         mask or a tag.",
+    ),
+    may(
+        "unread",
+        Shape::Word(&["refuse", "pass"]),
+        "refuse",
+        "What is done about answers that masks cannot read, where there are any.",
+    ),
+    may(
+        "graphql",
+        Shape::List(1, &Shape::Text(Form::RequestPath)),
+        "none",
+        "Paths whose requests are read as GraphQL.",
+    ),
+    may(
+        "mcp",
+        Shape::List(1, &Shape::Text(Form::RequestPath)),
+        "none",
+        "Paths whose requests are read as the Model Context Protocol.",
+    ),
+    may(
+        "models",
+        Shape::List(1, &Shape::Text(Form::RequestPath)),
+        "none",
+        "Paths whose requests are JSON that names a language model (`model`).",
+    ),
+    may(
+        "judged",
+        Shape::Size(KIB, GIB / 64),
+        "1MiB",
+        "Most bytes of a body that is read to be judged; a longer one is refused.",
+    ),
+    may(
+        "recorded",
+        Shape::Size(0, GIB),
+        "64KiB",
+        "Most bytes of each body that are recorded.",
+    ),
+    may(
+        "path_parameters",
+        Shape::Flag,
+        "false",
+        "Whether paths may hold parameters (`;`), which some servers take out of them.",
+    ),
+]);
+
+const INJECT: Shape = Shape::Keys(&[
+    must("secret", SECRET, "Where it comes from."),
+    may(
+        "as",
+        Shape::Word(&["bearer", "basic", "header", "query", "cookie"]),
+        "bearer",
+        "Where it stands: `Authorization: Bearer` or `Basic`, a header, a parameter of the query, a cookie.",
+    ),
+    may(
+        "user",
+        Shape::Text(Form::Identifier),
+        "none",
+        "Who logs in, for `basic`.",
+    ),
+    may(
+        "name",
+        Shape::Text(Form::Header),
+        "none",
+        "The name of the header, the parameter or the cookie.",
+    ),
+    may(
+        "prefix",
+        Shape::Text(Form::Identifier),
+        "none",
+        "What stands before the secret in a header.",
+    ),
+]);
+
+/// Builds it; `target` is the map that it stands in.
+pub(in crate::config) fn build(
+    target: &Node,
+    http: &Node,
+    secret: &dyn Fn(&Node) -> Option<SecretSource>,
+) -> Http {
+    let lower = |key: &str| {
+        let names = build::texts(http, key).into_iter();
+        names.map(|name| name.to_ascii_lowercase()).collect()
+    };
+    let bytes = |key: &str, default: usize| {
+        let said = build::size(Some(http), key);
+        said.and_then(|size| usize::try_from(size).ok())
+            .unwrap_or(default)
+    };
+    Http {
+        hosts: hosts(target, http),
+        inject: http.under("inject").and_then(|node| inject(node, secret)),
+        credential_headers: lower("credential_headers"),
+        strip_response_headers: lower("strip_response_headers"),
+        mask: sensitive::fields(target, http.under("mask")),
+        unread: match build::text(Some(http), "unread").as_deref() {
+            Some("pass") => Unread::Pass,
+            _ => Unread::Refuse,
+        },
+        graphql: build::texts(http, "graphql"),
+        mcp: build::texts(http, "mcp"),
+        models: build::texts(http, "models"),
+        judged_bytes: bytes("judged", 1 << 20),
+        recorded_bytes: bytes("recorded", 64 << 10),
+        path_parameters: build::flag(http, "path_parameters", false),
+    }
+}
+
+fn hosts(target: &Node, http: &Node) -> Vec<Host> {
+    let host = |text: &String| match text.parse() {
+        Ok(ip) => Some(Host::Ip(ip)),
+        Err(_) => scalar::name(text).map(Host::Name),
+    };
+    let said: Vec<_> = build::texts(http, "hosts")
+        .iter()
+        .filter_map(host)
+        .collect();
+    if !said.is_empty() {
+        return said;
+    }
+    let mut hosts: Vec<Host> = Vec::new();
+    for address in build::texts(target, "addresses") {
+        if let Ok(address) = scalar::address(&address)
+            && !hosts.contains(&address.host)
+        {
+            hosts.push(address.host);
+        }
+    }
+    hosts
+}
+
+fn inject(node: &Node, secret: &dyn Fn(&Node) -> Option<SecretSource>) -> Option<Inject> {
+    let said = |key: &str| build::text(Some(node), key);
+    let value = secret(node.under("secret")?)?;
+    match said("as").as_deref() {
+        None | Some("bearer") => Some(Inject::Bearer(value)),
+        Some("basic") => Some(Inject::Basic {
+            user: said("user")?,
+            password: value,
+        }),
+        Some("header") => Some(Inject::Header {
+            name: said("name")?.to_ascii_lowercase(),
+            prefix: said("prefix").unwrap_or_default(),
+            value,
+        }),
+        Some("query") => Some(Inject::Query {
+            name: said("name")?,
+            value,
+        }),
+        Some("cookie") => Some(Inject::Cookie {
+            name: said("name")?,
+            value,
+        }),
+        Some(_) => None,
+    }
+}
+
+/// What is wrong with where a credential is to stand.
+fn placed(node: &Node) -> Option<&'static str> {
+    let said = |key: &str| node.under(key).is_some();
+    let wanted = match build::text(Some(node), "as").as_deref() {
+        None | Some("bearer") => (false, false, false),
+        Some("basic") => (true, false, false),
+        Some("header") => (false, true, said("prefix")),
+        Some(_) => (false, true, false),
+    };
+    match (said("user"), said("name"), said("prefix")) {
+        found if found == wanted => None,
+        _ => Some(
+            "expected user with `as: basic`, name with `as: header`, `query` or `cookie`, and prefix with \
+             `as: header` only",
+        ),
+    }
+}
+
+/// Headers that say where a message goes and ends: a credential in one of them would change that.
+const FRAMING: [&str; 7] = [
+    "host",
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "upgrade",
+    "te",
+    "trailer",
+];
+
+/// Notes what is wrong between its keys.
+pub(in crate::config) fn cross(
+    entry: &Entry,
+    target: &Target,
+    config: &Config,
+    report: &mut Report,
+) {
+    let (Some(http), Some(node)) = (target.http(), entry.node.under("http")) else {
+        return;
+    };
+    let key = format!("targets.{}.http", entry.key);
+    let mut wrong = |part: &str, expected: &str| {
+        let place = node.under(part).map_or(node.place, |node| node.place);
+        report.add(place, &format!("{key}.{part}"), expected);
+    };
+    let is_loopback = |host: &Host| matches!(host, Host::Ip(ip) if ip.is_loopback());
+    let dialled = target.addresses.iter().chain(&target.dial.hosts);
+    let outside = dialled
+        .map(|address| &address.host)
+        .any(|host| !is_loopback(host));
+    if http.inject.is_some() && outside && !target.tls.proves_server() {
+        wrong(
+            "inject",
+            "expected tls.mode verify-full, or verify-ca with tls.ca, or loopback addresses only: the credential \
+             goes to whoever answers",
+        );
+    }
+    if let Some(expected) = node.under("inject").and_then(placed) {
+        wrong("inject", expected);
+    }
+    if let Some(Inject::Header { name, .. }) = &http.inject
+        && FRAMING.contains(&name.as_str())
+    {
+        wrong(
+            "inject",
+            "expected a header that says nothing of the connection",
+        );
+    }
+    if let Some(Err((part, expected))) =
+        (http.inject.as_ref()).map(|inject| cross::secret(inject.secret(), config))
+    {
+        wrong("inject", &format!("{part}: {expected}"));
+    }
+    if http.mask.len() > MASKS_MAX {
+        wrong("mask", "expected at most 256 fields");
+    }
+    if let Some(masks) = node.under("mask") {
+        sensitive::cross_fields(entry, masks, &format!("{key}.mask"), report);
+    }
+    if let Some(node) = entry.node.under("sensitive") {
+        let key = format!("targets.{}.sensitive", entry.key);
+        report.add(node.place, &key, "expected http.mask; HTTP has no columns");
+    }
+}

@@ -1,0 +1,431 @@
+//! THE REQUEST LOOP: what happens to one request, in order.
+//!
+//! `read → judge → strip → inject → forward`, and what comes back goes through `answer`. The request that goes on is
+//! the one that was judged: nothing of it is read again.
+
+mod plan;
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
+use http_body_util::channel::Channel;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::upgrade::OnUpgrade;
+use hyper::{Request, Version};
+use tokio::time::timeout;
+
+pub(super) use self::plan::Plan;
+use self::plan::Plans;
+use super::answer::{self, Passing};
+use super::facts::{self, Facts, Wrong, body};
+use super::reach::{Reach, Tasks, Way};
+use super::record::Track;
+use super::{Answer, Body, Spoken, empty, inject, refuse};
+use crate::clock::{self, BootTime};
+use crate::policy::{Permit, Refusal};
+use crate::secrets::Secret;
+use crate::session::{Direction, Gate, Hold, Outcome, Phase, RequestId, Said, Shown, Values};
+
+/// Headers between two neighbours, which do not go on.
+const HOP: [HeaderName; 4] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::UPGRADE,
+];
+/// Headers that people are not shown: they change from one sending to the next, or say nothing.
+const UNSHOWN: [&str; 13] = [
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "connection",
+    "content-length",
+    "date",
+    "host",
+    "te",
+    "traceparent",
+    "tracestate",
+    "transfer-encoding",
+    "user-agent",
+    "x-request-id",
+];
+/// Frames of a body on their way at a time.
+pub(super) const FRAMES: usize = 2;
+
+/// What the requests of one connection share.
+pub(crate) struct Exchange<G, W> {
+    gate: Arc<G>,
+    way: W,
+    reach: Reach,
+    tasks: Tasks,
+    plans: Plans,
+    port: u16,
+}
+
+/// A request that is ready to be judged.
+struct Ready {
+    parts: Parts,
+    facts: Facts,
+    body: Body,
+    shown: Result<Shown, &'static str>,
+    text: String,
+}
+
+/// The end of a request: it is written whatever becomes of it.
+pub(super) struct Ending<G: Gate> {
+    pub(super) gate: Arc<G>,
+    pub(super) request: RequestId,
+    pub(super) began: BootTime,
+    pub(super) outcome: Outcome,
+}
+
+impl<G: Gate> Drop for Ending<G> {
+    fn drop(&mut self) {
+        self.outcome.took = clock::boot().since(self.began);
+        self.gate.finish(self.request, &self.outcome);
+    }
+}
+
+impl<G: Gate, W: Way> Exchange<G, W> {
+    /// Over a connection that is dialled.
+    pub(crate) fn new(
+        gate: Arc<G>,
+        way: W,
+        reach: Reach,
+        tasks: Tasks,
+        (hash_key, port): (Secret, u16),
+    ) -> Self {
+        Self {
+            gate,
+            way,
+            reach,
+            tasks,
+            plans: Plans::new(hash_key),
+            port,
+        }
+    }
+
+    /// What is spoken.
+    pub(crate) fn spoken(&self) -> Spoken {
+        self.reach.spoken()
+    }
+
+    /// What runs for it.
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    /// Answers one request.
+    pub(crate) async fn answer(&self, mut request: Request<Incoming>) -> Answer {
+        let upgraded = hyper::upgrade::on(&mut request);
+        match self.judge(request, upgraded).await {
+            Ok(answer) => answer,
+            Err(refused) => *refused,
+        }
+    }
+
+    async fn judge(
+        &self,
+        request: Request<Incoming>,
+        upgraded: OnUpgrade,
+    ) -> Result<Answer, Box<Answer>> {
+        let plan = self.plan().map_err(|refusal| self.closing(&refusal))?;
+        let (mut parts, incoming) = request.into_parts();
+        for (place, value) in inject::strip(&mut parts, &plan.http) {
+            let written = self.gate.presented(&place, &value);
+            written.map_err(|refusal| self.told(&refusal))?;
+        }
+        let Ready {
+            parts,
+            facts,
+            body,
+            shown,
+            text,
+        } = self.read(&plan, parts, incoming).await;
+        let reading = Arc::new(facts.reading(parts.uri.query()));
+        let hold = Hold::default();
+        let said = Said {
+            text: &text,
+            shown: shown.as_ref().map_err(|why| *why),
+            word: None,
+            begun: false,
+            hold: &hold,
+        };
+        let authorized = self.gate.authorize(Phase::Execute, said, &reading).await;
+        let authorized =
+            authorized.map_err(|refused| Box::new(refuse::refused(&refused, facts.wrong)))?;
+        let ending = Ending {
+            gate: Arc::clone(&self.gate),
+            request: authorized.request,
+            began: clock::boot(),
+            outcome: Outcome {
+                status: "unanswered".to_owned(),
+                ..Outcome::default()
+            },
+        };
+        let limit = authorized
+            .permit
+            .limits()
+            .and_then(|limits| limits.max_bytes.clone());
+        let passing = Passing {
+            masks: match plan.masks.has_fields() && !self.gate.reveals(&facts.resource()) {
+                true => Arc::clone(&plan.masks),
+                false => Arc::clone(&plan.values),
+            },
+            plan,
+            spoken: self.spoken(),
+            is_head: parts.method == hyper::Method::HEAD,
+            upgraded: (!facts.http.upgrade.is_empty()).then_some(upgraded),
+            limit,
+            ending,
+            tasks: self.tasks.clone(),
+        };
+        self.forward(authorized.permit, parts, body, passing).await
+    }
+
+    /// The target's settings in force; a connection that leads elsewhere by now is closed.
+    fn plan(&self) -> Result<Arc<Plan>, Refusal> {
+        let target = self.gate.target().ok_or_else(Refusal::ended)?;
+        if !self.reach.is_for(&target) {
+            return Err(Refusal::ended());
+        }
+        self.plans.of(&target).ok_or_else(Refusal::ended)
+    }
+
+    fn told(&self, refusal: &Refusal) -> Box<Answer> {
+        Box::new(refuse::told(refusal, None, None))
+    }
+
+    /// Tells it, and closes the connection.
+    fn closing(&self, refusal: &Refusal) -> Box<Answer> {
+        let mut answer = self.told(refusal);
+        if self.spoken() == Spoken::One {
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(header::CONNECTION, close);
+        }
+        answer
+    }
+
+    /// Reads what is judged of a request: its head, and its body where rules or people need to know it.
+    async fn read(&self, plan: &Plan, parts: Parts, incoming: Incoming) -> Ready {
+        let mut facts = facts::read(&parts, &plan.http, self.port);
+        let wanted = body::wanted(&facts, &plan.http);
+        let asks = self.gate.asks_people();
+        let length = incoming.size_hint().upper();
+        let is_short = length.is_some_and(|length| {
+            usize::try_from(length).is_ok_and(|length| length <= plan.http.judged_bytes)
+        });
+        let mut shown = Err("its body is longer than what people are shown");
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        let text = format!("{} {path}", parts.method);
+        let is_read = facts.wrong.is_none() && (wanted.is_some() || asks && is_short);
+        let body = if is_read {
+            let read = collect(incoming, plan.http.judged_bytes).await;
+            match read {
+                Ok(bytes) => {
+                    if let Some(wanted) = wanted
+                        && let Err(wrong) = said(&mut facts, wanted, &parts, &bytes)
+                    {
+                        facts.wrong = Some(wrong);
+                    }
+                    shown = Ok(shows(&parts, &facts, &bytes));
+                    Full::new(bytes).map_err(super::never).boxed_unsync()
+                }
+                Err(wrong) => {
+                    facts.wrong = Some(wrong);
+                    empty()
+                }
+            }
+        } else if incoming.is_end_stream() {
+            shown = Ok(shows(&parts, &facts, &Bytes::new()));
+            empty()
+        } else {
+            self.streamed(incoming)
+        };
+        Ready {
+            parts,
+            facts,
+            body,
+            shown,
+            text,
+        }
+    }
+
+    /// A body that goes on as it comes.
+    fn streamed(&self, incoming: Incoming) -> Body {
+        incoming.map_err(std::io::Error::other).boxed_unsync()
+    }
+
+    /// Sends it, with the credential in it.
+    async fn forward(
+        &self,
+        permit: Permit,
+        mut parts: Parts,
+        body: Body,
+        mut passing: Passing<G>,
+    ) -> Result<Answer, Box<Answer>> {
+        let plan = Arc::clone(&passing.plan);
+        let request = passing.ending.request;
+        let track = Track::new(
+            &*self.gate,
+            Direction::Sent,
+            request,
+            plan.http.recorded_bytes,
+        );
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        let first = format!("{} {path} {:?}", parts.method, parts.version);
+        let recorded = track.head(&first, &parts.headers).await;
+        recorded.map_err(|refusal| self.told(&refusal))?;
+        prepare(&mut parts, &passing, self.spoken());
+        if let Some(injected) = &plan.http.inject {
+            let secret = self.way.secret(injected.secret()).await;
+            let secret = secret.ok_or_else(Refusal::secret);
+            let put = secret.and_then(|secret| inject::inject(&mut parts, injected, &secret));
+            if let Err(refusal) = put {
+                passing.ending.outcome.status = "not forwarded".to_owned();
+                return Err(Box::new(refuse::told(
+                    &refusal,
+                    Some(&request.0.to_string()),
+                    None,
+                )));
+            }
+        }
+        let body = self.recorded(body, request, plan.http.recorded_bytes);
+        let sending = Request::from_parts(parts, body);
+        let sent = self.reach.send(permit, &self.way, &self.tasks, sending);
+        let sent = match plan.target.timeouts.statement {
+            Some(most) => timeout(most, sent).await,
+            None => Ok(sent.await),
+        };
+        match sent {
+            Ok(Ok(response)) => Ok(answer::pass(response, passing).await),
+            Ok(Err(failed)) => {
+                let target = &plan.target.name;
+                tracing::warn!(cause = %failed.cause, %target, "an upstream gave no answer");
+                passing.ending.outcome.status = "no answer".to_owned();
+                let request = request.0.to_string();
+                Err(Box::new(refuse::told(
+                    &failed.refusal,
+                    Some(&request),
+                    None,
+                )))
+            }
+            Err(_elapsed) => {
+                passing.ending.outcome.status = "timed out".to_owned();
+                let message = "the upstream did not answer in time";
+                let refusal = Refusal::upstream(message);
+                let request = request.0.to_string();
+                Err(Box::new(refuse::told(&refusal, Some(&request), None)))
+            }
+        }
+    }
+
+    /// The body as it is recorded on its way; one that is empty goes on as it is.
+    fn recorded(&self, mut body: Body, request: RequestId, most: usize) -> Body {
+        if body.is_end_stream() {
+            return body;
+        }
+        let (mut sender, channel) = Channel::new(FRAMES);
+        let gate = Arc::clone(&self.gate);
+        self.tasks.run(async move {
+            let mut track = Track::new(&*gate, Direction::Sent, request, most);
+            while let Some(frame) = body.frame().await {
+                let frame = match frame {
+                    Ok(frame) => frame,
+                    Err(error) => return sender.abort(error),
+                };
+                let recorded = match (frame.data_ref(), frame.trailers_ref()) {
+                    (Some(bytes), _) => track.body(bytes).await,
+                    (None, Some(trailers)) => track.trailers(trailers).await,
+                    (None, None) => Ok(()),
+                };
+                if let Err(refusal) = recorded {
+                    return sender.abort(std::io::Error::other(refusal.message));
+                }
+                if sender.send(frame).await.is_err() {
+                    return;
+                }
+            }
+            drop(track.end().await);
+        });
+        channel.boxed_unsync()
+    }
+}
+
+/// What of the head is the connection's own is made anew; what masks cannot work with is not asked for.
+fn prepare<G: Gate>(parts: &mut Parts, passing: &Passing<G>, spoken: Spoken) {
+    let upgrade = parts.headers.get(header::UPGRADE).cloned();
+    for name in &HOP {
+        parts.headers.remove(name);
+    }
+    if let Some(upgrade) = upgrade.filter(|_| passing.upgraded.is_some()) {
+        let word = HeaderValue::from_static("Upgrade");
+        parts.headers.insert(header::CONNECTION, word);
+        parts.headers.insert(header::UPGRADE, upgrade);
+    }
+    if !passing.masks.is_empty() {
+        parts.headers.remove(header::RANGE);
+        parts.headers.remove(header::IF_RANGE);
+        let identity = HeaderValue::from_static("identity");
+        parts.headers.insert(header::ACCEPT_ENCODING, identity);
+    }
+    if spoken == Spoken::One {
+        parts.version = Version::HTTP_11;
+        if let Some(path) = parts.uri.path_and_query().cloned() {
+            parts.uri = path.into();
+        }
+    }
+}
+
+/// Reads a body that is to be judged.
+async fn collect(incoming: Incoming, most: usize) -> Result<Bytes, Wrong> {
+    match Limited::new(incoming, most).collect().await {
+        Ok(read) if read.trailers().is_some() => Err(Wrong::Unreadable(
+            "the body has trailers, and has to be read",
+        )),
+        Ok(read) => Ok(read.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Wrong::Unreadable(
+            "the body is longer than what is read of one (`http.judged`)",
+        )),
+        Err(_broken) => Err(Wrong::Malformed("the body does not come to its end")),
+    }
+}
+
+/// Reads what a body says.
+fn said(
+    facts: &mut Facts,
+    wanted: body::Wanted,
+    parts: &Parts,
+    bytes: &Bytes,
+) -> Result<(), Wrong> {
+    if parts.headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(Wrong::Unreadable(
+            "the body is compressed, and has to be read",
+        ));
+    }
+    body::read(facts, wanted, bytes)
+}
+
+/// What people are shown beside the first line.
+fn shows(parts: &Parts, facts: &Facts, bytes: &Bytes) -> Shown {
+    let headers = parts.headers.iter();
+    let headers = headers.filter(|(name, _)| !UNSHOWN.contains(&name.as_str()));
+    let under = headers
+        .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));
+    let body = digest(&SHA256, bytes);
+    let mut hash = [0; 32];
+    hash.copy_from_slice(body.as_ref());
+    Shown {
+        values: (!bytes.is_empty()).then(|| Values {
+            types: facts.http.content_type.clone(),
+            shown: vec![Some(String::from_utf8_lossy(bytes).into_owned())],
+            digest: hash,
+        }),
+        under: under.collect(),
+        literals: None,
+    }
+}

@@ -1,0 +1,320 @@
+//! What one request asks for: its head in policy's words, or why it is none.
+
+pub mod body;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{Context as Digest, SHA256};
+use hyper::header::{self, HeaderName};
+use hyper::http::request::Parts;
+use hyper::http::uri::Authority;
+use hyper::{Method, Version};
+
+use super::wire::{path, query};
+use crate::config::{Host, Http};
+use crate::policy::{Access, Action, Ask, Context, GrpcFacts, HttpFacts, Refusal, Resource};
+use crate::session::Reading;
+
+/// Headers by which a server may take a request for one of another method.
+const OVERRIDES: [&str; 3] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+];
+/// Headers by which a server may take a request for one of another path.
+const REWRITES: [&str; 2] = ["x-original-url", "x-rewrite-url"];
+
+/// A request that was read.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// What is done; more than one thing where a server may take it for another.
+    pub actions: BTreeSet<Action>,
+    /// All that conditions look at.
+    pub http: HttpFacts,
+    /// Why it goes nowhere, whatever policy says.
+    pub wrong: Option<Wrong>,
+}
+
+/// Why a request goes nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrong {
+    /// It is no request that everybody reads alike: 400.
+    Malformed(&'static str),
+    /// It names a host that is none of the target's: 421.
+    Misdirected,
+    /// Its method is not spoken here: 501.
+    Method,
+    /// Its body cannot be read, and has to be: 403.
+    Unreadable(&'static str),
+}
+
+impl Wrong {
+    /// The refusal that it is.
+    #[must_use]
+    pub fn refusal(self) -> Refusal {
+        match self {
+            Self::Malformed(why) => Refusal::malformed(why),
+            Self::Misdirected => Refusal::not_offered(
+                "the host of the request is none of this target's",
+                "name a host that this target has; one connection is to one target",
+            ),
+            Self::Method => Refusal::not_offered(
+                "this method is not forwarded",
+                "CONNECT and TRACE are never forwarded",
+            ),
+            Self::Unreadable(why) => Refusal::unread(why),
+        }
+    }
+}
+
+/// Reads the head of a request.
+#[must_use]
+pub fn read(parts: &Parts, settings: &Http, port: u16) -> Facts {
+    let mut http = HttpFacts {
+        method: parts.method.as_str().to_owned(),
+        path: "/".to_owned(),
+        headers: parts
+            .headers
+            .keys()
+            .map(|name| name.as_str().to_owned())
+            .collect(),
+        content_type: media_type(parts),
+        upgrade: upgrade(parts).unwrap_or_default(),
+        ..HttpFacts::default()
+    };
+    let wrong = fill(&mut http, parts, settings, port).err();
+    if http.content_type.starts_with("application/grpc") {
+        http.grpc = grpc(&http.path);
+    }
+    Facts {
+        actions: actions(parts, &http),
+        http,
+        wrong,
+    }
+}
+
+fn fill(http: &mut HttpFacts, parts: &Parts, settings: &Http, port: u16) -> Result<(), Wrong> {
+    let (host, named) = host(parts)?;
+    http.host = host.trim_matches(['[', ']']).to_owned();
+    http.path = path::read(parts.uri.path(), settings.path_parameters).map_err(Wrong::Malformed)?;
+    let parameters =
+        query::read(parts.uri.query().unwrap_or_default()).map_err(Wrong::Malformed)?;
+    http.query = parameters.names;
+    http.parameters = parameters.pairs;
+    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+        return Err(Wrong::Method);
+    }
+    framed(parts)?;
+    let offered = settings.hosts.iter().any(|offered| match offered {
+        Host::Name(name) => *name == http.host,
+        Host::Ip(ip) => http
+            .host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|named| *ip == named),
+    });
+    match offered && named.is_none_or(|named| named == port) {
+        true => Ok(()),
+        false => Err(Wrong::Misdirected),
+    }
+}
+
+/// The host that a request names, lower case, and its port where it names one. Two that differ are none.
+fn host(parts: &Parts) -> Result<(String, Option<u16>), Wrong> {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let said = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Wrong::Malformed("the request has two Host headers"));
+    }
+    let said = match said {
+        Some(value) => Some(
+            value
+                .to_str()
+                .map_err(|_not_text| Wrong::Malformed("the Host header is not text"))?,
+        ),
+        None => None,
+    };
+    let authority = match (parts.uri.authority(), said) {
+        (Some(named), Some(said)) if !named.as_str().eq_ignore_ascii_case(said) => {
+            return Err(Wrong::Malformed("the request names two hosts"));
+        }
+        (Some(named), _) => named.clone(),
+        (None, Some(said)) => said
+            .parse::<Authority>()
+            .map_err(|_not_a_host| Wrong::Malformed("the Host header is no host"))?,
+        (None, None) => return Err(Wrong::Malformed("the request names no host")),
+    };
+    if authority.as_str().contains('@') {
+        return Err(Wrong::Malformed("the host has a user in it"));
+    }
+    let host = authority.host().to_ascii_lowercase();
+    let host = host.strip_suffix('.').unwrap_or(&host).to_owned();
+    let is_bare = authority.as_str().len() == authority.host().len();
+    match (authority.port_u16(), is_bare) {
+        (None, false) => Err(Wrong::Malformed("the host has a port that is none")),
+        (port, _) => Ok((host, port)),
+    }
+}
+
+/// Whether everybody agrees on where the request ends. The parser has refused lengths that differ, lines that go on
+/// on the next one, and a coding that is not chunked at its end; what it lets through is looked at here.
+fn framed(parts: &Parts) -> Result<(), Wrong> {
+    let codings: Vec<_> = parts
+        .headers
+        .get_all(header::TRANSFER_ENCODING)
+        .iter()
+        .collect();
+    let is_chunked = match codings.as_slice() {
+        [] => false,
+        [one] if one.as_bytes().eq_ignore_ascii_case(b"chunked") => true,
+        _ => {
+            return Err(Wrong::Malformed(
+                "the request has a transfer coding that is not chunked",
+            ));
+        }
+    };
+    if is_chunked && parts.headers.contains_key(header::CONTENT_LENGTH) {
+        return Err(Wrong::Malformed("the request has two lengths"));
+    }
+    let is_body = is_chunked || parts.headers.contains_key(header::CONTENT_LENGTH);
+    if parts.version == Version::HTTP_2 && is_chunked {
+        return Err(Wrong::Malformed(
+            "the request has a transfer coding, which HTTP/2 has none of",
+        ));
+    }
+    if is_body && upgrade(parts).is_some() {
+        return Err(Wrong::Malformed(
+            "the request has a body and upgrades its connection",
+        ));
+    }
+    match REWRITES
+        .iter()
+        .any(|name| parts.headers.contains_key(*name))
+    {
+        true => Err(Wrong::Malformed(
+            "the request has a header that names another path",
+        )),
+        false => Ok(()),
+    }
+}
+
+/// What the connection is to become, lower case.
+#[must_use]
+pub fn upgrade(parts: &Parts) -> Option<String> {
+    let asks = parts.headers.get_all(header::CONNECTION).iter();
+    let mut asks = asks
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    asks.any(|word| word.trim().eq_ignore_ascii_case("upgrade"))
+        .then_some(())?;
+    let to = parts.headers.get(header::UPGRADE)?.to_str().ok()?;
+    Some(to.trim().to_ascii_lowercase())
+}
+
+fn media_type(parts: &Parts) -> String {
+    media_type_of(&parts.headers)
+}
+
+/// The media type of a message, lower case, without parameters.
+#[must_use]
+pub fn media_type_of(headers: &hyper::HeaderMap) -> String {
+    let said = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let kind = said.and_then(|said| said.split(';').next());
+    kind.unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// `/package.Service/Method`.
+fn grpc(path: &str) -> Option<GrpcFacts> {
+    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+    Some(GrpcFacts {
+        service: service.to_owned(),
+        method: method.to_owned(),
+    })
+}
+
+fn actions(parts: &Parts, http: &HttpFacts) -> BTreeSet<Action> {
+    let mut actions = BTreeSet::from([match http.upgrade.is_empty() {
+        true => action(parts.method.as_str()),
+        false => Action::HttpUpgrade,
+    }]);
+    let overriding = OVERRIDES.map(HeaderName::from_static);
+    let values = overriding
+        .iter()
+        .flat_map(|name| parts.headers.get_all(name));
+    actions.extend(values.map(|value| {
+        let method = value
+            .to_str()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_uppercase();
+        action(&method)
+    }));
+    actions
+}
+
+fn action(method: &str) -> Action {
+    match method {
+        "GET" => Action::HttpGet,
+        "HEAD" => Action::HttpHead,
+        "OPTIONS" => Action::HttpOptions,
+        "POST" => Action::HttpPost,
+        "PUT" => Action::HttpPut,
+        "PATCH" => Action::HttpPatch,
+        "DELETE" => Action::HttpDelete,
+        _ => Action::HttpOther,
+    }
+}
+
+impl Facts {
+    /// The resource that it is about.
+    #[must_use]
+    pub fn resource(&self) -> Resource {
+        Resource::Path {
+            path: self.http.path.clone(),
+        }
+    }
+
+    /// The request as the gate judges it, with its query as it was sent.
+    #[must_use]
+    pub fn reading(&self, raw_query: Option<&str>) -> Reading {
+        let access = |action: &Action| Access {
+            action: *action,
+            resource: self.resource(),
+        };
+        let http = &self.http;
+        let summary = format!("{} {}", http.method, http.path);
+        let redacted = match raw_query {
+            Some(raw) => format!("{summary}?{}", query::redacted(raw)),
+            None => summary.clone(),
+        };
+        let mut digest = Digest::new(&SHA256);
+        for part in [&http.method, &http.host, &http.path]
+            .into_iter()
+            .chain(&http.query)
+        {
+            digest.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            digest.update(part.as_bytes());
+        }
+        let digest = digest.finish();
+        let mark = digest.as_ref().get(..8).unwrap_or_default();
+        Reading {
+            asks: vec![Ask {
+                accesses: self.actions.iter().map(access).collect(),
+                context: Context {
+                    http: Some(Box::new(http.clone())),
+                    ..Context::default()
+                },
+            }],
+            redacted: redacted.into(),
+            fingerprint: hex::encode(mark).into(),
+            summary: summary.into(),
+            masked: Arc::new([]),
+            veto: self.wrong.map(|wrong| Arc::new(wrong.refusal())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! Masking answers as they go by: fields of JSON by their keys, values by their form.
+//!
+//! What is not understood goes no farther: whatever comes out was either read as what it is, or nobody asked for
+//! masks. Nothing is kept of an answer but the token that is being read.
+
+mod apply;
+mod json;
+mod lines;
+mod rules;
+mod text;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use self::apply::Keys;
+use self::json::Json;
+use self::lines::Lines;
+pub use self::rules::Rules;
+use self::text::Text;
+use crate::masking::Mask;
+use crate::masking::detect::{Action, Actions, Detectors, Piece};
+use crate::secrets::Secret;
+
+/// Why an answer goes no farther.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broken(pub &'static str);
+
+/// What is masked of a target's answers.
+#[derive(Clone, Debug)]
+pub struct Masks {
+    rules: Arc<Rules>,
+    detectors: Option<Arc<Detectors>>,
+    keys: Arc<Keys>,
+}
+
+/// What detectors found.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Found(BTreeMap<&'static str, u64>);
+
+impl Found {
+    fn note(&mut self, piece: &Piece) {
+        if piece.begins {
+            let count = self.0.entry(piece.kind.word()).or_default();
+            *count = count.saturating_add(1);
+        }
+    }
+}
+
+/// One answer being masked.
+#[derive(Debug)]
+pub struct Masker(Form);
+
+#[derive(Debug)]
+enum Form {
+    /// JSON, one value or many.
+    Json(Box<Json>),
+    /// Events, each with JSON in it.
+    Lines(Box<Lines>),
+    /// Text.
+    Text(Box<Text>),
+}
+
+impl Masks {
+    /// Masks by these settings; `None` where no key can be made. Hashes that are equal in all sessions are keyed by
+    /// `hash_key`.
+    #[must_use]
+    pub fn new(fields: &[(String, Mask)], detect: &Actions, hash_key: &Secret) -> Option<Self> {
+        Some(Self {
+            rules: Arc::new(Rules::new(fields)),
+            detectors: Detectors::new(detect).map(Arc::new),
+            keys: Arc::new(Keys::new(hash_key)?),
+        })
+    }
+
+    /// Whether any fields are masked.
+    #[must_use]
+    pub fn has_fields(&self) -> bool {
+        !self.rules.is_empty()
+    }
+
+    /// The same without masks of fields, for whoever may see them.
+    #[must_use]
+    pub fn revealed(&self) -> Self {
+        Self {
+            rules: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// Whether there is nothing to look for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty() && self.detectors.is_none()
+    }
+
+    /// Whether something may have to be kept from the agent.
+    fn keeps(&self) -> bool {
+        let acts = |with: &Arc<Detectors>| {
+            let mut actions = with.actions().values();
+            actions.any(|action| *action != Action::Report)
+        };
+        !self.rules.is_empty() || self.detectors.as_ref().is_some_and(acts)
+    }
+
+    /// What masks an answer of this media type; `None` where nothing has to.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    pub fn masker(&self, media_type: &str) -> Result<Option<Masker>, &'static str> {
+        let json = || Json::new(self);
+        let form = match (kind(media_type), self.rules.is_empty()) {
+            (Kind::Json, _) => Form::Json(Box::new(json())),
+            (Kind::Events, false) => Form::Lines(Box::new(Lines::new(json()))),
+            (Kind::Events | Kind::Text, true) => match &self.detectors {
+                Some(with) => Form::Text(Box::new(Text::new(Arc::clone(with)))),
+                None => return Ok(None),
+            },
+            (Kind::Text, false) => return Err("it is not JSON"),
+            (Kind::Other, _) if self.keeps() => return Err("it is neither JSON nor text"),
+            (Kind::Other, _) => return Ok(None),
+        };
+        Ok(Some(Masker(form)))
+    }
+}
+
+impl Masker {
+    /// Takes the next bytes, and gives what of them goes on.
+    ///
+    /// # Errors
+    /// Where the answer goes no farther; what was given before is all that goes on.
+    pub fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
+        match &mut self.0 {
+            Form::Json(json) => json.feed(bytes, out),
+            Form::Lines(lines) => lines.feed(bytes, out),
+            Form::Text(text) => text.feed(bytes, out),
+        }
+    }
+
+    /// Gives what is left.
+    ///
+    /// # Errors
+    /// Where it ends in the middle of something.
+    pub fn end(&mut self, out: &mut Vec<u8>) -> Result<(), Broken> {
+        match &mut self.0 {
+            Form::Json(json) => json.end(out),
+            Form::Lines(lines) => lines.end(out),
+            Form::Text(text) => text.end(out),
+        }
+    }
+
+    /// How many values of which kinds were found.
+    #[must_use]
+    pub fn found(&self) -> BTreeMap<&'static str, u64> {
+        let found = match &self.0 {
+            Form::Json(json) => json.found(),
+            Form::Lines(lines) => lines.found(),
+            Form::Text(text) => text.found(),
+        };
+        found.0.clone()
+    }
+}
+
+/// What a media type is read as.
+#[derive(Clone, Copy)]
+enum Kind {
+    Json,
+    Events,
+    Text,
+    Other,
+}
+
+fn kind(media_type: &str) -> Kind {
+    match media_type {
+        "text/event-stream" => Kind::Events,
+        "application/json"
+        | "text/json"
+        | "application/x-ndjson"
+        | "application/ndjson"
+        | "application/jsonl"
+        | "application/x-jsonlines"
+        | "application/json-seq" => Kind::Json,
+        kind if kind.ends_with("+json") => Kind::Json,
+        "application/xml"
+        | "application/javascript"
+        | "application/x-www-form-urlencoded"
+        | "application/yaml"
+        | "application/x-yaml"
+        | "application/sql" => Kind::Text,
+        kind if kind.starts_with("text/") || kind.ends_with("+xml") => Kind::Text,
+        _ => Kind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! What stands in the place of one value of JSON.
+
+use aws_lc_rs::hmac;
+use secrecy::ExposeSecret as _;
+use serde_json::Value;
+
+use crate::masking::{Joinable, Mask};
+use crate::secrets::Secret;
+
+/// Bytes of a hash that are shown.
+const HASH: usize = 16;
+
+/// What hashes are keyed by.
+pub struct Keys {
+    session: hmac::Key,
+    target: hmac::Key,
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.debug_struct("Keys").finish_non_exhaustive()
+    }
+}
+
+impl Keys {
+    /// A new key for one session beside the target's; `None` where the system gives no random bytes.
+    #[must_use]
+    pub fn new(target: &Secret) -> Option<Self> {
+        let mut fresh = [0; 32];
+        aws_lc_rs::rand::fill(&mut fresh).ok()?;
+        let target = target.expose_secret().as_bytes();
+        Some(Self {
+            session: hmac::Key::new(hmac::HMAC_SHA256, &fresh),
+            target: hmac::Key::new(hmac::HMAC_SHA256, target),
+        })
+    }
+
+    fn hash(&self, joinable: Joinable, text: &str) -> String {
+        let key = match joinable {
+            Joinable::Session => &self.session,
+            Joinable::Target => &self.target,
+        };
+        let tag = hmac::sign(key, text.as_bytes());
+        hex::encode(tag.as_ref().get(..HASH).unwrap_or_default())
+    }
+}
+
+/// One value that is masked.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Scalar {
+    /// A text.
+    Text(String),
+    /// A number, as it is written.
+    Number(String),
+    /// `true` or `false`.
+    Flag,
+    /// `null`, and what is not looked at.
+    Nothing,
+}
+
+/// What stands in its place, as JSON writes it.
+pub(super) fn masked(mask: &Mask, value: &Scalar, keys: &Keys) -> String {
+    let shown = match (mask, value) {
+        (_, Scalar::Nothing) | (Mask::Null | Mask::Hide, _) => None,
+        (Mask::Constant(text), _) => Some(text.to_string()),
+        (_, Scalar::Flag) => None,
+        (Mask::Hash(joinable), Scalar::Text(text) | Scalar::Number(text)) => {
+            Some(keys.hash(*joinable, text))
+        }
+        (Mask::Last4, Scalar::Text(text) | Scalar::Number(text)) => Some(last4(text)),
+        (Mask::Partial(shown), Scalar::Text(text) | Scalar::Number(text)) => {
+            Some(partial(text, usize::from(*shown)))
+        }
+        (Mask::Email, Scalar::Text(text)) => Some(email(text)),
+        (Mask::Year, Scalar::Text(text)) => year(text),
+        (Mask::Email | Mask::Year, Scalar::Number(_)) => None,
+    };
+    shown.map_or(Value::Null, Value::String).to_string()
+}
+
+fn last4(text: &str) -> String {
+    let length = text.chars().count();
+    let hidden = if length > 4 { length - 4 } else { length };
+    let rest = text.chars().skip(hidden);
+    "*".repeat(hidden).chars().chain(rest).collect()
+}
+
+fn partial(text: &str, shown: usize) -> String {
+    let length = text.chars().count();
+    let shown = if length > shown { shown } else { 0 };
+    let front = text.chars().take(shown);
+    front.chain("*".repeat(length - shown).chars()).collect()
+}
+
+fn email(text: &str) -> String {
+    match text.rsplit_once('@') {
+        Some((local, domain)) => {
+            let first: String = local.chars().take(1).collect();
+            format!("{first}***@{domain}")
+        }
+        None => "***".to_owned(),
+    }
+}
+
+/// The first instant of a date's year, in the form of the date.
+fn year(text: &str) -> Option<String> {
+    let year = text
+        .get(..4)
+        .filter(|year| year.bytes().all(|b| b.is_ascii_digit()))?;
+    match text.get(4..)? {
+        "" => Some(year.to_owned()),
+        rest if rest.starts_with('-') && rest.contains('T') => {
+            Some(format!("{year}-01-01T00:00:00Z"))
+        }
+        rest if rest.starts_with('-') => Some(format!("{year}-01-01")),
+        _ => None,
+    }
+}

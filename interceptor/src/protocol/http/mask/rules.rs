@@ -1,0 +1,93 @@
+//! Which fields are masked: keys with dots between, held against the keys on the way to a value. Elements of arrays
+//! have their array's name; case does not count, since readers of JSON exist for which it does not.
+
+use crate::masking::Mask;
+
+/// One step of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    Key(String),
+    /// One key of any name.
+    Any,
+    /// Any number of keys.
+    Deep,
+}
+
+/// The masks of fields.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    rules: Vec<(Vec<Step>, Mask)>,
+}
+
+/// How far each rule has come on the way to a value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reached(Vec<(usize, usize)>);
+
+impl Rules {
+    /// Rules as the configuration has them.
+    #[must_use]
+    pub fn new(fields: &[(String, Mask)]) -> Self {
+        let step = |part: &str| match part {
+            "*" => Step::Any,
+            "**" => Step::Deep,
+            key => Step::Key(key.to_lowercase()),
+        };
+        let rules = fields
+            .iter()
+            .map(|(field, mask)| (field.split('.').map(step).collect(), mask.clone()));
+        Self {
+            rules: rules.collect(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// Where every rule begins.
+    pub(super) fn start(&self) -> Reached {
+        let mut reached = Reached::default();
+        for rule in 0..self.rules.len() {
+            self.come(rule, 0, &mut reached);
+        }
+        reached
+    }
+
+    /// Where rules are behind a key, and the mask of the value there: the first rule of the file counts.
+    pub(super) fn step(&self, from: &Reached, key: &str) -> (Reached, Option<&Mask>) {
+        let key = key.to_lowercase();
+        let mut reached = Reached::default();
+        for (rule, at) in &from.0 {
+            let step = self.rules.get(*rule).and_then(|(steps, _)| steps.get(*at));
+            match step {
+                Some(Step::Key(wanted)) if *wanted == key => self.come(*rule, at + 1, &mut reached),
+                Some(Step::Any) => self.come(*rule, at + 1, &mut reached),
+                Some(Step::Deep) => self.come(*rule, *at, &mut reached),
+                Some(Step::Key(_)) | None => {}
+            }
+        }
+        let ended = reached.0.iter().filter(|(rule, at)| {
+            self.rules
+                .get(*rule)
+                .is_some_and(|(steps, _)| steps.len() == *at)
+        });
+        let first = ended.map(|(rule, _)| *rule).min();
+        let mask = first
+            .and_then(|rule| self.rules.get(rule))
+            .map(|(_, mask)| mask);
+        (reached, mask)
+    }
+
+    fn come(&self, rule: usize, at: usize, reached: &mut Reached) {
+        if reached.0.contains(&(rule, at)) {
+            return;
+        }
+        reached.0.push((rule, at));
+        let steps = self.rules.get(rule).map(|(steps, _)| steps);
+        if steps.and_then(|steps| steps.get(at)) == Some(&Step::Deep) {
+            self.come(rule, at + 1, reached);
+        }
+    }
+}

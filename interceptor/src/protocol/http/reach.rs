@@ -1,0 +1,425 @@
+//! The upstream's side: dialled with what the client offers, and dialled anew where the server has closed between
+//! two requests. A connection belongs to one client; whoever sends a request on it gives its permit away.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use secrecy::ExposeSecret as _;
+use tokio::net::TcpStream;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Body, CONNECTION_WINDOW, HEADERS_MAX, STREAM_WINDOW, Spoken};
+use crate::clock::{self, BootTime};
+use crate::config::{Host, SecretSource, Target, UpstreamTls};
+use crate::policy::{Permit, Refusal};
+use crate::secrets::Secret;
+use crate::session::beside::Beside;
+use crate::session::opening::Opening;
+use crate::tls::{self, Stream};
+
+/// How long roots read from disk are used: a rotated file counts after this.
+const ROOTS_FOR: Duration = Duration::from_secs(60);
+/// Bytes of a connection's buffers of HTTP/1.
+const BUFFER_MAX: usize = 256 << 10;
+
+/// How a target is reached: with what stands behind a session, or will.
+pub(crate) trait Way: Send + Sync + 'static {
+    /// Connects to an address.
+    fn dial(&self, to: SocketAddr) -> impl Future<Output = io::Result<TcpStream>> + Send;
+
+    /// Fetches a secret.
+    fn secret(&self, source: &SecretSource) -> impl Future<Output = Option<Secret>> + Send;
+}
+
+impl Way for Beside {
+    async fn dial(&self, to: SocketAddr) -> io::Result<TcpStream> {
+        Self::dial(self, to).await
+    }
+
+    async fn secret(&self, source: &SecretSource) -> Option<Secret> {
+        Self::secret(self, source).await
+    }
+}
+
+impl Way for Opening {
+    async fn dial(&self, to: SocketAddr) -> io::Result<TcpStream> {
+        self.dial_at(to).await
+    }
+
+    async fn secret(&self, source: &SecretSource) -> Option<Secret> {
+        Self::secret(self, source).await.ok()
+    }
+}
+
+/// What a connection has running; all of it ends with the session.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tasks {
+    tracker: TaskTracker,
+    token: CancellationToken,
+}
+
+impl Tasks {
+    /// Runs something for as long as the connection's session lasts.
+    pub(crate) fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let token = self.token.clone();
+        self.tracker.spawn(async move {
+            tokio::select! {
+                () = token.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    /// The same for what serves a connection to the upstream: nobody waits for its end.
+    fn drive(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let token = self.token.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = token.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    /// Resolves when nothing runs any more, once nothing is begun any more.
+    pub(crate) async fn done(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    /// Ends all of it.
+    pub(crate) fn stop(&self) {
+        self.token.cancel();
+    }
+}
+
+impl<F: Future + Send + 'static> hyper::rt::Executor<F> for Tasks
+where
+    F::Output: Send + 'static,
+{
+    fn execute(&self, task: F) {
+        self.run(async move { drop(task.await) });
+    }
+}
+
+/// How targets are verified, by name: made anew after a while, and at each change.
+#[derive(Debug, Default)]
+pub(crate) struct Roots {
+    known: Mutex<HashMap<String, Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    made_from: UpstreamTls,
+    key: Option<Secret>,
+    made: BootTime,
+    tls: Arc<tls::Upstream>,
+}
+
+impl Known {
+    fn is_of(&self, target: &Target, key: Option<&Secret>) -> bool {
+        let shown =
+            |secret: Option<&Secret>| secret.map(|secret| secret.expose_secret().to_owned());
+        self.made_from == target.tls
+            && shown(self.key.as_ref()) == shown(key)
+            && clock::boot().since(self.made) < ROOTS_FOR
+    }
+}
+
+impl Roots {
+    pub(crate) fn forget(&self) {
+        self.lock().clear();
+    }
+
+    /// How this target is spoken to.
+    pub(crate) async fn of(
+        &self,
+        target: &Arc<Target>,
+        key: Option<Secret>,
+    ) -> Result<Arc<tls::Upstream>, String> {
+        if let Some(known) = self.lock().get(&target.name)
+            && known.is_of(target, key.as_ref())
+        {
+            return Ok(Arc::clone(&known.tls));
+        }
+        let made_from = target.tls.clone();
+        let (read, with) = (made_from.clone(), key.clone());
+        let made = spawn_blocking(move || tls::Upstream::new(&read, with.as_ref()));
+        let made = timeout(target.timeouts.dial, made).await;
+        let made = made.map_err(|_elapsed| "its files could not be read in time".to_owned())?;
+        let made = made.map_err(|stopped| stopped.to_string())?;
+        let tls = Arc::new(made.map_err(|error| error.to_string())?);
+        let known = Known {
+            made_from,
+            key,
+            made: clock::boot(),
+            tls: Arc::clone(&tls),
+        };
+        self.lock().insert(target.name.clone(), known);
+        Ok(tls)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where requests of one connection go.
+pub(crate) struct Reach {
+    target: Arc<Target>,
+    tls: Arc<tls::Upstream>,
+    places: Arc<[(Host, SocketAddr)]>,
+    spoken: Spoken,
+    address: SocketAddr,
+    sender: tokio::sync::Mutex<Option<Sender>>,
+}
+
+#[derive(Clone)]
+enum Sender {
+    One(Arc<tokio::sync::Mutex<http1::SendRequest<Body>>>),
+    Two(http2::SendRequest<Body>),
+}
+
+/// Why a request has no answer.
+pub(crate) struct Failed {
+    /// For the agent.
+    pub(crate) refusal: Refusal,
+    /// For the log.
+    pub(crate) cause: String,
+}
+
+/// A request that may not have been sent comes back.
+enum Tried {
+    Back(Box<Request<Body>>),
+    Failed(hyper::Error),
+}
+
+impl Reach {
+    /// Nothing is dialled yet.
+    pub(crate) fn new(
+        target: Arc<Target>,
+        tls: Arc<tls::Upstream>,
+        places: Arc<[(Host, SocketAddr)]>,
+    ) -> Self {
+        Self {
+            target,
+            tls,
+            places,
+            spoken: Spoken::One,
+            address: SocketAddr::from(([0, 0, 0, 0], 0)),
+            sender: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Dials for the first time, with what the client offers.
+    pub(crate) async fn begin(
+        mut self,
+        way: &impl Way,
+        offered: &[Spoken],
+        tasks: &Tasks,
+    ) -> Result<Self, (Refusal, Option<String>)> {
+        let dialled = self.dial(way, offered, tasks).await;
+        let (sender, spoken, address) =
+            dialled.map_err(|failed| (failed.refusal, Some(failed.cause)))?;
+        self.spoken = spoken;
+        self.address = address;
+        self.sender = tokio::sync::Mutex::new(Some(sender));
+        Ok(self)
+    }
+
+    /// What is spoken.
+    pub(crate) fn spoken(&self) -> Spoken {
+        self.spoken
+    }
+
+    /// Where it was dialled first.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether another configuration of the target leads to the same place in the same way.
+    pub(crate) fn is_for(&self, target: &Target) -> bool {
+        self.target.tls == target.tls
+            && self.target.dial == target.dial
+            && self.target.addresses == target.addresses
+            && self.target.namespace == target.namespace
+    }
+
+    /// Sends a request that is permitted.
+    pub(crate) async fn send(
+        &self,
+        permit: Permit,
+        way: &impl Way,
+        tasks: &Tasks,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, Failed> {
+        drop(permit);
+        let sender = self.sender(way, tasks, false).await?;
+        let back = match try_send(sender, request).await {
+            Ok(answer) => return Ok(answer),
+            Err(Tried::Failed(error)) => return Err(self.failed(&error)),
+            Err(Tried::Back(request)) => request,
+        };
+        // The server closed what nobody used: nothing of the request was sent.
+        let sender = self.sender(way, tasks, true).await?;
+        match try_send(sender, *back).await {
+            Ok(answer) => Ok(answer),
+            Err(Tried::Failed(error)) => Err(self.failed(&error)),
+            Err(Tried::Back(_)) => Err(self.failed(&"it closed the connection")),
+        }
+    }
+
+    async fn sender(&self, way: &impl Way, tasks: &Tasks, anew: bool) -> Result<Sender, Failed> {
+        let mut held = self.sender.lock().await;
+        if let Some(sender) = held.as_ref().filter(|_| !anew)
+            && sender.is_open().await
+        {
+            return Ok(sender.clone());
+        }
+        let offered = [self.spoken];
+        let (sender, _, _) = self.dial(way, &offered, tasks).await?;
+        *held = Some(sender.clone());
+        Ok(sender)
+    }
+
+    async fn dial(
+        &self,
+        way: &impl Way,
+        offered: &[Spoken],
+        tasks: &Tasks,
+    ) -> Result<(Sender, Spoken, SocketAddr), Failed> {
+        let mut last = self.failed(&"it has no address");
+        let patience = match self.places.len() {
+            0 | 1 => self.target.timeouts.dial,
+            _ => self.target.dial.timeout,
+        };
+        for (host, address) in self.places.iter() {
+            let dialled = timeout(patience, self.dial_at(way, host, *address, offered));
+            let connected = match dialled.await {
+                Ok(Ok((stream, spoken))) => shake(stream, spoken, tasks)
+                    .await
+                    .map(|sender| (sender, spoken)),
+                Ok(Err(cause)) => {
+                    last = self.failed(&cause);
+                    continue;
+                }
+                Err(_elapsed) => {
+                    last = self.failed(&"it did not answer in time");
+                    continue;
+                }
+            };
+            match connected {
+                Ok((sender, spoken)) => return Ok((sender, spoken, *address)),
+                Err(error) => last = self.failed(&error),
+            }
+        }
+        Err(last)
+    }
+
+    async fn dial_at(
+        &self,
+        way: &impl Way,
+        host: &Host,
+        address: SocketAddr,
+        offered: &[Spoken],
+    ) -> Result<(Stream, Spoken), String> {
+        let stream = way.dial(address).await.map_err(|error| error.to_string())?;
+        if !self.tls.wanted() {
+            // In clear nobody chooses: what the client speaks is spoken.
+            let spoken = offered.last().copied().unwrap_or(Spoken::One);
+            return Ok((Stream::Plain(stream), spoken));
+        }
+        let protocols: Vec<_> = offered.iter().map(|spoken| spoken.alpn()).collect();
+        let stream = self.tls.connect_as(stream, host, &protocols).await;
+        let stream = stream.map_err(|error| error.to_string())?;
+        let spoken = match stream.alpn() {
+            Some(alpn) if alpn == Spoken::Two.alpn() => Spoken::Two,
+            _ => Spoken::One,
+        };
+        match offered.contains(&spoken) {
+            true => Ok((stream, spoken)),
+            false => Err("it speaks another version of HTTP than the client".to_owned()),
+        }
+    }
+
+    fn failed(&self, cause: &dyn std::fmt::Display) -> Failed {
+        let message = format!("the server of target {} gave no answer", self.target.name);
+        Failed {
+            refusal: Refusal::upstream(&message),
+            cause: cause.to_string(),
+        }
+    }
+}
+
+impl Sender {
+    async fn is_open(&self) -> bool {
+        match self {
+            // One that is in use is open.
+            Self::One(sender) => match sender.try_lock() {
+                Ok(mut sender) => sender.ready().await.is_ok(),
+                Err(_in_use) => true,
+            },
+            Self::Two(sender) => !sender.is_closed(),
+        }
+    }
+}
+
+async fn shake(stream: Stream, spoken: Spoken, tasks: &Tasks) -> hyper::Result<Sender> {
+    let stream = TokioIo::new(stream);
+    match spoken {
+        Spoken::One => {
+            let builder = http1::Builder::new()
+                .preserve_header_case(true)
+                .max_headers(HEADERS_MAX)
+                .max_buf_size(BUFFER_MAX)
+                .handshake(stream);
+            let (sender, connection) = builder.await?;
+            tasks.drive(async move { drop(connection.with_upgrades().await) });
+            Ok(Sender::One(Arc::new(tokio::sync::Mutex::new(sender))))
+        }
+        Spoken::Two => {
+            let builder = http2::Builder::new(tasks.clone())
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .handshake(stream);
+            let (sender, connection) = builder.await?;
+            tasks.drive(async move { drop(connection.await) });
+            Ok(Sender::Two(sender))
+        }
+    }
+}
+
+async fn try_send(sender: Sender, request: Request<Body>) -> Result<Response<Incoming>, Tried> {
+    let tried = match sender {
+        Sender::One(sender) => {
+            let mut sender = sender.lock().await;
+            if sender.ready().await.is_err() {
+                return Err(Tried::Back(Box::new(request)));
+            }
+            let sent = sender.try_send_request(request);
+            drop(sender);
+            sent.await
+        }
+        Sender::Two(mut sender) => {
+            if sender.ready().await.is_err() {
+                return Err(Tried::Back(Box::new(request)));
+            }
+            sender.try_send_request(request).await
+        }
+    };
+    tried.map_err(|mut error| match error.take_message() {
+        Some(request) => Tried::Back(Box::new(request)),
+        None => Tried::Failed(error.into_error()),
+    })
+}
