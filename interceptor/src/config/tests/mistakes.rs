@@ -590,7 +590,7 @@ fn the_console_is_for_this_host_or_under_tls_and_answers_come_back_to_it() {
         ),
         (
             "version: 1\nconsole: { listen: '127.0.0.1:1', login: { issuer: x } }",
-            "2:54: console.login.issuer: expected the name of one of issuers",
+            "2:52: console.login.issuer: expected the name of one of issuers",
         ),
         (
             "version: 1\nmetrics: 127.0.0.1:1\nconsole: { listen: '127.0.0.1:1' }",

@@ -97,6 +97,9 @@ fn a_target_speaks_one_protocol() {
     for text in [both, none] {
         let mistakes = parse(&text, Path::new("/etc/interceptor/config.yaml"));
         let said = mistakes.expect_err(&text).to_string();
-        assert!(said.contains("expected one of postgres, ssh"), "{said}");
+        assert!(
+            said.contains("expected one of postgres, http, ssh"),
+            "{said}"
+        );
     }
 }
