@@ -70,6 +70,8 @@ fn names(source: &Source, kind: &str) -> Vec<String> {
             let names = source.text.split("rename = \"").skip(1);
             names
                 .filter_map(|rest| rest.split('"').next())
+                // A field whose name is a word of Rust.
+                .filter(|name| *name != "type")
                 .map(str::to_owned)
                 .collect()
         }

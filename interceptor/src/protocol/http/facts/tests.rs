@@ -105,7 +105,8 @@ fn a_host_that_is_not_the_targets_is_told_so() {
 #[test]
 fn what_servers_read_differently_is_no_request() {
     let host = ("host", "api.internal");
-    let rows: [(&str, &str, Vec<(&str, &str)>); 13] = [
+    type Row<'a> = (&'a str, &'a str, Vec<(&'a str, &'a str)>);
+    let rows: [Row<'_>; 13] = [
         ("GET", "/", vec![]),
         ("GET", "/", vec![host, host]),
         ("GET", "/", vec![("host", "user@api.internal")]),
