@@ -598,11 +598,11 @@ fn the_console_is_for_this_host_or_under_tls_and_answers_come_back_to_it() {
         ),
         (
             "version: 1\napprovals: { webhook: { url: 'http://192.0.2.1/x', secret: { env: S }, allow_http: true } }",
-            "2:32: approvals.webhook.url: expected https; http is for loopback",
+            "2:30: approvals.webhook.url: expected https; http is for loopback",
         ),
         (
             "version: 1\napprovals: { webhook: { url: 'https://x', secret: { env: S }, people: [{ id: U, name: n, groups: [g] }] } }",
-            "2:82: approvals.webhook.people: expected console with it",
+            "2:71: approvals.webhook.people: expected console with it",
         ),
     ];
     for (text, expected) in rows {
