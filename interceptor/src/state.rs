@@ -4,6 +4,8 @@
 //! documentation "PRAGMA synchronous"); what is told while the disk is busy goes into the next
 //! transaction together.
 
+use std::fs::{self, OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
@@ -72,6 +74,7 @@ impl State {
             path: file.to_owned(),
             cause,
         };
+        private(file).map_err(|error| failed(error.to_string()))?;
         let opened = opened(file, versions, load);
         let (database, loaded) = opened.map_err(|error| failed(error.to_string()))?;
         let (told, hears) = mpsc::sync_channel(WAITING);
@@ -127,6 +130,20 @@ impl State {
 #[must_use]
 pub fn unwritable(error: serde_json::Error) -> rusqlite::Error {
     rusqlite::Error::ToSqlConversionFailure(Box::new(error))
+}
+
+/// Sees that the file, made where there is none, is nobody else's to read: it holds what was asked with its
+/// values. What SQLite makes beside it gets the same mode.
+fn private(file: &Path) -> std::io::Result<()> {
+    let mode = 0o600;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(mode);
+    options.open(file)?;
+    let beside = ["", "-wal", "-shm"].map(|end| format!("{}{end}", file.display()));
+    for file in beside.iter().filter(|file| Path::new(file).exists()) {
+        fs::set_permissions(file, Permissions::from_mode(mode))?;
+    }
+    Ok(())
 }
 
 fn opened<T>(

@@ -1,5 +1,7 @@
 //! What is told is on disk, in order, or was not done at all.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use rusqlite::params;
 
 use super::{Error, State};
@@ -52,4 +54,24 @@ async fn a_file_is_brought_to_the_newest_version_and_one_of_a_newer_program_is_r
     drop(state);
     let error = numbers(&file, &[FIRST]).unwrap_err();
     assert!(error.to_string().contains("newer version"), "{error}");
+}
+
+#[test]
+fn nobody_else_reads_what_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let modes = |file: &std::path::Path| {
+        let beside = |end: &str| format!("{}{end}", file.display());
+        let files = ["", "-wal", "-shm"].map(beside);
+        files.map(|file| std::fs::metadata(file).unwrap().permissions().mode() & 0o777)
+    };
+    let file = directory.path().join("new.db");
+    let (state, _) = numbers(&file, &[FIRST]).unwrap();
+    assert_eq!(modes(&file), [0o600; 3]);
+    drop(state);
+    // One that an older version made.
+    let file = directory.path().join("old.db");
+    std::fs::write(&file, "").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (_state, _) = numbers(&file, &[FIRST]).unwrap();
+    assert_eq!(modes(&file), [0o600; 3]);
 }
