@@ -165,15 +165,14 @@ fn describe(status: &api::Status) -> String {
         ));
     }
     for session in &status.sessions {
+        let database = session.database.as_ref();
+        let database = database.map(|name| format!("/{name}")).unwrap_or_default();
         line(format!(
             "session  {}  {} → {}{}  pid {} {}  {}  {} s",
             session.id,
             session.agent,
             session.target,
-            session
-                .database
-                .iter()
-                .fold(String::new(), |_, name| format!("/{name}")),
+            database,
             session.pid,
             session.executable,
             counted(session.requests, "request", "requests"),
