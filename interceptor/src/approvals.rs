@@ -339,6 +339,12 @@ impl Approvals {
         self.table.get(id)
     }
 
+    /// How one stands, or ended a moment ago.
+    #[must_use]
+    pub fn last_of(&self, id: ApprovalId) -> Option<Standing> {
+        self.table.last_of(id)
+    }
+
     /// All that are kept in mind, of one scope or of all.
     #[must_use]
     pub fn all(&self, scope: Option<u64>) -> Vec<Standing> {

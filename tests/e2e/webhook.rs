@@ -187,8 +187,9 @@ fn a_chat_is_told_and_answers_and_nobody_else_does() -> Result<()> {
             && said["answer"]["by"]["name"] == "jane",
         "another: {said}"
     );
-    // Who said so is not told where the yes was used before the chat heard of it; that it is over is.
-    scene.receiver.await_text("(01", DEADLINE)?;
+    scene
+        .receiver
+        .await_text("approved by slack:jane", DEADLINE)?;
     lacks(&scene.lab.daemon.log(), &[SECRET, "hidden-in-the-address"])?;
     let metrics = scene.lab.daemon.cli(&["metrics"])?.ok()?;
     has(

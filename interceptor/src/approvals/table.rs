@@ -1,6 +1,6 @@
 //! The questions that are open, and the answers that hold, in memory. Every step is one under one lock.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use crate::policy::{ApprovalId, Needs};
 const OF_ONE: usize = 16;
 /// Questions that are kept in mind of all scopes, answered ones among them.
 const OF_ALL: usize = 4_096;
+/// Questions that are over and are remembered for whoever tells of their end.
+const LATELY: usize = 64;
 /// Bytes of all of them.
 const BYTES: usize = 64 << 20;
 
@@ -58,6 +60,8 @@ struct Held {
     /// What was denied, however it is spelled.
     denied: HashMap<Key, ApprovalId>,
     bytes: usize,
+    /// What was let go of last, as it ended.
+    lately: VecDeque<Standing>,
 }
 
 #[derive(Debug)]
@@ -518,6 +522,15 @@ impl Table {
         held.all.get(&id).map(|entry| entry.standing.clone())
     }
 
+    pub(super) fn last_of(&self, id: ApprovalId) -> Option<Standing> {
+        let held = self.held();
+        let entry = held.all.get(&id).map(|entry| &entry.standing);
+        let mut lately = held.lately.iter().rev();
+        entry
+            .or_else(|| lately.find(|one| one.question.id == id))
+            .cloned()
+    }
+
     pub(super) fn all(&self, scope: Option<u64>) -> Vec<Standing> {
         let held = self.held();
         let of = |entry: &&Entry| {
@@ -550,7 +563,10 @@ impl Table {
                 over.push(*id);
             }
         }
-        let over = over.into_iter().filter_map(|id| held.remove(id)).collect();
+        let over: Vec<_> = over.into_iter().filter_map(|id| held.remove(id)).collect();
+        held.lately.extend(over.iter().cloned());
+        let old = held.lately.len().saturating_sub(LATELY);
+        held.lately.drain(..old);
         (over, held.all.values().map(Entry::until).min())
     }
 

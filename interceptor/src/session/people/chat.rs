@@ -104,8 +104,8 @@ impl Told {
             let before = self.spool.len();
             self.spool.retain(|message| message.about != id);
             if self.spool.len() == before {
-                let standing = all.iter().find(|one| one.question.id == id);
-                self.keep(services, id, true, ends(id, standing));
+                let standing = services.approvals.last_of(id);
+                self.keep(services, id, true, ends(id, standing.as_ref()));
             }
         }
     }
