@@ -483,14 +483,17 @@ fn asks_for(access: &Access) -> Vec<Ask> {
     if !access.action.is_a_request() {
         return vec![ask];
     }
-    if Family::of(access.action) == Family::Http {
-        return vec![http(ask)];
-    }
-    if access.action.is_of_a_channel() {
-        return [true, false]
+    match Family::of(access.action) {
+        Family::Http => vec![http(&ask, &access.resource)],
+        Family::Ssh => [true, false]
             .map(|simple| of_a_channel(&ask, simple))
-            .into();
+            .into(),
+        Family::Sql => of_a_statement(&ask),
     }
+}
+
+/// The same as statements ask it.
+fn of_a_statement(ask: &Ask) -> Vec<Ask> {
     let contexts = (0_u8..8).map(|bits| Ask {
         context: Context {
             has_where: bits & 1 == 0,
@@ -505,23 +508,22 @@ fn asks_for(access: &Access) -> Vec<Ask> {
 }
 
 /// An ask for a request of HTTP of which nothing is known but its path.
-fn http(ask: Ask) -> Ask {
-    let path = ask
-        .accesses
-        .iter()
-        .find_map(|access| match &access.resource {
-            Resource::Path { path } => Some(path.clone()),
-            _ => None,
-        });
+fn http(ask: &Ask, resource: &Resource) -> Ask {
+    let path = match resource {
+        Resource::Path { path } => path.clone(),
+        _ => String::new(),
+    };
     let facts = HttpFacts {
-        path: path.unwrap_or_default(),
+        path,
         ..HttpFacts::default()
     };
-    let context = Context {
-        http: Some(Box::new(facts)),
-        ..Context::default()
-    };
-    Ask { context, ..ask }
+    Ask {
+        context: Context {
+            http: Some(Box::new(facts)),
+            ..Context::default()
+        },
+        ..ask.clone()
+    }
 }
 
 /// Whether an ask has a context that does not belong to all that it asks.
