@@ -79,6 +79,35 @@ pub(crate) fn as_root(filter: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A line `SUBJECT CASE VALUE UNIT` of a bench of the crate, with what is measured of each subject.
+fn figure(
+    line: &str,
+    subjects: &[(&'static str, &'static str)],
+    units: &[&'static str],
+) -> Option<Figure> {
+    let mut words = line.split(' ');
+    let subject = words.next()?;
+    let (subject, metric) = subjects.iter().find(|(known, _)| *known == subject)?;
+    let case = words.next()?.to_owned();
+    let value = words.next()?.parse().ok()?;
+    let unit = words.next()?;
+    Some(Figure {
+        subject,
+        case,
+        metric,
+        value,
+        unit: units.iter().find(|known| **known == unit)?,
+    })
+}
+
+/// A figure as people read it.
+fn told(figure: &Figure) -> String {
+    format!(
+        "{:<8} {:<14} {:>12.3} {}",
+        figure.subject, figure.case, figure.value, figure.unit
+    )
+}
+
 /// Builds and runs a bench of the crate; its figures, one a line as `read` reads them, are printed as `show`
 /// says and written to `NAME.json`.
 fn of_crate(
