@@ -11,6 +11,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 mod authority;
 mod binding;
+mod roots;
 mod serving;
 mod stream;
 #[cfg(test)]
@@ -21,6 +22,7 @@ mod web;
 
 pub use authority::{Accepted, Authority, Dialled, Hello};
 pub use binding::server_end_point;
+pub use roots::Roots;
 pub use serving::serving;
 pub use stream::{Pulse, Stream, has_unread, pulse};
 pub use upstream::Upstream;

@@ -41,7 +41,7 @@ use crate::policy::Refusal;
 use crate::session::Gate as _;
 use crate::session::beside::Beside;
 use crate::session::opening::{Opened, Opening};
-use crate::tls::{Authority, Dialled};
+use crate::tls::{Authority, Dialled, Roots};
 
 /// Bytes of a head; the buffers of a connection of HTTP/1 grow no further.
 const HEAD_MAX: usize = 64 << 10;
@@ -84,7 +84,7 @@ pub(crate) enum Spoken {
 /// What the connections of every HTTP target share. One for the daemon.
 #[derive(Debug, Default)]
 pub struct Engine {
-    roots: reach::Roots,
+    roots: Roots,
 }
 
 impl Engine {

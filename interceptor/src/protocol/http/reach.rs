@@ -1,35 +1,28 @@
 //! The upstream's side: dialled with what the client offers, and dialled anew where the server has closed between
 //! two requests. A connection belongs to one client; whoever sends a request on it gives its permit away.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use secrecy::ExposeSecret as _;
 use tokio::net::TcpStream;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Body, CONNECTION_WINDOW, HEADERS_MAX, STREAM_WINDOW, Spoken};
-use crate::clock::{self, BootTime};
-use crate::config::{Host, SecretSource, Target, UpstreamTls};
+use crate::config::{Host, SecretSource, Target};
 use crate::policy::{Permit, Refusal};
 use crate::secrets::Secret;
 use crate::session::beside::Beside;
 use crate::session::opening::Opening;
 use crate::tls::{self, Stream};
 
-/// How long roots read from disk are used: a rotated file counts after this.
-const ROOTS_FOR: Duration = Duration::from_secs(60);
 /// Bytes of a connection's buffers of HTTP/1.
 const BUFFER_MAX: usize = 256 << 10;
 
@@ -110,68 +103,6 @@ where
 {
     fn execute(&self, task: F) {
         self.run(async move { drop(task.await) });
-    }
-}
-
-/// How targets are verified, by name: made anew after a while, and at each change.
-#[derive(Debug, Default)]
-pub(crate) struct Roots {
-    known: Mutex<HashMap<String, Known>>,
-}
-
-#[derive(Debug)]
-struct Known {
-    made_from: UpstreamTls,
-    key: Option<Secret>,
-    made: BootTime,
-    tls: Arc<tls::Upstream>,
-}
-
-impl Known {
-    fn is_of(&self, target: &Target, key: Option<&Secret>) -> bool {
-        let shown =
-            |secret: Option<&Secret>| secret.map(|secret| secret.expose_secret().to_owned());
-        self.made_from == target.tls
-            && shown(self.key.as_ref()) == shown(key)
-            && clock::boot().since(self.made) < ROOTS_FOR
-    }
-}
-
-impl Roots {
-    pub(crate) fn forget(&self) {
-        self.lock().clear();
-    }
-
-    /// How this target is spoken to.
-    pub(crate) async fn of(
-        &self,
-        target: &Arc<Target>,
-        key: Option<Secret>,
-    ) -> Result<Arc<tls::Upstream>, String> {
-        if let Some(known) = self.lock().get(&target.name)
-            && known.is_of(target, key.as_ref())
-        {
-            return Ok(Arc::clone(&known.tls));
-        }
-        let made_from = target.tls.clone();
-        let (read, with) = (made_from.clone(), key.clone());
-        let made = spawn_blocking(move || tls::Upstream::new(&read, with.as_ref()));
-        let made = timeout(target.timeouts.dial, made).await;
-        let made = made.map_err(|_elapsed| "its files could not be read in time".to_owned())?;
-        let made = made.map_err(|stopped| stopped.to_string())?;
-        let tls = Arc::new(made.map_err(|error| error.to_string())?);
-        let known = Known {
-            made_from,
-            key,
-            made: clock::boot(),
-            tls: Arc::clone(&tls),
-        };
-        self.lock().insert(target.name.clone(), known);
-        Ok(tls)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,13 +5,9 @@
 
 mod hosts;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-
-use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 
 use self::hosts::Dead;
 use super::inject::warm::{Key, Supply, Warm};
@@ -19,8 +15,7 @@ use super::inject::{self, Injector, Login, Masked, Upstream};
 use super::mask::Again;
 use super::session::Errand;
 use super::terminate::{Replication, Setting, Startup};
-use crate::clock::{self, BootTime};
-use crate::config::{self, Host, Postgres, SessionAttrs, Target, UpstreamTls};
+use crate::config::{self, Host, Postgres, SessionAttrs, Target};
 use crate::policy::Refusal;
 use crate::secrets::Secret;
 use crate::session::beside::Beside;
@@ -29,8 +24,6 @@ use crate::session::opening::ahead::Ahead;
 use crate::telemetry::metrics::LoginHow;
 use crate::tls;
 
-/// How long roots read from disk are used: a rotated file counts after this.
-const ROOTS_FOR: Duration = Duration::from_secs(60);
 /// How soon a catalog is read again whose reading failed.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -39,21 +32,8 @@ const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub(super) struct Reach {
     injector: Arc<Injector>,
     warm: Arc<Warm<Spare>>,
-    /// By target. Held by whoever reads a target's files, on a thread that may wait for them: nobody else
-    /// needs to read them meanwhile, and no other target waits.
-    roots: Mutex<HashMap<String, Held>>,
+    roots: tls::Roots,
     dead: Arc<Dead>,
-}
-
-type Held = Arc<tokio::sync::Mutex<Option<Roots>>>;
-
-#[derive(Debug)]
-struct Roots {
-    made_from: UpstreamTls,
-    /// Digest of the client certificate's key.
-    key: [u8; 32],
-    made: BootTime,
-    tls: Arc<tls::Upstream>,
 }
 
 /// A connection for one session, logged in.
@@ -73,7 +53,7 @@ impl Reach {
         Ok(Self {
             injector: Arc::new(Injector::new()?),
             warm: Arc::default(),
-            roots: Mutex::default(),
+            roots: tls::Roots::default(),
             dead: Arc::default(),
         })
     }
@@ -82,7 +62,7 @@ impl Reach {
     pub(super) fn forget(&self) {
         self.warm.forget();
         self.injector.forget();
-        self.roots().clear();
+        self.roots.forget();
     }
 
     /// Keeps nothing any more.
@@ -152,7 +132,7 @@ impl Reach {
             None => None,
         };
         let plan = Plan {
-            tls: self.tls(&target, key).await.map_err(|cause| {
+            tls: self.roots.of(&target, key).await.map_err(|cause| {
                 let refusal = Refusal::upstream("TLS to this target is not set up right");
                 (refusal, Some(cause))
             })?,
@@ -256,79 +236,6 @@ impl Reach {
             return attempt(&Some(newer)).await.map_err(No::from);
         }
         Err(failed(error))
-    }
-
-    /// How a target is verified, and what we show it: made anew after a while and at each change. A
-    /// certificate whose key is not the one beside it is one that is being rotated: the one before
-    /// stays in use.
-    async fn tls(
-        &self,
-        target: &Arc<Target>,
-        key: Option<Secret>,
-    ) -> Result<Arc<tls::Upstream>, String> {
-        let digest = self.injector.credential(key.as_ref());
-        let held = Arc::clone(self.roots().entry(target.name.clone()).or_default());
-        let (patience, target) = (target.timeouts.dial, Arc::clone(target));
-        let made = timeout(patience, async move {
-            let mut known = held.lock_owned().await;
-            if let Some(fresh) = known
-                .as_ref()
-                .and_then(|known| known.fresh(&target, digest))
-            {
-                return Ok(fresh);
-            }
-            let made =
-                spawn_blocking(move || Roots::anew(&mut known, &target, key.as_ref(), digest));
-            match made.await {
-                Ok(made) => made.map_err(|error| error.to_string()),
-                Err(stopped) => Err(stopped.to_string()),
-            }
-        });
-        let made = made.await;
-        made.unwrap_or_else(|_elapsed| Err("its files could not be read in time".to_owned()))
-    }
-
-    fn roots(&self) -> MutexGuard<'_, HashMap<String, Held>> {
-        self.roots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Roots {
-    fn fresh(&self, target: &Target, key: [u8; 32]) -> Option<Arc<tls::Upstream>> {
-        let fresh = self.made_from == target.tls
-            && self.key == key
-            && clock::boot().since(self.made) < ROOTS_FOR;
-        fresh.then(|| Arc::clone(&self.tls))
-    }
-
-    /// Reads the files; what was `known` of them before is replaced, or stays in use.
-    fn anew(
-        known: &mut Option<Self>,
-        target: &Target,
-        key: Option<&Secret>,
-        digest: [u8; 32],
-    ) -> Result<Arc<tls::Upstream>, tls::Error> {
-        let now = clock::boot();
-        let before = known.as_ref().filter(|known| known.made_from == target.tls);
-        let tls = match (tls::Upstream::new(&target.tls, key), before) {
-            // What waits was verified with the same.
-            (Ok(tls), Some(before)) if before.key == digest && before.tls.is_same(&tls) => {
-                Arc::clone(&before.tls)
-            }
-            (Err(error @ tls::Error::Identity { .. }), Some(before)) => {
-                let target = &target.name;
-                tracing::warn!(%error, %target, "the client certificate of before is still used");
-                return Ok(Arc::clone(&before.tls));
-            }
-            (made, _) => Arc::new(made?),
-        };
-        *known = Some(Self {
-            made_from: target.tls.clone(),
-            key: digest,
-            made: now,
-            tls: Arc::clone(&tls),
-        });
-        Ok(tls)
     }
 }
 
