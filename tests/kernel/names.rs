@@ -140,9 +140,9 @@ fn who_is_in_no_scope_is_not_answered_and_a_scope_asks_nobody_else() {
 #[test]
 fn without_a_daemon_no_question_leaves() {
     let mut scene = Scene::new();
-    let resolver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at = support::port::free().unwrap();
+    let resolver = UdpSocket::bind(at).unwrap();
     resolver.set_nonblocking(true).unwrap();
-    let at = resolver.local_addr().unwrap();
     let listener = TcpListener::bind(at).unwrap();
     scene.rules(&[(at, Verdict::Resolver)]);
     let port = at.port().to_string();
