@@ -569,6 +569,8 @@ pub struct Audit {
     pub durability: Durability,
     /// Size at which a segment is closed and the next begun, in bytes. Default 64 MiB.
     pub segment_bytes: u64,
+    /// How often the log itself says, signed, how far it is. Default one minute.
+    pub checkpoint: Duration,
 }
 
 impl Default for Audit {
@@ -576,6 +578,7 @@ impl Default for Audit {
         Self {
             durability: Durability::Relaxed,
             segment_bytes: 64 << 20,
+            checkpoint: Duration::from_secs(60),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::checkpoint::Checkpoint;
 use crate::approvals::{Answer, Over};
 use crate::grants::{Ended, Grant, Holder};
 use crate::identity::{Identity, Operator, Principal, User};
@@ -382,6 +383,12 @@ pub enum Event<'a> {
         /// The file that keeps them; absent where they were all zero.
         #[serde(skip_serializing_if = "Option::is_none")]
         kept: Option<&'a str>,
+    },
+    /// The log up to the line before, signed: at the end of each segment, and from time to time.
+    #[serde(rename = "log.checkpoint")]
+    LogCheckpoint {
+        /// What is signed.
+        checkpoint: &'a Checkpoint,
     },
     /// Lines could not be written, the disk was full; nothing that they would have permitted was forwarded.
     #[serde(rename = "log.lost")]

@@ -213,6 +213,7 @@ fn audit(node: Option<&Node>) -> Audit {
             Durability::Relaxed
         },
         segment_bytes: size(node, "segment").unwrap_or(64 << 20),
+        checkpoint: duration(node, "checkpoint").unwrap_or(Duration::from_secs(60)),
     }
 }
 

@@ -579,6 +579,12 @@ static RESOLVER: Shape = Shape::Keys(&[
 
 const AUDIT: Shape = Shape::Keys(&[
     may(
+        "checkpoint",
+        Shape::Duration(1_000, DAY),
+        "1m",
+        "How often a line of the log vouches, signed, for those before it.",
+    ),
+    may(
         "durability",
         Shape::Word(&["relaxed", "strict"]),
         "relaxed",

@@ -137,7 +137,8 @@ fn a_version_alone_gives_the_defaults() {
         config.audit,
         Audit {
             durability: Durability::Relaxed,
-            segment_bytes: 64 << 20
+            segment_bytes: 64 << 20,
+            checkpoint: Duration::from_secs(60),
         }
     );
     assert_eq!(

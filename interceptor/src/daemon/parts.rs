@@ -63,7 +63,9 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
         Authority::open(&config.paths.state).context("cannot open the local authority")?;
     let control = control::listen(&config.paths.run)?;
     let metrics = metrics::listen(config.metrics).await?;
-    let audit = audit::Log::open(&config.paths.state.join("audit"), &config.audit)
+    let signer = audit::Signer::open(&config.paths.state)
+        .context("cannot open the key that signs the audit log")?;
+    let audit = audit::Log::open(&config.paths.state.join("audit"), signer, &config.audit)
         .context("cannot open the audit log")?;
     let recorder = Recorder::open(&config.paths.state.join("recordings"), &config.recording)
         .context("cannot open the recordings")?;
