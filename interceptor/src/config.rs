@@ -599,4 +599,6 @@ pub struct Recording {
     pub segment_bytes: u64,
     /// Bytes of one session after which it is ended; `None` for no bound. Default none.
     pub session_bytes: Option<u64>,
+    /// Whom they are encrypted to (`age`); none where they are not. Default none.
+    pub recipients: Vec<String>,
 }

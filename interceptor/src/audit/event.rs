@@ -363,6 +363,40 @@ pub enum Event<'a> {
         /// The policy in force afterwards.
         generation: Generation,
     },
+    /// A recording was begun.
+    #[serde(rename = "recording.begun")]
+    RecordingBegun {
+        /// The session.
+        session: uuid::Uuid,
+        /// Its target.
+        target: &'a str,
+        /// The hash of its first segment's header, which its first chunk carries on.
+        head: &'a str,
+        /// The hash of its `meta.json`.
+        meta: &'a str,
+        /// That of its `key.age`, where it is encrypted.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
+    },
+    /// A recording is as it is up to here.
+    #[serde(rename = "recording.sealed")]
+    RecordingSealed {
+        /// The session.
+        session: uuid::Uuid,
+        /// The segment's number.
+        segment: u32,
+        /// Bytes of the segment that are vouched for.
+        length: u64,
+        /// The hash of the segment's header.
+        head: &'a str,
+        /// The hash of the last of its chunks.
+        tail: &'a str,
+        /// `full`, `time`, `end` or, of what a daemon left that died, `lost`.
+        why: &'a str,
+        /// The hash of its `meta.json`, once it ended.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        meta: Option<String>,
+    },
     /// The log was opened: a daemon started. Without a `log.closed` before it, the last one died.
     #[serde(rename = "log.opened")]
     LogOpened {

@@ -137,6 +137,11 @@ fn waited(since: BootTime) -> bool {
     true
 }
 
+/// A log below a state directory, for whoever has something to tell it.
+pub(crate) fn log(state: &Path) -> Arc<Log> {
+    Arc::new(open(&state.join("audit"), &settings(1 << 20)))
+}
+
 /// A closed log of `count` lines and the two that opening and closing make.
 fn written(dir: &Path, count: u64, segment_bytes: u64) {
     let log = open(dir, &settings(segment_bytes));

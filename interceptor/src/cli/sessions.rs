@@ -4,7 +4,7 @@
 //! written to the audit log first.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::audit::{since, unless_gone};
 use super::{Daemon, reading, terminal};
 use crate::protocol::postgres::transcript::{Exchange, Limits, Piece, Reading, Transcript};
-use crate::recording::{self, Filter, Meta, Reader, What, find, list};
+use crate::recording::{self, Filter, Identities, Meta, Reader, What, find, list};
 
 mod render;
 #[cfg(test)]
@@ -75,6 +75,9 @@ pub struct Place {
     /// The recordings' directory; by default the one of the daemon.
     #[arg(long)]
     pub dir: Option<PathBuf>,
+    /// A file with an identity of age, for encrypted recordings.
+    #[arg(long)]
+    pub identity: Option<PathBuf>,
     /// Which daemon.
     #[command(flatten)]
     pub daemon: Daemon,
@@ -88,6 +91,13 @@ impl Place {
         self.dir
             .clone()
             .unwrap_or_else(|| PathBuf::from("/var/lib/interceptor/recordings"))
+    }
+
+    /// The recording of a session.
+    fn open(&self, id: &str) -> Result<Reader> {
+        let identities = self.identity.as_deref().map(Identities::read).transpose()?;
+        let dir = find(&self.dir(), id)?;
+        Ok(Reader::with(&dir, identities.unwrap_or_default())?)
     }
 }
 
@@ -188,8 +198,8 @@ struct Read {
 }
 
 impl Read {
-    fn open(root: &Path, id: &str, limits: Limits) -> Result<Self> {
-        let mut reader = Reader::open(&find(root, id)?)?;
+    fn open(place: &Place, id: &str, limits: Limits) -> Result<Self> {
+        let mut reader = place.open(id)?;
         let meta = reader.meta().clone();
         if meta.protocol != "postgres" {
             bail!(
@@ -208,7 +218,7 @@ impl Read {
                     What::Mark(request, phase) => {
                         reading.take(frame.at, &Piece::Mark(*request, *phase));
                     }
-                    What::End(_) => {}
+                    What::End(_) | What::Terminal(..) => {}
                 },
                 Err(error) => stopped = Some(error),
             }
@@ -261,7 +271,7 @@ fn show(id: &str, rows: usize, place: &Place, out: &mut impl Write) -> Result<u8
         rows,
         ..Limits::default()
     };
-    let read = Read::open(&place.dir(), id, limits)?;
+    let read = Read::open(place, id, limits)?;
     if place.json {
         let shown = Shown {
             session: &read.meta,
@@ -314,7 +324,7 @@ impl Pace {
 }
 
 fn replay(id: &str, pace: &Pace, place: &Place, out: &mut impl Write) -> Result<u8> {
-    let read = Read::open(&place.dir(), id, Limits::default())?;
+    let read = Read::open(place, id, Limits::default())?;
     let exchanges = &read.transcript.exchanges;
     // What happened when: asked (false) and answered (true), in the order of time.
     let mut events: Vec<_> = exchanges

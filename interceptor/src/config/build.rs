@@ -221,6 +221,9 @@ fn recording(node: Option<&Node>) -> Recording {
     Recording {
         segment_bytes: size(node, "segment").unwrap_or(16 << 20),
         session_bytes: size(node, "session"),
+        recipients: node
+            .map(|node| texts(node, "recipients"))
+            .unwrap_or_default(),
     }
 }
 

@@ -254,6 +254,7 @@ pub(super) fn text_form(text: &str, form: Form) -> Result<(), String> {
         Form::Socket => return scalar::socket(text).map(drop),
         Form::Network => return scalar::network(text).map(drop),
         Form::Url => return Url::read(text).map(drop),
+        Form::Recipient => return scalar::recipient(text),
         Form::Claim => return issuers::claim(text).map(drop),
         Form::Name => (
             is_name(text),

@@ -73,6 +73,8 @@ pub(super) enum Form {
     MaskOrTag,
     /// An address of the web, without query and fragment.
     Url,
+    /// A recipient of `age`.
+    Recipient,
     /// A claim of a token: its name, or a JSON pointer to it.
     Claim,
 }
@@ -599,6 +601,12 @@ const AUDIT: Shape = Shape::Keys(&[
 ]);
 
 const RECORDING: Shape = Shape::Keys(&[
+    may(
+        "recipients",
+        Shape::List(1, &Shape::Text(Form::Recipient)),
+        "not encrypted",
+        "Whom recordings are encrypted to: recipients of age; the daemon itself cannot read them any more.",
+    ),
     may(
         "segment",
         Shape::Size(64 * KIB, 16 * GIB),

@@ -145,7 +145,8 @@ fn a_version_alone_gives_the_defaults() {
         config.recording,
         Recording {
             segment_bytes: 16 << 20,
-            session_bytes: None
+            session_bytes: None,
+            recipients: Vec::new(),
         }
     );
 }

@@ -65,9 +65,10 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
     let metrics = metrics::listen(config.metrics).await?;
     let signer = audit::Signer::open(&config.paths.state)
         .context("cannot open the key that signs the audit log")?;
-    let audit = audit::Log::open(&config.paths.state.join("audit"), signer, &config.audit)
-        .context("cannot open the audit log")?;
-    let recorder = Recorder::open(&config.paths.state.join("recordings"), &config.recording)
+    let audit = audit::Log::open(&config.paths.state.join("audit"), signer, &config.audit);
+    let audit = Arc::new(audit.context("cannot open the audit log")?);
+    let recordings = config.paths.state.join("recordings");
+    let recorder = Recorder::open(&recordings, &config.recording, Arc::clone(&audit) as _)
         .context("cannot open the recordings")?;
     let grants = Grants::open(&config.paths.state.join("grants.db"))?;
     let tokens = Tokens::open(&config.paths.state.join("identities.db"))

@@ -49,7 +49,7 @@ pub struct Services {
     /// What waits for people, and what they said.
     pub approvals: Approvals,
     /// The audit log.
-    pub audit: audit::Log,
+    pub audit: Arc<audit::Log>,
     /// Where sessions are recorded.
     pub recorder: Recorder,
     /// Recordings of ended sessions that are being closed; a drain waits for them.

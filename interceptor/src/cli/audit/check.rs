@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use serde::Serialize;
 use serde_json::json;
 
 use super::Log;
@@ -13,6 +14,7 @@ use crate::audit::PublicKey;
 use crate::audit::checkpoint::{self, Checkpoint, sign};
 use crate::audit::verify::{Report, Trust, verify_with};
 use crate::cli::{counted, terminal};
+use crate::recording::{self, verify::Vouched};
 
 /// What a log is checked by.
 #[derive(Clone, Debug, Default, Args)]
@@ -23,6 +25,9 @@ pub struct By {
     /// A file with checkpoints that were kept elsewhere, one a line.
     #[arg(long)]
     pub anchor: Vec<PathBuf>,
+    /// The directory of the recordings, which are checked too; by default this host's own.
+    #[arg(long)]
+    pub recordings: Option<PathBuf>,
 }
 
 impl By {
@@ -32,6 +37,8 @@ impl By {
         if self.key.is_empty() && own.exists() {
             self.key.push(own);
         }
+        self.recordings
+            .get_or_insert_with(|| state.join("recordings"));
     }
 
     fn keys(&self) -> Result<Vec<PublicKey>> {
@@ -67,19 +74,62 @@ pub(super) fn check(by: &By, log: &Log, out: &mut impl Write) -> Result<u8> {
         keys: &keys,
         anchors: &anchors,
     };
-    let report = verify_with(&log.dir(), trust, &mut |_line| {})?;
+    let mut vouched = Vouched::default();
+    let report = verify_with(&log.dir(), trust, &mut |line| vouched.take(line))?;
     if report.segments == 0 && report.is_whole() {
         bail!(
             "cannot find an audit log in {}: no audit-*.jsonl is there; name its place with --dir or --config",
             log.dir().display()
         );
     }
+    let recordings = by.recordings.as_deref().filter(|root| root.exists());
+    let recordings = recordings.map(|root| vouched.check(root)).transpose()?;
+    let is_whole = recordings
+        .as_ref()
+        .is_none_or(recording::verify::Report::is_whole);
     if log.json {
-        let text = serde_json::to_string(&report)?;
+        let both = Both {
+            log: &report,
+            recordings: recordings.as_ref(),
+        };
+        let text = serde_json::to_string(&both)?;
         writeln!(out, "{}", terminal::json(&text))?;
-        return Ok(u8::from(!report.is_whole()));
+        return Ok(u8::from(!report.is_whole() || !is_whole));
     }
-    tell(&report, out)
+    let code = tell(&report, out)?;
+    if let Some(recordings) = &recordings {
+        tell_recordings(recordings, out)?;
+    }
+    Ok(code.max(u8::from(!is_whole)))
+}
+
+/// `audit verify --json`.
+#[derive(Serialize)]
+struct Both<'a> {
+    #[serde(flatten)]
+    log: &'a Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recordings: Option<&'a recording::verify::Report>,
+}
+
+fn tell_recordings(report: &recording::verify::Report, out: &mut impl Write) -> Result<()> {
+    for recording::verify::Violation { session, what } in &report.violations {
+        let line = format!("recording {session}: {what}");
+        writeln!(out, "{}", terminal::line(&line))?;
+    }
+    if report.unlisted > 0 {
+        writeln!(out, "and {} more", report.unlisted)?;
+    }
+    let sessions = counted(report.sessions, "recording", "recordings");
+    match report.is_whole() {
+        true => writeln!(out, "{sessions} as the log says, {} purged", report.purged)?,
+        false => writeln!(out, "recordings are damaged ({sessions} were read)")?,
+    }
+    if report.unvouched_bytes > 0 {
+        let bytes = report.unvouched_bytes;
+        writeln!(out, "the log vouches for all but {bytes} bytes of them yet")?;
+    }
+    Ok(())
 }
 
 fn tell(report: &Report, out: &mut impl Write) -> Result<u8> {

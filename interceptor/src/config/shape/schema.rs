@@ -80,6 +80,7 @@ fn text(form: Form) -> Value {
         Form::MaskOrTag => "^([a-z0-9-]{1,63}|partial\\([0-9]{1,3}\\))$",
         Form::Url => "^https?://[^?#@]+$",
         Form::Claim => "^.+$",
+        Form::Recipient => "^age1[0-9a-z]+$",
         Form::Variable => "^[A-Za-z_][A-Za-z0-9_]*$",
         Form::Credential => "^[^/]+$",
     };
