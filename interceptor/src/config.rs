@@ -223,6 +223,8 @@ pub struct Target {
     pub statement: StatementText,
     /// Whether sessions are recorded. Default true.
     pub record: bool,
+    /// How long its recordings are kept.
+    pub keep: Keep,
     /// Timeouts.
     pub timeouts: Timeouts,
     /// Words that say a mask for many columns.
@@ -592,6 +594,26 @@ pub enum Durability {
     Strict,
 }
 
+/// How long recordings are kept; for ever where nothing is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// As long after their end.
+    pub age: Option<Duration>,
+    /// The newest of a target, together as many bytes.
+    pub bytes: Option<u64>,
+}
+
+impl Keep {
+    /// What is said here, and of what is not what is said there.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            age: self.age.or(other.age),
+            bytes: self.bytes.or(other.bytes),
+        }
+    }
+}
+
 /// The recordings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recording {
@@ -601,4 +623,6 @@ pub struct Recording {
     pub session_bytes: Option<u64>,
     /// Whom they are encrypted to (`age`); none where they are not. Default none.
     pub recipients: Vec<String>,
+    /// How long they are kept, where their target says nothing.
+    pub keep: Keep,
 }

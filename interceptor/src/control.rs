@@ -121,6 +121,9 @@ fn control_routes(services: Arc<Services>) -> Router {
         .route("/v1/approvals/answer", post(approvals::answer))
         .route("/v1/records", get(records::place))
         .route("/v1/records/read", post(records::read))
+        .route("/v1/sessions/hold", post(records::hold))
+        .route("/v1/sessions/release", post(records::release))
+        .route("/v1/sessions/kill", post(records::kill))
         .layer(outside)
         .with_state(services)
 }

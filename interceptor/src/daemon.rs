@@ -10,6 +10,7 @@ mod kernel;
 mod metrics;
 mod parts;
 mod pillars;
+mod retention;
 mod watch;
 
 use std::path::Path;
@@ -122,6 +123,8 @@ fn stand(
     pillars.stand("what resolves the targets' names", resolve);
     let reloads = watch::reloads(services.reloads.subscribe(), engines, stop.clone());
     pillars.stand("what heeds reloads", reloads);
+    let (parts, until) = shared();
+    pillars.stand("what purges recordings", retention::watch(parts, until));
     let (parts, until) = shared();
     pillars.stand("what ends grants", ending::watch(parts, until));
     let (parts, until) = shared();

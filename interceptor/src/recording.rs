@@ -27,6 +27,7 @@ mod writer;
 pub use format::FRAME_MAX;
 pub use reader::{Frame, Reader, What};
 pub use store::keys::Identities;
+pub use store::retention;
 pub use store::{Ended, Filter, Listing, Meta, find, list};
 pub use terminal::Terminal;
 pub use writer::{Recorder, Subject, Writer};

@@ -397,6 +397,46 @@ pub enum Event<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         meta: Option<String>,
     },
+    /// A recording is held: it is not purged, whatever its age.
+    #[serde(rename = "recording.held")]
+    RecordingHeld {
+        /// The session.
+        session: uuid::Uuid,
+        /// Who wants it.
+        caller: Caller,
+        /// Why.
+        reason: &'a str,
+    },
+    /// A recording is held no longer.
+    #[serde(rename = "recording.released")]
+    RecordingReleased {
+        /// The session.
+        session: uuid::Uuid,
+        /// Who released it.
+        caller: Caller,
+        /// Why it was held.
+        reason: &'a str,
+    },
+    /// A recording is about to be removed; this stays in its place.
+    #[serde(rename = "recording.purged")]
+    RecordingPurged {
+        /// The session.
+        session: uuid::Uuid,
+        /// Its target.
+        target: &'a str,
+        /// The agent, where it is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        agent: Option<String>,
+        /// When it began.
+        started: jiff::Timestamp,
+        /// Its bytes.
+        bytes: u64,
+        /// The hash of its last chunk.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tail: Option<String>,
+        /// `age` or `size`.
+        why: &'a str,
+    },
     /// The log was opened: a daemon started. Without a `log.closed` before it, the last one died.
     #[serde(rename = "log.opened")]
     LogOpened {

@@ -13,8 +13,8 @@ use super::document::{Node, Value};
 use super::mistake::Place;
 use super::shape::{Form, detect};
 use super::{
-    Address, Agent, Audit, ClientAuth, Config, Dial, Direct, Durability, Namespace, Order, Paths,
-    Pooler, Postgres, Protocol, Recording, Resolver, Scope, SecretSource, SessionAttrs,
+    Address, Agent, Audit, ClientAuth, Config, Dial, Direct, Durability, Keep, Namespace, Order,
+    Paths, Pooler, Postgres, Protocol, Recording, Resolver, Scope, SecretSource, SessionAttrs,
     StatementText, Target, Timeouts, TlsMode, UpstreamTls, Warm, issuers, scalar, sensitive,
 };
 
@@ -217,6 +217,15 @@ fn audit(node: Option<&Node>) -> Audit {
     }
 }
 
+/// How long recordings are kept, as the map around it says.
+fn keep(node: Option<&Node>) -> Keep {
+    let node = node.and_then(|node| node.under("keep"));
+    Keep {
+        age: duration(node, "age"),
+        bytes: size(node, "size"),
+    }
+}
+
 fn recording(node: Option<&Node>) -> Recording {
     Recording {
         segment_bytes: size(node, "segment").unwrap_or(16 << 20),
@@ -224,6 +233,7 @@ fn recording(node: Option<&Node>) -> Recording {
         recipients: node
             .map(|node| texts(node, "recipients"))
             .unwrap_or_default(),
+        keep: keep(node),
     }
 }
 
@@ -307,6 +317,7 @@ impl From<'_> {
                 _ => StatementText::Redacted,
             },
             record: flag(node, "record", true),
+            keep: keep(Some(node)),
             timeouts: timeouts(node.under("timeouts")),
             tags: sensitive::build_tags(node),
             sensitive: sensitive::build(node),

@@ -268,6 +268,12 @@ static TARGET: Shape = Shape::Keys(&[
         "What the audit keeps of statement text.",
     ),
     may(
+        "keep",
+        KEEP,
+        "as `recording.keep`",
+        "How long its recordings are kept.",
+    ),
+    may(
         "record",
         Shape::Flag,
         "true",
@@ -600,7 +606,28 @@ const AUDIT: Shape = Shape::Keys(&[
     ),
 ]);
 
+const KEEP: Shape = Shape::Keys(&[
+    may(
+        "age",
+        Shape::Duration(60_000, 36_500 * DAY),
+        "for ever",
+        "How long a recording is kept after its end.",
+    ),
+    may(
+        "size",
+        Shape::Size(KIB, 1 << 60),
+        "unlimited",
+        "How many bytes of recordings a target keeps together; the oldest go first.",
+    ),
+]);
+
 const RECORDING: Shape = Shape::Keys(&[
+    may(
+        "keep",
+        KEEP,
+        "for ever",
+        "How long recordings are kept whose target says nothing; one that is held stays.",
+    ),
     may(
         "recipients",
         Shape::List(1, &Shape::Text(Form::Recipient)),

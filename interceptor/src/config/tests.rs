@@ -147,6 +147,7 @@ fn a_version_alone_gives_the_defaults() {
             segment_bytes: 16 << 20,
             session_bytes: None,
             recipients: Vec::new(),
+            keep: Default::default(),
         }
     );
 }

@@ -228,6 +228,26 @@ pub struct Read {
     pub which: String,
 }
 
+/// `POST /v1/sessions/hold` and, without a reason, `/v1/sessions/release` and `/v1/sessions/kill`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhichSession {
+    /// Its id, or how that begins.
+    pub session: String,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What was done to a session or its recording.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// Which.
+    pub session: Uuid,
+    /// Whether anything is different now.
+    pub changed: bool,
+}
+
 /// Where the records are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Records {

@@ -49,11 +49,13 @@ pub enum ControlVerb {
     ReadSessions,
     /// Look at what a target's columns hold.
     Discover,
+    /// Hold a recording, or release it.
+    Hold,
 }
 
 impl ControlVerb {
     /// Every verb.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Run,
         Self::Tag,
         Self::Untag,
@@ -69,6 +71,7 @@ impl ControlVerb {
         Self::ReadAudit,
         Self::ReadSessions,
         Self::Discover,
+        Self::Hold,
     ];
 
     /// Its name in the schema.
@@ -90,6 +93,7 @@ impl ControlVerb {
             Self::ReadAudit => "ReadAudit",
             Self::ReadSessions => "ReadSessions",
             Self::Discover => "Discover",
+            Self::Hold => "Hold",
         }
     }
 
@@ -109,6 +113,7 @@ impl ControlVerb {
             Self::Reload => "reload",
             Self::Status => "status",
             Self::ReadAudit | Self::ReadSessions | Self::Discover => "read",
+            Self::Hold => "hold",
         }
     }
 
@@ -126,9 +131,12 @@ impl ControlVerb {
             | Self::Bind
             | Self::Approve
             | Self::BreakGlass => true,
-            Self::Reload | Self::Status | Self::ReadAudit | Self::ReadSessions | Self::Discover => {
-                false
-            }
+            Self::Reload
+            | Self::Status
+            | Self::ReadAudit
+            | Self::ReadSessions
+            | Self::Discover
+            | Self::Hold => false,
         }
     }
 
@@ -148,7 +156,8 @@ impl ControlVerb {
             | Self::Reload
             | Self::ReadAudit
             | Self::ReadSessions
-            | Self::Discover => false,
+            | Self::Discover
+            | Self::Hold => false,
         }
     }
 }

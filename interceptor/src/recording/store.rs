@@ -17,6 +17,7 @@ use super::format::{Hash, hash};
 use crate::clock::BootTime;
 
 pub(super) mod keys;
+pub mod retention;
 
 pub(super) const META: &str = "meta.json";
 

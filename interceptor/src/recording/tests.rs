@@ -18,6 +18,7 @@ use crate::audit::tests::log;
 use crate::session::{Direction, Phase, RequestId};
 
 mod container;
+mod retention;
 mod vouched;
 
 const CHILD: &str = "INTERCEPTOR_TEST_RECORDING_CHILD";
@@ -32,6 +33,7 @@ fn settings(segment_bytes: u64, session_bytes: Option<u64>) -> Settings {
         segment_bytes,
         session_bytes,
         recipients: Vec::new(),
+        keep: Default::default(),
     }
 }
 

@@ -23,6 +23,7 @@ pub struct Metrics {
     masks_missed: Family<Target, Counter>,
     detected: Family<TargetKind, Counter>,
     approvals: Family<TargetResult, Counter>,
+    purged: Family<Target, Counter>,
     kernel_denied: Family<Reason, Counter>,
     kernel_lost: Counter,
 }
@@ -153,6 +154,12 @@ impl Metrics {
         self.approvals.get_or_create(&labels).inc();
     }
 
+    /// A recording was purged.
+    pub fn recording_purged(&self, target: &str) {
+        let target = target.to_owned();
+        self.purged.get_or_create(&Target { target }).inc();
+    }
+
     /// The kernel refused something `count` times.
     pub fn kernel_denied(&self, reason: &'static str, count: u64) {
         self.kernel_denied
@@ -208,6 +215,11 @@ impl Metrics {
             "approvals",
             "Questions to people that are over, by target and result",
             self.approvals.clone(),
+        );
+        registry.register(
+            "recordings_purged",
+            "Recordings that were purged, by target",
+            self.purged.clone(),
         );
         registry.register(
             "kernel_denied",

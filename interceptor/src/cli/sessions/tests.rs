@@ -42,6 +42,7 @@ async fn recorded() -> (tempfile::TempDir, PathBuf) {
         segment_bytes: 1 << 20,
         session_bytes: None,
         recipients: Vec::new(),
+        keep: Default::default(),
     };
     let audit = crate::audit::tests::log(temporary.path());
     let recorder = Recorder::open(&root, &settings, audit).expect("a recorder");

@@ -323,6 +323,27 @@ impl Open {
     }
 }
 
+/// How far a segment is whole: its length, the hash of its header, and that of its last chunk.
+pub(in crate::recording) fn end(
+    dir: &Path,
+    (session, number): (Uuid, u32),
+) -> Result<(u64, Hash, Hash), Error> {
+    let path = dir.join(format!("{number:06}.rec"));
+    let file = File::open(&path).map_err(|error| Error::io("read", &path, error))?;
+    let from = BufReader::with_capacity(256 << 10, file);
+    let mut hash = None;
+    let mut open = Open::begin(path, from, (session, number), &mut hash, (dir, None))?;
+    let head = hash.unwrap_or_default();
+    let mut tail = head;
+    loop {
+        match open.chunk(&tail, true) {
+            Ok(Some(chunk)) => tail = chunk.hash,
+            Ok(None) | Err(Error::Torn { .. }) => return Ok((open.offset, head, tail)),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 impl Chunk {
     /// The chain's hash behind it.
     pub(in crate::recording) fn hash(&self) -> &Hash {
