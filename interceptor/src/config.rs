@@ -28,6 +28,7 @@ use ipnet::IpNet;
 use crate::masking::detect;
 use crate::masking::{Mask, Sensitive};
 
+pub use build::outputs::{Output, OutputFormat, OutputTo, OutputWeb};
 pub use check::is_name;
 pub use issuers::{Algorithm, ClaimNames, Issuer, Url};
 pub use load::is_open;
@@ -573,6 +574,8 @@ pub struct Audit {
     pub segment_bytes: u64,
     /// How often the log itself says, signed, how far it is. Default one minute.
     pub checkpoint: Duration,
+    /// Where its lines go besides, by name.
+    pub outputs: BTreeMap<String, Output>,
 }
 
 impl Default for Audit {
@@ -581,6 +584,7 @@ impl Default for Audit {
             durability: Durability::Relaxed,
             segment_bytes: 64 << 20,
             checkpoint: Duration::from_secs(60),
+            outputs: BTreeMap::new(),
         }
     }
 }

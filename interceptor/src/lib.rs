@@ -23,6 +23,7 @@
 //! | as whom upstream | [`secrets`] and `protocol/x/inject.rs` |
 //! | how does "no" sound | `protocol/x/refuse.rs` |
 //! | what is kept | [`audit`] (facts), [`recording`] (bytes) |
+//! | how others hear of it, how it is found again | [`outputs`], [`search`] |
 //! | what can an operator do | [`control`], [`cli`] |
 //! | what may a file say | [`config`] |
 //! | which certificates do we show, which do we trust | [`tls`] |
@@ -44,10 +45,12 @@ pub mod daemon;
 pub mod grants;
 pub mod identity;
 pub mod masking;
+pub mod outputs;
 pub mod policy;
 pub mod protocol;
 pub mod recording;
 pub mod scopes;
+pub mod search;
 pub mod secrets;
 pub mod session;
 pub mod socket;

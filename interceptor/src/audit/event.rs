@@ -28,6 +28,9 @@ pub struct About<'a> {
     /// The target's name, once it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<&'a str>,
+    /// What the target speaks, once it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<&'a str>,
     /// The database, once it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database: Option<&'a str>,

@@ -157,6 +157,20 @@ impl Log {
         }
     }
 
+    /// Waits until a later line than `sequence` is on disk, without asking for it. May be dropped at any time.
+    pub async fn synced_past(&self, sequence: Sequence) -> Result<(), Error> {
+        let mut synced = self.shared.synced.subscribe();
+        let reached = synced
+            .wait_for(|synced| synced.sequence > sequence.0 || synced.failed.is_some())
+            .await;
+        match reached {
+            Ok(synced) if synced.sequence > sequence.0 => Ok(()),
+            _ => Err(Error::Broken {
+                why: Arc::from("the log was closed"),
+            }),
+        }
+    }
+
     /// The last line that is known to be on disk; 0 for none.
     #[must_use]
     pub fn synced(&self) -> Sequence {

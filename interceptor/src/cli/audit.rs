@@ -161,7 +161,7 @@ impl std::fmt::Display for Only {
 }
 
 /// A time, or one that long ago.
-pub(super) fn since(text: &str) -> Result<Timestamp> {
+pub(in crate::cli) fn since(text: &str) -> Result<Timestamp> {
     if let Ok(time) = text.parse() {
         return Ok(time);
     }

@@ -274,7 +274,7 @@ impl Replay {
             writeln!(out, "{}", terminal::line(&line))?;
         }
         let judged = counted(sums.judged, "request", "requests");
-        let sessions = counted(sums.sessions as u64, "session", "sessions");
+        let sessions = counted(sums.sessions, "session", "sessions");
         writeln!(
             out,
             "{judged} of {sessions} judged: {} would be refused, {} would be permitted, {} refused otherwise; {} left out, which rules did not decide",

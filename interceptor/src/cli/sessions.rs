@@ -23,6 +23,7 @@ pub mod export;
 pub mod live;
 mod render;
 mod screen;
+pub mod search;
 #[cfg(test)]
 mod tests;
 
@@ -98,6 +99,8 @@ pub enum Sessions {
         #[command(flatten)]
         place: Place,
     },
+    /// Find requests by the words of what was asked, of who asked, and of what it was about.
+    Search(search::Search),
     /// Keep a recording whatever its age, until it is released.
     Hold {
         /// Which.
@@ -166,6 +169,7 @@ impl Sessions {
             | Self::Play { place, .. }
             | Self::Follow { place, .. }
             | Self::Export { place, .. } => place,
+            Self::Search(search) => return search.clone().main(),
             // The daemon does it, and says so in the audit.
             Self::Hold { .. } | Self::Release { .. } | Self::Kill { .. } => {
                 return self.run(&mut io::stdout().lock()).map(ExitCode::from);
@@ -185,6 +189,7 @@ impl Sessions {
             Self::Play { id, .. } => format!("sessions play {id}"),
             Self::Follow { id, .. } => format!("sessions follow {id}"),
             Self::Export { id, .. } => format!("sessions export {id}"),
+            Self::Search(search) => search.reads(),
             Self::Hold { which, .. } => format!("sessions hold {}", which.id),
             Self::Release { which } => format!("sessions release {}", which.id),
             Self::Kill { which } => format!("sessions kill {}", which.id),
@@ -215,6 +220,7 @@ impl Sessions {
                 terminal,
                 place,
             } => export::export(id, (*format, *terminal), place, out),
+            Self::Search(search) => search.run(out),
             Self::Hold { which, reason } => {
                 which.ask("hold", Some(reason), ["is held", "was held already"], out)
             }

@@ -3,6 +3,8 @@
 //! Runs over trees that may hold mistakes, all of which `check` has noted: what cannot be read is left
 //! out here without a word, and the result is thrown away. Values keep their place for `cross`.
 
+pub(super) mod outputs;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -73,7 +75,10 @@ pub(super) fn build(root: &Node, file: &Path, resolvers: Vec<Resolver>) -> Built
             .collect(),
         direct: values(&direct),
         resolvers,
-        audit: audit(root.under("audit")),
+        audit: Audit {
+            outputs: from.outputs(root.under("audit")),
+            ..audit(root.under("audit"))
+        },
         recording: recording(root.under("recording")),
         metrics: root
             .under("metrics")
@@ -214,6 +219,7 @@ fn audit(node: Option<&Node>) -> Audit {
         },
         segment_bytes: size(node, "segment").unwrap_or(64 << 20),
         checkpoint: duration(node, "checkpoint").unwrap_or(Duration::from_secs(60)),
+        outputs: BTreeMap::new(),
     }
 }
 
@@ -276,12 +282,12 @@ fn timeouts(node: Option<&Node>) -> Timeouts {
 }
 
 /// What needs to know from where relative paths start.
-struct From<'a> {
-    directory: &'a Path,
+pub(super) struct From<'a> {
+    pub(super) directory: &'a Path,
 }
 
 impl From<'_> {
-    fn path(&self, node: Option<&Node>, key: &str) -> Option<PathBuf> {
+    pub(super) fn path(&self, node: Option<&Node>, key: &str) -> Option<PathBuf> {
         text(node, key).map(|path| self.directory.join(path))
     }
 
@@ -359,7 +365,7 @@ impl From<'_> {
         })
     }
 
-    fn secret(&self, node: &Node) -> Option<SecretSource> {
+    pub(super) fn secret(&self, node: &Node) -> Option<SecretSource> {
         let entry = node.entries().first()?;
         let said = || text(Some(node), &entry.key);
         match entry.key.as_str() {

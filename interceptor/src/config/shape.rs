@@ -5,6 +5,7 @@
 
 pub(super) mod detect;
 mod issuers;
+mod records;
 pub(super) mod schema;
 
 /// What may stand under a key.
@@ -172,8 +173,13 @@ pub(super) static FILE: Shape = Shape::Keys(&[
         "the servers of /etc/resolv.conf",
         "DNS servers that scopes may ask.",
     ),
-    may("audit", AUDIT, "see its keys", "The audit log."),
-    may("recording", RECORDING, "see its keys", "The recordings."),
+    may("audit", records::AUDIT, "see its keys", "The audit log."),
+    may(
+        "recording",
+        records::RECORDING,
+        "see its keys",
+        "The recordings.",
+    ),
     may(
         "metrics",
         Shape::Text(Form::Socket),
@@ -269,7 +275,7 @@ static TARGET: Shape = Shape::Keys(&[
     ),
     may(
         "keep",
-        KEEP,
+        records::KEEP,
         "as `recording.keep`",
         "How long its recordings are kept.",
     ),
@@ -582,68 +588,5 @@ static RESOLVER: Shape = Shape::Keys(&[
         Shape::Flag,
         "false",
         "Refused while the daemon is down.",
-    ),
-]);
-
-const AUDIT: Shape = Shape::Keys(&[
-    may(
-        "checkpoint",
-        Shape::Duration(1_000, DAY),
-        "1m",
-        "How often a line of the log vouches, signed, for those before it.",
-    ),
-    may(
-        "durability",
-        Shape::Word(&["relaxed", "strict"]),
-        "relaxed",
-        "Strict: a request's record is on disk before the request goes upstream.",
-    ),
-    may(
-        "segment",
-        Shape::Size(64 * KIB, 16 * GIB),
-        "64MiB",
-        "Size at which the next segment is begun.",
-    ),
-]);
-
-const KEEP: Shape = Shape::Keys(&[
-    may(
-        "age",
-        Shape::Duration(60_000, 36_500 * DAY),
-        "for ever",
-        "How long a recording is kept after its end.",
-    ),
-    may(
-        "size",
-        Shape::Size(KIB, 1 << 60),
-        "unlimited",
-        "How many bytes of recordings a target keeps together; the oldest go first.",
-    ),
-]);
-
-const RECORDING: Shape = Shape::Keys(&[
-    may(
-        "keep",
-        KEEP,
-        "for ever",
-        "How long recordings are kept whose target says nothing; one that is held stays.",
-    ),
-    may(
-        "recipients",
-        Shape::List(1, &Shape::Text(Form::Recipient)),
-        "not encrypted",
-        "Whom recordings are encrypted to: recipients of age; the daemon itself cannot read them any more.",
-    ),
-    may(
-        "segment",
-        Shape::Size(64 * KIB, 16 * GIB),
-        "16MiB",
-        "Size at which the next segment is begun.",
-    ),
-    may(
-        "session",
-        Shape::SizeLimit(KIB, 1024 * GIB),
-        "unlimited",
-        "Size at which a session is ended.",
     ),
 ]);

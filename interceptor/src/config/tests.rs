@@ -139,6 +139,7 @@ fn a_version_alone_gives_the_defaults() {
             durability: Durability::Relaxed,
             segment_bytes: 64 << 20,
             checkpoint: Duration::from_secs(60),
+            outputs: BTreeMap::new(),
         }
     );
     assert_eq!(

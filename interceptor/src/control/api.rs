@@ -297,6 +297,19 @@ pub struct Status {
     pub sessions: Vec<OpenSession>,
     /// The listener pair's addresses.
     pub listeners: Vec<String>,
+    /// Where the audit goes besides.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs: BTreeMap<String, OutputStatus>,
+}
+
+/// How an output of the audit is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputStatus {
+    /// Lines that it has not taken yet.
+    pub behind: u64,
+    /// Why it did not take the last that it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<String>,
 }
 
 /// What one agent uses now.

@@ -20,7 +20,7 @@ const EVERY: Duration = Duration::from_secs(600);
 /// Settles what an earlier daemon left, then purges until `stop`.
 pub(super) async fn watch(services: Arc<Services>, stop: CancellationToken) {
     let root = services.config.load().paths.state.join("recordings");
-    let (since, audit) = (clock::wall(), Arc::clone(&services.audit));
+    let (since, audit) = (services.recorder.since(), Arc::clone(&services.audit));
     let settled = {
         let root = root.clone();
         let settle = move || retention::settle_lost(&root, since, &(audit as _));

@@ -115,7 +115,7 @@ impl Reader {
 
     /// After the end: looks whether there is more by now. Without effect after damage.
     pub fn again(&mut self) -> Result<(), Error> {
-        if self.done != Some(Done::End) {
+        if self.done == Some(Done::Failed) {
             return Ok(());
         }
         self.meta = Meta::read(&self.dir)?;

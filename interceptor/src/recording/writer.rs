@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -54,6 +55,8 @@ pub struct Recorder {
     audit: Arc<dyn Sink>,
     lanes: Vec<Arc<Lane>>,
     turn: AtomicUsize,
+    /// Whatever began before it is none of its own.
+    since: Timestamp,
 }
 
 impl Recorder {
@@ -68,7 +71,14 @@ impl Recorder {
             audit,
             lanes: lanes.map_err(|error| Error::io("start a recording thread for", root, error))?,
             turn: AtomicUsize::new(0),
+            since: clock::wall(),
         })
+    }
+
+    /// When it was opened.
+    #[must_use]
+    pub fn since(&self) -> Timestamp {
+        self.since
     }
 
     /// Begins the recording of a session; makes its directory and takes its first space. Blocks on

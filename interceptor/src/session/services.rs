@@ -16,6 +16,7 @@ use crate::capture::{Capture, NetnsCookie, Scope};
 use crate::config::Config;
 use crate::grants::Grants;
 use crate::identity::{self, Login, ScopeOf};
+use crate::outputs::Board;
 use crate::policy::{self, ControlCaller, Group, Refusal};
 use crate::recording::Recorder;
 use crate::scopes::Scopes;
@@ -55,7 +56,7 @@ pub struct Services {
     /// Recordings of ended sessions that are being closed; a drain waits for them.
     pub closings: TaskTracker,
     /// Where credentials come from.
-    pub secrets: Secrets,
+    pub secrets: Arc<Secrets>,
     /// The local authority.
     pub authority: Authority,
     /// Counts the reloads that took, for whoever must forget what stood on the configuration before.
@@ -71,6 +72,8 @@ pub struct Services {
     pub meters: Meters,
     /// The sessions open now.
     pub registry: Registry,
+    /// How the outputs of the audit are doing.
+    pub outputs: Board,
     /// Counters.
     pub metrics: Metrics,
 }

@@ -131,13 +131,8 @@ impl Cast {
 
 /// To the microsecond, as others write it.
 fn seconds(time: Duration) -> f64 {
-    let micros = u32::try_from(time.subsec_micros()).unwrap_or(0);
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "no recording lasts 2^53 seconds"
-    )]
-    let whole = time.as_secs() as f64;
-    whole + f64::from(micros) / 1_000_000.0
+    let micros = time.subsec_micros().saturating_mul(1000);
+    Duration::new(time.as_secs(), micros).as_secs_f64()
 }
 
 /// UTF-8 that comes in pieces; what is none is shown as such.

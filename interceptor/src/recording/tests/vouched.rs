@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -36,7 +36,7 @@ fn written(state: &Path, recipients: Vec<String>) -> PathBuf {
         recipients,
         ..settings(1024, None)
     };
-    let recorder = Recorder::open(&root, &settings, audit.clone()).unwrap();
+    let recorder = Recorder::open(&root, &settings, Arc::clone(&audit) as _).unwrap();
     runtime.block_on(async {
         let writer = begin(&recorder, Uuid::max(), "one");
         for number in 0..20_u8 {
@@ -76,7 +76,8 @@ fn what_is_written_behind_the_last_line_is_counted() {
     let temporary = tempfile::tempdir().unwrap();
     let audit = log(temporary.path());
     let root = temporary.path().join("recordings");
-    let recorder = Recorder::open(&root, &settings(1 << 20, None), audit.clone()).unwrap();
+    let recorder =
+        Recorder::open(&root, &settings(1 << 20, None), Arc::clone(&audit) as _).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
