@@ -66,6 +66,16 @@ pub struct Offsets {
     pub i_sb: u32,
     /// `super_block.s_dev`.
     pub s_dev: u32,
+    /// `task_struct.tgid`.
+    pub tgid: u32,
+    /// `task_struct.cgroups`.
+    pub cgroups: u32,
+    /// `css_set.dfl_cgrp`: the cgroup of version 2.
+    pub dfl_cgrp: u32,
+    /// `cgroup.kn`.
+    pub kn: u32,
+    /// `kernfs_node.id` (64 bits since Linux 5.5).
+    pub id: u32,
 }
 
 impl Offsets {
@@ -83,11 +93,16 @@ impl Offsets {
         i_ino: ABSENT,
         i_sb: ABSENT,
         s_dev: ABSENT,
+        tgid: ABSENT,
+        cgroups: ABSENT,
+        dfl_cgrp: ABSENT,
+        kn: ABSENT,
+        id: ABSENT,
     };
 }
 
 const _: () = assert!(size_of::<Process>() == 64);
-const _: () = assert!(size_of::<Offsets>() == 48);
+const _: () = assert!(size_of::<Offsets>() == 68);
 
 #[cfg(feature = "user")]
 #[expect(

@@ -40,6 +40,29 @@ pub(crate) fn current(into: &mut Process) {
     into.uid = users as u32;
     into.gid = (users >> 32) as u32;
     into.cgroup = cgroup;
+    described(into, task);
+}
+
+/// The same where a packet leaves. Programs there may ask for no process before Linux 6.10, and for no user
+/// or cgroup until later: all is read. Without offsets it is nobody.
+#[inline(always)]
+pub(crate) fn sender(into: &mut Process) {
+    // SAFETY: a helper without pointers.
+    let task = unsafe { bpf_get_current_task() };
+    into.tgid = half(task, offset!(tgid)).unwrap_or(0);
+    into.uid = u32::MAX;
+    into.gid = u32::MAX;
+    into.cgroup = word(task, offset!(cgroups))
+        .and_then(|set| word(set, offset!(dfl_cgrp)))
+        .and_then(|cgroup| word(cgroup, offset!(kn)))
+        .and_then(|node| word(node, offset!(id)))
+        .unwrap_or(0);
+    described(into, task);
+}
+
+/// What is read alike everywhere.
+#[inline(always)]
+fn described(into: &mut Process, task: u64) {
     into.started = 0;
     into.inode = 0;
     into.device = 0;

@@ -26,7 +26,7 @@ pub(crate) struct Subject {
     pub scope: u64,
     /// Network namespace cookie, zero where unknown.
     pub netns: u64,
-    /// The process; the current one where null.
+    /// The process; whoever runs where null.
     pub process: *const Process,
     /// Of [`Denial::flags`](interceptor_ebpf::event::Denial): what is not certain.
     pub flags: u32,
@@ -48,7 +48,7 @@ pub(crate) fn already() -> bool {
 /// Reports, sets the errno, and gives the verdict that refuses.
 #[inline(always)]
 pub(crate) fn refuse(refusal: &Refusal, subject: &Subject) -> i32 {
-    report(refusal.reason, subject);
+    report(refusal.reason, subject, stamp::current);
     if has_retval() && refusal.errno != EPERM {
         // SAFETY: as in `already`.
         let _before = unsafe { bpf_set_retval(-refusal.errno) };
@@ -56,9 +56,10 @@ pub(crate) fn refuse(refusal: &Refusal, subject: &Subject) -> i32 {
     REFUSE
 }
 
-/// Counts the refusal and hands it to the daemon, where the rate limit lets it.
+/// Counts the refusal and hands it to the daemon, where the rate limit lets it. `who` stamps the process
+/// where the subject has none.
 #[inline(always)]
-pub(crate) fn report(reason: u32, subject: &Subject) {
+pub(crate) fn report(reason: u32, subject: &Subject, who: impl FnOnce(&mut Process)) {
     count(reason);
     // SAFETY: a helper without pointers.
     let now = unsafe { bpf_ktime_get_boot_ns() };
@@ -82,7 +83,7 @@ pub(crate) fn report(reason: u32, subject: &Subject) {
         (*denial).protocol = subject.protocol;
         (*denial).flags = subject.flags;
         if subject.process.is_null() {
-            stamp::current(&mut (*denial).process);
+            who(&mut (*denial).process);
         } else {
             (*denial).process = *subject.process;
         }

@@ -37,6 +37,11 @@ pub(super) fn offsets(file: &[u8]) -> Offsets {
         i_ino: at("inode", "i_ino"),
         i_sb: at("inode", "i_sb"),
         s_dev: at("super_block", "s_dev"),
+        tgid: at("task_struct", "tgid"),
+        cgroups: at("task_struct", "cgroups"),
+        dfl_cgrp: at("css_set", "dfl_cgrp"),
+        kn: at("cgroup", "kn"),
+        id: at("kernfs_node", "id"),
     }
 }
 

@@ -131,6 +131,11 @@ fn this_kernel_has_every_member() {
         i_ino,
         i_sb,
         s_dev,
+        tgid,
+        cgroups,
+        dfl_cgrp,
+        kn,
+        id,
     } = offsets(&file);
     for offset in [
         group_leader,
@@ -145,6 +150,11 @@ fn this_kernel_has_every_member() {
         i_ino,
         i_sb,
         s_dev,
+        tgid,
+        cgroups,
+        dfl_cgrp,
+        kn,
+        id,
     ] {
         assert_ne!(offset, ABSENT);
     }
