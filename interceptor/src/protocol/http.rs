@@ -34,6 +34,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Duration, timeout};
 
 use self::exchange::Exchange;
+use self::inject::conceal::Given;
 use self::reach::{Reach, Tasks};
 use self::terminate::{Client, Heard};
 use crate::config::{Host, Http};
@@ -85,12 +86,14 @@ pub(crate) enum Spoken {
 #[derive(Debug, Default)]
 pub struct Engine {
     roots: Roots,
+    given: Arc<Given>,
 }
 
 impl Engine {
     /// Forgets what was kept of the configuration before a reload.
     pub fn forget(&self) {
         self.roots.forget();
+        self.given.forget();
     }
 
     /// Serves one admitted connection to its close.
@@ -128,7 +131,8 @@ impl Engine {
                 return opening.gave_up("the client did not finish its handshake in time");
             }
         };
-        let shared = (opening.hash_key(), opening.who().flow.destination.0.port());
+        let port = opening.who().flow.destination.0.port();
+        let shared = (opening.hash_key(), port, Arc::clone(&self.given));
         let opened = Opened {
             upstream: reached.address(),
             database: None,

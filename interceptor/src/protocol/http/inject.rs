@@ -1,6 +1,8 @@
 //! The credential of a request: what the client presents is reported and dropped, what the target is given is put
 //! in, and nowhere else.
 
+pub(super) mod conceal;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
