@@ -157,6 +157,21 @@ fn an_answer_that_cannot_be_searched_is_refused() -> Result<()> {
 }
 
 #[test]
+fn a_credential_that_could_not_be_told_from_other_text_is_not_used() -> Result<()> {
+    let shop = Shop::given("{ secret: SECRET }", "1234567", &[])?;
+    for version in ["--http1.1", "--http2"] {
+        let said = shop.curl(&[version, "-i"], "/v1/customers")?;
+        has(
+            &said,
+            &["\n503 ", "the credential for this target is not available"],
+        )?;
+    }
+    ensure!(shop.arrivals() == 0, "something was forwarded");
+    let log = shop.daemon.process().context("the daemon runs")?.log();
+    has(&log, &["shorter than 8 bytes"])
+}
+
+#[test]
 fn a_credential_that_comes_back_over_a_websocket_is_covered_across_its_frames() -> Result<()> {
     let shop = Shop::given("{ secret: SECRET }", CREDENTIAL, &[])?;
     let program = r#"

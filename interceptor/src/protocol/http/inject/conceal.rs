@@ -15,7 +15,7 @@ use hyper::ext::ReasonPhrase;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::http::response::Parts;
 
-use self::escapes::Text;
+use self::escapes::{Text, span};
 pub(crate) use self::forms::Forms;
 pub(crate) use self::frames::Covered;
 pub(crate) use self::given::Given;
@@ -52,6 +52,7 @@ struct Concealer {
     forms: Arc<Forms>,
     /// From where what is looked for may have begun.
     window: Vec<u8>,
+    /// What is marked of it, up to the last mark.
     marks: Vec<u8>,
     /// How much of the window is given already.
     given: usize,
@@ -71,8 +72,12 @@ impl Concealer {
 
     /// Takes bytes of the text, or of what stands between two pieces of it.
     fn push(&mut self, bytes: &[u8], mark: u8) {
+        if mark != 0 {
+            self.marks.resize(self.window.len(), 0);
+            self.marks
+                .resize(self.window.len().saturating_add(bytes.len()), mark);
+        }
         self.window.extend_from_slice(bytes);
-        self.marks.resize(self.window.len(), mark);
     }
 
     /// Gives what is not the beginning of something.
@@ -81,17 +86,24 @@ impl Concealer {
         if ends != Ends::Nothing {
             held = self.window.len();
         }
-        let marks = self.marks.get(self.given..held).unwrap_or_default();
         let bytes = self.window.get(self.given..held).unwrap_or_default();
-        out.extend(bytes.iter().zip(marks).map(|(byte, mark)| match mark {
-            &HIDDEN => COVER,
-            _ => *byte,
-        }));
-        self.found |= marks.contains(&HIDDEN);
+        let marks = self.marks.get(self.given.min(self.marks.len())..);
+        let marks = marks.unwrap_or_default();
+        let before = out.len();
+        out.extend_from_slice(bytes);
+        let shown = out.get_mut(before..).unwrap_or_default();
+        for (byte, _) in shown
+            .iter_mut()
+            .zip(marks)
+            .filter(|(_, mark)| **mark == HIDDEN)
+        {
+            *byte = COVER;
+            self.found = true;
+        }
         let from = from.min(held);
         self.given = held.max(self.given).saturating_sub(from);
         self.window.drain(..from);
-        self.marks.drain(..from);
+        self.marks.drain(..from.min(self.marks.len()));
         match self.window.len() > WINDOW_MAX {
             true => Err(Broken("it is made so that nothing can be looked for in it")),
             false => Ok(()),
@@ -102,25 +114,39 @@ impl Concealer {
     fn look(&mut self, last: bool) -> (usize, usize) {
         let length = self.window.len();
         let (mut from, mut held) = (length, length);
-        let mut text = Text::of(&self.window, &self.marks, APART);
+        let mut unread = None;
+        let mut texts = vec![Text::of(&self.window, &self.marks, APART)];
         let mut hidden = Vec::new();
-        for _ in 0..=LAYERS {
+        while let Some(text) = texts.last() {
+            let mut seen = 0..0;
             let depth = self.forms.scan(text.bytes(), |range| {
-                hidden.extend(range.map(|at| text.span(at)));
+                // Pieces lie over each other.
+                let is_on = seen.start <= range.start && range.start <= seen.end;
+                let new = if is_on { seen.end } else { range.start };
+                hidden.extend((new..range.end).map(|at| span(&texts, at)));
+                let start = if is_on { seen.start } else { range.start };
+                seen = start..range.end;
             });
             let begun = match text.bytes().len().checked_sub(depth) {
-                Some(at) if depth > 0 => text.span(at).0,
-                _ => text.unread().unwrap_or(length),
+                Some(at) if depth > 0 => span(&texts, at).0,
+                _ => unread.unwrap_or(length),
             };
             from = from.min(begun);
-            if depth.saturating_add(usize::from(text.unread().is_some())) >= HELD {
+            if depth.saturating_add(usize::from(unread.is_some())) >= HELD {
                 held = held.min(begun);
             }
-            match text.resolved(last) {
-                Some(next) => text = next,
-                None => break,
+            if texts.len() > LAYERS {
+                break;
             }
+            let Some((next, stopped)) = text.resolved(last) else {
+                break;
+            };
+            let stopped = stopped.map(|at| span(&texts, at).0);
+            unread = unread.into_iter().chain(stopped).min();
+            texts.push(next);
         }
+        let marked = hidden.iter().map(|(_, end)| *end).max().unwrap_or_default();
+        self.marks.resize(self.marks.len().max(marked), 0);
         for (start, end) in hidden {
             let marks = self.marks.get_mut(start..end).unwrap_or_default();
             marks.iter_mut().for_each(|mark| *mark |= HIDDEN);

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr3;
+
 /// Bytes that stand for nothing, one behind the other; the next is a letter again.
 const NOTHING_MAX: usize = 4;
 /// Longest escape: `&#x0000002f;`.
@@ -25,13 +27,20 @@ const NAMES: [(&[u8], u8); 12] = [
     (b"period", b'.'),
 ];
 
-/// A text, and which bytes of a window each of its bytes stands for.
+/// A text, and which bytes of the text under it, or of a window, each of its bytes stands for.
 pub(super) struct Text<'a> {
     bytes: Cow<'a, [u8]>,
     /// `None` where each stands for itself.
-    spans: Option<Vec<(usize, usize)>>,
-    /// Where something begins that may become an escape.
-    unread: Option<usize>,
+    runs: Option<Vec<Run>>,
+}
+
+/// Bytes of a text from one on.
+struct Run {
+    at: usize,
+    /// Where what they stand for begins.
+    under: usize,
+    /// How long that is for all of them together; `None` where each stands for one.
+    length: Option<usize>,
 }
 
 /// What stands at the front of a text.
@@ -51,22 +60,27 @@ enum Front {
 impl<'a> Text<'a> {
     /// A window less the bytes that have a mark.
     pub(super) fn of(window: &'a [u8], marks: &[u8], apart: u8) -> Self {
-        if marks.iter().all(|mark| mark & apart == 0) {
+        if !marks.iter().any(|mark| mark & apart != 0) {
             return Self {
                 bytes: Cow::Borrowed(window),
-                spans: None,
-                unread: None,
+                runs: None,
             };
         }
-        let kept = window.iter().zip(marks).enumerate();
-        let kept = kept.filter(|(_, (_, mark))| **mark & apart == 0);
-        let (bytes, spans) = kept
-            .map(|(at, (byte, _))| (*byte, (at, at.saturating_add(1))))
-            .unzip::<_, _, Vec<_>, Vec<_>>();
+        let (mut bytes, mut runs) = (Vec::with_capacity(window.len()), Vec::new());
+        let mut is_apart = true;
+        let marks = marks.iter().chain(std::iter::repeat(&0));
+        for (at, (byte, mark)) in window.iter().zip(marks).enumerate() {
+            let before = std::mem::replace(&mut is_apart, mark & apart != 0);
+            if before && !is_apart {
+                runs.push(Run::each(bytes.len(), at));
+            }
+            if !is_apart {
+                bytes.push(*byte);
+            }
+        }
         Self {
             bytes: Cow::Owned(bytes),
-            spans: Some(spans),
-            unread: None,
+            runs: Some(runs),
         }
     }
 
@@ -74,83 +88,143 @@ impl<'a> Text<'a> {
         &self.bytes
     }
 
-    pub(super) fn unread(&self) -> Option<usize> {
-        self.unread
+    /// From where to where of what is under it a byte stands for.
+    fn under(&self, at: usize) -> (usize, usize) {
+        let Some(runs) = &self.runs else {
+            return (at, at.saturating_add(1));
+        };
+        let after = runs.partition_point(|run| run.at <= at);
+        let Some(run) = after.checked_sub(1).and_then(|last| runs.get(last)) else {
+            return (at, at.saturating_add(1));
+        };
+        match run.length {
+            Some(length) => (run.under, run.under.saturating_add(length)),
+            None => {
+                let under = run.under.saturating_add(at.saturating_sub(run.at));
+                (under, under.saturating_add(1))
+            }
+        }
     }
 
-    /// From where to where a byte came.
-    pub(super) fn span(&self, at: usize) -> (usize, usize) {
-        let spans = self.spans.as_ref();
-        let itself = (at, at.saturating_add(1));
-        spans.map_or(itself, |spans| spans.get(at).copied().unwrap_or(itself))
-    }
-
-    fn spans_of(&self, at: usize, taken: usize) -> (usize, usize) {
-        let to = at.saturating_add(taken).saturating_sub(1);
-        (self.span(at).0, self.span(to).1)
-    }
-
-    /// The same with its escapes resolved; `None` where it has none. Where more may come, one that is not whole
-    /// is left for then.
-    pub(super) fn resolved(&self, last: bool) -> Option<Text<'static>> {
-        self.bytes.iter().position(|byte| begins(*byte))?;
+    /// The same with its escapes resolved, and where one begins that may come to be whole where more comes;
+    /// `None` where it has none.
+    pub(super) fn resolved(&self, last: bool) -> Option<(Text<'static>, Option<usize>)> {
+        let mut places = Places::of(&self.bytes);
+        let mut at = places.next(0);
+        if at >= self.bytes.len() {
+            return None;
+        }
         let mut bytes = Vec::with_capacity(self.bytes.len());
-        let mut spans = Vec::with_capacity(self.bytes.len());
-        let (mut unread, mut changed) = (self.unread, false);
-        let (mut at, mut nothing) = (0, 0);
+        bytes.extend_from_slice(self.bytes.get(..at).unwrap_or_default());
+        let mut runs = vec![Run::each(0, 0)];
+        let (mut unread, mut changed, mut nothing) = (None, false, 0);
         while let Some(rest) = self.bytes.get(at..).filter(|rest| !rest.is_empty()) {
-            let plain = rest.iter().position(|byte| begins(*byte));
-            let plain = plain.unwrap_or(rest.len());
             let taken = match front(rest, last) {
-                _ if plain > 0 => {
-                    bytes.extend_from_slice(rest.get(..plain).unwrap_or_default());
-                    spans.extend((at..at.saturating_add(plain)).map(|at| self.span(at)));
-                    plain
-                }
                 Front::Nothing if nothing < NOTHING_MAX => {
-                    changed = true;
                     nothing += 1;
-                    at += 1;
-                    continue;
-                }
-                Front::Itself | Front::Nothing => {
-                    bytes.extend(rest.first());
-                    spans.push(self.span(at));
                     1
                 }
+                Front::Itself | Front::Nothing => {
+                    nothing = 0;
+                    runs.push(Run::each(bytes.len(), at));
+                    let next = places.next(at.saturating_add(1));
+                    bytes.extend_from_slice(self.bytes.get(at..next).unwrap_or_default());
+                    at = next;
+                    continue;
+                }
                 Front::Letter(letter, taken) => {
+                    nothing = 0;
+                    runs.push(Run::all(bytes.len(), at, taken));
                     let mut written = [0; 4];
-                    let written = letter.encode_utf8(&mut written).as_bytes();
-                    bytes.extend_from_slice(written);
-                    spans.extend(written.iter().map(|_| self.spans_of(at, taken)));
-                    changed = true;
+                    bytes.extend_from_slice(letter.encode_utf8(&mut written).as_bytes());
                     taken
                 }
                 Front::Byte(byte, taken) => {
+                    nothing = 0;
+                    runs.push(Run::all(bytes.len(), at, taken));
                     bytes.push(byte);
-                    spans.push(self.spans_of(at, taken));
-                    changed = true;
                     taken
                 }
                 Front::More => {
-                    unread = Some(self.span(at).0);
+                    unread = Some(at);
                     changed = true;
                     break;
                 }
             };
+            changed = true;
             at = at.saturating_add(taken);
-            nothing = 0;
         }
-        changed.then_some(Text {
+        let text = Text {
             bytes: Cow::Owned(bytes),
-            spans: Some(spans),
-            unread,
-        })
+            runs: Some(runs),
+        };
+        changed.then_some((text, unread))
     }
 }
 
-fn begins(byte: u8) -> bool {
-    matches!(byte, b'%' | b'\\' | b'&' | b'\r' | b'\n' | b'\0')
+impl Run {
+    fn each(at: usize, under: usize) -> Self {
+        Self {
+            at,
+            under,
+            length: None,
+        }
+    }
+
+    fn all(at: usize, under: usize, length: usize) -> Self {
+        Self {
+            at,
+            under,
+            length: Some(length),
+        }
+    }
+}
+
+/// From where to where of a window a byte of the last of these texts stands for, each of which lies on the one
+/// before it.
+pub(super) fn span(texts: &[Text<'_>], at: usize) -> (usize, usize) {
+    let (mut start, mut end) = (at, at.saturating_add(1));
+    for text in texts.iter().rev() {
+        let last = text.under(end.saturating_sub(1));
+        (start, end) = (text.under(start).0, last.1);
+    }
+    (start, end)
+}
+
+/// Where bytes stand that may begin escapes; each is looked for once.
+struct Places<'a> {
+    text: &'a [u8],
+    letter: usize,
+    nothing: usize,
+}
+
+impl<'a> Places<'a> {
+    fn of(text: &'a [u8]) -> Self {
+        let mut places = Self {
+            text,
+            letter: 0,
+            nothing: 0,
+        };
+        places.letter = places.look(0, |rest| memchr3(b'%', b'\\', b'&', rest));
+        places.nothing = places.look(0, |rest| memchr3(b'\r', b'\n', b'\0', rest));
+        places
+    }
+
+    fn look(&self, from: usize, find: impl Fn(&[u8]) -> Option<usize>) -> usize {
+        let rest = self.text.get(from..).unwrap_or_default();
+        from.saturating_add(find(rest).unwrap_or(rest.len()))
+    }
+
+    /// The first from a place on; the text's length where there is none.
+    fn next(&mut self, from: usize) -> usize {
+        if self.letter < from {
+            self.letter = self.look(from, |rest| memchr3(b'%', b'\\', b'&', rest));
+        }
+        if self.nothing < from {
+            self.nothing = self.look(from, |rest| memchr3(b'\r', b'\n', b'\0', rest));
+        }
+        self.letter.min(self.nothing)
+    }
 }
 
 fn front(text: &[u8], last: bool) -> Front {

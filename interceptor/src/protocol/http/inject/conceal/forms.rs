@@ -2,10 +2,12 @@
 //!
 //! A form is the credential as it is, in hexadecimal digits, or in base64 at each of its three alignments. Case,
 //! and which of base64's two alphabets it is, do not count. A form is found as a whole, and so is a piece of it of
-//! at least half its length or of what sixteen letters are: a server that cuts what it shows shows no more than
-//! that.
+//! half its length, of twelve to sixteen letters: a server that cuts what it shows shows no more than that.
+//!
+//! Few texts have anything of it. Four letters here and there say where the automaton has to look: what it finds
+//! is longer than the way from one such place to the next.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 
@@ -24,7 +26,9 @@ use crate::secrets::Secret;
 pub(super) const LETTERS_MIN: usize = 8;
 /// Longest one.
 pub(super) const LETTERS_MAX: usize = 8 << 10;
-/// Letters of the longest piece that may be seen, and one.
+/// Letters of a piece that is covered: half the credential, within these. Fewer would tell who sends guesses, and
+/// looks which of them are covered, more than a server that cuts what it shows tells.
+const PIECE_MIN: usize = 12;
 const PIECE_MAX: usize = 16;
 /// Pieces that a form is looked for in; of a longer one they lie further from each other.
 const PIECES: usize = 256;
@@ -33,11 +37,22 @@ const SIGNATURE_MIN: usize = 32;
 /// States with a table of their own are this near to the beginning.
 const DENSE: usize = 3;
 
+/// Letters that are looked at here and there.
+const SAMPLE: usize = 4;
+/// Bits of what is known of them, for each of those in a form, and in all.
+const SAMPLE_BITS: usize = 64;
+const BITS_MIN: usize = 1 << 16;
+const BITS_MAX: usize = 1 << 20;
+
 /// What is looked for.
 pub(crate) struct Forms {
     automaton: NFA,
     /// How many letters lead to a state.
     depths: HashMap<StateID, usize>,
+    /// Which four letters stand in a form: a bit of their hash.
+    samples: Vec<u64>,
+    /// From one look to the next.
+    step: usize,
 }
 
 impl fmt::Debug for Forms {
@@ -75,24 +90,89 @@ impl Forms {
                 depths.entry(state).or_insert(before.saturating_add(1));
             }
         }
-        Some(Self { automaton, depths })
+        let step = automaton.min_pattern_len().checked_sub(SAMPLE - 1)?;
+        let mut forms = Self {
+            automaton,
+            depths,
+            samples: Vec::new(),
+            step: step.max(1),
+        };
+        forms.sample(&patterns);
+        Some(forms)
+    }
+
+    fn sample(&mut self, patterns: &[Zeroizing<Vec<u8>>]) {
+        let four = || patterns.iter().flat_map(|pattern| pattern.windows(SAMPLE));
+        let distinct: HashSet<&[u8]> = four().collect();
+        let bits = distinct
+            .len()
+            .saturating_mul(SAMPLE_BITS)
+            .next_power_of_two();
+        let bits = bits.clamp(BITS_MIN, BITS_MAX);
+        self.samples = vec![0; bits / 64];
+        for letters in distinct {
+            let hash = hash(letters) & (bits - 1);
+            if let Some(word) = self.samples.get_mut(hash / 64) {
+                *word |= 1 << (hash % 64);
+            }
+        }
+    }
+
+    /// Whether four letters at a place may belong to a form.
+    fn may_stand(&self, text: &[u8], at: usize) -> bool {
+        let letters = text.get(at..at.saturating_add(SAMPLE));
+        let hash = hash(letters.unwrap_or_default()) & (self.samples.len() * 64 - 1);
+        let word = self.samples.get(hash / 64).copied().unwrap_or_default();
+        word >> (hash % 64) & 1 == 1
     }
 
     /// Tells all that is found in a text; how many letters at its end may be the beginning of more.
     pub(super) fn scan(&self, text: &[u8], mut found: impl FnMut(Range<usize>)) -> usize {
-        let Ok(mut state) = self.automaton.start_state(Anchored::No) else {
+        let Ok(start) = self.automaton.start_state(Anchored::No) else {
             return 0;
         };
-        for (at, byte) in text.iter().enumerate() {
-            state = self
+        // All before `at` is taken, all up to `until` has to be.
+        let (mut state, mut at, mut until) = (start, 0, 0);
+        let mut look = 0_usize;
+        loop {
+            let is_last = look.saturating_add(SAMPLE) > text.len();
+            if is_last || self.may_stand(text, look) {
+                // Whatever had begun before this would have been seen by the look before.
+                let from = look.saturating_add(1).saturating_sub(self.step);
+                if from > until {
+                    self.run(text, at..until, &mut state, &mut found);
+                    (state, at) = (start, from);
+                }
+                until = look.saturating_add(self.step).saturating_add(SAMPLE);
+                until = until.min(text.len());
+            }
+            if is_last {
+                break;
+            }
+            look = look.saturating_add(self.step);
+        }
+        self.run(text, at..text.len(), &mut state, &mut found);
+        self.depths.get(&state).copied().unwrap_or_default()
+    }
+
+    /// Takes the automaton through a piece of a text.
+    fn run(
+        &self,
+        text: &[u8],
+        piece: Range<usize>,
+        state: &mut StateID,
+        found: &mut impl FnMut(Range<usize>),
+    ) {
+        let begin = piece.start;
+        for (behind, byte) in text.get(piece).unwrap_or_default().iter().enumerate() {
+            *state = self
                 .automaton
-                .next_state(Anchored::No, state, folded(*byte));
-            if self.automaton.is_match(state) {
-                let end = at.saturating_add(1);
-                found(end.saturating_sub(self.longest(state))..end);
+                .next_state(Anchored::No, *state, folded(*byte));
+            if self.automaton.is_match(*state) {
+                let end = begin.saturating_add(behind).saturating_add(1);
+                found(end.saturating_sub(self.longest(*state))..end);
             }
         }
-        self.depths.get(&state).copied().unwrap_or_default()
     }
 
     fn longest(&self, state: StateID) -> usize {
@@ -136,7 +216,7 @@ fn signature(secret: &str) -> usize {
 impl Value {
     fn forms(&self, into: &mut Vec<Zeroizing<Vec<u8>>>) {
         let secret = self.bytes.len().saturating_sub(self.from);
-        let piece = (secret / 2).clamp(LETTERS_MIN, PIECE_MAX);
+        let piece = (secret / 2).clamp(PIECE_MIN, PIECE_MAX).min(secret);
         pieces(&self.bytes, self.from, piece, into);
         let hex = Zeroizing::new(hex::encode(self.bytes.as_slice()).into_bytes());
         let twice = |count: usize| count.saturating_mul(2);
@@ -169,6 +249,13 @@ fn pieces(form: &[u8], from: usize, length: usize, into: &mut Vec<Zeroizing<Vec<
     for at in (from..last).step_by(step).chain([last]) {
         add(form.get(at..at.saturating_add(length)));
     }
+}
+
+/// A hash of a few letters, of twenty bits.
+fn hash(letters: &[u8]) -> usize {
+    let letters = letters.iter();
+    let number = letters.fold(0_u32, |number, byte| number << 8 | u32::from(folded(*byte)));
+    usize::try_from(number.wrapping_mul(0x9e37_79b1) >> 12).unwrap_or_default()
 }
 
 /// Letters that are alike: in case, in the two alphabets of base64, a blank in a form and its plus.

@@ -133,6 +133,22 @@ fn a_piece_of_a_credential_is_covered_and_a_few_letters_are_not() {
 }
 
 #[test]
+fn how_much_of_a_credential_may_be_seen_goes_by_its_length() {
+    let secret = "R7kQz2mXw9LpTn5vBc8YdJf3HsGa6EuK1oMi4ZtV";
+    for (length, piece) in [(9, 9), (12, 12), (14, 12), (24, 12), (28, 14), (40, 16)] {
+        let forms = bearer(&secret[..length]);
+        for from in [0, length - piece] {
+            let text = &secret[from..from + piece];
+            let out = through(&forms, "", text.as_bytes(), 64);
+            assert_eq!(out, vec![b'*'; piece], "{length} {from}");
+            let text = &secret[from..from + piece - 1];
+            let out = through(&forms, "", text.as_bytes(), 64);
+            assert_eq!(out, text.as_bytes(), "{length} {from}");
+        }
+    }
+}
+
+#[test]
 fn the_name_in_a_basic_credential_and_the_claims_of_a_token_are_no_secrets() {
     let basic = Inject::Basic {
         user: "someone-with-a-long-name".to_owned(),
