@@ -241,13 +241,14 @@ impl Gate for Session {
         let fingerprint = authority.derive("presented credential", &[credential]);
         {
             let mut presented = lock(&self.presented);
-            if presented.contains(&*fingerprint) {
+            let known = (place.to_owned(), *fingerprint);
+            if presented.contains(&known) {
                 return Ok(());
             }
             if presented.len() >= PRESENTED {
                 presented.clear();
             }
-            presented.insert(*fingerprint);
+            presented.insert(known);
         }
         let event = Event::CredentialPresented {
             about: self.about(),

@@ -11,8 +11,8 @@ const JSON_TYPE = { "content-type": "application/json" };
 const SECRET = { name: "Ann", ssn: "123-45-6789", email: "ann@example.com", cards: [{ number: "4111111111111111" }] };
 
 function note(request, bytes) {
-  const { method, url, headers, httpVersion } = request;
-  appendFileSync(log, JSON.stringify({ method, url, httpVersion, headers, bytes }) + "\n");
+  const { method, url, headers, trailers, httpVersion } = request;
+  appendFileSync(log, JSON.stringify({ method, url, httpVersion, headers, trailers, bytes }) + "\n");
 }
 
 // All that arrived, in the ways in which servers show it.

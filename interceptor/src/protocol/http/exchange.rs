@@ -11,7 +11,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use http_body_util::channel::Channel;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::upgrade::OnUpgrade;
@@ -27,6 +27,7 @@ use super::reach::{Reach, Tasks, Way};
 use super::record::Track;
 use super::{Answer, Body, Spoken, empty, inject, refuse};
 use crate::clock::{self, BootTime};
+use crate::config::Http;
 use crate::policy::{Permit, Refusal};
 use crate::secrets::Secret;
 use crate::session::{Direction, Gate, Hold, Outcome, Phase, RequestId, Said, Shown, Values};
@@ -305,7 +306,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
                 None,
             )));
         }
-        let body = self.recorded(body, request, plan.http.recorded_bytes);
+        let body = self.recorded(body, request, Arc::clone(&plan.http));
         let sending = Request::from_parts(parts, body);
         let sent = self.reach.send(permit, &self.way, &self.tasks, sending);
         let sent = match plan.target.timeouts.statement {
@@ -353,28 +354,40 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         inject::inject(parts, injected, &secret)
     }
 
-    /// The body as it is recorded on its way; one that is empty goes on as it is.
-    fn recorded(&self, mut body: Body, request: RequestId, most: usize) -> Body {
+    /// The body as it is recorded on its way, without what its trailers present; one that is empty goes on as it
+    /// is.
+    fn recorded(&self, mut body: Body, request: RequestId, settings: Arc<Http>) -> Body {
         if body.is_end_stream() {
             return body;
         }
         let (mut sender, channel) = Channel::new(FRAMES);
         let gate = Arc::clone(&self.gate);
         self.tasks.run(async move {
+            let most = settings.recorded_bytes;
             let mut track = Track::new(&*gate, Direction::Sent, request, most);
             while let Some(frame) = body.frame().await {
                 let frame = match frame {
                     Ok(frame) => frame,
                     Err(error) => return sender.abort(error),
                 };
-                let recorded = match (frame.data_ref(), frame.trailers_ref()) {
-                    (Some(bytes), _) => track.body(bytes).await,
-                    (None, Some(trailers)) => track.trailers(trailers).await,
-                    (None, None) => Ok(()),
+                let noted = match frame.into_data() {
+                    Ok(bytes) => track.body(&bytes).await.map(|()| Frame::data(bytes)),
+                    Err(frame) => {
+                        let mut trailers = frame.into_trailers().unwrap_or_default();
+                        let presented = inject::strip_headers(&mut trailers, &settings);
+                        let mut presented = presented.iter();
+                        match presented.try_for_each(|(place, value)| gate.presented(place, value))
+                        {
+                            Ok(()) => track.trailers(&trailers).await,
+                            Err(refusal) => Err(refusal),
+                        }
+                        .map(|()| Frame::trailers(trailers))
+                    }
                 };
-                if let Err(refusal) = recorded {
-                    return sender.abort(std::io::Error::other(refusal.message));
-                }
+                let frame = match noted {
+                    Ok(frame) => frame,
+                    Err(refusal) => return sender.abort(std::io::Error::other(refusal.message)),
+                };
                 if sender.send(frame).await.is_err() {
                     return;
                 }
