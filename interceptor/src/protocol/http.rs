@@ -49,7 +49,9 @@ const HEAD_MAX: usize = 64 << 10;
 /// Headers of one head.
 const HEADERS_MAX: usize = 256;
 /// Streams of one connection at a time.
-const STREAMS_MAX: u32 = 256;
+const STREAMS_MAX: u32 = 128;
+/// Bytes of one stream that wait for a peer to make room for them.
+const SEND_MAX: usize = 16 << 10;
 /// What a peer may send of one stream, and of all of a connection, before it is read.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
@@ -253,6 +255,7 @@ fn two(tasks: Tasks) -> http2::Builder<Tasks> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(STREAMS_MAX)
+        .max_send_buf_size(SEND_MAX)
         .max_header_list_size(u32::try_from(HEAD_MAX).unwrap_or(u32::MAX))
         .auto_date_header(false);
     builder

@@ -19,7 +19,7 @@ use super::exchange::{Ending, FRAMES, Plan};
 use super::facts::media_type_of;
 use super::inject::conceal::{self, Covered, Forms};
 use super::mask::{Broken, Masker, Masks};
-use super::reach::Tasks;
+use super::reach::{Budget, Tasks};
 use super::record::Track;
 use super::{Answer, Spoken, empty, refuse};
 use crate::config::Unread;
@@ -70,6 +70,8 @@ pub(super) struct Passing<G: Gate> {
     /// What the connection is to become, and the client's side, where it is to become something else.
     pub(super) upgraded: Option<(String, OnUpgrade)>,
     pub(super) limit: Option<Limit>,
+    /// What the server may send besides.
+    pub(super) budget: Budget,
     pub(super) ending: Ending<G>,
     pub(super) tasks: Tasks,
 }
@@ -100,6 +102,9 @@ pub(super) async fn pass<G: Gate>(
 ) -> Answer {
     let status = response.status();
     passing.ending.outcome.status = status.as_u16().to_string();
+    if let Some(budget) = response.extensions_mut().remove::<Budget>() {
+        passing.budget = budget;
+    }
     if status == StatusCode::SWITCHING_PROTOCOLS {
         let theirs = hyper::upgrade::on(&mut response);
         return upgrade::pass(response.into_parts().0, theirs, passing).await;
@@ -206,6 +211,10 @@ fn strip<G: Gate>(parts: &mut Parts, passing: &Passing<G>) {
     let own = &passing.plan.http.strip_response_headers;
     for name in DROPPED.into_iter().chain(own.iter().map(String::as_str)) {
         parts.headers.remove(name);
+    }
+    // Of a message with both lengths the chunked one counts; how it is sent is the client's side's own.
+    if parts.headers.remove(header::TRANSFER_ENCODING).is_some() {
+        parts.headers.remove(header::CONTENT_LENGTH);
     }
     if passing.spoken == Spoken::One {
         // The client's side has its own.
@@ -322,12 +331,14 @@ async fn carry<G: Gate>(
     while let Some(frame) = incoming.frame().await {
         let frame = frame.map_err(|error| Cut::Other(error.to_string()))?;
         let bytes = match frame.into_data() {
+            Ok(bytes) if bytes.is_empty() => continue,
             Ok(bytes) => bytes,
             Err(frame) => {
                 trailers = frame.into_trailers().ok();
                 continue;
             }
         };
+        passing.budget.renew();
         if filter.is_none() {
             give(bytes, sender, track, passing.limit.as_ref()).await?;
             continue;

@@ -23,7 +23,7 @@ use self::plan::Plans;
 use super::answer::{self, Passing};
 use super::facts::{self, Facts, Wrong, body};
 use super::inject::conceal::Given;
-use super::reach::{Reach, Tasks, Way};
+use super::reach::{Budget, Reach, Tasks, Way};
 use super::record::Track;
 use super::{Answer, Body, Spoken, empty, inject, refuse};
 use crate::clock::{self, BootTime};
@@ -198,6 +198,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             upgraded: (!facts.http.upgrade.is_empty())
                 .then(|| (facts.http.upgrade.clone(), upgraded)),
             limit,
+            budget: Budget::default(),
             ending,
             tasks: self.tasks.clone(),
         };
