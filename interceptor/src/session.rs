@@ -109,7 +109,7 @@ pub struct Session {
     /// What was set in it.
     altered: Mutex<people::asking::Altered>,
     /// Fingerprints of credentials that its client presented, and that are written.
-    presented: Mutex<HashSet<[u8; 32]>>,
+    presented: Mutex<HashSet<(String, [u8; 32])>>,
     /// Requests that wait for people.
     waiting: AtomicUsize,
     requests: AtomicU64,

@@ -352,6 +352,17 @@ pub enum Event<'a> {
         /// Equal for equal credentials, and made with a key of this daemon: nobody else can try passwords on it.
         fingerprint: String,
     },
+    /// An upstream showed the credential that it was given, which was covered before the agent saw it.
+    #[serde(rename = "credential.returned")]
+    CredentialReturned {
+        /// About whom.
+        #[serde(flatten)]
+        about: About<'a>,
+        /// In the answer to which request.
+        request: RequestId,
+        /// Where in it: `header`, `body`, `trailer`, `connection`.
+        place: &'static str,
+    },
     /// A request waits for people, who are asked from now on.
     #[serde(rename = "approval.asked")]
     ApprovalAsked {

@@ -80,6 +80,15 @@ pub trait Gate: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Writes that the server has shown the credential that it was given, in this place of the answer to a
+    /// request. The engine has covered it.
+    ///
+    /// # Errors
+    /// A refusal of kind `storage`, where it cannot be written.
+    fn returned(&self, _request: RequestId, _place: &'static str) -> Result<(), Refusal> {
+        Ok(())
+    }
+
     /// Whether policy lets the principal see what is masked of a resource.
     fn reveals(&self, _resource: &Resource) -> bool {
         false
@@ -260,18 +269,33 @@ impl Gate for Session {
         let fingerprint = authority.derive("presented credential", &[credential]);
         {
             let mut presented = lock(&self.presented);
-            if presented.contains(&*fingerprint) {
+            let known = (place.to_owned(), *fingerprint);
+            if presented.contains(&known) {
                 return Ok(());
             }
             if presented.len() >= PRESENTED {
                 presented.clear();
             }
-            presented.insert(*fingerprint);
+            presented.insert(known);
         }
         let event = Event::CredentialPresented {
             about: self.about(),
             user: place,
             fingerprint: hex::encode(*fingerprint),
+        };
+        let written = self.services.audit.append(&event);
+        written.map(drop).map_err(|error| storage(&error))
+    }
+
+    fn returned(&self, request: RequestId, place: &'static str) -> Result<(), Refusal> {
+        let target = &self.who.target.name;
+        tracing::warn!(session = %self.id, %target, place,
+            "an upstream showed the credential that it was given; it was covered");
+        self.services.metrics.credential_returned(target);
+        let event = Event::CredentialReturned {
+            about: self.about(),
+            request,
+            place,
         };
         let written = self.services.audit.append(&event);
         written.map(drop).map_err(|error| storage(&error))

@@ -22,6 +22,7 @@ pub struct Metrics {
     logins: Family<TargetHow, Counter>,
     masks_missed: Family<Target, Counter>,
     detected: Family<TargetKind, Counter>,
+    credentials_returned: Family<Target, Counter>,
     approvals: Family<TargetResult, Counter>,
     names: Family<Result, Counter>,
     webhook: Family<WebhookResult, Counter>,
@@ -164,6 +165,14 @@ impl Metrics {
             .inc_by(count);
     }
 
+    /// An upstream showed the credential that it was given.
+    pub fn credential_returned(&self, target: &str) {
+        let target = target.to_owned();
+        self.credentials_returned
+            .get_or_create(&Target { target })
+            .inc();
+    }
+
     /// Counts what became of a message to the webhook: `sent`, `failed` (it is tried again), `dropped`.
     pub fn webhook(&self, result: &'static str) {
         self.webhook.get_or_create(&WebhookResult { result }).inc();
@@ -239,6 +248,11 @@ impl Metrics {
             "detected",
             "Values that detectors found in answers, by target and kind",
             self.detected.clone(),
+        );
+        registry.register(
+            "credentials_returned",
+            "Answers in which an upstream showed the credential that it was given, by target",
+            self.credentials_returned.clone(),
         );
         registry.register("webhook", "Messages to the webhook", self.webhook.clone());
         registry.register(
