@@ -27,6 +27,10 @@ pub(crate) static OFFSETS: Offsets = Offsets::NONE;
 #[unsafe(no_mangle)]
 pub(crate) static HAS_RETVAL: u32 = u32::MAX;
 
+/// Whether programs that see packets may ask who runs (Linux 6.10): written by the loader.
+#[unsafe(no_mangle)]
+pub(crate) static HAS_CURRENT: u32 = u32::MAX;
+
 /// Written by the daemon. One row.
 #[map]
 pub(crate) static STATE: Array<State> = Array::with_max_entries(1, 0);

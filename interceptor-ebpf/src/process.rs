@@ -35,6 +35,22 @@ pub struct Process {
     pub reserved: u32,
 }
 
+impl Process {
+    /// Nobody: nothing was read.
+    pub const NOBODY: Self = Self {
+        started: 0,
+        cgroup: 0,
+        inode: 0,
+        device: 0,
+        tgid: 0,
+        uid: 0,
+        gid: 0,
+        comm: [0; 16],
+        fields: 0,
+        reserved: 0,
+    };
+}
+
 /// An offset that the running kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
 

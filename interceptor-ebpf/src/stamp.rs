@@ -9,6 +9,8 @@ use aya_ebpf::helpers::{
 };
 use interceptor_ebpf::process::{ABSENT, COMM, EFFECTIVE, EXECUTABLE, Process, STARTED};
 
+use crate::maps::HAS_CURRENT;
+
 /// An offset as the loader wrote it: volatile, so that the compiler does not fold its default in.
 macro_rules! offset {
     ($member:ident) => {
@@ -45,6 +47,16 @@ pub(crate) fn current(into: &mut Process) {
     into.comm = [0; 16];
     into.reserved = 0;
     into.fields = leader(into, task) | executable(into, task) | effective(into, task);
+}
+
+/// As [`current`], in a program that sees packets: on kernels where those may not ask, nobody is known.
+#[inline(always)]
+pub(crate) fn in_packet(into: &mut Process) {
+    if frozen(&HAS_CURRENT) == 1 {
+        current(into);
+    } else {
+        *into = Process::NOBODY;
+    }
 }
 
 /// Reads start time and name of the thread group's leader; `current` may be an io_uring worker.

@@ -62,6 +62,12 @@ pub(crate) fn refuse(refusal: &Refusal, subject: &Subject) -> i32 {
 /// Counts the refusal and hands it to the daemon, where the rate limit lets it.
 #[inline(always)]
 pub(crate) fn report(reason: u32, subject: &Subject) {
+    tell(reason, subject, stamp::current);
+}
+
+/// As [`report`]; `stamp` says who it was, where the subject does not.
+#[inline(always)]
+pub(crate) fn tell(reason: u32, subject: &Subject, stamp: impl Fn(&mut Process)) {
     count(reason);
     // SAFETY: a helper without pointers.
     let now = unsafe { bpf_ktime_get_boot_ns() };
@@ -90,7 +96,7 @@ pub(crate) fn report(reason: u32, subject: &Subject) {
             (*denial).door = *subject.door;
         }
         if subject.process.is_null() {
-            stamp::current(&mut (*denial).process);
+            stamp(&mut (*denial).process);
         } else {
             (*denial).process = *subject.process;
         }

@@ -86,7 +86,7 @@ fn interceptor_egress(context: SkBuffContext) -> i32 {
             subject.netns = (*made).netns;
         }
     }
-    deny::report(reason, &subject);
+    deny::tell(reason, &subject, stamp::in_packet);
     ON_ERROR
 }
 
@@ -217,7 +217,7 @@ fn ask(
         (*flow).generation = 0;
         (*flow).needs_daemon = 0;
         (*flow).at = bpf_ktime_get_boot_ns();
-        stamp::current(&mut (*flow).process);
+        stamp::in_packet(&mut (*flow).process);
         (*flow).seal = (*flow).sealed();
         let kept = ASKED.insert(&key, &*flow, u64::from(BPF_ANY));
         kept.map_err(|_full| event::OVERFLOW)

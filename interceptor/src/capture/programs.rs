@@ -24,6 +24,9 @@ static OBJECT: &[u8] = &[];
 /// The first kernel with `bpf_set_retval`.
 const SET_RETVAL: KernelVersion = KernelVersion::new(5, 18, 0);
 
+/// The first kernel whose programs that see packets may ask who runs.
+const CURRENT: KernelVersion = KernelVersion::new(6, 10, 0);
+
 /// Every map. All are pinned: the programs of one start read what the daemon of the next writes.
 const MAPS: [&str; 16] = [
     "STATE",
@@ -221,12 +224,13 @@ pub(super) fn load(pins: &Pins, btf: &Path) -> Result<Ebpf, Error> {
     let offsets = fs::read(btf).map_or(interceptor_ebpf::process::Offsets::NONE, |file| {
         btf::offsets(&file)
     });
-    let has_retval = KernelVersion::current().is_ok_and(|now| now >= SET_RETVAL);
-    let has_retval = u32::from(has_retval);
+    let since = |version| u32::from(KernelVersion::current().is_ok_and(|now| now >= version));
+    let (has_retval, has_current) = (since(SET_RETVAL), since(CURRENT));
     let mut loader = EbpfLoader::new();
     loader
         .override_global("OFFSETS", &offsets, true)
-        .override_global("HAS_RETVAL", &has_retval, true);
+        .override_global("HAS_RETVAL", &has_retval, true)
+        .override_global("HAS_CURRENT", &has_current, true);
     for map in MAPS {
         loader.map_pin_path(map, pins.map(map));
     }

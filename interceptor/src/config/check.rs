@@ -256,6 +256,13 @@ pub fn is_name(text: &str) -> bool {
     (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(name)
 }
 
+/// Whether a UNIX socket can be called so: `sun_path` has 108 bytes, and a path's zero is one of them.
+fn is_door(text: &str) -> bool {
+    let is_short = text.len() <= 107 && !text.contains('\0');
+    let is_path = text.starts_with('/') && no_parents(text);
+    is_short && (is_path || text.len() > 1 && text.starts_with('@'))
+}
+
 /// Checks the form of a text.
 pub(super) fn text_form(text: &str, form: Form) -> Result<(), String> {
     let (fine, expected) = match form {
@@ -274,6 +281,17 @@ pub(super) fn text_form(text: &str, form: Form) -> Result<(), String> {
         Form::Url => return Url::read(text).map(drop),
         Form::Claim => return issuers::claim(text).map(drop),
         Form::HostKey => return ssh::host_key(text).map(drop).map_err(str::to_owned),
+        Form::Door => (
+            is_door(text),
+            "expected a whole path of at most 107 bytes without `..`, or an abstract name behind an `@`",
+        ),
+        Form::WholePath => (
+            text.starts_with('/')
+                && text.len() <= MAX_PATH
+                && !text.contains('\0')
+                && no_parents(text),
+            "expected a whole path without `..`",
+        ),
         Form::EnvPattern => (
             ssh::is_env_pattern(text),
             "expected the name of a variable, or its beginning and `*`",
