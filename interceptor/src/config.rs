@@ -9,6 +9,7 @@ mod check;
 mod cross;
 mod document;
 mod issuers;
+mod launcher;
 mod load;
 mod mistake;
 mod names;
@@ -34,6 +35,7 @@ pub use build::outputs::{Output, OutputFormat, OutputTo, OutputWeb};
 pub use check::is_name;
 pub use issuers::saml::{Saml, SignedBy, Trust};
 pub use issuers::{Algorithm, ClaimNames, Issuer, Url};
+pub use launcher::{Launcher, Unix};
 pub use load::is_open;
 pub use mistake::{Mistake, Mistakes, Place};
 pub use names::{NameRefusal, Names, is_below};
@@ -96,6 +98,10 @@ pub struct Config {
     pub resolvers: Vec<Resolver>,
     /// What agents may ask them.
     pub names: Names,
+    /// Which UNIX sockets outside of them scopes may reach.
+    pub unix: Unix,
+    /// What `interceptor run` takes away from commands.
+    pub launcher: Launcher,
     /// The audit log.
     pub audit: Audit,
     /// The recordings.

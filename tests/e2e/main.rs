@@ -15,6 +15,7 @@ mod grants;
 mod http;
 mod identity;
 mod lab;
+mod launcher;
 mod limits;
 mod logins;
 mod masks;

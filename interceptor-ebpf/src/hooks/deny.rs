@@ -5,6 +5,7 @@
 
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::{bpf_get_retval, bpf_ktime_get_boot_ns, bpf_set_retval};
+use interceptor_ebpf::door::Door;
 use interceptor_ebpf::event::{
     BURST, Bucket, BucketKey, Denial, EVERY_KIND, FOLDED, LOST, SCOPE_BURST,
 };
@@ -28,6 +29,8 @@ pub(crate) struct Subject {
     pub netns: u64,
     /// The process; whoever runs where null.
     pub process: *const Process,
+    /// The UNIX socket that it is about; null where it is about none.
+    pub door: *const Door,
     /// Of [`Denial::flags`](interceptor_ebpf::event::Denial): what is not certain.
     pub flags: u32,
 }
@@ -82,6 +85,11 @@ pub(crate) fn report(reason: u32, subject: &Subject, who: impl FnOnce(&mut Proce
         (*denial).reason = reason;
         (*denial).protocol = subject.protocol;
         (*denial).flags = subject.flags;
+        if subject.door.is_null() {
+            (*denial).door = Door::NONE;
+        } else {
+            (*denial).door = *subject.door;
+        }
         if subject.process.is_null() {
             who(&mut (*denial).process);
         } else {

@@ -58,6 +58,7 @@ fn interceptor_egress(context: SkBuffContext) -> i32 {
         scope: 0,
         netns: 0,
         process: ptr::null(),
+        door: ptr::null(),
         flags: 0,
     };
     let reason = match parse(skb) {

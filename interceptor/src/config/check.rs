@@ -261,6 +261,12 @@ const A_NAME: &str = "expected a name of 1 to 63 of a-z, 0-9 and -";
 const A_VARIABLE: &str = "expected the name of a variable: letters, digits and _";
 const A_FIELD: &str = "expected keys with dots between, such as customers.email, *.email or **.ssn";
 const A_HEADER: &str = "expected the name of a header, lower or upper case";
+/// Whether a UNIX socket can be called so: `sun_path` has 108 bytes, and a path's zero is one of them.
+fn is_door(text: &str) -> bool {
+    let is_short = text.len() <= 107 && !text.contains('\0');
+    let is_path = text.starts_with('/') && no_parents(text);
+    is_short && (is_path || text.len() > 1 && text.starts_with('@'))
+}
 
 /// Checks the form of a text.
 pub(super) fn text_form(text: &str, form: Form) -> Result<(), String> {
@@ -281,6 +287,17 @@ pub(super) fn text_form(text: &str, form: Form) -> Result<(), String> {
         Form::RecordType => (
             crate::names::message::is_type(text),
             "expected a type of DNS records such as A or TXT",
+        ),
+        Form::Door => (
+            is_door(text),
+            "expected a whole path of at most 107 bytes without `..`, or an abstract name behind an `@`",
+        ),
+        Form::WholePath => (
+            text.starts_with('/')
+                && text.len() <= MAX_PATH
+                && !text.contains('\0')
+                && no_parents(text),
+            "expected a whole path without `..`",
         ),
         Form::EnvPattern => (
             ssh::is_env_pattern(text),

@@ -101,6 +101,10 @@ pub(super) enum Form {
     HostKey,
     /// A variable that is passed on, or the beginning of some.
     EnvPattern,
+    /// A UNIX socket: its whole path, or its abstract name behind an `@`.
+    Door,
+    /// A whole path.
+    WholePath,
 }
 
 /// One key.
@@ -197,6 +201,18 @@ pub(super) static FILE: Shape = Shape::Keys(&[
         "DNS servers that scopes may ask, through the daemon.",
     ),
     may("names", NAMES, "see its keys", "What scopes may ask them."),
+    may(
+        "unix",
+        UNIX,
+        "see its keys",
+        "UNIX sockets that were made outside of a scope.",
+    ),
+    may(
+        "launcher",
+        LAUNCHER,
+        "see its keys",
+        "What `interceptor run` takes away from commands.",
+    ),
     may("audit", records::AUDIT, "see its keys", "The audit log."),
     may(
         "recording",
@@ -660,5 +676,41 @@ const NAMES: Shape = Shape::Keys(&[
         Shape::Word(&["refused", "nxdomain"]),
         "refused",
         "How a question is refused.",
+    ),
+]);
+
+const UNIX: Shape = Shape::Keys(&[
+    may(
+        "others",
+        Shape::Word(&["refuse", "permit"]),
+        "refuse",
+        "What becomes of a scope's way to any that is not allowed.",
+    ),
+    may(
+        "allow",
+        Shape::List(0, &Shape::Text(Form::Door)),
+        "none",
+        "Those that scopes may reach: whole paths as their makers named them, abstract names behind an `@`.",
+    ),
+]);
+
+const LAUNCHER: Shape = Shape::Keys(&[
+    may(
+        "user_namespaces",
+        Shape::Flag,
+        "false",
+        "Whether commands may make user namespaces, as some sandboxes of their own do.",
+    ),
+    may(
+        "mounts",
+        Shape::Flag,
+        "true",
+        "Whether commands get mounts of their own, which hide what is not for them; only root can make them.",
+    ),
+    may(
+        "hide",
+        Shape::List(0, &Shape::Text(Form::WholePath)),
+        "none",
+        "Files, directories and sockets that they do not see either.",
     ),
 ]);

@@ -164,6 +164,25 @@ pub struct Placed {
     /// Variables for the agent's environment: where the local authority's certificate is, and the
     /// scope's throw-away password.
     pub environment: BTreeMap<String, String>,
+    /// What the launcher takes away before the agent starts.
+    pub launch: Launch,
+}
+
+/// What a launcher takes away.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// Whether the agent may make user namespaces.
+    pub user_namespaces: bool,
+    /// Whether it gets mounts of its own.
+    pub mounts: bool,
+    /// What is hidden on them.
+    pub hide: Vec<String>,
+    /// Files in that which are not.
+    pub keep: Vec<String>,
+    /// UNIX sockets outside that it may reach.
+    pub sockets: Vec<String>,
+    /// Whether it may reach all of them.
+    pub all_sockets: bool,
 }
 
 /// What an exchange gives (RFC 8693 section 2.2.1).
