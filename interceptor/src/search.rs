@@ -380,13 +380,14 @@ impl Line {
     }
 
     fn is_kept(&self) -> bool {
-        const EVENTS: [&str; 6] = [
+        const EVENTS: [&str; 7] = [
             "request.permitted",
             "request.refused",
             "session.opened",
             "connection.refused",
             "approval.asked",
             "kernel.denied",
+            "terminal.typed",
         ];
         self.text("/event")
             .is_some_and(|event| EVENTS.contains(&event))
@@ -404,6 +405,8 @@ impl Line {
         .into_iter()
         .filter_map(|pointer| self.text(pointer))
         .collect();
+        let lines = self.value.get("lines").and_then(Value::as_array);
+        said.extend(lines.into_iter().flatten().filter_map(Value::as_str));
         let mut names = BTreeSet::new();
         if let Some(asks) = self.value.get("asks") {
             texts(asks, &mut names);

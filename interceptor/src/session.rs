@@ -29,6 +29,7 @@ use self::opening::Who;
 pub use self::people::asking::{Hold, Said, Shown, Values};
 pub use self::request::{
     Allowance, Allowed, Authorized, Direction, Outcome, Phase, Reading, Refused, RequestId, Spent,
+    Typed,
 };
 use self::services::Services;
 pub use crate::approvals::Word;

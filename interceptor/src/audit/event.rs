@@ -212,6 +212,18 @@ pub enum Event<'a> {
         /// What it showed.
         shown: &'a str,
     },
+    /// What was typed into a terminal, as it was read off what the terminal showed. An aid for whoever looks
+    /// for it: what is not shown is not here, and a program may show what was never typed.
+    #[serde(rename = "terminal.typed")]
+    TerminalTyped {
+        /// About whom.
+        #[serde(flatten)]
+        about: About<'a>,
+        /// The request by which the terminal was opened.
+        request: RequestId,
+        /// Lines; redacted where statements are.
+        lines: &'a [&'a str],
+    },
     /// The kernel refused something.
     #[serde(rename = "kernel.denied")]
     KernelDenied {

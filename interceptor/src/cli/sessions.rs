@@ -18,7 +18,7 @@ use super::audit::{since, unless_gone};
 use super::{Daemon, reading, terminal};
 use crate::clock::{self, BootTime};
 use crate::protocol::postgres::transcript::{Exchange, Limits, Transcript};
-use crate::recording::{self, Filter, Frame, Identities, Meta, Reader, What, find, list};
+use crate::recording::{self, Filter, Frame, Identities, Meta, Reader, Terminal, What, find, list};
 
 pub mod export;
 pub mod live;
@@ -406,7 +406,8 @@ fn play(
 ) -> Result<u8> {
     let mut reader = place.open(id)?;
     let from = reader.meta().started_boot_ns.after(seek);
-    let is_terminal = |frame: &Frame| matches!(frame.what, What::Terminal(..));
+    let is_terminal =
+        |frame: &Frame| matches!(frame.what, What::Terminal(_, Terminal::Opened { .. }));
     if reader
         .by_ref()
         .map_while(Result::ok)
@@ -435,7 +436,7 @@ fn watch(reader: Reader, pace: &Pace, from: BootTime, out: &mut impl Write) -> R
                 break;
             }
         };
-        let What::Terminal(_, recording::Terminal::Shown(bytes)) = &frame.what else {
+        let What::Terminal(_, Terminal::Shown(bytes) | Terminal::Erred(bytes)) = &frame.what else {
             continue;
         };
         out.flush()?;

@@ -76,6 +76,7 @@ fn kind_of(event: &str, line: &Value) -> Kind {
         ("session.opened", _) => kind(class::DATASTORE, 3),
         ("mask.missed" | "credential.presented" | "identity.refused", _) => kind(class::FINDING, 1),
         (request, Some("ssh")) if request.starts_with("request.") => kind(class::SSH, 6),
+        ("terminal.typed", _) => kind(class::SSH, 6),
         (request, Some("http" | "kubernetes")) if request.starts_with("request.") => {
             kind(class::HTTP, method(line))
         }

@@ -1,11 +1,14 @@
 //! What a terminal shows and is told, as frames: for shells, and for commands with a pty.
 //!
-//! A session may have several at once; each has a number of its own.
+//! A session may have several at once; each has a number of its own. So have channels that carry what is no
+//! text: files, and connections that are forwarded.
 
 use bytes::Bytes;
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::format::Fields;
+use crate::session::{Direction, RequestId};
 
 /// Something that happened on a terminal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -38,6 +41,14 @@ pub enum Terminal {
         /// The exit status, where there was one.
         status: Option<u32>,
     },
+    /// It showed this, on standard error.
+    Erred(#[serde(skip)] Bytes),
+    /// What was asked for last was permitted as this request.
+    Asked(RequestId),
+    /// It is no terminal: a channel was opened that carries this.
+    Carries(String),
+    /// Bytes of a channel that is no terminal.
+    Carried(Direction, #[serde(skip)] Bytes),
 }
 
 /// Longer names are cut, in bytes.
@@ -85,6 +96,26 @@ impl Terminal {
                     body.extend_from_slice(&status.to_le_bytes());
                 }
             }
+            Self::Erred(bytes) => {
+                body.push(6);
+                body.extend_from_slice(bytes);
+            }
+            Self::Asked(request) => {
+                body.push(7);
+                body.extend_from_slice(request.0.as_bytes());
+            }
+            Self::Carries(what) => {
+                body.push(8);
+                let (what, _) = what.split_at(what.floor_char_boundary(NAME_MAX));
+                body.extend_from_slice(what.as_bytes());
+            }
+            Self::Carried(direction, bytes) => {
+                body.push(match direction {
+                    Direction::Sent => 9,
+                    Direction::Received => 10,
+                });
+                body.extend_from_slice(bytes);
+            }
         }
         body
     }
@@ -118,6 +149,11 @@ impl Terminal {
             (5, 4) => Self::Closed {
                 status: Some(u32::from_le_bytes(fields.take())),
             },
+            (6, _) => Self::Erred(body.slice_ref(rest)),
+            (7, 16) => Self::Asked(RequestId(Uuid::from_bytes(fields.take()))),
+            (8, _) => Self::Carries(String::from_utf8_lossy(rest).into_owned()),
+            (9, _) => Self::Carried(Direction::Sent, body.slice_ref(rest)),
+            (10, _) => Self::Carried(Direction::Received, body.slice_ref(rest)),
             _ => return None,
         };
         Some((u32::from_le_bytes(*number), terminal))

@@ -161,6 +161,15 @@ impl Writer {
         let (make, mut bytes): (fn(Bytes) -> Terminal, _) = match what {
             Terminal::Shown(bytes) => (Terminal::Shown, bytes.clone()),
             Terminal::Typed(bytes) => (Terminal::Typed, bytes.clone()),
+            Terminal::Erred(bytes) => (Terminal::Erred, bytes.clone()),
+            Terminal::Carried(Direction::Sent, bytes) => (
+                |piece| Terminal::Carried(Direction::Sent, piece),
+                bytes.clone(),
+            ),
+            Terminal::Carried(Direction::Received, bytes) => (
+                |piece| Terminal::Carried(Direction::Received, piece),
+                bytes.clone(),
+            ),
             other => {
                 let body = Bytes::from(other.encode(number));
                 return self.queue(Kind::Terminal, body).await;

@@ -12,7 +12,7 @@ use super::masks::Masked;
 use super::people::asking::{Consent, Said};
 use super::{
     Allowance, Allowed, Authorized, Direction, EndReason, InFlight, Outcome, Phase, Reading,
-    Refused, RequestId, Session, Spent, Terminal, lock, storage,
+    Refused, RequestId, Session, Spent, Terminal, Typed, lock, storage,
 };
 use crate::audit::event::{Event, Request};
 use crate::audit::{self, Sink as _};
@@ -61,6 +61,15 @@ pub trait Gate: Send + Sync + 'static {
         _what: &Terminal,
     ) -> impl Future<Output = Result<(), Refusal>> + Send {
         async { Ok(()) }
+    }
+
+    /// Writes what was typed into a terminal, as it was read off what it showed: an aid for whoever looks
+    /// for it, and no boundary. An error means that the session must end.
+    ///
+    /// # Errors
+    /// A refusal of kind `storage`, where it cannot be written.
+    fn typed(&self, _request: RequestId, _lines: &[Typed]) -> Result<(), Refusal> {
+        Ok(())
     }
 
     /// The columns that are masked for this principal now: the sensitive ones of the session's database that
@@ -226,9 +235,14 @@ impl Gate for Session {
         let (count, bytes) = match what {
             Terminal::Shown(bytes) => (&self.received, bytes.len()),
             Terminal::Typed(bytes) => (&self.sent, bytes.len()),
-            Terminal::Opened { .. } | Terminal::Resized { .. } | Terminal::Closed { .. } => {
-                (&self.received, 0)
-            }
+            Terminal::Erred(bytes) => (&self.received, bytes.len()),
+            Terminal::Carried(Direction::Sent, bytes) => (&self.sent, bytes.len()),
+            Terminal::Carried(Direction::Received, bytes) => (&self.received, bytes.len()),
+            Terminal::Opened { .. }
+            | Terminal::Resized { .. }
+            | Terminal::Closed { .. }
+            | Terminal::Asked(_)
+            | Terminal::Carries(_) => (&self.received, 0),
         };
         count.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
         let Some(recorder) = &self.recorder else {
@@ -238,6 +252,31 @@ impl Gate for Session {
             tracing::error!(%error, session = %self.id, "cannot record a terminal");
             self.end(EndReason::Storage);
             Refusal::storage("the recording cannot be written")
+        })
+    }
+
+    fn typed(&self, request: RequestId, lines: &[Typed]) -> Result<(), Refusal> {
+        let lines: Vec<&str> = lines
+            .iter()
+            .filter_map(|line| match self.who.target.statement {
+                StatementText::None => None,
+                StatementText::Redacted => Some(line.redacted.as_str()),
+                StatementText::Full => Some(line.text.as_str()),
+            })
+            .collect();
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let event = Event::TerminalTyped {
+            about: self.about(),
+            request,
+            lines: &lines,
+        };
+        let written = self.services.audit.append(&event);
+        written.map(drop).map_err(|error| {
+            tracing::error!(%error, session = %self.id, "cannot write what was typed");
+            self.end(EndReason::Storage);
+            storage(&error)
         })
     }
 

@@ -66,6 +66,8 @@ struct Cast {
     /// Bytes of a character whose end is still to come.
     shown: Text,
     typed: Text,
+    /// There is no terminal that would begin lines at their beginning.
+    is_plain: bool,
 }
 
 impl Cast {
@@ -75,6 +77,7 @@ impl Cast {
             before: BootTime(0),
             shown: Text::default(),
             typed: Text::default(),
+            is_plain: false,
         }
     }
 
@@ -109,8 +112,18 @@ impl Cast {
     /// A line; none where nothing of it is whole yet.
     fn line(&mut self, at: BootTime, what: &Terminal) -> Option<Value> {
         let (kind, text) = match what {
-            Terminal::Opened { .. } => return None,
-            Terminal::Shown(bytes) => ("o", self.shown.take(bytes)),
+            Terminal::Opened { .. }
+            | Terminal::Asked(_)
+            | Terminal::Carries(_)
+            | Terminal::Carried(..) => return None,
+            Terminal::Shown(bytes) | Terminal::Erred(bytes) => {
+                let text = self.shown.take(bytes);
+                let text = match self.is_plain {
+                    true => text.replace('\n', "\r\n"),
+                    false => text,
+                };
+                ("o", text)
+            }
             Terminal::Typed(bytes) => ("i", self.typed.take(bytes)),
             Terminal::Resized { columns, rows } => ("r", format!("{columns}x{rows}")),
             Terminal::Closed { status } if self.version == 3 => {
@@ -196,6 +209,7 @@ fn cast(
             && matches!(what, Terminal::Opened { .. })
         {
             chosen = Some(of);
+            cast.is_plain = matches!(&what, Terminal::Opened { term, .. } if term.is_empty());
             cast.before = frame.at;
             let header = cast.header(&meta, &what).to_string();
             writeln!(out, "{}", terminal::json(&header))?;

@@ -12,7 +12,7 @@ use super::{Place, in_full, render};
 use crate::cli::{Daemon, block_on, client, terminal};
 use crate::control::api::{Done, WhichSession};
 use crate::protocol::postgres::transcript::Limits;
-use crate::recording::{Error, Reader, What};
+use crate::recording::{Error, Reader, Terminal, What};
 
 /// How often it is looked whether there is more.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -109,11 +109,12 @@ impl View {
         for frame in reader.by_ref() {
             match frame {
                 Ok(frame) => match &frame.what {
-                    What::Terminal(_, crate::recording::Terminal::Shown(bytes)) => {
+                    What::Terminal(_, Terminal::Shown(bytes) | Terminal::Erred(bytes)) => {
                         self.is_terminal = true;
                         self.shown.extend(self.screen.show(bytes));
                     }
-                    What::Terminal(..) => {}
+                    // What is shown as it is needs no exchange.
+                    What::Terminal(_, Terminal::Opened { .. }) => {}
                     what => self.reading.take(frame.at, what),
                 },
                 Err(error) => return Some(error),

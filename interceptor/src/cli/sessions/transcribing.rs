@@ -6,12 +6,14 @@ use crate::cli::terminal;
 use crate::clock::BootTime;
 use crate::protocol::http::transcript as http;
 use crate::protocol::postgres::transcript::{Exchange, Limits, Piece, Reading, Transcript};
+use crate::protocol::ssh::transcript as ssh;
 use crate::recording::{Meta, What};
 
 /// A recording being read.
 pub(super) enum Transcribing {
     Postgres(Box<Reading>),
     Http(http::Reading),
+    Ssh(ssh::Reading),
 }
 
 impl Transcribing {
@@ -20,6 +22,7 @@ impl Transcribing {
         match meta.protocol.as_str() {
             "postgres" => Ok(Self::Postgres(Box::new(Reading::new(limits)))),
             "http" => Ok(Self::Http(http::Reading::new(limits))),
+            "ssh" => Ok(Self::Ssh(ssh::Reading::new(limits))),
             other => bail!(
                 "cannot show the session: nothing here reads {}",
                 terminal::line(other)
@@ -32,11 +35,19 @@ impl Transcribing {
         let piece = match what {
             What::Bytes(direction, bytes) => Piece::Bytes(*direction, bytes),
             What::Mark(request, phase) => Piece::Mark(*request, *phase),
-            What::End(_) | What::Terminal(..) => return,
+            What::Terminal(number, what) => {
+                if let Self::Ssh(reading) = self {
+                    reading.take(at, *number, what);
+                }
+                return;
+            }
+            What::End(_) => return,
         };
         match self {
             Self::Postgres(reading) => reading.take(at, &piece),
             Self::Http(reading) => reading.take(at, &piece),
+            // All that it has is a channel's.
+            Self::Ssh(_) => {}
         }
     }
 
@@ -45,6 +56,7 @@ impl Transcribing {
         match self {
             Self::Postgres(reading) => reading.answered(from).to_vec(),
             Self::Http(reading) => reading.answered(from),
+            Self::Ssh(reading) => reading.answered(from),
         }
     }
 
@@ -53,6 +65,7 @@ impl Transcribing {
         match self {
             Self::Postgres(reading) => reading.finish(),
             Self::Http(reading) => reading.finish(),
+            Self::Ssh(reading) => reading.finish(),
         }
     }
 }
