@@ -217,7 +217,7 @@ impl Read {
         let meta = reader.meta().clone();
         let mut reading = match meta.protocol.as_str() {
             "postgres" => Transcribing::Postgres(Box::new(Reading::new(limits))),
-            "http" => Transcribing::Http(http::Reading::new(limits)),
+            "http" | "kubernetes" => Transcribing::Http(http::Reading::new(limits)),
             other => bail!(
                 "cannot show the session: nothing here reads {}",
                 terminal::line(other)

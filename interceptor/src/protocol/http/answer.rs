@@ -54,6 +54,8 @@ pub(super) struct Passing<G: Gate> {
     /// What is masked for whoever asks.
     pub(super) masks: Arc<Masks>,
     pub(super) is_head: bool,
+    /// Whether nothing but JSON is asked for, where it is masked.
+    pub(super) json_only: bool,
     /// The client's side, where the connection is to become something else.
     pub(super) upgraded: Option<OnUpgrade>,
     pub(super) limit: Option<Limit>,
