@@ -9,6 +9,7 @@ pub mod console;
 pub mod discover;
 pub mod doctor;
 pub mod grants;
+pub mod kubeconfig;
 pub mod operate;
 pub mod policy;
 mod reading;
@@ -99,6 +100,8 @@ pub enum Verb {
     /// Have SSH clients of this host know the daemon.
     #[command(subcommand)]
     SshCa(ssh_ca::SshCa),
+    /// Print a kubeconfig without credentials for a cluster.
+    Kubeconfig(kubeconfig::Kubeconfig),
     /// Say which rule decides, or decided, and why.
     Why(why::Why),
     /// Read configuration and policy again.
@@ -197,6 +200,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Verb::Policy(policy) => policy.run(),
         Verb::Config(config) => config.run(),
         Verb::SshCa(ssh) => ssh.run(),
+        Verb::Kubeconfig(kubeconfig) => kubeconfig.run(),
         Verb::Why(why) => why.run(),
         Verb::Reload(reload) => block_on(reload.run(), false),
         Verb::Freeze(freeze) => block_on(freeze.run(), false),

@@ -40,6 +40,7 @@ pub use load::is_open;
 pub use mistake::{Mistake, Mistakes, Place};
 pub use names::{NameRefusal, Names, is_below};
 pub use shape::http::{Http, Inject, Unread};
+pub use shape::kubernetes::{Impersonate, Kubernetes, Whom};
 
 /// An example with every key, which always loads.
 pub const EXAMPLE: &str = include_str!("config/example.yaml");
@@ -287,16 +288,26 @@ impl Target {
     pub fn postgres(&self) -> Option<&Arc<Postgres>> {
         match &self.protocol {
             Protocol::Postgres(postgres) => Some(postgres),
-            Protocol::Http(_) | Protocol::Ssh(_) => None,
+            Protocol::Http(_) | Protocol::Ssh(_) | Protocol::Kubernetes(_) => None,
         }
     }
 
-    /// What only HTTP needs; `None` where it speaks something else.
+    /// What HTTP needs, whatever is said by it; `None` where it speaks something else.
     #[must_use]
     pub fn http(&self) -> Option<&Arc<Http>> {
         match &self.protocol {
             Protocol::Http(http) => Some(http),
+            Protocol::Kubernetes(cluster) => Some(&cluster.http),
             Protocol::Postgres(_) | Protocol::Ssh(_) => None,
+        }
+    }
+
+    /// What only a cluster needs; `None` where it speaks something else.
+    #[must_use]
+    pub fn kubernetes(&self) -> Option<&Arc<Kubernetes>> {
+        match &self.protocol {
+            Protocol::Kubernetes(cluster) => Some(cluster),
+            Protocol::Postgres(_) | Protocol::Http(_) | Protocol::Ssh(_) => None,
         }
     }
 
@@ -305,7 +316,7 @@ impl Target {
     pub fn ssh(&self) -> Option<&Arc<Ssh>> {
         match &self.protocol {
             Protocol::Ssh(ssh) => Some(ssh),
-            Protocol::Http(_) => None,
+            Protocol::Http(_) | Protocol::Kubernetes(_) => None,
             Protocol::Postgres(_) => None,
         }
     }
@@ -377,6 +388,8 @@ pub enum Protocol {
     Http(Arc<Http>),
     /// SSH.
     Ssh(Arc<Ssh>),
+    /// Kubernetes: a cluster's API server.
+    Kubernetes(Arc<Kubernetes>),
 }
 
 impl Protocol {
@@ -387,6 +400,7 @@ impl Protocol {
             Self::Postgres(_) => "postgres",
             Self::Http(_) => "http",
             Self::Ssh(_) => "ssh",
+            Self::Kubernetes(_) => "kubernetes",
         }
     }
 
@@ -398,6 +412,7 @@ impl Protocol {
             Self::Postgres(postgres) => &postgres.databases,
             Self::Http(_) => &[],
             Self::Ssh(_) => &[],
+            Self::Kubernetes(_) => &[],
         }
     }
 
@@ -416,6 +431,7 @@ impl Protocol {
             Self::Postgres(postgres) => postgres.password.iter().collect(),
             Self::Http(http) => http.inject.iter().map(Inject::secret).collect(),
             Self::Ssh(ssh) => ssh.secrets().map(|(_, source)| source).collect(),
+            Self::Kubernetes(cluster) => cluster.http.inject.iter().map(Inject::secret).collect(),
         };
         sources.into_iter()
     }

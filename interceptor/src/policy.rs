@@ -24,6 +24,7 @@ pub use compile::{Effect, Ever, Policy, Rule};
 pub use control::{ControlCaller, ControlObject, ControlVerb, Group, HostUser};
 pub use decide::{ExplainedAccess, ExplainedAsk, Explanation, Seen, Verdicts};
 pub use family::http::{GraphqlFacts, GrpcFacts, HttpFacts, McpFacts};
+pub use family::kubernetes::KubeFacts;
 pub use handle::Handle;
 pub use names::{Question, is_plain};
 pub use obligation::{
@@ -153,6 +154,56 @@ pub enum Action {
     ForwardX11,
     /// Have the server reach the agent's own keys.
     ForwardAgent,
+
+    // Group KubeRead
+    /// Read an object of a cluster.
+    KubeGet,
+    /// Read all objects of a kind, or those that a selector names.
+    KubeList,
+    /// Hear of changes.
+    KubeWatch,
+
+    // Group KubeWrite
+    /// Make an object.
+    KubeCreate,
+    /// Replace an object.
+    KubeUpdate,
+    /// Change a part of an object, or apply it on the server's side.
+    KubePatch,
+    /// Remove an object.
+    KubeDelete,
+    /// Remove all objects of a kind, or those that a selector names.
+    KubeDeleteCollection,
+    /// Have a pod leave its node.
+    KubeEvict,
+
+    // Group KubeRun
+    /// Run a command in a container.
+    KubeExec,
+    /// Speak to the process of a container.
+    KubeAttach,
+    /// Reach a port of a pod.
+    KubePortForward,
+    /// Reach what a pod, a service or a node serves through the cluster's server.
+    KubeProxy,
+    /// Put a container into a pod that runs (`ephemeralcontainers`).
+    KubeDebug,
+
+    // Group KubeAdmin
+    /// Have a service account's token made.
+    KubeToken,
+    /// Give a role to somebody: writing a binding, beside that write itself.
+    KubeBind,
+    /// Say what a role may: writing a role, beside that write itself.
+    KubeEscalate,
+    /// Act as somebody else. Never done; asked of a review only.
+    KubeImpersonate,
+
+    // On their own
+    /// Read a path of the server that is no object: discovery, health, metrics.
+    KubeVisit,
+    /// Any other request.
+    KubeOther,
 }
 
 impl Action {
@@ -193,6 +244,9 @@ impl Action {
                 | Self::Exec
                 | Self::Shell
                 | Self::Subsystem
+                | Self::KubeExec
+                | Self::KubeAttach
+                | Self::KubeDebug
         )
     }
 }
@@ -251,6 +305,20 @@ pub enum Resource {
         /// Port; 0 for a socket.
         port: u32,
     },
+    /// A namespace of a cluster, and all objects in it.
+    KubeNamespace {
+        /// Name.
+        namespace: String,
+    },
+    /// An object of a cluster, or all of a kind in one place.
+    KubeObject {
+        /// Namespace; empty for what is in none, and for all namespaces.
+        namespace: String,
+        /// Kind as the server's paths name it, with its group: `pods`, `deployments.apps`.
+        resource: String,
+        /// Name; empty for all of the kind.
+        name: String,
+    },
 }
 
 /// One thing done to one resource.
@@ -301,6 +369,9 @@ pub struct Context {
     /// What a channel of SSH asks; absent for everything else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ssh: Option<Box<SshFacts>>,
+    /// What is asked of a cluster; absent for everything else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<Box<KubeFacts>>,
 }
 
 /// Facts of what a channel of SSH asks; attributes of Cedar's `context`.

@@ -1,6 +1,7 @@
 //! The engines, one per protocol, and the one `match` over them.
 
 pub mod http;
+pub mod kubernetes;
 pub mod postgres;
 pub mod ssh;
 
@@ -59,6 +60,9 @@ impl Engines {
         match &target.protocol {
             Protocol::Postgres(settings) => self.postgres.serve(opening, client, settings).await,
             Protocol::Http(settings) => self.http.serve(opening, client, settings).await,
+            Protocol::Kubernetes(settings) => {
+                self.http.serve(opening, client, &settings.http).await;
+            }
             Protocol::Ssh(settings) => Box::pin(ssh::serve(opening, client, settings)).await,
         }
     }
@@ -79,7 +83,10 @@ impl Engines {
         let told = async {
             match &target.protocol {
                 Protocol::Postgres(_) => postgres::tell(client, authority, &dialled, refusal).await,
-                Protocol::Http(_) => http::refuse(client, authority, &dialled, refusal).await,
+                Protocol::Http(_) | Protocol::Kubernetes(_) => {
+                    let to_cluster = target.kubernetes().is_some();
+                    http::refuse(client, authority, &dialled, (refusal, to_cluster)).await;
+                }
                 Protocol::Ssh(settings) => {
                     Box::pin(ssh::tell(client, authority, target, settings, refusal)).await;
                 }

@@ -400,6 +400,11 @@ impl From<'_> {
             let http = super::shape::http::build(node, http, &secret);
             return Some(Protocol::Http(Arc::new(http)));
         }
+        if let Some(cluster) = node.under("kubernetes") {
+            let secret = |node: &Node| self.secret(node);
+            let cluster = super::shape::kubernetes::build(node, cluster, &secret);
+            return Some(Protocol::Kubernetes(Arc::new(cluster)));
+        }
         let postgres = self.postgres(node.under("postgres")?)?;
         Some(Protocol::Postgres(Arc::new(postgres)))
     }

@@ -40,6 +40,7 @@ pub(super) fn check(root: &Node, built: &Built, report: &mut Report) {
             postgres(entry, target, &built.config, report);
             ssh(entry, &built.config, target, report);
             shape::http::cross(entry, target, &built.config, report);
+            shape::kubernetes::cross(entry, target, &built.config, report);
             sensitive::cross(entry, target, report);
         }
     }
@@ -324,7 +325,7 @@ fn transport(entry: &Entry, target: &Target, report: &mut Report) {
 }
 
 /// What a target may speak.
-const PROTOCOLS: [&str; 3] = ["postgres", "http", "ssh"];
+const PROTOCOLS: [&str; 4] = ["postgres", "http", "ssh", "kubernetes"];
 
 fn one_protocol(entry: &Entry, report: &mut Report) {
     let spoken = PROTOCOLS

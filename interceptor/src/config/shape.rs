@@ -7,6 +7,7 @@ mod console;
 pub(super) mod detect;
 pub(super) mod http;
 mod issuers;
+pub(super) mod kubernetes;
 mod records;
 pub(super) mod schema;
 pub(super) mod ssh;
@@ -322,6 +323,12 @@ static TARGET: Shape = Shape::Keys(&[
         ssh::SSH,
         "another protocol",
         "The target speaks SSH.",
+    ),
+    may(
+        "kubernetes",
+        kubernetes::KUBERNETES,
+        "another protocol",
+        "The target is a Kubernetes cluster's API server.",
     ),
     may(
         "dial",

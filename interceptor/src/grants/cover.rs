@@ -82,6 +82,8 @@ fn lies_in(inner: &Resource, outer: &Resource) -> bool {
         | Resource::Database
         | Resource::File { .. }
         | Resource::Forward { .. }
+        | Resource::KubeNamespace { .. }
+        | Resource::KubeObject { .. }
         | Resource::Path { .. } => None,
         Resource::Schema { schema }
         | Resource::Table { schema, .. }
@@ -95,6 +97,8 @@ fn lies_in(inner: &Resource, outer: &Resource) -> bool {
             Resource::Target
                 | Resource::File { .. }
                 | Resource::Forward { .. }
+                | Resource::KubeNamespace { .. }
+                | Resource::KubeObject { .. }
                 | Resource::Path { .. }
         ),
         Resource::Schema { schema: outer } => schema(inner).as_ref() == Some(outer),
@@ -114,6 +118,8 @@ fn lies_in(inner: &Resource, outer: &Resource) -> bool {
             | Resource::Function { .. }
             | Resource::File { .. }
             | Resource::Forward { .. }
+            | Resource::KubeNamespace { .. }
+            | Resource::KubeObject { .. }
             | Resource::Path { .. } => false,
         },
         Resource::Path { path: outer } => match inner {
@@ -124,6 +130,24 @@ fn lies_in(inner: &Resource, outer: &Resource) -> bool {
         },
         Resource::File { path: outer } => match inner {
             Resource::File { path: inner } => inner.starts_with(outer),
+            _ => false,
+        },
+        Resource::KubeNamespace { namespace: outer } => match inner {
+            Resource::KubeNamespace { namespace } | Resource::KubeObject { namespace, .. } => {
+                namespace == outer
+            }
+            _ => false,
+        },
+        Resource::KubeObject {
+            namespace,
+            resource,
+            name,
+        } => match inner {
+            Resource::KubeObject {
+                namespace: within,
+                resource: kind,
+                name: one,
+            } => (within, kind) == (namespace, resource) && (name.is_empty() || name == one),
             _ => false,
         },
         Resource::Column { .. } | Resource::Function { .. } | Resource::Forward { .. } => {

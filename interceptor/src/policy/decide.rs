@@ -16,6 +16,7 @@ pub use self::verdicts::Verdicts;
 use super::compile::Policy;
 use super::family::Family;
 use super::family::http::HttpFacts;
+use super::family::kubernetes::KubeFacts;
 use super::obligation::approval::NotApproved;
 use super::obligation::grant::{self, Covering, Decided, Grantable, Held, NoGrants, Wanted};
 use super::subject::{Error, PrincipalFacts, Subject};
@@ -347,6 +348,8 @@ impl Policy {
             | Resource::Function { .. }
             | Resource::File { .. }
             | Resource::Forward { .. }
+            | Resource::KubeNamespace { .. }
+            | Resource::KubeObject { .. }
             | Resource::Path { .. } => return Vec::new(),
         };
         let others = candidates.map(|action| Access {
@@ -488,6 +491,7 @@ fn asks_for(access: &Access) -> Vec<Ask> {
         Family::Ssh => [true, false]
             .map(|simple| of_a_channel(&ask, simple))
             .into(),
+        Family::Kubernetes => vec![of_a_cluster(&ask, &access.resource)],
         Family::Sql => of_a_statement(&ask),
     }
 }
@@ -526,13 +530,42 @@ fn http(ask: &Ask, resource: &Resource) -> Ask {
     }
 }
 
+/// An ask of a cluster of which nothing is known but the object.
+fn of_a_cluster(ask: &Ask, resource: &Resource) -> Ask {
+    let mut facts = KubeFacts::default();
+    match resource {
+        Resource::Path { path } => facts.path.clone_from(path),
+        Resource::KubeObject {
+            namespace,
+            resource,
+            name,
+        } => {
+            let (kind, group) = resource.split_once('.').unwrap_or((resource, ""));
+            facts.resource = kind.to_owned();
+            facts.group = group.to_owned();
+            facts.namespace.clone_from(namespace);
+            facts.name.clone_from(name);
+        }
+        _ => {}
+    }
+    Ask {
+        context: Context {
+            kubernetes: Some(Box::new(facts)),
+            ..Context::default()
+        },
+        ..ask.clone()
+    }
+}
+
 /// Whether an ask has a context that does not belong to all that it asks.
 fn is_mixed(ask: &Ask) -> bool {
-    let family = match (&ask.context.http, &ask.context.ssh) {
-        (None, None) => Family::Sql,
-        (Some(_), None) => Family::Http,
-        (None, Some(_)) => Family::Ssh,
-        (Some(_), Some(_)) => return true,
+    let context = &ask.context;
+    let family = match (&context.http, &context.ssh, &context.kubernetes) {
+        (None, None, None) => Family::Sql,
+        (Some(_), None, None) => Family::Http,
+        (None, Some(_), None) => Family::Ssh,
+        (None, None, Some(_)) => Family::Kubernetes,
+        _ => return true,
     };
     let mut accesses = ask.accesses.iter();
     accesses.any(|access| Family::of(access.action) != family)
@@ -547,6 +580,7 @@ fn malformed(asks: &[Ask]) -> Option<Refusal> {
             context.settings.len(),
             context.functions.len(),
             context.http.as_ref().map_or(0, |facts| facts.size()),
+            context.kubernetes.as_ref().map_or(0, |facts| facts.size()),
             context
                 .ssh
                 .as_ref()
@@ -584,6 +618,11 @@ pub(super) fn context(facts: &Context) -> Result<CedarContext, Error> {
     }
     if let Some(facts) = &facts.ssh {
         return channel(facts);
+    }
+    if let Some(facts) = &facts.kubernetes {
+        let pairs = facts.pairs().into_iter();
+        let pairs = pairs.map(|(name, value)| (name.to_owned(), value));
+        return CedarContext::from_pairs(pairs).map_err(|error| Error::of("the context", &error));
     }
     let boolean = RestrictedExpression::new_bool;
     let strings = |values: &BTreeSet<String>| {

@@ -1,6 +1,7 @@
 //! What requests of each family of protocols are judged by: an action's family says which facts its context has.
 
 pub(super) mod http;
+pub(super) mod kubernetes;
 
 use super::Action;
 
@@ -13,6 +14,8 @@ pub(super) enum Family {
     Http,
     /// Channels of SSH.
     Ssh,
+    /// Requests to a cluster.
+    Kubernetes,
 }
 
 impl Family {
@@ -30,6 +33,9 @@ impl Family {
                 | Action::HttpOther
                 | Action::HttpUpgrade
         );
+        if action.name().starts_with("Kube") {
+            return Self::Kubernetes;
+        }
         match (http, action.is_of_a_channel()) {
             (true, _) => Self::Http,
             (false, true) => Self::Ssh,

@@ -278,6 +278,7 @@ pub(super) fn chain_entities(
             match kind {
                 Kind::File | Kind::Forward => step(target, resource, depth),
                 Kind::Path => path_place(target, &id),
+                Kind::KubeNamespace | Kind::KubeObject => cluster_place(target, kind, &id),
                 _ => place(kind, target, database, resource),
             },
             parent.into_iter().collect(),
@@ -301,6 +302,29 @@ fn path_place(target: &str, id: &str) -> Attributes {
     ])
 }
 
+/// The attributes of a namespace or an object of a cluster, by its id.
+fn cluster_place(target: &str, kind: Kind, id: &str) -> Attributes {
+    let names = vocabulary::names(kind, id).unwrap_or_default();
+    let at = |index: usize| names.get(index).map_or("", String::as_str);
+    let fields = match kind {
+        Kind::KubeNamespace => vec![("name", at(1)), ("target", target)],
+        _ => {
+            let (resource, group) = at(2).split_once('.').unwrap_or((at(2), ""));
+            vec![
+                ("namespace", at(1)),
+                ("resource", resource),
+                ("group", group),
+                ("name", at(3)),
+                ("target", target),
+            ]
+        }
+    };
+    let fields = fields.into_iter();
+    fields
+        .map(|(name, value)| (name.to_owned(), string(value)))
+        .collect()
+}
+
 /// The attributes of one link of a resource's chain: its name, and the names of what it lies in.
 fn place(kind: Kind, target: &str, database: &str, resource: &Resource) -> Attributes {
     let (schema, inner, column) = match resource {
@@ -308,6 +332,8 @@ fn place(kind: Kind, target: &str, database: &str, resource: &Resource) -> Attri
         | Resource::Database
         | Resource::File { .. }
         | Resource::Forward { .. }
+        | Resource::KubeNamespace { .. }
+        | Resource::KubeObject { .. }
         | Resource::Path { .. } => ("", "", ""),
         Resource::Schema { schema } => (schema.as_str(), "", ""),
         Resource::Table { schema, table } => (schema.as_str(), table.as_str(), ""),

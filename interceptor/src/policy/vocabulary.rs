@@ -4,6 +4,8 @@
 //! schemas would otherwise be able to name his own tables like somebody else's. Names that hold a
 //! delimiter are quoted, so that two resources never have the same id.
 
+mod cluster;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::str::FromStr as _;
@@ -11,6 +13,7 @@ use std::sync::LazyLock;
 
 use cedar_policy::{Entities, Entity, EntityId, EntityTypeName, EntityUid, Schema};
 
+pub(super) use self::cluster::shown as shown_object;
 use super::{Action, Resource};
 
 /// The schema that the daemon judges by, as text.
@@ -74,6 +77,10 @@ pub(super) enum Kind {
     File,
     /// `Forward`.
     Forward,
+    /// `KubeNamespace`.
+    KubeNamespace,
+    /// `KubeObject`.
+    KubeObject,
     /// `Agent`.
     Agent,
     /// `User`.
@@ -92,7 +99,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind, in the order of their discriminants.
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 19] = [
         Self::Target,
         Self::Database,
         Self::Schema,
@@ -103,6 +110,8 @@ impl Kind {
         Self::Name,
         Self::File,
         Self::Forward,
+        Self::KubeNamespace,
+        Self::KubeObject,
         Self::Agent,
         Self::User,
         Self::Person,
@@ -125,6 +134,8 @@ impl Kind {
             Self::Name => "Name",
             Self::File => "File",
             Self::Forward => "Forward",
+            Self::KubeNamespace => "KubeNamespace",
+            Self::KubeObject => "KubeObject",
             Self::Agent => "Agent",
             Self::User => "User",
             Self::Person => "Person",
@@ -152,6 +163,8 @@ impl Kind {
             Resource::Path { .. } => Self::Path,
             Resource::File { .. } => Self::File,
             Resource::Forward { .. } => Self::Forward,
+            Resource::KubeNamespace { .. } => Self::KubeNamespace,
+            Resource::KubeObject { .. } => Self::KubeObject,
         }
     }
 
@@ -168,6 +181,8 @@ impl Kind {
                 | Self::Path
                 | Self::File
                 | Self::Forward
+                | Self::KubeNamespace
+                | Self::KubeObject
         )
     }
 }
@@ -195,7 +210,7 @@ pub(super) fn uid(kind: Kind, id: &str) -> EntityUid {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 66] = [
         Self::Connect,
         Self::Open,
         Self::Select,
@@ -242,6 +257,26 @@ impl Action {
         Self::ForwardFrom,
         Self::ForwardX11,
         Self::ForwardAgent,
+        Self::KubeGet,
+        Self::KubeList,
+        Self::KubeWatch,
+        Self::KubeCreate,
+        Self::KubeUpdate,
+        Self::KubePatch,
+        Self::KubeDelete,
+        Self::KubeDeleteCollection,
+        Self::KubeEvict,
+        Self::KubeExec,
+        Self::KubeAttach,
+        Self::KubePortForward,
+        Self::KubeProxy,
+        Self::KubeDebug,
+        Self::KubeToken,
+        Self::KubeBind,
+        Self::KubeEscalate,
+        Self::KubeImpersonate,
+        Self::KubeVisit,
+        Self::KubeOther,
     ];
 
     /// The group that it is in, by its name in the schema.
@@ -250,7 +285,7 @@ impl Action {
         static GROUPS: LazyLock<Entities> =
             LazyLock::new(|| Entities::from_entities(ACTIONS.clone(), None).unwrap_or_default());
         let own = uid(Kind::Action, self.name());
-        const GROUPS_OF: [&str; 10] = [
+        const GROUPS_OF: [&str; 14] = [
             "Read",
             "Write",
             "Admin",
@@ -261,6 +296,10 @@ impl Action {
             "SshForward",
             "HttpRead",
             "HttpWrite",
+            "KubeRead",
+            "KubeWrite",
+            "KubeRun",
+            "KubeAdmin",
         ];
         GROUPS_OF
             .into_iter()
@@ -317,6 +356,26 @@ impl Action {
             Self::ForwardFrom => "ForwardFrom",
             Self::ForwardX11 => "ForwardX11",
             Self::ForwardAgent => "ForwardAgent",
+            Self::KubeGet => "KubeGet",
+            Self::KubeList => "KubeList",
+            Self::KubeWatch => "KubeWatch",
+            Self::KubeCreate => "KubeCreate",
+            Self::KubeUpdate => "KubeUpdate",
+            Self::KubePatch => "KubePatch",
+            Self::KubeDelete => "KubeDelete",
+            Self::KubeDeleteCollection => "KubeDeleteCollection",
+            Self::KubeEvict => "KubeEvict",
+            Self::KubeExec => "KubeExec",
+            Self::KubeAttach => "KubeAttach",
+            Self::KubePortForward => "KubePortForward",
+            Self::KubeProxy => "KubeProxy",
+            Self::KubeDebug => "KubeDebug",
+            Self::KubeToken => "KubeToken",
+            Self::KubeBind => "KubeBind",
+            Self::KubeEscalate => "KubeEscalate",
+            Self::KubeImpersonate => "KubeImpersonate",
+            Self::KubeVisit => "KubeVisit",
+            Self::KubeOther => "KubeOther",
         }
     }
 }
@@ -337,6 +396,18 @@ pub(super) fn chain(target: &str, database: &str, resource: &Resource) -> Vec<(K
             chain.push((Kind::Forward, id));
             return chain;
         }
+        Resource::KubeNamespace { namespace } => {
+            chain.push((Kind::KubeNamespace, cluster::namespace(target, namespace)));
+            return chain;
+        }
+        Resource::KubeObject {
+            namespace,
+            resource,
+            name,
+        } => {
+            chain.extend(cluster::object(target, namespace, resource, name));
+            return chain;
+        }
         _ => {}
     }
     let database_id = format!("{}/{}", part(target), part(database));
@@ -347,6 +418,8 @@ pub(super) fn chain(target: &str, database: &str, resource: &Resource) -> Vec<(K
         | Resource::Database
         | Resource::File { .. }
         | Resource::Forward { .. }
+        | Resource::KubeNamespace { .. }
+        | Resource::KubeObject { .. }
         | Resource::Path { .. } => {}
         Resource::Schema { schema } => chain.push((Kind::Schema, schema_id(schema))),
         Resource::Table { schema, table } => {
@@ -470,6 +543,7 @@ pub(super) fn names(kind: Kind, id: &str) -> Option<Vec<String>> {
     match kind {
         Kind::File => return file_names(id),
         Kind::Forward => return forward_names(id),
+        Kind::KubeNamespace | Kind::KubeObject => return cluster::names(kind, id),
         _ => {}
     }
     let expected: &[char] = match kind {
@@ -482,6 +556,8 @@ pub(super) fn names(kind: Kind, id: &str) -> Option<Vec<String>> {
         Kind::Name
         | Kind::File
         | Kind::Forward
+        | Kind::KubeNamespace
+        | Kind::KubeObject
         | Kind::Agent
         | Kind::User
         | Kind::Person
@@ -618,6 +694,12 @@ impl Resource {
             Self::Path { path } => vec![path],
             Self::File { path } => path.iter().map(String::as_str).collect(),
             Self::Forward { host, .. } => vec![host],
+            Self::KubeNamespace { namespace } => vec![namespace],
+            Self::KubeObject {
+                namespace,
+                resource,
+                name,
+            } => vec![namespace, resource, name],
         }
     }
 
@@ -644,6 +726,12 @@ impl Resource {
             Self::Path { path } => format!("path {path}"),
             Self::File { path } => format!("file {}", shown_path(path)),
             Self::Forward { host, port } => format!("forward {host}:{port}"),
+            Self::KubeNamespace { namespace } => format!("namespace {namespace}"),
+            Self::KubeObject {
+                namespace,
+                resource,
+                name,
+            } => cluster::shown(namespace, resource, name),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use cedar_policy::PolicyId;
 
-use super::vocabulary::shown_path;
+use super::vocabulary::{shown_object, shown_path};
 use super::{Access, Action, ApprovalId, Context, Refusal, RefusalKind, Resource, SshFacts, Terms};
 
 /// Most characters of one name in a message.
@@ -73,7 +73,36 @@ pub(super) fn message(access: &Access, context: &Context, target: &str, database
         | Action::ListFiles
         | Action::ReadFile
         | Action::WriteFile
-        | Action::RemoveFile => on(verb(access.action)),
+        | Action::RemoveFile
+        | Action::KubeGet
+        | Action::KubeList
+        | Action::KubeWatch
+        | Action::KubeCreate
+        | Action::KubeUpdate
+        | Action::KubePatch
+        | Action::KubeDelete
+        | Action::KubeDeleteCollection
+        | Action::KubeEvict
+        | Action::KubeAttach
+        | Action::KubePortForward
+        | Action::KubeProxy
+        | Action::KubeDebug
+        | Action::KubeBind
+        | Action::KubeEscalate
+        | Action::KubeImpersonate
+        | Action::KubeVisit
+        | Action::KubeOther => on(verb(access.action)),
+        Action::KubeToken => {
+            let whose = resource(&access.resource, target, database);
+            format!("having a token made of {whose}")
+        }
+        Action::KubeExec => {
+            let program = context.kubernetes.as_ref().map(|facts| &facts.program);
+            match program.filter(|program| !program.is_empty()) {
+                Some(program) => on(&format!("exec of {}", shown(program))),
+                None => on(verb(access.action)),
+            }
+        }
         Action::Exec
         | Action::Shell
         | Action::Subsystem
@@ -194,6 +223,26 @@ pub(super) const fn verb(action: Action) -> &'static str {
         Action::ForwardFrom => "listening on the server for",
         Action::ForwardX11 => "forwarding X11",
         Action::ForwardAgent => "forwarding an SSH agent",
+        Action::KubeGet => "get",
+        Action::KubeList => "list",
+        Action::KubeWatch => "watch",
+        Action::KubeCreate => "create",
+        Action::KubeUpdate => "update",
+        Action::KubePatch => "patch",
+        Action::KubeDelete => "delete",
+        Action::KubeDeleteCollection => "delete of a collection",
+        Action::KubeEvict => "eviction",
+        Action::KubeExec => "exec",
+        Action::KubeAttach => "attach",
+        Action::KubePortForward => "port-forward",
+        Action::KubeProxy => "proxy",
+        Action::KubeDebug => "ephemeral containers",
+        Action::KubeToken => "a token",
+        Action::KubeBind => "giving roles to somebody",
+        Action::KubeEscalate => "saying what a role may",
+        Action::KubeImpersonate => "acting as somebody else",
+        Action::KubeVisit => "reading",
+        Action::KubeOther => "this method",
     }
 }
 
@@ -213,6 +262,15 @@ fn resource(resource: &Resource, target: &str, database: &str) -> String {
         Resource::File { path } => shown(&shown_path(path)),
         Resource::Forward { host, port: 0 } => shown(host),
         Resource::Forward { host, port } => format!("{}:{port}", shown(host)),
+        Resource::KubeNamespace { namespace } => format!("namespace {}", shown(namespace)),
+        Resource::KubeObject {
+            namespace,
+            resource,
+            name,
+        } => {
+            let object = shown_object(namespace, resource, name);
+            format!("{} of target {}", shown(&object), shown(target))
+        }
     }
 }
 

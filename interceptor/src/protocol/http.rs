@@ -39,6 +39,7 @@ use self::reach::{Reach, Tasks};
 use self::terminate::{Client, Heard};
 use crate::config::{Host, Http};
 use crate::policy::Refusal;
+use crate::protocol::kubernetes::inject::Caller;
 use crate::session::Gate as _;
 use crate::session::beside::Beside;
 use crate::session::opening::{Opened, Opening};
@@ -103,6 +104,7 @@ impl Engine {
         let target = Arc::clone(&opening.who().target);
         let patience = target.timeouts.startup;
         let dialled = Dialled::at(&target, opening.who().flow.destination.0.ip());
+        let to_cluster = target.kubernetes().is_some();
         let heard = timeout(patience, terminate::hear(client, opening.authority())).await;
         let heard = match heard {
             Ok(Ok(heard)) => heard,
@@ -120,7 +122,7 @@ impl Engine {
                 let finished = timeout(patience, finished).await;
                 opening.refuse(&refusal, cause);
                 if let Ok(Ok(client)) = finished {
-                    drop(timeout(patience, tell(client, &refusal)).await);
+                    drop(timeout(patience, tell(client, (&refusal, to_cluster))).await);
                 }
                 return;
             }
@@ -135,6 +137,7 @@ impl Engine {
         };
         let port = opening.who().flow.destination.0.port();
         let shared = (opening.hash_key(), port, Arc::clone(&self.given));
+        let caller = caller(&opening);
         let opened = Opened {
             upstream: reached.address(),
             database: None,
@@ -143,11 +146,14 @@ impl Engine {
         };
         let session = match opening.open(opened).await {
             Ok(session) => session,
-            Err(refusal) => return drop(timeout(patience, tell(client, &refusal)).await),
+            Err(refusal) => {
+                let told = tell(client, (&refusal, to_cluster));
+                return drop(timeout(patience, told).await);
+            }
         };
         let way = Beside::of(&session);
         let gate = Arc::clone(&session);
-        let exchange = Exchange::new(gate, way, reached, tasks.clone(), shared);
+        let exchange = Exchange::new(gate, way, (reached, tasks.clone()), shared, caller);
         let relayed = relay(Arc::new(exchange), client, patience);
         tokio::select! {
             why = relayed => {
@@ -261,12 +267,28 @@ fn two(tasks: Tasks) -> http2::Builder<Tasks> {
     builder
 }
 
-/// Answers every request of a connection with a refusal, and closes it.
-async fn tell(client: Client, refusal: &Refusal) {
+/// Who asks, as far as a cluster is told.
+fn caller(opening: &Opening) -> Caller {
+    let principal = &opening.who().principal;
+    let identity = principal.identity.as_deref().map(|identity| {
+        let name = identity.user.as_ref().unwrap_or(&identity.subject).clone();
+        (name, identity.groups.iter().cloned().collect())
+    });
+    Caller {
+        agent: principal.agent.clone(),
+        identity,
+    }
+}
+
+/// Answers every request of a connection with a refusal, and closes it; to a client of a cluster in its own words.
+async fn tell(client: Client, (refusal, to_cluster): (&Refusal, bool)) {
     let refusal = refusal.clone();
     let spoken = client.spoken();
     let service = service_fn(move |_request: Request<Incoming>| {
         let mut answer = refuse::told(&refusal, None, None);
+        if to_cluster {
+            answer = refuse::as_status(answer);
+        }
         if spoken == Spoken::One {
             let close = HeaderValue::from_static("close");
             answer.headers_mut().insert(CONNECTION, close);
@@ -308,12 +330,12 @@ pub async fn refuse(
     client: TcpStream,
     authority: &Authority,
     dialled: &Dialled,
-    refusal: &Refusal,
+    (refusal, to_cluster): (&Refusal, bool),
 ) {
     let told = async {
         let heard = terminate::hear(client, authority).await?;
         let client = heard.refused(authority, &dialled.hosts()).await?;
-        tell(client, refusal).await;
+        tell(client, (refusal, to_cluster)).await;
         Ok::<(), terminate::Error>(())
     };
     if let Err(error) = told.await {

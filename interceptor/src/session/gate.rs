@@ -20,7 +20,7 @@ use crate::clock;
 use crate::config::{StatementText, Target};
 use crate::grants::{Take, Taken};
 use crate::masking::Masks;
-use crate::policy::{GrantId, Permit, Refusal, Resource, Seen};
+use crate::policy::{Ask, GrantId, NotApproved, Permit, Refusal, Resource, Seen};
 
 /// Most bytes of what the last line of a request says of one grant.
 const SPENT_BYTES: u64 = 128;
@@ -101,6 +101,14 @@ pub trait Gate: Send + Sync + 'static {
     /// Whether policy lets the principal see what is masked of a resource.
     fn reveals(&self, _resource: &Resource) -> bool {
         false
+    }
+
+    /// Whether policy would permit these now, without people's word; nothing is written or taken for it.
+    ///
+    /// # Errors
+    /// The refusal.
+    fn would(&self, _asks: &[Ask]) -> Result<(), Refusal> {
+        Err(Refusal::ended())
     }
 
     /// The target as the configuration in force has it; `None` where it is not in it any more.
@@ -346,6 +354,14 @@ impl Gate for Session {
         let resources = std::slice::from_ref(resource);
         let seen = self.verdicts.revealed(&policy, resources, &held);
         matches!(seen.as_slice(), [seen] if *seen != Seen::Masked)
+    }
+
+    fn would(&self, asks: &[Ask]) -> Result<(), Refusal> {
+        let policy = self.services.policy.current();
+        let held = self.who.holding(&self.services);
+        self.verdicts
+            .authorize(&policy, asks, &held, &NotApproved)
+            .map(drop)
     }
 
     fn target(&self) -> Option<Arc<Target>> {

@@ -60,7 +60,10 @@ impl Reading {
             | Resource::Column { .. }
             | Resource::Function { .. }
             | Resource::Path { .. } => true,
-            Resource::File { .. } | Resource::Forward { .. } => false,
+            Resource::File { .. }
+            | Resource::Forward { .. }
+            | Resource::KubeNamespace { .. }
+            | Resource::KubeObject { .. } => false,
             _ if access.action.is_of_a_channel() => false,
             Resource::Target | Resource::Database | Resource::Schema { .. } => !matches!(
                 access.action,

@@ -21,7 +21,7 @@ impl Transcribing {
     pub(super) fn of(meta: &Meta, limits: Limits) -> Result<Self> {
         match meta.protocol.as_str() {
             "postgres" => Ok(Self::Postgres(Box::new(Reading::new(limits)))),
-            "http" => Ok(Self::Http(http::Reading::new(limits))),
+            "http" | "kubernetes" => Ok(Self::Http(http::Reading::new(limits))),
             "ssh" => Ok(Self::Ssh(ssh::Reading::new(limits))),
             other => bail!(
                 "cannot show the session: nothing here reads {}",

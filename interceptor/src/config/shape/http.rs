@@ -251,7 +251,7 @@ pub(in crate::config) fn build(
     }
 }
 
-fn hosts(target: &Node, http: &Node) -> Vec<Host> {
+pub(super) fn hosts(target: &Node, http: &Node) -> Vec<Host> {
     let host = |text: &String| match text.parse() {
         Ok(ip) => Some(Host::Ip(ip)),
         Err(_) => scalar::name(text).map(Host::Name),
@@ -329,6 +329,18 @@ const FRAMING: [&str; 7] = [
     "trailer",
 ];
 
+/// What is said where a credential might go to anybody.
+pub(super) const UNPROVED: &str = "expected tls.mode verify-full, or verify-ca with tls.ca, or loopback addresses \
+    only: the credential goes to whoever answers";
+
+/// Whether whoever answers might be somebody else.
+pub(super) fn is_unproved(target: &Target) -> bool {
+    let is_loopback = |host: &Host| matches!(host, Host::Ip(ip) if ip.is_loopback());
+    let mut dialled = target.addresses.iter().chain(&target.dial.hosts);
+    let outside = dialled.any(|address| !is_loopback(&address.host));
+    outside && !target.tls.proves_server()
+}
+
 /// Notes what is wrong between its keys.
 pub(in crate::config) fn cross(
     entry: &Entry,
@@ -344,17 +356,8 @@ pub(in crate::config) fn cross(
         let place = node.under(part).map_or(node.place, |node| node.place);
         report.add(place, &format!("{key}.{part}"), expected);
     };
-    let is_loopback = |host: &Host| matches!(host, Host::Ip(ip) if ip.is_loopback());
-    let dialled = target.addresses.iter().chain(&target.dial.hosts);
-    let outside = dialled
-        .map(|address| &address.host)
-        .any(|host| !is_loopback(host));
-    if http.inject.is_some() && outside && !target.tls.proves_server() {
-        wrong(
-            "inject",
-            "expected tls.mode verify-full, or verify-ca with tls.ca, or loopback addresses only: the credential \
-             goes to whoever answers",
-        );
+    if http.inject.is_some() && is_unproved(target) {
+        wrong("inject", UNPROVED);
     }
     if let Some(expected) = node.under("inject").and_then(placed) {
         wrong("inject", expected);

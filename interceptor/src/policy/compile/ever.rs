@@ -172,6 +172,19 @@ impl Place {
                 column,
             ),
             Resource::Path { path } => (&around[..1], path.rsplit('/').next().unwrap_or(path)),
+            Resource::KubeNamespace { namespace } => (&around[..1], namespace),
+            Resource::KubeObject {
+                namespace,
+                resource,
+                name,
+            } => {
+                let (kind, group) = resource.split_once('.').unwrap_or((resource, ""));
+                let within = ("namespace", namespace.as_str());
+                (
+                    &[around[0], within, ("resource", kind), ("group", group)],
+                    name,
+                )
+            }
         };
         let mut attributes = outer.to_vec();
         attributes.push(("name", own));

@@ -214,6 +214,8 @@ pub(in crate::policy) fn literals(one: &Parsed, mistakes: &mut Vec<Mistake>) {
             | Kind::Function
             | Kind::File
             | Kind::Forward
+            | Kind::KubeNamespace
+            | Kind::KubeObject
             | Kind::Path => {
                 if vocabulary::names(kind, id).is_some() {
                     continue;
@@ -260,6 +262,11 @@ const fn form(kind: Kind) -> &'static str {
             "target/directory/name, `target/` for the root, `target/~/name` below the home"
         }
         Kind::Forward => "target/host:port",
+        Kind::KubeNamespace => "target/namespace",
+        Kind::KubeObject => {
+            "target/namespace/kind or target/namespace/kind/name, `\"\"` where there is no namespace, and \
+             the kind with its group: deployments.apps"
+        }
         Kind::Column => "target/database/schema.table.column",
         Kind::Path => "target/path, without a slash at its end but for the whole target/",
         Kind::Name

@@ -20,7 +20,7 @@ use crate::policy::Action;
 /// Most pairs of agent and target whose slices are kept at once.
 const KEPT: NonZeroUsize = NonZeroUsize::new(128).unwrap();
 
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 11] = [
     Kind::Target,
     Kind::Database,
     Kind::Schema,
@@ -30,6 +30,8 @@ const KINDS: [Kind; 9] = [
     Kind::Path,
     Kind::File,
     Kind::Forward,
+    Kind::KubeNamespace,
+    Kind::KubeObject,
 ];
 
 /// What a policy's scope says, as far as slices are cut by it.

@@ -147,7 +147,10 @@ impl Ask {
         let ssh = context.ssh.as_ref().map_or(0, |facts| facts.weight());
         let own = size_of::<Self>().saturating_add(context.command.len());
         let http = context.http.as_ref().map_or(0, |facts| facts.weight());
-        let own = own.saturating_add(ssh).saturating_add(http);
+        let kubernetes = context.kubernetes.as_ref();
+        let kubernetes = kubernetes.map_or(0, |facts| facts.weight());
+        let facts = ssh.saturating_add(http).saturating_add(kubernetes);
+        let own = own.saturating_add(facts);
         accesses.chain(texts).fold(own, usize::saturating_add)
     }
 }
@@ -180,6 +183,15 @@ impl Resource {
                 .map(|name| size_of_val(name).saturating_add(name.len()))
                 .fold(0, usize::saturating_add),
             Self::Forward { host, .. } => host.len(),
+            Self::KubeNamespace { namespace } => namespace.len(),
+            Self::KubeObject {
+                namespace,
+                resource,
+                name,
+            } => namespace
+                .len()
+                .saturating_add(resource.len())
+                .saturating_add(name.len()),
         }
     }
 }

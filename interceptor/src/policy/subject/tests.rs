@@ -40,6 +40,17 @@ fn resources() -> Vec<Resource> {
         Resource::Path {
             path: "/a.b \"c\"/d".to_owned(),
         },
+        Resource::KubeNamespace { namespace: name() },
+        Resource::KubeObject {
+            namespace: name(),
+            resource: "deployments.apps".to_owned(),
+            name: name(),
+        },
+        Resource::KubeObject {
+            namespace: String::new(),
+            resource: "nodes".to_owned(),
+            name: String::new(),
+        },
     ]
 }
 
@@ -86,14 +97,21 @@ fn requests_are_what_the_schema_says() {
         ssh: Some(Box::default()),
         ..crate::policy::Context::default()
     };
+    let kubernetes = crate::policy::Context {
+        kubernetes: Some(Box::default()),
+        ..crate::policy::Context::default()
+    };
     for action in Action::ALL {
         for resource in resources() {
             let fits = match action {
                 Action::Connect => resource == Resource::Target,
                 Action::Open => matches!(resource, Resource::Target | Resource::Database),
-                Action::Reveal => {
-                    !matches!(resource, Resource::File { .. } | Resource::Forward { .. })
-                }
+                Action::Reveal => !matches!(
+                    resource,
+                    Resource::File { .. }
+                        | Resource::Forward { .. }
+                        | Resource::KubeNamespace { .. }
+                ),
                 Action::Exec
                 | Action::Shell
                 | Action::Subsystem
@@ -105,7 +123,24 @@ fn requests_are_what_the_schema_says() {
                 Action::ForwardTo | Action::ForwardFrom => {
                     matches!(resource, Resource::Forward { .. })
                 }
-                _ if matches!(resource, Resource::File { .. } | Resource::Forward { .. }) => false,
+                Action::KubeVisit => matches!(resource, Resource::Path { .. }),
+                Action::KubeOther => matches!(
+                    resource,
+                    Resource::Path { .. } | Resource::KubeObject { .. }
+                ),
+                _ if Family::of(action) == Family::Kubernetes => {
+                    matches!(resource, Resource::KubeObject { .. })
+                }
+                _ if matches!(
+                    resource,
+                    Resource::File { .. }
+                        | Resource::Forward { .. }
+                        | Resource::KubeNamespace { .. }
+                        | Resource::KubeObject { .. }
+                ) =>
+                {
+                    false
+                }
                 _ => {
                     let http = Family::of(action) == Family::Http;
                     http == matches!(resource, Resource::Path { .. })
@@ -115,6 +150,7 @@ fn requests_are_what_the_schema_says() {
                 Family::Sql => &context,
                 Family::Http => &http,
                 Family::Ssh => &ssh,
+                Family::Kubernetes => &kubernetes,
             };
             let made = Request::new(
                 facts.uid.clone(),

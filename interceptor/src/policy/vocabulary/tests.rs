@@ -25,6 +25,10 @@ fn the_schema_has_exactly_the_actions_that_are_judged() {
         "SshRead",
         "SshWrite",
         "SshForward",
+        "KubeRead",
+        "KubeWrite",
+        "KubeRun",
+        "KubeAdmin",
         "Control",
     ];
     let ours: BTreeSet<_> = Action::ALL
@@ -86,6 +90,19 @@ fn groups_cover_what_the_documentation_says() {
         of("HttpWrite"),
         "HttpPost HttpPut HttpPatch HttpDelete HttpOther HttpUpgrade"
     );
+    assert_eq!(of("KubeRead"), "KubeGet KubeList KubeWatch");
+    assert_eq!(
+        of("KubeWrite"),
+        "KubeCreate KubeUpdate KubePatch KubeDelete KubeDeleteCollection KubeEvict"
+    );
+    assert_eq!(
+        of("KubeRun"),
+        "KubeExec KubeAttach KubePortForward KubeProxy KubeDebug"
+    );
+    assert_eq!(
+        of("KubeAdmin"),
+        "KubeToken KubeBind KubeEscalate KubeImpersonate"
+    );
     assert_eq!(of("Control"), "");
 }
 
@@ -104,6 +121,41 @@ fn path(path: &str) -> Resource {
     Resource::Path {
         path: path.to_owned(),
     }
+}
+
+fn object(namespace: &str, resource: &str, name: &str) -> Resource {
+    Resource::KubeObject {
+        namespace: namespace.to_owned(),
+        resource: resource.to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+#[test]
+fn an_object_lies_in_its_kind_its_namespace_and_the_cluster() {
+    let ids = |resource: &Resource| -> Vec<_> {
+        let chain = chain("prod", "", resource).into_iter();
+        chain
+            .map(|(kind, id)| format!("{}::{id}", kind.name()))
+            .collect()
+    };
+    assert_eq!(
+        ids(&object("a", "deployments.apps", "web.1")),
+        [
+            "Target::prod",
+            "KubeNamespace::prod/a",
+            "KubeObject::prod/a/deployments.apps",
+            "KubeObject::prod/a/deployments.apps/web.1"
+        ]
+    );
+    assert_eq!(
+        ids(&object("", "nodes", "n")),
+        [
+            "Target::prod",
+            "KubeObject::prod/\"\"/nodes",
+            "KubeObject::prod/\"\"/nodes/n"
+        ]
+    );
 }
 
 #[test]
@@ -155,6 +207,16 @@ fn an_id_that_no_resource_has_is_not_read() {
         (Kind::Path, r#"crm/"a""#),
         (Kind::Path, r#"crm/"a /b""#),
         (Kind::Agent, "crm"),
+        (Kind::KubeNamespace, "prod"),
+        (Kind::KubeNamespace, "prod/"),
+        (Kind::KubeNamespace, "prod/\"\""),
+        (Kind::KubeNamespace, "prod/a/pods"),
+        (Kind::KubeObject, "prod/a"),
+        (Kind::KubeObject, "prod/a/"),
+        (Kind::KubeObject, "prod//pods"),
+        (Kind::KubeObject, "prod/a/pods/"),
+        (Kind::KubeObject, "prod/a/pods/p/log"),
+        (Kind::KubeObject, "prod/a/\"pods\""),
     ];
     for (kind, id) in rows {
         assert_eq!(names(kind, id), None, "{kind:?} {id}");
@@ -174,6 +236,20 @@ proptest! {
         let one = id(&a[0], &a[1], &table(&a[2], &a[3]));
         let two = id(&b[0], &b[1], &table(&b[2], &b[3]));
         prop_assert_eq!(one == two, a == b);
+    }
+
+    #[test]
+    fn two_objects_never_have_one_id(
+        a in prop::array::uniform4(any_name()),
+        b in prop::array::uniform4(any_name()),
+    ) {
+        let one = id(&a[0], "", &object(&a[1], &a[2], &a[3]));
+        let two = id(&b[0], "", &object(&b[1], &b[2], &b[3]));
+        prop_assert_eq!(one == two, a == b);
+        if !a[2].is_empty() {
+            let named = if a[3].is_empty() { &a[..3] } else { &a[..] };
+            prop_assert_eq!(names(one.0, &one.1), Some(named.to_vec()));
+        }
     }
 
     #[test]

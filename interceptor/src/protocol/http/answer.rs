@@ -67,6 +67,8 @@ pub(super) struct Passing<G: Gate> {
     pub(super) forms: Option<Arc<Forms>>,
     /// Whether it is written that the answer shows it.
     pub(super) is_told: bool,
+    /// Whether nothing but JSON is asked for, where it is masked.
+    pub(super) json_only: bool,
     /// What the connection is to become, and the client's side, where it is to become something else.
     pub(super) upgraded: Option<(String, OnUpgrade)>,
     pub(super) limit: Option<Limit>,

@@ -29,6 +29,7 @@ use super::{Answer, Body, Spoken, empty, inject, refuse};
 use crate::clock::{self, BootTime};
 use crate::config::Http;
 use crate::policy::{Permit, Refusal};
+use crate::protocol::kubernetes;
 use crate::secrets::Secret;
 use crate::session::{Direction, Gate, Hold, Outcome, Phase, RequestId, Said, Shown, Values};
 
@@ -77,6 +78,7 @@ pub(crate) struct Exchange<G, W> {
     plans: Plans,
     given: Arc<Given>,
     port: u16,
+    caller: kubernetes::inject::Caller,
 }
 
 /// A request that is ready to be judged.
@@ -108,9 +110,9 @@ impl<G: Gate, W: Way> Exchange<G, W> {
     pub(crate) fn new(
         gate: Arc<G>,
         way: W,
-        reach: Reach,
-        tasks: Tasks,
+        (reach, tasks): (Reach, Tasks),
         (hash_key, port, given): (Secret, u16, Arc<Given>),
+        caller: kubernetes::inject::Caller,
     ) -> Self {
         Self {
             gate,
@@ -120,6 +122,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             plans: Plans::new(hash_key),
             given,
             port,
+            caller,
         }
     }
 
@@ -136,9 +139,13 @@ impl<G: Gate, W: Way> Exchange<G, W> {
     /// Answers one request.
     pub(crate) async fn answer(&self, mut request: Request<Incoming>) -> Answer {
         let upgraded = hyper::upgrade::on(&mut request);
-        match self.judge(request, upgraded).await {
+        let answer = match self.judge(request, upgraded).await {
             Ok(answer) => answer,
             Err(refused) => *refused,
+        };
+        match self.reach.is_cluster() {
+            true => refuse::as_status(answer),
+            false => answer,
         }
     }
 
@@ -149,7 +156,11 @@ impl<G: Gate, W: Way> Exchange<G, W> {
     ) -> Result<Answer, Box<Answer>> {
         let plan = self.plan().map_err(|refusal| self.closing(&refusal))?;
         let (mut parts, incoming) = request.into_parts();
-        for (place, value) in inject::strip(&mut parts, &plan.http) {
+        let mut presented = inject::strip(&mut parts, &plan.http);
+        if plan.cluster.is_some() {
+            presented.extend(kubernetes::inject::strip(&mut parts.headers));
+        }
+        for (place, value) in presented {
             let written = self.gate.presented(&place, &value);
             written.map_err(|refusal| self.told(&refusal))?;
         }
@@ -181,15 +192,24 @@ impl<G: Gate, W: Way> Exchange<G, W> {
                 ..Outcome::default()
             },
         };
+        if let Some(answer) = self.reviewed(&facts) {
+            return Ok(told_of_policy(answer, ending));
+        }
         let limit = authorized
             .permit
             .limits()
             .and_then(|limits| limits.max_bytes.clone());
         let passing = Passing {
-            masks: match plan.masks.has_fields() && !self.gate.reveals(&facts.resource()) {
-                true => Arc::clone(&plan.masks),
-                false => Arc::clone(&plan.values),
+            masks: match plan.masks(&facts) {
+                masks if masks.has_fields() && !self.gate.reveals(&facts.resource()) => {
+                    Arc::clone(masks)
+                }
+                _ => Arc::clone(&plan.values),
             },
+            json_only: facts
+                .cluster
+                .as_ref()
+                .is_some_and(|facts| facts.is_object()),
             plan,
             spoken: self.spoken(),
             is_head: parts.method == hyper::Method::HEAD,
@@ -231,7 +251,10 @@ impl<G: Gate, W: Way> Exchange<G, W> {
     /// Reads what is judged of a request: its head, and its body where rules or people need to know it.
     async fn read(&self, plan: &Plan, parts: Parts, incoming: Incoming) -> Ready {
         let mut facts = facts::read(&parts, &plan.http, self.port);
-        let wanted = body::wanted(&facts, &plan.http);
+        if plan.cluster.is_some() {
+            facts.of_cluster(&parts);
+        }
+        let wanted = wanted(&facts, &plan.http);
         let asks = self.gate.asks_people();
         let length = incoming.size_hint().upper();
         let is_short = length.is_some_and(|length| {
@@ -239,7 +262,8 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         });
         let mut shown = Err("its body is longer than what people are shown");
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        let text = format!("{} {path}", parts.method);
+        let stream = facts.cluster.as_ref().and_then(|facts| facts.said());
+        let text = stream.unwrap_or_else(|| format!("{} {path}", parts.method));
         let is_read = facts.wrong.is_none() && (wanted.is_some() || asks && is_short);
         let body = if is_read {
             let read = collect(incoming, plan.http.judged_bytes).await;
@@ -337,22 +361,39 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         }
     }
 
-    /// Puts the credential in, where the target has one.
+    /// Puts in the credential, where the target has one, and as whom it is used.
     async fn give(&self, parts: &mut Parts, passing: &mut Passing<G>) -> Result<(), Refusal> {
         let plan = Arc::clone(&passing.plan);
-        let Some(injected) = &plan.http.inject else {
-            return Ok(());
-        };
-        let secret = self.way.secret(injected.secret()).await;
-        let secret = secret.ok_or_else(Refusal::secret)?;
-        let target = &plan.target.name;
-        let forms = self.given.forms(target, injected, &secret);
-        let forms = forms.map_err(|why| {
-            tracing::error!(%target, "a credential is not used: {why}");
-            Refusal::secret()
-        })?;
-        passing.forms = Some(forms);
-        inject::inject(parts, injected, &secret)
+        let cluster = plan.cluster.as_ref();
+        if let Some(injected) = &plan.http.inject {
+            let mut secret = self.way.secret(injected.secret()).await;
+            if cluster.is_some() {
+                secret = secret.and_then(kubernetes::inject::token);
+            }
+            let secret = secret.ok_or_else(Refusal::secret)?;
+            let target = &plan.target.name;
+            let forms = self.given.forms(target, injected, &secret);
+            let forms = forms.map_err(|why| {
+                tracing::error!(%target, "a credential is not used: {why}");
+                Refusal::secret()
+            })?;
+            passing.forms = Some(forms);
+            inject::inject(parts, injected, &secret)?;
+        }
+        match cluster.and_then(|cluster| cluster.settings.impersonate.as_ref()) {
+            Some(whom) => kubernetes::inject::impersonate(&mut parts.headers, whom, &self.caller),
+            None => Ok(()),
+        }
+    }
+
+    /// What a cluster's client is told that asks what is permitted, where policy says no.
+    fn reviewed(&self, facts: &Facts) -> Option<String> {
+        let review = facts.cluster.as_ref()?.review.as_ref()?;
+        if review.asks.is_empty() {
+            return Some(review.denied(None));
+        }
+        let refusal = self.gate.would(&review.asks).err()?;
+        Some(review.denied(Some(&refusal)))
     }
 
     /// The body as it is recorded on its way, without what its trailers present; one that is empty goes on as it
@@ -412,6 +453,9 @@ fn prepare<G: Gate>(parts: &mut Parts, passing: &Passing<G>, spoken: Spoken) {
     }
     if !passing.masks.is_empty() || passing.plan.http.inject.is_some() {
         plainly(&mut parts.headers);
+        if passing.json_only && !passing.masks.is_empty() {
+            kubernetes::mask::ask_for_json(&mut parts.headers);
+        }
     }
     if spoken == Spoken::One {
         parts.version = Version::HTTP_11;
@@ -444,6 +488,32 @@ fn plainly(headers: &mut HeaderMap) {
     }
 }
 
+/// What a body is read for.
+#[derive(Clone, Copy)]
+enum Wanted {
+    /// What HTTP carries.
+    Http(body::Wanted),
+    /// A cluster.
+    Cluster(kubernetes::facts::Wanted),
+}
+
+fn wanted(facts: &Facts, settings: &Http) -> Option<Wanted> {
+    match &facts.cluster {
+        Some(cluster) => cluster.wanted().map(Wanted::Cluster),
+        None => body::wanted(facts, settings).map(Wanted::Http),
+    }
+}
+
+/// Answers a question of what is permitted.
+fn told_of_policy<G: Gate>(answer: String, mut ending: Ending<G>) -> Answer {
+    ending.outcome.status = "201, answered by policy".to_owned();
+    let mut answer = super::whole(answer.into());
+    *answer.status_mut() = hyper::StatusCode::CREATED;
+    let json = HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(header::CONTENT_TYPE, json);
+    answer
+}
+
 /// Reads a body that is to be judged.
 async fn collect(incoming: Incoming, most: usize) -> Result<Bytes, Wrong> {
     match Limited::new(incoming, most).collect().await {
@@ -459,23 +529,40 @@ async fn collect(incoming: Incoming, most: usize) -> Result<Bytes, Wrong> {
 }
 
 /// Reads what a body says.
-fn said(
-    facts: &mut Facts,
-    wanted: body::Wanted,
-    parts: &Parts,
-    bytes: &Bytes,
-) -> Result<(), Wrong> {
+fn said(facts: &mut Facts, wanted: Wanted, parts: &Parts, bytes: &Bytes) -> Result<(), Wrong> {
     if parts.headers.contains_key(header::CONTENT_ENCODING) {
         return Err(Wrong::Unreadable(
             "the body is compressed, and has to be read",
         ));
     }
-    body::read(facts, wanted, bytes)
+    match (wanted, &mut facts.cluster) {
+        (Wanted::Http(wanted), _) => body::read(facts, wanted, bytes),
+        (Wanted::Cluster(wanted), Some(cluster)) => {
+            cluster.read_body(wanted, bytes).map_err(of_body)
+        }
+        (Wanted::Cluster(_), None) => Ok(()),
+    }
+}
+
+fn of_body(wrong: kubernetes::facts::WrongBody) -> Wrong {
+    match wrong {
+        kubernetes::facts::WrongBody::Masked => Wrong::NotOffered(
+            "this would write a mask in the place of a value",
+            "leave out what is masked, or write the value itself",
+        ),
+        kubernetes::facts::WrongBody::Unreadable => {
+            Wrong::Unreadable("the question of what is permitted is not JSON that can be read")
+        }
+    }
 }
 
 /// What people are shown beside the first line.
 fn shows(parts: &Parts, facts: &Facts, bytes: &Bytes) -> Shown {
-    let headers = parts.headers.iter();
+    let is_stream = facts
+        .cluster
+        .as_ref()
+        .is_some_and(|facts| facts.is_stream());
+    let headers = parts.headers.iter().filter(|_| !is_stream);
     let headers = headers.filter(|(name, _)| !UNSHOWN.contains(&name.as_str()));
     let under = headers
         .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));

@@ -14,6 +14,7 @@ use hyper::{Method, Version};
 use super::wire::{path, query};
 use crate::config::{Host, Http};
 use crate::policy::{Access, Action, Ask, Context, GrpcFacts, HttpFacts, Refusal, Resource};
+use crate::protocol::kubernetes::facts as kubernetes;
 use crate::session::Reading;
 
 /// Headers by which a server may take a request for one of another method.
@@ -29,6 +30,8 @@ const REWRITES: [&str; 2] = ["x-original-url", "x-rewrite-url"];
 pub const WEBSOCKET: &str = "websocket";
 /// Bytes as they are, as container engines attach to a container.
 const BYTES: &str = "tcp";
+/// Streams in frames, as a cluster carries commands and ports: data is not compressed in it (SPDY/3.1, 2.2.2).
+const SPDY: &str = "spdy/3.1";
 
 /// A request that was read.
 #[derive(Clone, Debug)]
@@ -39,6 +42,8 @@ pub struct Facts {
     pub http: HttpFacts,
     /// Why it goes nowhere, whatever policy says.
     pub wrong: Option<Wrong>,
+    /// What it is to a cluster, where the target is one: that is what is judged then.
+    pub cluster: Option<Box<kubernetes::Facts>>,
 }
 
 /// Why a request goes nowhere.
@@ -54,6 +59,8 @@ pub enum Wrong {
     Upgrade(&'static str),
     /// Its body cannot be read, and has to be: 403.
     Unreadable(&'static str),
+    /// It is not offered, and what is offered instead: 403.
+    NotOffered(&'static str, &'static str),
 }
 
 impl Wrong {
@@ -74,6 +81,7 @@ impl Wrong {
                 Refusal::not_offered(why, "upgrade to websocket, or ask without an upgrade")
             }
             Self::Unreadable(why) => Refusal::unread(why),
+            Self::NotOffered(what, instead) => Refusal::not_offered(what, instead),
         }
     }
 }
@@ -101,6 +109,7 @@ pub fn read(parts: &Parts, settings: &Http, port: u16) -> Facts {
         actions: actions(parts, &http),
         http,
         wrong,
+        cluster: None,
     }
 }
 
@@ -187,7 +196,9 @@ fn framed(parts: &Parts) -> Result<(), Wrong> {
     if is_chunked && parts.headers.contains_key(header::CONTENT_LENGTH) {
         return Err(Wrong::Malformed("the request has two lengths"));
     }
-    let is_body = is_chunked || parts.headers.contains_key(header::CONTENT_LENGTH);
+    let length = parts.headers.get(header::CONTENT_LENGTH);
+    // Clients say of a POST that it has no body.
+    let is_body = is_chunked || length.is_some_and(|length| length != "0");
     if parts.version == Version::HTTP_2 && is_chunked {
         return Err(Wrong::Malformed(
             "the request has a transfer coding, which HTTP/2 has none of",
@@ -216,7 +227,7 @@ fn upgraded(to: &str, settings: &Http) -> Result<(), Wrong> {
         .iter()
         .any(|kind| to.starts_with(kind));
     match to {
-        "" | WEBSOCKET | BYTES => Ok(()),
+        "" | WEBSOCKET | BYTES | SPDY => Ok(()),
         _ if to.contains(',') => Err(Wrong::Malformed(
             "the request offers more than one thing for its connection to become",
         )),
@@ -300,9 +311,37 @@ fn action(method: &str) -> Action {
 }
 
 impl Facts {
+    /// Reads what it is to a cluster.
+    pub fn of_cluster(&mut self, parts: &Parts) {
+        let (method, raw) = (parts.method.as_str(), parts.uri.query());
+        let how = (self.http.upgrade.as_str(), self.http.content_type.as_str());
+        let read = kubernetes::read(method, &self.http.path, raw.unwrap_or_default(), how);
+        let read = match (self.wrong, read) {
+            (None, Ok(read)) => read,
+            (None, Err(why)) => {
+                self.wrong = Some(Wrong::Malformed(why));
+                kubernetes::Facts::unread()
+            }
+            (Some(_), _) => kubernetes::Facts::unread(),
+        };
+        if self.actions.len() > 1 && self.wrong.is_none() {
+            self.wrong = Some(Wrong::Malformed("the request names two methods"));
+        }
+        if read.is_list_of_rights() {
+            self.wrong = Some(Wrong::NotOffered(
+                "a list of all that is permitted cannot be given",
+                "ask for one thing: kubectl auth can-i VERB KIND",
+            ));
+        }
+        self.cluster = Some(Box::new(read));
+    }
+
     /// The resource that it is about.
     #[must_use]
     pub fn resource(&self) -> Resource {
+        if let Some(cluster) = &self.cluster {
+            return cluster.resource();
+        }
         Resource::Path {
             path: self.http.path.clone(),
         }
@@ -321,6 +360,9 @@ impl Facts {
             Some(raw) => format!("{summary}?{}", query::redacted(raw)),
             None => summary.clone(),
         };
+        if let Some(cluster) = &self.cluster {
+            return cluster.reading(&redacted, self.wrong.map(Wrong::refusal));
+        }
         let mut digest = Digest::new(&SHA256);
         for part in [&http.method, &http.host, &http.path]
             .into_iter()

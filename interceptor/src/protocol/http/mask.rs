@@ -87,6 +87,15 @@ impl Masks {
         }
     }
 
+    /// The same with masks of more fields.
+    #[must_use]
+    pub fn and(&self, more: &[(&'static [&'static str], Mask)]) -> Self {
+        Self {
+            rules: Arc::new(self.rules.and(more)),
+            ..self.clone()
+        }
+    }
+
     /// Whether there is nothing to look for.
     #[must_use]
     pub fn is_empty(&self) -> bool {

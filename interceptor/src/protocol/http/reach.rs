@@ -190,6 +190,11 @@ impl Reach {
         self.address
     }
 
+    /// Whether it is a cluster that requests go to.
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.target.kubernetes().is_some()
+    }
+
     /// Whether another configuration of the target leads to the same place in the same way.
     pub(crate) fn is_for(&self, target: &Target) -> bool {
         self.target.tls == target.tls

@@ -8,10 +8,33 @@ use serde_json::json;
 use super::facts::Wrong;
 use super::{Answer, whole};
 use crate::policy::{Refusal, RefusalKind};
+use crate::protocol::kubernetes;
 use crate::session::Refused;
 
 /// After how many seconds it is worth to ask again for what waits for people.
 const AGAIN: u16 = 15;
+
+/// A refusal that an answer tells.
+#[derive(Clone)]
+struct Told {
+    refusal: Refusal,
+    request: Option<String>,
+}
+
+/// The same answer in the words of a cluster, where it is a refusal of ours.
+#[must_use]
+pub(super) fn as_status(mut answer: Answer) -> Answer {
+    let Some(Told { refusal, request }) = answer.extensions_mut().remove() else {
+        return answer;
+    };
+    let code = answer.status().as_u16();
+    let again = answer.headers().contains_key(RETRY_AFTER).then_some(AGAIN);
+    let body = kubernetes::refuse::status(&refusal, request.as_deref(), code, again);
+    let (mut head, _problem) = answer.into_parts();
+    head.headers
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Answer::from_parts(head, whole(body.into()).into_body())
+}
 
 /// What the agent is told of a refusal.
 #[must_use]
@@ -27,7 +50,7 @@ pub(super) fn told(refusal: &Refusal, request: Option<&str>, wrong: Option<Wrong
         Some(Wrong::Malformed(_)) => StatusCode::BAD_REQUEST,
         Some(Wrong::Misdirected) => StatusCode::MISDIRECTED_REQUEST,
         Some(Wrong::Method | Wrong::Upgrade(_)) => StatusCode::NOT_IMPLEMENTED,
-        Some(Wrong::Unreadable(_)) | None => status(refusal.kind),
+        Some(Wrong::Unreadable(_) | Wrong::NotOffered(..)) | None => status(refusal.kind),
     };
     let rules: Vec<&str> = refusal.rules.iter().map(|rule| rule.0.as_str()).collect();
     let mut problem = json!({
@@ -45,6 +68,10 @@ pub(super) fn told(refusal: &Refusal, request: Option<&str>, wrong: Option<Wrong
     }
     let mut answer = whole(format!("{problem}\n").into());
     *answer.status_mut() = status;
+    answer.extensions_mut().insert(Told {
+        refusal: refusal.clone(),
+        request: request.map(str::to_owned),
+    });
     let headers = answer.headers_mut();
     headers.insert(
         CONTENT_TYPE,

@@ -3,8 +3,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::{Http, Target};
+use crate::config::{Http, Kubernetes, Target};
+use crate::protocol::http::facts::Facts;
 use crate::protocol::http::mask::Masks;
+use crate::protocol::kubernetes::facts::Class;
+use crate::protocol::kubernetes::mask;
 use crate::secrets::Secret;
 
 /// What a target says of its requests.
@@ -14,6 +17,30 @@ pub(crate) struct Plan {
     pub(crate) masks: Arc<Masks>,
     /// The same for whoever may see masked fields.
     pub(crate) values: Arc<Masks>,
+    /// What only a cluster needs.
+    pub(crate) cluster: Option<Cluster>,
+}
+
+/// What a cluster's requests go by beside.
+pub(crate) struct Cluster {
+    pub(crate) settings: Arc<Kubernetes>,
+    secrets: Arc<Masks>,
+    tokens: Arc<Masks>,
+}
+
+impl Plan {
+    /// What is masked of the answer to a request, where it is not revealed.
+    pub(super) fn masks(&self, facts: &Facts) -> &Arc<Masks> {
+        let (Some(cluster), Some(facts)) = (&self.cluster, &facts.cluster) else {
+            return &self.masks;
+        };
+        match facts.class() {
+            Class::Objects => &self.masks,
+            Class::Secrets => &cluster.secrets,
+            Class::Token => &cluster.tokens,
+            Class::Plain => &self.values,
+        }
+    }
 }
 
 /// The plan in force.
@@ -45,6 +72,11 @@ impl Plans {
             target: Arc::clone(target),
             http,
             values: Arc::new(masks.revealed()),
+            cluster: target.kubernetes().map(|settings| Cluster {
+                settings: Arc::clone(settings),
+                secrets: Arc::new(masks.and(&mask::fields(Class::Secrets))),
+                tokens: Arc::new(masks.and(&mask::fields(Class::Token))),
+            }),
             masks: Arc::new(masks),
         });
         *known = Some(Arc::clone(&plan));

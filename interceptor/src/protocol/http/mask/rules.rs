@@ -19,6 +19,14 @@ pub struct Rules {
     rules: Vec<(Vec<Step>, Mask)>,
 }
 
+fn step(part: &str) -> Step {
+    match part {
+        "*" => Step::Any,
+        "**" => Step::Deep,
+        key => Step::Key(key.to_lowercase()),
+    }
+}
+
 /// How far each rule has come on the way to a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reached(Vec<(usize, usize)>);
@@ -27,16 +35,22 @@ impl Rules {
     /// Rules as the configuration has them.
     #[must_use]
     pub fn new(fields: &[(String, Mask)]) -> Self {
-        let step = |part: &str| match part {
-            "*" => Step::Any,
-            "**" => Step::Deep,
-            key => Step::Key(key.to_lowercase()),
-        };
         let rules = fields
             .iter()
             .map(|(field, mask)| (field.split('.').map(step).collect(), mask.clone()));
         Self {
             rules: rules.collect(),
+        }
+    }
+
+    /// The same with more of them: keys as they are, which may hold dots.
+    #[must_use]
+    pub fn and(&self, more: &[(&'static [&'static str], Mask)]) -> Self {
+        let steps = |keys: &[&str]| keys.iter().map(|key| step(key)).collect();
+        let more = more.iter().map(|(keys, mask)| (steps(keys), mask.clone()));
+        // Of two rules for one field the first counts: what is not the configuration's choice goes before it.
+        Self {
+            rules: more.chain(self.rules.iter().cloned()).collect(),
         }
     }
 

@@ -45,6 +45,47 @@ fn json_through(masks: &Masks, text: &str) -> String {
 }
 
 #[test]
+fn secrets_of_a_cluster_are_masked_wherever_they_stand() {
+    use crate::protocol::kubernetes::facts::Class;
+    use crate::protocol::kubernetes::mask;
+
+    let masks = masks(&[], &[]).and(&mask::fields(Class::Secrets));
+    let secret = r#"{"metadata":{"name":"s","annotations":{"a":"b","kubectl.kubernetes.io/last-applied-configuration":"{\"data\":{\"k\":\"Y2FuYXJ5\"}}"}},"data":{"k":"Y2FuYXJ5","l":"Y2FuYXJ5"},"stringData":{"m":"canary"},"type":"Opaque"}"#;
+    let wrapped = [
+        secret.to_owned(),
+        format!(r#"{{"kind":"SecretList","items":[{secret},{secret}]}}"#),
+        format!(
+            "{{\"type\":\"ADDED\",\"object\":{secret}}}\n{{\"type\":\"MODIFIED\",\"object\":{secret}}}\n"
+        ),
+        format!(r#"{{"kind":"Table","rows":[{{"cells":["s","Opaque",2],"object":{secret}}}]}}"#),
+    ];
+    for text in wrapped {
+        let mut masker = masks.masker("application/json").unwrap().unwrap();
+        let mut out = Vec::new();
+        for piece in text.as_bytes().chunks(7) {
+            masker.feed(piece, &mut out).unwrap();
+        }
+        masker.end(&mut out).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        assert!(
+            !out.contains("Y2FuYXJ5") && !out.contains("canary"),
+            "{out}"
+        );
+        assert!(
+            !out.contains("last-applied") && out.contains(r#""a":"b""#),
+            "{out}"
+        );
+        assert!(
+            out.contains(r#""k":"bWFza2VkLWJ5LWludGVyY2VwdG9y""#),
+            "{out}"
+        );
+        assert!(mask::is_in(out.as_bytes()));
+    }
+    assert!(masks.masker("application/vnd.kubernetes.protobuf").is_err());
+    assert!(masks.masker("application/yaml").is_err());
+}
+
+#[test]
 fn fields_are_masked_wherever_their_keys_lead() {
     let all = masks(
         &[

@@ -208,6 +208,7 @@ impl Lookup<'_> {
             in_transaction: self.in_transaction,
             http: None,
             ssh: None,
+            kubernetes: None,
         };
         for used in &draft.uses {
             resolver.object(used)?;

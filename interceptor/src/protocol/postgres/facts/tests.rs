@@ -39,7 +39,10 @@ fn resource(resource: &Resource) -> String {
         } => format!("{schema}.{table}.{column}"),
         Resource::Function { schema, function } => format!("{schema}.{function}()"),
         Resource::Path { path } => path.clone(),
-        Resource::File { .. } | Resource::Forward { .. } => "not of SQL".into(),
+        Resource::File { .. }
+        | Resource::Forward { .. }
+        | Resource::KubeNamespace { .. }
+        | Resource::KubeObject { .. } => "not of SQL".into(),
     }
 }
 

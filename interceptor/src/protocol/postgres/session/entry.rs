@@ -358,6 +358,8 @@ impl Statement {
             | Resource::Target
             | Resource::File { .. }
             | Resource::Forward { .. }
+            | Resource::KubeNamespace { .. }
+            | Resource::KubeObject { .. }
             | Resource::Path { .. } => true,
         };
         let asks = self.reading.asks.iter().flat_map(|ask| &ask.accesses);

@@ -35,6 +35,8 @@ fn introspection_reads_the_catalogue_and_calls_nothing() {
                 | Resource::Function { .. }
                 | Resource::File { .. }
                 | Resource::Forward { .. }
+                | Resource::KubeNamespace { .. }
+                | Resource::KubeObject { .. }
                 | Resource::Path { .. } => false,
             };
             let is_reading = matches!(access.action, Action::Select | Action::Show);
