@@ -291,7 +291,7 @@ pub(crate) fn accept(v4: &TcpListener, v6: Option<&TcpListener>) -> TcpStream {
             .iter()
             .map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN))
             .collect();
-        let ready = poll(&mut waiting, PollTimeout::from(20_000_u16)).unwrap();
+        let ready = poll(&mut waiting, PollTimeout::from(60_000_u16)).unwrap();
         assert_ne!(ready, 0, "nobody connected");
         for listener in &listeners {
             listener.set_nonblocking(true).unwrap();
