@@ -30,6 +30,7 @@ use crate::masking::detect;
 use crate::masking::{Mask, Sensitive};
 
 pub use build::console::{Approver, Console, ConsoleTls, SLACK, Webhook};
+pub use build::outputs::{Output, OutputFormat, OutputTo, OutputWeb};
 pub use check::is_name;
 pub use issuers::saml::{Saml, SignedBy, Trust};
 pub use issuers::{Algorithm, ClaimNames, Issuer, Url};
@@ -262,6 +263,8 @@ pub struct Target {
     pub statement: StatementText,
     /// Whether sessions are recorded. Default true.
     pub record: bool,
+    /// How long its recordings are kept.
+    pub keep: Keep,
     /// Timeouts.
     pub timeouts: Timeouts,
     /// Words that say a mask for many columns.
@@ -728,6 +731,10 @@ pub struct Audit {
     pub durability: Durability,
     /// Size at which a segment is closed and the next begun, in bytes. Default 64 MiB.
     pub segment_bytes: u64,
+    /// How often the log itself says, signed, how far it is. Default one minute.
+    pub checkpoint: Duration,
+    /// Where its lines go besides, by name.
+    pub outputs: BTreeMap<String, Output>,
 }
 
 impl Default for Audit {
@@ -735,6 +742,8 @@ impl Default for Audit {
         Self {
             durability: Durability::Relaxed,
             segment_bytes: 64 << 20,
+            checkpoint: Duration::from_secs(60),
+            outputs: BTreeMap::new(),
         }
     }
 }
@@ -748,6 +757,26 @@ pub enum Durability {
     Strict,
 }
 
+/// How long recordings are kept; for ever where nothing is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// As long after their end.
+    pub age: Option<Duration>,
+    /// The newest of a target, together as many bytes.
+    pub bytes: Option<u64>,
+}
+
+impl Keep {
+    /// What is said here, and of what is not what is said there.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            age: self.age.or(other.age),
+            bytes: self.bytes.or(other.bytes),
+        }
+    }
+}
+
 /// The recordings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recording {
@@ -755,4 +784,8 @@ pub struct Recording {
     pub segment_bytes: u64,
     /// Bytes of one session after which it is ended; `None` for no bound. Default none.
     pub session_bytes: Option<u64>,
+    /// Whom they are encrypted to (`age`); none where they are not. Default none.
+    pub recipients: Vec<String>,
+    /// How long they are kept, where their target says nothing.
+    pub keep: Keep,
 }

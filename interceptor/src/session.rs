@@ -39,6 +39,7 @@ use crate::grants::{Footing, Taken};
 use crate::masking::Masks;
 use crate::policy::{Ask, GrantId, NotApproved, Refusal, Verdicts};
 use crate::recording;
+pub use crate::recording::Terminal;
 
 /// Why a session was ended by the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]

@@ -4,6 +4,7 @@
 //! out here without a word, and the result is thrown away. Values keep their place for `cross`.
 
 pub(super) mod console;
+pub(super) mod outputs;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use super::document::{Node, Value};
 use super::mistake::Place;
 use super::shape::{Form, detect, ssh};
 use super::{
-    Address, Agent, Audit, ClientAuth, Config, Dial, Direct, Durability, NameRefusal, Names,
+    Address, Agent, Audit, ClientAuth, Config, Dial, Direct, Durability, Keep, NameRefusal, Names,
     Namespace, Order, Paths, Pooler, Postgres, Protocol, Recording, Resolver, Scope, SecretSource,
     SessionAttrs, StatementText, Target, Timeouts, TlsMode, UpstreamTls, Warm, issuers, scalar,
     sensitive,
@@ -82,7 +83,10 @@ pub(super) fn build(root: &Node, file: &Path, resolvers: Vec<Resolver>) -> Built
         direct: values(&direct),
         resolvers,
         names: names(root.under("names")),
-        audit: audit(root.under("audit")),
+        audit: Audit {
+            outputs: from.outputs(root.under("audit")),
+            ..audit(root.under("audit"))
+        },
         recording: recording(root.under("recording")),
         metrics: root
             .under("metrics")
@@ -249,6 +253,17 @@ fn audit(node: Option<&Node>) -> Audit {
             Durability::Relaxed
         },
         segment_bytes: size(node, "segment").unwrap_or(64 << 20),
+        checkpoint: duration(node, "checkpoint").unwrap_or(Duration::from_secs(60)),
+        outputs: BTreeMap::new(),
+    }
+}
+
+/// How long recordings are kept, as the map around it says.
+fn keep(node: Option<&Node>) -> Keep {
+    let node = node.and_then(|node| node.under("keep"));
+    Keep {
+        age: duration(node, "age"),
+        bytes: size(node, "size"),
     }
 }
 
@@ -256,6 +271,10 @@ fn recording(node: Option<&Node>) -> Recording {
     Recording {
         segment_bytes: size(node, "segment").unwrap_or(16 << 20),
         session_bytes: size(node, "session"),
+        recipients: node
+            .map(|node| texts(node, "recipients"))
+            .unwrap_or_default(),
+        keep: keep(node),
     }
 }
 
@@ -299,11 +318,11 @@ fn timeouts(node: Option<&Node>) -> Timeouts {
 
 /// What needs to know from where relative paths start.
 pub(super) struct From<'a> {
-    directory: &'a Path,
+    pub(super) directory: &'a Path,
 }
 
 impl From<'_> {
-    fn path(&self, node: Option<&Node>, key: &str) -> Option<PathBuf> {
+    pub(super) fn path(&self, node: Option<&Node>, key: &str) -> Option<PathBuf> {
         text(node, key).map(|path| self.directory.join(path))
     }
 
@@ -343,6 +362,7 @@ impl From<'_> {
                 _ => StatementText::Redacted,
             },
             record: flag(node, "record", true),
+            keep: keep(Some(node)),
             timeouts: timeouts(node.under("timeouts")),
             tags: sensitive::build_tags(node),
             sensitive: sensitive::build(node),
@@ -399,7 +419,7 @@ impl From<'_> {
         })
     }
 
-    fn secret(&self, node: &Node) -> Option<SecretSource> {
+    pub(super) fn secret(&self, node: &Node) -> Option<SecretSource> {
         let entry = node.entries().first()?;
         let said = || text(Some(node), &entry.key);
         match entry.key.as_str() {

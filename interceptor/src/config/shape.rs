@@ -7,6 +7,7 @@ mod console;
 pub(super) mod detect;
 pub(super) mod http;
 mod issuers;
+mod records;
 pub(super) mod schema;
 pub(super) mod ssh;
 
@@ -80,6 +81,8 @@ pub(super) enum Form {
     MaskOrTag,
     /// An address of the web, without query and fragment.
     Url,
+    /// A recipient of `age`.
+    Recipient,
     /// A claim of a token: its name, or a JSON pointer to it.
     Claim,
     /// Keys of JSON to a field, with dots between: `*` for one of any name, `**` for any number of them.
@@ -194,8 +197,13 @@ pub(super) static FILE: Shape = Shape::Keys(&[
         "DNS servers that scopes may ask, through the daemon.",
     ),
     may("names", NAMES, "see its keys", "What scopes may ask them."),
-    may("audit", AUDIT, "see its keys", "The audit log."),
-    may("recording", RECORDING, "see its keys", "The recordings."),
+    may("audit", records::AUDIT, "see its keys", "The audit log."),
+    may(
+        "recording",
+        records::RECORDING,
+        "see its keys",
+        "The recordings.",
+    ),
     may(
         "metrics",
         Shape::Text(Form::Socket),
@@ -317,6 +325,12 @@ static TARGET: Shape = Shape::Keys(&[
         Shape::Word(&["none", "redacted", "full"]),
         "redacted",
         "What the audit keeps of statement text.",
+    ),
+    may(
+        "keep",
+        records::KEEP,
+        "as `recording.keep`",
+        "How long its recordings are kept.",
     ),
     may(
         "record",
@@ -646,35 +660,5 @@ const NAMES: Shape = Shape::Keys(&[
         Shape::Word(&["refused", "nxdomain"]),
         "refused",
         "How a question is refused.",
-    ),
-]);
-
-const AUDIT: Shape = Shape::Keys(&[
-    may(
-        "durability",
-        Shape::Word(&["relaxed", "strict"]),
-        "relaxed",
-        "Strict: a request's record is on disk before the request goes upstream.",
-    ),
-    may(
-        "segment",
-        Shape::Size(64 * KIB, 16 * GIB),
-        "64MiB",
-        "Size at which the next segment is begun.",
-    ),
-]);
-
-const RECORDING: Shape = Shape::Keys(&[
-    may(
-        "segment",
-        Shape::Size(64 * KIB, 16 * GIB),
-        "16MiB",
-        "Size at which the next segment is begun.",
-    ),
-    may(
-        "session",
-        Shape::SizeLimit(KIB, 1024 * GIB),
-        "unlimited",
-        "Size at which a session is ended.",
     ),
 ]);

@@ -221,14 +221,6 @@ pub struct Link {
     pub seconds: u64,
 }
 
-/// `POST /v1/sessions/end`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WhichSession {
-    /// Which open session.
-    pub session: Uuid,
-}
-
 /// `POST /v1/records/search`: lines of the audit log, the newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -321,6 +313,26 @@ pub struct Read {
     pub which: String,
 }
 
+/// `POST /v1/sessions/hold` and, without a reason, `/v1/sessions/release` and `/v1/sessions/kill`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhichSession {
+    /// Its id, or how that begins.
+    pub session: String,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What was done to a session or its recording.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// Which.
+    pub session: Uuid,
+    /// Whether anything is different now.
+    pub changed: bool,
+}
+
 /// Where the records are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Records {
@@ -370,6 +382,19 @@ pub struct Status {
     pub sessions: Vec<OpenSession>,
     /// The listener pair's addresses.
     pub listeners: Vec<String>,
+    /// Where the audit goes besides.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs: BTreeMap<String, OutputStatus>,
+}
+
+/// How an output of the audit is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputStatus {
+    /// Lines that it has not taken yet.
+    pub behind: u64,
+    /// Why it did not take the last that it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<String>,
 }
 
 /// What one agent uses now.

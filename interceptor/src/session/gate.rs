@@ -12,7 +12,7 @@ use super::masks::Masked;
 use super::people::asking::{Consent, Said};
 use super::{
     Allowance, Allowed, Authorized, Direction, EndReason, InFlight, Outcome, Phase, Reading,
-    Refused, RequestId, Session, Spent, lock, storage,
+    Refused, RequestId, Session, Spent, Terminal, lock, storage,
 };
 use crate::audit::event::{Event, Request};
 use crate::audit::{self, Sink as _};
@@ -53,6 +53,15 @@ pub trait Gate: Send + Sync + 'static {
         direction: Direction,
         bytes: Bytes,
     ) -> impl Future<Output = Result<(), Refusal>> + Send;
+
+    /// Keeps what a terminal of the session shows or is told, by its number. As [`Gate::record`].
+    fn terminal(
+        &self,
+        _number: u32,
+        _what: &Terminal,
+    ) -> impl Future<Output = Result<(), Refusal>> + Send {
+        async { Ok(()) }
+    }
 
     /// The columns that are masked for this principal now: the sensitive ones of the session's database that
     /// policy does not let it see. Asked before each text is read, so it must be quick, and give the same
@@ -208,6 +217,25 @@ impl Gate for Session {
         };
         recorder.record(direction, bytes).await.map_err(|error| {
             tracing::error!(%error, session = %self.id, "cannot record");
+            self.end(EndReason::Storage);
+            Refusal::storage("the recording cannot be written")
+        })
+    }
+
+    async fn terminal(&self, number: u32, what: &Terminal) -> Result<(), Refusal> {
+        let (count, bytes) = match what {
+            Terminal::Shown(bytes) => (&self.received, bytes.len()),
+            Terminal::Typed(bytes) => (&self.sent, bytes.len()),
+            Terminal::Opened { .. } | Terminal::Resized { .. } | Terminal::Closed { .. } => {
+                (&self.received, 0)
+            }
+        };
+        count.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let Some(recorder) = &self.recorder else {
+            return Ok(());
+        };
+        recorder.terminal(number, what).await.map_err(|error| {
+            tracing::error!(%error, session = %self.id, "cannot record a terminal");
             self.end(EndReason::Storage);
             Refusal::storage("the recording cannot be written")
         })

@@ -26,6 +26,7 @@ pub struct Metrics {
     approvals: Family<TargetResult, Counter>,
     names: Family<Result, Counter>,
     webhook: Family<WebhookResult, Counter>,
+    purged: Family<Target, Counter>,
     kernel_denied: Family<Reason, Counter>,
     kernel_lost: Counter,
 }
@@ -80,13 +81,20 @@ struct Result {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Output {
+    output: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Reason {
     reason: &'static str,
 }
 
 /// What is looked up when the metrics are asked for, rather than counted as it happens.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Now {
+    /// Outputs of the audit: lines that were sent, lines that are behind, attempts that failed.
+    pub outputs: Vec<(String, [u64; 3])>,
     /// The policy in force.
     pub generation: u64,
     /// Open sessions.
@@ -184,6 +192,12 @@ impl Metrics {
         self.names.get_or_create(&Result { result }).inc();
     }
 
+    /// A recording was purged.
+    pub fn recording_purged(&self, target: &str) {
+        let target = target.to_owned();
+        self.purged.get_or_create(&Target { target }).inc();
+    }
+
     /// The kernel refused something `count` times.
     pub fn kernel_denied(&self, reason: &'static str, count: u64) {
         self.kernel_denied
@@ -252,6 +266,11 @@ impl Metrics {
             self.names.clone(),
         );
         registry.register(
+            "recordings_purged",
+            "Recordings that were purged, by target",
+            self.purged.clone(),
+        );
+        registry.register(
             "kernel_denied",
             "Refusals in the kernel, by reason",
             self.kernel_denied.clone(),
@@ -261,7 +280,7 @@ impl Metrics {
             "Refusals in the kernel whose event was lost",
             self.kernel_lost.clone(),
         );
-        looked_up(&mut registry, now);
+        looked_up(&mut registry, &now);
         let mut text = String::new();
         if let Err(error) = encode(&mut text, &registry) {
             tracing::error!(%error, "cannot write the metrics");
@@ -271,7 +290,7 @@ impl Metrics {
 }
 
 /// What is known only at the moment that it is asked for.
-fn looked_up(registry: &mut Registry, now: Now) {
+fn looked_up(registry: &mut Registry, now: &Now) {
     registry.register(
         "policy_generation",
         "The policy in force",
@@ -285,6 +304,7 @@ fn looked_up(registry: &mut Registry, now: Now) {
         gauge(now.approvals),
     );
     registry.register("scopes", "Tagged cgroups", gauge(now.scopes));
+    outputs(registry, &now.outputs);
     if let Some(unrecorded) = now.unrecorded {
         registry.register(
             "connections_unrecorded",
@@ -292,6 +312,36 @@ fn looked_up(registry: &mut Registry, now: Now) {
             counter(unrecorded),
         );
     }
+}
+
+/// How the outputs of the audit are doing.
+fn outputs(registry: &mut Registry, all: &[(String, [u64; 3])]) {
+    let lines = Family::<Output, Counter>::default();
+    let gauges = Family::<Output, Gauge<u64, AtomicU64>>::default();
+    let failures = Family::<Output, Counter>::default();
+    for (output, [sent, lag, failed]) in all {
+        let labels = Output {
+            output: output.clone(),
+        };
+        lines.get_or_create(&labels).inc_by(*sent);
+        gauges.get_or_create(&labels).set(*lag);
+        failures.get_or_create(&labels).inc_by(*failed);
+    }
+    registry.register(
+        "output_lines",
+        "Lines of the audit that an output took",
+        lines,
+    );
+    registry.register(
+        "output_behind",
+        "Lines of the audit that an output has not taken yet",
+        gauges,
+    );
+    registry.register(
+        "output_failures",
+        "Attempts to send to an output that failed",
+        failures,
+    );
 }
 
 /// One that is counted elsewhere.
@@ -306,3 +356,6 @@ fn gauge(value: impl TryInto<u64>) -> Gauge<u64, AtomicU64> {
     gauge.set(value.try_into().unwrap_or(u64::MAX));
     gauge
 }
+
+#[cfg(test)]
+mod tests;

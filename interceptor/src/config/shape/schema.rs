@@ -94,6 +94,7 @@ fn text(form: Form) -> Value {
         Form::Claim => "^.+$",
         Form::HostKey => "^(learn|(@cert-authority )?(ssh|ecdsa|sk)-.+)$",
         Form::EnvPattern => "^[A-Za-z0-9_]*\\*?$",
+        Form::Recipient => "^age1[0-9a-z]+$",
         Form::Variable => "^[A-Za-z_][A-Za-z0-9_]*$",
         Form::Credential => "^[^/]+$",
     };
