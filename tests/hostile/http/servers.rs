@@ -49,6 +49,15 @@ pub(super) fn one(client: &mut TcpStream, path: &str, sent: &AtomicUsize) -> Res
             client,
             "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         )?),
+        path if path.starts_with("/body/") => body(client, path, sent),
+        _ => Ok(client.write_all(OK)?),
+    }
+}
+
+/// A body, behind a head that says what is to come.
+fn body(client: &mut TcpStream, path: &str, sent: &AtomicUsize) -> Result<()> {
+    let head = |client: &mut TcpStream, text: &str| client.write_all(text.as_bytes());
+    match path {
         "/body/size" => Ok(head(client, &format!("{CHUNKED}fffffffffffffffff\r\n"))?),
         "/body/sizes" => {
             head(client, CHUNKED)?;
