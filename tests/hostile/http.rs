@@ -113,7 +113,7 @@ fn serve(mut client: TcpStream, arrived: &Mutex<Vec<u8>>, sent: &AtomicUsize) ->
         let mut piece = [0; 4096];
         let count = client.read(&mut piece)?;
         ensure!(count > 0, "gone");
-        head.extend_from_slice(&piece[..count]);
+        head.extend_from_slice(piece.get(..count).unwrap_or_default());
         if head.starts_with(b"PRI * HTTP/2.0") {
             return servers::two(client, sent);
         }
@@ -133,7 +133,7 @@ fn serve(mut client: TcpStream, arrived: &Mutex<Vec<u8>>, sent: &AtomicUsize) ->
                 while !head.ends_with(b"0\r\n\r\n") {
                     let count = client.read(&mut piece)?;
                     ensure!(count > 0, "gone");
-                    head.extend_from_slice(&piece[..count]);
+                    head.extend_from_slice(piece.get(..count).unwrap_or_default());
                 }
                 head.clear();
             }
