@@ -205,12 +205,16 @@ impl Rig {
 
     /// Nobody else has noticed anything, and the daemon holds no more than it may.
     fn is_well(&self, before: u64) -> Result<()> {
+        self.is_within(before, MOST)
+    }
+
+    fn is_within(&self, before: u64, most: u64) -> Result<()> {
         let url = format!("http://{}/ok", self.server.address);
         let asked = ["-sS", "--max-time", "20", &url];
         let said = self.neighbour.run("curl", &asked)?.ok()?;
         has(&said, &["ok"])?;
         let grown = resident(&self.daemon)?.saturating_sub(before);
-        ensure!(grown < MOST, "the daemon holds {grown} KiB more");
+        ensure!(grown < most, "the daemon holds {grown} KiB more");
         Ok(())
     }
 

@@ -149,6 +149,28 @@ fn how_much_of_a_credential_may_be_seen_goes_by_its_length() {
 }
 
 #[test]
+fn a_piece_is_covered_wherever_it_stands_and_in_both_alphabets_of_base64() {
+    let secret = "???>>>???>>>R7kQz2mXw9LpTn5vBc8YdJf3HsGa";
+    let forms = bearer(secret);
+    for before in 0..40 {
+        let piece = &secret.as_bytes()[before % 24..before % 24 + 16];
+        let text = [&vec![b'.'; before], piece, &vec![b'.'; 64]].concat();
+        let out = through(&forms, "", &text, text.len());
+        assert_eq!(
+            out.iter().filter(|byte| **byte == b'*').count(),
+            16,
+            "{before}"
+        );
+    }
+    for coded in [STANDARD.encode(secret), URL_SAFE_NO_PAD.encode(secret)] {
+        assert!(coded.contains(['/', '_']), "{coded}");
+        let out = through(&forms, "", coded.as_bytes(), 64);
+        let shown = out.iter().filter(|byte| **byte != b'*').count();
+        assert!(shown <= 3, "{}", out.escape_ascii());
+    }
+}
+
+#[test]
 fn the_name_in_a_basic_credential_and_the_claims_of_a_token_are_no_secrets() {
     let basic = Inject::Basic {
         user: "someone-with-a-long-name".to_owned(),
@@ -237,6 +259,8 @@ fn whoever_waits_for_a_message_gets_all_of_it() {
     let mut frames = Covered::connection(Arc::clone(&forms), true);
     assert_eq!(give(&mut frames, b"\x81\x08abcdef"), b"\x81\x08");
     assert_eq!(give(&mut frames, b"gh"), b"abcdefgh");
+    assert_eq!(give(&mut frames, b"\x01\x06abcdef"), b"\x01\x06");
+    assert_eq!(give(&mut frames, b"\x80\x02gh"), b"abcdef\x80\x02gh");
     // What was given counts on: only that much of it is ever seen.
     let mut bytes = Covered::connection(forms, false);
     let mut out = Vec::new();
