@@ -74,7 +74,10 @@ fn kind_of(event: &str, line: &Value) -> Kind {
         ("session.opened", Some("ssh")) => kind(class::SSH, 1),
         ("session.opened", Some("http" | "kubernetes")) => kind(class::NETWORK, 1),
         ("session.opened", _) => kind(class::DATASTORE, 3),
-        ("mask.missed" | "credential.presented" | "identity.refused", _) => kind(class::FINDING, 1),
+        (
+            "mask.missed" | "credential.presented" | "credential.returned" | "identity.refused",
+            _,
+        ) => kind(class::FINDING, 1),
         (request, Some("ssh")) if request.starts_with("request.") => kind(class::SSH, 6),
         ("terminal.typed", _) => kind(class::SSH, 6),
         (request, Some("http" | "kubernetes")) if request.starts_with("request.") => {
@@ -140,7 +143,7 @@ pub fn severity(line: &Value) -> u8 {
         .unwrap_or_default();
     match event {
         "mask.missed" | "log.lost" => 5,
-        "log.recovered" | "kernel.lost" | "identity.refused" => 4,
+        "log.recovered" | "kernel.lost" | "identity.refused" | "credential.returned" => 4,
         "credential.presented" | "request.refused" | "connection.refused" | "grant.refused" => 3,
         "kernel.denied" => 2,
         "control" if line.get("result").and_then(Value::as_str) != Some("ok") => 3,
@@ -235,6 +238,7 @@ fn title(event: &str) -> &'static str {
     match event {
         "mask.missed" => "A result named a masked column as it is",
         "credential.presented" => "An agent presented a credential of its own",
+        "credential.returned" => "A server showed the credential that it was given",
         _ => "A token or a login was not believed",
     }
 }

@@ -239,21 +239,7 @@ impl Metrics {
             "Logins upstream, by target and how a session came by them",
             self.logins.clone(),
         );
-        registry.register(
-            "masks_missed",
-            "Results that named a masked column as it is; each ended its session: an alarm",
-            self.masks_missed.clone(),
-        );
-        registry.register(
-            "detected",
-            "Values that detectors found in answers, by target and kind",
-            self.detected.clone(),
-        );
-        registry.register(
-            "credentials_returned",
-            "Answers in which an upstream showed the credential that it was given, by target",
-            self.credentials_returned.clone(),
-        );
+        self.answers(&mut registry);
         registry.register("webhook", "Messages to the webhook", self.webhook.clone());
         registry.register(
             "approvals",
@@ -286,6 +272,25 @@ impl Metrics {
             tracing::error!(%error, "cannot write the metrics");
         }
         text
+    }
+
+    /// What was found in answers.
+    fn answers(&self, registry: &mut Registry) {
+        registry.register(
+            "masks_missed",
+            "Results that named a masked column as it is; each ended its session: an alarm",
+            self.masks_missed.clone(),
+        );
+        registry.register(
+            "detected",
+            "Values that detectors found in answers, by target and kind",
+            self.detected.clone(),
+        );
+        registry.register(
+            "credentials_returned",
+            "Answers in which an upstream showed the credential that it was given, by target",
+            self.credentials_returned.clone(),
+        );
     }
 }
 

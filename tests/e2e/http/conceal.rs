@@ -57,7 +57,7 @@ fn holds(answer: &str) -> Option<String> {
         shifted(""),
         shifted("1"),
         shifted("22"),
-        STANDARD.encode(format!("agent:{CREDENTIAL}"))[8..].to_owned(),
+        STANDARD.encode(format!("agent:{CREDENTIAL}")).split_off(8),
     ];
     forms
         .iter()

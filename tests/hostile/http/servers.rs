@@ -17,6 +17,7 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 /// Answers one request of HTTP/1.
+#[expect(clippy::disallowed_methods, reason = "a server that dribbles waits")]
 pub(super) fn one(client: &mut TcpStream, path: &str, sent: &AtomicUsize) -> Result<()> {
     let head = |client: &mut TcpStream, text: &str| client.write_all(text.as_bytes());
     match path.split('?').next().unwrap_or_default() {
@@ -49,6 +50,15 @@ pub(super) fn one(client: &mut TcpStream, path: &str, sent: &AtomicUsize) -> Res
             client,
             "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         )?),
+        path if path.starts_with("/body/") => body(client, path, sent),
+        _ => Ok(client.write_all(OK)?),
+    }
+}
+
+/// A body, behind a head that says what is to come.
+fn body(client: &mut TcpStream, path: &str, sent: &AtomicUsize) -> Result<()> {
+    let head = |client: &mut TcpStream, text: &str| client.write_all(text.as_bytes());
+    match path {
         "/body/size" => Ok(head(client, &format!("{CHUNKED}fffffffffffffffff\r\n"))?),
         "/body/sizes" => {
             head(client, CHUNKED)?;
@@ -63,11 +73,8 @@ pub(super) fn one(client: &mut TcpStream, path: &str, sent: &AtomicUsize) -> Res
             without_end(client, b"X-A: a\r\n", sent)
         }
         "/body/events" => {
-            head(
-                client,
-                &format!("{CHUNKED}")
-                    .replace("\r\n\r\n", "\r\nContent-Type: text/event-stream\r\n\r\n"),
-            )?;
+            let kind = "\r\nContent-Type: text/event-stream\r\n\r\n";
+            head(client, &CHUNKED.replace("\r\n\r\n", kind))?;
             without_end(client, b"10\r\ndata: something\n\r\n", sent)
         }
         "/body/endless" => {
@@ -132,15 +139,14 @@ pub(super) fn two(mut client: TcpStream, sent: &AtomicUsize) -> Result<()> {
             3 => streams.retain(|(own, _)| *own != stream),
             4 if head[4] & 1 == 0 => {
                 for setting in body.chunks_exact(6) {
-                    if setting[..2] == [0, 4] {
-                        each = i64::from(u32::from_be_bytes([
-                            setting[2], setting[3], setting[4], setting[5],
-                        ]));
+                    if let [0, 4, a, b, c, d] = setting {
+                        each = i64::from(u32::from_be_bytes([*a, *b, *c, *d]));
                     }
                 }
             }
             8 => {
-                let more = i64::from(u32::from_be_bytes([body[0], body[1], body[2], body[3]]));
+                let more = body.first_chunk().copied().map(u32::from_be_bytes);
+                let more = i64::from(more.unwrap_or_default());
                 match streams.iter_mut().find(|(own, _)| *own == stream) {
                     Some((_, window)) => *window += more,
                     None => all += more,

@@ -155,6 +155,7 @@ fn events_are_of_the_class_that_they_are_about() {
         ("connection.refused", json!({}), 400_105),
         ("kernel.denied", json!({}), 400_105),
         ("mask.missed", json!({}), 200_401),
+        ("credential.returned", json!({}), 200_401),
         ("grant.issued", json!({}), 600_301),
         ("control", json!({}), 600_399),
         ("log.opened", json!({}), 600_203),

@@ -85,9 +85,9 @@ impl Forms {
         let mut depths = HashMap::new();
         for pattern in &patterns {
             let mut state = start;
-            for (before, byte) in pattern.iter().enumerate() {
+            for (depth, byte) in (1_usize..).zip(pattern.iter()) {
                 state = automaton.next_state(Anchored::No, state, *byte);
-                depths.entry(state).or_insert(before.saturating_add(1));
+                depths.entry(state).or_insert(depth);
             }
         }
         let step = automaton.min_pattern_len().checked_sub(SAMPLE - 1)?;
