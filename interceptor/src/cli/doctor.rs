@@ -223,10 +223,11 @@ async fn daemon(socket: &Path) -> Check {
         Ok(status) => Check::good(
             "daemon",
             format!(
-                "version {}, policy generation {}, {}",
+                "version {}, policy generation {}, {}, UNIX sockets guarded by {}",
                 status.version,
                 status.generation,
-                counted(status.scopes.len(), "scope", "scopes")
+                counted(status.scopes.len(), "scope", "scopes"),
+                status.guard
             ),
         ),
         Err(error) => Check::bad(
