@@ -26,9 +26,14 @@ fn report(path: &Path) -> Result<Value> {
 
 /// Ways that are open in a report, by where they are.
 fn open(report: &Value, place: &str) -> Result<Vec<String>> {
-    let ways = report["report"]["ways"].as_array().context("no ways")?;
-    let is_open = |way: &&Value| way[place]["outcome"] == "open";
-    let name = |way: &Value| way["way"].as_str().unwrap_or_default().to_owned();
+    let ways = report.pointer("/report/ways").and_then(Value::as_array);
+    let ways = ways.context("no ways")?;
+    let at = format!("/{place}/outcome");
+    let is_open = |way: &&Value| way.pointer(&at).is_some_and(|outcome| outcome == "open");
+    let name = |way: &Value| {
+        let name = way.get("way").and_then(Value::as_str);
+        name.unwrap_or_default().to_owned()
+    };
     Ok(ways.iter().filter(is_open).map(name).collect())
 }
 

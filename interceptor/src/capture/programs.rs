@@ -195,7 +195,7 @@ fn load_names(
     pins: &Pins,
     loaded: &mut BTreeMap<&'static str, OwnedFd>,
 ) -> Result<(), Error> {
-    let mut raw = raw::Object::read(OBJECT, |name| match object.map(name) {
+    let raw = raw::Object::read(OBJECT, |name| match object.map(name) {
         Some(Map::Array(data)) => data.fd().as_fd().try_clone_to_owned(),
         _ => super::syscall::open_pin(&pins.map(name)),
     })?;

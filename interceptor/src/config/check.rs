@@ -256,6 +256,32 @@ pub fn is_name(text: &str) -> bool {
     (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(name)
 }
 
+/// Checks the form of a text that names something of the host's.
+fn host_form(text: &str, form: Form) -> Result<(), String> {
+    let (fine, expected) = match form {
+        Form::Door => (
+            is_door(text),
+            "expected a whole path of at most 107 bytes without `..`, or an abstract name behind an `@`",
+        ),
+        Form::EnvPattern => (
+            ssh::is_env_pattern(text),
+            "expected the name of a variable, or its beginning and `*`",
+        ),
+        _ => (
+            text.starts_with('/')
+                && text.len() <= MAX_PATH
+                && !text.contains('\0')
+                && no_parents(text),
+            "expected a whole path without `..`",
+        ),
+    };
+    if fine {
+        Ok(())
+    } else {
+        Err(expected.to_owned())
+    }
+}
+
 /// Whether a UNIX socket can be called so: `sun_path` has 108 bytes, and a path's zero is one of them.
 fn is_door(text: &str) -> bool {
     let is_short = text.len() <= 107 && !text.contains('\0');
@@ -281,21 +307,7 @@ pub(super) fn text_form(text: &str, form: Form) -> Result<(), String> {
         Form::Url => return Url::read(text).map(drop),
         Form::Claim => return issuers::claim(text).map(drop),
         Form::HostKey => return ssh::host_key(text).map(drop).map_err(str::to_owned),
-        Form::Door => (
-            is_door(text),
-            "expected a whole path of at most 107 bytes without `..`, or an abstract name behind an `@`",
-        ),
-        Form::WholePath => (
-            text.starts_with('/')
-                && text.len() <= MAX_PATH
-                && !text.contains('\0')
-                && no_parents(text),
-            "expected a whole path without `..`",
-        ),
-        Form::EnvPattern => (
-            ssh::is_env_pattern(text),
-            "expected the name of a variable, or its beginning and `*`",
-        ),
+        Form::Door | Form::WholePath | Form::EnvPattern => return host_form(text, form),
         Form::Name => (
             is_name(text),
             "expected a name of 1 to 63 of a-z, 0-9 and -",

@@ -57,7 +57,7 @@ impl Object {
     }
 
     /// Has the verifier take a program for one kind of hook.
-    pub(super) fn load(&mut self, name: &'static str, attach_type: u32) -> Result<OwnedFd, Error> {
+    pub(super) fn load(&self, name: &'static str, attach_type: u32) -> Result<OwnedFd, Error> {
         let program = self.object.programs.get(name).ok_or(Error::NoPrograms)?;
         let function = self.object.functions.get(&program.function_key());
         let function = function.ok_or(Error::NoPrograms)?;

@@ -195,7 +195,7 @@ fn tried(
         .context("cannot start a neighbour")?;
     ends.neighbour = neighbour.id();
     let said = start(&serde_json::to_string(&ends)?, &std::env::current_exe()?)
-        .and_then(|command| listen(command, &mut far));
+        .and_then(|command| listen(command, &far));
     // It has served its purpose, and may have ended already.
     let _ended = neighbour.kill();
     let _reaped = neighbour.wait();
@@ -223,7 +223,7 @@ fn tried(
 }
 
 /// Runs it to its end. A socket of ours is left to it, as one that was forgotten.
-fn listen(mut command: Command, far: &mut Far) -> anyhow::Result<Vec<Tried>> {
+fn listen(mut command: Command, far: &Far) -> anyhow::Result<Vec<Tried>> {
     leave(&mut command, far.connection()?);
     let mut child = command
         .env_clear()

@@ -74,14 +74,14 @@ impl Far {
         clippy::disallowed_methods,
         reason = "to our own listener, from outside of every scope"
     )]
-    pub(super) fn connection(&mut self) -> anyhow::Result<OwnedFd> {
+    pub(super) fn connection(&self) -> anyhow::Result<OwnedFd> {
         let at = SocketAddr::from(([127, 0, 0, 1], self.ports()?.0));
         let client = TcpStream::connect(at).context("cannot reach the far end")?;
         Ok(client.into())
     }
 
     /// Hands a socket over to whoever waits for one in the directory.
-    pub(super) fn give(&mut self) -> anyhow::Result<()> {
+    pub(super) fn give(&self) -> anyhow::Result<()> {
         let socket = self.connection()?;
         let to = UnixStream::connect(self.directory.join("receive"))?;
         let fds = [socket.as_raw_fd()];
