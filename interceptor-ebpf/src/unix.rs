@@ -33,10 +33,10 @@ fn maker(socket: u64) -> u64 {
         return 0;
     }
     verdict::deepest(|level| {
-        if level as u32 > own {
+        if level.cast_unsigned() > own {
             return 0;
         }
-        word(cgroup, ancestors + (level as u32) * 8)
+        word(cgroup, ancestors + level.cast_unsigned() * 8)
             .and_then(|ancestor| word(ancestor, offset!(node)))
             .and_then(|node| word(node, offset!(node_id)))
             .unwrap_or(0)

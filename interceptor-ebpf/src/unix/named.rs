@@ -82,7 +82,7 @@ fn name(call: u64, into: &mut Door) -> bool {
     if copied <= 0 || (is_whole && copied == PATH as i64) {
         return false;
     }
-    into.length = copied as u32;
+    into.length = copied.cast_unsigned() as u32;
     true
 }
 
