@@ -1,19 +1,16 @@
 //! One file per hook.
 
-mod address;
+pub(crate) mod address;
 mod bind;
 mod connect;
-mod deny;
-mod door;
+pub(crate) mod deny;
 mod egress;
 mod getpeername;
-mod lsm;
 mod names;
 mod recvmsg;
 mod sendmsg;
 mod sock_create;
 mod sock_ops;
-mod unix;
 
 /// The call goes on.
 pub(crate) const PASS: i32 = 1;

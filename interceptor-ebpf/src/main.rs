@@ -1,6 +1,6 @@
 //! The programs. Built for the kernel only, by the daemon's `build.rs`.
 //!
-//! Each hook is a file below `hooks`: an outer program that names its verdict on failure, and an
+//! Each hook is a file below `hooks`, or `unix` for those of UNIX sockets and of the LSM: an outer program that names its verdict on failure, and an
 //! inner function for both families. They decide from maps alone and never wait for the daemon.
 #![no_std]
 #![no_main]
@@ -21,6 +21,7 @@
 mod hooks;
 mod maps;
 mod stamp;
+mod unix;
 mod verdict;
 
 #[unsafe(link_section = "license")]

@@ -8,14 +8,12 @@
 
 mod btf;
 pub mod cgroup2;
-mod doors;
 mod events;
 mod listen;
 mod names;
 mod origin;
 mod pins;
 mod programs;
-mod raw;
 mod rules;
 mod scope;
 mod syscall;
@@ -35,9 +33,9 @@ use ipnet::IpNet;
 
 use crate::clock::BootTime;
 
-pub use doors::Guard;
 pub use events::{Event, Events};
 pub use listen::{Listeners, NameServer};
+pub use rules::Guard;
 pub use scope::Scope;
 
 /// The address that the client dialled, before the kernel redirected it.

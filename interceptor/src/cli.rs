@@ -192,7 +192,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Verb::Exchange(exchange) => block_on(exchange.run(), false),
         Verb::Login(login) => block_on(login.run(), false),
         Verb::Status(status) => block_on(status.run(), false),
-        Verb::Doctor(doctor) => block_on(doctor.run(), false),
+        Verb::Doctor(doctor) => doctor.main(),
         Verb::Discover(discover) => discover.run(),
         Verb::Sessions(sessions) => sessions.main(),
         Verb::Audit(audit) => audit.main(),

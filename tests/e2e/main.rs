@@ -25,6 +25,7 @@ mod names;
 mod namespaces;
 mod operating;
 mod passwords;
+mod prove;
 mod psql;
 mod records;
 mod refusals;

@@ -44,7 +44,8 @@ impl Lab {
         needs_root()?;
         let mut settings = Settings::new(Vec::new(), "");
         settings.policies = policies;
-        settings.more = target.to_owned();
+        // A master and its clients meet at a UNIX socket of their own, which takes an LSM to be told from others.
+        settings.more = format!("{target}\nunix: {{ others: permit }}\n");
         let daemon = Daemon::start(settings)?;
         let directory = place::temporary("ssh")?;
         let config = daemon.config().display().to_string();

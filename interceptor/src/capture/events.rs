@@ -16,8 +16,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::origin::stamp;
-use super::rules::address;
-use super::{Capture, Denied, DenyReason, Error, NetnsCookie, doors, map_error};
+use super::rules::{self, address};
+use super::{Capture, Denied, DenyReason, Error, NetnsCookie, map_error};
 use crate::clock::BootTime;
 
 /// How often the count of lost refusals is looked at while none comes.
@@ -162,7 +162,7 @@ fn read(record: &[u8]) -> Option<Denied> {
         protocol: u8::try_from(protocol).unwrap_or(u8::MAX),
         destination: address(&destination),
         process: stamp(&process),
-        door: doors::text(&door),
+        door: rules::text(&door),
         passerby: flags & event::PASSERBY != 0,
         scope,
         netns: NetnsCookie(netns),

@@ -1,5 +1,7 @@
 //! Loads the programs with what this kernel needs to be told, and knows which hook is which.
 
+mod raw;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -10,7 +12,7 @@ use aya::programs::Program;
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 
-use super::{Error, Guard, Settings, btf, map_error, pins::Pins, raw};
+use super::{Error, Guard, Settings, btf, map_error, pins::Pins};
 
 /// The programs, built by `build.rs`.
 #[cfg(not(no_programs))]
@@ -190,7 +192,7 @@ fn load_names(
     pins: &Pins,
     loaded: &mut BTreeMap<&'static str, OwnedFd>,
 ) -> Result<(), Error> {
-    let mut raw = raw::Object::read(OBJECT, |name| match object.map(name) {
+    let raw = raw::Object::read(OBJECT, |name| match object.map(name) {
         Some(Map::Array(data)) => data.fd().as_fd().try_clone_to_owned(),
         _ => super::syscall::open_pin(&pins.map(name)),
     })?;

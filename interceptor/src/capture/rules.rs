@@ -3,6 +3,8 @@
 //! Each set of rules is a generation of rows; the programs ask for rows of the generation that
 //! `STATE` names. A set is there whole or not at all.
 
+mod doors;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -17,6 +19,9 @@ use ipnet::IpNet;
 use nix::ifaddrs::getifaddrs;
 
 use super::{Capture, Error, Rule, Tables, Verdict, map_error};
+
+pub use doors::Guard;
+pub(super) use doors::text;
 
 /// Rows of one set: two sets are in the map while one takes over from the other.
 const MOST: u32 = MAX_RULES / 2;

@@ -80,6 +80,13 @@ async fn send_as(
     (body, of_type): (Bytes, &str),
 ) -> anyhow::Result<Bytes> {
     let stream = UnixStream::connect(socket).await.map_err(|error| {
+        if error.kind() == std::io::ErrorKind::PermissionDenied {
+            return anyhow::anyhow!(
+                "cannot reach {}: {error}; the control socket does not answer agents, and the kernel keeps them \
+                 from it",
+                socket.display()
+            );
+        }
         anyhow::anyhow!(
             "cannot reach the daemon on {}: {error}; is it running? Where `interceptor daemon` was \
              started it says what is wrong, or `systemctl status interceptor` does; `--config` or \

@@ -2,6 +2,7 @@
 
 mod host;
 mod masked;
+mod prove;
 mod upstream;
 
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::client;
-use super::{CONFIG, VIOLATION, counted, print, told};
+use super::{CONFIG, VIOLATION, block_on, counted, print, told};
 use crate::config::{self, Config};
 use crate::control::api::Status;
 use crate::policy;
@@ -28,6 +29,21 @@ pub struct Doctor {
     /// Answer as JSON.
     #[arg(long)]
     json: bool,
+    /// Try every way out of a scope, and write a signed report of what came of it. For root.
+    #[arg(long)]
+    prove: bool,
+    /// The ordinary user to try it as; by default who called sudo, or nobody.
+    #[arg(long, requires = "prove")]
+    user: Option<String>,
+    /// Where the report is written: boundary.json.
+    #[arg(long, requires = "prove", value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Say whether this host has signed a report, and what it says.
+    #[arg(long, value_name = "FILE", conflicts_with = "prove")]
+    verify: Option<PathBuf>,
+    /// What `--prove` has run in a scope.
+    #[arg(long, hide = true)]
+    attempt: Option<String>,
 }
 
 /// One thing looked at.
@@ -89,6 +105,27 @@ impl Check {
 }
 
 impl Doctor {
+    /// Does what it is asked for.
+    ///
+    /// # Errors
+    /// Where ways out cannot be tried, or a report is none.
+    pub fn main(self) -> anyhow::Result<ExitCode> {
+        if let Some(ends) = &self.attempt {
+            return prove::attempt(ends);
+        }
+        if !self.prove && self.verify.is_none() {
+            return block_on(self.run(), false);
+        }
+        let config = config::load(&self.config)?;
+        match &self.verify {
+            Some(report) => prove::verify(&config, report),
+            None => {
+                let report = self.report.clone().unwrap_or_else(prove::default_report);
+                prove::prove(&config, self.user.as_deref(), &report)
+            }
+        }
+    }
+
     /// Looks at everything; exit code 1 where something is bad.
     ///
     /// # Errors
@@ -186,10 +223,11 @@ async fn daemon(socket: &Path) -> Check {
         Ok(status) => Check::good(
             "daemon",
             format!(
-                "version {}, policy generation {}, {}",
+                "version {}, policy generation {}, {}, UNIX sockets guarded by {}",
                 status.version,
                 status.generation,
-                counted(status.scopes.len(), "scope", "scopes")
+                counted(status.scopes.len(), "scope", "scopes"),
+                status.guard
             ),
         ),
         Err(error) => Check::bad(

@@ -68,8 +68,13 @@ pub(super) fn announce(
     Ok(state)
 }
 
+/// One that does not let us in runs: whoever asks it next is told why.
 fn runs(control: &Path) -> bool {
-    std::os::unix::net::UnixStream::connect(control).is_ok()
+    let answer = std::os::unix::net::UnixStream::connect(control);
+    answer.map_or_else(
+        |error| error.kind() == std::io::ErrorKind::PermissionDenied,
+        |_open| true,
+    )
 }
 
 fn configured(daemon: &Daemon) -> anyhow::Result<Option<Config>> {

@@ -176,15 +176,11 @@ fn close_descriptors(keep: &[u32]) -> anyhow::Result<()> {
     let mut from = 3;
     for last in keep.iter().copied().chain([libc::c_uint::MAX]) {
         let to = last.saturating_sub(u32::from(last != libc::c_uint::MAX));
-        // SAFETY: no object of this process uses a descriptor above 2 afterwards: the runtime is gone.
-        let closed = if from > to {
-            0
-        } else {
-            unsafe { libc::close_range(from, to, 0) }
-        };
-        if closed != 0 {
-            return Err(std::io::Error::last_os_error())
-                .context("cannot close inherited descriptors (needs Linux 5.9)");
+        if from <= to {
+            // SAFETY: no object of this process uses a descriptor above 2 afterwards: the runtime is gone.
+            let closed = unsafe { libc::close_range(from, to, 0) };
+            nix::errno::Errno::result(closed)
+                .context("cannot close inherited descriptors (needs Linux 5.9)")?;
         }
         from = last.saturating_add(1);
     }

@@ -4,6 +4,7 @@
 //! out here without a word, and the result is thrown away. Values keep their place for `cross`.
 
 pub(super) mod console;
+pub(super) mod launcher;
 pub(super) mod outputs;
 
 use std::collections::BTreeMap;
@@ -16,10 +17,10 @@ use super::document::{Node, Value};
 use super::mistake::Place;
 use super::shape::{Form, detect, ssh};
 use super::{
-    Address, Agent, Audit, ClientAuth, Config, Dial, Direct, Durability, Keep, Launcher,
-    NameRefusal, Names, Namespace, Order, Paths, Pooler, Postgres, Protocol, Recording, Resolver,
-    Scope, SecretSource, SessionAttrs, StatementText, Target, Timeouts, TlsMode, Unix, UpstreamTls,
-    Warm, issuers, scalar, sensitive,
+    Address, Agent, Audit, ClientAuth, Config, Dial, Direct, Durability, Keep, NameRefusal, Names,
+    Namespace, Order, Paths, Pooler, Postgres, Protocol, Recording, Resolver, Scope, SecretSource,
+    SessionAttrs, StatementText, Target, Timeouts, TlsMode, UpstreamTls, Warm, issuers, scalar,
+    sensitive,
 };
 
 /// A value and where it was said.
@@ -83,8 +84,8 @@ pub(super) fn build(root: &Node, file: &Path, resolvers: Vec<Resolver>) -> Built
         direct: values(&direct),
         resolvers,
         names: names(root.under("names")),
-        unix: unix(root.under("unix")),
-        launcher: launcher(root.under("launcher")),
+        unix: launcher::unix(root.under("unix")),
+        launcher: launcher::launcher(root.under("launcher")),
         audit: Audit {
             outputs: from.outputs(root.under("audit")),
             ..audit(root.under("audit"))
@@ -243,23 +244,6 @@ fn names(node: Option<&Node>) -> Names {
             Some("nxdomain") => NameRefusal::Nxdomain,
             _ => default.refusal,
         },
-    }
-}
-
-fn unix(node: Option<&Node>) -> Unix {
-    Unix {
-        others: text(node, "others").as_deref() == Some("permit"),
-        allow: node.map(|node| texts(node, "allow")).unwrap_or_default(),
-    }
-}
-
-fn launcher(node: Option<&Node>) -> Launcher {
-    let default = Launcher::default();
-    Launcher {
-        user_namespaces: node
-            .is_some_and(|node| flag(node, "user_namespaces", default.user_namespaces)),
-        mounts: node.is_none_or(|node| flag(node, "mounts", default.mounts)),
-        hide: node.map(|node| texts(node, "hide")).unwrap_or_default(),
     }
 }
 

@@ -261,6 +261,32 @@ const A_NAME: &str = "expected a name of 1 to 63 of a-z, 0-9 and -";
 const A_VARIABLE: &str = "expected the name of a variable: letters, digits and _";
 const A_FIELD: &str = "expected keys with dots between, such as customers.email, *.email or **.ssn";
 const A_HEADER: &str = "expected the name of a header, lower or upper case";
+/// Checks the form of a text that names something of the host's.
+fn host_form(text: &str, form: Form) -> Result<(), String> {
+    let (fine, expected) = match form {
+        Form::Door => (
+            is_door(text),
+            "expected a whole path of at most 107 bytes without `..`, or an abstract name behind an `@`",
+        ),
+        Form::EnvPattern => (
+            ssh::is_env_pattern(text),
+            "expected the name of a variable, or its beginning and `*`",
+        ),
+        _ => (
+            text.starts_with('/')
+                && text.len() <= MAX_PATH
+                && !text.contains('\0')
+                && no_parents(text),
+            "expected a whole path without `..`",
+        ),
+    };
+    if fine {
+        Ok(())
+    } else {
+        Err(expected.to_owned())
+    }
+}
+
 /// Whether a UNIX socket can be called so: `sun_path` has 108 bytes, and a path's zero is one of them.
 fn is_door(text: &str) -> bool {
     let is_short = text.len() <= 107 && !text.contains('\0');
@@ -288,21 +314,7 @@ pub(super) fn text_form(text: &str, form: Form) -> Result<(), String> {
             crate::names::message::is_type(text),
             "expected a type of DNS records such as A or TXT",
         ),
-        Form::Door => (
-            is_door(text),
-            "expected a whole path of at most 107 bytes without `..`, or an abstract name behind an `@`",
-        ),
-        Form::WholePath => (
-            text.starts_with('/')
-                && text.len() <= MAX_PATH
-                && !text.contains('\0')
-                && no_parents(text),
-            "expected a whole path without `..`",
-        ),
-        Form::EnvPattern => (
-            ssh::is_env_pattern(text),
-            "expected the name of a variable, or its beginning and `*`",
-        ),
+        Form::Door | Form::WholePath | Form::EnvPattern => return host_form(text, form),
         Form::Name => (is_name(text), A_NAME),
         Form::Path => (
             (1..=MAX_PATH).contains(&text.len()) && !text.contains('\0') && no_parents(text),

@@ -389,6 +389,8 @@ impl Reloaded {
 pub struct Status {
     /// Version of the daemon.
     pub version: String,
+    /// Who looks at UNIX sockets on this kernel: `lsm`, `names` or `none`.
+    pub guard: String,
     /// The policy in force.
     pub generation: u64,
     /// Tagged cgroups.

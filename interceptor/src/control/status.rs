@@ -121,6 +121,7 @@ fn of(services: &Arc<Services>) -> Status {
     let meters = services.meters.all().into_iter();
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        guard: services.capture.guard().word().to_owned(),
         generation: services.policy.generation().0,
         scopes: services
             .scopes

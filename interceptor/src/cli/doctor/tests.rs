@@ -20,6 +20,11 @@ fn a_configuration_that_is_not_there_is_to_be_written() {
     let doctor = |config: PathBuf| Doctor {
         config,
         json: false,
+        prove: false,
+        user: None,
+        report: None,
+        verify: None,
+        attempt: None,
     };
     let shown = config.display().to_string();
     let said = doctor(config.clone()).mend();

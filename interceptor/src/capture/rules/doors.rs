@@ -6,7 +6,7 @@ use std::fs;
 use interceptor_ebpf::MAX_DOORS;
 use interceptor_ebpf::door::{Door, PATH};
 
-use super::{Capture, Error, map_error, syscall};
+use super::super::{Capture, Error, map_error, syscall};
 
 /// `LSM_ID_BPF` (`linux/lsm.h`).
 const BPF: u64 = 110;
@@ -24,7 +24,7 @@ pub enum Guard {
 
 impl Guard {
     /// Those that this kernel has, the best first.
-    pub(super) fn possible() -> Vec<Self> {
+    pub(in crate::capture) fn possible() -> Vec<Self> {
         let now = aya::util::KernelVersion::current();
         let since = |major, minor| {
             now.as_ref()
@@ -127,7 +127,7 @@ fn row(name: &str) -> Option<Row> {
 }
 
 /// The name for people; none where there is none.
-pub(super) fn text(door: &Door) -> Option<String> {
+pub(in crate::capture) fn text(door: &Door) -> Option<String> {
     let length = usize::try_from(door.length).ok()?;
     let name = door.path.get(..length)?;
     match name.split_first()? {

@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
-use super::{Error, syscall};
+use super::super::{Error, syscall};
 
 /// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
 const SOCK_ADDR: u32 = 18;
@@ -57,7 +57,7 @@ impl Object {
     }
 
     /// Has the verifier take a program for one kind of hook.
-    pub(super) fn load(&mut self, name: &'static str, attach_type: u32) -> Result<OwnedFd, Error> {
+    pub(super) fn load(&self, name: &'static str, attach_type: u32) -> Result<OwnedFd, Error> {
         let program = self.object.programs.get(name).ok_or(Error::NoPrograms)?;
         let function = self.object.functions.get(&program.function_key());
         let function = function.ok_or(Error::NoPrograms)?;

@@ -14,7 +14,7 @@ use interceptor_ebpf::door::Door;
 use interceptor_ebpf::event;
 use interceptor_ebpf::flow::Endpoint;
 
-use super::{PASS, REFUSE, deny, door};
+use crate::hooks::{PASS, REFUSE, deny};
 use crate::stamp::{offset, read, word};
 use crate::verdict::{self, Refusal};
 
@@ -79,7 +79,7 @@ fn interceptor_file_receive(context: LsmContext) -> i32 {
     }
     let scope = current();
     // Pipes between processes are often UNIX sockets, and where those lead is asked when they connect.
-    if u32::from(family) == door::UNIX || door::maker(socket) == scope {
+    if u32::from(family) == super::UNIX || super::maker(socket) == scope {
         return PASS;
     }
     refuse(event::PASSED, scope)
@@ -91,16 +91,16 @@ fn reach(own: u64, other: u64) -> i32 {
     if deny::already() {
         return ON_ERROR;
     }
-    let scope = door::maker(own);
-    if scope != 0 && door::maker(other) == scope {
+    let scope = super::maker(own);
+    if scope != 0 && super::maker(other) == scope {
         return PASS;
     }
     let mut door = Door::NONE;
-    door::name(other, &mut door);
-    if door::is_open(&door) {
+    super::name(other, &mut door);
+    if super::is_open(&door) {
         return PASS;
     }
-    door::refuse(scope, &door)
+    super::refuse(scope, &door)
 }
 
 #[inline(always)]

@@ -1,5 +1,8 @@
 //! What the host's other doors are for scopes: UNIX sockets, and what `interceptor run` takes away.
 
+use super::{flag, text, texts};
+use crate::config::document::Node;
+
 /// Which UNIX sockets scopes may reach that were made outside of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unix {
@@ -28,5 +31,24 @@ impl Default for Launcher {
             mounts: true,
             hide: Vec::new(),
         }
+    }
+}
+
+/// Reads it.
+pub(super) fn unix(node: Option<&Node>) -> Unix {
+    Unix {
+        others: text(node, "others").as_deref() == Some("permit"),
+        allow: node.map(|node| texts(node, "allow")).unwrap_or_default(),
+    }
+}
+
+/// Reads it.
+pub(super) fn launcher(node: Option<&Node>) -> Launcher {
+    let default = Launcher::default();
+    Launcher {
+        user_namespaces: node
+            .is_some_and(|node| flag(node, "user_namespaces", default.user_namespaces)),
+        mounts: node.is_none_or(|node| flag(node, "mounts", default.mounts)),
+        hide: node.map(|node| texts(node, "hide")).unwrap_or_default(),
     }
 }

@@ -15,7 +15,7 @@ use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use interceptor_ebpf::door::{Door, PATH};
 
-use super::{PASS, REFUSE, address, deny, door};
+use crate::hooks::{PASS, REFUSE, address, deny};
 use crate::stamp::{half, offset, word};
 use crate::verdict;
 
@@ -41,10 +41,10 @@ fn reach(call: *mut bpf_sock_addr) -> i32 {
     }
     let mut named = Door::NONE;
     let is_read = name(call as u64, &mut named);
-    if is_read && is_at_home() && door::is_open(&named) {
+    if is_read && is_at_home() && super::is_open(&named) {
         return PASS;
     }
-    door::refuse(verdict::scope_of_caller(address::socket(call)), &named)
+    super::refuse(verdict::scope_of_caller(address::socket(call)), &named)
 }
 
 /// Writes the name as the kernel will keep it. `call` is the kernel's own record, which the context's fields
@@ -61,7 +61,7 @@ fn name(call: u64, into: &mut Door) -> bool {
         return false;
     }
     if first == 0 {
-        door::copy(at, length, into);
+        super::copy(at, length, into);
         return into.length != 0;
     }
     // Most callers give the whole record, with room for a path that has no zero byte.
@@ -71,7 +71,7 @@ fn name(call: u64, into: &mut Door) -> bool {
     } else {
         length.wrapping_sub(1)
     };
-    let Some(most) = door::bounded(wanted) else {
+    let Some(most) = super::bounded(wanted) else {
         return false;
     };
     // SAFETY: the helper takes any address, and writes no more than the path has.
@@ -82,7 +82,7 @@ fn name(call: u64, into: &mut Door) -> bool {
     if copied <= 0 || (is_whole && copied == PATH as i64) {
         return false;
     }
-    into.length = copied as u32;
+    into.length = copied.cast_unsigned() as u32;
     true
 }
 

@@ -1,0 +1,163 @@
+//! What came of it: a table for people, and a signed report for whoever asks later.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::tls::Authority;
+
+/// What came of one way in one kind of scope.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub(super) enum Outcome {
+    /// The kernel said no.
+    Refused {
+        /// With these words.
+        errno: String,
+    },
+    /// Nobody said no, and nothing arrived.
+    Silent,
+    /// Open, as it is said to be on such a kernel.
+    Limit,
+    /// Open.
+    Open,
+}
+
+impl Outcome {
+    fn word(&self) -> &str {
+        match self {
+            Self::Refused { errno } => errno,
+            Self::Silent => "silent",
+            Self::Limit => "open (limit)",
+            Self::Open => "OPEN",
+        }
+    }
+}
+
+/// One way.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Row {
+    /// Its name.
+    pub(super) way: String,
+    /// For a command of `interceptor run`.
+    pub(super) launched: Outcome,
+    /// For a process in a cgroup that is only tagged.
+    pub(super) tagged: Outcome,
+}
+
+/// The report.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Report {
+    /// Version of the form.
+    pub(super) v: u32,
+    /// When.
+    pub(super) time: String,
+    /// The host's name.
+    pub(super) host: String,
+    /// The kernel: release and build.
+    pub(super) kernel: String,
+    /// The kernel's security modules, where it tells.
+    pub(super) security: String,
+    /// This program.
+    pub(super) version: String,
+    /// Who looks at UNIX sockets.
+    pub(super) guard: String,
+    /// As whom it was tried.
+    pub(super) user: String,
+    /// Each way.
+    pub(super) ways: Vec<Row>,
+}
+
+impl Report {
+    /// Ways that are open and must not be.
+    pub(super) fn open(&self) -> usize {
+        self.count(|outcome| *outcome == Outcome::Open)
+    }
+
+    fn count(&self, is: impl Fn(&Outcome) -> bool) -> usize {
+        let one = |row: &&Row| is(&row.launched) || is(&row.tagged);
+        self.ways.iter().filter(one).count()
+    }
+
+    /// As a table.
+    pub(super) fn table(&self) -> String {
+        let width = self.ways.iter().map(|row| row.way.len()).max();
+        let width = width.unwrap_or(0);
+        let mut text = format!("{:width$}  {:16}  tagged\n", "way out", "run");
+        for Row {
+            way,
+            launched,
+            tagged,
+        } in &self.ways
+        {
+            let (launched, tagged) = (launched.word(), tagged.word());
+            text += &format!("{way:width$}  {launched:16}  {tagged}\n");
+        }
+        text += &format!(
+            "\n{} ways, {} open, {} a limit of this kernel (Linux {}, guard {})\n",
+            self.ways.len(),
+            self.open(),
+            self.count(|outcome| *outcome == Outcome::Limit),
+            self.kernel,
+            self.guard
+        );
+        text
+    }
+}
+
+/// What is written: the report, who signed it, and the signature of its bytes as they stand here when
+/// written without spaces and with sorted keys.
+#[derive(Debug, Serialize, Deserialize)]
+struct Signed {
+    report: Value,
+    key: String,
+    signature: String,
+}
+
+fn key(authority: &Authority) -> anyhow::Result<Ed25519KeyPair> {
+    let seed = authority.derive("boundary report", &[]);
+    Ed25519KeyPair::from_seed_unchecked(seed.as_ref())
+        .map_err(|error| anyhow::anyhow!("no key can be made: {error}"))
+}
+
+/// Writes it, signed with a key that is derived from the authority's.
+pub(super) fn write(report: &Report, state: &Path, to: &Path) -> anyhow::Result<()> {
+    let authority = Authority::open(state).context("cannot read the key to sign with")?;
+    let key = key(&authority)?;
+    let report = serde_json::to_value(report)?;
+    let bytes = serde_json::to_vec(&report)?;
+    let signed = Signed {
+        signature: hex::encode(key.sign(&bytes)),
+        key: hex::encode(key.public_key()),
+        report,
+    };
+    let mut text = serde_json::to_vec_pretty(&signed)?;
+    text.push(b'\n');
+    fs::write(to, text).with_context(|| format!("cannot write {}", to.display()))
+}
+
+/// Reads one that this host has signed.
+///
+/// # Errors
+/// Where it is none, or has been changed.
+pub(super) fn read(state: &Path, from: &Path) -> anyhow::Result<Report> {
+    let text = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+    let signed: Signed = serde_json::from_slice(&text).context("it is no report")?;
+    let authority = Authority::open(state).context("cannot read the key that signs")?;
+    let own = key(&authority)?;
+    let own = own.public_key().as_ref();
+    ensure!(
+        signed.key == hex::encode(own),
+        "the report is signed by another host, with the key {}",
+        signed.key
+    );
+    let bytes = serde_json::to_vec(&signed.report)?;
+    let signature = hex::decode(&signed.signature).context("the signature is none")?;
+    let valid = UnparsedPublicKey::new(&ED25519, own).verify(&bytes, &signature);
+    ensure!(valid.is_ok(), "the report is not as it was signed");
+    serde_json::from_value(signed.report).context("it is a report of another version")
+}

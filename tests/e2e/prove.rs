@@ -1,0 +1,111 @@
+//! `interceptor doctor --prove`: shut where all is shut, and not fooled where something is open.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use support::{DEADLINE, Finished, Process, place};
+
+use crate::lab::{Lab, has};
+
+fn doctor(lab: &Lab, words: &[&str]) -> Result<Finished> {
+    let mut command = Command::new(place::interceptor()?);
+    command
+        .args(["doctor", "--config"])
+        .arg(lab.daemon.config())
+        .args(words)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin");
+    Process::run(command, DEADLINE)
+}
+
+fn report(path: &Path) -> Result<Value> {
+    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+}
+
+/// Ways that are open in a report, by where they are.
+fn open(report: &Value, place: &str) -> Result<Vec<String>> {
+    let ways = report.pointer("/report/ways").and_then(Value::as_array);
+    let ways = ways.context("no ways")?;
+    let at = format!("/{place}/outcome");
+    let is_open = |way: &&Value| way.pointer(&at).is_some_and(|outcome| outcome == "open");
+    let name = |way: &Value| {
+        let name = way.get("way").and_then(Value::as_str);
+        name.unwrap_or_default().to_owned()
+    };
+    Ok(ways.iter().filter(is_open).map(name).collect())
+}
+
+#[test]
+fn every_way_out_is_tried_and_shut_and_the_report_is_signed() -> Result<()> {
+    let lab = Lab::new()?;
+    let kept = place::temporary("report")?;
+    let file = kept.path().join("boundary.json");
+    let name = file.to_string_lossy().into_owned();
+    let said = doctor(&lab, &["--prove", "--report", &name])?;
+    let table = said.ok()?;
+    has(
+        &table,
+        &["tcp over IPv6", "unix socket by a link", " 0 open"],
+    )?;
+    let whole = report(&file)?;
+    let ways = whole["report"]["ways"].as_array().context("no ways")?;
+    ensure!(ways.len() >= 60, "only {} ways", ways.len());
+    for place in ["launched", "tagged"] {
+        ensure!(open(&whole, place)?.is_empty(), "open: {table}");
+        // What the far end did not hear was refused: few ways end in silence.
+        let silent = |way: &&Value| way[place]["outcome"] == "silent";
+        ensure!(ways.iter().filter(silent).count() <= 3, "silent: {table}");
+    }
+    let left = std::fs::read_dir("/tmp")?.flatten().filter(|entry| {
+        entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with("interceptor-proof-")
+    });
+    ensure!(left.count() == 0, "something was left behind");
+    has(
+        &doctor(&lab, &["--verify", &name])?.ok()?,
+        &["signed by this host"],
+    )?;
+    let forged = std::fs::read_to_string(&file)?.replacen("EPERM", "ENOENT", 1);
+    std::fs::write(&file, forged)?;
+    let said = doctor(&lab, &["--verify", &name])?;
+    ensure!(!said.status.success(), "a forged report was believed");
+    has(&said.stderr, &["not as it was signed"])
+}
+
+#[test]
+fn a_door_that_is_opened_is_found_open() -> Result<()> {
+    let lab = Lab::with(|settings| {
+        settings.more.push_str(
+            "unix:\n  others: permit\n\
+             direct:\n  - network: 127.9.9.9/32\n",
+        );
+    })?;
+    let kept = place::temporary("report")?;
+    let file = kept.path().join("boundary.json");
+    let name = file.to_string_lossy().into_owned();
+    let said = doctor(&lab, &["--prove", "--report", &name])?;
+    ensure!(said.status.code() == Some(1), "{}", said.stdout);
+    let whole = report(&file)?;
+    for place in ["launched", "tagged"] {
+        let open = open(&whole, place)?;
+        for way in [
+            "tcp to 127.9.9.9",
+            "unix socket",
+            "unix socket, abstract",
+            "unix datagram",
+        ] {
+            ensure!(
+                open.iter().any(|open| open == way),
+                "{way} is not open {place}: {open:?}"
+            );
+        }
+        for way in ["tcp", "udp", "mptcp"] {
+            ensure!(!open.iter().any(|open| open == way), "{place}: {open:?}");
+        }
+    }
+    Ok(())
+}
