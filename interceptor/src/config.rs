@@ -40,6 +40,7 @@ pub use mistake::{Mistake, Mistakes, Place};
 pub use names::{NameRefusal, Names, is_below};
 pub use shape::http::{Http, Inject, Unread};
 pub use shape::kubernetes::{Impersonate, Kubernetes, Whom};
+pub use shape::ssh::{HostKey, HostKeys, Ssh, SshLogin};
 
 /// An example with every key, which always loads.
 pub const EXAMPLE: &str = include_str!("config/example.yaml");
@@ -461,88 +462,6 @@ pub struct Postgres {
     pub session_attrs: SessionAttrs,
     /// What stands between the daemon and the server. Default `None`.
     pub pooler: Pooler,
-}
-
-/// An SSH target.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ssh {
-    /// Who logs in.
-    pub user: String,
-    /// With what.
-    pub login: SshLogin,
-    /// What the server must show.
-    pub host_keys: HostKeys,
-    /// Variables that the agent may set, with `*` at an end for all that begin so. Default `LANG`, `LC_*`.
-    pub env: Vec<String>,
-}
-
-impl Ssh {
-    /// The sources of its secrets, each with its key in the file.
-    pub fn secrets(&self) -> impl Iterator<Item = (&'static str, &SecretSource)> {
-        let [first, second] = match &self.login {
-            SshLogin::Password(password) => [Some(("password", password)), None],
-            SshLogin::Key {
-                key, passphrase, ..
-            } => [
-                Some(("key", key)),
-                passphrase.as_ref().map(|source| ("passphrase", source)),
-            ],
-            SshLogin::Sign { authority, .. } => [Some(("sign", authority)), None],
-        };
-        first.into_iter().chain(second)
-    }
-
-    /// Whether the agent may set a variable.
-    #[must_use]
-    pub fn passes_on(&self, variable: &str) -> bool {
-        self.env.iter().any(|one| match one.strip_suffix('*') {
-            Some(beginning) => variable.starts_with(beginning),
-            None => variable == one,
-        })
-    }
-}
-
-/// How the daemon logs in to an SSH server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SshLogin {
-    /// With a password; also where the server asks for it in a dialogue of its own.
-    Password(SecretSource),
-    /// With a private key.
-    Key {
-        /// The key.
-        key: SecretSource,
-        /// What it is encrypted with.
-        passphrase: Option<SecretSource>,
-        /// The user's certificate for it.
-        certificate: Option<PathBuf>,
-    },
-    /// With a certificate that is made for each login.
-    Sign {
-        /// The private key that signs it.
-        authority: SecretSource,
-        /// For whom it is.
-        principals: Vec<String>,
-        /// How long it is valid. Default 5 min.
-        valid: Duration,
-    },
-}
-
-/// What an SSH server must show.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HostKeys {
-    /// One of these.
-    Pinned(Vec<HostKey>),
-    /// What it showed when it was first seen.
-    Learn,
-}
-
-/// A key that an SSH server is known by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostKey {
-    /// Whether it signs the server's certificates, and is not the server's own.
-    pub authority: bool,
-    /// The key.
-    pub key: russh::keys::PublicKey,
 }
 
 /// What a server must be for a session on it; libpq's `target_session_attrs`.
