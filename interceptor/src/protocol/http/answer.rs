@@ -306,13 +306,13 @@ async fn tunnel<G: Gate>(ours: Upgraded, theirs: Upgraded, passing: &mut Passing
     let (request, most) = (passing.ending.request, passing.plan.http.recorded_bytes);
     let mut sent = Track::new(&*gate, Direction::Sent, request, most);
     let mut received = Track::new(&*gate, Direction::Received, request, most);
-    // The end of one side is told to the other, which may go on.
-    let (there, back) = tokio::join!(
+    // The end of one side is told to the other, which may go on; where one breaks, nothing does.
+    let both = tokio::try_join!(
         copy(from_client, to_server, &mut sent),
         copy(from_server, to_client, &mut received)
     );
     passing.ending.outcome.bytes = received.total();
-    if let Err(error) = there.and(back) {
+    if let Err(error) = both {
         tracing::debug!(%error, "an upgraded connection broke");
     }
 }
