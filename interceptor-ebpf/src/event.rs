@@ -1,5 +1,6 @@
 //! Refusals on their way to the daemon, and the counters that tell of those that did not fit.
 
+use crate::door::Door;
 use crate::flow::Endpoint;
 use crate::process::Process;
 
@@ -21,6 +22,10 @@ pub const EGRESS: u32 = 7;
 pub const DAEMON_DOWN: u32 = 8;
 /// A dial to an address of the daemon's own.
 pub const LISTENER: u32 = 9;
+/// A UNIX socket that was made outside of the scope.
+pub const DOOR: u32 = 10;
+/// A socket that was made outside of the scope and passed in.
+pub const PASSED: u32 = 11;
 
 /// Counter: refusals that did not fit into the ring. Reasons count under their own number.
 pub const LOST: u32 = 0;
@@ -69,6 +74,8 @@ pub struct Denial {
     pub protocol: u32,
     /// [`PASSERBY`], or zero.
     pub flags: u32,
+    /// The UNIX socket, where it is about one.
+    pub door: Door,
 }
 
 /// Which refusals are alike.
@@ -95,7 +102,7 @@ pub struct Bucket {
     pub reported: u64,
 }
 
-const _: () = assert!(size_of::<Denial>() == 128);
+const _: () = assert!(size_of::<Denial>() == 240);
 const _: () = assert!(size_of::<BucketKey>() == 32);
 
 #[cfg(feature = "user")]

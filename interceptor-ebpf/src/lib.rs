@@ -13,9 +13,14 @@
 //! | `sock_create` | no raw sockets; stamps who made a socket | 4.10, storage 5.10 | none | `datagram` |
 //! | `sock_ops` (scope) | hands the record over; knows accepted sockets | 4.16 | none | `record`, `loopback` |
 //! | `sock_ops` (daemon) | takes the record for the accepted socket | 4.13, storage 5.10 | no record: refused | `record` |
+//! | LSM `unix_stream_connect`, `unix_may_send` | no UNIX socket that was made outside of the scope | 6.0, `bpf` among the LSMs | `connect_unix` | `doors` |
+//! | LSM `socket_create` | no vsock, packet or other odd family | 6.0, the same | the launcher's seccomp | `doors` |
+//! | LSM `file_receive` | no socket that was made outside and is passed in | 6.0, the same | none | `doors` |
+//! | `connect_unix`, `sendmsg_unix` | where there is no LSM: only UNIX sockets that are named | 6.7 | the launcher's mounts | `doors` |
 //! | `cgroup_skb/egress` | the guard behind all of them | 4.10, storage 5.2 | none | `guard`, `restart` |
 #![no_std]
 
+pub mod door;
 pub mod event;
 pub mod flow;
 pub mod process;
@@ -23,7 +28,7 @@ pub mod rule;
 pub mod scope;
 
 /// Version of every record below; it is part of the pins' path.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;
 
 /// Scopes at once; tagging more is refused.
 pub const MAX_SCOPES: u32 = 4096;
@@ -43,6 +48,8 @@ pub const MAX_RESOLVERS: u32 = 4;
 pub const MAX_ASKED: u32 = 16_384;
 /// Addresses that scopes know a target's name for; more are not taken.
 pub const MAX_NAMED: u32 = 65_536;
+/// UNIX sockets that scopes may reach outside of themselves; more are refused.
+pub const MAX_DOORS: u32 = 1_024;
 /// Distinct refusals whose rate is remembered.
 pub const MAX_BUCKETS: u32 = 8_192;
 /// Bytes of the ring of refusals; a power of two of pages.

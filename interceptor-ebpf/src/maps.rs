@@ -8,14 +8,15 @@ use aya_ebpf::helpers::{bpf_map_lookup_elem, bpf_sk_storage_delete, bpf_sk_stora
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
+use interceptor_ebpf::door::Door;
 use interceptor_ebpf::event::{Bucket, BucketKey, COUNTERS as COUNTER_COUNT};
 use interceptor_ebpf::flow::{AskedKey, Endpoint, Flow, Mark, NamedKey, PendingKey, Socket};
 use interceptor_ebpf::process::Offsets;
 use interceptor_ebpf::rule::{EXACT_BITS, RuleKey, State};
 use interceptor_ebpf::scope::{Listeners, Scope};
 use interceptor_ebpf::{
-    MAX_ASKED, MAX_BUCKETS, MAX_NAMED, MAX_NAMESPACES, MAX_PENDING, MAX_PROTECTED, MAX_RESOLVERS,
-    MAX_RULES, MAX_SCOPES, RING_BYTES,
+    MAX_ASKED, MAX_BUCKETS, MAX_DOORS, MAX_NAMED, MAX_NAMESPACES, MAX_PENDING, MAX_PROTECTED,
+    MAX_RESOLVERS, MAX_RULES, MAX_SCOPES, RING_BYTES,
 };
 
 /// Where the kernel keeps what: written by the loader before the programs are loaded.
@@ -63,6 +64,10 @@ pub(crate) static ASKED: LruHashMap<AskedKey, Flow> = LruHashMap::with_max_entri
 /// is not given.
 #[map]
 pub(crate) static NAMED: HashMap<NamedKey, u32> = HashMap::with_max_entries(MAX_NAMED, 0);
+
+/// UNIX sockets outside that scopes may reach. Written by the daemon; full: the new ones are not taken.
+#[map]
+pub(crate) static DOORS: HashMap<Door, u32> = HashMap::with_max_entries(MAX_DOORS, 0);
 
 /// Refusals. Read by the daemon; full: the refusal is counted as lost.
 #[map]

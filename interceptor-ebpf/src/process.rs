@@ -66,6 +66,44 @@ pub struct Offsets {
     pub i_sb: u32,
     /// `super_block.s_dev`.
     pub s_dev: u32,
+    /// `task_struct.tgid`.
+    pub tgid: u32,
+    /// `task_struct.cgroups`.
+    pub cgroups: u32,
+    /// `css_set.dfl_cgrp`: the cgroup of version 2.
+    pub dfl_cgrp: u32,
+    /// `socket.sk`.
+    pub socket_sk: u32,
+    /// `sock.sk_cgrp_data.cgroup`.
+    pub made_in: u32,
+    /// `sock_common.skc_family`.
+    pub family: u32,
+    /// `cgroup.level`.
+    pub level: u32,
+    /// `cgroup.ancestors` (Linux 6.1); absent before.
+    pub ancestors: u32,
+    /// `cgroup.kn`.
+    pub node: u32,
+    /// `kernfs_node.id`.
+    pub node_id: u32,
+    /// `unix_sock.addr`.
+    pub unix_address: u32,
+    /// `unix_address.len`.
+    pub unix_length: u32,
+    /// `unix_address.name`.
+    pub unix_name: u32,
+    /// `inode.i_mode`.
+    pub i_mode: u32,
+    /// `file.private_data`.
+    pub private_data: u32,
+    /// `bpf_sock_addr_kern.uaddr`.
+    pub call_address: u32,
+    /// `bpf_sock_addr_kern.uaddrlen`.
+    pub call_length: u32,
+    /// `cred.user_ns`.
+    pub user_ns: u32,
+    /// `user_namespace.level`.
+    pub user_level: u32,
 }
 
 impl Offsets {
@@ -83,11 +121,30 @@ impl Offsets {
         i_ino: ABSENT,
         i_sb: ABSENT,
         s_dev: ABSENT,
+        tgid: ABSENT,
+        cgroups: ABSENT,
+        dfl_cgrp: ABSENT,
+        socket_sk: ABSENT,
+        made_in: ABSENT,
+        family: ABSENT,
+        level: ABSENT,
+        ancestors: ABSENT,
+        node: ABSENT,
+        node_id: ABSENT,
+        unix_address: ABSENT,
+        unix_length: ABSENT,
+        unix_name: ABSENT,
+        i_mode: ABSENT,
+        private_data: ABSENT,
+        call_address: ABSENT,
+        call_length: ABSENT,
+        user_ns: ABSENT,
+        user_level: ABSENT,
     };
 }
 
 const _: () = assert!(size_of::<Process>() == 64);
-const _: () = assert!(size_of::<Offsets>() == 48);
+const _: () = assert!(size_of::<Offsets>() == 124);
 
 #[cfg(feature = "user")]
 #[expect(

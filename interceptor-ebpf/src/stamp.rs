@@ -9,17 +9,16 @@ use aya_ebpf::helpers::{
 };
 use interceptor_ebpf::process::{ABSENT, COMM, EFFECTIVE, EXECUTABLE, Process, STARTED};
 
-use crate::maps::OFFSETS;
-
 /// An offset as the loader wrote it: volatile, so that the compiler does not fold its default in.
 macro_rules! offset {
     ($member:ident) => {
-        frozen(&OFFSETS.$member)
+        $crate::stamp::frozen(&$crate::maps::OFFSETS.$member)
     };
 }
+pub(crate) use offset;
 
 #[inline(always)]
-fn frozen(offset: &u32) -> u32 {
+pub(crate) fn frozen(offset: &u32) -> u32 {
     // SAFETY: a field of a static; rodata is frozen, so the verifier knows its value.
     unsafe { ptr::read_volatile(offset) }
 }
@@ -40,6 +39,29 @@ pub(crate) fn current(into: &mut Process) {
     into.uid = users as u32;
     into.gid = (users >> 32) as u32;
     into.cgroup = cgroup;
+    described(into, task);
+}
+
+/// The same where a packet leaves. Programs there may ask for no process before Linux 6.10, and for no user
+/// or cgroup until later: all is read. Without offsets it is nobody.
+#[inline(always)]
+pub(crate) fn sender(into: &mut Process) {
+    // SAFETY: a helper without pointers.
+    let task = unsafe { bpf_get_current_task() };
+    into.tgid = half(task, offset!(tgid)).unwrap_or(0);
+    into.uid = u32::MAX;
+    into.gid = u32::MAX;
+    into.cgroup = word(task, offset!(cgroups))
+        .and_then(|set| word(set, offset!(dfl_cgrp)))
+        .and_then(|cgroup| word(cgroup, offset!(node)))
+        .and_then(|node| word(node, offset!(node_id)))
+        .unwrap_or(0);
+    described(into, task);
+}
+
+/// What is read alike everywhere.
+#[inline(always)]
+fn described(into: &mut Process, task: u64) {
     into.started = 0;
     into.inode = 0;
     into.device = 0;
@@ -100,14 +122,14 @@ fn effective(into: &mut Process, task: u64) -> u32 {
 
 /// The eight bytes at `base + offset`; none where [`read`] fails.
 #[inline(always)]
-fn word(base: u64, offset: u32) -> Option<u64> {
+pub(crate) fn word(base: u64, offset: u32) -> Option<u64> {
     let mut value = 0;
     read(base, offset, &mut value).then_some(value)
 }
 
 /// The four bytes at `base + offset`; none where [`read`] fails.
 #[inline(always)]
-fn half(base: u64, offset: u32) -> Option<u32> {
+pub(crate) fn half(base: u64, offset: u32) -> Option<u32> {
     let mut value = 0;
     read(base, offset, &mut value).then_some(value)
 }
@@ -115,7 +137,7 @@ fn half(base: u64, offset: u32) -> Option<u32> {
 /// Fills `into` from `base + offset`; false where the offset is absent, the base null, or nothing lies
 /// there.
 #[inline(always)]
-fn read<T: Copy>(base: u64, offset: u32, into: &mut T) -> bool {
+pub(crate) fn read<T: Copy>(base: u64, offset: u32, into: &mut T) -> bool {
     if offset == ABSENT || base == 0 {
         return false;
     }

@@ -4,7 +4,8 @@
 //! (`durability: strict`: before its bytes go upstream). A full disk refuses; it does not forget:
 //! space for a request's end is reserved before the request is forwarded. A request's end is with the
 //! kernel before the next line is, or within 20 ms. The log is one
-//! directory with one writer; anybody who may read it can check it with [`verify()`]. Nothing here
+//! directory with one writer; anybody who may read it can check it with [`verify()`], and whoever has the
+//! public key can check a copy of it. Nothing here
 //! knows a protocol, and no line ever carries a secret.
 
 use std::io;
@@ -18,7 +19,7 @@ use serde_json::value::RawValue;
 pub use crate::config::Audit as Settings;
 
 mod chain;
-mod checkpoint;
+pub mod checkpoint;
 pub mod event;
 mod log;
 pub mod read;
@@ -31,6 +32,7 @@ pub(crate) mod tests;
 pub mod verify;
 
 pub use chain::LINE_MAX;
+pub use checkpoint::sign::{PublicKey, Signer};
 pub use event::Event;
 pub use log::Log;
 pub(crate) use log::own;
@@ -178,12 +180,27 @@ pub enum Error {
         /// Its length.
         bytes: u64,
     },
+    /// The key that signs checkpoints cannot be used, or one that checks them is none.
+    #[error("cannot use {}: {why}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: Arc<str>,
+    },
     /// An event could not be made into JSON.
     #[error("cannot make an audit line: {0}")]
     Unserializable(Arc<str>),
 }
 
 impl Error {
+    fn key(path: &Path, why: String) -> Self {
+        Self::Key {
+            path: path.to_owned(),
+            why: Arc::from(why),
+        }
+    }
+
     fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io {
             doing,

@@ -8,12 +8,14 @@
 
 mod btf;
 pub mod cgroup2;
+mod doors;
 mod events;
 mod listen;
 mod names;
 mod origin;
 mod pins;
 mod programs;
+mod raw;
 mod rules;
 mod scope;
 mod syscall;
@@ -25,6 +27,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, RingBuf, SkStorage};
+use interceptor_ebpf::door::Door;
 use interceptor_ebpf::flow::{AskedKey, Endpoint, Mark, NamedKey};
 use interceptor_ebpf::rule::{RuleKey, State};
 use interceptor_ebpf::{flow, scope as abi};
@@ -32,6 +35,7 @@ use ipnet::IpNet;
 
 use crate::clock::BootTime;
 
+pub use doors::Guard;
 pub use events::{Event, Events};
 pub use listen::{Listeners, NameServer};
 pub use scope::Scope;
@@ -136,6 +140,10 @@ pub enum DenyReason {
     DaemonDown,
     /// The client dialled the daemon's own listener or its metrics.
     Listener,
+    /// A UNIX socket that was made outside of the scope.
+    Door,
+    /// A socket that was made outside of the scope and passed in.
+    Passed,
 }
 
 impl DenyReason {
@@ -152,6 +160,8 @@ impl DenyReason {
             Self::Egress => "egress",
             Self::DaemonDown => "daemon_down",
             Self::Listener => "listener",
+            Self::Door => "door",
+            Self::Passed => "passed",
         }
     }
 }
@@ -165,6 +175,8 @@ pub struct Denied {
     pub protocol: u8,
     /// Where it wanted to go (or bind).
     pub destination: SocketAddr,
+    /// The UNIX socket that it wanted to reach: its path, or its abstract name behind an `@`.
+    pub door: Option<String>,
     /// Who: the process that called, or that connected the socket whose packet was dropped. Its number
     /// is zero where the kernel knows nobody.
     pub process: ProcessStamp,
@@ -193,6 +205,8 @@ pub struct Settings {
     pub port: Option<u16>,
     /// The running kernel's type information.
     pub btf: PathBuf,
+    /// Who looks at UNIX sockets; by default the best that this kernel has.
+    pub guard: Option<Guard>,
 }
 
 impl Settings {
@@ -204,6 +218,7 @@ impl Settings {
             daemon_cgroup: None,
             port: None,
             btf: PathBuf::from("/sys/kernel/btf/vmlinux"),
+            guard: None,
         }
     }
 }
@@ -281,6 +296,14 @@ pub enum Error {
         name: &'static str,
         /// The verifier's answer.
         source: Box<aya::programs::ProgramError>,
+    },
+    /// An object that aya has no type for could not be opened or loaded.
+    #[error("{what}: {source}")]
+    Raw {
+        /// What was tried.
+        what: String,
+        /// The kernel's answer.
+        source: io::Error,
     },
     /// A program could not be attached.
     #[error(
@@ -371,6 +394,7 @@ struct Tables {
     protected: HashMap<MapData, Endpoint, u32>,
     resolvers: Array<MapData, Endpoint>,
     named: HashMap<MapData, NamedKey, u32>,
+    doors: HashMap<MapData, Door, u32>,
 }
 
 impl Capture {
@@ -395,13 +419,14 @@ impl Capture {
                 protected: programs::table(&mut object, "PROTECTED")?,
                 resolvers: programs::table(&mut object, "RESOLVERS")?,
                 named: programs::table(&mut object, "NAMED")?,
+                doors: programs::table(&mut object, "DOORS")?,
             }),
             marks: Mutex::new(programs::table(&mut object, "MARKS")?),
             flows: programs::table(&mut object, "FLOWS")?,
             ring: Mutex::new(Some(programs::table(&mut object, "DENIALS")?)),
             asked: programs::table(&mut object, "ASKED")?,
             counters: programs::table(&mut object, "COUNTERS")?,
-            programs: programs::Programs::load(&mut object)?,
+            programs: programs::Programs::load(&mut object, &pins, settings)?,
             pins,
             hierarchy,
             home,

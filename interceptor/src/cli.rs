@@ -13,6 +13,7 @@ pub mod kubeconfig;
 pub mod operate;
 pub mod policy;
 mod reading;
+pub mod replay;
 pub mod run;
 pub mod sessions;
 pub mod ssh_ca;
@@ -88,6 +89,8 @@ pub enum Verb {
     /// Read and verify the audit log.
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Say what another policy would have said of recorded requests.
+    Replay(replay::Replay),
     /// Check and test policies.
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -193,6 +196,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Verb::Discover(discover) => discover.run(),
         Verb::Sessions(sessions) => sessions.main(),
         Verb::Audit(audit) => audit.main(),
+        Verb::Replay(replay) => replay.main(),
         Verb::Policy(policy) => policy.run(),
         Verb::Config(config) => config.run(),
         Verb::SshCa(ssh) => ssh.run(),

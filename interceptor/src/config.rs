@@ -9,6 +9,7 @@ mod check;
 mod cross;
 mod document;
 mod issuers;
+mod launcher;
 mod load;
 mod mistake;
 mod names;
@@ -30,9 +31,11 @@ use crate::masking::detect;
 use crate::masking::{Mask, Sensitive};
 
 pub use build::console::{Approver, Console, ConsoleTls, SLACK, Webhook};
+pub use build::outputs::{Output, OutputFormat, OutputTo, OutputWeb};
 pub use check::is_name;
 pub use issuers::saml::{Saml, SignedBy, Trust};
 pub use issuers::{Algorithm, ClaimNames, Issuer, Url};
+pub use launcher::{Launcher, Unix};
 pub use load::is_open;
 pub use mistake::{Mistake, Mistakes, Place};
 pub use names::{NameRefusal, Names, is_below};
@@ -96,6 +99,10 @@ pub struct Config {
     pub resolvers: Vec<Resolver>,
     /// What agents may ask them.
     pub names: Names,
+    /// Which UNIX sockets outside of them scopes may reach.
+    pub unix: Unix,
+    /// What `interceptor run` takes away from commands.
+    pub launcher: Launcher,
     /// The audit log.
     pub audit: Audit,
     /// The recordings.
@@ -263,6 +270,8 @@ pub struct Target {
     pub statement: StatementText,
     /// Whether sessions are recorded. Default true.
     pub record: bool,
+    /// How long its recordings are kept.
+    pub keep: Keep,
     /// Timeouts.
     pub timeouts: Timeouts,
     /// Words that say a mask for many columns.
@@ -744,6 +753,10 @@ pub struct Audit {
     pub durability: Durability,
     /// Size at which a segment is closed and the next begun, in bytes. Default 64 MiB.
     pub segment_bytes: u64,
+    /// How often the log itself says, signed, how far it is. Default one minute.
+    pub checkpoint: Duration,
+    /// Where its lines go besides, by name.
+    pub outputs: BTreeMap<String, Output>,
 }
 
 impl Default for Audit {
@@ -751,6 +764,8 @@ impl Default for Audit {
         Self {
             durability: Durability::Relaxed,
             segment_bytes: 64 << 20,
+            checkpoint: Duration::from_secs(60),
+            outputs: BTreeMap::new(),
         }
     }
 }
@@ -764,6 +779,26 @@ pub enum Durability {
     Strict,
 }
 
+/// How long recordings are kept; for ever where nothing is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// As long after their end.
+    pub age: Option<Duration>,
+    /// The newest of a target, together as many bytes.
+    pub bytes: Option<u64>,
+}
+
+impl Keep {
+    /// What is said here, and of what is not what is said there.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            age: self.age.or(other.age),
+            bytes: self.bytes.or(other.bytes),
+        }
+    }
+}
+
 /// The recordings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recording {
@@ -771,4 +806,8 @@ pub struct Recording {
     pub segment_bytes: u64,
     /// Bytes of one session after which it is ended; `None` for no bound. Default none.
     pub session_bytes: Option<u64>,
+    /// Whom they are encrypted to (`age`); none where they are not. Default none.
+    pub recipients: Vec<String>,
+    /// How long they are kept, where their target says nothing.
+    pub keep: Keep,
 }

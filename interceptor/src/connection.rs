@@ -223,6 +223,7 @@ impl Seen {
             connection,
             session: None,
             target: self.target.as_ref().map(|target| target.name.as_str()),
+            protocol: self.target.as_ref().map(|target| target.protocol.word()),
             database: None,
             principal: self.principal.as_deref(),
         };

@@ -131,7 +131,6 @@ fn control_routes(services: Arc<Services>) -> Router {
         .route("/v1/agents/freeze", post(agents::freeze))
         .route("/v1/agents/thaw", post(agents::thaw))
         .route("/v1/agents/kill", post(agents::kill))
-        .route("/v1/sessions/end", post(agents::end_session))
         .route("/v1/console", post(logins::link))
         .route("/v1/grants", get(grants::all))
         .route("/v1/grants/revoke", post(grants::revoke))
@@ -144,6 +143,9 @@ fn control_routes(services: Arc<Services>) -> Router {
         .route("/v1/records", get(records::place))
         .route("/v1/records/read", post(records::read))
         .route("/v1/records/search", post(search::search))
+        .route("/v1/sessions/hold", post(records::hold))
+        .route("/v1/sessions/release", post(records::release))
+        .route("/v1/sessions/kill", post(agents::end_session))
         .layer(outside)
         .with_state(services)
 }

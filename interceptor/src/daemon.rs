@@ -11,6 +11,7 @@ mod kernel;
 mod metrics;
 mod parts;
 mod pillars;
+mod retention;
 mod watch;
 
 use std::path::Path;
@@ -37,6 +38,7 @@ use crate::control::caller::logins::Logins;
 use crate::control::scopes::{binding, placing};
 use crate::control::{self, apply};
 use crate::names;
+use crate::outputs;
 use crate::protocol::Engines;
 use crate::secrets;
 use crate::session::ending;
@@ -139,6 +141,16 @@ fn stand(
     pillars.stand("what resolves the targets' names", resolve);
     let reloads = watch::reloads(services.reloads.subscribe(), engines, stop.clone());
     pillars.stand("what heeds reloads", reloads);
+    for (name, output) in services.config.load().audit.outputs.clone() {
+        let from = outputs::From::below(&services.config.load().paths.state, &services.audit);
+        let shared = (services.outputs.clone(), stop.clone());
+        let sends = outputs::run((name, output), from, Arc::clone(&services.secrets), shared);
+        pillars.stand("what sends the audit to others", sends);
+    }
+    let (parts, until) = shared();
+    pillars.stand("what makes sessions findable", watch::index(parts, until));
+    let (parts, until) = shared();
+    pillars.stand("what purges recordings", retention::watch(parts, until));
     let (parts, until) = shared();
     pillars.stand("what forgets names", names::sweep(parts, until));
     let (parts, until) = shared();

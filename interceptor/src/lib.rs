@@ -25,6 +25,7 @@
 //! | as whom upstream | [`secrets`] and `protocol/x/inject.rs` |
 //! | how does "no" sound | `protocol/x/refuse.rs` |
 //! | what is kept | [`audit`] (facts), [`recording`] (bytes) |
+//! | how others hear of it, how it is found again | [`outputs`], [`search`] |
 //! | what can an operator do | [`control`], [`cli`], [`console`] |
 //! | what may a file say | [`config`] |
 //! | which certificates do we show, which do we trust | [`tls`] |
@@ -49,10 +50,12 @@ pub mod hosts;
 pub mod identity;
 pub mod masking;
 pub mod names;
+pub mod outputs;
 pub mod policy;
 pub mod protocol;
 pub mod recording;
 pub mod scopes;
+pub mod search;
 pub mod secrets;
 pub mod session;
 pub mod socket;

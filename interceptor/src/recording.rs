@@ -1,7 +1,7 @@
 //! What the agent sent and saw, as bytes in bounded segments, for replay.
 //!
 //! One directory a session, `<yyyy-mm-dd>/<session>/`, with `meta.json` and `000001.rec`, `000002.rec`,
-//! …; `format` has their layout as a table. Nothing is lost silently: `record` waits while the disk is
+//! …; `format` has their layout as a table, `seal` what the audit vouches for. Nothing is lost silently: `record` waits while the disk is
 //! behind and fails when it is full, and then the session must end. Knows no protocol; whoever
 //! shows a recording decodes it.
 
@@ -14,16 +14,22 @@ pub use crate::config::Recording as Settings;
 mod format;
 mod lane;
 mod reader;
+mod seal;
 mod store;
 mod tail;
+mod terminal;
 #[cfg(test)]
 mod tests;
 mod track;
+pub mod verify;
 mod writer;
 
 pub use format::FRAME_MAX;
 pub use reader::{Frame, Reader, What};
+pub use store::keys::Identities;
+pub use store::retention;
 pub use store::{Ended, Filter, Listing, Meta, find, list};
+pub use terminal::Terminal;
 pub use writer::{Recorder, Subject, Writer};
 
 /// Why a recording cannot be written or read.
@@ -55,6 +61,29 @@ pub enum Error {
     Bound {
         /// The setting.
         limit: u64,
+    },
+    /// The audit cannot be told of it.
+    #[error("cannot record what the audit does not vouch for: {0}")]
+    Unsealed(crate::audit::Error),
+    /// It cannot be encrypted to its recipients.
+    #[error("cannot encrypt the recording: {why}")]
+    Unkeyed {
+        /// Why.
+        why: Arc<str>,
+    },
+    /// It is encrypted, and cannot be opened.
+    #[error("{}: the recording is encrypted: {why}", dir.display())]
+    Sealed {
+        /// Its directory.
+        dir: PathBuf,
+        /// Why.
+        why: Arc<str>,
+    },
+    /// A file of identities has none.
+    #[error("{}: no identity of age (AGE-SECRET-KEY-1…) is in it", path.display())]
+    Identity {
+        /// The file.
+        path: PathBuf,
     },
     /// The recording was closed.
     #[error("cannot record: the recording is closed")]

@@ -29,6 +29,7 @@ use self::opening::Who;
 pub use self::people::asking::{Hold, Said, Shown, Values};
 pub use self::request::{
     Allowance, Allowed, Authorized, Direction, Outcome, Phase, Reading, Refused, RequestId, Spent,
+    Typed,
 };
 use self::services::Services;
 pub use crate::approvals::Word;
@@ -39,6 +40,7 @@ use crate::grants::{Footing, Taken};
 use crate::masking::Masks;
 use crate::policy::{Ask, GrantId, NotApproved, Refusal, Verdicts};
 use crate::recording;
+pub use crate::recording::Terminal;
 
 /// Why a session was ended by the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -108,7 +110,7 @@ pub struct Session {
     /// What was set in it.
     altered: Mutex<people::asking::Altered>,
     /// Fingerprints of credentials that its client presented, and that are written.
-    presented: Mutex<HashSet<[u8; 32]>>,
+    presented: Mutex<HashSet<(String, [u8; 32])>>,
     /// Requests that wait for people.
     waiting: AtomicUsize,
     requests: AtomicU64,

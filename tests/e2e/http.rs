@@ -1,5 +1,8 @@
 //! HTTP: stock clients against a server that writes down what arrives, with the daemon in between.
 
+mod conceal;
+mod presented;
+
 use std::fs;
 use std::path::PathBuf;
 
@@ -36,6 +39,11 @@ struct Shop {
 
 impl Shop {
     fn new(more: &[&str]) -> Result<Self> {
+        Self::given("{ secret: SECRET }", TOKEN, more)
+    }
+
+    /// With this credential, put where `inject` says.
+    fn given(inject: &str, token: &str, more: &[&str]) -> Result<Self> {
         needs_root()?;
         let directory = place::temporary("http")?;
         let authority = Authority::make(directory.path())?;
@@ -49,14 +57,14 @@ impl Shop {
         command.arg(&authority.certificate).arg(&authority.key);
         let server = Process::start(command)?;
         server.await_text("listening", DEADLINE)?;
-        let mut http = vec!["inject: { secret: SECRET }".to_owned()];
+        let mut http = vec![format!("inject: {inject}")];
         http.extend(more.iter().map(|line| (*line).to_owned()));
         http.push("hosts: [localhost, 127.0.0.1]".to_owned());
         let target = Target {
             name: "api".to_owned(),
             addresses: vec![address.to_string()],
             user: String::new(),
-            password: Some(TOKEN.to_owned()),
+            password: Some(token.to_owned()),
             databases: Vec::new(),
             authority: Some(authority.ca.clone()),
             namespace: "daemon",

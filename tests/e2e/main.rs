@@ -16,6 +16,7 @@ mod http;
 mod identity;
 mod kube;
 mod lab;
+mod launcher;
 mod limits;
 mod logins;
 mod masks;

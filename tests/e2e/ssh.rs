@@ -1,6 +1,7 @@
 //! SSH: stock clients without any key reach Debian's own sshd, and do what policy lets them.
 
 mod hostile;
+mod replay;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -4,6 +4,7 @@
 //! Each test is one attack against the real daemon on the real kernel, and what must come of it.
 
 mod floods;
+mod http;
 mod idle;
 mod masks;
 mod messages;

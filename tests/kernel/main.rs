@@ -10,6 +10,8 @@ mod bind;
 #[cfg(test)]
 mod datagram;
 #[cfg(test)]
+mod doors;
+#[cfg(test)]
 mod guard;
 #[cfg(test)]
 mod loopback;

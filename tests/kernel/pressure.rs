@@ -24,7 +24,7 @@ const EACH: u32 = 6_000;
 type Pending = BpfMap<MapData, PendingKey, Flow>;
 
 fn pending(scene: &Scene) -> Pending {
-    let map = MapData::from_pin(scene.pins.join("v2/maps/PENDING")).unwrap();
+    let map = MapData::from_pin(scene.pins.join("v3/maps/PENDING")).unwrap();
     Map::LruHashMap(map).try_into().unwrap()
 }
 

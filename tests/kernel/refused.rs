@@ -23,7 +23,7 @@ use crate::scene::{Scene, is_idle, rule, server, unique};
 const LEFT: u16 = 3;
 
 fn map(scene: &Scene, name: &str) -> MapData {
-    MapData::from_pin(scene.pins.join("v2/maps").join(name)).unwrap()
+    MapData::from_pin(scene.pins.join("v3/maps").join(name)).unwrap()
 }
 
 fn rules(scene: &Scene) -> LpmTrie<MapData, RuleKey, u32> {
@@ -131,7 +131,7 @@ fn a_cgroup_that_is_hooked_half_is_let_go() {
         let scopes: HashMap<_, u64, Row> = Map::HashMap(map(scene, "SCOPES")).try_into().unwrap();
         scopes.get(&id, 0).is_ok()
     };
-    let pins = scene.pins.join(format!("v2/scopes/{id}"));
+    let pins = scene.pins.join(format!("v3/scopes/{id}"));
     assert!(!tagged(&scene) && !pins.exists(), "half of it is left");
     assert_eq!(scene.capture.scopes().unwrap().len(), 1);
     let port = at.port().to_string();

@@ -126,7 +126,7 @@ fn pins_of_another_layout_are_taken_over() {
     let at: SocketAddr = "10.77.0.1:5432".parse().unwrap();
     scene.kill();
     // As a version of another layout would have left it: other maps, other programs, same scope.
-    std::fs::rename(scene.pins.join("v2"), scene.pins.join("v0")).unwrap();
+    std::fs::rename(scene.pins.join("v3"), scene.pins.join("v0")).unwrap();
     let dial = "outcome(tcp().connect, ('10.77.0.1', 5432))";
     assert_eq!(scene.run(dial, &[]), "EPERM");
     scene.restart();
@@ -193,7 +193,7 @@ fn a_host_without_a_bpffs_gets_one() {
         while nix::mount::umount("/sys/fs/bpf").is_ok() {}
         let pins = std::path::Path::new("/sys/fs/bpf").join(unique("pins"));
         let capture = Capture::start(&settings(pins.clone())).unwrap();
-        assert!(pins.join("v2/maps/STATE").exists());
+        assert!(pins.join("v3/maps/STATE").exists());
         let path = unique("scope");
         capture.hierarchy().make(&path).unwrap();
         capture.tag(&path, "tester").unwrap();

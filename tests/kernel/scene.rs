@@ -219,13 +219,13 @@ impl Scene {
     /// The pin of one of the scope's hooks; removed, the hook no longer runs.
     pub(crate) fn scope_pin(&self, hook: &str) -> PathBuf {
         self.pins
-            .join(format!("v2/scopes/{}/{hook}", self.scope.id))
+            .join(format!("v3/scopes/{}/{hook}", self.scope.id))
     }
 
     /// The pin of the daemon's own hook.
     pub(crate) fn daemon_pin(&self) -> PathBuf {
         let id = self.capture.hierarchy().id(self.capture.home()).unwrap();
-        self.pins.join(format!("v2/daemon/{id}"))
+        self.pins.join(format!("v3/daemon/{id}"))
     }
 
     /// The file by which processes enter a cgroup.

@@ -22,6 +22,7 @@ mod setup;
 mod shell;
 mod stage;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,8 @@ usage: cargo xtask COMMAND
   test [TIER…]     every test: unit, protocol, policy, kernel, e2e, hostile, suites (needs root: asks sudo);
                    or those of some tiers
   e2e [FILTER…]    the end-to-end tests whose names contain FILTER
+  e2e --vm [KERNEL…]
+                   the kernel tier under 5.10, 6.1, 6.12 and 7.3, each in an emulated machine
   suite NAME [--seconds N]
                    all of a foreign suite directly and through: regress, psycopg2, asyncpg,
                    sqlalchemy, sqlsmith
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["check"] => check::everything(),
         ["test", tiers @ ..] => test::tiers(tiers),
+        ["e2e", "--vm", kernels @ ..] => vm::matrix(kernels),
         ["e2e", filter @ ..] => test::end_to_end(filter),
         ["bench", "postgres", filter @ ..] => bench::postgres(filter),
         ["bench", "detect"] => bench::detect::measure(),

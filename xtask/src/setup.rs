@@ -38,6 +38,8 @@ pub(crate) enum For {
     Bench,
     /// What builds a Kubernetes API server.
     Cluster,
+    /// `e2e --vm`.
+    Machines,
 }
 
 /// What runs need to know of what was set up.
@@ -59,6 +61,11 @@ pub(crate) struct Drivers {
 /// What compiling needs.
 pub(crate) fn build() -> anyhow::Result<()> {
     compiling(For::Build)
+}
+
+/// What emulated machines need.
+pub(crate) fn machines() -> anyhow::Result<()> {
+    compiling(For::Machines)
 }
 
 /// What a run needs that puts servers up.

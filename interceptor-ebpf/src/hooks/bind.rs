@@ -46,6 +46,7 @@ fn bind<const V6: bool>(call: *mut bpf_sock_addr) -> i32 {
             scope,
             netns,
             process: ptr::null(),
+            door: ptr::null(),
             flags: 0,
         },
     );

@@ -68,6 +68,7 @@ fn connect<const V6: bool>(call: *mut bpf_sock_addr) -> i32 {
             scope,
             netns,
             process: ptr::null(),
+            door: ptr::null(),
             flags: 0,
         },
     );

@@ -5,6 +5,7 @@
 
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::{bpf_get_retval, bpf_ktime_get_boot_ns, bpf_set_retval};
+use interceptor_ebpf::door::Door;
 use interceptor_ebpf::event::{
     BURST, Bucket, BucketKey, Denial, EVERY_KIND, FOLDED, LOST, SCOPE_BURST,
 };
@@ -26,8 +27,10 @@ pub(crate) struct Subject {
     pub scope: u64,
     /// Network namespace cookie, zero where unknown.
     pub netns: u64,
-    /// The process; the current one where null.
+    /// The process; whoever runs where null.
     pub process: *const Process,
+    /// The UNIX socket that it is about; null where it is about none.
+    pub door: *const Door,
     /// Of [`Denial::flags`](interceptor_ebpf::event::Denial): what is not certain.
     pub flags: u32,
 }
@@ -48,7 +51,7 @@ pub(crate) fn already() -> bool {
 /// Reports, sets the errno, and gives the verdict that refuses.
 #[inline(always)]
 pub(crate) fn refuse(refusal: &Refusal, subject: &Subject) -> i32 {
-    report(refusal.reason, subject);
+    report(refusal.reason, subject, stamp::current);
     if has_retval() && refusal.errno != EPERM {
         // SAFETY: as in `already`.
         let _before = unsafe { bpf_set_retval(-refusal.errno) };
@@ -56,9 +59,10 @@ pub(crate) fn refuse(refusal: &Refusal, subject: &Subject) -> i32 {
     REFUSE
 }
 
-/// Counts the refusal and hands it to the daemon, where the rate limit lets it.
+/// Counts the refusal and hands it to the daemon, where the rate limit lets it. `who` stamps the process
+/// where the subject has none.
 #[inline(always)]
-pub(crate) fn report(reason: u32, subject: &Subject) {
+pub(crate) fn report(reason: u32, subject: &Subject, who: impl FnOnce(&mut Process)) {
     count(reason);
     // SAFETY: a helper without pointers.
     let now = unsafe { bpf_ktime_get_boot_ns() };
@@ -81,8 +85,13 @@ pub(crate) fn report(reason: u32, subject: &Subject) {
         (*denial).reason = reason;
         (*denial).protocol = subject.protocol;
         (*denial).flags = subject.flags;
+        if subject.door.is_null() {
+            (*denial).door = Door::NONE;
+        } else {
+            (*denial).door = *subject.door;
+        }
         if subject.process.is_null() {
-            stamp::current(&mut (*denial).process);
+            who(&mut (*denial).process);
         } else {
             (*denial).process = *subject.process;
         }

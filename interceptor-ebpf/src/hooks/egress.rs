@@ -58,6 +58,7 @@ fn interceptor_egress(context: SkBuffContext) -> i32 {
         scope: 0,
         netns: 0,
         process: ptr::null(),
+        door: ptr::null(),
         flags: 0,
     };
     let reason = match parse(skb) {
@@ -85,7 +86,7 @@ fn interceptor_egress(context: SkBuffContext) -> i32 {
             subject.netns = (*made).netns;
         }
     }
-    deny::report(reason, &subject);
+    deny::report(reason, &subject, stamp::sender);
     ON_ERROR
 }
 
@@ -216,7 +217,7 @@ fn ask(
         (*flow).generation = 0;
         (*flow).needs_daemon = 0;
         (*flow).at = bpf_ktime_get_boot_ns();
-        stamp::current(&mut (*flow).process);
+        stamp::sender(&mut (*flow).process);
         (*flow).seal = (*flow).sealed();
         let kept = ASKED.insert(&key, &*flow, u64::from(BPF_ANY));
         kept.map_err(|_full| event::OVERFLOW)

@@ -40,6 +40,7 @@ fn interceptor_sock_create(context: SockContext) -> i32 {
             scope,
             netns,
             process: ptr::null(),
+            door: ptr::null(),
             flags: 0,
         },
     );

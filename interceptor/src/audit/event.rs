@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::checkpoint::Checkpoint;
 use crate::approvals::{Answer, Delegation, Over};
 use crate::grants::{Ended, Grant, Holder};
 use crate::identity::{Identity, LoggedIn, Operator, Principal, User};
@@ -28,6 +29,9 @@ pub struct About<'a> {
     /// The target's name, once it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<&'a str>,
+    /// What the target speaks, once it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<&'a str>,
     /// The database, once it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database: Option<&'a str>,
@@ -208,6 +212,18 @@ pub enum Event<'a> {
         /// What it showed.
         shown: &'a str,
     },
+    /// What was typed into a terminal, as it was read off what the terminal showed. An aid for whoever looks
+    /// for it: what is not shown is not here, and a program may show what was never typed.
+    #[serde(rename = "terminal.typed")]
+    TerminalTyped {
+        /// About whom.
+        #[serde(flatten)]
+        about: About<'a>,
+        /// The request by which the terminal was opened.
+        request: RequestId,
+        /// Lines; redacted where statements are.
+        lines: &'a [&'a str],
+    },
     /// The kernel refused something.
     #[serde(rename = "kernel.denied")]
     KernelDenied {
@@ -348,6 +364,17 @@ pub enum Event<'a> {
         /// Equal for equal credentials, and made with a key of this daemon: nobody else can try passwords on it.
         fingerprint: String,
     },
+    /// An upstream showed the credential that it was given, which was covered before the agent saw it.
+    #[serde(rename = "credential.returned")]
+    CredentialReturned {
+        /// About whom.
+        #[serde(flatten)]
+        about: About<'a>,
+        /// In the answer to which request.
+        request: RequestId,
+        /// Where in it: `header`, `body`, `trailer`, `connection`.
+        place: &'static str,
+    },
     /// A request waits for people, who are asked from now on.
     #[serde(rename = "approval.asked")]
     ApprovalAsked {
@@ -443,6 +470,80 @@ pub enum Event<'a> {
         /// The policy in force afterwards.
         generation: Generation,
     },
+    /// A recording was begun.
+    #[serde(rename = "recording.begun")]
+    RecordingBegun {
+        /// The session.
+        session: uuid::Uuid,
+        /// Its target.
+        target: &'a str,
+        /// The hash of its first segment's header, which its first chunk carries on.
+        head: &'a str,
+        /// The hash of its `meta.json`.
+        meta: &'a str,
+        /// That of its `key.age`, where it is encrypted.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
+    },
+    /// A recording is as it is up to here.
+    #[serde(rename = "recording.sealed")]
+    RecordingSealed {
+        /// The session.
+        session: uuid::Uuid,
+        /// The segment's number.
+        segment: u32,
+        /// Bytes of the segment that are vouched for.
+        length: u64,
+        /// The hash of the segment's header.
+        head: &'a str,
+        /// The hash of the last of its chunks.
+        tail: &'a str,
+        /// `full`, `time`, `end` or, of what a daemon left that died, `lost`.
+        why: &'a str,
+        /// The hash of its `meta.json`, once it ended.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        meta: Option<String>,
+    },
+    /// A recording is held: it is not purged, whatever its age.
+    #[serde(rename = "recording.held")]
+    RecordingHeld {
+        /// The session.
+        session: uuid::Uuid,
+        /// Who wants it.
+        caller: Caller,
+        /// Why.
+        reason: &'a str,
+    },
+    /// A recording is held no longer.
+    #[serde(rename = "recording.released")]
+    RecordingReleased {
+        /// The session.
+        session: uuid::Uuid,
+        /// Who released it.
+        caller: Caller,
+        /// Why it was held.
+        reason: &'a str,
+    },
+    /// A recording is about to be removed; this stays in its place.
+    #[serde(rename = "recording.purged")]
+    RecordingPurged {
+        /// The session.
+        session: uuid::Uuid,
+        /// Its target.
+        target: &'a str,
+        /// The agent, where it is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        agent: Option<String>,
+        /// When it began.
+        started: Timestamp,
+        /// Its bytes.
+        bytes: u64,
+        /// The hash of its last chunk.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tail: Option<String>,
+        /// `age` or `size`.
+        why: &'a str,
+    },
     /// The log was opened: a daemon started. Without a `log.closed` before it, the last one died.
     #[serde(rename = "log.opened")]
     LogOpened {
@@ -463,6 +564,12 @@ pub enum Event<'a> {
         /// The file that keeps them; absent where they were all zero.
         #[serde(skip_serializing_if = "Option::is_none")]
         kept: Option<&'a str>,
+    },
+    /// The log up to the line before, signed: at the end of each segment, and from time to time.
+    #[serde(rename = "log.checkpoint")]
+    LogCheckpoint {
+        /// What is signed.
+        checkpoint: &'a Checkpoint,
     },
     /// Lines could not be written, the disk was full; nothing that they would have permitted was forwarded.
     #[serde(rename = "log.lost")]

@@ -20,10 +20,10 @@ use super::chain::{Chain, KEPT_BUFFER, with_body};
 use super::recover::{Aside, recover};
 use super::segment::{Name, Segment, WriteError};
 use super::stamp::Stamp;
-use super::sync::{self, Synced};
+use super::sync::{self, Synced, Tip};
 use super::{
-    Error, Event, FINISH_BYTES, Ledger, Reservation, Sequence, Settings, Settled, Sink, checkpoint,
-    segment,
+    Error, Event, FINISH_BYTES, Ledger, Reservation, Sequence, Settings, Settled, Signer, Sink,
+    checkpoint, segment,
 };
 use crate::clock;
 use crate::config::Durability;
@@ -31,6 +31,9 @@ use crate::session::Outcome;
 
 /// The most lines that are put off.
 pub(super) const LATER_MAX: usize = 256;
+
+/// More than a line with a checkpoint takes.
+const CHECKPOINT_BYTES: u64 = 1024;
 
 /// A status comes from the server: no more of it than this is written, in characters.
 const STATUS_CHARS: usize = 64;
@@ -49,7 +52,8 @@ pub(super) struct Shared {
     pub(super) dir: PathBuf,
     pub(super) synced: watch::Sender<Synced>,
     pub(super) wake: Condvar,
-    settings: Settings,
+    pub(super) settings: Settings,
+    pub(super) signer: Signer,
     ledger: Arc<Ledger>,
     state: Mutex<State>,
 }
@@ -64,20 +68,25 @@ impl Log {
     /// Opens the log below `dir`, which is made where it is missing; recovers what a crash left.
     ///
     /// Fails where another process has it, others can reach it, or it was changed before its
-    /// checkpoint.
-    pub fn open(dir: &Path, settings: &Settings) -> Result<Self, Error> {
+    /// checkpoint, or `signer` has not signed that.
+    pub fn open(dir: &Path, signer: Signer, settings: &Settings) -> Result<Self, Error> {
         own(dir)?;
         let lock = lock(dir)?;
-        let recovered = recover(dir)?;
+        let recovered = recover(dir, &signer)?;
         let segment = match recovered.last {
             Some(name) => Segment::reopen(dir, name)?,
             None => Segment::create(dir, Name(recovered.chain.next))?,
         };
         if recovered.chain == Chain::START {
             segment::sync_dir(dir)?;
-            checkpoint::write(dir, &sync::Tip::of(&recovered.chain, &segment).checkpoint())?;
         }
-        let shared = Arc::new(Shared::new(dir, settings, segment, recovered.chain));
+        if recovered.unsigned {
+            let tip = Tip::of(&recovered.chain, &segment);
+            checkpoint::write(dir, &signer.sign(tip.checkpoint()))?;
+        }
+        signer.publish()?;
+        let shared = Shared::new(dir, (signer, settings), segment, recovered.chain);
+        let shared = Arc::new(shared);
         let syncer = std::thread::Builder::new()
             .name("audit-sync".to_owned())
             .spawn({
@@ -143,6 +152,20 @@ impl Log {
                 why: synced.failed.clone().unwrap_or_else(|| Arc::from("closed")),
             }),
             Err(_) => Err(Error::Broken {
+                why: Arc::from("the log was closed"),
+            }),
+        }
+    }
+
+    /// Waits until a later line than `sequence` is on disk, without asking for it. May be dropped at any time.
+    pub async fn synced_past(&self, sequence: Sequence) -> Result<(), Error> {
+        let mut synced = self.shared.synced.subscribe();
+        let reached = synced
+            .wait_for(|synced| synced.sequence > sequence.0 || synced.failed.is_some())
+            .await;
+        match reached {
+            Ok(synced) if synced.sequence > sequence.0 => Ok(()),
+            _ => Err(Error::Broken {
                 why: Arc::from("the log was closed"),
             }),
         }
@@ -269,7 +292,12 @@ impl Drop for Log {
 }
 
 impl Shared {
-    fn new(dir: &Path, settings: &Settings, segment: Segment, chain: Chain) -> Self {
+    fn new(
+        dir: &Path,
+        (signer, settings): (Signer, &Settings),
+        segment: Segment,
+        chain: Chain,
+    ) -> Self {
         let synced = Synced {
             sequence: chain.next - 1,
             failed: None,
@@ -279,6 +307,7 @@ impl Shared {
             synced: watch::Sender::new(synced),
             wake: Condvar::new(),
             settings: settings.clone(),
+            signer,
             ledger: Arc::default(),
             state: Mutex::new(State::new(segment, chain)),
         }
@@ -369,17 +398,22 @@ impl Shared {
 
     /// Writes what was put off and then `now`, with one call: all of it, or nothing.
     fn place(&self, state: &mut State, now: Option<Now<'_>>) -> Result<Sequence, Error> {
-        let chain = state.make(now)?;
-        let bytes = u64::try_from(state.lines.len()).unwrap_or(u64::MAX);
+        let mut chain = state.make(now)?;
         let put_off = state.later.iter().map(|later| later.room.bytes);
         let held = put_off.sum::<u64>() + now.map_or(0, |now| now.held);
         // What the others were promised; it must be there before and after these lines.
         let promised = self.ledger.promised().saturating_sub(held);
-        let needed = promised.saturating_add(bytes);
-        if state.segment.length >= self.settings.segment_bytes {
-            self.rotate(state, needed);
+        let needed = |state: &State| {
+            let bytes = u64::try_from(state.lines.len()).unwrap_or(u64::MAX);
+            promised.saturating_add(bytes)
+        };
+        if state.segment.length >= self.settings.segment_bytes
+            && self.rotate(state, needed(state))?
+        {
+            // The old segment's checkpoint came between.
+            chain = state.make(now)?;
         }
-        state.segment.provide(needed)?;
+        state.segment.provide(needed(state))?;
         match state.segment.write(&state.lines, promised + held) {
             Ok(()) => {
                 state.chain = chain;
@@ -392,30 +426,33 @@ impl Shared {
             Err(WriteError::Full) => Err(Error::Full {
                 dir: self.dir.clone(),
             }),
-            Err(WriteError::Broken(error)) => {
-                let why: Arc<str> = Arc::from(format!("an earlier write failed: {error}"));
-                tracing::error!(%error, "the audit log cannot be written: every request is refused until a restart");
-                state.broken = Some(Arc::clone(&why));
-                Err(Error::Broken { why })
-            }
+            Err(WriteError::Broken(error)) => Err(breaks(state, &error)),
         }
     }
 
-    /// Begins the next segment, with space for `needed` bytes. Where that cannot be had the old one
-    /// goes on: a segment may grow past its size, a promise may not be broken.
-    fn rotate(&self, state: &mut State, needed: u64) {
-        let next = match Segment::create(&self.dir, Name(state.chain.next)) {
+    /// Begins the next segment, with space for `needed` bytes, behind a checkpoint of the old one. Where
+    /// that cannot be had the old one goes on: a segment may grow past its size, a promise may not be
+    /// broken. Whether it was begun.
+    fn rotate(&self, state: &mut State, needed: u64) -> Result<bool, Error> {
+        // Behind the line that ends this one.
+        let mut next = match Segment::create(&self.dir, Name(state.chain.next + 1)) {
             Ok(next) => next,
             Err(error) => {
                 tracing::debug!(%error, "cannot begin the next audit segment");
-                return;
+                return Ok(false);
             }
         };
-        let mut next = next;
-        if let Err(error) = next.provide(needed) {
-            tracing::debug!(%error, "cannot begin the next audit segment");
-            next.discard();
-            return;
+        let provided = next.provide(needed.saturating_add(CHECKPOINT_BYTES));
+        match provided.and_then(|()| self.vouch(state)) {
+            Ok(()) => {}
+            Err(error) => {
+                next.discard();
+                if state.broken.is_some() {
+                    return Err(error);
+                }
+                tracing::debug!(%error, "cannot begin the next audit segment");
+                return Ok(false);
+            }
         }
         let mut old = std::mem::replace(&mut state.segment, next);
         if let Err(error) = old.cut() {
@@ -423,7 +460,64 @@ impl Shared {
         }
         state.retired.push(old.file);
         state.entries = true;
+        Ok(true)
     }
+
+    /// Writes a line that vouches for all before it. What was put off stays so.
+    fn vouch(&self, state: &mut State) -> Result<(), Error> {
+        let tip = Tip::of(&state.chain, &state.segment);
+        let checkpoint = self.signer.sign(tip.checkpoint());
+        let event = Event::LogCheckpoint {
+            checkpoint: &checkpoint,
+        };
+        let (mut chain, mut line) = (state.chain, Vec::new());
+        with_body(&event, |body| {
+            chain.add(&mut line, (&mut state.face, Stamp::now()), body)
+        })?;
+        let promised = self.ledger.promised();
+        let bytes = u64::try_from(line.len()).unwrap_or(u64::MAX);
+        state.segment.provide(promised.saturating_add(bytes))?;
+        match state.segment.write(&line, promised) {
+            Ok(()) => {
+                state.chain = chain;
+                state.vouched = chain.next - 1;
+                Ok(())
+            }
+            Err(WriteError::Full) => Err(Error::Full {
+                dir: self.dir.clone(),
+            }),
+            Err(WriteError::Broken(error)) => Err(breaks(state, &error)),
+        }
+    }
+
+    /// The same from time to time: where there are lines that nothing in the log vouches for. One that
+    /// finds no space is left out.
+    pub(super) fn vouch_now(&self, state: &mut State) {
+        let vouched = self.catch_up(state).and_then(|()| {
+            let is_full = state.segment.length >= self.settings.segment_bytes;
+            match is_full || state.vouched + 1 == state.chain.next || state.usable().is_err() {
+                // The next line ends the segment with one.
+                true => Ok(()),
+                false => self.vouch(state),
+            }
+        });
+        match vouched {
+            Ok(()) => {
+                if state.unsynced.is_none() {
+                    state.unsynced = Some(clock::boot());
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot write a checkpoint into the audit log"),
+        }
+    }
+}
+
+/// A write failed in a way that leaves nobody knows what: nothing more is taken.
+fn breaks(state: &mut State, error: &std::io::Error) -> Error {
+    let why: Arc<str> = Arc::from(format!("an earlier write failed: {error}"));
+    tracing::error!(%error, "the audit log cannot be written: every request is refused until a restart");
+    state.broken = Some(Arc::clone(&why));
+    Error::Broken { why }
 }
 
 /// The outcome of an event whose status is longer than it may be, with a status that is not.

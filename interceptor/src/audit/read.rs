@@ -39,6 +39,8 @@ pub struct Filter {
     pub event: Option<String>,
     /// The sequence.
     pub sequence: Option<u64>,
+    /// Later than this sequence.
+    pub after: Option<u64>,
     /// The connection, the session or the request: whichever has this id.
     pub id: Option<Uuid>,
 }
@@ -89,6 +91,7 @@ impl Filter {
         let agent = fields.agent.or(principal);
         self.since.is_none_or(|since| fields.time >= since)
             && self.sequence.is_none_or(|wanted| fields.seq == wanted)
+            && self.after.is_none_or(|after| fields.seq > after)
             && wanted(self.session, fields.session)
             && wanted(self.connection, fields.connection)
             && wanted(self.request, fields.request)
@@ -150,6 +153,14 @@ impl Entries {
                 }
                 from = name.0;
             }
+        }
+        // Nor where all of it is before the sequence that is wanted.
+        if let Some(after) = filter.after {
+            let begins = names
+                .iter()
+                .rev()
+                .find(|name| name.0 <= after.saturating_add(1));
+            from = begins.map_or(from, |name| name.0.max(from));
         }
         Ok(Self {
             dir: dir.to_owned(),

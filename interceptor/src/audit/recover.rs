@@ -13,7 +13,7 @@ use super::chain::{Chain, Piece, read_line};
 use super::checkpoint::{self, Checkpoint};
 use super::segment::{self, Name};
 use super::verify::{Violation, What};
-use super::{Error, is_full};
+use super::{Error, Signer, is_full};
 
 /// Where the log goes on, and what was set aside.
 pub(super) struct Recovered {
@@ -21,6 +21,8 @@ pub(super) struct Recovered {
     /// The segment to go on in; none for an empty log.
     pub(super) last: Option<Name>,
     pub(super) aside: Vec<Aside>,
+    /// Whether the checkpoint is still to be signed, or to be made.
+    pub(super) unsigned: bool,
 }
 
 /// Bytes that were no whole line.
@@ -33,13 +35,14 @@ pub(super) struct Aside {
 }
 
 /// Brings the directory to a state in which the log ends with a whole line.
-pub(super) fn recover(dir: &Path) -> Result<Recovered, Error> {
+pub(super) fn recover(dir: &Path, signer: &Signer) -> Result<Recovered, Error> {
     let names = segment::list(dir)?;
     let damaged = |what| damaged(dir, checkpoint::FILE.to_owned(), 0, what);
     let checkpoint = checkpoint::read(dir).map_err(|why| damaged(What::BadCheckpoint(why)))?;
     let Some(checkpoint) = checkpoint else {
         return without_checkpoint(dir, &names);
     };
+    signer.accepts(&checkpoint).map_err(damaged)?;
     let first = names
         .iter()
         .position(|name| name.to_string() == checkpoint.segment)
@@ -65,6 +68,7 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, Error> {
     Ok(Recovered {
         chain: walk.chain,
         last,
+        unsigned: checkpoint.signature.is_none(),
         aside: aside.into_iter().collect::<Result<_, _>>()?,
     })
 }
@@ -83,6 +87,7 @@ fn without_checkpoint(dir: &Path, names: &[Name]) -> Result<Recovered, Error> {
     }
     Ok(Recovered {
         chain: Chain::START,
+        unsigned: true,
         last: names.last().copied(),
         aside: Vec::new(),
     })

@@ -54,12 +54,14 @@ impl Tip {
 
     pub(super) fn checkpoint(&self) -> Checkpoint {
         Checkpoint {
-            v: 1,
+            v: 2,
             seq: self.sequence,
             hash: self.hash.as_str().to_owned(),
             segment: self.segment.to_string(),
             length: self.length,
             time: format!("{:.6}", clock::wall()),
+            key: None,
+            signature: None,
         }
     }
 }
@@ -72,12 +74,15 @@ struct Done {
     checkpoint: u64,
     /// When it was written, or last tried.
     at: BootTime,
+    /// When the log itself was last vouched for, by a line in it.
+    vouched: BootTime,
 }
 
 /// What to do next.
 enum Due {
     Sync,
     Checkpoint,
+    Vouch,
     Wait(Duration),
     Rest,
     End,
@@ -91,9 +96,10 @@ pub(super) fn run(shared: &Shared) {
         synced: tip,
         checkpoint: 0,
         at: clock::boot(),
+        vouched: clock::boot(),
     };
     loop {
-        state = match done.due(&state) {
+        state = match done.due(&state, shared.settings.checkpoint) {
             Due::Wait(time) => match shared.wake.wait_timeout(state, time) {
                 Ok((state, _)) => state,
                 Err(_) => shared.lock(),
@@ -114,6 +120,11 @@ pub(super) fn run(shared: &Shared) {
                 done.write(shared);
                 shared.lock()
             }
+            Due::Vouch => {
+                shared.vouch_now(&mut state);
+                done.vouched = clock::boot();
+                state
+            }
             Due::End => {
                 drop(state);
                 if done.checkpoint < done.synced.sequence {
@@ -126,7 +137,7 @@ pub(super) fn run(shared: &Shared) {
 }
 
 impl Done {
-    fn due(&self, state: &State) -> Due {
+    fn due(&self, state: &State, vouch_every: Duration) -> Due {
         let now = clock::boot();
         let checkpoint_due = if self.checkpoint == self.synced.sequence {
             None
@@ -142,6 +153,15 @@ impl Done {
                 SHARE.saturating_sub(now.since(since))
             }
         });
+        let vouch_due = (state.is_unvouched() && !state.closing)
+            .then(|| vouch_every.saturating_sub(now.since(self.vouched)));
+        if vouch_due == Some(Duration::ZERO) {
+            return Due::Vouch;
+        }
+        let checkpoint_due = match (checkpoint_due, vouch_due) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
         match (sync_due, checkpoint_due) {
             (Some(Duration::ZERO), _) => Due::Sync,
             (None, _) if state.closing => Due::End,
@@ -156,7 +176,8 @@ impl Done {
     /// need it to go on.
     fn write(&mut self, shared: &Shared) {
         self.at = clock::boot();
-        match checkpoint::write(&shared.dir, &self.synced.checkpoint()) {
+        let checkpoint = shared.signer.sign(self.synced.checkpoint());
+        match checkpoint::write(&shared.dir, &checkpoint) {
             Ok(()) => self.checkpoint = self.synced.sequence,
             Err(error) => tracing::warn!(%error, "cannot write the audit checkpoint"),
         }

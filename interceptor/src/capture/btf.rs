@@ -37,6 +37,33 @@ pub(super) fn offsets(file: &[u8]) -> Offsets {
         i_ino: at("inode", "i_ino"),
         i_sb: at("inode", "i_sb"),
         s_dev: at("super_block", "s_dev"),
+        tgid: at("task_struct", "tgid"),
+        cgroups: at("task_struct", "cgroups"),
+        dfl_cgrp: at("css_set", "dfl_cgrp"),
+        socket_sk: at("socket", "sk"),
+        made_in: within(at("sock", "sk_cgrp_data"), at("sock_cgroup_data", "cgroup")),
+        family: at("sock_common", "skc_family"),
+        level: at("cgroup", "level"),
+        ancestors: at("cgroup", "ancestors"),
+        node: at("cgroup", "kn"),
+        node_id: at("kernfs_node", "id"),
+        unix_address: at("unix_sock", "addr"),
+        unix_length: at("unix_address", "len"),
+        unix_name: at("unix_address", "name"),
+        i_mode: at("inode", "i_mode"),
+        private_data: at("file", "private_data"),
+        call_address: at("bpf_sock_addr_kern", "uaddr"),
+        call_length: at("bpf_sock_addr_kern", "uaddrlen"),
+        user_ns: at("cred", "user_ns"),
+        user_level: at("user_namespace", "level"),
+    }
+}
+
+/// The offset of a member's member; absent where either is.
+fn within(outer: u32, inner: u32) -> u32 {
+    match (outer, inner) {
+        (ABSENT, _) | (_, ABSENT) => ABSENT,
+        (outer, inner) => outer.checked_add(inner).unwrap_or(ABSENT),
     }
 }
 

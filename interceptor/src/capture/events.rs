@@ -17,7 +17,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::origin::stamp;
 use super::rules::address;
-use super::{Capture, Denied, DenyReason, Error, NetnsCookie, map_error};
+use super::{Capture, Denied, DenyReason, Error, NetnsCookie, doors, map_error};
 use crate::clock::BootTime;
 
 /// How often the count of lost refusals is looked at while none comes.
@@ -155,12 +155,14 @@ fn read(record: &[u8]) -> Option<Denied> {
         reason: number,
         protocol,
         flags,
+        door,
     } = denial;
     Some(Denied {
         reason: reason(number)?,
         protocol: u8::try_from(protocol).unwrap_or(u8::MAX),
         destination: address(&destination),
         process: stamp(&process),
+        door: doors::text(&door),
         passerby: flags & event::PASSERBY != 0,
         scope,
         netns: NetnsCookie(netns),
@@ -169,7 +171,7 @@ fn read(record: &[u8]) -> Option<Denied> {
     })
 }
 
-const REASONS: [(u32, DenyReason); 9] = [
+const REASONS: [(u32, DenyReason); 11] = [
     (event::NO_RULE, DenyReason::NoRule),
     (event::UDP, DenyReason::Udp),
     (event::SOCKET_TYPE, DenyReason::SocketType),
@@ -179,6 +181,8 @@ const REASONS: [(u32, DenyReason); 9] = [
     (event::EGRESS, DenyReason::Egress),
     (event::DAEMON_DOWN, DenyReason::DaemonDown),
     (event::LISTENER, DenyReason::Listener),
+    (event::DOOR, DenyReason::Door),
+    (event::PASSED, DenyReason::Passed),
 ];
 
 fn reason(number: u32) -> Option<DenyReason> {

@@ -156,6 +156,17 @@ pub(super) fn name_agent(directory: &Path, agent: &str) -> Result<(), Error> {
     fs::rename(&next, &link).map_err(pin_error("name the agent in", &link))
 }
 
+/// Removes what lies in a scope's directory under other names.
+pub(super) fn retain(directory: &Path, names: &[&str]) -> Result<(), Error> {
+    for path in entries(directory)? {
+        let name = path.file_name().and_then(|name| name.to_str());
+        if !name.is_some_and(|name| names.contains(&name)) {
+            fs::remove_file(&path).map_err(pin_error("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes a directory that only root can enter.
 pub(super) fn make(path: &Path) -> Result<(), Error> {
     DirBuilder::new()

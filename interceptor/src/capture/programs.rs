@@ -10,7 +10,7 @@ use aya::programs::Program;
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 
-use super::{Error, btf, map_error, pins::Pins};
+use super::{Error, Guard, Settings, btf, map_error, pins::Pins, raw};
 
 /// The programs, built by `build.rs`.
 #[cfg(not(no_programs))]
@@ -25,7 +25,7 @@ static OBJECT: &[u8] = &[];
 const SET_RETVAL: KernelVersion = KernelVersion::new(5, 18, 0);
 
 /// Every map. All are pinned: the programs of one start read what the daemon of the next writes.
-const MAPS: [&str; 15] = [
+const MAPS: [&str; 16] = [
     "STATE",
     "SCOPES",
     "LISTENERS",
@@ -35,6 +35,7 @@ const MAPS: [&str; 15] = [
     "RESOLVERS",
     "ASKED",
     "NAMED",
+    "DOORS",
     "DENIALS",
     "BUCKETS",
     "COUNTERS",
@@ -63,7 +64,7 @@ const fn hook(name: &'static str, program: &'static str, attach_type: u32) -> Ho
 }
 
 /// The hooks of a scope. The guard comes first and the verdict last: a half-tagged scope is shut.
-pub(super) const SCOPE_HOOKS: [Hook; 13] = [
+const SCOPE_HOOKS: [Hook; 13] = [
     hook("egress", "interceptor_egress", 1),
     hook("sock_create", "interceptor_sock_create", 2),
     hook("sock_ops", "interceptor_scope_ops", 3),
@@ -79,32 +80,125 @@ pub(super) const SCOPE_HOOKS: [Hook; 13] = [
     hook("connect6", "interceptor_connect6", 11),
 ];
 
+/// The hooks that an LSM gives beside them (Linux 6.0); their names are the kernel's.
+const LSM_HOOKS: [Hook; 4] = [
+    hook("unix_stream_connect", "interceptor_unix_connect", 43),
+    hook("unix_may_send", "interceptor_unix_send", 43),
+    hook("socket_create", "interceptor_socket_create", 43),
+    hook("file_receive", "interceptor_file_receive", 43),
+];
+
+/// Those that stand in where there is none (Linux 6.7).
+const NAME_HOOKS: [Hook; 2] = [
+    hook("connect_unix", "interceptor_connect_unix", 49),
+    hook("sendmsg_unix", "interceptor_sendmsg_unix", 50),
+];
+
 /// The hook of the daemon's own cgroup.
 pub(super) const DAEMON_HOOK: Hook = hook("sock_ops", "interceptor_daemon_ops", 3);
 
 /// The loaded programs.
-pub(super) struct Programs(BTreeMap<&'static str, OwnedFd>);
+pub(super) struct Programs {
+    loaded: BTreeMap<&'static str, OwnedFd>,
+    guard: Guard,
+}
 
 impl Programs {
     /// Has the verifier take each program.
-    pub(super) fn load(object: &mut Ebpf) -> Result<Self, Error> {
+    pub(super) fn load(object: &mut Ebpf, pins: &Pins, settings: &Settings) -> Result<Self, Error> {
         let mut loaded = BTreeMap::new();
         for hook in SCOPE_HOOKS.into_iter().chain([DAEMON_HOOK]) {
             let program = object.program_mut(hook.program).ok_or(Error::NoPrograms)?;
-            let name = hook.program;
-            let fd = load_one(program).map_err(|source| Error::Program {
-                name,
-                source: Box::new(source),
-            })?;
-            loaded.insert(name, fd);
+            let fd = load_one(program).map_err(refused(&hook))?;
+            loaded.insert(hook.program, fd);
         }
-        Ok(Self(loaded))
+        let mut load = |guard| match guard {
+            Guard::Lsm => load_lsm(object, &mut loaded),
+            Guard::Names => load_names(object, pins, &mut loaded),
+            Guard::None => Ok(()),
+        };
+        let guard = match settings.guard {
+            Some(guard) => load(guard).map(|()| guard)?,
+            None => first_of(&Guard::possible(), load)?,
+        };
+        Ok(Self { loaded, guard })
     }
 
     /// The program of a hook.
     pub(super) fn of(&self, hook: &Hook) -> Result<&OwnedFd, Error> {
-        self.0.get(hook.program).ok_or(Error::NoPrograms)
+        self.loaded.get(hook.program).ok_or(Error::NoPrograms)
     }
+
+    /// The hooks of a scope on this kernel, in the order in which they are attached.
+    pub(super) fn of_scope(&self) -> impl Iterator<Item = Hook> + use<> {
+        let more: &[Hook] = match self.guard {
+            Guard::Lsm => &LSM_HOOKS,
+            Guard::Names => &NAME_HOOKS,
+            Guard::None => &[],
+        };
+        more.iter().copied().chain(SCOPE_HOOKS)
+    }
+
+    /// Who looks at UNIX sockets.
+    pub(super) fn guard(&self) -> Guard {
+        self.guard
+    }
+}
+
+/// The first that the kernel takes: a hardened one may have a security module and not let it be used.
+fn first_of(
+    guards: &[Guard],
+    mut load: impl FnMut(Guard) -> Result<(), Error>,
+) -> Result<Guard, Error> {
+    for guard in guards {
+        match load(*guard) {
+            Ok(()) => return Ok(*guard),
+            Err(error) => {
+                tracing::warn!(%error, guard = guard.word(), "the kernel does not take what looks at UNIX sockets");
+            }
+        }
+    }
+    Ok(Guard::None)
+}
+
+fn refused(hook: &Hook) -> impl FnOnce(aya::programs::ProgramError) -> Error + use<> {
+    let name = hook.program;
+    move |source| Error::Program {
+        name,
+        source: Box::new(source),
+    }
+}
+
+fn load_lsm(object: &mut Ebpf, loaded: &mut BTreeMap<&'static str, OwnedFd>) -> Result<(), Error> {
+    let types = aya::Btf::from_sys_fs().map_err(aya::EbpfError::BtfError)?;
+    for hook in LSM_HOOKS {
+        let program = object.program_mut(hook.program).ok_or(Error::NoPrograms)?;
+        let Program::LsmCgroup(program) = program else {
+            return Err(Error::NoPrograms);
+        };
+        program.load(hook.name, &types).map_err(refused(&hook))?;
+        let fd = program.fd().map_err(refused(&hook))?.as_fd();
+        let fd = fd.try_clone_to_owned();
+        let fd = fd.map_err(|source| refused(&hook)(source.into()))?;
+        loaded.insert(hook.program, fd);
+    }
+    Ok(())
+}
+
+fn load_names(
+    object: &Ebpf,
+    pins: &Pins,
+    loaded: &mut BTreeMap<&'static str, OwnedFd>,
+) -> Result<(), Error> {
+    let mut raw = raw::Object::read(OBJECT, |name| match object.map(name) {
+        Some(Map::Array(data)) => data.fd().as_fd().try_clone_to_owned(),
+        _ => super::syscall::open_pin(&pins.map(name)),
+    })?;
+    for hook in NAME_HOOKS {
+        let fd = raw.load(hook.program, hook.attach_type)?;
+        loaded.insert(hook.program, fd);
+    }
+    Ok(())
 }
 
 fn load_one(program: &mut Program) -> Result<OwnedFd, aya::programs::ProgramError> {
@@ -127,8 +221,8 @@ pub(super) fn load(pins: &Pins, btf: &Path) -> Result<Ebpf, Error> {
     let offsets = fs::read(btf).map_or(interceptor_ebpf::process::Offsets::NONE, |file| {
         btf::offsets(&file)
     });
-    let has_retval = KernelVersion::current().is_ok_and(|now| now >= SET_RETVAL);
-    let has_retval = u32::from(has_retval);
+    let since = |version| u32::from(KernelVersion::current().is_ok_and(|now| now >= version));
+    let has_retval = since(SET_RETVAL);
     let mut loader = EbpfLoader::new();
     loader
         .override_global("OFFSETS", &offsets, true)

@@ -12,7 +12,7 @@ use interceptor_ebpf::{MAX_LEVEL, MAX_SCOPES, scope as abi};
 
 use super::cgroup2::{is_within, level};
 use super::pins::{self, ScopePin, pin_error};
-use super::programs::{DAEMON_HOOK, Hook, SCOPE_HOOKS};
+use super::programs::{DAEMON_HOOK, Hook};
 use super::{Capture, Error, Tables, map_error, syscall};
 
 /// Longest name of an agent, in bytes.
@@ -176,10 +176,13 @@ impl Capture {
         let directory = self.pins.scope(scope.id);
         pins::make(&directory)?;
         pins::name_agent(&directory, &scope.agent)?;
-        for hook in SCOPE_HOOKS {
+        let mut names = vec!["agent"];
+        for hook in self.programs.of_scope() {
             self.attach_one(&hook, &scope.path, &directory.join(hook.name))?;
+            names.push(hook.name);
         }
-        Ok(())
+        // A kernel that was told of other security modules since has other hooks.
+        pins::retain(&directory, &names)
     }
 
     /// Puts the new program into the pinned link, or makes the link.

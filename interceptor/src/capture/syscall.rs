@@ -2,13 +2,14 @@
 
 #![expect(unsafe_code, reason = "system calls")]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 /// Commands of bpf(2), `enum bpf_cmd`.
+const PROG_LOAD: libc::c_int = 5;
 const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
 const LINK_CREATE: libc::c_int = 28;
@@ -111,6 +112,86 @@ fn number(fd: &impl AsFd) -> io::Result<u32> {
 
 fn address(path: &CString) -> u64 {
     path.as_ptr().expose_provenance() as u64
+}
+
+/// What a program is loaded with: the first fields of the kernel's.
+#[repr(C)]
+struct ProgramLoadAttr {
+    kind: u32,
+    instructions: u32,
+    code: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel: u32,
+    flags: u32,
+    name: [u8; 16],
+    interface: u32,
+    expected_attach_type: u32,
+}
+
+/// Has the verifier take a program of type `kind` for one kind of hook; on failure, with its last words.
+/// `code` is whole instructions of eight bytes, and its maps are open descriptors.
+pub(super) fn load_program(
+    kind: u32,
+    expected_attach_type: u32,
+    name: &str,
+    code: &[u64],
+    license: &CStr,
+) -> io::Result<OwnedFd> {
+    let mut short = [0; 16];
+    for (to, from) in short.iter_mut().zip(name.bytes().take(15)) {
+        *to = from;
+    }
+    let mut log = vec![0_u8; LOG];
+    let mut attr = ProgramLoadAttr {
+        kind,
+        instructions: u32::try_from(code.len()).map_err(io::Error::other)?,
+        code: code.as_ptr().expose_provenance() as u64,
+        license: license.as_ptr().expose_provenance() as u64,
+        log_level: 1,
+        log_size: u32::try_from(LOG).map_err(io::Error::other)?,
+        log: log.as_mut_ptr().expose_provenance() as u64,
+        kernel: 0,
+        flags: 0,
+        name: short,
+        interface: 0,
+        expected_attach_type,
+    };
+    match bpf(PROG_LOAD, &mut attr) {
+        // SAFETY: the kernel has just given this descriptor to us alone.
+        Ok(fd) => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        Err(error) => {
+            let end = log.iter().position(|byte| *byte == 0);
+            let words = String::from_utf8_lossy(log.get(..end.unwrap_or(LOG)).unwrap_or_default());
+            let last = words.lines().rev().take(8).collect::<Vec<_>>();
+            let last: Vec<_> = last.into_iter().rev().collect();
+            Err(io::Error::new(
+                error.kind(),
+                format!("{error}: {}", last.join("; ")),
+            ))
+        }
+    }
+}
+
+/// Bytes of the verifier's words that are kept.
+const LOG: usize = 1 << 20;
+
+/// The number of lsm_list_modules(2) (Linux 6.8) on every machine.
+const LSM_LIST_MODULES: libc::c_long = 461;
+
+/// The numbers of the security modules that are active (`LSM_ID_*`).
+pub(super) fn security_modules() -> io::Result<Vec<u64>> {
+    let mut ids = vec![0_u64; 64];
+    let mut size = u32::try_from(ids.len() * 8).map_err(io::Error::other)?;
+    // SAFETY: list and size are ours, and the size is the list's.
+    let found = unsafe { libc::syscall(LSM_LIST_MODULES, ids.as_mut_ptr(), &raw mut size, 0_u32) };
+    if found < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    ids.truncate(usize::try_from(found).unwrap_or(0));
+    Ok(ids)
 }
 
 /// `SO_NETNS_COOKIE` (Linux 5.14).

@@ -14,11 +14,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Daemon, counted, reading, terminal};
+use super::{Daemon, reading, terminal};
 use crate::audit::read::{Entries, Entry, Filter, last};
-use crate::audit::verify;
 use crate::clock;
 
+pub mod check;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +30,24 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub enum Audit {
     /// Check that no line was changed, removed, added or moved; exit code 1 if one was.
     Verify {
+        /// What it is checked by.
+        #[command(flatten)]
+        by: check::By,
+        /// Where the log is, and how to answer.
+        #[command(flatten)]
+        log: Log,
+    },
+    /// Print the public key that checkpoints are signed for, which is all that a copy is checked with.
+    Key {
+        /// Where the log is, and how to answer.
+        #[command(flatten)]
+        log: Log,
+    },
+    /// Print the newest signed checkpoint, to be kept elsewhere: `verify --anchor` finds whether it still holds.
+    Checkpoint {
+        /// To a file rather than to standard output.
+        #[arg(long, value_name = "FILE")]
+        export: Option<PathBuf>,
         /// Where the log is, and how to answer.
         #[command(flatten)]
         log: Log,
@@ -143,7 +161,7 @@ impl std::fmt::Display for Only {
 }
 
 /// A time, or one that long ago.
-pub(super) fn since(text: &str) -> Result<Timestamp> {
+pub(in crate::cli) fn since(text: &str) -> Result<Timestamp> {
     if let Ok(time) = text.parse() {
         return Ok(time);
     }
@@ -160,7 +178,7 @@ impl Audit {
     #[must_use]
     pub fn reads(&self) -> Option<String> {
         match self {
-            Self::Verify { .. } => None,
+            Self::Verify { .. } | Self::Key { .. } | Self::Checkpoint { .. } => None,
             Self::Show { id, only, .. } => {
                 let id = id.iter().map(|id| format!(" {id}")).collect::<String>();
                 Some(format!("audit show{id}{only}"))
@@ -184,24 +202,35 @@ impl Audit {
     pub fn main(mut self) -> Result<ExitCode> {
         let which = self.reads();
         let log = self.log();
-        let state = match which {
-            Some(which) => reading::announce(&log.daemon, log.dir.as_deref(), "audit", &which)?,
-            None => reading::state(&log.daemon)?,
+        let state = match (which, &log.dir) {
+            (Some(which), dir) => reading::announce(&log.daemon, dir.as_deref(), "audit", &which)?,
+            // A copy is checked wherever it is, without a daemon.
+            (None, Some(_)) => return self.run(&mut io::stdout().lock()).map(ExitCode::from),
+            (None, None) => reading::state(&log.daemon)?,
         };
         log.dir.get_or_insert_with(|| state.join("audit"));
+        if let Self::Verify { by, .. } = &mut self {
+            by.of_this_host(&state);
+        }
         self.run(&mut io::stdout().lock()).map(ExitCode::from)
     }
 
     fn log(&mut self) -> &mut Log {
         match self {
-            Self::Verify { log } | Self::Show { log, .. } | Self::Tail { log, .. } => log,
+            Self::Verify { log, .. }
+            | Self::Key { log }
+            | Self::Checkpoint { log, .. }
+            | Self::Show { log, .. }
+            | Self::Tail { log, .. } => log,
         }
     }
 
     /// Does it. The exit code is 0, or 1 where `verify` found something wrong.
     pub fn run(&self, out: &mut impl Write) -> Result<u8> {
         unless_gone(match self {
-            Self::Verify { log } => check(log, out),
+            Self::Verify { by, log } => check::check(by, log, out),
+            Self::Key { log } => check::key(log, out),
+            Self::Checkpoint { export, log } => check::checkpoint(export.as_deref(), log, out),
             Self::Show { id, only, log } => show(id.as_deref(), only, log, out),
             Self::Tail {
                 lines,
@@ -225,52 +254,6 @@ pub(super) fn unless_gone(done: Result<u8>) -> Result<u8> {
         }
         other => other,
     }
-}
-
-fn check(log: &Log, out: &mut impl Write) -> Result<u8> {
-    let report = verify(&log.dir())?;
-    if report.segments == 0 && report.is_whole() {
-        bail!(
-            "cannot find an audit log in {}: no audit-*.jsonl is there; name its place with --dir or --config",
-            log.dir().display()
-        );
-    }
-    if log.json {
-        let text = serde_json::to_string(&report)?;
-        writeln!(out, "{}", terminal::json(&text))?;
-        return Ok(u8::from(!report.is_whole()));
-    }
-    for violation in &report.violations {
-        writeln!(out, "{}", terminal::line(&violation.to_string()))?;
-    }
-    if report.unlisted > 0 {
-        writeln!(out, "and {} more", report.unlisted)?;
-    }
-    let lines = counted(report.lines, "line", "lines");
-    let segments = counted(report.segments, "segment", "segments");
-    if !report.is_whole() {
-        writeln!(out, "the log is damaged ({lines} in {segments} were read)")?;
-        return Ok(1);
-    }
-    writeln!(out, "the log is whole: {lines} in {segments}")?;
-    match report.checkpoint {
-        None | Some(0) => writeln!(
-            out,
-            "no checkpoint vouches for its end yet: lines that are missing there cannot be told"
-        )?,
-        Some(checkpoint) => writeln!(
-            out,
-            "certain up to sequence {checkpoint}, the last checkpoint"
-        )?,
-    }
-    if report.unfinished_bytes > 0 {
-        let bytes = report.unfinished_bytes;
-        writeln!(
-            out,
-            "behind it {bytes} bytes are no whole line yet: being written, or cut off by a crash"
-        )?;
-    }
-    Ok(0)
 }
 
 fn show(id: Option<&str>, only: &Only, log: &Log, out: &mut impl Write) -> Result<u8> {

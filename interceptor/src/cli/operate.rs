@@ -179,6 +179,16 @@ fn describe(status: &api::Status) -> String {
             session.seconds
         ));
     }
+    for (name, output) in &status.outputs {
+        let failing = output.failing.as_deref().unwrap_or("");
+        let failing = terminal::line(failing);
+        let behind = counted(output.behind, "line", "lines");
+        line(
+            format!("output   {name}  {behind} behind  {failing}")
+                .trim_end()
+                .to_owned(),
+        );
+    }
     text
 }
 

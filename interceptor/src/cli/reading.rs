@@ -63,7 +63,7 @@ pub(super) fn announce(
         .map_or_else(|| PathBuf::from(STATE), |config| config.paths.state.clone());
     if copy.is_none_or(|copy| is_below(copy, &state)) {
         let settings = config.map_or_else(audit::Settings::default, |config: Config| config.audit);
-        write(&state.join("audit"), &settings, what, which)?;
+        write(&state, &settings, what, which)?;
     }
     Ok(state)
 }
@@ -85,12 +85,14 @@ fn is_below(path: &Path, state: &Path) -> bool {
     }
 }
 
-fn write(log: &Path, settings: &audit::Settings, what: &str, which: &str) -> anyhow::Result<()> {
+fn write(state: &Path, settings: &audit::Settings, what: &str, which: &str) -> anyhow::Result<()> {
+    let log = state.join("audit");
     if !log.exists() {
         return Ok(());
     }
     let unwritten = "cannot write to the audit that it is about to be read";
-    let log = audit::Log::open(log, settings).context(unwritten)?;
+    let signer = audit::Signer::open(state).context(unwritten)?;
+    let log = audit::Log::open(&log, signer, settings).context(unwritten)?;
     let caller = own();
     let event = Event::Control {
         verb: "read",

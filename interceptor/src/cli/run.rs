@@ -1,27 +1,33 @@
 //! `interceptor run --agent NAME -- CMD…`: asks the daemon for a scope, is moved into it, and becomes CMD.
 //!
-//! What is inherited is what could carry a way out: every descriptor above standard error is closed,
-//! new privileges are given up, and root steps down to the user that is named. A token is read here only,
-//! and gone before the command runs.
+//! What is inherited is what could carry a way out: descriptors above standard error are closed, capabilities
+//! and new privileges given up, root steps down to the user that is named, and what the hooks of a scope do not
+//! see is taken away by mounts, a filter of system calls and a Landlock domain. A token is read here only, and
+//! gone before the command runs.
 
 #![expect(
     unsafe_code,
-    reason = "close_range(2) has no safe wrapper in our crates"
+    reason = "system calls that have no safe wrapper in our crates"
 )]
+
+mod apart;
+mod filter;
+mod mounts;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use nix::sys::prctl;
 use nix::unistd::{Uid, User};
 
 use super::bind::TokenIn;
 use super::{Daemon, bind, block_on, client};
-use crate::control::api::{Begin, Placed, Proof, Run as Asked};
+use crate::capture::cgroup2::Hierarchy;
+use crate::control::api::{Begin, Launch, Placed, Proof, Run as Asked};
 
 /// `interceptor run`.
 #[derive(Debug, Args)]
@@ -43,6 +49,9 @@ pub struct Run {
     /// Log a person in by this issuer first, and bind the scope to them.
     #[arg(long, value_name = "ISSUER", conflicts_with_all = ["as_token", "as_saml"])]
     login: Option<String>,
+    /// Leave this descriptor open to the command. A socket that was made outside is not intercepted.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(3..))]
+    keep_fd: Vec<u32>,
     #[command(flatten)]
     daemon: Daemon,
     /// The command and its arguments.
@@ -81,24 +90,59 @@ impl Run {
             proof,
         };
         let placed: Placed = block_on(client::post(&control, "/v1/run", &asked), false)?;
-        close_descriptors()?;
+        is_in(&placed.cgroup)?;
+        close_descriptors(&self.keep_fd)?;
         let mut command = Command::new(program);
         command.args(arguments).envs(added(placed.environment));
         let brought = self.as_token.as_ref().or(self.as_saml.as_ref());
         if let Some(variable) = brought.and_then(TokenIn::variable) {
             command.env_remove(variable);
         }
+        give_up(&placed.launch, user.as_ref())?;
         if let Some(user) = user {
-            step_down(&user)?;
             command
                 .env("HOME", &user.dir)
                 .env("USER", &user.name)
                 .env("LOGNAME", &user.name);
         }
-        prctl::set_no_new_privs().context("cannot give up new privileges")?;
         let error = command.exec();
         Err(error).with_context(|| format!("cannot run {}", program.to_string_lossy()))
     }
+}
+
+/// On a host with both hierarchies a process can be said to be moved and be nowhere that counts.
+fn is_in(cgroup: &str) -> anyhow::Result<()> {
+    let own = Hierarchy::find()?.of(None)?;
+    ensure!(
+        own == cgroup,
+        "this process is in the cgroup {own} and not in {cgroup}: the command would not be intercepted"
+    );
+    Ok(())
+}
+
+/// Gives up everything by which the command could get around its scope, in the order in which each can still
+/// be given up.
+fn give_up(launch: &Launch, user: Option<&User>) -> anyhow::Result<()> {
+    if Uid::effective().is_root() {
+        if launch.mounts {
+            mounts::separate(launch)?;
+        }
+        apart::bound().context("cannot give up capabilities for good")?;
+    }
+    apart::forget_keys();
+    if let Some(user) = user {
+        step_down(user)?;
+    }
+    apart::disarm().context("cannot give up capabilities")?;
+    prctl::set_no_new_privs().context("cannot give up new privileges")?;
+    let names_abstract = launch.sockets.iter().any(|name| name.starts_with('@'));
+    let apart = apart::domain(launch.all_sockets || names_abstract)
+        .context("cannot keep it apart from other processes")?;
+    let filter = filter::Filter {
+        namespaces: launch.user_namespaces,
+        apart,
+    };
+    filter::install(filter).context("cannot filter system calls")
 }
 
 /// The daemon's variables, but for those that the caller set: those are the caller's choice.
@@ -127,12 +171,22 @@ fn step_down(user: &User) -> anyhow::Result<()> {
 }
 
 /// Sockets made outside the scope are not hooked: none is handed in but the standard three.
-fn close_descriptors() -> anyhow::Result<()> {
-    // SAFETY: no object of this process uses a descriptor above 2 afterwards: the runtime is gone.
-    let closed = unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
-    if closed != 0 {
-        return Err(std::io::Error::last_os_error())
-            .context("cannot close inherited descriptors (needs Linux 5.9)");
+fn close_descriptors(keep: &[u32]) -> anyhow::Result<()> {
+    let keep: std::collections::BTreeSet<u32> = keep.iter().copied().collect();
+    let mut from = 3;
+    for last in keep.iter().copied().chain([libc::c_uint::MAX]) {
+        let to = last.saturating_sub(u32::from(last != libc::c_uint::MAX));
+        // SAFETY: no object of this process uses a descriptor above 2 afterwards: the runtime is gone.
+        let closed = if from > to {
+            0
+        } else {
+            unsafe { libc::close_range(from, to, 0) }
+        };
+        if closed != 0 {
+            return Err(std::io::Error::last_os_error())
+                .context("cannot close inherited descriptors (needs Linux 5.9)");
+        }
+        from = last.saturating_add(1);
     }
     Ok(())
 }

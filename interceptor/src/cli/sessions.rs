@@ -1,10 +1,10 @@
-//! `interceptor sessions`: list recordings, show what was asked and what came back, replay them.
+//! `interceptor sessions`: list recordings, show what was asked and what came back, play them, follow what goes on.
 //!
 //! Reads the files themselves, which takes root; whoever calls `run` sees to it that the reading is
 //! written to the audit log first.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,16 +12,22 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use self::screen::{RESET, Screen};
+use self::transcribing::Transcribing;
 use super::audit::{since, unless_gone};
 use super::{Daemon, reading, terminal};
-use crate::clock::BootTime;
-use crate::protocol::http::transcript as http;
-use crate::protocol::postgres::transcript::{Exchange, Limits, Piece, Reading, Transcript};
-use crate::recording::{self, Filter, Meta, Reader, What, find, list};
+use crate::clock::{self, BootTime};
+use crate::protocol::postgres::transcript::{Exchange, Limits, Transcript};
+use crate::recording::{self, Filter, Frame, Identities, Meta, Reader, Terminal, What, find, list};
 
+pub mod export;
+pub mod live;
 mod render;
+mod screen;
+pub mod search;
 #[cfg(test)]
 mod tests;
+mod transcribing;
 
 /// What to do with recordings.
 #[derive(Clone, Debug, Subcommand)]
@@ -53,9 +59,13 @@ pub enum Sessions {
         place: Place,
     },
     /// Show a session as its agent saw it, in its own time.
-    Replay {
+    #[command(alias = "replay")]
+    Play {
         /// The session's id, or its beginning.
         id: String,
+        /// From so long after its start on: `1m30s`.
+        #[arg(long, value_parser = clock::duration)]
+        seek: Option<Duration>,
         /// How many times as fast.
         #[arg(long, default_value_t = 1.0)]
         speed: f64,
@@ -69,6 +79,51 @@ pub enum Sessions {
         #[command(flatten)]
         place: Place,
     },
+    /// Show a session while it goes on, until it ends.
+    Follow {
+        /// The session's id, or its beginning.
+        id: String,
+        /// Where the recordings are, and how to answer.
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Write a session for other programs: its requests as JSON lines, a terminal for asciinema.
+    Export {
+        /// The session's id, or its beginning.
+        id: String,
+        /// As what.
+        #[arg(long, value_enum, default_value = "jsonl")]
+        format: export::Format,
+        /// Which terminal, where there are several; by default the first.
+        #[arg(long)]
+        terminal: Option<u32>,
+        /// Where the recordings are, and how to answer.
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Find requests by the words of what was asked, of who asked, and of what it was about.
+    Search(search::Search),
+    /// Keep a recording whatever its age, until it is released.
+    Hold {
+        /// Which.
+        #[command(flatten)]
+        which: live::Which,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Keep it no longer than others.
+    Release {
+        /// Which.
+        #[command(flatten)]
+        which: live::Which,
+    },
+    /// End an open session; its process lives on.
+    Kill {
+        /// Which.
+        #[command(flatten)]
+        which: live::Which,
+    },
 }
 
 /// Where the recordings are, and how to answer.
@@ -77,6 +132,9 @@ pub struct Place {
     /// The recordings' directory; by default the one of the daemon.
     #[arg(long)]
     pub dir: Option<PathBuf>,
+    /// A file with an identity of age, for encrypted recordings.
+    #[arg(long)]
+    pub identity: Option<PathBuf>,
     /// Which daemon.
     #[command(flatten)]
     pub daemon: Daemon,
@@ -91,6 +149,13 @@ impl Place {
             .clone()
             .unwrap_or_else(|| PathBuf::from("/var/lib/interceptor/recordings"))
     }
+
+    /// The recording of a session.
+    fn open(&self, id: &str) -> Result<Reader> {
+        let identities = self.identity.as_deref().map(Identities::read).transpose()?;
+        let dir = find(&self.dir(), id)?;
+        Ok(Reader::with(&dir, identities.unwrap_or_default())?)
+    }
 }
 
 impl Sessions {
@@ -101,7 +166,16 @@ impl Sessions {
     pub fn main(mut self) -> Result<ExitCode> {
         let which = self.reads();
         let place = match &mut self {
-            Self::Ls { place, .. } | Self::Show { place, .. } | Self::Replay { place, .. } => place,
+            Self::Ls { place, .. }
+            | Self::Show { place, .. }
+            | Self::Play { place, .. }
+            | Self::Follow { place, .. }
+            | Self::Export { place, .. } => place,
+            Self::Search(search) => return search.clone().main(),
+            // The daemon does it, and says so in the audit.
+            Self::Hold { .. } | Self::Release { .. } | Self::Kill { .. } => {
+                return self.run(&mut io::stdout().lock()).map(ExitCode::from);
+            }
         };
         let state = reading::announce(&place.daemon, place.dir.as_deref(), "recordings", &which)?;
         place.dir.get_or_insert_with(|| state.join("recordings"));
@@ -114,7 +188,13 @@ impl Sessions {
         match self {
             Self::Ls { .. } => "sessions ls".to_owned(),
             Self::Show { id, .. } => format!("sessions show {id}"),
-            Self::Replay { id, .. } => format!("sessions replay {id}"),
+            Self::Play { id, .. } => format!("sessions play {id}"),
+            Self::Follow { id, .. } => format!("sessions follow {id}"),
+            Self::Export { id, .. } => format!("sessions export {id}"),
+            Self::Search(search) => search.reads(),
+            Self::Hold { which, .. } => format!("sessions hold {}", which.id),
+            Self::Release { which } => format!("sessions release {}", which.id),
+            Self::Kill { which } => format!("sessions kill {}", which.id),
         }
     }
 
@@ -135,15 +215,31 @@ impl Sessions {
                 ls(place, &filter, out)
             }
             Self::Show { id, rows, place } => show(id, *rows, place, out),
-            Self::Replay {
+            Self::Follow { id, place } => live::follow(id, place, out),
+            Self::Export {
                 id,
+                format,
+                terminal,
+                place,
+            } => export::export(id, (*format, *terminal), place, out),
+            Self::Search(search) => search.run(out),
+            Self::Hold { which, reason } => {
+                which.ask("hold", Some(reason), ["is held", "was held already"], out)
+            }
+            Self::Release { which } => {
+                which.ask("release", None, ["is held no longer", "was not held"], out)
+            }
+            Self::Kill { which } => which.ask("kill", None, ["is ended", "had ended"], out),
+            Self::Play {
+                id,
+                seek,
                 speed,
                 instant,
                 max_pause,
                 place,
             } => {
                 let pace = Pace::new(*speed, *instant, *max_pause)?;
-                replay(id, &pace, place, out)
+                play(id, (&pace, seek.unwrap_or_default()), place, out)
             }
         })
     }
@@ -181,28 +277,6 @@ struct Damaged {
     damage: String,
 }
 
-/// A recording being read, by its protocol.
-enum Transcribing {
-    Postgres(Box<Reading>),
-    Http(http::Reading),
-}
-
-impl Transcribing {
-    fn take(&mut self, at: BootTime, piece: &Piece<'_>) {
-        match self {
-            Self::Postgres(reading) => reading.take(at, piece),
-            Self::Http(reading) => reading.take(at, piece),
-        }
-    }
-
-    fn finish(self) -> Transcript {
-        match self {
-            Self::Postgres(reading) => reading.finish(),
-            Self::Http(reading) => reading.finish(),
-        }
-    }
-}
-
 /// A recording read, as far as it goes.
 struct Read {
     meta: Meta,
@@ -212,29 +286,14 @@ struct Read {
 }
 
 impl Read {
-    fn open(root: &Path, id: &str, limits: Limits) -> Result<Self> {
-        let mut reader = Reader::open(&find(root, id)?)?;
+    fn open(place: &Place, id: &str, limits: Limits) -> Result<Self> {
+        let mut reader = place.open(id)?;
         let meta = reader.meta().clone();
-        let mut reading = match meta.protocol.as_str() {
-            "postgres" => Transcribing::Postgres(Box::new(Reading::new(limits))),
-            "http" | "kubernetes" => Transcribing::Http(http::Reading::new(limits)),
-            other => bail!(
-                "cannot show the session: nothing here reads {}",
-                terminal::line(other)
-            ),
-        };
+        let mut reading = Transcribing::of(&meta, limits)?;
         let mut stopped = None;
         for frame in reader.by_ref() {
             match frame {
-                Ok(frame) => match &frame.what {
-                    What::Bytes(direction, bytes) => {
-                        reading.take(frame.at, &Piece::Bytes(*direction, bytes));
-                    }
-                    What::Mark(request, phase) => {
-                        reading.take(frame.at, &Piece::Mark(*request, *phase));
-                    }
-                    What::End(_) => {}
-                },
+                Ok(frame) => reading.take(frame.at, &frame.what),
                 Err(error) => stopped = Some(error),
             }
         }
@@ -286,7 +345,7 @@ fn show(id: &str, rows: usize, place: &Place, out: &mut impl Write) -> Result<u8
         rows,
         ..Limits::default()
     };
-    let read = Read::open(&place.dir(), id, limits)?;
+    let read = Read::open(place, id, limits)?;
     if place.json {
         let shown = Shown {
             session: &read.meta,
@@ -338,8 +397,68 @@ impl Pace {
     }
 }
 
-fn replay(id: &str, pace: &Pace, place: &Place, out: &mut impl Write) -> Result<u8> {
-    let read = Read::open(&place.dir(), id, Limits::default())?;
+/// Plays a terminal where there is one, requests otherwise; from `seek` after the start on.
+fn play(
+    id: &str,
+    (pace, seek): (&Pace, Duration),
+    place: &Place,
+    out: &mut impl Write,
+) -> Result<u8> {
+    let mut reader = place.open(id)?;
+    let from = reader.meta().started_boot_ns.after(seek);
+    let is_terminal =
+        |frame: &Frame| matches!(frame.what, What::Terminal(_, Terminal::Opened { .. }));
+    if reader
+        .by_ref()
+        .map_while(Result::ok)
+        .take(LOOKED_AT)
+        .any(|frame| is_terminal(&frame))
+    {
+        reader.seek(from)?;
+        return watch(reader, pace, from, out);
+    }
+    requests(id, (pace, from), place, out)
+}
+
+/// Whether there is a terminal shows in so many frames.
+const LOOKED_AT: usize = 64;
+
+/// Plays what terminals showed.
+fn watch(reader: Reader, pace: &Pace, from: BootTime, out: &mut impl Write) -> Result<u8> {
+    let (mut screen, mut now) = (Screen::default(), from);
+    let mut code = 0;
+    for frame in reader {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) => {
+                code = u8::from(!matches!(error, recording::Error::Torn { .. }));
+                writeln!(out, "{}", terminal::line(&in_full(&error)))?;
+                break;
+            }
+        };
+        let What::Terminal(_, Terminal::Shown(bytes) | Terminal::Erred(bytes)) = &frame.what else {
+            continue;
+        };
+        out.flush()?;
+        let pause = pace.pause(frame.at.since(now));
+        if !pause.is_zero() && !terminal::pause(pause)? {
+            return Ok(0);
+        }
+        now = frame.at;
+        out.write_all(&screen.show(bytes))?;
+    }
+    out.write_all(RESET)?;
+    Ok(code)
+}
+
+/// Plays requests and answers.
+fn requests(
+    id: &str,
+    (pace, from): (&Pace, BootTime),
+    place: &Place,
+    out: &mut impl Write,
+) -> Result<u8> {
+    let read = Read::open(place, id, Limits::default())?;
     let exchanges = &read.transcript.exchanges;
     // What happened when: asked (false) and answered (true), in the order of time.
     let mut events: Vec<_> = exchanges
@@ -351,8 +470,9 @@ fn replay(id: &str, pace: &Pace, place: &Place, out: &mut impl Write) -> Result<
             ]
         })
         .collect();
+    events.retain(|(at, ..)| *at >= from);
     events.sort_by_key(|(at, ..)| *at);
-    let mut now = read.meta.started_boot_ns;
+    let mut now = from;
     if !place.json {
         writeln!(out, "{}\n", render::heading(&read.meta))?;
     }

@@ -27,7 +27,7 @@ use crate::policy::{
 };
 
 mod masks;
-mod recorded;
+pub(super) mod recorded;
 
 /// Where policies are when nothing else says so.
 const POLICIES: &str = "/etc/interceptor/policies";

@@ -4,6 +4,7 @@
 //! out here without a word, and the result is thrown away. Values keep their place for `cross`.
 
 pub(super) mod console;
+pub(super) mod outputs;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,10 +16,10 @@ use super::document::{Node, Value};
 use super::mistake::Place;
 use super::shape::{Form, detect, ssh};
 use super::{
-    Address, Agent, Audit, ClientAuth, Config, Dial, Direct, Durability, NameRefusal, Names,
-    Namespace, Order, Paths, Pooler, Postgres, Protocol, Recording, Resolver, Scope, SecretSource,
-    SessionAttrs, StatementText, Target, Timeouts, TlsMode, UpstreamTls, Warm, issuers, scalar,
-    sensitive,
+    Address, Agent, Audit, ClientAuth, Config, Dial, Direct, Durability, Keep, Launcher,
+    NameRefusal, Names, Namespace, Order, Paths, Pooler, Postgres, Protocol, Recording, Resolver,
+    Scope, SecretSource, SessionAttrs, StatementText, Target, Timeouts, TlsMode, Unix, UpstreamTls,
+    Warm, issuers, scalar, sensitive,
 };
 
 /// A value and where it was said.
@@ -82,7 +83,12 @@ pub(super) fn build(root: &Node, file: &Path, resolvers: Vec<Resolver>) -> Built
         direct: values(&direct),
         resolvers,
         names: names(root.under("names")),
-        audit: audit(root.under("audit")),
+        unix: unix(root.under("unix")),
+        launcher: launcher(root.under("launcher")),
+        audit: Audit {
+            outputs: from.outputs(root.under("audit")),
+            ..audit(root.under("audit"))
+        },
         recording: recording(root.under("recording")),
         metrics: root
             .under("metrics")
@@ -240,6 +246,23 @@ fn names(node: Option<&Node>) -> Names {
     }
 }
 
+fn unix(node: Option<&Node>) -> Unix {
+    Unix {
+        others: text(node, "others").as_deref() == Some("permit"),
+        allow: node.map(|node| texts(node, "allow")).unwrap_or_default(),
+    }
+}
+
+fn launcher(node: Option<&Node>) -> Launcher {
+    let default = Launcher::default();
+    Launcher {
+        user_namespaces: node
+            .is_some_and(|node| flag(node, "user_namespaces", default.user_namespaces)),
+        mounts: node.is_none_or(|node| flag(node, "mounts", default.mounts)),
+        hide: node.map(|node| texts(node, "hide")).unwrap_or_default(),
+    }
+}
+
 fn audit(node: Option<&Node>) -> Audit {
     let strict = text(node, "durability").as_deref() == Some("strict");
     Audit {
@@ -249,6 +272,17 @@ fn audit(node: Option<&Node>) -> Audit {
             Durability::Relaxed
         },
         segment_bytes: size(node, "segment").unwrap_or(64 << 20),
+        checkpoint: duration(node, "checkpoint").unwrap_or(Duration::from_secs(60)),
+        outputs: BTreeMap::new(),
+    }
+}
+
+/// How long recordings are kept, as the map around it says.
+fn keep(node: Option<&Node>) -> Keep {
+    let node = node.and_then(|node| node.under("keep"));
+    Keep {
+        age: duration(node, "age"),
+        bytes: size(node, "size"),
     }
 }
 
@@ -256,6 +290,10 @@ fn recording(node: Option<&Node>) -> Recording {
     Recording {
         segment_bytes: size(node, "segment").unwrap_or(16 << 20),
         session_bytes: size(node, "session"),
+        recipients: node
+            .map(|node| texts(node, "recipients"))
+            .unwrap_or_default(),
+        keep: keep(node),
     }
 }
 
@@ -299,11 +337,11 @@ fn timeouts(node: Option<&Node>) -> Timeouts {
 
 /// What needs to know from where relative paths start.
 pub(super) struct From<'a> {
-    directory: &'a Path,
+    pub(super) directory: &'a Path,
 }
 
 impl From<'_> {
-    fn path(&self, node: Option<&Node>, key: &str) -> Option<PathBuf> {
+    pub(super) fn path(&self, node: Option<&Node>, key: &str) -> Option<PathBuf> {
         text(node, key).map(|path| self.directory.join(path))
     }
 
@@ -343,6 +381,7 @@ impl From<'_> {
                 _ => StatementText::Redacted,
             },
             record: flag(node, "record", true),
+            keep: keep(Some(node)),
             timeouts: timeouts(node.under("timeouts")),
             tags: sensitive::build_tags(node),
             sensitive: sensitive::build(node),
@@ -404,7 +443,7 @@ impl From<'_> {
         })
     }
 
-    fn secret(&self, node: &Node) -> Option<SecretSource> {
+    pub(super) fn secret(&self, node: &Node) -> Option<SecretSource> {
         let entry = node.entries().first()?;
         let said = || text(Some(node), &entry.key);
         match entry.key.as_str() {

@@ -256,11 +256,30 @@ pub fn is_name(text: &str) -> bool {
     (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(name)
 }
 
+/// What is expected where it is not there.
+const A_NAME: &str = "expected a name of 1 to 63 of a-z, 0-9 and -";
+const A_VARIABLE: &str = "expected the name of a variable: letters, digits and _";
+const A_FIELD: &str = "expected keys with dots between, such as customers.email, *.email or **.ssn";
+const A_HEADER: &str = "expected the name of a header, lower or upper case";
+/// Whether a UNIX socket can be called so: `sun_path` has 108 bytes, and a path's zero is one of them.
+fn is_door(text: &str) -> bool {
+    let is_short = text.len() <= 107 && !text.contains('\0');
+    let is_path = text.starts_with('/') && no_parents(text);
+    is_short && (is_path || text.len() > 1 && text.starts_with('@'))
+}
+
 /// Checks the form of a text.
 pub(super) fn text_form(text: &str, form: Form) -> Result<(), String> {
     let (fine, expected) = match form {
         Form::Address => return scalar::address(text).map(drop),
         Form::Addresses => return scalar::addresses(text).map(drop),
+        Form::Socket => return scalar::socket(text).map(drop),
+        Form::Network => return scalar::network(text).map(drop),
+        Form::Url => return Url::read(text).map(drop),
+        Form::Recipient => return scalar::recipient(text),
+        Form::Claim => return issuers::claim(text).map(drop),
+        Form::HostKey => return ssh::host_key(text).map(drop).map_err(str::to_owned),
+        Form::Column => return scalar::column(text).map(drop),
         Form::Domain => (
             scalar::name(text).is_some(),
             "expected a domain such as internal or corp.example",
@@ -269,19 +288,22 @@ pub(super) fn text_form(text: &str, form: Form) -> Result<(), String> {
             crate::names::message::is_type(text),
             "expected a type of DNS records such as A or TXT",
         ),
-        Form::Socket => return scalar::socket(text).map(drop),
-        Form::Network => return scalar::network(text).map(drop),
-        Form::Url => return Url::read(text).map(drop),
-        Form::Claim => return issuers::claim(text).map(drop),
-        Form::HostKey => return ssh::host_key(text).map(drop).map_err(str::to_owned),
+        Form::Door => (
+            is_door(text),
+            "expected a whole path of at most 107 bytes without `..`, or an abstract name behind an `@`",
+        ),
+        Form::WholePath => (
+            text.starts_with('/')
+                && text.len() <= MAX_PATH
+                && !text.contains('\0')
+                && no_parents(text),
+            "expected a whole path without `..`",
+        ),
         Form::EnvPattern => (
             ssh::is_env_pattern(text),
             "expected the name of a variable, or its beginning and `*`",
         ),
-        Form::Name => (
-            is_name(text),
-            "expected a name of 1 to 63 of a-z, 0-9 and -",
-        ),
+        Form::Name => (is_name(text), A_NAME),
         Form::Path => (
             (1..=MAX_PATH).contains(&text.len()) && !text.contains('\0') && no_parents(text),
             "expected a path without `..`",
@@ -298,25 +320,15 @@ pub(super) fn text_form(text: &str, form: Form) -> Result<(), String> {
             (1..=MAX_IDENTIFIER).contains(&text.len()) && !text.contains('\0'),
             "expected 1 to 255 bytes of text",
         ),
-        Form::Variable => (
-            is_variable(text),
-            "expected the name of a variable: letters, digits and _",
-        ),
+        Form::Variable => (is_variable(text), A_VARIABLE),
         Form::Credential => (
             is_credential(text),
             "expected the name of a credential, without a slash",
         ),
         Form::Argument => (!text.contains('\0'), "expected text without NUL"),
-        Form::Column => return scalar::column(text).map(drop),
         Form::Mask => (is_mask(text), MASKS),
-        Form::Field => (
-            is_field(text),
-            "expected keys with dots between, such as customers.email, *.email or **.ssn",
-        ),
-        Form::Header => (
-            is_header(text),
-            "expected the name of a header, lower or upper case",
-        ),
+        Form::Field => (is_field(text), A_FIELD),
+        Form::Header => (is_header(text), A_HEADER),
         Form::RequestPath => (
             text.starts_with('/') && text.len() <= MAX_PATH && !text.contains(['?', '#', '\0']),
             "expected a path that begins with a slash, without query",

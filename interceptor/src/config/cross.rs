@@ -46,6 +46,7 @@ pub(super) fn check(root: &Node, built: &Built, report: &mut Report) {
     }
     issuers::cross(root, &built.config, report);
     console::cross(root, &built.config, report);
+    super::build::outputs::cross(root, &built.config, report);
 }
 
 fn addresses(built: &Built, report: &mut Report) {

@@ -34,6 +34,13 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(unit).ok_or_else(|| EXPECTED.into())
 }
 
+/// A recipient of `age`: who holds the identity to it can read what is encrypted to it.
+pub(super) fn recipient(text: &str) -> Result<(), String> {
+    let read = text.parse::<age::x25519::Recipient>();
+    read.map(drop)
+        .map_err(|_why| "expected a recipient of age (X25519), such as age1…".into())
+}
+
 /// A mask that needs no more than a word: all but `constant`.
 pub(super) fn mask(text: &str) -> Option<Mask> {
     let partial = |text: &str| {

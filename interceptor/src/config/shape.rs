@@ -8,6 +8,7 @@ pub(super) mod detect;
 pub(super) mod http;
 mod issuers;
 pub(super) mod kubernetes;
+mod records;
 pub(super) mod schema;
 pub(super) mod ssh;
 
@@ -81,6 +82,8 @@ pub(super) enum Form {
     MaskOrTag,
     /// An address of the web, without query and fragment.
     Url,
+    /// A recipient of `age`.
+    Recipient,
     /// A claim of a token: its name, or a JSON pointer to it.
     Claim,
     /// Keys of JSON to a field, with dots between: `*` for one of any name, `**` for any number of them.
@@ -99,6 +102,10 @@ pub(super) enum Form {
     HostKey,
     /// A variable that is passed on, or the beginning of some.
     EnvPattern,
+    /// A UNIX socket: its whole path, or its abstract name behind an `@`.
+    Door,
+    /// A whole path.
+    WholePath,
 }
 
 /// One key.
@@ -195,8 +202,25 @@ pub(super) static FILE: Shape = Shape::Keys(&[
         "DNS servers that scopes may ask, through the daemon.",
     ),
     may("names", NAMES, "see its keys", "What scopes may ask them."),
-    may("audit", AUDIT, "see its keys", "The audit log."),
-    may("recording", RECORDING, "see its keys", "The recordings."),
+    may(
+        "unix",
+        UNIX,
+        "see its keys",
+        "UNIX sockets that were made outside of a scope.",
+    ),
+    may(
+        "launcher",
+        LAUNCHER,
+        "see its keys",
+        "What `interceptor run` takes away from commands.",
+    ),
+    may("audit", records::AUDIT, "see its keys", "The audit log."),
+    may(
+        "recording",
+        records::RECORDING,
+        "see its keys",
+        "The recordings.",
+    ),
     may(
         "metrics",
         Shape::Text(Form::Socket),
@@ -324,6 +348,12 @@ static TARGET: Shape = Shape::Keys(&[
         Shape::Word(&["none", "redacted", "full"]),
         "redacted",
         "What the audit keeps of statement text.",
+    ),
+    may(
+        "keep",
+        records::KEEP,
+        "as `recording.keep`",
+        "How long its recordings are kept.",
     ),
     may(
         "record",
@@ -656,32 +686,38 @@ const NAMES: Shape = Shape::Keys(&[
     ),
 ]);
 
-const AUDIT: Shape = Shape::Keys(&[
+const UNIX: Shape = Shape::Keys(&[
     may(
-        "durability",
-        Shape::Word(&["relaxed", "strict"]),
-        "relaxed",
-        "Strict: a request's record is on disk before the request goes upstream.",
+        "others",
+        Shape::Word(&["refuse", "permit"]),
+        "refuse",
+        "What becomes of a scope's way to any that is not allowed.",
     ),
     may(
-        "segment",
-        Shape::Size(64 * KIB, 16 * GIB),
-        "64MiB",
-        "Size at which the next segment is begun.",
+        "allow",
+        Shape::List(0, &Shape::Text(Form::Door)),
+        "none",
+        "Those that scopes may reach: whole paths as their makers named them, abstract names behind an `@`.",
     ),
 ]);
 
-const RECORDING: Shape = Shape::Keys(&[
+const LAUNCHER: Shape = Shape::Keys(&[
     may(
-        "segment",
-        Shape::Size(64 * KIB, 16 * GIB),
-        "16MiB",
-        "Size at which the next segment is begun.",
+        "user_namespaces",
+        Shape::Flag,
+        "false",
+        "Whether commands may make user namespaces, as some sandboxes of their own do.",
     ),
     may(
-        "session",
-        Shape::SizeLimit(KIB, 1024 * GIB),
-        "unlimited",
-        "Size at which a session is ended.",
+        "mounts",
+        Shape::Flag,
+        "true",
+        "Whether commands get mounts of their own, which hide what is not for them; only root can make them.",
+    ),
+    may(
+        "hide",
+        Shape::List(0, &Shape::Text(Form::WholePath)),
+        "none",
+        "Files, directories and sockets that they do not see either.",
     ),
 ]);

@@ -139,14 +139,18 @@ fn a_version_alone_gives_the_defaults() {
         config.audit,
         Audit {
             durability: Durability::Relaxed,
-            segment_bytes: 64 << 20
+            segment_bytes: 64 << 20,
+            checkpoint: Duration::from_secs(60),
+            outputs: BTreeMap::new(),
         }
     );
     assert_eq!(
         config.recording,
         Recording {
             segment_bytes: 16 << 20,
-            session_bytes: None
+            session_bytes: None,
+            recipients: Vec::new(),
+            keep: Default::default(),
         }
     );
 }

@@ -7,7 +7,7 @@ use axum::extract::State;
 use serde_json::json;
 
 use super::Given;
-use super::api::{Acted, Agent, WhichSession};
+use super::api::{Acted, Agent, Done, WhichSession};
 use super::caller::{Answer, Known};
 use super::scopes::cgroup;
 use crate::capture::cgroup2::Hierarchy;
@@ -53,7 +53,7 @@ pub async fn kill(
     act(&services, &caller, &asked.agent, Deed::Kill).await
 }
 
-/// `POST /v1/sessions/end`: ends one open session.
+/// `POST /v1/sessions/kill`: ends one open session; its process lives on.
 ///
 /// # Errors
 /// An answer where policy refuses, or no such session is open.
@@ -61,23 +61,31 @@ pub async fn end_session(
     State(services): Given,
     caller: Known,
     Json(asked): Json<WhichSession>,
-) -> Result<Json<Acted>, Answer> {
-    let all = services.registry.all();
-    let session = all.iter().find(|session| session.id() == asked.session);
-    let session = session.ok_or_else(|| Answer::bad("no such session is open"))?;
+) -> Result<Json<Done>, Answer> {
+    let id = asked.session.to_ascii_lowercase();
+    let mut open = services.registry.all();
+    open.retain(|session| !id.is_empty() && session.id().to_string().starts_with(&id));
+    let verb = ControlVerb::Kill;
+    let [session] = open.as_slice() else {
+        // Who may not see which there are is not told by trying.
+        let status = ControlVerb::Status;
+        caller.may(&services, status, &ControlObject::Host).await?;
+        return Err(Answer::bad(
+            "no open session, or more than one, has an id that begins so",
+        ));
+    };
     let principal = &session.who().principal;
     let object = ControlObject::Scope {
         agent: principal.agent.clone(),
         cgroup: principal.cgroup.scope.clone(),
     };
-    let verb = ControlVerb::Kill;
     caller.may(&services, verb, &object).await?;
     session.end(EndReason::Killed);
-    let detail = json!({ "session": asked.session, "agent": principal.agent });
+    let detail = json!({ "session": session.id(), "agent": principal.agent });
     caller.audit(&services, verb.word(), "ok", detail);
-    Ok(Json(Acted {
-        scopes: Vec::new(),
-        sessions: 1,
+    Ok(Json(Done {
+        session: session.id(),
+        changed: true,
     }))
 }
 

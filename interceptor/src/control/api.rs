@@ -164,6 +164,25 @@ pub struct Placed {
     /// Variables for the agent's environment: where the local authority's certificate is, and the
     /// scope's throw-away password.
     pub environment: BTreeMap<String, String>,
+    /// What the launcher takes away before the agent starts.
+    pub launch: Launch,
+}
+
+/// What a launcher takes away.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// Whether the agent may make user namespaces.
+    pub user_namespaces: bool,
+    /// Whether it gets mounts of its own.
+    pub mounts: bool,
+    /// What is hidden on them.
+    pub hide: Vec<String>,
+    /// Files in that which are not.
+    pub keep: Vec<String>,
+    /// UNIX sockets outside that it may reach.
+    pub sockets: Vec<String>,
+    /// Whether it may reach all of them.
+    pub all_sockets: bool,
 }
 
 /// What an exchange gives (RFC 8693 section 2.2.1).
@@ -219,14 +238,6 @@ pub struct Link {
     pub url: String,
     /// For how long, in seconds.
     pub seconds: u64,
-}
-
-/// `POST /v1/sessions/end`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WhichSession {
-    /// Which open session.
-    pub session: Uuid,
 }
 
 /// `POST /v1/records/search`: lines of the audit log, the newest first.
@@ -321,6 +332,26 @@ pub struct Read {
     pub which: String,
 }
 
+/// `POST /v1/sessions/hold` and, without a reason, `/v1/sessions/release` and `/v1/sessions/kill`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhichSession {
+    /// Its id, or how that begins.
+    pub session: String,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What was done to a session or its recording.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// Which.
+    pub session: Uuid,
+    /// Whether anything is different now.
+    pub changed: bool,
+}
+
 /// Where the records are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Records {
@@ -370,6 +401,19 @@ pub struct Status {
     pub sessions: Vec<OpenSession>,
     /// The listener pair's addresses.
     pub listeners: Vec<String>,
+    /// Where the audit goes besides.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs: BTreeMap<String, OutputStatus>,
+}
+
+/// How an output of the audit is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputStatus {
+    /// Lines that it has not taken yet.
+    pub behind: u64,
+    /// Why it did not take the last that it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<String>,
 }
 
 /// What one agent uses now.

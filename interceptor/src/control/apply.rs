@@ -142,11 +142,23 @@ fn write(
         .unwrap_or_else(PoisonError::into_inner);
     let scopes = services.scopes.refresh()?;
     let (config, targets) = of();
+    services.capture.set_doors(doors(&config).as_deref())?;
     services
         .capture
         .set_rules(&rows(&config, &targets, &scopes))?;
     then();
     Ok(())
+}
+
+/// UNIX sockets that scopes may reach; `None` for all.
+pub(super) fn doors(config: &Config) -> Option<Vec<String>> {
+    if config.unix.others {
+        return None;
+    }
+    // A name is what its maker gave it, which is not always where a link leads.
+    let agent = config.paths.run.join("agent.sock");
+    let own = agent.to_string_lossy().into_owned();
+    Some(config.unix.allow.iter().cloned().chain([own]).collect())
 }
 
 /// The kernel's rows, as one list.

@@ -1,5 +1,6 @@
 //! What is going on: status for operators, metrics for Prometheus, and an agent's view of itself.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -8,9 +9,10 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 
 use super::Given;
-use super::api::{OpenSession, Own, Status, Usage};
+use super::api::{OpenSession, OutputStatus, Own, Status, Usage};
 use super::caller::{Answer, Known};
 use super::scopes::describe;
+use crate::audit;
 use crate::capture;
 use crate::clock;
 use crate::identity::{Principal, ScopeOf};
@@ -46,7 +48,14 @@ pub async fn metrics(State(services): Given, caller: Known) -> Result<Response, 
 pub fn exposition(services: &Services) -> Response {
     let unrecorded = services.capture.unrecorded();
     let unrecorded = unrecorded.inspect_err(|error| tracing::warn!(%error, "cannot count"));
+    let audit::Sequence(written) = services.audit.synced();
+    let outputs = services.outputs.all().into_iter();
+    let outputs = outputs.map(|(name, output)| {
+        let behind = written.saturating_sub(output.sent);
+        (name, [output.lines, behind, output.failures])
+    });
     let text = services.metrics.text(Now {
+        outputs: outputs.collect(),
         generation: services.policy.generation().0,
         sessions: services.registry.count(),
         grants: services.grants.count(),
@@ -140,7 +149,22 @@ fn of(services: &Arc<Services>) -> Status {
             .map(|session| open(session))
             .collect(),
         listeners: services.listeners.iter().map(ToString::to_string).collect(),
+        outputs: outputs(services),
     }
+}
+
+/// How the outputs of the audit are doing.
+fn outputs(services: &Services) -> BTreeMap<String, OutputStatus> {
+    let audit::Sequence(written) = services.audit.synced();
+    let all = services.outputs.all().into_iter();
+    let status = all.map(|(name, output)| {
+        let status = OutputStatus {
+            behind: written.saturating_sub(output.sent),
+            failing: output.failing,
+        };
+        (name, status)
+    });
+    status.collect()
 }
 
 fn open(session: &Session) -> OpenSession {

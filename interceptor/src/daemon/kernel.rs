@@ -128,6 +128,7 @@ fn stamp(denied: &Denied) -> serde_json::Result<Box<RawValue>> {
         "reason": denied.reason,
         "protocol": denied.protocol,
         "destination": denied.destination,
+        "door": denied.door,
         "pid": stamp.tgid,
         "started": stamp.started,
         "uid": stamp.uid,

@@ -67,12 +67,9 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
         Authority::open(&config.paths.state).context("cannot open the local authority")?;
     let control = control::listen(&config.paths.run)?;
     let metrics = metrics::listen(config.metrics).await?;
-    let secrets = Secrets::default();
+    let secrets = Arc::new(Secrets::default());
     let console = console::listen(config.console.as_ref(), &secrets).await?;
-    let audit = audit::Log::open(&config.paths.state.join("audit"), &config.audit)
-        .context("cannot open the audit log")?;
-    let recorder = Recorder::open(&config.paths.state.join("recordings"), &config.recording)
-        .context("cannot open the recordings")?;
+    let (audit, recorder) = records(&config)?;
     let grants = Grants::open(&config.paths.state.join("grants.db"))?;
     let tokens = Tokens::open(&config.paths.state.join("identities.db"))
         .context("cannot open what scopes are bound to")?;
@@ -97,6 +94,7 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
         closings: Default::default(),
         hosts,
         secrets,
+        outputs: Default::default(),
         authority,
         reloads: Default::default(),
         replacing: Default::default(),
@@ -117,6 +115,18 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
         metrics,
         console,
     })
+}
+
+/// What is kept: the audit log, and the recordings that it vouches for.
+fn records(config: &Config) -> anyhow::Result<(Arc<audit::Log>, Recorder)> {
+    let state = &config.paths.state;
+    let signer =
+        audit::Signer::open(state).context("cannot open the key that signs the audit log")?;
+    let audit = audit::Log::open(&state.join("audit"), signer, &config.audit);
+    let audit = Arc::new(audit.context("cannot open the audit log")?);
+    let sink: Arc<dyn audit::Sink> = Arc::<audit::Log>::clone(&audit);
+    let recorder = Recorder::open(&state.join("recordings"), &config.recording, sink);
+    Ok((audit, recorder.context("cannot open the recordings")?))
 }
 
 /// Attaches the programs. The scopes of an earlier start are still tagged: they wait for the listeners.

@@ -213,6 +213,7 @@ fn denied(flow: &Flow) -> Denied {
         reason: DenyReason::NoRule,
         protocol: 6,
         destination: flow.destination.0,
+        door: None,
         process: flow.process.clone(),
         passerby: false,
         scope: flow.scope,

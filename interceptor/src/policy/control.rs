@@ -6,6 +6,7 @@
 //! the issuer's word alone, and never takes a user's right.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 
 use cedar_policy::{Context, Entities, Entity, EntityUid, Request, RestrictedExpression};
 use serde::Serialize;
@@ -51,11 +52,13 @@ pub enum ControlVerb {
     ReadSessions,
     /// Look at what a target's columns hold.
     Discover,
+    /// Hold a recording, or release it.
+    Hold,
 }
 
 impl ControlVerb {
     /// Every verb.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Run,
         Self::Tag,
         Self::Untag,
@@ -71,6 +74,7 @@ impl ControlVerb {
         Self::ReadAudit,
         Self::ReadSessions,
         Self::Discover,
+        Self::Hold,
     ];
 
     /// Its name in the schema.
@@ -92,6 +96,7 @@ impl ControlVerb {
             Self::ReadAudit => "ReadAudit",
             Self::ReadSessions => "ReadSessions",
             Self::Discover => "Discover",
+            Self::Hold => "Hold",
         }
     }
 
@@ -111,6 +116,7 @@ impl ControlVerb {
             Self::Reload => "reload",
             Self::Status => "status",
             Self::ReadAudit | Self::ReadSessions | Self::Discover => "read",
+            Self::Hold => "hold",
         }
     }
 
@@ -128,9 +134,12 @@ impl ControlVerb {
             | Self::Bind
             | Self::Approve
             | Self::BreakGlass => true,
-            Self::Reload | Self::Status | Self::ReadAudit | Self::ReadSessions | Self::Discover => {
-                false
-            }
+            Self::Reload
+            | Self::Status
+            | Self::ReadAudit
+            | Self::ReadSessions
+            | Self::Discover
+            | Self::Hold => false,
         }
     }
 
@@ -151,7 +160,8 @@ impl ControlVerb {
             | Self::Bind
             | Self::Reload
             | Self::ReadSessions
-            | Self::Discover => false,
+            | Self::Discover
+            | Self::Hold => false,
         }
     }
 
@@ -171,7 +181,8 @@ impl ControlVerb {
             | Self::Reload
             | Self::ReadAudit
             | Self::ReadSessions
-            | Self::Discover => false,
+            | Self::Discover
+            | Self::Hold => false,
         }
     }
 }
@@ -204,6 +215,19 @@ impl ControlCaller {
                 names.collect()
             }
             Self::Person(person) => person.groups().collect(),
+        }
+    }
+}
+
+/// By name where there is one.
+impl fmt::Display for ControlCaller {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(HostUser {
+                name: Some(name), ..
+            }) => to.write_str(name),
+            Self::User(user) => write!(to, "{}", user.uid),
+            Self::Person(person) => to.write_str(&person.id()),
         }
     }
 }

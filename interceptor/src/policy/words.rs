@@ -547,6 +547,14 @@ impl Refusal {
         Self::plain(RefusalKind::Unreadable, &message, hint)
     }
 
+    /// An answer in which the credential that was given cannot be looked for; `why` says why.
+    #[must_use]
+    pub fn unsearched(why: &str) -> Self {
+        let message = format!("the answer may hold the credential, and cannot be searched: {why}");
+        let hint = "ask for it in another form; it has to come uncompressed and as a whole";
+        Self::plain(RefusalKind::Unreadable, &message, hint)
+    }
+
     /// A defect; `message` says what cannot be done for it.
     #[must_use]
     pub fn internal(message: &str) -> Self {

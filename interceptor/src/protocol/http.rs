@@ -34,6 +34,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Duration, timeout};
 
 use self::exchange::Exchange;
+use self::inject::conceal::Given;
 use self::reach::{Reach, Tasks};
 use self::terminate::{Client, Heard};
 use crate::config::{Host, Http};
@@ -49,7 +50,9 @@ const HEAD_MAX: usize = 64 << 10;
 /// Headers of one head.
 const HEADERS_MAX: usize = 256;
 /// Streams of one connection at a time.
-const STREAMS_MAX: u32 = 256;
+const STREAMS_MAX: u32 = 128;
+/// Bytes of one stream that wait for a peer to make room for them.
+const SEND_MAX: usize = 16 << 10;
 /// What a peer may send of one stream, and of all of a connection, before it is read.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
@@ -86,12 +89,14 @@ pub(crate) enum Spoken {
 #[derive(Debug, Default)]
 pub struct Engine {
     roots: Roots,
+    given: Arc<Given>,
 }
 
 impl Engine {
     /// Forgets what was kept of the configuration before a reload.
     pub fn forget(&self) {
         self.roots.forget();
+        self.given.forget();
     }
 
     /// Serves one admitted connection to its close.
@@ -130,7 +135,8 @@ impl Engine {
                 return opening.gave_up("the client did not finish its handshake in time");
             }
         };
-        let shared = (opening.hash_key(), opening.who().flow.destination.0.port());
+        let port = opening.who().flow.destination.0.port();
+        let shared = (opening.hash_key(), port, Arc::clone(&self.given));
         let caller = caller(&opening);
         let opened = Opened {
             upstream: reached.address(),
@@ -255,6 +261,7 @@ fn two(tasks: Tasks) -> http2::Builder<Tasks> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(STREAMS_MAX)
+        .max_send_buf_size(SEND_MAX)
         .max_header_list_size(u32::try_from(HEAD_MAX).unwrap_or(u32::MAX))
         .auto_date_header(false);
     builder

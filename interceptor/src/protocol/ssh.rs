@@ -12,9 +12,12 @@ mod output;
 mod refuse;
 mod server;
 mod sftp;
+pub mod transcript;
+mod typing;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use russh::Disconnect;
@@ -219,6 +222,7 @@ async fn relay(
         user: settings.user.clone(),
         handle: handle.clone(),
         detectors,
+        channels: AtomicU32::new(0),
     });
     let mut channels = JoinSet::new();
     loop {

@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::Error;
 use super::format::FRAME_HEADER;
 use super::track::Track;
+use super::writer::press::Press;
 
 /// How long what is queued may wait for more: what a killed daemon loses.
 const GATHER: Duration = Duration::from_millis(10);
@@ -53,9 +54,10 @@ impl Lane {
         let lane = Arc::new(Self {
             shared: Arc::clone(&shared),
         });
+        let press = Press::new()?;
         std::thread::Builder::new()
             .name("recording".to_owned())
-            .spawn(move || shared.run())?;
+            .spawn(move || shared.run(press))?;
         Ok(lane)
     }
 
@@ -110,11 +112,11 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self) {
+    fn run(&self, mut press: Press) {
         let _closes = Closes(&self.room);
         while let Some(tracks) = self.gather() {
             for track in tracks {
-                self.room.add_permits(track.write());
+                self.room.add_permits(track.write(&mut press));
             }
         }
     }

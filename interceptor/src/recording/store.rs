@@ -1,5 +1,6 @@
 //! The directories of the recordings: what each session was, listing them, finding one.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -12,10 +13,13 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::Error;
+use super::format::{Hash, hash};
 use crate::clock::BootTime;
 
-const META: &str = "meta.json";
-const META_NEW: &str = "meta.json.new";
+pub(super) mod keys;
+pub mod retention;
+
+pub(super) const META: &str = "meta.json";
 
 /// A principal with its ancestors' arguments is some kilobytes; more than this is none of ours.
 const META_MAX: u64 = 4 << 20;
@@ -63,6 +67,17 @@ pub struct Ended {
     pub segments: u32,
 }
 
+/// The reason of what a daemon left that died.
+const LOST: &str = "lost";
+
+impl Ended {
+    /// Whether nobody ended it: its daemon died.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.reason == LOST
+    }
+}
+
 impl Meta {
     /// The agent's name, where the principal tells one.
     #[must_use]
@@ -91,22 +106,37 @@ impl Meta {
         serde_json::from_str(&text).map_err(|error| bad(error.to_string()))
     }
 
-    /// Replaces the one of a session's directory, whole or not at all.
-    pub(super) fn write(&self, dir: &Path) -> Result<(), Error> {
-        let path = dir.join(META_NEW);
-        let failed = |error| Error::io("write", &path, error);
-        let text = serde_json::to_vec(self).map_err(|error| failed(error.into()))?;
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&path)
-            .map_err(failed)?;
-        file.write_all(&text).map_err(failed)?;
-        fs::rename(&path, dir.join(META)).map_err(failed)
+    /// The hash of its file.
+    pub(super) fn hash(&self) -> Result<Hash, Error> {
+        self.text(Path::new(META)).map(|text| hash(&[&text]))
     }
+
+    fn text(&self, path: &Path) -> Result<Vec<u8>, Error> {
+        serde_json::to_vec(self).map_err(|error| Error::io("write", path, error.into()))
+    }
+
+    /// Replaces the one of a session's directory, whole or not at all; the hash of its file.
+    pub(super) fn write(&self, dir: &Path) -> Result<Hash, Error> {
+        let text = self.text(&dir.join(META))?;
+        put(dir, META, &text)?;
+        Ok(hash(&[&text]))
+    }
+}
+
+/// Replaces a small file of a session's directory, whole or not at all.
+pub(super) fn put(dir: &Path, name: &str, text: &[u8]) -> Result<(), Error> {
+    let path = dir.join(format!("{name}.new"));
+    let failed = |error| Error::io("write", &path, error);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(&path)
+        .map_err(failed)?;
+    file.write_all(text).map_err(failed)?;
+    fs::rename(&path, dir.join(name)).map_err(failed)
 }
 
 /// Makes the directory of a new session.
@@ -187,6 +217,15 @@ pub fn find(root: &Path, id: &str) -> Result<PathBuf, Error> {
         (None, _) => Err(Error::Unknown(id.to_owned())),
         (Some(_), Some(_)) => Err(Error::Ambiguous(id.to_owned())),
     }
+}
+
+/// The directory of every session.
+pub(super) fn directories(root: &Path) -> Result<BTreeMap<Uuid, PathBuf>, Error> {
+    let all = sessions(root, None)?.into_iter().filter_map(|dir| {
+        let name = dir.file_name()?.to_str()?.parse().ok()?;
+        Some((name, dir))
+    });
+    Ok(all.collect())
 }
 
 /// Every session's directory of the days that count; other names are not ours and are passed over.

@@ -1,68 +1,78 @@
-//! The end of a recording's file: pieces are put behind each other there, by one thread at a time.
+//! The end of a recording's file: chunks are put behind each other there, by one thread at a time.
 
 use std::fs::File;
-use std::io::{self, IoSlice, Write as _};
+use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::Error;
+use super::format::{
+    CHUNK_FULL, CHUNK_HEADER, FRAME_HEADER, Hash, Holds, INDEX_MAGIC, Kind, SegmentHeader, frame,
+};
+use super::seal::Part;
+use super::writer::press::{Place, Press, SessionKey, TAG};
+use crate::clock::{self, BootTime};
 
-/// Short bodies and the headers of frames are copied together, up to so many bytes.
-const COPIED_MAX: usize = 4 << 10;
+/// A place is noted in the index for each so many bytes of a segment.
+pub(super) const INDEX_EVERY: u64 = 256 << 10;
 
 /// Who waits for the end of a recording.
 pub(super) type Done = oneshot::Sender<Result<(), Error>>;
 
 /// One thing to do at the end of the file.
 pub(super) enum Piece {
-    /// Headers, with short bodies.
-    Made(Vec<u8>),
-    /// A long body.
-    Lent(Bytes),
-    /// The next segment begins: its file and its number.
-    Begins(Arc<File>, u32),
+    /// Frames, for one chunk.
+    Frames(Batch),
+    /// The next segment begins: its file, its number, and what its times count from.
+    Begins(Arc<File>, u32, BootTime),
     /// The last frame is written: why it ends, and who waits for it.
     Ends(String, Option<Done>),
 }
 
-impl Piece {
-    /// What it adds to the file.
-    pub(super) fn bytes(&self) -> Option<&[u8]> {
-        match self {
-            Self::Made(made) => Some(made),
-            Self::Lent(lent) => Some(lent),
-            Self::Begins(..) | Self::Ends(..) => None,
-        }
-    }
+/// Frames that wait to be written.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) plain: Vec<u8>,
+    /// When the first of them was, in nanoseconds since the segment's base.
+    pub(super) first: u64,
+    /// Bytes that were taken for them on the disk: no fewer than they need.
+    pub(super) bound: u64,
+    /// Bytes that they count for in the thread's queue.
+    pub(super) room: usize,
+}
+
+/// What a frame takes on the disk at most: it may be alone in its chunk.
+pub(super) fn bound(body: usize) -> u64 {
+    let whole = FRAME_HEADER + CHUNK_HEADER + TAG;
+    u64::try_from(whole.saturating_add(body)).unwrap_or(u64::MAX)
 }
 
 /// What is planned and not yet written.
 #[derive(Default)]
 pub(super) struct Queued {
     pub(super) pieces: Vec<Piece>,
-    /// Of frames.
-    pub(super) bytes: usize,
 }
 
 impl Queued {
-    /// Queues one frame.
-    pub(super) fn frame(&mut self, header: &[u8], body: Bytes) {
-        self.bytes = self.bytes.saturating_add(header.len() + body.len());
-        self.copy(header);
-        if body.len() > COPIED_MAX {
-            self.pieces.push(Piece::Lent(body));
-        } else {
-            self.copy(&body);
+    /// Queues one frame; the end counts for nothing in the thread's queue.
+    pub(super) fn frame(&mut self, kind: Kind, base: BootTime, body: &Bytes) {
+        let is_open = |batch: &Batch| batch.plain.len() < CHUNK_FULL;
+        if !matches!(self.pieces.last(), Some(Piece::Frames(batch)) if is_open(batch)) {
+            self.pieces.push(Piece::Frames(Batch::default()));
         }
-    }
-
-    /// Queues bytes that are no frame.
-    pub(super) fn copy(&mut self, bytes: &[u8]) {
-        match self.pieces.last_mut() {
-            Some(Piece::Made(made)) => made.extend_from_slice(bytes),
-            _ => self.pieces.push(Piece::Made(bytes.to_vec())),
+        let Some(Piece::Frames(batch)) = self.pieces.last_mut() else {
+            return;
+        };
+        let is_first = batch.plain.is_empty();
+        let at = frame(&mut batch.plain, kind, base, body);
+        if is_first {
+            batch.first = at;
+        }
+        batch.bound = batch.bound.saturating_add(bound(body.len()));
+        if kind != Kind::End {
+            batch.room = batch.room.saturating_add(FRAME_HEADER + body.len());
         }
     }
 }
@@ -70,45 +80,124 @@ impl Queued {
 /// Where the file ends.
 pub(super) struct Tail {
     file: Arc<File>,
+    number: u32,
     length: u64,
+    /// The hash of the segment's header.
+    head: Hash,
+    /// That of its last chunk.
+    hash: Hash,
+    /// The entries of its index.
+    index: Vec<u8>,
+    /// Where the last of them points to.
+    noted: u64,
+    /// When it was last vouched for.
+    sealed: BootTime,
+    key: Option<SessionKey>,
 }
 
 impl Tail {
-    /// Of a file that is empty.
-    pub(super) fn of(file: &Arc<File>) -> Self {
-        Self {
+    /// Writes the header of the first segment.
+    pub(super) fn begin(
+        file: &Arc<File>,
+        header: &SegmentHeader,
+        key: Option<SessionKey>,
+    ) -> io::Result<Self> {
+        let (bytes, hash) = header.encode();
+        (&**file).write_all(&bytes)?;
+        Ok(Self {
             file: Arc::clone(file),
-            length: 0,
-        }
+            number: header.number,
+            length: to_u64(bytes.len()),
+            head: hash,
+            hash,
+            index: Vec::new(),
+            noted: 0,
+            sealed: clock::boot(),
+            key,
+        })
     }
 
-    /// Goes on in another file; what was set aside behind the end of this one is given back.
-    pub(super) fn next(&mut self, file: &Arc<File>) -> io::Result<()> {
-        self.cut()?;
-        *self = Self::of(file);
+    /// Goes on in another file.
+    pub(super) fn next(&mut self, file: &Arc<File>, header: &SegmentHeader) -> io::Result<()> {
+        let next = Self::begin(file, header, self.key.take())?;
+        *self = next;
         Ok(())
     }
 
-    /// Gives back what was set aside behind the end.
-    pub(super) fn cut(&self) -> io::Result<()> {
+    /// The number of the segment.
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Whether what is written is encrypted.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// The chain's hash at the end.
+    pub(super) fn hash(&self) -> &Hash {
+        &self.hash
+    }
+
+    /// What there is to vouch for.
+    pub(super) fn part<'a>(&'a mut self, why: &'a str) -> Part<'a> {
+        self.sealed = clock::boot();
+        Part {
+            segment: self.number,
+            head: &self.head,
+            tail: &self.hash,
+            length: self.length,
+            why,
+        }
+    }
+
+    /// When it was last vouched for.
+    pub(super) fn sealed(&self) -> BootTime {
+        self.sealed
+    }
+
+    /// Writes frames as one chunk; how many bytes it has.
+    pub(super) fn frames(&mut self, press: &mut Press, batch: &Batch) -> io::Result<u64> {
+        if self.index.is_empty() || self.length.saturating_sub(self.noted) >= INDEX_EVERY {
+            self.noted = self.length;
+            self.index.extend_from_slice(&batch.first.to_le_bytes());
+            self.index.extend_from_slice(&self.length.to_le_bytes());
+            self.index.extend_from_slice(&self.hash);
+        }
+        self.chunk(press, Holds::Frames, batch.first, &batch.plain)
+    }
+
+    /// Writes the index, and gives back what was set aside behind the end.
+    pub(super) fn finish(&mut self, press: &mut Press) -> io::Result<()> {
+        let mut index = std::mem::take(&mut self.index);
+        index.extend_from_slice(&self.length.to_le_bytes());
+        index.extend_from_slice(&INDEX_MAGIC);
+        self.chunk(press, Holds::Index, u64::MAX, &index)?;
         self.file.set_len(self.length)
     }
 
-    /// Writes bytes behind each other, in one call where the kernel takes them so.
-    pub(super) fn write(&mut self, bytes: &[&[u8]]) -> io::Result<()> {
-        let mut slices: Vec<IoSlice<'_>> = bytes.iter().map(|bytes| IoSlice::new(bytes)).collect();
-        let mut left = slices.as_mut_slice();
-        while !left.is_empty() {
-            match (&*self.file).write_vectored(left) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    self.length += u64::try_from(written).unwrap_or(u64::MAX);
-                    IoSlice::advance_slices(&mut left, written);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+    fn chunk(
+        &mut self,
+        press: &mut Press,
+        holds: Holds,
+        first: u64,
+        plain: &[u8],
+    ) -> io::Result<u64> {
+        let place = Place {
+            segment: self.number,
+            offset: self.length,
+            before: &self.hash,
+            key: self.key.as_ref(),
+        };
+        let (bytes, hash) = press.chunk(holds, first, plain, &place)?;
+        (&*self.file).write_all(bytes)?;
+        let written = to_u64(bytes.len());
+        self.length = self.length.saturating_add(written);
+        self.hash = hash;
+        Ok(written)
     }
+}
+
+fn to_u64(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
 }

@@ -8,14 +8,16 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use nix::fcntl::{FallocateFlags, fallocate};
-use uuid::Uuid;
 
-use super::format::{FRAME_HEADER, FrameHeader, Kind, SEGMENT_HEADER, SegmentHeader};
+use super::format::{CHUNK_HEADER, ENTRY, Hash, Kind, SEGMENT_HEADER, SegmentHeader};
+use super::seal::Seals;
 use super::store::{Ended, Meta};
-use super::tail::{Done, Piece, Queued, Tail};
+use super::tail::{Done, INDEX_EVERY, Piece, Queued, Tail, bound};
+use super::writer::press::{Press, SessionKey};
 use super::{Error, Settings};
 use crate::clock::{self, BootTime};
 
@@ -26,14 +28,18 @@ const CHUNK_MAX: u64 = 4 << 20;
 /// The longest reason that an end frame holds, in bytes.
 const REASON_MAX: usize = 64;
 
-/// Space that is always left for the end frame, in bytes.
-const END_BYTES: u64 = 128;
+/// Space that is always left for the end frame and an index without entries, in bytes.
+const END_BYTES: u64 = 256;
+
+/// While something is written, the audit vouches for it as often.
+const SEAL_EVERY: Duration = Duration::from_secs(60);
 
 /// What both sides of a recording share. Locked in the order of the fields.
 pub(super) struct Track {
     dir: PathBuf,
     settings: Settings,
     meta: Meta,
+    seals: Seals,
     tail: Mutex<Tail>,
     space: Mutex<Space>,
     /// The first error of the thread: nothing more is written or taken.
@@ -46,9 +52,7 @@ struct Space {
     path: PathBuf,
     number: u32,
     base: BootTime,
-    /// Of the last frame that is queued.
-    checksum: u32,
-    /// Where it ends.
+    /// Where it ends at most, once all is written.
     planned: u64,
     allocated: u64,
     sent: u64,
@@ -72,7 +76,6 @@ impl Space {
             path,
             number,
             base,
-            checksum: 0,
             planned: 0,
             allocated: 0,
             sent: 0,
@@ -85,30 +88,31 @@ impl Space {
         Ok(space)
     }
 
-    /// Its header, behind a segment whose last frame has the checksum `before`.
-    fn header(&mut self, session: Uuid, before: u32) -> [u8; SEGMENT_HEADER] {
-        let header = SegmentHeader {
-            session,
-            number: self.number,
-            base: self.base,
-            before,
-        };
-        let (bytes, checksum) = header.encode();
-        self.checksum = checksum;
-        bytes
+    /// Queues a frame that has its place.
+    fn queue(&mut self, kind: Kind, body: &Bytes) {
+        self.queued.frame(kind, self.base, body);
     }
 
-    /// Queues a frame that has its place.
-    fn queue(&mut self, kind: Kind, body: Bytes) {
-        let header = FrameHeader::now(kind, self.base, &body);
-        let (header, checksum) = header.encode(self.checksum, &body);
-        self.checksum = checksum;
-        self.queued.frame(&header, body);
+    /// What was written took fewer bytes than it might have.
+    fn settle(&mut self, number: u32, spared: u64) {
+        if self.number == number {
+            self.planned = self.planned.saturating_sub(spared);
+        }
+    }
+
+    /// What the end of the segment takes, with `bytes` more in it.
+    fn ending(&self, bytes: u64) -> u64 {
+        let planned = self.planned.saturating_add(bytes);
+        let entries = (planned / INDEX_EVERY).saturating_add(1);
+        END_BYTES
+            .saturating_add(to_u64(CHUNK_HEADER))
+            .saturating_add(entries.saturating_mul(to_u64(ENTRY)))
     }
 
     /// Sees to it that `bytes` more, and an end, find space.
     fn provide(&mut self, bytes: u64) -> Result<(), Error> {
-        let end = self.planned.saturating_add(bytes).saturating_add(END_BYTES);
+        let ending = self.ending(bytes);
+        let end = self.planned.saturating_add(bytes).saturating_add(ending);
         let Some(needed) = end.checked_sub(self.allocated).filter(|needed| *needed > 0) else {
             return Ok(());
         };
@@ -129,18 +133,33 @@ impl Space {
 }
 
 impl Track {
-    /// Takes the first space and writes the first header.
-    pub(super) fn begin(dir: PathBuf, settings: &Settings, meta: Meta) -> Result<Self, Error> {
-        let mut space = Space::begin(named(&dir, 1), 1, meta.started_boot_ns)?;
-        let mut tail = Tail::of(&space.file);
-        tail.write(&[&space.header(meta.session, 0)])
+    /// Takes the first space, writes the first header, and tells the audit.
+    pub(super) fn begin(
+        dir: PathBuf,
+        settings: &Settings,
+        meta: Meta,
+        (seals, meta_hash): (Seals, Hash),
+        key: Option<(SessionKey, Hash)>,
+    ) -> Result<Self, Error> {
+        let space = Space::begin(named(&dir, 1), 1, meta.started_boot_ns)?;
+        let (key, key_hash) = key.unzip();
+        let header = SegmentHeader {
+            session: meta.session,
+            number: 1,
+            base: space.base,
+            encrypted: key.is_some(),
+            before: Hash::default(),
+        };
+        let tail = Tail::begin(&space.file, &header, key)
             .map_err(|error| Error::io("write", &space.path, error))?;
+        seals.begun(&meta.target, [tail.hash(), &meta_hash], key_hash.as_ref())?;
         Ok(Self {
             dir,
             settings: settings.clone(),
             tail: Mutex::new(tail),
             space: Mutex::new(space),
             failed: OnceLock::new(),
+            seals,
             meta,
         })
     }
@@ -152,7 +171,7 @@ impl Track {
         let mut space = self.space();
         let first = space.queued.pieces.is_empty();
         self.plan(&mut space, kind, body.len())?;
-        space.queue(kind, body);
+        space.queue(kind, &body);
         Ok(first)
     }
 
@@ -165,45 +184,59 @@ impl Track {
         }
         let first = space.queued.pieces.is_empty();
         let (reason, _) = reason.split_at(reason.floor_char_boundary(REASON_MAX));
-        space.queue(Kind::End, Bytes::copy_from_slice(reason.as_bytes()));
-        // No room was taken for it.
-        space.queued.bytes = space
-            .queued
-            .bytes
-            .saturating_sub(FRAME_HEADER + reason.len());
+        space.queue(Kind::End, &Bytes::copy_from_slice(reason.as_bytes()));
         let ends = Piece::Ends(reason.to_owned(), done);
         space.queued.pieces.push(ends);
         Ok(first)
     }
 
-    /// Writes what is queued, and says how many bytes of frames that was; the first error ends the
-    /// recording.
-    pub(super) fn write(&self) -> usize {
+    /// Writes what is queued, and says for how many bytes that counted in the queue; the first error
+    /// ends the recording.
+    pub(super) fn write(&self, press: &mut Press) -> usize {
         let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
         let queued = std::mem::take(&mut self.space().queued);
-        let mut pieces = queued.pieces.into_iter().peekable();
-        while let Some(piece) = pieces.next() {
+        let mut room = 0_usize;
+        for piece in queued.pieces {
             match piece {
-                Piece::Made(_) | Piece::Lent(_) => {
-                    let mut bytes = vec![piece];
-                    while let Some(more) = pieces.next_if(|next| next.bytes().is_some()) {
-                        bytes.push(more);
-                    }
-                    self.unless_failed(|| tail.write(&slices(&bytes)));
+                Piece::Frames(batch) => {
+                    room = room.saturating_add(batch.room);
+                    self.unless_failed(|| {
+                        let written = tail.frames(press, &batch).map_err(|e| self.unwritten(e))?;
+                        let spared = batch.bound.saturating_sub(written);
+                        self.space().settle(tail.number(), spared);
+                        Ok(())
+                    });
                 }
-                Piece::Begins(file, number) => self.unless_failed(|| {
-                    tail.next(&file)?;
+                Piece::Begins(file, number, base) => self.unless_failed(|| {
+                    tail.finish(press).map_err(|e| self.unwritten(e))?;
+                    self.seals.part(&tail.part("full"))?;
+                    let header = SegmentHeader {
+                        session: self.meta.session,
+                        number,
+                        base,
+                        encrypted: tail.is_encrypted(),
+                        before: *tail.hash(),
+                    };
+                    tail.next(&file, &header).map_err(|e| self.unwritten(e))?;
                     std::fs::rename(planned(&self.dir, number), named(&self.dir, number))
+                        .map_err(|e| self.unwritten(e))
                 }),
                 Piece::Ends(reason, done) => {
-                    self.unless_failed(|| tail.cut());
-                    self.note_end(&reason);
+                    self.unless_failed(|| {
+                        tail.finish(press).map_err(|e| self.unwritten(e))?;
+                        let meta = self.note_end(&reason)?;
+                        self.seals.last(&tail.part("end"), &meta)
+                    });
                     // Whoever asked may be gone; the recording is closed all the same.
                     drop(done.map(|done| done.send(self.sound())));
+                    return room;
                 }
             }
         }
-        queued.bytes
+        if clock::boot().since(tail.sealed()) >= SEAL_EVERY {
+            self.unless_failed(|| self.seals.part(&tail.part("time")));
+        }
+        room
     }
 
     /// Fails once the thread has failed.
@@ -220,10 +253,11 @@ impl Track {
         if space.closed {
             return Err(Error::Closed);
         }
-        let (body, whole) = (to_u64(body), to_u64(FRAME_HEADER + body));
+        let (body, whole) = (to_u64(body), bound(body));
         let (sent, received) = match kind {
             Kind::Sent => (space.sent.saturating_add(body), space.received),
             Kind::Received => (space.sent, space.received.saturating_add(body)),
+            Kind::Terminal => (space.sent, space.received.saturating_add(body)),
             Kind::Mark | Kind::End => (space.sent, space.received),
         };
         if let Some(limit) = self.settings.session_bytes
@@ -231,7 +265,11 @@ impl Track {
         {
             return Err(Error::Bound { limit });
         }
-        let full = space.planned.saturating_add(whole) > self.settings.segment_bytes;
+        let end = space
+            .planned
+            .saturating_add(whole)
+            .saturating_add(space.ending(whole));
+        let full = end > self.settings.segment_bytes;
         if full && space.planned > to_u64(SEGMENT_HEADER) {
             self.begin_next(space, whole)?;
         } else {
@@ -253,31 +291,30 @@ impl Track {
             }
             return Err(error);
         }
-        let header = next.header(self.meta.session, space.checksum);
         next.queued = std::mem::take(&mut space.queued);
-        let begins = Piece::Begins(Arc::clone(&next.file), number);
+        let begins = Piece::Begins(Arc::clone(&next.file), number, next.base);
         next.queued.pieces.push(begins);
-        next.queued.copy(&header);
         *space = next;
         Ok(())
     }
 
-    fn unless_failed(&self, mut write: impl FnMut() -> io::Result<()>) {
+    fn unless_failed(&self, write: impl FnOnce() -> Result<(), Error>) {
         if self.failed.get().is_some() {
             return;
         }
         if let Err(error) = write() {
-            let error = Error::io("write the recording in", &self.dir, error);
             tracing::error!(%error, session = %self.meta.session, "a recording failed: its session ends");
             self.failed.get_or_init(|| error);
         }
     }
 
-    /// Notes in `meta.json` how it ended.
-    fn note_end(&self, reason: &str) {
-        if self.failed.get().is_some() {
-            return;
-        }
+    fn unwritten(&self, error: io::Error) -> Error {
+        // The directory, with a name in it: what is said is where there is no space.
+        Error::io("write the recording in", &self.dir.join("meta.json"), error)
+    }
+
+    /// Notes in `meta.json` how it ended; its hash.
+    fn note_end(&self, reason: &str) -> Result<Hash, Error> {
         let mut meta = self.meta.clone();
         let space = self.space();
         meta.ended = Some(Ended {
@@ -288,16 +325,22 @@ impl Track {
             segments: space.number,
         });
         drop(space);
-        if let Err(error) = meta.write(&self.dir) {
-            tracing::warn!(%error, "cannot note the end of a recording in its meta.json; its last frame tells it");
+        match meta.write(&self.dir) {
+            Ok(hash) => Ok(hash),
+            Err(error) => {
+                tracing::warn!(%error, "cannot note the end of a recording in its meta.json; its last frame tells it");
+                self.meta.hash()
+            }
         }
     }
 }
 
 impl Drop for Track {
     fn drop(&mut self) {
-        if self.close("dropped", None).is_ok() {
-            self.write();
+        if self.close("dropped", None).is_ok()
+            && let Ok(mut press) = Press::new()
+        {
+            self.write(&mut press);
         }
     }
 }
@@ -311,10 +354,6 @@ fn named(dir: &Path, number: u32) -> PathBuf {
 /// is no part of the recording.
 fn planned(dir: &Path, number: u32) -> PathBuf {
     dir.join(format!("{number:06}.planned"))
-}
-
-fn slices(pieces: &[Piece]) -> Vec<&[u8]> {
-    pieces.iter().filter_map(Piece::bytes).collect()
 }
 
 fn to_u64(length: usize) -> u64 {

@@ -10,17 +10,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::format::{FRAME_MAX, Kind, encode_mark};
+use super::format::{FRAME_MAX, Kind, encode_mark, hash};
 use super::lane::Lane;
-use super::store::{self, Meta};
+use super::seal::Seals;
+use super::store::{self, Meta, keys};
 use super::track::Track;
-use super::{Error, Settings};
+use super::{Error, Settings, Terminal};
+use crate::audit::Sink;
 use crate::clock;
 use crate::session::{Direction, Phase, RequestId};
+
+pub(super) mod press;
 
 /// Threads that write; a session stays with one, which keeps its frames in order.
 const LANES: usize = 2;
@@ -46,22 +51,34 @@ pub struct Subject<'a> {
 pub struct Recorder {
     root: PathBuf,
     settings: Settings,
+    /// Which vouches for the recordings.
+    audit: Arc<dyn Sink>,
     lanes: Vec<Arc<Lane>>,
     turn: AtomicUsize,
+    /// Whatever began before it is none of its own.
+    since: Timestamp,
 }
 
 impl Recorder {
-    /// Starts recording below `root`, which is made where it is missing.
-    pub fn open(root: &Path, settings: &Settings) -> Result<Self, Error> {
+    /// Starts recording below `root`, which is made where it is missing; `audit` is told the hashes.
+    pub fn open(root: &Path, settings: &Settings, audit: Arc<dyn Sink>) -> Result<Self, Error> {
         crate::audit::own(root).map_err(Error::Directory)?;
         let lanes = (0..LANES).map(|_| Lane::start());
         let lanes: Result<Vec<_>, _> = lanes.collect();
         Ok(Self {
             root: root.to_owned(),
             settings: settings.clone(),
+            audit,
             lanes: lanes.map_err(|error| Error::io("start a recording thread for", root, error))?,
             turn: AtomicUsize::new(0),
+            since: clock::wall(),
         })
+    }
+
+    /// When it was opened.
+    #[must_use]
+    pub fn since(&self) -> Timestamp {
+        self.since
     }
 
     /// Begins the recording of a session; makes its directory and takes its first space. Blocks on
@@ -82,8 +99,20 @@ impl Recorder {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % LANES;
         let lane = Arc::clone(self.lanes.get(turn).ok_or(Error::Closed)?);
         let dir = store::make(&self.root, &meta)?;
-        meta.write(&dir)?;
-        let track = Arc::new(Track::begin(dir, &self.settings, meta)?);
+        let meta_hash = meta.write(&dir)?;
+        let seals = (Seals::begin(&self.audit, meta.session)?, meta_hash);
+        let key = match self.settings.recipients.as_slice() {
+            [] => None,
+            recipients => {
+                let unkeyed = |why| Error::Unkeyed {
+                    why: Arc::from(why),
+                };
+                let (key, kept) = keys::make(recipients).map_err(|why: String| unkeyed(why))?;
+                store::put(&dir, keys::FILE, &kept)?;
+                Some((key, hash(&[&kept])))
+            }
+        };
+        let track = Arc::new(Track::begin(dir, &self.settings, meta, seals, key)?);
         Ok(Writer { lane, track })
     }
 }
@@ -123,6 +152,35 @@ impl Writer {
     pub async fn mark(&self, request: RequestId, phase: Phase) -> Result<(), Error> {
         let body = Bytes::copy_from_slice(&encode_mark(request, phase));
         self.queue(Kind::Mark, body).await
+    }
+
+    /// Records what a terminal shows or is told; longer pieces as several.
+    pub async fn terminal(&self, number: u32, what: &Terminal) -> Result<(), Error> {
+        // Half a frame, so that what stands before the bytes finds its place too.
+        const PIECE: usize = FRAME_MAX / 2;
+        let (make, mut bytes): (fn(Bytes) -> Terminal, _) = match what {
+            Terminal::Shown(bytes) => (Terminal::Shown, bytes.clone()),
+            Terminal::Typed(bytes) => (Terminal::Typed, bytes.clone()),
+            Terminal::Erred(bytes) => (Terminal::Erred, bytes.clone()),
+            Terminal::Carried(Direction::Sent, bytes) => (
+                |piece| Terminal::Carried(Direction::Sent, piece),
+                bytes.clone(),
+            ),
+            Terminal::Carried(Direction::Received, bytes) => (
+                |piece| Terminal::Carried(Direction::Received, piece),
+                bytes.clone(),
+            ),
+            other => {
+                let body = Bytes::from(other.encode(number));
+                return self.queue(Kind::Terminal, body).await;
+            }
+        };
+        while !bytes.is_empty() {
+            let piece = make(bytes.split_to(bytes.len().min(PIECE)));
+            let body = Bytes::from(piece.encode(number));
+            self.queue(Kind::Terminal, body).await?;
+        }
+        Ok(())
     }
 
     /// Ends the recording; resolves when all of it is with the kernel.

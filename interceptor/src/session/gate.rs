@@ -12,7 +12,7 @@ use super::masks::Masked;
 use super::people::asking::{Consent, Said};
 use super::{
     Allowance, Allowed, Authorized, Direction, EndReason, InFlight, Outcome, Phase, Reading,
-    Refused, RequestId, Session, Spent, lock, storage,
+    Refused, RequestId, Session, Spent, Terminal, Typed, lock, storage,
 };
 use crate::audit::event::{Event, Request};
 use crate::audit::{self, Sink as _};
@@ -54,6 +54,24 @@ pub trait Gate: Send + Sync + 'static {
         bytes: Bytes,
     ) -> impl Future<Output = Result<(), Refusal>> + Send;
 
+    /// Keeps what a terminal of the session shows or is told, by its number. As [`Gate::record`].
+    fn terminal(
+        &self,
+        _number: u32,
+        _what: &Terminal,
+    ) -> impl Future<Output = Result<(), Refusal>> + Send {
+        async { Ok(()) }
+    }
+
+    /// Writes what was typed into a terminal, as it was read off what it showed: an aid for whoever looks
+    /// for it, and no boundary. An error means that the session must end.
+    ///
+    /// # Errors
+    /// A refusal of kind `storage`, where it cannot be written.
+    fn typed(&self, _request: RequestId, _lines: &[Typed]) -> Result<(), Refusal> {
+        Ok(())
+    }
+
     /// The columns that are masked for this principal now: the sensitive ones of the session's database that
     /// policy does not let it see. Asked before each text is read, so it must be quick, and give the same
     /// `Arc` as long as nothing has changed.
@@ -68,6 +86,15 @@ pub trait Gate: Send + Sync + 'static {
     /// # Errors
     /// A refusal of kind `storage`, where it cannot be written.
     fn presented(&self, _place: &str, _credential: &[u8]) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    /// Writes that the server has shown the credential that it was given, in this place of the answer to a
+    /// request. The engine has covered it.
+    ///
+    /// # Errors
+    /// A refusal of kind `storage`, where it cannot be written.
+    fn returned(&self, _request: RequestId, _place: &'static str) -> Result<(), Refusal> {
         Ok(())
     }
 
@@ -212,6 +239,55 @@ impl Gate for Session {
         })
     }
 
+    async fn terminal(&self, number: u32, what: &Terminal) -> Result<(), Refusal> {
+        let (count, bytes) = match what {
+            Terminal::Shown(bytes) => (&self.received, bytes.len()),
+            Terminal::Typed(bytes) => (&self.sent, bytes.len()),
+            Terminal::Erred(bytes) => (&self.received, bytes.len()),
+            Terminal::Carried(Direction::Sent, bytes) => (&self.sent, bytes.len()),
+            Terminal::Carried(Direction::Received, bytes) => (&self.received, bytes.len()),
+            Terminal::Opened { .. }
+            | Terminal::Resized { .. }
+            | Terminal::Closed { .. }
+            | Terminal::Asked(_)
+            | Terminal::Carries(_) => (&self.received, 0),
+        };
+        count.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let Some(recorder) = &self.recorder else {
+            return Ok(());
+        };
+        recorder.terminal(number, what).await.map_err(|error| {
+            tracing::error!(%error, session = %self.id, "cannot record a terminal");
+            self.end(EndReason::Storage);
+            Refusal::storage("the recording cannot be written")
+        })
+    }
+
+    fn typed(&self, request: RequestId, lines: &[Typed]) -> Result<(), Refusal> {
+        let lines: Vec<&str> = lines
+            .iter()
+            .filter_map(|line| match self.who.target.statement {
+                StatementText::None => None,
+                StatementText::Redacted => Some(line.redacted.as_str()),
+                StatementText::Full => Some(line.text.as_str()),
+            })
+            .collect();
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let event = Event::TerminalTyped {
+            about: self.about(),
+            request,
+            lines: &lines,
+        };
+        let written = self.services.audit.append(&event);
+        written.map(drop).map_err(|error| {
+            tracing::error!(%error, session = %self.id, "cannot write what was typed");
+            self.end(EndReason::Storage);
+            storage(&error)
+        })
+    }
+
     fn masks(&self) -> Arc<Masks> {
         self.masks.now(self).masks
     }
@@ -240,18 +316,33 @@ impl Gate for Session {
         let fingerprint = authority.derive("presented credential", &[credential]);
         {
             let mut presented = lock(&self.presented);
-            if presented.contains(&*fingerprint) {
+            let known = (place.to_owned(), *fingerprint);
+            if presented.contains(&known) {
                 return Ok(());
             }
             if presented.len() >= PRESENTED {
                 presented.clear();
             }
-            presented.insert(*fingerprint);
+            presented.insert(known);
         }
         let event = Event::CredentialPresented {
             about: self.about(),
             user: place,
             fingerprint: hex::encode(*fingerprint),
+        };
+        let written = self.services.audit.append(&event);
+        written.map(drop).map_err(|error| storage(&error))
+    }
+
+    fn returned(&self, request: RequestId, place: &'static str) -> Result<(), Refusal> {
+        let target = &self.who.target.name;
+        tracing::warn!(session = %self.id, %target, place,
+            "an upstream showed the credential that it was given; it was covered");
+        self.services.metrics.credential_returned(target);
+        let event = Event::CredentialReturned {
+            about: self.about(),
+            request,
+            place,
         };
         let written = self.services.audit.append(&event);
         written.map(drop).map_err(|error| storage(&error))

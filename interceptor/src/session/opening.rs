@@ -69,6 +69,7 @@ impl Who {
             connection: self.connection,
             session: None,
             target: Some(&self.target.name),
+            protocol: Some(self.target.protocol.word()),
             database: None,
             principal: Some(&self.json),
         }

@@ -83,6 +83,15 @@ pub enum Phase {
     Execute,
 }
 
+/// A line that was typed into a terminal, as it was read off what the terminal showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Typed {
+    /// As it stood there.
+    pub text: String,
+    /// Without what may be somebody's.
+    pub redacted: String,
+}
+
 /// How a request ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Outcome {

@@ -19,6 +19,7 @@ use crate::grants::Grants;
 use crate::hosts::Hosts;
 use crate::identity::{self, LoggedIn, Login, ScopeOf};
 use crate::names::Names;
+use crate::outputs::Board;
 use crate::policy::{self, Group, HostUser, Refusal};
 use crate::recording::Recorder;
 use crate::scopes::Scopes;
@@ -52,7 +53,7 @@ pub struct Services {
     /// What waits for people, and what they said.
     pub approvals: Approvals,
     /// The audit log.
-    pub audit: audit::Log,
+    pub audit: Arc<audit::Log>,
     /// Where sessions are recorded.
     pub recorder: Recorder,
     /// Recordings of ended sessions that are being closed; a drain waits for them.
@@ -60,7 +61,7 @@ pub struct Services {
     /// The keys of servers that were believed when they were first seen.
     pub hosts: Hosts,
     /// Where credentials come from.
-    pub secrets: Secrets,
+    pub secrets: Arc<Secrets>,
     /// The local authority.
     pub authority: Authority,
     /// Counts the reloads that took, for whoever must forget what stood on the configuration before.
@@ -78,6 +79,8 @@ pub struct Services {
     pub meters: Meters,
     /// The sessions open now.
     pub registry: Registry,
+    /// How the outputs of the audit are doing.
+    pub outputs: Board,
     /// Counters.
     pub metrics: Metrics,
 }

@@ -22,9 +22,11 @@ pub struct Metrics {
     logins: Family<TargetHow, Counter>,
     masks_missed: Family<Target, Counter>,
     detected: Family<TargetKind, Counter>,
+    credentials_returned: Family<Target, Counter>,
     approvals: Family<TargetResult, Counter>,
     names: Family<Result, Counter>,
     webhook: Family<WebhookResult, Counter>,
+    purged: Family<Target, Counter>,
     kernel_denied: Family<Reason, Counter>,
     kernel_lost: Counter,
 }
@@ -79,13 +81,20 @@ struct Result {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Output {
+    output: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Reason {
     reason: &'static str,
 }
 
 /// What is looked up when the metrics are asked for, rather than counted as it happens.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Now {
+    /// Outputs of the audit: lines that were sent, lines that are behind, attempts that failed.
+    pub outputs: Vec<(String, [u64; 3])>,
     /// The policy in force.
     pub generation: u64,
     /// Open sessions.
@@ -156,6 +165,14 @@ impl Metrics {
             .inc_by(count);
     }
 
+    /// An upstream showed the credential that it was given.
+    pub fn credential_returned(&self, target: &str) {
+        let target = target.to_owned();
+        self.credentials_returned
+            .get_or_create(&Target { target })
+            .inc();
+    }
+
     /// Counts what became of a message to the webhook: `sent`, `failed` (it is tried again), `dropped`.
     pub fn webhook(&self, result: &'static str) {
         self.webhook.get_or_create(&WebhookResult { result }).inc();
@@ -173,6 +190,12 @@ impl Metrics {
     /// An agent asked for a name.
     pub fn name_asked(&self, result: &'static str) {
         self.names.get_or_create(&Result { result }).inc();
+    }
+
+    /// A recording was purged.
+    pub fn recording_purged(&self, target: &str) {
+        let target = target.to_owned();
+        self.purged.get_or_create(&Target { target }).inc();
     }
 
     /// The kernel refused something `count` times.
@@ -226,6 +249,11 @@ impl Metrics {
             "Values that detectors found in answers, by target and kind",
             self.detected.clone(),
         );
+        registry.register(
+            "credentials_returned",
+            "Answers in which an upstream showed the credential that it was given, by target",
+            self.credentials_returned.clone(),
+        );
         registry.register("webhook", "Messages to the webhook", self.webhook.clone());
         registry.register(
             "approvals",
@@ -238,6 +266,11 @@ impl Metrics {
             self.names.clone(),
         );
         registry.register(
+            "recordings_purged",
+            "Recordings that were purged, by target",
+            self.purged.clone(),
+        );
+        registry.register(
             "kernel_denied",
             "Refusals in the kernel, by reason",
             self.kernel_denied.clone(),
@@ -247,7 +280,7 @@ impl Metrics {
             "Refusals in the kernel whose event was lost",
             self.kernel_lost.clone(),
         );
-        looked_up(&mut registry, now);
+        looked_up(&mut registry, &now);
         let mut text = String::new();
         if let Err(error) = encode(&mut text, &registry) {
             tracing::error!(%error, "cannot write the metrics");
@@ -257,7 +290,7 @@ impl Metrics {
 }
 
 /// What is known only at the moment that it is asked for.
-fn looked_up(registry: &mut Registry, now: Now) {
+fn looked_up(registry: &mut Registry, now: &Now) {
     registry.register(
         "policy_generation",
         "The policy in force",
@@ -271,6 +304,7 @@ fn looked_up(registry: &mut Registry, now: Now) {
         gauge(now.approvals),
     );
     registry.register("scopes", "Tagged cgroups", gauge(now.scopes));
+    outputs(registry, &now.outputs);
     if let Some(unrecorded) = now.unrecorded {
         registry.register(
             "connections_unrecorded",
@@ -278,6 +312,36 @@ fn looked_up(registry: &mut Registry, now: Now) {
             counter(unrecorded),
         );
     }
+}
+
+/// How the outputs of the audit are doing.
+fn outputs(registry: &mut Registry, all: &[(String, [u64; 3])]) {
+    let lines = Family::<Output, Counter>::default();
+    let gauges = Family::<Output, Gauge<u64, AtomicU64>>::default();
+    let failures = Family::<Output, Counter>::default();
+    for (output, [sent, lag, failed]) in all {
+        let labels = Output {
+            output: output.clone(),
+        };
+        lines.get_or_create(&labels).inc_by(*sent);
+        gauges.get_or_create(&labels).set(*lag);
+        failures.get_or_create(&labels).inc_by(*failed);
+    }
+    registry.register(
+        "output_lines",
+        "Lines of the audit that an output took",
+        lines,
+    );
+    registry.register(
+        "output_behind",
+        "Lines of the audit that an output has not taken yet",
+        gauges,
+    );
+    registry.register(
+        "output_failures",
+        "Attempts to send to an output that failed",
+        failures,
+    );
 }
 
 /// One that is counted elsewhere.
@@ -292,3 +356,6 @@ fn gauge(value: impl TryInto<u64>) -> Gauge<u64, AtomicU64> {
     gauge.set(value.try_into().unwrap_or(u64::MAX));
     gauge
 }
+
+#[cfg(test)]
+mod tests;

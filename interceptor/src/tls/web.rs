@@ -33,6 +33,16 @@ impl Web {
         })
     }
 
+    /// The same for servers that are not of the web, and to which no protocol is named.
+    ///
+    /// # Errors
+    /// As [`Web::new`].
+    pub fn unnamed(ca: Option<&Path>) -> Result<Self, Error> {
+        let mut web = Self::new(ca)?;
+        Arc::make_mut(&mut web.client).alpn_protocols.clear();
+        Ok(web)
+    }
+
     /// Begins TLS as the client and finishes the handshake. The caller bounds time.
     ///
     /// # Errors

@@ -4,14 +4,54 @@ import { createHash } from "node:crypto";
 import { appendFileSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { createSecureServer } from "node:http2";
+import { gzipSync } from "node:zlib";
 
 const [port, log, certificate, key] = process.argv.slice(2);
 const JSON_TYPE = { "content-type": "application/json" };
 const SECRET = { name: "Ann", ssn: "123-45-6789", email: "ann@example.com", cards: [{ number: "4111111111111111" }] };
 
 function note(request, bytes) {
-  const { method, url, headers, httpVersion } = request;
-  appendFileSync(log, JSON.stringify({ method, url, httpVersion, headers, bytes }) + "\n");
+  const { method, url, headers, trailers, httpVersion } = request;
+  appendFileSync(log, JSON.stringify({ method, url, httpVersion, headers, trailers, bytes }) + "\n");
+}
+
+// All that arrived, in the ways in which servers show it.
+const SHOWN = {
+  json: (seen) => JSON.stringify(seen),
+  nested: (seen) => JSON.stringify({ log: JSON.stringify(seen).replaceAll("/", "\\/") }),
+  html: (seen) => seen.flat().join("\n").replace(/[&<>"'/=+]/g, (c) => `&#x${c.charCodeAt(0).toString(16)};`),
+  percent: (seen) => seen.flat().map(encodeURIComponent).join("&"),
+  form: (seen) => new URLSearchParams(seen).toString().replace(/%[0-9A-F]{2}/g, (c) => c.toLowerCase()),
+  base64: (seen) => ["", "1", "22"].map((pad) => Buffer.from(pad + seen.flat().join(" ")).toString("base64")).join(" "),
+  lines: (seen) => Buffer.from(seen.flat().join(" ")).toString("base64").replace(/.{76}/g, "$&\r\n"),
+  hex: (seen) => Buffer.from(seen.flat().join(" ")).toString("hex"),
+  upper: (seen) => seen.flat().join(" ").toUpperCase(),
+  utf16: (seen) => Buffer.from(seen.flat().join(" "), "utf16le"),
+};
+
+// A server that shows what it was given: in headers, status, trailers and body, however the path says.
+function show(request, response, how) {
+  const headers = Object.entries(request.headers).map(([name, value]) => [name, String(value)]);
+  const seen = [["url", request.url], ...headers];
+  const known = ["authorization", "x-key", "cookie"].map((name) => request.headers[name]).find(Boolean);
+  const credential = known ?? request.url;
+  if (how === "early") {
+    response.writeEarlyHints({ link: `</${encodeURIComponent(credential)}>; rel=preload` });
+  }
+  if (how === "redirect") {
+    response.writeHead(302, { location: `https://elsewhere.example/?next=${encodeURIComponent(request.url)}&token=${encodeURIComponent(credential)}` });
+    return response.end();
+  }
+  const coding = how === "gzip" ? { "content-encoding": "gzip" } : {};
+  if (request.httpVersionMajor === 1) response.statusMessage = `shown ${credential}`;
+  const body = Buffer.from((SHOWN[how] ?? SHOWN.json)(seen));
+  const sized = how === "sized" ? { "content-length": body.length } : { trailer: "x-shown" };
+  response.writeHead(200, { "content-type": "text/plain", "x-shown": credential, ...coding, ...sized });
+  if (how === "gzip") return response.end(gzipSync(body));
+  if (how !== "sized") response.addTrailers({ "x-shown": credential });
+  if (how === "dribble") for (const byte of body) response.write(Buffer.from([byte]));
+  else response.write(body);
+  response.end();
 }
 
 function answer(request, response) {
@@ -48,6 +88,8 @@ function answer(request, response) {
     } else if (path === "/v1/picture") {
       response.writeHead(200, { "content-type": "image/png" });
       response.end(Buffer.from([1, 2, 3]));
+    } else if (path.startsWith("/v1/shown/")) {
+      show(request, response, path.slice("/v1/shown/".length));
     } else {
       response.writeHead(200, { "content-type": "text/plain" });
       response.end(`${request.method} ${path} ${bytes}\n`);
@@ -69,6 +111,17 @@ function upgrade(request, socket) {
     const length = frame[1] & 127;
     const mask = frame.subarray(2, 6);
     const text = frame.subarray(6, 6 + length).map((byte, at) => byte ^ mask[at % 4]);
+    if (text.toString() === "show") {
+      // In pieces of five bytes, with a ping between two of them.
+      const shown = Buffer.from(JSON.stringify(request.headers));
+      for (let at = 0; at < shown.length; at += 5) {
+        const piece = shown.subarray(at, at + 5);
+        const last = at + 5 >= shown.length ? 0x80 : 0;
+        socket.write(Buffer.concat([Buffer.from([last | (at === 0 ? 1 : 0), piece.length]), piece]));
+        if (at === 5) socket.write(Buffer.from([0x89, 2, 0x68, 0x69]));
+      }
+      return;
+    }
     socket.write(Buffer.concat([Buffer.from([0x81, length]), text]));
   });
 }

@@ -21,7 +21,7 @@ const ABOVE: [&str; 5] = ["protocol", "connection", "control", "cli", "console"]
 
 /// Every row that fits a module must hold. `*` stands for one name; `policy::Type` for the types that
 /// stand directly in `policy`: the words of policy, not its machinery.
-const TABLE: [(&str, Rule); 27] = [
+const TABLE: [(&str, Rule); 29] = [
     ("protocol::*::wire", Only(&[])),
     (
         "protocol",
@@ -51,6 +51,8 @@ const TABLE: [(&str, Rule); 27] = [
     ("secrets", Never(&ABOVE)),
     ("audit", Never(&ABOVE)),
     ("recording", Never(&ABOVE)),
+    ("outputs", Never(&ABOVE)),
+    ("search", Only(&["audit"])),
     ("session", Never(&ABOVE)),
     ("tls", Never(&ABOVE)),
     ("scopes", Never(&ABOVE)),

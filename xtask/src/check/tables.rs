@@ -94,11 +94,8 @@ fn metric(registration: &str) -> Option<String> {
         .strip_prefix('"')?
         .split('"')
         .next()?;
-    let total = if arguments.contains("gauge(") {
-        ""
-    } else {
-        "_total"
-    };
+    let is_gauge = arguments.contains("gauge(") || arguments.contains("gauges");
+    let total = if is_gauge { "" } else { "_total" };
     Some(format!("interceptor_{name}{total}"))
 }
 

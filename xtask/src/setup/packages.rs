@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context as _, bail};
 
 use super::For;
-use super::For::{Bench, Build, Cluster, Demo, EndToEnd, Test};
+use super::For::{Bench, Build, Cluster, Demo, EndToEnd, Machines, Test};
 use crate::root;
 use crate::shell::{find, run_as};
 
@@ -25,13 +25,13 @@ struct Package {
     needed: &'static [For],
 }
 
-const EVERYBODY: &[For] = &[Build, Demo, EndToEnd, Test, Bench];
+const EVERYBODY: &[For] = &[Build, Demo, EndToEnd, Test, Bench, Machines];
 const SERVERS: &[For] = &[Demo, EndToEnd, Test, Bench];
 const POOLERS: &[For] = &[EndToEnd, Test, Bench];
 const CLIENTS: &[For] = &[EndToEnd, Test];
 
 /// A C compiler is none of them: without one this program would not be here.
-const PACKAGES: [Package; 22] = [
+const PACKAGES: [Package; 25] = [
     Package {
         name: "libclang-dev",
         why: "builds PostgreSQL's own grammar (pg_query)",
@@ -163,6 +163,24 @@ const PACKAGES: [Package; 22] = [
         why: "makes random statements",
         sign: Sign::Program("sqlsmith"),
         needed: &[Test],
+    },
+    Package {
+        name: "qemu-system-x86",
+        why: "emulates machines with other kernels",
+        sign: Sign::Program("qemu-system-x86_64"),
+        needed: &[Machines],
+    },
+    Package {
+        name: "debootstrap",
+        why: "makes their root file system",
+        sign: Sign::Program("debootstrap"),
+        needed: &[Machines],
+    },
+    Package {
+        name: "cpio",
+        why: "packs what they have in memory",
+        sign: Sign::Program("cpio"),
+        needed: &[Machines],
     },
 ];
 

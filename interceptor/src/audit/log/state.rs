@@ -31,6 +31,8 @@ pub(in super::super) struct State {
     pub(super) face: Face,
     /// Lines that the full disk did not take.
     pub(super) lost: u64,
+    /// The last line that vouches for those before it.
+    pub(super) vouched: u64,
 }
 
 /// A line that is taken and not written.
@@ -62,6 +64,7 @@ impl State {
             lines: Vec::new(),
             face: Face::default(),
             lost: 0,
+            vouched: chain.next - 1,
         }
     }
 
@@ -78,6 +81,11 @@ impl State {
             chain.add(&mut self.lines, when, body)?;
         }
         Ok(chain)
+    }
+
+    /// Whether there are lines that no line of the log vouches for.
+    pub(in super::super) fn is_unvouched(&self) -> bool {
+        !self.later.is_empty() || self.vouched + 1 < self.chain.next
     }
 
     /// Fails where nothing is taken any more.

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{assert_whole, cut, events, log_dir, lost, open, segments, settings, written};
+use super::{assert_whole, cut, events, log_dir, lost, open, segments, settings, signer, written};
 use crate::audit::{Error, Log, Sequence, Sink as _, checkpoint, verify};
 
 /// Tells a process of this test binary that it is the one to be killed, and where its log is.
@@ -74,7 +74,7 @@ fn damage_before_the_checkpoint_is_not_passed_over() {
         text.chars().take(300).collect(),
     ] {
         fs::write(&path, &damage).unwrap();
-        let error = Log::open(&dir, &settings(1 << 20)).expect_err("a refusal");
+        let error = Log::open(&dir, signer(&dir), &settings(1 << 20)).expect_err("a refusal");
         assert!(matches!(error, Error::Damaged { .. }), "{error}");
         assert_eq!(
             fs::read_to_string(&path).unwrap(),

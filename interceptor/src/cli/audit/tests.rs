@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::Audit;
-use crate::audit::{Event, Log, Settings, Sink as _};
+use crate::audit::{Event, Log, Settings, Signer, Sink as _};
 use crate::config::Durability;
 use crate::session::{Outcome, RequestId};
 
@@ -57,8 +57,10 @@ fn written() -> (tempfile::TempDir, PathBuf) {
     let settings = Settings {
         durability: Durability::Relaxed,
         segment_bytes: 1 << 20,
+        ..Settings::default()
     };
-    let log = Log::open(&dir, &settings).expect("a log");
+    let signer = Signer::open(temporary.path()).expect("a key");
+    let log = Log::open(&dir, signer, &settings).expect("a log");
     let principal =
         r#"{"agent":"claude","process":{"pid":7,"executable":{"path":"/usr/bin/psql"}}}"#;
     let principal = RawValue::from_string(principal.to_owned()).expect("JSON");
@@ -104,6 +106,54 @@ fn a_whole_log_is_called_whole_and_a_changed_one_ends_with_one() {
     let (code, said) = run(&dir, &["verify", "--json"]);
     let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
     assert_eq!((code, &said["violations"][0]["line"]), (1, &3.into()));
+}
+
+#[test]
+fn a_copy_is_checked_with_the_key_and_an_anchor_alone() {
+    let (temporary, dir) = written();
+    let (code, key) = run(&dir, &["key"]);
+    assert!(
+        code == 0 && key.starts_with("-----BEGIN PUBLIC KEY-----"),
+        "{key}"
+    );
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (key_file, anchor) = (
+        elsewhere.path().join("key"),
+        elsewhere.path().join("anchor"),
+    );
+    fs::write(&key_file, key).unwrap();
+    let export = format!("--export={}", anchor.display());
+    assert_eq!(run(&dir, &["checkpoint", &export]), (0, String::new()));
+    let copy = elsewhere.path().join("copy");
+    fs::rename(&dir, &copy).unwrap();
+    drop(temporary);
+    let by = [
+        "verify",
+        &format!("--key={}", key_file.display()),
+        &format!("--anchor={}", anchor.display()),
+    ];
+    let (code, said) = run(&copy, &by);
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("signed up to sequence 4 (1 signature checked)"),
+        "{said}"
+    );
+    assert!(said.contains("1 anchor stands"), "{said}");
+    let path = copy.join("checkpoint.json");
+    let mut text = fs::read_to_string(&path).unwrap();
+    let at = text.find("signature").unwrap() + 15;
+    let other = match text.as_bytes()[at] {
+        b'0' => "1",
+        _ => "0",
+    };
+    text.replace_range(at..=at, other);
+    fs::write(&path, text).unwrap();
+    let (code, said) = run(&copy, &by);
+    assert_eq!(code, 1, "{said}");
+    assert!(
+        said.contains("has a signature that is not that of its key"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -41,8 +41,11 @@ async fn recorded() -> (tempfile::TempDir, PathBuf) {
     let settings = Settings {
         segment_bytes: 1 << 20,
         session_bytes: None,
+        recipients: Vec::new(),
+        keep: Default::default(),
     };
-    let recorder = Recorder::open(&root, &settings).expect("a recorder");
+    let audit = crate::audit::tests::log(temporary.path());
+    let recorder = Recorder::open(&root, &settings, audit).expect("a recorder");
     let principal =
         r#"{"agent":"claude","process":{"pid":7,"executable":{"path":"/usr/bin/psql"}}}"#;
     let principal = RawValue::from_string(principal.to_owned()).expect("JSON");

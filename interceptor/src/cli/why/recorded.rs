@@ -60,8 +60,8 @@ impl Held for Recorded {
 }
 
 /// A column that was masked, and by what.
-#[derive(Deserialize, Serialize)]
-struct Masked {
+#[derive(Debug, Deserialize, Serialize)]
+pub(in crate::cli) struct Masked {
     schema: String,
     relation: String,
     column: String,
@@ -76,21 +76,21 @@ struct Refused {
 }
 
 /// One request with both answers.
-#[derive(Serialize)]
-struct Compared {
-    request: Uuid,
-    summary: String,
+#[derive(Debug, Serialize)]
+pub(in crate::cli) struct Compared {
+    pub(in crate::cli) request: Uuid,
+    pub(in crate::cli) summary: String,
     /// What the daemon did: `permitted`, or the kind of refusal.
-    done: String,
+    pub(in crate::cli) done: String,
     /// By which rules.
-    rules: Vec<RuleId>,
+    pub(in crate::cli) rules: Vec<RuleId>,
     /// Which columns of what it touched were masked, by what.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     masked: Vec<Masked>,
     /// Whether these policies say the same, by the same rules; absent where rules did not decide.
     #[serde(skip_serializing_if = "Option::is_none")]
-    agrees: Option<bool>,
-    explanation: Explanation,
+    pub(in crate::cli) agrees: Option<bool>,
+    pub(in crate::cli) explanation: Explanation,
 }
 
 /// Judges the requests of `log` again and tells of each; whether all came out as they did then.
@@ -126,7 +126,7 @@ pub(super) fn compare(
     Ok(agreed)
 }
 
-fn compare_line(
+pub(in crate::cli) fn compare_line(
     policy: &Policy,
     line: &str,
     only: Option<Uuid>,

@@ -69,6 +69,7 @@ fn write(
             connection: Uuid::nil(),
             session: None,
             target: Some(&asked.target),
+            protocol: None,
             database: asked.database.as_deref(),
             principal: Some(&json),
         },

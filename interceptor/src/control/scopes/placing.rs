@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{binding, cgroup};
 use crate::capture;
 use crate::config;
-use crate::control::api::{Placed, Run};
+use crate::control::api::{Launch, Placed, Run};
 use crate::control::caller::{Answer, Known};
 use crate::control::{Given, apply};
 use crate::policy::ControlVerb;
@@ -68,6 +68,7 @@ pub async fn run(
     Ok(Json(Placed {
         cgroup: path,
         environment,
+        launch: launch(&services),
     }))
 }
 
@@ -104,6 +105,33 @@ fn enter(services: &Services, caller: &Known, path: &str) -> Result<(), String> 
     let entered = services.capture.hierarchy().enter(path, process.pid);
     entered.map_err(|error| error.to_string())?;
     process.lives().then_some(()).ok_or_else(ended)
+}
+
+/// What the launcher takes away: the daemon's files among it, but for the certificate of its authority.
+fn launch(services: &Services) -> Launch {
+    let config = services.config.load();
+    let paths = &config.paths;
+    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let own = [
+        paths.state.clone(),
+        paths.bpffs.clone(),
+        paths.policies.clone(),
+        paths.config.clone(),
+        paths.run.join("control.sock"),
+    ];
+    let secrets = config.secrets().filter_map(|(_, source)| match source {
+        config::SecretSource::File(path) => Some(text(path)),
+        _ => None,
+    });
+    let hide = own.iter().map(|path| text(path)).chain(secrets);
+    Launch {
+        user_namespaces: config.launcher.user_namespaces,
+        mounts: config.launcher.mounts,
+        hide: hide.chain(config.launcher.hide.iter().cloned()).collect(),
+        keep: vec![text(&paths.state.join("ca.pem"))],
+        sockets: apply::doors(&config).unwrap_or_default(),
+        all_sockets: config.unix.others,
+    }
 }
 
 /// Where clients that verify certificates find the local authority, and what clients that insist on a

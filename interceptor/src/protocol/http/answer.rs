@@ -1,4 +1,7 @@
-//! An answer on its way to the agent: headers that are not for it taken out, masked, recorded, counted.
+//! An answer on its way to the agent: headers that are not for it taken out, the credential that it may show covered,
+//! masked, recorded, counted.
+
+mod upgrade;
 
 use std::io;
 use std::sync::Arc;
@@ -7,17 +10,16 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use http_body_util::channel::{Channel, Sender};
 use hyper::body::{Body as _, Frame, Incoming};
-use hyper::header::{self, HeaderMap, HeaderName};
+use hyper::header::{self, HeaderMap};
 use hyper::http::response::Parts;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper::{Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
 use super::exchange::{Ending, FRAMES, Plan};
 use super::facts::media_type_of;
+use super::inject::conceal::{self, Covered, Forms};
 use super::mask::{Broken, Masker, Masks};
-use super::reach::Tasks;
+use super::reach::{Budget, Tasks};
 use super::record::Track;
 use super::{Answer, Spoken, empty, refuse};
 use crate::config::Unread;
@@ -44,6 +46,13 @@ const OF_BODY: [&str; 8] = [
     "accept-ranges",
     "x-amz-checksum-sha256",
 ];
+/// Headers that say how a body, or each message in it, is written.
+const CODINGS: [&str; 4] = [
+    "content-encoding",
+    "grpc-encoding",
+    "connect-content-encoding",
+    "im",
+];
 /// Bytes of what a connection has become that are read at a time.
 const PIECE: usize = 16 << 10;
 
@@ -54,13 +63,38 @@ pub(super) struct Passing<G: Gate> {
     /// What is masked for whoever asks.
     pub(super) masks: Arc<Masks>,
     pub(super) is_head: bool,
+    /// What is looked for where a credential was given.
+    pub(super) forms: Option<Arc<Forms>>,
+    /// Whether it is written that the answer shows it.
+    pub(super) is_told: bool,
     /// Whether nothing but JSON is asked for, where it is masked.
     pub(super) json_only: bool,
-    /// The client's side, where the connection is to become something else.
-    pub(super) upgraded: Option<OnUpgrade>,
+    /// What the connection is to become, and the client's side, where it is to become something else.
+    pub(super) upgraded: Option<(String, OnUpgrade)>,
     pub(super) limit: Option<Limit>,
+    /// What the server may send besides.
+    pub(super) budget: Budget,
     pub(super) ending: Ending<G>,
     pub(super) tasks: Tasks,
+}
+
+impl<G: Gate> Passing<G> {
+    /// Writes, once, that the answer shows the credential.
+    fn returned(&mut self, place: &'static str) -> Result<(), Refusal> {
+        if std::mem::replace(&mut self.is_told, true) {
+            return Ok(());
+        }
+        let request = self.ending.request;
+        self.ending.gate.returned(request, place)
+    }
+
+    /// Covers what a head shows of the credential.
+    fn conceal(&mut self, parts: &mut Parts) -> Result<(), Refusal> {
+        match &self.forms {
+            Some(forms) if conceal::head(forms, parts) => self.returned("header"),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Passes an answer on.
@@ -70,16 +104,25 @@ pub(super) async fn pass<G: Gate>(
 ) -> Answer {
     let status = response.status();
     passing.ending.outcome.status = status.as_u16().to_string();
+    if let Some(budget) = response.extensions_mut().remove::<Budget>() {
+        passing.budget = budget;
+    }
     if status == StatusCode::SWITCHING_PROTOCOLS {
         let theirs = hyper::upgrade::on(&mut response);
-        return upgrade(response.into_parts().0, theirs, passing).await;
+        return upgrade::pass(response.into_parts().0, theirs, passing).await;
     }
     let (mut parts, incoming) = response.into_parts();
+    if let Some(why) = unsearched(&parts, &incoming, &passing) {
+        return refused(&Refusal::unsearched(why), why, passing);
+    }
     let masker = match masker(&parts, &incoming, &passing) {
         Ok(masker) => masker,
-        Err(why) => return unread(why, passing),
+        Err(why) => return refused(&Refusal::unmasked(why), why, passing),
     };
     strip(&mut parts, &passing);
+    if let Err(refusal) = passing.conceal(&mut parts) {
+        return refuse::told(&refusal, None, None);
+    }
     if masker.is_some() {
         for name in OF_BODY {
             parts.headers.remove(name);
@@ -98,8 +141,38 @@ pub(super) async fn pass<G: Gate>(
     }
     let (sender, channel) = Channel::new(FRAMES);
     let tasks = passing.tasks.clone();
-    tasks.run(pump(incoming, sender, masker, passing));
+    let media_type = media_type_of(&parts.headers);
+    let forms = passing.forms.clone();
+    let filter = Filter {
+        covered: forms.map(|forms| Covered::answer(forms, &media_type)),
+        masker,
+    };
+    tasks.run(pump(incoming, sender, filter, passing));
     Response::from_parts(parts, channel.boxed_unsync())
+}
+
+/// Why the credential that was given cannot be looked for in an answer, where it cannot.
+fn unsearched<G: Gate>(
+    parts: &Parts,
+    incoming: &Incoming,
+    passing: &Passing<G>,
+) -> Option<&'static str> {
+    if passing.forms.is_none() || passing.is_head || incoming.is_end_stream() {
+        return None;
+    }
+    let said = |name: &str| parts.headers.get_all(name).iter();
+    let is_plain = |value: &str| matches!(value.trim(), "" | "identity");
+    let text = |value: &header::HeaderValue| {
+        String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase()
+    };
+    let mut coded = CODINGS.iter().flat_map(|name| said(name)).map(text);
+    let mut carried = said("transfer-encoding").map(text);
+    match () {
+        () if coded.any(|value| !value.split(',').all(is_plain)) => Some("it is compressed"),
+        () if carried.any(|value| value.trim() != "chunked") => Some("it is compressed on its way"),
+        () if parts.status == StatusCode::PARTIAL_CONTENT => Some("it is a part of something"),
+        () => None,
+    }
 }
 
 /// What masks an answer; `None` where nothing does.
@@ -130,11 +203,10 @@ fn masker<G: Gate>(
     }
 }
 
-fn unread<G: Gate>(why: &str, mut passing: Passing<G>) -> Answer {
+fn refused<G: Gate>(refusal: &Refusal, why: &str, mut passing: Passing<G>) -> Answer {
     let outcome = &mut passing.ending.outcome;
     outcome.status = format!("{}, not passed on: {why}", outcome.status);
-    let refusal = Refusal::unmasked(why);
-    refuse::told(&refusal, Some(&passing.ending.request.0.to_string()), None)
+    refuse::told(refusal, Some(&passing.ending.request.0.to_string()), None)
 }
 
 fn strip<G: Gate>(parts: &mut Parts, passing: &Passing<G>) {
@@ -142,9 +214,62 @@ fn strip<G: Gate>(parts: &mut Parts, passing: &Passing<G>) {
     for name in DROPPED.into_iter().chain(own.iter().map(String::as_str)) {
         parts.headers.remove(name);
     }
+    // Of a message with both lengths the chunked one counts; how it is sent is the client's side's own.
+    if parts.headers.remove(header::TRANSFER_ENCODING).is_some() {
+        parts.headers.remove(header::CONTENT_LENGTH);
+    }
     if passing.spoken == Spoken::One {
         // The client's side has its own.
         parts.version = hyper::Version::HTTP_11;
+    }
+}
+
+/// What becomes of the bytes of a body.
+#[derive(Debug)]
+struct Filter {
+    covered: Option<Covered>,
+    masker: Option<Masker>,
+}
+
+impl Filter {
+    fn is_none(&self) -> bool {
+        self.covered.is_none() && self.masker.is_none()
+    }
+
+    /// Takes the next bytes, and gives what of them goes on.
+    fn feed(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Broken> {
+        let mut plain = Vec::with_capacity(bytes.len());
+        match &mut self.covered {
+            Some(covered) => covered.feed(bytes, &mut plain)?,
+            None => plain.extend_from_slice(bytes),
+        }
+        self.mask(plain)
+    }
+
+    /// Gives what is left.
+    fn end(&mut self) -> Result<Vec<u8>, Broken> {
+        let mut plain = Vec::new();
+        if let Some(covered) = &mut self.covered {
+            covered.end(&mut plain)?;
+        }
+        let mut out = self.mask(plain)?;
+        if let Some(masker) = &mut self.masker {
+            masker.end(&mut out)?;
+        }
+        Ok(out)
+    }
+
+    fn mask(&mut self, plain: Vec<u8>) -> Result<Vec<u8>, Broken> {
+        let Some(masker) = &mut self.masker else {
+            return Ok(plain);
+        };
+        let mut out = Vec::with_capacity(plain.len());
+        masker.feed(&plain, &mut out)?;
+        Ok(out)
+    }
+
+    fn found(&self) -> bool {
+        self.covered.as_ref().is_some_and(Covered::found)
     }
 }
 
@@ -152,7 +277,7 @@ fn strip<G: Gate>(parts: &mut Parts, passing: &Passing<G>) {
 async fn pump<G: Gate>(
     mut incoming: Incoming,
     mut sender: Sender<Bytes, io::Error>,
-    mut masker: Option<Masker>,
+    mut filter: Filter,
     mut passing: Passing<G>,
 ) {
     let gate = Arc::clone(&passing.ending.gate);
@@ -161,13 +286,13 @@ async fn pump<G: Gate>(
     let ended = carry(
         &mut incoming,
         &mut sender,
-        masker.as_mut(),
-        (&mut track, passing.limit.as_ref()),
+        &mut filter,
+        (&mut track, &mut passing),
     )
     .await;
     let outcome = &mut passing.ending.outcome;
     outcome.bytes = track.total();
-    if let Some(masker) = masker {
+    if let Some(masker) = filter.masker {
         outcome.found = masker.found();
     }
     match ended {
@@ -201,37 +326,45 @@ impl From<Refusal> for Cut {
 async fn carry<G: Gate>(
     incoming: &mut Incoming,
     sender: &mut Sender<Bytes, io::Error>,
-    mut masker: Option<&mut Masker>,
-    (track, limit): (&mut Track<'_, G>, Option<&Limit>),
+    filter: &mut Filter,
+    (track, passing): (&mut Track<'_, G>, &mut Passing<G>),
 ) -> Result<(), Cut> {
     let mut trailers: Option<HeaderMap> = None;
     while let Some(frame) = incoming.frame().await {
         let frame = frame.map_err(|error| Cut::Other(error.to_string()))?;
         let bytes = match frame.into_data() {
+            Ok(bytes) if bytes.is_empty() => continue,
             Ok(bytes) => bytes,
             Err(frame) => {
                 trailers = frame.into_trailers().ok();
                 continue;
             }
         };
-        match &mut masker {
-            None => give(bytes, sender, track, limit).await?,
-            Some(masker) => {
-                // What comes of one piece is not much more than it, whatever it is.
-                for piece in bytes.chunks(PIECE) {
-                    let mut out = Vec::with_capacity(piece.len());
-                    masker.feed(piece, &mut out)?;
-                    give(out.into(), sender, track, limit).await?;
-                }
+        passing.budget.renew();
+        if filter.is_none() {
+            give(bytes, sender, track, passing.limit.as_ref()).await?;
+            continue;
+        }
+        // What comes of one piece is not much more than it, whatever it is.
+        for piece in bytes.chunks(PIECE) {
+            let out = filter.feed(piece)?;
+            if filter.found() {
+                passing.returned("body")?;
             }
+            give(out.into(), sender, track, passing.limit.as_ref()).await?;
         }
     }
-    if let Some(masker) = masker {
-        let mut out = Vec::new();
-        masker.end(&mut out)?;
-        give(out.into(), sender, track, limit).await?;
+    let out = filter.end()?;
+    if filter.found() {
+        passing.returned("body")?;
     }
-    if let Some(trailers) = trailers {
+    give(out.into(), sender, track, passing.limit.as_ref()).await?;
+    if let Some(mut trailers) = trailers {
+        if let Some(forms) = &passing.forms
+            && conceal::headers(forms, &mut trailers)
+        {
+            passing.returned("trailer")?;
+        }
         track.trailers(&trailers).await?;
         sender
             .send_trailers(trailers)
@@ -261,77 +394,4 @@ async fn give<G: Gate>(
         .send(Frame::data(bytes))
         .await
         .map_err(|_gone| Cut::Client)
-}
-
-/// The connection becomes something else: bytes both ways, until either side ends.
-async fn upgrade<G: Gate>(mut parts: Parts, theirs: OnUpgrade, mut passing: Passing<G>) -> Answer {
-    let Some(ours) = passing.upgraded.take() else {
-        passing.ending.outcome.status = "upgraded without being asked".to_owned();
-        let refusal = Refusal::upstream("the server upgraded a connection that nobody asked for");
-        return refuse::told(&refusal, None, None);
-    };
-    if !passing.masks.is_empty() && passing.plan.http.unread == Unread::Refuse {
-        return unread("it is no answer, but a connection", passing);
-    }
-    let kept: Vec<_> = [header::CONNECTION, header::UPGRADE]
-        .into_iter()
-        .filter_map(|name| Some((name.clone(), parts.headers.get(name)?.clone())))
-        .collect();
-    strip(&mut parts, &passing);
-    parts.headers.extend(
-        kept.into_iter()
-            .map(|(name, value)| (Some::<HeaderName>(name), value))
-            .filter_map(|(name, value)| Some((name?, value))),
-    );
-    let gate = Arc::clone(&passing.ending.gate);
-    let most = passing.plan.http.recorded_bytes;
-    let track = Track::new(&*gate, Direction::Received, passing.ending.request, most);
-    let first = format!("{:?} {}", parts.version, parts.status);
-    if let Err(refusal) = track.head(&first, &parts.headers).await {
-        return refuse::told(&refusal, None, None);
-    }
-    let tasks = passing.tasks.clone();
-    tasks.run(async move {
-        if let (Ok(ours), Ok(theirs)) = (ours.await, theirs.await) {
-            tunnel(ours, theirs, &mut passing).await;
-        }
-    });
-    Response::from_parts(parts, empty())
-}
-
-async fn tunnel<G: Gate>(ours: Upgraded, theirs: Upgraded, passing: &mut Passing<G>) {
-    let (from_client, to_client) = tokio::io::split(TokioIo::new(ours));
-    let (from_server, to_server) = tokio::io::split(TokioIo::new(theirs));
-    let gate = Arc::clone(&passing.ending.gate);
-    let (request, most) = (passing.ending.request, passing.plan.http.recorded_bytes);
-    let mut sent = Track::new(&*gate, Direction::Sent, request, most);
-    let mut received = Track::new(&*gate, Direction::Received, request, most);
-    // The end of one side is told to the other, which may go on; where one breaks, nothing does.
-    let both = tokio::try_join!(
-        copy(from_client, to_server, &mut sent),
-        copy(from_server, to_client, &mut received)
-    );
-    passing.ending.outcome.bytes = received.total();
-    if let Err(error) = both {
-        tracing::debug!(%error, "an upgraded connection broke");
-    }
-}
-
-async fn copy<G: Gate>(
-    mut from: ReadHalf<TokioIo<Upgraded>>,
-    mut to: WriteHalf<TokioIo<Upgraded>>,
-    track: &mut Track<'_, G>,
-) -> io::Result<()> {
-    let mut piece = vec![0; PIECE];
-    loop {
-        let count = from.read(&mut piece).await?;
-        let bytes = piece.get(..count).unwrap_or_default();
-        if bytes.is_empty() {
-            return to.shutdown().await;
-        }
-        let recorded = track.tunnel(bytes).await;
-        recorded.map_err(|refusal| io::Error::other(refusal.message))?;
-        to.write_all(bytes).await?;
-        to.flush().await?;
-    }
 }

@@ -11,8 +11,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use http_body_util::channel::Channel;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::{Body as _, Incoming};
-use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::body::{Body as _, Frame, Incoming};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Version};
@@ -22,10 +22,12 @@ pub(super) use self::plan::Plan;
 use self::plan::Plans;
 use super::answer::{self, Passing};
 use super::facts::{self, Facts, Wrong, body};
-use super::reach::{Reach, Tasks, Way};
+use super::inject::conceal::Given;
+use super::reach::{Budget, Reach, Tasks, Way};
 use super::record::Track;
 use super::{Answer, Body, Spoken, empty, inject, refuse};
 use crate::clock::{self, BootTime};
+use crate::config::Http;
 use crate::policy::{Permit, Refusal};
 use crate::protocol::kubernetes;
 use crate::secrets::Secret;
@@ -54,6 +56,16 @@ const UNSHOWN: [&str; 13] = [
     "user-agent",
     "x-request-id",
 ];
+/// Headers by which a client asks for what cannot be read as it goes by: a part, other letters, a difference.
+const UNASKED: [&str; 5] = [
+    "range",
+    "if-range",
+    "accept-charset",
+    "a-im",
+    "sec-websocket-extensions",
+];
+/// Headers by which it says which compression of messages it reads.
+const COMPRESSIONS: [&str; 2] = ["grpc-accept-encoding", "connect-accept-encoding"];
 /// Frames of a body on their way at a time.
 pub(super) const FRAMES: usize = 2;
 
@@ -64,6 +76,7 @@ pub(crate) struct Exchange<G, W> {
     reach: Reach,
     tasks: Tasks,
     plans: Plans,
+    given: Arc<Given>,
     port: u16,
     caller: kubernetes::inject::Caller,
 }
@@ -98,7 +111,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         gate: Arc<G>,
         way: W,
         (reach, tasks): (Reach, Tasks),
-        (hash_key, port): (Secret, u16),
+        (hash_key, port, given): (Secret, u16, Arc<Given>),
         caller: kubernetes::inject::Caller,
     ) -> Self {
         Self {
@@ -107,6 +120,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             reach,
             tasks,
             plans: Plans::new(hash_key),
+            given,
             port,
             caller,
         }
@@ -200,8 +214,12 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             plan,
             spoken: self.spoken(),
             is_head: parts.method == hyper::Method::HEAD,
-            upgraded: (!facts.http.upgrade.is_empty()).then_some(upgraded),
+            forms: None,
+            is_told: false,
+            upgraded: (!facts.http.upgrade.is_empty())
+                .then(|| (facts.http.upgrade.clone(), upgraded)),
             limit,
+            budget: Budget::default(),
             ending,
             tasks: self.tasks.clone(),
         };
@@ -306,7 +324,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         let recorded = track.head(&first, &parts.headers).await;
         recorded.map_err(|refusal| self.told(&refusal))?;
         prepare(&mut parts, &passing, self.spoken());
-        if let Err(refusal) = self.inject(&mut parts, &plan).await {
+        if let Err(refusal) = self.give(&mut parts, &mut passing).await {
             passing.ending.outcome.status = "not forwarded".to_owned();
             return Err(Box::new(refuse::told(
                 &refusal,
@@ -314,7 +332,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
                 None,
             )));
         }
-        let body = self.recorded(body, request, plan.http.recorded_bytes);
+        let body = self.recorded(body, request, Arc::clone(&plan.http));
         let sending = Request::from_parts(parts, body);
         let sent = self.reach.send(permit, &self.way, &self.tasks, sending);
         let sent = match plan.target.timeouts.statement {
@@ -344,17 +362,25 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         }
     }
 
-    /// Puts in the credential, and as whom it is used.
-    async fn inject(&self, parts: &mut Parts, plan: &Plan) -> Result<(), Refusal> {
+    /// Puts in the credential, where the target has one, and as whom it is used.
+    async fn give(&self, parts: &mut Parts, passing: &mut Passing<G>) -> Result<(), Refusal> {
+        let plan = Arc::clone(&passing.plan);
+        let cluster = plan.cluster.as_ref();
         if let Some(injected) = &plan.http.inject {
             let mut secret = self.way.secret(injected.secret()).await;
-            if plan.cluster.is_some() {
+            if cluster.is_some() {
                 secret = secret.and_then(kubernetes::inject::token);
             }
             let secret = secret.ok_or_else(Refusal::secret)?;
+            let target = &plan.target.name;
+            let forms = self.given.forms(target, injected, &secret);
+            let forms = forms.map_err(|why| {
+                tracing::error!(%target, "a credential is not used: {why}");
+                Refusal::secret()
+            })?;
+            passing.forms = Some(forms);
             inject::inject(parts, injected, &secret)?;
         }
-        let cluster = plan.cluster.as_ref();
         match cluster.and_then(|cluster| cluster.settings.impersonate.as_ref()) {
             Some(whom) => kubernetes::inject::impersonate(&mut parts.headers, whom, &self.caller),
             None => Ok(()),
@@ -371,28 +397,40 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         Some(review.denied(Some(&refusal)))
     }
 
-    /// The body as it is recorded on its way; one that is empty goes on as it is.
-    fn recorded(&self, mut body: Body, request: RequestId, most: usize) -> Body {
+    /// The body as it is recorded on its way, without what its trailers present; one that is empty goes on as it
+    /// is.
+    fn recorded(&self, mut body: Body, request: RequestId, settings: Arc<Http>) -> Body {
         if body.is_end_stream() {
             return body;
         }
         let (mut sender, channel) = Channel::new(FRAMES);
         let gate = Arc::clone(&self.gate);
         self.tasks.run(async move {
+            let most = settings.recorded_bytes;
             let mut track = Track::new(&*gate, Direction::Sent, request, most);
             while let Some(frame) = body.frame().await {
                 let frame = match frame {
                     Ok(frame) => frame,
                     Err(error) => return sender.abort(error),
                 };
-                let recorded = match (frame.data_ref(), frame.trailers_ref()) {
-                    (Some(bytes), _) => track.body(bytes).await,
-                    (None, Some(trailers)) => track.trailers(trailers).await,
-                    (None, None) => Ok(()),
+                let noted = match frame.into_data() {
+                    Ok(bytes) => track.body(&bytes).await.map(|()| Frame::data(bytes)),
+                    Err(frame) => {
+                        let mut trailers = frame.into_trailers().unwrap_or_default();
+                        let presented = inject::strip_headers(&mut trailers, &settings);
+                        let mut presented = presented.iter();
+                        match presented.try_for_each(|(place, value)| gate.presented(place, value))
+                        {
+                            Ok(()) => track.trailers(&trailers).await,
+                            Err(refusal) => Err(refusal),
+                        }
+                        .map(|()| Frame::trailers(trailers))
+                    }
                 };
-                if let Err(refusal) = recorded {
-                    return sender.abort(std::io::Error::other(refusal.message));
-                }
+                let frame = match noted {
+                    Ok(frame) => frame,
+                    Err(refusal) => return sender.abort(std::io::Error::other(refusal.message)),
+                };
                 if sender.send(frame).await.is_err() {
                     return;
                 }
@@ -403,7 +441,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
     }
 }
 
-/// What of the head is the connection's own is made anew; what masks cannot work with is not asked for.
+/// What of the head is the connection's own is made anew; what cannot be read as it goes by is not asked for.
 fn prepare<G: Gate>(parts: &mut Parts, passing: &Passing<G>, spoken: Spoken) {
     let upgrade = parts.headers.get(header::UPGRADE).cloned();
     for name in &HOP {
@@ -414,12 +452,9 @@ fn prepare<G: Gate>(parts: &mut Parts, passing: &Passing<G>, spoken: Spoken) {
         parts.headers.insert(header::CONNECTION, word);
         parts.headers.insert(header::UPGRADE, upgrade);
     }
-    if !passing.masks.is_empty() {
-        parts.headers.remove(header::RANGE);
-        parts.headers.remove(header::IF_RANGE);
-        let identity = HeaderValue::from_static("identity");
-        parts.headers.insert(header::ACCEPT_ENCODING, identity);
-        if passing.json_only {
+    if !passing.masks.is_empty() || passing.plan.http.inject.is_some() {
+        plainly(&mut parts.headers);
+        if passing.json_only && !passing.masks.is_empty() {
             kubernetes::mask::ask_for_json(&mut parts.headers);
         }
     }
@@ -428,6 +463,29 @@ fn prepare<G: Gate>(parts: &mut Parts, passing: &Passing<G>, spoken: Spoken) {
         if let Some(path) = parts.uri.path_and_query().cloned() {
             parts.uri = path.into();
         }
+    }
+}
+
+/// Asks for an answer as it is, and for all of it.
+fn plainly(headers: &mut HeaderMap) {
+    for name in UNASKED {
+        headers.remove(name);
+    }
+    let identity = HeaderValue::from_static("identity");
+    for name in COMPRESSIONS.map(HeaderName::from_static) {
+        if let header::Entry::Occupied(mut said) = headers.entry(name) {
+            said.insert(identity.clone());
+        }
+    }
+    headers.insert(header::ACCEPT_ENCODING, identity);
+    let reads_trailers = headers.get_all(header::TE).iter().any(|value| {
+        let words = value.to_str().unwrap_or_default().split(',');
+        let mut words = words.map(|word| word.split(';').next().unwrap_or_default().trim());
+        words.any(|word| word.eq_ignore_ascii_case("trailers"))
+    });
+    match reads_trailers {
+        true => drop(headers.insert(header::TE, HeaderValue::from_static("trailers"))),
+        false => drop(headers.remove(header::TE)),
     }
 }
 
@@ -440,7 +498,7 @@ enum Wanted {
     Cluster(kubernetes::facts::Wanted),
 }
 
-fn wanted(facts: &Facts, settings: &crate::config::Http) -> Option<Wanted> {
+fn wanted(facts: &Facts, settings: &Http) -> Option<Wanted> {
     match &facts.cluster {
         Some(cluster) => cluster.wanted().map(Wanted::Cluster),
         None => body::wanted(facts, settings).map(Wanted::Http),

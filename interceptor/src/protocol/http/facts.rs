@@ -26,6 +26,13 @@ const OVERRIDES: [&str; 3] = [
 /// Headers by which a server may take a request for one of another path.
 const REWRITES: [&str; 2] = ["x-original-url", "x-rewrite-url"];
 
+/// What a connection becomes for a WebSocket (RFC 6455).
+pub const WEBSOCKET: &str = "websocket";
+/// Bytes as they are, as container engines attach to a container.
+const BYTES: &str = "tcp";
+/// Streams in frames, as a cluster carries commands and ports: data is not compressed in it (SPDY/3.1, 2.2.2).
+const SPDY: &str = "spdy/3.1";
+
 /// A request that was read.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -48,6 +55,8 @@ pub enum Wrong {
     Misdirected,
     /// Its method is not spoken here: 501.
     Method,
+    /// What its connection is to become is not carried: 501.
+    Upgrade(&'static str),
     /// Its body cannot be read, and has to be: 403.
     Unreadable(&'static str),
     /// It is not offered, and what is offered instead: 403.
@@ -68,6 +77,9 @@ impl Wrong {
                 "this method is not forwarded",
                 "CONNECT and TRACE are never forwarded",
             ),
+            Self::Upgrade(why) => {
+                Refusal::not_offered(why, "upgrade to websocket, or ask without an upgrade")
+            }
             Self::Unreadable(why) => Refusal::unread(why),
             Self::NotOffered(what, instead) => Refusal::not_offered(what, instead),
         }
@@ -113,6 +125,7 @@ fn fill(http: &mut HttpFacts, parts: &Parts, settings: &Http, port: u16) -> Resu
         return Err(Wrong::Method);
     }
     framed(parts)?;
+    upgraded(&http.upgrade, settings)?;
     let offered = settings.hosts.iter().any(|offered| match offered {
         Host::Name(name) => *name == http.host,
         Host::Ip(ip) => http
@@ -204,6 +217,27 @@ fn framed(parts: &Parts) -> Result<(), Wrong> {
             "the request has a header that names another path",
         )),
         false => Ok(()),
+    }
+}
+
+/// Whether what the connection is to become is carried: never more requests, which nobody would judge, and beside a
+/// credential only what it can be looked for in.
+fn upgraded(to: &str, settings: &Http) -> Result<(), Wrong> {
+    let is_http = ["h2", "http", "tls"]
+        .iter()
+        .any(|kind| to.starts_with(kind));
+    match to {
+        "" | WEBSOCKET | BYTES | SPDY => Ok(()),
+        _ if to.contains(',') => Err(Wrong::Malformed(
+            "the request offers more than one thing for its connection to become",
+        )),
+        _ if is_http => Err(Wrong::Upgrade(
+            "no connection becomes another version of HTTP, or TLS, in its middle",
+        )),
+        _ if settings.inject.is_some() => Err(Wrong::Upgrade(
+            "what the connection is to become cannot be searched for the credential",
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -1,6 +1,8 @@
 //! The credential of a request: what the client presents is reported and dropped, what the target is given is put
 //! in, and nowhere else.
 
+pub(super) mod conceal;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -33,17 +35,9 @@ const CREDENTIALS: [&str; 12] = [
 /// Something that the client presented: where, and what.
 pub(super) type Presented = (String, Zeroizing<Vec<u8>>);
 
-/// Takes out what the client presents.
+/// Takes out what the client presents, however it is written: servers differ in what they take for the same name.
 pub(super) fn strip(parts: &mut Parts, settings: &Http) -> Vec<Presented> {
-    let mut presented = Vec::new();
-    let own = settings.credential_headers.iter().map(String::as_str);
-    let injected = match &settings.inject {
-        Some(Inject::Header { name, .. }) => Some(name.as_str()),
-        _ => None,
-    };
-    for name in CREDENTIALS.into_iter().chain(own).chain(injected) {
-        take(&mut parts.headers, name, &mut presented);
-    }
+    let mut presented = strip_headers(&mut parts.headers, settings);
     match &settings.inject {
         Some(Inject::Cookie { name, .. }) => strip_cookie(&mut parts.headers, name, &mut presented),
         Some(Inject::Query { name, .. }) => {
@@ -52,10 +46,11 @@ pub(super) fn strip(parts: &mut Parts, settings: &Http) -> Vec<Presented> {
             if !taken.is_empty() {
                 set_query(parts, &kept);
             }
+            let place = || format!("query {name}");
             presented.extend(
                 taken
                     .into_iter()
-                    .map(|value| (format!("query {name}"), Zeroizing::new(value.into_bytes()))),
+                    .map(|value| (place(), Zeroizing::new(value))),
             );
         }
         _ => {}
@@ -63,32 +58,47 @@ pub(super) fn strip(parts: &mut Parts, settings: &Http) -> Vec<Presented> {
     presented
 }
 
-fn take(headers: &mut HeaderMap, name: &str, presented: &mut Vec<Presented>) {
-    if !headers.contains_key(name) {
-        return;
+/// The same of headers, or of trailers, alone.
+pub(super) fn strip_headers(headers: &mut HeaderMap, settings: &Http) -> Vec<Presented> {
+    let mut presented = Vec::new();
+    let own = settings.credential_headers.iter().map(String::as_str);
+    let injected = match &settings.inject {
+        Some(Inject::Header { name, .. }) => Some(name.as_str()),
+        _ => None,
+    };
+    for known in CREDENTIALS.into_iter().chain(own).chain(injected) {
+        // Gateways to programs (CGI, WSGI) make no difference between the two.
+        let names: Vec<_> = headers
+            .keys()
+            .filter(|name| name.as_str().replace('_', "-") == known.replace('_', "-"))
+            .cloned()
+            .collect();
+        for name in names {
+            for value in headers.get_all(&name) {
+                presented.push((known.to_owned(), Zeroizing::new(value.as_bytes().to_vec())));
+            }
+            headers.remove(name);
+        }
     }
-    for value in headers.get_all(name) {
-        presented.push((name.to_owned(), Zeroizing::new(value.as_bytes().to_vec())));
-    }
-    headers.remove(name);
+    presented
 }
 
 fn strip_cookie(headers: &mut HeaderMap, name: &str, presented: &mut Vec<Presented>) {
-    let mut kept = Vec::new();
+    let mut kept: Vec<Vec<u8>> = Vec::new();
     for value in headers.get_all(header::COOKIE) {
-        let text = String::from_utf8_lossy(value.as_bytes());
-        for cookie in text.split(';').map(str::trim) {
-            let own = cookie.split('=').next().unwrap_or_default().trim();
-            if own.eq_ignore_ascii_case(name) {
-                let value = Zeroizing::new(cookie.as_bytes().to_vec());
-                presented.push((format!("cookie {name}"), value));
-            } else if !cookie.is_empty() {
-                kept.push(cookie.to_owned());
+        for cookie in value.as_bytes().split(|byte| *byte == b';') {
+            // Some servers begin the next cookie behind a comma, too.
+            let mut parts = cookie.split(|byte| *byte == b',');
+            let own = parts.find_map(|part| query::value_of(part, name));
+            match own {
+                Some(value) => presented.push((format!("cookie {name}"), Zeroizing::new(value))),
+                None if cookie.trim_ascii().is_empty() => {}
+                None => kept.push(cookie.trim_ascii().to_vec()),
             }
         }
     }
     headers.remove(header::COOKIE);
-    if let Ok(value) = HeaderValue::from_str(&kept.join("; "))
+    if let Ok(value) = HeaderValue::from_bytes(&kept.join(&b"; "[..]))
         && !kept.is_empty()
     {
         headers.insert(header::COOKIE, value);
@@ -101,25 +111,30 @@ fn strip_cookie(headers: &mut HeaderMap, name: &str, presented: &mut Vec<Present
 /// A refusal of kind `secret` where it cannot stand where it is to.
 pub(super) fn inject(parts: &mut Parts, inject: &Inject, secret: &Secret) -> Result<(), Refusal> {
     let secret = secret.expose_secret();
+    let bytes = secret.as_bytes();
     match inject {
-        Inject::Bearer(_) => set(parts, &header::AUTHORIZATION, &["Bearer ", secret]),
+        Inject::Bearer(_) => set(parts, &header::AUTHORIZATION, &[b"Bearer ", bytes]),
         Inject::Basic { user, .. } => {
             let pair = Zeroizing::new(format!("{user}:{secret}"));
             let coded = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
-            set(parts, &header::AUTHORIZATION, &["Basic ", &coded])
+            set(
+                parts,
+                &header::AUTHORIZATION,
+                &[b"Basic ", coded.as_bytes()],
+            )
         }
         Inject::Header { name, prefix, .. } => {
             let name = HeaderName::try_from(name).map_err(|_not_a_name| Refusal::secret())?;
-            set(parts, &name, &[prefix, secret])
+            set(parts, &name, &[prefix.as_bytes(), bytes])
         }
         Inject::Cookie { name, .. } => {
-            let before = parts.headers.get(header::COOKIE).map(HeaderValue::as_bytes);
-            let before = String::from_utf8_lossy(before.unwrap_or_default()).into_owned();
-            let separator = if before.is_empty() { "" } else { "; " };
+            let before = parts.headers.get(header::COOKIE).cloned();
+            let before = before.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
+            let separator = if before.is_empty() { &b""[..] } else { b"; " };
             set(
                 parts,
                 &header::COOKIE,
-                &[&before, separator, name, "=", secret],
+                &[before, separator, name.as_bytes(), b"=", bytes],
             )
         }
         Inject::Query { name, .. } => {
@@ -131,9 +146,9 @@ pub(super) fn inject(parts: &mut Parts, inject: &Inject, secret: &Secret) -> Res
     }
 }
 
-fn set(parts: &mut Parts, name: &HeaderName, value: &[&str]) -> Result<(), Refusal> {
+fn set(parts: &mut Parts, name: &HeaderName, value: &[&[u8]]) -> Result<(), Refusal> {
     let value = Zeroizing::new(value.concat());
-    let mut value = HeaderValue::from_str(&value).map_err(|_not_a_value| Refusal::secret())?;
+    let mut value = HeaderValue::from_bytes(&value).map_err(|_not_a_value| Refusal::secret())?;
     value.set_sensitive(true);
     parts.headers.insert(name, value);
     Ok(())

@@ -1,6 +1,8 @@
 //! The upstream's side: dialled with what the client offers, and dialled anew where the server has closed between
 //! two requests. A connection belongs to one client; whoever sends a request on it gives its permit away.
 
+mod budget;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +17,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Body, CONNECTION_WINDOW, HEADERS_MAX, STREAM_WINDOW, Spoken};
+use self::budget::Bounded;
+pub(crate) use self::budget::Budget;
+use super::{Body, CONNECTION_WINDOW, HEADERS_MAX, SEND_MAX, STREAM_WINDOW, Spoken};
 use crate::config::{Host, SecretSource, Target};
 use crate::policy::{Permit, Refusal};
 use crate::secrets::Secret;
@@ -116,8 +120,15 @@ pub(crate) struct Reach {
     sender: tokio::sync::Mutex<Option<Sender>>,
 }
 
+/// A connection that requests are sent on, and what its server may send besides answers.
 #[derive(Clone)]
-enum Sender {
+struct Sender {
+    kind: Kind,
+    budget: Budget,
+}
+
+#[derive(Clone)]
+enum Kind {
     One(Arc<tokio::sync::Mutex<http1::SendRequest<Body>>>),
     Two(http2::SendRequest<Body>),
 }
@@ -300,20 +311,21 @@ impl Reach {
 
 impl Sender {
     async fn is_open(&self) -> bool {
-        match self {
+        match &self.kind {
             // One that is in use is open.
-            Self::One(sender) => match sender.try_lock() {
+            Kind::One(sender) => match sender.try_lock() {
                 Ok(mut sender) => sender.ready().await.is_ok(),
                 Err(_in_use) => true,
             },
-            Self::Two(sender) => !sender.is_closed(),
+            Kind::Two(sender) => !sender.is_closed(),
         }
     }
 }
 
 async fn shake(stream: Stream, spoken: Spoken, tasks: &Tasks) -> hyper::Result<Sender> {
-    let stream = TokioIo::new(stream);
-    match spoken {
+    let budget = Budget::of(spoken);
+    let stream = TokioIo::new(Bounded::new(stream, budget.clone()));
+    let kind = match spoken {
         Spoken::One => {
             let builder = http1::Builder::new()
                 .preserve_header_case(true)
@@ -322,23 +334,27 @@ async fn shake(stream: Stream, spoken: Spoken, tasks: &Tasks) -> hyper::Result<S
                 .handshake(stream);
             let (sender, connection) = builder.await?;
             tasks.drive(async move { drop(connection.with_upgrades().await) });
-            Ok(Sender::One(Arc::new(tokio::sync::Mutex::new(sender))))
+            Kind::One(Arc::new(tokio::sync::Mutex::new(sender)))
         }
         Spoken::Two => {
             let builder = http2::Builder::new(tasks.clone())
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
+                .max_send_buf_size(SEND_MAX)
                 .handshake(stream);
             let (sender, connection) = builder.await?;
             tasks.drive(async move { drop(connection.await) });
-            Ok(Sender::Two(sender))
+            Kind::Two(sender)
         }
-    }
+    };
+    Ok(Sender { kind, budget })
 }
 
 async fn try_send(sender: Sender, request: Request<Body>) -> Result<Response<Incoming>, Tried> {
-    let tried = match sender {
-        Sender::One(sender) => {
+    let Sender { kind, budget } = sender;
+    budget.renew();
+    let tried = match kind {
+        Kind::One(sender) => {
             let mut sender = sender.lock().await;
             if sender.ready().await.is_err() {
                 return Err(Tried::Back(Box::new(request)));
@@ -347,15 +363,18 @@ async fn try_send(sender: Sender, request: Request<Body>) -> Result<Response<Inc
             drop(sender);
             sent.await
         }
-        Sender::Two(mut sender) => {
+        Kind::Two(mut sender) => {
             if sender.ready().await.is_err() {
                 return Err(Tried::Back(Box::new(request)));
             }
             sender.try_send_request(request).await
         }
     };
-    tried.map_err(|mut error| match error.take_message() {
+    let mut answer = tried.map_err(|mut error| match error.take_message() {
         Some(request) => Tried::Back(Box::new(request)),
         None => Tried::Failed(error.into_error()),
-    })
+    })?;
+    budget.renew();
+    answer.extensions_mut().insert(budget);
+    Ok(answer)
 }

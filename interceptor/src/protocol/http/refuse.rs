@@ -49,7 +49,7 @@ pub(super) fn told(refusal: &Refusal, request: Option<&str>, wrong: Option<Wrong
     let status = match wrong {
         Some(Wrong::Malformed(_)) => StatusCode::BAD_REQUEST,
         Some(Wrong::Misdirected) => StatusCode::MISDIRECTED_REQUEST,
-        Some(Wrong::Method) => StatusCode::NOT_IMPLEMENTED,
+        Some(Wrong::Method | Wrong::Upgrade(_)) => StatusCode::NOT_IMPLEMENTED,
         Some(Wrong::Unreadable(_) | Wrong::NotOffered(..)) | None => status(refusal.kind),
     };
     let rules: Vec<&str> = refusal.rules.iter().map(|rule| rule.0.as_str()).collect();

@@ -21,6 +21,7 @@ pub struct Reading {
 }
 
 /// A request and its answer.
+#[derive(Clone)]
 struct Messages {
     request: [u8; 16],
     at: BootTime,
@@ -29,6 +30,7 @@ struct Messages {
     received: Vec<u8>,
     sent_bytes: u64,
     received_bytes: u64,
+    over: bool,
 }
 
 impl Reading {
@@ -96,6 +98,7 @@ impl Reading {
                 received: Vec::new(),
                 sent_bytes: 0,
                 received_bytes: 0,
+                over: false,
             });
         }
         let index = known.unwrap_or_else(|| self.messages.len().saturating_sub(1));
@@ -111,6 +114,7 @@ impl Reading {
         };
         match piece.kind {
             Kind::End => {
+                messages.over |= direction == Direction::Received;
                 let read = <[u8; 8]>::try_from(piece.bytes);
                 *total = read.map_or(*total, u64::from_le_bytes);
             }
@@ -119,6 +123,14 @@ impl Reading {
                 bytes.extend_from_slice(piece.bytes.get(..room).unwrap_or(piece.bytes));
             }
         }
+    }
+
+    /// What was asked from the `from`th on, and answered, up to the first that is not.
+    #[must_use]
+    pub fn answered(&self, from: usize) -> Vec<Exchange> {
+        let after = self.messages.get(from..).unwrap_or_default();
+        let over = after.iter().take_while(|one| one.over).cloned();
+        over.map(|one| one.exchange(self.limits.rows)).collect()
     }
 
     /// What was read.

@@ -125,6 +125,12 @@ impl Reading {
         self.remark = followed.err();
     }
 
+    /// What was asked from the `from`th on, and answered, up to the first that is not.
+    #[must_use]
+    pub fn answered(&self, from: usize) -> &[Exchange] {
+        self.follow.over(from)
+    }
+
     /// What was read, with what was still going on at the end.
     #[must_use]
     pub fn finish(mut self) -> Transcript {

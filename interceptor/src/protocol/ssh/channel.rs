@@ -1,17 +1,20 @@
 //! One channel: what it asks for is judged, then runs on the server, and what is said either way passes
 //! until both have ended.
 
+mod keep;
 mod pass;
 
 use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use russh::server::{Handle, Msg};
 use russh::{ChannelId, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, client};
 use tokio_util::sync::CancellationToken;
 
+use self::keep::Kept;
 use self::pass::Passage;
 use super::facts::{Asked, Common};
 use super::inject::lanes::{Lane, Lanes};
@@ -41,6 +44,8 @@ pub(super) struct Shared {
     pub(super) user: String,
     pub(super) handle: Handle,
     pub(super) detectors: Option<Arc<Detectors>>,
+    /// Channels so far: each has a number in the recording.
+    pub(super) channels: AtomicU32,
 }
 
 /// A channel at work.
@@ -54,6 +59,7 @@ pub(super) struct Channel {
     terminal: Option<Terminal>,
     variables: Vec<(String, String)>,
     forwards: usize,
+    kept: Kept,
 }
 
 /// What the client says; what is left unheard at the end waits no longer.
@@ -109,6 +115,7 @@ pub(super) async fn serve(shared: Arc<Shared>, opened: Opened) {
         terminal: None,
         variables: Vec::new(),
         forwards: 0,
+        kept: Kept::new(shared.channels.fetch_add(1, Ordering::Relaxed)),
         shared,
     };
     match purpose {
@@ -162,9 +169,17 @@ impl Channel {
             Start::Exec(command) => self.common.exec(command),
             Start::Subsystem(name) => self.common.subsystem(name),
         };
-        let Some(authorized) = self.authorize(&asked).await? else {
-            self.exit(refuse::EXIT).await?;
-            return Ok(());
+        let shared = Arc::clone(&self.shared);
+        let terminal = self.terminal.as_ref();
+        self.kept.starts(&shared, &start, terminal).await?;
+        let begun = self.begin(&asked, start).await;
+        begun.and(self.kept.closed(&shared).await)
+    }
+
+    /// Runs what was asked for, where it is permitted.
+    async fn begin(&mut self, asked: &Asked, start: Start) -> Result<(), Gone> {
+        let Some(authorized) = self.authorize(asked).await? else {
+            return self.exit(refuse::EXIT).await;
         };
         let request = authorized.request;
         let begun = clock::boot();
@@ -254,10 +269,16 @@ impl Channel {
         let (mut waits, mut gone) = (false, false);
         loop {
             tokio::select! {
-                judged = &mut judged => return match gone {
-                    true => Err(Gone),
-                    false => Ok(judged),
-                },
+                judged = &mut judged => {
+                    if let (Ok(authorized), false) = (&judged, gone) {
+                        let request = authorized.request;
+                        self.kept.permitted(&self.shared, request).await?;
+                    }
+                    return match gone {
+                        true => Err(Gone),
+                        false => Ok(judged),
+                    };
+                }
                 approval = hold.begun(), if !waits => {
                     waits = true;
                     self.tell(&refuse::waits(approval)).await?;
@@ -312,6 +333,8 @@ impl Channel {
             }
         };
         let asked = self.common.forward(Action::ForwardTo, resource, &said);
+        let kept = self.kept.carries(&self.shared, said).await;
+        kept.map_err(|Gone| ChannelOpenFailure::ConnectFailed)?;
         let no = ChannelOpenFailure::AdministrativelyProhibited;
         let Ok(Ok(authorized)) = self.judge(&asked).await else {
             return Err(no);
@@ -348,6 +371,9 @@ impl Channel {
             self.shared.lanes.give_back(lane);
         }
         self.finish(request, begun, "ok".to_owned(), ended.bytes);
+        if self.kept.closed(&self.shared).await.is_err() {
+            tracing::debug!("the end of a forward was not recorded");
+        }
     }
 
     fn finish(&self, request: RequestId, begun: BootTime, status: String, bytes: u64) {
@@ -366,7 +392,9 @@ impl Channel {
             true => text.replace('\n', "\r\n"),
             false => text.to_owned(),
         };
-        let told = self.out.extended_data_bytes(STDERR, Bytes::from(text));
+        let text = Bytes::from(text);
+        self.kept.shown(&self.shared, text.clone(), true).await?;
+        let told = self.out.extended_data_bytes(STDERR, text);
         tokio::select! {
             told = told => told.map_err(Gone::from),
             () = self.gone.cancelled() => Err(Gone),
@@ -375,6 +403,7 @@ impl Channel {
 
     /// Ends what never ran.
     async fn exit(&self, status: u32) -> Result<(), Gone> {
+        self.kept.exited(status);
         self.out.exit_status(status).await?;
         self.out.eof().await?;
         Ok(())

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::policy::{Access, Action, Ask, Context, Resource, SshFacts};
-use crate::session::Reading;
+use crate::session::{Reading, Typed};
 
 /// A request, with the text that stands for it.
 #[derive(Debug)]
@@ -25,6 +25,41 @@ pub(super) struct Common {
     pub(super) user: String,
     /// Whether a terminal was asked for.
     pub(super) pty: bool,
+}
+
+/// What a command and its arguments are called where what may be somebody's is left out, and in a word.
+fn redacted(read: &command::Command) -> (String, String) {
+    match read {
+        command::Command::Simple(words) => {
+            let program = words.first().cloned().unwrap_or_default();
+            let arguments = words.len().saturating_sub(1);
+            (format!("{program} ({arguments} arguments)"), program)
+        }
+        command::Command::Complex(constructs) => {
+            let constructs: Vec<_> = constructs.iter().copied().collect();
+            let summary = format!("a command with {}", constructs.join(", "));
+            (summary.clone(), summary)
+        }
+    }
+}
+
+/// A line that was typed into a shell.
+pub(super) fn typed(text: String) -> Typed {
+    let (redacted, _) = redacted(&command::read(text.as_bytes()));
+    Typed { text, redacted }
+}
+
+/// Whether a command is one whose bytes are files, not text: the server's side of a copy, or of git.
+pub(super) fn carries_files(bytes: &[u8]) -> bool {
+    let read = command::read(bytes);
+    let mut facts = SshFacts::default();
+    command::describe(&read, &mut facts);
+    command::accesses(&read).is_some() || !facts.git_verb.is_empty()
+}
+
+/// A subsystem in words.
+pub(super) fn subsystem(name: &str) -> String {
+    format!("subsystem {name}")
 }
 
 impl Common {
@@ -43,18 +78,7 @@ impl Common {
         facts.command = String::from_utf8_lossy(bytes).into_owned();
         command::describe(&read, &mut facts);
         let text = facts.command.clone();
-        let (redacted, summary) = match &read {
-            command::Command::Simple(words) => {
-                let program = words.first().cloned().unwrap_or_default();
-                let arguments = words.len().saturating_sub(1);
-                (format!("{program} ({arguments} arguments)"), program)
-            }
-            command::Command::Complex(constructs) => {
-                let constructs: Vec<_> = constructs.iter().copied().collect();
-                let summary = format!("a command with {}", constructs.join(", "));
-                (summary.clone(), summary)
-            }
-        };
+        let (redacted, summary) = redacted(&read);
         let accesses = command::accesses(&read)
             .unwrap_or_else(|| vec![on_target(Action::Exec)])
             .into_iter()
@@ -80,7 +104,7 @@ impl Common {
             ..self.facts()
         };
         let accesses = BTreeSet::from([on_target(Action::Subsystem)]);
-        let text = format!("subsystem {name}");
+        let text = subsystem(name);
         asked((facts, accesses), text.clone(), &text, &text)
     }
 

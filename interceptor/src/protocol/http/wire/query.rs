@@ -50,23 +50,51 @@ pub fn redacted(raw: &str) -> String {
     parts(raw).map(redact).collect::<Vec<_>>().join("&")
 }
 
-/// The query without the parameters of this name, and their values.
+/// The query without the parameters of this name, and their values. Some servers begin the next parameter behind a
+/// semicolon, too.
 #[must_use]
-pub fn without(raw: &str, name: &str) -> (String, Vec<String>) {
+pub fn without(raw: &str, name: &str) -> (String, Vec<Vec<u8>>) {
     let mut taken = Vec::new();
-    let kept: Vec<&str> = raw
-        .split('&')
-        .filter(|part| {
-            let (own, value) = part.split_once('=').unwrap_or((part, ""));
-            let bytes = super::unescape(own.as_bytes(), true);
-            let is_it = bytes.is_some_and(|own| own.eq_ignore_ascii_case(name.as_bytes()));
-            if is_it {
-                taken.push(value.to_owned());
-            }
-            !is_it
-        })
-        .collect();
+    let mut is_kept = |part: &str| match value_of(part.as_bytes(), name) {
+        Some(value) => {
+            taken.push(value);
+            false
+        }
+        None => true,
+    };
+    let mut kept = Vec::new();
+    for part in raw.split('&') {
+        let inner: Vec<&str> = part.split(';').filter(|part| is_kept(part)).collect();
+        if !inner.is_empty() {
+            kept.push(inner.join(";"));
+        }
+    }
     (kept.join("&"), taken)
+}
+
+/// The value of a parameter or a cookie, escapes resolved, where some server takes it for one of this name: without
+/// blanks around it, up to a bracket or a zero, and with `.` and blanks for `_`.
+#[must_use]
+pub fn value_of(part: &[u8], name: &str) -> Option<Vec<u8>> {
+    let mut halves = part.splitn(2, |byte| *byte == b'=');
+    let text = |raw: &[u8]| super::unescape(raw, true).unwrap_or_else(|| raw.to_vec());
+    let own = text(halves.next().unwrap_or_default());
+    let own = own.trim_ascii();
+    let end = own.iter().position(|byte| matches!(byte, b'[' | b'\0'));
+    let own = own.get(..end.unwrap_or(own.len())).unwrap_or_default();
+    let folded = |byte: &u8| match byte {
+        b'.' | b' ' => b'_',
+        byte => byte.to_ascii_lowercase(),
+    };
+    let is_it = own
+        .iter()
+        .map(folded)
+        .eq(name.as_bytes().iter().map(folded));
+    is_it.then(|| {
+        text(halves.next().unwrap_or_default())
+            .trim_ascii()
+            .to_vec()
+    })
 }
 
 /// The query with one more parameter.
@@ -114,9 +142,11 @@ mod tests {
 
     #[test]
     fn a_parameter_is_taken_out_however_it_is_written() {
-        let (kept, taken) = without("a=1&api%5Fkey=s1&API_KEY=s2&b=2", "api_key");
-        assert_eq!(kept, "a=1&b=2");
-        assert_eq!(taken, ["s1", "s2"]);
+        let raw = "a=1&api%5Fkey=s1&API_KEY=s%322&b=2;api_key=s3;c=3&&api.key[]=s4&api_key%00=s5&api_keys=6";
+        let (kept, taken) = without(raw, "api_key");
+        assert_eq!(kept, "a=1&b=2;c=3&&api_keys=6");
+        assert_eq!(taken, [&b"s1"[..], b"s22", b"s3", b"s4", b"s5"]);
+        assert_eq!(without("a=%zz&api_key", "api_key").0, "a=%zz");
         assert_eq!(with("a=1", "k", "s/&"), "a=1&k=s%2F%26");
         assert_eq!(with("", "k", "s"), "k=s");
     }

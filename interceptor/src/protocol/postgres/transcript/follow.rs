@@ -88,6 +88,13 @@ impl Follow {
         }
     }
 
+    /// Exchanges from the `from`th on that are over, up to the first that is not.
+    pub(super) fn over(&self, from: usize) -> &[Exchange] {
+        let rest = self.exchanges.get(from..).unwrap_or_default();
+        let open = rest.iter().position(|exchange| exchange.ended.is_none());
+        rest.get(..open.unwrap_or(rest.len())).unwrap_or_default()
+    }
+
     /// A message of the agent (§54.7, "(F)").
     pub(super) fn sent(&mut self, at: BootTime, tag: u8, body: Body<'_>) -> Followed {
         if self.expected.len() >= FOLLOWED {

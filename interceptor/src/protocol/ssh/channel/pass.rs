@@ -14,12 +14,14 @@ use super::super::refuse;
 use super::super::server::Event;
 use super::super::sftp::{Answers, Files, Step, wire};
 use super::{Channel, Gone, STDERR};
-use crate::session::{Direction, Gate as _, Outcome};
+use crate::session::{Gate as _, Outcome};
 
 /// Answers of our own that wait for a gap between the server's.
 const ANSWERS: usize = 16;
 /// How long a terminal is quiet before what is held back of it is shown: a prompt must not wait.
 const QUIET: Duration = Duration::from_millis(100);
+/// How long a terminal is quiet before it is written what was typed in it.
+const SOON: Duration = Duration::from_secs(1);
 /// How long a server may take to end what its client has closed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -186,6 +188,9 @@ impl Up<'_> {
                 Event::Eof => self.write.eof().await?,
                 Event::Signal(signal) => self.write.signal(signal).await?,
                 Event::Resize([columns, rows, width, height]) => {
+                    let Channel { kept, shared, .. } = self.channel;
+                    let size = [columns, rows, width, height];
+                    kept.resized(shared, size).await?;
                     let write = self.write;
                     write.window_change(columns, rows, width, height).await?;
                 }
@@ -200,17 +205,17 @@ impl Up<'_> {
     }
 
     async fn send(&self, data: Bytes) -> Result<(), Gone> {
-        let session = &self.channel.shared.session;
-        let recorded = session.record(Direction::Sent, data.clone()).await;
-        recorded.map_err(|_refusal| Gone)?;
+        let Channel { kept, shared, .. } = self.channel;
+        kept.sent(shared, data.clone()).await?;
         self.write.data_bytes(data).await?;
         Ok(())
     }
 
     /// A request of sftp that the server is to answer.
-    async fn ask(&mut self, packet: &[u8]) -> Result<(), Gone> {
+    async fn ask(&mut self, packet: Bytes) -> Result<(), Gone> {
         self.asked = self.asked.saturating_add(1);
-        self.send(wire::framed(packet)).await
+        self.write.data_bytes(packet).await?;
+        Ok(())
     }
 
     /// An answer of our own, in its place.
@@ -224,12 +229,16 @@ impl Up<'_> {
     async fn requests(&mut self, files: &Files, data: &[u8]) -> Result<(), Gone> {
         self.waiting.extend_from_slice(data);
         while let Some(packet) = wire::packet(&mut self.waiting).map_err(|_broken| Gone)? {
+            let whole = wire::framed(&packet);
+            // As it was asked, whatever becomes of it.
+            let Channel { kept, shared, .. } = self.channel;
+            kept.sent(shared, whole.clone()).await?;
             let step = files.step(&packet).await;
             let (id, step) = step.map_err(|_broken| Gone)?;
             match step {
-                Step::Pass => self.ask(&packet).await?,
+                Step::Pass => self.ask(whole).await?,
                 Step::Greet => {
-                    self.ask(&packet).await?;
+                    self.ask(whole).await?;
                     self.write.data_bytes(Files::question()).await?;
                     self.asked = self.asked.saturating_add(1);
                 }
@@ -252,7 +261,7 @@ impl Up<'_> {
                             let request = authorized.request;
                             // Used up by this packet.
                             drop(authorized.permit);
-                            self.ask(&packet).await?;
+                            self.ask(whole).await?;
                             self.channel.shared.session.finish(request, &outcome);
                         }
                         Err(refused) => {
@@ -293,6 +302,10 @@ impl Down<'_> {
                     self.flush().await?;
                     continue;
                 }
+                () = sleep(SOON), if self.channel.kept.waits() => {
+                    self.channel.kept.write(&self.channel.shared, true)?;
+                    continue;
+                }
             };
             if self.said(message, files).await? {
                 return Ok(());
@@ -331,6 +344,7 @@ impl Down<'_> {
                     0 => "ok".to_owned(),
                     status => format!("exit {status}"),
                 });
+                self.channel.kept.exited(exit_status);
                 self.channel.out.exit_status(exit_status).await?;
             }
             Some(ChannelMsg::ExitSignal {
@@ -419,9 +433,8 @@ impl Down<'_> {
         }
         let count = u64::try_from(out.len()).unwrap_or(u64::MAX);
         self.ended.bytes = self.ended.bytes.saturating_add(count);
-        let session = &self.channel.shared.session;
-        let recorded = session.record(Direction::Received, out.clone()).await;
-        recorded.map_err(|_refusal| Gone)?;
+        let Channel { kept, shared, .. } = self.channel;
+        kept.shown(shared, out.clone(), is_error).await?;
         let client = &self.channel.out;
         match is_error {
             false => client.data_bytes(out).await?,

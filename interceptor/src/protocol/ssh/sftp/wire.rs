@@ -179,6 +179,18 @@ pub(in super::super) fn name(packet: &[u8]) -> Result<String, Broken> {
     fields.text()
 }
 
+/// What a STATUS says.
+pub(in super::super) fn said(packet: &[u8]) -> Result<String, Broken> {
+    let mut fields = Fields(packet.get(1..).unwrap_or_default());
+    fields.number()?;
+    let code = fields.number()?;
+    let words = fields.text().unwrap_or_default();
+    Ok(match code {
+        0 => "ok".to_owned(),
+        code => format!("{words} ({code})"),
+    })
+}
+
 /// Reads what a client sent.
 pub(in super::super) fn request(packet: &[u8]) -> Result<(u32, Request), Broken> {
     let kind = kind_of(packet);

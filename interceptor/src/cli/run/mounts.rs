@@ -1,0 +1,174 @@
+//! Mounts of the command's own: what is not for it is not there.
+//!
+//! Everything is taken away by mounting over it, in a mount namespace that nothing is passed into from the
+//! host any more. Who has no capabilities cannot take such a mount off again, nor from a user namespace.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+use crate::control::api::Launch;
+
+/// Most sockets of others that are hidden one by one.
+const MOST_SOCKETS: usize = 512;
+
+/// Devices by which a socket of the host's, or a packet, is made without a socket.
+const DEVICES: [&str; 4] = [
+    "/dev/vsock",
+    "/dev/vhost-vsock",
+    "/dev/vhost-net",
+    "/dev/net/tun",
+];
+
+/// File systems of the kernel's that are for the host's root alone.
+const KERNEL: [&str; 4] = ["bpf", "debugfs", "tracefs", "securityfs"];
+
+/// Gives this process mounts of its own, and hides in them what it may not see.
+pub(super) fn separate(launch: &Launch) -> anyhow::Result<()> {
+    let sockets = sockets(launch)?;
+    let mounted = mounted()?;
+    unshare(CloneFlags::CLONE_NEWNS)
+        .context("cannot make mounts of its own; `launcher: { mounts: false }` goes without")?;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
+        .context("cannot keep the mounts apart from the host's")?;
+    let kept = kept(launch)?;
+    for path in launch.hide.iter().map(Path::new) {
+        hide(path)?;
+    }
+    for (path, file) in &kept {
+        restore(path, file)?;
+    }
+    for path in sockets.iter().map(PathBuf::as_path) {
+        hide(path)?;
+    }
+    for path in DEVICES.map(Path::new) {
+        hide(path)?;
+    }
+    for (kind, at) in &mounted {
+        match kind.as_str() {
+            "cgroup" | "cgroup2" => freeze(at)?,
+            kind if KERNEL.contains(&kind) => hide(at)?,
+            _ => {}
+        }
+    }
+    processes()
+}
+
+/// Sockets of others that have a path now, but for those that may be reached.
+fn sockets(launch: &Launch) -> anyhow::Result<BTreeSet<PathBuf>> {
+    if launch.all_sockets {
+        return Ok(BTreeSet::new());
+    }
+    let table = fs::read_to_string("/proc/net/unix").context("cannot read the UNIX sockets")?;
+    let paths = table.lines().skip(1).filter_map(|line| {
+        let at = line.find(" /")?;
+        line.get(at.saturating_add(1)..)
+    });
+    Ok(paths
+        .filter(|path| !launch.sockets.iter().any(|may| may == path))
+        .map(PathBuf::from)
+        .filter(|path| fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()))
+        .take(MOST_SOCKETS)
+        .collect())
+}
+
+/// Kind and place of each mount.
+fn mounted() -> anyhow::Result<Vec<(String, PathBuf)>> {
+    let table = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts")?;
+    let one = |line: &str| {
+        let (before, after) = line.split_once(" - ")?;
+        let at = before.split(' ').nth(4)?;
+        let kind = after.split(' ').next()?;
+        Some((kind.to_owned(), PathBuf::from(at)))
+    };
+    Ok(table.lines().filter_map(one).collect())
+}
+
+/// Files that stay where the directory around them is hidden.
+fn kept(launch: &Launch) -> anyhow::Result<Vec<(PathBuf, File)>> {
+    let open = |path: &String| {
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_PATH)
+            .open(path)
+            .with_context(|| format!("cannot open {path}"))?;
+        Ok((PathBuf::from(path), file))
+    };
+    let there = launch.keep.iter().filter(|path| Path::new(path).exists());
+    there.map(open).collect()
+}
+
+/// Mounts an empty directory over a directory, and the null device over all else. What is not there is
+/// hidden already.
+fn hide(path: &Path) -> anyhow::Result<()> {
+    let Ok(found) = fs::metadata(path) else {
+        return Ok(());
+    };
+    let done = if found.is_dir() {
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount(
+            Some("tmpfs"),
+            path,
+            Some("tmpfs"),
+            flags,
+            Some("mode=0555,size=64k"),
+        )
+    } else {
+        mount(
+            Some("/dev/null"),
+            path,
+            None::<&str>,
+            MsFlags::MS_BIND,
+            None::<&str>,
+        )
+    };
+    match done {
+        Err(nix::errno::Errno::ENOENT) | Ok(()) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot hide {}", path.display())),
+    }
+}
+
+/// Puts a file back into the empty directory that hides it.
+fn restore(path: &Path, file: &File) -> anyhow::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+    File::create_new(path)
+        .map_err(anyhow::Error::from)
+        .and_then(|_empty| {
+            let bind = MsFlags::MS_BIND;
+            Ok(mount(
+                Some(from.as_str()),
+                path,
+                None::<&str>,
+                bind,
+                None::<&str>,
+            )?)
+        })
+        .with_context(|| format!("cannot keep {}", path.display()))
+}
+
+/// Nobody enters another cgroup by a file that cannot be written.
+fn freeze(at: &Path) -> anyhow::Result<()> {
+    let bind = MsFlags::MS_BIND;
+    let again = bind | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID;
+    mount(Some(at), at, None::<&str>, bind, None::<&str>)
+        .and_then(|()| mount(None::<&str>, at, None::<&str>, again, None::<&str>))
+        .with_context(|| format!("cannot make {} read-only", at.display()))
+}
+
+/// Shows only the processes that the command may look into anyway (`hidepid=ptraceable`, Linux 5.8).
+fn processes() -> anyhow::Result<()> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let proc = Some("proc");
+    mount(proc, "/proc", proc, flags, Some("hidepid=ptraceable"))
+        .context("cannot mount a /proc of its own")
+}

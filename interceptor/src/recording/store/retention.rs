@@ -1,0 +1,236 @@
+//! How long recordings are kept: by age and by size, for each target; and which are held for somebody.
+//!
+//! What is removed leaves a line in the audit first, with the last hash of what was there: from then on its
+//! absence is explained, and before that it is a violation. What is held is not removed, whatever its age.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Ended, Filter, LOST, Listing, Meta, list, put};
+use crate::audit::Sink;
+use crate::clock;
+use crate::config::Keep;
+use crate::recording::Error;
+use crate::recording::format::hash;
+use crate::recording::reader::{chunks, segments};
+use crate::recording::seal::{Part, Seals};
+
+/// The file that says that a recording is held.
+const HOLD: &str = "hold.json";
+
+/// What is about to be gone: a name that is no session's any more.
+const GOING: &str = ".purged";
+
+/// Why a recording is held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// In somebody's words.
+    pub reason: String,
+    /// Whose.
+    pub by: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl Hold {
+    /// The one of the recording in `dir`, if it is held. What cannot be read holds it all the same.
+    #[must_use]
+    pub fn of(dir: &Path) -> Option<Self> {
+        let text = match fs::read(dir.join(HOLD)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            read => read.unwrap_or_default(),
+        };
+        let unread = || Self {
+            reason: "hold.json cannot be read".to_owned(),
+            by: String::new(),
+            since: Timestamp::UNIX_EPOCH,
+        };
+        Some(serde_json::from_slice(&text).unwrap_or_else(|_error| unread()))
+    }
+
+    /// Holds the recording in `dir`.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn put(&self, dir: &Path) -> Result<(), Error> {
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        put(dir, HOLD, &text)
+    }
+
+    /// Holds it no longer; whether it was held.
+    ///
+    /// # Errors
+    /// Where the file cannot be removed.
+    pub fn release(dir: &Path) -> Result<bool, Error> {
+        let path = dir.join(HOLD);
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("remove", &path, error)),
+        }
+    }
+}
+
+/// A recording whose time is over.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// What it was.
+    pub meta: Meta,
+    /// Where it is.
+    pub dir: PathBuf,
+    /// `age` or `size`.
+    pub why: &'static str,
+    /// Bytes of its segments.
+    pub bytes: u64,
+}
+
+impl Due {
+    /// The hash of its last chunk, for its tombstone; none of a recording of version 1.
+    #[must_use]
+    pub fn tail(&self) -> Option<String> {
+        let number = segments(&self.dir).ok()?.pop()?;
+        let (_, _, tail) = chunks::end(&self.dir, (self.meta.session, number)).ok()?;
+        Some(hex::encode(tail))
+    }
+
+    /// Removes it. Its line in the audit is on disk by then.
+    ///
+    /// # Errors
+    /// Where it cannot be removed, or only in part: the next look finishes it.
+    pub fn purge(&self) -> Result<(), Error> {
+        let name = format!("{}{GOING}", self.meta.session);
+        let going = self.dir.with_file_name(name);
+        let failed = |error| Error::io("remove", &self.dir, error);
+        fs::rename(&self.dir, &going).map_err(failed)?;
+        fs::remove_dir_all(&going).map_err(failed)
+    }
+}
+
+/// The recordings below `root` that are over and not to be kept, by what `keep` says of each target.
+///
+/// # Errors
+/// Where the directory cannot be listed.
+pub fn due(root: &Path, keep: impl Fn(&str) -> Keep, now: Timestamp) -> Result<Vec<Due>, Error> {
+    let mut targets: BTreeMap<String, Vec<(Listing, u64)>> = BTreeMap::new();
+    for listing in list(root, &Filter::default())?.into_iter().flatten() {
+        let keep = keep(&listing.meta.target);
+        if keep == Keep::default() {
+            continue;
+        }
+        let bytes = size(&listing.dir);
+        let of = targets.entry(listing.meta.target.clone()).or_default();
+        of.push((listing, bytes));
+    }
+    let mut due = Vec::new();
+    for (target, listings) in targets {
+        let keep = keep(&target);
+        let mut kept: u64 = listings.iter().map(|(_, bytes)| bytes).sum();
+        for (Listing { meta, dir }, bytes) in listings {
+            let Some(ended) = meta.ended.as_ref().filter(|_| Hold::of(&dir).is_none()) else {
+                continue;
+            };
+            let age = now.duration_since(ended.time).unsigned_abs();
+            let is_old = ended.time < now && keep.age.is_some_and(|most| age > most);
+            let is_much = keep.bytes.is_some_and(|most| kept > most);
+            let why = match (is_old, is_much) {
+                (true, _) => "age",
+                (false, true) => "size",
+                (false, false) => continue,
+            };
+            kept = kept.saturating_sub(bytes);
+            due.push(Due {
+                meta,
+                dir,
+                why,
+                bytes,
+            });
+        }
+    }
+    Ok(due)
+}
+
+fn size(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|found| found.len())
+        .sum()
+}
+
+/// Finishes what was begun before: removes what was about to go, and days without a session.
+///
+/// # Errors
+/// Where the directory cannot be listed.
+pub fn sweep(root: &Path) -> Result<(), Error> {
+    let today = clock::wall().strftime("%Y-%m-%d").to_string();
+    for (day, path) in super::entries(root)? {
+        if day.parse::<jiff::civil::Date>().is_err() {
+            continue;
+        }
+        for (name, path) in super::entries(&path)? {
+            let session = name.strip_suffix(GOING);
+            if session.is_some_and(|session| session.parse::<Uuid>().is_ok()) {
+                fs::remove_dir_all(&path).map_err(|error| Error::io("remove", &path, error))?;
+            }
+        }
+        // One that has a session is not empty, and stays.
+        if day != today {
+            drop(fs::remove_dir(&path));
+        }
+    }
+    Ok(())
+}
+
+/// Ends the recordings that an earlier daemon left without an end, begun before `since`: what there is of
+/// them is vouched for, and they are over. How many.
+///
+/// # Errors
+/// Where the directory cannot be listed, or the audit cannot be written.
+pub fn settle_lost(root: &Path, since: Timestamp, audit: &Arc<dyn Sink>) -> Result<usize, Error> {
+    let mut settled = 0;
+    for Listing { mut meta, dir } in list(root, &Filter::default())?.into_iter().flatten() {
+        if meta.ended.is_some() || meta.started >= since {
+            continue;
+        }
+        let numbers = segments(&dir)?;
+        meta.ended = Some(Ended {
+            time: written(&dir).unwrap_or(meta.started),
+            reason: LOST.to_owned(),
+            sent: 0,
+            received: 0,
+            segments: u32::try_from(numbers.len()).unwrap_or(u32::MAX),
+        });
+        let found = numbers
+            .last()
+            .map(|last| (*last, chunks::end(&dir, (meta.session, *last))));
+        // What is of version 1, or has no whole header, is not vouched for; nor is what is damaged.
+        if let Some((segment, Ok((length, head, tail)))) = found {
+            let text = serde_json::to_vec(&meta).unwrap_or_default();
+            let part = Part {
+                segment,
+                head: &head,
+                tail: &tail,
+                length,
+                why: LOST,
+            };
+            Seals::begin(audit, meta.session)?.last(&part, &hash(&[&text]))?;
+        }
+        meta.write(&dir)?;
+        settled += 1;
+    }
+    Ok(settled)
+}
+
+/// When a recording was last written to.
+fn written(dir: &Path) -> Option<Timestamp> {
+    let entries = fs::read_dir(dir).ok()?.flatten();
+    let times = entries.filter_map(|entry| entry.metadata().ok()?.modified().ok());
+    Timestamp::try_from(times.max()?).ok()
+}

@@ -1,0 +1,233 @@
+//! Whether recordings are what the audit vouches for: hashes that were written there, held to the files.
+//!
+//! Nothing is decrypted or decompressed for it, so whoever has the log, its public key and the files can
+//! check them. What was written behind the last line about a recording is counted, not vouched for.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::Error;
+use super::format::{Hash, hash};
+use super::reader::chunks::Open;
+use super::reader::segments;
+use super::store::{self, META, keys};
+
+/// More than this many are not listed.
+const LISTED: usize = 100;
+
+/// What the audit says of recordings, gathered line by line.
+#[derive(Debug, Default)]
+pub struct Vouched {
+    sessions: BTreeMap<Uuid, Session>,
+}
+
+#[derive(Debug, Default)]
+struct Session {
+    /// Of each segment the longest part that is vouched for.
+    segments: BTreeMap<u32, Part>,
+    /// Hashes that its `meta.json` had.
+    metas: Vec<String>,
+    key: Option<String>,
+    purged: bool,
+}
+
+#[derive(Debug)]
+struct Part {
+    length: u64,
+    head: String,
+    tail: String,
+}
+
+/// What is read of a line.
+#[derive(Deserialize)]
+struct Line {
+    event: String,
+    session: Option<Uuid>,
+    segment: Option<u32>,
+    length: Option<u64>,
+    head: Option<String>,
+    tail: Option<String>,
+    meta: Option<String>,
+    key: Option<String>,
+}
+
+/// What a check of the recordings found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Recordings that the audit speaks of and that are there.
+    pub sessions: u64,
+    /// Those that were purged, and are said to have been.
+    pub purged: u64,
+    /// Bytes that nothing vouches for yet.
+    pub unvouched_bytes: u64,
+    /// What is wrong; the first hundred.
+    pub violations: Vec<Violation>,
+    /// How many are not listed.
+    pub unlisted: u64,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Violation {
+    /// The recording's session.
+    pub session: Uuid,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.violations.is_empty()
+    }
+
+    fn add(&mut self, session: Uuid, what: impl Into<String>) {
+        match self.violations.len() < LISTED {
+            true => self.violations.push(Violation {
+                session,
+                what: what.into(),
+            }),
+            false => self.unlisted += 1,
+        }
+    }
+}
+
+impl Vouched {
+    /// Takes what a line of the log says of a recording, if it does.
+    pub fn take(&mut self, line: &[u8]) {
+        if memchr::memmem::find(line, b"\"event\":\"recording.").is_none() {
+            return;
+        }
+        let Ok(line) = serde_json::from_slice::<Line>(line) else {
+            return;
+        };
+        let Some(session) = line.session else {
+            return;
+        };
+        let session = self.sessions.entry(session).or_default();
+        match line.event.as_str() {
+            "recording.purged" => session.purged = true,
+            "recording.begun" => session.key = line.key,
+            _ => {}
+        }
+        session.metas.extend(line.meta);
+        if let (Some(number), Some(length), Some(head), Some(tail)) =
+            (line.segment, line.length, line.head, line.tail)
+        {
+            let part = Part { length, head, tail };
+            session.segments.insert(number, part);
+        }
+    }
+
+    /// The last hash of a recording that is vouched for.
+    #[must_use]
+    pub fn tail(&self, session: Uuid) -> Option<&str> {
+        let (_, part) = self.sessions.get(&session)?.segments.last_key_value()?;
+        Some(&part.tail)
+    }
+
+    /// Holds the files below `root` to it.
+    ///
+    /// # Errors
+    /// Where the directory cannot be listed.
+    pub fn check(&self, root: &Path) -> Result<Report, Error> {
+        let mut report = Report::default();
+        let dirs = store::directories(root)?;
+        for (id, session) in &self.sessions {
+            let Some(dir) = dirs.get(id) else {
+                match session.purged {
+                    true => report.purged += 1,
+                    false => report.add(*id, "is missing, and nothing says that it was purged"),
+                }
+                continue;
+            };
+            report.sessions += 1;
+            if let Err(what) = session.check(*id, dir, &mut report) {
+                report.add(*id, what);
+            }
+        }
+        Ok(report)
+    }
+}
+
+impl Session {
+    fn check(&self, id: Uuid, dir: &Path, report: &mut Report) -> Result<(), String> {
+        let read = |name: &str| fs::read(dir.join(name)).map(|bytes| hex::encode(hash(&[&bytes])));
+        if !self.metas.is_empty() && !read(META).is_ok_and(|hash| self.metas.contains(&hash)) {
+            report.add(id, "meta.json is not as it was written");
+        }
+        if let Some(key) = &self.key
+            && read(keys::FILE).ok().as_ref() != Some(key)
+        {
+            report.add(id, "key.age is not as it was written");
+        }
+        let numbers = segments(dir).map_err(|error| error.to_string())?;
+        let mut before = Some(Hash::default());
+        for number in &numbers {
+            let last = numbers.last() == Some(number);
+            let part = self.segments.get(number);
+            let walked = walk(dir, (id, *number, last), &mut before, part);
+            report.unvouched_bytes += walked?;
+        }
+        if let Some(missing) = self
+            .segments
+            .keys()
+            .find(|number| !numbers.contains(number))
+        {
+            report.add(id, format!("segment {missing} is missing"));
+        }
+        Ok(())
+    }
+}
+
+/// Reads a segment through and holds it to what is vouched for; bytes behind that.
+fn walk(
+    dir: &Path,
+    (session, number, last): (Uuid, u32, bool),
+    before: &mut Option<Hash>,
+    part: Option<&Part>,
+) -> Result<u64, String> {
+    let text = |error: Error| error.to_string();
+    let path = dir.join(format!("{number:06}.rec"));
+    let file = File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let length = file.metadata().map_err(|error| error.to_string())?.len();
+    let from = BufReader::with_capacity(256 << 10, file);
+    let opened = Open::begin(path, from, (session, number), before, (dir, None));
+    let mut open = match (opened, part) {
+        // What a crash left of a segment that nothing speaks of yet.
+        (Err(Error::Torn { .. }), None) if last => return Ok(length),
+        (opened, _) => opened.map_err(text)?,
+    };
+    let other = || format!("segment {number} is not what was written: its hash is another");
+    let Some(part) = part else {
+        return Ok(length);
+    };
+    if before.map(hex::encode).as_ref() != Some(&part.head) {
+        return Err(other());
+    }
+    let mut met = false;
+    loop {
+        if open.offset() == part.length {
+            met = true;
+            if before.map(hex::encode).as_ref() != Some(&part.tail) {
+                return Err(other());
+            }
+        }
+        match open.chunk(&before.unwrap_or_default(), last) {
+            Ok(Some(chunk)) => *before = Some(*chunk.hash()),
+            Ok(None) => break,
+            Err(Error::Torn { .. }) if met => break,
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    match met {
+        true => Ok(length.saturating_sub(part.length)),
+        false => Err(format!("segment {number} was cut off")),
+    }
+}

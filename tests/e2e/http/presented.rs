@@ -1,0 +1,124 @@
+//! What a client presents as a credential of its own does not go on, however it is written, and is reported.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::Shop;
+use crate::lab::{lacks, text};
+
+const CREDENTIAL: &str = "upstream-credential-0123";
+/// What the agent presents, always the same.
+const OWN: &str = "agents-own-secret";
+
+/// Where the credential is put; the places in which the agent presents its own; as what each is reported.
+const TABLE: [(&str, &[&str], &str, &[&str]); 5] = [
+    (
+        "{ secret: SECRET }",
+        &[
+            "-HAuthorization: Bearer agents-own-secret",
+            "-HaUTHORIZATION: Basic agents-own-secret",
+            "-HProxy-Authorization: agents-own-secret",
+            "-HX-API-KEY: agents-own-secret",
+            "-HX_Api_Key: agents-own-secret",
+        ],
+        "/v1/customers?a=b",
+        &["authorization", "proxy-authorization", "x-api-key"],
+    ),
+    (
+        "{ secret: SECRET, as: basic, user: agent }",
+        &["-uagent:agents-own-secret"],
+        "/v1/customers?a=b",
+        &["authorization"],
+    ),
+    (
+        "{ secret: SECRET, as: header, name: X-Own-Key }",
+        &[
+            "-HX-OWN-KEY: agents-own-secret",
+            "-Hx-own-key: agents-own-secret",
+            "-Hx_own_key: agents-own-secret",
+        ],
+        "/v1/customers?a=b",
+        &["x-own-key"],
+    ),
+    (
+        "{ secret: SECRET, as: query, name: api_key }",
+        &["-HAuthorization: agents-own-secret"],
+        "/v1/customers?api_key=agents-own-secret&a=b&API%5Fkey=agents-own-secret&x=y;api_key=agents-own-secret\
+         &api.key=agents%2Down-secret&api_key%00z=agents-own-secret&api_key%5B%5D=agents-own-secret",
+        &["authorization", "query api_key"],
+    ),
+    (
+        "{ secret: SECRET, as: cookie, name: session }",
+        &[
+            "-HCookie: session=agents-own-secret; kept=1;SESSION=\"agents-own-secret\"",
+            "-HCookie:  %73ession = agents-own-secret; also=kept, session=agents-own-secret",
+        ],
+        "/v1/customers?a=b",
+        &["cookie session"],
+    ),
+];
+
+#[test]
+fn what_a_client_presents_is_dropped_however_it_is_written() -> Result<()> {
+    for (inject, presents, path, places) in TABLE {
+        let shop = Shop::given(inject, CREDENTIAL, &[])?;
+        for version in ["--http1.1", "--http2"] {
+            let arguments: Vec<_> = [version, "-g"].iter().chain(presents).copied().collect();
+            shop.curl(&arguments, path)?;
+            let arrived = shop.arrived()?;
+            lacks(&arrived.to_string(), &["agents-own", "agents%2Down"])?;
+            let (url, headers) = (text(&arrived, "/url")?, arrived.pointer("/headers"));
+            ensure!(url.contains("a=b"), "{arrived}");
+            ensure!(!path.contains("x=y") || url.contains("x=y"), "{arrived}");
+            let mut headers = headers.context("headers")?.clone();
+            headers.as_object_mut().context("a map")?.remove(":path");
+            let headers = headers.to_string();
+            let shown = format!("{url}{headers}").matches(CREDENTIAL).count();
+            ensure!(shown == 1 || inject.contains("basic"), "{arrived}");
+            ensure!(
+                !inject.contains("cookie") || headers.contains("kept=1"),
+                "{arrived}"
+            );
+        }
+        let lines = shop.daemon.audit().events("credential.presented")?;
+        let mut said: Vec<_> = lines
+            .iter()
+            .filter_map(|line| line.pointer("/user").and_then(Value::as_str))
+            .collect();
+        said.sort_unstable();
+        said.dedup();
+        ensure!(said == places, "{inject}: {said:?}");
+        for line in lines {
+            let fingerprint = text(&line, "/fingerprint")?.to_owned();
+            ensure!(
+                fingerprint.len() == 64 && !fingerprint.contains(OWN),
+                "{line}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn trailers_of_a_request_bring_no_credential() -> Result<()> {
+    let shop = Shop::new(&[])?;
+    let program = r#"
+import socket, ssl, sys
+port, ca = int(sys.argv[1]), sys.argv[2]
+tls = ssl.create_default_context(cafile=ca)
+s = tls.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost")
+s.sendall(f"POST /v1/orders HTTP/1.1\r\nHost: localhost:{port}\r\nTrailer: authorization, x-kept\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nAuthorization: agents-own-secret\r\nX-Kept: yes\r\n\r\n".encode())
+f = s.makefile("rb")
+print(f.readline().decode().strip())
+"#;
+    let (port, ca) = (shop.address.port().to_string(), shop.daemon.authority());
+    let python = ["-c", program, &port, &ca.to_string_lossy()];
+    let said = shop.agent().run("/usr/bin/python3", &python)?.ok()?;
+    ensure!(said.contains("200"), "{said}");
+    let arrived = shop.arrived()?;
+    lacks(&arrived.to_string(), &["agents-own"])?;
+    ensure!(text(&arrived, "/trailers/x-kept")? == "yes", "{arrived}");
+    let lines = shop.daemon.audit().events("credential.presented")?;
+    ensure!(lines.len() == 1, "{lines:?}");
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! What a machine has in memory: a small Debian, once, and the tests with the program, each time.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
+use support::place;
+use tempfile::TempDir;
+
+use super::kernels::mirror;
+use crate::root;
+use crate::shell::{self, read, run_as};
+
+/// The release whose C library is no newer than what the tests were linked with.
+const RELEASE: &str = "bookworm";
+
+/// What the kernel tier runs.
+const INCLUDE: &str = "python3,iproute2,kmod,procps";
+
+/// An archive of a small Debian, made once.
+pub(super) fn base(cache: &Path) -> anyhow::Result<PathBuf> {
+    let archive = cache.join(format!("{RELEASE}.cpio"));
+    if archive.is_file() {
+        return Ok(archive);
+    }
+    fs::create_dir_all(cache).with_context(|| format!("make {}", cache.display()))?;
+    let mut make = root::command("sh", "make a root file system")?;
+    make.args(["-c", include_str!("base.sh"), "base"])
+        .arg(&archive)
+        .args([RELEASE, &mirror(RELEASE)?, INCLUDE]);
+    run_as(make, &format!("debootstrap {RELEASE}"))?;
+    Ok(archive)
+}
+
+/// The tests and the program, without what only a debugger reads.
+pub(super) struct Payload {
+    /// Removed when dropped.
+    _directory: TempDir,
+    /// The archive.
+    pub(super) archive: PathBuf,
+}
+
+/// Packs them with the first process.
+pub(super) fn payload(tests: &Path, program: &Path) -> anyhow::Result<Payload> {
+    let directory = place::temporary("vm")?;
+    let tree = directory.path().join("tree");
+    fs::create_dir_all(tree.join("work/tests")).context("make a place for the tests")?;
+    for (from, to) in [(tests, "work/kernel"), (program, "work/interceptor")] {
+        let mut strip = Command::new("strip");
+        strip.arg("-s").arg("-o").arg(tree.join(to)).arg(from);
+        read(strip).context("the C compiler's `strip`")?;
+    }
+    fs::write(tree.join("init"), include_str!("init.sh")).context("write the first process")?;
+    let archive = directory.path().join("payload.cpio");
+    let mut pack = Command::new("sh");
+    let script = "chmod 755 \"$1/init\" && cd \"$1\" && find . | cpio -o -H newc --quiet > \"$2\"";
+    pack.args(["-c", script, "pack", &shell::text(&tree)])
+        .arg(&archive);
+    read(pack).context("pack the tests")?;
+    Ok(Payload {
+        _directory: directory,
+        archive,
+    })
+}
