@@ -14,6 +14,7 @@ mod drivers;
 mod grants;
 mod http;
 mod identity;
+mod kube;
 mod lab;
 mod launcher;
 mod limits;

@@ -5,6 +5,7 @@
 //! Who needs which package is said in `packages`.
 
 mod drivers;
+mod kubernetes;
 mod packages;
 mod suites;
 
@@ -15,6 +16,7 @@ use std::process::Command;
 use anyhow::Context as _;
 use support::place;
 
+pub(crate) use self::kubernetes::kubernetes;
 pub(crate) use self::suites::suites;
 use crate::shell::{cargo, find, read, run};
 
@@ -34,6 +36,8 @@ pub(crate) enum For {
     Test,
     /// `bench postgres`.
     Bench,
+    /// What builds a Kubernetes API server.
+    Cluster,
     /// `e2e --vm`.
     Machines,
 }

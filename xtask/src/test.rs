@@ -101,6 +101,9 @@ pub(crate) fn tiers(chosen: &[&str]) -> anyhow::Result<()> {
         scores.push(tier(UNIT, &arguments, &[], false, &variables)?);
     }
     variables.push(("INTERCEPTOR_SUITES", shell::text(&suites)));
+    if is_chosen("e2e") {
+        variables.push(cluster()?);
+    }
     let mut left_out = Vec::new();
     for known in known.into_iter().filter(|known| is_chosen(known.name)) {
         if known.root && way == Root::Missing {
@@ -123,6 +126,11 @@ pub(crate) fn tiers(chosen: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Where the tests find a Kubernetes API server.
+fn cluster() -> anyhow::Result<(&'static str, String)> {
+    Ok(("INTERCEPTOR_KUBERNETES", shell::text(&setup::kubernetes()?)))
+}
+
 /// The program under test, and the client that is none of the machine's.
 fn program() -> anyhow::Result<()> {
     run(cargo(&[
@@ -143,12 +151,17 @@ pub(crate) fn end_to_end(filter: &[&str]) -> anyhow::Result<()> {
     if root::way() == Root::Missing {
         bail!("the end-to-end tests need root: run them as root, or install sudo");
     }
+    let mut variables = stage.variables(&ready);
+    let is_wanted = |filter: &&str| "kube::".contains(*filter) || filter.contains("kube");
+    if filter.is_empty() || filter.iter().any(is_wanted) {
+        variables.push(cluster()?);
+    }
     let score = tier(
         "e2e",
         &["--workspace", "--test", "e2e"],
         filter,
         true,
-        &stage.variables(&ready),
+        &variables,
     )?;
     if score.passed + score.failed == 0 {
         bail!("no test's name contains {filter:?}");

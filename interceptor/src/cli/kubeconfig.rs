@@ -10,6 +10,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::config::{self, Address, Host};
+use crate::protocol::kubernetes::inject::NOBODY;
 
 /// Print a kubeconfig without credentials for a cluster.
 #[derive(Clone, Debug, Args)]
@@ -74,7 +75,7 @@ impl Kubeconfig {
             }],
             "contexts": [{ "name": self.cluster, "context": context }],
             "current-context": self.cluster,
-            "users": [{ "name": "interceptor", "user": {} }],
+            "users": [{ "name": "interceptor", "user": { "token": NOBODY } }],
         });
         Ok(serde_json::to_string_pretty(&whole)? + "\n")
     }
@@ -114,7 +115,10 @@ mod tests {
                 "UEVN"
             );
             assert_eq!(read["contexts"][0]["context"]["namespace"], "shop");
-            assert_eq!(read["users"][0]["user"], json!({}));
+            assert_eq!(
+                read["users"][0]["user"],
+                json!({ "token": "no-credential" })
+            );
         }
         let missing = directory.path().join("none");
         let address = Address {

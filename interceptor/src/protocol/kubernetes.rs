@@ -4,7 +4,7 @@
 //! Nothing here reads or writes a connection, and nothing of HTTP's engine is used.
 
 pub mod facts;
-pub(crate) mod inject;
+pub mod inject;
 pub(crate) mod mask;
 pub(crate) mod refuse;
 pub mod review;

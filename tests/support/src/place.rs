@@ -124,6 +124,30 @@ pub fn node_modules() -> anyhow::Result<PathBuf> {
         .context("INTERCEPTOR_NODE_MODULES is not set; `cargo xtask e2e` installs them and sets it")
 }
 
+/// Where a Kubernetes API server and its `kubectl` are kept once they are built.
+///
+/// # Errors
+/// As [`cache`].
+pub fn kubernetes_cache() -> anyhow::Result<PathBuf> {
+    cache().map(|cache| cache.join("kubernetes-1.20.2-1.1-deb12u1"))
+}
+
+/// A Kubernetes API server and its `kubectl`: `$INTERCEPTOR_KUBERNETES`, or where they are kept.
+///
+/// # Errors
+/// When they are not built.
+pub fn kubernetes() -> anyhow::Result<PathBuf> {
+    let set = env::var_os("INTERCEPTOR_KUBERNETES").map(PathBuf::from);
+    let directory = set.map_or_else(kubernetes_cache, Ok)?;
+    if !directory.join("kube-apiserver").is_file() {
+        bail!(
+            "there is no kube-apiserver in {}; `cargo xtask e2e kube` builds it, once",
+            directory.display()
+        );
+    }
+    Ok(directory)
+}
+
 /// What is kept between runs: `$XDG_CACHE_HOME/interceptor`, by default below `~/.cache`.
 ///
 /// # Errors

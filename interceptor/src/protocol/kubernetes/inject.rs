@@ -10,6 +10,10 @@ use crate::config::{Impersonate, Whom};
 use crate::policy::{Refusal, RefusalKind};
 use crate::secrets::Secret;
 
+/// What a kubeconfig of ours has in the place of a token: without any, `kubectl` asks its user for a name. It opens
+/// nothing anywhere, and says nothing of whom it comes from.
+pub const NOBODY: &str = "no-credential";
+
 /// Headers that say who asks begin so: of impersonation, and of a proxy in front that the server trusts.
 const OWN: [&str; 2] = ["impersonate-", "x-remote-"];
 /// A token that a browser puts among the protocols of a WebSocket begins so.
@@ -63,6 +67,11 @@ pub(crate) fn strip(headers: &mut HeaderMap) -> Vec<(String, Zeroizing<Vec<u8>>)
         headers.insert(SEC_WEBSOCKET_PROTOCOL, value);
     }
     taken
+}
+
+/// Whether what a client presents is what our own kubeconfig has.
+pub(crate) fn is_nobody(presented: &[u8]) -> bool {
+    presented.strip_prefix(b"Bearer ") == Some(NOBODY.as_bytes())
 }
 
 /// What an exec plugin prints.

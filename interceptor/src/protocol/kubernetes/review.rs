@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::facts;
-use super::wire::Asked;
+use super::wire::{Asked, protobuf};
 use crate::policy::{Action, Ask, Refusal};
 
 /// The group of such questions.
@@ -44,7 +44,10 @@ pub fn is_list(asked: &Asked) -> bool {
 /// Reads a question.
 #[must_use]
 pub fn read(body: &[u8]) -> Option<Review> {
-    let sent: Value = serde_json::from_slice(body).ok()?;
+    let sent: Value = match body.first() {
+        Some(b'k') => binary(body)?,
+        _ => serde_json::from_slice(body).ok()?,
+    };
     let spec = sent.get("spec")?;
     let text = |from: &Value, key: &str| {
         let text = from.get(key).and_then(Value::as_str);
@@ -71,6 +74,45 @@ pub fn read(body: &[u8]) -> Option<Review> {
         _ => return None,
     };
     Some(Review { sent, asks })
+}
+
+/// A question in protobuf, as JSON has it.
+fn binary(body: &[u8]) -> Option<Value> {
+    // Fields by their numbers, as the API's own `generated.proto` has them.
+    const OBJECT: [&str; 7] = [
+        "namespace",
+        "verb",
+        "group",
+        "version",
+        "resource",
+        "subresource",
+        "name",
+    ];
+    const PATH: [&str; 2] = ["path", "verb"];
+    let read = |message: &[u8], names: &[&str]| {
+        let mut fields = serde_json::Map::new();
+        for (number, name) in (1..).zip(names) {
+            let text = std::str::from_utf8(protobuf::last(message, number)?).ok()?;
+            if !text.is_empty() {
+                fields.insert((*name).to_owned(), text.into());
+            }
+        }
+        Some(Value::Object(fields))
+    };
+    let review = protobuf::enveloped(body)?;
+    let spec = protobuf::last(review, 2)?;
+    let (object, path) = (protobuf::last(spec, 1)?, protobuf::last(spec, 2)?);
+    let spec = match (object.is_empty(), path.is_empty()) {
+        (false, true) => json!({ "resourceAttributes": read(object, &OBJECT)? }),
+        (true, false) => json!({ "nonResourceAttributes": read(path, &PATH)? }),
+        _ => return None,
+    };
+    Some(json!({
+        "kind": "SelfSubjectAccessReview",
+        "apiVersion": format!("{GROUP}/v1"),
+        "metadata": {},
+        "spec": spec,
+    }))
 }
 
 /// What stands for any kind is more than one question; a verb that stands for all asks for each.
@@ -178,6 +220,37 @@ mod tests {
             |path: &str| asks(&json!({ "nonResourceAttributes": { "verb": "get", "path": path } }));
         assert_eq!(path("/metrics"), ["KubeVisit path /metrics"]);
         assert_eq!(path("/*").len(), 0);
+    }
+
+    #[test]
+    fn a_question_in_protobuf_is_the_same() {
+        let message = |number: u8, bytes: &[u8]| {
+            let head = [number << 3 | 2, u8::try_from(bytes.len()).unwrap()];
+            [&head, bytes].concat()
+        };
+        let attributes = [
+            message(1, b"a"),
+            message(2, b"get"),
+            message(5, b"pods"),
+            message(6, b"log"),
+        ]
+        .concat();
+        let wrapped = |spec: &[u8]| {
+            let review = [message(1, b""), message(2, spec), message(3, b"")].concat();
+            [&b"k8s\0"[..], &message(2, &review), &message(3, b"")].concat()
+        };
+        let review = read(&wrapped(&message(1, &attributes))).unwrap();
+        let expected =
+            json!({ "namespace": "a", "verb": "get", "resource": "pods", "subresource": "log" });
+        assert_eq!(review.sent["spec"]["resourceAttributes"], expected);
+        assert_eq!(review.asks.len(), 1);
+        let path = [message(1, b"/metrics"), message(2, b"get")].concat();
+        let review = read(&wrapped(&message(2, &path))).unwrap();
+        assert_eq!(
+            review.asks[0].accesses.first().unwrap().action,
+            Action::KubeVisit
+        );
+        assert!(read(&wrapped(b"")).is_none());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a path means to a cluster's API server: its documented request attributes ("Authorization overview",
 //! kubernetes.io), computed as the server computes them. Pure; the path has its escapes resolved already, once.
 
+pub mod protobuf;
 pub mod query;
 
 use self::query::Query;

@@ -52,6 +52,14 @@ fn what_says_who_asks_is_taken_out_wherever_it_stands() {
 }
 
 #[test]
+fn what_our_own_kubeconfig_has_is_nobodys_credential() {
+    assert!(is_nobody(b"Bearer no-credential"));
+    for other in [&b"Bearer no-credential2"[..], b"no-credential", b"Bearer "] {
+        assert!(!is_nobody(other));
+    }
+}
+
+#[test]
 fn a_token_is_taken_as_it_is_or_as_a_plugin_prints_it() {
     let read =
         |text: &str| token(Secret::from(text.to_owned())).map(|one| one.expose_secret().to_owned());
