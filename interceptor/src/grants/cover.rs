@@ -78,29 +78,15 @@ fn covers(grant: &Grant, place: Place<'_>, access: &Access) -> bool {
 /// Whether `inner` is `outer` or a part of it.
 fn lies_in(inner: &Resource, outer: &Resource) -> bool {
     let schema = |resource: &Resource| match resource {
-        Resource::Target
-        | Resource::Database
-        | Resource::File { .. }
-        | Resource::Forward { .. }
-        | Resource::KubeNamespace { .. }
-        | Resource::KubeObject { .. }
-        | Resource::Path { .. } => None,
         Resource::Schema { schema }
         | Resource::Table { schema, .. }
         | Resource::Column { schema, .. }
         | Resource::Function { schema, .. } => Some(schema.clone()),
+        _ => None,
     };
     match outer {
         Resource::Target => true,
-        Resource::Database => !matches!(
-            inner,
-            Resource::Target
-                | Resource::File { .. }
-                | Resource::Forward { .. }
-                | Resource::KubeNamespace { .. }
-                | Resource::KubeObject { .. }
-                | Resource::Path { .. }
-        ),
+        Resource::Database => *inner == Resource::Database || schema(inner).is_some(),
         Resource::Schema { schema: outer } => schema(inner).as_ref() == Some(outer),
         Resource::Table { schema, table } => match inner {
             Resource::Table {
@@ -112,15 +98,7 @@ fn lies_in(inner: &Resource, outer: &Resource) -> bool {
                 table: name,
                 ..
             } => (inner, name) == (schema, table),
-            Resource::Target
-            | Resource::Database
-            | Resource::Schema { .. }
-            | Resource::Function { .. }
-            | Resource::File { .. }
-            | Resource::Forward { .. }
-            | Resource::KubeNamespace { .. }
-            | Resource::KubeObject { .. }
-            | Resource::Path { .. } => false,
+            _ => false,
         },
         Resource::Path { path: outer } => match inner {
             Resource::Path { path } => path

@@ -309,7 +309,7 @@ fn cluster_place(target: &str, kind: Kind, id: &str) -> Attributes {
     let fields = match kind {
         Kind::KubeNamespace => vec![("name", at(1)), ("target", target)],
         _ => {
-            let (resource, group) = at(2).split_once('.').unwrap_or((at(2), ""));
+            let (resource, group) = at(2).split_once('.').unwrap_or_else(|| (at(2), ""));
             vec![
                 ("namespace", at(1)),
                 ("resource", resource),

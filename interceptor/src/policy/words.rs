@@ -45,53 +45,6 @@ pub(super) fn message(access: &Access, context: &Context, target: &str, database
         | Action::Replicate
         | Action::FastPath
         | Action::Unreadable => verb(access.action).to_owned(),
-        Action::Select
-        | Action::CopyOut
-        | Action::Explain
-        | Action::Show
-        | Action::Insert
-        | Action::Update
-        | Action::Delete
-        | Action::Merge
-        | Action::Truncate
-        | Action::CopyIn
-        | Action::Lock
-        | Action::Ddl
-        | Action::Grant
-        | Action::Maintain
-        | Action::System
-        | Action::Set
-        | Action::Reveal
-        | Action::HttpGet
-        | Action::HttpHead
-        | Action::HttpOptions
-        | Action::HttpPost
-        | Action::HttpPut
-        | Action::HttpPatch
-        | Action::HttpDelete
-        | Action::HttpUpgrade
-        | Action::ListFiles
-        | Action::ReadFile
-        | Action::WriteFile
-        | Action::RemoveFile
-        | Action::KubeGet
-        | Action::KubeList
-        | Action::KubeWatch
-        | Action::KubeCreate
-        | Action::KubeUpdate
-        | Action::KubePatch
-        | Action::KubeDelete
-        | Action::KubeDeleteCollection
-        | Action::KubeEvict
-        | Action::KubeAttach
-        | Action::KubePortForward
-        | Action::KubeProxy
-        | Action::KubeDebug
-        | Action::KubeBind
-        | Action::KubeEscalate
-        | Action::KubeImpersonate
-        | Action::KubeVisit
-        | Action::KubeOther => on(verb(access.action)),
         Action::KubeToken => {
             let whose = resource(&access.resource, target, database);
             format!("having a token made of {whose}")
@@ -113,6 +66,7 @@ pub(super) fn message(access: &Access, context: &Context, target: &str, database
             format!("{} {forward}", verb(access.action))
         }
         Action::HttpOther => on(&method(context)),
+        plain => on(verb(plain)),
     };
     format!("{what} is not permitted")
 }

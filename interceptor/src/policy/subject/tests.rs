@@ -72,6 +72,53 @@ fn entities_are_what_the_schema_says() {
     }
 }
 
+/// Whether the schema has the action on such a resource.
+fn fits(action: Action, resource: &Resource) -> bool {
+    match action {
+                Action::Connect => *resource == Resource::Target,
+                Action::Open => matches!(resource, Resource::Target | Resource::Database),
+                Action::Reveal => !matches!(
+                    resource,
+                    Resource::File { .. }
+                        | Resource::Forward { .. }
+                        | Resource::KubeNamespace { .. }
+                ),
+                Action::Exec
+                | Action::Shell
+                | Action::Subsystem
+                | Action::ForwardX11
+                | Action::ForwardAgent => *resource == Resource::Target,
+                Action::ListFiles | Action::ReadFile | Action::WriteFile | Action::RemoveFile => {
+                    matches!(resource, Resource::File { .. })
+                }
+                Action::ForwardTo | Action::ForwardFrom => {
+                    matches!(resource, Resource::Forward { .. })
+                }
+                Action::KubeVisit => matches!(resource, Resource::Path { .. }),
+                Action::KubeOther => matches!(
+                    resource,
+                    Resource::Path { .. } | Resource::KubeObject { .. }
+                ),
+                _ if Family::of(action) == Family::Kubernetes => {
+                    matches!(resource, Resource::KubeObject { .. })
+                }
+                _ if matches!(
+                    resource,
+                    Resource::File { .. }
+                        | Resource::Forward { .. }
+                        | Resource::KubeNamespace { .. }
+                        | Resource::KubeObject { .. }
+                ) =>
+                {
+                    false
+                }
+                _ => {
+                    let http = Family::of(action) == Family::Http;
+                    http == matches!(resource, Resource::Path { .. })
+                }
+            }
+}
+
 #[test]
 fn requests_are_what_the_schema_says() {
     let facts = Arc::new(PrincipalFacts::new(&principal("claude")).unwrap());
@@ -103,49 +150,6 @@ fn requests_are_what_the_schema_says() {
     };
     for action in Action::ALL {
         for resource in resources() {
-            let fits = match action {
-                Action::Connect => resource == Resource::Target,
-                Action::Open => matches!(resource, Resource::Target | Resource::Database),
-                Action::Reveal => !matches!(
-                    resource,
-                    Resource::File { .. }
-                        | Resource::Forward { .. }
-                        | Resource::KubeNamespace { .. }
-                ),
-                Action::Exec
-                | Action::Shell
-                | Action::Subsystem
-                | Action::ForwardX11
-                | Action::ForwardAgent => resource == Resource::Target,
-                Action::ListFiles | Action::ReadFile | Action::WriteFile | Action::RemoveFile => {
-                    matches!(resource, Resource::File { .. })
-                }
-                Action::ForwardTo | Action::ForwardFrom => {
-                    matches!(resource, Resource::Forward { .. })
-                }
-                Action::KubeVisit => matches!(resource, Resource::Path { .. }),
-                Action::KubeOther => matches!(
-                    resource,
-                    Resource::Path { .. } | Resource::KubeObject { .. }
-                ),
-                _ if Family::of(action) == Family::Kubernetes => {
-                    matches!(resource, Resource::KubeObject { .. })
-                }
-                _ if matches!(
-                    resource,
-                    Resource::File { .. }
-                        | Resource::Forward { .. }
-                        | Resource::KubeNamespace { .. }
-                        | Resource::KubeObject { .. }
-                ) =>
-                {
-                    false
-                }
-                _ => {
-                    let http = Family::of(action) == Family::Http;
-                    http == matches!(resource, Resource::Path { .. })
-                }
-            };
             let context = match Family::of(action) {
                 Family::Sql => &context,
                 Family::Http => &http,
@@ -159,6 +163,7 @@ fn requests_are_what_the_schema_says() {
                 crate::policy::decide::context(context).unwrap(),
                 Some(&PARSED),
             );
+            let fits = fits(action, &resource);
             assert_eq!(made.is_ok(), fits, "{action:?} {resource:?} {made:?}");
         }
     }

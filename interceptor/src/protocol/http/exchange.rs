@@ -201,12 +201,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             .limits()
             .and_then(|limits| limits.max_bytes.clone());
         let passing = Passing {
-            masks: match plan.masks(&facts) {
-                masks if masks.has_fields() && !self.gate.reveals(&facts.resource()) => {
-                    Arc::clone(masks)
-                }
-                _ => Arc::clone(&plan.values),
-            },
+            masks: self.masks(&plan, &facts),
             json_only: facts
                 .cluster
                 .as_ref()
@@ -224,6 +219,16 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             tasks: self.tasks.clone(),
         };
         self.forward(authorized.permit, parts, body, passing).await
+    }
+
+    /// What is masked for whoever asks.
+    fn masks(&self, plan: &Plan, facts: &Facts) -> Arc<Masks> {
+        match plan.masks(facts) {
+            masks if masks.has_fields() && !self.gate.reveals(&facts.resource()) => {
+                Arc::clone(masks)
+            }
+            _ => Arc::clone(&plan.values),
+        }
     }
 
     /// The target's settings in force; a connection that leads elsewhere by now is closed.

@@ -4,7 +4,7 @@
 use hyper::header::{HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::config::{Impersonate, Whom};
 use crate::policy::{Refusal, RefusalKind};

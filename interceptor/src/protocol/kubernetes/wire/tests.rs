@@ -29,9 +29,8 @@ fn asked(method: &str, target: &str) -> String {
     .join(" ")
 }
 
-#[test]
-fn a_request_is_what_the_server_computes() {
-    let rows = [
+/// Method, target, and what the server computes of them.
+const ROWS: &[(&str, &str, &str)] = &[
         // Verb, group, version, namespace, resource, subresource, name.
         ("GET", "/api/v1/namespaces", "list - v1 - namespaces - -"),
         ("POST", "/api/v1/namespaces", "create - v1 - namespaces - -"),
@@ -256,8 +255,11 @@ fn a_request_is_what_the_server_computes() {
         ("PUT", "/apiv1/namespaces/a/pods", "put"),
         ("GET", "/API/v1/pods", "get"),
         ("GET", "/openapi/v2", "get"),
-    ];
-    for (method, target, expected) in rows {
+];
+
+#[test]
+fn a_request_is_what_the_server_computes() {
+    for (method, target, expected) in ROWS {
         assert_eq!(asked(method, target), expected, "{method} {target}");
     }
 }

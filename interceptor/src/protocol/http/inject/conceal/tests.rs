@@ -154,7 +154,7 @@ fn a_piece_is_covered_wherever_it_stands_and_in_both_alphabets_of_base64() {
     let forms = bearer(secret);
     for before in 0..40 {
         let piece = &secret.as_bytes()[before % 24..before % 24 + 16];
-        let text = [&vec![b'.'; before], piece, &vec![b'.'; 64]].concat();
+        let text = [&vec![b'.'; before], piece, &[b'.'; 64]].concat();
         let out = through(&forms, "", &text, text.len());
         assert_eq!(
             out.iter().filter(|byte| **byte == b'*').count(),
