@@ -31,7 +31,7 @@ fn shell(lab: &Lab) -> Result<Process> {
 /// The session that ended last.
 fn ended(lab: &Lab, how_many: usize) -> Result<String> {
     let audit = lab.daemon.audit();
-    let closed = wait::for_fact(DEADLINE, "sessions that ended", || {
+    let closed = wait::for_fact("sessions that ended", DEADLINE, || {
         let closed = audit.events("session.closed")?;
         Ok((closed.len() >= how_many).then_some(closed))
     })?;
@@ -113,7 +113,7 @@ fn a_live_shell_is_followed_and_ends_when_it_is_killed() -> Result<()> {
     let lab = telling()?;
     let mut ssh = shell(&lab)?;
     ssh.send("echo pid=$$.\n")?;
-    let pid = wait::for_fact(DEADLINE, "the shell's number", || {
+    let pid = wait::for_fact("the shell's number", DEADLINE, || {
         let log = ssh.log();
         let said = log.rsplit_once("pid=").and_then(|(_, rest)| {
             let (pid, _) = rest.split_once('.')?;
@@ -138,7 +138,7 @@ fn a_live_shell_is_followed_and_ends_when_it_is_killed() -> Result<()> {
     ensure!(finished.status.code() == Some(255), "{finished:?}");
     has(&finished.stderr, &["the session was ended: killed"])?;
     ensure!(follow.finish(DEADLINE)?.status.success());
-    wait::for_fact(DEADLINE, "the shell's end", || {
+    wait::for_fact("the shell's end", DEADLINE, || {
         Ok((!fs::exists(format!("/proc/{pid}"))?).then_some(()))
     })?;
     let closed = lab.daemon.audit().events("session.closed")?;

@@ -135,6 +135,18 @@ const PACKAGES: [Package; 20] = [
         needed: CLIENTS,
     },
     Package {
+        name: "dropbear-bin",
+        why: "another client and another server of SSH",
+        sign: Sign::Program("dbclient"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "xauth",
+        why: "shows a screen over SSH",
+        sign: Sign::Program("xauth"),
+        needed: CLIENTS,
+    },
+    Package {
         name: "rsync",
         why: "copies over SSH",
         sign: Sign::Program("rsync"),

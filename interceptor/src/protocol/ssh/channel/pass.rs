@@ -242,8 +242,9 @@ impl Up<'_> {
                     self.write.data_bytes(Files::question()).await?;
                     self.asked = self.asked.saturating_add(1);
                 }
-                Step::Refuse(id, why) => {
-                    let status = wire::status(id, wire::PERMISSION_DENIED, why);
+                Step::Refuse(code, why) => {
+                    files.refused(id);
+                    let status = wire::status(id, code, why);
                     self.answer(status).await?;
                 }
                 Step::Judge {
