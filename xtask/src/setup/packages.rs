@@ -126,13 +126,13 @@ const PACKAGES: [Package; 20] = [
         name: "openssh-server",
         why: "throw-away SSH servers",
         sign: Sign::File("/usr", "sbin", "sshd"),
-        needed: CLIENTS,
+        needed: POOLERS,
     },
     Package {
         name: "openssh-client",
         why: "the stock ssh, scp and sftp",
         sign: Sign::Program("sftp"),
-        needed: CLIENTS,
+        needed: POOLERS,
     },
     Package {
         name: "dropbear-bin",
