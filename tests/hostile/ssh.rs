@@ -83,8 +83,10 @@ fn a_client_that_asks_for_ever_and_hears_nothing_makes_nothing_grow() -> Result<
 /// As many and as long variables as there may be, on as many channels.
 const VARIABLES: &str = r#"
 transport = connect()
+held = []
 for _ in range(32):
     channel = transport.open_session(timeout=20)
+    held.append(channel)
     for number in range(64):
         channel.set_environment_variable(f"LC_{number}", "x" * 30000)
 channel.exec_command("echo heard")
