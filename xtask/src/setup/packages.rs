@@ -31,7 +31,7 @@ const POOLERS: &[For] = &[EndToEnd, Test, Bench];
 const CLIENTS: &[For] = &[EndToEnd, Test];
 
 /// A C compiler is none of them: without one this program would not be here.
-const PACKAGES: [Package; 20] = [
+const PACKAGES: [Package; 22] = [
     Package {
         name: "libclang-dev",
         why: "builds PostgreSQL's own grammar (pg_query)",
