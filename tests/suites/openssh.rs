@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -23,7 +24,7 @@ const SCRIPT_WITHIN: Duration = Duration::from_secs(180);
 
 /// What sessions, streams, copies, keys and forwards are most easily wrong on. The others are about the
 /// client's and the server's own files and settings.
-const SCRIPTS: [&str; 24] = [
+const SCRIPTS: [&str; 23] = [
     "agent",
     "broken-pipe",
     "connect",
@@ -32,7 +33,6 @@ const SCRIPTS: [&str; 24] = [
     "envpass",
     "exit-status",
     "exit-status-signal",
-    "forward-control",
     "forwarding",
     "kextype",
     "multiplex",
@@ -50,10 +50,18 @@ const SCRIPTS: [&str; 24] = [
     "yes-head",
 ];
 
-/// Answers each connection with a server of its own.
+/// Answers each connection with a server of its own, and starts those that the scripts want to start: nothing
+/// listens in an agent's scope.
 const SERVES: &str = r#"
-import signal, socket, subprocess, sys
+import os, signal, socket, subprocess, sys, threading
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+os.mkfifo(sys.argv[4])
+def starts():
+    while True:
+        with open(sys.argv[4]) as asked:
+            for line in asked:
+                subprocess.Popen(["/usr/sbin/sshd"] + line.split())
+threading.Thread(target=starts, daemon=True).start()
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 print("ready", flush=True)
 while True:
@@ -61,6 +69,14 @@ while True:
     words = ["/usr/sbin/sshd", "-i", "-f", sys.argv[2], "-E", sys.argv[3]]
     subprocess.Popen(words, stdin=client, stdout=client, stderr=subprocess.DEVNULL)
     client.close()
+"#;
+
+/// In place of the server: has those that listen started outside.
+const STARTS: &str = r#"#!/bin/sh
+case " $* " in
+*" -i "*|*" -t "*|*" -T "*) exec /usr/sbin/sshd "$@" ;;
+*) echo "$@" > "$(dirname "$0")/starts" ;;
+esac
 "#;
 
 /// The scripts with their keys, and what stands behind the daemon. Fields are dropped in order.
@@ -89,21 +105,24 @@ impl Suite {
             &["-q", "-t", "ed25519", "-N", "", "-f"],
             &scripts.join("ssh-ed25519"),
         )?;
-        let key = directory.path().join("key");
-        fs::copy(scripts.join("ssh-ed25519"), &key).context("keep the key for the daemon")?;
+        // Scripts change who may log in with which key: the daemon does so by who signs.
+        keygen(
+            &["-q", "-t", "ed25519", "-N", "", "-f"],
+            &directory.path().join("ca"),
+        )?;
+        let signer = directory.path().join("ca").display().to_string();
         give(directory.path(), user)?;
         let mut all = Command::new("chown");
         all.arg("-R").arg(&name.name).arg(&scripts);
         Process::run(all, DEADLINE)?.ok()?;
         let (answers, starts) = (port::free()?.port(), port::free()?.port());
         let at = |file: &str| scripts.join(file).display().to_string();
-        let words = [
-            "-c",
-            SERVES,
-            &answers.to_string(),
-            &at("sshd_proxy"),
-            &at("sshd.log"),
-        ];
+        let port = answers.to_string();
+        let (proxy, log, fifo) = (at("sshd_proxy"), at("sshd.log"), at("starts"));
+        let words = ["-c", SERVES, &port, &proxy, &log, &fifo];
+        let starter = scripts.join("start-sshd");
+        fs::write(&starter, STARTS).context("write what starts servers")?;
+        fs::set_permissions(&starter, fs::Permissions::from_mode(0o755))?;
         let server = Agent::outside().as_uid(user.as_raw());
         let server = server.start("/usr/bin/python3", &words)?;
         server.await_text("ready", DEADLINE)?;
@@ -114,10 +133,10 @@ impl Suite {
         for (target, port) in [("proxy", answers), ("started", starts)] {
             settings.more.push_str(&format!(
                 "  {target}:\n    addresses: [\"127.0.0.1:{port}\"]\n    ssh:\n      user: {}\n      \
-                 host_keys: [\"{}\"]\n      key: {{ file: {} }}\n      env: [_XXX_*, LANG, LC_*]\n",
+                 host_keys: [\"{}\"]\n      sign: {{ ca: {{ file: {} }} }}\n      env: [_XXX_*, LANG, LC_*]\n",
                 name.name,
                 host_key.join(" "),
-                key.display(),
+                signer,
             ));
         }
         Ok(Self {
@@ -153,6 +172,7 @@ impl Suite {
     fn run(&self, script: &str, more: Option<&str>) -> Result<Option<String>> {
         let scripts = self.directory.path().join("regress");
         let [_, starts] = self.ports;
+        let signer = self.directory.path().join("ca.pub").display().to_string();
         let agent = match more {
             Some(_) => self.daemon.agent(),
             None => Agent::outside(),
@@ -161,9 +181,16 @@ impl Suite {
             .as_uid(self.user.as_raw())
             .with("TEST_SHELL", "sh")
             .with("TEST_SSH_SSH", "/usr/bin/ssh")
-            .with("TEST_SSH_SSHD", "/usr/sbin/sshd")
+            .with(
+                "TEST_SSH_SSHD",
+                &scripts.join("start-sshd").display().to_string(),
+            )
             .with("TEST_SSH_SFTPSERVER", "/usr/lib/openssh/sftp-server")
             .with("TEST_SSH_UNSAFE_PERMISSIONS", "1")
+            .with(
+                "TEST_SSH_SSHD_CONFOPTS",
+                &format!("TrustedUserCAKeys {signer}"),
+            )
             .with("TEST_SSH_PORT", &starts.to_string())
             .with("TEST_SSH_SSH_CONFOPTS", more.unwrap_or_default());
         let at = |file: &str| scripts.join(file).display().to_string();

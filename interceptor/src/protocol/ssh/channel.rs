@@ -182,7 +182,7 @@ impl Channel {
                     answers(reply, permitted.is_some());
                     self.screen = permitted
                         .map(|request| (request, screen))
-                        .or(self.screen.take());
+                        .or_else(|| self.screen.take());
                 }
                 Event::Shell => break Start::Shell,
                 Event::Exec(command) => break Start::Exec(command),

@@ -190,7 +190,7 @@ impl Face {
         Self::answer(answered).await
     }
 
-    async fn open(&mut self, channel: Channel<Msg>, purpose: Purpose, reply: ChannelOpenHandle) {
+    async fn open(&self, channel: Channel<Msg>, purpose: Purpose, reply: ChannelOpenHandle) {
         let id = channel.id();
         let (_, out) = channel.split();
         let Some((events, gone)) = self.heard.listen(id) else {

@@ -117,7 +117,7 @@ pub(in crate::protocol::ssh) async fn no(reply: ChannelOpenHandle) {
 
 impl Arrivals {
     /// Says what is expected from now on.
-    pub(in crate::protocol::ssh) fn expect(&mut self, what: Expected) {
+    pub(in crate::protocol::ssh) fn expect(&self, what: Expected) {
         *lock(&self.expected) = what;
     }
 
