@@ -234,7 +234,7 @@ impl Channel {
     ) -> Result<(), Gone> {
         let is_sftp = matches!(&start, Start::Subsystem(name) if name == "sftp");
         let opened = match self.shared.lanes.lane(&self.shared.session).await {
-            Ok(mut lane) => {
+            Ok(lane) => {
                 lane.arrivals.expect(Expected {
                     agent: self.agent.is_some(),
                     screen: self.screen.is_some(),

@@ -128,7 +128,7 @@ async fn begin(shared: &Shared, place: &Place) -> Result<Listening, &'static str
         return Err("too many");
     }
     let lane = shared.lanes.lane(&shared.session).await;
-    let mut lane = lane.map_err(|_no| "not begun")?;
+    let lane = lane.map_err(|_no| "not begun")?;
     // What comes may come before the answer is heard.
     let expects = |place: &Place| Expected {
         listens: Some(place.clone()),
