@@ -1,108 +1,33 @@
 //! SSH: stock clients without any key reach Debian's own sshd, and do what policy lets them.
 
+mod forwards;
 mod hostile;
+pub(crate) mod lab;
+mod peers;
 mod replay;
+mod ways;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
-use support::daemon::Settings;
-use support::{Agent, DEADLINE, Daemon, Finished, Sshd, place};
+use support::{Agent, DEADLINE, Finished, Sshd, place};
 
-use crate::lab::{has, lacks, needs_root, refused, text};
+use self::lab::Lab;
+use crate::lab::{has, lacks, refused, text};
 
 /// Permits all but one program.
 const ALL_BUT_RM: &str = r#"
 @id("all") permit (principal is Agent, action, resource)
-  unless { action == Action::"ForwardTo" };
+  unless { action in Action::"SshForward" };
 @id("no-rm") @hint("leave it") forbid (principal is Agent, action == Action::"Exec", resource)
   when { context.isSimple && context.program == "rm" };
 "#;
 
-struct Lab {
-    daemon: Daemon,
-    server: Sshd,
-    known_hosts: PathBuf,
-    _directory: tempfile::TempDir,
-}
-
 impl Lab {
-    fn new(policies: Vec<(String, String)>) -> Result<Self> {
-        let server = Sshd::start()?;
-        let login = format!("key: {{ file: {} }}", server.key().display());
-        let target = server.target("web", &login, &[])?;
-        Self::over(server, &target, policies)
-    }
-
     fn permitting() -> Result<Self> {
         Self::new(vec![("test.cedar".to_owned(), ALL_BUT_RM.to_owned())])
-    }
-
-    fn over(server: Sshd, target: &str, policies: Vec<(String, String)>) -> Result<Self> {
-        needs_root()?;
-        let mut settings = Settings::new(Vec::new(), "");
-        settings.policies = policies;
-        // A master and its clients meet at a UNIX socket of their own, which takes an LSM to be told from others.
-        settings.more = format!("{target}\nunix: {{ others: permit }}\n");
-        let daemon = Daemon::start(settings)?;
-        let directory = place::temporary("ssh")?;
-        let config = daemon.config().display().to_string();
-        let mut shown = std::process::Command::new(place::interceptor()?);
-        shown
-            .args(["ssh-ca", "show", "--config", &config])
-            .env_clear();
-        let lines = support::Process::run(shown, DEADLINE)?.ok()?;
-        ensure!(
-            lines.contains("@cert-authority "),
-            "no authority in {lines}"
-        );
-        let known_hosts = directory.path().join("known_hosts");
-        fs::write(&known_hosts, lines)?;
-        fs::set_permissions(&known_hosts, fs::Permissions::from_mode(0o644))?;
-        Ok(Self {
-            daemon,
-            server,
-            known_hosts,
-            _directory: directory,
-        })
-    }
-
-    fn agent(&self) -> Agent {
-        self.daemon.agent()
-    }
-
-    /// Options of a client that has no key, and believes nobody that it does not know.
-    fn options(&self) -> Vec<String> {
-        let known_hosts = format!("UserKnownHostsFile={}", self.known_hosts.display());
-        let options = [
-            "-F",
-            "none",
-            "-o",
-            "StrictHostKeyChecking=yes",
-            "-o",
-            &known_hosts,
-            "-o",
-            "GlobalKnownHostsFile=none",
-            "-o",
-            "IdentityFile=none",
-            "-o",
-            "BatchMode=yes",
-        ];
-        options.map(str::to_owned).into()
-    }
-
-    fn ssh(&self, more: &[&str]) -> Result<Finished> {
-        let port = self.server.address().port().to_string();
-        let mut line = self.options();
-        line.extend(["-p".to_owned(), port, "anybody@127.0.0.1".to_owned()]);
-        let (options, command): (Vec<&str>, Vec<&str>) =
-            more.iter().partition(|word| word.starts_with('-'));
-        let mut words: Vec<&str> = options;
-        words.extend(line.iter().map(String::as_str));
-        words.extend(command);
-        self.agent().run("ssh", &words)
     }
 
     /// Runs a program that is told where and how by `-P`, as scp and sftp are.
@@ -330,7 +255,7 @@ fn forwards_are_closed_unless_they_are_permitted() -> Result<()> {
     has(&no.stdout, &["none"])?;
     let no = lab.ssh(&["-oExitOnForwardFailure=yes", "-R0:127.0.0.1:1", "true"])?;
     ensure!(!no.status.success(), "{no:?}");
-    let open = ALL_BUT_RM.replace("unless { action == Action::\"ForwardTo\" }", "");
+    let open = ALL_BUT_RM.replace("unless { action in Action::\"SshForward\" }", "");
     let lab = Lab::new(vec![("test.cedar".to_owned(), open)])?;
     let to = format!("-W127.0.0.1:{}", lab.server.address().port());
     let through = lab.ssh(&[&to])?;

@@ -11,6 +11,7 @@ mod messages;
 mod paths;
 mod reach;
 mod smuggling;
+mod ssh;
 mod startups;
 mod upstreams;
 mod volume;
@@ -18,3 +19,6 @@ mod ways_out;
 
 #[path = "../e2e/lab.rs"]
 mod lab;
+
+#[path = "../e2e/ssh/lab.rs"]
+mod ssh_lab;

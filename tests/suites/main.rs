@@ -1,6 +1,6 @@
 //! Foreign suites, run directly and through the daemon, and compared. Needs root.
 //!
-//! The suites come from PyPI (`xtask/src/setup.rs`) and nothing of them is kept here: only what was
+//! The suites come from PyPI and Debian (`xtask/src/setup.rs`) and nothing of them is kept here: only what was
 //! found to differ, with the reason, in the files that end with `.exceptions`. `cargo xtask test` runs
 //! the telling part of each; `cargo xtask suite NAME` runs all of it.
 #![expect(
@@ -9,6 +9,7 @@
 )]
 
 mod exceptions;
+mod openssh;
 mod pair;
 mod python;
 mod regress;

@@ -39,13 +39,14 @@ usage: cargo xtask COMMAND
                    the kernel tier under 5.10, 6.1, 6.12 and 7.3, each in an emulated machine
   suite NAME [--seconds N]
                    all of a foreign suite directly and through: regress, psycopg2, asyncpg,
-                   sqlalchemy, sqlsmith
+                   sqlalchemy, sqlsmith, openssh
   bench postgres [FILTER…]
                    direct, haproxy, pgbouncer and interceptor side by side; only the cases
                    whose names contain a FILTER
   bench detect     value detectors beside a set of regular expressions
   bench approvals  what a thousand requests cost that wait for people at once
   bench grants     what a grant costs a request, with ten thousand of them alive
+  bench ssh        bulk, logins and idle sessions of SSH, direct and through the daemon
   fuzz NAME [--seconds N]
                    a fuzzer, for a minute or for N seconds
   fuzz canary [--seconds N [--seed S]]
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         ["bench", "detect"] => bench::detect::measure(),
         ["bench", "approvals"] => bench::approvals::measure(),
         ["bench", "grants"] => bench::grants::measure(),
+        ["bench", "ssh"] => bench::ssh::measure(),
         ["suite", name] => test::suite(name, None),
         ["suite", name, "--seconds", seconds] => test::suite(name, Some(seconds)),
         ["fuzz", "canary"] => fuzz::canary("60", "1"),
@@ -83,8 +85,9 @@ fn main() -> ExitCode {
             .and_then(|ready| setup::suites(&ready))
             .map(drop),
         ["setup", "bench"] => setup::servers(For::Bench).map(drop),
-        // How the two commands that need root throughout call themselves through sudo.
+        // How the commands that need root throughout call themselves through sudo.
         ["as-root", "demo", keep] => demo::as_root(*keep == "keep"),
+        ["as-root", "bench-ssh"] => bench::ssh::as_root(),
         ["as-root", "bench", filter @ ..] => bench::as_root(filter),
         _ => {
             eprintln!("{USAGE}");

@@ -53,12 +53,13 @@ pub(crate) const TIERS: [Tier; 6] = [
 ];
 
 /// The foreign suites by the names of their tests.
-const SUITES: [(&str, &str); 5] = [
+const SUITES: [(&str, &str); 6] = [
     ("regress", "regress::"),
     ("psycopg2", "python::psycopg2"),
     ("asyncpg", "python::asyncpg"),
     ("sqlalchemy", "python::sqlalchemy"),
     ("sqlsmith", "sqlsmith::"),
+    ("openssh", "openssh::"),
 ];
 
 /// What one tier came to.

@@ -15,9 +15,8 @@ mod sftp;
 pub mod transcript;
 mod typing;
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use russh::Disconnect;
@@ -28,12 +27,13 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use self::channel::Shared;
+use self::channel::{Shared, arrive};
 use self::host::Identity;
 use self::inject::Plan;
 use self::inject::lanes::{self, Lanes};
+use self::server::heard::Heard;
 use self::server::pressure::{Line, Pressure, WINDOW};
-use self::server::{Entered, Face, Opened as OpenedChannel};
+use self::server::{Entered, Face, Global, Opened as OpenedChannel};
 use crate::config::{Ssh, Target};
 use crate::masking::detect::Detectors;
 use crate::policy::Refusal;
@@ -44,6 +44,8 @@ use crate::tls::Authority;
 
 /// Channels of one client at once.
 const CHANNELS: usize = 32;
+/// What a client asks of no channel, and nobody has heard yet.
+const GLOBAL: usize = 4;
 /// Packets that wait for a client, for all channels of its connection.
 const WAITING: usize = 16;
 /// How often a quiet client is asked whether it is there.
@@ -54,6 +56,8 @@ struct Client {
     running: RunningSession<Face>,
     entered: oneshot::Receiver<(Entered, Handle)>,
     opened: mpsc::Receiver<OpenedChannel>,
+    global: mpsc::Receiver<Global>,
+    heard: Arc<Heard>,
     over: CancellationToken,
 }
 
@@ -132,13 +136,16 @@ async fn begin(
     let line = Line::new(stream, &pressure, &over);
     let (entry, entered) = oneshot::channel();
     let (open, opened) = mpsc::channel(CHANNELS);
+    let (ask, global) = mpsc::channel(GLOBAL);
+    let heard = Heard::new(&pressure);
     let face = Face {
         settings: Arc::clone(settings),
         pressure,
         entered: Entered::default(),
         entry: Some(entry),
         opened: open,
-        channels: HashMap::new(),
+        heard: Arc::clone(&heard),
+        global: ask,
     };
     let running = library::run_stream(Arc::new(config), line, face).await;
     let running = running.map_err(|error| error.to_string())?;
@@ -146,6 +153,8 @@ async fn begin(
         running,
         entered,
         opened,
+        global,
+        heard,
         over,
     })
 }
@@ -222,6 +231,8 @@ async fn relay(
         user: settings.user.clone(),
         handle: handle.clone(),
         detectors,
+        heard: Arc::clone(&client.heard),
+        listening: Mutex::default(),
         channels: AtomicU32::new(0),
     });
     let mut channels = JoinSet::new();
@@ -236,6 +247,16 @@ async fn relay(
             Some(opened) = client.opened.recv() => {
                 channels.spawn(channel::serve(Arc::clone(&shared), opened));
             }
+            Some(asked) = client.global.recv() => match asked {
+                Global::Listen(place, reply) => {
+                    channels.spawn(arrive::listen(Arc::clone(&shared), place, reply));
+                }
+                Global::Unlisten(place, reply) => {
+                    if arrive::unlisten(&shared, &place) {
+                        server::answers(reply, ());
+                    }
+                }
+            },
             Some(_) = channels.join_next() => {}
             reason = session.ended() => {
                 channels.abort_all();

@@ -14,7 +14,7 @@ use crate::session::{Direction, RequestId};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Terminal {
-    /// It was opened, with this size.
+    /// It was opened, with this size; without any where it is no terminal, but the two streams of a command.
     Opened {
         /// Columns.
         columns: u16,

@@ -2,15 +2,6 @@
 
 use super::*;
 
-/// Kilobytes that the daemon has had in memory at most.
-fn peak(lab: &Lab) -> Result<u64> {
-    let pid = lab.daemon.process().context("the daemon runs")?.pid();
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    Ok(number.context("no peak")?.parse()?)
-}
-
 fn words(lab: &Lab, command: &str) -> Vec<String> {
     let mut words = lab.options();
     let port = lab.server.address().port().to_string();
@@ -27,7 +18,7 @@ fn words(lab: &Lab, command: &str) -> Vec<String> {
 fn a_client_that_is_not_read_from_or_does_not_read_makes_nothing_grow() -> Result<()> {
     let lab = Lab::permitting()?;
     lab.ssh(&["true"])?.ok()?;
-    let before = peak(&lab)?;
+    let before = lab.peak()?;
     // One sends to a server that does not read; one does not read what the server sends. `cat` says when
     // what it was sent stops coming: by then everything on the way is full.
     let mut deaf = words(&lab, "sleep 1000");
@@ -47,7 +38,7 @@ fn a_client_that_is_not_read_from_or_does_not_read_makes_nothing_grow() -> Resul
     for process in [&mut sender, &mut mute] {
         has(&process.finish(DEADLINE)?.stdout, &["over"])?;
     }
-    let grown = peak(&lab)?.saturating_sub(before);
+    let grown = lab.peak()?.saturating_sub(before);
     ensure!(grown < 40 << 10, "the daemon grew by {grown} KiB");
     Ok(())
 }

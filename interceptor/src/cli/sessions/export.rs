@@ -91,6 +91,10 @@ impl Cast {
         else {
             return Value::Null;
         };
+        let [columns, rows] = match (columns, rows) {
+            (0, _) | (_, 0) => [&80, &24],
+            size => [size.0, size.1],
+        };
         let mut header = match self.version {
             2 => json!({
                 "version": 2, "width": columns, "height": rows, "env": { "TERM": term },
@@ -209,7 +213,7 @@ fn cast(
             && matches!(what, Terminal::Opened { .. })
         {
             chosen = Some(of);
-            cast.is_plain = matches!(&what, Terminal::Opened { term, .. } if term.is_empty());
+            cast.is_plain = matches!(&what, Terminal::Opened { columns: 0, .. });
             cast.before = frame.at;
             let header = cast.header(&meta, &what).to_string();
             writeln!(out, "{}", terminal::json(&header))?;

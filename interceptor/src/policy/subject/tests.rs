@@ -75,48 +75,46 @@ fn entities_are_what_the_schema_says() {
 /// Whether the schema has the action on such a resource.
 fn fits(action: Action, resource: &Resource) -> bool {
     match action {
-                Action::Connect => *resource == Resource::Target,
-                Action::Open => matches!(resource, Resource::Target | Resource::Database),
-                Action::Reveal => !matches!(
-                    resource,
-                    Resource::File { .. }
-                        | Resource::Forward { .. }
-                        | Resource::KubeNamespace { .. }
-                ),
-                Action::Exec
-                | Action::Shell
-                | Action::Subsystem
-                | Action::ForwardX11
-                | Action::ForwardAgent => *resource == Resource::Target,
-                Action::ListFiles | Action::ReadFile | Action::WriteFile | Action::RemoveFile => {
-                    matches!(resource, Resource::File { .. })
-                }
-                Action::ForwardTo | Action::ForwardFrom => {
-                    matches!(resource, Resource::Forward { .. })
-                }
-                Action::KubeVisit => matches!(resource, Resource::Path { .. }),
-                Action::KubeOther => matches!(
-                    resource,
-                    Resource::Path { .. } | Resource::KubeObject { .. }
-                ),
-                _ if Family::of(action) == Family::Kubernetes => {
-                    matches!(resource, Resource::KubeObject { .. })
-                }
-                _ if matches!(
-                    resource,
-                    Resource::File { .. }
-                        | Resource::Forward { .. }
-                        | Resource::KubeNamespace { .. }
-                        | Resource::KubeObject { .. }
-                ) =>
-                {
-                    false
-                }
-                _ => {
-                    let http = Family::of(action) == Family::Http;
-                    http == matches!(resource, Resource::Path { .. })
-                }
-            }
+        Action::Connect => *resource == Resource::Target,
+        Action::Open => matches!(resource, Resource::Target | Resource::Database),
+        Action::Reveal => !matches!(
+            resource,
+            Resource::File { .. } | Resource::Forward { .. } | Resource::KubeNamespace { .. }
+        ),
+        Action::Exec
+        | Action::Shell
+        | Action::Subsystem
+        | Action::ForwardX11
+        | Action::ForwardAgent => *resource == Resource::Target,
+        Action::ListFiles | Action::ReadFile | Action::WriteFile | Action::RemoveFile => {
+            matches!(resource, Resource::File { .. })
+        }
+        Action::ForwardTo | Action::ForwardFrom => {
+            matches!(resource, Resource::Forward { .. })
+        }
+        Action::KubeVisit => matches!(resource, Resource::Path { .. }),
+        Action::KubeOther => matches!(
+            resource,
+            Resource::Path { .. } | Resource::KubeObject { .. }
+        ),
+        _ if Family::of(action) == Family::Kubernetes => {
+            matches!(resource, Resource::KubeObject { .. })
+        }
+        _ if matches!(
+            resource,
+            Resource::File { .. }
+                | Resource::Forward { .. }
+                | Resource::KubeNamespace { .. }
+                | Resource::KubeObject { .. }
+        ) =>
+        {
+            false
+        }
+        _ => {
+            let http = Family::of(action) == Family::Http;
+            http == matches!(resource, Resource::Path { .. })
+        }
+    }
 }
 
 #[test]

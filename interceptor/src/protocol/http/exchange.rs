@@ -222,7 +222,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
     }
 
     /// What is masked for whoever asks.
-    fn masks(&self, plan: &Plan, facts: &Facts) -> Arc<Masks> {
+    fn masks(&self, plan: &Plan, facts: &Facts) -> Arc<super::mask::Masks> {
         match plan.masks(facts) {
             masks if masks.has_fields() && !self.gate.reveals(&facts.resource()) => {
                 Arc::clone(masks)

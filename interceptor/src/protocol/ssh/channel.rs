@@ -1,13 +1,14 @@
 //! One channel: what it asks for is judged, then runs on the server, and what is said either way passes
 //! until both have ended.
 
+pub(super) mod arrive;
 mod keep;
 mod pass;
 
 use std::collections::BTreeSet;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use russh::server::{Handle, Msg};
@@ -16,11 +17,13 @@ use tokio_util::sync::CancellationToken;
 
 use self::keep::Kept;
 use self::pass::Passage;
-use super::facts::{Asked, Common};
+use super::facts::{self, Asked, Common};
+use super::inject::arrivals::{Expected, Place};
 use super::inject::lanes::{Lane, Lanes};
 use super::refuse;
+use super::server::heard::Heard;
 use super::server::queue::Queue;
-use super::server::{Event, Opened, Purpose, Terminal};
+use super::server::{Event, Opened, Purpose, Screen, Terminal, answers};
 use crate::clock::{self, BootTime};
 use crate::masking::detect::Detectors;
 use crate::policy::{Action, Permit, Resource};
@@ -34,7 +37,7 @@ const STDERR: u32 = 1;
 const VARIABLES: usize = 64;
 /// What a command "exits" with that could not be begun, as `ssh` itself would say it.
 const FAILED: u32 = 255;
-/// Forwards that are asked about before something runs.
+/// Times that a channel may ask to reach the client's side.
 const FORWARDS: usize = 4;
 
 /// What all channels of one connection share.
@@ -44,6 +47,9 @@ pub(super) struct Shared {
     pub(super) user: String,
     pub(super) handle: Handle,
     pub(super) detectors: Option<Arc<Detectors>>,
+    pub(super) heard: Arc<Heard>,
+    /// Where the server listens for the client.
+    pub(super) listening: Mutex<Vec<(Place, CancellationToken)>>,
     /// Channels so far: each has a number in the recording.
     pub(super) channels: AtomicU32,
 }
@@ -59,7 +65,12 @@ pub(super) struct Channel {
     terminal: Option<Terminal>,
     variables: Vec<(String, String)>,
     forwards: usize,
+    /// What was permitted to reach the client's side while it runs.
+    agent: Option<RequestId>,
+    screen: Option<(RequestId, Screen)>,
     kept: Kept,
+    /// Whether the client may be told anything on it.
+    is_open: bool,
 }
 
 /// What the client says; what is left unheard at the end waits no longer.
@@ -115,12 +126,16 @@ pub(super) async fn serve(shared: Arc<Shared>, opened: Opened) {
         terminal: None,
         variables: Vec::new(),
         forwards: 0,
+        agent: None,
+        screen: None,
         kept: Kept::new(shared.channels.fetch_add(1, Ordering::Relaxed)),
+        is_open: false,
         shared,
     };
     match purpose {
         Purpose::Session => {
             reply.accept().await;
+            channel.is_open = true;
             if channel.session().await.is_err() {
                 tracing::debug!("a channel ended with its client or its server");
             }
@@ -130,7 +145,10 @@ pub(super) async fn serve(shared: Arc<Shared>, opened: Opened) {
             Err(why) => reply.reject(why).await,
             Ok((lane, authorized, halves)) => {
                 reply.accept().await;
-                channel.forward(lane, authorized, halves).await;
+                channel.is_open = true;
+                if channel.carry(authorized, halves).await {
+                    channel.shared.lanes.give_back(lane);
+                }
                 drop(channel.out.close().await);
             }
         },
@@ -154,7 +172,18 @@ impl Channel {
                         terminal.size = size;
                     }
                 }
-                Event::Forward(action) => self.not_carried(action).await,
+                Event::Agent(reply) => {
+                    let permitted = self.forwards(Action::ForwardAgent, "forward agent").await;
+                    self.agent = self.agent.or(permitted);
+                    answers(reply, permitted.is_some());
+                }
+                Event::Screen(screen, reply) => {
+                    let permitted = self.forwards(Action::ForwardX11, "forward X11").await;
+                    answers(reply, permitted.is_some());
+                    self.screen = permitted
+                        .map(|request| (request, screen))
+                        .or_else(|| self.screen.take());
+                }
                 Event::Shell => break Start::Shell,
                 Event::Exec(command) => break Start::Exec(command),
                 Event::Subsystem(name) => break Start::Subsystem(name),
@@ -172,7 +201,12 @@ impl Channel {
         let shared = Arc::clone(&self.shared);
         let terminal = self.terminal.as_ref();
         self.kept.starts(&shared, &start, terminal).await?;
+        let since = clock::boot();
         let begun = self.begin(&asked, start).await;
+        let screen = self.screen.take().map(|(request, _)| request);
+        for request in self.agent.take().into_iter().chain(screen) {
+            self.finish(request, since, "ok".to_owned(), 0);
+        }
         begun.and(self.kept.closed(&shared).await)
     }
 
@@ -201,6 +235,11 @@ impl Channel {
         let is_sftp = matches!(&start, Start::Subsystem(name) if name == "sftp");
         let opened = match self.shared.lanes.lane(&self.shared.session).await {
             Ok(lane) => {
+                lane.arrivals.expect(Expected {
+                    agent: self.agent.is_some(),
+                    screen: self.screen.is_some(),
+                    listens: None,
+                });
                 let opened = begin(permit, &lane, self, start).await;
                 opened
                     .map(|halves| (lane, halves))
@@ -212,7 +251,7 @@ impl Channel {
                 Err(refusal.message)
             }
         };
-        let (lane, (read, write)) = match opened {
+        let (mut lane, (read, write)) = match opened {
             Ok(opened) => opened,
             Err(message) => {
                 self.finish(request, begun, "not begun".to_owned(), 0);
@@ -220,7 +259,11 @@ impl Channel {
                 return self.exit(FAILED).await;
             }
         };
-        let ended = Passage::new(self, is_sftp).run(read, write).await;
+        let shared = Arc::clone(&self.shared);
+        let ended = tokio::select! {
+            ended = Passage::new(self, is_sftp).run(read, write) => ended,
+            never = arrive::serve(&shared, &mut lane.arrivals) => match never {},
+        };
         if ended.is_closed {
             self.shared.lanes.give_back(lane);
         }
@@ -291,21 +334,16 @@ impl Channel {
         }
     }
 
-    /// Something that is asked about, and carried in no case. The client has been answered.
-    async fn not_carried(&mut self, action: Action) {
+    /// Whether something of the client's side may be reached while this channel runs. People are not waited
+    /// for: the client waits for the answer, and for nothing else.
+    async fn forwards(&mut self, action: Action, said: &str) -> Option<RequestId> {
         self.forwards = self.forwards.saturating_add(1);
         if self.forwards > FORWARDS {
-            return;
+            return None;
         }
-        let said = match action {
-            Action::ForwardAgent => "forward agent",
-            _ => "forward X11",
-        };
         let asked = self.common.forward(action, Resource::Target, said);
-        if let Ok(Ok(authorized)) = self.judge(&asked).await {
-            let status = "not carried".to_owned();
-            self.finish(authorized.request, clock::boot(), status, 0);
-        }
+        let authorized = arrive::at_once(&self.shared, &asked).await?;
+        Some(authorized.request)
     }
 
     /// Opens a way to where the client wants to reach.
@@ -319,7 +357,7 @@ impl Channel {
                 to: (host, port), ..
             } => {
                 let resource = Resource::Forward {
-                    host: host.to_ascii_lowercase(),
+                    host: facts::host(host),
                     port: *port,
                 };
                 (resource, format!("forward to {host}:{port}"))
@@ -360,20 +398,18 @@ impl Channel {
         Ok((lane, authorized, opened.split()))
     }
 
-    /// Carries a forward.
-    async fn forward(&mut self, lane: Lane, authorized: Authorized, (read, write): Halves) {
+    /// Carries a forward; whether the server has closed it.
+    async fn carry(&mut self, authorized: Authorized, (read, write): Halves) -> bool {
         let begun = clock::boot();
         let request = authorized.request;
         // The way was opened on the strength of this permit.
         drop(authorized.permit);
         let ended = Passage::new(self, false).run(read, write).await;
-        if ended.is_closed {
-            self.shared.lanes.give_back(lane);
-        }
         self.finish(request, begun, "ok".to_owned(), ended.bytes);
         if self.kept.closed(&self.shared).await.is_err() {
             tracing::debug!("the end of a forward was not recorded");
         }
+        ended.is_closed
     }
 
     fn finish(&self, request: RequestId, begun: BootTime, status: String, bytes: u64) {
@@ -388,6 +424,9 @@ impl Channel {
 
     /// Says something to the people behind the client.
     async fn tell(&self, text: &str) -> Result<(), Gone> {
+        if !self.is_open {
+            return Ok(());
+        }
         let text = match self.common.pty {
             true => text.replace('\n', "\r\n"),
             false => text.to_owned(),
@@ -436,6 +475,14 @@ async fn begin(permit: Permit, lane: &Lane, channel: &Channel, start: Start) -> 
         let (name, modes) = (terminal.name.as_str(), terminal.modes.as_slice());
         let asked = opened.request_pty(false, name, columns, rows, width, height, modes);
         asked.await.ok()?;
+    }
+    if let Some((_, screen)) = &channel.screen {
+        let (protocol, cookie) = (screen.protocol.as_str(), screen.cookie.as_str());
+        let asked = opened.request_x11(false, screen.once, protocol, cookie, screen.number);
+        asked.await.ok()?;
+    }
+    if channel.agent.is_some() {
+        opened.agent_forward(false).await.ok()?;
     }
     let begun = match start {
         Start::Shell => opened.request_shell(true).await,

@@ -4,6 +4,7 @@ mod command;
 pub(super) mod path;
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -57,6 +58,50 @@ pub(super) fn carries_files(bytes: &[u8]) -> bool {
     command::accesses(&read).is_some() || !facts.git_verb.is_empty()
 }
 
+/// A host as rules have it: an address in one form, however it was written, and a name without the dot behind it.
+pub(super) fn host(said: &str) -> String {
+    let said = said.to_ascii_lowercase();
+    let bare = said
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let bare = bare.unwrap_or(&said);
+    let bare = bare.strip_suffix('.').unwrap_or(bare);
+    match bare.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().to_string(),
+        Err(_name) => numbers(bare).map_or_else(|| bare.to_owned(), |address| address.to_string()),
+    }
+}
+
+/// An address of IPv4 in the forms that resolvers still take: fewer numbers, octal ones, hexadecimal ones.
+fn numbers(said: &str) -> Option<Ipv4Addr> {
+    let parts: Vec<_> = said.split('.').collect();
+    let number = |part: &&str| {
+        let (digits, radix) = match part.strip_prefix("0x") {
+            Some(rest) => (rest, 16),
+            None if part.len() > 1 && part.starts_with('0') => (*part, 8),
+            None => (*part, 10),
+        };
+        // `u32` would take a sign.
+        let is_plain = digits.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        is_plain.then(|| u32::from_str_radix(digits, radix).ok())?
+    };
+    let parts: Option<Vec<_>> = parts.iter().map(number).collect();
+    let parts = parts?;
+    let (last, heads) = parts.split_last()?;
+    let room = 32_u32.checked_sub(8_u32.checked_mul(u32::try_from(heads.len()).ok()?)?)?;
+    if heads.len() > 3 || u64::from(*last) >= 1_u64.checked_shl(room)? {
+        return None;
+    }
+    let mut address = *last;
+    for (head, shift) in heads.iter().zip([24_u32, 16, 8]) {
+        if *head > 255 {
+            return None;
+        }
+        address |= head.checked_shl(shift)?;
+    }
+    Some(Ipv4Addr::from(address))
+}
+
 /// A subsystem in words.
 pub(super) fn subsystem(name: &str) -> String {
     format!("subsystem {name}")
@@ -79,7 +124,11 @@ impl Common {
         command::describe(&read, &mut facts);
         let text = facts.command.clone();
         let (redacted, summary) = redacted(&read);
-        let accesses = command::accesses(&read)
+        let copies = command::accesses(&read);
+        if copies.is_some() {
+            facts.operation.clone_from(&facts.program);
+        }
+        let accesses = copies
             .unwrap_or_else(|| vec![on_target(Action::Exec)])
             .into_iter()
             .collect();
@@ -159,5 +208,46 @@ fn asked(
     Asked {
         text,
         reading: Arc::new(reading),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_one_however_it_is_written() {
+        let cases = [
+            ("127.0.0.1", "127.0.0.1"),
+            ("127.1", "127.0.0.1"),
+            ("0x7f000001", "127.0.0.1"),
+            ("2130706433", "127.0.0.1"),
+            ("0177.0.0.1", "127.0.0.1"),
+            ("127.0.1", "127.0.0.1"),
+            ("::ffff:127.0.0.1", "127.0.0.1"),
+            ("[::1]", "::1"),
+            ("0:0:0:0:0:0:0:1", "::1"),
+            ("DB.Internal.", "db.internal"),
+            ("256.1", "256.1"),
+            ("1.2.3.4.5", "1.2.3.4.5"),
+            ("4294967296", "4294967296"),
+            ("+1", "+1"),
+            ("", ""),
+        ];
+        for (said, expected) in cases {
+            assert_eq!(host(said), expected, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_copy_says_which_program_makes_it() {
+        let operation = |command: &str| {
+            let asked = Common::default().exec(command.as_bytes());
+            let ssh = asked.reading.asks[0].context.ssh.clone();
+            ssh.map(|facts| facts.operation).unwrap_or_default()
+        };
+        assert_eq!(operation("scp -r -t /srv"), "scp");
+        assert_eq!(operation("rsync --server -vr . /srv"), "rsync");
+        assert_eq!(operation("ls"), "");
     }
 }

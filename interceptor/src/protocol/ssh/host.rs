@@ -69,8 +69,9 @@ pub fn known_hosts<'a>(
     Ok(lines)
 }
 
+/// A key and nothing behind it: dropbear takes a comment for a part of the key.
 fn openssh(key: &PublicKey) -> Result<String, ssh_key::Error> {
-    key.to_openssh()
+    PublicKey::from(key.key_data().clone()).to_openssh()
 }
 
 /// A host as `known_hosts` has it.

@@ -1,22 +1,25 @@
 //! As whom upstream: the server is known by its key before anything is said to it, then the target's
 //! credential logs in. What the client presented is not among what is shown.
 
+pub(super) mod arrivals;
 pub(super) mod lanes;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use russh::client::ChannelOpenHandle;
 use russh::client::{self, AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::ssh_key::certificate::{Builder, CertType};
 use russh::keys::{
     Algorithm, Certificate, EcdsaCurve, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey,
     PublicKeyOrCertificate, decode_secret_key,
 };
-use russh::{MethodKind, Preferred};
+use russh::{Channel, MethodKind, Preferred};
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpStream;
 
+use self::arrivals::{Arrivals, Door, Place, What};
 use super::host;
 use crate::config::{Host, HostKey, HostKeys, Ssh, SshLogin};
 use crate::policy::Refusal;
@@ -67,6 +70,7 @@ enum Credential {
 pub(super) struct Upstream {
     pub(super) handle: Handle<Guard>,
     pub(super) address: SocketAddr,
+    pub(super) arrivals: Arrivals,
 }
 
 /// Looks at what a server shows.
@@ -76,6 +80,7 @@ pub(super) struct Guard {
     learned: Arc<Mutex<Option<PublicKey>>>,
     changed: Changed,
     seen: Arc<Mutex<Option<String>>>,
+    door: Door,
 }
 
 impl Plan {
@@ -186,12 +191,14 @@ impl Plan {
         address: SocketAddr,
     ) -> Result<Upstream, No> {
         let seen = Arc::default();
+        let (door, arrivals) = arrivals::door();
         let guard = Guard {
             host_keys: self.host_keys.clone(),
             names: [host::name(host), address.ip().to_canonical().to_string()],
             learned: Arc::clone(&self.learned),
             changed: Arc::clone(&self.changed),
             seen: Arc::clone(&seen),
+            door,
         };
         let config = Arc::clone(&self.config);
         let connected = client::connect_stream(config, stream, guard).await;
@@ -212,7 +219,11 @@ impl Plan {
             (Refusal::upstream(&message), Some(cause))
         };
         match self.authenticate(&mut handle).await {
-            Ok(true) => Ok(Upstream { handle, address }),
+            Ok(true) => Ok(Upstream {
+                handle,
+                address,
+                arrivals,
+            }),
             Ok(false) => Err(failed("the server refused the credential".to_owned())),
             Err(error) => Err(failed(error.to_string())),
         }
@@ -430,8 +441,82 @@ impl Guard {
     }
 }
 
+/// What no server opens: the library would let it, and keep each.
+macro_rules! refuses {
+    ($($opens:ident($($what:ty),*);)*) => {$(
+        async fn $opens(
+            &mut self,
+            _channel: Channel<client::Msg>,
+            $(_: $what,)*
+            reply: ChannelOpenHandle,
+            _session: &mut client::Session,
+        ) -> Result<(), Self::Error> {
+            arrivals::no(reply).await;
+            Ok(())
+        }
+    )*};
+}
+
 impl client::Handler for Guard {
     type Error = russh::Error;
+
+    refuses! {
+        server_channel_open_session();
+        server_channel_open_direct_tcpip(&str, u32, &str, u32);
+        server_channel_open_direct_streamlocal(&str);
+    }
+
+    async fn server_channel_open_agent_forward(
+        &mut self,
+        channel: Channel<client::Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        self.door.knock(What::Agent, channel, reply).await;
+        Ok(())
+    }
+
+    async fn server_channel_open_x11(
+        &mut self,
+        channel: Channel<client::Msg>,
+        from: &str,
+        port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        let screen = What::Screen((from.to_owned(), port));
+        self.door.knock(screen, channel, reply).await;
+        Ok(())
+    }
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        channel: Channel<client::Msg>,
+        at: &str,
+        at_port: u32,
+        from: &str,
+        from_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        let at = Place::Tcp(at.to_owned(), at_port);
+        let connection = What::Connection(at, (from.to_owned(), from_port));
+        self.door.knock(connection, channel, reply).await;
+        Ok(())
+    }
+
+    async fn server_channel_open_forwarded_streamlocal(
+        &mut self,
+        channel: Channel<client::Msg>,
+        path: &str,
+        reply: ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        let at = Place::Socket(path.to_owned());
+        let connection = What::Connection(at, (String::new(), 0));
+        self.door.knock(connection, channel, reply).await;
+        Ok(())
+    }
 
     async fn check_server_key(
         &mut self,

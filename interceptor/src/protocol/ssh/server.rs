@@ -1,11 +1,12 @@
 //! The face towards the client: whoever the kernel says it is, is in; everything else is handed to the
-//! task of its channel. Nothing here waits: what it cannot say at once, the channel says.
+//! task of its channel. Nothing here waits but what has to answer in its turn: whether something is forwarded.
 
+pub(super) mod heard;
 pub(super) mod pressure;
 pub(super) mod queue;
 
-use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use russh::keys::Certificate;
@@ -15,16 +16,32 @@ use russh::server::{
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Pty, Sig};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use self::heard::Heard;
 use self::pressure::{EVENT, Pressure};
 use self::queue::Queue;
-use super::CHANNELS;
+use super::inject::arrivals::Place;
 use crate::config::Ssh;
 
+/// How long a client waits to hear whether something is forwarded. Nothing else of it is heard meanwhile.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Passwords of one client that are reported.
 const PRESENTED: usize = 3;
+
+/// Bytes of a variable.
+const VARIABLE: usize = 4 << 10;
+/// Bytes of the name of a terminal, or of a subsystem.
+const NAME: usize = 256;
+/// Modes of a terminal (RFC 4254, 8 has fewer).
+const MODES: usize = 256;
+
+/// Whether a name has what no name has.
+fn is_odd(name: &str) -> bool {
+    name.chars().any(char::is_control)
+}
 
 /// Who came in, and with what.
 #[derive(Debug, Default)]
@@ -45,8 +62,10 @@ pub(super) enum Event {
     Subsystem(String),
     Resize([u32; 4]),
     Signal(Sig),
-    /// Something that is not carried: its action and its name.
-    Forward(crate::policy::Action),
+    /// The client's ssh-agent is to be reachable; the reply says whether it is.
+    Agent(oneshot::Sender<bool>),
+    /// Its screen.
+    Screen(Screen, oneshot::Sender<bool>),
     Data(BytesMut),
     Eof,
     Close,
@@ -73,6 +92,33 @@ pub(super) struct Terminal {
     pub(super) name: String,
     pub(super) size: [u32; 4],
     pub(super) modes: Vec<(Pty, u32)>,
+}
+
+/// A client's screen (X11).
+#[derive(Clone, Debug)]
+pub(super) struct Screen {
+    pub(super) once: bool,
+    pub(super) protocol: String,
+    pub(super) cookie: String,
+    pub(super) number: u32,
+}
+
+/// What a client asks of no channel.
+#[derive(Debug)]
+pub(super) enum Global {
+    /// That the server listens; the reply has the port.
+    Listen(Place, oneshot::Sender<u32>),
+    /// That it does no longer.
+    Unlisten(Place, oneshot::Sender<()>),
+}
+
+/// Answers a client that waits; whether it still does.
+pub(super) fn answers<T>(reply: oneshot::Sender<T>, answer: T) -> bool {
+    let waits = reply.send(answer).is_ok();
+    if !waits {
+        tracing::debug!("a client did not wait to hear whether something is forwarded");
+    }
+    waits
 }
 
 /// What a channel is for.
@@ -103,10 +149,11 @@ pub(super) struct Opened {
 pub(super) struct Face {
     pub(super) settings: Arc<Ssh>,
     pub(super) pressure: Arc<Pressure>,
+    pub(super) heard: Arc<Heard>,
+    pub(super) global: mpsc::Sender<Global>,
     pub(super) entered: Entered,
     pub(super) entry: Option<oneshot::Sender<(Entered, Handle)>>,
     pub(super) opened: mpsc::Sender<Opened>,
-    pub(super) channels: HashMap<ChannelId, (Arc<Queue>, CancellationToken)>,
 }
 
 impl Face {
@@ -116,7 +163,7 @@ impl Face {
     }
 
     fn say(&self, channel: ChannelId, event: Event) -> Result<(), russh::Error> {
-        let Some((events, _)) = self.channels.get(&channel) else {
+        let Some(events) = self.heard.of(channel) else {
             return Ok(());
         };
         if !events.say(event) {
@@ -126,17 +173,29 @@ impl Face {
         Ok(())
     }
 
-    async fn open(&mut self, channel: Channel<Msg>, purpose: Purpose, reply: ChannelOpenHandle) {
-        self.channels.retain(|_, (events, _)| !events.is_closed());
+    /// Waits for an answer, which whoever is asked gives soon, or not at all.
+    async fn answer<T>(answered: oneshot::Receiver<T>) -> Option<T> {
+        timeout(PATIENCE, answered).await.ok()?.ok()
+    }
+
+    async fn listen(&self, place: Place) -> Option<u32> {
+        let (reply, answered) = oneshot::channel();
+        self.global.try_send(Global::Listen(place, reply)).ok()?;
+        Self::answer(answered).await
+    }
+
+    async fn unlisten(&self, place: Place) -> Option<()> {
+        let (reply, answered) = oneshot::channel();
+        self.global.try_send(Global::Unlisten(place, reply)).ok()?;
+        Self::answer(answered).await
+    }
+
+    async fn open(&self, channel: Channel<Msg>, purpose: Purpose, reply: ChannelOpenHandle) {
         let id = channel.id();
         let (_, out) = channel.split();
-        let events = Queue::new(&self.pressure);
-        let gone = CancellationToken::new();
-        if self.channels.len() >= CHANNELS {
+        let Some((events, gone)) = self.heard.listen(id) else {
             return reply.reject(ChannelOpenFailure::ResourceShortage).await;
-        }
-        self.channels
-            .insert(id, (Arc::clone(&events), gone.clone()));
+        };
         let opened = Opened {
             purpose,
             id,
@@ -149,7 +208,7 @@ impl Face {
             mpsc::error::TrySendError::Full(opened) | mpsc::error::TrySendError::Closed(opened),
         ) = self.opened.try_send(opened)
         {
-            self.channels.remove(&id);
+            self.heard.closes(id);
             opened
                 .reply
                 .reject(ChannelOpenFailure::ResourceShortage)
@@ -281,9 +340,7 @@ impl Handler for Face {
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
         self.say(channel, Event::Close)?;
-        if let Some((_, gone)) = self.channels.remove(&channel) {
-            gone.cancel();
-        }
+        self.heard.closes(channel);
         Ok(())
     }
 
@@ -298,6 +355,9 @@ impl Handler for Face {
         modes: &[(Pty, u32)],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
+        if is_odd(term) || term.len() > NAME || modes.len() > MODES {
+            return session.channel_failure(channel);
+        }
         let terminal = Terminal {
             name: term.to_owned(),
             size: [columns, rows, width, height],
@@ -314,7 +374,8 @@ impl Handler for Face {
         value: &str,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        if !self.settings.passes_on(name) {
+        let is_short = name.len().saturating_add(value.len()) <= VARIABLE;
+        if !is_short || is_odd(name) || value.contains('\0') || !self.settings.passes_on(name) {
             return session.channel_failure(channel);
         }
         let event = Event::Variable(name.to_owned(), value.to_owned());
@@ -347,6 +408,10 @@ impl Handler for Face {
         name: &str,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
+        // What ends with a zero, or draws, is another name to some servers, and to whoever reads of it.
+        if is_odd(name) || name.len() > NAME {
+            return session.channel_failure(channel);
+        }
         self.say(channel, Event::Subsystem(name.to_owned()))?;
         session.channel_success(channel)
     }
@@ -375,14 +440,27 @@ impl Handler for Face {
     async fn x11_request(
         &mut self,
         channel: ChannelId,
-        _single: bool,
-        _protocol: &str,
-        _cookie: &str,
-        _screen: u32,
+        once: bool,
+        protocol: &str,
+        cookie: &str,
+        number: u32,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.say(channel, Event::Forward(crate::policy::Action::ForwardX11))?;
-        session.channel_failure(channel)
+        let is_short = protocol.len() <= NAME && cookie.len() <= NAME;
+        let screen = Screen {
+            once,
+            protocol: protocol.to_owned(),
+            cookie: cookie.to_owned(),
+            number,
+        };
+        let (reply, answered) = oneshot::channel();
+        if is_short {
+            self.say(channel, Event::Screen(screen, reply))?;
+        }
+        match is_short && Self::answer(answered).await == Some(true) {
+            true => session.channel_success(channel),
+            false => session.channel_failure(channel),
+        }
     }
 
     async fn agent_request(
@@ -390,7 +468,60 @@ impl Handler for Face {
         channel: ChannelId,
         _session: &mut Session,
     ) -> Result<bool, Self::Error> {
-        self.say(channel, Event::Forward(crate::policy::Action::ForwardAgent))?;
-        Ok(false)
+        let (reply, answered) = oneshot::channel();
+        self.say(channel, Event::Agent(reply))?;
+        Ok(Self::answer(answered).await == Some(true))
+    }
+
+    async fn channel_open_confirmation(
+        &mut self,
+        id: ChannelId,
+        _packet: u32,
+        _window: u32,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        // What is said from here on is heard, also before whoever asked for it looks. Where there are too
+        // many, whoever asked closes it.
+        drop(self.heard.listen(id));
+        Ok(())
+    }
+
+    async fn tcpip_forward(
+        &mut self,
+        address: &str,
+        port: &mut u32,
+        _session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        let bound = self.listen(Place::Tcp(address.to_owned(), *port)).await;
+        *port = bound.unwrap_or(*port);
+        Ok(bound.is_some())
+    }
+
+    async fn cancel_tcpip_forward(
+        &mut self,
+        address: &str,
+        port: u32,
+        _session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        let place = Place::Tcp(address.to_owned(), port);
+        Ok(self.unlisten(place).await.is_some())
+    }
+
+    async fn streamlocal_forward(
+        &mut self,
+        path: &str,
+        _session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        let bound = self.listen(Place::Socket(path.to_owned())).await;
+        Ok(bound.is_some())
+    }
+
+    async fn cancel_streamlocal_forward(
+        &mut self,
+        path: &str,
+        _session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        let place = Place::Socket(path.to_owned());
+        Ok(self.unlisten(place).await.is_some())
     }
 }

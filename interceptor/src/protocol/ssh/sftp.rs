@@ -7,14 +7,16 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use self::wire::{Broken, Operation, Request, kind};
 use super::facts::path;
 use crate::policy::{Access, Action, Resource};
 
-/// Handles of one channel, and opens that wait for theirs.
+/// Handles of one channel.
 const HANDLES: usize = 1_024;
+/// Requests of one channel that wait for their answers.
+const ASKED: usize = 65_536;
 /// Bytes of an answer that is looked into.
 const LOOKED_INTO: usize = 16 << 10;
 /// The id of our own request. It is answered before any other.
@@ -25,12 +27,17 @@ const OURS: u32 = u32::MAX;
 pub(super) struct Files {
     known: Mutex<Known>,
     home: watch::Sender<Home>,
+    room: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    opens: HashMap<u32, String>,
+    is_greeted: bool,
+    /// By their ids, of which none stands for two: an answer must name one request. With the path, where the
+    /// answer is a handle.
+    asked: HashMap<u32, Option<String>>,
     handles: HashMap<Bytes, String>,
+    opens: usize,
 }
 
 /// Where paths begin that are not absolute.
@@ -63,6 +70,7 @@ impl Files {
         Self {
             known: Mutex::default(),
             home: watch::Sender::default(),
+            room: Notify::new(),
         }
     }
 
@@ -74,13 +82,16 @@ impl Files {
     /// What becomes of a packet of the client, and its id.
     pub(super) async fn step(&self, packet: &[u8]) -> Result<(u32, Step), Broken> {
         let (id, request) = wire::request(packet)?;
+        if !self.begins(id, matches!(request, Request::Init(_))).await? {
+            return Ok((id, Step::Greet));
+        }
         let cannot_tell = Step::Refuse(
             wire::PERMISSION_DENIED,
             "where this path leads cannot be told",
         );
         let step = match request {
             Request::Plain => Step::Pass,
-            Request::Init(_) => Step::Greet,
+            Request::Init(_) => return Err(Broken),
             Request::Unknown => Step::Refuse(wire::OP_UNSUPPORTED, "not carried here"),
             Request::Close(handle) => {
                 self.lock().handles.remove(&handle);
@@ -96,17 +107,18 @@ impl Files {
                 wanted.extend(writes.then_some((Action::WriteFile, path.as_str())));
                 match self.accesses(&wanted).await {
                     None => cannot_tell,
-                    Some(_) if !self.begin_open(id, &path) => {
-                        Step::Refuse(wire::PERMISSION_DENIED, "too many files are open")
-                    }
+                    Some(_) if !self.opens(id, &path) => TOO_MANY,
                     Some(accesses) => judge("open", path, accesses),
                 }
             }
             Request::Path(operation, path) => {
                 let wanted = [(of_one(operation), path.as_str())];
                 match self.accesses(&wanted).await {
-                    Some(accesses) => judge(operation.word(), path, accesses),
                     None => cannot_tell,
+                    Some(_) if operation == Operation::OpenDir && !self.opens(id, &path) => {
+                        TOO_MANY
+                    }
+                    Some(accesses) => judge(operation.word(), path, accesses),
                 }
             }
             Request::Paths(operation, first, second) => {
@@ -135,9 +147,47 @@ impl Files {
         Ok((id, step))
     }
 
-    /// Forgets an open that was refused.
+    /// Forgets a request that is answered here.
     pub(super) fn refused(&self, id: u32) {
-        self.lock().opens.remove(&id);
+        self.ends(id);
+    }
+
+    /// Notes a request; whether it is no greeting, which comes first, and once. Waits while too many are
+    /// not answered.
+    async fn begins(&self, id: u32, is_greeting: bool) -> Result<bool, Broken> {
+        loop {
+            {
+                let mut known = self.lock();
+                if known.is_greeted == is_greeting {
+                    return Err(Broken);
+                }
+                if is_greeting {
+                    known.is_greeted = true;
+                    return Ok(false);
+                }
+                if known.asked.contains_key(&id)
+                    || (id == OURS && *self.home.borrow() == Home::NotSaid)
+                {
+                    return Err(Broken);
+                }
+                if known.asked.len() < ASKED {
+                    known.asked.insert(id, None);
+                    return Ok(true);
+                }
+            }
+            self.room.notified().await;
+        }
+    }
+
+    /// A request that has its answer; the path, where it was to open something.
+    fn ends(&self, id: u32) -> Option<String> {
+        let mut known = self.lock();
+        let path = known.asked.remove(&id).flatten();
+        if path.is_some() {
+            known.opens = known.opens.saturating_sub(1);
+        }
+        self.room.notify_one();
+        path
     }
 
     /// Nothing more is answered: whoever waits for the home waits no longer.
@@ -172,12 +222,14 @@ impl Files {
         }
     }
 
-    fn begin_open(&self, id: u32, path: &str) -> bool {
+    /// Notes that the answer to a request is to be a handle for a path; `false` where there are too many.
+    fn opens(&self, id: u32, path: &str) -> bool {
         let mut known = self.lock();
-        if known.opens.len() >= HANDLES || known.handles.len() >= HANDLES {
+        if known.opens >= HANDLES || known.handles.len() >= HANDLES {
             return false;
         }
-        known.opens.insert(id, path.to_owned());
+        known.opens = known.opens.saturating_add(1);
+        known.asked.insert(id, Some(path.to_owned()));
         true
     }
 
@@ -200,15 +252,8 @@ impl Files {
             self.home.send_replace(Home::Said(home));
             return Ok(false);
         }
-        match kind {
-            kind::HANDLE => {
-                let mut known = self.lock();
-                if let Some(path) = known.opens.remove(&id) {
-                    known.handles.insert(wire::handle(packet)?, path);
-                }
-            }
-            kind::STATUS => drop(self.lock().opens.remove(&id)),
-            _ => {}
+        if let (Some(path), kind::HANDLE) = (self.ends(id), kind) {
+            self.lock().handles.insert(wire::handle(packet)?, path);
         }
         Ok(true)
     }
@@ -217,6 +262,9 @@ impl Files {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// No more handles.
+const TOO_MANY: Step = Step::Refuse(wire::PERMISSION_DENIED, "too many files are open");
 
 fn judge(operation: &'static str, said: String, accesses: BTreeSet<Access>) -> Step {
     Step::Judge {
@@ -247,6 +295,13 @@ fn of_two<'a>(operation: Operation, first: &'a str, second: &'a str) -> Vec<(Act
             (Action::RemoveFile, first),
             (Action::WriteFile, first),
             (Action::ReadFile, first),
+            (Action::WriteFile, second),
+        ],
+        // Servers differ in which of the two is the link.
+        Operation::Symlink => vec![
+            (Action::ReadFile, first),
+            (Action::WriteFile, first),
+            (Action::ReadFile, second),
             (Action::WriteFile, second),
         ],
         _ => vec![
@@ -314,6 +369,10 @@ impl Answers {
             }
             let whole = length.saturating_add(4);
             if length > LOOKED_INTO {
+                let Some(head) = self.waiting.get(4..9) else {
+                    return Ok(out.freeze());
+                };
+                files.ends(wire::id(head)?);
                 self.left = whole;
                 continue;
             }

@@ -77,16 +77,13 @@ impl Reading {
         }
         match what {
             Terminal::Opened {
-                columns,
-                term,
-                command,
-                ..
+                columns, command, ..
             } => {
                 let statement = match command.as_str() {
                     "" => "shell",
                     command => command,
                 };
-                let typing = (!term.is_empty()).then(|| Typing::new(u32::from(*columns)));
+                let typing = (*columns > 0).then(|| Typing::new(u32::from(*columns)));
                 self.opened(at, number, statement, typing);
             }
             Terminal::Carries(what) => self.opened(at, number, what, None),

@@ -235,20 +235,25 @@ mod tests {
         lines
     }
 
+    /// What it is about, what is typed and what that shows, and the lines that are read.
+    type Row<'a> = (&'a str, &'a [Step<'a>], &'a [&'a str]);
+    type Step<'a> = (&'a str, &'a str);
+
+    const PROMPT: Step<'_> = ("", "$ ");
+
     #[test]
     fn a_line_is_read_as_it_stood_on_the_screen_when_it_was_entered() {
-        let prompt = ("", "$ ");
-        let rows: [(&str, &[(&str, &str)], &[&str]); 10] = [
-            ("plain", &[prompt, ("ls\r", "ls\r\n")], &["ls"]),
+        let rows: [Row<'_>; 10] = [
+            ("plain", &[PROMPT, ("ls\r", "ls\r\n")], &["ls"]),
             (
                 "prompt again",
-                &[prompt, ("ls\r", "ls\r\nout\r\n$ "), ("id\r", "id\r\n")],
+                &[PROMPT, ("ls\r", "ls\r\nout\r\n$ "), ("id\r", "id\r\n")],
                 &["ls", "id"],
             ),
             (
                 "a character that was taken back",
                 &[
-                    prompt,
+                    PROMPT,
                     ("lx", "lx"),
                     ("\x7f", "\x08 \x08"),
                     ("s\r", "s\r\n"),
@@ -258,7 +263,7 @@ mod tests {
             (
                 "inserted",
                 &[
-                    prompt,
+                    PROMPT,
                     ("s", "s"),
                     ("\x01", "\x08"),
                     ("l", "\x1b[1@l"),
@@ -268,13 +273,13 @@ mod tests {
             ),
             (
                 "recalled",
-                &[prompt, ("\x1b[A", "cat /etc/passwd"), ("\r", "\r\n")],
+                &[PROMPT, ("\x1b[A", "cat /etc/passwd"), ("\r", "\r\n")],
                 &["cat /etc/passwd"],
             ),
             (
                 "deleted to the end",
                 &[
-                    prompt,
+                    PROMPT,
                     ("abc", "abc"),
                     ("\x15", "\x08\x08\x08\x1b[K"),
                     ("x\r", "x\r\n"),
@@ -290,7 +295,7 @@ mod tests {
             (
                 "longer than the screen is wide",
                 &[
-                    prompt,
+                    PROMPT,
                     ("echo 0123456789abcdefg\r", "echo 0123456789abc \rdefg\r\n"),
                 ],
                 &["echo 0123456789abcdefg"],
@@ -298,7 +303,7 @@ mod tests {
             (
                 "in an editor",
                 &[
-                    prompt,
+                    PROMPT,
                     ("vi\r", "vi\r\n\x1b[?1049h"),
                     ("secret\r", "secret\r\n"),
                 ],

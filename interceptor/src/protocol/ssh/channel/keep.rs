@@ -13,8 +13,8 @@ use super::{Gone, Shared, Start};
 use crate::clock::{self, BootTime};
 use crate::session::{Direction, Gate as _, RequestId, Terminal, Typed};
 
-/// The size of what has none.
-const SIZE: [u32; 4] = [80, 24, 0, 0];
+/// The size of a terminal that says none.
+const SIZE: [u32; 2] = [80, 24];
 /// How often it is written what was typed.
 const EVERY: Duration = Duration::from_secs(1);
 /// Lines that were typed and wait to be written; more than a second's are counted.
@@ -70,8 +70,8 @@ impl Kept {
             Start::Exec(command) => String::from_utf8_lossy(command).into_owned(),
             Start::Subsystem(name) => return self.carries(shared, facts::subsystem(name)).await,
         };
-        let size = terminal.map_or(SIZE, |terminal| terminal.size);
-        let [columns, rows] = cells(size);
+        // What has no size is no terminal.
+        let [columns, rows] = terminal.map_or([0, 0], |terminal| cells(terminal.size));
         self.is_terminal = true;
         self.typed = terminal.map(|_terminal| {
             Mutex::new(Lines {
@@ -210,8 +210,8 @@ impl Kept {
 
 /// A size in cells.
 fn cells([columns, rows, ..]: [u32; 4]) -> [u16; 2] {
-    let [most_columns, most_rows, ..] = SIZE;
-    [(columns, most_columns), (rows, most_rows)].map(|(said, usual)| {
+    let [usual_columns, usual_rows] = SIZE;
+    [(columns, usual_columns), (rows, usual_rows)].map(|(said, usual)| {
         let said = if said == 0 { usual } else { said };
         u16::try_from(said).unwrap_or(u16::MAX)
     })

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::super::output::{Found, Stream};
 use super::super::refuse;
@@ -22,7 +23,7 @@ const ANSWERS: usize = 16;
 const QUIET: Duration = Duration::from_millis(100);
 /// How long a terminal is quiet before it is written what was typed in it.
 const SOON: Duration = Duration::from_secs(1);
-/// How long a server may take to end what its client has closed.
+/// How long a server may take to end what its client has closed, or has broken.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a channel ended.
@@ -128,6 +129,7 @@ impl<'a> Passage<'a> {
             closed: &closed,
         };
         let files = files.as_ref();
+        let broken = CancellationToken::new();
         let up = async {
             let up = Up {
                 channel,
@@ -140,12 +142,16 @@ impl<'a> Passage<'a> {
             if up.run(&channel.events).await.is_err() {
                 // The server is gone, or the client broke the protocol: it is told by the other side.
                 drop(write.close().await);
+                broken.cancel();
             }
             closed.store(true, Ordering::Release);
             std::future::pending::<()>().await;
         };
         let patience = async {
-            channel.gone.cancelled().await;
+            tokio::select! {
+                () = channel.gone.cancelled() => {}
+                () = broken.cancelled() => {}
+            }
             sleep(PATIENCE).await;
         };
         tokio::select! {
@@ -242,8 +248,9 @@ impl Up<'_> {
                     self.write.data_bytes(Files::question()).await?;
                     self.asked = self.asked.saturating_add(1);
                 }
-                Step::Refuse(id, why) => {
-                    let status = wire::status(id, wire::PERMISSION_DENIED, why);
+                Step::Refuse(code, why) => {
+                    files.refused(id);
+                    let status = wire::status(id, code, why);
                     self.answer(status).await?;
                 }
                 Step::Judge {

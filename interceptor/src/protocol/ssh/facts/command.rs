@@ -82,7 +82,8 @@ pub(in crate::protocol::ssh) fn read(command: &[u8]) -> Command {
         Some(first) if first.is_empty() => drop(constructs.insert("unreadable")),
         Some(_) => {}
     }
-    if words.len() > MOST_ARGUMENTS {
+    // Servers that end a text where it has a zero see another command.
+    if words.len() > MOST_ARGUMENTS || text.contains('\0') {
         constructs.insert("unreadable");
     }
     match constructs.is_empty() {
@@ -91,36 +92,36 @@ pub(in crate::protocol::ssh) fn read(command: &[u8]) -> Command {
     }
 }
 
+type Chars<'a> = std::iter::Peekable<std::str::Chars<'a>>;
+
 #[derive(Default)]
 struct Reader {
     words: Vec<String>,
     word: Option<String>,
     constructs: BTreeSet<&'static str>,
+    /// What was read last is no ASCII.
+    is_wide: bool,
 }
 
 impl Reader {
     fn read(&mut self, text: &str) {
         let mut chars = text.chars().peekable();
         while let Some(c) = chars.next() {
+            self.looks_at(c);
             match c {
                 ' ' | '\t' => self.end_word(),
-                '\'' => {
-                    let word = self.word.get_or_insert_default();
-                    let mut closed = false;
-                    for c in chars.by_ref() {
-                        if c == '\'' {
-                            closed = true;
-                            break;
-                        }
-                        word.push(c);
-                    }
-                    self.note((!closed).then_some("unreadable"));
-                }
+                '\'' => self.bare(&mut chars),
                 '"' => self.quoted(&mut chars),
                 '\\' => match chars.next() {
-                    // A line that goes on, or a backslash that is a character of its own to some.
-                    None | Some('\n') => self.note(Some("unreadable")),
-                    Some(c) => self.push(c),
+                    // A line that goes on, or a backslash that is a character of its own to some; to fish the
+                    // name of another character.
+                    None | Some('\n' | 'a'..='z' | 'A'..='Z' | '0'..='9') => {
+                        self.note(Some("unreadable"));
+                    }
+                    Some(c) => {
+                        self.looks_at(c);
+                        self.push(c);
+                    }
                 },
                 '|' => {
                     let or = chars.next_if_eq(&'|').is_some();
@@ -155,18 +156,54 @@ impl Reader {
         }
     }
 
-    fn quoted(&mut self, chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    /// A backslash behind a character that is no ASCII is a part of it where the login's encoding has
+    /// characters of two bytes; which encoding that is, the client says (`LC_ALL`).
+    fn looks_at(&mut self, c: char) {
+        self.note((c == '\\' && self.is_wide).then_some("unreadable"));
+        self.is_wide = !c.is_ascii();
+    }
+
+    /// Between single quotes.
+    fn bare(&mut self, chars: &mut Chars<'_>) {
+        self.word.get_or_insert_default();
+        let mut escapes = false;
+        for c in chars.by_ref() {
+            match c {
+                '\'' => {
+                    // To fish the quote does not end here.
+                    self.note(escapes.then_some("unreadable"));
+                    self.is_wide = false;
+                    return;
+                }
+                // csh looks it up in its history here, too.
+                '!' => self.note(Some("pattern")),
+                _ => {}
+            }
+            escapes = c == '\\';
+            self.push(c);
+        }
+        self.note(Some("unreadable"));
+    }
+
+    /// Between double quotes.
+    fn quoted(&mut self, chars: &mut Chars<'_>) {
         self.word.get_or_insert_default();
         loop {
-            match chars.next() {
+            let next = chars.next();
+            self.looks_at(next.unwrap_or_default());
+            match next {
                 None => return self.note(Some("unreadable")),
                 Some('"') => return,
                 Some('$' | '`') => self.note(Some("substitution")),
                 Some('!') => self.note(Some("pattern")),
                 Some('\\') => match chars.next() {
-                    Some(c @ ('$' | '`' | '"' | '\\')) => self.push(c),
-                    None | Some('\n') => self.note(Some("unreadable")),
+                    Some('\\') => self.push('\\'),
+                    // csh has no such thing as a backslash here: what it would guard ends the quotes, or is
+                    // substituted.
+                    Some('$' | '`') => self.note(Some("substitution")),
+                    None | Some('"' | '\n') => self.note(Some("unreadable")),
                     Some(c) => {
+                        self.looks_at(c);
                         self.push('\\');
                         self.push(c);
                     }

@@ -4,9 +4,10 @@
 const MOST: usize = 4_096;
 
 /// The steps of a path. One that is not absolute begins at `home`, or at `~` where that is not known.
-/// `None` for what cannot be told by its text alone: it climbs above where it begins, or is no text.
+/// `None` for what cannot be told by its text alone: it climbs above where it begins, or out of what may be a
+/// link, or has what separates steps on another system.
 pub(in crate::protocol::ssh) fn steps(path: &str, home: Option<&[String]>) -> Option<Vec<String>> {
-    if path.contains('\0') || path.len() > MOST {
+    if path.contains(['\0', '\\']) || path.len() > MOST {
         return None;
     }
     let absolute = path.starts_with('/');
@@ -17,13 +18,17 @@ pub(in crate::protocol::ssh) fn steps(path: &str, home: Option<&[String]>) -> Op
     };
     // The root lies in itself; what is above an unknown home is not known.
     let known = absolute || home.is_some();
+    let mut named = false;
     for step in path.split('/') {
         match step {
             "" | "." => {}
-            ".." if known => drop(steps.pop()),
-            ".." if steps.len() > 1 => drop(steps.pop()),
+            // The home is said without links. What is above anything that the path names is not known.
+            ".." if known && !named => drop(steps.pop()),
             ".." => return None,
-            step => steps.push(step.to_owned()),
+            step => {
+                named = true;
+                steps.push(step.to_owned());
+            }
         }
     }
     // A directory below the root that is called like the home.
@@ -46,7 +51,10 @@ mod tests {
     fn a_path_is_told_by_its_text_alone() {
         let told = [
             ("/etc/passwd", None, Some("etc/passwd")),
-            ("/etc//./x/../passwd", None, Some("etc/passwd")),
+            ("/etc//./passwd", None, Some("etc/passwd")),
+            ("/srv/link/../passwd", None, None),
+            ("a/../b", Some("/home/u"), None),
+            ("/srv\\..\\x", None, None),
             ("/../../etc", None, Some("etc")),
             ("/", None, Some("")),
             ("notes", None, Some("~/notes")),

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use russh::client::Handle;
 use tokio::time::timeout;
 
+use super::arrivals::Arrivals;
 use super::{Guard, No, Plan, Upstream};
 use crate::config::Host;
 use crate::policy::Refusal;
@@ -16,6 +17,7 @@ use crate::session::opening::Opening;
 /// A connection, and no channel of another on it.
 pub(in crate::protocol::ssh) struct Lane {
     pub(in crate::protocol::ssh) handle: Handle<Guard>,
+    pub(in crate::protocol::ssh) arrivals: Arrivals,
 }
 
 /// The connections of one client.
@@ -40,12 +42,17 @@ pub(in crate::protocol::ssh) async fn first(
         };
         let logged_in = timeout(patience, plan.log_in_first(opening, host, *address));
         match logged_in.await {
-            Ok(Ok(Upstream { handle, address })) => {
+            Ok(Ok(upstream)) => {
+                let Upstream {
+                    handle,
+                    address,
+                    arrivals,
+                } = upstream;
                 return Ok(Lanes {
                     plan,
                     host: host.clone(),
                     address,
-                    free: Mutex::new(vec![Lane { handle }]),
+                    free: Mutex::new(vec![Lane { handle, arrivals }]),
                 });
             }
             Ok(Err(no)) => failed = Some(no),
@@ -83,12 +90,16 @@ impl Lanes {
             })?;
             self.plan.log_in(stream, &self.host, self.address).await
         });
-        let Upstream { handle, .. } = logged_in.await.unwrap_or_else(|_elapsed| Err(too_late()))?;
-        Ok(Lane { handle })
+        let upstream = logged_in.await.unwrap_or_else(|_elapsed| Err(too_late()))?;
+        let Upstream {
+            handle, arrivals, ..
+        } = upstream;
+        Ok(Lane { handle, arrivals })
     }
 
     /// Takes one back whose channel the server has closed.
-    pub(in crate::protocol::ssh) fn give_back(&self, lane: Lane) {
+    pub(in crate::protocol::ssh) fn give_back(&self, mut lane: Lane) {
+        lane.arrivals.shut();
         self.free().push(lane);
     }
 

@@ -15,7 +15,10 @@ fn packet(kind: u8, id: u32, fields: &[&str]) -> BytesMut {
     packet
 }
 
-fn home(files: &Files, path: &str) -> Bytes {
+/// Greets, and has the server say where the home is.
+async fn home(files: &Files, path: &str) -> Bytes {
+    let greeting = packet(kind::INIT, 3, &[]);
+    assert_eq!(files.step(&greeting).await.unwrap().1, Step::Greet);
     let mut name = BytesMut::new();
     name.put_u8(kind::NAME);
     name.put_u32(OURS);
@@ -48,7 +51,7 @@ async fn judged(files: &Files, packet: &[u8]) -> String {
 async fn what_a_request_names_is_judged_from_the_home_on() {
     let files = Files::new();
     assert!(
-        home(&files, "/home/u").is_empty(),
+        home(&files, "/home/u").await.is_empty(),
         "the client did not ask that"
     );
     let mut open = packet(kind::OPEN, 1, &["x"]);
@@ -57,11 +60,14 @@ async fn what_a_request_names_is_judged_from_the_home_on() {
     let mut open = packet(kind::OPEN, 2, &["/x"]);
     open.put_u32(2 | 8);
     assert_eq!(judged(&files, &open).await, "open: WriteFile /x");
-    let symlink = packet(kind::SYMLINK, 3, &["../b", "/a/link"]);
+    let symlink = packet(kind::SYMLINK, 3, &["b", "/a/link"]);
     assert_eq!(
         judged(&files, &symlink).await,
-        "symlink: ReadFile /b, WriteFile /a/link, WriteFile /b"
+        "symlink: ReadFile /a/b, ReadFile /a/link, WriteFile /a/b, WriteFile /a/link"
     );
+    // Where `/a` is a link, this is not `/b`.
+    let symlink = packet(kind::SYMLINK, 6, &["../b", "/a/link"]);
+    assert!(judged(&files, &symlink).await.starts_with("Refuse"));
     let remove = packet(kind::REMOVE, 4, &["../v/y"]);
     assert_eq!(
         judged(&files, &remove).await,
@@ -74,9 +80,9 @@ async fn what_a_request_names_is_judged_from_the_home_on() {
 #[tokio::test]
 async fn a_handle_stands_for_what_was_opened() {
     let files = Files::new();
-    home(&files, "/home/u");
-    let fsetstat = packet(kind::FSETSTAT, 9, &["h1"]);
-    assert!(judged(&files, &fsetstat).await.starts_with("Refuse"));
+    home(&files, "/home/u").await;
+    let fsetstat = |id| packet(kind::FSETSTAT, id, &["h1"]);
+    assert!(judged(&files, &fsetstat(7)).await.starts_with("Refuse"));
     let mut open = packet(kind::OPEN, 1, &["/etc/x"]);
     open.put_u32(1);
     judged(&files, &open).await;
@@ -84,9 +90,45 @@ async fn a_handle_stands_for_what_was_opened() {
     Answers::default()
         .pass(&wire::framed(&handle), &files, None)
         .unwrap();
-    assert_eq!(judged(&files, &fsetstat).await, "setstat: WriteFile /etc/x");
+    assert_eq!(
+        judged(&files, &fsetstat(8)).await,
+        "setstat: WriteFile /etc/x"
+    );
     judged(&files, &packet(kind::CLOSE, 2, &["h1"])).await;
-    assert!(judged(&files, &fsetstat).await.starts_with("Refuse"));
+    assert!(judged(&files, &fsetstat(9)).await.starts_with("Refuse"));
+}
+
+#[tokio::test]
+async fn an_answer_is_to_one_request_and_names_no_other() {
+    let files = Files::new();
+    home(&files, "/home/u").await;
+    // Its handle would come to stand for the second.
+    let mut read = packet(kind::OPEN, 5, &["/read-only"]);
+    read.put_u32(1);
+    judged(&files, &read).await;
+    let mut write = packet(kind::OPEN, 5, &["/writable"]);
+    write.put_u32(2);
+    assert_eq!(files.step(&write).await, Err(Broken));
+    // Nor is an open forgotten for the answer to another request of its id.
+    assert!(
+        judged(&files, &packet(kind::STAT, 6, &["/x"]))
+            .await
+            .starts_with("stat")
+    );
+    let mut read = packet(kind::OPEN, 6, &["/read-only"]);
+    read.put_u32(1);
+    assert_eq!(files.step(&read).await, Err(Broken));
+}
+
+#[tokio::test]
+async fn the_home_is_the_servers_word_and_nothing_is_asked_before_the_greeting() {
+    let files = Files::new();
+    let mine = packet(kind::REALPATH, OURS, &["/etc"]);
+    assert_eq!(files.step(&mine).await, Err(Broken), "before the greeting");
+    let greeting = packet(kind::INIT, 3, &[]);
+    assert_eq!(files.step(&greeting).await.unwrap().1, Step::Greet);
+    assert_eq!(files.step(&mine).await, Err(Broken), "by the daemon's id");
+    assert_eq!(files.step(&greeting).await, Err(Broken), "twice");
 }
 
 #[test]

@@ -12,11 +12,11 @@ fn read(steps: &[(u32, Terminal)]) -> Transcript {
     reading.finish()
 }
 
-fn opened(term: &str, command: &str) -> Terminal {
+fn opened(columns: u16, command: &str) -> Terminal {
     Terminal::Opened {
-        columns: 80,
-        rows: 24,
-        term: term.to_owned(),
+        columns,
+        rows: columns,
+        term: String::new(),
         command: command.to_owned(),
     }
 }
@@ -41,8 +41,8 @@ fn rows(exchange: &Exchange) -> Vec<String> {
 #[test]
 fn channels_that_lie_between_each_other_are_told_apart() {
     let read = read(&[
-        (0, opened("", "make")),
-        (1, opened("xterm", "")),
+        (0, opened(0, "make")),
+        (1, opened(80, "")),
         (1, Terminal::Asked(request(2))),
         (0, Terminal::Asked(request(1))),
         (1, shown("$ ")),

@@ -26,7 +26,7 @@ fn a_simple_command_is_read_as_every_shell_reads_it() {
             &["grep", "a b|c", "d e", "f g"],
         ),
         ("echo a'b'\"c\"d", &["echo", "abcd"]),
-        ("echo \"\\$x \\n\"", &["echo", "$x \\n"]),
+        ("echo \"\\\\ \\n\"", &["echo", "\\ \\n"]),
         ("echo '' a", &["echo", "", "a"]),
         ("cut -d= -f1 a#b a~b", &["cut", "-d=", "-f1", "a#b", "a~b"]),
         (
@@ -46,7 +46,7 @@ fn a_simple_command_is_read_as_every_shell_reads_it() {
 
 #[test]
 fn what_a_shell_could_make_more_of_is_named() {
-    let cases: [(&[u8], &[&str]); 25] = [
+    let cases: [(&[u8], &[&str]); 36] = [
         (b"ls | sh", &["pipeline"]),
         (b"ls || rm x", &["sequence"]),
         (b"ls && rm x", &["sequence"]),
@@ -72,6 +72,23 @@ fn what_a_shell_could_make_more_of_is_named() {
         (b"ls \\", &["unreadable"]),
         (b"", &["unreadable"]),
         (b"ls \xff", &["unreadable"]),
+        (b"ls '\0' -l", &["unreadable"]),
+        // csh: the quotes end at the second.
+        (b"ls \"a\\\";id;\\\"b\"", &["unreadable"]),
+        (b"ls \"\\`id\\`\"", &["substitution"]),
+        (b"ls \"\\$x\"", &["substitution"]),
+        (b"ls '!!'", &["pattern"]),
+        // fish: the first quotes do not end where they seem to, and all behind is a comment.
+        (b"ls 'a\\' ';id #'", &["unreadable"]),
+        (b"cat /srv/\\x2e\\x2e/x", &["unreadable"]),
+        // Where characters have two bytes, the backslash is the second of one.
+        (b"ls \xe4\xb8\xad\\;id", &["unreadable"]),
+        (
+            b"ls \"\xe4\xb8\xad\\\\\";id;\"",
+            &["sequence", "unreadable"],
+        ),
+        (b"ls \"\xe4\xb8\xad\\n\"", &["unreadable"]),
+        (b"cat <<x\nx\n", &["redirection", "sequence"]),
     ];
     for (command, expected) in cases {
         assert_eq!(

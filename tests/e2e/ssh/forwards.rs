@@ -1,0 +1,172 @@
+//! What comes from the server's side: `ssh -R`, agent forwarding, X11; and forwards that wait for people.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::{fs, thread};
+
+use anyhow::{Context as _, Result, ensure};
+use support::{Agent, DEADLINE, Process, Sshd, place, wait};
+
+use super::{ALL_BUT_RM, Lab};
+use crate::lab::{has, lacks, text};
+
+const ALL: &str = r#"@id("all") permit (principal is Agent, action, resource);"#;
+
+fn permitting(rules: &str) -> Result<Lab> {
+    Lab::new(vec![("test.cedar".to_owned(), rules.to_owned())])
+}
+
+/// A client that goes on; options first, then the command.
+fn start(lab: &Lab, agent: &Agent, more: &[&str]) -> Result<Process> {
+    let (options, command): (Vec<&str>, Vec<&str>) =
+        more.iter().partition(|word| word.starts_with('-'));
+    let port = lab.server.address().port().to_string();
+    let own = lab.options();
+    let mut words: Vec<&str> = own.iter().map(String::as_str).collect();
+    words.extend(options);
+    words.extend(["-p", &port, "x@127.0.0.1"]);
+    words.extend(command);
+    agent.start("ssh", &words)
+}
+
+#[test]
+fn a_server_listens_for_the_agent_where_that_is_permitted() -> Result<()> {
+    let lab = permitting(ALL)?;
+    let own = lab.own()?;
+    let path = own.path().join("socket");
+    let listener = UnixListener::bind(&path)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777))?;
+    let answers = thread::spawn(move || -> Result<String> {
+        let (mut stream, _) = listener.accept()?;
+        let mut said = [0; 4];
+        stream.read_exact(&mut said)?;
+        stream.write_all(b"pong")?;
+        Ok(String::from_utf8_lossy(&said).into_owned())
+    });
+    let forward = format!("-R0:{}", path.display());
+    let mut ssh = start(&lab, &lab.agent(), &["-v", &forward, "cat"])?;
+    let port = wait::for_fact("the port", DEADLINE, || {
+        let log = ssh.log();
+        let said = log.rsplit_once("Allocated port ");
+        Ok(said.and_then(|(_, rest)| rest.split(' ').next()?.parse::<u16>().ok()))
+    })?;
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.write_all(b"ping")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    ensure!(answer == "pong", "{answer:?}");
+    drop(stream);
+    let said = answers.join().ok().context("the listener failed")??;
+    ensure!(said == "ping", "{said:?}");
+    ssh.close_input();
+    ssh.finish(DEADLINE)?;
+    let permitted = lab.daemon.audit().events("request.permitted")?;
+    let permitted = serde_json::to_string(&permitted)?;
+    has(&permitted, &["ForwardFrom", "forward from localhost:"])?;
+    // Nothing listens any more.
+    wait::for_fact("the end of the forward", DEADLINE, || {
+        Ok(TcpStream::connect(("127.0.0.1", port))
+            .is_err()
+            .then_some(()))
+    })
+}
+
+#[test]
+fn a_server_does_not_listen_for_the_agent_where_that_is_not_permitted() -> Result<()> {
+    let lab = permitting(ALL_BUT_RM)?;
+    let words = ["-oExitOnForwardFailure=yes", "-R0:127.0.0.1:1", "true"];
+    let no = lab.ssh(&words)?;
+    ensure!(!no.status.success(), "{no:?}");
+    has(&no.stderr, &["remote port forwarding failed"])?;
+    let refused = lab.daemon.audit().events("request.refused")?;
+    has(&serde_json::to_string(&refused)?, &["ForwardFrom"])
+}
+
+/// Lists, on the server, what the agent's own ssh-agent has.
+const KEYS: &str = r#"
+ssh-keygen -q -t ed25519 -N '' -f "$OWN/key" && ssh-add -q "$OWN/key" && ssh-keygen -lf "$OWN/key" | cut -d' ' -f2
+ssh -A "$@" 'if [ -n "$SSH_AUTH_SOCK" ]; then ssh-add -l; else echo none; fi'
+"#;
+
+fn keys(lab: &Lab) -> Result<(String, String)> {
+    let own = lab.own()?;
+    let agent = lab.agent().with("OWN", &own.path().display().to_string());
+    let port = lab.server.address().port().to_string();
+    let mut words = vec![
+        "sh".to_owned(),
+        "-c".to_owned(),
+        KEYS.to_owned(),
+        "sh".to_owned(),
+    ];
+    words.extend(lab.options());
+    // Its keys are for others: it logs in without one all the same.
+    words.extend(["-p", &port, "x@127.0.0.1"].map(str::to_owned));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let out = agent.run("ssh-agent", &words)?.ok()?;
+    let (key, listed) = out.split_once('\n').context("no key")?;
+    Ok((key.to_owned(), listed.to_owned()))
+}
+
+#[test]
+fn the_agents_own_keys_are_reached_where_that_is_permitted_and_nowhere_else() -> Result<()> {
+    let (key, listed) = keys(&permitting(ALL)?)?;
+    ensure!(key.starts_with("SHA256:"), "{key}");
+    has(&listed, &[&key])?;
+    let lab = permitting(ALL_BUT_RM)?;
+    let (key, listed) = keys(&lab)?;
+    lacks(&listed, &[&key])?;
+    ensure!(listed.trim() == "none", "{listed}");
+    let refused = lab.daemon.audit().events("request.refused")?;
+    has(&serde_json::to_string(&refused)?, &["ForwardAgent"])
+}
+
+#[test]
+fn a_screen_is_reached_where_that_is_permitted() -> Result<()> {
+    for (rules, expected) in [(ALL, "display localhost:"), (ALL_BUT_RM, "display none")] {
+        let server = Sshd::start_with(&["X11Forwarding yes", "XAuthLocation /usr/bin/xauth"])?;
+        let login = format!("key: {{ file: {} }}", server.key().display());
+        let target = server.target("web", &login, &[])?;
+        let rules = vec![("test.cedar".to_owned(), rules.to_owned())];
+        let lab = Lab::over(server, &target, rules)?;
+        let agent = lab.agent().with("DISPLAY", "localhost:99");
+        let words = ["-Y", "echo display ${DISPLAY:-none}"];
+        let mut ssh = start(&lab, &agent, &words)?;
+        let finished = ssh.finish(DEADLINE)?;
+        has(&finished.stdout, &[expected])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_forward_waits_for_people_and_its_client_for_the_forward() -> Result<()> {
+    let rules = r#"
+@id("all") permit (principal is Agent, action in [Action::"Connect", Action::"Open"], resource);
+@id("forward") @approve("games") permit (principal is Agent, action == Action::"ForwardTo", resource);
+@id("answers") permit (principal is User, action == Action::"Approve", resource in Agent::"demo");
+"#;
+    let lab = permitting(rules)?;
+    let to = format!("-W127.0.0.1:{}", lab.server.address().port());
+    let mut ssh = start(&lab, &lab.agent(), &[&to])?;
+    let asked = lab
+        .daemon
+        .audit()
+        .wait_for("approval.asked", DEADLINE, |_| true)?;
+    let socket = lab.daemon.run_directory().join("control.sock");
+    let words = [
+        "approvals",
+        "approve",
+        text(&asked, "/approval")?,
+        "--socket",
+        &socket.to_string_lossy(),
+    ];
+    Agent::outside()
+        .as_uid(5)
+        .run(&place::interceptor()?.to_string_lossy(), &words)?
+        .ok()?;
+    ssh.await_text("SSH-2.0-OpenSSH", DEADLINE)?;
+    ssh.close_input();
+    ssh.finish(DEADLINE)?;
+    Ok(())
+}

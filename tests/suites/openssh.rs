@@ -1,0 +1,251 @@
+//! OpenSSH's own regression scripts, as Debian ships them: a script that passes directly must pass through the
+//! daemon.
+//!
+//! The scripts have a client and a server of their own, and join them by a `ProxyCommand` that runs the server.
+//! Through the daemon, the command goes to a port at which the same server answers, with the same settings.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use nix::unistd::{Uid, User, chown};
+use support::daemon::Settings;
+use support::ssh::keygen;
+use support::{Agent, DEADLINE, Daemon, Process, place, port};
+
+use crate::{exceptions, pair};
+
+/// How long one script may take: the longest send many megabytes.
+const SCRIPT_WITHIN: Duration = Duration::from_secs(180);
+
+/// What sessions, streams, copies, keys and forwards are most easily wrong on. The others are about the
+/// client's and the server's own files and settings, or take many minutes (`rekey`, `forward-control`).
+const SCRIPTS: [&str; 22] = [
+    "agent",
+    "broken-pipe",
+    "connect",
+    "connect-uri",
+    "dynamic-forward",
+    "envpass",
+    "exit-status",
+    "exit-status-signal",
+    "forwarding",
+    "kextype",
+    "multiplex",
+    "scp",
+    "scp-uri",
+    "scp3",
+    "sftp",
+    "sftp-batch",
+    "sftp-cmds",
+    "stderr-after-eof",
+    "stderr-data",
+    "transfer",
+    "try-ciphers",
+    "yes-head",
+];
+
+/// Answers each connection with a server of its own, and starts those that the scripts want to start: nothing
+/// listens in an agent's scope.
+const SERVES: &str = r#"
+import os, signal, socket, subprocess, sys, threading
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+os.mkfifo(sys.argv[4])
+def starts():
+    while True:
+        with open(sys.argv[4]) as asked:
+            for line in asked:
+                subprocess.Popen(["/usr/sbin/sshd"] + line.split())
+threading.Thread(target=starts, daemon=True).start()
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print("ready", flush=True)
+while True:
+    client, _ = listener.accept()
+    words = ["/usr/sbin/sshd", "-i", "-f", sys.argv[2], "-E", sys.argv[3]]
+    subprocess.Popen(words, stdin=client, stdout=client, stderr=subprocess.DEVNULL)
+    client.close()
+"#;
+
+/// In place of the server: has those that listen started outside.
+const STARTS: &str = r#"#!/bin/sh
+case " $* " in
+*" -i "*|*" -t "*|*" -T "*) exec /usr/sbin/sshd "$@" ;;
+*) echo "$@" > "$(dirname "$0")/starts" ;;
+esac
+"#;
+
+/// The scripts with their keys, and what stands behind the daemon. Fields are dropped in order.
+struct Suite {
+    daemon: Daemon,
+    _server: Process,
+    user: Uid,
+    /// Where the server answers for the daemon, and where the scripts start one.
+    ports: [u16; 2],
+    directory: tempfile::TempDir,
+}
+
+impl Suite {
+    fn start() -> Result<Self> {
+        let user = place::server_user();
+        let name = User::from_uid(user)?.context("the server's user has a name")?;
+        let directory = place::temporary("openssh")?;
+        let scripts = directory.path().join("regress");
+        let mut copy = Command::new("cp");
+        copy.arg("-a")
+            .arg(pair::source("openssh")?.join("usr/lib/openssh/regress"))
+            .arg(&scripts);
+        Process::run(copy, DEADLINE)?.ok()?;
+        // The scripts take a key that is there already.
+        keygen(
+            &["-q", "-t", "ed25519", "-N", "", "-f"],
+            &scripts.join("ssh-ed25519"),
+        )?;
+        // Scripts change who may log in with which key: the daemon does so by who signs.
+        keygen(
+            &["-q", "-t", "ed25519", "-N", "", "-f"],
+            &directory.path().join("ca"),
+        )?;
+        let signer = directory.path().join("ca").display().to_string();
+        give(directory.path(), user)?;
+        let mut all = Command::new("chown");
+        all.arg("-R").arg(&name.name).arg(&scripts);
+        Process::run(all, DEADLINE)?.ok()?;
+        let (answers, starts) = (port::free()?.port(), port::free()?.port());
+        let at = |file: &str| scripts.join(file).display().to_string();
+        let port = answers.to_string();
+        let (proxy, log, fifo) = (at("sshd_proxy"), at("sshd.log"), at("starts"));
+        let words = ["-c", SERVES, &port, &proxy, &log, &fifo];
+        let starter = scripts.join("start-sshd");
+        fs::write(&starter, STARTS).context("write what starts servers")?;
+        fs::set_permissions(&starter, fs::Permissions::from_mode(0o755))?;
+        let server = Agent::outside().as_uid(user.as_raw());
+        let server = server.start("/usr/bin/python3", &words)?;
+        server.await_text("ready", DEADLINE)?;
+        let host_key = fs::read_to_string(scripts.join("ssh-ed25519.pub"))?;
+        let host_key: Vec<&str> = host_key.split(' ').take(2).collect();
+        let mut settings = Settings::new(Vec::new(), "");
+        settings.policies = place::pack("allow-all")?;
+        for (target, port) in [("proxy", answers), ("started", starts)] {
+            settings.more.push_str(&format!(
+                "  {target}:\n    addresses: [\"127.0.0.1:{port}\"]\n    ssh:\n      user: {}\n      \
+                 host_keys: [\"{}\"]\n      sign: {{ ca: {{ file: {} }} }}\n      env: [_XXX_*, LANG, LC_*]\n",
+                name.name,
+                host_key.join(" "),
+                signer,
+            ));
+        }
+        Ok(Self {
+            daemon: Daemon::start(settings)?,
+            _server: server,
+            user,
+            ports: [answers, starts],
+            directory,
+        })
+    }
+
+    /// What the client is told besides, to go through the daemon and to believe it.
+    fn through(&self) -> Result<String> {
+        let mut shown = Command::new(place::interceptor()?);
+        shown.args(["ssh-ca", "show", "--config"]);
+        shown.arg(self.daemon.config()).env_clear();
+        let lines = Process::run(shown, DEADLINE)?.ok()?;
+        let [answers, _] = self.ports;
+        let plain = lines
+            .lines()
+            .find(|line| !line.starts_with('@') && line.contains(&format!(":{answers} ")));
+        let (_, key) = plain
+            .and_then(|line| line.split_once(' '))
+            .context("no key")?;
+        let netcat = self.directory.path().join("regress/netcat");
+        Ok(format!(
+            "ProxyCommand {} 127.0.0.1 {answers}\nKnownHostsCommand /bin/echo * {key}",
+            netcat.display()
+        ))
+    }
+
+    /// Runs one script; what it says, where it fails.
+    fn run(&self, script: &str, more: Option<&str>) -> Result<Option<String>> {
+        let scripts = self.directory.path().join("regress");
+        let [_, starts] = self.ports;
+        let signer = self.directory.path().join("ca.pub").display().to_string();
+        let agent = match more {
+            Some(_) => self.daemon.agent(),
+            None => Agent::outside(),
+        };
+        let agent = agent
+            .as_uid(self.user.as_raw())
+            .with("TEST_SHELL", "sh")
+            .with("TEST_SSH_SSH", "/usr/bin/ssh")
+            .with(
+                "TEST_SSH_SSHD",
+                &scripts.join("start-sshd").display().to_string(),
+            )
+            .with("TEST_SSH_SFTPSERVER", "/usr/lib/openssh/sftp-server")
+            .with("TEST_SSH_UNSAFE_PERMISSIONS", "1")
+            .with(
+                "TEST_SSH_SSHD_CONFOPTS",
+                &format!("TrustedUserCAKeys {signer}"),
+            )
+            .with("TEST_SSH_PORT", &starts.to_string())
+            .with("TEST_SSH_SSH_CONFOPTS", more.unwrap_or_default());
+        let at = |file: &str| scripts.join(file).display().to_string();
+        let line = format!(
+            "cd {0} && exec sh {0}/test-exec.sh {0} {1}",
+            scripts.display(),
+            at(&format!("{script}.sh"))
+        );
+        let mut command = agent.command("sh", &["-c", &line]);
+        command.stdin(std::process::Stdio::null());
+        let Ok(finished) = Process::run(command, SCRIPT_WITHIN) else {
+            return Ok(Some(format!("it did not end within {SCRIPT_WITHIN:?}")));
+        };
+        Ok((!finished.status.success()).then(|| {
+            let said = format!("{}{}", finished.stdout, finished.stderr);
+            let lines: Vec<&str> = said.lines().collect();
+            let last = lines.len().saturating_sub(12);
+            lines.get(last..).unwrap_or_default().join("\n")
+        }))
+    }
+}
+
+fn give(path: &Path, to: Uid) -> Result<()> {
+    chown(path, Some(to), None).with_context(|| format!("chown {}", path.display()))
+}
+
+#[test]
+fn scripts_of_openssh_that_pass_directly_pass_through_the_daemon() -> Result<()> {
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "needs root: `cargo xtask suite` runs it through sudo"
+    );
+    let suite = Suite::start()?;
+    let through = suite.through()?;
+    let known = exceptions::read(include_str!("openssh.exceptions"))?;
+    let only = std::env::var("INTERCEPTOR_OPENSSH_ONLY").unwrap_or_default();
+    let (mut ran, mut failed) = (BTreeSet::new(), BTreeMap::new());
+    for script in SCRIPTS {
+        if !only.is_empty() && !only.split(',').any(|one| one == script) {
+            continue;
+        }
+        let Some(why) = suite.run(script, Some(&through))? else {
+            println!("{script}: passes");
+            ran.insert(script.to_owned());
+            continue;
+        };
+        // What this machine lacks, it lacks without the daemon, too.
+        if suite.run(script, None)?.is_some() {
+            println!("{script}: passes neither way:\n{why}");
+            continue;
+        }
+        println!("{script}: fails:\n{why}");
+        ran.insert(script.to_owned());
+        failed.insert(script.to_owned(), why);
+    }
+    println!("{} scripts, {} fail", ran.len(), failed.len());
+    ensure!(!ran.is_empty(), "none passes either way");
+    exceptions::hold(&known, &ran, &failed)
+}
