@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
@@ -189,7 +188,7 @@ fn a_port_is_reached_both_ways() -> Result<()> {
             &["port-forward", "--address=127.0.0.1", "pod/web", &ports],
         )?;
         forward.await_text("Forwarding from", DEADLINE)?;
-        let mut stream = TcpStream::connect(local)?;
+        let mut stream = port::dial(local)?;
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.write_all(b"hello")?;
         let mut back = [0; 5];

@@ -1,7 +1,6 @@
 //! What comes from the server's side: `ssh -R`, agent forwarding, X11; and forwards that wait for people.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::{fs, thread};
@@ -52,7 +51,7 @@ fn a_server_listens_for_the_agent_where_that_is_permitted() -> Result<()> {
         let said = log.rsplit_once("Allocated port ");
         Ok(said.and_then(|(_, rest)| rest.split(' ').next()?.parse::<u16>().ok()))
     })?;
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    let mut stream = support::port::dial(("127.0.0.1", port))?;
     stream.write_all(b"ping")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
@@ -67,7 +66,7 @@ fn a_server_listens_for_the_agent_where_that_is_permitted() -> Result<()> {
     has(&permitted, &["ForwardFrom", "forward from localhost:"])?;
     // Nothing listens any more.
     wait::for_fact("the end of the forward", DEADLINE, || {
-        Ok(TcpStream::connect(("127.0.0.1", port))
+        Ok(support::port::dial(("127.0.0.1", port))
             .is_err()
             .then_some(()))
     })

@@ -31,3 +31,11 @@ pub fn free() -> anyhow::Result<SocketAddr> {
     }
     anyhow::bail!("no port of 127.0.0.1 from {FIRST} on is free")
 }
+
+/// A test's own connection, outside of every scope.
+///
+/// # Errors
+/// When nobody answers.
+pub fn dial(address: impl std::net::ToSocketAddrs) -> std::io::Result<std::net::TcpStream> {
+    std::net::TcpStream::connect(address)
+}
