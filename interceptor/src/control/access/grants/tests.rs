@@ -109,6 +109,7 @@ fn the_form_of_every_hint_is_as_the_published_schema_says_and_is_understood() {
             let context = Context {
                 http: action.name().starts_with("Http").then(Box::default),
                 ssh: action.is_of_a_channel().then(Box::default),
+                kubernetes: action.name().starts_with("Kube").then(Box::default),
                 ..Context::default()
             };
             let ask = Ask {
