@@ -20,6 +20,22 @@ impl Door {
         length: 0,
         path: [0; PATH],
     };
+
+    /// A number for the name: refusals of one door are folded, and never one into those of another.
+    #[inline(always)]
+    #[must_use]
+    pub fn number(&self) -> [u32; 4] {
+        let mut words = [self.length; 4];
+        let mut at = 0;
+        while at < PATH {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|next| self.path[at + next]);
+            let word = &mut words[at / 4 % 4];
+            *word =
+                (word.rotate_left(5) ^ u32::from_ne_bytes([a, b, c, d])).wrapping_mul(0x9e37_79b1);
+            at += 4;
+        }
+        words
+    }
 }
 
 impl Default for Door {
@@ -38,4 +54,27 @@ const _: () = assert!(size_of::<Door>() == 112);
 mod user {
     // SAFETY: repr(C) integers without padding, asserted above.
     unsafe impl aya::Pod for super::Door {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn door(name: &[u8]) -> Door {
+        let mut door = Door::NONE;
+        door.length = u32::try_from(name.len()).unwrap();
+        for (place, byte) in door.path.iter_mut().zip(name) {
+            *place = *byte;
+        }
+        door
+    }
+
+    #[test]
+    fn doors_have_numbers_of_their_own() {
+        let names: [&[u8]; 5] = [b"", b"/run/a", b"/run/b", b"/a/run", b"\0/run/a"];
+        let mut numbers = names.map(|name| door(name).number());
+        assert_eq!(numbers[1], door(b"/run/a").number());
+        numbers.sort_unstable();
+        assert!(numbers.windows(2).all(|pair| pair[0] != pair[1]));
+    }
 }

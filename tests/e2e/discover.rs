@@ -296,6 +296,9 @@ fn nobody_inside_a_scope_looks_at_values_and_who_tried_is_written() -> Result<()
     lacks(&tried.stdout, &["public."])?;
     lab.daemon
         .audit()
-        .wait_for("control", DEADLINE, |line| line["result"] == "refused")
+        .wait_for("kernel.denied", DEADLINE, |line| {
+            let door = line["denied"]["door"].as_str().unwrap_or_default();
+            door.ends_with("control.sock")
+        })
         .map(drop)
 }

@@ -157,6 +157,8 @@ fn refusals_with_long_names_are_bounded_and_cost_the_scope_no_connection() -> Re
     })?;
     let named: Vec<&Value> = lines
         .iter()
+        // The C library of who comes before looks for its cache of names.
+        .filter(|line| line["denied"]["reason"] != "door")
         .filter_map(|line| line.get("principal"))
         .collect();
     ensure!(!named.is_empty(), "nobody was named");

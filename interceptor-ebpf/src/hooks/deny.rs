@@ -103,9 +103,15 @@ pub(crate) fn report(reason: u32, subject: &Subject, who: impl FnOnce(&mut Proce
 /// since the last that passed.
 #[inline(always)]
 fn admit(reason: u32, subject: &Subject, now: u64) -> Option<u64> {
+    let destination = if subject.door.is_null() {
+        subject.destination
+    } else {
+        // SAFETY: checked for null.
+        Endpoint::v6(unsafe { (*subject.door).number() }, 0)
+    };
     let own = BucketKey {
         scope: subject.scope,
-        destination: subject.destination,
+        destination,
         kind: reason | (subject.protocol << 16),
     };
     let all = BucketKey {

@@ -125,7 +125,6 @@ fn fill(http: &mut HttpFacts, parts: &Parts, settings: &Http, port: u16) -> Resu
         return Err(Wrong::Method);
     }
     framed(parts)?;
-    upgraded(&http.upgrade, settings)?;
     let offered = settings.hosts.iter().any(|offered| match offered {
         Host::Name(name) => *name == http.host,
         Host::Ip(ip) => http
@@ -133,10 +132,11 @@ fn fill(http: &mut HttpFacts, parts: &Parts, settings: &Http, port: u16) -> Resu
             .parse::<std::net::IpAddr>()
             .is_ok_and(|named| *ip == named),
     });
-    match offered && named.is_none_or(|named| named == port) {
-        true => Ok(()),
-        false => Err(Wrong::Misdirected),
+    if !(offered && named.is_none_or(|named| named == port)) {
+        return Err(Wrong::Misdirected);
     }
+    // The last of all: a cluster may become one thing more.
+    upgraded(&http.upgrade, settings)
 }
 
 /// The host that a request names, lower case, and its port where it names one. Two that differ are none.
@@ -227,7 +227,7 @@ fn upgraded(to: &str, settings: &Http) -> Result<(), Wrong> {
         .iter()
         .any(|kind| to.starts_with(kind));
     match to {
-        "" | WEBSOCKET | BYTES | SPDY => Ok(()),
+        "" | WEBSOCKET | BYTES => Ok(()),
         _ if to.contains(',') => Err(Wrong::Malformed(
             "the request offers more than one thing for its connection to become",
         )),
@@ -313,6 +313,9 @@ fn action(method: &str) -> Action {
 impl Facts {
     /// Reads what it is to a cluster.
     pub fn of_cluster(&mut self, parts: &Parts) {
+        if self.http.upgrade == SPDY && matches!(self.wrong, Some(Wrong::Upgrade(_))) {
+            self.wrong = None;
+        }
         let (method, raw) = (parts.method.as_str(), parts.uri.query());
         let how = (self.http.upgrade.as_str(), self.http.content_type.as_str());
         let read = kubernetes::read(method, &self.http.path, raw.unwrap_or_default(), how);
