@@ -49,6 +49,22 @@ const SCRIPTS: [&str; 22] = [
     "yes-head",
 ];
 
+/// Those of them that `test` runs: the others take minutes, or want more than this machine has.
+const TELLING: [&str; 12] = [
+    "broken-pipe",
+    "connect-uri",
+    "envpass",
+    "exit-status",
+    "exit-status-signal",
+    "scp",
+    "scp-uri",
+    "scp3",
+    "sftp",
+    "sftp-batch",
+    "sftp-cmds",
+    "transfer",
+];
+
 /// Answers each connection with a server of its own, and starts those that the scripts want to start: nothing
 /// listens in an agent's scope.
 const SERVES: &str = r#"
@@ -138,6 +154,8 @@ impl Suite {
                 signer,
             ));
         }
+        // Masters and agents are met at UNIX sockets, which takes an LSM to be told from those of others.
+        settings.more.push_str("unix: { others: permit }\n");
         Ok(Self {
             daemon: Daemon::start(settings)?,
             _server: server,
@@ -225,10 +243,9 @@ fn scripts_of_openssh_that_pass_directly_pass_through_the_daemon() -> Result<()>
     let suite = Suite::start()?;
     let through = suite.through()?;
     let known = exceptions::read(include_str!("openssh.exceptions"))?;
-    let only = std::env::var("INTERCEPTOR_OPENSSH_ONLY").unwrap_or_default();
     let (mut ran, mut failed) = (BTreeSet::new(), BTreeMap::new());
     for script in SCRIPTS {
-        if !only.is_empty() && !only.split(',').any(|one| one == script) {
+        if !pair::whole() && !TELLING.contains(&script) {
             continue;
         }
         let Some(why) = suite.run(script, Some(&through))? else {
