@@ -25,16 +25,14 @@ impl Door {
     #[inline(always)]
     #[must_use]
     pub fn number(&self) -> [u32; 4] {
-        let mut words = [self.length; 4];
-        let mut at = 0;
-        while at < PATH {
-            let [a, b, c, d] = [0, 1, 2, 3].map(|next| self.path[at + next]);
-            let word = &mut words[at / 4 % 4];
-            *word =
-                (word.rotate_left(5) ^ u32::from_ne_bytes([a, b, c, d])).wrapping_mul(0x9e37_79b1);
-            at += 4;
+        let mut numbers = [self.length; 4];
+        let (parts, _rest) = self.path.as_chunks::<4>();
+        for part in parts {
+            let [a, b, c, d] = numbers;
+            let next = (a.rotate_left(5) ^ u32::from_ne_bytes(*part)).wrapping_mul(0x9e37_79b1);
+            numbers = [b, c, d, next];
         }
-        words
+        numbers
     }
 }
 
