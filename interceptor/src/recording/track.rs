@@ -224,8 +224,13 @@ impl Track {
                 Piece::Ends(reason, done) => {
                     self.unless_failed(|| {
                         tail.finish(press).map_err(|e| self.unwritten(e))?;
-                        let meta = self.note_end(&reason)?;
-                        self.seals.last(&tail.part("end"), &meta)
+                        // The log first: killed between the two, the file is what the log vouched for at the beginning.
+                        let meta = self.ended(&reason);
+                        self.seals.last(&tail.part("end"), &meta.hash()?)?;
+                        if let Err(error) = meta.write(&self.dir) {
+                            tracing::warn!(%error, "cannot note the end of a recording in its meta.json; its last frame tells it");
+                        }
+                        Ok(())
                     });
                     // Whoever asked may be gone; the recording is closed all the same.
                     drop(done.map(|done| done.send(self.sound())));
@@ -313,8 +318,8 @@ impl Track {
         Error::io("write the recording in", &self.dir.join("meta.json"), error)
     }
 
-    /// Notes in `meta.json` how it ended; its hash.
-    fn note_end(&self, reason: &str) -> Result<Hash, Error> {
+    /// What it is, with how it ended.
+    fn ended(&self, reason: &str) -> Meta {
         let mut meta = self.meta.clone();
         let space = self.space();
         meta.ended = Some(Ended {
@@ -324,14 +329,7 @@ impl Track {
             received: space.received,
             segments: space.number,
         });
-        drop(space);
-        match meta.write(&self.dir) {
-            Ok(hash) => Ok(hash),
-            Err(error) => {
-                tracing::warn!(%error, "cannot note the end of a recording in its meta.json; its last frame tells it");
-                self.meta.hash()
-            }
-        }
+        meta
     }
 }
 

@@ -63,6 +63,21 @@ impl By {
     }
 }
 
+/// How often what does not fit is looked at anew.
+const AGAIN: usize = 2;
+
+/// The log, and behind it the recordings.
+fn once(
+    log: &Log,
+    trust: Trust<'_>,
+    root: Option<&Path>,
+) -> Result<(Report, Option<recording::verify::Report>)> {
+    let mut vouched = Vouched::default();
+    let report = verify_with(&log.dir(), trust, &mut |line| vouched.take(line))?;
+    let recordings = root.map(|root| vouched.check(root)).transpose()?;
+    Ok((report, recordings))
+}
+
 pub(super) fn check(by: &By, log: &Log, out: &mut impl Write) -> Result<u8> {
     let (keys, anchors) = (by.keys()?, by.anchors()?);
     for anchor in anchors.iter().filter(|_| !keys.is_empty()) {
@@ -74,16 +89,24 @@ pub(super) fn check(by: &By, log: &Log, out: &mut impl Write) -> Result<u8> {
         keys: &keys,
         anchors: &anchors,
     };
-    let mut vouched = Vouched::default();
-    let report = verify_with(&log.dir(), trust, &mut |line| vouched.take(line))?;
+    let root = by.recordings.as_deref().filter(|root| root.exists());
+    let (mut report, mut recordings) = once(log, trust, root)?;
+    // A daemon goes on writing: what a recording has become since the log was read stands in the log by now.
+    for _again in 0..AGAIN {
+        if recordings
+            .as_ref()
+            .is_none_or(recording::verify::Report::is_whole)
+        {
+            break;
+        }
+        (report, recordings) = once(log, trust, root)?;
+    }
     if report.segments == 0 && report.is_whole() {
         bail!(
             "cannot find an audit log in {}: no audit-*.jsonl is there; name its place with --dir or --config",
             log.dir().display()
         );
     }
-    let recordings = by.recordings.as_deref().filter(|root| root.exists());
-    let recordings = recordings.map(|root| vouched.check(root)).transpose()?;
     let is_whole = recordings
         .as_ref()
         .is_none_or(recording::verify::Report::is_whole);
