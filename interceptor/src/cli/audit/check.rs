@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -64,7 +65,9 @@ impl By {
 }
 
 /// How often what does not fit is looked at anew.
-const AGAIN: usize = 2;
+const AGAIN: usize = 20;
+/// And after how long.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The log, and behind it the recordings.
 fn once(
@@ -97,6 +100,9 @@ pub(super) fn check(by: &By, log: &Log, out: &mut impl Write) -> Result<u8> {
             .as_ref()
             .is_none_or(recording::verify::Report::is_whole)
         {
+            break;
+        }
+        if !terminal::pause(PAUSE)? {
             break;
         }
         (report, recordings) = once(log, trust, root)?;

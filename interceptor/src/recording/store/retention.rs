@@ -210,7 +210,7 @@ pub fn settle_lost(root: &Path, since: Timestamp, audit: &Arc<dyn Sink>) -> Resu
         let found = numbers
             .last()
             .map(|last| (*last, chunks::end(&dir, (meta.session, *last))));
-        // What is of version 1, or has no whole header, is not vouched for; nor is what is damaged.
+        // What is of version 1, or has no whole header, or is damaged, is not vouched for, and stays as the log knows it.
         if let Some((segment, Ok((length, head, tail)))) = found {
             let text = serde_json::to_vec(&meta).unwrap_or_default();
             let part = Part {
@@ -221,9 +221,9 @@ pub fn settle_lost(root: &Path, since: Timestamp, audit: &Arc<dyn Sink>) -> Resu
                 why: LOST,
             };
             Seals::begin(audit, meta.session)?.last(&part, &hash(&[&text]))?;
+            meta.write(&dir)?;
+            settled += 1;
         }
-        meta.write(&dir)?;
-        settled += 1;
     }
     Ok(settled)
 }
