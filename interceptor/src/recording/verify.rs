@@ -136,34 +136,90 @@ impl Vouched {
     ///
     /// # Errors
     /// Where the directory cannot be listed.
-    pub fn check(&self, root: &Path) -> Result<Report, Error> {
-        let mut report = Report::default();
+    pub fn check(&self, root: &Path) -> Result<Checked, Error> {
+        let (mut report, mut doubts) = (Report::default(), Vec::new());
         let dirs = store::directories(root)?;
         for (id, session) in &self.sessions {
             let Some(dir) = dirs.get(id) else {
                 match session.purged {
                     true => report.purged += 1,
-                    false => report.add(*id, "is missing, and nothing says that it was purged"),
+                    false => doubts.push((*id, Doubt::Missing)),
                 }
                 continue;
             };
             report.sessions += 1;
+            doubts.extend(session.doubt(dir).map(|doubt| (*id, doubt)));
             if let Err(what) = session.check(*id, dir, &mut report) {
                 report.add(*id, what);
             }
         }
-        Ok(report)
+        Ok(Checked { report, doubts })
     }
 }
 
-impl Session {
-    fn check(&self, id: Uuid, dir: &Path, report: &mut Report) -> Result<(), String> {
-        let read = |name: &str| fs::read(dir.join(name)).map(|bytes| hex::encode(hash(&[&bytes])));
-        if !self.metas.is_empty() && !read(META).is_ok_and(|hash| self.metas.contains(&hash)) {
-            report.add(id, "meta.json is not as it was written");
+/// What a check found, and what may have come of lines behind those that it knew.
+#[derive(Debug)]
+pub struct Checked {
+    report: Report,
+    doubts: Vec<(Uuid, Doubt)>,
+}
+
+/// What is wrong, unless the log says otherwise by now: it vouches before a file is replaced or removed.
+#[derive(Debug)]
+enum Doubt {
+    /// The recording is not there.
+    Missing,
+    /// `meta.json` has this hash, or cannot be read.
+    Meta(Option<String>),
+}
+
+impl Checked {
+    /// Whether the log has to be read once more.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        !self.doubts.is_empty()
+    }
+
+    /// What is wrong, by a log that was read after the files.
+    #[must_use]
+    pub fn by(self, log: &Vouched) -> Report {
+        let mut report = self.report;
+        for (id, doubt) in self.doubts {
+            let session = log.sessions.get(&id);
+            match doubt {
+                Doubt::Missing if session.is_some_and(|session| session.purged) => {
+                    report.purged += 1;
+                }
+                Doubt::Missing => {
+                    report.add(id, "is missing, and nothing says that it was purged");
+                }
+                Doubt::Meta(Some(hash))
+                    if session.is_some_and(|session| session.metas.contains(&hash)) => {}
+                Doubt::Meta(_) => report.add(id, "meta.json is not as it was written"),
+            }
         }
+        report
+    }
+}
+
+/// The hash of a small file; none where it cannot be read.
+fn hash_of(dir: &Path, name: &str) -> Option<String> {
+    let bytes = fs::read(dir.join(name)).ok()?;
+    Some(hex::encode(hash(&[&bytes])))
+}
+
+impl Session {
+    /// What is known of `meta.json` does not vouch for what it is.
+    fn doubt(&self, dir: &Path) -> Option<Doubt> {
+        let found = hash_of(dir, META);
+        let is_known = |hash: &String| self.metas.contains(hash);
+        let fits = self.metas.is_empty() || found.as_ref().is_some_and(is_known);
+        (!fits).then_some(Doubt::Meta(found))
+    }
+
+    fn check(&self, id: Uuid, dir: &Path, report: &mut Report) -> Result<(), String> {
         if let Some(key) = &self.key
-            && read(keys::FILE).ok().as_ref() != Some(key)
+            && hash_of(dir, keys::FILE).as_ref() != Some(key)
         {
             report.add(id, "key.age is not as it was written");
         }

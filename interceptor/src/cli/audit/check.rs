@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -64,21 +63,27 @@ impl By {
     }
 }
 
-/// How often what does not fit is looked at anew.
-const AGAIN: usize = 20;
-/// And after how long.
-const PAUSE: Duration = Duration::from_millis(100);
-
 /// The log, and behind it the recordings.
-fn once(
+fn held(
     log: &Log,
     trust: Trust<'_>,
     root: Option<&Path>,
 ) -> Result<(Report, Option<recording::verify::Report>)> {
-    let mut vouched = Vouched::default();
-    let report = verify_with(&log.dir(), trust, &mut |line| vouched.take(line))?;
-    let recordings = root.map(|root| vouched.check(root)).transpose()?;
-    Ok((report, recordings))
+    let read = || {
+        let mut vouched = Vouched::default();
+        let report = verify_with(&log.dir(), trust, &mut |line| vouched.take(line))?;
+        anyhow::Ok((report, vouched))
+    };
+    let (report, vouched) = read()?;
+    let Some(checked) = root.map(|root| vouched.check(root)).transpose()? else {
+        return Ok((report, None));
+    };
+    // A daemon goes on writing: what has become of a recording since stands in the log by now.
+    let (report, vouched) = match checked.is_in_doubt() {
+        true => read()?,
+        false => (report, vouched),
+    };
+    Ok((report, Some(checked.by(&vouched))))
 }
 
 pub(super) fn check(by: &By, log: &Log, out: &mut impl Write) -> Result<u8> {
@@ -93,20 +98,7 @@ pub(super) fn check(by: &By, log: &Log, out: &mut impl Write) -> Result<u8> {
         anchors: &anchors,
     };
     let root = by.recordings.as_deref().filter(|root| root.exists());
-    let (mut report, mut recordings) = once(log, trust, root)?;
-    // A daemon goes on writing: what a recording has become since the log was read stands in the log by now.
-    for _again in 0..AGAIN {
-        if recordings
-            .as_ref()
-            .is_none_or(recording::verify::Report::is_whole)
-        {
-            break;
-        }
-        if !terminal::pause(PAUSE)? {
-            break;
-        }
-        (report, recordings) = once(log, trust, root)?;
-    }
+    let (report, recordings) = held(log, trust, root)?;
     if report.segments == 0 && report.is_whole() {
         bail!(
             "cannot find an audit log in {}: no audit-*.jsonl is there; name its place with --dir or --config",

@@ -52,7 +52,8 @@ fn check(state: &Path) -> Report {
         vouched.take(line)
     })
     .unwrap();
-    vouched.check(&state.join("recordings")).unwrap()
+    let checked = vouched.check(&state.join("recordings")).unwrap();
+    checked.by(&vouched)
 }
 
 #[tokio::test]

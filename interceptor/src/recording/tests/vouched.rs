@@ -25,6 +25,12 @@ fn vouched(state: &Path) -> Vouched {
     vouched
 }
 
+/// What is wrong with the recordings of a log that nobody writes to.
+fn checked(state: &Path, root: &Path) -> Report {
+    let vouched = vouched(state);
+    vouched.check(root).unwrap().by(&vouched)
+}
+
 /// A log and an encrypted recording of several segments beside it, both closed.
 fn written(state: &Path, recipients: Vec<String>) -> PathBuf {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -58,16 +64,43 @@ fn a_recording_is_what_the_log_says_until_it_is_gone() {
     let temporary = tempfile::tempdir().unwrap();
     let root = written(temporary.path(), Vec::new());
     let vouched = vouched(temporary.path());
-    let report = vouched.check(&root).unwrap();
+    let report = vouched.check(&root).unwrap().by(&vouched);
     assert!(report.is_whole(), "{report:?}");
     assert_eq!(
         (report.sessions, report.purged, report.unvouched_bytes),
         (1, 0, 0)
     );
     fs::remove_dir_all(find(&root, "ffff").unwrap()).unwrap();
-    let report = vouched.check(&root).unwrap();
+    let report = vouched.check(&root).unwrap().by(&vouched);
     assert!(
         report.violations[0].what.contains("is missing"),
+        "{report:?}"
+    );
+}
+
+#[test]
+fn a_session_that_ends_between_log_and_files_is_in_doubt_until_the_log_is_read_again() {
+    let temporary = tempfile::tempdir().unwrap();
+    let audit = log(temporary.path());
+    let root = temporary.path().join("recordings");
+    let sink = Arc::<crate::audit::Log>::clone(&audit);
+    let recorder = Recorder::open(&root, &settings(1 << 20, None), sink).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let writer = begin(&recorder, Uuid::max(), "one");
+    let before = vouched(temporary.path());
+    runtime.block_on(writer.close("client")).expect("closed");
+    let checked = || before.check(&root).unwrap();
+    assert!(checked().is_in_doubt());
+    let after = vouched(temporary.path());
+    assert!(checked().by(&after).is_whole());
+    let meta = find(&root, "ffff").unwrap().join("meta.json");
+    let text = fs::read_to_string(&meta).unwrap();
+    fs::write(&meta, text.replace("client", "nobody")).unwrap();
+    let report = checked().by(&after);
+    assert!(
+        report.violations[0].what.contains("meta.json"),
         "{report:?}"
     );
 }
@@ -103,12 +136,12 @@ fn what_is_written_behind_the_last_line_is_counted() {
     audit
         .append(&Event::KernelLost { count: 1 })
         .expect("a line");
-    let report = vouched(temporary.path()).check(&root).unwrap();
+    let report = checked(temporary.path(), &root);
     assert!(report.is_whole(), "{report:?}");
     assert!(report.unvouched_bytes > 50, "{report:?}");
     assert_eq!(report.sessions, 5);
     runtime.block_on(writer.close("client")).expect("closed");
-    let report = vouched(temporary.path()).check(&root).unwrap();
+    let report = checked(temporary.path(), &root);
     assert_eq!(report.unvouched_bytes, 0);
 }
 
@@ -175,7 +208,7 @@ fn check(made: &Made, harmed: Option<(usize, &Harm)>) -> Option<Report> {
         fs::create_dir_all(to.parent().unwrap()).unwrap();
         fs::write(to, bytes).unwrap();
     }
-    let report = made.vouched.check(&root).unwrap();
+    let report = made.vouched.check(&root).unwrap().by(&made.vouched);
     fs::remove_dir_all(root).unwrap();
     Some(report)
 }
