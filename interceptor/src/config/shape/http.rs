@@ -1,6 +1,6 @@
 //! `http`: what a target that speaks HTTP says, and what is made of it.
 
-use super::{Form, GIB, KIB, SECRET, SENSITIVE, Shape, may, must};
+use super::{Form, GIB, KIB, Key, SECRET, SENSITIVE, Shape, may, must};
 use crate::config::document::{Entry, Node};
 use crate::config::mistake::Report;
 use crate::config::{Config, Host, SecretSource, Target, build, cross, scalar, sensitive};
@@ -110,14 +110,17 @@ pub enum Unread {
     Pass,
 }
 
+/// Whom requests may be for.
+pub(super) const HOSTS: Key = may(
+    "hosts",
+    Shape::List(1, &Shape::Text(Form::ServerName)),
+    "those of the addresses",
+    "Hosts that requests may name; others are told 421.",
+);
+
 /// What may stand below `http`.
 pub(in crate::config) const HTTP: Shape = Shape::Keys(&[
-    may(
-        "hosts",
-        Shape::List(1, &Shape::Text(Form::ServerName)),
-        "those of the addresses",
-        "Hosts that requests may name; others are told 421.",
-    ),
+    HOSTS,
     may(
         "inject",
         INJECT,

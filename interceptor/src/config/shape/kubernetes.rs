@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::http::{self, Http, Inject, Unread};
+use super::http::{self, HOSTS, Http, Inject, Unread};
 use super::{Form, GIB, KIB, SECRET, SENSITIVE, Shape, may, must};
 use crate::config::document::{Entry, Node};
 use crate::config::mistake::Report;
@@ -44,12 +44,7 @@ pub enum Whom {
 
 /// What may stand below `kubernetes`.
 pub(in crate::config) const KUBERNETES: Shape = Shape::Keys(&[
-    may(
-        "hosts",
-        Shape::List(1, &Shape::Text(Form::ServerName)),
-        "those of the addresses",
-        "Hosts that requests may name; others are told 421.",
-    ),
+    HOSTS,
     may(
         "token",
         SECRET,

@@ -1,6 +1,21 @@
 //! The keys of what is kept: the audit log, where it goes besides, and the recordings.
 
-use super::{DAY, Form, GIB, KIB, Shape, may, must};
+use super::{DAY, Form, GIB, KIB, Key, Shape, may, must};
+
+// What every receiver has to say.
+const URL: Key = must("url", Shape::Text(Form::Url), "Its address, with the path.");
+const CA: Key = may(
+    "ca",
+    Shape::Text(Form::Path),
+    "the host's own roots",
+    "Trusted roots, PEM.",
+);
+const ALLOW_HTTP: Key = may(
+    "allow_http",
+    Shape::Flag,
+    "false",
+    "Whether one on a loopback address may be spoken to without TLS.",
+);
 
 static OUTPUT: Shape = Shape::Keys(&[
     may(
@@ -57,45 +72,20 @@ const SHARED: Shape = Shape::OneKey(&[
 
 const SYSLOG: Shape = Shape::Keys(&[
     must("address", Shape::Text(Form::Address), "Where it is."),
-    may(
-        "ca",
-        Shape::Text(Form::Path),
-        "the host's own roots",
-        "Trusted roots, PEM.",
-    ),
+    CA,
 ]);
 
 const OTLP: Shape = Shape::Keys(&[
-    must("url", Shape::Text(Form::Url), "Its address, with the path."),
-    may(
-        "ca",
-        Shape::Text(Form::Path),
-        "the host's own roots",
-        "Trusted roots, PEM.",
-    ),
-    may(
-        "allow_http",
-        Shape::Flag,
-        "false",
-        "Whether one on a loopback address may be spoken to without TLS.",
-    ),
+    URL,
+    CA,
+    ALLOW_HTTP,
     may("token", SHARED, "none", "What it is shown, as a bearer."),
 ]);
 
 const WEBHOOK: Shape = Shape::Keys(&[
-    must("url", Shape::Text(Form::Url), "Its address, with the path."),
-    may(
-        "ca",
-        Shape::Text(Form::Path),
-        "the host's own roots",
-        "Trusted roots, PEM.",
-    ),
-    may(
-        "allow_http",
-        Shape::Flag,
-        "false",
-        "Whether one on a loopback address may be spoken to without TLS.",
-    ),
+    URL,
+    CA,
+    ALLOW_HTTP,
     must(
         "secret",
         SHARED,
