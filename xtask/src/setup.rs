@@ -4,6 +4,7 @@
 //! machine's own tools are set up for, and each thing says why it is needed. Nothing is upgraded.
 //! Who needs which package is said in `packages`.
 
+pub(crate) mod debian;
 mod drivers;
 mod kubernetes;
 mod packages;

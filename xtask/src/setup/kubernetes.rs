@@ -11,8 +11,12 @@ use anyhow::Context as _;
 use support::place;
 
 use super::For;
+use super::debian::Apt;
 use super::packages;
 use crate::shell::run;
+
+/// The source package: the last one that has the server.
+const SOURCE: &str = "kubernetes=1.20.5+really1.20.2-1.1+deb12u1";
 
 /// The directory of the two programs.
 pub(crate) fn kubernetes() -> anyhow::Result<PathBuf> {
@@ -27,6 +31,8 @@ pub(crate) fn kubernetes() -> anyhow::Result<PathBuf> {
     );
     drop(fs::remove_dir_all(&directory));
     fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
+    let apt = Apt::new("deb-src", "bookworm", &directory)?;
+    run(apt.get(&["-qq", "source", "--download-only", SOURCE]))?;
     let mut build = Command::new("timeout");
     build
         .args([
@@ -36,8 +42,10 @@ pub(crate) fn kubernetes() -> anyhow::Result<PathBuf> {
             include_str!("kubernetes.sh"),
             "kubernetes",
         ])
-        .arg(&directory);
+        .arg(&directory)
+        .arg(apt.directory());
     run(build).context("build Kubernetes; see xtask/src/setup/kubernetes.sh")?;
+    fs::remove_dir_all(apt.directory()).context("remove the source")?;
     fs::write(&done, "").context("mark Kubernetes as complete")?;
     Ok(directory)
 }

@@ -1,21 +1,13 @@
-# Builds kube-apiserver and kubectl into the directory $1, from the source package of Debian bookworm: the last one
-# that has the server. One core and low priority: it runs beside other work. Go is told to fetch nothing.
+# Builds kube-apiserver and kubectl into the directory $1, from the source package of Debian bookworm in $2: the last
+# one that has the server. One core and low priority: it runs beside other work. Go is told to fetch nothing.
 set -eu
 
 to=$1
 work=$to/work
-mkdir -p "$work/lists/partial" "$work/archives/partial" "$work/home"
+mkdir -p "$work/home"
 cd "$work"
 
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-echo "deb-src [signed-by=$keyring] http://deb.debian.org/debian bookworm main" > sources.list
-apt() {
-    apt-get -q -o Dir::Etc::sourcelist="$work/sources.list" -o Dir::Etc::sourceparts=- \
-        -o Dir::State::lists="$work/lists" -o Dir::Cache="$work" -o Debug::NoLocking=true "$@"
-}
-apt update
-apt source --download-only kubernetes=1.20.5+really1.20.2-1.1+deb12u1
-dpkg-source -x kubernetes_*.dsc source > /dev/null
+dpkg-source -x "$2"/kubernetes_*.dsc source > /dev/null
 
 cd source
 # Since Go 1.18 whoever walks a map brings what keeps the place, and it is as large as the runtime's own: with what this

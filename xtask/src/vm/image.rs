@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use support::place;
 use tempfile::TempDir;
 
-use super::kernels::mirror;
 use crate::root;
+use crate::setup::debian::mirror;
 use crate::shell::{self, read, run_as};
 
 /// The release whose C library is no newer than what the tests were linked with.
@@ -45,8 +45,8 @@ pub(super) struct Payload {
 pub(super) fn payload(tests: &Path, program: &Path) -> anyhow::Result<Payload> {
     let directory = place::temporary("vm")?;
     let tree = directory.path().join("tree");
-    fs::create_dir_all(tree.join("work/tests")).context("make a place for the tests")?;
-    for (from, to) in [(tests, "work/kernel"), (program, "work/interceptor")] {
+    fs::create_dir_all(tree.join("tier/tests")).context("make a place for the tests")?;
+    for (from, to) in [(tests, "tier/kernel"), (program, "tier/interceptor")] {
         let mut strip = Command::new("strip");
         strip.arg("-s").arg("-o").arg(tree.join(to)).arg(from);
         read(strip).context("the C compiler's `strip`")?;

@@ -38,8 +38,8 @@ ip link set beside up
 ip route add default via 10.99.0.1
 ip -6 route add default via fd99::1
 
-cd /work/tests
-INTERCEPTOR_WORKSPACE=/work INTERCEPTOR_BIN=/work/interceptor RUST_BACKTRACE=0 /work/kernel --color never 2>&1
+cd /tier/tests
+INTERCEPTOR_WORKSPACE=/tier INTERCEPTOR_BIN=/tier/interceptor RUST_BACKTRACE=0 /tier/kernel --color never 2>&1
 echo "vm: ended $?"
 sync
 echo o > /proc/sysrq-trigger

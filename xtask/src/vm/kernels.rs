@@ -6,7 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-use crate::shell::{self, read, run};
+use crate::setup::debian::Apt;
+use crate::shell::{read, run};
 
 /// One kernel.
 pub(crate) struct Kernel {
@@ -101,9 +102,9 @@ pub(crate) fn fetch(kernel: &Kernel, cache: &Path) -> anyhow::Result<Fetched> {
         return Ok(fetched);
     }
     drop(fs::remove_dir_all(&directory));
-    let apt = Apt::new(kernel.suite, &directory)?;
+    let apt = Apt::new("deb", kernel.suite, &directory)?;
     for package in kernel.packages {
-        let file = apt.download(package)?;
+        let file = download(&apt, package)?;
         let mut unpack = Command::new("dpkg-deb");
         unpack.arg("-x").arg(file).arg(directory.join("all"));
         run(unpack)?;
@@ -116,80 +117,27 @@ pub(crate) fn fetch(kernel: &Kernel, cache: &Path) -> anyhow::Result<Fetched> {
     Ok(fetched)
 }
 
-/// apt with a source and a state of its own: nothing of the machine is touched.
-struct Apt {
-    directory: PathBuf,
-}
-
-impl Apt {
-    fn new(suite: &str, directory: &Path) -> anyhow::Result<Self> {
-        for below in ["lists/partial", "archives/partial"] {
-            let below = directory.join("apt").join(below);
-            fs::create_dir_all(&below).with_context(|| format!("make {}", below.display()))?;
-        }
-        let keys = "/usr/share/keyrings/debian-archive-keyring.gpg";
-        let source = format!("deb [signed-by={keys}] {} {suite} main\n", mirror(suite)?);
-        let apt = Self {
-            directory: directory.join("apt"),
-        };
-        fs::write(apt.directory.join("sources.list"), source).context("name the source")?;
-        run(apt.get(&["-qq", "update"]))
-            .with_context(|| format!("the mirror of this machine has no suite {suite}"))?;
-        Ok(apt)
-    }
-
-    fn get(&self, arguments: &[&str]) -> Command {
-        let at = |below: &str| shell::text(&self.directory.join(below));
-        let mut command = Command::new("apt-get");
-        for (key, value) in [
-            ("Dir::Etc::sourcelist", at("sources.list")),
-            ("Dir::Etc::sourceparts", "-".to_owned()),
-            ("Dir::State", at("")),
-            ("Dir::State::status", "/dev/null".to_owned()),
-            ("Dir::Cache", at("")),
-            ("APT::Sandbox::User", String::new()),
-        ] {
-            command.arg("-o").arg(format!("{key}={value}"));
-        }
-        command.args(arguments).current_dir(&self.directory);
-        command
-    }
-
-    fn download(&self, package: &Package) -> anyhow::Result<PathBuf> {
-        let pinned = format!("{}={}", package.name, package.version);
-        run(self.get(&["-qq", "download", &pinned])).with_context(|| {
-            format!("{pinned} is gone; pin what replaced it in xtask/src/vm/kernels.rs")
-        })?;
-        let file = fs::read_dir(&self.directory)?
-            .flatten()
-            .map(|entry| entry.path())
-            .find(|path| {
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                name.starts_with(package.name) && name.ends_with(".deb")
-            });
-        let file = file.with_context(|| format!("apt-get left no file of {pinned}"))?;
-        let mut sum = Command::new("sha256sum");
-        sum.arg(&file);
-        if !read(sum)?.starts_with(package.sha256) {
-            bail!(
-                "{} is not what was pinned: its SHA-256 is another",
-                file.display()
-            );
-        }
-        Ok(file)
-    }
-}
-
-/// Where the machine's own apt finds Debian, or Debian's security.
-pub(super) fn mirror(suite: &str) -> anyhow::Result<String> {
-    let mut targets = Command::new("apt-get");
-    targets.args(["indextargets", "--format", "$(REPO_URI)"]);
-    let known = read(targets).context("ask apt where it finds packages")?;
-    let wanted = |uri: &&str| {
-        uri.contains("debian") && uri.contains("debian-security") == suite.ends_with("-security")
-    };
-    let found = known.lines().find(wanted).with_context(|| {
-        format!("the apt of this machine knows no mirror of Debian that could have {suite}")
+/// One package's file, if it is what was pinned.
+fn download(apt: &Apt, package: &Package) -> anyhow::Result<PathBuf> {
+    let pinned = format!("{}={}", package.name, package.version);
+    run(apt.get(&["-qq", "download", &pinned])).with_context(|| {
+        format!("{pinned} is gone; pin what replaced it in xtask/src/vm/kernels.rs")
     })?;
-    Ok(found.to_owned())
+    let file = fs::read_dir(apt.directory())?
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with(package.name) && name.ends_with(".deb")
+        });
+    let file = file.with_context(|| format!("apt-get left no file of {pinned}"))?;
+    let mut sum = Command::new("sha256sum");
+    sum.arg(&file);
+    if !read(sum)?.starts_with(package.sha256) {
+        bail!(
+            "{} is not what was pinned: its SHA-256 is another",
+            file.display()
+        );
+    }
+    Ok(file)
 }
