@@ -37,6 +37,9 @@ fn dropbears_client_logs_in_without_a_key() -> Result<()> {
     let out = run("cat /etc/hostname; echo err >&2; exit 3")?;
     ensure!(out.status.code() == Some(3), "{out:?}");
     has(&out.stderr, &["err"])?;
+    // It closes the channel as soon as it has heard the end from both sides; the status comes after that.
+    let late = run("exec >&- 2>&-; sleep 0.3; exit 4")?;
+    ensure!(late.status.code() == Some(4), "{late:?}");
     let no = run("rm x")?;
     ensure!(no.status.code() == Some(126), "{no:?}");
     has(&no.stderr, &["rule no-rm"])

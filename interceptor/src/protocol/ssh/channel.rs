@@ -16,7 +16,7 @@ use russh::{ChannelId, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, cl
 use tokio_util::sync::CancellationToken;
 
 use self::keep::Kept;
-use self::pass::Passage;
+use self::pass::{Passage, Passes};
 use super::facts::{self, Asked, Common};
 use super::inject::arrivals::{Expected, Place};
 use super::inject::lanes::{Lane, Lanes};
@@ -232,7 +232,10 @@ impl Channel {
         request: RequestId,
         begun: BootTime,
     ) -> Result<(), Gone> {
-        let is_sftp = matches!(&start, Start::Subsystem(name) if name == "sftp");
+        let passes = match &start {
+            Start::Subsystem(name) if name == "sftp" => Passes::Files,
+            _ => Passes::Command,
+        };
         let opened = match self.shared.lanes.lane(&self.shared.session).await {
             Ok(lane) => {
                 lane.arrivals.expect(Expected {
@@ -261,7 +264,7 @@ impl Channel {
         };
         let shared = Arc::clone(&self.shared);
         let ended = tokio::select! {
-            ended = Passage::new(self, is_sftp).run(read, write) => ended,
+            ended = Passage::new(self, passes).run(read, write) => ended,
             never = arrive::serve(&shared, &mut lane.arrivals) => match never {},
         };
         if ended.is_closed {
@@ -404,7 +407,7 @@ impl Channel {
         let request = authorized.request;
         // The way was opened on the strength of this permit.
         drop(authorized.permit);
-        let ended = Passage::new(self, false).run(read, write).await;
+        let ended = Passage::new(self, Passes::Forward).run(read, write).await;
         self.finish(request, begun, "ok".to_owned(), ended.bytes);
         if self.kept.closed(&self.shared).await.is_err() {
             tracing::debug!("the end of a forward was not recorded");

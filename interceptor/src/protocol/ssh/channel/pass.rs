@@ -36,11 +36,25 @@ pub(super) struct Ended {
     pub(super) is_closed: bool,
 }
 
+/// What passes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Passes {
+    /// What a command says and hears, to its status.
+    Command,
+    /// Requests and answers of sftp.
+    Files,
+    /// Bytes between two programs.
+    Forward,
+}
+
 /// A channel both ways.
 pub(super) struct Passage<'a> {
     channel: &'a mut Channel,
     files: Option<Files>,
+    passes: Passes,
     closed: AtomicBool,
+    /// The client has said its last.
+    asked: AtomicBool,
 }
 
 /// Answers to sftp's requests: the server's, and ours in their places between them.
@@ -86,14 +100,20 @@ struct Down<'a> {
     ended: Ended,
     exited: Option<String>,
     closed: &'a AtomicBool,
+    asked: &'a AtomicBool,
+    passes: Passes,
+    /// The server has said its last, and the client does not know it yet.
+    end_waits: bool,
 }
 
 impl<'a> Passage<'a> {
-    pub(super) fn new(channel: &'a mut Channel, is_sftp: bool) -> Self {
+    pub(super) fn new(channel: &'a mut Channel, passes: Passes) -> Self {
         Self {
             channel,
-            files: is_sftp.then(Files::new),
+            files: (passes == Passes::Files).then(Files::new),
+            passes,
             closed: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
         }
     }
 
@@ -106,7 +126,9 @@ impl<'a> Passage<'a> {
         let Self {
             channel,
             files,
+            passes,
             closed,
+            asked,
         } = self;
         let detectors = match &files {
             // Files are not text.
@@ -127,6 +149,9 @@ impl<'a> Passage<'a> {
             ended: Ended::default(),
             exited: None,
             closed: &closed,
+            asked: &asked,
+            passes,
+            end_waits: false,
         };
         let files = files.as_ref();
         let broken = CancellationToken::new();
@@ -136,6 +161,7 @@ impl<'a> Passage<'a> {
                 write: &write,
                 files,
                 answer,
+                ended: &asked,
                 waiting: BytesMut::new(),
                 asked: 0,
             };
@@ -178,6 +204,8 @@ struct Up<'a> {
     write: &'a ChannelWriteHalf<client::Msg>,
     files: Option<&'a Files>,
     answer: mpsc::Sender<Ours>,
+    /// Is set when the client has said its last.
+    ended: &'a AtomicBool,
     waiting: BytesMut,
     /// Packets that the server has to answer.
     asked: u64,
@@ -191,7 +219,10 @@ impl Up<'_> {
                     None => self.send(data.freeze()).await?,
                     Some(files) => self.requests(files, &data).await?,
                 },
-                Event::Eof => self.write.eof().await?,
+                Event::Eof => {
+                    self.ended.store(true, Ordering::Release);
+                    self.write.eof().await?;
+                }
                 Event::Signal(signal) => self.write.signal(signal).await?,
                 Event::Resize([columns, rows, width, height]) => {
                     let Channel { kept, shared, .. } = self.channel;
@@ -309,6 +340,10 @@ impl Down<'_> {
                     self.flush().await?;
                     continue;
                 }
+                () = sleep(QUIET), if self.end_waits && !self.asked.load(Ordering::Acquire) => {
+                    self.end().await?;
+                    continue;
+                }
                 () = sleep(SOON), if self.channel.kept.waits() => {
                     self.channel.kept.write(&self.channel.shared, true)?;
                     continue;
@@ -343,7 +378,10 @@ impl Down<'_> {
             }
             Some(ChannelMsg::Eof) => {
                 self.flush().await?;
-                self.channel.out.eof().await?;
+                self.end_waits = true;
+                if self.passes == Passes::Forward {
+                    self.end().await?;
+                }
             }
             Some(ChannelMsg::ExitStatus { exit_status }) => {
                 self.flush().await?;
@@ -353,6 +391,7 @@ impl Down<'_> {
                 });
                 self.channel.kept.exited(exit_status);
                 self.channel.out.exit_status(exit_status).await?;
+                self.end().await?;
             }
             Some(ChannelMsg::ExitSignal {
                 signal_name,
@@ -371,6 +410,7 @@ impl Down<'_> {
                     lang_tag,
                 );
                 said.await.map_err(|()| Gone)?;
+                self.end().await?;
             }
             Some(ChannelMsg::Close) | None => {
                 self.ended.is_closed = message.is_some();
@@ -378,11 +418,23 @@ impl Down<'_> {
                     files.close();
                 }
                 self.flush().await?;
+                self.end().await?;
                 return Ok(true);
             }
             Some(_) => {}
         }
         Ok(false)
+    }
+
+    /// Passes the end of the server's output on. A command's goes behind how it ended: a client that has
+    /// heard the end from both sides may close the channel, and the library answers that with its own close
+    /// (RFC 4254, section 5.3), behind which no status can be sent. While the client's input is open it waits
+    /// for [`QUIET`] only, as the client may wait for it.
+    async fn end(&mut self) -> Result<(), Gone> {
+        if std::mem::take(&mut self.end_waits) {
+            self.channel.out.eof().await?;
+        }
+        Ok(())
     }
 
     /// What the server's sftp says.
