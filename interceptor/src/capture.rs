@@ -36,7 +36,7 @@ use crate::clock::BootTime;
 pub use events::{Event, Events};
 pub use listen::{Listeners, NameServer};
 pub use rules::Guard;
-pub use scope::Scope;
+pub use scope::{Scope, pinned, unpin};
 
 /// The address that the client dialled, before the kernel redirected it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

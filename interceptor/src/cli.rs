@@ -18,6 +18,7 @@ pub mod run;
 pub mod sessions;
 pub mod ssh_ca;
 pub mod terminal;
+pub mod uninstall;
 mod upstream;
 pub mod why;
 
@@ -122,6 +123,8 @@ pub enum Verb {
     Approvals(approvals::Approvals),
     /// Print a link to the web page for people, for root: it opens once.
     Console(console::Console),
+    /// Take from the host what the daemon put there, once it has ended.
+    Uninstall(uninstall::Uninstall),
     /// Print the daemon's metrics.
     Metrics(operate::Metrics),
     /// Print the version.
@@ -200,6 +203,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Verb::Policy(policy) => policy.run(),
         Verb::Config(config) => config.run(),
         Verb::SshCa(ssh) => ssh.run(),
+        Verb::Uninstall(uninstall) => uninstall.run(),
         Verb::Kubeconfig(kubeconfig) => kubeconfig.run(),
         Verb::Why(why) => why.run(),
         Verb::Reload(reload) => block_on(reload.run(), false),

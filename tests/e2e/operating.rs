@@ -229,9 +229,57 @@ fn doctor_finds_the_host_good_and_a_superuser_login_worth_a_word() -> Result<()>
 }
 
 fn doctor(daemon: &Daemon) -> Result<Finished> {
+    beside(daemon, &["doctor"])
+}
+
+/// A verb that reads the configuration itself.
+fn beside(daemon: &Daemon, words: &[&str]) -> Result<Finished> {
     let mut command = std::process::Command::new(support::place::interceptor()?);
-    command.args(["doctor", "--config"]).arg(daemon.config());
+    command.args(words).arg("--config").arg(daemon.config());
     Process::run(command, DEADLINE)
+}
+
+#[test]
+fn what_is_taken_from_the_host_is_ours_and_sets_nobody_free_unasked() -> Result<()> {
+    let mut lab = Lab::new()?;
+    let dsn = lab.dsn();
+    let mut agent = lab.agent().open_psql(&dsn)?;
+    agent.send("select 'opened';\n")?;
+    agent.await_text("opened", DEADLINE)?;
+    let refused = beside(&lab.daemon, &["uninstall"])?;
+    ensure!(refused.status.code() == Some(2), "{refused:?}");
+    has(&refused.stderr, &["the daemon runs"])?;
+    ensure!(lab.daemon.stop()?.status.success(), "the drain failed");
+    let refused = beside(&lab.daemon, &["uninstall"])?;
+    ensure!(refused.status.code() == Some(2), "{refused:?}");
+    has(
+        &refused.stderr,
+        &["agents still run", &agent.pid().to_string()],
+    )?;
+    ensure!(
+        !lab.psql(&["select 1"])?.status.success(),
+        "somebody is free"
+    );
+    let stranger = lab.daemon.run_directory().join("stranger");
+    std::fs::write(&stranger, "")?;
+    let done = beside(&lab.daemon, &["uninstall", "--release"])?.ok()?;
+    has(&done, &["detached the programs from 1 cgroup", "left "])?;
+    ensure!(!lab.daemon.pins().exists(), "pins are left");
+    ensure!(stranger.exists(), "it took what is not its own");
+    ensure!(
+        lab.daemon.state().join("ca.pem").exists(),
+        "it took the state"
+    );
+    // Free: the server asks for what the agent does not have.
+    let free = lab.psql(&["select 1"])?;
+    lacks(&free.stderr, &["Operation not permitted", "interceptor"])?;
+    let again = beside(&lab.daemon, &["uninstall", "--state"])?.ok()?;
+    has(
+        &again,
+        &["detached the programs from 0 cgroups", "removed "],
+    )?;
+    ensure!(!lab.daemon.state().exists(), "the state is left");
+    Ok(())
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::{Error, syscall};
 
 /// Where the daemon goes from the root cgroup.
-const DEFAULT_HOME: &str = "interceptor";
+pub const DEFAULT_HOME: &str = "interceptor";
 
 /// The inode of the root cgroup (kernfs numbers its root 1).
 const ROOT_ID: u64 = 1;

@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::path::{Path, PathBuf};
 
 use interceptor_ebpf::LAYOUT;
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MsFlags, mount, umount};
 use nix::sys::statfs::statfs;
 
 use super::{Error, syscall};
@@ -101,14 +101,21 @@ impl Pins {
 
     /// Directories that other layouts left.
     pub(super) fn other_layouts(&self) -> Result<Vec<PathBuf>, Error> {
-        let mut found = entries(&self.root)?;
-        found.retain(|path| {
-            let name = path.file_name().and_then(|name| name.to_str());
-            let version = name.and_then(|name| name.strip_prefix('v'));
-            *path != self.own && version.is_some_and(|version| version.parse::<u32>().is_ok())
-        });
+        let mut found = layouts(&self.root)?;
+        found.retain(|path| *path != self.own);
         Ok(found)
     }
+}
+
+/// The directory of each layout; the file system may have files of its own beside them.
+fn layouts(root: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut found = entries(root)?;
+    found.retain(|path| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let version = name.and_then(|name| name.strip_prefix('v'));
+        version.is_some_and(|version| version.parse::<u32>().is_ok())
+    });
+    Ok(found)
 }
 
 /// The magic number of the file system that a directory lies on.
@@ -142,6 +149,32 @@ pub(super) fn scopes_in(layout: &Path) -> Result<Vec<ScopePin>, Error> {
         });
     }
     Ok(found)
+}
+
+/// Scopes that any layout left in the directory of the pins, which need not be there.
+pub(super) fn remains(root: &Path) -> Result<Vec<ScopePin>, Error> {
+    let mut found = Vec::new();
+    for layout in layouts(root)? {
+        found.extend(scopes_in(&layout)?);
+    }
+    Ok(found)
+}
+
+/// Takes the directory of the pins away, with the file system that was mounted for it alone.
+pub(super) fn clear(root: &Path) -> Result<(), Error> {
+    for layout in layouts(root)? {
+        remove(&layout)?;
+    }
+    let removed = match fs::remove_dir(root) {
+        Err(busy) if busy.raw_os_error() == Some(libc::EBUSY) => umount(root)
+            .map_err(io::Error::from)
+            .and_then(|()| fs::remove_dir(root)),
+        removed => removed,
+    };
+    match removed {
+        Err(none) if none.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(pin_error("remove", root)),
+    }
 }
 
 /// Writes the agent's name beside a scope's hooks. At no moment is there none.

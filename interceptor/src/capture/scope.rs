@@ -10,7 +10,7 @@ use std::path::Path;
 use interceptor_ebpf::rule::State;
 use interceptor_ebpf::{MAX_LEVEL, MAX_SCOPES, scope as abi};
 
-use super::cgroup2::{is_within, level};
+use super::cgroup2::{Hierarchy, is_within, level};
 use super::pins::{self, ScopePin, pin_error};
 use super::programs::{DAEMON_HOOK, Hook};
 use super::{Capture, Error, Tables, map_error, syscall};
@@ -30,6 +30,31 @@ pub struct Scope {
     pub path: String,
     /// The agent's name.
     pub agent: String,
+}
+
+/// The tagged cgroups, as they are pinned where no daemon runs; also those of other layouts.
+///
+/// # Errors
+/// Where pins or cgroups cannot be read.
+pub fn pinned(pins: &Path) -> Result<Vec<Scope>, Error> {
+    let hierarchy = Hierarchy::find()?;
+    let mut found = Vec::new();
+    for ScopePin { id, agent, .. } in pins::remains(pins)? {
+        if let Some(path) = hierarchy.path(id)? {
+            found.push(Scope { id, path, agent });
+        }
+    }
+    found.sort_by(|one, other| one.path.cmp(&other.path));
+    found.dedup_by(|one, other| one.id == other.id);
+    Ok(found)
+}
+
+/// Detaches everything that is pinned, and takes the pins away. What is in a tagged cgroup is free from then on.
+///
+/// # Errors
+/// Where a pin cannot be removed.
+pub fn unpin(pins: &Path) -> Result<(), Error> {
+    pins::clear(pins)
 }
 
 impl Capture {

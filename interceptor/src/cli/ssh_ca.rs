@@ -79,19 +79,41 @@ impl SshCa {
                 }
             }
             Self::Uninstall(files) => {
-                let whole = read(&files.known_hosts)?;
-                let rest = without_block(&whole)?;
-                if rest != whole {
-                    write(&files.known_hosts, &rest)?;
-                }
-                if read(&files.drop_in)?.starts_with(BEGIN) {
-                    std::fs::remove_file(&files.drop_in)
-                        .with_context(|| format!("remove {}", files.drop_in.display()))?;
-                }
+                remove(&files.known_hosts, &files.drop_in)?;
             }
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Takes away what `install` wrote of this daemon where no other files were named; what was taken.
+///
+/// # Errors
+/// Where a file cannot be read or written.
+pub(super) fn uninstall(config: &Path) -> anyhow::Result<Option<String>> {
+    let known_hosts = Path::new(KNOWN_HOSTS);
+    let written = read(known_hosts)?;
+    // A host may have another daemon, or its block only.
+    let is_of = |line: &String| written.lines().any(|known| known == line);
+    if !written.contains(BEGIN) || !lines(config).is_ok_and(|lines| lines.iter().any(is_of)) {
+        return Ok(None);
+    }
+    let removed = remove(known_hosts, Path::new(DROP_IN))?;
+    Ok(removed.then(|| format!("took the daemon out of {KNOWN_HOSTS}")))
+}
+
+/// Whether anything of it was there.
+fn remove(known_hosts: &Path, drop_in: &Path) -> anyhow::Result<bool> {
+    let whole = read(known_hosts)?;
+    let rest = without_block(&whole)?;
+    if rest != whole {
+        write(known_hosts, &rest)?;
+    }
+    let is_ours = read(drop_in)?.starts_with(BEGIN);
+    if is_ours {
+        std::fs::remove_file(drop_in).with_context(|| format!("remove {}", drop_in.display()))?;
+    }
+    Ok(is_ours || rest != whole)
 }
 
 /// The lines of one daemon's targets.

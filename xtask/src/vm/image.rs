@@ -15,12 +15,22 @@ use crate::shell::{self, read, run_as};
 /// The release whose C library is no newer than what the tests were linked with.
 const RELEASE: &str = "bookworm";
 
-/// What the kernel tier runs.
-const INCLUDE: &str = "python3,iproute2,kmod,procps";
+/// What the kernel tier runs, and the service stands on.
+const INCLUDE: &str = "python3,iproute2,kmod,procps,systemd-sysv";
+
+/// What the program is installed with.
+const SERVICE: [(&str, &str); 6] = [
+    ("service.sh", include_str!("service/service.sh")),
+    ("tier.service", include_str!("service/tier.service")),
+    ("config.yaml", include_str!("service/config.yaml")),
+    ("agent.py", include_str!("service/agent.py")),
+    ("far.py", include_str!("service/far.py")),
+    ("removal.sh", include_str!("service/removal.sh")),
+];
 
 /// An archive of a small Debian, made once.
 pub(super) fn base(cache: &Path) -> anyhow::Result<PathBuf> {
-    let archive = cache.join(format!("{RELEASE}.cpio"));
+    let archive = cache.join(format!("{RELEASE},{INCLUDE}.cpio"));
     if archive.is_file() {
         return Ok(archive);
     }
@@ -52,6 +62,7 @@ pub(super) fn payload(tests: &Path, program: &Path) -> anyhow::Result<Payload> {
         read(strip).context("the C compiler's `strip`")?;
     }
     fs::write(tree.join("init"), include_str!("init.sh")).context("write the first process")?;
+    service(&tree.join("tier"))?;
     let archive = directory.path().join("payload.cpio");
     let mut pack = Command::new("sh");
     let script = "chmod 755 \"$1/init\" && cd \"$1\" && find . | cpio -o -H newc --quiet > \"$2\"";
@@ -62,4 +73,24 @@ pub(super) fn payload(tests: &Path, program: &Path) -> anyhow::Result<Payload> {
         _directory: directory,
         archive,
     })
+}
+
+/// What README's installation takes, and what tries it.
+fn service(tier: &Path) -> anyhow::Result<()> {
+    let directory = tier.join("service");
+    fs::create_dir(&directory).context("make a place for the service")?;
+    for (name, text) in SERVICE {
+        fs::write(directory.join(name), text).with_context(|| format!("write {name}"))?;
+    }
+    let workspace = place::workspace();
+    let unit = "interceptor/systemd/interceptor.service";
+    for (from, to) in [
+        (unit, &directory),
+        ("policies/starter", &tier.join("policies")),
+    ] {
+        let mut copy = Command::new("cp");
+        copy.arg("-rL").arg(workspace.join(from)).arg(to);
+        read(copy).with_context(|| format!("copy {from}"))?;
+    }
+    Ok(())
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The first process of a machine: runs the kernel tier, says what came of it, and turns the machine off.
+# The first process of a machine: runs the kernel tier, says what came of it, and leaves the machine to systemd.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -40,7 +40,23 @@ ip -6 route add default via fd99::1
 
 cd /tier/tests
 INTERCEPTOR_WORKSPACE=/tier INTERCEPTOR_BIN=/tier/interceptor RUST_BACKTRACE=0 /tier/kernel --color never 2>&1
-echo "vm: ended $?"
-sync
-echo o > /proc/sysrq-trigger
-sleep 60
+code=$?
+echo "vm: tier $code"
+
+# The rest is under a system manager. Services have root file systems of their own, which are made of one that can be
+# moved; the archive's cannot.
+mkdir /new
+mount -t tmpfs -o size=80% new /new
+for part in /*; do
+    case $part in
+        /proc | /sys | /dev | /run | /tmp | /new | /init) ;;
+        *) cp -a "$part" /new ;;
+    esac
+done
+mkdir -p /new/proc /new/sys /new/dev /new/run /new/tmp /new/etc/systemd/system/multi-user.target.wants
+echo "$code" > /new/tier/code
+cp /tier/service/tier.service /new/etc/systemd/system
+ln -s ../tier.service /new/etc/systemd/system/multi-user.target.wants
+umount /sys/fs/cgroup
+exec switch_root /new /lib/systemd/systemd --unit=multi-user.target
+echo "vm: ended 127"

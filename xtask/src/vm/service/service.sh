@@ -1,0 +1,97 @@
+#!/bin/sh
+# The program as README installs it, under the machine's own systemd; then the machine is turned off.
+exec > /dev/console 2>&1
+set -u
+agent=/run/agent
+failed=0
+
+check() {
+    name=$1
+    shift
+    if "$@"; then
+        echo "test service::$name ... ok"
+    else
+        failed=1
+        echo "test service::$name ... FAILED"
+        systemctl status --no-pager --full interceptor | tail -n 30
+    fi
+}
+# Until COMMAND is so: everything here is emulated, so that a minute is not long.
+until_so() {
+    for _ in $(seq 600); do
+        if "$@" > /dev/null 2>&1; then return 0; fi
+        sleep 0.2
+    done
+    echo "never so: $*"
+    return 1
+}
+property() { systemctl show --value --property "$1" interceptor; }
+started_again() { [ "$(property NRestarts)" = "$1" ] && [ "$(property ActiveState)" = active ]; }
+came() { wc -c < /run/came; }
+# What comes of the agent's reaching for the target.
+tries() {
+    rm -f $agent.said
+    echo now > $agent.ask
+    until_so test -e $agent.said
+    said=$(cat $agent.said)
+    [ "$said" = "$1" ] || { echo "the agent: $said, and not $1"; return 1; }
+}
+# While nobody may pass, nobody came.
+refused() {
+    before=$(came)
+    tries "$1" && [ "$(came)" = "$before" ]
+}
+
+install() {
+    mkdir -p /etc/interceptor /etc/interceptor/secrets /var/lib/agent
+    cp /tier/interceptor /usr/bin/interceptor
+    cp -r /tier/policies /etc/interceptor/policies
+    cp /tier/service/config.yaml /etc/interceptor/config.yaml
+    (umask 077 && echo secret > /etc/interceptor/secrets/orders)
+    cp /tier/service/interceptor.service /etc/systemd/system/
+    : > /run/came
+    mkfifo $agent.ask
+    systemd-run --quiet --unit far python3 /tier/service/far.py /run/came
+    systemd-run --quiet --unit agent -p User=nobody -p RuntimeDirectory=agent \
+        python3 /tier/service/agent.py $agent.ask /run/agent/said
+    agent_said=/run/agent/said
+    ln -sf $agent_said $agent.said
+    systemctl daemon-reload
+}
+
+begins() { systemctl enable --quiet --now interceptor && [ "$(property ActiveState)" = active ]; }
+is_well() { interceptor status && interceptor doctor; [ $? -le 1 ]; }
+takes_a_unit() { interceptor tag --unit agent.service --agent demo && tries answered; }
+comes_back() {
+    restarts=$(property NRestarts)
+    kill -KILL "$(property MainPID)"
+    until_so started_again $((restarts + 1)) && tries answered
+}
+hangs() {
+    restarts=$(property NRestarts)
+    kill -STOP "$(property MainPID)"
+    until_so started_again $((restarts + 1)) && tries answered
+}
+reloads() {
+    systemctl reload interceptor || return 1
+    echo 'permit (principal' > /etc/interceptor/policies/broken.cedar
+    if systemctl reload interceptor; then echo "a broken policy was taken"; return 1; fi
+    rm /etc/interceptor/policies/broken.cedar
+    tries answered && systemctl reload interceptor
+}
+stops() { systemctl stop interceptor && refused EPERM && systemctl start interceptor && tries answered; }
+proves() { interceptor doctor --prove --report /run/boundary.json; }
+
+install
+check begins_and_says_that_it_is_ready begins
+check is_well_in_its_own_eyes is_well
+check takes_a_unit_of_the_system takes_a_unit
+check comes_back_when_it_is_killed comes_back
+check is_started_again_when_it_hangs hangs
+check takes_files_that_are_right_and_no_others reloads
+check refuses_while_it_is_stopped stops
+check leaves_no_way_out proves
+check is_taken_away_whole sh -eu /tier/service/removal.sh
+echo "vm: ended $((failed + $(cat /tier/code)))"
+sync
+systemctl poweroff --force --force
