@@ -7,7 +7,7 @@ use crate::loop_rig::Front;
 use crate::masking::said;
 use crate::server::Server;
 
-const SETUP: &str = r"
+const SETUP: &str = r#"
 SET ROLE trusted;
 CREATE SCHEMA s2;
 CREATE TABLE q (id int PRIMARY KEY, ssn text);
@@ -137,8 +137,18 @@ ALTER TABLE policed FORCE ROW LEVEL SECURITY;
 CREATE POLICY asks ON policed USING (owner IN (SELECT ssn FROM p));
 CREATE VIEW over_policed AS SELECT owner FROM policed;
 CREATE VIEW grouped AS SELECT p.id, p.name, p.ssn, count(q.id) AS n FROM p LEFT JOIN q ON q.id = p.id GROUP BY p.id, p.name, p.ssn;
+CREATE TABLE late (id int);
+INSERT INTO late VALUES (1);
+CREATE TABLE numbered (id int, ssn serial);
+CREATE TABLE parted (code text PRIMARY KEY) PARTITION BY RANGE (code);
+CREATE TABLE parted_a PARTITION OF parted FOR VALUES FROM ('A') TO ('Z');
+INSERT INTO parted TABLE codes;
+CREATE TABLE into_parted (id int, ssn text REFERENCES parted);
+CREATE MATERIALIZED VIEW kept AS SELECT id FROM p WHERE ssn LIKE 'CANARYA%';
+CREATE MATERIALIZED VIEW risen AS SELECT id FROM p WHERE 1 / (ascii(substr(ssn, 7, 1)) - 65) > 5;
+CREATE VIEW unnamed AS SELECT s.id FROM (SELECT id, ssn || '' FROM p) AS s WHERE s."?column?" LIKE 'CANARYA%';
 CREATE VIEW sorted AS SELECT x.ssn, count(*) AS n FROM paired AS x GROUP BY x.ssn;
-";
+"#;
 
 fn values(which: char) -> String {
     let mut sql = String::from("SET ROLE trusted;");
@@ -170,11 +180,16 @@ fn values(which: char) -> String {
          UPDATE wordy SET ssn = '{words}';
          UPDATE sized SET ssn = {long};
          UPDATE placed SET ssn = {long};
+         REFRESH MATERIALIZED VIEW kept;
+         SELECT setval('numbered_ssn_seq', CASE '{which}' WHEN 'A' THEN 5 ELSE 6 END);
+         INSERT INTO into_parted VALUES (1, 'CANARY{which}-0001');
          INSERT INTO keyed VALUES (1, 'CANARY{which}-0001');
          INSERT INTO coded VALUES (1, 'CANARY{which}-0001');
          INSERT INTO kinded VALUES (1, 'CANARY{which}-0001');
          INSERT INTO byvalue VALUES (1, 'CANARY{which}-0001');
-         RESET ROLE;\nVACUUM (FULL, ANALYZE);\nVACUUM wide;"
+         RESET ROLE;\nVACUUM (FULL, ANALYZE);\nVACUUM wide;
+         SET ROLE trusted; ALTER TABLE late ADD COLUMN ssn text DEFAULT 'CANARY{which}-0001';
+         ALTER TABLE late ALTER COLUMN ssn DROP DEFAULT; RESET ROLE;"
     ));
     sql
 }
@@ -182,9 +197,33 @@ fn values(which: char) -> String {
 fn masks() -> Masks {
     let mut masks = Masks::default();
     for name in [
-        "p", "held", "coded", "kinded", "byvalue", "wide", "whole", "partly", "rowly", "below",
-        "keyed", "ranged", "divided", "bound", "sought", "halved", "paired", "noticed", "tied",
-        "holds", "held_by", "sized", "placed", "wordy",
+        "p",
+        "held",
+        "coded",
+        "kinded",
+        "byvalue",
+        "wide",
+        "whole",
+        "partly",
+        "rowly",
+        "below",
+        "keyed",
+        "ranged",
+        "divided",
+        "bound",
+        "sought",
+        "halved",
+        "paired",
+        "noticed",
+        "tied",
+        "holds",
+        "held_by",
+        "sized",
+        "placed",
+        "wordy",
+        "late",
+        "numbered",
+        "into_parted",
     ] {
         let relation = Relation {
             schema: "public".to_owned(),
@@ -198,6 +237,88 @@ fn masks() -> Masks {
 
 /// What it is, and the statements. Each tells the two databases apart directly.
 pub(crate) const WAYS: &[(&str, &str)] = &[
+    (
+        "what older rows hold in a new column",
+        "SELECT attmissingval FROM pg_catalog.pg_attribute WHERE attrelid = 'late'::regclass AND atthasmissing",
+    ),
+    (
+        "the same by its row",
+        "SELECT a::text LIKE '%CANARYA%' FROM pg_attribute AS a WHERE a.attrelid = 'late'::regclass AND a.attnum = 2",
+    ),
+    (
+        "the same under another name",
+        "SELECT z FROM (SELECT * FROM pg_attribute) AS y (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, aa, z) WHERE a = 'late'::regclass AND f = 2",
+    ),
+    (
+        "the same through a view",
+        "CREATE TEMP VIEW seen AS SELECT attrelid, attmissingval::text AS m FROM pg_attribute WHERE attnum = 2;; SELECT m FROM seen WHERE attrelid = 'late'::regclass",
+    ),
+    (
+        "a parent gets the column of its child",
+        "BEGIN;; ALTER TABLE above ADD COLUMN ssn text;; SELECT ssn FROM above;; ROLLBACK",
+    ),
+    (
+        "the same in one text",
+        "ALTER TABLE above ADD COLUMN ssn text; SELECT ssn FROM above; SELECT 1 / 0",
+    ),
+    (
+        "a check of a child while its parent is made anew",
+        "BEGIN;; ALTER TABLE above ALTER COLUMN what TYPE text USING 'CANARYA';; ROLLBACK",
+    ),
+    (
+        "what a masked column refers to is made anew",
+        "ALTER TABLE kinds ALTER COLUMN code TYPE text USING 'x' || code",
+    ),
+    (
+        "what a masked column refers to is detached",
+        "ALTER TABLE parted DETACH PARTITION parted_a",
+    ),
+    (
+        "a closed view under another name",
+        "BEGIN;; ALTER TABLE cause RENAME TO cause_2;; ALTER VIEW watched RENAME TO cause;; SELECT * FROM cause;; ROLLBACK",
+    ),
+    (
+        "an index of a closed materialized view",
+        "BEGIN;; CREATE INDEX ON kept ((1 / (id - 5)));; ROLLBACK",
+    ),
+    (
+        "a closed materialized view is made anew",
+        "REFRESH MATERIALIZED VIEW risen",
+    ),
+    ("an index is made anew", "REINDEX INDEX noticed_loud_idx"),
+    ("a schema's indexes are made anew", "REINDEX SCHEMA public"),
+    ("samples for statistics", "ANALYZE noticed"),
+    ("samples of all", "ANALYZE"),
+    ("rows are moved together", "VACUUM FULL noticed"),
+    (
+        "what a sequence gave out",
+        "SELECT last_value FROM numbered_ssn_seq",
+    ),
+    (
+        "the same in the catalog",
+        "SELECT last_value FROM pg_sequences WHERE sequencename = 'numbered_ssn_seq'",
+    ),
+    (
+        "what a sequence gives out next",
+        "BEGIN;; SELECT nextval('numbered_ssn_seq');; ROLLBACK",
+    ),
+    (
+        "a path by blanks",
+        "SET search_path = s2;; SELECT set_config('search_path  '::bpchar, 'public', false);; SELECT ssn || '' FROM p",
+    ),
+    (
+        "a path by a name that is cut",
+        "SET search_path = s2;; SELECT set_config('search_path!'::varchar(11), 'public', false);; SELECT ssn || '' FROM p",
+    ),
+    (
+        "a path by a view of settings",
+        "CREATE TEMP VIEW v AS SELECT name, setting FROM pg_settings;; SET search_path = s2;; UPDATE v SET setting = 'public' WHERE name = 'search_path';; SELECT ssn || '' FROM p",
+    ),
+    (
+        "a path by a table that is called as settings are",
+        "SET search_path = s2;; CREATE TEMP TABLE pg_settings (name bpchar);; INSERT INTO pg_settings VALUES ('search_path');; SELECT set_config(name, 'public', false) FROM pg_settings WHERE name = 'search_path  ';; SELECT ssn || '' FROM p",
+    ),
+    ("a column that has no name", "SELECT * FROM unnamed"),
     (
         "generated beside what is set",
         "BEGIN;; UPDATE divided SET k = 65;; ROLLBACK",

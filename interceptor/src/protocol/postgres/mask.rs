@@ -11,6 +11,7 @@ pub mod expression;
 mod functions;
 mod known;
 mod misfit;
+mod named;
 mod resolve;
 pub mod schema;
 mod substitute;
@@ -18,6 +19,7 @@ mod writes;
 
 use std::collections::BTreeSet;
 
+use pg_query::protobuf::node::Node as Kind;
 use pg_query::protobuf::{ParseResult, RangeVar, ScanToken};
 
 pub use self::cover::{Masking, Misfit, Writable};
@@ -30,6 +32,9 @@ use super::facts::draft::{Draft, Reference};
 use super::facts::evidence::Role;
 use crate::masking::Masked;
 use crate::policy::Refusal;
+
+/// The server's table of columns.
+const ATTRIBUTES: &str = "pg_attribute";
 
 /// A text that was read, with all that is known of it.
 #[derive(Clone, Copy)]
@@ -103,9 +108,12 @@ fn decide(
         splices: Vec::new(),
         masked: BTreeSet::new(),
         samples: false,
+        kind: None,
     };
     for (at, draft) in subject.drafts.iter().enumerate() {
         let path = subject.paths.get(at).and_then(Option::as_deref);
+        let statement = subject.parsed.stmts.get(at);
+        work.kind = statement.and_then(|statement| statement.stmt.as_ref()?.node.as_ref());
         work.statement(draft, path)?;
     }
     let Work {
@@ -156,7 +164,7 @@ fn stays_inside(
             }
             let meaning = masking.resolve(reference.relation, path.as_deref()).ok();
             let is_masked = match meaning {
-                Some(Meaning::Masked(..)) => true,
+                Some(Meaning::Masked(..) | Meaning::System(ATTRIBUTES)) => true,
                 Some(Meaning::Plain(..) | Meaning::System(_) | Meaning::Elsewhere(_)) => false,
                 None if reference.role == Role::Named => false,
                 None => return None,
@@ -183,6 +191,8 @@ struct Work<'a> {
     masked: BTreeSet<Masked>,
     /// Whether a piece of the text, literals and all, was put into another place.
     samples: bool,
+    /// The statement that is looked at.
+    kind: Option<&'a Kind>,
 }
 
 impl<'a> Work<'a> {
@@ -196,8 +206,9 @@ impl<'a> Work<'a> {
                 Role::Cte | Role::Label => {}
                 Role::Read => {
                     if let Some(table) = self.read(draft, reference, path)? {
+                        // The server's own table is no masked one.
+                        touches |= table.1 != ATTRIBUTES;
                         substituted.push(table);
-                        touches = true;
                     }
                 }
                 Role::Written => touches |= self.written(draft, relation, path)?,
@@ -205,6 +216,9 @@ impl<'a> Work<'a> {
             }
         }
         touches |= self.masked.len() != before;
+        if matches!(self.kind, Some(Kind::VacuumStmt(vacuum)) if vacuum.rels.is_empty()) {
+            self.masked.extend(self.masking.masked().cloned());
+        }
         functions::check(self.masking, draft, path, touches)?;
         self.unqualify(draft, &substituted)
     }
@@ -235,34 +249,71 @@ impl<'a> Work<'a> {
         let masking = self.masking;
         let relation = reference.relation;
         match masking.resolve(relation, path)? {
-            Meaning::System(name) => functions::system(name)?,
+            Meaning::System(ATTRIBUTES) => {
+                self.attributes(relation)?;
+                return Ok(Some(("pg_catalog".to_owned(), ATTRIBUTES.to_owned())));
+            }
+            Meaning::System(name) => {
+                functions::shows(masking, name)?;
+                if name == "pg_settings" && matches!(self.kind, Some(Kind::ViewStmt(_))) {
+                    return Err(Veto::never(
+                        "a view of pg_settings, by which settings change,",
+                    ));
+                }
+            }
             Meaning::Plain(_, Pin::Written) | Meaning::Elsewhere(None) => {}
             Meaning::Plain(table, Pin::Needed) => self.pin(relation, &table.schema)?,
             Meaning::Elsewhere(Some(schema)) => self.pin(relation, schema)?,
             Meaning::Masked(table, cover) => {
-                let named = self.tokens.named(relation).ok_or_else(|| lost(relation))?;
                 let sample = self.sample(draft, relation)?;
                 let only = if relation.inh { "" } else { "ONLY " };
                 // No column has this name, so that none can be taken for the row.
-                let mut query = format!(
+                let query = format!(
                     "(SELECT {} FROM {only}{}.{} AS \"~\"{sample})",
                     cover.list,
                     expression::identifier(&table.schema),
                     expression::identifier(&table.name),
                 );
-                if relation.alias.is_none() {
-                    query.push_str(" AS ");
-                    query.push_str(&expression::identifier(&relation.relname));
-                }
-                if named.is_query {
-                    query.insert_str(0, "SELECT * FROM ");
-                }
-                self.put(named.from, named.to, query, true);
+                self.stands_in(relation, query)?;
                 self.masked.extend(cover.masked.iter().cloned());
                 return Ok(Some((table.schema.clone(), table.name.clone())));
             }
         }
         Ok(None)
+    }
+
+    /// Puts a query in the place of a relation.
+    fn stands_in(&mut self, relation: &RangeVar, mut query: String) -> Result<(), Veto> {
+        let named = self.tokens.named(relation).ok_or_else(|| lost(relation))?;
+        if relation.alias.is_none() {
+            query.push_str(" AS ");
+            query.push_str(&expression::identifier(&relation.relname));
+        }
+        if named.is_query {
+            query.insert_str(0, "SELECT * FROM ");
+        }
+        self.put(named.from, named.to, query, true);
+        Ok(())
+    }
+
+    /// The server's table of columns, which shows what rows that are older than a column hold in it.
+    fn attributes(&mut self, relation: &RangeVar) -> Result<(), Veto> {
+        let schema = self.masking.schema.as_ref();
+        let names = schema.map(|schema| schema.attributes.as_slice());
+        let list: Vec<String> = names
+            .unwrap_or_default()
+            .iter()
+            .map(|name| match name.as_str() {
+                "attmissingval" => format!("CASE WHEN false THEN {name} END AS {name}"),
+                name => expression::identifier(name),
+            })
+            .collect();
+        if list.is_empty() {
+            return Err(Veto::unclear("the columns of pg_attribute are not known"));
+        }
+        let list = list.join(", ");
+        let query = format!("(SELECT {list} FROM pg_catalog.{ATTRIBUTES} AS \"~\")");
+        self.stands_in(relation, query)
     }
 
     /// The `TABLESAMPLE` of a relation, taken out of its place.
@@ -305,7 +356,9 @@ impl<'a> Work<'a> {
     ) -> Result<bool, Veto> {
         let masking = self.masking;
         match masking.resolve(relation, path)? {
-            Meaning::System(name) => functions::system(name)?,
+            Meaning::System(name) => {
+                return Err(Veto::never(&format!("writing to {name}")));
+            }
             Meaning::Elsewhere(None) => {}
             Meaning::Elsewhere(Some(schema)) => self.pin(relation, schema)?,
             Meaning::Plain(table, pin) => {
@@ -347,122 +400,6 @@ impl<'a> Work<'a> {
         masked.is_some()
     }
 
-    /// The object of a utility statement. True where it is masked.
-    fn named(
-        &mut self,
-        draft: &Draft<'a>,
-        relation: &'a RangeVar,
-        path: Option<&[String]>,
-    ) -> Result<bool, Veto> {
-        let masking = self.masking;
-        let copy = copy_of(draft, relation);
-        let makes_temporary = relation.relpersistence == "t" || relation.schemaname == "pg_temp";
-        if makes_temporary && masking.names.contains(&relation.relname) {
-            return Err(Veto::never(&format!(
-                "a temporary relation of the name of a masked one, {},",
-                relation.relname
-            )));
-        }
-        if relation.relpersistence == "t" {
-            return Ok(false);
-        }
-        match (masking.resolve(relation, path), copy) {
-            (Ok(Meaning::Masked(table, cover)), Some(copy)) if !copy.is_from => {
-                self.copied(copy, relation, (table, cover))?;
-                self.masked.extend(cover.masked.iter().cloned());
-                Ok(true)
-            }
-            (Ok(Meaning::Masked(table, cover)), Some(_)) => {
-                self.masked_write(draft, relation, table, cover)
-            }
-            (Ok(Meaning::Masked(table, _)), None) if draft.names_harmlessly => {
-                if relation.schemaname.is_empty() {
-                    self.pin(relation, &table.schema)?;
-                }
-                Ok(false)
-            }
-            (Ok(Meaning::Masked(table, cover)), None) => {
-                let column = cover.masked.first().map(|masked| masked.column.clone());
-                Err(Veto::new(
-                    format!(
-                        "{} on {}.{}, which has masked columns, is not permitted",
-                        draft.summary, table.schema, table.name
-                    ),
-                    format!(
-                        "{}.{}.{}",
-                        table.schema,
-                        table.name,
-                        column.unwrap_or_default()
-                    ),
-                    "ask the operator for Reveal on its masked columns",
-                ))
-            }
-            (Ok(Meaning::Plain(table, pin)), copy) => {
-                if pin == Pin::Needed {
-                    self.pin(relation, &table.schema)?;
-                }
-                if copy.is_some_and(|copy| copy.is_from) {
-                    indirect(masking, (draft, relation), table)?;
-                    return Ok(self.reaches(table));
-                }
-                Ok(false)
-            }
-            (Ok(Meaning::System(name)), Some(_)) => functions::system(name).map(|()| false),
-            (Ok(Meaning::Elsewhere(Some(schema))), Some(_)) => {
-                self.pin(relation, schema).map(|()| false)
-            }
-            (Err(veto), Some(_)) => Err(veto),
-            (Err(veto), None) if masking.names.contains(&relation.relname) => Err(veto),
-            // What it names is being made, or is of no relation that was there before.
-            (Ok(Meaning::System(_) | Meaning::Elsewhere(_)), _) | (Err(_), None) => Ok(false),
-        }
-    }
-
-    /// `COPY t (a, b) TO` becomes `COPY (SELECT a, b FROM …) TO`.
-    fn copied(
-        &mut self,
-        copy: &pg_query::protobuf::CopyStmt,
-        relation: &RangeVar,
-        (table, cover): (&schema::Table, &cover::Cover),
-    ) -> Result<(), Veto> {
-        let named = self.tokens.named(relation).ok_or_else(|| lost(relation))?;
-        let mut to = named.to;
-        let mut list = Vec::new();
-        if copy.attlist.is_empty() {
-            for column in table.columns.iter().filter(|column| !column.is_generated) {
-                list.extend(shown(column, cover));
-            }
-        } else {
-            let close = self
-                .tokens
-                .closed(named.next)
-                .ok_or_else(|| lost(relation))?;
-            to = self.tokens.end_of(close).ok_or_else(|| lost(relation))?;
-            for name in &copy.attlist {
-                let name = match &name.node {
-                    Some(pg_query::protobuf::node::Node::String(name)) => name.sval.as_str(),
-                    _ => return Err(lost(relation)),
-                };
-                let column = table.column(name).and_then(|column| shown(column, cover));
-                list.push(
-                    column.ok_or_else(|| {
-                        Veto::unclear(format!("column \"{name}\" cannot be copied"))
-                    })?,
-                );
-            }
-        }
-        // A table alone is copied, without what inherits from it.
-        let only = if table.kind == b'r' { "ONLY " } else { "" };
-        let query = format!(
-            "(SELECT {} FROM {only}{}.{} AS \"~\")",
-            list.join(", "),
-            expression::identifier(&table.schema),
-            expression::identifier(&table.name)
-        );
-        self.put(named.from, to, query, true);
-        Ok(())
-    }
-
     /// `schema.table.column` of a table that was replaced: its label is its name alone.
     fn unqualify(&mut self, draft: &Draft<'a>, replaced: &[(String, String)]) -> Result<(), Veto> {
         if replaced.is_empty() {
@@ -498,14 +435,6 @@ impl<'a> Work<'a> {
             }
         }
         Ok(())
-    }
-}
-
-fn shown(column: &schema::Column, cover: &cover::Cover) -> Option<String> {
-    let name = expression::identifier(&column.name);
-    match cover.masks.get(&column.number) {
-        None => Some(name),
-        Some(mask) => cover::stand_in(mask, column).map(|stands| format!("{stands} AS {name}")),
     }
 }
 
@@ -550,15 +479,6 @@ fn indirect<'a>(
         ))),
         false => Ok(()),
     }
-}
-
-/// The `COPY` of a relation.
-fn copy_of<'a>(draft: &Draft<'a>, relation: &RangeVar) -> Option<&'a pg_query::protobuf::CopyStmt> {
-    draft.copies().find(|copy| {
-        copy.relation
-            .as_ref()
-            .is_some_and(|of| std::ptr::eq(of, relation))
-    })
 }
 
 fn lost(relation: &RangeVar) -> Veto {

@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::mask::expression::KEYS;
 use super::wire::backend::{Status, make_ready};
 use super::wire::error::{ErrorFields, Severity};
 use super::wire::startup::{
@@ -68,6 +69,9 @@ pub enum Error {
     /// `options` that cannot be read.
     #[error(transparent)]
     Options(options::Error),
+    /// A setting of the daemon's own, which masks stand on.
+    #[error("the setting {0} is the interceptor's own, and no client's to make")]
+    OwnSetting(String),
     /// A value of `replication` that is none.
     #[error("invalid value for parameter \"replication\"")]
     Replication,
@@ -207,7 +211,7 @@ impl Startup {
         if named.database.is_empty() {
             named.database.clone_from(&named.user);
         }
-        let settings = options::read(&named.options)
+        let settings: Vec<Setting> = options::read(&named.options)
             .map_err(Error::Options)?
             .into_iter()
             .map(|(name, value)| Setting {
@@ -217,6 +221,9 @@ impl Startup {
             })
             .chain(parameters)
             .collect();
+        if let Some(own) = own_setting(&settings) {
+            return Err(Error::OwnSetting(own.to_owned()));
+        }
         Ok(Self {
             user: named.user,
             database: named.database,
@@ -226,6 +233,13 @@ impl Startup {
             replication: named.replication,
         })
     }
+}
+
+/// The first setting that is the daemon's own to make: keys of masks.
+fn own_setting(settings: &[Setting]) -> Option<&str> {
+    let is_own = |setting: &&Setting| setting.name.to_ascii_lowercase().starts_with(KEYS);
+    let own = settings.iter().find(is_own)?;
+    Some(&own.name)
 }
 
 /// The parameters that are no settings; the last of each counts, as in `ProcessStartupPacket`.
@@ -401,6 +415,7 @@ fn words(error: &Error) -> Option<ErrorFields> {
             "invalid startup packet layout: expected terminator as last byte".to_owned(),
         ),
         Error::NoUser => ("28000", error.to_string()),
+        Error::OwnSetting(_) => ("42501", error.to_string()),
         Error::Options(_) => ("42601", error.to_string()),
         Error::Replication => ("22023", error.to_string()),
         Error::Read(_)

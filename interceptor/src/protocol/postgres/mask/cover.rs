@@ -51,6 +51,11 @@ pub struct Masking {
     /// Tables of which a row that goes, or a key that changes, has such a function run where it is referred to.
     /// Each with the names of its keys.
     pub(super) stirring: HashMap<u32, HashSet<String>>,
+    /// Tables of which a change of what they are made of is checked against masked values, or shows them: what
+    /// masked columns refer to, what constraints of children with masked columns look at, all parents.
+    pub(super) bound: HashSet<u32>,
+    /// Whether a sequence numbers a masked column.
+    pub(super) counts: bool,
     /// Tables that are closed because of what is configured for them, each with why.
     pub(super) unfit: HashMap<u32, String>,
 }
@@ -99,6 +104,8 @@ impl Masking {
             guarded: HashMap::new(),
             computing: HashSet::new(),
             stirring: HashMap::new(),
+            bound: HashSet::new(),
+            counts: false,
             unfit: HashMap::new(),
         };
         if let Some(schema) = schema {
@@ -112,9 +119,10 @@ impl Masking {
                 }
             }
             // They must stay what they are called, to be known again.
-            let tables = opaque.iter().filter_map(|oid| schema.tables.get(oid));
-            let tables = tables.filter(|table| !table.is_view());
-            masking.names.extend(tables.map(|table| table.name.clone()));
+            for table in opaque.iter().filter_map(|oid| schema.tables.get(oid)) {
+                masking.names.insert(table.name.clone());
+                masking.counts |= table.kind == b'S';
+            }
             masking.opaque = opaque;
             masking
                 .opaque
@@ -124,6 +132,11 @@ impl Masking {
             masking.guarded = reach::guarded(&schema, &masking.covers);
             masking.computing = reach::computing(&schema);
             masking.stirring = reach::stirring(&schema);
+            masking.bound = reach::upwards(&schema, masking.covers.keys().copied().collect());
+            masking.bound.extend(masking.referred.keys());
+            masking.bound.extend(masking.guarded.keys());
+            masking.bound.extend(masking.stirring.keys());
+            masking.bound.extend(&masking.computing);
             masking.unfit = misfit::all(&schema, &masking.masks)
                 .filter_map(|misfit| Some((misfit.closes?, misfit.why)))
                 .collect();
@@ -277,6 +290,7 @@ impl<'a> Spread<'a> {
                 changed |= self.generated(table);
                 changed |= self.references(table);
                 changed |= self.view(table);
+                changed |= self.sequence(table);
                 changed |= self.policed(table);
             }
             if !changed {
@@ -353,6 +367,11 @@ impl<'a> Spread<'a> {
     /// Which rows there are is what policies of theirs find in other relations.
     fn policed(&mut self, table: &Table) -> bool {
         self.touches(&table.policed) && self.opaque.insert(table.oid)
+    }
+
+    /// What a sequence gave out last is what a column that it numbers holds last.
+    fn sequence(&mut self, table: &Table) -> bool {
+        table.kind == b'S' && self.touches(&table.depends) && self.opaque.insert(table.oid)
     }
 
     fn view(&mut self, table: &Table) -> bool {

@@ -20,6 +20,8 @@ pub struct Schema {
     pub casts: HashSet<String>,
     /// Whether such a cast is done without being asked for.
     pub casts_unasked: bool,
+    /// The columns of `pg_attribute`, in their order.
+    pub attributes: Vec<String>,
     /// Whether `EXPLAIN ANALYZE` counts pages unless it is told not to: PostgreSQL 18 and later.
     pub counts_pages: bool,
 }
@@ -39,7 +41,8 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// What it inherits from, or is a partition of.
     pub parents: Vec<u32>,
-    /// Of a view: the columns that its query depends on; column 0 is all of them.
+    /// Of a view: the columns that its query depends on; column 0 is all of them. Of a sequence: those that it
+    /// numbers.
     pub depends: Vec<(u32, i16)>,
     /// Of a view: its query.
     pub definition: String,

@@ -576,13 +576,13 @@ fn a_search_path_that_is_set_by_a_call_is_followed() {
 
 #[test]
 fn a_setting_that_is_named_by_a_column_of_one_value_is_read() {
-    let dump = "SELECT set_config(name, 'view', false) FROM pg_settings WHERE name = 'restrict'";
+    let dump = "SELECT set_config(name, 'view', false) FROM pg_settings WHERE name = 'restrict_nonsystem_relation_kind'";
     assert_eq!(goes(dump), dump);
     let other = [
-        "SELECT set_config(name, 'view', false) FROM pg_settings WHERE name <> 'restrict'",
+        "SELECT set_config(name, 'view', false) FROM pg_settings WHERE name <> 'restrict_nonsystem_relation_kind'",
         "SELECT set_config(name, 'view', false) FROM pg_settings WHERE name = 'a' OR true",
         "SELECT set_config(name, 'view', false) FROM pg_settings",
-        "SELECT set_config(setting, 'view', false) FROM pg_settings WHERE name = 'restrict'",
+        "SELECT set_config(setting, 'view', false) FROM pg_settings WHERE name = 'restrict_nonsystem_relation_kind'",
         "SELECT set_config(name, 'view', false) FROM pg_settings WHERE name = 'interceptor.session_key'",
         "SELECT set_config(name, 'x', false), set_config(setting, 'x', false) FROM pg_settings WHERE name = 'a'",
     ];

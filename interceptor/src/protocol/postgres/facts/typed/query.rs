@@ -489,7 +489,7 @@ impl<'t> Visit<'t> for FuncCall {
             parts.last().copied(),
             Some("set_config" | "current_setting")
         );
-        match (parts.last().copied(), self.args.first().and_then(literal)) {
+        match (parts.last().copied(), self.args.first().and_then(plain)) {
             (Some("set_config"), Some(name)) => walk.changes(name, None, false),
             (Some("set_config"), None) if walk.setting_of_all.is_some() => {
                 let name = walk.setting_of_all.unwrap_or_default();
@@ -503,14 +503,30 @@ impl<'t> Visit<'t> for FuncCall {
     }
 }
 
-/// The text of a string constant, casts to another type of string included.
-pub(super) fn literal(node: &Node) -> Option<&str> {
+/// The text of a string constant, a cast to `text` included. Another cast may make another text of it: `bpchar`
+/// drops blanks, `varchar(11)` cuts, `xml` drops a declaration.
+pub(super) fn plain(node: &Node) -> Option<&str> {
+    match &node.node {
+        Some(Kind::AConst(_)) => literal(node),
+        Some(Kind::TypeCast(cast)) => {
+            let to = cast.type_name.as_ref()?;
+            let is_text = matches!(
+                words(&to.names).as_slice(),
+                ["text"] | ["pg_catalog", "text"]
+            ) && to.typmods.is_empty()
+                && to.array_bounds.is_empty();
+            literal(cast.arg.as_deref()?).filter(|_| is_text)
+        }
+        Some(_) | None => None,
+    }
+}
+
+fn literal(node: &Node) -> Option<&str> {
     match &node.node {
         Some(Kind::AConst(AConst {
             val: Some(a_const::Val::Sval(text)),
             ..
         })) => Some(&text.sval),
-        Some(Kind::TypeCast(cast)) => literal(cast.arg.as_deref()?),
         Some(_) | None => None,
     }
 }

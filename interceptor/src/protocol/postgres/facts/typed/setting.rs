@@ -3,7 +3,7 @@
 use pg_query::protobuf::node::Node as Kind;
 use pg_query::protobuf::*;
 
-use super::query::literal;
+use super::query::plain;
 use super::words;
 use crate::protocol::postgres::facts::{Effect, listed};
 
@@ -34,7 +34,7 @@ pub(super) fn sets_search_path(statement: &Node) -> Option<Effect> {
     else {
         return None;
     };
-    let is_named = literal(name)?.eq_ignore_ascii_case("search_path");
+    let is_named = plain(name)?.eq_ignore_ascii_case("search_path");
     let local = match &local.node {
         Some(Kind::AConst(AConst {
             val: Some(a_const::Val::Boolval(local)),
@@ -44,11 +44,15 @@ pub(super) fn sets_search_path(statement: &Node) -> Option<Effect> {
     };
     // A cast may make another text of it.
     let is_plain = matches!(value.node, Some(Kind::AConst(_)));
-    let to = listed(literal(value).filter(|_| is_plain)?)
+    let to = listed(plain(value).filter(|_| is_plain)?)
         .filter(|to| to.iter().all(|name| name.len() < 63));
-    let plain = call.agg_filter.is_none() && call.over.is_none();
-    (is_named && plain && **select == alone).then_some(Effect::SetsSearchPath { to, local })
+    let is_whole = call.agg_filter.is_none() && call.over.is_none();
+    (is_named && is_whole && **select == alone).then_some(Effect::SetsSearchPath { to, local })
 }
+
+/// What [`of_all_settings`] may name. A relation of the session's own may be called `pg_settings`, with a `name` of
+/// a type that takes another one for equal: nothing that matters may be near to it.
+const UNSURE: [&str; 1] = ["restrict_nonsystem_relation_kind"];
 
 /// The setting of `SELECT set_config(name, …) FROM pg_settings WHERE name = '…'`, which `pg_dump` sends
 /// to servers that may not know it: whatever the rows are, they have this name.
@@ -90,7 +94,7 @@ pub(super) fn of_all_settings(statement: &Node) -> Option<&str> {
         Some(Kind::AConst(AConst {
             val: Some(a_const::Val::Sval(name)),
             ..
-        })) if is_plain => Some(&name.sval),
+        })) if is_plain && UNSURE.contains(&name.sval.as_str()) => Some(&name.sval),
         Some(_) | None => None,
     }
 }

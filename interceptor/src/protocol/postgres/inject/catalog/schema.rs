@@ -225,13 +225,33 @@ const QUERY: &str = concat!(
      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
      WHERE d.refobjid OPERATOR(pg_catalog.<>) y.polrelid AND ",
     ours!("y.polrelid"),
+    // Columns that sequences number: those that own them, and those of which they are the default.
+    "; SELECT s.oid::pg_catalog.text, d.refobjid::pg_catalog.text, d.refobjsubid::pg_catalog.text \
+     FROM pg_catalog.pg_class AS s JOIN pg_catalog.pg_depend AS d \
+     ON d.objid OPERATOR(pg_catalog.=) s.oid \
+     AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+     AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+     WHERE s.relkind OPERATOR(pg_catalog.=) 'S' AND d.refobjsubid OPERATOR(pg_catalog.>) 0 AND ",
+    ours!("s.oid"),
+    " UNION SELECT s.oid::pg_catalog.text, e.adrelid::pg_catalog.text, e.adnum::pg_catalog.text \
+     FROM pg_catalog.pg_class AS s JOIN pg_catalog.pg_depend AS d \
+     ON d.refobjid OPERATOR(pg_catalog.=) s.oid \
+     AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+     AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_attrdef'::pg_catalog.regclass::pg_catalog.oid \
+     JOIN pg_catalog.pg_attrdef AS e ON e.oid OPERATOR(pg_catalog.=) d.objid \
+     WHERE s.relkind OPERATOR(pg_catalog.=) 'S' AND ",
+    ours!("s.oid"),
+    // The columns of the table of columns.
+    "; SELECT a.attname FROM pg_catalog.pg_attribute AS a \
+     WHERE a.attrelid OPERATOR(pg_catalog.=) 'pg_catalog.pg_attribute'::pg_catalog.regclass::pg_catalog.oid \
+     AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped ORDER BY a.attnum USING OPERATOR(pg_catalog.<)",
     // Whether EXPLAIN counts pages unless it is told not to.
     "; SELECT (pg_catalog.current_setting('server_version_num')::pg_catalog.int4 \
      OPERATOR(pg_catalog.>=) 180000)::pg_catalog.text; COMMIT",
 );
 
 /// How many results the query has.
-const RESULTS: u8 = 13;
+const RESULTS: u8 = 15;
 /// The most rows of all results together.
 const ROWS_MAX: usize = 500_000;
 /// The most bytes of all of them: definitions of views are long.
@@ -285,7 +305,7 @@ impl Answer {
                 let parent = number(parent)?;
                 self.put(child, |table| table.parents.push(parent))?;
             }
-            4 => {
+            4 | 13 => {
                 let [view, oid, column] = columns(row)?;
                 let of = (number(oid)?, number(column)?);
                 self.put(view, |table| table.depends.push(of))?;
@@ -336,7 +356,11 @@ impl Answer {
                 let asks = (number(other)?, number(column)?);
                 self.put(oid, |table| table.policed.push(asks))?;
             }
-            13 => {
+            14 => {
+                let [name] = columns(row)?;
+                self.schema.attributes.push(name.to_owned());
+            }
+            15 => {
                 let [counts] = columns(row)?;
                 self.schema.counts_pages = truth(counts)?;
             }

@@ -179,9 +179,10 @@ fn renamed(tree: &serde_json::Value, secret: &mut HashSet<String>) {
         serde_json::Value::Object(fields) => {
             if let Some(target) = fields.get("ResTarget")
                 && let Some(name) = target.get("name").and_then(serde_json::Value::as_str)
-                && !name.is_empty()
                 && names_secret(target, secret)
             {
+                // The server writes no name where it is the one that it gives itself.
+                let name = if name.is_empty() { "?column?" } else { name };
                 secret.insert(name.to_owned());
             }
             fields.values().for_each(|value| renamed(value, secret));

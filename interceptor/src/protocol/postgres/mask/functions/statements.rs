@@ -4,7 +4,7 @@
 //! lets masked relations be known by other names, is not on it.
 
 use pg_query::protobuf::node::Node as Kind;
-use pg_query::protobuf::{DefElem, ObjectType, ParseResult};
+use pg_query::protobuf::{DefElem, ObjectType, ParseResult, ReindexObjectType};
 
 use crate::protocol::postgres::mask::cover::Masking;
 use crate::protocol::postgres::mask::resolve::Veto;
@@ -19,6 +19,7 @@ pub(in super::super) fn check(masking: &Masking, parsed: &ParseResult) -> Result
     for statement in &parsed.stmts {
         if let Some(kind) = statement.stmt.as_ref().and_then(|node| node.node.as_ref()) {
             one(kind)?;
+            renames(masking, kind)?;
         }
     }
     Ok(())
@@ -72,8 +73,34 @@ fn is_on(option: &DefElem) -> bool {
     }
 }
 
+/// Nothing gets the name of what is masked or closed.
+fn renames(masking: &Masking, kind: &Kind) -> Result<(), Veto> {
+    match kind {
+        Kind::RenameStmt(rename)
+            if rename.relation.is_some()
+                && rename.subname.is_empty()
+                && masking.names.contains(&rename.newname) =>
+        {
+            Err(Veto::never(&format!(
+                "another relation of the name of a masked or closed one, {},",
+                rename.newname
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn one(kind: &Kind) -> Result<(), Veto> {
     match kind {
+        Kind::CopyStmt(copy) if copy.is_program || !copy.filename.is_empty() => {
+            Err(Veto::never("COPY with a file or a program of the server"))
+        }
+        // Of an index nothing is known, and all in a schema may be masked.
+        Kind::ReindexStmt(reindex)
+            if reindex.kind != i32::from(ReindexObjectType::ReindexObjectTable) =>
+        {
+            Err(Veto::never("REINDEX of anything but a table"))
+        }
         Kind::RenameStmt(rename) if rename.rename_type == i32::from(ObjectType::ObjectSchema) => {
             Err(Veto::never("renaming a schema"))
         }

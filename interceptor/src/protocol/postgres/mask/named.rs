@@ -1,0 +1,171 @@
+//! The objects of utility statements: what is made, changed, copied, looked after.
+
+use pg_query::protobuf::RangeVar;
+use pg_query::protobuf::node::Node as Kind;
+
+use super::resolve::{Meaning, Pin, Veto};
+use super::{ATTRIBUTES, Work, cover, expression, functions, indirect, lost, schema};
+use crate::protocol::postgres::facts::draft::Draft;
+
+impl<'a> Work<'a> {
+    /// The object of a utility statement. True where it is masked.
+    pub(super) fn named(
+        &mut self,
+        draft: &Draft<'a>,
+        relation: &'a RangeVar,
+        path: Option<&[String]>,
+    ) -> Result<bool, Veto> {
+        let masking = self.masking;
+        let copy = copy_of(draft, relation);
+        let makes_temporary = relation.relpersistence == "t" || relation.schemaname == "pg_temp";
+        if makes_temporary && masking.names.contains(&relation.relname) {
+            return Err(Veto::never(&format!(
+                "a temporary relation of the name of a masked one, {},",
+                relation.relname
+            )));
+        }
+        if relation.relpersistence == "t" {
+            return Ok(false);
+        }
+        match (masking.resolve(relation, path), copy) {
+            (Ok(Meaning::Masked(table, cover)), Some(copy)) if !copy.is_from => {
+                self.copied(copy, relation, (table, cover))?;
+                self.masked.extend(cover.masked.iter().cloned());
+                Ok(true)
+            }
+            (Ok(Meaning::Masked(table, cover)), Some(_)) => {
+                self.masked_write(draft, relation, table, cover)
+            }
+            (Ok(Meaning::Masked(table, cover)), None) if draft.names_harmlessly => {
+                if relation.schemaname.is_empty() {
+                    self.pin(relation, &table.schema)?;
+                }
+                // What its indexes and triggers run may speak of it.
+                self.masked.extend(cover.masked.iter().cloned());
+                Ok(false)
+            }
+            (Ok(Meaning::Masked(table, cover)), None) => {
+                let column = cover.masked.first().map(|masked| masked.column.clone());
+                Err(Veto::new(
+                    format!(
+                        "{} on {}.{}, which has masked columns, is not permitted",
+                        draft.summary, table.schema, table.name
+                    ),
+                    format!(
+                        "{}.{}.{}",
+                        table.schema,
+                        table.name,
+                        column.unwrap_or_default()
+                    ),
+                    "ask the operator for Reveal on its masked columns",
+                ))
+            }
+            (Ok(Meaning::Plain(table, pin)), copy) => {
+                if pin == Pin::Needed {
+                    self.pin(relation, &table.schema)?;
+                }
+                if copy.is_some_and(|copy| copy.is_from) {
+                    indirect(masking, (draft, relation), table)?;
+                    return Ok(self.reaches(table));
+                }
+                self.changed(table)?;
+                if copy.is_none() && draft.names_harmlessly {
+                    self.reaches(table);
+                }
+                Ok(false)
+            }
+            (Ok(Meaning::System(ATTRIBUTES)), Some(_)) => {
+                Err(Veto::never(&format!("COPY of {ATTRIBUTES}")))
+            }
+            (Ok(Meaning::System(name)), Some(_)) => functions::shows(masking, name).map(|()| false),
+            (Ok(Meaning::Elsewhere(Some(schema))), Some(_)) => {
+                self.pin(relation, schema).map(|()| false)
+            }
+            (Err(veto), Some(_)) => Err(veto),
+            (Err(veto), None) if masking.names.contains(&relation.relname) => Err(veto),
+            // What it names is being made, or is of no relation that was there before.
+            (Ok(Meaning::System(_) | Meaning::Elsewhere(_)), _) | (Err(_), None) => Ok(false),
+        }
+    }
+
+    /// Nothing is made otherwise, or anew, of which masked values decide whether that works, or which shows some.
+    fn changed(&self, table: &schema::Table) -> Result<(), Veto> {
+        let masking = self.masking;
+        let (what, is_shut) = match self.kind {
+            Some(Kind::AlterTableStmt(_)) => ("ALTER TABLE", masking.bound.contains(&table.oid)),
+            Some(Kind::RenameStmt(_)) => ("RENAME", masking.bound.contains(&table.oid)),
+            Some(Kind::ReindexStmt(_)) => ("REINDEX", masking.bound.contains(&table.oid)),
+            Some(Kind::RefreshMatViewStmt(_)) => ("REFRESH", masking.above.contains(&table.oid)),
+            _ => return Ok(()),
+        };
+        match is_shut {
+            true => Err(Veto::never(&format!(
+                "{what} of {}.{}, which is tied to a masked column,",
+                table.schema, table.name
+            ))),
+            false => Ok(()),
+        }
+    }
+
+    /// `COPY t (a, b) TO` becomes `COPY (SELECT a, b FROM …) TO`.
+    fn copied(
+        &mut self,
+        copy: &pg_query::protobuf::CopyStmt,
+        relation: &RangeVar,
+        (table, cover): (&schema::Table, &cover::Cover),
+    ) -> Result<(), Veto> {
+        let named = self.tokens.named(relation).ok_or_else(|| lost(relation))?;
+        let mut to = named.to;
+        let mut list = Vec::new();
+        if copy.attlist.is_empty() {
+            for column in table.columns.iter().filter(|column| !column.is_generated) {
+                list.extend(shown(column, cover));
+            }
+        } else {
+            let close = self
+                .tokens
+                .closed(named.next)
+                .ok_or_else(|| lost(relation))?;
+            to = self.tokens.end_of(close).ok_or_else(|| lost(relation))?;
+            for name in &copy.attlist {
+                let name = match &name.node {
+                    Some(pg_query::protobuf::node::Node::String(name)) => name.sval.as_str(),
+                    _ => return Err(lost(relation)),
+                };
+                let column = table.column(name).and_then(|column| shown(column, cover));
+                list.push(
+                    column.ok_or_else(|| {
+                        Veto::unclear(format!("column \"{name}\" cannot be copied"))
+                    })?,
+                );
+            }
+        }
+        // A table alone is copied, without what inherits from it.
+        let only = if table.kind == b'r' { "ONLY " } else { "" };
+        let query = format!(
+            "(SELECT {} FROM {only}{}.{} AS \"~\")",
+            list.join(", "),
+            expression::identifier(&table.schema),
+            expression::identifier(&table.name)
+        );
+        self.put(named.from, to, query, true);
+        Ok(())
+    }
+}
+
+fn shown(column: &schema::Column, cover: &cover::Cover) -> Option<String> {
+    let name = expression::identifier(&column.name);
+    match cover.masks.get(&column.number) {
+        None => Some(name),
+        Some(mask) => cover::stand_in(mask, column).map(|stands| format!("{stands} AS {name}")),
+    }
+}
+
+/// The `COPY` of a relation.
+fn copy_of<'a>(draft: &Draft<'a>, relation: &RangeVar) -> Option<&'a pg_query::protobuf::CopyStmt> {
+    draft.copies().find(|copy| {
+        copy.relation
+            .as_ref()
+            .is_some_and(|of| std::ptr::eq(of, relation))
+    })
+}
