@@ -234,3 +234,40 @@ mod search {
         Ok(found)
     }
 }
+
+#[test]
+fn what_a_client_sets_at_startup_is_judged_as_a_set_is() -> Result<()> {
+    for pack in ["starter", "read-write"] {
+        let pack = place::pack(pack)?;
+        let lab = Lab::with(|settings| settings.policies = pack)?;
+        lab.psql(&["select 1"])?.ok()?;
+        let opened = lab.daemon.audit().events("session.opened")?.len();
+        for set in [
+            "-csearch_path=evil",
+            "--search-path=evil",
+            "-c search_path=evil",
+            "-c role=shop_owner",
+            "-c row_security=off",
+            "-c session_authorization=shop_owner",
+            "-c standard_conforming_strings=off",
+            "-c session_preload_libraries=evil",
+        ] {
+            let agent = lab.agent().with("PGOPTIONS", set);
+            let error = refused(agent.psql(&lab.dsn(), &["select 1"])?)?;
+            has(&error, &["FATAL", "SET", "is not permitted"])?;
+        }
+        // Whatever policy says.
+        let own = lab
+            .agent()
+            .with("PGOPTIONS", "-c Interceptor.session_key=known");
+        has(
+            &refused(own.psql(&lab.dsn(), &["select 1"])?)?,
+            &["no client's to make"],
+        )?;
+        ensure!(
+            lab.daemon.audit().events("session.opened")?.len() == opened,
+            "a session was opened"
+        );
+    }
+    Ok(())
+}

@@ -77,6 +77,49 @@ fn while_the_daemon_is_dead_not_one_byte_reaches_the_target_and_it_comes_back_on
     daemon.cli(&["audit", "verify"])?.ok().map(drop)
 }
 
+/// Inserts without a pause, over one session.
+const WRITES: &str = r#"
+while :; do
+    echo "insert into orders values ((random() * 1000000000)::int + 1000, 1, 'written', 1);"
+done | "$0" -X -q -w -d "$1" > /dev/null 2>&1
+"#;
+
+#[test]
+fn every_row_that_was_written_has_its_line_though_the_daemon_was_killed() -> Result<()> {
+    for durability in ["relaxed", "strict"] {
+        let mut lab = Lab::with(|settings| settings.durability = durability)?;
+        let psql = place::postgres_programs()?.join("psql");
+        let words = ["-c", WRITES, &psql.to_string_lossy(), &lab.dsn().conninfo()];
+        let writers: Vec<_> = (0..3)
+            .map(|_| lab.agent().start("sh", &words))
+            .collect::<Result<_>>()?;
+        let written = "select count(*) from orders where item = 'written'";
+        let rows = |lab: &Lab| -> Result<usize> { Ok(lab.server.admin(written)?.trim().parse()?) };
+        support::wait::for_fact("some rows", DEADLINE, || {
+            Ok((rows(&lab)? > 50).then_some(()))
+        })?;
+        lab.daemon.kill();
+        let left = "select count(*) from pg_stat_activity where usename = 'shop_app'";
+        support::wait::for_fact("no session at the server", DEADLINE, || {
+            Ok((lab.server.admin(left)?.trim() == "0").then_some(()))
+        })?;
+        let rows = rows(&lab)?;
+        drop(writers);
+        lab.daemon.resume()?;
+        let lines = lab.daemon.audit().events("request.permitted")?;
+        let is_insert = |line: &&serde_json::Value| {
+            text(line, "/summary").is_ok_and(|words| words.contains("INSERT"))
+        };
+        let permitted = lines.iter().filter(is_insert).count();
+        ensure!(
+            permitted >= rows,
+            "{durability}: {rows} rows were written, {permitted} are in the audit"
+        );
+        lab.daemon.cli(&["audit", "verify"])?.ok()?;
+    }
+    Ok(())
+}
+
 #[test]
 fn a_drained_daemon_leaves_its_pins_and_refuses_until_it_is_back() -> Result<()> {
     let mut lab = Lab::new()?;

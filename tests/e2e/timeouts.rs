@@ -54,6 +54,57 @@ fn a_statement_that_runs_too_long_is_cancelled_on_the_server_and_the_session_goe
     Ok(())
 }
 
+/// Says a part of a login and waits: for the answers, and then for the end of the connection.
+const STALLS: &str = r#"
+import socket, struct, sys
+said = bytes.fromhex(sys.argv[2])
+with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as stalled:
+    stalled.sendall(said)
+    try:
+        while stalled.recv(4096):
+            pass
+    except ConnectionResetError:
+        pass
+print("ended")
+"#;
+
+#[test]
+fn a_login_that_stalls_anywhere_is_ended() -> Result<()> {
+    let lab = Lab::with(|settings| {
+        for target in &mut settings.targets {
+            target.more.push("timeouts: { startup: 1s }".to_owned());
+            target.postgres.push("client_auth: scram".to_owned());
+        }
+    })?;
+    let port = lab.server.address().port().to_string();
+    let startup = "user\0shop_app\0database\0shop\0\0";
+    let hex = |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
+    let length = u32::try_from(startup.len())? + 8;
+    let whole = [&length.to_be_bytes(), &[0, 3, 0, 0], startup.as_bytes()].concat();
+    let ask_tls = [0, 0, 0, 8, 4, 210, 22, 47];
+    let mechanism = b"SCRAM-SHA-256\0\0\0\0\x20n,,n=,r=abcdefghijklmnopqrstuvwx";
+    let message = [
+        b"p",
+        &(u32::try_from(mechanism.len())? + 4).to_be_bytes()[..],
+        mechanism,
+    ]
+    .concat();
+    for said in [
+        Vec::new(),
+        whole.get(..9).context("a part")?.to_vec(),
+        ask_tls.to_vec(),
+        [&ask_tls[..], &[22, 3, 1, 0]].concat(),
+        whole.clone(),
+        [whole.clone(), message].concat(),
+    ] {
+        let words = ["-c", STALLS, &port, &hex(&said)];
+        let ended = lab.agent().run("python3", &words)?.ok()?;
+        ensure!(ended.trim() == "ended", "{ended}");
+    }
+    lab.psql(&["select 1"])?;
+    Ok(())
+}
+
 #[test]
 fn a_server_that_does_not_stop_when_it_is_told_to_loses_the_session() -> Result<()> {
     let lab = lab("statement: 1s")?;

@@ -12,6 +12,7 @@ mod datagram;
 #[cfg(test)]
 mod doors;
 #[cfg(test)]
+mod foreign;
 mod guard;
 #[cfg(test)]
 mod loopback;

@@ -1,13 +1,6 @@
 //! What the kernel refuses half-way is taken back: the rules before hold, and a cgroup is not tagged.
 
-#![expect(
-    unsafe_code,
-    reason = "a program that keeps others out is loaded by bpf(2) itself"
-)]
-
-use std::fs::File;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData};
@@ -17,6 +10,7 @@ use interceptor_ebpf::flow::Endpoint;
 use interceptor_ebpf::rule::{EXACT_BITS, RuleKey, State};
 use interceptor_ebpf::scope::Scope as Row;
 
+use crate::foreign::{ALONE, Foreign, PERMIT};
 use crate::scene::{Scene, is_idle, rule, server, unique};
 
 /// Rows that are left free: fewer than the new rules have.
@@ -118,7 +112,8 @@ fn a_cgroup_that_is_hooked_half_is_let_go() {
     let below = scene.cgroup(&format!("{above}/below"));
     let id = scene.capture.hierarchy().id(&below).unwrap();
     // The last hook but one: nine are attached by then.
-    let alone = Alone::connect4(&scene.capture.hierarchy().directory(&above));
+    let directory = scene.capture.hierarchy().directory(&above);
+    let alone = Foreign::connect4(&directory, &PERMIT, ALONE).unwrap();
     let refused = scene.capture.tag(&below, "second").unwrap_err();
     assert!(
         matches!(refused, Error::Attach { hook, .. } if hook == "connect4"),
@@ -146,88 +141,4 @@ fn a_cgroup_that_is_hooked_half_is_let_go() {
     let client = scene.client_at(&below, script, &[&port]);
     assert_eq!(scene.accept().1.destination.0, at);
     assert_eq!(client.finish(), "ok");
-}
-
-/// A program that permits every connect, attached so that no cgroup below may have one of its own; gone
-/// when dropped.
-struct Alone {
-    cgroup: File,
-    program: OwnedFd,
-}
-
-/// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
-const SOCK_ADDR: u32 = 18;
-/// `BPF_CGROUP_INET4_CONNECT`.
-const CONNECT4: u32 = 10;
-
-/// The beginning of `union bpf_attr` for `BPF_PROG_LOAD`.
-#[repr(C)]
-#[derive(Default)]
-struct Load {
-    kind: u32,
-    instructions: u32,
-    code: u64,
-    license: u64,
-    log: [u32; 6],
-    name: [u8; 16],
-    interface: u32,
-    attach_type: u32,
-}
-
-/// The same for `BPF_PROG_ATTACH` and `BPF_PROG_DETACH`.
-#[repr(C)]
-struct Attach {
-    cgroup: u32,
-    program: u32,
-    attach_type: u32,
-    flags: u32,
-}
-
-impl Alone {
-    fn connect4(cgroup: &std::path::Path) -> Self {
-        // r0 = 1; exit
-        let code: [u64; 2] = [0x0000_0001_0000_00b7, 0x95];
-        let mut load = Load {
-            kind: SOCK_ADDR,
-            instructions: 2,
-            code: code.as_ptr().expose_provenance() as u64,
-            license: c"GPL".as_ptr().expose_provenance() as u64,
-            attach_type: CONNECT4,
-            ..Load::default()
-        };
-        let program = bpf(5, &mut load);
-        let alone = Self {
-            cgroup: File::open(cgroup).unwrap(),
-            // SAFETY: the kernel has just given this descriptor to us alone.
-            program: unsafe { OwnedFd::from_raw_fd(program) },
-        };
-        alone.tell(8);
-        alone
-    }
-
-    /// Attaches or detaches it; no flags: alone.
-    fn tell(&self, command: libc::c_int) {
-        let number = |fd: i32| u32::try_from(fd).unwrap();
-        let mut attach = Attach {
-            cgroup: number(self.cgroup.as_raw_fd()),
-            program: number(self.program.as_raw_fd()),
-            attach_type: CONNECT4,
-            flags: 0,
-        };
-        bpf(command, &mut attach);
-    }
-}
-
-impl Drop for Alone {
-    fn drop(&mut self) {
-        self.tell(9);
-    }
-}
-
-fn bpf<A>(command: libc::c_int, attr: &mut A) -> i32 {
-    // SAFETY: `attr` is a prefix of `union bpf_attr` of the size given; what it points to outlives the call.
-    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, attr, size_of::<A>()) };
-    let error = std::io::Error::last_os_error();
-    assert!(answer >= 0, "bpf({command}): {error}");
-    i32::try_from(answer).unwrap()
 }

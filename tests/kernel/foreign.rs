@@ -1,0 +1,139 @@
+//! Programs of others on the hooks of ours.
+
+#![expect(
+    unsafe_code,
+    reason = "a program of somebody else is loaded by bpf(2) itself"
+)]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::path::Path;
+
+use interceptor::capture::DenyReason;
+
+use crate::scene::{Scene, is_idle, server};
+
+/// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
+const SOCK_ADDR: u32 = 18;
+/// `BPF_CGROUP_INET4_CONNECT`.
+const CONNECT4: u32 = 10;
+/// No flag of `BPF_PROG_ATTACH`: no cgroup below may have a program of its own.
+pub(crate) const ALONE: u32 = 0;
+/// `BPF_F_ALLOW_MULTI`: behind those that are there.
+const BEHIND: u32 = 2;
+/// r0 = 1; exit
+pub(crate) const PERMIT: [u64; 2] = [0x0000_0001_0000_00b7, 0x95];
+/// r1 = 0; call `bpf_set_retval`; r0 = 1; exit
+const FORGIVE: [u64; 4] = [
+    0x0000_0000_0000_01b7,
+    0x0000_00bb_0000_0085,
+    0x0000_0001_0000_00b7,
+    0x95,
+];
+
+/// A program on a cgroup; gone when dropped.
+pub(crate) struct Foreign {
+    cgroup: File,
+    program: OwnedFd,
+    flags: u32,
+}
+
+/// The beginning of `union bpf_attr` for `BPF_PROG_LOAD`.
+#[repr(C)]
+#[derive(Default)]
+struct Load {
+    kind: u32,
+    instructions: u32,
+    code: u64,
+    license: u64,
+    log: [u32; 6],
+    name: [u8; 16],
+    interface: u32,
+    attach_type: u32,
+}
+
+/// The same for `BPF_PROG_ATTACH` and `BPF_PROG_DETACH`.
+#[repr(C)]
+struct Attach {
+    cgroup: u32,
+    program: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+impl Foreign {
+    pub(crate) fn connect4(cgroup: &Path, code: &[u64], flags: u32) -> io::Result<Self> {
+        let mut load = Load {
+            kind: SOCK_ADDR,
+            instructions: u32::try_from(code.len()).unwrap(),
+            code: code.as_ptr().expose_provenance() as u64,
+            license: c"GPL".as_ptr().expose_provenance() as u64,
+            attach_type: CONNECT4,
+            ..Load::default()
+        };
+        let program = bpf(5, &mut load)?;
+        let foreign = Self {
+            cgroup: File::open(cgroup)?,
+            // SAFETY: the kernel has just given this descriptor to us alone.
+            program: unsafe { OwnedFd::from_raw_fd(program) },
+            flags,
+        };
+        foreign.tell(8)?;
+        Ok(foreign)
+    }
+
+    /// Attaches or detaches it.
+    fn tell(&self, command: libc::c_int) -> io::Result<()> {
+        let number = |fd: i32| u32::try_from(fd).unwrap();
+        let mut attach = Attach {
+            cgroup: number(self.cgroup.as_raw_fd()),
+            program: number(self.program.as_raw_fd()),
+            attach_type: CONNECT4,
+            flags: self.flags,
+        };
+        bpf(command, &mut attach).map(drop)
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        self.tell(9).unwrap();
+    }
+}
+
+fn bpf<A>(command: libc::c_int, attr: &mut A) -> io::Result<i32> {
+    // SAFETY: `attr` is a prefix of `union bpf_attr` of the size given; what it points to outlives the call.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, attr, size_of::<A>()) };
+    match answer {
+        0.. => Ok(i32::try_from(answer).unwrap()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[test]
+fn a_verdict_that_another_program_takes_back_lets_no_byte_out() {
+    let scene = Scene::new();
+    let (target, at) = server("127.0.0.1:0");
+    let mut events = scene.events();
+    let directory = scene.capture.hierarchy().directory(&scene.scope.path);
+    let forgiving = match Foreign::connect4(&directory, &FORGIVE, BEHIND) {
+        Ok(forgiving) => forgiving,
+        // Before Linux 5.18 no program can: then there is nothing that it could take back.
+        Err(error) => {
+            let symbols = std::fs::read_to_string("/proc/kallsyms").unwrap();
+            assert!(!symbols.contains(" bpf_set_retval\n"), "{error}");
+            return;
+        }
+    };
+    let port = at.port().to_string();
+    // What nothing answers is not waited for long.
+    let script = "s = tcp(); s.settimeout(2); outcome(s.connect, ('127.0.0.1', int(sys.argv[1])))";
+    let said = scene.run(script, &[&port]);
+    assert_ne!(said, "ok", "it is connected");
+    scene.denied(&mut events, DenyReason::Egress);
+    assert!(is_idle(&target), "it came through");
+    drop(forgiving);
+    assert_eq!(scene.run(script, &[&port]), "EPERM");
+    assert!(is_idle(&target));
+}
