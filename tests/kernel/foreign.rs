@@ -36,7 +36,6 @@ const FORGIVE: [u64; 4] = [
 pub(crate) struct Foreign {
     cgroup: File,
     program: OwnedFd,
-    flags: u32,
 }
 
 /// The beginning of `union bpf_attr` for `BPF_PROG_LOAD`.
@@ -77,20 +76,19 @@ impl Foreign {
             cgroup: File::open(cgroup)?,
             // SAFETY: the kernel has just given this descriptor to us alone.
             program: unsafe { OwnedFd::from_raw_fd(program) },
-            flags,
         };
-        foreign.tell(8)?;
+        foreign.tell(8, flags)?;
         Ok(foreign)
     }
 
     /// Attaches or detaches it.
-    fn tell(&self, command: libc::c_int) -> io::Result<()> {
+    fn tell(&self, command: libc::c_int, flags: u32) -> io::Result<()> {
         let number = |fd: i32| u32::try_from(fd).unwrap();
         let mut attach = Attach {
             cgroup: number(self.cgroup.as_raw_fd()),
             program: number(self.program.as_raw_fd()),
             attach_type: CONNECT4,
-            flags: self.flags,
+            flags,
         };
         bpf(command, &mut attach).map(drop)
     }
@@ -98,7 +96,7 @@ impl Foreign {
 
 impl Drop for Foreign {
     fn drop(&mut self) {
-        self.tell(9).unwrap();
+        self.tell(9, 0).unwrap();
     }
 }
 
