@@ -137,6 +137,11 @@ ALTER TABLE policed FORCE ROW LEVEL SECURITY;
 CREATE POLICY asks ON policed USING (owner IN (SELECT ssn FROM p));
 CREATE VIEW over_policed AS SELECT owner FROM policed;
 CREATE VIEW grouped AS SELECT p.id, p.name, p.ssn, count(q.id) AS n FROM p LEFT JOIN q ON q.id = p.id GROUP BY p.id, p.name, p.ssn;
+CREATE TABLE excluded (id int, ssn text, EXCLUDE USING btree (ssn WITH =));
+INSERT INTO excluded VALUES (1, 'c');
+CREATE TABLE later (id int, ssn text, UNIQUE (ssn) DEFERRABLE INITIALLY DEFERRED);
+INSERT INTO later VALUES (1, 'c');
+CREATE TABLE far_above (id int, ssn text);
 CREATE TABLE late (id int);
 INSERT INTO late VALUES (1);
 CREATE TABLE numbered (id int, ssn serial);
@@ -154,7 +159,7 @@ fn values(which: char) -> String {
     let mut sql = String::from("SET ROLE trusted;");
     for table in [
         "p", "held", "divided", "bound", "sought", "halved", "noticed", "whole", "partly", "below",
-        "ranged", "tied",
+        "ranged", "tied", "excluded", "later",
     ] {
         sql.push_str(&format!(
             "UPDATE {table} SET ssn = 'CANARY{which}-' || lpad(id::text, 4, '0');"
@@ -189,7 +194,13 @@ fn values(which: char) -> String {
          INSERT INTO byvalue VALUES (1, 'CANARY{which}-0001');
          RESET ROLE;\nVACUUM (FULL, ANALYZE);\nVACUUM wide;
          SET ROLE trusted; ALTER TABLE late ADD COLUMN ssn text DEFAULT 'CANARY{which}-0001';
-         ALTER TABLE late ALTER COLUMN ssn DROP DEFAULT; RESET ROLE;"
+         ALTER TABLE late ALTER COLUMN ssn DROP DEFAULT; RESET ROLE;
+         CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
+         CREATE FOREIGN TABLE far (id int, ssn text) SERVER files
+         OPTIONS (program 'echo 1,CANARY{which}-0001', format 'csv'); GRANT SELECT ON far TO trusted;
+         CREATE FOREIGN TABLE far_below () INHERITS (far_above) SERVER files
+         OPTIONS (program 'echo 1,CANARY{which}-0001', format 'csv');
+         ALTER FOREIGN TABLE far OWNER TO trusted; ALTER FOREIGN TABLE far_below OWNER TO trusted;"
     ));
     sql
 }
@@ -224,6 +235,10 @@ fn masks() -> Masks {
         "late",
         "numbered",
         "into_parted",
+        "excluded",
+        "later",
+        "far",
+        "far_above",
     ] {
         let relation = Relation {
             schema: "public".to_owned(),
@@ -237,6 +252,16 @@ fn masks() -> Masks {
 
 /// What it is, and the statements. Each tells the two databases apart directly.
 pub(crate) const WAYS: &[(&str, &str)] = &[
+    ("a foreign table", "SELECT ssn FROM far"),
+    ("a foreign table below another", "SELECT ssn FROM far_below"),
+    (
+        "what excludes",
+        "BEGIN;; INSERT INTO excluded VALUES (2, 'CANARYA-0001');; ROLLBACK",
+    ),
+    (
+        "what is checked at the end",
+        "BEGIN;; INSERT INTO later VALUES (2, 'CANARYA-0001');; COMMIT",
+    ),
     (
         "what older rows hold in a new column",
         "SELECT attmissingval FROM pg_catalog.pg_attribute WHERE attrelid = 'late'::regclass AND atthasmissing",
