@@ -2,7 +2,8 @@
 # The program as README installs it, under the machine's own systemd; then the machine is turned off.
 exec > /dev/console 2>&1
 set -u
-agent=/run/agent
+ask=/run/agent.ask
+answer=/run/agent/answer
 failed=0
 
 check() {
@@ -30,10 +31,10 @@ started_again() { [ "$(property NRestarts)" = "$1" ] && [ "$(property ActiveStat
 came() { wc -c < /run/came; }
 # What comes of the agent's reaching for the target.
 tries() {
-    rm -f $agent.said
-    echo now > $agent.ask
-    until_so test -e $agent.said
-    said=$(cat $agent.said)
+    rm -f $answer
+    echo now > $ask
+    until_so test -e $answer || return 1
+    said=$(cat $answer)
     [ "$said" = "$1" ] || { echo "the agent: $said, and not $1"; return 1; }
 }
 # While nobody may pass, nobody came.
@@ -43,19 +44,17 @@ refused() {
 }
 
 install() {
-    mkdir -p /etc/interceptor /etc/interceptor/secrets /var/lib/agent
+    mkdir -p /etc/interceptor/secrets
     cp /tier/interceptor /usr/bin/interceptor
     cp -r /tier/policies /etc/interceptor/policies
     cp /tier/service/config.yaml /etc/interceptor/config.yaml
     (umask 077 && echo secret > /etc/interceptor/secrets/orders)
     cp /tier/service/interceptor.service /etc/systemd/system/
     : > /run/came
-    mkfifo $agent.ask
+    mkfifo $ask
     systemd-run --quiet --unit far python3 /tier/service/far.py /run/came
     systemd-run --quiet --unit agent -p User=nobody -p RuntimeDirectory=agent \
-        python3 /tier/service/agent.py $agent.ask /run/agent/said
-    agent_said=/run/agent/said
-    ln -sf $agent_said $agent.said
+        python3 /tier/service/agent.py $ask $answer
     systemctl daemon-reload
 }
 
