@@ -78,10 +78,11 @@ impl Process {
 
     /// As whoever begins a login: nobody else goes on with it.
     #[must_use]
-    pub fn owner(&self) -> Owner {
+    pub fn owner(&self, services: &Services) -> Owner {
         Owner {
             pid: self.pid,
             uid: self.uid,
+            scope: services.scopes.known_around(&self.cgroup),
             held: Arc::clone(&self.held),
         }
     }

@@ -158,7 +158,7 @@ async fn start(services: &Services, caller: &Known, issuer: &str) -> Result<Json
     let config = services.config.load_full();
     let begun = services
         .tokens
-        .begin(&config.issuers, issuer, caller.process()?.owner())
+        .begin(&config.issuers, issuer, caller.process()?.owner(services))
         .await;
     let begun = begun.map_err(|error| {
         refuse(services, caller, None, ("login", &error));
@@ -188,7 +188,7 @@ pub async fn wait(
 ) -> Result<Json<Waited>, Answer> {
     let waited = services
         .tokens
-        .wait(asked.login, &caller.process()?.owner())
+        .wait(asked.login, &caller.process()?.owner(&services))
         .await;
     let progress = waited.map_err(|error| {
         refuse(&services, &caller, None, ("login", &error));
@@ -215,7 +215,7 @@ pub(in crate::control) async fn prove(
             services.tokens.verify(&config.issuers, &token).await
         }
         Proof::Login(login) => {
-            let owner = caller.process()?.owner();
+            let owner = caller.process()?.owner(services);
             services.tokens.logged_in(*login, &owner).await
         }
         Proof::Saml(assertion) => {
