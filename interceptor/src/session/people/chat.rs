@@ -274,7 +274,20 @@ fn asks(standing: &Standing) -> Value {
             other => other.to_string(),
         })
     };
+    let bound = match at("/identity/issuer").as_str() {
+        "" => "nobody".to_owned(),
+        issuer => match at("/identity/user").as_str() {
+            "" => format!("{} of {issuer}", at("/identity/subject")),
+            user => format!("{user} of {issuer}"),
+        },
+    };
+    let behalf = question.on_behalf_of.as_ref().map(|of| {
+        let name = of.user.as_ref().unwrap_or(&of.subject);
+        format!("on behalf of {name} of {}", of.issuer)
+    });
     let context = [
+        format!("for {bound}"),
+        behalf.unwrap_or_default(),
         format!("user {} ({})", question.uid, at("/user/name")),
         format!("{} {}", at("/process/executable/path"), question.sha256),
         format!("arguments {}", at("/process/argv")),
@@ -336,6 +349,61 @@ mod tests {
         for bad in ["", "v0=", "v0=00", "v0=zz", &other, &bare] {
             assert!(!is_signed(&secret, time, body, bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn whom_it_is_for_and_in_whose_name_is_told() {
+        let identity = crate::identity::Identity {
+            issuer: "https://idp.example".to_owned(),
+            subject: "7".to_owned(),
+            user: Some("analyst".to_owned()),
+            groups: Default::default(),
+            acr: None,
+            amr: Default::default(),
+            claims: Default::default(),
+            expires: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let question = Question {
+            id: ApprovalId(uuid::Uuid::nil()),
+            holder: crate::grants::Holder {
+                agent: "claude".to_owned(),
+                scope: 7,
+                cgroup: "/agents/claude".to_owned(),
+                root: None,
+            },
+            principal: json!({ "identity": { "issuer": "https://idp.example", "subject": "robot" } }),
+            uid: 1_000,
+            sha256: "00".to_owned(),
+            target: "shop".to_owned(),
+            database: "shop".to_owned(),
+            summary: "grant".to_owned(),
+            fingerprint: String::new(),
+            shape: String::new(),
+            text: "{}".to_owned(),
+            values: None,
+            digest: None,
+            literals: None,
+            under: Vec::new(),
+            on_behalf_of: Some(Arc::new(identity)),
+            needs: Vec::new(),
+            asked: jiff::Timestamp::UNIX_EPOCH,
+            expires: jiff::Timestamp::UNIX_EPOCH,
+            from: BootTime(0),
+            until: BootTime(0),
+        };
+        let told = asks(&Standing {
+            question: Arc::new(question),
+            waiting: 0,
+            times: 1,
+            state: State::Open,
+            answers: Vec::new(),
+            covers: 1,
+            version: 0,
+        });
+        let told = told.to_string();
+        assert!(told.contains("for robot of https://idp.example"), "{told}");
+        let behalf = "on behalf of analyst of https://idp.example";
+        assert!(told.contains(behalf), "{told}");
     }
 
     #[test]
