@@ -9,14 +9,14 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail, ensure};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::control::api::Launch;
 
-/// Most sockets of others that are hidden one by one.
-const MOST_SOCKETS: usize = 512;
+/// Most sockets of others that are hidden one by one; where there are more, the command does not start.
+const MOST_SOCKETS: usize = 4_096;
 
 /// Devices by which a socket of the host's, or a packet, is made without a socket.
 const DEVICES: [&str; 4] = [
@@ -67,16 +67,26 @@ fn sockets(launch: &Launch) -> anyhow::Result<BTreeSet<PathBuf>> {
         return Ok(BTreeSet::new());
     }
     let table = fs::read_to_string("/proc/net/unix").context("cannot read the UNIX sockets")?;
-    let paths = table.lines().skip(1).filter_map(|line| {
+    let is_there = |path: &PathBuf| {
+        fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
+    };
+    let mut found = paths(&table);
+    found.retain(|path| !launch.sockets.iter().any(|may| Path::new(may) == path) && is_there(path));
+    ensure!(
+        found.len() <= MOST_SOCKETS,
+        "more than {MOST_SOCKETS} UNIX sockets have a path on this host, so not all can be hidden; \
+         `ss -xl` names whose they are, and `launcher: {{ mounts: false }}` goes without"
+    );
+    Ok(found)
+}
+
+/// Each path in a table of UNIX sockets; every connection of a listener has a row with the same one.
+fn paths(table: &str) -> BTreeSet<PathBuf> {
+    let path = |line: &str| {
         let at = line.find(" /")?;
-        line.get(at.saturating_add(1)..)
-    });
-    Ok(paths
-        .filter(|path| !launch.sockets.iter().any(|may| may == path))
-        .map(PathBuf::from)
-        .filter(|path| fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()))
-        .take(MOST_SOCKETS)
-        .collect())
+        line.get(at.saturating_add(1)..).map(PathBuf::from)
+    };
+    table.lines().skip(1).filter_map(path).collect()
 }
 
 /// Kind and place of each mount.
@@ -171,4 +181,23 @@ fn processes() -> anyhow::Result<()> {
     let proc = Some("proc");
     mount(proc, "/proc", proc, flags, Some("hidepid=ptraceable"))
         .context("cannot mount a /proc of its own")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_many_connections_a_socket_has_the_others_are_seen() {
+        let mut table = "Num       RefCount Protocol Flags    Type St Inode Path\n".to_owned();
+        let row = |path: &str| format!("0: 00000003 00000000 00000000 0001 03 12345 {path}\n");
+        for _ in 0..10_000 {
+            table.push_str(&row("/run/dbus/system_bus_socket"));
+        }
+        table.push_str(&row("@abstract"));
+        table.push_str(&row("/run/docker.sock"));
+        let found: Vec<_> = paths(&table).into_iter().collect();
+        let expected = ["/run/dbus/system_bus_socket", "/run/docker.sock"];
+        assert_eq!(found, expected.map(PathBuf::from));
+    }
 }
