@@ -4,7 +4,9 @@
 //! host any more. Who has no capabilities cannot take such a mount off again, nor from a user namespace.
 
 use std::collections::BTreeSet;
+use std::env;
 use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -29,10 +31,21 @@ const DEVICES: [&str; 4] = [
 /// File systems of the kernel's that are for the host's root alone.
 const KERNEL: [&str; 4] = ["bpf", "debugfs", "tracefs", "securityfs"];
 
+/// What of /proc is about the host: the kernel runs what is written there, outside of every scope, or does it.
+const KNOBS: [&str; 5] = [
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+    "/proc/irq",
+    "/proc/bus",
+    "/proc/fs",
+];
+
 /// Gives this process mounts of its own, and hides in them what it may not see.
 pub(super) fn separate(launch: &Launch) -> anyhow::Result<()> {
     let sockets = sockets(launch)?;
     let mounted = mounted()?;
+    // What is open stays: a directory that is hidden by then is not to be the command's.
+    let here = env::current_dir().unwrap_or_else(|_gone| PathBuf::from("/"));
     unshare(CloneFlags::CLONE_NEWNS)
         .context("cannot make mounts of its own; `launcher: { mounts: false }` goes without")?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -54,11 +67,29 @@ pub(super) fn separate(launch: &Launch) -> anyhow::Result<()> {
     for (kind, at) in &mounted {
         match kind.as_str() {
             "cgroup" | "cgroup2" => freeze(at)?,
+            "sysfs" => lock(at)?,
             kind if KERNEL.contains(&kind) => hide(at)?,
             _ => {}
         }
     }
-    processes()
+    processes()?;
+    for path in KNOBS
+        .map(Path::new)
+        .into_iter()
+        .filter(|path| path.exists())
+    {
+        freeze(path)?;
+    }
+    match env::set_current_dir(&here) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            bail!(
+                "{} is hidden from the command: start it elsewhere",
+                here.display()
+            )
+        }
+        // Who may not go there again stays where it is, which nothing hides.
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Sockets of others that have a path now, but for those that may be reached.
@@ -166,12 +197,22 @@ fn restore(path: &Path, file: &File) -> anyhow::Result<()> {
         .with_context(|| format!("cannot keep {}", path.display()))
 }
 
-/// Nobody enters another cgroup by a file that cannot be written.
+/// Nobody enters another cgroup, or turns a knob of the kernel's, by a file that cannot be written.
 fn freeze(at: &Path) -> anyhow::Result<()> {
-    let bind = MsFlags::MS_BIND;
-    let again = bind | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID;
-    mount(Some(at), at, None::<&str>, bind, None::<&str>)
-        .and_then(|()| mount(None::<&str>, at, None::<&str>, again, None::<&str>))
+    mount(Some(at), at, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .with_context(|| format!("cannot make {} a mount", at.display()))?;
+    lock(at)
+}
+
+/// The same for what is a mount already; what is mounted below it stays as it is.
+fn lock(at: &Path) -> anyhow::Result<()> {
+    let flags = MsFlags::MS_BIND
+        | MsFlags::MS_REMOUNT
+        | MsFlags::MS_RDONLY
+        | MsFlags::MS_NOSUID
+        | MsFlags::MS_NODEV
+        | MsFlags::MS_NOEXEC;
+    mount(None::<&str>, at, None::<&str>, flags, None::<&str>)
         .with_context(|| format!("cannot make {} read-only", at.display()))
 }
 
