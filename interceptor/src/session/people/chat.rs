@@ -24,6 +24,7 @@ use crate::policy::ApprovalId;
 use crate::secrets::Secret;
 use crate::session::services::Services;
 use crate::tokens::fetch::Asks;
+use crate::unseen::is_unseen;
 
 /// When it was signed, and the signature.
 pub const TIMESTAMP: HeaderName = HeaderName::from_static("x-slack-request-timestamp");
@@ -219,10 +220,7 @@ pub fn is_shown_whole(question: &Question) -> bool {
 fn spelled(text: &str) -> String {
     let mut spelled = String::with_capacity(text.len());
     for sign in text.chars() {
-        let hides = sign.is_control() && sign != '\n'
-            || matches!(sign, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
-                | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-        match hides {
+        match is_unseen(sign) && sign != '\n' {
             true => spelled.extend(sign.escape_unicode()),
             false => spelled.push(sign),
         }
@@ -295,7 +293,8 @@ fn asks(standing: &Standing) -> Value {
         format!("until {}", question.expires),
         format!("approval {id}"),
     ];
-    let context: Vec<_> = context.iter().map(|line| text(line, BLOCK)).collect();
+    let context = context.iter().filter(|line| !line.is_empty());
+    let context: Vec<_> = context.map(|line| text(line, BLOCK)).collect();
     json!({
         "text": spelled(&head),
         "blocks": [
@@ -409,6 +408,7 @@ mod tests {
     #[test]
     fn a_strangers_text_hides_nothing() {
         assert_eq!(spelled("a\nb\u{202e}c\u{0}"), "a\nb\\u{202e}c\\u{0}");
+        assert_eq!(spelled("a\u{e0041}\u{fff9}"), "a\\u{e0041}\\u{fff9}");
         let block = text("<!channel> *x*", 100);
         assert_eq!(block["type"], "plain_text");
     }
