@@ -81,32 +81,29 @@ fn dialling_the_daemon_does_not_fill_the_audit_log() -> Result<()> {
     let status: Value = serde_json::from_str(&status)?;
     let listener = status["listeners"][0].as_str().context("a listener")?;
     let program = r#"
-import socket, sys, time
+import socket, sys
 host, port = sys.argv[1].rsplit(":", 1)
-began = time.monotonic()
+made = 0
 for _ in range(3000):
     try:
         socket.create_connection((host, int(port)), 5).close()
+        made += 1
     except OSError:
         pass
-print(int(time.monotonic() - began))
+print(made)
 "#;
     let outside = Agent::outside();
     let output = outside.run("/usr/bin/python3", &["-c", program, listener])?;
-    let seconds: usize = output.ok()?.trim().parse()?;
+    let made: u64 = output.ok()?.trim().parse()?;
+    ensure!(made > 2_000, "only {made} connections were made");
     let log = lab.daemon.audit();
     let lines = support::wait::for_fact("every connection in a line", DEADLINE, || {
         let lines = log.events("connection.refused")?;
         let folded = |line: &Value| line["folded"].as_u64().unwrap_or(0) + 1;
         let all: u64 = lines.iter().map(folded).sum();
-        Ok((all == 3_000).then_some(lines))
+        Ok((all >= made).then_some(lines))
     })?;
-    let most = 128 * (seconds + 3);
-    ensure!(
-        lines.len() <= most.min(1_000),
-        "{} lines in {seconds} s",
-        lines.len()
-    );
+    ensure!(lines.len() < 1_000, "{} lines", lines.len());
     Ok(())
 }
 
