@@ -226,7 +226,8 @@ pub fn main(cli: Cli) -> ExitCode {
         }
     };
     done.unwrap_or_else(|error| {
-        complain(&format!("interceptor: {}\n", told(&error)));
+        let told = told(&error);
+        complain(&format!("interceptor: {}\n", terminal::block(&told)));
         ExitCode::from(FAILED)
     })
 }

@@ -45,6 +45,7 @@ pub async fn run(services: Arc<Services>, engines: Arc<Engines>, stream: TcpStre
         }
     };
     let mut seen = Seen {
+        scope: Some(flow.scope),
         destination: Some(flow.destination.0),
         ..Seen::default()
     };
@@ -78,6 +79,7 @@ pub async fn run(services: Arc<Services>, engines: Arc<Engines>, stream: TcpStre
 /// What is known of a connection so far; a refusal tells the audit all of it.
 #[derive(Default)]
 struct Seen {
+    scope: Option<u64>,
     destination: Option<SocketAddr>,
     target: Option<Arc<Target>>,
     principal: Option<Arc<RawValue>>,
@@ -214,7 +216,7 @@ impl Seen {
 
     fn refused(
         &self,
-        services: &Services,
+        services: &Arc<Services>,
         connection: Uuid,
         refusal: &Refusal,
         cause: Option<String>,
@@ -227,6 +229,6 @@ impl Seen {
             database: None,
             principal: self.principal.as_deref(),
         };
-        services.refused(about, self.destination, refusal, cause);
+        services.refused(about, (self.scope, self.destination), refusal, cause);
     }
 }

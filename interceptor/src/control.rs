@@ -39,6 +39,9 @@ use crate::session::services::Services;
 /// Bytes of a request for a grant.
 const MAX_REQUEST: usize = 48 << 10;
 
+/// Bytes of a question which rule decides, whose statement is escaped in it.
+const MAX_WHY: usize = 160 << 10;
+
 /// Bytes of a request for an exchange, which has a token.
 const MAX_EXCHANGE: usize = 64 << 10;
 
@@ -153,7 +156,10 @@ fn control_routes(services: Arc<Services>) -> Router {
 fn agent_routes() -> Router<Arc<Services>> {
     Router::new()
         .route("/v1/self", get(status::own))
-        .route("/v1/why", post(why::own))
+        .route(
+            "/v1/why",
+            post(why::own).layer(DefaultBodyLimit::max(MAX_WHY)),
+        )
         .route("/v1/login", post(scopes::binding::begin_own))
         .route("/v1/login/wait", post(scopes::binding::wait))
         .route("/v1/bind", post(scopes::binding::bind_own))

@@ -31,6 +31,7 @@
 //! | which certificates do we show, which do we trust | [`tls`] |
 //! | who builds whom | [`daemon`] |
 //! | how do we dial, what time is it, what do we say of ourselves | [`socket`], [`clock`], [`telemetry`] |
+//! | what would nobody see in a text | [`unseen`] |
 //!
 //! Absent on purpose: `policy`, `identity`, `secrets`, `audit` and `recording` know no protocol;
 //! an engine reaches them only through its session; nothing imports `daemon`.
@@ -64,3 +65,4 @@ pub mod targets;
 pub mod telemetry;
 pub mod tls;
 pub mod tokens;
+pub mod unseen;

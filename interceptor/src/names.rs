@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use self::bindings::{Bindings, Told};
@@ -73,6 +73,13 @@ impl Names {
         at: SocketAddr,
     ) -> Option<(Arc<Target>, String)> {
         self.bindings.of(config, scope, at)
+    }
+
+    /// A place for one more question, of the scope's and of all.
+    fn place(&self, scope: u64) -> Option<[OwnedSemaphorePermit; 2]> {
+        let own = self.limits.place(scope, clock::boot())?;
+        let shared = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        Some([own, shared])
     }
 }
 

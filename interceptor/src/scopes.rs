@@ -65,11 +65,14 @@ impl Scopes {
         known.iter().find(|scope| scope.path == path).cloned()
     }
 
-    /// Whether a cgroup lies in a scope, as last read: for bounds, not for doors.
+    /// The deepest scope that a cgroup lies in, as last read: for bounds, not for doors.
     #[must_use]
-    pub fn is_known(&self, cgroup: &str) -> bool {
+    pub fn known_around(&self, cgroup: &str) -> Option<u64> {
         let known = self.known.load();
-        known.iter().any(|scope| is_within(cgroup, &scope.path))
+        let around = known.iter().filter(|scope| is_within(cgroup, &scope.path));
+        around
+            .max_by_key(|scope| scope.path.len())
+            .map(|scope| scope.id)
     }
 
     /// The deepest scope that a cgroup lies in; read anew, since a wrong "none" opens a door.

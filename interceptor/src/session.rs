@@ -5,6 +5,7 @@
 
 pub mod beside;
 pub mod ending;
+pub mod folding;
 mod gate;
 pub mod masks;
 pub mod meter;

@@ -487,6 +487,35 @@ fn a_grant_that_takes_an_approval_is_issued_once_it_is_given() -> Result<()> {
 }
 
 #[test]
+fn a_grant_that_was_denied_is_not_asked_for_again_with_another_reason() -> Result<()> {
+    let lab = lab()?;
+    let socket = lab.daemon.run_directory().join("agent.sock");
+    let program = place::interceptor()?;
+    let ask = |more: &str| {
+        let words = format!(
+            "request --socket {} --target shop --database shop --table public.orders \
+             --action Insert {more}",
+            socket.display()
+        );
+        let words: Vec<_> = words.split_whitespace().collect();
+        refused(lab.agent().run(&program.to_string_lossy(), &words)?)
+    };
+    has(&ask("--for 5m --reason test")?, &["waits for an approval"])?;
+    let open = listed(&lab)?;
+    let id = text(open.first().context("nothing is asked")?, "/id")?;
+    approvals(&lab, GAMES, &["deny", id, "--reason", "no"])?.ok()?;
+    for more in [
+        "--for 5m --reason please",
+        "--for 4m --uses 3 --reason test",
+    ] {
+        lacks(&ask(more)?, &["waits for an approval"])?;
+    }
+    let asked = lab.daemon.audit().events("approval.asked")?.len();
+    ensure!(asked == 1, "asked {asked} times");
+    Ok(())
+}
+
+#[test]
 fn a_yes_to_a_portal_covers_no_other_text_that_fetches_from_it() -> Result<()> {
     let lab = patient("0s")?;
     let program = "

@@ -186,6 +186,60 @@ fn a_command_finds_the_doors_shut() -> Result<()> {
     Ok(())
 }
 
+/// Waits for a word, then tries what was hidden, and what the kernel would run or do.
+const LATER: &str = r"
+import errno, json, os, sys
+print('up', flush=True)
+sys.stdin.readline()
+def attempt(path, flags):
+    try:
+        os.close(os.open(path, flags)); return 'done'
+    except OSError as error:
+        return errno.errorcode[error.errno]
+write = os.O_WRONLY
+print(json.dumps({
+    'secret': attempt(sys.argv[1], os.O_RDONLY), 'pattern': attempt('/proc/sys/kernel/core_pattern', write),
+    'trigger': attempt('/proc/sysrq-trigger', write), 'helper': attempt('/sys/kernel/rcu_expedited', write),
+    'own': attempt('/proc/self/oom_score_adj', write),
+}), flush=True)
+";
+
+#[test]
+fn what_is_hidden_stays_so_when_it_is_replaced_and_the_kernel_takes_no_orders() -> Result<()> {
+    let lab = Lab::new()?;
+    let secret = lab.daemon.secret("shop");
+    let socket = lab.daemon.run_directory().join("control.sock");
+    let mut command = Command::new(place::interceptor()?);
+    command
+        .args(["run", "--agent", "passing", "--socket"])
+        .arg(&socket)
+        .args(["--", "/usr/bin/python3", "-I", "-c", LATER])
+        .arg(&secret)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin");
+    let mut process = Process::start(command)?;
+    process.await_text("up", DEADLINE)?;
+    let new = secret.with_extension("new");
+    std::fs::write(&new, "rotated")?;
+    std::fs::rename(&new, &secret)?;
+    process.send("\n")?;
+    let found = said(process.finish(DEADLINE)?)?;
+    for (what, expected) in [
+        ("secret", "ENOENT"),
+        ("pattern", "EROFS"),
+        ("helper", "EROFS"),
+        ("own", "done"),
+    ] {
+        ensure!(found[what] == expected, "{what}: {found}");
+    }
+    // Not every kernel has it.
+    ensure!(
+        found["trigger"] == "EROFS" || found["trigger"] == "ENOENT",
+        "{found}"
+    );
+    Ok(())
+}
+
 /// The same with what a program may do for its own purposes.
 const OWN: &str = r"
 import ctypes, json, multiprocessing, os, signal, subprocess, sys, threading

@@ -216,6 +216,69 @@ fn an_ordinary_user_tags_only_cgroups_of_its_own_processes() -> Result<()> {
 }
 
 #[test]
+fn whom_nothing_is_permitted_is_told_nothing_of_units_nor_names_a_cgroup_in_two_ways() -> Result<()>
+{
+    let mut lab = Lab::new()?;
+    let user = Agent::outside();
+    let program = support::place::interceptor()?;
+    let socket = lab.daemon.run_directory().join("control.sock");
+    let ask = |words: &[&str]| {
+        let socket = ["--socket", &*socket.to_string_lossy()];
+        user.run(&program.to_string_lossy(), &[words, &socket].concat())
+    };
+    has(
+        &refused(ask(&["untag", "--unit", "no-such.service"])?)?,
+        &["Untag on this host is not permitted"],
+    )?;
+    let rule = format!(
+        "@id(\"guests\") permit (principal == User::\"{}\", action in [Action::\"Tag\", Action::\"Untag\"], resource in Agent::\"guest\");",
+        user.uid()
+    );
+    lab.daemon
+        .change(|settings| settings.policies.push(("guests.cedar".to_owned(), rule)))?;
+    lab.daemon.reload()?.ok()?;
+    has(
+        &refused(ask(&["untag", "--unit", "no-such.service"])?)?,
+        &["no cgroup is named"],
+    )?;
+    for path in [
+        format!("{}//", lab.daemon.scope()),
+        format!("./{}", lab.daemon.scope()),
+    ] {
+        has(
+            &refused(ask(&["tag", &path, "--agent", "guest"])?)?,
+            &["a cgroup's path has no"],
+        )?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_asked_about_counts_as_a_request() -> Result<()> {
+    let lab = Lab::with(|settings| settings.limits = vec!["requests_per_second: 1".to_owned()])?;
+    let socket = lab.daemon.run_directory().join("agent.sock");
+    // All are sent before one is answered: no clock decides how many come in a second.
+    let script = r#"
+import socket, sys
+body = b'{"target":"shop","database":"shop","statement":"select 1"}'
+head = b'POST /v1/why HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n'
+sockets = []
+for _ in range(30):
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(sys.argv[1])
+    s.sendall(head % len(body) + body)
+    sockets.append(s)
+print(*[s.recv(65536).split(b' ')[1].decode() for s in sockets])
+"#;
+    let socket = socket.to_string_lossy();
+    let said = lab
+        .agent()
+        .run("/usr/bin/python3", &["-c", script, &socket])?
+        .ok()?;
+    has(&said, &["200", "403"])
+}
+
+#[test]
 fn nobody_tags_what_the_daemon_lives_in() -> Result<()> {
     let lab = Lab::new()?;
     let daemon = lab.daemon.process().context("the daemon runs")?.pid();

@@ -65,7 +65,46 @@ fn connections_to_the_control_sockets_keep_nobody_else_out() -> Result<()> {
     ensure!(grown < 200, "{grown} descriptors are held by one user");
     has(&lab.daemon.cli(&["status"])?.ok()?, &["neighbour"])?;
     let output = neighbour.psql(&lab.dsn(), &["select 'served'"])?.ok()?;
-    has(&output, &["served"])
+    has(&output, &["served"])?;
+    // The same user's other agent has places of its own.
+    let program = support::place::interceptor()?;
+    let socket = lab.daemon.run_directory().join("agent.sock");
+    let words = ["status", "--own", "--socket", &*socket.to_string_lossy()];
+    let own = neighbour.run(&program.to_string_lossy(), &words)?.ok()?;
+    has(&own, &["agent neighbour"])
+}
+
+#[test]
+fn dialling_the_daemon_does_not_fill_the_audit_log() -> Result<()> {
+    let lab = Lab::new()?;
+    let status = lab.daemon.cli(&["status", "--json"])?.ok()?;
+    let status: Value = serde_json::from_str(&status)?;
+    let listener = status["listeners"][0].as_str().context("a listener")?;
+    let program = r#"
+import socket, sys
+host, port = sys.argv[1].rsplit(":", 1)
+made = 0
+for _ in range(3000):
+    try:
+        socket.create_connection((host, int(port)), 5).close()
+        made += 1
+    except OSError:
+        pass
+print(made)
+"#;
+    let outside = Agent::outside();
+    let output = outside.run("/usr/bin/python3", &["-c", program, listener])?;
+    let made: u64 = output.ok()?.trim().parse()?;
+    ensure!(made > 2_000, "only {made} connections were made");
+    let log = lab.daemon.audit();
+    let lines = support::wait::for_fact("every connection in a line", DEADLINE, || {
+        let lines = log.events("connection.refused")?;
+        let folded = |line: &Value| line["folded"].as_u64().unwrap_or(0) + 1;
+        let all: u64 = lines.iter().map(folded).sum();
+        Ok((all >= made).then_some(lines))
+    })?;
+    ensure!(lines.len() < 1_000, "{} lines", lines.len());
+    Ok(())
 }
 
 #[test]

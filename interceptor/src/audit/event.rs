@@ -72,6 +72,15 @@ pub enum Event<'a> {
         /// What only the audit may know of it.
         #[serde(skip_serializing_if = "Option::is_none")]
         cause: Option<String>,
+        /// The agent, where the line names nobody though its scope is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        agent: Option<&'a str>,
+        /// Why it then names nobody.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        unproven: Option<&'static str>,
+        /// How many more it stands for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        folded: Option<u64>,
     },
     /// A session was opened: the upstream accepted the login.
     #[serde(rename = "session.opened")]

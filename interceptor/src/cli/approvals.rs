@@ -12,6 +12,9 @@ use crate::approvals::{Answer, Delegation, StandIn, Standing, State, who};
 use crate::control::api::{self, Asked, Say, WhichApproval};
 use crate::policy::ApprovalId;
 
+/// Columns of a request's text that are shown in one line.
+const WIDTH: usize = 76;
+
 /// `interceptor approvals`.
 #[derive(Debug, Args)]
 pub struct Approvals {
@@ -318,9 +321,9 @@ fn whole(asked: &Asked) -> String {
     let mut text = String::new();
     // The request first, each line marked: none of it can pass for what the daemon says.
     for line in question.text.lines() {
-        text.push_str("  | ");
-        text.push_str(&terminal::line(line));
-        text.push('\n');
+        for (mark, part) in wrapped(&terminal::line(line)) {
+            text.push_str(&format!("  {mark} {part}\n"));
+        }
     }
     text.push('\n');
     let mut row = |name: &str, value: &str| {
@@ -362,6 +365,26 @@ fn whole(asked: &Asked) -> String {
         row("before", &format!("{when}  {}  {text}", state(earlier)));
     }
     text
+}
+
+/// A line in pieces of what a terminal shows in one, so that it has no line without a mark; all but the first have
+/// another one than what begins a line.
+fn wrapped(line: &str) -> Vec<(char, String)> {
+    let mut parts = vec![('|', String::new())];
+    let mut width = 0;
+    for shown in line.chars() {
+        // Letters of East Asia take two places.
+        let takes = if shown < '\u{1100}' { 1 } else { 2 };
+        if width + takes > WIDTH {
+            parts.push((':', String::new()));
+            width = 0;
+        }
+        width += takes;
+        if let Some((_, part)) = parts.last_mut() {
+            part.push(shown);
+        }
+    }
+    parts
 }
 
 fn answered(said: &Answer) -> String {
@@ -417,5 +440,24 @@ fn plain(value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::String(text) => terminal::line(text).into_owned(),
         other => terminal::line(&other.to_string()).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_that_a_terminal_makes_is_without_its_mark() {
+        let forged = format!("DELETE FROM a{}needs      nobody", " ".repeat(100));
+        let parts = wrapped(&forged);
+        assert_eq!(parts.len(), 2);
+        assert_eq!((parts[0].0, parts[1].0), ('|', ':'));
+        let whole: String = parts.iter().map(|(_, part)| part.as_str()).collect();
+        assert_eq!(whole, forged);
+        assert!(parts.iter().all(|(_, part)| part.len() <= WIDTH));
+        let wide = wrapped(&"\u{4f60}".repeat(76));
+        assert_eq!(wide.len(), 2);
+        assert_eq!(wrapped(""), [('|', String::new())]);
     }
 }

@@ -332,7 +332,8 @@ fn line(scope: &Scope) -> String {
             )
         }
     };
-    format!("{} is {}, bound to {whom}\n", scope.cgroup, scope.agent)
+    let cgroup = terminal::line(&scope.cgroup);
+    format!("{cgroup} is {}, bound to {whom}\n", scope.agent)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::client;
-use super::{CONFIG, VIOLATION, block_on, counted, print, told};
+use super::{CONFIG, VIOLATION, block_on, counted, print, terminal, told};
 use crate::config::{self, Config};
 use crate::control::api::Status;
 use crate::policy;
@@ -95,11 +95,19 @@ impl Check {
     }
 
     fn line(&self) -> String {
-        let what = &self.what;
+        // Servers' own words are in it: no line but the first begins with a result.
+        let shown = |text: &str| terminal::block(text).replace('\n', "\n         ");
+        let what = shown(&self.what);
         match &self.found {
-            Found::Good { is } => format!("ok       {what}: {is}\n"),
-            Found::Warning { is, mend } => format!("warning  {what}: {is}\n         → {mend}\n"),
-            Found::Bad { is, mend } => format!("BAD      {what}: {is}\n         → {mend}\n"),
+            Found::Good { is } => format!("ok       {what}: {}\n", shown(is)),
+            Found::Warning { is, mend } => {
+                let (is, mend) = (shown(is), shown(mend));
+                format!("warning  {what}: {is}\n         → {mend}\n")
+            }
+            Found::Bad { is, mend } => {
+                let (is, mend) = (shown(is), shown(mend));
+                format!("BAD      {what}: {is}\n         → {mend}\n")
+            }
         }
     }
 }
@@ -149,7 +157,8 @@ impl Doctor {
             .iter()
             .any(|check| matches!(check.found, Found::Bad { .. }));
         if self.json {
-            print(&format!("{}\n", serde_json::to_string(&checks)?));
+            let checks = serde_json::to_string(&checks)?;
+            print(&format!("{}\n", terminal::json(&checks)));
         } else {
             checks.iter().for_each(|check| print(&check.line()));
         }

@@ -60,7 +60,7 @@ impl Tag {
         let scope: Scope = client::post(&self.daemon.control()?, "/v1/scopes/tag", &asked).await?;
         let text = format!(
             "{} is {}; {}\n",
-            scope.cgroup,
+            terminal::line(&scope.cgroup),
             scope.agent,
             counted(scope.processes, "process", "processes")
         );
@@ -89,7 +89,8 @@ impl Untag {
             client::post(&self.daemon.control()?, "/v1/scopes/untag", &asked).await?;
         let text = format!(
             "{} is not intercepted any more; it was {}\n",
-            scope.cgroup, scope.agent
+            terminal::line(&scope.cgroup),
+            scope.agent
         );
         Ok(show(self.json, &scope, &text))
     }
@@ -125,7 +126,7 @@ impl Status {
         let text = format!(
             "agent {}, in {}; targets: {}\n",
             own.agent,
-            own.cgroup,
+            terminal::line(&own.cgroup),
             own.targets.join(", ")
         );
         Ok(show(self.json, &own, &text))
@@ -137,8 +138,9 @@ fn describe(status: &api::Status) -> String {
         "interceptor {}, policy generation {}\n",
         status.version, status.generation
     );
+    // An executable and a cgroup are called what agents like.
     let mut line = |words: String| {
-        text.push_str(&words);
+        text.push_str(&terminal::line(&words));
         text.push('\n');
     };
     for scope in &status.scopes {
@@ -209,7 +211,7 @@ impl Reload {
         let reloaded: Reloaded = client::post(&self.daemon.control()?, "/v1/reload", &()).await?;
         let mut text = String::new();
         for mistake in &reloaded.mistakes {
-            complain(&format!("{mistake}\n"));
+            complain(&format!("{}\n", terminal::block(mistake)));
         }
         for setting in &reloaded.needs_restart {
             writeln!(text, "{setting} was changed, which needs a restart")?;
@@ -252,7 +254,7 @@ impl OnAgent {
         let acted: Acted = client::post(&self.daemon.control()?, &path, &asked).await?;
         let text = format!(
             "{done} {}; {}\n",
-            acted.scopes.join(", "),
+            terminal::line(&acted.scopes.join(", ")),
             ended(acted.sessions)
         );
         Ok(show(self.json, &acted, &text))
@@ -350,4 +352,43 @@ pub(super) fn show<A: Serialize>(json: bool, answer: &A, text: &str) -> ExitCode
         _ => print(text),
     }
     ExitCode::SUCCESS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_agents_call_things_neither_acts_on_a_terminal_nor_begins_a_line() {
+        let hostile = "/tmp/\u{1b}[2J\nscope    /x  agent trusted";
+        let status = api::Status {
+            version: "1".to_owned(),
+            guard: "lsm".to_owned(),
+            generation: 1,
+            scopes: vec![Scope {
+                cgroup: hostile.to_owned(),
+                agent: "demo".to_owned(),
+                id: 1,
+                processes: 1,
+                identity: None,
+            }],
+            targets: Default::default(),
+            agents: Default::default(),
+            sessions: vec![api::OpenSession {
+                id: Default::default(),
+                agent: "demo".to_owned(),
+                target: "shop".to_owned(),
+                database: None,
+                pid: 7,
+                executable: hostile.to_owned(),
+                requests: 0,
+                seconds: 0,
+            }],
+            listeners: Vec::new(),
+            outputs: Default::default(),
+        };
+        let text = describe(&status);
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+        assert_eq!(text.lines().count(), 3, "{text}");
+    }
 }

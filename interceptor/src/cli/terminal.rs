@@ -16,14 +16,7 @@ mod tests;
 
 /// Whether a terminal may do something else with it than show it: controls of C0 and C1, which begin
 /// escape sequences, and the invisible characters that reorder or hide what is around them.
-#[must_use]
-pub fn acts(shown: char) -> bool {
-    shown.is_control()
-        || matches!(shown,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e0fff}')
-}
+pub use crate::unseen::is_unseen as acts;
 
 /// Text in one line: what acts is shown as an escape that a reader can tell.
 #[must_use]

@@ -53,13 +53,14 @@ pub(super) async fn by_link(
     Extension(logins): Extension<Arc<Logins>>,
     Json(asked): Json<ByLink>,
 ) -> Result<Response, Answer> {
-    may_try(&logins)?;
-    let visitor = logins.open(&asked.link).ok_or_else(|| {
+    // A link cannot be guessed: who has one waits for nobody's tries.
+    let Some(visitor) = logins.open(&asked.link) else {
+        may_try(&logins)?;
         tracing::warn!("somebody came to the console with a link that opens nothing");
-        Answer::forbidden(
+        return Err(Answer::forbidden(
             "this link was used already, or its time is over: `interceptor console` prints another",
-        )
-    })?;
+        ));
+    };
     entered(&services, &site, &logins, visitor)
 }
 

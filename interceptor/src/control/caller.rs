@@ -78,10 +78,11 @@ impl Process {
 
     /// As whoever begins a login: nobody else goes on with it.
     #[must_use]
-    pub fn owner(&self) -> Owner {
+    pub fn owner(&self, services: &Services) -> Owner {
         Owner {
             pid: self.pid,
             uid: self.uid,
+            scope: services.scopes.known_around(&self.cgroup),
             held: Arc::clone(&self.held),
         }
     }
@@ -223,6 +224,27 @@ impl Known {
         let policy = services.policy.current();
         let judged = policy.authorize_control(&caller, verb, object);
         Ok(judged.map(|_rules| caller))
+    }
+
+    /// May this caller use this verb on anything at all? For what costs too much to be done for everybody.
+    ///
+    /// # Errors
+    /// As for [`Known::may`].
+    pub async fn may_somewhere(
+        &self,
+        services: &Arc<Services>,
+        verb: ControlVerb,
+    ) -> Result<(), Answer> {
+        let caller = self.as_caller(services).await;
+        let policy = services.policy.current();
+        match caller {
+            Ok(caller) if policy.could_control(&caller, verb) => Ok(()),
+            // Nor on the host as a whole, then: that says and writes why.
+            _ => {
+                let judged = self.may(services, verb, &ControlObject::Host);
+                judged.await.map(drop)
+            }
+        }
     }
 
     /// As the audit names it.

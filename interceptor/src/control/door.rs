@@ -20,16 +20,16 @@ use crate::capture::cgroup2::Hierarchy;
 use crate::clock::{self, BootTime};
 use crate::session::services::Services;
 
-/// Visitors at once of one user, and of all users but root together.
+/// Visitors at once of one user or one scope, and of all users but root, and of all scopes, together.
 const OF_ONE: u32 = 32;
 const OF_ALL: u32 = 256;
-/// Visits a second of one user; after a pause so many at once.
+/// Visits a second of one of them; after a pause so many at once.
 const RATE: f64 = 50.0;
 /// How long a visit may last; a reload of many policies takes a few seconds.
 const LONGEST: Duration = Duration::from_secs(60);
 /// How long the door stays shut after an error such as a full table of descriptors.
 const REST: Duration = Duration::from_millis(100);
-/// Users that are remembered though none of theirs is inside.
+/// Users and scopes that are remembered though none of theirs is inside.
 const REMEMBERED: usize = 1_024;
 
 /// A control socket that bounds its visitors.
@@ -65,19 +65,21 @@ impl Door {
 
     fn admit(&self, stream: &UnixStream) -> Option<Place> {
         let credentials = stream.peer_cred().ok()?;
-        let who = if credentials.uid() == 0 && !self.is_inside(credentials) {
-            Who::Operator
-        } else {
-            Who::User(credentials.uid())
+        let who = match (self.scope(credentials), credentials.uid()) {
+            (Some(Some(scope)), _) => Who::Scope(scope),
+            (Some(None), 0) => Who::Operator,
+            // Nobody knows where it is: it has none of the operator's places.
+            (Some(None) | None, uid) => Who::User(uid),
         };
         Place::take(&self.guests, who, clock::boot())
     }
 
-    /// Whether a root is one inside a scope: it must not use up the operator's places.
-    fn is_inside(&self, credentials: UCred) -> bool {
-        let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok());
-        let cgroup = pid.and_then(|pid| self.services.capture.hierarchy().of(Some(pid)).ok());
-        cgroup.is_none_or(|cgroup| self.services.scopes.is_known(&cgroup))
+    /// The scope that a visitor is in, if any; `None` where that cannot be told. A user's agents do not share its
+    /// places, and a root inside of one has none of the operator's.
+    fn scope(&self, credentials: UCred) -> Option<Option<u64>> {
+        let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok())?;
+        let cgroup = self.services.capture.hierarchy().of(Some(pid)).ok()?;
+        Some(self.services.scopes.known_around(&cgroup))
     }
 }
 
@@ -113,14 +115,18 @@ impl Listener for Door {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Who {
     Operator,
+    /// Outside every scope.
     User(u32),
+    /// Inside this one.
+    Scope(u64),
 }
 
 /// Who is inside.
 #[derive(Debug, Default)]
 struct Guests {
-    users: HashMap<u32, Guest>,
+    known: HashMap<Who, Guest>,
     users_inside: u32,
+    scopes_inside: u32,
     operators_inside: u32,
 }
 
@@ -157,15 +163,19 @@ impl Drop for Place {
 
 impl Guests {
     fn enter(&mut self, who: Who, now: BootTime) -> bool {
-        let Who::User(uid) = who else {
-            let room = self.operators_inside < OF_ALL;
-            self.operators_inside += u32::from(room);
-            return room;
+        let inside = match who {
+            Who::Operator => {
+                let room = self.operators_inside < OF_ALL;
+                self.operators_inside += u32::from(room);
+                return room;
+            }
+            Who::User(_) => &mut self.users_inside,
+            Who::Scope(_) => &mut self.scopes_inside,
         };
-        if self.users.len() >= REMEMBERED {
-            self.users.retain(|_, guest| guest.inside > 0);
+        if self.known.len() >= REMEMBERED {
+            self.known.retain(|_, guest| guest.inside > 0);
         }
-        let guest = self.users.entry(uid).or_insert(Guest {
+        let guest = self.known.entry(who).or_insert(Guest {
             inside: 0,
             visits: RATE,
             filled: now,
@@ -173,22 +183,23 @@ impl Guests {
         let earned = now.since(guest.filled).as_secs_f64() * RATE;
         guest.visits = (guest.visits + earned).min(RATE);
         guest.filled = now;
-        let room = guest.visits >= 1.0 && guest.inside < OF_ONE && self.users_inside < OF_ALL;
+        let room = guest.visits >= 1.0 && guest.inside < OF_ONE && *inside < OF_ALL;
         if room {
             guest.visits -= 1.0;
             guest.inside += 1;
-            self.users_inside += 1;
+            *inside += 1;
         }
         room
     }
 
     fn leave(&mut self, who: Who) {
-        let Who::User(uid) = who else {
-            self.operators_inside = self.operators_inside.saturating_sub(1);
-            return;
+        let inside = match who {
+            Who::Operator => &mut self.operators_inside,
+            Who::User(_) => &mut self.users_inside,
+            Who::Scope(_) => &mut self.scopes_inside,
         };
-        self.users_inside = self.users_inside.saturating_sub(1);
-        if let Some(guest) = self.users.get_mut(&uid) {
+        *inside = inside.saturating_sub(1);
+        if let Some(guest) = self.known.get_mut(&who) {
             guest.inside = guest.inside.saturating_sub(1);
         }
     }

@@ -34,7 +34,7 @@ pub async fn tag(
     if !config::is_name(&asked.agent) {
         return Err(Answer::bad("an agent's name is 1 to 63 of a-z, 0-9 and -"));
     }
-    let path = path_of(&services, &asked.which)?;
+    let path = path_of(&services, (&caller, ControlVerb::Tag), &asked.which).await?;
     let new = scope(&asked.agent, &path);
     caller.may(&services, ControlVerb::Tag, &new).await?;
     // Another name takes the cgroup away from the agent that has it.
@@ -94,7 +94,7 @@ pub async fn untag(
     caller: Known,
     Json(asked): Json<Which>,
 ) -> Result<Json<Scope>, Answer> {
-    let path = path_of(&services, &asked)?;
+    let path = path_of(&services, (&caller, ControlVerb::Untag), &asked).await?;
     let Some(tagged) = services.scopes.at(&path) else {
         return Err(Answer::bad(&format!(
             "cgroup {path} is not tagged; `interceptor status` lists those that are"
@@ -160,19 +160,19 @@ pub(super) fn scope(agent: &str, path: &str) -> ControlObject {
     }
 }
 
-fn path_of(services: &Arc<Services>, which: &Which) -> Result<String, Answer> {
+/// The path of the cgroup that is meant. To look for a unit takes a walk over all cgroups, which is not made for
+/// whom no rule permits the verb anywhere.
+async fn path_of(
+    services: &Arc<Services>,
+    (caller, verb): (&Known, ControlVerb),
+    which: &Which,
+) -> Result<String, Answer> {
     match which {
         Which {
             cgroup: Some(path),
             pid: None,
             unit: None,
-        } => {
-            let path = format!("/{}", path.trim_matches('/'));
-            let plain = !path.split('/').any(|part| part == "..");
-            plain
-                .then_some(path)
-                .ok_or_else(|| Answer::bad("a cgroup's path has no `..`"))
-        }
+        } => cgroup::plain(path).map_err(Answer::bad),
         Which {
             cgroup: None,
             pid: Some(pid),
@@ -186,7 +186,11 @@ fn path_of(services: &Arc<Services>, which: &Which) -> Result<String, Answer> {
             cgroup: None,
             pid: None,
             unit: Some(unit),
-        } => cgroup::of_unit(services.capture.hierarchy(), unit).map_err(|why| Answer::bad(&why)),
+        } => {
+            caller.may_somewhere(services, verb).await?;
+            let found = cgroup::of_unit(&services.capture, unit).await;
+            found.map_err(|why| Answer::bad(&why))
+        }
         _ => Err(Answer::bad("name one of cgroup, pid and unit")),
     }
 }

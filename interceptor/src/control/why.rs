@@ -18,6 +18,9 @@ use crate::protocol::postgres::facts::{self, Names};
 use crate::session::masks;
 use crate::session::services::Services;
 
+/// Bytes of a statement that is asked about: reading it takes time that no request pays for.
+const MAX_STATEMENT: usize = 64 << 10;
+
 /// What policy says of a statement, and which columns of what it names are masked.
 #[derive(Debug, Serialize)]
 pub struct Explained {
@@ -38,11 +41,26 @@ pub async fn own(
     caller: Known,
     Json(asked): Json<Why>,
 ) -> Result<Json<Explained>, Answer> {
+    if asked.statement.len() > MAX_STATEMENT {
+        return Err(Answer::bad(
+            "a statement that is asked about has 64 KiB at most",
+        ));
+    }
     let (scope, principal) = agent_of(&services, &caller).await?;
-    let held = Holding::new(&services.grants, &principal, scope.id);
-    explain(&services, (&principal, &held), &asked)
-        .map(Json)
-        .map_err(|error| Answer::bad(&error))
+    let limits = services.config.load().agent(&scope.agent);
+    let meter = services.meters.of(&scope.agent);
+    let within = meter.request(&limits);
+    within.map_err(|refusal| Answer::refused(&refusal))?;
+    let turn = meter.turn().await;
+    let explained = tokio::task::spawn_blocking(move || {
+        let held = Holding::new(&services.grants, &principal, scope.id);
+        let explained = explain(&services, (&principal, &held), &asked);
+        // Held by the thread: one that asks and goes away waits for it all the same.
+        drop(turn);
+        explained
+    });
+    let explained = explained.await.map_err(|error| Answer::failed(&error))?;
+    explained.map(Json).map_err(|error| Answer::bad(&error))
 }
 
 fn explain(

@@ -22,8 +22,8 @@ use crate::session::services::Services;
 
 /// Connections at once; more wait in the kernel's queue.
 const AT_ONCE: usize = 16;
-/// How long one may last.
-const LONGEST: Duration = Duration::from_secs(30);
+/// How long one may last: a scrape takes a moment, and who says nothing keeps a place from somebody else.
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// Binds the address, if one is configured.
 pub(super) async fn listen(address: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {

@@ -104,6 +104,7 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
         config: ArcSwap::from_pointee(config),
         meters: Default::default(),
         registry: Default::default(),
+        folds: Default::default(),
         metrics: Metrics::default(),
     };
     Ok(Parts {

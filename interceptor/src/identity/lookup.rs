@@ -36,6 +36,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const WAITED_FOR: Duration = Duration::from_secs(2);
 /// Lookups of connections at once for one scope; each may keep a thread for as long as a process likes.
 const AT_ONCE: usize = 4;
+/// Bytes that each line of the audit has beside a name and a cause, about.
+const LINE: usize = 512;
 /// Scopes whose lookups are counted.
 const SCOPES: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
 /// How long what was read of a process is used for its next connection.
@@ -60,6 +62,7 @@ pub struct Identifier {
 struct Share {
     connections: Arc<Semaphore>,
     refusals: Arc<Allowance>,
+    lines: Arc<Allowance>,
 }
 
 impl Identifier {
@@ -210,6 +213,18 @@ impl Identifier {
         found.map_err(|_elapsed| Error::Timeout { pid })?
     }
 
+    /// Whether a scope may have one more line in the audit for a connection that is refused, of so many bytes beside
+    /// what each line has; it is paid for by this.
+    #[must_use]
+    pub fn affords_line(&self, scope: u64, bytes: usize) -> bool {
+        let lines = self.share(scope).lines;
+        let affords = lines.affords(clock::boot());
+        if affords {
+            lines.charge(Duration::ZERO, bytes.saturating_add(LINE));
+        }
+        affords
+    }
+
     async fn find(&self, flow: &Flow, scope: &ScopeOf) -> Result<(Arc<Principal>, OwnedFd), Error> {
         let slots = self.share(scope.id).connections;
         let (stamp, at, scope) = (flow.process.clone(), flow.at, scope.clone());
@@ -232,6 +247,7 @@ impl Identifier {
         let new = || Share {
             connections: Arc::new(Semaphore::new(AT_ONCE)),
             refusals: Arc::new(Allowance::new(clock::boot())),
+            lines: Arc::new(Allowance::new(clock::boot())),
         };
         scopes.get_or_insert(scope, new).clone()
     }

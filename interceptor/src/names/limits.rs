@@ -4,8 +4,10 @@
 //! is a message to whoever answers for its domain, so their number is bounded.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::BootTime;
 
@@ -23,6 +25,8 @@ const IN_ALL: usize = 4096;
 const WINDOW: Duration = Duration::from_secs(3600);
 /// Seconds of questions that may come at once.
 const BURST: u64 = 4;
+/// Questions of one scope that are under way at once: a resolver that says nothing keeps each for seconds.
+const OF_ONE: usize = 64;
 /// Scopes whose questions are counted at once; more than can be tagged.
 const SCOPES: usize = 8192;
 
@@ -41,6 +45,7 @@ struct Asked {
     since: BootTime,
     names: HashSet<String>,
     domains: HashMap<String, usize>,
+    places: Arc<Semaphore>,
 }
 
 impl Limits {
@@ -60,6 +65,13 @@ impl Limits {
         }
         asked.spent = asked.spent.saturating_add(each);
         true
+    }
+
+    /// A place for one more question of a scope's that is under way; none where it has all of its own.
+    pub(super) fn place(&self, scope: u64, now: BootTime) -> Option<OwnedSemaphorePermit> {
+        let mut scopes = self.scopes();
+        let asked = of(&mut scopes, scope, now)?;
+        Arc::clone(&asked.places).try_acquire_owned().ok()
     }
 
     /// Why a name that nobody has configured is not asked for.
@@ -115,6 +127,7 @@ fn of(scopes: &mut HashMap<u64, Asked>, scope: u64, now: BootTime) -> Option<&mu
         since: now,
         names: HashSet::new(),
         domains: HashMap::new(),
+        places: Arc::new(Semaphore::new(OF_ONE)),
     }))
 }
 

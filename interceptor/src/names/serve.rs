@@ -64,7 +64,7 @@ pub async fn by_datagram(
             continue;
         }
         // A full house drops a question, as any resolver does; the client asks again.
-        let Ok(place) = Arc::clone(&services.names.places).try_acquire_owned() else {
+        let Some(place) = services.names.place(flow.scope) else {
             services.metrics.name_asked("dropped");
             continue;
         };
@@ -94,7 +94,7 @@ pub async fn by_stream(services: &Services, mut stream: TcpStream, flow: Flow) {
         if !admits(services, &asker.flow) {
             return;
         }
-        let Ok(place) = Arc::clone(&services.names.places).try_acquire_owned() else {
+        let Some(place) = services.names.place(asker.flow.scope) else {
             return;
         };
         let answered = answer(services, &asker, &bytes, true).await;

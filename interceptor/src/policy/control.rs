@@ -8,7 +8,10 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use cedar_policy::{Context, Entities, Entity, EntityUid, Request, RestrictedExpression};
+use cedar_policy::{
+    ActionConstraint, Context, Effect, Entities, Entity, EntityUid, Policy as Rule,
+    PrincipalConstraint, Request, RestrictedExpression,
+};
 use serde::Serialize;
 
 use super::compile::Policy;
@@ -281,23 +284,11 @@ impl Policy {
         verb: ControlVerb,
         object: &ControlObject,
     ) -> Result<Vec<RuleId>, Refusal> {
-        let forbidden = |hint: &str| Err(refusal(verb, object, Vec::new(), hint));
-        match caller {
-            ControlCaller::User(user) if user.agent.is_some() => {
-                return forbidden("a process inside a scope cannot steer the daemon");
-            }
-            ControlCaller::User(user) if user.uid == 0 => {
-                return Ok(vec![RuleId(ROOT.to_owned())]);
-            }
-            ControlCaller::User(user) if user.runs_agent && !verb.suits_agents_user() => {
-                return forbidden(
-                    "processes of this user run as an agent; another user or root must do this",
-                );
-            }
-            ControlCaller::Person(_) if !verb.suits_people() => {
-                return forbidden("a user of the host must do this, on the control socket");
-            }
-            ControlCaller::User(_) | ControlCaller::Person(_) => {}
+        if let Some(hint) = barred(caller, verb) {
+            return Err(refusal(verb, object, Vec::new(), hint));
+        }
+        if is_root(caller) {
+            return Ok(vec![RuleId(ROOT.to_owned())]);
         }
         let judgement = self
             .ask_control(caller, verb, object)
@@ -312,6 +303,41 @@ impl Policy {
             .find_map(|id| self.rules.get(id)?.hint.as_deref())
             .unwrap_or("only root may, unless a rule permits whoever asks");
         Err(refusal(verb, object, rules, hint))
+    }
+
+    /// Whether `caller` could be permitted `verb` on anything: an upper bound, which takes whatever a rule's
+    /// conditions say, and what it says of the resource, for true.
+    #[must_use]
+    pub fn could_control(&self, caller: &ControlCaller, verb: ControlVerb) -> bool {
+        let (kind, id, groups) = match caller {
+            ControlCaller::User(user) => {
+                let groups: &[Group] = &user.groups;
+                (Kind::User, user.uid.to_string(), groups)
+            }
+            ControlCaller::Person(person) => (Kind::Person, person.id(), &[][..]),
+        };
+        let own = vocabulary::uid(kind, &id);
+        let of_group = |group: &Group| vocabulary::uid(Kind::Group, &group.gid.to_string());
+        let within: Vec<EntityUid> = groups.iter().map(of_group).collect();
+        let is_in = |uid: &EntityUid| *uid == own || within.contains(uid);
+        let is_about = |rule: &Rule| match rule.principal_constraint() {
+            PrincipalConstraint::Any => true,
+            PrincipalConstraint::Is(of) => of == *own.type_name(),
+            PrincipalConstraint::Eq(uid) => uid == own,
+            PrincipalConstraint::In(uid) => is_in(&uid),
+            PrincipalConstraint::IsIn(of, uid) => of == *own.type_name() && is_in(&uid),
+        };
+        let action = vocabulary::uid(Kind::Action, verb.name());
+        let may = |rule: &Rule| match rule.action_constraint() {
+            ActionConstraint::Any => true,
+            // Verbs are in no group of actions but themselves.
+            ActionConstraint::Eq(of) => of == action,
+            ActionConstraint::In(of) => of.contains(&action),
+        };
+        let mut rules = self.control_rules.policies();
+        barred(caller, verb).is_none()
+            && (is_root(caller)
+                || rules.any(|rule| rule.effect() == Effect::Permit && is_about(rule) && may(rule)))
     }
 
     fn ask_control(
@@ -334,6 +360,25 @@ impl Policy {
             .map_err(|error| Error::of("the request", &error))?;
         Ok(decide::ask_cedar(&request, &self.control_rules, &entities))
     }
+}
+
+/// Why somebody may not, whatever a rule says.
+fn barred(caller: &ControlCaller, verb: ControlVerb) -> Option<&'static str> {
+    match caller {
+        ControlCaller::User(user) if user.agent.is_some() => {
+            Some("a process inside a scope cannot steer the daemon")
+        }
+        ControlCaller::User(user) if user.runs_agent && user.uid != 0 => (!verb
+            .suits_agents_user())
+        .then_some("processes of this user run as an agent; another user or root must do this"),
+        ControlCaller::Person(_) => (!verb.suits_people())
+            .then_some("a user of the host must do this, on the control socket"),
+        ControlCaller::User(_) => None,
+    }
+}
+
+fn is_root(caller: &ControlCaller) -> bool {
+    matches!(caller, ControlCaller::User(user) if user.uid == 0)
 }
 
 fn person_entity(person: &LoggedIn) -> Result<Entity, Error> {

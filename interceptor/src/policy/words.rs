@@ -9,6 +9,7 @@ use cedar_policy::PolicyId;
 
 use super::vocabulary::{shown_object, shown_path};
 use super::{Access, Action, ApprovalId, Context, Refusal, RefusalKind, Resource, SshFacts, Terms};
+use crate::unseen::is_unseen;
 
 /// Most characters of one name in a message.
 const NAME: usize = 128;
@@ -250,18 +251,12 @@ pub(super) fn shown(name: &str) -> String {
     let mut shown: String = name
         .chars()
         .take(NAME)
-        .map(|c| if is_plain(c) { c } else { '?' })
+        .map(|c| if is_unseen(c) { '?' } else { c })
         .collect();
     if name.chars().nth(NAME).is_some() {
         shown.push('…');
     }
     shown
-}
-
-fn is_plain(c: char) -> bool {
-    // Unicode 15, bidirectional controls and zero-width characters.
-    let turns = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-    !c.is_control() && !turns
 }
 
 /// Refusals that no rule decides. What the caller reads is fixed here; the cause is for the log.

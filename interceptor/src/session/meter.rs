@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::OwnedMutexGuard;
+
 use crate::clock::{self, BootTime};
 use crate::config;
 use crate::policy::Refusal;
@@ -46,6 +48,7 @@ pub struct Meter {
     connections: Arc<AtomicU32>,
     sessions: Arc<AtomicU32>,
     bucket: Mutex<Option<Bucket>>,
+    aside: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug)]
@@ -113,6 +116,11 @@ impl Meter {
         }
         bucket.tokens -= 1.0;
         Ok(())
+    }
+
+    /// Waits for the agent's turn to have something worked out beside its requests: one at a time.
+    pub async fn turn(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.aside).lock_owned().await
     }
 
     /// Connections open now.

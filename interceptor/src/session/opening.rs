@@ -485,9 +485,10 @@ impl Opening {
 
     /// Writes why there is no session.
     pub fn refuse(self, refusal: &Refusal, cause: Option<String>) {
-        let destination = Some(self.who.flow.destination.0);
+        let flow = &self.who.flow;
+        let place = (Some(flow.scope), Some(flow.destination.0));
         let about = self.who.about();
-        self.services.refused(about, destination, refusal, cause);
+        self.services.refused(about, place, refusal, cause);
     }
 
     fn recorder(

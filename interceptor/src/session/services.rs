@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use super::folding::{Fate, Folds};
 use super::meter::Meters;
 use super::registry::Registry;
 use crate::approvals::Approvals;
@@ -28,6 +29,9 @@ use crate::targets::Targets;
 use crate::telemetry::Metrics;
 use crate::tls::Authority;
 use crate::tokens::Tokens;
+
+/// What stands for a scope where there is none; no cgroup has this number.
+const NOBODY: u64 = 0;
 
 /// The parts, each built once by the daemon.
 #[derive(Debug)]
@@ -79,6 +83,8 @@ pub struct Services {
     pub meters: Meters,
     /// The sessions open now.
     pub registry: Registry,
+    /// Refused connections that are told together.
+    pub folds: Folds,
     /// How the outputs of the audit are doing.
     pub outputs: Board,
     /// Counters.
@@ -95,22 +101,69 @@ impl Services {
         }
     }
 
-    /// Counts a connection that is refused, and writes why to the audit.
+    /// Counts a connection that is refused, and writes why to the audit. What no scope is known of, and what a
+    /// scope has no lines left for, is written once a second, without a name but with how many there were.
     pub fn refused(
-        &self,
+        self: &Arc<Self>,
         about: About<'_>,
-        destination: Option<SocketAddr>,
+        (scope, destination): (Option<u64>, Option<SocketAddr>),
         refusal: &Refusal,
         cause: Option<String>,
     ) {
         self.metrics.connection_refused(refusal.kind);
-        let event = Event::ConnectionRefused {
-            about,
-            destination,
-            refusal,
-            cause,
+        let scope = scope.and_then(|id| self.scopes.by_id(id));
+        let name = about.principal.map_or(0, |json| json.get().len());
+        let bytes = cause.as_ref().map_or(0, String::len).saturating_add(name);
+        if let Some(scope) = &scope
+            && self.identity.affords_line(scope.id, bytes)
+        {
+            let event = Event::ConnectionRefused {
+                about,
+                destination,
+                refusal,
+                cause,
+                agent: None,
+                unproven: None,
+                folded: None,
+            };
+            return self.write_refused(&event);
+        }
+        let (connection, id) = (about.connection, scope.as_ref().map(|scope| scope.id));
+        let (services, refusal) = (Arc::clone(self), refusal.clone());
+        let tell = move |folded: u64| {
+            let about = About {
+                connection,
+                session: None,
+                target: None,
+                protocol: None,
+                database: None,
+                principal: None,
+            };
+            services.write_refused(&Event::ConnectionRefused {
+                about,
+                destination,
+                refusal: &refusal,
+                cause,
+                agent: scope.as_ref().map(|scope| scope.agent.as_str()),
+                unproven: scope.as_ref().map(|_busy| "busy"),
+                folded: (folded > 0).then_some(folded),
+            });
         };
-        if let Err(error) = self.audit.append(&event) {
+        let folds = Arc::clone(self);
+        let key = id.unwrap_or(NOBODY);
+        match self.folds.add(key, clock::boot()) {
+            Fate::Told => tell(0),
+            Fate::Waits(time) => drop(tokio::spawn(async move {
+                tokio::time::sleep(time).await;
+                let waited = folds.folds.take(key, clock::boot());
+                tell(waited.saturating_sub(1));
+            })),
+            Fate::Counted => {}
+        }
+    }
+
+    fn write_refused(&self, event: &Event<'_>) {
+        if let Err(error) = self.audit.append(event) {
             tracing::error!(%error, "cannot write a refusal to the audit log");
         }
     }

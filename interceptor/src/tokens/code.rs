@@ -24,8 +24,8 @@ use crate::secrets::Secret;
 
 /// How long a person has to come back.
 const LONGEST: Duration = Duration::from_mins(10);
-/// Logins that are under way at once.
-const MOST: usize = 64;
+/// Logins that are under way at once: more than can be begun in that time.
+const MOST: usize = 1_024;
 /// Bytes of a code.
 const MAX_CODE: usize = 4_096;
 
@@ -47,6 +47,20 @@ struct Pending {
 }
 
 impl Codes {
+    /// One more. Whoever reaches the console can begin logins that nobody comes back from: where there are too many,
+    /// the one that would end first makes room.
+    fn keep(&self, state: String, pending: Pending) {
+        let mut all = self.lock();
+        all.retain(|_, one| clock::boot() < one.until);
+        if all.len() >= MOST {
+            let first = all.iter().min_by_key(|(_, one)| one.until);
+            if let Some(first) = first.map(|(state, _)| state.clone()) {
+                all.remove(&first);
+            }
+        }
+        all.insert(state, pending);
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Pending>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -57,7 +71,7 @@ impl Tokens {
     /// comes back with.
     ///
     /// # Errors
-    /// Where there are too many, or the issuer does not take part.
+    /// Where the issuer does not take part.
     pub async fn send(
         &self,
         issuers: &Issuers,
@@ -102,12 +116,7 @@ impl Tokens {
             until: clock::boot().after(LONGEST),
             issuer: known,
         };
-        let mut all = self.codes.lock();
-        all.retain(|_, one| clock::boot() < one.until);
-        if all.len() >= MOST {
-            return Err(failed("too many logins are under way"));
-        }
-        all.insert(state.clone(), pending);
+        self.codes.keep(state.clone(), pending);
         Ok((location, state))
     }
 

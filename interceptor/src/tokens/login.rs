@@ -23,10 +23,10 @@ use crate::config::Url;
 use crate::identity::pidfd;
 use crate::secrets::Secret;
 
-/// Logins that are under way at once, and of one user.
+/// Logins that are under way at once, and of one user or one scope.
 const MOST: usize = 64;
 const OF_ONE: usize = 4;
-/// How often one user may begin one: each is a question to the issuer.
+/// How often one of them may begin one: each is a question to the issuer.
 const SPACED: Duration = Duration::from_secs(1);
 /// How long one may take, whatever the issuer says.
 const LONGEST: u64 = 1_800;
@@ -48,6 +48,8 @@ pub struct Owner {
     pub pid: u32,
     /// Its user.
     pub uid: u32,
+    /// The scope that it is in: a user's agents do not share places.
+    pub scope: Option<u64>,
     /// The process itself: while it is held, its number names no other.
     pub held: Arc<OwnedFd>,
 }
@@ -219,7 +221,8 @@ impl Logins {
     fn room(&self, owner: &Owner) -> Result<(), Error> {
         let mut pending = self.lock();
         pending.retain(|_, one| one.until > clock::boot() && pidfd::is_alive(&one.owner.held));
-        let own = pending.values().filter(|one| one.owner.uid == owner.uid);
+        let of = |owner: &Owner| (owner.scope, owner.scope.is_none().then_some(owner.uid));
+        let own = pending.values().filter(|one| of(&one.owner) == of(owner));
         let just_now = own
             .clone()
             .any(|one| clock::boot().since(one.begun) < SPACED);

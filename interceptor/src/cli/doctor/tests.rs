@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::{Doctor, Found, host, upstream};
+use super::{Check, Doctor, Found, host, upstream};
 use crate::config;
 
 fn mend(found: &Found) -> &str {
@@ -63,4 +63,16 @@ fn pins_are_there_or_not() {
     }
     fs::create_dir(directory.path().join("v1")).unwrap();
     assert!(!is_warning(&host::pins(directory.path()).found));
+}
+
+#[test]
+fn a_servers_words_neither_act_on_a_terminal_nor_pass_for_a_result() {
+    let check = Check::bad("target shop", "FATAL: \u{1b}[2J\u{9b}x\nok       y", "");
+    let line = check.line();
+    assert!(
+        !line.chars().any(|c| c != '\n' && c.is_control()),
+        "{line:?}"
+    );
+    let results = line.lines().filter(|line| !line.starts_with(' '));
+    assert_eq!(results.count(), 1, "{line}");
 }

@@ -4,19 +4,21 @@
 //! host any more. Who has no capabilities cannot take such a mount off again, nor from a user namespace.
 
 use std::collections::BTreeSet;
+use std::env;
 use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail, ensure};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::control::api::Launch;
 
-/// Most sockets of others that are hidden one by one.
-const MOST_SOCKETS: usize = 512;
+/// Most sockets of others that are hidden one by one; where there are more, the command does not start.
+const MOST_SOCKETS: usize = 4_096;
 
 /// Devices by which a socket of the host's, or a packet, is made without a socket.
 const DEVICES: [&str; 4] = [
@@ -29,10 +31,21 @@ const DEVICES: [&str; 4] = [
 /// File systems of the kernel's that are for the host's root alone.
 const KERNEL: [&str; 4] = ["bpf", "debugfs", "tracefs", "securityfs"];
 
+/// What of /proc is about the host: the kernel runs what is written there, outside of every scope, or does it.
+const KNOBS: [&str; 5] = [
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+    "/proc/irq",
+    "/proc/bus",
+    "/proc/fs",
+];
+
 /// Gives this process mounts of its own, and hides in them what it may not see.
 pub(super) fn separate(launch: &Launch) -> anyhow::Result<()> {
     let sockets = sockets(launch)?;
     let mounted = mounted()?;
+    // What is open stays: a directory that is hidden by then is not to be the command's.
+    let here = env::current_dir().unwrap_or_else(|_gone| PathBuf::from("/"));
     unshare(CloneFlags::CLONE_NEWNS)
         .context("cannot make mounts of its own; `launcher: { mounts: false }` goes without")?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -54,11 +67,29 @@ pub(super) fn separate(launch: &Launch) -> anyhow::Result<()> {
     for (kind, at) in &mounted {
         match kind.as_str() {
             "cgroup" | "cgroup2" => freeze(at)?,
+            "sysfs" => lock(at)?,
             kind if KERNEL.contains(&kind) => hide(at)?,
             _ => {}
         }
     }
-    processes()
+    processes()?;
+    for path in KNOBS
+        .map(Path::new)
+        .into_iter()
+        .filter(|path| path.exists())
+    {
+        freeze(path)?;
+    }
+    match env::set_current_dir(&here) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            bail!(
+                "{} is hidden from the command: start it elsewhere",
+                here.display()
+            )
+        }
+        // Who may not go there again stays where it is, which nothing hides.
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Sockets of others that have a path now, but for those that may be reached.
@@ -67,16 +98,26 @@ fn sockets(launch: &Launch) -> anyhow::Result<BTreeSet<PathBuf>> {
         return Ok(BTreeSet::new());
     }
     let table = fs::read_to_string("/proc/net/unix").context("cannot read the UNIX sockets")?;
-    let paths = table.lines().skip(1).filter_map(|line| {
+    let is_there = |path: &PathBuf| {
+        fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
+    };
+    let mut found = paths(&table);
+    found.retain(|path| !launch.sockets.iter().any(|may| Path::new(may) == path) && is_there(path));
+    ensure!(
+        found.len() <= MOST_SOCKETS,
+        "more than {MOST_SOCKETS} UNIX sockets have a path on this host, so not all can be hidden; \
+         `ss -xl` names whose they are, and `launcher: {{ mounts: false }}` goes without"
+    );
+    Ok(found)
+}
+
+/// Each path in a table of UNIX sockets; every connection of a listener has a row with the same one.
+fn paths(table: &str) -> BTreeSet<PathBuf> {
+    let path = |line: &str| {
         let at = line.find(" /")?;
-        line.get(at.saturating_add(1)..)
-    });
-    Ok(paths
-        .filter(|path| !launch.sockets.iter().any(|may| may == path))
-        .map(PathBuf::from)
-        .filter(|path| fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()))
-        .take(MOST_SOCKETS)
-        .collect())
+        line.get(at.saturating_add(1)..).map(PathBuf::from)
+    };
+    table.lines().skip(1).filter_map(path).collect()
 }
 
 /// Kind and place of each mount.
@@ -156,12 +197,22 @@ fn restore(path: &Path, file: &File) -> anyhow::Result<()> {
         .with_context(|| format!("cannot keep {}", path.display()))
 }
 
-/// Nobody enters another cgroup by a file that cannot be written.
+/// Nobody enters another cgroup, or turns a knob of the kernel's, by a file that cannot be written.
 fn freeze(at: &Path) -> anyhow::Result<()> {
-    let bind = MsFlags::MS_BIND;
-    let again = bind | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID;
-    mount(Some(at), at, None::<&str>, bind, None::<&str>)
-        .and_then(|()| mount(None::<&str>, at, None::<&str>, again, None::<&str>))
+    mount(Some(at), at, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .with_context(|| format!("cannot make {} a mount", at.display()))?;
+    lock(at)
+}
+
+/// The same for what is a mount already; what is mounted below it stays as it is.
+fn lock(at: &Path) -> anyhow::Result<()> {
+    let flags = MsFlags::MS_BIND
+        | MsFlags::MS_REMOUNT
+        | MsFlags::MS_RDONLY
+        | MsFlags::MS_NOSUID
+        | MsFlags::MS_NODEV
+        | MsFlags::MS_NOEXEC;
+    mount(None::<&str>, at, None::<&str>, flags, None::<&str>)
         .with_context(|| format!("cannot make {} read-only", at.display()))
 }
 
@@ -171,4 +222,23 @@ fn processes() -> anyhow::Result<()> {
     let proc = Some("proc");
     mount(proc, "/proc", proc, flags, Some("hidepid=ptraceable"))
         .context("cannot mount a /proc of its own")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_many_connections_a_socket_has_the_others_are_seen() {
+        let mut table = "Num       RefCount Protocol Flags    Type St Inode Path\n".to_owned();
+        let row = |path: &str| format!("0: 00000003 00000000 00000000 0001 03 12345 {path}\n");
+        for _ in 0..10_000 {
+            table.push_str(&row("/run/dbus/system_bus_socket"));
+        }
+        table.push_str(&row("@abstract"));
+        table.push_str(&row("/run/docker.sock"));
+        let found: Vec<_> = paths(&table).into_iter().collect();
+        let expected = ["/run/dbus/system_bus_socket", "/run/docker.sock"];
+        assert_eq!(found, expected.map(PathBuf::from));
+    }
 }

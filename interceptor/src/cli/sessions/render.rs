@@ -81,19 +81,17 @@ pub(super) fn asked(
     if exchange.skipped {
         write!(out, "  (skipped by the server after an error)")?;
     }
-    writeln!(out, "\n{}", statement(exchange))?;
+    // Each line marked: none of it can pass for another request.
+    let marked = statement(exchange).replace('\n', "\n  | ");
+    writeln!(out, "\n  | {marked}")?;
     parameters(exchange, out)
 }
 
 /// A statement as it was typed.
 pub(super) fn prompt(meta: &Meta, exchange: &Exchange, out: &mut impl Write) -> io::Result<()> {
     let database = meta.database.as_deref().unwrap_or(&meta.target);
-    writeln!(
-        out,
-        "{}=> {}",
-        terminal::line(database),
-        statement(exchange)
-    )?;
+    let marked = statement(exchange).replace('\n', "\n  | ");
+    writeln!(out, "{}=> {marked}", terminal::line(database))?;
     parameters(exchange, out)
 }
 

@@ -131,9 +131,9 @@ async fn show_gives_statement_result_and_request() {
     let (code, said) = run(&root, &["show", "ffff"]);
     assert_eq!(code, 0);
     for holds in [
-        "SELECT name\nFROM customers\n name\n-----------",
+        "  | SELECT name\n  | FROM customers\n name\n-----------",
         " a\\u{1b}[2Jb\nSELECT 1\n",
-        "request 00000000-0000-0000-0000-000000000002\nDELETE FROM customers\n",
+        "request 00000000-0000-0000-0000-000000000002\n  | DELETE FROM customers\n",
         "ERROR 42501: not permitted\nHINT: interceptor request\n",
     ] {
         assert!(said.contains(holds), "{holds:?} is not in {said}");
@@ -154,7 +154,7 @@ async fn replay_shows_the_same_in_the_order_of_time() {
     let (code, said) = run(&root, &["replay", "ffff", "--instant"]);
     assert_eq!(code, 0);
     let order = [
-        "shop=> SELECT name",
+        "shop=> SELECT name\n  | FROM",
         "SELECT 1",
         "shop=> DELETE",
         "ERROR 42501",

@@ -42,7 +42,8 @@ export function approvals(all) {
   const open = all.filter((one) => one.state.is === 'open');
   const rest = all.filter((one) => one.state.is !== 'open');
   const item = (one) => el('li', { id: `q-${one.id}` },
-    el('p', null, link(`#/approvals/${one.id}`, `${plain(one.summary)} on ${place(one)}`), ` for ${plain(one.holder.agent)}`),
+    el('p', null, link(`#/approvals/${one.id}`, `${plain(one.summary)} on ${place(one)}`), ` for ${plain(one.holder.agent)}`,
+      one.on_behalf_of && ` on behalf of ${named(one.on_behalf_of)}`),
     el('p', null, el('code', null, plain(one.text.slice(0, 300)))),
     el('p', { className: 'quiet' }, `${state(one)}; needs ${needs(one.needs)}; asked `, when(one.asked)));
   const list = (which) => el('ul', { className: 'list' }, which.map(item));
@@ -54,6 +55,9 @@ export function approvals(all) {
   ];
 }
 
+// Whom an issuer vouches for.
+const named = (identity) => plain(`${identity.user ?? identity.subject} of ${identity.issuer}`);
+
 function who(one) {
   const of = one.principal ?? {};
   const process = of.process ?? {};
@@ -61,7 +65,8 @@ function who(one) {
   const identity = of.identity;
   return rows(
     ['agent', plain(one.holder.agent)],
-    ['for', identity && plain(`${identity.user ?? identity.subject} of ${identity.issuer}`)],
+    ['for', identity && named(identity)],
+    ['on behalf of', one.on_behalf_of && named(one.on_behalf_of)],
     ['user', text(of.user?.name ?? one.uid)],
     ['executable', text(program.path)],
     ['SHA-256', text(program.sha256 ?? one.sha256)],
@@ -154,6 +159,7 @@ export function grants(all, again) {
     el('p', null, el('strong', null, plain(one.holder.agent)), ` may ${plain(one.actions.join(', '))} on ${place(one)} `,
       el('code', null, plain(JSON.stringify(one.resource)))),
     rows(
+      ['on behalf of', one.on_behalf_of && named(one.on_behalf_of)],
       ['until', when(one.expires)],
       ['reason', text(one.reason)],
       ['ticket', text(one.ticket)],

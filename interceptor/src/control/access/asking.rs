@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
 use uuid::Uuid;
 
 use super::super::api::Request;
@@ -100,11 +101,41 @@ fn question(
         target: asked.target.clone(),
         database: asked.database.clone().unwrap_or_default(),
         summary: SUMMARY.to_owned(),
-        fingerprint: text.clone(),
+        fingerprint: given(asked),
         shape: text.clone(),
         text,
+        literals: Some(String::new()),
         under: vec![tree],
         on_behalf_of: behalf.map(|behalf| Arc::clone(&behalf.identity)),
         ..Question::of(principal, holder.clone(), needs)?
     })
+}
+
+/// What would be given, whatever it is wanted for and for how long: another reason does not ask again what was denied.
+fn given(asked: &Request) -> String {
+    let given = json!([asked.target, asked.database, asked.actions, asked.resource]);
+    given.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_wanted_for_another_reason_is_the_same() {
+        let of = |more: &str| {
+            let text = format!(
+                r#"{{"target": "shop", "database": "shop", "actions": ["Insert", "Select"], {more}}}"#
+            );
+            given(&serde_json::from_str(&text).unwrap())
+        };
+        let orders = r#""resource": {"table": "public.orders"}"#;
+        let one = of(&format!(r#"{orders}, "for": "5m", "reason": "test""#));
+        let other =
+            format!(r#"{orders}, "for": "1h", "reason": "please", "ticket": "T-1", "uses": 1"#);
+        assert_eq!(one, of(&other));
+        let elsewhere =
+            r#""resource": {"table": "public.salaries"}, "for": "5m", "reason": "test""#;
+        assert_ne!(one, of(elsewhere));
+    }
 }

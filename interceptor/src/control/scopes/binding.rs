@@ -53,7 +53,7 @@ pub async fn bind_scope(
     caller: Known,
     Json(asked): Json<Bind>,
 ) -> Result<Json<Scope>, Answer> {
-    let scope = named(&services, &asked.which)?;
+    let scope = named(&services, &caller, &asked.which).await?;
     let judged = object(&scope.agent, &scope.path);
     caller.may(&services, ControlVerb::Bind, &judged).await?;
     bind_to(&services, &caller, &scope, &asked.proof).await
@@ -96,7 +96,7 @@ pub async fn unbind(
     caller: Known,
     Json(asked): Json<Which>,
 ) -> Result<Json<Scope>, Answer> {
-    let scope = named(&services, &asked)?;
+    let scope = named(&services, &caller, &asked).await?;
     let judged = object(&scope.agent, &scope.path);
     caller.may(&services, ControlVerb::Bind, &judged).await?;
     let before = describe(&services, &scope);
@@ -128,7 +128,7 @@ pub async fn begin(
             caller.may(&services, ControlVerb::Run, &judged).await?;
         }
         (None, Some(which)) => {
-            let scope = named(&services, which)?;
+            let scope = named(&services, &caller, which).await?;
             let judged = object(&scope.agent, &scope.path);
             caller.may(&services, ControlVerb::Bind, &judged).await?;
         }
@@ -158,7 +158,7 @@ async fn start(services: &Services, caller: &Known, issuer: &str) -> Result<Json
     let config = services.config.load_full();
     let begun = services
         .tokens
-        .begin(&config.issuers, issuer, caller.process()?.owner())
+        .begin(&config.issuers, issuer, caller.process()?.owner(services))
         .await;
     let begun = begun.map_err(|error| {
         refuse(services, caller, None, ("login", &error));
@@ -188,7 +188,7 @@ pub async fn wait(
 ) -> Result<Json<Waited>, Answer> {
     let waited = services
         .tokens
-        .wait(asked.login, &caller.process()?.owner())
+        .wait(asked.login, &caller.process()?.owner(&services))
         .await;
     let progress = waited.map_err(|error| {
         refuse(&services, &caller, None, ("login", &error));
@@ -215,7 +215,7 @@ pub(in crate::control) async fn prove(
             services.tokens.verify(&config.issuers, &token).await
         }
         Proof::Login(login) => {
-            let owner = caller.process()?.owner();
+            let owner = caller.process()?.owner(services);
             services.tokens.logged_in(*login, &owner).await
         }
         Proof::Saml(assertion) => {
@@ -450,8 +450,12 @@ pub(in crate::control) fn refuse(
 }
 
 /// The scope that is meant: the one that a cgroup is the root of, or that a process lives in.
-pub(super) fn named(services: &Arc<Services>, which: &Which) -> Result<capture::Scope, Answer> {
-    let path = path_of(services, which)?;
+pub(super) async fn named(
+    services: &Arc<Services>,
+    caller: &Known,
+    which: &Which,
+) -> Result<capture::Scope, Answer> {
+    let path = path_of(services, (caller, ControlVerb::Bind), which).await?;
     let around = services.scopes.around(&path);
     let around = around.map_err(|error| Answer::failed(&error))?;
     around.ok_or_else(|| {

@@ -5,11 +5,17 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::Semaphore;
 
+use crate::capture::Capture;
 use crate::capture::cgroup2::Hierarchy;
+
+/// One walk over all cgroups at a time: whoever was given a cgroup can make thousands of them.
+static WALK: Semaphore = Semaphore::const_new(1);
 
 /// Stops every process of a cgroup, or lets them go on (cgroup v2 freezer, Linux 5.2).
 ///
@@ -74,7 +80,21 @@ pub(in crate::control) async fn changes(hierarchy: &Hierarchy, path: &str) -> io
 ///
 /// # Errors
 /// What to say where there is none, or more than one.
-pub(in crate::control) fn of_unit(hierarchy: &Hierarchy, unit: &str) -> Result<String, String> {
+pub(in crate::control) async fn of_unit(
+    capture: &Arc<Capture>,
+    unit: &str,
+) -> Result<String, String> {
+    let turn = WALK.acquire().await.map_err(|error| error.to_string())?;
+    let (capture, unit) = (Arc::clone(capture), unit.to_owned());
+    let walk = tokio::task::spawn_blocking(move || {
+        let found = find(capture.hierarchy(), &unit);
+        drop(turn);
+        found
+    });
+    walk.await.map_err(|error| error.to_string())?
+}
+
+fn find(hierarchy: &Hierarchy, unit: &str) -> Result<String, String> {
     let is_name = !unit.is_empty() && !unit.contains('/') && unit != "." && unit != "..";
     let root = hierarchy.directory("/");
     let mut found = Vec::new();
@@ -96,6 +116,21 @@ pub(in crate::control) fn of_unit(hierarchy: &Hierarchy, unit: &str) -> Result<S
     }
 }
 
+/// A path as the kernel and policy agree on it: what it resolves to is what it says.
+///
+/// # Errors
+/// What to say where it has parts that lead nowhere, or elsewhere.
+pub(in crate::control) fn plain(path: &str) -> Result<String, &'static str> {
+    let inner = path.strip_prefix('/').unwrap_or(path);
+    let inner = inner.strip_suffix('/').unwrap_or(inner);
+    let is_odd = |part: &str| matches!(part, "" | "." | "..");
+    let is_root = matches!(path, "" | "/");
+    if !is_root && inner.split('/').any(is_odd) {
+        return Err("a cgroup's path has no `//`, no `/./` and no `..`");
+    }
+    Ok(format!("/{inner}"))
+}
+
 /// Finds up to two cgroups of a name.
 fn search(directory: &Path, name: &str, found: &mut Vec<PathBuf>) {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
@@ -107,5 +142,28 @@ fn search(directory: &Path, name: &str, found: &mut Vec<PathBuf>) {
             found.push(entry.path());
         }
         search(&entry.path(), name, found);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn a_path_is_spelled_in_one_way_only() {
+        for (path, is) in [
+            ("", "/"),
+            ("/", "/"),
+            ("agents.slice/x", "/agents.slice/x"),
+            ("/agents.slice/x/", "/agents.slice/x"),
+            ("/a..b/.c", "/a..b/.c"),
+        ] {
+            assert_eq!(plain(path), Ok(is.to_owned()), "{path}");
+        }
+        for path in [
+            "a//b", "a/./b", "a/../b", "..", ".", "//a", "a/.", "./a", "a//", "//",
+        ] {
+            assert!(plain(path).is_err(), "{path}");
+        }
     }
 }

@@ -100,7 +100,7 @@ pub async fn for_scope(
         cgroup: asked.cgroup.clone(),
         ..Which::default()
     };
-    let scope: capture::Scope = binding::named(&services, &which)?;
+    let scope: capture::Scope = binding::named(&services, &caller, &which).await?;
     let judged = object(&scope.agent, &scope.path);
     caller.may(&services, ControlVerb::Bind, &judged).await?;
     let holder = Holder {

@@ -1,6 +1,8 @@
 //! `run`: a cgroup for one agent's process tree, made, tagged and entered; removed when it is empty.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,7 +113,7 @@ fn enter(services: &Services, caller: &Known, path: &str) -> Result<(), String> 
 fn launch(services: &Services) -> Launch {
     let config = services.config.load();
     let paths = &config.paths;
-    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let text = |path: &Path| path.to_string_lossy().into_owned();
     let own = [
         paths.state.clone(),
         paths.bpffs.clone(),
@@ -120,10 +122,20 @@ fn launch(services: &Services) -> Launch {
         paths.run.join("control.sock"),
     ];
     let secrets = config.secrets().filter_map(|(_, source)| match source {
-        config::SecretSource::File(path) => Some(text(path)),
+        config::SecretSource::File(path) => Some(path.clone()),
         _ => None,
     });
-    let hide = own.iter().map(|path| text(path)).chain(secrets);
+    let files: Vec<PathBuf> = secrets.chain(own).collect();
+    // A mask over a file goes with the file where another takes its name: its directory goes first.
+    let around = files.iter().filter_map(|file| file.parent());
+    let around: BTreeSet<&Path> = around
+        .filter(|directory| {
+            let holds = |path: &Path| path.starts_with(directory);
+            is_closed(directory) && !holds(&paths.run) && !holds(&paths.state)
+        })
+        .collect();
+    let hide = around.into_iter().chain(files.iter().map(PathBuf::as_path));
+    let hide = hide.map(text);
     Launch {
         user_namespaces: config.launcher.user_namespaces,
         mounts: config.launcher.mounts,
@@ -132,6 +144,13 @@ fn launch(services: &Services) -> Launch {
         sockets: apply::doors(&config).unwrap_or_default(),
         all_sockets: config.unix.others,
     }
+}
+
+/// Whether nobody but root has anything to do in a directory.
+fn is_closed(directory: &Path) -> bool {
+    let found = std::fs::metadata(directory);
+    found.is_ok_and(|found| found.uid() == 0 && found.mode() & 0o077 == 0)
+        && ![Path::new("/"), Path::new("/root")].contains(&directory)
 }
 
 /// Where clients that verify certificates find the local authority, and what clients that insist on a

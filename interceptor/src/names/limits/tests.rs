@@ -67,3 +67,13 @@ fn a_domain_has_so_many_names_in_an_hour() {
     let domains = (0..100).map(|n| many(&format!("d{n}.example"), at(3602)));
     assert_eq!(domains.sum::<usize>(), IN_ALL - 1);
 }
+
+#[test]
+fn a_scope_whose_questions_are_not_answered_leaves_the_others_their_places() {
+    let limits = Limits::default();
+    let held: Vec<_> = std::iter::from_fn(|| limits.place(1, BootTime(0))).collect();
+    assert_eq!(held.len(), OF_ONE);
+    assert!(limits.place(2, BootTime(0)).is_some());
+    drop(held);
+    assert!(limits.place(1, BootTime(0)).is_some());
+}

@@ -271,3 +271,28 @@ fn entities_are_what_the_schema_says() {
         }
     }
 }
+
+#[test]
+fn whom_no_rule_permits_a_verb_anywhere_is_told_so_at_once() {
+    let policy = load_text(RULES).unwrap();
+    let could = |caller: &ControlCaller, verb| policy.could_control(caller, verb);
+    let sudo = caller(1000, "dev", &[(27, "sudo")]);
+    assert!(could(&sudo, ControlVerb::Run));
+    assert!(!could(&sudo, ControlVerb::Tag));
+    // What a rule's conditions say is not looked at.
+    assert!(could(&sudo, ControlVerb::Freeze));
+    assert!(could(&caller(1001, "x", &[]), ControlVerb::Tag));
+    assert!(!could(&caller(1002, "x", &[]), ControlVerb::Tag));
+    assert!(!could(&sudo, ControlVerb::Kill), "a forbid permits nothing");
+    let of_agents = HostUser {
+        runs_agent: true,
+        ..user(1001, "x", &[])
+    };
+    assert!(!could(&ControlCaller::User(of_agents), ControlVerb::Tag));
+    let inside = HostUser {
+        agent: Some("claude".to_owned()),
+        ..user(0, "root", &[])
+    };
+    assert!(!could(&ControlCaller::User(inside), ControlVerb::Tag));
+    assert!(could(&caller(0, "root", &[]), ControlVerb::Untag));
+}

@@ -56,3 +56,12 @@ fn agents_do_not_share_a_meter() {
     assert!(meters.of("two").connection(&limits).is_ok());
     assert!(meters.of("one").connection(&limits).is_err());
 }
+
+#[tokio::test]
+async fn what_is_worked_out_beside_takes_turns() {
+    let meter = Meter::default();
+    let first = meter.turn().await;
+    assert!(Arc::clone(&meter.aside).try_lock_owned().is_err());
+    drop(first);
+    drop(meter.turn().await);
+}

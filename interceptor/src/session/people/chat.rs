@@ -24,6 +24,7 @@ use crate::policy::ApprovalId;
 use crate::secrets::Secret;
 use crate::session::services::Services;
 use crate::tokens::fetch::Asks;
+use crate::unseen::is_unseen;
 
 /// When it was signed, and the signature.
 pub const TIMESTAMP: HeaderName = HeaderName::from_static("x-slack-request-timestamp");
@@ -219,10 +220,7 @@ pub fn is_shown_whole(question: &Question) -> bool {
 fn spelled(text: &str) -> String {
     let mut spelled = String::with_capacity(text.len());
     for sign in text.chars() {
-        let hides = sign.is_control() && sign != '\n'
-            || matches!(sign, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
-                | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-        match hides {
+        match is_unseen(sign) && sign != '\n' {
             true => spelled.extend(sign.escape_unicode()),
             false => spelled.push(sign),
         }
@@ -274,7 +272,20 @@ fn asks(standing: &Standing) -> Value {
             other => other.to_string(),
         })
     };
+    let bound = match at("/identity/issuer").as_str() {
+        "" => "nobody".to_owned(),
+        issuer => match at("/identity/user").as_str() {
+            "" => format!("{} of {issuer}", at("/identity/subject")),
+            user => format!("{user} of {issuer}"),
+        },
+    };
+    let behalf = question.on_behalf_of.as_ref().map(|of| {
+        let name = of.user.as_ref().unwrap_or(&of.subject);
+        format!("on behalf of {name} of {}", of.issuer)
+    });
     let context = [
+        format!("for {bound}"),
+        behalf.unwrap_or_default(),
         format!("user {} ({})", question.uid, at("/user/name")),
         format!("{} {}", at("/process/executable/path"), question.sha256),
         format!("arguments {}", at("/process/argv")),
@@ -282,7 +293,8 @@ fn asks(standing: &Standing) -> Value {
         format!("until {}", question.expires),
         format!("approval {id}"),
     ];
-    let context: Vec<_> = context.iter().map(|line| text(line, BLOCK)).collect();
+    let context = context.iter().filter(|line| !line.is_empty());
+    let context: Vec<_> = context.map(|line| text(line, BLOCK)).collect();
     json!({
         "text": spelled(&head),
         "blocks": [
@@ -339,8 +351,64 @@ mod tests {
     }
 
     #[test]
+    fn whom_it_is_for_and_in_whose_name_is_told() {
+        let identity = crate::identity::Identity {
+            issuer: "https://idp.example".to_owned(),
+            subject: "7".to_owned(),
+            user: Some("analyst".to_owned()),
+            groups: Default::default(),
+            acr: None,
+            amr: Default::default(),
+            claims: Default::default(),
+            expires: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let question = Question {
+            id: ApprovalId(uuid::Uuid::nil()),
+            holder: crate::grants::Holder {
+                agent: "claude".to_owned(),
+                scope: 7,
+                cgroup: "/agents/claude".to_owned(),
+                root: None,
+            },
+            principal: json!({ "identity": { "issuer": "https://idp.example", "subject": "robot" } }),
+            uid: 1_000,
+            sha256: "00".to_owned(),
+            target: "shop".to_owned(),
+            database: "shop".to_owned(),
+            summary: "grant".to_owned(),
+            fingerprint: String::new(),
+            shape: String::new(),
+            text: "{}".to_owned(),
+            values: None,
+            digest: None,
+            literals: None,
+            under: Vec::new(),
+            on_behalf_of: Some(Arc::new(identity)),
+            needs: Vec::new(),
+            asked: jiff::Timestamp::UNIX_EPOCH,
+            expires: jiff::Timestamp::UNIX_EPOCH,
+            from: BootTime(0),
+            until: BootTime(0),
+        };
+        let told = asks(&Standing {
+            question: Arc::new(question),
+            waiting: 0,
+            times: 1,
+            state: State::Open,
+            answers: Vec::new(),
+            covers: 1,
+            version: 0,
+        });
+        let told = told.to_string();
+        assert!(told.contains("for robot of https://idp.example"), "{told}");
+        let behalf = "on behalf of analyst of https://idp.example";
+        assert!(told.contains(behalf), "{told}");
+    }
+
+    #[test]
     fn a_strangers_text_hides_nothing() {
         assert_eq!(spelled("a\nb\u{202e}c\u{0}"), "a\nb\\u{202e}c\\u{0}");
+        assert_eq!(spelled("a\u{e0041}\u{fff9}"), "a\\u{e0041}\\u{fff9}");
         let block = text("<!channel> *x*", 100);
         assert_eq!(block["type"], "plain_text");
     }

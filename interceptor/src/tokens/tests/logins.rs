@@ -16,6 +16,7 @@ fn owner() -> Owner {
     Owner {
         pid,
         uid: 1000,
+        scope: None,
         held: Arc::new(pidfd::open(pid).unwrap()),
     }
 }
@@ -182,5 +183,35 @@ async fn logins_are_begun_where_they_are_offered_and_not_too_many() {
         ..owner()
     };
     tokens.begin(&idp.issuers(), "idp", other).await.unwrap();
-    assert_eq!(idp.asked("/device"), 2);
+    // The same user's agents, each in a scope of its own.
+    let in_scope = |scope| Owner {
+        scope: Some(scope),
+        ..owner()
+    };
+    for scope in [1, 2] {
+        let begun = tokens.begin(&idp.issuers(), "idp", in_scope(scope)).await;
+        begun.unwrap();
+    }
+    let again = tokens.begin(&idp.issuers(), "idp", in_scope(1)).await;
+    assert!(again.unwrap_err().to_string().contains("too many"));
+    assert_eq!(idp.asked("/device"), 4);
+}
+
+#[tokio::test]
+async fn logins_that_nobody_comes_back_from_keep_nobody_out() {
+    let idp = idp(&[]).await;
+    let (_directory, tokens) = tokens(Believed::default());
+    let issuers = idp.issuers();
+    let send = || tokens.send(&issuers, "idp", "https://console.example/login");
+    let (_, first) = send().await.unwrap();
+    for _ in 0..1_024 {
+        send().await.unwrap();
+    }
+    let over = tokens.returned(&first, "code", None).await.unwrap_err();
+    assert!(over.to_string().contains("no such login"), "{over}");
+    let (_, last) = send().await.unwrap();
+    let tried = tokens.returned(&last, "code", None).await;
+    if let Err(error) = tried {
+        assert!(!error.to_string().contains("no such login"), "{error}");
+    }
 }

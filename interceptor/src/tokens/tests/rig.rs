@@ -193,6 +193,7 @@ impl Idp {
             "issuer": url,
             "jwks_uri": format!("{url}/jwks"),
             "token_endpoint": format!("{url}/token"),
+            "authorization_endpoint": format!("{url}/authorize"),
             "device_authorization_endpoint": format!("{url}/device"),
         })
     }
