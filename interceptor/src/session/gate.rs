@@ -9,6 +9,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::masks::Masked;
+use super::meter::Room;
 use super::people::asking::{Consent, Said};
 use super::{
     Allowance, Allowed, Authorized, Direction, EndReason, InFlight, Outcome, Phase, Reading,
@@ -96,6 +97,11 @@ pub trait Gate: Send + Sync + 'static {
     /// A refusal of kind `storage`, where it cannot be written.
     fn returned(&self, _request: RequestId, _place: &'static str) -> Result<(), Refusal> {
         Ok(())
+    }
+
+    /// Room for a body that is held until it is judged, and has gone on.
+    fn room(&self) -> Room {
+        Room::default()
     }
 
     /// Whether policy lets the principal see what is masked of a resource.
@@ -351,6 +357,10 @@ impl Gate for Session {
     fn reveals(&self, resource: &Resource) -> bool {
         let policy = self.services.policy.current();
         let held = self.who.holding(&self.services);
+    fn room(&self) -> Room {
+        self.who.meter.room()
+    }
+
         let resources = std::slice::from_ref(resource);
         let seen = self.verdicts.revealed(&policy, resources, &held);
         matches!(seen.as_slice(), [seen] if *seen != Seen::Masked)

@@ -3,6 +3,7 @@
 //! `read → judge → strip → inject → forward`, and what comes back goes through `answer`. The request that goes on is
 //! the one that was judged: nothing of it is read again.
 
+mod held;
 mod plan;
 
 use std::sync::Arc;
@@ -272,7 +273,8 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         let text = stream.unwrap_or_else(|| format!("{} {path}", parts.method));
         let is_read = facts.wrong.is_none() && (wanted.is_some() || asks && is_short);
         let body = if is_read {
-            let read = collect(incoming, plan.http.judged_bytes).await;
+            let bounds = (plan.http.judged_bytes, held::COMES);
+            let read = held::collect(incoming, bounds, self.gate.room()).await;
             match read {
                 Ok(bytes) => {
                     if let Some(wanted) = wanted

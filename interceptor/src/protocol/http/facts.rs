@@ -61,6 +61,10 @@ pub enum Wrong {
     Unreadable(&'static str),
     /// It is not offered, and what is offered instead: 403.
     NotOffered(&'static str, &'static str),
+    /// Its body does not come in: 408.
+    Late,
+    /// So many bodies are held that there is no room for it: 429.
+    Crowded,
 }
 
 impl Wrong {
@@ -89,6 +93,8 @@ impl Wrong {
 /// Reads the head of a request.
 #[must_use]
 pub fn read(parts: &Parts, settings: &Http, port: u16) -> Facts {
+            Self::Late => Refusal::malformed("the body has to be read, and does not come in"),
+            Self::Crowded => Refusal::limit("bytes of bodies that are read to be judged"),
     let mut http = HttpFacts {
         method: parts.method.as_str().to_owned(),
         path: "/".to_owned(),
