@@ -11,7 +11,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use http_body_util::channel::Channel;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Frame, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
@@ -193,6 +193,9 @@ impl<G: Gate, W: Way> Exchange<G, W> {
                 status: "unanswered".to_owned(),
                 ..Outcome::default()
             },
+        if let Some(around) = self.around(&plan, &facts) {
+            return Err(not_forwarded(around, ending));
+        }
         };
         if let Some(answer) = self.reviewed(&facts) {
             return Ok(told_of_policy(answer, ending));
@@ -242,6 +245,13 @@ impl<G: Gate, W: Way> Exchange<G, W> {
     }
 
     fn told(&self, refusal: &Refusal) -> Box<Answer> {
+    /// Why it goes nowhere where fields are masked for whoever asks.
+    fn around(&self, plan: &Plan, facts: &Facts) -> Option<Wrong> {
+        facts
+            .around
+            .filter(|_| self.masks(plan, facts).has_fields())
+    }
+
         Box::new(refuse::told(refusal, None, None))
     }
 
@@ -295,6 +305,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             empty()
         } else {
             self.streamed(incoming)
+                    facts.wrong = facts.wrong.or_else(|| self.around(plan, &facts));
         };
         Ready {
             parts,
@@ -522,18 +533,11 @@ fn told_of_policy<G: Gate>(answer: String, mut ending: Ending<G>) -> Answer {
     answer
 }
 
-/// Reads a body that is to be judged.
-async fn collect(incoming: Incoming, most: usize) -> Result<Bytes, Wrong> {
-    match Limited::new(incoming, most).collect().await {
-        Ok(read) if read.trailers().is_some() => Err(Wrong::Unreadable(
-            "the body has trailers, and has to be read",
-        )),
-        Ok(read) => Ok(read.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Wrong::Unreadable(
-            "the body is longer than what is read of one (`http.judged`)",
-        )),
-        Err(_broken) => Err(Wrong::Malformed("the body does not come to its end")),
-    }
+/// Refuses what is permitted already: fields are masked since it was judged.
+fn not_forwarded<G: Gate>(wrong: Wrong, mut ending: Ending<G>) -> Box<Answer> {
+    ending.outcome.status = "not forwarded".to_owned();
+    let request = ending.request.0.to_string();
+    Box::new(refuse::told(&wrong.refusal(), Some(&request), None))
 }
 
 /// Reads what a body says.
@@ -544,7 +548,7 @@ fn said(facts: &mut Facts, wanted: Wanted, parts: &Parts, bytes: &Bytes) -> Resu
         ));
     }
     match (wanted, &mut facts.cluster) {
-        (Wanted::Http(wanted), _) => body::read(facts, wanted, bytes),
+        (Wanted::Http(wanted), _) => body::read(facts, wanted, parts, bytes),
         (Wanted::Cluster(wanted), Some(cluster)) => {
             cluster.read_body(wanted, bytes).map_err(of_body)
         }

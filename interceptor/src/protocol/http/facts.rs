@@ -44,6 +44,8 @@ pub struct Facts {
     pub wrong: Option<Wrong>,
     /// What it is to a cluster, where the target is one: that is what is judged then.
     pub cluster: Option<Box<kubernetes::Facts>>,
+    /// Why it goes nowhere where fields of its answer are masked.
+    pub around: Option<Wrong>,
 }
 
 /// Why a request goes nowhere.
@@ -63,6 +65,14 @@ pub enum Wrong {
     NotOffered(&'static str, &'static str),
     /// Its body does not come in: 408.
     Late,
+    /// It is not offered, and what is offered instead: 403.
+    NotOffered(&'static str, &'static str),
+}
+
+impl From<query::Unclear> for Wrong {
+    fn from(_: query::Unclear) -> Self {
+        Self::Unreadable("the query says what servers read differently")
+    }
     /// So many bodies are held that there is no room for it: 429.
     Crowded,
 }
@@ -114,6 +124,7 @@ pub fn read(parts: &Parts, settings: &Http, port: u16) -> Facts {
     Facts {
         actions: actions(parts, &http),
         http,
+        around: None,
         wrong,
         cluster: None,
     }
