@@ -518,7 +518,13 @@ enum Wanted {
 
 fn wanted(facts: &Facts, settings: &Http) -> Option<Wanted> {
     match &facts.cluster {
-        Some(cluster) => cluster.wanted().map(Wanted::Cluster),
+        Some(cluster) => {
+            // A patch is looked at where fields are masked.
+            let is_looked_at = |wanted: &kubernetes::facts::Wanted| {
+                *wanted != kubernetes::facts::Wanted::Patch || !settings.mask.is_empty()
+            };
+            cluster.wanted().filter(is_looked_at).map(Wanted::Cluster)
+        }
         None => body::wanted(facts, settings).map(Wanted::Http),
     }
 }
@@ -550,7 +556,12 @@ fn said(facts: &mut Facts, wanted: Wanted, parts: &Parts, bytes: &Bytes) -> Resu
     match (wanted, &mut facts.cluster) {
         (Wanted::Http(wanted), _) => body::read(facts, wanted, parts, bytes),
         (Wanted::Cluster(wanted), Some(cluster)) => {
-            cluster.read_body(wanted, bytes).map_err(of_body)
+            cluster.read_body(wanted, bytes).map_err(of_body)?;
+            facts.around = cluster.copies.then_some(Wrong::NotOffered(
+                "what is masked here would be copied, or asked for",
+                "write values as they are to be: a merge patch, or apply",
+            ));
+            Ok(())
         }
         (Wanted::Cluster(_), None) => Ok(()),
     }

@@ -28,6 +28,12 @@ pub struct Facts {
     pub review: Option<Review>,
 }
 
+    /// Whether its body would copy a field to another, or ask what one holds.
+    pub copies: bool,
+    /// The words of the command that a stream runs.
+    argv: Vec<String>,
+    /// The ports that one is to reach.
+    ports: Vec<String>,
 /// How much of an answer masks look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -48,6 +54,8 @@ pub enum Wanted {
     Secret,
     /// A question of what is permitted.
     Review,
+    /// A JSON patch, which may copy what is masked.
+    Patch,
 }
 
 /// Why a body goes nowhere.
@@ -307,7 +315,7 @@ impl Facts {
     pub fn read_body(&mut self, wanted: Wanted, body: &[u8]) -> Result<(), WrongBody> {
         match wanted {
             Wanted::Secret if mask::is_in(body) => Err(WrongBody::Masked),
-            Wanted::Secret => Ok(()),
+            Wanted::Secret | Wanted::Patch => Ok(()),
             Wanted::Review => {
                 self.review = Some(review::read(body).ok_or(WrongBody::Unreadable)?);
                 Ok(())
@@ -321,6 +329,7 @@ impl Facts {
     pub fn said(&self) -> Option<String> {
         let kube = &self.kube;
         self.is_stream().then(|| {
+            Class::Objects if self.kube.patch == "json" => Some(Wanted::Patch),
             let mut text = self.summary();
             for (word, value) in [("container", &kube.container), ("command", &kube.command)] {
                 if !value.is_empty() {
@@ -330,6 +339,7 @@ impl Facts {
             for (word, set) in [("tty", kube.tty), ("stdin", kube.stdin)] {
                 if set {
                     text.push_str(&format!(" {word}"));
+        self.copies = self.kube.patch == "json" && mask::copies(body);
                 }
             }
             text
