@@ -281,6 +281,9 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let stream = facts.cluster.as_ref().and_then(|facts| facts.said());
         let text = stream.unwrap_or_else(|| format!("{} {path}", parts.method));
+        if let Some(cluster) = facts.cluster.as_mut().filter(|_| !incoming.is_end_stream()) {
+            cluster.has_body();
+        }
         let is_read = facts.wrong.is_none() && (wanted.is_some() || asks && is_short);
         let body = if is_read {
             let bounds = (plan.http.judged_bytes, held::COMES);

@@ -91,7 +91,7 @@ pub fn read(
     kube.stdin = query.first("stdin").is_some_and(wire::is_true);
     kube.label_selector = first("labelSelector");
     kube.field_selector = first("fieldSelector");
-    kube.dry_run = query.all("dryRun").any(|one| one == "All");
+    kube.dry_run = runs_dry(&asked) && query.all("dryRun").any(|one| one == "All");
     kube.patch = patch(method, content_type).to_owned();
     kube.parameters = query
         .pairs()
@@ -126,6 +126,15 @@ pub fn read(
 pub(super) fn of(asked: &Asked) -> KubeFacts {
     KubeFacts {
         verb: asked.verb.clone(),
+/// Whether the server looks at `dryRun` in the query of what is asked, and changes nothing then.
+fn runs_dry(asked: &Asked) -> bool {
+    let verbs = ["create", "update", "patch", "delete", "deletecollection"];
+    let others = ["exec", "attach", "portforward", "proxy", "token"];
+    asked.is_resource
+        && verbs.contains(&asked.verb.as_str())
+        && !others.contains(&asked.subresource.as_str())
+}
+
         group: asked.group.clone(),
         version: asked.version.clone(),
         resource: asked.resource.clone(),
@@ -261,6 +270,13 @@ impl Facts {
     /// Whether it asks for a list of all that somebody may do, which the server does not know.
     #[must_use]
     pub fn is_list_of_rights(&self) -> bool {
+    /// Notes that it has a body. Of a deletion that is where the server reads how, and not in the query.
+    pub fn has_body(&mut self) {
+        if self.asked.verb.starts_with("delete") {
+            self.kube.dry_run = false;
+        }
+    }
+
         review::is_list(&self.asked)
     }
 
