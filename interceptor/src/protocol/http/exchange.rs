@@ -605,3 +605,5 @@ fn shows(parts: &Parts, facts: &Facts, bytes: &Bytes) -> Shown {
         literals: None,
     }
 }
+    // One name of a target may be for trying things out, and another not.
+    let host = format!("host: {}", facts.http.host);

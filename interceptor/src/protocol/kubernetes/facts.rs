@@ -118,7 +118,9 @@ pub fn read(
         asked,
         kube,
         actions,
-        review: None,
+        argv: command.iter().map(|word| (*word).to_owned()).collect(),
+        ports: query.all("ports").map(str::to_owned).collect(),
+        ..Facts::default()
     })
 }
 
@@ -347,15 +349,18 @@ impl Facts {
         self.is_stream().then(|| {
             Class::Objects if self.kube.patch == "json" => Some(Wanted::Patch),
             let mut text = self.summary();
-            for (word, value) in [("container", &kube.container), ("command", &kube.command)] {
-                if !value.is_empty() {
-                    text.push_str(&format!(" {word}={value}"));
-                }
+            if !kube.container.is_empty() {
+                text.push_str(&format!(" container={}", quoted(&kube.container)));
             }
             for (word, set) in [("tty", kube.tty), ("stdin", kube.stdin)] {
                 if set {
                     text.push_str(&format!(" {word}"));
-        self.copies = self.kube.patch == "json" && mask::copies(body);
+                }
+            }
+            for (word, values) in [("ports", &self.ports), ("command", &self.argv)] {
+                if !values.is_empty() {
+                    let values: Vec<_> = values.iter().map(|value| quoted(value)).collect();
+                    text.push_str(&format!(" {word}={}", values.join(" ")));
                 }
             }
             text
@@ -415,3 +420,12 @@ impl Facts {
 
 #[cfg(test)]
 mod tests;
+/// A word as people tell it from two: in quotes where it has more than letters in it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,+@%".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => serde_json::Value::from(word).to_string(),
+    }
+}
+
