@@ -14,6 +14,8 @@ use crate::session::Reading;
 
 /// The group whose objects say who may do what.
 const RBAC: &str = "rbac.authorization.k8s.io";
+/// The group whose objects become certificates of clients.
+const CERTIFICATES: &str = "certificates.k8s.io";
 
 /// A request to a cluster that was read.
 #[derive(Clone, Debug, Default)]
@@ -26,14 +28,14 @@ pub struct Facts {
     pub actions: BTreeSet<Action>,
     /// What its body asks of policy, where it is such a review.
     pub review: Option<Review>,
-}
-
     /// Whether its body would copy a field to another, or ask what one holds.
     pub copies: bool,
     /// The words of the command that a stream runs.
     argv: Vec<String>,
     /// The ports that one is to reach.
     ports: Vec<String>,
+}
+
 /// How much of an answer masks look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -52,10 +54,10 @@ pub enum Class {
 pub enum Wanted {
     /// A Secret: it must hold no mask.
     Secret,
-    /// A question of what is permitted.
-    Review,
     /// A JSON patch, which may copy what is masked.
     Patch,
+    /// A question of what is permitted.
+    Review,
 }
 
 /// Why a body goes nowhere.
@@ -124,10 +126,6 @@ pub fn read(
     })
 }
 
-/// The facts that stand in the path alone.
-pub(super) fn of(asked: &Asked) -> KubeFacts {
-    KubeFacts {
-        verb: asked.verb.clone(),
 /// Whether the server looks at `dryRun` in the query of what is asked, and changes nothing then.
 fn runs_dry(asked: &Asked) -> bool {
     let verbs = ["create", "update", "patch", "delete", "deletecollection"];
@@ -137,6 +135,10 @@ fn runs_dry(asked: &Asked) -> bool {
         && !others.contains(&asked.subresource.as_str())
 }
 
+/// The facts that stand in the path alone.
+pub(super) fn of(asked: &Asked) -> KubeFacts {
+    KubeFacts {
+        verb: asked.verb.clone(),
         group: asked.group.clone(),
         version: asked.version.clone(),
         resource: asked.resource.clone(),
@@ -157,7 +159,8 @@ fn patch(method: &str, content_type: &str) -> &'static str {
     }
 }
 
-/// What is done. Writing a role or a binding is that as well: the right to write is not the right to give rights.
+/// What is done. Writing a role or a binding, and approving a certificate, is that as well: the right to write is not
+/// the right to give rights.
 pub(super) fn actions(asked: &Asked) -> BTreeSet<Action> {
     if !asked.is_resource {
         let reads = matches!(asked.verb.as_str(), "get" | "head" | "options");
@@ -194,12 +197,16 @@ pub(super) fn actions(asked: &Asked) -> BTreeSet<Action> {
         "impersonate" => Action::KubeImpersonate,
         _ => Action::KubeOther,
     });
-    let also = match asked.resource.as_str() {
-        "rolebindings" | "clusterrolebindings" => Some(Action::KubeBind),
-        "roles" | "clusterroles" => Some(Action::KubeEscalate),
+    let also = match (asked.group.as_str(), asked.resource.as_str()) {
+        (RBAC, "rolebindings" | "clusterrolebindings") => Some(Action::KubeBind),
+        (RBAC, "roles" | "clusterroles") => Some(Action::KubeEscalate),
+        // What is approved becomes a certificate of whoever it names.
+        (CERTIFICATES, "certificatesigningrequests") if asked.subresource == "approval" => {
+            Some(Action::KubeToken)
+        }
         _ => None,
     };
-    let also = also.filter(|_| writes && asked.group == RBAC);
+    let also = also.filter(|_| writes);
     [action].into_iter().chain(also).collect()
 }
 
@@ -263,6 +270,13 @@ impl Facts {
         }
     }
 
+    /// Notes that it has a body. Of a deletion that is where the server reads how, and not in the query.
+    pub fn has_body(&mut self) {
+        if self.asked.verb.starts_with("delete") {
+            self.kube.dry_run = false;
+        }
+    }
+
     /// The resource that it is about.
     #[must_use]
     pub fn resource(&self) -> Resource {
@@ -272,13 +286,6 @@ impl Facts {
     /// Whether it asks for a list of all that somebody may do, which the server does not know.
     #[must_use]
     pub fn is_list_of_rights(&self) -> bool {
-    /// Notes that it has a body. Of a deletion that is where the server reads how, and not in the query.
-    pub fn has_body(&mut self) {
-        if self.asked.verb.starts_with("delete") {
-            self.kube.dry_run = false;
-        }
-    }
-
         review::is_list(&self.asked)
     }
 
@@ -322,6 +329,7 @@ impl Facts {
             _ if !writes => None,
             Class::Secrets => Some(Wanted::Secret),
             _ if review::is_one(&self.asked) => Some(Wanted::Review),
+            Class::Objects if self.kube.patch == "json" => Some(Wanted::Patch),
             Class::Objects | Class::Token | Class::Plain => None,
         }
     }
@@ -331,6 +339,7 @@ impl Facts {
     /// # Errors
     /// Why it goes nowhere.
     pub fn read_body(&mut self, wanted: Wanted, body: &[u8]) -> Result<(), WrongBody> {
+        self.copies = self.kube.patch == "json" && mask::copies(body);
         match wanted {
             Wanted::Secret if mask::is_in(body) => Err(WrongBody::Masked),
             Wanted::Secret | Wanted::Patch => Ok(()),
@@ -347,7 +356,6 @@ impl Facts {
     pub fn said(&self) -> Option<String> {
         let kube = &self.kube;
         self.is_stream().then(|| {
-            Class::Objects if self.kube.patch == "json" => Some(Wanted::Patch),
             let mut text = self.summary();
             if !kube.container.is_empty() {
                 text.push_str(&format!(" container={}", quoted(&kube.container)));
@@ -418,8 +426,6 @@ impl Facts {
     }
 }
 
-#[cfg(test)]
-mod tests;
 /// A word as people tell it from two: in quotes where it has more than letters in it.
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,+@%".contains(c);
@@ -429,3 +435,5 @@ fn quoted(word: &str) -> String {
     }
 }
 
+#[cfg(test)]
+mod tests;
