@@ -481,9 +481,20 @@ fn prepare<G: Gate>(parts: &mut Parts, passing: &Passing<G>, spoken: Spoken) {
     }
     if spoken == Spoken::One {
         parts.version = Version::HTTP_11;
-        if let Some(path) = parts.uri.path_and_query().cloned() {
-            parts.uri = path.into();
-        }
+        relative(parts);
+    }
+}
+
+/// The request's line names a path; the host that stood in it alone goes where servers look for it.
+fn relative(parts: &mut Parts) {
+    if let Some(named) = parts.uri.authority()
+        && let Ok(named) = HeaderValue::from_str(named.as_str())
+        && !parts.headers.contains_key(header::HOST)
+    {
+        parts.headers.insert(header::HOST, named);
+    }
+    if let Some(path) = parts.uri.path_and_query().cloned() {
+        parts.uri = path.into();
     }
 }
 
