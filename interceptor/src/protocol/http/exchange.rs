@@ -212,7 +212,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
                 .is_some_and(|facts| facts.is_object()),
             plan,
             spoken: self.spoken(),
-            is_head: parts.method == hyper::Method::HEAD,
+            is_head: parts.method == Method::HEAD,
             forms: None,
             is_told: false,
             upgraded: (!facts.http.upgrade.is_empty())
@@ -482,6 +482,11 @@ fn prepare<G: Gate>(parts: &mut Parts, passing: &Passing<G>, spoken: Spoken) {
     if spoken == Spoken::One {
         parts.version = Version::HTTP_11;
         relative(parts);
+    }
+    if passing.masks.has_fields() && matches!(parts.method, Method::GET | Method::HEAD) {
+        // They ask whether a guess of the whole is right.
+        parts.headers.remove(header::IF_MATCH);
+        parts.headers.remove(header::IF_NONE_MATCH);
     }
 }
 
