@@ -67,6 +67,8 @@ const UNASKED: [&str; 5] = [
 ];
 /// Headers by which it says which compression of messages it reads.
 const COMPRESSIONS: [&str; 2] = ["grpc-accept-encoding", "connect-accept-encoding"];
+/// Credentials that one request may present: each is a line of the audit.
+const CREDENTIALS: usize = 16;
 /// Frames of a body on their way at a time.
 pub(super) const FRAMES: usize = 2;
 
@@ -157,15 +159,8 @@ impl<G: Gate, W: Way> Exchange<G, W> {
     ) -> Result<Answer, Box<Answer>> {
         let plan = self.plan().map_err(|refusal| self.closing(&refusal))?;
         let (mut parts, incoming) = request.into_parts();
-        let mut presented = inject::strip(&mut parts, &plan.http);
-        if plan.cluster.is_some() {
-            presented.retain(|(_, value)| !kubernetes::inject::is_nobody(value));
-            presented.extend(kubernetes::inject::strip(&mut parts.headers));
-        }
-        for (place, value) in presented {
-            let written = self.gate.presented(&place, &value);
-            written.map_err(|refusal| self.told(&refusal))?;
-        }
+        let odd = self.present(&plan, &mut parts);
+        let odd = odd.map_err(|refusal| self.told(&refusal))?;
         let Ready {
             parts,
             facts,
@@ -173,6 +168,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             shown,
             text,
         } = self.read(&plan, parts, incoming).await;
+        facts.wrong = facts.wrong.or(odd);
         let reading = Arc::new(facts.reading(parts.uri.query()));
         let hold = Hold::default();
         let said = Said {
@@ -223,6 +219,20 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             tasks: self.tasks.clone(),
         };
         self.forward(authorized.permit, parts, body, passing).await
+    }
+
+    /// Writes what the client presents, and takes it out; what is wrong with it.
+    fn present(&self, plan: &Plan, parts: &mut Parts) -> Result<Option<Wrong>, Refusal> {
+        let mut presented = inject::strip(parts, &plan.http);
+        if plan.cluster.is_some() {
+            presented.retain(|(_, value)| !kubernetes::inject::is_nobody(value));
+            presented.extend(kubernetes::inject::strip(&mut parts.headers));
+        }
+        for (place, value) in presented.iter().take(CREDENTIALS) {
+            self.gate.presented(place, value)?;
+        }
+        let why = "the request presents more credentials than anybody has";
+        Ok((presented.len() > CREDENTIALS).then_some(Wrong::Malformed(why)))
     }
 
     /// What is masked for whoever asks.
