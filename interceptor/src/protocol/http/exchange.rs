@@ -16,7 +16,7 @@ use hyper::body::{Body as _, Frame, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::upgrade::OnUpgrade;
-use hyper::{Request, Version};
+use hyper::{Method, Request, Version};
 use tokio::time::timeout;
 
 pub(super) use self::plan::Plan;
@@ -163,7 +163,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         let odd = odd.map_err(|refusal| self.told(&refusal))?;
         let Ready {
             parts,
-            facts,
+            mut facts,
             body,
             shown,
             text,
@@ -189,12 +189,12 @@ impl<G: Gate, W: Way> Exchange<G, W> {
                 status: "unanswered".to_owned(),
                 ..Outcome::default()
             },
-        if let Some(around) = self.around(&plan, &facts) {
-            return Err(not_forwarded(around, ending));
-        }
         };
         if let Some(answer) = self.reviewed(&facts) {
             return Ok(told_of_policy(answer, ending));
+        }
+        if let Some(around) = self.around(&plan, &facts) {
+            return Err(not_forwarded(around, ending));
         }
         let limit = authorized
             .permit
@@ -245,6 +245,13 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         }
     }
 
+    /// Why it goes nowhere where fields are masked for whoever asks.
+    fn around(&self, plan: &Plan, facts: &Facts) -> Option<Wrong> {
+        facts
+            .around
+            .filter(|_| self.masks(plan, facts).has_fields())
+    }
+
     /// The target's settings in force; a connection that leads elsewhere by now is closed.
     fn plan(&self) -> Result<Arc<Plan>, Refusal> {
         let target = self.gate.target().ok_or_else(Refusal::ended)?;
@@ -255,13 +262,6 @@ impl<G: Gate, W: Way> Exchange<G, W> {
     }
 
     fn told(&self, refusal: &Refusal) -> Box<Answer> {
-    /// Why it goes nowhere where fields are masked for whoever asks.
-    fn around(&self, plan: &Plan, facts: &Facts) -> Option<Wrong> {
-        facts
-            .around
-            .filter(|_| self.masks(plan, facts).has_fields())
-    }
-
         Box::new(refuse::told(refusal, None, None))
     }
 
@@ -281,6 +281,9 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         if plan.cluster.is_some() {
             facts.of_cluster(&parts);
         }
+        if let Some(cluster) = facts.cluster.as_mut().filter(|_| !incoming.is_end_stream()) {
+            cluster.has_body();
+        }
         let wanted = wanted(&facts, &plan.http);
         let asks = self.gate.asks_people();
         let length = incoming.size_hint().upper();
@@ -291,9 +294,6 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let stream = facts.cluster.as_ref().and_then(|facts| facts.said());
         let text = stream.unwrap_or_else(|| format!("{} {path}", parts.method));
-        if let Some(cluster) = facts.cluster.as_mut().filter(|_| !incoming.is_end_stream()) {
-            cluster.has_body();
-        }
         let is_read = facts.wrong.is_none() && (wanted.is_some() || asks && is_short);
         let body = if is_read {
             let bounds = (plan.http.judged_bytes, held::COMES);
@@ -305,6 +305,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
                     {
                         facts.wrong = Some(wrong);
                     }
+                    facts.wrong = facts.wrong.or_else(|| self.around(plan, &facts));
                     shown = Ok(shows(&parts, &facts, &bytes));
                     Full::new(bytes).map_err(super::never).boxed_unsync()
                 }
@@ -318,7 +319,6 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             empty()
         } else {
             self.streamed(incoming)
-                    facts.wrong = facts.wrong.or_else(|| self.around(plan, &facts));
         };
         Ready {
             parts,
@@ -483,6 +483,11 @@ fn prepare<G: Gate>(parts: &mut Parts, passing: &Passing<G>, spoken: Spoken) {
         parts.headers.insert(header::CONNECTION, word);
         parts.headers.insert(header::UPGRADE, upgrade);
     }
+    if passing.masks.has_fields() && matches!(parts.method, Method::GET | Method::HEAD) {
+        // They ask whether a guess of the whole is right.
+        parts.headers.remove(header::IF_MATCH);
+        parts.headers.remove(header::IF_NONE_MATCH);
+    }
     if !passing.masks.is_empty() || passing.plan.http.inject.is_some() {
         plainly(&mut parts.headers);
         if passing.json_only && !passing.masks.is_empty() {
@@ -492,11 +497,6 @@ fn prepare<G: Gate>(parts: &mut Parts, passing: &Passing<G>, spoken: Spoken) {
     if spoken == Spoken::One {
         parts.version = Version::HTTP_11;
         relative(parts);
-    }
-    if passing.masks.has_fields() && matches!(parts.method, Method::GET | Method::HEAD) {
-        // They ask whether a guess of the whole is right.
-        parts.headers.remove(header::IF_MATCH);
-        parts.headers.remove(header::IF_NONE_MATCH);
     }
 }
 
@@ -618,6 +618,8 @@ fn shows(parts: &Parts, facts: &Facts, bytes: &Bytes) -> Shown {
     let headers = headers.filter(|(name, _)| !UNSHOWN.contains(&name.as_str()));
     let under = headers
         .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));
+    // One name of a target may be for trying things out, and another not.
+    let host = format!("host: {}", facts.http.host);
     let body = digest(&SHA256, bytes);
     let mut hash = [0; 32];
     hash.copy_from_slice(body.as_ref());
@@ -627,9 +629,10 @@ fn shows(parts: &Parts, facts: &Facts, bytes: &Bytes) -> Shown {
             shown: vec![Some(String::from_utf8_lossy(bytes).into_owned())],
             digest: hash,
         }),
-        under: under.collect(),
+        under: std::iter::once(host).chain(under).collect(),
         literals: None,
     }
 }
-    // One name of a target may be for trying things out, and another not.
-    let host = format!("host: {}", facts.http.host);
+
+#[cfg(test)]
+mod tests;
