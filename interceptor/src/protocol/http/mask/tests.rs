@@ -168,7 +168,7 @@ fn what_is_left_out_takes_no_room() {
     let mut out = Vec::new();
     json.feed(br#"{"card":{"":0"#, &mut out).unwrap();
     for _ in 0..10_000 {
-        json.feed(br#" , "" : {"":0}"#, &mut out).unwrap();
+        json.feed(br#" , "" : 0"#, &mut out).unwrap();
     }
     assert!(json.kept() < 1_024, "{} bytes", json.kept());
     json.feed(b"}}", &mut out).unwrap();
