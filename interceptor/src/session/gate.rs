@@ -9,6 +9,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::masks::Masked;
+use super::meter::Room;
 use super::people::asking::{Consent, Said};
 use super::{
     Allowance, Allowed, Authorized, Direction, EndReason, InFlight, Outcome, Phase, Reading,
@@ -98,6 +99,11 @@ pub trait Gate: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Room for a body that is held until it is judged, and has gone on.
+    fn room(&self) -> Room {
+        Room::default()
+    }
+
     /// Whether policy lets the principal see what is masked of a resource.
     fn reveals(&self, _resource: &Resource) -> bool {
         false
@@ -147,6 +153,8 @@ impl Gate for Session {
             ..line
         };
         let judged = (reading, &masked, &consent);
+        // A client that takes its request back ends this in the middle.
+        let pending = Unless::new(|| self.finish(request, &not_forwarded()));
         if let Err(error) = self.admit(line, &permit, judged).await {
             return Err(self.refused(line, storage(&error)));
         }
@@ -179,6 +187,7 @@ impl Gate for Session {
         };
         self.note(phase, said.text, reading);
         self.permitted.inc();
+        pending.done();
         Ok(Authorized {
             request,
             permit,
@@ -348,6 +357,10 @@ impl Gate for Session {
         written.map(drop).map_err(|error| storage(&error))
     }
 
+    fn room(&self) -> Room {
+        self.who.meter.room()
+    }
+
     fn reveals(&self, resource: &Resource) -> bool {
         let policy = self.services.policy.current();
         let held = self.who.holding(&self.services);
@@ -514,8 +527,8 @@ impl Session {
                 false => &[],
             },
         };
-        audit.append_durable(&event).await?;
-        let mut held = lock(&self.in_flight);
+        // The line is written at once; that it is on disk is waited for.
+        let written = audit.append_durable(&event);
         let in_flight = InFlight {
             finish,
             reading: Arc::clone(reading),
@@ -524,21 +537,17 @@ impl Session {
             grants: Arc::clone(permit.grants()),
             taken: Vec::new(),
         };
-        held.push_back((request, in_flight));
-        Ok(())
+        lock(&self.in_flight).push_back((request, in_flight));
+        let written = written.await.map(drop);
+        if written.is_err() {
+            lock(&self.in_flight).retain(|(id, _)| *id != request);
+        }
+        written
     }
 
     /// Refuses a request whose permit is written already; nothing of it was forwarded.
     fn taken_back(&self, line: Request<'_>, refusal: Refusal) -> Refused {
-        let status = "not forwarded".to_owned();
-        self.finish(
-            line.request,
-            &Outcome {
-                status,
-                counted: Some((0, 0)),
-                ..Outcome::default()
-            },
-        );
+        self.finish(line.request, &not_forwarded());
         self.refused(line, refusal)
     }
 
@@ -572,5 +581,59 @@ impl Session {
 
     fn nothing_in_flight(&self) -> bool {
         lock(&self.in_flight).is_empty() && self.waiting.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// How a request ended of which nothing went upstream.
+fn not_forwarded() -> Outcome {
+    Outcome {
+        status: "not forwarded".to_owned(),
+        counted: Some((0, 0)),
+        ..Outcome::default()
+    }
+}
+
+/// Does something where it is dropped before all is done: whoever waits for a future may let it go.
+struct Unless<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> Unless<F> {
+    fn new(otherwise: F) -> Self {
+        Self(Some(otherwise))
+    }
+
+    fn done(mut self) {
+        self.0 = None;
+    }
+}
+
+impl<F: FnOnce()> Drop for Unless<F> {
+    fn drop(&mut self) {
+        if let Some(otherwise) = self.0.take() {
+            otherwise();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_let_go_in_the_middle_is_ended() {
+        let ended = Cell::new(0);
+        let asks = async |waits: bool| {
+            let pending = Unless::new(|| ended.set(ended.get() + 1));
+            if waits {
+                std::future::pending::<()>().await;
+            }
+            pending.done();
+        };
+        asks(false).await;
+        assert_eq!(ended.get(), 0);
+        let let_go = tokio::time::timeout(Duration::ZERO, asks(true)).await;
+        assert!(let_go.is_err());
+        assert_eq!(ended.get(), 1);
     }
 }

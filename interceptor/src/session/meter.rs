@@ -3,7 +3,7 @@
 //! A slot is given back when its guard drops, so that a task that is cancelled gives it back too.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OwnedMutexGuard;
@@ -16,9 +16,15 @@ use crate::policy::Refusal;
 /// yet, or being told why they are not. Each takes a descriptor and a task.
 const ARRIVING: u32 = 512;
 
+/// Bytes of bodies that are held at once for one agent.
+const HELD: u64 = 64 << 20;
+/// The same for all agents together.
+const HELD_BY_ALL: u64 = 256 << 20;
+
 /// The meters of all agents, by name.
 #[derive(Debug, Default)]
 pub struct Meters {
+    held: Arc<AtomicU64>,
     agents: Mutex<BTreeMap<String, Arc<Meter>>>,
 }
 
@@ -27,7 +33,13 @@ impl Meters {
     #[must_use]
     pub fn of(&self, agent: &str) -> Arc<Meter> {
         let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(agents.entry(agent.to_owned()).or_default())
+        let meter = || {
+            Arc::new(Meter {
+                held_by_all: Arc::clone(&self.held),
+                ..Meter::default()
+            })
+        };
+        Arc::clone(agents.entry(agent.to_owned()).or_insert_with(meter))
     }
 
     /// Every agent seen so far with what it uses now.
@@ -49,6 +61,8 @@ pub struct Meter {
     sessions: Arc<AtomicU32>,
     bucket: Mutex<Option<Bucket>>,
     aside: Arc<tokio::sync::Mutex<()>>,
+    held: Arc<AtomicU64>,
+    held_by_all: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -67,7 +81,55 @@ impl Drop for Slot {
     }
 }
 
+/// Bytes that are held; given back when dropped. By default it is bounded by nothing.
+#[derive(Debug, Default)]
+pub struct Room {
+    /// What counts them, and how far.
+    of: Vec<(Arc<AtomicU64>, u64)>,
+    bytes: u64,
+}
+
+impl Room {
+    /// Takes so many bytes more.
+    ///
+    /// # Errors
+    /// A refusal of kind [`RefusalKind::Limit`](crate::policy::RefusalKind::Limit) where there is no room for them.
+    pub fn grow(&mut self, bytes: u64) -> Result<(), Refusal> {
+        for (at, (count, most)) in self.of.iter().enumerate() {
+            let grown = count.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
+                now.checked_add(bytes).filter(|now| now <= most)
+            });
+            if grown.is_err() {
+                for (count, _) in self.of.iter().take(at) {
+                    count.fetch_sub(bytes, Ordering::AcqRel);
+                }
+                return Err(Refusal::limit("bytes of bodies that are held"));
+            }
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+        Ok(())
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        for (count, _) in &self.of {
+            count.fetch_sub(self.bytes, Ordering::AcqRel);
+        }
+    }
+}
+
 impl Meter {
+    /// Room for a body that is held: nothing is taken yet.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        let of = vec![
+            (Arc::clone(&self.held), HELD),
+            (Arc::clone(&self.held_by_all), HELD_BY_ALL),
+        ];
+        Room { of, bytes: 0 }
+    }
+
     /// Takes a place for a connection that is on its way.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use http_body_util::channel::{Channel, Sender};
 use hyper::body::{Body as _, Frame, Incoming};
-use hyper::header::{self, HeaderMap};
+use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::http::response::Parts;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Response, StatusCode};
@@ -36,7 +36,7 @@ const DROPPED: [&str; 6] = [
     "proxy-authentication-info",
 ];
 /// Headers that are made of the body as it was.
-const OF_BODY: [&str; 8] = [
+const OF_BODY: [&str; 10] = [
     "content-length",
     "content-md5",
     "digest",
@@ -44,8 +44,12 @@ const OF_BODY: [&str; 8] = [
     "repr-digest",
     "etag",
     "accept-ranges",
-    "x-amz-checksum-sha256",
+    "x-goog-hash",
+    "x-ms-blob-content-md5",
+    "x-ms-content-crc64",
 ];
+/// How other names of such headers begin.
+const OF_BODY_TOO: [&str; 2] = ["x-amz-checksum-", "x-checksum-"];
 /// Headers that say how a body, or each message in it, is written.
 const CODINGS: [&str; 4] = [
     "content-encoding",
@@ -123,8 +127,9 @@ pub(super) async fn pass<G: Gate>(
     if let Err(refusal) = passing.conceal(&mut parts) {
         return refuse::told(&refusal, None, None);
     }
-    if masker.is_some() {
-        for name in OF_BODY {
+    if masker.is_some() || passing.masks.has_fields() {
+        // Also where no body comes: they tell who guesses one that it is right.
+        for name in of_body(&parts.headers) {
             parts.headers.remove(name);
         }
         parts.headers.remove(header::TRANSFER_ENCODING);
@@ -149,6 +154,15 @@ pub(super) async fn pass<G: Gate>(
     };
     tasks.run(pump(incoming, sender, filter, passing));
     Response::from_parts(parts, channel.boxed_unsync())
+}
+
+/// The headers of an answer that are made of its body as it was.
+fn of_body(headers: &HeaderMap) -> Vec<HeaderName> {
+    let is_of_body = |name: &&HeaderName| {
+        let name = name.as_str();
+        OF_BODY.contains(&name) || OF_BODY_TOO.iter().any(|begins| name.starts_with(begins))
+    };
+    headers.keys().filter(is_of_body).cloned().collect()
 }
 
 /// Why the credential that was given cannot be looked for in an answer, where it cannot.
@@ -209,11 +223,16 @@ fn refused<G: Gate>(refusal: &Refusal, why: &str, mut passing: Passing<G>) -> An
     refuse::told(refusal, Some(&passing.ending.request.0.to_string()), None)
 }
 
-fn strip<G: Gate>(parts: &mut Parts, passing: &Passing<G>) {
+/// Takes out what is not for the agent, of headers or of trailers.
+fn drop_headers<G: Gate>(headers: &mut HeaderMap, passing: &Passing<G>) {
     let own = &passing.plan.http.strip_response_headers;
     for name in DROPPED.into_iter().chain(own.iter().map(String::as_str)) {
-        parts.headers.remove(name);
+        headers.remove(name);
     }
+}
+
+fn strip<G: Gate>(parts: &mut Parts, passing: &Passing<G>) {
+    drop_headers(&mut parts.headers, passing);
     // Of a message with both lengths the chunked one counts; how it is sent is the client's side's own.
     if parts.headers.remove(header::TRANSFER_ENCODING).is_some() {
         parts.headers.remove(header::CONTENT_LENGTH);
@@ -360,6 +379,12 @@ async fn carry<G: Gate>(
     }
     give(out.into(), sender, track, passing.limit.as_ref()).await?;
     if let Some(mut trailers) = trailers {
+        drop_headers(&mut trailers, passing);
+        if passing.masks.has_fields() {
+            for name in of_body(&trailers) {
+                trailers.remove(name);
+            }
+        }
         if let Some(forms) = &passing.forms
             && conceal::headers(forms, &mut trailers)
         {
@@ -394,4 +419,29 @@ async fn give<G: Gate>(
         .send(Frame::data(bytes))
         .await
         .map_err(|_gone| Cut::Client)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_of_a_body_is_known_by_its_name() {
+        let names = [
+            "etag",
+            "content-length",
+            "x-amz-checksum-crc32c",
+            "x-goog-hash",
+            "x-checksum-sha1",
+        ];
+        let mut headers = HeaderMap::new();
+        for name in names.into_iter().chain(["content-type", "last-modified"]) {
+            headers.insert(HeaderName::from_static(name), "1".parse().unwrap());
+        }
+        let mut found = of_body(&headers);
+        found.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        let mut names = names;
+        names.sort_unstable();
+        assert_eq!(found, names);
+    }
 }

@@ -3,6 +3,7 @@
 //! `read → judge → strip → inject → forward`, and what comes back goes through `answer`. The request that goes on is
 //! the one that was judged: nothing of it is read again.
 
+mod held;
 mod plan;
 
 use std::sync::Arc;
@@ -10,12 +11,12 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use http_body_util::channel::Channel;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Frame, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::upgrade::OnUpgrade;
-use hyper::{Request, Version};
+use hyper::{Method, Request, Version};
 use tokio::time::timeout;
 
 pub(super) use self::plan::Plan;
@@ -66,6 +67,8 @@ const UNASKED: [&str; 5] = [
 ];
 /// Headers by which it says which compression of messages it reads.
 const COMPRESSIONS: [&str; 2] = ["grpc-accept-encoding", "connect-accept-encoding"];
+/// Credentials that one request may present: each is a line of the audit.
+const CREDENTIALS: usize = 16;
 /// Frames of a body on their way at a time.
 pub(super) const FRAMES: usize = 2;
 
@@ -156,22 +159,16 @@ impl<G: Gate, W: Way> Exchange<G, W> {
     ) -> Result<Answer, Box<Answer>> {
         let plan = self.plan().map_err(|refusal| self.closing(&refusal))?;
         let (mut parts, incoming) = request.into_parts();
-        let mut presented = inject::strip(&mut parts, &plan.http);
-        if plan.cluster.is_some() {
-            presented.retain(|(_, value)| !kubernetes::inject::is_nobody(value));
-            presented.extend(kubernetes::inject::strip(&mut parts.headers));
-        }
-        for (place, value) in presented {
-            let written = self.gate.presented(&place, &value);
-            written.map_err(|refusal| self.told(&refusal))?;
-        }
+        let odd = self.present(&plan, &mut parts);
+        let odd = odd.map_err(|refusal| self.told(&refusal))?;
         let Ready {
             parts,
-            facts,
+            mut facts,
             body,
             shown,
             text,
         } = self.read(&plan, parts, incoming).await;
+        facts.wrong = facts.wrong.or(odd);
         let reading = Arc::new(facts.reading(parts.uri.query()));
         let hold = Hold::default();
         let said = Said {
@@ -196,6 +193,9 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         if let Some(answer) = self.reviewed(&facts) {
             return Ok(told_of_policy(answer, ending));
         }
+        if let Some(around) = self.around(&plan, &facts) {
+            return Err(not_forwarded(around, ending));
+        }
         let limit = authorized
             .permit
             .limits()
@@ -208,7 +208,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
                 .is_some_and(|facts| facts.is_object()),
             plan,
             spoken: self.spoken(),
-            is_head: parts.method == hyper::Method::HEAD,
+            is_head: parts.method == Method::HEAD,
             forms: None,
             is_told: false,
             upgraded: (!facts.http.upgrade.is_empty())
@@ -221,6 +221,20 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         self.forward(authorized.permit, parts, body, passing).await
     }
 
+    /// Writes what the client presents, and takes it out; what is wrong with it.
+    fn present(&self, plan: &Plan, parts: &mut Parts) -> Result<Option<Wrong>, Refusal> {
+        let mut presented = inject::strip(parts, &plan.http);
+        if plan.cluster.is_some() {
+            presented.retain(|(_, value)| !kubernetes::inject::is_nobody(value));
+            presented.extend(kubernetes::inject::strip(&mut parts.headers));
+        }
+        for (place, value) in presented.iter().take(CREDENTIALS) {
+            self.gate.presented(place, value)?;
+        }
+        let why = "the request presents more credentials than anybody has";
+        Ok((presented.len() > CREDENTIALS).then_some(Wrong::Malformed(why)))
+    }
+
     /// What is masked for whoever asks.
     fn masks(&self, plan: &Plan, facts: &Facts) -> Arc<super::mask::Masks> {
         match plan.masks(facts) {
@@ -229,6 +243,13 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             }
             _ => Arc::clone(&plan.values),
         }
+    }
+
+    /// Why it goes nowhere where fields are masked for whoever asks.
+    fn around(&self, plan: &Plan, facts: &Facts) -> Option<Wrong> {
+        facts
+            .around
+            .filter(|_| self.masks(plan, facts).has_fields())
     }
 
     /// The target's settings in force; a connection that leads elsewhere by now is closed.
@@ -260,6 +281,9 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         if plan.cluster.is_some() {
             facts.of_cluster(&parts);
         }
+        if let Some(cluster) = facts.cluster.as_mut().filter(|_| !incoming.is_end_stream()) {
+            cluster.has_body();
+        }
         let wanted = wanted(&facts, &plan.http);
         let asks = self.gate.asks_people();
         let length = incoming.size_hint().upper();
@@ -272,7 +296,8 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         let text = stream.unwrap_or_else(|| format!("{} {path}", parts.method));
         let is_read = facts.wrong.is_none() && (wanted.is_some() || asks && is_short);
         let body = if is_read {
-            let read = collect(incoming, plan.http.judged_bytes).await;
+            let bounds = (plan.http.judged_bytes, held::COMES);
+            let read = held::collect(incoming, bounds, self.gate.room()).await;
             match read {
                 Ok(bytes) => {
                     if let Some(wanted) = wanted
@@ -280,6 +305,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
                     {
                         facts.wrong = Some(wrong);
                     }
+                    facts.wrong = facts.wrong.or_else(|| self.around(plan, &facts));
                     shown = Ok(shows(&parts, &facts, &bytes));
                     Full::new(bytes).map_err(super::never).boxed_unsync()
                 }
@@ -457,6 +483,11 @@ fn prepare<G: Gate>(parts: &mut Parts, passing: &Passing<G>, spoken: Spoken) {
         parts.headers.insert(header::CONNECTION, word);
         parts.headers.insert(header::UPGRADE, upgrade);
     }
+    if passing.masks.has_fields() && matches!(parts.method, Method::GET | Method::HEAD) {
+        // They ask whether a guess of the whole is right.
+        parts.headers.remove(header::IF_MATCH);
+        parts.headers.remove(header::IF_NONE_MATCH);
+    }
     if !passing.masks.is_empty() || passing.plan.http.inject.is_some() {
         plainly(&mut parts.headers);
         if passing.json_only && !passing.masks.is_empty() {
@@ -465,9 +496,20 @@ fn prepare<G: Gate>(parts: &mut Parts, passing: &Passing<G>, spoken: Spoken) {
     }
     if spoken == Spoken::One {
         parts.version = Version::HTTP_11;
-        if let Some(path) = parts.uri.path_and_query().cloned() {
-            parts.uri = path.into();
-        }
+        relative(parts);
+    }
+}
+
+/// The request's line names a path; the host that stood in it alone goes where servers look for it.
+fn relative(parts: &mut Parts) {
+    if let Some(named) = parts.uri.authority()
+        && let Ok(named) = HeaderValue::from_str(named.as_str())
+        && !parts.headers.contains_key(header::HOST)
+    {
+        parts.headers.insert(header::HOST, named);
+    }
+    if let Some(path) = parts.uri.path_and_query().cloned() {
+        parts.uri = path.into();
     }
 }
 
@@ -505,7 +547,13 @@ enum Wanted {
 
 fn wanted(facts: &Facts, settings: &Http) -> Option<Wanted> {
     match &facts.cluster {
-        Some(cluster) => cluster.wanted().map(Wanted::Cluster),
+        Some(cluster) => {
+            // A patch is looked at where fields are masked.
+            let is_looked_at = |wanted: &kubernetes::facts::Wanted| {
+                *wanted != kubernetes::facts::Wanted::Patch || !settings.mask.is_empty()
+            };
+            cluster.wanted().filter(is_looked_at).map(Wanted::Cluster)
+        }
         None => body::wanted(facts, settings).map(Wanted::Http),
     }
 }
@@ -520,18 +568,11 @@ fn told_of_policy<G: Gate>(answer: String, mut ending: Ending<G>) -> Answer {
     answer
 }
 
-/// Reads a body that is to be judged.
-async fn collect(incoming: Incoming, most: usize) -> Result<Bytes, Wrong> {
-    match Limited::new(incoming, most).collect().await {
-        Ok(read) if read.trailers().is_some() => Err(Wrong::Unreadable(
-            "the body has trailers, and has to be read",
-        )),
-        Ok(read) => Ok(read.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Wrong::Unreadable(
-            "the body is longer than what is read of one (`http.judged`)",
-        )),
-        Err(_broken) => Err(Wrong::Malformed("the body does not come to its end")),
-    }
+/// Refuses what is permitted already: fields are masked since it was judged.
+fn not_forwarded<G: Gate>(wrong: Wrong, mut ending: Ending<G>) -> Box<Answer> {
+    ending.outcome.status = "not forwarded".to_owned();
+    let request = ending.request.0.to_string();
+    Box::new(refuse::told(&wrong.refusal(), Some(&request), None))
 }
 
 /// Reads what a body says.
@@ -542,9 +583,14 @@ fn said(facts: &mut Facts, wanted: Wanted, parts: &Parts, bytes: &Bytes) -> Resu
         ));
     }
     match (wanted, &mut facts.cluster) {
-        (Wanted::Http(wanted), _) => body::read(facts, wanted, bytes),
+        (Wanted::Http(wanted), _) => body::read(facts, wanted, parts, bytes),
         (Wanted::Cluster(wanted), Some(cluster)) => {
-            cluster.read_body(wanted, bytes).map_err(of_body)
+            cluster.read_body(wanted, bytes).map_err(of_body)?;
+            facts.around = cluster.copies.then_some(Wrong::NotOffered(
+                "what is masked here would be copied, or asked for",
+                "write values as they are to be: a merge patch, or apply",
+            ));
+            Ok(())
         }
         (Wanted::Cluster(_), None) => Ok(()),
     }
@@ -572,6 +618,8 @@ fn shows(parts: &Parts, facts: &Facts, bytes: &Bytes) -> Shown {
     let headers = headers.filter(|(name, _)| !UNSHOWN.contains(&name.as_str()));
     let under = headers
         .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));
+    // One name of a target may be for trying things out, and another not.
+    let host = format!("host: {}", facts.http.host);
     let body = digest(&SHA256, bytes);
     let mut hash = [0; 32];
     hash.copy_from_slice(body.as_ref());
@@ -581,7 +629,10 @@ fn shows(parts: &Parts, facts: &Facts, bytes: &Bytes) -> Shown {
             shown: vec![Some(String::from_utf8_lossy(bytes).into_owned())],
             digest: hash,
         }),
-        under: under.collect(),
+        under: std::iter::once(host).chain(under).collect(),
         literals: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,6 +44,8 @@ pub struct Facts {
     pub wrong: Option<Wrong>,
     /// What it is to a cluster, where the target is one: that is what is judged then.
     pub cluster: Option<Box<kubernetes::Facts>>,
+    /// Why it goes nowhere where fields of its answer are masked.
+    pub around: Option<Wrong>,
 }
 
 /// Why a request goes nowhere.
@@ -59,8 +61,18 @@ pub enum Wrong {
     Upgrade(&'static str),
     /// Its body cannot be read, and has to be: 403.
     Unreadable(&'static str),
+    /// Its body does not come in: 408.
+    Late,
+    /// So many bodies are held that there is no room for it: 429.
+    Crowded,
     /// It is not offered, and what is offered instead: 403.
     NotOffered(&'static str, &'static str),
+}
+
+impl From<query::Unclear> for Wrong {
+    fn from(_: query::Unclear) -> Self {
+        Self::Unreadable("the query says what servers read differently")
+    }
 }
 
 impl Wrong {
@@ -81,6 +93,8 @@ impl Wrong {
                 Refusal::not_offered(why, "upgrade to websocket, or ask without an upgrade")
             }
             Self::Unreadable(why) => Refusal::unread(why),
+            Self::Late => Refusal::malformed("the body has to be read, and does not come in"),
+            Self::Crowded => Refusal::limit("bytes of bodies that are read to be judged"),
             Self::NotOffered(what, instead) => Refusal::not_offered(what, instead),
         }
     }
@@ -97,7 +111,7 @@ pub fn read(parts: &Parts, settings: &Http, port: u16) -> Facts {
             .keys()
             .map(|name| name.as_str().to_owned())
             .collect(),
-        content_type: media_type(parts),
+        content_type: media_type(parts).unwrap_or_default(),
         upgrade: upgrade(parts).unwrap_or_default(),
         ..HttpFacts::default()
     };
@@ -110,10 +124,12 @@ pub fn read(parts: &Parts, settings: &Http, port: u16) -> Facts {
         http,
         wrong,
         cluster: None,
+        around: None,
     }
 }
 
 fn fill(http: &mut HttpFacts, parts: &Parts, settings: &Http, port: u16) -> Result<(), Wrong> {
+    media_type(parts)?;
     let (host, named) = host(parts)?;
     http.host = host.trim_matches(['[', ']']).to_owned();
     http.path = path::read(parts.uri.path(), settings.path_parameters).map_err(Wrong::Malformed)?;
@@ -209,10 +225,7 @@ fn framed(parts: &Parts) -> Result<(), Wrong> {
             "the request has a body and upgrades its connection",
         ));
     }
-    match REWRITES
-        .iter()
-        .any(|name| parts.headers.contains_key(*name))
-    {
+    match parts.headers.keys().any(|name| is_of(&REWRITES, name)) {
         true => Err(Wrong::Malformed(
             "the request has a header that names another path",
         )),
@@ -254,8 +267,16 @@ pub fn upgrade(parts: &Parts) -> Option<String> {
     Some(to.trim().to_ascii_lowercase())
 }
 
-fn media_type(parts: &Parts) -> String {
-    media_type_of(&parts.headers)
+/// The media type of a request. What cannot be read would hide what the body is.
+fn media_type(parts: &Parts) -> Result<String, Wrong> {
+    let mut said = parts.headers.get_all(header::CONTENT_TYPE).iter();
+    let one = said.next();
+    if said.next().is_some() || one.is_some_and(|one| one.to_str().is_err()) {
+        return Err(Wrong::Malformed(
+            "the request has a Content-Type that servers read differently",
+        ));
+    }
+    Ok(media_type_of(&parts.headers))
 }
 
 /// The media type of a message, lower case, without parameters.
@@ -277,23 +298,31 @@ fn grpc(path: &str) -> Option<GrpcFacts> {
     })
 }
 
+/// Whether a header is one of these. Gateways to programs (CGI, WSGI) make no difference between `_` and `-`.
+fn is_of(names: &[&str], name: &HeaderName) -> bool {
+    names.contains(&name.as_str().replace('_', "-").as_str())
+}
+
+/// The methods that headers name in the place of the request's own.
+fn overriding(parts: &Parts) -> impl Iterator<Item = String> {
+    let headers = parts.headers.iter();
+    let values = headers.filter(|(name, _)| is_of(&OVERRIDES, name));
+    values.map(|(_, value)| {
+        let method = value.to_str().unwrap_or_default();
+        method.trim().to_ascii_uppercase()
+    })
+}
+
 fn actions(parts: &Parts, http: &HttpFacts) -> BTreeSet<Action> {
-    let mut actions = BTreeSet::from([match http.upgrade.is_empty() {
-        true => action(parts.method.as_str()),
-        false => Action::HttpUpgrade,
-    }]);
-    let overriding = OVERRIDES.map(HeaderName::from_static);
-    let values = overriding
-        .iter()
-        .flat_map(|name| parts.headers.get_all(name));
-    actions.extend(values.map(|value| {
-        let method = value
-            .to_str()
-            .unwrap_or_default()
-            .trim()
-            .to_ascii_uppercase();
-        action(&method)
-    }));
+    let mut actions = BTreeSet::new();
+    if !http.upgrade.is_empty() {
+        actions.insert(Action::HttpUpgrade);
+    }
+    // A server may leave the offer, and do what the method says.
+    if http.upgrade.is_empty() || parts.method != Method::GET {
+        actions.insert(action(parts.method.as_str()));
+    }
+    actions.extend(overriding(parts).map(|method| action(&method)));
     actions
 }
 
@@ -327,7 +356,7 @@ impl Facts {
             }
             (Some(_), _) => kubernetes::Facts::unread(),
         };
-        if self.actions.len() > 1 && self.wrong.is_none() {
+        if overriding(parts).any(|other| other != method) && self.wrong.is_none() {
             self.wrong = Some(Wrong::Malformed("the request names two methods"));
         }
         if read.is_list_of_rights() {

@@ -14,6 +14,8 @@ use crate::session::Reading;
 
 /// The group whose objects say who may do what.
 const RBAC: &str = "rbac.authorization.k8s.io";
+/// The group whose objects become certificates of clients.
+const CERTIFICATES: &str = "certificates.k8s.io";
 
 /// A request to a cluster that was read.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +28,12 @@ pub struct Facts {
     pub actions: BTreeSet<Action>,
     /// What its body asks of policy, where it is such a review.
     pub review: Option<Review>,
+    /// Whether its body would copy a field to another, or ask what one holds.
+    pub copies: bool,
+    /// The words of the command that a stream runs.
+    argv: Vec<String>,
+    /// The ports that one is to reach.
+    ports: Vec<String>,
 }
 
 /// How much of an answer masks look at.
@@ -46,6 +54,8 @@ pub enum Class {
 pub enum Wanted {
     /// A Secret: it must hold no mask.
     Secret,
+    /// A JSON patch, which may copy what is masked.
+    Patch,
     /// A question of what is permitted.
     Review,
 }
@@ -83,7 +93,7 @@ pub fn read(
     kube.stdin = query.first("stdin").is_some_and(wire::is_true);
     kube.label_selector = first("labelSelector");
     kube.field_selector = first("fieldSelector");
-    kube.dry_run = query.all("dryRun").any(|one| one == "All");
+    kube.dry_run = runs_dry(&asked) && query.all("dryRun").any(|one| one == "All");
     kube.patch = patch(method, content_type).to_owned();
     kube.parameters = query
         .pairs()
@@ -110,8 +120,19 @@ pub fn read(
         asked,
         kube,
         actions,
-        review: None,
+        argv: command.iter().map(|word| (*word).to_owned()).collect(),
+        ports: query.all("ports").map(str::to_owned).collect(),
+        ..Facts::default()
     })
+}
+
+/// Whether the server looks at `dryRun` in the query of what is asked, and changes nothing then.
+fn runs_dry(asked: &Asked) -> bool {
+    let verbs = ["create", "update", "patch", "delete", "deletecollection"];
+    let others = ["exec", "attach", "portforward", "proxy", "token"];
+    asked.is_resource
+        && verbs.contains(&asked.verb.as_str())
+        && !others.contains(&asked.subresource.as_str())
 }
 
 /// The facts that stand in the path alone.
@@ -138,7 +159,8 @@ fn patch(method: &str, content_type: &str) -> &'static str {
     }
 }
 
-/// What is done. Writing a role or a binding is that as well: the right to write is not the right to give rights.
+/// What is done. Writing a role or a binding, and approving a certificate, is that as well: the right to write is not
+/// the right to give rights.
 pub(super) fn actions(asked: &Asked) -> BTreeSet<Action> {
     if !asked.is_resource {
         let reads = matches!(asked.verb.as_str(), "get" | "head" | "options");
@@ -175,12 +197,16 @@ pub(super) fn actions(asked: &Asked) -> BTreeSet<Action> {
         "impersonate" => Action::KubeImpersonate,
         _ => Action::KubeOther,
     });
-    let also = match asked.resource.as_str() {
-        "rolebindings" | "clusterrolebindings" => Some(Action::KubeBind),
-        "roles" | "clusterroles" => Some(Action::KubeEscalate),
+    let also = match (asked.group.as_str(), asked.resource.as_str()) {
+        (RBAC, "rolebindings" | "clusterrolebindings") => Some(Action::KubeBind),
+        (RBAC, "roles" | "clusterroles") => Some(Action::KubeEscalate),
+        // What is approved becomes a certificate of whoever it names.
+        (CERTIFICATES, "certificatesigningrequests") if asked.subresource == "approval" => {
+            Some(Action::KubeToken)
+        }
         _ => None,
     };
-    let also = also.filter(|_| writes && asked.group == RBAC);
+    let also = also.filter(|_| writes);
     [action].into_iter().chain(also).collect()
 }
 
@@ -244,6 +270,13 @@ impl Facts {
         }
     }
 
+    /// Notes that it has a body. Of a deletion that is where the server reads how, and not in the query.
+    pub fn has_body(&mut self) {
+        if self.asked.verb.starts_with("delete") {
+            self.kube.dry_run = false;
+        }
+    }
+
     /// The resource that it is about.
     #[must_use]
     pub fn resource(&self) -> Resource {
@@ -296,6 +329,7 @@ impl Facts {
             _ if !writes => None,
             Class::Secrets => Some(Wanted::Secret),
             _ if review::is_one(&self.asked) => Some(Wanted::Review),
+            Class::Objects if self.kube.patch == "json" => Some(Wanted::Patch),
             Class::Objects | Class::Token | Class::Plain => None,
         }
     }
@@ -305,9 +339,10 @@ impl Facts {
     /// # Errors
     /// Why it goes nowhere.
     pub fn read_body(&mut self, wanted: Wanted, body: &[u8]) -> Result<(), WrongBody> {
+        self.copies = self.kube.patch == "json" && mask::copies(body);
         match wanted {
             Wanted::Secret if mask::is_in(body) => Err(WrongBody::Masked),
-            Wanted::Secret => Ok(()),
+            Wanted::Secret | Wanted::Patch => Ok(()),
             Wanted::Review => {
                 self.review = Some(review::read(body).ok_or(WrongBody::Unreadable)?);
                 Ok(())
@@ -322,14 +357,18 @@ impl Facts {
         let kube = &self.kube;
         self.is_stream().then(|| {
             let mut text = self.summary();
-            for (word, value) in [("container", &kube.container), ("command", &kube.command)] {
-                if !value.is_empty() {
-                    text.push_str(&format!(" {word}={value}"));
-                }
+            if !kube.container.is_empty() {
+                text.push_str(&format!(" container={}", quoted(&kube.container)));
             }
             for (word, set) in [("tty", kube.tty), ("stdin", kube.stdin)] {
                 if set {
                     text.push_str(&format!(" {word}"));
+                }
+            }
+            for (word, values) in [("ports", &self.ports), ("command", &self.argv)] {
+                if !values.is_empty() {
+                    let values: Vec<_> = values.iter().map(|value| quoted(value)).collect();
+                    text.push_str(&format!(" {word}={}", values.join(" ")));
                 }
             }
             text
@@ -384,6 +423,15 @@ impl Facts {
             masked: Arc::new([]),
             veto: veto.map(Arc::new),
         }
+    }
+}
+
+/// A word as people tell it from two: in quotes where it has more than letters in it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,+@%".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => serde_json::Value::from(word).to_string(),
     }
 }
 

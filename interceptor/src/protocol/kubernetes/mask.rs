@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use hyper::header::{ACCEPT, HeaderMap, HeaderValue};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::facts::Class;
 use crate::masking::Mask;
@@ -40,6 +42,30 @@ pub(crate) fn is_in(body: &[u8]) -> bool {
     })
 }
 
+/// Whether a JSON patch (RFC 6902) may copy what is hidden to where it is not, or ask what it is. What is no such
+/// patch may.
+pub(crate) fn copies(patch: &[u8]) -> bool {
+    let steps: Result<Vec<Step>, _> = serde_json::from_slice(patch);
+    let is_plain = |step: &Step| match step.op.as_str() {
+        "add" | "remove" | "replace" => true,
+        "test" => ["/metadata/resourceVersion", "/metadata/uid"].contains(&step.path.as_str()),
+        _ => false,
+    };
+    !steps.is_ok_and(|steps| steps.iter().all(is_plain))
+}
+
+/// One step of a patch: each key once, and no other.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Step {
+    op: String,
+    path: String,
+    #[serde(rename = "from")]
+    _from: Option<IgnoredAny>,
+    #[serde(rename = "value")]
+    _value: Option<IgnoredAny>,
+}
+
 /// Asks for JSON: of what a client takes, nothing else stays.
 pub(crate) fn ask_for_json(headers: &mut HeaderMap) {
     let json = |clause: &&str| {
@@ -74,6 +100,36 @@ mod tests {
         assert!(is_in(b"k8s\0\n\x15masked-by-interceptor"));
         assert!(!is_in(br#"{"data":{"k":"bWFz"}}"#));
         assert!(!is_in(b""));
+    }
+
+    #[test]
+    fn a_patch_that_copies_or_asks_is_told_from_one_that_writes() {
+        let writes = [
+            r#"[]"#,
+            r#"[{"op":"add","path":"/metadata/annotations/x","value":"y"}]"#,
+            r#"[{"op":"test","path":"/metadata/resourceVersion","value":"7"},{"op":"remove","path":"/data/a"}]"#,
+            r#"[{"op":"replace","path":"/data/a","value":null}]"#,
+        ];
+        for patch in writes {
+            assert!(!copies(patch.as_bytes()), "{patch}");
+        }
+        let copying = [
+            r#"[{"op":"copy","from":"/data/password","path":"/metadata/annotations/x"}]"#,
+            r#"[{"op":"move","from":"/data/password","path":"/type"}]"#,
+            r#"[{"op":"copy","from":"","path":"/metadata/annotations/x"}]"#,
+            r#"[{"op":"copy","from":"/metadata/annotations","path":"/metadata/labels"}]"#,
+            r#"[{"op":"test","path":"/data/password","value":"aHVudGVyMg=="}]"#,
+            r#"[{"op":"test","path":"/metadata/annotations","value":{}}]"#,
+            r#"[{"op":"add","op":"copy","from":"/data/a","path":"/type"}]"#,
+            r#"[{"op":"add","OP":"copy","from":"/data/a","path":"/type"}]"#,
+            r#"[{"op":"Copy","from":"/data/a","path":"/type"}]"#,
+            r#"{"op":"add","path":"/data/a","value":"x"}"#,
+            "- op: copy",
+            "",
+        ];
+        for patch in copying {
+            assert!(copies(patch.as_bytes()), "{patch}");
+        }
     }
 
     #[test]

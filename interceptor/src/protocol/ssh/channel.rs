@@ -299,8 +299,9 @@ impl Channel {
     ) -> Result<Result<Authorized, crate::session::Refused>, Gone> {
         let hold = Hold::default();
         let set = self.variables.iter();
+        let set = set.map(|(name, value)| format!("{name}={value}"));
         let shown = Shown {
-            under: set.map(|(name, value)| format!("{name}={value}")).collect(),
+            under: asked.under().into_iter().chain(set).collect(),
             ..Shown::default()
         };
         let said = Said {

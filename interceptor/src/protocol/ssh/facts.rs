@@ -19,6 +19,22 @@ pub(super) struct Asked {
     pub(super) reading: Arc<Reading>,
 }
 
+impl Asked {
+    /// What is asked for beside the text: a command may be called like a subsystem, or like an operation on a file.
+    pub(super) fn under(&self) -> Vec<String> {
+        let asks = self.reading.asks.iter();
+        let actions: BTreeSet<_> = asks
+            .clone()
+            .flat_map(|ask| ask.accesses.iter().map(|access| access.action.name()))
+            .collect();
+        let actions: Vec<_> = actions.into_iter().collect();
+        let mut ssh = asks.filter_map(|ask| ask.context.ssh.as_ref());
+        let pty = ssh.any(|ssh| ssh.pty).then(|| "at a terminal".to_owned());
+        let actions = format!("asks for {}", actions.join(", "));
+        std::iter::once(actions).chain(pty).collect()
+    }
+}
+
 /// What is the same in all requests of a channel.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Common {
@@ -237,6 +253,21 @@ mod tests {
         for (said, expected) in cases {
             assert_eq!(host(said), expected, "{said}");
         }
+    }
+
+    #[test]
+    fn people_are_shown_what_kind_of_thing_a_text_asks_for() {
+        let pty = Common {
+            pty: true,
+            ..Common::default()
+        };
+        let common = Common::default();
+        assert_eq!(common.exec(b"shell").under(), ["asks for Exec"]);
+        assert_eq!(common.shell().under(), ["asks for Shell"]);
+        assert_eq!(pty.shell().under(), ["asks for Shell", "at a terminal"]);
+        let named = common.exec(b"subsystem sftp");
+        assert_eq!(named.text, common.subsystem("sftp").text);
+        assert_ne!(named.under(), common.subsystem("sftp").under());
     }
 
     #[test]

@@ -3,11 +3,15 @@
 
 use std::collections::BTreeSet;
 
+use hyper::Method;
+use hyper::header::{self, HeaderMap};
+use hyper::http::request::Parts;
 use serde_json::Value;
 
 use super::{Facts, Wrong};
 use crate::config::Http;
 use crate::policy::{GraphqlFacts, McpFacts};
+use crate::protocol::http::wire::{is_token, query};
 
 mod graphql;
 
@@ -43,62 +47,45 @@ pub fn wanted(facts: &Facts, settings: &Http) -> Option<Wanted> {
 ///
 /// # Errors
 /// Why it cannot be read.
-pub fn read(facts: &mut Facts, wanted: Wanted, body: &[u8]) -> Result<(), Wrong> {
-    let without = body.is_empty();
+pub fn read(facts: &mut Facts, wanted: Wanted, parts: &Parts, body: &[u8]) -> Result<(), Wrong> {
+    if !facts.http.upgrade.is_empty() {
+        return Err(Wrong::Unreadable(
+            "what is said on a connection that becomes another cannot be read",
+        ));
+    }
+    if !body.is_empty() && !is_json(&parts.headers) {
+        return Err(Wrong::Unreadable("the body has to be called JSON"));
+    }
+    let raw = parts.uri.query().unwrap_or_default();
+    let says_nothing = |kinds: &[Method]| body.is_empty() && kinds.contains(&parts.method);
+    let nothing = Wrong::Unreadable("there is no body, and it has to be read");
     match wanted {
         Wanted::Graphql => {
-            let mut documents = Vec::new();
-            let mut parameters = facts.http.parameters.iter();
-            documents.extend(
-                parameters
-                    .find_map(|pair| pair.strip_prefix("query="))
-                    .map(str::to_owned),
-            );
-            let queries = facts
-                .http
-                .parameters
-                .iter()
-                .filter(|pair| pair.starts_with("query="));
-            if queries.count() > 1 {
-                return Err(Wrong::Unreadable("the query has two documents"));
+            let documents = documents(raw, body)?;
+            if documents.is_empty() {
+                // A document that the server knows by a name is not seen here.
+                let looks = [Method::GET, Method::HEAD, Method::OPTIONS];
+                let asks_nothing = raw.is_empty() && says_nothing(&looks);
+                return asks_nothing.then_some(()).ok_or(nothing);
             }
-            if !without {
-                let said = strict(body)?;
-                let each = match &said {
-                    Value::Array(each) => each.as_slice(),
-                    one => std::slice::from_ref(one),
-                };
-                for one in each {
-                    let document = one.get("query").and_then(Value::as_str);
-                    let document =
-                        document.ok_or(Wrong::Unreadable("the body names no document"))?;
-                    documents.push(document.to_owned());
-                }
-            }
-            facts.http.graphql = Some(documented(&documents)?);
+            let (read, renames) = documented(&documents)?;
+            facts.http.graphql = Some(read);
+            facts.around = renames.then_some(Wrong::NotOffered(
+                "fields are masked here, and this gives them other names",
+                "leave out aliases",
+            ));
         }
-        Wanted::Mcp if without => {}
-        Wanted::Mcp => {
-            let said = strict(body)?;
-            if !said.is_object() {
-                return Err(Wrong::Unreadable("the body is not one message"));
-            }
-            let text = |pointer: &str| {
-                let text = said.pointer(pointer).and_then(Value::as_str);
-                text.unwrap_or_default().to_owned()
-            };
-            let name = match text("/params/name") {
-                name if name.is_empty() => text("/params/uri"),
-                name => name,
-            };
-            facts.http.mcp = Some(McpFacts {
-                method: text("/method"),
-                name,
-            });
+        Wanted::Mcp | Wanted::Model if body.is_empty() => {
+            let without = [Method::GET, Method::HEAD, Method::OPTIONS, Method::DELETE];
+            return says_nothing(&without).then_some(()).ok_or(nothing);
         }
-        Wanted::Model if without => {}
+        Wanted::Mcp => facts.http.mcp = Some(message(&strict(body)?)?),
         Wanted::Model => {
             let said = strict(body)?;
+            plain(&said, &["model"])?;
+            if query::only(raw, "model")?.is_some() {
+                return Err(Wrong::Unreadable("the query names a model, too"));
+            }
             let model = said.get("model").and_then(Value::as_str);
             facts.http.model = model
                 .ok_or(Wrong::Unreadable("the body names no model"))?
@@ -108,15 +95,109 @@ pub fn read(facts: &mut Facts, wanted: Wanted, body: &[u8]) -> Result<(), Wrong>
     Ok(())
 }
 
-fn documented(documents: &[String]) -> Result<GraphqlFacts, Wrong> {
+/// Whether a body is called JSON, and nothing else, in letters that JSON has.
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut said = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(said), None) = (said.next(), said.next()) else {
+        return false;
+    };
+    let said = String::from_utf8_lossy(said.as_bytes()).to_ascii_lowercase();
+    let mut parts = said.split(';').map(str::trim);
+    let kind = parts
+        .next()
+        .and_then(|kind| kind.strip_prefix("application/"));
+    let is_json = kind.is_some_and(|kind| {
+        (kind == "json" || kind.ends_with("+json")) && kind.bytes().all(is_token)
+    });
+    is_json && parts.all(|part| matches!(part, "charset=utf-8" | "charset=\"utf-8\""))
+}
+
+/// The documents that a request brings: one in its query, and one, or many, in its body.
+fn documents(raw: &str, body: &[u8]) -> Result<Vec<String>, Wrong> {
+    let mut documents: Vec<_> = query::only(raw, "query")?.into_iter().collect();
+    if body.is_empty() {
+        return Ok(documents);
+    }
+    let said = strict(body)?;
+    let each = match &said {
+        Value::Array(each) => each.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    let none = Wrong::Unreadable("the body names no document");
+    for one in each {
+        plain(one, &["query"])?;
+        let document = one.get("query").and_then(Value::as_str);
+        documents.push(document.ok_or(none)?.to_owned());
+    }
+    match documents.is_empty() {
+        true => Err(none),
+        false => Ok(documents),
+    }
+}
+
+/// What a message of the Model Context Protocol asks for.
+fn message(said: &Value) -> Result<McpFacts, Wrong> {
+    plain(said, &["method", "params"])?;
+    let odd = Wrong::Unreadable("the message is not as the protocol has it");
+    let text = |of: Option<&Value>| match of {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(odd),
+    };
+    let method = text(said.get("method"))?.unwrap_or_default();
+    let mut params = match said.get("params") {
+        None => None,
+        Some(params) => {
+            plain(params, &["name", "uri", "ref"])?;
+            Some(params)
+        }
+    };
+    if method == "completion/complete"
+        && let Some(of) = params.and_then(|params| params.get("ref"))
+    {
+        plain(of, &["name", "uri"])?;
+        params = Some(of);
+    }
+    let named = |key: &str| text(params.and_then(|params| params.get(key)));
+    let name = match (method.as_str(), named("name")?, named("uri")?) {
+        (_, Some(_), Some(_)) => return Err(odd),
+        (method, _, uri) if method.starts_with("resources/") => uri,
+        ("tools/call" | "prompts/get", name, _) => name,
+        (_, name, uri) => name.or(uri),
+    };
+    let name = name.unwrap_or_default();
+    Ok(McpFacts { method, name })
+}
+
+/// Whether an object has no key that a reader may take for one of these words, but the word itself.
+fn plain(value: &Value, words: &[&str]) -> Result<(), Wrong> {
+    let object = value.as_object();
+    let object = object.ok_or(Wrong::Unreadable("the body is not one object"))?;
+    let is_odd =
+        |key: &String| words.contains(&folded(key).as_str()) && !words.contains(&key.as_str());
+    match object.keys().any(is_odd) {
+        true => Err(Wrong::Unreadable("a key stands in an odd case")),
+        false => Ok(()),
+    }
+}
+
+/// A key as it is to readers for whom case does not count: some take `ſ` for `s`.
+fn folded(key: &str) -> String {
+    key.to_uppercase().to_lowercase()
+}
+
+/// What documents do, and whether they give fields other names.
+fn documented(documents: &[String]) -> Result<(GraphqlFacts, bool), Wrong> {
     let mut facts = GraphqlFacts::default();
+    let mut renames = false;
     for document in documents {
         let read = graphql::read(document)
             .ok_or(Wrong::Unreadable("the GraphQL document cannot be read"))?;
         facts.operations.extend(read.operations);
         facts.fields.extend(read.fields);
+        renames |= read.renames;
     }
-    Ok(facts)
+    Ok((facts, renames))
 }
 
 /// JSON in which no object says a key twice, also in another case.
@@ -179,7 +260,7 @@ impl<'de> serde::de::Visitor<'de> for Visitor {
         let mut map = serde_json::Map::new();
         let mut seen = BTreeSet::new();
         while let Some((key, Strict(value))) = from.next_entry::<String, Strict>()? {
-            if !seen.insert(key.to_lowercase()) {
+            if !seen.insert(folded(&key)) {
                 return Err(serde::de::Error::custom("a key is said twice"));
             }
             map.insert(key, value);

@@ -54,15 +54,21 @@ fn a_request_says_what_it_asks_for() {
     let facts = read(&parts("GET", "/", &headers), &settings(), 443);
     assert_eq!(facts.actions, BTreeSet::from([Action::HttpUpgrade]));
     assert_eq!(facts.http.upgrade, "websocket");
-    let headers = [
-        ("host", "api.internal"),
-        ("x-http-method-override", "delete"),
-    ];
-    let facts = read(&parts("POST", "/", &headers), &settings(), 443);
+    // The server may leave the offer.
+    let facts = read(&parts("DELETE", "/", &headers), &settings(), 443);
     assert_eq!(
         facts.actions,
-        BTreeSet::from([Action::HttpPost, Action::HttpDelete])
+        BTreeSet::from([Action::HttpUpgrade, Action::HttpDelete])
     );
+    for name in ["x-http-method-override", "X_HTTP_Method_Override"] {
+        let headers = [("host", "api.internal"), (name, "delete")];
+        let facts = read(&parts("POST", "/", &headers), &settings(), 443);
+        assert_eq!(
+            facts.actions,
+            BTreeSet::from([Action::HttpPost, Action::HttpDelete]),
+            "{name}"
+        );
+    }
 }
 
 #[test]
@@ -106,7 +112,7 @@ fn a_host_that_is_not_the_targets_is_told_so() {
 fn what_servers_read_differently_is_no_request() {
     let host = ("host", "api.internal");
     type Row<'a> = (&'a str, &'a str, Vec<(&'a str, &'a str)>);
-    let rows: [Row<'_>; 13] = [
+    let rows: [Row<'_>; 16] = [
         ("GET", "/", vec![]),
         ("GET", "/", vec![host, host]),
         ("GET", "/", vec![("host", "user@api.internal")]),
@@ -139,6 +145,21 @@ fn what_servers_read_differently_is_no_request() {
             ],
         ),
         ("GET", "/", vec![host, ("x-original-url", "/admin")]),
+        ("GET", "/", vec![host, ("X_Original_URL", "/admin")]),
+        (
+            "POST",
+            "/",
+            vec![host, ("content-type", "application/grpc;\u{80}")],
+        ),
+        (
+            "POST",
+            "/",
+            vec![
+                host,
+                ("content-type", "application/json"),
+                ("content-type", "application/grpc"),
+            ],
+        ),
         (
             "GET",
             "/",

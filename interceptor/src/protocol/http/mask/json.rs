@@ -97,6 +97,12 @@ impl Json {
         }
     }
 
+    /// Bytes that are held back.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.pending.len() + self.held.len()
+    }
+
     pub(super) fn found(&self) -> &Found {
         self.plain.found()
     }
@@ -104,7 +110,9 @@ impl Json {
     pub(super) fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
         let mut rest = bytes;
         while let Some((first, after)) = rest.split_first() {
-            if self.state == State::InPlain {
+            // Of what is left out nothing but a letter behind a backslash is looked at by itself.
+            let is_skipped = self.skipping > 0 && self.plain.is_escaping();
+            if self.state == State::InPlain && !is_skipped {
                 let run = string::run(rest);
                 if run > 0 {
                     let (text, after) = rest.split_at(run);
@@ -153,7 +161,9 @@ impl Json {
             State::Value(may_end) => self.value(byte, may_end, out),
             State::Key(may_end) => self.key(byte, may_end, out),
             State::Colon if byte == b':' => {
-                self.pending.push(b':');
+                if self.skipping == 0 {
+                    self.pending.push(b':');
+                }
                 self.state = State::Value(false);
                 Ok(())
             }

@@ -140,6 +140,42 @@ fn fields_are_masked_wherever_their_keys_lead() {
 }
 
 #[test]
+fn what_is_left_out_is_read_to_its_end() {
+    let all = masks(&[("card", Mask::Null)], &[]);
+    for note in [
+        r"a\nb",
+        r"\/",
+        r#"\u003c\""#,
+        r"\\",
+        r"a\\\nb",
+        r#"\"\"\\\""#,
+    ] {
+        for inner in [
+            format!(r#"{{"note":"{note}"}}"#),
+            format!(r#"{{"{note}":[{{"a":"{note}"}}]}}"#),
+        ] {
+            let text = format!(r#"{{"card":{inner},"ok":"{note}"}}"#);
+            let expected = format!(r#"{{"card":null,"ok":"{note}"}}"#);
+            assert_eq!(json_through(&all, &text), expected, "{text}");
+        }
+    }
+}
+
+#[test]
+fn what_is_left_out_takes_no_room() {
+    let all = masks(&[("card", Mask::Null)], &[]);
+    let mut json = Json::new(&all);
+    let mut out = Vec::new();
+    json.feed(br#"{"card":{"":0"#, &mut out).unwrap();
+    for _ in 0..10_000 {
+        json.feed(br#" , "" : 0"#, &mut out).unwrap();
+    }
+    assert!(json.kept() < 1_024, "{} bytes", json.kept());
+    json.feed(b"}}", &mut out).unwrap();
+    assert_eq!(out, br#"{"card":null}"#);
+}
+
+#[test]
 fn equal_values_have_equal_hashes() {
     let all = masks(
         &[

@@ -14,6 +14,10 @@ pub struct Parameters {
     pub pairs: BTreeSet<String>,
 }
 
+/// Servers may read another value of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unclear;
+
 /// Reads a query. What is not UTF-8 is replaced: it can equal nothing that a rule names.
 ///
 /// # Errors
@@ -97,6 +101,29 @@ pub fn value_of(part: &[u8], name: &str) -> Option<Vec<u8>> {
     })
 }
 
+/// The value of the one parameter of this name.
+///
+/// # Errors
+/// Where servers may read different ones: it is there twice, or in other letters, or a semicolon may begin it.
+pub fn only(raw: &str, name: &str) -> Result<Option<String>, Unclear> {
+    if raw.contains(';') {
+        return Err(Unclear);
+    }
+    let mut found = None;
+    for part in parts(raw) {
+        if value_of(part.as_bytes(), name).is_none() {
+            continue;
+        }
+        let (own, value) = part.split_once('=').unwrap_or((part, ""));
+        let value = super::unescape(value.as_bytes(), true).ok_or(Unclear)?;
+        let value = String::from_utf8(value).map_err(|_not_text| Unclear)?;
+        if own != name || found.replace(value).is_some() {
+            return Err(Unclear);
+        }
+    }
+    Ok(found)
+}
+
 /// The query with one more parameter.
 #[must_use]
 pub fn with(raw: &str, name: &str, value: &str) -> String {
@@ -149,5 +176,27 @@ mod tests {
         assert_eq!(without("a=%zz&api_key", "api_key").0, "a=%zz");
         assert_eq!(with("a=1", "k", "s/&"), "a=1&k=s%2F%26");
         assert_eq!(with("", "k", "s"), "k=s");
+    }
+
+    #[test]
+    fn a_parameter_is_read_where_every_server_reads_the_same() {
+        assert_eq!(
+            only("a=1&query=%7Bme%7D&b", "query"),
+            Ok(Some("{me}".to_owned()))
+        );
+        assert_eq!(only("a=1&queries=x", "query"), Ok(None));
+        for raw in [
+            "a=1;query=x",
+            "query=x&query=x",
+            "query=x&Query=y",
+            "%71uery=x",
+            "query[]=x",
+            "+query=x",
+            "query%00=x",
+            "query=%ff",
+            "query=%",
+        ] {
+            assert_eq!(only(raw, "query"), Err(Unclear), "{raw}");
+        }
     }
 }

@@ -55,6 +55,16 @@ fn what_is_dangerous_has_an_action_of_its_own() {
             "KubeUpdate KubeEscalate",
         ),
         ("GET", format!("{rbac}/clusterroles/r"), "KubeGet"),
+        (
+            "PUT",
+            "/apis/certificates.k8s.io/v1/certificatesigningrequests/c/approval".to_owned(),
+            "KubeUpdate KubeToken",
+        ),
+        (
+            "POST",
+            "/apis/certificates.k8s.io/v1/certificatesigningrequests".to_owned(),
+            "KubeCreate",
+        ),
         ("DELETE", "/api/v1/pods".to_owned(), "KubeDeleteCollection"),
         ("GET", "/version".to_owned(), "KubeVisit"),
         ("POST", "/version".to_owned(), "KubeOther"),
@@ -89,7 +99,7 @@ fn a_stream_is_the_same_however_it_is_carried() {
     let (path, query) = target.split_once('?').unwrap();
     let one = read("GET", path, query, ("websocket", "")).unwrap();
     let two = read("POST", path, query, ("spdy/3.1", "")).unwrap();
-    let said = Some("exec pods/p in a container=c command=ls -l stdin".to_owned());
+    let said = Some("exec pods/p in a container=c stdin command=ls -l".to_owned());
     assert_eq!((one.said(), two.said()), (said.clone(), said));
     let (one, two) = (one.reading("x", None), two.reading("x", None));
     assert_eq!(one.asks, two.asks);
@@ -209,4 +219,84 @@ fn what_a_patch_is_stands_in_its_media_type() {
         assert_eq!(facts.kube.patch, expected);
         assert!(facts.kube.dry_run);
     }
+}
+
+#[test]
+fn a_dry_run_is_one_where_the_server_looks_for_it() {
+    let pods = "/api/v1/namespaces/a/pods";
+    let rows = [
+        ("POST", pods.to_owned(), true),
+        ("PUT", format!("{pods}/p"), true),
+        ("PATCH", format!("{pods}/p"), true),
+        ("DELETE", format!("{pods}/p"), true),
+        ("DELETE", pods.to_owned(), true),
+        ("POST", format!("{pods}/p/eviction"), true),
+        ("GET", format!("{pods}/p"), false),
+        ("GET", format!("{pods}/p/exec"), false),
+        ("POST", format!("{pods}/p/exec"), false),
+        ("POST", format!("{pods}/p/attach"), false),
+        ("POST", format!("{pods}/p/portforward"), false),
+        ("POST", format!("{pods}/p/proxy/x"), false),
+        ("DELETE", format!("{pods}/p/proxy/x"), false),
+        (
+            "POST",
+            "/api/v1/namespaces/a/serviceaccounts/s/token".to_owned(),
+            false,
+        ),
+        ("POST", "/reload".to_owned(), false),
+    ];
+    for (method, path, expected) in rows {
+        let mut facts = read(method, &path, "dryRun=All", ("", "")).unwrap();
+        assert_eq!(facts.kube.dry_run, expected, "{method} {path}");
+        // What a deletion is to be is said in its body, where it has one.
+        facts.has_body();
+        let counts = expected && method != "DELETE";
+        assert_eq!(facts.kube.dry_run, counts, "{method} {path} with a body");
+    }
+}
+
+#[test]
+fn a_patch_that_copies_what_is_masked_is_noticed() {
+    let secret = "/api/v1/namespaces/a/secrets/db";
+    let map = "/api/v1/namespaces/a/configmaps/m";
+    let copy = br#"[{"op":"copy","from":"/data/password","path":"/metadata/annotations/x"}]"#;
+    let add = br#"[{"op":"add","path":"/data/password","value":"eA=="}]"#;
+    let json = "application/json-patch+json";
+    let merge = "application/merge-patch+json";
+    let copies = |path: &str, kind: &str, body: &[u8]| {
+        let mut facts = read("PATCH", path, "dryRun=All", ("", kind)).unwrap();
+        let wanted = facts.wanted()?;
+        facts.read_body(wanted, body).ok()?;
+        Some(facts.copies)
+    };
+    assert_eq!(copies(secret, json, copy), Some(true));
+    assert_eq!(copies(secret, json, add), Some(false));
+    assert_eq!(copies(secret, merge, br#"{"data":{}}"#), Some(false));
+    assert_eq!(copies(map, json, copy), Some(true));
+    assert_eq!(copies(map, merge, b"{}"), None);
+}
+
+#[test]
+fn people_tell_two_commands_apart() {
+    let said = |query: &str| {
+        let path = "/api/v1/namespaces/a/pods/p/exec";
+        read("POST", path, query, ("", "")).unwrap().said().unwrap()
+    };
+    let one = said("command=rm&command=-rf&command=/srv/old%20data");
+    assert_eq!(one, "exec pods/p in a command=rm -rf \"/srv/old data\"");
+    assert_ne!(
+        one,
+        said("command=rm&command=-rf&command=/srv/old&command=data")
+    );
+    assert_ne!(
+        said("command=ls&stdin=true"),
+        said("command=ls&command=stdin")
+    );
+    assert_ne!(said("container=c&tty=true"), said("container=c%20tty"));
+    let path = "/api/v1/namespaces/a/pods/p/portforward";
+    let ports = read("POST", path, "ports=80&ports=443", ("", "")).unwrap();
+    assert_eq!(
+        ports.said().as_deref(),
+        Some("portforward pods/p in a ports=80 443")
+    );
 }

@@ -295,11 +295,15 @@ fn scp(arguments: &[String]) -> Option<Vec<Access>> {
             Some("-") if options => options = false,
             Some(flags) if options && !flags.is_empty() && path.is_none() => {
                 for flag in flags.chars() {
-                    match flag {
-                        't' => action = Some(Action::WriteFile),
-                        'f' => action = Some(Action::ReadFile),
-                        'p' | 'r' | 'd' | 'v' | 'q' => {}
+                    let said = match flag {
+                        't' => Action::WriteFile,
+                        'f' => Action::ReadFile,
+                        'p' | 'r' | 'd' | 'v' | 'q' => continue,
                         _ => return None,
+                    };
+                    // Of two that differ the server takes the one that it looks at first.
+                    if action.replace(said).is_some_and(|before| before != said) {
+                        return None;
                     }
                 }
             }
@@ -334,6 +338,10 @@ fn rsync(arguments: &[String]) -> Option<Vec<Access>> {
     }
     let mut accesses = Vec::new();
     for path in rest {
+        // It takes options in any place, behind the paths too.
+        if path.starts_with('-') {
+            return None;
+        }
         let action = match sender {
             true => Action::ReadFile,
             false => Action::WriteFile,

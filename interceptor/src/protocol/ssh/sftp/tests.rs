@@ -60,6 +60,15 @@ async fn what_a_request_names_is_judged_from_the_home_on() {
     let mut open = packet(kind::OPEN, 2, &["/x"]);
     open.put_u32(2 | 8);
     assert_eq!(judged(&files, &open).await, "open: WriteFile /x");
+    for (id, flags) in [(7, 4), (8, 8), (9, 16), (10, 8 | 32)] {
+        let mut open = packet(kind::OPEN, id, &["/x"]);
+        open.put_u32(flags);
+        assert_eq!(
+            judged(&files, &open).await,
+            "open: ReadFile /x, WriteFile /x",
+            "{flags}"
+        );
+    }
     let symlink = packet(kind::SYMLINK, 3, &["b", "/a/link"]);
     assert_eq!(
         judged(&files, &symlink).await,

@@ -36,7 +36,8 @@ pub(in super::super) mod kind {
 
 /// Flags of OPEN.
 const READ: u32 = 1;
-const WRITES: u32 = 2 | 4 | 8 | 16 | 32;
+const WRITE: u32 = 2;
+const WRITES: u32 = WRITE | 4 | 8 | 16 | 32;
 
 /// Codes of STATUS.
 pub(in super::super) const PERMISSION_DENIED: u32 = 3;
@@ -208,7 +209,8 @@ pub(in super::super) fn request(packet: &[u8]) -> Result<(u32, Request), Broken>
             let writes = flags & WRITES != 0;
             Request::Open {
                 path,
-                reads: flags & READ != 0 || !writes,
+                // What is not opened to be written is opened to be read, whatever else is to become of it.
+                reads: flags & READ != 0 || flags & WRITE == 0,
                 writes,
             }
         }

@@ -13,6 +13,8 @@ pub(super) struct Document {
     pub(super) operations: BTreeSet<String>,
     /// Names of fields.
     pub(super) fields: BTreeSet<String>,
+    /// Whether the answer has a field under another name.
+    pub(super) renames: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +104,10 @@ fn fields(tokens: &mut Tokens<'_>, document: &mut Document) -> Option<()> {
             Token::Name(name) => {
                 let name = match tokens.next_if_eq(&Token::Mark(':')) {
                     Some(_) => match tokens.next()? {
-                        Token::Name(name) => name,
+                        Token::Name(own) => {
+                            document.renames |= own != name;
+                            own
+                        }
                         Token::Mark(_) | Token::Spread | Token::Value => return None,
                     },
                     None => name,

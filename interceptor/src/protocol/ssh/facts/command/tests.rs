@@ -115,6 +115,9 @@ fn copies_are_asked_for_as_files_where_they_say_nothing_else() {
         ("scp -r -p -t -- notes", Some("WriteFile ~/notes")),
         ("scp -t -S x /a", None),
         ("scp -f a b", None),
+        ("scp -f -t /a", None),
+        ("scp -tf /a", None),
+        ("scp -t -r -t /a", Some("WriteFile a")),
         ("scp /a", None),
         ("scp -t ../x", None),
         (
@@ -127,6 +130,20 @@ fn copies_are_asked_for_as_files_where_they_say_nothing_else() {
         ),
         ("rsync --server --log-file=/etc/x -v . /srv", None),
         ("rsync --server -s . ", None),
+        ("rsync --server --sender -vr . /srv --log-file=x", None),
+        (
+            "rsync --server --sender -vr . /srv '--log-file-format=$(id)'",
+            None,
+        ),
+        (
+            "rsync --server --sender -vr . --files-from=/etc/shadow /srv",
+            None,
+        ),
+        ("rsync --server -vr . /srv --sender", None),
+        ("rsync --server -vr . /srv --remove-source-files", None),
+        ("rsync --server -vr . /srv -n", None),
+        ("rsync --server -vr . -- /srv", None),
+        ("rsync --server -vr . ./-n", Some("WriteFile ~/-n")),
         ("rsync --daemon", None),
         ("cat /etc/passwd", None),
     ];
