@@ -78,7 +78,12 @@ reloads() {
     rm /etc/interceptor/policies/broken.cedar
     tries answered && systemctl reload interceptor
 }
-stops() { systemctl stop interceptor && refused EPERM && systemctl start interceptor && tries answered; }
+stops() {
+    systemctl stop interceptor
+    refused ECONNREFUSED
+    was=$?
+    systemctl start interceptor && tries answered && return $was
+}
 proves() { interceptor doctor --prove --report /run/boundary.json; }
 
 install
