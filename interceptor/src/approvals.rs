@@ -11,6 +11,7 @@ mod question;
 mod store;
 mod table;
 mod ticket;
+mod touches;
 
 use std::path::Path;
 use std::time::Duration;
@@ -28,6 +29,7 @@ use self::store::Store;
 use self::table::Table;
 pub use self::table::{Choice, Found};
 pub use self::ticket::{Outcome, Ticket};
+pub use self::touches::{Rows, Touches};
 use crate::clock::BootTime;
 use crate::policy::{ApprovalId, Approved, Need, Needs};
 use crate::state;
@@ -147,6 +149,9 @@ pub struct Standing {
     pub state: State,
     /// What was said.
     pub answers: Vec<Answer>,
+    /// What it would touch, once that was looked at. For whoever is to answer, not for whoever asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub touches: Option<Touches>,
     /// How many requests those who answered cover at most.
     #[serde(default = "any_number")]
     pub(crate) covers: u64,
@@ -315,6 +320,11 @@ impl Approvals {
     #[must_use]
     pub fn delegations(&self, now: BootTime) -> Vec<std::sync::Arc<Delegation>> {
         self.delegations.live(now)
+    }
+
+    /// What an open question's request would touch. It is kept with the answers.
+    pub fn touches(&self, id: ApprovalId, touches: Touches) {
+        self.table.touches(id, touches);
     }
 
     /// Ends a question whose answer does not stand any more.

@@ -27,13 +27,13 @@ use uuid::Uuid;
 pub use self::gate::Gate;
 use self::meter::Slot;
 use self::opening::Who;
-pub use self::people::asking::{Hold, Said, Shown, Values};
+pub use self::people::asking::{Hold, Look, Looking, Said, Shown, Values};
 pub use self::request::{
     Allowance, Allowed, Authorized, Direction, Outcome, Phase, Reading, Refused, RequestId, Spent,
     Typed,
 };
 use self::services::Services;
-pub use crate::approvals::Word;
+pub use crate::approvals::{Rows, Touches, Word};
 use crate::audit::event::{About, Event};
 use crate::audit::{self, Reservation, Sink as _};
 use crate::clock::{self, BootTime};

@@ -204,4 +204,6 @@ fn write(database: &mut Connection, changes: Vec<Change>) -> rusqlite::Result<()
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

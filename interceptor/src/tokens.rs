@@ -124,6 +124,9 @@ pub enum Error {
     /// A claim is missing or has another form.
     #[error("the token's claims cannot be used: {0}")]
     Claim(String),
+    /// It does not belong to the login that asked for it.
+    #[error("the token's `nonce` is not that of the login")]
+    Nonce,
     /// It was used for another scope, or at all where it is good for once.
     #[error("the token was used already")]
     Replayed,
@@ -166,6 +169,7 @@ impl Error {
             Self::Early { .. } => "early",
             Self::Old { .. } => "old",
             Self::Claim(_) => "claim",
+            Self::Nonce => "nonce",
             Self::Replayed => "replayed",
             Self::Elsewhere => "elsewhere",
             Self::Bound { .. } => "bound",

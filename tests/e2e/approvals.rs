@@ -7,6 +7,8 @@ use support::{Agent, DEADLINE, Finished, Process, place};
 
 use crate::lab::{Lab, has, lacks, refused, text};
 
+mod touches;
+
 /// Groups that every Debian has, each with a user of its own.
 const RULES: &str = r#"
 @id("reach") permit (principal is Agent, action in [Action::"Connect", Action::"Open", Action::"Session"], resource);

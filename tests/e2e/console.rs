@@ -132,6 +132,8 @@ fn what_waits_is_shown_and_answered_in_the_page_and_the_row_arrives() -> Result<
             "nobody",
         ],
     )?;
+    browser.shows("It would touch 1 row.")?;
+    browser.wait("document.querySelector('#plan').textContent.includes('on salaries')")?;
     browser.press("a")?;
     browser.wait("document.activeElement.id === 'approve'")?;
     browser.press("Enter")?;

@@ -274,6 +274,7 @@ async fn session(parts: &Arc<Parts>, mut client: Stream, startup: Startup) {
         from_client: BytesMut::new(),
         from_upstream: upstream.unread,
         cancel,
+        look: None,
         step_aside: Box::new(|| Box::pin(async {})),
         interrupted: Arc::default(),
         asked: Vec::new(),

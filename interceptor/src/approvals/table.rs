@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use super::question::Key;
-use super::{Answer, Error, HOLDS, Over, Person, Question, Standing, State, Word};
+use super::{Answer, Error, HOLDS, Over, Person, Question, Standing, State, Touches, Word};
 use crate::clock::BootTime;
 use crate::policy::{ApprovalId, Needs};
 
@@ -281,6 +281,7 @@ impl Table {
             times: 1,
             state: State::Open,
             answers: Vec::new(),
+            touches: None,
             covers: u64::MAX,
             version: 0,
         };
@@ -470,10 +471,13 @@ impl Table {
             },
             state => state,
         };
+        // It may have become known since.
+        let touches = entry.standing.touches.take();
         entry.standing = Standing {
             waiting,
             times: entry.standing.times,
             state,
+            touches,
             ..after
         };
         match (state, entry.question().alike()) {
@@ -489,6 +493,16 @@ impl Table {
         entry.tell();
         self.tell_all();
         Ok(after)
+    }
+
+    /// Says what an open question's request would touch.
+    pub(super) fn touches(&self, id: ApprovalId, touches: Touches) {
+        let mut held = self.held();
+        let entry = held.all.get_mut(&id);
+        if let Some(entry) = entry.filter(|entry| entry.standing.state == State::Open) {
+            entry.standing.touches = Some(touches);
+        }
+        self.tell_all();
     }
 
     pub(super) fn end(&self, id: ApprovalId, why: Over) {

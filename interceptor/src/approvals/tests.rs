@@ -1,5 +1,7 @@
 //! The life of a question, step by step, and what of it outlives the daemon.
 
+mod crash;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -767,4 +769,37 @@ async fn a_stand_in_counts_as_the_approver_and_neither_of_the_two_counts_again()
             .await
             .is_err()
     );
+}
+
+#[tokio::test]
+async fn what_a_request_would_touch_is_told_while_it_waits_and_kept_with_the_answer() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("a.db");
+    let approvals = Approvals::open(&file).unwrap();
+    let asked = question("delete=1", &[need(&["dba"], 2)]);
+    let id = asked.id;
+    approvals.ask(asked, at(1)).await.unwrap();
+    let touches = |rows| Touches {
+        rows: Rows::Counted(rows),
+        plan: vec!["Delete on orders".to_owned()],
+    };
+    let choice = Choice {
+        shape: None,
+        times: 1,
+    };
+    approvals.touches(id, touches(2));
+    let yes = |uid| says(person(uid, &["dba"]), true);
+    approvals.answer(id, yes(2), choice, at(2)).await.unwrap();
+    let seen = approvals.get(id).unwrap();
+    assert_eq!((seen.touches, seen.state), (Some(touches(2)), State::Open));
+    // It comes between two answers, and makes neither of them void.
+    approvals.touches(id, touches(3));
+    let after = approvals.answer(id, yes(3), choice, at(3)).await.unwrap();
+    assert_eq!(after.touches, Some(touches(3)));
+    assert!(matches!(after.state, State::Approved { .. }));
+    // What was answered is not told of any more.
+    approvals.touches(id, touches(4));
+    drop(approvals);
+    let again = Approvals::open(&file).unwrap();
+    assert_eq!(again.get(id).unwrap().touches, Some(touches(3)));
 }

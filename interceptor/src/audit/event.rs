@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::checkpoint::Checkpoint;
-use crate::approvals::{Answer, Delegation, Over};
+use crate::approvals::{Answer, Delegation, Over, Rows};
 use crate::grants::{Ended, Grant, Holder};
 use crate::identity::{Identity, LoggedIn, Operator, Principal, User};
 use crate::masking::Masked;
@@ -399,6 +399,15 @@ pub enum Event<'a> {
         /// Whose word it takes.
         needs: &'a [Needs],
     },
+    /// The server is asked, beside the session, what a request that waits for people would touch.
+    #[serde(rename = "approval.examined")]
+    ApprovalExamined {
+        /// About what.
+        #[serde(flatten)]
+        about: About<'a>,
+        /// The question.
+        approval: ApprovalId,
+    },
     /// Somebody answered; it counts after this.
     #[serde(rename = "approval.answered")]
     ApprovalAnswered {
@@ -410,6 +419,9 @@ pub enum Event<'a> {
         caller: Caller,
         /// What was said.
         answer: &'a Answer,
+        /// How many rows the request would touch, where that was looked at by then. Its plan has literals.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        touches: Option<&'a Rows>,
         /// For how long, in seconds, it covers the same text with other literals.
         #[serde(skip_serializing_if = "Option::is_none")]
         shape: Option<u64>,

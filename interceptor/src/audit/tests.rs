@@ -23,6 +23,7 @@ use crate::session::{Outcome, RequestId};
 mod crash;
 pub(crate) mod disk;
 mod signed;
+mod syncs;
 mod tamper;
 
 fn settings(segment_bytes: u64) -> Settings {

@@ -342,6 +342,12 @@ fn whole(asked: &Asked) -> String {
     );
     row("needs", &who(&question.needs));
     row("state", &state(standing));
+    if let Some(touches) = &standing.touches {
+        row("touches", &terminal::line(&touches.rows.to_string()));
+        for line in &touches.plan {
+            row("plan", &terminal::line(line));
+        }
+    }
     for said in &standing.answers {
         row("answer", &answered(said));
     }

@@ -11,6 +11,7 @@ mod reach;
 pub mod refuse;
 pub mod session;
 pub mod terminate;
+pub mod touch;
 pub mod transcript;
 pub mod wire;
 
@@ -244,6 +245,10 @@ impl Engine {
         if !matches!(greeted, Ok(Ok(()))) {
             return used.closes("client");
         }
+        let look = startup
+            .replication
+            .is_none()
+            .then(|| self.reach.looks(&reached, Beside::of(&used)));
         let known = reached.upstream.known.take();
         let again = known
             .is_some()
@@ -272,6 +277,7 @@ impl Engine {
                 .map(|set| format!("{} = {}", set.name, set.value))
                 .collect(),
             interrupted: Arc::clone(minted.interrupted()),
+            look,
             step_aside: self.reach.steps_aside(&used.who().target.name),
             patience: (&used.who().target.timeouts).into(),
             detectors: Detectors::new(&used.who().target.detect).map(Arc::new),

@@ -159,9 +159,7 @@ impl Tokens {
         let verified = verify(&pending.issuer, &token, For::Client(&pending.client)).await?;
         match token.text("nonce") {
             Some(nonce) if nonce == pending.nonce => Ok(verified),
-            _ => Err(Error::Claim(
-                "its `nonce` is that of another login".to_owned(),
-            )),
+            _ => Err(Error::Nonce),
         }
     }
 }

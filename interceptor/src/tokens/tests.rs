@@ -1,6 +1,7 @@
 //! Tokens that are good, and every kind that is not; an issuer that turns its keys, lies, or is down.
 
 mod bad;
+mod codes;
 mod issuers;
 mod logins;
 mod rig;

@@ -168,6 +168,7 @@ fn start() -> Start {
         from_client: BytesMut::new(),
         from_upstream: BytesMut::new(),
         cancel: Box::new(|| Box::pin(async {})),
+        look: None,
         step_aside: Box::new(|| Box::pin(async {})),
         interrupted: Arc::default(),
         asked: Vec::new(),

@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use serde_saphyr::Spanned;
 
 use crate::clock::BootTime;
-use crate::identity::{self, Identity, Principal};
+use crate::identity::{self, Identity, LoggedIn, Principal};
 use crate::policy::{
     Ask, ControlCaller, ControlObject, ControlVerb, Group, HostUser, Mistake, Mistakes, Policy,
-    PrincipalFacts, Refusal, RuleId,
+    PrincipalFacts, Refusal, RefusalKind, RuleId,
 };
 
 /// Most bytes of one file of cases.
@@ -63,6 +63,9 @@ struct Written {
     privileged: bool,
     #[serde(default)]
     identity: Option<Person>,
+    /// The issuer by which the caller of a verb has logged in as `identity`: no user of the host.
+    #[serde(default)]
+    login: Option<String>,
     #[serde(default)]
     target: Option<String>,
     #[serde(default)]
@@ -84,8 +87,33 @@ struct Written {
 pub enum Expect {
     /// It goes upstream.
     Permit,
-    /// It does not.
+    /// It does not, whatever for.
     Refuse,
+    /// It does not, unless people say yes.
+    Approve,
+    /// It does not without a grant.
+    Grant,
+}
+
+impl Expect {
+    /// Whether a refusal of this kind is what was expected.
+    fn is(self, kind: RefusalKind) -> bool {
+        match self {
+            Self::Permit => false,
+            Self::Refuse => true,
+            Self::Approve => kind == RefusalKind::NeedsApproval,
+            Self::Grant => kind == RefusalKind::NeedsGrant,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Permit => "permit",
+            Self::Refuse => "refuse",
+            Self::Approve => "approve",
+            Self::Grant => "grant",
+        }
+    }
 }
 
 /// The user of a case: of the process, or of the caller of a verb.
@@ -205,10 +233,7 @@ pub struct Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = if self.ok { "ok" } else { "FAILED" };
-        let expect = match self.expect {
-            Expect::Permit => "permit",
-            Expect::Refuse => "refuse",
-        };
+        let expect = self.expect.word();
         write!(
             f,
             "{}:{}: {verdict}: {}: expected {expect}",
@@ -328,6 +353,12 @@ fn whole_case(document: &Document, written: &Written) -> Result<(Written, What),
             ));
         }
     };
+    if written.login.is_some() && (written.verb.is_none() || written.identity.is_none()) {
+        return Err(format!(
+            "`login` of case `{}` takes a `verb`, and the `identity` that logged in",
+            written.name
+        ));
+    }
     written.agent = Some(agent);
     Ok((written, what))
 }
@@ -347,9 +378,12 @@ impl Case {
     pub fn run(&self, policy: &Policy, read: Reader<'_>) -> Outcome {
         let (ok, rules, message) = match self.decide(policy, read) {
             Err(error) => (false, Vec::new(), Some(format!("{error:#}"))),
-            Ok(Ok(rules)) => (self.expects(Expect::Permit, &rules), rules, None),
+            Ok(Ok(rules)) => {
+                let ok = self.written.expect == Expect::Permit && self.names(&rules);
+                (ok, rules, None)
+            }
             Ok(Err(refusal)) => {
-                let ok = self.expects(Expect::Refuse, &refusal.rules);
+                let ok = self.written.expect.is(refusal.kind) && self.names(&refusal.rules);
                 (ok, refusal.rules, Some(refusal.message))
             }
         };
@@ -364,10 +398,10 @@ impl Case {
         }
     }
 
-    fn expects(&self, came: Expect, rules: &[RuleId]) -> bool {
+    /// Whether the rule that the case names, where it does, is among these.
+    fn names(&self, rules: &[RuleId]) -> bool {
         let named = self.written.rule.as_ref();
-        self.written.expect == came
-            && named.is_none_or(|rule| rules.iter().any(|decided| decided.0 == *rule))
+        named.is_none_or(|rule| rules.iter().any(|decided| decided.0 == *rule))
     }
 
     fn decide(
@@ -398,14 +432,21 @@ impl Case {
             gid: group.gid,
             name: group.name.clone(),
         };
-        let caller = ControlCaller::User(HostUser {
-            uid: user.uid,
-            gid: user.gid,
-            name: user.name.clone(),
-            groups: user.groups.iter().map(group).collect(),
-            agent: None,
-            runs_agent: false,
-        });
+        let caller = match (&self.written.login, &self.written.identity) {
+            (Some(by), Some(identity)) => ControlCaller::Person(LoggedIn {
+                by: by.clone(),
+                identity: Arc::new(identity.clone().into()),
+                until: BootTime(u64::MAX),
+            }),
+            _ => ControlCaller::User(HostUser {
+                uid: user.uid,
+                gid: user.gid,
+                name: user.name.clone(),
+                groups: user.groups.iter().map(group).collect(),
+                agent: None,
+                runs_agent: false,
+            }),
+        };
         let object = match (verb.is_about_scopes(), &self.written.cgroup) {
             (false, _) => ControlObject::Host,
             (true, None) => ControlObject::Agent(self.agent()),

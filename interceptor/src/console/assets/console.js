@@ -48,9 +48,11 @@ async function approvals(id) {
     return put('approvals', views.approvals(all));
   }
   const asked = await api('/api/approvals/show', { approval: id });
-  // Under somebody's hands nothing moves: only how it stands is told.
+  // Under somebody's hands nothing moves: only how it stands is told, and what it would touch.
   if (shown === id && $('state')) {
     $('state').textContent = views.state(asked.standing);
+    $('touches').textContent = views.touches(asked.standing);
+    $('plan').textContent = views.plan(asked.standing) || 'not known';
     if (asked.standing.state.is !== 'open') $('answer')?.remove();
     return undefined;
   }

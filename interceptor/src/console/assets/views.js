@@ -88,9 +88,12 @@ export function approval({ standing: one, before }, answered) {
     el('pre', { tabIndex: 0, 'aria-label': 'The exact text' }, plain(one.text)),
     one.values && rows(...one.values.map((value, at) =>
       [`$${at + 1}`, el('code', null, value === null ? 'NULL' : plain(value))])),
+    el('p', { id: 'touches', 'aria-live': 'polite' }, touches(one)),
     answering(one, answered),
     el('h3', null, 'Who asks'),
     who(one),
+    el('h3', null, 'How the server would do it'),
+    el('pre', { id: 'plan', tabIndex: 0, 'aria-label': 'The plan of the server' }, plan(one) || 'not known'),
     el('h3', null, 'And'),
     rows(
       ['needs', needs(one.needs)],
@@ -112,6 +115,16 @@ export function approval({ standing: one, before }, answered) {
     el('p', null, link('#/approvals', 'Back to the list')),
   ];
 }
+
+// What the server says of it, as of when it was asked.
+export function touches({ touches: known }) {
+  if (!known) return 'What it would touch is not known.';
+  const { counted, more_than: more, not_counted: why } = known.rows;
+  if (why !== undefined) return `What it would touch was not counted: ${plain(why)}.`;
+  return `It would touch ${counted === undefined ? `more than ${more}` : counted} ${counted === 1 ? 'row' : 'rows'}.`;
+}
+
+export const plan = ({ touches: known }) => plain((known?.plan ?? []).join('\n'));
 
 // What is said counts when its button is pressed, and never before.
 function answering(one, answered) {

@@ -93,6 +93,8 @@ pub async fn own(State(services): Given, caller: Known) -> Result<Json<Vec<Stand
     for standing in &mut own {
         // Who answered, and why, is told with the answer.
         standing.answers.clear();
+        // What is masked for the agent can show in it, and what it may not read.
+        standing.touches = None;
     }
     Ok(Json(own))
 }
@@ -190,10 +192,11 @@ async fn write(
     let id = standing.question.id;
     let approvals = &services.approvals;
     let may = approvals.may_answer(id, &answer, choice, clock::boot());
-    may.map_err(|error| refused(services, caller, &standing, &error))?;
+    let shown = may.map_err(|error| refused(services, caller, &standing, &error))?;
     let event = Event::ApprovalAnswered {
         approval: id,
         holder: &standing.question.holder,
+        touches: shown.touches.as_ref().map(|touches| &touches.rows),
         caller: caller.in_audit(),
         answer: &answer,
         shape: choice.shape.map(|shape| shape.as_secs()),

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::*;
+use crate::state::testing::{acknowledge, killed_at_each_sync};
 
 /// Tells a process of this test binary that it is the one to be killed, and where its grants are.
 const CHILD: &str = "INTERCEPTOR_TEST_GRANTS_CHILD";
@@ -133,4 +134,73 @@ fn a_killed_process_leaves_no_more_of_a_grant_than_it_had() {
         drop(grants.end(&ids));
         runtime.block_on(grants.keep_ends(ids)).unwrap();
     }
+}
+
+/// Tells a process of this test binary that it is the one to be killed at its syncs.
+const SYNCS: &str = "INTERCEPTOR_TEST_GRANTS_SYNCS";
+
+/// Runs in the killed process only: two lives of a grant, each step said before and after it.
+#[tokio::test]
+async fn the_child_that_is_killed_at_its_syncs_takes_and_ends() {
+    let Ok(place) = std::env::var(SYNCS) else {
+        return;
+    };
+    let grants = Grants::open(&Path::new(&place).join("grants.db")).unwrap();
+    let limits = Limits {
+        max_rows: Some(Limit {
+            most: ASIDE,
+            rule: crate::policy::RuleId("few".to_owned()),
+        }),
+        ..Limits::default()
+    };
+    for number in 1..=2 {
+        let mut granted = grant_of(number, Some(100), None);
+        granted.budget.uses = Some(3);
+        let id = issue(&grants, granted).await;
+        acknowledge(&format!("issued {}", id.0));
+        for _ in 0..2 {
+            let mut taken = grants.take(&[id], Take::Answer(Some(&limits))).await;
+            acknowledge(&format!("took {}", id.0));
+            grants.settle(taken.as_mut().unwrap().remove(0), GIVEN, 0);
+        }
+        acknowledge(&format!("ending {}", id.0));
+        assert_eq!(grants.end(&[(id, Ended::Revoked)]).len(), 1);
+        grants.keep_ends(vec![(id, Ended::Revoked)]).await.unwrap();
+        acknowledge(&format!("ended {}", id.0));
+    }
+}
+
+#[test]
+fn a_kill_at_any_sync_loses_nothing_that_was_taken_and_gives_nothing_twice() {
+    let test = "grants::tests::crash::the_child_that_is_killed_at_its_syncs_takes_and_ends";
+    let killed = killed_at_each_sync((test, SYNCS), |place, lines| {
+        let mut said: HashMap<&str, Said> = HashMap::new();
+        for line in lines {
+            let (what, id) = line.split_once(' ').unwrap();
+            let one = said.entry(id).or_default();
+            match what {
+                "took" => one.uses += 1,
+                "ending" => one.ending = true,
+                "ended" => one.ended = true,
+                _ => {}
+            }
+        }
+        let grants = Grants::open(&place.join("grants.db")).unwrap();
+        let live = grants.all(None);
+        for (id, said) in said {
+            let found = live.iter().find(|one| one.grant.id.0.to_string() == id);
+            let Some(found) = found else {
+                assert!(said.ending, "{id} is gone: {lines:?}");
+                continue;
+            };
+            assert!(!said.ended, "{id} is back: {lines:?}");
+            let uses = found.used;
+            let is_as_said = uses == said.uses || uses == said.uses + 1;
+            assert!(is_as_said, "{found:?} {said:?}");
+            let rows = found.used_rows.unwrap();
+            assert!(rows >= said.uses * GIVEN, "{found:?} {said:?}");
+            assert!(rows <= uses * ASIDE, "{found:?} {said:?}");
+        }
+    });
+    assert!(killed >= 2 * 8, "{killed} kills");
 }

@@ -176,6 +176,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             shown: shown.as_ref().map_err(|why| *why),
             word: None,
             begun: false,
+            look: None,
             hold: &hold,
         };
         let authorized = self.gate.authorize(Phase::Execute, said, &reading).await;

@@ -23,6 +23,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
+use pg_query::protobuf::node::Node as Statement;
 use pg_query::protobuf::{ParseResult, ScanToken};
 
 use self::draft::Draft;
@@ -284,6 +285,24 @@ fn read_with(text: &str, names: &Names, second: fn(&ParseResult) -> Option<Evide
         of_its_shape: of_its_shape && !covered.is_alone,
         rewrite: covered.rewrite,
     }
+}
+
+/// Shows a text that is one statement, and that both walks read alike: its tree, its tokens, and what was found
+/// in it. `None` where it is not such a text.
+pub(super) fn one<T>(
+    text: &str,
+    show: impl FnOnce(&Statement, &[ScanToken], &Draft<'_>) -> T,
+) -> Option<T> {
+    stacker::maybe_grow(NEEDED_STACK, STACK, || {
+        let (parsed, tokens) = parse(text)?;
+        let (drafts, mut seen) = typed::walk(&parsed);
+        let agreed = generic::walk(&parsed).is_some_and(|mut other| seen.agrees(&mut other));
+        let ([draft], [statement]) = (drafts.as_slice(), parsed.stmts.as_slice()) else {
+            return None;
+        };
+        let kind = statement.stmt.as_ref()?.node.as_ref()?;
+        (agreed && draft.problem.is_none()).then(|| show(kind, &tokens, draft))
+    })
 }
 
 /// What masking makes of a text.

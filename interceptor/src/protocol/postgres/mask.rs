@@ -15,6 +15,7 @@ mod named;
 mod resolve;
 pub mod schema;
 mod substitute;
+mod tables;
 mod writes;
 
 use std::collections::BTreeSet;
@@ -28,6 +29,7 @@ use self::resolve::{Meaning, Pin, Veto};
 pub use self::schema::Schema;
 pub use self::substitute::Rewrite;
 use self::substitute::{Splice, Tokens, apply};
+pub(super) use self::tables::tables;
 use super::facts::draft::{Draft, Reference};
 use super::facts::evidence::Role;
 use crate::masking::Masked;

@@ -4,10 +4,13 @@
 //! login that failed reaches the audit, not the agent.
 
 mod hosts;
+mod looking;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::Semaphore;
 
 use self::hosts::Dead;
 use super::inject::warm::{Key, Supply, Warm};
@@ -15,6 +18,7 @@ use super::inject::{self, Injector, Login, Masked, Upstream};
 use super::mask::Again;
 use super::session::Errand;
 use super::terminate::{Replication, Setting, Startup};
+use super::touch::Looker;
 use crate::config::{self, Host, Postgres, SessionAttrs, Target};
 use crate::policy::Refusal;
 use crate::secrets::Secret;
@@ -34,6 +38,8 @@ pub(super) struct Reach {
     warm: Arc<Warm<Spare>>,
     roots: tls::Roots,
     dead: Arc<Dead>,
+    /// Who looks at what statements would touch takes a place of these.
+    looking: Arc<Semaphore>,
 }
 
 /// A connection for one session, logged in.
@@ -55,6 +61,7 @@ impl Reach {
             warm: Arc::default(),
             roots: tls::Roots::default(),
             dead: Arc::default(),
+            looking: Arc::new(Semaphore::new(looking::AT_ONCE)),
         })
     }
 
@@ -83,18 +90,7 @@ impl Reach {
 
     /// Has what is known of a session's database read again, on a connection of its own that is closed then.
     pub(super) fn reads_again(&self, reached: &Reached, beside: Beside) -> Again {
-        let upstream = &reached.upstream;
-        let reader = Arc::new(CatalogReader {
-            beside,
-            injector: Arc::clone(&self.injector),
-            dead: Arc::clone(&self.dead),
-            plan: Plan {
-                // Servers of one target may differ.
-                places: [(upstream.host.clone(), upstream.address)].into(),
-                replication: None,
-                ..reached.plan.clone()
-            },
-        });
+        let reader = Arc::new(self.reader(reached, beside));
         Box::new(move |asked| {
             let reader = Arc::clone(&reader);
             tokio::spawn(async move {
@@ -107,6 +103,29 @@ impl Reach {
                 drop(asked);
             });
         })
+    }
+
+    /// Looks at what statements of a session would touch, each on a connection of its own that is closed then.
+    pub(super) fn looks(&self, reached: &Reached, beside: Beside) -> Looker {
+        let mut reader = self.reader(reached, beside);
+        reader.plan.learns = true;
+        looking::looker(reader, Arc::clone(&self.looking))
+    }
+
+    /// Who logs in to a session's own server once more.
+    fn reader(&self, reached: &Reached, beside: Beside) -> CatalogReader {
+        let upstream = &reached.upstream;
+        CatalogReader {
+            beside,
+            injector: Arc::clone(&self.injector),
+            dead: Arc::clone(&self.dead),
+            plan: Plan {
+                // Servers of one target may differ.
+                places: [(upstream.host.clone(), upstream.address)].into(),
+                replication: None,
+                ..reached.plan.clone()
+            },
+        }
     }
 
     /// A connection for a session that was authorized.
@@ -142,6 +161,7 @@ impl Reach {
             minor: startup.upstream_minor(),
             replication: startup.replication,
             hash_key: opening.hash_key(),
+            learns: false,
             postgres: Arc::clone(settings),
             target,
         };
@@ -281,6 +301,8 @@ pub(super) struct Plan {
     pub(super) replication: Option<Replication>,
     /// What the target's own hashes of masked values are keyed by.
     pub(super) hash_key: Secret,
+    /// Whether it is to be known what its database looks like, though nothing in it may be masked.
+    learns: bool,
 }
 
 impl Plan {
@@ -301,7 +323,7 @@ impl Plan {
             minor: self.minor,
             replication: self.replication,
             attrs,
-            masked: self.is_masked().then_some(Masked {
+            masked: (self.learns || self.is_masked()).then_some(Masked {
                 target_key: Some(&self.hash_key),
             }),
         }
@@ -346,6 +368,10 @@ struct CatalogReader {
 impl CatalogReader {
     /// What is read is known to all sessions on the database; the connection is closed at once.
     async fn read(&self) -> Result<(), Failed> {
+        self.log_in().await.map(drop)
+    }
+
+    async fn log_in(&self) -> Result<Upstream, Failed> {
         let password = match &self.plan.postgres.password {
             Some(source) => {
                 let password = self.beside.secret(source).await;
@@ -357,7 +383,7 @@ impl CatalogReader {
         let login = self
             .plan
             .log_in(injector, dead, &self.beside, password.as_ref(), true);
-        login.await.map(drop)
+        login.await
     }
 }
 

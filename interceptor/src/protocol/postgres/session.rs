@@ -39,6 +39,7 @@ use self::requests::Requests;
 use super::facts::Names;
 use super::mask::Watch;
 use super::refuse;
+use super::touch::Looker;
 use super::wire;
 use super::wire::backend::Status;
 use super::wire::error::ErrorFields;
@@ -79,6 +80,8 @@ pub struct Start {
     /// Closes what the daemon itself keeps open at the server, before a request that the server refuses
     /// while others use a database.
     pub step_aside: Errand,
+    /// Looks beside the session at what a statement that waits for people would touch, where somebody can.
+    pub look: Option<Looker>,
     /// What the client asked to set when it logged in: people are shown it.
     pub asked: Vec<String>,
     /// Notified when the client asks to cancel: what waits for people is given up.
@@ -277,6 +280,7 @@ where
         cancel,
         step_aside,
         interrupted: _,
+        look,
         asked,
         patience,
         detectors: _,
@@ -293,6 +297,7 @@ where
         judge: Judge::new(read, names, known),
         step_aside: &step_aside,
         asked: &asked,
+        look: look.as_ref(),
         described: None,
         guard: None,
     };

@@ -309,6 +309,7 @@ impl Channel {
             shown: Ok(&shown),
             word: None,
             begun: false,
+            look: None,
             hold: &hold,
         };
         let session = &self.shared.session;

@@ -1,5 +1,7 @@
 //! Asking people: a request that policy leaves to them waits here until they have answered.
 
+use std::fmt;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -8,7 +10,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use tokio::sync::Notify;
 
 use super::answering::{self, No};
-use crate::approvals::{self, Found, Outcome, Question, Value, Word};
+use crate::approvals::{self, Found, Outcome, Question, Touches, Value, Word};
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::clock::{self, BootTime};
@@ -36,8 +38,23 @@ pub struct Said<'a> {
     pub word: Option<&'a Arc<Word>>,
     /// Whether something ran before it that the server has not ended yet: waiting would hold its locks.
     pub begun: bool,
+    /// Looks at what it would touch, where the engine can, so that people may know.
+    pub look: Option<Look<'a>>,
     /// Where the engine and the gate tell each other of a wait.
     pub hold: &'a Hold,
+}
+
+/// Begins to look, beside the session, at what a request would touch.
+#[derive(Clone, Copy)]
+pub struct Look<'a>(pub &'a (dyn Fn() -> Looking + Send + Sync));
+
+/// A look on its way. It bounds itself; dropped, it is given up.
+pub type Looking = Pin<Box<dyn Future<Output = Touches> + Send>>;
+
+impl fmt::Debug for Look<'_> {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.debug_tuple("Look").finish()
+    }
 }
 
 /// What a request means beside its text.
@@ -103,7 +120,20 @@ impl Hold {
 pub(in crate::session) struct Altered {
     digest: [u8; 32],
     last: Vec<String>,
+    /// Whether another session may see other rows for it.
+    differs: bool,
 }
+
+/// Settings that change nothing of which rows a statement touches.
+const INDIFFERENT: [&str; 7] = [
+    "application_name",
+    "bytea_output",
+    "client_min_messages",
+    "extra_float_digits",
+    "idle_in_transaction_session_timeout",
+    "lock_timeout",
+    "statement_timeout",
+];
 
 impl Altered {
     fn note(&mut self, text: &str) {
@@ -188,8 +218,18 @@ impl Session {
                 || matches!(access.action, Action::Set | Action::System | Action::Ddl)
         };
         let of = |ask: &Ask| !ask.context.settings.is_empty() || ask.accesses.iter().any(may_set);
+        let differs = |ask: &Ask| {
+            let is_more = |access: &Access| may_set(access) && access.action != Action::Set;
+            let mut settings = ask.context.settings.iter();
+            of(ask)
+                && (ask.context.settings.is_empty()
+                    || ask.accesses.iter().any(is_more)
+                    || settings.any(|name| !INDIFFERENT.contains(&name.as_str())))
+        };
         if phase == Phase::Execute && reading.asks.iter().any(of) {
-            lock(&self.altered).note(text);
+            let mut altered = lock(&self.altered);
+            altered.note(text);
+            altered.differs |= reading.asks.iter().any(differs);
         }
     }
 
@@ -251,6 +291,7 @@ impl Session {
         let mut ticket = approvals.wait(id);
         if new {
             self.write_asked(id, reading, &needs)?;
+            self.examine(id, said, reading)?;
         }
         let retry = |id: ApprovalId| {
             Refusal::waits_for_people(&reading.summary, &approvals::who(&needs), id)
@@ -277,6 +318,37 @@ impl Session {
             Some(Outcome::Over(why)) => Err(No::Over(why).refusal(&reading.summary)),
             None => Err(retry(id)),
         }
+    }
+
+    /// Has the server say what the request would touch, beside the session. Nothing waits for it.
+    fn examine(&self, id: ApprovalId, said: &Said<'_>, reading: &Reading) -> Result<(), Refusal> {
+        let Some(Look(look)) = said.look else {
+            return Ok(());
+        };
+        let approvals = &self.services.approvals;
+        let inside = said.begun || reading.asks.iter().any(|ask| ask.context.in_transaction);
+        let why = match (inside, lock(&self.altered).differs) {
+            (true, _) => {
+                "it is inside of a transaction, and nobody else sees what that has changed"
+            }
+            (false, true) => {
+                "the session has set something, after which it may see other rows than others"
+            }
+            (false, false) => {
+                let about = self.about();
+                let event = Event::ApprovalExamined {
+                    about,
+                    approval: id,
+                };
+                let written = self.services.audit.append(&event);
+                written.map_err(|error| storage(&error))?;
+                let (services, looking) = (Arc::clone(&self.services), look());
+                tokio::spawn(async move { services.approvals.touches(id, looking.await) });
+                return Ok(());
+            }
+        };
+        approvals.touches(id, Touches::unknown(why));
+        Ok(())
     }
 
     /// How long a request may wait. One inside of a transaction holds locks meanwhile: it comes back.

@@ -1,5 +1,7 @@
 //! One token, one scope; one scope, one subject; and what outlives the daemon.
 
+mod crash;
+
 use super::*;
 use crate::tokens::tests::identity;
 

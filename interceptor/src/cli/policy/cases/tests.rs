@@ -136,3 +136,70 @@ fn a_case_states_whom_the_scope_is_bound_to() {
     let mistakes = load_text(&wrong).unwrap_err().to_string();
     assert!(mistakes.contains("group"), "{mistakes}");
 }
+
+#[test]
+fn a_case_tells_whose_word_it_takes_from_what_is_never_permitted_and_who_may_give_it() {
+    let rules = "@id(\"people\") @approve(\"dba\") \
+        permit(principal is Agent, action == Action::\"Delete\", resource);\n\
+        @id(\"while\") @grant(\"1h\") permit(principal is Agent, action == Action::\"Update\", resource)\n\
+        when { principal has identity && principal.identity.groups.contains(\"dba\") };\n\
+        @id(\"staff\") permit(principal is Person, action == Action::\"Approve\", resource in Agent::\"a\")\n\
+        when { principal.groups.contains(\"idp:dba\") && principal.amr.contains(\"hwk\") };\n\
+        @id(\"host\") permit(principal is User, action == Action::\"Approve\", resource in Agent::\"a\")\n\
+        when { principal.groups.contains(\"dba\") };";
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("test.cedar"), rules).unwrap();
+    let policy = Policy::load(dir.path(), Generation(1)).unwrap();
+    let asks =
+        |action: &str| format!("asks: [{{accesses: [{{action: {action}, resource: database}}]}}]");
+    let (delete, update, insert) = (asks("Delete"), asks("Update"), asks("Insert"));
+    let jane = "identity: {issuer: i, subject: s, groups: [dba], amr: [hwk]}";
+    let weak = "identity: {issuer: i, subject: s, groups: [dba], amr: [pwd]}";
+    let dba = "user: {uid: 7, gid: 7, groups: [{gid: 27, name: dba}]}";
+    let rows = [
+        (format!("{delete}, expect: approve, rule: people"), true),
+        (format!("{delete}, expect: refuse"), true),
+        (format!("{delete}, expect: grant"), false),
+        (format!("{delete}, expect: permit"), false),
+        (format!("{update}, {jane}, expect: grant"), true),
+        (format!("{update}, {jane}, expect: approve"), false),
+        (format!("{update}, expect: refuse"), true),
+        (format!("{update}, expect: grant"), false),
+        (format!("{insert}, expect: approve"), false),
+        (
+            format!("verb: Approve, {jane}, login: idp, expect: permit, rule: staff"),
+            true,
+        ),
+        (
+            format!("verb: Approve, {jane}, login: other, expect: refuse"),
+            true,
+        ),
+        (
+            format!("verb: Approve, {weak}, login: idp, expect: refuse"),
+            true,
+        ),
+        (format!("verb: Approve, {jane}, expect: refuse"), true),
+        (
+            format!("verb: Approve, {dba}, expect: permit, rule: host"),
+            true,
+        ),
+        (format!("verb: Kill, {dba}, expect: approve"), false),
+    ];
+    for (case, ok) in rows {
+        let text = format!(
+            "version: 1\nagent: a\ntarget: t\ndatabase: d\ncases:\n- {{name: x, {case}}}\n"
+        );
+        let outcome = load_text(&text).unwrap()[0].run(&policy, &|_| Ok(Vec::new()));
+        assert_eq!(outcome.ok, ok, "{case}: {outcome}");
+    }
+    for wrong in [
+        "verb: Approve, login: idp, expect: permit",
+        "statement: s, identity: {issuer: i, subject: s}, login: idp, expect: permit",
+    ] {
+        let text = format!(
+            "version: 1\nagent: a\ntarget: t\ndatabase: d\ncases:\n- {{name: x, {wrong}}}\n"
+        );
+        let mistakes = load_text(&text).unwrap_err().to_string();
+        assert!(mistakes.contains("`login` of case `x`"), "{mistakes}");
+    }
+}

@@ -9,6 +9,7 @@ use bytes::Bytes;
 pub(super) use self::given::{BOUND_MAX, Given};
 use super::super::facts::{self, Effect, Facts, Prepared};
 use super::super::mask::{self, Masking, Rewrite};
+use super::super::touch::Asked;
 use super::account::Account;
 use super::judge;
 use super::ledger::Limited;
@@ -216,6 +217,21 @@ impl Statement {
             under,
             literals,
         })
+    }
+
+    /// What a look at it, beside the session, needs to know.
+    pub(super) fn asked(&self) -> Asked {
+        let sent = self.rewrite.as_ref().map(|rewrite| &rewrite.text);
+        let given = self.given.as_ref();
+        Asked {
+            text: Arc::clone(&self.text),
+            sent: Arc::clone(sent.unwrap_or(&self.text)),
+            path: self.under.clone().flatten(),
+            types: given
+                .map(|given| Arc::clone(&given.types))
+                .unwrap_or_default(),
+            bound: given.and_then(|given| given.bound.clone()),
+        }
     }
 
     /// Whether what the server says of it may hold what is masked.

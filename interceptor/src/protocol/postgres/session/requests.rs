@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use super::super::mask::Masking;
 use super::super::refuse;
+use super::super::touch::Looker;
 use super::super::wire::error::ErrorFields;
 use super::super::wire::{self, Header, frontend};
 use super::account::{Account, SKIPPED};
@@ -62,6 +63,8 @@ pub(super) struct Requests<'a, R, W, G: Gate> {
     pub(super) step_aside: &'a Errand,
     /// What the client asked to set when it logged in, as people are shown it.
     pub(super) asked: &'a [String],
+    /// Looks at what a statement that waits for people would touch.
+    pub(super) look: Option<&'a Looker>,
     /// The portal whose rows were described, and by what they were looked at.
     pub(super) described: Option<(Name, Arc<Guard>)>,
     /// What is looked at in the server's answers, with what it was made of.

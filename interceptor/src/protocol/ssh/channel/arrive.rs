@@ -34,6 +34,7 @@ pub(super) async fn at_once(shared: &Shared, asked: &Asked) -> Option<Authorized
         shown: Ok(&shown),
         word: None,
         begun: false,
+        look: None,
         hold: &hold,
     };
     let mut judged = pin!(

@@ -15,7 +15,9 @@ pub(in super::super) const BOUND_MAX: usize = 64 << 10;
 #[derive(Debug)]
 pub(in super::super) struct Given {
     /// The types that `Parse` names, as it says them.
-    types: Arc<[u8]>,
+    pub(in super::super) types: Arc<[u8]>,
+    /// What `Bind` says of values and their forms, where they are known.
+    pub(in super::super) bound: Option<Arc<[u8]>>,
     /// The values that `Bind` binds, or why they are not known.
     pub(in super::super) values: Result<Values, &'static str>,
     /// People's word for it, as a portal: what is fetched of it later asks nobody again.
@@ -25,10 +27,8 @@ pub(in super::super) struct Given {
 impl Given {
     /// Of a statement, by its `Parse`.
     pub(in super::super) fn parsed(body: &[u8]) -> Result<Self, wire::Error> {
-        Ok(Self::new(
-            frontend::parse_types(body)?.into(),
-            Err("it has no values yet"),
-        ))
+        let types = frontend::parse_types(body)?.into();
+        Ok(Self::new(types, Err("it has no values yet"), None))
     }
 
     /// Of a portal that is made of it, by its `Bind`; without a body it is too long.
@@ -40,21 +40,29 @@ impl Given {
         let values = match (&types, body) {
             (None, _) => Err("it was prepared before policy asked for approvals: prepare it again"),
             (Some(_), None) => Err("its values are longer than what people are shown"),
-            (Some(types), Some(body)) => Ok(values(types, body)?),
+            (Some(types), Some(body)) => {
+                let (values, whole) = values(types, body)?;
+                return Ok(Self::new(Arc::clone(types), Ok(values), Some(whole)));
+            }
         };
-        Ok(Self::new(types.unwrap_or_default(), values))
+        Ok(Self::new(types.unwrap_or_default(), values, None))
     }
 
-    fn new(types: Arc<[u8]>, values: Result<Values, &'static str>) -> Self {
+    fn new(
+        types: Arc<[u8]>,
+        values: Result<Values, &'static str>,
+        bound: Option<Arc<[u8]>>,
+    ) -> Self {
         Self {
             types,
             values,
+            bound,
             word: OnceLock::new(),
         }
     }
 }
 
-fn values(types: &[u8], body: &[u8]) -> Result<Values, wire::Error> {
+fn values(types: &[u8], body: &[u8]) -> Result<(Values, Arc<[u8]>), wire::Error> {
     let (values, whole) = bound::values(body)?;
     let mut digest = Context::new(&SHA256);
     digest.update(&u64::try_from(types.len()).unwrap_or(u64::MAX).to_be_bytes());
@@ -62,11 +70,12 @@ fn values(types: &[u8], body: &[u8]) -> Result<Values, wire::Error> {
     digest.update(whole);
     let mut sum = [0; 32];
     sum.copy_from_slice(digest.finish().as_ref());
-    Ok(Values {
+    let values = Values {
         types: hex::encode(types),
         shown: values.iter().map(shown).collect(),
         digest: sum,
-    })
+    };
+    Ok((values, whole.into()))
 }
 
 /// A value as text. Of a binary one the type is the server's to know: its bytes, and what they are as a

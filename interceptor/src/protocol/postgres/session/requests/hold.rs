@@ -12,7 +12,7 @@ use super::super::Why;
 use super::super::entry::{Entry, Kind, Statement};
 use super::super::pipe;
 use super::Requests;
-use crate::session::{Authorized, Gate, Hold, Phase, Refused, Said, Shown};
+use crate::session::{Authorized, Gate, Hold, Look, Phase, Refused, Said, Shown};
 
 /// What is read of a client meanwhile: enough to see that it closes.
 const AHEAD: usize = 64 << 10;
@@ -38,11 +38,13 @@ where
         };
         let hold = Hold::default();
         let begun = self.shared.ledger().has_run();
+        let look = self.look.map(|look| move || look(statement.asked()));
         let said = Said {
             text: &statement.text,
             shown: shown.as_ref().map_err(|why| *why),
             word: statement.given.as_ref().and_then(|given| given.word.get()),
             begun,
+            look: look.as_ref().map(|look| Look(look)),
             hold: &hold,
         };
         let mut asked = pin!(gate.authorize(phase, said, &statement.reading));

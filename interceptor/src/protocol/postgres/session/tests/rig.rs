@@ -54,6 +54,7 @@ pub(crate) fn start(cancelled: &Arc<Mutex<usize>>, log: &Arc<Mutex<Log>>) -> Sta
                 log.lock().unwrap().cancel.notify_one();
             })
         }),
+        look: None,
         step_aside: Box::new(|| Box::pin(async {})),
         interrupted: Arc::default(),
         asked: Vec::new(),
