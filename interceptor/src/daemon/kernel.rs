@@ -17,6 +17,23 @@ use crate::capture::{Denied, DenyReason, Events};
 use crate::identity::pidfd;
 use crate::session::services::Services;
 
+/// Doors that libraries knock at on their own, whatever the program wants, and do without: refusals of these
+/// are counted and not written.
+const QUIET_DOORS: [&str; 2] = [
+    // The C library asks its name service cache for users, groups and hosts before it looks itself.
+    "/var/run/nscd/socket",
+    "/run/nscd/socket",
+];
+
+/// The reason that such a refusal is counted under.
+const QUIET: &str = "quiet_door";
+
+/// Whether a refusal says nothing of what the process is about.
+fn is_quiet(denied: &Denied) -> bool {
+    let door = denied.door.as_deref();
+    denied.reason == DenyReason::Door && door.is_some_and(|door| QUIET_DOORS.contains(&door))
+}
+
 /// Writes the kernel's refusals to the audit until `stop`.
 pub(super) async fn events(door: Door, mut events: Events) {
     let Door { services, stop, .. } = &door;
@@ -31,6 +48,10 @@ pub(super) async fn events(door: Door, mut events: Events) {
                     provision(&door, &denied);
                 }
                 let times = denied.folded.saturating_add(1);
+                if is_quiet(&denied) {
+                    services.metrics.kernel_denied(QUIET, times);
+                    continue;
+                }
                 services.metrics.kernel_denied(denied.reason.word(), times);
                 begin(&door, write(Arc::clone(services), denied, stop.clone())).await;
             }
