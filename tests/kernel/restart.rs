@@ -24,7 +24,7 @@ fn without_a_daemon_connects_to_targets_fail_at_once() {
     assert!(is_idle(&target));
     scene.restart();
     let client = scene.client(DIAL, &[&port]);
-    assert_eq!(scene.accept().1.destination.0, at);
+    assert_eq!(scene.accept().1.destination.0.inet().unwrap(), at);
     assert_eq!(client.finish(), "ok");
     assert!(is_idle(&target));
 }
@@ -62,7 +62,7 @@ say(n > 20, sorted(seen))";
     let mut client = scene.client(script, &[&at.port().to_string()]);
     for _ in 0..5 {
         let (socket, flow) = scene.accept();
-        assert_eq!(flow.destination.0, at);
+        assert_eq!(flow.destination.0.inet().unwrap(), at);
         drop(socket);
         scene.restart();
     }
@@ -116,7 +116,7 @@ fn a_second_daemon_on_the_same_pins_does_not_get_the_port() {
     let at: SocketAddr = "10.77.0.1:5432".parse().unwrap();
     scene.redirect(&[at]);
     let client = scene.client("outcome(tcp().connect, ('10.77.0.1', 5432))", &[]);
-    assert_eq!(scene.accept().1.destination.0, at);
+    assert_eq!(scene.accept().1.destination.0.inet().unwrap(), at);
     assert_eq!(client.finish(), "ok");
 }
 
@@ -137,7 +137,7 @@ fn pins_of_another_layout_are_taken_over() {
     );
     scene.redirect(&[at]);
     let client = scene.client(dial, &[]);
-    assert_eq!(scene.accept().1.destination.0, at);
+    assert_eq!(scene.accept().1.destination.0.inet().unwrap(), at);
     assert_eq!(client.finish(), "ok");
 }
 
@@ -321,7 +321,10 @@ fn without_btf_fields_are_absent_and_never_wrong() {
     scene.redirect(&[at]);
     let client = scene.client("outcome(tcp().connect, ('10.77.0.1', 5432))", &[]);
     let (_socket, flow) = scene.accept();
-    assert_eq!((flow.destination.0, flow.process.tgid), (at, client.pid()));
+    assert_eq!(
+        (flow.destination.0.inet().unwrap(), flow.process.tgid),
+        (at, client.pid())
+    );
     assert_eq!(
         (flow.process.executable, flow.process.comm.as_str()),
         (None, "")

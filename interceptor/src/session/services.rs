@@ -1,10 +1,11 @@
 //! What sessions and the intercept path stand on: every part of the daemon, built once.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use super::meter::Meters;
@@ -24,10 +25,22 @@ use crate::policy::{self, Group, HostUser, Refusal};
 use crate::recording::Recorder;
 use crate::scopes::Scopes;
 use crate::secrets::Secrets;
+use crate::socket::Place;
 use crate::targets::Targets;
 use crate::telemetry::Metrics;
 use crate::tls::Authority;
 use crate::tokens::Tokens;
+
+/// A process whose network namespace is to have listeners before it connects for the first time.
+#[derive(Debug)]
+pub struct Provision {
+    /// The process, by its pidfd.
+    pub process: OwnedFd,
+    /// Its scope's cgroup id.
+    pub scope: u64,
+    /// What came of it.
+    pub done: oneshot::Sender<Result<(), String>>,
+}
 
 /// The parts, each built once by the daemon.
 #[derive(Debug)]
@@ -38,6 +51,8 @@ pub struct Services {
     pub capture: Arc<Capture>,
     /// The daemon's own network namespace.
     pub netns: NetnsCookie,
+    /// Where namespaces are asked for that need listeners.
+    pub provisions: mpsc::Sender<Provision>,
     /// Where its listeners are in it.
     pub listeners: Vec<SocketAddr>,
     /// The tagged cgroups.
@@ -99,7 +114,7 @@ impl Services {
     pub fn refused(
         &self,
         about: About<'_>,
-        destination: Option<SocketAddr>,
+        destination: Option<Place>,
         refusal: &Refusal,
         cause: Option<String>,
     ) {
