@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use interceptor::capture::{Capture, DenyReason, Error, Settings, Verdict};
+use interceptor::capture::{Capture, DenyReason, Error, Guard, Settings, Verdict};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::CloneFlags;
@@ -317,6 +317,15 @@ fn without_btf_fields_are_absent_and_never_wrong() {
         btf: "/dev/null".into(),
         ..settings(pins)
     });
+    // UNIX sockets are looked at no less, although no name can be read: all are refused then.
+    let best = Scene::new().capture.guard();
+    assert_eq!(scene.capture.guard(), best);
+    let door = unique("door");
+    let named = std::os::linux::net::SocketAddrExt::from_abstract_name(&door).unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind_addr(&named).unwrap();
+    let dial = "outcome(socket.socket(socket.AF_UNIX).connect, '\\0' + sys.argv[1])";
+    let refused = scene.run(dial, &[&door]);
+    assert_eq!(refused, if best == Guard::None { "ok" } else { "EPERM" });
     let at: SocketAddr = "10.77.0.1:5432".parse().unwrap();
     scene.redirect(&[at]);
     let client = scene.client("outcome(tcp().connect, ('10.77.0.1', 5432))", &[]);

@@ -134,7 +134,10 @@ impl Programs {
             None => first_of(&Guard::possible(), load)?,
         };
         if guard == Guard::Lsm && Guard::has_names() {
-            load_names(object, (pins, &settings.btf), &[CARRY_HOOK], &mut loaded)?;
+            let carry = load_names(object, (pins, &settings.btf), &[CARRY_HOOK], &mut loaded);
+            if let Err(error) = carry {
+                tracing::warn!(%error, "the kernel does not take what leads UNIX sockets of targets here: they are refused");
+            }
         }
         Ok(Self { loaded, guard })
     }

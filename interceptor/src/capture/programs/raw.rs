@@ -21,6 +21,9 @@ const SLEEPABLE: u32 = 1 << 4;
 const CALL: u8 = 0x85;
 const KFUNC: u8 = 2;
 
+/// `BPF_ALU64 | BPF_MOV | BPF_K`: register 0, which a call answers in, is set.
+const SET: u8 = 0xb7;
+
 /// An object whose programs know their maps.
 pub(super) struct Object {
     object: aya_obj::Object,
@@ -96,34 +99,41 @@ impl Object {
             source,
         };
         for (number, function) in kfunc::ALL {
-            call_kernel(&mut code, number, function, kernel).map_err(failed)?;
+            call_kernel(&mut code, number, function, kernel);
         }
         let code: Vec<u64> = code.iter().map(word).collect();
         syscall::load_program(kind, name, &code, &self.license).map_err(failed)
     }
 }
 
-/// Puts the running kernel's number of a function in place of ours, wherever it is called.
+/// Puts the running kernel's number of a function in place of ours, wherever it is called. On a kernel that has
+/// none of this name the call fails, as the programs see it: what needs it is refused, and all else goes on.
 fn call_kernel(
     code: &mut [aya_obj::generated::bpf_insn],
     number: u32,
     function: &str,
     kernel: &[u8],
-) -> io::Result<()> {
+) {
     let ours = |one: &&mut aya_obj::generated::bpf_insn| {
         one.code == CALL && one.src_reg() == 0 && one.imm.cast_unsigned() == number
     };
     let mut calls = code.iter_mut().filter(ours).peekable();
     if calls.peek().is_none() {
-        return Ok(());
+        return;
     }
     let id = btf::function(kernel, function);
-    let id = id.ok_or_else(|| io::Error::other(format!("the kernel has no {function}")))?;
     for call in calls {
-        call.set_src_reg(KFUNC);
-        call.imm = id.cast_signed();
+        match id {
+            Some(id) => {
+                call.set_src_reg(KFUNC);
+                call.imm = id.cast_signed();
+            }
+            None => {
+                call.code = SET;
+                call.imm = -1;
+            }
+        }
     }
-    Ok(())
 }
 
 /// An instruction as the kernel reads it: code, both registers, offset, immediate.
