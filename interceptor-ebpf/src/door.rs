@@ -1,5 +1,7 @@
 //! UNIX sockets by name: what a scope may reach of those that were made outside of it.
 
+use crate::process::Process;
+
 /// Bytes of `sun_path`.
 pub const PATH: usize = 108;
 
@@ -36,6 +38,39 @@ impl Door {
     }
 }
 
+/// A door that leads to the daemon: a target's.
+pub const TARGET: u32 = 1;
+/// The daemon's own, to which those lead.
+pub const VIA: u32 = 2;
+
+/// Who dialled a target's door, until the daemon has accepted it; its key is the cookie of the socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dial {
+    /// Scope root's cgroup id.
+    pub scope: u64,
+    /// Network namespace cookie.
+    pub netns: u64,
+    /// `CLOCK_BOOTTIME`.
+    pub at: u64,
+    /// Who.
+    pub process: Process,
+    /// The door, as it was named.
+    pub door: Door,
+}
+
+/// Which end of an accepted UNIX socket is asked for, and the answer.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// The descriptor of the accepted socket, in the process that asks.
+    pub descriptor: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The cookie of the other end; zero where there is none.
+    pub cookie: u64,
+}
+
 impl Default for Door {
     fn default() -> Self {
         Self::NONE
@@ -43,6 +78,8 @@ impl Default for Door {
 }
 
 const _: () = assert!(size_of::<Door>() == 112);
+const _: () = assert!(size_of::<Dial>() == 200);
+const _: () = assert!(size_of::<Peer>() == 16);
 
 #[cfg(feature = "user")]
 #[expect(
@@ -52,6 +89,8 @@ const _: () = assert!(size_of::<Door>() == 112);
 mod user {
     // SAFETY: repr(C) integers without padding, asserted above.
     unsafe impl aya::Pod for super::Door {}
+    // SAFETY: repr(C) integers without padding, asserted above.
+    unsafe impl aya::Pod for super::Dial {}
 }
 
 #[cfg(test)]

@@ -17,12 +17,14 @@
 //! | LSM `socket_create` | no vsock, packet or other odd family | 6.0, the same | the launcher's seccomp | `doors` |
 //! | LSM `file_receive` | no socket that was made outside and is passed in | 6.0, the same | none | `doors` |
 //! | `connect_unix`, `sendmsg_unix` | where there is no LSM: only UNIX sockets that are named | 6.7 | the launcher's mounts | `doors` |
+//! | `connect_unix` | a target's UNIX socket is the daemon's | 6.7 | such targets are refused | `carried` |
 //! | `cgroup_skb/egress` | the guard behind all of them | 4.10, storage 5.2 | none | `guard`, `restart` |
 #![no_std]
 
 pub mod door;
 pub mod event;
 pub mod flow;
+pub mod kfunc;
 pub mod process;
 pub mod rule;
 pub mod scope;
@@ -50,6 +52,10 @@ pub const MAX_ASKED: u32 = 16_384;
 pub const MAX_NAMED: u32 = 65_536;
 /// UNIX sockets that scopes may reach outside of themselves; more are refused.
 pub const MAX_DOORS: u32 = 1_024;
+/// UNIX sockets of targets at once; more are refused.
+pub const MAX_CARRIED: u32 = 1_024;
+/// Dials of them that the daemon has not accepted yet; the eldest is forgotten, so refused.
+pub const MAX_DIALS: u32 = 4_096;
 /// Distinct refusals whose rate is remembered.
 pub const MAX_BUCKETS: u32 = 8_192;
 /// Bytes of the ring of refusals; a power of two of pages.

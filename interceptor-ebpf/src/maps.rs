@@ -8,15 +8,15 @@ use aya_ebpf::helpers::{bpf_map_lookup_elem, bpf_sk_storage_delete, bpf_sk_stora
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
-use interceptor_ebpf::door::Door;
+use interceptor_ebpf::door::{Dial, Door};
 use interceptor_ebpf::event::{Bucket, BucketKey, COUNTERS as COUNTER_COUNT};
 use interceptor_ebpf::flow::{AskedKey, Endpoint, Flow, Mark, NamedKey, PendingKey, Socket};
 use interceptor_ebpf::process::Offsets;
 use interceptor_ebpf::rule::{EXACT_BITS, RuleKey, State};
 use interceptor_ebpf::scope::{Listeners, Scope};
 use interceptor_ebpf::{
-    MAX_ASKED, MAX_BUCKETS, MAX_DOORS, MAX_NAMED, MAX_NAMESPACES, MAX_PENDING, MAX_PROTECTED,
-    MAX_RESOLVERS, MAX_RULES, MAX_SCOPES, RING_BYTES,
+    MAX_ASKED, MAX_BUCKETS, MAX_CARRIED, MAX_DIALS, MAX_DOORS, MAX_NAMED, MAX_NAMESPACES,
+    MAX_PENDING, MAX_PROTECTED, MAX_RESOLVERS, MAX_RULES, MAX_SCOPES, RING_BYTES,
 };
 
 /// Where the kernel keeps what: written by the loader before the programs are loaded.
@@ -69,6 +69,19 @@ pub(crate) static NAMED: HashMap<NamedKey, u32> = HashMap::with_max_entries(MAX_
 #[map]
 pub(crate) static DOORS: HashMap<Door, u32> = HashMap::with_max_entries(MAX_DOORS, 0);
 
+/// UNIX sockets of targets, and the daemon's own that they lead to. Written by the daemon; full: the new ones
+/// are not taken.
+#[map]
+pub(crate) static CARRIED: HashMap<Door, u32> = HashMap::with_max_entries(MAX_CARRIED, 0);
+
+/// The name of the daemon's own. Written by the daemon. One row.
+#[map]
+pub(crate) static VIA: Array<Door> = Array::with_max_entries(1, 0);
+
+/// Who dialled them. Read by the daemon; full: the eldest goes, and its connection is refused.
+#[map]
+pub(crate) static DIALS: LruHashMap<u64, Dial> = LruHashMap::with_max_entries(MAX_DIALS, 0);
+
 /// Refusals. Read by the daemon; full: the refusal is counted as lost.
 #[map]
 pub(crate) static DENIALS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
@@ -85,6 +98,10 @@ pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COU
 /// What became of a connection. No memory: the connect is refused.
 #[btf_map]
 pub(crate) static FLOWS: Storage<Flow, { BPF_F_NO_PREALLOC as usize }> = Storage::new();
+
+/// What a UNIX socket was led to the daemon for. No memory: the connect is refused.
+#[btf_map]
+pub(crate) static DIALLED: Storage<Dial, { BPF_F_NO_PREALLOC as usize }> = Storage::new();
 
 /// Which scope made a socket. No memory: `socket()` is refused.
 #[btf_map]

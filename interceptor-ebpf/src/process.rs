@@ -104,6 +104,16 @@ pub struct Offsets {
     pub user_ns: u32,
     /// `user_namespace.level`.
     pub user_level: u32,
+    /// `task_struct.files`.
+    pub files: u32,
+    /// `files_struct.fdt`.
+    pub table: u32,
+    /// `fdtable.fd`.
+    pub descriptors: u32,
+    /// `unix_sock.peer`.
+    pub unix_peer: u32,
+    /// `sock_common.skc_cookie`.
+    pub cookie: u32,
 }
 
 impl Offsets {
@@ -140,11 +150,16 @@ impl Offsets {
         call_length: ABSENT,
         user_ns: ABSENT,
         user_level: ABSENT,
+        files: ABSENT,
+        table: ABSENT,
+        descriptors: ABSENT,
+        unix_peer: ABSENT,
+        cookie: ABSENT,
     };
 }
 
 const _: () = assert!(size_of::<Process>() == 64);
-const _: () = assert!(size_of::<Offsets>() == 124);
+const _: () = assert!(size_of::<Offsets>() == 144);
 
 #[cfg(feature = "user")]
 #[expect(

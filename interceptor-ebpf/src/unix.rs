@@ -1,5 +1,6 @@
 //! UNIX sockets: which scope made one, what it is called, and whether it may be reached from elsewhere.
 
+mod carry;
 mod lsm;
 mod named;
 
@@ -93,8 +94,14 @@ fn is_open(door: &Door) -> bool {
 /// Reports a refusal that is about a UNIX socket, and gives the verdict.
 #[inline(always)]
 fn refuse(scope: u64, door: &Door) -> i32 {
+    refuse_as(&Refusal::new(event::DOOR), scope, door)
+}
+
+/// The same for another reason.
+#[inline(always)]
+fn refuse_as(refusal: &Refusal, scope: u64, door: &Door) -> i32 {
     deny::refuse(
-        &Refusal::new(event::DOOR),
+        refusal,
         &deny::Subject {
             destination: Endpoint::v6([0; 4], 0),
             protocol: UNIX,

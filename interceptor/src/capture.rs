@@ -25,22 +25,23 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, RingBuf, SkStorage};
-use interceptor_ebpf::door::Door;
+use interceptor_ebpf::door::{Dial, Door};
 use interceptor_ebpf::flow::{AskedKey, Endpoint, Mark, NamedKey};
 use interceptor_ebpf::rule::{RuleKey, State};
 use interceptor_ebpf::{flow, scope as abi};
 use ipnet::IpNet;
 
 use crate::clock::BootTime;
+use crate::socket::Place;
 
 pub use events::{Event, Events};
 pub use listen::{Listeners, NameServer};
 pub use rules::Guard;
 pub use scope::{Scope, pinned, unpin};
 
-/// The address that the client dialled, before the kernel redirected it.
+/// What the client dialled, before the kernel redirected it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct OriginalDestination(pub SocketAddr);
+pub struct OriginalDestination(pub Place);
 
 /// A network namespace, by the kernel's cookie (`SO_NETNS_COOKIE`, Linux 5.14).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -353,6 +354,9 @@ pub enum Error {
     /// The connection carries no record of the kernel: it did not come through a scope.
     #[error("find the origin of a connection: the kernel has no record of it")]
     NoRecord,
+    /// The kernel does not say who is at the other end of a UNIX socket.
+    #[error("find who dialled a UNIX socket: {0}")]
+    Peer(#[source] io::Error),
     /// The ring of refusals could not be watched, or is watched already.
     #[error("watch the ring of refusals: {0}")]
     Ring(#[source] io::Error),
@@ -393,6 +397,9 @@ struct Tables {
     resolvers: Array<MapData, Endpoint>,
     named: HashMap<MapData, NamedKey, u32>,
     doors: HashMap<MapData, Door, u32>,
+    carried: HashMap<MapData, Door, u32>,
+    via: Array<MapData, Door>,
+    dials: HashMap<MapData, u64, Dial>,
 }
 
 impl Capture {
@@ -418,6 +425,9 @@ impl Capture {
                 resolvers: programs::table(&mut object, "RESOLVERS")?,
                 named: programs::table(&mut object, "NAMED")?,
                 doors: programs::table(&mut object, "DOORS")?,
+                carried: programs::table(&mut object, "CARRIED")?,
+                via: programs::table(&mut object, "VIA")?,
+                dials: programs::table(&mut object, "DIALS")?,
             }),
             marks: Mutex::new(programs::table(&mut object, "MARKS")?),
             flows: programs::table(&mut object, "FLOWS")?,

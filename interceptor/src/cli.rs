@@ -9,6 +9,7 @@ pub mod console;
 pub mod discover;
 pub mod doctor;
 pub mod grants;
+pub mod hook;
 pub mod kubeconfig;
 pub mod operate;
 pub mod policy;
@@ -70,6 +71,9 @@ pub enum Verb {
     Tag(operate::Tag),
     /// Intercept a cgroup no longer.
     Untag(operate::Untag),
+    /// Intercept a container before it starts: for container runtimes to run.
+    #[command(subcommand)]
+    Hook(hook::Hook),
     /// Bind a scope to whom a token names.
     Bind(bind::Bind),
     /// Take back whom a scope is bound to.
@@ -190,6 +194,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Verb::Run(run) => run.run(),
         Verb::Tag(tag) => block_on(tag.run(), false),
         Verb::Untag(untag) => block_on(untag.run(), false),
+        Verb::Hook(hook) => block_on(hook.run(), false),
         Verb::Bind(bind) => block_on(bind.run(), false),
         Verb::Unbind(unbind) => block_on(unbind.run(), false),
         Verb::Exchange(exchange) => block_on(exchange.run(), false),

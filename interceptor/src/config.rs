@@ -28,6 +28,7 @@ use ipnet::IpNet;
 
 use crate::masking::detect;
 use crate::masking::{Mask, Sensitive};
+use crate::socket::SocketPath;
 
 pub use build::console::{Approver, Console, ConsoleTls, SLACK, Webhook};
 pub use build::launcher::{Launcher, Unix};
@@ -256,6 +257,8 @@ pub struct Target {
     pub name: String,
     /// Where agents dial, and where the daemon dials. Host names are resolved at start, at reload and every minute.
     pub addresses: Vec<Address>,
+    /// UNIX sockets, where agents dial and where the daemon dials.
+    pub sockets: Vec<SocketPath>,
     /// Domains all of whose names are the target's: an agent finds it by asking for one of them.
     pub below: Vec<Below>,
     /// Where the daemon dials instead.
@@ -327,6 +330,8 @@ impl Target {
 pub struct Dial {
     /// Servers that stand for each other; none for where the agent dialled.
     pub hosts: Vec<Address>,
+    /// UNIX sockets likewise, which come after them.
+    pub sockets: Vec<SocketPath>,
     /// In which order they are tried. Default `Listed`.
     pub order: Order,
     /// How long one of several may take, connection and login. Default 3 s.
@@ -337,9 +342,18 @@ impl Default for Dial {
     fn default() -> Self {
         Self {
             hosts: Vec::new(),
+            sockets: Vec::new(),
             order: Order::Listed,
             timeout: Duration::from_secs(3),
         }
+    }
+}
+
+impl Dial {
+    /// Whether nothing else is said than where the agent dialled.
+    #[must_use]
+    pub fn is_where_dialled(&self) -> bool {
+        self.hosts.is_empty() && self.sockets.is_empty()
     }
 }
 

@@ -4,7 +4,7 @@
 //! here; the rest is the engine's, through the [`Opening`] that it is handed. Anything that fails
 //! before admission is a refusal: written to the audit, then told in the target's protocol, or by a reset.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
@@ -23,7 +23,7 @@ use crate::protocol::Engines;
 use crate::session::meter::Slot;
 use crate::session::opening::{Opening, Who};
 use crate::session::services::Services;
-use crate::socket;
+use crate::socket::{self, Place};
 
 /// Takes one redirected connection from its accept to its close.
 pub async fn run(services: Arc<Services>, engines: Arc<Engines>, stream: TcpStream) {
@@ -49,7 +49,8 @@ pub async fn run(services: Arc<Services>, engines: Arc<Engines>, stream: TcpStre
         destination: Some(flow.destination.0),
         ..Seen::default()
     };
-    let to_a_resolver = services.config.load().is_resolver(flow.destination.0);
+    let dialled = flow.destination.0.inet();
+    let to_a_resolver = dialled.is_some_and(|at| services.config.load().is_resolver(at));
     let arrival = match arrive(&services, &flow) {
         Ok(arrival) => arrival,
         Err(No { refusal, cause }) => {
@@ -80,7 +81,7 @@ pub async fn run(services: Arc<Services>, engines: Arc<Engines>, stream: TcpStre
 #[derive(Default)]
 struct Seen {
     scope: Option<u64>,
-    destination: Option<SocketAddr>,
+    destination: Option<Place>,
     target: Option<Arc<Target>>,
     principal: Option<Arc<RawValue>>,
 }
@@ -135,9 +136,8 @@ async fn admit(
 ) -> Result<(Who, Slot), No> {
     let config = services.config.load_full();
     // What the scope itself was told of a name comes first.
-    let told = services
-        .names
-        .target(&config, flow.scope, flow.destination.0);
+    let dialled = flow.destination.0.inet();
+    let told = dialled.and_then(|at| services.names.target(&config, flow.scope, at));
     let (found, name) = match told {
         Some((target, name)) => (Some((target, Host::Name(name.clone()))), Some(name)),
         None => (services.targets.load().at(flow.destination).cloned(), None),
@@ -162,8 +162,8 @@ async fn admit(
         let held = Holding::new(&services.grants, &principal, flow.scope);
         policy.connect(&held, &facts, &target.name)?
     };
-    let places = match name {
-        Some(name) => Some(names::places(services, &name, flow.destination.0).await?),
+    let places = match name.zip(dialled) {
+        Some((name, dialled)) => Some(names::places(services, &name, dialled).await?),
         None => None,
     };
     let taken = services.grants.take(permit.grants(), Take::Use).await;

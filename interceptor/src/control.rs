@@ -75,6 +75,17 @@ pub fn listen(run: &Path) -> Result<[UnixListener; 2], Error> {
     ])
 }
 
+/// The socket below `run` that whoever dials a target's UNIX socket is led to.
+pub const TARGETS: &str = "targets.sock";
+
+/// Opens it. Who dials it without having been led there is refused: the kernel has no record of it.
+///
+/// # Errors
+/// As [`listen`].
+pub fn listen_for_targets(run: &Path) -> Result<UnixListener, Error> {
+    socket(&run.join(TARGETS))
+}
+
 /// Serves both sockets until `stop`.
 pub async fn serve(
     services: Arc<Services>,

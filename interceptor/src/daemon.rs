@@ -24,6 +24,7 @@ use rustls::ServerConfig;
 use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -43,7 +44,7 @@ use crate::protocol::Engines;
 use crate::secrets;
 use crate::session::ending;
 use crate::session::people::{answering, chat};
-use crate::session::services::Services;
+use crate::session::services::{Provision, Services};
 
 /// Where is served: the control sockets, the metrics, the console.
 type Listeners = (
@@ -76,7 +77,9 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
         engines,
         listeners,
         events,
+        provisions,
         control,
+        targets,
         metrics,
         console,
     } = parts::build(config).await?;
@@ -87,7 +90,9 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     start(&services)?;
     ending::take_over(&services).await;
     door.open(listeners, None)?;
-    let mut pillars = stand(&door, engines, events, (control, metrics, console));
+    door.open_to_paths(targets);
+    let asked = (events, provisions);
+    let mut pillars = stand(&door, engines, asked, (control, metrics, console));
     placing::watch_existing(&services);
     watch::notify(sd_notify::NotifyState::Ready);
     tokio::spawn(watch::dog(stop.clone()));
@@ -113,7 +118,7 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
 fn stand(
     door: &Door,
     engines: Arc<Engines>,
-    events: Events,
+    (events, provisions): (Events, mpsc::Receiver<Provision>),
     (control, metrics, console): Listeners,
 ) -> Pillars {
     let Door { services, stop, .. } = door;
@@ -136,6 +141,8 @@ fn stand(
     pillars.stand("what retires listeners", door.clone().sweep());
     let events = kernel::events(door.clone(), events);
     pillars.stand("what reads the kernel's refusals", events);
+    let provisions = kernel::provisions(door.clone(), provisions);
+    pillars.stand("what listens in namespaces", provisions);
     let (parts, until) = shared();
     let resolve = watch::resolve(parts, until, RESOLVE_EVERY);
     pillars.stand("what resolves the targets' names", resolve);

@@ -245,6 +245,8 @@ async fn decide(
         return Err(plain(Refusal::tunnel(why)));
     }
     let resolver = asker.flow.destination.0;
+    let nowhere = || plain(Refusal::upstream("the resolver has no address"));
+    let resolver = resolver.inet().ok_or_else(nowhere)?;
     let answer = upstream::ask(resolver, question).await.map_err(|error| {
         let refusal = Refusal::upstream("the resolver does not answer");
         (refusal, Some(error.to_string()))

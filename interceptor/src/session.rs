@@ -188,7 +188,7 @@ impl Session {
     /// What the kernel said, or that the namespace must not be used.
     pub async fn dial_at(
         &self,
-        to: std::net::SocketAddr,
+        to: crate::socket::Place,
     ) -> std::io::Result<tokio::net::TcpStream> {
         self.who.dial(&self.services, to).await
     }

@@ -4,16 +4,21 @@
 //! asks for it, which the target's `namespace: client` does. The daemon's cgroup is in no scope, so
 //! none of its dials is ever captured; it marks nothing and needs no loop filter.
 
+mod place;
+
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::thread;
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{getsockopt, sockopt};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
+pub use self::place::{Place, SocketPath};
 use crate::capture::NetnsCookie;
 
 /// Idle time before the first keepalive probe, and between probes.
@@ -32,7 +37,7 @@ pub enum Error {
     #[error("make a socket for {address}: {source}")]
     Make {
         /// Where it was to go.
-        address: SocketAddr,
+        address: Box<Place>,
         /// The kernel's answer.
         source: io::Error,
     },
@@ -41,7 +46,7 @@ pub enum Error {
     #[error("enter the client's network namespace to dial {address}: {source}")]
     Namespace {
         /// Where it was to go.
-        address: SocketAddr,
+        address: Box<Place>,
         /// The kernel's answer.
         source: io::Error,
     },
@@ -49,15 +54,27 @@ pub enum Error {
     #[error("dial {address}: {source}")]
     Dial {
         /// Where.
-        address: SocketAddr,
+        address: Box<Place>,
         /// The kernel's answer.
         source: io::Error,
+    },
+    /// Whoever listens at a UNIX socket is not whose directory it lies in.
+    #[error(
+        "dial {address}: user {listener} listens there, and the socket's directory is user {owner}'s: give the server a directory of its own"
+    )]
+    Stranger {
+        /// Where.
+        address: Box<Place>,
+        /// Who listens.
+        listener: u32,
+        /// Whose the directory is.
+        owner: u32,
     },
     /// The upstream did not answer in time.
     #[error("dial {address}: no answer in {} s", timeout.as_secs())]
     Timeout {
         /// Where.
-        address: SocketAddr,
+        address: Box<Place>,
         /// How long was waited.
         timeout: Duration,
     },
@@ -95,10 +112,83 @@ pub async fn dial(
     let socket = TcpSocket::from_std_stream(socket.into());
     let dialled = tokio::time::timeout(timeout, socket.connect(address)).await;
     let stream = dialled
-        .map_err(|_elapsed| Error::Timeout { address, timeout })?
-        .map_err(|source| Error::Dial { address, source })?;
-    tune(&stream).map_err(|source| Error::Make { address, source })?;
+        .map_err(|_elapsed| Error::Timeout {
+            address: at(address),
+            timeout,
+        })?
+        .map_err(|source| Error::Dial {
+            address: at(address),
+            source,
+        })?;
+    tune(&stream).map_err(|source| Error::Make {
+        address: at(address),
+        source,
+    })?;
     Ok(stream)
+}
+
+/// Connects to a UNIX socket, by the daemon's own mounts. Whoever listens there must be root, or whose the
+/// socket's directory is: in a directory of everybody's, anybody could.
+///
+/// # Errors
+/// Where nobody listens, somebody else does, or it does not answer within `timeout`.
+pub async fn dial_path(path: SocketPath, timeout: Duration) -> Result<TcpStream, Error> {
+    let address = Place::Unix(path);
+    let failed = |source| Error::Dial {
+        address: at(address),
+        source,
+    };
+    let dialled = tokio::time::timeout(timeout, UnixStream::connect(path.as_str())).await;
+    let stream = dialled
+        .map_err(|_elapsed| Error::Timeout {
+            address: at(address),
+            timeout,
+        })?
+        .map_err(failed)?;
+    let directory = std::path::Path::new(path.as_str()).parent();
+    let directory = directory.map(std::fs::metadata).transpose();
+    let owner = directory.map_err(failed)?.map_or(0, |found| found.uid());
+    let listener = getsockopt(&stream, sockopt::PeerCredentials)
+        .map_err(|errno| failed(errno.into()))?
+        .uid();
+    if listener != 0 && listener != owner {
+        return Err(Error::Stranger {
+            address: at(address),
+            listener,
+            owner,
+        });
+    }
+    stream.into_std().and_then(adopt).map_err(failed)
+}
+
+/// Takes a connected UNIX socket as what the engines read and write. A stream is a stream: only options and
+/// addresses differ, and those are asked for in this module.
+///
+/// # Errors
+/// Outside a runtime.
+pub fn adopt(stream: std::os::unix::net::UnixStream) -> io::Result<TcpStream> {
+    stream.set_nonblocking(true)?;
+    TcpStream::from_std(OwnedFd::from(stream).into())
+}
+
+/// Whether a stream is a UNIX socket.
+#[must_use]
+pub fn is_unix(stream: &TcpStream) -> bool {
+    let own = SockRef::from(stream).local_addr();
+    own.is_ok_and(|own| own.is_unix())
+}
+
+/// Where the other end of a stream is.
+///
+/// # Errors
+/// Where it is connected no more, or has no name.
+pub fn peer(stream: &TcpStream) -> io::Result<Place> {
+    let other = SockRef::from(stream).peer_addr()?;
+    let path = other.as_pathname().and_then(std::path::Path::to_str);
+    let path = path.and_then(SocketPath::new).map(Place::Unix);
+    let inet = other.as_socket().map(Place::Inet);
+    path.or(inet)
+        .ok_or_else(|| io::Error::other("the other end has no name"))
 }
 
 /// What every connection of the daemon is set to: no delay, keepalive, and a bound on how long a dead
@@ -107,6 +197,10 @@ pub async fn dial(
 /// # Errors
 /// Where the kernel refuses an option.
 pub fn tune(stream: &TcpStream) -> io::Result<()> {
+    if is_unix(stream) {
+        // Nothing is delayed there, and no peer dies unnoticed.
+        return Ok(());
+    }
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
@@ -126,8 +220,16 @@ pub fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_linger(Some(Duration::ZERO))
 }
 
+/// Where something failed: errors stay small.
+fn at(address: impl Into<Place>) -> Box<Place> {
+    Box::new(address.into())
+}
+
 fn make(address: SocketAddr) -> Result<Socket, Error> {
-    open(address).map_err(|source| Error::Make { address, source })
+    open(address).map_err(|source| Error::Make {
+        address: at(address),
+        source,
+    })
 }
 
 fn open(address: SocketAddr) -> io::Result<Socket> {
@@ -156,7 +258,10 @@ fn make_inside(
         let done = thread::scope(|scope| scope.spawn(run).join());
         done.unwrap_or_else(|_| Err(io::Error::other("its thread panicked")))
     });
-    made.map_err(|source| Error::Namespace { address, source })
+    made.map_err(|source| Error::Namespace {
+        address: at(address),
+        source,
+    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! nothing. Resolved anew every minute and at reload; a name that does not resolve keeps what it had.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::capture::{OriginalDestination, Rule, Verdict};
-use crate::config::{Config, Host, Target};
+use crate::config::{Config, Dial, Host, Target};
+use crate::socket::{Place, SocketPath};
 
 /// Addresses of one name that are used; more are ignored, and said.
 const MAX_ADDRESSES: usize = 64;
@@ -22,10 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The targets by address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Targets {
-    by_address: HashMap<SocketAddr, (Arc<Target>, Host)>,
+    by_address: HashMap<Place, (Arc<Target>, Host)>,
     names: HashMap<String, Vec<IpAddr>>,
     /// Where the daemon dials for a target, where that is not where the agent dialled.
-    places: HashMap<String, Arc<[(Host, SocketAddr)]>>,
+    places: HashMap<String, Arc<[(Host, Place)]>>,
 }
 
 impl Targets {
@@ -39,39 +40,56 @@ impl Targets {
             for address in &target.addresses {
                 for ip in resolved.addresses(&address.host) {
                     let at = SocketAddr::new(ip, address.port);
-                    let (first, _) = resolved
-                        .by_address
-                        .entry(at)
-                        .or_insert_with(|| (Arc::clone(target), address.host.clone()));
-                    if first.name != target.name {
-                        tracing::error!(%at, target = %target.name, taken = %first.name,
-                            "two targets resolve to one address; the first in name order keeps it");
-                    }
+                    resolved.lead(target, at.into(), address.host.clone());
                 }
             }
-            let mut places = Vec::new();
-            for address in &target.dial.hosts {
-                let found = resolved.addresses(&address.host);
-                let at = |ip| (address.host.clone(), SocketAddr::new(ip, address.port));
-                places.extend(found.into_iter().map(at));
+            for path in &target.sockets {
+                let other = path.other_name().filter(|_| is_one_directory());
+                for path in std::iter::once(*path).chain(other) {
+                    resolved.lead(target, path.into(), HERE);
+                }
             }
-            if !target.dial.hosts.is_empty() {
+            let places = resolved.beyond(&target.dial);
+            if !target.dial.is_where_dialled() {
                 resolved.places.insert(target.name.clone(), places.into());
             }
         }
         resolved
     }
 
+    /// Has a place be a target's, unless it is another's already.
+    fn lead(&mut self, target: &Arc<Target>, at: Place, host: Host) {
+        let (first, _) = self
+            .by_address
+            .entry(at)
+            .or_insert_with(|| (Arc::clone(target), host));
+        if first.name != target.name {
+            tracing::error!(%at, target = %target.name, taken = %first.name,
+                "two targets resolve to one address; the first in name order keeps it");
+        }
+    }
+
+    /// Where the daemon dials, where that is said: hosts first, then sockets.
+    fn beyond(&self, dial: &Dial) -> Vec<(Host, Place)> {
+        let hosts = dial.hosts.iter().flat_map(|address| {
+            let at = |ip| SocketAddr::new(ip, address.port).into();
+            let found = self.addresses(&address.host).into_iter();
+            found.map(move |ip| (address.host.clone(), at(ip)))
+        });
+        let sockets = dial.sockets.iter().map(|path| (HERE, (*path).into()));
+        hosts.chain(sockets).collect()
+    }
+
     /// Where the daemon dials for a target; `None` for where the agent dialled.
     #[must_use]
-    pub fn places(&self, target: &str) -> Option<Arc<[(Host, SocketAddr)]>> {
+    pub fn places(&self, target: &str) -> Option<Arc<[(Host, Place)]>> {
         self.places.get(target).map(Arc::clone)
     }
 
     /// The target behind a destination, and its host there as the configuration names it.
     #[must_use]
     pub fn at(&self, destination: OriginalDestination) -> Option<&(Arc<Target>, Host)> {
-        self.by_address.get(&canonical(destination.0))
+        self.by_address.get(&destination.0.canonical())
     }
 
     /// Addresses of a name that the configuration has, as last resolved.
@@ -82,12 +100,23 @@ impl Targets {
 
     /// The kernel's rows for them: every address is redirected.
     pub fn rules(&self) -> impl Iterator<Item = Rule> + '_ {
-        self.by_address.keys().map(|at| Rule {
+        let addresses = self.by_address.keys().filter_map(Place::inet);
+        addresses.map(|at| Rule {
             scope: None,
             network: at.ip().into(),
             port: Some(at.port()),
             verdict: Verdict::Redirect,
         })
+    }
+
+    /// The UNIX sockets that are targets'.
+    #[must_use]
+    pub fn sockets(&self) -> Vec<SocketPath> {
+        let path = |at: &Place| match at {
+            Place::Unix(path) => Some(*path),
+            Place::Inet(_) => None,
+        };
+        self.by_address.keys().filter_map(path).collect()
     }
 
     /// Addresses that a `direct` rule covers, a sentence each: such a rule would lead around the
@@ -98,8 +127,8 @@ impl Targets {
         let dialled = dialled.map(|(at, (target, _))| (&target.name, at));
         let beyond = self.places.iter();
         let beyond = beyond.flat_map(|(name, places)| places.iter().map(move |(_, at)| (name, at)));
-        let said = |(name, at): (&String, &SocketAddr)| {
-            let network = config.direct_over(*at)?.network;
+        let said = |(name, at): (&String, &Place)| {
+            let network = config.direct_over(at.inet()?)?.network;
             Some(format!(
                 "target {name} resolves to {at}, which the direct rule {network} covers; narrow the rule"
             ))
@@ -109,7 +138,7 @@ impl Targets {
 
     /// Addresses of one target, sorted.
     #[must_use]
-    pub fn of(&self, target: &str) -> Vec<SocketAddr> {
+    pub fn of(&self, target: &str) -> Vec<Place> {
         let mut of: Vec<_> = self
             .by_address
             .iter()
@@ -191,8 +220,13 @@ pub async fn lookup(name: String) -> std::io::Result<Vec<IpAddr>> {
     Ok(found)
 }
 
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+/// The host that UNIX sockets are on.
+const HERE: Host = Host::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+
+/// Whether `/var/run` is `/run`, as nearly everywhere.
+fn is_one_directory() -> bool {
+    let found = std::fs::canonicalize("/var/run");
+    found.is_ok_and(|found| found == std::path::Path::new("/run"))
 }
 
 #[cfg(test)]
@@ -238,5 +272,37 @@ targets:
         assert_eq!(of("fails"), [old]);
         assert_eq!(of("hangs"), [old]);
         assert!(of("hangs-too").is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_leads_to_its_target_by_either_name() {
+        let text = "version: 1
+targets:
+  one:
+    addresses: ['unix:/run/pg/s']
+    dial: { hosts: ['unix:/srv/s', '127.0.0.1:5433'] }
+    postgres: { user: u, databases: [d] }
+  two:
+    addresses: ['127.0.0.1:5432']
+    postgres: { user: u, databases: [d] }
+";
+        let config = crate::config::parse(text, Path::new("/etc/interceptor/config.yaml")).unwrap();
+        let targets = Targets::resolve(&config, &Targets::default()).await;
+        let path = |text| Place::Unix(SocketPath::new(text).unwrap());
+        let of = |at| {
+            targets
+                .at(OriginalDestination(at))
+                .map(|(target, _)| target.name.as_str())
+        };
+        assert_eq!(of(path("/run/pg/s")), Some("one"));
+        let other = is_one_directory().then_some("one");
+        assert_eq!(of(path("/var/run/pg/s")), other);
+        assert_eq!(of(path("/srv/s")), None);
+        // The kernel's rules are about addresses alone.
+        assert_eq!(targets.rules().count(), 1);
+        let places = targets.places("one").unwrap();
+        let places: Vec<_> = places.iter().map(|(_, at)| at.to_string()).collect();
+        assert_eq!(places, ["127.0.0.1:5433", "unix:/srv/s"]);
+        assert!(targets.places("two").is_none());
     }
 }

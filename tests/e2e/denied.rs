@@ -132,3 +132,43 @@ fn who_can_no_longer_be_shown_is_not_named_and_the_line_says_why() -> Result<()>
     }
     Ok(())
 }
+
+/// Looks a user up, which asks for nscd, and knocks at a door of the host's.
+const LOOKUP: &str = r#"
+import pwd, socket
+try:
+    pwd.getpwnam("nobody-of-this-name")
+except KeyError:
+    pass
+for door in ["/var/run/nscd/socket", "/run/host.sock"]:
+    try:
+        socket.socket(socket.AF_UNIX).connect(door)
+        print("not refused", door)
+    except PermissionError:
+        print("refused")
+"#;
+
+#[test]
+fn what_libraries_knock_at_on_their_own_is_refused_counted_and_not_written() -> Result<()> {
+    let lab = Lab::new()?;
+    let python = place::python()?;
+    let said = lab
+        .agent()
+        .run(&python.to_string_lossy(), &["-c", LOOKUP])?
+        .ok()?;
+    ensure!(said.trim() == "refused\nrefused", "{said}");
+    let log = lab.daemon.audit();
+    let door = |line: &Value| text(line, "/denied/door").unwrap_or_default().to_owned();
+    log.wait_for("kernel.denied", DEADLINE, |line| {
+        door(line) == "/run/host.sock"
+    })?;
+    let written = log.events("kernel.denied")?;
+    let knocks = written.iter().filter(|line| door(line).contains("nscd"));
+    ensure!(knocks.count() == 0, "{written:?}");
+    let counted = lab.daemon.cli(&["metrics"])?.ok()?;
+    let quiet = "interceptor_kernel_denied_total{reason=\"quiet_door\"} ";
+    let quiet = counted.lines().find_map(|line| line.strip_prefix(quiet));
+    let quiet: u64 = quiet.context("nothing is counted")?.parse()?;
+    ensure!(quiet >= 1, "{quiet}");
+    Ok(())
+}

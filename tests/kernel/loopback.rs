@@ -65,7 +65,7 @@ fn a_target_on_loopback_is_redirected_even_where_the_scope_listens_on_its_port()
         "tcp().connect(('127.0.0.1', int(sys.argv[1])))",
         &[&port.to_string()],
     );
-    assert_eq!(scene.accept().1.destination.0, target);
+    assert_eq!(scene.accept().1.destination.0.inet().unwrap(), target);
     client.finish();
 }
 

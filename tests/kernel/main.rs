@@ -8,6 +8,8 @@ mod address;
 #[cfg(test)]
 mod bind;
 #[cfg(test)]
+mod carried;
+#[cfg(test)]
 mod datagram;
 #[cfg(test)]
 mod doors;

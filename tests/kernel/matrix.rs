@@ -87,11 +87,11 @@ fn every_way_to_connect_ends_at_the_daemon_with_its_record() {
         let pid = client.pid();
         if name == "reconnect" {
             let (mut first, flow) = scene.accept();
-            assert_eq!(flow.destination.0, target, "{name}");
+            assert_eq!(flow.destination.0.inet().unwrap(), target, "{name}");
             std::io::Write::write_all(&mut first, b"up").unwrap();
         }
         let (mut socket, flow) = scene.accept();
-        assert_eq!(flow.destination.0, target, "{name}");
+        assert_eq!(flow.destination.0.inet().unwrap(), target, "{name}");
         assert_eq!(flow.process.tgid, pid, "{name}");
         assert_eq!(flow.process.comm, "python3", "{name}");
         let mut hi = [0; 2];
@@ -206,7 +206,10 @@ fn the_deepest_scope_counts_and_nested_programs_agree() {
         );
         let client = scene.client_at(&deep, &script, &[]);
         let (_socket, flow) = scene.accept();
-        assert_eq!((flow.scope, flow.destination.0), (inner.id, to));
+        assert_eq!(
+            (flow.scope, flow.destination.0.inet().unwrap()),
+            (inner.id, to)
+        );
         assert_eq!(client.finish(), format!("ok\n{}", to.ip()));
     }
     let script = "outcome(tcp().connect, ('10.77.0.9', 80))";

@@ -96,7 +96,11 @@ fn the_daemon_answers_as_the_resolver_that_was_asked_and_knows_who_asks() {
         let client = scene.client(way, &[]);
         let pid = client.pid();
         let flow = answer(&scene).unwrap();
-        assert_eq!(flow.destination.0, resolver.parse().unwrap(), "{way}");
+        assert_eq!(
+            flow.destination.0.inet().unwrap(),
+            resolver.parse().unwrap(),
+            "{way}"
+        );
         assert_eq!((flow.process.tgid, flow.scope), (pid, scene.scope.id));
         assert_eq!(client.finish(), seen, "{way}");
     }
@@ -166,7 +170,7 @@ outcome(tcp().connect, to)";
         "u = udp(); u.sendto(b'x', ('127.0.0.1', int(sys.argv[1]))); say(u.recv(9))",
         &[&port],
     );
-    assert_eq!(answer(&scene).unwrap().destination.0, at);
+    assert_eq!(answer(&scene).unwrap().destination.0.inet().unwrap(), at);
     assert_eq!(client.finish(), "b'X'");
     assert!(resolver.recv(&mut [0]).is_err());
 }
@@ -177,7 +181,7 @@ fn questions_by_tcp_come_as_connections() {
     let script = "t = tcp(); t.connect(('127.0.0.53', 53)); say(t.getpeername())";
     let client = scene.client(script, &[]);
     let (socket, flow) = scene.accept();
-    assert_eq!(flow.destination.0, STUB.parse().unwrap());
+    assert_eq!(flow.destination.0.inet().unwrap(), STUB.parse().unwrap());
     drop(socket);
     assert_eq!(client.finish(), "('127.0.0.53', 53)");
 }
@@ -231,7 +235,7 @@ fn an_address_that_a_scope_was_told_for_a_name_comes_to_the_daemon() {
     scene.rules(&[(at, direct)]);
     let client = scene.client(script, &[&port]);
     let (_socket, flow) = scene.accept();
-    assert_eq!(flow.destination.0, at);
+    assert_eq!(flow.destination.0.inet().unwrap(), at);
     assert_eq!(client.finish(), "ok");
     scene.rules(&[]);
     scene.kill();
@@ -273,7 +277,7 @@ fn each_namespace_has_name_servers_of_its_own() {
         if let Ok((_, client)) = socket.recv_from(&mut byte) {
             let via = socket.local_addr().unwrap();
             let flow = scene.capture.asked(listeners.netns, client, via).unwrap();
-            found = Some(flow.destination.0);
+            found = Some(flow.destination.0.inet().unwrap());
             // The row is of that namespace alone.
             let own = scene.listeners.as_ref().unwrap().netns;
             assert!(scene.capture.asked(own, client, via).is_err());

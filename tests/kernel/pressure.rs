@@ -102,7 +102,7 @@ say(s.getsockname()[1]); s.settimeout(60); outcome(s.recv, 1)";
         &[&at.port().to_string()],
     );
     assert_eq!(
-        scene.accept().1.destination.0,
+        scene.accept().1.destination.0.inet().unwrap(),
         at,
         "the table has room again"
     );

@@ -28,7 +28,7 @@ fn an_accepted_socket_tells_where_it_was_going_and_who_opened_it() {
     let python = std::fs::metadata(format!("/proc/{pid}/exe")).unwrap();
     let started = started_ticks(pid);
     socket.write_all(b"hello").unwrap();
-    assert_eq!(flow.destination.0, at);
+    assert_eq!(flow.destination.0.inet().unwrap(), at);
     assert_eq!(flow.process.tgid, pid);
     assert_eq!(flow.scope, scene.scope.id);
     assert_eq!(flow.process.cgroup, scene.scope.id);
@@ -131,7 +131,11 @@ fn of_three_thousand_connections_no_record_is_missing_or_wrong() {
         while socket.read(&mut byte).unwrap() == 1 && byte != *b"\n" {
             word.extend(byte);
         }
-        let told = format!("{} {}", flow.process.tgid, flow.destination.0);
+        let told = format!(
+            "{} {}",
+            flow.process.tgid,
+            flow.destination.0.inet().unwrap()
+        );
         assert_eq!(String::from_utf8(word).unwrap(), told);
         *seen.entry(flow.process.tgid).or_default() += 1;
     }
@@ -160,7 +164,11 @@ a.connect(('10.77.0.1', 1)); b.connect(('10.77.0.2', 2)); a.recv(1)";
     for _ in 0..2 {
         let (socket, flow) = scene.accept();
         let from = socket.peer_addr().unwrap();
-        sources.push((from.ip().to_string(), flow.destination.0, socket));
+        sources.push((
+            from.ip().to_string(),
+            flow.destination.0.inet().unwrap(),
+            socket,
+        ));
     }
     sources.sort_by(|one, other| one.0.cmp(&other.0));
     assert_eq!((sources[0].0.as_str(), sources[0].1), ("127.0.0.5", one));

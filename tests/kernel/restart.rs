@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use interceptor::capture::{Capture, DenyReason, Error, Settings, Verdict};
+use interceptor::capture::{Capture, DenyReason, Error, Guard, Settings, Verdict};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::CloneFlags;
@@ -24,7 +24,7 @@ fn without_a_daemon_connects_to_targets_fail_at_once() {
     assert!(is_idle(&target));
     scene.restart();
     let client = scene.client(DIAL, &[&port]);
-    assert_eq!(scene.accept().1.destination.0, at);
+    assert_eq!(scene.accept().1.destination.0.inet().unwrap(), at);
     assert_eq!(client.finish(), "ok");
     assert!(is_idle(&target));
 }
@@ -62,7 +62,7 @@ say(n > 20, sorted(seen))";
     let mut client = scene.client(script, &[&at.port().to_string()]);
     for _ in 0..5 {
         let (socket, flow) = scene.accept();
-        assert_eq!(flow.destination.0, at);
+        assert_eq!(flow.destination.0.inet().unwrap(), at);
         drop(socket);
         scene.restart();
     }
@@ -116,7 +116,7 @@ fn a_second_daemon_on_the_same_pins_does_not_get_the_port() {
     let at: SocketAddr = "10.77.0.1:5432".parse().unwrap();
     scene.redirect(&[at]);
     let client = scene.client("outcome(tcp().connect, ('10.77.0.1', 5432))", &[]);
-    assert_eq!(scene.accept().1.destination.0, at);
+    assert_eq!(scene.accept().1.destination.0.inet().unwrap(), at);
     assert_eq!(client.finish(), "ok");
 }
 
@@ -137,7 +137,7 @@ fn pins_of_another_layout_are_taken_over() {
     );
     scene.redirect(&[at]);
     let client = scene.client(dial, &[]);
-    assert_eq!(scene.accept().1.destination.0, at);
+    assert_eq!(scene.accept().1.destination.0.inet().unwrap(), at);
     assert_eq!(client.finish(), "ok");
 }
 
@@ -317,11 +317,23 @@ fn without_btf_fields_are_absent_and_never_wrong() {
         btf: "/dev/null".into(),
         ..settings(pins)
     });
+    // UNIX sockets are looked at no less, although no name can be read: all are refused then.
+    let best = Scene::new().capture.guard();
+    assert_eq!(scene.capture.guard(), best);
+    let door = unique("door");
+    let named = std::os::linux::net::SocketAddrExt::from_abstract_name(&door).unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind_addr(&named).unwrap();
+    let dial = "outcome(socket.socket(socket.AF_UNIX).connect, '\\0' + sys.argv[1])";
+    let refused = scene.run(dial, &[&door]);
+    assert_eq!(refused, if best == Guard::None { "ok" } else { "EPERM" });
     let at: SocketAddr = "10.77.0.1:5432".parse().unwrap();
     scene.redirect(&[at]);
     let client = scene.client("outcome(tcp().connect, ('10.77.0.1', 5432))", &[]);
     let (_socket, flow) = scene.accept();
-    assert_eq!((flow.destination.0, flow.process.tgid), (at, client.pid()));
+    assert_eq!(
+        (flow.destination.0.inet().unwrap(), flow.process.tgid),
+        (at, client.pid())
+    );
     assert_eq!(
         (flow.process.executable, flow.process.comm.as_str()),
         (None, "")

@@ -199,7 +199,7 @@ async fn serve(parts: Arc<Parts>, socket: TcpStream) {
     };
     match terminated.wish {
         Wish::Cancel(key) => {
-            let to = |route: Arc<Route>| dial(route.address);
+            let to = |route: Arc<Route>| dial(route.address.inet().unwrap());
             parts.registry.cancel(&key, SCOPE, to).await.unwrap();
         }
         Wish::Session(startup) => session(&parts, terminated.client, startup).await,

@@ -221,7 +221,7 @@ async fn serve(parts: Arc<Parts>, socket: TcpStream) {
         .unwrap();
     match terminated.wish {
         Wish::Cancel(key) => {
-            let to = |route: Arc<Route>| dial(route.address);
+            let to = |route: Arc<Route>| dial(route.address.inet().unwrap());
             parts.registry.cancel(&key, 7, to).await.unwrap();
         }
         Wish::Session(startup) => session(&parts, terminated.client, startup).await,
@@ -255,7 +255,11 @@ async fn session(parts: &Arc<Parts>, mut client: Stream, startup: Startup) {
     let cancel = Box::new(
         move || -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
             let route = Arc::clone(&route);
-            Box::pin(async move { Route::cancel(&route, |to| dial(to.address)).await.unwrap() })
+            Box::pin(async move {
+                Route::cancel(&route, |to| dial(to.address.inet().unwrap()))
+                    .await
+                    .unwrap()
+            })
         },
     );
     let start = Start {

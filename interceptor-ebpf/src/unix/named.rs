@@ -15,6 +15,7 @@ use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use interceptor_ebpf::door::{Door, PATH};
 
+use super::carry;
 use crate::hooks::{PASS, REFUSE, address, deny};
 use crate::stamp::{half, offset, word};
 use crate::verdict;
@@ -26,23 +27,32 @@ const WHOLE: u32 = 110;
 
 #[cgroup_sock_addr(connect4)]
 fn interceptor_connect_unix(context: SockAddrContext) -> i32 {
-    reach(context.sock_addr)
+    reach::<true>(context.sock_addr)
 }
 
 #[cgroup_sock_addr(sendmsg4)]
 fn interceptor_sendmsg_unix(context: SockAddrContext) -> i32 {
-    reach(context.sock_addr)
+    reach::<false>(context.sock_addr)
 }
 
 #[inline(always)]
-fn reach(call: *mut bpf_sock_addr) -> i32 {
+fn reach<const CONNECTS: bool>(call: *mut bpf_sock_addr) -> i32 {
     if deny::already() {
         return ON_ERROR;
     }
     let mut named = Door::NONE;
     let is_read = name(call as u64, &mut named);
-    if is_read && is_at_home() && super::is_open(&named) {
-        return PASS;
+    if is_read && is_at_home() {
+        if CONNECTS {
+            match carry::carry(call, &named) {
+                Some(Ok(())) => return PASS,
+                Some(Err(refusal)) => return carry::failed(call, &named, &refusal),
+                None => {}
+            }
+        }
+        if super::is_open(&named) {
+            return PASS;
+        }
     }
     super::refuse(verdict::scope_of_caller(address::socket(call)), &named)
 }
@@ -50,7 +60,7 @@ fn reach(call: *mut bpf_sock_addr) -> i32 {
 /// Writes the name as the kernel will keep it. `call` is the kernel's own record, which the context's fields
 /// are only a view of.
 #[inline(always)]
-fn name(call: u64, into: &mut Door) -> bool {
+pub(super) fn name(call: u64, into: &mut Door) -> bool {
     let Some(at) = word(call, offset!(call_address)) else {
         return false;
     };

@@ -14,6 +14,7 @@ use crate::identity::{Identity, LoggedIn, Operator, Principal, User};
 use crate::masking::Masked;
 use crate::policy::{ApprovalId, Ask, Generation, GrantId, Needs, Refusal, RuleId};
 use crate::session::{Outcome, Phase, RequestId, Spent};
+use crate::socket::Place;
 use crate::tokens::bindings::Unbound;
 
 /// What an event is about: the connection's principal and, once there is one, its session.
@@ -51,7 +52,7 @@ pub enum Event<'a> {
         #[serde(flatten)]
         about: About<'a>,
         /// Where it was going.
-        destination: SocketAddr,
+        destination: Place,
         /// The rules that admitted it.
         rules: &'a [RuleId],
         /// The grants that it stands on, where it needs any.
@@ -66,7 +67,7 @@ pub enum Event<'a> {
         about: About<'a>,
         /// Where it was going; absent where the kernel had no record of it.
         #[serde(skip_serializing_if = "Option::is_none")]
-        destination: Option<SocketAddr>,
+        destination: Option<Place>,
         /// Why. The caller read less than this.
         refusal: &'a Refusal,
         /// What only the audit may know of it.
@@ -89,7 +90,7 @@ pub enum Event<'a> {
         #[serde(flatten)]
         about: About<'a>,
         /// The upstream's address.
-        upstream: SocketAddr,
+        upstream: Place,
         /// The user that the daemon logged in as.
         user: &'a str,
         /// What the client asked to be, which was not used.
@@ -618,7 +619,7 @@ pub struct Asked<'a> {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub qtype: Option<&'a str>,
     /// Which resolver was to be asked.
-    pub resolver: SocketAddr,
+    pub resolver: Place,
     /// The same question with the same end since the last such line.
     pub folded: u64,
 }

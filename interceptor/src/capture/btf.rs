@@ -11,9 +11,10 @@ use interceptor_ebpf::process::{ABSENT, Offsets};
 /// `btf_header.magic`.
 const MAGIC: u16 = 0xeb9f;
 
-/// `BTF_KIND_STRUCT` and `BTF_KIND_UNION`.
+/// `BTF_KIND_STRUCT`, `BTF_KIND_UNION` and `BTF_KIND_FUNC`.
 const STRUCT: u32 = 4;
 const UNION: u32 = 5;
+const FUNCTION: u32 = 12;
 
 /// Anonymous members nest; more levels than this are a broken file.
 const MAX_NESTING: u32 = 16;
@@ -56,6 +57,21 @@ pub(super) fn offsets(file: &[u8]) -> Offsets {
         call_length: at("bpf_sock_addr_kern", "uaddrlen"),
         user_ns: at("cred", "user_ns"),
         user_level: at("user_namespace", "level"),
+        files: at("task_struct", "files"),
+        table: at("files_struct", "fdt"),
+        descriptors: at("fdtable", "fd"),
+        unix_peer: at("unix_sock", "peer"),
+        cookie: at("sock_common", "skc_cookie"),
+    }
+}
+
+/// The id of a function of the kernel's own; none where it has none of this name, or more than one.
+pub(super) fn function(file: &[u8], name: &str) -> Option<u32> {
+    let types = Types::parse(file)?;
+    let found = types.functions.get(name.as_bytes())?;
+    match found.as_slice() {
+        [id] => Some(*id),
+        _ => None,
     }
 }
 
@@ -83,6 +99,8 @@ struct Types<'a> {
     records: HashMap<u32, Record>,
     /// Ids of structs by name.
     names: HashMap<&'a [u8], Vec<u32>>,
+    /// Ids of functions by name.
+    functions: HashMap<&'a [u8], Vec<u32>>,
 }
 
 impl<'a> Types<'a> {
@@ -102,6 +120,7 @@ impl<'a> Types<'a> {
             strings: section(16, 20)?,
             records: HashMap::new(),
             names: HashMap::new(),
+            functions: HashMap::new(),
         };
         parsed.index()?;
         Some(parsed)
@@ -128,6 +147,10 @@ impl<'a> Types<'a> {
                     let name = self.text(name)?;
                     self.names.entry(name).or_default().push(id);
                 }
+            }
+            if kind == FUNCTION {
+                let name = self.text(name)?;
+                self.functions.entry(name).or_default().push(id);
             }
             at = body.checked_add(trailing(kind, count)?)?;
             id += 1;

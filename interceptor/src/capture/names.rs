@@ -46,7 +46,7 @@ impl Capture {
             return Err(Error::NoRecord);
         }
         Ok(Flow {
-            destination: OriginalDestination(address(&record.destination)),
+            destination: OriginalDestination(address(&record.destination).into()),
             process: stamp(&record.process),
             scope: record.scope,
             netns,

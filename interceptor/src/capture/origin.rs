@@ -6,15 +6,20 @@ use aya::maps::MapError;
 use interceptor_ebpf::flow;
 use interceptor_ebpf::process::{COMM, EXECUTABLE, Process, STARTED};
 
-use super::rules::address;
+use super::rules::{self, address};
+use super::syscall;
 use super::{
     Capture, Error, Flow, KernelFile, NetnsCookie, Origin, OriginalDestination, ProcessStamp,
     map_error,
 };
 use crate::clock::BootTime;
+use crate::socket::SocketPath;
 
 impl Origin for Capture {
     fn origin(&self, socket: &impl AsFd) -> Result<Flow, Error> {
+        if syscall::is_unix(socket).map_err(Error::Peer)? {
+            return self.carried(socket);
+        }
         let found = self.flows.get(&socket.as_fd().as_raw_fd(), 0);
         let record = match found {
             Ok(record) if record.kind == flow::REDIRECTED => record,
@@ -22,11 +27,48 @@ impl Origin for Capture {
             Err(source) => return Err(map_error("read", "FLOWS")(source)),
         };
         Ok(Flow {
-            destination: OriginalDestination(address(&record.destination)),
+            destination: OriginalDestination(address(&record.destination).into()),
             process: stamp(&record.process),
             scope: record.scope,
             netns: NetnsCookie(record.netns),
             at: BootTime(record.at),
+        })
+    }
+}
+
+impl Capture {
+    /// The flow behind a UNIX socket that was accepted at the door of targets. It is told once.
+    ///
+    /// The record is found by the cookie of the client's own socket; that the kernel kept the same process and
+    /// user with the accepted one is a second witness.
+    fn carried(&self, socket: &impl AsFd) -> Result<Flow, Error> {
+        let program = self.programs.peer().ok_or(Error::NoRecord)?;
+        let cookie = syscall::peer_cookie(program, socket).map_err(Error::Peer)?;
+        if cookie == 0 {
+            return Err(Error::NoRecord);
+        }
+        let dial = {
+            let mut tables = self.tables();
+            let dial = match tables.dials.get(&cookie, 0) {
+                Ok(dial) => dial,
+                Err(MapError::KeyNotFound) => return Err(Error::NoRecord),
+                Err(source) => return Err(map_error("read", "DIALS")(source)),
+            };
+            // One that is gone already was evicted meanwhile.
+            let _gone = tables.dials.remove(&cookie);
+            dial
+        };
+        let witness = syscall::peer_credentials(socket).map_err(Error::Peer)?;
+        let door = rules::text(&dial.door).and_then(|path| SocketPath::new(&path));
+        let (Some(door), true) = (door, witness == (dial.process.tgid, dial.process.uid)) else {
+            return Err(Error::NoRecord);
+        };
+        Ok(Flow {
+            destination: OriginalDestination(door.into()),
+            process: stamp(&dial.process),
+            scope: dial.scope,
+            netns: NetnsCookie(dial.netns),
+            at: BootTime(dial.at),
         })
     }
 }

@@ -27,7 +27,7 @@ static OBJECT: &[u8] = &[];
 const SET_RETVAL: KernelVersion = KernelVersion::new(5, 18, 0);
 
 /// Every map. All are pinned: the programs of one start read what the daemon of the next writes.
-const MAPS: [&str; 16] = [
+const MAPS: [&str; 20] = [
     "STATE",
     "SCOPES",
     "LISTENERS",
@@ -38,10 +38,14 @@ const MAPS: [&str; 16] = [
     "ASKED",
     "NAMED",
     "DOORS",
+    "CARRIED",
+    "VIA",
+    "DIALS",
     "DENIALS",
     "BUCKETS",
     "COUNTERS",
     "FLOWS",
+    "DIALLED",
     "SOCKETS",
     "MARKS",
 ];
@@ -96,6 +100,12 @@ const NAME_HOOKS: [Hook; 2] = [
     hook("sendmsg_unix", "interceptor_sendmsg_unix", 50),
 ];
 
+/// The hook that leads to the daemon beside an LSM (Linux 6.7).
+const CARRY_HOOK: Hook = hook("connect_unix", "interceptor_carry_unix", 49);
+
+/// The program that tells who is at the other end of a UNIX socket.
+const PEER: &str = "interceptor_peer";
+
 /// The hook of the daemon's own cgroup.
 pub(super) const DAEMON_HOOK: Hook = hook("sock_ops", "interceptor_daemon_ops", 3);
 
@@ -116,14 +126,26 @@ impl Programs {
         }
         let mut load = |guard| match guard {
             Guard::Lsm => load_lsm(object, &mut loaded),
-            Guard::Names => load_names(object, pins, &mut loaded),
+            Guard::Names => load_names(object, (pins, &settings.btf), &NAME_HOOKS, &mut loaded),
             Guard::None => Ok(()),
         };
         let guard = match settings.guard {
             Some(guard) => load(guard).map(|()| guard)?,
             None => first_of(&Guard::possible(), load)?,
         };
+        if guard == Guard::Lsm && Guard::has_names() {
+            let carry = load_names(object, (pins, &settings.btf), &[CARRY_HOOK], &mut loaded);
+            if let Err(error) = carry {
+                tracing::warn!(%error, "the kernel does not take what leads UNIX sockets of targets here: they are refused");
+            }
+        }
         Ok(Self { loaded, guard })
+    }
+
+    /// The program that tells who is at the other end of a UNIX socket; none on a kernel on which none is led
+    /// to the daemon.
+    pub(super) fn peer(&self) -> Option<&OwnedFd> {
+        self.loaded.get(PEER)
     }
 
     /// The program of a hook.
@@ -138,7 +160,9 @@ impl Programs {
             Guard::Names => &NAME_HOOKS,
             Guard::None => &[],
         };
-        more.iter().copied().chain(SCOPE_HOOKS)
+        let carries = self.guard == Guard::Lsm && self.peer().is_some();
+        let carry = carries.then_some(CARRY_HOOK);
+        more.iter().copied().chain(carry).chain(SCOPE_HOOKS)
     }
 
     /// Who looks at UNIX sockets.
@@ -189,17 +213,20 @@ fn load_lsm(object: &mut Ebpf, loaded: &mut BTreeMap<&'static str, OwnedFd>) -> 
 
 fn load_names(
     object: &Ebpf,
-    pins: &Pins,
+    (pins, btf): (&Pins, &Path),
+    hooks: &[Hook],
     loaded: &mut BTreeMap<&'static str, OwnedFd>,
 ) -> Result<(), Error> {
     let raw = raw::Object::read(OBJECT, |name| match object.map(name) {
         Some(Map::Array(data)) => data.fd().as_fd().try_clone_to_owned(),
         _ => super::syscall::open_pin(&pins.map(name)),
     })?;
-    for hook in NAME_HOOKS {
-        let fd = raw.load(hook.program, hook.attach_type)?;
+    let kernel = fs::read(btf).unwrap_or_default();
+    for hook in hooks {
+        let fd = raw.load(hook.program, hook.attach_type, &kernel)?;
         loaded.insert(hook.program, fd);
     }
+    loaded.insert(PEER, raw.load_runnable(PEER)?);
     Ok(())
 }
 

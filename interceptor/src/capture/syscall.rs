@@ -8,10 +8,13 @@ use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use interceptor_ebpf::door::Peer;
+
 /// Commands of bpf(2), `enum bpf_cmd`.
 const PROG_LOAD: libc::c_int = 5;
 const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
+const PROG_RUN: libc::c_int = 10;
 const LINK_CREATE: libc::c_int = 28;
 const LINK_UPDATE: libc::c_int = 29;
 
@@ -131,11 +134,10 @@ struct ProgramLoadAttr {
     expected_attach_type: u32,
 }
 
-/// Has the verifier take a program of type `kind` for one kind of hook; on failure, with its last words.
+/// Has the verifier take a program of a type, for one kind of hook, with flags; on failure, with its last words.
 /// `code` is whole instructions of eight bytes, and its maps are open descriptors.
 pub(super) fn load_program(
-    kind: u32,
-    expected_attach_type: u32,
+    (kind, expected_attach_type, flags): (u32, u32, u32),
     name: &str,
     code: &[u64],
     license: &CStr,
@@ -154,7 +156,7 @@ pub(super) fn load_program(
         log_size: u32::try_from(LOG).map_err(io::Error::other)?,
         log: log.as_mut_ptr().expose_provenance() as u64,
         kernel: 0,
-        flags: 0,
+        flags,
         name: short,
         interface: 0,
         expected_attach_type,
@@ -173,6 +175,59 @@ pub(super) fn load_program(
             ))
         }
     }
+}
+
+/// What a program is run with: the first fields of the kernel's.
+#[repr(C)]
+#[derive(Default)]
+struct ProgramRunAttr {
+    program: u32,
+    answer: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    context_size_in: u32,
+    context_size_out: u32,
+    context_in: u64,
+    context_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    reserved: u32,
+}
+
+/// The cookie of the other end of a UNIX socket; zero where there is none.
+pub(super) fn peer_cookie(program: &impl AsFd, socket: &impl AsFd) -> io::Result<u64> {
+    let mut asked = Peer {
+        descriptor: number(socket)?,
+        ..Peer::default()
+    };
+    let mut attr = ProgramRunAttr {
+        program: number(program)?,
+        context_size_in: u32::try_from(size_of::<Peer>()).map_err(io::Error::other)?,
+        context_in: std::ptr::from_mut(&mut asked).expose_provenance() as u64,
+        ..ProgramRunAttr::default()
+    };
+    bpf(PROG_RUN, &mut attr)?;
+    // The kernel has written it behind the compiler's back.
+    // SAFETY: a record of our own, of plain numbers.
+    Ok(unsafe { std::ptr::read_volatile(&raw const asked.cookie) })
+}
+
+/// Whether a socket is of the family of UNIX.
+pub(super) fn is_unix(socket: &impl AsFd) -> io::Result<bool> {
+    let domain = socket2::SockRef::from(&socket.as_fd()).domain()?;
+    Ok(domain == socket2::Domain::UNIX)
+}
+
+/// Who connected a UNIX socket, as the kernel kept it then: process and effective user.
+pub(super) fn peer_credentials(socket: &impl AsFd) -> io::Result<(u32, u32)> {
+    let found =
+        nix::sys::socket::getsockopt(&socket.as_fd(), nix::sys::socket::sockopt::PeerCredentials)?;
+    Ok((u32::try_from(found.pid()).unwrap_or(0), found.uid()))
 }
 
 /// Bytes of the verifier's words that are kept.

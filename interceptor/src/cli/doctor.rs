@@ -186,6 +186,7 @@ async fn of(config: &Config) -> Vec<Check> {
     let (policies, ever) = policies(&config.paths.policies);
     let mut checks = vec![policies, disk(&config.paths.state)];
     checks.push(host::pins(&config.paths.bpffs));
+    checks.extend(host::sockets(config));
     checks.push(daemon(&config.paths.run.join("control.sock")).await);
     checks.extend(upstream::checks(config, ever.as_ref()).await);
     checks

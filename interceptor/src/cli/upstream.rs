@@ -2,7 +2,7 @@
 //!
 //! Takes who may read the configuration and its secrets, which is root.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::config::{self, Config, Host, Postgres, Target};
 use crate::protocol::postgres::inject::{Injector, Login, Masked, Upstream};
 use crate::secrets::Secrets;
-use crate::socket;
+use crate::socket::{self, SocketPath};
 use crate::tls;
 
 /// How long a login may take.
@@ -83,15 +83,11 @@ pub(super) async fn log_in(
         None => None,
     };
     let tls = tls::Upstream::new(&target.tls, key.as_ref())?;
-    let servers = match target.dial.hosts.as_slice() {
-        [] => target.addresses.as_slice(),
-        hosts => hosts,
-    };
     let mut last = anyhow::anyhow!("it has no address");
-    for server in servers {
+    for server in servers(target) {
         let login = Login {
             target: &target.name,
-            host: &server.host,
+            host: server.host(),
             tls: &tls,
             postgres,
             password: password.as_ref(),
@@ -102,13 +98,38 @@ pub(super) async fn log_in(
             attrs: config::SessionAttrs::Any,
             masked: schema.then_some(Masked { target_key: None }),
         };
-        match timeout(PATIENCE, at(server, login)).await {
+        match timeout(PATIENCE, at(&server, login)).await {
             Ok(Ok(upstream)) => return Ok(upstream),
             Ok(Err(error)) => last = error,
             Err(_elapsed) => last = anyhow::anyhow!("no answer in 10 s"),
         }
     }
     Err(last)
+}
+
+/// One of a target's servers, as the configuration has it.
+enum Server<'a> {
+    At(&'a config::Address),
+    Unix(SocketPath),
+}
+
+impl Server<'_> {
+    fn host(&self) -> &Host {
+        match self {
+            Self::At(address) => &address.host,
+            Self::Unix(_) => &Host::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        }
+    }
+}
+
+/// Where the daemon dials.
+fn servers(target: &Target) -> Vec<Server<'_>> {
+    let (hosts, sockets) = match target.dial.is_where_dialled() {
+        true => (&target.addresses, &target.sockets),
+        false => (&target.dial.hosts, &target.dial.sockets),
+    };
+    let sockets = sockets.iter().copied().map(Server::Unix);
+    hosts.iter().map(Server::At).chain(sockets).collect()
 }
 
 /// A server's name that leads nowhere.
@@ -121,9 +142,14 @@ pub(super) struct Unknown {
     pub(super) cause: String,
 }
 
-async fn at(server: &config::Address, login: Login<'_>) -> anyhow::Result<Upstream> {
-    let address = address(server).await?;
-    let socket = socket::dial(address, socket::From::Daemon, PATIENCE).await?;
+async fn at(server: &Server<'_>, login: Login<'_>) -> anyhow::Result<Upstream> {
+    let socket = match server {
+        Server::At(server) => {
+            let address = address(server).await?;
+            socket::dial(address, socket::From::Daemon, PATIENCE).await?
+        }
+        Server::Unix(path) => socket::dial_path(*path, PATIENCE).await?,
+    };
     Ok(Injector::new()?.login(socket, login).await?)
 }
 

@@ -133,7 +133,7 @@ fn addresses_of(target: &str, node: &Node) -> Vec<Said<(String, Address)>> {
     let element = |(index, node): (usize, &Node)| {
         let value = (
             target.to_owned(),
-            scalar::addresses(node.text()?).ok()?.ok()?,
+            scalar::addresses(node.text()?).ok()?.at()?,
         );
         let key = format!("targets.{target}.addresses[{index}]");
         Some(Said {
@@ -143,6 +143,12 @@ fn addresses_of(target: &str, node: &Node) -> Vec<Said<(String, Address)>> {
         })
     };
     elements.iter().enumerate().filter_map(element).collect()
+}
+
+/// The servers of a list.
+fn dialled(node: &Node, key: &str) -> impl Iterator<Item = scalar::Dialled> {
+    let all = texts(node, key).into_iter();
+    all.filter_map(|text| scalar::addresses(&text).ok())
 }
 
 pub(super) fn map<'a>(root: &'a Node, key: &str) -> &'a [super::document::Entry] {
@@ -283,12 +289,10 @@ fn recording(node: Option<&Node>) -> Recording {
 
 fn dial(node: Option<&Node>) -> Dial {
     let default = Dial::default();
-    let hosts = node.map(|node| texts(node, "hosts")).unwrap_or_default();
+    let hosts = || node.into_iter().flat_map(|node| dialled(node, "hosts"));
     Dial {
-        hosts: hosts
-            .iter()
-            .filter_map(|host| scalar::address(host).ok())
-            .collect(),
+        hosts: hosts().filter_map(scalar::Dialled::at).collect(),
+        sockets: hosts().filter_map(scalar::Dialled::socket).collect(),
         order: match text(node, "order").as_deref() {
             Some("random") => Order::Random,
             _ => Order::Listed,
@@ -348,9 +352,11 @@ impl From<'_> {
         Some(Target {
             name: name.to_owned(),
             addresses: addresses.into_iter().map(|said| said.value.1).collect(),
-            below: texts(node, "addresses")
-                .iter()
-                .filter_map(|text| scalar::addresses(text).ok()?.err())
+            sockets: dialled(node, "addresses")
+                .filter_map(scalar::Dialled::socket)
+                .collect(),
+            below: dialled(node, "addresses")
+                .filter_map(scalar::Dialled::below)
                 .collect(),
             dial: dial(node.under("dial")),
             protocol: self.protocol(node)?,

@@ -298,6 +298,7 @@ fn is_door(text: &str) -> bool {
 pub(super) fn text_form(text: &str, form: Form) -> Result<(), String> {
     let (fine, expected) = match form {
         Form::Address => return scalar::address(text).map(drop),
+        Form::Server => return scalar::server(text).map(drop),
         Form::Addresses => return scalar::addresses(text).map(drop),
         Form::Socket => return scalar::socket(text).map(drop),
         Form::Network => return scalar::network(text).map(drop),

@@ -14,6 +14,7 @@ use super::{
     ClientAuth, Config, Direct, Host, Namespace, SecretSource, Target, TlsMode, issuers, sensitive,
     shape,
 };
+use crate::socket::SocketPath;
 
 /// Bytes of a unix socket's path, with its NUL (`struct sockaddr_un`, unix(7)).
 const MAX_SOCKET_PATH: usize = 108;
@@ -26,6 +27,7 @@ const HOSTS_MAX: usize = 16;
 /// Notes everything that is wrong between keys.
 pub(super) fn check(root: &Node, built: &Built, report: &mut Report) {
     addresses(built, report);
+    sockets(root, &built.config, report);
     direct(built, report);
     resolvers(built, report);
     metrics(root, built, report);
@@ -60,6 +62,23 @@ fn addresses(built: &Built, report: &mut Report) {
         if let Some(first) = seen.insert(address, target) {
             let text = format!("expected an address of its own; target `{first}` has it already");
             report.add(*place, key, text);
+        }
+    }
+}
+
+/// One UNIX socket is one target's, by whichever of its names.
+fn sockets(root: &Node, config: &Config, report: &mut Report) {
+    let mut seen: HashMap<SocketPath, &str> = HashMap::new();
+    for entry in root.under("targets").map(Node::entries).unwrap_or_default() {
+        let target = config.targets.get(&entry.key);
+        for path in target.iter().flat_map(|target| &target.sockets) {
+            let names = std::iter::once(*path).chain(path.other_name());
+            let taken = names.filter_map(|name| seen.insert(name, &entry.key));
+            if let Some(first) = taken.filter(|first| *first != entry.key).last() {
+                let text = format!("expected a socket of its own; target `{first}` has {path}");
+                let key = format!("targets.{}.addresses", entry.key);
+                report.add(entry.place, &key, text);
+            }
         }
     }
 }
@@ -299,10 +318,23 @@ fn transport(entry: &Entry, target: &Target, report: &mut Report) {
             "expected another tls.mode than disable with it",
         );
     }
-    if target.namespace == Namespace::Client && !target.dial.hosts.is_empty() {
+    if target.namespace == Namespace::Client && !target.dial.is_where_dialled() {
         wrong(
             &["dial", "hosts"],
             "expected namespace daemon with it; a client's namespace leads where the client dialled",
+        );
+    }
+    let has_sockets = !target.sockets.is_empty() || !target.dial.sockets.is_empty();
+    if has_sockets && target.postgres().is_none() {
+        wrong(
+            &["addresses"],
+            "expected a target with postgres; nothing else is spoken over UNIX sockets",
+        );
+    }
+    if target.namespace == Namespace::Client && has_sockets {
+        wrong(
+            &["namespace"],
+            "expected namespace daemon with UNIX sockets; a client's may be its own files",
         );
     }
     let mut hosts = target.dial.hosts.clone();

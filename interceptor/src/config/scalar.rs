@@ -9,6 +9,7 @@ use ipnet::{IpNet, Ipv4Net};
 use crate::config::{Address, Below, Host};
 use crate::masking::{Joinable, Mask, Relation};
 use crate::policy;
+use crate::socket::SocketPath;
 
 /// Bytes of a label of a DNS name (RFC 1035 §2.3.4).
 const MAX_LABEL: usize = 63;
@@ -148,16 +149,61 @@ pub(super) fn address(text: &str) -> Result<Address, String> {
     })
 }
 
-/// As [`address`], or every host below a domain.
-pub(super) fn addresses(text: &str) -> Result<Result<Address, Below>, String> {
+/// Where agents dial a target.
+pub(super) enum Dialled {
+    /// A host and port.
+    At(Address),
+    /// Every host below a domain.
+    Below(Below),
+    /// A UNIX socket.
+    Socket(SocketPath),
+}
+
+impl Dialled {
+    pub(super) fn at(self) -> Option<Address> {
+        match self {
+            Self::At(address) => Some(address),
+            Self::Below(_) | Self::Socket(_) => None,
+        }
+    }
+
+    pub(super) fn below(self) -> Option<Below> {
+        match self {
+            Self::Below(below) => Some(below),
+            Self::At(_) | Self::Socket(_) => None,
+        }
+    }
+
+    pub(super) fn socket(self) -> Option<SocketPath> {
+        match self {
+            Self::Socket(path) => Some(path),
+            Self::At(_) | Self::Below(_) => None,
+        }
+    }
+}
+
+/// As [`address`], or a UNIX socket: `unix:/run/postgresql/.s.PGSQL.5432`.
+pub(super) fn server(text: &str) -> Result<Dialled, String> {
+    let Some(path) = text.strip_prefix("unix:") else {
+        return address(text).map(Dialled::At);
+    };
+    let is_plain = !path.split('/').any(|part| part == ".." || part == ".");
+    let path = SocketPath::new(path).filter(|_| is_plain);
+    path.map(Dialled::Socket).ok_or_else(|| {
+        "expected a whole path of at most 107 bytes behind unix:, without `..`".to_owned()
+    })
+}
+
+/// As [`server`], or every host below a domain.
+pub(super) fn addresses(text: &str) -> Result<Dialled, String> {
     let Some(below) = text.strip_prefix("*.") else {
-        return address(text).map(Ok);
+        return server(text);
     };
     match address(below)? {
         Address {
             host: Host::Name(domain),
             port,
-        } => Ok(Err(Below { domain, port })),
+        } => Ok(Dialled::Below(Below { domain, port })),
         Address { .. } => Err("expected a domain behind *. such as *.db.internal:5432".into()),
     }
 }

@@ -96,7 +96,9 @@ pub(super) enum Form {
     Domain,
     /// A type of DNS records that is known by a name.
     RecordType,
-    /// A host and port, or every host below a domain: `*.below:5432`.
+    /// A host and port, or a UNIX socket: `unix:/run/postgresql/.s.PGSQL.5432`.
+    Server,
+    /// The same, or every host below a domain: `*.below:5432`.
     Addresses,
     /// A public key of an SSH server, or of who signs its certificates; or `learn`.
     HostKey,
@@ -492,7 +494,7 @@ const POSTGRES: Shape = Shape::Keys(&[
 const DIAL: Shape = Shape::Keys(&[
     may(
         "hosts",
-        Shape::List(1, &Shape::Text(Form::Address)),
+        Shape::List(1, &Shape::Text(Form::Server)),
         "where the agent dialled",
         "Servers that stand for each other.",
     ),

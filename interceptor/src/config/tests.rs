@@ -394,3 +394,19 @@ fn a_name_that_resolves_into_a_direct_rule_is_found() {
         );
     }
 }
+
+#[test]
+fn a_unix_socket_is_an_address_of_a_target() {
+    let text = "version: 1\ntargets:
+  a:
+    addresses: ['unix:/run/postgresql/.s.PGSQL.5432', 'db:5432']
+    dial: { hosts: ['unix:/srv/pg', 'db:5433'] }
+    postgres: { user: u, databases: [d] }\n";
+    let config = good(text);
+    let target = &config.targets["a"];
+    let path = |text: &str| SocketPath::new(text).unwrap();
+    assert_eq!(target.sockets, [path("/run/postgresql/.s.PGSQL.5432")]);
+    assert_eq!(target.addresses.len(), 1);
+    assert_eq!(target.dial.sockets, [path("/srv/pg")]);
+    assert_eq!(target.dial.hosts.len(), 1);
+}

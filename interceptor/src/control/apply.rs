@@ -143,11 +143,26 @@ fn write(
     let scopes = services.scopes.refresh()?;
     let (config, targets) = of();
     services.capture.set_doors(doors(&config).as_deref())?;
+    carried(services, &config, &targets)?;
     services
         .capture
         .set_rules(&rows(&config, &targets, &scopes))?;
     then();
     Ok(())
+}
+
+/// Leads the targets' UNIX sockets to the daemon.
+fn carried(services: &Services, config: &Config, targets: &Targets) -> Result<(), capture::Error> {
+    let sockets = targets.sockets();
+    if !sockets.is_empty() && !services.capture.carries() {
+        tracing::warn!(
+            "targets have UNIX sockets, and this kernel leads none to the daemon (Linux 6.7): they are refused"
+        );
+    }
+    let via = config.paths.run.join(super::TARGETS);
+    services
+        .capture
+        .set_carried(&sockets, &via.to_string_lossy())
 }
 
 /// UNIX sockets that scopes may reach; `None` for all.
@@ -156,9 +171,11 @@ pub(super) fn doors(config: &Config) -> Option<Vec<String>> {
         return None;
     }
     // A name is what its maker gave it, which is not always where a link leads.
-    let agent = config.paths.run.join("agent.sock");
-    let own = agent.to_string_lossy().into_owned();
-    Some(config.unix.allow.iter().cloned().chain([own]).collect())
+    let own = ["agent.sock", super::TARGETS].map(|name| {
+        let path = config.paths.run.join(name);
+        path.to_string_lossy().into_owned()
+    });
+    Some(config.unix.allow.iter().cloned().chain(own).collect())
 }
 
 /// The kernel's rows, as one list.

@@ -5,11 +5,13 @@ pub(super) mod cgroup;
 pub mod exchange;
 pub mod placing;
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use super::Given;
 use super::api::{Scope, Tag, Which};
@@ -17,9 +19,9 @@ use super::apply;
 use super::caller::{Answer, Known};
 use crate::capture;
 use crate::config;
-use crate::identity;
+use crate::identity::{self, pidfd};
 use crate::policy::{ControlObject, ControlVerb};
-use crate::session::services::Services;
+use crate::session::services::{Provision, Services};
 use crate::session::{EndReason, ending};
 
 /// `POST /v1/scopes/tag`.
@@ -34,6 +36,9 @@ pub async fn tag(
     if !config::is_name(&asked.agent) {
         return Err(Answer::bad("an agent's name is 1 to 63 of a-z, 0-9 and -"));
     }
+    // Held, so that its number is no other process's meanwhile.
+    let process = asked.which.pid.map(pidfd::open).transpose();
+    let process = process.map_err(|error| Answer::bad(&format!("no such process: {error}")))?;
     let path = path_of(&services, (&caller, ControlVerb::Tag), &asked.which).await?;
     let new = scope(&asked.agent, &path);
     caller.may(&services, ControlVerb::Tag, &new).await?;
@@ -50,11 +55,32 @@ pub async fn tag(
     match intercepted {
         Ok(tagged) => {
             binding::lapse(&services, tagged.id).await;
+            if let Some(process) = process {
+                let served = provision(&services, process, tagged.id).await;
+                served.map_err(|error| caller.failed(&services, "tag", detail.clone(), &error))?;
+            }
             caller.audit(&services, "tag", "ok", detail);
             Ok(Json(describe(&services, &tagged)))
         }
         Err(error) => Err(caller.failed(&services, "tag", detail, &error)),
     }
+}
+
+/// Has the daemon listen in a process's network namespace, so that its first connect finds it there.
+async fn provision(services: &Services, process: OwnedFd, scope: u64) -> Result<(), String> {
+    let (done, made) = oneshot::channel();
+    let asked = Provision {
+        process,
+        scope,
+        done,
+    };
+    let stopping = || "the daemon is stopping".to_owned();
+    let sent = services.provisions.send(asked).await;
+    sent.map_err(|_closed| stopping())?;
+    let made = made.await.map_err(|_closed| stopping())?;
+    made.map_err(|error| {
+        format!("it is tagged, and cannot be listened for in its network namespace: {error}")
+    })
 }
 
 /// Tags a cgroup and has the kernel's rules know it; where either fails, it is as it was before.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -14,6 +14,7 @@ use crate::connection;
 use crate::names;
 use crate::protocol::Engines;
 use crate::session::services::Services;
+use crate::socket;
 
 /// How often namespaces are looked at that nobody may live in any more.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -81,6 +82,11 @@ impl Door {
         Ok(())
     }
 
+    /// Takes connections that were dialled by a path from now on.
+    pub(super) fn open_to_paths(&self, listener: UnixListener) {
+        self.tasks.spawn(self.clone().accept_paths(listener));
+    }
+
     /// Ends the listeners of namespaces that no process of a scope lives in: they would keep them alive.
     pub(super) async fn sweep(self) {
         loop {
@@ -140,19 +146,32 @@ impl Door {
                 accepted = listener.accept() => accepted,
                 () = stop.cancelled() => return,
             };
-            match accepted {
-                Ok((stream, _)) => {
-                    let path = connection::run(
-                        Arc::clone(&self.services),
-                        Arc::clone(&self.engines),
-                        stream,
-                    );
-                    self.tasks.spawn(path);
-                }
-                Err(error) => {
-                    tracing::error!(%error, "cannot accept a connection");
-                    tokio::time::sleep(REST).await;
-                }
+            self.take(accepted.map(|(stream, _)| stream)).await;
+        }
+    }
+
+    /// The same for UNIX sockets.
+    async fn accept_paths(self, listener: UnixListener) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = self.stop.cancelled() => return,
+            };
+            let stream = accepted.and_then(|(stream, _)| stream.into_std());
+            self.take(stream.and_then(socket::adopt)).await;
+        }
+    }
+
+    /// Goes the path of one connection, beside the others.
+    async fn take(&self, accepted: std::io::Result<TcpStream>) {
+        match accepted {
+            Ok(stream) => {
+                let (services, engines) = (Arc::clone(&self.services), Arc::clone(&self.engines));
+                self.tasks.spawn(connection::run(services, engines, stream));
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot accept a connection");
+                tokio::time::sleep(REST).await;
             }
         }
     }

@@ -1,12 +1,14 @@
 //! What the kernel tells on its own: refusals for the audit, namespaces that need listeners.
 
 use std::future::poll_fn;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::task::Poll;
 
+use anyhow::ensure;
 use serde_json::json;
 use serde_json::value::RawValue;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::door::{Door, REST};
@@ -15,7 +17,24 @@ use crate::audit::event::Event;
 use crate::capture::Event as Happened;
 use crate::capture::{Denied, DenyReason, Events};
 use crate::identity::pidfd;
-use crate::session::services::Services;
+use crate::session::services::{Provision, Services};
+
+/// Doors that libraries knock at on their own, whatever the program wants, and do without: refusals of these
+/// are counted and not written.
+const QUIET_DOORS: [&str; 2] = [
+    // The C library asks its name service cache for users, groups and hosts before it looks itself.
+    "/var/run/nscd/socket",
+    "/run/nscd/socket",
+];
+
+/// The reason that such a refusal is counted under.
+const QUIET: &str = "quiet_door";
+
+/// Whether a refusal says nothing of what the process is about.
+fn is_quiet(denied: &Denied) -> bool {
+    let door = denied.door.as_deref();
+    denied.reason == DenyReason::Door && door.is_some_and(|door| QUIET_DOORS.contains(&door))
+}
 
 /// Writes the kernel's refusals to the audit until `stop`.
 pub(super) async fn events(door: Door, mut events: Events) {
@@ -31,6 +50,10 @@ pub(super) async fn events(door: Door, mut events: Events) {
                     provision(&door, &denied);
                 }
                 let times = denied.folded.saturating_add(1);
+                if is_quiet(&denied) {
+                    services.metrics.kernel_denied(QUIET, times);
+                    continue;
+                }
                 services.metrics.kernel_denied(denied.reason.word(), times);
                 begin(&door, write(Arc::clone(services), denied, stop.clone())).await;
             }
@@ -65,25 +88,40 @@ const OF_ONE_SCOPE: usize = 64;
 /// Makes the listener pair that the namespace lacks: the client's next try finds it.
 fn provision(door: &Door, denied: &Denied) {
     let pid = denied.process.tgid;
-    if door.served(denied.scope) >= OF_ONE_SCOPE {
-        // Those that nobody lives in are retired once a minute.
-        tracing::warn!(
-            pid,
-            scope = denied.scope,
-            most = OF_ONE_SCOPE,
-            "cannot serve one more network namespace of this scope"
-        );
-        return;
-    }
-    let provisioned = pidfd::open(pid)
+    let made = pidfd::open(pid)
         .map_err(anyhow::Error::from)
-        .and_then(|process| Ok(door.services.capture.provision(process.as_fd())?))
-        .and_then(|listeners| {
-            listeners.map_or(Ok(()), |listeners| door.open(listeners, Some(denied.scope)))
-        });
-    if let Err(error) = provisioned {
+        .and_then(|process| listen(door, process.as_fd(), denied.scope));
+    if let Err(error) = made {
         tracing::warn!(%error, pid, "cannot listen in a network namespace");
     }
+}
+
+/// Makes those that are asked for before anybody connects, until `stop`.
+pub(super) async fn provisions(door: Door, mut asked: mpsc::Receiver<Provision>) {
+    loop {
+        let Provision {
+            process,
+            scope,
+            done,
+        } = tokio::select! {
+            Some(asked) = asked.recv() => asked,
+            () = door.stop.cancelled() => return,
+        };
+        let made = listen(&door, process.as_fd(), scope);
+        // Whoever asked may have gone away.
+        let _heard = done.send(made.map_err(|error| format!("{error:#}")));
+    }
+}
+
+/// Listens in a process's network namespace, where nobody does yet.
+fn listen(door: &Door, process: BorrowedFd<'_>, scope: u64) -> anyhow::Result<()> {
+    // Those that nobody lives in are retired once a minute.
+    ensure!(
+        door.served(scope) < OF_ONE_SCOPE,
+        "{OF_ONE_SCOPE} network namespaces of this scope are served already"
+    );
+    let listeners = door.services.capture.provision(process)?;
+    listeners.map_or(Ok(()), |listeners| door.open(listeners, Some(scope)))
 }
 
 /// Writes a refusal, with who it was where that can still be shown, else with why it cannot.

@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc;
 
 use super::{console, metrics};
 use crate::approvals::Approvals;
@@ -25,11 +26,14 @@ use crate::protocol::Engines;
 use crate::recording::Recorder;
 use crate::scopes::Scopes;
 use crate::secrets::Secrets;
-use crate::session::services::Services;
+use crate::session::services::{Provision, Services};
 use crate::targets::Targets;
 use crate::telemetry::Metrics;
 use crate::tls::Authority;
 use crate::tokens::Tokens;
+
+/// Namespaces that may wait for their listeners; more have whoever asks wait.
+const PROVISIONS: usize = 16;
 
 /// Everything that a daemon consists of; nothing is served yet, and no scope is tagged anew.
 #[derive(Debug)]
@@ -42,8 +46,12 @@ pub(super) struct Parts {
     pub(super) listeners: Listeners,
     /// What the kernel tells on its own.
     pub(super) events: Events,
+    /// Namespaces that need listeners before anybody connects in them.
+    pub(super) provisions: mpsc::Receiver<Provision>,
     /// `control.sock` and `agent.sock`.
     pub(super) control: [UnixListener; 2],
+    /// Where whoever dials a target's UNIX socket is led.
+    pub(super) targets: UnixListener,
     /// Where metrics are served over TCP, if at all.
     pub(super) metrics: Option<TcpListener>,
     /// Where the console is served, if at all.
@@ -66,6 +74,7 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
     let authority =
         Authority::open(&config.paths.state).context("cannot open the local authority")?;
     let control = control::listen(&config.paths.run)?;
+    let for_targets = control::listen_for_targets(&config.paths.run)?;
     let metrics = metrics::listen(config.metrics).await?;
     let secrets = Arc::new(Secrets::default());
     let console = console::listen(config.console.as_ref(), &secrets).await?;
@@ -79,7 +88,9 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
     let events = capture.events();
     let events = events.context("cannot read the kernel's refusals")?;
     let identity = identity::Identifier::new(capture.hierarchy().mount());
+    let (provisions, asked) = mpsc::channel(PROVISIONS);
     let services = Services {
+        provisions,
         netns: listeners.netns,
         listeners: addresses(&listeners)?,
         scopes: Scopes::new(&capture).context("cannot read the scopes")?,
@@ -113,6 +124,8 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
         listeners,
         events,
         control,
+        targets: for_targets,
+        provisions: asked,
         metrics,
         console,
     })

@@ -199,7 +199,7 @@ fn flow(pid: u32, scope: &ScopeOf) -> Flow {
         comm: "test".into(),
     };
     Flow {
-        destination: OriginalDestination("127.0.0.1:5432".parse().unwrap()),
+        destination: OriginalDestination(std::net::SocketAddr::from(([127, 0, 0, 1], 5432)).into()),
         process,
         scope: scope.id,
         netns: NetnsCookie(1),
@@ -212,7 +212,7 @@ fn denied(flow: &Flow) -> Denied {
     Denied {
         reason: DenyReason::NoRule,
         protocol: 6,
-        destination: flow.destination.0,
+        destination: flow.destination.0.inet().unwrap(),
         door: None,
         process: flow.process.clone(),
         passerby: false,

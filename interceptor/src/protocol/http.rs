@@ -139,7 +139,7 @@ impl Engine {
         let shared = (opening.hash_key(), port, Arc::clone(&self.given));
         let caller = caller(&opening);
         let opened = Opened {
-            upstream: reached.address(),
+            upstream: reached.address().into(),
             database: None,
             user: settings.inject.as_ref().map_or("", |inject| inject.user()),
             asked_user: None,
@@ -192,7 +192,7 @@ impl Engine {
             let refusal = Refusal::upstream("TLS to this target is not set up right");
             (refusal, Some(cause))
         })?;
-        let reach = Reach::new(target, tls, opening.places());
+        let reach = Reach::new(target, tls, opening.addresses());
         reach.begin(opening, &heard.offered(), tasks).await
     }
 }

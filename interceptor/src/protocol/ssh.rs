@@ -190,7 +190,7 @@ async fn join(
         }
     };
     let opened = Opened {
-        upstream: lanes.address(),
+        upstream: lanes.address().into(),
         database: None,
         user: &settings.user,
         asked_user: Some(&entered.user),

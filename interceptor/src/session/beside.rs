@@ -2,7 +2,6 @@
 //! session itself was reached.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
@@ -12,6 +11,7 @@ use super::opening::Who;
 use super::services::Services;
 use crate::config::SecretSource;
 use crate::secrets::Secret;
+use crate::socket::Place;
 
 /// A session's way to its target. Does not keep the session open.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ impl Beside {
     ///
     /// # Errors
     /// What the kernel said, or that the namespace must not be used.
-    pub async fn dial(&self, to: SocketAddr) -> io::Result<TcpStream> {
-        self.who.dial(&self.services, to).await
+    pub async fn dial(&self, to: impl Into<Place>) -> io::Result<TcpStream> {
+        self.who.dial(&self.services, to.into()).await
     }
 }

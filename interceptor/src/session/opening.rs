@@ -30,7 +30,7 @@ use crate::policy::{Ask, PrincipalFacts, Refusal, RuleId, Verdicts};
 use crate::recording;
 use crate::scopes;
 use crate::secrets::Secret;
-use crate::socket;
+use crate::socket::{self, Place};
 use crate::telemetry::metrics::LoginHow;
 use crate::tls::Authority;
 
@@ -94,15 +94,15 @@ impl Who {
     }
 
     /// Connects to an address of the target, from the namespace that the target says.
-    pub(super) async fn dial(
-        &self,
-        services: &Services,
-        to: SocketAddr,
-    ) -> std::io::Result<TcpStream> {
+    pub(super) async fn dial(&self, services: &Services, to: Place) -> std::io::Result<TcpStream> {
         let from = self
             .from(services)
             .map_err(|refusal| std::io::Error::other(refusal.message))?;
-        let dialled = socket::dial(to, from, self.target.timeouts.dial).await;
+        let patience = self.target.timeouts.dial;
+        let dialled = match to {
+            Place::Inet(to) => socket::dial(to, from, patience).await,
+            Place::Unix(path) => socket::dial_path(path, patience).await,
+        };
         dialled.map_err(std::io::Error::other)
     }
 
@@ -110,7 +110,9 @@ impl Who {
     fn from(&self, services: &Services) -> Result<socket::From<'_>, Refusal> {
         let target = &self.target;
         let verified = target.tls.proves_server();
-        let loopback = self.flow.destination.0.ip().to_canonical().is_loopback();
+        // Files are the same in every network namespace.
+        let inet = self.flow.destination.0.inet();
+        let loopback = inet.is_some_and(|at| at.ip().to_canonical().is_loopback());
         let own = services.netns == self.flow.netns;
         match target.namespace {
             Namespace::Daemon if loopback && !own => Err(Refusal::upstream(
@@ -249,14 +251,25 @@ impl Opening {
 
     /// Where this target's server may be, in the order in which the configuration has it.
     #[must_use]
-    pub fn places(&self) -> Arc<[(Host, SocketAddr)]> {
+    pub fn places(&self) -> Arc<[(Host, Place)]> {
         let who = &self.who;
         let dialled = || match &who.places {
-            Some(places) => Arc::clone(places),
+            Some(places) => places
+                .iter()
+                .map(|(host, at)| (host.clone(), (*at).into()))
+                .collect(),
             None => Arc::new([(who.host.clone(), who.flow.destination.0)]) as Arc<[_]>,
         };
         let targets = self.services.targets.load();
         targets.places(&who.target.name).unwrap_or_else(dialled)
+    }
+
+    /// Those of them that have an address, for protocols that are spoken nowhere else.
+    #[must_use]
+    pub fn addresses(&self) -> Arc<[(Host, SocketAddr)]> {
+        let places = self.places();
+        let address = |(host, at): &(Host, Place)| Some((host.clone(), at.inet()?));
+        places.iter().filter_map(address).collect()
     }
 
     /// Asks for a secret again that the upstream did not take: it may have been rotated a moment ago.
@@ -322,7 +335,8 @@ impl Opening {
     ///
     /// # Errors
     /// A refusal of kind `upstream`; the cause is logged.
-    pub async fn dial(&self, to: SocketAddr) -> Result<TcpStream, Refusal> {
+    pub async fn dial(&self, to: impl Into<Place>) -> Result<TcpStream, Refusal> {
+        let to = to.into();
         self.who.from(&self.services)?;
         self.who.dial(&self.services, to).await.map_err(|error| {
             tracing::warn!(%error, %to, target = %self.who.target.name, "cannot dial the upstream");
@@ -439,8 +453,8 @@ impl Opening {
     ///
     /// # Errors
     /// What the kernel said, or that the namespace must not be used.
-    pub async fn dial_at(&self, to: SocketAddr) -> std::io::Result<TcpStream> {
-        self.who.dial(&self.services, to).await
+    pub async fn dial_at(&self, to: impl Into<Place>) -> std::io::Result<TcpStream> {
+        self.who.dial(&self.services, to.into()).await
     }
 
     /// Writes that the client presented a credential, by a fingerprint that only this daemon can make: it is
@@ -531,7 +545,7 @@ struct Begun {
 #[derive(Clone, Copy, Debug)]
 pub struct Opened<'a> {
     /// The upstream's address.
-    pub upstream: SocketAddr,
+    pub upstream: Place,
     /// The database; `None` where the target knows none.
     pub database: Option<&'a str>,
     /// The user that the daemon logged in as.

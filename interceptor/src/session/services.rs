@@ -1,10 +1,11 @@
 //! What sessions and the intercept path stand on: every part of the daemon, built once.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use super::folding::{Fate, Folds};
@@ -25,6 +26,7 @@ use crate::policy::{self, Group, HostUser, Refusal};
 use crate::recording::Recorder;
 use crate::scopes::Scopes;
 use crate::secrets::Secrets;
+use crate::socket::Place;
 use crate::targets::Targets;
 use crate::telemetry::Metrics;
 use crate::tls::Authority;
@@ -32,6 +34,16 @@ use crate::tokens::Tokens;
 
 /// What stands for a scope where there is none; no cgroup has this number.
 const NOBODY: u64 = 0;
+/// A process whose network namespace is to have listeners before it connects for the first time.
+#[derive(Debug)]
+pub struct Provision {
+    /// The process, by its pidfd.
+    pub process: OwnedFd,
+    /// Its scope's cgroup id.
+    pub scope: u64,
+    /// What came of it.
+    pub done: oneshot::Sender<Result<(), String>>,
+}
 
 /// The parts, each built once by the daemon.
 #[derive(Debug)]
@@ -42,6 +54,8 @@ pub struct Services {
     pub capture: Arc<Capture>,
     /// The daemon's own network namespace.
     pub netns: NetnsCookie,
+    /// Where namespaces are asked for that need listeners.
+    pub provisions: mpsc::Sender<Provision>,
     /// Where its listeners are in it.
     pub listeners: Vec<SocketAddr>,
     /// The tagged cgroups.
@@ -106,7 +120,7 @@ impl Services {
     pub fn refused(
         self: &Arc<Self>,
         about: About<'_>,
-        (scope, destination): (Option<u64>, Option<SocketAddr>),
+        (scope, destination): (Option<u64>, Option<Place>),
         refusal: &Refusal,
         cause: Option<String>,
     ) {

@@ -31,7 +31,7 @@ const POOLERS: &[For] = &[EndToEnd, Test, Bench];
 const CLIENTS: &[For] = &[EndToEnd, Test];
 
 /// A C compiler is none of them: without one this program would not be here.
-const PACKAGES: [Package; 27] = [
+const PACKAGES: [Package; 28] = [
     Package {
         name: "libclang-dev",
         why: "builds PostgreSQL's own grammar (pg_query)",
@@ -78,6 +78,12 @@ const PACKAGES: [Package; 27] = [
         name: "iproute2",
         why: "makes network namespaces",
         sign: Sign::Program("ip"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "runc",
+        why: "runs containers that are agents",
+        sign: Sign::Program("runc"),
         needed: CLIENTS,
     },
     Package {

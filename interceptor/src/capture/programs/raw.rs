@@ -6,10 +6,23 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
-use super::super::{Error, syscall};
+use interceptor_ebpf::kfunc;
 
-/// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
+use super::super::{Error, btf, syscall};
+
+/// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR` and `BPF_PROG_TYPE_SYSCALL`.
 const SOCK_ADDR: u32 = 18;
+const SYSCALL: u32 = 31;
+
+/// `BPF_F_SLEEPABLE`.
+const SLEEPABLE: u32 = 1 << 4;
+
+/// `BPF_JMP | BPF_CALL`, and what its source register says of a call of a function of the kernel's.
+const CALL: u8 = 0x85;
+const KFUNC: u8 = 2;
+
+/// `BPF_ALU64 | BPF_MOV | BPF_K`: register 0, which a call answers in, is set.
+const SET: u8 = 0xb7;
 
 /// An object whose programs know their maps.
 pub(super) struct Object {
@@ -56,18 +69,70 @@ impl Object {
         })
     }
 
-    /// Has the verifier take a program for one kind of hook.
-    pub(super) fn load(&self, name: &'static str, attach_type: u32) -> Result<OwnedFd, Error> {
+    /// Has the verifier take a program for one kind of hook. `kernel` is the running kernel's type
+    /// information, for the functions that it calls there.
+    pub(super) fn load(
+        &self,
+        name: &'static str,
+        attach_type: u32,
+        kernel: &[u8],
+    ) -> Result<OwnedFd, Error> {
+        self.take(name, (SOCK_ADDR, attach_type, 0), kernel)
+    }
+
+    /// Has it take a program that is attached to nothing, and run by whoever holds it.
+    pub(super) fn load_runnable(&self, name: &'static str) -> Result<OwnedFd, Error> {
+        self.take(name, (SYSCALL, 0, SLEEPABLE), &[])
+    }
+
+    fn take(
+        &self,
+        name: &'static str,
+        kind: (u32, u32, u32),
+        kernel: &[u8],
+    ) -> Result<OwnedFd, Error> {
         let program = self.object.programs.get(name).ok_or(Error::NoPrograms)?;
         let function = self.object.functions.get(&program.function_key());
-        let function = function.ok_or(Error::NoPrograms)?;
-        let code: Vec<u64> = function.instructions.iter().map(word).collect();
-        syscall::load_program(SOCK_ADDR, attach_type, name, &code, &self.license).map_err(
-            |source| Error::Raw {
-                what: format!("load program {name}"),
-                source,
-            },
-        )
+        let mut code = function.ok_or(Error::NoPrograms)?.instructions.clone();
+        let failed = |source| Error::Raw {
+            what: format!("load program {name}"),
+            source,
+        };
+        for (number, function) in kfunc::ALL {
+            call_kernel(&mut code, number, function, kernel);
+        }
+        let code: Vec<u64> = code.iter().map(word).collect();
+        syscall::load_program(kind, name, &code, &self.license).map_err(failed)
+    }
+}
+
+/// Puts the running kernel's number of a function in place of ours, wherever it is called. On a kernel that has
+/// none of this name the call fails, as the programs see it: what needs it is refused, and all else goes on.
+fn call_kernel(
+    code: &mut [aya_obj::generated::bpf_insn],
+    number: u32,
+    function: &str,
+    kernel: &[u8],
+) {
+    let ours = |one: &&mut aya_obj::generated::bpf_insn| {
+        one.code == CALL && one.src_reg() == 0 && one.imm.cast_unsigned() == number
+    };
+    let mut calls = code.iter_mut().filter(ours).peekable();
+    if calls.peek().is_none() {
+        return;
+    }
+    let id = btf::function(kernel, function);
+    for call in calls {
+        match id {
+            Some(id) => {
+                call.set_src_reg(KFUNC);
+                call.imm = id.cast_signed();
+            }
+            None => {
+                call.code = SET;
+                call.imm = -1;
+            }
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! UNIX sockets: who looks at them on this kernel, and which of those outside scopes may reach.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use interceptor_ebpf::MAX_DOORS;
-use interceptor_ebpf::door::{Door, PATH};
+use interceptor_ebpf::door::{Door, PATH, TARGET, VIA};
+use interceptor_ebpf::{MAX_CARRIED, MAX_DOORS};
 
 use super::super::{Capture, Error, map_error, syscall};
+use crate::socket::SocketPath;
 
 /// `LSM_ID_BPF` (`linux/lsm.h`).
 const BPF: u64 = 110;
@@ -25,19 +26,22 @@ pub enum Guard {
 impl Guard {
     /// Those that this kernel has, the best first.
     pub(in crate::capture) fn possible() -> Vec<Self> {
+        let since = aya::util::KernelVersion::new(6, 1, 0);
         let now = aya::util::KernelVersion::current();
-        let since = |major, minor| {
-            now.as_ref()
-                .is_ok_and(|now| *now >= aya::util::KernelVersion::new(major, minor, 0))
-        };
         let mut found = Vec::new();
-        if since(6, 1) && has_lsm() {
+        if now.is_ok_and(|now| now >= since) && has_lsm() {
             found.push(Self::Lsm);
         }
-        if since(6, 7) {
+        if Self::has_names() {
             found.push(Self::Names);
         }
         found
+    }
+
+    /// Whether this kernel has hooks that see the names of UNIX sockets.
+    pub(in crate::capture) fn has_names() -> bool {
+        let since = aya::util::KernelVersion::new(6, 7, 0);
+        aya::util::KernelVersion::current().is_ok_and(|now| now >= since)
     }
 
     /// Its word for people.
@@ -98,6 +102,54 @@ impl Capture {
                 .map_err(map_error("write", "DOORS"))?;
         }
         Ok(())
+    }
+}
+
+impl Capture {
+    /// Says which UNIX sockets are targets': whoever dials one of them in a scope is led to the daemon's own
+    /// at `via`. None is, on a kernel that cannot ([`Capture::carries`]).
+    ///
+    /// # Errors
+    /// Where they do not fit, or the kernel refuses.
+    pub fn set_carried(&self, targets: &[SocketPath], via: &str) -> Result<(), Error> {
+        let mut wanted: BTreeMap<Row, u32> = targets
+            .iter()
+            .filter_map(|path| Some((row(path.as_str())?, TARGET)))
+            .collect();
+        let own = row(via).filter(|_| !wanted.is_empty());
+        wanted.extend(own.map(|own| (own, VIA)));
+        if wanted.len() > usize::try_from(MAX_CARRIED / 2).unwrap_or(0) {
+            return Err(Error::Full {
+                what: "lead all targets' UNIX sockets here",
+                most: MAX_CARRIED / 2,
+            });
+        }
+        let mut tables = self.tables();
+        if let Some((length, path)) = own {
+            let set = tables.via.set(0, Door { length, path }, 0);
+            set.map_err(map_error("write", "VIA"))?;
+        }
+        let carried = &mut tables.carried;
+        let rows: Result<Vec<Door>, _> = carried.keys().collect();
+        for door in rows.map_err(map_error("read", "CARRIED"))? {
+            if !wanted.contains_key(&(door.length, door.path)) {
+                carried
+                    .remove(&door)
+                    .map_err(map_error("write", "CARRIED"))?;
+            }
+        }
+        for ((length, path), kind) in wanted {
+            carried
+                .insert(Door { length, path }, kind, 0)
+                .map_err(map_error("write", "CARRIED"))?;
+        }
+        Ok(())
+    }
+
+    /// Whether UNIX sockets of targets are led to the daemon on this kernel (Linux 6.7).
+    #[must_use]
+    pub fn carries(&self) -> bool {
+        self.programs.peer().is_some()
     }
 }
 

@@ -4,12 +4,16 @@ use std::path::Path;
 
 use super::Check;
 use crate::capture::cgroup2::Hierarchy;
+use crate::config::Config;
 
 /// The oldest kernel that has every hook and helper that is used.
 const OLDEST: (u32, u32) = (5, 10);
 
 /// From here on refusals carry an errno of choice and namespaces are known in every hook.
 const RECOMMENDED: (u32, u32) = (6, 1);
+
+/// From here on UNIX sockets of targets are led to the daemon.
+const CARRIES: (u32, u32) = (6, 7);
 
 /// Capabilities that the daemon needs, by bit number (`linux/capability.h`) and name.
 const CAPABILITIES: [(u8, &str); 6] = [
@@ -25,7 +29,8 @@ pub(super) fn checks() -> Vec<Check> {
     vec![kernel(), btf(), cgroup(), bpffs(), capabilities(), clock()]
 }
 
-fn kernel() -> Check {
+/// The kernel's release, and the first two numbers of it.
+fn release() -> (String, (u32, u32)) {
     let release = nix::sys::utsname::uname()
         .map(|name| name.release().to_string_lossy().into_owned())
         .unwrap_or_default();
@@ -33,6 +38,30 @@ fn kernel() -> Check {
         .split(['.', '-'])
         .map_while(|part| part.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    (release, version)
+}
+
+/// Targets that agents dial by a UNIX socket, which not every kernel leads to the daemon.
+pub(super) fn sockets(config: &Config) -> Option<Check> {
+    let mut targets = config.targets.values();
+    let target = targets.find(|target| !target.sockets.is_empty())?;
+    let (release, version) = release();
+    let what = "UNIX sockets of targets";
+    Some(match version < CARRIES {
+        true => Check::bad(
+            what,
+            format!("Linux {release} leads none to the daemon: they are refused"),
+            format!(
+                "use Linux 6.7 or later, or give target {} a host and port as well",
+                target.name
+            ),
+        ),
+        false => Check::good(what, "led to the daemon"),
+    })
+}
+
+fn kernel() -> Check {
+    let (release, version) = release();
     if version < OLDEST {
         return Check::bad("kernel", release, "needs Linux 5.10 or later");
     }

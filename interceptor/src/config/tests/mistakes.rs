@@ -275,6 +275,26 @@ const TARGETS: &[(&str, &str, &str)] = &[
         "10.0.0.5:5432",
     ),
     (
+        "addresses: ['unix:run/x']",
+        "4:17: targets.t.addresses[0]:",
+        "whole path",
+    ),
+    (
+        "addresses: ['unix:/run/../x']",
+        "4:17: targets.t.addresses[0]:",
+        "without `..`",
+    ),
+    (
+        "dial: { hosts: ['unix:@x'] }",
+        "6:21: targets.t.dial.hosts[0]:",
+        "whole path",
+    ),
+    (
+        "dial: { hosts: ['*.x:1'] }",
+        "6:21: targets.t.dial.hosts[0]:",
+        "db.internal:5432",
+    ),
+    (
         "addresses: []",
         "4:16: targets.t.addresses:",
         "at least one",
@@ -616,7 +636,22 @@ fn targets_scopes_and_directories_must_not_overlap() {
   a: { addresses: ['db:1', 'db:2'], postgres: { user: u, databases: [d] } }
   b: { addresses: ['DB.:2'], postgres: { user: u, databases: [d] } }\n";
     let long = format!("version: 1\npaths: {{ run: /{} }}", "x".repeat(100));
+    let sockets = "version: 1\ntargets:
+  a: { addresses: ['unix:/run/x'], postgres: { user: u, databases: [d] } }
+  b: { addresses: ['unix:/var/run/x'], postgres: { user: u, databases: [d] } }\n";
     let rows: &[(&str, &str)] = &[
+        (
+            sockets,
+            "4:3: targets.b.addresses: expected a socket of its own; target `a` has /var/run/x",
+        ),
+        (
+            "version: 1\ntargets:\n  a: { addresses: ['unix:/run/x'], http: { hosts: [a] } }",
+            "3:19: targets.a.addresses: expected a target with postgres",
+        ),
+        (
+            "version: 1\ntargets:\n  a: { namespace: client, addresses: ['unix:/x'], postgres: { user: u, databases: [d] } }",
+            "3:19: targets.a.namespace: expected namespace daemon with UNIX sockets",
+        ),
         (
             two,
             "4:20: targets.b.addresses[0]: expected an address of its own; target `a` has it",

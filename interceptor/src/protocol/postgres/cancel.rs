@@ -5,7 +5,6 @@
 //! over a new connection, as well protected as the session's own, and never answered.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::{constant_time, rand};
@@ -18,6 +17,7 @@ use zeroize::Zeroizing;
 use super::inject::{self, secure};
 use super::wire::startup::{BackendKey, KEY_BYTES, Packet};
 use crate::config::Host;
+use crate::socket::Place;
 use crate::tls;
 
 /// More sessions than this a host does not have; each takes one entry.
@@ -59,7 +59,7 @@ pub struct Route {
     /// The target's name, for the audit.
     pub target: Arc<str>,
     /// The upstream's address.
-    pub address: SocketAddr,
+    pub address: Place,
     /// The host that was dialled, for the certificate's name.
     pub host: Host,
     /// How TLS is spoken to it.

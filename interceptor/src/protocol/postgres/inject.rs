@@ -5,7 +5,6 @@
 //! bounded in size and number, a password is shown only to a server that has proved who it is, and
 //! nothing that it says about a failed login reaches the agent.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -19,6 +18,7 @@ use super::wire::startup::{Answer, BackendKey, KEY_BYTES, Negotiate, body_max};
 use super::wire::{self};
 use crate::config;
 use crate::secrets::Secret;
+use crate::socket::{self, Place};
 use crate::tls::{self, Stream};
 
 mod authenticate;
@@ -96,7 +96,7 @@ pub struct Upstream {
     /// What was read of it and belongs to the query phase; nearly always empty.
     pub unread: BytesMut,
     /// Where it leads.
-    pub address: SocketAddr,
+    pub address: Place,
     /// The host of that address, as the configuration names it.
     pub host: config::Host,
     /// Settings that the server reported, in its order.
@@ -166,7 +166,7 @@ impl Injector {
         login: Login<'_>,
         ahead: bool,
     ) -> Result<Upstream, Error> {
-        let address = socket.peer_addr().map_err(Error::io("dial"))?;
+        let address = socket::peer(&socket).map_err(Error::io("dial"))?;
         let stream = secure(socket, login.tls, login.host).await?;
         let mut peer = Peer::new(stream);
         let keys = startup::keys(&login)?;
@@ -219,7 +219,7 @@ impl Injector {
         &self,
         peer: &mut Peer,
         login: &Login<'_>,
-        address: SocketAddr,
+        address: Place,
         opened: &mut Opened,
     ) -> Result<(), Error> {
         let mut authenticator = Authenticator::new(&self.keys, login, address, peer.stream());

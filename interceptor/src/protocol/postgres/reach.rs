@@ -6,7 +6,6 @@
 mod hosts;
 mod looking;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +24,7 @@ use crate::secrets::Secret;
 use crate::session::beside::Beside;
 use crate::session::opening::Opening;
 use crate::session::opening::ahead::Ahead;
+use crate::socket::Place;
 use crate::telemetry::metrics::LoginHow;
 use crate::tls;
 
@@ -294,7 +294,7 @@ pub(super) struct Plan {
     pub(super) target: Arc<Target>,
     pub(super) postgres: Arc<Postgres>,
     pub(super) tls: Arc<tls::Upstream>,
-    pub(super) places: Arc<[(Host, SocketAddr)]>,
+    pub(super) places: Arc<[(Host, Place)]>,
     pub(super) database: String,
     pub(super) settings: Vec<Setting>,
     pub(super) minor: u16,

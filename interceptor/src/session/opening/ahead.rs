@@ -4,7 +4,6 @@
 //! target. Who may use what was logged in is judged when a session asks, never here.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
@@ -12,7 +11,7 @@ use tokio::net::TcpStream;
 use crate::config::{SecretSource, Target};
 use crate::secrets::Secret;
 use crate::session::services::Services;
-use crate::socket;
+use crate::socket::{self, Place};
 use crate::telemetry::metrics::LoginHow;
 
 /// One target, as the daemon itself reaches it.
@@ -58,8 +57,12 @@ impl Ahead {
     ///
     /// # Errors
     /// What the kernel said.
-    pub async fn dial(&self, to: SocketAddr) -> io::Result<TcpStream> {
-        let dialled = socket::dial(to, socket::From::Daemon, self.target.timeouts.dial).await;
+    pub async fn dial(&self, to: Place) -> io::Result<TcpStream> {
+        let patience = self.target.timeouts.dial;
+        let dialled = match to {
+            Place::Inet(to) => socket::dial(to, socket::From::Daemon, patience).await,
+            Place::Unix(path) => socket::dial_path(path, patience).await,
+        };
         dialled.map_err(io::Error::other)
     }
 

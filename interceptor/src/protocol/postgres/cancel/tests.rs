@@ -15,7 +15,7 @@ fn key(pid: i32, secret: &[u8]) -> BackendKey {
 fn route(mode: TlsMode, key: Option<BackendKey>) -> Route {
     Route {
         target: "db".into(),
-        address: SocketAddr::new(LOOPBACK, 5432),
+        address: std::net::SocketAddr::new(LOOPBACK, 5432).into(),
         host: host("127.0.0.1"),
         tls: Arc::new(upstream(mode, None)),
         key,

@@ -1,6 +1,5 @@
 //! Answers to the upstream's requests for a credential: one method, to its end, never a weaker one.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use postgres_protocol::authentication::md5_hash;
@@ -15,6 +14,7 @@ use crate::protocol::postgres::wire::startup::{
     AUTHENTICATION, Authentication, password, sasl_initial, sasl_response,
 };
 use crate::secrets::Secret;
+use crate::socket::Place;
 use crate::tls::{Stream, server_end_point};
 
 pub(super) struct Authenticator<'a> {
@@ -45,7 +45,7 @@ impl<'a> Authenticator<'a> {
     pub(super) fn new(
         cache: &'a Cache,
         login: &'a Login<'a>,
-        address: SocketAddr,
+        address: Place,
         stream: &Stream,
     ) -> Self {
         Self {

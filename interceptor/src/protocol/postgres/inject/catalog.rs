@@ -9,7 +9,6 @@ mod schema;
 pub mod survey;
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -28,6 +27,7 @@ use crate::protocol::postgres::wire::backend::{
 use crate::protocol::postgres::wire::error::{ERROR, NOTICE};
 use crate::protocol::postgres::wire::startup::PARAMETER_STATUS;
 use crate::protocol::postgres::wire::{Body, Tag, put_string, write};
+use crate::socket::Place;
 
 /// 11 is `pg_catalog` in every version (`catalog/pg_namespace.dat`). The timeouts are the client's
 /// to set for its own statements, not for this one.
@@ -88,7 +88,7 @@ impl Cache {
         &self,
         peer: &mut Peer,
         login: &Login<'_>,
-        (address, opened): (SocketAddr, &Opened),
+        (address, opened): (Place, &Opened),
         anew: bool,
     ) -> Result<Arc<Known>, Error> {
         let id = id(login, address, opened);
@@ -109,7 +109,7 @@ impl Cache {
         &self,
         peer: &mut Peer,
         login: &Login<'_>,
-        (address, opened): (SocketAddr, &Opened),
+        (address, opened): (Place, &Opened),
         anew: bool,
     ) -> Result<Arc<Catalog>, Error> {
         let id = id(login, address, opened);
@@ -130,7 +130,7 @@ impl Cache {
     }
 }
 
-fn id(login: &Login<'_>, address: SocketAddr, opened: &Opened) -> [String; 5] {
+fn id(login: &Login<'_>, address: Place, opened: &Opened) -> [String; 5] {
     let parameters = &opened.parameters;
     let version = parameters
         .iter()

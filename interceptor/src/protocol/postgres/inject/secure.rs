@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use super::Error;
 use crate::config::Host;
 use crate::protocol::postgres::wire::startup::Packet;
+use crate::socket::is_unix;
 use crate::tls::{self, Stream};
 
 /// Asks the upstream for TLS and begins it, where `tls` says so; leaves the wire in clear only
@@ -19,7 +20,8 @@ pub async fn secure(
     tls: &tls::Upstream,
     host: &Host,
 ) -> Result<Stream, Error> {
-    if !tls.wanted() {
+    // What goes over a UNIX socket leaves the host nowhere, and no server speaks TLS there.
+    if !tls.wanted() || is_unix(&socket) {
         return Ok(Stream::Plain(socket));
     }
     let mut request = BytesMut::new();

@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use crate::secrets::Secret;
 use crate::session::beside::Beside;
 use crate::session::opening::Opening;
 use crate::session::opening::ahead::Ahead;
+use crate::socket::Place;
 
 /// How long a server that could not be reached is tried last.
 const DEAD_FOR: Duration = Duration::from_secs(10);
@@ -30,24 +30,24 @@ const DEAD_MAX: usize = 4_096;
 
 /// Whoever can dial a target's servers.
 pub(super) trait Dialler: Sync {
-    fn dial(&self, to: SocketAddr) -> impl Future<Output = Result<TcpStream, Failed>> + Send;
+    fn dial(&self, to: Place) -> impl Future<Output = Result<TcpStream, Failed>> + Send;
 }
 
 impl Dialler for Opening {
-    async fn dial(&self, to: SocketAddr) -> Result<TcpStream, Failed> {
+    async fn dial(&self, to: Place) -> Result<TcpStream, Failed> {
         Self::dial(self, to).await.map_err(Failed::Refused)
     }
 }
 
 impl Dialler for Ahead {
-    async fn dial(&self, to: SocketAddr) -> Result<TcpStream, Failed> {
+    async fn dial(&self, to: Place) -> Result<TcpStream, Failed> {
         let dialled = Self::dial(self, to).await;
         dialled.map_err(|source| Failed::Login(inject::Error::dial(source)))
     }
 }
 
 impl Dialler for Beside {
-    async fn dial(&self, to: SocketAddr) -> Result<TcpStream, Failed> {
+    async fn dial(&self, to: Place) -> Result<TcpStream, Failed> {
         let dialled = Self::dial(self, to).await;
         dialled.map_err(|source| Failed::Login(inject::Error::dial(source)))
     }
@@ -56,18 +56,18 @@ impl Dialler for Beside {
 /// Servers that could not be reached, and when.
 #[derive(Debug, Default)]
 pub(super) struct Dead {
-    since: Mutex<HashMap<SocketAddr, BootTime>>,
+    since: Mutex<HashMap<Place, BootTime>>,
 }
 
 impl Dead {
-    fn is(&self, address: SocketAddr, now: BootTime) -> bool {
+    fn is(&self, address: Place, now: BootTime) -> bool {
         let since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         since
             .get(&address)
             .is_some_and(|since| now.since(*since) < DEAD_FOR)
     }
 
-    fn note(&self, address: SocketAddr, dead: bool) {
+    fn note(&self, address: Place, dead: bool) {
         let now = clock::boot();
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         since.retain(|_, since| now.since(*since) < DEAD_FOR);
@@ -122,11 +122,7 @@ impl Plan {
     }
 
     /// The order of this time: those last that could not be reached a moment ago.
-    fn order<'a>(
-        &self,
-        places: &'a [(Host, SocketAddr)],
-        dead: &Dead,
-    ) -> Vec<&'a (Host, SocketAddr)> {
+    fn order<'a>(&self, places: &'a [(Host, Place)], dead: &Dead) -> Vec<&'a (Host, Place)> {
         let now = clock::boot();
         let mut order: Vec<_> = places.iter().collect();
         if self.target.dial.order == Order::Random {
@@ -140,7 +136,7 @@ impl Plan {
 }
 
 impl<D: Dialler> Turn<'_, D> {
-    async fn through(&self, places: &[(Host, SocketAddr)]) -> Result<Upstream, Failed> {
+    async fn through(&self, places: &[(Host, Place)]) -> Result<Upstream, Failed> {
         let wanted = self.plan.attrs();
         // As in libpq: all are asked whether they are a standby before any other is taken.
         let passes: &[_] = match wanted {
@@ -173,11 +169,7 @@ impl<D: Dialler> Turn<'_, D> {
         Err(last)
     }
 
-    async fn at(
-        &self,
-        place: &(Host, SocketAddr),
-        attrs: SessionAttrs,
-    ) -> Result<Upstream, Failed> {
+    async fn at(&self, place: &(Host, Place), attrs: SessionAttrs) -> Result<Upstream, Failed> {
         let (host, address) = place;
         let socket = self.dialler.dial(*address).await?;
         let attrs = match attrs {

@@ -33,7 +33,7 @@ pub(in crate::protocol::ssh) async fn first(
     opening: &Opening,
     plan: Arc<Plan>,
 ) -> Result<Lanes, No> {
-    let places = opening.places();
+    let places = opening.addresses();
     let mut failed = None;
     for (host, address) in places.iter() {
         let patience = match places.len() {
@@ -84,10 +84,13 @@ impl Lanes {
             }
         }
         let logged_in = timeout(session.who().target.timeouts.dial, async {
-            let stream = session.dial_at(self.address).await.map_err(|error| {
-                let refusal = Refusal::upstream("the server cannot be reached");
-                (refusal, Some(error.to_string()))
-            })?;
+            let stream = session
+                .dial_at(self.address.into())
+                .await
+                .map_err(|error| {
+                    let refusal = Refusal::upstream("the server cannot be reached");
+                    (refusal, Some(error.to_string()))
+                })?;
             self.plan.log_in(stream, &self.host, self.address).await
         });
         let upstream = logged_in.await.unwrap_or_else(|_elapsed| Err(too_late()))?;

@@ -2,13 +2,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{Hash, Hasher};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Supply, Upstream};
 use crate::clock::BootTime;
 use crate::config::{Host, Target};
+use crate::socket::Place;
 use crate::tls;
 
 /// After so many that waited in vain, a target's keys must be asked for twice: whoever asks for another
@@ -44,7 +44,7 @@ pub struct Key {
     /// How its server is verified, with which roots and certificates.
     pub tls: Arc<tls::Upstream>,
     /// Where it may lead.
-    pub places: Arc<[(Host, SocketAddr)]>,
+    pub places: Arc<[(Host, Place)]>,
     /// Digest of the credential.
     pub credential: [u8; 32],
     /// The whole startup packet: version, role, database, every parameter.

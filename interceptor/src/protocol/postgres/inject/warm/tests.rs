@@ -12,6 +12,7 @@ use crate::protocol::postgres::wire::backend::Status;
 use crate::protocol::postgres::wire::error::{ErrorFields, Severity};
 use crate::protocol::postgres::wire::startup::parameter_status;
 use crate::protocol::postgres::wire::write;
+use crate::socket::Place;
 use crate::tls::testing::{host, pair, upstream};
 
 const LONG: Duration = Duration::from_secs(3_600);
@@ -73,9 +74,13 @@ impl Supply for Fake {
     }
 }
 
+fn at(ip: &str) -> Place {
+    std::net::SocketAddr::new(ip.parse().unwrap(), 5432).into()
+}
+
 fn logged_in(socket: TcpStream) -> Upstream {
     Upstream {
-        address: socket.peer_addr().unwrap(),
+        address: socket.peer_addr().unwrap().into(),
         stream: Stream::Plain(socket),
         unread: BytesMut::new(),
         host: host("db.example"),
@@ -104,7 +109,7 @@ fn key_of(target: &Arc<Target>, startup: &str) -> Key {
     Key {
         target: Arc::clone(target),
         tls: Arc::clone(&TLS),
-        places: Arc::new([(host("db.example"), "127.0.0.1:5432".parse().unwrap())]),
+        places: Arc::new([(host("db.example"), at("127.0.0.1"))]),
         credential: [1; 32],
         startup: startup.as_bytes().into(),
     }
@@ -186,12 +191,8 @@ async fn whoever_asks_for_anything_else_gets_nothing() {
     let others = [
         like(|key| key.startup = b"b".as_slice().into()),
         like(|key| key.credential = [2; 32]),
-        like(|key| {
-            key.places = Arc::new([(host("db.example"), "127.0.0.2:5432".parse().unwrap())])
-        }),
-        like(|key| {
-            key.places = Arc::new([(Host::Name("x".into()), "127.0.0.1:5432".parse().unwrap())])
-        }),
+        like(|key| key.places = Arc::new([(host("db.example"), at("127.0.0.2"))])),
+        like(|key| key.places = Arc::new([(Host::Name("x".into()), at("127.0.0.1"))])),
         // The same in words, of another configuration.
         like(|key| key.target = target("db")),
         like(|key| key.tls = Arc::new(upstream(TlsMode::Disable, None))),

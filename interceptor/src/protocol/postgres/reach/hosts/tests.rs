@@ -30,7 +30,7 @@ enum Kind {
 }
 
 struct Servers {
-    places: Vec<(Host, SocketAddr)>,
+    places: Vec<(Host, Place)>,
     /// Kept, so that silent ones stay silent.
     _tasks: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -41,7 +41,7 @@ impl Servers {
         for (n, kind) in kinds.iter().enumerate() {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
             let name = Host::Name(format!("host-{n}"));
-            places.push((name, listener.local_addr().unwrap()));
+            places.push((name, listener.local_addr().unwrap().into()));
             if *kind != Kind::Gone {
                 tasks.push(tokio::spawn(serve(listener, *kind)));
             }
@@ -113,12 +113,15 @@ async fn welcome(socket: &mut TcpStream, standby: bool) -> std::io::Result<()> {
 
 /// Dials, and remembers where to.
 #[derive(Default)]
-struct Loopback(Mutex<Vec<SocketAddr>>);
+struct Loopback(Mutex<Vec<Place>>);
 
 impl Dialler for Loopback {
-    async fn dial(&self, to: SocketAddr) -> Result<TcpStream, Failed> {
+    async fn dial(&self, to: Place) -> Result<TcpStream, Failed> {
         self.0.lock().unwrap().push(to);
-        let dialled = TcpSocket::new_v4().unwrap().connect(to).await;
+        let dialled = TcpSocket::new_v4()
+            .unwrap()
+            .connect(to.inet().unwrap())
+            .await;
         dialled.map_err(|source| Failed::Login(inject::Error::dial(source)))
     }
 }
@@ -154,7 +157,7 @@ async fn ends_at(
     let injector = Injector::new().unwrap();
     let dialler = Loopback::default();
     let ended = plan.log_in(&injector, dead, &dialler, None, false).await;
-    let number = |address: SocketAddr| {
+    let number = |address: Place| {
         let mut places = servers.places.iter();
         places.position(|(_, place)| *place == address).unwrap()
     };
