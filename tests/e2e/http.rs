@@ -1,6 +1,7 @@
 //! HTTP: stock clients against a server that writes down what arrives, with the daemon in between.
 
 mod conceal;
+mod leaving;
 mod presented;
 
 use std::fs;

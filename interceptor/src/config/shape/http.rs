@@ -1,10 +1,11 @@
 //! `http`: what a target that speaks HTTP says, and what is made of it.
 
-use super::{Form, GIB, KIB, Key, SECRET, SENSITIVE, Shape, may, must};
+use super::{Form, GIB, KIB, Key, SECRET, SENSITIVE, Shape, detect, may, must};
 use crate::config::document::{Entry, Node};
 use crate::config::mistake::Report;
 use crate::config::{Config, Host, SecretSource, Target, build, cross, scalar, sensitive};
 use crate::masking::Mask;
+use crate::masking::detect::Actions;
 
 /// Masks of one target: each key of an answer is held against all of them.
 const MASKS_MAX: usize = 256;
@@ -22,7 +23,9 @@ pub struct Http {
     pub strip_response_headers: Vec<String>,
     /// Fields of JSON that are masked for whoever policy does not permit to `Reveal` the path.
     pub mask: Vec<(String, Mask)>,
-    /// What is done about answers that masks cannot read. Default `Refuse`.
+    /// What is done about values that are found in requests by their form. Default nothing.
+    pub detect_sent: Actions,
+    /// What is done about what masks cannot read. Default `Refuse`.
     pub unread: Unread,
     /// Paths whose requests are GraphQL.
     pub graphql: Vec<String>,
@@ -118,6 +121,14 @@ pub(super) const HOSTS: Key = may(
     "Hosts that requests may name; others are told 421.",
 );
 
+/// What is looked for on its way out.
+pub(super) const DETECT_SENT: Key = may(
+    "detect_sent",
+    detect::KINDS,
+    "off",
+    "What is done about values that are found in requests by their form: in query, headers and body.",
+);
+
 /// What may stand below `http`.
 pub(in crate::config) const HTTP: Shape = Shape::Keys(&[
     HOSTS,
@@ -152,8 +163,9 @@ pub(in crate::config) const HTTP: Shape = Shape::Keys(&[
         "unread",
         Shape::Word(&["refuse", "pass"]),
         "refuse",
-        "What is done about answers that masks cannot read, where there are any.",
+        "What is done about answers that masks cannot read, and requests that `detect_sent` cannot, where there are any.",
     ),
+    DETECT_SENT,
     may(
         "graphql",
         Shape::List(1, &Shape::Text(Form::RequestPath)),
@@ -241,6 +253,7 @@ pub(in crate::config) fn build(
         credential_headers: lower("credential_headers"),
         strip_response_headers: lower("strip_response_headers"),
         mask: sensitive::fields(target, http.under("mask")),
+        detect_sent: detect::actions(http.under("detect_sent")),
         unread: match build::text(Some(http), "unread").as_deref() {
             Some("pass") => Unread::Pass,
             _ => Unread::Refuse,

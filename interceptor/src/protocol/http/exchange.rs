@@ -4,28 +4,31 @@
 //! the one that was judged: nothing of it is read again.
 
 mod plan;
+mod sent;
 
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
-use http_body_util::channel::Channel;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::{Body as _, Frame, Incoming};
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Version};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 pub(super) use self::plan::Plan;
 use self::plan::Plans;
+use self::sent::{Leaving, Sent};
 use super::answer::{self, Passing};
 use super::facts::{self, Facts, Wrong, body};
 use super::inject::conceal::Given;
+use super::mask::Masker;
 use super::reach::{Budget, Reach, Tasks, Way};
 use super::record::Track;
-use super::{Answer, Body, Spoken, empty, inject, refuse};
+use super::{Answer, Body, Spoken, empty, inject, mask, refuse};
 use crate::clock::{self, BootTime};
 use crate::config::Http;
 use crate::policy::{Permit, Refusal};
@@ -66,6 +69,8 @@ const UNASKED: [&str; 5] = [
 ];
 /// Headers by which it says which compression of messages it reads.
 const COMPRESSIONS: [&str; 2] = ["grpc-accept-encoding", "connect-accept-encoding"];
+/// Answers of one connection that come compressed at a time: each has a window of up to 8 MiB.
+const DECODERS: usize = 8;
 /// Frames of a body on their way at a time.
 pub(super) const FRAMES: usize = 2;
 
@@ -79,6 +84,8 @@ pub(crate) struct Exchange<G, W> {
     given: Arc<Given>,
     port: u16,
     caller: kubernetes::inject::Caller,
+    /// Room for answers that come compressed.
+    decoders: Arc<Semaphore>,
 }
 
 /// A request that is ready to be judged.
@@ -86,6 +93,9 @@ struct Ready {
     parts: Parts,
     facts: Facts,
     body: Body,
+    /// What looks at the body on its way, where that was not done before.
+    masker: Option<Masker>,
+    sent: Sent,
     shown: Result<Shown, &'static str>,
     text: String,
 }
@@ -96,10 +106,13 @@ pub(super) struct Ending<G: Gate> {
     pub(super) request: RequestId,
     pub(super) began: BootTime,
     pub(super) outcome: Outcome,
+    /// What was looked for in the request.
+    pub(super) sent: Sent,
 }
 
 impl<G: Gate> Drop for Ending<G> {
     fn drop(&mut self) {
+        self.outcome.found_sent = self.sent.found();
         self.outcome.took = clock::boot().since(self.began);
         self.gate.finish(self.request, &self.outcome);
     }
@@ -123,6 +136,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             given,
             port,
             caller,
+            decoders: Arc::new(Semaphore::new(DECODERS)),
         }
     }
 
@@ -169,6 +183,8 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             parts,
             facts,
             body,
+            masker,
+            sent,
             shown,
             text,
         } = self.read(&plan, parts, incoming).await;
@@ -192,6 +208,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
                 status: "unanswered".to_owned(),
                 ..Outcome::default()
             },
+            sent,
         };
         if let Some(answer) = self.reviewed(&facts) {
             return Ok(told_of_policy(answer, ending));
@@ -217,12 +234,14 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             budget: Budget::default(),
             ending,
             tasks: self.tasks.clone(),
+            decoders: Arc::clone(&self.decoders),
         };
-        self.forward(authorized.permit, parts, body, passing).await
+        self.forward(authorized.permit, (parts, body, masker), passing)
+            .await
     }
 
     /// What is masked for whoever asks.
-    fn masks(&self, plan: &Plan, facts: &Facts) -> Arc<super::mask::Masks> {
+    fn masks(&self, plan: &Plan, facts: &Facts) -> Arc<mask::Masks> {
         match plan.masks(facts) {
             masks if masks.has_fields() && !self.gate.reveals(&facts.resource()) => {
                 Arc::clone(masks)
@@ -255,11 +274,22 @@ impl<G: Gate, W: Way> Exchange<G, W> {
     }
 
     /// Reads what is judged of a request: its head, and its body where rules or people need to know it.
-    async fn read(&self, plan: &Plan, parts: Parts, incoming: Incoming) -> Ready {
+    async fn read(&self, plan: &Plan, mut parts: Parts, incoming: Incoming) -> Ready {
+        let sent = Sent::new(plan);
+        let looked = sent.head(&mut parts);
         let mut facts = facts::read(&parts, &plan.http, self.port);
         if plan.cluster.is_some() {
             facts.of_cluster(&parts);
         }
+        let is_empty = incoming.is_end_stream() && facts.http.upgrade.is_empty();
+        let masker = looked.and_then(|()| match is_empty {
+            true => Ok(None),
+            false => sent.body(&parts, &facts),
+        });
+        let mut masker = masker.unwrap_or_else(|wrong| {
+            facts.wrong = facts.wrong.or(Some(wrong));
+            None
+        });
         let wanted = wanted(&facts, &plan.http);
         let asks = self.gate.asks_people();
         let length = incoming.size_hint().upper();
@@ -270,9 +300,11 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let stream = facts.cluster.as_ref().and_then(|facts| facts.said());
         let text = stream.unwrap_or_else(|| format!("{} {path}", parts.method));
-        let is_read = facts.wrong.is_none() && (wanted.is_some() || asks && is_short);
-        let body = if is_read {
+        let waits = masker.is_some() && sent.waits();
+        let is_read = wanted.is_some() || (asks || waits) && is_short;
+        let body = if is_read && facts.wrong.is_none() {
             let read = collect(incoming, plan.http.judged_bytes).await;
+            let read = read.and_then(|bytes| looked_at(&sent, masker.take(), &mut parts, bytes));
             match read {
                 Ok(bytes) => {
                     if let Some(wanted) = wanted
@@ -292,12 +324,18 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             shown = Ok(shows(&parts, &facts, &Bytes::new()));
             empty()
         } else {
+            if masker.is_some() {
+                // It may come to be shorter, or longer.
+                parts.headers.remove(header::CONTENT_LENGTH);
+            }
             self.streamed(incoming)
         };
         Ready {
             parts,
             facts,
             body,
+            masker,
+            sent,
             shown,
             text,
         }
@@ -312,8 +350,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
     async fn forward(
         &self,
         permit: Permit,
-        mut parts: Parts,
-        body: Body,
+        (mut parts, body, masker): (Parts, Body, Option<Masker>),
         mut passing: Passing<G>,
     ) -> Result<Answer, Box<Answer>> {
         let plan = Arc::clone(&passing.plan);
@@ -337,7 +374,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
                 None,
             )));
         }
-        let body = self.recorded(body, request, Arc::clone(&plan.http));
+        let body = self.leaving(body, masker, &passing);
         let sending = Request::from_parts(parts, body);
         let sent = self.reach.send(permit, &self.way, &self.tasks, sending);
         let sent = match plan.target.timeouts.statement {
@@ -347,6 +384,11 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         match sent {
             Ok(Ok(response)) => Ok(answer::pass(response, passing).await),
             Ok(Err(failed)) => {
+                if let Some(refusal) = passing.ending.sent.cut() {
+                    passing.ending.outcome.status = format!("cut off: {}", refusal.message);
+                    let request = request.0.to_string();
+                    return Err(Box::new(refuse::told(&refusal, Some(&request), None)));
+                }
                 let target = &plan.target.name;
                 tracing::warn!(cause = %failed.cause, %target, "an upstream gave no answer");
                 passing.ending.outcome.status = "no answer".to_owned();
@@ -402,47 +444,21 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         Some(review.denied(Some(&refusal)))
     }
 
-    /// The body as it is recorded on its way, without what its trailers present; one that is empty goes on as it
-    /// is.
-    fn recorded(&self, mut body: Body, request: RequestId, settings: Arc<Http>) -> Body {
+    /// The body as it is looked at and recorded on its way; one that is empty goes on as it is.
+    fn leaving(&self, body: Body, masker: Option<Masker>, passing: &Passing<G>) -> Body {
         if body.is_end_stream() {
             return body;
         }
-        let (mut sender, channel) = Channel::new(FRAMES);
-        let gate = Arc::clone(&self.gate);
-        self.tasks.run(async move {
-            let most = settings.recorded_bytes;
-            let mut track = Track::new(&*gate, Direction::Sent, request, most);
-            while let Some(frame) = body.frame().await {
-                let frame = match frame {
-                    Ok(frame) => frame,
-                    Err(error) => return sender.abort(error),
-                };
-                let noted = match frame.into_data() {
-                    Ok(bytes) => track.body(&bytes).await.map(|()| Frame::data(bytes)),
-                    Err(frame) => {
-                        let mut trailers = frame.into_trailers().unwrap_or_default();
-                        let presented = inject::strip_headers(&mut trailers, &settings);
-                        let mut presented = presented.iter();
-                        match presented.try_for_each(|(place, value)| gate.presented(place, value))
-                        {
-                            Ok(()) => track.trailers(&trailers).await,
-                            Err(refusal) => Err(refusal),
-                        }
-                        .map(|()| Frame::trailers(trailers))
-                    }
-                };
-                let frame = match noted {
-                    Ok(frame) => frame,
-                    Err(refusal) => return sender.abort(std::io::Error::other(refusal.message)),
-                };
-                if sender.send(frame).await.is_err() {
-                    return;
-                }
-            }
-            drop(track.end().await);
-        });
-        channel.boxed_unsync()
+        let leaving = Leaving {
+            gate: Arc::clone(&self.gate),
+            request: passing.ending.request,
+            settings: Arc::clone(&passing.plan.http),
+            sent: passing.ending.sent.clone(),
+            masker,
+        };
+        let (to, lane) = sent::lane();
+        self.tasks.run(leaving.carry(body, to));
+        lane
     }
 }
 
@@ -532,6 +548,23 @@ async fn collect(incoming: Incoming, most: usize) -> Result<Bytes, Wrong> {
         )),
         Err(_broken) => Err(Wrong::Malformed("the body does not come to its end")),
     }
+}
+
+/// Looks at a body that was read, and says how long it is now.
+fn looked_at(
+    sent: &Sent,
+    masker: Option<Masker>,
+    parts: &mut Parts,
+    bytes: Bytes,
+) -> Result<Bytes, Wrong> {
+    let Some(masker) = masker.filter(|_| !bytes.is_empty()) else {
+        return Ok(bytes);
+    };
+    let bytes = Bytes::from(sent.whole(masker, &bytes)?);
+    if let header::Entry::Occupied(mut said) = parts.headers.entry(header::CONTENT_LENGTH) {
+        said.insert(bytes.len().into());
+    }
+    Ok(bytes)
 }
 
 /// Reads what a body says.

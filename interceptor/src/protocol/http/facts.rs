@@ -59,6 +59,8 @@ pub enum Wrong {
     Upgrade(&'static str),
     /// Its body cannot be read, and has to be: 403.
     Unreadable(&'static str),
+    /// A value of this kind stands in it that must not leave: 403.
+    Leaving(&'static str),
     /// It is not offered, and what is offered instead: 403.
     NotOffered(&'static str, &'static str),
 }
@@ -81,6 +83,7 @@ impl Wrong {
                 Refusal::not_offered(why, "upgrade to websocket, or ask without an upgrade")
             }
             Self::Unreadable(why) => Refusal::unread(why),
+            Self::Leaving(kind) => Refusal::leaving(kind),
             Self::NotOffered(what, instead) => Refusal::not_offered(what, instead),
         }
     }

@@ -154,7 +154,7 @@ fn set(parts: &mut Parts, name: &HeaderName, value: &[&[u8]]) -> Result<(), Refu
     Ok(())
 }
 
-fn set_query(parts: &mut Parts, query: &str) {
+pub(super) fn set_query(parts: &mut Parts, query: &str) {
     let path = parts.uri.path().to_owned();
     let text = match query {
         "" => path,

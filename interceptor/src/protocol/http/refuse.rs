@@ -50,7 +50,9 @@ pub(super) fn told(refusal: &Refusal, request: Option<&str>, wrong: Option<Wrong
         Some(Wrong::Malformed(_)) => StatusCode::BAD_REQUEST,
         Some(Wrong::Misdirected) => StatusCode::MISDIRECTED_REQUEST,
         Some(Wrong::Method | Wrong::Upgrade(_)) => StatusCode::NOT_IMPLEMENTED,
-        Some(Wrong::Unreadable(_) | Wrong::NotOffered(..)) | None => status(refusal.kind),
+        Some(Wrong::Unreadable(_) | Wrong::Leaving(_) | Wrong::NotOffered(..)) | None => {
+            status(refusal.kind)
+        }
     };
     let rules: Vec<&str> = refusal.rules.iter().map(|rule| rule.0.as_str()).collect();
     let mut problem = json!({
