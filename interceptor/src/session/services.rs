@@ -28,6 +28,7 @@ use crate::targets::Targets;
 use crate::telemetry::Metrics;
 use crate::tls::Authority;
 use crate::tokens::Tokens;
+use crate::tokens::clients::Clients;
 
 /// The parts, each built once by the daemon.
 #[derive(Debug)]
@@ -50,6 +51,8 @@ pub struct Services {
     pub grants: Grants,
     /// Who stands behind which scope.
     pub tokens: Tokens,
+    /// Tokens of our own, for targets that take no other credential.
+    pub clients: Clients,
     /// What waits for people, and what they said.
     pub approvals: Approvals,
     /// The audit log.

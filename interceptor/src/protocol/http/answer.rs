@@ -181,7 +181,7 @@ fn reader<G: Gate>(
         return Ok(None);
     };
     let coding = Coding::of(coding).filter(|_| codings.next().is_none());
-    let coding = coding.ok_or("it is compressed in a way that is not read here")?;
+    let coding = coding.ok_or("its compression is not read here")?;
     let room = Arc::clone(&passing.decoders).try_acquire_owned();
     let room = room.map_err(|_full| "too many answers come compressed at a time")?;
     let decoder = Decoder::new(coding).ok_or("it is compressed, and there is no room for it")?;

@@ -3,6 +3,7 @@
 //! `read → judge → strip → inject → forward`, and what comes back goes through `answer`. The request that goes on is
 //! the one that was judged: nothing of it is read again.
 
+mod forward;
 mod plan;
 mod sent;
 
@@ -11,38 +12,30 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::Request;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::upgrade::OnUpgrade;
-use hyper::{Request, Version};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
+use self::forward::Outgoing;
 pub(super) use self::plan::Plan;
 use self::plan::Plans;
-use self::sent::{Leaving, Sent};
-use super::answer::{self, Passing};
+use self::sent::Sent;
+use super::answer::Passing;
 use super::facts::{self, Facts, Wrong, body};
 use super::inject::conceal::Given;
 use super::mask::Masker;
 use super::reach::{Budget, Reach, Tasks, Way};
-use super::record::Track;
 use super::{Answer, Body, Spoken, empty, inject, mask, refuse};
 use crate::clock::{self, BootTime};
-use crate::config::Http;
-use crate::policy::{Permit, Refusal};
+use crate::config::{Http, Inject};
+use crate::policy::Refusal;
 use crate::protocol::kubernetes;
 use crate::secrets::Secret;
-use crate::session::{Direction, Gate, Hold, Outcome, Phase, RequestId, Said, Shown, Values};
+use crate::session::{Gate, Hold, Outcome, Phase, RequestId, Said, Shown, Values};
 
-/// Headers between two neighbours, which do not go on.
-const HOP: [HeaderName; 4] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::UPGRADE,
-];
 /// Headers that people are not shown: they change from one sending to the next, or say nothing.
 const UNSHOWN: [&str; 13] = [
     "accept",
@@ -59,16 +52,6 @@ const UNSHOWN: [&str; 13] = [
     "user-agent",
     "x-request-id",
 ];
-/// Headers by which a client asks for what cannot be read as it goes by: a part, other letters, a difference.
-const UNASKED: [&str; 5] = [
-    "range",
-    "if-range",
-    "accept-charset",
-    "a-im",
-    "sec-websocket-extensions",
-];
-/// Headers by which it says which compression of messages it reads.
-const COMPRESSIONS: [&str; 2] = ["grpc-accept-encoding", "connect-accept-encoding"];
 /// Answers of one connection that come compressed at a time: each has a window of up to 8 MiB.
 const DECODERS: usize = 8;
 /// Frames of a body on their way at a time.
@@ -95,6 +78,8 @@ struct Ready {
     body: Body,
     /// What looks at the body on its way, where that was not done before.
     masker: Option<Masker>,
+    /// The body, where it is there as a whole.
+    whole: Option<Bytes>,
     sent: Sent,
     shown: Result<Shown, &'static str>,
     text: String,
@@ -184,6 +169,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             facts,
             body,
             masker,
+            whole,
             sent,
             shown,
             text,
@@ -236,8 +222,13 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             tasks: self.tasks.clone(),
             decoders: Arc::clone(&self.decoders),
         };
-        self.forward(authorized.permit, (parts, body, masker), passing)
-            .await
+        let outgoing = Outgoing {
+            parts,
+            body,
+            masker,
+            whole,
+        };
+        self.forward(authorized.permit, outgoing, passing).await
     }
 
     /// What is masked for whoever asks.
@@ -300,7 +291,9 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let stream = facts.cluster.as_ref().and_then(|facts| facts.said());
         let text = stream.unwrap_or_else(|| format!("{} {path}", parts.method));
-        let waits = masker.is_some() && sent.waits();
+        let mut whole = incoming.is_end_stream().then(Bytes::new);
+        let renews = matches!(plan.http.inject, Some(Inject::Issued(_)));
+        let waits = renews || masker.is_some() && sent.waits();
         let is_read = wanted.is_some() || (asks || waits) && is_short;
         let body = if is_read && facts.wrong.is_none() {
             let read = collect(incoming, plan.http.judged_bytes).await;
@@ -313,6 +306,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
                         facts.wrong = Some(wrong);
                     }
                     shown = Ok(shows(&parts, &facts, &bytes));
+                    whole = Some(bytes.clone());
                     Full::new(bytes).map_err(super::never).boxed_unsync()
                 }
                 Err(wrong) => {
@@ -335,6 +329,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             facts,
             body,
             masker,
+            whole,
             sent,
             shown,
             text,
@@ -346,94 +341,6 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         incoming.map_err(std::io::Error::other).boxed_unsync()
     }
 
-    /// Sends it, with the credential in it.
-    async fn forward(
-        &self,
-        permit: Permit,
-        (mut parts, body, masker): (Parts, Body, Option<Masker>),
-        mut passing: Passing<G>,
-    ) -> Result<Answer, Box<Answer>> {
-        let plan = Arc::clone(&passing.plan);
-        let request = passing.ending.request;
-        let track = Track::new(
-            &*self.gate,
-            Direction::Sent,
-            request,
-            plan.http.recorded_bytes,
-        );
-        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        let first = format!("{} {path} {:?}", parts.method, parts.version);
-        let recorded = track.head(&first, &parts.headers).await;
-        recorded.map_err(|refusal| self.told(&refusal))?;
-        prepare(&mut parts, &passing, self.spoken());
-        if let Err(refusal) = self.give(&mut parts, &mut passing).await {
-            passing.ending.outcome.status = "not forwarded".to_owned();
-            return Err(Box::new(refuse::told(
-                &refusal,
-                Some(&request.0.to_string()),
-                None,
-            )));
-        }
-        let body = self.leaving(body, masker, &passing);
-        let sending = Request::from_parts(parts, body);
-        let sent = self.reach.send(permit, &self.way, &self.tasks, sending);
-        let sent = match plan.target.timeouts.statement {
-            Some(most) => timeout(most, sent).await,
-            None => Ok(sent.await),
-        };
-        match sent {
-            Ok(Ok(response)) => Ok(answer::pass(response, passing).await),
-            Ok(Err(failed)) => {
-                if let Some(refusal) = passing.ending.sent.cut() {
-                    passing.ending.outcome.status = format!("cut off: {}", refusal.message);
-                    let request = request.0.to_string();
-                    return Err(Box::new(refuse::told(&refusal, Some(&request), None)));
-                }
-                let target = &plan.target.name;
-                tracing::warn!(cause = %failed.cause, %target, "an upstream gave no answer");
-                passing.ending.outcome.status = "no answer".to_owned();
-                let request = request.0.to_string();
-                Err(Box::new(refuse::told(
-                    &failed.refusal,
-                    Some(&request),
-                    None,
-                )))
-            }
-            Err(_elapsed) => {
-                passing.ending.outcome.status = "timed out".to_owned();
-                let message = "the upstream did not answer in time";
-                let refusal = Refusal::upstream(message);
-                let request = request.0.to_string();
-                Err(Box::new(refuse::told(&refusal, Some(&request), None)))
-            }
-        }
-    }
-
-    /// Puts in the credential, where the target has one, and as whom it is used.
-    async fn give(&self, parts: &mut Parts, passing: &mut Passing<G>) -> Result<(), Refusal> {
-        let plan = Arc::clone(&passing.plan);
-        let cluster = plan.cluster.as_ref();
-        if let Some(injected) = &plan.http.inject {
-            let mut secret = self.way.secret(injected.secret()).await;
-            if cluster.is_some() {
-                secret = secret.and_then(kubernetes::inject::token);
-            }
-            let secret = secret.ok_or_else(Refusal::secret)?;
-            let target = &plan.target.name;
-            let forms = self.given.forms(target, injected, &secret);
-            let forms = forms.map_err(|why| {
-                tracing::error!(%target, "a credential is not used: {why}");
-                Refusal::secret()
-            })?;
-            passing.forms = Some(forms);
-            inject::inject(parts, injected, &secret)?;
-        }
-        match cluster.and_then(|cluster| cluster.settings.impersonate.as_ref()) {
-            Some(whom) => kubernetes::inject::impersonate(&mut parts.headers, whom, &self.caller),
-            None => Ok(()),
-        }
-    }
-
     /// What a cluster's client is told that asks what is permitted, where policy says no.
     fn reviewed(&self, facts: &Facts) -> Option<String> {
         let review = facts.cluster.as_ref()?.review.as_ref()?;
@@ -442,71 +349,6 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         }
         let refusal = self.gate.would(&review.asks).err()?;
         Some(review.denied(Some(&refusal)))
-    }
-
-    /// The body as it is looked at and recorded on its way; one that is empty goes on as it is.
-    fn leaving(&self, body: Body, masker: Option<Masker>, passing: &Passing<G>) -> Body {
-        if body.is_end_stream() {
-            return body;
-        }
-        let leaving = Leaving {
-            gate: Arc::clone(&self.gate),
-            request: passing.ending.request,
-            settings: Arc::clone(&passing.plan.http),
-            sent: passing.ending.sent.clone(),
-            masker,
-        };
-        let (to, lane) = sent::lane();
-        self.tasks.run(leaving.carry(body, to));
-        lane
-    }
-}
-
-/// What of the head is the connection's own is made anew; what cannot be read as it goes by is not asked for.
-fn prepare<G: Gate>(parts: &mut Parts, passing: &Passing<G>, spoken: Spoken) {
-    let upgrade = parts.headers.get(header::UPGRADE).cloned();
-    for name in &HOP {
-        parts.headers.remove(name);
-    }
-    if let Some(upgrade) = upgrade.filter(|_| passing.upgraded.is_some()) {
-        let word = HeaderValue::from_static("Upgrade");
-        parts.headers.insert(header::CONNECTION, word);
-        parts.headers.insert(header::UPGRADE, upgrade);
-    }
-    if !passing.masks.is_empty() || passing.plan.http.inject.is_some() {
-        plainly(&mut parts.headers);
-        if passing.json_only && !passing.masks.is_empty() {
-            kubernetes::mask::ask_for_json(&mut parts.headers);
-        }
-    }
-    if spoken == Spoken::One {
-        parts.version = Version::HTTP_11;
-        if let Some(path) = parts.uri.path_and_query().cloned() {
-            parts.uri = path.into();
-        }
-    }
-}
-
-/// Asks for an answer as it is, and for all of it.
-fn plainly(headers: &mut HeaderMap) {
-    for name in UNASKED {
-        headers.remove(name);
-    }
-    let identity = HeaderValue::from_static("identity");
-    for name in COMPRESSIONS.map(HeaderName::from_static) {
-        if let header::Entry::Occupied(mut said) = headers.entry(name) {
-            said.insert(identity.clone());
-        }
-    }
-    headers.insert(header::ACCEPT_ENCODING, identity);
-    let reads_trailers = headers.get_all(header::TE).iter().any(|value| {
-        let words = value.to_str().unwrap_or_default().split(',');
-        let mut words = words.map(|word| word.split(';').next().unwrap_or_default().trim());
-        words.any(|word| word.eq_ignore_ascii_case("trailers"))
-    });
-    match reads_trailers {
-        true => drop(headers.insert(header::TE, HeaderValue::from_static("trailers"))),
-        false => drop(headers.remove(header::TE)),
     }
 }
 

@@ -26,7 +26,7 @@ const PIECE: usize = 32 << 10;
 const ZSTD_WINDOW: u32 = 23;
 const BROTLI_WINDOW: u8 = 22;
 
-const BOMB: Broken = Broken("it is compressed so that little of it makes too much");
+const BOMB: Broken = Broken("it is packed so that little makes too much");
 const DAMAGED: Broken = Broken("it is compressed, and damaged");
 const WINDOW: Broken = Broken("it is compressed with a window that is too large");
 
