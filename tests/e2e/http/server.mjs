@@ -110,7 +110,7 @@ function answer(request, response) {
     } else if (path === "/v1/picture") {
       response.writeHead(200, { "content-type": "image/png" });
       response.end(Buffer.from([1, 2, 3]));
-    } else if (path === "/v1/guarded") {
+    } else if (path === "/v1/orders/guarded") {
       const known = request.headers.authorization === "Bearer issued-token-number-2";
       response.writeHead(known ? 200 : 401, { "content-type": "text/plain" });
       response.end();

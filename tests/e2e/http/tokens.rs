@@ -118,11 +118,11 @@ fn a_token_that_is_refused_is_asked_for_anew_and_the_request_sent_once_more() ->
     let issuer = Issuer::start()?;
     let shop = issuer.shop("/token", ", in_body: true")?;
     // The server takes no token but the second.
-    let said = shop.curl(&["-d", "a=b"], "/v1/guarded")?;
+    let said = shop.curl(&["-d", "a=b"], "/v1/orders/guarded")?;
     has(&said, &["\n401 "])?;
     ensure!(issuer.asked()?.len() == 1, "a new token was doubted");
     support::wait::for_fact("a token that is not new any more", DEADLINE, || {
-        let said = shop.curl(&["-d", "a=b"], "/v1/guarded")?;
+        let said = shop.curl(&["-d", "a=b"], "/v1/orders/guarded")?;
         Ok(said.contains("\n200 ").then_some(()))
     })?;
     let asked = issuer.asked()?;
