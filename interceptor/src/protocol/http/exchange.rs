@@ -155,15 +155,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
     ) -> Result<Answer, Box<Answer>> {
         let plan = self.plan().map_err(|refusal| self.closing(&refusal))?;
         let (mut parts, incoming) = request.into_parts();
-        let mut presented = inject::strip(&mut parts, &plan.http);
-        if plan.cluster.is_some() {
-            presented.retain(|(_, value)| !kubernetes::inject::is_nobody(value));
-            presented.extend(kubernetes::inject::strip(&mut parts.headers));
-        }
-        for (place, value) in presented {
-            let written = self.gate.presented(&place, &value);
-            written.map_err(|refusal| self.told(&refusal))?;
-        }
+        self.strip(&plan, &mut parts)?;
         let Ready {
             parts,
             facts,
@@ -229,6 +221,20 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             whole,
         };
         self.forward(authorized.permit, outgoing, passing).await
+    }
+
+    /// Takes out what the client presents, and writes that it did.
+    fn strip(&self, plan: &Plan, parts: &mut Parts) -> Result<(), Box<Answer>> {
+        let mut presented = inject::strip(parts, &plan.http);
+        if plan.cluster.is_some() {
+            presented.retain(|(_, value)| !kubernetes::inject::is_nobody(value));
+            presented.extend(kubernetes::inject::strip(&mut parts.headers));
+        }
+        for (place, value) in presented {
+            let written = self.gate.presented(&place, &value);
+            written.map_err(|refusal| self.told(&refusal))?;
+        }
+        Ok(())
     }
 
     /// What is masked for whoever asks.

@@ -73,7 +73,7 @@ enum Form {
     /// Events, each with JSON in it.
     Lines(Box<Lines>),
     /// Parameters of a form.
-    Form(Box<Parameters>),
+    Parameters(Box<Parameters>),
     /// Text.
     Text(Box<Text>),
 }
@@ -143,7 +143,7 @@ impl Masks {
                 None => return Ok(None),
             },
             (Kind::Form, true) => match &self.detectors {
-                Some(with) => Form::Form(Box::new(Parameters::new(Arc::clone(with)))),
+                Some(with) => Form::Parameters(Box::new(Parameters::new(Arc::clone(with)))),
                 None => return Ok(None),
             },
             (Kind::Text | Kind::Form, false) => return Err("it is not JSON"),
@@ -193,7 +193,7 @@ impl Masker {
         match &mut self.0 {
             Form::Json(json) => json.feed(bytes, out),
             Form::Lines(lines) => lines.feed(bytes, out),
-            Form::Form(form) => form.feed(bytes, out),
+            Form::Parameters(form) => form.feed(bytes, out),
             Form::Text(text) => text.feed(bytes, out),
         }
     }
@@ -206,7 +206,7 @@ impl Masker {
         match &mut self.0 {
             Form::Json(json) => json.end(out),
             Form::Lines(lines) => lines.end(out),
-            Form::Form(form) => form.end(out),
+            Form::Parameters(form) => form.end(out),
             Form::Text(text) => text.end(out),
         }
     }
@@ -217,7 +217,7 @@ impl Masker {
         let found = match &self.0 {
             Form::Json(json) => json.found(),
             Form::Lines(lines) => lines.found(),
-            Form::Form(form) => form.found(),
+            Form::Parameters(form) => form.found(),
             Form::Text(text) => text.found(),
         };
         found.0.clone()
