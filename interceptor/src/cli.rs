@@ -3,6 +3,7 @@
 pub mod approvals;
 pub mod audit;
 pub mod bind;
+pub mod ca;
 mod client;
 pub mod config;
 pub mod console;
@@ -102,6 +103,9 @@ pub enum Verb {
     /// Know the format of the configuration.
     #[command(subcommand)]
     Config(config::Config),
+    /// Have clients of this host trust the daemon's authority.
+    #[command(subcommand)]
+    Ca(ca::Ca),
     /// Have SSH clients of this host know the daemon.
     #[command(subcommand)]
     SshCa(ssh_ca::SshCa),
@@ -207,6 +211,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Verb::Replay(replay) => replay.main(),
         Verb::Policy(policy) => policy.run(),
         Verb::Config(config) => config.run(),
+        Verb::Ca(ca) => ca.run(),
         Verb::SshCa(ssh) => ssh.run(),
         Verb::Uninstall(uninstall) => uninstall.run(),
         Verb::Kubeconfig(kubeconfig) => kubeconfig.run(),

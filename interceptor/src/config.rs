@@ -39,7 +39,7 @@ pub use issuers::{Algorithm, ClaimNames, Issuer, Url};
 pub use load::is_open;
 pub use mistake::{Mistake, Mistakes, Place};
 pub use names::{NameRefusal, Names, is_below};
-pub use shape::http::{Http, Inject, Unread};
+pub use shape::http::{Client, Http, Inject, Unread};
 pub use shape::kubernetes::{Impersonate, Kubernetes, Whom};
 pub use shape::ssh::{HostKey, HostKeys, Ssh, SshLogin};
 

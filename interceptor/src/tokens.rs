@@ -6,6 +6,7 @@
 
 pub mod bindings;
 mod claims;
+pub mod clients;
 mod code;
 mod document;
 pub mod exchange;

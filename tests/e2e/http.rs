@@ -1,7 +1,11 @@
 //! HTTP: stock clients against a server that writes down what arrives, with the daemon in between.
 
 mod conceal;
+mod held;
+mod leaving;
 mod presented;
+mod tokens;
+mod trusted;
 
 use std::fs;
 use std::path::PathBuf;
@@ -44,6 +48,20 @@ impl Shop {
 
     /// With this credential, put where `inject` says.
     fn given(inject: &str, token: &str, more: &[&str]) -> Result<Self> {
+        Self::made((inject, token), more, POLICY, &[])
+    }
+
+    /// Under another policy, with more of the target.
+    fn policed(policy: &str, of_target: &[&str]) -> Result<Self> {
+        Self::made(("{ secret: SECRET }", TOKEN), &[], policy, of_target)
+    }
+
+    fn made(
+        (inject, token): (&str, &str),
+        more: &[&str],
+        policy: &str,
+        of_target: &[&str],
+    ) -> Result<Self> {
         needs_root()?;
         let directory = place::temporary("http")?;
         let authority = Authority::make(directory.path())?;
@@ -71,10 +89,10 @@ impl Shop {
             statement: "redacted",
             postgres: Vec::new(),
             http,
-            more: Vec::new(),
+            more: of_target.iter().map(|line| (*line).to_owned()).collect(),
             tls: None,
         };
-        let daemon = Daemon::start(Settings::new(vec![target], POLICY))?;
+        let daemon = Daemon::start(Settings::new(vec![target], policy))?;
         Ok(Self {
             daemon,
             _server: server,

@@ -30,6 +30,8 @@ const POLICY: &str = r#"
 "#;
 /// What any attack may make the daemon hold more than before, in KiB.
 const MOST: u64 = 48 << 10;
+/// Bytes of what begins a connection of HTTP/2.
+const PREFACE: usize = 24;
 /// A client of HTTP/2 by hand: `frame`, `ask`, `open`, `read`.
 const TWO: &str = r#"
 import socket, struct, sys, time
@@ -114,8 +116,9 @@ fn serve(mut client: TcpStream, arrived: &Mutex<Vec<u8>>, sent: &AtomicUsize) ->
         let count = client.read(&mut piece)?;
         ensure!(count > 0, "gone");
         head.extend_from_slice(piece.get(..count).unwrap_or_default());
-        if head.starts_with(b"PRI * HTTP/2.0") {
-            return servers::two(client, sent);
+        if head.starts_with(b"PRI * HTTP/2.0") && head.len() >= PREFACE {
+            let first = head.split_off(PREFACE.min(head.len()));
+            return servers::two(client, first, sent);
         }
         while let Some(end) = head.windows(4).position(|four| four == b"\r\n\r\n") {
             let rest = head.split_off(end + 4);

@@ -321,7 +321,11 @@ fn without_btf_fields_are_absent_and_never_wrong() {
     let best = Scene::new().capture.guard();
     assert_eq!(scene.capture.guard(), best);
     let door = unique("door");
-    let named = std::os::linux::net::SocketAddrExt::from_abstract_name(&door).unwrap();
+    let named =
+        <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(
+            &door,
+        )
+        .unwrap();
     let _listener = std::os::unix::net::UnixListener::bind_addr(&named).unwrap();
     let dial = "outcome(socket.socket(socket.AF_UNIX).connect, '\\0' + sys.argv[1])";
     let refused = scene.run(dial, &[&door]);

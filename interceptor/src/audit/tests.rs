@@ -56,6 +56,7 @@ fn outcome(status: &str) -> Outcome {
     Outcome {
         counted: None,
         found: BTreeMap::new(),
+        found_sent: BTreeMap::new(),
         rows: 1,
         bytes: 2,
         took: Duration::from_micros(3),
@@ -282,12 +283,14 @@ fn a_finish_line_fits_its_reservation_whatever_the_server_says() {
         let log = open(&dir, &settings(1 << 20));
         let reservation = log.reserve(finish_bytes(Some(&principal))).expect("space");
         let bytes = reservation.bytes();
+        let all: BTreeMap<_, _> = Kind::ALL
+            .iter()
+            .map(|kind| (kind.word(), u64::MAX))
+            .collect();
         let outcome = Outcome {
             counted: None,
-            found: Kind::ALL
-                .iter()
-                .map(|kind| (kind.word(), u64::MAX))
-                .collect(),
+            found: all.clone(),
+            found_sent: all,
             rows: u64::MAX,
             bytes: u64::MAX,
             took: Duration::MAX,

@@ -387,7 +387,8 @@ impl From<'_> {
         }
         if let Some(http) = node.under("http") {
             let secret = |node: &Node| self.secret(node);
-            let http = super::shape::http::build(node, http, &secret);
+            let path = |node: &Node, key: &str| self.path(Some(node), key);
+            let http = super::shape::http::build(node, http, &secret, &path);
             return Some(Protocol::Http(Arc::new(http)));
         }
         if let Some(cluster) = node.under("kubernetes") {

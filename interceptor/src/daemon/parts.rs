@@ -99,6 +99,7 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
         policy,
         grants,
         tokens,
+        clients: Default::default(),
         approvals,
         audit,
         recorder,

@@ -331,6 +331,17 @@ impl Refusal {
         Self::plain(RefusalKind::NotPermitted, message, hint)
     }
 
+    /// A value was found in the request that must not leave; `kind` is its kind.
+    #[must_use]
+    pub fn leaving(kind: &str) -> Self {
+        let message = format!("a value of kind {kind} stands in the request, and must not leave");
+        Self::plain(
+            RefusalKind::NotPermitted,
+            &message,
+            "send it without that value",
+        )
+    }
+
     /// More is masked since the request was judged.
     #[must_use]
     pub fn masked_since() -> Self {

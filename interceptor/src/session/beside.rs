@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use super::Session;
 use super::opening::Who;
 use super::services::Services;
-use crate::config::SecretSource;
+use crate::config::{Client, SecretSource};
 use crate::secrets::Secret;
 use crate::socket::Place;
 
@@ -36,6 +36,20 @@ impl Beside {
         fetched
             .inspect_err(|error| {
                 tracing::error!(%error, target = %self.who.target.name, "cannot fetch a secret");
+            })
+            .ok()
+    }
+
+    /// A token of an authorization server; another one than the one that was refused. `None` where it cannot be had,
+    /// which is logged.
+    pub async fn token(&self, client: &Client, refused: Option<&Secret>) -> Option<Secret> {
+        let Services {
+            clients, secrets, ..
+        } = &*self.services;
+        let token = clients.token(secrets, client, refused).await;
+        token
+            .inspect_err(|error| {
+                tracing::error!(%error, target = %self.who.target.name, "cannot have a token");
             })
             .ok()
     }

@@ -215,6 +215,10 @@ impl Gate for Session {
             let metrics = &self.services.metrics;
             metrics.detected(&self.who.target.name, kind, *count);
         }
+        for (kind, count) in &outcome.found_sent {
+            let metrics = &self.services.metrics;
+            metrics.detected_sent(&self.who.target.name, kind, *count);
+        }
         let event = Event::RequestFinished {
             connection: self.who.connection,
             session: self.id,

@@ -111,6 +111,9 @@ pub struct Outcome {
     /// How many values of which kinds detectors found in the answer.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub found: BTreeMap<&'static str, u64>,
+    /// The same of the request itself.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub found_sent: BTreeMap<&'static str, u64>,
 }
 
 fn micros<S: serde::Serializer>(took: &Duration, to: S) -> Result<S::Ok, S::Error> {

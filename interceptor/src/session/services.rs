@@ -31,6 +31,7 @@ use crate::targets::Targets;
 use crate::telemetry::Metrics;
 use crate::tls::Authority;
 use crate::tokens::Tokens;
+use crate::tokens::clients::Clients;
 
 /// What stands for a scope where there is none; no cgroup has this number.
 const NOBODY: u64 = 0;
@@ -68,6 +69,8 @@ pub struct Services {
     pub grants: Grants,
     /// Who stands behind which scope.
     pub tokens: Tokens,
+    /// Tokens of our own, for targets that take no other credential.
+    pub clients: Clients,
     /// What waits for people, and what they said.
     pub approvals: Approvals,
     /// The audit log.

@@ -22,6 +22,7 @@ pub struct Metrics {
     logins: Family<TargetHow, Counter>,
     masks_missed: Family<Target, Counter>,
     detected: Family<TargetKind, Counter>,
+    detected_sent: Family<TargetKind, Counter>,
     credentials_returned: Family<Target, Counter>,
     approvals: Family<TargetResult, Counter>,
     names: Family<Result, Counter>,
@@ -165,6 +166,14 @@ impl Metrics {
             .inc_by(count);
     }
 
+    /// Detectors found values of a kind in requests that went on.
+    pub fn detected_sent(&self, target: &str, kind: &'static str, count: u64) {
+        let target = target.to_owned();
+        self.detected_sent
+            .get_or_create(&TargetKind { target, kind })
+            .inc_by(count);
+    }
+
     /// An upstream showed the credential that it was given.
     pub fn credential_returned(&self, target: &str) {
         let target = target.to_owned();
@@ -285,6 +294,11 @@ impl Metrics {
             "detected",
             "Values that detectors found in answers, by target and kind",
             self.detected.clone(),
+        );
+        registry.register(
+            "detected_sent",
+            "Values that detectors found in requests that went on, by target and kind",
+            self.detected_sent.clone(),
         );
         registry.register(
             "credentials_returned",

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderName};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
@@ -82,7 +82,7 @@ impl Asks {
     /// # Errors
     /// Why there is none.
     pub(super) async fn get(&self, url: &Url) -> Result<Bytes, String> {
-        let answer = self.ask(Method::GET, url, Bytes::new()).await?;
+        let answer = self.ask(Method::GET, url, &[], Bytes::new()).await?;
         match answer.status {
             200 => Ok(answer.body),
             status => Err(format!("{} answers {status}", url.text)),
@@ -94,18 +94,37 @@ impl Asks {
     /// # Errors
     /// Why there is no answer; one that says no is an answer.
     pub(super) async fn post(&self, url: &Url, fields: &[(&str, &str)]) -> Result<Answer, String> {
-        let fields: Vec<_> = fields
-            .iter()
-            .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)))
-            .collect();
-        self.ask(Method::POST, url, fields.join("&").into()).await
+        self.post_as(url, None, fields).await
     }
 
-    async fn ask(&self, method: Method, url: &Url, body: Bytes) -> Result<Answer, String> {
+    /// Sends a form with a header that says who asks.
+    ///
+    /// # Errors
+    /// As [`Asks::post`].
+    pub(super) async fn post_as(
+        &self,
+        url: &Url,
+        who: Option<&str>,
+        fields: &[(&str, &str)],
+    ) -> Result<Answer, String> {
+        let who: Vec<_> = who
+            .map(|who| (AUTHORIZATION, who.to_owned()))
+            .into_iter()
+            .collect();
+        self.ask(Method::POST, url, &who, form(fields).into()).await
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        url: &Url,
+        more: &[(HeaderName, String)],
+        body: Bytes,
+    ) -> Result<Answer, String> {
         url.may_be_spoken_to(self.allow_http)
             .map_err(|expected| format!("{} is not asked: {expected}", url.text))?;
         let form = "application/x-www-form-urlencoded".to_owned();
-        let headers = [(CONTENT_TYPE, form)];
+        let headers = [&[(CONTENT_TYPE, form)][..], more].concat();
         let asked = timeout(PATIENCE, self.exchange(method, url, &headers, body));
         let asked = asked.await.unwrap_or_else(|_elapsed| {
             Err(format!("it did not answer in {} s", PATIENCE.as_secs()))
@@ -168,6 +187,14 @@ impl Asks {
         }
         Err(failed)
     }
+}
+
+fn form(fields: &[(&str, &str)]) -> String {
+    let fields: Vec<_> = fields
+        .iter()
+        .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)))
+        .collect();
+    fields.join("&")
 }
 
 /// Ends the connection with whoever waited for its answer.

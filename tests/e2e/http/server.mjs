@@ -4,15 +4,15 @@ import { createHash } from "node:crypto";
 import { appendFileSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { createSecureServer } from "node:http2";
-import { gzipSync } from "node:zlib";
+import { brotliCompressSync, deflateSync, gzipSync } from "node:zlib";
 
 const [port, log, certificate, key] = process.argv.slice(2);
 const JSON_TYPE = { "content-type": "application/json" };
 const SECRET = { name: "Ann", ssn: "123-45-6789", email: "ann@example.com", cards: [{ number: "4111111111111111" }] };
 
-function note(request, bytes) {
+function note(request, bytes, body) {
   const { method, url, headers, trailers, httpVersion } = request;
-  appendFileSync(log, JSON.stringify({ method, url, httpVersion, headers, trailers, bytes }) + "\n");
+  appendFileSync(log, JSON.stringify({ method, url, httpVersion, headers, trailers, bytes, body }) + "\n");
 }
 
 // All that arrived, in the ways in which servers show it.
@@ -54,11 +54,33 @@ function show(request, response, how) {
   response.end();
 }
 
+// Answers that are compressed whatever was asked for.
+function packed(request, response, how) {
+  const known = request.headers.authorization;
+  const said = Buffer.from(JSON.stringify({ customers: [SECRET], known }));
+  const rows = {
+    gzip: ["gzip", () => gzipSync(said)],
+    deflate: ["deflate", () => deflateSync(said)],
+    br: ["br", () => brotliCompressSync(said)],
+    bomb: ["gzip", () => gzipSync(Buffer.from(`"${"0".repeat(64 << 20)}"`))],
+    twice: ["gzip, gzip", () => gzipSync(gzipSync(said))],
+  };
+  const [coding, pack] = rows[how];
+  response.writeHead(200, { ...JSON_TYPE, "content-encoding": coding });
+  response.end(pack());
+}
+
 function answer(request, response) {
   let bytes = 0;
-  request.on("data", (piece) => (bytes += piece.length));
+  // The end of a long body says enough of it.
+  let body = Buffer.alloc(0);
+  request.on("error", () => {});
+  request.on("data", (piece) => {
+    bytes += piece.length;
+    body = Buffer.concat([body, piece]).subarray(-4096);
+  });
   request.on("end", () => {
-    note(request, bytes);
+    note(request, bytes, body.toString());
     const path = request.url.split("?")[0];
     if (path === "/v1/customers") {
       response.writeHead(200, { ...JSON_TYPE, "set-cookie": "session=upstream", "x-kept": "yes" });
@@ -88,6 +110,12 @@ function answer(request, response) {
     } else if (path === "/v1/picture") {
       response.writeHead(200, { "content-type": "image/png" });
       response.end(Buffer.from([1, 2, 3]));
+    } else if (path === "/v1/orders/guarded") {
+      const known = request.headers.authorization === "Bearer issued-token-number-2";
+      response.writeHead(known ? 200 : 401, { "content-type": "text/plain" });
+      response.end();
+    } else if (path.startsWith("/v1/packed/")) {
+      packed(request, response, path.slice("/v1/packed/".length));
     } else if (path.startsWith("/v1/shown/")) {
       show(request, response, path.slice("/v1/shown/".length));
     } else {

@@ -11,6 +11,8 @@ use crate::lab::has;
 /// What one connection of HTTP/2 may make the daemon hold whose client reads nothing, in KiB: its streams, and what
 /// its server may send before any of it is read.
 const EACH: u64 = 24 << 10;
+/// Bytes that a server may send at least before any of it is read, of what one connection asks for.
+const FILLED: usize = 3 << 20;
 
 fn two(rest: &str) -> String {
     format!("{TWO}\n{rest}")
@@ -128,6 +130,8 @@ sys.stdin.read()
             false => (sent, 0),
         };
     }
+    // It has filled every window that the daemon gave it.
+    ensure!(last.0 >= 4 * FILLED, "only {} bytes were sent", last.0);
     held.close_input();
     Ok(())
 }

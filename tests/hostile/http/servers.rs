@@ -1,6 +1,6 @@
 //! Servers that answer as no server does, and that never stop.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Cursor, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -110,11 +110,12 @@ fn frame(kind: u8, flags: u8, stream: u32, body: &[u8]) -> Vec<u8> {
 }
 
 /// A server of HTTP/2 that fills every window that it is given, for ever.
-pub(super) fn two(mut client: TcpStream, sent: &AtomicUsize) -> Result<()> {
+pub(super) fn two(mut client: TcpStream, first: Vec<u8>, sent: &AtomicUsize) -> Result<()> {
     client.write_all(&frame(4, 0, 0, &[]))?;
     let (mut all, mut each) = (65_535_i64, 65_535_i64);
     let mut streams: Vec<(u32, i64)> = Vec::new();
-    // What was read of the preface with it does not matter: the daemon sends its settings first.
+    // Settings come with the preface.
+    let mut from = Cursor::new(first).chain(client.try_clone()?);
     client.write_all(&frame(4, 1, 0, &[]))?;
     let mut head = [0; 9];
     loop {
@@ -126,11 +127,11 @@ pub(super) fn two(mut client: TcpStream, sent: &AtomicUsize) -> Result<()> {
                 *window -= 16_384;
             }
         }
-        client.read_exact(&mut head)?;
+        from.read_exact(&mut head)?;
         let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
         let mut body = vec![0; length];
-        client.read_exact(&mut body)?;
+        from.read_exact(&mut body)?;
         match head[3] {
             1 => {
                 client.write_all(&frame(1, 4, stream, &[0x88]))?;
@@ -140,7 +141,11 @@ pub(super) fn two(mut client: TcpStream, sent: &AtomicUsize) -> Result<()> {
             4 if head[4] & 1 == 0 => {
                 for setting in body.chunks_exact(6) {
                     if let [0, 4, a, b, c, d] = setting {
-                        each = i64::from(u32::from_be_bytes([*a, *b, *c, *d]));
+                        let own = i64::from(u32::from_be_bytes([*a, *b, *c, *d]));
+                        streams
+                            .iter_mut()
+                            .for_each(|(_, window)| *window += own - each);
+                        each = own;
                     }
                 }
             }

@@ -1,10 +1,16 @@
 //! `http`: what a target that speaks HTTP says, and what is made of it.
 
-use super::{Form, GIB, KIB, Key, SECRET, SENSITIVE, Shape, may, must};
+mod client;
+
+use std::path::PathBuf;
+
+pub use self::client::Client;
+use super::{Form, GIB, KIB, Key, SECRET, SENSITIVE, Shape, detect, may, must};
 use crate::config::document::{Entry, Node};
 use crate::config::mistake::Report;
 use crate::config::{Config, Host, SecretSource, Target, build, cross, scalar, sensitive};
 use crate::masking::Mask;
+use crate::masking::detect::Actions;
 
 /// Masks of one target: each key of an answer is held against all of them.
 const MASKS_MAX: usize = 256;
@@ -22,7 +28,9 @@ pub struct Http {
     pub strip_response_headers: Vec<String>,
     /// Fields of JSON that are masked for whoever policy does not permit to `Reveal` the path.
     pub mask: Vec<(String, Mask)>,
-    /// What is done about answers that masks cannot read. Default `Refuse`.
+    /// What is done about values that are found in requests by their form. Default nothing.
+    pub detect_sent: Actions,
+    /// What is done about what masks cannot read. Default `Refuse`.
     pub unread: Unread,
     /// Paths whose requests are GraphQL.
     pub graphql: Vec<String>,
@@ -73,6 +81,8 @@ pub enum Inject {
         /// The secret.
         value: SecretSource,
     },
+    /// `Authorization: Bearer`, with a token that an authorization server issues for client credentials.
+    Issued(Box<Client>),
 }
 
 impl Inject {
@@ -82,6 +92,7 @@ impl Inject {
         match self {
             Self::Bearer(source) => source,
             Self::Basic { password, .. } => password,
+            Self::Issued(client) => &client.secret,
             Self::Header { value, .. } | Self::Query { value, .. } | Self::Cookie { value, .. } => {
                 value
             }
@@ -94,6 +105,7 @@ impl Inject {
         match self {
             Self::Bearer(_) => "bearer",
             Self::Basic { user, .. } => user,
+            Self::Issued(client) => &client.id,
             Self::Header { name, .. } | Self::Query { name, .. } | Self::Cookie { name, .. } => {
                 name
             }
@@ -116,6 +128,14 @@ pub(super) const HOSTS: Key = may(
     Shape::List(1, &Shape::Text(Form::ServerName)),
     "those of the addresses",
     "Hosts that requests may name; others are told 421.",
+);
+
+/// What is looked for on its way out.
+pub(super) const DETECT_SENT: Key = may(
+    "detect_sent",
+    detect::KINDS,
+    "off",
+    "What is done about values that are found in requests by their form: in query, headers and body.",
 );
 
 /// What may stand below `http`.
@@ -152,8 +172,9 @@ pub(in crate::config) const HTTP: Shape = Shape::Keys(&[
         "unread",
         Shape::Word(&["refuse", "pass"]),
         "refuse",
-        "What is done about answers that masks cannot read, where there are any.",
+        "What is done about answers that masks cannot read, and requests that `detect_sent` cannot, where there are any.",
     ),
+    DETECT_SENT,
     may(
         "graphql",
         Shape::List(1, &Shape::Text(Form::RequestPath)),
@@ -196,9 +217,16 @@ const INJECT: Shape = Shape::Keys(&[
     must("secret", SECRET, "Where it comes from."),
     may(
         "as",
-        Shape::Word(&["bearer", "basic", "header", "query", "cookie"]),
+        Shape::Word(&["bearer", "basic", "header", "query", "cookie", "client"]),
         "bearer",
-        "Where it stands: `Authorization: Bearer` or `Basic`, a header, a parameter of the query, a cookie.",
+        "Where it stands: `Authorization: Bearer` or `Basic`, a header, a parameter of the query, a cookie; or, for \
+         `client`, where bearer tokens are asked for.",
+    ),
+    may(
+        "client",
+        client::CLIENT,
+        "none",
+        "Where bearer tokens are asked for, with `as: client`: the secret is the client's.",
     ),
     may(
         "user",
@@ -225,6 +253,7 @@ pub(in crate::config) fn build(
     target: &Node,
     http: &Node,
     secret: &dyn Fn(&Node) -> Option<SecretSource>,
+    path: &dyn Fn(&Node, &str) -> Option<PathBuf>,
 ) -> Http {
     let lower = |key: &str| {
         let names = build::texts(http, key).into_iter();
@@ -237,10 +266,13 @@ pub(in crate::config) fn build(
     };
     Http {
         hosts: hosts(target, http),
-        inject: http.under("inject").and_then(|node| inject(node, secret)),
+        inject: http
+            .under("inject")
+            .and_then(|node| inject(node, secret, path)),
         credential_headers: lower("credential_headers"),
         strip_response_headers: lower("strip_response_headers"),
         mask: sensitive::fields(target, http.under("mask")),
+        detect_sent: detect::actions(http.under("detect_sent")),
         unread: match build::text(Some(http), "unread").as_deref() {
             Some("pass") => Unread::Pass,
             _ => Unread::Refuse,
@@ -277,7 +309,11 @@ pub(super) fn hosts(target: &Node, http: &Node) -> Vec<Host> {
     hosts
 }
 
-fn inject(node: &Node, secret: &dyn Fn(&Node) -> Option<SecretSource>) -> Option<Inject> {
+fn inject(
+    node: &Node,
+    secret: &dyn Fn(&Node) -> Option<SecretSource>,
+    path: &dyn Fn(&Node, &str) -> Option<PathBuf>,
+) -> Option<Inject> {
     let said = |key: &str| build::text(Some(node), key);
     let value = secret(node.under("secret")?)?;
     match said("as").as_deref() {
@@ -299,6 +335,10 @@ fn inject(node: &Node, secret: &dyn Fn(&Node) -> Option<SecretSource>) -> Option
             name: said("name")?,
             value,
         }),
+        Some("client") => {
+            let client = client::build(node.under("client")?, value, path)?;
+            Some(Inject::Issued(Box::new(client)))
+        }
         Some(_) => None,
     }
 }
@@ -306,8 +346,12 @@ fn inject(node: &Node, secret: &dyn Fn(&Node) -> Option<SecretSource>) -> Option
 /// What is wrong with where a credential is to stand.
 fn placed(node: &Node) -> Option<&'static str> {
     let said = |key: &str| node.under(key).is_some();
-    let wanted = match build::text(Some(node), "as").as_deref() {
-        None | Some("bearer") => (false, false, false),
+    let kind = build::text(Some(node), "as");
+    if (kind.as_deref() == Some("client")) != said("client") {
+        return Some("expected `client` with `as: client`, and there only");
+    }
+    let wanted = match kind.as_deref() {
+        None | Some("bearer" | "client") => (false, false, false),
         Some("basic") => (true, false, false),
         Some("header") => (false, true, said("prefix")),
         Some(_) => (false, true, false),
@@ -363,6 +407,11 @@ pub(in crate::config) fn cross(
         wrong("inject", UNPROVED);
     }
     if let Some(expected) = node.under("inject").and_then(placed) {
+        wrong("inject", expected);
+    }
+    if let Some(Inject::Issued(client)) = &http.inject
+        && let Err(expected) = client.url.may_be_spoken_to(client.allow_http)
+    {
         wrong("inject", expected);
     }
     if let Some(Inject::Header { name, .. }) = &http.inject

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::http::{self, HOSTS, Http, Inject, Unread};
-use super::{Form, GIB, KIB, SECRET, SENSITIVE, Shape, may, must};
+use super::http::{self, DETECT_SENT, HOSTS, Http, Inject, Unread};
+use super::{Form, GIB, KIB, SECRET, SENSITIVE, Shape, detect, may, must};
 use crate::config::document::{Entry, Node};
 use crate::config::mistake::Report;
 use crate::config::{Config, SecretSource, Target, build, cross, sensitive};
@@ -63,6 +63,7 @@ pub(in crate::config) const KUBERNETES: Shape = Shape::Keys(&[
         "none",
         "Fields of objects that are masked beside those of Secrets, as in `http.mask`.",
     ),
+    DETECT_SENT,
     may(
         "judged",
         Shape::Size(KIB, GIB / 64),
@@ -120,6 +121,7 @@ pub(in crate::config) fn build(
         credential_headers: Vec::new(),
         strip_response_headers: Vec::new(),
         mask: sensitive::fields(target, cluster.under("mask")),
+        detect_sent: detect::actions(cluster.under("detect_sent")),
         unread: Unread::Refuse,
         graphql: Vec::new(),
         mcp: Vec::new(),

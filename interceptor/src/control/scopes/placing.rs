@@ -168,6 +168,8 @@ fn environment(services: &Services, scope: &capture::Scope) -> BTreeMap<String, 
     let password = password.expose_secret().to_owned();
     [
         ("PGSSLROOTCERT", certificate.clone()),
+        // What Node adds to the roots that are compiled into it.
+        ("NODE_EXTRA_CA_CERTS", certificate.clone()),
         ("INTERCEPTOR_CA", certificate),
         ("PGPASSWORD", password),
     ]

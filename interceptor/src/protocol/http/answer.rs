@@ -1,6 +1,7 @@
 //! An answer on its way to the agent: headers that are not for it taken out, the credential that it may show covered,
 //! masked, recorded, counted.
 
+mod decode;
 mod upgrade;
 
 use std::io;
@@ -14,7 +15,9 @@ use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::http::response::Parts;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Response, StatusCode};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::decode::{Coding, Decoder};
 use super::exchange::{Ending, FRAMES, Plan};
 use super::facts::media_type_of;
 use super::inject::conceal::{self, Covered, Forms};
@@ -50,13 +53,8 @@ const OF_BODY: [&str; 10] = [
 ];
 /// How other names of such headers begin.
 const OF_BODY_TOO: [&str; 2] = ["x-amz-checksum-", "x-checksum-"];
-/// Headers that say how a body, or each message in it, is written.
-const CODINGS: [&str; 4] = [
-    "content-encoding",
-    "grpc-encoding",
-    "connect-content-encoding",
-    "im",
-];
+/// Headers that say how each message in a body is written, or that it is but a difference.
+const CODINGS: [&str; 3] = ["grpc-encoding", "connect-content-encoding", "im"];
 /// Bytes of what a connection has become that are read at a time.
 const PIECE: usize = 16 << 10;
 
@@ -80,6 +78,8 @@ pub(super) struct Passing<G: Gate> {
     pub(super) budget: Budget,
     pub(super) ending: Ending<G>,
     pub(super) tasks: Tasks,
+    /// Room for answers that come compressed.
+    pub(super) decoders: Arc<Semaphore>,
 }
 
 impl<G: Gate> Passing<G> {
@@ -116,18 +116,25 @@ pub(super) async fn pass<G: Gate>(
         return upgrade::pass(response.into_parts().0, theirs, passing).await;
     }
     let (mut parts, incoming) = response.into_parts();
-    if let Some(why) = unsearched(&parts, &incoming, &passing) {
+    let reader = reader(&parts, &incoming, &passing);
+    if let Some(why) = unsearched(&parts, &incoming, &passing, &reader) {
         return refused(&Refusal::unsearched(why), why, passing);
     }
-    let masker = match masker(&parts, &incoming, &passing) {
+    let masker = match masker(&parts, &incoming, &passing, &reader) {
         Ok(masker) => masker,
         Err(why) => return refused(&Refusal::unmasked(why), why, passing),
     };
+    // What nothing is looked for in goes on as it is.
+    let is_looked_at = passing.forms.is_some() || masker.is_some();
+    let reader = reader.ok().flatten().filter(|_| is_looked_at);
     strip(&mut parts, &passing);
     if let Err(refusal) = passing.conceal(&mut parts) {
         return refuse::told(&refusal, None, None);
     }
-    if masker.is_some() || passing.masks.has_fields() {
+    if reader.is_some() {
+        parts.headers.remove(header::CONTENT_ENCODING);
+    }
+    if masker.is_some() || reader.is_some() || passing.masks.has_fields() {
         // Also where no body comes: they tell who guesses one that it is right.
         for name in of_body(&parts.headers) {
             parts.headers.remove(name);
@@ -149,6 +156,7 @@ pub(super) async fn pass<G: Gate>(
     let media_type = media_type_of(&parts.headers);
     let forms = passing.forms.clone();
     let filter = Filter {
+        reader,
         covered: forms.map(|forms| Covered::answer(forms, &media_type)),
         masker,
     };
@@ -165,23 +173,51 @@ fn of_body(headers: &HeaderMap) -> Vec<HeaderName> {
     headers.keys().filter(is_of_body).cloned().collect()
 }
 
+/// An answer that is compressed, being read.
+type Reader = (Decoder, OwnedSemaphorePermit);
+
+/// What reads an answer that is compressed; `None` where it is not.
+fn reader<G: Gate>(
+    parts: &Parts,
+    incoming: &Incoming,
+    passing: &Passing<G>,
+) -> Result<Option<Reader>, &'static str> {
+    if passing.is_head || incoming.is_end_stream() {
+        return Ok(None);
+    }
+    let said = parts.headers.get_all(header::CONTENT_ENCODING).iter();
+    let said: Vec<_> = said.map(text).collect();
+    let mut codings = said.iter().flat_map(|said| said.split(',')).map(str::trim);
+    let mut codings = codings
+        .by_ref()
+        .filter(|coding| !matches!(*coding, "" | "identity"));
+    let Some(coding) = codings.next() else {
+        return Ok(None);
+    };
+    let coding = Coding::of(coding).filter(|_| codings.next().is_none());
+    let coding = coding.ok_or("its compression is not read here")?;
+    let room = Arc::clone(&passing.decoders).try_acquire_owned();
+    let room = room.map_err(|_full| "too many answers come compressed at a time")?;
+    let decoder = Decoder::new(coding).ok_or("it is compressed, and there is no room for it")?;
+    Ok(Some((decoder, room)))
+}
+
 /// Why the credential that was given cannot be looked for in an answer, where it cannot.
 fn unsearched<G: Gate>(
     parts: &Parts,
     incoming: &Incoming,
     passing: &Passing<G>,
+    reader: &Result<Option<Reader>, &'static str>,
 ) -> Option<&'static str> {
     if passing.forms.is_none() || passing.is_head || incoming.is_end_stream() {
         return None;
     }
     let said = |name: &str| parts.headers.get_all(name).iter();
     let is_plain = |value: &str| matches!(value.trim(), "" | "identity");
-    let text = |value: &header::HeaderValue| {
-        String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase()
-    };
     let mut coded = CODINGS.iter().flat_map(|name| said(name)).map(text);
     let mut carried = said("transfer-encoding").map(text);
     match () {
+        () if reader.is_err() => reader.as_ref().err().copied(),
         () if coded.any(|value| !value.split(',').all(is_plain)) => Some("it is compressed"),
         () if carried.any(|value| value.trim() != "chunked") => Some("it is compressed on its way"),
         () if parts.status == StatusCode::PARTIAL_CONTENT => Some("it is a part of something"),
@@ -194,27 +230,27 @@ fn masker<G: Gate>(
     parts: &Parts,
     incoming: &Incoming,
     passing: &Passing<G>,
+    reader: &Result<Option<Reader>, &'static str>,
 ) -> Result<Option<Masker>, &'static str> {
     if passing.masks.is_empty() || passing.is_head || incoming.is_end_stream() {
         return Ok(None);
     }
     let headers = &parts.headers;
-    let coding = headers.get(header::CONTENT_ENCODING);
-    let coding = coding.map(|value| {
-        String::from_utf8_lossy(value.as_bytes())
-            .trim()
-            .to_ascii_lowercase()
-    });
-    let made = match coding.as_deref() {
-        Some(coding) if !matches!(coding, "" | "identity") => Err("it is compressed"),
-        _ if parts.status == StatusCode::PARTIAL_CONTENT => Err("it is a part of something"),
-        _ => passing.masks.masker(&media_type_of(headers)),
+    let made = match reader {
+        Err(why) => Err(*why),
+        Ok(_) if parts.status == StatusCode::PARTIAL_CONTENT => Err("it is a part of something"),
+        Ok(_) => passing.masks.masker(&media_type_of(headers)),
     };
     match (made, passing.plan.http.unread) {
         (Ok(masker), _) => Ok(masker),
         (Err(_), Unread::Pass) => Ok(None),
         (Err(why), Unread::Refuse) => Err(why),
     }
+}
+
+/// What a header says, lower case.
+fn text(value: &header::HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase()
 }
 
 fn refused<G: Gate>(refusal: &Refusal, why: &str, mut passing: Passing<G>) -> Answer {
@@ -246,17 +282,32 @@ fn strip<G: Gate>(parts: &mut Parts, passing: &Passing<G>) {
 /// What becomes of the bytes of a body.
 #[derive(Debug)]
 struct Filter {
+    reader: Option<Reader>,
     covered: Option<Covered>,
     masker: Option<Masker>,
 }
 
 impl Filter {
     fn is_none(&self) -> bool {
-        self.covered.is_none() && self.masker.is_none()
+        self.reader.is_none() && self.covered.is_none() && self.masker.is_none()
     }
 
     /// Takes the next bytes, and gives what of them goes on.
     fn feed(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Broken> {
+        let Some((mut reader, room)) = self.reader.take() else {
+            return self.read(bytes);
+        };
+        let mut out = Vec::new();
+        reader.feed(bytes, |said| {
+            out.append(&mut self.read(said)?);
+            Ok(())
+        })?;
+        self.reader = Some((reader, room));
+        Ok(out)
+    }
+
+    /// Takes what the next bytes say.
+    fn read(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Broken> {
         let mut plain = Vec::with_capacity(bytes.len());
         match &mut self.covered {
             Some(covered) => covered.feed(bytes, &mut plain)?,
@@ -267,11 +318,17 @@ impl Filter {
 
     /// Gives what is left.
     fn end(&mut self) -> Result<Vec<u8>, Broken> {
+        let mut out = Vec::new();
+        if let Some((mut reader, _room)) = self.reader.take() {
+            let mut rest = Vec::new();
+            reader.end(&mut rest)?;
+            out = self.read(&rest)?;
+        }
         let mut plain = Vec::new();
         if let Some(covered) = &mut self.covered {
             covered.end(&mut plain)?;
         }
-        let mut out = self.mask(plain)?;
+        out.append(&mut self.mask(plain)?);
         if let Some(masker) = &mut self.masker {
             masker.end(&mut out)?;
         }
@@ -285,6 +342,14 @@ impl Filter {
         let mut out = Vec::with_capacity(plain.len());
         masker.feed(&plain, &mut out)?;
         Ok(out)
+    }
+
+    /// How many bytes it takes at a time.
+    fn piece(&self) -> usize {
+        match self.reader {
+            Some(_) => decode::STEP,
+            None => PIECE,
+        }
     }
 
     fn found(&self) -> bool {
@@ -365,7 +430,7 @@ async fn carry<G: Gate>(
             continue;
         }
         // What comes of one piece is not much more than it, whatever it is.
-        for piece in bytes.chunks(PIECE) {
+        for piece in bytes.chunks(filter.piece()) {
             let out = filter.feed(piece)?;
             if filter.found() {
                 passing.returned("body")?;

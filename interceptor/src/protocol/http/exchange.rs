@@ -3,44 +3,40 @@
 //! `read → judge → strip → inject → forward`, and what comes back goes through `answer`. The request that goes on is
 //! the one that was judged: nothing of it is read again.
 
+mod forward;
 mod held;
 mod plan;
+mod sent;
 
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
-use http_body_util::channel::Channel;
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Body as _, Frame, Incoming};
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::Request;
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::upgrade::OnUpgrade;
-use hyper::{Method, Request, Version};
-use tokio::time::timeout;
+use tokio::sync::Semaphore;
 
+use self::forward::Outgoing;
 pub(super) use self::plan::Plan;
 use self::plan::Plans;
-use super::answer::{self, Passing};
+use self::sent::Sent;
+use super::answer::Passing;
 use super::facts::{self, Facts, Wrong, body};
 use super::inject::conceal::Given;
+use super::mask::Masker;
 use super::reach::{Budget, Reach, Tasks, Way};
-use super::record::Track;
-use super::{Answer, Body, Spoken, empty, inject, refuse};
+use super::{Answer, Body, Spoken, empty, inject, mask, refuse};
 use crate::clock::{self, BootTime};
-use crate::config::Http;
-use crate::policy::{Permit, Refusal};
+use crate::config::{Http, Inject};
+use crate::policy::Refusal;
 use crate::protocol::kubernetes;
 use crate::secrets::Secret;
-use crate::session::{Direction, Gate, Hold, Outcome, Phase, RequestId, Said, Shown, Values};
+use crate::session::{Gate, Hold, Outcome, Phase, RequestId, Said, Shown, Values};
 
-/// Headers between two neighbours, which do not go on.
-const HOP: [HeaderName; 4] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::UPGRADE,
-];
 /// Headers that people are not shown: they change from one sending to the next, or say nothing.
 const UNSHOWN: [&str; 13] = [
     "accept",
@@ -57,18 +53,10 @@ const UNSHOWN: [&str; 13] = [
     "user-agent",
     "x-request-id",
 ];
-/// Headers by which a client asks for what cannot be read as it goes by: a part, other letters, a difference.
-const UNASKED: [&str; 5] = [
-    "range",
-    "if-range",
-    "accept-charset",
-    "a-im",
-    "sec-websocket-extensions",
-];
-/// Headers by which it says which compression of messages it reads.
-const COMPRESSIONS: [&str; 2] = ["grpc-accept-encoding", "connect-accept-encoding"];
 /// Credentials that one request may present: each is a line of the audit.
 const CREDENTIALS: usize = 16;
+/// Answers of one connection that come compressed at a time: each has a window of up to 8 MiB.
+const DECODERS: usize = 8;
 /// Frames of a body on their way at a time.
 pub(super) const FRAMES: usize = 2;
 
@@ -82,6 +70,8 @@ pub(crate) struct Exchange<G, W> {
     given: Arc<Given>,
     port: u16,
     caller: kubernetes::inject::Caller,
+    /// Room for answers that come compressed.
+    decoders: Arc<Semaphore>,
 }
 
 /// A request that is ready to be judged.
@@ -89,6 +79,11 @@ struct Ready {
     parts: Parts,
     facts: Facts,
     body: Body,
+    /// What looks at the body on its way, where that was not done before.
+    masker: Option<Masker>,
+    /// The body, where it is there as a whole.
+    whole: Option<Bytes>,
+    sent: Sent,
     shown: Result<Shown, &'static str>,
     text: String,
 }
@@ -99,10 +94,13 @@ pub(super) struct Ending<G: Gate> {
     pub(super) request: RequestId,
     pub(super) began: BootTime,
     pub(super) outcome: Outcome,
+    /// What was looked for in the request.
+    pub(super) sent: Sent,
 }
 
 impl<G: Gate> Drop for Ending<G> {
     fn drop(&mut self) {
+        self.outcome.found_sent = self.sent.found();
         self.outcome.took = clock::boot().since(self.began);
         self.gate.finish(self.request, &self.outcome);
     }
@@ -126,6 +124,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             given,
             port,
             caller,
+            decoders: Arc::new(Semaphore::new(DECODERS)),
         }
     }
 
@@ -165,6 +164,9 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             parts,
             mut facts,
             body,
+            masker,
+            whole,
+            sent,
             shown,
             text,
         } = self.read(&plan, parts, incoming).await;
@@ -176,8 +178,8 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             shown: shown.as_ref().map_err(|why| *why),
             word: None,
             begun: false,
-            look: None,
             hold: &hold,
+            look: None,
         };
         let authorized = self.gate.authorize(Phase::Execute, said, &reading).await;
         let authorized =
@@ -190,6 +192,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
                 status: "unanswered".to_owned(),
                 ..Outcome::default()
             },
+            sent,
         };
         if let Some(answer) = self.reviewed(&facts) {
             return Ok(told_of_policy(answer, ending));
@@ -209,7 +212,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
                 .is_some_and(|facts| facts.is_object()),
             plan,
             spoken: self.spoken(),
-            is_head: parts.method == Method::HEAD,
+            is_head: parts.method == hyper::Method::HEAD,
             forms: None,
             is_told: false,
             upgraded: (!facts.http.upgrade.is_empty())
@@ -218,8 +221,15 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             budget: Budget::default(),
             ending,
             tasks: self.tasks.clone(),
+            decoders: Arc::clone(&self.decoders),
         };
-        self.forward(authorized.permit, parts, body, passing).await
+        let outgoing = Outgoing {
+            parts,
+            body,
+            masker,
+            whole,
+        };
+        self.forward(authorized.permit, outgoing, passing).await
     }
 
     /// Writes what the client presents, and takes it out; what is wrong with it.
@@ -237,7 +247,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
     }
 
     /// What is masked for whoever asks.
-    fn masks(&self, plan: &Plan, facts: &Facts) -> Arc<super::mask::Masks> {
+    fn masks(&self, plan: &Plan, facts: &Facts) -> Arc<mask::Masks> {
         match plan.masks(facts) {
             masks if masks.has_fields() && !self.gate.reveals(&facts.resource()) => {
                 Arc::clone(masks)
@@ -277,7 +287,9 @@ impl<G: Gate, W: Way> Exchange<G, W> {
     }
 
     /// Reads what is judged of a request: its head, and its body where rules or people need to know it.
-    async fn read(&self, plan: &Plan, parts: Parts, incoming: Incoming) -> Ready {
+    async fn read(&self, plan: &Plan, mut parts: Parts, incoming: Incoming) -> Ready {
+        let sent = Sent::new(plan);
+        let looked = sent.head(&mut parts);
         let mut facts = facts::read(&parts, &plan.http, self.port);
         if plan.cluster.is_some() {
             facts.of_cluster(&parts);
@@ -285,6 +297,15 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         if let Some(cluster) = facts.cluster.as_mut().filter(|_| !incoming.is_end_stream()) {
             cluster.has_body();
         }
+        let is_empty = incoming.is_end_stream() && facts.http.upgrade.is_empty();
+        let masker = looked.and_then(|()| match is_empty {
+            true => Ok(None),
+            false => sent.body(&parts, &facts),
+        });
+        let mut masker = masker.unwrap_or_else(|wrong| {
+            facts.wrong = facts.wrong.or(Some(wrong));
+            None
+        });
         let wanted = wanted(&facts, &plan.http);
         let asks = self.gate.asks_people();
         let length = incoming.size_hint().upper();
@@ -295,10 +316,18 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let stream = facts.cluster.as_ref().and_then(|facts| facts.said());
         let text = stream.unwrap_or_else(|| format!("{} {path}", parts.method));
-        let is_read = facts.wrong.is_none() && (wanted.is_some() || asks && is_short);
-        let body = if is_read {
+        let mut whole = incoming.is_end_stream().then(Bytes::new);
+        let renews = matches!(plan.http.inject, Some(Inject::Issued(_)));
+        let waits = renews || masker.is_some() && sent.waits();
+        let is_read = wanted.is_some() || (asks || waits) && is_short;
+        let body = if is_read && facts.wrong.is_none() {
             let bounds = (plan.http.judged_bytes, held::COMES);
             let read = held::collect(incoming, bounds, self.gate.room()).await;
+            let read = read.and_then(|bytes| {
+                let looked_at = looked_at(&sent, masker.take(), &mut parts, &bytes)?;
+                let held = looked_at.map(|made| held::instead(&made, self.gate.room()));
+                held.unwrap_or(Ok(bytes))
+            });
             match read {
                 Ok(bytes) => {
                     if let Some(wanted) = wanted
@@ -308,6 +337,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
                     }
                     facts.wrong = facts.wrong.or_else(|| self.around(plan, &facts));
                     shown = Ok(shows(&parts, &facts, &bytes));
+                    whole = Some(bytes.clone());
                     Full::new(bytes).map_err(super::never).boxed_unsync()
                 }
                 Err(wrong) => {
@@ -319,12 +349,19 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             shown = Ok(shows(&parts, &facts, &Bytes::new()));
             empty()
         } else {
+            if masker.is_some() {
+                // It may come to be shorter, or longer.
+                parts.headers.remove(header::CONTENT_LENGTH);
+            }
             self.streamed(incoming)
         };
         Ready {
             parts,
             facts,
             body,
+            masker,
+            whole,
+            sent,
             shown,
             text,
         }
@@ -335,90 +372,6 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         incoming.map_err(std::io::Error::other).boxed_unsync()
     }
 
-    /// Sends it, with the credential in it.
-    async fn forward(
-        &self,
-        permit: Permit,
-        mut parts: Parts,
-        body: Body,
-        mut passing: Passing<G>,
-    ) -> Result<Answer, Box<Answer>> {
-        let plan = Arc::clone(&passing.plan);
-        let request = passing.ending.request;
-        let track = Track::new(
-            &*self.gate,
-            Direction::Sent,
-            request,
-            plan.http.recorded_bytes,
-        );
-        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        let first = format!("{} {path} {:?}", parts.method, parts.version);
-        let recorded = track.head(&first, &parts.headers).await;
-        recorded.map_err(|refusal| self.told(&refusal))?;
-        prepare(&mut parts, &passing, self.spoken());
-        if let Err(refusal) = self.give(&mut parts, &mut passing).await {
-            passing.ending.outcome.status = "not forwarded".to_owned();
-            return Err(Box::new(refuse::told(
-                &refusal,
-                Some(&request.0.to_string()),
-                None,
-            )));
-        }
-        let body = self.recorded(body, request, Arc::clone(&plan.http));
-        let sending = Request::from_parts(parts, body);
-        let sent = self.reach.send(permit, &self.way, &self.tasks, sending);
-        let sent = match plan.target.timeouts.statement {
-            Some(most) => timeout(most, sent).await,
-            None => Ok(sent.await),
-        };
-        match sent {
-            Ok(Ok(response)) => Ok(answer::pass(response, passing).await),
-            Ok(Err(failed)) => {
-                let target = &plan.target.name;
-                tracing::warn!(cause = %failed.cause, %target, "an upstream gave no answer");
-                passing.ending.outcome.status = "no answer".to_owned();
-                let request = request.0.to_string();
-                Err(Box::new(refuse::told(
-                    &failed.refusal,
-                    Some(&request),
-                    None,
-                )))
-            }
-            Err(_elapsed) => {
-                passing.ending.outcome.status = "timed out".to_owned();
-                let message = "the upstream did not answer in time";
-                let refusal = Refusal::upstream(message);
-                let request = request.0.to_string();
-                Err(Box::new(refuse::told(&refusal, Some(&request), None)))
-            }
-        }
-    }
-
-    /// Puts in the credential, where the target has one, and as whom it is used.
-    async fn give(&self, parts: &mut Parts, passing: &mut Passing<G>) -> Result<(), Refusal> {
-        let plan = Arc::clone(&passing.plan);
-        let cluster = plan.cluster.as_ref();
-        if let Some(injected) = &plan.http.inject {
-            let mut secret = self.way.secret(injected.secret()).await;
-            if cluster.is_some() {
-                secret = secret.and_then(kubernetes::inject::token);
-            }
-            let secret = secret.ok_or_else(Refusal::secret)?;
-            let target = &plan.target.name;
-            let forms = self.given.forms(target, injected, &secret);
-            let forms = forms.map_err(|why| {
-                tracing::error!(%target, "a credential is not used: {why}");
-                Refusal::secret()
-            })?;
-            passing.forms = Some(forms);
-            inject::inject(parts, injected, &secret)?;
-        }
-        match cluster.and_then(|cluster| cluster.settings.impersonate.as_ref()) {
-            Some(whom) => kubernetes::inject::impersonate(&mut parts.headers, whom, &self.caller),
-            None => Ok(()),
-        }
-    }
-
     /// What a cluster's client is told that asks what is permitted, where policy says no.
     fn reviewed(&self, facts: &Facts) -> Option<String> {
         let review = facts.cluster.as_ref()?.review.as_ref()?;
@@ -427,113 +380,6 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         }
         let refusal = self.gate.would(&review.asks).err()?;
         Some(review.denied(Some(&refusal)))
-    }
-
-    /// The body as it is recorded on its way, without what its trailers present; one that is empty goes on as it
-    /// is.
-    fn recorded(&self, mut body: Body, request: RequestId, settings: Arc<Http>) -> Body {
-        if body.is_end_stream() {
-            return body;
-        }
-        let (mut sender, channel) = Channel::new(FRAMES);
-        let gate = Arc::clone(&self.gate);
-        self.tasks.run(async move {
-            let most = settings.recorded_bytes;
-            let mut track = Track::new(&*gate, Direction::Sent, request, most);
-            while let Some(frame) = body.frame().await {
-                let frame = match frame {
-                    Ok(frame) => frame,
-                    Err(error) => return sender.abort(error),
-                };
-                let noted = match frame.into_data() {
-                    Ok(bytes) => track.body(&bytes).await.map(|()| Frame::data(bytes)),
-                    Err(frame) => {
-                        let mut trailers = frame.into_trailers().unwrap_or_default();
-                        let presented = inject::strip_headers(&mut trailers, &settings);
-                        let mut presented = presented.iter();
-                        match presented.try_for_each(|(place, value)| gate.presented(place, value))
-                        {
-                            Ok(()) => track.trailers(&trailers).await,
-                            Err(refusal) => Err(refusal),
-                        }
-                        .map(|()| Frame::trailers(trailers))
-                    }
-                };
-                let frame = match noted {
-                    Ok(frame) => frame,
-                    Err(refusal) => return sender.abort(std::io::Error::other(refusal.message)),
-                };
-                if sender.send(frame).await.is_err() {
-                    return;
-                }
-            }
-            drop(track.end().await);
-        });
-        channel.boxed_unsync()
-    }
-}
-
-/// What of the head is the connection's own is made anew; what cannot be read as it goes by is not asked for.
-fn prepare<G: Gate>(parts: &mut Parts, passing: &Passing<G>, spoken: Spoken) {
-    let upgrade = parts.headers.get(header::UPGRADE).cloned();
-    for name in &HOP {
-        parts.headers.remove(name);
-    }
-    if let Some(upgrade) = upgrade.filter(|_| passing.upgraded.is_some()) {
-        let word = HeaderValue::from_static("Upgrade");
-        parts.headers.insert(header::CONNECTION, word);
-        parts.headers.insert(header::UPGRADE, upgrade);
-    }
-    if passing.masks.has_fields() && matches!(parts.method, Method::GET | Method::HEAD) {
-        // They ask whether a guess of the whole is right.
-        parts.headers.remove(header::IF_MATCH);
-        parts.headers.remove(header::IF_NONE_MATCH);
-    }
-    if !passing.masks.is_empty() || passing.plan.http.inject.is_some() {
-        plainly(&mut parts.headers);
-        if passing.json_only && !passing.masks.is_empty() {
-            kubernetes::mask::ask_for_json(&mut parts.headers);
-        }
-    }
-    if spoken == Spoken::One {
-        parts.version = Version::HTTP_11;
-        relative(parts);
-    }
-}
-
-/// The request's line names a path; the host that stood in it alone goes where servers look for it.
-fn relative(parts: &mut Parts) {
-    if let Some(named) = parts.uri.authority()
-        && let Ok(named) = HeaderValue::from_str(named.as_str())
-        && !parts.headers.contains_key(header::HOST)
-    {
-        parts.headers.insert(header::HOST, named);
-    }
-    if let Some(path) = parts.uri.path_and_query().cloned() {
-        parts.uri = path.into();
-    }
-}
-
-/// Asks for an answer as it is, and for all of it.
-fn plainly(headers: &mut HeaderMap) {
-    for name in UNASKED {
-        headers.remove(name);
-    }
-    let identity = HeaderValue::from_static("identity");
-    for name in COMPRESSIONS.map(HeaderName::from_static) {
-        if let header::Entry::Occupied(mut said) = headers.entry(name) {
-            said.insert(identity.clone());
-        }
-    }
-    headers.insert(header::ACCEPT_ENCODING, identity);
-    let reads_trailers = headers.get_all(header::TE).iter().any(|value| {
-        let words = value.to_str().unwrap_or_default().split(',');
-        let mut words = words.map(|word| word.split(';').next().unwrap_or_default().trim());
-        words.any(|word| word.eq_ignore_ascii_case("trailers"))
-    });
-    match reads_trailers {
-        true => drop(headers.insert(header::TE, HeaderValue::from_static("trailers"))),
-        false => drop(headers.remove(header::TE)),
     }
 }
 
@@ -574,6 +420,23 @@ fn not_forwarded<G: Gate>(wrong: Wrong, mut ending: Ending<G>) -> Box<Answer> {
     ending.outcome.status = "not forwarded".to_owned();
     let request = ending.request.0.to_string();
     Box::new(refuse::told(&wrong.refusal(), Some(&request), None))
+}
+
+/// Looks at a body that was read; what it is now, and how long, where it was looked at.
+fn looked_at(
+    sent: &Sent,
+    masker: Option<Masker>,
+    parts: &mut Parts,
+    bytes: &[u8],
+) -> Result<Option<Vec<u8>>, Wrong> {
+    let Some(masker) = masker.filter(|_| !bytes.is_empty()) else {
+        return Ok(None);
+    };
+    let made = sent.whole(masker, bytes)?;
+    if let header::Entry::Occupied(mut said) = parts.headers.entry(header::CONTENT_LENGTH) {
+        said.insert(made.len().into());
+    }
+    Ok(Some(made))
 }
 
 /// Reads what a body says.

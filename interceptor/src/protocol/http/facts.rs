@@ -65,6 +65,8 @@ pub enum Wrong {
     Late,
     /// So many bodies are held that there is no room for it: 429.
     Crowded,
+    /// A value of this kind stands in it that must not leave: 403.
+    Leaving(&'static str),
     /// It is not offered, and what is offered instead: 403.
     NotOffered(&'static str, &'static str),
 }
@@ -95,6 +97,7 @@ impl Wrong {
             Self::Unreadable(why) => Refusal::unread(why),
             Self::Late => Refusal::malformed("the body has to be read, and does not come in"),
             Self::Crowded => Refusal::limit("bytes of bodies that are read to be judged"),
+            Self::Leaving(kind) => Refusal::leaving(kind),
             Self::NotOffered(what, instead) => Refusal::not_offered(what, instead),
         }
     }

@@ -113,7 +113,9 @@ pub(super) fn inject(parts: &mut Parts, inject: &Inject, secret: &Secret) -> Res
     let secret = secret.expose_secret();
     let bytes = secret.as_bytes();
     match inject {
-        Inject::Bearer(_) => set(parts, &header::AUTHORIZATION, &[b"Bearer ", bytes]),
+        Inject::Bearer(_) | Inject::Issued(_) => {
+            set(parts, &header::AUTHORIZATION, &[b"Bearer ", bytes])
+        }
         Inject::Basic { user, .. } => {
             let pair = Zeroizing::new(format!("{user}:{secret}"));
             let coded = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
@@ -154,7 +156,7 @@ fn set(parts: &mut Parts, name: &HeaderName, value: &[&[u8]]) -> Result<(), Refu
     Ok(())
 }
 
-fn set_query(parts: &mut Parts, query: &str) {
+pub(super) fn set_query(parts: &mut Parts, query: &str) {
     let path = parts.uri.path().to_owned();
     let text = match query {
         "" => path,

@@ -4,6 +4,7 @@
 //! masks. Nothing is kept of an answer but the token that is being read.
 
 mod apply;
+mod form;
 mod json;
 mod lines;
 mod rules;
@@ -13,6 +14,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use self::apply::Keys;
+use self::form::Form as Parameters;
+pub(crate) use self::form::said;
 use self::json::Json;
 use self::lines::Lines;
 pub use self::rules::Rules;
@@ -38,6 +41,19 @@ pub struct Masks {
 pub(crate) struct Found(BTreeMap<&'static str, u64>);
 
 impl Found {
+    /// How many of which kinds.
+    pub(crate) fn counts(&self) -> &BTreeMap<&'static str, u64> {
+        &self.0
+    }
+
+    /// Adds what was found elsewhere.
+    pub(crate) fn add(&mut self, more: &BTreeMap<&'static str, u64>) {
+        for (kind, count) in more {
+            let sum = self.0.entry(kind).or_default();
+            *sum = sum.saturating_add(*count);
+        }
+    }
+
     fn note(&mut self, piece: &Piece) {
         if piece.begins {
             let count = self.0.entry(piece.kind.word()).or_default();
@@ -56,6 +72,8 @@ enum Form {
     Json(Box<Json>),
     /// Events, each with JSON in it.
     Lines(Box<Lines>),
+    /// Parameters of a form.
+    Parameters(Box<Parameters>),
     /// Text.
     Text(Box<Text>),
 }
@@ -103,7 +121,7 @@ impl Masks {
     }
 
     /// Whether something may have to be kept from the agent.
-    fn keeps(&self) -> bool {
+    pub(crate) fn keeps(&self) -> bool {
         let acts = |with: &Arc<Detectors>| {
             let mut actions = with.actions().values();
             actions.any(|action| *action != Action::Report)
@@ -124,11 +142,45 @@ impl Masks {
                 Some(with) => Form::Text(Box::new(Text::new(Arc::clone(with)))),
                 None => return Ok(None),
             },
-            (Kind::Text, false) => return Err("it is not JSON"),
+            (Kind::Form, true) => match &self.detectors {
+                Some(with) => Form::Parameters(Box::new(Parameters::new(Arc::clone(with)))),
+                None => return Ok(None),
+            },
+            (Kind::Text | Kind::Form, false) => return Err("it is not JSON"),
             (Kind::Other, _) if self.keeps() => return Err("it is neither JSON nor text"),
             (Kind::Other, _) => return Ok(None),
         };
         Ok(Some(Masker(form)))
+    }
+}
+
+/// What a short text is under the detectors.
+#[derive(Debug)]
+pub(crate) enum Looked {
+    /// As it was.
+    Same,
+    /// With values covered.
+    Covered(Vec<u8>),
+    /// It holds a value of this kind that goes no farther.
+    Refused(&'static str),
+}
+
+impl Masks {
+    /// Looks at a text that is there as a whole.
+    pub(crate) fn look(&self, text: &[u8], found: &mut Found) -> Looked {
+        match &self.detectors {
+            Some(with) => form::look(with, text, found),
+            None => Looked::Same,
+        }
+    }
+
+    /// Of what was found, a kind that goes no farther.
+    pub(crate) fn refuses(&self, found: &BTreeMap<&'static str, u64>) -> Option<&'static str> {
+        let actions = self.detectors.as_ref()?.actions();
+        let mut refused = actions
+            .iter()
+            .filter(|(_, action)| **action == Action::Refuse);
+        refused.find_map(|(kind, _)| found.contains_key(kind.word()).then(|| kind.word()))
     }
 }
 
@@ -141,6 +193,7 @@ impl Masker {
         match &mut self.0 {
             Form::Json(json) => json.feed(bytes, out),
             Form::Lines(lines) => lines.feed(bytes, out),
+            Form::Parameters(form) => form.feed(bytes, out),
             Form::Text(text) => text.feed(bytes, out),
         }
     }
@@ -153,6 +206,7 @@ impl Masker {
         match &mut self.0 {
             Form::Json(json) => json.end(out),
             Form::Lines(lines) => lines.end(out),
+            Form::Parameters(form) => form.end(out),
             Form::Text(text) => text.end(out),
         }
     }
@@ -163,6 +217,7 @@ impl Masker {
         let found = match &self.0 {
             Form::Json(json) => json.found(),
             Form::Lines(lines) => lines.found(),
+            Form::Parameters(form) => form.found(),
             Form::Text(text) => text.found(),
         };
         found.0.clone()
@@ -174,6 +229,7 @@ impl Masker {
 enum Kind {
     Json,
     Events,
+    Form,
     Text,
     Other,
 }
@@ -189,13 +245,14 @@ fn kind(media_type: &str) -> Kind {
         | "application/x-jsonlines"
         | "application/json-seq" => Kind::Json,
         kind if kind.ends_with("+json") => Kind::Json,
+        "application/x-www-form-urlencoded" => Kind::Form,
         "application/xml"
         | "application/javascript"
-        | "application/x-www-form-urlencoded"
         | "application/yaml"
         | "application/x-yaml"
         | "application/sql" => Kind::Text,
-        kind if kind.starts_with("text/") || kind.ends_with("+xml") => Kind::Text,
+        kind if kind.starts_with("text/") => Kind::Text,
+        kind if kind.ends_with("+xml") || kind.ends_with("+yaml") => Kind::Text,
         _ => Kind::Other,
     }
 }

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use self::budget::Bounded;
 pub(crate) use self::budget::Budget;
 use super::{Body, CONNECTION_WINDOW, HEADERS_MAX, SEND_MAX, STREAM_WINDOW, Spoken};
-use crate::config::{Host, SecretSource, Target};
+use crate::config::{Host, Inject, Target};
 use crate::policy::{Permit, Refusal};
 use crate::secrets::Secret;
 use crate::session::beside::Beside;
@@ -35,8 +35,14 @@ pub(crate) trait Way: Send + Sync + 'static {
     /// Connects to an address.
     fn dial(&self, to: SocketAddr) -> impl Future<Output = io::Result<TcpStream>> + Send;
 
-    /// Fetches a secret.
-    fn secret(&self, source: &SecretSource) -> impl Future<Output = Option<Secret>> + Send;
+    /// What a request is given: a secret, or a token, and another one than the one that was refused.
+    fn credential(
+        &self,
+        _inject: &Inject,
+        _refused: Option<&Secret>,
+    ) -> impl Future<Output = Option<Secret>> + Send {
+        async { None }
+    }
 }
 
 impl Way for Beside {
@@ -44,18 +50,17 @@ impl Way for Beside {
         Self::dial(self, to).await
     }
 
-    async fn secret(&self, source: &SecretSource) -> Option<Secret> {
-        Self::secret(self, source).await
+    async fn credential(&self, inject: &Inject, refused: Option<&Secret>) -> Option<Secret> {
+        match inject {
+            Inject::Issued(client) => self.token(client, refused).await,
+            inject => self.secret(inject.secret()).await,
+        }
     }
 }
 
 impl Way for Opening {
     async fn dial(&self, to: SocketAddr) -> io::Result<TcpStream> {
         self.dial_at(to).await
-    }
-
-    async fn secret(&self, source: &SecretSource) -> Option<Secret> {
-        Self::secret(self, source).await.ok()
     }
 }
 
@@ -203,25 +208,24 @@ impl Reach {
             && self.target.namespace == target.namespace
     }
 
-    /// Sends a request that is permitted.
+    /// Sends a request that is permitted; the permit comes back with its answer, for the same request alone.
     pub(crate) async fn send(
         &self,
         permit: Permit,
         way: &impl Way,
         tasks: &Tasks,
         request: Request<Body>,
-    ) -> Result<Response<Incoming>, Failed> {
-        drop(permit);
+    ) -> Result<(Response<Incoming>, Permit), Failed> {
         let sender = self.sender(way, tasks, false).await?;
         let back = match try_send(sender, request).await {
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => return Ok((answer, permit)),
             Err(Tried::Failed(error)) => return Err(self.failed(&error)),
             Err(Tried::Back(request)) => request,
         };
         // The server closed what nobody used: nothing of the request was sent.
         let sender = self.sender(way, tasks, true).await?;
         match try_send(sender, *back).await {
-            Ok(answer) => Ok(answer),
+            Ok(answer) => Ok((answer, permit)),
             Err(Tried::Failed(error)) => Err(self.failed(&error)),
             Err(Tried::Back(_)) => Err(self.failed(&"it closed the connection")),
         }

@@ -52,7 +52,9 @@ pub(super) fn told(refusal: &Refusal, request: Option<&str>, wrong: Option<Wrong
         Some(Wrong::Method | Wrong::Upgrade(_)) => StatusCode::NOT_IMPLEMENTED,
         Some(Wrong::Late) => StatusCode::REQUEST_TIMEOUT,
         Some(Wrong::Crowded) => StatusCode::TOO_MANY_REQUESTS,
-        Some(Wrong::Unreadable(_) | Wrong::NotOffered(..)) | None => status(refusal.kind),
+        Some(Wrong::Unreadable(_) | Wrong::Leaving(_) | Wrong::NotOffered(..)) | None => {
+            status(refusal.kind)
+        }
     };
     let rules: Vec<&str> = refusal.rules.iter().map(|rule| rule.0.as_str()).collect();
     let mut problem = json!({

@@ -48,7 +48,7 @@ pub fn is_token(byte: u8) -> bool {
 }
 
 /// The byte that two hexadecimal digits stand for.
-fn hex_pair(high: u8, low: u8) -> Option<u8> {
+pub(super) fn hex_pair(high: u8, low: u8) -> Option<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     u8::try_from(digit(high)? * 16 + digit(low)?).ok()
 }

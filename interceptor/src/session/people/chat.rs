@@ -397,6 +397,7 @@ mod tests {
             state: State::Open,
             answers: Vec::new(),
             covers: 1,
+            touches: None,
             version: 0,
         });
         let told = told.to_string();

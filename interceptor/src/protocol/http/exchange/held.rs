@@ -42,6 +42,14 @@ where
     Ok(Bytes::from_owner(held))
 }
 
+/// Holds bytes that were made of such a body, in its place.
+pub(super) fn instead(bytes: &[u8], mut room: Room) -> Result<Bytes, Wrong> {
+    let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    room.grow(length).map_err(|_full| Wrong::Crowded)?;
+    let bytes = BytesMut::from(bytes);
+    Ok(Bytes::from_owner(Held { bytes, room }))
+}
+
 async fn whole<B>(mut body: B, most: usize, mut held: Held) -> Result<Held, Wrong>
 where
     B: Body<Data = Bytes> + Unpin,

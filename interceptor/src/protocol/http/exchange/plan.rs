@@ -17,6 +17,8 @@ pub(crate) struct Plan {
     pub(crate) masks: Arc<Masks>,
     /// The same for whoever may see masked fields.
     pub(crate) values: Arc<Masks>,
+    /// What is looked for in requests.
+    pub(crate) sent: Arc<Masks>,
     /// What only a cluster needs.
     pub(crate) cluster: Option<Cluster>,
 }
@@ -68,7 +70,9 @@ impl Plans {
         }
         let http = Arc::clone(target.http()?);
         let masks = Masks::new(&http.mask, &target.detect, &self.hash_key)?;
+        let sent = Masks::new(&[], &http.detect_sent, &self.hash_key)?;
         let plan = Arc::new(Plan {
+            sent: Arc::new(sent),
             target: Arc::clone(target),
             http,
             values: Arc::new(masks.revealed()),

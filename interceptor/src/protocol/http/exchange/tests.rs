@@ -6,6 +6,7 @@ use http_body_util::Empty;
 use http_body_util::channel::Channel;
 use hyper::body::Frame;
 
+use super::forward::relative;
 use super::*;
 use crate::session::meter::{Meters, Room};
 

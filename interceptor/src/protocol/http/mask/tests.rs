@@ -382,3 +382,53 @@ proptest! {
         prop_assert!(!text.contains(r#":"canary"#), "{}", text);
     }
 }
+
+#[test]
+fn parameters_of_a_form_are_looked_at_as_what_they_say() {
+    let masks = masks(
+        &[],
+        &[
+            (Kind::Email, Action::Mask),
+            (Kind::AwsKey, Action::Mask),
+            (Kind::Card, Action::Refuse),
+        ],
+    );
+    let form = |text: &str| {
+        through(
+            &masks,
+            "application/x-www-form-urlencoded",
+            text,
+            text.len(),
+        )
+    };
+    let rows = [
+        ("a=1&b=x%20y&&c=%zz+d&e", "a=1&b=x%20y&&c=%zz+d&e"),
+        (
+            "to=ann%40example.com&x=%61",
+            "to=%2A%2A%2A%2A%2A%2A%2A%2A%2A%2A%2A%2A%2A%2A%2A&x=%61",
+        ),
+        (
+            "%61nn@example.com",
+            "%2A%2A%2A%2A%2A%2A%2A%2A%2A%2A%2A%2A%2A%2A%2A",
+        ),
+        (
+            "a&b=%zz+ann@example%2Ecom",
+            "a&b=%25zz%20%2A%2A%2A%2A%2A%2A%2A%2A%2A%2A%2A%2A%2A%2A%2A",
+        ),
+    ];
+    for (text, masked) in rows {
+        for cut in [1, 2, 3, 7] {
+            let cut = through(&masks, "application/x-www-form-urlencoded", text, cut);
+            assert_eq!(cut, form(text), "{text}");
+        }
+        assert_eq!(form(text).as_deref(), Ok(masked));
+    }
+    assert_eq!(
+        form("n=4111+1111+1111+1111"),
+        Err(Broken("a value was found in it that goes no farther"))
+    );
+    let long = format!("a={}", "x".repeat(1 << 20));
+    assert!(form(&long).is_err());
+    let fields = self::masks(&[("a", Mask::Null)], &[]);
+    assert!(fields.masker("application/x-www-form-urlencoded").is_err());
+}

@@ -128,15 +128,20 @@ pub fn only(raw: &str, name: &str) -> Result<Option<String>, Unclear> {
 #[must_use]
 pub fn with(raw: &str, name: &str, value: &str) -> String {
     let separator = if raw.is_empty() { "" } else { "&" };
-    format!("{raw}{separator}{}={}", escaped(name), escaped(value))
+    format!(
+        "{raw}{separator}{}={}",
+        escaped(name.as_bytes()),
+        escaped(value.as_bytes())
+    )
 }
 
 /// A text with all escaped that is not unreserved (RFC 3986 §2.3).
-fn escaped(text: &str) -> String {
+#[must_use]
+pub fn escaped(text: &[u8]) -> String {
     let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
+    for byte in text {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
+            out.push(char::from(*byte));
         } else {
             out.push_str(&format!("%{byte:02X}"));
         }

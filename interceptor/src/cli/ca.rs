@@ -1,0 +1,138 @@
+//! `interceptor ca`: has the host's clients trust the daemon's authority, by the store that the host's own tools keep.
+//! One file of our own among the host's certificates, put there and taken away whole.
+
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::{Args, Subcommand};
+
+use crate::config;
+
+/// Where Debian keeps certificates of the host's own (update-ca-certificates(8)).
+const CERTIFICATES: &str = "/usr/local/share/ca-certificates";
+/// Where it puts together what clients read.
+const STORE: &str = "/etc/ssl/certs";
+const UPDATE: &str = "update-ca-certificates";
+/// The file that is ours.
+const NAME: &str = "interceptor.crt";
+/// Bytes of a certificate.
+const MOST: u64 = 64 << 10;
+
+/// Have clients of this host trust the daemon's authority.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Ca {
+    /// Print its certificate.
+    Show(Which),
+    /// Add it to the host's store.
+    Install(Store),
+    /// Take it out of the host's store.
+    Uninstall(Store),
+}
+
+/// Of which daemon.
+#[derive(Clone, Debug, Args)]
+pub struct Which {
+    /// The configuration file.
+    #[arg(long, default_value = super::CONFIG)]
+    config: PathBuf,
+}
+
+/// Of which daemon, and where to.
+#[derive(Clone, Debug, Args)]
+pub struct Store {
+    #[command(flatten)]
+    which: Which,
+    /// The directory of the host's own certificates.
+    #[arg(long, default_value = CERTIFICATES)]
+    certificates: PathBuf,
+    /// The directory that clients read.
+    #[arg(long, default_value = STORE)]
+    store: PathBuf,
+}
+
+impl Ca {
+    /// Carries the command out.
+    ///
+    /// # Errors
+    /// Where a file cannot be read or written, the daemon has no authority yet, or the host's tool fails.
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Show(which) => super::print(&certificate(which)?),
+            Self::Install(store) => {
+                let certificate = certificate(&store.which)?;
+                write(&store.certificates.join(NAME), &certificate)?;
+                store.update()?;
+            }
+            Self::Uninstall(store) => {
+                let path = store.certificates.join(NAME);
+                match std::fs::remove_file(&path) {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    removed => removed.with_context(|| format!("remove {}", path.display()))?,
+                }
+                store.update()?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Store {
+    /// Has the host's tool put the store together anew.
+    fn update(&self) -> anyhow::Result<()> {
+        let mut command = Command::new(UPDATE);
+        // Where something is taken out, links to it go with it.
+        command.arg("--fresh");
+        command.arg("--localcertsdir").arg(&self.certificates);
+        command.arg("--etccertsdir").arg(&self.store);
+        if self.store != Path::new(STORE) {
+            // What else the host makes of its store is made of that one only.
+            command
+                .arg("--hooksdir")
+                .arg(self.store.join("interceptor-no-hooks"));
+        }
+        let done = command
+            .output()
+            .with_context(|| format!("run {UPDATE}: on this host, add the certificate by hand"))?;
+        ensure!(
+            done.status.success(),
+            "{UPDATE} failed: {}",
+            String::from_utf8_lossy(&done.stderr).trim()
+        );
+        Ok(())
+    }
+}
+
+/// The certificate of one daemon's authority.
+fn certificate(which: &Which) -> anyhow::Result<String> {
+    let config = config::load(&which.config).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
+    let path = config.paths.state.join("ca.pem");
+    let shown = path.display();
+    let found = std::fs::metadata(&path)
+        .with_context(|| format!("read {shown}: where it is missing, start the daemon once"))?;
+    if found.len() > MOST {
+        bail!("{shown} is too large");
+    }
+    std::fs::read_to_string(&path).with_context(|| format!("read {shown}"))
+}
+
+/// Puts a file in place whole.
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    let beside = path.with_extension(format!("interceptor-{}", std::process::id()));
+    let written = (|| {
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
+        file.sync_all()?;
+        std::fs::rename(&beside, path)
+    })();
+    if written.is_err() {
+        drop(std::fs::remove_file(&beside));
+    }
+    written.with_context(|| format!("write {}", path.display()))
+}
