@@ -18,8 +18,10 @@ use russh::keys::{
 use russh::{Channel, MethodKind, Preferred};
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpStream;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::arrivals::{Arrivals, Door, Place, What};
+use super::cut::Cut;
 use super::host;
 use crate::config::{Host, HostKey, HostKeys, Ssh, SshLogin};
 use crate::policy::Refusal;
@@ -71,6 +73,8 @@ pub(super) struct Upstream {
     pub(super) handle: Handle<Guard>,
     pub(super) address: SocketAddr,
     pub(super) arrivals: Arrivals,
+    /// It ends with this, whatever the server does.
+    pub(super) ends: DropGuard,
 }
 
 /// Looks at what a server shows.
@@ -201,6 +205,9 @@ impl Plan {
             door,
         };
         let config = Arc::clone(&self.config);
+        let over = CancellationToken::new();
+        let stream = Cut::new(stream, &over);
+        let ends = over.drop_guard();
         let connected = client::connect_stream(config, stream, guard).await;
         let mut handle = connected.map_err(|error| {
             let cause = lock(&seen).take().unwrap_or_else(|| error.to_string());
@@ -223,6 +230,7 @@ impl Plan {
                 handle,
                 address,
                 arrivals,
+                ends,
             }),
             Ok(false) => Err(failed("the server refused the credential".to_owned())),
             Err(error) => Err(failed(error.to_string())),
@@ -334,6 +342,10 @@ fn sign(
 
 fn config(host_keys: &HostKeys) -> client::Config {
     let mut preferred = Preferred::DEFAULT;
+    let mut kinds = preferred.key.into_owned();
+    // SHA-1 proves nothing.
+    kinds.retain(|kind| !matches!(kind, Algorithm::Rsa { hash: None }));
+    preferred.key = kinds.into();
     if let HostKeys::Pinned(keys) = host_keys {
         let of = |authority: bool| {
             let keys = keys.iter().filter(move |key| key.authority == authority);
@@ -372,8 +384,7 @@ fn config(host_keys: &HostKeys) -> client::Config {
 
 fn is_same_kind(one: &Algorithm, other: &Algorithm) -> bool {
     match (one, other) {
-        // SHA-1 proves nothing.
-        (Algorithm::Rsa { .. }, Algorithm::Rsa { hash }) => hash.is_some(),
+        (Algorithm::Rsa { .. }, Algorithm::Rsa { .. }) => true,
         (one, other) => one == other,
     }
 }
