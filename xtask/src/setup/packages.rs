@@ -147,6 +147,24 @@ const PACKAGES: [Package; 27] = [
         needed: CLIENTS,
     },
     Package {
+        name: "xvfb",
+        why: "a screen that is shown over SSH",
+        sign: Sign::Program("Xvfb"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "x11-utils",
+        why: "draws on a screen over SSH",
+        sign: Sign::Program("xdpyinfo"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "ssh-audit",
+        why: "looks at what is offered to SSH",
+        sign: Sign::Program("ssh-audit"),
+        needed: CLIENTS,
+    },
+    Package {
         name: "rsync",
         why: "copies over SSH",
         sign: Sign::Program("rsync"),

@@ -23,7 +23,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use self::arrivals::{Arrivals, Door, Place, What};
 use super::cut::Cut;
 use super::host;
-use crate::config::{Host, HostKey, HostKeys, Ssh, SshLogin};
+use crate::config::{Host, HostKey, HostKeys, SecretSource, Ssh, SshLogin, signed_by};
 use crate::policy::Refusal;
 use crate::secrets::Secret;
 use crate::session::opening::Opening;
@@ -125,6 +125,7 @@ impl Plan {
                     }
                 }
             }
+            SshLogin::Signed(by) => signed(opening, by).await?,
             SshLogin::Sign {
                 authority,
                 principals,
@@ -316,6 +317,29 @@ impl Plan {
     }
 }
 
+/// The daemon's own key for a target, and the certificate that somebody makes for it.
+async fn signed(opening: &Opening, by: &SecretSource) -> Result<Credential, No> {
+    let target = &opening.who().target;
+    let wrong = |what: &str| {
+        let cause = format!("{what} of target {} cannot be used", target.name);
+        (Refusal::secret(), Some(cause))
+    };
+    let key = host::user(opening.authority(), target).map_err(|_error| wrong("the key"))?;
+    let public = host::openssh(key.public_key()).map_err(|_error| wrong("the key"))?;
+    let answer = opening.secret(&signed_by(by, &public)).await;
+    let answer = answer.map_err(|refusal| (refusal, None))?;
+    let certificate = Certificate::from_openssh(answer.expose_secret().trim());
+    let certificate = certificate.map_err(|_error| wrong("the certificate"))?;
+    let is_for_it = certificate.public_key() == key.public_key().key_data();
+    if !is_for_it || certificate.cert_type() != CertType::User {
+        return Err(wrong("the certificate, which is for another key,"));
+    }
+    Ok(Credential::Certificate(
+        Arc::new(key),
+        Box::new(certificate),
+    ))
+}
+
 /// A key of its own for one login, and the certificate for it.
 fn sign(
     authority: &PrivateKey,
@@ -335,8 +359,15 @@ fn sign(
     for principal in principals {
         builder.valid_principal(principal.as_str())?;
     }
-    builder.extension("permit-pty", "")?;
-    builder.extension("permit-port-forwarding", "")?;
+    // What of these is used is judged when it is asked for.
+    for extension in [
+        "permit-pty",
+        "permit-port-forwarding",
+        "permit-agent-forwarding",
+        "permit-X11-forwarding",
+    ] {
+        builder.extension(extension, "")?;
+    }
     Ok((key, builder.sign(authority)?))
 }
 
