@@ -153,13 +153,13 @@ impl ControlVerb {
             | Self::Approve
             | Self::BreakGlass
             | Self::Status
-            | Self::ReadAudit
-            | Self::ReadSessions => true,
+            | Self::ReadAudit => true,
             Self::Run
             | Self::Tag
             | Self::Untag
             | Self::Bind
             | Self::Reload
+            | Self::ReadSessions
             | Self::Discover
             | Self::Hold => false,
         }
