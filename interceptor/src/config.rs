@@ -41,7 +41,7 @@ pub use mistake::{Mistake, Mistakes, Place};
 pub use names::{NameRefusal, Names, is_below};
 pub use shape::http::{Client, Http, Inject, Unread};
 pub use shape::kubernetes::{Impersonate, Kubernetes, Whom};
-pub use shape::ssh::{HostKey, HostKeys, Ssh, SshLogin};
+pub use shape::ssh::{HostKey, HostKeys, Ssh, SshLogin, signed_by};
 
 /// An example with every key, which always loads.
 pub const EXAMPLE: &str = include_str!("config/example.yaml");

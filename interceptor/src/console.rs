@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use self::guard::Site;
 use crate::control::access::{approvals, grants, hook};
 use crate::control::caller::logins::Logins;
-use crate::control::records::search;
+use crate::control::records::{search, watch};
 use crate::control::{Shared, agents, status};
 
 /// Bytes of a request's body.
@@ -56,6 +56,7 @@ fn routes(services: Shared, logins: &Arc<Logins>, site: &Arc<Site>) -> Router {
         .route("/api/grants", get(grants::all))
         .route("/api/grants/revoke", post(grants::revoke))
         .route("/api/sessions/end", post(agents::end_session))
+        .route("/api/sessions/watch", post(watch::watch))
         .route("/api/audit", post(search::search))
         .layer(from_fn_with_state(Arc::clone(&services), guard::logged_in));
     let outside = Router::new()

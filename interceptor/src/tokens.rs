@@ -6,11 +6,10 @@
 
 pub mod bindings;
 mod claims;
-pub mod clients;
 mod code;
 mod document;
 pub mod exchange;
-pub(crate) mod fetch;
+pub mod fetch;
 mod issuer;
 mod keys;
 pub mod login;

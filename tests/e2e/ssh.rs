@@ -3,6 +3,7 @@
 mod forwards;
 mod hostile;
 pub(crate) mod lab;
+mod page;
 mod peers;
 mod replay;
 mod ways;

@@ -1,14 +1,17 @@
 //! Agents that speak SSH against the daemon, and servers that do: what either can make grow is bounded, nothing is
 //! opened that was not asked for, and others are served meanwhile.
 
+mod agents;
+mod servers;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use support::{DEADLINE, Process, Sshd, place, port};
 
-use crate::lab::has;
+use crate::lab::{has, lacks};
 use crate::ssh_lab::Lab;
 
 const ALL: &str = r#"@id("all") permit (principal is Agent, action, resource);"#;
@@ -22,10 +25,15 @@ fn permitting(rules: &str) -> Result<Lab> {
 
 /// Runs a program of the agent's that has paramiko.
 fn python(lab: &Lab, program: &str) -> Result<String> {
+    python_at(lab, lab.server.address().port(), program)
+}
+
+/// The same, to another port.
+fn python_at(lab: &Lab, port: u16, program: &str) -> Result<String> {
     let files = lab.server.files().display().to_string();
     let agent = lab
         .agent()
-        .with("PORT", &lab.server.address().port().to_string())
+        .with("PORT", &port.to_string())
         .with("FILES", &files);
     let python = place::python()?.display().to_string();
     agent.run(&python, &["-c", program])?.ok()
@@ -209,23 +217,49 @@ while True:
 
 /// An sshd, and beside it a server that means harm, with the same keys.
 fn beside(mode: &str) -> Result<(Lab, Process, u16)> {
+    before(SERVER, mode)
+}
+
+/// The same for another program.
+fn before(program: &str, mode: &str) -> Result<(Lab, Process, u16)> {
+    before_under(program, mode, ALL)
+}
+
+/// The same under other rules.
+fn before_under(program: &str, mode: &str, rules: &str) -> Result<(Lab, Process, u16)> {
+    set_up((program, mode), rules, "key: { file: %key }")
+}
+
+/// The same with another credential.
+fn before_with(program: &str, mode: &str, login: &str) -> Result<(Lab, Process, u16)> {
+    set_up((program, mode), ALL, login)
+}
+
+fn set_up((program, mode): (&str, &str), rules: &str, login: &str) -> Result<(Lab, Process, u16)> {
     let server = Sshd::start()?;
-    let login = format!("key: {{ file: {} }}", server.key().display());
+    let password = server.at("password");
+    fs::write(&password, "correct horse\n")?;
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600))?;
+    let key = server.key().display().to_string();
     let address = port::free()?;
-    let target = server.target("web", &login, &[])?;
+    let own = format!("key: {{ file: {key} }}");
+    let target = server.target("web", &own, &[])?;
+    let login = login.replace("%key", &key);
+    let login = login.replace("%password", &password.display().to_string());
     let odd = server.target("odd", &login, &[])?;
     let odd = odd.replace(&server.address().to_string(), &address.to_string());
+    let odd = format!("{odd}    timeouts: {{ dial: 3s }}\n");
     let mut command = Command::new(place::python()?);
     command
-        .args(["-c", SERVER])
+        .args(["-c", program])
         .env_clear()
         .env("HOSTKEY", server.at("host"))
         .env("PORT", address.port().to_string())
         .env("MODE", mode);
     let process = Process::start(command)?;
     process.await_text("ready", DEADLINE)?;
-    let all = vec![("test.cedar".to_owned(), ALL.to_owned())];
-    let lab = Lab::over(server, &format!("{target}{odd}"), all)?;
+    let rules = vec![("test.cedar".to_owned(), rules.to_owned())];
+    let lab = Lab::over(server, &format!("{target}{odd}"), rules)?;
     Ok((lab, process, address.port()))
 }
 

@@ -1,23 +1,20 @@
 //! What changes, as it changes: server-sent events, one stream for each page (HTML Standard section 9.2).
 
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Extension;
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
-use hyper::body::Frame;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::control::Shared;
 use crate::control::caller::Answer;
 use crate::control::caller::logins::Session;
+use crate::control::door::Stream;
 
 /// How often a stream says that it stands, so that a page hears of a daemon that is gone.
 const BEAT: Duration = Duration::from_secs(15);
@@ -69,21 +66,4 @@ pub(super) async fn events(
     });
     let body = Body::new(Stream(receiver));
     Ok(([(CONTENT_TYPE, "text/event-stream")], body).into_response())
-}
-
-/// What is said, as a body.
-struct Stream(mpsc::Receiver<Bytes>);
-
-impl HttpBody for Stream {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0
-            .poll_recv(context)
-            .map(|said| said.map(|bytes| Ok(Frame::data(bytes))))
-    }
 }

@@ -3,6 +3,7 @@
 //! Everybody may knock, agents too; none of them may keep the others out, nor use up the daemon's
 //! descriptors. Who is turned away is told nothing. What a visitor may do is not decided here.
 
+mod stream;
 mod visit;
 
 use std::collections::HashMap;
@@ -14,6 +15,7 @@ use axum::serve::Listener;
 use tokio::net::unix::{SocketAddr, UCred};
 use tokio::net::{UnixListener, UnixStream};
 
+pub use self::stream::Stream;
 pub use self::visit::Visit;
 use crate::capture::Capture;
 use crate::capture::cgroup2::Hierarchy;

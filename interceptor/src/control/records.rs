@@ -1,6 +1,7 @@
 //! Reading records is itself a record: the CLI says what it is about to read, and is told where it lies.
 
 pub mod search;
+pub mod watch;
 
 use axum::Json;
 use axum::extract::State;

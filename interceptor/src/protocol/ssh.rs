@@ -5,6 +5,7 @@
 //! library's (`russh`) on both sides; what is said on a channel is judged here.
 
 mod channel;
+mod cut;
 mod facts;
 pub mod host;
 mod inject;

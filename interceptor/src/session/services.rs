@@ -31,7 +31,7 @@ use crate::targets::Targets;
 use crate::telemetry::Metrics;
 use crate::tls::Authority;
 use crate::tokens::Tokens;
-use crate::tokens::clients::Clients;
+use crate::tokens::fetch::clients::Clients;
 
 /// What stands for a scope where there is none; no cgroup has this number.
 const NOBODY: u64 = 0;

@@ -1,6 +1,8 @@
 //! Asking an issuer: one request, one answer, both bounded. Under TLS, or on loopback where that is
 //! allowed; what would lead elsewhere is not followed.
 
+pub mod clients;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
+use std::process::Command;
 use std::{fs, thread};
 
 use anyhow::{Context as _, Result, ensure};
@@ -122,6 +123,19 @@ fn the_agents_own_keys_are_reached_where_that_is_permitted_and_nowhere_else() ->
 }
 
 #[test]
+fn a_certificate_that_is_made_for_a_login_takes_the_agents_keys_along() -> Result<()> {
+    let server = Sshd::start_with(&["AuthorizedKeysFile none", "TrustedUserCAKeys %ca"])?;
+    let login = format!(
+        "sign: {{ ca: {{ file: {} }} }}",
+        server.authority().display()
+    );
+    let target = server.target("web", &login, &[])?;
+    let rules = vec![("test.cedar".to_owned(), ALL.to_owned())];
+    let (key, listed) = keys(&Lab::over(server, &target, rules)?)?;
+    has(&listed, &[&key])
+}
+
+#[test]
 fn a_screen_is_reached_where_that_is_permitted() -> Result<()> {
     for (rules, expected) in [(ALL, "display localhost:"), (ALL_BUT_RM, "display none")] {
         let server = Sshd::start_with(&["X11Forwarding yes", "XAuthLocation /usr/bin/xauth"])?;
@@ -134,6 +148,45 @@ fn a_screen_is_reached_where_that_is_permitted() -> Result<()> {
         let mut ssh = start(&lab, &agent, &words)?;
         let finished = ssh.finish(DEADLINE)?;
         has(&finished.stdout, &[expected])?;
+    }
+    Ok(())
+}
+
+/// A screen that nobody sees, and its number.
+fn screen() -> Result<(Process, String)> {
+    let mut server = Command::new("Xvfb");
+    server
+        .args(["-displayfd", "1", "-nolisten", "tcp", "-ac"])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin");
+    let server = Process::start(server)?;
+    let number = wait::for_fact("the screen", DEADLINE, || {
+        let log = server.log();
+        let line = log.lines().find(|line| line.parse::<u16>().is_ok());
+        Ok(line.map(str::to_owned))
+    })?;
+    Ok((server, number))
+}
+
+#[test]
+fn a_program_on_the_server_draws_on_the_agents_screen() -> Result<()> {
+    let (_screen, number) = screen()?;
+    for (rules, is_shown) in [(ALL, true), (ALL_BUT_RM, false)] {
+        let server = Sshd::start_with(&["X11Forwarding yes", "XAuthLocation /usr/bin/xauth"])?;
+        let login = format!("key: {{ file: {} }}", server.key().display());
+        let target = server.target("web", &login, &[])?;
+        let rules = vec![("test.cedar".to_owned(), rules.to_owned())];
+        let lab = Lab::over(server, &target, rules)?;
+        let agent = lab.agent().with("DISPLAY", &format!(":{number}"));
+        let mut ssh = start(&lab, &agent, &["-Y", "xdpyinfo"])?;
+        let finished = ssh.finish(DEADLINE)?;
+        let shown = finished.stdout.contains("dimensions:");
+        ensure!(shown == is_shown, "{finished:?} {}", lab.server.log());
+        let permitted = lab.daemon.audit().events("request.permitted")?;
+        let permitted = serde_json::to_string(&permitted)?;
+        // Once when it was asked for, once when the program came.
+        let times = permitted.matches("\"ForwardX11\"").count();
+        ensure!((times >= 2) == is_shown, "{permitted}");
     }
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! Other people's clients and servers, and other ways in: dropbear, asyncssh, ansible; passwords, dialogues,
 //! certificates of hosts.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use support::{DEADLINE, Process, Sshd, place, port};
+use support::{DEADLINE, Process, Sshd, place, port, wait};
 
 use super::{ALL_BUT_RM, Lab};
 use crate::lab::{has, lacks, refused};
@@ -127,6 +128,60 @@ fn asyncssh_believes_the_authority_and_hears_signals() -> Result<()> {
     let out = agent.run(&python, &["-c", ASYNCSSH])?.ok()?;
     let wanted = "out err 5\nTERM -1\n['a', 'b']\n190\n200000\nTrue\n";
     ensure!(out == wanted, "{out}");
+    Ok(())
+}
+
+/// What an auditor of SSH has against what somebody offers, by algorithm.
+fn faults(said: &str) -> BTreeSet<String> {
+    let lines = said.lines().filter(|line| line.contains("[fail]"));
+    let names = lines.filter_map(|line| line.split(' ').nth(1));
+    names.map(str::to_owned).collect()
+}
+
+/// It calls the curves of NIST weak; servers have them as keys, and the daemon believes those.
+fn is_of_nist(name: &String) -> bool {
+    name.starts_with("ecdsa-sha2-nistp")
+}
+
+#[test]
+fn an_auditor_finds_nothing_broken_in_what_either_side_is_offered() -> Result<()> {
+    let lab = Lab::permitting()?;
+    let port = lab.server.address().port().to_string();
+    let audit = ["-n", "-b", "-p", &port, "127.0.0.1"];
+    let run = lab.agent().run("/usr/bin/ssh-audit", &audit)?;
+    has(
+        &run.stdout,
+        &["SSH-2.0-interceptor", "kex-strict-s-v00@openssh.com"],
+    )?;
+    ensure!(faults(&run.stdout).is_empty(), "{}", run.stdout);
+    // To the server the daemon is a client.
+    let server = Sshd::start()?;
+    let login = format!("key: {{ file: {} }}", server.key().display());
+    let address = port::free()?;
+    let mut command = Command::new("/usr/bin/ssh-audit");
+    let port = address.port().to_string();
+    command
+        .args(["-n", "-b", "-c", "-p", &port])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin");
+    let mut auditor = Process::start(command)?;
+    wait::for_fact("the auditor", DEADLINE, || {
+        let sockets = fs::read_to_string("/proc/net/tcp")?;
+        let listens = format!(":{:04X} 00000000:0000 0A", address.port());
+        Ok(sockets.contains(&listens).then_some(()))
+    })?;
+    let target = server.target("web", &login, &[])?;
+    let target = target.replace(&server.address().to_string(), &address.to_string());
+    let target = target.replace(&server.host_key()?, "learn");
+    let lab = Lab::over(server, &target, all())?;
+    lab.ssh_at(address.port(), &["true"])?;
+    let said = auditor.finish(DEADLINE)?.stdout;
+    has(
+        &said,
+        &["SSH-2.0-interceptor", "kex-strict-c-v00@openssh.com"],
+    )?;
+    let faults = faults(&said);
+    ensure!(faults.iter().all(is_of_nist), "{faults:?}");
     Ok(())
 }
 
@@ -264,6 +319,107 @@ fn a_server_that_was_learned_is_shown_no_password() -> Result<()> {
         anyhow::bail!("a daemon took a password for a server that nobody knows");
     };
     has(&format!("{no:?}"), &["learn", "password"])
+}
+
+/// A lab whose daemon has its certificates made by a command.
+fn signed_by(server: Sshd, command: &[&str]) -> Result<Lab> {
+    let words = serde_json::to_string(command)?;
+    let login = format!("sign: {{ by: {{ exec: {{ command: {words}, ttl: 0s }} }} }}");
+    let target = server.target("web", &login, &[])?;
+    Lab::over(server, &target, all())
+}
+
+/// Signs as whoever has the key of an authority does.
+const SIGNS: &str = r#"
+dir=$(mktemp -d) && printf '%s\n' "$2" > "$dir/key.pub" &&
+ssh-keygen -q -s "$1" -I by-command -n "$3" -V +5m "$dir/key.pub" && cat "$dir/key-cert.pub"; rm -rf "$dir"
+"#;
+
+#[test]
+fn a_certificate_that_a_command_makes_logs_in() -> Result<()> {
+    for is_right in [true, false] {
+        let server = Sshd::start_with(&["AuthorizedKeysFile none", "TrustedUserCAKeys %ca"])?;
+        let signer = server.authority().display().to_string();
+        let user = server.user().to_owned();
+        let other = fs::read_to_string(server.at("host.pub"))?;
+        let key = if is_right {
+            "{key}".to_owned()
+        } else {
+            format!("{} #{{key}}", other.trim())
+        };
+        let lab = signed_by(
+            server,
+            &["/bin/sh", "-c", SIGNS, "sh", &signer, &key, &user],
+        )?;
+        let run = lab.ssh(&["id -un"])?;
+        if is_right {
+            ensure!(run.stdout.trim() == user, "{run:?} {}", lab.server.log());
+            has(&lab.server.log(), &["CERT", "by-command"])?;
+        } else {
+            refused(run)?;
+            let no = lab.daemon.audit().events("connection.refused")?;
+            has(&serde_json::to_string(&no)?, &["which is for another key"])?;
+        }
+    }
+    Ok(())
+}
+
+/// What is asked of OpenBao: an engine for SSH, its authority, and a role for one user.
+const BAO: [&[&str]; 3] = [
+    &["secrets", "enable", "ssh"],
+    &["write", "ssh/config/ca", "generate_signing_key=true"],
+    &["write", "ssh/roles/agents", "-"],
+];
+
+#[test]
+fn openbaos_engine_for_ssh_makes_the_certificates() -> Result<()> {
+    let bao = place::python()?.with_file_name("bao").display().to_string();
+    let address = port::free()?;
+    let run = |words: &[&str], input: &str| {
+        let mut line = vec!["-c", r#"printf %s "$IN" | exec "$@""#, "sh", &bao];
+        line.extend(words);
+        let mut command = Command::new("sh");
+        command
+            .args(line)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("IN", input)
+            .env("BAO_ADDR", format!("http://{address}"))
+            .env("BAO_TOKEN", "root");
+        Process::run(command, DEADLINE)?.ok()
+    };
+    let mut dev = Command::new(&bao);
+    let listens = format!("-dev-listen-address={address}");
+    dev.args([
+        "server",
+        "-dev",
+        "-dev-root-token-id=root",
+        "-dev-no-store-token",
+        &listens,
+    ])
+    .env_clear()
+    .env("PATH", "/usr/bin:/bin")
+    .env("HOME", "/nonexistent");
+    let dev = Process::start(dev)?;
+    dev.await_text("Development mode should NOT be used", DEADLINE)?;
+    let server = Sshd::start_with(&["AuthorizedKeysFile none", "TrustedUserCAKeys %ca"])?;
+    let user = server.user().to_owned();
+    let role = serde_json::json!({
+        "key_type": "ca", "allow_user_certificates": true, "allowed_users": user, "default_user": user,
+        "ttl": "5m", "default_extensions": { "permit-pty": "" },
+    });
+    for words in BAO {
+        run(words, &role.to_string())?;
+    }
+    let authority = run(&["read", "-field=public_key", "ssh/config/ca"], "")?;
+    fs::write(server.at("ca.pub"), authority)?;
+    let script = format!(
+        "BAO_ADDR=http://{address} BAO_TOKEN=root HOME=/ exec {bao} write -field=signed_key ssh/sign/agents public_key=\"$1\""
+    );
+    let lab = signed_by(server, &["/bin/sh", "-c", &script, "sh", "{key}"])?;
+    let run = lab.ssh(&["id -un"])?;
+    ensure!(run.stdout.trim() == user, "{run:?} {}", lab.server.log());
+    has(&lab.server.log(), &["CERT", "vault-token"]).or_else(|_| has(&lab.server.log(), &["CERT"]))
 }
 
 #[test]

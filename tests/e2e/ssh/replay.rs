@@ -20,7 +20,7 @@ fn telling() -> Result<Lab> {
 }
 
 /// A shell at a terminal, by whoever has no key.
-fn shell(lab: &Lab) -> Result<Process> {
+pub(super) fn shell(lab: &Lab) -> Result<Process> {
     let mut words = lab.options();
     let port = lab.server.address().port().to_string();
     words.extend(["-tt", "-p", &port, "x@127.0.0.1"].map(str::to_owned));

@@ -20,11 +20,15 @@ use crate::stage::Stage;
 
 /// Bytes of one bulk transfer.
 const BULK: u32 = 512 << 20;
+/// A number by which these are divided, to see that all of it runs.
+const PART: &str = "INTERCEPTOR_BENCH_PART";
 /// Of each bulk transfer the best of so many counts, of logins the median.
 const TRIES: usize = 3;
 const LOGINS: usize = 21;
 /// Sessions that do nothing.
-const IDLE: u32 = 200;
+const IDLE: u32 = 1_000;
+/// How many of them begin at once.
+const AT_ONCE: u32 = 20;
 const DEADLINE: Duration = Duration::from_secs(180);
 const CIPHERS: [&str; 2] = ["aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com"];
 
@@ -89,7 +93,7 @@ pub(crate) fn as_root() -> anyhow::Result<()> {
     let [_, through] = &lab.subjects;
     guard.go_on()?;
     let memory = idle(&lab, through)?;
-    let case = format!("{IDLE} idle sessions");
+    let case = format!("{} idle sessions", part(IDLE)?);
     note(
         &mut figures,
         through,
@@ -104,6 +108,13 @@ pub(crate) fn as_root() -> anyhow::Result<()> {
     }
     println!("\nwritten to {}", out.display());
     Ok(())
+}
+
+/// So much of it as is asked for.
+fn part(whole: u32) -> anyhow::Result<u32> {
+    let part = env::var(PART).map_or(Ok(1), |part| part.parse::<u32>());
+    let part = part.with_context(|| format!("{PART} is a number"))?;
+    Ok(whole.checked_div(part).unwrap_or(whole).max(1))
 }
 
 fn note(
@@ -200,9 +211,10 @@ fn script(subject: &Subject, script: &str, more: &[&str]) -> anyhow::Result<Stri
 
 /// MiB a second, the best of a few.
 fn bulk(subject: &Subject, cipher: &str, is_up: bool) -> anyhow::Result<f64> {
+    let bytes = part(BULK)?;
     let words = match is_up {
-        true => format!("head -c {BULK} /dev/zero | \"$@\" 'cat > /dev/null'"),
-        false => format!("\"$@\" 'head -c {BULK} /dev/zero' > /dev/null"),
+        true => format!("head -c {bytes} /dev/zero | \"$@\" 'cat > /dev/null'"),
+        false => format!("\"$@\" 'head -c {bytes} /dev/zero' > /dev/null"),
     };
     let mut best = f64::INFINITY;
     for _ in 0..TRIES {
@@ -210,7 +222,7 @@ fn bulk(subject: &Subject, cipher: &str, is_up: bool) -> anyhow::Result<f64> {
         script(subject, &words, &["-c", cipher])?;
         best = best.min(begun.elapsed().as_secs_f64());
     }
-    Ok(f64::from(BULK >> 20) / best)
+    Ok(f64::from(bytes) / f64::from(1 << 20) / best)
 }
 
 /// Milliseconds from start to end of a client that runs nothing to speak of: the median.
@@ -229,23 +241,29 @@ fn login(subject: &Subject) -> anyhow::Result<f64> {
 fn idle(lab: &Lab, subject: &Subject) -> anyhow::Result<f64> {
     script(subject, "\"$@\" true", &[])?;
     let before = resident(lab)?;
-    let words = format!(
-        "n=0; while [ $n -lt {IDLE} ]; do \"$@\" 'echo in; exec sleep 600' & n=$((n+1)); [ $((n % 20)) -ne 0 ] || sleep 1; done; wait"
-    );
-    let mut line = vec!["-c", words.as_str(), "sh", "ssh"];
+    // The next begin when these are in: a server takes few at once that are not.
+    let wanted = part(IDLE)?;
+    let words = r#"while read -r many; do n=0; while [ $n -lt "$many" ]; do "$@" 'echo in; exec sleep 600' & n=$((n+1)); done; done; wait"#;
+    // Without a terminal their input is the script's own, which is not theirs to read.
+    let mut line = vec!["-c", words, "sh", "ssh", "-n"];
     line.extend(subject.options.iter().map(String::as_str));
     line.push("127.0.0.1");
-    let clients = Process::start(subject.client.command("sh", &line))?;
-    let wanted = usize::try_from(IDLE)?;
-    support::wait::for_fact("the idle sessions", DEADLINE, || {
-        ensure!(!clients.is_over(), "the clients ended: {}", clients.log());
-        let open = clients.log().lines().filter(|line| *line == "in").count();
-        Ok((open >= wanted).then_some(()))
-    })?;
+    let mut clients = Process::start(subject.client.command("sh", &line))?;
+    let mut begun = 0;
+    while begun < wanted {
+        let more = AT_ONCE.min(wanted - begun);
+        clients.send(&format!("{more}\n"))?;
+        begun += more;
+        support::wait::for_fact("the idle sessions", DEADLINE, || {
+            ensure!(!clients.is_over(), "the clients ended: {}", clients.log());
+            let open = clients.log().lines().filter(|line| *line == "in").count();
+            Ok((open >= usize::try_from(begun)?).then_some(()))
+        })?;
+    }
     let more = resident(lab)?.saturating_sub(before);
     drop(clients);
     ensure!(!lab.server.log().is_empty(), "the server says nothing");
-    Ok(f64::from(more) / f64::from(IDLE))
+    Ok(f64::from(more) / f64::from(wanted))
 }
 
 /// Resident memory of the daemon, in KiB.

@@ -31,7 +31,7 @@ const POOLERS: &[For] = &[EndToEnd, Test, Bench];
 const CLIENTS: &[For] = &[EndToEnd, Test];
 
 /// A C compiler is none of them: without one this program would not be here.
-const PACKAGES: [Package; 28] = [
+const PACKAGES: [Package; 31] = [
     Package {
         name: "libclang-dev",
         why: "builds PostgreSQL's own grammar (pg_query)",
@@ -150,6 +150,24 @@ const PACKAGES: [Package; 28] = [
         name: "xauth",
         why: "shows a screen over SSH",
         sign: Sign::Program("xauth"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "xvfb",
+        why: "a screen that is shown over SSH",
+        sign: Sign::Program("Xvfb"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "x11-utils",
+        why: "draws on a screen over SSH",
+        sign: Sign::Program("xdpyinfo"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "ssh-audit",
+        why: "looks at what is offered to SSH",
+        sign: Sign::Program("ssh-audit"),
         needed: CLIENTS,
     },
     Package {

@@ -42,6 +42,7 @@ impl Ssh {
                 passphrase.as_ref().map(|source| ("passphrase", source)),
             ],
             SshLogin::Sign { authority, .. } => [Some(("sign", authority)), None],
+            SshLogin::Signed(by) => [Some(("sign", by)), None],
         };
         first.into_iter().chain(second)
     }
@@ -79,6 +80,31 @@ pub enum SshLogin {
         /// How long it is valid. Default 5 min.
         valid: Duration,
     },
+    /// With a certificate that a command has made, for a key of the daemon's own.
+    Signed(SecretSource),
+}
+
+/// What stands for the daemon's public key in such a command.
+const PUBLIC: &str = "{key}";
+
+/// Such a command for a key.
+#[must_use]
+pub fn signed_by(source: &SecretSource, key: &str) -> SecretSource {
+    match source {
+        SecretSource::Exec {
+            command,
+            timeout,
+            ttl,
+        } => SecretSource::Exec {
+            command: command
+                .iter()
+                .map(|word| word.replace(PUBLIC, key))
+                .collect(),
+            timeout: *timeout,
+            ttl: *ttl,
+        },
+        other => other.clone(),
+    }
 }
 
 /// What an SSH server must show.
@@ -100,10 +126,18 @@ pub struct HostKey {
 }
 
 const SIGN: &[Key] = &[
-    must(
+    may(
         "ca",
         SECRET,
+        "this or `by`",
         "The private key that users' certificates are signed with.",
+    ),
+    may(
+        "by",
+        SECRET,
+        "this or `ca`",
+        "A command (`exec`) that prints a certificate for the public key that stands in place of `{key}`; \
+         it is used for its `ttl`.",
     ),
     may(
         "principals",
@@ -198,6 +232,9 @@ pub(in crate::config) fn build(
     let user = text(Some(node), "user")?;
     let under = |key: &str| node.under(key).and_then(&secret);
     let login = match (under("key"), node.under("sign")) {
+        (_, Some(sign)) if sign.under("by").is_some() => {
+            SshLogin::Signed(sign.under("by").and_then(&secret)?)
+        }
         (_, Some(sign)) => SshLogin::Sign {
             authority: sign.under("ca").and_then(&secret)?,
             principals: match texts(sign, "principals") {
@@ -232,6 +269,12 @@ pub(in crate::config) fn build(
     })
 }
 
+/// Whether a command has a place for a key.
+fn names_key(exec: &Node) -> bool {
+    let words = texts(exec, "command");
+    words.iter().any(|word| word.contains(PUBLIC))
+}
+
 /// What is wrong between the keys below `ssh`, each with its key.
 pub(in crate::config) fn cross(node: &Node) -> Vec<(&'static str, &'static str)> {
     let has = |key: &str| node.under(key).is_some();
@@ -239,6 +282,22 @@ pub(in crate::config) fn cross(node: &Node) -> Vec<(&'static str, &'static str)>
     let ways = ["password", "key", "sign"].iter().filter(|key| has(key));
     if ways.count() != 1 {
         wrong.push(("user", "expected one of password, key and sign beside it"));
+    }
+    if let Some(sign) = node.under("sign") {
+        let of = |key: &str| sign.under(key);
+        if of("ca").is_some() == of("by").is_some() {
+            wrong.push(("sign", "expected one of ca and by"));
+        }
+        let command = of("by").and_then(|by| by.under("exec"));
+        if of("by").is_some() && !command.is_some_and(names_key) {
+            wrong.push(("sign", "expected an exec with {key} among its arguments"));
+        }
+        if of("by").is_some() && (of("principals").is_some() || of("for").is_some()) {
+            wrong.push((
+                "sign",
+                "expected principals and for with ca only: whoever signs says these",
+            ));
+        }
     }
     if !has("key") && has("passphrase") {
         wrong.push(("passphrase", "expected a key with it"));

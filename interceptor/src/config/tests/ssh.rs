@@ -43,6 +43,16 @@ fn each_way_to_log_in_is_read() {
         [true, false]
     );
     assert!(!signed.passes_on("LANG"));
+    let elsewhere = ssh(
+        "{ user: u, sign: { by: { exec: { command: [/bin/bao, 'k={key}'] } } }, host_keys: ['KEY'] }",
+    );
+    let SshLogin::Signed(by) = &elsewhere.login else {
+        panic!("{elsewhere:?}");
+    };
+    let SecretSource::Exec { command, .. } = signed_by(by, "ssh-ed25519 AAAA") else {
+        panic!("{by:?}");
+    };
+    assert_eq!(command, ["/bin/bao", "k=ssh-ed25519 AAAA"]);
 }
 
 #[test]
@@ -63,6 +73,22 @@ fn what_would_open_a_way_around_is_refused() {
         (
             "{ user: u, key: { file: k }, host_keys: [learn, 'KEY'] }",
             "alone",
+        ),
+        (
+            "{ user: u, sign: { for: 5m }, host_keys: ['KEY'] }",
+            "expected one of ca and by",
+        ),
+        (
+            "{ user: u, sign: { by: { file: k } }, host_keys: ['KEY'] }",
+            "an exec with {key}",
+        ),
+        (
+            "{ user: u, sign: { by: { exec: { command: [/bin/bao] } } }, host_keys: ['KEY'] }",
+            "an exec with {key}",
+        ),
+        (
+            "{ user: u, sign: { by: { exec: { command: [/bin/bao, '{key}'] } }, for: 5m }, host_keys: ['KEY'] }",
+            "with ca only",
         ),
         (
             "{ user: u, key: { file: k }, host_keys: [] }",

@@ -1,6 +1,7 @@
 // Which view is shown, what keys do, and what happens as things change.
 
 import { $, api, ask, el, forget, isIn, keep, say, Told } from './page.js';
+import { Replay } from './replay.js';
 import * as views from './views.js';
 
 const STATE = 'interceptor-state';
@@ -9,6 +10,7 @@ let shown = '';
 let filter = {};
 let stream;
 let searching = false;
+let replay;
 
 const main = $('main');
 const parts = () => location.hash.replace(/^#\/?/, '').split('/');
@@ -89,6 +91,12 @@ async function audit(id) {
   return undefined;
 }
 
+function watch(id) {
+  replay = new Replay(id, failed);
+  put(id, replay.view());
+  replay.read();
+}
+
 async function view() {
   if (!isIn()) return login();
   // The skip link is no view.
@@ -96,10 +104,13 @@ async function view() {
   const [name, id] = parts();
   const which = order.includes(name) ? name : 'approvals';
   mark(which);
+  replay?.close();
+  replay = undefined;
   try {
     if (which === 'approvals') await approvals(id);
     if (which === 'grants') put('grants', views.grants(await api('/api/grants'), view));
-    if (which === 'sessions') put('sessions', views.sessions(await api('/api/status'), view));
+    if (which === 'sessions' && id) watch(id);
+    else if (which === 'sessions') put('sessions', views.sessions(await api('/api/status'), view));
     if (which === 'audit') await audit(id);
   } catch (error) {
     failed(error);
@@ -154,6 +165,7 @@ async function changed() {
 function out() {
   forget();
   stream?.abort();
+  replay?.close();
   for (const id of ['views', 'who', 'keys']) $(id).hidden = true;
   shown = '';
   login();

@@ -199,6 +199,7 @@ export function sessions({ sessions: all }, again) {
       ['process', plain(`${one.executable} [${one.pid}]`)],
       ['requests', String(one.requests)],
       ['open for', `${one.seconds} s`],
+      ['watch', link(`#/sessions/${one.id}`, 'as it goes on')],
       ['audit', link(`#/audit/${one.id}`, 'its lines')],
     ),
     twice('End', `End the session ${one.id}`, async () => {
@@ -213,7 +214,7 @@ export function sessions({ sessions: all }, again) {
 }
 
 // A button that asks once more.
-function twice(word, label, act) {
+export function twice(word, label, act) {
   const button = el('button', { type: 'button', 'aria-label': label, 'data-item': '' }, word);
   let sure = false;
   const calm = () => {
@@ -241,7 +242,8 @@ function twice(word, label, act) {
   return button;
 }
 
-const line = (one) => {
+// A line of the audit in words.
+export const line = (one) => {
   const at = (path) => path.split('/').reduce((value, key) => value?.[key], one);
   const words = [one.event, at('principal/agent') ?? one.agent ?? at('holder/agent'), place({ target: one.target ?? '', database: one.database }),
     one.statement ?? one.summary, one.verb, one.result, at('refusal/message'), one.why, one.status];
@@ -256,7 +258,7 @@ export function found({ lines, partial, rules }) {
       el('pre', { tabIndex: 0, 'aria-label': 'The line in full' }, plain(JSON.stringify(one, null, 2)))),
     el('p', null,
       one.request ? link(`#/audit/${one.request}`, 'this request explained ') : undefined,
-      one.session ? [' ', link(`#/audit/${one.session}`, 'its session')] : undefined));
+      one.session ? [' ', link(`#/audit/${one.session}`, 'its session'), ' ', link(`#/sessions/${one.session}`, 'replayed')] : undefined));
   return [
     el('ul', { className: 'list' }, lines.map(item)),
     lines.length ? undefined : el('p', { className: 'quiet' }, 'No such line was found.'),

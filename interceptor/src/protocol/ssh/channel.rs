@@ -368,11 +368,9 @@ impl Channel {
                 (resource, format!("forward to {host}:{port}"))
             }
             Purpose::Socket(path) => {
-                let resource = Resource::Forward {
-                    host: path.clone(),
-                    port: 0,
-                };
-                (resource, format!("forward to {path}"))
+                let host = facts::socket(path).ok_or(ChannelOpenFailure::ConnectFailed)?;
+                let said = format!("forward to {host}");
+                (Resource::Forward { host, port: 0 }, said)
             }
         };
         let asked = self.common.forward(Action::ForwardTo, resource, &said);

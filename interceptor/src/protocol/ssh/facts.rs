@@ -12,6 +12,9 @@ use aws_lc_rs::digest::{SHA256, digest};
 use crate::policy::{Access, Action, Ask, Context, Resource, SshFacts};
 use crate::session::{Reading, Typed};
 
+/// Bytes of the name of a host (RFC 1035 has 255).
+const HOST: usize = 256;
+
 /// A request, with the text that stands for it.
 #[derive(Debug)]
 pub(super) struct Asked {
@@ -60,6 +63,18 @@ fn redacted(read: &command::Command) -> (String, String) {
     }
 }
 
+/// A command in letters: two that differ differ here, too.
+fn as_text(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\u{fffd}{byte:02x}"));
+        }
+    }
+    text
+}
+
 /// A line that was typed into a shell.
 pub(super) fn typed(text: String) -> Typed {
     let (redacted, _) = redacted(&command::read(text.as_bytes()));
@@ -86,6 +101,20 @@ pub(super) fn host(said: &str) -> String {
         Ok(address) => address.to_canonical().to_string(),
         Err(_name) => numbers(bare).map_or_else(|| bare.to_owned(), |address| address.to_string()),
     }
+}
+
+/// Whether a host is one to every server: not one whose text ends where it has a zero, and not one with a part
+/// that only resolvers see. Empty for every address, where a server listens.
+pub(super) fn is_host(said: &str) -> bool {
+    let is_of_hosts = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]*".contains(&byte);
+    said.len() <= HOST && said.bytes().all(is_of_hosts)
+}
+
+/// A socket as rules have it, where its text alone says which it is.
+pub(super) fn socket(path: &str) -> Option<String> {
+    let is_whole = path.starts_with('/') && !path.chars().any(char::is_control);
+    let steps = is_whole.then(|| path::steps(path, None))??;
+    Some(format!("/{}", steps.join("/")))
 }
 
 /// An address of IPv4 in the forms that resolvers still take: fewer numbers, octal ones, hexadecimal ones.
@@ -136,7 +165,7 @@ impl Common {
     pub(super) fn exec(&self, bytes: &[u8]) -> Asked {
         let read = command::read(bytes);
         let mut facts = self.facts();
-        facts.command = String::from_utf8_lossy(bytes).into_owned();
+        facts.command = as_text(bytes);
         command::describe(&read, &mut facts);
         let text = facts.command.clone();
         let (redacted, summary) = redacted(&read);
@@ -268,6 +297,40 @@ mod tests {
         let named = common.exec(b"subsystem sftp");
         assert_eq!(named.text, common.subsystem("sftp").text);
         assert_ne!(named.under(), common.subsystem("sftp").under());
+    }
+
+    #[test]
+    fn a_place_is_one_to_every_server() {
+        for host in ["", "*", "db.internal", "a_b", "10.0.0.1", "[::1]"] {
+            assert!(is_host(host), "{host}");
+        }
+        let long = "x".repeat(300);
+        for host in ["a\0b", "::1%lo", "a b", "a\n", "ä", &long] {
+            assert!(!is_host(host), "{host:?}");
+        }
+        let sockets = [
+            ("/run/x", Some("/run/x")),
+            ("/run//./x/", Some("/run/x")),
+            ("/run/a/../x", None),
+            ("run/x", None),
+            ("/run/x\0y", None),
+            ("/run/x\ny", None),
+            ("", None),
+        ];
+        for (path, expected) in sockets {
+            assert_eq!(socket(path).as_deref(), expected, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn commands_that_differ_are_shown_differently() {
+        let asked = |bytes: &[u8]| Common::default().exec(bytes).text;
+        assert_ne!(asked(b"cat /srv/\xff"), asked(b"cat /srv/\xfe"));
+        assert_ne!(
+            asked(b"cat /srv/\xff"),
+            asked("cat /srv/\u{fffd}".as_bytes())
+        );
+        assert_eq!(asked("cat ä".as_bytes()), "cat ä");
     }
 
     #[test]

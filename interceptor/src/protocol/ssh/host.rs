@@ -69,8 +69,13 @@ pub fn known_hosts<'a>(
     Ok(lines)
 }
 
+/// Who the daemon is to those who sign certificates for a target's logins.
+pub(super) fn user(authority: &Authority, target: &Target) -> Result<PrivateKey, ssh_key::Error> {
+    key(authority, "ssh user key", &[target.name.as_bytes()])
+}
+
 /// A key and nothing behind it: dropbear takes a comment for a part of the key.
-fn openssh(key: &PublicKey) -> Result<String, ssh_key::Error> {
+pub(super) fn openssh(key: &PublicKey) -> Result<String, ssh_key::Error> {
     PublicKey::from(key.key_data().clone()).to_openssh()
 }
 

@@ -18,10 +18,12 @@ use russh::keys::{
 use russh::{Channel, MethodKind, Preferred};
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpStream;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::arrivals::{Arrivals, Door, Place, What};
+use super::cut::Cut;
 use super::host;
-use crate::config::{Host, HostKey, HostKeys, Ssh, SshLogin};
+use crate::config::{Host, HostKey, HostKeys, SecretSource, Ssh, SshLogin, signed_by};
 use crate::policy::Refusal;
 use crate::secrets::Secret;
 use crate::session::opening::Opening;
@@ -71,6 +73,8 @@ pub(super) struct Upstream {
     pub(super) handle: Handle<Guard>,
     pub(super) address: SocketAddr,
     pub(super) arrivals: Arrivals,
+    /// It ends with this, whatever the server does.
+    pub(super) ends: DropGuard,
 }
 
 /// Looks at what a server shows.
@@ -121,6 +125,7 @@ impl Plan {
                     }
                 }
             }
+            SshLogin::Signed(by) => signed(opening, by).await?,
             SshLogin::Sign {
                 authority,
                 principals,
@@ -201,6 +206,9 @@ impl Plan {
             door,
         };
         let config = Arc::clone(&self.config);
+        let over = CancellationToken::new();
+        let stream = Cut::new(stream, &over);
+        let ends = over.drop_guard();
         let connected = client::connect_stream(config, stream, guard).await;
         let mut handle = connected.map_err(|error| {
             let cause = lock(&seen).take().unwrap_or_else(|| error.to_string());
@@ -223,6 +231,7 @@ impl Plan {
                 handle,
                 address,
                 arrivals,
+                ends,
             }),
             Ok(false) => Err(failed("the server refused the credential".to_owned())),
             Err(error) => Err(failed(error.to_string())),
@@ -308,6 +317,29 @@ impl Plan {
     }
 }
 
+/// The daemon's own key for a target, and the certificate that somebody makes for it.
+async fn signed(opening: &Opening, by: &SecretSource) -> Result<Credential, No> {
+    let target = &opening.who().target;
+    let wrong = |what: &str| {
+        let cause = format!("{what} of target {} cannot be used", target.name);
+        (Refusal::secret(), Some(cause))
+    };
+    let key = host::user(opening.authority(), target).map_err(|_error| wrong("the key"))?;
+    let public = host::openssh(key.public_key()).map_err(|_error| wrong("the key"))?;
+    let answer = opening.secret(&signed_by(by, &public)).await;
+    let answer = answer.map_err(|refusal| (refusal, None))?;
+    let certificate = Certificate::from_openssh(answer.expose_secret().trim());
+    let certificate = certificate.map_err(|_error| wrong("the certificate"))?;
+    let is_for_it = certificate.public_key() == key.public_key().key_data();
+    if !is_for_it || certificate.cert_type() != CertType::User {
+        return Err(wrong("the certificate, which is for another key,"));
+    }
+    Ok(Credential::Certificate(
+        Arc::new(key),
+        Box::new(certificate),
+    ))
+}
+
 /// A key of its own for one login, and the certificate for it.
 fn sign(
     authority: &PrivateKey,
@@ -327,13 +359,24 @@ fn sign(
     for principal in principals {
         builder.valid_principal(principal.as_str())?;
     }
-    builder.extension("permit-pty", "")?;
-    builder.extension("permit-port-forwarding", "")?;
+    // What of these is used is judged when it is asked for.
+    for extension in [
+        "permit-pty",
+        "permit-port-forwarding",
+        "permit-agent-forwarding",
+        "permit-X11-forwarding",
+    ] {
+        builder.extension(extension, "")?;
+    }
     Ok((key, builder.sign(authority)?))
 }
 
 fn config(host_keys: &HostKeys) -> client::Config {
     let mut preferred = Preferred::DEFAULT;
+    let mut kinds = preferred.key.into_owned();
+    // SHA-1 proves nothing.
+    kinds.retain(|kind| !matches!(kind, Algorithm::Rsa { hash: None }));
+    preferred.key = kinds.into();
     if let HostKeys::Pinned(keys) = host_keys {
         let of = |authority: bool| {
             let keys = keys.iter().filter(move |key| key.authority == authority);
@@ -372,8 +415,7 @@ fn config(host_keys: &HostKeys) -> client::Config {
 
 fn is_same_kind(one: &Algorithm, other: &Algorithm) -> bool {
     match (one, other) {
-        // SHA-1 proves nothing.
-        (Algorithm::Rsa { .. }, Algorithm::Rsa { hash }) => hash.is_some(),
+        (Algorithm::Rsa { .. }, Algorithm::Rsa { .. }) => true,
         (one, other) => one == other,
     }
 }

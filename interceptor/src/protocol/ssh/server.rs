@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 use self::heard::Heard;
 use self::pressure::{EVENT, Pressure};
 use self::queue::Queue;
+use super::facts;
 use super::inject::arrivals::Place;
 use crate::config::Ssh;
 
@@ -42,6 +43,20 @@ const MODES: usize = 256;
 fn is_odd(name: &str) -> bool {
     name.chars().any(char::is_control)
 }
+
+/// Whether it is a word: servers hand it on to a program that has verbs of its own.
+fn is_word(text: &str) -> bool {
+    let is_of_words = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    text.len() <= NAME && text.bytes().all(is_of_words)
+}
+
+/// Whether a port is one to every server: some have no room for more.
+fn is_port(port: u32) -> bool {
+    u16::try_from(port).is_ok()
+}
+
+/// What is said of a place that servers read differently.
+const UNREAD: ChannelOpenFailure = ChannelOpenFailure::AdministrativelyProhibited;
 
 /// Who came in, and with what.
 #[derive(Debug, Default)]
@@ -158,6 +173,9 @@ pub(super) struct Face {
 
 impl Face {
     fn enter(&mut self, user: &str) -> Result<Auth, russh::Error> {
+        if is_odd(user) || user.len() > NAME {
+            return Ok(Auth::reject());
+        }
         user.clone_into(&mut self.entered.user);
         Ok(Auth::Accept)
     }
@@ -293,6 +311,11 @@ impl Handler for Face {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
+        let is_plain = facts::is_host(host) && !is_odd(from) && from.len() <= NAME;
+        if !is_plain || !is_port(port) {
+            reply.reject(UNREAD).await;
+            return Ok(());
+        }
         let purpose = Purpose::Tcp {
             to: (host.to_owned(), port),
             from: (from.to_owned(), from_port),
@@ -308,6 +331,10 @@ impl Handler for Face {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
+        if facts::socket(path).is_none() {
+            reply.reject(UNREAD).await;
+            return Ok(());
+        }
         let purpose = Purpose::Socket(path.to_owned());
         self.open(channel, purpose, reply).await;
         Ok(())
@@ -375,7 +402,8 @@ impl Handler for Face {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         let is_short = name.len().saturating_add(value.len()) <= VARIABLE;
-        if !is_short || is_odd(name) || value.contains('\0') || !self.settings.passes_on(name) {
+        let is_plain = !is_odd(name) && !name.contains('=') && !value.contains('\0');
+        if !is_short || !is_plain || !self.settings.passes_on(name) {
             return session.channel_failure(channel);
         }
         let event = Event::Variable(name.to_owned(), value.to_owned());
@@ -434,6 +462,11 @@ impl Handler for Face {
         signal: Sig,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
+        if let Sig::Custom(name) = &signal
+            && (is_odd(name) || name.len() > NAME)
+        {
+            return Ok(());
+        }
         self.say(channel, Event::Signal(signal))
     }
 
@@ -446,7 +479,7 @@ impl Handler for Face {
         number: u32,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let is_short = protocol.len() <= NAME && cookie.len() <= NAME;
+        let is_plain = [protocol, cookie].into_iter().all(is_word);
         let screen = Screen {
             once,
             protocol: protocol.to_owned(),
@@ -454,10 +487,10 @@ impl Handler for Face {
             number,
         };
         let (reply, answered) = oneshot::channel();
-        if is_short {
+        if is_plain {
             self.say(channel, Event::Screen(screen, reply))?;
         }
-        match is_short && Self::answer(answered).await == Some(true) {
+        match is_plain && Self::answer(answered).await == Some(true) {
             true => session.channel_success(channel),
             false => session.channel_failure(channel),
         }
@@ -492,6 +525,9 @@ impl Handler for Face {
         port: &mut u32,
         _session: &mut Session,
     ) -> Result<bool, Self::Error> {
+        if !is_port(*port) || !facts::is_host(address) {
+            return Ok(false);
+        }
         let bound = self.listen(Place::Tcp(address.to_owned(), *port)).await;
         *port = bound.unwrap_or(*port);
         Ok(bound.is_some())
@@ -512,6 +548,9 @@ impl Handler for Face {
         path: &str,
         _session: &mut Session,
     ) -> Result<bool, Self::Error> {
+        if facts::socket(path).is_none() {
+            return Ok(false);
+        }
         let bound = self.listen(Place::Socket(path.to_owned())).await;
         Ok(bound.is_some())
     }

@@ -18,10 +18,11 @@ use super::keep::Kept;
 use super::{Channel, Events, Shared};
 use crate::clock;
 use crate::policy::{Action, Resource};
+use crate::protocol::ssh::CHANNELS;
 use crate::session::{Authorized, Gate as _, Hold, Outcome, Phase, Said, Shown};
 
 /// Places where the server listens for one client.
-const PLACES: usize = 8;
+const PLACES: usize = 16;
 /// How long a client may take to open what comes for it, and a server to listen.
 const PATIENCE: Duration = Duration::from_secs(8);
 
@@ -60,6 +61,10 @@ pub(super) async fn serve(shared: &Arc<Shared>, arrivals: &mut Arrivals) -> Infa
     loop {
         tokio::select! {
             arrival = arrivals.next() => {
+                // A reply that is let go says no.
+                if open.len() >= CHANNELS {
+                    continue;
+                }
                 open.spawn(arrive(Arc::clone(shared), arrival));
             }
             Some(_) = open.join_next() => {}
@@ -250,7 +255,10 @@ fn asked(shared: &Shared, what: &What) -> Asked {
                 // No address is every address.
                 Place::Tcp(address, port) if address.is_empty() => ("*".to_owned(), *port),
                 Place::Tcp(address, port) => (facts::host(address), *port),
-                Place::Socket(path) => (path.clone(), 0),
+                Place::Socket(path) => {
+                    let path = facts::socket(path).unwrap_or_else(|| path.clone());
+                    (path, 0)
+                }
             };
             let said = format!("forward from {host}:{port}");
             let resource = Resource::Forward { host, port };

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use russh::client::Handle;
 use tokio::time::timeout;
+use tokio_util::sync::DropGuard;
 
 use super::arrivals::Arrivals;
 use super::{Guard, No, Plan, Upstream};
@@ -18,6 +19,7 @@ use crate::session::opening::Opening;
 pub(in crate::protocol::ssh) struct Lane {
     pub(in crate::protocol::ssh) handle: Handle<Guard>,
     pub(in crate::protocol::ssh) arrivals: Arrivals,
+    _ends: DropGuard,
 }
 
 /// The connections of one client.
@@ -47,12 +49,18 @@ pub(in crate::protocol::ssh) async fn first(
                     handle,
                     address,
                     arrivals,
+                    ends,
                 } = upstream;
+                let lane = Lane {
+                    handle,
+                    arrivals,
+                    _ends: ends,
+                };
                 return Ok(Lanes {
                     plan,
                     host: host.clone(),
                     address,
-                    free: Mutex::new(vec![Lane { handle, arrivals }]),
+                    free: Mutex::new(vec![lane]),
                 });
             }
             Ok(Err(no)) => failed = Some(no),
@@ -95,9 +103,16 @@ impl Lanes {
         });
         let upstream = logged_in.await.unwrap_or_else(|_elapsed| Err(too_late()))?;
         let Upstream {
-            handle, arrivals, ..
+            handle,
+            arrivals,
+            ends,
+            ..
         } = upstream;
-        Ok(Lane { handle, arrivals })
+        Ok(Lane {
+            handle,
+            arrivals,
+            _ends: ends,
+        })
     }
 
     /// Takes one back whose channel the server has closed.

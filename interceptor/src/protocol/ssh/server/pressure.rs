@@ -15,7 +15,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
+
+use super::super::cut::Cut;
 
 /// A channel's window.
 pub(in crate::protocol::ssh) const WINDOW: u32 = 512 << 10;
@@ -61,14 +63,13 @@ impl Pressure {
     }
 }
 
-/// The client's connection, read as [`Pressure`] says, and over at once where that is said.
+/// The client's connection, read as [`Pressure`] says.
 #[derive(Debug)]
 pub(in crate::protocol::ssh) struct Line {
-    stream: TcpStream,
+    stream: Cut,
     pressure: Arc<Pressure>,
     pace: Pin<Box<Sleep>>,
     is_paced: bool,
-    over: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Line {
@@ -78,21 +79,12 @@ impl Line {
         over: &CancellationToken,
     ) -> Self {
         Self {
-            stream,
+            stream: Cut::new(stream, over),
             pressure: Arc::clone(pressure),
             pace: Box::pin(sleep(PACE)),
             is_paced: false,
-            over: Box::pin(over.clone().cancelled_owned()),
         }
     }
-
-    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
-        self.over.as_mut().poll(cx).is_ready()
-    }
-}
-
-fn over<T>() -> Poll<std::io::Result<T>> {
-    Poll::Ready(Err(std::io::ErrorKind::ConnectionAborted.into()))
 }
 
 impl AsyncRead for Line {
@@ -101,9 +93,6 @@ impl AsyncRead for Line {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        if self.is_over(cx) {
-            return over();
-        }
         if !self.pressure.is_high() {
             self.is_paced = false;
             return Pin::new(&mut self.stream).poll_read(cx, into);
@@ -113,7 +102,8 @@ impl AsyncRead for Line {
             self.pace.as_mut().reset(Instant::now() + PACE);
         }
         if self.pace.as_mut().poll(cx).is_pending() {
-            return Poll::Pending;
+            // The end is heard all the same.
+            return self.stream.is_over(cx);
         }
         self.is_paced = false;
         let mut bite = [0; BITE];
@@ -131,9 +121,6 @@ impl AsyncWrite for Line {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        if self.is_over(cx) {
-            return over();
-        }
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 

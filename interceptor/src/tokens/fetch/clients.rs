@@ -10,7 +10,7 @@ use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::fetch::{Asks, encoded};
+use super::{Asks, encoded};
 use crate::clock::{self, BootTime};
 use crate::config::Client;
 use crate::secrets::{Secret, Secrets};
