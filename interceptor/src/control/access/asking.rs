@@ -129,13 +129,12 @@ mod tests {
             );
             given(&serde_json::from_str(&text).unwrap())
         };
-        let orders = r#""resource": {"table": "public.orders"}"#;
+        let orders = r#""resource": {"table": {"schema": "public", "table": "orders"}}"#;
         let one = of(&format!(r#"{orders}, "for": "5m", "reason": "test""#));
         let other =
             format!(r#"{orders}, "for": "1h", "reason": "please", "ticket": "T-1", "uses": 1"#);
         assert_eq!(one, of(&other));
-        let elsewhere =
-            r#""resource": {"table": "public.salaries"}, "for": "5m", "reason": "test""#;
+        let elsewhere = r#""resource": {"table": {"schema": "public", "table": "salaries"}}, "for": "5m", "reason": "test""#;
         assert_ne!(one, of(elsewhere));
     }
 }
