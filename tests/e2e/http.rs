@@ -264,6 +264,29 @@ fn fields_of_answers_are_masked_and_what_cannot_be_read_is_refused() -> Result<(
 }
 
 #[test]
+fn a_document_that_chooses_the_keys_of_masked_fields_is_refused() -> Result<()> {
+    let mask = "mask: { '**.email': email }";
+    let shop = Shop::new(&["graphql: [/v1/orders]", mask])?;
+    let ask = |kind: &str, body: &str| {
+        let kind = format!("content-type: {kind}");
+        let said = shop.curl(&["-H", &kind, "-d", body], "/v1/orders")?;
+        anyhow::Ok((said, shop.arrivals()))
+    };
+    let aliased = r#"{"query":"{ customers { x: email } }"}"#;
+    let (said, arrived) = ask("application/json", aliased)?;
+    has(&said, &["\n403 ", "gives them other names"])?;
+    ensure!(arrived == 0, "{said}");
+    let plain = r#"{"query":"{ customers { email } }"}"#;
+    let (said, arrived) = ask("application/x-www-form-urlencoded", plain)?;
+    has(&said, &["\n403 ", "has to be called JSON"])?;
+    ensure!(arrived == 0, "{said}");
+    let (said, arrived) = ask("application/json", plain)?;
+    lacks(&said, &["other names"])?;
+    ensure!(arrived == 1, "{said}");
+    Ok(())
+}
+
+#[test]
 fn large_bodies_go_both_ways() -> Result<()> {
     let shop = Shop::new(&[])?;
     let file = place::temporary("upload")?;

@@ -174,6 +174,22 @@ fn a_mask_is_not_written_back_and_what_is_changed_is() -> Result<()> {
                 .run(&client, &["patch", "secret", "db", "-p", patch])?,
         )?;
         has(&said, &["would write a mask"])?;
+        let copy =
+            r#"[{"op":"copy","from":"/data/password","path":"/metadata/annotations/shown"}]"#;
+        let copying = [
+            "patch",
+            "secret",
+            "db",
+            "--type=json",
+            "--dry-run=server",
+            "-o",
+            "json",
+            "-p",
+            copy,
+        ];
+        let said = lab.agent().run(&client, &copying)?;
+        lacks(&said.stdout, &[CODED])?;
+        has(&refused(said)?, &["would be copied, or asked for"])?;
         ensure!(stored(".data.password")? == CODED);
     }
     // `apply` sends what its file says, and leaves the rest.
