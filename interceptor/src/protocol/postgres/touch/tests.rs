@@ -1,3 +1,5 @@
+//! What a statement is looked at for, and what is never run for it.
+
 use std::collections::HashSet;
 use std::sync::Arc;
 

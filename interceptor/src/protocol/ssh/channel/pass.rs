@@ -173,13 +173,6 @@ impl<'a> Passage<'a> {
             closed.store(true, Ordering::Release);
             std::future::pending::<()>().await;
         };
-        let patience = async {
-            tokio::select! {
-                () = channel.gone.cancelled() => {}
-                () = broken.cancelled() => {}
-            }
-            sleep(PATIENCE).await;
-        };
         tokio::select! {
             result = down.run(read, files) => {
                 if result.is_err() {
@@ -187,7 +180,7 @@ impl<'a> Passage<'a> {
                 }
             }
             () = up => {}
-            () = patience => {}
+            () = patience(&channel.gone, &broken) => {}
         }
         let mut ended = down.ended;
         ended.status = down.exited.unwrap_or_else(|| match ended.is_closed {
@@ -196,6 +189,15 @@ impl<'a> Passage<'a> {
         });
         ended
     }
+}
+
+/// Waits for what a server may take behind the end of its client, or of the order between them.
+async fn patience(gone: &CancellationToken, broken: &CancellationToken) {
+    tokio::select! {
+        () = gone.cancelled() => {}
+        () = broken.cancelled() => {}
+    }
+    sleep(PATIENCE).await;
 }
 
 /// The side towards the server.
