@@ -9,12 +9,12 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use interceptor::audit::{self, Signer};
-use interceptor::clock::BootTime;
+use interceptor::clock::{self, BootTime};
 use interceptor::config::Keep;
 use interceptor::recording::{Reader, Recorder, Settings, Subject, Terminal, find};
 use interceptor::search::{Index, Query};
@@ -100,7 +100,7 @@ fn seek(state: &Path, shown: u64) -> Result<()> {
         principal: None,
     })?;
     let runtime = tokio::runtime::Runtime::new()?;
-    let begun = Instant::now();
+    let begun = clock::boot();
     let mut numbers = Numbers(88_172_645_463_325_252);
     runtime.block_on(async {
         let opened = Terminal::Opened {
@@ -119,7 +119,7 @@ fn seek(state: &Path, shown: u64) -> Result<()> {
         writer.close("client").await?;
         anyhow::Ok(())
     })?;
-    let took = begun.elapsed();
+    let took = clock::boot().since(begun);
     let mebibytes = u32::try_from(shown >> 20)?;
     println!(
         "recording written {:.1} MiB/s",
@@ -129,12 +129,12 @@ fn seek(state: &Path, shown: u64) -> Result<()> {
     let length = u64::try_from(took.as_nanos())?;
     let mut times = Vec::new();
     for _ in 0..TIMES {
-        let begun = Instant::now();
+        let begun = clock::boot();
         let mut reader = Reader::open(&dir)?;
         let at = BootTime(reader.meta().started_boot_ns.0 + numbers.below(length * 9 / 10));
         reader.seek(at)?;
         let frame = reader.next().context("nothing is there")??;
-        times.push(begun.elapsed());
+        times.push(clock::boot().since(begun));
         ensure!(frame.at >= at, "another place");
     }
     told("seek", &format!("{mebibytes}MiB"), times);
@@ -159,9 +159,9 @@ fn search(state: &Path, requests: u64) -> Result<()> {
     }
     out.into_inner().context("write the log")?.sync_all()?;
     let mut index = Index::open(&state.join("search.db"))?;
-    let begun = Instant::now();
+    let begun = clock::boot();
     let read = index.catch_up(&dir)?;
-    let rate = f64::from(u32::try_from(read)?) / begun.elapsed().as_secs_f64();
+    let rate = f64::from(u32::try_from(read)?) / clock::boot().since(begun).as_secs_f64();
     println!("index made {rate:.0} lines/s");
     // What few have, what many have, what all have, and what one agent has.
     let query = |words: &[&str], agent: Option<&str>| Query {
@@ -178,9 +178,9 @@ fn search(state: &Path, requests: u64) -> Result<()> {
     ] {
         let mut times = Vec::new();
         for _ in 0..TIMES {
-            let begun = Instant::now();
+            let begun = clock::boot();
             let hits = index.search(&query)?;
-            times.push(begun.elapsed());
+            times.push(clock::boot().since(begun));
             ensure!(!hits.is_empty(), "nothing was found: {case}");
         }
         told("search", &format!("{requests},{case}"), times);

@@ -286,7 +286,7 @@ impl Approvals {
             // It changed while the answer was written, which counts for nothing: that is kept, too.
             Err(now) => {
                 if let Some(now) = now {
-                    self.store.save(now).await?;
+                    self.store.save(*now).await?;
                 }
                 let text = "the question is over, or somebody came or went, meanwhile; look again";
                 Err(Error::Mistaken(text.to_owned()))

@@ -22,6 +22,13 @@ struct Container {
     id: String,
 }
 
+/// Sets a member of one object of a document.
+fn put(document: &mut Value, object: &str, name: &str, value: Value) -> Result<()> {
+    let object = document.pointer_mut(object).and_then(Value::as_object_mut);
+    object.context("no object")?.insert(name.to_owned(), value);
+    Ok(())
+}
+
 impl Container {
     /// A container whose programs are the host's, read-only, with a network that has nothing but loopback.
     /// `agent` is what its annotation says.
@@ -35,7 +42,12 @@ impl Container {
         let mut config: Value = serde_json::from_slice(&fs::read(&file)?)?;
         container.describe(&mut config, lab, command)?;
         if let Some(agent) = agent {
-            config["annotations"] = json!({ "interceptor.agent": agent });
+            put(
+                &mut config,
+                "",
+                "annotations",
+                json!({ "interceptor.agent": agent }),
+            )?;
         }
         fs::write(file, serde_json::to_vec(&config)?)?;
         Ok(container)
@@ -60,27 +72,37 @@ impl Container {
 
     fn describe(&self, config: &mut Value, lab: &Lab, command: &[&str]) -> Result<()> {
         let uid = lab.agent().uid();
-        config["process"]["args"] = json!(command);
-        config["process"]["terminal"] = json!(false);
-        config["process"]["user"] = json!({ "uid": uid, "gid": uid });
-        config["process"]["capabilities"] = json!({});
-        config["process"]["env"] = json!([
-            "PATH=/usr/bin",
-            "HOME=/tmp",
-            "LC_ALL=C.UTF-8",
-            "PGCONNECT_TIMEOUT=30"
-        ]);
-        config["linux"]["cgroupsPath"] = json!(format!("/{}", self.id));
-        let mounts = config["mounts"].as_array_mut().context("mounts")?;
-        mounts.push(json!({
+        let parts = [
+            ("args", json!(command)),
+            ("terminal", json!(false)),
+            ("user", json!({ "uid": uid, "gid": uid })),
+            ("capabilities", json!({})),
+            (
+                "env",
+                json!([
+                    "PATH=/usr/bin",
+                    "HOME=/tmp",
+                    "LC_ALL=C.UTF-8",
+                    "PGCONNECT_TIMEOUT=30"
+                ]),
+            ),
+        ];
+        for (name, value) in parts {
+            put(config, "/process", name, value)?;
+        }
+        let cgroup = json!(format!("/{}", self.id));
+        put(config, "/linux", "cgroupsPath", cgroup)?;
+        let mounts = config.pointer_mut("/mounts").and_then(Value::as_array_mut);
+        mounts.context("mounts")?.push(json!({
             "destination": "/usr", "source": "/usr", "type": "bind", "options": ["rbind", "ro"]
         }));
         let run = lab.daemon.run_directory();
         let socket = run.join("control.sock");
-        config["hooks"] = json!({ "createRuntime": [{
+        let hooks = json!({ "createRuntime": [{
             "path": place::interceptor()?,
             "args": ["interceptor", "hook", "create-runtime", "--socket", socket],
         }] });
+        put(config, "", "hooks", hooks)?;
         Ok(())
     }
 

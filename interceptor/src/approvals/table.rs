@@ -442,7 +442,7 @@ impl Table {
     ///
     /// # Errors
     /// Where it has changed since it was weighed: how it stands, which is to be kept over what was.
-    pub(super) fn commit(&self, after: Standing) -> Result<Standing, Option<Standing>> {
+    pub(super) fn commit(&self, after: Standing) -> Result<Standing, Option<Box<Standing>>> {
         let mut held = self.held();
         let held = &mut *held;
         let id = after.question.id;
@@ -455,7 +455,7 @@ impl Table {
         {
             let above = entry.standing.version.max(after.version);
             entry.standing.version = above.saturating_add(1);
-            return Err(Some(entry.standing.clone()));
+            return Err(Some(Box::new(entry.standing.clone())));
         }
         // Who came or went meanwhile was not weighed.
         let waiting = entry.standing.waiting;

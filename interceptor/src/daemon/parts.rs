@@ -79,10 +79,7 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
     let secrets = Arc::new(Secrets::default());
     let console = console::listen(config.console.as_ref(), &secrets).await?;
     let (audit, recorder) = records(&config)?;
-    let grants = Grants::open(&config.paths.state.join("grants.db"))?;
-    let tokens = Tokens::open(&config.paths.state.join("identities.db"))
-        .context("cannot open what scopes are bound to")?;
-    let approvals = Approvals::open(&config.paths.state.join("approvals.db"))?;
+    let (grants, tokens, approvals) = granted(&config)?;
     let hosts = Hosts::open(&config.paths.state)?;
     let (capture, listeners) = capture(&config)?;
     let events = capture.events();
@@ -130,6 +127,16 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
         metrics,
         console,
     })
+}
+
+/// What was granted, whom scopes are bound to, and what people were asked.
+fn granted(config: &Config) -> anyhow::Result<(Grants, Tokens, Approvals)> {
+    let state = &config.paths.state;
+    let grants = Grants::open(&state.join("grants.db"))?;
+    let tokens = Tokens::open(&state.join("identities.db"))
+        .context("cannot open what scopes are bound to")?;
+    let approvals = Approvals::open(&state.join("approvals.db"))?;
+    Ok((grants, tokens, approvals))
 }
 
 /// What is kept: the audit log, and the recordings that it vouches for.

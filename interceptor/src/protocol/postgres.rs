@@ -274,7 +274,7 @@ impl Engine {
             asked: startup
                 .settings
                 .iter()
-                .map(|set| format!("{} = {}", set.name, set.value))
+                .map(terminate::Setting::said)
                 .collect(),
             interrupted: Arc::clone(minted.interrupted()),
             look,
@@ -283,16 +283,7 @@ impl Engine {
             detectors: Detectors::new(&used.who().target.detect).map(Arc::new),
         };
         let end = session::relay(Arc::clone(&used), client, upstream.stream, start).await;
-        match &end.why {
-            Why::UpstreamViolation(Unexpected::Unmasked {
-                relation,
-                attribute,
-            }) => used.unmasked(*relation, *attribute),
-            Why::UpstreamViolation(what) => {
-                tracing::error!(session = %used.id(), %what, "the server broke its protocol; the session was ended");
-            }
-            _ => {}
-        }
+        broken(&used, &end.why);
         used.closes(end.why.word());
     }
 
@@ -376,6 +367,20 @@ fn minor(startup: &Startup, settings: &Postgres, upstream: &Upstream) -> u16 {
 fn brings_search_path(startup: &Startup) -> bool {
     let mut settings = startup.settings.iter();
     settings.any(|setting| setting.name.eq_ignore_ascii_case("search_path"))
+}
+
+/// Says what the server did that it may not do, where the session ended for that.
+fn broken(session: &Session, why: &Why) {
+    match why {
+        Why::UpstreamViolation(Unexpected::Unmasked {
+            relation,
+            attribute,
+        }) => session.unmasked(*relation, *attribute),
+        Why::UpstreamViolation(what) => {
+            tracing::error!(session = %session.id(), %what, "the server broke its protocol; the session was ended");
+        }
+        _ => {}
+    }
 }
 
 /// What texts of a session are read under; `theirs` where the client has brought a search path.

@@ -200,24 +200,17 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         if let Some(around) = self.around(&plan, &facts) {
             return Err(not_forwarded(around, ending));
         }
-        let limit = authorized
-            .permit
-            .limits()
-            .and_then(|limits| limits.max_bytes.clone());
+        let limits = authorized.permit.limits();
         let passing = Passing {
             masks: self.masks(&plan, &facts),
-            json_only: facts
-                .cluster
-                .as_ref()
-                .is_some_and(|facts| facts.is_object()),
+            json_only: facts.is_object(),
             plan,
             spoken: self.spoken(),
             is_head: parts.method == hyper::Method::HEAD,
             forms: None,
             is_told: false,
-            upgraded: (!facts.http.upgrade.is_empty())
-                .then(|| (facts.http.upgrade.clone(), upgraded)),
-            limit,
+            upgraded: facts.upgrades_to().map(|to| (to, upgraded)),
+            limit: limits.and_then(|limits| limits.max_bytes.clone()),
             budget: Budget::default(),
             ending,
             tasks: self.tasks.clone(),
@@ -308,14 +301,9 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         });
         let wanted = wanted(&facts, &plan.http);
         let asks = self.gate.asks_people();
-        let length = incoming.size_hint().upper();
-        let is_short = length.is_some_and(|length| {
-            usize::try_from(length).is_ok_and(|length| length <= plan.http.judged_bytes)
-        });
+        let is_short = is_short(&incoming, plan.http.judged_bytes);
         let mut shown = Err("its body is longer than what people are shown");
-        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        let stream = facts.cluster.as_ref().and_then(|facts| facts.said());
-        let text = stream.unwrap_or_else(|| format!("{} {path}", parts.method));
+        let text = text(&parts, &facts);
         let mut whole = incoming.is_end_stream().then(Bytes::new);
         let renews = matches!(plan.http.inject, Some(Inject::Issued(_)));
         let waits = renews || masker.is_some() && sent.waits();
@@ -323,12 +311,8 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         let body = if is_read && facts.wrong.is_none() {
             let bounds = (plan.http.judged_bytes, held::COMES);
             let read = held::collect(incoming, bounds, self.gate.room()).await;
-            let read = read.and_then(|bytes| {
-                let looked_at = looked_at(&sent, masker.take(), &mut parts, &bytes)?;
-                let held = looked_at.map(|made| held::instead(&made, self.gate.room()));
-                held.unwrap_or(Ok(bytes))
-            });
-            match read {
+            let masker = masker.take();
+            match read.and_then(|bytes| self.looked_at(&sent, masker, &mut parts, bytes)) {
                 Ok(bytes) => {
                     if let Some(wanted) = wanted
                         && let Err(wrong) = said(&mut facts, wanted, &parts, &bytes)
@@ -367,6 +351,24 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         }
     }
 
+    /// Looks at a body that was read; what it is now, and how long.
+    fn looked_at(
+        &self,
+        sent: &Sent,
+        masker: Option<Masker>,
+        parts: &mut Parts,
+        bytes: Bytes,
+    ) -> Result<Bytes, Wrong> {
+        let Some(masker) = masker.filter(|_| !bytes.is_empty()) else {
+            return Ok(bytes);
+        };
+        let made = sent.whole(masker, &bytes)?;
+        if let header::Entry::Occupied(mut said) = parts.headers.entry(header::CONTENT_LENGTH) {
+            said.insert(made.len().into());
+        }
+        held::instead(&made, self.gate.room())
+    }
+
     /// A body that goes on as it comes.
     fn streamed(&self, incoming: Incoming) -> Body {
         incoming.map_err(std::io::Error::other).boxed_unsync()
@@ -381,6 +383,19 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         let refusal = self.gate.would(&review.asks).err()?;
         Some(review.denied(Some(&refusal)))
     }
+}
+
+/// Whether a body says that it is no longer than `most`.
+fn is_short(incoming: &Incoming, most: usize) -> bool {
+    let length = incoming.size_hint().upper();
+    length.is_some_and(|length| usize::try_from(length).is_ok_and(|length| length <= most))
+}
+
+/// A request in a line.
+fn text(parts: &Parts, facts: &Facts) -> String {
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let stream = facts.cluster.as_ref().and_then(|facts| facts.said());
+    stream.unwrap_or_else(|| format!("{} {path}", parts.method))
 }
 
 /// What a body is read for.
@@ -420,23 +435,6 @@ fn not_forwarded<G: Gate>(wrong: Wrong, mut ending: Ending<G>) -> Box<Answer> {
     ending.outcome.status = "not forwarded".to_owned();
     let request = ending.request.0.to_string();
     Box::new(refuse::told(&wrong.refusal(), Some(&request), None))
-}
-
-/// Looks at a body that was read; what it is now, and how long, where it was looked at.
-fn looked_at(
-    sent: &Sent,
-    masker: Option<Masker>,
-    parts: &mut Parts,
-    bytes: &[u8],
-) -> Result<Option<Vec<u8>>, Wrong> {
-    let Some(masker) = masker.filter(|_| !bytes.is_empty()) else {
-        return Ok(None);
-    };
-    let made = sent.whole(masker, bytes)?;
-    if let header::Entry::Occupied(mut said) = parts.headers.entry(header::CONTENT_LENGTH) {
-        said.insert(made.len().into());
-    }
-    Ok(Some(made))
 }
 
 /// Reads what a body says.

@@ -343,6 +343,20 @@ fn action(method: &str) -> Action {
 }
 
 impl Facts {
+    /// Whether it is answered with objects of a cluster.
+    #[must_use]
+    pub fn is_object(&self) -> bool {
+        let cluster = self.cluster.as_ref();
+        cluster.is_some_and(|cluster| cluster.is_object())
+    }
+
+    /// What the connection is to become, if anything.
+    #[must_use]
+    pub fn upgrades_to(&self) -> Option<String> {
+        let to = &self.http.upgrade;
+        (!to.is_empty()).then(|| to.clone())
+    }
+
     /// Reads what it is to a cluster.
     pub fn of_cluster(&mut self, parts: &Parts) {
         if self.http.upgrade == SPDY && matches!(self.wrong, Some(Wrong::Upgrade(_))) {

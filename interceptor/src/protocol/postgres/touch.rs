@@ -217,7 +217,7 @@ fn is_built_in(of: &TypeName) -> bool {
 fn whole<'t>(text: &'t str, tokens: &[ScanToken]) -> Option<&'t str> {
     let mut words = words(text, tokens).filter(|(word, _)| *word != ";");
     let (_, first) = words.next()?;
-    let (_, last) = words.last().unwrap_or(("", first.clone()));
+    let (_, last) = words.last().unwrap_or_else(|| ("", first.clone()));
     text.get(first.start..last.end)
 }
 
@@ -325,9 +325,8 @@ fn condition_of<'t>(text: &'t str, tokens: &[ScanToken]) -> Option<&'t str> {
             ")" | "]" => depth = depth.checked_sub(1)?,
             ";" => break,
             word if stands && word.eq_ignore_ascii_case("where") => {
-                if from.replace(at.end).is_some() {
-                    return None;
-                }
+                let second = from.replace(at.end).is_some();
+                (!second).then_some(())?;
             }
             word if stands && word.eq_ignore_ascii_case("returning") => break,
             _ => {}

@@ -61,6 +61,12 @@ impl Setting {
             || (name == "client_encoding" && is_utf8(&value))
     }
 
+    /// The setting in words.
+    #[must_use]
+    pub fn said(&self) -> String {
+        format!("{} = {}", self.name, self.value)
+    }
+
     /// What policy is asked about it: the same as for a `SET` of it.
     #[must_use]
     pub fn ask(&self) -> Ask {
