@@ -15,6 +15,7 @@ mod datagram;
 mod doors;
 #[cfg(test)]
 mod foreign;
+#[cfg(test)]
 mod guard;
 #[cfg(test)]
 mod loopback;
