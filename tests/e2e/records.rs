@@ -1,5 +1,6 @@
 //! What is kept: who, what, how it ended; chained, replayable, and the same that policy says.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
@@ -276,7 +277,8 @@ fn why_says_of_each_request_of_a_session_what_the_daemon_did() -> Result<()> {
         judged += 1;
         let answer = why(&lab, text(&line, "/statement")?)?;
         let agrees = answer.pointer("/explanation/permitted") == Some(&permitted.into())
-            && answer.pointer("/explanation/refusal/rules") == line.pointer("/refusal/rules");
+            && answer.pointer("/explanation/refusal/rules") == line.pointer("/refusal/rules")
+            && (!permitted || deciding(&answer) == rules(line.get("rules")));
         ensure!(agrees, "why says {answer} of {line}");
     }
     ensure!(
@@ -284,6 +286,25 @@ fn why_says_of_each_request_of_a_session_what_the_daemon_did() -> Result<()> {
         "only {judged} requests of session {session} are in the audit"
     );
     Ok(())
+}
+
+fn rules(list: Option<&Value>) -> BTreeSet<String> {
+    let list = list.and_then(Value::as_array).into_iter().flatten();
+    list.filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// The rules that `why` says decided about anything that a statement asks.
+fn deciding(answer: &Value) -> BTreeSet<String> {
+    let asks = answer
+        .pointer("/explanation/asks")
+        .and_then(Value::as_array);
+    let asks = asks.into_iter().flatten();
+    let accesses = asks.filter_map(|ask| ask.get("accesses")?.as_array());
+    let rules = accesses
+        .flatten()
+        .filter_map(|access| access.get("rules")?.as_array());
+    let ids = rules.flatten().filter_map(|rule| rule.get("id")?.as_str());
+    ids.map(str::to_owned).collect()
 }
 
 /// What the policy's files say of a statement, asked of the command line.

@@ -400,6 +400,20 @@ fn a_privileged_process_gets_no_credential() -> Result<()> {
         line.pointer("/principal/privileged") == Some(&true.into()),
         "not marked: {line}"
     );
+    // Where the configuration says so, it gets one, and is marked all the same.
+    let lab = Lab::with(|settings| {
+        "agents: { demo: { allow_privileged: true } }\n".clone_into(&mut settings.more);
+    })?;
+    lab.agent()
+        .as_uid(0)
+        .psql(&lab.dsn(), &["select 1"])?
+        .ok()?;
+    let line = lab.daemon.audit();
+    let line = line.wait_for("session.opened", support::DEADLINE, |_| true)?;
+    ensure!(
+        line.pointer("/principal/privileged") == Some(&true.into()),
+        "not marked: {line}"
+    );
     Ok(())
 }
 
