@@ -40,7 +40,9 @@ pub async fn all(State(services): Given, caller: Known) -> Result<Json<Vec<Stand
             seen.push(standing);
         }
     }
-    caller.audit(&services, "read", "ok", json!({ "approvals": seen.len() }));
+    let detail = json!({ "approvals": seen.len() });
+    let written = caller.write(&services, "read", "ok", detail);
+    written.map_err(|error| Answer::failed(&error))?;
     Ok(Json(seen))
 }
 
@@ -60,12 +62,9 @@ pub async fn show(
             .may(&services, ControlVerb::Approve, &object(&standing))
             .await?;
     }
-    caller.audit(
-        &services,
-        "read",
-        "ok",
-        json!({ "approval": which.approval }),
-    );
+    let detail = json!({ "approval": which.approval });
+    let written = caller.write(&services, "read", "ok", detail);
+    written.map_err(|error| Answer::failed(&error))?;
     let before = services.approvals.before(&standing.question, BEFORE).await;
     let mut seen = Vec::new();
     for earlier in before.map_err(|error| Answer::failed(&error))? {
