@@ -59,7 +59,7 @@ pub async fn run(services: Arc<Services>, engines: Arc<Engines>, stream: TcpStre
         }
     };
     if to_a_resolver {
-        names::by_stream(&services, stream, flow).await;
+        Box::pin(names::by_stream(&services, stream, flow)).await;
         return drop(arrival);
     }
     match admit(&services, connection, flow, &mut seen).await {

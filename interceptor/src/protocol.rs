@@ -56,12 +56,15 @@ impl Engines {
 
     /// Serves one admitted connection with the engine that its target names, to its close.
     pub async fn serve(&self, opening: Opening, client: TcpStream) {
+        // Each on the heap: a session of one is not as large as the largest.
         let target = Arc::clone(&opening.who().target);
         match &target.protocol {
-            Protocol::Postgres(settings) => self.postgres.serve(opening, client, settings).await,
-            Protocol::Http(settings) => self.http.serve(opening, client, settings).await,
+            Protocol::Postgres(settings) => {
+                Box::pin(self.postgres.serve(opening, client, settings)).await;
+            }
+            Protocol::Http(settings) => Box::pin(self.http.serve(opening, client, settings)).await,
             Protocol::Kubernetes(settings) => {
-                self.http.serve(opening, client, &settings.http).await;
+                Box::pin(self.http.serve(opening, client, &settings.http)).await;
             }
             Protocol::Ssh(settings) => Box::pin(ssh::serve(opening, client, settings)).await,
         }
