@@ -10,7 +10,7 @@
     reason = "system calls that have no safe wrapper in our crates"
 )]
 
-mod apart;
+pub(super) mod apart;
 mod filter;
 mod mounts;
 

@@ -14,9 +14,10 @@ use super::ssh_ca;
 use crate::capture::cgroup2::{Hierarchy, is_within};
 use crate::capture::{self, Scope};
 use crate::config::{self, Paths};
+use crate::control;
 
 /// What the daemon puts into its run directory.
-const SOCKETS: [&str; 2] = ["control.sock", "agent.sock"];
+const SOCKETS: [&str; 3] = ["control.sock", "agent.sock", control::TARGETS];
 
 /// What tells the daemon's state directory from another.
 const AUTHORITY: &str = "ca.pem";

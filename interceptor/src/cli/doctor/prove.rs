@@ -25,6 +25,7 @@ use self::far::Far;
 use self::report::{Outcome, Report, Row};
 use self::ways::{Ends, INHERITED, Limit, Shown, WAYS, Way};
 use crate::capture::cgroup2::Hierarchy;
+use crate::cli::run::apart;
 use crate::cli::{VIOLATION, block_on, client, complain, print};
 use crate::config::Config;
 use crate::control::api::{Scope, Status, Tag, Which};
@@ -153,6 +154,7 @@ fn judged(outcome: Outcome, limit: Limit, guard: &str, launched: bool) -> Outcom
     let is_limit = match limit {
         Limit::None => false,
         Limit::Launcher => !launched,
+        Limit::Scoped => !launched || !apart::scopes(),
         Limit::LsmOrLauncher => !launched && !has_lsm,
         Limit::Lsm => !has_lsm,
     };

@@ -29,6 +29,14 @@ const SIGNAL: u64 = 2;
 /// `LANDLOCK_CREATE_RULESET_VERSION`.
 const VERSION: u32 = 1;
 
+/// The version from which on domains have scopes (Linux 6.12).
+const SCOPED: i64 = 6;
+
+/// Whether a domain keeps signals in, on this kernel.
+pub(in crate::cli) fn scopes() -> bool {
+    version() >= SCOPED
+}
+
 /// Enters a Landlock domain where the kernel has them: from within, processes outside are neither traced nor
 /// looked into, nor signalled (version 6), nor reached by abstract sockets, where `others` are not (the same).
 /// Says whether there is one. It may gain no privileges any more.
@@ -39,7 +47,7 @@ pub(super) fn domain(others: bool) -> io::Result<bool> {
         return Ok(false);
     }
     let scoped = if others { SIGNAL } else { SIGNAL | ABSTRACT };
-    let (wanted, size) = if version >= 6 {
+    let (wanted, size) = if version >= SCOPED {
         let wanted = Ruleset {
             files: 0,
             network: 0,

@@ -43,6 +43,8 @@ pub(super) enum Limit {
     None,
     /// It is the launcher's to shut: a cgroup that is only tagged leaves it open.
     Launcher,
+    /// It is the launcher's to shut, from Linux 6.12 on (Landlock's scopes).
+    Scoped,
     /// The kernel's LSM shuts it, or else the launcher.
     LsmOrLauncher,
     /// Only the kernel's LSM shuts it.
@@ -88,7 +90,7 @@ const fn done(name: &'static str, limit: Limit, run: fn(&Ends, &[u8]) -> io::Res
     }
 }
 
-use Limit::{Launcher, Lsm, LsmOrLauncher, None as Never};
+use Limit::{Launcher, Lsm, LsmOrLauncher, None as Never, Scoped};
 
 /// All of them.
 pub(super) const WAYS: &[Way] = &[
@@ -324,7 +326,7 @@ pub(super) const WAYS: &[Way] = &[
     done("the neighbour's files", Launcher, |e, _| {
         fs::read_dir(format!("/proc/{}/root", e.neighbour)).map(drop)
     }),
-    done("a signal to the neighbour", Launcher, |e, _| {
+    done("a signal to the neighbour", Scoped, |e, _| {
         call::any(libc::SYS_kill, [e.neighbour.into(), 0, 0, 0, 0]).map(drop)
     }),
     done("programs of the kernel", Never, |_, _| {
