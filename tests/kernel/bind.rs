@@ -98,7 +98,11 @@ fn a_squatter_outside_gets_no_connection() {
     let port = scene.port();
     scene.kill();
     // Root outside every scope may bind it; the programs know that it is not ours.
-    let squatter = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    // A child of another test has the listener, too, between its fork and its exec.
+    let squatter = support::wait::for_fact("a free port", support::DEADLINE, || {
+        Ok(std::net::TcpListener::bind(("127.0.0.1", port)).ok())
+    });
+    let squatter = squatter.unwrap();
     let script = "outcome(tcp().connect, ('10.77.0.1', 5432))";
     assert_eq!(scene.run(script, &[]), "ECONNREFUSED");
     assert!(crate::scene::is_idle(&squatter));
