@@ -22,7 +22,7 @@ feature() {
 symbol() { grep -q " $1\$" /proc/kallsyms; }
 feature BTF test -e /sys/kernel/btf/vmlinux
 feature set_retval symbol bpf_set_retval
-feature connect_unix symbol __cgroup_bpf_run_filter_sock_addr_unix
+feature connect_unix symbol bpf_sock_addr_set_sun_path
 feature landlock grep -q landlock /sys/kernel/security/lsm
 feature bpf-lsm grep -q bpf /sys/kernel/security/lsm
 feature mptcp test -e /proc/sys/net/mptcp
