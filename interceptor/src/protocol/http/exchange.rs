@@ -98,6 +98,20 @@ pub(super) struct Ending<G: Gate> {
     pub(super) sent: Sent,
 }
 
+impl<G: Gate> Ending<G> {
+    /// Refuses what was permitted already, before anything of it has gone on.
+    fn not_forwarded(mut self, refusal: &Refusal) -> Box<Answer> {
+        self.outcome.status = "not forwarded".to_owned();
+        self.told(refusal)
+    }
+
+    /// An answer of our own in the server's place.
+    fn told(&self, refusal: &Refusal) -> Box<Answer> {
+        let request = self.request.0.to_string();
+        Box::new(refuse::told(refusal, Some(&request), None))
+    }
+}
+
 impl<G: Gate> Drop for Ending<G> {
     fn drop(&mut self) {
         self.outcome.found_sent = self.sent.found();
@@ -198,7 +212,8 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             return Ok(told_of_policy(answer, ending));
         }
         if let Some(around) = self.around(&plan, &facts) {
-            return Err(not_forwarded(around, ending));
+            // Fields are masked since it was judged.
+            return Err(ending.not_forwarded(&around.refusal()));
         }
         let limits = authorized.permit.limits();
         let passing = Passing {
@@ -428,13 +443,6 @@ fn told_of_policy<G: Gate>(answer: String, mut ending: Ending<G>) -> Answer {
     let json = HeaderValue::from_static("application/json");
     answer.headers_mut().insert(header::CONTENT_TYPE, json);
     answer
-}
-
-/// Refuses what is permitted already: fields are masked since it was judged.
-fn not_forwarded<G: Gate>(wrong: Wrong, mut ending: Ending<G>) -> Box<Answer> {
-    ending.outcome.status = "not forwarded".to_owned();
-    let request = ending.request.0.to_string();
-    Box::new(refuse::told(&wrong.refusal(), Some(&request), None))
 }
 
 /// Reads what a body says.

@@ -19,7 +19,7 @@ use crate::protocol::http::answer::{self, Passing};
 use crate::protocol::http::mask::Masker;
 use crate::protocol::http::reach::{Failed, Way};
 use crate::protocol::http::record::Track;
-use crate::protocol::http::{Answer, Body, Spoken, empty, inject, never, refuse};
+use crate::protocol::http::{Answer, Body, Spoken, empty, inject, never};
 use crate::protocol::kubernetes;
 use crate::secrets::Secret;
 use crate::session::{Direction, Gate};
@@ -87,7 +87,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         let used = self.give(&mut parts, &mut passing, None).await;
         let used = match used {
             Ok(used) => used,
-            Err(refusal) => return Err(not_forwarded(&refusal, passing)),
+            Err(refusal) => return Err(passing.ending.not_forwarded(&refusal)),
         };
         let body = self.leaving(body, masker, &passing);
         let answered = self.send(permit, &plan, Request::from_parts(parts, body));
@@ -103,7 +103,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             let renewed = self.renewed(&plan, &used).await;
             if let (true, Some((mut parts, whole))) = (renewed, again) {
                 if let Err(refusal) = self.give(&mut parts, &mut passing, Some(&used)).await {
-                    return Err(not_forwarded(&refusal, passing));
+                    return Err(passing.ending.not_forwarded(&refusal));
                 }
                 let body = match whole.is_empty() {
                     true => empty(),
@@ -202,15 +202,10 @@ fn renews(plan: &Plan) -> bool {
     matches!(plan.http.inject, Some(Inject::Issued(_)))
 }
 
-fn not_forwarded<G: Gate>(refusal: &Refusal, mut passing: Passing<G>) -> Box<Answer> {
-    passing.ending.outcome.status = "not forwarded".to_owned();
-    told(refusal, &passing)
-}
-
 fn unanswered<G: Gate>(why: Unanswered, mut passing: Passing<G>) -> Box<Answer> {
     if let Some(refusal) = passing.ending.sent.cut() {
         passing.ending.outcome.status = format!("cut off: {}", refusal.message);
-        return told(&refusal, &passing);
+        return passing.ending.told(&refusal);
     }
     let (status, refusal) = match why {
         Unanswered::Failed(failed) => {
@@ -224,12 +219,7 @@ fn unanswered<G: Gate>(why: Unanswered, mut passing: Passing<G>) -> Box<Answer> 
         }
     };
     passing.ending.outcome.status = status.to_owned();
-    told(&refusal, &passing)
-}
-
-fn told<G: Gate>(refusal: &Refusal, passing: &Passing<G>) -> Box<Answer> {
-    let request = passing.ending.request.0.to_string();
-    Box::new(refuse::told(refusal, Some(&request), None))
+    passing.ending.told(&refusal)
 }
 
 /// What of the head is the connection's own is made anew; what cannot be read as it goes by is not asked for.
