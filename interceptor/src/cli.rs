@@ -11,6 +11,7 @@ pub mod discover;
 pub mod doctor;
 pub mod grants;
 pub mod hook;
+pub mod host_files;
 pub mod kubeconfig;
 pub mod operate;
 pub mod policy;

@@ -20,7 +20,7 @@ mod upstream;
 mod verify;
 mod web;
 
-pub use authority::{Accepted, Authority, Dialled, Hello};
+pub use authority::{Accepted, Authority, CERTIFICATE, Dialled, Hello};
 pub use binding::server_end_point;
 pub use roots::Roots;
 pub use serving::serving;

@@ -1,15 +1,15 @@
 //! `interceptor ca`: has the host's clients trust the daemon's authority, by the store that the host's own tools keep.
 //! One file of our own among the host's certificates, put there and taken away whole.
 
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
 
+use super::host_files::{Which, write};
 use crate::config;
+use crate::tls::CERTIFICATE;
 
 /// Where Debian keeps certificates of the host's own (update-ca-certificates(8)).
 const CERTIFICATES: &str = "/usr/local/share/ca-certificates";
@@ -30,14 +30,6 @@ pub enum Ca {
     Install(Store),
     /// Take it out of the host's store.
     Uninstall(Store),
-}
-
-/// Of which daemon.
-#[derive(Clone, Debug, Args)]
-pub struct Which {
-    /// The configuration file.
-    #[arg(long, default_value = super::CONFIG)]
-    config: PathBuf,
 }
 
 /// Of which daemon, and where to.
@@ -108,7 +100,7 @@ impl Store {
 /// The certificate of one daemon's authority.
 fn certificate(which: &Which) -> anyhow::Result<String> {
     let config = config::load(&which.config).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
-    let path = config.paths.state.join("ca.pem");
+    let path = config.paths.state.join(CERTIFICATE);
     let shown = path.display();
     let found = std::fs::metadata(&path)
         .with_context(|| format!("read {shown}: where it is missing, start the daemon once"))?;
@@ -116,23 +108,4 @@ fn certificate(which: &Which) -> anyhow::Result<String> {
         bail!("{shown} is too large");
     }
     std::fs::read_to_string(&path).with_context(|| format!("read {shown}"))
-}
-
-/// Puts a file in place whole.
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    let beside = path.with_extension(format!("interceptor-{}", std::process::id()));
-    let written = (|| {
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&beside)?;
-        file.write_all(text.as_bytes())?;
-        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
-        file.sync_all()?;
-        std::fs::rename(&beside, path)
-    })();
-    if written.is_err() {
-        drop(std::fs::remove_file(&beside));
-    }
-    written.with_context(|| format!("write {}", path.display()))
 }

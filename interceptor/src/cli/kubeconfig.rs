@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::config::{self, Address, Host};
 use crate::protocol::kubernetes::inject::NOBODY;
+use crate::tls::CERTIFICATE;
 
 /// Print a kubeconfig without credentials for a cluster.
 #[derive(Clone, Debug, Args)]
@@ -43,7 +44,7 @@ impl Kubeconfig {
         let Some(address) = target.addresses.first() else {
             bail!("target {:?} has no address of its own", self.cluster);
         };
-        let authority = config.paths.state.join("ca.pem");
+        let authority = config.paths.state.join(CERTIFICATE);
         super::print(&self.text(address, &authority)?);
         Ok(ExitCode::SUCCESS)
     }

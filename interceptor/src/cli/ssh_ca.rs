@@ -1,17 +1,16 @@
 //! `interceptor ssh-ca`: who the daemon is to SSH clients, in the words of `known_hosts`. A block of our own
 //! in the host's file, put there and taken away whole; everything else in the file stays as it is.
 
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 
+use super::host_files::{Which, write};
 use crate::config;
 use crate::protocol::ssh::host;
-use crate::tls::Authority;
+use crate::tls::{Authority, CERTIFICATE};
 
 const KNOWN_HOSTS: &str = "/etc/ssh/ssh_known_hosts";
 const DROP_IN: &str = "/etc/ssh/ssh_config.d/interceptor.conf";
@@ -29,14 +28,6 @@ pub enum SshCa {
     Install(Files),
     /// Take away what `install` wrote.
     Uninstall(Files),
-}
-
-/// Of which daemon.
-#[derive(Clone, Debug, Args)]
-pub struct Which {
-    /// The configuration file.
-    #[arg(long, default_value = super::CONFIG)]
-    config: PathBuf,
 }
 
 /// Of which daemon, and where to.
@@ -120,7 +111,7 @@ fn remove(known_hosts: &Path, drop_in: &Path) -> anyhow::Result<bool> {
 fn lines(config: &Path) -> anyhow::Result<Vec<String>> {
     let config = config::load(config).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
     let state = &config.paths.state;
-    if !state.join("ca.pem").exists() {
+    if !state.join(CERTIFICATE).exists() {
         bail!("the daemon has no authority yet; start it once");
     }
     let authority = Authority::open(state)?;
@@ -162,26 +153,6 @@ fn read(path: &Path) -> anyhow::Result<String> {
         _ => {}
     }
     std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
-}
-
-/// Puts a file in place whole.
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    let shown = path.display();
-    let beside = path.with_extension(format!("interceptor-{}", std::process::id()));
-    let written = (|| {
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&beside)?;
-        file.write_all(text.as_bytes())?;
-        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
-        file.sync_all()?;
-        std::fs::rename(&beside, path)
-    })();
-    if written.is_err() {
-        drop(std::fs::remove_file(&beside));
-    }
-    written.with_context(|| format!("write {shown}"))
 }
 
 #[cfg(test)]

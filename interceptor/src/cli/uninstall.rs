@@ -15,12 +15,10 @@ use crate::capture::cgroup2::{Hierarchy, is_within};
 use crate::capture::{self, Scope};
 use crate::config::{self, Paths};
 use crate::control;
+use crate::tls::CERTIFICATE;
 
 /// What the daemon puts into its run directory.
 const SOCKETS: [&str; 3] = ["control.sock", "agent.sock", control::TARGETS];
-
-/// What tells the daemon's state directory from another.
-const AUTHORITY: &str = "ca.pem";
 
 /// `interceptor uninstall`.
 #[derive(Debug, Args)]
@@ -150,8 +148,8 @@ fn remove_directory(path: &Path) -> anyhow::Result<bool> {
 
 fn state(state: &Path) -> anyhow::Result<String> {
     let path = state.display();
-    if !state.join(AUTHORITY).is_file() {
-        bail!("{path} has no {AUTHORITY}: it is no state directory of a daemon, and stays");
+    if !state.join(CERTIFICATE).is_file() {
+        bail!("{path} has no {CERTIFICATE}: it is no state directory of a daemon, and stays");
     }
     fs::remove_dir_all(state).with_context(|| format!("remove {path}"))?;
     Ok(format!("removed {path}"))

@@ -28,7 +28,8 @@ use super::{ALPN_POSTGRESQL, Error, Stream, provider, server_end_point};
 use crate::clock;
 use crate::config::{Host, Target};
 
-const CERTIFICATE: &str = "ca.pem";
+/// The file of the authority's certificate, in the state directory.
+pub const CERTIFICATE: &str = "ca.pem";
 const KEY: &str = "ca.key";
 const FILE_MAX: u64 = 64 * 1024;
 

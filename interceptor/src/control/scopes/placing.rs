@@ -21,6 +21,7 @@ use crate::control::{Given, apply};
 use crate::policy::ControlVerb;
 use crate::scopes;
 use crate::session::services::Services;
+use crate::tls::CERTIFICATE;
 
 /// What scopes made here are called, so that a restarted daemon knows which to remove.
 const PREFIX: &str = "run-";
@@ -140,7 +141,7 @@ fn launch(services: &Services) -> Launch {
         user_namespaces: config.launcher.user_namespaces,
         mounts: config.launcher.mounts,
         hide: hide.chain(config.launcher.hide.iter().cloned()).collect(),
-        keep: vec![text(&paths.state.join("ca.pem"))],
+        keep: vec![text(&paths.state.join(CERTIFICATE))],
         sockets: apply::doors(&config).unwrap_or_default(),
         all_sockets: config.unix.others,
     }
@@ -161,7 +162,7 @@ fn environment(services: &Services, scope: &capture::Scope) -> BTreeMap<String, 
         .load()
         .paths
         .state
-        .join("ca.pem")
+        .join(CERTIFICATE)
         .to_string_lossy()
         .into_owned();
     let password = scopes::password(&services.authority, scope);
