@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use support::{Browser, DEADLINE, Finished, Process, place, port};
+use support::{Browser, DEADLINE, Daemon, Finished, Process, place, port};
 
 use crate::lab::{Lab, has, refused, text};
 
@@ -43,9 +43,7 @@ impl Scene {
     }
 
     fn link(&self) -> Result<String> {
-        let said = self.lab.daemon.cli(&["console", "--json"])?.ok()?;
-        let said: Value = serde_json::from_str(&said)?;
-        Ok(text(&said, "/url")?.to_owned())
+        link(&self.lab.daemon)
     }
 
     /// A psql that has asked for what waits for people.
@@ -58,11 +56,30 @@ impl Scene {
 
     /// A browser in which root is logged in.
     fn root(&self) -> Result<Browser> {
-        let mut browser = Browser::start(WATCHER)?;
-        browser.open(&self.link()?)?;
-        browser.shows("What waits for people")?;
-        Ok(browser)
+        root(&self.lab.daemon)
     }
+}
+
+/// A link by which root opens the console of a daemon, once.
+fn link(daemon: &Daemon) -> Result<String> {
+    let said = daemon.cli(&["console", "--json"])?.ok()?;
+    let said: Value = serde_json::from_str(&said)?;
+    Ok(text(&said, "/url")?.to_owned())
+}
+
+/// A browser in which root is logged in at a daemon's console.
+pub(crate) fn root(daemon: &Daemon) -> Result<Browser> {
+    let mut browser = Browser::start(WATCHER)?;
+    browser.open(&link(daemon)?)?;
+    browser.shows("What waits for people")?;
+    Ok(browser)
+}
+
+/// Nothing in the page went wrong.
+pub(crate) fn is_content(browser: &Browser) -> Result<()> {
+    let complaints = browser.complaints();
+    ensure!(complaints.is_empty(), "{complaints:?}");
+    Ok(())
 }
 
 /// One request by a program that says of itself what it likes: the status, the headers and the body.
@@ -154,12 +171,7 @@ fn what_waits_is_shown_and_answered_in_the_page_and_the_row_arrives() -> Result<
     browser.click("#deny")?;
     psql.await_text("not on a Friday", DEADLINE)?;
     psql.await_text("over 42501", DEADLINE)?;
-    ensure!(
-        browser.complaints().is_empty(),
-        "{:?}",
-        browser.complaints()
-    );
-    Ok(())
+    is_content(&browser)
 }
 
 #[test]
@@ -214,12 +226,7 @@ fn every_view_fits_a_telephone_and_says_why_a_request_was_decided_so() -> Result
         .daemon
         .audit()
         .wait_for("session.closed", DEADLINE, closed)?;
-    ensure!(
-        browser.complaints().is_empty(),
-        "{:?}",
-        browser.complaints()
-    );
-    Ok(())
+    is_content(&browser)
 }
 
 #[test]
@@ -408,10 +415,5 @@ fn who_logs_in_by_an_issuer_answers_by_its_groups_and_never_for_himself() -> Res
     // Nothing else is permitted to them.
     browser.press("3")?;
     browser.shows("Status on this host is not permitted")?;
-    ensure!(
-        browser.complaints().is_empty(),
-        "{:?}",
-        browser.complaints()
-    );
-    Ok(())
+    is_content(&browser)
 }

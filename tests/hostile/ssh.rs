@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use support::ssh::LISTENS;
 use support::{DEADLINE, Process, Sshd, place, port};
 
 use crate::lab::{has, lacks};
@@ -209,10 +210,6 @@ def serves(client):
         transport.start_server(server=Face())
     except Exception:
         pass
-listener = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
-print("ready", flush=True)
-while True:
-    threading.Thread(target=serves, args=(listener.accept()[0],), daemon=True).start()
 "#;
 
 /// An sshd, and beside it a server that means harm, with the same keys.
@@ -251,7 +248,7 @@ fn set_up((program, mode): (&str, &str), rules: &str, login: &str) -> Result<(La
     let odd = format!("{odd}    timeouts: {{ dial: 3s }}\n");
     let mut command = Command::new(place::python()?);
     command
-        .args(["-c", program])
+        .args(["-c", &format!("{program}{LISTENS}")])
         .env_clear()
         .env("HOSTKEY", server.at("host"))
         .env("PORT", address.port().to_string())

@@ -2,13 +2,11 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use support::{Browser, DEADLINE, Sshd, port, wait};
+use support::{DEADLINE, Sshd, port, wait};
 
 use super::{ALL_BUT_RM, Lab};
+use crate::console::{is_content, root};
 use crate::lab::{has, text};
-
-/// A user of no scope.
-const WATCHER: u32 = 2;
 
 fn lab() -> Result<Lab> {
     let (server, at) = (Sshd::start()?, port::free()?);
@@ -18,16 +16,6 @@ fn lab() -> Result<Lab> {
     target.push_str(&format!("console: {{ listen: '{at}' }}\n"));
     let rules = vec![("test.cedar".to_owned(), ALL_BUT_RM.to_owned())];
     Lab::over(server, &target, rules)
-}
-
-/// A browser in which root is logged in.
-fn browser(lab: &Lab) -> Result<Browser> {
-    let said = lab.daemon.cli(&["console", "--json"])?.ok()?;
-    let said: Value = serde_json::from_str(&said)?;
-    let mut browser = Browser::start(WATCHER)?;
-    browser.open(text(&said, "/url")?)?;
-    browser.shows("What waits for people")?;
-    Ok(browser)
 }
 
 /// What the terminal in the page shows.
@@ -40,7 +28,7 @@ fn a_shell_is_watched_in_the_page_ended_there_and_played_again() -> Result<()> {
     ssh.await_text("$ ", DEADLINE)?;
     ssh.send("stty cols 60; printf 'a\\033[31mred\\033[0m one\\n'; echo fi''rst\n")?;
     ssh.await_text("first", DEADLINE)?;
-    let mut browser = browser(&lab)?;
+    let mut browser = root(&lab.daemon)?;
     browser.press("3")?;
     browser.shows("Open sessions")?;
     browser.click("main a[href^='#/sessions/']")?;
@@ -75,12 +63,7 @@ fn a_shell_is_watched_in_the_page_ended_there_and_played_again() -> Result<()> {
     let read =
         |line: &Value| line["verb"] == "read" && line["detail"]["which"] == format!("watch {id}");
     lab.daemon.audit().wait_for("control", DEADLINE, read)?;
-    ensure!(
-        browser.complaints().is_empty(),
-        "{:?}",
-        browser.complaints()
-    );
-    Ok(())
+    is_content(&browser)
 }
 
 #[test]
@@ -97,7 +80,7 @@ fn commands_are_shown_as_they_printed_however_they_drew() -> Result<()> {
         let ids: Vec<_> = closed.iter().map(|line| line["session"].clone()).collect();
         Ok((ids.len() == 2).then_some(ids))
     })?;
-    let mut browser = browser(&lab)?;
+    let mut browser = root(&lab.daemon)?;
     for (id, shows, happened) in [
         (&ids[0], ["<b>bold</b>", "  there", "err"], "exit 3"),
         (
@@ -115,10 +98,5 @@ fn commands_are_shown_as_they_printed_however_they_drew() -> Result<()> {
         browser.shows(happened)?;
     }
     browser.wait("document.querySelector('#timeline').textContent.includes('rule no-rm')")?;
-    ensure!(
-        browser.complaints().is_empty(),
-        "{:?}",
-        browser.complaints()
-    );
-    Ok(())
+    is_content(&browser)
 }

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use support::ssh::LISTENS;
 use support::{DEADLINE, Process, Sshd, place, port, wait};
 
 use super::{ALL_BUT_RM, Lab};
@@ -272,10 +273,6 @@ def serves(client):
         transport.start_server(server=Face())
     except Exception:
         pass
-listener = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
-print("ready", flush=True)
-while True:
-    threading.Thread(target=serves, args=(listener.accept()[0],), daemon=True).start()
 "#;
 
 #[test]
@@ -291,7 +288,7 @@ fn a_password_logs_in_whether_it_is_shown_or_asked_for() -> Result<()> {
         let target = target.replace(&server.address().to_string(), &address.to_string());
         let mut command = Command::new(place::python()?);
         command
-            .args(["-c", PASSWORDS])
+            .args(["-c", &format!("{PASSWORDS}{LISTENS}")])
             .env_clear()
             .env("HOSTKEY", server.at("host"))
             .env("PORT", address.port().to_string())

@@ -50,10 +50,6 @@ def serves(client):
         transport.start_server(server=face)
     except Exception:
         pass
-listener = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
-print("ready", flush=True)
-while True:
-    threading.Thread(target=serves, args=(listener.accept()[0],), daemon=True).start()
 "#;
 
 /// Places as servers read them whose texts end where they have a zero, or whose ports are of two bytes.
@@ -230,13 +226,19 @@ fn a_server_opens_no_more_at_once_than_an_agent_may_have() -> Result<()> {
 }
 
 /// What is put before the end of the first exchange of keys (Terrapin), by either side.
-const TRUNCATES: &str = r#"
+const PREFIXED: &str = r#"
+import os, socket, threading, paramiko
+from paramiko.message import Message
 class Prefixed(paramiko.Transport):
     def _send_kex_init(self):
         super()._send_kex_init()
         m = Message()
         m.add_byte(bytes([2])); m.add_string(b"counts")
         self._send_message(m)
+"#;
+
+/// An agent that does.
+const TRUNCATES: &str = r#"
 for strict in [False, True]:
     transport = Prefixed(("127.0.0.1", int(os.environ["PORT"])), strict_kex=strict)
     try:
@@ -250,20 +252,13 @@ for strict in [False, True]:
 #[test]
 fn nothing_is_put_before_the_end_of_the_exchange_of_keys_by_an_agent() -> Result<()> {
     let lab = permitting(ALL)?;
-    let out = python(&lab, &format!("{CONNECT}{TRUNCATES}"))?;
+    let out = python(&lab, &format!("{PREFIXED}{TRUNCATES}"))?;
     ensure!(out == "False in\nTrue out\n", "{out}");
     Ok(())
 }
 
+/// A server that does.
 const SERVES_PREFIXED: &str = r#"
-import os, socket, threading, paramiko
-from paramiko.message import Message
-class Prefixed(paramiko.Transport):
-    def _send_kex_init(self):
-        super()._send_kex_init()
-        m = Message()
-        m.add_byte(bytes([2])); m.add_string(b"counts")
-        self._send_message(m)
 class Face(paramiko.ServerInterface):
     def get_allowed_auths(self, user):
         return "publickey"
@@ -285,16 +280,13 @@ def serves(client):
         transport.start_server(server=Face())
     except Exception:
         pass
-listener = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
-print("ready", flush=True)
-while True:
-    threading.Thread(target=serves, args=(listener.accept()[0],), daemon=True).start()
 "#;
 
 #[test]
 fn nothing_is_put_before_the_end_of_the_exchange_of_keys_by_a_server() -> Result<()> {
+    let program = format!("{PREFIXED}{SERVES_PREFIXED}");
     for (mode, is_served) in [("old", true), ("strict", false)] {
-        let (lab, _server, port) = before(SERVES_PREFIXED, mode)?;
+        let (lab, _server, port) = before(&program, mode)?;
         let run = lab.ssh_at(port, &["anything"])?;
         ensure!(run.status.success() == is_served, "{mode}: {run:?}");
     }

@@ -80,10 +80,6 @@ def serves(client):
         # It never reads what comes on a channel: the window stays as it is.
         transport.join()
         print("let go", flush=True)
-listener = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
-print("ready", flush=True)
-while True:
-    threading.Thread(target=serves, args=(listener.accept()[0],), daemon=True).start()
 "#;
 
 /// One that is given up before it has logged anybody in.

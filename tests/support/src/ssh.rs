@@ -13,6 +13,15 @@ use tempfile::TempDir;
 use crate::process::{Finished, Process};
 use crate::{DEADLINE, place, port};
 
+/// How a server in Python of a test's own goes on behind what it is: each connection at `PORT` is given to its
+/// `serves`. Says `ready` first.
+pub const LISTENS: &str = r#"
+listener = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
+print("ready", flush=True)
+while True:
+    threading.Thread(target=serves, args=(listener.accept()[0],), daemon=True).start()
+"#;
+
 const PROGRAM: &str = "/usr/sbin/sshd";
 const READY: &str = "Server listening on";
 const ATTEMPTS: u32 = 5;
