@@ -230,6 +230,26 @@ fn every_view_fits_a_telephone_and_says_why_a_request_was_decided_so() -> Result
 }
 
 #[test]
+fn what_comes_late_for_a_view_that_was_left_is_not_shown() -> Result<()> {
+    let scene = Scene::new("")?;
+    let mut browser = scene.root()?;
+    // Its list of approvals comes once the next view stands.
+    browser.value(
+        "const ask = fetch; let go; window.held = new Promise((gone) => { go = gone }); window.late = 0; \
+         window.go = go; window.fetch = async (...what) => { const answer = await ask(...what); \
+         if (String(what[0]) === '/api/approvals') { await held; setTimeout(() => { late += 1 }, 50) } \
+         return answer }",
+    )?;
+    browser.value("location.hash = '#/approvals/'")?;
+    browser.value("location.hash = '#/grants'")?;
+    browser.wait("document.querySelector('main h2').textContent.includes('What is granted')")?;
+    browser.value("go()")?;
+    browser.wait("late > 0")?;
+    browser.wait("document.querySelector('main h2').textContent.includes('What is granted')")?;
+    is_content(&browser)
+}
+
+#[test]
 fn a_link_opens_once_and_nothing_is_answered_to_who_is_not_the_page() -> Result<()> {
     let scene = Scene::new("")?;
     let url = scene.url.as_str();

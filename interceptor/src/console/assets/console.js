@@ -11,6 +11,8 @@ let filter = {};
 let stream;
 let searching = false;
 let replay;
+// Counts the views asked for: what comes for one that has been left is not shown.
+let turn = 0;
 
 const main = $('main');
 const parts = () => location.hash.replace(/^#\/?/, '').split('/');
@@ -20,7 +22,8 @@ function show(children) {
 }
 
 // Shows anew, with the focus where it was, or at the top of another view.
-function put(view, children) {
+function put(view, children, asked = turn) {
+  if (asked !== turn) return;
   const focus = document.activeElement;
   const same = shown === view;
   const at = same && main.contains(focus) ? [...main.querySelectorAll('[data-item]')].indexOf(focus) : -1;
@@ -43,31 +46,31 @@ const count = (all) => {
   $('open').textContent = open || '';
 };
 
-async function approvals(id) {
+async function approvals(id, asked) {
   if (!id) {
     const all = await api('/api/approvals');
     count(all);
-    return put('approvals', views.approvals(all));
+    return put('approvals', views.approvals(all), asked);
   }
-  const asked = await api('/api/approvals/show', { approval: id });
+  const found = await api('/api/approvals/show', { approval: id });
   // Under somebody's hands nothing moves: only how it stands is told, and what it would touch.
   if (shown === id && $('state')) {
-    $('state').textContent = views.state(asked.standing);
-    $('touches').textContent = views.touches(asked.standing);
-    $('plan').textContent = views.plan(asked.standing) || 'not known';
-    if (asked.standing.state.is !== 'open') $('answer')?.remove();
+    $('state').textContent = views.state(found.standing);
+    $('touches').textContent = views.touches(found.standing);
+    $('plan').textContent = views.plan(found.standing) || 'not known';
+    if (found.standing.state.is !== 'open') $('answer')?.remove();
     return undefined;
   }
-  return put(id, views.approval(asked, (standing) => {
+  return put(id, views.approval(found, (standing) => {
     say(`Said. It is ${views.state(standing)}.`);
     $('state').textContent = views.state(standing);
     if (standing.state.is !== 'open') $('answer')?.remove();
     $('state').focus();
-  }));
+  }), asked);
 }
 
-async function audit(id) {
-  if (id) return put(id, views.explained(await api('/api/audit', { id }), id));
+async function audit(id, asked) {
+  if (id) return put(id, views.explained(await api('/api/audit', { id }), id), asked);
   const input = (name, label) =>
     el('label', null, label, el('input', { name, value: filter[name] ?? '', autocomplete: 'off', maxLength: 200 }));
   const results = el('div', { 'aria-live': 'polite' });
@@ -101,19 +104,21 @@ async function view() {
   if (!isIn()) return login();
   // The skip link is no view.
   if (location.hash && !location.hash.startsWith('#/')) return undefined;
+  turn += 1;
+  const asked = turn;
   const [name, id] = parts();
   const which = order.includes(name) ? name : 'approvals';
   mark(which);
   replay?.close();
   replay = undefined;
   try {
-    if (which === 'approvals') await approvals(id);
-    if (which === 'grants') put('grants', views.grants(await api('/api/grants'), view));
+    if (which === 'approvals') await approvals(id, asked);
+    if (which === 'grants') put('grants', views.grants(await api('/api/grants'), view), asked);
     if (which === 'sessions' && id) watch(id);
-    else if (which === 'sessions') put('sessions', views.sessions(await api('/api/status'), view));
-    if (which === 'audit') await audit(id);
+    else if (which === 'sessions') put('sessions', views.sessions(await api('/api/status'), view), asked);
+    if (which === 'audit') await audit(id, asked);
   } catch (error) {
-    failed(error);
+    if (asked === turn || error.status === 401) failed(error);
   }
   return undefined;
 }
@@ -164,6 +169,7 @@ async function changed() {
 
 function out() {
   forget();
+  turn += 1;
   stream?.abort();
   replay?.close();
   for (const id of ['views', 'who', 'keys']) $(id).hidden = true;
