@@ -115,10 +115,12 @@ impl Group {
             .unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let started = Started { child, output };
+        // Whoever spawns goes on a moment before the child has put off its parent's memory, words and all.
+        let own = fs::read_to_string("/proc/self/cmdline").unwrap();
         // It may have gone on to yet another program.
         until("the shell that enters to be gone", || {
             let line = fs::read_to_string(format!("/proc/{}/cmdline", started.pid())).unwrap();
-            !line.is_empty() && !line.contains(&enter)
+            !line.is_empty() && line != own && !line.contains(&enter)
         });
         started
     }
