@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use support::agent::Dsn;
-use support::{Agent, DEADLINE, Finished, Process, place, tls};
+use support::{Agent, DEADLINE, Finished, Postgres, Process, place, tls};
 use tempfile::TempDir;
 
 use crate::lab::{Lab, PRIVATE, has, refused};
@@ -279,10 +279,15 @@ forbid (principal, action == Action::"Unreadable", resource);
 
 /// A lab whose policy permits all but the salaries.
 fn open_lab() -> Result<Lab> {
+    lab_over(Postgres::start()?)
+}
+
+/// The same before a server of one's own choice.
+fn lab_over(server: Postgres) -> Result<Lab> {
     let mut policies = place::pack("allow-all")?;
     policies.push(("private.cedar".to_owned(), PRIVATE.to_owned()));
     policies.push(("readable.cedar".to_owned(), READABLE.to_owned()));
-    Lab::with(|settings| settings.policies = policies)
+    Lab::over(server, |settings| settings.policies = policies)
 }
 
 fn dsn(lab: &Lab, row: &Row) -> Dsn {
@@ -312,6 +317,7 @@ fn check(client: &Client) -> Result<()> {
             )
         })?;
     }
+    check_twice_encrypted(client, &kit)?;
     let other = place::temporary("ca")?;
     let stranger = tls::Authority::make(other.path())?;
     let dsn = lab.dsn().with_tls("verify-full", Some(&stranger.ca));
@@ -325,6 +331,16 @@ fn check(client: &Client) -> Result<()> {
         "it did not mind the authority: {error}"
     );
     Ok(())
+}
+
+/// Runs the client where both ways, to the daemon and from it to the server, are TLS.
+fn check_twice_encrypted(client: &Client, kit: &Kit) -> Result<()> {
+    let lab = lab_over(Postgres::start_with_tls()?)?;
+    lab.server.demand("hostssl all all all scram-sha-256")?;
+    let row = row("127.0.0.1", "verify-full", false, true);
+    (client.run)(&lab.agent().told(&dsn(&lab, &row)), kit)
+        .and_then(|finished| held(client, &row, finished))
+        .context("TLS on both ways")
 }
 
 /// Holds what a client said against what it can do.

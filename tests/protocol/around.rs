@@ -807,6 +807,12 @@ pub(crate) const WAYS: &[(&str, &str)] = &[
     ("greatest", "SELECT greatest(ssn, 'CANARYAZ') FROM p"),
 ];
 
+/// What has another text from PostgreSQL 18 on, whose catalog has other columns.
+const RENAMED: &[(&str, &str)] = &[(
+    "the same under another name",
+    "SELECT z FROM (SELECT * FROM pg_attribute) AS y (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, z) WHERE a = 'late'::regclass AND e = 2",
+)];
+
 /// A pair of databases that differ in what is masked, of these names, made anew.
 fn pair(one: &str, other: &str) -> std::sync::Arc<Server> {
     let server = Server::shared();
@@ -852,7 +858,12 @@ async fn nothing_else_in_a_database_tells_one_masked_value_from_another() {
     let front = Front::masked(&server, &["around_a", "around_b"], masks()).await;
     let direct = server.address();
     let mut open = Vec::new();
+    let major = server.major();
     for (way, text) in WAYS {
+        let renamed = RENAMED
+            .iter()
+            .find(|(known, _)| major >= 18 && known == way);
+        let text = renamed.map_or(*text, |(_, text)| *text);
         let one = said(direct, "around_a", text).await;
         let other = said(direct, "around_b", text).await;
         if one == other {

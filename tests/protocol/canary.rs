@@ -49,13 +49,13 @@ async fn no_masked_byte_is_in_any_answer_whatever_is_asked() {
     let mut hunt = Hunt::new(&server, "canary_a", WHOLE).await;
     let seed = set("INTERCEPTOR_CANARY_SEED").unwrap_or(1);
     match set("INTERCEPTOR_CANARY_SECONDS") {
-        None => slice(&mut hunt, seed).await,
+        None => slice(&mut hunt, &server, seed).await,
         Some(seconds) => long(&mut hunt, seed, Duration::from_secs(seconds)).await,
     }
     hunt.assert_clean();
 }
 
-async fn slice(hunt: &mut Hunt, seed: u64) {
+async fn slice(hunt: &mut Hunt, server: &Server, seed: u64) {
     let [of_grammar, of_ways] = SLICE;
     let tally = hunt.statements(&Source::Grammar, seed, of_grammar).await;
     println!("the grammar: {tally}");
@@ -64,7 +64,9 @@ async fn slice(hunt: &mut Hunt, seed: u64) {
     let ways = Source::Ways(mutate::ways());
     let tally = hunt.statements(&ways, seed, of_ways).await;
     println!("known ways, changed: {tally}");
-    assert!(tally.rows * 100 > tally.statements * 15, "{tally}");
+    // A server that has more ways refuses more of those that are changed.
+    let least = if server.major() < 18 { 15 } else { 10 };
+    assert!(tally.rows * 100 > tally.statements * least, "{tally}");
     println!("all: {hunt}");
 }
 

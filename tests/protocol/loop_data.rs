@@ -313,6 +313,11 @@ async fn a_statement_is_judged_under_the_path_that_it_is_planned_under() {
         let mut client = Raw::connect(front.address, "paths").await;
         let told = client.exchange(script).await;
         front.ended().await;
+        // From 18 on the path is reported as it changes.
+        let told = match server.major() {
+            18.. => told.replace(" S ", " "),
+            _ => told,
+        };
         assert_eq!(told, replies, "{script}");
     }
 }

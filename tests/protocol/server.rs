@@ -5,7 +5,7 @@ use std::io::{Seek as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex, Weak};
 
@@ -103,6 +103,12 @@ impl Server {
         input.rewind().unwrap();
         psql.stdin(input);
         done(psql)
+    }
+
+    /// The first number of its version: 15.
+    pub(crate) fn major(&self) -> u32 {
+        let number: u32 = self.sql("SHOW server_version_num").trim().parse().unwrap();
+        number / 10_000
     }
 
     fn start() -> Self {
@@ -242,11 +248,5 @@ pub(crate) fn bare(command: &mut Command) -> &mut Command {
 
 /// Where the server's and the client's programs are, past the wrappers of distributions.
 pub(crate) fn programs() -> PathBuf {
-    let versions = fs::read_dir("/usr/lib/postgresql").unwrap();
-    let newest = versions
-        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<u32>().ok())
-        .max();
-    Path::new("/usr/lib/postgresql")
-        .join(newest.unwrap().to_string())
-        .join("bin")
+    support::place::postgres_programs().unwrap()
 }

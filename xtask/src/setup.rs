@@ -7,6 +7,7 @@
 pub(crate) mod debian;
 mod drivers;
 mod kubernetes;
+mod newer;
 mod packages;
 mod suites;
 
@@ -18,6 +19,7 @@ use anyhow::Context as _;
 use support::place;
 
 pub(crate) use self::kubernetes::kubernetes;
+pub(crate) use self::newer::newer;
 pub(crate) use self::suites::suites;
 use crate::shell::{cargo, find, read, run};
 

@@ -3,7 +3,7 @@
 //! A checkout and a cache may lie in a home directory that other users cannot enter; agents are other users.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -44,6 +44,28 @@ impl Stage {
         Ok(stage)
     }
 
+    /// Copies the server of a newer PostgreSQL beside the program; its clients are those of the older one.
+    /// Gives back the directory of all programs.
+    pub(crate) fn newer(&self, native: &Path, ready: &Ready) -> anyhow::Result<PathBuf> {
+        let directory = self.directory.path().join("postgresql");
+        let programs = directory.join("bin");
+        if programs.is_dir() {
+            return Ok(programs);
+        }
+        let mut cp = Command::new("cp");
+        cp.arg("-rP").arg(native).arg(&directory);
+        shell::read(cp).context("copy the newer PostgreSQL")?;
+        let mut chmod = Command::new("chmod");
+        chmod.args(["-R", "a+rX"]).arg(&directory);
+        shell::read(chmod).context("open the newer PostgreSQL to other users")?;
+        for client in ["psql", "pgbench", "pg_dump", "pg_basebackup"] {
+            let at = programs.join(client);
+            symlink(ready.postgres.join(client), &at)
+                .with_context(|| format!("link {}", at.display()))?;
+        }
+        Ok(programs)
+    }
+
     /// Removes the stage that this process was started with: for the part that runs as root, when
     /// the outer process, whose stage it is, was killed before it could.
     pub(crate) fn sweep() {
@@ -66,7 +88,7 @@ impl Stage {
         let mut variables = vec![
             ("INTERCEPTOR_WORKSPACE", shell::text(&place::workspace())),
             ("INTERCEPTOR_BIN", shell::text(&self.program())),
-            ("INTERCEPTOR_PG_BIN", shell::text(&ready.postgres)),
+            (place::POSTGRES_PROGRAMS, shell::text(&ready.postgres)),
         ];
         if let Some(Drivers { python: _, node }) = &ready.drivers {
             let python = self.directory.path().join("python/bin/python");

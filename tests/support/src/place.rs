@@ -58,12 +58,15 @@ pub(crate) fn root_above(begin: &Path) -> Option<PathBuf> {
         .map(Path::to_path_buf)
 }
 
+/// The variable that names the directory of PostgreSQL's programs.
+pub const POSTGRES_PROGRAMS: &str = "INTERCEPTOR_PG_BIN";
+
 /// The directory of PostgreSQL's programs: `$INTERCEPTOR_PG_BIN`, or the newest of Debian's.
 ///
 /// # Errors
 /// When PostgreSQL is not installed.
 pub fn postgres_programs() -> anyhow::Result<PathBuf> {
-    if let Some(set) = env::var_os("INTERCEPTOR_PG_BIN") {
+    if let Some(set) = env::var_os(POSTGRES_PROGRAMS) {
         return Ok(PathBuf::from(set));
     }
     newest_postgres()
