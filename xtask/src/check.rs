@@ -12,6 +12,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 use support::place;
 
+use crate::fuzz;
 use crate::setup;
 use crate::shell::{self, cargo, read, run};
 
@@ -78,6 +79,7 @@ pub(crate) fn everything() -> anyhow::Result<()> {
         "warnings",
     ]))?;
     programs()?;
+    fuzz::check()?;
     let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--locked", "--quiet"]);
     doc.env("RUSTDOCFLAGS", "-D warnings");
     run(doc)?;

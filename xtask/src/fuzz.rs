@@ -96,19 +96,33 @@ pub(crate) fn target(name: &str, seconds: &str) -> anyhow::Result<()> {
     run(fuzzer)
 }
 
-/// With the workspace's own versions of everything.
-fn build(name: &str) -> anyhow::Result<PathBuf> {
+/// Whether all of them still go with what they fuzz; without the fuzzer's instrumentation.
+pub(crate) fn check() -> anyhow::Result<()> {
+    let mut clippy = cargo(&["clippy", "--bins", "--quiet", "--manifest-path"]);
+    clippy
+        .arg(manifest()?)
+        .env("CARGO_TARGET_DIR", shell::target().join("fuzz-check"))
+        .args(["--", "-D", "warnings"]);
+    run(clippy)
+}
+
+/// The package of fuzzers, with the workspace's own versions of everything.
+fn manifest() -> anyhow::Result<PathBuf> {
     let root = place::workspace();
     let directory = root.join("tests/fuzz");
     fs::copy(root.join("Cargo.lock"), directory.join("Cargo.lock"))
         .context("take over the workspace's versions")?;
+    Ok(directory.join("Cargo.toml"))
+}
+
+fn build(name: &str) -> anyhow::Result<PathBuf> {
     let build_directory = shell::target().join("fuzz");
     // Given by name, so that build scripts and macros are not instrumented.
     let machine = shell::host()?;
     let mut build = cargo(&["build", "--release", "--bin", name, "--target", &machine]);
     build
         .arg("--manifest-path")
-        .arg(directory.join("Cargo.toml"))
+        .arg(manifest()?)
         .env("CARGO_TARGET_DIR", &build_directory)
         .env("RUSTFLAGS", INSTRUMENTED.join(" "));
     run(build).with_context(|| format!("build in {}", text(&build_directory)))?;
