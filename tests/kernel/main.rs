@@ -32,4 +32,6 @@ mod refused;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
+mod reuse;
+#[cfg(test)]
 mod scene;

@@ -329,7 +329,7 @@ impl Client {
         let mut command = Command::new(PYTHON);
         command
             .args(["-I", "-c"])
-            .arg(format!("{PRELUDE}\n{script}"))
+            .arg(whole(script))
             .args(args)
             .env_clear()
             .stdin(Stdio::piped())
@@ -446,6 +446,11 @@ pub(crate) fn run(program: &str, args: &[&str]) -> Output {
     let words = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {args:?}: {words}");
     output
+}
+
+/// A script with what all of them share.
+pub(crate) fn whole(script: &str) -> String {
+    format!("{PRELUDE}\n{script}")
 }
 
 /// What the scripts share: `outcome(f)` prints `ok …` or the errno's name.
