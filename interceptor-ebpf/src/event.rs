@@ -29,16 +29,20 @@ pub const PASSED: u32 = 11;
 
 /// Counter: refusals that did not fit into the ring. Reasons count under their own number.
 pub const LOST: u32 = 0;
+/// Counter: of [`FOLDED`], how many the daemon has told; written by the daemon.
+pub const FOLDED_TOLD: u32 = 12;
 /// Counter: of [`LOST`], how many the daemon has told; written by the daemon.
 pub const TOLD: u32 = 13;
 /// Counter: connections that arrived at the daemon without a record.
 pub const UNRECORDED: u32 = 14;
-/// Counter: refusals folded into a later one by the rate limit.
+/// Counter: refusals that the rate limit kept out of the ring.
 pub const FOLDED: u32 = 15;
+/// Counter: dials of targets' UNIX sockets that arrived at the daemon without a record; written by the daemon.
+pub const UNRECORDED_DIALS: u32 = 16;
 /// Counters in all.
-pub const COUNTERS: u32 = 16;
+pub const COUNTERS: u32 = 17;
 
-/// Refusals of one kind reported in one second; the others are folded.
+/// Refusals of one kind reported in one second; the others are folded: only counted, in [`Bucket::folded`].
 pub const BURST: u32 = 4;
 
 /// Refusals of one scope reported in one second, whatever kind: who dials every address there is must
@@ -47,6 +51,9 @@ pub const SCOPE_BURST: u32 = 128;
 
 /// [`BucketKey::kind`] of all refusals of a scope together.
 pub const EVERY_KIND: u32 = u32::MAX;
+
+/// Of [`BucketKey::kind`]: the destination is the [`Door::number`] of a door.
+pub const BY_DOOR: u32 = 1 << 31;
 
 /// [`Denial::flags`]: the process is whoever ran when the packet left, and need not have sent it: TCP
 /// sends from timers and interrupts too.
@@ -62,8 +69,6 @@ pub struct Denial {
     pub netns: u64,
     /// `CLOCK_BOOTTIME`.
     pub at: u64,
-    /// Like refusals that were folded into this one.
-    pub folded: u64,
     /// Who.
     pub process: Process,
     /// Where to, or what was to be bound.
@@ -80,13 +85,13 @@ pub struct Denial {
 
 /// Which refusals are alike.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BucketKey {
     /// Scope root's cgroup id.
     pub scope: u64,
     /// Where to.
     pub destination: Endpoint,
-    /// Why, and by which protocol: reason in the low half.
+    /// Why, and by which protocol: reason in the low half, and [`BY_DOOR`].
     pub kind: u32,
 }
 
@@ -96,14 +101,15 @@ pub struct BucketKey {
 pub struct Bucket {
     /// When the second began.
     pub since: u64,
-    /// Not reported since the last report.
+    /// Folded since the row was made, but for those of which two CPUs counted one.
     pub folded: u64,
     /// Reported in this second.
     pub reported: u64,
 }
 
-const _: () = assert!(size_of::<Denial>() == 240);
+const _: () = assert!(size_of::<Denial>() == 232);
 const _: () = assert!(size_of::<BucketKey>() == 32);
+const _: () = assert!(size_of::<Bucket>() == 24);
 
 #[cfg(feature = "user")]
 #[expect(
@@ -113,4 +119,8 @@ const _: () = assert!(size_of::<BucketKey>() == 32);
 mod user {
     // SAFETY: repr(C) integers without padding, asserted above.
     unsafe impl aya::Pod for super::Denial {}
+    // SAFETY: repr(C) integers without padding, asserted above.
+    unsafe impl aya::Pod for super::BucketKey {}
+    // SAFETY: repr(C) integers without padding, asserted above.
+    unsafe impl aya::Pod for super::Bucket {}
 }

@@ -30,7 +30,7 @@ pub mod rule;
 pub mod scope;
 
 /// Version of every record below; it is part of the pins' path.
-pub const LAYOUT: u32 = 3;
+pub const LAYOUT: u32 = 4;
 
 /// Scopes at once; tagging more is refused.
 pub const MAX_SCOPES: u32 = 4096;
@@ -56,7 +56,7 @@ pub const MAX_DOORS: u32 = 1_024;
 pub const MAX_CARRIED: u32 = 1_024;
 /// Dials of them that the daemon has not accepted yet; the eldest is forgotten, so refused.
 pub const MAX_DIALS: u32 = 4_096;
-/// Distinct refusals whose rate is remembered.
+/// Distinct refusals whose rate is remembered; of the eldest only the sum is known.
 pub const MAX_BUCKETS: u32 = 8_192;
 /// Bytes of the ring of refusals; a power of two of pages.
 pub const RING_BYTES: u32 = 256 * 1024;

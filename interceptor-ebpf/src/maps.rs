@@ -86,7 +86,8 @@ pub(crate) static DIALS: LruHashMap<u64, Dial> = LruHashMap::with_max_entries(MA
 #[map]
 pub(crate) static DENIALS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 
-/// The rate limit of refusals. Full: the eldest goes, and may be reported again at once.
+/// The rate limit of refusals, and what it folded. Read by the daemon; full: the eldest goes, may be reported
+/// again at once, and what it folded is told without saying of what.
 #[map]
 pub(crate) static BUCKETS: LruHashMap<BucketKey, Bucket> =
     LruHashMap::with_max_entries(MAX_BUCKETS, 0);

@@ -9,6 +9,7 @@
 mod btf;
 pub mod cgroup2;
 mod events;
+mod folds;
 mod listen;
 mod names;
 mod origin;
@@ -35,6 +36,7 @@ use crate::clock::BootTime;
 use crate::socket::Place;
 
 pub use events::{Event, Events};
+pub use folds::{Folded, Like};
 pub use listen::{Listeners, NameServer};
 pub use rules::Guard;
 pub use scope::{Scope, pinned, unpin};
@@ -187,8 +189,6 @@ pub struct Denied {
     pub netns: NetnsCookie,
     /// When.
     pub at: BootTime,
-    /// How many like it were folded into this one by the rate limit since the last.
-    pub folded: u64,
 }
 
 /// What [`Capture::start`] is told.
@@ -382,7 +382,7 @@ pub struct Capture {
     flows: SkStorage<MapData, flow::Flow>,
     ring: Mutex<Option<RingBuf<MapData>>>,
     asked: HashMap<MapData, AskedKey, flow::Flow>,
-    counters: PerCpuArray<MapData, u64>,
+    counters: Mutex<PerCpuArray<MapData, u64>>,
     port: Option<u16>,
     namespaces: Mutex<std::collections::HashMap<NetnsCookie, u64>>,
 }
@@ -433,7 +433,7 @@ impl Capture {
             flows: programs::table(&mut object, "FLOWS")?,
             ring: Mutex::new(Some(programs::table(&mut object, "DENIALS")?)),
             asked: programs::table(&mut object, "ASKED")?,
-            counters: programs::table(&mut object, "COUNTERS")?,
+            counters: Mutex::new(programs::table(&mut object, "COUNTERS")?),
             programs: programs::Programs::load(&mut object, &pins, settings)?,
             pins,
             hierarchy,

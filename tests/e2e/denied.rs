@@ -166,9 +166,118 @@ fn what_libraries_knock_at_on_their_own_is_refused_counted_and_not_written() -> 
     let knocks = written.iter().filter(|line| door(line).contains("nscd"));
     ensure!(knocks.count() == 0, "{written:?}");
     let counted = lab.daemon.cli(&["metrics"])?.ok()?;
-    let quiet = "interceptor_kernel_denied_total{reason=\"quiet_door\"} ";
+    let quiet = "interceptor_quiet_doors_total ";
     let quiet = counted.lines().find_map(|line| line.strip_prefix(quiet));
     let quiet: u64 = quiet.context("nothing is counted")?.parse()?;
     ensure!(quiet >= 1, "{quiet}");
     Ok(())
+}
+
+/// Is refused so often at one address, and so often at as many.
+const FLOOD: &str = r#"
+import socket, sys
+network, one, many = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+for number in range(one + many):
+    to = ("192.0.2.7", 4005) if number < one else (f"{network}.{number - one}.1", 4006)
+    try:
+        socket.socket().connect(to)
+        print("not refused")
+    except PermissionError:
+        pass
+"#;
+
+/// The sum of one metric.
+fn metric(lab: &Lab, name: &str) -> Result<u64> {
+    let text = lab.daemon.cli(&["metrics"])?.ok()?;
+    let mut sum = 0;
+    for line in text.lines().filter(|line| line.starts_with(name)) {
+        let value = line.rsplit(' ').next().context("a value")?;
+        sum += value.parse::<u64>().context("a number")?;
+    }
+    Ok(sum)
+}
+
+fn counts(lines: &[Value]) -> u64 {
+    lines.iter().filter_map(|line| line["count"].as_u64()).sum()
+}
+
+/// That every refusal of the kernel is told, in a line of its own or in the count of another: the lines.
+fn accounted(lab: &Lab) -> Result<[Vec<Value>; 3]> {
+    support::wait::for_fact("every refusal in a line", DEADLINE, || {
+        let all = metric(lab, "interceptor_kernel_denied_total")?;
+        let quiet = metric(lab, "interceptor_quiet_doors_total")?;
+        let log = lab.daemon.audit();
+        let kinds = ["kernel.denied", "kernel.folded", "kernel.lost"];
+        let [denied, folded, lost] = kinds.map(|kind| log.events(kind));
+        let (denied, folded, lost) = (denied?, folded?, lost?);
+        let lines = u64::try_from(denied.len())?;
+        let told = lines + counts(&folded) + counts(&lost) + quiet;
+        ensure!(told <= all, "{told} of {all} are told");
+        Ok((told == all).then_some([denied, folded, lost]))
+    })
+}
+
+#[test]
+fn a_flood_of_refusals_that_ends_is_told_to_the_last() -> Result<()> {
+    let lab = Lab::new()?;
+    let python = place::python()?;
+    let flood = |one, many| -> Result<[Vec<Value>; 3]> {
+        let words = ["-c", FLOOD, "10.77", one, many];
+        let said = lab.agent().run(&python.to_string_lossy(), &words)?.ok()?;
+        ensure!(said.is_empty(), "{said}");
+        accounted(&lab)
+    };
+    // One after the other: a line is about all that a scope was refused for one reason in a second.
+    flood("300", "0")?;
+    let [denied, folded, lost] = flood("0", "200")?;
+    ensure!(denied.len() < 450, "{} lines", denied.len());
+    ensure!(counts(&lost) == 0, "{lost:?}");
+    let scope = denied.first().context("no line")?["denied"]["scope"].clone();
+    let mut to_one = 0;
+    for line in &folded {
+        ensure!(text(line, "/agent")? == "demo", "{line}");
+        ensure!(text(line, "/reason")? != "door", "a quiet one: {line}");
+        ensure!(line["scope"] == scope, "{line}");
+        if line["destination"] == "192.0.2.7:4005" {
+            to_one += line["count"].as_u64().context("a count")?;
+        }
+    }
+    ensure!(to_one > 0, "the one address is not named: {folded:?}");
+    let of_rule = "interceptor_kernel_denied_total{reason=\"no_rule\"} ";
+    ensure!(metric(&lab, of_rule)? == 500, "another count");
+    lab.daemon.cli(&["audit", "verify"])?.ok().map(drop)
+}
+
+#[test]
+fn refusals_that_a_busy_daemon_loses_are_told_as_a_gap() -> Result<()> {
+    const SCOPES: usize = 24;
+    let suffix = support::suffix()?;
+    let cgroup = |number: usize| format!("ic-{suffix}-flood-{number}");
+    let cgroups: Vec<support::cgroup::Cgroup> = (0..SCOPES)
+        .map(|number| support::cgroup::Cgroup::make(&cgroup(number)))
+        .collect::<Result<_>>()?;
+    let lab = Lab::with(|settings| settings.scopes = (0..SCOPES).map(cgroup).collect())?;
+    let daemon = lab.daemon.process().context("the daemon runs")?;
+    daemon.signal(Signal::SIGSTOP);
+    // Each fewer than are told of one scope in a second, and together more than the ring holds.
+    let floods: Vec<support::Process> = cgroups
+        .iter()
+        .enumerate()
+        .map(|(number, cgroup)| {
+            let words = ["-c", FLOOD, &format!("10.{number}"), "0", "100"];
+            support::Agent::inside(cgroup.path()).start("/usr/bin/python3", &words)
+        })
+        .collect::<Result<_>>()?;
+    for mut flood in floods {
+        let said = flood.finish(DEADLINE)?.ok()?;
+        ensure!(said.is_empty(), "{said}");
+    }
+    daemon.signal(Signal::SIGCONT);
+    let [_, _, lost] = accounted(&lab)?;
+    ensure!(counts(&lost) > 0, "nothing was lost");
+    ensure!(
+        metric(&lab, "interceptor_kernel_lost_total")? == counts(&lost),
+        "the metric says another: {lost:?}"
+    );
+    lab.daemon.cli(&["audit", "verify"])?.ok().map(drop)
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, Map, MapData};
-use interceptor_ebpf::MAX_RULES;
 use interceptor_ebpf::rule::{EXACT_BITS, RuleKey, State};
+use interceptor_ebpf::{LAYOUT, MAX_RULES};
 use support::daemon::Target;
 use support::{DEADLINE, Daemon, Postgres};
 
@@ -133,7 +133,7 @@ fn a_reload_that_the_kernel_refuses_changes_nothing() -> Result<()> {
 #[test]
 fn a_reload_whose_rules_do_not_fit_into_the_kernel_changes_nothing() -> Result<()> {
     let mut lab = Lab::new()?;
-    fill(&lab.daemon.pins().join("v3/maps"))?;
+    fill(&lab.daemon.pins().join(format!("v{LAYOUT}/maps")))?;
     lab.daemon.change(|settings| {
         let rule = "@id(\"closed\") forbid (principal, action == Action::\"Open\", resource);";
         let closed = ("closed.cedar".to_owned(), rule.to_owned());

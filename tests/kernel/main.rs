@@ -35,3 +35,5 @@ mod restart;
 mod reuse;
 #[cfg(test)]
 mod scene;
+#[cfg(test)]
+mod told;

@@ -24,8 +24,7 @@ const EACH: u32 = 6_000;
 type Pending = BpfMap<MapData, PendingKey, Flow>;
 
 fn pending(scene: &Scene) -> Pending {
-    let map = MapData::from_pin(scene.pins.join("v3/maps/PENDING")).unwrap();
-    Map::LruHashMap(map).try_into().unwrap()
+    Map::LruHashMap(scene.pinned("PENDING")).try_into().unwrap()
 }
 
 fn flood(scene: &Scene, at: SocketAddr, connections: u32, from: u32) -> Client {

@@ -251,7 +251,7 @@ fn without_its_record_a_connection_is_refused_and_never_direct() {
 
 /// Records that wait to be taken.
 fn pending(scene: &Scene) -> usize {
-    let map = MapData::from_pin(scene.pins.join("v3/maps/PENDING")).unwrap();
-    let map: BpfMap<MapData, PendingKey, Flow> = Map::LruHashMap(map).try_into().unwrap();
+    let map = Map::LruHashMap(scene.pinned("PENDING"));
+    let map: BpfMap<MapData, PendingKey, Flow> = map.try_into().unwrap();
     map.keys().count()
 }

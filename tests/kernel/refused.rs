@@ -16,16 +16,12 @@ use crate::scene::{Scene, is_idle, rule, server, unique};
 /// Rows that are left free: fewer than the new rules have.
 const LEFT: u16 = 3;
 
-fn map(scene: &Scene, name: &str) -> MapData {
-    MapData::from_pin(scene.pins.join("v3/maps").join(name)).unwrap()
-}
-
 fn rules(scene: &Scene) -> LpmTrie<MapData, RuleKey, u32> {
-    Map::LpmTrie(map(scene, "RULES")).try_into().unwrap()
+    Map::LpmTrie(scene.pinned("RULES")).try_into().unwrap()
 }
 
 fn state(scene: &Scene) -> State {
-    let state: Array<_, State> = Map::Array(map(scene, "STATE")).try_into().unwrap();
+    let state: Array<_, State> = Map::Array(scene.pinned("STATE")).try_into().unwrap();
     state.get(&0, 0).unwrap()
 }
 
@@ -34,7 +30,7 @@ fn is_protected(scene: &Scene, at: SocketAddr) -> bool {
         panic!("{at} is no IPv4 address");
     };
     let protected: HashMap<_, Endpoint, u32> =
-        Map::HashMap(map(scene, "PROTECTED")).try_into().unwrap();
+        Map::HashMap(scene.pinned("PROTECTED")).try_into().unwrap();
     let at = Endpoint::v4(u32::from(*at.ip()).to_be(), at.port());
     protected.get(&at, 0).is_ok()
 }
@@ -123,10 +119,10 @@ fn a_cgroup_that_is_hooked_half_is_let_go() {
     assert!(told.contains("allows no others above it"), "{told}");
 
     let tagged = |scene: &Scene| {
-        let scopes: HashMap<_, u64, Row> = Map::HashMap(map(scene, "SCOPES")).try_into().unwrap();
+        let scopes: HashMap<_, u64, Row> = Map::HashMap(scene.pinned("SCOPES")).try_into().unwrap();
         scopes.get(&id, 0).is_ok()
     };
-    let pins = scene.pins.join(format!("v3/scopes/{id}"));
+    let pins = scene.layout().join(format!("scopes/{id}"));
     assert!(!tagged(&scene) && !pins.exists(), "half of it is left");
     assert_eq!(scene.capture.scopes().unwrap().len(), 1);
     let port = at.port().to_string();

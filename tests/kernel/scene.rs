@@ -14,11 +14,13 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use aya::maps::MapData;
 use interceptor::capture::cgroup2::Hierarchy;
 use interceptor::capture::{
     Capture, Denied, DenyReason, Event, Events, Flow, Listeners, Origin as _, Rule, Scope,
     Settings, Verdict,
 };
+use interceptor_ebpf::LAYOUT;
 use ipnet::IpNet;
 
 /// The interpreter of the clients: they need odd sockets more than they need to be fast.
@@ -171,22 +173,13 @@ impl Scene {
         found.expect("no such refusal came")
     }
 
-    /// Everything that the ring holds now: refusals lost, and refusals read.
-    pub(crate) fn drain(&self, events: &mut Events) -> (u64, u64) {
-        let (mut lost, mut read) = (0, 0);
-        let moment = std::time::Duration::from_millis(1500);
-        loop {
-            let next = self
-                .runtime
-                .block_on(async { tokio::time::timeout(moment, events.next()).await });
-            match next {
-                Ok(event) => match event.unwrap() {
-                    Event::Denied(_) => read += 1,
-                    Event::Lost(count) => lost += count,
-                },
-                Err(_quiet) => return (lost, read),
-            }
-        }
+    /// The next thing that the kernel tells.
+    pub(crate) fn next(&self, events: &mut Events) -> Event {
+        let bound = std::time::Duration::from_secs(30);
+        let next = self
+            .runtime
+            .block_on(async { tokio::time::timeout(bound, events.next()).await });
+        next.expect("the kernel told no more").unwrap()
     }
 
     /// The stream of refusals, on the scene's own runtime.
@@ -216,16 +209,26 @@ impl Scene {
         Client::place(Some(self.procs(cgroup)), None, script, args)
     }
 
+    /// The directory of the pins of this layout.
+    pub(crate) fn layout(&self) -> PathBuf {
+        self.pins.join(format!("v{LAYOUT}"))
+    }
+
+    /// One of the pinned maps.
+    pub(crate) fn pinned(&self, map: &str) -> MapData {
+        MapData::from_pin(self.layout().join("maps").join(map)).unwrap()
+    }
+
     /// The pin of one of the scope's hooks; removed, the hook no longer runs.
     pub(crate) fn scope_pin(&self, hook: &str) -> PathBuf {
-        self.pins
-            .join(format!("v3/scopes/{}/{hook}", self.scope.id))
+        self.layout()
+            .join(format!("scopes/{}/{hook}", self.scope.id))
     }
 
     /// The pin of the daemon's own hook.
     pub(crate) fn daemon_pin(&self) -> PathBuf {
         let id = self.capture.hierarchy().id(self.capture.home()).unwrap();
-        self.pins.join(format!("v3/daemon/{id}"))
+        self.layout().join(format!("daemon/{id}"))
     }
 
     /// The file by which processes enter a cgroup.

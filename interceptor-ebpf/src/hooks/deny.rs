@@ -7,7 +7,7 @@ use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::{bpf_get_retval, bpf_ktime_get_boot_ns, bpf_set_retval};
 use interceptor_ebpf::door::Door;
 use interceptor_ebpf::event::{
-    BURST, Bucket, BucketKey, Denial, EVERY_KIND, FOLDED, LOST, SCOPE_BURST,
+    BURST, BY_DOOR, Bucket, BucketKey, Denial, EVERY_KIND, FOLDED, LOST, SCOPE_BURST,
 };
 use interceptor_ebpf::flow::Endpoint;
 use interceptor_ebpf::process::Process;
@@ -66,10 +66,9 @@ pub(crate) fn report(reason: u32, subject: &Subject, who: impl FnOnce(&mut Proce
     count(reason);
     // SAFETY: a helper without pointers.
     let now = unsafe { bpf_ktime_get_boot_ns() };
-    let Some(folded) = admit(reason, subject, now) else {
-        count(FOLDED);
+    if !admit(reason, subject, now) {
         return;
-    };
+    }
     let Some(mut entry) = DENIALS.reserve::<Denial>(0) else {
         count(LOST);
         return;
@@ -80,7 +79,6 @@ pub(crate) fn report(reason: u32, subject: &Subject, who: impl FnOnce(&mut Proce
         (*denial).scope = subject.scope;
         (*denial).netns = subject.netns;
         (*denial).at = now;
-        (*denial).folded = folded;
         (*denial).destination = subject.destination;
         (*denial).reason = reason;
         (*denial).protocol = subject.protocol;
@@ -99,34 +97,44 @@ pub(crate) fn report(reason: u32, subject: &Subject, who: impl FnOnce(&mut Proce
     entry.submit(0);
 }
 
-/// Lets `BURST` refusals of a kind pass in a second, and `SCOPE_BURST` of a scope: how many were folded
-/// since the last that passed.
+/// Lets `BURST` refusals of a kind pass in a second, and `SCOPE_BURST` of a scope. What does not pass is
+/// counted with its kind, where the daemon finds it.
 #[inline(always)]
-fn admit(reason: u32, subject: &Subject, now: u64) -> Option<u64> {
-    let destination = if subject.door.is_null() {
-        subject.destination
+fn admit(reason: u32, subject: &Subject, now: u64) -> bool {
+    let kind = reason | (subject.protocol << 16);
+    let (destination, kind) = if subject.door.is_null() {
+        (subject.destination, kind)
     } else {
         // SAFETY: checked for null.
-        Endpoint::v6(unsafe { (*subject.door).number() }, 0)
+        let number = unsafe { (*subject.door).number() };
+        (Endpoint::v6(number, 0), kind | BY_DOOR)
     };
     let own = BucketKey {
         scope: subject.scope,
         destination,
-        kind: reason | (subject.protocol << 16),
+        kind,
     };
     let all = BucketKey {
         scope: subject.scope,
         destination: Endpoint::v6([0; 4], 0),
         kind: EVERY_KIND,
     };
-    let folded = take(&own, BURST, now, 0)?;
-    take(&all, SCOPE_BURST, now, folded)
+    if take(&own, BURST, now) && take(&all, SCOPE_BURST, now) {
+        return true;
+    }
+    // The sum is exact, and counted first: no row may be seen to have more than it.
+    count(FOLDED);
+    if let Some(bucket) = BUCKETS.get_ptr_mut(&own) {
+        // SAFETY: a row of the map; what other CPUs overwrite is in the sum.
+        unsafe { (*bucket).folded += 1 }
+    }
+    false
 }
 
-/// Takes one of `burst` a second out of a bucket: what was folded into it, `carried` included.
-/// The counts race between CPUs by a few; they bound, they do not bill.
+/// Takes one of `burst` a second out of a bucket, where there is one left. The counts race between CPUs by a
+/// few; they bound, they do not bill.
 #[inline(always)]
-fn take(key: &BucketKey, burst: u32, now: u64, carried: u64) -> Option<u64> {
+fn take(key: &BucketKey, burst: u32, now: u64) -> bool {
     let Some(bucket) = BUCKETS.get_ptr_mut(key) else {
         let first = Bucket {
             since: now,
@@ -135,7 +143,7 @@ fn take(key: &BucketKey, burst: u32, now: u64, carried: u64) -> Option<u64> {
         };
         // A full LRU evicts; a failed insert only means that the next is reported too.
         let _unlimited = BUCKETS.insert(key, &first, u64::from(BPF_ANY));
-        return Some(carried);
+        return true;
     };
     // SAFETY: a row of the map; races are harmless.
     unsafe {
@@ -144,12 +152,9 @@ fn take(key: &BucketKey, burst: u32, now: u64, carried: u64) -> Option<u64> {
             (*bucket).reported = 0;
         }
         if (*bucket).reported >= u64::from(burst) {
-            (*bucket).folded += 1 + carried;
-            return None;
+            return false;
         }
         (*bucket).reported += 1;
-        let folded = (*bucket).folded;
-        (*bucket).folded = 0;
-        Some(folded + carried)
     }
+    true
 }

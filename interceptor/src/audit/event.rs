@@ -251,6 +251,23 @@ pub enum Event<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         cause: Option<String>,
     },
+    /// Refusals in the kernel that its rate limit does not tell one by one.
+    #[serde(rename = "kernel.folded")]
+    KernelFolded {
+        /// The agent's name, where the scope is known.
+        agent: Option<&'a str>,
+        /// Scope root's cgroup id; absent as all but the count where more kinds came than the kernel remembers.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        scope: Option<u64>,
+        /// Why.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a str>,
+        /// Where to, where all were about one address.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        destination: Option<SocketAddr>,
+        /// How many.
+        count: u64,
+    },
     /// Refusals in the kernel were lost: the ring buffer was full.
     #[serde(rename = "kernel.lost")]
     KernelLost {

@@ -18,7 +18,11 @@ use crate::socket::SocketPath;
 impl Origin for Capture {
     fn origin(&self, socket: &impl AsFd) -> Result<Flow, Error> {
         if syscall::is_unix(socket).map_err(Error::Peer)? {
-            return self.carried(socket);
+            let flow = self.carried(socket);
+            if matches!(flow, Err(Error::NoRecord)) {
+                self.count_unrecorded_dial()?;
+            }
+            return flow;
         }
         let found = self.flows.get(&socket.as_fd().as_raw_fd(), 0);
         let record = match found {

@@ -21,7 +21,7 @@ use nix::ifaddrs::getifaddrs;
 use super::{Capture, Error, Rule, Tables, Verdict, map_error};
 
 pub use doors::Guard;
-pub(super) use doors::text;
+pub(super) use doors::{row, text};
 
 /// Rows of one set: two sets are in the map while one takes over from the other.
 const MOST: u32 = MAX_RULES / 2;

@@ -13,13 +13,13 @@ use super::api::{OpenSession, OutputStatus, Own, Status, Usage};
 use super::caller::{Answer, Known};
 use super::scopes::describe;
 use crate::audit;
-use crate::capture;
+use crate::capture::{self, Capture};
 use crate::clock;
 use crate::identity::{Principal, ScopeOf};
 use crate::policy::{ControlObject, ControlVerb};
 use crate::session::Session;
 use crate::session::services::Services;
-use crate::telemetry::metrics::Now;
+use crate::telemetry::metrics::{Kernel, Now};
 
 /// `GET /v1/status`.
 ///
@@ -46,8 +46,8 @@ pub async fn metrics(State(services): Given, caller: Known) -> Result<Response, 
 /// The metrics as an HTTP answer.
 #[must_use]
 pub fn exposition(services: &Services) -> Response {
-    let unrecorded = services.capture.unrecorded();
-    let unrecorded = unrecorded.inspect_err(|error| tracing::warn!(%error, "cannot count"));
+    let kernel = counts(&services.capture);
+    let kernel = kernel.inspect_err(|error| tracing::warn!(%error, "cannot count"));
     let audit::Sequence(written) = services.audit.synced();
     let outputs = services.outputs.all().into_iter();
     let outputs = outputs.map(|(name, output)| {
@@ -61,7 +61,7 @@ pub fn exposition(services: &Services) -> Response {
         grants: services.grants.count(),
         approvals: services.approvals.open_now(),
         scopes: services.scopes.all().len(),
-        unrecorded: unrecorded.ok(),
+        kernel: kernel.ok(),
     });
     (
         [(
@@ -71,6 +71,18 @@ pub fn exposition(services: &Services) -> Response {
         text,
     )
         .into_response()
+}
+
+/// What the kernel has counted.
+fn counts(capture: &Capture) -> Result<Kernel, capture::Error> {
+    let denied = capture.refusals()?.into_iter();
+    Ok(Kernel {
+        denied: denied
+            .map(|(reason, count)| (reason.word(), count))
+            .collect(),
+        lost: capture.lost()?,
+        unrecorded: capture.unrecorded()?,
+    })
 }
 
 /// `GET /v1/self` on `agent.sock`: which agent the caller is, and which targets there are for it.

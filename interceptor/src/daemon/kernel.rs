@@ -1,9 +1,13 @@
 //! What the kernel tells on its own: refusals for the audit, namespaces that need listeners.
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use anyhow::ensure;
 use serde_json::json;
@@ -15,7 +19,7 @@ use super::door::{Door, REST};
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::capture::Event as Happened;
-use crate::capture::{Denied, DenyReason, Events};
+use crate::capture::{Denied, DenyReason, Events, Folded, Like};
 use crate::identity::pidfd;
 use crate::session::services::{Provision, Services};
 
@@ -27,8 +31,8 @@ const QUIET_DOORS: [&str; 2] = [
     "/run/nscd/socket",
 ];
 
-/// The reason that such a refusal is counted under.
-const QUIET: &str = "quiet_door";
+/// How long it is until refusals that could not be written are told of again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Whether a refusal says nothing of what the process is about.
 fn is_quiet(denied: &Denied) -> bool {
@@ -36,12 +40,23 @@ fn is_quiet(denied: &Denied) -> bool {
     denied.reason == DenyReason::Door && door.is_some_and(|door| QUIET_DOORS.contains(&door))
 }
 
+/// The same of a kind of refusals.
+fn is_of_quiet_door(like: &Like) -> bool {
+    like.reason == DenyReason::Door && QUIET_DOORS.iter().any(|door| like.is_of_door(door))
+}
+
 /// Writes the kernel's refusals to the audit until `stop`.
 pub(super) async fn events(door: Door, mut events: Events) {
     let Door { services, stop, .. } = &door;
+    let unwritten = Arc::new(AtomicU64::new(0));
+    let mut again = tokio::time::interval(AGAIN);
     loop {
         let happened = tokio::select! {
             happened = events.next() => happened,
+            _ = again.tick() => {
+                tell_unwritten(services, &unwritten);
+                continue;
+            }
             () = stop.cancelled() => return,
         };
         match happened {
@@ -49,17 +64,20 @@ pub(super) async fn events(door: Door, mut events: Events) {
                 if denied.reason == DenyReason::NetnsUnknown {
                     provision(&door, &denied);
                 }
-                let times = denied.folded.saturating_add(1);
                 if is_quiet(&denied) {
-                    services.metrics.kernel_denied(QUIET, times);
+                    services.metrics.quiet_door(1);
                     continue;
                 }
-                services.metrics.kernel_denied(denied.reason.word(), times);
-                begin(&door, write(Arc::clone(services), denied, stop.clone())).await;
+                let unwritten = Arc::clone(&unwritten);
+                let services = Arc::clone(services);
+                begin(&door, write(services, denied, unwritten, stop.clone())).await;
             }
+            // What is not told in a line is told in one of the next second's.
+            Ok(Happened::Folded(folded)) => tell_folded(services, &mut events, folded),
             Ok(Happened::Lost(count)) => {
-                services.metrics.kernel_lost(count);
-                append(services, &Event::KernelLost { count });
+                if append(services, &Event::KernelLost { count }) {
+                    keep(events.told_lost(count));
+                }
             }
             Err(error) => {
                 tracing::error!(%error, "cannot read a refusal of the kernel");
@@ -67,6 +85,70 @@ pub(super) async fn events(door: Door, mut events: Events) {
                 tokio::time::sleep(REST).await;
             }
         }
+    }
+}
+
+/// Tells of refusals whose own lines could not be written, on a full disk for example.
+fn tell_unwritten(services: &Services, unwritten: &AtomicU64) {
+    let count = unwritten.swap(0, Ordering::Relaxed);
+    if count > 0 && !append(services, &Event::KernelLost { count }) {
+        unwritten.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+/// Refusals that become one line: those of one scope for one reason, however many addresses they were about.
+#[derive(Default)]
+struct Fold {
+    kinds: Vec<Folded>,
+    destinations: Vec<Option<SocketAddr>>,
+    count: u64,
+}
+
+/// Writes what the kernel's rate limit folded, a line for each scope and reason.
+fn tell_folded(services: &Services, events: &mut Events, folded: Vec<Folded>) {
+    let mut folds: BTreeMap<Option<(u64, &'static str)>, Fold> = BTreeMap::new();
+    let mut quiet = Vec::new();
+    for folded in folded {
+        let like = folded.like.as_ref();
+        if like.is_some_and(is_of_quiet_door) {
+            services.metrics.quiet_door(folded.count);
+            quiet.push(folded);
+            continue;
+        }
+        let of = like.map(|like| (like.scope, like.reason.word()));
+        let destination = like.and_then(|like| like.destination);
+        let fold = folds.entry(of).or_default();
+        fold.count = fold.count.saturating_add(folded.count);
+        if !fold.destinations.contains(&destination) && fold.destinations.len() < 2 {
+            fold.destinations.push(destination);
+        }
+        fold.kinds.push(folded);
+    }
+    keep(events.told_folded(quiet.iter()));
+    for (of, fold) in folds {
+        let scope = of.map(|(scope, _)| scope);
+        let agent = scope.and_then(|scope| services.scopes.by_id(scope));
+        let destination = match fold.destinations.as_slice() {
+            [only] => *only,
+            _ => None,
+        };
+        let event = Event::KernelFolded {
+            agent: agent.as_ref().map(|scope| scope.agent.as_str()),
+            scope,
+            reason: of.map(|(_, reason)| reason),
+            destination,
+            count: fold.count,
+        };
+        if append(services, &event) {
+            keep(events.told_folded(fold.kinds.iter()));
+        }
+    }
+}
+
+/// That it was told is not kept: it is told again, which is better than never.
+fn keep(told: Result<(), crate::capture::Error>) {
+    if let Err(error) = told {
+        tracing::error!(%error, "cannot keep in mind which refusals of the kernel are told");
     }
 }
 
@@ -125,7 +207,12 @@ fn listen(door: &Door, process: BorrowedFd<'_>, scope: u64) -> anyhow::Result<()
 }
 
 /// Writes a refusal, with who it was where that can still be shown, else with why it cannot.
-async fn write(services: Arc<Services>, denied: Denied, stop: CancellationToken) {
+async fn write(
+    services: Arc<Services>,
+    denied: Denied,
+    unwritten: Arc<AtomicU64>,
+    stop: CancellationToken,
+) {
     let scope = services.scopes.by_id(denied.scope);
     let agent = scope.as_ref().map(|scope| scope.agent.clone());
     let shown = match scope {
@@ -147,16 +234,16 @@ async fn write(services: Arc<Services>, denied: Denied, stop: CancellationToken)
         Ok(principal) => (Some(principal), (None, None)),
         Err((word, cause)) => (None, (Some(word), Some(cause))),
     };
-    append(
-        &services,
-        &Event::KernelDenied {
-            agent: agent.as_deref(),
-            denied: &stamp,
-            principal: principal.as_deref(),
-            unproven,
-            cause,
-        },
-    );
+    let event = Event::KernelDenied {
+        agent: agent.as_deref(),
+        denied: &stamp,
+        principal: principal.as_deref(),
+        unproven,
+        cause,
+    };
+    if !append(&services, &event) {
+        unwritten.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// What the kernel said of it.
@@ -176,12 +263,14 @@ fn stamp(denied: &Denied) -> serde_json::Result<Box<RawValue>> {
         "scope": denied.scope,
         "netns": denied.netns.0,
         "at": denied.at,
-        "folded": denied.folded,
     }))
 }
 
-fn append(services: &Services, event: &Event<'_>) {
-    if let Err(error) = services.audit.append(event) {
+/// Whether the line is in the log.
+fn append(services: &Services, event: &Event<'_>) -> bool {
+    let written = services.audit.append(event);
+    if let Err(error) = &written {
         tracing::error!(%error, "cannot write a refusal of the kernel to the audit log");
     }
+    written.is_ok()
 }

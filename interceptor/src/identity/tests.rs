@@ -221,7 +221,6 @@ fn denied(flow: &Flow) -> Denied {
         scope: flow.scope,
         netns: flow.netns,
         at: flow.at,
-        folded: 0,
     }
 }
 

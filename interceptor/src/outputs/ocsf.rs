@@ -69,7 +69,7 @@ fn kind_of(event: &str, line: &Value) -> Kind {
     let protocol = line.get("protocol").and_then(Value::as_str);
     match (event, protocol) {
         ("connection.opened", _) => kind(class::NETWORK, 1),
-        ("connection.refused" | "kernel.denied", _) => kind(class::NETWORK, 5),
+        ("connection.refused" | "kernel.denied" | "kernel.folded", _) => kind(class::NETWORK, 5),
         ("session.closed", _) => kind(class::NETWORK, 2),
         ("session.opened", Some("ssh")) => kind(class::SSH, 1),
         ("session.opened", Some("http" | "kubernetes")) => kind(class::NETWORK, 1),
@@ -145,7 +145,7 @@ pub fn severity(line: &Value) -> u8 {
         "mask.missed" | "log.lost" => 5,
         "log.recovered" | "kernel.lost" | "identity.refused" | "credential.returned" => 4,
         "credential.presented" | "request.refused" | "connection.refused" | "grant.refused" => 3,
-        "kernel.denied" => 2,
+        "kernel.denied" | "kernel.folded" => 2,
         "control" if line.get("result").and_then(Value::as_str) != Some("ok") => 3,
         _ => 1,
     }
@@ -155,7 +155,7 @@ pub fn severity(line: &Value) -> u8 {
 fn outcome(event: &str, line: &Value, fields: &mut Map<String, Value>) {
     let word = |name: &str| line.get(name).and_then(Value::as_str);
     let is_refused = event.ends_with(".refused")
-        || event == "kernel.denied"
+        || matches!(event, "kernel.denied" | "kernel.folded")
         || word("result") == Some("refused");
     let failed =
         word("result") == Some("failed") || word("status").is_some_and(|status| status != "ok");

@@ -28,8 +28,7 @@ pub struct Metrics {
     names: Family<Result, Counter>,
     webhook: Family<WebhookResult, Counter>,
     purged: Family<Target, Counter>,
-    kernel_denied: Family<Reason, Counter>,
-    kernel_lost: Counter,
+    quiet_doors: Counter,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -106,9 +105,19 @@ pub struct Now {
     pub approvals: usize,
     /// Tagged scopes.
     pub scopes: usize,
-    /// Connections without a record of the kernel since its programs were first attached; none where
-    /// the kernel does not tell.
-    pub unrecorded: Option<u64>,
+    /// What the kernel counts itself; none where it does not tell.
+    pub kernel: Option<Kernel>,
+}
+
+/// Counts of the kernel since its programs were first attached.
+#[derive(Clone, Debug, Default)]
+pub struct Kernel {
+    /// Refusals by reason.
+    pub denied: Vec<(&'static str, u64)>,
+    /// Refusals whose event was lost.
+    pub lost: u64,
+    /// Connections without a record.
+    pub unrecorded: u64,
 }
 
 impl Metrics {
@@ -207,16 +216,9 @@ impl Metrics {
         self.purged.get_or_create(&Target { target }).inc();
     }
 
-    /// The kernel refused something `count` times.
-    pub fn kernel_denied(&self, reason: &'static str, count: u64) {
-        self.kernel_denied
-            .get_or_create(&Reason { reason })
-            .inc_by(count);
-    }
-
-    /// Events of the kernel were lost.
-    pub fn kernel_lost(&self, count: u64) {
-        self.kernel_lost.inc_by(count);
+    /// The kernel refused a library what it asks for on its own, `count` times.
+    pub fn quiet_door(&self, count: u64) {
+        self.quiet_doors.inc_by(count);
     }
 
     /// All of them in the OpenMetrics text format.
@@ -266,14 +268,9 @@ impl Metrics {
             self.purged.clone(),
         );
         registry.register(
-            "kernel_denied",
-            "Refusals in the kernel, by reason",
-            self.kernel_denied.clone(),
-        );
-        registry.register(
-            "kernel_lost",
-            "Refusals in the kernel whose event was lost",
-            self.kernel_lost.clone(),
+            "quiet_doors",
+            "Refusals of UNIX sockets that libraries knock at on their own: counted and not written",
+            self.quiet_doors.clone(),
         );
         looked_up(&mut registry, &now);
         let mut text = String::new();
@@ -324,13 +321,28 @@ fn looked_up(registry: &mut Registry, now: &Now) {
     );
     registry.register("scopes", "Tagged cgroups", gauge(now.scopes));
     outputs(registry, &now.outputs);
-    if let Some(unrecorded) = now.unrecorded {
-        registry.register(
-            "connections_unrecorded",
-            "Connections without a record of the kernel",
-            counter(unrecorded),
-        );
+    if let Some(kernel) = &now.kernel {
+        counted_by_kernel(registry, kernel);
     }
+}
+
+/// What outlives the daemon.
+fn counted_by_kernel(registry: &mut Registry, kernel: &Kernel) {
+    let denied = Family::<Reason, Counter>::default();
+    for (reason, count) in &kernel.denied {
+        denied.get_or_create(&Reason { reason }).inc_by(*count);
+    }
+    registry.register("kernel_denied", "Refusals in the kernel, by reason", denied);
+    registry.register(
+        "kernel_lost",
+        "Refusals in the kernel whose event was lost",
+        counter(kernel.lost),
+    );
+    registry.register(
+        "connections_unrecorded",
+        "Connections without a record of the kernel",
+        counter(kernel.unrecorded),
+    );
 }
 
 /// How the outputs of the audit are doing.

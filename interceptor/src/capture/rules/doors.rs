@@ -157,7 +157,7 @@ impl Capture {
 type Row = (u32, [u8; PATH]);
 
 /// A name as the kernel keeps it; none where no socket can have it.
-fn row(name: &str) -> Option<Row> {
+pub(in crate::capture) fn row(name: &str) -> Option<Row> {
     let mut path = [0; PATH];
     let bytes = name.as_bytes();
     let (first, rest) = match bytes.split_first()? {

@@ -154,6 +154,7 @@ fn events_are_of_the_class_that_they_are_about() {
         ("session.opened", json!({ "protocol": "ssh" }), 400_701),
         ("connection.refused", json!({}), 400_105),
         ("kernel.denied", json!({}), 400_105),
+        ("kernel.folded", json!({}), 400_105),
         ("mask.missed", json!({}), 200_401),
         ("credential.returned", json!({}), 200_401),
         ("grant.issued", json!({}), 600_301),

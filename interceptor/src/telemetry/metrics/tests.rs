@@ -18,10 +18,12 @@ fn exported() -> String {
     metrics.detected(target, "email", 1);
     metrics.approval_ended(target, "used");
     metrics.recording_purged(target);
-    metrics.kernel_denied("bind", 1);
     metrics.text(Now {
         outputs: vec![("siem".to_owned(), [1, 2, 3])],
-        unrecorded: Some(1),
+        kernel: Some(Kernel {
+            denied: vec![("bind", 1)],
+            ..Kernel::default()
+        }),
         ..Now::default()
     })
 }
