@@ -1,14 +1,20 @@
 //! UNIX sockets of targets: whoever dials one is led to the daemon, which is told who it was.
 
 use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 
+use aya::maps::{HashMap as BpfMap, Map};
 use interceptor::capture::{DenyReason, Error, Flow, Guard, Origin as _, Settings};
 use interceptor::socket::{Place, SocketPath};
+use interceptor_ebpf::door::Dial;
+use interceptor_ebpf::{MAX_CARRIED, MAX_DIALS};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::scene::{Namespace, Scene, settings, unique};
+use crate::full::{STUFF, is_no_room};
+use crate::scene::{Namespace, Scene, alone, settings, unique};
 
 /// A daemon's door, a target's socket with a server behind it that must hear nothing, and a directory that
 /// agents can write.
@@ -195,6 +201,90 @@ fn each_of_a_crowd_is_named_although_it_has_ended() {
             assert_eq!(flow.process.tgid.to_string(), said, "{guard:?}");
         }
         assert!(lab.door.accept().is_err(), "somebody else came");
+        lab.is_untouched();
+    }
+}
+
+#[test]
+fn a_dial_whose_record_a_full_table_forgot_is_refused_and_counted() {
+    for guard in guards() {
+        let lab = Lab::new(guard);
+        let script = format!("alone()\n{DIAL}");
+        let mut client = lab.scene.client(&script, &[&lab.at("target")]);
+        assert_eq!(client.line(), "ok", "{guard:?}");
+        alone();
+        let map = Map::LruHashMap(lab.scene.pinned("DIALS"));
+        let mut dials: BpfMap<_, u64, Dial> = map.try_into().unwrap();
+        let own = dials.keys().next().unwrap().unwrap();
+        let dial = dials.get(&own, 0).unwrap();
+        let mut number = 0;
+        while dials.get(&own, 0).is_ok() {
+            number += 1;
+            assert!(number < 8 * MAX_DIALS, "the table forgets nothing");
+            dials.insert(u64::MAX - u64::from(number), dial, 0).unwrap();
+        }
+        let capture = &lab.scene.capture;
+        assert_eq!(capture.unrecorded().unwrap(), 0);
+        assert!(matches!(lab.accept().1, Err(Error::NoRecord)), "{guard:?}");
+        assert_eq!(capture.unrecorded().unwrap(), 1, "it is not counted");
+        drop(client);
+        let client = lab.scene.client(DIAL, &[&lab.at("target")]);
+        let pid = client.pid();
+        wait_for(&lab.door);
+        assert_eq!(lab.accept().1.unwrap().process.tgid, pid);
+        lab.is_untouched();
+    }
+}
+
+/// Waits until somebody is led to the daemon.
+fn wait_for(door: &UnixListener) {
+    let mut waiting = [PollFd::new(door.as_fd(), PollFlags::POLLIN)];
+    let ready = poll(&mut waiting, PollTimeout::from(20_000_u16)).unwrap();
+    assert_ne!(ready, 0, "nobody was led here");
+}
+
+#[test]
+fn more_targets_than_fit_are_not_taken_and_those_before_are_led_on() {
+    for guard in guards() {
+        let lab = Lab::new(guard);
+        let many: Vec<String> = (0..MAX_CARRIED / 2)
+            .map(|number| format!("t{number}"))
+            .collect();
+        let many = many
+            .iter()
+            .map(|name| SocketPath::new(&lab.at(name)).unwrap());
+        let many: Vec<_> = many.collect();
+        let capture = &lab.scene.capture;
+        let refused = capture.set_carried(&many, &lab.at("door")).unwrap_err();
+        assert!(matches!(refused, Error::Full { .. }), "{refused}");
+        let told = refused.to_string();
+        assert!(
+            told.contains(&format!("at most {}", MAX_CARRIED / 2)),
+            "{told}"
+        );
+        let mut client = lab.scene.client(DIAL, &[&lab.at("target")]);
+        assert_eq!(client.line(), "ok", "{guard:?}");
+        lab.accept().1.unwrap();
+        let fewer = many.get(1..).unwrap();
+        capture.set_carried(fewer, &lab.at("door")).unwrap();
+        lab.is_untouched();
+    }
+}
+
+#[test]
+fn a_socket_without_room_for_its_record_is_not_led_on() {
+    for guard in guards() {
+        let lab = Lab::new(guard);
+        let mut events = lab.scene.events();
+        let script = format!(
+            "{STUFF}\nunix = lambda: socket.socket(socket.AF_UNIX)\ns = stuff(unix); outcome(s.connect, sys.argv[1])"
+        );
+        let target = lab.at("target");
+        let told = lab.scene.run(&script, &[&target]);
+        is_no_room(&told, &lab.scene.capture);
+        let denied = lab.scene.denied(&mut events, DenyReason::Overflow);
+        assert_eq!(denied.door.as_deref(), Some(&*target), "{guard:?}");
+        assert!(lab.door.accept().is_err());
         lab.is_untouched();
     }
 }

@@ -6,6 +6,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::PathBuf;
 
 use interceptor::capture::{DenyReason, Guard, Settings};
+use interceptor_ebpf::MAX_DOORS;
 
 use crate::scene::{Scene, settings, unique};
 
@@ -276,5 +277,30 @@ fn a_connected_socket_is_not_passed_in_past_an_lsm() {
         } else {
             assert_eq!((came.as_str(), heard.as_str()), ("1", "out"));
         }
+    }
+}
+
+#[test]
+fn more_doors_than_fit_are_not_taken_and_those_before_are_open() {
+    for guard in guards() {
+        let scene = scene(guard);
+        let place = Place::new();
+        let door = place.at("door");
+        let _listener = UnixListener::bind(&door).unwrap();
+        let mut names = vec![door.clone()];
+        scene.capture.set_doors(Some(&names)).unwrap();
+        names.extend((0..MAX_DOORS / 2).map(|number| place.at(&number.to_string())));
+        let refused = scene.capture.set_doors(Some(&names)).unwrap_err();
+        let told = refused.to_string();
+        assert!(
+            told.contains(&format!("at most {} fit", MAX_DOORS / 2)),
+            "{told}"
+        );
+        let dial = "outcome(socket.socket(socket.AF_UNIX).connect, sys.argv[1])";
+        assert_eq!(scene.run(dial, &[&door]), "ok", "{guard:?}");
+        assert_eq!(scene.run(dial, &[&place.at("0")]), "EPERM", "{guard:?}");
+        names.pop();
+        scene.capture.set_doors(Some(&names)).unwrap();
+        assert_eq!(scene.run(dial, &[&door]), "ok", "{guard:?}");
     }
 }

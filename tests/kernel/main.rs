@@ -16,6 +16,8 @@ mod doors;
 #[cfg(test)]
 mod foreign;
 #[cfg(test)]
+mod full;
+#[cfg(test)]
 mod guard;
 #[cfg(test)]
 mod loopback;

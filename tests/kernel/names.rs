@@ -3,7 +3,9 @@
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd as _;
 
+use aya::maps::{HashMap as BpfMap, Map};
 use interceptor::capture::{DenyReason, Error, Flow, NameServer, Verdict};
+use interceptor_ebpf::flow::{AskedKey, Flow as Record};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::scene::{Client, Namespace, Scene, is_idle, rule, server};
@@ -173,6 +175,26 @@ outcome(tcp().connect, to)";
     assert_eq!(answer(&scene).unwrap().destination.0.inet().unwrap(), at);
     assert_eq!(client.finish(), "b'X'");
     assert!(resolver.recv(&mut [0]).is_err());
+}
+
+#[test]
+fn a_question_whose_record_a_full_table_forgot_is_of_nobody() {
+    let scene = scene();
+    let script = "u = udp(); u.sendto(b'x', ('10.77.0.9', 53)); say('asked'); say(u.recv(9))";
+    let mut client = scene.client(script, &[]);
+    assert_eq!(client.line(), "asked");
+    // As the table does itself, where more sockets ask than it has room for.
+    let map = Map::LruHashMap(scene.pinned("ASKED"));
+    let mut asked: BpfMap<_, AskedKey, Record> = map.try_into().unwrap();
+    let own = asked.keys().next().unwrap().unwrap();
+    asked.remove(&own).unwrap();
+    let unknown = answer(&scene).unwrap_err();
+    assert!(matches!(unknown, Error::NoRecord), "{unknown}");
+    client.finish();
+    let client = scene.client(script, &[]);
+    let asked = answer(&scene).unwrap();
+    assert_eq!(asked.process.tgid, client.pid());
+    client.finish();
 }
 
 #[test]
