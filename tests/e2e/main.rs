@@ -10,6 +10,7 @@ mod console;
 mod containers;
 mod denied;
 mod detect;
+mod direct;
 mod discover;
 mod drivers;
 mod grants;

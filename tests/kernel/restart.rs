@@ -109,6 +109,39 @@ fn direct_rules_outlive_the_daemon_unless_they_need_it() {
 }
 
 #[test]
+fn a_daemon_that_takes_leave_is_none_to_rules_that_need_one_although_it_still_listens() {
+    let scene = Scene::new();
+    let (free, bound, target) = (
+        server("127.0.0.1:0"),
+        server("127.0.0.1:0"),
+        server("127.0.0.1:0"),
+    );
+    let direct = |needs_daemon| Verdict::Direct { needs_daemon };
+    let rules = [
+        (free.1, direct(false)),
+        (bound.1, direct(true)),
+        (target.1, Verdict::Redirect),
+    ];
+    scene.rules(&rules);
+    let dial = |at: SocketAddr| scene.run(DIAL, &[&at.port().to_string()]);
+    let is_led_on = || {
+        let client = scene.client(DIAL, &[&target.1.port().to_string()]);
+        assert_eq!(scene.accept().1.destination.0.inet().unwrap(), target.1);
+        assert_eq!(client.finish(), "ok");
+    };
+    assert_eq!((dial(free.1), dial(bound.1)), ("ok".into(), "ok".into()));
+    is_led_on();
+    scene.capture.leave().unwrap();
+    let told = (dial(free.1), dial(bound.1));
+    assert_eq!(told, ("ok".into(), "ECONNREFUSED".into()));
+    // Who drains still refuses in words.
+    is_led_on();
+    scene.rules(&rules);
+    assert_eq!((dial(free.1), dial(bound.1)), ("ok".into(), "ok".into()));
+    assert!(is_idle(&target.0));
+}
+
+#[test]
 fn a_second_daemon_on_the_same_pins_does_not_get_the_port() {
     let scene = Scene::new();
     let second = Capture::start(&settings(scene.pins.clone())).unwrap();

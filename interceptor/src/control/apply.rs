@@ -217,3 +217,6 @@ fn resolver_row(address: SocketAddr) -> Rule {
         verdict: Verdict::Resolver,
     }
 }
+
+#[cfg(test)]
+mod tests;
