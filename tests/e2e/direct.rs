@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use support::cgroup::Cgroup;
-use support::{Agent, DEADLINE, Process, suffix};
+use support::{Agent, DEADLINE, Finished, Process, suffix};
 
 use crate::lab::Lab;
 
@@ -156,6 +156,94 @@ fn direct_rules_hold_for_whom_they_name_and_without_the_daemon_unless_they_need_
         with_daemon(way)?;
         // What was not let out is sent again.
         leaning.hears(&word)?;
+    }
+    Ok(())
+}
+
+/// What an agent says of addresses that it dials, a line each.
+const REACH: &str = r#"
+import errno, socket, sys
+for at in sys.argv[1:]:
+    host, port = at.rsplit(" ", 1)
+    s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    s.settimeout(20)
+    print(at, errno.errorcode.get(s.connect_ex((host, int(port))), "ok"))
+"#;
+
+fn reach(agent: &Agent, addresses: &[String]) -> Result<Vec<String>> {
+    let mut words = vec!["-c", REACH];
+    words.extend(addresses.iter().map(String::as_str));
+    let finished: Finished = agent.run("/usr/bin/python3", &words)?;
+    Ok(finished.ok()?.lines().map(str::to_owned).collect())
+}
+
+/// Another address of this host than loopback's, where it has one.
+fn own_address() -> Option<std::net::IpAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    // Sends nothing: the kernel looks for a route, and chooses an address.
+    socket.connect("192.0.2.1:9").ok()?;
+    let own = socket.local_addr().ok()?.ip();
+    (!own.is_loopback() && !own.is_unspecified()).then_some(own)
+}
+
+#[test]
+fn metrics_on_every_address_are_out_of_reach_whatever_direct_says() -> Result<()> {
+    for every in ["0.0.0.0", "::"] {
+        let beside = TcpListener::bind("127.0.0.1:0")?;
+        let port = support::port::free()?.port();
+        let own = own_address();
+        let mut lab = Lab::with(|settings| {
+            settings.metrics = Some(SocketAddr::new(every.parse().unwrap(), port));
+            // A target that `direct` does not cover.
+            for target in &mut settings.targets {
+                target.addresses = vec!["192.0.2.10:5432".to_owned()];
+            }
+            settings.more =
+                "direct:\n  - network: 127.0.0.0/8\n  - network: '::1/128'\n".to_owned();
+            if let Some(own) = own {
+                settings.more += &format!("  - network: '{own}/32'\n");
+            }
+        })?;
+        let mut hosts = vec![
+            "127.0.0.1",
+            "127.9.9.9",
+            "0.0.0.0",
+            "::ffff:127.0.0.1",
+            "::1",
+        ];
+        let own = own.map(|own| own.to_string());
+        hosts.extend(own.as_deref());
+        let addresses: Vec<String> = hosts.iter().map(|host| format!("{host} {port}")).collect();
+        let said = reach(&lab.agent(), &addresses)?;
+        let refused: Vec<String> = addresses.iter().map(|at| format!("{at} EPERM")).collect();
+        ensure!(said == refused, "{every}: {said:?}");
+        // The rules are in force, and the metrics are there.
+        let near = format!("127.0.0.1 {}", beside.local_addr()?.port());
+        let said = reach(&lab.agent(), &[near.clone()])?;
+        ensure!(said == [format!("{near} ok")], "{every}: {said:?}");
+        let said = reach(&Agent::outside(), &addresses[..4])?;
+        ensure!(said.iter().all(|line| line.ends_with(" ok")), "{said:?}");
+        let end = format!(":{port}");
+        let log = lab.daemon.audit();
+        let line = log.wait_for("kernel.denied", DEADLINE, |line| {
+            line["denied"]["destination"]
+                .as_str()
+                .is_some_and(|at| at.ends_with(&end))
+        })?;
+        ensure!(line["denied"]["reason"] == "listener", "{line}");
+
+        // It moves: what it leaves is anybody's.
+        let next = support::port::free()?.port();
+        lab.daemon.change(|settings| {
+            settings.metrics = Some(SocketAddr::new(every.parse().unwrap(), next));
+        })?;
+        lab.daemon.stop()?.ok()?;
+        lab.daemon.resume()?;
+        let _other = TcpListener::bind(("127.0.0.1", port))?;
+        let both = [format!("127.0.0.1 {port}"), format!("127.0.0.1 {next}")];
+        let said = reach(&lab.agent(), &both)?;
+        let expected = [format!("{} ok", both[0]), format!("{} EPERM", both[1])];
+        ensure!(said == expected, "{every}: {said:?}");
     }
     Ok(())
 }

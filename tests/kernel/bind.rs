@@ -128,6 +128,61 @@ fn a_target_bound_in_a_roundabout_way_is_not_answered() {
 }
 
 #[test]
+fn a_port_of_the_daemon_on_every_address_is_out_of_reach_on_each_until_it_moves() {
+    let scene = Scene::new();
+    let directly = |network: &str| Rule {
+        network: network.parse().unwrap(),
+        port: None,
+        scope: None,
+        verdict: Verdict::Direct {
+            needs_daemon: false,
+        },
+    };
+    let rules = ["127.0.0.0/8", "::1/128"].map(directly);
+    scene.capture.set_rules(&rules).unwrap();
+    let (_metrics, at) = crate::scene::server("[::]:0");
+    let port = at.port();
+    let hosts = [
+        "127.0.0.1",
+        "127.9.9.9",
+        "::ffff:127.0.0.1",
+        "::1",
+        "0.0.0.0",
+        "::",
+    ];
+    let dial = "for host in sys.argv[2:]:
+    outcome(tcp(socket.AF_INET6 if ':' in host else socket.AF_INET).connect, (host, int(sys.argv[1])))";
+    let text = port.to_string();
+    let words = [[text.as_str()].as_slice(), &hosts].concat();
+    let ways = |expected: &str| assert_eq!(scene.run(dial, &words), [expected; 6].join("\n"));
+    ways("ok");
+    for every in ["0.0.0.0", "::", "::ffff:0.0.0.0"] {
+        let own = SocketAddr::new(every.parse().unwrap(), port);
+        scene.capture.reserve(&[own]).unwrap();
+        ways("EPERM");
+        for (family, host) in [("socket.AF_INET", "127.0.0.1"), ("socket.AF_INET6", "::1")] {
+            assert_eq!(
+                scene.run(&bind(family, host, port), &[]),
+                "EPERM",
+                "{every}"
+            );
+        }
+        // It moves, and what it leaves is free.
+        let next = SocketAddr::new(own.ip(), 9);
+        scene.capture.reserve(&[next]).unwrap();
+        ways("ok");
+    }
+    // A target's address stays one.
+    let target = SocketAddr::from(([127, 0, 0, 1], port));
+    let redirect = rule(target, Verdict::Redirect);
+    scene.capture.set_rules(&[redirect]).unwrap();
+    scene.capture.reserve(&[target]).unwrap();
+    scene.capture.reserve(&[]).unwrap();
+    let bound = scene.run(&bind("socket.AF_INET", "127.0.0.1", port), &[]);
+    assert_eq!(bound, "EPERM");
+}
+
+#[test]
 fn addresses_of_the_daemon_are_out_of_reach() {
     let scene = Scene::new();
     let mut events = scene.events();

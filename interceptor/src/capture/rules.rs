@@ -47,7 +47,7 @@ impl Capture {
         let next = state.generation.checked_add(1).unwrap_or(1);
         tables.purge(|generation| generation != state.generation)?;
         tables.write_resolvers(&resolvers)?;
-        let before = tables.protected()?;
+        let before = tables.protected(TARGET)?;
         let state = State {
             generation: next,
             ready: READY,
@@ -56,32 +56,30 @@ impl Capture {
         if let Err(error) = tables.replace(state, &rows, &protected) {
             // What was written of the new set is taken back; the error that led here is the one to tell.
             let _purged = tables.purge(|generation| generation == next);
-            let _freed = tables.unprotect(&before);
+            let _freed = tables.clear_bit(TARGET, &before);
             return Err(error);
         }
         tables.purge(|generation| generation != next)?;
-        tables.unprotect(&protected)
+        tables.clear_bit(TARGET, &protected)
     }
 
     /// Keeps scopes from addresses of the daemon's own, such as its metrics: they may neither dial
-    /// nor bind them, whatever the rules say. Kept until the pins go.
+    /// nor bind them, whatever the rules say. Kept until other addresses are given, or the pins go.
     ///
     /// # Errors
-    /// Where the kernel refuses.
+    /// Where the kernel refuses; addresses of before are kept, too, then.
     pub fn reserve(&self, addresses: &[SocketAddr]) -> Result<(), Error> {
         let mut tables = self.tables();
+        let mut wanted = BTreeMap::new();
         for address in addresses {
             let mut at = endpoint(*address);
             if at.is_unspecified() {
                 at.address = [0; 4];
             }
-            let bits = tables.protected.get(&at, 0).unwrap_or(0) | DAEMON;
-            tables
-                .protected
-                .insert(at, bits, 0)
-                .map_err(map_error("write", "PROTECTED"))?;
+            wanted.insert(order(&at), at);
+            tables.set_bit(&at, DAEMON)?;
         }
-        Ok(())
+        tables.clear_bit(DAEMON, &wanted)
     }
 
     /// Takes leave: rules that need a daemon refuse from now on. A killed daemon cannot say so; for
@@ -183,29 +181,32 @@ impl Tables {
             });
         }
         for at in wanted.values() {
-            let bits = self.protected.get(at, 0).unwrap_or(0) | TARGET;
-            self.protected
-                .insert(at, bits, 0)
-                .map_err(map_error("write", "PROTECTED"))?;
+            self.set_bit(at, TARGET)?;
         }
         Ok(())
     }
 
-    /// The targets' addresses that are protected.
-    fn protected(&self) -> Result<BTreeMap<[u32; 5], Endpoint>, Error> {
+    /// The addresses that are protected as `bit` says.
+    fn protected(&self, bit: u32) -> Result<BTreeMap<[u32; 5], Endpoint>, Error> {
         let rows: Result<Vec<_>, _> = self.protected.iter().collect();
         let rows = rows.map_err(map_error("read", "PROTECTED"))?;
-        let targets = rows.into_iter().filter(|(_, bits)| bits & TARGET != 0);
-        Ok(targets.map(|(at, _)| (order(&at), at)).collect())
+        let found = rows.into_iter().filter(|(_, bits)| bits & bit != 0);
+        Ok(found.map(|(at, _)| (order(&at), at)).collect())
     }
 
-    /// Frees addresses that are no target's any more.
-    fn unprotect(&mut self, wanted: &BTreeMap<[u32; 5], Endpoint>) -> Result<(), Error> {
-        for (order, at) in self.protected()? {
+    fn set_bit(&mut self, at: &Endpoint, bit: u32) -> Result<(), Error> {
+        let bits = self.protected.get(at, 0).unwrap_or(0) | bit;
+        let set = self.protected.insert(at, bits, 0);
+        set.map_err(map_error("write", "PROTECTED"))
+    }
+
+    /// Frees addresses that are protected as `bit` says, and not wanted so any more.
+    fn clear_bit(&mut self, bit: u32, wanted: &BTreeMap<[u32; 5], Endpoint>) -> Result<(), Error> {
+        for (order, at) in self.protected(bit)? {
             if wanted.contains_key(&order) {
                 continue;
             }
-            let left = self.protected.get(&at, 0).unwrap_or(0) & !TARGET;
+            let left = self.protected.get(&at, 0).unwrap_or(0) & !bit;
             let done = if left == 0 {
                 self.protected.remove(&at)
             } else {

@@ -158,13 +158,11 @@ fn capture(config: &Config) -> anyhow::Result<(Arc<Capture>, Listeners)> {
         ..capture::Settings::new(config.paths.bpffs.clone())
     };
     let capture = Capture::start(&settings).context("cannot start the capture")?;
-    capture
-        .reserve(config.metrics.as_slice())
-        .context("cannot keep scopes from the metrics")?;
     let console = config.console.as_ref().map(|console| console.listen);
+    let own: Vec<SocketAddr> = config.metrics.into_iter().chain(console).collect();
     capture
-        .reserve(console.as_slice())
-        .context("cannot keep scopes from the console")?;
+        .reserve(&own)
+        .context("cannot keep scopes from the metrics and the console")?;
     let listeners = capture
         .listeners()
         .context("cannot listen for redirected connections")?;
