@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 
-use interceptor::capture::{DenyReason, NetnsCookie, Origin as _};
+use interceptor::capture::{DenyReason, NetnsCookie, Origin as _, Verdict};
 
-use crate::scene::{Namespace, Scene, accept, run};
+use crate::scene::{Namespace, Scene, accept, run, server};
 
 const V4: &str = "10.77.0.1:5432";
 const V6: &str = "[fd77::1]:5432";
@@ -136,6 +136,90 @@ outcome(s.connect, ('10.77.0.2', 2222)); say(s.getpeername())";
     assert_eq!(scene.accept().1.destination.0.inet().unwrap(), second);
     let expected = "('10.77.0.1', 1111)\nEPERM\nEPERM\nok\n('10.77.0.2', 2222)";
     assert_eq!(client.finish(), expected);
+}
+
+#[test]
+fn a_connect_of_what_is_connected_changes_nothing() {
+    let scene = Scene::new();
+    let (first, second): (SocketAddr, SocketAddr) = (
+        "10.77.0.1:1111".parse().unwrap(),
+        "10.77.0.2:2222".parse().unwrap(),
+    );
+    let (direct, at) = server("127.0.0.1:0");
+    let directly = Verdict::Direct {
+        needs_daemon: false,
+    };
+    scene.rules(&[
+        (first, Verdict::Redirect),
+        (second, Verdict::Redirect),
+        (at, directly),
+    ]);
+    // A socket that did not wait learns by its next connect that it is connected; that one names nothing either.
+    let script = "to = (sys.argv[1], int(sys.argv[2]))
+s = tcp(); waits = sys.argv[3] == 'waits'
+if waits: s.setblocking(True)
+s.connect(to)
+for other in [('10.77.0.2', 2222), ('10.77.0.9', 80), ('127.0.0.1', 1), to]: outcome(s.connect, other)
+say(s.getpeername()); s.send(b'still here'); say(s.recv(9))";
+    for (to, how, next) in [
+        (first, "waits", "EISCONN"),
+        (first, "does not", "ok"),
+        (at, "waits", "EISCONN"),
+        (at, "does not", "ok"),
+    ] {
+        let arguments = [to.ip().to_string(), to.port().to_string(), how.to_owned()];
+        let client = scene.client(script, &arguments.each_ref().map(String::as_str));
+        let mut socket = if to == at {
+            direct.accept().unwrap().0
+        } else {
+            scene.accept().0
+        };
+        let mut said = [0; 10];
+        std::io::Read::read_exact(&mut socket, &mut said).unwrap();
+        assert_eq!(&said, b"still here");
+        if to == first {
+            let flow = scene.capture.origin(&socket).unwrap();
+            assert_eq!(flow.destination.0.inet().unwrap(), first);
+            assert_eq!(flow.process.tgid, client.pid());
+        }
+        std::io::Write::write_all(&mut socket, b"yes").unwrap();
+        let told = [next, "EISCONN", "EISCONN", "EISCONN"].join("\n");
+        let peer = format!("('{}', {})", to.ip(), to.port());
+        assert_eq!(client.finish(), format!("{told}\n{peer}\nb'yes'"));
+    }
+    assert_eq!(scene.capture.refused(DenyReason::NoRule).unwrap(), 0);
+}
+
+#[test]
+fn a_direct_socket_that_connects_anew_is_redirected_and_back() {
+    let scene = Scene::new();
+    let target: SocketAddr = "10.77.0.1:1111".parse().unwrap();
+    let (direct, at) = server("127.0.0.1:0");
+    let directly = Verdict::Direct {
+        needs_daemon: false,
+    };
+    scene.rules(&[(target, Verdict::Redirect), (at, directly)]);
+    let script = "import ctypes; libc = ctypes.CDLL(None)
+s = tcp()
+for to in [('127.0.0.1', int(sys.argv[1])), ('10.77.0.1', 1111), ('127.0.0.1', int(sys.argv[1]))]:
+    outcome(s.connect, to); say(s.getpeername()[0]); s.send(b'x'); input()
+    libc.connect(s.fileno(), struct.pack('=H14x', 0), 16)";
+    let mut client = scene.client(script, &[&at.port().to_string()]);
+    let mut hears = |mut socket: std::net::TcpStream, peer: &str| {
+        let mut byte = [0];
+        std::io::Read::read_exact(&mut socket, &mut byte).unwrap();
+        assert_eq!(
+            (client.line(), client.line()),
+            ("ok".to_owned(), peer.to_owned())
+        );
+        client.tell("");
+    };
+    hears(direct.accept().unwrap().0, "127.0.0.1");
+    let (socket, flow) = scene.accept();
+    assert_eq!(flow.destination.0.inet().unwrap(), target);
+    hears(socket, "10.77.0.1");
+    hears(direct.accept().unwrap().0, "127.0.0.1");
+    client.finish();
 }
 
 #[test]

@@ -4,7 +4,62 @@ use std::net::{SocketAddr, UdpSocket};
 
 use interceptor::capture::{DenyReason, Verdict};
 
+use crate::matrix::URING;
 use crate::scene::{Namespace, Scene, is_idle, server};
+
+/// Ways to send a datagram to where none may go; the argument is the port of somebody on loopback.
+const WAYS: [(&str, &str); 14] = [
+    ("sendto", "udp().sendto(b'x', ('10.77.0.9', 53))"),
+    (
+        "sendto, v6",
+        "udp(socket.AF_INET6).sendto(b'x', ('fd77::9', 53))",
+    ),
+    (
+        "sendto, mapped",
+        "udp(socket.AF_INET6).sendto(b'x', ('::ffff:10.77.0.9', 53))",
+    ),
+    (
+        "sendto loopback",
+        "udp().sendto(b'x', ('127.0.0.1', int(sys.argv[1])))",
+    ),
+    (
+        "sendto nobody",
+        "udp().sendto(b'x', ('0.0.0.0', int(sys.argv[1])))",
+    ),
+    (
+        "connected",
+        "u = udp(); u.connect(('192.0.2.99', 53)); u.send(b'x')",
+    ),
+    (
+        "connected loopback",
+        "u = udp(); u.connect(('127.0.0.1', int(sys.argv[1]))); u.send(b'x')",
+    ),
+    (
+        "connected, mapped",
+        "u = udp(socket.AF_INET6); u.connect(('::ffff:127.0.0.1', int(sys.argv[1]))); u.send(b'x')",
+    ),
+    (
+        "broadcast",
+        "u = udp(); u.setsockopt(1, 6, 1); u.sendto(b'x', ('255.255.255.255', 9))",
+    ),
+    ("multicast", "udp().sendto(b'x', ('224.0.0.251', 5353))"),
+    (
+        "by io_uring",
+        "Ring().sendmsg(udp(), b'x', '127.0.0.1', int(sys.argv[1]))",
+    ),
+    (
+        "connected, by io_uring",
+        "u = udp(); u.connect(('127.0.0.1', int(sys.argv[1]))); Ring().send(u, b'x')",
+    ),
+    (
+        "an address of the other family",
+        "u = udp(socket.AF_INET6); other(libc.sendto(u.fileno(), b'x', 1, 0, v4('127.0.0.1', int(sys.argv[1])), 16))",
+    ),
+    (
+        "connected to an address of the other family",
+        "u = udp(socket.AF_INET6); other(libc.connect(u.fileno(), v4('127.0.0.1', int(sys.argv[1])), 16)); u.send(b'x')",
+    ),
+];
 
 #[test]
 fn datagrams_are_refused_when_they_are_sent_not_when_they_are_connected() {
@@ -13,45 +68,9 @@ fn datagrams_are_refused_when_they_are_sent_not_when_they_are_connected() {
     let outside = UdpSocket::bind("127.0.0.1:0").unwrap();
     outside.set_nonblocking(true).unwrap();
     let port = outside.local_addr().unwrap().port().to_string();
-    let rows = [
-        ("sendto", "udp().sendto(b'x', ('10.77.0.9', 53))"),
-        (
-            "sendto, v6",
-            "udp(socket.AF_INET6).sendto(b'x', ('fd77::9', 53))",
-        ),
-        (
-            "sendto, mapped",
-            "udp(socket.AF_INET6).sendto(b'x', ('::ffff:10.77.0.9', 53))",
-        ),
-        (
-            "sendto loopback",
-            "udp().sendto(b'x', ('127.0.0.1', int(sys.argv[1])))",
-        ),
-        (
-            "sendto nobody",
-            "udp().sendto(b'x', ('0.0.0.0', int(sys.argv[1])))",
-        ),
-        (
-            "connected",
-            "u = udp(); u.connect(('192.0.2.99', 53)); u.send(b'x')",
-        ),
-        (
-            "connected loopback",
-            "u = udp(); u.connect(('127.0.0.1', int(sys.argv[1]))); u.send(b'x')",
-        ),
-        (
-            "connected, mapped",
-            "u = udp(socket.AF_INET6); u.connect(('::ffff:127.0.0.1', int(sys.argv[1]))); u.send(b'x')",
-        ),
-        (
-            "broadcast",
-            "u = udp(); u.setsockopt(1, 6, 1); u.sendto(b'x', ('255.255.255.255', 9))",
-        ),
-        ("multicast", "udp().sendto(b'x', ('224.0.0.251', 5353))"),
-    ];
-    for (name, way) in rows {
+    for (name, way) in WAYS {
         let script = format!(
-            "def way():\n    {}\noutcome(way)",
+            "{URING}\ndef other(told):\n    if told < 0: raise OSError(ctypes.get_errno(), '')\ndef way():\n    {}\noutcome(way)",
             way.replace("; ", "\n    ")
         );
         assert_eq!(scene.run(&script, &[&port]), "EPERM", "{name}");

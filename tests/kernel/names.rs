@@ -8,6 +8,7 @@ use interceptor::capture::{DenyReason, Error, Flow, NameServer, Verdict};
 use interceptor_ebpf::flow::{AskedKey, Flow as Record};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::matrix::URING;
 use crate::scene::{Client, Namespace, Scene, is_idle, rule, server};
 
 const V4: &str = "10.77.0.9:53";
@@ -43,7 +44,7 @@ fn answer(scene: &Scene) -> Result<Flow, Error> {
 }
 
 /// Every way to send a datagram to a resolver, with what the client sees of the answer.
-const WAYS: [(&str, &str, &str); 9] = [
+const WAYS: [(&str, &str, &str); 13] = [
     (
         V4,
         "u = udp(); u.sendto(b'a', ('10.77.0.9', 53)); say(*u.recvfrom(9))",
@@ -89,13 +90,34 @@ const WAYS: [(&str, &str, &str); 9] = [
         "u = udp(); u.sendto(b'h', ('127.0.0.53', 53)); say(*u.recvfrom(9))",
         "b'H' ('127.0.0.53', 53)",
     ),
+    (
+        V4,
+        "u = udp(); Ring().sendmsg(u, b'i', '10.77.0.9', 53); say(*u.recvfrom(9))",
+        "b'I' ('10.77.0.9', 53)",
+    ),
+    (
+        V4,
+        "u = udp(); u.connect(('10.77.0.9', 53)); Ring().send(u, b'j'); say(*u.recvfrom(9))",
+        "b'J' ('10.77.0.9', 53)",
+    ),
+    // What a socket of the other family is told goes by the family of the address.
+    (
+        V4,
+        "u = udp(socket.AF_INET6); libc.sendto(u.fileno(), b'k', 1, 0, v4('10.77.0.9', 53), 16); say(*u.recvfrom(9))",
+        "b'K' ('::ffff:10.77.0.9', 53, 0, 0)",
+    ),
+    (
+        V4,
+        "u = udp(socket.AF_INET6); libc.connect(u.fileno(), v4('10.77.0.9', 53), 16); u.send(b'l'); say(*u.recvfrom(9))",
+        "b'L' ('::ffff:10.77.0.9', 53, 0, 0)",
+    ),
 ];
 
 #[test]
 fn the_daemon_answers_as_the_resolver_that_was_asked_and_knows_who_asks() {
     let scene = scene();
     for (resolver, way, seen) in WAYS {
-        let client = scene.client(way, &[]);
+        let client = scene.client(&format!("{URING}\n{way}"), &[]);
         let pid = client.pid();
         let flow = answer(&scene).unwrap();
         assert_eq!(
@@ -106,6 +128,34 @@ fn the_daemon_answers_as_the_resolver_that_was_asked_and_knows_who_asks() {
         assert_eq!((flow.process.tgid, flow.scope), (pid, scene.scope.id));
         assert_eq!(client.finish(), seen, "{way}");
     }
+}
+
+/// Three messages at once, and then each by itself from the first that was not sent.
+const MANY: &str = "def many(u, *to):
+    messages = [message(b'x', v4(*at)) for at in to]
+    vector = ctypes.create_string_buffer(b''.join(bytes(m.raw) + bytes(8) for m in messages))
+    sent = 0; told = []
+    while sent < len(to):
+        n = libc.sendmmsg(u.fileno(), ctypes.byref(vector, 64 * sent), len(to) - sent, 0)
+        told.append(n if n > 0 else errno.errorcode[ctypes.get_errno()]); sent += max(n, 1)
+    say(*told)
+good, bad = ('10.77.0.9', 53), ('127.0.0.1', int(sys.argv[1]))
+u = udp(); many(u, good, bad, good); many(u, bad, good, good); say(*[u.recvfrom(9) for _ in range(4)])";
+
+#[test]
+fn each_of_many_datagrams_is_judged_by_itself() {
+    let scene = scene();
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    stranger.set_nonblocking(true).unwrap();
+    let port = stranger.local_addr().unwrap().port().to_string();
+    let client = scene.client(&format!("{URING}\n{MANY}"), &[&port]);
+    for _ in 0..4 {
+        let flow = answer(&scene).unwrap();
+        assert_eq!(flow.process.tgid, client.pid());
+    }
+    let answers = ["(b'X', ('10.77.0.9', 53))"; 4].join(" ");
+    assert_eq!(client.finish(), format!("1 EPERM 1\nEPERM 2\n{answers}"));
+    stranger.recv(&mut [0]).unwrap_err();
 }
 
 #[test]
