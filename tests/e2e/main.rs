@@ -13,6 +13,7 @@ mod detect;
 mod direct;
 mod discover;
 mod drivers;
+mod filesystems;
 mod grants;
 mod http;
 mod identity;

@@ -31,7 +31,7 @@ const POOLERS: &[For] = &[EndToEnd, Test, Bench];
 const CLIENTS: &[For] = &[EndToEnd, Test];
 
 /// A C compiler is none of them: without one this program would not be here.
-const PACKAGES: [Package; 31] = [
+const PACKAGES: [Package; 32] = [
     Package {
         name: "libclang-dev",
         why: "builds PostgreSQL's own grammar (pg_query)",
@@ -84,6 +84,12 @@ const PACKAGES: [Package; 31] = [
         name: "runc",
         why: "runs containers that are agents",
         sign: Sign::Program("runc"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "btrfs-progs",
+        why: "makes a file system whose numbers are not the kernel's",
+        sign: Sign::Program("mkfs.btrfs"),
         needed: CLIENTS,
     },
     Package {
