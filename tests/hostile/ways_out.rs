@@ -87,6 +87,45 @@ def way(name):
         return attempt
     return run
 
+def failed(answer):
+    if answer < 0:
+        raise OSError(ctypes.get_errno(), "refused")
+
+def v4(port):
+    packed = struct.pack("=HH4s8x", socket.AF_INET, socket.htons(port), socket.inet_aton("127.0.0.1"))
+    return ctypes.create_string_buffer(packed, 16)
+
+def message(data, to):
+    # A struct msghdr, and what it points to.
+    data = ctypes.create_string_buffer(data, len(data))
+    vector = ctypes.create_string_buffer(struct.pack("QQ", ctypes.addressof(data), len(data)))
+    packed = struct.pack("QI4xQQQQi4x", ctypes.addressof(to), 16, ctypes.addressof(vector), 1, 0, 0, 0)
+    whole = ctypes.create_string_buffer(packed, 56)
+    whole.kept = (data, vector, to)
+    return whole
+
+def uring(op, s, off, about, length, flags):
+    import mmap
+    params = (ctypes.c_uint32 * 30)()
+    ring = libc.syscall(425, 4, params)
+    failed(ring)
+    sq, cq = params[10:20], params[20:30]
+    rows = mmap.mmap(ring, max(sq[6] + params[0] * 4, cq[5] + params[1] * 16), offset=0)
+    entries = mmap.mmap(ring, 64 * params[0], offset=0x10000000)
+    # IOSQE_ASYNC: by a worker, not in this task.
+    struct.pack_into("=BBHiQQII", entries, 0, op, 1 << 4, 0, s.fileno(), off, ctypes.addressof(about), length, flags)
+    struct.pack_into("I", rows, sq[6], 0)
+    struct.pack_into("I", rows, sq[1], 1)
+    libc.syscall(426, ring, 1, 1, 1, None, 0)
+    _, answer, _ = struct.unpack_from("=QiI", rows, cq[5])
+    if answer < 0:
+        raise OSError(-answer, "refused")
+
+def blocking():
+    # A timeout of Python's own makes a socket not wait: what a first SYN does not carry is not sent later then.
+    s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 2, 0))
+    return s
+
 def say(s, what):
     s.settimeout(2)
     s.sendall(what)
@@ -118,8 +157,11 @@ def _():
 
 @way("fast open")
 def _():
-    s = socket.socket(); s.settimeout(2)
-    s.sendto(b"fastopen", 0x20000000, here)
+    blocking().sendto(b"fastopen", 0x20000000, here)
+
+@way("fast open with a message")
+def _():
+    blocking().sendmsg([b"fastopenmessage"], [], 0x20000000, here)
 
 @way("fast open connect")
 def _():
@@ -165,6 +207,23 @@ def _():
 @way("udp to every address")
 def _():
     socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"udpzero", ("0.0.0.0", udp))
+
+@way("udp, many at once")
+def _():
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    each = [message(word, v4(udp)) for word in [b"manyone", b"manytwo"]]
+    vector = ctypes.create_string_buffer(b"".join(one.raw + bytes(8) for one in each))
+    failed(libc.sendmmsg(s.fileno(), vector, 2, 0))
+
+@way("udp to an address of the other family")
+def _():
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    failed(libc.sendto(s.fileno(), b"otherfamily", 11, 0, v4(udp), 16))
+
+@way("udp connected to an address of the other family")
+def _():
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    failed(libc.connect(s.fileno(), v4(udp), 16)); s.send(b"otherconnected")
 
 @way("udp segments")
 def _():
@@ -264,53 +323,147 @@ def _():
 
 @way("io_uring")
 def _():
-    import mmap
-    params = (ctypes.c_uint32 * 30)()
-    ring = libc.syscall(425, 4, params)
-    if ring < 0:
-        raise OSError(ctypes.get_errno(), "io_uring_setup")
-    s = socket.socket(); s.settimeout(5)
-    sq_off = params[10:20]
-    ring_map = mmap.mmap(ring, 4096, offset=0)
-    entries = mmap.mmap(ring, 4 * 64, offset=0x10000000)
-    address = ctypes.create_string_buffer(struct.pack("!2xH4s8x", port, socket.inet_aton("127.0.0.1")))
-    struct.pack_into("H", address, 0, socket.AF_INET)
-    # IOSQE_ASYNC: by a worker, not in this task.
-    struct.pack_into("BBHiQQ", entries, 0, 16, 1 << 4, 0, s.fileno(), 16, ctypes.addressof(address))
-    tail, array_at = sq_off[1], sq_off[6]
-    struct.pack_into("I", ring_map, array_at, 0)
-    struct.pack_into("I", ring_map, tail, 1)
-    libc.syscall(426, ring, 1, 1, 1, None, 0)
-    s.sendall(b"uring")
+    s = socket.socket()
+    uring(16, s, 16, v4(port), 0, 0); say(s, b"uring")
+
+@way("fast open by io_uring")
+def _():
+    s = blocking()
+    try:
+        uring(9, s, 0, message(b"uringfastopen", v4(port)), 1, 0x20000000)
+    except BlockingIOError:
+        # Without a cookie of the server's the ring does not wait for the handshake to send more than that.
+        s.sendall(b"uringfastopen")
+
+@way("udp by io_uring")
+def _():
+    uring(9, socket.socket(socket.AF_INET, socket.SOCK_DGRAM), 0, message(b"uringdatagram", v4(udp)), 1, 0)
+
+@way("udp connected, by io_uring")
+def _():
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(("127.0.0.1", udp))
+    uring(26, s, 0, ctypes.create_string_buffer(b"uringsent"), 9, 0)
+
 print("done", flush=True)
 "#;
+
+/// What the stranger hears by each way, where nobody stops it.
+const WORDS: [(&str, &str); 30] = [
+    ("tcp", "tcp"),
+    ("mapped", "mapped"),
+    ("every address", "zero"),
+    ("another loopback address", "nine"),
+    ("reconnected", "reconnected"),
+    ("fast open", "fastopen"),
+    ("fast open with a message", "fastopenmessage"),
+    ("fast open connect", "fastopenconnect"),
+    ("mptcp", "mptcp"),
+    ("udp", "udp"),
+    ("udp connected", "udpconnected"),
+    ("udp mapped", "udpmapped"),
+    ("udp to every address", "udpzero"),
+    ("udp, many at once", "manyone"),
+    ("udp, many at once", "manytwo"),
+    ("udp to an address of the other family", "otherfamily"),
+    (
+        "udp connected to an address of the other family",
+        "otherconnected",
+    ),
+    ("udp segments", "segments"),
+    ("udp with options", "udpoptions"),
+    ("a listener of ours, then a stranger's", "reuseport"),
+    ("a socket out of a sender", "passed"),
+    ("a thread", "thread"),
+    ("a user namespace", "userns"),
+    ("a cgroup namespace", "cgroupns"),
+    ("leaving the cgroup", "below"),
+    ("io_uring", "uring"),
+    ("fast open by io_uring", "uringfastopen"),
+    ("udp by io_uring", "uringdatagram"),
+    ("udp connected, by io_uring", "uringsent"),
+    ("tcp with a route of its own", "sourceroute"),
+];
+
+/// Ways that the host itself may refuse, or that the stranger does not speak: what comes of them is not asked.
+const MAY_FAIL: [(&str, &str); 12] = [
+    ("sctp", "many kernels have none"),
+    ("sctp packets", "likewise"),
+    ("dccp", "likewise, and newer ones have it no more"),
+    ("udplite", "likewise"),
+    ("ping", "a group of users may (net.ipv4.ping_group_range)"),
+    ("l2tp", "many kernels have none"),
+    ("smc", "likewise"),
+    ("tipc", "likewise"),
+    ("rds", "likewise"),
+    (
+        "raw in a user namespace",
+        "leads to the namespace's own loopback",
+    ),
+    (
+        "a listener of ours, then a stranger's",
+        "a port is shared only by sockets of one user",
+    ),
+    (
+        "tcp with a route of its own",
+        "most hosts drop source routes (accept_source_route)",
+    ),
+];
+
+/// A listener and a socket for datagrams, which keep what they hear.
+struct Stranger {
+    listener: TcpListener,
+    datagrams: UdpSocket,
+}
+
+impl Stranger {
+    fn new() -> Result<Self> {
+        let listener = TcpListener::bind("0.0.0.0:0")?;
+        let datagrams = UdpSocket::bind("0.0.0.0:0")?;
+        listener.set_nonblocking(true)?;
+        datagrams.set_nonblocking(true)?;
+        Ok(Self {
+            listener,
+            datagrams,
+        })
+    }
+
+    /// Has an agent try every way: what it says.
+    fn tried(&self, agent: &support::Agent) -> Result<String> {
+        let ports = [
+            self.listener.local_addr()?.port().to_string(),
+            self.datagrams.local_addr()?.port().to_string(),
+        ];
+        let words = ["-c", EVERY_WAY, &ports[0], &ports[1]];
+        let output = agent.run("/usr/bin/python3", &words)?.ok()?;
+        has(&output, &["done"])?;
+        Ok(output)
+    }
+
+    /// What was heard; whoever spoke has ended.
+    fn heard(&self) -> Result<Vec<String>> {
+        let mut heard = Vec::new();
+        while let Ok((mut client, _)) = self.listener.accept() {
+            client.set_nonblocking(true)?;
+            let mut bytes = vec![0; 256];
+            let read = client.read(&mut bytes).unwrap_or(0);
+            bytes.truncate(read);
+            heard.push(String::from_utf8_lossy(&bytes).into_owned());
+        }
+        let mut bytes = [0; 256];
+        while let Ok(read) = self.datagrams.recv(&mut bytes) {
+            heard.push(String::from_utf8_lossy(&bytes[..read]).into_owned());
+        }
+        Ok(heard)
+    }
+}
 
 #[test]
 fn no_way_of_sending_bytes_reaches_a_stranger() -> Result<()> {
     let lab = Lab::new()?;
-    let stranger = TcpListener::bind("0.0.0.0:0")?;
-    stranger.set_nonblocking(true)?;
-    let datagrams = UdpSocket::bind("0.0.0.0:0")?;
-    datagrams.set_nonblocking(true)?;
-    let ports = [
-        stranger.local_addr()?.port().to_string(),
-        datagrams.local_addr()?.port().to_string(),
-    ];
-    let words = ["-c", EVERY_WAY, &ports[0], &ports[1]];
-    let output = lab.agent().run("/usr/bin/python3", &words)?.ok()?;
-    has(&output, &["done", "failed tcp ", "failed udp "])?;
-    let mut heard = Vec::new();
-    while let Ok((mut client, _)) = stranger.accept() {
-        client.set_nonblocking(true)?;
-        let mut bytes = vec![0; 256];
-        let read = client.read(&mut bytes).unwrap_or(0);
-        bytes.truncate(read);
-        heard.push(String::from_utf8_lossy(&bytes).into_owned());
-    }
-    let mut bytes = [0; 256];
-    while let Ok(read) = datagrams.recv(&mut bytes) {
-        heard.push(String::from_utf8_lossy(&bytes[..read]).into_owned());
-    }
+    let stranger = Stranger::new()?;
+    let output = stranger.tried(&lab.agent())?;
+    has(&output, &["failed tcp ", "failed udp "])?;
+    let heard = stranger.heard()?;
     ensure!(
         heard.is_empty(),
         "the stranger heard {heard:?}; the agent:\n{output}"
@@ -321,24 +474,35 @@ fn no_way_of_sending_bytes_reaches_a_stranger() -> Result<()> {
 /// The same ways must reach where nobody stops them: else the test above shows nothing.
 #[test]
 fn the_ways_out_are_ways() -> Result<()> {
-    let stranger = TcpListener::bind("0.0.0.0:0")?;
-    let datagrams = UdpSocket::bind("0.0.0.0:0")?;
-    let ports = [
-        stranger.local_addr()?.port().to_string(),
-        datagrams.local_addr()?.port().to_string(),
-    ];
-    let words = ["-c", EVERY_WAY, &ports[0], &ports[1]];
-    let output = support::Agent::outside()
-        .run("/usr/bin/python3", &words)?
-        .ok()?;
-    let ways = [
-        "tried tcp\n",
-        "tried mapped\n",
-        "tried reconnected\n",
-        "tried mptcp\n",
-        "tried udp\n",
-        "tried udp connected\n",
-        "tried a socket out of a sender\n",
-    ];
-    has(&output, &ways)
+    let stranger = Stranger::new()?;
+    let output = stranger.tried(&support::Agent::outside())?;
+    let heard = stranger.heard()?;
+    let may_fail = |way: &str| MAY_FAIL.iter().any(|(name, _why)| *name == way);
+    for (way, word) in WORDS {
+        ensure!(
+            may_fail(way) || heard.iter().any(|heard| heard == word),
+            "by {way:?} the stranger heard nothing; it heard {heard:?}; the agent:\n{output}"
+        );
+    }
+    // None is left out of both lists.
+    let of = |line: &str| -> Option<String> {
+        let way = line.strip_prefix("tried ").map(str::to_owned);
+        way.or_else(|| {
+            let names = WORDS.iter().chain(&MAY_FAIL).map(|(name, _)| *name);
+            let told = line.strip_prefix("failed ")?;
+            let longest = names.filter(|name| told.starts_with(&format!("{name} ")));
+            longest.max_by_key(|name| name.len()).map(str::to_owned)
+        })
+    };
+    for line in output
+        .lines()
+        .filter(|line| line.starts_with("tried ") || line.starts_with("failed "))
+    {
+        let way = of(line).with_context(|| format!("a way without a word: {line}"))?;
+        ensure!(
+            may_fail(&way) || WORDS.iter().any(|(name, _)| *name == way),
+            "a way without a word: {way}"
+        );
+    }
+    Ok(())
 }
