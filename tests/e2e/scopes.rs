@@ -60,6 +60,11 @@ fn run_makes_a_scope_steps_down_and_leaves_no_cgroup_behind() -> Result<()> {
         text(&line, "/principal/agent")? == "passing",
         "another agent: {line}"
     );
+    await_no_run(&lab)
+}
+
+/// Waits until no cgroup of `interceptor run` is left.
+fn await_no_run(lab: &Lab) -> Result<()> {
     let parent = support::cgroup::mount()?.join(lab.daemon.run_parent());
     support::wait::for_fact("the end of the scope", support::DEADLINE, || {
         let left = std::fs::read_dir(&parent)?
@@ -97,6 +102,20 @@ fn an_ordinary_user_may_run_only_where_policy_lets_that_user() -> Result<()> {
         .change(|settings| settings.policies.push(("guests.cedar".to_owned(), rule)))?;
     lab.daemon.reload()?.ok()?;
     has(&user.run(&program, &words)?.ok()?, &["inside"])?;
+    // What runs there is intercepted, as the agent's and the user's, and nothing of it is left.
+    let psql = support::place::postgres_programs()?.join("psql");
+    let (psql, dsn) = (psql.to_string_lossy(), lab.dsn().conninfo());
+    let query = [&*psql, "-XAtw", "-d", &dsn, "-c", "select 'thr' || 'ough'"];
+    let asks: Vec<&str> = words.into_iter().take(6).chain(query).collect();
+    has(&user.run(&program, &asks)?.ok()?, &["through"])?;
+    let log = lab.daemon.audit();
+    let line = log.wait_for("session.opened", support::DEADLINE, |_| true)?;
+    ensure!(text(&line, "/principal/agent")? == "guest", "{line}");
+    for pointer in ["/principal/user/uid", "/principal/process/uid"] {
+        let uid = line.pointer(pointer).and_then(serde_json::Value::as_u64);
+        ensure!(uid == Some(user.uid().into()), "{pointer}: {line}");
+    }
+    await_no_run(&lab)?;
     let other = [
         "run",
         "--agent",
