@@ -1,10 +1,10 @@
 //! The binary that connected is the binary that is named, or the connection is refused.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use support::{DEADLINE, place};
 
-use crate::lab::{Lab, has};
+use crate::lab::{Lab, has, text};
 
 /// How often each race is run: each of them must come out right.
 const ROUNDS: usize = 20;
@@ -26,6 +26,7 @@ end = socket.socket()
 end.settimeout(30)
 end.setblocking(False)
 end.connect_ex(("127.0.0.1", int(sys.argv[1])))
+parent = os.getpid()
 if os.fork():
     os._exit(0)
 end.setblocking(True)
@@ -36,6 +37,7 @@ try:
 except OSError:
     pass
 print("child", os.getpid())
+print("parent", parent)
 "#;
 
 fn connections(lab: &Lab) -> Result<Vec<Value>> {
@@ -80,30 +82,42 @@ fn a_process_that_forks_and_exits_is_named_or_its_child_is_refused() -> Result<(
     let lab = Lab::new()?;
     let python = place::python()?;
     let port = lab.server.address().port().to_string();
-    let mut children = Vec::new();
+    let program = std::fs::canonicalize(&python)?;
+    let mut parents = Vec::new();
     for _ in 0..ROUNDS {
         let output = lab
             .agent()
             .run(&python.to_string_lossy(), &["-c", FORK, &port])?
             .ok()?;
         has(&output, &["child"])?;
-        children.extend(
-            output
-                .split_whitespace()
-                .filter_map(|word| word.parse::<u64>().ok()),
-        );
+        let parent = output
+            .lines()
+            .find_map(|line| line.strip_prefix("parent ")?.parse::<u64>().ok());
+        parents.push(parent.context("no parent")?);
     }
     support::wait::for_fact("a verdict on each connection", DEADLINE, || {
         Ok((connections(&lab)?.len() >= ROUNDS).then_some(()))
     })?;
+    // Each is opened as the parent, in its program, or refused because that is gone.
     for line in connections(&lab)? {
+        if line["event"] == "connection.refused" {
+            ensure!(text(&line, "/refusal/kind")? == "identity", "{line}");
+            let why = text(&line, "/cause")?;
+            ensure!(
+                why.contains("it has ended"),
+                "refused for another reason: {line}"
+            );
+            continue;
+        }
         let pid = line
             .pointer("/principal/process/pid")
             .and_then(Value::as_u64);
         ensure!(
-            !pid.is_some_and(|pid| children.contains(&pid)),
-            "the child was taken for the process that connected: {line}"
+            pid.is_some_and(|pid| parents.contains(&pid)),
+            "taken for another process than the one that connected: {line}"
         );
+        let path = text(&line, "/principal/process/executable/path")?;
+        ensure!(path == program.to_string_lossy(), "another program: {line}");
     }
     Ok(())
 }
