@@ -39,6 +39,7 @@ pub use issuers::{Algorithm, ClaimNames, Issuer, Url};
 pub use load::is_open;
 pub use mistake::{Mistake, Mistakes, Place};
 pub use names::{NameRefusal, Names, is_below};
+pub use shape::Held;
 pub use shape::http::{Client, Http, Inject, Unread};
 pub use shape::kubernetes::{Impersonate, Kubernetes, Whom};
 pub use shape::ssh::{HostKey, HostKeys, Ssh, SshLogin, signed_by};
@@ -52,7 +53,19 @@ pub const EXAMPLE: &str = include_str!("config/example.yaml");
 /// # Errors
 /// Every mistake in it. A file that others can write, or that is neither root's nor the caller's, is one.
 pub fn load(path: &Path) -> Result<Config, Mistakes> {
-    load::load(path)
+    load::load(path, &|_, _, _| Ok(()))
+}
+
+/// The same for who will work by it: `look` also looks into each file that it names, and says what was expected
+/// where that is not in it.
+///
+/// # Errors
+/// As [`load`], and what `look` said, with the place of the key.
+pub fn load_whole(
+    path: &Path,
+    look: &dyn Fn(&Config, Held, &Path) -> Result<(), String>,
+) -> Result<Config, Mistakes> {
+    load::load(path, look)
 }
 
 /// Checks and builds a configuration from its text, as though it had been read from `path`.
@@ -61,7 +74,7 @@ pub fn load(path: &Path) -> Result<Config, Mistakes> {
 /// # Errors
 /// Every mistake in it.
 pub fn parse(text: &str, path: &Path) -> Result<Config, Mistakes> {
-    load::parse(text, path, Vec::new())
+    load::parse(text, path, Vec::new(), &|_, _, _| Ok(()))
 }
 
 /// The JSON Schema (draft 2020-12) of the file, as text: what `schema.json` beside the example holds.

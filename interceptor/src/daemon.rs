@@ -38,6 +38,7 @@ use crate::config;
 use crate::control::caller::logins::Logins;
 use crate::control::scopes::{binding, placing};
 use crate::control::{self, apply};
+use crate::policy;
 use crate::names;
 use crate::outputs;
 use crate::protocol::Engines;
@@ -64,12 +65,15 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     secrets::harden().context("cannot make the daemon not dumpable")?;
     // Before anything is attached: an early SIGHUP must not end a daemon that agents depend on.
     let mut signals = Signals::take()?;
+        // What others may not read is not looked into.
+        config::load(path).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
     descriptors::raise().context("cannot raise the limit on descriptors")?;
-    let config = config::load(path).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
     if !Uid::effective().is_root() {
         bail!(
             "cannot attach programs to cgroups as uid {}: the daemon needs root",
             Uid::effective()
+    let (config, policy) = apply::files::both(path, None, policy::Handle::load)
+        .map_err(|mistakes| anyhow::anyhow!("{}", mistakes.join("\n")))?;
         );
     }
     let Parts {
@@ -82,7 +86,7 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
         targets,
         metrics,
         console,
-    } = parts::build(config).await?;
+    } = parts::build(config, policy).await?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     let engines = Arc::new(engines);

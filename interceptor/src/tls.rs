@@ -25,7 +25,7 @@ pub use binding::server_end_point;
 pub use roots::Roots;
 pub use serving::serving;
 pub use stream::{Pulse, Stream, has_unread, pulse};
-pub use upstream::Upstream;
+pub use upstream::{Upstream, holds_certificates};
 pub use web::Web;
 
 /// The protocol's name in ALPN (PostgreSQL 17, `PG_ALPN_PROTOCOL`).

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, Map, MapData};
 use interceptor_ebpf::rule::{EXACT_BITS, RuleKey, State};
@@ -21,6 +21,11 @@ fn every_mistake_of_the_settings_is_said_at_once_with_its_line() -> Result<()> {
     settings.durability = "sometimes";
     settings.limits = vec!["connections: 0".to_owned()];
     "colour: red\ndrain: soon\n".clone_into(&mut settings.more);
+    for target in &mut settings.targets {
+        target.tls = Some("{ mode: verify-full, ca: absent.pem }".to_owned());
+    }
+    let broken = ("broken.cedar".to_owned(), "\npermit (".to_owned());
+    settings.policies.push(broken);
     let daemon = Daemon::prepare(settings)?;
     let finished = daemon.refuse()?;
     ensure!(
@@ -36,8 +41,24 @@ fn every_mistake_of_the_settings_is_said_at_once_with_its_line() -> Result<()> {
             "connections",
             "colour",
             "drain",
+            "targets.shop.tls.ca",
+            "absent.pem",
+            "broken.cedar:2",
         ],
     )?;
+    // Each with the line on which its key stands.
+    let file = fs::read_to_string(daemon.config())?;
+    for key in [
+        "durability: sometimes",
+        "connections: 0",
+        "colour: red",
+        "drain: soon",
+        "absent.pem",
+    ] {
+        let at = file.lines().position(|line| line.contains(key));
+        let at = at.map(|at| format!("interceptor.yaml:{}:", at + 1));
+        has(&finished.stderr, &[&at.unwrap_or_default()])?;
+    }
     ensure!(
         !daemon.pins().exists(),
         "it attached something all the same"
@@ -75,9 +96,34 @@ fn a_policy_that_cannot_be_read_keeps_the_daemon_from_starting() -> Result<()> {
             "{word}: exit code {}",
             finished.status
         );
-        has(&finished.stderr, &["broken.cedar"])?;
+        has(&finished.stderr, &["broken.cedar:1:", word])?;
     }
     Ok(())
+}
+
+#[test]
+fn a_signal_to_read_a_bad_file_changes_nothing_and_is_told_in_log_and_audit() -> Result<()> {
+    let mut lab = Lab::new()?;
+    lab.daemon.change(|settings| {
+        let broken = ("broken.cedar".to_owned(), "permit (".to_owned());
+        settings.policies.push(broken);
+        "drain: soon\n".clone_into(&mut settings.more);
+    })?;
+    let process = lab.daemon.process().context("no daemon")?;
+    process.signal(nix::sys::signal::Signal::SIGHUP);
+    let line = lab
+        .daemon
+        .audit()
+        .wait_for("control", DEADLINE, |line| line["verb"] == "reload")?;
+    ensure!(text(&line, "/result")? == "failed", "it was read: {line}");
+    has(&line.to_string(), &["broken.cedar:1", "drain"])?;
+    has(
+        &lab.daemon.log(),
+        &["everything old stays in force", "broken.cedar:1", "drain"],
+    )?;
+    lab.psql(&["select 1"])?.ok()?;
+    let status = lab.daemon.cli(&["status"])?.ok()?;
+    has(&status, &["policy generation 1"])
 }
 
 #[test]

@@ -4,10 +4,11 @@
 //! building that follows never reports anything, and `cross` looks only at how values concern each other.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use super::document::{Entry, Node, Value};
 use super::issuers::{self, Url};
-use super::mistake::Report;
+use super::mistake::{Named, Report};
 use super::scalar;
 use super::shape::{Form, Key, Shape, ssh};
 
@@ -47,11 +48,22 @@ pub(super) fn check(node: &Node, shape: &Shape, path: &str, report: &mut Report)
         | Shape::Size(..)
         | Shape::SizeLimit(..)
         | Shape::Text(_)
-        | Shape::Word(_) => {
-            if let Err(expected) = leaf(node, shape) {
-                report.add(node.place, path, expected);
-            }
-        }
+        | Shape::Word(_) => match leaf(node, shape) {
+            Err(expected) => report.add(node.place, path, expected),
+            Ok(()) => named(node, shape, path, report),
+        },
+    }
+}
+
+/// Notes a file that is read later.
+fn named(node: &Node, shape: &Shape, key: &str, report: &mut Report) {
+    if let (Shape::Text(Form::Holds(held)), Some(path)) = (shape, node.text()) {
+        report.name(Named {
+            place: node.place,
+            key: key.to_owned(),
+            path: PathBuf::from(path),
+            held: *held,
+        });
     }
 }
 
@@ -317,7 +329,7 @@ pub(super) fn text_form(text: &str, form: Form) -> Result<(), String> {
         ),
         Form::Door | Form::WholePath | Form::EnvPattern => return host_form(text, form),
         Form::Name => (is_name(text), A_NAME),
-        Form::Path => (
+        Form::Path | Form::Holds(_) => (
             (1..=MAX_PATH).contains(&text.len()) && !text.contains('\0') && no_parents(text),
             "expected a path without `..`",
         ),

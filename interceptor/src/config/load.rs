@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::mistake::{Mistakes, Place, Report};
+use super::mistake::{Mistakes, Named, Place, Report};
+use super::shape::Held;
 use super::{Config, Mistake, Resolver, build, check, cross, document, shape};
 
 /// Bytes of a configuration.
@@ -18,12 +19,16 @@ const MAX_RESOLVERS: usize = 3;
 /// The port of DNS (RFC 1035 §4.2).
 const DNS_PORT: u16 = 53;
 
+/// Looks into a file that the configuration names; what was expected of it where it is not so.
+pub(super) type Look<'a> = &'a dyn Fn(&Config, Held, &Path) -> Result<(), String>;
+
 /// Reads, checks and builds; see [`super::load()`].
-pub(super) fn load(path: &Path) -> Result<Config, Mistakes> {
+pub(super) fn load(path: &Path, look: Look<'_>) -> Result<Config, Mistakes> {
     let path = std::path::absolute(path).unwrap_or_else(|_ignored| path.to_owned());
     let whole = |text: String| Mistakes::whole(&path, text);
     let text = read(&path).map_err(whole)?;
-    parse(&text, &path, host_resolvers(Path::new("/etc/resolv.conf")))
+    let resolvers = host_resolvers(Path::new("/etc/resolv.conf"));
+    parse(&text, &path, resolvers, look)
 }
 
 fn read(path: &Path) -> Result<String, String> {
@@ -74,14 +79,34 @@ pub fn is_open(about: &Metadata) -> bool {
 }
 
 /// Checks and builds; `resolvers` stand in where the text says none.
-pub(super) fn parse(text: &str, path: &Path, resolvers: Vec<Resolver>) -> Result<Config, Mistakes> {
+pub(super) fn parse(
+    text: &str,
+    path: &Path,
+    resolvers: Vec<Resolver>,
+    look: Look<'_>,
+) -> Result<Config, Mistakes> {
     let root = document::read(text).map_err(|(place, text)| unreadable(path, place, text))?;
     let mut report = Report::default();
     check::check(&root, &shape::FILE, "", &mut report);
     let built = build::build(&root, path, resolvers);
     cross::check(&root, &built, &mut report);
+    let directory = path.parent().unwrap_or_else(|| Path::new("/"));
+    for Named {
+        place,
+        key,
+        path,
+        held,
+    } in report.named()
+    {
+        if let Err(expected) = look(&built.config, held, &directory.join(path)) {
+            report.add(place, &key, expected);
+        }
+    }
     match report.finish(path) {
-        Some(mistakes) => Err(mistakes),
+        Some(mistakes) => Err(Mistakes {
+            policies: Some(built.config.paths.policies),
+            ..mistakes
+        }),
         None => Ok(built.config),
     }
 }
@@ -95,6 +120,7 @@ fn unreadable(path: &Path, place: Option<Place>, text: String) -> Mistakes {
     Mistakes {
         file: PathBuf::from(path),
         all: vec![mistake],
+        policies: None,
     }
 }
 

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::shape::Held;
+
 /// A place in the file, both counted from one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
@@ -32,6 +34,8 @@ pub struct Mistakes {
     pub file: PathBuf,
     /// What is wrong.
     pub all: Vec<Mistake>,
+    /// Where the policies lie all the same, as far as the file says.
+    pub policies: Option<PathBuf>,
 }
 
 impl Mistakes {
@@ -45,6 +49,7 @@ impl Mistakes {
         Self {
             file: file.to_owned(),
             all: vec![mistake],
+            policies: None,
         }
     }
 }
@@ -70,13 +75,37 @@ impl fmt::Display for Mistakes {
 
 impl std::error::Error for Mistakes {}
 
-/// Collects mistakes while a file is checked.
+/// A file that the configuration names and that is read later.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    /// Where.
+    pub(super) place: Place,
+    /// Under which key.
+    pub(super) key: String,
+    /// Its path, as it was written.
+    pub(super) path: PathBuf,
+    /// What it is to hold.
+    pub(super) held: Held,
+}
+
+/// Collects mistakes while a file is checked, and the files that it names.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     found: Vec<Mistake>,
+    named: Vec<Named>,
 }
 
 impl Report {
+    /// Notes a file that is named.
+    pub(super) fn name(&mut self, named: Named) {
+        self.named.push(named);
+    }
+
+    /// The files that were named.
+    pub(super) fn named(&mut self) -> Vec<Named> {
+        std::mem::take(&mut self.named)
+    }
+
     /// Notes one mistake.
     pub(super) fn add(&mut self, place: Place, key: &str, expected: impl Into<String>) {
         self.found.push(Mistake {
@@ -93,6 +122,7 @@ impl Report {
         (!self.found.is_empty()).then(|| Mistakes {
             file: file.to_owned(),
             all: self.found,
+            policies: None,
         })
     }
 }

@@ -56,6 +56,8 @@ pub(super) enum Form {
     Name,
     /// A path; relative ones start at the file's directory.
     Path,
+    /// The path of a file that holds something, which the daemon reads later.
+    Holds(Held),
     /// A cgroup below the mount: relative, no `..`.
     Cgroup,
     /// A host and port.
@@ -108,6 +110,17 @@ pub(super) enum Form {
     Door,
     /// A whole path.
     WholePath,
+}
+
+/// What a named file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Certificates of X.509, PEM.
+    Certificates,
+    /// What a SAML identity provider's assertions are verified by.
+    Trust,
+    /// A user's certificate of SSH.
+    SshCertificate,
 }
 
 /// One key.
@@ -575,7 +588,7 @@ const TLS: Shape = Shape::Keys(&[
     ),
     may(
         "ca",
-        Shape::Text(Form::Path),
+        Shape::Text(Form::Holds(Held::Certificates)),
         "the host's own roots",
         "Trusted roots, PEM.",
     ),
@@ -587,7 +600,7 @@ const TLS: Shape = Shape::Keys(&[
     ),
     may(
         "certificate",
-        Shape::Text(Form::Path),
+        Shape::Text(Form::Holds(Held::Certificates)),
         "what `key` holds",
         "The client's certificate and its chain, PEM; a rotated file counts after a minute.",
     ),

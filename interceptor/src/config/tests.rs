@@ -267,7 +267,8 @@ fn the_hosts_resolvers_stand_in_where_none_are_said() {
         ("version: 1\nresolvers: [{ address: '10.0.0.9:53' }]", 1),
     ];
     for (text, count) in rows {
-        let config = load::parse(text, Path::new(FILE), resolvers.clone()).unwrap();
+        let config =
+            load::parse(text, Path::new(FILE), resolvers.clone(), &|_, _, _| Ok(())).unwrap();
         assert_eq!(config.resolvers.len(), count, "{text}");
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! A reload is all or nothing: whatever is wrong, everything old stays in force and the caller is told.
 
+pub mod files;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 
@@ -38,9 +40,15 @@ pub async fn handle(State(services): Given, caller: Known) -> Result<Json<Reload
 pub async fn reload(services: &Arc<Services>) -> Reloaded {
     let _alone = services.replacing.lock().await;
     let old = services.config.load_full();
-    let new = match config::load(&old.paths.config) {
-        Ok(new) => new,
-        Err(mistakes) => return kept(services, lines(&mistakes)),
+    let policies = Some(old.paths.policies.as_path());
+    let read = || {
+        files::both(&old.paths.config, policies, |from| {
+            services.policy.read(from)
+        })
+    };
+    let (new, policy) = match tokio::task::block_in_place(read) {
+        Ok(both) => both,
+        Err(mistakes) => return kept(services, mistakes),
     };
     let needs_restart = old
         .needs_restart(&new)
@@ -52,11 +60,6 @@ pub async fn reload(services: &Arc<Services>) -> Reloaded {
     if !ways_around.is_empty() {
         return kept(services, ways_around);
     }
-    let policies = &old.paths.policies;
-    let policy = match tokio::task::block_in_place(|| services.policy.read(policies)) {
-        Ok(policy) => policy,
-        Err(mistakes) => return kept(services, lines(&mistakes)),
-    };
     let new = Arc::new(new.in_place_of(&old));
     let targets = Arc::new(targets);
     let in_force = || {
@@ -102,16 +105,11 @@ fn kept(services: &Services, mistakes: Vec<String>) -> Reloaded {
     }
 }
 
-/// One mistake a line, as both kinds show themselves.
-fn lines(mistakes: &dyn std::fmt::Display) -> Vec<String> {
-    mistakes.to_string().lines().map(str::to_owned).collect()
-}
-
 /// Tags every scope of a configuration that is not tagged yet; makes its cgroup where it is missing.
 ///
 /// # Errors
 /// The first scope that cannot be tagged.
-pub fn scopes(services: &Services, config: &Config) -> Result<(), capture::Error> {
+pub fn tag(services: &Services, config: &Config) -> Result<(), capture::Error> {
     for scope in &config.scopes {
         let path = format!("/{}", scope.cgroup);
         services.capture.hierarchy().make(&path)?;

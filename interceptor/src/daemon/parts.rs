@@ -59,9 +59,7 @@ pub(super) struct Parts {
 }
 
 /// Builds every part.
-pub(super) async fn build(config: Config) -> anyhow::Result<Parts> {
-    let policy = policy::Handle::load(&config.paths.policies)
-        .map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
+pub(super) async fn build(config: Config, policy: policy::Handle) -> anyhow::Result<Parts> {
     let targets = Targets::resolve(&config, &Targets::default()).await;
     let ways_around = targets.ways_around(&config);
     if !ways_around.is_empty() {

@@ -251,6 +251,21 @@ fn host_roots() -> Result<(PathBuf, Vec<CertificateDer<'static>>), Error> {
     Err(Error::NoRoots)
 }
 
+/// Whether a file holds certificates, and nothing but such as can be read; blocks on the disk.
+///
+/// # Errors
+/// Where it does not.
+pub fn holds_certificates(path: &Path) -> Result<(), Error> {
+    let found = certificates(path)?;
+    let is_good = |one: &CertificateDer<'_>| x509_parser::parse_x509_certificate(one).is_ok();
+    match !found.is_empty() && found.iter().all(is_good) {
+        true => Ok(()),
+        false => Err(Error::Roots {
+            path: path.to_owned(),
+        }),
+    }
+}
+
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let failed = |source| Error::Read {
         path: path.to_owned(),

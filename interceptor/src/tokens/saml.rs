@@ -35,6 +35,15 @@ const MAX_BASE64: usize = MAX_XML / 3 * 4 + 4;
 
 const SUCCESS: &str = "urn:oasis:names:tc:SAML:2.0:status:Success";
 
+/// Whether assertions of a provider can be verified by what the configuration names, were it still good; blocks
+/// on the disk.
+///
+/// # Errors
+/// Where they cannot.
+pub fn has_keys(provider: &Saml) -> Result<(), Error> {
+    trust::keys_at(provider, i64::MIN).map(drop)
+}
+
 /// The identity providers as the configuration has them.
 pub type Providers = BTreeMap<String, Arc<Saml>>;
 

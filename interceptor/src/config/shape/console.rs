@@ -1,6 +1,6 @@
 //! `console` and `approvals`: where people see and answer what waits for them.
 
-use super::{Form, SECRET, Shape, may, must};
+use super::{Form, Held, SECRET, Shape, may, must};
 
 /// The web page.
 pub(super) const CONSOLE: Shape = Shape::Keys(&[
@@ -27,7 +27,7 @@ pub(super) const CONSOLE: Shape = Shape::Keys(&[
 const TLS: Shape = Shape::Keys(&[
     must(
         "certificate",
-        Shape::Text(Form::Path),
+        Shape::Text(Form::Holds(Held::Certificates)),
         "The certificate and its chain, PEM; read at start.",
     ),
     must("key", SECRET, "Its key, PEM."),
@@ -60,7 +60,7 @@ const WEBHOOK: Shape = Shape::Keys(&[
     ),
     may(
         "ca",
-        Shape::Text(Form::Path),
+        Shape::Text(Form::Holds(Held::Certificates)),
         "the host's own roots",
         "Trusted roots for the receiver's TLS, PEM.",
     ),

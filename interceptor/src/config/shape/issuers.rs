@@ -1,6 +1,6 @@
 //! `issuers`: whose tokens are taken, and what is read of them.
 
-use super::{Form, HOUR, Key, Shape, may, must};
+use super::{Form, HOUR, Held, Key, Shape, may, must};
 
 const ALGORITHMS: Shape = Shape::List(
     1,
@@ -43,7 +43,7 @@ const OIDC: &[Key] = &[
     ),
     may(
         "ca",
-        Shape::Text(Form::Path),
+        Shape::Text(Form::Holds(Held::Certificates)),
         "the host's own roots",
         "Trusted roots for the issuer's own TLS, PEM.",
     ),
@@ -83,13 +83,13 @@ static SAML: Key = may(
         ),
         may(
             "certificates",
-            Shape::Text(Form::Path),
+            Shape::Text(Form::Holds(Held::Trust)),
             "those in `metadata`",
             "The certificates whose keys sign, PEM; read whenever an assertion is brought.",
         ),
         may(
             "metadata",
-            Shape::Text(Form::Path),
+            Shape::Text(Form::Holds(Held::Trust)),
             "none",
             "The identity provider's metadata, a file, in place of `certificates`.",
         ),

@@ -1,12 +1,12 @@
 //! The keys of what is kept: the audit log, where it goes besides, and the recordings.
 
-use super::{DAY, Form, GIB, KIB, Key, Shape, may, must};
+use super::{DAY, Form, GIB, Held, KIB, Key, Shape, may, must};
 
 // What every receiver has to say.
 const URL: Key = must("url", Shape::Text(Form::Url), "Its address, with the path.");
 const CA: Key = may(
     "ca",
-    Shape::Text(Form::Path),
+    Shape::Text(Form::Holds(Held::Certificates)),
     "the host's own roots",
     "Trusted roots, PEM.",
 );

@@ -78,7 +78,7 @@ const SIZE: &str = "^[0-9]+ *(B|[KMGT]iB|[kMGT]B)$";
 fn text(form: Form) -> Value {
     let pattern = match form {
         Form::Name => "^[a-z0-9-]{1,63}$",
-        Form::Path => "^[^\\u0000]+$",
+        Form::Path | Form::Holds(_) => "^[^\\u0000]+$",
         Form::Cgroup => "^[^/]+(/[^/]+)*$",
         Form::Domain => "^[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+)*\\.?$",
         Form::RecordType => "^[A-Za-z0-9-]+$",

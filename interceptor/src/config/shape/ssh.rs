@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use russh::keys::PublicKey;
 
-use super::{DAY, Form, Key, SECRET, Shape, may, must};
+use super::{DAY, Form, Held, Key, SECRET, Shape, may, must};
 use crate::config::SecretSource;
 use crate::config::build::{duration, text, texts};
 use crate::config::document::Node;
@@ -175,7 +175,7 @@ pub(in crate::config) const SSH: Shape = Shape::Keys(&[
     ),
     may(
         "certificate",
-        Shape::Text(Form::Path),
+        Shape::Text(Form::Holds(Held::SshCertificate)),
         "none",
         "The user's certificate for `key`, as ssh-keygen writes it.",
     ),

@@ -97,12 +97,17 @@ impl Key {
 /// # Errors
 /// Where they cannot be read.
 pub(super) fn keys(provider: &Saml) -> Result<Vec<Key>, Error> {
+    keys_at(provider, clock::wall().as_second())
+}
+
+/// The same at a time, in seconds since 1970.
+pub(super) fn keys_at(provider: &Saml, now: i64) -> Result<Vec<Key>, Error> {
     let (Trust::Certificates(file) | Trust::Metadata(file)) = &provider.trust;
     let failed = |what: String| Error::Keys(format!("{}: {what}", file.display()));
     let bytes = read(file).map_err(|error| failed(error.to_string()))?;
     let keys = match provider.trust {
         Trust::Certificates(_) => certificates(&bytes),
-        Trust::Metadata(_) => metadata(&bytes, &provider.entity),
+        Trust::Metadata(_) => metadata(&bytes, &provider.entity, now),
     };
     let keys = keys.map_err(failed)?;
     match keys.len() {
@@ -131,7 +136,7 @@ fn certificates(bytes: &[u8]) -> Result<Vec<Key>, String> {
 }
 
 /// The keys of `IDPSSODescriptor` that are for signing, or for anything (SAML Metadata section 2.4.1.1).
-fn metadata(bytes: &[u8], entity: &str) -> Result<Vec<Key>, String> {
+fn metadata(bytes: &[u8], entity: &str, now: i64) -> Result<Vec<Key>, String> {
     let text = std::str::from_utf8(bytes).map_err(|_not_text| "it is no text".to_owned())?;
     let said = |error: Error| error.to_string();
     let document = xml::read(text).map_err(said)?;
@@ -143,7 +148,7 @@ fn metadata(bytes: &[u8], entity: &str) -> Result<Vec<Key>, String> {
     for role in root.each(METADATA, "IDPSSODescriptor") {
         for holder in [root, role] {
             if let Some(until) = holder.attribute("validUntil")
-                && xml_time(until).is_none_or(|until| until <= clock::wall().as_second())
+                && xml_time(until).is_none_or(|until| until <= now)
             {
                 return Err(format!("it is good until {} only", shown(until)));
             }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::config::document::Node;
-use crate::config::shape::{Form, Shape, may, must};
+use crate::config::shape::{Form, Held, Shape, may, must};
 use crate::config::{SecretSource, Url, build as read};
 
 /// Who is given tokens, and where.
@@ -53,7 +53,7 @@ pub(super) const CLIENT: Shape = Shape::Keys(&[
     ),
     may(
         "ca",
-        Shape::Text(Form::Path),
+        Shape::Text(Form::Holds(Held::Certificates)),
         "the host's own",
         "A file with the authorities that its certificate may come from.",
     ),
