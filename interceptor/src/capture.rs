@@ -38,6 +38,7 @@ use crate::socket::Place;
 pub use events::{Event, Events};
 pub use folds::{Folded, Like};
 pub use listen::{Listeners, NameServer};
+pub use pins::look::{Foreign, Pinned, foreign, knows_processes, standing, tells_namespaces};
 pub use rules::Guard;
 pub use scope::{Scope, pinned, unpin};
 

@@ -7,17 +7,20 @@
 
 use std::fs::File;
 use std::io;
+use std::net::UdpSocket;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::path::Path;
 
-use interceptor::capture::DenyReason;
+use interceptor::capture::{self, DenyReason};
 
 use crate::scene::{Scene, is_idle, server};
 
 /// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
 const SOCK_ADDR: u32 = 18;
-/// `BPF_CGROUP_INET4_CONNECT`.
+/// `BPF_CGROUP_INET4_CONNECT`, `BPF_CGROUP_INET6_CONNECT`, `BPF_CGROUP_UDP4_SENDMSG`.
 const CONNECT4: u32 = 10;
+const CONNECT6: u32 = 11;
+const SENDMSG4: u32 = 14;
 /// No flag of `BPF_PROG_ATTACH`: no cgroup below may have a program of its own.
 pub(crate) const ALONE: u32 = 0;
 /// `BPF_F_ALLOW_MULTI`: behind those that are there.
@@ -36,6 +39,7 @@ const FORGIVE: [u64; 4] = [
 pub(crate) struct Foreign {
     cgroup: File,
     program: OwnedFd,
+    attach_type: u32,
 }
 
 /// The beginning of `union bpf_attr` for `BPF_PROG_LOAD`.
@@ -63,12 +67,16 @@ struct Attach {
 
 impl Foreign {
     pub(crate) fn connect4(cgroup: &Path, code: &[u64], flags: u32) -> io::Result<Self> {
+        Self::at(CONNECT4, cgroup, code, flags)
+    }
+
+    fn at(attach_type: u32, cgroup: &Path, code: &[u64], flags: u32) -> io::Result<Self> {
         let mut load = Load {
             kind: SOCK_ADDR,
             instructions: u32::try_from(code.len()).unwrap(),
             code: code.as_ptr().expose_provenance() as u64,
             license: c"GPL".as_ptr().expose_provenance() as u64,
-            attach_type: CONNECT4,
+            attach_type,
             ..Load::default()
         };
         let program = bpf(5, &mut load)?;
@@ -76,6 +84,7 @@ impl Foreign {
             cgroup: File::open(cgroup)?,
             // SAFETY: the kernel has just given this descriptor to us alone.
             program: unsafe { OwnedFd::from_raw_fd(program) },
+            attach_type,
         };
         foreign.tell(8, flags)?;
         Ok(foreign)
@@ -87,7 +96,7 @@ impl Foreign {
         let mut attach = Attach {
             cgroup: number(self.cgroup.as_raw_fd()),
             program: number(self.program.as_raw_fd()),
-            attach_type: CONNECT4,
+            attach_type: self.attach_type,
             flags,
         };
         bpf(command, &mut attach).map(drop)
@@ -109,29 +118,91 @@ fn bpf<A>(command: libc::c_int, attr: &mut A) -> io::Result<i32> {
     }
 }
 
-#[test]
-fn a_verdict_that_another_program_takes_back_lets_no_byte_out() {
-    let scene = Scene::new();
-    let (target, at) = server("127.0.0.1:0");
-    let mut events = scene.events();
+/// A program behind ours that forgives what ours refused; none before Linux 5.18, where no program can.
+fn forgiving(scene: &Scene, attach_type: u32) -> Option<Foreign> {
     let directory = scene.capture.hierarchy().directory(&scene.scope.path);
-    let forgiving = match Foreign::connect4(&directory, &FORGIVE, BEHIND) {
-        Ok(forgiving) => forgiving,
-        // Before Linux 5.18 no program can: then there is nothing that it could take back.
+    match Foreign::at(attach_type, &directory, &FORGIVE, BEHIND) {
+        Ok(forgiving) => Some(forgiving),
         Err(error) => {
             let symbols = std::fs::read_to_string("/proc/kallsyms").unwrap();
             assert!(!symbols.contains(" bpf_set_retval\n"), "{error}");
-            return;
+            None
         }
+    }
+}
+
+#[test]
+fn a_verdict_that_another_program_takes_back_lets_no_byte_out() {
+    for (attach_type, on) in [(CONNECT4, "127.0.0.1"), (CONNECT6, "::1")] {
+        let scene = Scene::new();
+        let literal = on.contains(':').then(|| format!("[{on}]:0"));
+        let (target, at) = server(&literal.unwrap_or_else(|| format!("{on}:0")));
+        let mut events = scene.events();
+        let Some(forgiving) = forgiving(&scene, attach_type) else {
+            return;
+        };
+        let port = at.port().to_string();
+        // What nothing answers is not waited for long.
+        let script = "s = tcp(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET)\n\
+                      s.settimeout(2); outcome(s.connect, (sys.argv[1], int(sys.argv[2])))";
+        let said = scene.run(script, &[on, &port]);
+        assert_ne!(said, "ok", "{on}: it is connected");
+        scene.denied(&mut events, DenyReason::Egress);
+        assert!(is_idle(&target), "{on}: it came through");
+        drop(forgiving);
+        assert_eq!(scene.run(script, &[on, &port]), "EPERM", "{on}");
+        assert!(is_idle(&target), "{on}");
+    }
+}
+
+#[test]
+fn a_datagram_that_another_program_lets_pass_is_dropped_behind_it() {
+    let scene = Scene::new();
+    let heard = UdpSocket::bind("127.0.0.1:0").unwrap();
+    heard.set_nonblocking(true).unwrap();
+    let port = heard.local_addr().unwrap().port().to_string();
+    let mut events = scene.events();
+    let Some(forgiving) = forgiving(&scene, SENDMSG4) else {
+        return;
     };
-    let port = at.port().to_string();
-    // What nothing answers is not waited for long.
-    let script = "s = tcp(); s.settimeout(2); outcome(s.connect, ('127.0.0.1', int(sys.argv[1])))";
-    let said = scene.run(script, &[&port]);
-    assert_ne!(said, "ok", "it is connected");
+    let script = "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+                  outcome(lambda: s.sendto(b'x', ('127.0.0.1', int(sys.argv[1]))))";
+    scene.run(script, &[&port]);
     scene.denied(&mut events, DenyReason::Egress);
-    assert!(is_idle(&target), "it came through");
+    let mut byte = [0];
+    let nothing = heard.recv(&mut byte).unwrap_err();
+    assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
     drop(forgiving);
     assert_eq!(scene.run(script, &[&port]), "EPERM");
-    assert!(is_idle(&target));
+}
+
+#[test]
+fn whoever_looks_is_told_of_programs_that_run_behind_ours() {
+    let scene = Scene::new();
+    let told = || capture::foreign(&scene.pins).unwrap();
+    assert_eq!(told(), []);
+    assert_eq!(capture::standing(&scene.pins).unwrap().scopes, 1);
+    let directory = scene.capture.hierarchy().directory(&scene.scope.path);
+    let behind = Foreign::at(CONNECT6, &directory, &PERMIT, BEHIND).unwrap();
+    let found = told();
+    let [one] = found.as_slice() else {
+        panic!("{found:?}");
+    };
+    assert_eq!(
+        (one.cgroup.as_str(), one.hook),
+        (scene.scope.path.as_str(), "connect6")
+    );
+    drop(behind);
+    assert_eq!(told(), []);
+    // What runs before ours has not the last word.
+    let below = format!("{}/below", scene.scope.path);
+    scene.capture.hierarchy().make(&below).unwrap();
+    let before = Foreign::connect4(
+        &scene.capture.hierarchy().directory(&below),
+        &PERMIT,
+        BEHIND,
+    );
+    assert_eq!(told(), []);
+    drop(before.unwrap());
+    std::fs::remove_dir(scene.capture.hierarchy().directory(&below)).unwrap();
 }

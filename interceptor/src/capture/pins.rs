@@ -1,7 +1,10 @@
 //! The pins: one directory below bpffs, root's alone, in which everything outlives the daemon.
 //!
 //! `<pins>/v<layout>/maps/<map>`, `…/scopes/<cgroup id>/<hook>` and `…/daemon/<cgroup id>`. A scope's
-//! agent is the target of the symbolic link `agent` beside its hooks, which every layout can read.
+//! agent is the target of the symbolic link `agent` beside its hooks, which every layout can read; a link
+//! `configured` beside it says that the configuration asked for the tag.
+
+pub(super) mod look;
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -244,3 +247,4 @@ pub(super) fn pin_error(action: &'static str, path: &Path) -> impl FnOnce(io::Er
         source,
     }
 }
+/// What lies in a directory, which need not be there.

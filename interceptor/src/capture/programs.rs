@@ -27,7 +27,7 @@ static OBJECT: &[u8] = &[];
 const SET_RETVAL: KernelVersion = KernelVersion::new(5, 18, 0);
 
 /// Every map. All are pinned: the programs of one start read what the daemon of the next writes.
-const MAPS: [&str; 20] = [
+pub(super) const MAPS: [&str; 20] = [
     "STATE",
     "SCOPES",
     "LISTENERS",
@@ -70,7 +70,7 @@ const fn hook(name: &'static str, program: &'static str, attach_type: u32) -> Ho
 }
 
 /// The hooks of a scope. The guard comes first and the verdict last: a half-tagged scope is shut.
-const SCOPE_HOOKS: [Hook; 13] = [
+pub(super) const SCOPE_HOOKS: [Hook; 13] = [
     hook("egress", "interceptor_egress", 1),
     hook("sock_create", "interceptor_sock_create", 2),
     hook("sock_ops", "interceptor_scope_ops", 3),

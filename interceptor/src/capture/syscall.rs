@@ -15,6 +15,8 @@ const PROG_LOAD: libc::c_int = 5;
 const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
 const PROG_RUN: libc::c_int = 10;
+const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const PROG_QUERY: libc::c_int = 16;
 const LINK_CREATE: libc::c_int = 28;
 const LINK_UPDATE: libc::c_int = 29;
 
@@ -67,6 +69,72 @@ pub(super) fn link_update(link: &impl AsFd, program: &impl AsFd) -> io::Result<(
         old_program: 0,
     };
     bpf(LINK_UPDATE, &mut attr).map(drop)
+}
+
+#[repr(C)]
+struct QueryAttr {
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+    attach_flags: u32,
+    ids: u64,
+    count: u32,
+    reserved: u32,
+}
+
+/// `BPF_F_QUERY_EFFECTIVE`: those that run, in the order in which they do.
+const EFFECTIVE: u32 = 1;
+
+/// More programs are on no hook of a cgroup (`BPF_CGROUP_MAX_PROGS`), at each of its levels.
+const MAX_PROGRAMS: usize = 64 * 64;
+
+/// The numbers of the programs that run at a hook of a cgroup, first to last (Linux 4.15).
+pub(super) fn programs_of(cgroup: &impl AsFd, attach_type: u32) -> io::Result<Vec<u32>> {
+    let mut ids = vec![0_u32; MAX_PROGRAMS];
+    let mut attr = QueryAttr {
+        target: number(cgroup)?,
+        attach_type,
+        flags: EFFECTIVE,
+        attach_flags: 0,
+        ids: ids.as_mut_ptr().expose_provenance() as u64,
+        count: u32::try_from(MAX_PROGRAMS).map_err(io::Error::other)?,
+        reserved: 0,
+    };
+    bpf(PROG_QUERY, &mut attr)?;
+    // SAFETY: a record of our own, of plain numbers, which the kernel has written behind the compiler's back.
+    let count = unsafe { std::ptr::read_volatile(&raw const attr.count) };
+    ids.truncate(usize::try_from(count).unwrap_or(0));
+    Ok(ids)
+}
+
+#[repr(C)]
+struct InfoAttr {
+    fd: u32,
+    size: u32,
+    info: u64,
+}
+
+/// The first fields of `struct bpf_link_info`.
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    reserved: u32,
+}
+
+/// The number of a link's program (Linux 5.8).
+pub(super) fn program_of(link: &impl AsFd) -> io::Result<u32> {
+    let mut info = LinkInfo::default();
+    let mut attr = InfoAttr {
+        fd: number(link)?,
+        size: u32::try_from(size_of::<LinkInfo>()).map_err(io::Error::other)?,
+        info: std::ptr::from_mut(&mut info).expose_provenance() as u64,
+    };
+    bpf(OBJ_GET_INFO_BY_FD, &mut attr)?;
+    // SAFETY: as above.
+    Ok(unsafe { std::ptr::read_volatile(&raw const info.program) })
 }
 
 /// Pins an object.

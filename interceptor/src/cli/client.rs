@@ -18,6 +18,14 @@ use crate::tokens::encoded;
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
 
+/// The number of the process that listens on the socket; none where none does, or it lives where this one
+/// cannot see it.
+pub(super) async fn daemon(socket: &Path) -> Option<u32> {
+    let stream = UnixStream::connect(socket).await.ok()?;
+    let pid = stream.peer_cred().ok()?.pid()?;
+    u32::try_from(pid).ok().filter(|pid| *pid > 0)
+}
+
 /// Asks for something.
 ///
 /// # Errors

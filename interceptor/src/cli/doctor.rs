@@ -1,24 +1,26 @@
 //! `interceptor doctor`: what this host, this configuration and this daemon lack, and how to mend it.
 
+mod capabilities;
 mod host;
+mod kernel;
 mod masked;
 mod prove;
 mod upstream;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
 
+use self::capabilities::Whose;
 use super::client;
 use super::{CONFIG, VIOLATION, block_on, counted, print, terminal, told};
 use crate::config::{self, Config};
 use crate::control::api::Status;
+use crate::control::apply::files;
 use crate::policy;
-
-/// Bytes below which the disk of the records is called nearly full.
-const LOW_DISK: u64 = 1 << 30;
 
 /// `interceptor doctor`.
 #[derive(Debug, Args)]
@@ -140,7 +142,7 @@ impl Doctor {
     /// None of its own: what cannot be looked at is a finding.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let mut checks = host::checks();
-        match config::load(&self.config) {
+        match files::load(&self.config) {
             Ok(config) => {
                 checks.push(Check::good(
                     "configuration",
@@ -149,8 +151,10 @@ impl Doctor {
                 checks.extend(of(&config).await);
             }
             Err(mistakes) => {
-                let is = mistakes.to_string();
+                let (is, policies) = (mistakes.to_string(), mistakes.policies);
                 checks.push(Check::bad("configuration", is, self.mend()));
+                checks.push(capabilities::check(Whose::Own, &status_of("self")));
+                checks.extend(policies.map(|from| policies_in(&from).0));
             }
         }
         let bad = checks
@@ -183,17 +187,16 @@ impl Doctor {
 }
 
 async fn of(config: &Config) -> Vec<Check> {
-    let (policies, ever) = policies(&config.paths.policies);
-    let mut checks = vec![policies, disk(&config.paths.state)];
-    checks.push(host::pins(&config.paths.bpffs));
-    checks.extend(host::sockets(config));
-    checks.push(daemon(&config.paths.run.join("control.sock")).await);
+    let (policies, ever) = policies_in(&config.paths.policies);
+    let mut checks = vec![policies];
+    checks.extend(host::of(config));
+    checks.extend(daemon(&config.paths.run.join("control.sock")).await);
     checks.extend(upstream::checks(config, ever.as_ref()).await);
     checks
 }
 
 /// Whether they load, and what they ever permit.
-fn policies(directory: &Path) -> (Check, Option<policy::Ever>) {
+fn policies_in(directory: &Path) -> (Check, Option<policy::Ever>) {
     match policy::Policy::load(directory, policy::Generation(1)) {
         Ok(policy) => {
             let check = Check::good("policy", directory.display().to_string());
@@ -206,30 +209,27 @@ fn policies(directory: &Path) -> (Check, Option<policy::Ever>) {
     }
 }
 
-/// The disk of the records, which is that of the nearest directory above them before the first start.
-fn disk(state: &Path) -> Check {
-    let mend = "free some: with a full disk every request is refused";
-    let there = state.ancestors().find(|directory| directory.exists());
-    match nix::sys::statvfs::statvfs(there.unwrap_or(state)) {
-        Ok(disk) => {
-            let free = disk.blocks_available().saturating_mul(disk.fragment_size());
-            let is = format!("{} MiB free below {}", free >> 20, state.display());
-            if free < LOW_DISK {
-                Check::warning("disk", is, mend)
-            } else {
-                Check::good("disk", is)
-            }
-        }
-        Err(error) => Check::bad(
-            "disk",
-            format!("{}: {error}", state.display()),
-            "see that the directory of `paths.state` can be made there",
-        ),
-    }
+/// Whether it answers, and what it may do.
+async fn daemon(socket: &Path) -> [Check; 2] {
+    let pid = client::daemon(socket).await;
+    let capabilities = match pid {
+        Some(pid) => capabilities::check(Whose::Daemon, &status_of(&pid.to_string())),
+        None => capabilities::check(Whose::Own, &status_of("self")),
+    };
+    let answered = client::get::<Status>(socket, "/v1/status").await;
+    [
+        capabilities,
+        answers(answered.map_err(|error| told(&error))),
+    ]
 }
 
-async fn daemon(socket: &Path) -> Check {
-    match client::get::<Status>(socket, "/v1/status").await {
+/// What the kernel says of a process; empty where it says nothing.
+fn status_of(process: &str) -> String {
+    fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default()
+}
+
+fn answers(answered: Result<Status, String>) -> Check {
+    match answered {
         Ok(status) => Check::good(
             "daemon",
             format!(
@@ -242,7 +242,7 @@ async fn daemon(socket: &Path) -> Check {
         ),
         Err(error) => Check::bad(
             "daemon",
-            told(&error),
+            error,
             "start it: `systemctl start interceptor`, or `interceptor daemon`",
         ),
     }

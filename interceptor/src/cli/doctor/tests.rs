@@ -1,9 +1,11 @@
 //! What doctor says is to be done.
 
+mod host;
+
 use std::fs;
 use std::path::PathBuf;
 
-use super::{Check, Doctor, Found, host, upstream};
+use super::{Check, Doctor, Found, upstream};
 use crate::config;
 
 fn mend(found: &Found) -> &str {
@@ -52,17 +54,6 @@ fn a_name_that_leads_nowhere_is_to_be_looked_up() {
     assert!(said.contains("targets.shop"), "{said}");
     let check = upstream::bad(target, &anyhow::anyhow!("dial 10.0.0.1:5432: refused"));
     assert!(mend(&check.found).contains("takes the credential"));
-}
-
-#[test]
-fn pins_are_there_or_not() {
-    let directory = tempfile::tempdir().unwrap();
-    let is_warning = |found: &Found| matches!(found, Found::Warning { .. });
-    for missing in [directory.path(), &directory.path().join("absent")] {
-        assert!(is_warning(&host::pins(missing).found));
-    }
-    fs::create_dir(directory.path().join("v1")).unwrap();
-    assert!(!is_warning(&host::pins(directory.path()).found));
 }
 
 #[test]
