@@ -31,16 +31,14 @@ use tokio_util::task::TaskTracker;
 use self::door::Door;
 use self::parts::Parts;
 use self::pillars::Pillars;
-use crate::audit::Sink as _;
-use crate::audit::event::Event;
 use crate::capture::Events;
 use crate::config;
 use crate::control::caller::logins::Logins;
 use crate::control::scopes::{binding, placing};
 use crate::control::{self, apply};
-use crate::policy;
 use crate::names;
 use crate::outputs;
+use crate::policy;
 use crate::protocol::Engines;
 use crate::secrets;
 use crate::session::ending;
@@ -65,17 +63,17 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     secrets::harden().context("cannot make the daemon not dumpable")?;
     // Before anything is attached: an early SIGHUP must not end a daemon that agents depend on.
     let mut signals = Signals::take()?;
-        // What others may not read is not looked into.
-        config::load(path).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
     descriptors::raise().context("cannot raise the limit on descriptors")?;
     if !Uid::effective().is_root() {
+        // What others may not read is not looked into.
+        config::load(path).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
         bail!(
             "cannot attach programs to cgroups as uid {}: the daemon needs root",
             Uid::effective()
-    let (config, policy) = apply::files::both(path, None, policy::Handle::load)
-        .map_err(|mistakes| anyhow::anyhow!("{}", mistakes.join("\n")))?;
         );
     }
+    let (config, policy) = apply::files::both(path, None, policy::Handle::load)
+        .map_err(|mistakes| anyhow::anyhow!("{}", mistakes.join("\n")))?;
     let Parts {
         services,
         engines,
@@ -92,6 +90,7 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     let engines = Arc::new(engines);
     let door = Door::new(&services, &engines, &stop, &tasks);
     start(&services)?;
+    apply::taken_out(&services).await;
     ending::take_over(&services).await;
     door.open(listeners, None)?;
     door.open_to_paths(targets);
@@ -107,7 +106,7 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     };
     watch::notify(sd_notify::NotifyState::Stopping);
     drain::drain(&services, &stop, &tasks).await;
-    say(&services, "stop", json!({}));
+    apply::say(&services, "stop", "ok", json!({}));
     services
         .audit
         .close()
@@ -178,13 +177,14 @@ fn stand(
 /// Puts the rules in force before a scope is tagged, so that a fresh scope never runs without them.
 fn start(services: &Arc<Services>) -> anyhow::Result<()> {
     apply::rules(services).context("cannot write the kernel's rules")?;
-    apply::scopes(services, &services.config.load()).context("cannot tag a scope")?;
+    apply::tag(services, &services.config.load()).context("cannot tag a scope")?;
     // Again, for `direct` rules that name the agents of scopes tagged just now.
     apply::rules(services).context("cannot write the kernel's rules")?;
     let config = services.config.load();
-    say(
+    apply::say(
         services,
         "start",
+        "ok",
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "config": config.paths.config,
@@ -234,24 +234,6 @@ async fn reload(services: &Arc<Services>) {
     for mistake in &reloaded.mistakes {
         tracing::error!(%mistake, "cannot reload; everything old stays in force");
     }
-    write(services, "reload", reloaded.result(), json!(reloaded));
+    apply::say(services, "reload", reloaded.result(), json!(reloaded));
     watch::notify(sd_notify::NotifyState::Ready);
-}
-
-fn say(services: &Services, verb: &str, detail: serde_json::Value) {
-    write(services, verb, "ok", detail);
-}
-
-fn write(services: &Services, verb: &str, result: &str, detail: serde_json::Value) {
-    let generation = services.policy.generation();
-    let event = Event::Control {
-        verb,
-        caller: None,
-        result,
-        detail,
-        generation,
-    };
-    if let Err(error) = services.audit.append(&event) {
-        tracing::error!(%error, verb, "cannot write to the audit log");
-    }
 }

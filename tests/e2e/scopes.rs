@@ -76,6 +76,43 @@ fn await_no_run(lab: &Lab) -> Result<()> {
 }
 
 #[test]
+fn a_scope_that_is_taken_out_of_the_file_is_untagged_at_the_next_reload_and_start() -> Result<()> {
+    for by_restart in [false, true] {
+        let mut lab = Lab::new()?;
+        let in_file = format!("{}-more", lab.daemon.scope());
+        lab.daemon
+            .change(|settings| settings.scopes.push(in_file.clone()))?;
+        lab.daemon.reload()?.ok()?;
+        let by_hand = Cgroup::make(&format!("{}-by-hand", lab.daemon.scope()))?;
+        lab.daemon
+            .cli(&["tag", by_hand.below(), "--agent", "demo"])?
+            .ok()?;
+        let status = lab.daemon.cli(&["status"])?.ok()?;
+        has(&status, &[&in_file, by_hand.below()])?;
+        lab.daemon.change(|settings| settings.scopes.clear())?;
+        if by_restart {
+            lab.daemon.kill();
+            lab.daemon.resume()?;
+        } else {
+            let said = lab.daemon.reload()?.ok()?;
+            has(&said, &[&format!("untagged /{in_file}")])?;
+        }
+        let status = lab.daemon.cli(&["status"])?.ok()?;
+        lacks(&status, &[&in_file])?;
+        has(&status, &[by_hand.below(), lab.daemon.scope()])?;
+        let path = format!("/{in_file}");
+        let untagged = |line: &serde_json::Value| {
+            line["verb"] == "untag" && line["result"] == "ok" && line["detail"]["cgroup"] == path
+        };
+        lab.daemon
+            .audit()
+            .wait_for("control", support::DEADLINE, untagged)?;
+        drop(Cgroup::adopt(&in_file)?);
+    }
+    Ok(())
+}
+
+#[test]
 fn an_ordinary_user_may_run_only_where_policy_lets_that_user() -> Result<()> {
     let mut lab = Lab::new()?;
     let program = support::place::interceptor()?;

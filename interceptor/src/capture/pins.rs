@@ -24,6 +24,9 @@ const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 /// `SYSFS_MAGIC`.
 const SYSFS_MAGIC: i64 = 0x6265_6572;
 
+/// The link that says that the configuration asked for a scope.
+pub(super) const CONFIGURED: &str = "configured";
+
 /// What one earlier start left of a scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ScopePin {
@@ -31,6 +34,8 @@ pub(super) struct ScopePin {
     pub(super) id: u64,
     /// The agent's name; empty where it cannot be read.
     pub(super) agent: String,
+    /// Whether the configuration asked for it, rather than somebody.
+    pub(super) is_configured: bool,
     /// Where its hooks are pinned.
     pub(super) directory: PathBuf,
 }
@@ -148,6 +153,7 @@ pub(super) fn scopes_in(layout: &Path) -> Result<Vec<ScopePin>, Error> {
         found.push(ScopePin {
             id,
             agent: agent.unwrap_or_default(),
+            is_configured: directory.join(CONFIGURED).is_symlink(),
             directory,
         });
     }
@@ -192,6 +198,25 @@ pub(super) fn name_agent(directory: &Path, agent: &str) -> Result<(), Error> {
     fs::rename(&next, &link).map_err(pin_error("name the agent in", &link))
 }
 
+/// Notes beside a scope's hooks whether the configuration asked for it.
+pub(super) fn set_configured(directory: &Path, is_configured: bool) -> Result<(), Error> {
+    let link = directory.join(CONFIGURED);
+    let (action, done) = match is_configured {
+        true => ("make", symlink("by the file", &link)),
+        false => ("remove", fs::remove_file(&link)),
+    };
+    let as_it_was = |error: &io::Error| {
+        matches!(
+            error.kind(),
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound
+        )
+    };
+    match done {
+        Err(error) if as_it_was(&error) => Ok(()),
+        done => done.map_err(pin_error(action, &link)),
+    }
+}
+
 /// Removes what lies in a scope's directory under other names.
 pub(super) fn retain(directory: &Path, names: &[&str]) -> Result<(), Error> {
     for path in entries(directory)? {
@@ -226,6 +251,7 @@ pub(super) fn open(path: &Path) -> Result<Option<OwnedFd>, Error> {
     }
 }
 
+/// What lies in a directory, which need not be there.
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let found = match fs::read_dir(directory) {
         Ok(found) => found,
@@ -247,4 +273,3 @@ pub(super) fn pin_error(action: &'static str, path: &Path) -> impl FnOnce(io::Er
         source,
     }
 }
-/// What lies in a directory, which need not be there.

@@ -67,6 +67,33 @@ impl Capture {
     /// Where the cgroup does not exist, holds the daemon, is too deep, or the kernel refuses; it is
     /// then not tagged, or tagged as before.
     pub fn tag(&self, path: &str, agent: &str) -> Result<Scope, Error> {
+        self.tag_for(path, agent, false)
+    }
+
+    /// The same, for the configuration: the scope is among [`Capture::configured`] until somebody else tags it.
+    ///
+    /// # Errors
+    /// As [`Capture::tag`].
+    pub fn tag_configured(&self, path: &str, agent: &str) -> Result<Scope, Error> {
+        self.tag_for(path, agent, true)
+    }
+
+    /// The tagged cgroups that the configuration asked for, this one's or an earlier.
+    ///
+    /// # Errors
+    /// As [`Capture::scopes`].
+    pub fn configured(&self) -> Result<Vec<Scope>, Error> {
+        let mut found = self.scopes()?;
+        let pins = self.pins.scopes()?;
+        let asked = |scope: &Scope| {
+            let mut pins = pins.iter();
+            pins.any(|pin| pin.id == scope.id && pin.is_configured)
+        };
+        found.retain(asked);
+        Ok(found)
+    }
+
+    fn tag_for(&self, path: &str, agent: &str, is_configured: bool) -> Result<Scope, Error> {
         let path = format!("/{}", path.trim_matches('/'));
         check_agent(&path, agent)?;
         if is_within(&self.home, &path) {
@@ -89,7 +116,7 @@ impl Capture {
             agent: agent.to_owned(),
         };
         let is_new = self.admit(&scope, level)?;
-        self.attach(&scope).inspect_err(|_failed| {
+        self.attach(&scope, is_configured).inspect_err(|_failed| {
             // What was half attached is taken back; the error that led here is the one to tell. A scope
             // that was tagged before stays shut.
             if is_new {
@@ -116,12 +143,7 @@ impl Capture {
     /// Where pins or cgroups cannot be read.
     pub fn scopes(&self) -> Result<Vec<Scope>, Error> {
         let mut found = Vec::new();
-        for ScopePin {
-            id,
-            agent,
-            directory: _,
-        } in self.pins.scopes()?
-        {
+        for ScopePin { id, agent, .. } in self.pins.scopes()? {
             match self.hierarchy.path(id)? {
                 Some(path) => found.push(Scope { id, path, agent }),
                 None => self.detach(id)?,
@@ -175,7 +197,7 @@ impl Capture {
             Ok(()) => &pin.agent,
             Err(_unreadable) => UNNAMED,
         };
-        self.tag(&path, agent).map(drop)
+        self.tag_for(&path, agent, pin.is_configured).map(drop)
     }
 
     /// Writes the scope's row; says whether it is new.
@@ -197,11 +219,12 @@ impl Capture {
         Ok(is_new)
     }
 
-    fn attach(&self, scope: &Scope) -> Result<(), Error> {
+    fn attach(&self, scope: &Scope, is_configured: bool) -> Result<(), Error> {
         let directory = self.pins.scope(scope.id);
         pins::make(&directory)?;
         pins::name_agent(&directory, &scope.agent)?;
-        let mut names = vec!["agent"];
+        pins::set_configured(&directory, is_configured)?;
+        let mut names = vec!["agent", pins::CONFIGURED];
         for hook in self.programs.of_scope() {
             self.attach_one(&hook, &scope.path, &directory.join(hook.name))?;
             names.push(hook.name);

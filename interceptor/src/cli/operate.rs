@@ -224,6 +224,10 @@ impl Reload {
                 ended(reloaded.ended)
             )?;
         } else {
+        for cgroup in &reloaded.untagged {
+            let cgroup = terminal::line(cgroup);
+            writeln!(text, "untagged {cgroup}, which the file names no more")?;
+        }
             complain("nothing was changed: everything old stays in force\n");
         }
         let code = show(self.json, &reloaded, &text);

@@ -366,6 +366,9 @@ pub struct Reloaded {
     pub generation: u64,
     /// Sessions ended because their permission was withdrawn.
     pub ended: usize,
+    /// Cgroups that are tagged no more: the file does not name them any longer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub untagged: Vec<String>,
     /// Settings that were changed in the file but need a restart.
     pub needs_restart: Vec<String>,
     /// Mistakes: where there are any, everything old stays in force.

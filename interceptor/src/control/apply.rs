@@ -15,6 +15,9 @@ use serde_json::json;
 use super::Given;
 use super::api::Reloaded;
 use super::caller::{Answer, Known};
+use super::scopes;
+use crate::audit::Sink as _;
+use crate::audit::event::Event;
 use crate::capture::{self, Rule, Scope, Verdict};
 use crate::config::{self, Config};
 use crate::policy::{ControlObject, ControlVerb};
@@ -67,7 +70,7 @@ pub async fn reload(services: &Arc<Services>) -> Reloaded {
         services.targets.store(Arc::clone(&targets));
         services.policy.put(policy);
     };
-    let taken = scopes(services, &new).and_then(|()| {
+    let taken = tag(services, &new).and_then(|()| {
         write(
             services,
             || (Arc::clone(&new), Arc::clone(&targets)),
@@ -86,12 +89,14 @@ pub async fn reload(services: &Arc<Services>) -> Reloaded {
         .secrets
         .keep(new.secrets().map(|(_, source)| source));
     services.reloads.send_modify(|count| *count += 1);
+    let untagged = taken_out(services).await;
     // A scope may be another agent's now.
     ending::of_untagged(services).await;
     let ended = services.registry.judge_again();
     Reloaded {
         generation: services.policy.generation().0,
         ended,
+        untagged,
         needs_restart,
         mistakes: Vec::new(),
     }
@@ -113,9 +118,58 @@ pub fn tag(services: &Services, config: &Config) -> Result<(), capture::Error> {
     for scope in &config.scopes {
         let path = format!("/{}", scope.cgroup);
         services.capture.hierarchy().make(&path)?;
-        services.capture.tag(&path, &scope.agent)?;
+        services.capture.tag_configured(&path, &scope.agent)?;
     }
     Ok(())
+}
+
+/// Untags every scope that the configuration asked for and does not any more, and gives their paths. One that
+/// cannot be untagged stays shut, and is tried again at the next reload and start.
+pub async fn taken_out(services: &Arc<Services>) -> Vec<String> {
+    let config = services.config.load_full();
+    let found = services.capture.configured();
+    let mut taken_out = found.unwrap_or_else(|error| {
+        tracing::error!(%error, "cannot tell which scopes the configuration asked for");
+        Vec::new()
+    });
+    let path_of = |scope: &config::Scope| format!("/{}", scope.cgroup);
+    taken_out.retain(|scope| {
+        config
+            .scopes
+            .iter()
+            .all(|asked| path_of(asked) != scope.path)
+    });
+    let mut untagged = Vec::new();
+    for scope in taken_out {
+        let detail = json!({ "cgroup": scope.path, "agent": scope.agent });
+        match scopes::release(services, &scope) {
+            Ok(()) => {
+                scopes::binding::gone(services, scope.id).await;
+                say(services, "untag", "ok", detail);
+                untagged.push(scope.path);
+            }
+            Err(error) => {
+                tracing::error!(%error, cgroup = %scope.path, "cannot untag what is not in the file any more");
+                say(services, "untag", "failed", detail);
+            }
+        }
+    }
+    untagged
+}
+
+/// Writes to the audit what the daemon did of itself.
+pub fn say(services: &Services, verb: &str, result: &str, detail: serde_json::Value) {
+    let generation = services.policy.generation();
+    let event = Event::Control {
+        verb,
+        caller: None,
+        result,
+        detail,
+        generation,
+    };
+    if let Err(error) = services.audit.append(&event) {
+        tracing::error!(%error, verb, "cannot write to the audit log");
+    }
 }
 
 /// Writes the kernel's rules from the configuration, the targets and the scopes in force.

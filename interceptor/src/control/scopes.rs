@@ -144,7 +144,7 @@ pub async fn untag(
 }
 
 /// Takes a tag away and ends the sessions of its scope. Where that fails half-way, the tag is put back.
-fn release(services: &Services, tagged: &capture::Scope) -> Result<(), String> {
+pub(super) fn release(services: &Services, tagged: &capture::Scope) -> Result<(), String> {
     if let Err(error) = services.capture.untag(&tagged.path) {
         let again = services.capture.tag(&tagged.path, &tagged.agent);
         return Err(match again {
