@@ -8,6 +8,7 @@ mod attribution;
 mod clients;
 mod console;
 mod containers;
+mod demo;
 mod denied;
 mod detect;
 mod direct;

@@ -21,7 +21,7 @@ use anyhow::{Context as _, ensure};
 use nix::unistd::{Uid, chown};
 use support::place;
 
-use crate::guard::{self, Guard};
+use crate::guard::{Guard, Outer};
 use crate::setup::{self, For};
 use crate::shell::{self, cargo, run};
 use crate::stage::Stage;
@@ -47,13 +47,14 @@ pub(crate) fn postgres(filter: &[&str]) -> anyhow::Result<()> {
         "--bin",
         "interceptor",
     ]))?;
+    let outer = Outer::prepare("attach eBPF programs to a cgroup")?;
     let stage = Stage::set(&shell::target().join("release/interceptor"), &ready)?;
     let out = shell::target().join("bench");
     fs::create_dir_all(&out).context("make the directory of the figures")?;
     let mut variables = stage.variables(&ready);
     variables.push((OUT, shell::text(&out.join("postgres.json"))));
     let arguments = [&["bench"], filter].concat();
-    guard::start(&arguments, &variables, "attach eBPF programs to a cgroup")
+    outer.start(&arguments, &variables)
 }
 
 /// The part that runs as root.

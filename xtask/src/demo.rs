@@ -2,31 +2,47 @@
 //!
 //! Everything lives under temporary names and is taken down at the end, on errors and on Ctrl-C.
 
+mod left;
 mod records;
 mod show;
 mod story;
 
-use anyhow::Context as _;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
 use support::{Daemon, Postgres};
 
 use self::show::{heading, say};
 use self::story::Stage;
-use crate::guard::{self, Guard};
+use crate::guard::{Guard, Outer};
 use crate::setup::{self, For};
 use crate::shell::{self, cargo, run as execute};
 use crate::stage;
 
-/// Sets up, builds, and starts the part that runs as root.
-pub(crate) fn run(keep: bool) -> anyhow::Result<()> {
-    let ready = setup::servers(For::Demo)?;
-    execute(cargo(&["build", "--workspace", "--bin", "interceptor"]))?;
-    let staged = stage::Stage::set(&shell::target().join("debug/interceptor"), &ready)?;
+/// Sets up and builds, where there is no `program` that is built already, and starts the part that runs as root.
+pub(crate) fn run(options: &[&str]) -> anyhow::Result<()> {
+    let (keep, program) = match options {
+        [] => (false, None),
+        ["--keep"] => (true, None),
+        ["--program", program] => (false, Some(program)),
+        ["--keep", "--program", program] => (true, Some(program)),
+        other => bail!(
+            "expected --keep, --program FILE or both, found {}",
+            other.join(" ")
+        ),
+    };
+    let (ready, program) = match program {
+        Some(built) => (setup::installed()?, PathBuf::from(built)),
+        None => {
+            let ready = setup::servers(For::Demo)?;
+            execute(cargo(&["build", "--workspace", "--bin", "interceptor"]))?;
+            (ready, shell::target().join("debug/interceptor"))
+        }
+    };
+    let outer = Outer::prepare("attach eBPF programs to a cgroup")?;
+    let staged = stage::Stage::set(&program, &ready)?;
     let mode = if keep { "keep" } else { "once" };
-    guard::start(
-        &["demo", mode],
-        &staged.variables(&ready),
-        "attach eBPF programs to a cgroup",
-    )
+    outer.start(&["demo", mode], &staged.variables(&ready))
 }
 
 /// The part that runs as root: put up, tell, take down, look that nothing is left.

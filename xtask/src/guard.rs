@@ -19,24 +19,47 @@ use crate::stage::Stage;
 /// What a terminal, a shell and a service manager end programs with.
 const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
-/// Starts `as-root ARGUMENTS` of this program, through sudo where needed, with `variables`.
-pub(crate) fn start(
-    arguments: &[&str],
-    variables: &[(&'static str, String)],
-    why: &str,
-) -> anyhow::Result<()> {
-    let signals: SigSet = ENDING.into_iter().collect();
-    let mut command = inner(why)?;
-    for (name, value) in variables {
-        command.arg(format!("{name}={value}"));
+/// The outer process, from before it puts anything up: signals wait until the inner one can be told of them.
+#[derive(Debug)]
+pub(crate) struct Outer {
+    command: Command,
+    signals: SigSet,
+}
+
+impl Outer {
+    /// Asks for root where that is needed, and holds signals back from then on.
+    pub(crate) fn prepare(why: &str) -> anyhow::Result<Self> {
+        let signals: SigSet = ENDING.into_iter().collect();
+        let command = inner(why)?;
+        signals.thread_block().context("hold signals back")?;
+        Ok(Self { command, signals })
     }
-    command
-        .arg(std::env::current_exe().context("find this program")?)
-        .arg("as-root")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .process_group(0);
-    signals.thread_block().context("hold signals back")?;
+
+    /// Starts `as-root ARGUMENTS` of this program with `variables`, and comes back when it has ended.
+    pub(crate) fn start(
+        self,
+        arguments: &[&str],
+        variables: &[(&'static str, String)],
+    ) -> anyhow::Result<()> {
+        let Self {
+            mut command,
+            signals,
+        } = self;
+        for (name, value) in variables {
+            command.arg(format!("{name}={value}"));
+        }
+        command
+            .arg(std::env::current_exe().context("find this program")?)
+            .arg("as-root")
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .process_group(0);
+        outlast(command, signals)
+    }
+}
+
+/// Runs the inner process to its end, whatever signals come meanwhile.
+fn outlast(mut command: Command, signals: SigSet) -> anyhow::Result<()> {
     let mut child = command
         .spawn()
         .context("start the part that runs as root")?;

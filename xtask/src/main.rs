@@ -53,7 +53,9 @@ usage: cargo xtask COMMAND
   fuzz canary [--seconds N [--seed S]]
                    statements that ask for what is masked, in every way there is: prints what
                    was asked and answered, and fails where anything of it came back
-  demo [--keep]    the whole thing on your terminal; --keep stays up for playing
+  demo [--keep] [--program FILE]
+                   the whole thing on your terminal; --keep stays up for playing; --program takes
+                   one that is built already
   setup [demo | e2e | test | bench]
                    only install what that command needs; without one, what building needs";
 
@@ -78,8 +80,7 @@ fn main() -> ExitCode {
         ["fuzz", "canary", "--seconds", seconds, "--seed", seed] => fuzz::canary(seconds, seed),
         ["fuzz", name] => fuzz::target(name, "60"),
         ["fuzz", name, "--seconds", seconds] => fuzz::target(name, seconds),
-        ["demo"] => demo::run(false),
-        ["demo", "--keep"] => demo::run(true),
+        ["demo", options @ ..] => demo::run(options),
         ["setup"] => setup::build(),
         ["setup", "demo"] => setup::servers(For::Demo).map(drop),
         ["setup", "e2e"] => setup::clients(For::EndToEnd).map(drop),

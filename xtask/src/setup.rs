@@ -74,9 +74,14 @@ pub(crate) fn machines() -> anyhow::Result<()> {
 /// What a run needs that puts servers up.
 pub(crate) fn servers(whom: For) -> anyhow::Result<Ready> {
     compiling(whom)?;
+    installed()
+}
+
+/// The same where nothing is to be installed.
+pub(crate) fn installed() -> anyhow::Result<Ready> {
     Ok(Ready {
         postgres: place::newest_postgres()
-            .context("PostgreSQL is not there after its installation")?,
+            .context("PostgreSQL is not there, or not after its installation")?,
         drivers: None,
     })
 }

@@ -90,6 +90,9 @@ impl Stage {
             ("INTERCEPTOR_BIN", shell::text(&self.program())),
             (place::POSTGRES_PROGRAMS, shell::text(&ready.postgres)),
         ];
+        if let Ok(temporary) = std::env::var(place::TEMPORARY) {
+            variables.push((place::TEMPORARY, temporary));
+        }
         if let Some(Drivers { python: _, node }) = &ready.drivers {
             let python = self.directory.path().join("python/bin/python");
             variables.push(("INTERCEPTOR_PYTHON", shell::text(&python)));

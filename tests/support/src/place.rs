@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use nix::unistd::{Uid, User, geteuid};
 
+/// Names the directory that temporary ones are made in, where it is not `/tmp`. Every user must be able to enter it.
+pub const TEMPORARY: &str = "INTERCEPTOR_TEMPORARY";
+
 /// The `interceptor` program: `$INTERCEPTOR_BIN`, or the debug build of this workspace.
 ///
 /// # Errors
@@ -211,7 +214,7 @@ pub fn group_of(uid: Uid) -> u32 {
 pub fn temporary(what: &str) -> anyhow::Result<tempfile::TempDir> {
     let directory = tempfile::Builder::new()
         .prefix(&format!("ic-{what}-"))
-        .tempdir_in("/tmp")
+        .tempdir_in(env::var_os(TEMPORARY).unwrap_or_else(|| "/tmp".into()))
         .context("make a temporary directory")?;
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))
         .context("open a temporary directory to other users")?;

@@ -13,7 +13,7 @@ use support::daemon::Settings;
 use support::{Agent, Daemon, Process, Sshd, place};
 
 use super::{Figure, OUT, table};
-use crate::guard::{self, Guard};
+use crate::guard::{Guard, Outer};
 use crate::setup::{self, For};
 use crate::shell::{self, cargo, run};
 use crate::stage::Stage;
@@ -51,16 +51,13 @@ pub(crate) fn measure() -> anyhow::Result<()> {
     let ready = setup::servers(For::Bench)?;
     let release = ["build", "--workspace", "--release", "--bin", "interceptor"];
     run(cargo(&release))?;
+    let outer = Outer::prepare("attach eBPF programs to a cgroup")?;
     let stage = Stage::set(&shell::target().join("release/interceptor"), &ready)?;
     let out = shell::target().join("bench");
     fs::create_dir_all(&out).context("make the directory of the figures")?;
     let mut variables = stage.variables(&ready);
     variables.push((OUT, shell::text(&out.join("ssh.json"))));
-    guard::start(
-        &["bench-ssh"],
-        &variables,
-        "attach eBPF programs to a cgroup",
-    )
+    outer.start(&["bench-ssh"], &variables)
 }
 
 /// The part that runs as root.

@@ -1,13 +1,13 @@
 //! The story that the demo tells: each claim is looked at, and a claim that does not hold ends the demo.
 
-use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use nix::unistd::{Uid, User};
 use support::daemon::{Settings, Target};
-use support::{Agent, Daemon, Finished, Postgres, cgroup, place};
+use support::{Agent, Daemon, Finished, Postgres, place};
 
+use super::left::Traces;
 use super::records;
 use super::show::{block, command, heading, plain, say};
 use crate::guard::Guard;
@@ -211,17 +211,9 @@ impl Stage {
     /// Takes everything down and looks whether it is gone.
     pub(super) fn take_down(self) -> anyhow::Result<()> {
         heading("the end");
-        let pins = self.daemon.pins().to_path_buf();
-        let mount = cgroup::mount()?;
-        let cgroups = [self.daemon.run_parent(), self.daemon.scope()].map(|path| mount.join(path));
+        let traces = Traces::of(&self)?;
         drop(self);
-        for path in cgroups.iter().chain([&pins]) {
-            if path.exists() {
-                bail!("{} is still there", path.display());
-            }
-        }
-        ensure!(!is_mounted(&pins), "{} is still mounted", pins.display());
-        Ok(())
+        traces.are_gone()
     }
 }
 
@@ -271,11 +263,4 @@ fn user() -> String {
         Ok(Some(user)) => user.name,
         _ => "nobody".to_owned(),
     }
-}
-
-fn is_mounted(path: &Path) -> bool {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    mounts
-        .lines()
-        .any(|line| line.split(' ').nth(4) == Some(&path.to_string_lossy()))
 }
