@@ -128,6 +128,10 @@ fn length(source: &Source, faults: &mut Vec<Fault>) {
     }
 }
 
+/// What facts are read in, and what keeps a thing that nobody thought of out of them.
+const FACTS: &str = "facts";
+const EXHAUSTIVE: &str = "#![warn(clippy::wildcard_enum_match_arm)]";
+
 /// Each engine has the same three files.
 fn engines(sources: &[Source], faults: &mut Vec<Fault>) {
     let home = Path::new("interceptor/src/protocol");
@@ -140,11 +144,16 @@ fn engines(sources: &[Source], faults: &mut Vec<Fault>) {
     for engine in engines {
         for file in ENGINE_FILES {
             let path = home.join(engine).join(format!("{file}.rs"));
-            if !sources.iter().any(|source| source.path == path) {
-                faults.push(Fault::of(
+            let found = sources.iter().find(|source| source.path == path);
+            match found {
+                None => faults.push(Fault::of(
                     &path,
                     "missing: each engine has facts, inject, refuse",
-                ));
+                )),
+                Some(facts) if file == FACTS && !facts.text.contains(EXHAUSTIVE) => {
+                    faults.push(Fault::of(&path, &format!("lacks `{EXHAUSTIVE}`")));
+                }
+                Some(_there) => {}
             }
         }
     }

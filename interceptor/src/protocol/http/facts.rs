@@ -1,5 +1,8 @@
 //! What one request asks for: its head in policy's words, or why it is none.
 
+// What a request asks for is written out for each kind of thing: a new one does not compile unread.
+#![warn(clippy::wildcard_enum_match_arm)]
+
 pub mod body;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,8 @@
 //! What one request to a cluster asks for, in policy's words.
 
+// What a request asks for is written out for each kind of thing: a new one does not compile unread.
+#![warn(clippy::wildcard_enum_match_arm)]
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -325,10 +328,14 @@ impl Facts {
     #[must_use]
     pub fn wanted(&self) -> Option<Wanted> {
         let writes = matches!(self.asked.verb.as_str(), "create" | "update" | "patch");
+        if !writes {
+            return None;
+        }
         match self.class() {
-            _ if !writes => None,
             Class::Secrets => Some(Wanted::Secret),
-            _ if review::is_one(&self.asked) => Some(Wanted::Review),
+            Class::Objects | Class::Token | Class::Plain if review::is_one(&self.asked) => {
+                Some(Wanted::Review)
+            }
             Class::Objects if self.kube.patch == "json" => Some(Wanted::Patch),
             Class::Objects | Class::Token | Class::Plain => None,
         }

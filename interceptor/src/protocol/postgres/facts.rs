@@ -8,6 +8,9 @@
 //! and defaults, an overload of a built-in function's name in a schema of the search path, and in column
 //! notation (`t.f`) a function that is younger than [`Names::functions`].
 
+// What a request asks for is written out for each kind of thing: a new one does not compile unread.
+#![warn(clippy::wildcard_enum_match_arm)]
+
 pub(super) mod draft;
 pub(super) mod evidence;
 pub(super) mod functions;
@@ -217,7 +220,22 @@ impl Effect {
                 let own = name.len().saturating_add(prepared.ask.weight());
                 effects.fold(own, usize::saturating_add)
             }
-            _ => 0,
+            Self::Begin
+            | Self::Commit { .. }
+            | Self::Rollback { .. }
+            | Self::SetsSearchPath { to: None, .. }
+            | Self::ResetsSearchPath { .. }
+            | Self::ResetsAll
+            | Self::SetsEncoding
+            | Self::SetsConformingStrings
+            | Self::Deallocates(None)
+            | Self::DiscardsAll
+            | Self::ClosesCursor(None)
+            | Self::CopyIn
+            | Self::CopyOut
+            | Self::CopyHeader
+            | Self::CopyBoth
+            | Self::Unknown => 0,
         };
         names.saturating_add(size_of::<Self>())
     }

@@ -1,5 +1,8 @@
 //! What a channel asks, as policy and audit have it.
 
+// What a request asks for is written out for each kind of thing: a new one does not compile unread.
+#![warn(clippy::wildcard_enum_match_arm)]
+
 mod command;
 pub(super) mod path;
 
