@@ -11,6 +11,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -20,7 +21,7 @@ use super::chain::{Chain, KEPT_BUFFER, with_body};
 use super::recover::{Aside, recover};
 use super::segment::{Name, Segment, WriteError};
 use super::stamp::Stamp;
-use super::sync::{self, Synced, Tip};
+use super::sync::{self, Synced, Tip, Waits};
 use super::{
     Error, Event, FINISH_BYTES, Ledger, Reservation, Sequence, Settings, Settled, Signer, Sink,
     checkpoint, segment,
@@ -52,6 +53,7 @@ pub(super) struct Shared {
     pub(super) dir: PathBuf,
     pub(super) synced: watch::Sender<Synced>,
     pub(super) wake: Condvar,
+    pub(super) waits: Waits,
     pub(super) settings: Settings,
     pub(super) signer: Signer,
     ledger: Arc<Ledger>,
@@ -175,6 +177,13 @@ impl Log {
     #[must_use]
     pub fn synced(&self) -> Sequence {
         Sequence(self.shared.synced.borrow().sequence)
+    }
+
+    /// How many syncs came later than 50 ms after the eldest line that they brought to the disk, and after how long
+    /// the latest of all did, since the log was opened.
+    #[must_use]
+    pub fn waits(&self) -> (u64, Duration) {
+        self.shared.waits.all()
     }
 
     #[cfg(test)]
@@ -306,6 +315,7 @@ impl Shared {
             dir: dir.to_owned(),
             synced: watch::Sender::new(synced),
             wake: Condvar::new(),
+            waits: Waits::default(),
             settings: settings.clone(),
             signer,
             ledger: Arc::default(),

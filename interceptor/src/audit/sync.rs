@@ -1,10 +1,12 @@
-//! The thread that brings lines to the disk: at once for who waits, within 50 ms for all others.
+//! The thread that brings lines to the disk: at once for who waits, within 50 ms for all others, as far as the disk
+//! keeps up; where it does not, that is counted and said.
 //!
 //! One fdatasync(2) serves everybody whose line was written before it began (group commit). After a
 //! failed sync nobody can say what the disk holds (Linux marks the pages clean, and says so once):
 //! the log is broken then, until it is opened anew.
 
 use std::fs::File;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
@@ -15,8 +17,14 @@ use super::log::{Shared, State};
 use super::segment::{self, Name, Segment};
 use crate::clock::{self, BootTime};
 
-/// Lines wait this long for others to share their sync; the disk has the rest of the 50 ms.
+/// A line is on the disk this long after it was written, at most.
+const PROMISED: Duration = Duration::from_millis(50);
+
+/// Lines wait this long for others to share their sync; the disk has the rest of [`PROMISED`].
 const SHARE: Duration = Duration::from_millis(20);
+
+/// That the disk is slow is said this often, at most.
+const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// A checkpoint is at most this old while there is something new to say.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
@@ -31,6 +39,33 @@ pub(super) struct Synced {
     pub(super) sequence: u64,
     /// Why no further one will be.
     pub(super) failed: Option<Arc<str>>,
+}
+
+/// How long the eldest line of a sync had to wait for the disk.
+#[derive(Debug, Default)]
+pub(super) struct Waits {
+    late: AtomicU64,
+    longest: AtomicU64,
+}
+
+impl Waits {
+    /// Counts one; whether it was longer than is promised.
+    fn note(&self, waited: Duration) -> bool {
+        let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        self.longest.fetch_max(micros, Ordering::Relaxed);
+        let is_late = waited > PROMISED;
+        self.late.fetch_add(u64::from(is_late), Ordering::Relaxed);
+        is_late
+    }
+
+    /// How many were longer than is promised, and the longest.
+    pub(super) fn all(&self) -> (u64, Duration) {
+        let longest = self.longest.load(Ordering::Relaxed);
+        (
+            self.late.load(Ordering::Relaxed),
+            Duration::from_micros(longest),
+        )
+    }
 }
 
 /// The end of the log at some moment.
@@ -76,9 +111,36 @@ struct Done {
     at: BootTime,
     /// When the log itself was last vouched for, by a line in it.
     vouched: BootTime,
+    /// When it was last said that the disk is slow.
+    said: Option<BootTime>,
+}
+
+/// What waits for the thread.
+#[derive(Clone, Copy, Default)]
+struct Waiting {
+    /// Since when a line waits for the disk.
+    unsynced: Option<BootTime>,
+    /// Whether somebody waits for it.
+    urgent: bool,
+    /// Whether nothing comes any more.
+    closing: bool,
+    /// Whether there are lines that no line vouches for.
+    unvouched: bool,
+}
+
+impl Waiting {
+    fn of(state: &State) -> Self {
+        Self {
+            unsynced: state.unsynced,
+            urgent: state.urgent,
+            closing: state.closing,
+            unvouched: state.is_unvouched(),
+        }
+    }
 }
 
 /// What to do next.
+#[derive(Debug, PartialEq, Eq)]
 enum Due {
     Sync,
     Checkpoint,
@@ -97,9 +159,11 @@ pub(super) fn run(shared: &Shared) {
         checkpoint: 0,
         at: clock::boot(),
         vouched: clock::boot(),
+        said: None,
     };
     loop {
-        state = match done.due(&state, shared.settings.checkpoint) {
+        let waiting = Waiting::of(&state);
+        state = match done.due(waiting, shared.settings.checkpoint, clock::boot()) {
             Due::Wait(time) => match shared.wake.wait_timeout(state, time) {
                 Ok((state, _)) => state,
                 Err(_) => shared.lock(),
@@ -111,6 +175,7 @@ pub(super) fn run(shared: &Shared) {
             Due::Sync => match sync(shared, state) {
                 Ok(tip) => {
                     done.synced = tip;
+                    done.waited(shared, waiting);
                     shared.lock()
                 }
                 Err(error) => return fail(shared, &error),
@@ -137,8 +202,7 @@ pub(super) fn run(shared: &Shared) {
 }
 
 impl Done {
-    fn due(&self, state: &State, vouch_every: Duration) -> Due {
-        let now = clock::boot();
+    fn due(&self, waiting: Waiting, vouch_every: Duration, now: BootTime) -> Due {
         let checkpoint_due = if self.checkpoint == self.synced.sequence {
             None
         } else if self.synced.sequence.saturating_sub(self.checkpoint) >= CHECKPOINT_LINES {
@@ -146,14 +210,14 @@ impl Done {
         } else {
             Some(CHECKPOINT_EVERY.saturating_sub(now.since(self.at)))
         };
-        let sync_due = state.unsynced.map(|since| {
-            if state.urgent || state.closing {
+        let sync_due = waiting.unsynced.map(|since| {
+            if waiting.urgent || waiting.closing {
                 Duration::ZERO
             } else {
                 SHARE.saturating_sub(now.since(since))
             }
         });
-        let vouch_due = (state.is_unvouched() && !state.closing)
+        let vouch_due = (waiting.unvouched && !waiting.closing)
             .then(|| vouch_every.saturating_sub(now.since(self.vouched)));
         if vouch_due == Some(Duration::ZERO) {
             return Due::Vouch;
@@ -164,11 +228,28 @@ impl Done {
         };
         match (sync_due, checkpoint_due) {
             (Some(Duration::ZERO), _) => Due::Sync,
-            (None, _) if state.closing => Due::End,
+            (None, _) if waiting.closing => Due::End,
             (_, Some(Duration::ZERO)) => Due::Checkpoint,
             (Some(one), Some(other)) => Due::Wait(one.min(other)),
             (Some(one), None) | (None, Some(one)) => Due::Wait(one),
             (None, None) => Due::Rest,
+        }
+    }
+
+    /// Counts how long the eldest line waited that is on the disk now, and says where that was too long.
+    fn waited(&mut self, shared: &Shared, waiting: Waiting) {
+        let now = clock::boot();
+        let Some(since) = waiting.unsynced else {
+            return;
+        };
+        let waited = now.since(since);
+        let is_due = |said: BootTime| now.since(said) >= SAY_EVERY;
+        if shared.waits.note(waited) && self.said.is_none_or(is_due) {
+            self.said = Some(now);
+            tracing::warn!(
+                milliseconds = waited.as_millis(),
+                "the disk of the audit log is slow: a line was synced later than 50 ms after it was written"
+            );
         }
     }
 
@@ -221,3 +302,6 @@ fn fail(shared: &Shared, error: &Error) {
         .synced
         .send_modify(|synced| synced.failed = Some(why));
 }
+
+#[cfg(test)]
+mod tests;

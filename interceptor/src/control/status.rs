@@ -62,6 +62,7 @@ pub fn exposition(services: &Services) -> Response {
         approvals: services.approvals.open_now(),
         scopes: services.scopes.all().len(),
         kernel: kernel.ok(),
+        audit_waits: services.audit.waits(),
     });
     (
         [(

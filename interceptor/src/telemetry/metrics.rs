@@ -2,6 +2,7 @@
 //! never from an agent.
 
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -105,6 +106,8 @@ pub struct Now {
     pub approvals: usize,
     /// Tagged scopes.
     pub scopes: usize,
+    /// Syncs of the audit log that came late, and after how long the latest of all came.
+    pub audit_waits: (u64, Duration),
     /// What the kernel counts itself; none where it does not tell.
     pub kernel: Option<Kernel>,
 }
@@ -321,6 +324,19 @@ fn looked_up(registry: &mut Registry, now: &Now) {
     );
     registry.register("scopes", "Tagged cgroups", gauge(now.scopes));
     outputs(registry, &now.outputs);
+    let (late, longest) = now.audit_waits;
+    registry.register(
+        "audit_syncs_late",
+        "Syncs of the audit log that came later than 50 ms after a line that they brought to the disk",
+        counter(late),
+    );
+    let seconds = Gauge::<f64, AtomicU64>::default();
+    seconds.set(longest.as_secs_f64());
+    registry.register(
+        "audit_sync_longest_seconds",
+        "How long a line of the audit log waited for the disk, the longest since the start",
+        seconds,
+    );
     if let Some(kernel) = &now.kernel {
         counted_by_kernel(registry, kernel);
     }
