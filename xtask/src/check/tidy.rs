@@ -241,9 +241,7 @@ fn cases(sources: &[Source], faults: &mut Vec<Fault>) {
         {
             faults.push(Fault::of(&policy.path, "no *.cases.yaml beside it"));
         }
-        // Cases ask of requests; a question for a name is judged apart, and shown end to end.
-        let of_names = policy.text.contains("Action::\"Resolve\"");
-        for id in policy.text.split("@id(\"").skip(1).filter(|_| !of_names) {
+        for id in policy.text.split("@id(\"").skip(1) {
             let id = id.split('"').next().unwrap_or_default();
             let named = |cases: &&Source| {
                 let rules = cases.text.split("rule: ").skip(1);

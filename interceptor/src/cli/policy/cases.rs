@@ -17,7 +17,7 @@ use crate::clock::BootTime;
 use crate::identity::{self, Identity, LoggedIn, Principal};
 use crate::policy::{
     Ask, ControlCaller, ControlObject, ControlVerb, Group, HostUser, Mistake, Mistakes, Policy,
-    PrincipalFacts, Refusal, RefusalKind, RuleId,
+    PrincipalFacts, Question, Refusal, RefusalKind, RuleId, is_plain,
 };
 
 /// Most bytes of one file of cases.
@@ -76,6 +76,8 @@ struct Written {
     asks: Option<Vec<Ask>>,
     #[serde(default)]
     verb: Option<String>,
+    #[serde(default)]
+    resolve: Option<Asked>,
     expect: Expect,
     #[serde(default)]
     rule: Option<String>,
@@ -135,6 +137,24 @@ impl Default for User {
             groups: Vec::new(),
         }
     }
+}
+
+/// A question to a resolver.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    /// The name, as rules write it.
+    qname: String,
+    /// The type of the records.
+    #[serde(default = "address")]
+    qtype: String,
+    /// Whether the configuration names it.
+    #[serde(default)]
+    known: bool,
+}
+
+fn address() -> String {
+    "A".to_owned()
 }
 
 /// Whom a scope is bound to, as a case or a question states it.
@@ -202,6 +222,7 @@ enum What {
     Statement(Place, String),
     Asks(Place, Vec<Ask>),
     Verb(ControlVerb),
+    Resolve(Asked),
 }
 
 #[derive(Clone, Debug)]
@@ -337,10 +358,22 @@ fn whole_case(document: &Document, written: &Written) -> Result<(Written, What),
             database: database.ok_or_else(|| lacks("database"))?,
         })
     };
-    let what = match (&written.statement, &written.asks, &written.verb) {
-        (Some(statement), None, None) => What::Statement(place()?, statement.clone()),
-        (None, Some(asks), None) => What::Asks(place()?, asks.clone()),
-        (None, None, Some(verb)) => {
+    let Written {
+        statement,
+        asks,
+        verb,
+        resolve,
+        ..
+    } = &written;
+    let what = match (statement, asks, verb, resolve) {
+        (Some(statement), None, None, None) => What::Statement(place()?, statement.clone()),
+        (None, Some(asks), None, None) => What::Asks(place()?, asks.clone()),
+        (None, None, None, Some(asked)) if !is_plain(&asked.qname) => {
+            let text = "is no name of DNS in lower case, without a dot at its end";
+            return Err(format!("`qname` of case `{}` {text}", written.name));
+        }
+        (None, None, None, Some(asked)) => What::Resolve(asked.clone()),
+        (None, None, Some(verb), None) => {
             let named = ControlVerb::ALL
                 .into_iter()
                 .find(|known| known.name() == verb);
@@ -348,7 +381,7 @@ fn whole_case(document: &Document, written: &Written) -> Result<(Written, What),
         }
         _ => {
             return Err(format!(
-                "case `{}` takes one of `statement`, `asks` and `verb`",
+                "case `{}` takes one of `statement`, `asks`, `verb` and `resolve`",
                 written.name
             ));
         }
@@ -369,7 +402,7 @@ impl Case {
     pub fn statement(&self) -> Option<&str> {
         match &self.what {
             What::Statement(_, statement) => Some(statement),
-            What::Asks(..) | What::Verb(_) => None,
+            What::Asks(..) | What::Verb(_) | What::Resolve(_) => None,
         }
     }
 
@@ -413,6 +446,15 @@ impl Case {
             What::Verb(verb) => {
                 let (caller, object) = self.caller(*verb);
                 return Ok(policy.authorize_control(&caller, *verb, &object));
+            }
+            What::Resolve(asked) => {
+                let facts = Arc::new(PrincipalFacts::new(&self.principal())?);
+                let question = Question {
+                    name: &asked.qname,
+                    qtype: &asked.qtype,
+                    known: asked.known,
+                };
+                return Ok(policy.resolve(&facts, question));
             }
             What::Statement(place, statement) => (place, read(statement)?),
             What::Asks(place, asks) => (place, asks.clone()),

@@ -47,6 +47,18 @@ fn a_case_that_is_not_whole_is_refused_with_its_line() {
             ":7: ",
         ),
         (
+            format!("{head}- name: x\n  resolve: {{qname: Example.com}}\n  expect: permit\n"),
+            ":6: `qname` of case `x` is no name of DNS",
+        ),
+        (
+            format!("{head}- name: x\n  resolve: {{qname: a, qtypes: A}}\n  expect: permit\n"),
+            ":7: ",
+        ),
+        (
+            format!("{head}- name: x\n  resolve: {{qname: a}}\n  verb: Run\n  expect: permit\n"),
+            ":6: case `x` takes one of",
+        ),
+        (
             format!("{head}- name: x\n  verb: Fly\n  expect: permit\n"),
             ":6: verb `Fly` is not known",
         ),
