@@ -167,6 +167,47 @@ fn an_ordinary_user_may_run_only_where_policy_lets_that_user() -> Result<()> {
 }
 
 #[test]
+fn an_ordinary_user_tags_cgroups_of_its_own_only() -> Result<()> {
+    let mut lab = Lab::new()?;
+    let user = Agent::outside();
+    let rule = format!(
+        "@id(\"own\") permit (principal == User::\"{}\", action in [Action::\"Tag\", Action::\"Untag\"], resource);",
+        user.uid()
+    );
+    lab.daemon
+        .change(|settings| settings.policies.push(("own.cedar".to_owned(), rule)))?;
+    lab.daemon.reload()?.ok()?;
+    let program = support::place::interceptor()?;
+    let program = program.to_string_lossy();
+    let socket = lab.daemon.run_directory().join("control.sock");
+    let socket = socket.to_string_lossy();
+    let tag = |cgroup: &Cgroup| {
+        let words = ["tag", cgroup.below(), "--agent", "own", "--socket", &socket];
+        user.run(&program, &words)
+    };
+    let other = Cgroup::make(&format!("ic-{}-other", suffix()?))?;
+    // Nothing lives there yet: it is whoever's the directory is.
+    let error = refused(tag(&other)?)?;
+    has(&error, &["only root can tag"])?;
+    let path = format!("/{}", other.below());
+    lab.daemon
+        .audit()
+        .wait_for("control", support::DEADLINE, |line| {
+            line["verb"] == "tag" && line["result"] == "refused" && line["detail"]["cgroup"] == path
+        })?;
+    let own = Cgroup::make(&format!("ic-{}-own", suffix()?))?;
+    std::os::unix::fs::chown(own.path(), Some(user.uid()), None)?;
+    tag(&own)?.ok()?;
+    // Once somebody else's process is in it, it is not.
+    let mut shell = Agent::inside(own.path()).as_uid(0).start("sh", &[])?;
+    shell.send("echo up\n")?;
+    shell.await_text("up", support::DEADLINE)?;
+    let words = ["untag", own.below(), "--socket", &socket];
+    has(&refused(user.run(&program, &words)?)?, &["only root can"])?;
+    lab.daemon.cli(&["untag", own.below()])?.ok().map(drop)
+}
+
+#[test]
 fn tag_and_untag_take_a_path_and_hold_for_what_lives_there() -> Result<()> {
     let lab = Lab::new()?;
     let cgroup = Cgroup::make(&format!("ic-{}-tagged", suffix()?))?;

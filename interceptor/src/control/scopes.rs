@@ -5,7 +5,10 @@ pub(super) mod cgroup;
 pub mod exchange;
 pub mod placing;
 
+use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Json;
@@ -48,8 +51,10 @@ pub async fn tag(
         let old = scope(&before.agent, &path);
         caller.may(&services, ControlVerb::Untag, &old).await?;
     }
-    only_own_processes(&services, &caller, &path)?;
     let detail = json!({ "cgroup": path, "agent": asked.agent });
+    only_own(&services, &caller, &path).inspect_err(|_refused| {
+        caller.audit(&services, "tag", "refused", detail.clone());
+    })?;
     let intercepted = intercept(&services, &path, &asked.agent);
     ending::of_untagged(&services).await;
     match intercepted {
@@ -128,8 +133,6 @@ pub async fn untag(
     };
     let object = scope(&tagged.agent, &path);
     caller.may(&services, ControlVerb::Untag, &object).await?;
-    only_own_processes(&services, &caller, &path)?;
-    let described = describe(&services, &tagged);
     let detail = json!({ "cgroup": path, "agent": tagged.agent });
     let released = release(&services, &tagged);
     ending::of_untagged(&services).await;
@@ -148,6 +151,10 @@ pub(super) fn release(services: &Services, tagged: &capture::Scope) -> Result<()
     if let Err(error) = services.capture.untag(&tagged.path) {
         let again = services.capture.tag(&tagged.path, &tagged.agent);
         return Err(match again {
+    only_own(&services, &caller, &path).inspect_err(|_refused| {
+        caller.audit(&services, "untag", "refused", detail.clone());
+    })?;
+    let described = describe(&services, &tagged);
             Ok(_tagged) => format!("{error}; it stays tagged"),
             Err(also) => format!("{error}; it may be tagged in part: {also}"),
         });
@@ -221,22 +228,30 @@ async fn path_of(
     }
 }
 
-/// Cgroups that hold other users' processes are root's to tag.
-fn only_own_processes(services: &Services, caller: &Known, path: &str) -> Result<(), Answer> {
+/// Cgroups of others are root's to tag, and to untag: those that hold other users' processes, and those that are
+/// empty and belong to another, whom what is to live there belongs to.
+fn only_own(services: &Services, caller: &Known, path: &str) -> Result<(), Answer> {
     let caller = caller.process()?;
     if caller.uid == 0 {
         return Ok(());
     }
-    let processes = services
-        .capture
-        .hierarchy()
-        .processes(path)
-        .map_err(|error| Answer::failed(&error))?;
-    let own = processes
-        .into_iter()
-        .all(|pid| identity::uid_of(pid) == Some(caller.uid));
+    let hierarchy = services.capture.hierarchy();
+    let processes = hierarchy.processes(path);
+    let processes = processes.map_err(|error| Answer::failed(&error))?;
+    let is_own = |pid: &u32| identity::uid_of(*pid) == Some(caller.uid);
+    let own = match processes.is_empty() {
+        true => owner_of(&hierarchy.directory(path)) == Some(caller.uid),
+        false => processes.iter().all(is_own),
+    };
     let plain = path != "/";
     (own && plain).then_some(()).ok_or_else(|| {
-        Answer::bad("only root can tag the root cgroup and cgroups with other users' processes")
+        Answer::bad(
+            "only root can tag and untag the root cgroup, cgroups with other users' processes, and empty ones of other users",
+        )
     })
+}
+
+/// The user whom a directory belongs to.
+fn owner_of(directory: &Path) -> Option<u32> {
+    fs::metadata(directory).ok().map(|found| found.uid())
 }
