@@ -3,7 +3,9 @@
 //! The capture layer reads them from pins, which is too slow for a hot path; what is not found here is
 //! looked up there once more before it counts as unknown.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use base64::Engine as _;
@@ -20,6 +22,8 @@ use crate::tls::Authority;
 pub struct Scopes {
     capture: Arc<Capture>,
     known: ArcSwap<Vec<Scope>>,
+    /// Agents whose scopes are stopped, those that they get later too.
+    frozen: Mutex<BTreeSet<String>>,
 }
 
 impl Scopes {
@@ -28,11 +32,36 @@ impl Scopes {
     /// # Errors
     /// Where pins or cgroups cannot be read.
     pub fn new(capture: &Arc<Capture>) -> Result<Self, capture::Error> {
-        let known = ArcSwap::from_pointee(capture.scopes()?);
+        let known = capture.scopes()?;
+        // Of agents that an earlier daemon stopped, the cgroups still say so.
+        let is_stopped = |scope: &&Scope| {
+            let file = capture.hierarchy().directory(&scope.path);
+            let said = fs::read_to_string(file.join("cgroup.freeze"));
+            said.is_ok_and(|said| said.trim() == "1")
+        };
+        let frozen = known.iter().filter(is_stopped);
         Ok(Self {
+            frozen: Mutex::new(frozen.map(|scope| scope.agent.clone()).collect()),
             capture: Arc::clone(capture),
-            known,
+            known: ArcSwap::from_pointee(known),
         })
+    }
+
+    /// Whether an agent is to be stopped wherever it runs.
+    #[must_use]
+    pub fn is_frozen(&self, agent: &str) -> bool {
+        let frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+        frozen.contains(agent)
+    }
+
+    /// Notes whether it is.
+    pub fn set_frozen(&self, agent: &str, is_frozen: bool) {
+        let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_frozen {
+            frozen.insert(agent.to_owned());
+        } else {
+            frozen.remove(agent);
+        }
     }
 
     /// Every scope, read anew.

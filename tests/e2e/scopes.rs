@@ -532,6 +532,17 @@ fn freeze_stops_kill_ends_and_both_end_the_sessions() -> Result<()> {
         Ok(events.contains("frozen 1").then_some(()))
     })?;
     ensure!(!frozen.is_over(), "a frozen process stays to be looked at");
+    // What the agent gets later is stopped too.
+    let stopped = |cgroup: &Cgroup| -> Result<()> {
+        lab.daemon
+            .cli(&["tag", cgroup.below(), "--agent", "demo"])?
+            .ok()?;
+        let said = std::fs::read_to_string(cgroup.path().join("cgroup.freeze"))?;
+        ensure!(said.trim() == "1", "what it got later runs: {said}");
+        Ok(())
+    };
+    let later = Cgroup::make(&format!("{}-later", lab.daemon.scope()))?;
+    stopped(&later)?;
     lab.daemon
         .audit()
         .wait_for("session.closed", support::DEADLINE, |_| true)?;
@@ -540,6 +551,17 @@ fn freeze_stops_kill_ends_and_both_end_the_sessions() -> Result<()> {
         &std::fs::read_to_string(mount.join("cgroup.events"))?,
         &["frozen 0"],
     )?;
+    let said = std::fs::read_to_string(later.path().join("cgroup.freeze"))?;
+    ensure!(
+        said.trim() == "0",
+        "what it got later is not let go: {said}"
+    );
+    let after = Cgroup::make(&format!("{}-after", lab.daemon.scope()))?;
+    lab.daemon
+        .cli(&["tag", after.below(), "--agent", "demo"])?
+        .ok()?;
+    let said = std::fs::read_to_string(after.path().join("cgroup.freeze"))?;
+    ensure!(said.trim() == "0", "it is frozen still: {said}");
     let mut killed = open()?;
     lab.daemon.cli(&["kill", "demo"])?.ok()?;
     ensure!(

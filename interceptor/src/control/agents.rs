@@ -17,7 +17,7 @@ use crate::session::services::Services;
 use crate::session::{EndReason, ending};
 
 /// `POST /v1/agents/freeze`: stops every process of the agent (cgroup v2 freezer, Linux 5.2) and ends
-/// its sessions. The processes stay for whoever wants to look at them.
+/// its sessions. The processes stay for whoever wants to look at them; what it gets later is stopped too.
 ///
 /// # Errors
 /// An answer where policy refuses, or a cgroup cannot be frozen.
@@ -41,7 +41,7 @@ pub async fn thaw(
     act(&services, &caller, &asked.agent, Deed::Thaw).await
 }
 
-/// `POST /v1/agents/kill`: ends every process of the agent (Linux 5.14) and its sessions.
+/// `POST /v1/agents/kill`: ends every process of the agent and its sessions.
 ///
 /// # Errors
 /// An answer where policy refuses, or a cgroup cannot be killed.
@@ -120,9 +120,14 @@ async fn act(
     agent: &str,
     deed: Deed,
 ) -> Result<Json<Acted>, Answer> {
-    let mut scopes = services.scopes.all().to_vec();
-    scopes.retain(|scope| scope.agent == agent);
-    if scopes.is_empty() {
+    let has_scopes = services
+        .scopes
+        .all()
+        .iter()
+        .any(|scope| scope.agent == agent);
+    // One that is frozen and has none left can be let go all the same.
+    let is_known = deed == Deed::Thaw && services.scopes.is_frozen(agent);
+    if !has_scopes && !is_known {
         return Err(Answer::bad(&format!(
             "no scope is tagged {agent}; `interceptor status` lists agents"
         )));
@@ -130,6 +135,12 @@ async fn act(
     let object = ControlObject::Agent(agent.to_owned());
     caller.may(services, deed.verb(), &object).await?;
     let mut failed = None;
+    if deed != Deed::Kill {
+        // Before its scopes are looked at: one that it gets meanwhile is stopped too.
+        services.scopes.set_frozen(agent, deed == Deed::Freeze);
+    }
+    let mut scopes = services.scopes.all().to_vec();
+    scopes.retain(|scope| scope.agent == agent);
     for scope in &scopes {
         if let Err(error) = deed.done_to(services.capture.hierarchy(), &scope.path) {
             failed = Some(format!("cgroup {}: {error}", scope.path));

@@ -118,7 +118,8 @@ pub fn tag(services: &Services, config: &Config) -> Result<(), capture::Error> {
     for scope in &config.scopes {
         let path = format!("/{}", scope.cgroup);
         services.capture.hierarchy().make(&path)?;
-        services.capture.tag_configured(&path, &scope.agent)?;
+        let tagged = services.capture.tag_configured(&path, &scope.agent)?;
+        scopes::hold(services, &tagged)?;
     }
     Ok(())
 }

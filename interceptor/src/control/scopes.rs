@@ -100,7 +100,8 @@ pub(super) fn intercept(
     let before = services.scopes.at(path);
     let tagged = services.capture.tag(path, agent);
     let is_tagged = tagged.is_ok();
-    let error = match tagged.and_then(|scope| apply::rules(services).map(|()| scope)) {
+    let tagged = tagged.and_then(|scope| apply::rules(services).map(|()| scope));
+    let error = match tagged.and_then(|scope| hold(services, &scope).map(|()| scope)) {
         Ok(scope) => return Ok(scope),
         Err(error) => error,
     };
@@ -113,6 +114,22 @@ pub(super) fn intercept(
     Err(match undone {
         Ok(()) => error.to_string(),
         Err(also) => format!("{error}; {path} may stay tagged as {agent}: {also}"),
+    })
+}
+
+/// Stops what is to run in a scope whose agent is frozen.
+///
+/// # Errors
+/// What the kernel said.
+pub(super) fn hold(services: &Services, scope: &capture::Scope) -> Result<(), capture::Error> {
+    if !services.scopes.is_frozen(&scope.agent) {
+        return Ok(());
+    }
+    let frozen = cgroup::freeze(services.capture.hierarchy(), &scope.path, true);
+    frozen.map_err(|source| capture::Error::Cgroup {
+        action: "freeze",
+        path: scope.path.clone(),
+        source,
     })
 }
 

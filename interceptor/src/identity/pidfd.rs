@@ -2,10 +2,10 @@
 
 #![expect(
     unsafe_code,
-    reason = "pidfd_open has no wrapper, and tokio must be promised that a descriptor stays"
+    reason = "pidfds have no wrapper, and tokio must be promised that a descriptor stays"
 )]
 
-use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -35,6 +35,28 @@ pub fn is_alive(pidfd: &OwnedFd) -> bool {
             // What cannot be asked has not been shown to live.
             Err(_) => return false,
         }
+    }
+}
+
+/// Ends the process with SIGKILL (pidfd_send_signal(2), Linux 5.1). One that has ended already is as it should be.
+///
+/// # Errors
+/// Where it may not be.
+pub fn kill(pidfd: &OwnedFd) -> Result<(), Errno> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a descriptor of ours and numbers; without information of our own no memory is read.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            libc::SIGKILL,
+            none,
+            0,
+        )
+    };
+    match Errno::result(answer) {
+        Ok(_) | Err(Errno::ESRCH) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -2,8 +2,10 @@
 
 #![expect(unsafe_code, reason = "tokio must be promised that a descriptor stays")]
 
+use std::collections::HashMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +14,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Semaphore;
 
 use crate::capture::Capture;
-use crate::capture::cgroup2::Hierarchy;
+use crate::capture::cgroup2::{Hierarchy, is_within};
+use crate::identity::pidfd;
 
 /// One walk over all cgroups at a time: whoever was given a cgroup can make thousands of them.
 static WALK: Semaphore = Semaphore::const_new(1);
@@ -30,12 +33,57 @@ pub(in crate::control) fn freeze(
     fs::write(hierarchy.directory(path).join("cgroup.freeze"), value)
 }
 
-/// Ends every process of a cgroup with SIGKILL (`cgroup.kill`, Linux 5.14).
+/// Ends every process of a cgroup with SIGKILL: at once by `cgroup.kill` (Linux 5.14), before that one by one.
 ///
 /// # Errors
 /// What the kernel said.
 pub(in crate::control) fn kill(hierarchy: &Hierarchy, path: &str) -> io::Result<()> {
-    fs::write(hierarchy.directory(path).join("cgroup.kill"), "1")
+    let all = fs::OpenOptions::new()
+        .write(true)
+        .open(hierarchy.directory(path).join("cgroup.kill"));
+    match all {
+        Ok(mut file) => file.write_all(b"1"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => kill_each(hierarchy, path),
+        Err(error) => Err(error),
+    }
+}
+
+/// Stopped, nobody can fork meanwhile; what is killed ends all the same.
+fn kill_each(hierarchy: &Hierarchy, path: &str) -> io::Result<()> {
+    let file = hierarchy.directory(path).join("cgroup.freeze");
+    let was_frozen = fs::read_to_string(&file)?.trim() == "1";
+    freeze(hierarchy, path, true)?;
+    let killed = rounds(hierarchy, path);
+    if !was_frozen {
+        freeze(hierarchy, path, false)?;
+    }
+    killed
+}
+
+/// Until nobody is found who was not told: the freezer takes its time, and who was forked before it is in the next
+/// round. Who was told forks no more.
+fn rounds(hierarchy: &Hierarchy, path: &str) -> io::Result<()> {
+    let mut told: HashMap<u32, OwnedFd> = HashMap::new();
+    loop {
+        let mut is_over = true;
+        for pid in hierarchy.processes(path).map_err(io::Error::other)? {
+            if told.get(&pid).is_some_and(pidfd::is_alive) {
+                continue;
+            }
+            // The dead are listed until somebody has waited for them.
+            let Ok(held) = pidfd::open(pid) else { continue };
+            // Held, its number is no other's: it is killed only where it is in this cgroup still.
+            let of = hierarchy.of(Some(pid));
+            if pidfd::is_alive(&held) && of.is_ok_and(|of| is_within(&of, path)) {
+                pidfd::kill(&held)?;
+                told.insert(pid, held);
+                is_over = false;
+            }
+        }
+        if is_over {
+            return Ok(());
+        }
+    }
 }
 
 /// Removes a cgroup and those below it, which must hold no process; one that is gone is removed.
@@ -147,7 +195,73 @@ fn search(directory: &Path, name: &str, found: &mut Vec<PathBuf>) {
 
 #[cfg(test)]
 mod tests {
-    use super::plain;
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::{Child, Command};
+
+    use super::*;
+
+    /// A cgroup that goes with the test.
+    struct Own<'a>(&'a Hierarchy, String);
+
+    impl Drop for Own<'_> {
+        fn drop(&mut self) {
+            drop(fs::write(
+                self.0.directory(&self.1).join("cgroup.kill"),
+                "1",
+            ));
+            for _ in 0..100_000 {
+                if remove(self.0, &self.1).is_ok() {
+                    break;
+                }
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    #[test]
+    fn without_the_kernels_help_a_cgroup_is_ended_one_by_one() {
+        if !nix::unistd::geteuid().is_root() {
+            assert!(
+                std::env::var_os("CI").is_none_or(|ci| ci != "true"),
+                "needs root"
+            );
+            println!("skipped: needs root");
+            return;
+        }
+        let hierarchy = Hierarchy::find().unwrap();
+        let own = Own(
+            &hierarchy,
+            format!("/ict-{}-kill", uuid::Uuid::now_v7().simple()),
+        );
+        let below = format!("{}/below", own.1);
+        hierarchy.make(&below).unwrap();
+        // Each with a child of its own, which nobody waits for; one forks all the time.
+        let scripts = ["sleep 86400 & sleep 86400", "while :; do /bin/true; done"];
+        let start = |(script, path): (&str, &String)| -> Child {
+            let child = Command::new("/bin/sh")
+                .args(["-c", script])
+                .spawn()
+                .unwrap();
+            hierarchy.enter(path, child.id()).unwrap();
+            child
+        };
+        let children: Vec<Child> = scripts
+            .into_iter()
+            .zip([&own.1, &below])
+            .map(start)
+            .collect();
+        kill_each(&hierarchy, &own.1).unwrap();
+        for mut child in children {
+            let ended = child.wait().unwrap();
+            assert_eq!(ended.signal(), Some(libc::SIGKILL), "{ended}");
+        }
+        let file = hierarchy.directory(&own.1).join("cgroup.freeze");
+        assert_eq!(
+            fs::read_to_string(file).unwrap().trim(),
+            "0",
+            "it stays frozen"
+        );
+    }
 
     #[test]
     fn a_path_is_spelled_in_one_way_only() {
