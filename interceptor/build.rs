@@ -3,15 +3,15 @@
 //! Needs `bpf-linker` and `rust-src`; says so in one sentence where one is missing. With
 //! `AYA_BUILD_SKIP=1` nothing is built and the daemon carries no programs: enough for clippy and doc.
 
+#[path = "build/needs.rs"]
+mod needs;
+
 use std::env;
+use std::ffi::OsStr;
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use aya_build::{Package, Toolchain};
-
-/// The toolchain that `rust-toolchain.toml` pins; its LLVM and bpf-linker's must fit together.
-const TOOLCHAIN: &str = "1.95.0";
 
 /// The only package that may use what stable does not offer: `build-std` and BPF assembly.
 const PACKAGE: &str = "interceptor-ebpf";
@@ -27,8 +27,8 @@ fn main() -> anyhow::Result<()> {
         println!("cargo:rustc-cfg=no_programs");
         return Ok(());
     }
-    need_linker()?;
-    need_source()?;
+    needs::linker(OsStr::new("bpf-linker"))?;
+    needs::source(&env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))?;
     tell_cargo();
     let package = Package {
         name: PACKAGE,
@@ -36,36 +36,11 @@ fn main() -> anyhow::Result<()> {
         features: &["programs"],
         ..Package::default()
     };
-    aya_build::build_ebpf([package], Toolchain::Custom(TOOLCHAIN))
+    aya_build::build_ebpf([package], Toolchain::Custom(needs::TOOLCHAIN))
 }
 
 fn is_skipped() -> bool {
     env::var("AYA_BUILD_SKIP").is_ok_and(|value| value == "1" || value == "true")
-}
-
-fn need_linker() -> anyhow::Result<()> {
-    if Command::new("bpf-linker")
-        .arg("--version")
-        .output()
-        .is_err()
-    {
-        bail!("bpf-linker is missing: run `cargo install --locked bpf-linker@0.10.3`");
-    }
-    Ok(())
-}
-
-fn need_source() -> anyhow::Result<()> {
-    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(rustc)
-        .args(["--print", "sysroot"])
-        .output()
-        .context("ask rustc for its sysroot")?;
-    let sysroot = String::from_utf8(output.stdout).context("read the sysroot of rustc")?;
-    let library = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core");
-    if !library.is_dir() {
-        bail!("rust-src is missing: run `rustup component add rust-src --toolchain {TOOLCHAIN}`");
-    }
-    Ok(())
 }
 
 /// The programs need `-Z build-std` and an unstable feature of aya-ebpf. What the inner cargo says comes

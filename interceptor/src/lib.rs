@@ -66,3 +66,8 @@ pub mod telemetry;
 pub mod tls;
 pub mod tokens;
 pub mod unseen;
+
+/// What the build script looks for; its tests run with the crate's.
+#[cfg(test)]
+#[path = "../build/needs.rs"]
+mod needs;
