@@ -292,8 +292,48 @@ pub fn block_on<T>(
 #[cfg(test)]
 mod tests {
     use anyhow::Context as _;
+    use clap::CommandFactory as _;
 
     use super::*;
+
+    /// Verbs that print a file, a link or a program's own output, or nothing: JSON would say no more.
+    const PLAIN: &[&str] = &[
+        "ca install",
+        "ca show",
+        "ca uninstall",
+        "config schema",
+        "daemon",
+        "hook create-runtime",
+        "kubeconfig",
+        "metrics",
+        "run",
+        "ssh-ca install",
+        "ssh-ca show",
+        "ssh-ca uninstall",
+        "uninstall",
+    ];
+
+    #[test]
+    fn every_verb_answers_as_json_or_is_known_not_to() {
+        let mut open = vec![(String::new(), Cli::command())];
+        let mut plain = Vec::new();
+        while let Some((name, command)) = open.pop() {
+            let below: Vec<_> = command.get_subcommands().cloned().collect();
+            if below.is_empty() {
+                let mut arguments = command.get_arguments();
+                if !arguments.any(|argument| argument.get_long() == Some("json")) {
+                    plain.push(name.trim_start().to_owned());
+                }
+                continue;
+            }
+            open.extend(below.into_iter().map(|verb| {
+                let name = format!("{name} {}", verb.get_name());
+                (name, verb)
+            }));
+        }
+        plain.sort();
+        assert_eq!(plain, PLAIN);
+    }
 
     #[test]
     fn a_cause_is_said_once() {

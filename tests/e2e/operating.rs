@@ -230,6 +230,67 @@ fn beside(daemon: &Daemon, words: &[&str]) -> Result<Finished> {
 }
 
 #[test]
+fn what_is_asked_for_as_json_is_json() -> Result<()> {
+    let lab = Lab::new()?;
+    lab.psql(&["select 1"])?.ok()?;
+    lab.daemon
+        .audit()
+        .wait_for("session.closed", DEADLINE, |_| true)?;
+    let asked: [&[&str]; 9] = [
+        &["status"],
+        &["sessions", "ls"],
+        &["audit", "verify"],
+        &["audit", "show"],
+        &["grants"],
+        &["approvals", "ls"],
+        &["reload"],
+        &["freeze", "demo"],
+        &["thaw", "demo"],
+    ];
+    for words in asked {
+        let finished = lab.daemon.cli(&[words, &["--json"]].concat())?;
+        is_json(words, &finished.ok()?)?;
+    }
+    is_json(
+        &["doctor"],
+        &beside(&lab.daemon, &["doctor", "--json"])?.ok()?,
+    )?;
+    let mut version = std::process::Command::new(support::place::interceptor()?);
+    version.args(["version", "--json"]);
+    is_json(&["version"], &Process::run(version, DEADLINE)?.ok()?)
+}
+
+/// One value or more, and nothing else.
+fn is_json(words: &[&str], text: &str) -> Result<()> {
+    let values = serde_json::Deserializer::from_str(text).into_iter::<serde_json::Value>();
+    let values = values.collect::<std::result::Result<Vec<_>, _>>();
+    let values = values.with_context(|| format!("{words:?} is no JSON: {text}"))?;
+    ensure!(!values.is_empty(), "{words:?} said nothing");
+    Ok(())
+}
+
+#[test]
+fn exit_codes_tell_what_is_bad_from_what_was_asked_wrongly() -> Result<()> {
+    let server = Postgres::start()?;
+    let daemon = Daemon::prepare(settings(&server)?)?;
+    let code = |words: &[&str]| -> Result<Option<i32>> {
+        let mut command = std::process::Command::new(support::place::interceptor()?);
+        command.args(words);
+        Ok(Process::run(command, DEADLINE)?.status.code())
+    };
+    // No daemon answers, which doctor is there to say.
+    ensure!(
+        doctor(&daemon)?.status.code() == Some(1),
+        "doctor is content"
+    );
+    for wrong in [&["fly"][..], &["status", "--colour"], &["tag"], &[]] {
+        ensure!(code(wrong)? == Some(2), "{wrong:?}: {:?}", code(wrong)?);
+    }
+    ensure!(code(&["version"])? == Some(0), "version fails");
+    Ok(())
+}
+
+#[test]
 fn what_is_taken_from_the_host_is_ours_and_sets_nobody_free_unasked() -> Result<()> {
     let mut lab = Lab::new()?;
     let dsn = lab.dsn();
