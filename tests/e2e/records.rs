@@ -101,7 +101,13 @@ fn a_request_is_written_before_it_is_forwarded_and_again_when_it_ended() -> Resu
 #[test]
 fn literals_are_redacted_by_default_and_kept_where_the_target_says_so() -> Result<()> {
     let secret = "select id from customers where email = 'ada@example.com'";
-    let rows = [("redacted", false), ("none", false), ("full", true)];
+    // What stands where the literal was; nothing for no text at all. The default is the first.
+    let rows = [
+        ("", Some("email = $1")),
+        ("redacted", Some("email = $1")),
+        ("none", None),
+        ("full", Some("email = 'ada@example.com'")),
+    ];
     for (setting, kept) in rows {
         let lab = Lab::with(|settings| {
             for target in &mut settings.targets {
@@ -122,8 +128,19 @@ fn literals_are_redacted_by_default_and_kept_where_the_target_says_so() -> Resul
                     .is_some_and(|words| words.contains("SELECT"))
             })?;
         let text = line.to_string();
+        let statement = line.get("statement").and_then(Value::as_str);
+        match kept {
+            Some(kept) => ensure!(
+                statement.is_some_and(|statement| statement.ends_with(kept)),
+                "statement: {setting}: {text}"
+            ),
+            None => ensure!(
+                line.get("statement").is_none(),
+                "statement: {setting}: {text}"
+            ),
+        }
         ensure!(
-            text.contains("ada@example.com") == kept,
+            text.contains("ada@example.com") == (setting == "full"),
             "statement: {setting}: {text}"
         );
     }

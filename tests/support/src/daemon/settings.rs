@@ -22,7 +22,7 @@ pub struct Target {
     pub authority: Option<PathBuf>,
     /// From which network namespace the daemon dials it: `daemon` or `client`.
     pub namespace: &'static str,
-    /// `none`, `redacted` or `full`.
+    /// `none`, `redacted` or `full`; the default where it is empty.
     pub statement: &'static str,
     /// More of `postgres`, as lines of YAML: `warm: { connections: 0 }`.
     pub postgres: Vec<String>,
@@ -213,7 +213,9 @@ fn describe_rest(text: &mut String, target: &Target) {
         None => line(text, "    tls: { mode: disable }"),
     }
     line(text, &format!("    namespace: {}", target.namespace));
-    line(text, &format!("    statement: {}", target.statement));
+    if !target.statement.is_empty() {
+        line(text, &format!("    statement: {}", target.statement));
+    }
 }
 
 fn line(text: &mut String, line: &str) {
