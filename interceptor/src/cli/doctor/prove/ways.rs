@@ -195,7 +195,7 @@ pub(super) const WAYS: &[Way] = &[
     bytes("tcp after leaving the cgroup", Never, |e, w| {
         call::in_child(|| moved(e, w))
     }),
-    bytes("tcp by io_uring", Never, |_, _| ring()),
+    bytes("a ring of io_uring", Never, |_, _| ring()),
     bytes("udp", Never, |e, w| udp(e, w, V4, |_| Ok(()))),
     bytes("udp over IPv6", Never, |e, w| udp(e, w, V6, |_| Ok(()))),
     bytes("udp to a mapped address", Never, |e, w| {
