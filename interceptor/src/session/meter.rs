@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
 
@@ -21,6 +22,9 @@ const HELD: u64 = 64 << 20;
 /// The same for all agents together.
 const HELD_BY_ALL: u64 = 256 << 20;
 
+/// Meters that are kept whether they count anything or not.
+const KEPT: usize = 1024;
+
 /// The meters of all agents, by name.
 #[derive(Debug, Default)]
 pub struct Meters {
@@ -29,10 +33,15 @@ pub struct Meters {
 }
 
 impl Meters {
-    /// The meter of one agent; made when it is first asked for. Names come from tags, which are bounded.
+    /// The meter of one agent; made when it is first asked for. Those that count nothing are forgotten where there are
+    /// many: who may run agents can give them names without end.
     #[must_use]
     pub fn of(&self, agent: &str) -> Arc<Meter> {
         let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if agents.len() >= KEPT && !agents.contains_key(agent) {
+            let now = clock::boot();
+            agents.retain(|_, meter| Arc::strong_count(meter) > 1 || !meter.is_idle(now));
+        }
         let meter = || {
             Arc::new(Meter {
                 held_by_all: Arc::clone(&self.held),
@@ -183,6 +192,20 @@ impl Meter {
     /// Waits for the agent's turn to have something worked out beside its requests: one at a time.
     pub async fn turn(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.aside).lock_owned().await
+    }
+
+    /// Whether it would be the same if it were made anew.
+    fn is_idle(&self, now: BootTime) -> bool {
+        let counts = [&self.arriving, &self.connections, &self.sessions];
+        let bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        // After a second it is full again, whatever its size.
+        let is_full = |bucket: &Bucket| now.since(bucket.filled) >= Duration::from_secs(1);
+        counts
+            .iter()
+            .all(|count| count.load(Ordering::Acquire) == 0)
+            && self.held.load(Ordering::Acquire) == 0
+            && Arc::strong_count(&self.aside) == 1
+            && bucket.as_ref().is_none_or(is_full)
     }
 
     /// Connections open now.

@@ -65,3 +65,31 @@ async fn what_is_worked_out_beside_takes_turns() {
     drop(first);
     drop(meter.turn().await);
 }
+
+#[test]
+fn meters_that_count_nothing_are_forgotten_where_there_are_many() {
+    let meters = Meters::default();
+    let limits = config::Agent::default();
+    let busy = meters.of("busy");
+    let slot = busy.connection(&limits).unwrap();
+    drop(busy);
+    // Held by somebody who is about to count.
+    let held = meters.of("held");
+    // It would be given more than its share this second.
+    let rate = config::Agent {
+        requests_per_second: Some(1),
+        ..config::Agent::default()
+    };
+    meters.of("spent").request(&rate).unwrap();
+    for number in 0..KEPT * 3 {
+        drop(meters.of(&format!("name-{number}")));
+    }
+    let all = meters.all();
+    assert!(all.len() <= KEPT, "{} are kept", all.len());
+    let names: Vec<_> = all.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(names.contains(&"busy") && names.contains(&"held"));
+    assert!(Arc::ptr_eq(&held, &meters.of("held")));
+    assert_eq!(meters.of("busy").connections_now(), 1);
+    drop(slot);
+    assert_eq!(meters.of("busy").connections_now(), 0);
+}
