@@ -171,6 +171,51 @@ fn files_are_faulted_for_what_they_lack() {
 }
 
 #[test]
+fn a_file_that_no_module_names_is_found_at_any_depth() {
+    let rows = [
+        (
+            "tests/e2e/main.rs",
+            "tests/e2e/http.rs",
+            "tests/e2e/lost.rs",
+        ),
+        (
+            "tests/e2e/http.rs",
+            "tests/e2e/http/http.rs",
+            "tests/e2e/http/lost.rs",
+        ),
+        (
+            "interceptor/src/lib.rs",
+            "interceptor/src/http.rs",
+            "interceptor/src/lost.rs",
+        ),
+        (
+            "a/src/x/tests.rs",
+            "a/src/x/tests/http.rs",
+            "a/src/x/tests/lost.rs",
+        ),
+    ];
+    for (parent, named, lost) in rows {
+        let mut sources = vec![
+            Source::new(parent, "//! P.\npub(crate) mod http;\n".into()),
+            Source::new(named, "//! N.\n".into()),
+        ];
+        if parent == "tests/e2e/http.rs" {
+            sources.push(Source::new(
+                "tests/e2e/main.rs",
+                "//! M.\nmod http;\n".into(),
+            ));
+        }
+        assert!(tidy::faults(&sources).is_empty(), "{parent}");
+        sources.push(Source::new(lost, "//! L.\n".into()));
+        assert_eq!(tidy::faults(&sources).len(), 1, "{lost}");
+        // A program of its own is named by a manifest.
+        sources.pop();
+        sources.push(Source::new(lost, "//! L.\nfn main() {}\n".into()));
+        assert!(tidy::faults(&sources).is_empty(), "{lost}");
+    }
+}
+
+#[test]
 fn files_and_directories_have_their_size() {
     let lines = |count: usize| Source::new("interceptor/src/a.rs", "//! A.\n".repeat(count).into());
     let rows = [

@@ -186,36 +186,55 @@ fn directories(sources: &[Source], faults: &mut Vec<Fault>) {
     }
 }
 
-/// A test file that its `main.rs` does not name is never compiled.
+/// A file that no module names is never compiled: each is named by the module that its directory belongs to.
 fn listed(sources: &[Source], faults: &mut Vec<Fault>) {
     for source in sources.iter().filter(|source| source.is_rust()) {
-        let parts: Vec<&str> = source
-            .path
-            .iter()
-            .filter_map(|part| part.to_str())
-            .collect();
-        let ["tests", tier, file] = parts.as_slice() else {
+        let Some(name) = source.path.file_stem().and_then(|name| name.to_str()) else {
             continue;
         };
-        if *file == "main.rs" {
+        let Some(home) = source.path.parent().filter(|home| has_modules(home)) else {
+            continue;
+        };
+        // A program of its own has its place in a manifest.
+        let is_program =
+            source.text.contains("\nfn main(") || source.text.contains("async fn main(");
+        if is_program || name == "lib" {
             continue;
         }
-        let main = Path::new("tests").join(tier).join("main.rs");
-        let name = format!("mod {};", file.trim_end_matches(".rs"));
-        let named = sources
-            .iter()
-            .find(|other| other.path == main)
-            .is_some_and(|main| {
-                main.text
-                    .lines()
-                    .any(|line| line.trim_end().ends_with(&name))
-            });
-        if !named {
+        let parents = [
+            home.with_extension("rs"),
+            home.join("main.rs"),
+            home.join("lib.rs"),
+        ];
+        // Elsewhere than in a tier, one file alone is no tree.
+        let has_parent = sources.iter().any(|other| parents.contains(&other.path));
+        if !has_parent && !home.starts_with("tests") {
+            continue;
+        }
+        let line = format!("mod {name};");
+        let names = |parent: &&Source| {
+            let mut lines = parent.text.lines().map(str::trim_end);
+            parents.contains(&parent.path) && lines.any(|found| found.ends_with(&line))
+        };
+        if !sources.iter().any(|parent| names(&parent)) {
+            let [beside, ..] = &parents;
             faults.push(Fault::of(
                 &source.path,
-                &format!("not listed in {}", main.display()),
+                &format!(
+                    "not listed in {}, nor in main.rs or lib.rs beside it",
+                    beside.display()
+                ),
             ));
         }
+    }
+}
+
+/// Whether the files of a directory are modules: those of a crate's sources, and of a tier of tests.
+fn has_modules(home: &Path) -> bool {
+    let parts: Vec<_> = home.iter().filter_map(|part| part.to_str()).collect();
+    match parts.as_slice() {
+        ["tests", tier, ..] if !matches!(*tier, "fuzz" | "support") => true,
+        parts => parts.contains(&"src"),
     }
 }
 
