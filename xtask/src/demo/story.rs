@@ -32,7 +32,9 @@ pub(super) struct Stage {
 
 /// The daemon's settings: one target, the pack `read-write` and one rule more.
 pub(super) fn settings(server: &Postgres) -> anyhow::Result<Settings> {
-    let target = Target::postgres("shop", server, server.address());
+    let mut target = Target::postgres("shop", server, server.address());
+    let masked = "sensitive: { public.customers.email: email }";
+    target.more.push(masked.to_owned());
     let mut settings = Settings::new(vec![target], RULE);
     settings.policies = place::pack("read-write")?;
     settings
@@ -85,7 +87,15 @@ fn without_password(stage: &Stage) -> anyhow::Result<()> {
 }
 
 fn private_table(stage: &Stage) -> anyhow::Result<()> {
-    heading("what policy lets be seen: customers yes, salaries no");
+    heading("what policy lets be seen: customers yes, but for their addresses; salaries no");
+    let finished = stage.agent(&psql(stage, &[READ]))?;
+    ensure!(
+        finished.stdout.contains("Ada Lovelace") && !finished.stdout.contains("ada@example.com"),
+        "the row is not as policy lets it be seen"
+    );
+    say(
+        "the column is `sensitive`: it is masked before it leaves the server, by the statement itself",
+    );
     let finished = stage.agent(&psql(stage, &[PRIVATE]))?;
     ensure!(!finished.status.success(), "the private table was read");
     ensure!(
