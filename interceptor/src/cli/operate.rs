@@ -62,9 +62,17 @@ impl Tag {
             "{} is {}; {}\n",
             terminal::line(&scope.cgroup),
             scope.agent,
-            counted(scope.processes, "process", "processes")
+            living(&scope)
         );
         Ok(show(self.json, &scope, &text))
+    }
+}
+
+/// How many processes live in a scope, in words.
+fn living(scope: &Scope) -> String {
+    match scope.processes {
+        Some(count) => counted(count, "process", "processes"),
+        None => "processes unknown".to_owned(),
     }
 }
 
@@ -152,7 +160,7 @@ fn describe(status: &api::Status) -> String {
             "scope    {}  agent {}  {}{}",
             scope.cgroup,
             scope.agent,
-            counted(scope.processes, "process", "processes"),
+            living(scope),
             whom.unwrap_or_default()
         ));
     }
@@ -216,6 +224,10 @@ impl Reload {
         for setting in &reloaded.needs_restart {
             writeln!(text, "{setting} was changed, which needs a restart")?;
         }
+        for cgroup in &reloaded.untagged {
+            let cgroup = terminal::line(cgroup);
+            writeln!(text, "untagged {cgroup}, which the file names no more")?;
+        }
         if reloaded.mistakes.is_empty() {
             writeln!(
                 text,
@@ -224,10 +236,6 @@ impl Reload {
                 ended(reloaded.ended)
             )?;
         } else {
-        for cgroup in &reloaded.untagged {
-            let cgroup = terminal::line(cgroup);
-            writeln!(text, "untagged {cgroup}, which the file names no more")?;
-        }
             complain("nothing was changed: everything old stays in force\n");
         }
         let code = show(self.json, &reloaded, &text);
@@ -373,7 +381,7 @@ mod tests {
                 cgroup: hostile.to_owned(),
                 agent: "demo".to_owned(),
                 id: 1,
-                processes: 1,
+                processes: Some(1),
                 identity: None,
             }],
             targets: Default::default(),

@@ -48,8 +48,8 @@ pub struct Scope {
     pub agent: String,
     /// Cgroup v2 id.
     pub id: u64,
-    /// Processes in it and below.
-    pub processes: usize,
+    /// Processes in it and below; none where the kernel does not tell.
+    pub processes: Option<usize>,
     /// Whom it is bound to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<Arc<Identity>>,

@@ -151,6 +151,10 @@ pub async fn untag(
     let object = scope(&tagged.agent, &path);
     caller.may(&services, ControlVerb::Untag, &object).await?;
     let detail = json!({ "cgroup": path, "agent": tagged.agent });
+    only_own(&services, &caller, &path).inspect_err(|_refused| {
+        caller.audit(&services, "untag", "refused", detail.clone());
+    })?;
+    let described = describe(&services, &tagged);
     let released = release(&services, &tagged);
     ending::of_untagged(&services).await;
     match released {
@@ -168,10 +172,6 @@ pub(super) fn release(services: &Services, tagged: &capture::Scope) -> Result<()
     if let Err(error) = services.capture.untag(&tagged.path) {
         let again = services.capture.tag(&tagged.path, &tagged.agent);
         return Err(match again {
-    only_own(&services, &caller, &path).inspect_err(|_refused| {
-        caller.audit(&services, "untag", "refused", detail.clone());
-    })?;
-    let described = describe(&services, &tagged);
             Ok(_tagged) => format!("{error}; it stays tagged"),
             Err(also) => format!("{error}; it may be tagged in part: {also}"),
         });
@@ -179,7 +179,9 @@ pub(super) fn release(services: &Services, tagged: &capture::Scope) -> Result<()
     services.registry.end(EndReason::Killed, |session| {
         session.who().flow.scope == tagged.id
     });
-    drop(services.scopes.refresh());
+    if let Err(error) = services.scopes.refresh() {
+        tracing::warn!(%error, "cannot read the scopes");
+    }
     let ruled = apply::rules(services);
     ruled.map_err(|error| format!("it is not tagged any more, but its rules stay: {error}"))
 }
@@ -187,16 +189,15 @@ pub(super) fn release(services: &Services, tagged: &capture::Scope) -> Result<()
 /// A scope as the API shows it.
 #[must_use]
 pub fn describe(services: &Services, scope: &capture::Scope) -> Scope {
-    let processes = services
-        .capture
-        .hierarchy()
-        .processes(&scope.path)
-        .unwrap_or_default();
+    let processes = services.capture.hierarchy().processes(&scope.path);
+    let processes = processes.inspect_err(|error| {
+        tracing::warn!(%error, cgroup = %scope.path, "cannot tell what lives in a scope");
+    });
     Scope {
         cgroup: scope.path.clone(),
         agent: scope.agent.clone(),
         id: scope.id,
-        processes: processes.len(),
+        processes: processes.ok().map(|found| found.len()),
         identity: services.tokens.bindings.of(scope),
     }
 }
