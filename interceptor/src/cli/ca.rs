@@ -58,20 +58,50 @@ impl Ca {
                 write(&store.certificates.join(NAME), &certificate)?;
                 store.update()?;
             }
-            Self::Uninstall(store) => {
-                let path = store.certificates.join(NAME);
-                match std::fs::remove_file(&path) {
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    removed => removed.with_context(|| format!("remove {}", path.display()))?,
-                }
-                store.update()?;
-            }
+            Self::Uninstall(store) => store.take_out()?,
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
+/// Takes the certificate of this daemon's authority out of the host's store, where it is there: another daemon's stays.
+/// What was done, in words.
+pub(super) fn uninstall(config: &Path) -> anyhow::Result<Option<String>> {
+    let store = Store {
+        which: Which {
+            config: config.to_owned(),
+        },
+        certificates: PathBuf::from(CERTIFICATES),
+        store: PathBuf::from(STORE),
+    };
+    if !store.has_ours() {
+        return Ok(None);
+    }
+    store.take_out()?;
+    let done = format!(
+        "took the authority's certificate out of {}",
+        store.store.display()
+    );
+    Ok(Some(done))
+}
+
 impl Store {
+    /// Whether what lies there is of this daemon's authority.
+    fn has_ours(&self) -> bool {
+        let there = std::fs::read_to_string(self.certificates.join(NAME));
+        let ours = certificate(&self.which);
+        there.is_ok_and(|there| ours.is_ok_and(|ours| ours == there))
+    }
+
+    fn take_out(&self) -> anyhow::Result<()> {
+        let path = self.certificates.join(NAME);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed.with_context(|| format!("remove {}", path.display()))?,
+        }
+        self.update()
+    }
+
     /// Has the host's tool put the store together anew.
     fn update(&self) -> anyhow::Result<()> {
         let mut command = Command::new(UPDATE);
@@ -108,4 +138,34 @@ fn certificate(which: &Which) -> anyhow::Result<String> {
         bail!("{shown} is too large");
     }
     std::fs::read_to_string(&path).with_context(|| format!("read {shown}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn only_the_certificate_of_this_daemon_is_ours() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::write(at("c.yaml"), "version: 1\npaths: { state: state }").unwrap();
+        let store = Store {
+            which: Which {
+                config: at("c.yaml"),
+            },
+            certificates: at("certificates"),
+            store: at("store"),
+        };
+        fs::create_dir(at("certificates")).unwrap();
+        assert!(!store.has_ours(), "nothing is there");
+        fs::write(at("certificates").join(NAME), "one").unwrap();
+        assert!(!store.has_ours(), "the daemon has no authority");
+        fs::create_dir(at("state")).unwrap();
+        fs::write(at("state").join(CERTIFICATE), "another").unwrap();
+        assert!(!store.has_ours(), "it is another daemon's");
+        fs::write(at("state").join(CERTIFICATE), "one").unwrap();
+        assert!(store.has_ours());
+    }
 }

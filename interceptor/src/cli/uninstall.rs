@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use nix::unistd::geteuid;
 
-use super::ssh_ca;
+use super::{ca, ssh_ca};
 use crate::capture::cgroup2::{Hierarchy, is_within};
 use crate::capture::{self, Scope};
 use crate::config::{self, Paths};
@@ -64,6 +64,7 @@ impl Uninstall {
         done.extend(cgroups(&hierarchy, &scopes, &config.run_parent)?);
         done.extend(run_directory(&paths.run)?);
         done.extend(ssh_ca::uninstall(&self.config)?);
+        done.extend(ca::uninstall(&self.config)?);
         match self.state {
             true => done.push(state(&paths.state)?),
             false => done.push(left(paths)),
