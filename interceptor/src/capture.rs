@@ -105,6 +105,8 @@ pub enum Verdict {
     },
     /// To the daemon, TCP and UDP: the destination is a resolver, which it asks itself.
     Resolver,
+    /// The daemon dials it, for itself or for a target: it opens nothing, and no scope may listen there.
+    Dialled,
 }
 
 /// One row of the kernel's policy: in `scope`, this network and port get this verdict.

@@ -169,6 +169,26 @@ impl Config {
         }
     }
 
+    /// Where the daemon itself dials, beside targets and resolvers: issuers, outputs of the audit, the webhook and
+    /// whoever issues what is injected. Those that have a name are not here: they are spoken to under TLS
+    /// alone, which shows who answers.
+    pub fn dialled(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        let issuers = self.issuers.values().map(|issuer| issuer.url.at());
+        let outputs = self.audit.outputs.values();
+        let outputs = outputs.filter_map(|output| output.to.at());
+        let webhook = self.webhook.iter().map(|webhook| webhook.url.at());
+        let injected = self.targets.values().filter_map(|target| target.http());
+        let injected = injected.filter_map(|http| match &http.inject {
+            Some(Inject::Issued(client)) => Some(client.url.at()),
+            Some(_) | None => None,
+        });
+        let all = issuers.chain(outputs).chain(webhook).chain(injected);
+        all.filter_map(|(host, port)| match host {
+            Host::Ip(ip) => Some(SocketAddr::new(*ip, port)),
+            Host::Name(_) => None,
+        })
+    }
+
     /// What an agent may use up: what the file says of it, or the defaults.
     #[must_use]
     pub fn agent(&self, name: &str) -> Agent {

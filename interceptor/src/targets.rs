@@ -109,6 +109,12 @@ impl Targets {
         })
     }
 
+    /// Where the daemon dials for targets, where that is not where agents dial.
+    pub fn dialled(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        let places = self.places.values().flat_map(|places| places.iter());
+        places.filter_map(|(_, at)| at.inet())
+    }
+
     /// The UNIX sockets that are targets'.
     #[must_use]
     pub fn sockets(&self) -> Vec<SocketPath> {
@@ -304,5 +310,7 @@ targets:
         let places: Vec<_> = places.iter().map(|(_, at)| at.to_string()).collect();
         assert_eq!(places, ["127.0.0.1:5433", "unix:/srv/s"]);
         assert!(targets.places("two").is_none());
+        let dialled: Vec<_> = targets.dialled().collect();
+        assert_eq!(dialled, ["127.0.0.1:5433".parse().unwrap()]);
     }
 }

@@ -105,6 +105,45 @@ fn sessions_go_on_at_the_server_that_was_promoted() -> Result<()> {
     Ok(())
 }
 
+/// Takes each of its arguments, a port of loopback, for its own, and says how that went.
+const SIT: &str = r#"
+import errno, socket, sys
+for port in sys.argv[1:]:
+    for address in "127.0.0.1", "0.0.0.0":
+        s = socket.socket()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind((address, int(port)))
+            print(port, address, "bound", flush=True)
+        except OSError as error:
+            print(port, address, errno.errorcode[error.errno], flush=True)
+"#;
+
+#[test]
+fn agents_sit_nowhere_where_the_daemon_dials() -> Result<()> {
+    let server = Postgres::start()?;
+    let (beyond, collector) = (port::free()?, port::free()?);
+    let lab = Lab::over(server, |settings| {
+        for target in &mut settings.targets {
+            target.more.push(hosts(&[beyond], "order: listed"));
+        }
+        settings.audit.push(format!(
+            "outputs: {{ far: {{ to: {{ otlp: {{ url: 'http://{collector}/v1/logs', allow_http: true }} }} }} }}"
+        ));
+    })?;
+    let free = port::free()?.port().to_string();
+    let ports = [beyond, collector].map(|at| at.port().to_string());
+    let words = ["-c", SIT, &ports[0], &ports[1], &free];
+    let told = lab.agent().run("/usr/bin/python3", &words)?.ok()?;
+    let mut expected = String::new();
+    for port in ports {
+        expected += &format!("{port} 127.0.0.1 EPERM\n{port} 0.0.0.0 EPERM\n");
+    }
+    expected += &format!("{free} 127.0.0.1 bound\n{free} 0.0.0.0 bound\n");
+    ensure!(told == expected, "{told}");
+    Ok(())
+}
+
 #[test]
 fn agents_cannot_dial_the_servers_behind_a_target_themselves() -> Result<()> {
     let server = Postgres::start()?;

@@ -183,6 +183,55 @@ fn a_port_of_the_daemon_on_every_address_is_out_of_reach_on_each_until_it_moves(
 }
 
 #[test]
+fn what_the_daemon_dials_itself_cannot_be_bound() {
+    let scene = Scene::new();
+    let script =
+        "s = tcp(); s.bind(('127.0.0.1', 0)); s.listen(); say(s.getsockname()[1]); input()";
+    let mut squatter = scene.client(script, &[]);
+    let before: u16 = squatter.line().parse().unwrap();
+    let before = SocketAddr::from(([127, 0, 0, 1], before));
+    let at: SocketAddr = "127.0.0.1:25436".parse().unwrap();
+    let wide = Rule {
+        network: "127.0.0.0/8".parse().unwrap(),
+        ..rule(
+            at,
+            Verdict::Direct {
+                needs_daemon: false,
+            },
+        )
+    };
+    let rules = [
+        rule(at, Verdict::Dialled),
+        rule(before, Verdict::Dialled),
+        wide,
+    ];
+    scene.capture.set_rules(&rules).unwrap();
+    let (v4, v6) = ("socket.AF_INET", "socket.AF_INET6");
+    for script in [
+        bind(v4, "127.0.0.1", 25436),
+        bind(v6, "::ffff:127.0.0.1", 25436),
+        bind(v4, "0.0.0.0", 25436),
+        bind(v6, "::", 25436),
+    ] {
+        assert_eq!(scene.run(&script, &[]), "EPERM", "{script}");
+    }
+    // Who sat there before is not answered for.
+    let dial = "s = tcp(); s.settimeout(0.3); outcome(s.connect, ('127.0.0.1', int(sys.argv[1])))";
+    let port = before.port().to_string();
+    let tried = crate::scene::Client::outside(dial, &[&port]).finish();
+    assert_eq!(tried, "TimeoutError");
+    // It opens nothing, and shuts nothing that another rule opens.
+    let _server = std::net::TcpListener::bind(at).unwrap();
+    let dial = "outcome(tcp().connect, ('127.0.0.1', 25436))";
+    assert_eq!(scene.run(dial, &[]), "ok");
+    scene
+        .capture
+        .set_rules(&[rule(at, Verdict::Dialled)])
+        .unwrap();
+    assert_eq!(scene.run(dial, &[]), "EPERM");
+}
+
+#[test]
 fn addresses_of_the_daemon_are_out_of_reach() {
     let scene = Scene::new();
     let mut events = scene.events();

@@ -296,6 +296,7 @@ fn bits(rule: &Rule, resolvers: &Slots) -> u32 {
             needs_daemon: false,
         } => DIRECT,
         Verdict::Direct { needs_daemon: true } => DIRECT_IF_READY,
+        Verdict::Dialled => 0,
         Verdict::Resolver => {
             let at = endpoint(SocketAddr::new(rule.network.addr(), rule.port.unwrap_or(0)));
             let slots = (0_u32..).zip(resolvers);
@@ -306,8 +307,8 @@ fn bits(rule: &Rule, resolvers: &Slots) -> u32 {
     }
 }
 
-/// What scopes may not bind: the targets' addresses, and where a target is on this host, its port on
-/// every address.
+/// What scopes may not bind: the targets' addresses and whatever else the daemon dials, and where that is on
+/// this host, its port on every address.
 fn protect(rules: &[Rule], own: &[IpAddr]) -> BTreeMap<[u32; 5], Endpoint> {
     let mut found = BTreeMap::new();
     for rule in rules {
@@ -317,7 +318,9 @@ fn protect(rules: &[Rule], own: &[IpAddr]) -> BTreeMap<[u32; 5], Endpoint> {
             port,
             verdict,
         } = rule;
-        let (Verdict::Redirect | Verdict::Resolver, Some(port)) = (verdict, *port) else {
+        let (Verdict::Redirect | Verdict::Resolver | Verdict::Dialled, Some(port)) =
+            (verdict, *port)
+        else {
             continue;
         };
         if network.prefix_len() != network.max_prefix_len() {

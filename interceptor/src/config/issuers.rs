@@ -180,6 +180,12 @@ impl Url {
         })
     }
 
+    /// Where it is.
+    #[must_use]
+    pub const fn at(&self) -> (&Host, u16) {
+        (&self.host, self.port)
+    }
+
     /// Whether it may be spoken to: under TLS, or in clear where that is allowed and nobody else hears it.
     ///
     /// # Errors

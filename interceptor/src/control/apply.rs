@@ -257,17 +257,19 @@ pub fn rows(config: &Config, targets: &Targets, scopes: &[Scope]) -> Vec<Rule> {
         config
             .resolvers
             .iter()
-            .map(|resolver| resolver_row(resolver.address)),
+            .map(|resolver| row_of(resolver.address, Verdict::Resolver)),
     );
+    let dialled = targets.dialled().chain(config.dialled());
+    rows.extend(dialled.map(|at| row_of(at, Verdict::Dialled)));
     rows
 }
 
-fn resolver_row(address: SocketAddr) -> Rule {
+fn row_of(address: SocketAddr, verdict: Verdict) -> Rule {
     Rule {
         scope: None,
         network: IpNet::from(address.ip().to_canonical()),
         port: Some(address.port()),
-        verdict: Verdict::Resolver,
+        verdict,
     }
 }
 

@@ -45,6 +45,23 @@ fn a_row_says_what_the_wider_rows_over_it_say() {
 }
 
 #[test]
+fn where_the_daemon_dials_nobody_else_listens_and_nothing_else_changes() {
+    let rules = [
+        rule("127.0.0.1/32", 4318, Verdict::Dialled),
+        rule("10.1.2.3/32", 443, Verdict::Dialled),
+        rule("10.0.0.0/8", 443, DIRECTLY),
+    ];
+    let rows = compile(&rules, &NOBODY);
+    let bits = rules.map(|rule| rows[&Row::of(&rule)]);
+    assert_eq!(bits, [0, DIRECT, DIRECT]);
+    let protected = protect(&rules, &[]);
+    let expected = ["127.0.0.1:4318", "[::]:4318", "10.1.2.3:443"];
+    let expected = expected.map(|at| order(&endpoint(at.parse().unwrap())));
+    assert_eq!(protected.len(), expected.len());
+    assert!(expected.iter().all(|at| protected.contains_key(at)));
+}
+
+#[test]
 fn a_wide_redirect_is_not_undercut_by_a_narrow_direct_rule() {
     let narrow = rule("fd00::1/128", 443, DIRECTLY);
     let rows = compile(

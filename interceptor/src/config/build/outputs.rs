@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::{From, flag, map, text, texts};
 use crate::config::document::Node;
 use crate::config::mistake::Report;
-use crate::config::{Address, Config, SecretSource, Url, scalar};
+use crate::config::{Address, Config, Host, SecretSource, Url, scalar};
 
 /// An output of the audit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +56,18 @@ pub enum OutputTo {
         /// What it shares with the daemon.
         secret: SecretSource,
     },
+}
+
+impl OutputTo {
+    /// Where the daemon dials for it, if anywhere.
+    #[must_use]
+    pub const fn at(&self) -> Option<(&Host, u16)> {
+        match self {
+            Self::Stdout | Self::File(_) => None,
+            Self::Syslog { address, .. } => Some((&address.host, address.port)),
+            Self::Otlp { web, .. } | Self::Webhook { web, .. } => Some(web.url.at()),
+        }
+    }
 }
 
 /// A receiver of the web.
