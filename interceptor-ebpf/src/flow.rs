@@ -97,6 +97,18 @@ impl Endpoint {
         self.address[0] == other.address[0]
             && self.address[1] == other.address[1]
             && self.address[2] == other.address[2]
+    /// `224.0.0.0/4`, `255.255.255.255` or `ff00::/8`: heard by many.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_of_many(&self) -> bool {
+        if self.is_v4() {
+            let address = u32::from_be(self.address[3]);
+            address >> 28 == 0xe || address == u32::MAX
+        } else {
+            u32::from_be(self.address[0]) >> 24 == 0xff
+        }
+    }
+
             && self.address[3] == other.address[3]
             && self.port == other.port
     }

@@ -9,6 +9,7 @@ mod getpeername;
 mod names;
 mod recvmsg;
 mod sendmsg;
+mod setsockopt;
 mod sock_create;
 mod sock_ops;
 

@@ -114,6 +114,10 @@ pub struct Offsets {
     pub unix_peer: u32,
     /// `sock_common.skc_cookie`.
     pub cookie: u32,
+    /// `bpf_sock_addr_kern.sk`.
+    pub call_socket: u32,
+    /// `sock_common.skc_flags`.
+    pub socket_flags: u32,
 }
 
 impl Offsets {
@@ -155,11 +159,13 @@ impl Offsets {
         descriptors: ABSENT,
         unix_peer: ABSENT,
         cookie: ABSENT,
+        call_socket: ABSENT,
+        socket_flags: ABSENT,
     };
 }
 
 const _: () = assert!(size_of::<Process>() == 64);
-const _: () = assert!(size_of::<Offsets>() == 144);
+const _: () = assert!(size_of::<Offsets>() == 152);
 
 #[cfg(feature = "user")]
 #[expect(

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use interceptor::capture::{DenyReason, Verdict};
 
 use crate::matrix::URING;
-use crate::scene::{Namespace, Scene, is_idle, server};
+use crate::scene::{Client, Namespace, Scene, is_idle, run, server};
 
 /// Ways to send a datagram to where none may go; the argument is the port of somebody on loopback.
 const WAYS: [(&str, &str); 14] = [
@@ -94,8 +94,7 @@ fn datagrams_are_refused_when_they_are_sent_not_when_they_are_connected() {
         }
     };
     assert_eq!((denied.process.tgid, denied.passerby), (pid, false));
-    let route_probe =
-        "u = udp(); outcome(u.connect, ('10.77.0.9', 53)); say(u.getsockname()[0] != '0.0.0.0')";
+    let route_probe = "u = udp(); u.setsockopt(1, 6, 1); outcome(u.connect, ('10.77.0.9', 53)); say(u.getsockname()[0] != '0.0.0.0')";
     assert_eq!(scene.run(route_probe, &[]), "ok\nTrue");
 }
 
@@ -190,4 +189,78 @@ outcome(s.sendto, b'x' * 20, ('127.0.0.1', 0))";
     client.tell("");
     assert_eq!(client.finish(), "EPERM");
     assert!(is_idle(&target));
+}
+
+/// A namespace with a network of its own, 10.77.1.0/24, that leads nowhere.
+fn network() -> Namespace {
+    let netns = Namespace::new();
+    let ip = |words: &[&str]| run("ip", &[&["-n", netns.0.as_str()], words].concat());
+    ip(&[
+        "link", "add", "net0", "type", "veth", "peer", "name", "far0",
+    ]);
+    ip(&[
+        "addr",
+        "add",
+        "10.77.1.1/24",
+        "broadcast",
+        "+",
+        "dev",
+        "net0",
+    ]);
+    ip(&["link", "set", "net0", "up"]);
+    ip(&["link", "set", "far0", "up"]);
+    ip(&["route", "add", "224.0.0.0/4", "dev", "net0"]);
+    ip(&["route", "add", "default", "dev", "net0"]);
+    netns
+}
+
+const HEAR_ALL: &str = "u = udp(); u.bind(('0.0.0.0', 0))
+u.setsockopt(0, 35, socket.inet_aton('224.0.0.251') + socket.inet_aton('10.77.1.1'))
+say(u.getsockname()[1]); heard = b''
+while heard != b'last': heard = u.recv(9); say(heard)";
+
+/// Says a word to an address by a connected socket of a family.
+const TO_ALL: &str = "u = udp(getattr(socket, sys.argv[1])); u.setsockopt(1, 6, 1)
+def way(): u.connect((sys.argv[2], int(sys.argv[3]))); u.send(sys.argv[4].encode())
+outcome(way)";
+
+#[test]
+fn what_goes_to_many_is_heard_by_nobody_on_this_host() {
+    let mut scene = Scene::new();
+    let netns = network();
+    let mut ear = Client::outside_in(&netns, HEAR_ALL, &[]);
+    let port = ear.line();
+    let outside = |word| {
+        let words = ["AF_INET", "10.77.1.255", &port, word];
+        assert_eq!(Client::outside_in(&netns, TO_ALL, &words).finish(), "ok");
+    };
+    outside("first");
+    // The kernel's own answer to a socket that may not: it was told that it may, and never could.
+    let rows = [
+        ("AF_INET", "10.77.1.255", "EACCES"),
+        ("AF_INET", "255.255.255.255", "EPERM"),
+        ("AF_INET", "224.0.0.251", "EPERM"),
+        ("AF_INET6", "::ffff:10.77.1.255", "EACCES"),
+        ("AF_INET6", "::ffff:224.0.0.251", "EPERM"),
+    ];
+    for (family, to, expected) in rows {
+        let words = [family, to, &port, to];
+        let tried = scene.client_in(&netns, TO_ALL, &words).finish();
+        assert_eq!(tried, expected, "{to}");
+    }
+    // Made before the tag, so that it may.
+    let path = scene.cgroup(&crate::scene::unique("late"));
+    let early = TO_ALL.replace("def way", "say('up'); input()\ndef way");
+    let mut early = scene.client_both(
+        &path,
+        &netns,
+        &early,
+        &["AF_INET", "10.77.1.255", &port, "early"],
+    );
+    assert_eq!(early.line(), "up");
+    scene.capture.tag(&path, "late").unwrap();
+    early.tell("");
+    assert_eq!(early.finish(), "EPERM");
+    outside("last");
+    assert_eq!(ear.finish(), "b'first'\nb'last'");
 }

@@ -204,6 +204,17 @@ impl Scene {
         Client::place(Some(procs), Some(netns), script, args)
     }
 
+    /// As [`Self::client`], in another cgroup and another network namespace.
+    pub(crate) fn client_both(
+        &self,
+        cgroup: &str,
+        netns: &Namespace,
+        script: &str,
+        args: &[&str],
+    ) -> Client {
+        Client::place(Some(self.procs(cgroup)), Some(netns), script, args)
+    }
+
     /// As [`Self::client`], in another cgroup.
     pub(crate) fn client_at(&self, cgroup: &str, script: &str, args: &[&str]) -> Client {
         Client::place(Some(self.procs(cgroup)), None, script, args)
@@ -332,6 +343,11 @@ impl Client {
     /// A client outside every scope.
     pub(crate) fn outside(script: &str, args: &[&str]) -> Self {
         Self::place(None, None, script, args)
+    }
+
+    /// The same in another network namespace.
+    pub(crate) fn outside_in(netns: &Namespace, script: &str, args: &[&str]) -> Self {
+        Self::place(None, Some(netns), script, args)
     }
 
     fn place(

@@ -17,7 +17,7 @@ use interceptor_ebpf::scope::Listeners;
 
 use super::{PASS, REFUSE, address, deny, names};
 use crate::maps::{FLOWS, LISTENERS};
-use crate::stamp;
+use crate::stamp::{self, offset, word};
 use crate::verdict::{self, EHOSTUNREACH, Refusal, UNCOVERED};
 
 const ON_ERROR: i32 = REFUSE;
@@ -26,6 +26,9 @@ const ON_ERROR: i32 = REFUSE;
 const SOL_SOCKET: i32 = 1;
 /// `SO_BINDTODEVICE`.
 const SO_BINDTODEVICE: i32 = 25;
+
+/// The bit of `enum sock_flags` that `SO_BROADCAST` sets.
+const SOCK_BROADCAST: u64 = 1 << 6;
 
 #[cgroup_sock_addr(connect4)]
 fn interceptor_connect4(context: SockAddrContext) -> i32 {
@@ -51,9 +54,7 @@ fn connect<const V6: bool>(call: *mut bpf_sock_addr) -> i32 {
     let mut to = address::read::<V6>(call);
     let answer = match kind {
         address::STREAM => try_connect::<V6>(call, socket, (scope, netns), &mut to),
-        // glibc connects datagram sockets to learn their source address; bytes to anybody but a resolver
-        // are refused later.
-        address::DATAGRAM => names::forward::<V6>(call, (scope, netns), &mut to).map(drop),
+        address::DATAGRAM => try_datagrams::<V6>(call, (scope, netns), &mut to),
         _ => Err(Refusal::new(event::SOCKET_TYPE)),
     };
     let Err(refusal) = answer else { return PASS };
@@ -73,6 +74,36 @@ fn connect<const V6: bool>(call: *mut bpf_sock_addr) -> i32 {
         },
     );
     ON_ERROR
+}
+
+/// glibc connects datagram sockets to learn their source address; bytes to anybody but a resolver are refused
+/// as they leave. But of what goes to many, the kernel gives this host's own receivers a copy that passes no
+/// guard (`ip_mc_output`): no socket is connected to them.
+#[inline(always)]
+fn try_datagrams<const V6: bool>(
+    call: *mut bpf_sock_addr,
+    (scope, netns): (u64, u64),
+    to: &mut Endpoint,
+) -> Result<(), Refusal> {
+    let forwarded = names::forward::<V6>(call, (scope, netns), to)?;
+    if forwarded || to.is_loopback() || to.is_unspecified() {
+        return Ok(());
+    }
+    if to.is_of_many() || may_broadcast(call) {
+        return Err(Refusal::new(event::UDP));
+    }
+    Ok(())
+}
+
+/// Whether the socket may send to addresses of broadcast, which only routes tell from others: the kernel
+/// connects no other socket to them. `setsockopt` keeps it from that, but not what was made before the tag. One
+/// that cannot be looked at counts as one that may.
+#[inline(always)]
+fn may_broadcast(call: *mut bpf_sock_addr) -> bool {
+    // The context is the kernel's own record, which its fields are a view of.
+    let flags = word(call as u64, offset!(call_socket))
+        .and_then(|socket| word(socket, offset!(socket_flags)));
+    flags.is_none_or(|flags| flags & SOCK_BROADCAST != 0)
 }
 
 #[inline(always)]

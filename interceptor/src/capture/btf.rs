@@ -62,6 +62,8 @@ pub(super) fn offsets(file: &[u8]) -> Offsets {
         descriptors: at("fdtable", "fd"),
         unix_peer: at("unix_sock", "peer"),
         cookie: at("sock_common", "skc_cookie"),
+        call_socket: at("bpf_sock_addr_kern", "sk"),
+        socket_flags: at("sock_common", "skc_flags"),
     }
 }
 

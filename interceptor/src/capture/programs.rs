@@ -70,10 +70,11 @@ const fn hook(name: &'static str, program: &'static str, attach_type: u32) -> Ho
 }
 
 /// The hooks of a scope. The guard comes first and the verdict last: a half-tagged scope is shut.
-pub(super) const SCOPE_HOOKS: [Hook; 13] = [
+pub(super) const SCOPE_HOOKS: [Hook; 14] = [
     hook("egress", "interceptor_egress", 1),
     hook("sock_create", "interceptor_sock_create", 2),
     hook("sock_ops", "interceptor_scope_ops", 3),
+    hook("setsockopt", "interceptor_setsockopt", 22),
     hook("bind4", "interceptor_bind4", 8),
     hook("bind6", "interceptor_bind6", 9),
     hook("sendmsg4", "interceptor_sendmsg4", 14),
@@ -236,6 +237,7 @@ fn load_one(program: &mut Program) -> Result<OwnedFd, aya::programs::ProgramErro
         Program::CgroupSock(program) => program.load()?,
         Program::CgroupSkb(program) => program.load()?,
         Program::SockOps(program) => program.load()?,
+        Program::CgroupSockopt(program) => program.load()?,
         _ => return Err(aya::programs::ProgramError::UnexpectedProgramType),
     }
     Ok(program.fd()?.as_fd().try_clone_to_owned()?)
