@@ -71,6 +71,13 @@ impl Endpoint {
         }
     }
 
+    /// The same address without a port: where a client is that has none yet.
+    #[must_use]
+    #[inline(always)]
+    pub const fn anywhere(&self) -> Self {
+        Self { port: 0, ..*self }
+    }
+
     /// The same port on the loopback address of the same family.
     #[must_use]
     #[inline(always)]
@@ -90,13 +97,6 @@ impl Endpoint {
         Self::v4((0x7f40_0001_u32.wrapping_add(slot)).to_be(), port)
     }
 
-    /// Equality without a call to `memcmp`, which some verifiers do not follow.
-    #[must_use]
-    #[inline(always)]
-    pub const fn same(&self, other: &Self) -> bool {
-        self.address[0] == other.address[0]
-            && self.address[1] == other.address[1]
-            && self.address[2] == other.address[2]
     /// `224.0.0.0/4`, `255.255.255.255` or `ff00::/8`: heard by many.
     #[must_use]
     #[inline(always)]
@@ -109,6 +109,13 @@ impl Endpoint {
         }
     }
 
+    /// Equality without a call to `memcmp`, which some verifiers do not follow.
+    #[must_use]
+    #[inline(always)]
+    pub const fn same(&self, other: &Self) -> bool {
+        self.address[0] == other.address[0]
+            && self.address[1] == other.address[1]
+            && self.address[2] == other.address[2]
             && self.address[3] == other.address[3]
             && self.port == other.port
     }
@@ -118,7 +125,8 @@ impl Endpoint {
 pub const REDIRECTED: u32 = 1;
 /// [`Flow::kind`]: straight out by a `direct` or resolver rule.
 pub const DIRECT: u32 = 2;
-/// [`Flow::kind`]: to a listener of the same scope, over loopback.
+/// [`Flow::kind`]: to a listener of the same scope, over loopback. Its [`Flow::generation`] is not zero once
+/// who took it has been seen.
 pub const LOCAL: u32 = 3;
 /// [`Flow::kind`]: accepted by a listener of the scope, from a loopback peer.
 pub const ACCEPTED: u32 = 4;

@@ -20,6 +20,7 @@
 
 mod hooks;
 mod maps;
+mod peer;
 mod stamp;
 mod unix;
 mod verdict;

@@ -118,6 +118,14 @@ pub struct Offsets {
     pub call_socket: u32,
     /// `sock_common.skc_flags`.
     pub socket_flags: u32,
+    /// `sk_buff.sk`.
+    pub packet_socket: u32,
+    /// `sock.sk_reuseport_cb`.
+    pub sharers: u32,
+    /// `sock_reuseport.num_socks`.
+    pub sharers_count: u32,
+    /// `sock_reuseport.prog`.
+    pub sharers_program: u32,
 }
 
 impl Offsets {
@@ -161,11 +169,15 @@ impl Offsets {
         cookie: ABSENT,
         call_socket: ABSENT,
         socket_flags: ABSENT,
+        packet_socket: ABSENT,
+        sharers: ABSENT,
+        sharers_count: ABSENT,
+        sharers_program: ABSENT,
     };
 }
 
 const _: () = assert!(size_of::<Process>() == 64);
-const _: () = assert!(size_of::<Offsets>() == 152);
+const _: () = assert!(size_of::<Offsets>() == 168);
 
 #[cfg(feature = "user")]
 #[expect(

@@ -198,13 +198,13 @@ pub(crate) fn protection(endpoint: &Endpoint) -> u32 {
 /// only sign of life that a killed daemon cannot leave behind.
 #[inline(always)]
 pub(crate) fn daemon_listens<C>(context: *mut C, at: &Endpoint) -> bool {
-    with_socket(context, at, at, true, is_daemons)
+    with_socket(context, &at.anywhere(), at, true, is_daemons)
 }
 
 /// As [`daemon_listens`], for its name server at `at`.
 #[inline(always)]
 pub(crate) fn daemon_answers<C>(context: *mut C, at: &Endpoint) -> bool {
-    with_socket(context, at, at, false, is_daemons)
+    with_socket(context, &at.anywhere(), at, false, is_daemons)
 }
 
 #[inline(always)]
@@ -235,25 +235,29 @@ pub(crate) fn same_scope<C>(
     tcp: bool,
     scope: u64,
 ) -> bool {
-    with_socket(context, from, to, tcp, |socket| {
-        let made = SOCKETS.get(socket);
-        // SAFETY: checked for null.
-        !made.is_null() && unsafe { (*made).scope } == scope
-    })
+    with_socket(context, from, to, tcp, |socket| is_made_by(socket, scope))
+}
+
+/// Whether `scope` made a socket, or was the first to bind it.
+#[inline(always)]
+pub(crate) fn is_made_by(socket: *mut bpf_sock, scope: u64) -> bool {
+    let made = SOCKETS.get(socket);
+    // SAFETY: checked for null.
+    !made.is_null() && unsafe { (*made).scope } == scope
 }
 
 /// Asks `f` about the socket that would receive a packet `from` → `to`; false where there is none.
 #[inline(always)]
-fn with_socket<C>(
+pub(crate) fn with_socket<C>(
     context: *mut C,
     from: &Endpoint,
     to: &Endpoint,
     tcp: bool,
-    f: impl Fn(*mut bpf_sock) -> bool,
+    f: impl FnOnce(*mut bpf_sock) -> bool,
 ) -> bool {
     // `struct bpf_sock_tuple` is source, destination, source port, destination port: 12 bytes for
     // IPv4, 36 for IPv6; ports in network order.
-    let ports = u32::from(to.port.to_be()) << 16;
+    let ports = u32::from(to.port.to_be()) << 16 | u32::from(from.port.to_be());
     let mut tuple = [0_u32; 9];
     let size = if to.is_v4() {
         tuple[0] = from.address[3];

@@ -152,7 +152,7 @@ fn try_connect<const V6: bool>(
         address::write::<V6>(call, &via);
         return Ok(());
     }
-    if to.is_loopback() && verdict::same_scope(call, to, to, true, scope) {
+    if to.is_loopback() && verdict::same_scope(call, &to.anywhere(), to, true, scope) {
         keep(socket, to, (scope, netns), flow::LOCAL)?;
         return Ok(());
     }

@@ -6,7 +6,7 @@
 
 use core::ptr::{self, from_mut, read_volatile};
 
-use aya_ebpf::bindings::{__sk_buff, BPF_ANY, BPF_TCP_LISTEN, BPF_TCP_SYN_SENT, bpf_sock};
+use aya_ebpf::bindings::{__sk_buff, BPF_ANY, BPF_TCP_LISTEN, bpf_sock};
 use aya_ebpf::helpers::{
     bpf_ktime_get_boot_ns, bpf_sk_fullsock, bpf_skb_ancestor_cgroup_id, bpf_skb_load_bytes,
 };
@@ -19,6 +19,7 @@ use interceptor_ebpf::rule;
 
 use super::{PASS, REFUSE, address, deny};
 use crate::maps::{ASKED, FLOWS, LISTENERS, SOCKETS};
+use crate::peer::{self, Sent};
 use crate::{stamp, verdict};
 
 const ON_ERROR: i32 = REFUSE;
@@ -36,6 +37,21 @@ struct Packet {
     protocol: u32,
     /// Leaves by the loopback device.
     stays: bool,
+    /// A segment of TCP with bytes in it.
+    carries: bool,
+}
+
+impl Packet {
+    #[inline(always)]
+    fn sent(&self, packet: *mut __sk_buff, socket: *mut bpf_sock, scope: u64) -> Sent<'_> {
+        Sent {
+            packet,
+            socket,
+            from: &self.from,
+            to: &self.to,
+            scope,
+        }
+    }
 }
 
 #[cgroup_skb(egress)]
@@ -116,10 +132,10 @@ fn tcp(
         flow::REDIRECTED => packet.stays && packet.to.same(unsafe { &(*flow).via }),
         flow::DIRECT => packet.to.same(&destination) && still_direct(skb, flow, &packet.to),
         flow::LOCAL => {
+            // The listener of the connect may have made way for a stranger's before the SYN left.
+            let sent = packet.sent(skb, socket, scope);
             near && packet.to.same(&destination)
-                // The listener of the connect may have made way for a stranger's before the SYN left.
-                && (state != BPF_TCP_SYN_SENT
-                    || verdict::same_scope(skb, &packet.from, &packet.to, true, scope))
+                && peer::takes_segment(&sent, state, packet.carries, flow)
         }
         flow::ACCEPTED => near && verdict::protection(&packet.from) == 0,
         _ => false,
@@ -174,7 +190,7 @@ fn udp(skb: *mut __sk_buff, socket: *mut bpf_sock, packet: &Packet) -> Result<()
             return ask(skb, socket, packet, (scope, netns), slot);
         }
     }
-    if verdict::same_scope(skb, &packet.from, &packet.to, false, scope) {
+    if peer::takes_datagram(&packet.sent(skb, socket, scope)) {
         return Ok(());
     }
     Err(event::UDP)
@@ -271,6 +287,7 @@ fn parse(skb: *mut __sk_buff) -> Option<Packet> {
     let mut ports = [0_u32; 10];
     load(skb, length, &mut ports, 4)?;
     let ports = u32::from_be(ports[0]);
+    let carries = next == address::TCP && bytes(skb, length)? != 0;
     Some(Packet {
         from: Endpoint {
             port: (ports >> 16) as u16,
@@ -282,7 +299,19 @@ fn parse(skb: *mut __sk_buff) -> Option<Packet> {
         },
         protocol: next,
         stays: device == LOOPBACK_DEVICE,
+        carries,
     })
+}
+
+/// Bytes of a segment behind both headers, of which the first is `length` long.
+#[inline(always)]
+fn bytes(skb: *mut __sk_buff, length: u32) -> Option<u32> {
+    let mut words = [0_u32; 10];
+    load(skb, length + 12, &mut words, 4)?;
+    let header = u32::from_be(words[0]) >> 28 << 2;
+    // SAFETY: a field of the context.
+    let whole = unsafe { read_volatile(&raw const (*skb).len) };
+    whole.checked_sub(length + header)
 }
 
 #[inline(always)]

@@ -64,6 +64,10 @@ pub(super) fn offsets(file: &[u8]) -> Offsets {
         cookie: at("sock_common", "skc_cookie"),
         call_socket: at("bpf_sock_addr_kern", "sk"),
         socket_flags: at("sock_common", "skc_flags"),
+        packet_socket: at("sk_buff", "sk"),
+        sharers: at("sock", "sk_reuseport_cb"),
+        sharers_count: at("sock_reuseport", "num_socks"),
+        sharers_program: at("sock_reuseport", "prog"),
     }
 }
 
