@@ -36,6 +36,14 @@ pub use lookup::Identifier;
 pub use operator::Operator;
 pub use user::{LoggedIn, Login, uid_of};
 
+/// The effective user of whoever has this number now.
+///
+/// # Errors
+/// Where nobody has it, or /proc does not say.
+pub fn user_of(pid: u32) -> Result<u32, Error> {
+    live::Live::open(pid)?.uid()
+}
+
 /// The tagged cgroup that caught a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScopeOf {

@@ -18,6 +18,7 @@ use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::serve::IncomingStream;
+use nix::errno::Errno;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerPidfd;
 use serde_json::{Value, json};
@@ -28,7 +29,7 @@ use super::door::Door;
 use crate::audit::event::{Caller, Event};
 use crate::audit::{self, Sink as _};
 use crate::capture::{self, Scope};
-use crate::identity::pidfd;
+use crate::identity::{self, pidfd};
 use crate::policy::{ApprovalId, Refusal};
 use crate::policy::{ControlCaller, ControlObject, ControlVerb, HostUser};
 use crate::session::services::Services;
@@ -108,14 +109,26 @@ impl Connected<IncomingStream<'_, Door>> for Peer {
         let stream = visit.stream();
         let known = stream.peer_cred().ok().and_then(|cred| {
             let pid = u32::try_from(cred.pid()?).ok()?;
-            let pidfd = getsockopt(&stream.as_fd(), PeerPidfd)
-                .or_else(|_| pidfd::open(pid))
-                .ok()?;
+            let given = getsockopt(&stream.as_fd(), PeerPidfd);
+            let pidfd = hold(given, pid, cred.uid())?;
             let cgroup = visit.held().hierarchy().of(Some(pid)).ok()?;
             let known = Known::new(pid, (cred.uid(), cred.gid()), cgroup, pidfd);
             known.process().ok()?.lives().then_some(known)
         });
         Self { known }
+    }
+}
+
+/// Holds the process on the other end. Of one that has been reaped the kernel has no pidfd, or one that says so:
+/// its number may be another's by now, and is trusted only by kernels that give none at all (before Linux 6.5),
+/// where whoever has it is of the same user.
+fn hold(given: Result<OwnedFd, Errno>, pid: u32, uid: u32) -> Option<OwnedFd> {
+    match given {
+        Err(Errno::ENOPROTOOPT) => {
+            let found = pidfd::open(pid).ok()?;
+            (identity::user_of(pid).ok()? == uid).then_some(found)
+        }
+        given => given.ok(),
     }
 }
 
@@ -465,5 +478,48 @@ fn about(object: &ControlObject) -> Value {
         ControlObject::Host => json!("host"),
         ControlObject::Agent(agent) => json!({ "agent": agent }),
         ControlObject::Scope { agent, cgroup } => json!({ "agent": agent, "cgroup": cgroup }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn the_number_of_a_caller_that_has_been_reaped_is_not_believed() {
+        // Whoever has the number lives, and is of the same user.
+        let (pid, uid) = (std::process::id(), nix::unistd::Uid::effective().as_raw());
+        for errno in [Errno::EINVAL, Errno::ESRCH, Errno::ENODATA, Errno::EMFILE] {
+            assert!(hold(Err(errno), pid, uid).is_none(), "{errno}");
+        }
+        assert!(hold(Err(Errno::ENOPROTOOPT), pid, uid).is_some());
+        assert!(hold(Err(Errno::ENOPROTOOPT), pid, uid + 1).is_none());
+    }
+
+    #[test]
+    fn a_caller_that_has_ended_is_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let script = "import os, socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); os.set_inheritable(s.fileno(), True)
+if os.fork() == 0: print('x', flush=True); sys.stdin.read()";
+        let mut child = Command::new("/usr/bin/python3")
+            .args(["-I", "-c", script])
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (stream, _): (UnixStream, _) = listener.accept().unwrap();
+        let input = child.stdin.take();
+        child.wait().unwrap();
+        // Its child has the socket still; who connected is gone.
+        let given = getsockopt(&stream.as_fd(), PeerPidfd);
+        let held = hold(given, child.id(), 0);
+        assert!(held.is_none_or(|held| !pidfd::is_alive(&held)));
+        drop(input);
     }
 }

@@ -384,6 +384,10 @@ impl Reader {
         let executable = Open::of(&process)?;
         let cgroup = self.directories.id(&process.cgroup()?);
         let stamp = ProcessStamp {
+        // Somebody else's by now, or no longer whom it was when it called.
+        if process.uid()? != ids.0 {
+            return Err(Error::Replaced { pid });
+        }
             tgid: pid,
             started: self.boot_time(process.stat()?.started),
             executable: None,
