@@ -347,6 +347,12 @@ impl Target {
         }
     }
 
+    /// Whether the daemon has nothing of its own to give whoever answers for it: no password, key or token.
+    #[must_use]
+    pub fn gives_nothing(&self) -> bool {
+        self.protocol.secrets().next().is_none() && self.tls.key.is_none()
+    }
+
     /// What only SSH needs; `None` where it speaks something else.
     #[must_use]
     pub fn ssh(&self) -> Option<&Arc<Ssh>> {

@@ -66,6 +66,7 @@ fn a_target_of_the_clients_namespace_is_dialled_there_and_nowhere_else() -> Resu
     bridge.await_text("up", DEADLINE)?;
     let lab = Lab::with(|settings| {
         let mut target = Target::postgres("inner", &inner, at);
+        // Its wire to the bridge is in clear, so the daemon has nothing to give it.
         target.namespace = "client";
         settings.targets.push(target);
     })?;

@@ -348,10 +348,11 @@ fn transport(entry: &Entry, target: &Target, report: &mut Report) {
     }
     let loopback = |address| literal(address).is_some_and(|at| at.ip().is_loopback());
     let outside = !target.addresses.iter().all(loopback);
-    if target.namespace == Namespace::Client && !tls.proves_server() && outside {
+    let is_client = target.namespace == Namespace::Client;
+    if is_client && !tls.proves_server() && (outside || !target.gives_nothing()) {
         wrong(
             &["namespace"],
-            "expected tls.mode verify-full, or verify-ca with tls.ca, or loopback addresses only: the client may control its network",
+            "expected tls.mode verify-full, or verify-ca with tls.ca, or loopback addresses and no secret: the client may control its network",
         );
     }
 }

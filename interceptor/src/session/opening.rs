@@ -106,10 +106,10 @@ impl Who {
         dialled.map_err(std::io::Error::other)
     }
 
-    /// A credential crosses a client's namespace only under verified TLS, or on its loopback.
+    /// A client may be root in its namespace, and answer there itself: on its loopback too, a credential goes only to
+    /// a server that proves itself.
     fn from(&self, services: &Services) -> Result<socket::From<'_>, Refusal> {
         let target = &self.target;
-        let verified = target.tls.proves_server();
         // Files are the same in every network namespace.
         let inet = self.flow.destination.0.inet();
         let loopback = inet.is_some_and(|at| at.ip().to_canonical().is_loopback());
@@ -120,12 +120,16 @@ impl Who {
             )),
             Namespace::Daemon => Ok(socket::From::Daemon),
             Namespace::Client if own => Ok(socket::From::Daemon),
-            Namespace::Client if verified || loopback => Ok(socket::From::Process {
-                process: self.identified.pidfd(),
-                netns: self.flow.netns,
-            }),
+            Namespace::Client
+                if target.tls.proves_server() || loopback && target.gives_nothing() =>
+            {
+                Ok(socket::From::Process {
+                    process: self.identified.pidfd(),
+                    netns: self.flow.netns,
+                })
+            }
             Namespace::Client => Err(Refusal::upstream(
-                "the client's network namespace is used only with verified TLS",
+                "the client's network namespace is used only with verified TLS, or without a secret",
             )),
         }
     }

@@ -649,6 +649,10 @@ fn targets_scopes_and_directories_must_not_overlap() {
             "3:19: targets.a.addresses: expected a target with postgres",
         ),
         (
+            "version: 1\ntargets:\n  a: { namespace: client, addresses: ['127.0.0.1:1'], tls: { mode: disable }, postgres: { user: u, password: { env: X }, databases: [d] } }",
+            "3:19: targets.a.namespace: expected tls.mode verify-full, or verify-ca with tls.ca, or loopback addresses and no secret",
+        ),
+        (
             "version: 1\ntargets:\n  a: { namespace: client, addresses: ['unix:/x'], postgres: { user: u, databases: [d] } }",
             "3:19: targets.a.namespace: expected namespace daemon with UNIX sockets",
         ),

@@ -18,7 +18,7 @@ use super::mask::Again;
 use super::session::Errand;
 use super::terminate::{Replication, Setting, Startup};
 use super::touch::Looker;
-use crate::config::{self, Host, Postgres, SessionAttrs, Target};
+use crate::config::{self, Host, Namespace, Postgres, SessionAttrs, Target};
 use crate::policy::Refusal;
 use crate::secrets::Secret;
 use crate::session::beside::Beside;
@@ -312,6 +312,7 @@ impl Plan {
         password: Option<&'a Secret>,
         attrs: SessionAttrs,
     ) -> Login<'a> {
+        let is_ours = self.target.namespace == Namespace::Daemon || self.target.tls.proves_server();
         Login {
             target: &self.target.name,
             host,
@@ -324,7 +325,8 @@ impl Plan {
             replication: self.replication,
             attrs,
             masked: (self.learns || self.is_masked()).then_some(Masked {
-                target_key: Some(&self.hash_key),
+                // Whoever has it can compare all hashes of the target: not for a server that may be the client's.
+                target_key: is_ours.then_some(&self.hash_key),
             }),
         }
     }

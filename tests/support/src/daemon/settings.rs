@@ -180,12 +180,11 @@ fn describe_postgres(text: &mut String, target: &Target, places: &Places) {
     line(text, "    postgres:");
     line(text, &format!("      user: {}", target.user));
     let secret = places.secrets.join(&target.name);
-    // A target that says of itself where its password comes from has no file.
-    if !target
-        .postgres
-        .iter()
-        .any(|more| more.starts_with("password:"))
-    {
+    // A target that says of itself where its password comes from has no file; and what answers in a client's own
+    // network, and proves nothing, is given none.
+    let says = |more: &String| more.starts_with("password:");
+    let is_proved = target.namespace == "daemon" || target.authority.is_some();
+    if is_proved && !target.postgres.iter().any(says) {
         line(
             text,
             &format!("      password: {{ file: {} }}", secret.display()),
