@@ -108,8 +108,8 @@ pub struct Principal {
     /// The container's id, where its cgroup names one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    /// Whether the process holds capabilities in the initial user namespace. Injection for such
-    /// processes is refused by default: they could leave the scope.
+    /// Whether the process is the host's root, or holds capabilities in the initial user namespace. Injection for
+    /// such processes is refused by default: they could leave the scope.
     pub privileged: bool,
     /// Whom its scope is bound to, where it is bound to anybody.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -497,6 +497,19 @@ fn a_privileged_process_gets_no_credential() -> Result<()> {
         line.pointer("/principal/privileged") == Some(&true.into()),
         "not marked: {line}"
     );
+    // Nor one that has given up what it held.
+    let dsn = lab.dsn();
+    let psql = format!(
+        "psql -qAtX -h {} -p {} -U anybody {}",
+        dsn.host, dsn.port, dsn.database
+    );
+    let drop = "setpriv --bounding-set=-all --inh-caps=-all --ambient-caps=-all";
+    for around in [drop, "unshare --user"] {
+        let script = format!("{around} {psql} -c 'select 1'; exit $?");
+        let finished = lab.agent().as_uid(0).run("/bin/sh", &["-c", &script])?;
+        let error = refused(finished).with_context(|| around.to_owned())?;
+        has(&error, &["FATAL", "interceptor run --user NAME"]).context(around)?;
+    }
     // Where the configuration says so, it gets one, and is marked all the same.
     let lab = Lab::with(|settings| {
         "agents: { demo: { allow_privileged: true } }\n".clone_into(&mut settings.more);

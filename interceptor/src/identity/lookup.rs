@@ -284,6 +284,9 @@ impl Identifier {
     }
 }
 
+/// Root of the host, by whatever name its namespace knows it.
+const ROOT: u32 = 0;
+
 /// What stands for a scope where a user's own look-ups are counted. No cgroup has so high a number: the
 /// kernel counts them up from 1.
 fn of_user(uid: u32) -> u64 {
@@ -381,13 +384,13 @@ impl Reader {
 
     fn observe(&self, pid: u32, ids: (u32, u32), scope: &ScopeOf) -> Result<Arc<Principal>, Error> {
         let process = Live::open(pid)?;
-        let executable = Open::of(&process)?;
-        let cgroup = self.directories.id(&process.cgroup()?);
-        let stamp = ProcessStamp {
         // Somebody else's by now, or no longer whom it was when it called.
         if process.uid()? != ids.0 {
             return Err(Error::Replaced { pid });
         }
+        let executable = Open::of(&process)?;
+        let cgroup = self.directories.id(&process.cgroup()?);
+        let stamp = ProcessStamp {
             tgid: pid,
             started: self.boot_time(process.stat()?.started),
             executable: None,
@@ -419,7 +422,7 @@ impl Reader {
         Ok(Seen {
             argv: argv(process, MAX_ARGUMENTS)?,
             cgroup: self.cgroup(stamp, process, scope)?,
-            privileged: process.is_privileged()?,
+            privileged: stamp.uid == ROOT || process.is_privileged()?,
             parent: ancestors::parent(process)?,
         })
     }

@@ -286,10 +286,10 @@ impl Refusal {
         Self::plain(RefusalKind::Identity, message, hint)
     }
 
-    /// The process holds host capabilities, and the agent is not allowed to.
+    /// The process is root's or holds host capabilities, and the agent is not allowed to.
     #[must_use]
     pub fn privileged() -> Self {
-        let message = "processes with capabilities on the host get no credentials";
+        let message = "processes of root, or with capabilities on the host, get no credentials";
         let hint = "run it as an ordinary user; for root: `interceptor run --user NAME`";
         Self::plain(RefusalKind::Identity, message, hint)
     }

@@ -294,7 +294,12 @@ assert libc.capset(header, (ctypes.c_uint32 * 6)()) == 0
         (
             "root without any",
             &["exec python3 -c \"$0\"", &dropped],
-            false,
+            true,
+        ),
+        (
+            "root in a namespace of its own",
+            &["exec unshare --user sh -c 'echo ready; exec sleep 999'"],
+            true,
         ),
         (
             "a thread with some",
