@@ -147,9 +147,10 @@ fn program(filter: Filter) -> Vec<sock_filter> {
         }
         of(&mut code, libc::SYS_unshare, &no_namespaces());
         of(&mut code, libc::SYS_clone, &no_namespaces());
-        // Its flags lie in memory, where a filter cannot look; libraries then call clone().
-        of(&mut code, libc::SYS_clone3, &[refuse(libc::ENOSYS)]);
     }
+    // Its flags lie in memory, where a filter cannot look, and it begins processes in other cgroups by files that
+    // are only read; libraries then call clone().
+    of(&mut code, libc::SYS_clone3, &[refuse(libc::ENOSYS)]);
     if !filter.apart {
         for number in OF_OTHERS {
             of(&mut code, *number, &[refuse(libc::EPERM)]);

@@ -105,7 +105,12 @@ fn namespaces_and_other_processes_are_refused_where_they_must_be() {
         (libc::SYS_unshare, [0x400, 0, 0], None, None),
         (libc::SYS_clone, [user | 17, 0, 0], no, None),
         (libc::SYS_clone, [thread, 0, 0], None, None),
-        (libc::SYS_clone3, [0; 3], Some(libc::ENOSYS), None),
+        (
+            libc::SYS_clone3,
+            [0; 3],
+            Some(libc::ENOSYS),
+            Some(libc::ENOSYS),
+        ),
         (libc::SYS_setns, [0; 3], no, None),
         (libc::SYS_mount, [0; 3], no, None),
         (libc::SYS_chroot, [0; 3], no, None),
