@@ -215,6 +215,15 @@ impl Config {
         })
     }
 
+    /// Whether targets have this name only because it is below a domain of theirs: then what it leads to is said by
+    /// whoever may make such names, which need not be the target's owner.
+    #[must_use]
+    pub fn is_anybodys(&self, name: &str) -> bool {
+        let mut addresses = self.targets.values().flat_map(|target| &target.addresses);
+        !addresses.any(|at| matches!(&at.host, Host::Name(own) if own == name))
+            && !self.names.is_private(name)
+    }
+
     /// The `direct` rule that a destination falls under. A target's name that resolves into one must
     /// be refused: the rule would lead around the daemon.
     #[must_use]
@@ -338,6 +347,12 @@ impl Target {
         }
     }
 
+    /// Whether the daemon has nothing of its own to give whoever answers for it: no password, key or token.
+    #[must_use]
+    pub fn gives_nothing(&self) -> bool {
+        self.protocol.secrets().next().is_none() && self.tls.key.is_none()
+    }
+
     /// What only a cluster needs; `None` where it speaks something else.
     #[must_use]
     pub fn kubernetes(&self) -> Option<&Arc<Kubernetes>> {
@@ -345,12 +360,6 @@ impl Target {
             Protocol::Kubernetes(cluster) => Some(cluster),
             Protocol::Postgres(_) | Protocol::Http(_) | Protocol::Ssh(_) => None,
         }
-    }
-
-    /// Whether the daemon has nothing of its own to give whoever answers for it: no password, key or token.
-    #[must_use]
-    pub fn gives_nothing(&self) -> bool {
-        self.protocol.secrets().next().is_none() && self.tls.key.is_none()
     }
 
     /// What only SSH needs; `None` where it speaks something else.

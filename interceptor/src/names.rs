@@ -27,9 +27,9 @@ use self::message::{Answer, No, Question};
 pub use self::serve::{by_datagram, by_stream};
 use crate::audit::Sink as _;
 use crate::audit::event::{Asked, Event};
-use crate::capture::Flow;
+use crate::capture::{Flow, OriginalDestination};
 use crate::clock;
-use crate::config::{Config, Host, NameRefusal, Target};
+use crate::config::{Config, Host, NameRefusal, Target, TlsMode};
 use crate::identity::{Identified, ScopeOf};
 use crate::policy::{PrincipalFacts, Question as AskedOfPolicy, Refusal, RuleId, is_plain};
 use crate::session::services::Services;
@@ -111,6 +111,13 @@ pub async fn places(
     };
     if found.is_empty() {
         return Err(Refusal::upstream("the target's name does not resolve"));
+    }
+    let config = services.config.load();
+    if found
+        .iter()
+        .any(|ip| is_astray(services, &config, name, *ip))
+    {
+        return Err(Refusal::rebinding(name));
     }
     let first = dialled.ip().to_canonical();
     found.sort_by_key(|ip| *ip != first);
@@ -233,6 +240,7 @@ async fn decide(
     }
     let is_target = config.named(name).next().is_some();
     let known = is_target || config.names.is_private(name);
+    let is_anybodys = config.is_anybodys(name);
     let policy = services.policy.current();
     let asked = AskedOfPolicy {
         name,
@@ -241,7 +249,7 @@ async fn decide(
     };
     let rules = policy.resolve(&asker.facts, asked).map_err(plain)?;
     let now = clock::boot();
-    if !known && let Some(why) = services.names.limits.tunnels(scope, name, now) {
+    if is_anybodys && let Some(why) = services.names.limits.tunnels(scope, name, now) {
         return Err(plain(Refusal::tunnel(why)));
     }
     let resolver = asker.flow.destination.0;
@@ -251,8 +259,12 @@ async fn decide(
         let refusal = Refusal::upstream("the resolver does not answer");
         (refusal, Some(error.to_string()))
     })?;
-    let strange = answer.addresses.iter().find(|ip| !reach::is_public(**ip));
-    if let Some(ip) = strange.filter(|_| !known) {
+    let mut addresses = answer.addresses.iter();
+    let strange = addresses.find(|ip| match known {
+        true => is_astray(services, &config, name, **ip),
+        false => !reach::is_public(**ip),
+    });
+    if let Some(ip) = strange {
         return Err((Refusal::rebinding(name), Some(ip.to_string())));
     }
     if is_target {
@@ -273,6 +285,23 @@ async fn decide(
         })?;
     }
     Ok(Given { answer, rules })
+}
+
+/// Whether a name that anybody may make leads where its maker must not lead the daemon: to this host and its
+/// links, or to another target's address under the rules of its own. That is nothing to a server that must prove
+/// the name.
+fn is_astray(services: &Services, config: &Config, name: &str, ip: IpAddr) -> bool {
+    if !config.is_anybodys(name) {
+        return false;
+    }
+    let targets = services.targets.load();
+    let is_anothers = |(target, port): (&Arc<Target>, u16)| {
+        let at = OriginalDestination(SocketAddr::new(ip, port).into());
+        let found = targets.at(at);
+        found.is_some_and(|(found, _)| found.name != target.name)
+            && target.tls.mode != TlsMode::VerifyFull
+    };
+    reach::is_near(ip) || config.named(name).any(is_anothers)
 }
 
 /// Writes an answer to the audit before it is given; false where that cannot be.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 use support::agent::Dsn;
+use support::daemon::{Settings, Target};
 use support::netns::Netns;
 use support::{DEADLINE, Postgres, place};
 
@@ -147,6 +148,10 @@ fn ask(lab: &Lab, resolver: &Resolver, words: &[&str]) -> Result<String> {
 }
 
 fn lab(resolver: &Resolver, more: &str) -> Result<Lab> {
+    lab_with(resolver, more, |_| {})
+}
+
+fn lab_with(resolver: &Resolver, more: &str, change: impl FnOnce(&mut Settings)) -> Result<Lab> {
     let server = Postgres::start()?;
     let port = server.address().port();
     Lab::over(server, |settings| {
@@ -161,6 +166,7 @@ fn lab(resolver: &Resolver, more: &str) -> Result<Lab> {
             r#"@id("public") permit (principal is Agent, action == Action::"Resolve", resource in Name::"public.example");"#
                 .to_owned(),
         ));
+        change(settings);
     })
 }
 
@@ -259,6 +265,78 @@ fn a_target_is_found_where_its_scope_was_told_and_dialled_by_its_name() -> Resul
         resolver.asked().len() == asked,
         "a question left without a daemon"
     );
+    Ok(())
+}
+
+const BELOW: [(&str, [u8; 4]); 6] = [
+    ("here.wild.example", [127, 0, 0, 1]),
+    ("link.wild.example", [169, 254, 169, 254]),
+    ("crm.wild.example", [10, 77, 0, 9]),
+    ("far.wild.example", [10, 77, 0, 7]),
+    ("own.wild.example", [127, 0, 0, 1]),
+    ("box.lab.wild.example", [127, 0, 0, 1]),
+];
+
+#[test]
+fn names_below_a_domain_lead_neither_here_nor_to_another_target() -> Result<()> {
+    let resolver = Resolver::start(support::port::free()?, &BELOW)?;
+    let lab = lab_with(
+        &resolver,
+        "names: { private: [lab.wild.example] }\n",
+        |settings| {
+            let port = support::port::free().map_or(1, |at| at.port());
+            let shop = settings.targets.first().cloned();
+            let more = [
+                (
+                    "wild",
+                    vec![
+                        format!("*.wild.example:{port}"),
+                        format!("own.wild.example:{port}"),
+                    ],
+                ),
+                ("crm", vec![format!("10.77.0.9:{port}")]),
+            ];
+            settings
+                .targets
+                .extend(more.into_iter().filter_map(|(name, addresses)| {
+                    Some(Target {
+                        name: name.to_owned(),
+                        addresses,
+                        ..shop.clone()?
+                    })
+                }));
+        },
+    )?;
+    let long = format!("A:{}.wild.example", vec!["a".repeat(30); 5].join("."));
+    let words = [
+        "A:here.wild.example",
+        "A:link.wild.example",
+        "A:crm.wild.example",
+        "A:far.wild.example",
+        "A:own.wild.example",
+        "A:box.lab.wild.example",
+        long.as_str(),
+    ];
+    let heard = ask(&lab, &resolver, &words)?;
+    let expected = [
+        "A:here.wild.example code 5",
+        "A:link.wild.example code 5",
+        "A:crm.wild.example code 5",
+        "A:far.wild.example code 0 10.77.0.7",
+        "A:own.wild.example code 0 127.0.0.1",
+        "A:box.lab.wild.example code 0 127.0.0.1",
+        &format!("{long} code 5"),
+    ];
+    ensure!(heard.trim() == expected.join("\n"), "{heard}");
+    lacks(&format!("{:?}", resolver.asked()), &["aaaa"])?;
+    let refused = lab
+        .daemon
+        .audit()
+        .wait_for("name.refused", DEADLINE, |line| {
+            line.pointer("/name")
+                .is_some_and(|of| of == "link.wild.example")
+        })?;
+    ensure!(text(&refused, "/cause")? == "169.254.169.254", "{refused}");
     Ok(())
 }
 

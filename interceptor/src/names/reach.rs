@@ -43,6 +43,21 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
     global && !special
 }
 
+/// Whether an address is this host's own, or leads no further than its links: where services listen that rely on
+/// nobody else's reaching them.
+pub(super) fn is_near(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    let special = match ip {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast() || v4.octets().starts_with(&[0]),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    special
+        || ip.is_loopback()
+        || ip.is_unspecified()
+        || ip.is_multicast()
+        || UdpSocket::bind((ip, 0)).is_ok()
+}
+
 /// Whether this host has a route there. No packet is sent.
 pub(super) fn is_reachable(ip: IpAddr) -> bool {
     let any: IpAddr = match ip {
@@ -96,6 +111,30 @@ mod tests {
         ];
         for ip in not {
             assert!(!is_public(ip.parse().unwrap()), "{ip}");
+        }
+    }
+
+    #[test]
+    fn what_leads_no_further_than_this_host_is_near() {
+        let near = [
+            "127.0.0.1",
+            "127.9.9.9",
+            "0.0.0.0",
+            "0.1.2.3",
+            "169.254.169.254",
+            "224.0.0.251",
+            "255.255.255.255",
+            "::1",
+            "::",
+            "::ffff:127.0.0.1",
+            "fe80::1",
+            "ff02::1",
+        ];
+        for ip in near {
+            assert!(is_near(ip.parse().unwrap()), "{ip}");
+        }
+        for ip in ["10.77.0.9", "192.0.2.1", "1.1.1.1", "2001:db8::1"] {
+            assert!(!is_near(ip.parse().unwrap()), "{ip}");
         }
     }
 
