@@ -264,3 +264,34 @@ fn what_goes_to_many_is_heard_by_nobody_on_this_host() {
     outside("last");
     assert_eq!(ear.finish(), "b'first'\nb'last'");
 }
+
+#[test]
+fn a_scope_joins_no_group_of_receivers() {
+    let scene = Scene::new();
+    let netns = network();
+    // Reports of who has joined leave by the kernel itself, with the group's address for all to read.
+    let ear = "s = socket.socket(17, socket.SOCK_RAW, socket.htons(3)); s.bind(('far0', 3)); s.settimeout(10); say('up')
+heard = []
+while '232.77.0.9' not in heard:
+    packet = s.recv(999)
+    if packet[12:14] != bytes([8, 0]) or packet[23] != 2: continue
+    words = [packet[at:at + 4] for at in range(34, len(packet) - 3)]
+    heard += [group for group in ('232.77.0.8', '232.77.0.9') if socket.inet_aton(group) in words]
+say(heard)";
+    let mut ear = Client::outside_in(&netns, ear, &[]);
+    assert_eq!(ear.line(), "up");
+    let join = "u = udp(); outcome(u.setsockopt, 0, 35, socket.inet_aton(sys.argv[1]) + socket.inet_aton('10.77.1.1'))";
+    let from = "u = udp(); outcome(u.setsockopt, 0, 39, socket.inet_aton(sys.argv[1]) + socket.inet_aton('10.77.1.1') + socket.inet_aton('10.77.1.9'))";
+    let any = "u = udp(); outcome(u.setsockopt, 0, 42, struct.pack('I4xHH4s', 0, 2, 0, socket.inet_aton(sys.argv[1])).ljust(136, b'\\0'))";
+    let six = "u = udp(socket.AF_INET6); outcome(u.setsockopt, 41, 20, socket.inet_pton(10, 'ff1e::77') + struct.pack('I', 0))";
+    for script in [join, from, any, six] {
+        let tried = scene.client_in(&netns, script, &["232.77.0.8"]).finish();
+        assert_eq!(tried, "EPERM", "{script}");
+    }
+    let outside = Client::outside_in(&netns, join, &["232.77.0.9"]).finish();
+    assert_eq!(outside, "ok");
+    assert_eq!(ear.finish(), "['232.77.0.9']");
+    // What is about the socket alone goes on, whatever its size.
+    let own = "u = udp(); outcome(u.setsockopt, 0, 33, 4); outcome(u.setsockopt, 1, 2, 1); outcome(u.setsockopt, 1, 8, bytes([0, 9, 0, 0]) + bytes(9000))";
+    assert_eq!(scene.run(own, &[]), "ok\nok\nok");
+}
