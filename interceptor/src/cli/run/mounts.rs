@@ -32,6 +32,9 @@ const DEVICES: [&str; 4] = [
 const KERNEL: [&str; 4] = ["bpf", "debugfs", "tracefs", "securityfs"];
 
 /// What of /proc is about the host: the kernel runs what is written there, outside of every scope, or does it.
+/// Kind and source of what has a helper outside look a host up, and dial it, for whoever names it (`/net`).
+const HOSTS: (&str, &str) = ("autofs", "-hosts");
+
 const KNOBS: [&str; 5] = [
     "/proc/sys",
     "/proc/sysrq-trigger",
@@ -64,11 +67,12 @@ pub(super) fn separate(launch: &Launch) -> anyhow::Result<()> {
     for path in DEVICES.map(Path::new) {
         hide(path)?;
     }
-    for (kind, at) in &mounted {
-        match kind.as_str() {
-            "cgroup" | "cgroup2" => freeze(at)?,
-            "sysfs" => lock(at)?,
-            kind if KERNEL.contains(&kind) => hide(at)?,
+    for Mounted { kind, source, at } in &mounted {
+        match (kind.as_str(), source.as_str()) {
+            ("cgroup" | "cgroup2", _) => freeze(at)?,
+            ("sysfs", _) => lock(at)?,
+            HOSTS => hide(at)?,
+            (kind, _) if KERNEL.contains(&kind) => hide(at)?,
             _ => {}
         }
     }
@@ -120,16 +124,28 @@ fn paths(table: &str) -> BTreeSet<PathBuf> {
     table.lines().skip(1).filter_map(path).collect()
 }
 
-/// Kind and place of each mount.
-fn mounted() -> anyhow::Result<Vec<(String, PathBuf)>> {
+/// A mount.
+#[derive(Debug, PartialEq, Eq)]
+struct Mounted {
+    kind: String,
+    source: String,
+    at: PathBuf,
+}
+
+fn mounted() -> anyhow::Result<Vec<Mounted>> {
     let table = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts")?;
-    let one = |line: &str| {
-        let (before, after) = line.split_once(" - ")?;
-        let at = before.split(' ').nth(4)?;
-        let kind = after.split(' ').next()?;
-        Some((kind.to_owned(), PathBuf::from(at)))
-    };
-    Ok(table.lines().filter_map(one).collect())
+    Ok(table.lines().filter_map(one_mount).collect())
+}
+
+/// A line of the table (proc_pid_mountinfo(5)).
+fn one_mount(line: &str) -> Option<Mounted> {
+    let (before, after) = line.split_once(" - ")?;
+    let mut after = after.split(' ');
+    Some(Mounted {
+        kind: after.next()?.to_owned(),
+        source: after.next()?.to_owned(),
+        at: PathBuf::from(before.split(' ').nth(4)?),
+    })
 }
 
 /// Files that stay where the directory around them is hidden.
@@ -229,6 +245,21 @@ mod tests {
     use super::*;
 
     #[test]
+    #[test]
+    fn what_dials_hosts_by_their_names_is_told_from_other_mounts() {
+        let lines = [
+            "93 28 0:60 / /net rw,relatime shared:60 - autofs -hosts rw,fd=6,pgrp=1,timeout=300",
+            "94 28 0:61 / /home rw,relatime shared:61 - autofs /etc/auto.home rw,fd=12,pgrp=1",
+            "35 24 0:31 / /sys/fs/bpf rw - bpf bpf rw,mode=700",
+        ];
+        let found: Vec<_> = lines.iter().filter_map(|line| one_mount(line)).collect();
+        let is_of_hosts = |found: &Mounted| (found.kind.as_str(), found.source.as_str()) == HOSTS;
+        let hidden: Vec<_> = found.iter().map(is_of_hosts).collect();
+        assert_eq!(hidden, [true, false, false]);
+        assert_eq!(found[0].at, PathBuf::from("/net"));
+        assert_eq!(found[2].kind, "bpf");
+    }
+
     fn however_many_connections_a_socket_has_the_others_are_seen() {
         let mut table = "Num       RefCount Protocol Flags    Type St Inode Path\n".to_owned();
         let row = |path: &str| format!("0: 00000003 00000000 00000000 0001 03 12345 {path}\n");
