@@ -20,21 +20,22 @@ use crate::control::api::Launch;
 /// Most sockets of others that are hidden one by one; where there are more, the command does not start.
 const MOST_SOCKETS: usize = 4_096;
 
-/// Devices by which a socket of the host's, or a packet, is made without a socket.
-const DEVICES: [&str; 4] = [
+/// Devices by which a socket of the host's, or a packet, is made without a socket, or memory of others is reached.
+const DEVICES: [&str; 5] = [
     "/dev/vsock",
     "/dev/vhost-vsock",
     "/dev/vhost-net",
     "/dev/net/tun",
+    "/dev/infiniband",
 ];
 
 /// File systems of the kernel's that are for the host's root alone.
 const KERNEL: [&str; 4] = ["bpf", "debugfs", "tracefs", "securityfs"];
 
-/// What of /proc is about the host: the kernel runs what is written there, outside of every scope, or does it.
 /// Kind and source of what has a helper outside look a host up, and dial it, for whoever names it (`/net`).
 const HOSTS: (&str, &str) = ("autofs", "-hosts");
 
+/// What of /proc is about the host: the kernel runs what is written there, outside of every scope, or does it.
 const KNOBS: [&str; 5] = [
     "/proc/sys",
     "/proc/sysrq-trigger",
@@ -245,7 +246,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[test]
     fn what_dials_hosts_by_their_names_is_told_from_other_mounts() {
         let lines = [
             "93 28 0:60 / /net rw,relatime shared:60 - autofs -hosts rw,fd=6,pgrp=1,timeout=300",
@@ -260,6 +260,7 @@ mod tests {
         assert_eq!(found[2].kind, "bpf");
     }
 
+    #[test]
     fn however_many_connections_a_socket_has_the_others_are_seen() {
         let mut table = "Num       RefCount Protocol Flags    Type St Inode Path\n".to_owned();
         let row = |path: &str| format!("0: 00000003 00000000 00000000 0001 03 12345 {path}\n");
