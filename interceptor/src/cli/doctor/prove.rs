@@ -173,6 +173,7 @@ fn tried(
         nonce: nonce.clone(),
         tcp: 0,
         udp: 0,
+        shared: (0, 0),
         directory: String::new(),
         neighbour: 0,
         control: config
@@ -185,8 +186,9 @@ fn tried(
         pins: config.paths.bpffs.to_string_lossy().into_owned(),
         guard: guard.to_owned(),
     };
-    let mut far = Far::open(&nonce, &ends.hidden())?;
+    let mut far = Far::open(&nonce, &ends.hidden(), user.uid)?;
     (ends.tcp, ends.udp) = far.ports()?;
+    ends.shared = far.shared_ports()?;
     ends.directory = far.directory().to_string_lossy().into_owned();
     let mut neighbour = Command::new("/bin/sleep")
         .arg("300")

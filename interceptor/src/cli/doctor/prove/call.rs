@@ -88,6 +88,12 @@ pub(super) fn bind(socket: &OwnedFd, at: &SockaddrStorage) -> io::Result<()> {
     done(unsafe { libc::bind(socket.as_raw_fd(), at.as_ptr(), at.len()) }.into())
 }
 
+/// Has a socket be connected to.
+pub(super) fn listen(socket: &OwnedFd) -> io::Result<()> {
+    // SAFETY: two numbers.
+    done(unsafe { libc::listen(socket.as_raw_fd(), 64) }.into())
+}
+
 /// Nothing waits longer than two seconds for an end that does not answer.
 fn patient(socket: &OwnedFd) -> io::Result<()> {
     let two = libc::timeval {

@@ -12,7 +12,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use nix::cmsg_space;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::sockopt::ReusePort;
+use nix::sys::socket::{
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
+    SockaddrIn, bind, recvmsg, sendmsg, setsockopt, socket,
+};
+use nix::unistd::{Uid, fchown};
 
 /// Most bytes that are looked at of one connection.
 const MOST: u64 = 4096;
@@ -21,6 +26,7 @@ const MOST: u64 = 4096;
 pub(super) struct Far {
     tcp: TcpListener,
     udp: UdpSocket,
+    shared: (TcpListener, UdpSocket),
     stream: UnixListener,
     datagram: UnixDatagram,
     hidden: UnixListener,
@@ -30,7 +36,8 @@ pub(super) struct Far {
 
 impl Far {
     /// Opens them; the sockets with names lie in a directory of their own.
-    pub(super) fn open(nonce: &str, hidden: &str) -> anyhow::Result<Self> {
+    /// Those with ports that are shared are the user's.
+    pub(super) fn open(nonce: &str, hidden: &str, user: Uid) -> anyhow::Result<Self> {
         let directory = std::env::temp_dir().join(format!("interceptor-proof-{nonce}"));
         fs::create_dir(&directory)
             .with_context(|| format!("cannot make {}", directory.display()))?;
@@ -45,6 +52,10 @@ impl Far {
         let far = Self {
             tcp: TcpListener::bind(every).or_else(|_no_ipv6| TcpListener::bind("0.0.0.0:0"))?,
             udp: UdpSocket::bind(every).or_else(|_no_ipv6| UdpSocket::bind("0.0.0.0:0"))?,
+            shared: (
+                shared(SockType::Stream, user)?.into(),
+                shared(SockType::Datagram, user)?.into(),
+            ),
             stream,
             datagram,
             hidden: UnixListener::bind_addr(&hidden)?,
@@ -67,6 +78,12 @@ impl Far {
     /// The ports of TCP and UDP.
     pub(super) fn ports(&self) -> io::Result<(u16, u16)> {
         Ok((self.tcp.local_addr()?.port(), self.udp.local_addr()?.port()))
+    }
+
+    /// Those that are shared.
+    pub(super) fn shared_ports(&self) -> io::Result<(u16, u16)> {
+        let (tcp, udp) = &self.shared;
+        Ok((tcp.local_addr()?.port(), udp.local_addr()?.port()))
     }
 
     /// A connection to the far end that is made here, outside.
@@ -100,8 +117,10 @@ impl Far {
     /// Everything that has arrived, whose senders have ended, as one text.
     pub(super) fn heard(&mut self) -> String {
         let mut heard = Vec::new();
-        while let Ok((client, _)) = self.tcp.accept() {
-            self.accepted.push(client);
+        for listener in [&self.tcp, &self.shared.0] {
+            while let Ok((client, _)) = listener.accept() {
+                self.accepted.push(client);
+            }
         }
         for client in &mut self.accepted {
             listen(client, client_is_patient, &mut heard);
@@ -116,9 +135,11 @@ impl Far {
             }
         }
         let mut bytes = [0; 2048];
-        while let Ok(read) = self.udp.recv(&mut bytes) {
-            heard.extend_from_slice(bytes.get(..read).unwrap_or_default());
-            heard.push(b'\n');
+        for socket in [&self.udp, &self.shared.1] {
+            while let Ok(read) = socket.recv(&mut bytes) {
+                heard.extend_from_slice(bytes.get(..read).unwrap_or_default());
+                heard.push(b'\n');
+            }
         }
         while let Ok(read) = self.datagram.recv(&mut bytes) {
             heard.extend_from_slice(bytes.get(..read).unwrap_or_default());
@@ -133,6 +154,19 @@ impl Drop for Far {
         // It lies in the directory for temporary files, where somebody else would find it sooner or later.
         let _kept = fs::remove_dir_all(&self.directory);
     }
+}
+
+/// A socket on a port of loopback that others of the same user may share.
+fn shared(kind: SockType, user: Uid) -> anyhow::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Inet, kind, flags, None)?;
+    fchown(&socket, Some(user), None).context("cannot make a socket the user's")?;
+    setsockopt(&socket, ReusePort, &true)?;
+    bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0))?;
+    if kind == SockType::Stream {
+        nix::sys::socket::listen(&socket, Backlog::new(64)?)?;
+    }
+    Ok(socket)
 }
 
 fn client_is_patient(client: &TcpStream) -> io::Result<()> {

@@ -21,6 +21,8 @@ pub(super) struct Ends {
     pub(super) tcp: u16,
     /// The port of UDP.
     pub(super) udp: u16,
+    /// Those of TCP and UDP that the far end shares with other sockets of the same user.
+    pub(super) shared: (u16, u16),
     /// The directory of the sockets, where everybody may make others.
     pub(super) directory: String,
     /// A process of the same user outside, whose standard input is a socket to the far end.
@@ -166,11 +168,9 @@ pub(super) const WAYS: &[Way] = &[
         tcp(e, w, V4, |s| call::bind(s, &call::inet(at(V4, 0))))
     }),
     bytes("tcp, connected again", Never, again),
-    bytes(
-        "tcp beside a listener of its own on the port",
-        Never,
-        beside,
-    ),
+    bytes("tcp to a port that is shared", Never, |e, w| {
+        beside(libc::SOCK_STREAM, e.shared.0, w)
+    }),
     bytes("mptcp", Never, |e, w| {
         let socket = call::socket(libc::AF_INET, libc::SOCK_STREAM, 262)?;
         call::connect(&socket, &call::inet(at(V4, e.tcp)))?;
@@ -206,6 +206,21 @@ pub(super) const WAYS: &[Way] = &[
         let socket = call::socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
         call::connect(&socket, &call::inet(at(V4, e.udp)))?;
         call::send(&socket, w)
+    }),
+    bytes("udp to a port that is shared", Never, |e, w| {
+        beside(libc::SOCK_DGRAM, e.shared.1, w)
+    }),
+    bytes("udp to everybody, connected", Never, |e, w| {
+        let socket = call::socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
+        call::option(&socket, libc::SOL_SOCKET, libc::SO_BROADCAST, &[1, 0, 0, 0])?;
+        call::connect(&socket, &call::inet(at(EVERYBODY, e.udp)))?;
+        call::send(&socket, w)
+    }),
+    done("joining a group of receivers", Never, |_, _| {
+        let socket = call::socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
+        // 224.0.0.251, on loopback.
+        let group = [224, 0, 0, 251, 127, 0, 0, 1];
+        call::option(&socket, libc::SOL_IP, libc::IP_ADD_MEMBERSHIP, &group)
     }),
     bytes("udp with options", Never, |e, w| {
         udp(e, w, V4, |s| {
@@ -390,6 +405,7 @@ const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 const EVERY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 const EVERY6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+const EVERYBODY: IpAddr = IpAddr::V4(Ipv4Addr::BROADCAST);
 const NINE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 9, 9, 9));
 const MAPPED: IpAddr = IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0x7f00, 1));
 
@@ -480,20 +496,37 @@ fn again(ends: &Ends, words: &[u8]) -> io::Result<()> {
     call::send(&socket, words)
 }
 
-/// A listener of the scope's own where the far end listens too, so that the port is the scope's as well.
-fn beside(ends: &Ends, words: &[u8]) -> io::Result<()> {
-    let listener = stream()?;
-    call::option(
-        &listener,
-        libc::SOL_SOCKET,
-        libc::SO_REUSEPORT,
-        &[1, 0, 0, 0],
-    )?;
-    unless(call::bind(&listener, &call::inet(at(V4, ends.tcp))))?;
-    for _ in 0..16 {
-        tcp(ends, words, V4, |_| Ok(()))?;
+/// `BPF_RET | BPF_K` of zero: the first of those that share a port takes what comes, and that is the far end.
+static FIRST: [u64; 1] = [0x06];
+
+/// A socket of the scope's own where the far end has one too, so that the port is the scope's as well; and a
+/// program of its own that says who takes what comes.
+fn beside(kind: i32, port: u16, words: &[u8]) -> io::Result<()> {
+    let to = call::inet(at(V4, port));
+    let own = call::socket(libc::AF_INET, kind, 0)?;
+    call::option(&own, libc::SOL_SOCKET, libc::SO_REUSEPORT, &[1, 0, 0, 0])?;
+    call::bind(&own, &to)?;
+    if kind == libc::SOCK_STREAM {
+        call::listen(&own)?;
     }
-    Ok(())
+    let [length, code] = [1_u64.to_le_bytes(), call::address(&FIRST).to_ne_bytes()];
+    let program = [length, code].concat();
+    unless(call::option(
+        &own,
+        libc::SOL_SOCKET,
+        libc::SO_ATTACH_REUSEPORT_CBPF,
+        &program,
+    ))?;
+    // From one port after another: half of them are those that a look-up has go to the scope's own.
+    let mut came = Ok(());
+    for _ in 0..32 {
+        let socket = call::socket(libc::AF_INET, kind, 0)?;
+        let tried = call::connect(&socket, &to).and_then(|()| call::send(&socket, words));
+        if tried.is_err() {
+            came = tried;
+        }
+    }
+    came
 }
 
 fn from_thread(ends: &Ends, words: &[u8]) -> io::Result<()> {
