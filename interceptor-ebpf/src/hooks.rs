@@ -9,9 +9,8 @@ mod getpeername;
 mod names;
 mod recvmsg;
 mod sendmsg;
-mod setsockopt;
-mod sock_create;
 mod sock_ops;
+mod socket;
 
 /// The call goes on.
 pub(crate) const PASS: i32 = 1;

@@ -11,6 +11,7 @@
 //! | `recvmsg4/6` | the answer comes from the resolver that was asked | 5.2 | none | `names` |
 //! | `bind4/6` | no squatting of targets or of the daemon | 4.17 | egress drops the SYN-ACK | `bind` |
 //! | `sock_create` | no raw sockets; stamps who made a socket | 4.10, storage 5.10 | none | `datagram` |
+//! | `setsockopt` | no broadcast, no groups of receivers | 5.3, long values 5.8 | `connect4/6` for broadcast | `datagram` |
 //! | `sock_ops` (scope) | hands the record over; knows accepted sockets | 4.16 | none | `record`, `loopback` |
 //! | `sock_ops` (daemon) | takes the record for the accepted socket | 4.13, storage 5.10 | no record: refused | `record` |
 //! | LSM `unix_stream_connect`, `unix_may_send` | no UNIX socket that was made outside of the scope | 6.0, `bpf` among the LSMs | `connect_unix` | `doors` |

@@ -9,7 +9,7 @@ use aya_ebpf::programs::SockContext;
 use interceptor_ebpf::event;
 use interceptor_ebpf::flow::Endpoint;
 
-use super::{PASS, REFUSE, address, deny};
+use crate::hooks::{PASS, REFUSE, address, deny};
 use crate::maps::SOCKETS;
 use crate::verdict::{self, Refusal, UNCOVERED};
 
