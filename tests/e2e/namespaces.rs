@@ -1,5 +1,7 @@
 //! Agents in a network namespace of their own: a container's, with or without a database of its own.
 
+use std::net::SocketAddr;
+
 use anyhow::{Context as _, Result};
 use support::agent::Dsn;
 use support::daemon::Target;
@@ -8,7 +10,7 @@ use support::{Agent, DEADLINE, Finished, Postgres, Process};
 
 use crate::lab::{Lab, has, lacks, refused};
 
-/// Carries connections from its namespace's loopback to the server's socket: a database in a container.
+/// Carries connections from an address of its namespace to the server's socket: a database in a container.
 const BRIDGE: &str = r#"
 import socket, sys, threading
 def carry(one, other):
@@ -18,7 +20,7 @@ def carry(one, other):
         other.shutdown(socket.SHUT_WR)
     except OSError:
         pass
-listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+listener = socket.create_server((sys.argv[3], int(sys.argv[1])))
 print("up", flush=True)
 while True:
     client, _ = listener.accept()
@@ -27,6 +29,55 @@ while True:
     for ends in (client, server), (server, client):
         threading.Thread(target=carry, args=ends, daemon=True).start()
 "#;
+
+/// Speaks PostgreSQL from a port that it is told, and asks once it is told to.
+const FROM: &str = r#"
+import socket, struct, sys
+own, port = map(int, sys.argv[1:3])
+server = socket.socket()
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+server.settimeout(60)
+server.bind(("127.0.0.1", own))
+server.connect(("127.0.0.1", port))
+def whole(size):
+    data = b""
+    while len(data) < size:
+        more = server.recv(size - len(data))
+        if not more:
+            sys.exit("the server is gone")
+        data += more
+    return data
+def until_ready():
+    said = b""
+    while True:
+        kind, size = struct.unpack("!cI", whole(5))
+        body = whole(size - 4)
+        said += body
+        if kind == b"E":
+            sys.exit(body.decode())
+        if kind == b"Z":
+            return said
+words = b"user\0anybody\0database\0shop\0\0"
+server.sendall(struct.pack("!II", len(words) + 8, 196608) + words)
+until_ready()
+print("open", flush=True)
+sys.stdin.readline()
+text = b"select name from customers where id = 1\0"
+server.sendall(b"Q" + struct.pack("!I", len(text) + 4) + text)
+print(until_ready(), flush=True)
+"#;
+
+/// Has a server listen in a namespace.
+pub(crate) fn bridge(netns: &Netns, at: SocketAddr, server: &Postgres) -> Result<Process> {
+    let mut bridge = netns.command("/usr/bin/python3");
+    bridge
+        .args(["-c", BRIDGE, &at.port().to_string()])
+        .arg(server.socket())
+        .arg(at.ip().to_string());
+    let bridge = Process::start(bridge)?;
+    bridge.await_text("up", DEADLINE)?;
+    Ok(bridge)
+}
 
 /// A namespace is served from its first refusal on: what becomes of the agent's statement then.
 fn answered(agent: &Agent, dsn: &Dsn) -> Result<Finished> {
@@ -58,12 +109,7 @@ fn a_target_of_the_clients_namespace_is_dialled_there_and_nowhere_else() -> Resu
     inner.admin("update customers set name = 'Inner Ada' where id = 1")?;
     let netns = Netns::new()?;
     let at = support::port::free()?;
-    let mut bridge = netns.command("/usr/bin/python3");
-    bridge
-        .args(["-c", BRIDGE, &at.port().to_string()])
-        .arg(inner.socket());
-    let bridge = Process::start(bridge)?;
-    bridge.await_text("up", DEADLINE)?;
+    let _bridge = bridge(&netns, at, &inner)?;
     let lab = Lab::with(|settings| {
         let mut target = Target::postgres("inner", &inner, at);
         // Its wire to the bridge is in clear, so the daemon has nothing to give it.
@@ -79,4 +125,44 @@ fn a_target_of_the_clients_namespace_is_dialled_there_and_nowhere_else() -> Resu
     lacks(&error, &["Inner"])?;
     let opened = lab.daemon.audit().events("session.opened")?;
     has(&format!("{opened:?}"), &["inner"])
+}
+
+#[test]
+fn namespaces_with_the_same_addresses_and_ports_stay_apart() -> Result<()> {
+    let servers = [Postgres::start()?, Postgres::start()?];
+    let namespaces = [Netns::new()?, Netns::new()?];
+    let at = support::port::free()?;
+    let names = ["First Ada", "Second Ada"];
+    let mut bridges = Vec::new();
+    for ((server, netns), name) in servers.iter().zip(&namespaces).zip(names) {
+        let [first, _] = &servers;
+        let password = first.password();
+        server.admin(&format!(
+            "update customers set name = '{name}' where id = 1; alter role shop_app password '{password}'"
+        ))?;
+        bridges.push(bridge(netns, at, server)?);
+    }
+    let [first, _] = &servers;
+    let lab = Lab::with(|settings| {
+        let mut target = Target::postgres("inner", first, at);
+        target.namespace = "client";
+        settings.targets.push(target);
+    })?;
+    let dsn = Dsn::of(at, "anybody", "shop");
+    let own = support::port::free()?.port().to_string();
+    let port = at.port().to_string();
+    let mut open = Vec::new();
+    for (netns, name) in namespaces.iter().zip(names) {
+        let within = lab.agent().in_netns(netns.name());
+        has(&answered(&within, &dsn)?.ok()?, &[name])?;
+        let from = within.start("/usr/bin/python3", &["-c", FROM, &own, &port])?;
+        from.await_text("open", DEADLINE)?;
+        open.push((from, name));
+    }
+    // Both are open now, from the same port to the same port.
+    for (from, name) in &mut open {
+        from.send("\n")?;
+        has(&from.finish(DEADLINE)?.ok()?, &[name])?;
+    }
+    Ok(())
 }
