@@ -49,6 +49,7 @@ fn principal(scope: u64) -> Principal {
             scope: format!("/agents.slice/run-{scope}"),
         },
         container: None,
+        workload: None,
         privileged: false,
     }
 }

@@ -59,6 +59,7 @@ fn principal(scope: u64) -> Principal {
             scope: format!("/{scope}"),
         },
         container: None,
+        workload: None,
         privileged: false,
     }
 }

@@ -31,6 +31,7 @@ use crate::masking::{Mask, Sensitive};
 use crate::socket::SocketPath;
 
 pub use build::console::{Approver, Console, ConsoleTls, SLACK, Webhook};
+pub use build::containers::LabelRule;
 pub use build::launcher::{Launcher, Unix};
 pub use build::outputs::{Output, OutputFormat, OutputTo, OutputWeb};
 pub use check::is_name;
@@ -99,6 +100,10 @@ pub struct Config {
     pub run_parent: String,
     /// Tagged cgroups, by path below the cgroup v2 mount.
     pub scopes: Vec<Scope>,
+    /// Whose containers are by their labels; the first that fits says so.
+    pub labels: Vec<LabelRule>,
+    /// Where container runtimes keep what they know, beside the usual places.
+    pub containers: Vec<PathBuf>,
     /// Agents by name. An agent that is tagged but not listed gets the defaults.
     pub agents: BTreeMap<String, Agent>,
     /// Targets by name.
@@ -144,6 +149,7 @@ impl Config {
             ("paths.policies", old_paths.policies != new_paths.policies),
             ("daemon_cgroup", self.daemon_cgroup != new.daemon_cgroup),
             ("run_parent", self.run_parent != new.run_parent),
+            ("containers", self.containers != new.containers),
             ("audit", self.audit != new.audit),
             ("recording", self.recording != new.recording),
             ("metrics", self.metrics != new.metrics),
@@ -161,6 +167,7 @@ impl Config {
             paths: running.paths.clone(),
             daemon_cgroup: running.daemon_cgroup.clone(),
             run_parent: running.run_parent.clone(),
+            containers: running.containers.clone(),
             audit: running.audit.clone(),
             recording: running.recording.clone(),
             metrics: running.metrics,

@@ -133,6 +133,7 @@ fn control_routes(services: Arc<Services>) -> Router {
         .route("/v1/status", get(status::status))
         .route("/v1/metrics", get(status::metrics))
         .route("/v1/scopes/tag", post(scopes::tag))
+        .route("/v1/scopes/contain", post(scopes::container::contain))
         .route("/v1/scopes/untag", post(scopes::untag))
         .route("/v1/scopes/bind", post(scopes::binding::bind_scope))
         .route("/v1/scopes/unbind", post(scopes::binding::unbind))

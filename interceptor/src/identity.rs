@@ -28,12 +28,14 @@ mod lookup;
 mod mounts;
 mod operator;
 pub mod pidfd;
+pub mod runtimes;
 #[cfg(test)]
 mod tests;
 mod user;
 
 pub use lookup::Identifier;
 pub use operator::Operator;
+pub use runtimes::Workload;
 pub use user::{LoggedIn, Login, uid_of};
 
 /// The effective user of whoever has this number now.
@@ -108,6 +110,9 @@ pub struct Principal {
     /// The container's id, where its cgroup names one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
+    /// What the container is, where a runtime of this host knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<Arc<Workload>>,
     /// Whether the process is the host's root, or holds capabilities in the initial user namespace. Injection for
     /// such processes is refused by default: they could leave the scope.
     pub privileged: bool,

@@ -221,6 +221,7 @@ fn principal() -> Principal {
             scope: "/a".to_owned(),
         },
         container: None,
+        workload: None,
         privileged: false,
         identity: None,
     }

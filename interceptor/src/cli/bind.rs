@@ -261,7 +261,7 @@ impl Login {
         let which = Which {
             cgroup: self.cgroup,
             pid: self.pid,
-            unit: None,
+            ..Which::default()
         };
         let scope: Scope = match which != Which::default() {
             true => {

@@ -5,8 +5,11 @@
 //! yet: the cgroup is tagged and the daemon listens in the namespace before there is anybody to connect. A hook
 //! that fails keeps the container from starting.
 
-use std::collections::BTreeMap;
+pub mod runtime;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, ensure};
@@ -14,7 +17,8 @@ use clap::{Args, Subcommand};
 use serde::Deserialize;
 
 use super::{Daemon, client};
-use crate::control::api::{self, Scope, Which};
+use crate::control::api::{Contain, Scope};
+use crate::identity::runtimes::{self, Kept};
 
 /// The annotation of a container that names its agent. One without it is left alone.
 const AGENT: &str = "interceptor.agent";
@@ -28,11 +32,20 @@ pub enum Hook {
     /// Tags the container that the runtime tells of on standard input, where its annotation
     /// `interceptor.agent` names an agent.
     CreateRuntime(CreateRuntime),
+    /// Runs a container runtime, and has it run the hook: for those that cannot be told of hooks.
+    Runtime(runtime::Runtime),
 }
 
 /// `interceptor hook create-runtime`.
 #[derive(Debug, Args)]
 pub struct CreateRuntime {
+    /// Has the configuration's rules about labels say whose a container without the annotation is. No
+    /// container at all starts then while the daemon does not run.
+    #[arg(long)]
+    labels: bool,
+    /// Where Docker keeps its data, where that is not the usual place.
+    #[arg(long, value_name = "DIRECTORY")]
+    state: Vec<PathBuf>,
     #[command(flatten)]
     daemon: Daemon,
 }
@@ -44,6 +57,7 @@ struct State {
     status: String,
     #[serde(default)]
     pid: u32,
+    bundle: PathBuf,
     #[serde(default)]
     annotations: BTreeMap<String, String>,
 }
@@ -54,18 +68,51 @@ impl State {
             .context("this is not what a container runtime tells of a container")
     }
 
-    /// Which process is to be whose; none where the container is nobody's.
-    fn agent(&self) -> anyhow::Result<Option<(u32, &str)>> {
-        let Some(agent) = self.annotations.get(AGENT) else {
+    /// What the daemon is to be told; nothing where the container is nobody's. `kept` is what the runtime has
+    /// of it beside.
+    fn contain(
+        self,
+        by_label: bool,
+        kept: impl FnOnce(&Self) -> anyhow::Result<Option<Kept>>,
+    ) -> anyhow::Result<Option<Contain>> {
+        let agent = self.annotations.get(AGENT).cloned();
+        if agent.is_none() && !by_label {
             return Ok(None);
-        };
+        }
         ensure!(
             self.pid > 0 && ["creating", "created"].contains(&self.status.as_str()),
             "container {} is {}: it can be tagged only before it starts, by a hook of createRuntime",
             self.id,
             self.status
         );
-        Ok(Some((self.pid, agent)))
+        // A bundle of nobody's has no image.
+        let Kept {
+            mut labels,
+            of_image,
+            ..
+        } = kept(&self)?.unwrap_or_else(|| Kept {
+            of_image: Some(BTreeSet::new()),
+            ..Kept::default()
+        });
+        if agent.is_some() {
+            ensure!(
+                of_image
+                    .as_ref()
+                    .is_some_and(|names| !names.contains(AGENT)),
+                "annotation {AGENT} may come from the image of container {}, which nobody becomes an agent by: use \
+                 an image without it",
+                self.id
+            );
+        }
+        labels.extend(self.annotations);
+        Ok(Some(Contain {
+            id: self.id,
+            pid: self.pid,
+            bundle: self.bundle,
+            agent,
+            labels,
+            of_image,
+        }))
     }
 }
 
@@ -73,24 +120,27 @@ impl Hook {
     /// # Errors
     /// Where the runtime tells something else, the daemon cannot be reached, or refuses.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let Self::CreateRuntime(CreateRuntime { daemon }) = self;
+        let CreateRuntime {
+            labels,
+            state: places,
+            daemon,
+        } = match self {
+            Self::CreateRuntime(hook) => hook,
+            Self::Runtime(runtime) => return runtime.run(),
+        };
         let mut text = String::new();
         let told = std::io::stdin().take(MOST).read_to_string(&mut text);
         told.context("cannot read what the runtime tells")?;
-        let state = State::read(&text)?;
-        let Some((pid, agent)) = state.agent()? else {
+        let kept = |state: &State| {
+            let kept = runtimes::of_container(&state.bundle, &state.id, &places);
+            kept.map_err(anyhow::Error::msg)
+        };
+        let Some(asked) = State::read(&text)?.contain(labels, kept)? else {
             return Ok(ExitCode::SUCCESS);
         };
-        let asked = api::Tag {
-            which: Which {
-                cgroup: None,
-                pid: Some(pid),
-                unit: None,
-            },
-            agent: agent.to_owned(),
-        };
-        let tagged = client::post::<_, Scope>(&daemon.control()?, "/v1/scopes/tag", &asked).await;
-        tagged.with_context(|| format!("cannot tag container {}", state.id))?;
+        let control = daemon.control()?;
+        let tagged = client::post::<_, Option<Scope>>(&control, "/v1/scopes/contain", &asked).await;
+        tagged.with_context(|| format!("cannot tag container {}", asked.id))?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -106,23 +156,66 @@ mod tests {
         State::read(&text).unwrap()
     }
 
+    fn unknown(_state: &State) -> anyhow::Result<Option<Kept>> {
+        Ok(None)
+    }
+
     const NAMED: &str = r#","annotations":{"interceptor.agent":"claude"}"#;
 
     #[test]
     fn a_container_is_whose_its_annotation_says_before_it_starts() {
-        let found = state("creating", 7, NAMED);
-        assert_eq!(found.agent().unwrap(), Some((7, "claude")));
-        let found = state("created", 7, NAMED);
-        assert_eq!(found.agent().unwrap(), Some((7, "claude")));
+        for status in ["creating", "created"] {
+            let found = state(status, 7, NAMED).contain(false, unknown);
+            let found = found.unwrap().unwrap();
+            assert_eq!((found.pid, found.agent.as_deref()), (7, Some("claude")));
+        }
         for more in ["", r#","annotations":{}"#] {
-            assert_eq!(state("running", 7, more).agent().unwrap(), None);
+            let found = state("running", 7, more).contain(false, unknown);
+            assert_eq!(found.unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn rules_are_asked_with_all_labels_and_annotations_where_that_is_wanted() {
+        let more = r#","annotations":{"a":"of the runtime","b":"x"}"#;
+        let kept = |_: &State| {
+            let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+            Ok(Some(Kept {
+                labels: [pair("a", "of its storage"), pair("c", "y")].into(),
+                of_image: Some(["c".to_owned()].into()),
+                ..Kept::default()
+            }))
+        };
+        let found = state("created", 7, more).contain(true, kept);
+        let found = found.unwrap().unwrap();
+        assert_eq!(found.agent, None);
+        let labels: Vec<_> = found.labels.iter().collect();
+        assert_eq!(
+            format!("{labels:?}"),
+            r#"[("a", "of the runtime"), ("b", "x"), ("c", "y")]"#
+        );
+        assert_eq!(found.of_image, Some(["c".to_owned()].into()));
+    }
+
+    #[test]
+    fn nobody_becomes_an_agent_by_what_an_image_says() {
+        for of_image in [Some([AGENT.to_owned()].into()), None] {
+            let kept = Kept {
+                of_image,
+                ..Kept::default()
+            };
+            let found = state("created", 7, NAMED).contain(false, |_| Ok(Some(kept)));
+            let error = found.unwrap_err().to_string();
+            assert!(error.contains("may come from the image"), "{error}");
         }
     }
 
     #[test]
     fn a_container_that_runs_already_is_too_late() {
         for (status, pid) in [("running", 7), ("stopped", 7), ("creating", 0)] {
-            let error = state(status, pid, NAMED).agent().unwrap_err();
+            let error = state(status, pid, NAMED)
+                .contain(false, unknown)
+                .unwrap_err();
             assert!(
                 error.to_string().contains("only before it starts"),
                 "{error}"

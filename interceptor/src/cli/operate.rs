@@ -22,6 +22,9 @@ pub struct WhichArgs {
     /// A systemd unit: its control group.
     #[arg(long)]
     unit: Option<String>,
+    /// A container that runs: by its name, or by its id or how that begins.
+    #[arg(long)]
+    container: Option<String>,
 }
 
 impl From<WhichArgs> for Which {
@@ -30,6 +33,7 @@ impl From<WhichArgs> for Which {
             cgroup: args.cgroup,
             pid: args.pid,
             unit: args.unit,
+            container: args.container,
         }
     }
 }

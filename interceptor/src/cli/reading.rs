@@ -18,6 +18,7 @@ use crate::capture::cgroup2::Hierarchy;
 use crate::config::{self, Config};
 use crate::control::api::{Read, Records};
 use crate::identity::Identifier;
+use crate::identity::runtimes::Runtimes;
 use crate::policy::Generation;
 
 /// Where records are when nothing says otherwise.
@@ -116,7 +117,7 @@ fn own() -> Caller {
     let ids = (Uid::effective().as_raw(), Gid::effective().as_raw());
     let described = Hierarchy::find()
         .map_err(anyhow::Error::from)
-        .and_then(|hierarchy| Ok(Identifier::new(hierarchy.mount())?))
+        .and_then(|hierarchy| Ok(Identifier::new(hierarchy.mount(), Runtimes::default())?))
         .and_then(|identifier| {
             block_on(async { Ok(identifier.of_operator(pid, ids).await?) }, false)
         });

@@ -264,6 +264,7 @@ impl Why {
                 scope: String::new(),
             },
             container: None,
+            workload: None,
             privileged: false,
             identity: self.identity.clone().map(|Stated(identity)| identity),
         })

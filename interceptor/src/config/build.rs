@@ -4,6 +4,7 @@
 //! out here without a word, and the result is thrown away. Values keep their place for `cross`.
 
 pub(super) mod console;
+pub(super) mod containers;
 pub(super) mod launcher;
 pub(super) mod outputs;
 
@@ -66,6 +67,8 @@ pub(super) fn build(root: &Node, file: &Path, resolvers: Vec<Resolver>) -> Built
         daemon_cgroup: text(Some(root), "daemon_cgroup"),
         run_parent: text(Some(root), "run_parent").unwrap_or_else(|| "agents.slice".into()),
         scopes: values(&scopes),
+        labels: containers::rules(root),
+        containers: containers::state(root),
         agents: map(root, "agents")
             .iter()
             .map(|e| (e.key.clone(), agent(&e.node)))

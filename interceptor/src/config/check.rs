@@ -284,6 +284,10 @@ fn host_form(text: &str, form: Form) -> Result<(), String> {
             ssh::is_env_pattern(text),
             "expected the name of a variable, or its beginning and `*`",
         ),
+        Form::Label => (
+            !text.is_empty() && !text.starts_with('=') && !text.contains(char::is_control),
+            "expected the name of a label, or NAME=VALUE",
+        ),
         _ => (
             text.starts_with('/')
                 && text.len() <= MAX_PATH
@@ -327,7 +331,9 @@ pub(super) fn text_form(text: &str, form: Form) -> Result<(), String> {
             crate::names::message::is_type(text),
             "expected a type of DNS records such as A or TXT",
         ),
-        Form::Door | Form::WholePath | Form::EnvPattern => return host_form(text, form),
+        Form::Door | Form::WholePath | Form::EnvPattern | Form::Label => {
+            return host_form(text, form);
+        }
         Form::Name => (is_name(text), A_NAME),
         Form::Path | Form::Holds(_) => (
             (1..=MAX_PATH).contains(&text.len()) && !text.contains('\0') && no_parents(text),

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use super::build::{Built, Said, console};
+use super::build::{Built, Said, console, containers};
 use super::document::{Entry, Node};
 use super::mistake::Report;
 use super::{
@@ -32,6 +32,7 @@ pub(super) fn check(root: &Node, built: &Built, report: &mut Report) {
     resolvers(built, report);
     metrics(root, built, report);
     cgroups(root, built, report);
+    containers::cross(root, report);
     paths(root, &built.config, report);
     for entry in root.under("targets").map(Node::entries).unwrap_or_default() {
         one_protocol(entry, report);

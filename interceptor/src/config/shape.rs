@@ -110,6 +110,8 @@ pub(super) enum Form {
     Door,
     /// A whole path.
     WholePath,
+    /// The name of a label of containers, or name and value with `=` between.
+    Label,
 }
 
 /// What a named file holds.
@@ -184,7 +186,13 @@ pub(super) static FILE: Shape = Shape::Keys(&[
         "scopes",
         Shape::List(0, &SCOPE),
         "none",
-        "Tagged cgroups: their processes are intercepted.",
+        "Tagged cgroups and containers: their processes are intercepted.",
+    ),
+    may(
+        "containers",
+        CONTAINERS,
+        "see its keys",
+        "How containers are known.",
     ),
     may(
         "agents",
@@ -290,13 +298,32 @@ const PATHS: Shape = Shape::Keys(&[
 ]);
 
 static SCOPE: Shape = Shape::Keys(&[
-    must(
+    may(
         "cgroup",
         Shape::Text(Form::Cgroup),
+        "by `match`",
         "Path below the cgroup v2 mount; made when missing.",
+    ),
+    may(
+        "match",
+        Shape::Keys(&[must(
+            "container_label",
+            Shape::Text(Form::Label),
+            "A label or annotation that it has: its name, or NAME=VALUE.",
+        )]),
+        "by `cgroup`",
+        "Containers that a runtime's hook tells of: the first rule that fits says whose they are.",
     ),
     must("agent", Shape::Text(Form::Name), "The agent's name."),
 ]);
+
+const CONTAINERS: Shape = Shape::Keys(&[may(
+    "state",
+    Shape::List(0, &Shape::Text(Form::WholePath)),
+    "none",
+    "Where container runtimes keep what they know, beside the usual places: storage of Podman or CRI-O, tasks of \
+     containerd (`.../io.containerd.runtime.v2.task`), Docker's data.",
+)]);
 
 static AGENT: Shape = Shape::Keys(&[
     may("connections", COUNT, "256", "Connections at once."),

@@ -71,6 +71,12 @@ fn the_example_loads_and_says_what_it_looks_like() {
             agent: "claude".into()
         }
     );
+    let rule = LabelRule {
+        label: "role".to_owned(),
+        value: Some("agent".to_owned()),
+        agent: "claude".to_owned(),
+    };
+    assert_eq!(config.labels, [rule]);
     assert_eq!(config.agent("claude").requests_per_second, Some(50));
     assert_eq!(config.agent("ci").sessions, None);
     assert_eq!(config.agent("ci").connections, Some(256));
@@ -333,6 +339,7 @@ fn only_what_is_read_at_start_needs_a_restart() {
         ("agent_orders", "agent_other"),
         ("- cgroup: agents.slice/ci", "- cgroup: agents.slice/cd"),
         ("sessions: 128", "sessions: 12"),
+        ("role=agent", "role"),
         ("192.0.2.0/24", "203.0.113.0/24"),
         ("127.0.0.53:53", "127.0.0.54:53"),
         ("drain: 30s", "drain: 3s"),
@@ -362,6 +369,7 @@ fn only_what_is_read_at_start_needs_a_restart() {
             "run_parent: other.slice",
             "run_parent",
         ),
+        ("/srv/containers", "/srv/other", "containers"),
         ("durability: relaxed", "durability: strict", "audit"),
         ("segment: 16MiB", "segment: 32MiB", "recording"),
         ("127.0.0.1:9464", "127.0.0.1:9465", "metrics"),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use crate::approvals::{StandIn, Standing};
 use crate::identity::Identity;
 use crate::policy::{Action, ApprovalId, GrantId, Resource};
 
-/// Which cgroup: exactly one of the three.
+/// Which cgroup: exactly one of the four.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Which {
@@ -27,6 +28,9 @@ pub struct Which {
     /// A systemd unit: its control group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
+    /// A container: its cgroup. By its name, or by its id or how that begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
 }
 
 /// `POST /v1/scopes/tag`.
@@ -37,6 +41,27 @@ pub struct Tag {
     pub which: Which,
     /// The agent's name.
     pub agent: String,
+}
+
+/// `POST /v1/scopes/contain`: a container that is about to start. Answers its scope; none where it is left alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Contain {
+    /// Its id.
+    pub id: String,
+    /// Its first process, which runs nothing of its image yet.
+    pub pid: u32,
+    /// The directory that its runtime has of it.
+    pub bundle: PathBuf,
+    /// The agent's name; where there is none, the configuration's rules about labels say whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// Its labels and annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// The names of those that its image brings along; `None` where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_image: Option<BTreeSet<String>>,
 }
 
 /// A tagged cgroup.

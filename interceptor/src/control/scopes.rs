@@ -2,6 +2,7 @@
 
 pub mod binding;
 pub(super) mod cgroup;
+pub mod container;
 pub mod exchange;
 pub mod placing;
 
@@ -13,7 +14,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::Given;
@@ -43,31 +44,66 @@ pub async fn tag(
     let process = asked.which.pid.map(pidfd::open).transpose();
     let process = process.map_err(|error| Answer::bad(&format!("no such process: {error}")))?;
     let path = path_of(&services, (&caller, ControlVerb::Tag), &asked.which).await?;
-    let new = scope(&asked.agent, &path);
-    caller.may(&services, ControlVerb::Tag, &new).await?;
-    // Another name takes the cgroup away from the agent that has it.
-    let before = services.scopes.at(&path);
-    if let Some(before) = before.filter(|before| before.agent != asked.agent) {
-        let old = scope(&before.agent, &path);
-        caller.may(&services, ControlVerb::Untag, &old).await?;
-    }
+    let process = match asked.which.container {
+        Some(_) => process.or_else(|| container::process(&services, &path)),
+        None => process,
+    };
     let detail = json!({ "cgroup": path, "agent": asked.agent });
-    only_own(&services, &caller, &path).inspect_err(|_refused| {
-        caller.audit(&services, "tag", "refused", detail.clone());
+    let tagging = Tagging {
+        path: &path,
+        agent: &asked.agent,
+        process,
+        detail,
+    };
+    tag_path(&services, &caller, tagging).await.map(Json)
+}
+
+/// A cgroup that is about to be tagged.
+struct Tagging<'a> {
+    path: &'a str,
+    agent: &'a str,
+    /// In whose network namespace the daemon is to listen.
+    process: Option<OwnedFd>,
+    /// What the audit says of it.
+    detail: Value,
+}
+
+/// Tags a cgroup for whoever may do that.
+async fn tag_path(
+    services: &Arc<Services>,
+    caller: &Known,
+    tagging: Tagging<'_>,
+) -> Result<Scope, Answer> {
+    let Tagging {
+        path,
+        agent,
+        process,
+        detail,
+    } = tagging;
+    let new = scope(agent, path);
+    caller.may(services, ControlVerb::Tag, &new).await?;
+    // Another name takes the cgroup away from the agent that has it.
+    let before = services.scopes.at(path);
+    if let Some(before) = before.filter(|before| before.agent != agent) {
+        let old = scope(&before.agent, path);
+        caller.may(services, ControlVerb::Untag, &old).await?;
+    }
+    only_own(services, caller, path).inspect_err(|_refused| {
+        caller.audit(services, "tag", "refused", detail.clone());
     })?;
-    let intercepted = intercept(&services, &path, &asked.agent);
-    ending::of_untagged(&services).await;
+    let intercepted = intercept(services, path, agent);
+    ending::of_untagged(services).await;
     match intercepted {
         Ok(tagged) => {
-            binding::lapse(&services, tagged.id).await;
+            binding::lapse(services, tagged.id).await;
             if let Some(process) = process {
-                let served = provision(&services, process, tagged.id).await;
-                served.map_err(|error| caller.failed(&services, "tag", detail.clone(), &error))?;
+                let served = provision(services, process, tagged.id).await;
+                served.map_err(|error| caller.failed(services, "tag", detail.clone(), &error))?;
             }
-            caller.audit(&services, "tag", "ok", detail);
-            Ok(Json(describe(&services, &tagged)))
+            caller.audit(services, "tag", "ok", detail);
+            Ok(describe(services, &tagged))
         }
-        Err(error) => Err(caller.failed(&services, "tag", detail, &error)),
+        Err(error) => Err(caller.failed(services, "tag", detail, &error)),
     }
 }
 
@@ -211,38 +247,37 @@ pub(super) fn scope(agent: &str, path: &str) -> ControlObject {
     }
 }
 
-/// The path of the cgroup that is meant. To look for a unit takes a walk over all cgroups, which is not made for
-/// whom no rule permits the verb anywhere.
+/// The path of the cgroup that is meant. To look for a unit or a container takes a walk over all cgroups, which is
+/// not made for whom no rule permits the verb anywhere.
 async fn path_of(
     services: &Arc<Services>,
     (caller, verb): (&Known, ControlVerb),
     which: &Which,
 ) -> Result<String, Answer> {
-    match which {
-        Which {
-            cgroup: Some(path),
-            pid: None,
-            unit: None,
-        } => cgroup::plain(path).map_err(Answer::bad),
-        Which {
-            cgroup: None,
-            pid: Some(pid),
-            unit: None,
-        } => services
+    let Which {
+        cgroup: path,
+        pid,
+        unit,
+        container,
+    } = which;
+    match (path, pid, unit, container) {
+        (Some(path), None, None, None) => cgroup::plain(path).map_err(Answer::bad),
+        (None, Some(pid), None, None) => services
             .capture
             .hierarchy()
             .of(Some(*pid))
             .map_err(|error| Answer::bad(&error.to_string())),
-        Which {
-            cgroup: None,
-            pid: None,
-            unit: Some(unit),
-        } => {
+        (None, None, Some(unit), None) => {
             caller.may_somewhere(services, verb).await?;
             let found = cgroup::of_unit(&services.capture, unit).await;
             found.map_err(|why| Answer::bad(&why))
         }
-        _ => Err(Answer::bad("name one of cgroup, pid and unit")),
+        (None, None, None, Some(name)) => {
+            caller.may_somewhere(services, verb).await?;
+            let found = container::cgroup_of(services, name).await;
+            found.map_err(|why| Answer::bad(&why))
+        }
+        _ => Err(Answer::bad("name one of cgroup, pid, unit and container")),
     }
 }
 

@@ -20,7 +20,8 @@ use crate::config::Config;
 use crate::control;
 use crate::grants::Grants;
 use crate::hosts::Hosts;
-use crate::identity;
+use crate::identity::Identifier;
+use crate::identity::runtimes::Runtimes;
 use crate::policy;
 use crate::protocol::Engines;
 use crate::recording::Recorder;
@@ -82,7 +83,8 @@ pub(super) async fn build(config: Config, policy: policy::Handle) -> anyhow::Res
     let (capture, listeners) = capture(&config)?;
     let events = capture.events();
     let events = events.context("cannot read the kernel's refusals")?;
-    let identity = identity::Identifier::new(capture.hierarchy().mount());
+    let runtimes = Runtimes::new(&config.containers);
+    let identity = Identifier::new(capture.hierarchy().mount(), runtimes);
     let (provisions, asked) = mpsc::channel(PROVISIONS);
     let services = Services {
         provisions,

@@ -40,6 +40,7 @@ pub(super) fn principal(pid: u32, ancestors: &[u32]) -> Principal {
             scope: "/a".to_owned(),
         },
         container: None,
+        workload: None,
         privileged: false,
         identity: None,
     }

@@ -37,12 +37,37 @@ impl Directories {
         about.is_dir().then_some(about.ino())
     }
 
+    /// Every container that has a cgroup: its id and its path.
+    pub(super) fn containers(&self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        let mut open = vec![String::from("/")];
+        while let Some(path) = open.pop() {
+            let entries = std::fs::read_dir(self.directory(&path));
+            for entry in entries.into_iter().flatten().flatten() {
+                let name = entry.file_name().into_string();
+                let (Ok(name), Ok(true)) = (name, entry.file_type().map(|kind| kind.is_dir()))
+                else {
+                    continue;
+                };
+                let below = format!("{}/{name}", path.trim_end_matches('/'));
+                match id_in(&name).filter(|_| self.only_root_writes(&path)) {
+                    Some(id) => found.push((id.to_owned(), below)),
+                    None => open.push(below),
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
     /// The id of the outermost container that a path names.
     pub(super) fn container(&self, path: &str) -> Option<String> {
-        container(path, |parent| {
-            std::fs::metadata(self.directory(parent))
-                .is_ok_and(|about| about.uid() == 0 && about.mode() & WRITABLE == 0)
-        })
+        container(path, |parent| self.only_root_writes(parent))
+    }
+
+    fn only_root_writes(&self, path: &str) -> bool {
+        std::fs::metadata(self.directory(path))
+            .is_ok_and(|about| about.uid() == 0 && about.mode() & WRITABLE == 0)
     }
 
     fn directory(&self, path: &str) -> PathBuf {
@@ -73,6 +98,11 @@ fn id_in(part: &str) -> Option<&str> {
         .iter()
         .find_map(|prefix| part.strip_prefix(prefix))
         .unwrap_or(part);
+    is_id(id).then_some(id)
+}
+
+/// Whether this is the whole id of a container.
+pub(super) fn is_id(id: &str) -> bool {
     let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    (id.len() == ID_DIGITS && id.bytes().all(digit)).then_some(id)
+    id.len() == ID_DIGITS && id.bytes().all(digit)
 }

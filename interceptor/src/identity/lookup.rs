@@ -4,6 +4,7 @@
 //! that it serves over FUSE). So it runs on threads of its own, a few at a time for each scope, under a
 //! deadline.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
@@ -21,6 +22,7 @@ use super::allowance::Allowance;
 use super::cgroup::{self, Directories};
 use super::executable::{Hashes, Open, Version};
 use super::live::{self, Live};
+use super::runtimes::Runtimes;
 use super::user::{Login, Names};
 use super::{
     Cgroup, Error, Identified, Identity, Operator, Principal, Process, ScopeOf, User, ancestors,
@@ -66,12 +68,12 @@ struct Share {
 }
 
 impl Identifier {
-    /// Identifies by the cgroup v2 that is mounted here.
+    /// Identifies by the cgroup v2 that is mounted here, and containers by what their runtimes keep.
     ///
     /// # Errors
     /// Where the daemon runs in a time or pid namespace of its own: numbers and times that the kernel
     /// stamps would name something else there.
-    pub fn new(cgroup_mount: &Path) -> Result<Self, Error> {
+    pub fn new(cgroup_mount: &Path, runtimes: Runtimes) -> Result<Self, Error> {
         let namespace =
             |name: &str| std::fs::metadata(format!("/proc/self/ns/{name}")).map(|ns| ns.ino());
         let host = |what| {
@@ -94,6 +96,7 @@ impl Identifier {
             .unwrap_or(100);
         let reader = Reader {
             directories: Directories::new(cgroup_mount),
+            runtimes,
             nanos_per_tick: 1_000_000_000 / ticks,
             hashes: Hashes::default(),
             names: Names::default(),
@@ -213,6 +216,23 @@ impl Identifier {
         found.map_err(|_elapsed| Error::Timeout { pid })?
     }
 
+    /// Looks for containers also where the runtime of this bundle keeps others. For root's word only.
+    pub fn learn(&self, bundle: &Path) {
+        self.reader.runtimes.learn(bundle);
+    }
+
+    /// The containers that have a cgroup, each with its path, and those among them that have this name. Walks
+    /// over all cgroups, and reads files.
+    #[must_use]
+    pub fn containers(&self, name: &str) -> (Vec<(String, String)>, BTreeSet<String>) {
+        let Reader {
+            directories,
+            runtimes,
+            ..
+        } = &*self.reader;
+        (directories.containers(), runtimes.named(name))
+    }
+
     /// Whether a scope may have one more line in the audit for a connection that is refused, of so many bytes beside
     /// what each line has; it is paid for by this.
     #[must_use]
@@ -310,6 +330,7 @@ struct Key {
 #[derive(Debug)]
 pub(super) struct Reader {
     directories: Directories,
+    runtimes: Runtimes,
     nanos_per_tick: u64,
     hashes: Hashes,
     names: Names,
@@ -442,6 +463,7 @@ impl Reader {
             privileged,
             parent,
         } = seen;
+        let container = self.directories.container(&cgroup.path);
         Ok(Principal {
             agent: scope.agent.clone(),
             user: User {
@@ -457,7 +479,10 @@ impl Reader {
                 uid: stamp.uid,
             },
             ancestors: ancestors::of(self, parent, &cgroup.scope)?,
-            container: self.directories.container(&cgroup.path),
+            workload: container
+                .as_deref()
+                .and_then(|id| self.runtimes.workload(id)),
+            container,
             cgroup,
             privileged,
             identity: scope.identity.clone(),

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::live::stat;
 use super::mounts::by_stat;
+use super::runtimes::Runtimes;
 use super::*;
 use crate::capture::{Denied, DenyReason, Flow, NetnsCookie, OriginalDestination, ProcessStamp};
 use crate::clock;
@@ -59,7 +60,7 @@ fn mount() -> PathBuf {
 }
 
 fn identifier() -> Identifier {
-    Identifier::new(&mount()).unwrap()
+    Identifier::new(&mount(), Runtimes::default()).unwrap()
 }
 
 /// A cgroup of the test's own, with all processes in it; both gone when dropped.

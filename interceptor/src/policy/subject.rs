@@ -11,7 +11,7 @@ use cedar_policy::{Entities, Entity, EntityUid, RestrictedExpression};
 
 use super::vocabulary::{self, Kind};
 use super::{Ask, Place, Resource};
-use crate::identity::{Executable, Identity, Principal};
+use crate::identity::{Executable, Identity, Principal, Workload};
 
 /// Facts that cannot be told to Cedar.
 #[derive(Debug, thiserror::Error)]
@@ -199,10 +199,41 @@ fn attributes(principal: &Principal) -> Result<Attributes, Error> {
     if let Some(container) = &principal.container {
         attributes.insert("container".to_owned(), string(container));
     }
+    if let Some(known) = &principal.workload {
+        attributes.insert("workload".to_owned(), workload(known)?);
+    }
     if let Some(bound) = &principal.identity {
         attributes.insert("identity".to_owned(), identity(bound)?);
     }
     Ok(attributes)
+}
+
+/// What its container is.
+fn workload(known: &Workload) -> Result<RestrictedExpression, Error> {
+    let Workload {
+        runtime,
+        name,
+        image,
+        image_id,
+        digest,
+        pod,
+        namespace,
+        service_account,
+    } = known;
+    let fields = [
+        ("name", name),
+        ("image", image),
+        ("imageId", image_id),
+        ("digest", digest),
+        ("pod", pod),
+        ("namespace", namespace),
+        ("serviceAccount", service_account),
+    ];
+    let fields = fields
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, string(value.as_ref()?))));
+    let all = fields.chain([("runtime", string(runtime))]);
+    record(all.map(|(name, value)| (name.to_owned(), value)))
 }
 
 /// Whom the scope is bound to, but for the claims.

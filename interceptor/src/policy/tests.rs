@@ -34,6 +34,7 @@ pub(super) fn principal(agent: &str) -> Principal {
             scope: format!("/agents.slice/{agent}"),
         },
         container: None,
+        workload: None,
         privileged: false,
         identity: None,
     }

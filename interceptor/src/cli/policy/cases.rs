@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_saphyr::Spanned;
 
 use crate::clock::BootTime;
-use crate::identity::{self, Identity, LoggedIn, Principal};
+use crate::identity::{self, Identity, LoggedIn, Principal, Workload};
 use crate::policy::{
     Ask, ControlCaller, ControlObject, ControlVerb, Group, HostUser, Mistake, Mistakes, Policy,
     PrincipalFacts, Question, Refusal, RefusalKind, RuleId, is_plain,
@@ -59,6 +59,8 @@ struct Written {
     scope: Option<String>,
     #[serde(default)]
     container: Option<String>,
+    #[serde(default)]
+    workload: Option<Workload>,
     #[serde(default)]
     privileged: bool,
     #[serde(default)]
@@ -533,6 +535,7 @@ impl Case {
                 scope,
             },
             container: written.container.clone(),
+            workload: written.workload.clone().map(Arc::new),
             privileged: written.privileged,
             identity: written
                 .identity

@@ -96,6 +96,7 @@ fn text(form: Form) -> Value {
         Form::HostKey => "^(learn|(@cert-authority )?(ssh|ecdsa|sk)-.+)$",
         Form::Door => "^[/@]",
         Form::WholePath => "^/",
+        Form::Label => "^[^=].*$",
         Form::EnvPattern => "^[A-Za-z0-9_]*\\*?$",
         Form::Recipient => "^age1[0-9a-z]+$",
         Form::Variable => "^[A-Za-z_][A-Za-z0-9_]*$",

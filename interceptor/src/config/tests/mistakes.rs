@@ -142,6 +142,21 @@ const SAID: &[(&str, &str, &str)] = &[
         "a-z, 0-9 and -",
     ),
     (
+        "version: 1\nscopes: [{ match: { container_label: '=x' }, agent: x }]",
+        "2:38: scopes[0].match.container_label:",
+        "NAME=VALUE",
+    ),
+    (
+        "version: 1\nscopes: [{ match: {}, agent: x }]",
+        "2:19: scopes[0].match.container_label:",
+        "missing",
+    ),
+    (
+        "version: 1\ncontainers: { state: [relative] }",
+        "2:23: containers.state[0]:",
+        "expected a whole path",
+    ),
+    (
         "version: 1\nscopes: [{ cgroup: a }]",
         "2:10: scopes[0].agent:",
         "missing",
@@ -627,6 +642,20 @@ fn the_console_is_for_this_host_or_under_tls_and_answers_come_back_to_it() {
     ];
     for (text, expected) in rows {
         check_one(text, expected, "");
+    }
+}
+
+#[test]
+fn a_scope_is_a_cgroup_or_containers_and_never_both() {
+    for (text, at) in [
+        ("[{ cgroup: a, agent: x }, { agent: y }]", "2:35: scopes[1]"),
+        (
+            "[{ cgroup: a, match: { container_label: b }, agent: x }]",
+            "2:10: scopes[0]",
+        ),
+    ] {
+        let found = lines(&format!("version: 1\nscopes: {text}"));
+        assert_eq!(found, [format!("{at}: expected one of cgroup and match")]);
     }
 }
 

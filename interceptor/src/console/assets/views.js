@@ -76,6 +76,7 @@ function who(one) {
       el('li', null, plain(`${up.executable?.path} [${up.pid}] ${up.executable?.sha256 ?? ''}`))))],
     ['cgroup', text(one.holder.cgroup)],
     ['container', of.container && plain(JSON.stringify(of.container))],
+    ['it is', of.workload && plain(Object.entries(of.workload).map(([name, value]) => `${name}: ${value}`).join(', '))],
   );
 }
 

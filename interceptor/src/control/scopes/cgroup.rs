@@ -132,10 +132,20 @@ pub(in crate::control) async fn of_unit(
     capture: &Arc<Capture>,
     unit: &str,
 ) -> Result<String, String> {
-    let turn = WALK.acquire().await.map_err(|error| error.to_string())?;
     let (capture, unit) = (Arc::clone(capture), unit.to_owned());
+    walk(move || find(capture.hierarchy(), &unit)).await
+}
+
+/// Walks over all cgroups, once there is nobody else who does.
+///
+/// # Errors
+/// Those of the walk.
+pub(super) async fn walk<T: Send + 'static>(
+    over: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    let turn = WALK.acquire().await.map_err(|error| error.to_string())?;
     let walk = tokio::task::spawn_blocking(move || {
-        let found = find(capture.hierarchy(), &unit);
+        let found = over();
         drop(turn);
         found
     });

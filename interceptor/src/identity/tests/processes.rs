@@ -37,6 +37,7 @@ async fn a_process_is_named_with_all_that_belongs_to_it() {
             scope: group.path(),
         },
         container: None,
+        workload: None,
         privileged: true,
         identity: None,
     };

@@ -58,6 +58,17 @@ fn resources() -> Vec<Resource> {
 fn entities_are_what_the_schema_says() {
     let mut contained = principal("claude");
     contained.container = Some("c0ffee".to_owned());
+    let some = |text: &str| Some(text.to_owned());
+    contained.workload = Some(Arc::new(Workload {
+        runtime: "cri-o".to_owned(),
+        name: some("agent"),
+        image: some("registry.example/agent:1"),
+        image_id: some("c0de"),
+        digest: some("sha256:00"),
+        pod: some("agent-0"),
+        namespace: some("agents"),
+        service_account: some("claude"),
+    }));
     contained.user.name = None;
     contained.ancestors.clear();
     let mut bound = principal("claude");

@@ -82,6 +82,8 @@ pub struct Settings {
     pub metrics: Option<SocketAddr>,
     /// More cgroups that the agent is tagged in, below the cgroup v2 mount.
     pub scopes: Vec<String>,
+    /// Labels of containers that are the agent's: `role=agent`.
+    pub labels: Vec<String>,
     /// More top-level YAML, taken as it is.
     pub more: String,
 }
@@ -100,6 +102,7 @@ impl Settings {
             state: None,
             metrics: None,
             scopes: Vec::new(),
+            labels: Vec::new(),
             more: String::new(),
         }
     }
@@ -141,6 +144,13 @@ pub(super) fn yaml(settings: &Settings, places: &Places) -> String {
         line(
             &mut text,
             &format!("  - {{ cgroup: {scope}, agent: {} }}", settings.agent),
+        );
+    }
+    for label in &settings.labels {
+        let agent = &settings.agent;
+        line(
+            &mut text,
+            &format!("  - {{ match: {{ container_label: {label:?} }}, agent: {agent} }}"),
         );
     }
     if !settings.limits.is_empty() {

@@ -88,14 +88,15 @@ fn what_a_case_says_of_the_process_is_what_rules_see() {
         principal.name == \"a\" && principal.user.uid == 7 && principal.privileged &&\n\
         principal.executable.path == \"/x\" && principal.executable.sha256 == \"00\" &&\n\
         principal.ancestorPaths.contains(\"/y\") && principal.cgroup == \"/s/c\" &&\n\
-        principal.scope == \"/s\" && principal has container && principal.container == \"k\" };\n\
+        principal.scope == \"/s\" && principal has container && principal.container == \"k\" &&\n\
+        principal has workload && principal.workload has serviceAccount && principal.workload.serviceAccount == \"sa\" };\n\
         permit(principal in Group::\"27\", action == Action::\"Run\", resource in Agent::\"a\")\n\
         when { principal.groups.contains(\"g\") };";
     fs::write(dir.path().join("a.cedar"), rules).unwrap();
     let policy = Policy::load(dir.path(), Generation(0)).unwrap();
     let text = "version: 1\ncases:\n\
         - {name: process, agent: a, user: {uid: 7, gid: 7}, executable: {path: /x, sha256: \"00\"},\n   \
-           ancestors: [{path: /y}], cgroup: /s/c, scope: /s, container: k, privileged: true,\n   \
+           ancestors: [{path: /y}], cgroup: /s/c, scope: /s, container: k, workload: {runtime: podman, service_account: sa}, privileged: true,\n   \
            target: t, database: d, asks: [{accesses: [{action: Select, resource: database}]}],\n   \
            expect: permit}\n\
         - {name: caller, agent: a, verb: Run, expect: permit,\n   \
