@@ -7,11 +7,14 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use support::daemon::Target;
-use support::{DEADLINE, Finished, Postgres, Process, place};
+use support::daemon::{Settings, Target};
+use support::{DEADLINE, Finished, Postgres, Process, place, wait};
 use tempfile::TempDir;
 
 use crate::lab::{Lab, has, lacks, refused, text};
+
+mod containerd;
+mod podman;
 
 /// What agents in containers dial: an address that nobody has.
 const SHOP: &str = "192.0.2.10:5432";
@@ -132,12 +135,44 @@ impl Drop for Container {
 
 /// A shop that is dialled at an address of nobody's, and by the daemon where it is.
 fn lab() -> Result<Lab> {
+    lab_with(|_| {})
+}
+
+fn lab_with(change: impl FnOnce(&mut Settings)) -> Result<Lab> {
     let server = Postgres::start()?;
     let mut target = Target::shop(&server);
     target.addresses = vec![SHOP.to_owned()];
     let at = server.address();
     target.more.push(format!("dial: {{ hosts: [\"{at}\"] }}"));
-    Lab::over(server, |settings| settings.targets = vec![target])
+    Lab::over(server, |settings| {
+        settings.targets = vec![target];
+        change(settings);
+    })
+}
+
+/// Removes the cgroups below one, and that, from every hierarchy; what watches a container ends a little later.
+fn remove_cgroups(path: &str) {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let roots = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let (point, kind) = (words.next()?, words.next()?);
+        ["cgroup", "cgroup2"]
+            .contains(&kind)
+            .then(|| format!("{point}{path}"))
+    });
+    let roots: Vec<String> = roots.collect();
+    let gone = wait::for_fact("cgroups to be empty", DEADLINE, || {
+        for own in &roots {
+            for below in fs::read_dir(own).into_iter().flatten().flatten() {
+                // Its files go with it, and cannot be removed.
+                let _a_file = fs::remove_dir(below.path());
+            }
+            let _none = fs::remove_dir(own);
+        }
+        let is_there = roots.iter().any(|own| Path::new(own).exists());
+        Ok((!is_there).then_some(()))
+    });
+    drop(gone);
 }
 
 /// The stock client as it is called in the container.

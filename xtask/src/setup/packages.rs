@@ -31,7 +31,7 @@ const POOLERS: &[For] = &[EndToEnd, Test, Bench];
 const CLIENTS: &[For] = &[EndToEnd, Test];
 
 /// A C compiler is none of them: without one this program would not be here.
-const PACKAGES: [Package; 32] = [
+const PACKAGES: [Package; 34] = [
     Package {
         name: "libclang-dev",
         why: "builds PostgreSQL's own grammar (pg_query)",
@@ -90,6 +90,18 @@ const PACKAGES: [Package; 32] = [
         name: "btrfs-progs",
         why: "makes a file system whose numbers are not the kernel's",
         sign: Sign::Program("mkfs.btrfs"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "podman",
+        why: "runs containers that are agents, and makes their images",
+        sign: Sign::Program("podman"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "containerd",
+        why: "runs containers that are agents, as Kubernetes has it",
+        sign: Sign::Program("ctr"),
         needed: CLIENTS,
     },
     Package {
