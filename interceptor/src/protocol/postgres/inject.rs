@@ -226,6 +226,7 @@ impl Injector {
         while !authenticator.is_done() {
             let (tag, body) = peer.next(body_max).await?;
             match tag {
+                ERROR if authenticator.has_sent() => return Err(Error::password_denied(&body)),
                 ERROR => return Err(Error::denied(&body)),
                 NOTICE => opened.notice(&body)?,
                 tag => match Answer::read(tag, &body)? {

@@ -62,6 +62,11 @@ impl<'a> Authenticator<'a> {
         matches!(self.state, State::Done)
     }
 
+    /// Whether a password was sent, in clear or hashed, and nothing has come of it yet.
+    pub(super) fn has_sent(&self) -> bool {
+        matches!(self.state, State::Sent)
+    }
+
     /// What is sent in answer; `None` where nothing is due.
     pub(super) async fn answer(
         &mut self,

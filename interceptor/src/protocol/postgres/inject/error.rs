@@ -175,6 +175,8 @@ pub struct Denied {
     pub sqlstate: Option<String>,
     /// Its message, lossily decoded, its first KiB.
     pub message: String,
+    /// Whether it is the answer to a password.
+    pub of_password: bool,
 }
 
 impl std::fmt::Display for Denied {
@@ -192,6 +194,7 @@ impl Denied {
         Ok(Self {
             sqlstate: fields.sqlstate().map(str::to_owned),
             message: String::from_utf8_lossy(text).into_owned(),
+            of_password: false,
         })
     }
 }
@@ -211,6 +214,15 @@ impl Error {
         Denied::read(body).map_or_else(Self::Wire, Self::Denied)
     }
 
+    /// A refusal in answer to a password.
+    pub(super) fn password_denied(body: &[u8]) -> Self {
+        let of_password = |denied| Denied {
+            of_password: true,
+            ..denied
+        };
+        Denied::read(body).map_or_else(Self::Wire, |denied| Self::Denied(of_password(denied)))
+    }
+
     /// The SQLSTATE that the agent gets; it names no more than the message.
     #[must_use]
     pub fn sqlstate(&self) -> &'static str {
@@ -223,10 +235,19 @@ impl Error {
         matches!(self, Self::Denied(denied) if denied.sqlstate.as_deref() == Some("53300"))
     }
 
-    /// Whether the password is a wrong one.
+    /// Whether the password is a wrong one. Only a server that checks it itself says so with a state of its
+    /// own; where PAM, LDAP or RADIUS do (`auth_failed`, `libpq/auth.c`), the state is the one of clients that
+    /// it refuses before it asks for any.
     #[must_use]
     pub fn is_wrong_password(&self) -> bool {
-        matches!(self, Self::Denied(denied) if denied.sqlstate.as_deref() == Some("28P01"))
+        let Self::Denied(denied) = self else {
+            return false;
+        };
+        match denied.sqlstate.as_deref() {
+            Some("28P01") => true,
+            Some("28000") => denied.of_password,
+            _ => false,
+        }
     }
 
     /// Whether another server of the same target may do better: this one cannot be reached, is not

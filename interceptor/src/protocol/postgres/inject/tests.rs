@@ -884,6 +884,34 @@ async fn what_the_upstream_says_does_not_reach_the_agent() {
 }
 
 #[tokio::test]
+async fn a_refusal_is_of_the_password_where_one_was_sent() {
+    let refusal = |state: &str| ErrorFields::new(Severity::Fatal, state, "no").response();
+    for (state, before, after) in [
+        ("28P01", true, true),
+        // As PAM, LDAP and RADIUS have it; before that it is the server's list of hosts.
+        ("28000", false, true),
+        ("53300", false, false),
+    ] {
+        let error = Client::plain().told(&refusal(state)).await.unwrap_err();
+        assert_eq!(error.is_wrong_password(), before, "{state}: {error}");
+        let mut client = Client::plain();
+        client.postgres.allow_md5 = true;
+        let (ended, _heard) = client
+            .after_startup(async |fake| {
+                fake.ask(Authentication::Md5([1; 4])).await;
+                fake.hear().await;
+                fake.say(&refusal(state)).await;
+            })
+            .await;
+        let error = ended.unwrap_err();
+        assert_eq!(error.is_wrong_password(), after, "{state}: {error}");
+        // A role that may not log in is no matter of its password.
+        let error = Client::plain().told(&[ok(), refusal("28000")].concat()).await;
+        assert!(!error.unwrap_err().is_wrong_password());
+    }
+}
+
+#[tokio::test]
 async fn a_startup_that_no_server_takes_is_not_sent() {
     let mut client = Client::plain();
     client.settings = vec![Setting {
