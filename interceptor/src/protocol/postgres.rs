@@ -51,6 +51,14 @@ enum Left {
     Proof(String),
 }
 
+/// A client that has said what it wants.
+struct Heard {
+    client: Stream,
+    wish: Wish,
+    /// The minor version, where that was agreed with it before the upstream was spoken to.
+    agreed: Option<u16>,
+}
+
 /// A session whose both sides are logged in.
 struct Joined {
     session: Arc<Session>,
@@ -88,7 +96,7 @@ impl Engine {
         let until = Instant::now() + patience;
         let terminated = timeout_at(until, self.terminate(&opening, client, settings));
         // Each step is boxed: what one needs is not kept for as long as the session lasts.
-        let (mut client, wish) = match Box::pin(terminated).await {
+        let heard = match Box::pin(terminated).await {
             Ok(Ok(terminated)) => terminated,
             Ok(Err(Left::Startup(error))) => return opening.gave_up(&error.to_string()),
             Ok(Err(Left::Proof(cause))) => {
@@ -98,11 +106,17 @@ impl Engine {
                 return opening.gave_up("the client did not finish its startup in time");
             }
         };
+        let Heard {
+            mut client,
+            wish,
+            agreed,
+        } = heard;
         match wish {
             Wish::Cancel(key) => Box::pin(self.cancel(opening, &key)).await,
             Wish::Session(startup) => {
-                match Box::pin(self.join(opening, &startup, settings)).await {
-                    Ok(joined) => Box::pin(self.relay(joined, client, &startup, settings)).await,
+                let asked = (&startup, agreed);
+                match Box::pin(self.join(opening, asked, settings)).await {
+                    Ok(joined) => Box::pin(self.relay(joined, client, asked, settings)).await,
                     Err(refusal) => {
                         let refusal = refuse::at_startup(&refusal);
                         drop(timeout(patience, terminate::refuse(&mut client, &refusal)).await);
@@ -118,7 +132,7 @@ impl Engine {
         opening: &Opening,
         client: TcpStream,
         settings: &Arc<Postgres>,
-    ) -> Result<(Stream, Wish), Left> {
+    ) -> Result<Heard, Left> {
         let who = opening.who();
         let dialled = Dialled::at(&who.target, who.flow.destination.0.ip());
         let Terminated {
@@ -128,6 +142,7 @@ impl Engine {
         } = terminate::terminate(client, opening.authority(), &dialled)
             .await
             .map_err(Left::Startup)?;
+        let mut agreed = None;
         if let (Wish::Session(startup), ClientAuth::Scram) = (&wish, settings.client_auth) {
             let untagged = || Left::Proof("the client's scope is not tagged any more".to_owned());
             let password = opening.client_password().ok_or_else(untagged)?;
@@ -140,27 +155,35 @@ impl Engine {
             };
             let proved = self.prover.prove(&mut client, challenge).await;
             proved.map_err(|error| Left::Proof(error.to_string()))?;
+            agreed = Some(startup.agreed());
         }
         if let Wish::Session(startup) = &wish
             && settings.ask_password
             && nobody_else_hears(&client, opening)
         {
-            let presented = terminate::present(&mut client, &startup.user).await;
+            let negotiate = startup.negotiate(MINOR_MAX);
+            let presented =
+                terminate::present(&mut client, &startup.user, negotiate.as_ref()).await;
             let presented = presented.map_err(|error| Left::Proof(error.to_string()))?;
             let written = opening.presented(&startup.user, &presented);
             written.map_err(|refusal| Left::Proof(refusal.message))?;
+            agreed = Some(startup.agreed());
         }
-        Ok((client, wish))
+        Ok(Heard {
+            client,
+            wish,
+            agreed,
+        })
     }
 
     /// Judges, dials, logs in, opens the session. A refusal is in the audit when this returns it.
     async fn join(
         &self,
         mut opening: Opening,
-        startup: &Startup,
+        (startup, agreed): (&Startup, Option<u16>),
         settings: &Arc<Postgres>,
     ) -> Result<Joined, Refusal> {
-        let ready = match self.log_in(&mut opening, startup, settings).await {
+        let ready = match self.log_in(&mut opening, (startup, agreed), settings).await {
             Ok(ready) => ready,
             Err((refusal, cause)) => {
                 opening.refuse(&refusal, cause);
@@ -185,7 +208,7 @@ impl Engine {
     async fn log_in(
         &self,
         opening: &mut Opening,
-        startup: &Startup,
+        (startup, agreed): (&Startup, Option<u16>),
         settings: &Arc<Postgres>,
     ) -> Result<(Reached, cancel::Minted), (Refusal, Option<String>)> {
         let plain = |refusal: Refusal| (refusal, None);
@@ -203,7 +226,8 @@ impl Engine {
             tls: Arc::clone(&reached.tls),
             key: upstream.key.clone(),
         };
-        let minor = minor(startup, settings, upstream);
+        // The versions differ in nothing but the length of cancel keys, which are ours.
+        let minor = agreed.unwrap_or(upstream.minor);
         let minted = self.cancels.mint(opening.who().flow.scope, minor, route);
         let minted = minted.map_err(|error| {
             (
@@ -219,7 +243,7 @@ impl Engine {
         &self,
         joined: Joined,
         mut client: Stream,
-        startup: &Startup,
+        (startup, agreed): (&Startup, Option<u16>),
         settings: &Arc<Postgres>,
     ) {
         let Joined {
@@ -228,10 +252,10 @@ impl Engine {
             minted,
         } = joined;
         let upstream = &reached.upstream;
-        let negotiate = match settings.client_auth {
-            ClientAuth::Trust => startup.negotiate(upstream.minor),
-            // It was told when it was asked for its password.
-            ClientAuth::Scram => None,
+        let negotiate = match agreed {
+            None => startup.negotiate(upstream.minor),
+            // It was told before it was asked for its password.
+            Some(_) => None,
         };
         let greeting = Greeting {
             negotiate: negotiate.as_ref(),
@@ -352,15 +376,6 @@ fn offered(startup: &Startup, settings: &Postgres) -> Result<(), Refusal> {
 fn nobody_else_hears(client: &Stream, opening: &Opening) -> bool {
     let dialled = opening.who().flow.destination.0.ip().to_canonical();
     matches!(client, Stream::Tls(_)) || dialled.is_loopback()
-}
-
-/// The minor version that is spoken with the client: the upstream's own, or what was agreed before the
-/// upstream was spoken to. The versions differ in nothing but the length of cancel keys, which are ours.
-fn minor(startup: &Startup, settings: &Postgres, upstream: &Upstream) -> u16 {
-    match settings.client_auth {
-        ClientAuth::Trust => upstream.minor,
-        ClientAuth::Scram => startup.minor.min(MINOR_MAX),
-    }
 }
 
 /// Whether the client brings a search path of its own.

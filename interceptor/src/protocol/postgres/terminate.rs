@@ -178,6 +178,13 @@ impl Startup {
         }
     }
 
+    /// The minor version that is spoken with the client where it is asked for something before the upstream
+    /// is spoken to.
+    #[must_use]
+    pub fn agreed(&self) -> u16 {
+        self.minor.min(MINOR_MAX)
+    }
+
     /// The `NegotiateProtocolVersion` that is due where the session will speak `minor`, the
     /// upstream's own; `None` where the client gets what it asked for.
     #[must_use]

@@ -5,19 +5,24 @@ use zeroize::Zeroizing;
 
 use super::prove::{Unproved, answer, say, words};
 use super::refuse;
-use crate::protocol::postgres::wire::startup::Authentication;
+use crate::protocol::postgres::wire::startup::{Authentication, Negotiate};
 use crate::tls::Stream;
 
 /// Longest password: some are whole tokens.
 const MOST: usize = 16 << 10;
 
-/// Asks for the password in clear, and gives it as it was sent. Nothing but `AuthenticationOk` is due
-/// then. The caller bounds time, and asks only where nobody else hears it.
+/// Asks for the password in clear, and gives it as it was sent; says `negotiate` first, where that is due.
+/// Nothing but `AuthenticationOk` is due then. The caller bounds time, and asks only where nobody else hears
+/// it.
 ///
 /// # Errors
 /// [`Unproved`]; the client, which claims to be `user`, has been told.
-pub async fn present(client: &mut Stream, user: &str) -> Result<Zeroizing<Vec<u8>>, Unproved> {
-    let asked = ask(client).await;
+pub async fn present(
+    client: &mut Stream,
+    user: &str,
+    negotiate: Option<&Negotiate>,
+) -> Result<Zeroizing<Vec<u8>>, Unproved> {
+    let asked = ask(client, negotiate).await;
     if let Err(error) = &asked
         && let Some(fields) = words(error, user)
     {
@@ -27,8 +32,12 @@ pub async fn present(client: &mut Stream, user: &str) -> Result<Zeroizing<Vec<u8
     asked
 }
 
-async fn ask(client: &mut Stream) -> Result<Zeroizing<Vec<u8>>, Unproved> {
-    say(client, Authentication::Cleartext).await?;
+async fn ask(
+    client: &mut Stream,
+    negotiate: Option<&Negotiate>,
+) -> Result<Zeroizing<Vec<u8>>, Unproved> {
+    // As a server does it: before any request for a credential (`ProcessStartupPacket`).
+    say(client, negotiate, Authentication::Cleartext).await?;
     let mut password = Zeroizing::new(answer(client, MOST).await?);
     match password.pop() {
         Some(0) => Ok(password),

@@ -102,12 +102,8 @@ impl Prover {
     }
 
     async fn exchange(&self, client: &mut Stream, asked: Challenge<'_>) -> Result<(), Unproved> {
-        let mut offer = BytesMut::new();
-        if let Some(negotiate) = asked.negotiate {
-            negotiate.write(&mut offer);
-        }
-        Authentication::Sasl(scram::mechanisms(asked.end_point)).write(&mut offer);
-        send(client, &offer).await?;
+        let offer = Authentication::Sasl(scram::mechanisms(asked.end_point));
+        say(client, asked.negotiate, offer).await?;
         let answer = message(client).await?;
         let initial = SaslInitial::read(&answer)?;
         let (mechanism, first) = (initial.mechanism.to_owned(), initial.data);
@@ -115,21 +111,18 @@ impl Prover {
             Some(first) => Bytes::copy_from_slice(first),
             // A client may wait for an empty challenge (RFC 4422, section 3.3).
             None => {
-                say(client, Authentication::SaslContinue(Bytes::new())).await?;
+                say(client, None, Authentication::SaslContinue(Bytes::new())).await?;
                 message(client).await?
             }
         };
         let exchange = Exchange::begin(&mechanism, &first, asked.end_point)?;
         let (salt, keys) = self.keys(asked.password).await?;
         let challenge = exchange.challenge(&salt);
-        say(
-            client,
-            Authentication::SaslContinue(challenge.clone().into()),
-        )
-        .await?;
+        let data = Authentication::SaslContinue(challenge.clone().into());
+        say(client, None, data).await?;
         let last = message(client).await?;
         let signature = exchange.end(&challenge, &last, &keys)?;
-        say(client, Authentication::SaslFinal(signature.into())).await
+        say(client, None, Authentication::SaslFinal(signature.into())).await
     }
 
     /// The salt of a password, which is the same each time so that its keys can be kept, and the keys.
@@ -143,14 +136,18 @@ impl Prover {
     }
 }
 
-pub(super) async fn say(client: &mut Stream, request: Authentication) -> Result<(), Unproved> {
+/// Says it, behind `negotiate` where that is due.
+pub(super) async fn say(
+    client: &mut Stream,
+    negotiate: Option<&Negotiate>,
+    request: Authentication,
+) -> Result<(), Unproved> {
     let mut bytes = BytesMut::new();
+    if let Some(negotiate) = negotiate {
+        negotiate.write(&mut bytes);
+    }
     request.write(&mut bytes);
-    send(client, &bytes).await
-}
-
-async fn send(client: &mut Stream, bytes: &[u8]) -> Result<(), Unproved> {
-    client.write_all(bytes).await.map_err(Unproved::Io)?;
+    client.write_all(&bytes).await.map_err(Unproved::Io)?;
     client.flush().await.map_err(Unproved::Io)
 }
 

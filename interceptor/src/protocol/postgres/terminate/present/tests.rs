@@ -23,7 +23,7 @@ async fn sent(bytes: &[u8]) -> (Result<Zeroizing<Vec<u8>>, Unproved>, Vec<u8>) {
         let _end = socket.read_to_end(&mut told).await;
         told
     };
-    let server = async move { present(&mut server, "alice").await };
+    let server = async move { present(&mut server, "alice", None).await };
     tokio::join!(server, client)
 }
 
@@ -54,4 +54,25 @@ async fn a_password_is_taken_whole_and_nothing_else_is() {
         password.expect_err(name);
         assert_eq!(told.first() == Some(&b'E'), is_told, "{name}: {told:?}");
     }
+}
+
+#[tokio::test]
+async fn a_version_is_negotiated_before_the_password_is_asked_for() {
+    let (mut socket, accepted) = pair().await;
+    let mut server = Stream::Plain(accepted);
+    let negotiate = Negotiate {
+        minor: 2,
+        options: vec!["_pq_.x".to_owned()],
+    };
+    let client = async {
+        let expected = b"v\0\0\0\x13\0\x03\0\x02\0\0\0\x01_pq_.x\0R\0\0\0\x08\0\0\0\x03";
+        assert_eq!(socket.read_u8().await.unwrap(), b'v');
+        let mut told = vec![0; expected.len() - 1];
+        socket.read_exact(&mut told).await.unwrap();
+        assert_eq!(told, expected[1..]);
+        socket.write_all(b"p\0\0\0\x05\0").await.unwrap();
+    };
+    let server = present(&mut server, "alice", Some(&negotiate));
+    let (password, ()) = tokio::join!(server, client);
+    assert!(password.unwrap().is_empty());
 }
