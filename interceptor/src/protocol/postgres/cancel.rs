@@ -24,8 +24,11 @@ use crate::tls;
 const SESSIONS_MAX: usize = 65_536;
 /// Length of a secret in protocol 3.2, as PostgreSQL 18 makes them (`MAX_CANCEL_KEY_LENGTH`).
 const SECRET: usize = 32;
-/// How often a process id is drawn that is taken already.
+/// How often a process id or a secret is drawn that is taken already.
 const DRAWS: usize = 64;
+/// How many sessions may have one process id. Those of several servers meet often, since in containers they
+/// begin at 1; a cancel looks at all that share one.
+const SHARED_MAX: usize = 256;
 
 /// Why there is no key, or a cancel was not passed on.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +101,14 @@ impl Route {
 /// The keys of all living sessions. One for the daemon.
 #[derive(Debug, Default)]
 pub struct Registry {
-    sessions: Mutex<HashMap<i32, Entry>>,
+    sessions: Mutex<Sessions>,
+}
+
+/// Sessions by the process id that their clients know.
+#[derive(Debug, Default)]
+struct Sessions {
+    by_pid: HashMap<i32, Vec<Entry>>,
+    count: usize,
 }
 
 #[derive(Debug)]
@@ -141,14 +151,14 @@ impl Minted {
 
 impl Drop for Minted {
     fn drop(&mut self) {
-        self.registry.lock().remove(&self.key.pid);
+        self.registry.lock().remove(&self.key);
     }
 }
 
 impl Registry {
     /// Makes a key for a session of `scope` (the scope root's cgroup id) that speaks protocol
-    /// 3.`minor` with its client. The process id is the upstream's own where no other session has
-    /// it, so that it is what `pg_backend_pid()` and notifications say.
+    /// 3.`minor` with its client. The process id is the upstream's own, so that it is what
+    /// `pg_backend_pid()` and notifications say; sessions at several servers may share one.
     ///
     /// # Errors
     /// [`Error::Full`], [`Error::Random`].
@@ -158,17 +168,16 @@ impl Registry {
         } else {
             SECRET
         };
-        let mut secret = Zeroizing::new(vec![0; length]);
-        rand::fill(&mut secret).map_err(|_unspecified| Error::Random)?;
         let mut sessions = self.lock();
-        if sessions.len() >= SESSIONS_MAX {
+        if sessions.count >= SESSIONS_MAX {
             return Err(Error::Full);
         }
         let own = route.key.as_ref().map(|key| key.pid);
-        let pid = match own.filter(|pid| *pid > 0 && !sessions.contains_key(pid)) {
+        let pid = match own.filter(|pid| *pid > 0 && sessions.of(*pid).len() < SHARED_MAX) {
             Some(pid) => pid,
-            None => draw(&sessions)?,
+            None => sessions.free_pid()?,
         };
+        let secret = sessions.free_secret(pid, length)?;
         let route = Arc::new(route);
         let interrupted = Arc::new(Notify::new());
         let entry = Entry {
@@ -177,7 +186,8 @@ impl Registry {
             secret: secret.clone(),
             route: Arc::clone(&route),
         };
-        sessions.insert(pid, entry);
+        sessions.by_pid.entry(pid).or_default().push(entry);
+        sessions.count = sessions.count.saturating_add(1);
         drop(sessions);
         Ok(Minted {
             registry: Arc::clone(self),
@@ -193,14 +203,10 @@ impl Registry {
     /// [`Error::Unknown`] where the key is wrong or another scope's; the two cannot be told apart.
     pub fn route(&self, request: &BackendKey, scope: u64) -> Result<Arc<Route>, Error> {
         let sessions = self.lock();
-        let entry = sessions.get(&request.pid).ok_or(Error::Unknown)?;
-        let right = constant_time::verify_slices_are_equal(&entry.secret, &request.secret).is_ok();
-        if right && entry.scope == scope {
-            entry.interrupted.notify_waiters();
-            Ok(Arc::clone(&entry.route))
-        } else {
-            Err(Error::Unknown)
-        }
+        let found = sessions.find(request).filter(|entry| entry.scope == scope);
+        let entry = found.ok_or(Error::Unknown)?;
+        entry.interrupted.notify_waiters();
+        Ok(Arc::clone(&entry.route))
     }
 
     /// Passes a client's cancel request on, as [`Route::cancel`] does; the route, for the audit.
@@ -225,21 +231,63 @@ impl Registry {
         Ok(route)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<i32, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn draw(sessions: &HashMap<i32, Entry>) -> Result<i32, Error> {
-    for _ in 0..DRAWS {
-        let mut bytes = [0; 4];
-        rand::fill(&mut bytes).map_err(|_unspecified| Error::Random)?;
-        let pid = i32::from_be_bytes(bytes) & i32::MAX;
-        if pid != 0 && !sessions.contains_key(&pid) {
-            return Ok(pid);
-        }
+impl Sessions {
+    fn of(&self, pid: i32) -> &[Entry] {
+        self.by_pid.get(&pid).map_or(&[], Vec::as_slice)
     }
-    Err(Error::Full)
+
+    /// The session with this key. How long it takes says how many share the process id, and nothing else.
+    fn find(&self, key: &BackendKey) -> Option<&Entry> {
+        let right = |entry: &&Entry| {
+            constant_time::verify_slices_are_equal(&entry.secret, &key.secret).is_ok()
+        };
+        let all = self.of(key.pid).iter();
+        // All are looked at, also behind the right one.
+        all.fold(None, |found, entry| Some(entry).filter(right).or(found))
+    }
+
+    fn remove(&mut self, key: &BackendKey) {
+        let Some(sharing) = self.by_pid.get_mut(&key.pid) else {
+            return;
+        };
+        let before = sharing.len();
+        sharing.retain(|entry| entry.secret != key.secret);
+        let gone = before.saturating_sub(sharing.len());
+        if sharing.is_empty() {
+            self.by_pid.remove(&key.pid);
+        }
+        self.count = self.count.saturating_sub(gone);
+    }
+
+    /// A process id that no session has.
+    fn free_pid(&self) -> Result<i32, Error> {
+        for _ in 0..DRAWS {
+            let mut bytes = [0; 4];
+            rand::fill(&mut bytes).map_err(|_unspecified| Error::Random)?;
+            let pid = i32::from_be_bytes(bytes) & i32::MAX;
+            if pid != 0 && self.of(pid).is_empty() {
+                return Ok(pid);
+            }
+        }
+        Err(Error::Full)
+    }
+
+    /// A secret that no session with this process id has.
+    fn free_secret(&self, pid: i32, length: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
+        for _ in 0..DRAWS {
+            let mut secret = Zeroizing::new(vec![0; length]);
+            rand::fill(&mut secret).map_err(|_unspecified| Error::Random)?;
+            if self.of(pid).iter().all(|entry| entry.secret != secret) {
+                return Ok(secret);
+            }
+        }
+        Err(Error::Full)
+    }
 }
 
 #[cfg(test)]

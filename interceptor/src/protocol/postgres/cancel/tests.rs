@@ -54,20 +54,49 @@ fn a_key_works_from_its_own_scope_while_its_session_lives() {
 }
 
 #[test]
-fn a_process_id_is_the_upstreams_where_it_is_free() {
+fn a_process_id_is_the_upstreams_also_where_another_servers_is_the_same() {
     let registry = Arc::new(Registry::default());
-    let first = registry.mint(1, 0, plain(77)).unwrap();
-    let second = registry.mint(2, 2, plain(77)).unwrap();
+    let at = |name: &str| Route {
+        target: name.into(),
+        ..plain(77)
+    };
+    let first = registry.mint(1, 0, at("first")).unwrap();
+    let second = registry.mint(2, 2, at("second")).unwrap();
+    let third = registry.mint(1, 0, at("third")).unwrap();
     let none = registry.mint(1, 2, route(TlsMode::Disable, None)).unwrap();
     let negative = registry.mint(1, 0, plain(-5)).unwrap();
-    assert_eq!(first.key().pid, 77);
-    assert_ne!(second.key().pid, 77);
+    assert_eq!([&first, &second, &third].map(|one| one.key().pid), [77; 3]);
     assert!(negative.key().pid > 0 && none.key().pid > 0);
     assert_eq!(first.key().secret.len(), 4);
     assert_eq!(second.key().secret.len(), 32);
-    assert!(registry.route(second.key(), 2).is_ok());
+    for (one, scope, name) in [
+        (&first, 1, "first"),
+        (&second, 2, "second"),
+        (&third, 1, "third"),
+    ] {
+        assert_eq!(&*registry.route(one.key(), scope).unwrap().target, name);
+        assert!(registry.route(one.key(), 3 - scope).is_err());
+    }
+    let (key, other) = (second.key().clone(), first.key().clone());
     drop(second);
+    assert!(registry.route(&key, 2).is_err());
     assert!(registry.route(first.key(), 1).is_ok());
+    drop((first, third, none, negative));
+    assert!(registry.route(&other, 1).is_err());
+    let left = registry.lock();
+    assert!(left.by_pid.is_empty() && left.count == 0, "{left:?}");
+}
+
+#[test]
+fn no_more_sessions_share_a_process_id_than_a_cancel_may_look_at() {
+    let registry = Arc::new(Registry::default());
+    let shared: Vec<_> = (0..SHARED_MAX)
+        .map(|_| registry.mint(1, 0, plain(77)).unwrap())
+        .collect();
+    assert!(shared.iter().all(|one| one.key().pid == 77));
+    let more = registry.mint(1, 0, plain(77)).unwrap();
+    assert_ne!(more.key().pid, 77);
+    assert!(registry.route(more.key(), 1).is_ok());
 }
 
 #[tokio::test]
