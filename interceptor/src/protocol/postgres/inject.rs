@@ -223,8 +223,12 @@ impl Injector {
         opened: &mut Opened,
     ) -> Result<(), Error> {
         let mut authenticator = Authenticator::new(&self.keys, login, address, peer.stream());
+        let mut first = Some(first_answer(peer, login).await?);
         while !authenticator.is_done() {
-            let (tag, body) = peer.next(body_max).await?;
+            let (tag, body) = match first.take() {
+                Some(first) => first,
+                None => peer.next(body_max).await?,
+            };
             match tag {
                 ERROR if authenticator.has_sent() => return Err(Error::password_denied(&body)),
                 ERROR => return Err(Error::denied(&body)),
@@ -246,6 +250,18 @@ impl Injector {
         }
         Ok(())
     }
+}
+
+/// What a server makes of the startup message, the version in it among it.
+async fn first_answer(peer: &mut Peer, login: &Login<'_>) -> Result<(u8, Bytes), Error> {
+    let answer = match peer.next(body_max).await {
+        Ok((ERROR, body)) => Err(Error::denied(&body)),
+        answer => answer,
+    };
+    answer.map_err(|error| match login.minor {
+        0 => error,
+        _ => error.at_first(),
+    })
 }
 
 /// What the server says between the startup message and `ReadyForQuery`.

@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use self::hosts::Dead;
+use self::hosts::Seen;
 use super::inject::warm::{Key, Supply, Warm};
 use super::inject::{self, Injector, Login, Masked, Upstream};
 use super::mask::Again;
 use super::session::Errand;
 use super::terminate::{Replication, Setting, Startup};
 use super::touch::Looker;
-use crate::config::{self, Host, Namespace, Postgres, SessionAttrs, Target};
+use crate::config::{self, Host, Namespace, Pooler, Postgres, SessionAttrs, Target};
 use crate::policy::Refusal;
 use crate::secrets::Secret;
 use crate::session::beside::Beside;
@@ -37,7 +37,7 @@ pub(super) struct Reach {
     injector: Arc<Injector>,
     warm: Arc<Warm<Spare>>,
     roots: tls::Roots,
-    dead: Arc<Dead>,
+    seen: Arc<Seen>,
     /// Who looks at what statements would touch takes a place of these.
     looking: Arc<Semaphore>,
 }
@@ -60,7 +60,7 @@ impl Reach {
             injector: Arc::new(Injector::new()?),
             warm: Arc::default(),
             roots: tls::Roots::default(),
-            dead: Arc::default(),
+            seen: Arc::default(),
             looking: Arc::new(Semaphore::new(looking::AT_ONCE)),
         })
     }
@@ -118,7 +118,7 @@ impl Reach {
         CatalogReader {
             beside,
             injector: Arc::clone(&self.injector),
-            dead: Arc::clone(&self.dead),
+            seen: Arc::clone(&self.seen),
             plan: Plan {
                 // Servers of one target may differ.
                 places: [(upstream.host.clone(), upstream.address)].into(),
@@ -158,7 +158,11 @@ impl Reach {
             places: opening.places(),
             database: startup.database.clone(),
             settings: startup.settings.clone(),
-            minor: startup.upstream_minor(),
+            minor: match settings.pooler {
+                Pooler::None => startup.upstream_minor(),
+                // One that knows no newer version ends the connection, and none gains anything by it.
+                Pooler::Session => 0,
+            },
             replication: startup.replication,
             hash_key: opening.hash_key(),
             learns: false,
@@ -185,7 +189,7 @@ impl Reach {
             let spare = Spare {
                 ahead,
                 injector: Arc::clone(&self.injector),
-                dead: Arc::clone(&self.dead),
+                seen: Arc::clone(&self.seen),
                 plan: plan.clone(),
                 credential,
             };
@@ -235,7 +239,7 @@ impl Reach {
             let upstream = plan
                 .log_in(
                     &self.injector,
-                    &self.dead,
+                    &self.seen,
                     opening,
                     password.as_ref(),
                     false,
@@ -363,7 +367,7 @@ impl Plan {
 struct CatalogReader {
     beside: Beside,
     injector: Arc<Injector>,
-    dead: Arc<Dead>,
+    seen: Arc<Seen>,
     plan: Plan,
 }
 
@@ -381,10 +385,10 @@ impl CatalogReader {
             }
             None => None,
         };
-        let (injector, dead) = (&self.injector, &self.dead);
+        let (injector, seen) = (&self.injector, &self.seen);
         let login = self
             .plan
-            .log_in(injector, dead, &self.beside, password.as_ref(), true);
+            .log_in(injector, seen, &self.beside, password.as_ref(), true);
         login.await
     }
 }
@@ -394,7 +398,7 @@ impl CatalogReader {
 struct Spare {
     ahead: Ahead,
     injector: Arc<Injector>,
-    dead: Arc<Dead>,
+    seen: Arc<Seen>,
     plan: Plan,
     credential: [u8; 32],
 }
@@ -426,7 +430,7 @@ impl Supply for Spare {
         }
         let login = self.plan.log_in(
             &self.injector,
-            &self.dead,
+            &self.seen,
             &self.ahead,
             password.as_ref(),
             true,

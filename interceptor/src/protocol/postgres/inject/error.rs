@@ -82,6 +82,9 @@ pub enum Error {
     /// The upstream refused.
     #[error("log in upstream: refused with {0}")]
     Denied(Denied),
+    /// The upstream ended it at once where a newer version than 3.0 was asked for.
+    #[error("log in upstream with protocol 3.2: {0}")]
+    Newer(Box<Error>),
     /// A method that is not spoken.
     #[error("log in upstream: the upstream asks for {method}, which is not supported")]
     Method {
@@ -210,6 +213,23 @@ impl Error {
         Self::io("dial")(source)
     }
 
+    /// What ends a login at its first answer, where a newer version than 3.0 was asked for: a server or pooler
+    /// that cannot negotiate says that it does not support it, or nothing at all.
+    pub(super) fn at_first(self) -> Self {
+        let may_be_for_it = match &self {
+            Self::Denied(denied) => {
+                matches!(denied.sqlstate.as_deref(), Some("0A000" | "08P01"))
+            }
+            Self::Closed => true,
+            Self::Io { step, .. } => *step == "read",
+            _ => false,
+        };
+        match may_be_for_it {
+            true => Self::Newer(Box::new(self)),
+            false => self,
+        }
+    }
+
     pub(super) fn denied(body: &[u8]) -> Self {
         Denied::read(body).map_or_else(Self::Wire, Self::Denied)
     }
@@ -260,6 +280,7 @@ impl Error {
                 denied.sqlstate.as_deref(),
                 Some("57P03" | "57P01" | "57P02" | "53300")
             ),
+            Self::Newer(error) => error.is_of_the_host(),
             Self::Io { .. } | Self::Closed | Self::Tls(_) | Self::NoTls | Self::Attrs { .. } => {
                 true
             }
@@ -282,6 +303,7 @@ impl Error {
     fn answer(&self) -> (RefusalKind, &'static str, &'static str) {
         match self {
             Self::Denied(denied) => denied.answer(),
+            Self::Newer(error) => error.answer(),
             Self::NoSecret => (
                 RefusalKind::Secret,
                 "28000",

@@ -1,5 +1,5 @@
 //! Which of a target's servers a login goes to: in turn, each for a bounded time, those last that could
-//! not be reached a moment ago.
+//! not be reached a moment ago; and which version of the protocol each is asked for.
 //!
 //! As in libpq, a server that refuses the login ends it: only one that cannot be reached, is not ready, or
 //! is not of the kind that is asked for leads to the next.
@@ -16,7 +16,7 @@ use super::{Failed, Plan};
 use crate::clock::{self, BootTime};
 use crate::config::{Host, Order, SessionAttrs};
 use crate::policy::Refusal;
-use crate::protocol::postgres::inject::{self, Injector, Upstream};
+use crate::protocol::postgres::inject::{self, Injector, Login, Upstream};
 use crate::secrets::Secret;
 use crate::session::beside::Beside;
 use crate::session::opening::Opening;
@@ -25,8 +25,10 @@ use crate::socket::Place;
 
 /// How long a server that could not be reached is tried last.
 const DEAD_FOR: Duration = Duration::from_secs(10);
+/// How long one that did not take a newer version is asked for none.
+const OLD_FOR: Duration = Duration::from_secs(600);
 /// More servers than this no configuration has.
-const DEAD_MAX: usize = 4_096;
+const SERVERS_MAX: usize = 4_096;
 
 /// Whoever can dial a target's servers.
 pub(super) trait Dialler: Sync {
@@ -53,27 +55,53 @@ impl Dialler for Beside {
     }
 }
 
-/// Servers that could not be reached, and when.
-#[derive(Debug, Default)]
-pub(super) struct Dead {
-    since: Mutex<HashMap<Place, BootTime>>,
+/// What logins have found out about servers.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// They could not be reached.
+    dead: Marked,
+    /// They speak no newer version than 3.0, and cannot say so.
+    old: Marked,
 }
 
-impl Dead {
-    fn is(&self, address: Place, now: BootTime) -> bool {
+impl Default for Seen {
+    fn default() -> Self {
+        Self {
+            dead: Marked::during(DEAD_FOR),
+            old: Marked::during(OLD_FOR),
+        }
+    }
+}
+
+/// Servers of which something was found out, and when.
+#[derive(Debug)]
+struct Marked {
+    since: Mutex<HashMap<Place, BootTime>>,
+    during: Duration,
+}
+
+impl Marked {
+    fn during(during: Duration) -> Self {
+        Self {
+            since: Mutex::default(),
+            during,
+        }
+    }
+
+    fn has(&self, address: Place, now: BootTime) -> bool {
         let since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         since
             .get(&address)
-            .is_some_and(|since| now.since(*since) < DEAD_FOR)
+            .is_some_and(|since| now.since(*since) < self.during)
     }
 
-    fn note(&self, address: Place, dead: bool) {
+    fn note(&self, address: Place, marked: bool) {
         let now = clock::boot();
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        since.retain(|_, since| now.since(*since) < DEAD_FOR);
-        if !dead {
+        since.retain(|_, since| now.since(*since) < self.during);
+        if !marked {
             since.remove(&address);
-        } else if since.len() < DEAD_MAX {
+        } else if since.len() < SERVERS_MAX {
             since.insert(address, now);
         }
     }
@@ -83,7 +111,7 @@ impl Dead {
 struct Turn<'a, D> {
     plan: &'a Plan,
     injector: &'a Injector,
-    dead: &'a Dead,
+    seen: &'a Seen,
     dialler: &'a D,
     password: Option<&'a Secret>,
     ahead: bool,
@@ -94,7 +122,7 @@ impl Plan {
     pub(super) async fn log_in(
         &self,
         injector: &Injector,
-        dead: &Dead,
+        seen: &Seen,
         dialler: &impl Dialler,
         password: Option<&Secret>,
         ahead: bool,
@@ -102,7 +130,7 @@ impl Plan {
         let turn = Turn {
             plan: self,
             injector,
-            dead,
+            seen,
             dialler,
             password,
             ahead,
@@ -122,7 +150,7 @@ impl Plan {
     }
 
     /// The order of this time: those last that could not be reached a moment ago.
-    fn order<'a>(&self, places: &'a [(Host, Place)], dead: &Dead) -> Vec<&'a (Host, Place)> {
+    fn order<'a>(&self, places: &'a [(Host, Place)], seen: &Seen) -> Vec<&'a (Host, Place)> {
         let now = clock::boot();
         let mut order: Vec<_> = places.iter().collect();
         if self.target.dial.order == Order::Random {
@@ -130,7 +158,7 @@ impl Plan {
             let first = usize::try_from(first).unwrap_or(0) % order.len().max(1);
             order.rotate_left(first);
         }
-        order.sort_by_key(|(_, address)| dead.is(*address, now));
+        order.sort_by_key(|(_, address)| seen.dead.has(*address, now));
         order
     }
 }
@@ -143,7 +171,7 @@ impl<D: Dialler> Turn<'_, D> {
             SessionAttrs::PreferStandby => &[SessionAttrs::Standby, SessionAttrs::Any],
             _ => &[wanted],
         };
-        let order = self.plan.order(places, self.dead);
+        let order = self.plan.order(places, self.seen);
         let mut last = late();
         for attrs in passes {
             for place in &order {
@@ -151,7 +179,7 @@ impl<D: Dialler> Turn<'_, D> {
                 let tried = timeout(self.plan.target.dial.timeout, self.at(place, *attrs)).await;
                 let failure = match tried.unwrap_or_else(|_elapsed| Err(late())) {
                     Ok(upstream) => {
-                        self.dead.note(*address, false);
+                        self.seen.dead.note(*address, false);
                         return Ok(upstream);
                     }
                     Err(failure) => failure,
@@ -160,7 +188,7 @@ impl<D: Dialler> Turn<'_, D> {
                 if !next {
                     return Err(failure);
                 }
-                self.dead.note(*address, dead);
+                self.seen.dead.note(*address, dead);
                 tracing::warn!(?host, %address, target = %self.plan.target.name, cause = %failure,
                     "a server of a target will not do");
                 last = failure;
@@ -170,14 +198,39 @@ impl<D: Dialler> Turn<'_, D> {
     }
 
     async fn at(&self, place: &(Host, Place), attrs: SessionAttrs) -> Result<Upstream, Failed> {
-        let (host, address) = place;
+        let (_, address) = place;
+        let minor = match self.seen.old.has(*address, clock::boot()) {
+            true => 0,
+            false => self.plan.minor,
+        };
+        let newer = match self.with(place, (attrs, minor)).await {
+            Err(Failed::Login(error @ inject::Error::Newer(_))) => error,
+            ended => return ended,
+        };
+        let ended = self.with(place, (attrs, 0)).await;
+        if ended.is_ok() {
+            tracing::info!(%address, target = %self.plan.target.name, cause = %newer,
+                "a server of a target speaks protocol 3.0 alone");
+            self.seen.old.note(*address, true);
+        }
+        ended
+    }
+
+    async fn with(
+        &self,
+        (host, address): &(Host, Place),
+        (attrs, minor): (SessionAttrs, u16),
+    ) -> Result<Upstream, Failed> {
         let socket = self.dialler.dial(*address).await?;
         let attrs = match attrs {
             // Alone, a standby is only preferred.
             SessionAttrs::PreferStandby => SessionAttrs::Any,
             attrs => attrs,
         };
-        let login = self.plan.login(host, self.password, attrs);
+        let login = Login {
+            minor,
+            ..self.plan.login(host, self.password, attrs)
+        };
         let login = async {
             match self.ahead {
                 false => self.injector.login(socket, login).await,

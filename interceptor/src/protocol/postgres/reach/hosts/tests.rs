@@ -27,6 +27,8 @@ enum Kind {
     Silent,
     /// It refuses with this SQLSTATE.
     Refuses(&'static str),
+    /// It refuses newer versions so, or by going away.
+    Old(Option<&'static str>),
 }
 
 struct Servers {
@@ -64,12 +66,18 @@ async fn serve(listener: TcpListener, kind: Kind) {
         let length = socket.read_u32().await.unwrap();
         let mut startup = vec![0; usize::try_from(length).unwrap() - 4];
         socket.read_exact(&mut startup).await.unwrap();
-        let _said = match kind {
-            Kind::Refuses(state) => {
+        let refuses = match kind {
+            Kind::Refuses(state) => Some(Some(state)),
+            Kind::Old(how) if !startup.starts_with(&[0, 3, 0, 0]) => Some(how),
+            _ => None,
+        };
+        let _said = match refuses {
+            Some(None) => Ok(()),
+            Some(Some(state)) => {
                 let fields = ErrorFields::new(Severity::Fatal, state, "no");
                 socket.write_all(&fields.response()).await
             }
-            kind => welcome(&mut socket, kind == Kind::Standby).await,
+            None => welcome(&mut socket, kind == Kind::Standby).await,
         };
     }
 }
@@ -152,11 +160,11 @@ fn plan(servers: &Servers, attrs: &str, more: &str) -> Plan {
 async fn ends_at(
     servers: &Servers,
     plan: &Plan,
-    dead: &Dead,
+    seen: &Seen,
 ) -> (Result<usize, Failed>, Vec<usize>) {
     let injector = Injector::new().unwrap();
     let dialler = Loopback::default();
-    let ended = plan.log_in(&injector, dead, &dialler, None, false).await;
+    let ended = plan.log_in(&injector, seen, &dialler, None, false).await;
     let number = |address: Place| {
         let mut places = servers.places.iter();
         places.position(|(_, place)| *place == address).unwrap()
@@ -206,7 +214,7 @@ async fn a_login_ends_at_the_first_server_that_will_do() {
         // Only a silent one is not waited for.
         let patience = if kinds.contains(&Silent) { "3s" } else { "60s" };
         let plan = plan(&servers, attrs, &format!("timeout: {patience}"));
-        let (ended, tried) = ends_at(&servers, &plan, &Dead::default()).await;
+        let (ended, tried) = ends_at(&servers, &plan, &Seen::default()).await;
         assert_eq!(ended.ok(), *expected, "row {n}");
         assert_eq!(tried, *dialled, "row {n}");
     }
@@ -216,10 +224,10 @@ async fn a_login_ends_at_the_first_server_that_will_do() {
 async fn a_server_that_could_not_be_reached_is_tried_last_for_a_while() {
     let servers = Servers::new(&[Kind::Gone, Kind::Primary, Kind::Primary]).await;
     let plan = plan(&servers, "any", "order: listed");
-    let dead = Dead::default();
-    let (ended, tried) = ends_at(&servers, &plan, &dead).await;
+    let seen = Seen::default();
+    let (ended, tried) = ends_at(&servers, &plan, &seen).await;
     assert_eq!((ended.ok(), tried), (Some(1), vec![0, 1]));
-    let (ended, tried) = ends_at(&servers, &plan, &dead).await;
+    let (ended, tried) = ends_at(&servers, &plan, &seen).await;
     assert_eq!((ended.ok(), tried), (Some(1), vec![1]));
     // Where nothing else is left, it is tried all the same.
     let alone = Servers {
@@ -230,7 +238,7 @@ async fn a_server_that_could_not_be_reached_is_tried_last_for_a_while() {
         places: [servers.places[0].clone(), servers.places[0].clone()].into(),
         ..plan.clone()
     };
-    let (ended, tried) = ends_at(&alone, &two, &dead).await;
+    let (ended, tried) = ends_at(&alone, &two, &seen).await;
     assert!(ended.is_err());
     assert_eq!(tried, [0, 0]);
     // One that is of another kind is not dead.
@@ -240,7 +248,7 @@ async fn a_server_that_could_not_be_reached_is_tried_last_for_a_while() {
         ..self::plan(&servers, "primary", "order: listed")
     };
     for _ in 0..2 {
-        let (ended, tried) = ends_at(&servers, &plan, &dead).await;
+        let (ended, tried) = ends_at(&servers, &plan, &seen).await;
         assert_eq!((ended.ok(), tried), (Some(1), vec![0, 1]));
     }
 }
@@ -249,14 +257,14 @@ async fn a_server_that_could_not_be_reached_is_tried_last_for_a_while() {
 async fn in_random_order_every_server_is_first_at_some_time() {
     let servers = Servers::new(&[Kind::Primary, Kind::Primary, Kind::Primary]).await;
     let plan = plan(&servers, "any", "order: random");
-    let dead = Dead::default();
+    let seen = Seen::default();
     let mut first = HashSet::new();
     while first.len() < 3 {
-        let order = plan.order(&plan.places, &dead);
+        let order = plan.order(&plan.places, &seen);
         first.insert(order[0].1);
         assert_eq!(order.len(), 3);
     }
-    let (ended, tried) = ends_at(&servers, &plan, &dead).await;
+    let (ended, tried) = ends_at(&servers, &plan, &seen).await;
     assert_eq!(tried, [ended.ok().unwrap()]);
 }
 
@@ -264,7 +272,34 @@ async fn in_random_order_every_server_is_first_at_some_time() {
 async fn servers_that_never_answer_take_no_longer_than_the_target_says() {
     let servers = Servers::new(&[Kind::Silent, Kind::Silent]).await;
     let plan = plan(&servers, "any", "timeout: 10ms");
-    let (ended, tried) = ends_at(&servers, &plan, &Dead::default()).await;
+    let (ended, tried) = ends_at(&servers, &plan, &Seen::default()).await;
     assert!(matches!(ended, Err(Failed::Refused(_))));
     assert_eq!(tried, [0, 1]);
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_negotiate_is_asked_for_the_oldest_version_and_remembered() {
+    for how in [None, Some("0A000"), Some("08P01")] {
+        let servers = Servers::new(&[Kind::Old(how)]).await;
+        let plan = Plan {
+            minor: 2,
+            ..plan(&servers, "any", "order: listed")
+        };
+        let seen = Seen::default();
+        for dialled in [&[0, 0][..], &[0]] {
+            let (ended, tried) = ends_at(&servers, &plan, &seen).await;
+            assert_eq!((ended.ok(), &*tried), (Some(0), dialled), "{how:?}");
+        }
+    }
+    // What has nothing to do with the version is not tried twice.
+    for state in ["28P01", "28000", "57P03"] {
+        let servers = Servers::new(&[Kind::Refuses(state)]).await;
+        let plan = Plan {
+            minor: 2,
+            ..plan(&servers, "any", "order: listed")
+        };
+        let (ended, tried) = ends_at(&servers, &plan, &Seen::default()).await;
+        assert!(ended.is_err(), "{state}");
+        assert_eq!(tried, [0], "{state}");
+    }
 }
