@@ -293,8 +293,8 @@ impl<G: Gate> Ledger<G> {
     /// Whether the names that running a text makes can be kept.
     pub(super) fn has_room_for(&self, statement: &Statement) -> bool {
         statement.effects.iter().all(|effect| match effect {
-            Effect::Prepares { .. } => self.statements.room(),
-            Effect::DeclaresCursor { .. } => self.portals.room(),
+            Effect::Prepares { name, .. } => self.statements.room(name.as_bytes()),
+            Effect::DeclaresCursor { name, .. } => self.portals.room(name.as_bytes()),
             _ => true,
         })
     }

@@ -120,9 +120,19 @@ impl<T: Weigh> Table<T> {
         });
     }
 
-    /// Whether one more may be named.
-    pub(super) fn room(&self) -> bool {
-        self.settled.len().saturating_add(self.ahead.len()) < NAMES_MAX && self.weight < WEIGHT_MAX
+    /// Whether something may be named so. What has no name takes the place of what had none before, and so
+    /// always may; what has a name counts without what it takes the place of.
+    pub(super) fn room(&self, name: &[u8]) -> bool {
+        if name.is_empty() {
+            return true;
+        }
+        let settled = |name: &[u8]| self.settled.get(name);
+        let ahead = |name: &[u8]| self.ahead.get(name).map(|(_, meant)| meant);
+        let under = |name| settled(name).into_iter().chain(ahead(name));
+        let names = self.settled.len().saturating_add(self.ahead.len());
+        let others = names.saturating_sub(under(name).chain(under(b"")).count());
+        let weight = under(name).map(|old| old.weight()).sum();
+        others < NAMES_MAX && self.weight.saturating_sub(weight) < WEIGHT_MAX
     }
 
     /// The last message whose fate decides what some name means, where it lies before the batch.

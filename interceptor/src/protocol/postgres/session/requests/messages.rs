@@ -153,7 +153,7 @@ where
             }
             Err(need) => return Ok(need),
         };
-        if !self.shared.ledger().statements.room() {
+        if !self.shared.ledger().statements.room(&name) {
             let error = refuse::too_many("prepared statements");
             self.refuse(Kind::Parse, header.whole(), &error, name.is_empty());
             return Ok(Step::Next);
@@ -205,7 +205,7 @@ where
             let unknown = Unknown::statement(&name);
             return self.unknown(Kind::Bind, header, unknown, made).await;
         };
-        if !self.shared.ledger().portals.room() {
+        if !self.shared.ledger().portals.room(&portal) {
             let error = refuse::too_many("portals");
             self.refuse(Kind::Bind, header.whole(), &error, false);
             return Ok(Step::Next);

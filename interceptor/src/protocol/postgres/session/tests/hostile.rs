@@ -189,6 +189,30 @@ async fn an_error_without_a_sqlstate_is_passed_on_and_counted_as_internal() {
     assert_eq!(rig.gate.statuses(), ["insert a: XX000"]);
 }
 
+/// The bounds are the daemon's own: what most clients use is not under them.
+#[tokio::test]
+async fn what_has_no_name_is_taken_however_many_names_there_are() {
+    let mut rig = Rig::new();
+    for names in 0..64 {
+        let begin = names * 64;
+        let batch = (begin..begin + 64).map(|n| format!("P s{n} rows 1 t|"));
+        rig.send(&(batch.collect::<String>() + "S")).await;
+        rig.read_until("Z:I").await;
+    }
+    for (script, replies) in [
+        ("P more rows 1 t|S", "E:53400 Z:I"),
+        ("P - rows 1 t|B - -|E -|S", "1 2 D C:SELECT_1 Z:I"),
+        ("P - insert a|B - -|E -|S", "1 2 C:INSERT_0_1 Z:I"),
+        ("C S s0|P s0 rows 1 t|S", "3 1 Z:I"),
+        ("C S s1|S", "3 Z:I"),
+        ("P more rows 1 t|S", "1 Z:I"),
+    ] {
+        rig.send(script).await;
+        assert_eq!(rig.read_until("Z:I").await, replies, "{script}");
+    }
+    rig.finish().await;
+}
+
 /// Nobody answers, and the client goes on: sooner or later nothing more is read of it.
 #[tokio::test]
 async fn what_is_owed_is_bounded() {
