@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use interceptor::protocol::postgres::session::Why;
+use interceptor::protocol::postgres::wire::error::ErrorFields;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::loop_rig::{Front, Raw, script_bytes};
@@ -320,4 +322,35 @@ async fn a_statement_is_judged_under_the_path_that_it_is_planned_under() {
         };
         assert_eq!(told, replies, "{script}");
     }
+}
+
+/// `statement_timeout` runs on in a batch of which all is answered; the server looks at it behind the next
+/// message, and that may be one that nothing is owed for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_takes_too_long_between_its_messages_fails_as_it_does_directly() {
+    let server = server_with("timed");
+    let front = Front::open(&server, &["timed"]).await;
+    for address in [server.address(), front.address] {
+        let mut client = Raw::connect(address, "timed").await;
+        client.send("Q SET statement_timeout = 2000").await;
+        assert_eq!(client.read_until("Z:I").await, "C:SET Z:I");
+        client.send("P - SELECT 1|B - -|H").await;
+        assert_eq!(client.read_until("2").await, "1 2");
+        let fields = loop {
+            client.send("H").await;
+            let more = tokio::time::timeout(Duration::from_millis(20), client.next());
+            if let Ok(more) = more.await {
+                let (tag, body) = more.unwrap();
+                assert_eq!(tag, b'E');
+                break ErrorFields::read(&body).unwrap();
+            }
+        };
+        assert_eq!(fields.sqlstate(), Some("57014"));
+        client.send("E -|P - SELECT 1|S").await;
+        assert_eq!(client.read_until("Z:I").await, "Z:I");
+        client.send("P - SELECT 1|B - -|E -|S").await;
+        assert_eq!(client.read_until("Z:I").await, "1 2 D C:SELECT_1 Z:I");
+    }
+    let end = front.ended().await.end;
+    assert!(matches!(end.why, Why::Client), "{:?}", end.why);
 }

@@ -368,7 +368,10 @@ impl<G: Gate> Ledger<G> {
         let cut = self.cut_error(header.whole());
         let hushed = self.hushed(header.tag, body);
         let Some(entry) = self.queue.front_mut() else {
-            return Err(misfit(header.tag, "nothing"));
+            return match self.batched && !self.skipping {
+                true => Ok(self.out_of_turn(hushed)),
+                false => Err(misfit(header.tag, "nothing")),
+            };
         };
         if entry.failed {
             return Err(misfit(header.tag, "the end of a failed request"));
@@ -409,6 +412,14 @@ impl<G: Gate> Ledger<G> {
             self.skip();
         }
         Ok(reply)
+    }
+
+    /// An error within a batch of which all is answered: `statement_timeout` goes on, and the server looks at it
+    /// behind the next message, which may be a `Flush` (`start_xact_command`, `SocketBackend`, `postgres.c`).
+    fn out_of_turn(&mut self, hushed: Option<Bytes>) -> Reply {
+        self.failed = true;
+        self.skipping = true;
+        hushed.into()
     }
 
     /// What a server does after an error in the extended protocol: nothing, up to the next `Sync`.

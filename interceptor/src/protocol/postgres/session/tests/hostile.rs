@@ -189,6 +189,55 @@ async fn an_error_without_a_sqlstate_is_passed_on_and_counted_as_internal() {
     assert_eq!(rig.gate.statuses(), ["insert a: XX000"]);
 }
 
+/// A batch of which all is answered is timed all the same.
+#[tokio::test]
+async fn an_error_in_a_batch_that_owes_nothing_fails_the_batch_and_nothing_else() {
+    let (upstream, mut server) = tokio::io::duplex(1 << 16);
+    let mut rig = Rig::against(upstream);
+    let mut says = async |rig: &mut Rig, sends: &str, replies: &[u8], last: &str| {
+        rig.send(sends).await;
+        let size: usize = rig::messages(sends).iter().map(bytes::Bytes::len).sum();
+        server.read_exact(&mut vec![0; size]).await.unwrap();
+        server.write_all(replies).await.unwrap();
+        rig.read_until(last).await
+    };
+    let timed_out = b"E\0\0\0\x13SERROR\0C57014\0\0";
+    let begun = "P - insert a|B - -|H";
+    let told = says(&mut rig, begun, b"1\0\0\0\x042\0\0\0\x04", "2").await;
+    assert_eq!(told, "1 2");
+    let told = says(&mut rig, "H", timed_out, "E:57014").await;
+    assert_eq!(told, "E:57014");
+    // What the server skips is not sent to it, and the next batch begins anew.
+    rig.send("E -|P s insert a").await;
+    let told = says(&mut rig, "S", b"Z\0\0\0\x05I", "Z:I").await;
+    assert_eq!(told, "Z:I");
+    let told = says(
+        &mut rig,
+        "P s insert a|S",
+        b"1\0\0\0\x04Z\0\0\0\x05I",
+        "Z:I",
+    )
+    .await;
+    assert_eq!(told, "1 Z:I");
+
+    // Only once, and only within a batch.
+    says(&mut rig, begun, b"1\0\0\0\x042\0\0\0\x04", "2").await;
+    let told = says(
+        &mut rig,
+        "H",
+        &[&timed_out[..], timed_out].concat(),
+        "never",
+    )
+    .await;
+    assert!(told.ends_with("E:08006"), "{told}");
+    let (told, end) = hostile(
+        "Q insert a",
+        &[b"C\0\0\0\x05\0Z\0\0\0\x05I", &timed_out[..]].concat(),
+    )
+    .await;
+    assert!(matches!(end.why, Why::UpstreamViolation(_)), "{told}");
+}
+
 /// The bounds are the daemon's own: what most clients use is not under them.
 #[tokio::test]
 async fn what_has_no_name_is_taken_however_many_names_there_are() {
