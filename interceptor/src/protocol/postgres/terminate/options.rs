@@ -4,21 +4,12 @@
 //! follows `pg_split_opts` (`utils/init/postinit.c`), glibc's `getopt`, `process_postgres_switches`
 //! (`tcop/postgres.c`) and `ParseLongOption` (`utils/misc/guc.c`) step by step.
 
-/// Why an `options` parameter cannot be taken.
+/// Why an `options` parameter cannot be taken: the server would not take it either.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// The server would not take it either.
-    #[error("invalid command-line argument in options: {argument}")]
-    Argument {
-        /// As sent.
-        argument: String,
-    },
-    /// A switch that is no setting; only settings can be judged.
-    #[error("switch -{switch} in options is not supported: write -c name=value")]
-    Switch {
-        /// Its letter.
-        switch: char,
-    },
+#[error("invalid command-line argument in options: {argument}")]
+pub struct Error {
+    /// As sent.
+    pub argument: String,
 }
 
 /// Switches that stand for one setting: letter, setting, value (`None`: the switch's argument).
@@ -37,6 +28,26 @@ const SWITCHES: &[(char, &str, Option<&str>)] = &[
     ('S', "work_mem", None),
     ('s', "log_statement_stats", Some("true")),
     ('W', "post_auth_delay", None),
+];
+
+/// Switches that do nothing where a client sends them.
+const IGNORED: &str = "bEjnT";
+/// The same, of those that take an argument.
+const IGNORED_WITH: &str = "CDrv";
+
+/// `-d n`: what is set from which level on, besides how much is logged (`set_debug_options`).
+const LEVELS: &[(i32, &str, &str)] = &[
+    (2, "log_statement", "all"),
+    (3, "debug_print_parse", "true"),
+    (4, "debug_print_plan", "true"),
+    (5, "debug_print_rewritten", "true"),
+];
+
+/// `-t x`: what is timed (`get_stats_option_name`).
+const STATISTICS: &[(&str, &str)] = &[
+    ("pa", "log_parser_stats"),
+    ("pl", "log_planner_stats"),
+    ("e", "log_executor_stats"),
 ];
 
 /// `-f x`: methods of the planner that are switched off (`set_plan_disabling_options`).
@@ -83,12 +94,12 @@ fn is_space(c: char) -> bool {
 /// The settings that `text` makes, in the order in which the server makes them.
 ///
 /// # Errors
-/// [`Error`] where the server would refuse the text, or a switch is no setting.
+/// [`Error`] where the server would refuse the text.
 pub(super) fn read(text: &str) -> Result<Vec<(String, String)>, Error> {
     let mut settings = Vec::new();
     let mut words = split(text).into_iter();
     while let Some(word) = words.next() {
-        let argument = || Error::Argument {
+        let argument = || Error {
             argument: word.clone(),
         };
         if let Some(long) = word.strip_prefix("--") {
@@ -101,35 +112,70 @@ pub(super) fn read(text: &str) -> Result<Vec<(String, String)>, Error> {
             return Err(argument());
         }
         while let Some(letter) = cluster.next() {
+            if IGNORED.contains(letter) {
+                continue;
+            }
             let switch = SWITCHES.iter().find(|(known, ..)| *known == letter);
             if let Some((_, name, Some(value))) = switch {
                 settings.push(((*name).to_owned(), (*value).to_owned()));
                 continue;
             }
-            if switch.is_none() && !matches!(letter, 'c' | 'f' | '-') {
-                return Err(Error::Switch { switch: letter });
+            let takes = |letter| matches!(letter, 'c' | 'd' | 'f' | 't' | '-');
+            if switch.is_none() && !takes(letter) && !IGNORED_WITH.contains(letter) {
+                return Err(argument());
             }
             // The argument is the rest of the word, or else the next word, whatever it is.
             let value = match cluster.as_str() {
                 "" => words.next().ok_or_else(argument)?,
                 rest => rest.to_owned(),
             };
-            settings.push(with_argument(letter, &value).ok_or_else(argument)?);
+            settings.extend(with_argument(letter, &value).ok_or_else(argument)?);
             break;
         }
     }
     Ok(settings)
 }
 
-fn with_argument(letter: char, value: &str) -> Option<(String, String)> {
+fn with_argument(letter: char, value: &str) -> Option<Vec<(String, String)>> {
     if let Some((_, name, None)) = SWITCHES.iter().find(|(known, ..)| *known == letter) {
-        return Some(((*name).to_owned(), value.to_owned()));
+        return Some(vec![((*name).to_owned(), value.to_owned())]);
     }
-    if letter == 'f' {
-        let (_, name) = PLANS.iter().find(|(known, _)| *known == value)?;
-        return Some(((*name).to_owned(), "false".to_owned()));
+    // The beginning of the argument says all, and what follows it is not looked at.
+    let named = |names: &[(&str, &str)], to: &str| {
+        let (_, name) = names.iter().find(|(known, _)| value.starts_with(*known))?;
+        Some(vec![((*name).to_owned(), to.to_owned())])
+    };
+    match letter {
+        'd' => Some(debug(atoi(value))),
+        'f' => named(PLANS, "false"),
+        't' => named(STATISTICS, "true"),
+        ignored if IGNORED_WITH.contains(ignored) => Some(Vec::new()),
+        _ => assignment(value).map(|setting| vec![setting]),
     }
-    assignment(value)
+}
+
+fn debug(level: i32) -> Vec<(String, String)> {
+    let logged = match level {
+        ..=0 => "notice".to_owned(),
+        level => format!("debug{level}"),
+    };
+    let more = LEVELS.iter().filter(|(from, ..)| level >= *from);
+    let more = more.map(|(_, name, value)| ((*name).to_owned(), (*value).to_owned()));
+    [("log_min_messages".to_owned(), logged)]
+        .into_iter()
+        .chain(more)
+        .collect()
+}
+
+// C's `atoi`, where a level below nothing is none, and one that no number holds is none that a server knows.
+fn atoi(text: &str) -> i32 {
+    let text = text.trim_start_matches(is_space);
+    let text = text.strip_prefix('+').unwrap_or(text);
+    let digits = text.split(|c: char| !c.is_ascii_digit()).next();
+    match digits.unwrap_or_default() {
+        "" => 0,
+        digits => digits.parse().unwrap_or(i32::MAX),
+    }
 }
 
 fn assignment(text: &str) -> Option<(String, String)> {

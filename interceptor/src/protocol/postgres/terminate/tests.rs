@@ -184,7 +184,7 @@ async fn what_a_server_refuses_is_refused_in_its_words() {
             "invalid command-line argument",
         ),
         (
-            startup(&[("user", "u"), ("options", "-d5")]),
+            startup(&[("user", "u"), ("options", "-x5")]),
             b"",
             "42601",
             "switch -d in options is not supported",

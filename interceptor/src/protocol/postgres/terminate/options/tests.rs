@@ -37,6 +37,41 @@ fn options_are_read_as_the_server_reads_them() {
             "-fs -fh",
             &[("enable_seqscan", "false"), ("enable_hashjoin", "false")],
         ),
+        ("-fsx", &[("enable_seqscan", "false")]),
+        ("-d0", &[("log_min_messages", "notice")]),
+        ("-d x", &[("log_min_messages", "notice")]),
+        ("-d -3", &[("log_min_messages", "notice")]),
+        ("-d 1", &[("log_min_messages", "debug1")]),
+        (
+            "-d +3x",
+            &[
+                ("log_min_messages", "debug3"),
+                ("log_statement", "all"),
+                ("debug_print_parse", "true"),
+            ],
+        ),
+        (
+            "-ed5",
+            &[
+                ("datestyle", "euro"),
+                ("log_min_messages", "debug5"),
+                ("log_statement", "all"),
+                ("debug_print_parse", "true"),
+                ("debug_print_plan", "true"),
+                ("debug_print_rewritten", "true"),
+            ],
+        ),
+        (
+            "-tpa -tpl -t ex",
+            &[
+                ("log_parser_stats", "true"),
+                ("log_planner_stats", "true"),
+                ("log_executor_stats", "true"),
+            ],
+        ),
+        // What only a server's own command line may say.
+        ("-b -E -j -n -T -r /tmp/x -v 2 -D /x -C y", &[]),
+        ("-EjFD /x -c a=b", &[("fsync", "false"), ("a", "b")]),
         ("-c a=\u{a0}b", &[("a", "\u{a0}b")]),
         ("-c a+b=c", &[("a+b", "c")]),
     ];
@@ -51,7 +86,7 @@ fn options_are_read_as_the_server_reads_them() {
 }
 
 #[test]
-fn options_that_are_no_settings_are_refused() {
+fn options_that_the_server_does_not_know_are_refused() {
     let rows = [
         "a=b",
         "-",
@@ -63,12 +98,14 @@ fn options_that_are_no_settings_are_refused() {
         "-c =b",
         "-S",
         "-fx",
-        "-d 5",
-        "-v 2",
-        "-D /x",
-        "-ed5",
+        "-tp",
+        "-tx",
+        "-t",
+        "-d",
+        "-v",
+        "-o x",
         "-c a=b evil",
-        "-r /tmp/x",
+        "-E /tmp/x",
         "-- -c a=b",
         "-z",
         "-\u{e9}",
