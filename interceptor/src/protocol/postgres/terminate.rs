@@ -417,6 +417,12 @@ fn words(error: &Error) -> Option<ErrorFields> {
             field: CANCEL_KEY, ..
         })
         | Error::Wire(wire::Error::Short { field: CANCEL_PID }) => return None,
+        Error::Wire(wire::Error::Text { field }) => (
+            "22021",
+            format!(
+                "invalid byte sequence for encoding \"UTF8\" in a {field} of the startup packet"
+            ),
+        ),
         Error::Wire(_) => (
             "08P01",
             "invalid startup packet layout: expected terminator as last byte".to_owned(),

@@ -187,7 +187,7 @@ async fn what_a_server_refuses_is_refused_in_its_words() {
             startup(&[("user", "u"), ("options", "-x5")]),
             b"",
             "42601",
-            "switch -d in options is not supported",
+            "invalid command-line argument",
         ),
         (
             startup(&[("user", "u"), ("replication", "x")]),
@@ -200,6 +200,18 @@ async fn what_a_server_refuses_is_refused_in_its_words() {
             b"",
             "08P01",
             "invalid startup packet",
+        ),
+        (
+            b"\0\0\0\x11\0\x03\0\0user\0\xff\0\0\0".to_vec(),
+            b"",
+            "08P01",
+            "invalid startup packet",
+        ),
+        (
+            b"\0\0\0\x10\0\x03\0\0user\0\xff\0\0".to_vec(),
+            b"",
+            "22021",
+            "invalid byte sequence for encoding \"UTF8\" in a parameter value",
         ),
         ([gss.clone(), gss].concat(), b"", "", ""),
     ];

@@ -153,20 +153,30 @@ impl StartupMessage {
             minor,
             ..Self::default()
         };
+        // To a server all of them are bytes: that the packet is whole counts first.
+        let mut odd = None;
         loop {
-            let name = body.text("parameter name")?;
+            let name = body.string("parameter name")?;
             if name.is_empty() {
                 break;
             }
-            let value = body.text("parameter value")?;
-            if name.starts_with(OPTION_PREFIX) {
-                message.options.push(name.to_owned());
-            } else {
-                message.parameters.push((name.to_owned(), value.to_owned()));
+            let value = body.string("parameter value")?;
+            match (std::str::from_utf8(name), std::str::from_utf8(value)) {
+                (Ok(name), Ok(_)) if name.starts_with(OPTION_PREFIX) => {
+                    message.options.push(name.to_owned());
+                }
+                (Ok(name), Ok(value)) => {
+                    message.parameters.push((name.to_owned(), value.to_owned()));
+                }
+                (Err(_), _) => odd = odd.or(Some("parameter name")),
+                (Ok(_), Err(_)) => odd = odd.or(Some("parameter value")),
             }
         }
         body.end()?;
-        Ok(message)
+        match odd {
+            None => Ok(message),
+            Some(field) => Err(Error::Text { field }),
+        }
     }
 
     fn put(&self, to: &mut BytesMut) {
