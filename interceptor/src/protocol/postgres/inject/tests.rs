@@ -24,6 +24,7 @@ use crate::protocol::postgres::wire::startup::{
 use crate::protocol::postgres::wire::write;
 use crate::tls::testing::{Root, host, pair, upstream};
 
+mod asked;
 mod settling;
 
 const PASSWORD: &str = "correct horse";
@@ -906,7 +907,9 @@ async fn a_refusal_is_of_the_password_where_one_was_sent() {
         let error = ended.unwrap_err();
         assert_eq!(error.is_wrong_password(), after, "{state}: {error}");
         // A role that may not log in is no matter of its password.
-        let error = Client::plain().told(&[ok(), refusal("28000")].concat()).await;
+        let error = Client::plain()
+            .told(&[ok(), refusal("28000")].concat())
+            .await;
         assert!(!error.unwrap_err().is_wrong_password());
     }
 }
