@@ -168,6 +168,16 @@ pub fn too_many(what: &str) -> ErrorFields {
         .hint("close the ones that are not needed any more")
 }
 
+/// The SQLSTATE of what its client has cancelled.
+pub const CANCELLED: &str = "57014";
+
+/// What the server says of a statement that its client has cancelled (`ProcessInterrupts`, `postgres.c`).
+#[must_use]
+pub fn cancelled() -> ErrorFields {
+    let message = "canceling statement due to user request";
+    ErrorFields::new(Severity::Error, CANCELLED, message)
+}
+
 /// Of what an answer had more than it may.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Over {

@@ -300,6 +300,7 @@ where
         look: look.as_ref(),
         described: None,
         guard: None,
+        interrupts: 0,
     };
     let replies = Replies {
         gate: Arc::clone(&gate),
@@ -315,6 +316,7 @@ where
             reason = gate.ended() => reason,
             reason = patience::watch(&shared, patience, &cancel) => reason,
             reason = patience::cut(&shared, patience.obeys, &cancel) => reason,
+            never = patience::hear(&shared) => match never {},
         }
     };
     let why = {

@@ -117,6 +117,8 @@ pub(super) struct Ledger<G: Gate> {
     finished: Vec<Finished<G>>,
     /// Nothing new goes upstream.
     held: bool,
+    /// How many cancels came while the server ran nothing that they could have been for.
+    interrupts: u64,
     /// What of the server's words may be data that is masked.
     pub(super) lookout: Lookout,
     /// What the session changes of what is known of its database.
@@ -156,6 +158,7 @@ impl<G: Gate> Ledger<G> {
             failed: false,
             finished: Vec::new(),
             held: false,
+            interrupts: 0,
             lookout: Lookout::default(),
             changes: Changes::new(watch),
             net: None,
@@ -217,6 +220,18 @@ impl<G: Gate> Ledger<G> {
     /// Lets nothing new go upstream, or lets it go on.
     pub(super) fn hold(&mut self, held: bool) {
         self.held = held;
+    }
+
+    /// The client asks to cancel. What the server runs it cancels there; otherwise it is for what waits here.
+    pub(super) fn interrupt(&mut self) {
+        if self.queue.iter().all(|entry| entry.runs().is_none()) {
+            self.interrupts = self.interrupts.saturating_add(1);
+        }
+    }
+
+    /// How many cancels were for what waits here: one more since a request was read is for this request.
+    pub(super) fn interrupts(&self) -> u64 {
+        self.interrupts
     }
 
     pub(super) fn standing(&self) -> Standing {

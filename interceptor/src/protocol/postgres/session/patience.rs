@@ -5,6 +5,7 @@
 //! both halves of the loop. A statement is cancelled upstream first; only a server that does not obey costs
 //! the session.
 
+use std::convert::Infallible;
 use std::future::{pending, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -125,6 +126,14 @@ pub(super) async fn cut<G: Gate>(
         if timeout(obeys, obeyed).await.is_err() {
             return EndReason::Limit;
         }
+    }
+}
+
+/// Hears the client's cancels.
+pub(super) async fn hear<G: Gate>(shared: &Shared<G>) -> Infallible {
+    loop {
+        shared.interrupted.notified().await;
+        shared.ledger().interrupt();
     }
 }
 

@@ -69,6 +69,8 @@ pub(super) struct Requests<'a, R, W, G: Gate> {
     pub(super) described: Option<(Name, Arc<Guard>)>,
     /// What is looked at in the server's answers, with what it was made of.
     pub(super) guard: Option<(Arc<Masking>, Arc<Guard>)>,
+    /// How many cancels had come for what waits here when the request at hand was read.
+    pub(super) interrupts: u64,
 }
 
 impl<R, W, G> Requests<'_, R, W, G>
@@ -156,9 +158,15 @@ where
             self.unjudged(header.whole());
             return Ok(Step::Closed);
         }
-        let standing = self.shared.ledger().standing();
+        let (standing, interrupts) = {
+            let ledger = self.shared.ledger();
+            (ledger.standing(), ledger.interrupts())
+        };
         match standing {
-            Standing::Open => return self.open(header).await,
+            Standing::Open => {
+                self.interrupts = interrupts;
+                return self.open(header).await;
+            }
             Standing::Waiting => {
                 self.wait(|ledger| ledger.standing() != Standing::Waiting)
                     .await?;
@@ -377,6 +385,11 @@ where
         let statement = self.with_portals(statement).await?;
         let judged = self.authorize((Phase::Execute, portal.is_some()), &statement);
         match judged.await? {
+            Ok(authorized) if self.is_interrupted() => {
+                let mut account = Account::new(&self.gate, authorized.request);
+                account.failed(refuse::CANCELLED);
+                self.refuse(kind, size, &refuse::cancelled(), false);
+            }
             Ok(authorized) => {
                 if statement.is_about_a_database() {
                     self.flush().await?;
@@ -406,6 +419,11 @@ where
             Err(refused) => self.refused(kind, size, &refused, false),
         }
         Ok(Step::Next)
+    }
+
+    /// Whether the client has cancelled the request at hand: the cancel that was passed on found nothing.
+    fn is_interrupted(&self) -> bool {
+        self.shared.ledger().interrupts() != self.interrupts
     }
 
     /// A statement with what it takes to run the portals that it fetches from. What a cursor takes was judged

@@ -41,6 +41,10 @@ pub(crate) struct FakeGate {
     pub(crate) strict: AtomicBool,
     /// Yields before it answers.
     pub(crate) slow: AtomicBool,
+    /// Says that it was asked, and answers when it is let.
+    pub(crate) holds: AtomicBool,
+    pub(crate) asked: Notify,
+    pub(crate) go: Notify,
     pub(crate) end: Notify,
     pub(crate) full: AtomicBool,
     pub(crate) masks: Arc<Masks>,
@@ -166,6 +170,10 @@ impl Gate for FakeGate {
             for _ in 0..8 {
                 tokio::task::yield_now().await;
             }
+        }
+        if self.holds.load(Ordering::SeqCst) {
+            self.asked.notify_one();
+            self.go.notified().await;
         }
         self.judge(phase, (said.text, said.begun), reading)
     }

@@ -1,9 +1,10 @@
 //! Statements that run too long, and transactions that wait too long.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::super::{EndReason, Patience, Start, Why};
 use super::rig::Rig;
@@ -149,4 +150,83 @@ async fn who_has_no_transaction_open_may_wait() {
     let (_, end, log, _) = rig.finish().await;
     assert!(matches!(end.why, Why::Client), "{:?}", end.why);
     assert_eq!(log.committed.len(), 3);
+}
+
+/// Sends `script`, and a cancel once the gate has been asked `asked` times, then lets everything go.
+async fn cancelled_while_asked(script: &str, asked: usize) -> (String, Vec<String>, Vec<String>) {
+    let interrupted = Arc::new(Notify::new());
+    let mut rig = Rig::with(512, |start| {
+        start.interrupted = Arc::clone(&interrupted);
+    });
+    rig.gate.holds.store(true, Ordering::SeqCst);
+    rig.send(script).await;
+    for before in (0..asked).rev() {
+        rig.gate.asked.notified().await;
+        if before > 0 {
+            rig.gate.go.notify_one();
+        }
+    }
+    // What was let go before has run by now, or sleeps.
+    settle().await;
+    interrupted.notify_waiters();
+    rig.log.lock().unwrap().cancel.notify_one();
+    settle().await;
+    rig.gate.holds.store(false, Ordering::SeqCst);
+    rig.gate.go.notify_one();
+    let (told, _, log, gate) = rig.finish().await;
+    (told, log.committed, gate.statuses())
+}
+
+/// Nothing else runs on this thread any more but what waits.
+async fn settle() {
+    for _ in 0..64 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_is_for_what_waits_here_where_the_server_runs_nothing() {
+    for (script, asked, told, committed, status) in [
+        ("Q insert a", 1, "E:57014 Z:I", &[][..], "insert a: 57014"),
+        (
+            "P - insert a|B - -|E -|S|Q insert b",
+            2,
+            "1 2 E:57014 Z:I C:INSERT_0_1 Z:I",
+            &["insert b"],
+            "insert a: 57014",
+        ),
+        (
+            "Q begin|Q insert a|Q rollback",
+            2,
+            "C:BEGIN Z:T E:57014 Z:E C:ROLLBACK Z:I",
+            &[],
+            "insert a: 57014",
+        ),
+        // It was for what the server ran.
+        (
+            "Q sleep t|Q insert a",
+            2,
+            "E:57014 Z:I C:INSERT_0_1 Z:I",
+            &["insert a"],
+            "sleep t: 57014",
+        ),
+    ] {
+        let (all, ran, statuses) = cancelled_while_asked(script, asked).await;
+        assert_eq!(all, told, "{script}");
+        assert_eq!(ran, committed, "{script}");
+        assert!(statuses.contains(&status.to_owned()), "{statuses:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_that_finds_nothing_is_for_nothing_that_is_asked_later() {
+    let interrupted = Arc::new(Notify::new());
+    let mut rig = Rig::with(512, |start| {
+        start.interrupted = Arc::clone(&interrupted);
+    });
+    settle().await;
+    interrupted.notify_waiters();
+    settle().await;
+    rig.send("Q insert a").await;
+    assert_eq!(rig.finish().await.0, "C:INSERT_0_1 Z:I");
 }
