@@ -1,9 +1,11 @@
 //! Servers that stand for each other, poolers, and credentials that do not live long.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use support::daemon::{Settings, Target};
+use support::pam::Pam;
 use support::pgbouncer::Pgbouncer;
 use support::{DEADLINE, Postgres, place, port};
 
@@ -227,6 +229,21 @@ fn a_pooler_in_session_mode_serves_as_the_server_does() -> Result<()> {
     psql.await_text("canceling statement due to user request", DEADLINE)
 }
 
+const NEWEST: &str = "
+import psycopg, sys
+with psycopg.connect(sys.argv[1] + ' max_protocol_version=latest') as connection:
+    print('served', connection.execute('select 1').fetchone()[0])
+";
+
+#[test]
+fn a_client_of_the_newest_protocol_is_served_behind_a_pooler_of_the_oldest() -> Result<()> {
+    let (lab, pooler) = pooled("pool_mode = session", &["pooler: session"])?;
+    let (python, dsn) = (place::python()?, dsn(&lab, &pooler).conninfo());
+    let python = python.to_string_lossy();
+    let output = lab.agent().run(&python, &["-c", NEWEST, &dsn])?.ok()?;
+    has(&output, &["served 1"])
+}
+
 #[test]
 fn a_pooler_that_nobody_told_of_is_not_logged_in_to() -> Result<()> {
     let ignoring = "ignore_startup_parameters = options";
@@ -281,7 +298,25 @@ fn a_token_of_a_command_is_used_as_password_and_asked_for_anew_when_it_is_refuse
     let server = Postgres::start_with_tls()?;
     server.demand("hostssl all all all password")?;
     let token = place::temporary("token")?;
-    let (file, runs) = (token.path().join("token"), token.path().join("runs"));
+    is_asked_for_anew(&server, token.path(), "password authentication failed")
+}
+
+/// As servers in clouds have tokens checked, which then say of a wrong one what they say of a wrong host.
+#[test]
+fn a_token_that_the_servers_pam_refuses_is_asked_for_anew() -> Result<()> {
+    let server = Postgres::start_with_tls()?;
+    let token = place::temporary("token")?;
+    let pam = Pam::of(&token.path().join("token"))?;
+    server.demand(&format!(
+        "hostssl all all all pam pamservice={}",
+        pam.name()
+    ))?;
+    is_asked_for_anew(&server, token.path(), "PAM authentication failed")
+}
+
+/// The token is a file of `directory`; `refused` is what the server logs of one that it does not take.
+fn is_asked_for_anew(server: &Postgres, directory: &Path, refused: &str) -> Result<()> {
+    let (file, runs) = (directory.join("token"), directory.join("runs"));
     let give = |token: &str| -> Result<()> {
         server.admin(&format!("alter role shop_app password '{token}'"))?;
         Ok(std::fs::write(&file, token)?)
@@ -296,7 +331,7 @@ fn a_token_of_a_command_is_used_as_password_and_asked_for_anew_when_it_is_refuse
         }
     };
     let runs = || -> Result<usize> { Ok(std::fs::read_to_string(&runs)?.lines().count()) };
-    let mut begun = crate::lab::settings(&server)?;
+    let mut begun = crate::lab::settings(server)?;
     settings(&mut begun);
     let daemon = support::Daemon::start(begun)?;
     let dsn = support::agent::Dsn::of(server.address(), "anybody", server.database());
@@ -320,5 +355,5 @@ fn a_token_of_a_command_is_used_as_password_and_asked_for_anew_when_it_is_refuse
     ensure!(runs()? == 2, "the command ran {} times", runs()?);
     psql.send("select 'still ' || 'open';\n")?;
     psql.await_text("still open", DEADLINE)?;
-    has(&server.log(), &["password authentication failed"])
+    has(&server.log(), &[refused])
 }

@@ -16,6 +16,7 @@ pub mod cgroup;
 pub mod daemon;
 pub mod kubernetes;
 pub mod netns;
+pub mod pam;
 pub mod pgbouncer;
 pub mod place;
 pub mod port;
