@@ -169,6 +169,39 @@ fn quiet_is_counted_from_the_answer_and_not_from_the_question() -> Result<()> {
     Ok(())
 }
 
+/// Is answered, says nothing more, and says what comes then.
+const QUIET: &str = r#"
+import socket, struct, sys
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+body = struct.pack("!i", 196608) + b"user\0a\0database\0shop\0\0"
+s.sendall(struct.pack("!i", len(body) + 4) + body)
+f = s.makefile("rb")
+def message():
+    head = f.read(5)
+    return head[:1], f.read(struct.unpack("!i", head[1:])[0] - 4) if len(head) == 5 else head
+def answer():
+    while message()[0] != b"Z":
+        pass
+answer()
+s.sendall(b"Q\0\0\0\x0dselect 1\0")
+answer()
+tag, body = message()
+fields = {field[:1]: field[1:] for field in body.split(b"\0") if field}
+print("told", tag, fields[b"S"], fields[b"C"], "then", message())
+"#;
+
+#[test]
+fn a_client_that_is_quiet_for_too_long_is_told_so_last() -> Result<()> {
+    let lab = lab("idle: 1s")?;
+    let at = lab.server.address();
+    let (ip, port) = (at.ip().to_string(), at.port().to_string());
+    let said = lab
+        .agent()
+        .run("/usr/bin/python3", &["-c", QUIET, &ip, &port])?;
+    let expected = "told b'E' b'FATAL' b'57P05' then (b'', b'')";
+    has(&said.ok()?, &[expected])
+}
+
 /// Reads an endless result message by message, and says what the last one was.
 const ENDLESS: &str = r#"
 import socket, struct, sys
