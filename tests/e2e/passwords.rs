@@ -101,6 +101,11 @@ fn a_newer_libpq_that_requires_scram_is_served_in_every_protocol_version() -> Re
             "disable",
             "require_auth=scram-sha-256 max_protocol_version=latest",
         ),
+        // TLS from the first byte on has a certificate to be bound to as well.
+        (
+            "verify-full",
+            "sslnegotiation=direct require_auth=scram-sha-256 channel_binding=require",
+        ),
     ] {
         let conninfo = format!("{} {more}", by_name(&lab, mode).conninfo());
         let output = python(&lab, &conninfo)?.ok().with_context(|| conninfo)?;
