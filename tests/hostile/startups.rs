@@ -76,13 +76,16 @@ def under_tls(first):
     s.sendall(first)
     return tags(s)
 
-def direct(alpn, first):
+def named(begun, alpn, first):
     try:
-        s = tls(connect(), alpn)
+        s = tls(begun, alpn)
         s.sendall(first)
         return tags(s)
     except OSError as error:
         return "."
+
+def direct(alpn, first):
+    return named(connect(), alpn, first)
 
 def gss_then_ssl():
     s = asked(GSS, b"N")
@@ -135,6 +138,8 @@ CASES = {
     "plain": lambda: raw(startup()),
     "ssl": lambda: under_tls(startup()),
     "gss, ssl": gss_then_ssl,
+    "ssl, h2": lambda: named(asked(SSL, b"S"), ("h2",), startup()),
+    "ssl, no name": lambda: named(asked(SSL, b"S"), (), startup()),
     "ssl, ssl": lambda: under_tls(SSL),
     "ssl, gss": lambda: under_tls(GSS),
     "gss, gss": lambda: (lambda s: (s.sendall(GSS), tags(s))[1])(asked(GSS, b"N")),
@@ -191,6 +196,8 @@ const ANSWERS: &[(&str, &str)] = &[
     ("plain", SERVED),
     ("ssl", SERVED),
     ("gss, ssl", SERVED),
+    ("ssl, h2", "."),
+    ("ssl, no name", SERVED),
     ("ssl, ssl", "E=0A000"),
     ("ssl, gss", "E=0A000"),
     ("gss, gss", "E=0A000"),
@@ -253,9 +260,9 @@ fn first_bytes_are_answered_as_a_server_answers_them_or_not_at_all() -> Result<(
         if line != *expected {
             wrong.push(format!("{name}: {line}, not {expected}"));
         }
-        // Servers speak direct TLS since version 17, and GSSAPI where they are built with it; to a client
-        // of version 2 they speak version 2; and what comes at once they leave until TLS begins.
-        let apart = ["direct", "gss", "version 2", "at once"];
+        // Servers speak direct TLS, and look at ALPN, since version 17, and GSSAPI where they are built with it;
+        // to a client of version 2 they speak version 2; and what comes at once they leave until TLS begins.
+        let apart = ["direct", "h2", "gss", "version 2", "at once"];
         let theirs = of(&directly, name)?;
         if line != theirs && !apart.iter().any(|apart| name.contains(apart)) {
             wrong.push(format!("{name}: {line}, and {theirs} directly"));
@@ -267,6 +274,49 @@ fn first_bytes_are_answered_as_a_server_answers_them_or_not_at_all() -> Result<(
         "a case has no row:\n{output}"
     );
     has(&lab.psql(&["select 'unharmed'"])?.ok()?, &["unharmed"])
+}
+
+/// Asks for what does not exist yet, and says the messages up to `ReadyForQuery` with what is in those that
+/// matter. It has a password where one is asked for.
+const NEWEST: &str = r#"
+import socket, struct, sys
+body = struct.pack("!i", 196608 + 9999) + b"user\0a\0database\0shop\0_pq_.x\0\0\0"
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+s.sendall(struct.pack("!i", len(body) + 4) + body)
+f, said = s.makefile("rb"), []
+while not said or said[-1] != "Z":
+    head = f.read(5)
+    body = f.read(struct.unpack("!i", head[1:])[0] - 4)
+    tag = head[:1].decode()
+    if tag == "v": said.append("v" + body.hex())
+    elif tag == "R":
+        said.append("R%d" % struct.unpack("!i", body[:4]))
+        if said[-1] == "R3": s.sendall(b"p\0\0\0\x0bsecret\0")
+    elif tag == "K": said.append("K%d" % (len(body) - 4))
+    elif tag != "S": said.append(tag)
+print(" ".join(said))
+"#;
+
+#[test]
+fn a_version_is_negotiated_before_anything_is_asked_for_and_once() -> Result<()> {
+    // The version that is agreed on before the server behind is spoken to is the daemon's own.
+    for (asks, expected) in [
+        (false, "v00030000000000015f70715f2e7800 R0 K4 Z"),
+        (true, "v00030002000000015f70715f2e7800 R3 R0 K32 Z"),
+    ] {
+        let lab = Lab::over(Postgres::start()?, |settings| {
+            for target in &mut settings.targets {
+                target.postgres.push(format!("ask_password: {asks}"));
+            }
+        })?;
+        let port = lab.server.address().port().to_string();
+        let said = lab
+            .agent()
+            .run("/usr/bin/python3", &["-c", NEWEST, &port])?
+            .ok()?;
+        ensure!(said.trim() == expected, "asks: {asks}: {said}");
+    }
+    Ok(())
 }
 
 /// Opens a session, says its key, and then runs something long.
