@@ -277,7 +277,8 @@ fn without_place(body: &[u8]) -> Vec<u8> {
 }
 
 /// Equal to the byte; but an error that the loop has made lacks its place, and where one message has several
-/// mistakes, texts that are not UTF-8 among them, the server may have found another one first.
+/// mistakes, the server may have found another one first: a text that is not UTF-8, or a name that it does not
+/// know.
 fn is_same(looped: &(u8, Vec<u8>), directly: &(u8, Vec<u8>)) -> bool {
     if looped == directly {
         return true;
@@ -293,8 +294,8 @@ fn is_same(looped: &(u8, Vec<u8>), directly: &(u8, Vec<u8>)) -> bool {
     ours.get(b'R').is_none()
         && (malformed || unnamed)
         && (without_place(&looped.1) == without_place(&directly.1)
-            || malformed
-            || matches!(theirs.sqlstate(), Some("08P01" | "22021")))
+            || matches!(theirs.sqlstate(), Some("08P01" | "22021"))
+            || (malformed && matches!(theirs.sqlstate(), Some("26000" | "34000"))))
 }
 
 /// Whether somebody sent a message that no server takes, which ends a session here and there.
