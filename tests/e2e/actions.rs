@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use support::{DEADLINE, Finished, Postgres, place};
+use nix::sys::signal::Signal;
+use support::{Agent, DEADLINE, Finished, Postgres, place};
 
 use crate::lab::{Lab, has, lacks, refused, text};
 
@@ -129,6 +130,67 @@ fn the_log_is_received_byte_for_byte() -> Result<()> {
     );
     let drop = ["-S", "wal", "--drop-slot", "-w", "-d", &conninfo];
     program(&lab, "pg_receivewal", &drop)?.ok().map(|_| ())
+}
+
+#[test]
+fn a_standby_follows_its_primary_by_way_of_the_daemon_and_goes_on_without_it() -> Result<()> {
+    let lab = lab(place::pack("allow-all")?)?;
+    let directory = open_directory()?;
+    let (data, sockets) = (path(directory.path(), "data"), path(directory.path(), ""));
+    let conninfo = lab.dsn().for_database("replication").conninfo();
+    let words = [
+        "-D", &data, "-R", "-X", "stream", "-c", "fast", "-w", "-d", &conninfo,
+    ];
+    program(&lab, "pg_basebackup", &words)?.ok()?;
+    let postgres = place::postgres_programs()?.join("postgres");
+    let directory = format!("unix_socket_directories={sockets}");
+    let words = [
+        "-D",
+        &data,
+        "-c",
+        &directory,
+        "-c",
+        "listen_addresses=",
+        "-c",
+        "max_connections=1200",
+    ];
+    let mut standby = lab.agent().start(&postgres.to_string_lossy(), &words)?;
+    standby.await_text("ready to accept read-only connections", DEADLINE)?;
+    let psql = place::postgres_programs()?.join("psql");
+    let ask = |sql: &str| {
+        let words = [
+            "-X", "-A", "-t", "-h", &sockets, "-U", "postgres", "-d", "shop", "-c", sql,
+        ];
+        Agent::outside().run(&psql.to_string_lossy(), &words)
+    };
+    let name = "select name from customers where id = 1";
+    for written in ["first", "second"] {
+        lab.server.admin(&format!(
+            "update customers set name = '{written}' where id = 1"
+        ))?;
+        support::wait::for_fact("what the primary wrote", DEADLINE, || {
+            Ok((ask(name)?.ok()?.trim() == written).then_some(()))
+        })?;
+    }
+    // The primary hears of it, too: the standby has taken all that there is.
+    let taken = "select count(*) from pg_stat_replication where replay_lsn = pg_current_wal_lsn()";
+    support::wait::for_fact("the standby's feedback", DEADLINE, || {
+        Ok((lab.server.admin(taken)?.trim() == "1").then_some(()))
+    })?;
+    let audit = lab.daemon.audit();
+    let line = audit.wait_for("request.permitted", DEADLINE, |line| {
+        line["asks"][0]["context"]["command"] == "start_replication"
+    })?;
+    has(&ask("select pg_promote()")?.ok()?, &["t"])?;
+    ask("update customers set name = 'its own' where id = 1")?.ok()?;
+    has(&ask(name)?.ok()?, &["its own"])?;
+    has(&lab.server.admin(name)?, &["second"])?;
+    let session = text(&line, "/session")?;
+    audit.wait_for("session.closed", DEADLINE, |line| {
+        line["session"] == session
+    })?;
+    standby.signal(Signal::SIGQUIT);
+    standby.finish(DEADLINE).map(drop)
 }
 
 #[test]
