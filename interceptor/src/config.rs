@@ -635,6 +635,8 @@ pub struct UpstreamTls {
     pub certificate: Option<PathBuf>,
     /// The client certificate's key, PEM; none for no client certificate.
     pub key: Option<SecretSource>,
+    /// Whether TLS begins with the first byte, where the protocol has it asked for otherwise.
+    pub direct: bool,
 }
 
 impl UpstreamTls {
@@ -659,6 +661,7 @@ impl Default for UpstreamTls {
             server_name: None,
             certificate: None,
             key: None,
+            direct: false,
         }
     }
 }

@@ -467,6 +467,7 @@ impl From<'_> {
             key: node
                 .and_then(|node| node.under("key"))
                 .and_then(|node| self.secret(node)),
+            direct: text(node, "negotiation").as_deref() == Some("direct"),
         }
     }
 }

@@ -319,6 +319,12 @@ fn transport(entry: &Entry, target: &Target, report: &mut Report) {
             "expected another tls.mode than disable with it",
         );
     }
+    if tls.direct && (tls.mode == TlsMode::Disable || target.postgres().is_none()) {
+        wrong(
+            &["tls", "negotiation"],
+            "expected a target with postgres and another tls.mode than disable with it",
+        );
+    }
     if target.namespace == Namespace::Client && !target.dial.is_where_dialled() {
         wrong(
             &["dial", "hosts"],

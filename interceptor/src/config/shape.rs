@@ -637,6 +637,12 @@ const TLS: Shape = Shape::Keys(&[
         "none",
         "The client certificate's key, PEM; read at each login.",
     ),
+    may(
+        "negotiation",
+        Shape::Word(&["postgres", "direct"]),
+        "postgres",
+        "Whether PostgreSQL is asked for TLS, or spoken to in TLS from the first byte on.",
+    ),
 ]);
 
 const TIMEOUTS: Shape = Shape::Keys(&[

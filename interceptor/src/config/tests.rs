@@ -175,6 +175,7 @@ fn a_short_target_gets_the_careful_defaults() {
             server_name: None,
             certificate: None,
             key: None,
+            direct: false,
         }
     );
     assert_eq!(target.statement, StatementText::Redacted);

@@ -40,6 +40,7 @@ pub struct Upstream {
     client: Option<Arc<ClientConfig>>,
     server_name: Option<ServerName<'static>>,
     proves_server: bool,
+    direct: bool,
     made_of: Vec<u8>,
 }
 
@@ -75,6 +76,7 @@ impl Upstream {
             client,
             server_name,
             proves_server: tls.proves_server(),
+            direct: tls.direct,
         })
     }
 
@@ -100,6 +102,12 @@ impl Upstream {
     #[must_use]
     pub fn proves_server(&self) -> bool {
         self.proves_server
+    }
+
+    /// Whether it begins with the first byte, where a protocol has it asked for otherwise.
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.direct
     }
 
     /// The same for a protocol that is named otherwise in ALPN; what both sides chose is the stream's to tell.

@@ -370,6 +370,11 @@ const TARGETS: &[(&str, &str, &str)] = &[
         "another tls.mode",
     ),
     (
+        "tls: { mode: disable, negotiation: direct }",
+        "6:40: targets.t.tls.negotiation:",
+        "another tls.mode",
+    ),
+    (
         "tls: { key: { exec: { command: [fetch] } } }",
         "6:17: targets.t.tls.key.exec.command[0]:",
         "absolute path",

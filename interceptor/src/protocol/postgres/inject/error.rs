@@ -36,6 +36,11 @@ pub enum Error {
         /// The byte.
         byte: u8,
     },
+    /// TLS from the first byte on, with who knows what behind it.
+    #[error(
+        "log in upstream: the upstream does not name the protocol `postgresql` (ALPN), as servers do that speak TLS from the first byte on"
+    )]
+    Alpn,
     /// Bytes before TLS began.
     #[error("log in upstream: unencrypted data follows the answer to a request for TLS")]
     EarlyData,
@@ -339,6 +344,7 @@ impl Error {
             | Self::NoTls
             | Self::TlsAnswer { .. }
             | Self::EarlyData
+            | Self::Alpn
             | Self::Wire(_)
             | Self::Message { .. }
             | Self::Order { .. }

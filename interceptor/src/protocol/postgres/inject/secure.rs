@@ -10,8 +10,8 @@ use crate::protocol::postgres::wire::startup::Packet;
 use crate::socket::is_unix;
 use crate::tls::{self, Stream};
 
-/// Asks the upstream for TLS and begins it, where `tls` says so; leaves the wire in clear only
-/// where it says `disable`. The caller bounds time.
+/// Asks the upstream for TLS and begins it, or begins it at once, as `tls` says; leaves the wire in clear
+/// only where it says `disable`. The caller bounds time.
 ///
 /// # Errors
 /// [`Error`] where the upstream does not agree, sends anything but one byte, or fails the handshake.
@@ -23,6 +23,14 @@ pub async fn secure(
     // What goes over a UNIX socket leaves the host nowhere, and no server speaks TLS there.
     if !tls.wanted() || is_unix(&socket) {
         return Ok(Stream::Plain(socket));
+    }
+    if tls.is_direct() {
+        let stream = tls.connect(socket, host).await?;
+        // As in libpq: whoever does not name the protocol may be a server of another one (ALPACA).
+        return match stream.alpn() == Some(tls::ALPN_POSTGRESQL) {
+            true => Ok(stream),
+            false => Err(Error::Alpn),
+        };
     }
     let mut request = BytesMut::new();
     Packet::Ssl.write(&mut request);

@@ -39,8 +39,12 @@ struct Fake {
 
 impl Fake {
     fn plain(socket: TcpStream) -> Self {
+        Self::over(Stream::Plain(socket))
+    }
+
+    fn over(stream: Stream) -> Self {
         Self {
-            stream: Stream::Plain(socket),
+            stream,
             heard: Vec::new(),
             path: "public",
         }
@@ -52,11 +56,7 @@ impl Fake {
         socket.write_all(b"S").await.unwrap();
         let acceptor = TlsAcceptor::from(Arc::clone(config));
         let stream = acceptor.accept(socket).await.unwrap();
-        Self {
-            stream: Stream::Tls(Box::new(TlsStream::Server(stream))),
-            heard: Vec::new(),
-            path: "public",
-        }
+        Self::over(Stream::Tls(Box::new(TlsStream::Server(stream))))
     }
 
     async fn startup(&mut self) -> StartupMessage {
@@ -690,6 +690,49 @@ async fn an_exchange_under_tls_is_bound_or_says_that_it_could_be() {
             .await;
         assert!(ended.is_ok(), "{ended:?}");
         assert!(first.starts_with(header), "{first}");
+    }
+}
+
+#[tokio::test]
+async fn tls_begins_with_the_first_byte_where_that_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = Root::new(directory.path(), "ca.pem");
+    let rows: &[(&[&[u8]], Option<&str>)] = &[
+        (&[b"postgresql"], None),
+        (&[b"h2", b"postgresql"], None),
+        (&[], Some("Alpn")),
+        (&[b"h2"], Some("Tls")),
+    ];
+    for (named, refused) in rows {
+        let mut server = ServerConfig::clone(&root.server("db.example"));
+        server.alpn_protocols = named.iter().map(|name| name.to_vec()).collect();
+        let tls = config::UpstreamTls {
+            ca: Some(root.file.clone()),
+            direct: true,
+            ..config::UpstreamTls::default()
+        };
+        let client = Client::new(tls::Upstream::new(&tls, None).unwrap());
+        let injector = Injector::new().unwrap();
+        let (ended, ()) = client
+            .login(&injector, |socket| async move {
+                let acceptor = TlsAcceptor::from(Arc::new(server));
+                let Ok(stream) = acceptor.accept(socket).await else {
+                    return;
+                };
+                let mut fake = Fake::over(Stream::Tls(Box::new(TlsStream::Server(stream))));
+                if fake.stream.alpn().is_some() {
+                    fake.startup().await;
+                    fake.welcome().await;
+                }
+            })
+            .await;
+        match refused {
+            None => assert!(ended.is_ok(), "{named:?}: {ended:?}"),
+            Some(refused) => {
+                let error = ended.unwrap_err();
+                assert!(text(&error).starts_with(refused), "{named:?}: {error:?}");
+            }
+        }
     }
 }
 
