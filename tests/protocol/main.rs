@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod around;
 #[cfg(test)]
+mod beyond;
+#[cfg(test)]
 mod bridge;
 #[cfg(test)]
 mod canary;

@@ -186,6 +186,9 @@ pub enum Effect {
     ClosesCursor(Option<String>),
     /// `FETCH` from a cursor.
     Fetches(String),
+    /// A query or a function is stored with a relation that may be a temporary one: a view, a rule, a trigger, a
+    /// policy.
+    Stores,
     /// `COPY … FROM STDIN`: the server will ask for data.
     CopyIn,
     /// `COPY … TO STDOUT`.

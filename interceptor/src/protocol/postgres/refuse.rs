@@ -305,5 +305,13 @@ pub fn unmasked() -> ErrorFields {
         .hint("name the session to the operator, who has been told")
 }
 
+/// The last words where a session may show by what it made what may not be seen any more.
+#[must_use]
+pub fn outlived() -> ErrorFields {
+    let message =
+        "more is masked than when this session made a view, or ran code that may have made one";
+    ErrorFields::new(Severity::Fatal, "42501", message).hint("begin another session")
+}
+
 #[cfg(test)]
 mod tests;

@@ -137,6 +137,11 @@ pub enum Why {
     /// An answer held a value that is refused.
     #[error("the answer holds a value of the kind {}", .0.word())]
     Detected(detect::Kind),
+    /// More is masked than when it made what may show that.
+    #[error(
+        "more is masked than when the session made a temporary view, or ran code that may have"
+    )]
+    Outlived,
     /// The recording cannot be written.
     #[error("record the session: {}", .0.message)]
     Storage(Refusal),
@@ -149,7 +154,7 @@ impl Why {
         match self {
             Self::Client | Self::ClientLost(_) => "client",
             Self::Upstream | Self::Fatal(_) | Self::UpstreamLost(_) => "upstream",
-            Self::UpstreamViolation(Unexpected::Unmasked { .. }) => "masking",
+            Self::UpstreamViolation(Unexpected::Unmasked { .. }) | Self::Outlived => "masking",
             Self::ClientViolation(_) | Self::UpstreamViolation(_) => "protocol",
             Self::Ended(reason) => reason.word(),
             Self::Detected(_) => "detected",
@@ -164,6 +169,7 @@ impl Why {
             Self::UpstreamViolation(Unexpected::Unmasked { .. }) => Some(refuse::unmasked()),
             Self::UpstreamViolation(_) => Some(refuse::upstream()),
             Self::Ended(reason) => Some(refuse::ended(*reason)),
+            Self::Outlived => Some(refuse::outlived()),
             Self::Detected(kind) => Some(refuse::detected(*kind)),
             Self::Storage(_) => Some(refuse::ended(EndReason::Storage)),
             Self::Client
@@ -299,6 +305,7 @@ where
         asked: &asked,
         look: look.as_ref(),
         described: None,
+        left: Vec::new(),
         guard: None,
         interrupts: 0,
     };

@@ -166,6 +166,7 @@ impl<'a> Progress<'a> {
             | Effect::Executes { .. }
             | Effect::DeclaresCursor { .. }
             | Effect::ClosesCursor(_)
+            | Effect::Stores
             | Effect::CopyIn
             | Effect::CopyOut
             | Effect::CopyHeader

@@ -342,6 +342,22 @@ impl Statement {
             || asks.any(|ask| ask.accesses.iter().any(is_lasting))
     }
 
+    /// Whether running it may leave something in the session that shows rows later, and of which nothing is known
+    /// then: a temporary view, what hangs on a temporary table, a temporary function.
+    pub(super) fn leaves(&self) -> bool {
+        let may = |access: &Access| match (&access.resource, access.action) {
+            (Resource::Function { schema, .. }, Action::Ddl) => schema == "pg_temp",
+            (Resource::Function { schema, .. }, action) => {
+                action.runs_code() && schema != "pg_catalog"
+            }
+            (_, action) => action.runs_code(),
+        };
+        let mut asks = self.reading.asks.iter();
+        let mut effects = self.effects.iter();
+        effects.any(|effect| matches!(effect, Effect::Stores | Effect::Unknown))
+            || asks.any(|ask| ask.accesses.iter().any(may))
+    }
+
     /// What an SQL `EXECUTE` needs to know of it; `None` where it is not one statement that was read.
     pub(super) fn for_execute(&self) -> Option<Prepared> {
         let [ask] = self.reading.asks.as_slice() else {

@@ -94,7 +94,7 @@ impl Judge {
     }
 
     /// The masks that are read by.
-    pub(super) fn masks(&self) -> &Masks {
+    pub(super) fn masks(&self) -> &Arc<Masks> {
         &self.masks.0
     }
 

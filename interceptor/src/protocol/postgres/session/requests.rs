@@ -26,6 +26,7 @@ use super::pipe::{self, Fate, Pipe};
 use super::scope::Scope;
 use super::table::Name;
 use super::{Errand, Shared, Why};
+use crate::masking::Masks;
 use crate::policy::{Permit, Refusal};
 use crate::session::{Allowance, Authorized, Direction, Gate, Phase, Refused};
 
@@ -67,6 +68,8 @@ pub(super) struct Requests<'a, R, W, G: Gate> {
     pub(super) look: Option<&'a Looker>,
     /// The portal whose rows were described, and by what they were looked at.
     pub(super) described: Option<(Name, Arc<Guard>)>,
+    /// What was masked whenever something was run that may show rows later.
+    pub(super) left: Vec<Arc<Masks>>,
     /// What is looked at in the server's answers, with what it was made of.
     pub(super) guard: Option<(Arc<Masking>, Arc<Guard>)>,
     /// How many cancels had come for what waits here when the request at hand was read.
@@ -349,6 +352,11 @@ where
         (phase, is_portal): (Phase, bool),
         statement: &Statement,
     ) -> Result<Result<Authorized, Refused>, Why> {
+        // Nothing can be put in the place of what a temporary view shows.
+        let masks = self.gate.masks();
+        if !self.left.iter().all(|then| masks.is_within(then)) {
+            return Err(Why::Outlived);
+        }
         let answer = self.ask((phase, is_portal), statement).await?;
         // No gate lets through what masking does not; one that does is not believed.
         let veto = statement.reading.veto.as_deref().cloned();
@@ -402,6 +410,12 @@ where
                 match portal {
                     Some(portal) => self.describe_first(portal),
                     None => self.described = None,
+                }
+                if statement.leaves() {
+                    let masks = self.judge.masks();
+                    if !self.left.iter().any(|then| then.is_within(masks)) {
+                        self.left.push(Arc::clone(masks));
+                    }
                 }
                 if statement.lasts() || portal.is_some_and(|name| !name.is_empty()) {
                     self.gate.lasts(authorized.request);

@@ -79,6 +79,7 @@ impl Scope {
             | Effect::Deallocates(_)
             | Effect::DeclaresCursor { .. }
             | Effect::ClosesCursor(_)
+            | Effect::Stores
             | Effect::CopyIn
             | Effect::CopyOut
             | Effect::CopyHeader

@@ -6,6 +6,7 @@ use pg_query::protobuf::*;
 use super::statement::statements;
 use super::{Visit, Walk, children, qualified, words};
 use crate::policy::Action;
+use crate::protocol::postgres::facts::Effect;
 use crate::protocol::postgres::facts::draft::Object;
 use crate::protocol::postgres::facts::evidence::Role;
 
@@ -25,7 +26,10 @@ statements! {
     RefreshMatViewStmt "REFRESH MATERIALIZED VIEW" [relation: Ddl] { ; concurrent skip_data } |_, _| {};
     ViewStmt "CREATE VIEW" [] {
         aliases query options ; view replace with_check_option
-    } |statement, walk| walk.created(statement.view.as_ref());
+    } |statement, walk| {
+        walk.created(statement.view.as_ref());
+        walk.draft.effects.push(Effect::Stores);
+    };
     IndexStmt "CREATE INDEX" [relation: Ddl] {
         index_params index_including_params options where_clause exclude_op_names ; idxname
         access_method table_space idxcomment index_oid old_number old_create_subid
@@ -57,15 +61,20 @@ statements! {
     };
     RuleStmt "CREATE RULE" [relation: Ddl] {
         where_clause actions ; rulename event instead replace
-    } |_, _| {};
+    } |_, walk| walk.draft.effects.push(Effect::Stores);
     CreateTrigStmt "CREATE TRIGGER" [relation: Ddl, constrrel: Ddl] {
         funcname args columns when_clause transition_rels ; replace isconstraint trigname row timing
         events deferrable initdeferred
-    } |statement, walk| walk.function(&words(&statement.funcname));
+    } |statement, walk| {
+        walk.function(&words(&statement.funcname));
+        walk.draft.effects.push(Effect::Stores);
+    };
     CreatePolicyStmt "CREATE POLICY" [table: Ddl] {
         roles qual with_check ; policy_name cmd_name permissive
-    } |_, _| {};
-    AlterPolicyStmt "ALTER POLICY" [table: Ddl] { roles qual with_check ; policy_name } |_, _| {};
+    } |_, walk| walk.draft.effects.push(Effect::Stores);
+    AlterPolicyStmt "ALTER POLICY" [table: Ddl] {
+        roles qual with_check ; policy_name
+    } |_, walk| walk.draft.effects.push(Effect::Stores);
     CreateStatsStmt "CREATE STATISTICS" [] {
         defnames stat_types exprs ; relations stxcomment transformed if_not_exists
     } |statement, walk| {

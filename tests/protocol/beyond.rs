@@ -1,0 +1,203 @@
+//! Ways around masks by what stands between a statement and its rows: views that are written to, locks, rows
+//! that move, what a mask hangs on, functions, and what a session made while it saw more.
+
+use interceptor::masking::{Mask, Masks, Relation};
+
+use crate::loop_rig::{Front, Raw};
+use crate::masking::said;
+use crate::server::Server;
+
+const SETUP: &str = r#"
+SET ROLE trusted;
+CREATE SCHEMA s2;
+CREATE TABLE p (id int PRIMARY KEY, name text, ssn text);
+INSERT INTO p SELECT n, 'n' || n, 'c' FROM generate_series(1, 5) AS n;
+CREATE TABLE q (id int PRIMARY KEY, code text);
+INSERT INTO q SELECT n, 'x' FROM generate_series(1, 5) AS n;
+CREATE TABLE kinds (code text PRIMARY KEY);
+INSERT INTO kinds SELECT 'CANARY' || w || '-' || lpad(n::text, 4, '0') FROM generate_series(1, 5) AS n, unnest(ARRAY['A','B']) AS w;
+CREATE TABLE kinded (id int, ssn text REFERENCES kinds);
+CREATE TABLE log (id int, what text);
+CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''%'', (SELECT ssn FROM public.p WHERE id = 1); END';
+CREATE TRIGGER tell BEFORE INSERT ON log FOR EACH ROW EXECUTE FUNCTION tell();
+CREATE TABLE heard (id int, what text);
+CREATE FUNCTION send() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE NOTICE ''%'', (SELECT ssn FROM public.p WHERE id = 1); RETURN NEW; END';
+CREATE TRIGGER send BEFORE INSERT ON heard FOR EACH ROW EXECUTE FUNCTION send();
+CREATE FUNCTION peek() RETURNS text LANGUAGE sql AS 'SELECT ssn FROM public.p WHERE id = 1';
+CREATE FUNCTION peeks(q) RETURNS text LANGUAGE sql AS 'SELECT ssn FROM public.p WHERE id = $1.id';
+CREATE PROCEDURE warns() LANGUAGE plpgsql AS 'BEGIN RAISE NOTICE ''%'', (SELECT ssn FROM public.p WHERE id = 1); END';
+CREATE TABLE defaulted (id int, what text DEFAULT peek());
+CREATE TABLE above (id int, what text);
+CREATE TABLE below (ssn text, CHECK (left(ssn, 7) <> what)) INHERITS (above);
+INSERT INTO below VALUES (1, 'x', 'c');
+CREATE VIEW over_log AS SELECT * FROM log;
+CREATE VIEW over_heard AS SELECT * FROM heard;
+CREATE VIEW over_defaulted AS SELECT * FROM defaulted;
+CREATE VIEW over_kinds AS SELECT code AS k FROM kinds;
+CREATE VIEW twice AS SELECT k AS kk FROM over_kinds;
+CREATE VIEW over_above AS SELECT what, id FROM above;
+CREATE VIEW plain AS SELECT code FROM q;
+CREATE TABLE u (id int, ssn text UNIQUE);
+INSERT INTO u VALUES (1, 'a'), (2, 'b');
+CREATE TABLE refers (s text REFERENCES u (ssn));
+CREATE VIEW locked AS SELECT code, xmax::text <> '0' AS is FROM kinds;
+CREATE TABLE ranged (id int, what text, ssn text) PARTITION BY RANGE (id);
+CREATE TABLE ranged_low PARTITION OF ranged FOR VALUES FROM (1) TO (9);
+CREATE TABLE ranged_high PARTITION OF ranged (CHECK (left(ssn, 7) <> 'CANARYA')) FOR VALUES FROM (9) TO (99);
+INSERT INTO ranged VALUES (1, 'x', 'c');
+CREATE TABLE placed (id int, ssn text);
+INSERT INTO placed SELECT n, 'c' FROM generate_series(1, 20) AS n;
+CREATE TABLE person (id int, seen timestamptz);
+CREATE TABLE event (id int, what text, ssn text) PARTITION BY RANGE (id);
+CREATE TABLE event_mid PARTITION OF event FOR VALUES FROM (1) TO (99) PARTITION BY LIST (ssn);
+CREATE TABLE event_a PARTITION OF event_mid FOR VALUES IN ('CANARYA-0001');
+CREATE TABLE event_b PARTITION OF event_mid DEFAULT;
+CREATE VIEW asks AS SELECT id FROM p WHERE ssn LIKE 'CANARYA%';
+CREATE TABLE s2.asks (id int);
+CREATE TABLE policed (id int);
+INSERT INTO policed VALUES (1);
+ALTER TABLE policed ENABLE ROW LEVEL SECURITY;
+ALTER TABLE policed FORCE ROW LEVEL SECURITY;
+CREATE POLICY asks ON policed USING (id IN (SELECT id FROM asks));
+CREATE TABLE lax (id int, name text, ssn text);
+INSERT INTO lax VALUES (1, 'x', 'c');
+CREATE TABLE shifty (id int, name text, ssn text, CHECK (left(ssn, 7) <> coalesce(current_setting('x.y', true), '')));
+INSERT INTO shifty VALUES (1, 'x', 'c');
+CREATE TABLE numbered (id int, ssn serial);
+CREATE TABLE written (id int, x text DEFAULT query_to_xml('SELECT ssn FROM public.p WHERE id = 1', true, true, '')::text);
+CREATE TABLE sifted (id int);
+INSERT INTO sifted VALUES (1);
+ALTER TABLE sifted ENABLE ROW LEVEL SECURITY;
+ALTER TABLE sifted FORCE ROW LEVEL SECURITY;
+CREATE POLICY sifts ON sifted USING (query_to_xml('SELECT 1 FROM public.p WHERE ssn LIKE ''CANARYA%''', true, true, '')::text LIKE '%row%');
+CREATE FUNCTION loud(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RAISE NOTICE ''%'', (SELECT ssn FROM public.p WHERE id = 1); RETURN $1; END';
+CREATE TABLE indexed (id int, note text);
+CREATE INDEX ON indexed (loud(note));
+CREATE TABLE spread (id int, note text) PARTITION BY LIST (loud(note));
+CREATE TABLE spread_all PARTITION OF spread DEFAULT;
+CREATE TABLE kept (id int, ssn text);
+CREATE UNIQUE INDEX kept_ssn ON kept (ssn);
+INSERT INTO kept VALUES (1, 'CANARYA-0001');
+CREATE TABLE keeps (s text REFERENCES kept (ssn));
+INSERT INTO keeps VALUES ('CANARYA-0001');
+CREATE TYPE mood AS ENUM ('good');
+CREATE TABLE moody (id int, mood mood, ssn text);
+CREATE VIEW shown AS SELECT query_to_xml('SELECT ssn FROM public.p WHERE id = 1', true, true, '')::text AS x;
+CREATE SEQUENCE free;
+"#;
+
+fn values(which: char) -> String {
+    let long = match which {
+        'A' => "'CANARYA'",
+        _ => "(SELECT string_agg(md5(n::text), '') FROM generate_series(1, 55) AS n)",
+    };
+    let (seen, referred) = match which {
+        'A' => ("2024-01-05 07:13:20+00", 'a'),
+        _ => ("2024-01-05 07:13:22+00", 'b'),
+    };
+    let mut sql = format!(
+        "SET ROLE trusted;
+         INSERT INTO person VALUES (1, '{seen}');
+         INSERT INTO event VALUES (1, 'x', 'CANARY{which}-0001');
+         UPDATE placed SET ssn = {long};
+         ALTER SEQUENCE numbered_ssn_seq RESTART WITH {};",
+        if which == 'A' { 5 } else { 6 }
+    );
+    for table in ["p", "below", "ranged", "lax", "shifty"] {
+        sql.push_str(&format!(
+            "UPDATE {table} SET ssn = 'CANARY{which}-' || lpad(id::text, 4, '0');"
+        ));
+    }
+    sql.push_str(&format!(
+        "ALTER TABLE lax ADD CHECK (ssn NOT LIKE 'CANARYA%') NOT VALID;
+         RESET ROLE;\nVACUUM (FULL, ANALYZE, FREEZE);\nSET ROLE trusted;
+         INSERT INTO kinded VALUES (1, 'CANARY{which}-0001');
+         INSERT INTO refers VALUES ('{referred}');"
+    ));
+    sql
+}
+
+fn masks() -> Masks {
+    let mut masks = Masks::default();
+    let mut put = |table: &str, column: &str, mask: Mask| {
+        let relation = Relation {
+            schema: "public".to_owned(),
+            name: table.to_owned(),
+        };
+        let columns = masks.relations.entry(relation).or_default();
+        columns.insert(column.to_owned(), mask);
+    };
+    for table in [
+        "p", "kinded", "below", "u", "refers", "ranged", "placed", "event", "lax", "shifty",
+        "numbered", "kept", "moody",
+    ] {
+        if table != "refers" {
+            put(table, "ssn", Mask::Null);
+        }
+    }
+    put("person", "seen", Mask::Year);
+    masks
+}
+
+/// A pair of databases that differ in what is masked, of these names, made anew.
+fn pair(one: &str, other: &str) -> std::sync::Arc<Server> {
+    let server = Server::shared();
+    for (name, which) in [(one, 'A'), (other, 'B')] {
+        server.sql(&format!(
+            "DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name} OWNER trusted;"
+        ));
+        server.sql(&format!(
+            "\\c {name}\nGRANT ALL ON SCHEMA public TO trusted;\n{SETUP}"
+        ));
+        server.sql(&format!("\\c {name}\n{}", values(which)));
+    }
+    server
+}
+
+fn shown(told: &[u8]) -> String {
+    String::from_utf8_lossy(told).escape_debug().to_string()
+}
+
+#[tokio::test]
+async fn what_a_session_made_while_it_saw_more_ends_with_it() {
+    let server = pair("saw_a", "saw_b");
+    let show = "Q SELECT ssn FROM z WHERE id = 1";
+    for (made, goes_on) in [
+        ("CREATE TEMP VIEW z AS SELECT id, ssn FROM p", false),
+        (
+            "CREATE TEMP TABLE t (a int); CREATE VIEW z AS SELECT id, ssn FROM p WHERE NOT EXISTS (SELECT FROM t)",
+            false,
+        ),
+        (
+            "DO $$ BEGIN EXECUTE 'CREATE TEMP VIEW z AS SELECT id, ssn FROM p'; END $$",
+            false,
+        ),
+        ("CREATE TEMP TABLE z (id int, ssn text)", true),
+    ] {
+        // Something is masked at first, so that the database is known.
+        let front = Front::masked(&server, &["saw_a"], masks()).await;
+        let mut raw = Raw::connect(front.address, "saw_a").await;
+        front.mask(Masks::default());
+        raw.rows(made).await;
+        raw.send(show).await;
+        assert!(raw.read_until("Z:I").await.ends_with("Z:I"));
+        front.mask(masks());
+        let told = raw.exchange(show).await;
+        assert_eq!(told.ends_with("Z:I"), goes_on, "{made}: {told}");
+        assert!(goes_on || !told.contains('D'), "{made}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn a_view_that_a_masked_session_made_shows_no_more_when_others_do() {
+    let server = pair("made_a", "made_b");
+    let front = Front::masked(&server, &["made_a"], masks()).await;
+    let mut raw = Raw::connect(front.address, "made_a").await;
+    raw.rows("CREATE TEMP VIEW z AS SELECT id, ssn FROM p")
+        .await;
+    front.mask(Masks::default());
+    assert_eq!(raw.rows("SELECT ssn FROM p WHERE id = 1").await.len(), 1);
+    front.mask(masks());
+    let rows = raw.rows("SELECT ssn FROM z WHERE id = 1").await;
+    assert_eq!(rows, ["\u{fffd}".repeat(4)]);
+}
