@@ -139,6 +139,116 @@ fn masks() -> Masks {
     masks
 }
 
+/// What it is, and the statements. Each tells the two databases apart directly.
+pub(crate) const WAYS: &[(&str, &str)] = &[
+    // Before others lock the same rows.
+    (
+        "lock of what is referred to",
+        "SELECT code, xmax::text <> '0' FROM kinds ORDER BY code",
+    ),
+    (
+        "the same by notation",
+        "SELECT code, (kinds).xmax::text <> '0' FROM kinds ORDER BY code",
+    ),
+    ("the same in a view", "SELECT * FROM locked ORDER BY code"),
+    (
+        "whose lock it is",
+        "BEGIN;; UPDATE kinded SET id = id WHERE xmin = (SELECT xmax FROM kinds WHERE code = 'CANARYA-0001') RETURNING id;; ROLLBACK",
+    ),
+    (
+        "lock of what is masked",
+        "BEGIN;; UPDATE u SET id = id WHERE xmax::text <> '0' RETURNING id;; ROLLBACK",
+    ),
+    (
+        "temporary view over a trigger",
+        "CREATE TEMP VIEW z AS SELECT * FROM log;; INSERT INTO z VALUES (1, 'x')",
+    ),
+    (
+        "temporary view over a trigger that speaks",
+        "CREATE TEMP VIEW z AS SELECT * FROM heard;; BEGIN;; INSERT INTO z VALUES (1, 'x');; ROLLBACK",
+    ),
+    (
+        "temporary view over a default",
+        "CREATE TEMP VIEW z AS SELECT * FROM defaulted;; BEGIN;; INSERT INTO z (id) VALUES (1) RETURNING what;; ROLLBACK",
+    ),
+    (
+        "temporary view over what is referred to",
+        "CREATE TEMP VIEW z AS SELECT * FROM kinds;; BEGIN;; DELETE FROM z WHERE code = 'CANARYA-0001';; ROLLBACK",
+    ),
+    (
+        "temporary view over a view",
+        "CREATE TEMP VIEW z AS TABLE twice;; BEGIN;; DELETE FROM z WHERE kk = 'CANARYA-0001';; ROLLBACK",
+    ),
+    (
+        "temporary view over a parent",
+        "CREATE TEMP VIEW z AS SELECT * FROM above;; BEGIN;; UPDATE z SET what = 'CANARYA';; ROLLBACK",
+    ),
+    (
+        "temporary view of a plain table's name",
+        "CREATE TEMP VIEW q AS SELECT * FROM kinds;; BEGIN;; DELETE FROM q WHERE code = 'CANARYA-0001';; ROLLBACK",
+    ),
+    (
+        "view that becomes a temporary one",
+        "CREATE TEMP TABLE t (a int);; CREATE VIEW z AS SELECT * FROM kinds WHERE NOT EXISTS (SELECT FROM t);; BEGIN;; DELETE FROM z WHERE code = 'CANARYA-0001';; ROLLBACK",
+    ),
+    (
+        "view over a trigger",
+        "INSERT INTO over_log VALUES (1, 'x')",
+    ),
+    (
+        "view over a trigger that speaks",
+        "BEGIN;; INSERT INTO over_heard VALUES (1, 'x');; ROLLBACK",
+    ),
+    (
+        "view over a default",
+        "BEGIN;; INSERT INTO over_defaulted (id) VALUES (1) RETURNING what;; ROLLBACK",
+    ),
+    (
+        "view over what is referred to",
+        "BEGIN;; DELETE FROM over_kinds WHERE k = 'CANARYA-0001';; ROLLBACK",
+    ),
+    (
+        "view over what is referred to, updated",
+        "BEGIN;; UPDATE over_kinds SET k = 'x' WHERE k = 'CANARYA-0001';; ROLLBACK",
+    ),
+    (
+        "view over a view",
+        "BEGIN;; DELETE FROM twice WHERE kk = 'CANARYA-0001';; ROLLBACK",
+    ),
+    (
+        "view over a parent",
+        "BEGIN;; UPDATE over_above SET what = 'CANARYA';; ROLLBACK",
+    ),
+    (
+        "view that was just made",
+        "CREATE VIEW z AS SELECT * FROM kinds;; BEGIN;; DELETE FROM z WHERE code = 'CANARYA-0001';; ROLLBACK;; DROP VIEW z",
+    ),
+    (
+        "view that was replaced",
+        "BEGIN;; CREATE OR REPLACE VIEW plain AS SELECT code FROM kinds;; DELETE FROM plain WHERE code = 'CANARYA-0001';; ROLLBACK",
+    ),
+    (
+        "view under another name",
+        "BEGIN;; ALTER TABLE q RENAME TO q2;; ALTER VIEW over_kinds RENAME TO q;; DELETE FROM q WHERE k = 'CANARYA-0001';; ROLLBACK",
+    ),
+    (
+        "table that speaks under another name",
+        "BEGIN;; ALTER TABLE q RENAME TO q2;; ALTER TABLE heard RENAME TO q;; INSERT INTO q VALUES (1, 'x');; ROLLBACK",
+    ),
+    (
+        "check of another partition",
+        "BEGIN;; UPDATE ranged SET id = 50 WHERE id = 1;; ROLLBACK",
+    ),
+    (
+        "partition of a partition",
+        "BEGIN;; UPDATE event SET what = what WHERE id = 1 RETURNING tableoid::regclass;; ROLLBACK",
+    ),
+    (
+        "partition of a partition in a plan",
+        "EXPLAIN (ANALYZE, TIMING OFF, SUMMARY OFF, COSTS OFF) SELECT id FROM event WHERE id = 1",
+    ),
+];
+
 /// A pair of databases that differ in what is masked, of these names, made anew.
 fn pair(one: &str, other: &str) -> std::sync::Arc<Server> {
     let server = Server::shared();
@@ -156,6 +266,30 @@ fn pair(one: &str, other: &str) -> std::sync::Arc<Server> {
 
 fn shown(told: &[u8]) -> String {
     String::from_utf8_lossy(told).escape_debug().to_string()
+}
+
+#[tokio::test]
+async fn nothing_between_a_statement_and_its_rows_tells_one_masked_value_from_another() {
+    let server = pair("beyond_a", "beyond_b");
+    let front = Front::masked(&server, &["beyond_a", "beyond_b"], masks()).await;
+    let direct = server.address();
+    let mut open = Vec::new();
+    for (way, text) in WAYS {
+        let one = said(direct, "beyond_a", text).await;
+        let other = said(direct, "beyond_b", text).await;
+        if one == other {
+            open.push(format!(
+                "{way} does not even leak directly: {}",
+                shown(&one)
+            ));
+        }
+        let one = said(front.address, "beyond_a", text).await;
+        let other = said(front.address, "beyond_b", text).await;
+        if one != other {
+            open.push(format!("{way}: {} <> {}", shown(&one), shown(&other)));
+        }
+    }
+    assert!(open.is_empty(), "{open:#?}");
 }
 
 #[tokio::test]

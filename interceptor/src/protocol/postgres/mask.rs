@@ -222,7 +222,31 @@ impl<'a> Work<'a> {
             self.masked.extend(self.masking.masked().cloned());
         }
         functions::check(self.masking, draft, path, touches)?;
+        self.shows_no_locks(draft, path)?;
         self.unqualify(draft, &substituted)
+    }
+
+    /// A foreign key locks the row that it finds: who locked rows that a masked column refers to is not shown.
+    fn shows_no_locks(&self, draft: &Draft<'_>, path: Option<&[String]>) -> Result<(), Veto> {
+        let names = draft
+            .columns
+            .iter()
+            .filter_map(|column| last(&column.fields));
+        if !names.chain(draft.fields.iter().copied()).any(is_lock) {
+            return Ok(());
+        }
+        for reference in &draft.references {
+            if matches!(reference.role, Role::Read | Role::Written)
+                && let Meaning::Plain(table, _) = self.masking.resolve(reference.relation, path)?
+                && self.masking.referred.contains_key(&table.oid)
+            {
+                return Err(Veto::never(&format!(
+                    "asking who locked rows of {}, to which a masked column refers,",
+                    table.name
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn put(&mut self, from: usize, to: usize, text: String, reads: bool) {
@@ -263,6 +287,16 @@ impl<'a> Work<'a> {
                     ));
                 }
             }
+            Meaning::Plain(table, _)
+                if is_opened(draft, relation) && masking.keeps_to_itself(table) =>
+            {
+                let only = if relation.inh { "" } else { "ONLY " };
+                let (schema, name) = (&table.schema, &table.name);
+                let (schema, name) = (expression::identifier(schema), expression::identifier(name));
+                // A view of a query in `FROM` takes no writes.
+                let query = format!("(SELECT * FROM {only}{schema}.{name} AS \"~\")");
+                self.stands_in(relation, query, false)?;
+            }
             Meaning::Plain(_, Pin::Written) | Meaning::Elsewhere(None) => {}
             Meaning::Plain(table, Pin::Needed) => self.pin(relation, &table.schema)?,
             Meaning::Elsewhere(Some(schema)) => self.pin(relation, schema)?,
@@ -276,7 +310,7 @@ impl<'a> Work<'a> {
                     expression::identifier(&table.schema),
                     expression::identifier(&table.name),
                 );
-                self.stands_in(relation, query)?;
+                self.stands_in(relation, query, true)?;
                 self.masked.extend(cover.masked.iter().cloned());
                 return Ok(Some((table.schema.clone(), table.name.clone())));
             }
@@ -285,7 +319,12 @@ impl<'a> Work<'a> {
     }
 
     /// Puts a query in the place of a relation.
-    fn stands_in(&mut self, relation: &RangeVar, mut query: String) -> Result<(), Veto> {
+    fn stands_in(
+        &mut self,
+        relation: &RangeVar,
+        mut query: String,
+        is_masked: bool,
+    ) -> Result<(), Veto> {
         let named = self.tokens.named(relation).ok_or_else(|| lost(relation))?;
         if relation.alias.is_none() {
             query.push_str(" AS ");
@@ -294,7 +333,7 @@ impl<'a> Work<'a> {
         if named.is_query {
             query.insert_str(0, "SELECT * FROM ");
         }
-        self.put(named.from, named.to, query, true);
+        self.put(named.from, named.to, query, is_masked);
         Ok(())
     }
 
@@ -315,7 +354,7 @@ impl<'a> Work<'a> {
         }
         let list = list.join(", ");
         let query = format!("(SELECT {list} FROM pg_catalog.{ATTRIBUTES} AS \"~\")");
-        self.stands_in(relation, query)
+        self.stands_in(relation, query, true)
     }
 
     /// The `TABLESAMPLE` of a relation, taken out of its place.
@@ -453,19 +492,20 @@ fn indirect<'a>(
             table.name
         )));
     }
+    let moving = masking.moving.get(&table.oid);
     if let Some(keys) = masking.referred.get(&table.oid) {
         let why = "a masked column refers to";
-        writes::keeps_keys(draft, relation, (table, keys), why)?;
+        writes::keeps_keys(draft, relation, (table, keys, moving), why)?;
     }
     if let Some(keys) = masking.stirring.get(&table.oid) {
         let why = "runs a function where they are referred to";
-        writes::keeps_keys(draft, relation, (table, keys), why)?;
+        writes::keeps_keys(draft, relation, (table, keys, moving), why)?;
     }
     for oid in masking.guarded.get(&table.oid).into_iter().flatten() {
         let schema = masking.schema.as_ref();
         let holder = schema.and_then(|schema| schema.tables.get(oid));
         if let (Some(holder), Some(cover)) = (holder, masking.covers.get(oid)) {
-            writes::unanswered(draft, relation, (holder, cover))?;
+            writes::unanswered(draft, relation, (holder, cover, moving))?;
         }
     }
     if masking.computing.contains(&table.oid) {
@@ -474,13 +514,32 @@ fn indirect<'a>(
             table.name
         )));
     }
-    match masking.above.contains(&table.oid) {
+    match masking.above.contains(&table.oid) || masking.through.contains(&table.oid) {
         true => Err(Veto::never(&format!(
             "writing through the view {}",
             table.name
         ))),
         false => Ok(()),
     }
+}
+
+/// Whether a column of the system tells who locked a row.
+fn is_lock(name: &str) -> bool {
+    matches!(name, "xmax" | "cmin" | "cmax")
+}
+
+/// The last word of a name.
+fn last(fields: &[pg_query::protobuf::Node]) -> Option<&str> {
+    match fields.last().and_then(|field| field.node.as_ref()) {
+        Some(Kind::String(word)) => Some(word.sval.as_str()),
+        _ => None,
+    }
+}
+
+/// Whether a view that is made would pass on to `relation` what is written to it.
+fn is_opened(draft: &Draft<'_>, relation: &RangeVar) -> bool {
+    let mut opens = draft.opens.iter();
+    opens.any(|opened| std::ptr::eq(*opened, relation))
 }
 
 fn lost(relation: &RangeVar) -> Veto {

@@ -115,6 +115,8 @@ pub(in super::super) struct Draft<'t> {
     pub(in super::super) problem: Option<&'static str>,
     /// Every relation, in whatever role.
     pub(in super::super) references: Vec<Reference<'t>>,
+    /// Relations to which a view that is made passes on what is written to it.
+    pub(in super::super) opens: Vec<&'t RangeVar>,
     pub(in super::super) samples: Vec<&'t RangeTableSample>,
     pub(in super::super) columns: Vec<&'t ColumnRef>,
     pub(in super::super) operators: Vec<&'t [Node]>,
@@ -154,6 +156,7 @@ impl Default for Draft<'_> {
             values_matter: false,
             problem: None,
             references: Vec::new(),
+            opens: Vec::new(),
             samples: Vec::new(),
             columns: Vec::new(),
             operators: Vec::new(),

@@ -46,6 +46,12 @@ pub struct Masking {
     /// Tables of which a constraint or an expression is about a masked column, their own or a child's: where
     /// those are.
     pub(super) guarded: HashMap<u32, BTreeSet<u32>>,
+    /// Columns by which a table, or one above or below it, is partitioned: a row of which one is set may go to
+    /// another partition, where it is a new one.
+    pub(super) moving: HashMap<u32, HashSet<String>>,
+    /// Views that pass on what is written to them to a relation of which a write is looked at: the columns that
+    /// are set there have other names in them.
+    pub(super) through: HashSet<u32>,
     /// Tables of which a default or a constraint, their own or a child's, runs a function.
     pub(super) computing: HashSet<u32>,
     /// Tables of which a row that goes, or a key that changes, has such a function run where it is referred to.
@@ -102,6 +108,8 @@ impl Masking {
             reaching: HashMap::new(),
             referred: HashMap::new(),
             guarded: HashMap::new(),
+            moving: HashMap::new(),
+            through: HashSet::new(),
             computing: HashSet::new(),
             stirring: HashMap::new(),
             bound: HashSet::new(),
@@ -109,41 +117,79 @@ impl Masking {
             unfit: HashMap::new(),
         };
         if let Some(schema) = schema {
-            let mut spread = Spread::new(&schema, &masking.masks);
-            spread.run();
-            let Spread { found, opaque, .. } = spread;
-            for (oid, masks) in found {
-                if let Some(table) = schema.tables.get(&oid) {
-                    masking.names.insert(table.name.clone());
-                    masking.covers.insert(oid, cover(table, masks));
-                }
-            }
-            // They must stay what they are called, to be known again.
-            for table in opaque.iter().filter_map(|oid| schema.tables.get(oid)) {
-                masking.names.insert(table.name.clone());
-                masking.counts |= table.kind == b'S';
-            }
-            masking.opaque = opaque;
-            masking
-                .opaque
-                .extend(reach::split(&schema, &masking.covers));
-            masking.reaching = reach::reaching(&schema, &masking.covers);
-            masking.referred = reach::referred(&schema, &masking.covers);
-            masking.guarded = reach::guarded(&schema, &masking.covers);
-            masking.computing = reach::computing(&schema);
-            masking.stirring = reach::stirring(&schema);
-            masking.bound = reach::upwards(&schema, masking.covers.keys().copied().collect());
-            masking.bound.extend(masking.referred.keys());
-            masking.bound.extend(masking.guarded.keys());
-            masking.bound.extend(masking.stirring.keys());
-            masking.bound.extend(&masking.computing);
+            masking.cover(&schema);
+            masking.tie(&schema);
             masking.unfit = misfit::all(&schema, &masking.masks)
                 .filter_map(|misfit| Some((misfit.closes?, misfit.why)))
                 .collect();
-            masking.above = above(&schema, &masking.covers);
             masking.schema = Some(schema);
         }
         masking
+    }
+
+    /// What is masked, and what is closed.
+    fn cover(&mut self, schema: &Schema) {
+        let mut spread = Spread::new(schema, &self.masks);
+        spread.run();
+        let Spread { found, opaque, .. } = spread;
+        for (oid, masks) in found {
+            if let Some(table) = schema.tables.get(&oid) {
+                self.names.insert(table.name.clone());
+                self.covers.insert(oid, cover(table, masks));
+            }
+        }
+        self.above = above(schema, &self.covers);
+        self.referred = reach::referred(schema, &self.covers);
+        let mut closed = opaque;
+        closed.extend(reach::split(schema, &self.covers));
+        closed.extend(reach::locked(schema, &self.referred));
+        self.opaque = reach::seen(schema, closed);
+        // They must stay what they are called, to be known again.
+        for table in self.opaque.iter().filter_map(|oid| schema.tables.get(oid)) {
+            self.names.insert(table.name.clone());
+            self.counts |= table.kind == b'S';
+        }
+    }
+
+    /// Of which other relations a write, or a change, tells of that.
+    fn tie(&mut self, schema: &Schema) {
+        self.reaching = reach::reaching(schema, &self.covers);
+        self.guarded = reach::guarded(schema, &self.covers);
+        self.moving = reach::moving(schema);
+        self.computing = reach::computing(schema);
+        self.stirring = reach::stirring(schema);
+        self.through = reach::through(schema, |table| {
+            table.has_rules || self.is_looked_at(table.oid)
+        });
+        let speaking = reach::through(schema, |table| self.reaching.contains_key(&table.oid));
+        if let Some(masked) = self.reaching.values().next().cloned() {
+            let views = speaking.into_iter().map(|oid| (oid, Arc::clone(&masked)));
+            self.reaching.extend(views);
+        }
+        self.bound = reach::upwards(schema, self.covers.keys().copied().collect());
+        self.bound.extend(self.referred.keys());
+        self.bound.extend(self.guarded.keys());
+        self.bound.extend(self.stirring.keys());
+        self.bound.extend(&self.computing);
+        self.bound.extend(&self.through);
+    }
+
+    /// Whether a write to a relation may be refused for what it sets, or for what it does at all.
+    fn is_looked_at(&self, oid: u32) -> bool {
+        self.covers.contains_key(&oid)
+            || self.referred.contains_key(&oid)
+            || self.stirring.contains_key(&oid)
+            || self.guarded.contains_key(&oid)
+            || self.computing.contains(&oid)
+    }
+
+    /// Whether a view that is made of a relation must not pass on what is written to it: it may be a temporary
+    /// one, of which nothing is known later.
+    pub(super) fn keeps_to_itself(&self, table: &Table) -> bool {
+        table.has_rules
+            || self.is_looked_at(table.oid)
+            || self.through.contains(&table.oid)
+            || self.reaching.contains_key(&table.oid)
     }
 
     /// What is configured and does not fit the database, in words.

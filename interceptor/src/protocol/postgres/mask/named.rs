@@ -93,7 +93,11 @@ impl<'a> Work<'a> {
         let masking = self.masking;
         let (what, is_shut) = match self.kind {
             Some(Kind::AlterTableStmt(_)) => ("ALTER TABLE", masking.bound.contains(&table.oid)),
-            Some(Kind::RenameStmt(_)) => ("RENAME", masking.bound.contains(&table.oid)),
+            // What is done to it afterwards would be taken for what is done to another.
+            Some(Kind::RenameStmt(_)) => (
+                "RENAME",
+                masking.bound.contains(&table.oid) || masking.reaching.contains_key(&table.oid),
+            ),
             Some(Kind::ReindexStmt(_)) => ("REINDEX", masking.bound.contains(&table.oid)),
             Some(Kind::RefreshMatViewStmt(_)) => ("REFRESH", masking.above.contains(&table.oid)),
             _ => return Ok(()),

@@ -20,6 +20,8 @@ struct Target<'a> {
     cover: &'a Cover,
     /// Names that stand for the row.
     labels: Vec<&'a str>,
+    /// Columns of which a change may move a row to another partition.
+    moving: Option<&'a HashSet<String>>,
 }
 
 /// Whether the write to `relation`, which means `table`, tells nothing of what is masked in it.
@@ -32,6 +34,7 @@ pub(super) fn check<'a>(
         table,
         cover,
         labels: vec![&relation.relname, "excluded", "old", "new"],
+        moving: None,
     };
     if let Some(alias) = &relation.alias {
         target.labels.push(&alias.aliasname);
@@ -62,12 +65,13 @@ pub(super) fn check<'a>(
 pub(super) fn unanswered<'a>(
     draft: &Draft<'a>,
     relation: &'a RangeVar,
-    (holder, cover): (&Table, &Cover),
+    (holder, cover, moving): (&Table, &Cover, Option<&HashSet<String>>),
 ) -> Result<(), Veto> {
     let target = Target {
         table: holder,
         cover,
         labels: Vec::new(),
+        moving,
     };
     let mut is_read = false;
     for write in draft.writes.iter().copied() {
@@ -83,6 +87,16 @@ pub(super) fn unanswered<'a>(
     }
 }
 
+/// Whether a row may go to another partition when these are set: there it is a new one, and here it is gone.
+pub(super) fn moves(sets: &[Node], by: Option<&HashSet<String>>) -> bool {
+    by.is_some_and(|by| {
+        sets.iter().any(|target| match &target.node {
+            Some(Kind::ResTarget(target)) => by.contains(&target.name),
+            _ => true,
+        })
+    })
+}
+
 /// Why a write is refused that a constraint could answer.
 const TIED: &str = "a constraint, an index or an expression is about it";
 
@@ -91,7 +105,7 @@ const TIED: &str = "a constraint, an index or an expression is about it";
 pub(super) fn keeps_keys(
     draft: &Draft<'_>,
     relation: &RangeVar,
-    (table, keys): (&Table, &HashSet<String>),
+    (table, keys, moving): (&Table, &HashSet<String>, Option<&HashSet<String>>),
     why: &str,
 ) -> Result<(), Veto> {
     let refused = || {
@@ -101,12 +115,13 @@ pub(super) fn keeps_keys(
         ))
     };
     let keeps = |targets: &[Node]| {
-        targets.iter().all(|target| match &target.node {
-            Some(Kind::ResTarget(target)) => {
-                table.column(&target.name).is_some() && !keys.contains(&target.name)
-            }
-            _ => false,
-        })
+        !moves(targets, moving)
+            && targets.iter().all(|target| match &target.node {
+                Some(Kind::ResTarget(target)) => {
+                    table.column(&target.name).is_some() && !keys.contains(&target.name)
+                }
+                _ => false,
+            })
     };
     for write in draft.writes.iter().copied() {
         let is_it = write
@@ -226,7 +241,10 @@ impl<'a> Target<'a> {
     /// row as before. What is about others too has one where these are set.
     fn guarded(&self, write: Write<'_>) -> Result<(), Veto> {
         let (adds, sets): (bool, Option<&[Node]>) = match write {
-            Write::Update(update) => (false, Some(&update.target_list)),
+            Write::Update(update) => {
+                let sets = &update.target_list;
+                (moves(sets, self.moving), Some(sets))
+            }
             Write::Delete(_) => (false, Some(&[])),
             Write::Insert(insert) => {
                 let conflict = insert.on_conflict_clause.as_deref();
@@ -393,17 +411,19 @@ impl<'a> Target<'a> {
     }
 
     fn asked(&self, name: &str) -> Result<(), Veto> {
-        if name == "ctid" {
-            return Err(refused(
-                self.table,
-                self.any(),
-                "where a row lies tells how long it is",
-            ));
-        }
-        match self.masked(name) {
-            Some(column) => Err(refused(self.table, column, "it would be asked about")),
-            None => Ok(()),
-        }
+        let why = match name {
+            "ctid" => "where a row lies tells how long it is",
+            "xmin" | "xmax" | "cmin" | "cmax" | "tableoid" => {
+                "who wrote or locked a row, and where it is, tells what it holds"
+            }
+            name => {
+                return match self.masked(name) {
+                    Some(column) => Err(refused(self.table, column, "it would be asked about")),
+                    None => Ok(()),
+                };
+            }
+        };
+        Err(refused(self.table, self.any(), why))
     }
 }
 

@@ -28,6 +28,7 @@ statements! {
         aliases query options ; view replace with_check_option
     } |statement, walk| {
         walk.created(statement.view.as_ref());
+        walk.opened(statement.query.as_deref());
         walk.draft.effects.push(Effect::Stores);
     };
     IndexStmt "CREATE INDEX" [relation: Ddl] {
@@ -167,6 +168,61 @@ statements! {
         statement.schema_elts.visit(walk);
         walk.within = outer;
     };
+}
+
+impl<'t> Walk<'t> {
+    /// Who writes to a view writes to the one relation that it is a plain query of, with the rights of who made
+    /// the view: making it asks for that.
+    fn opened(&mut self, query: Option<&'t Node>) {
+        let Some(relation) = query.and_then(written_through) else {
+            return;
+        };
+        let (schema, name) = (relation.schemaname.as_str(), relation.relname.as_str());
+        for action in [Action::Insert, Action::Update, Action::Delete] {
+            self.ask(action, Object::Relation { schema, name });
+        }
+        self.draft.opens.push(relation);
+    }
+}
+
+/// The relation to which a view of this query passes on what is written to it, as far as its text tells
+/// (`view_query_is_auto_updatable`, `rewriteHandler.c`).
+fn written_through(query: &Node) -> Option<&RangeVar> {
+    let Some(Kind::SelectStmt(select)) = &query.node else {
+        return None;
+    };
+    let [from] = select.from_clause.as_slice() else {
+        return None;
+    };
+    let is_plain = select.with_clause.is_none()
+        && select.larg.is_none()
+        && select.distinct_clause.is_empty()
+        && select.group_clause.is_empty()
+        && select.having_clause.is_none()
+        && select.limit_offset.is_none()
+        && select.limit_count.is_none()
+        && !select.target_list.iter().any(is_aggregate);
+    match &from.node {
+        Some(Kind::RangeVar(relation)) if is_plain => Some(relation),
+        _ => None,
+    }
+}
+
+/// Whether a column of a query can only be an aggregate or a window function: no other is called so.
+fn is_aggregate(target: &Node) -> bool {
+    let Some(Kind::ResTarget(target)) = &target.node else {
+        return false;
+    };
+    match target.val.as_ref().and_then(|value| value.node.as_ref()) {
+        Some(Kind::FuncCall(call)) => {
+            call.agg_star
+                || call.agg_distinct
+                || call.agg_filter.is_some()
+                || call.over.is_some()
+                || !call.agg_order.is_empty()
+        }
+        _ => false,
+    }
 }
 
 impl<'t> Visit<'t> for ReturnStmt {

@@ -75,6 +75,12 @@ pub(super) fn reaching(schema: &Schema, covers: &Covers) -> HashMap<u32, Arc<[Ma
     let tables = schema.tables.values();
     let speaks = tables.filter(|table| table.has_triggers || table.computes);
     let mut from: HashSet<u32> = speaks.map(|table| table.oid).collect();
+    // What a table is partitioned by is asked of each row of a partition.
+    let parted = from.iter().copied().filter(|oid| {
+        let table = schema.tables.get(oid);
+        table.is_some_and(|table| table.split.contains(&0))
+    });
+    from.extend(downwards(schema, parted.collect()));
     from.extend(covers.keys());
     upwards_and_referred(schema, from)
         .into_iter()
@@ -153,13 +159,90 @@ pub(super) fn guarded(schema: &Schema, covers: &Covers) -> HashMap<u32, BTreeSet
     guarded
 }
 
+/// The names of the columns by which each table, or one of its family, is partitioned.
+pub(super) fn moving(schema: &Schema) -> HashMap<u32, HashSet<String>> {
+    let mut moving: HashMap<u32, HashSet<String>> = HashMap::new();
+    for table in schema
+        .tables
+        .values()
+        .filter(|table| !table.split.is_empty())
+    {
+        let by = |number: &i16| table.split.contains(&0) || table.split.contains(number);
+        let columns = table.columns.iter().filter(|column| by(&column.number));
+        let names: Vec<&String> = columns.map(|column| &column.name).collect();
+        let mut family = upwards(schema, HashSet::from([table.oid]));
+        family.extend(downwards(schema, HashSet::from([table.oid])));
+        for oid in family {
+            let known = moving.entry(oid).or_default();
+            known.extend(names.iter().copied().cloned());
+        }
+    }
+    moving
+}
+
+/// `from`, and all that inherits from these.
+fn downwards(schema: &Schema, from: HashSet<u32>) -> HashSet<u32> {
+    closure(schema, from, |table, found| {
+        match table.parents.iter().any(|parent| found.contains(parent)) {
+            true => vec![table.oid],
+            false => Vec::new(),
+        }
+    })
+}
+
+/// Views that show who locked rows of what a masked column refers to.
+pub(super) fn locked(schema: &Schema, referred: &HashMap<u32, HashSet<String>>) -> Vec<u32> {
+    let shows = |table: &&Table| {
+        let mut below = table.depends.iter();
+        table.is_view() && below.any(|(oid, column)| is_lock(*column) && referred.contains_key(oid))
+    };
+    let views = schema.tables.values().filter(shows);
+    views.map(|table| table.oid).collect()
+}
+
+/// `from`, and the views that show something of these.
+pub(super) fn seen(schema: &Schema, from: HashSet<u32>) -> HashSet<u32> {
+    closure(schema, from, |table, found| {
+        let reads = table.depends.iter().any(|(oid, _)| found.contains(oid));
+        match table.is_view() && reads {
+            true => vec![table.oid],
+            false => Vec::new(),
+        }
+    })
+}
+
+/// Whether a column of the system, by its number (`access/sysattr.h`), tells who locked a row: `cmin`, `xmax`
+/// and `cmax`.
+fn is_lock(column: i16) -> bool {
+    (-5..=-3).contains(&column)
+}
+
+/// Views, again and again, of which a write may write to one of these relations.
+pub(super) fn through(schema: &Schema, to: impl Fn(&Table) -> bool) -> HashSet<u32> {
+    let from = schema.tables.values().filter(|table| to(table));
+    let from = from.map(|table| table.oid).collect();
+    let mut found = closure(schema, from, |table, found| {
+        let reads = table.depends.iter().any(|(oid, _)| found.contains(oid));
+        match table.kind == b'v' && reads {
+            true => vec![table.oid],
+            false => Vec::new(),
+        }
+    });
+    found.retain(|oid| {
+        let table = schema.tables.get(oid);
+        table.is_some_and(|table| table.kind == b'v' && !to(table))
+    });
+    found
+}
+
 /// Tables to which a write runs a function of their own in a default or a constraint, or in a child's.
 pub(super) fn computing(schema: &Schema) -> HashSet<u32> {
     let tables = schema.tables.values().filter(|table| table.computes);
     upwards(schema, tables.map(|table| table.oid).collect())
 }
 
-/// Tables that are partitioned by a masked column, and their partitions: where a row is tells what it holds.
+/// Tables that are partitioned by a masked column, their partitions, and what these are partitions of: where a
+/// row is tells what it holds.
 pub(super) fn split(schema: &Schema, covers: &Covers) -> HashSet<u32> {
     let by = |table: &&Table| {
         covers.get(&table.oid).is_some_and(|cover| {
@@ -168,10 +251,8 @@ pub(super) fn split(schema: &Schema, covers: &Covers) -> HashSet<u32> {
         })
     };
     let from = schema.tables.values().filter(by).map(|table| table.oid);
-    closure(schema, from.collect(), |table, found| {
-        match table.parents.iter().any(|parent| found.contains(parent)) {
-            true => vec![table.oid],
-            false => Vec::new(),
-        }
-    })
+    let from: HashSet<u32> = from.collect();
+    let mut split = downwards(schema, from.clone());
+    split.extend(upwards(schema, from));
+    split
 }

@@ -56,6 +56,7 @@ impl Masking {
         let is_refused = !self.covers.is_empty()
             && (table.has_rules
                 || self.computing.contains(&table.oid)
+                || self.through.contains(&table.oid)
                 || self.above.contains(&table.oid));
         if is_refused {
             return Writable::default();
@@ -65,13 +66,21 @@ impl Masking {
         let columns = table.columns.iter().filter(|column| !column.is_generated);
         let shown: Vec<_> = columns.filter(is_shown).collect();
         let keys = [&self.referred, &self.stirring].map(|keys| keys.get(&table.oid));
+        let moves = |column: &Column| {
+            let by = self.moving.get(&table.oid);
+            by.is_some_and(|by| by.contains(&column.name))
+        };
         let is_key = |column: &Column| {
             let mut keys = keys.into_iter().flatten();
-            keys.any(|keys| keys.contains(&column.name))
+            keys.any(|keys| moves(column) || keys.contains(&column.name))
         };
         let mut update = shown.clone();
         update.retain(|column| {
-            !is_key(column) && self.is_silent(table, Deed::Update, Some(&column.name))
+            let deed = match moves(column) {
+                true => Deed::Add,
+                false => Deed::Update,
+            };
+            !is_key(column) && self.is_silent(table, deed, Some(&column.name))
         });
         let adds = self.is_silent(table, Deed::Add, None);
         Writable {
