@@ -293,6 +293,57 @@ async fn nothing_between_a_statement_and_its_rows_tells_one_masked_value_from_an
 }
 
 #[tokio::test]
+async fn what_a_mask_hangs_on_is_not_dropped() {
+    let server = pair("hangs_a", "hangs_b");
+    let front = Front::masked(&server, &["hangs_a"], masks()).await;
+    for text in [
+        "DROP INDEX kept_ssn",
+        "DROP INDEX IF EXISTS kept_ssn CASCADE",
+        "DROP TABLE kept CASCADE",
+        "DROP TABLE q, public.kept CASCADE",
+        "DROP TABLE IF EXISTS kinds CASCADE",
+        "DROP TABLE above CASCADE",
+        "DROP TABLE defaulted",
+        "DROP VIEW asks",
+        "DROP VIEW over_kinds",
+        "DROP SEQUENCE numbered_ssn_seq CASCADE",
+        "DROP TRIGGER tell ON p",
+        "DROP POLICY asks ON policed",
+        "DROP RULE x ON public.kinds",
+        "DROP TYPE mood CASCADE",
+        "DROP FUNCTION tell() CASCADE",
+        "DROP ROUTINE tell CASCADE",
+        "DROP OPERATOR CLASS public.x USING btree CASCADE",
+        "DROP SCHEMA public CASCADE",
+        "DROP SCHEMA s2 CASCADE",
+        "DROP EXTENSION plpgsql CASCADE",
+        "GRANT SELECT ON ALL TABLES IN SCHEMA public TO PUBLIC",
+    ] {
+        let told = said(front.address, "hangs_a", text).await;
+        assert!(shown(&told).contains("C42501"), "{text}: {}", shown(&told));
+    }
+    for text in [
+        "BEGIN;; DROP VIEW plain;; DROP TABLE q CASCADE;; ROLLBACK",
+        "BEGIN;; DROP SEQUENCE IF EXISTS free, s2.none;; ROLLBACK",
+        "CREATE TEMP TABLE t (a int);; DROP TABLE t",
+        "CREATE TEMP TABLE t (a int);; DROP TABLE pg_temp.t",
+        "DROP TABLE IF EXISTS nothing",
+        "BEGIN;; CREATE TYPE tone AS ENUM ('a');; DROP TYPE tone;; ROLLBACK",
+        "BEGIN;; GRANT SELECT ON q TO PUBLIC;; ROLLBACK",
+    ] {
+        let told = said(front.address, "hangs_a", text).await;
+        let told = shown(&told);
+        assert!(!told.contains("ERROR"), "{text}: {told}");
+    }
+    let told = said(front.address, "hangs_a", "SELECT s FROM keeps").await;
+    let told = shown(&told);
+    assert!(
+        told.contains("SELECT 1") && !told.contains("CANARY"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
 async fn what_a_session_made_while_it_saw_more_ends_with_it() {
     let server = pair("saw_a", "saw_b");
     let show = "Q SELECT ssn FROM z WHERE id = 1";

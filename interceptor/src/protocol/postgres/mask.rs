@@ -221,6 +221,9 @@ impl<'a> Work<'a> {
         if matches!(self.kind, Some(Kind::VacuumStmt(vacuum)) if vacuum.rels.is_empty()) {
             self.masked.extend(self.masking.masked().cloned());
         }
+        if let Some(kind) = self.kind {
+            functions::drops(self.masking, kind, path)?;
+        }
         functions::check(self.masking, draft, path, touches)?;
         self.shows_no_locks(draft, path)?;
         self.unqualify(draft, &substituted)

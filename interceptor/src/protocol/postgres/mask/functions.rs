@@ -5,6 +5,7 @@
 //! known is refused where a masked relation is touched. Functions outside of `pg_catalog` are policy's to
 //! permit (`Call`), but not behind the name of a built-in one.
 
+mod drops;
 mod statements;
 
 use std::collections::HashSet;
@@ -13,6 +14,7 @@ use std::sync::LazyLock;
 use pg_query::protobuf::Node;
 use pg_query::protobuf::node::Node as Kind;
 
+pub(super) use self::drops::check as drops;
 pub(super) use self::statements::{check as statements, measures};
 use super::cover::Masking;
 use super::expression::KEYS;
