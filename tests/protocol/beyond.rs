@@ -247,6 +247,27 @@ pub(crate) const WAYS: &[(&str, &str)] = &[
         "partition of a partition in a plan",
         "EXPLAIN (ANALYZE, TIMING OFF, SUMMARY OFF, COSTS OFF) SELECT id FROM event WHERE id = 1",
     ),
+    (
+        "check that need not hold",
+        "BEGIN;; UPDATE lax SET name = name;; ROLLBACK",
+    ),
+    (
+        "check that changes",
+        "SET x.y = 'CANARYA';; BEGIN;; UPDATE shifty SET name = name;; ROLLBACK",
+    ),
+    (
+        "default that runs a query",
+        "BEGIN;; INSERT INTO written (id) VALUES (1) RETURNING x;; ROLLBACK",
+    ),
+    ("policy that runs a query", "SELECT id FROM sifted"),
+    (
+        "index that speaks",
+        "BEGIN;; INSERT INTO indexed VALUES (1, 'x');; ROLLBACK",
+    ),
+    (
+        "partitions by what speaks",
+        "BEGIN;; INSERT INTO spread VALUES (1, 'x');; ROLLBACK",
+    ),
 ];
 
 /// A pair of databases that differ in what is masked, of these names, made anew.
@@ -385,4 +406,18 @@ async fn a_view_that_a_masked_session_made_shows_no_more_when_others_do() {
     front.mask(masks());
     let rows = raw.rows("SELECT ssn FROM z WHERE id = 1").await;
     assert_eq!(rows, ["\u{fffd}".repeat(4)]);
+}
+
+#[tokio::test]
+async fn how_a_client_has_names_written_hides_nothing_of_the_catalog() {
+    let server = pair("quoted_a", "quoted_b");
+    let front = Front::masked(&server, &["quoted_a"], masks()).await;
+    for (name, value) in [
+        ("quote_all_identifiers", "on"),
+        ("standard_conforming_strings", "off"),
+    ] {
+        drop(Raw::set(front.address, "quoted_a", (name, value)).await);
+        let told = said(front.address, "quoted_a", "SELECT x FROM shown").await;
+        assert!(shown(&told).contains("C42501"), "{name}: {}", shown(&told));
+    }
 }

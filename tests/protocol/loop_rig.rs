@@ -298,6 +298,15 @@ pub(crate) struct Raw {
 impl Raw {
     /// Logs in to `database` at a server or a front.
     pub(crate) async fn connect(address: SocketAddr, database: &str) -> Self {
+        Self::set(address, database, ("application_name", "")).await
+    }
+
+    /// The same, and has it set something from the beginning.
+    pub(crate) async fn set(
+        address: SocketAddr,
+        database: &str,
+        (name, value): (&str, &str),
+    ) -> Self {
         let mut stream = dial(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let mut startup = BytesMut::new();
@@ -309,6 +318,8 @@ impl Raw {
             database,
             "search_path",
             "public",
+            name,
+            value,
             "",
         ] {
             put_string(&mut startup, text.as_bytes());

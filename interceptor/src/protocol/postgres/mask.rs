@@ -24,6 +24,7 @@ use pg_query::protobuf::node::Node as Kind;
 use pg_query::protobuf::{ParseResult, RangeVar, ScanToken};
 
 pub use self::cover::{Masking, Misfit, Writable};
+pub(super) use self::functions::shows_closed;
 pub use self::known::{Again, Asked, Changes, Known, Watch};
 use self::resolve::{Meaning, Pin, Veto};
 pub use self::schema::Schema;

@@ -144,10 +144,13 @@ fn reads(name: &str) -> bool {
     READERS.contains(name) || READING.iter().any(|front| name.starts_with(front))
 }
 
-/// Whether a view's definition, as the server writes it, names what is closed: a view shows with its owner's
-/// eyes what nobody may ask for.
-pub(super) fn shows_closed(definition: &str) -> bool {
-    if definition.contains("*::pg_attribute") {
+/// Whether a view's definition, or another expression, names what is closed, as the server writes it: a view
+/// shows with its owner's eyes what nobody may ask for.
+pub(in super::super) fn shows_closed(definition: &str) -> bool {
+    if ["*::pg_attribute", "*::\"pg_attribute\""]
+        .iter()
+        .any(|row| definition.contains(row))
+    {
         return true;
     }
     let is_word = |letter: char| letter.is_alphanumeric() || letter == '_';
@@ -158,7 +161,7 @@ pub(super) fn shows_closed(definition: &str) -> bool {
         let (word, behind) = rest.split_at(end.unwrap_or(rest.len()));
         if system(word).is_err()
             || UNSHOWN.contains(&word)
-            || behind.starts_with('(') && reads(word)
+            || behind.trim_start_matches('"').starts_with('(') && reads(word)
         {
             return true;
         }

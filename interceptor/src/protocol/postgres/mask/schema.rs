@@ -14,9 +14,12 @@ pub struct Schema {
     /// Names of functions outside of the system's schemas that are written in a language whose code
     /// reads tables, with their schema.
     pub functions: HashSet<(String, String)>,
-    /// Operators that such a function implements.
+    /// Names of functions outside of the system's schemas that compute from their arguments alone, with their
+    /// schema: immutable ones in C, and some that are known.
+    pub computing: HashSet<(String, String)>,
+    /// Operators that one whose code reads tables implements.
     pub operators: HashSet<(String, String)>,
-    /// Names of the types that such a function casts to.
+    /// Names of the types that one casts to.
     pub casts: HashSet<String>,
     /// Whether such a cast is done without being asked for.
     pub casts_unasked: bool,
@@ -52,9 +55,11 @@ pub struct Table {
     pub makes_rows: bool,
     /// Whether a rule rewrites what is written to it.
     pub has_rules: bool,
-    /// Whether a trigger whose code reads tables is run by what is written to it.
+    /// Whether a trigger whose code reads tables is run by what is written to it, or such a function of an index
+    /// or of what it is partitioned by.
     pub has_triggers: bool,
-    /// Whether a default or a constraint of it calls a function whose code reads tables.
+    /// Whether a default or a constraint of it calls a function whose code reads tables, or any expression one
+    /// that reads what a text names.
     pub computes: bool,
     /// Columns of other relations that its row-security policies look at; column 0 is all of them.
     pub policed: Vec<(u32, i16)>,
@@ -88,6 +93,8 @@ pub enum TiedBy {
     /// A constraint or a unique index.
     #[default]
     Constraint,
+    /// A check that need not hold for a row as it is: it was never looked at, or what it asks changes.
+    Mutable,
     /// The primary key, where it holds after each statement.
     PrimaryKey,
     /// A foreign key of another table, or of the same, that refers to them.
@@ -104,6 +111,7 @@ impl TiedBy {
     /// By the first letter of its name in the catalog's answer; a constraint where it is another.
     fn named(name: &str) -> Self {
         match name.as_bytes().first() {
+            Some(b'm') => Self::Mutable,
             Some(b'p') => Self::PrimaryKey,
             Some(b'r') => Self::Referred,
             Some(b'e') => Self::Expression,

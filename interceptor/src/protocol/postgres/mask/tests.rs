@@ -624,6 +624,7 @@ fn what_is_about_masked_columns_alone_does_not_close_a_table_to_updates() {
         ("e1", &[0], "nnynnn"),
         ("f1", &[3], "nnnnnn"),
         ("f1", &[2], "yyyyyy"),
+        ("m1", &[3], "nnynnn"),
     ] {
         tied.ties.clear();
         tied.guarded.clear();

@@ -179,6 +179,7 @@ pub(super) fn answered<'a>(
             TiedBy::Function => true,
             TiedBy::Referred if deed == Deed::Delete => true,
             TiedBy::Expression | TiedBy::Index => whole_row || sets(&tie.columns),
+            TiedBy::Mutable => deed != Deed::Delete,
             TiedBy::Constraint | TiedBy::PrimaryKey | TiedBy::Referred => {
                 deed == Deed::Add || whole_row || sets(&tie.columns)
             }

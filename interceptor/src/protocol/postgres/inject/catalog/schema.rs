@@ -10,8 +10,8 @@ use super::answer::{Bounds, Ended, ask};
 use super::{columns, wrong};
 use crate::protocol::postgres::inject::Error;
 use crate::protocol::postgres::inject::peer::Peer;
-use crate::protocol::postgres::mask::Schema;
 use crate::protocol::postgres::mask::schema::{Column, Table};
+use crate::protocol::postgres::mask::{Schema, shows_closed};
 use crate::protocol::postgres::wire::backend::{
     COMMAND_COMPLETE, DATA_ROW, READY, ROW_DESCRIPTION,
 };
@@ -50,6 +50,24 @@ macro_rules! reads_tables {
     };
 }
 
+/// Whether a function, which is in C, may do more than compute from its arguments: all that do not say so, but
+/// those that make random values, or look at a dictionary or a setting of their own.
+macro_rules! is_foreign {
+    ($function:literal) => {
+        concat!(
+            "(",
+            $function,
+            ".provolatile OPERATOR(pg_catalog.<>) 'i' AND ",
+            $function,
+            ".proname OPERATOR(pg_catalog.<>) ALL (ARRAY['gen_random_bytes','gen_random_uuid','gen_salt',\
+             'normal_rand','pgp_pub_encrypt','pgp_pub_encrypt_bytea','pgp_sym_encrypt','pgp_sym_encrypt_bytea',\
+             'show_limit','similarity_op','strict_word_similarity_commutator_op','strict_word_similarity_op',\
+             'unaccent','uuid_generate_v1','uuid_generate_v1mc','uuid_generate_v4','word_similarity_commutator_op',\
+             'word_similarity_op']::pg_catalog.name[]))"
+        )
+    };
+}
+
 /// Of relations outside of the system's schemas and of all temporary ones.
 macro_rules! ours {
     ($relation:literal) => {
@@ -57,8 +75,49 @@ macro_rules! ours {
             "EXISTS (SELECT FROM pg_catalog.pg_class AS k JOIN pg_catalog.pg_namespace AS m \
              ON m.oid OPERATOR(pg_catalog.=) k.relnamespace WHERE k.oid OPERATOR(pg_catalog.=) ",
             $relation,
-            " AND m.nspname OPERATOR(pg_catalog.!~~) 'pg\\_%' \
+            // Whatever strings are to the session: no backslash.
+            " AND pg_catalog.left(m.nspname::pg_catalog.text, 3) OPERATOR(pg_catalog.<>) 'pg_' \
              AND m.nspname OPERATOR(pg_catalog.<>) 'information_schema')"
+        )
+    };
+}
+
+/// Whether an expression, as the server keeps it, may have another value another time.
+macro_rules! varies {
+    ($expression:literal) => {
+        concat!(
+            $expression,
+            " OPERATOR(pg_catalog.~~) '%SQLVALUEFUNCTION%' \
+             OR EXISTS (SELECT FROM pg_catalog.regexp_matches(",
+            $expression,
+            ", ':(?:op)?funcid ([0-9]+)', 'g') AS x (words) JOIN pg_catalog.pg_proc AS f \
+             ON f.oid OPERATOR(pg_catalog.=) x.words[1]::pg_catalog.oid \
+             WHERE f.provolatile OPERATOR(pg_catalog.<>) 'i') OR ",
+            $expression,
+            // A value's text, and the value of a text, may be another under other settings.
+            " OPERATOR(pg_catalog.~~) '%COERCEVIAIO%' \
+             AND EXISTS (SELECT FROM pg_catalog.regexp_matches(",
+            $expression,
+            ", ':[a-z]*type ([0-9]+)', 'g') AS x (words) JOIN pg_catalog.pg_type AS t \
+             ON t.oid OPERATOR(pg_catalog.=) x.words[1]::pg_catalog.oid JOIN pg_catalog.pg_proc AS f \
+             ON f.oid OPERATOR(pg_catalog.=) t.typinput::pg_catalog.oid \
+             OR f.oid OPERATOR(pg_catalog.=) t.typoutput::pg_catalog.oid \
+             WHERE f.provolatile OPERATOR(pg_catalog.<>) 'i')"
+        )
+    };
+}
+
+/// An expression as the server writes it, where it calls something.
+macro_rules! written {
+    ($relation:literal, $expression:literal) => {
+        concat!(
+            "SELECT ",
+            $relation,
+            "::pg_catalog.text, COALESCE(pg_catalog.pg_get_expr(",
+            $expression,
+            ", ",
+            $relation,
+            "), '')"
         )
     };
 }
@@ -68,14 +127,23 @@ const QUERY: &str = concat!(
     "BEGIN READ ONLY; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 2000; SET LOCAL search_path = pg_catalog; ",
     // What it takes for costs would have it compiled, which takes longer than to run it.
     "SET LOCAL jit = off; ",
+    // The client's settings are those of the session: definitions are looked into by their words.
+    "SET LOCAL quote_all_identifiers = off; ",
     // Relations.
     "SELECT c.oid::pg_catalog.text, n.nspname, c.relname, c.relkind::pg_catalog.text, \
      EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class OPERATOR(pg_catalog.=) c.oid \
         AND r.rulename OPERATOR(pg_catalog.<>) '_RETURN')::pg_catalog.text, \
-     EXISTS (SELECT FROM pg_catalog.pg_trigger AS g WHERE g.tgrelid OPERATOR(pg_catalog.=) c.oid \
+     (EXISTS (SELECT FROM pg_catalog.pg_trigger AS g WHERE g.tgrelid OPERATOR(pg_catalog.=) c.oid \
         AND NOT g.tgisinternal AND ",
     reads_tables!("g.tgfoid"),
-    ")::pg_catalog.text, \
+    // What indexes and partitions are made by is run by a write, too.
+    ") OR EXISTS (SELECT FROM pg_catalog.pg_depend AS d \
+        WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid \
+        AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+        AND (d.objid OPERATOR(pg_catalog.=) c.oid OR EXISTS (SELECT FROM pg_catalog.pg_index AS i \
+            WHERE i.indexrelid OPERATOR(pg_catalog.=) d.objid AND i.indrelid OPERATOR(pg_catalog.=) c.oid)) AND ",
+    reads_tables!("d.refobjid"),
+    "))::pg_catalog.text, \
      EXISTS (SELECT FROM pg_catalog.pg_depend AS d \
         WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid \
         AND (d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_attrdef'::pg_catalog.regclass::pg_catalog.oid \
@@ -91,9 +159,13 @@ const QUERY: &str = concat!(
         AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass::pg_catalog.oid \
         WHERE r.ev_class OPERATOR(pg_catalog.=) c.oid \
         AND r.rulename OPERATOR(pg_catalog.=) '_RETURN' \
-        AND (d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid AND ",
+        AND (d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid AND (",
     reads_tables!("d.refobjid"),
-    " OR d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_operator'::pg_catalog.regclass::pg_catalog.oid \
+    " OR EXISTS (SELECT FROM pg_catalog.pg_proc AS f WHERE f.oid OPERATOR(pg_catalog.=) d.refobjid \
+            AND f.pronamespace OPERATOR(pg_catalog.<>) 11 AND f.pronamespace OPERATOR(pg_catalog.<>) \
+            'information_schema'::pg_catalog.regnamespace::pg_catalog.oid AND ",
+    is_foreign!("f"),
+    ")) OR d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_operator'::pg_catalog.regclass::pg_catalog.oid \
         AND EXISTS (SELECT FROM pg_catalog.pg_operator AS o \
             WHERE o.oid OPERATOR(pg_catalog.=) d.refobjid AND ",
     reads_tables!("o.oprcode::pg_catalog.oid"),
@@ -145,7 +217,9 @@ const QUERY: &str = concat!(
     // Columns that constraints and indexes are about, and expressions of indexes: whose they are, each
     // with what ties them together, whose first letter says how ([`TiedBy`]). Column 0 is a whole row.
     "SELECT conrelid::pg_catalog.text, CASE WHEN contype OPERATOR(pg_catalog.=) 'p' AND NOT condeferrable \
-        THEN 'p' ELSE 'c' END OPERATOR(pg_catalog.||) oid::pg_catalog.text, \
+        THEN 'p' WHEN contype OPERATOR(pg_catalog.=) 'c' AND (NOT convalidated OR ",
+    varies!("conbin::pg_catalog.text"),
+    ") THEN 'm' ELSE 'c' END OPERATOR(pg_catalog.||) oid::pg_catalog.text, \
      pg_catalog.unnest(conkey)::pg_catalog.text \
      FROM pg_catalog.pg_constraint WHERE contype OPERATOR(pg_catalog.<>) 'n' AND ",
     ours!("conrelid"),
@@ -247,11 +321,50 @@ const QUERY: &str = concat!(
      AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped ORDER BY a.attnum USING OPERATOR(pg_catalog.<)",
     // Whether EXPLAIN counts pages unless it is told not to.
     "; SELECT (pg_catalog.current_setting('server_version_num')::pg_catalog.int4 \
-     OPERATOR(pg_catalog.>=) 180000)::pg_catalog.text; COMMIT",
+     OPERATOR(pg_catalog.>=) 180000)::pg_catalog.text; ",
+    // Defaults, checks, and what indexes and partitions are made by.
+    written!("adrelid", "adbin"),
+    " FROM pg_catalog.pg_attrdef WHERE ",
+    ours!("adrelid"),
+    " UNION ALL ",
+    written!("conrelid", "conbin"),
+    " FROM pg_catalog.pg_constraint WHERE conbin IS NOT NULL AND ",
+    ours!("conrelid"),
+    " UNION ALL ",
+    written!("indrelid", "indexprs"),
+    " FROM pg_catalog.pg_index WHERE indexprs IS NOT NULL AND ",
+    ours!("indrelid"),
+    " UNION ALL ",
+    written!("indrelid", "indpred"),
+    " FROM pg_catalog.pg_index WHERE indpred IS NOT NULL AND ",
+    ours!("indrelid"),
+    " UNION ALL ",
+    written!("partrelid", "partexprs"),
+    " FROM pg_catalog.pg_partitioned_table WHERE partexprs IS NOT NULL AND ",
+    ours!("partrelid"),
+    // Row-security policies.
+    "; ",
+    written!("polrelid", "polqual"),
+    " FROM pg_catalog.pg_policy WHERE ",
+    ours!("polrelid"),
+    " UNION ALL ",
+    written!("polrelid", "polwithcheck"),
+    " FROM pg_catalog.pg_policy WHERE ",
+    ours!("polrelid"),
+    // Functions of which each of a name computes from its arguments alone.
+    "; SELECT n.nspname, p.proname FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_language AS l \
+     ON l.oid OPERATOR(pg_catalog.=) p.prolang JOIN pg_catalog.pg_namespace AS n \
+     ON n.oid OPERATOR(pg_catalog.=) p.pronamespace \
+     WHERE p.pronamespace OPERATOR(pg_catalog.<>) 11 GROUP BY n.nspname, p.proname \
+     HAVING pg_catalog.bool_and(NOT ",
+    is_foreign!("p"),
+    " AND l.lanname OPERATOR(pg_catalog.=) ANY (ARRAY['c','internal']::pg_catalog.name[]) AND NOT ",
+    reads_tables!("p.oid"),
+    "); COMMIT",
 );
 
 /// How many results the query has.
-const RESULTS: u8 = 15;
+const RESULTS: u8 = 18;
 /// The most rows of all results together.
 const ROWS_MAX: usize = 500_000;
 /// The most bytes of all of them: definitions of views are long.
@@ -320,14 +433,7 @@ impl Answer {
                 let made = (number(made)?, number(from)?);
                 self.put(oid, |table| table.generated.push(made))?;
             }
-            7 | 8 => {
-                let [schema, name] = columns(row)?;
-                let named = (schema.to_owned(), name.to_owned());
-                match result {
-                    7 => self.schema.functions.insert(named),
-                    _ => self.schema.operators.insert(named),
-                };
-            }
+            7 | 8 | 18 => self.function(result, row)?,
             9 => {
                 let [name, unasked] = columns(row)?;
                 self.schema.casts.insert(name.to_owned());
@@ -364,6 +470,7 @@ impl Answer {
                 let [counts] = columns(row)?;
                 self.schema.counts_pages = truth(counts)?;
             }
+            16 | 17 => self.expression(result == 17, row)?,
             _ => return Err(wrong("a row of no result")),
         }
         Ok(())
@@ -398,6 +505,29 @@ impl Answer {
         };
         self.tables.insert(oid, table);
         Ok(())
+    }
+
+    fn function(&mut self, result: u8, row: &[u8]) -> Result<(), Error> {
+        let [schema, name] = columns(row)?;
+        let known = match result {
+            7 => &mut self.schema.functions,
+            8 => &mut self.schema.operators,
+            _ => &mut self.schema.computing,
+        };
+        known.insert((schema.to_owned(), name.to_owned()));
+        Ok(())
+    }
+
+    /// An expression of a row-security policy, or another one that a write runs.
+    fn expression(&mut self, of_policy: bool, row: &[u8]) -> Result<(), Error> {
+        let [oid, expression] = columns(row)?;
+        if !shows_closed(expression) {
+            return Ok(());
+        }
+        self.put(oid, |table| match of_policy {
+            true => table.is_opaque = true,
+            false => table.computes = true,
+        })
     }
 
     fn column(&mut self, row: &[u8]) -> Result<(), Error> {
