@@ -240,6 +240,10 @@ pub(crate) const WAYS: &[(&str, &str)] = &[
         "BEGIN;; UPDATE ranged SET id = 50 WHERE id = 1;; ROLLBACK",
     ),
     (
+        "year under another time zone",
+        "SET TIME ZONE INTERVAL '-103:13:21';; SELECT id FROM person WHERE seen >= '2024-01-05 07:13:21+00'",
+    ),
+    (
         "partition of a partition",
         "BEGIN;; UPDATE event SET what = what WHERE id = 1 RETURNING tableoid::regclass;; ROLLBACK",
     ),

@@ -27,6 +27,8 @@ enum Family {
     Bool,
     Date,
     Timestamp,
+    /// A timestamp with time zone.
+    Instant,
     Uuid,
     Bytes,
     Other,
@@ -45,7 +47,8 @@ fn family(oid: u32, name: &str, is_domain: bool) -> Family {
         1700 if holds_hashes(name) => Family::Numeric,
         16 => Family::Bool,
         1082 => Family::Date,
-        1114 | 1184 => Family::Timestamp,
+        1114 => Family::Timestamp,
+        1184 => Family::Instant,
         2950 => Family::Uuid,
         17 => Family::Bytes,
         _ => Family::Other,
@@ -176,7 +179,12 @@ fn constant_of(family: Family, constant: &str) -> Option<String> {
         Family::Int8 => constant.parse::<i64>().is_ok(),
         Family::Bool => matches!(constant, "true" | "false"),
         Family::Uuid => uuid::Uuid::parse_str(constant).is_ok(),
-        Family::Numeric | Family::Date | Family::Timestamp | Family::Bytes | Family::Other => false,
+        Family::Numeric
+        | Family::Date
+        | Family::Timestamp
+        | Family::Instant
+        | Family::Bytes
+        | Family::Other => false,
     };
     stands.then(|| literal(constant))
 }
@@ -225,6 +233,11 @@ fn year(family: Family, name: &str) -> Option<String> {
             "timestamp",
             format!("pg_catalog.date_trunc('year', {name})"),
         ),
+        // In no time zone of the session, which the agent chooses.
+        Family::Instant => (
+            "timestamptz",
+            format!("pg_catalog.date_trunc('year', {name}, 'UTC')"),
+        ),
         Family::Text
         | Family::Int2
         | Family::Int4
@@ -235,9 +248,14 @@ fn year(family: Family, name: &str) -> Option<String> {
         | Family::Bytes
         | Family::Other => return None,
     };
+    let at = if family == Family::Instant {
+        " 00:00+00"
+    } else {
+        ""
+    };
     Some(format!(
-        "CASE WHEN {name} OPERATOR(pg_catalog.>=) CAST('0002-01-01' AS pg_catalog.{of}) \
-         AND {name} OPERATOR(pg_catalog.<) CAST('9999-01-01' AS pg_catalog.{of}) THEN {first} END"
+        "CASE WHEN {name} OPERATOR(pg_catalog.>=) CAST('0002-01-01{at}' AS pg_catalog.{of}) \
+         AND {name} OPERATOR(pg_catalog.<) CAST('9999-01-01{at}' AS pg_catalog.{of}) THEN {first} END"
     ))
 }
 
@@ -270,7 +288,12 @@ fn hash(family: Family, name: &str, joinable: Joinable) -> Option<String> {
         Family::Int4 => bits(7, 28, "int4"),
         Family::Int8 | Family::Numeric => bits(15, 60, "int8"),
         Family::Bytes => digest(&format!("pg_catalog.encode({name}, 'hex')")),
-        Family::Int2 | Family::Bool | Family::Date | Family::Timestamp | Family::Other => {
+        Family::Int2
+        | Family::Bool
+        | Family::Date
+        | Family::Timestamp
+        | Family::Instant
+        | Family::Other => {
             return None;
         }
     })
