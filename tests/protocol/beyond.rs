@@ -240,6 +240,10 @@ pub(crate) const WAYS: &[(&str, &str)] = &[
         "BEGIN;; UPDATE ranged SET id = 50 WHERE id = 1;; ROLLBACK",
     ),
     (
+        "bytes of the log of what was prepared",
+        "PREPARE s AS UPDATE placed SET id = 100 WHERE id = 1;; BEGIN;; EXPLAIN (ANALYZE, WAL, TIMING OFF, SUMMARY OFF, COSTS OFF) EXECUTE s;; ROLLBACK",
+    ),
+    (
         "year under another time zone",
         "SET TIME ZONE INTERVAL '-103:13:21';; SELECT id FROM person WHERE seen >= '2024-01-05 07:13:21+00'",
     ),

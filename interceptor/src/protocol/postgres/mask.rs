@@ -126,7 +126,12 @@ fn decide(
         ..
     } = work;
     let masked: Vec<Masked> = masked.into_iter().collect();
-    if !masked.is_empty() {
+    // What was prepared may touch what this text does not.
+    let runs = subject
+        .drafts
+        .iter()
+        .any(|draft| !draft.executes.is_empty());
+    if runs || !masked.is_empty() {
         functions::measures(masking, subject.parsed)?;
     }
     if splices.is_empty() {
