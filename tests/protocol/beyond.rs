@@ -256,6 +256,11 @@ pub(crate) const WAYS: &[(&str, &str)] = &[
         "EXPLAIN (ANALYZE, TIMING OFF, SUMMARY OFF, COSTS OFF) SELECT id FROM event WHERE id = 1",
     ),
     (
+        "closed view behind a renamed table",
+        "SET search_path = s2, public;; BEGIN;; ALTER TABLE s2.asks RENAME TO z;; SELECT count(*) FROM asks;; ROLLBACK",
+    ),
+    ("policy that asks a closed view", "SELECT id FROM policed"),
+    (
         "check that need not hold",
         "BEGIN;; UPDATE lax SET name = name;; ROLLBACK",
     ),

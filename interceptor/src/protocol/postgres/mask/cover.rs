@@ -412,7 +412,9 @@ impl<'a> Spread<'a> {
 
     /// Which rows there are is what policies of theirs find in other relations.
     fn policed(&mut self, table: &Table) -> bool {
-        self.touches(&table.policed) && self.opaque.insert(table.oid)
+        let mut asked = table.policed.iter();
+        let asks = self.touches(&table.policed) || asked.any(|(oid, _)| self.opaque.contains(oid));
+        asks && self.opaque.insert(table.oid)
     }
 
     /// What a sequence gave out last is what a column that it numbers holds last.

@@ -21,7 +21,7 @@ pub(super) enum Meaning<'a> {
     /// A relation that holds what is masked.
     Masked(&'a Table, &'a Cover),
     /// Another relation; its schema must be written where another search path, or another catalog, would
-    /// find a masked one.
+    /// find another one.
     Plain(&'a Table, Pin),
     /// Nothing that is known: only a relation of this schema can be meant, a temporary one.
     Elsewhere(Option<&'static str>),
@@ -95,7 +95,8 @@ impl Masking {
             };
             if found.is_none() {
                 found = Some(table);
-            } else if self.covers.contains_key(&table.oid) {
+            } else {
+                // Another one, should this one go.
                 pin = Pin::Needed;
             }
         }
