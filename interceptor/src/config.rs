@@ -18,7 +18,7 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -517,6 +517,9 @@ pub struct Postgres {
     pub databases: Vec<String>,
     /// `search_path` set at login; names without a schema are looked up here. Default `["public"]`.
     pub search_path: Vec<String>,
+    /// Functions, by schema and name, that may be called while columns are masked: what they give back is no
+    /// more than what they are given. Default none but those that are known.
+    pub functions: BTreeSet<(String, String)>,
     /// Whether MD5 logins are accepted from the server. Default false.
     pub allow_md5: bool,
     /// Whether nothing but a SCRAM login is accepted from the server. Default false.

@@ -6,7 +6,7 @@
 pub mod detect;
 pub mod sense;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -112,6 +112,8 @@ pub struct Masked {
 pub struct Masks {
     /// By relation, then by the column's name.
     pub relations: BTreeMap<Relation, BTreeMap<String, Mask>>,
+    /// Functions, by schema and name, that the configuration vouches for: they compute from their arguments.
+    pub functions: BTreeSet<(String, String)>,
 }
 
 impl Masks {
@@ -142,12 +144,15 @@ impl Masks {
         masks
     }
 
-    /// Whether every column that is masked here is masked in `other` too, by the same mask.
+    /// Whether every column that is masked here is masked in `other` too, by the same mask, and no function is
+    /// vouched for there only.
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {
         let mut columns = self.columns();
         std::ptr::eq(self, other)
-            || columns.all(|(relation, column, mask)| other.of(relation, column) == Some(mask))
+            || self.is_empty()
+            || other.functions.is_subset(&self.functions)
+                && columns.all(|(relation, column, mask)| other.of(relation, column) == Some(mask))
     }
 
     /// Every column with its mask, in the order of their names.

@@ -269,6 +269,10 @@ pub(crate) const WAYS: &[(&str, &str)] = &[
         "SET x.y = 'CANARYA';; BEGIN;; UPDATE shifty SET name = name;; ROLLBACK",
     ),
     (
+        "what a sequence gave out, by notation",
+        "INSERT INTO numbered (id) VALUES (1);; SELECT ('numbered_ssn_seq'::regclass).currval",
+    ),
+    (
         "default that runs a query",
         "BEGIN;; INSERT INTO written (id) VALUES (1) RETURNING x;; ROLLBACK",
     ),
@@ -281,6 +285,15 @@ pub(crate) const WAYS: &[(&str, &str)] = &[
         "partitions by what speaks",
         "BEGIN;; INSERT INTO spread VALUES (1, 'x');; ROLLBACK",
     ),
+    ("function", "SELECT peek()"),
+    ("function of a schema", "SELECT public.peek()"),
+    ("function in FROM", "SELECT * FROM peek()"),
+    ("function by notation", "SELECT q.peeks FROM q ORDER BY id"),
+    (
+        "function by notation of a row",
+        "SELECT (z).peeks FROM q AS z ORDER BY id",
+    ),
+    ("procedure", "CALL warns()"),
 ];
 
 /// A pair of databases that differ in what is masked, of these names, made anew.

@@ -44,6 +44,7 @@ impl Target {
                 password: None,
                 databases: vec!["postgres".to_owned()],
                 search_path: vec!["public".to_owned()],
+                functions: std::collections::BTreeSet::new(),
                 allow_md5: false,
                 require_scram: false,
                 warm: Warm::default(),

@@ -129,6 +129,8 @@ fn masks() -> Masks {
         let columns = masks.relations.entry(relation).or_default();
         columns.insert(column.to_owned(), mask);
     }
+    let discount = ("public".to_owned(), "discount".to_owned());
+    masks.functions.insert(discount);
     masks
 }
 

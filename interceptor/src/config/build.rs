@@ -414,6 +414,10 @@ impl From<'_> {
             } else {
                 search_path
             },
+            functions: texts(node, "functions")
+                .iter()
+                .filter_map(|text| scalar::function(text).ok())
+                .collect(),
             allow_md5: flag(node, "allow_md5", false),
             require_scram: flag(node, "require_scram", false),
             warm: warm(node.under("warm")),

@@ -323,6 +323,7 @@ pub(super) fn text_form(text: &str, form: Form) -> Result<(), String> {
         Form::Claim => return issuers::claim(text).map(drop),
         Form::HostKey => return ssh::host_key(text).map(drop).map_err(str::to_owned),
         Form::Column => return scalar::column(text).map(drop),
+        Form::Function => return scalar::function(text).map(drop),
         Form::Domain => (
             scalar::name(text).is_some(),
             "expected a domain such as internal or corp.example",

@@ -8,7 +8,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use crate::config::{Address, Below, Host};
 use crate::masking::{Joinable, Mask, Relation};
-use crate::policy;
+use crate::policy::{self, Resource};
 use crate::socket::SocketPath;
 
 /// Bytes of a label of a DNS name (RFC 1035 §2.3.4).
@@ -66,6 +66,16 @@ pub(super) fn column(text: &str) -> Result<(Option<String>, Relation, String), S
                             a part that is no plain word stands in double quotes";
     let (database, [schema, name, column]) = policy::column(text).ok_or(EXPECTED)?;
     Ok((database, Relation { schema, name }, column))
+}
+
+/// A function, as policy names it, without target and database: its schema and its name.
+pub(super) fn function(text: &str) -> Result<(String, String), String> {
+    const EXPECTED: &str =
+        "expected schema.function; a part that is no plain word stands in double quotes";
+    match Resource::named("function", text) {
+        Some(Resource::Function { schema, function }) => Ok((schema, function)),
+        _ => Err(EXPECTED.to_owned()),
+    }
 }
 
 /// Digits at the front of a text, and what follows them.

@@ -78,6 +78,8 @@ pub(super) enum Form {
     Argument,
     /// A column, as policy names it, without the target.
     Column,
+    /// A function, as policy names it, without target and database.
+    Function,
     /// What stands in the place of a column.
     Mask,
     /// A mask, or the name of a tag.
@@ -479,6 +481,13 @@ const POSTGRES: Shape = Shape::Keys(&[
         Shape::List(1, &Shape::Text(Form::Identifier)),
         "[public]",
         "The search_path that is set at login.",
+    ),
+    may(
+        "functions",
+        Shape::List(1, &Shape::Text(Form::Function)),
+        "none",
+        "Functions (`schema.function`) that may be called while columns are masked, as they compute from \
+         their arguments alone.",
     ),
     may(
         "allow_md5",

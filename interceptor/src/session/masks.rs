@@ -52,12 +52,15 @@ impl Known {
             return found.masked.clone();
         }
         let policy = services.policy.current();
-        let (masks, revealing) = of(
+        let (mut masks, revealing) = of(
             &policy,
             &session.verdicts,
             (&target.sensitive, &session.database),
             &who.holding(services),
         );
+        if let Some(postgres) = target.postgres() {
+            masks.functions.clone_from(&postgres.functions);
+        }
         let masks = match &*known {
             Some(found) if *found.masked.masks == masks => Arc::clone(&found.masked.masks),
             _ => Arc::new(masks),

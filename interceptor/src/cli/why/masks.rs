@@ -97,12 +97,15 @@ async fn whole(
         schema.ok_or_else(|| anyhow::anyhow!("something in it is being changed; try again"))?;
     let verdicts = Verdicts::new(question.principal, &target.name, question.database);
     let verdicts = verdicts.map_err(|refusal| anyhow::anyhow!(refusal.message))?;
-    let (masks, _) = masks::of(
+    let (mut masks, _) = masks::of(
         question.policy,
         &verdicts,
         (&target.sensitive, question.database),
         &NoGrants,
     );
+    if let Some(postgres) = target.postgres() {
+        masks.functions.clone_from(&postgres.functions);
+    }
     let reader = Reader {
         settings: upstream::postgres(target)?,
         upstream: &upstream,

@@ -85,7 +85,7 @@ fn text(form: Form) -> Value {
         Form::Address | Form::Socket => "^.+:[0-9]{1,5}$",
         Form::Server | Form::Addresses => "^(unix:/.+|.+:[0-9]{1,5})$",
         Form::Network => "^[0-9a-fA-F.:]+(/[0-9]{1,3})?$",
-        Form::ServerName | Form::Identifier | Form::Argument | Form::Column => "",
+        Form::ServerName | Form::Identifier | Form::Argument | Form::Column | Form::Function => "",
         Form::Field => "^[^.]+([.][^.]+)*$",
         Form::Header => "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$",
         Form::RequestPath => "^/[^?#]*$",

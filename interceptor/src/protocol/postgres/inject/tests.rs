@@ -228,6 +228,7 @@ impl Client {
                 password: None,
                 databases: vec!["app".to_owned()],
                 search_path: vec!["public".to_owned()],
+                functions: std::collections::BTreeSet::new(),
                 allow_md5: false,
                 require_scram: false,
                 warm: config::Warm::default(),

@@ -192,6 +192,11 @@ impl Masking {
             || self.reaching.contains_key(&table.oid)
     }
 
+    /// Whether the configuration says of a function that it computes from its arguments alone.
+    pub(super) fn vouches_for(&self, function: &(String, String)) -> bool {
+        self.masks.functions.contains(function)
+    }
+
     /// What is configured and does not fit the database, in words.
     #[must_use]
     pub fn misfits(&self) -> Option<String> {

@@ -2,8 +2,8 @@
 //!
 //! By a list of what is known to compute from its arguments alone. What reads a table that a text names,
 //! or the server's memory of data, is refused as long as anything is masked; everything else that is not
-//! known is refused where a masked relation is touched. Functions outside of `pg_catalog` are policy's to
-//! permit (`Call`), but not behind the name of a built-in one.
+//! known is refused where a masked relation is touched. Functions outside of `pg_catalog` are refused, but those
+//! that say of themselves that they compute from their arguments, in C, or that the configuration vouches for.
 
 mod drops;
 mod statements;
@@ -186,6 +186,16 @@ pub(super) fn check(
                 "the column notation .{name}, which is a call,"
             )));
         }
+        if is_foreign_field(masking, name, path) {
+            return Err(Veto::never(&format!(
+                "the column notation .{name}, which is a call of a function of a user,"
+            )));
+        }
+        if masking.counts && COUNTING.contains(name) {
+            return Err(Veto::never(&format!(
+                "the column notation .{name}, as a masked column is numbered by a sequence,"
+            )));
+        }
     }
     if draft.computes_setting {
         return Err(Veto::never("a setting whose name is computed"));
@@ -235,13 +245,13 @@ fn called(
     }
     let builtin = matches!(call.schema, "" | "pg_catalog") && is_builtin(call.name);
     if !builtin {
-        // `Call` is policy's.
-        return Ok(());
+        return foreign(masking, call, path);
     }
     let functions = masking.schema.iter().flat_map(|schema| &schema.functions);
-    let mut hidden = functions.filter(|(there, name)| {
+    let hidden = functions.filter(|(there, name)| {
         name == call.name && call.schema.is_empty() && within(there, "", path)
     });
+    let mut hidden = hidden.filter(|named| !masking.vouches_for(named));
     if let Some((there, name)) = hidden.next() {
         return Err(Veto::new(
             format!("{name}() may be a function of schema {there}"),
@@ -260,6 +270,61 @@ fn called(
         true => Err(Veto::never(&format!("{}() on a masked table", call.name))),
         false => Ok(()),
     }
+}
+
+/// Whether a function that is not built in is known to compute from its arguments alone, or vouched for, wherever
+/// it may be found. What policy says with `Call` is another matter: the code of others sees what it likes.
+fn foreign(masking: &Masking, call: &Call<'_>, path: Option<&[String]>) -> Result<(), Veto> {
+    let Some(schema) = masking.schema.as_ref() else {
+        return Ok(());
+    };
+    // A symbol is an operator, of which the code is looked at elsewhere.
+    let is_name = call
+        .name
+        .contains(|letter: char| letter.is_alphanumeric() || letter == '_');
+    if !is_name || call.schema == "information_schema" {
+        return Ok(());
+    }
+    let named = |place: &str| (place.to_owned(), call.name.to_owned());
+    let is_good = |place: &str| {
+        let named = named(place);
+        schema.computing.contains(&named) || masking.vouches_for(&named)
+    };
+    let is_bad = |place: &str| schema.functions.contains(&named(place)) && !is_good(place);
+    let good = match (call.schema, path) {
+        ("", None) => false,
+        ("", Some(path)) => {
+            let mut places = path.iter();
+            path.iter().any(|place| is_good(place)) && !places.any(|place| is_bad(place))
+        }
+        (place, _) => is_good(place),
+    };
+    match good {
+        true => Ok(()),
+        false => Err(Veto::new(
+            format!(
+                "{}() is not known to compute from its arguments alone, and may not be called while columns are masked",
+                call.name
+            ),
+            "masking",
+            "use a function of the server; the operator may name this one in `postgres.functions` of the target",
+        )),
+    }
+}
+
+/// Whether a field of this name may be such a function of users: no table has a column that is called so.
+fn is_foreign_field(masking: &Masking, name: &str, path: Option<&[String]>) -> bool {
+    masking.schema.as_ref().is_some_and(|schema| {
+        let mut functions = schema.functions.iter();
+        let is_function = functions.any(|named| {
+            named.1 == name && within(&named.0, "", path) && !masking.vouches_for(named)
+        });
+        is_function
+            && !schema
+                .tables
+                .values()
+                .any(|table| table.column(name).is_some())
+    })
 }
 
 /// Whether what is in schema `there` can be meant by a name with schema `given`, or with none.
