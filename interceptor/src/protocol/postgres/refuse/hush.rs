@@ -43,6 +43,13 @@ pub fn message(tag: u8, body: &[u8], own_text: bool) -> Bytes {
     message.freeze()
 }
 
+/// Whether a notice, or its front, says that it is a warning.
+#[must_use]
+pub fn is_warning(body: &[u8]) -> bool {
+    let read = ErrorFields::read(body).unwrap_or_else(|_| ErrorFields::glance(body));
+    read.get(code::SEVERITY_PLAIN) == Some(b"WARNING")
+}
+
 /// A notification without its payload: that something happened, not what. `None` where it is none.
 #[must_use]
 pub fn notification(body: &[u8]) -> Option<Bytes> {

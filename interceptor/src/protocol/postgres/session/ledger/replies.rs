@@ -100,8 +100,7 @@ impl<G: Gate> Ledger<G> {
         match header.tag {
             // They come whenever the server likes, between rows too.
             backend::NOTICE => {
-                self.passed_one(header);
-                return Ok(self.hushed(header.tag, body).into());
+                return Ok(self.notice(header, body));
             }
             backend::NOTIFICATION => {
                 self.passed_one(header);
@@ -231,6 +230,17 @@ impl<G: Gate> Ledger<G> {
                 attribute,
             }),
         }
+    }
+
+    /// Of a statement that touches what is masked a warning goes on, without its words: of others even the number
+    /// may be data.
+    fn notice(&mut self, header: Header, body: &[u8]) -> Reply {
+        let hushed = self.hushed(header.tag, body);
+        if hushed.is_some() && !hush::is_warning(body) {
+            return Reply::Swallow;
+        }
+        self.passed_one(header);
+        hushed.into()
     }
 
     /// An error or a notice without data, where it may hold what is masked.

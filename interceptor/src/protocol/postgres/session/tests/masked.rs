@@ -245,6 +245,11 @@ fn strings(tag: u8, front: &[u8], texts: &[&str]) -> Vec<u8> {
 async fn what_a_server_reports_beside_masked_rows_is_told_only_where_it_is_no_data() {
     let setting = |name, value| strings(b'S', b"", &[name, value]);
     let notice = strings(b'N', b"", &["SNOTICE", "C00000", "MSECRET", ""]);
+    let warning = strings(
+        b'N',
+        b"",
+        &["SWARNING", "VWARNING", "C01000", "MSECRET", ""],
+    );
     let notification = strings(b'A', &[0, 0, 0, 7], &["channel", "SECRET"]);
     let secret = setting("application_name", "SECRET");
     for (script, message, tag, is_told, is_shown) in [
@@ -259,7 +264,9 @@ async fn what_a_server_reports_beside_masked_rows_is_told_only_where_it_is_no_da
             true,
             false,
         ),
-        ("Q rows 1 people", &notice, b'N', true, false),
+        // How many there are may be data as well, but for warnings.
+        ("Q rows 1 people", &notice, b'N', false, false),
+        ("Q rows 1 people", &warning, b'N', true, false),
         ("Q rows 1 t", &notice, b'N', true, true),
         ("Q rows 1 people", &notification, b'A', true, false),
         ("Q rows 1 t", &notification, b'A', true, false),
