@@ -61,7 +61,8 @@ impl<'a> Work<'a> {
                 ))
             }
             (Ok(Meaning::Plain(table, pin)), copy) => {
-                if pin == Pin::Needed {
+                // What is made is made in the first schema of the path.
+                if pin == Pin::Needed && !self.makes(relation) {
                     self.pin(relation, &table.schema)?;
                 }
                 if copy.is_some_and(|copy| copy.is_from) {
@@ -86,6 +87,24 @@ impl<'a> Work<'a> {
             // What it names is being made, or is of no relation that was there before.
             (Ok(Meaning::System(_) | Meaning::Elsewhere(_)), _) | (Err(_), None) => Ok(false),
         }
+    }
+
+    /// Whether the statement makes a relation of this name.
+    fn makes(&self, relation: &RangeVar) -> bool {
+        let made = match self.kind {
+            Some(Kind::CreateStmt(create)) => create.relation.as_ref(),
+            Some(Kind::ViewStmt(create)) => create.view.as_ref(),
+            Some(Kind::CreateSeqStmt(create)) => create.sequence.as_ref(),
+            Some(Kind::CreateTableAsStmt(create)) => {
+                create.into.as_deref().and_then(|into| into.rel.as_ref())
+            }
+            Some(Kind::SelectStmt(select)) => {
+                let into = select.into_clause.as_deref();
+                into.and_then(|into| into.rel.as_ref())
+            }
+            _ => None,
+        };
+        made.is_some_and(|made| std::ptr::eq(made, relation))
     }
 
     /// Nothing is made otherwise, or anew, of which masked values decide whether that works, or which shows some.

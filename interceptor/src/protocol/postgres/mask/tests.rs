@@ -69,6 +69,7 @@ fn schema() -> Schema {
     refers.references = vec![(2, 1, 3)];
     refers.guard("c1", 2);
     schema.add(refers);
+    schema.add(table(13, "b.q", b'r', &[("id", INT)]));
     schema.operators.insert(("a".to_owned(), "<=".to_owned()));
     schema
         .functions
@@ -255,6 +256,18 @@ fn names_that_mean_something_else_are_left_or_made_certain() {
             "update \"public\".p x set name = '' where x.id = 1",
         ),
         ("lock table p", "lock table \"public\".p"),
+        (
+            "set search_path = b, public; select * from q",
+            "set search_path = b, public; select * from \"b\".q",
+        ),
+        (
+            "set search_path = c, b, public; create table q (id int)",
+            "set search_path = c, b, public; create table q (id int)",
+        ),
+        (
+            "set search_path = c, b, public; select 1 as id into q",
+            "set search_path = c, b, public; select 1 as id into q",
+        ),
         ("select name from names", "select name from names"),
     ];
     for (text, expected) in cases {
