@@ -12,7 +12,7 @@ pub struct Schema {
     /// Numbers by schema and name.
     names: HashMap<String, HashMap<String, u32>>,
     /// Names of functions outside of the system's schemas that are written in a language whose code
-    /// reads tables, with their schema.
+    /// reads tables, or in C and may do more than compute from their arguments, with their schema.
     pub functions: HashSet<(String, String)>,
     /// Names of functions outside of the system's schemas that compute from their arguments alone, with their
     /// schema: immutable ones in C, and some that are known.

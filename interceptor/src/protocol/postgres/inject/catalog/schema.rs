@@ -266,10 +266,14 @@ const QUERY: &str = concat!(
      AND d.refobjsubid OPERATOR(pg_catalog.<>) a.attnum::pg_catalog.int4 AND ",
     ours!("e.adrelid"),
     "; ",
-    // Functions, operators and casts whose code may read tables.
+    // Functions, operators and casts whose code may read tables; of functions those too that may do more in C.
     "SELECT DISTINCT n.nspname, p.proname FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n \
      ON n.oid OPERATOR(pg_catalog.=) p.pronamespace WHERE ",
     reads_tables!("p.oid"),
+    // Numbers of languages as in `pg_language.dat`: `internal` and `c`.
+    " OR p.prolang OPERATOR(pg_catalog.=) ANY (ARRAY[12, 13]::pg_catalog.oid[]) \
+     AND n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog','information_schema']::pg_catalog.name[]) AND ",
+    is_foreign!("p"),
     "; SELECT DISTINCT n.nspname, o.oprname FROM pg_catalog.pg_operator AS o \
      JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) o.oprnamespace WHERE ",
     reads_tables!("o.oprcode::pg_catalog.oid"),
