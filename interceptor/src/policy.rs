@@ -28,9 +28,9 @@ pub use family::kubernetes::KubeFacts;
 pub use handle::Handle;
 pub use names::{Question, is_plain};
 pub use obligation::{
-    ApprovalId, Approved, AskedWhenRun, Budget, Covering, GrantId, Grantable, Held, Later, Limit,
-    Limits, Need, Needs, NoGrants, NotApproved, Offer, Place, Terms, Want, is_answered, needed,
-    size,
+    ApprovalId, Approved, AskedWhenRun, Budget, Counted, Covering, GrantId, Grantable, Held, Later,
+    Limit, Limits, Need, Needs, NoGrants, NotApproved, Offer, Place, Terms, Want, is_answered,
+    is_written, needed, size,
 };
 pub use source::{Mistake, Mistakes};
 pub use subject::{Error, PrincipalFacts};
@@ -363,6 +363,10 @@ pub struct Context {
     pub statements: u32,
     /// Whether the statement runs inside an explicit transaction block.
     pub in_transaction: bool,
+    /// Whether the request is one write and nothing else, whose end says how many rows it touched. No
+    /// condition looks at it.
+    #[serde(skip)]
+    pub tells_rows: bool,
     /// Facts of an HTTP request, where it is one; what is said of statements says nothing then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<Box<HttpFacts>>,

@@ -410,7 +410,11 @@ fn rows_that_are_set_aside_are_nobody_elses_and_a_kill_gives_none_back() -> Resu
 fn what_a_grant_counts_is_not_taken_where_it_cannot_be_counted() -> Result<()> {
     let lab = lab()?;
     for (more, told) in [
-        ("--action Delete --for 5m --rows 5", "counted in answers"),
+        (
+            "--action Delete --for 5m --bytes 5KiB",
+            "counted in answers",
+        ),
+        ("--action Truncate --for 5m --rows 5", "counted in answers"),
         ("--action Select --for 5m --rows 0", "at least one row"),
         ("--action Select --for 5m --bytes 5XB", "takes a size"),
     ] {

@@ -5,6 +5,7 @@
 mod actions;
 mod approvals;
 mod attribution;
+mod budgets;
 mod clients;
 mod console;
 mod containers;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::identity::{Cgroup, Executable, Process, User};
-use crate::policy::{Access, Held as _, Limit, Limits, Place, Terms, Want};
+use crate::policy::{Access, Counted, Held as _, Limit, Limits, Place, Terms, Want};
 
 /// A process of scope 7 and its ancestors, parent first.
 pub(super) fn principal(pid: u32, ancestors: &[u32]) -> Principal {
@@ -123,10 +123,10 @@ async fn settle_due(grants: &Grants) -> Vec<(GrantId, Ended)> {
 }
 
 fn covered(grants: &Grants, stood_on: Option<&[GrantId]>) -> Option<GrantId> {
-    covered_for(grants, stood_on, true)
+    covered_for(grants, stood_on, Counted::InAnswer)
 }
 
-fn covered_for(grants: &Grants, stood_on: Option<&[GrantId]>, answers: bool) -> Option<GrantId> {
+fn covered_for(grants: &Grants, stood_on: Option<&[GrantId]>, counted: Counted) -> Option<GrantId> {
     let principal = principal(41, &[]);
     let mut holding = Holding::new(grants, &principal, 7);
     if let Some(stood_on) = stood_on {
@@ -147,7 +147,7 @@ fn covered_for(grants: &Grants, stood_on: Option<&[GrantId]>, answers: bool) -> 
         },
         access: &access,
         terms: &terms,
-        answers,
+        counted,
     });
     covering.map(|covering| covering.grant)
 }
@@ -340,12 +340,18 @@ async fn a_grant_that_counts_answers_covers_nothing_that_has_none() {
     let place = place();
     let grants = Grants::open(&place.file).unwrap();
     let counted = issue(&grants, grant_of(1, Some(10), None)).await;
-    assert_eq!(covered_for(&grants, None, false), None);
-    assert_eq!(covered_for(&grants, None, true), Some(counted));
+    let bytes = issue(&grants, grant_of(3, None, Some(10))).await;
+    assert_eq!(covered_for(&grants, None, Counted::Nowhere), None);
+    assert_eq!(covered_for(&grants, None, Counted::InAnswer), Some(counted));
+    assert_eq!(covered_for(&grants, None, Counted::AtEnd), Some(counted));
+    let _ended = grants.end(&[(counted, Ended::Revoked)]);
+    // The end of a write says nothing of bytes.
+    assert_eq!(covered_for(&grants, None, Counted::AtEnd), None);
+    assert_eq!(covered_for(&grants, None, Counted::InAnswer), Some(bytes));
     let free = issue(&grants, grant(2, None)).await;
-    assert_eq!(covered_for(&grants, None, false), Some(free));
+    assert_eq!(covered_for(&grants, None, Counted::Nowhere), Some(free));
     // What is not counted goes first.
-    assert_eq!(covered_for(&grants, None, true), Some(free));
+    assert_eq!(covered_for(&grants, None, Counted::InAnswer), Some(free));
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use super::family::Family;
 use super::family::http::HttpFacts;
 use super::family::kubernetes::KubeFacts;
 use super::obligation::approval::NotApproved;
-use super::obligation::grant::{self, Covering, Decided, Grantable, Held, NoGrants, Wanted};
+use super::obligation::grant::{Counted, Covering, Decided, Grantable, Held, NoGrants, Wanted};
 use super::subject::{Error, PrincipalFacts, Subject};
 use super::vocabulary::{self, Kind};
 use super::{
@@ -243,7 +243,6 @@ impl Policy {
 
     fn judge_ask(&self, bench: &Bench<'_>, ask: &Ask, found: &mut Found) -> Result<(), Refusal> {
         let context = context(&ask.context).map_err(|error| internal(&error))?;
-        let answers = grant::answers(ask);
         let mut refused: Option<(&Access, Judgement)> = None;
         for access in &ask.accesses {
             let judgement = self
@@ -253,7 +252,7 @@ impl Policy {
                 (Verdict::Permitted, _) => {
                     let obliged = self.obliged(&judgement.rules);
                     found.wanted.extend(obliged.map(|obliged| Wanted {
-                        answers,
+                        counted: Counted::of(ask, access),
                         ..Self::wanted(bench, access, (&ask.context, obliged), &judgement)
                     }));
                     found.rules.extend(judgement.rules);

@@ -367,9 +367,19 @@ impl Refusal {
     /// The grant that covers it counts rows, and what this reads is not in an answer that can be counted.
     #[must_use]
     pub fn not_counted() -> Self {
-        let message = "the grant counts rows of answers, and what this touches is in no answer";
+        let message =
+            "the grant counts rows or bytes of answers, and what this touches is in no answer";
         let hint = "read what is granted by a SELECT or a COPY TO STDOUT, not by a cursor nor into \
-                    another table; for writing ask for a grant without rows and bytes";
+                    another table; write by one INSERT, UPDATE, DELETE, MERGE or COPY FROM STDIN without others \
+                    in it or beside it, and by a grant without bytes";
+        Self::plain(RefusalKind::NeedsGrant, message, hint)
+    }
+
+    /// A write whose rows are counted would run together with others, which it must not take along.
+    #[must_use]
+    pub fn counted_alone() -> Self {
+        let message = "a write whose rows a grant counts runs alone, or in a transaction of yours";
+        let hint = "end the pipeline (Sync) before it and behind it, or open a transaction first";
         Self::plain(RefusalKind::NeedsGrant, message, hint)
     }
 

@@ -170,7 +170,7 @@ impl Gate for Session {
         let allowance = match permit.grants().is_empty() {
             true => None,
             false => {
-                let taken = self.take(request, phase, &permit).await;
+                let taken = self.take((request, phase), &permit, reading).await;
                 taken.map_err(|refusal| self.taken_back(line, refusal))?
             }
         };
@@ -442,13 +442,16 @@ impl Session {
     /// takes nothing.
     async fn take(
         &self,
-        request: RequestId,
-        phase: Phase,
+        (request, phase): (RequestId, Phase),
         permit: &Permit,
+        reading: &Reading,
     ) -> Result<Option<Allowance>, Refusal> {
+        // What a write touches is no answer, and no limit of answers bounds it.
+        let is_write = reading.asks.iter().any(|ask| ask.context.tells_rows);
+        let limits = permit.limits().filter(|_| !is_write);
         let what = match phase {
             Phase::Prepare => Take::Hold,
-            Phase::Execute => Take::Answer(permit.limits().map(Arc::as_ref)),
+            Phase::Execute => Take::Answer(limits.map(Arc::as_ref)),
         };
         let taken = self.services.grants.take(permit.grants(), what).await?;
         let least = |amount: fn(&Taken) -> Option<u64>| {

@@ -26,7 +26,7 @@ use crate::grants::{Ended, Grant, Holder, Standing};
 use crate::identity::{Identity, Principal, ScopeOf};
 use crate::policy::{
     Access, Action, Budget, ControlObject, ControlVerb, GrantId, Grantable, Needs, PrincipalFacts,
-    Refusal, Resource, RuleId, is_answered, needed,
+    Refusal, Resource, RuleId, is_answered, is_written, needed,
 };
 use crate::session::ending;
 use crate::session::services::Services;
@@ -243,15 +243,18 @@ fn countable(asked: &Request) -> Result<(), String> {
     if uses.is_some() && asked.actions.contains(&Action::Reveal) {
         return Err("uses of Reveal are not counted: ask for a time only".to_owned());
     }
-    let is_counted = rows.is_some() || bytes.is_some();
-    let mut other = asked.actions.iter().filter(|action| !is_answered(**action));
-    match other.next() {
-        Some(action) if is_counted => Err(format!(
-            "rows and bytes are counted in answers, which {} has none of: ask for it by itself, without them",
+    for action in asked.actions.iter().filter(|action| !is_answered(**action)) {
+        let what = match (is_written(*action), bytes, rows) {
+            (_, Some(_), _) => "bytes are",
+            (false, None, Some(_)) => "rows are",
+            (true, None, _) | (false, None, None) => continue,
+        };
+        return Err(format!(
+            "{what} counted in answers, which {} has none of: ask for it by itself, without them",
             action.name()
-        )),
-        _ => Ok(()),
+        ));
     }
+    Ok(())
 }
 
 fn budget(asked: &Request) -> Budget {

@@ -113,6 +113,7 @@ fn check_grant_companion(one: &Parsed, name: &str, value: &str) -> Option<String
     let covers = covered_actions(one);
     let counted = |action: &Action| match name {
         "grant_uses" => *action != Action::Reveal,
+        "grant_rows" => grant::is_answered(*action) || grant::is_written(*action),
         _ => grant::is_answered(*action),
     };
     if !covers.iter().all(counted) {

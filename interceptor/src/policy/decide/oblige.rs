@@ -8,7 +8,7 @@ use cedar_policy::PolicyId;
 use super::{Bench, Judgement, Seen, Verdict, rule_id};
 use crate::policy::compile::Policy;
 use crate::policy::obligation::approval::Needs;
-use crate::policy::obligation::grant::{self, Held, Offer, Terms, Want, Wanted};
+use crate::policy::obligation::grant::{self, Counted, Held, Offer, Terms, Want, Wanted};
 use crate::policy::{Access, Context, Refusal, RefusalKind, words};
 
 /// What is wanted where no permit that decided permits by itself.
@@ -65,7 +65,7 @@ impl Policy {
             place: bench.subject.place(),
             access,
             terms: &obliged.terms,
-            answers: true,
+            counted: Counted::InAnswer,
         });
         covering.map_or(Seen::Masked, Seen::Granted)
     }
@@ -101,7 +101,7 @@ impl Policy {
         Wanted {
             access: access.clone(),
             terms: obliged.terms,
-            answers: true,
+            counted: Counted::InAnswer,
             offers: obliged.offers,
             needs: obliged.needs,
             refusal: Arc::new(Refusal {

@@ -38,7 +38,7 @@ pub struct Budget {
     /// How many requests it covers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uses: Option<u64>,
-    /// How many rows their answers may have together.
+    /// How many rows their answers may have, and writes may touch, together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
     /// How many bytes those rows may have, as they are sent.
@@ -128,6 +128,46 @@ pub(in crate::policy) const ANNOTATION: &str = "grant";
 /// What bounds those grants, in the order of [`Budget`]'s fields.
 pub(in crate::policy) const COMPANIONS: [&str; 3] = ["grant_uses", "grant_rows", "grant_bytes"];
 
+/// Where it shows how much is taken of a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// In the answer: its rows, and their bytes.
+    InAnswer,
+    /// At the end of a write, which says how many rows it touched.
+    AtEnd,
+    /// Nowhere.
+    Nowhere,
+}
+
+impl Counted {
+    /// Whether all that a budget counts of rows and bytes is counted there.
+    fn counts(self, budget: &Budget) -> bool {
+        match self {
+            Self::InAnswer => true,
+            Self::AtEnd => budget.bytes.is_none(),
+            Self::Nowhere => !budget.counts_answers(),
+        }
+    }
+
+    /// Where an access of a statement is counted.
+    pub(in crate::policy) fn of(ask: &Ask, access: &Access) -> Self {
+        match access.action {
+            _ if answers(ask) => Self::InAnswer,
+            _ if !ask.context.tells_rows => Self::Nowhere,
+            action if is_written(action) => Self::AtEnd,
+            // What it reads of the rows that it touches. Of other tables nobody counts what is put elsewhere.
+            Action::Select if writes_to(ask, &access.resource) => Self::AtEnd,
+            _ => Self::Nowhere,
+        }
+    }
+}
+
+/// Whether a statement writes to this.
+fn writes_to(ask: &Ask, resource: &Resource) -> bool {
+    let mut accesses = ask.accesses.iter();
+    accesses.any(|access| is_written(access.action) && access.resource == *resource)
+}
+
 /// What a grant is wanted for.
 #[derive(Clone, Copy, Debug)]
 pub struct Want<'a> {
@@ -137,17 +177,15 @@ pub struct Want<'a> {
     pub access: &'a Access,
     /// What of it may be granted: the grant must be within one of them.
     pub terms: &'a [Terms],
-    /// Whether what is read comes in an answer that can be counted. Otherwise only a grant covers it that
-    /// counts no answers.
-    pub answers: bool,
+    /// Where it is counted. Only a grant covers it that counts no more than that.
+    pub counted: Counted,
 }
 
 impl Want<'_> {
     /// Whether a grant of this time and budget is one for it.
     #[must_use]
     pub fn admits(&self, time: Duration, budget: &Budget) -> bool {
-        (self.answers || !budget.counts_answers())
-            && self.terms.iter().any(|terms| terms.admit(time, budget))
+        self.counted.counts(budget) && self.terms.iter().any(|terms| terms.admit(time, budget))
     }
 }
 
@@ -182,8 +220,8 @@ pub(in crate::policy) struct Wanted {
     pub(in crate::policy) access: Access,
     /// What of it may be granted; nothing where it is left to people alone.
     pub(in crate::policy) terms: Arc<[Terms]>,
-    /// Whether what it reads is in an answer that can be counted.
-    pub(in crate::policy) answers: bool,
+    /// Where it is counted.
+    pub(in crate::policy) counted: Counted,
     /// The same, each with whose word it takes first.
     pub(in crate::policy) offers: Vec<Offer>,
     /// Whose word does in place of a grant.
@@ -199,25 +237,27 @@ impl Wanted {
             place,
             access: &self.access,
             terms: &self.terms,
-            answers: self.answers,
+            counted: self.counted,
         };
         if let Some(covering) = held.cover(&want) {
             return Ok(covering.grant);
         }
         let counts = Want {
-            answers: true,
+            counted: Counted::InAnswer,
             ..want
         };
-        Err(match !self.answers && held.cover(&counts).is_some() {
-            true => Refusal::not_counted(),
-            false => Refusal::clone(&self.refusal),
-        })
+        Err(
+            match self.counted != Counted::InAnswer && held.cover(&counts).is_some() {
+                true => Refusal::not_counted(),
+                false => Refusal::clone(&self.refusal),
+            },
+        )
     }
 }
 
 /// Whether all that a statement reads comes in its answer, where it can be counted: nothing of it is put
 /// elsewhere, and nothing is done that has no answer.
-pub(in crate::policy) fn answers(ask: &Ask) -> bool {
+fn answers(ask: &Ask) -> bool {
     let goes_along = |action| {
         matches!(
             action,
@@ -235,6 +275,15 @@ pub fn is_answered(action: Action) -> bool {
     matches!(
         action,
         Action::Select | Action::CopyOut | Action::Explain | Action::Show | Action::Call
+    )
+}
+
+/// Whether what an action touches is told at its end, where it is the only one of its request.
+#[must_use]
+pub fn is_written(action: Action) -> bool {
+    matches!(
+        action,
+        Action::Insert | Action::Update | Action::Delete | Action::Merge | Action::CopyIn
     )
 }
 

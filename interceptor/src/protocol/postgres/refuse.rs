@@ -193,6 +193,15 @@ pub enum Over {
     GrantRows(Allowed),
     /// Bytes that a grant had left.
     GrantBytes(Allowed),
+    /// Rows that a write touched, and is not let touch.
+    Touched {
+        /// What a grant had left.
+        allowed: Allowed,
+        /// How many they were.
+        rows: u64,
+        /// Whether the write ran alone, and not in a transaction of the client.
+        ours: bool,
+    },
 }
 
 /// What the client is told where an answer had more than it may; with `carried_out`, the statement was
@@ -208,6 +217,11 @@ pub fn limited(over: &Over, request: RequestId, carried_out: bool) -> ErrorField
         Over::GrantBytes(allowed) => {
             return exhausted(*allowed, "bytes of rows", request, carried_out);
         }
+        Over::Touched {
+            allowed,
+            rows,
+            ours,
+        } => return touched(*allowed, *rows, request, *ours),
     };
     let message = format!(
         "{whose} had more than {} {what}, which is the most that is permitted here",
@@ -225,6 +239,22 @@ fn exhausted(allowed: Allowed, what: &str, request: RequestId, carried_out: bool
     );
     let whose = format!("grant {}", allowed.grant.0);
     cut(&message, &whose, request, carried_out).hint(ANOTHER)
+}
+
+/// The same where a write touched more rows than a grant has left: nothing of it stays.
+fn touched(allowed: Allowed, rows: u64, request: RequestId, ours: bool) -> ErrorFields {
+    let message = format!(
+        "the statement touched {rows} rows, and the grant has {} left",
+        allowed.most
+    );
+    let undone = match ours {
+        true => "nothing was changed",
+        false => "its transaction can only be rolled back",
+    };
+    let detail = format!("grant {}; request {}; {undone}", allowed.grant.0, request.0);
+    ErrorFields::new(Severity::Error, "54000", &message)
+        .detail(&detail)
+        .hint("ask for another grant, or touch fewer rows at once")
 }
 
 fn cut(message: &str, whose: &str, request: RequestId, carried_out: bool) -> ErrorFields {

@@ -279,6 +279,53 @@ fn what_a_grant_counts_may_only_come_in_an_answer() {
 }
 
 #[test]
+fn rows_that_a_write_touches_are_counted_where_its_end_tells_them() {
+    let policy = load_text(
+        r#"@id("all") @grant("1h") permit(principal is Agent, action, resource in Target::"crm");"#,
+    )
+    .unwrap();
+    let hour = Duration::from_secs(3_600);
+    let rows = Budget {
+        rows: Option::Some(10),
+        ..Budget::default()
+    };
+    let bytes = Budget {
+        bytes: Option::Some(10),
+        ..rows
+    };
+    let write = |action, also: Option<Access>| {
+        let mut ask = ask(action, "copies", true);
+        ask.context.tells_rows = true;
+        ask.accesses.extend(also);
+        [ask]
+    };
+    let reads = |name| {
+        Option::Some(Access {
+            action: Action::Select,
+            resource: table(name),
+        })
+    };
+    for action in [
+        Action::Insert,
+        Action::Update,
+        Action::Delete,
+        Action::Merge,
+        Action::CopyIn,
+    ] {
+        for also in [None, reads("copies")] {
+            let asks = write(action, also);
+            assert!(judged(&policy, &One(hour, rows), &asks).is_ok(), "{asks:?}");
+            // Nothing says how many bytes they have.
+            assert!(judged(&policy, &One(hour, bytes), &asks).is_err());
+        }
+        let refusal = judged(&policy, &One(hour, rows), &write(action, reads("orders")));
+        assert!(refusal.unwrap_err().message.contains("in no answer"));
+    }
+    let truncate = write(Action::Truncate, None);
+    assert!(judged(&policy, &One(hour, rows), &truncate).is_err());
+}
+
+#[test]
 fn what_is_permitted_in_some_contexts_only_may_be_granted_for_the_others() {
     let rules = r#"
         @id("few") permit(principal is Agent, action == Action::"Select", resource in Target::"crm")

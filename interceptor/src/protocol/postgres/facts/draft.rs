@@ -127,6 +127,8 @@ pub(in super::super) struct Draft<'t> {
     pub(in super::super) computes_setting: bool,
     /// Whether what it does to the relations that it names tells nothing of their rows.
     pub(in super::super) names_harmlessly: bool,
+    /// Whether it is one write, and none lies in it: its command tag counts all rows that its text touches.
+    pub(in super::super) tells_rows: bool,
 }
 
 impl<'t> Draft<'t> {
@@ -164,6 +166,7 @@ impl Default for Draft<'_> {
             writes: Vec::new(),
             computes_setting: false,
             names_harmlessly: false,
+            tells_rows: false,
         }
     }
 }
@@ -209,6 +212,7 @@ impl Lookup<'_> {
             command: String::new(),
             statements: self.statements,
             in_transaction: self.in_transaction,
+            tells_rows: draft.tells_rows && self.statements == 1,
             http: None,
             ssh: None,
             kubernetes: None,

@@ -117,6 +117,59 @@ fn each_statement_asks_for_what_the_table_says() {
 }
 
 #[test]
+fn only_one_write_that_is_all_there_is_tells_how_many_rows_it_touches() {
+    for (text, tells) in [
+        ("insert into t values (1)", true),
+        ("insert into t select * from u", true),
+        (
+            "insert into t values (1) on conflict (a) do update set b = 2 returning a",
+            true,
+        ),
+        ("update t set a = 1 where b = 2", true),
+        (
+            "with u as (select 1) delete from t using u returning *",
+            true,
+        ),
+        (
+            "merge into t using u on t.a = u.a when matched then delete",
+            true,
+        ),
+        ("copy t from stdin", true),
+        ("copy t to stdout", false),
+        ("copy (delete from t returning *) to stdout", false),
+        ("with d as (delete from t returning *) select 1", false),
+        ("with d as (delete from t) delete from t where false", false),
+        ("explain analyze delete from t", false),
+        ("prepare p as delete from t", false),
+        ("create table u as select * from t", false),
+        ("select * into u from t", false),
+        ("truncate t", false),
+        ("select 1", false),
+        ("delete from t; delete from t where false", false),
+        ("begin; delete from t", false),
+        ("", false),
+    ] {
+        let facts = read(text, &names());
+        let told: Vec<_> = facts
+            .reading
+            .asks
+            .iter()
+            .map(|ask| ask.context.tells_rows)
+            .collect();
+        assert_eq!(told.contains(&true), tells, "{text}");
+    }
+    let mut names = names();
+    let Some(Effect::Prepares { name, prepared }) =
+        read("prepare p as delete from t", &names).effects.pop()
+    else {
+        panic!("nothing was prepared");
+    };
+    names.prepared.insert(name, prepared);
+    let facts = read("execute p", &names);
+    assert!(facts.readable && !facts.reading.asks[0].context.tells_rows);
+}
+
+#[test]
 fn every_ask_asks_for_something_and_counts_the_statements() {
     for (text, _) in cases() {
         let facts = read(text, &names());

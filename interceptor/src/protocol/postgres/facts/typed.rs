@@ -100,6 +100,7 @@ impl<'t> Walk<'t> {
             stmt.as_ref().and_then(|node| node.node.as_ref()),
             Some(Kind::LockStmt(_) | Kind::TruncateStmt(_) | Kind::VacuumStmt(_))
         );
+        self.draft.tells_rows = self.draft.writes.len() == 1 && is_write(stmt.as_deref());
         std::mem::take(&mut self.draft)
     }
 
@@ -271,6 +272,17 @@ fn is_about_rows(statement: Option<&Node>) -> bool {
                 | Kind::MergeStmt(_)
         )
     )
+}
+
+/// Whether it is a write itself, and not what holds one.
+fn is_write(statement: Option<&Node>) -> bool {
+    match statement.and_then(|node| node.node.as_ref()) {
+        Some(
+            Kind::InsertStmt(_) | Kind::UpdateStmt(_) | Kind::DeleteStmt(_) | Kind::MergeStmt(_),
+        ) => true,
+        Some(Kind::CopyStmt(copy)) => copy.is_from,
+        _ => false,
+    }
 }
 
 /// The strings of a name list.

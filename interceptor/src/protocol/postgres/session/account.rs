@@ -10,6 +10,8 @@ use crate::session::{Gate, Outcome, RequestId};
 pub(super) const SKIPPED: &str = "skipped";
 /// How a request ended whose answer had more than it may.
 pub(super) const LIMITED: &str = "limited";
+/// How a write ended that was done, and that nothing committed.
+pub(super) const UNDONE: &str = "rolled back";
 /// How a request ended whose answer never came.
 const LOST: &str = "lost";
 
@@ -20,6 +22,10 @@ pub(super) struct Account<G: Gate> {
     request: RequestId,
     since: BootTime,
     outcome: Outcome,
+    /// What was given out of the answer.
+    given: (u64, u64),
+    /// Rows that a write has touched, whose transaction has not ended.
+    touched: u64,
     open: bool,
 }
 
@@ -33,6 +39,8 @@ impl<G: Gate> Account<G> {
                 counted: Some((0, 0)),
                 ..Outcome::default()
             },
+            given: (0, 0),
+            touched: 0,
             open: true,
         }
     }
@@ -50,7 +58,25 @@ impl<G: Gate> Account<G> {
 
     /// So many rows and bytes of them were given out, or will be, as limits count them.
     pub(super) fn gave(&mut self, rows: u64, bytes: u64) {
-        self.outcome.counted = Some((rows, bytes));
+        self.given = (rows, bytes);
+        self.outcome.counted = Some(self.given);
+    }
+
+    /// A write has touched so many rows.
+    pub(super) fn touched(&mut self, rows: u64) {
+        self.touched = rows;
+    }
+
+    /// What was touched stays so, or may: it counts like what was given out.
+    pub(super) fn stands(&mut self) {
+        let (rows, bytes) = self.given;
+        self.outcome.counted = Some((rows.max(self.touched), bytes));
+    }
+
+    /// What was touched is as before.
+    pub(super) fn undone(&mut self) {
+        self.touched = 0;
+        self.outcome.counted = Some(self.given);
     }
 
     /// The answer had more than so many rows, and the rest is not passed on.

@@ -12,7 +12,7 @@ use super::super::mask::{self, Masking, Rewrite};
 use super::super::touch::Asked;
 use super::account::Account;
 use super::judge;
-use super::ledger::Limited;
+use super::ledger::{Limited, Part};
 use super::scope::{Path, Scope};
 use super::table::{Name, Weigh};
 use crate::policy::{Access, Action, Resource};
@@ -318,6 +318,21 @@ impl Statement {
         }
     }
 
+    /// Whether it is one write and nothing else, whose end says how many rows it touched.
+    pub(super) fn tells_rows(&self) -> bool {
+        match self.reading.asks.as_slice() {
+            [ask] => ask.context.tells_rows && self.statements == 1,
+            _ => false,
+        }
+    }
+
+    /// Whether what a grant counts of it is told nowhere: a cursor's rows come in other answers, and of what is
+    /// fetched from a write the end tells nothing.
+    pub(super) fn hides_rows(&self) -> bool {
+        let mut asks = self.reading.asks.iter();
+        self.declares() || asks.any(|ask| ask.context.tells_rows) && !self.tells_rows()
+    }
+
     /// Whether it makes a cursor.
     pub(super) fn declares(&self) -> bool {
         let mut effects = self.effects.iter();
@@ -508,6 +523,8 @@ pub(super) struct Entry<G: Gate> {
     pub(super) weight: usize,
     /// How much its answer may hold, where something limits it.
     pub(super) limited: Option<Box<Limited>>,
+    /// What it is to a transaction block of our own.
+    pub(super) own: Option<Part>,
 }
 
 impl<G: Gate> Entry<G> {
@@ -526,6 +543,7 @@ impl<G: Gate> Entry<G> {
             tag: None,
             weight: 256,
             limited: None,
+            own: None,
         }
     }
 

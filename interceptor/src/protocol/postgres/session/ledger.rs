@@ -8,6 +8,7 @@ mod data;
 mod guard;
 mod limit;
 mod net;
+mod own;
 mod replies;
 
 use std::collections::{HashMap, VecDeque};
@@ -21,6 +22,8 @@ use self::limit::Measure;
 pub(super) use self::limit::{Limited, Room};
 pub(super) use self::net::Look;
 use self::net::Net;
+pub(super) use self::own::Part;
+use self::own::{Due, Own};
 pub(super) use self::replies::Reply;
 pub use self::replies::Unexpected;
 use super::super::facts::{Effect, Prepared};
@@ -127,6 +130,10 @@ pub(super) struct Ledger<G: Gate> {
     net: Option<Box<Net>>,
     /// What is counted of answers that are under limits.
     measure: Measure,
+    /// A transaction block of our own.
+    own: Option<Box<Own<G>>>,
+    /// What the server is to be sent next.
+    due: Option<Due<G>>,
 }
 
 impl<G: Gate> Ledger<G> {
@@ -163,6 +170,8 @@ impl<G: Gate> Ledger<G> {
             changes: Changes::new(watch),
             net: None,
             measure: Measure::default(),
+            own: None,
+            due: None,
         }
     }
 
@@ -332,6 +341,9 @@ impl<G: Gate> Ledger<G> {
         if entry.local.is_some() {
             // The server knows nothing of it.
         } else if entry.kind.is_ready() {
+            if entry.own.is_none() {
+                self.sync_own();
+            }
             self.end_batch(number, entry.heeds_scope());
         } else {
             self.batched = true;

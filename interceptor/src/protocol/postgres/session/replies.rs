@@ -70,12 +70,12 @@ where
         let shared = self.shared;
         let mut ledger = shared.ledger();
         let need = self.decide_all(&mut ledger);
-        let (cuts, must_fail) = (ledger.has_cut(), ledger.must_fail());
+        let (cuts, is_due) = (ledger.has_cut(), ledger.is_due());
         drop(ledger);
         if cuts {
             shared.cut.notify_one();
         }
-        if must_fail {
+        if is_due {
             shared.due.notify_one();
         }
         shared.answered.notify_one();

@@ -3,6 +3,7 @@
 //! Only [`Requests::request`] forwards what policy judges, and it takes the permit. Waits for the server
 //! only where the meaning of the next message depends on an answer; otherwise never, whatever is owed.
 
+mod apart;
 mod hold;
 mod messages;
 
@@ -13,6 +14,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
+use self::apart::Apart;
 use super::super::mask::Masking;
 use super::super::refuse;
 use super::super::touch::Looker;
@@ -21,7 +23,7 @@ use super::super::wire::{self, Header, frontend};
 use super::account::{Account, SKIPPED};
 use super::entry::{Change, Entry, Kind, Statement};
 use super::judge::{self, Judge, Text};
-use super::ledger::{self, Guard, Ledger, Standing};
+use super::ledger::{self, Guard, Ledger, Part, Standing};
 use super::pipe::{self, Fate, Pipe};
 use super::scope::Scope;
 use super::table::Name;
@@ -94,11 +96,21 @@ where
                 Step::Need(_) | Step::Closed => break,
             }
         }
-        if self.shared.ledger().has_limited() {
-            self.wait(|ledger| !ledger.has_limited()).await?;
-        }
+        self.end_limited().await?;
         self.flush().await?;
         self.upstream.shutdown().await.map_err(Why::UpstreamLost)
+    }
+
+    /// Waits for the end of what is counted: a client that leaves does not keep it from its commit, nor from its
+    /// cut.
+    async fn end_limited(&mut self) -> Result<(), Why> {
+        if !self.shared.ledger().has_limited() {
+            return Ok(());
+        }
+        // A server that reads data hears that there is no more.
+        let done =
+            |ledger: &Ledger<G>| !ledger.has_limited() || ledger.standing() == Standing::Copying;
+        self.wait(done).await
     }
 
     /// Decides the messages that are there.
@@ -128,7 +140,7 @@ where
                 tokio::select! {
                     more = self.pipe.await_more(&mut self.client, need) => more,
                     () = self.shared.due.notified() => {
-                        self.fail_cut();
+                        self.pay();
                         Ok(true)
                     }
                 }
@@ -158,6 +170,7 @@ where
 
     async fn message(&mut self, header: Header) -> Result<Step, Why> {
         if header.tag == frontend::TERMINATE {
+            self.end_limited().await?;
             self.unjudged(header.whole());
             return Ok(Step::Closed);
         }
@@ -227,7 +240,7 @@ where
         }
         self.flush().await?;
         loop {
-            if self.fail_cut() {
+            if self.pay() {
                 self.flush().await?;
             }
             if done(&self.shared.ledger()) {
@@ -237,14 +250,12 @@ where
         }
     }
 
-    /// Makes the server fail where an answer was cut and it does not know. Whether it does.
-    fn fail_cut(&mut self) -> bool {
-        let poison = self.shared.ledger().fail_cut();
-        let fails = poison.is_some();
-        if let Some(poison) = poison {
-            self.pipe.put(poison);
-        }
-        fails
+    /// Sends the server what it is owed by us. Whether anything was.
+    fn pay(&mut self) -> bool {
+        let due = self.shared.ledger().take_due();
+        let pays = !due.is_empty();
+        due.into_iter().for_each(|message| self.pipe.put(message));
+        pays
     }
 
     async fn wait_for(&mut self, number: u64) -> Result<(), Why> {
@@ -366,8 +377,10 @@ where
             (!is_read_so).then(Refusal::masked_since)
         });
         let is_counted = matches!(&answer, Ok(authorized) if authorized.allowance.is_some());
-        // Its rows come in other answers.
-        let veto = veto.or_else(|| (is_counted && statement.declares()).then(Refusal::not_counted));
+        let veto =
+            veto.or_else(|| (is_counted && statement.hides_rows()).then(Refusal::not_counted));
+        let is_mixed = phase == Phase::Execute && self.shared.ledger().is_apart();
+        let veto = veto.or_else(|| is_mixed.then(Refusal::counted_alone));
         Ok(answer.and_then(|authorized| match veto {
             None => Ok(authorized),
             Some(refusal) => {
@@ -399,6 +412,22 @@ where
                 self.refuse(kind, size, &refuse::cancelled(), false);
             }
             Ok(authorized) => {
+                let mut account = Account::new(&self.gate, authorized.request);
+                let own = match self.apart(kind, &statement, authorized.allowance).await? {
+                    Apart::Not => None,
+                    Apart::Ours => Some(Part::Runs),
+                    Apart::Failed => {
+                        account.failed(SKIPPED);
+                        self.pipe.decide(size, Fate::Drop);
+                        return Ok(Step::Next);
+                    }
+                    Apart::Mixed => {
+                        account.failed(SKIPPED);
+                        let (request, refusal) = (authorized.request, Refusal::counted_alone());
+                        self.refused(kind, size, &Refused { request, refusal }, false);
+                        return Ok(Step::Next);
+                    }
+                };
                 if statement.is_about_a_database() {
                     self.flush().await?;
                     (self.step_aside)().await;
@@ -420,9 +449,9 @@ where
                 if statement.lasts() || portal.is_some_and(|name| !name.is_empty()) {
                     self.gate.lasts(authorized.request);
                 }
-                let account = Account::new(&self.gate, authorized.request);
                 let change = Change::Runs(statement);
-                let entry = Entry::permitted(kind, account, change);
+                let mut entry = Entry::permitted(kind, account, change);
+                entry.own = own;
                 let flush = kind == Kind::Execute && entry.may_copy;
                 let allowed = (authorized.permit, authorized.allowance);
                 self.request((allowed, portal), entry, size, instead);
@@ -508,7 +537,13 @@ where
     }
 
     fn sync(&mut self, size: usize) {
-        self.shared.ledger().owe(Entry::new(Kind::Sync));
+        let mut ledger = self.shared.ledger();
+        let commit = ledger.commit_own();
+        ledger.owe(Entry::new(Kind::Sync));
+        drop(ledger);
+        commit
+            .into_iter()
+            .for_each(|message| self.pipe.put(message));
         self.pipe.decide(size, Fate::Pass);
     }
 

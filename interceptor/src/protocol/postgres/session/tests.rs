@@ -1,5 +1,6 @@
 //! The request loop between a scripted client and a server that keeps PostgreSQL's rules.
 
+mod apart;
 mod detect;
 pub(super) mod gate;
 mod hostile;

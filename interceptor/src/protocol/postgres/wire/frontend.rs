@@ -221,6 +221,15 @@ pub fn make_execute(portal: &str, rows: i32) -> Bytes {
     })
 }
 
+/// Makes an `Execute` of all that a portal has left, whatever bytes its name has.
+#[must_use]
+pub fn make_execute_portal(portal: &[u8]) -> Bytes {
+    message(EXECUTE, |to| {
+        put_string(to, portal);
+        to.put_i32(0);
+    })
+}
+
 /// Makes a `Describe` or a `Close`, as `tag` says.
 #[must_use]
 pub fn make_about(tag: u8, object: Object, name: &str) -> Bytes {

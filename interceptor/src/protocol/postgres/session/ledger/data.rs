@@ -21,6 +21,7 @@ impl<G: Gate> Ledger<G> {
         let is_asked_for = matches!(entry.kind, Kind::Query | Kind::Execute)
             && entry.poison.is_none()
             && !entry.failed
+            && !entry.silent
             && self.copying.is_none();
         if !is_asked_for {
             return 0;

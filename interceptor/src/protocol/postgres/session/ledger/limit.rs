@@ -14,9 +14,10 @@ use bytes::Bytes;
 use super::super::super::facts::Effect;
 use super::super::super::refuse::{self, Over};
 use super::super::super::wire::backend::{self, Status};
-use super::super::super::wire::{HEADER, Header};
+use super::super::super::wire::{self, HEADER, Header};
 use super::super::entry::{Change, Entry, Kind, Statement};
 use super::super::table::Name;
+use super::own::Due;
 use super::{Found, Ledger};
 use crate::policy::{Limit, Limits};
 use crate::session::{Allowance, Allowed, Gate, RequestId};
@@ -65,6 +66,17 @@ pub(in super::super) struct Limited {
     passed: Amount,
     over: Option<Over>,
     copy: Copy,
+    /// Of a write whose end is held against what a grant has left: where it runs.
+    touches: Option<Within>,
+    /// The portal that it runs; empty for a `Query`.
+    portal: Name,
+}
+
+/// The transaction that a write runs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Within {
+    Ours,
+    Theirs,
 }
 
 /// How the data of a `COPY` is made up.
@@ -100,14 +112,6 @@ pub(super) struct Measure {
     called: bool,
     /// A cancel is on its way, for the message with this number.
     cancels: Option<u64>,
-    /// What the server is to be made to fail with, since it did not know of a cut.
-    due: Option<Due>,
-}
-
-#[derive(Debug)]
-struct Due {
-    error: Bytes,
-    kind: Kind,
 }
 
 /// What becomes of the front of what the server sent, as far as limits go.
@@ -247,6 +251,38 @@ impl Limited {
         Next::Counted(size)
     }
 
+    /// Whether the end of a write is to be known.
+    pub(super) fn counts_touched(&self) -> bool {
+        self.touches.is_some()
+    }
+
+    /// Whether more came than it may have.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.is_some()
+    }
+
+    /// The portal that it runs.
+    pub(super) fn portal(&self) -> Name {
+        self.portal.clone()
+    }
+
+    /// A write has touched so many rows. Whether they are too many.
+    fn touch(&mut self, rows: u64) -> bool {
+        let allowed = self.allowance.and_then(|allowance| allowance.rows);
+        if let (Some(within), Some(allowed), None) = (self.touches, allowed, &self.over)
+            && rows > allowed.most
+        {
+            let ours = within == Within::Ours;
+            self.over = Some(Over::Touched {
+                allowed,
+                rows,
+                ours,
+            });
+            return true;
+        }
+        false
+    }
+
     /// What the client is told.
     fn error(&self, carried_out: bool) -> Option<Bytes> {
         let over = self.over.as_ref()?;
@@ -322,6 +358,10 @@ impl<G: Gate> Ledger<G> {
             return;
         };
         let header = statement.statements == 1 && statement.effects.contains(&Effect::CopyHeader);
+        let touches = statement.tells_rows().then_some(match entry.own {
+            Some(_) => Within::Ours,
+            None => Within::Theirs,
+        });
         entry.limited = Some(Box::new(Limited {
             limits,
             allowance,
@@ -334,6 +374,8 @@ impl<G: Gate> Ledger<G> {
                 header,
                 ..Copy::default()
             },
+            touches,
+            portal: portal.cloned().unwrap_or_default(),
         }));
     }
 
@@ -359,7 +401,8 @@ impl<G: Gate> Ledger<G> {
         };
         limited.begin(measure);
         let room = count(limited, measure, front);
-        if let Some(account) = &mut entry.account {
+        // What we take from a portal ourselves is given to nobody.
+        if let Some(account) = entry.account.as_mut().filter(|_| !entry.silent) {
             let given = limited.given();
             account.gave(given.rows, given.bytes);
             if matches!(room, Counted::Over(_)) {
@@ -373,6 +416,29 @@ impl<G: Gate> Ledger<G> {
                 Room::Drop(size)
             }
         }
+    }
+
+    /// A statement has ended. Of a write whose rows are counted it is held against what there is.
+    pub(super) fn touched(&mut self, body: &[u8]) -> Result<(), wire::Error> {
+        let Some(entry) = self.queue.front_mut() else {
+            return Ok(());
+        };
+        let Some(limited) = entry
+            .limited
+            .as_deref_mut()
+            .filter(|limited| limited.counts_touched() && !limited.is_over())
+        else {
+            return Ok(());
+        };
+        let rows = backend::rows(backend::command(body)?);
+        let over = limited.touch(rows);
+        if let Some(account) = &mut entry.account {
+            match over {
+                true => account.cut(rows),
+                false => account.touched(rows),
+            }
+        }
+        Ok(())
     }
 
     /// So many bytes of data were decided.
@@ -415,7 +481,8 @@ impl<G: Gate> Ledger<G> {
     /// Whether what comes next from the client must wait for the end of a cut, or of what may be cut.
     pub(super) fn is_limited(&self) -> bool {
         self.measure.cancels.is_some()
-            || self.measure.due.is_some()
+            || self.due.is_some()
+            || self.own_waits()
             || self.queue.back().is_some_and(|last| last.limited.is_some())
     }
 
@@ -445,7 +512,7 @@ impl<G: Gate> Ledger<G> {
             }
             // Its transaction, or its batch, must not go on.
             Some(Status::Open) | None => {
-                self.measure.due = Some(Due {
+                self.due = Some(Due::Fail {
                     error: cut.failed.clone(),
                     kind: if status.is_some() {
                         Kind::Query
@@ -456,22 +523,6 @@ impl<G: Gate> Ledger<G> {
                 None
             }
         }
-    }
-
-    /// What the server must be sent so that it fails, where it did not know of a cut.
-    pub(in super::super) fn fail_cut(&mut self) -> Option<Bytes> {
-        let Due { error, kind } = self.measure.due.take()?;
-        self.owe(Entry::poison(kind, error));
-        if kind == Kind::Query {
-            return Some(refuse::poison_query());
-        }
-        self.skip_batch();
-        Some(refuse::poison_parse(false))
-    }
-
-    /// Whether that is to be sent.
-    pub(in super::super) fn must_fail(&self) -> bool {
-        self.measure.due.is_some()
     }
 
     /// Keeps what the portals of an entry have given by now, and what those are under that it declared.
@@ -519,6 +570,13 @@ impl<G: Gate> Ledger<G> {
 pub(super) struct Cut {
     failed: Bytes,
     done: Bytes,
+}
+
+impl Cut {
+    /// Where nothing of the statement stays.
+    pub(super) fn failed(&self) -> Bytes {
+        self.failed.clone()
+    }
 }
 
 impl<G: Gate> Entry<G> {

@@ -141,6 +141,10 @@ impl<G: Gate> Ledger<G> {
         let Some(entry) = self.queue.front_mut() else {
             return Look::Elsewhere;
         };
+        if entry.silent {
+            // Nobody gets it.
+            return Look::Elsewhere;
+        }
         if !net.is_inside() {
             let whole = match preview(net, entry, front) {
                 Ok(whole) => whole,

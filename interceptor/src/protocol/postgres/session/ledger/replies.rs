@@ -9,10 +9,11 @@ use super::super::super::refuse::hush;
 use super::super::super::wire::backend::{self, Status};
 use super::super::super::wire::error::{ErrorFields, Severity};
 use super::super::super::wire::{self, Header, Tag};
-use super::super::account::{LIMITED, SKIPPED};
+use super::super::account::{LIMITED, SKIPPED, UNDONE};
 use super::super::entry::{Change, Entry, Kind, Made, Statement};
 use super::guard::MESSAGE_MAX;
-use super::limit::Cut;
+use super::limit::{Cut, Limited};
+use super::own::Part;
 use super::{Data, Ledger};
 use crate::session::Gate;
 
@@ -109,6 +110,7 @@ impl<G: Gate> Ledger<G> {
             backend::PARAMETER_STATUS => return self.parameter(body),
             backend::ERROR => return self.error(header, body),
             backend::ROW_DESCRIPTION => self.examine(header, body)?,
+            backend::COMMAND_COMPLETE => self.touched(body)?,
             _ => {}
         }
         self.passed_one(header);
@@ -117,9 +119,11 @@ impl<G: Gate> Ledger<G> {
             return Err(misfit(header.tag, "nothing"));
         };
         let cut = entry.cut().filter(|_| !entry.failed);
-        if let Some(account) = entry.account.as_mut().filter(|_| cut.is_none()) {
+        let goes = cut.is_none() && !entry.silent;
+        if let Some(account) = entry.account.as_mut().filter(|_| goes) {
             account.answered(header.whole());
         }
+        let (part, has_failed) = (entry.own, entry.failed);
         let ends = header.tag == backend::READY;
         if entry.poison.is_some() && !(entry.failed && ends) {
             return Err(Unexpected::Succeeded { tag: header.tag });
@@ -137,8 +141,21 @@ impl<G: Gate> Ledger<G> {
             backend::DATA_ROW if matches!(entry.kind, Kind::Query | Kind::Execute) => {
                 entry.rows = entry.rows.saturating_add(1);
             }
-            backend::READY => self.ready(backend::ready(body)?)?,
+            backend::READY => {
+                // What was set in a block that is rolled back is as before it.
+                self.failed |= part == Some(Part::Ends { commits: false });
+                self.ready(backend::ready(body)?)?;
+                if let Some(reply) = self.own_ready((part, has_failed), cut.as_ref())? {
+                    return Ok(reply);
+                }
+            }
             tag => self.other(tag, body)?,
+        }
+        if header.tag == backend::COMMAND_COMPLETE
+            && cut.is_none()
+            && let Some(reply) = self.own_command(part, header, body)?
+        {
+            return Ok(reply);
         }
         match cut {
             Some(cut) => Ok(self.after_cut(&cut, number, ends)),
@@ -187,6 +204,9 @@ impl<G: Gate> Ledger<G> {
             | (Kind::DescribePortal | Kind::DescribeStatement, backend::NO_DATA)
             | (Kind::DescribePortal | Kind::DescribeStatement, backend::ROW_DESCRIPTION)
             | (Kind::Execute, backend::EMPTY_QUERY) => self.succeed(),
+            (Kind::Execute, backend::SUSPENDED) if entry.silent => {
+                return Err(misfit(tag, owed(entry.kind)));
+            }
             (Kind::Execute, backend::SUSPENDED) => self.suspend(),
             (Kind::Execute | Kind::Query, backend::COMMAND_COMPLETE) => self.command(body)?,
             (Kind::DescribeStatement, backend::PARAMETERS)
@@ -317,6 +337,10 @@ impl<G: Gate> Ledger<G> {
     /// A portal has more rows than were asked for. No tag counts these.
     fn suspend(&mut self) {
         if let Some(entry) = self.queue.front_mut() {
+            let limited = entry.limited.as_deref();
+            if limited.is_some_and(Limited::counts_touched) && !entry.is_cut() {
+                return self.drain();
+            }
             let rows = entry.rows;
             let is_cut = entry.is_cut();
             if let Some(account) = entry.account.as_mut().filter(|_| !is_cut) {
@@ -394,6 +418,7 @@ impl<G: Gate> Ledger<G> {
             account.failed(if cut.is_some() { LIMITED } else { sqlstate });
         }
         let reply = entry.poison.clone().or(cut).or(hushed).into();
+        let part = entry.own;
         if entry.silent {
             // What was asked for would have failed by itself.
             let asked = self.queue.get_mut(1).and_then(|next| next.account.as_mut());
@@ -402,6 +427,7 @@ impl<G: Gate> Ledger<G> {
                 account.failed(sqlstate);
             }
         }
+        self.own_failed(part);
         let Some(entry) = self.queue.front_mut() else {
             return Ok(reply);
         };
@@ -439,14 +465,18 @@ impl<G: Gate> Ledger<G> {
                 return;
             }
             if let Some(account) = &mut entry.account {
-                account.failed(SKIPPED);
+                // A commit that is skipped is that of a write which ran.
+                account.failed(match entry.own {
+                    Some(Part::Ends { .. }) => UNDONE,
+                    Some(Part::Begins | Part::Runs) | None => SKIPPED,
+                });
             }
             self.lose();
         }
         self.skipping = true;
     }
 
-    fn pop(&mut self) -> Option<(u64, Entry<G>)> {
+    pub(super) fn pop(&mut self) -> Option<(u64, Entry<G>)> {
         let number = self.first;
         let entry = self.next_in_turn()?;
         self.note_given(&entry);
@@ -486,7 +516,13 @@ impl<G: Gate> Ledger<G> {
         if entry.kind == Kind::Query {
             self.statements.remove(b"");
         }
-        if let Some(account) = entry.account {
+        let is_over = entry.limited.as_deref().is_some_and(Limited::is_over);
+        let account = match (entry.own, entry.account) {
+            (Some(Part::Runs), Some(account)) if !is_over => self.keep_account(account),
+            (_, account) => account,
+        };
+        if let Some(mut account) = account {
+            account.stands();
             self.finished.push(account.close());
         }
     }
@@ -548,7 +584,8 @@ impl<G: Gate> Ledger<G> {
         if entry.kind == Kind::Query && entry.failed {
             self.statements.remove(b"");
         }
-        if let Some(account) = entry.account {
+        if let Some(mut account) = entry.account {
+            account.undone();
             self.finished.push(account.close());
         }
     }
@@ -560,7 +597,7 @@ impl From<Option<Bytes>> for Reply {
     }
 }
 
-fn misfit(tag: u8, owed: &'static str) -> Unexpected {
+pub(super) fn misfit(tag: u8, owed: &'static str) -> Unexpected {
     Unexpected::Misfit { tag, owed }
 }
 

@@ -242,6 +242,10 @@ pub(crate) fn read(text: &str, names: &Names) -> Facts {
         effects.extend(effect);
         asks.push(ask);
     }
+    if let ([one], [ask]) = (statements.as_slice(), asks.as_mut_slice()) {
+        let writes = ["insert", "touch", "returning", "defer", "copyin"];
+        ask.context.tells_rows = writes.iter().any(|word| one.starts_with(word));
+    }
     Facts {
         reading: Arc::new(Reading {
             asks,

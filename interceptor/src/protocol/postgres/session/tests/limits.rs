@@ -45,7 +45,7 @@ async fn check(limits: &Limits, script: &str, replies: &str, committed: &[&str])
 }
 
 /// The same where grants give so much; also what of them was given out, request by request.
-async fn check_granted(
+pub(super) async fn check_granted(
     (limits, allowance): (&Limits, Option<Allowance>),
     script: &str,
     replies: &str,
@@ -82,7 +82,7 @@ async fn check_granted(
     all_given
 }
 
-fn allowed(rows: Option<u64>, bytes: Option<u64>) -> Option<Allowance> {
+pub(super) fn allowed(rows: Option<u64>, bytes: Option<u64>) -> Option<Allowance> {
     let grant = GrantId(uuid::Uuid::nil());
     let allowed = |most: Option<u64>| most.map(|most| Allowed { most, grant });
     Some(Allowance {

@@ -2,6 +2,7 @@
 //!
 //! Its language has one statement a line part: `insert t`, `rows 3 t`, `fail t`, `bad`, `begin`, `commit`,
 //! `rollback`, `copyin t`, `copyout t`, `stream t`, `prepare s as …`, `execute s`, `deallocate s`, `set …`, `noise t`,
+//! `touch 3 t` (three rows), `returning 3 t` (and gives them back), `defer t` (which no commit takes),
 //! `crash t`, `die t`, `empty`, `sleep t` (until it is cancelled), `hang t` (for
 //! ever). What it ran and what it committed is written down.
 
@@ -45,6 +46,8 @@ pub(crate) struct Server {
     failed: bool,
     skipping: bool,
     uncommitted: Vec<String>,
+    /// The commit of what has run fails.
+    deferred: bool,
     changed: Vec<(&'static str, String)>,
 }
 
@@ -68,6 +71,7 @@ impl Server {
             failed: false,
             skipping: false,
             uncommitted: Vec::new(),
+            deferred: false,
             changed: Vec::new(),
         }
     }
@@ -124,7 +128,9 @@ impl Server {
             b'X' => return None,
             b'S' => {
                 self.skipping = false;
-                self.end_implicit(true);
+                if let Err(Stop::Error(sqlstate)) = self.end_implicit(true) {
+                    self.error(sqlstate);
+                }
                 self.ready().await;
                 Ok(())
             }
@@ -167,6 +173,7 @@ impl Server {
 
     fn error(&mut self, sqlstate: &str) {
         self.uncommitted.clear();
+        self.deferred = false;
         self.changed.clear();
         self.failed = self.block;
         self.portals.clear();
@@ -174,8 +181,12 @@ impl Server {
         ErrorFields::new(Severity::Error, sqlstate, &message).write(&mut self.output, b'E');
     }
 
-    fn end_implicit(&mut self, commit: bool) {
+    fn end_implicit(&mut self, commit: bool) -> Result<(), Stop> {
         if !self.block {
+            if commit && self.deferred {
+                return Err(Stop::Error("23503"));
+            }
+            self.deferred = false;
             let mut log = self.log.lock().unwrap();
             if commit {
                 log.committed.append(&mut self.uncommitted);
@@ -183,6 +194,7 @@ impl Server {
             self.uncommitted.clear();
             self.portals.clear();
         }
+        Ok(())
     }
 
     async fn ready(&mut self) {
@@ -205,7 +217,7 @@ impl Server {
         self.statements.remove(&b""[..]);
         let text = std::str::from_utf8(&body[..body.len() - 1])
             .unwrap()
-            .to_owned();
+            .to_lowercase();
         if is_bad(&text) {
             return Err(Stop::Error("42601"));
         }
@@ -219,12 +231,20 @@ impl Server {
         }
         for one in parts {
             self.check_block(one)?;
-            if one.starts_with("rows") || one.starts_with("execute") {
+            if ["rows", "execute", "returning"]
+                .iter()
+                .any(|word| one.starts_with(word))
+            {
                 self.put(b'T', b"\0\0");
             }
+            // The end of the last one is told once all is committed.
+            let before = self.output.len();
             self.run_one(one, u32::MAX, &mut None).await?;
+            if self.deferred && !self.block {
+                self.output.truncate(before);
+            }
         }
-        self.end_implicit(true);
+        self.end_implicit(true)?;
         self.ready().await;
         Ok(())
     }
@@ -242,15 +262,15 @@ impl Server {
         if name.is_empty() {
             self.statements.remove(&name);
         }
-        let text = std::str::from_utf8(text).unwrap();
-        if is_bad(text) {
+        let text = std::str::from_utf8(text).unwrap().to_lowercase();
+        if is_bad(&text) {
             return Err(Stop::Error("42601"));
         }
-        self.check_block(text)?;
+        self.check_block(&text)?;
         if self.statements.contains_key(&name) {
             return Err(Stop::Error("42P05"));
         }
-        self.statements.insert(name, text.to_owned());
+        self.statements.insert(name, text);
         self.put(b'1', b"");
         Ok(())
     }
@@ -334,7 +354,7 @@ impl Server {
                 let commit = *word == "commit" && !self.failed;
                 self.block = false;
                 self.failed = false;
-                self.end_implicit(commit);
+                self.end_implicit(commit)?;
                 self.complete(if commit { "COMMIT" } else { "ROLLBACK" });
             }
             ["fail", ..] => return Err(Stop::Error("22012")),
@@ -361,6 +381,22 @@ impl Server {
                 *left = Some(before - now);
                 if most == u32::MAX || before < most {
                     self.complete(&format!("SELECT {now}"));
+                } else {
+                    self.put(b's', b"");
+                }
+            }
+            ["returning", count, ..] => {
+                if left.is_none() {
+                    self.uncommitted.push(one.to_owned());
+                }
+                let before = left.unwrap_or_else(|| count.parse().unwrap());
+                let now = before.min(most);
+                for _ in 0..now {
+                    self.put(b'D', b"\0\x01\0\0\0\x01x");
+                }
+                *left = Some(before - now);
+                if most == u32::MAX || before < most {
+                    self.complete(&format!("UPDATE {count}"));
                 } else {
                     self.put(b's', b"");
                 }
@@ -431,7 +467,13 @@ impl Server {
                 self.complete("DISCARD ALL");
             }
             ["fetch" | "close", name] => self.use_cursor(words[0], name.as_bytes())?,
+            ["touch", count, ..] => {
+                let count: u32 = count.parse().map_err(|_| Stop::Error("22012"))?;
+                self.uncommitted.push(one.to_owned());
+                self.complete(&format!("UPDATE {count}"));
+            }
             _ => {
+                self.deferred |= words[0] == "defer";
                 self.uncommitted.push(one.to_owned());
                 self.complete("INSERT 0 1");
             }
