@@ -16,10 +16,12 @@ mod touches;
 use std::path::Path;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use self::delegation::Delegations;
 pub use self::delegation::{Delegation, InPlace, StandIn};
@@ -31,6 +33,7 @@ pub use self::table::{Choice, Found};
 pub use self::ticket::{Outcome, Ticket};
 pub use self::touches::{Rows, Touches};
 use crate::clock::BootTime;
+use crate::factors::Factor;
 use crate::policy::{ApprovalId, Approved, Need, Needs};
 use crate::state;
 
@@ -71,9 +74,17 @@ pub struct Answer {
     /// In whose place it was given, where it was not by an own right.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_place: Option<InPlace>,
+    /// By what key it was proved, where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub factor: Option<Factor>,
 }
 
 impl Answer {
+    /// Whether it has the proof that is asked for. A no takes none.
+    fn is_proved(&self, need: &Need) -> bool {
+        !self.yes || !need.second_factor || self.factor.is_some()
+    }
+
     /// By whose right it counts.
     #[must_use]
     pub fn right(&self) -> &Person {
@@ -160,6 +171,18 @@ pub struct Standing {
     pub(crate) version: u64,
 }
 
+impl Standing {
+    /// Digest of what people are shown of it, in hex: what is asked, and what it would touch.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let shown = serde_json::to_vec(&(&*self.question, &self.touches));
+        let mut digest = Context::new(&SHA256);
+        // What cannot be told is shown to nobody, and has a digest that nobody knows before.
+        digest.update(&shown.unwrap_or_else(|_| Uuid::now_v7().as_bytes().to_vec()));
+        hex::encode(digest.finish())
+    }
+}
+
 fn any_number() -> u64 {
     u64::MAX
 }
@@ -186,9 +209,13 @@ pub fn who(needs: &[Needs]) -> String {
     let way = |need: &Need| {
         let groups: Vec<_> = need.groups.iter().map(String::as_str).collect();
         let groups = groups.join(" or ");
+        let by = match need.second_factor {
+            true => " with a second factor",
+            false => "",
+        };
         match need.count {
-            1 => groups,
-            count => format!("{count} of {groups}"),
+            1 => format!("{groups}{by}"),
+            count => format!("{count} of {groups}{by}"),
         }
     };
     let ways = |ways: &Needs| ways.iter().map(way).collect::<Vec<_>>().join(" or ");
@@ -310,7 +337,7 @@ impl Approvals {
     ///
     /// # Errors
     /// Where it cannot be kept: it is over all the same, but may live again after a restart.
-    pub async fn undelegate(&self, id: uuid::Uuid) -> Result<bool, Error> {
+    pub async fn undelegate(&self, id: Uuid) -> Result<bool, Error> {
         let was_live = self.delegations.take(id).is_some();
         self.store.undelegated(id).await?;
         Ok(was_live)

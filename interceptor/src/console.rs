@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use self::guard::Site;
-use crate::control::access::{approvals, grants, hook};
+use crate::control::access::{approvals, factors, grants, hook};
 use crate::control::caller::logins::Logins;
 use crate::control::records::{search, watch};
 use crate::control::{Shared, agents, status};
@@ -53,6 +53,11 @@ fn routes(services: Shared, logins: &Arc<Logins>, site: &Arc<Site>) -> Router {
         .route("/api/approvals", get(approvals::all))
         .route("/api/approvals/show", post(approvals::show))
         .route("/api/approvals/answer", post(approvals::answer))
+        .route("/api/factors", get(factors::own))
+        .route("/api/factors/begin", post(factors::begin))
+        .route("/api/factors/add", post(factors::add))
+        .route("/api/factors/remove", post(factors::remove))
+        .route("/api/factors/challenge", post(factors::challenge))
         .route("/api/grants", get(grants::all))
         .route("/api/grants/revoke", post(grants::revoke))
         .route("/api/sessions/end", post(agents::end_session))

@@ -26,6 +26,7 @@
 //! | how does "no" sound | `protocol/x/refuse.rs` |
 //! | what is kept | [`audit`] (facts), [`recording`] (bytes) |
 //! | how others hear of it, how it is found again | [`outputs`], [`search`] |
+//! | who proves by a key that it is he who answers | [`factors`] |
 //! | what can an operator do | [`control`], [`cli`], [`console`] |
 //! | what may a file say | [`config`] |
 //! | which certificates do we show, which do we trust | [`tls`] |
@@ -46,6 +47,7 @@ pub mod connection;
 pub mod console;
 pub mod control;
 pub mod daemon;
+pub mod factors;
 pub mod grants;
 pub mod hosts;
 pub mod identity;

@@ -15,6 +15,7 @@ mod detect;
 mod direct;
 mod discover;
 mod drivers;
+mod factors;
 mod filesystems;
 mod grants;
 mod http;

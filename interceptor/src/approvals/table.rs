@@ -7,12 +7,14 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use super::question::Key;
-use super::{Answer, Error, HOLDS, Over, Person, Question, Standing, State, Touches, Word};
+use super::{Answer, Error, HOLDS, Over, Question, Standing, State, Touches, Word};
 use crate::clock::BootTime;
 use crate::policy::{ApprovalId, Needs};
 
 /// Open questions of one scope.
 const OF_ONE: usize = 16;
+/// What is told to who answers without the proof that is asked for.
+const NO_FACTOR: &str = "a yes takes a second factor here: give it at the console, with a key";
 /// Questions that are kept in mind of all scopes, answered ones among them.
 const OF_ALL: usize = 4_096;
 /// Questions that are over and are remembered for whoever tells of their end.
@@ -376,16 +378,25 @@ impl Table {
             return mistaken("this user has answered already; another one must");
         }
         if answer.break_glass {
+            // In place of everybody else's word, and not of the proof.
+            let lacks = |ways: &Needs| !ways.iter().any(|need| answer.is_proved(need));
+            if question.needs.iter().any(lacks) {
+                return mistaken(NO_FACTOR);
+            }
             return match choice.shape {
                 None => Ok(entry.standing.clone()),
                 Some(_) => mistaken("an emergency is for what was shown alone"),
             };
         }
         let waited = now.since(question.from);
-        let mut ways = question.needs.iter().flatten();
-        if !ways.any(|need| by.speaks_for(need, waited)) {
+        let ways = question.needs.iter().flatten();
+        let mut own = ways.filter(|need| by.speaks_for(need, waited)).peekable();
+        if own.peek().is_none() {
             let text = format!("this waits for {}", super::who(&question.needs));
             return Err(Error::Mistaken(text));
+        }
+        if !own.any(|need| answer.is_proved(need)) {
+            return mistaken(NO_FACTOR);
         }
         let longest = longest_shape(&question.needs);
         match (choice.shape, longest) {
@@ -418,8 +429,7 @@ impl Table {
         after.covers = after.covers.min(choice.times.max(1));
         let waited = now.since(after.question.from);
         let until = now.after(HOLDS);
-        let people: Vec<_> = after.answers.iter().map(Answer::right).collect();
-        let enough = alone || are_enough(&after.question.needs, &people, waited);
+        let enough = alone || are_enough(&after.question.needs, &after.answers, waited);
         after.state = match (yes, enough, choice.shape) {
             (false, _, _) => State::Denied { until },
             (true, false, _) => State::Open,
@@ -601,10 +611,12 @@ impl Table {
 }
 
 /// Whether these people's yes is enough: for each thing that is wanted, in one of its ways.
-fn are_enough(needs: &[Needs], people: &[&Person], waited: Duration) -> bool {
+fn are_enough(needs: &[Needs], answers: &[Answer], waited: Duration) -> bool {
     needs.iter().all(|ways| {
         ways.iter().any(|need| {
-            let speak = people.iter().filter(|by| by.speaks_for(need, waited));
+            let counts =
+                |said: &&Answer| said.right().speaks_for(need, waited) && said.is_proved(need);
+            let speak = answers.iter().filter(counts);
             speak.count() >= usize::try_from(need.count).unwrap_or(usize::MAX)
         })
     })

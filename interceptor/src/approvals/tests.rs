@@ -1,6 +1,7 @@
 //! The life of a question, step by step, and what of it outlives the daemon.
 
 mod crash;
+mod factor;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ fn need(names: &[&str], count: u32) -> Need {
         count,
         later: None,
         shape: Some(600),
+        second_factor: false,
     }
 }
 
@@ -83,6 +85,7 @@ fn says(by: Person, yes: bool) -> Answer {
         reason: None,
         break_glass: false,
         in_place: None,
+        factor: None,
     }
 }
 

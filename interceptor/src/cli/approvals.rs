@@ -134,6 +134,7 @@ impl Approve {
             shape: self.shape,
             times: self.times,
             break_glass: self.break_glass,
+            factor: None,
         };
         answer(&self.daemon, &say, self.json).await
     }
@@ -162,6 +163,7 @@ impl Deny {
             shape: None,
             times: 0,
             break_glass: false,
+            factor: None,
         };
         answer(&self.daemon, &say, self.json).await
     }
@@ -316,7 +318,11 @@ fn state(standing: &Standing) -> String {
 
 /// All of a request, for who is to answer it.
 fn whole(asked: &Asked) -> String {
-    let Asked { standing, before } = asked;
+    let Asked {
+        standing,
+        before,
+        shown: _,
+    } = asked;
     let question = &standing.question;
     let mut text = String::new();
     // The request first, each line marked: none of it can pass for what the daemon says.

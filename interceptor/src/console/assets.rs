@@ -11,8 +11,9 @@ use crate::control::Shared;
 const PAGE: &str = include_str!("assets/console.html");
 const STYLE: &str = include_str!("assets/console.css");
 /// In this order one script: each but the last only defines what the next uses.
-const SCRIPTS: [(&str, &str); 5] = [
+const SCRIPTS: [(&str, &str); 6] = [
     ("/page.js", include_str!("assets/page.js")),
+    ("/factor.js", include_str!("assets/factor.js")),
     ("/views.js", include_str!("assets/views.js")),
     ("/screen.js", include_str!("assets/screen.js")),
     ("/replay.js", include_str!("assets/replay.js")),

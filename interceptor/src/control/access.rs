@@ -3,5 +3,6 @@
 pub mod approvals;
 mod asking;
 pub mod delegating;
+pub mod factors;
 pub mod grants;
 pub mod hook;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::approvals::{StandIn, Standing};
+use crate::factors::Assertion;
 use crate::identity::Identity;
 use crate::policy::{Action, ApprovalId, GrantId, Resource};
 
@@ -304,6 +305,9 @@ pub struct Asked {
     pub standing: Standing,
     /// Earlier ones, the last first.
     pub before: Vec<Standing>,
+    /// Digest of what is shown of the question, in hex: what a second factor signs.
+    #[serde(default)]
+    pub shown: String,
 }
 
 /// `POST /v1/approvals/answer`.
@@ -326,6 +330,9 @@ pub struct Say {
     /// Whether it is an emergency, and stands in place of everybody else's answer.
     #[serde(default)]
     pub break_glass: bool,
+    /// What a key of whoever says so has signed, at the console.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub factor: Option<Assertion>,
 }
 
 /// `POST /v1/approvals/delegate`: names a stand-in for the caller.

@@ -167,6 +167,15 @@ impl Known {
         }
     }
 
+    /// The login that it is; none of a process.
+    #[must_use]
+    pub fn visitor(&self) -> Option<&Visitor> {
+        match &self.who {
+            Who::Visitor(visitor) => Some(visitor),
+            Who::Process(_) => None,
+        }
+    }
+
     /// Looks at it as closely as at whoever opens a connection, for the audit; nothing is decided by it.
     async fn described(mut self, services: &Services, scope: Option<&Scope>) -> Self {
         let Who::Process(process) = &self.who else {

@@ -18,6 +18,7 @@ use crate::audit;
 use crate::capture::{self, Capture, Events, Listeners};
 use crate::config::Config;
 use crate::control;
+use crate::factors::Factors;
 use crate::grants::Grants;
 use crate::hosts::Hosts;
 use crate::identity::Identifier;
@@ -78,7 +79,7 @@ pub(super) async fn build(config: Config, policy: policy::Handle) -> anyhow::Res
     let secrets = Arc::new(Secrets::default());
     let console = console::listen(config.console.as_ref(), &secrets).await?;
     let (audit, recorder) = records(&config)?;
-    let (grants, tokens, approvals) = granted(&config)?;
+    let (grants, tokens, approvals, factors) = granted(&config)?;
     let hosts = Hosts::open(&config.paths.state)?;
     let (capture, listeners) = capture(&config)?;
     let events = capture.events();
@@ -98,6 +99,7 @@ pub(super) async fn build(config: Config, policy: policy::Handle) -> anyhow::Res
         tokens,
         clients: Default::default(),
         approvals,
+        factors,
         audit,
         recorder,
         closings: Default::default(),
@@ -130,13 +132,15 @@ pub(super) async fn build(config: Config, policy: policy::Handle) -> anyhow::Res
 }
 
 /// What was granted, whom scopes are bound to, and what people were asked.
-fn granted(config: &Config) -> anyhow::Result<(Grants, Tokens, Approvals)> {
+fn granted(config: &Config) -> anyhow::Result<(Grants, Tokens, Approvals, Factors)> {
     let state = &config.paths.state;
     let grants = Grants::open(&state.join("grants.db"))?;
     let tokens = Tokens::open(&state.join("identities.db"))
         .context("cannot open what scopes are bound to")?;
     let approvals = Approvals::open(&state.join("approvals.db"))?;
-    Ok((grants, tokens, approvals))
+    let factors = Factors::open(&state.join("factors.db"))
+        .context("cannot open the keys of those who answer")?;
+    Ok((grants, tokens, approvals, factors))
 }
 
 /// What is kept: the audit log, and the recordings that it vouches for.

@@ -17,6 +17,7 @@ use crate::audit::{self, Sink as _};
 use crate::capture::{Capture, NetnsCookie, Scope};
 use crate::clock;
 use crate::config::{Config, SLACK};
+use crate::factors::Factors;
 use crate::grants::Grants;
 use crate::hosts::Hosts;
 use crate::identity::{self, LoggedIn, Login, ScopeOf};
@@ -73,6 +74,8 @@ pub struct Services {
     pub clients: Clients,
     /// What waits for people, and what they said.
     pub approvals: Approvals,
+    /// The keys by which people prove that it is they who answer.
+    pub factors: Factors,
     /// The audit log.
     pub audit: Arc<audit::Log>,
     /// Where sessions are recorded.

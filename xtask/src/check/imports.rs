@@ -21,7 +21,7 @@ const ABOVE: [&str; 5] = ["protocol", "connection", "control", "cli", "console"]
 
 /// Every row that fits a module must hold. `*` stands for one name; `policy::Type` for the types that
 /// stand directly in `policy`: the words of policy, not its machinery.
-const TABLE: [(&str, Rule); 29] = [
+const TABLE: [(&str, Rule); 30] = [
     ("protocol::*::wire", Only(&[])),
     (
         "protocol",
@@ -45,6 +45,7 @@ const TABLE: [(&str, Rule); 29] = [
     ("policy", Never(&ABOVE)),
     ("grants", Never(&ABOVE)),
     ("approvals", Never(&ABOVE)),
+    ("factors", Only(&["state", "clock", "policy::Type"])),
     ("state", Only(&[])),
     ("masking", Never(&ABOVE)),
     ("identity", Never(&ABOVE)),

@@ -42,6 +42,15 @@ impl Console {
         format!("{scheme}://{}", self.host())
     }
 
+    /// The name that browsers make keys for; none where it is an address.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match &self.url.host {
+            Host::Name(name) => Some(name),
+            Host::Ip(_) => None,
+        }
+    }
+
     /// What browsers say in `Host`.
     #[must_use]
     pub fn host(&self) -> String {

@@ -1,11 +1,12 @@
 // Which view is shown, what keys do, and what happens as things change.
 
 import { $, api, ask, el, forget, isIn, keep, say, Told } from './page.js';
+import { factors } from './factor.js';
 import { Replay } from './replay.js';
 import * as views from './views.js';
 
 const STATE = 'interceptor-state';
-const order = ['approvals', 'grants', 'sessions', 'audit'];
+const order = ['approvals', 'grants', 'sessions', 'audit', 'factors'];
 let shown = '';
 let filter = {};
 let stream;
@@ -58,6 +59,7 @@ async function approvals(id, asked) {
     $('state').textContent = views.state(found.standing);
     $('touches').textContent = views.touches(found.standing);
     $('plan').textContent = views.plan(found.standing) || 'not known';
+    if ($('answer')) $('answer').dataset.shown = found.shown;
     if (found.standing.state.is !== 'open') $('answer')?.remove();
     return undefined;
   }
@@ -117,6 +119,7 @@ async function view() {
     if (which === 'sessions' && id) watch(id);
     else if (which === 'sessions') put('sessions', views.sessions(await api('/api/status'), view), asked);
     if (which === 'audit') await audit(id, asked);
+    if (which === 'factors') put('factors', factors(await api('/api/factors'), $('name').textContent === 'root', view), asked);
   } catch (error) {
     if (asked === turn || error.status === 401) failed(error);
   }

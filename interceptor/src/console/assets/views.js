@@ -1,5 +1,6 @@
 // The views: each makes the content of the page from what the daemon answers.
 
+import { signed } from './factor.js';
 import { api, el, link, plain, rows, say, text, when } from './page.js';
 
 const person = (by) => plain(by.login
@@ -80,7 +81,7 @@ function who(one) {
   );
 }
 
-export function approval({ standing: one, before }, answered) {
+export function approval({ standing: one, before, shown }, answered) {
   const status = el('p', { id: 'state', tabIndex: -1 }, state(one));
   return [
     el('h2', null, `${plain(one.summary)} on ${place(one)}`),
@@ -90,7 +91,7 @@ export function approval({ standing: one, before }, answered) {
     one.values && rows(...one.values.map((value, at) =>
       [`$${at + 1}`, el('code', null, value === null ? 'NULL' : plain(value))])),
     el('p', { id: 'touches', 'aria-live': 'polite' }, touches(one)),
-    answering(one, answered),
+    answering(one, shown, answered),
     el('h3', null, 'Who asks'),
     who(one),
     el('h3', null, 'How the server would do it'),
@@ -128,7 +129,7 @@ export function touches({ touches: known }) {
 export const plan = ({ touches: known }) => plain((known?.plan ?? []).join('\n'));
 
 // What is said counts when its button is pressed, and never before.
-function answering(one, answered) {
+function answering(one, shown, answered) {
   if (one.state.is !== 'open') return undefined;
   const reason = el('input', { id: 'reason', name: 'reason', maxLength: 1000, autocomplete: 'off' });
   const times = el('input', { id: 'times', type: 'number', min: 1, max: 9999, value: 1 });
@@ -137,6 +138,7 @@ function answering(one, answered) {
   const alone = el('input', { id: 'alone', type: 'checkbox' });
   const yes = el('button', { type: 'submit', className: 'yes', id: 'approve' }, 'Approve');
   const no = el('button', { type: 'button', className: 'no', id: 'deny' }, 'Deny');
+  const proof = one.needs.flat().some((need) => need.second_factor);
   const send = async (says) => {
     yes.disabled = true;
     no.disabled = true;
@@ -145,6 +147,10 @@ function answering(one, answered) {
     if (says && shape.value.trim()) body.shape = shape.value.trim();
     if (says && alone.checked) body.break_glass = true;
     try {
+      if (says && proof) {
+        say('Touch your key.');
+        body.factor = await signed(await api('/api/factors/challenge', { say: body, shown: form.dataset.shown }));
+      }
       answered(await api('/api/approvals/answer', body));
     } catch (error) {
       say(error.message, true);
@@ -153,7 +159,8 @@ function answering(one, answered) {
     }
   };
   no.addEventListener('click', () => send(false));
-  const form = el('form', { 'aria-label': 'Your answer', id: 'answer' },
+  const form = el('form', { 'aria-label': 'Your answer', id: 'answer', 'data-shown': shown },
+    proof ? el('p', null, 'A yes takes your key.') : undefined,
     el('label', null, 'Reason; the agent is told it with a no', reason),
     el('label', null, 'How many that wait', times),
     longest ? el('label', null, `Other literals for, at most ${longest} s`, shape) : undefined,

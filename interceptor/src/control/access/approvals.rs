@@ -15,6 +15,7 @@ use super::super::api::{Asked, Say, WhichApproval};
 use super::super::caller::{Answer, Known};
 use super::super::status::agent_of;
 use super::delegating::Places;
+use super::factors::proved;
 use crate::approvals::{self, Choice, InPlace, Person, Standing};
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
@@ -73,7 +74,11 @@ pub async fn show(
         }
     }
     let before = seen;
-    Ok(Json(Asked { standing, before }))
+    Ok(Json(Asked {
+        shown: standing.shown(),
+        standing,
+        before,
+    }))
 }
 
 /// `GET /v1/approvals` on the agents' socket: those of the caller's own process tree and user.
@@ -129,6 +134,7 @@ pub async fn answer(
     if say.break_glass && say.reason.is_none() {
         return Err(Answer::bad("an emergency needs a reason"));
     }
+    let factor = proved(&services, &caller, &say, &standing).await?;
     let answer = approvals::Answer {
         by,
         yes: say.yes,
@@ -136,6 +142,7 @@ pub async fn answer(
         reason: say.reason,
         break_glass: say.break_glass,
         in_place,
+        factor,
     };
     // It goes on where the caller goes away.
     let said =

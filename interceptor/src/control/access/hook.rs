@@ -169,6 +169,7 @@ fn say(services: &Services, pressed: &Pressed) -> Result<Say, Answer> {
             shape: None,
             times: 1,
             break_glass: false,
+            factor: None,
         }),
     }
 }

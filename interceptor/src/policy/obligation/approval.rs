@@ -15,8 +15,15 @@ use crate::config::is_name;
 use crate::policy::RuleId;
 
 /// The annotations that belong to `@approve`; none means anything without it.
-pub(in crate::policy) const COMPANIONS: [&str; 4] =
-    ["approvers", "escalate", "escalate_after", "shape"];
+pub(in crate::policy) const COMPANIONS: [&str; 5] = [
+    "approvers",
+    "escalate",
+    "escalate_after",
+    "shape",
+    "second_factor",
+];
+/// The one kind of second factor that there is.
+const FACTOR: &str = "webauthn";
 /// Most people that one rule may ask for.
 const PEOPLE: u32 = 16;
 /// Longest name of a group (`LOGIN_NAME_MAX`, limits.h, without its NUL).
@@ -44,6 +51,9 @@ pub struct Need {
     /// For how long at most, in seconds, an answer may cover other literals in the same text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shape: Option<u64>,
+    /// Whether a yes counts only with a proof by a key of whoever says it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub second_factor: bool,
 }
 
 /// Who may answer after a while.
@@ -105,6 +115,7 @@ impl Need {
                 .unwrap_or(1),
             later,
             shape: shape.map(|shape| shape.as_secs()),
+            second_factor: annotation("second_factor").is_some(),
         })
     }
 
@@ -158,6 +169,7 @@ pub(in crate::policy) fn check(name: &str, value: &str) -> Result<(), String> {
             seconds().is_some(),
             "after how long others may answer too, such as 2m".to_owned(),
         ),
+        "second_factor" => (value == FACTOR, format!("the kind of factor: {FACTOR}")),
         "shape" => (
             seconds().is_some_and(|time| time <= LONGEST_SHAPE),
             "for how long an answer may cover other literals, such as 10m, of at most 24h"

@@ -74,6 +74,28 @@ fn people_are_asked_where_no_permit_does_without_them() {
 }
 
 #[test]
+fn a_rule_says_whether_a_yes_takes_a_second_factor() {
+    let rule = |more: &str| {
+        let text = format!(
+            r#"@id("x") @approve("dba") {more} permit(principal is Agent, action == Action::"Delete", resource);"#
+        );
+        load_text(&text)
+    };
+    for (more, takes) in [("", false), (r#"@second_factor("webauthn")"#, true)] {
+        let verdicts = Verdicts::new(&Arc::new(agent("claude")), "crm", "app").unwrap();
+        let needs = verdicts.needs(&rule(more).unwrap(), &[ask(Action::Delete, "t")], &NoGrants);
+        let all: Vec<_> = needs
+            .iter()
+            .flatten()
+            .map(|need| need.second_factor)
+            .collect();
+        assert_eq!(all, [takes], "{more}");
+    }
+    assert!(rule(r#"@second_factor("")"#).is_err());
+    assert!(rule(r#"@second_factor("totp")"#).is_err());
+}
+
+#[test]
 fn a_grant_or_a_word_does_where_one_permit_wants_the_one_and_another_the_other() {
     let policy = load_text(RULES).unwrap();
     let update = |name| ask(Action::Update, name);
