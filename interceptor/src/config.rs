@@ -41,7 +41,7 @@ pub use load::is_open;
 pub use mistake::{Mistake, Mistakes, Place};
 pub use names::{NameRefusal, Names, is_below};
 pub use shape::Held;
-pub use shape::http::{Client, Http, Inject, Unread};
+pub use shape::http::{Client, Http, Inject, Sigv4, Unread};
 pub use shape::kubernetes::{Impersonate, Kubernetes, Whom};
 pub use shape::ssh::{HostKey, HostKeys, Ssh, SshLogin, signed_by};
 
@@ -498,9 +498,11 @@ impl Protocol {
     fn secrets(&self) -> impl Iterator<Item = &SecretSource> {
         let sources: Vec<_> = match self {
             Self::Postgres(postgres) => postgres.password.iter().collect(),
-            Self::Http(http) => http.inject.iter().map(Inject::secret).collect(),
+            Self::Http(http) => http.inject.iter().flat_map(Inject::secrets).collect(),
             Self::Ssh(ssh) => ssh.secrets().map(|(_, source)| source).collect(),
-            Self::Kubernetes(cluster) => cluster.http.inject.iter().map(Inject::secret).collect(),
+            Self::Kubernetes(cluster) => (cluster.http.inject.iter())
+                .flat_map(Inject::secrets)
+                .collect(),
         };
         sources.into_iter()
     }

@@ -108,6 +108,14 @@ pub fn newest_postgres() -> Option<PathBuf> {
         .map(|entry| entry.path().join("bin"))
 }
 
+/// FNV-1a: names what is cached after what is in it.
+#[must_use]
+pub fn fingerprint(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
+}
+
 /// A Python that has the drivers of `xtask/src/setup.rs`: `$INTERCEPTOR_PYTHON`.
 ///
 /// # Errors

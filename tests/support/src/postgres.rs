@@ -272,7 +272,10 @@ fn template() -> anyhow::Result<PathBuf> {
     let programs = place::postgres_programs()?;
     let version = version(&programs)?;
     let user = place::server_user();
-    let name = format!("postgres-{version}-{user}-{:08x}", fingerprint(SAMPLE));
+    let name = format!(
+        "postgres-{version}-{user}-{:08x}",
+        place::fingerprint(SAMPLE)
+    );
     let template = cache.join(name);
     let lock = File::create(cache.join("postgres.lock")).context("make the template's lock")?;
     lock.lock().context("lock the template")?;
@@ -383,11 +386,4 @@ fn version(programs: &Path) -> anyhow::Result<String> {
         bail!("read PostgreSQL's version from {text:?}");
     };
     Ok(version.to_owned())
-}
-
-/// FNV-1a: names the template after what is in it.
-fn fingerprint(text: &str) -> u32 {
-    text.bytes().fold(0x811c_9dc5, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    })
 }

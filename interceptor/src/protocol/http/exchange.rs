@@ -38,10 +38,12 @@ use crate::secrets::Secret;
 use crate::session::{Gate, Hold, Outcome, Phase, RequestId, Said, Shown, Values};
 
 /// Headers that people are not shown: they change from one sending to the next, or say nothing.
-const UNSHOWN: [&str; 13] = [
+const UNSHOWN: [&str; 15] = [
     "accept",
     "accept-encoding",
     "accept-language",
+    "amz-sdk-invocation-id",
+    "amz-sdk-request",
     "connection",
     "content-length",
     "date",
@@ -251,7 +253,8 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             self.gate.presented(place, value)?;
         }
         let why = "the request presents more credentials than anybody has";
-        Ok((presented.len() > CREDENTIALS).then_some(Wrong::Malformed(why)))
+        let odd = (presented.len() > CREDENTIALS).then_some(Wrong::Malformed(why));
+        Ok(odd.or_else(|| inject::odd(plan.http.inject.as_ref(), &parts.headers)))
     }
 
     /// What is masked for whoever asks.
@@ -322,7 +325,9 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         let mut whole = incoming.is_end_stream().then(Bytes::new);
         let renews = matches!(plan.http.inject, Some(Inject::Issued(_)));
         let waits = renews || masker.is_some() && sent.waits();
-        let is_read = wanted.is_some() || (asks || waits) && is_short;
+        let is_signed = facts.http.upgrade.is_empty()
+            && inject::needs_whole(plan.http.inject.as_ref(), &parts.headers, masker.is_some());
+        let is_read = wanted.is_some() || is_signed || (asks || waits) && is_short;
         let body = if is_read && facts.wrong.is_none() {
             let bounds = (plan.http.judged_bytes, held::COMES);
             let read = held::collect(incoming, bounds, self.gate.room()).await;
@@ -450,6 +455,11 @@ fn said(facts: &mut Facts, wanted: Wanted, parts: &Parts, bytes: &Bytes) -> Resu
     if parts.headers.contains_key(header::CONTENT_ENCODING) {
         return Err(Wrong::Unreadable(
             "the body is compressed, and has to be read",
+        ));
+    }
+    if inject::is_in_pieces(&parts.headers) {
+        return Err(Wrong::Unreadable(
+            "the body comes in signed pieces, and has to be read",
         ));
     }
     match (wanted, &mut facts.cluster) {

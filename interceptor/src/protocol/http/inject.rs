@@ -2,6 +2,7 @@
 //! in, and nowhere else.
 
 pub(super) mod conceal;
+pub(super) mod sigv4;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +12,11 @@ use hyper::http::uri::PathAndQuery;
 use secrecy::ExposeSecret as _;
 use zeroize::Zeroizing;
 
+pub(super) use self::sigv4::chunks::Chunks;
+pub(super) use self::sigv4::is_in_pieces;
+use super::facts::Wrong;
 use super::wire::query;
+use crate::clock;
 use crate::config::{Http, Inject};
 use crate::policy::Refusal;
 use crate::secrets::Secret;
@@ -31,6 +36,52 @@ const CREDENTIALS: [&str; 12] = [
     "job-token",
     "x-vault-token",
 ];
+
+/// A credential as it is used.
+pub(super) enum Credential {
+    /// It stands in the request.
+    Secret(Secret),
+    /// The request is signed with it.
+    Key(sigv4::Key),
+}
+
+impl Credential {
+    /// What no answer shows.
+    pub(super) fn secrets(&self) -> Vec<&Secret> {
+        match self {
+            Self::Secret(secret) => vec![secret],
+            Self::Key(key) => key.secrets().collect(),
+        }
+    }
+}
+
+/// What is known of a body when its head is given a credential.
+#[derive(Clone, Copy)]
+pub(super) enum Payload<'a> {
+    /// All of it.
+    Whole(&'a [u8]),
+    /// It comes as it comes; whether values in it may be covered on its way.
+    Comes {
+        /// They may.
+        covered: bool,
+    },
+}
+
+/// Whether the credential cannot be put in before the body is there, in which values may be covered.
+pub(super) fn needs_whole(inject: Option<&Inject>, headers: &HeaderMap, covered: bool) -> bool {
+    match inject {
+        Some(Inject::Sigv4(settings)) => sigv4::needs_whole(settings, headers, covered),
+        _ => false,
+    }
+}
+
+/// Why a request cannot be given the credential, where what it says of its body is why.
+pub(super) fn odd(inject: Option<&Inject>, headers: &HeaderMap) -> Option<Wrong> {
+    match inject {
+        Some(Inject::Sigv4(_)) => sigv4::odd(headers),
+        _ => None,
+    }
+}
 
 /// Something that the client presented: where, and what.
 pub(super) type Presented = (String, Zeroizing<Vec<u8>>);
@@ -53,6 +104,7 @@ pub(super) fn strip(parts: &mut Parts, settings: &Http) -> Vec<Presented> {
                     .map(|value| (place(), Zeroizing::new(value))),
             );
         }
+        Some(Inject::Sigv4(_)) => sigv4::strip(parts, &mut presented),
         _ => {}
     }
     presented
@@ -105,11 +157,26 @@ fn strip_cookie(headers: &mut HeaderMap, name: &str, presented: &mut Vec<Present
     }
 }
 
-/// Puts the credential in.
+/// Puts the credential in; what signs the pieces of the body, where that comes in such.
 ///
 /// # Errors
-/// A refusal of kind `secret` where it cannot stand where it is to.
-pub(super) fn inject(parts: &mut Parts, inject: &Inject, secret: &Secret) -> Result<(), Refusal> {
+/// A refusal where it cannot stand where it is to, or nothing can be signed with it.
+pub(super) fn inject(
+    parts: &mut Parts,
+    inject: &Inject,
+    credential: &Credential,
+    payload: Payload<'_>,
+) -> Result<Option<Chunks>, Refusal> {
+    match (inject, credential) {
+        (Inject::Sigv4(settings), Credential::Key(key)) => {
+            sigv4::sign_head(parts, settings, key, payload, clock::wall())
+        }
+        (inject, Credential::Secret(secret)) => put(parts, inject, secret).map(|()| None),
+        (_, Credential::Key(_)) => Err(Refusal::secret()),
+    }
+}
+
+fn put(parts: &mut Parts, inject: &Inject, secret: &Secret) -> Result<(), Refusal> {
     let secret = secret.expose_secret();
     let bytes = secret.as_bytes();
     match inject {
@@ -145,6 +212,8 @@ pub(super) fn inject(parts: &mut Parts, inject: &Inject, secret: &Secret) -> Res
             set_query(parts, &query);
             Ok(())
         }
+        // What is signed is more than the head.
+        Inject::Sigv4(_) => Err(Refusal::secret()),
     }
 }
 

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use self::budget::Bounded;
 pub(crate) use self::budget::Budget;
 use super::{Body, CONNECTION_WINDOW, HEADERS_MAX, SEND_MAX, STREAM_WINDOW, Spoken};
-use crate::config::{Host, Inject, Target};
+use crate::config::{Host, Inject, SecretSource, Target};
 use crate::policy::{Permit, Refusal};
 use crate::secrets::Secret;
 use crate::session::beside::Beside;
@@ -43,6 +43,11 @@ pub(crate) trait Way: Send + Sync + 'static {
     ) -> impl Future<Output = Option<Secret>> + Send {
         async { None }
     }
+
+    /// What belongs to it and comes from elsewhere.
+    fn secret(&self, _source: &SecretSource) -> impl Future<Output = Option<Secret>> + Send {
+        async { None }
+    }
 }
 
 impl Way for Beside {
@@ -55,6 +60,10 @@ impl Way for Beside {
             Inject::Issued(client) => self.token(client, refused).await,
             inject => self.secret(inject.secret()).await,
         }
+    }
+
+    async fn secret(&self, source: &SecretSource) -> Option<Secret> {
+        Self::secret(self, source).await
     }
 }
 

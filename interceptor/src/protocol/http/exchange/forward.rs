@@ -16,6 +16,8 @@ use super::{Exchange, Plan};
 use crate::config::Inject;
 use crate::policy::{Permit, Refusal};
 use crate::protocol::http::answer::{self, Passing};
+use crate::protocol::http::inject::sigv4::Key;
+use crate::protocol::http::inject::{Chunks, Credential, Payload};
 use crate::protocol::http::mask::Masker;
 use crate::protocol::http::reach::{Failed, Way};
 use crate::protocol::http::record::Track;
@@ -82,14 +84,22 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         recorded.map_err(|refusal| self.told(&refusal))?;
         prepare(&mut parts, &passing, self.spoken());
         let again = whole
+            .clone()
             .filter(|_| renews(&plan) && passing.upgraded.is_none())
             .map(|whole| (parts.clone(), whole));
-        let used = self.give(&mut parts, &mut passing, None).await;
-        let used = match used {
+        let payload = match &whole {
+            _ if passing.upgraded.is_some() => Payload::Whole(&[]),
+            Some(whole) => Payload::Whole(whole),
+            None => Payload::Comes {
+                covered: masker.is_some(),
+            },
+        };
+        let used = self.give(&mut parts, &mut passing, payload, None).await;
+        let (used, chunks) = match used {
             Ok(used) => used,
             Err(refusal) => return Err(passing.ending.not_forwarded(&refusal)),
         };
-        let body = self.leaving(body, masker, &passing);
+        let body = self.leaving(body, (masker, chunks), &passing);
         let answered = self.send(permit, &plan, Request::from_parts(parts, body));
         let (mut response, permit) = match answered.await {
             Ok(answered) => answered,
@@ -102,7 +112,9 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             // What cannot be sent again is answered as it is; the next one has the new token.
             let renewed = self.renewed(&plan, &used).await;
             if let (true, Some((mut parts, whole))) = (renewed, again) {
-                if let Err(refusal) = self.give(&mut parts, &mut passing, Some(&used)).await {
+                let payload = Payload::Whole(&whole);
+                let given = self.give(&mut parts, &mut passing, payload, Some(&used));
+                if let Err(refusal) = given.await {
                     return Err(passing.ending.not_forwarded(&refusal));
                 }
                 let body = match whole.is_empty() {
@@ -152,11 +164,12 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         &self,
         parts: &mut Parts,
         passing: &mut Passing<G>,
+        payload: Payload<'_>,
         refused: Option<&Secret>,
-    ) -> Result<Option<Secret>, Refusal> {
+    ) -> Result<(Option<Secret>, Option<Chunks>), Refusal> {
         let plan = Arc::clone(&passing.plan);
         let cluster = plan.cluster.as_ref();
-        let mut used = None;
+        let (mut used, mut chunks) = (None, None);
         if let Some(injected) = &plan.http.inject {
             let mut secret = self.way.credential(injected, refused).await;
             if cluster.is_some() {
@@ -164,23 +177,44 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             }
             let secret = secret.ok_or_else(Refusal::secret)?;
             let target = &plan.target.name;
-            let forms = self.given.forms(target, injected, &secret);
+            let credential = self.credential(injected, &secret).await.ok_or_else(|| {
+                tracing::error!(%target, "a credential is not used: it is no key");
+                Refusal::secret()
+            })?;
+            let forms = self.given.forms(target, injected, &credential.secrets());
             let forms = forms.map_err(|why| {
                 tracing::error!(%target, "a credential is not used: {why}");
                 Refusal::secret()
             })?;
             passing.forms = Some(forms);
-            inject::inject(parts, injected, &secret)?;
+            chunks = inject::inject(parts, injected, &credential, payload)?;
             used = Some(secret);
         }
         if let Some(whom) = cluster.and_then(|cluster| cluster.settings.impersonate.as_ref()) {
             kubernetes::inject::impersonate(&mut parts.headers, whom, &self.caller)?;
         }
-        Ok(used)
+        Ok((used, chunks))
+    }
+
+    /// A credential as it is used; `None` where a secret is none.
+    async fn credential(&self, injected: &Inject, secret: &Secret) -> Option<Credential> {
+        let Inject::Sigv4(settings) = injected else {
+            return Some(Credential::Secret(secret.clone()));
+        };
+        let token = match &settings.token {
+            Some(source) => Some(self.way.secret(source).await?),
+            None => None,
+        };
+        Key::of(settings, secret.clone(), token).map(Credential::Key)
     }
 
     /// The body as it is looked at and recorded on its way; one that is empty goes on as it is.
-    fn leaving(&self, body: Body, masker: Option<Masker>, passing: &Passing<G>) -> Body {
+    fn leaving(
+        &self,
+        body: Body,
+        (masker, chunks): (Option<Masker>, Option<Chunks>),
+        passing: &Passing<G>,
+    ) -> Body {
         if body.is_end_stream() {
             return body;
         }
@@ -190,6 +224,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             settings: Arc::clone(&passing.plan.http),
             sent: passing.ending.sent.clone(),
             masker,
+            chunks: chunks.map(|chunks| chunks.within(self.gate.room())),
         };
         let (to, lane) = sent::lane();
         self.tasks.run(leaving.carry(body, to));

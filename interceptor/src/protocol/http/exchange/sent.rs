@@ -17,6 +17,7 @@ use crate::config::{Http, Unread};
 use crate::policy::Refusal;
 use crate::protocol::http::Body;
 use crate::protocol::http::facts::{Facts, Wrong, media_type_of};
+use crate::protocol::http::inject::Chunks;
 use crate::protocol::http::mask::{Broken, Found, Looked, Masker, Masks};
 use crate::protocol::http::record::Track;
 use crate::session::{Direction, Gate, RequestId};
@@ -157,6 +158,10 @@ impl Sent {
                 Err("its body is compressed")
             }
             () if parts.headers.contains_key(header::CONTENT_ENCODING) => Ok(None),
+            () if inject::is_in_pieces(&parts.headers) && self.masks.keeps() => {
+                Err("its body comes in signed pieces")
+            }
+            () if inject::is_in_pieces(&parts.headers) => Ok(None),
             // Its parts are looked at as they are.
             () if media_type.starts_with("multipart/") => self.masks.masker("text/plain"),
             () => self.masks.masker(&media_type),
@@ -201,6 +206,8 @@ pub(super) struct Leaving<G> {
     pub(super) sent: Sent,
     /// What looks at it, where that was not done before.
     pub(super) masker: Option<Masker>,
+    /// What signs its pieces, where it comes in such.
+    pub(super) chunks: Option<Chunks>,
 }
 
 impl<G: Gate> Leaving<G> {
@@ -243,7 +250,7 @@ impl<G: Gate> Leaving<G> {
             };
             if self.masker.is_none() {
                 track.body(&bytes).await.map_err(refused)?;
-                if to.send(Frame::data(bytes)).await.is_err() {
+                if !self.put(bytes, to).await? {
                     return Ok(false);
                 }
                 continue;
@@ -256,6 +263,9 @@ impl<G: Gate> Leaving<G> {
         }
         if !self.give(None, to, track).await? {
             return Ok(false);
+        }
+        if let Some(Err(wrong)) = self.chunks.as_ref().map(Chunks::end) {
+            return Err(self.broke(wrong));
         }
         match trailers {
             Some(trailers) => self.trailers(trailers, to, track).await,
@@ -291,7 +301,28 @@ impl<G: Gate> Leaving<G> {
         }
         let out = Bytes::from(out);
         track.body(&out).await.map_err(refused)?;
-        Ok(to.send(Frame::data(out)).await.is_ok())
+        self.put(out, to).await
+    }
+
+    /// Sends bytes, signed anew where they are signed; whether anybody takes them.
+    async fn put(&mut self, bytes: Bytes, to: &mut Sender<Bytes, io::Error>) -> io::Result<bool> {
+        let Some(chunks) = &mut self.chunks else {
+            return Ok(to.send(Frame::data(bytes)).await.is_ok());
+        };
+        let mut out = Vec::new();
+        if let Err(wrong) = chunks.feed(&bytes, &mut out) {
+            return Err(self.broke(wrong));
+        }
+        match out.is_empty() {
+            true => Ok(true),
+            false => Ok(to.send(Frame::data(out.into())).await.is_ok()),
+        }
+    }
+
+    /// Keeps why its pieces cannot be signed.
+    fn broke(&self, wrong: Wrong) -> io::Error {
+        self.sent.with(|state| state.cut = Some(wrong));
+        io::Error::other("its pieces cannot be signed")
     }
 
     async fn trailers(

@@ -38,6 +38,16 @@ pub fn read(raw: &str, parameters: bool) -> Result<String, &'static str> {
     Ok(path)
 }
 
+/// The path with each part escaped once, whatever the client has escaped of it.
+#[must_use]
+pub fn escaped_once(raw: &str) -> String {
+    let part = |part: &str| {
+        let bytes = super::unescape(part.as_bytes(), false);
+        super::query::escaped(bytes.as_deref().unwrap_or(part.as_bytes()))
+    };
+    raw.split('/').map(part).collect::<Vec<_>>().join("/")
+}
+
 fn read_part(part: &str, parameters: bool) -> Result<String, &'static str> {
     if part.is_empty() {
         return Err("the path has two slashes in a row");
@@ -94,6 +104,19 @@ mod tests {
             assert_eq!(read(raw, false).as_deref(), Ok(expected), "{raw}");
         }
         assert_eq!(read("/a;x=1/b", true).as_deref(), Ok("/a;x=1/b"));
+    }
+
+    #[test]
+    fn a_path_is_escaped_once_however_it_came() {
+        let rows = [
+            ("/", "/"),
+            ("/a/b", "/a/b"),
+            ("/a%20b/c:d(e)~", "/a%20b/c%3Ad%28e%29~"),
+            ("/%61/%C3%A9/%2B+", "/a/%C3%A9/%2B%2B"),
+        ];
+        for (raw, expected) in rows {
+            assert_eq!(escaped_once(raw), expected, "{raw}");
+        }
     }
 
     #[test]

@@ -12,6 +12,18 @@ use crate::secrets::Secret;
 /// Credentials of a target that are looked for: the one in use, and those before it, which may be good still.
 const KEPT: usize = 4;
 
+fn can_be_found(secret: &Secret) -> Result<(), &'static str> {
+    match secret.expose_secret().len() {
+        0..LETTERS_MIN => {
+            Err("it is shorter than 8 bytes, and could not be told from other text in answers")
+        }
+        length if length > LETTERS_MAX => {
+            Err("it is longer than 8 KiB, and could not be looked for in answers")
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What the targets were given. One for the daemon.
 #[derive(Debug, Default)]
 pub(crate) struct Given {
@@ -21,8 +33,8 @@ pub(crate) struct Given {
 #[derive(Debug)]
 struct Lately {
     inject: Inject,
-    /// The newest first.
-    secrets: VecDeque<Secret>,
+    /// The newest first; each is all that belongs to one credential.
+    secrets: VecDeque<Vec<Secret>>,
     forms: Arc<Forms>,
 }
 
@@ -35,39 +47,27 @@ impl Given {
         &self,
         target: &str,
         inject: &Inject,
-        secret: &Secret,
+        credential: &[&Secret],
     ) -> Result<Arc<Forms>, &'static str> {
-        let said = secret.expose_secret();
-        match said.len() {
-            0..LETTERS_MIN => {
-                return Err(
-                    "it is shorter than 8 bytes, and could not be told from other text in answers",
-                );
-            }
-            length if length > LETTERS_MAX => {
-                return Err("it is longer than 8 KiB, and could not be looked for in answers");
-            }
-            _ => {}
+        for secret in credential {
+            can_be_found(secret)?;
         }
+        let is_it = |one: &Vec<Secret>| {
+            let said = one.iter().map(|secret| secret.expose_secret());
+            said.eq(credential.iter().map(|secret| secret.expose_secret()))
+        };
         let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
         let before = targets
             .remove(target)
             .filter(|lately| lately.inject == *inject);
         let lately = match before {
-            Some(lately)
-                if lately
-                    .secrets
-                    .front()
-                    .is_some_and(|one| one.expose_secret() == said) =>
-            {
-                lately
-            }
+            Some(lately) if lately.secrets.front().is_some_and(is_it) => lately,
             before => {
                 let mut secrets = before.map(|before| before.secrets).unwrap_or_default();
-                secrets.retain(|one| one.expose_secret() != said);
-                secrets.push_front(secret.clone());
+                secrets.retain(|one| !is_it(one));
+                secrets.push_front(credential.iter().copied().cloned().collect());
                 secrets.truncate(KEPT);
-                let forms = Forms::new(inject, secrets.iter());
+                let forms = Forms::new(inject, secrets.iter().flatten());
                 let forms = forms.ok_or("it could not be looked for in answers")?;
                 Lately {
                     inject: inject.clone(),

@@ -16,7 +16,7 @@ fn source() -> SecretSource {
 
 fn forms(inject: &Inject, secret: &str) -> Arc<Forms> {
     let given = Given::default();
-    given.forms("api", inject, &Secret::from(secret)).unwrap()
+    given.forms("api", inject, &[&Secret::from(secret)]).unwrap()
 }
 
 fn bearer(secret: &str) -> Arc<Forms> {
@@ -203,8 +203,8 @@ fn credentials_before_it_are_covered_too_and_short_ones_are_not_given() {
     let mut last = None;
     for turn in 0..3 {
         let secret = Secret::from(format!("credential-number-{turn}-of-many"));
-        last = Some(given.forms("api", &inject, &secret).unwrap());
-        let again = given.forms("api", &inject, &secret).unwrap();
+        last = Some(given.forms("api", &inject, &[&secret]).unwrap());
+        let again = given.forms("api", &inject, &[&secret]).unwrap();
         assert!(Arc::ptr_eq(last.as_ref().unwrap(), &again));
     }
     for turn in 0..3 {
@@ -213,15 +213,15 @@ fn credentials_before_it_are_covered_too_and_short_ones_are_not_given() {
         assert_eq!(out, vec![b'*'; text.len()], "{turn}");
     }
     for secret in ["", "short", "1234567"] {
-        assert!(given.forms("api", &inject, &Secret::from(secret)).is_err());
+        assert!(given.forms("api", &inject, &[&Secret::from(secret)]).is_err());
     }
     assert!(
         given
-            .forms("api", &inject, &Secret::from("12345678"))
+            .forms("api", &inject, &[&Secret::from("12345678")])
             .is_ok()
     );
     let long = "0123456789abcdef".repeat(513);
-    assert!(given.forms("api", &inject, &Secret::from(long)).is_err());
+    assert!(given.forms("api", &inject, &[&Secret::from(long)]).is_err());
 }
 
 #[test]
