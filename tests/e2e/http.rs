@@ -4,6 +4,7 @@ mod conceal;
 mod held;
 mod leaving;
 mod presented;
+mod refresh;
 mod signed;
 mod tokens;
 mod trusted;

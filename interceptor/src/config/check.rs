@@ -402,7 +402,7 @@ fn is_field(text: &str) -> bool {
 }
 
 /// Whether a text is a header's name (RFC 9110, `token`).
-fn is_header(text: &str) -> bool {
+pub(super) fn is_header(text: &str) -> bool {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     (1..=MAX_IDENTIFIER).contains(&text.len()) && text.bytes().all(token)
 }

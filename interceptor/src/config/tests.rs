@@ -1,5 +1,6 @@
 //! Good files: the example, the defaults, how people write values. Bad ones are in `mistakes`.
 
+mod http;
 mod kubernetes;
 mod mistakes;
 mod schema;

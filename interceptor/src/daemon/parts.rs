@@ -33,6 +33,7 @@ use crate::targets::Targets;
 use crate::telemetry::Metrics;
 use crate::tls::Authority;
 use crate::tokens::Tokens;
+use crate::tokens::fetch::clients::Clients;
 
 /// Namespaces that may wait for their listeners; more have whoever asks wait.
 const PROVISIONS: usize = 16;
@@ -81,6 +82,7 @@ pub(super) async fn build(config: Config, policy: policy::Handle) -> anyhow::Res
     let (audit, recorder) = records(&config)?;
     let (grants, tokens, approvals, factors) = granted(&config)?;
     let hosts = Hosts::open(&config.paths.state)?;
+    let clients = Clients::open(&config.paths.state.join("refresh.db"))?;
     let (capture, listeners) = capture(&config)?;
     let events = capture.events();
     let events = events.context("cannot read the kernel's refusals")?;
@@ -97,7 +99,7 @@ pub(super) async fn build(config: Config, policy: policy::Handle) -> anyhow::Res
         policy,
         grants,
         tokens,
-        clients: Default::default(),
+        clients,
         approvals,
         factors,
         audit,

@@ -58,7 +58,7 @@ impl Cloud {
         let inject = format!(
             "inject: {{ secret: SECRET, as: sigv4, sigv4: {{ region: us-east-1, service: {service}{said} }} }}"
         );
-        let daemon = daemon(address, &authority, &inject, &token)?;
+        let daemon = daemon(address, Some(&authority), &inject, &token)?;
         Ok(Self {
             daemon,
             _server: server,
@@ -89,7 +89,7 @@ fn script(name: &str) -> std::path::PathBuf {
 
 fn daemon(
     address: SocketAddr,
-    authority: &Authority,
+    authority: Option<&Authority>,
     inject: &str,
     secret: &str,
 ) -> Result<Daemon> {
@@ -99,7 +99,7 @@ fn daemon(
         user: String::new(),
         password: Some(secret.to_owned()),
         databases: Vec::new(),
-        authority: Some(authority.ca.clone()),
+        authority: authority.map(|authority| authority.ca.clone()),
         namespace: "daemon",
         statement: "redacted",
         postgres: Vec::new(),
@@ -190,7 +190,7 @@ fn pieces_of_a_body_are_signed_each() -> Result<()> {
     let server = Process::start(command)?;
     server.await_text("listening", DEADLINE)?;
     let inject = "inject: { secret: SECRET, as: sigv4, sigv4: { id: AKIDUPSTREAM, region: eu-north-1, service: s3 } }";
-    let daemon = daemon(address, &authority, inject, SECRET)?;
+    let daemon = daemon(address, Some(&authority), inject, SECRET)?;
     let send = |kind: &str, size: &str, piece: &str| {
         let (port, ca, script) = (
             address.port().to_string(),
@@ -239,6 +239,68 @@ fn pieces_of_a_body_are_signed_each() -> Result<()> {
     for (kind, size, piece, why) in rows {
         has(&send(kind, size, piece)?, &[why])?;
     }
+    drop(server);
+    Ok(())
+}
+
+#[test]
+fn a_scheme_of_a_servers_own_is_signed_by_a_template() -> Result<()> {
+    const KEY: &str = "shared-key-of-a-scheme";
+    needs_root()?;
+    let address = port::free()?;
+    let mut command = Command::new("/usr/bin/python3");
+    command
+        .arg(script("scheme.py"))
+        .arg(address.port().to_string())
+        .arg(KEY)
+        .env_clear();
+    let server = Process::start(command)?;
+    server.await_text("listening", DEADLINE)?;
+    let inject = r#"inject: { secret: SECRET, as: hmac, hmac: { algorithm: sha512, output: base64, time: unix_ms,
+        sign: "{method}\n{host}\n{target}\n{time}\n{header:x-nonce}\n{header:content-type}\n{body_sha512_base64}",
+        headers: ["Authorization: Own id=agents,signature={signature}", "X-Time: {time}", "X-Nonce: {nonce}"] } }"#;
+    let daemon = daemon(address, None, inject, KEY)?;
+    let curl = |arguments: &[&str]| {
+        let url = format!("http://localhost:{}/v1/a%20b?c=d", address.port());
+        let own = [
+            "-sS",
+            "-4",
+            "-HAuthorization: Own id=agents,signature=none",
+            "-Hx-time: 1",
+            "-HX_Nonce: 1",
+            &url,
+        ];
+        daemon
+            .agent()
+            .run("curl", &[&own, arguments].concat())?
+            .ok()
+    };
+    let directory = place::temporary("scheme")?;
+    let (short, long) = (
+        directory.path().join("short"),
+        directory.path().join("long"),
+    );
+    std::fs::write(&short, vec![b'a'; 700_000])?;
+    std::fs::write(&long, vec![b'a'; 1_100_000])?;
+    let of = |path: &std::path::Path| format!("@{}", path.display());
+    for arguments in [
+        &["-d", "x=y"][..],
+        &["-X", "POST"],
+        &["--data-binary", &of(&short)],
+    ] {
+        let said = curl(arguments)?;
+        ensure!(said.starts_with("good "), "{arguments:?}: {said}");
+    }
+    // What is longer than is read cannot be signed.
+    has(&curl(&["--data-binary", &of(&long)])?, &["http.judged"])?;
+    ensure!(
+        presented(&daemon)?
+            .iter()
+            .map(|(place, _)| place.as_str())
+            .eq(["authorization", "x-nonce", "x-time"]),
+        "{:?}",
+        presented(&daemon)?
+    );
     drop(server);
     Ok(())
 }

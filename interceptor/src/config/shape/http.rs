@@ -1,11 +1,13 @@
 //! `http`: what a target that speaks HTTP says, and what is made of it.
 
 mod client;
+pub mod hmac;
 mod sigv4;
 
 use std::path::PathBuf;
 
-pub use self::client::Client;
+pub use self::client::{Client, Grant};
+use self::hmac::Hmac;
 pub use self::sigv4::Sigv4;
 use super::{Form, GIB, KIB, Key, SECRET, SENSITIVE, Shape, detect, may, must};
 use crate::config::document::{Entry, Node};
@@ -87,6 +89,8 @@ pub enum Inject {
     Issued(Box<Client>),
     /// A signature of AWS's fourth version.
     Sigv4(Box<Sigv4>),
+    /// A signature by a scheme of its own.
+    Hmac(Box<Hmac>),
 }
 
 impl Inject {
@@ -97,6 +101,7 @@ impl Inject {
             Self::Bearer(source) => source,
             Self::Basic { password, .. } => password,
             Self::Issued(client) => &client.secret,
+            Self::Hmac(hmac) => &hmac.secret,
             Self::Sigv4(sigv4) => &sigv4.secret,
             Self::Header { value, .. } | Self::Query { value, .. } | Self::Cookie { value, .. } => {
                 value
@@ -108,6 +113,7 @@ impl Inject {
     pub fn secrets(&self) -> impl Iterator<Item = &SecretSource> {
         let beside = match self {
             Self::Sigv4(sigv4) => sigv4.token.as_ref(),
+            Self::Issued(client) => client.grant.secret(),
             _ => None,
         };
         std::iter::once(self.secret()).chain(beside)
@@ -121,6 +127,7 @@ impl Inject {
             Self::Basic { user, .. } => user,
             Self::Issued(client) => &client.id,
             Self::Sigv4(sigv4) => sigv4.id.as_deref().unwrap_or("sigv4"),
+            Self::Hmac(_) => "hmac",
             Self::Header { name, .. } | Self::Query { name, .. } | Self::Cookie { name, .. } => {
                 name
             }
@@ -233,11 +240,11 @@ const INJECT: Shape = Shape::Keys(&[
     may(
         "as",
         Shape::Word(&[
-            "bearer", "basic", "header", "query", "cookie", "client", "sigv4",
+            "bearer", "basic", "header", "query", "cookie", "client", "sigv4", "hmac",
         ]),
         "bearer",
         "Where it stands: `Authorization: Bearer` or `Basic`, a header, a parameter of the query, a cookie; or, for \
-         `client`, where bearer tokens are asked for; or, for `sigv4`, what requests are signed with.",
+         `client`, where bearer tokens are asked for; or, for `sigv4` and `hmac`, what requests are signed with.",
     ),
     may(
         "client",
@@ -250,6 +257,12 @@ const INJECT: Shape = Shape::Keys(&[
         sigv4::SIGV4,
         "none",
         "As whom and for what requests are signed, with `as: sigv4`: the secret is the access key's.",
+    ),
+    may(
+        "hmac",
+        hmac::HMAC,
+        "none",
+        "What of requests is signed and where the signature stands, with `as: hmac`: the secret is the key.",
     ),
     may(
         "user",
@@ -359,12 +372,16 @@ fn inject(
             value,
         }),
         Some("client") => {
-            let client = client::build(node.under("client")?, value, path)?;
+            let client = client::build(node.under("client")?, value, (secret, path))?;
             Some(Inject::Issued(Box::new(client)))
         }
         Some("sigv4") => {
             let sigv4 = sigv4::build(node.under("sigv4")?, value, secret)?;
             Some(Inject::Sigv4(Box::new(sigv4)))
+        }
+        Some("hmac") => {
+            let hmac = hmac::build(node.under("hmac")?, value)?;
+            Some(Inject::Hmac(Box::new(hmac)))
         }
         Some(_) => None,
     }
@@ -380,8 +397,11 @@ fn placed(node: &Node) -> Option<&'static str> {
     if (kind.as_deref() == Some("sigv4")) != said("sigv4") {
         return Some("expected `sigv4` with `as: sigv4`, and there only");
     }
+    if (kind.as_deref() == Some("hmac")) != said("hmac") {
+        return Some("expected `hmac` with `as: hmac`, and there only");
+    }
     let wanted = match kind.as_deref() {
-        None | Some("bearer" | "client" | "sigv4") => (false, false, false),
+        None | Some("bearer" | "client" | "sigv4" | "hmac") => (false, false, false),
         Some("basic") => (true, false, false),
         Some("header") => (false, true, said("prefix")),
         Some(_) => (false, true, false),
@@ -451,6 +471,21 @@ pub(in crate::config) fn cross(
             "inject",
             "expected a header that says nothing of the connection",
         );
+    }
+    if let Some(inject) = node.under("inject") {
+        for (under, found) in [
+            (
+                "hmac",
+                inject
+                    .under("hmac")
+                    .and_then(|node| hmac::wrong(node, &FRAMING)),
+            ),
+            ("client", inject.under("client").and_then(client::wrong)),
+        ] {
+            if let Some((part, expected)) = found {
+                wrong("inject", &format!("{under}.{part}: {expected}"));
+            }
+        }
     }
     for source in http.inject.iter().flat_map(Inject::secrets) {
         if let Err((part, expected)) = cross::secret(source, config) {

@@ -2,6 +2,7 @@
 //! in, and nowhere else.
 
 pub(super) mod conceal;
+mod hmac;
 pub(super) mod sigv4;
 
 use base64::Engine as _;
@@ -71,6 +72,7 @@ pub(super) enum Payload<'a> {
 pub(super) fn needs_whole(inject: Option<&Inject>, headers: &HeaderMap, covered: bool) -> bool {
     match inject {
         Some(Inject::Sigv4(settings)) => sigv4::needs_whole(settings, headers, covered),
+        Some(Inject::Hmac(settings)) => settings.signs_body(),
         _ => false,
     }
 }
@@ -105,6 +107,7 @@ pub(super) fn strip(parts: &mut Parts, settings: &Http) -> Vec<Presented> {
             );
         }
         Some(Inject::Sigv4(_)) => sigv4::strip(parts, &mut presented),
+        Some(Inject::Hmac(settings)) => hmac::strip(parts, settings, &mut presented),
         _ => {}
     }
     presented
@@ -114,9 +117,10 @@ pub(super) fn strip(parts: &mut Parts, settings: &Http) -> Vec<Presented> {
 pub(super) fn strip_headers(headers: &mut HeaderMap, settings: &Http) -> Vec<Presented> {
     let mut presented = Vec::new();
     let own = settings.credential_headers.iter().map(String::as_str);
-    let injected = match &settings.inject {
-        Some(Inject::Header { name, .. }) => Some(name.as_str()),
-        _ => None,
+    let injected: Vec<&str> = match &settings.inject {
+        Some(Inject::Header { name, .. }) => vec![name],
+        Some(Inject::Hmac(hmac)) => hmac.headers.iter().map(|(name, _)| name.as_str()).collect(),
+        _ => Vec::new(),
     };
     for known in CREDENTIALS.into_iter().chain(own).chain(injected) {
         // Gateways to programs (CGI, WSGI) make no difference between the two.
@@ -171,6 +175,13 @@ pub(super) fn inject(
         (Inject::Sigv4(settings), Credential::Key(key)) => {
             sigv4::sign_head(parts, settings, key, payload, clock::wall())
         }
+        (Inject::Hmac(settings), Credential::Secret(secret)) => {
+            let body = match payload {
+                Payload::Whole(bytes) => Some(bytes),
+                Payload::Comes { .. } => None,
+            };
+            hmac::sign(parts, settings, secret, body, clock::wall()).map(|()| None)
+        }
         (inject, Credential::Secret(secret)) => put(parts, inject, secret).map(|()| None),
         (_, Credential::Key(_)) => Err(Refusal::secret()),
     }
@@ -213,7 +224,7 @@ fn put(parts: &mut Parts, inject: &Inject, secret: &Secret) -> Result<(), Refusa
             Ok(())
         }
         // What is signed is more than the head.
-        Inject::Sigv4(_) => Err(Refusal::secret()),
+        Inject::Sigv4(_) | Inject::Hmac(_) => Err(Refusal::secret()),
     }
 }
 

@@ -1,19 +1,25 @@
-//! Tokens of our own for targets: client credentials (RFC 6749 section 4.4), asked of an authorization server that the
-//! configuration names. One is kept until it is about to end, in memory alone, and asked for once however many wait.
+//! Tokens of our own for targets: client credentials (RFC 6749 section 4.4) and refresh tokens (section 6), asked of an
+//! authorization server that the configuration names. One is kept until it is about to end, in memory alone, and asked for once however many wait.
 
+mod refresh;
+
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use self::refresh::{Begun, Refreshes};
 use super::{Asks, encoded};
 use crate::clock::{self, BootTime};
-use crate::config::Client;
+use crate::config::{Client, Grant};
 use crate::secrets::{Secret, Secrets};
+use crate::state;
 
 /// How long a token is used whose end nobody says.
 const UNSAID: Duration = Duration::from_mins(5);
@@ -27,9 +33,10 @@ const LONGEST: Duration = Duration::from_hours(24);
 const MOST: usize = 1_024;
 
 /// The tokens of all clients. One for the daemon.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Clients {
     known: std::sync::Mutex<Vec<(Client, Arc<Slot>)>>,
+    refreshes: Arc<Refreshes>,
 }
 
 /// What is known of one client: whoever asks for its token holds it.
@@ -55,7 +62,40 @@ struct Answered {
     expires_in: Option<u64>,
 }
 
+/// What else it may answer: a refresh token in the place of the one that it was brought.
+#[derive(Deserialize)]
+struct Rotated {
+    refresh_token: Option<String>,
+}
+
+/// Why it answers nothing (RFC 6749 section 5.2).
+#[derive(Deserialize)]
+struct Failed {
+    error: String,
+}
+
+/// Words of `error` that are told; what else it says may hold what it was told.
+const ERRORS: [&str; 6] = [
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+];
+
 impl Clients {
+    /// Opens or makes the file of the refresh tokens that servers gave. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub fn open(file: &Path) -> Result<Self, state::Error> {
+        Ok(Self {
+            known: std::sync::Mutex::default(),
+            refreshes: Arc::new(Refreshes::open(file)?),
+        })
+    }
+
     /// A token that is good now as far as anybody knows; `refused` is one that the target has just refused.
     ///
     /// # Errors
@@ -76,13 +116,41 @@ impl Clients {
                 Ok(_) | Err(_) => {}
             }
         }
-        let token = ask(secrets, client).await;
+        let token = self.ask(secrets, client).await;
         let told = token.clone().map(|live| live.token);
         *asked = Some(Asked {
             at: clock::boot(),
             token,
         });
         told
+    }
+
+    async fn ask(&self, secrets: &Secrets, client: &Client) -> Result<Live, String> {
+        let fetch = async |source| {
+            secrets
+                .fetch(source)
+                .await
+                .map_err(|error| error.to_string())
+        };
+        let secret = fetch(&client.secret).await?;
+        let own = match &client.grant {
+            Grant::ClientCredentials => {
+                let grant = [("grant_type", "client_credentials")];
+                let body = post(client, Some(&secret), &grant).await?;
+                return read(&body).ok_or_else(|| no_token(client));
+            }
+            Grant::RefreshToken { client: None } => None,
+            Grant::RefreshToken {
+                client: Some(source),
+            } => Some(fetch(source).await?),
+        };
+        let (client, refreshes) = (client.clone(), Arc::clone(&self.refreshes));
+        // Whoever asked may go away; what the server gives meanwhile must not be lost.
+        let refreshed = tokio::spawn(async move {
+            let begun = Begun::with(&client, &secret);
+            refresh(&client, own.as_ref(), (&refreshes, &begun), secret).await
+        });
+        refreshed.await.map_err(|error| error.to_string())?
     }
 
     fn slot(&self, client: &Client) -> Arc<Slot> {
@@ -108,35 +176,73 @@ impl Live {
     }
 }
 
-async fn ask(secrets: &Secrets, client: &Client) -> Result<Live, String> {
-    let secret = secrets.fetch(&client.secret).await;
-    let secret = secret.map_err(|error| error.to_string())?;
-    let mut fields = vec![("grant_type", "client_credentials")];
+/// Asks with the newest refresh token, and keeps the next before the token that comes with it is used.
+async fn refresh(
+    client: &Client,
+    own: Option<&Secret>,
+    (refreshes, begun): (&Refreshes, &Begun),
+    first: Secret,
+) -> Result<Live, String> {
+    let mut newest = refreshes.newest(begun, first).await?;
+    let token = newest.clone().unwrap_or_default();
+    let fields = [
+        ("grant_type", "refresh_token"),
+        ("refresh_token", token.expose_secret()),
+    ];
+    let body = post(client, own, &fields).await?;
+    let next = serde_json::from_slice::<Rotated>(&body).ok();
+    let next = next
+        .and_then(|rotated| rotated.refresh_token)
+        .map(Secret::from);
+    let is_new = |next: &Secret| {
+        !next.expose_secret().is_empty() && next.expose_secret() != token.expose_secret()
+    };
+    if let Some(next) = next.filter(is_new) {
+        refreshes.keep(begun, &mut newest, next).await;
+    }
+    read(&body).ok_or_else(|| no_token(client))
+}
+
+fn no_token(client: &Client) -> String {
+    format!("{} answers no bearer token", client.url.text)
+}
+
+/// Asks for a token; the answer that has one.
+async fn post(
+    client: &Client,
+    own: Option<&Secret>,
+    grant: &[(&str, &str)],
+) -> Result<Bytes, String> {
+    let mut fields = grant.to_vec();
     let optional = [("scope", &client.scope), ("audience", &client.audience)];
     fields.extend(
         optional
             .iter()
             .filter_map(|(name, value)| Some((*name, value.as_deref()?))),
     );
+    let secret = own.map(|secret| secret.expose_secret());
     // Section 2.3.1: both are written as a form writes them before they are put together.
-    let pair = Zeroizing::new(format!(
-        "{}:{}",
-        encoded(&client.id),
-        encoded(secret.expose_secret())
-    ));
-    let who = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
-    if client.in_body {
+    let who = secret.filter(|_| !client.in_body).map(|secret| {
+        let pair = Zeroizing::new(format!("{}:{}", encoded(&client.id), encoded(secret)));
+        Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())))
+    });
+    if who.is_none() {
         fields.push(("client_id", &client.id));
-        fields.push(("client_secret", secret.expose_secret()));
+        fields.extend(secret.map(|secret| ("client_secret", secret)));
     }
     let asks = Asks::of(client.ca.clone(), client.allow_http);
-    let who = (!client.in_body).then_some(who.as_str());
+    let who = who.as_ref().map(|who| who.as_str());
     let answer = asks.post_as(&client.url, who, &fields).await?;
-    if answer.status != 200 {
-        // What it says besides may hold what it was told.
-        return Err(format!("{} answers {}", client.url.text, answer.status));
+    if answer.status == 200 {
+        return Ok(answer.body);
     }
-    read(&answer.body).ok_or_else(|| format!("{} answers no bearer token", client.url.text))
+    let failed = serde_json::from_slice::<Failed>(&answer.body).ok();
+    let failed = failed.filter(|failed| ERRORS.contains(&failed.error.as_str()));
+    let why = failed.map_or(String::new(), |failed| format!(": {}", failed.error));
+    Err(format!(
+        "{} answers {}{why}",
+        client.url.text, answer.status
+    ))
 }
 
 /// What an answer says; `None` where it is no token that can be used.

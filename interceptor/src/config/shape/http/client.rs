@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::config::document::Node;
-use crate::config::shape::{Form, Held, Shape, may, must};
+use crate::config::shape::{Form, Held, SECRET, Shape, may, must};
 use crate::config::{SecretSource, Url, build as read};
 
 /// Who is given tokens, and where.
@@ -17,14 +17,38 @@ pub struct Client {
     pub allow_http: bool,
     /// What it is called there.
     pub id: String,
-    /// With what it proves that.
+    /// What tokens are asked for with: the client's own secret, or the first refresh token.
     pub secret: SecretSource,
+    /// In whose name it asks. Default its own.
+    pub grant: Grant,
     /// What the token is to be good for.
     pub scope: Option<String>,
     /// Whom the token is to be meant for.
     pub audience: Option<String>,
     /// Whether id and secret stand in the body rather than in a header. Default false.
     pub in_body: bool,
+}
+
+/// In whose name a client asks for tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// In its own.
+    ClientCredentials,
+    /// In that of somebody who has agreed.
+    RefreshToken {
+        /// With what it proves who it is. None for one that proves nothing.
+        client: Option<SecretSource>,
+    },
+}
+
+impl Grant {
+    /// What is needed beside the secret.
+    pub(super) fn secret(&self) -> Option<&SecretSource> {
+        match self {
+            Self::ClientCredentials => None,
+            Self::RefreshToken { client } => client.as_ref(),
+        }
+    }
 }
 
 /// What may stand below `client`.
@@ -38,6 +62,19 @@ pub(super) const CLIENT: Shape = Shape::Keys(&[
         "id",
         Shape::Text(Form::Identifier),
         "What it is called there.",
+    ),
+    may(
+        "grant",
+        Shape::Word(&["client_credentials", "refresh_token"]),
+        "client_credentials",
+        "In whose name it asks: its own, and the secret of `inject` is the client's; or somebody's who has agreed, and \
+         that secret is the refresh token.",
+    ),
+    may(
+        "secret",
+        SECRET,
+        "none",
+        "Where the client's own secret comes from, with `grant: refresh_token`.",
     ),
     may(
         "scope",
@@ -75,17 +112,41 @@ pub(super) const CLIENT: Shape = Shape::Keys(&[
 pub(super) fn build(
     node: &Node,
     secret: SecretSource,
-    path: &dyn Fn(&Node, &str) -> Option<PathBuf>,
+    (source, path): (
+        &dyn Fn(&Node) -> Option<SecretSource>,
+        &dyn Fn(&Node, &str) -> Option<PathBuf>,
+    ),
 ) -> Option<Client> {
     let said = |key: &str| read::text(Some(node), key);
+    let grant = match refreshes(node) {
+        true => Grant::RefreshToken {
+            client: node.under("secret").and_then(source),
+        },
+        false => Grant::ClientCredentials,
+    };
     Some(Client {
         url: Url::read(&said("url")?).ok()?,
         ca: path(node, "ca"),
         allow_http: read::flag(node, "allow_http", false),
         id: said("id")?,
         secret,
+        grant,
         scope: said("scope"),
         audience: said("audience"),
         in_body: read::flag(node, "in_body", false),
+    })
+}
+
+fn refreshes(node: &Node) -> bool {
+    read::text(Some(node), "grant").as_deref() == Some("refresh_token")
+}
+
+/// What is wrong between its keys; under which key.
+pub(super) fn wrong(node: &Node) -> Option<(&'static str, String)> {
+    let said = node.under("secret").is_some();
+    (said && !refreshes(node)).then(|| {
+        let expected =
+            "expected it with `grant: refresh_token` only; else inject.secret is the client's";
+        ("secret", expected.to_owned())
     })
 }
