@@ -4,6 +4,7 @@
 //! happens here, once, for every protocol.
 
 pub mod beside;
+pub mod distrust;
 pub mod ending;
 pub mod folding;
 mod gate;

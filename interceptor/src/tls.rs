@@ -4,9 +4,11 @@
 //! daemon is an ordinary client that verifies as libpq does. One provider of cryptography,
 //! aws-lc-rs, named at each configuration so that none is ever taken from the process.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use rustls::AlertDescription;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 mod authority;
@@ -124,6 +126,32 @@ pub enum Error {
     /// The handshake with the upstream failed.
     #[error("finish the upstream's TLS handshake: {0}")]
     Upstream(std::io::Error),
+}
+
+impl Error {
+    /// What a client says, or does, that does not take the certificate that it is shown.
+    #[must_use]
+    pub fn distrust(&self) -> Option<&'static str> {
+        let Self::Client(error) = self else {
+            return None;
+        };
+        if matches!(
+            error.kind(),
+            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset
+        ) {
+            return Some("closed");
+        }
+        match error.get_ref()?.downcast_ref()? {
+            rustls::Error::AlertReceived(AlertDescription::UnknownCA) => Some("unknown_ca"),
+            rustls::Error::AlertReceived(AlertDescription::BadCertificate) => {
+                Some("bad_certificate")
+            }
+            rustls::Error::AlertReceived(AlertDescription::CertificateUnknown) => {
+                Some("certificate_unknown")
+            }
+            _ => None,
+        }
+    }
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -18,7 +18,7 @@ use self::capabilities::Whose;
 use super::client;
 use super::{CONFIG, VIOLATION, block_on, counted, print, terminal, told};
 use crate::config::{self, Config};
-use crate::control::api::Status;
+use crate::control::api::{Distrusting, Status};
 use crate::control::apply::files;
 use crate::policy;
 
@@ -210,17 +210,16 @@ fn policies_in(directory: &Path) -> (Check, Option<policy::Ever>) {
 }
 
 /// Whether it answers, and what it may do.
-async fn daemon(socket: &Path) -> [Check; 2] {
+async fn daemon(socket: &Path) -> Vec<Check> {
     let pid = client::daemon(socket).await;
     let capabilities = match pid {
         Some(pid) => capabilities::check(Whose::Daemon, &status_of(&pid.to_string())),
         None => capabilities::check(Whose::Own, &status_of("self")),
     };
     let answered = client::get::<Status>(socket, "/v1/status").await;
-    [
-        capabilities,
-        answers(answered.map_err(|error| told(&error))),
-    ]
+    let mut checks = vec![capabilities];
+    checks.extend(answers(answered.map_err(|error| told(&error))));
+    checks
 }
 
 /// What the kernel says of a process; empty where it says nothing.
@@ -228,24 +227,52 @@ fn status_of(process: &str) -> String {
     fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default()
 }
 
-fn answers(answered: Result<Status, String>) -> Check {
+fn answers(answered: Result<Status, String>) -> Vec<Check> {
     match answered {
-        Ok(status) => Check::good(
-            "daemon",
-            format!(
+        Ok(status) => {
+            let is = format!(
                 "version {}, policy generation {}, {}, UNIX sockets guarded by {}",
                 status.version,
                 status.generation,
                 counted(status.scopes.len(), "scope", "scopes"),
                 status.guard
-            ),
-        ),
-        Err(error) => Check::bad(
+            );
+            let distrusting = status.distrusting.iter().map(distrusting);
+            std::iter::once(Check::good("daemon", is))
+                .chain(distrusting)
+                .collect()
+        }
+        Err(error) => vec![Check::bad(
             "daemon",
             error,
             "start it: `systemctl start interceptor`, or `interceptor daemon`",
-        ),
+        )],
     }
+}
+
+/// A program that does not take this host's certificates.
+fn distrusting(one: &Distrusting) -> Check {
+    let Distrusting {
+        executable,
+        name,
+        how,
+        times,
+        ..
+    } = one;
+    Check::warning(
+        &format!("trust of {executable}"),
+        format!(
+            "it ended {} to {name} (target {}) at this host's certificate: {how}",
+            counted(
+                usize::try_from(*times).unwrap_or(usize::MAX),
+                "connection",
+                "connections"
+            ),
+            one.target
+        ),
+        "`sudo interceptor ca install` is read by most programs at their next start; one with a bundle of its own \
+         has to be told of `ca.pem`, as by NODE_EXTRA_CA_CERTS, REQUESTS_CA_BUNDLE or its own setting",
+    )
 }
 
 #[cfg(test)]

@@ -402,6 +402,7 @@ mod tests {
             }],
             listeners: Vec::new(),
             outputs: Default::default(),
+            distrusting: Vec::new(),
         };
         let text = describe(&status);
         assert!(!text.contains('\u{1b}'), "{text:?}");

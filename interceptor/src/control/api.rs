@@ -441,6 +441,26 @@ pub struct Status {
     /// Where the audit goes besides.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub outputs: BTreeMap<String, OutputStatus>,
+    /// Programs that do not take this host's certificates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub distrusting: Vec<Distrusting>,
+}
+
+/// A program that did not take the certificate for a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Distrusting {
+    /// The program's file.
+    pub executable: String,
+    /// Its SHA-256.
+    pub sha256: String,
+    /// As whom it was answered.
+    pub name: String,
+    /// The target that it went to.
+    pub target: String,
+    /// What it said: the alert's name, or `closed`.
+    pub how: String,
+    /// How often, since the daemon started.
+    pub times: u64,
 }
 
 /// How an output of the audit is doing.

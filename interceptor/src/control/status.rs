@@ -9,7 +9,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 
 use super::Given;
-use super::api::{OpenSession, OutputStatus, Own, Status, Usage};
+use super::api::{Distrusting, OpenSession, OutputStatus, Own, Status, Usage};
 use super::caller::{Answer, Known};
 use super::scopes::describe;
 use crate::audit;
@@ -164,7 +164,22 @@ fn of(services: &Arc<Services>) -> Status {
             .collect(),
         listeners: services.listeners.iter().map(ToString::to_string).collect(),
         outputs: outputs(services),
+        distrusting: distrusting(services),
     }
+}
+
+/// Programs that do not take this host's certificates.
+fn distrusting(services: &Services) -> Vec<Distrusting> {
+    let all = services.distrust.all().into_iter();
+    all.map(|(one, times)| Distrusting {
+        executable: one.path.to_string_lossy().into_owned(),
+        sha256: one.sha256,
+        name: one.name,
+        target: one.target,
+        how: one.how.to_owned(),
+        times,
+    })
+    .collect()
 }
 
 /// How the outputs of the audit are doing.

@@ -118,6 +118,7 @@ pub(super) async fn build(config: Config, policy: policy::Handle) -> anyhow::Res
         meters: Default::default(),
         registry: Default::default(),
         folds: Default::default(),
+        distrust: Default::default(),
         metrics: Metrics::default(),
     };
     Ok(Parts {

@@ -120,6 +120,9 @@ impl Engine {
             Err((refusal, cause)) => {
                 let finished = heard.refused(opening.authority(), &names);
                 let finished = timeout(patience, finished).await;
+                if let Ok(Err(error)) = &finished {
+                    distrusted(&opening, &names, error);
+                }
                 opening.refuse(&refusal, cause);
                 if let Ok(Ok(client)) = finished {
                     drop(timeout(patience, tell(client, (&refusal, to_cluster))).await);
@@ -130,7 +133,10 @@ impl Engine {
         let answered = heard.answered(opening.authority(), &names, reached.spoken());
         let client = match timeout(patience, answered).await {
             Ok(Ok(client)) => client,
-            Ok(Err(error)) => return opening.gave_up(&error.to_string()),
+            Ok(Err(error)) => {
+                distrusted(&opening, &names, &error);
+                return opening.gave_up(&error.to_string());
+            }
             Err(_elapsed) => {
                 return opening.gave_up("the client did not finish its handshake in time");
             }
@@ -203,6 +209,13 @@ fn names(heard: &Heard, dialled: &Dialled, settings: &Http) -> Vec<Host> {
     match sent {
         Some(name) if settings.hosts.contains(&name) => vec![name],
         _ => dialled.hosts(),
+    }
+}
+
+/// Counts a client that ended its handshake at the certificate for these names.
+fn distrusted(opening: &Opening, names: &[Host], error: &terminate::Error) {
+    if let Some(how) = error.distrust() {
+        opening.distrusted(names.first(), how);
     }
 }
 

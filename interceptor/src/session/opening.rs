@@ -490,6 +490,17 @@ impl Opening {
         );
     }
 
+    /// Counts a client that does not take the certificate for this name.
+    pub fn distrusted(&self, name: Option<&Host>, how: &'static str) {
+        let Who {
+            principal, target, ..
+        } = &self.who;
+        self.services.metrics.client_distrusted(&target.name, how);
+        let executable = &principal.process.executable;
+        let distrust = &self.services.distrust;
+        distrust.note(executable, (&target.name, name), how);
+    }
+
     /// Writes that a cancel was passed on, or why it was not.
     pub fn cancelled(self, result: Result<(), String>) {
         let event = Event::RequestCancelled {

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
+use super::distrust::Distrust;
 use super::folding::{Fate, Folds};
 use super::meter::Meters;
 use super::registry::Registry;
@@ -107,6 +108,8 @@ pub struct Services {
     pub folds: Folds,
     /// How the outputs of the audit are doing.
     pub outputs: Board,
+    /// Clients that do not take this host's certificates.
+    pub distrust: Distrust,
     /// Counters.
     pub metrics: Metrics,
 }

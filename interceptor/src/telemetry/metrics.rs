@@ -25,6 +25,7 @@ pub struct Metrics {
     detected: Family<TargetKind, Counter>,
     detected_sent: Family<TargetKind, Counter>,
     credentials_returned: Family<Target, Counter>,
+    clients_distrusting: Family<TargetHow, Counter>,
     approvals: Family<TargetResult, Counter>,
     names: Family<Result, Counter>,
     webhook: Family<WebhookResult, Counter>,
@@ -194,6 +195,14 @@ impl Metrics {
             .inc();
     }
 
+    /// A client did not take this host's certificate.
+    pub fn client_distrusted(&self, target: &str, how: &'static str) {
+        let target = target.to_owned();
+        self.clients_distrusting
+            .get_or_create(&TargetHow { target, how })
+            .inc();
+    }
+
     /// Counts what became of a message to the webhook: `sent`, `failed` (it is tried again), `dropped`.
     pub fn webhook(&self, result: &'static str) {
         self.webhook.get_or_create(&WebhookResult { result }).inc();
@@ -304,6 +313,11 @@ impl Metrics {
             "credentials_returned",
             "Answers in which an upstream showed the credential that it was given, by target",
             self.credentials_returned.clone(),
+        );
+        registry.register(
+            "clients_distrusting",
+            "Handshakes that a client ended at this host's certificate, by target and what it said",
+            self.clients_distrusting.clone(),
         );
     }
 }

@@ -1,6 +1,6 @@
 //! Clients come to trust the daemon's authority by the host's store, or by what a command of `run` is told.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use support::process::Process;
 use support::{DEADLINE, place};
 
@@ -65,4 +65,39 @@ fn a_command_of_run_trusts_the_authority_where_node_looks() -> Result<()> {
     ];
     let said = shop.daemon.cli(&line)?.ok()?;
     has(&said, &["200", "Ann"])
+}
+
+#[test]
+fn a_client_that_does_not_trust_the_authority_is_named_by_doctor() -> Result<()> {
+    let shop = Shop::new(&[])?;
+    let url = shop.url("/v1/customers");
+    for _time in 0..2 {
+        let said = shop.agent().run("curl", &["-sS", "-4", &url])?;
+        ensure!(!said.status.success(), "it was trusted");
+    }
+    let node = "fetch(process.argv[1]).then(console.log, (error) => console.log(error.cause.code))";
+    let said = shop.agent().run("node", &["-e", node, &url])?;
+    ensure!(!said.stdout.contains("200"), "{said:?}");
+    // A client that trusts is none of them.
+    has(&shop.curl(&[], "/v1/customers")?, &["200"])?;
+    let mut command = std::process::Command::new(place::interceptor()?);
+    command
+        .args(["doctor", "--config"])
+        .arg(shop.daemon.config());
+    let said = Process::run(command, DEADLINE)?.stdout;
+    let of = |program: &str| {
+        said.lines()
+            .find(|line| line.contains("trust of") && line.contains(program))
+    };
+    let curl = of("/curl").with_context(|| said.clone())?;
+    has(
+        curl,
+        &["2 connections to localhost (target api)", "unknown_ca"],
+    )?;
+    has(
+        of("/node").with_context(|| said.clone())?,
+        &["1 connection to localhost"],
+    )?;
+    ensure!(said.matches("trust of").count() == 2, "{said}");
+    Ok(())
 }

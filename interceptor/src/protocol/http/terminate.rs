@@ -30,6 +30,16 @@ pub(crate) enum Error {
     Tls(#[from] tls::Error),
 }
 
+impl Error {
+    /// What it said or did that does not take the certificate, where that is why.
+    pub(crate) fn distrust(&self) -> Option<&'static str> {
+        match self {
+            Self::Tls(error) => error.distrust(),
+            Self::Read(_) | Self::Silent | Self::NotHttp => None,
+        }
+    }
+}
+
 /// What a client has begun with.
 pub(crate) enum Heard {
     /// A handshake.
