@@ -62,6 +62,7 @@ fn question(number: u64) -> anyhow::Result<Question> {
         groups: BTreeSet::from(["dba".to_owned()]),
         count: 1,
         later: None,
+        second_factor: false,
         shape: None,
     }])];
     let asked = Question::of(&principal, Holder::of(&principal, scope), needs)?;
@@ -139,6 +140,7 @@ async fn main() -> anyhow::Result<()> {
             reason: None,
             break_glass: false,
             in_place: None,
+            factor: None,
         };
         let answered = approvals.answer(id, answer, Choice::default(), clock::boot());
         answered.await?;

@@ -15,7 +15,7 @@ use interceptor::clock::{self, BootTime};
 use interceptor::grants::{Grant, Grants, Holder, Holding, Take};
 use interceptor::identity::{Cgroup, Executable, Principal, Process, User};
 use interceptor::policy::{
-    Access, Action, Budget, GrantId, Held as _, Place, Resource, Terms, Want,
+    Access, Action, Budget, Counted, GrantId, Held as _, Place, Resource, Terms, Want,
 };
 use nix::time::{ClockId, clock_gettime};
 use uuid::Uuid;
@@ -138,7 +138,7 @@ fn lookup(grants: &Grants, case: &str, number: u64) {
         },
         access: &access,
         terms: &terms,
-        answers: true,
+        counted: Counted::InAnswer,
     };
     let mut best = f64::MAX;
     for _ in 0..TIMES {

@@ -9,7 +9,6 @@
 mod btf;
 pub mod cgroup2;
 mod events;
-mod folds;
 mod listen;
 mod names;
 mod origin;
@@ -35,8 +34,8 @@ use ipnet::IpNet;
 use crate::clock::BootTime;
 use crate::socket::Place;
 
+pub use events::folds::{Folded, Like};
 pub use events::{Event, Events};
-pub use folds::{Folded, Like};
 pub use listen::{Listeners, NameServer};
 pub use pins::look::{Foreign, Pinned, foreign, knows_processes, standing, tells_namespaces};
 pub use rules::Guard;

@@ -6,7 +6,6 @@
 pub mod beside;
 pub mod distrust;
 pub mod ending;
-pub mod folding;
 mod gate;
 pub mod masks;
 pub mod meter;

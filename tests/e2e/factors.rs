@@ -154,6 +154,47 @@ fn a_yes_takes_the_key_of_who_says_it_and_the_row_arrives() -> Result<()> {
     is_content(&browser)
 }
 
+/// What is told to an answer that a key signed for another page of the same host.
+fn by_another_page(scene: &Scene, browser: &mut Browser) -> Result<String> {
+    let at = port::free()?;
+    let directory = place::temporary("page")?;
+    let mut server = Command::new("python3");
+    server
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .args(["-u", "-m", "http.server", &at.port().to_string()])
+        .args(["--bind", "127.0.0.1", "--directory"])
+        .arg(directory.path());
+    let server = Process::start(server)?;
+    server.await_text("Serving HTTP", DEADLINE)?;
+    let given = by_hand(
+        browser,
+        "const one = await open('limit 1'); \
+         return JSON.stringify({ given: await challenge(one), body: say(one) });",
+    )?;
+    browser.open(&format!("http://localhost:{}/", at.port()))?;
+    browser.wait(&format!("location.port === '{}'", at.port()))?;
+    let script = include_str!("../../interceptor/src/console/assets/factor.js");
+    let script = script
+        .replace("import {", "// import {")
+        .replace("export ", "");
+    let given: Value = serde_json::from_str(&given)?;
+    let factor = browser.value(&format!(
+        "(async () => {{ {script}\n return JSON.stringify(await signed({})); }})()",
+        given.pointer("/given").unwrap_or(&Value::Null)
+    ))?;
+    let factor = factor.as_str().context("nothing was signed")?;
+    browser.open(&format!("{}/#/approvals", scene.url))?;
+    browser.shows("What waits for people")?;
+    by_hand(
+        browser,
+        &format!(
+            "return told({{ ...{}, factor: {factor} }});",
+            given.pointer("/body").unwrap_or(&Value::Null)
+        ),
+    )
+}
+
 #[test]
 fn what_a_key_signed_for_something_else_answers_nothing() -> Result<()> {
     let scene = Scene::new()?;
@@ -186,42 +227,10 @@ fn what_a_key_signed_for_something_else_answers_nothing() -> Result<()> {
          return told({ ...say(one), times: 9, factor });",
     )?;
     has(&told, &["given for something else"])?;
-    // Another page of the same host.
-    let at = port::free()?;
-    let directory = place::temporary("page")?;
-    let mut server = Command::new("python3");
-    server
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .args(["-u", "-m", "http.server", &at.port().to_string()])
-        .args(["--bind", "127.0.0.1", "--directory"])
-        .arg(directory.path());
-    let server = Process::start(server)?;
-    server.await_text("Serving HTTP", DEADLINE)?;
-    let given = by_hand(
-        &mut browser,
-        "const one = await open('limit 1'); \
-         return JSON.stringify({ given: await challenge(one), body: say(one) });",
+    has(
+        &by_another_page(&scene, &mut browser)?,
+        &["made for another page"],
     )?;
-    browser.open(&format!("http://localhost:{}/", at.port()))?;
-    browser.wait(&format!("location.port === '{}'", at.port()))?;
-    let script = include_str!("../../interceptor/src/console/assets/factor.js");
-    let script = script
-        .replace("import {", "// import {")
-        .replace("export ", "");
-    let given: Value = serde_json::from_str(&given)?;
-    let factor = browser.value(&format!(
-        "(async () => {{ {script}\n return JSON.stringify(await signed({})); }})()",
-        given["given"]
-    ))?;
-    let factor = factor.as_str().context("nothing was signed")?;
-    browser.open(&format!("{}/#/approvals", scene.url))?;
-    browser.shows("What waits for people")?;
-    let told = by_hand(
-        &mut browser,
-        &format!("return told({{ ...{}, factor: {factor} }});", given["body"]),
-    )?;
-    has(&told, &["made for another page"])?;
     // A key that does not see to it who touches it.
     let verified = json!({ "authenticatorId": authenticator, "isUserVerified": false });
     browser.call("WebAuthn.setUserVerified", verified)?;

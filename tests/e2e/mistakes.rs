@@ -74,7 +74,10 @@ fn every_mistake_of_the_settings_is_said_at_once_with_its_line() -> Result<()> {
 fn a_policy_that_cannot_be_read_keeps_the_daemon_from_starting() -> Result<()> {
     let server = Postgres::start()?;
     let rows = [
-        ("permit (principal, action, resource", "syntax"),
+        (
+            "permit (principal, action, resource",
+            "unexpected end of input",
+        ),
         (
             "permit (principal, action == Action::\"Fly\", resource);",
             "Fly",

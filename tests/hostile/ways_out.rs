@@ -451,7 +451,7 @@ impl Stranger {
         }
         let mut bytes = [0; 256];
         while let Ok(read) = self.datagrams.recv(&mut bytes) {
-            heard.push(String::from_utf8_lossy(&bytes[..read]).into_owned());
+            heard.push(String::from_utf8_lossy(bytes.get(..read).unwrap_or_default()).into_owned());
         }
         Ok(heard)
     }

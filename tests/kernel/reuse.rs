@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use interceptor::capture::{Denied, DenyReason, Flow};
 use interceptor::clock::boot;
+use interceptor::identity::runtimes::Runtimes;
 use interceptor::identity::{Identifier, ScopeOf};
 
 use crate::scene::Scene;
@@ -61,7 +62,8 @@ fn a_number_that_is_another_processs_by_now_names_nobody() {
         let denied = scene.denied(&mut events, DenyReason::NoRule);
         (socket, Stamped { flow, denied })
     };
-    let of = || Identifier::new(scene.capture.hierarchy().mount()).unwrap();
+    let mount = scene.capture.hierarchy().mount();
+    let of = || Identifier::new(mount, Runtimes::default()).unwrap();
     let (identifier, scope_of) = (of(), ScopeOf::from(&scene.scope));
 
     let mut first = scene.client(DIAL, &[]);

@@ -37,7 +37,7 @@ pub enum Found {
     /// People have said yes; its use is still to be taken.
     Approved(Word),
     /// Somebody has said no a while ago.
-    Denied(Answer),
+    Denied(Box<Answer>),
     /// People are asked.
     Open {
         /// The question.
@@ -226,7 +226,7 @@ impl Held {
         let same = self.exact.get(&question.exact()).copied();
         let denied = question.alike().and_then(|key| self.denied.get(&key));
         if let Some(said) = denied.and_then(|id| self.all.get(id)?.denied(now)) {
-            return Some(Found::Denied(said));
+            return Some(Found::Denied(Box::new(said)));
         }
         for id in [alike, same].into_iter().flatten() {
             let Some(entry) = self.all.get_mut(&id) else {
@@ -242,7 +242,7 @@ impl Held {
                 }
                 State::Denied { until } if now < until => {
                     if let Some(said) = entry.denied(now) {
-                        return Some(Found::Denied(said));
+                        return Some(Found::Denied(Box::new(said)));
                     }
                 }
                 State::Open | State::Denied { .. } | State::Approved { .. } => {

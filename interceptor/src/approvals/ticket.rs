@@ -12,7 +12,7 @@ pub enum Outcome {
     /// Enough people said yes; its use is still to be taken.
     Approved(Word),
     /// Somebody said no.
-    Denied(Answer),
+    Denied(Box<Answer>),
     /// There is no such question any more.
     Over(Option<Over>),
 }
@@ -80,7 +80,8 @@ impl<'a> Ticket<'a> {
             }
             State::Denied { .. } => {
                 let said = standing.answers.into_iter().rev().find(|said| !said.yes);
-                Some(said.map_or(Outcome::Over(None), Outcome::Denied))
+                let denied = |said| Outcome::Denied(Box::new(said));
+                Some(said.map_or(Outcome::Over(None), denied))
             }
             State::Over { why } => Some(Outcome::Over(Some(why))),
         }

@@ -6,6 +6,8 @@
     reason = "records of the ring, and its registration with the runtime"
 )]
 
+pub(super) mod folds;
+
 use std::collections::VecDeque;
 use std::io;
 use std::iter;
@@ -18,7 +20,7 @@ use interceptor_ebpf::event::{self, Denial};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::folds::{Folds, Owed};
+use self::folds::{Folds, Owed};
 use super::origin::stamp;
 use super::rules::{self, address};
 use super::{Capture, Denied, DenyReason, Error, Folded, NetnsCookie, map_error};

@@ -40,7 +40,7 @@ pub struct Request {
     /// How many requests; without it, any number.
     #[arg(long)]
     uses: Option<u64>,
-    /// How many rows their answers may have together; without it, any number.
+    /// How many rows their answers may have, and writes touch, together; without it, any number.
     #[arg(long)]
     rows: Option<u64>,
     /// How many bytes those rows may have: 4096, 64MiB; without it, any number.

@@ -5,6 +5,7 @@
 
 pub(super) mod console;
 pub(super) mod containers;
+pub(super) mod kept;
 pub(super) mod launcher;
 pub(super) mod outputs;
 

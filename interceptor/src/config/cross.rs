@@ -296,35 +296,7 @@ fn transport(entry: &Entry, target: &Target, report: &mut Report) {
         let place = node.map_or(entry.place, |node| node.place);
         report.add(place, &format!("targets.{name}.{}", keys.join(".")), text);
     };
-    let tls = &target.tls;
-    let chain = matches!(tls.mode, TlsMode::VerifyCa | TlsMode::VerifyFull);
-    if tls.ca.is_some() && !chain {
-        wrong(
-            &["tls", "ca"],
-            "expected tls.mode verify-ca or verify-full with it; nothing is verified otherwise",
-        );
-    }
-    if tls.server_name.is_some() && tls.mode != TlsMode::VerifyFull {
-        wrong(
-            &["tls", "server_name"],
-            "expected tls.mode verify-full with it; no name is verified otherwise",
-        );
-    }
-    if tls.certificate.is_some() && tls.key.is_none() {
-        wrong(&["tls", "certificate"], "expected tls.key with it");
-    }
-    if tls.key.is_some() && tls.mode == TlsMode::Disable {
-        wrong(
-            &["tls", "key"],
-            "expected another tls.mode than disable with it",
-        );
-    }
-    if tls.direct && (tls.mode == TlsMode::Disable || target.postgres().is_none()) {
-        wrong(
-            &["tls", "negotiation"],
-            "expected a target with postgres and another tls.mode than disable with it",
-        );
-    }
+    encryption(target, &mut wrong);
     if target.namespace == Namespace::Client && !target.dial.is_where_dialled() {
         wrong(
             &["dial", "hosts"],
@@ -356,10 +328,43 @@ fn transport(entry: &Entry, target: &Target, report: &mut Report) {
     let loopback = |address| literal(address).is_some_and(|at| at.ip().is_loopback());
     let outside = !target.addresses.iter().all(loopback);
     let is_client = target.namespace == Namespace::Client;
-    if is_client && !tls.proves_server() && (outside || !target.gives_nothing()) {
+    if is_client && !target.tls.proves_server() && (outside || !target.gives_nothing()) {
         wrong(
             &["namespace"],
             "expected tls.mode verify-full, or verify-ca with tls.ca, or loopback addresses and no secret: the client may control its network",
+        );
+    }
+}
+
+/// What is said of a target's TLS that does not go together.
+fn encryption(target: &Target, wrong: &mut dyn FnMut(&[&str], &str)) {
+    let tls = &target.tls;
+    let chain = matches!(tls.mode, TlsMode::VerifyCa | TlsMode::VerifyFull);
+    if tls.ca.is_some() && !chain {
+        wrong(
+            &["tls", "ca"],
+            "expected tls.mode verify-ca or verify-full with it; nothing is verified otherwise",
+        );
+    }
+    if tls.server_name.is_some() && tls.mode != TlsMode::VerifyFull {
+        wrong(
+            &["tls", "server_name"],
+            "expected tls.mode verify-full with it; no name is verified otherwise",
+        );
+    }
+    if tls.certificate.is_some() && tls.key.is_none() {
+        wrong(&["tls", "certificate"], "expected tls.key with it");
+    }
+    if tls.key.is_some() && tls.mode == TlsMode::Disable {
+        wrong(
+            &["tls", "key"],
+            "expected another tls.mode than disable with it",
+        );
+    }
+    if tls.direct && (tls.mode == TlsMode::Disable || target.postgres().is_none()) {
+        wrong(
+            &["tls", "negotiation"],
+            "expected a target with postgres and another tls.mode than disable with it",
         );
     }
 }

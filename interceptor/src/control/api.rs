@@ -567,7 +567,7 @@ pub struct Request {
     /// How often; absent for any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uses: Option<u64>,
-    /// How many rows the answers may have together; absent for any number.
+    /// How many rows the answers may have, and writes touch, together; absent for any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
     /// How many bytes those rows may have; absent for any number.

@@ -82,7 +82,6 @@ pub(super) async fn build(config: Config, policy: policy::Handle) -> anyhow::Res
     let (audit, recorder) = records(&config)?;
     let (grants, tokens, approvals, factors) = granted(&config)?;
     let hosts = Hosts::open(&config.paths.state)?;
-    let clients = Clients::open(&config.paths.state.join("refresh.db"))?;
     let (capture, listeners) = capture(&config)?;
     let events = capture.events();
     let events = events.context("cannot read the kernel's refusals")?;
@@ -99,7 +98,7 @@ pub(super) async fn build(config: Config, policy: policy::Handle) -> anyhow::Res
         policy,
         grants,
         tokens,
-        clients,
+        clients: Clients::open(&config.paths.state.join("refresh.db"))?,
         approvals,
         factors,
         audit,

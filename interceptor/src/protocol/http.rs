@@ -133,10 +133,7 @@ impl Engine {
         let answered = heard.answered(opening.authority(), &names, reached.spoken());
         let client = match timeout(patience, answered).await {
             Ok(Ok(client)) => client,
-            Ok(Err(error)) => {
-                distrusted(&opening, &names, &error);
-                return opening.gave_up(&error.to_string());
-            }
+            Ok(Err(error)) => return ended(opening, &names, &error),
             Err(_elapsed) => {
                 return opening.gave_up("the client did not finish its handshake in time");
             }
@@ -210,6 +207,12 @@ fn names(heard: &Heard, dialled: &Dialled, settings: &Http) -> Vec<Host> {
         Some(name) if settings.hosts.contains(&name) => vec![name],
         _ => dialled.hosts(),
     }
+}
+
+/// Writes that a client did not come through its handshake.
+fn ended(opening: Opening, names: &[Host], error: &terminate::Error) {
+    distrusted(&opening, names, error);
+    opening.gave_up(&error.to_string());
 }
 
 /// Counts a client that ended its handshake at the certificate for these names.

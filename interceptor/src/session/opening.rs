@@ -2,6 +2,7 @@
 //! database, with which credential, over which socket. Consumed by the session or by a refusal.
 
 pub mod ahead;
+pub mod folding;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -9,8 +9,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use super::distrust::Distrust;
-use super::folding::{Fate, Folds};
 use super::meter::Meters;
+use super::opening::folding::{Fate, Folds};
 use super::registry::Registry;
 use crate::approvals::Approvals;
 use crate::audit::event::{About, Event};

@@ -344,12 +344,10 @@ fn looked_up(registry: &mut Registry, now: &Now) {
         "Syncs of the audit log that came later than 50 ms after a line that they brought to the disk",
         counter(late),
     );
-    let seconds = Gauge::<f64, AtomicU64>::default();
-    seconds.set(longest.as_secs_f64());
     registry.register(
         "audit_sync_longest_seconds",
         "How long a line of the audit log waited for the disk, the longest since the start",
-        seconds,
+        seconds_gauge(longest),
     );
     if let Some(kernel) = &now.kernel {
         counted_by_kernel(registry, kernel);
@@ -410,6 +408,12 @@ fn counter(value: u64) -> Counter {
     let counter = Counter::default();
     counter.inc_by(value);
     counter
+}
+
+fn seconds_gauge(now: Duration) -> Gauge<f64, AtomicU64> {
+    let gauge = Gauge::<f64, AtomicU64>::default();
+    gauge.set(now.as_secs_f64());
+    gauge
 }
 
 fn gauge(value: impl TryInto<u64>) -> Gauge<u64, AtomicU64> {

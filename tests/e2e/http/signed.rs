@@ -131,7 +131,7 @@ fn a_store_takes_what_is_signed_anew() -> Result<()> {
         (format!(", id: {id}"), secret.to_owned())
     })?;
     let said = cloud.run("store.py")?.ok()?;
-    has(&said, &["keys", "bodies", "presented", "deleted"])?;
+    has(&said, &["keys", "bodies", "presigned", "deleted"])?;
     let presented = presented(&cloud.daemon)?;
     // One key, however many signatures.
     let places: Vec<_> = presented.iter().map(|(place, _)| place.as_str()).collect();
@@ -223,7 +223,7 @@ fn pieces_of_a_body_are_signed_each() -> Result<()> {
     }
     let rows = [
         (
-            "plain",
+            "long",
             "3000000",
             "2097152",
             "a piece of the body is longer than 1 MiB",

@@ -198,7 +198,7 @@ fn listed(sources: &[Source], faults: &mut Vec<Fault>) {
         // A program of its own has its place in a manifest.
         let is_program =
             source.text.contains("\nfn main(") || source.text.contains("async fn main(");
-        if is_program || name == "lib" {
+        if is_program || matches!(name, "main" | "lib") {
             continue;
         }
         let parents = [

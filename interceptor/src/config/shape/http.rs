@@ -372,7 +372,7 @@ fn inject(
             value,
         }),
         Some("client") => {
-            let client = client::build(node.under("client")?, value, (secret, path))?;
+            let client = client::build(node.under("client")?, value, secret, path)?;
             Some(Inject::Issued(Box::new(client)))
         }
         Some("sigv4") => {

@@ -46,7 +46,7 @@ pub(super) async fn consent(
             let used = answering::use_up(services, holder, pid, word).await;
             used.map(drop).map_err(no)
         }
-        Found::Denied(answer) => Err(no(No::Denied(Box::new(answer)))),
+        Found::Denied(answer) => Err(no(No::Denied(answer))),
         Found::Open { id, new } => {
             if new {
                 write(services, principal, asked, (id, &fingerprint, &all))?;

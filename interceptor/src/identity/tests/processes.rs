@@ -253,6 +253,13 @@ async fn a_deep_chain_of_long_arguments_stays_bounded() {
 const DROP: &str =
     "setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all --ambient-caps=-all";
 
+/// Gives up every capability of its thread.
+const CLEAR: &str = "import ctypes
+libc = ctypes.CDLL(None)
+header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+assert libc.capset(header, (ctypes.c_uint32 * 6)()) == 0
+";
+
 #[tokio::test]
 async fn a_process_with_host_capabilities_is_privileged() {
     if !is_root() {
@@ -260,16 +267,11 @@ async fn a_process_with_host_capabilities_is_privileged() {
     }
     let group = Group::new();
     let scope = group.scope();
-    let clear = "import ctypes
-libc = ctypes.CDLL(None)
-header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-assert libc.capset(header, (ctypes.c_uint32 * 6)()) == 0
-";
     // The leader has given its capabilities up; a thread of it has not.
     let hidden = format!(
-        "import threading, time\nthreading.Thread(target=time.sleep, args=(999,), daemon=True).start()\n{clear}print('ready', flush=True)\ntime.sleep(999)"
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(999,), daemon=True).start()\n{CLEAR}print('ready', flush=True)\ntime.sleep(999)"
     );
-    let dropped = format!("import time\n{clear}print('ready', flush=True)\ntime.sleep(999)");
+    let dropped = format!("import time\n{CLEAR}print('ready', flush=True)\ntime.sleep(999)");
     let rows: &[(&str, &[&str], bool)] = &[
         ("root", &["echo ready; exec sleep 999"], true),
         (
@@ -325,7 +327,6 @@ assert libc.capset(header, (ctypes.c_uint32 * 6)()) == 0
             "{name}: {:?}",
             identified.principal
         );
-        process.end();
     }
 }
 

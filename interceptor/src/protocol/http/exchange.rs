@@ -31,7 +31,7 @@ use super::mask::Masker;
 use super::reach::{Budget, Reach, Tasks, Way};
 use super::{Answer, Body, Spoken, empty, inject, mask, refuse};
 use crate::clock::{self, BootTime};
-use crate::config::{Http, Inject};
+use crate::config::Http;
 use crate::policy::Refusal;
 use crate::protocol::kubernetes;
 use crate::secrets::Secret;
@@ -323,8 +323,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         let mut shown = Err("its body is longer than what people are shown");
         let text = text(&parts, &facts);
         let mut whole = incoming.is_end_stream().then(Bytes::new);
-        let renews = matches!(plan.http.inject, Some(Inject::Issued(_)));
-        let waits = renews || masker.is_some() && sent.waits();
+        let waits = forward::renews(plan) || masker.is_some() && sent.waits();
         let is_signed = facts.http.upgrade.is_empty()
             && inject::needs_whole(plan.http.inject.as_ref(), &parts.headers, masker.is_some());
         let is_read = wanted.is_some() || is_signed || (asks || waits) && is_short;

@@ -234,6 +234,7 @@ impl Effect {
             | Self::Deallocates(None)
             | Self::DiscardsAll
             | Self::ClosesCursor(None)
+            | Self::Stores
             | Self::CopyIn
             | Self::CopyOut
             | Self::CopyHeader

@@ -284,7 +284,7 @@ impl Session {
         let (id, new) = match found {
             Found::Approved(word) => return self.use_up(word, reading).await,
             Found::Denied(answer) => {
-                return Err(No::Denied(Box::new(answer)).refusal(&reading.summary));
+                return Err(No::Denied(answer).refusal(&reading.summary));
             }
             Found::Open { id, new } => (id, new),
         };
@@ -312,9 +312,7 @@ impl Session {
         };
         match outcome {
             Some(Outcome::Approved(word)) => self.use_up(word, reading).await,
-            Some(Outcome::Denied(answer)) => {
-                Err(No::Denied(Box::new(answer)).refusal(&reading.summary))
-            }
+            Some(Outcome::Denied(answer)) => Err(No::Denied(answer).refusal(&reading.summary)),
             Some(Outcome::Over(why)) => Err(No::Over(why).refusal(&reading.summary)),
             None => Err(retry(id)),
         }

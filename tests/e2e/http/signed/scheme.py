@@ -17,7 +17,7 @@ class Scheme(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         said, nonce = self.headers["X-Time"], self.headers["X-Nonce"]
         hashed = base64.b64encode(hashlib.sha512(body).digest()).decode()
-        signed = f"{self.command}\n{self.headers['Host']}\n{self.path}\n{said}\n{nonce}\n{self.headers['Content-Type']}\n{hashed}"
+        signed = f"{self.command}\n{self.headers['Host']}\n{self.path}\n{said}\n{nonce}\n{self.headers['Content-Type'] or ''}\n{hashed}"
         signature = base64.b64encode(hmac.new(KEY, signed.encode(), hashlib.sha512).digest()).decode()
         wrong = [
             why

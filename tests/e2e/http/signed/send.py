@@ -33,10 +33,8 @@ if kind == "asymmetric":
     headers["X-Amz-Content-Sha256"] = "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD"
 context = ssl.create_default_context(cafile=ca)
 connection = http.client.HTTPSConnection("localhost", port, context=context)
-try:
-    connection.request("PUT", "/bucket/key", framed, headers)
-except (BrokenPipeError, ConnectionResetError):
-    pass
+# Of what is refused at its first line no more is sent: it would meet a closed connection.
+connection.request("PUT", "/bucket/key", framed[:1000] if kind == "long" else framed, headers)
 answer = connection.getresponse()
 print(answer.status, answer.read().decode())
 print("expected", hashlib.sha256(body).hexdigest(), size)

@@ -44,7 +44,8 @@ print("bodies")
 
 context = ssl.create_default_context(cafile=ca)
 put = s3.generate_presigned_url("put_object", Params={"Bucket": "bucket", "Key": "by hand +1"})
-with urllib.request.urlopen(urllib.request.Request(put, data=b"presigned", method="PUT"), context=context):
+plain = {"Content-Type": "text/plain"}
+with urllib.request.urlopen(urllib.request.Request(put, b"presigned", plain, method="PUT"), context=context):
     pass
 get = s3.generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": "by hand +1"})
 with urllib.request.urlopen(get, context=context) as answer:

@@ -112,10 +112,8 @@ pub(super) const CLIENT: Shape = Shape::Keys(&[
 pub(super) fn build(
     node: &Node,
     secret: SecretSource,
-    (source, path): (
-        &dyn Fn(&Node) -> Option<SecretSource>,
-        &dyn Fn(&Node, &str) -> Option<PathBuf>,
-    ),
+    source: &dyn Fn(&Node) -> Option<SecretSource>,
+    path: &dyn Fn(&Node, &str) -> Option<PathBuf>,
 ) -> Option<Client> {
     let said = |key: &str| read::text(Some(node), key);
     let grant = match refreshes(node) {

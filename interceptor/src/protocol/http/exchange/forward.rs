@@ -233,7 +233,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
 }
 
 /// Whether the credential is a token that can be asked for anew.
-fn renews(plan: &Plan) -> bool {
+pub(super) fn renews(plan: &Plan) -> bool {
     matches!(plan.http.inject, Some(Inject::Issued(_)))
 }
 

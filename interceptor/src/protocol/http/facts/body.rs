@@ -121,7 +121,9 @@ fn documents(raw: &str, body: &[u8]) -> Result<Vec<String>, Wrong> {
     let said = strict(body)?;
     let each = match &said {
         Value::Array(each) => each.as_slice(),
-        one => std::slice::from_ref(one),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+            std::slice::from_ref(&said)
+        }
     };
     let none = Wrong::Unreadable("the body names no document");
     for one in each {

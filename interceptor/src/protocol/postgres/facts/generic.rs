@@ -95,10 +95,9 @@ fn fields(words: &[&str], skip: usize, evidence: &mut Evidence) {
 fn relation(tree: &Tree, at: Index, clauses: &Clauses<'_>, evidence: &mut Evidence) {
     let schema = tree.text(at, "schemaname").unwrap_or_default();
     let name = tree.text(at, "relname").unwrap_or_default();
-    let role = match role(tree, at) {
-        Role::Read if schema.is_empty() && clauses.reach(tree, at, name) => Role::Cte,
-        other => other,
-    };
+    let said = role(tree, at);
+    let is_clause = said == Role::Read && schema.is_empty() && clauses.reach(tree, at, name);
+    let role = if is_clause { Role::Cte } else { said };
     evidence.relation(role, schema, name);
 }
 

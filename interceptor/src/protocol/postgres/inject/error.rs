@@ -89,7 +89,7 @@ pub enum Error {
     Denied(Denied),
     /// The upstream ended it at once where a newer version than 3.0 was asked for.
     #[error("log in upstream with protocol 3.2: {0}")]
-    Newer(Box<Error>),
+    Newer(Box<Self>),
     /// A method that is not spoken.
     #[error("log in upstream: the upstream asks for {method}, which is not supported")]
     Method {

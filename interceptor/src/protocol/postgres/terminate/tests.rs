@@ -151,75 +151,60 @@ async fn what_a_server_refuses_is_refused_in_its_words() {
         [&length.to_be_bytes()[..], &body].concat()
     };
     let gss = packet(&Packet::GssEnc);
-    let rows: &[(Vec<u8>, &[u8], &str, &str)] = &[
-        (startup(&[]), b"", "28000", "no PostgreSQL user name"),
-        (
-            startup(&[("user", "")]),
-            b"",
-            "28000",
-            "no PostgreSQL user name",
-        ),
+    let rows: &[(Vec<u8>, &str, &str)] = &[
+        (startup(&[]), "28000", "no PostgreSQL user name"),
+        (startup(&[("user", "")]), "28000", "no PostgreSQL user name"),
         (
             startup(&[("database", "d")]),
-            b"",
             "28000",
             "no PostgreSQL user name",
         ),
         (
             of_version(2 << 16),
-            b"",
             "0A000",
             "unsupported frontend protocol 2.0",
         ),
         (
             of_version((4 << 16) | 1),
-            b"",
             "0A000",
             "unsupported frontend protocol 4.1",
         ),
         (
             startup(&[("user", "u"), ("options", "-c role")]),
-            b"",
             "42601",
             "invalid command-line argument",
         ),
         (
             startup(&[("user", "u"), ("options", "-x5")]),
-            b"",
             "42601",
             "invalid command-line argument",
         ),
         (
             startup(&[("user", "u"), ("replication", "x")]),
-            b"",
             "22023",
             "replication",
         ),
         (
             b"\0\0\0\x0c\0\x03\0\0user".to_vec(),
-            b"",
             "08P01",
             "invalid startup packet",
         ),
         (
             b"\0\0\0\x11\0\x03\0\0user\0\xff\0\0\0".to_vec(),
-            b"",
             "08P01",
             "invalid startup packet",
         ),
         (
             b"\0\0\0\x10\0\x03\0\0user\0\xff\0\0".to_vec(),
-            b"",
             "22021",
             "invalid byte sequence for encoding \"UTF8\" in a parameter value",
         ),
-        ([gss.clone(), gss].concat(), b"", "", ""),
+        ([gss.clone(), gss].concat(), "", ""),
     ];
-    for (bytes, before, state, message) in rows {
+    for (bytes, state, message) in rows {
         let (wish, sent) = after(bytes).await;
         assert!(wish.is_err(), "{bytes:?}");
-        let told = fatal(sent.strip_prefix(*before).unwrap());
-        match told {
+        match fatal(&sent) {
             Some((told_state, told_message)) => {
                 assert_eq!(told_state, *state);
                 assert!(told_message.contains(message), "{told_message}");

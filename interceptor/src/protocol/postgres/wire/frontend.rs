@@ -248,6 +248,15 @@ pub fn make_describe_portal(name: &[u8]) -> Bytes {
     })
 }
 
+/// Makes a `Close` of a portal, whatever bytes its name has.
+#[must_use]
+pub fn make_close_portal(name: &[u8]) -> Bytes {
+    message(CLOSE, |to| {
+        to.put_u8(Object::Portal.code());
+        put_string(to, name);
+    })
+}
+
 /// Makes a message without a body: `Sync`, `Flush`, `Terminate`, `CopyDone`.
 #[must_use]
 pub fn make_bare(tag: u8) -> Bytes {

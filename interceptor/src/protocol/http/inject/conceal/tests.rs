@@ -16,7 +16,9 @@ fn source() -> SecretSource {
 
 fn forms(inject: &Inject, secret: &str) -> Arc<Forms> {
     let given = Given::default();
-    given.forms("api", inject, &[&Secret::from(secret)]).unwrap()
+    given
+        .forms("api", inject, &[&Secret::from(secret)])
+        .unwrap()
 }
 
 fn bearer(secret: &str) -> Arc<Forms> {
@@ -213,7 +215,11 @@ fn credentials_before_it_are_covered_too_and_short_ones_are_not_given() {
         assert_eq!(out, vec![b'*'; text.len()], "{turn}");
     }
     for secret in ["", "short", "1234567"] {
-        assert!(given.forms("api", &inject, &[&Secret::from(secret)]).is_err());
+        assert!(
+            given
+                .forms("api", &inject, &[&Secret::from(secret)])
+                .is_err()
+        );
     }
     assert!(
         given

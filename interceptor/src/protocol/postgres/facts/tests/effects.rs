@@ -129,10 +129,11 @@ fn settings_that_text_is_read_under_are_told() {
 }
 
 fn prepared(text: &str, names: &Names) -> Prepared {
-    match read(text, names).effects.remove(0) {
-        Effect::Prepares { prepared, .. } => prepared,
-        other => panic!("{other:?}"),
-    }
+    let mut effects = read(text, names).effects;
+    let Effect::Prepares { prepared, .. } = effects.remove(0) else {
+        panic!("{text} prepares nothing");
+    };
+    prepared
 }
 
 #[test]

@@ -480,10 +480,11 @@ impl<G: Gate> Ledger<G> {
 
     /// Whether what comes next from the client must wait for the end of a cut, or of what may be cut.
     pub(super) fn is_limited(&self) -> bool {
-        self.measure.cancels.is_some()
-            || self.due.is_some()
-            || self.own_waits()
-            || self.queue.back().is_some_and(|last| last.limited.is_some())
+        self.measure.cancels.is_some() || self.due.is_some() || self.own_waits() || {
+            // Behind what we take ourselves stands our own close.
+            let mut last = self.queue.iter().rev().take(2);
+            last.any(|entry| entry.limited.is_some())
+        }
     }
 
     /// The same, for a client that has closed.

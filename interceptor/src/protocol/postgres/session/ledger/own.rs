@@ -133,8 +133,13 @@ impl<G: Gate> Ledger<G> {
             Some(Due::End { commits }) => self.end_own(commits),
             Some(Due::Drain { portal, entry }) => {
                 self.owe(*entry);
-                let rest = frontend::make_execute_portal(&portal);
-                vec![rest, frontend::make_bare(frontend::FLUSH)]
+                self.owe(Entry::silent(Kind::Close));
+                vec![
+                    frontend::make_execute_portal(&portal),
+                    // Who asks for more of it hears that it is gone, and not that there is no more.
+                    frontend::make_close_portal(&portal),
+                    frontend::make_bare(frontend::FLUSH),
+                ]
             }
         }
     }

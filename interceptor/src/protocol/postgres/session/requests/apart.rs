@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::super::Why;
 use super::super::entry::{Kind, Statement};
+use super::super::ledger::Standing;
 use super::Requests;
 use crate::session::{Allowance, Gate};
 
@@ -42,8 +43,11 @@ where
             return Ok(Apart::Not);
         }
         let simple = kind == Kind::Query;
-        if simple {
-            self.wait(|ledger| ledger.is_settled()).await?;
+        // What is owed for others is no part of the block.
+        self.wait(|ledger| ledger.is_settled()).await?;
+        if self.shared.ledger().standing() == Standing::Skipping {
+            // One before it failed, and the server reads none of this.
+            return Ok(Apart::Not);
         }
         let Some(begin) = self.begun(simple) else {
             return Ok(Apart::Mixed);

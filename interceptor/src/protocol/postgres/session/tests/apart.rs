@@ -50,6 +50,13 @@ async fn a_write_within_what_is_left_is_committed_and_looks_as_it_always_does() 
         };
         as_directly(script, &[committed], given).await;
     }
+    // What is owed before it.
+    as_directly(
+        "Q insert a|Q insert b|P - touch 3 granted|B - -|E -|S",
+        &["insert a", "insert b", "touch 3 granted"],
+        &[NOTHING, NOTHING, THREE],
+    )
+    .await;
     // Statements without a name outlive it.
     let twice = "P - touch 3 granted|B - -|E -|S|B - -|E -|S|Q touch 1 granted";
     let committed = ["touch 3 granted", "touch 3 granted", "touch 1 granted"];
@@ -112,6 +119,13 @@ async fn what_fails_is_the_servers_own_error_and_takes_nothing() {
     .await;
     as_directly(
         "P - touch no granted|B - -|E -|S|Q insert a",
+        &["insert a"],
+        &[NOTHING; 2],
+    )
+    .await;
+    // One before it in the same batch.
+    as_directly(
+        "P - bad|B - -|E -|S|Q insert a",
         &["insert a"],
         &[NOTHING; 2],
     )
@@ -188,7 +202,7 @@ async fn rows_that_a_write_gives_back_count_once_and_all_of_them() {
         "Q begin|P - returning 3 granted|B p -|E p 1|E p|S|Q commit",
         "C:BEGIN Z:T 1 2 D s E:34000 Z:E C:ROLLBACK Z:I",
         &[],
-        &[NOTHING, Some((3, 12)), NOTHING],
+        &[NOTHING, Some((3, 12)), NOTHING, NOTHING],
     )
     .await;
     check(

@@ -386,20 +386,8 @@ impl Server {
                 }
             }
             ["returning", count, ..] => {
-                if left.is_none() {
-                    self.uncommitted.push(one.to_owned());
-                }
-                let before = left.unwrap_or_else(|| count.parse().unwrap());
-                let now = before.min(most);
-                for _ in 0..now {
-                    self.put(b'D', b"\0\x01\0\0\0\x01x");
-                }
-                *left = Some(before - now);
-                if most == u32::MAX || before < most {
-                    self.complete(&format!("UPDATE {count}"));
-                } else {
-                    self.put(b's', b"");
-                }
+                let (count, rows) = (count.parse().unwrap(), (most, left));
+                self.returning(one, count, rows);
             }
             ["noise", ..] => {
                 self.put(b'N', b"SNOTICE\0\0");
@@ -420,6 +408,24 @@ impl Server {
             words => self.run_named(one, words).await?,
         }
         Ok(())
+    }
+
+    /// A write that gives back so many rows: as many of them as are asked for.
+    fn returning(&mut self, one: &str, count: u32, (most, left): (u32, &mut Option<u32>)) {
+        if left.is_none() {
+            self.uncommitted.push(one.to_owned());
+        }
+        let before = left.unwrap_or(count);
+        let now = before.min(most);
+        for _ in 0..now {
+            self.put(b'D', b"\0\x01\0\0\0\x01x");
+        }
+        *left = Some(before - now);
+        if most == u32::MAX || before < most {
+            self.complete(&format!("UPDATE {count}"));
+        } else {
+            self.put(b's', b"");
+        }
     }
 
     async fn run_named(&mut self, one: &str, words: &[&str]) -> Result<(), Stop> {
@@ -468,7 +474,7 @@ impl Server {
             }
             ["fetch" | "close", name] => self.use_cursor(words[0], name.as_bytes())?,
             ["touch", count, ..] => {
-                let count: u32 = count.parse().map_err(|_| Stop::Error("22012"))?;
+                let count: u32 = count.parse().map_err(|_beyond| Stop::Error("22012"))?;
                 self.uncommitted.push(one.to_owned());
                 self.complete(&format!("UPDATE {count}"));
             }

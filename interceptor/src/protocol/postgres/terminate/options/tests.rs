@@ -4,6 +4,17 @@ use proptest::prelude::*;
 
 use super::*;
 
+fn check(rows: &[(&str, &[(&str, &str)])]) {
+    for (text, expected) in rows {
+        let read = read(text).map_err(|error| error.to_string());
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        assert_eq!(read, Ok(expected), "{text:?}");
+    }
+}
+
 #[test]
 fn options_are_read_as_the_server_reads_them() {
     let rows: &[(&str, &[(&str, &str)])] = &[
@@ -38,6 +49,13 @@ fn options_are_read_as_the_server_reads_them() {
             &[("enable_seqscan", "false"), ("enable_hashjoin", "false")],
         ),
         ("-fsx", &[("enable_seqscan", "false")]),
+    ];
+    check(rows);
+}
+
+#[test]
+fn switches_stand_for_the_settings_that_they_are_to_a_server() {
+    let rows: &[(&str, &[(&str, &str)])] = &[
         ("-d0", &[("log_min_messages", "notice")]),
         ("-d x", &[("log_min_messages", "notice")]),
         ("-d -3", &[("log_min_messages", "notice")]),
@@ -75,14 +93,7 @@ fn options_are_read_as_the_server_reads_them() {
         ("-c a=\u{a0}b", &[("a", "\u{a0}b")]),
         ("-c a+b=c", &[("a+b", "c")]),
     ];
-    for (text, expected) in rows {
-        let read = read(text).map_err(|error| error.to_string());
-        let expected: Vec<_> = expected
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
-        assert_eq!(read, Ok(expected), "{text:?}");
-    }
+    check(rows);
 }
 
 #[test]

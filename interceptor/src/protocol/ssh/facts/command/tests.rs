@@ -104,9 +104,11 @@ fn what_a_shell_could_make_more_of_is_named() {
 fn copies_are_asked_for_as_files_where_they_say_nothing_else() {
     let asked = |command: &str| {
         let accesses = accesses(&read(command.as_bytes()))?;
-        let said = accesses.iter().map(|access| match &access.resource {
-            Resource::File { path } => format!("{:?} {}", access.action, path.join("/")),
-            other => panic!("{other:?}"),
+        let said = accesses.iter().map(|access| {
+            let Resource::File { path } = &access.resource else {
+                panic!("{:?}", access.resource);
+            };
+            format!("{:?} {}", access.action, path.join("/"))
         });
         Some(said.collect::<Vec<_>>().join(", "))
     };

@@ -13,8 +13,10 @@ use interceptor_ebpf::door::Door;
 use interceptor_ebpf::event::{BY_DOOR, Bucket, BucketKey, EVERY_KIND};
 use interceptor_ebpf::flow::Endpoint;
 
-use super::rules::{self, address};
-use super::{DenyReason, Error, events, map_error, pins::Pins};
+use super as events;
+use super::super::pins::Pins;
+use super::super::rules::{self, address};
+use super::super::{DenyReason, Error, map_error};
 
 /// Refusals that the rate limit kept from being told one by one: so many of one kind since they were last told.
 #[derive(Clone, Debug, PartialEq, Eq)]
