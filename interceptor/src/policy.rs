@@ -4,6 +4,8 @@
 //! nowhere else, and the function that writes upstream takes one by value. A rule that cannot be
 //! evaluated refuses, a directory with one mistake does not load.
 
+#![warn(clippy::wildcard_enum_match_arm)]
+
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};

@@ -11,7 +11,7 @@ use crate::scene::{Client, Scene, accept, is_idle, server};
 
 /// Dials as often as its second argument says, from the address that its third names (to look for a free
 /// port among those of all is slow), and holds what it dialled until its end. 24: IP_BIND_ADDRESS_NO_PORT.
-const FLOOD: &str = "import resource
+const FLOOD: &str = "import resource; alone()
 resource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192)); held = []
 for _ in range(int(sys.argv[2])):
     s = socket.socket(); s.setblocking(False); s.setsockopt(0, 24, 1); s.bind((sys.argv[3], 0))
@@ -48,7 +48,8 @@ fn a_record_that_a_full_table_forgot_is_a_refusal_that_is_counted() {
     scene.redirect(&[at]);
     let listener = &scene.listeners.as_ref().unwrap().v4;
     let queue = flood(&scene, at, backlog(), 1);
-    let script = "s = tcp(); s.setblocking(False); s.connect_ex(('127.0.0.1', int(sys.argv[1])))
+    let script =
+        "alone(); s = tcp(); s.setblocking(False); s.connect_ex(('127.0.0.1', int(sys.argv[1])))
 say(s.getsockname()[1]); s.settimeout(60); outcome(s.recv, 1)";
     let mut victim = scene.client(script, &[&at.port().to_string()]);
     let source: u16 = victim.line().parse().unwrap();
@@ -62,7 +63,8 @@ say(s.getsockname()[1]); s.settimeout(60); outcome(s.recv, 1)";
     let table = pending(&scene);
     assert!(table.get(&key, 0).is_ok(), "its record waits");
 
-    // Which of the old ones are forgotten first is the kernel's choice, and that of the processor it is on.
+    // Which of the old ones are forgotten first is the kernel's choice, and each processor keeps some of its own:
+    // all of them are of one.
     let floods_of = MAX_PENDING.div_ceil(EACH);
     let mut floods: Vec<Client> = (0..floods_of)
         .map(|number| flood(&scene, at, EACH, number + 2))

@@ -281,9 +281,10 @@ fn validate(
         };
         // A rule that can never apply does not do what it says; text that reads otherwise than it
         // is written hides what it says.
-        match warning {
-            ValidationWarning::MixedScriptString(_) => warnings.push(located(piece, warning)),
-            _ => mistakes.push(located(piece, warning)),
+        if matches!(warning, ValidationWarning::MixedScriptString(_)) {
+            warnings.push(located(piece, warning));
+        } else {
+            mistakes.push(located(piece, warning));
         }
     }
     set

@@ -512,10 +512,10 @@ fn of_a_statement(ask: &Ask) -> Vec<Ask> {
 
 /// An ask for a request of HTTP of which nothing is known but its path.
 fn http(ask: &Ask, resource: &Resource) -> Ask {
-    let path = match resource {
-        Resource::Path { path } => path.clone(),
-        _ => String::new(),
-    };
+    let mut path = String::new();
+    if let Resource::Path { path: own } = resource {
+        path.clone_from(own);
+    }
     let facts = HttpFacts {
         path,
         ..HttpFacts::default()
@@ -532,20 +532,19 @@ fn http(ask: &Ask, resource: &Resource) -> Ask {
 /// An ask of a cluster of which nothing is known but the object.
 fn of_a_cluster(ask: &Ask, resource: &Resource) -> Ask {
     let mut facts = KubeFacts::default();
-    match resource {
-        Resource::Path { path } => facts.path.clone_from(path),
-        Resource::KubeObject {
-            namespace,
-            resource,
-            name,
-        } => {
-            let (kind, group) = resource.split_once('.').unwrap_or((resource, ""));
-            facts.resource = kind.to_owned();
-            facts.group = group.to_owned();
-            facts.namespace.clone_from(namespace);
-            facts.name.clone_from(name);
-        }
-        _ => {}
+    if let Resource::Path { path } = resource {
+        facts.path.clone_from(path);
+    } else if let Resource::KubeObject {
+        namespace,
+        resource,
+        name,
+    } = resource
+    {
+        let (kind, group) = resource.split_once('.').unwrap_or((resource, ""));
+        facts.resource = kind.to_owned();
+        facts.group = group.to_owned();
+        facts.namespace.clone_from(namespace);
+        facts.name.clone_from(name);
     }
     Ask {
         context: Context {

@@ -310,7 +310,20 @@ pub(super) fn chain_entities(
                 Kind::File | Kind::Forward => step(target, resource, depth),
                 Kind::Path => path_place(target, &id),
                 Kind::KubeNamespace | Kind::KubeObject => cluster_place(target, kind, &id),
-                _ => place(kind, target, database, resource),
+                Kind::Target
+                | Kind::Database
+                | Kind::Schema
+                | Kind::Table
+                | Kind::Column
+                | Kind::Function
+                | Kind::Name
+                | Kind::Agent
+                | Kind::User
+                | Kind::Person
+                | Kind::Group
+                | Kind::Scope
+                | Kind::Host
+                | Kind::Action => place(kind, target, database, resource),
             },
             parent.into_iter().collect(),
         )
@@ -337,9 +350,9 @@ fn path_place(target: &str, id: &str) -> Attributes {
 fn cluster_place(target: &str, kind: Kind, id: &str) -> Attributes {
     let names = vocabulary::names(kind, id).unwrap_or_default();
     let at = |index: usize| names.get(index).map_or("", String::as_str);
-    let fields = match kind {
-        Kind::KubeNamespace => vec![("name", at(1)), ("target", target)],
-        _ => {
+    let fields = match kind == Kind::KubeNamespace {
+        true => vec![("name", at(1)), ("target", target)],
+        false => {
             let (resource, group) = at(2).split_once('.').unwrap_or_else(|| (at(2), ""));
             vec![
                 ("namespace", at(1)),
@@ -413,7 +426,15 @@ fn step(target: &str, resource: &Resource, depth: usize) -> Attributes {
             attributes.insert("host".to_owned(), string(host));
             attributes.insert("port".to_owned(), port);
         }
-        _ => {}
+        Resource::Target
+        | Resource::Database
+        | Resource::Schema { .. }
+        | Resource::Table { .. }
+        | Resource::Column { .. }
+        | Resource::Function { .. }
+        | Resource::Path { .. }
+        | Resource::KubeNamespace { .. }
+        | Resource::KubeObject { .. } => {}
     }
     attributes
 }

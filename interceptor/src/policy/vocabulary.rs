@@ -408,7 +408,11 @@ pub(super) fn chain(target: &str, database: &str, resource: &Resource) -> Vec<(K
             chain.extend(cluster::object(target, namespace, resource, name));
             return chain;
         }
-        _ => {}
+        Resource::Database
+        | Resource::Schema { .. }
+        | Resource::Table { .. }
+        | Resource::Column { .. }
+        | Resource::Function { .. } => {}
     }
     let database_id = format!("{}/{}", part(target), part(database));
     chain.push((Kind::Database, database_id.clone()));
@@ -540,13 +544,10 @@ fn step(name: &str) -> Cow<'_, str> {
 
 /// Reads an id back: its names, outermost first. `None` where no resource of that kind can have it.
 pub(super) fn names(kind: Kind, id: &str) -> Option<Vec<String>> {
-    match kind {
+    let expected: &[char] = match kind {
         Kind::File => return file_names(id),
         Kind::Forward => return forward_names(id),
         Kind::KubeNamespace | Kind::KubeObject => return cluster::names(kind, id),
-        _ => {}
-    }
-    let expected: &[char] = match kind {
         Kind::Path => return path_names(id),
         Kind::Target => &[],
         Kind::Database => &['/'],
@@ -554,10 +555,6 @@ pub(super) fn names(kind: Kind, id: &str) -> Option<Vec<String>> {
         Kind::Table | Kind::Function => &['/', '/', '.'],
         Kind::Column => &['/', '/', '.', '.'],
         Kind::Name
-        | Kind::File
-        | Kind::Forward
-        | Kind::KubeNamespace
-        | Kind::KubeObject
         | Kind::Agent
         | Kind::User
         | Kind::Person

@@ -17,6 +17,10 @@ const NAME: usize = 128;
 const NAMES: usize = 5;
 
 /// What is refused: lower case where no statement begins it, no full stop.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "most actions are called by their verb"
+)]
 pub(super) fn message(access: &Access, context: &Context, target: &str, database: &str) -> String {
     let on = |what: &str| format!("{what} on {}", resource(&access.resource, target, database));
     let what = match access.action {
@@ -82,6 +86,10 @@ fn method(context: &Context) -> String {
 }
 
 /// What a channel asks, in words.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "most actions are called by their verb"
+)]
 fn channel(action: Action, facts: Option<&SshFacts>) -> String {
     let nothing = SshFacts::default();
     let facts = facts.unwrap_or(&nothing);

@@ -138,6 +138,7 @@ fn files_are_faulted_for_what_they_lack() {
         ("tests/e2e/main.rs", "//! A.\n", 0),
         ("policies/bare.cedar", "permit;\n", 1),
         ("interceptor/src/protocol/ssh/wire.rs", "//! A.\n", 3),
+        ("interceptor/src/policy.rs", "//! A.\n", 1),
         // Two files are missing, and the lint.
         ("interceptor/src/protocol/ssh/facts.rs", "//! A.\n", 3),
         (

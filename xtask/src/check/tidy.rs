@@ -128,12 +128,17 @@ fn length(source: &Source, faults: &mut Vec<Fault>) {
     }
 }
 
-/// What facts are read in, and what keeps a thing that nobody thought of out of them.
+/// What facts are read in, and what keeps a thing that nobody thought of out of them, and out of policy.
 const FACTS: &str = "facts";
 const EXHAUSTIVE: &str = "#![warn(clippy::wildcard_enum_match_arm)]";
 
 /// Each engine has the same three files.
 fn engines(sources: &[Source], faults: &mut Vec<Fault>) {
+    let policy = Path::new("interceptor/src/policy.rs");
+    let lax = |source: &&Source| source.path == policy && !source.text.contains(EXHAUSTIVE);
+    if sources.iter().any(|source| lax(&source)) {
+        faults.push(Fault::of(policy, &format!("lacks `{EXHAUSTIVE}`")));
+    }
     let home = Path::new("interceptor/src/protocol");
     let engines: BTreeSet<_> = sources
         .iter()

@@ -227,14 +227,14 @@ impl Place {
     fn is(&self, other: &Known) -> Option<bool> {
         let own = self.chain.last()?;
         let (kind, front) = own;
-        match other {
-            // Without its name, its id is what the ids of all in that place begin with.
-            Known::Entity { kind: of, id } if self.any => {
-                let may = of == kind.name() && id.starts_with(front.trim_end_matches('"'));
-                if may { None } else { Some(false) }
-            }
-            other => Some(names(other, own)),
+        // Without its name, its id is what the ids of all in that place begin with.
+        if let Known::Entity { kind: of, id } = other
+            && self.any
+        {
+            let may = of == kind.name() && id.starts_with(front.trim_end_matches('"'));
+            return if may { None } else { Some(false) };
         }
+        Some(names(other, own))
     }
 
     fn lies_in(&self, other: &Known) -> Option<bool> {
@@ -370,10 +370,8 @@ fn within(one: &Known, other: &Known, place: &Place) -> Option<bool> {
 }
 
 fn contains(set: &Known, wanted: &Known, place: &Place) -> Option<bool> {
-    match set {
-        Known::Set(items) => any(items, |item| equal(item, wanted, place)),
-        _ => None,
-    }
+    let Known::Set(items) = set else { return None };
+    any(items, |item| equal(item, wanted, place))
 }
 
 /// Whether one of the items does: certainly where one does, whatever the others are.
@@ -384,10 +382,8 @@ fn any(items: &[Option<Known>], does: impl Fn(&Known) -> Option<bool>) -> Option
 
 /// Cedar's pattern, as JSON: words, and wildcards between them.
 fn like(text: &Known, pattern: &Json) -> Option<bool> {
-    match text {
-        Known::Text(text) => matches(pattern.as_array()?, text),
-        _ => None,
-    }
+    let Known::Text(text) = text else { return None };
+    matches(pattern.as_array()?, text)
 }
 
 fn matches(pattern: &[Json], text: &str) -> Option<bool> {

@@ -151,13 +151,15 @@ impl Counted {
 
     /// Where an access of a statement is counted.
     pub(in crate::policy) fn of(ask: &Ask, access: &Access) -> Self {
-        match access.action {
-            _ if answers(ask) => Self::InAnswer,
-            _ if !ask.context.tells_rows => Self::Nowhere,
-            action if is_written(action) => Self::AtEnd,
-            // What it reads of the rows that it touches. Of other tables nobody counts what is put elsewhere.
-            Action::Select if writes_to(ask, &access.resource) => Self::AtEnd,
-            _ => Self::Nowhere,
+        // What it reads of the rows that it touches. Of other tables nobody counts what is put elsewhere.
+        let reads_what_it_writes =
+            || access.action == Action::Select && writes_to(ask, &access.resource);
+        if answers(ask) {
+            Self::InAnswer
+        } else if ask.context.tells_rows && (is_written(access.action) || reads_what_it_writes()) {
+            Self::AtEnd
+        } else {
+            Self::Nowhere
         }
     }
 }

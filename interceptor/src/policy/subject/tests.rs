@@ -1,5 +1,10 @@
 //! What the daemon tells Cedar is what the schema promises to those who write rules.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "most actions are about what their family is about"
+)]
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 

@@ -64,11 +64,7 @@ where
     /// What begins a block; `None` where others run in the same batch.
     fn begun(&self, simple: bool) -> Option<Vec<Bytes>> {
         let mut ledger = self.shared.ledger();
-        let is_alone = match simple {
-            true => ledger.is_idle(),
-            false => !ledger.has_run(),
-        };
-        is_alone.then(|| ledger.begin_own(simple))
+        (!ledger.has_run()).then(|| ledger.begin_own(simple))
     }
 
     /// Whether the client has opened a transaction.

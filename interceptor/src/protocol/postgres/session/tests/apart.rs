@@ -57,6 +57,13 @@ async fn a_write_within_what_is_left_is_committed_and_looks_as_it_always_does() 
         &[NOTHING, NOTHING, THREE],
     )
     .await;
+    // What was only planned in the same batch has run nothing.
+    as_directly(
+        "P s insert a|D S s|H|Q copyin granted|d x|c",
+        &["granted x"],
+        &[ONE],
+    )
+    .await;
     // Statements without a name outlive it.
     let twice = "P - touch 3 granted|B - -|E -|S|B - -|E -|S|Q touch 1 granted";
     let committed = ["touch 3 granted", "touch 3 granted", "touch 1 granted"];
