@@ -304,6 +304,7 @@ mod tests {
         "config schema",
         "daemon",
         "hook create-runtime",
+        "hook runtime",
         "kubeconfig",
         "metrics",
         "run",

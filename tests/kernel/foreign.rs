@@ -7,13 +7,12 @@
 
 use std::fs::File;
 use std::io;
-use std::net::UdpSocket;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::path::Path;
 
 use interceptor::capture::{self, DenyReason};
 
-use crate::scene::{Scene, is_idle, server};
+use crate::scene::{Namespace, Scene, is_idle, run, server};
 
 /// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
 const SOCK_ADDR: u32 = 18;
@@ -156,25 +155,24 @@ fn a_verdict_that_another_program_takes_back_lets_no_byte_out() {
 }
 
 #[test]
-fn a_datagram_that_another_program_lets_pass_is_dropped_behind_it() {
+fn a_datagram_that_another_program_lets_pass_is_refused_again_behind_it() {
     let scene = Scene::new();
-    let heard = UdpSocket::bind("127.0.0.1:0").unwrap();
-    heard.set_nonblocking(true).unwrap();
-    let port = heard.local_addr().unwrap().port().to_string();
+    // What goes to loopback is judged by the guard alone.
+    let netns = Namespace::new();
+    run(
+        "ip",
+        &["-n", &netns.0, "addr", "add", "10.77.1.9/32", "dev", "lo"],
+    );
     let refused = || scene.capture.refused(DenyReason::Udp).unwrap();
     let Some(forgiving) = forgiving(&scene, SENDMSG4) else {
         return;
     };
-    let script = "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
-                  outcome(lambda: s.sendto(b'x', ('127.0.0.1', int(sys.argv[1]))))";
-    scene.run(script, &[&port]);
+    let script = "outcome(udp().sendto, b'x', ('10.77.1.9', 9))";
+    scene.client_in(&netns, script, &[]).finish();
     // Where it was sent, which was taken back, and by the guard behind that.
     assert_eq!(refused(), 2);
-    let mut byte = [0];
-    let nothing = heard.recv(&mut byte).unwrap_err();
-    assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
     drop(forgiving);
-    assert_eq!(scene.run(script, &[&port]), "EPERM");
+    assert_eq!(scene.client_in(&netns, script, &[]).finish(), "EPERM");
     assert_eq!(refused(), 3);
 }
 

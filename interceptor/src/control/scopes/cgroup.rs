@@ -205,8 +205,9 @@ fn search(directory: &Path, name: &str, found: &mut Vec<PathBuf>) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader};
     use std::os::unix::process::ExitStatusExt as _;
-    use std::process::{Child, Command};
+    use std::process::{Child, Command, Stdio};
 
     use super::*;
 
@@ -246,13 +247,22 @@ mod tests {
         let below = format!("{}/below", own.1);
         hierarchy.make(&below).unwrap();
         // Each with a child of its own, which nobody waits for; one forks all the time.
-        let scripts = ["sleep 86400 & sleep 86400", "while :; do /bin/true; done"];
+        let scripts = [
+            "sleep 999 & echo; sleep 999",
+            "echo; while :; do /bin/true; done",
+        ];
+        // It goes in before it has children: what forked outside would stay there.
         let start = |(script, path): (&str, &String)| -> Child {
-            let child = Command::new("/bin/sh")
-                .args(["-c", script])
+            let file = hierarchy.directory(path).join("cgroup.procs");
+            let script = format!("echo 0 > {} && {{ {script}; }}", file.display());
+            let mut child = Command::new("/bin/sh")
+                .args(["-c", &script])
+                .stdout(Stdio::piped())
                 .spawn()
                 .unwrap();
-            hierarchy.enter(path, child.id()).unwrap();
+            let mut line = String::new();
+            let output = child.stdout.as_mut().unwrap();
+            BufReader::new(output).read_line(&mut line).unwrap();
             child
         };
         let children: Vec<Child> = scripts
