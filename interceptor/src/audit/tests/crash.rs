@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::{assert_whole, cut, events, log_dir, lost, open, segments, settings, signer, written};
-use crate::audit::{Error, Log, Sequence, Sink as _, checkpoint, verify};
+use crate::audit::{Error, Log, Sequence, Sink as _, checkpoint, segment, verify};
 
 /// Tells a process of this test binary that it is the one to be killed, and where its log is.
 const CHILD: &str = "INTERCEPTOR_TEST_AUDIT_CHILD";
@@ -97,6 +97,21 @@ fn the_child_that_is_killed_appends_without_end() {
         writeln!(out, "acknowledged {sequence}").expect("the parent reads");
         out.flush().expect("the parent reads");
     }
+}
+
+#[test]
+fn a_segment_that_was_begun_before_the_line_in_front_of_it_is_no_damage() {
+    let (_temporary, dir) = log_dir();
+    written(&dir, 3, 1 << 20);
+    let next = u64::try_from(super::lines(&dir).len()).unwrap() + 2;
+    let begun = |name| fs::write(dir.join(segment::Name(name).to_string()), "").unwrap();
+    begun(next);
+    assert_whole(&dir);
+    written(&dir, 3, 1 << 20);
+    assert_whole(&dir);
+    // Any other name is none that a daemon would have given it.
+    begun(next + 40);
+    assert!(!verify(&dir).unwrap().is_whole());
 }
 
 #[test]
