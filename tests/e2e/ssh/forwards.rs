@@ -91,22 +91,43 @@ ssh -A "$@" 'if [ -n "$SSH_AUTH_SOCK" ]; then ssh-add -l; else echo none; fi'
 "#;
 
 fn keys(lab: &Lab) -> Result<(String, String)> {
+    let out = with_keys(lab, KEYS)?;
+    let (key, listed) = out.split_once('\n').context("no key")?;
+    Ok((key.to_owned(), listed.to_owned()))
+}
+
+/// What a script says beside an ssh-agent of its own; its words are those of a client.
+fn with_keys(lab: &Lab, script: &str) -> Result<String> {
     let own = lab.own()?;
     let agent = lab.agent().with("OWN", &own.path().display().to_string());
     let port = lab.server.address().port().to_string();
     let mut words = vec![
         "sh".to_owned(),
         "-c".to_owned(),
-        KEYS.to_owned(),
+        script.to_owned(),
         "sh".to_owned(),
     ];
     words.extend(lab.options());
     // Its keys are for others: it logs in without one all the same.
     words.extend(["-p", &port, "x@127.0.0.1"].map(str::to_owned));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let out = agent.run("ssh-agent", &words)?.ok()?;
-    let (key, listed) = out.split_once('\n').context("no key")?;
-    Ok((key.to_owned(), listed.to_owned()))
+    agent.run("ssh-agent", &words)?.ok()
+}
+
+/// Goes on asking for the agent's keys when the command that began it is over.
+const LATER: &str = r#"
+ssh -A "$@" 'python3 -c "
+import os, socket, time
+s = socket.socket(socket.AF_UNIX); s.connect(os.environ[\"SSH_AUTH_SOCK\"])
+print(\"connected\", flush=True); os.close(1); os.close(2); time.sleep(1)
+" < /dev/null & sleep 0.5; echo over'
+"#;
+
+#[test]
+fn a_command_may_end_before_who_uses_the_agents_keys() -> Result<()> {
+    let lab = permitting(ALL)?;
+    let out = with_keys(&lab, LATER)?;
+    has(&out, &["connected", "over"])
 }
 
 #[test]

@@ -6,8 +6,7 @@ use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -55,20 +54,23 @@ pub(super) async fn at_once(shared: &Shared, asked: &Asked) -> Option<Authorized
     }
 }
 
-/// Lets in what comes, each by itself; to the end of whoever waits for this.
+/// Lets in what comes, each by itself; to the end of whoever waits for this. What is open then is closed on both
+/// sides soon: a client does not end while a channel of it stands open.
 pub(super) async fn serve(shared: &Arc<Shared>, arrivals: &mut Arrivals) -> Infallible {
-    let mut open = JoinSet::new();
+    let room = Arc::new(Semaphore::new(CHANNELS));
+    let over = CancellationToken::new();
+    let _ends = over.clone().drop_guard();
     loop {
-        tokio::select! {
-            arrival = arrivals.next() => {
-                // A reply that is let go says no.
-                if open.len() >= CHANNELS {
-                    continue;
-                }
-                open.spawn(arrive(Arc::clone(shared), arrival));
-            }
-            Some(_) = open.join_next() => {}
-        }
+        let arrival = arrivals.next().await;
+        // A reply that is let go says no.
+        let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
+            continue;
+        };
+        let arrived = arrive(Arc::clone(shared), arrival, over.clone());
+        tokio::spawn(async move {
+            arrived.await;
+            drop(place);
+        });
     }
 }
 
@@ -163,8 +165,8 @@ async fn begin(shared: &Shared, place: &Place) -> Result<Listening, &'static str
     }
 }
 
-/// One channel that the server opens.
-async fn arrive(shared: Arc<Shared>, arrival: Arrival) {
+/// One channel that the server opens, to its end or soon after what it came beside is `over`.
+async fn arrive(shared: Arc<Shared>, arrival: Arrival, over: CancellationToken) {
     let Arrival {
         what,
         channel,
@@ -191,12 +193,18 @@ async fn arrive(shared: Arc<Shared>, arrival: Arrival) {
     };
     let id = opened.id();
     let (_, out) = opened.split();
+    let gone = gone.child_token();
+    let ends = async {
+        over.cancelled().await;
+        gone.cancel();
+        std::future::pending::<Infallible>().await
+    };
     let number = shared.channels.fetch_add(1, super::Ordering::Relaxed);
     let mut ours = Channel {
         id,
         out,
         events: Events(events),
-        gone,
+        gone: gone.clone(),
         common: Common {
             user: shared.user.clone(),
             pty: false,
@@ -218,7 +226,10 @@ async fn arrive(shared: Arc<Shared>, arrival: Arrival) {
         return arrivals::no(reply).await;
     }
     reply.accept().await;
-    ours.carry(authorized, channel.split()).await;
+    tokio::select! {
+        _closed = ours.carry(authorized, channel.split()) => {}
+        never = ends => match never {},
+    }
     drop(ours.out.close().await);
 }
 
