@@ -4,12 +4,9 @@ mod carry;
 mod lsm;
 mod named;
 
-use core::ptr;
-
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use interceptor_ebpf::door::{Door, PATH};
 use interceptor_ebpf::event;
-use interceptor_ebpf::flow::Endpoint;
 use interceptor_ebpf::process::ABSENT;
 
 use crate::hooks::deny;
@@ -103,13 +100,8 @@ fn refuse_as(refusal: &Refusal, scope: u64, door: &Door) -> i32 {
     deny::refuse(
         refusal,
         &deny::Subject {
-            destination: Endpoint::v6([0; 4], 0),
-            protocol: UNIX,
-            scope,
-            netns: 0,
-            process: ptr::null(),
             door,
-            flags: 0,
+            ..deny::Subject::nowhere(UNIX, (scope, 0))
         },
     )
 }

@@ -297,6 +297,7 @@ async fn a_statement_is_judged_under_the_path_that_it_is_planned_under() {
          GRANT ALL ON SCHEMA other TO trusted; GRANT ALL ON ALL TABLES IN SCHEMA other TO trusted",
     );
     let front = Front::new(&server, &["paths"]).await;
+    let major = server.major();
     for (script, replies) in [
         ("Q SELECT * FROM fine", "E:42P01 Z:I"),
         (
@@ -316,7 +317,7 @@ async fn a_statement_is_judged_under_the_path_that_it_is_planned_under() {
         let told = client.exchange(script).await;
         front.ended().await;
         // From 18 on the path is reported as it changes.
-        let told = match server.major() {
+        let told = match major {
             18.. => told.replace(" S ", " "),
             _ => told,
         };

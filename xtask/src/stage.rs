@@ -30,16 +30,7 @@ impl Stage {
             .and_then(|_| fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)))
             .with_context(|| format!("copy {}", program.display()))?;
         if let Some(Drivers { python, node: _ }) = &ready.drivers {
-            let mut cp = Command::new("cp");
-            cp.arg("-rP")
-                .arg(python)
-                .arg(stage.directory.path().join("python"));
-            shell::read(cp).context("copy the Python drivers")?;
-            let mut chmod = Command::new("chmod");
-            chmod
-                .args(["-R", "a+rX"])
-                .arg(stage.directory.path().join("python"));
-            shell::read(chmod).context("open the Python drivers to other users")?;
+            copy_for_all(python, &stage.directory.path().join("python"))?;
         }
         Ok(stage)
     }
@@ -52,12 +43,7 @@ impl Stage {
         if programs.is_dir() {
             return Ok(programs);
         }
-        let mut cp = Command::new("cp");
-        cp.arg("-rP").arg(native).arg(&directory);
-        shell::read(cp).context("copy the newer PostgreSQL")?;
-        let mut chmod = Command::new("chmod");
-        chmod.args(["-R", "a+rX"]).arg(&directory);
-        shell::read(chmod).context("open the newer PostgreSQL to other users")?;
+        copy_for_all(native, &directory)?;
         for client in ["psql", "pgbench", "pg_dump", "pg_basebackup"] {
             let at = programs.join(client);
             symlink(ready.postgres.join(client), &at)
@@ -100,4 +86,16 @@ impl Stage {
         }
         variables
     }
+}
+
+/// A copy of a directory that every user may read.
+fn copy_for_all(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let mut cp = Command::new("cp");
+    cp.arg("-rP").arg(from).arg(to);
+    shell::read(cp).with_context(|| format!("copy {}", from.display()))?;
+    let mut chmod = Command::new("chmod");
+    chmod.args(["-R", "a+rX"]).arg(to);
+    shell::read(chmod)
+        .map(drop)
+        .with_context(|| format!("open {} to other users", to.display()))
 }

@@ -1,7 +1,5 @@
 //! `bind4/6`: a scope may not sit where a target or the daemon is dialled.
 
-use core::ptr;
-
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::helpers::bpf_get_netns_cookie;
 use aya_ebpf::macros::cgroup_sock_addr;
@@ -40,15 +38,7 @@ fn bind<const V6: bool>(call: *mut bpf_sock_addr) -> i32 {
     };
     deny::refuse(
         &refusal,
-        &deny::Subject {
-            destination: at,
-            protocol: address::protocol(address::kind(call)),
-            scope,
-            netns,
-            process: ptr::null(),
-            door: ptr::null(),
-            flags: 0,
-        },
+        &deny::Subject::of(at, address::protocol(address::kind(call)), (scope, netns)),
     );
     ON_ERROR
 }

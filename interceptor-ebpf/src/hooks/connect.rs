@@ -63,15 +63,7 @@ fn connect<const V6: bool>(call: *mut bpf_sock_addr) -> i32 {
     FLOWS.delete(socket);
     deny::refuse(
         &refusal,
-        &deny::Subject {
-            destination: to,
-            protocol: address::protocol(kind),
-            scope,
-            netns,
-            process: ptr::null(),
-            door: ptr::null(),
-            flags: 0,
-        },
+        &deny::Subject::of(to, address::protocol(kind), (scope, netns)),
     );
     ON_ERROR
 }

@@ -3,6 +3,8 @@
 //! The ring is written only after the rate limit of its kind; where it is full the refusal is
 //! counted and the verdict stands all the same.
 
+use core::ptr;
+
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::{bpf_get_retval, bpf_ktime_get_boot_ns, bpf_set_retval};
 use interceptor_ebpf::door::Door;
@@ -35,10 +37,32 @@ pub(crate) struct Subject {
     pub flags: u32,
 }
 
+impl Subject {
+    /// What whoever runs sends there.
+    #[inline(always)]
+    pub(crate) fn of(destination: Endpoint, protocol: u32, (scope, netns): (u64, u64)) -> Self {
+        Self {
+            destination,
+            protocol,
+            scope,
+            netns,
+            process: ptr::null(),
+            door: ptr::null(),
+            flags: 0,
+        }
+    }
+
+    /// The same without a destination.
+    #[inline(always)]
+    pub(crate) fn nowhere(protocol: u32, place: (u64, u64)) -> Self {
+        Self::of(Endpoint::v6([0; 4], 0), protocol, place)
+    }
+}
+
 #[inline(always)]
 fn has_retval() -> bool {
     // SAFETY: rodata, written by the loader.
-    unsafe { core::ptr::read_volatile(&raw const HAS_RETVAL) == 1 }
+    unsafe { ptr::read_volatile(&raw const HAS_RETVAL) == 1 }
 }
 
 /// Whether a program before this one has refused already: then nothing is reported twice.

@@ -4,7 +4,7 @@
 //! addresses below the socket. A dropped SYN tells the client nothing, so no refusal of TCP leans on
 //! this layer; a dropped datagram is an `EPERM` at once.
 
-use core::ptr::{self, from_mut, read_volatile};
+use core::ptr::{from_mut, read_volatile};
 
 use aya_ebpf::bindings::{__sk_buff, BPF_ANY, BPF_TCP_LISTEN, bpf_sock};
 use aya_ebpf::helpers::{
@@ -68,15 +68,7 @@ fn interceptor_egress(context: SkBuffContext) -> i32 {
     if socket.is_null() {
         return ON_ERROR;
     }
-    let mut subject = deny::Subject {
-        destination: Endpoint::v6([0; 4], 0),
-        protocol: 0,
-        scope: 0,
-        netns: 0,
-        process: ptr::null(),
-        door: ptr::null(),
-        flags: 0,
-    };
+    let mut subject = deny::Subject::nowhere(0, (0, 0));
     let reason = match parse(skb) {
         Some(packet) => {
             subject.destination = packet.to;

@@ -3,8 +3,6 @@
 //!
 //! Loopback passes here and is judged by the egress guard, which knows both ends.
 
-use core::ptr;
-
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::helpers::bpf_get_netns_cookie;
 use aya_ebpf::macros::cgroup_sock_addr;
@@ -44,15 +42,7 @@ fn sendmsg<const V6: bool>(call: *mut bpf_sock_addr) -> i32 {
     };
     deny::refuse(
         &refusal,
-        &deny::Subject {
-            destination: to,
-            protocol: address::UDP,
-            scope,
-            netns,
-            process: ptr::null(),
-            door: ptr::null(),
-            flags: 0,
-        },
+        &deny::Subject::of(to, address::UDP, (scope, netns)),
     );
     ON_ERROR
 }

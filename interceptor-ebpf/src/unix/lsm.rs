@@ -4,15 +4,12 @@
 //! The hooks of UNIX sockets run for sockets that the scope made, whoever holds them; the others for its
 //! processes. A program of this kind passes with one and refuses with zero, as the other hooks do.
 
-use core::ptr;
-
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::bpf_get_current_ancestor_cgroup_id;
 use aya_ebpf::macros::lsm_cgroup;
 use aya_ebpf::programs::LsmContext;
 use interceptor_ebpf::door::Door;
 use interceptor_ebpf::event;
-use interceptor_ebpf::flow::Endpoint;
 
 use crate::hooks::{PASS, REFUSE, deny};
 use crate::stamp::{offset, read, word};
@@ -113,15 +110,7 @@ fn current() -> u64 {
 fn refuse(reason: u32, scope: u64) -> i32 {
     deny::refuse(
         &Refusal::new(reason),
-        &deny::Subject {
-            destination: Endpoint::v6([0; 4], 0),
-            protocol: 255,
-            scope,
-            netns: 0,
-            process: ptr::null(),
-            door: ptr::null(),
-            flags: 0,
-        },
+        &deny::Subject::nowhere(255, (scope, 0)),
     )
 }
 

@@ -143,6 +143,16 @@ impl Postgres {
         self.process.pid()
     }
 
+    /// The first number of its version: 15.
+    ///
+    /// # Errors
+    /// When it does not say it.
+    pub fn major(&self) -> anyhow::Result<u32> {
+        let number = self.admin("show server_version_num")?;
+        let number: u32 = number.trim().parse().context("read the server's version")?;
+        Ok(number / 10_000)
+    }
+
     /// Runs SQL as superuser through its private socket; gives back unaligned rows.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //! the cache, apart from the system's own.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
@@ -73,14 +73,19 @@ pub(super) fn node() -> anyhow::Result<PathBuf> {
         "setup: packages of Node.js are missing: {}",
         NODE_PACKAGES.join(", ")
     );
-    drop(fs::remove_dir_all(&directory));
-    fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
+    npm(&directory, &NODE_PACKAGES)?;
+    fs::write(&done, "").context("mark the packages of Node.js as complete")?;
+    Ok(modules)
+}
+
+/// Packages of npm into a directory that is made anew.
+pub(super) fn npm(directory: &Path, packages: &[&str]) -> anyhow::Result<()> {
+    drop(fs::remove_dir_all(directory));
+    fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
     let mut npm = Command::new("npm");
     npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund"])
         .args(["--no-update-notifier", "--loglevel=error", "--prefix"])
-        .arg(&directory)
-        .args(NODE_PACKAGES);
-    run(npm).with_context(|| format!("install by hand into {}", directory.display()))?;
-    fs::write(&done, "").context("mark the packages of Node.js as complete")?;
-    Ok(modules)
+        .arg(directory)
+        .args(packages);
+    run(npm).with_context(|| format!("install by hand into {}", directory.display()))
 }

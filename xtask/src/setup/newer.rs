@@ -4,13 +4,12 @@ use std::env::consts::ARCH;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 use support::place;
 
-use crate::shell::run;
+use super::drivers::npm;
 
 /// Its version as npm counts it; PostgreSQL's own is what stands before the hyphen.
 const VERSION: &str = "18.4.0-beta.17";
@@ -25,14 +24,7 @@ pub(crate) fn newer() -> anyhow::Result<PathBuf> {
         return Ok(native);
     }
     println!("setup: PostgreSQL {VERSION} is missing: a server that speaks protocol 3.2");
-    drop(fs::remove_dir_all(&directory));
-    fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
-    let mut npm = Command::new("npm");
-    npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund"])
-        .args(["--no-update-notifier", "--loglevel=error", "--prefix"])
-        .arg(&directory)
-        .arg(format!("{package}@{VERSION}"));
-    run(npm).with_context(|| format!("install by hand into {}", directory.display()))?;
+    npm(&directory, &[&format!("{package}@{VERSION}")])?;
     link(&native)?;
     fs::write(&done, "").context("mark PostgreSQL as complete")?;
     Ok(native)

@@ -1,13 +1,12 @@
 //! `sock_create`: only TCP and UDP, and each socket remembers which scope made it.
 
-use core::ptr::{self, read_volatile};
+use core::ptr::read_volatile;
 
 use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::helpers::{bpf_get_current_ancestor_cgroup_id, bpf_get_netns_cookie};
 use aya_ebpf::macros::cgroup_sock;
 use aya_ebpf::programs::SockContext;
 use interceptor_ebpf::event;
-use interceptor_ebpf::flow::Endpoint;
 
 use crate::hooks::{PASS, REFUSE, address, deny};
 use crate::maps::SOCKETS;
@@ -31,19 +30,9 @@ fn interceptor_sock_create(context: SockContext) -> i32 {
     let Err(refusal) = try_sock_create(socket, scope, netns) else {
         return PASS;
     };
-    deny::refuse(
-        &refusal,
-        &deny::Subject {
-            destination: Endpoint::v6([0; 4], 0),
-            // SAFETY: a field of the context.
-            protocol: unsafe { read_volatile(&raw const (*socket).protocol) },
-            scope,
-            netns,
-            process: ptr::null(),
-            door: ptr::null(),
-            flags: 0,
-        },
-    );
+    // SAFETY: a field of the context.
+    let protocol = unsafe { read_volatile(&raw const (*socket).protocol) };
+    deny::refuse(&refusal, &deny::Subject::nowhere(protocol, (scope, netns)));
     ON_ERROR
 }
 

@@ -5,13 +5,12 @@
 //!
 //! The kernel asks no program about calls of another machine's ABI.
 
-use core::ptr::{self, read_volatile, write_volatile};
+use core::ptr::{read_volatile, write_volatile};
 
 use aya_ebpf::bindings::bpf_sockopt;
 use aya_ebpf::macros::cgroup_sockopt;
 use aya_ebpf::programs::SockoptContext;
 use interceptor_ebpf::event;
-use interceptor_ebpf::flow::Endpoint;
 
 use crate::hooks::{PASS, REFUSE, address, deny};
 use crate::maps::SOCKETS;
@@ -84,15 +83,7 @@ fn joins(level: i32, name: i32) -> bool {
 
 #[inline(always)]
 fn report(call: *mut bpf_sockopt) {
-    let mut subject = deny::Subject {
-        destination: Endpoint::v6([0; 4], 0),
-        protocol: address::UDP,
-        scope: 0,
-        netns: 0,
-        process: ptr::null(),
-        door: ptr::null(),
-        flags: 0,
-    };
+    let mut subject = deny::Subject::nowhere(address::UDP, (0, 0));
     // SAFETY: a field of the context, null where there is no socket.
     let socket = unsafe { (*call).__bindgen_anon_1.sk };
     if !socket.is_null() {
