@@ -7,6 +7,7 @@ mod console;
 mod descriptors;
 mod door;
 mod drain;
+mod findable;
 mod kernel;
 mod metrics;
 mod parts;
@@ -158,7 +159,10 @@ fn stand(
         pillars.stand("what sends the audit to others", sends);
     }
     let (parts, until) = shared();
-    pillars.stand("what makes sessions findable", watch::index(parts, until));
+    pillars.stand(
+        "what makes sessions findable",
+        findable::follow(parts, until),
+    );
     let (parts, until) = shared();
     pillars.stand("what purges recordings", retention::watch(parts, until));
     let (parts, until) = shared();

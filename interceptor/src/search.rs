@@ -3,14 +3,15 @@
 //! Made of the audit log and of nothing else: lost, damaged or of another log, it is made anew. It is
 //! bounded: the newest lines of requests are kept. Nothing stands in it that does not stand in the log.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
-use serde::Serialize;
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params, params_from_iter};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 use uuid::Uuid;
@@ -24,8 +25,8 @@ const KEPT: i64 = 2_000_000;
 /// How much of a text is kept, in bytes.
 const TEXT_MAX: usize = 4096;
 
-/// Lines taken with one transaction.
-const AT_ONCE: usize = 5_000;
+/// Lines taken with one transaction: whoever looks for something meanwhile waits for no more.
+const AT_ONCE: usize = 1_000;
 
 /// The newest form of the file; others are made anew.
 const VERSION: i64 = 1;
@@ -150,6 +151,16 @@ impl Index {
     /// # Errors
     /// Where log or index cannot be read or written.
     pub fn catch_up(&mut self, dir: &Path) -> Result<usize, Error> {
+        let mut entries = self.follow(dir)?;
+        self.take_from(&mut entries)
+    }
+
+    /// What the log below `dir` has more, for [`Self::take_from`], which may be called again as it grows. Begins anew
+    /// where it is another log.
+    ///
+    /// # Errors
+    /// As [`Self::catch_up`].
+    pub fn follow(&mut self, dir: &Path) -> Result<Entries, Error> {
         let log = first(dir)?;
         let (known, mut seq) = self.place()?;
         if known != log {
@@ -160,7 +171,14 @@ impl Index {
             after: u64::try_from(seq).ok(),
             ..Filter::default()
         };
-        let mut entries = Entries::open(dir, filter)?;
+        Ok(Entries::open(dir, filter)?)
+    }
+
+    /// Takes what is there; how many lines were read.
+    ///
+    /// # Errors
+    /// As [`Self::catch_up`].
+    pub fn take_from(&mut self, entries: &mut Entries) -> Result<usize, Error> {
         let mut read = 0;
         loop {
             let mut batch = Vec::new();
@@ -178,18 +196,24 @@ impl Index {
     fn take(&mut self, batch: &[String]) -> Result<(), Error> {
         let (path, kept) = (self.path.clone(), self.kept);
         let write = || {
-            let transaction = self.database.transaction()?;
-            let mut last = None;
+            let immediate = TransactionBehavior::Immediate;
+            let transaction = self.database.transaction_with_behavior(immediate)?;
+            // Somebody else may have taken some meanwhile.
+            let before: i64 =
+                transaction.query_row("SELECT seq FROM place", [], |row| row.get(0))?;
+            let mut last = before;
             for line in batch {
-                let Some(line) = Line::read(line) else {
+                let Some(head) = Head::read(line).filter(|head| head.seq > last) else {
                     continue;
                 };
-                last = Some(line.seq);
-                if line.is_kept() {
+                last = head.seq;
+                if head.is_kept()
+                    && let Some(line) = Line::read(line)
+                {
                     line.put(&transaction)?;
                 }
             }
-            if let Some(last) = last {
+            if last > before {
                 transaction.execute("UPDATE place SET seq = ?1", [last])?;
             }
             let many: i64 =
@@ -357,6 +381,33 @@ fn first(dir: &Path) -> Result<String, Error> {
     Ok(hex::encode(sum.as_ref()))
 }
 
+/// What a line of the log begins with: it says whether the rest is looked at.
+#[derive(Deserialize)]
+struct Head<'a> {
+    seq: i64,
+    #[serde(borrow)]
+    event: Cow<'a, str>,
+}
+
+impl<'a> Head<'a> {
+    fn read(text: &'a str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    fn is_kept(&self) -> bool {
+        const EVENTS: [&str; 7] = [
+            "request.permitted",
+            "request.refused",
+            "session.opened",
+            "connection.refused",
+            "approval.asked",
+            "kernel.denied",
+            "terminal.typed",
+        ];
+        EVENTS.contains(&&*self.event)
+    }
+}
+
 /// A line of the log, as far as it is looked for.
 struct Line {
     seq: i64,
@@ -377,20 +428,6 @@ impl Line {
 
     fn text(&self, pointer: &str) -> Option<&str> {
         self.value.pointer(pointer)?.as_str()
-    }
-
-    fn is_kept(&self) -> bool {
-        const EVENTS: [&str; 7] = [
-            "request.permitted",
-            "request.refused",
-            "session.opened",
-            "connection.refused",
-            "approval.asked",
-            "kernel.denied",
-            "terminal.typed",
-        ];
-        self.text("/event")
-            .is_some_and(|event| EVENTS.contains(&event))
     }
 
     /// What was asked: the statement, and the names of what it is about.

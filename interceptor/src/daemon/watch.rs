@@ -10,12 +10,8 @@ use tokio_util::sync::CancellationToken;
 use crate::clock;
 use crate::control::apply;
 use crate::protocol::Engines;
-use crate::search::Index;
 use crate::session::services::Services;
 use crate::targets::Targets;
-
-/// How often new lines are taken into the index of what was asked.
-const INDEX_EVERY: Duration = Duration::from_secs(1);
 
 /// Resolves the targets' names every `period`; writes the kernel's rules where an address changed.
 pub(super) async fn resolve(services: Arc<Services>, stop: CancellationToken, period: Duration) {
@@ -88,30 +84,5 @@ pub(super) fn reloading() {
         &[NotifyState::Reloading, NotifyState::Custom(&since)],
     ) {
         tracing::warn!(%error, "cannot notify the service manager");
-    }
-}
-
-/// Keeps the index of what was asked as new as the log, until `stop`. Nobody waits for it.
-pub(super) async fn index(services: Arc<Services>, stop: CancellationToken) {
-    let state = services.config.load().paths.state.clone();
-    let mut seen = crate::audit::Sequence(0);
-    loop {
-        let grown = tokio::select! {
-            grown = services.audit.synced_past(seen) => grown,
-            () = stop.cancelled() => return,
-        };
-        if grown.is_err() {
-            return stop.cancelled().await;
-        }
-        seen = services.audit.synced();
-        let (file, log) = (state.join("search.db"), state.join("audit"));
-        let caught = tokio::task::spawn_blocking(move || Index::open(&file)?.catch_up(&log)).await;
-        if let Ok(Err(error)) = caught {
-            tracing::warn!(%error, "the index of what was asked is behind");
-        }
-        tokio::select! {
-            () = tokio::time::sleep(INDEX_EVERY) => {}
-            () = stop.cancelled() => return,
-        }
     }
 }

@@ -119,3 +119,22 @@ fn what_is_beyond_the_bound_goes_the_oldest_first() {
     assert_eq!(seqs(&index, &["name"], |_query| {}), [0; 0]);
     assert_eq!(seqs(&index, &["customers"], |_query| {}), [2]);
 }
+
+/// The daemon follows the log while `sessions search` takes what it lacks.
+#[test]
+fn who_follows_takes_what_comes_and_nothing_twice() {
+    let state = tempfile::tempdir().unwrap();
+    let file = state.path().join("search.db");
+    let lines = lines();
+    let dir = log(state.path(), &lines[..1]);
+    let mut first = Index::open(&file).unwrap();
+    let mut entries = first.follow(&dir).unwrap();
+    assert_eq!(first.take_from(&mut entries).unwrap(), 1);
+    log(state.path(), &lines[..2]);
+    assert_eq!(Index::open(&file).unwrap().catch_up(&dir).unwrap(), 1);
+    log(state.path(), &lines[..3]);
+    assert_eq!(first.take_from(&mut entries).unwrap(), 2, "both are read");
+    let customers = seqs(&first, &["customers"], |_query| {});
+    assert_eq!(customers, [2, 1], "each is found once");
+    assert_eq!(seqs(&first, &["order_items"], |_query| {}), [3]);
+}
