@@ -20,6 +20,10 @@ const GATHER: Duration = Duration::from_millis(10);
 /// Bytes that may be queued for one thread, its sessions together, with the frames' headers.
 const QUEUE_BYTES: usize = 8 << 20;
 
+/// More than this is queued after [`GATHER`] by whoever sends some 100 MB/s: it is compressed with less effort, as
+/// those who send and read it want the cores.
+const BULK_BYTES: usize = 1 << 20;
+
 /// What sessions have of a thread; it ends when the last of them and the recorder are gone.
 pub(super) struct Lane {
     shared: Arc<Shared>,
@@ -115,6 +119,10 @@ impl Shared {
     fn run(&self, mut press: Press) {
         let _closes = Closes(&self.room);
         while let Some(tracks) = self.gather() {
+            let queued = QUEUE_BYTES.saturating_sub(self.room.available_permits());
+            if let Err(error) = press.is_bulk(queued > BULK_BYTES) {
+                tracing::warn!(%error, "cannot change how recordings are compressed");
+            }
             for track in tracks {
                 self.room.add_permits(track.write(&mut press));
             }
