@@ -4,6 +4,7 @@ mod copy;
 mod idle;
 mod login;
 mod masks;
+mod restart;
 mod statements;
 
 use std::time::Duration;
@@ -45,6 +46,7 @@ pub(super) fn measure(guard: &Guard, filter: &[&str]) -> anyhow::Result<Vec<Figu
     masks::measure(&mut run)?;
     idle::measure(&mut run)?;
     durability(&mut run)?;
+    restart::measure(&mut run)?;
     Ok(run.figures)
 }
 
