@@ -76,6 +76,7 @@ pub async fn hold(
     if reason.trim().is_empty() || reason.len() > REASON_MAX {
         return Err(Answer::bad("a hold has a reason, of at most 4096 bytes"));
     }
+    let _alone = services.keeping.lock().await;
     let (dir, meta) = recorded(&services, &asked.session)?;
     let hold = Hold {
         reason,
@@ -108,6 +109,7 @@ pub async fn release(
     caller
         .may(&services, ControlVerb::Hold, &ControlObject::Host)
         .await?;
+    let _alone = services.keeping.lock().await;
     let (dir, meta) = recorded(&services, &asked.session)?;
     let session = meta.session;
     let Some(hold) = Hold::of(&dir) else {

@@ -1,5 +1,6 @@
-//! Metrics over TCP, where an address is configured. Scopes cannot reach it: no rule covers it. Everybody
-//! else may ask, a few at a time and for a bounded time: nobody may use up the daemon's descriptors.
+//! Metrics over TCP, where an address is configured. Scopes cannot reach it: the address is reserved
+//! in the kernel (`Capture::reserve`), whatever rules say. Everybody else may ask, a few at a time and for a
+//! bounded time: nobody may use up the daemon's descriptors.
 
 use std::io;
 use std::net::SocketAddr;

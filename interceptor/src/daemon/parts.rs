@@ -68,7 +68,6 @@ pub(super) async fn build(config: Config, policy: policy::Handle) -> anyhow::Res
     if !ways_around.is_empty() {
         bail!("{}", ways_around.join("\n"));
     }
-    unreachable_for_scopes(&config)?;
     let engines = Engines::new().context("cannot build the engines")?;
     directory(&config.paths.run, 0o755)?;
     directory(&config.paths.state, 0o711)?;
@@ -110,6 +109,7 @@ pub(super) async fn build(config: Config, policy: policy::Handle) -> anyhow::Res
         authority,
         reloads: Default::default(),
         replacing: Default::default(),
+        keeping: Default::default(),
         writing: Default::default(),
         names: Default::default(),
         targets: ArcSwap::from_pointee(targets),
@@ -190,22 +190,4 @@ fn directory(path: &Path, mode: u32) -> anyhow::Result<()> {
     let permissions = std::fs::Permissions::from_mode(mode);
     std::fs::set_permissions(path, permissions)
         .with_context(|| format!("cannot set the mode of {}", path.display()))
-}
-
-/// A metrics address that a `direct` rule covers could be read from a scope.
-fn unreachable_for_scopes(config: &Config) -> anyhow::Result<()> {
-    let Some(metrics) = config.metrics else {
-        return Ok(());
-    };
-    let covers = |direct: &&crate::config::Direct| {
-        direct.network.contains(&metrics.ip())
-            && direct.port.is_none_or(|port| port == metrics.port())
-    };
-    if let Some(direct) = config.direct.iter().find(covers) {
-        bail!(
-            "the metrics address {metrics} is covered by the direct rule {}: scopes could read it",
-            direct.network
-        );
-    }
-    Ok(())
 }

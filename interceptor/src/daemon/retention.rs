@@ -28,7 +28,8 @@ pub(super) async fn watch(services: Arc<Services>, stop: CancellationToken) {
         tokio::task::spawn_blocking(settle).await
     };
     match settled {
-        Ok(Ok(0)) | Err(_) => {}
+        Ok(Ok(0)) => {}
+        Err(error) => tracing::error!(%error, "cannot end what a daemon that died has recorded"),
         Ok(Ok(count)) => tracing::info!(count, "recordings of a daemon that died are over"),
         Ok(Err(error)) => {
             tracing::error!(%error, "cannot end what a daemon that died has recorded")
@@ -49,8 +50,13 @@ pub(super) async fn watch(services: Arc<Services>, stop: CancellationToken) {
 async fn look(services: &Arc<Services>, root: PathBuf) -> Result<(), Error> {
     let (looked, now) = (Arc::clone(services), clock::wall());
     let due = tokio::task::spawn_blocking(move || find(&looked, &root, now)).await;
-    for due in due.unwrap_or_else(|_panicked| Ok(Vec::new()))? {
-        purge(services, due).await;
+    match due {
+        Ok(due) => {
+            for due in due? {
+                purge(services, due).await;
+            }
+        }
+        Err(error) => tracing::error!(%error, "cannot look for recordings whose time is over"),
     }
     Ok(())
 }
@@ -68,13 +74,22 @@ fn find(services: &Services, root: &std::path::Path, now: Timestamp) -> Result<V
 /// Its line first, and on disk: what is gone without one is a violation.
 async fn purge(services: &Arc<Services>, due: Due) {
     let session = due.meta.session;
+    // Since the list was made somebody may have come to hold it.
+    let _alone = services.keeping.lock().await;
+    if due.is_held() {
+        return;
+    }
+    let tail = due.tail().unwrap_or_else(|error| {
+        tracing::warn!(%error, %session, "a recording goes without the hash of its end");
+        None
+    });
     let event = Event::RecordingPurged {
         session,
         target: &due.meta.target,
         agent: due.meta.agent(),
         started: due.meta.started,
         bytes: due.bytes,
-        tail: due.tail(),
+        tail,
         why: due.why,
     };
     let written = services.audit.append(&event);
@@ -93,6 +108,8 @@ async fn purge(services: &Arc<Services>, due: Due) {
         Ok(Err(error)) => {
             tracing::error!(%error, %session, "cannot remove a recording whose time is over")
         }
-        Err(_panicked) => {}
+        Err(error) => {
+            tracing::error!(%error, %session, "cannot remove a recording whose time is over")
+        }
     }
 }

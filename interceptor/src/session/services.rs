@@ -94,6 +94,8 @@ pub struct Services {
     /// Held while configuration or targets are replaced: a reload and a look-up of names that overlap
     /// would undo each other.
     pub replacing: tokio::sync::Mutex<()>,
+    /// Held while a recording is purged, or comes to be held or released: what was held in time is not purged.
+    pub keeping: tokio::sync::Mutex<()>,
     /// Held while the kernel's rules are made and written: the last written are the newest.
     pub writing: Mutex<()>,
     /// What names scopes were told, and what they use up by asking.

@@ -18,7 +18,6 @@ use crate::audit::Sink;
 use crate::clock;
 use crate::config::Keep;
 use crate::recording::Error;
-use crate::recording::format::hash;
 use crate::recording::reader::{chunks, segments};
 use crate::recording::seal::{Part, Seals};
 
@@ -60,8 +59,16 @@ impl Hold {
     /// # Errors
     /// Where it cannot be written.
     pub fn put(&self, dir: &Path) -> Result<(), Error> {
-        let text = serde_json::to_vec(self).unwrap_or_default();
-        put(dir, HOLD, &text)
+        let path = dir.join(HOLD);
+        let failed = |error: io::Error| Error::io("write", &path, error);
+        let text = serde_json::to_vec(self).map_err(|error| failed(error.into()))?;
+        put(dir, HOLD, &text)?;
+        // Whoever was told of it counts on it, whatever becomes of the host.
+        for part in [&path, dir] {
+            let file = fs::File::open(part).map_err(failed)?;
+            file.sync_all().map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// Holds it no longer; whether it was held.
@@ -92,19 +99,33 @@ pub struct Due {
 }
 
 impl Due {
-    /// The hash of its last chunk, for its tombstone; none of a recording of version 1.
+    /// The hash of its last chunk, for its tombstone; none of a recording that has none.
+    ///
+    /// # Errors
+    /// Where it cannot be read: it is of version 1, or damaged.
+    pub fn tail(&self) -> Result<Option<String>, Error> {
+        let Some(number) = segments(&self.dir)?.pop() else {
+            return Ok(None);
+        };
+        let (_, _, tail) = chunks::end(&self.dir, (self.meta.session, number))?;
+        Ok(Some(hex::encode(tail)))
+    }
+
+    /// Whether somebody holds it by now.
     #[must_use]
-    pub fn tail(&self) -> Option<String> {
-        let number = segments(&self.dir).ok()?.pop()?;
-        let (_, _, tail) = chunks::end(&self.dir, (self.meta.session, number)).ok()?;
-        Some(hex::encode(tail))
+    pub fn is_held(&self) -> bool {
+        Hold::of(&self.dir).is_some()
     }
 
     /// Removes it. Its line in the audit is on disk by then.
     ///
     /// # Errors
-    /// Where it cannot be removed, or only in part: the next look finishes it.
+    /// Where it cannot be removed, or only in part: the next look finishes it; and where it is held.
     pub fn purge(&self) -> Result<(), Error> {
+        if self.is_held() {
+            let held = io::Error::other("it is held");
+            return Err(Error::io("remove", &self.dir, held));
+        }
         let name = format!("{}{GOING}", self.meta.session);
         let going = self.dir.with_file_name(name);
         let failed = |error| Error::io("remove", &self.dir, error);
@@ -119,7 +140,7 @@ impl Due {
 /// Where the directory cannot be listed.
 pub fn due(root: &Path, keep: impl Fn(&str) -> Keep, now: Timestamp) -> Result<Vec<Due>, Error> {
     let mut targets: BTreeMap<String, Vec<(Listing, u64)>> = BTreeMap::new();
-    for listing in list(root, &Filter::default())?.into_iter().flatten() {
+    for listing in readable(root)? {
         let keep = keep(&listing.meta.target);
         if keep == Keep::default() {
             continue;
@@ -154,6 +175,17 @@ pub fn due(root: &Path, keep: impl Fn(&str) -> Keep, now: Timestamp) -> Result<V
         }
     }
     Ok(due)
+}
+
+/// The recordings that can be read. Of the others nobody knows whose they are: they stay, and are named.
+fn readable(root: &Path) -> Result<Vec<Listing>, Error> {
+    let all = list(root, &Filter::default())?.into_iter();
+    let named = all.filter_map(|listing| {
+        listing
+            .inspect_err(|error| tracing::warn!(%error, "a recording is kept, whatever its age: it cannot be read"))
+            .ok()
+    });
+    Ok(named.collect())
 }
 
 fn size(dir: &Path) -> u64 {
@@ -195,7 +227,7 @@ pub fn sweep(root: &Path) -> Result<(), Error> {
 /// Where the directory cannot be listed, or the audit cannot be written.
 pub fn settle_lost(root: &Path, since: Timestamp, audit: &Arc<dyn Sink>) -> Result<usize, Error> {
     let mut settled = 0;
-    for Listing { mut meta, dir } in list(root, &Filter::default())?.into_iter().flatten() {
+    for Listing { mut meta, dir } in readable(root)? {
         if meta.ended.is_some() || meta.started >= since {
             continue;
         }
@@ -212,7 +244,6 @@ pub fn settle_lost(root: &Path, since: Timestamp, audit: &Arc<dyn Sink>) -> Resu
             .map(|last| (*last, chunks::end(&dir, (meta.session, *last))));
         // What is of version 1, or has no whole header, or is damaged, is not vouched for, and stays as the log knows it.
         if let Some((segment, Ok((length, head, tail)))) = found {
-            let text = serde_json::to_vec(&meta).unwrap_or_default();
             let part = Part {
                 segment,
                 head: &head,
@@ -220,7 +251,7 @@ pub fn settle_lost(root: &Path, since: Timestamp, audit: &Arc<dyn Sink>) -> Resu
                 length,
                 why: LOST,
             };
-            Seals::begin(audit, meta.session)?.last(&part, &hash(&[&text]))?;
+            Seals::begin(audit, meta.session)?.last(&part, &meta.hash()?)?;
             meta.write(&dir)?;
             settled += 1;
         }

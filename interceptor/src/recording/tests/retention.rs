@@ -82,6 +82,13 @@ async fn what_is_too_old_or_too_much_is_over_and_what_is_held_or_open_is_not() {
     let dir = find(&root, &Uuid::from_u128(1).to_string()).unwrap();
     hold.put(&dir).unwrap();
     assert_eq!(Hold::of(&dir), Some(hold));
+    let listed = &all[0];
+    assert!(
+        listed.is_held(),
+        "also where it was found to be over before"
+    );
+    assert!(listed.purge().is_err(), "and then it is not purged");
+    assert!(dir.exists());
     assert_eq!(found(keep(Some(3600), None), later()), [2, 3]);
     std::fs::write(dir.join("hold.json"), "{").unwrap();
     assert_eq!(
@@ -114,7 +121,7 @@ async fn what_is_purged_with_a_line_is_explained_and_without_one_is_missing() {
     let all = due(&root, |_target| keep, later()).unwrap();
     all[0].purge().unwrap();
     assert!(!check(state.path()).is_whole());
-    let tail = all[1].tail();
+    let tail = all[1].tail().unwrap();
     assert_eq!(tail.as_ref().map(String::len), Some(64));
     for due in &all[..2] {
         let event = Event::RecordingPurged {
