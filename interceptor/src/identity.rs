@@ -33,6 +33,7 @@ pub mod runtimes;
 mod tests;
 mod user;
 
+pub use cgroup::is_named;
 pub use lookup::Identifier;
 pub use operator::Operator;
 pub use runtimes::Workload;

@@ -44,6 +44,7 @@ pub async fn tag(
     let process = asked.which.pid.map(pidfd::open).transpose();
     let process = process.map_err(|error| Answer::bad(&format!("no such process: {error}")))?;
     let path = path_of(&services, (&caller, ControlVerb::Tag), &asked.which).await?;
+    process.as_ref().map_or(Ok(()), still_lives)?;
     let process = match asked.which.container {
         Some(_) => process.or_else(|| container::process(&services, &path)),
         None => process,
@@ -56,6 +57,15 @@ pub async fn tag(
         detail,
     };
     tag_path(&services, &caller, tagging).await.map(Json)
+}
+
+/// What was read of a process's number is of the process that is held: a descriptor does not keep the number from
+/// being given away once it has ended.
+fn still_lives(process: &OwnedFd) -> Result<(), Answer> {
+    match pidfd::is_alive(process) {
+        true => Ok(()),
+        false => Err(Answer::bad("the process has ended")),
+    }
 }
 
 /// A cgroup that is about to be tagged.

@@ -91,18 +91,67 @@ pub(super) fn container(path: &str, only_root_writes: impl Fn(&str) -> bool) -> 
 }
 
 fn id_in(part: &str) -> Option<&str> {
+    Some(without_runtime(part)).filter(|id| is_id(id))
+}
+
+/// A cgroup's name without what its runtime puts around the container's.
+fn without_runtime(part: &str) -> &str {
     let part = part.strip_suffix(".scope").unwrap_or(part);
     // Without systemd, containerd keeps systemd's notation: `kubepods-pod….slice:cri-containerd:ID`.
     let part = part.rsplit(':').next().unwrap_or(part);
-    let id = PREFIXES
+    PREFIXES
         .iter()
         .find_map(|prefix| part.strip_prefix(prefix))
-        .unwrap_or(part);
-    is_id(id).then_some(id)
+        .unwrap_or(part)
+}
+
+/// Whether a cgroup has the name of the container with this id, whatever form the id has.
+#[must_use]
+pub fn is_named(path: &str, id: &str) -> bool {
+    let mut parts = path.rsplit('/');
+    // crun can put the container's processes one below.
+    let name = parts.find(|part| *part != "container");
+    !id.is_empty() && name.is_some_and(|name| without_runtime(name) == id)
 }
 
 /// Whether this is the whole id of a container.
 pub(super) fn is_id(id: &str) -> bool {
     let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
     id.len() == ID_DIGITS && id.bytes().all(digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_is_named_by_its_own_name_and_not_by_a_part_of_another() {
+        let id = "0123456789abcdef".repeat(4);
+        for (path, id, named) in [
+            (format!("/system.slice/docker-{id}.scope"), &*id, true),
+            (
+                format!("/machine.slice/libpod-{id}.scope/container"),
+                &id,
+                true,
+            ),
+            (
+                format!("/kubepods-pod1.slice:cri-containerd:{id}"),
+                &id,
+                true,
+            ),
+            ("/default/web".to_owned(), "web", true),
+            ("/default/web/below".to_owned(), "web", false),
+            ("/system.slice/cron.service".to_owned(), "s", false),
+            ("/system.slice/cron.service".to_owned(), "slice", false),
+            (
+                "/system.slice/cron.service".to_owned(),
+                "system.slice",
+                false,
+            ),
+            ("/system.slice/cron.service".to_owned(), "", false),
+            ("/".to_owned(), "", false),
+        ] {
+            assert_eq!(is_named(&path, id), named, "{path} and {id:?}");
+        }
+    }
 }

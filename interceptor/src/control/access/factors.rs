@@ -116,6 +116,9 @@ pub async fn add(
         is_fresh(&session)?;
     }
     let detail = json!({ "add": asked.key.id, "name": asked.name });
+    // No key is in force of which no line tells.
+    let written = caller.write(&services, "factor", "begun", detail.clone());
+    written.map_err(|error| Answer::failed(&error))?;
     let Add { name, key, by } = asked;
     let added = services
         .factors

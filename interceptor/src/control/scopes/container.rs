@@ -8,12 +8,12 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::json;
 
-use super::{Tagging, cgroup, tag_path};
+use super::{Tagging, cgroup, still_lives, tag_path};
 use crate::config::{self, LabelRule};
 use crate::control::Given;
 use crate::control::api::{Contain, Scope};
 use crate::control::caller::{Answer, Known};
-use crate::identity::pidfd;
+use crate::identity::{is_named, pidfd};
 use crate::policy::ControlVerb;
 use crate::session::services::Services;
 
@@ -43,6 +43,7 @@ pub async fn contain(
     let process = process.map_err(|error| Answer::bad(&format!("no such process: {error}")))?;
     let path = services.capture.hierarchy().of(Some(asked.pid));
     let path = path.map_err(|error| Answer::bad(&error.to_string()))?;
+    still_lives(&process)?;
     only_its_own(&services, &path, &asked)?;
     if caller.process()?.uid == 0 {
         services.identity.learn(&asked.bundle);
@@ -83,7 +84,7 @@ fn whose(rules: &[LabelRule], asked: &Contain) -> Result<Option<String>, String>
 fn only_its_own(services: &Services, path: &str, asked: &Contain) -> Result<(), Answer> {
     let processes = services.capture.hierarchy().processes(path);
     let processes = processes.map_err(|error| Answer::failed(&error))?;
-    let is_its_own = path.contains(&asked.id) || processes == [asked.pid];
+    let is_its_own = is_named(path, &asked.id) || processes == [asked.pid];
     (path != "/" && is_its_own).then_some(()).ok_or_else(|| {
         let id = &asked.id;
         Answer::bad(&format!("container {id} has no cgroup of its own: {path}"))

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use super::read;
 use crate::identity::Workload;
@@ -71,9 +72,10 @@ impl Config {
         if !is_projected || !mount.options.iter().any(|option| option == "ro") {
             return None;
         }
-        let token = super::text(&mount.source.join("token"))?;
+        let token = Zeroizing::new(super::text(&mount.source.join("token"))?);
         let payload = token.split('.').nth(1)?;
-        let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
+        let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok();
+        let payload = Zeroizing::new(payload?);
         let Claims { kubernetes: bound } = serde_json::from_slice(&payload).ok()?;
         let is_of_pod = bound.pod.is_none_or(|pod| Some(pod.name) == workload.pod);
         let is_its = Some(bound.namespace) == workload.namespace && is_of_pod;
