@@ -9,8 +9,10 @@ use interceptor::clock::BootTime;
 use interceptor::identity::{Cgroup, Executable, Principal, Process, User};
 use interceptor::masking::Masks;
 use interceptor::policy::{Generation, Policy, PrincipalFacts, Refusal};
+use interceptor::session::meter::Room;
 use interceptor::session::{
     Authorized, Direction, EndReason, Gate, Outcome, Phase, Reading, Refused, RequestId, Said,
+    Terminal, Typed,
 };
 
 /// What a session is judged by.
@@ -189,6 +191,28 @@ impl Gate for PolicyGate {
 
     fn masks(&self) -> Arc<Masks> {
         Arc::clone(&self.masks.lock().unwrap())
+    }
+
+    async fn terminal(&self, _: u32, _: &Terminal) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn typed(&self, _: RequestId, _: &[Typed]) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn lasts(&self, _: RequestId) {}
+
+    fn presented(&self, _: &str, _: &[u8]) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn returned(&self, _: RequestId, _: &'static str) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn room(&self) -> Room {
+        Room::default()
     }
 
     async fn ended(&self) -> EndReason {

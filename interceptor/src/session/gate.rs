@@ -58,20 +58,16 @@ pub trait Gate: Send + Sync + 'static {
     /// Keeps what a terminal of the session shows or is told, by its number. As [`Gate::record`].
     fn terminal(
         &self,
-        _number: u32,
-        _what: &Terminal,
-    ) -> impl Future<Output = Result<(), Refusal>> + Send {
-        async { Ok(()) }
-    }
+        number: u32,
+        what: &Terminal,
+    ) -> impl Future<Output = Result<(), Refusal>> + Send;
 
     /// Writes what was typed into a terminal, as it was read off what it showed: an aid for whoever looks
     /// for it, and no boundary. An error means that the session must end.
     ///
     /// # Errors
     /// A refusal of kind `storage`, where it cannot be written.
-    fn typed(&self, _request: RequestId, _lines: &[Typed]) -> Result<(), Refusal> {
-        Ok(())
-    }
+    fn typed(&self, request: RequestId, lines: &[Typed]) -> Result<(), Refusal>;
 
     /// The columns that are masked for this principal now: the sensitive ones of the session's database that
     /// policy does not let it see. Asked before each text is read, so it must be quick, and give the same
@@ -80,29 +76,23 @@ pub trait Gate: Send + Sync + 'static {
 
     /// Says that a request leaves something behind that lasts in its session, and that nobody judges again:
     /// a cursor, a role, a channel. It ends with the grants that the request stood on, and the session with it.
-    fn lasts(&self, _request: RequestId) {}
+    fn lasts(&self, request: RequestId);
 
     /// Writes that the client presented a credential in this place: it is used for nothing.
     ///
     /// # Errors
     /// A refusal of kind `storage`, where it cannot be written.
-    fn presented(&self, _place: &str, _credential: &[u8]) -> Result<(), Refusal> {
-        Ok(())
-    }
+    fn presented(&self, place: &str, credential: &[u8]) -> Result<(), Refusal>;
 
     /// Writes that the server has shown the credential that it was given, in this place of the answer to a
     /// request. The engine has covered it.
     ///
     /// # Errors
     /// A refusal of kind `storage`, where it cannot be written.
-    fn returned(&self, _request: RequestId, _place: &'static str) -> Result<(), Refusal> {
-        Ok(())
-    }
+    fn returned(&self, request: RequestId, place: &'static str) -> Result<(), Refusal>;
 
     /// Room for a body that is held until it is judged, and has gone on.
-    fn room(&self) -> Room {
-        Room::default()
-    }
+    fn room(&self) -> Room;
 
     /// Whether policy lets the principal see what is masked of a resource.
     fn reveals(&self, _resource: &Resource) -> bool {

@@ -542,10 +542,16 @@ impl<G: Gate> Ledger<G> {
                         limits: Some(Arc::clone(&limited.limits)),
                         amount: limited.passed,
                     };
-                    self.measure.portals.insert(name.as_bytes().into(), given);
+                    let key = self.key(name.as_bytes());
+                    self.measure.portals.insert(key, given);
                 }
             }
         }
+    }
+
+    /// Forgets all portals: they were closed.
+    pub(super) fn forget_all_given(&mut self) {
+        self.measure.portals.clear();
     }
 
     /// Forgets portals that are no more.

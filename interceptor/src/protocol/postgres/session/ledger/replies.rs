@@ -534,6 +534,11 @@ impl<G: Gate> Ledger<G> {
         }
     }
 
+    fn close_all(&mut self) {
+        self.portals.clear();
+        self.forget_all_given();
+    }
+
     fn ran(&mut self, number: u64, statement: &Statement, tag: Option<&str>) {
         let tag = tag.filter(|_| statement.statements == 1);
         for effect in statement.effects.iter() {
@@ -544,13 +549,13 @@ impl<G: Gate> Ledger<G> {
                 Effect::Deallocates(None) => self.statements.clear_named(),
                 Effect::DiscardsAll => {
                     self.statements.clear_named();
-                    self.portals.clear();
+                    self.close_all();
                 }
                 Effect::ClosesCursor(Some(name)) => {
                     self.begin_given(name.as_bytes());
                     self.portals.remove(name.as_bytes());
                 }
-                Effect::ClosesCursor(None) => self.portals.clear(),
+                Effect::ClosesCursor(None) => self.close_all(),
                 _ => {}
             }
         }

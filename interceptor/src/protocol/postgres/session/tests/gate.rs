@@ -12,9 +12,10 @@ use crate::masking::Masks;
 use crate::policy::{
     Access, Action, Ask, Context, Limits, Permit, Refusal, RefusalKind, Resource, RuleId,
 };
+use crate::session::meter::Room;
 use crate::session::{
     Allowance, Authorized, Direction, EndReason, Gate, Outcome, Phase, Reading, Refused, RequestId,
-    Said,
+    Said, Terminal, Typed,
 };
 
 /// What the gate saw of one request.
@@ -216,6 +217,26 @@ impl Gate for FakeGate {
         let found = seen.iter().find(|(id, _)| *id == request);
         let text = found.map(|(_, seen)| seen.text.clone());
         self.lasting.lock().unwrap().extend(text);
+    }
+
+    async fn terminal(&self, _number: u32, _what: &Terminal) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn typed(&self, _request: RequestId, _lines: &[Typed]) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn presented(&self, _place: &str, _credential: &[u8]) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn returned(&self, _request: RequestId, _place: &'static str) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn room(&self) -> Room {
+        Room::default()
     }
 
     async fn ended(&self) -> EndReason {
