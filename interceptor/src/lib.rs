@@ -20,6 +20,7 @@
 //! | what do these bytes mean | `protocol/x/wire.rs` |
 //! | what do they ask for, in policy's words | `protocol/x/facts.rs` |
 //! | may they | [`policy`] |
+//! | what were they granted for a while, what waits for people | [`grants`], [`approvals`] |
 //! | what may they not see of it | [`masking`] (masks, detectors) and `protocol/x/mask.rs` |
 //! | by which key was a server known that nobody pins | [`hosts`] |
 //! | as whom upstream | [`secrets`] and `protocol/x/inject.rs` |
@@ -30,6 +31,7 @@
 //! | what can an operator do | [`control`], [`cli`], [`console`] |
 //! | what may a file say | [`config`] |
 //! | which certificates do we show, which do we trust | [`tls`] |
+//! | how is what must last kept in SQLite | [`state`] |
 //! | who builds whom | [`daemon`] |
 //! | how do we dial, what time is it, what do we say of ourselves | [`socket`], [`clock`], [`telemetry`] |
 //! | what would nobody see in a text | [`unseen`] |

@@ -84,7 +84,13 @@ impl Scopes {
     #[must_use]
     pub fn by_id(&self, id: u64) -> Option<Scope> {
         let find = |scopes: &Vec<Scope>| scopes.iter().find(|scope| scope.id == id).cloned();
-        find(&self.known.load()).or_else(|| find(&*self.refresh().ok()?))
+        find(&self.known.load()).or_else(|| {
+            // Whoever asks refuses then, as of a scope that is none.
+            let read = self.refresh().inspect_err(|error| {
+                tracing::error!(%error, id, "cannot read whether a cgroup is a scope: it counts as none");
+            });
+            find(&*read.ok()?)
+        })
     }
 
     /// The scope with this cgroup at its root, as last read.
