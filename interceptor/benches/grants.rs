@@ -15,7 +15,7 @@ use interceptor::clock::{self, BootTime};
 use interceptor::grants::{Grant, Grants, Holder, Holding, Take};
 use interceptor::identity::{Cgroup, Executable, Principal, Process, User};
 use interceptor::policy::{
-    Access, Action, Budget, Counted, GrantId, Held as _, Place, Resource, Terms, Want,
+    Access, Action, Budget, Counted, GrantId, Held as _, Needs, Offer, Place, Resource, Terms, Want,
 };
 use nix::time::{ClockId, clock_gettime};
 use uuid::Uuid;
@@ -87,6 +87,7 @@ fn grant(scope: u64, number: u64, budget: Budget) -> Grant {
         budget,
         reason: "a bench".to_owned(),
         ticket: None,
+        word: Needs::new(),
         on_behalf_of: None,
     }
 }
@@ -127,9 +128,12 @@ fn lookup(grants: &Grants, case: &str, number: u64) {
         action: Action::Select,
         resource: table(number),
     };
-    let terms = [Terms {
-        longest: Duration::from_secs(7_200),
-        most: Budget::default(),
+    let offers = [Offer {
+        terms: Terms {
+            longest: Duration::from_secs(7_200),
+            most: Budget::default(),
+        },
+        need: None,
     }];
     let want = Want {
         place: Place {
@@ -137,7 +141,7 @@ fn lookup(grants: &Grants, case: &str, number: u64) {
             database: "app",
         },
         access: &access,
-        terms: &terms,
+        offers: &offers,
         counted: Counted::InAnswer,
     };
     let mut best = f64::MAX;

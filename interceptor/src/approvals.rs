@@ -197,6 +197,24 @@ pub struct Word {
     pub answers: Vec<Answer>,
 }
 
+impl Word {
+    /// What was asked for that these people's word meets, each by itself.
+    #[must_use]
+    pub fn met(&self) -> Needs {
+        let alone = self.answers.iter().any(|said| said.yes && said.break_glass);
+        let of = |ways: &Needs, waited| -> Needs {
+            let meets = |need: &&Need| alone || table::is_enough(need, &self.answers, waited);
+            ways.iter().filter(meets).cloned().collect()
+        };
+        let met = |ways| match of(ways, Duration::ZERO) {
+            // Others may have spoken for it after a while.
+            none if none.is_empty() => of(ways, Duration::MAX),
+            met => met,
+        };
+        self.needs.iter().flat_map(met).collect()
+    }
+}
+
 impl Approved for Word {
     fn covers(&self, needs: &Needs) -> bool {
         self.needs.contains(needs)

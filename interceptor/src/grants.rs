@@ -26,7 +26,7 @@ use self::table::{Place, Table};
 pub use self::taken::{Footing, Take, Taken};
 use crate::clock::{self, BootTime};
 use crate::identity::{Identity, Principal};
-use crate::policy::{Action, Budget, GrantId, Refusal, Resource};
+use crate::policy::{Action, Budget, GrantId, Needs, Refusal, Resource};
 use crate::state;
 
 /// What can go wrong with grants. Each of them refuses.
@@ -136,6 +136,9 @@ pub struct Grant {
     /// The ticket that it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
+    /// Whose word it was issued on; nobody's where it is empty.
+    #[serde(default, skip_serializing_if = "Needs::is_empty")]
+    pub word: Needs,
     /// In whose name it was asked for; it ends with them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_behalf_of: Option<Arc<Identity>>,

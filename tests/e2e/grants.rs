@@ -125,6 +125,25 @@ fn a_refusal_says_how_to_ask_and_what_was_asked_for_is_permitted_until_it_is_tak
 }
 
 #[test]
+fn a_grant_of_all_around_it_does_not_stand_in_for_somebodys_word() -> Result<()> {
+    let rules = r#"
+@id("reach") permit (principal is Agent, action in [Action::"Connect", Action::"Open", Action::"Session"], resource);
+@id("all") @grant("1h")
+permit (principal is Agent, action in Action::"Read", resource in Schema::"shop/shop/public")
+unless { resource == Table::"shop/shop/public.salaries" };
+@id("pay") @grant("1h") @approve("games")
+permit (principal is Agent, action in Action::"Read", resource in Table::"shop/shop/public.salaries");
+"#;
+    let lab = Lab::with(|settings| {
+        settings.policies = vec![("rules.cedar".to_owned(), rules.to_owned())];
+    })?;
+    granted_of(&lab, "--schema public", "--action Select --for 1h")?;
+    lab.psql(&[ORDERS])?.ok()?;
+    let told = refused(lab.psql(&["select 1 from salaries"])?)?;
+    has(&told, &["SELECT on public.salaries", "without a grant"])
+}
+
+#[test]
 fn only_what_policy_leaves_to_grants_is_granted_and_only_for_as_long() -> Result<()> {
     let lab = lab()?;
     for (more, told) in [

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 use super::question::Key;
 use super::{Answer, Error, HOLDS, Over, Question, Standing, State, Touches, Word};
 use crate::clock::BootTime;
-use crate::policy::{ApprovalId, Needs};
+use crate::policy::{ApprovalId, Need, Needs};
 
 /// Open questions of one scope.
 const OF_ONE: usize = 16;
@@ -612,14 +612,15 @@ impl Table {
 
 /// Whether these people's yes is enough: for each thing that is wanted, in one of its ways.
 fn are_enough(needs: &[Needs], answers: &[Answer], waited: Duration) -> bool {
-    needs.iter().all(|ways| {
-        ways.iter().any(|need| {
-            let counts =
-                |said: &&Answer| said.right().speaks_for(need, waited) && said.is_proved(need);
-            let speak = answers.iter().filter(counts);
-            speak.count() >= usize::try_from(need.count).unwrap_or(usize::MAX)
-        })
-    })
+    let mut all = needs.iter();
+    all.all(|ways| ways.iter().any(|need| is_enough(need, answers, waited)))
+}
+
+/// The same of one way.
+pub(super) fn is_enough(need: &Need, answers: &[Answer], waited: Duration) -> bool {
+    let counts = |said: &&Answer| said.right().speaks_for(need, waited) && said.is_proved(need);
+    let speak = answers.iter().filter(counts);
+    speak.count() >= usize::try_from(need.count).unwrap_or(usize::MAX)
 }
 
 /// For how long an answer may cover a shape: as long as each of what is wanted lets it.

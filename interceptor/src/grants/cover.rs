@@ -57,7 +57,7 @@ impl Held for Holding<'_> {
         let at = (want.access.action, want.place.target);
         table.find(self.scope, at, |live: &Live| {
             let grant = &live.grant;
-            let covers = want.admits(grant.length(), &grant.budget)
+            let covers = want.admits(grant.length(), &grant.budget, &grant.word)
                 && covers(grant, want.place, want.access)
                 && holds(&grant.holder, self.principal);
             if covers { self.room(live, now) } else { None }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::identity::{Cgroup, Executable, Process, User};
-use crate::policy::{Access, Counted, Held as _, Limit, Limits, Place, Terms, Want};
+use crate::policy::{Access, Counted, Held as _, Limit, Limits, Offer, Place, Terms, Want};
 
 /// A process of scope 7 and its ancestors, parent first.
 pub(super) fn principal(pid: u32, ancestors: &[u32]) -> Principal {
@@ -70,6 +70,7 @@ pub(super) fn grant(number: u128, uses: Option<u64>) -> Grant {
         },
         reason: "a test".to_owned(),
         ticket: None,
+        word: Needs::new(),
         on_behalf_of: None,
     }
 }
@@ -136,9 +137,12 @@ fn covered_for(grants: &Grants, stood_on: Option<&[GrantId]>, counted: Counted) 
         action: Action::Select,
         resource: Resource::Database,
     };
-    let terms = [Terms {
-        longest: Duration::from_secs(3_600),
-        most: Budget::default(),
+    let offers = [Offer {
+        terms: Terms {
+            longest: Duration::from_secs(3_600),
+            most: Budget::default(),
+        },
+        need: None,
     }];
     let covering = holding.cover(&Want {
         place: Place {
@@ -146,7 +150,7 @@ fn covered_for(grants: &Grants, stood_on: Option<&[GrantId]>, counted: Counted) 
             database: "app",
         },
         access: &access,
-        terms: &terms,
+        offers: &offers,
         counted,
     });
     covering.map(|covering| covering.grant)

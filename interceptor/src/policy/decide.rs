@@ -132,7 +132,7 @@ impl Policy {
                         refused = refused.or(Some(refusal));
                     }
                     Some(wanted) => {
-                        offers.extend(wanted.offers.iter().cloned());
+                        offers.push(Arc::clone(&wanted.offers));
                         rules.extend(decided.rules.iter().cloned());
                     }
                     None => is_permitted = true,

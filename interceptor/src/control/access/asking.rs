@@ -24,7 +24,7 @@ use crate::tokens::exchange::Behalf;
 /// What is asked for, in a word.
 const SUMMARY: &str = "grant";
 
-/// The word of people for this request, which is used up by it.
+/// The word of people for this request, which is used up by it: what of that is met.
 ///
 /// # Errors
 /// An answer where people are asked, or said no. It names the question.
@@ -33,7 +33,7 @@ pub(super) async fn consent(
     principal: &Principal,
     (holder, needs): (&Holder, Vec<Needs>),
     (asked, behalf): (&Request, Option<&Behalf>),
-) -> Result<(), Answer> {
+) -> Result<Needs, Answer> {
     let question = question(principal, (holder, needs), (asked, behalf))
         .map_err(|error| Answer::failed(&error))?;
     let who = approvals::who(&question.needs);
@@ -44,7 +44,7 @@ pub(super) async fn consent(
         Found::Approved(word) => {
             let pid = principal.process.pid;
             let used = answering::use_up(services, holder, pid, word).await;
-            used.map(drop).map_err(no)
+            used.map(|word| word.met()).map_err(no)
         }
         Found::Denied(answer) => Err(no(No::Denied(answer))),
         Found::Open { id, new } => {

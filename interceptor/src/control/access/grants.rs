@@ -60,9 +60,12 @@ pub async fn request(
     // Goes on where the caller goes away: no half of it is left undone.
     let issued = tokio::spawn(async move {
         let behalf = behalf.as_ref();
-        if !needs.is_empty() {
-            asking::consent(&services, &principal, (&holder, needs), (&asked, behalf)).await?;
-        }
+        let word = match needs.is_empty() {
+            true => Needs::new(),
+            false => {
+                asking::consent(&services, &principal, (&holder, needs), (&asked, behalf)).await?
+            }
+        };
         if let Some(behalf) = behalf {
             used(&services, &caller, &holder, behalf).await?;
         }
@@ -70,7 +73,7 @@ pub async fn request(
             &services,
             &principal,
             (rules, holder, time),
-            (asked, behalf),
+            (asked, behalf, word),
         )
         .await
     });
@@ -312,13 +315,16 @@ fn judged(
                 rules: more,
             } => {
                 let Some(needs) = needed(&offers, time, &budget) else {
-                    let terms: Vec<_> = offers.iter().map(|offer| offer.terms).collect();
+                    let offers = offers.iter().flat_map(|offers| offers.iter());
+                    let terms: Vec<_> = offers.map(|offer| offer.terms).collect();
                     return Err(Refusal::granted_for_less(&terms));
                 };
                 must = true;
                 rules.extend(more.iter().cloned());
-                if !needs.is_empty() && !all.contains(&needs) {
-                    all.push(needs);
+                for needs in needs {
+                    if !all.contains(&needs) {
+                        all.push(needs);
+                    }
                 }
             }
         }
@@ -359,6 +365,7 @@ fn made(
         until: now.after(time),
         reason: asked.reason,
         ticket: asked.ticket,
+        word: Needs::new(),
         on_behalf_of,
     }
 }
@@ -369,10 +376,13 @@ async fn issue(
     services: &Arc<Services>,
     principal: &Principal,
     (rules, holder, time): (Vec<RuleId>, Holder, Duration),
-    (asked, behalf): (Request, Option<&Behalf>),
+    (asked, behalf, word): (Request, Option<&Behalf>, Needs),
 ) -> Result<Standing, Answer> {
     let own = principal.identity.as_ref();
-    let made = made(asked.clone(), holder, time, (own, behalf));
+    let made = Grant {
+        word,
+        ..made(asked.clone(), holder, time, (own, behalf))
+    };
     let coming = services.grants.prepare(made).await;
     let coming =
         coming.map_err(|error| refused(services, principal, &asked, &Refusal::from(error)))?;

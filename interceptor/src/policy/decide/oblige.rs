@@ -8,16 +8,14 @@ use cedar_policy::PolicyId;
 use super::{Bench, Judgement, Seen, Verdict, rule_id};
 use crate::policy::compile::Policy;
 use crate::policy::obligation::approval::Needs;
-use crate::policy::obligation::grant::{self, Counted, Held, Offer, Terms, Want, Wanted};
+use crate::policy::obligation::grant::{self, Counted, Held, Offer, Want, Wanted};
 use crate::policy::{Access, Context, Refusal, RefusalKind, words};
 
 /// What is wanted where no permit that decided permits by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Obliged {
-    /// A grant within one of these; empty where none does.
-    terms: Arc<[Terms]>,
-    /// The same, each with whose word it takes to have one within it.
-    offers: Vec<Offer>,
+    /// A grant within one of these, on the word that it takes; empty where none does.
+    offers: Arc<[Offer]>,
     /// Or the word of people on the request itself.
     needs: Needs,
 }
@@ -38,7 +36,6 @@ impl Policy {
             Some(Offer { terms, need })
         };
         Some(Obliged {
-            terms: grant::terms(granted.iter().map(|rule| rule.grant)).unwrap_or_default(),
             offers: granted.iter().filter_map(offer).collect(),
             needs: held
                 .iter()
@@ -64,7 +61,7 @@ impl Policy {
         let covering = held.cover(&Want {
             place: bench.subject.place(),
             access,
-            terms: &obliged.terms,
+            offers: &obliged.offers,
             counted: Counted::InAnswer,
         });
         covering.map_or(Seen::Masked, Seen::Granted)
@@ -80,7 +77,9 @@ impl Policy {
         let place = bench.subject.place();
         let said = words::message(access, context, place.target, place.database);
         let ask = |terms| grant::asked(place, access, terms);
-        let (kind, message, hint) = match (obliged.terms.first(), obliged.needs.is_empty()) {
+        // The most generous time first.
+        let terms = obliged.offers.iter().map(|offer| &offer.terms).max();
+        let (kind, message, hint) = match (terms, obliged.needs.is_empty()) {
             (Some(terms), true) => (
                 RefusalKind::NeedsGrant,
                 format!("{said} without a grant"),
@@ -100,7 +99,6 @@ impl Policy {
         };
         Wanted {
             access: access.clone(),
-            terms: obliged.terms,
             counted: Counted::InAnswer,
             offers: obliged.offers,
             needs: obliged.needs,

@@ -119,6 +119,22 @@ impl Need {
         })
     }
 
+    /// Whether who spoke for `met` would do for this, too, whatever rule asked for it: as many, each of whom
+    /// may speak here, with as much proof.
+    #[must_use]
+    pub fn is_met_by(&self, met: &Self) -> bool {
+        let later = |group| {
+            let mut later = self.later.iter();
+            later.any(|later| later.groups.contains(group))
+        };
+        let may = |group| self.groups.contains(group) || later(group);
+        let mut met_later = met.later.iter().flat_map(|later| &later.groups);
+        met.groups.is_subset(&self.groups)
+            && met_later.all(may)
+            && met.count >= self.count
+            && met.second_factor >= self.second_factor
+    }
+
     /// The groups that may answer once `waited` has passed.
     pub fn groups_after(&self, waited: Duration) -> impl Iterator<Item = &String> {
         let later = self

@@ -109,18 +109,23 @@ pub struct Offer {
     pub need: Option<Need>,
 }
 
-/// Whose word it takes to have a grant of this time and budget: one of these, nobody's where it is empty.
-/// `None` where no offer goes so far.
+/// Whose word it takes to have a grant of this time and budget that covers what is done in each of the
+/// contexts that `offers` are for: of each, one way. `None` where no offer goes so far.
 #[must_use]
-pub fn needed(offers: &[Offer], time: Duration, budget: &Budget) -> Option<Needs> {
-    let admits = |offer: &&Offer| offer.terms.admit(time, budget);
-    let admitting: Vec<_> = offers.iter().filter(admits).collect();
-    let needs = admitting.iter().map(|offer| offer.need.clone());
-    match admitting.is_empty() {
-        true => None,
-        // One that asks nobody is enough.
-        false => Some(needs.collect::<Option<Needs>>().unwrap_or_default()),
+pub fn needed(offers: &[Arc<[Offer]>], time: Duration, budget: &Budget) -> Option<Vec<Needs>> {
+    let (mut goes_so_far, mut all) = (false, Vec::new());
+    for offers in offers {
+        let admits = |offer: &&Offer| offer.terms.admit(time, budget);
+        let mut admitting = offers.iter().filter(admits).peekable();
+        goes_so_far |= admitting.peek().is_some();
+        // One that asks nobody is enough. Where none admits it, the grant covers nothing.
+        let needs = admitting.map(|offer| offer.need.clone());
+        let needs = needs.collect::<Option<Needs>>().unwrap_or_default();
+        if !needs.is_empty() && !all.contains(&needs) {
+            all.push(needs);
+        }
     }
+    goes_so_far.then_some(all)
 }
 
 /// The annotation that leaves a permit to grants.
@@ -177,17 +182,22 @@ pub struct Want<'a> {
     pub place: Place<'a>,
     /// What.
     pub access: &'a Access,
-    /// What of it may be granted: the grant must be within one of them.
-    pub terms: &'a [Terms],
+    /// What of it may be granted: the grant must be within one of them, and have the word that it takes.
+    pub offers: &'a [Offer],
     /// Where it is counted. Only a grant covers it that counts no more than that.
     pub counted: Counted,
 }
 
 impl Want<'_> {
-    /// Whether a grant of this time and budget is one for it.
+    /// Whether a grant of this time and budget, which was issued on this word, is one for it. A grant that
+    /// nobody was asked about does not stand in for somebody's word, however much it lies around.
     #[must_use]
-    pub fn admits(&self, time: Duration, budget: &Budget) -> bool {
-        self.counted.counts(budget) && self.terms.iter().any(|terms| terms.admit(time, budget))
+    pub fn admits(&self, time: Duration, budget: &Budget, word: &Needs) -> bool {
+        let admits = |offer: &Offer| {
+            let has_word = |need: &Need| word.iter().any(|met| need.is_met_by(met));
+            offer.terms.admit(time, budget) && offer.need.as_ref().is_none_or(has_word)
+        };
+        self.counted.counts(budget) && self.offers.iter().any(admits)
     }
 }
 
@@ -220,12 +230,10 @@ impl Held for NoGrants {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::policy) struct Wanted {
     pub(in crate::policy) access: Access,
-    /// What of it may be granted; nothing where it is left to people alone.
-    pub(in crate::policy) terms: Arc<[Terms]>,
+    /// What of it may be granted, each with whose word it takes first; nothing where it is left to people alone.
+    pub(in crate::policy) offers: Arc<[Offer]>,
     /// Where it is counted.
     pub(in crate::policy) counted: Counted,
-    /// The same, each with whose word it takes first.
-    pub(in crate::policy) offers: Vec<Offer>,
     /// Whose word does in place of a grant.
     pub(in crate::policy) needs: Needs,
     /// What the caller is told where it has neither.
@@ -238,7 +246,7 @@ impl Wanted {
         let want = Want {
             place,
             access: &self.access,
-            terms: &self.terms,
+            offers: &self.offers,
             counted: self.counted,
         };
         if let Some(covering) = held.cover(&want) {
@@ -344,24 +352,13 @@ impl Decided {
 pub enum Grantable {
     /// It may be granted.
     For {
-        /// Within one of these.
-        offers: Vec<Offer>,
+        /// In each context that it may come in, within one of these.
+        offers: Vec<Arc<[Offer]>>,
         /// By these permits.
         rules: Arc<[RuleId]>,
     },
     /// It is permitted already.
     Permitted,
-}
-
-/// What may be granted where all of some permits leave it to a grant; the most generous time first.
-pub(in crate::policy) fn terms(
-    grants: impl Iterator<Item = Option<Terms>>,
-) -> Option<Arc<[Terms]>> {
-    let grants: Option<Vec<Terms>> = grants.collect();
-    let mut grants = grants?;
-    grants.sort_by(|one, other| other.cmp(one));
-    grants.dedup();
-    (!grants.is_empty()).then(|| grants.into())
 }
 
 /// What to type, or to send, so that what is missing is asked for.

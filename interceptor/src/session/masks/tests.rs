@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::masking::Mask;
-use crate::policy::{NoGrants, PrincipalFacts, Terms, Want};
+use crate::policy::{NoGrants, PrincipalFacts, Want};
 
 /// One grant for each of two columns; the second ends first.
 struct Two;
@@ -15,10 +15,7 @@ impl Held for Two {
     fn cover(&self, want: &Want<'_>) -> Option<Covering> {
         let hour = Duration::from_secs(3_600);
         assert_eq!(
-            want.terms
-                .iter()
-                .map(|Terms { longest, .. }| *longest)
-                .max(),
+            want.offers.iter().map(|offer| offer.terms.longest).max(),
             Some(hour)
         );
         let number = match want.access.resource.shown().as_str() {

@@ -29,7 +29,7 @@ struct Everything;
 
 impl Held for Everything {
     fn cover(&self, want: &Want<'_>) -> Option<Covering> {
-        (!want.terms.is_empty()).then_some(Covering {
+        (!want.offers.is_empty()).then_some(Covering {
             grant: GrantId(Uuid::from_u128(1)),
             until: BootTime(u64::MAX),
         })
@@ -195,8 +195,8 @@ permit(principal is Agent, action == Action::"Insert", resource in Target::"crm"
             &Budget::default(),
         )
     };
-    assert_eq!(of(10), Some(Needs::new()));
+    assert_eq!(of(10), Some(Vec::new()));
     let long = of(11).unwrap();
-    assert_eq!(long.first().unwrap().rule.0, "long");
+    assert_eq!(long[0].first().unwrap().rule.0, "long");
     assert_eq!(of(8 * 60 + 1), None);
 }

@@ -147,7 +147,10 @@ fn what_may_be_granted_is_told_with_the_most_generous_time() {
     };
     let of = |answer| match answer {
         Ok(Grantable::For { offers, .. }) => {
-            let longest = offers.iter().map(|offer| offer.terms.longest).max();
+            let longest = offers
+                .iter()
+                .flat_map(|some| some.iter().map(|offer| offer.terms.longest))
+                .max();
             longest.unwrap().as_secs()
         }
         other => panic!("{other:?}"),
@@ -184,11 +187,12 @@ fn a_column_that_a_grant_reveals_is_seen_only_with_it() {
 }
 
 /// One grant, within the terms or not.
-struct One(Duration, Budget);
+struct One(Duration, Budget, Needs);
 
 impl Held for One {
     fn cover(&self, want: &Want<'_>) -> Option<Covering> {
-        want.admits(self.0, &self.1).then(|| covering(id(1)))
+        want.admits(self.0, &self.1, &self.2)
+            .then(|| covering(id(1)))
     }
 }
 
@@ -202,7 +206,7 @@ fn a_grant_covers_what_one_of_the_permits_leaves_to_it_whole() {
     let policy = load_text(rules).unwrap();
     let held = |minutes: u64, uses, rows, bytes| {
         let budget = Budget { uses, rows, bytes };
-        One(Duration::from_secs(minutes * 60), budget)
+        One(Duration::from_secs(minutes * 60), budget, Needs::new())
     };
     let asks = [ask(Action::Select, "orders", true)];
     for (held, good) in [
@@ -255,7 +259,7 @@ fn what_a_grant_counts_may_only_come_in_an_answer() {
         Action::Lock,
     ] {
         assert!(
-            judged(&policy, &One(hour, rows), &into(action)).is_ok(),
+            judged(&policy, &One(hour, rows, Needs::new()), &into(action)).is_ok(),
             "{action:?}"
         );
     }
@@ -271,10 +275,17 @@ fn what_a_grant_counts_may_only_come_in_an_answer() {
         Action::FastPath,
         Action::Unreadable,
     ] {
-        let refusal = judged(&policy, &One(hour, rows), &into(action)).unwrap_err();
+        let refusal = judged(&policy, &One(hour, rows, Needs::new()), &into(action)).unwrap_err();
         assert!(refusal.message.contains("in no answer"), "{refusal:?}");
         // One that counts no answers covers it.
-        assert!(judged(&policy, &One(hour, Budget::default()), &into(action)).is_ok());
+        assert!(
+            judged(
+                &policy,
+                &One(hour, Budget::default(), Needs::new()),
+                &into(action)
+            )
+            .is_ok()
+        );
     }
 }
 
@@ -314,15 +325,22 @@ fn rows_that_a_write_touches_are_counted_where_its_end_tells_them() {
     ] {
         for also in [None, reads("copies")] {
             let asks = write(action, also);
-            assert!(judged(&policy, &One(hour, rows), &asks).is_ok(), "{asks:?}");
+            assert!(
+                judged(&policy, &One(hour, rows, Needs::new()), &asks).is_ok(),
+                "{asks:?}"
+            );
             // Nothing says how many bytes they have.
-            assert!(judged(&policy, &One(hour, bytes), &asks).is_err());
+            assert!(judged(&policy, &One(hour, bytes, Needs::new()), &asks).is_err());
         }
-        let refusal = judged(&policy, &One(hour, rows), &write(action, reads("orders")));
+        let refusal = judged(
+            &policy,
+            &One(hour, rows, Needs::new()),
+            &write(action, reads("orders")),
+        );
         assert!(refusal.unwrap_err().message.contains("in no answer"));
     }
     let truncate = write(Action::Truncate, None);
-    assert!(judged(&policy, &One(hour, rows), &truncate).is_err());
+    assert!(judged(&policy, &One(hour, rows, Needs::new()), &truncate).is_err());
 }
 
 #[test]
@@ -341,7 +359,10 @@ fn what_is_permitted_in_some_contexts_only_may_be_granted_for_the_others() {
         let access = Access { action, resource };
         match policy.grantable(&principal, "crm", "app", &access) {
             Ok(Grantable::For { offers, rules }) => {
-                let longest = offers.iter().map(|offer| offer.terms.longest).max();
+                let longest = offers
+                    .iter()
+                    .flat_map(|some| some.iter().map(|offer| offer.terms.longest))
+                    .max();
                 (longest.unwrap().as_secs(), rules.len())
             }
             Ok(Grantable::Permitted) => (0, 0),
@@ -358,6 +379,95 @@ fn what_is_permitted_in_some_contexts_only_may_be_granted_for_the_others() {
         (Action::Open, Resource::Database),
     ] {
         assert_eq!(grantable(action, resource), (u64::MAX, 0), "{action:?}");
+    }
+}
+
+fn need(rule: &str, group: &str, count: u32) -> Need {
+    Need {
+        rule: RuleId(rule.to_owned()),
+        groups: BTreeSet::from([group.to_owned()]),
+        count,
+        later: None,
+        shape: None,
+        second_factor: false,
+    }
+}
+
+/// The terms of an hour's grant of everything on some word.
+fn hour_on(word: Needs) -> One {
+    One(Duration::from_secs(3_600), Budget::default(), word)
+}
+
+#[test]
+fn a_grant_that_another_permit_gives_without_a_word_does_not_stand_in_for_one() {
+    let rules = r#"
+        @id("all") @grant("1h") permit(principal is Agent, action in Action::"Read", resource in Schema::"crm/app/public")
+        unless { resource == Table::"crm/app/public.salaries" };
+        @id("pay") @grant("1h") @approve("dba")
+        permit(principal is Agent, action in Action::"Read", resource == Table::"crm/app/public.salaries");
+        @id("some") @grant("1h") permit(principal is Agent, action == Action::"Delete", resource in Target::"crm")
+        when { context.hasWhere };
+        @id("every") @grant("1h") @approve("dba") permit(principal is Agent, action == Action::"Delete", resource in Target::"crm")
+        unless { context.hasWhere };"#;
+    let policy = load_text(rules).unwrap();
+    let nobodys = hour_on(Needs::new());
+    let dba = hour_on(Needs::from([need("pay", "dba", 1)]));
+    for (ask, alone) in [
+        (ask(Action::Select, "orders", true), true),
+        (ask(Action::Select, "salaries", true), false),
+        (ask(Action::Delete, "orders", true), true),
+        (ask(Action::Delete, "orders", false), false),
+    ] {
+        let asks = [ask];
+        let refused = judged(&policy, &nobodys, &asks).is_err();
+        assert_eq!(refused, !alone, "{asks:?}");
+        assert!(judged(&policy, &dba, &asks).is_ok(), "{asks:?}");
+    }
+}
+
+#[test]
+fn a_grant_for_all_contexts_takes_the_word_of_each() {
+    let rules = r#"
+        @id("some") @grant("1h") permit(principal is Agent, action == Action::"Delete", resource in Target::"crm")
+        when { context.hasWhere };
+        @id("every") @grant("10m") @approve("dba") permit(principal is Agent, action == Action::"Delete", resource in Target::"crm")
+        unless { context.hasWhere };"#;
+    let policy = load_text(rules).unwrap();
+    let access = Access {
+        action: Action::Delete,
+        resource: table("orders"),
+    };
+    let principal = Arc::new(agent("claude"));
+    let grantable = policy.grantable(&principal, "crm", "app", &access).unwrap();
+    let Grantable::For { offers, .. } = grantable else {
+        panic!("{grantable:?}");
+    };
+    let of = |minutes: u64| {
+        let time = Duration::from_secs(minutes * 60);
+        needed(&offers, time, &Budget::default())
+    };
+    let both = of(10).unwrap();
+    assert_eq!(both, [Needs::from([need("every", "dba", 1)])]);
+    // What is longer covers those with a condition alone.
+    assert_eq!(of(11), Option::Some(Vec::new()));
+    assert_eq!(of(61), None);
+}
+
+#[test]
+fn a_word_counts_for_what_asks_for_no_more_than_that() {
+    let rules = r#"@id("pay") @grant("1h") @approve("ciso, dba") @approvers("2")
+        permit(principal is Agent, action == Action::"Select", resource in Target::"crm");"#;
+    let policy = load_text(rules).unwrap();
+    let asks = [ask(Action::Select, "orders", true)];
+    for (met, good) in [
+        (need("pay", "dba", 2), true),
+        // A rule that was written anew asks for the same.
+        (need("other", "ciso", 3), true),
+        (need("pay", "dba", 1), false),
+        (need("pay", "helpdesk", 2), false),
+    ] {
+        let held = hour_on(Needs::from([met.clone()]));
+        assert_eq!(judged(&policy, &held, &asks).is_ok(), good, "{met:?}");
     }
 }
 
