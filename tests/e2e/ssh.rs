@@ -430,7 +430,7 @@ fn nothing_of_the_credential_is_in_the_agents_reach() -> Result<()> {
 fn a_command_is_held_until_somebody_says_yes_and_a_shell_is_one_permit() -> Result<()> {
     let rules = r#"
 @id("all") permit (principal is Agent, action in [Action::"Connect", Action::"Open"], resource);
-@id("run") @approve("games") permit (principal is Agent, action in [Action::"Exec", Action::"Shell"], resource);
+@id("run") @approve("games") @shape("10m") permit (principal is Agent, action in [Action::"Exec", Action::"Shell"], resource);
 @id("answers") permit (principal is User, action == Action::"Approve", resource in Agent::"demo");
 "#;
     let lab = Lab::new(vec![("test.cedar".to_owned(), rules.to_owned())])?;
@@ -465,10 +465,13 @@ fn a_command_is_held_until_somebody_says_yes_and_a_shell_is_one_permit() -> Resu
             &socket.to_string_lossy(),
         ];
         let program = place::interceptor()?;
-        Agent::outside()
-            .as_uid(5)
-            .run(&program.to_string_lossy(), &words)?
-            .ok()?;
+        let program = program.to_string_lossy();
+        let answers = Agent::outside().as_uid(5);
+        // What a command is made of is the deed: nothing else is of its shape.
+        let wide = [&words[..], &["--shape", "5m"]].concat();
+        let told = refused(answers.run(&program, &wide)?)?;
+        has(&told, &["an answer covers what was shown"])?;
+        answers.run(&program, &words)?.ok()?;
         let finished = ssh.finish(DEADLINE)?;
         has(&finished.stdout, &["done"])?;
         let code = if shell { 4 } else { 0 };

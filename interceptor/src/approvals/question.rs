@@ -42,6 +42,9 @@ pub struct Question {
     pub fingerprint: String,
     /// What it shares with texts that differ in their literals alone.
     pub shape: String,
+    /// Whether whatever shares that does the same with other values: only then an answer may cover it.
+    #[serde(default)]
+    pub varies: bool,
     /// The text, exactly.
     pub text: String,
     /// The values of its parameters; absent where it has none.
@@ -96,6 +99,7 @@ impl Question {
             summary: String::new(),
             fingerprint: String::new(),
             shape: String::new(),
+            varies: false,
             text: String::new(),
             values: None,
             digest: None,

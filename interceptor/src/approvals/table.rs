@@ -164,7 +164,8 @@ impl Held {
         self.bytes = self.bytes.saturating_add(question.weight());
         self.exact.insert(question.exact(), question.id);
         match (standing.state, question.alike()) {
-            (State::Approved { shape: true, .. }, _) => {
+            // One that an earlier version kept may be of what has no shape.
+            (State::Approved { shape: true, .. }, _) if question.varies => {
                 self.shape.insert(question.shape(), question.id);
             }
             (State::Denied { .. }, Some(alike)) => {
@@ -223,6 +224,7 @@ impl Held {
     /// What is known of a question that is asked again.
     fn known(&mut self, question: &Question, now: BootTime) -> Option<Found> {
         let alike = self.shape.get(&question.shape()).copied();
+        let alike = alike.filter(|_| question.varies);
         let same = self.exact.get(&question.exact()).copied();
         let denied = question.alike().and_then(|key| self.denied.get(&key));
         if let Some(said) = denied.and_then(|id| self.all.get(id)?.denied(now)) {
@@ -401,6 +403,11 @@ impl Table {
         let longest = longest_shape(&question.needs);
         match (choice.shape, longest) {
             (None, _) => {}
+            (Some(_), _) if !question.varies => {
+                return mistaken(
+                    "this is no statement on rows alone, of which others differ in values only: an answer covers what was shown",
+                );
+            }
             (Some(shape), Some(longest)) if shape <= longest => {}
             (Some(_), Some(longest)) => {
                 return Err(Error::Mistaken(format!(

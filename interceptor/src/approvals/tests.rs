@@ -54,6 +54,7 @@ fn question(text: &str, needs: &[Need]) -> Question {
         summary: "DELETE".to_owned(),
         fingerprint: text.split('=').next().unwrap_or_default().to_owned(),
         shape: text.split('=').next().unwrap_or_default().to_owned(),
+        varies: true,
         text: text.to_owned(),
         values: None,
         digest: None,
@@ -541,6 +542,43 @@ async fn of_a_hundred_at_once_one_uses_one_yes() {
         used += u32::from(one.await.unwrap());
     }
     assert_eq!(used, 1);
+}
+
+#[tokio::test]
+async fn what_has_no_shape_is_covered_as_it_was_shown_alone() {
+    let scene = Scene::new();
+    let needs = [need(&["dba"], 1)];
+    let of = |text: &str| Question {
+        varies: false,
+        shape: "systemctl (2 arguments)".to_owned(),
+        ..question(text, &needs)
+    };
+    let asked = of("systemctl status nginx");
+    let id = asked.id;
+    scene.approvals.ask(asked, at(0)).await.unwrap();
+    let shape = Choice {
+        shape: Some(Duration::from_secs(60)),
+        times: 0,
+    };
+    let yes = says(person(1, &["dba"]), true);
+    let error = scene.approvals.answer(id, yes.clone(), shape, at(1)).await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("covers what was shown"), "{error}");
+    scene.yes(id, person(1, &["dba"]), 0).await.unwrap();
+    let other = of("systemctl stop postgresql");
+    let found = scene.approvals.ask(other, at(2)).await.unwrap();
+    assert!(matches!(found, Found::Open { new: true, .. }), "{found:?}");
+    // What an earlier version let be approved for its shape covers no more than what was shown.
+    let mut standing = scene.approvals.get(id).unwrap();
+    standing.state = State::Approved {
+        left: 0,
+        until: at(600),
+        shape: true,
+    };
+    let scene = Scene::new();
+    scene.approvals.table.enter(standing);
+    let found = scene.approvals.ask(of("systemctl stop x"), at(2)).await;
+    assert!(matches!(found.unwrap(), Found::Open { new: true, .. }));
 }
 
 #[tokio::test]

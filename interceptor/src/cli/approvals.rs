@@ -109,7 +109,7 @@ struct Approve {
     /// Why.
     #[arg(long)]
     reason: Option<String>,
-    /// Let the answer cover the same text with other literals, for this long: 10m.
+    /// Let the answer cover the same statement on rows with other literals, for this long: 10m.
     #[arg(long)]
     shape: Option<String>,
     /// How many of the same request, which wait at once, it covers.

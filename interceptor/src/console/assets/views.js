@@ -133,7 +133,7 @@ function answering(one, shown, answered) {
   if (one.state.is !== 'open') return undefined;
   const reason = el('input', { id: 'reason', name: 'reason', maxLength: 1000, autocomplete: 'off' });
   const times = el('input', { id: 'times', type: 'number', min: 1, max: 9999, value: 1 });
-  const longest = longestShape(one.needs);
+  const longest = one.varies ? longestShape(one.needs) : 0;
   const shape = el('input', { id: 'shape', placeholder: 'nothing but this', autocomplete: 'off' });
   const alone = el('input', { id: 'alone', type: 'checkbox' });
   const yes = el('button', { type: 'submit', className: 'yes', id: 'approve' }, 'Approve');

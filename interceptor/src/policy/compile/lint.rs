@@ -62,6 +62,17 @@ pub(in crate::policy) fn annotations(
             mistakes.push(one.piece.mistake(offset(one, name), text));
         }
     }
+    let has_rows = |action: &Action| {
+        matches!(
+            action,
+            Action::Select | Action::Insert | Action::Update | Action::Delete | Action::Merge
+        )
+    };
+    if one.policy.annotation("shape").is_some() && !covered_actions(one).iter().any(has_rows) {
+        let text = "@shape does nothing here: an answer covers other literals of statements on rows alone \
+                    (Select, Insert, Update, Delete, Merge)";
+        warnings.push(one.piece.mistake(offset(one, "shape"), text));
+    }
     if one.rule.hint.is_some() && one.rule.effect == Effect::Permit {
         let text = "@hint on a permit is never shown: only a forbid tells why";
         warnings.push(one.piece.mistake(offset(one, "hint"), text));

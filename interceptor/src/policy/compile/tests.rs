@@ -345,6 +345,18 @@ fn unread_text_beside_rules_that_need_reading_is_warned_of() {
 }
 
 #[test]
+fn a_shape_of_what_has_none_is_warned_of() {
+    for (action, expected) in [("Exec", true), ("Delete", false)] {
+        let rule = format!(
+            "@approve(\"dba\") @shape(\"10m\")\npermit(principal is Agent, action == Action::\"{action}\", resource);"
+        );
+        let found = warnings(&rule);
+        let warned = found.iter().any(|warning| warning.contains("@shape"));
+        assert_eq!(warned, expected, "{action}: {found:?}");
+    }
+}
+
+#[test]
 fn a_hint_that_nobody_sees_is_warned_of() {
     let found = warnings("@hint(\"x\")\npermit(principal is Agent, action, resource);");
     assert!(found[0].starts_with("1: @hint on a permit"), "{found:?}");

@@ -510,6 +510,8 @@ fn shows(parts: &Parts, facts: &Facts, bytes: &Bytes) -> Shown {
         }),
         under: std::iter::once(host).chain(under).collect(),
         literals: None,
+        // What is sent in a body, a query or a header is the deed itself.
+        varies: false,
     }
 }
 

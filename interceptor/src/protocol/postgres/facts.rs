@@ -120,6 +120,22 @@ pub struct Facts {
     pub rewrite: Option<Rewrite>,
 }
 
+impl Facts {
+    /// Whether a text that differs in its literals alone does the same with other values: it is about rows,
+    /// and no literal of it is a setting, a path, a password, or code.
+    #[must_use]
+    pub fn varies(&self) -> bool {
+        let is_about_rows = |access: &Access| {
+            matches!(
+                access.action,
+                Action::Select | Action::Insert | Action::Update | Action::Delete | Action::Merge
+            )
+        };
+        let mut asks = self.reading.asks.iter();
+        self.of_its_shape && asks.all(|ask| ask.accesses.iter().all(is_about_rows))
+    }
+}
+
 /// A change of session state that later texts are read under.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {

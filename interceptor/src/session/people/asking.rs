@@ -66,6 +66,8 @@ pub struct Shown {
     pub under: Vec<String>,
     /// The values of the literals in its text, in order; `None` where they cannot be told.
     pub literals: Option<String>,
+    /// Whether every text that differs in its literals alone does the same with other values.
+    pub varies: bool,
 }
 
 /// Values of a request's parameters.
@@ -395,6 +397,7 @@ impl Session {
                 Some(values) => format!("{} of {}", reading.redacted, values.types),
                 None => reading.redacted.to_string(),
             },
+            varies: shown.varies,
             text: text.to_owned(),
             values: values.map(|values| values.shown.clone()),
             digest: values.map(|values| hex::encode(values.digest)),

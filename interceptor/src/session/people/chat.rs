@@ -378,6 +378,7 @@ mod tests {
             summary: "grant".to_owned(),
             fingerprint: String::new(),
             shape: String::new(),
+            varies: false,
             text: "{}".to_owned(),
             values: None,
             digest: None,

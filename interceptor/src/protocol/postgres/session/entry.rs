@@ -33,6 +33,8 @@ pub(super) struct Statement {
     pub(super) effects: Arc<[Effect]>,
     /// How many statements the text has.
     pub(super) statements: usize,
+    /// Whether texts that differ in their literals alone do the same with other values.
+    pub(super) varies: bool,
     /// The search path that its names were looked up in; `None` where it depends on none.
     pub(super) under: Option<Path>,
     /// Whether it was read as inside of a transaction.
@@ -87,6 +89,7 @@ impl Statement {
             reading: Arc::clone(&facts.reading),
             effects: facts.effects.as_slice().into(),
             statements: facts.statements,
+            varies: facts.varies(),
             under: facts.uses_search_path.then(|| scope.path().clone()),
             in_transaction: scope.in_transaction(),
             source: if facts.readable {
@@ -114,6 +117,7 @@ impl Statement {
             reading: Arc::clone(&self.reading),
             effects: Arc::clone(&self.effects),
             statements: self.statements,
+            varies: self.varies,
             under: self.under.clone(),
             in_transaction: self.in_transaction,
             holds: self.holds,
@@ -139,6 +143,7 @@ impl Statement {
             }),
             effects: prepared.effects.as_slice().into(),
             statements: 1,
+            varies: false,
             under: prepared
                 .search_path
                 .clone()
@@ -157,6 +162,7 @@ impl Statement {
             rewrite: None,
             effects: Arc::default(),
             statements: 1,
+            varies: false,
             under: None,
             source: Source::Prepared,
             holds,
@@ -216,6 +222,7 @@ impl Statement {
             values,
             under,
             literals,
+            varies: self.varies,
         })
     }
 

@@ -206,6 +206,37 @@ fn where_a_value_matters_the_shape_does_not_stand_for_it() {
 }
 
 #[test]
+fn an_answer_may_cover_other_literals_only_where_none_of_them_is_the_deed() {
+    let rows = [
+        ("delete from t where a = 1", true),
+        ("insert into t values (1, 'x') returning a", true),
+        (
+            "merge into t using u on t.a = u.a when matched then update set b = 1",
+            true,
+        ),
+        ("copy t to program 'rm -r x'", false),
+        ("copy t to '/tmp/x'", false),
+        (
+            "create function f() returns int language plpython3u as 'x'",
+            false,
+        ),
+        ("alter role x password 'y'", false),
+        ("set search_path to 'a'", false),
+        ("select pg_read_file('/etc/passwd')", false),
+        (
+            "select query_to_xml('delete from t', true, true, '')",
+            false,
+        ),
+        ("select own_code('x') from t", false),
+        ("delete from t where a = own_code('x')", false),
+        ("do 'begin end'", false),
+    ];
+    for (text, expected) in rows {
+        assert_eq!(read(text, &names()).varies(), expected, "{text}");
+    }
+}
+
+#[test]
 fn literals_are_the_same_however_a_text_is_spelled() {
     let same = [
         "delete from t where a = -1 and b = 'x''y' and c in (2, 3.5)",
