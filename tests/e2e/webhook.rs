@@ -33,7 +33,8 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         self.send_response(200 if failed and fine else 503)
         self.send_header('Content-Length', '0')
         self.end_headers()
-        print(json.dumps({'failed': not failed, 'fine': fine, 'path': self.path, 'body': json.loads(body)}), flush=True)
+        print(json.dumps({'failed': not failed, 'fine': fine, 'path': self.path, 'body': json.loads(body), 'raw': body.decode(),
+            'when': self.headers['X-Slack-Request-Timestamp'], 'signature': self.headers['X-Slack-Signature']}), flush=True)
         failed = True
     def log_message(self, *arguments):
         pass
@@ -56,6 +57,18 @@ for turn in range(int(times)):
         'X-Slack-Request-Timestamp': when, 'X-Slack-Signature': 'v0=' + sent})
     answer = connection.getresponse()
     print(answer.status, answer.read().decode())
+"#;
+
+/// Sends back what the receiver was sent, with its own signature.
+const REFLECT: &str = r#"
+import http.client, json, sys
+at, told, kind = sys.argv[1:]
+told = json.loads(told)
+connection = http.client.HTTPConnection(at, timeout=30)
+connection.request('POST', '/hooks/slack', told['raw'].encode(), {'Content-Type': kind,
+    'X-Slack-Request-Timestamp': told['when'], 'X-Slack-Signature': told['signature']})
+answer = connection.getresponse()
+print(answer.status, answer.read().decode())
 "#;
 
 struct Scene {
@@ -196,6 +209,43 @@ fn a_chat_is_told_and_answers_and_nobody_else_does() -> Result<()> {
         &metrics,
         &["interceptor_webhook_total{result=\"failed\"} 1"],
     )
+}
+
+#[test]
+fn what_the_daemon_tells_the_chat_is_no_answer_to_it() -> Result<()> {
+    let scene = Scene::new()?;
+    let mut first = scene.lab.agent().open_psql(&scene.lab.dsn())?;
+    first.send("select 'row ' || 'arrived' from salaries limit 1;\n\\echo over :SQLSTATE\n")?;
+    first.await_text("waiting for approval", DEADLINE)?;
+    let listed = scene.lab.daemon.cli(&["approvals", "ls", "--json"])?.ok()?;
+    let one: Value = serde_json::from_str(listed.trim())?;
+    let pressed = json!({
+        "type": "block_actions",
+        "user": { "id": "U1" },
+        "actions": [{ "action_id": "approve", "value": text(&one, "/id")? }],
+    });
+    let escaped = pressed.to_string();
+    let escaped: String = escaped.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    // The agent has a statement shown that is a form with a button in it.
+    let mut second = scene.lab.agent().open_psql(&scene.lab.dsn())?;
+    second.send(&format!(
+        "select '&payload={escaped}&' from salaries limit 1;\n"
+    ))?;
+    second.await_text("waiting for approval", DEADLINE)?;
+    let told = support::wait::for_fact("the message with the form in it", DEADLINE, || {
+        let said = scene.receiver.log();
+        let line = said.lines().find(|line| line.contains("&payload=%7B"));
+        Ok(line.map(str::to_owned))
+    })?;
+    for kind in ["application/json", "application/x-www-form-urlencoded"] {
+        let sent = python(REFLECT, &[&scene.at, &told, kind]);
+        let said = Process::run(sent, DEADLINE)?.ok()?;
+        ensure!(said.starts_with("400"), "{kind}: {said}");
+    }
+    lacks(&first.log(), &["arrived"])?;
+    let answered = scene.lab.daemon.audit().events("approval.answered")?;
+    ensure!(answered.is_empty(), "somebody answered: {answered:?}");
+    Ok(())
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -58,9 +59,12 @@ pub async fn slack(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Value>, Answer> {
+    // What is told to the chat is signed by the same secret, and never of this form: it is no answer to itself.
+    let payload = payload(&headers, &body);
+    let payload = payload.ok_or_else(|| Answer::bad("this is no form of a button"))?;
     verified(&services, &logins, &headers, &body).await?;
     let pressed =
-        pressed(&body).ok_or_else(|| Answer::bad("this is no button that was pressed"))?;
+        pressed(payload).ok_or_else(|| Answer::bad("this is no button that was pressed"))?;
     let config = services.config.load_full();
     let person = config
         .webhook
@@ -119,13 +123,19 @@ async fn verified(
     logins.is_new(&signature).then_some(()).ok_or_else(wrong)
 }
 
-fn pressed(body: &[u8]) -> Option<Pressed> {
-    let fields = body.split(|byte| *byte == b'&');
-    let mut payloads = fields.filter_map(|field| field.strip_prefix(b"payload="));
-    let payload = decoded(payloads.next()?)?;
+/// The one field of a form, which is all that there is in it.
+fn payload<'a>(headers: &HeaderMap, body: &'a [u8]) -> Option<&'a [u8]> {
+    let kind = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    let kind = kind.split(';').next()?.trim();
+    let is_form = kind.eq_ignore_ascii_case("application/x-www-form-urlencoded");
+    let payload = body.strip_prefix(b"payload=").filter(|_| is_form)?;
+    (!payload.contains(&b'&')).then_some(payload)
+}
+
+fn pressed(payload: &[u8]) -> Option<Pressed> {
+    let payload = decoded(payload)?;
     let pressed: Pressed = serde_json::from_slice(&payload).ok()?;
-    let is_one = payloads.next().is_none() && pressed.actions.len() == 1;
-    (is_one && pressed.kind == "block_actions").then_some(pressed)
+    (pressed.actions.len() == 1 && pressed.kind == "block_actions").then_some(pressed)
 }
 
 /// A value as a form carries it (`application/x-www-form-urlencoded`).
@@ -199,13 +209,20 @@ fn visitor(id: &str, person: &Approver) -> Visitor {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     #[test]
     fn a_button_is_read_as_a_form_carries_it() {
         let form = b"payload=%7B%22type%22%3A%22block_actions%22%2C%22user%22%3A%7B%22id%22%3A%22U1%22%7D%2C\
             %22actions%22%3A%5B%7B%22action_id%22%3A%22deny%22%2C%22value%22%3A%22a+b%22%7D%5D%7D";
-        let read = pressed(form).unwrap();
+        let is_form = "application/x-www-form-urlencoded; charset=utf-8";
+        let of = |kind: &'static str, body: &[u8]| {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
+            pressed(payload(&headers, body)?)
+        };
+        let read = of(is_form, form).unwrap();
         assert_eq!(
             (read.user.id.as_str(), read.actions[0].value.as_str()),
             ("U1", "a b")
@@ -217,7 +234,14 @@ mod tests {
             b"payload={}",
             b"payload=[]&payload=[]",
         ] {
-            assert!(pressed(bad).is_none(), "{bad:?}");
+            assert!(of(is_form, bad).is_none(), "{bad:?}");
+        }
+        assert!(of("application/json", form).is_none());
+        // A message of the daemon's own, in which somebody's statement is one.
+        let told = [b"{\"text\":\"&", &form[..], b"&\"}"].concat();
+        let more = [&form[..], b"&x=1"].concat();
+        for body in [&told, &more] {
+            assert!(of(is_form, body).is_none());
         }
     }
 }
