@@ -41,7 +41,7 @@ pub struct Mint {
 struct Bound {
     /// The boot of the host: cgroup ids and boot times mean nothing in another one.
     boot: String,
-    /// The scope, and the process tree in it.
+    /// The scope, and the process tree in it; any of its trees where none is named.
     #[serde(flatten)]
     holder: Holder,
     /// When it ends by the clock that nobody sets.
@@ -198,7 +198,7 @@ impl Mint {
         let bound = claim("cnf").get("interceptor").cloned();
         let bound: Bound =
             serde_json::from_value(bound.unwrap_or_default()).map_err(|_other| wrong("cnf"))?;
-        if bound.boot != boot()? || bound.holder != *brought_by {
+        if bound.boot != boot()? || !is_for(&bound.holder, brought_by) {
             return Err(Error::Elsewhere);
         }
         let now = clock::boot();
@@ -231,6 +231,19 @@ impl Tokens {
         let named = (behalf.issuer.as_str(), behalf.name.as_str());
         let ends = behalf.identity.expires;
         self.bindings.use_up(named, behalf.scope, ends, true).await
+    }
+}
+
+/// Whether what is for `holder` may be brought by this one: one of its tree, or, where no tree is named, any of
+/// its scope.
+fn is_for(holder: &Holder, brought_by: &Holder) -> bool {
+    let of_scope = |holder: &Holder| Holder {
+        root: None,
+        ..holder.clone()
+    };
+    match holder.root {
+        Some(_) => holder == brought_by,
+        None => *holder == of_scope(brought_by),
     }
 }
 

@@ -96,6 +96,31 @@ fn a_token_is_exchanged_for_one_of_this_scope_and_a_grant_in_that_name_is_issued
 }
 
 #[test]
+fn a_token_that_an_operator_exchanges_for_a_scope_is_good_for_what_runs_in_it_once() -> Result<()> {
+    let scene = Scene::new(&[])?;
+    let file = readable(&scene, &scene.provider.token("analyst")?)?;
+    let scope = scene.lab.daemon.scope().to_owned();
+    let words = ["exchange", "--token", &file, "--scope", &scope];
+    let own = scene.lab.daemon.cli(&words)?.ok()?;
+    let file = readable(&scene, own.trim())?;
+    // As agents run it: by a shell, which is the topmost of their tree.
+    let socket = scene.lab.daemon.run_directory().join("agent.sock");
+    let line = format!(
+        "{} {REQUEST} {file} --socket {}; exit $?",
+        place::interceptor()?.display(),
+        socket.display()
+    );
+    let agent = scene.lab.agent();
+    let granted: Value = serde_json::from_str(&agent.run("sh", &["-c", &line])?.ok()?)?;
+    ensure!(
+        text(&granted, "/on_behalf_of/user")? == "analyst",
+        "{granted}"
+    );
+    refused(agent.run("sh", &["-c", &line])?)?;
+    scene.refusal("replayed").map(drop)
+}
+
+#[test]
 fn a_grant_ends_with_whom_the_scope_was_bound_to() -> Result<()> {
     let scene = Scene::new(&[])?;
     scene.bind(&scene.provider.token("analyst")?)?.ok()?;

@@ -77,6 +77,29 @@ fn a_token_lasts_no_longer_than_what_it_was_made_of() {
 }
 
 #[test]
+fn what_is_for_a_whole_scope_is_good_for_each_tree_of_it() {
+    let mint = Mint::new(&[7; 32]).unwrap();
+    let whole = Holder {
+        root: None,
+        ..holder(1, 9)
+    };
+    let minute = (Duration::from_secs(60), soon());
+    let minted = mint.sign(&identity("jane"), &whole, mint.issuer(), minute);
+    let token = minted.unwrap().token;
+    for brings in [holder(1, 9), holder(1, 10), whole] {
+        mint.verify(&token, &brings).unwrap();
+    }
+    let other_agent = Holder {
+        agent: "ci".to_owned(),
+        ..holder(1, 9)
+    };
+    for brings in [holder(2, 9), other_agent] {
+        let error = mint.verify(&token, &brings).unwrap_err();
+        assert_eq!(error.reason(), "elsewhere");
+    }
+}
+
+#[test]
 fn another_scope_tree_audience_or_text_is_refused() {
     let mint = Mint::new(&[7; 32]).unwrap();
     let good = minted(&mint, 60, soon()).token;
