@@ -219,9 +219,11 @@ impl Binder<'_> {
     /// Binds: kept when this answers, and in force. Whoever asked [`Binder::may`] before.
     ///
     /// # Errors
-    /// Where it cannot be kept.
+    /// Where its token was exchanged for another scope since that, or it cannot be kept.
     pub async fn bind(&self, binding: Binding) -> Result<(), Error> {
-        self.bindings.store.bound(&binding).await?;
+        if !self.bindings.store.bound(&binding).await? {
+            return Err(Error::Replayed);
+        }
         let binding = Arc::new(binding);
         self.bindings.lock().insert(binding.scope, binding);
         self.bindings.changes.send_modify(|count| *count += 1);

@@ -76,45 +76,30 @@ impl Store {
     ) -> Result<bool, Error> {
         let (issuer, token) = (issuer.to_owned(), token.to_owned());
         self.with(move |database, boot| {
-            let scope = scope.cast_signed();
-            let new = database.execute(
-                "insert or ignore into tokens values (?1, ?2, ?3, ?4, ?5)",
-                params![issuer, token, boot, scope, ends.as_second()],
-            )?;
-            if new == 1 || once {
-                return Ok(new == 1);
-            }
-            database.query_row(
-                "select scope = ?3 and boot = ?4 from tokens where issuer = ?1 and token = ?2",
-                params![issuer, token, scope, boot],
-                |row| row.get(0),
-            )
+            let of = (boot, scope.cast_signed(), ends.as_second());
+            use_for(database, (&issuer, &token), of, once)
         })
         .await
     }
 
-    /// Keeps that a scope is bound, and its token used.
-    pub(super) async fn bound(&self, binding: &Binding) -> Result<(), Error> {
+    /// Keeps that a scope is bound, and its token used; false where that was used for another scope meanwhile,
+    /// so that nothing is kept.
+    pub(super) async fn bound(&self, binding: &Binding) -> Result<bool, Error> {
         let binding = binding.clone();
         self.with(move |database, boot| {
             let record = serde_json::to_string(&binding).map_err(unwritable)?;
             let scope = binding.scope.cast_signed();
             let identity = &binding.identity;
-            database.execute(
-                "insert or replace into tokens values (?1, ?2, ?3, ?4, ?5)",
-                params![
-                    identity.issuer,
-                    binding.token,
-                    boot,
-                    scope,
-                    identity.expires.as_second()
-                ],
-            )?;
+            let ends = identity.expires.as_second();
+            let named = (identity.issuer.as_str(), binding.token.as_str());
+            if !use_for(database, named, (boot, scope, ends), false)? {
+                return Ok(false);
+            }
             database.execute(
                 "insert or replace into bindings values (?1, ?2, ?3, ?4)",
                 params![scope, boot, binding.token, record],
             )?;
-            Ok(())
+            Ok(true)
         })
         .await
     }
@@ -140,6 +125,28 @@ impl Store {
         let done = self.file.write(move |transaction| work(transaction, &boot));
         done.await.map_err(|error| Error::Store(error.to_string()))
     }
+}
+
+/// Writes that a token is used for a scope; false where it was used before: for another one, or at all where it
+/// is good for `once`.
+fn use_for(
+    database: &Transaction<'_>,
+    (issuer, token): (&str, &str),
+    (boot, scope, ends): (&str, i64, i64),
+    once: bool,
+) -> rusqlite::Result<bool> {
+    let new = database.execute(
+        "insert or ignore into tokens values (?1, ?2, ?3, ?4, ?5)",
+        params![issuer, token, boot, scope, ends],
+    )?;
+    if new == 1 || once {
+        return Ok(new == 1);
+    }
+    database.query_row(
+        "select scope = ?3 and boot = ?4 from tokens where issuer = ?1 and token = ?2",
+        params![issuer, token, scope, boot],
+        |row| row.get(0),
+    )
 }
 
 fn load(database: &Transaction<'_>, boot: &str) -> rusqlite::Result<Vec<Binding>> {

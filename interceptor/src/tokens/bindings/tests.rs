@@ -56,6 +56,40 @@ async fn a_token_binds_one_scope_and_a_scope_is_bound_to_one_subject() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_exchanged_elsewhere_while_it_is_brought_binds_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let bindings = Bindings::open(&directory.path().join("i.db")).unwrap();
+    let wanted = binding(1, "jane", "t1");
+    let issuer = wanted.identity.issuer.clone();
+    let exchanged = async |scope, token: &str| {
+        let ends = clock::wall();
+        let named = (issuer.as_str(), token);
+        bindings.use_up(named, scope, ends, false).await
+    };
+    let binder = bindings.binder().await;
+    binder.may(&wanted, false).await.unwrap();
+    // The audit is written here, which takes a while.
+    exchanged(2, "t1").await.unwrap();
+    let bound = binder.bind(wanted).await;
+    assert_eq!(bound.unwrap_err(), Error::Replayed);
+    assert!(bindings.of(&scope(1)).is_none());
+    exchanged(2, "t1").await.unwrap();
+    // For the same scope it may be.
+    let wanted = binding(1, "jane", "t2");
+    binder.may(&wanted, false).await.unwrap();
+    exchanged(1, "t2").await.unwrap();
+    binder.bind(wanted).await.unwrap();
+    drop(binder);
+    // Whichever is first has it.
+    for round in 0..100 {
+        let token = format!("r{round}");
+        let wanted = binding(10 + round, "jane", &token);
+        let (bound, used) = tokio::join!(bind(&bindings, wanted), exchanged(9, &token));
+        assert!(bound.is_ok() != used.is_ok(), "{round}: {bound:?} {used:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_good_for_once_is_not_taken_twice_by_the_same_scope_nor_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("i.db");
