@@ -6,6 +6,7 @@
 //! Times are boot time, as grants' are.
 
 mod delegation;
+mod fatigue;
 mod person;
 mod question;
 mod store;
@@ -51,6 +52,22 @@ pub enum Error {
     /// There are too many.
     #[error("{0}")]
     Full(&'static str),
+    /// This scope has asked too much lately.
+    #[error(
+        "this scope has asked people too often: 30 new questions in 10 minutes are the most; try again in {wait} s"
+    )]
+    Often {
+        /// Seconds until it may ask again.
+        wait: u64,
+    },
+    /// The same with other values was denied again and again.
+    #[error(
+        "the same with other values was denied three times within the hour: nobody is asked about it for {left} s"
+    )]
+    Closed {
+        /// Seconds until people are asked again.
+        left: u64,
+    },
     /// The question is not open, or not this person's to answer.
     #[error("{0}")]
     Mistaken(String),

@@ -137,6 +137,19 @@ impl Question {
         Some(self.hashed(&own, &[]))
     }
 
+    /// Of requests that ask for the same, whatever literals are in their text: where those cannot be told, a no
+    /// is for all of them.
+    pub(super) fn unread(&self) -> Key {
+        let digest = self.digest.as_deref().unwrap_or_default();
+        let own = [b"unread", self.fingerprint.as_bytes(), digest.as_bytes()];
+        self.hashed(&own, &[])
+    }
+
+    /// Of requests that ask for the same, whatever their values are.
+    pub(super) fn kind(&self) -> Key {
+        self.hashed(&[b"kind", self.fingerprint.as_bytes()], &[])
+    }
+
     /// Of requests that differ in their literals alone.
     pub(super) fn shape(&self) -> Key {
         self.key(&[b"shape", self.shape.as_bytes()])

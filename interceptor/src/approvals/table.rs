@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+use super::fatigue::Fatigue;
 use super::question::Key;
 use super::{Answer, Error, HOLDS, Over, Question, Standing, State, Touches, Word};
 use crate::clock::BootTime;
@@ -61,6 +62,9 @@ struct Held {
     shape: HashMap<Key, ApprovalId>,
     /// What was denied, however it is spelled.
     denied: HashMap<Key, ApprovalId>,
+    /// The same, whatever literals are in it.
+    unread: HashMap<Key, ApprovalId>,
+    fatigue: Fatigue,
     bytes: usize,
     /// What was let go of last, as it ended.
     lately: VecDeque<Standing>,
@@ -163,14 +167,12 @@ impl Held {
         let question = &standing.question;
         self.bytes = self.bytes.saturating_add(question.weight());
         self.exact.insert(question.exact(), question.id);
-        match (standing.state, question.alike()) {
+        match standing.state {
             // One that an earlier version kept may be of what has no shape.
-            (State::Approved { shape: true, .. }, _) if question.varies => {
+            State::Approved { shape: true, .. } if question.varies => {
                 self.shape.insert(question.shape(), question.id);
             }
-            (State::Denied { .. }, Some(alike)) => {
-                self.denied.insert(alike, question.id);
-            }
+            State::Denied { .. } => deny((&mut self.denied, &mut self.unread), question),
             _ => {}
         }
         self.all.insert(question.id, Entry::new(standing));
@@ -184,6 +186,7 @@ impl Held {
             (&mut self.exact, Some(question.exact())),
             (&mut self.shape, Some(question.shape())),
             (&mut self.denied, question.alike()),
+            (&mut self.unread, Some(question.unread())),
         ];
         for (map, key) in keys {
             if let Some(key) = key.filter(|key| map.get(key) == Some(&id)) {
@@ -221,13 +224,24 @@ impl Held {
         Ok(())
     }
 
+    /// Who said no to the same, however it is spelled.
+    fn denied(&self, question: &Question, now: BootTime) -> Option<Answer> {
+        let alike = question.alike().and_then(|key| self.denied.get(&key));
+        if let Some(said) = alike.and_then(|id| self.all.get(id)?.denied(now)) {
+            return Some(said);
+        }
+        let other = self.all.get(self.unread.get(&question.unread())?)?;
+        // Of two texts whose literals are known it is known that they are not the same.
+        let told_apart = question.literals.is_some() && other.question().literals.is_some();
+        other.denied(now).filter(|_| !told_apart)
+    }
+
     /// What is known of a question that is asked again.
     fn known(&mut self, question: &Question, now: BootTime) -> Option<Found> {
         let alike = self.shape.get(&question.shape()).copied();
         let alike = alike.filter(|_| question.varies);
         let same = self.exact.get(&question.exact()).copied();
-        let denied = question.alike().and_then(|key| self.denied.get(&key));
-        if let Some(said) = denied.and_then(|id| self.all.get(id)?.denied(now)) {
+        if let Some(said) = self.denied(question, now) {
             return Some(Found::Denied(Box::new(said)));
         }
         for id in [alike, same].into_iter().flatten() {
@@ -278,6 +292,10 @@ impl Table {
             return Ok((known, None));
         }
         held.room(&question, now)?;
+        if let Some(left) = held.fatigue.is_closed(question.kind(), now) {
+            return Err(Error::Closed { left });
+        }
+        held.fatigue.ask(question.holder.scope, now)?;
         let id = question.id;
         let standing = Standing {
             question: Arc::new(question),
@@ -497,12 +515,14 @@ impl Table {
             touches,
             ..after
         };
-        match (state, entry.question().alike()) {
-            (State::Approved { shape: true, .. }, _) => {
+        match state {
+            State::Approved { shape: true, .. } => {
                 held.shape.insert(entry.question().shape(), id);
             }
-            (State::Denied { .. }, Some(alike)) => {
-                held.denied.insert(alike, id);
+            State::Denied { until } => {
+                deny((&mut held.denied, &mut held.unread), entry.question());
+                let at = BootTime(until.0.saturating_sub(nanos(HOLDS)));
+                held.fatigue.deny(entry.question().kind(), at);
             }
             _ => {}
         }
@@ -615,6 +635,27 @@ impl Table {
     pub(super) async fn changed(&self) {
         self.news.notified().await;
     }
+}
+
+/// Notes what was denied. Of several that only those without known literals would be told apart from, one of
+/// unknown literals stands for all.
+fn deny(
+    (denied, unread): (&mut HashMap<Key, ApprovalId>, &mut HashMap<Key, ApprovalId>),
+    question: &Question,
+) {
+    match question.alike() {
+        Some(alike) => {
+            denied.insert(alike, question.id);
+            unread.entry(question.unread()).or_insert(question.id);
+        }
+        None => {
+            unread.insert(question.unread(), question.id);
+        }
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Whether these people's yes is enough: for each thing that is wanted, in one of its ways.

@@ -223,7 +223,10 @@ fn refused(
     caller.audit(services, "approve", "refused", detail);
     match error {
         approvals::Error::Mistaken(why) => Answer::bad(why),
-        approvals::Error::State(_) | approvals::Error::Full(_) => Answer::failed(error),
+        approvals::Error::State(_)
+        | approvals::Error::Full(_)
+        | approvals::Error::Often { .. }
+        | approvals::Error::Closed { .. } => Answer::failed(error),
     }
 }
 

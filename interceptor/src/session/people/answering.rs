@@ -90,6 +90,12 @@ impl No {
     pub fn refusal(&self, summary: &str) -> Refusal {
         match self {
             Self::Unasked(approvals::Error::Full(why)) => Refusal::too_many_questions(why),
+            Self::Unasked(error @ approvals::Error::Often { .. }) => {
+                Refusal::too_many_questions(&error.to_string())
+            }
+            Self::Unasked(error @ approvals::Error::Closed { .. }) => {
+                Refusal::denied_by_people(&format!("{summary}: {error}"))
+            }
             Self::Unasked(error) => {
                 tracing::error!(%error, "cannot ask people");
                 Refusal::storage("the question to people cannot be kept")

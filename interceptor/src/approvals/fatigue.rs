@@ -1,0 +1,88 @@
+//! What keeps people from saying yes because they are tired of being asked: new questions are counted by time,
+//! and what was denied again and again is not asked at all for a while.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use super::Error;
+use super::question::Key;
+use crate::clock::BootTime;
+
+/// New questions of one scope in [`WINDOW`].
+const QUESTIONS: usize = 30;
+/// How long a question counts.
+const WINDOW: Duration = Duration::from_mins(10);
+/// So many noes to requests that differ in their values alone are enough.
+const NOES: usize = 3;
+/// For so long, counted from the last of them; and they are counted for as long.
+const CLOSED: Duration = Duration::from_hours(1);
+/// Scopes, and kinds of requests, that are remembered: those that are over make room.
+const MOST: usize = 4_096;
+
+/// What was asked and denied lately. In memory only: a daemon that starts anew begins to count.
+#[derive(Debug, Default)]
+pub(super) struct Fatigue {
+    asked: HashMap<u64, VecDeque<BootTime>>,
+    noes: HashMap<Key, VecDeque<BootTime>>,
+}
+
+impl Fatigue {
+    /// Counts a new question of a scope.
+    ///
+    /// # Errors
+    /// Where there were too many, with when to try again.
+    pub(super) fn ask(&mut self, scope: u64, now: BootTime) -> Result<(), Error> {
+        make_room(&mut self.asked, WINDOW, now);
+        let asked = self.asked.entry(scope).or_default();
+        forget(asked, WINDOW, now);
+        if asked.len() >= QUESTIONS {
+            let since = asked.front().map_or(WINDOW, |first| now.since(*first));
+            let wait = WINDOW.saturating_sub(since).as_secs().saturating_add(1);
+            return Err(Error::Often { wait });
+        }
+        asked.push_back(now);
+        Ok(())
+    }
+
+    /// Notes a no.
+    pub(super) fn deny(&mut self, kind: Key, now: BootTime) {
+        make_room(&mut self.noes, CLOSED, now);
+        let noes = self.noes.entry(kind).or_default();
+        forget(noes, CLOSED, now);
+        noes.push_back(now);
+        while noes.len() > NOES {
+            noes.pop_front();
+        }
+    }
+
+    /// Whether so much of a kind was denied that nobody is asked about it now; for how many seconds.
+    pub(super) fn is_closed(&self, kind: Key, now: BootTime) -> Option<u64> {
+        let noes = self.noes.get(&kind)?;
+        let counted = noes.iter().filter(|at| now.since(**at) < CLOSED);
+        let last = *noes.back()?;
+        (counted.count() >= NOES).then(|| {
+            let left = CLOSED.saturating_sub(now.since(last));
+            left.as_secs().saturating_add(1)
+        })
+    }
+}
+
+fn forget(times: &mut VecDeque<BootTime>, after: Duration, now: BootTime) {
+    while times.front().is_some_and(|at| now.since(*at) >= after) {
+        times.pop_front();
+    }
+}
+
+/// Lets go of what counts no more, where there is much.
+fn make_room<K: std::hash::Hash + Eq>(
+    all: &mut HashMap<K, VecDeque<BootTime>>,
+    after: Duration,
+    now: BootTime,
+) {
+    if all.len() >= MOST {
+        all.retain(|_, times| {
+            forget(times, after, now);
+            !times.is_empty()
+        });
+    }
+}
