@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use self::delegation::Delegations;
 pub use self::delegation::{Delegation, InPlace, StandIn};
-pub use self::person::Person;
+pub use self::person::{Person, known};
 pub use self::question::{Question, Value};
 use self::store::Store;
 use self::table::Table;

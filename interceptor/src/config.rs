@@ -30,7 +30,7 @@ use crate::masking::detect;
 use crate::masking::{Mask, Sensitive};
 use crate::socket::SocketPath;
 
-pub use build::console::{Approver, Console, ConsoleTls, SLACK, Webhook};
+pub use build::console::{Approver, Console, ConsoleTls, KnownPerson, SLACK, Webhook};
 pub use build::containers::LabelRule;
 pub use build::kept::{Audit, Durability, Keep, Recording};
 pub use build::launcher::{Launcher, Unix};
@@ -134,6 +134,8 @@ pub struct Config {
     pub console: Option<Console>,
     /// Who else is told of what waits for people.
     pub webhook: Option<Webhook>,
+    /// Which user of the host is who elsewhere.
+    pub people: Vec<KnownPerson>,
     /// How long a drain waits for sessions. Default 30 s.
     pub drain: Duration,
 }

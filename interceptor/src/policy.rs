@@ -23,7 +23,7 @@ mod vocabulary;
 mod words;
 
 pub use compile::{Effect, Ever, Policy, Rule};
-pub use control::{ControlCaller, ControlObject, ControlVerb, Group, HostUser};
+pub use control::{ControlCaller, ControlObject, ControlVerb, Group, HostUser, SessionUser};
 pub use decide::{ExplainedAccess, ExplainedAsk, Explanation, Seen, Verdicts};
 pub use family::http::{GraphqlFacts, GrpcFacts, HttpFacts, McpFacts};
 pub use family::kubernetes::KubeFacts;

@@ -313,6 +313,29 @@ fn a_yes_does_not_stand_once_who_said_it_may_not_any_more() -> Result<()> {
 }
 
 #[test]
+fn who_becomes_root_is_still_who_logged_in() -> Result<()> {
+    let lab = patient("0s")?;
+    refused(lab.psql(&["update orders set item = 'x' where id = 101"])?)?;
+    let id = text(&waits(&lab, 0)?, "/id")?.to_owned();
+    approvals(&lab, GAMES, &["approve", &id])?.ok()?;
+    let socket = lab.daemon.run_directory().join("control.sock");
+    let program = place::interceptor()?;
+    // As `sudo` leaves it: the user is root, and whose session it is stays.
+    let as_root = |session: u32| {
+        let line = format!(
+            "echo {session} > /proc/self/loginuid; exec {} approvals approve {id} --socket {}",
+            program.display(),
+            socket.display()
+        );
+        Agent::outside().as_uid(0).run("sh", &["-c", &line])
+    };
+    let told = refused(as_root(GAMES)?)?;
+    has(&told, &["has answered already"])?;
+    as_root(MAN)?.ok()?;
+    Ok(())
+}
+
+#[test]
 fn an_answer_for_a_shape_covers_other_literals_where_the_rule_lets_it() -> Result<()> {
     let lab = patient("0s")?;
     refused(lab.psql(&[DELETE])?)?;

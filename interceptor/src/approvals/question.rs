@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::OPEN;
 use crate::clock::{self, BootTime};
 use crate::grants::Holder;
-use crate::identity::{Identity, Principal};
+use crate::identity::{Identity, Owners, Principal};
 use crate::policy::{ApprovalId, Needs};
 
 /// Bytes of a principal, about: its argument list and its ancestors are bounded where they are read.
@@ -30,6 +30,9 @@ pub struct Question {
     pub principal: serde_json::Value,
     /// The user that it runs as.
     pub uid: u32,
+    /// Who else it is of.
+    #[serde(default)]
+    pub owners: Owners,
     /// SHA-256 of the executable.
     pub sha256: String,
     /// The target.
@@ -93,6 +96,7 @@ impl Question {
             holder,
             principal: serde_json::to_value(principal)?,
             uid: principal.user.uid,
+            owners: Owners::of(principal.process.pid, principal.user.uid),
             sha256: principal.process.executable.sha256.clone(),
             target: String::new(),
             database: String::new(),
@@ -175,19 +179,19 @@ impl Question {
         self.principal.pointer("/user/name")?.as_str()
     }
 
-    /// Whether it is asked in the name of a person of this name.
-    pub(super) fn is_for(&self, name: &str) -> bool {
+    /// The names of those in whose name it is asked.
+    pub(super) fn behind(&self) -> impl Iterator<Item = &str> {
         let brought = self.on_behalf_of.as_ref();
         let brought = brought.and_then(|identity| identity.user.as_deref());
-        [self.on_behalf("user"), brought].contains(&Some(name))
+        self.on_behalf("user").into_iter().chain(brought)
     }
 
-    /// Whether it is asked in the name of whom an issuer calls this.
-    pub(super) fn is_of(&self, issuer: &str, subject: &str) -> bool {
+    /// The same, as their issuers call them.
+    pub(super) fn subjects(&self) -> impl Iterator<Item = (&str, &str)> {
         let brought = self.on_behalf_of.as_ref();
-        brought.is_some_and(|identity| identity.issuer == issuer && identity.subject == subject)
-            || [self.on_behalf("issuer"), self.on_behalf("subject")]
-                == [Some(issuer), Some(subject)]
+        let brought = brought.map(|of| (of.issuer.as_str(), of.subject.as_str()));
+        let bound = self.on_behalf("issuer").zip(self.on_behalf("subject"));
+        bound.into_iter().chain(brought)
     }
 
     fn key(&self, own: &[&[u8]]) -> Key {

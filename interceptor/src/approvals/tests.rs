@@ -2,6 +2,7 @@
 
 mod crash;
 mod factor;
+mod who;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -48,6 +49,7 @@ fn question(text: &str, needs: &[Need]) -> Question {
         },
         principal: serde_json::Value::Null,
         uid: 1_000,
+        owners: Default::default(),
         sha256: "00".to_owned(),
         target: "shop".to_owned(),
         database: "shop".to_owned(),
@@ -75,6 +77,7 @@ fn person(uid: u32, of: &[&str]) -> Person {
         login: None,
         name: Some(format!("user{uid}")),
         groups: of.iter().map(|name| (*name).to_owned()).collect(),
+        known_as: BTreeSet::new(),
     }
 }
 
@@ -230,6 +233,7 @@ fn logged_in(subject: &str, user: &str, groups: &[&str]) -> Person {
         name: Some(user.to_owned()),
         login: Some(login),
         groups: groups.iter().map(|name| (*name).to_owned()).collect(),
+        known_as: BTreeSet::new(),
     }
 }
 

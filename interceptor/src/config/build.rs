@@ -101,6 +101,7 @@ pub(super) fn build(root: &Node, file: &Path, resolvers: Vec<Resolver>) -> Built
             .and_then(|t| scalar::socket(t).ok()),
         console: console::console(&from, root),
         webhook: console::webhook(&from, root),
+        people: console::people(root),
         drain: duration(Some(root), "drain").unwrap_or(Duration::from_secs(30)),
     };
     Built {

@@ -91,7 +91,7 @@ impl Process {
     /// As policy sees it. Names and groups are not asked for root, who may do all: a name service that
     /// fails must not keep him out.
     async fn as_caller(&self, services: &Arc<Services>) -> Result<ControlCaller, String> {
-        let user = services.user(self.pid, (self.uid, self.gid)).await?;
+        let user = services.caller(self.pid, (self.uid, self.gid)).await?;
         let (looked, cgroup) = (Arc::clone(services), self.cgroup.clone());
         let found = tokio::task::spawn_blocking(move || looked.scopes.around(&cgroup)).await;
         let found = found.map_err(|error| error.to_string())?;

@@ -3,6 +3,7 @@
 //! A name service that fails is an error, not a user without a name or without groups: a rule may forbid
 //! by either.
 
+mod owners;
 mod person;
 
 use std::ffi::CString;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use lru::LruCache;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
+pub use self::owners::Owners;
 pub use self::person::LoggedIn;
 use super::Error;
 use crate::clock::{self, BootTime};
@@ -38,6 +40,15 @@ pub struct Login {
 pub fn uid_of(pid: u32) -> Option<u32> {
     let process = std::fs::metadata(format!("/proc/{pid}")).ok();
     process.map(|process| process.uid())
+}
+
+/// The user that logged in to the session which a process came by, where it came by any (the kernel's audit
+/// keeps it over `sudo` and `su`).
+#[must_use]
+pub fn session_of(pid: u32) -> Option<u32> {
+    let said = std::fs::read_to_string(format!("/proc/{pid}/loginuid")).ok()?;
+    let uid = said.trim().parse().ok()?;
+    (uid != u32::MAX).then_some(uid)
 }
 
 /// What the name service said.

@@ -250,6 +250,17 @@ pub struct HostUser {
     pub agent: Option<String>,
     /// Whether any process in a scope runs as this user.
     pub runs_agent: bool,
+    /// The user of the login session that the caller came by: who used `sudo` is still that one.
+    pub session: Option<SessionUser>,
+}
+
+/// Who logged in to the session of a caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionUser {
+    /// User id.
+    pub uid: u32,
+    /// Login name, where the host knows one.
+    pub name: Option<String>,
 }
 
 /// What a verb is about.

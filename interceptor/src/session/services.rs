@@ -21,10 +21,10 @@ use crate::config::{Config, SLACK};
 use crate::factors::Factors;
 use crate::grants::Grants;
 use crate::hosts::Hosts;
-use crate::identity::{self, LoggedIn, Login, ScopeOf};
+use crate::identity::{self, LoggedIn, Login, Owners, ScopeOf};
 use crate::names::Names;
 use crate::outputs::Board;
-use crate::policy::{self, Group, HostUser, Refusal};
+use crate::policy::{self, Group, HostUser, Refusal, SessionUser};
 use crate::recording::Recorder;
 use crate::scopes::Scopes;
 use crate::secrets::Secrets;
@@ -211,7 +211,8 @@ impl Services {
             }
         };
         let looked = Arc::clone(self);
-        let runs = move || uid != 0 && looked.runs_an_agent(uid);
+        let named = login.name.clone();
+        let runs = move || uid != 0 && looked.runs_an_agent(uid, named.as_deref());
         let runs_agent = tokio::task::spawn_blocking(runs).await;
         let groups = login.groups.into_iter();
         Ok(HostUser {
@@ -221,7 +222,26 @@ impl Services {
             groups: groups.map(|(gid, name)| Group { gid, name }).collect(),
             agent: None,
             runs_agent: runs_agent.map_err(|error| error.to_string())?,
+            session: None,
         })
+    }
+
+    /// The same of a process that asks for something, with who logged in to its session.
+    ///
+    /// # Errors
+    /// As of [`Services::user`]. A name of the session's user that cannot be looked up is left aside: its
+    /// number counts, and it must not keep root out.
+    pub async fn caller(self: &Arc<Self>, pid: u32, ids: (u32, u32)) -> Result<HostUser, String> {
+        let user = self.user(pid, ids).await?;
+        let session = match identity::session_of(pid) {
+            Some(uid) => {
+                let login = self.identity.login(pid, uid).await;
+                let name = login.ok().and_then(|login| login.name);
+                Some(SessionUser { uid, name })
+            }
+            None => None,
+        };
+        Ok(HostUser { session, ..user })
     }
 
     /// Whether a login of somebody who is no user of the host counts still: who vouches for it is asked for that
@@ -232,14 +252,18 @@ impl Services {
         clock::boot() < login.until && vouches(&config, login)
     }
 
-    /// Whether a process of this uid lives in any scope. Reads files.
-    fn runs_an_agent(&self, uid: u32) -> bool {
+    /// Whether a process of this user, or in a namespace of theirs, lives in any scope. Reads files.
+    fn runs_an_agent(&self, uid: u32, name: Option<&str>) -> bool {
         self.scopes.all().iter().any(|scope| {
             let processes = self.capture.hierarchy().processes(&scope.path);
             let processes = processes.inspect_err(|error| {
                 tracing::warn!(%error, cgroup = %scope.path, "cannot tell whose processes are in a scope");
             });
-            holds_any(processes, |pid| identity::uid_of(pid) == Some(uid))
+            let is_of = |pid| {
+                identity::uid_of(pid)
+                    .is_some_and(|of| of == uid || Owners::of(pid, of).has(uid, name))
+            };
+            holds_any(processes, is_of)
         })
     }
 }

@@ -489,6 +489,7 @@ impl Case {
                 groups: user.groups.iter().map(group).collect(),
                 agent: None,
                 runs_agent: false,
+                session: None,
             }),
         };
         let object = match (verb.is_about_scopes(), &self.written.cgroup) {

@@ -90,6 +90,30 @@ pub struct Approver {
     pub groups: BTreeSet<String>,
 }
 
+/// A user of the host, and who that is elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownPerson {
+    /// Login name on the host.
+    pub user: String,
+    /// The same person, as policy names them: `staff:SUBJECT`, `slack:ID`.
+    pub logins: BTreeSet<String>,
+}
+
+/// Who is who.
+pub(in crate::config) fn people(root: &Node) -> Vec<KnownPerson> {
+    let node = root
+        .under("approvals")
+        .and_then(|node| node.under("people"));
+    let people = node.map(Node::elements).unwrap_or_default();
+    let person = |node: &Node| {
+        Some(KnownPerson {
+            user: text(Some(node), "user")?,
+            logins: texts(node, "logins").into_iter().collect(),
+        })
+    };
+    people.iter().filter_map(person).collect()
+}
+
 /// The console, where there is one and it can be read.
 pub(in crate::config) fn console(from: &From<'_>, root: &Node) -> Option<Console> {
     let node = root.under("console")?;
@@ -144,6 +168,23 @@ pub(in crate::config) fn cross(root: &Node, config: &Config, report: &mut Report
     if let (Some(node), Some(console)) = (root.under("console"), &config.console) {
         let mut wrong = |keys: &[&str], expected: &str| at(node, "console", keys, expected, report);
         of_console(console, config, &mut wrong);
+    }
+    let people = root
+        .under("approvals")
+        .and_then(|node| node.under("people"));
+    for login in people
+        .into_iter()
+        .flat_map(Node::elements)
+        .filter_map(|one| one.under("logins"))
+        .flat_map(Node::elements)
+    {
+        let by = login.text().and_then(|text| text.split_once(':'));
+        let is_known = |by: &str| by == SLACK || config.issuers.contains_key(by);
+        if !by.is_some_and(|(by, _)| is_known(by)) {
+            let expected =
+                "expected the name of one of issuers, or slack, a colon, and who it is there";
+            report.add(login.place, "approvals.people.logins", expected);
+        }
     }
     let node = root
         .under("approvals")

@@ -40,12 +40,33 @@ const LOGIN: Shape = Shape::Keys(&[must(
 )]);
 
 /// How people are asked.
-pub(super) const APPROVALS: Shape = Shape::Keys(&[may(
-    "webhook",
-    WEBHOOK,
-    "none",
-    "Who else is told of what waits for people, in Slack's form, and may send answers back.",
-)]);
+pub(super) const APPROVALS: Shape = Shape::Keys(&[
+    may(
+        "webhook",
+        WEBHOOK,
+        "none",
+        "Who else is told of what waits for people, in Slack's form, and may send answers back.",
+    ),
+    may(
+        "people",
+        Shape::List(1, &KNOWN),
+        "whoever has the same name is the same",
+        "Which user of the host is who elsewhere: nobody answers their own requests, or twice, by another word.",
+    ),
+]);
+
+static KNOWN: Shape = Shape::Keys(&[
+    must(
+        "user",
+        Shape::Text(Form::Identifier),
+        "Login name on this host.",
+    ),
+    must(
+        "logins",
+        Shape::List(1, &Shape::Text(Form::Identifier)),
+        "The same person, as rules name them: `staff:SUBJECT` of an issuer, `slack:ID` of the chat.",
+    ),
+]);
 
 const WEBHOOK: Shape = Shape::Keys(&[
     must(

@@ -164,7 +164,7 @@ async fn speaker(
 ) -> Result<(Person, Option<InPlace>), Answer> {
     let question = &standing.question;
     let waited = clock::boot().since(question.from);
-    let person = |caller: ControlCaller| person(&question.needs, caller);
+    let person = |caller: ControlCaller| person(services, &question.needs, caller);
     let own = caller.judged(services, verb, &object(standing)).await?;
     let own = own.map(person);
     let speaks = |by: &Person| {
@@ -231,7 +231,7 @@ fn refused(
 }
 
 /// As whom somebody counts, and by which groups.
-pub(super) fn person(needs: &[Needs], caller: ControlCaller) -> Person {
+pub(super) fn person(services: &Services, needs: &[Needs], caller: ControlCaller) -> Person {
     let named: BTreeSet<&String> = needs
         .iter()
         .flatten()
@@ -242,20 +242,27 @@ pub(super) fn person(needs: &[Needs], caller: ControlCaller) -> Person {
         .collect();
     let mut groups = caller.groups();
     groups.retain(|name| named.contains(name));
-    match caller {
+    let session = match &caller {
+        ControlCaller::User(user) => user.session.clone(),
+        ControlCaller::Person(_) => None,
+    };
+    let person = match caller {
         ControlCaller::User(user) => Person {
             uid: Some(user.uid),
             login: None,
             name: user.name,
             groups,
+            known_as: BTreeSet::new(),
         },
         ControlCaller::Person(login) => Person {
             uid: None,
             name: login.identity.user.clone(),
             login: Some(login),
             groups,
+            known_as: BTreeSet::new(),
         },
-    }
+    };
+    person.also(session.as_ref(), &approvals::known(&services.config.load()))
 }
 
 fn choice(say: &Say) -> Result<Choice, String> {

@@ -63,6 +63,7 @@ pub async fn delegate(
             login: None,
             name: login.name,
             groups: Vec::new(),
+            known_as: Default::default(),
         },
         to: asked.to,
         issued,
@@ -149,7 +150,9 @@ async fn written(
 /// The caller, as policy sees users of the host: nobody else delegates, and nobody else stands in.
 async fn user(services: &Arc<Services>, caller: &Known) -> Result<HostUser, Answer> {
     let process = caller.process()?;
-    let user = services.user(process.pid, (process.uid, process.gid)).await;
+    let user = services
+        .caller(process.pid, (process.uid, process.gid))
+        .await;
     user.map_err(|error| Answer::failed(&error))
 }
 
@@ -191,7 +194,11 @@ impl Places {
         let object = object(standing);
         let who = self.who.as_ref()?;
         let mut places = self.of.iter().map(|(delegation, approver)| {
-            let of = person(&question.needs, ControlCaller::User(approver.clone()));
+            let of = person(
+                services,
+                &question.needs,
+                ControlCaller::User(approver.clone()),
+            );
             let mut ways = question.needs.iter().flatten();
             let speaks = ways.any(|need| of.speaks_for(need, waited))
                 && standing_in::may(services, who, approver, &object);

@@ -235,7 +235,7 @@ fn hash(bytes: &[u8]) -> [u8; 32] {
 
 fn login(visitor: &Visitor) -> Login {
     let owner = match &visitor.who {
-        As::Root(_) => Owner::Root,
+        As::Root(..) => Owner::Root,
         As::Person(person) => Owner::Person {
             issuer: person.identity.issuer.clone(),
             subject: person.identity.subject.clone(),

@@ -22,6 +22,7 @@ use crate::audit::Sink as _;
 use crate::audit::event::{Caller, Event};
 use crate::clock::{self, BootTime};
 use crate::identity::LoggedIn;
+use crate::policy::SessionUser;
 use crate::session::services::Services;
 use crate::tokens;
 
@@ -64,6 +65,7 @@ struct Held {
 #[derive(Debug)]
 struct Waiting {
     caller: Arc<Caller>,
+    session: Option<SessionUser>,
     until: BootTime,
 }
 
@@ -95,7 +97,11 @@ impl Logins {
     ///
     /// # Errors
     /// Where there are too many, or no randomness.
-    pub fn link(&self, caller: Caller) -> Result<String, &'static str> {
+    pub fn link(
+        &self,
+        caller: Caller,
+        session: Option<SessionUser>,
+    ) -> Result<String, &'static str> {
         let (secret, hash) = secret()?;
         let now = clock::boot();
         let mut held = self.lock();
@@ -105,6 +111,7 @@ impl Logins {
         }
         let waiting = Waiting {
             caller: Arc::new(caller),
+            session,
             until: now.after(LINK),
         };
         held.links.insert(hash, waiting);
@@ -143,7 +150,7 @@ impl Logins {
         let waiting = self.lock().links.remove(&hash(link))?;
         (clock::boot() < waiting.until).then(|| Visitor {
             login: Uuid::now_v7(),
-            who: As::Root(waiting.caller),
+            who: As::Root(waiting.caller, waiting.session),
         })
     }
 
@@ -280,16 +287,16 @@ fn unbelieved(services: &Services, issuer: &str, error: &tokens::Error) -> Answe
 
 fn until(visitor: &Visitor) -> BootTime {
     match &visitor.who {
-        As::Root(_) => clock::boot().after(SESSION),
+        As::Root(..) => clock::boot().after(SESSION),
         As::Person(person) => person.until,
     }
 }
 
 fn is_same(one: &Visitor, other: &Visitor) -> bool {
     match (&one.who, &other.who) {
-        (As::Root(_), As::Root(_)) => true,
+        (As::Root(..), As::Root(..)) => true,
         (As::Person(one), As::Person(other)) => one.is_of(other),
-        (As::Root(_), As::Person(_)) | (As::Person(_), As::Root(_)) => false,
+        (As::Root(..), As::Person(_)) | (As::Person(_), As::Root(..)) => false,
     }
 }
 
@@ -316,7 +323,8 @@ pub async fn link(
     Extension(logins): Extension<Arc<Logins>>,
     caller: Known,
 ) -> Result<Json<Link>, Answer> {
-    if caller.process()?.uid != 0 {
+    let process = caller.process()?;
+    if process.uid != 0 {
         caller.audit(&services, "console", "refused", json!({}));
         return Err(Answer::bad(
             "links are for root; others log in by the issuer",
@@ -329,7 +337,10 @@ pub async fn link(
     })?;
     let written = caller.write(&services, "console", "ok", json!({}));
     written.map_err(|error| Answer::failed(&error))?;
-    let secret = logins.link(caller.in_audit());
+    let (pid, ids) = (process.pid, (process.uid, process.gid));
+    let user = services.caller(pid, ids).await;
+    let session = user.map_err(|error| Answer::failed(&error))?.session;
+    let secret = logins.link(caller.in_audit(), session);
     let secret = secret.map_err(|error| Answer::failed(&error))?;
     Ok(Json(Link {
         // What stands behind the mark is sent to no server, and stands in no log.
@@ -349,22 +360,22 @@ mod tests {
     #[test]
     fn a_link_is_used_once() {
         let logins = Logins::default();
-        let link = logins.link(root()).unwrap();
+        let link = logins.link(root(), None).unwrap();
         assert_eq!(link.len(), 64);
         assert!(logins.open("no such link").is_none());
         assert!(logins.open(&link).is_some());
         assert!(logins.open(&link).is_none());
         for _ in 0..LINKS {
-            logins.link(root()).unwrap();
+            logins.link(root(), None).unwrap();
         }
-        assert!(logins.link(root()).is_err());
+        assert!(logins.link(root(), None).is_err());
     }
 
     #[test]
     fn a_session_takes_both_of_its_keys_and_ends_with_its_logout() {
         let logins = Logins::default();
         let enter = || {
-            let link = logins.link(root()).unwrap();
+            let link = logins.link(root(), None).unwrap();
             logins.enter(logins.open(&link).unwrap()).unwrap()
         };
         let (one, two) = (enter(), enter());
@@ -381,7 +392,7 @@ mod tests {
     fn sessions_are_bounded_and_the_oldest_makes_room() {
         let logins = Logins::default();
         let enter = || {
-            let link = logins.link(root()).unwrap();
+            let link = logins.link(root(), None).unwrap();
             logins.enter(logins.open(&link).unwrap()).unwrap()
         };
         let first = enter();

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::audit::event::Caller;
 use crate::identity::LoggedIn;
-use crate::policy::{ControlCaller, HostUser};
+use crate::policy::{ControlCaller, HostUser, SessionUser};
 use crate::session::services::Services;
 
 /// Somebody who logged in.
@@ -21,8 +21,8 @@ pub struct Visitor {
 /// As whom somebody logged in.
 #[derive(Clone, Debug)]
 pub enum As {
-    /// Root of the host, by a link that was printed for this caller.
-    Root(Arc<Caller>),
+    /// Root of the host, by a link that was printed for this caller, who came by this login.
+    Root(Arc<Caller>, Option<SessionUser>),
     /// A person, by the word of an issuer or a chat.
     Person(LoggedIn),
 }
@@ -32,7 +32,7 @@ impl Visitor {
     #[must_use]
     pub fn is_good(&self, services: &Services) -> bool {
         match &self.who {
-            As::Root(_) => true,
+            As::Root(..) => true,
             As::Person(person) => services.is_good(person),
         }
     }
@@ -41,7 +41,7 @@ impl Visitor {
     #[must_use]
     pub fn shown(&self) -> String {
         match &self.who {
-            As::Root(_) => "root".to_owned(),
+            As::Root(..) => "root".to_owned(),
             As::Person(person) => person.shown(),
         }
     }
@@ -49,13 +49,14 @@ impl Visitor {
     /// As policy sees it.
     pub(super) fn as_caller(&self) -> ControlCaller {
         match &self.who {
-            As::Root(_) => ControlCaller::User(HostUser {
+            As::Root(_, session) => ControlCaller::User(HostUser {
                 uid: 0,
                 gid: 0,
                 name: None,
                 groups: Vec::new(),
                 agent: None,
                 runs_agent: false,
+                session: session.clone(),
             }),
             As::Person(person) => ControlCaller::Person(person.clone()),
         }
@@ -64,7 +65,7 @@ impl Visitor {
     /// As the audit names it.
     pub(super) fn named(&self) -> Caller {
         let (person, link) = match &self.who {
-            As::Root(link) => (None, Some(Arc::clone(link))),
+            As::Root(link, _) => (None, Some(Arc::clone(link))),
             As::Person(person) => (Some(person.clone()), None),
         };
         Caller::Visitor {

@@ -36,6 +36,7 @@ fn user(uid: u32, name: &str, groups: &[(u32, &str)]) -> HostUser {
             .collect(),
         agent: None,
         runs_agent: false,
+        session: None,
     }
 }
 

@@ -372,6 +372,7 @@ mod tests {
             },
             principal: json!({ "identity": { "issuer": "https://idp.example", "subject": "robot" } }),
             uid: 1_000,
+            owners: Default::default(),
             sha256: "00".to_owned(),
             target: "shop".to_owned(),
             database: "shop".to_owned(),

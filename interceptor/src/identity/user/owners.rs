@@ -1,0 +1,89 @@
+//! Who else a process is of: whoever gave it its user namespace, and whose subordinate user it runs as.
+//!
+//! In a rootless container processes run as users of the host that nobody logs in as; they are still those of
+//! whoever started it.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+/// Users beside the one that a process runs as.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owners {
+    /// Users of the host that it can run as: the first, and how many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spans: Vec<(u32, u32)>,
+    /// Login names of those to whom its user was given (subuid(5)).
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub names: BTreeSet<String>,
+}
+
+impl Owners {
+    /// Those of a process that runs as `uid`. Reads files; what cannot be read names nobody.
+    #[must_use]
+    pub fn of(pid: u32, uid: u32) -> Self {
+        let map = std::fs::read_to_string(format!("/proc/{pid}/uid_map"));
+        let given = std::fs::read_to_string("/etc/subuid");
+        Self::read(&map.unwrap_or_default(), &given.unwrap_or_default(), uid)
+    }
+
+    fn read(map: &str, given: &str, uid: u32) -> Self {
+        let mut owners = Self::default();
+        for line in map.lines() {
+            let numbers: Vec<u32> = line.split_whitespace().flat_map(str::parse).collect();
+            // One that is mapped to itself says nothing: so is everybody in the host's own namespace.
+            if let [inside, outside, count] = numbers.as_slice()
+                && inside != outside
+            {
+                owners.spans.push((*outside, *count));
+            }
+        }
+        for line in given.lines() {
+            let mut parts = line.split(':');
+            let (Some(name), Some(Ok(first)), Some(Ok(count))) = (
+                parts.next(),
+                parts.next().map(str::parse::<u32>),
+                parts.next().map(|count| count.trim().parse::<u32>()),
+            ) else {
+                continue;
+            };
+            if !contains((first, count), uid) {
+                continue;
+            }
+            match name.parse() {
+                Ok(number) => owners.spans.push((number, 1)),
+                Err(_) => drop(owners.names.insert(name.to_owned())),
+            }
+        }
+        owners
+    }
+
+    /// Whether a user is among them.
+    #[must_use]
+    pub fn has(&self, uid: u32, name: Option<&str>) -> bool {
+        self.spans.iter().any(|span| contains(*span, uid))
+            || name.is_some_and(|name| self.names.contains(name))
+    }
+}
+
+fn contains((first, count): (u32, u32), uid: u32) -> bool {
+    uid.checked_sub(first).is_some_and(|at| at < count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rootless_container_is_of_whoever_started_it() {
+        let given = "alice:100000:65536\nbob:165536:65536\n1002:300000:10\n# no line\n";
+        let rootless = "         0       1000          1\n         1     100000      65536\n";
+        let owners = Owners::read(rootless, given, 100_032);
+        assert!(owners.has(1_000, None) && owners.has(7, Some("alice")));
+        assert!(!owners.has(1_001, Some("bob")));
+        assert!(Owners::read("", given, 300_009).has(1_002, None));
+        assert!(!Owners::read("", given, 300_010).has(1_002, None));
+        let hosts_own = "         0          0 4294967295\n";
+        assert_eq!(Owners::read(hosts_own, given, 1_000), Owners::default());
+    }
+}
