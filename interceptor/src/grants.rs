@@ -297,6 +297,8 @@ pub struct Grants {
     store: Store,
     /// Those that had to end when the store was opened, and that nobody was told of.
     ended: Mutex<Vec<(Standing, Ended)>>,
+    /// Ends that could not be kept yet: a daemon that starts anew would not know of them.
+    owed: Mutex<Vec<(GrantId, Ended)>>,
 }
 
 impl Grants {
@@ -316,6 +318,7 @@ impl Grants {
             table,
             store,
             ended: Mutex::new(ended.collect()),
+            owed: Mutex::default(),
         })
     }
 
@@ -391,12 +394,37 @@ impl Grants {
         ended.collect()
     }
 
-    /// Keeps ends, so that they last after a restart.
+    /// Keeps ends, so that they last after a restart, and those that could not be kept before.
     ///
     /// # Errors
-    /// Where they cannot be kept.
+    /// Where they cannot be kept: they are owed until the next time.
     pub async fn keep_ends(&self, ended: Vec<(GrantId, Ended)>) -> Result<(), Error> {
-        self.store.ended(ended).await
+        let mut all = std::mem::take(&mut *self.owed());
+        all.extend(ended);
+        if all.is_empty() {
+            return Ok(());
+        }
+        let kept = self.store.ended(all.clone()).await;
+        if kept.is_err() {
+            self.owed().extend(all);
+        }
+        kept
+    }
+
+    /// How many ends are not kept yet.
+    #[must_use]
+    pub fn unkept(&self) -> usize {
+        self.owed().len()
+    }
+
+    /// Whether the end of this one is not kept yet.
+    #[must_use]
+    pub fn owes(&self, id: GrantId) -> bool {
+        self.owed().iter().any(|(owed, _)| *owed == id)
+    }
+
+    fn owed(&self) -> std::sync::MutexGuard<'_, Vec<(GrantId, Ended)>> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Those that ended while no daemon ran, once.

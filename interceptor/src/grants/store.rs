@@ -3,7 +3,7 @@
 //! Only what is given back is not waited for: where it is lost, less is left. Times are boot times: rows of an
 //! earlier boot are ended when the file is opened.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rusqlite::{Transaction, params};
@@ -15,6 +15,9 @@ use crate::state::{self, State, unwritable};
 
 /// How long ended grants are kept for whoever looks back.
 const KEPT_DAYS: i64 = 30;
+
+/// Bytes that are kept free for ends: a write-ahead log of some hundred pages.
+const RESERVE: u64 = 1 << 20;
 
 /// The word of a row whose grant is about to be issued.
 const PENDING: &str = "pending";
@@ -45,6 +48,8 @@ alter table grants add column used_bytes integer not null default 0;
 pub(super) struct Store {
     file: State,
     boot: Arc<str>,
+    /// Room on the disk for ends.
+    reserve: PathBuf,
 }
 
 /// What was found in the file.
@@ -63,9 +68,18 @@ impl Store {
             path: file.to_owned(),
             cause: error.to_string(),
         })?;
+        let reserve = file.with_extension("reserve");
+        keep_room(&reserve);
         let (file, kept) = State::open("grants", file, &VERSIONS, |file| load(file, &boot))?;
         let boot = boot.into();
-        Ok((Self { file, boot }, kept))
+        Ok((
+            Self {
+                file,
+                boot,
+                reserve,
+            },
+            kept,
+        ))
     }
 
     /// Keeps a grant that is not in force yet.
@@ -110,7 +124,15 @@ impl Store {
             .write_later(move |transaction| add(transaction, id, unused, -1))
     }
 
+    /// Where there is no room for it, the reserve makes some.
     pub(super) async fn ended(&self, ended: Vec<(GrantId, Ended)>) -> Result<(), Error> {
+        match self.write_ended(ended.clone()).await {
+            Err(_) if std::fs::remove_file(&self.reserve).is_ok() => self.write_ended(ended).await,
+            written => written,
+        }
+    }
+
+    async fn write_ended(&self, ended: Vec<(GrantId, Ended)>) -> Result<(), Error> {
         let written = self.file.write(move |transaction| {
             let now = clock::wall().to_string();
             for (id, why) in ended {
@@ -121,6 +143,17 @@ impl Store {
             Ok(())
         });
         Ok(written.await?)
+    }
+}
+
+/// Keeps room for ends, where there is any to keep.
+fn keep_room(reserve: &Path) {
+    let is_kept = std::fs::metadata(reserve).is_ok_and(|file| file.len() == RESERVE);
+    let bytes = vec![0xA5; usize::try_from(RESERVE).unwrap_or(0)];
+    if !is_kept && let Err(error) = std::fs::write(reserve, bytes) {
+        tracing::warn!(%error, "cannot keep room for ends of grants");
+        // A part of it is no use.
+        drop(std::fs::remove_file(reserve));
     }
 }
 

@@ -186,6 +186,30 @@ async fn a_hundred_at_once_use_a_grant_as_often_as_it_says_and_no_more() {
 }
 
 #[tokio::test]
+async fn an_end_that_cannot_be_kept_is_owed_until_it_is() {
+    let place = place();
+    let grants = Grants::open(&place.file).unwrap();
+    let id = issue(&grants, grant(1, None)).await;
+    let other = rusqlite::Connection::open(&place.file).unwrap();
+    let full = "create trigger full before update of ended on grants begin select raise(abort, 'full'); end";
+    other.execute_batch(full).unwrap();
+    let ends = [(id, Ended::Revoked)];
+    assert_eq!(grants.end(&ends).len(), 1);
+    grants.keep_ends(ends.to_vec()).await.unwrap_err();
+    assert!(grants.owes(id) && grants.unkept() == 1);
+    grants.keep_ends(Vec::new()).await.unwrap_err();
+    assert_eq!(grants.unkept(), 1, "it was let go of");
+    other.execute_batch("drop trigger full").unwrap();
+    grants.keep_ends(Vec::new()).await.unwrap();
+    assert!(!grants.owes(id));
+    drop(grants);
+    let grants = Grants::open(&place.file).unwrap();
+    assert!(grants.all(None).is_empty(), "it lives again");
+    // Room that was given up for it is kept again by the next daemon.
+    assert!(place.file.with_extension("reserve").exists());
+}
+
+#[tokio::test]
 async fn what_is_taken_is_on_disk_before_it_is_given() {
     let place = place();
     let grants = Grants::open(&place.file).unwrap();

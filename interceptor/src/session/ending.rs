@@ -1,6 +1,7 @@
 //! The end of grants: by time, by use, with their process or scope, or by hand; and of what stands on them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +14,9 @@ use crate::clock;
 use crate::grants::{Ended, Grant, Holder, Root, Standing};
 use crate::identity::Identity;
 use crate::policy::GrantId;
+
+/// How soon an end that could not be kept is tried again.
+pub const AGAIN: Duration = Duration::from_secs(2);
 
 /// Ends grants, and the sessions of their scopes that nothing else permits; how many were live.
 pub async fn end(services: &Services, grants: &[(GrantId, Ended)]) -> usize {
@@ -33,7 +37,7 @@ pub async fn end(services: &Services, grants: &[(GrantId, Ended)]) -> usize {
         .iter()
         .map(|(standing, why)| (standing.grant.id, *why));
     if let Err(error) = services.grants.keep_ends(ends.collect()).await {
-        tracing::error!(%error, "grants have ended, but may be live again after a restart");
+        tracing::error!(%error, "grants have ended, but that cannot be kept yet: they would be live again after a restart");
     }
     for ((standing, why), sessions) in ended.iter().zip(sessions) {
         tell(services, standing, *why, sessions);
@@ -116,7 +120,14 @@ pub async fn watch(services: Arc<Services>, stop: CancellationToken) {
         let now = clock::boot();
         let (due, next) = services.grants.due(now);
         end(&services, &due).await;
-        let pause = clock::nap(now, next);
+        let mut pause = clock::nap(now, next);
+        if services.grants.unkept() > 0 {
+            // What is owed is tried again until it is kept.
+            match services.grants.keep_ends(Vec::new()).await {
+                Ok(()) => tracing::info!("ends of grants that could not be kept are kept now"),
+                Err(_) => pause = pause.min(AGAIN),
+            }
+        }
         tokio::select! {
             () = stop.cancelled() => return,
             () = services.grants.changed(changes) => {}

@@ -62,6 +62,8 @@ pub struct Bindings {
     table: Mutex<HashMap<u64, Arc<Binding>>>,
     changes: watch::Sender<u64>,
     store: Store,
+    /// Ends that could not be kept yet.
+    owed: Mutex<Vec<Arc<Binding>>>,
     /// Held while one is bound: two of one token would else both find it unused.
     binding: tokio::sync::Mutex<()>,
 }
@@ -85,6 +87,7 @@ impl Bindings {
             table: Mutex::new(table.collect()),
             changes: watch::Sender::new(0),
             store,
+            owed: Mutex::default(),
             binding: tokio::sync::Mutex::default(),
         })
     }
@@ -129,7 +132,7 @@ impl Bindings {
     /// Ends a binding at once, if it is still this one; keeps that it has ended.
     ///
     /// # Errors
-    /// Where it cannot be kept: it has ended all the same, but may live again after a restart.
+    /// Where it cannot be kept: it has ended all the same, and that is owed until [`Bindings::keep_ends`].
     pub async fn end(&self, binding: &Arc<Binding>) -> Result<bool, Error> {
         let was_live = {
             let mut table = self.lock();
@@ -139,9 +142,42 @@ impl Bindings {
         };
         if was_live {
             self.changes.send_modify(|count| *count += 1);
-            self.store.ended(binding).await?;
+            self.owed().push(Arc::clone(binding));
+            self.keep_ends().await?;
         }
         Ok(was_live)
+    }
+
+    /// Keeps the ends that are not kept yet.
+    ///
+    /// # Errors
+    /// Where one cannot be kept: it is owed until the next time.
+    pub async fn keep_ends(&self) -> Result<(), Error> {
+        let owed = std::mem::take(&mut *self.owed());
+        let mut kept = Ok(());
+        for binding in owed {
+            if let Err(error) = self.store.ended(&binding).await {
+                self.owed().push(binding);
+                kept = Err(error);
+            }
+        }
+        kept
+    }
+
+    /// Whether the end of a binding of this scope is not kept yet.
+    #[must_use]
+    pub fn owes(&self, scope: u64) -> bool {
+        self.owed().iter().any(|one| one.scope == scope)
+    }
+
+    /// Whether any is not.
+    #[must_use]
+    pub fn owes_any(&self) -> bool {
+        !self.owed().is_empty()
+    }
+
+    fn owed(&self) -> MutexGuard<'_, Vec<Arc<Binding>>> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Uses a token of an issuer for a scope; kept when this answers. What is good for `once` only must not
@@ -224,6 +260,10 @@ impl Binder<'_> {
         if !self.bindings.store.bound(&binding).await? {
             return Err(Error::Replayed);
         }
+        // Its row is another one now.
+        self.bindings
+            .owed()
+            .retain(|one| one.scope != binding.scope);
         let binding = Arc::new(binding);
         self.bindings.lock().insert(binding.scope, binding);
         self.bindings.changes.send_modify(|count| *count += 1);

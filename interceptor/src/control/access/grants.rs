@@ -177,8 +177,14 @@ pub async fn revoke(
     let (end, grant) = (Arc::clone(&services), asked.grant);
     let ended = tokio::spawn(async move { ending::end(&end, &[(grant, Ended::Revoked)]).await });
     let was_live = ended.await.map_err(|error| Answer::failed(&error))? > 0;
+    let detail = json!({ "grant": asked.grant });
+    if services.grants.owes(asked.grant) {
+        let error = "it has ended, but that cannot be kept: a daemon that starts anew before it is, which is tried \
+                     again, lets it live on";
+        return Err(caller.failed(&services, "revoke", detail, error));
+    }
     let result = if was_live { "ok" } else { "failed" };
-    caller.audit(&services, "revoke", result, json!({ "grant": asked.grant }));
+    caller.audit(&services, "revoke", result, detail);
     match was_live {
         true => Ok(Json(found)),
         false => Err(Answer::bad("the grant has ended meanwhile")),

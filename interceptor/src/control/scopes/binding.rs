@@ -105,6 +105,11 @@ pub async fn unbind(
     for binding in of_scope(&services, scope.id) {
         was_bound |= end(&services, &binding, Unbound::Revoked).await;
     }
+    if services.tokens.bindings.owes(scope.id) {
+        let error = "it has ended, but that cannot be kept: a daemon that starts anew before it is, which is tried \
+                     again, binds the scope as before";
+        return Err(caller.failed(&services, "unbind", detail, error));
+    }
     let result = if was_bound { "ok" } else { "failed" };
     caller.audit(&services, "unbind", result, detail);
     match was_bound {
@@ -345,7 +350,11 @@ pub async fn watch(services: Arc<Services>, stop: CancellationToken) {
                 end(&services, &binding, why).await;
             }
         }
-        let pause = clock::nap(now, next);
+        let mut pause = clock::nap(now, next);
+        // What is owed is tried again until it is kept.
+        if bindings.owes_any() && bindings.keep_ends().await.is_err() {
+            pause = pause.min(ending::AGAIN);
+        }
         tokio::select! {
             () = stop.cancelled() => return,
             () = bindings.changed(number) => looks = false,
@@ -402,7 +411,7 @@ async fn end(services: &Services, binding: &Arc<Binding>, why: Unbound) -> bool 
     let ended = services.tokens.bindings.end(binding).await;
     let was_live = ended.unwrap_or_else(|error| {
         tracing::error!(%error, cgroup = %binding.cgroup,
-            "an identity has ended, but may be bound again after a restart");
+            "an identity has ended, but that cannot be kept yet: it would be bound again after a restart");
         true
     });
     if !was_live {

@@ -12,10 +12,12 @@ use crate::audit::event::Event;
 use crate::clock;
 use crate::grants::Holder;
 use crate::policy::{ControlCaller, ControlObject, ControlVerb, Refusal};
+use crate::session::ending;
 use crate::session::services::Services;
 
 /// Ends questions whose time is over, and writes the end of each, until `stop`.
 pub async fn watch(services: Arc<Services>, stop: CancellationToken) {
+    let mut owed: Vec<Standing> = Vec::new();
     loop {
         let now = clock::boot();
         // An answer does not outlive the scope that it was given to.
@@ -26,9 +28,18 @@ pub async fn watch(services: Arc<Services>, stop: CancellationToken) {
         }
         let (over, next) = services.approvals.ended(now);
         for standing in over {
-            end(&services, standing).await;
+            tell(&services, &standing);
+            owed.push(standing);
         }
-        let pause = clock::nap(now, next);
+        let mut pause = clock::nap(now, next);
+        // What cannot be kept is tried again until it is: it would be open again after a restart.
+        for standing in std::mem::take(&mut owed) {
+            if let Err(error) = services.approvals.keep(standing.clone()).await {
+                tracing::error!(%error, "a question is over, but that cannot be kept yet");
+                owed.push(standing);
+                pause = pause.min(ending::AGAIN);
+            }
+        }
         tokio::select! {
             () = stop.cancelled() => return,
             () = services.approvals.changed() => {}
@@ -37,13 +48,13 @@ pub async fn watch(services: Arc<Services>, stop: CancellationToken) {
     }
 }
 
-async fn end(services: &Services, standing: Standing) {
+fn tell(services: &Services, standing: &Standing) {
     let State::Over { why } = standing.state else {
         return;
     };
     services
         .metrics
-        .approval_ended(&standing.question.target, word(why, &standing));
+        .approval_ended(&standing.question.target, word(why, standing));
     let event = Event::ApprovalEnded {
         approval: standing.question.id,
         holder: &standing.question.holder,
@@ -52,9 +63,6 @@ async fn end(services: &Services, standing: Standing) {
     };
     if let Err(error) = services.audit.append(&event) {
         tracing::error!(%error, "cannot write the end of a question to the audit log");
-    }
-    if let Err(error) = services.approvals.keep(standing).await {
-        tracing::error!(%error, "a question is over, but may be open again after a restart");
     }
 }
 

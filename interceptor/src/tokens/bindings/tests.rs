@@ -133,6 +133,27 @@ async fn a_binding_ends_by_the_boot_clock_and_with_it_what_was_opened_under_it()
 }
 
 #[tokio::test]
+async fn an_end_that_cannot_be_kept_is_owed_until_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("i.db");
+    let bindings = Bindings::open(&file).unwrap();
+    bind(&bindings, binding(1, "jane", "t1")).await.unwrap();
+    let other = rusqlite::Connection::open(&file).unwrap();
+    let full =
+        "create trigger full before delete on bindings begin select raise(abort, 'full'); end";
+    other.execute_batch(full).unwrap();
+    let bound = bindings.all();
+    bindings.end(&bound[0]).await.unwrap_err();
+    assert!(bindings.all().is_empty() && bindings.owes(1));
+    bindings.keep_ends().await.unwrap_err();
+    other.execute_batch("drop trigger full").unwrap();
+    bindings.keep_ends().await.unwrap();
+    assert!(!bindings.owes(1) && !bindings.owes_any());
+    drop(bindings);
+    assert!(Bindings::open(&file).unwrap().all().is_empty());
+}
+
+#[tokio::test]
 async fn what_is_bound_and_which_tokens_were_used_outlive_the_daemon() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("i.db");
