@@ -121,6 +121,14 @@ pub enum Error {
         /// How long ago.
         seconds: i64,
     },
+    /// The person did not log in for this.
+    #[error(
+        "the person logged in {seconds} s before this login was begun: the issuer did not ask again"
+    )]
+    Stale {
+        /// How long before.
+        seconds: i64,
+    },
     /// A claim is missing or has another form.
     #[error("the token's claims cannot be used: {0}")]
     Claim(String),
@@ -167,7 +175,7 @@ impl Error {
             Self::Audience { .. } => "audience",
             Self::Expired { .. } => "expired",
             Self::Early { .. } => "early",
-            Self::Old { .. } => "old",
+            Self::Old { .. } | Self::Stale { .. } => "old",
             Self::Claim(_) => "claim",
             Self::Nonce => "nonce",
             Self::Replayed => "replayed",

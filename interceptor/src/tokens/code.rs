@@ -24,6 +24,9 @@ use crate::secrets::Secret;
 
 /// How long a person has to come back.
 const LONGEST: Duration = Duration::from_mins(10);
+/// How long ago a login at the issuer may be, in seconds. That it is a new one is looked at here; with none at all some
+/// issuers ask for ever.
+const MAX_AGE: &str = "300";
 /// Logins that are under way at once: more than can be begun in that time.
 const MOST: usize = 1_024;
 /// Bytes of a code.
@@ -44,6 +47,8 @@ struct Pending {
     nonce: String,
     verifier: Zeroizing<String>,
     until: BootTime,
+    /// When it was begun, in seconds by the wall clock, as issuers count.
+    begun: i64,
 }
 
 impl Codes {
@@ -103,6 +108,9 @@ impl Tokens {
             ("nonce", &nonce),
             ("code_challenge", &challenge),
             ("code_challenge_method", "S256"),
+            // Who only has the browser, with what the issuer left in it, is asked who they are.
+            ("prompt", "login"),
+            ("max_age", MAX_AGE),
         ];
         let fields = fields.map(|(name, value)| format!("{name}={}", encoded(value)));
         let mark = if page.text.contains('?') { '&' } else { '?' };
@@ -114,6 +122,7 @@ impl Tokens {
             nonce,
             verifier,
             until: clock::boot().after(LONGEST),
+            begun: clock::wall().as_second(),
             issuer: known,
         };
         self.codes.keep(state.clone(), pending);
@@ -157,9 +166,21 @@ impl Tokens {
         let token = Secret::from(token);
         let token = Unproved::read(token.expose_secret())?;
         let verified = verify(&pending.issuer, &token, For::Client(&pending.client)).await?;
-        match token.text("nonce") {
-            Some(nonce) if nonce == pending.nonce => Ok(verified),
-            _ => Err(Error::Nonce),
+        if token.text("nonce") != Some(&pending.nonce) {
+            return Err(Error::Nonce);
+        }
+        // REQUIRED where `max_age` was sent (OpenID Connect Core section 2, `auth_time`).
+        let at = token.claims.get("auth_time").and_then(Value::as_i64);
+        let at = at.ok_or_else(|| {
+            Error::Claim(
+                "its `auth_time` is missing, which says whether the person logged in now"
+                    .to_owned(),
+            )
+        })?;
+        let skew = i64::try_from(pending.issuer.config.skew.as_secs()).unwrap_or(0);
+        match pending.begun.saturating_sub(at) {
+            seconds if seconds > skew => Err(Error::Stale { seconds }),
+            _ => Ok(verified),
         }
     }
 }

@@ -112,6 +112,11 @@ pub async fn answer(
     caller: Known,
     Json(say): Json<Say>,
 ) -> Result<Json<Standing>, Answer> {
+    if say.yes && caller.visitor().is_some_and(|visitor| !visitor.is_fresh()) {
+        return Err(Answer::bad(
+            "a yes takes a login of the last 15 minutes: log out, and in again",
+        ));
+    }
     let which = WhichApproval {
         approval: say.approval,
     };

@@ -1,13 +1,19 @@
 //! Somebody who is no process on a socket: at the console, or in a chat.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::logins::SESSION;
 use crate::audit::event::Caller;
+use crate::clock;
 use crate::identity::LoggedIn;
 use crate::policy::{ControlCaller, HostUser, SessionUser};
 use crate::session::services::Services;
+
+/// How long after a login a yes may be said by it.
+const FRESH: Duration = Duration::from_mins(15);
 
 /// Somebody who logged in.
 #[derive(Clone, Debug)]
@@ -34,6 +40,18 @@ impl Visitor {
         match &self.who {
             As::Root(..) => true,
             As::Person(person) => services.is_good(person),
+        }
+    }
+
+    /// Whether the login is a new one, so that a yes may be said by it.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        match &self.who {
+            As::Root(..) => true,
+            As::Person(person) => {
+                let left = person.until.since(clock::boot());
+                SESSION.saturating_sub(left) <= FRESH
+            }
         }
     }
 
@@ -73,5 +91,34 @@ impl Visitor {
             person,
             link,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Identity;
+
+    #[test]
+    fn a_yes_takes_a_new_login() {
+        let of = |seconds| Visitor {
+            login: Uuid::nil(),
+            who: As::Person(LoggedIn {
+                by: "staff".to_owned(),
+                identity: Arc::new(Identity {
+                    issuer: "https://staff.example".to_owned(),
+                    subject: "1".to_owned(),
+                    user: None,
+                    groups: Default::default(),
+                    acr: None,
+                    amr: Default::default(),
+                    claims: Default::default(),
+                    expires: clock::wall(),
+                }),
+                until: clock::boot().after(SESSION - Duration::from_secs(seconds)),
+            }),
+        };
+        assert!(of(0).is_fresh() && of(899).is_fresh());
+        assert!(!of(901).is_fresh() && !of(3_599).is_fresh());
     }
 }

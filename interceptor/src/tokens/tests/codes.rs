@@ -33,6 +33,7 @@ fn said(idp: &Idp, nonce: &str) -> Value {
     let mut said = claims(idp);
     said["aud"] = "cli".into();
     said["nonce"] = nonce.into();
+    said["auth_time"] = clock::wall().as_second().into();
     said
 }
 
@@ -60,6 +61,31 @@ async fn who_comes_back_with_a_good_answer_is_known_once() {
     drop(tokens.returned(&state, "code", None).await);
     let again = tokens.returned(&state, "code", None).await.unwrap_err();
     assert_eq!(again.reason(), "login", "{again}");
+}
+
+#[tokio::test]
+async fn who_did_not_log_in_for_it_is_not_believed() {
+    let idp = idp().await;
+    let (_directory, tokens) = tokens(Believed::default());
+    let (location, _) = tokens.send(&idp.issuers(), "idp", BACK).await.unwrap();
+    assert!(
+        location.contains("prompt=login") && location.contains("max_age="),
+        "{location}"
+    );
+    let now = clock::wall().as_second();
+    for (at, reason) in [
+        (json!(now - 3_600), "old"),
+        (json!("now"), "claim"),
+        (Value::Null, "claim"),
+    ] {
+        let token = |nonce: &str| {
+            let mut said = said(&idp, nonce);
+            said["auth_time"] = at.clone();
+            idp.signer().sign("ES256", &said)
+        };
+        let error = answered(&idp, &tokens, token).await.unwrap_err();
+        assert_eq!(error.reason(), reason, "{error}");
+    }
 }
 
 #[tokio::test]
