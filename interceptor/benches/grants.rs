@@ -81,6 +81,7 @@ fn grant(scope: u64, number: u64, budget: Budget) -> Grant {
         actions: BTreeSet::from([Action::Select, Action::CopyOut]),
         resource: table(number),
         issued: wall,
+        begins: None,
         expires: wall,
         from: now,
         until: BootTime(now.0.saturating_add(3_600_000_000_000)),

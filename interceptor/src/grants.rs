@@ -122,9 +122,12 @@ pub struct Grant {
     pub resource: Resource,
     /// When it was issued.
     pub issued: Timestamp,
+    /// When it begins, for people; absent for at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begins: Option<Timestamp>,
     /// When it ends at the latest, for people.
     pub expires: Timestamp,
-    /// When it was issued, for the daemon.
+    /// When it begins, for the daemon.
     pub from: BootTime,
     /// When it ends at the latest, for the daemon.
     pub until: BootTime,
@@ -464,7 +467,7 @@ impl Grants {
         self.table.number(scope)
     }
 
-    /// Those that must end, and why, and when the next one's time is over.
+    /// Those that must end, and why, and when the next one begins or its time is over.
     #[must_use]
     pub fn due(&self, now: BootTime) -> (Vec<(GrantId, Ended)>, Option<BootTime>) {
         self.table.due(now)

@@ -37,6 +37,9 @@ pub struct Request {
     /// For how long: 10m.
     #[arg(long = "for")]
     time: String,
+    /// In how long it begins: 2h, at most a day; without it, at once.
+    #[arg(long)]
+    after: Option<String>,
     /// How many requests; without it, any number.
     #[arg(long)]
     uses: Option<u64>,
@@ -102,6 +105,7 @@ impl Request {
             database: self.database,
             actions,
             time: self.time,
+            after: self.after,
             uses: self.uses,
             rows: self.rows,
             bytes: self.bytes,
@@ -248,7 +252,7 @@ fn line(standing: &Standing) -> String {
     let grant = &standing.grant;
     let actions: Vec<_> = grant.actions.iter().map(|action| action.name()).collect();
     format!(
-        "{}  {}  {} on {} of {}  until {}  {}  {}{}\n",
+        "{}  {}  {} on {} of {}  {}until {}  {}  {}{}\n",
         grant.id.0,
         grant.holder.agent,
         actions.join(","),
@@ -257,6 +261,9 @@ fn line(standing: &Standing) -> String {
             Some(database) => format!("{}/{database}", grant.target),
             None => grant.target.clone(),
         },
+        grant
+            .begins
+            .map_or_else(String::new, |begins| format!("from {begins} ")),
         grant.expires,
         taken(standing),
         terminal::line(&grant.reason),

@@ -564,6 +564,9 @@ pub struct Request {
     /// For how long: `10m`.
     #[serde(rename = "for")]
     pub time: String,
+    /// In how long it begins: `2h`; absent for at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
     /// How often; absent for any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uses: Option<u64>,

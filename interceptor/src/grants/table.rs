@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -47,14 +48,19 @@ pub(super) enum Room {
 }
 
 impl Live {
+    /// Whether it has begun, and its time is not over.
+    fn is_time(&self, now: BootTime) -> bool {
+        (self.grant.from..self.grant.until).contains(&now)
+    }
+
     /// Whether what stands on it may go on.
     pub(super) fn stands(&self, now: BootTime) -> bool {
-        now < self.grant.until && self.state().ended.is_none()
+        self.is_time(now) && self.state().ended.is_none()
     }
 
     /// How well something new would stand on it; `None` where it cannot.
     pub(super) fn room(&self, now: BootTime) -> Option<Room> {
-        if now >= self.grant.until {
+        if !self.is_time(now) {
             return None;
         }
         let budget = &self.grant.budget;
@@ -71,7 +77,7 @@ impl Live {
     fn take(self: &Arc<Self>, what: Take<'_>, now: BootTime) -> Result<Taken, Error> {
         let budget = &self.grant.budget;
         let mut state = self.state();
-        if now >= self.grant.until || state.ended.is_some() {
+        if !self.is_time(now) || state.ended.is_some() {
             return Err(Error::Spent);
         }
         let took = match what {
@@ -183,6 +189,8 @@ struct Held {
     by_scope: HashMap<u64, OfScope>,
     by_id: HashMap<GrantId, Arc<Live>>,
     by_end: BTreeSet<(BootTime, GrantId)>,
+    /// Those that had not begun when they were entered.
+    by_start: BTreeSet<(BootTime, GrantId)>,
     /// Places of grants that are about to be issued, by scope, and of all.
     coming: HashMap<u64, usize>,
     all_coming: usize,
@@ -278,6 +286,8 @@ impl Table {
         let mut held = self.write();
         held.by_id.insert(grant.id, Arc::clone(&live));
         held.by_end.insert((grant.until, grant.id));
+        // One that began while nobody looked is found to have.
+        held.by_start.insert((grant.from, grant.id));
         held.by_scope.entry(scope).or_default().grants.push(listed);
         held.count_up(scope);
         drop(held);
@@ -325,6 +335,7 @@ impl Table {
             let mut held = self.write();
             let live = held.by_id.remove(&id)?;
             held.by_end.remove(&(live.grant.until, id));
+            held.by_start.remove(&(live.grant.from, id));
             let scope = live.grant.holder.scope;
             if let Some(of_scope) = held.by_scope.get_mut(&scope) {
                 of_scope.grants.retain(|listed| listed.live.grant.id != id);
@@ -386,8 +397,23 @@ impl Table {
         drop(counts.wait_for(|now| *now != changes).await);
     }
 
-    /// Those whose time is over or that are used up, and when the next one's time is over.
+    /// Counts a change for those that begin: what was found without them holds no longer.
+    fn begin(&self, now: BootTime) -> Option<BootTime> {
+        let mut held = self.write();
+        let later = held
+            .by_start
+            .split_off(&(now.after(Duration::from_nanos(1)), GrantId(Uuid::nil())));
+        for (_, id) in std::mem::replace(&mut held.by_start, later) {
+            if let Some(scope) = held.by_id.get(&id).map(|live| live.grant.holder.scope) {
+                held.count_up(scope);
+            }
+        }
+        held.by_start.first().map(|(from, _)| *from)
+    }
+
+    /// Those whose time is over or that are used up, and when the next one begins or its time is over.
     pub(super) fn due(&self, now: BootTime) -> (Vec<(GrantId, Ended)>, Option<BootTime>) {
+        let begins = self.begin(now);
         let spent = std::mem::take(&mut *self.bell.spent());
         let held = self.read();
         let last = GrantId(Uuid::max());
@@ -397,7 +423,11 @@ impl Table {
             .by_end
             .range((now, last)..)
             .find(|(until, _)| *until > now);
-        let next = next.map(|(until, _)| *until);
+        let next = next
+            .map(|(until, _)| *until)
+            .into_iter()
+            .chain(begins)
+            .min();
         for id in spent {
             let live = held.by_id.get(&id);
             if live.is_some_and(|live| now < live.grant.until && live.is_over(&live.state())) {

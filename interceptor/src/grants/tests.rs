@@ -61,6 +61,7 @@ pub(super) fn grant(number: u128, uses: Option<u64>) -> Grant {
         actions: BTreeSet::from([Action::Select]),
         resource: Resource::Database,
         issued: clock::wall(),
+        begins: None,
         expires: clock::wall(),
         from: clock::boot(),
         until: BootTime(clock::boot().0 + 3_599_000_000_000),
@@ -183,6 +184,35 @@ async fn a_hundred_at_once_use_a_grant_as_often_as_it_says_and_no_more() {
     assert!(matches!(use_once(&grants, id).await, Err(Error::Spent)));
     assert_eq!(covered(&grants, None), None);
     assert_eq!(settle_due(&grants).await, [(id, Ended::Used)]);
+}
+
+#[tokio::test]
+async fn a_grant_that_begins_later_covers_nothing_before_and_lasts_over_a_restart() {
+    let place = place();
+    let grants = Grants::open(&place.file).unwrap();
+    let hour = Duration::from_secs(3_600);
+    let mut later = grant(1, None);
+    later.from = clock::boot().after(hour);
+    later.until = later.from.after(hour);
+    later.begins = Some(clock::wall());
+    let (from, until) = (later.from, later.until);
+    let id = issue(&grants, later).await;
+    assert_eq!(covered(&grants, None), None);
+    assert_eq!(covered(&grants, Some(&[id])), None);
+    assert!(grants.hold(id).is_none());
+    assert!(matches!(use_once(&grants, id).await, Err(Error::Spent)));
+    assert_eq!(grants.due(clock::boot()), (Vec::new(), Some(from)));
+    drop(grants);
+    let grants = Grants::open(&place.file).unwrap();
+    assert_eq!(grants.all(None)[0].grant.length(), hour);
+    assert_eq!(covered(&grants, None), None);
+    // What was found without it is looked for again when it begins.
+    let number = grants.number(7);
+    assert_eq!(grants.due(from), (Vec::new(), Some(until)));
+    assert_ne!(grants.number(7), number);
+    let number = grants.number(7);
+    assert_eq!(grants.due(from), (Vec::new(), Some(until)));
+    assert_eq!(grants.number(7), number, "it begins once");
 }
 
 #[tokio::test]

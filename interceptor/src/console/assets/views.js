@@ -181,6 +181,7 @@ export function grants(all, again) {
       el('code', null, plain(JSON.stringify(one.resource)))),
     rows(
       ['on behalf of', one.on_behalf_of && named(one.on_behalf_of)],
+      ['from', one.begins && when(one.begins)],
       ['until', when(one.expires)],
       ['reason', text(one.reason)],
       ['ticket', text(one.ticket)],

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -35,6 +36,8 @@ use crate::tokens::exchange::Behalf;
 
 /// Bytes of a reason, and of a ticket.
 const MAX_TEXT: usize = 1_024;
+/// How long before it begins a grant may be asked for.
+const EARLIEST: Duration = Duration::from_hours(24);
 /// Bytes of a name (`NAMEDATALEN - 1`, PostgreSQL "Identifiers and Key Words").
 const MAX_NAME: usize = 63;
 
@@ -232,6 +235,9 @@ fn understood(services: &Services, asked: &Request) -> Result<Duration, String> 
     }
     countable(asked)?;
     placed(asked)?;
+    if begins_in(asked)? > EARLIEST {
+        return Err("a grant begins in a day at most".to_owned());
+    }
     let time = clock::duration(&asked.time)?;
     match time.is_zero() {
         true => Err("ask for some time".to_owned()),
@@ -264,6 +270,14 @@ fn countable(asked: &Request) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// In how long it is to begin.
+fn begins_in(asked: &Request) -> Result<Duration, String> {
+    asked
+        .after
+        .as_deref()
+        .map_or(Ok(Duration::ZERO), clock::duration)
 }
 
 fn budget(asked: &Request) -> Budget {
@@ -349,9 +363,13 @@ fn made(
     time: Duration,
     (own, behalf): (Option<&Arc<Identity>>, Option<&Behalf>),
 ) -> Grant {
-    let (now, issued) = (clock::boot(), clock::wall());
+    // What cannot be read was refused before.
+    let after = begins_in(&asked).unwrap_or_default();
+    let (from, issued) = (clock::boot().after(after), clock::wall());
     // It lasts no longer than the token that says in whose name it is asked for.
-    let time = behalf.map_or(time, |behalf| behalf.until.since(now).min(time));
+    let time = behalf.map_or(time, |behalf| behalf.until.since(from).min(time));
+    let later = |from: Timestamp, by: Duration| from.saturating_add(by).unwrap_or(from);
+    let begins = later(issued, after);
     let on_behalf_of = behalf
         .map(|behalf| &behalf.identity)
         .or(own)
@@ -366,9 +384,10 @@ fn made(
         actions: asked.actions,
         resource: asked.resource,
         issued,
-        expires: issued.saturating_add(time).unwrap_or(issued),
-        from: now,
-        until: now.after(time),
+        begins: (!after.is_zero()).then_some(begins),
+        expires: later(begins, time),
+        from,
+        until: from.after(time),
         reason: asked.reason,
         ticket: asked.ticket,
         word: Needs::new(),

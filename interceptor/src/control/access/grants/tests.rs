@@ -137,7 +137,7 @@ fn the_published_schema_takes_what_the_socket_takes_and_nothing_else() {
     let whole = json!({
         "target": "crm", "database": "app", "actions": ["Select", "CopyOut"],
         "resource": { "column": { "schema": "public", "table": "t", "column": "c" } },
-        "for": "1h30m", "uses": 1, "rows": 2, "bytes": 3, "reason": "a test", "ticket": "T-1",
+        "for": "1h30m", "after": "2h", "uses": 1, "rows": 2, "bytes": 3, "reason": "a test", "ticket": "T-1",
         "on_behalf_of": "a.b.c",
     });
     validate(&whole, &schema).unwrap();
@@ -154,6 +154,7 @@ fn the_published_schema_takes_what_the_socket_takes_and_nothing_else() {
         ("actions", json!(["Read"])),
         ("resource", json!({ "table": { "table": "t" } })),
         ("for", json!("long")),
+        ("after", json!("soon")),
         ("uses", json!(0)),
         ("rows", json!(-1)),
         ("more", json!(1)),
