@@ -443,6 +443,12 @@ impl Approvals {
         self.table.ended(now)
     }
 
+    /// The open questions that more people may answer since the last time, and when the next ones may.
+    #[must_use]
+    pub fn escalated(&self, now: BootTime) -> (Vec<std::sync::Arc<Question>>, Option<BootTime>) {
+        self.table.escalated(now)
+    }
+
     /// Keeps the end of a question.
     ///
     /// # Errors

@@ -12,6 +12,8 @@ const RULES: &str = r#"
 @id("reach") permit (principal is Agent, action in [Action::"Connect", Action::"Open", Action::"Session"], resource);
 @id("salaries") @approve("slack:dba")
 permit (principal is Agent, action == Action::"Select", resource in Table::"shop/shop/public.salaries");
+@id("orders") @approve("slack:dba") @escalate("slack:ops") @escalate_after("2s")
+permit (principal is Agent, action == Action::"Select", resource in Table::"shop/shop/public.orders");
 @id("chat") permit (principal is Person, action == Action::"Approve", resource in Agent::"demo")
 when { principal.groups.contains("slack:dba") || principal.groups.contains("slack:ops") };
 "#;
@@ -246,6 +248,22 @@ fn what_the_daemon_tells_the_chat_is_no_answer_to_it() -> Result<()> {
     let answered = scene.lab.daemon.audit().events("approval.answered")?;
     ensure!(answered.is_empty(), "somebody answered: {answered:?}");
     Ok(())
+}
+
+#[test]
+fn others_are_told_of_what_nobody_answers_and_may_answer_it() -> Result<()> {
+    let scene = Scene::new()?;
+    let mut psql = scene.lab.agent().open_psql(&scene.lab.dsn())?;
+    psql.send("select 'row ' || 'arrived' from orders limit 1;\n")?;
+    psql.await_text("waiting for approval", DEADLINE)?;
+    scene.receiver.await_text("now also slack:ops", DEADLINE)?;
+    let log = scene.lab.daemon.audit();
+    let escalated = log.wait_for("approval.escalated", DEADLINE, |_| true)?;
+    ensure!(text(&escalated, "/groups/0")? == "slack:ops", "{escalated}");
+    let id = text(&escalated, "/approval")?;
+    let said = scene.press(SECRET, "0", "U2", ("approve", id))?;
+    has(&said, &["your yes is written down"])?;
+    psql.await_text("row arrived", DEADLINE)
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What people are asked: the request exactly as it was sent, by whom, and what it means beside its text.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use jiff::Timestamp;
@@ -116,6 +118,23 @@ impl Question {
             from,
             until: from.after(OPEN),
         })
+    }
+
+    /// Who may answer as well by now, since nobody has for so long.
+    #[must_use]
+    pub fn escalated(&self, now: BootTime) -> BTreeSet<&str> {
+        let waited = now.since(self.from).as_secs();
+        let later = self.needs.iter().flatten().flat_map(|need| &need.later);
+        let later = later.filter(|later| waited >= later.after);
+        let groups = later.flat_map(|later| &later.groups);
+        groups.map(String::as_str).collect()
+    }
+
+    /// When the next ones may.
+    pub(super) fn escalates(&self, now: BootTime) -> Option<BootTime> {
+        let later = self.needs.iter().flatten().flat_map(|need| &need.later);
+        let times = later.map(|later| self.from.after(Duration::from_secs(later.after)));
+        times.filter(|at| *at > now).min()
     }
 
     /// Of the very same request.

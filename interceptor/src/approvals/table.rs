@@ -73,6 +73,8 @@ struct Held {
 #[derive(Debug)]
 struct Entry {
     standing: Standing,
+    /// How many groups it was told of that may answer after a while.
+    escalated: usize,
     news: watch::Sender<u64>,
 }
 
@@ -80,6 +82,7 @@ impl Entry {
     fn new(standing: Standing) -> Self {
         Self {
             standing,
+            escalated: 0,
             news: watch::Sender::new(0),
         }
     }
@@ -619,6 +622,26 @@ impl Table {
         let old = held.lately.len().saturating_sub(LATELY);
         held.lately.drain(..old);
         (over, held.all.values().map(Entry::until).min())
+    }
+
+    /// The open questions that more people may answer since the last time, and when the next ones may.
+    pub(super) fn escalated(&self, now: BootTime) -> (Vec<Arc<Question>>, Option<BootTime>) {
+        let mut held = self.held();
+        let (mut more, mut next) = (Vec::new(), None::<BootTime>);
+        for entry in held.all.values_mut().filter(|entry| entry.is_open(now)) {
+            let question = &entry.standing.question;
+            let groups = question.escalated(now).len();
+            next = next.into_iter().chain(question.escalates(now)).min();
+            if groups > entry.escalated {
+                entry.escalated = groups;
+                more.push(Arc::clone(question));
+            }
+        }
+        if !more.is_empty() {
+            self.changes
+                .send_modify(|count| *count = count.wrapping_add(1));
+        }
+        (more, next)
     }
 
     /// Counts what changes, for whoever shows it.

@@ -321,6 +321,34 @@ async fn others_may_answer_once_nobody_has_for_a_while() {
 }
 
 #[tokio::test]
+async fn a_question_that_nobody_answers_is_told_to_others_once() {
+    let scene = Scene::new();
+    let mut need = need(&["dba"], 1);
+    need.later = Some(Later {
+        groups: groups(&["cto"]),
+        after: 300,
+    });
+    let id = scene.open("delete = 1", &[need]).await;
+    let told = |seconds| {
+        let (more, next) = scene.approvals.escalated(at(seconds));
+        let groups = |one: &Arc<Question>| {
+            let groups = one.escalated(at(seconds)).into_iter();
+            groups.map(str::to_owned).collect::<Vec<_>>()
+        };
+        (more.iter().map(groups).collect::<Vec<_>>(), next)
+    };
+    let (more, next) = told(1);
+    assert!(more.is_empty() && next.is_some(), "{next:?}");
+    let changes = scene.approvals.changes();
+    let before = *changes.borrow();
+    assert_eq!(told(301), (vec![vec!["cto".to_owned()]], None));
+    assert_ne!(*changes.borrow(), before, "nobody is woken");
+    assert_eq!(told(302), (Vec::new(), None));
+    scene.yes(id, person(3, &["dba"]), 0).await.unwrap();
+    assert_eq!(told(303), (Vec::new(), None));
+}
+
+#[tokio::test]
 async fn of_several_answers_the_one_that_covers_least_counts() {
     let scene = Scene::new();
     let id = scene.open("delete = 1", &[need(&["dba"], 2)]).await;

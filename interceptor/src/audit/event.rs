@@ -454,6 +454,16 @@ pub enum Event<'a> {
         /// `delegated` or `revoked`.
         what: &'a str,
     },
+    /// Nobody has answered a question for as long as its rules say: others may now, too.
+    #[serde(rename = "approval.escalated")]
+    ApprovalEscalated {
+        /// The question.
+        approval: ApprovalId,
+        /// Whose request it is.
+        holder: &'a Holder,
+        /// Who may answer as well.
+        groups: std::collections::BTreeSet<&'a str>,
+    },
     /// A question is over, answered or not.
     #[serde(rename = "approval.ended")]
     ApprovalEnded {

@@ -94,7 +94,7 @@ fn kind_of(event: &str, line: &Value) -> Kind {
             kind(class::API, 1)
         }
         ("grant.ended" | "identity.ended" | "recording.released", _) => kind(class::API, 4),
-        ("approval.answered" | "approval.ended", _) => kind(class::API, 3),
+        ("approval.answered" | "approval.ended" | "approval.escalated", _) => kind(class::API, 3),
         _ => kind(class::API, 99),
     }
 }

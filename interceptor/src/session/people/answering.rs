@@ -6,10 +6,10 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::standing_in;
-use crate::approvals::{self, Answer, InPlace, Over, Person, Standing, State, Word};
+use crate::approvals::{self, Answer, InPlace, Over, Person, Question, Standing, State, Word};
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
-use crate::clock;
+use crate::clock::{self, BootTime};
 use crate::grants::Holder;
 use crate::policy::{ControlCaller, ControlObject, ControlVerb, Refusal};
 use crate::session::ending;
@@ -31,7 +31,11 @@ pub async fn watch(services: Arc<Services>, stop: CancellationToken) {
             tell(&services, &standing);
             owed.push(standing);
         }
-        let mut pause = clock::nap(now, next);
+        let (escalated, later) = services.approvals.escalated(now);
+        for question in escalated {
+            escalate(&services, &question, now);
+        }
+        let mut pause = clock::nap(now, next.into_iter().chain(later).min());
         // What cannot be kept is tried again until it is: it would be open again after a restart.
         for standing in std::mem::take(&mut owed) {
             if let Err(error) = services.approvals.keep(standing.clone()).await {
@@ -45,6 +49,18 @@ pub async fn watch(services: Arc<Services>, stop: CancellationToken) {
             () = services.approvals.changed() => {}
             () = sleep(pause) => {}
         }
+    }
+}
+
+/// Writes that more people may answer now.
+fn escalate(services: &Services, question: &Question, now: BootTime) {
+    let event = Event::ApprovalEscalated {
+        approval: question.id,
+        holder: &question.holder,
+        groups: question.escalated(now),
+    };
+    if let Err(error) = services.audit.append(&event) {
+        tracing::error!(%error, "cannot write to the audit log who else may answer");
     }
 }
 

@@ -4,7 +4,7 @@
 //! Nobody waits for this: what cannot be told is tried again, more and more slowly, as long as the question is
 //! open. Neither address nor secret is in a log.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +55,8 @@ struct Message {
 #[derive(Debug, Default)]
 struct Told {
     open: HashSet<ApprovalId>,
+    /// How many groups that may answer after a while were told of, for each.
+    escalated: HashMap<ApprovalId, usize>,
     spool: VecDeque<Message>,
 }
 
@@ -97,10 +99,12 @@ impl Told {
             if self.open.insert(standing.question.id) {
                 self.keep(services, standing.question.id, false, asks(standing));
             }
+            self.escalate(services, standing);
         }
         let over: Vec<_> = self.open.difference(&open).copied().collect();
         for id in over {
             self.open.remove(&id);
+            self.escalated.remove(&id);
             // One that was never told of is over without a word.
             let before = self.spool.len();
             self.spool.retain(|message| message.about != id);
@@ -108,6 +112,29 @@ impl Told {
                 let standing = services.approvals.last_of(id);
                 self.keep(services, id, true, ends(id, standing.as_ref()));
             }
+        }
+    }
+
+    /// Tells of a question once more where others may answer it now.
+    fn escalate(&mut self, services: &Services, standing: &Standing) {
+        let question = &standing.question;
+        let now = clock::boot();
+        let groups = question.escalated(now);
+        let told = self.escalated.entry(question.id).or_default();
+        if groups.len() > *told {
+            *told = groups.len();
+            let waited = now.since(question.from).as_secs();
+            let groups = groups.into_iter().collect::<Vec<_>>().join(", ");
+            let words = format!("nobody has answered for {waited} s; now also {groups}");
+            let mut body = asks(standing);
+            if let Some(blocks) = body.get_mut("blocks").and_then(Value::as_array_mut) {
+                blocks.push(json!({ "type": "section", "text": text(&words, BLOCK) }));
+            }
+            let head = format!("{words}: {}", head(question));
+            if let Some(body) = body.as_object_mut() {
+                body.insert("text".to_owned(), spelled(&head).into());
+            }
+            self.keep(services, question.id, false, body);
         }
     }
 
@@ -310,7 +337,11 @@ fn ends(id: ApprovalId, standing: Option<&Standing>) -> Value {
     let said = standing.and_then(|one| one.answers.last().map(|said| (one, said)));
     let words = match said {
         Some((one, said)) => {
-            let word = if said.yes { "approved" } else { "denied" };
+            let word = match (said.yes, said.break_glass) {
+                (true, true) => "approved in an emergency, alone,",
+                (true, false) => "approved",
+                (false, _) => "denied",
+            };
             format!("{}: {word} by {}", head(&one.question), said.by.shown())
         }
         None => "a request waits no longer".to_owned(),
