@@ -135,6 +135,7 @@ fn lookup(grants: &Grants, case: &str, number: u64) {
             most: Budget::default(),
         },
         need: None,
+        tree: false,
     }];
     let want = Want {
         place: Place {

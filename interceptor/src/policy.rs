@@ -30,9 +30,9 @@ pub use family::kubernetes::KubeFacts;
 pub use handle::Handle;
 pub use names::{Question, is_plain};
 pub use obligation::{
-    ApprovalId, Approved, AskedWhenRun, Budget, Counted, Covering, GrantId, Grantable, Held, Later,
-    Limit, Limits, Need, Needs, NoGrants, NotApproved, Offer, Place, Terms, Want, is_answered,
-    is_written, needed, size,
+    ApprovalId, Approved, AskedWhenRun, Budget, Counted, Covering, GrantId, Grantable, Held,
+    Issued, Later, Limit, Limits, Need, Needs, NoGrants, NotApproved, Offer, Place, Terms, Want,
+    is_answered, is_written, needed, size,
 };
 pub use source::{Mistake, Mistakes};
 pub use subject::{Error, PrincipalFacts};

@@ -144,6 +144,23 @@ permit (principal is Agent, action in Action::"Read", resource in Table::"shop/s
 }
 
 #[test]
+fn what_is_for_process_trees_is_not_granted_to_one_that_has_none() -> Result<()> {
+    let rules = RULES.replace(r#"@grant("1h")"#, r#"@grant("1h") @grant_tree"#);
+    let lab = Lab::with(|settings| {
+        settings.policies = vec![("rules.cedar".to_owned(), rules)];
+    })?;
+    // What nobody in the scope started would have the whole of it.
+    let alone = request(&lab, "--action Select --for 5m")?;
+    has(&refused(alone)?, &["the whole scope's"])?;
+    let words = words(&lab, "--action Select --for 5m --json").join(" ");
+    let program = place::interceptor()?;
+    let line = format!("{} {words}; exit $?", program.display());
+    let granted = lab.agent().run("sh", &["-c", &line])?.ok()?;
+    let granted: Value = serde_json::from_str(&granted)?;
+    text(&granted, "/holder/root/sha256").map(drop)
+}
+
+#[test]
 fn only_what_policy_leaves_to_grants_is_granted_and_only_for_as_long() -> Result<()> {
     let lab = lab()?;
     for (more, told) in [

@@ -4,7 +4,7 @@ use super::table::{Live, Room};
 use super::{Grant, Grants, Holder, Root};
 use crate::clock::{self, BootTime};
 use crate::identity::{Principal, Process};
-use crate::policy::{Access, Covering, GrantId, Held, Place, Resource, Want};
+use crate::policy::{Access, Covering, GrantId, Held, Issued, Place, Resource, Want};
 
 /// Ancestors' start times are known to a clock tick, which is at most this long (`USER_HZ` is 100).
 const TICK: u64 = 10_000_000;
@@ -57,7 +57,13 @@ impl Held for Holding<'_> {
         let at = (want.access.action, want.place.target);
         table.find(self.scope, at, |live: &Live| {
             let grant = &live.grant;
-            let covers = want.admits(grant.length(), &grant.budget, &grant.word)
+            let issued = Issued {
+                time: grant.length(),
+                budget: &grant.budget,
+                word: &grant.word,
+                tree: grant.holder.root.is_some(),
+            };
+            let covers = want.admits(&issued)
                 && covers(grant, want.place, want.access)
                 && holds(&grant.holder, self.principal);
             if covers { self.room(live, now) } else { None }

@@ -144,6 +144,7 @@ fn covered_for(grants: &Grants, stood_on: Option<&[GrantId]>, counted: Counted) 
             most: Budget::default(),
         },
         need: None,
+        tree: false,
     }];
     let covering = holding.cover(&Want {
         place: Place {

@@ -6,7 +6,7 @@ pub(super) mod limits;
 
 pub use approval::{ApprovalId, Approved, AskedWhenRun, Later, Need, Needs, NotApproved};
 pub use grant::{
-    Budget, Counted, Covering, GrantId, Grantable, Held, NoGrants, Offer, Place, Terms, Want,
-    is_answered, is_written, needed,
+    Budget, Counted, Covering, GrantId, Grantable, Held, Issued, NoGrants, Offer, Place, Terms,
+    Want, is_answered, is_written, needed,
 };
 pub use limits::{Limit, Limits, size};

@@ -410,6 +410,15 @@ impl Refusal {
         Self::plain(RefusalKind::NotPermitted, &message, "ask for less")
     }
 
+    /// A grant was asked for by a process that is of no tree, and may be given to one alone.
+    #[must_use]
+    pub fn granted_to_trees() -> Self {
+        let message = "this is granted to a process and what it starts, and the one that asks is alone: nothing that \
+                       started it runs in its scope, so the grant would be the whole scope's";
+        let hint = "ask from a shell or a program of the agent's own, which goes on running";
+        Self::plain(RefusalKind::NotPermitted, message, hint)
+    }
+
     /// A grant was asked for that nobody needs.
     #[must_use]
     pub fn permitted_already() -> Self {

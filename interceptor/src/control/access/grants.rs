@@ -334,7 +334,12 @@ fn judged(
                 offers,
                 rules: more,
             } => {
-                let Some(needs) = needed(&offers, time, &budget) else {
+                let much = (time, &budget);
+                let tree = !principal.ancestors.is_empty();
+                let Some(needs) = needed(&offers, much, tree) else {
+                    if needed(&offers, much, true).is_some() {
+                        return Err(Refusal::granted_to_trees());
+                    }
                     let offers = offers.iter().flat_map(|offers| offers.iter());
                     let terms: Vec<_> = offers.map(|offer| offer.terms).collect();
                     return Err(Refusal::granted_for_less(&terms));

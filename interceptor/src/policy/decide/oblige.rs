@@ -33,7 +33,11 @@ impl Policy {
         let offer = |rule: &&Arc<crate::policy::Rule>| {
             let terms = rule.grant?;
             let need = rule.approve.clone();
-            Some(Offer { terms, need })
+            Some(Offer {
+                terms,
+                need,
+                tree: rule.tree,
+            })
         };
         Some(Obliged {
             offers: granted.iter().filter_map(offer).collect(),

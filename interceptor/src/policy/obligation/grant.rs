@@ -107,15 +107,42 @@ pub struct Offer {
     pub terms: Terms,
     /// Once this has been said; at once where there is none.
     pub need: Option<Need>,
+    /// Whether to a process tree alone, never to a whole scope.
+    pub tree: bool,
+}
+
+/// What a grant was issued as, or is asked for as.
+#[derive(Clone, Copy, Debug)]
+pub struct Issued<'a> {
+    /// For how long.
+    pub time: Duration,
+    /// How much.
+    pub budget: &'a Budget,
+    /// On whose word.
+    pub word: &'a Needs,
+    /// Whether to a process tree, not to the whole of a scope.
+    pub tree: bool,
+}
+
+impl Offer {
+    /// Whether it goes so far, whoever says so.
+    fn goes_to(&self, time: Duration, budget: &Budget, tree: bool) -> bool {
+        self.terms.admit(time, budget) && (tree || !self.tree)
+    }
 }
 
 /// Whose word it takes to have a grant of this time and budget that covers what is done in each of the
-/// contexts that `offers` are for: of each, one way. `None` where no offer goes so far.
+/// contexts that `offers` are for: of each, one way. `None` where no offer goes so far; `tree` says whether it is
+/// for a process tree.
 #[must_use]
-pub fn needed(offers: &[Arc<[Offer]>], time: Duration, budget: &Budget) -> Option<Vec<Needs>> {
+pub fn needed(
+    offers: &[Arc<[Offer]>],
+    (time, budget): (Duration, &Budget),
+    tree: bool,
+) -> Option<Vec<Needs>> {
     let (mut goes_so_far, mut all) = (false, Vec::new());
     for offers in offers {
-        let admits = |offer: &&Offer| offer.terms.admit(time, budget);
+        let admits = |offer: &&Offer| offer.goes_to(time, budget, tree);
         let mut admitting = offers.iter().filter(admits).peekable();
         goes_so_far |= admitting.peek().is_some();
         // One that asks nobody is enough. Where none admits it, the grant covers nothing.
@@ -132,6 +159,9 @@ pub fn needed(offers: &[Arc<[Offer]>], time: Duration, budget: &Budget) -> Optio
 pub(in crate::policy) const ANNOTATION: &str = "grant";
 /// What bounds those grants, in the order of [`Budget`]'s fields.
 pub(in crate::policy) const COMPANIONS: [&str; 3] = ["grant_uses", "grant_rows", "grant_bytes"];
+
+/// What keeps those grants to process trees.
+pub(in crate::policy) const TREE: &str = "grant_tree";
 
 /// Where it shows how much is taken of a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,13 +219,19 @@ pub struct Want<'a> {
 }
 
 impl Want<'_> {
-    /// Whether a grant of this time and budget, which was issued on this word, is one for it. A grant that
-    /// nobody was asked about does not stand in for somebody's word, however much it lies around.
+    /// Whether a grant is one for it. One that nobody was asked about does not stand in for somebody's word,
+    /// however much it lies around.
     #[must_use]
-    pub fn admits(&self, time: Duration, budget: &Budget, word: &Needs) -> bool {
+    pub fn admits(&self, grant: &Issued<'_>) -> bool {
+        let Issued {
+            time,
+            budget,
+            word,
+            tree,
+        } = *grant;
         let admits = |offer: &Offer| {
             let has_word = |need: &Need| word.iter().any(|met| need.is_met_by(met));
-            offer.terms.admit(time, budget) && offer.need.as_ref().is_none_or(has_word)
+            offer.goes_to(time, budget, tree) && offer.need.as_ref().is_none_or(has_word)
         };
         self.counted.counts(budget) && self.offers.iter().any(admits)
     }

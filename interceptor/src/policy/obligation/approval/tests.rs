@@ -189,11 +189,8 @@ permit(principal is Agent, action == Action::"Insert", resource in Target::"crm"
         panic!("{grantable:?}");
     };
     let of = |minutes: u64| {
-        needed(
-            &offers,
-            Duration::from_secs(minutes * 60),
-            &Budget::default(),
-        )
+        let time = Duration::from_secs(minutes * 60);
+        needed(&offers, (time, &Budget::default()), true)
     };
     assert_eq!(of(10), Some(Vec::new()));
     let long = of(11).unwrap();

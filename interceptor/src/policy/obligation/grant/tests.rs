@@ -187,12 +187,17 @@ fn a_column_that_a_grant_reveals_is_seen_only_with_it() {
 }
 
 /// One grant, within the terms or not.
-struct One(Duration, Budget, Needs);
+struct One(Duration, Budget, Needs, bool);
 
 impl Held for One {
     fn cover(&self, want: &Want<'_>) -> Option<Covering> {
-        want.admits(self.0, &self.1, &self.2)
-            .then(|| covering(id(1)))
+        let issued = Issued {
+            time: self.0,
+            budget: &self.1,
+            word: &self.2,
+            tree: self.3,
+        };
+        want.admits(&issued).then(|| covering(id(1)))
     }
 }
 
@@ -206,7 +211,12 @@ fn a_grant_covers_what_one_of_the_permits_leaves_to_it_whole() {
     let policy = load_text(rules).unwrap();
     let held = |minutes: u64, uses, rows, bytes| {
         let budget = Budget { uses, rows, bytes };
-        One(Duration::from_secs(minutes * 60), budget, Needs::new())
+        One(
+            Duration::from_secs(minutes * 60),
+            budget,
+            Needs::new(),
+            true,
+        )
     };
     let asks = [ask(Action::Select, "orders", true)];
     for (held, good) in [
@@ -259,7 +269,7 @@ fn what_a_grant_counts_may_only_come_in_an_answer() {
         Action::Lock,
     ] {
         assert!(
-            judged(&policy, &One(hour, rows, Needs::new()), &into(action)).is_ok(),
+            judged(&policy, &One(hour, rows, Needs::new(), true), &into(action)).is_ok(),
             "{action:?}"
         );
     }
@@ -275,13 +285,14 @@ fn what_a_grant_counts_may_only_come_in_an_answer() {
         Action::FastPath,
         Action::Unreadable,
     ] {
-        let refusal = judged(&policy, &One(hour, rows, Needs::new()), &into(action)).unwrap_err();
+        let refusal =
+            judged(&policy, &One(hour, rows, Needs::new(), true), &into(action)).unwrap_err();
         assert!(refusal.message.contains("in no answer"), "{refusal:?}");
         // One that counts no answers covers it.
         assert!(
             judged(
                 &policy,
-                &One(hour, Budget::default(), Needs::new()),
+                &One(hour, Budget::default(), Needs::new(), true),
                 &into(action)
             )
             .is_ok()
@@ -326,21 +337,21 @@ fn rows_that_a_write_touches_are_counted_where_its_end_tells_them() {
         for also in [None, reads("copies")] {
             let asks = write(action, also);
             assert!(
-                judged(&policy, &One(hour, rows, Needs::new()), &asks).is_ok(),
+                judged(&policy, &One(hour, rows, Needs::new(), true), &asks).is_ok(),
                 "{asks:?}"
             );
             // Nothing says how many bytes they have.
-            assert!(judged(&policy, &One(hour, bytes, Needs::new()), &asks).is_err());
+            assert!(judged(&policy, &One(hour, bytes, Needs::new(), true), &asks).is_err());
         }
         let refusal = judged(
             &policy,
-            &One(hour, rows, Needs::new()),
+            &One(hour, rows, Needs::new(), true),
             &write(action, reads("orders")),
         );
         assert!(refusal.unwrap_err().message.contains("in no answer"));
     }
     let truncate = write(Action::Truncate, None);
-    assert!(judged(&policy, &One(hour, rows, Needs::new()), &truncate).is_err());
+    assert!(judged(&policy, &One(hour, rows, Needs::new(), true), &truncate).is_err());
 }
 
 #[test]
@@ -395,7 +406,7 @@ fn need(rule: &str, group: &str, count: u32) -> Need {
 
 /// The terms of an hour's grant of everything on some word.
 fn hour_on(word: Needs) -> One {
-    One(Duration::from_secs(3_600), Budget::default(), word)
+    One(Duration::from_secs(3_600), Budget::default(), word, true)
 }
 
 #[test]
@@ -444,13 +455,46 @@ fn a_grant_for_all_contexts_takes_the_word_of_each() {
     };
     let of = |minutes: u64| {
         let time = Duration::from_secs(minutes * 60);
-        needed(&offers, time, &Budget::default())
+        needed(&offers, (time, &Budget::default()), true)
     };
     let both = of(10).unwrap();
     assert_eq!(both, [Needs::from([need("every", "dba", 1)])]);
     // What is longer covers those with a condition alone.
     assert_eq!(of(11), Option::Some(Vec::new()));
     assert_eq!(of(61), None);
+}
+
+#[test]
+fn what_is_granted_to_process_trees_is_covered_by_no_grant_of_a_scope() {
+    let rules = r#"@id("tree") @grant("1h") @grant_tree
+        permit(principal is Agent, action == Action::"Select", resource in Target::"crm");"#;
+    let policy = load_text(rules).unwrap();
+    let asks = [ask(Action::Select, "orders", true)];
+    let tree = hour_on(Needs::new());
+    assert!(judged(&policy, &tree, &asks).is_ok());
+    let scope = One(tree.0, tree.1, Needs::new(), false);
+    assert!(judged(&policy, &scope, &asks).is_err());
+    let principal = Arc::new(agent("claude"));
+    let access = Access {
+        action: Action::Select,
+        resource: table("orders"),
+    };
+    let grantable = policy.grantable(&principal, "crm", "app", &access).unwrap();
+    let Grantable::For { offers, .. } = grantable else {
+        panic!("{grantable:?}");
+    };
+    let much = (tree.0, &tree.1);
+    assert_eq!(needed(&offers, much, true), Option::Some(Vec::new()));
+    assert_eq!(needed(&offers, much, false), None);
+    for (rule, expected) in [
+        ("@grant_tree", "stands beside @grant"),
+        ("@grant(\"1h\") @grant_tree(\"no\")", "takes no value"),
+    ] {
+        let rule =
+            format!("{rule} permit(principal is Agent, action == Action::\"Select\", resource);");
+        let mistakes = load_text(&rule).unwrap_err().to_string();
+        assert!(mistakes.contains(expected), "{rule}: {mistakes}");
+    }
 }
 
 #[test]
