@@ -1,5 +1,6 @@
 //! The life of a question, step by step, and what of it outlives the daemon.
 
+mod asking;
 mod crash;
 mod factor;
 mod who;
@@ -321,34 +322,6 @@ async fn others_may_answer_once_nobody_has_for_a_while() {
 }
 
 #[tokio::test]
-async fn a_question_that_nobody_answers_is_told_to_others_once() {
-    let scene = Scene::new();
-    let mut need = need(&["dba"], 1);
-    need.later = Some(Later {
-        groups: groups(&["cto"]),
-        after: 300,
-    });
-    let id = scene.open("delete = 1", &[need]).await;
-    let told = |seconds| {
-        let (more, next) = scene.approvals.escalated(at(seconds));
-        let groups = |one: &Arc<Question>| {
-            let groups = one.escalated(at(seconds)).into_iter();
-            groups.map(str::to_owned).collect::<Vec<_>>()
-        };
-        (more.iter().map(groups).collect::<Vec<_>>(), next)
-    };
-    let (more, next) = told(1);
-    assert!(more.is_empty() && next.is_some(), "{next:?}");
-    let changes = scene.approvals.changes();
-    let before = *changes.borrow();
-    assert_eq!(told(301), (vec![vec!["cto".to_owned()]], None));
-    assert_ne!(*changes.borrow(), before, "nobody is woken");
-    assert_eq!(told(302), (Vec::new(), None));
-    scene.yes(id, person(3, &["dba"]), 0).await.unwrap();
-    assert_eq!(told(303), (Vec::new(), None));
-}
-
-#[tokio::test]
 async fn of_several_answers_the_one_that_covers_least_counts() {
     let scene = Scene::new();
     let id = scene.open("delete = 1", &[need(&["dba"], 2)]).await;
@@ -577,43 +550,6 @@ async fn of_a_hundred_at_once_one_uses_one_yes() {
 }
 
 #[tokio::test]
-async fn what_has_no_shape_is_covered_as_it_was_shown_alone() {
-    let scene = Scene::new();
-    let needs = [need(&["dba"], 1)];
-    let of = |text: &str| Question {
-        varies: false,
-        shape: "systemctl (2 arguments)".to_owned(),
-        ..question(text, &needs)
-    };
-    let asked = of("systemctl status nginx");
-    let id = asked.id;
-    scene.approvals.ask(asked, at(0)).await.unwrap();
-    let shape = Choice {
-        shape: Some(Duration::from_secs(60)),
-        times: 0,
-    };
-    let yes = says(person(1, &["dba"]), true);
-    let error = scene.approvals.answer(id, yes.clone(), shape, at(1)).await;
-    let error = error.unwrap_err().to_string();
-    assert!(error.contains("covers what was shown"), "{error}");
-    scene.yes(id, person(1, &["dba"]), 0).await.unwrap();
-    let other = of("systemctl stop postgresql");
-    let found = scene.approvals.ask(other, at(2)).await.unwrap();
-    assert!(matches!(found, Found::Open { new: true, .. }), "{found:?}");
-    // What an earlier version let be approved for its shape covers no more than what was shown.
-    let mut standing = scene.approvals.get(id).unwrap();
-    standing.state = State::Approved {
-        left: 0,
-        until: at(600),
-        shape: true,
-    };
-    let scene = Scene::new();
-    scene.approvals.table.enter(standing);
-    let found = scene.approvals.ask(of("systemctl stop x"), at(2)).await;
-    assert!(matches!(found.unwrap(), Found::Open { new: true, .. }));
-}
-
-#[tokio::test]
 async fn what_was_denied_is_not_asked_again_however_it_is_spelled() {
     let scene = Scene::new();
     let needs = [need(&["dba"], 1)];
@@ -656,84 +592,6 @@ async fn what_was_denied_is_not_asked_again_however_it_is_spelled() {
     let late = of("delete   where id=1", Some("1"), "a");
     let found = scene.approvals.ask(late, at(902)).await.unwrap();
     assert!(matches!(found, Found::Open { .. }), "{found:?}");
-}
-
-#[tokio::test]
-async fn a_no_to_what_cannot_be_told_apart_is_for_all_of_it() {
-    let scene = Scene::new();
-    let needs = [need(&["dba"], 1)];
-    let of = |text: &str, literals: Option<&str>| Question {
-        fingerprint: "delete".to_owned(),
-        literals: literals.map(str::to_owned),
-        ..question(text, &needs)
-    };
-    let first = of("delete /* /* 1 */ */", None);
-    let id = first.id;
-    scene.approvals.ask(first, at(0)).await.unwrap();
-    let no = says(person(1, &["dba"]), false);
-    let said = scene
-        .approvals
-        .answer(id, no, Choice::default(), at(1))
-        .await;
-    said.unwrap();
-    for other in [of("delete /* /* 2 */ */", None), of("delete 7", Some("7"))] {
-        let found = scene.approvals.ask(other, at(2)).await.unwrap();
-        assert!(matches!(found, Found::Denied(_)), "{found:?}");
-    }
-}
-
-#[tokio::test]
-async fn what_was_denied_three_times_is_not_asked_for_an_hour() {
-    let scene = Scene::new();
-    let needs = [need(&["dba"], 1)];
-    let of = |number: u64| Question {
-        fingerprint: "delete".to_owned(),
-        literals: Some(number.to_string()),
-        ..question(&format!("delete where id = {number}"), &needs)
-    };
-    for number in 0..3 {
-        let one = of(number);
-        let id = one.id;
-        let found = scene.approvals.ask(one, at(number)).await.unwrap();
-        assert!(matches!(found, Found::Open { new: true, .. }), "{found:?}");
-        let no = says(person(1, &["dba"]), false);
-        let now = at(number);
-        let said = scene.approvals.answer(id, no, Choice::default(), now).await;
-        said.unwrap();
-    }
-    let closed = scene.approvals.ask(of(3), at(4)).await;
-    assert!(matches!(closed, Err(Error::Closed { .. })), "{closed:?}");
-    let other = question("update where id = 1", &needs);
-    scene.approvals.ask(other, at(4)).await.unwrap();
-    let mut later = of(3);
-    later.until = at(5_000);
-    scene.approvals.ask(later, at(3_700)).await.unwrap();
-}
-
-#[tokio::test]
-async fn new_questions_of_a_scope_are_counted_by_time() {
-    let scene = Scene::new();
-    let needs = [need(&["dba"], 1)];
-    let ask = async |scope: u64, number: u64, now| {
-        let mut one = question(&format!("delete {scope} {number}"), &needs);
-        one.holder.scope = scope;
-        let id = one.id;
-        let found = scene.approvals.ask(one, now).await;
-        // Whoever asks cancels, and asks something else.
-        scene.approvals.void(id);
-        drop(scene.approvals.ended(now));
-        found
-    };
-    for number in 0..30 {
-        ask(1, number, at(number)).await.unwrap();
-    }
-    let often = ask(1, 30, at(31)).await;
-    let Err(Error::Often { wait }) = often else {
-        panic!("{often:?}");
-    };
-    assert!((569..=571).contains(&wait), "{wait}");
-    ask(2, 0, at(31)).await.unwrap();
-    ask(1, 31, at(31 + wait)).await.unwrap();
 }
 
 #[tokio::test]
