@@ -13,5 +13,11 @@ def pytest_runtest_logreport(report):
         print(report.outcome, report.nodeid.replace(" ", "_"), file=OUT, flush=True)
 
 
+def pytest_collectreport(report):
+    # A module that cannot be imported.
+    if report.failed:
+        print("unloaded", report.nodeid.replace(" ", "_"), file=OUT, flush=True)
+
+
 def pytest_sessionfinish():
     print("ran", RAN[0], file=OUT, flush=True)

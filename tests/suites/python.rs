@@ -11,6 +11,9 @@ use support::{Agent, place};
 use crate::exceptions;
 use crate::pair::{self, Pair, Way};
 
+/// What the runners say of a module that cannot be imported.
+const UNLOADED: &str = "unloaded";
+
 /// How long a suite may take: the longest takes about ten minutes.
 const SUITE_WITHIN: Duration = Duration::from_secs(2_400);
 
@@ -33,7 +36,15 @@ struct Suite {
     telling: &'static [&'static str],
     /// All of it; none where the runner looks for itself.
     all: &'static [&'static str],
+    least: Least,
     exceptions: &'static str,
+}
+
+/// How many tests pass at least on each way, of the telling part and of all: where fewer do, the suite itself is
+/// broken, the same both ways, and shows nothing.
+struct Least {
+    telling: usize,
+    all: usize,
 }
 
 const PSYCOPG2: Suite = Suite {
@@ -65,6 +76,10 @@ const PSYCOPG2: Suite = Suite {
         "tests.test_with",
     ],
     all: &[],
+    least: Least {
+        telling: 195,
+        all: 500,
+    },
     exceptions: include_str!("psycopg2.exceptions"),
 };
 
@@ -97,6 +112,10 @@ const ASYNCPG: Suite = Suite {
         "tests.test_transaction",
     ],
     all: &[],
+    least: Least {
+        telling: 145,
+        all: 250,
+    },
     exceptions: include_str!("asyncpg.exceptions"),
 };
 
@@ -137,6 +156,10 @@ const SQLALCHEMY: Suite = Suite {
         "test/dialect/postgresql/test_query.py",
     ],
     all: &["test/dialect/test_suite.py", "test/dialect/postgresql"],
+    least: Least {
+        telling: 125,
+        all: 1000,
+    },
     exceptions: include_str!("sqlalchemy.exceptions"),
 };
 
@@ -191,7 +214,6 @@ fn check(suite: &Suite) -> Result<()> {
         }
         ran.insert(name.clone());
     }
-    let passed = |all: &Outcomes| all.values().filter(|(what, _)| what == "passed").count();
     println!(
         "{}: {} tests; passed {} directly, {} through; {} differ",
         suite.name,
@@ -200,7 +222,57 @@ fn check(suite: &Suite) -> Result<()> {
         passed(&through),
         differed.len()
     );
+    let least = if pair::whole() {
+        suite.least.all
+    } else {
+        suite.least.telling
+    };
+    for (way, outcomes) in [(Way::Direct, &direct), (Way::Through, &through)] {
+        enough(outcomes, least).with_context(|| format!("{}, {}", suite.name, way.name()))?;
+    }
     exceptions::hold(&exceptions::read(suite.exceptions)?, &ran, &differed)
+}
+
+fn passed(outcomes: &Outcomes) -> usize {
+    let passed = outcomes.values().filter(|(what, _)| what == "passed");
+    passed.count()
+}
+
+/// Whether a suite has run at all: what cannot be loaded and what is skipped is the same both ways, too.
+fn enough(outcomes: &Outcomes, least: usize) -> Result<()> {
+    let unloaded: Vec<String> = outcomes
+        .iter()
+        .filter(|(_, (what, _))| what == UNLOADED)
+        .map(|(name, (_, why))| format!("{name} {why}"))
+        .collect();
+    ensure!(
+        unloaded.is_empty(),
+        "tests that cannot be loaded:\n{}",
+        unloaded.join("\n")
+    );
+    let passed = passed(outcomes);
+    ensure!(
+        passed >= least,
+        "only {passed} of {} tests have passed, of which at least {least} do where the suite is whole",
+        outcomes.len()
+    );
+    Ok(())
+}
+
+#[test]
+fn a_suite_that_cannot_be_loaded_or_that_hardly_runs_fails() {
+    let of = |lines: &[(&str, &str)]| -> Outcomes {
+        lines
+            .iter()
+            .map(|(name, what)| ((*name).to_owned(), ((*what).to_owned(), String::new())))
+            .collect()
+    };
+    let whole = of(&[("a", "passed"), ("b", "passed"), ("c", "skipped")]);
+    assert!(enough(&whole, 2).is_ok());
+    assert!(enough(&whole, 3).is_err(), "what is skipped shows nothing");
+    assert!(enough(&of(&[]), 1).is_err(), "nothing has run");
+    let broken = of(&[("a", "passed"), ("b", "passed"), ("tests.x", UNLOADED)]);
+    assert!(enough(&broken, 2).is_err(), "a module was not loaded");
 }
 
 fn one_way(suite: &Suite, pair: &Pair, way: Way) -> Result<Outcomes> {

@@ -35,7 +35,10 @@ class Lines(unittest.TestResult):
         self.say("failed", test, self.last(error))
 
     def addError(self, test, error):
-        self.say("failed", test, self.last(error))
+        # What stands for a module that cannot be imported; its words end with the reason.
+        unloaded = isinstance(test, unittest.loader._FailedTest)
+        why = str(error[1]).strip().splitlines()[-1:] if unloaded else [self.last(error)]
+        self.say("unloaded" if unloaded else "failed", test, "".join(why))
 
     def addExpectedFailure(self, test, error):
         self.say("failed-as-expected", test)
