@@ -1,7 +1,10 @@
 //! Destinations and the targets behind them: which address, as dialled, belongs to which target.
 //!
 //! Host names are resolved by the daemon, never by the agent: what an agent's resolver answers decides
-//! nothing. Resolved anew every minute and at reload; a name that does not resolve keeps what it had.
+//! nothing. Resolved anew every minute, at reload, and where nobody answers at any address of a target; a name
+//! that does not resolve keeps what it had.
+
+mod anew;
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,6 +14,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+pub use self::anew::Anew;
 use crate::capture::{OriginalDestination, Rule, Verdict};
 use crate::config::{Config, Dial, Host, Target};
 use crate::socket::{Place, SocketPath};

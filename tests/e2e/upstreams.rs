@@ -1,9 +1,11 @@
 //! Servers that stand for each other, poolers, and credentials that do not live long.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
+use support::agent::Dsn;
 use support::daemon::{Settings, Target};
 use support::pam::Pam;
 use support::pgbouncer::Pgbouncer;
@@ -107,6 +109,73 @@ fn sessions_go_on_at_the_server_that_was_promoted() -> Result<()> {
     Ok(())
 }
 
+/// A name of this host's own, in `/etc/hosts` for as long as it is held.
+struct Name(String);
+
+impl Name {
+    const FILE: &str = "/etc/hosts";
+
+    fn new() -> Result<Self> {
+        Ok(Self(format!("ic-{}.example", support::suffix()?)))
+    }
+
+    /// Has it lead there, and nowhere else.
+    fn leads(&self, to: &str) -> Result<()> {
+        self.forget()?;
+        let mut hosts = std::fs::OpenOptions::new().append(true).open(Self::FILE)?;
+        Ok(hosts.write_all(format!("{to} {}\n", self.0).as_bytes())?)
+    }
+
+    fn forget(&self) -> Result<()> {
+        let hosts = std::fs::read_to_string(Self::FILE)?;
+        let others = hosts.split_inclusive('\n');
+        let others: String = others.filter(|line| !line.contains(&self.0)).collect();
+        Ok(std::fs::write(Self::FILE, others)?)
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        drop(self.forget());
+    }
+}
+
+#[test]
+fn a_target_whose_name_has_moved_is_found_at_once() -> Result<()> {
+    for dialled_by_name in [false, true] {
+        let server = Postgres::start()?;
+        let at = server.address();
+        // Nobody listens there.
+        let before = SocketAddr::from(([127, 9, 8, 7], at.port()));
+        let name = Name::new()?;
+        name.leads(&before.ip().to_string())?;
+        let by_name = format!("\"{}:{}\"", name.0, at.port());
+        let more = format!("dial: {{ hosts: [{by_name}], order: listed }}");
+        let (mut lab, nowhere) = behind(server, &[], &[more])?;
+        let mut dsn = lab.dsn();
+        dsn.port = nowhere.port();
+        if dialled_by_name {
+            // The agent goes on to dial what it was told once.
+            lab.daemon.change(|settings| {
+                for target in &mut settings.targets {
+                    target.addresses = vec![format!("{}:{}", name.0, at.port())];
+                    target.more.clear();
+                }
+            })?;
+            lab.daemon.reload()?.ok()?;
+            dsn = Dsn::of(before, "anybody", lab.server.database());
+        }
+        name.leads(&at.ip().to_string())?;
+        // The first that comes, though names are looked up once a minute.
+        let said = lab.agent().psql(&dsn, &["select 'found'"])?.ok()?;
+        has(&said, &["found"])?;
+        let opened = lab.daemon.audit().events("session.opened")?;
+        let upstream = text(opened.last().context("a session")?, "/upstream")?;
+        ensure!(upstream == at.to_string(), "{upstream}");
+    }
+    Ok(())
+}
+
 /// Takes each of its arguments, a port of loopback, for its own, and says how that went.
 const SIT: &str = r#"
 import errno, socket, sys
@@ -193,7 +262,7 @@ fn pooled(mode: &str, target: &[&str]) -> Result<(Lab, Pgbouncer)> {
     Ok((lab, pooler))
 }
 
-fn dsn(lab: &Lab, pooler: &Pgbouncer) -> support::agent::Dsn {
+fn dsn(lab: &Lab, pooler: &Pgbouncer) -> Dsn {
     let mut dsn = lab.dsn();
     dsn.port = pooler.address().port();
     dsn
@@ -334,7 +403,7 @@ fn is_asked_for_anew(server: &Postgres, directory: &Path, refused: &str) -> Resu
     let mut begun = crate::lab::settings(server)?;
     settings(&mut begun);
     let daemon = support::Daemon::start(begun)?;
-    let dsn = support::agent::Dsn::of(server.address(), "anybody", server.database());
+    let dsn = Dsn::of(server.address(), "anybody", server.database());
     let ask = |sql: &str| daemon.agent().psql(&dsn, &[sql]);
     for _ in 0..3 {
         has(&ask("select current_user")?.ok()?, &["shop_app"])?;

@@ -16,7 +16,7 @@ use super::{console, metrics};
 use crate::approvals::Approvals;
 use crate::audit;
 use crate::capture::{self, Capture, Events, Listeners};
-use crate::config::Config;
+use crate::config::{Config, Paths};
 use crate::control;
 use crate::factors::Factors;
 use crate::grants::Grants;
@@ -69,8 +69,7 @@ pub(super) async fn build(config: Config, policy: policy::Handle) -> anyhow::Res
         bail!("{}", ways_around.join("\n"));
     }
     let engines = Engines::new().context("cannot build the engines")?;
-    directory(&config.paths.run, 0o755)?;
-    directory(&config.paths.state, 0o711)?;
+    directories(&config.paths)?;
     let authority =
         Authority::open(&config.paths.state).context("cannot open the local authority")?;
     let control = control::listen(&config.paths.run)?;
@@ -112,6 +111,7 @@ pub(super) async fn build(config: Config, policy: policy::Handle) -> anyhow::Res
         keeping: Default::default(),
         writing: Default::default(),
         names: Default::default(),
+        anew: Default::default(),
         targets: ArcSwap::from_pointee(targets),
         config: ArcSwap::from_pointee(config),
         meters: Default::default(),
@@ -179,6 +179,12 @@ fn addresses(listeners: &Listeners) -> anyhow::Result<Vec<SocketAddr>> {
     let pair = std::iter::once(&listeners.v4).chain(&listeners.v6);
     let addresses: Result<_, _> = pair.map(std::net::TcpListener::local_addr).collect();
     addresses.context("cannot read a listener's address")
+}
+
+/// Those that everything else is in.
+fn directories(paths: &Paths) -> anyhow::Result<()> {
+    directory(&paths.run, 0o755)?;
+    directory(&paths.state, 0o711)
 }
 
 fn directory(path: &Path, mode: u32) -> anyhow::Result<()> {

@@ -13,11 +13,13 @@ use crate::protocol::Engines;
 use crate::session::services::Services;
 use crate::targets::Targets;
 
-/// Resolves the targets' names every `period`; writes the kernel's rules where an address changed.
+/// Resolves the targets' names every `period`, and when somebody wants it; writes the kernel's rules where an
+/// address changed.
 pub(super) async fn resolve(services: Arc<Services>, stop: CancellationToken, period: Duration) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(period) => {}
+            () = services.anew.wanted() => {}
             () = stop.cancelled() => return,
         }
         let _alone = services.replacing.lock().await;
@@ -32,6 +34,7 @@ pub(super) async fn resolve(services: Arc<Services>, stop: CancellationToken, pe
                 tracing::error!(%error, "cannot write the kernel's rules after an address changed");
             }
         }
+        services.anew.done();
     }
 }
 

@@ -27,6 +27,7 @@ use crate::clock;
 use crate::config::{self, Host, Namespace, SecretSource, Target};
 use crate::grants::{Footing, Holding, Take};
 use crate::identity::{Identified, Principal};
+use crate::names;
 use crate::policy::{Ask, PrincipalFacts, Refusal, RuleId, Verdicts};
 use crate::recording;
 use crate::scopes;
@@ -267,6 +268,40 @@ impl Opening {
         };
         let targets = self.services.targets.load();
         targets.places(&who.target.name).unwrap_or_else(dialled)
+    }
+
+    /// The same by names that are looked up now, once none of `tried` has done; `None` where that is nowhere
+    /// else. What a name means is the daemon's to say, so this is wherever the target is now, though the agent
+    /// dialled an address that it had before.
+    pub async fn places_again(&self, tried: &[(Host, Place)]) -> Option<Arc<[(Host, Place)]>> {
+        let target = &self.who.target;
+        let mut named = target.addresses.iter().chain(&target.dial.hosts);
+        if !named.any(|address| matches!(address.host, Host::Name(_))) {
+            return None;
+        }
+        self.services.anew.want().await;
+        let targets = self.services.targets.load();
+        let now = match (targets.places(&target.name), &self.who.places) {
+            (Some(places), _) => places,
+            (None, Some(told)) => {
+                let (host, dialled) = told.first()?;
+                let Host::Name(name) = host else { return None };
+                let found = names::places(&self.services, name, *dialled).await.ok()?;
+                let place = |(host, at): &(Host, SocketAddr)| (host.clone(), (*at).into());
+                found.iter().map(place).collect()
+            }
+            (None, None) => {
+                let Host::Name(name) = &self.who.host else {
+                    return None;
+                };
+                let port = self.who.flow.destination.0.inet()?.port();
+                let found = targets.of_name(name).into_iter();
+                let place = |ip| (self.who.host.clone(), SocketAddr::new(ip, port).into());
+                found.map(place).collect()
+            }
+        };
+        let is_new = |place: &(Host, Place)| !tried.contains(place);
+        now.iter().any(is_new).then_some(now)
     }
 
     /// Those of them that have an address, for protocols that are spoken nowhere else.

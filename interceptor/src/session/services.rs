@@ -29,7 +29,7 @@ use crate::recording::Recorder;
 use crate::scopes::Scopes;
 use crate::secrets::Secrets;
 use crate::socket::Place;
-use crate::targets::Targets;
+use crate::targets::{Anew, Targets};
 use crate::telemetry::Metrics;
 use crate::tls::Authority;
 use crate::tokens::Tokens;
@@ -102,6 +102,8 @@ pub struct Services {
     pub names: Names,
     /// Destinations and the targets behind them.
     pub targets: ArcSwap<Targets>,
+    /// Who wants the targets' names looked up now.
+    pub anew: Anew,
     /// What each agent uses up.
     pub meters: Meters,
     /// The sessions open now.

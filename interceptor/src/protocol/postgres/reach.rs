@@ -150,7 +150,7 @@ impl Reach {
             Some(source) => Some(opening.secret(source).await.map_err(plain)?),
             None => None,
         };
-        let plan = Plan {
+        let mut plan = Plan {
             tls: self.roots.of(&target, key).await.map_err(|cause| {
                 let refusal = Refusal::upstream("TLS to this target is not set up right");
                 (refusal, Some(cause))
@@ -174,18 +174,16 @@ impl Reach {
         let (upstream, how) = match self.waiting(ahead.as_ref(), &asked, settings).await {
             Some(upstream) => (upstream, LoginHow::Warm),
             None => {
-                let (upstream, taken) = self.log_in(opening, &plan, password).await?;
+                let (upstream, taken) = self.log_in(opening, &mut plan, password).await?;
                 credential = taken;
                 (upstream, LoginHow::Fresh)
             }
         };
+        // It may be elsewhere by now.
+        let asked = plan.key(credential).map_err(failed)?;
         opening.logged_in(how);
         let tls = Arc::clone(&plan.tls);
         let again = ahead.map(|ahead| {
-            let key = Key {
-                credential,
-                ..asked
-            };
             let spare = Spare {
                 ahead,
                 injector: Arc::clone(&self.injector),
@@ -193,7 +191,7 @@ impl Reach {
                 plan: plan.clone(),
                 credential,
             };
-            (key, spare)
+            (asked, spare)
         });
         Ok(Reached {
             upstream,
@@ -226,14 +224,37 @@ impl Reach {
         stands.then_some(upstream)
     }
 
-    /// Logs in now; also says with which credential. Where the server has no room, what waits there
-    /// makes some; where it takes the password no more, a newer one is tried once.
+    /// Logs in now; also says with which credential. Where nobody will do at any address that the target has
+    /// had, its names are looked up again at once, as whoever fails over moves them.
     async fn log_in(
         &self,
         opening: &Opening,
-        plan: &Plan,
+        plan: &mut Plan,
         password: Option<Secret>,
     ) -> Result<(Upstream, [u8; 32]), No> {
+        let failure = match self.log_in_there(opening, plan, &password).await {
+            Err(failure) => failure,
+            Ok(both) => return Ok(both),
+        };
+        if failure.is_of_the_host()
+            && let Some(places) = opening.places_again(&plan.places).await
+        {
+            tracing::info!(target = %plan.target.name, cause = %failure, "the target is elsewhere now");
+            plan.places = places;
+            let again = self.log_in_there(opening, plan, &password).await;
+            return again.map_err(No::from);
+        }
+        Err(failure.into())
+    }
+
+    /// Where the server has no room, what waits there makes some; where it takes the password no more, a newer
+    /// one is tried once.
+    async fn log_in_there(
+        &self,
+        opening: &Opening,
+        plan: &Plan,
+        password: &Option<Secret>,
+    ) -> Result<(Upstream, [u8; 32]), Failed> {
         let attempt = async |password: &Option<Secret>| {
             let credential = self.injector.credential(password.as_ref());
             let upstream = plan
@@ -247,19 +268,19 @@ impl Reach {
                 .await?;
             Ok((upstream, credential))
         };
-        let error = match attempt(&password).await {
+        let error = match attempt(password).await {
             Err(Failed::Login(error)) => error,
-            ended => return ended.map_err(No::from),
+            ended => return ended,
         };
         if error.is_full() && self.warm.make_room(&plan.target.name).await {
-            return attempt(&password).await.map_err(No::from);
+            return attempt(password).await;
         }
         if error.is_wrong_password()
             && let Some(newer) = newer(opening, plan, password.as_ref()).await
         {
-            return attempt(&Some(newer)).await.map_err(No::from);
+            return attempt(&Some(newer)).await;
         }
-        Err(failed(error))
+        Err(Failed::Login(error))
     }
 }
 

@@ -140,7 +140,13 @@ impl Plan {
                 "this target has no address",
             ))),
             // Time to connect and time to log in, as the target says.
-            [place] => turn.at(place, self.attrs()).await,
+            [place] => {
+                let ended = turn.at(place, self.attrs()).await;
+                // Its name may lead to more of them in a moment.
+                let dead = ended.as_ref().is_err_and(|failure| failure.means().1);
+                seen.dead.note(place.1, dead);
+                ended
+            }
             places => {
                 let all = turn.through(places);
                 let ended = timeout(self.target.timeouts.dial, all).await;
@@ -251,6 +257,11 @@ fn late() -> Failed {
 }
 
 impl Failed {
+    /// Whether the server will not do, and another one may.
+    pub(super) fn is_of_the_host(&self) -> bool {
+        self.means().0
+    }
+
     /// Whether the next server is tried, and whether this one is tried last for a while.
     fn means(&self) -> (bool, bool) {
         match self {
