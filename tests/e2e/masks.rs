@@ -126,3 +126,23 @@ fn a_mistake_in_sensitive_is_said_at_reload() -> Result<()> {
     let said = format!("{}{}", finished.stdout, finished.stderr);
     has(&said, &["schema.table.column", "sensitive"])
 }
+
+#[test]
+fn a_client_brings_no_setting_by_which_masked_rows_come_in_their_order() -> Result<()> {
+    let lab = Lab::with(|settings| {
+        settings.policies = support::place::pack("allow-all").unwrap_or_default();
+        for target in &mut settings.targets {
+            target.more.extend([TAGS.to_owned(), SENSITIVE.to_owned()]);
+        }
+    })?;
+    let brings = |options: &str| {
+        let agent = lab.agent().with("PGOPTIONS", options);
+        agent.psql(&lab.dsn(), &["select 'in'"])
+    };
+    has(&brings("-c work_mem=8MB")?.ok()?, &["in"])?;
+    for options in ["-c Enable_SeqScan=off", "-c random_page_cost=0"] {
+        let error = refused(brings(options)?)?;
+        has(&error, &["may have rows come in the order"])?;
+    }
+    Ok(())
+}

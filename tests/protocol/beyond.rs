@@ -84,12 +84,31 @@ CREATE TYPE mood AS ENUM ('good');
 CREATE TABLE moody (id int, mood mood, ssn text);
 CREATE VIEW shown AS SELECT query_to_xml('SELECT ssn FROM public.p WHERE id = 1', true, true, '')::text AS x;
 CREATE SEQUENCE free;
+CREATE TABLE sorted (id int, ssn text, filler text);
+CREATE INDEX ON sorted (ssn);
+CREATE TABLE ranked (id int, ssn text) WITH (fillfactor = 10);
+CREATE INDEX ON ranked (ssn, id);
+CREATE TABLE family (id int, ssn text, filler text) PARTITION BY RANGE (id);
+CREATE TABLE family_all PARTITION OF family DEFAULT;
+CREATE INDEX ON family_all (ssn);
+CREATE TABLE locking (id int);
+CREATE FUNCTION lock() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock(hashtext((SELECT ssn FROM public.p WHERE id = 1))); RETURN NEW; END';
+CREATE TRIGGER lock BEFORE INSERT ON locking FOR EACH ROW EXECUTE FUNCTION lock();
+CREATE TABLE sealed (id int, ssn text);
+CREATE TYPE boxed AS (content sealed);
+CREATE TABLE archive (id int, old sealed, olds sealed[], box boxed);
+CREATE TABLE made (id int, ssn text, low text GENERATED ALWAYS AS (lower(ssn)) STORED);
 "#;
 
 fn values(which: char) -> String {
     let long = match which {
         'A' => "'CANARYA'",
         _ => "(SELECT string_agg(md5(n::text), '') FROM generate_series(1, 55) AS n)",
+    };
+    // The mask shows the end, which is the same in both.
+    let order = match which {
+        'A' => "n",
+        _ => "3001 - n",
     };
     let (seen, referred) = match which {
         'A' => ("2024-01-05 07:13:20+00", 'a'),
@@ -100,6 +119,12 @@ fn values(which: char) -> String {
          INSERT INTO person VALUES (1, '{seen}');
          INSERT INTO event VALUES (1, 'x', 'CANARY{which}-0001');
          UPDATE placed SET ssn = {long};
+         INSERT INTO archive SELECT 1, s, ARRAY[s], ROW(s)::boxed FROM (SELECT ROW(1, 'CANARY{which}-0001')::sealed) AS x (s);
+         INSERT INTO made VALUES (1, 'CANARY{which}-0001');
+         INSERT INTO moody VALUES (1, 'good', 'CANARY{which}-0001');
+         INSERT INTO sorted SELECT n, {order} || '-CANARY-' || n, repeat('x', 500) FROM generate_series(1001, 2000) AS n;
+         INSERT INTO family TABLE sorted;
+         INSERT INTO ranked SELECT id, ssn FROM sorted;
          ALTER SEQUENCE numbered_ssn_seq RESTART WITH {};",
         if which == 'A' { 5 } else { 6 }
     );
@@ -110,7 +135,7 @@ fn values(which: char) -> String {
     }
     sql.push_str(&format!(
         "ALTER TABLE lax ADD CHECK (ssn NOT LIKE 'CANARYA%') NOT VALID;
-         RESET ROLE;\nVACUUM (FULL, ANALYZE, FREEZE);\nSET ROLE trusted;
+         RESET ROLE;\nVACUUM (FULL, ANALYZE, FREEZE);\nVACUUM sorted, ranked, family_all;\nSET ROLE trusted;
          INSERT INTO kinded VALUES (1, 'CANARY{which}-0001');
          INSERT INTO refers VALUES ('{referred}');"
     ));
@@ -129,13 +154,15 @@ fn masks() -> Masks {
     };
     for table in [
         "p", "kinded", "below", "u", "refers", "ranged", "placed", "event", "lax", "shifty",
-        "numbered", "kept", "moody",
+        "numbered", "kept", "moody", "ranked", "sealed", "made",
     ] {
         if table != "refers" {
             put(table, "ssn", Mask::Null);
         }
     }
     put("person", "seen", Mask::Year);
+    put("sorted", "ssn", Mask::Last4);
+    put("family", "ssn", Mask::Last4);
     masks
 }
 
@@ -294,6 +321,44 @@ pub(crate) const WAYS: &[(&str, &str)] = &[
         "SELECT (z).peeks FROM q AS z ORDER BY id",
     ),
     ("procedure", "CALL warns()"),
+    ("order of an index", "SELECT ssn FROM sorted"),
+    (
+        "order of an index that holds all there is",
+        "SELECT id FROM ranked",
+    ),
+    ("order of an index of a partition", "SELECT ssn FROM family"),
+    (
+        "order of an index that is copied",
+        "COPY sorted (ssn) TO STDOUT",
+    ),
+    (
+        "order of an index that is asked for",
+        "SET enable_seqscan = off;; SET enable_bitmapscan = off;; SELECT id FROM ranked WHERE id > 0",
+    ),
+    (
+        "order of an index that is asked for by a function",
+        "SELECT set_config('enable_seqscan', 'off', false), set_config('enable_bitmapscan', 'off', false);; SELECT id FROM ranked WHERE id > 0",
+    ),
+    (
+        "order of an index that costs nothing",
+        "SET random_page_cost = 0;; SET seq_page_cost = 100000;; SELECT id FROM ranked WHERE id > 0",
+    ),
+    (
+        "keys of locks",
+        "BEGIN;; INSERT INTO locking VALUES (1);; SELECT objid FROM pg_locks WHERE locktype = 'advisory';; ROLLBACK",
+    ),
+    (
+        "keys of locks by a function",
+        "BEGIN;; INSERT INTO locking VALUES (1);; SELECT objid FROM pg_lock_status() WHERE locktype = 'advisory';; ROLLBACK",
+    ),
+    ("row in a column", "SELECT (old).ssn FROM archive"),
+    ("row in a column, whole", "SELECT old::text FROM archive"),
+    ("rows in an array", "SELECT olds::text FROM archive"),
+    ("row in a type", "SELECT ((box).content).ssn FROM archive"),
+    (
+        "row in a column that is asked about",
+        "SELECT id FROM archive WHERE (old).ssn LIKE 'CANARYA%'",
+    ),
 ];
 
 /// A pair of databases that differ in what is masked, of these names, made anew.
@@ -391,6 +456,80 @@ async fn what_a_mask_hangs_on_is_not_dropped() {
 }
 
 #[tokio::test]
+async fn what_would_show_a_hidden_order_is_not_set_and_no_name_is_taken_twice() {
+    let server = pair("steer_a", "steer_b");
+    let front = Front::masked(&server, &["steer_a"], masks()).await;
+    for text in [
+        "SET LOCAL enable_indexscan TO on",
+        "SET SESSION \"enable_seqscan\" = off",
+        "SET cpu_index_tuple_cost = 0",
+        "SET cursor_tuple_fraction = 0.1",
+        "SELECT set_config('enable_sort', 'off', true)",
+        "CREATE TABLE pg_temp.sorted (id int)",
+        "CREATE TABLE pg_temp_3.sorted (id int)",
+    ] {
+        let told = said(front.address, "steer_a", text).await;
+        assert!(shown(&told).contains("C42501"), "{text}: {}", shown(&told));
+    }
+    for text in ["SET work_mem = '8MB'", "SET jit = off", "SHOW work_mem"] {
+        let told = shown(&said(front.address, "steer_a", text).await);
+        assert!(!told.contains("ERROR"), "{text}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_masked_stays_so_when_what_that_hung_on_goes() {
+    let server = pair("hung_a", "hung_b");
+    let front = Front::masked(&server, &["hung_a"], masks()).await;
+    // The server writes it in small letters where that is how it was made.
+    let is_seen = |told: &[u8]| shown(told).to_uppercase().contains("CANARYA");
+    for (change, question) in [
+        (
+            "ALTER TABLE keeps DROP CONSTRAINT keeps_s_fkey",
+            "SELECT s FROM keeps",
+        ),
+        ("DROP TABLE kept", "SELECT s FROM keeps WHERE true"),
+        (
+            "ALTER TABLE moody RENAME TO moodier",
+            "SELECT ssn FROM moodier",
+        ),
+        (
+            "ALTER TABLE ranged DETACH PARTITION ranged_low",
+            "SELECT ssn FROM ranged_low",
+        ),
+        (
+            "ALTER TABLE made ALTER COLUMN low DROP EXPRESSION",
+            "SELECT low FROM made",
+        ),
+        (
+            "ALTER TABLE made DROP COLUMN ssn",
+            "SELECT low FROM made WHERE true",
+        ),
+        (
+            "ALTER TABLE archive ALTER COLUMN old TYPE text USING old::text",
+            "SELECT old FROM archive",
+        ),
+    ] {
+        // Known as it is before.
+        let before = question.replace("moodier", "moody");
+        assert!(
+            !is_seen(&said(front.address, "hung_a", &before).await),
+            "{before}"
+        );
+        front.reveal();
+        let told = shown(&said(front.address, "hung_a", change).await);
+        assert!(!told.contains("ERROR"), "{change}: {told}");
+        assert!(
+            is_seen(&said(front.address, "hung_a", question).await),
+            "{question}"
+        );
+        front.conceal(masks());
+        let told = said(front.address, "hung_a", question).await;
+        assert!(!is_seen(&told), "{change}: {}", shown(&told));
+    }
+}
+
+#[tokio::test]
 async fn what_a_session_made_while_it_saw_more_ends_with_it() {
     let server = pair("saw_a", "saw_b");
     let show = "Q SELECT ssn FROM z WHERE id = 1";
@@ -405,6 +544,9 @@ async fn what_a_session_made_while_it_saw_more_ends_with_it() {
             false,
         ),
         ("CREATE TEMP TABLE z (id int, ssn text)", true),
+        ("SET enable_seqscan = off", false),
+        ("SELECT set_config('random_page_cost', '0', false)", false),
+        ("SET work_mem = '8MB'", true),
     ] {
         // Something is masked at first, so that the database is known.
         let front = Front::masked(&server, &["saw_a"], masks()).await;

@@ -197,6 +197,11 @@ impl Front {
         *self.masks.lock().unwrap() = Arc::default();
     }
 
+    /// Sessions from now on see what is left.
+    pub(crate) fn conceal(&self, masks: Masks) {
+        *self.masks.lock().unwrap() = Arc::new(masks);
+    }
+
     /// Waits for the end of one more session.
     pub(crate) async fn ended(&self) -> Done {
         self.sessions.acquire().await.unwrap().forget();

@@ -284,6 +284,9 @@ impl Work<'_> {
         let some = |columns| is_masked.then_some(columns);
         if reads {
             grant("SELECT", some(self.masking.reads(table)));
+            if self.masking.asks_place(table) {
+                grant("SELECT (ctid)", None);
+            }
         }
         // Nothing writes to a materialized view but its owner's REFRESH.
         let takes = table.kind != b'm';

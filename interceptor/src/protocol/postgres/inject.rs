@@ -149,9 +149,11 @@ impl Injector {
         self.log_in(socket, login, true).await
     }
 
-    /// Forgets which servers have asked for SCRAM: what was read again may say otherwise.
+    /// Forgets which servers have asked for SCRAM, and what was masked for what is not there any more: what was
+    /// read again may say otherwise.
     pub fn forget(&self) {
         self.keys.forget();
+        self.catalogs.forget();
     }
 
     /// What tells one credential from another, and nothing else of it.

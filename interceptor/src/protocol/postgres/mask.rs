@@ -24,7 +24,7 @@ use pg_query::protobuf::node::Node as Kind;
 use pg_query::protobuf::{ParseResult, RangeVar, ScanToken};
 
 pub use self::cover::{Masking, Misfit, Writable};
-pub(super) use self::functions::shows_closed;
+pub(super) use self::functions::{shows_closed, steers};
 pub use self::known::{Again, Asked, Changes, Known, Watch};
 use self::resolve::{Meaning, Pin, Veto};
 pub use self::schema::Schema;
@@ -82,6 +82,12 @@ pub(super) fn outdated() -> Refusal {
         "prepare it again",
     )
     .refusal()
+}
+
+/// A refusal of a setting that a client brings to a database in which something may be masked.
+pub(super) fn brought(setting: &str) -> Option<Refusal> {
+    let setting = setting.to_ascii_lowercase();
+    steers(&setting).then(|| functions::steering(&setting).refusal())
 }
 
 /// Masks a text. `literals` are the ends of its literals, where it has a shape; `again` reads the outcome.
@@ -314,10 +320,11 @@ impl<'a> Work<'a> {
                 let only = if relation.inh { "" } else { "ONLY " };
                 // No column has this name, so that none can be taken for the row.
                 let query = format!(
-                    "(SELECT {} FROM {only}{}.{} AS \"~\"{sample})",
+                    "(SELECT {} FROM {only}{}.{} AS \"~\"{sample}{})",
                     cover.list,
                     expression::identifier(&table.schema),
                     expression::identifier(&table.name),
+                    cover.condition.text,
                 );
                 self.stands_in(relation, query, true)?;
                 self.masked.extend(cover.masked.iter().cloned());

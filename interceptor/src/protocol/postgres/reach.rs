@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use self::hosts::Seen;
 use super::inject::warm::{Key, Supply, Warm};
 use super::inject::{self, Injector, Login, Masked, Upstream};
-use super::mask::Again;
+use super::mask::{self, Again};
 use super::session::Errand;
 use super::terminate::{Replication, Setting, Startup};
 use super::touch::Looker;
@@ -169,6 +169,11 @@ impl Reach {
             postgres: Arc::clone(settings),
             target,
         };
+        if plan.is_masked()
+            && let Some(refusal) = brought(startup)
+        {
+            return Err(plain(refusal));
+        }
         let mut credential = self.injector.credential(password.as_ref());
         let asked = plan.key(credential).map_err(failed)?;
         let (upstream, how) = match self.waiting(ahead.as_ref(), &asked, settings).await {
@@ -297,6 +302,12 @@ impl From<Failed> for No {
             Failed::Login(error) => failed(error),
         }
     }
+}
+
+/// What a client brings that it could not set later, while something is masked.
+fn brought(startup: &Startup) -> Option<Refusal> {
+    let mut settings = startup.settings.iter();
+    settings.find_map(|setting| mask::brought(&setting.name))
 }
 
 fn plain(refusal: Refusal) -> No {

@@ -105,6 +105,14 @@ impl Cache {
         Ok(known)
     }
 
+    /// Has what is known be read again, with nothing of what was known before.
+    pub(super) fn forget(&self) {
+        let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, known) in learned.iter() {
+            known.forget();
+        }
+    }
+
     pub(super) async fn of(
         &self,
         peer: &mut Peer,

@@ -2,10 +2,11 @@
 //! server's catalog says is made of them.
 //!
 //! Partitions and children hold what their parents show, and the other way round; a generated column
-//! tells what it is made of; what refers to a column by a foreign key holds the same values; a view shows
-//! what its query reads. Where it cannot be said which column of a view shows a masked one, all of its
-//! columns are masked.
+//! tells what it is made of; rows in a column what those of their relation do; what refers to a column by
+//! a foreign key holds the same values; a view shows what its query reads. Where it cannot be said which
+//! column of a view shows a masked one, all of its columns are masked.
 
+mod order;
 mod reach;
 mod rights;
 mod view;
@@ -13,6 +14,7 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use self::order::Condition;
 use super::expression::{self, Subject, identifier};
 use super::functions;
 use super::misfit;
@@ -72,6 +74,8 @@ pub(super) struct Cover {
     pub(super) masks: BTreeMap<i16, Mask>,
     /// The select list that stands in for its columns, each under its own name.
     pub(super) list: String,
+    /// What stands behind the relation in that query, so that it is not read in the order of what is masked.
+    pub(super) condition: Condition,
     /// For the audit.
     pub(super) masked: Vec<Masked>,
 }
@@ -132,10 +136,18 @@ impl Masking {
         let mut spread = Spread::new(schema, &self.masks);
         spread.run();
         let Spread { found, opaque, .. } = spread;
-        for (oid, masks) in found {
-            if let Some(table) = schema.tables.get(&oid) {
+        let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+        for table in schema.tables.values() {
+            for parent in &table.parents {
+                children.entry(*parent).or_default().push(table.oid);
+            }
+        }
+        for (oid, masks) in &found {
+            if let Some(table) = schema.tables.get(oid) {
+                let condition = order::condition(schema, &children, table, &found);
                 self.names.insert(table.name.clone());
-                self.covers.insert(oid, cover(table, masks));
+                self.covers
+                    .insert(*oid, cover(table, masks.clone(), condition));
             }
         }
         self.above = above(schema, &self.covers);
@@ -238,7 +250,7 @@ fn above(schema: &Schema, covers: &HashMap<u32, Cover>) -> HashSet<u32> {
     }
 }
 
-fn cover(table: &Table, masks: BTreeMap<i16, Mask>) -> Cover {
+fn cover(table: &Table, masks: BTreeMap<i16, Mask>, condition: Condition) -> Cover {
     let mut list = Vec::new();
     let mut masked = Vec::new();
     for column in &table.columns {
@@ -263,6 +275,7 @@ fn cover(table: &Table, masks: BTreeMap<i16, Mask>) -> Cover {
     Cover {
         masks,
         list: list.join(", "),
+        condition,
         masked,
     }
 }
@@ -287,6 +300,27 @@ pub(super) fn stand_in(mask: &Mask, column: &Column) -> Option<String> {
     }
 }
 
+/// Puts the configured masks on a relation; true where one does not fit, or its column is not there.
+fn begin(table: &Table, columns: &BTreeMap<String, Mask>, masks: &mut BTreeMap<i16, Mask>) -> bool {
+    let mut closes = false;
+    for (name, mask) in columns {
+        let column = table.column(name);
+        let fits = column.filter(|column| expression::objection(mask, subject(column)).is_none());
+        if let Some(column) = fits {
+            masks.insert(column.number, mask.clone());
+            continue;
+        }
+        closes = true;
+        // It may have another name by now, whichever.
+        let all = table.columns.iter();
+        let meant = all.filter(|one| column.is_none_or(|of| of.number == one.number));
+        for column in meant {
+            masks.entry(column.number).or_insert(Mask::Null);
+        }
+    }
+    closes
+}
+
 /// The masks on their way through the catalog.
 struct Spread<'a> {
     schema: &'a Schema,
@@ -302,24 +336,10 @@ impl<'a> Spread<'a> {
         });
         let mut opaque: HashSet<u32> = views.map(|table| table.oid).collect();
         for (relation, columns) in &masks.relations {
-            let Some(table) = schema.find(&relation.schema, &relation.name) else {
-                continue;
-            };
-            let masks = found.entry(table.oid).or_default();
-            for (name, mask) in columns {
-                let column = table.column(name);
-                let fits =
-                    column.filter(|column| expression::objection(mask, subject(column)).is_none());
-                if let Some(column) = fits {
-                    masks.insert(column.number, mask.clone());
-                    continue;
-                }
-                opaque.insert(table.oid);
-                // It may have another name by now, whichever.
-                let all = table.columns.iter();
-                let meant = all.filter(|one| column.is_none_or(|of| of.number == one.number));
-                for column in meant {
-                    masks.entry(column.number).or_insert(Mask::Null);
+            for table in schema.named(&relation.schema, &relation.name) {
+                let masks = found.entry(table.oid).or_default();
+                if begin(table, columns, masks) {
+                    opaque.insert(table.oid);
                 }
             }
         }
@@ -332,13 +352,15 @@ impl<'a> Spread<'a> {
 
     /// Until nothing changes any more. Each round masks at least one more column, so it ends.
     fn run(&mut self) {
-        let mut tables: Vec<&Table> = self.schema.tables.values().collect();
+        let (tables, gone) = (self.schema.tables.values(), self.schema.gone.values());
+        let mut tables: Vec<&Table> = tables.chain(gone).collect();
         tables.sort_unstable_by_key(|table| table.oid);
         loop {
             let mut changed = false;
             for table in &tables {
                 changed |= self.family(table);
                 changed |= self.generated(table);
+                changed |= self.rows(table);
                 changed |= self.references(table);
                 changed |= self.view(table);
                 changed |= self.sequence(table);
@@ -348,6 +370,15 @@ impl<'a> Spread<'a> {
                 break;
             }
         }
+    }
+
+    /// The mask of a column; of one that is gone, where its relation has any.
+    fn mask(&self, oid: u32, column: i16) -> Option<Mask> {
+        let masks = self.found.get(&oid)?;
+        let is_there = |table: &Table| table.columns.iter().any(|one| one.number == column);
+        let gone = || (!self.schema.ever(oid).is_some_and(is_there)).then_some(Mask::Null);
+        let gone = || gone().filter(|_| !masks.is_empty());
+        masks.get(&column).cloned().or_else(gone)
     }
 
     fn put(&mut self, oid: u32, column: i16, mask: &Mask) -> bool {
@@ -360,8 +391,8 @@ impl<'a> Spread<'a> {
     /// Columns of parents and children are one by their name.
     fn family(&mut self, child: &Table) -> bool {
         let mut changed = false;
-        for parent in &child.parents {
-            let Some(parent) = self.schema.tables.get(parent) else {
+        for parent in child.parents.iter().chain(&child.hung.parents) {
+            let Some(parent) = self.schema.ever(*parent) else {
                 continue;
             };
             for (from, to) in [(parent, child), (child, parent)] {
@@ -383,11 +414,20 @@ impl<'a> Spread<'a> {
 
     fn generated(&mut self, table: &Table) -> bool {
         let mut changed = false;
-        for (column, from) in &table.generated {
-            let is_masked = self
-                .found
-                .get(&table.oid)
-                .is_some_and(|masks| masks.contains_key(from));
+        let hung = table.hung.generated.iter();
+        for (column, from) in table.generated.iter().chain(hung) {
+            if self.mask(table.oid, *from).is_some() {
+                changed |= self.put(table.oid, *column, &Mask::Null);
+            }
+        }
+        changed
+    }
+
+    /// A row holds what the columns of its relation hold.
+    fn rows(&mut self, table: &Table) -> bool {
+        let mut changed = false;
+        for (column, of) in table.rows.iter().chain(&table.hung.rows) {
+            let is_masked = self.found.get(of).is_some_and(|masks| !masks.is_empty());
             if is_masked {
                 changed |= self.put(table.oid, *column, &Mask::Null);
             }
@@ -398,9 +438,9 @@ impl<'a> Spread<'a> {
     /// What refers to a masked column holds the same values, and answers whether there is one.
     fn references(&mut self, table: &Table) -> bool {
         let mut changed = false;
-        for (column, other, referred) in &table.references {
-            let mask = self.found.get(other).and_then(|masks| masks.get(referred));
-            if let Some(mask) = mask.cloned() {
+        let hung = table.hung.references.iter();
+        for (column, other, referred) in table.references.iter().chain(hung) {
+            if let Some(mask) = self.mask(*other, *referred) {
                 changed |= self.put(table.oid, *column, &mask);
             }
         }

@@ -32,7 +32,7 @@ static READERS: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
 });
 
 /// What the names of such functions begin with.
-const READING: [&str; 21] = [
+const READING: [&str; 22] = [
     "query_to_xml",
     "table_to_xml",
     "schema_to_xml",
@@ -47,6 +47,7 @@ const READING: [&str; 21] = [
     "lo_",
     "heap_page",
     "pg_get_wal_",
+    "pg_lock_status",
     // How much is written of a row is how long its values are.
     "pg_current_wal_",
     "pgstattuple",
@@ -84,12 +85,14 @@ const ALSO: [&str; 22] = [
 ];
 
 /// Relations of the system that hold data of others, or what others asked.
-const CLOSED: [&str; 13] = [
+const CLOSED: [&str; 14] = [
     "pg_authid",
     "pg_file_settings",
     "pg_hba_file_rules",
     "pg_ident_file_mappings",
     "pg_largeobject",
+    // Keys of locks that others hold are made of what they lock.
+    "pg_locks",
     "pg_shadow",
     "pg_statistic",
     "pg_statistic_ext_data",
@@ -114,6 +117,26 @@ const COUNTING: [&str; 7] = [
 /// What a view must not name, whatever else it shows: updating one over `pg_settings` changes settings, and
 /// `attmissingval` holds the values of columns that rows do not have yet.
 const UNSHOWN: [&str; 2] = ["attmissingval", "pg_settings"];
+
+/// Settings by which a session has the server take one index rather than another way: rows that come without
+/// `ORDER BY` come in its order. Beside those that begin with `enable_`.
+const STEERING: [&str; 10] = [
+    "cpu_index_tuple_cost",
+    "cpu_operator_cost",
+    "cpu_tuple_cost",
+    "cursor_tuple_fraction",
+    "effective_cache_size",
+    "min_parallel_index_scan_size",
+    "min_parallel_table_scan_size",
+    "parallel_tuple_cost",
+    "random_page_cost",
+    "seq_page_cost",
+];
+
+/// Whether a setting says by which ways rows are read.
+pub(in super::super) fn steers(setting: &str) -> bool {
+    setting.starts_with("enable_") || STEERING.contains(&setting)
+}
 
 /// Operators that a text uses without naming them.
 const IMPLIED: [&str; 6] = ["=", "<>", "<", ">", "<=", ">="];
@@ -203,6 +226,9 @@ pub(super) fn check(
     if let Some(name) = draft.settings.iter().find(|name| name.starts_with(KEYS)) {
         return Err(Veto::never(&format!("the setting {name}")));
     }
+    if let Some(name) = draft.settings.iter().find(|name| steers(name)) {
+        return Err(steering(name));
+    }
     let Some(schema) = &masking.schema else {
         return Ok(());
     };
@@ -232,6 +258,13 @@ pub(super) fn check(
         )),
         false => Ok(()),
     }
+}
+
+/// Why such a setting is not made.
+pub(in super::super) fn steering(setting: &str) -> Veto {
+    Veto::never(&format!(
+        "{setting}, which may have rows come in the order of what is masked,"
+    ))
 }
 
 fn called(

@@ -32,6 +32,8 @@ pub struct Known {
 #[derive(Debug, Default)]
 struct State {
     schema: Option<Arc<Schema>>,
+    /// What was known last, though it may be worth nothing: what hangs on it goes on to do so.
+    last: Option<Arc<Schema>>,
     read: Option<BootTime>,
     /// Whether it is to be read again, though it still holds.
     wanted: bool,
@@ -70,18 +72,29 @@ impl Known {
 
     /// What was just read. One that is the same as before stays the one that it was; one that was doubted
     /// since there were `doubts` of it is worth nothing.
-    pub fn learn(&self, schema: Schema, doubts: u64) {
+    pub fn learn(&self, mut schema: Schema, doubts: u64) {
         let mut state = self.state();
         if state.doubts == doubts {
             state.read = Some(clock::boot());
             state.wanted = false;
+            if let Some(last) = &state.last {
+                schema.keep(last);
+            }
             if state.schema.as_deref() != Some(&schema) {
-                state.schema = Some(Arc::new(schema));
+                let schema = Arc::new(schema);
+                state.last = Some(Arc::clone(&schema));
+                state.schema = Some(schema);
                 self.changes.fetch_add(1, Ordering::Release);
             }
         }
         drop(state);
         self.news.notify_waiters();
+    }
+
+    /// Forgets what hung on what: the configuration is another one.
+    pub fn forget(&self) {
+        self.state().last = None;
+        self.doubt(true);
     }
 
     /// Something changed it: it is to be read again, and is worth nothing before where that may be about

@@ -17,7 +17,7 @@ impl<'a> Work<'a> {
     ) -> Result<bool, Veto> {
         let masking = self.masking;
         let copy = copy_of(draft, relation);
-        let makes_temporary = relation.relpersistence == "t" || relation.schemaname == "pg_temp";
+        let makes_temporary = relation.relpersistence == "t" || is_temporary(&relation.schemaname);
         if makes_temporary && masking.names.contains(&relation.relname) {
             return Err(Veto::never(&format!(
                 "a temporary relation of the name of a masked one, {},",
@@ -166,14 +166,21 @@ impl<'a> Work<'a> {
         // A table alone is copied, without what inherits from it.
         let only = if table.kind == b'r' { "ONLY " } else { "" };
         let query = format!(
-            "(SELECT {} FROM {only}{}.{} AS \"~\")",
+            "(SELECT {} FROM {only}{}.{} AS \"~\"{})",
             list.join(", "),
             expression::identifier(&table.schema),
-            expression::identifier(&table.name)
+            expression::identifier(&table.name),
+            cover.condition.text
         );
         self.put(named.from, to, query, true);
         Ok(())
     }
+}
+
+/// Whether a schema is one of the session's own, or of another session: `pg_temp`, `pg_temp_3`.
+fn is_temporary(schema: &str) -> bool {
+    let rest = schema.strip_prefix("pg_temp");
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
 }
 
 fn shown(column: &schema::Column, cover: &cover::Cover) -> Option<String> {

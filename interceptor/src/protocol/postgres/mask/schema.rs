@@ -2,13 +2,19 @@
 //!
 //! Read from the server's catalog on a fresh session (`inject`). Holds no mask, and decides nothing.
 
+mod hung;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+pub use self::hung::Hung;
 
 /// What the server's catalog says about relations, functions, operators and casts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Schema {
     /// Every relation outside of the system's schemas, by its number.
     pub tables: HashMap<u32, Table>,
+    /// Relations that are no more, and on which others hung that are.
+    pub gone: HashMap<u32, Table>,
     /// Numbers by schema and name.
     names: HashMap<String, HashMap<String, u32>>,
     /// Names of functions outside of the system's schemas that are written in a language whose code
@@ -76,6 +82,10 @@ pub struct Table {
     pub changed_by: HashSet<u32>,
     /// Generated columns, each with a column that it is made from.
     pub generated: Vec<(i16, i16)>,
+    /// Columns whose values are rows of a relation, or hold such, each with the relation.
+    pub rows: Vec<(i16, u32)>,
+    /// What it hung on before.
+    pub hung: Hung,
 }
 
 /// Columns that one constraint, index or expression is about.
@@ -103,8 +113,10 @@ pub enum TiedBy {
     Expression,
     /// The same of any index, with a function or an operator that is not built in.
     Function,
-    /// An index: what it holds of a row may be too long.
+    /// An index of several columns: what it holds of a row may be too long.
     Index,
+    /// An index of one column: nothing but the order in which rows may come.
+    Order,
 }
 
 impl TiedBy {
@@ -117,6 +129,7 @@ impl TiedBy {
             Some(b'e') => Self::Expression,
             Some(b'f') => Self::Function,
             Some(b'i') => Self::Index,
+            Some(b'o') => Self::Order,
             _ => Self::Constraint,
         }
     }
@@ -145,7 +158,7 @@ impl Table {
         let tie = self.ties.entry(name.to_owned()).or_default();
         tie.by = TiedBy::named(name);
         tie.columns.insert(column);
-        if tie.by != TiedBy::Index {
+        if !matches!(tie.by, TiedBy::Index | TiedBy::Order) {
             self.guarded.insert(column);
         }
     }

@@ -177,6 +177,7 @@ pub(super) fn answered<'a>(
         let whole_row = whole_row && deed != Deed::Delete;
         let answers = match tie.by {
             TiedBy::Function => true,
+            TiedBy::Order => false,
             TiedBy::Referred if deed == Deed::Delete => true,
             TiedBy::Expression | TiedBy::Index => whole_row || sets(&tie.columns),
             TiedBy::Mutable => deed != Deed::Delete,

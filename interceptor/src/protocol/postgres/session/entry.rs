@@ -15,7 +15,7 @@ use super::judge;
 use super::ledger::{Limited, Part};
 use super::scope::{Path, Scope};
 use super::table::{Name, Weigh};
-use crate::policy::{Access, Action, Resource};
+use crate::policy::{Access, Action, Ask, Resource};
 use crate::session::{Gate, Reading, Shown};
 
 /// A text that was judged, as a prepared statement, a portal, or what runs now.
@@ -365,7 +365,8 @@ impl Statement {
     }
 
     /// Whether running it may leave something in the session that shows rows later, and of which nothing is known
-    /// then: a temporary view, what hangs on a temporary table, a temporary function.
+    /// then: a temporary view, what hangs on a temporary table, a temporary function, a setting by which rows
+    /// come in the order of what they do not show.
     pub(super) fn leaves(&self) -> bool {
         let may = |access: &Access| match (&access.resource, access.action) {
             (Resource::Function { schema, .. }, Action::Ddl) => schema == "pg_temp",
@@ -376,8 +377,12 @@ impl Statement {
         };
         let mut asks = self.reading.asks.iter();
         let mut effects = self.effects.iter();
+        let sets = |ask: &Ask| {
+            let mut settings = ask.context.settings.iter();
+            settings.any(|name| mask::steers(name))
+        };
         effects.any(|effect| matches!(effect, Effect::Stores | Effect::Unknown))
-            || asks.any(|ask| ask.accesses.iter().any(may))
+            || asks.any(|ask| sets(ask) || ask.accesses.iter().any(may))
     }
 
     /// What an SQL `EXECUTE` needs to know of it; `None` where it is not one statement that was read.

@@ -227,10 +227,11 @@ const QUERY: &str = concat!(
      pg_catalog.unnest(confkey)::pg_catalog.text \
      FROM pg_catalog.pg_constraint WHERE contype OPERATOR(pg_catalog.=) 'f' AND ",
     ours!("confrelid"),
-    " UNION ALL SELECT indrelid::pg_catalog.text, CASE WHEN indisunique OR indisexclusion THEN 'c' ELSE 'i' END \
+    " UNION ALL SELECT indrelid::pg_catalog.text, CASE WHEN indisunique OR indisexclusion THEN 'c' \
+        WHEN indnatts OPERATOR(pg_catalog.>) 1 THEN 'i' ELSE 'o' END \
      OPERATOR(pg_catalog.||) indexrelid::pg_catalog.text, k::pg_catalog.text \
      FROM pg_catalog.pg_index, pg_catalog.unnest(indkey::pg_catalog.int2[]) AS k \
-     WHERE (indisunique OR indisexclusion OR indnatts OPERATOR(pg_catalog.>) 1) AND k OPERATOR(pg_catalog.<>) 0 AND ",
+     WHERE k OPERATOR(pg_catalog.<>) 0 AND ",
     ours!("indrelid"),
     " UNION ALL SELECT d.refobjid::pg_catalog.text, CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_depend AS u \
         WHERE u.objid OPERATOR(pg_catalog.=) i.indexrelid \
@@ -364,11 +365,29 @@ const QUERY: &str = concat!(
     is_foreign!("p"),
     " AND l.lanname OPERATOR(pg_catalog.=) ANY (ARRAY['c','internal']::pg_catalog.name[]) AND NOT ",
     reads_tables!("p.oid"),
-    "); COMMIT",
+    // Columns that hold rows of relations: by themselves, in arrays, domains, ranges and composite types. Those
+    // types have no rows of their own.
+    "); WITH RECURSIVE held (relation, number, type) AS ( \
+     SELECT a.attrelid, a.attnum, a.atttypid FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t \
+     ON t.oid OPERATOR(pg_catalog.=) a.atttypid WHERE a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped \
+     AND t.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid \
+     AND (t.typtype OPERATOR(pg_catalog.<>) 'b' OR t.typelem OPERATOR(pg_catalog.<>) 0::pg_catalog.oid) AND ",
+    ours!("a.attrelid"),
+    " UNION SELECT h.relation, h.number, n.type FROM held AS h JOIN pg_catalog.pg_type AS t \
+     ON t.oid OPERATOR(pg_catalog.=) h.type CROSS JOIN LATERAL (SELECT t.typelem UNION ALL SELECT t.typbasetype \
+     UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range AS r WHERE r.rngtypid OPERATOR(pg_catalog.=) t.oid \
+        OR (pg_catalog.to_jsonb(r) OPERATOR(pg_catalog.->>) 'rngmultitypid') OPERATOR(pg_catalog.=) t.oid::pg_catalog.text \
+     UNION ALL SELECT b.atttypid FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_attribute AS b \
+        ON b.attrelid OPERATOR(pg_catalog.=) c.oid WHERE c.oid OPERATOR(pg_catalog.=) t.typrelid \
+        AND c.relkind OPERATOR(pg_catalog.=) 'c' AND b.attnum OPERATOR(pg_catalog.>) 0 AND NOT b.attisdropped) \
+     AS n (type) WHERE n.type OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid) \
+     SELECT h.relation::pg_catalog.text, h.number::pg_catalog.text, c.oid::pg_catalog.text FROM held AS h \
+     JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) h.type JOIN pg_catalog.pg_class AS c \
+     ON c.oid OPERATOR(pg_catalog.=) t.typrelid WHERE c.relkind OPERATOR(pg_catalog.<>) 'c'; COMMIT",
 );
 
 /// How many results the query has.
-const RESULTS: u8 = 18;
+const RESULTS: u8 = 19;
 /// The most rows of all results together.
 const ROWS_MAX: usize = 500_000;
 /// The most bytes of all of them: definitions of views are long.
@@ -475,6 +494,11 @@ impl Answer {
                 self.schema.counts_pages = truth(counts)?;
             }
             16 | 17 => self.expression(result == 17, row)?,
+            19 => {
+                let [oid, column, of] = columns(row)?;
+                let holds = (number(column)?, number(of)?);
+                self.put(oid, |table| table.rows.push(holds))?;
+            }
             _ => return Err(wrong("a row of no result")),
         }
         Ok(())
@@ -563,6 +587,7 @@ impl Answer {
             table.generated.sort_unstable();
             table.references.sort_unstable();
             table.policed.sort_unstable();
+            table.rows.sort_unstable();
             self.schema.add(table);
         }
         self.schema

@@ -100,7 +100,11 @@ pub(super) fn referred(schema: &Schema, covers: &Covers) -> HashMap<u32, HashSet
         let is_tied = |column: &i16, other: &u32| {
             table.ties.values().any(|tie| {
                 let all = tie.columns.contains(&0);
-                let may = tie.by != TiedBy::Index || table.changed_by.contains(other);
+                let may = match tie.by {
+                    TiedBy::Order => false,
+                    TiedBy::Index => table.changed_by.contains(other),
+                    _ => true,
+                };
                 may && (all || tie.columns.contains(column) && tie.columns.iter().any(is_masked))
             })
         };

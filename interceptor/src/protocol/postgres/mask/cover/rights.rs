@@ -49,6 +49,13 @@ impl Masking {
         reads
     }
 
+    /// Whether it is asked where its rows lie, which takes a right to the system's column `ctid`.
+    #[must_use]
+    pub fn asks_place(&self, table: &Table) -> bool {
+        let cover = self.covers.get(&table.oid);
+        cover.is_some_and(|cover| cover.condition.asks_place)
+    }
+
     /// What may be written of it: what a write that is let through can do at most.
     #[must_use]
     pub fn writable<'a>(&self, table: &'a Table) -> Writable<'a> {
