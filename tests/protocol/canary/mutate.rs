@@ -44,6 +44,28 @@ const OF_WAYS: &[(&str, &[&str])] = &[
     ("used", &["v_order"]),
     ("log", &["told"]),
     ("said", &["told"]),
+    ("heard", &["told"]),
+    ("indexed", &["told"]),
+    ("defaulted", &["told"]),
+    ("written", &["told"]),
+    ("over_log", &["v_person"]),
+    ("over_heard", &["v_order"]),
+    ("over_defaulted", &["v_plain"]),
+    ("over_kinds", &["v_person", "v_order"]),
+    ("over_above", &["v_union"]),
+    ("twice", &["v_top"]),
+    ("above", &["base"]),
+    ("below", &["leaf"]),
+    ("placed", &["{t}"]),
+    ("ranged", &["event"]),
+    ("lax", &["checks"]),
+    ("shifty", &["checks"]),
+    ("locked", &["v_person"]),
+    ("policed", &["orders"]),
+    ("sifted", &["orders"]),
+    ("numbered", &["vault"]),
+    ("sorted", &["{t}"]),
+    ("ranked", &["{t}"]),
     ("db", &["{db}"]),
 ];
 
@@ -172,6 +194,7 @@ const AROUND: &[&str] = &[
 /// The named ways around masks.
 pub(super) fn ways() -> Vec<Script> {
     let all = crate::masking::WAYS.iter().chain(crate::around::WAYS);
+    let all = all.chain(crate::beyond::WAYS);
     all.map(|(_, text)| text.split(";;").map(|one| one.trim().to_owned()).collect())
         .collect()
 }
