@@ -1,7 +1,8 @@
 //! The same bytes to the server directly and through the loop, where policy allows all: the client must get
 //! the same bytes back.
 //!
-//! Messages are drawn from a seed, well formed and not. `LOOP_SEED` and `LOOP_CASES` change which and how many.
+//! Messages are drawn from seeds, well formed and not: those that are kept (`loop_oracle.seeds`), or the one in
+//! `LOOP_SEED`; `LOOP_CASES` says how many of each. A seed that has found something is kept.
 
 use bytes::{BufMut as _, BytesMut};
 use interceptor::protocol::postgres::wire::error::ErrorFields;
@@ -78,7 +79,28 @@ const TEXTS: &[&str] = &[
 
 const VALUES: &[&[u8]] = &[b"1", b"2", b"\0\0\0\x03", b"x", b""];
 
-const NAMES: &[&str] = &["", "", "", "s", "c", "p"];
+/// A server keeps 63 bytes of a name, and no part of a letter.
+const NAMES: &[&str] = &[
+    "",
+    "",
+    "",
+    "",
+    "",
+    "",
+    "s",
+    "s",
+    "c",
+    "c",
+    "p",
+    "p",
+    "sixty-three-bytes-sixty-three-bytes-sixty-three-bytes-sixty-thr",
+    "sixty-three-bytes-sixty-three-bytes-sixty-three-bytes-sixty-thrx",
+    "cut-in-a-letter-cut-in-a-letter-cut-in-a-letter-cut-in-a-lette\u{fc}",
+    "cut-in-a-letter-cut-in-a-letter-cut-in-a-letter-cut-in-a-lette",
+];
+
+/// The seeds that every run takes.
+const SEEDS: &str = include_str!("loop_oracle.seeds");
 
 fn message() -> impl Strategy<Value = Vec<u8>> {
     let well = prop_oneof![
@@ -331,11 +353,22 @@ async fn where_policy_allows_all_the_same_bytes_come_back() {
     server.sql(&format!("\\c oracle\n{TABLES}"));
     let front = Front::open(&server, &["oracle"]).await;
     let mut look = Raw::connect(server.address(), "oracle").await;
-    let seed = std::env::var("LOOP_SEED").unwrap_or_else(|_| "what a server says".to_owned());
-    let seed: Vec<u8> = seed.bytes().cycle().take(32).collect();
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let told = std::env::var("LOOP_SEED");
+    let seeds: Vec<&str> = match &told {
+        Ok(seed) => vec![seed],
+        Err(_) => SEEDS.lines().collect(),
+    };
+    let cases: usize = std::env::var("LOOP_CASES").map_or(150, |cases| cases.parse().unwrap());
+    for seed in seeds {
+        compare(&front, &server, &mut look, (seed, cases)).await;
+    }
+}
+
+/// So many scripts of a seed, both ways.
+async fn compare(front: &Front, server: &Server, look: &mut Raw, (seed, cases): (&str, usize)) {
+    let bytes: Vec<u8> = seed.bytes().cycle().take(32).collect();
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let cases: usize = std::env::var("LOOP_CASES").map_or(300, |cases| cases.parse().unwrap());
     let scripts = prop::collection::vec(message(), 1..24);
     for case in 0..cases {
         let mut script = scripts.new_tree(&mut runner).unwrap().current().concat();
@@ -351,7 +384,7 @@ async fn where_policy_allows_all_the_same_bytes_come_back() {
             .await;
         let about = || {
             format!(
-                "case {case}\nsent\n    {}\nlooped\n    {}\ndirectly\n    {}\n{:?}",
+                "seed {seed:?}, case {case}\nsent\n    {}\nlooped\n    {}\ndirectly\n    {}\n{:?}",
                 sent(&script),
                 shown(&looped),
                 shown(&directly),
