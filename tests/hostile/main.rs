@@ -6,6 +6,7 @@
 mod floods;
 mod http;
 mod idle;
+mod logins;
 mod masks;
 mod messages;
 mod paths;

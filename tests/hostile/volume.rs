@@ -20,7 +20,7 @@ const LONGEST: usize = 0x3fff_ffff;
 const LONG: usize = 150 << 20;
 /// What the daemon may need for it more than before, in KiB: buffers in two directions, and what waits
 /// for the recorder.
-const MOST: u64 = 32 << 10;
+pub(crate) const MOST: u64 = 32 << 10;
 
 /// A server that has bodies of any length, and drops them.
 struct Peer {
@@ -239,7 +239,7 @@ print("done " + until(b"Z"), flush=True)
 "#;
 
 /// The most memory that the daemon has had since the last reset, in KiB.
-fn peak(daemon: &Daemon) -> Result<u64> {
+pub(crate) fn peak(daemon: &Daemon) -> Result<u64> {
     let pid = daemon.process().context("the daemon runs")?.pid();
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
