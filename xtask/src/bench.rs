@@ -7,6 +7,7 @@ pub(crate) mod approvals;
 mod cases;
 pub(crate) mod detect;
 pub(crate) mod grants;
+pub(crate) mod judge;
 pub(crate) mod records;
 pub(crate) mod ssh;
 mod subjects;

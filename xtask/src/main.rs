@@ -46,6 +46,7 @@ usage: cargo xtask COMMAND
   bench detect     value detectors beside a set of regular expressions
   bench approvals  what a thousand requests cost that wait for people at once
   bench grants     what a grant costs a request, with ten thousand of them alive
+  bench judge      what a statement costs before it goes upstream, the first time and again
   bench records    a place in a long recording, and words among a million requests
   bench ssh        bulk, logins and idle sessions of SSH, direct and through the daemon
   fuzz NAME [--seconds N]
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         ["bench", "detect"] => bench::detect::measure(),
         ["bench", "approvals"] => bench::approvals::measure(),
         ["bench", "grants"] => bench::grants::measure(),
+        ["bench", "judge"] => bench::judge::measure(),
         ["bench", "records"] => bench::records::measure(),
         ["bench", "ssh"] => bench::ssh::measure(),
         ["suite", name] => test::suite(name, None),

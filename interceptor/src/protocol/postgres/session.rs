@@ -29,7 +29,7 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use self::judge::Judge;
-pub use self::judge::{Read, TEXT_MAX};
+pub use self::judge::{Alone, Read, TEXT_MAX};
 pub use self::ledger::Unexpected;
 use self::ledger::{Ledger, Reported};
 pub use self::patience::Patience;

@@ -3,11 +3,14 @@
 //! Decides nothing: it turns texts into readings, and makes the readings of what cannot be read. The
 //! gate decides.
 
+mod alone;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use lru::LruCache;
 
+pub use self::alone::Alone;
 use super::super::facts::{self, Facts, Names, Prepared};
 use super::super::mask::{self, Masking, Watch};
 use super::entry::Statement;
