@@ -4,6 +4,7 @@
 //! that neither a value nor an answer about one comes out; [`Masks`] says where and what.
 
 pub mod detect;
+pub(crate) mod output;
 pub mod sense;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,6 +1,7 @@
 //! Kubernetes: stock `kubectl` of two versions against a real API server, with a kubeconfig without credentials.
 
 mod judged;
+mod replay;
 mod secrets;
 mod streams;
 

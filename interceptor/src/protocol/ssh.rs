@@ -9,7 +9,6 @@ mod cut;
 mod facts;
 pub mod host;
 mod inject;
-mod output;
 mod refuse;
 mod server;
 mod sftp;

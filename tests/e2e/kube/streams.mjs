@@ -10,7 +10,7 @@ const POD = {
   apiVersion: "v1",
   kind: "Pod",
   metadata: { name: "web", namespace: "default" },
-  spec: { containers: [{ name: "app", image: "x" }] },
+  spec: { containers: [{ name: "app", image: "x", stdin: true, tty: true }] },
   status: { phase: "Running" },
 };
 const verbs = ["get", "list", "create"];
@@ -51,6 +51,38 @@ function run(query, { out, err, end, input }) {
   const command = query.getAll("command");
   if (command[0] === "cat") {
     input((bytes) => out(bytes), () => end(SUCCESS));
+    return;
+  }
+  if (command[0] === "leak") {
+    // Values in more than one frame, and on both streams.
+    for (const piece of ["to alice@exam", "ple.com", " now\n"]) out(Buffer.from(piece));
+    for (const piece of ["bob@", "example.com\n"]) err(Buffer.from(piece));
+    end(FAILED);
+    return;
+  }
+  if (command[0] === "token") {
+    const part = (text) => Buffer.from(text).toString("base64url");
+    const token = `${part('{"alg":"HS256","typ":"JWT"}')}.${part('{"sub":"1234567890","name":"x"}')}.${part("0123456789abcdef0123456789abcdef")}`;
+    for (const piece of [token.slice(0, 20), token.slice(20), "\n"]) out(Buffer.from(piece));
+    end(SUCCESS);
+    return;
+  }
+  if (command[0] === "shell" || command.length === 0) {
+    // Echoes, as a terminal does; a line that says so is the last.
+    let line = "";
+    out(Buffer.from("$ "));
+    input((bytes) => {
+      for (const letter of bytes.toString()) {
+        if (letter !== "\r" && letter !== "\n") {
+          line += letter;
+          out(Buffer.from(letter));
+          continue;
+        }
+        out(Buffer.from(`\r\nyou said ${line}\r\n$ `));
+        if (line === "exit") end(FAILED);
+        line = "";
+      }
+    }, () => {});
     return;
   }
   out(Buffer.from(`ran ${command.join("|")}\n`));
@@ -166,7 +198,9 @@ function spdy(send, opened, data) {
 
 // Clients open what they will speak by in an order that is known: errors, then input, output, errors' text.
 function exec(query, send) {
+  const tty = query.get("tty") === "true";
   const wanted = ["error", "stdin", "stdout", "stderr"].filter((name) => name === "error" || query.get(name) === "true");
+  if (tty) wanted.push("resize");
   const ids = {};
   let input = [() => {}, () => {}];
   const streams = spdy(

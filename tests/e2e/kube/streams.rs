@@ -29,8 +29,8 @@ when { context.program == "restart" };
 when { context.program like "*sh" };
 "#;
 
-struct Lab {
-    daemon: Daemon,
+pub(super) struct Lab {
+    pub(super) daemon: Daemon,
     _server: Process,
     log: PathBuf,
     kubeconfig: PathBuf,
@@ -40,6 +40,11 @@ struct Lab {
 
 impl Lab {
     fn new() -> Result<Self> {
+        Self::with(RULES, "")
+    }
+
+    /// With other rules, and more lines behind its target.
+    pub(super) fn with(rules: &str, more: &str) -> Result<Self> {
         needs_root()?;
         let directory = place::temporary("streams")?;
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
@@ -56,13 +61,14 @@ impl Lab {
         server.await_text("listening", DEADLINE)?;
         fs::write(at("token"), TOKEN)?;
         fs::set_permissions(at("token"), fs::Permissions::from_mode(0o600))?;
-        let mut settings = Settings::new(Vec::new(), RULES);
+        let mut settings = Settings::new(Vec::new(), rules);
         settings.more = format!(
             "  prod:\n    addresses: [\"{address}\"]\n    tls: {{ mode: verify-full, ca: {} }}\n    kubernetes: {{ \
              token: {{ file: {} }}, hosts: [127.0.0.1] }}\n",
             authority.ca.display(),
             at("token").display()
         );
+        settings.more.push_str(more);
         let daemon = Daemon::start(settings)?;
         let config = daemon.config().display().to_string();
         let mut shown = std::process::Command::new(place::interceptor()?);
@@ -84,18 +90,18 @@ impl Lab {
         })
     }
 
-    fn agent(&self) -> Agent {
+    pub(super) fn agent(&self) -> Agent {
         let kubeconfig = self.kubeconfig.display().to_string();
         self.daemon.agent().with("KUBECONFIG", &kubeconfig)
     }
 
     /// By SPDY, and by WebSocket.
-    fn clients(&self) -> Result<[String; 2]> {
+    pub(super) fn clients(&self) -> Result<[String; 2]> {
         let today = place::python()?.with_file_name("kubectl");
         Ok([self.old.clone(), today].map(|path| path.display().to_string()))
     }
 
-    fn exec(&self, client: &str, command: &[&str]) -> Result<Finished> {
+    pub(super) fn exec(&self, client: &str, command: &[&str]) -> Result<Finished> {
         let words = [&["exec", "web", "--"], command].concat();
         self.agent().run(client, &words)
     }

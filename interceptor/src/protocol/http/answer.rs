@@ -2,6 +2,7 @@
 //! masked, recorded, counted.
 
 mod decode;
+mod streams;
 mod upgrade;
 
 use std::io;
@@ -27,6 +28,7 @@ use super::record::Track;
 use super::{Answer, Spoken, empty, refuse};
 use crate::config::Unread;
 use crate::policy::{Limit, Refusal};
+use crate::protocol::kubernetes::facts::Command;
 use crate::session::{Direction, Gate};
 
 /// Headers between two neighbours, or by which clients would go around the daemon.
@@ -73,6 +75,8 @@ pub(super) struct Passing<G: Gate> {
     pub(super) json_only: bool,
     /// What the connection is to become, and the client's side, where it is to become something else.
     pub(super) upgraded: Option<(String, OnUpgrade)>,
+    /// The command whose streams that is.
+    pub(super) command: Option<Command>,
     pub(super) limit: Option<Limit>,
     /// What the server may send besides.
     pub(super) budget: Budget,

@@ -227,6 +227,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             forms: None,
             is_told: false,
             upgraded: facts.upgrades_to().map(|to| (to, upgraded)),
+            command: facts.cluster.as_ref().and_then(|cluster| cluster.command()),
             limit: limits.and_then(|limits| limits.max_bytes.clone()),
             budget: Budget::default(),
             ending,

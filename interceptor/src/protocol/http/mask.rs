@@ -120,6 +120,11 @@ impl Masks {
         self.rules.is_empty() && self.detectors.is_none()
     }
 
+    /// What finds values by their form.
+    pub(crate) fn detectors(&self) -> Option<&Arc<Detectors>> {
+        self.detectors.as_ref()
+    }
+
     /// Whether something may have to be kept from the agent.
     pub(crate) fn keeps(&self) -> bool {
         let acts = |with: &Arc<Detectors>| {

@@ -39,6 +39,17 @@ pub struct Facts {
     ports: Vec<String>,
 }
 
+/// A command whose streams become a connection, as they are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Command {
+    /// What runs, in words.
+    pub words: String,
+    /// Whether it has a terminal.
+    pub is_terminal: bool,
+    /// Whether what it says and hears are files: a copy is a command that packs or unpacks them.
+    pub carries_files: bool,
+}
+
 /// How much of an answer masks look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -307,6 +318,25 @@ impl Facts {
             Action::KubePortForward,
         ];
         streams.iter().any(|action| self.actions.contains(action))
+    }
+
+    /// What the streams are of that it becomes, where they are a command's.
+    #[must_use]
+    pub fn command(&self) -> Option<Command> {
+        let words = match stream(&self.actions)? {
+            "exec" => {
+                let words: Vec<_> = self.argv.iter().map(|word| quoted(word)).collect();
+                words.join(" ")
+            }
+            "attach" => format!("attach {}", self.kube.name),
+            _ => return None,
+        };
+        let program = self.kube.program.rsplit('/').next();
+        Some(Command {
+            words,
+            is_terminal: self.kube.tty,
+            carries_files: program == Some("tar") && !self.kube.tty,
+        })
     }
 
     /// How much of its answer masks look at.

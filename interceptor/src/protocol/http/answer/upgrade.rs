@@ -10,13 +10,14 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
-use super::{PIECE, Passing, refused, strip};
+use super::{PIECE, Passing, refused, streams, strip};
 use crate::config::Unread;
 use crate::policy::Refusal;
 use crate::protocol::http::facts::WEBSOCKET;
 use crate::protocol::http::inject::conceal::Covered;
 use crate::protocol::http::record::Track;
 use crate::protocol::http::{Answer, empty, refuse};
+use crate::protocol::kubernetes::stream::Broken;
 use crate::session::{Direction, Gate};
 
 /// The connection becomes something else: bytes both ways, until either side ends.
@@ -41,24 +42,26 @@ pub(super) async fn pass<G: Gate>(
             Refusal::upstream("the server upgraded a connection to what nobody asked for");
         return refuse::told(&refusal, None, None);
     };
-    if !passing.masks.is_empty() && passing.plan.http.unread == Unread::Refuse {
+    let is_compressed = parts.headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS);
+    let stream = match passing.command.take() {
+        Some(_) if is_compressed => Some(Err(Broken("its frames are compressed"))),
+        Some(command) => Some(streams::of(command, &asked, &parts, &passing)),
+        None => None,
+    };
+    let stream = match stream.transpose() {
+        Ok(stream) => stream,
+        Err(Broken(why)) => return refused(&Refusal::unsearched(why), why, passing),
+    };
+    let is_opaque = stream.is_none() && !passing.masks.is_empty();
+    if is_opaque && passing.plan.http.unread == Unread::Refuse {
         let why = "it is no answer, but a connection";
         return refused(&Refusal::unmasked(why), why, passing);
     }
-    if passing.forms.is_some() && parts.headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
+    if passing.forms.is_some() && is_compressed {
         let why = "its frames are compressed";
         return refused(&Refusal::unsearched(why), why, passing);
     }
-    let kept: Vec<_> = [header::CONNECTION, header::UPGRADE]
-        .into_iter()
-        .filter_map(|name| Some((name.clone(), parts.headers.get(name)?.clone())))
-        .collect();
-    strip(&mut parts, &passing);
-    parts.headers.extend(
-        kept.into_iter()
-            .map(|(name, value)| (Some::<HeaderName>(name), value))
-            .filter_map(|(name, value)| Some((name?, value))),
-    );
+    strip_but_upgrade(&mut parts, &passing);
     if let Err(refusal) = passing.conceal(&mut parts) {
         return refuse::told(&refusal, None, None);
     }
@@ -74,11 +77,29 @@ pub(super) async fn pass<G: Gate>(
     let forms = passing.forms.clone();
     let covered = forms.map(|forms| Covered::connection(forms, asked == WEBSOCKET));
     tasks.run(async move {
-        if let (Ok(ours), Ok(theirs)) = (ours.await, theirs.await) {
-            tunnel(ours, theirs, covered, &mut passing).await;
+        let (Ok(ours), Ok(theirs)) = (ours.await, theirs.await) else {
+            return;
+        };
+        match stream {
+            Some(stream) => streams::tunnel(ours, theirs, stream, &mut passing).await,
+            None => tunnel(ours, theirs, covered, &mut passing).await,
         }
     });
     Response::from_parts(parts, empty())
+}
+
+/// What is between two neighbours does not go on, but for what the connection becomes.
+fn strip_but_upgrade<G: Gate>(parts: &mut Parts, passing: &Passing<G>) {
+    let kept: Vec<_> = [header::CONNECTION, header::UPGRADE]
+        .into_iter()
+        .filter_map(|name| Some((name.clone(), parts.headers.get(name)?.clone())))
+        .collect();
+    strip(parts, passing);
+    parts.headers.extend(
+        kept.into_iter()
+            .map(|(name, value)| (Some::<HeaderName>(name), value))
+            .filter_map(|(name, value)| Some((name?, value))),
+    );
 }
 
 async fn tunnel<G: Gate>(

@@ -268,6 +268,10 @@ fn prepare<G: Gate>(parts: &mut Parts, passing: &Passing<G>, spoken: Spoken) {
         parts.headers.insert(header::CONNECTION, word);
         parts.headers.insert(header::UPGRADE, upgrade);
     }
+    if passing.command.is_some() {
+        // Its frames are read.
+        parts.headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
+    }
     if passing.masks.has_fields() && matches!(parts.method, Method::GET | Method::HEAD) {
         // They ask whether a guess of the whole is right.
         parts.headers.remove(header::IF_MATCH);

@@ -10,11 +10,11 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::super::output::{Found, Stream};
 use super::super::refuse;
 use super::super::server::Event;
 use super::super::sftp::{Answers, Files, Step, wire};
 use super::{Channel, Gone, STDERR};
+use crate::masking::output::{Found, Stream};
 use crate::session::{Gate as _, Outcome};
 
 /// Answers of our own that wait for a gap between the server's.

@@ -86,6 +86,11 @@ impl Covered {
         self.concealer.step(Ends::All, out)
     }
 
+    /// Whether something is kept back until more has come.
+    pub(crate) fn holds(&self) -> bool {
+        self.concealer.given < self.concealer.window.len()
+    }
+
     /// Whether anything was covered.
     pub(crate) fn found(&self) -> bool {
         self.concealer.found

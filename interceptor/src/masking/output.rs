@@ -8,21 +8,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use self::plain::Plain;
-use crate::masking::detect::{Action, Detectors, Kind, Scan, cover};
+use super::detect::{Action, Detectors, Kind, Scan, cover};
 
 /// One stream of one command.
 #[derive(Debug, Default)]
-pub(super) struct Stream {
+pub(crate) struct Stream {
     detectors: Option<Arc<Detectors>>,
     scan: Scan,
     held: Vec<u8>,
 }
 
 /// Values that were found, by kind.
-pub(super) type Found = BTreeMap<&'static str, u64>;
+pub(crate) type Found = BTreeMap<&'static str, u64>;
 
 impl Stream {
-    pub(super) fn new(detectors: Option<&Arc<Detectors>>) -> Self {
+    pub(crate) fn new(detectors: Option<&Arc<Detectors>>) -> Self {
         Self {
             detectors: detectors.map(Arc::clone),
             ..Self::default()
@@ -30,13 +30,13 @@ impl Stream {
     }
 
     /// Whether something is kept back until more has come.
-    pub(super) fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         !self.held.is_empty()
     }
 
     /// What may go on of this and of what was kept back; with `last`, all. The kind, where something must
     /// go no farther.
-    pub(super) fn pass(
+    pub(crate) fn pass(
         &mut self,
         bytes: Bytes,
         last: bool,
