@@ -1,5 +1,6 @@
 //! Kubernetes: stock `kubectl` of two versions against a real API server, with a kubeconfig without credentials.
 
+mod clients;
 mod judged;
 mod replay;
 mod secrets;

@@ -18,7 +18,7 @@ use std::process::Command;
 use anyhow::Context as _;
 use support::place;
 
-pub(crate) use self::kubernetes::kubernetes;
+pub(crate) use self::kubernetes::{helm, kubernetes};
 pub(crate) use self::newer::newer;
 pub(crate) use self::suites::suites;
 use crate::shell::{cargo, find, read, run};

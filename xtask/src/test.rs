@@ -122,7 +122,7 @@ pub(crate) fn tiers(chosen: &[&str]) -> anyhow::Result<()> {
     }
     variables.push(("INTERCEPTOR_SUITES", shell::text(&suites)));
     if is_chosen("e2e") {
-        variables.push(cluster()?);
+        variables.extend(cluster()?);
     }
     let mut left_out = Vec::new();
     for known in known.into_iter().filter(|known| is_chosen(known.name)) {
@@ -170,9 +170,12 @@ fn newer(
     }))
 }
 
-/// Where the tests find a Kubernetes API server.
-fn cluster() -> anyhow::Result<(&'static str, String)> {
-    Ok(("INTERCEPTOR_KUBERNETES", shell::text(&setup::kubernetes()?)))
+/// Where the tests find a Kubernetes API server, and a client of it.
+fn cluster() -> anyhow::Result<[(&'static str, String); 2]> {
+    Ok([
+        ("INTERCEPTOR_KUBERNETES", shell::text(&setup::kubernetes()?)),
+        ("INTERCEPTOR_HELM", shell::text(&setup::helm()?)),
+    ])
 }
 
 /// The program under test, and the client that is none of the machine's.
@@ -198,7 +201,7 @@ pub(crate) fn end_to_end(filter: &[&str]) -> anyhow::Result<()> {
     let mut variables = stage.variables(&ready);
     let is_wanted = |filter: &&str| "kube::".contains(*filter) || filter.contains("kube");
     if filter.is_empty() || filter.iter().any(is_wanted) {
-        variables.push(cluster()?);
+        variables.extend(cluster()?);
     }
     let score = tier(
         "e2e",

@@ -162,6 +162,30 @@ pub fn kubernetes() -> anyhow::Result<PathBuf> {
     Ok(directory)
 }
 
+/// Where `helm` is kept once it was fetched.
+///
+/// # Errors
+/// As [`cache`].
+pub fn helm_cache() -> anyhow::Result<PathBuf> {
+    cache().map(|cache| cache.join("helm-4.1.4"))
+}
+
+/// `helm`: `$INTERCEPTOR_HELM`, or where it is kept.
+///
+/// # Errors
+/// When it was not fetched.
+pub fn helm() -> anyhow::Result<PathBuf> {
+    let set = env::var_os("INTERCEPTOR_HELM").map(PathBuf::from);
+    let program = set.map_or_else(helm_cache, Ok)?;
+    if !program.is_file() {
+        bail!(
+            "there is no {}; `cargo xtask e2e kube` fetches it, once",
+            program.display()
+        );
+    }
+    Ok(program)
+}
+
 /// What is kept between runs: `$XDG_CACHE_HOME/interceptor`, by default below `~/.cache`.
 ///
 /// # Errors

