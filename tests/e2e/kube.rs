@@ -2,6 +2,7 @@
 
 mod clients;
 mod judged;
+mod node;
 mod replay;
 mod secrets;
 mod streams;

@@ -1,5 +1,7 @@
-//! A throw-away Kubernetes API server with its etcd, on loopback; gone when dropped. No controller and no node: objects
-//! stay as they are made.
+//! A throw-away Kubernetes API server with its etcd, on loopback; gone when dropped. No controller: objects stay as
+//! they are made. A node comes to it where one is started.
+
+pub mod node;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -92,7 +94,8 @@ impl Cluster {
         self.directory.path().join("kubectl")
     }
 
-    /// It as a target: lines below `targets`, with more lines of `kubernetes`.
+    /// It as a target: lines below `targets`, with more lines of `kubernetes`; they come last, so that a test can go on
+    /// behind them.
     ///
     /// # Errors
     /// When the token cannot be written.
@@ -236,6 +239,7 @@ fn server(
         format!("--secure-port={}", at.port()),
         "--insecure-port=0".to_owned(),
         "--endpoint-reconciler-type=none".to_owned(),
+        "--kubelet-preferred-address-types=InternalIP".to_owned(),
         format!("--tls-cert-file={}", authority.certificate.display()),
         format!("--tls-private-key-file={}", authority.key.display()),
         format!("--client-ca-file={}", authority.ca.display()),

@@ -1,5 +1,5 @@
-# Builds kube-apiserver and kubectl into the directory $1, from the source package of Debian bookworm in $2: the last
-# one that has the server. One core and low priority: it runs beside other work. Go is told to fetch nothing.
+# Builds Kubernetes' programs $3 into the directory $1, from the source package of Debian bookworm in $2: the last one
+# that has the servers. One core and low priority: it runs beside other work. Go is told to fetch nothing.
 set -eu
 
 to=$1
@@ -36,11 +36,12 @@ KUBE_GIT_MINOR='20'
 END
 nice -n 15 env -i PATH=/usr/lib/go-1.19/bin:/usr/bin:/bin HOME="$work/home" \
     GOPATH="$work/source/.go" GOCACHE="$work/cache" GOPROXY=off GOFLAGS=-p=1 GOMAXPROCS=1 CGO_ENABLED=0 \
-    KUBE_GIT_VERSION_FILE="$work/version" make WHAT="cmd/kube-apiserver cmd/kubectl"
+    KUBE_GIT_VERSION_FILE="$work/version" make WHAT="$(printf 'cmd/%s ' $3)"
 
-for program in kube-apiserver kubectl; do
-    cp -L "_output/bin/$program" "$to/$program"
-    chmod 755 "$to/$program"
+for program in $3; do
+    cp -L "_output/bin/$program" "$to/$program.fresh"
+    chmod 755 "$to/$program.fresh"
+    mv "$to/$program.fresh" "$to/$program"
 done
 cd "$to"
 chmod -R u+w "$work"

@@ -31,7 +31,7 @@ const POOLERS: &[For] = &[EndToEnd, Test, Bench];
 const CLIENTS: &[For] = &[EndToEnd, Test];
 
 /// A C compiler is none of them: without one this program would not be here.
-const PACKAGES: [Package; 34] = [
+const PACKAGES: [Package; 35] = [
     Package {
         name: "libclang-dev",
         why: "builds PostgreSQL's own grammar (pg_query)",
@@ -102,6 +102,12 @@ const PACKAGES: [Package; 34] = [
         name: "containerd",
         why: "runs containers that are agents, as Kubernetes has it",
         sign: Sign::Program("ctr"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "busybox-static",
+        why: "runs in the pods of a cluster's node",
+        sign: Sign::Program("busybox"),
         needed: CLIENTS,
     },
     Package {
