@@ -134,6 +134,7 @@ async fn main() -> anyhow::Result<()> {
                 login: None,
                 name: Some("dba".to_owned()),
                 groups: vec!["dba".to_owned()],
+                known_as: Default::default(),
             },
             yes: true,
             at: clock::wall(),
