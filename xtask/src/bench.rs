@@ -7,6 +7,7 @@ pub(crate) mod approvals;
 mod cases;
 pub(crate) mod detect;
 pub(crate) mod grants;
+pub(crate) mod http;
 pub(crate) mod judge;
 pub(crate) mod records;
 pub(crate) mod ssh;
@@ -15,7 +16,7 @@ mod table;
 
 use std::env;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
@@ -73,11 +74,16 @@ pub(crate) fn as_root(filter: &[&str]) -> anyhow::Result<()> {
         );
         return Ok(());
     }
-    fs::write(&out, table::json(&figures)?).with_context(|| format!("write {}", out.display()))?;
+    keep(&figures, &out)
+}
+
+/// Writes the figures to their file, from the part that runs as root.
+fn keep(figures: &[Figure], out: &Path) -> anyhow::Result<()> {
+    fs::write(out, table::json(figures)?).with_context(|| format!("write {}", out.display()))?;
     // The file lies in the build directory of whoever called sudo.
-    let owner = Uid::from_raw(place::agent_uid());
     if env::var_os("SUDO_UID").is_some() {
-        chown(&out, Some(owner), None).context("give the figures to their owner")?;
+        let owner = Uid::from_raw(place::agent_uid());
+        chown(out, Some(owner), None).context("give the figures to their owner")?;
     }
     println!("\nwritten to {}", out.display());
     Ok(())

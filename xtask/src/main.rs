@@ -43,6 +43,8 @@ usage: cargo xtask COMMAND
   bench postgres [FILTER…]
                    direct, haproxy, pgbouncer and interceptor side by side; only the cases
                    whose names contain a FILTER
+  bench http [FILTER…]
+                   direct, haproxy, mitmproxy and interceptor from TLS to TLS, side by side
   bench detect     value detectors beside a set of regular expressions
   bench approvals  what a thousand requests cost that wait for people at once
   bench grants     what a grant costs a request, with ten thousand of them alive
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         ["e2e", "--vm", kernels @ ..] => vm::matrix(kernels),
         ["e2e", filter @ ..] => test::end_to_end(filter),
         ["bench", "postgres", filter @ ..] => bench::postgres(filter),
+        ["bench", "http", filter @ ..] => bench::http::measure(filter),
         ["bench", "detect"] => bench::detect::measure(),
         ["bench", "approvals"] => bench::approvals::measure(),
         ["bench", "grants"] => bench::grants::measure(),
@@ -89,10 +92,14 @@ fn main() -> ExitCode {
         ["setup", "test"] => setup::clients(For::Test)
             .and_then(|ready| setup::suites(&ready))
             .map(drop),
-        ["setup", "bench"] => setup::servers(For::Bench).map(drop),
+        ["setup", "bench"] => setup::servers(For::Bench)
+            .and_then(|_ready| setup::servers(For::Web))
+            .and_then(|_ready| setup::mitmproxy())
+            .map(drop),
         // How the commands that need root throughout call themselves through sudo.
         ["as-root", "demo", keep] => demo::as_root(*keep == "keep"),
         ["as-root", "bench-ssh"] => bench::ssh::as_root(),
+        ["as-root", "bench-http", filter @ ..] => bench::http::as_root(filter),
         ["as-root", "bench", filter @ ..] => bench::as_root(filter),
         _ => {
             eprintln!("{USAGE}");

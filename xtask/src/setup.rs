@@ -18,6 +18,7 @@ use std::process::Command;
 use anyhow::Context as _;
 use support::place;
 
+pub(crate) use self::drivers::mitmproxy;
 pub(crate) use self::kubernetes::{helm, kubernetes};
 pub(crate) use self::newer::newer;
 pub(crate) use self::suites::suites;
@@ -39,6 +40,8 @@ pub(crate) enum For {
     Test,
     /// `bench postgres`.
     Bench,
+    /// `bench http`.
+    Web,
     /// What builds a Kubernetes API server.
     Cluster,
     /// `e2e --vm`.

@@ -35,6 +35,13 @@ impl Stage {
         Ok(stage)
     }
 
+    /// Copies a directory of programs beside it; where it is then.
+    pub(crate) fn also(&self, from: &Path, name: &str) -> anyhow::Result<PathBuf> {
+        let directory = self.directory.path().join(name);
+        copy_for_all(from, &directory)?;
+        Ok(directory)
+    }
+
     /// Copies the server of a newer PostgreSQL beside the program; its clients are those of the older one.
     /// Gives back the directory of all programs.
     pub(crate) fn newer(&self, native: &Path, ready: &Ready) -> anyhow::Result<PathBuf> {

@@ -12,7 +12,7 @@ use nix::unistd::{Uid, chown};
 use support::daemon::Settings;
 use support::{Agent, Daemon, Process, Sshd, place};
 
-use super::{Figure, OUT, table};
+use super::{Figure, OUT, keep, table};
 use crate::guard::{Guard, Outer};
 use crate::setup::{self, For};
 use crate::shell::{self, cargo, run};
@@ -98,17 +98,11 @@ pub(crate) fn as_root() -> anyhow::Result<()> {
         ("memory of one", memory, "KiB"),
     );
     table::print(&figures);
-    fs::write(&out, table::json(&figures)?).with_context(|| format!("write {}", out.display()))?;
-    if env::var_os("SUDO_UID").is_some() {
-        let owner = Uid::from_raw(place::agent_uid());
-        chown(&out, Some(owner), None).context("give the figures to their owner")?;
-    }
-    println!("\nwritten to {}", out.display());
-    Ok(())
+    keep(&figures, &out)
 }
 
 /// So much of it as is asked for.
-fn part(whole: u32) -> anyhow::Result<u32> {
+pub(super) fn part(whole: u32) -> anyhow::Result<u32> {
     let part = env::var(PART).map_or(Ok(1), |part| part.parse::<u32>());
     let part = part.with_context(|| format!("{PART} is a number"))?;
     Ok(whole.checked_div(part).unwrap_or(whole).max(1))

@@ -145,7 +145,7 @@ fn pgbouncer(directory: &Path, server: &Postgres) -> anyhow::Result<(Process, So
 }
 
 /// Both refuse to be root, or should not be.
-fn as_server(program: &str) -> anyhow::Result<Command> {
+pub(super) fn as_server(program: &str) -> anyhow::Result<Command> {
     let path =
         crate::shell::find(program).with_context(|| format!("{program} is not installed"))?;
     let user = place::server_user();
@@ -159,10 +159,10 @@ fn as_server(program: &str) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-/// Haproxy says nothing when it is up.
-fn listening(process: Process, address: SocketAddr) -> anyhow::Result<Process> {
-    support::wait::for_fact("haproxy's listener", DEADLINE, || {
-        anyhow::ensure!(!process.is_over(), "haproxy ended: {}", process.log());
+/// Some say nothing when they are up.
+pub(super) fn listening(process: Process, address: SocketAddr) -> anyhow::Result<Process> {
+    support::wait::for_fact("a hop's listener", DEADLINE, || {
+        anyhow::ensure!(!process.is_over(), "a hop ended: {}", process.log());
         Ok(std::net::TcpStream::connect(address).ok().map(drop))
     })?;
     Ok(process)

@@ -35,27 +35,43 @@ const DRIVERS: [&str; 16] = [
     "boto3==1.44.8",
 ];
 
+/// A proxy that reads what goes by, as this one does. Later ones want a Python that Debian 12 does not have.
+const MITMPROXY: [&str; 1] = ["mitmproxy==11.0.2"];
+
 /// The driver of Node.js, without dependencies outside of its own family, and an OpenID Connect provider.
 const NODE_PACKAGES: [&str; 2] = ["pg@8.23.1", "oidc-provider@9.13.3"];
 
-/// An environment of the system's Python with its drivers, made once for each list of them.
+/// The environment of the drivers.
 pub(super) fn python() -> anyhow::Result<PathBuf> {
+    environment("python", &DRIVERS)
+}
+
+/// The environment of mitmproxy.
+pub(crate) fn mitmproxy() -> anyhow::Result<PathBuf> {
+    environment("mitmproxy", &MITMPROXY)
+}
+
+/// An environment of the system's Python with these packages, made once for each list of them.
+fn environment(name: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
     // All of their names would be longer than a file's may be.
-    let name = place::fingerprint(&DRIVERS.join("-"));
-    let directory = place::cache()?.join(format!("python-{name:08x}"));
+    let list = place::fingerprint(&packages.join("-"));
+    let directory = place::cache()?.join(format!("{name}-{list:08x}"));
     let python = directory.join("bin/python");
     let done = directory.join("complete");
     if done.is_file() && python.exists() {
         return Ok(directory);
     }
-    println!("setup: Python drivers are missing: {}", DRIVERS.join(", "));
+    println!(
+        "setup: Python packages are missing: {}",
+        packages.join(", ")
+    );
     drop(fs::remove_dir_all(&directory));
     fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
     let mut venv = Command::new("/usr/bin/python3");
     venv.args(["-m", "venv"]).arg(&directory);
     run(venv).context("make it by hand: sudo apt-get install python3-venv")?;
     let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet"]).args(DRIVERS);
+    pip.args(["-m", "pip", "install", "--quiet"]).args(packages);
     run(pip).with_context(|| format!("install by hand into {}", directory.display()))?;
     fs::write(&done, "").context("mark the Python environment as complete")?;
     Ok(directory)

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context as _, bail};
 
 use super::For;
-use super::For::{Bench, Build, Cluster, Demo, EndToEnd, Machines, Test};
+use super::For::{Bench, Build, Cluster, Demo, EndToEnd, Machines, Test, Web};
 use crate::root;
 use crate::shell::{find, run_as};
 
@@ -25,13 +25,14 @@ struct Package {
     needed: &'static [For],
 }
 
-const EVERYBODY: &[For] = &[Build, Demo, EndToEnd, Test, Bench, Machines];
-const SERVERS: &[For] = &[Demo, EndToEnd, Test, Bench];
+const EVERYBODY: &[For] = &[Build, Demo, EndToEnd, Test, Bench, Web, Machines];
+const SERVERS: &[For] = &[Demo, EndToEnd, Test, Bench, Web];
 const POOLERS: &[For] = &[EndToEnd, Test, Bench];
 const CLIENTS: &[For] = &[EndToEnd, Test];
+const BROWSERS: &[For] = &[EndToEnd, Test, Web];
 
 /// A C compiler is none of them: without one this program would not be here.
-const PACKAGES: [Package; 35] = [
+const PACKAGES: [Package; 39] = [
     Package {
         name: "libclang-dev",
         why: "builds PostgreSQL's own grammar (pg_query)",
@@ -58,21 +59,45 @@ const PACKAGES: [Package; 35] = [
     },
     Package {
         name: "haproxy",
-        why: "what a bare TCP hop costs",
+        why: "what a bare TCP hop costs, and one from TLS to TLS",
         sign: Sign::Program("haproxy"),
-        needed: &[Bench],
+        needed: &[Bench, Web],
+    },
+    Package {
+        name: "nginx-light",
+        why: "a server of HTTP that is faster than what stands before it",
+        sign: Sign::Program("nginx"),
+        needed: &[Web],
+    },
+    Package {
+        name: "wrk",
+        why: "asks for much over HTTP/1.1",
+        sign: Sign::Program("wrk"),
+        needed: &[Web],
+    },
+    Package {
+        name: "nghttp2-client",
+        why: "asks for much over HTTP/2",
+        sign: Sign::Program("h2load"),
+        needed: &[Web],
+    },
+    Package {
+        name: "curl",
+        why: "the stock client of HTTP",
+        sign: Sign::Program("curl"),
+        needed: BROWSERS,
     },
     Package {
         name: "python3",
         why: "runs the Python drivers",
         sign: Sign::File("/usr", "bin", "python3"),
-        needed: CLIENTS,
+        needed: BROWSERS,
     },
     Package {
         name: "python3-venv",
         why: "keeps the Python drivers out of the system",
         sign: Sign::File("/usr/lib", "python3.", "ensurepip/__init__.py"),
-        needed: CLIENTS,
+        needed: BROWSERS,
     },
     Package {
         name: "iproute2",
@@ -114,7 +139,7 @@ const PACKAGES: [Package; 35] = [
         name: "openssl",
         why: "makes the test servers' certificates",
         sign: Sign::Program("openssl"),
-        needed: CLIENTS,
+        needed: BROWSERS,
     },
     Package {
         name: "default-jdk-headless",
@@ -304,6 +329,7 @@ mod tests {
             (EndToEnd, "default-jdk-headless"),
             (Test, "sqlsmith"),
             (Bench, "haproxy"),
+            (Web, "nginx-light"),
         ] {
             let names = names(whom);
             assert!(demo.iter().all(|name| names.contains(name)), "{names:?}");
@@ -311,6 +337,7 @@ mod tests {
         }
         assert_eq!(names(Cluster), ["golang-1.19-go"]);
         assert!(!names(Bench).contains(&"nodejs"));
+        assert!(!names(Web).contains(&"nodejs"));
         assert!(!names(Test).contains(&"haproxy"));
     }
 }
