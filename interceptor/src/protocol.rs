@@ -51,6 +51,7 @@ impl Engines {
 
     /// Keeps nothing any more: the daemon stops.
     pub fn close(&self) {
+        self.http.close();
         self.postgres.close();
     }
 

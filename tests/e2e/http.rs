@@ -5,6 +5,7 @@ mod held;
 mod leaving;
 mod presented;
 mod refresh;
+mod reused;
 mod signed;
 mod tokens;
 mod trusted;
@@ -77,9 +78,13 @@ impl Shop {
         command.arg(&authority.certificate).arg(&authority.key);
         let server = Process::start(command)?;
         server.await_text("listening", DEADLINE)?;
-        let mut http = vec![format!("inject: {inject}")];
-        http.extend(more.iter().map(|line| (*line).to_owned()));
-        http.push("hosts: [localhost, 127.0.0.1]".to_owned());
+        let mut http: Vec<String> = more.iter().map(|line| (*line).to_owned()).collect();
+        if !inject.is_empty() {
+            http.push(format!("inject: {inject}"));
+        }
+        if !http.iter().any(|line| line.starts_with("hosts:")) {
+            http.push("hosts: [localhost, 127.0.0.1]".to_owned());
+        }
         let target = Target {
             name: "api".to_owned(),
             addresses: vec![address.to_string()],

@@ -35,14 +35,15 @@ use tokio::time::{Duration, timeout};
 
 use self::exchange::Exchange;
 use self::inject::conceal::Given;
+use self::reach::pool::{Key, Pool};
 use self::reach::{Reach, Tasks};
 use self::terminate::{Client, Heard};
 use crate::config::{Host, Http};
 use crate::policy::Refusal;
 use crate::protocol::kubernetes::inject::Caller;
-use crate::session::Gate as _;
 use crate::session::beside::Beside;
 use crate::session::opening::{Opened, Opening};
+use crate::session::{Gate as _, Session};
 use crate::tls::{Authority, Dialled, Roots};
 
 /// Bytes of a head; the buffers of a connection of HTTP/1 grow no further.
@@ -90,6 +91,7 @@ pub(crate) enum Spoken {
 pub struct Engine {
     roots: Roots,
     given: Arc<Given>,
+    pool: Arc<Pool>,
 }
 
 impl Engine {
@@ -97,6 +99,12 @@ impl Engine {
     pub fn forget(&self) {
         self.roots.forget();
         self.given.forget();
+        self.pool.forget();
+    }
+
+    /// Keeps nothing any more: the daemon stops.
+    pub fn close(&self) {
+        self.pool.forget();
     }
 
     /// Serves one admitted connection to its close.
@@ -115,7 +123,7 @@ impl Engine {
         };
         let names = names(&heard, &dialled, settings);
         let tasks = Tasks::default();
-        let reached = match self.reach(&mut opening, &heard, &tasks).await {
+        let reached = match self.reach(&mut opening, &heard).await {
             Ok(reached) => reached,
             Err((refusal, cause)) => {
                 let finished = heard.refused(opening.authority(), &names);
@@ -157,19 +165,7 @@ impl Engine {
         let way = Beside::of(&session);
         let gate = Arc::clone(&session);
         let exchange = Exchange::new(gate, way, (reached, tasks.clone()), shared, caller);
-        let relayed = relay(Arc::new(exchange), client, patience);
-        tokio::select! {
-            why = relayed => {
-                session.closes(why);
-                // What a connection has become goes on without it.
-                tokio::select! {
-                    () = tasks.done() => {}
-                    _reason = session.ended() => {}
-                }
-            }
-            _reason = session.ended() => {}
-        }
-        tasks.stop();
+        serve_all(&session, (exchange, tasks), client, patience).await;
     }
 
     /// May this principal use the target, and can it be reached?
@@ -177,12 +173,12 @@ impl Engine {
         &self,
         opening: &mut Opening,
         heard: &Heard,
-        tasks: &Tasks,
     ) -> Result<Reach, (Refusal, Option<String>)> {
         let authorized = opening.authorize(None, &[]).await;
         authorized.map_err(|refusal| (refusal, None))?;
         // Says whether the target may be dialled for this client at all.
-        opening.ahead().map_err(|refusal| (refusal, None))?;
+        let ahead = opening.ahead().map_err(|refusal| (refusal, None))?;
+        let scope = opening.who().flow.scope;
         let target = Arc::clone(&opening.who().target);
         let key = match &target.tls.key {
             Some(source) => {
@@ -195,8 +191,13 @@ impl Engine {
             let refusal = Refusal::upstream("TLS to this target is not set up right");
             (refusal, Some(cause))
         })?;
-        let reach = Reach::new(target, tls, opening.addresses());
-        reach.begin(opening, &heard.offered(), tasks).await
+        // From the client's own namespace a connection is the client's own.
+        let pool = ahead.map(|_own| {
+            let target = target.name.clone();
+            (Arc::clone(&self.pool), Key { target, scope })
+        });
+        let reach = Reach::new(target, tls, opening.addresses(), pool);
+        reach.begin(opening, &heard.offered()).await
     }
 }
 
@@ -220,6 +221,31 @@ fn distrusted(opening: &Opening, names: &[Host], error: &terminate::Error) {
     if let Some(how) = error.distrust() {
         opening.distrusted(names.first(), how);
     }
+}
+
+/// Serves a client's connection, and what it has become, to their ends, and leaves that to the upstream.
+async fn serve_all(
+    session: &Session,
+    (exchange, tasks): (Exchange<Session, Beside>, Tasks),
+    client: Client,
+    patience: Duration,
+) {
+    let exchange = Arc::new(exchange);
+    let relayed = relay(Arc::clone(&exchange), client, patience);
+    let mut is_over = false;
+    tokio::select! {
+        why = relayed => {
+            session.closes(why);
+            // What a connection has become goes on without it.
+            tokio::select! {
+                () = tasks.done() => is_over = true,
+                _reason = session.ended() => {}
+            }
+        }
+        _reason = session.ended() => {}
+    }
+    tasks.stop();
+    exchange.leave(is_over).await;
 }
 
 /// Serves a client's connection to its end; the word for why it ended.

@@ -12,7 +12,8 @@ const SECRET = { name: "Ann", ssn: "123-45-6789", email: "ann@example.com", card
 
 function note(request, bytes, body) {
   const { method, url, headers, trailers, httpVersion } = request;
-  appendFileSync(log, JSON.stringify({ method, url, httpVersion, headers, trailers, bytes, body }) + "\n");
+  const from = request.socket.remotePort;
+  appendFileSync(log, JSON.stringify({ method, url, httpVersion, headers, trailers, bytes, body, from }) + "\n");
 }
 
 // All that arrived, in the ways in which servers show it.

@@ -23,7 +23,7 @@ use super::exchange::{Ending, FRAMES, Plan};
 use super::facts::media_type_of;
 use super::inject::conceal::{self, Covered, Forms};
 use super::mask::{Broken, Masker, Masks};
-use super::reach::{Budget, Tasks};
+use super::reach::{Lease, Tasks};
 use super::record::Track;
 use super::{Answer, Spoken, empty, refuse};
 use crate::config::Unread;
@@ -78,8 +78,8 @@ pub(super) struct Passing<G: Gate> {
     /// The command whose streams that is.
     pub(super) command: Option<Command>,
     pub(super) limit: Option<Limit>,
-    /// What the server may send besides.
-    pub(super) budget: Budget,
+    /// The server's connection, and what it may send besides.
+    pub(super) lease: Lease,
     pub(super) ending: Ending<G>,
     pub(super) tasks: Tasks,
     /// Room for answers that come compressed.
@@ -112,8 +112,8 @@ pub(super) async fn pass<G: Gate>(
 ) -> Answer {
     let status = response.status();
     passing.ending.outcome.status = status.as_u16().to_string();
-    if let Some(budget) = response.extensions_mut().remove::<Budget>() {
-        passing.budget = budget;
+    if let Some(lease) = response.extensions_mut().remove::<Lease>() {
+        passing.lease = lease;
     }
     if status == StatusCode::SWITCHING_PROTOCOLS {
         let theirs = hyper::upgrade::on(&mut response);
@@ -428,7 +428,7 @@ async fn carry<G: Gate>(
                 continue;
             }
         };
-        passing.budget.renew();
+        passing.lease.renew();
         if filter.is_none() {
             give(bytes, sender, track, passing.limit.as_ref()).await?;
             continue;

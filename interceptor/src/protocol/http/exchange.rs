@@ -28,7 +28,7 @@ use super::answer::Passing;
 use super::facts::{self, Facts, Wrong, body};
 use super::inject::conceal::Given;
 use super::mask::Masker;
-use super::reach::{Budget, Reach, Tasks, Way};
+use super::reach::{Lease, Reach, Tasks, Way};
 use super::{Answer, Body, Spoken, empty, inject, mask, refuse};
 use crate::clock::{self, BootTime};
 use crate::config::Http;
@@ -149,6 +149,11 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         self.reach.spoken()
     }
 
+    /// Lets the upstream's connection go: to the next client where everything has come to its end.
+    pub(crate) async fn leave(&self, is_over: bool) {
+        self.reach.leave(is_over).await;
+    }
+
     /// What runs for it.
     pub(crate) fn tasks(&self) -> &Tasks {
         &self.tasks
@@ -229,7 +234,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             upgraded: facts.upgrades_to().map(|to| (to, upgraded)),
             command: facts.cluster.as_ref().and_then(|cluster| cluster.command()),
             limit: limits.and_then(|limits| limits.max_bytes.clone()),
-            budget: Budget::default(),
+            lease: Lease::default(),
             ending,
             tasks: self.tasks.clone(),
             decoders: Arc::clone(&self.decoders),

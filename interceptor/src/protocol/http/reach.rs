@@ -1,25 +1,30 @@
 //! The upstream's side: dialled with what the client offers, and dialled anew where the server has closed between
-//! two requests. A connection belongs to one client; whoever sends a request on it gives its permit away.
+//! two requests. A connection belongs to one client at a time; whoever sends a request on it gives its permit away.
 
 mod budget;
+mod life;
+pub(crate) mod pool;
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::{http1, http2};
-use hyper::{Request, Response};
+use hyper::header;
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::budget::Bounded;
-pub(crate) use self::budget::Budget;
-use super::{Body, CONNECTION_WINDOW, HEADERS_MAX, SEND_MAX, STREAM_WINDOW, Spoken};
+use self::budget::{Bounded, Budget};
+pub(crate) use self::life::Lease;
+use self::life::Life;
+use self::pool::{Kept, Key, Pool};
+use super::{Body, CONNECTION_WINDOW, HEADERS_MAX, SEND_MAX, STREAM_WINDOW, Spoken, empty};
 use crate::config::{Host, Inject, SecretSource, Target};
 use crate::policy::{Permit, Refusal};
 use crate::secrets::Secret;
@@ -92,17 +97,6 @@ impl Tasks {
         });
     }
 
-    /// The same for what serves a connection to the upstream: nobody waits for its end.
-    fn drive(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let token = self.token.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = token.cancelled() => {}
-                () = task => {}
-            }
-        });
-    }
-
     /// Resolves when nothing runs any more, once nothing is begun any more.
     pub(crate) async fn done(&self) {
         self.tracker.close();
@@ -131,6 +125,10 @@ pub(crate) struct Reach {
     places: Arc<[(Host, SocketAddr)]>,
     spoken: Spoken,
     address: SocketAddr,
+    /// What was offered to the server.
+    offered: Vec<Spoken>,
+    /// Where the connection comes from, and is left for the next client; none where it is the client's alone.
+    pool: Option<(Arc<Pool>, Key)>,
     sender: tokio::sync::Mutex<Option<Sender>>,
 }
 
@@ -139,6 +137,7 @@ pub(crate) struct Reach {
 struct Sender {
     kind: Kind,
     budget: Budget,
+    life: Arc<Life>,
 }
 
 #[derive(Clone)]
@@ -162,11 +161,12 @@ enum Tried {
 }
 
 impl Reach {
-    /// Nothing is dialled yet.
+    /// Nothing is dialled yet. With a pool, a connection that nobody uses may be there already.
     pub(crate) fn new(
         target: Arc<Target>,
         tls: Arc<tls::Upstream>,
         places: Arc<[(Host, SocketAddr)]>,
+        pool: Option<(Arc<Pool>, Key)>,
     ) -> Self {
         Self {
             target,
@@ -174,6 +174,8 @@ impl Reach {
             places,
             spoken: Spoken::One,
             address: SocketAddr::from(([0, 0, 0, 0], 0)),
+            offered: Vec::new(),
+            pool,
             sender: tokio::sync::Mutex::default(),
         }
     }
@@ -183,15 +185,46 @@ impl Reach {
         mut self,
         way: &impl Way,
         offered: &[Spoken],
-        tasks: &Tasks,
     ) -> Result<Self, (Refusal, Option<String>)> {
-        let dialled = self.dial(way, offered, tasks).await;
-        let (sender, spoken, address) =
-            dialled.map_err(|failed| (failed.refusal, Some(failed.cause)))?;
+        let (sender, spoken, address) = match self.kept(offered) {
+            Some(kept) => (kept.sender, kept.spoken, kept.address),
+            None => {
+                let dialled = self.dial(way, offered).await;
+                dialled.map_err(|failed| (failed.refusal, Some(failed.cause)))?
+            }
+        };
+        self.offered = offered.to_vec();
         self.spoken = spoken;
         self.address = address;
         self.sender = tokio::sync::Mutex::new(Some(sender));
         Ok(self)
+    }
+
+    /// A connection that was dialled for another client of the scope, as it would be dialled now.
+    fn kept(&self, offered: &[Spoken]) -> Option<Kept> {
+        let (pool, key) = self.pool.as_ref()?;
+        pool.take(|kept| {
+            kept.key == *key
+                && Arc::ptr_eq(&kept.tls, &self.tls)
+                && self.is_for(&kept.target)
+                && kept.offered == offered
+                && self.places.iter().any(|(_, at)| *at == kept.address)
+        })
+    }
+
+    /// Leaves the connection: to the next client where nothing is under way on it, or closed.
+    pub(crate) async fn leave(&self, is_over: bool) {
+        let Some(sender) = self.sender.lock().await.take() else {
+            return;
+        };
+        match &self.pool {
+            Some((pool, key)) if is_over && !sender.life.is_bound() => {
+                let settings = (key.clone(), Arc::clone(&self.target), Arc::clone(&self.tls));
+                let connection = (sender, self.spoken, self.address);
+                pool.keep(Kept::new(settings, self.offered.clone(), connection));
+            }
+            _ => sender.life.end(),
+        }
     }
 
     /// What is spoken.
@@ -222,25 +255,30 @@ impl Reach {
         &self,
         permit: Permit,
         way: &impl Way,
-        tasks: &Tasks,
         request: Request<Body>,
     ) -> Result<(Response<Incoming>, Permit), Failed> {
-        let sender = self.sender(way, tasks, false).await?;
+        let sender = self.sender(way, false).await?;
+        let again = again(&request).filter(|_| sender.life.is_used());
         let back = match try_send(sender, request).await {
             Ok(answer) => return Ok((answer, permit)),
-            Err(Tried::Failed(error)) => return Err(self.failed(&error)),
-            Err(Tried::Back(request)) => request,
+            // The server closed what nobody used for a while, and may have done so when it saw the request. This one
+            // changes nothing, however often it comes.
+            Err(Tried::Failed(error)) => match again.filter(|_| is_closed(&error)) {
+                Some(again) => again,
+                None => return Err(self.failed(&error)),
+            },
+            // The same, and nothing of the request was sent.
+            Err(Tried::Back(request)) => *request,
         };
-        // The server closed what nobody used: nothing of the request was sent.
-        let sender = self.sender(way, tasks, true).await?;
-        match try_send(sender, *back).await {
+        let sender = self.sender(way, true).await?;
+        match try_send(sender, back).await {
             Ok(answer) => Ok((answer, permit)),
             Err(Tried::Failed(error)) => Err(self.failed(&error)),
             Err(Tried::Back(_)) => Err(self.failed(&"it closed the connection")),
         }
     }
 
-    async fn sender(&self, way: &impl Way, tasks: &Tasks, anew: bool) -> Result<Sender, Failed> {
+    async fn sender(&self, way: &impl Way, anew: bool) -> Result<Sender, Failed> {
         let mut held = self.sender.lock().await;
         if let Some(sender) = held.as_ref().filter(|_| !anew)
             && sender.is_open().await
@@ -248,7 +286,7 @@ impl Reach {
             return Ok(sender.clone());
         }
         let offered = [self.spoken];
-        let (sender, _, _) = self.dial(way, &offered, tasks).await?;
+        let (sender, _, _) = self.dial(way, &offered).await?;
         *held = Some(sender.clone());
         Ok(sender)
     }
@@ -257,7 +295,6 @@ impl Reach {
         &self,
         way: &impl Way,
         offered: &[Spoken],
-        tasks: &Tasks,
     ) -> Result<(Sender, Spoken, SocketAddr), Failed> {
         let mut last = self.failed(&"it has no address");
         let patience = match self.places.len() {
@@ -267,9 +304,9 @@ impl Reach {
         for (host, address) in self.places.iter() {
             let dialled = timeout(patience, self.dial_at(way, host, *address, offered));
             let connected = match dialled.await {
-                Ok(Ok((stream, spoken))) => shake(stream, spoken, tasks)
-                    .await
-                    .map(|sender| (sender, spoken)),
+                Ok(Ok((stream, spoken))) => {
+                    shake(stream, spoken).await.map(|sender| (sender, spoken))
+                }
                 Ok(Err(cause)) => {
                     last = self.failed(&cause);
                     continue;
@@ -333,10 +370,59 @@ impl Sender {
             Kind::Two(sender) => !sender.is_closed(),
         }
     }
+
+    /// Whether it stands and nothing is under way on it.
+    fn is_idle(&self) -> bool {
+        match &self.kind {
+            Kind::One(sender) => sender.try_lock().is_ok_and(|sender| sender.is_ready()),
+            Kind::Two(sender) => sender.is_ready(),
+        }
+    }
+
+    /// Waits until nothing is under way; whether it stands.
+    async fn settles(&self) -> bool {
+        match &self.kind {
+            Kind::One(sender) => sender.lock().await.ready().await.is_ok(),
+            Kind::Two(sender) => sender.clone().ready().await.is_ok(),
+        }
+    }
 }
 
-async fn shake(stream: Stream, spoken: Spoken, tasks: &Tasks) -> hyper::Result<Sender> {
-    let budget = Budget::of(spoken);
+/// The same request once more, where it changes nothing and has no body.
+fn again(request: &Request<Body>) -> Option<Request<Body>> {
+    let changes_nothing = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS
+    );
+    let is_plain = !request.headers().contains_key(header::UPGRADE);
+    if !changes_nothing || !is_plain || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut again = Request::new(empty());
+    *again.method_mut() = request.method().clone();
+    *again.uri_mut() = request.uri().clone();
+    *again.version_mut() = request.version();
+    *again.headers_mut() = request.headers().clone();
+    *again.extensions_mut() = request.extensions().clone();
+    Some(again)
+}
+
+/// Whether the server has closed the connection where an answer would have begun.
+fn is_closed(error: &hyper::Error) -> bool {
+    let below = std::error::Error::source(error);
+    let below = below.and_then(|below| below.downcast_ref::<io::Error>());
+    let is_broken = below.is_some_and(|error| {
+        let kind = error.kind();
+        matches!(
+            kind,
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+        )
+    });
+    error.is_incomplete_message() || error.is_canceled() || error.is_closed() || is_broken
+}
+
+async fn shake(stream: Stream, spoken: Spoken) -> hyper::Result<Sender> {
+    let (budget, life) = (Budget::of(spoken), Life::default());
     let stream = TokioIo::new(Bounded::new(stream, budget.clone()));
     let kind = match spoken {
         Spoken::One => {
@@ -346,26 +432,28 @@ async fn shake(stream: Stream, spoken: Spoken, tasks: &Tasks) -> hyper::Result<S
                 .max_buf_size(BUFFER_MAX)
                 .handshake(stream);
             let (sender, connection) = builder.await?;
-            tasks.drive(async move { drop(connection.with_upgrades().await) });
+            life.run(async move { drop(connection.with_upgrades().await) });
             Kind::One(Arc::new(tokio::sync::Mutex::new(sender)))
         }
         Spoken::Two => {
-            let builder = http2::Builder::new(tasks.clone())
+            let builder = http2::Builder::new(life.tasks())
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .max_send_buf_size(SEND_MAX)
                 .handshake(stream);
             let (sender, connection) = builder.await?;
-            tasks.drive(async move { drop(connection.await) });
+            life.run(async move { drop(connection.await) });
             Kind::Two(sender)
         }
     };
-    Ok(Sender { kind, budget })
+    let life = Arc::new(life);
+    Ok(Sender { kind, budget, life })
 }
 
 async fn try_send(sender: Sender, request: Request<Body>) -> Result<Response<Incoming>, Tried> {
-    let Sender { kind, budget } = sender;
+    let Sender { kind, budget, life } = sender;
     budget.renew();
+    life.uses();
     let tried = match kind {
         Kind::One(sender) => {
             let mut sender = sender.lock().await;
@@ -388,6 +476,7 @@ async fn try_send(sender: Sender, request: Request<Body>) -> Result<Response<Inc
         None => Tried::Failed(error.into_error()),
     })?;
     budget.renew();
-    answer.extensions_mut().insert(budget);
+    life.looks(&answer);
+    answer.extensions_mut().insert(Lease::of(budget, life));
     Ok(answer)
 }

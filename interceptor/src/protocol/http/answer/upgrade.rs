@@ -72,7 +72,7 @@ pub(super) async fn pass<G: Gate>(
     if let Err(refusal) = track.head(&first, &parts.headers).await {
         return refuse::told(&refusal, None, None);
     }
-    passing.budget.lift();
+    passing.lease.lift();
     let tasks = passing.tasks.clone();
     let forms = passing.forms.clone();
     let covered = forms.map(|forms| Covered::connection(forms, asked == WEBSOCKET));

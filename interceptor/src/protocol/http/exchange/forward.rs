@@ -138,7 +138,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         plan: &Plan,
         request: Request<Body>,
     ) -> Result<(Response<Incoming>, Permit), Unanswered> {
-        let sent = self.reach.send(permit, &self.way, &self.tasks, request);
+        let sent = self.reach.send(permit, &self.way, request);
         let sent = match plan.target.timeouts.statement {
             Some(most) => timeout(most, sent).await,
             None => Ok(sent.await),

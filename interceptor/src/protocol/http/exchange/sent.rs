@@ -212,7 +212,7 @@ pub(super) struct Leaving<G> {
 
 impl<G: Gate> Leaving<G> {
     /// Carries it on, without what its trailers present.
-    pub(super) async fn carry(mut self, mut body: Body, mut to: Sender<Bytes, io::Error>) {
+    pub(super) async fn carry(mut self, mut body: Body, mut to: Lane) {
         let gate = Arc::clone(&self.gate);
         let mut track = Track::new(
             &*gate,
@@ -226,9 +226,12 @@ impl<G: Gate> Leaving<G> {
             self.sent.with(|state| state.found.add(&found));
         }
         match carried {
-            Ok(true) => drop(track.end().await),
+            Ok(true) => {
+                to.ends();
+                drop(track.end().await);
+            }
             Ok(false) => {}
-            Err(error) => to.abort(error),
+            Err(error) => to.breaks(error),
         }
     }
 
@@ -236,7 +239,7 @@ impl<G: Gate> Leaving<G> {
     async fn pass(
         &mut self,
         body: &mut Body,
-        to: &mut Sender<Bytes, io::Error>,
+        to: &mut Lane,
         track: &mut Track<'_, G>,
     ) -> io::Result<bool> {
         let mut trailers = None;
@@ -277,7 +280,7 @@ impl<G: Gate> Leaving<G> {
     async fn give(
         &mut self,
         piece: Option<&[u8]>,
-        to: &mut Sender<Bytes, io::Error>,
+        to: &mut Lane,
         track: &mut Track<'_, G>,
     ) -> io::Result<bool> {
         let Some(masker) = &mut self.masker else {
@@ -305,9 +308,9 @@ impl<G: Gate> Leaving<G> {
     }
 
     /// Sends bytes, signed anew where they are signed; whether anybody takes them.
-    async fn put(&mut self, bytes: Bytes, to: &mut Sender<Bytes, io::Error>) -> io::Result<bool> {
+    async fn put(&mut self, bytes: Bytes, to: &mut Lane) -> io::Result<bool> {
         let Some(chunks) = &mut self.chunks else {
-            return Ok(to.send(Frame::data(bytes)).await.is_ok());
+            return Ok(to.send(Frame::data(bytes)).await);
         };
         let mut out = Vec::new();
         if let Err(wrong) = chunks.feed(&bytes, &mut out) {
@@ -315,7 +318,7 @@ impl<G: Gate> Leaving<G> {
         }
         match out.is_empty() {
             true => Ok(true),
-            false => Ok(to.send(Frame::data(out.into())).await.is_ok()),
+            false => Ok(to.send(Frame::data(out.into())).await),
         }
     }
 
@@ -328,7 +331,7 @@ impl<G: Gate> Leaving<G> {
     async fn trailers(
         &self,
         mut trailers: HeaderMap,
-        to: &mut Sender<Bytes, io::Error>,
+        to: &mut Lane,
         track: &Track<'_, G>,
     ) -> io::Result<bool> {
         let presented = inject::strip_headers(&mut trailers, &self.settings);
@@ -340,7 +343,7 @@ impl<G: Gate> Leaving<G> {
             return Err(io::Error::other("its trailers hold what must not leave"));
         }
         track.trailers(&trailers).await.map_err(refused)?;
-        Ok(to.send(Frame::trailers(trailers)).await.is_ok())
+        Ok(to.send(Frame::trailers(trailers)).await)
     }
 }
 
@@ -348,10 +351,40 @@ fn refused(refusal: Refusal) -> io::Error {
     io::Error::other(refusal.message)
 }
 
+/// The way of a body that is carried by a task of its own. What does not come to its end breaks: whoever takes it would
+/// otherwise take a part for the whole.
+pub(super) struct Lane(Option<Sender<Bytes, io::Error>>);
+
+impl Lane {
+    /// Whether anybody takes it.
+    async fn send(&mut self, frame: Frame<Bytes>) -> bool {
+        match &mut self.0 {
+            Some(to) => to.send(frame).await.is_ok(),
+            None => false,
+        }
+    }
+
+    fn ends(&mut self) {
+        self.0 = None;
+    }
+
+    fn breaks(&mut self, error: io::Error) {
+        if let Some(to) = self.0.take() {
+            to.abort(error);
+        }
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.breaks(io::Error::other("its client is gone"));
+    }
+}
+
 /// A body that is carried by a task of its own, and the way to it.
-pub(super) fn lane() -> (Sender<Bytes, io::Error>, Body) {
+pub(super) fn lane() -> (Lane, Body) {
     let (sender, channel) = Channel::new(FRAMES);
-    (sender, channel.boxed_unsync())
+    (Lane(Some(sender)), channel.boxed_unsync())
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ const ACKNOWLEDGED: usize = 64;
 
 /// What a connection's server has sent since it last got somebody anywhere.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Budget(Arc<State>);
+pub(super) struct Budget(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -43,12 +43,12 @@ impl Budget {
     }
 
     /// A request goes out, a head or a piece of a body has come.
-    pub(crate) fn renew(&self) {
+    pub(super) fn renew(&self) {
         self.0.spent.store(0, Ordering::Relaxed);
     }
 
     /// The connection has become something else.
-    pub(crate) fn lift(&self) {
+    pub(super) fn lift(&self) {
         self.0.is_lifted.store(true, Ordering::Relaxed);
     }
 
