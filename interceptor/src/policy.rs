@@ -25,7 +25,7 @@ mod words;
 pub use compile::{Effect, Ever, Policy, Rule};
 pub use control::{ControlCaller, ControlObject, ControlVerb, Group, HostUser, SessionUser};
 pub use decide::{ExplainedAccess, ExplainedAsk, Explanation, Seen, Verdicts};
-pub use family::http::{GraphqlFacts, GrpcFacts, HttpFacts, McpFacts};
+pub use family::http::{GraphqlFacts, GrpcFacts, HttpFacts, McpFacts, TlsFacts};
 pub use family::kubernetes::KubeFacts;
 pub use handle::Handle;
 pub use names::{Question, is_plain};
@@ -126,6 +126,10 @@ pub enum Action {
     HttpOther,
     /// A request that turns its connection into something else: a WebSocket.
     HttpUpgrade,
+
+    // On its own
+    /// A connection under TLS that goes by undecrypted.
+    HttpPassThrough,
 
     // Group SshRun
     /// Run a command; `context.program` where it is a simple one.

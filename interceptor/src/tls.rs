@@ -13,6 +13,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 mod authority;
 mod binding;
+mod hello;
 mod roots;
 mod serving;
 mod stream;
@@ -22,8 +23,9 @@ mod upstream;
 mod verify;
 mod web;
 
-pub use authority::{Accepted, Authority, CERTIFICATE, Dialled, Hello};
+pub use authority::{Accepted, Authority, CERTIFICATE, Dialled};
 pub use binding::server_end_point;
+pub use hello::{Hello, Shape};
 pub use roots::Roots;
 pub use serving::serving;
 pub use stream::{Pulse, Stream, has_unread, pulse};

@@ -3,6 +3,7 @@
 mod conceal;
 mod held;
 mod leaving;
+mod passing;
 mod presented;
 mod refresh;
 mod reused;

@@ -271,7 +271,8 @@ fn distrusting(one: &Distrusting) -> Check {
             one.target
         ),
         "`sudo interceptor ca install` is read by most programs at their next start; one with a bundle of its own \
-         has to be told of `ca.pem`, as by NODE_EXTRA_CA_CERTS, REQUESTS_CA_BUNDLE or its own setting",
+         has to be told of `ca.pem`, as by NODE_EXTRA_CA_CERTS, REQUESTS_CA_BUNDLE or its own setting; one that trusts nobody else may pass undecrypted \
+         where the target says `http.on_untrusted: passthrough`",
     )
 }
 

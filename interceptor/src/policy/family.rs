@@ -32,6 +32,7 @@ impl Family {
                 | Action::HttpDelete
                 | Action::HttpOther
                 | Action::HttpUpgrade
+                | Action::HttpPassThrough
         );
         if action.name().starts_with("Kube") {
             return Self::Kubernetes;

@@ -210,7 +210,7 @@ pub(super) fn uid(kind: Kind, id: &str) -> EntityUid {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 66] = [
+    pub const ALL: [Self; 67] = [
         Self::Connect,
         Self::Open,
         Self::Select,
@@ -246,6 +246,7 @@ impl Action {
         Self::HttpDelete,
         Self::HttpOther,
         Self::HttpUpgrade,
+        Self::HttpPassThrough,
         Self::Exec,
         Self::Shell,
         Self::Subsystem,
@@ -345,6 +346,7 @@ impl Action {
             Self::HttpDelete => "HttpDelete",
             Self::HttpOther => "HttpOther",
             Self::HttpUpgrade => "HttpUpgrade",
+            Self::HttpPassThrough => "HttpPassThrough",
             Self::Exec => "Exec",
             Self::Shell => "Shell",
             Self::Subsystem => "Subsystem",

@@ -175,6 +175,7 @@ pub(super) const fn verb(action: Action) -> &'static str {
         Action::HttpDelete => "DELETE",
         Action::HttpOther => "a method",
         Action::HttpUpgrade => "an upgrade of the connection",
+        Action::HttpPassThrough => "a connection that goes by undecrypted",
         Action::Exec => "running commands",
         Action::Shell => "an interactive shell",
         Action::Subsystem => "a subsystem",

@@ -9,6 +9,7 @@ mod exchange;
 pub mod facts;
 mod inject;
 pub mod mask;
+mod passing;
 mod reach;
 mod record;
 mod refuse;
@@ -92,6 +93,7 @@ pub struct Engine {
     roots: Roots,
     given: Arc<Given>,
     pool: Arc<Pool>,
+    proved: passing::Proved,
 }
 
 impl Engine {
@@ -100,6 +102,7 @@ impl Engine {
         self.roots.forget();
         self.given.forget();
         self.pool.forget();
+        self.proved.forget();
     }
 
     /// Keeps nothing any more: the daemon stops.
@@ -120,6 +123,10 @@ impl Engine {
             Err(_elapsed) => {
                 return opening.gave_up("the client said nothing that can be read in time");
             }
+        };
+        let heard = match passing::asked(&opening, heard, settings) {
+            Ok(heard) => heard,
+            Err((hello, asked)) => return self.pass(opening, *hello, asked).await,
         };
         let names = names(&heard, &dialled, settings);
         let tasks = Tasks::default();

@@ -4,14 +4,18 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use lru::LruCache;
 
+use crate::clock::{self, BootTime};
 use crate::config::Host;
 use crate::identity::Executable;
 
 /// Programs and names that are remembered.
 const KEPT: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+/// How long a program is held not to trust: it may have been told of the authority since.
+const HOLDS: Duration = Duration::from_secs(3_600);
 
 /// A program that did not take the certificate for a name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,7 +34,7 @@ pub struct Distrusting {
 
 /// All of them since the start.
 #[derive(Debug)]
-pub struct Distrust(Mutex<LruCache<Distrusting, u64>>);
+pub struct Distrust(Mutex<LruCache<Distrusting, (u64, BootTime)>>);
 
 impl Default for Distrust {
     fn default() -> Self {
@@ -49,17 +53,28 @@ impl Distrust {
         let one = Distrusting {
             path: executable.path.clone(),
             sha256: executable.sha256.clone(),
-            name: match name {
-                Some(Host::Name(name)) => name.clone(),
-                Some(Host::Ip(ip)) => ip.to_string(),
-                None => String::new(),
-            },
+            name: name.map(written).unwrap_or_default(),
             target: target.to_owned(),
             how,
         };
+        let now = clock::boot();
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = known.get_or_insert_mut(one, || 0);
+        let (count, last) = known.get_or_insert_mut(one, || (0, now));
         *count = count.saturating_add(1);
+        *last = now;
+    }
+
+    /// Whether a program did not take the certificate for a name lately.
+    pub(super) fn holds(&self, executable: &Executable, (target, name): (&str, &Host)) -> bool {
+        let (now, name) = (clock::boot(), written(name));
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().any(|(one, (_, last))| {
+            one.path == executable.path
+                && one.sha256 == executable.sha256
+                && one.name == name
+                && one.target == target
+                && now.since(*last) < HOLDS
+        })
     }
 
     /// Each with how often it was seen.
@@ -68,10 +83,17 @@ impl Distrust {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<_> = known
             .iter()
-            .map(|(one, count)| (one.clone(), *count))
+            .map(|(one, (count, _))| (one.clone(), *count))
             .collect();
         all.sort();
         all
+    }
+}
+
+fn written(name: &Host) -> String {
+    match name {
+        Host::Name(name) => name.clone(),
+        Host::Ip(ip) => ip.to_string(),
     }
 }
 
@@ -97,5 +119,12 @@ mod tests {
         let last = all.iter().find(|(one, _)| one.name == "n999.example.com");
         assert_eq!(last.map(|(_, count)| *count), Some(2));
         assert!(!all.iter().any(|(one, _)| one.name == "n0.example.com"));
+        assert!(distrust.holds(&executable, ("api", &name)));
+        assert!(!distrust.holds(&executable, ("other", &name)));
+        let other = Executable {
+            sha256: "01".to_owned(),
+            ..executable
+        };
+        assert!(!distrust.holds(&other, ("api", &name)));
     }
 }

@@ -55,6 +55,9 @@ pub trait Gate: Send + Sync + 'static {
         bytes: Bytes,
     ) -> impl Future<Output = Result<(), Refusal>> + Send;
 
+    /// Counts bytes that went by and cannot be read: they are not recorded.
+    fn carried(&self, _direction: Direction, _bytes: u64) {}
+
     /// Keeps what a terminal of the session shows or is told, by its number. As [`Gate::record`].
     fn terminal(
         &self,
@@ -240,6 +243,14 @@ impl Gate for Session {
             self.end(EndReason::Storage);
             Refusal::storage("the recording cannot be written")
         })
+    }
+
+    fn carried(&self, direction: Direction, bytes: u64) {
+        let count = match direction {
+            Direction::Sent => &self.sent,
+            Direction::Received => &self.received,
+        };
+        count.fetch_add(bytes, Ordering::Relaxed);
     }
 
     async fn terminal(&self, number: u32, what: &Terminal) -> Result<(), Refusal> {

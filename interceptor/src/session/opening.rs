@@ -28,7 +28,7 @@ use crate::config::{self, Host, Namespace, SecretSource, Target};
 use crate::grants::{Footing, Holding, Take};
 use crate::identity::{Identified, Principal};
 use crate::names;
-use crate::policy::{Ask, PrincipalFacts, Refusal, RuleId, Verdicts};
+use crate::policy::{Ask, PrincipalFacts, Refusal, RefusalKind, RuleId, Verdicts};
 use crate::recording;
 use crate::scopes;
 use crate::secrets::Secret;
@@ -535,6 +535,28 @@ impl Opening {
         let executable = &principal.process.executable;
         let distrust = &self.services.distrust;
         distrust.note(executable, (&target.name, name), how);
+    }
+
+    /// Whether the program has shown lately that it does not take the certificate for this name.
+    #[must_use]
+    pub fn distrusts(&self, name: &Host) -> bool {
+        let Who {
+            principal, target, ..
+        } = &self.who;
+        let executable = &principal.process.executable;
+        let distrust = &self.services.distrust;
+        distrust.holds(executable, (&target.name, name))
+    }
+
+    /// Whether policy would permit this in a session, or leave it to people; nothing is written or taken for it.
+    #[must_use]
+    pub fn would(&self, asks: &[Ask]) -> bool {
+        let policy = self.services.policy.current();
+        let (held, target) = (self.who.holding(&self.services), &self.who.target.name);
+        match policy.authorize_with(&held, &self.who.facts, target, "", asks) {
+            Ok(_permit) => true,
+            Err(refusal) => refusal.kind == RefusalKind::NeedsApproval,
+        }
     }
 
     /// Writes that a cancel was passed on, or why it was not.

@@ -21,10 +21,10 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{Acceptor, NoServerSessionStorage};
 use tokio::net::TcpStream;
-use tokio_rustls::{LazyConfigAcceptor, StartHandshake, TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, TlsStream};
 use zeroize::Zeroizing;
 
-use super::{ALPN_POSTGRESQL, Error, Stream, provider, server_end_point};
+use super::{ALPN_POSTGRESQL, Error, Hello, Stream, provider, server_end_point};
 use crate::clock;
 use crate::config::{Host, Target};
 
@@ -107,35 +107,6 @@ impl From<IpAddr> for Dialled {
             ip,
             names: Vec::new(),
         }
-    }
-}
-
-/// A handshake that a client has begun, and that waits for what it is answered.
-pub struct Hello {
-    start: StartHandshake<TcpStream>,
-}
-
-impl std::fmt::Debug for Hello {
-    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        to.debug_struct("Hello").finish_non_exhaustive()
-    }
-}
-
-impl Hello {
-    /// The name that the client sent, lower case and without a final dot.
-    #[must_use]
-    pub fn server_name(&self) -> Option<String> {
-        let hello = self.start.client_hello();
-        let name = hello.server_name()?;
-        Some(name.trim_end_matches('.').to_ascii_lowercase())
-    }
-
-    /// Whether the client offers a protocol.
-    #[must_use]
-    pub fn offers(&self, protocol: &[u8]) -> bool {
-        let hello = self.start.client_hello();
-        let mut offered = hello.alpn().into_iter().flatten();
-        offered.any(|offered| offered == protocol)
     }
 }
 
@@ -334,10 +305,7 @@ impl Authority {
     /// # Errors
     /// [`Error::Client`] where it is none.
     pub async fn hear(&self, stream: TcpStream) -> Result<Hello, Error> {
-        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
-        Ok(Hello {
-            start: start.map_err(Error::Client)?,
-        })
+        Hello::hear(stream).await
     }
 
     /// Finishes a handshake as these hosts, with this protocol or none. The caller bounds time.

@@ -2,12 +2,14 @@
 
 mod client;
 pub mod hmac;
+mod passing;
 mod sigv4;
 
 use std::path::PathBuf;
 
 pub use self::client::{Client, Grant};
 use self::hmac::Hmac;
+pub use self::passing::Undecrypted;
 pub use self::sigv4::Sigv4;
 use super::{Form, GIB, KIB, Key, SECRET, SENSITIVE, Shape, detect, may, must};
 use crate::config::document::{Entry, Node};
@@ -48,6 +50,8 @@ pub struct Http {
     pub recorded_bytes: usize,
     /// Whether paths may hold parameters (`;`). Default false.
     pub path_parameters: bool,
+    /// Whose TLS goes by undecrypted. Default nobody's.
+    pub undecrypted: Undecrypted,
 }
 
 /// Where the credential stands in a request.
@@ -233,6 +237,8 @@ pub(in crate::config) const HTTP: Shape = Shape::Keys(&[
         "false",
         "Whether paths may hold parameters (`;`), which some servers take out of them.",
     ),
+    passing::ON_UNTRUSTED,
+    passing::PASSTHROUGH,
 ]);
 
 const INJECT: Shape = Shape::Keys(&[
@@ -319,6 +325,7 @@ pub(in crate::config) fn build(
         judged_bytes: bytes("judged", 1 << 20),
         recorded_bytes: bytes("recorded", 64 << 10),
         path_parameters: build::flag(http, "path_parameters", false),
+        undecrypted: passing::build(http),
     }
 }
 
@@ -491,6 +498,9 @@ pub(in crate::config) fn cross(
         if let Err((part, expected)) = cross::secret(source, config) {
             wrong("inject", &format!("{part}: {expected}"));
         }
+    }
+    if let Some((part, expected)) = passing::wrong(http, node, target) {
+        wrong(part, expected);
     }
     if http.mask.len() > MASKS_MAX {
         wrong("mask", "expected at most 256 fields");

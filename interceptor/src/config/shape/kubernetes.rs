@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::http::{self, DETECT_SENT, HOSTS, Http, Inject, Unread};
+use super::http::{self, DETECT_SENT, HOSTS, Http, Inject, Undecrypted, Unread};
 use super::{Form, GIB, KIB, SECRET, SENSITIVE, Shape, detect, may, must};
 use crate::config::document::{Entry, Node};
 use crate::config::mistake::Report;
@@ -129,6 +129,7 @@ pub(in crate::config) fn build(
         judged_bytes: bytes("judged", 4 << 20),
         recorded_bytes: bytes("recorded", 64 << 10),
         path_parameters: false,
+        undecrypted: Undecrypted::Never,
     };
     Kubernetes {
         http: Arc::new(http),

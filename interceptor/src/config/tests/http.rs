@@ -56,6 +56,46 @@ fn a_client_asks_in_its_own_name_or_in_somebodys() {
 }
 
 #[test]
+fn what_goes_by_undecrypted_is_neither_given_a_credential_nor_masked() {
+    let text = |more: &str, of_target: &str| {
+        format!(
+            "version: 1\ntargets:\n  api:\n    addresses: ['api.internal:443']\n{of_target}    http: {{ {more} }}\n"
+        )
+    };
+    let said = |more: &str| {
+        good(&text(more, "")).targets["api"]
+            .http()
+            .unwrap()
+            .undecrypted
+    };
+    assert_eq!(said(""), Undecrypted::Never);
+    assert_eq!(said("on_untrusted: refuse"), Undecrypted::Never);
+    let models = "on_untrusted: passthrough, models: [/v1/chat]";
+    assert_eq!(said(models), Undecrypted::Untrusted);
+    assert_eq!(said("passthrough: true"), Undecrypted::Always);
+    let secret = "inject: { secret: { file: s } }";
+    let masks = ["mask: { a: hide }", "detect_sent: { email: report }"];
+    for key in ["on_untrusted: passthrough", "passthrough: true"] {
+        let mut cases = vec![
+            (secret, "", "no `inject`"),
+            ("", "    tls: { mode: disable }\n", "a server with TLS"),
+            ("", "    tls: { key: { file: k } }\n", "no `tls.key`"),
+            ("", "    detect: { email: mask }\n", "no `mask`, `detect`"),
+        ];
+        cases.extend(masks.map(|more| (more, "", "no `mask`, `detect`")));
+        for (more, of_target, expected) in cases {
+            let text = text(&format!("{key}, {more}"), of_target);
+            let told = parsed(&text).expect_err(&text).to_string();
+            assert!(told.contains(expected), "{text}: {told}");
+        }
+    }
+    for more in ["models: [/v1]", "on_untrusted: passthrough"] {
+        let text = text(&format!("passthrough: true, {more}"), "");
+        assert!(parsed(&text).is_err(), "{text}");
+    }
+}
+
+#[test]
 fn what_cannot_be_put_in_is_refused() {
     let hmac = |more: &str| format!("{{ secret: {{ file: s }}, as: hmac, hmac: {{ {more} }} }}");
     let cases = [

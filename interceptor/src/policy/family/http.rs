@@ -36,6 +36,9 @@ pub struct HttpFacts {
     /// The call of a Model Context Protocol request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mcp: Option<McpFacts>,
+    /// What is known of a connection that goes by undecrypted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsFacts>,
     /// The model that a request to a language model names; empty for everything else.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub model: String,
@@ -71,6 +74,16 @@ pub struct McpFacts {
     pub name: String,
 }
 
+/// What a connection shows that goes by undecrypted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct TlsFacts {
+    /// Of the client's first message (JA4).
+    pub fingerprint: String,
+    /// Whether the client's program did not trust this host's authority before.
+    pub untrusted: bool,
+}
+
 impl HttpFacts {
     /// How many things it names.
     pub(in crate::policy) fn size(&self) -> usize {
@@ -92,6 +105,7 @@ impl HttpFacts {
             self.mcp
                 .as_ref()
                 .map_or(0, |facts| facts.method.len() + facts.name.len()),
+            self.tls.as_ref().map_or(0, |facts| facts.fingerprint.len()),
             self.method.len() + self.host.len() + self.path.len(),
             self.content_type.len() + self.upgrade.len() + self.model.len(),
         ];
@@ -131,6 +145,14 @@ impl HttpFacts {
         if let Some(facts) = &self.mcp {
             let fields = [("method", text(&facts.method)), ("name", text(&facts.name))];
             pairs.push(("mcp", record(fields)?));
+        }
+        if let Some(facts) = &self.tls {
+            let untrusted = RestrictedExpression::new_bool(facts.untrusted);
+            let fields = [
+                ("fingerprint", text(&facts.fingerprint)),
+                ("untrusted", untrusted),
+            ];
+            pairs.push(("tls", record(fields)?));
         }
         Ok(pairs)
     }

@@ -14,7 +14,7 @@ use super::*;
 use crate::policy::family::Family;
 use crate::policy::tests::{ask, person, principal};
 use crate::policy::vocabulary::PARSED;
-use crate::policy::{Action, GraphqlFacts, GrpcFacts, HttpFacts, McpFacts};
+use crate::policy::{Action, GraphqlFacts, GrpcFacts, HttpFacts, McpFacts, TlsFacts};
 
 fn resources() -> Vec<Resource> {
     let name = || "a.b \"c\"/d".to_owned();
@@ -100,6 +100,7 @@ fn fits(action: Action, resource: &Resource) -> bool {
         Action::Exec
         | Action::Shell
         | Action::Subsystem
+        | Action::HttpPassThrough
         | Action::ForwardX11
         | Action::ForwardAgent => *resource == Resource::Target,
         Action::ListFiles | Action::ReadFile | Action::WriteFile | Action::RemoveFile => {
@@ -148,6 +149,7 @@ fn requests_are_what_the_schema_says() {
         graphql: Some(GraphqlFacts::default()),
         grpc: Some(GrpcFacts::default()),
         mcp: Some(McpFacts::default()),
+        tls: Some(TlsFacts::default()),
         ..HttpFacts::default()
     };
     let http = crate::policy::Context {
