@@ -21,7 +21,7 @@ use crate::control::api::{Contain, Scope};
 use crate::identity::runtimes::{self, Kept};
 
 /// The annotation of a container that names its agent. One without it is left alone.
-const AGENT: &str = "interceptor.agent";
+pub(super) const AGENT: &str = "interceptor.agent";
 
 /// Bytes of what a runtime tells; a container has some kilobytes of annotations.
 const MOST: u64 = 1 << 20;
@@ -112,6 +112,7 @@ impl State {
             agent,
             labels,
             of_image,
+            capabilities: None,
         }))
     }
 }
@@ -135,9 +136,10 @@ impl Hook {
             let kept = runtimes::of_container(&state.bundle, &state.id, &places);
             kept.map_err(anyhow::Error::msg)
         };
-        let Some(asked) = State::read(&text)?.contain(labels, kept)? else {
+        let Some(mut asked) = State::read(&text)?.contain(labels, kept)? else {
             return Ok(ExitCode::SUCCESS);
         };
+        asked.capabilities = runtimes::capabilities(&asked.bundle);
         let control = daemon.control()?;
         let tagged = client::post::<_, Option<Scope>>(&control, "/v1/scopes/contain", &asked).await;
         tagged.with_context(|| format!("cannot tag container {}", asked.id))?;

@@ -63,6 +63,9 @@ pub struct Contain {
     /// The names of those that its image brings along; `None` where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of_image: Option<BTreeSet<String>>,
+    /// The capabilities that its processes may hold, without `CAP_`; `None` where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<BTreeSet<String>>,
 }
 
 /// A tagged cgroup.

@@ -46,7 +46,7 @@ pub async fn tag(
     let path = path_of(&services, (&caller, ControlVerb::Tag), &asked.which).await?;
     process.as_ref().map_or(Ok(()), still_lives)?;
     let process = match asked.which.container {
-        Some(_) => process.or_else(|| container::process(&services, &path)),
+        Some(_) => container::process(&services, (&asked.agent, &path))?,
         None => process,
     };
     let detail = json!({ "cgroup": path, "agent": asked.agent });

@@ -153,6 +153,12 @@ pub fn of_container(bundle: &Path, id: &str, more: &[PathBuf]) -> Result<Option<
     })
 }
 
+/// The capabilities that a container's processes may hold, without `CAP_`; `None` where its bundle does not tell.
+#[must_use]
+pub fn capabilities(bundle: &Path) -> Option<BTreeSet<String>> {
+    bundle::Config::of(bundle).map(|config| config.capabilities())
+}
+
 /// Where the runtime of a bundle keeps its containers, and whose bundle it is.
 fn place_of(bundle: &Path) -> Option<(PathBuf, &str)> {
     let found = storage::place_of(bundle).or_else(|| containerd::place_of(bundle));

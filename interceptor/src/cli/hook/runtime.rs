@@ -119,6 +119,12 @@ fn add(file: &Path, program: &Path, more: &[String]) -> anyhow::Result<()> {
     let words: Vec<_> = words.chain(more.iter().map(String::as_str)).collect();
     let hook = json!({ "path": program, "args": words });
     let odd = || format!("{name} is no configuration of a container");
+    if config
+        .pointer("/annotations")
+        .is_some_and(|all| all.get(super::AGENT).is_some())
+    {
+        take_raw(&mut config);
+    }
     let hooks = config.as_object_mut().with_context(odd)?;
     let hooks = hooks.entry("hooks").or_insert_with(|| json!({}));
     if hooks.is_null() {
@@ -130,10 +136,9 @@ fn add(file: &Path, program: &Path, more: &[String]) -> anyhow::Result<()> {
         *all = json!([]);
     }
     let all = all.as_array_mut().with_context(odd)?;
-    if all.contains(&hook) {
-        return Ok(());
+    if !all.contains(&hook) {
+        all.push(hook);
     }
-    all.push(hook);
     let written = || format!("cannot write {name}");
     let new = file.with_extension("json.interceptor");
     let text = serde_json::to_vec(&config).with_context(written)?;
@@ -141,6 +146,18 @@ fn add(file: &Path, program: &Path, more: &[String]) -> anyhow::Result<()> {
     fs::write(&new, text).with_context(written)?;
     fs::set_permissions(&new, mode).with_context(written)?;
     fs::rename(&new, file).with_context(written)
+}
+
+/// Takes from an agent's container what runtimes give every one of theirs, and what is of no use to it: raw sockets are
+/// refused it in any case, and where there is no LSM frames would not be.
+fn take_raw(config: &mut Value) {
+    let sets = config.pointer_mut("/process/capabilities");
+    let sets = sets.and_then(Value::as_object_mut).into_iter();
+    for set in sets.flat_map(|sets| sets.values_mut()) {
+        if let Some(names) = set.as_array_mut() {
+            names.retain(|name| name != "CAP_NET_RAW");
+        }
+    }
 }
 
 #[cfg(test)]
@@ -216,6 +233,28 @@ mod tests {
         for odd in ["[]", "{", r#"{"hooks":[]}"#] {
             fs::write(&file, odd).unwrap();
             assert!(add(&file, Path::new("/i"), &[]).is_err(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn an_agents_container_has_no_raw_sockets() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config.json");
+        let sets =
+            json!({ "bounding": ["CAP_CHOWN", "CAP_NET_RAW"], "permitted": ["CAP_NET_RAW"] });
+        for (annotations, bounding) in [
+            (
+                json!({ "interceptor.agent": "claude" }),
+                json!(["CAP_CHOWN"]),
+            ),
+            (json!({}), json!(["CAP_CHOWN", "CAP_NET_RAW"])),
+        ] {
+            let before = json!({ "annotations": annotations, "process": { "capabilities": sets } });
+            fs::write(&file, before.to_string()).unwrap();
+            add(&file, Path::new("/i"), &[]).unwrap();
+            let after: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+            let found = &after["process"]["capabilities"]["bounding"];
+            assert_eq!(*found, bounding, "{after}");
         }
     }
 }

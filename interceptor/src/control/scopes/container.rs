@@ -1,5 +1,7 @@
 //! Containers: tagged by a hook of their runtime before they start, or by name while they run.
 
+mod powers;
+
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -38,6 +40,7 @@ pub async fn contain(
     if !config::is_name(&agent) {
         return Err(Answer::bad("an agent's name is 1 to 63 of a-z, 0-9 and -"));
     }
+    powers::check(&services, (&agent, &asked.id), asked.capabilities.as_ref())?;
     // Held, so that its number is no other process's meanwhile.
     let process = pidfd::open(asked.pid);
     let process = process.map_err(|error| Answer::bad(&format!("no such process: {error}")))?;
@@ -91,13 +94,21 @@ fn only_its_own(services: &Services, path: &str, asked: &Contain) -> Result<(), 
     })
 }
 
-/// A process of a container that runs, held.
-pub(super) fn process(services: &Services, path: &str) -> Option<OwnedFd> {
-    let processes = services.capture.hierarchy().processes(path).ok()?;
+/// A process of a container that runs, held, where none of them may lead packets past the guard.
+///
+/// # Errors
+/// An answer where one may.
+pub(super) fn process(
+    services: &Services,
+    (agent, path): (&str, &str),
+) -> Result<Option<OwnedFd>, Answer> {
+    let processes = services.capture.hierarchy().processes(path);
+    let processes = processes.map_err(|error| Answer::failed(&error))?;
+    powers::check(services, (agent, path), Some(&powers::of(&processes)))?;
     let mut held = processes
         .into_iter()
         .filter_map(|pid| pidfd::open(pid).ok());
-    held.next()
+    Ok(held.next())
 }
 
 /// The cgroup of a container that runs, by its name, its id or how that begins.
@@ -156,6 +167,7 @@ mod tests {
                 .map(|(name, value)| (text(name), text(value)))
                 .collect(),
             of_image: of_image.map(|names| names.iter().copied().map(text).collect()),
+            capabilities: Some(BTreeSet::new()),
         }
     }
 

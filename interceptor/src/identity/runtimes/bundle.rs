@@ -1,6 +1,6 @@
 //! Bundles: what a runtime is told of a container (OCI runtime specification, "Filesystem Bundle").
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -23,6 +23,32 @@ pub(super) struct Config {
     pub(super) annotations: BTreeMap<String, String>,
     #[serde(default)]
     mounts: Vec<Mount>,
+    #[serde(default)]
+    process: Process,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Process {
+    #[serde(default)]
+    no_new_privileges: bool,
+    #[serde(default)]
+    capabilities: Option<Capabilities>,
+}
+
+/// Each set by the names of what is in it.
+#[derive(Debug, Default, Deserialize)]
+struct Capabilities {
+    #[serde(default)]
+    bounding: Vec<String>,
+    #[serde(default)]
+    effective: Vec<String>,
+    #[serde(default)]
+    permitted: Vec<String>,
+    #[serde(default)]
+    inheritable: Vec<String>,
+    #[serde(default)]
+    ambient: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -63,6 +89,32 @@ impl Config {
         self.annotations.get(name).cloned()
     }
 
+    /// The capabilities that its processes may hold, without `CAP_`: what they have not, they get from a file only
+    /// without `no_new_privs`.
+    pub(super) fn capabilities(&self) -> BTreeSet<String> {
+        let Process {
+            no_new_privileges,
+            capabilities,
+        } = &self.process;
+        let Some(Capabilities {
+            bounding,
+            effective,
+            permitted,
+            inheritable,
+            ambient,
+        }) = capabilities
+        else {
+            return BTreeSet::new();
+        };
+        let bounding = bounding.iter().filter(|_| !no_new_privileges);
+        let held = [effective, permitted, inheritable, ambient];
+        let held = held.into_iter().flatten().chain(bounding);
+        let plain = held.map(|name| name.to_ascii_uppercase());
+        plain
+            .map(|name| name.trim_start_matches("CAP_").to_owned())
+            .collect()
+    }
+
     /// The pod's service account: whose token the kubelet has put into the container, read-only. The token is
     /// not verified: it lies where only the kubelet writes.
     pub(super) fn service_account(&self, workload: &Workload) -> Option<String> {
@@ -80,5 +132,32 @@ impl Config {
         let is_of_pod = bound.pod.is_none_or(|pod| Some(pod.name) == workload.pod);
         let is_its = Some(bound.namespace) == workload.namespace && is_of_pod;
         is_its.then_some(bound.serviceaccount.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_may_hold_what_they_have_and_what_files_give_them() {
+        let may = |process: &str| {
+            let config: Config =
+                serde_json::from_str(&format!(r#"{{"process":{process}}}"#)).unwrap();
+            let held: Vec<_> = config.capabilities().into_iter().collect();
+            held.join(" ")
+        };
+        let sets = r#""bounding":["CAP_NET_ADMIN","CAP_CHOWN"],"permitted":["CAP_CHOWN"]"#;
+        let bound = format!(r#"{{"noNewPrivileges":true,"capabilities":{{{sets}}}}}"#);
+        assert_eq!(
+            may(&format!(r#"{{"capabilities":{{{sets}}}}}"#)),
+            "CHOWN NET_ADMIN"
+        );
+        assert_eq!(may(&bound), "CHOWN");
+        for none in ["{}", r#"{"capabilities":{}}"#, r#"{"capabilities":null}"#] {
+            assert_eq!(may(none), "", "{none}");
+        }
+        let ambient = r#"{"noNewPrivileges":true,"capabilities":{"ambient":["CAP_NET_RAW"]}}"#;
+        assert_eq!(may(ambient), "NET_RAW");
     }
 }
