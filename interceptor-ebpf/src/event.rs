@@ -39,8 +39,10 @@ pub const UNRECORDED: u32 = 14;
 pub const FOLDED: u32 = 15;
 /// Counter: dials of targets' UNIX sockets that arrived at the daemon without a record; written by the daemon.
 pub const UNRECORDED_DIALS: u32 = 16;
+/// A process that has left its scope's cgroup.
+pub const LEFT: u32 = 17;
 /// Counters in all.
-pub const COUNTERS: u32 = 17;
+pub const COUNTERS: u32 = 18;
 
 /// Refusals of one kind reported in one second; the others are folded: only counted, in [`Bucket::folded`].
 pub const BURST: u32 = 4;

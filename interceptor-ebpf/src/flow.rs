@@ -231,7 +231,7 @@ pub const DAEMON: u32 = 1;
 pub struct Mark {
     /// Network namespace cookie of the listener.
     pub netns: u64,
-    /// [`DAEMON`].
+    /// [`DAEMON`]; zero on a socket that only tells its namespace.
     pub kind: u32,
     /// Zero.
     pub reserved: u32,

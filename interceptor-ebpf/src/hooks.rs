@@ -6,6 +6,8 @@ mod connect;
 pub(crate) mod deny;
 mod egress;
 mod getpeername;
+mod host;
+mod lineage;
 mod names;
 mod recvmsg;
 mod sendmsg;

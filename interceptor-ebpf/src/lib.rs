@@ -10,6 +10,7 @@
 //! | `sendmsg4/6` | UDP to a resolver goes to the daemon, all other is refused | 4.18 | egress | `names`, `datagram` |
 //! | `recvmsg4/6` | the answer comes from the resolver that was asked | 5.2 | none | `names` |
 //! | `bind4/6` | no squatting of targets or of the daemon | 4.17 | egress drops the SYN-ACK | `bind` |
+//! | `bind4` (daemon) | before `SO_NETNS_COOKIE`: which namespace a socket is in | 5.7, storage 5.10 | none | all |
 //! | `sock_create` | no raw sockets; stamps who made a socket | 4.10, storage 5.10 | none | `datagram` |
 //! | `setsockopt` | no broadcast, no groups of receivers | 5.3, long values 5.8 | `connect4/6` for broadcast | `datagram` |
 //! | `sock_ops` (scope) | hands the record over; knows accepted sockets | 4.16 | none | `record`, `loopback` |
@@ -19,6 +20,8 @@
 //! | LSM `file_receive` | no socket that was made outside and is passed in | 6.0, the same | none | `doors` |
 //! | `connect_unix`, `sendmsg_unix` | where there is no LSM: only UNIX sockets that are named | 6.7 | the launcher's mounts | `doors` |
 //! | `connect_unix` | a target's UNIX socket is the daemon's | 6.7 | such targets are refused | `carried` |
+//! | root cgroup `sock_create`, `connect4/6`, `sendmsg4/6` | `guard: host`: no socket from outside, none of who has left | 4.18, storage 5.10 | LSM `file_receive` | `host` |
+//! | `sched_process_fork`, `sched_process_free`, `cgroup_attach_task` | `guard: host`: who comes from a scope | 4.17, bpf_link 5.7 | none | `host` |
 //! | `cgroup_skb/egress` | the guard behind all of them | 4.10, storage 5.2 | none | `guard`, `restart` |
 #![no_std]
 
@@ -31,10 +34,10 @@ pub mod rule;
 pub mod scope;
 
 /// Version of every record below; it is part of the pins' path.
-pub const LAYOUT: u32 = 4;
+pub const LAYOUT: u32 = 5;
 
 /// Scopes at once; tagging more is refused.
-pub const MAX_SCOPES: u32 = 4096;
+pub const MAX_SCOPES: u32 = 16_384;
 /// Cgroup levels below the root that a scope may sit at.
 pub const MAX_LEVEL: u32 = 32;
 /// Network namespaces with a listener pair at once; more are refused.
@@ -59,5 +62,7 @@ pub const MAX_CARRIED: u32 = 1_024;
 pub const MAX_DIALS: u32 = 4_096;
 /// Distinct refusals whose rate is remembered; of the eldest only the sum is known.
 pub const MAX_BUCKETS: u32 = 8_192;
+/// Processes whose scope is remembered at once, where the host is guarded; of more it is not.
+pub const MAX_LINEAGE: u32 = 262_144;
 /// Bytes of the ring of refusals; a power of two of pages.
 pub const RING_BYTES: u32 = 256 * 1024;

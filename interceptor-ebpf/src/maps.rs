@@ -11,12 +11,12 @@ use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use interceptor_ebpf::door::{Dial, Door};
 use interceptor_ebpf::event::{Bucket, BucketKey, COUNTERS as COUNTER_COUNT};
 use interceptor_ebpf::flow::{AskedKey, Endpoint, Flow, Mark, NamedKey, PendingKey, Socket};
-use interceptor_ebpf::process::Offsets;
+use interceptor_ebpf::process::{Lineage, Offsets};
 use interceptor_ebpf::rule::{EXACT_BITS, RuleKey, State};
 use interceptor_ebpf::scope::{Listeners, Scope};
 use interceptor_ebpf::{
-    MAX_ASKED, MAX_BUCKETS, MAX_CARRIED, MAX_DIALS, MAX_DOORS, MAX_NAMED, MAX_NAMESPACES,
-    MAX_PENDING, MAX_PROTECTED, MAX_RESOLVERS, MAX_RULES, MAX_SCOPES, RING_BYTES,
+    MAX_ASKED, MAX_BUCKETS, MAX_CARRIED, MAX_DIALS, MAX_DOORS, MAX_LINEAGE, MAX_NAMED,
+    MAX_NAMESPACES, MAX_PENDING, MAX_PROTECTED, MAX_RESOLVERS, MAX_RULES, MAX_SCOPES, RING_BYTES,
 };
 
 /// Where the kernel keeps what: written by the loader before the programs are loaded.
@@ -81,6 +81,12 @@ pub(crate) static VIA: Array<Door> = Array::with_max_entries(1, 0);
 /// Who dialled them. Read by the daemon; full: the eldest goes, and its connection is refused.
 #[map]
 pub(crate) static DIALS: LruHashMap<u64, Dial> = LruHashMap::with_max_entries(MAX_DIALS, 0);
+
+/// Which scope processes come from, by their numbers. Written by tracepoints, and by the daemon for those that are
+/// there when it tags; full: those beyond are not known, which is counted.
+#[map]
+pub(crate) static LINEAGE: HashMap<u32, Lineage> =
+    HashMap::with_max_entries(MAX_LINEAGE, BPF_F_NO_PREALLOC);
 
 /// Refusals. Read by the daemon; full: the refusal is counted as lost.
 #[map]

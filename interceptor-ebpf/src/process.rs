@@ -126,6 +126,20 @@ pub struct Offsets {
     pub sharers_count: u32,
     /// `sock_reuseport.prog`.
     pub sharers_program: u32,
+    /// `task_struct.pid`.
+    pub pid: u32,
+    /// `cgroup.ancestor_ids` (before Linux 6.1); absent since.
+    pub ancestor_ids: u32,
+}
+
+/// The scope that a process comes from.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lineage {
+    /// Scope root's cgroup id.
+    pub scope: u64,
+    /// `group_leader->start_boottime` of the process; zero where who wrote it did not know.
+    pub started: u64,
 }
 
 impl Offsets {
@@ -173,11 +187,14 @@ impl Offsets {
         sharers: ABSENT,
         sharers_count: ABSENT,
         sharers_program: ABSENT,
+        pid: ABSENT,
+        ancestor_ids: ABSENT,
     };
 }
 
 const _: () = assert!(size_of::<Process>() == 64);
-const _: () = assert!(size_of::<Offsets>() == 168);
+const _: () = assert!(size_of::<Lineage>() == 16);
+const _: () = assert!(size_of::<Offsets>() == 176);
 
 #[cfg(feature = "user")]
 #[expect(
@@ -189,4 +206,6 @@ mod user {
     unsafe impl aya::Pod for super::Process {}
     // SAFETY: repr(C) integers without padding, asserted above.
     unsafe impl aya::Pod for super::Offsets {}
+    // SAFETY: repr(C) integers without padding, asserted above.
+    unsafe impl aya::Pod for super::Lineage {}
 }

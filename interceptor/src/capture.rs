@@ -9,6 +9,7 @@
 mod btf;
 pub mod cgroup2;
 mod events;
+mod host;
 mod listen;
 mod names;
 mod origin;
@@ -20,13 +21,14 @@ mod syscall;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, RingBuf, SkStorage};
 use interceptor_ebpf::door::{Dial, Door};
 use interceptor_ebpf::flow::{AskedKey, Endpoint, Mark, NamedKey};
+use interceptor_ebpf::process::Lineage;
 use interceptor_ebpf::rule::{RuleKey, State};
 use interceptor_ebpf::{flow, scope as abi};
 use ipnet::IpNet;
@@ -147,6 +149,8 @@ pub enum DenyReason {
     Door,
     /// A socket that was made outside of the scope and passed in.
     Passed,
+    /// A process that has left its scope's cgroup.
+    Left,
 }
 
 impl DenyReason {
@@ -165,6 +169,7 @@ impl DenyReason {
             Self::Listener => "listener",
             Self::Door => "door",
             Self::Passed => "passed",
+            Self::Left => "left",
         }
     }
 }
@@ -208,6 +213,9 @@ pub struct Settings {
     pub btf: PathBuf,
     /// Who looks at UNIX sockets; by default the best that this kernel has.
     pub guard: Option<Guard>,
+    /// Whether the whole host is guarded: no process of a scope uses a socket from outside, or makes one when it
+    /// has been moved out. Costs every process of the host a little.
+    pub host: bool,
 }
 
 impl Settings {
@@ -220,6 +228,7 @@ impl Settings {
             port: None,
             btf: PathBuf::from("/sys/kernel/btf/vmlinux"),
             guard: None,
+            host: false,
         }
     }
 }
@@ -306,6 +315,11 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The guard of the host needs to know where the kernel keeps what.
+    #[error(
+        "guard the host: {0} does not tell which cgroups a process is in; leave `guard: host` out"
+    )]
+    Untraced(PathBuf),
     /// A program could not be attached.
     #[error(
         "attach {hook} to {path}: {source}; a program that allows no others above it also causes this"
@@ -386,6 +400,8 @@ pub struct Capture {
     asked: HashMap<MapData, AskedKey, flow::Flow>,
     counters: Mutex<PerCpuArray<MapData, u64>>,
     port: Option<u16>,
+    /// The link of the hook that tells namespaces, where there is one. It is of use to this process alone.
+    teller: Option<OwnedFd>,
     namespaces: Mutex<std::collections::HashMap<NetnsCookie, u64>>,
 }
 
@@ -393,6 +409,8 @@ pub struct Capture {
 struct Tables {
     state: Array<MapData, State>,
     scopes: HashMap<MapData, u64, abi::Scope>,
+    /// The level of each row of them.
+    levels: std::collections::BTreeMap<u64, u32>,
     listeners: HashMap<MapData, u64, abi::Listeners>,
     rules: LpmTrie<MapData, RuleKey, u32>,
     protected: HashMap<MapData, Endpoint, u32>,
@@ -400,6 +418,7 @@ struct Tables {
     named: HashMap<MapData, NamedKey, u32>,
     doors: HashMap<MapData, Door, u32>,
     carried: HashMap<MapData, Door, u32>,
+    lineage: HashMap<MapData, u32, Lineage>,
     via: Array<MapData, Door>,
     dials: HashMap<MapData, u64, Dial>,
 }
@@ -415,12 +434,14 @@ impl Capture {
     pub fn start(settings: &Settings) -> Result<Self, Error> {
         let hierarchy = cgroup2::Hierarchy::find()?;
         let home = hierarchy.settle(settings.daemon_cgroup.as_deref())?;
+        host::check(settings)?;
         let pins = pins::Pins::open(&settings.pins)?;
         let mut object = programs::load(&pins, &settings.btf)?;
-        let capture = Self {
+        let mut capture = Self {
             tables: Mutex::new(Tables {
                 state: programs::table(&mut object, "STATE")?,
                 scopes: programs::table(&mut object, "SCOPES")?,
+                levels: std::collections::BTreeMap::new(),
                 listeners: programs::table(&mut object, "LISTENERS")?,
                 rules: programs::table(&mut object, "RULES")?,
                 protected: programs::table(&mut object, "PROTECTED")?,
@@ -428,6 +449,7 @@ impl Capture {
                 named: programs::table(&mut object, "NAMED")?,
                 doors: programs::table(&mut object, "DOORS")?,
                 carried: programs::table(&mut object, "CARRIED")?,
+                lineage: programs::table(&mut object, "LINEAGE")?,
                 via: programs::table(&mut object, "VIA")?,
                 dials: programs::table(&mut object, "DIALS")?,
             }),
@@ -441,11 +463,15 @@ impl Capture {
             hierarchy,
             home,
             port: settings.port,
+            teller: None,
             namespaces: Mutex::default(),
         };
+        capture.teller = capture.teller()?;
+        capture.tables().read_levels()?;
         capture.forget_namespaces()?;
         capture.forget_names()?;
         capture.attach_home()?;
+        capture.guard_host()?;
         capture.restore()?;
         Ok(capture)
     }

@@ -100,6 +100,8 @@ pub struct Config {
     pub daemon_cgroup: Option<String>,
     /// The cgroup below which `interceptor run` makes its scopes. Default `agents.slice`.
     pub run_parent: String,
+    /// Whether the whole host is guarded, and not only scopes. Default: no.
+    pub guard_host: bool,
     /// Tagged cgroups, by path below the cgroup v2 mount.
     pub scopes: Vec<Scope>,
     /// Whose containers are by their labels; the first that fits says so.
@@ -153,6 +155,7 @@ impl Config {
             ("paths.policies", old_paths.policies != new_paths.policies),
             ("daemon_cgroup", self.daemon_cgroup != new.daemon_cgroup),
             ("run_parent", self.run_parent != new.run_parent),
+            ("guard", self.guard_host != new.guard_host),
             ("containers", self.containers != new.containers),
             ("audit", self.audit != new.audit),
             ("recording", self.recording != new.recording),
@@ -171,6 +174,7 @@ impl Config {
             paths: running.paths.clone(),
             daemon_cgroup: running.daemon_cgroup.clone(),
             run_parent: running.run_parent.clone(),
+            guard_host: running.guard_host,
             containers: running.containers.clone(),
             audit: running.audit.clone(),
             recording: running.recording.clone(),

@@ -214,7 +214,7 @@ fn network() -> Namespace {
     netns
 }
 
-const HEAR_ALL: &str = "u = udp(); u.bind(('0.0.0.0', 0))
+const HEAR_ALL: &str = "u = udp(); u.settimeout(120); u.bind(('0.0.0.0', 0))
 u.setsockopt(0, 35, socket.inet_aton('224.0.0.251') + socket.inet_aton('10.77.1.1'))
 say(u.getsockname()[1]); heard = b''
 while heard != b'last': heard = u.recv(9); say(heard)";
@@ -270,7 +270,7 @@ fn a_scope_joins_no_group_of_receivers() {
     let scene = Scene::new();
     let netns = network();
     // Reports of who has joined leave by the kernel itself, with the group's address for all to read.
-    let ear = "s = socket.socket(17, socket.SOCK_RAW, socket.htons(3)); s.bind(('far0', 3)); s.settimeout(10); say('up')
+    let ear = "s = socket.socket(17, socket.SOCK_RAW, socket.htons(3)); s.bind(('far0', 3)); s.settimeout(120); say('up')
 heard = []
 while '232.77.0.9' not in heard:
     packet = s.recv(999)

@@ -20,6 +20,8 @@ mod full;
 #[cfg(test)]
 mod guard;
 #[cfg(test)]
+mod host;
+#[cfg(test)]
 mod loopback;
 #[cfg(test)]
 mod matrix;

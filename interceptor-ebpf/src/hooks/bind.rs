@@ -1,4 +1,5 @@
-//! `bind4/6`: a scope may not sit where a target or the daemon is dialled.
+//! `bind4/6`: a scope may not sit where a target or the daemon is dialled; and before Linux 5.14 the daemon learns by
+//! binding a socket in which network namespace it is.
 
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::helpers::bpf_get_netns_cookie;
@@ -9,7 +10,7 @@ use interceptor_ebpf::flow::Endpoint;
 use interceptor_ebpf::scope::Listeners;
 
 use super::{PASS, REFUSE, address, deny};
-use crate::maps::{LISTENERS, SOCKETS};
+use crate::maps::{LISTENERS, MARKS, SOCKETS};
 use crate::verdict::{self, Refusal, UNCOVERED};
 
 const ON_ERROR: i32 = REFUSE;
@@ -22,6 +23,23 @@ fn interceptor_bind4(context: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(bind6)]
 fn interceptor_bind6(context: SockAddrContext) -> i32 {
     bind::<true>(context.sock_addr)
+}
+
+/// On the daemon's own cgroup: nothing is decided.
+#[cgroup_sock_addr(bind4)]
+fn interceptor_daemon_bind4(context: SockAddrContext) -> i32 {
+    let call = context.sock_addr;
+    let mark = MARKS.create(address::socket(call));
+    if mark.is_null() {
+        return PASS;
+    }
+    // SAFETY: checked for null; a helper that takes the context.
+    unsafe {
+        if (*mark).kind == 0 {
+            (*mark).netns = bpf_get_netns_cookie(call.cast());
+        }
+    }
+    PASS
 }
 
 #[inline(always)]

@@ -97,7 +97,8 @@ fn accepted(ops: *mut bpf_sock_ops) -> Option<()> {
 fn take(ops: *mut bpf_sock_ops) -> Option<()> {
     let socket = socket(ops)?;
     let mark = MARKS.get(socket);
-    if mark.is_null() {
+    // SAFETY: checked for null.
+    if mark.is_null() || unsafe { (*mark).kind } != flow::DAEMON {
         // Not from one of the redirect listeners: some other socket of the daemon's cgroup.
         return Some(());
     }

@@ -68,6 +68,8 @@ pub(super) fn offsets(file: &[u8]) -> Offsets {
         sharers: at("sock", "sk_reuseport_cb"),
         sharers_count: at("sock_reuseport", "num_socks"),
         sharers_program: at("sock_reuseport", "prog"),
+        pid: at("task_struct", "pid"),
+        ancestor_ids: at("cgroup", "ancestor_ids"),
     }
 }
 

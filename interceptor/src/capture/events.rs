@@ -237,7 +237,7 @@ fn read(record: &[u8]) -> Option<Denied> {
     })
 }
 
-const REASONS: [(u32, DenyReason); 11] = [
+const REASONS: [(u32, DenyReason); 12] = [
     (event::NO_RULE, DenyReason::NoRule),
     (event::UDP, DenyReason::Udp),
     (event::SOCKET_TYPE, DenyReason::SocketType),
@@ -249,6 +249,7 @@ const REASONS: [(u32, DenyReason); 11] = [
     (event::LISTENER, DenyReason::Listener),
     (event::DOOR, DenyReason::Door),
     (event::PASSED, DenyReason::Passed),
+    (event::LEFT, DenyReason::Left),
 ];
 
 pub(super) fn reason(number: u32) -> Option<DenyReason> {

@@ -10,10 +10,10 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use aya::maps::MapError;
+use aya::maps::{MapData, MapError, SkStorage};
 use interceptor_ebpf::flow::{DAEMON, Endpoint, Mark};
 use interceptor_ebpf::{MAX_NAMESPACES, MAX_RESOLVERS, scope as abi};
 use nix::sched::{CloneFlags, setns};
@@ -62,7 +62,7 @@ impl Capture {
     /// # Errors
     /// Where no port is free, or another daemon holds the pinned ones.
     pub fn listeners(&self) -> Result<Listeners, Error> {
-        let pair = Pair::bind(|cookie| self.pinned_ports(cookie), self.port)?;
+        let pair = Pair::bind(&self.marks, |cookie| self.pinned_ports(cookie), self.port)?;
         self.publish(pair)
     }
 
@@ -73,12 +73,15 @@ impl Capture {
     /// Where the process is gone, no port is free, or too many namespaces have listeners.
     pub fn provision(&self, process: BorrowedFd<'_>) -> Result<Option<Listeners>, Error> {
         let process = process.try_clone_to_owned().map_err(Error::Namespace)?;
-        let cookie = inside(process.as_fd(), netns_cookie)??;
+        let cookie = inside(process.as_fd(), || netns_cookie(&self.marks))??;
         if self.pinned_ports(cookie.0).is_some() {
             return Ok(None);
         }
         let port = self.port;
-        let bind = move || Pair::bind(|_| None, port).and_then(|pair| Ok((pair, netns_inode()?)));
+        let bind = || {
+            let pair = Pair::bind(&self.marks, |_| None, port)?;
+            Ok::<_, Error>((pair, netns_inode()?))
+        };
         let (pair, inode) = inside(process.as_fd(), bind)??;
         let cookie = pair.cookie;
         let listeners = self.publish(pair)?;
@@ -150,7 +153,7 @@ impl Capture {
     /// Drops the rows of namespaces that an earlier start served: their listeners died with it, and a
     /// refusal for an unknown namespace brings them back.
     pub(super) fn forget_namespaces(&self) -> Result<(), Error> {
-        let own = netns_cookie()?;
+        let own = netns_cookie(&self.marks)?;
         for other in self.namespaces()? {
             if other != own {
                 self.retire(other)?;
@@ -227,6 +230,9 @@ impl Capture {
     }
 }
 
+/// The map of the daemon's own sockets.
+type Marks = Mutex<SkStorage<MapData, Mark>>;
+
 /// A socket that is bound and does not listen yet.
 struct Bound {
     socket: Socket,
@@ -244,10 +250,11 @@ struct Pair {
 
 impl Pair {
     fn bind(
+        marks: &Marks,
         pinned: impl FnOnce(u64) -> Option<abi::Listeners>,
         hint: Option<u16>,
     ) -> Result<Self, Error> {
-        let cookie = netns_cookie()?;
+        let cookie = netns_cookie(marks)?;
         let below = unprivileged_start();
         if let Some(ports) = pinned(cookie.0) {
             let v4 = Bound::on(Ipv4Addr::LOCALHOST.into(), ports.port4)?;
@@ -384,11 +391,23 @@ fn unprivileged_start() -> u16 {
     start.unwrap_or(UNPRIVILEGED).clamp(LOWEST, UNPRIVILEGED)
 }
 
-/// The cookie of the namespace that the thread is in.
-fn netns_cookie() -> Result<NetnsCookie, Error> {
+/// The cookie of the namespace that the thread is in. Before Linux 5.14 a program writes it down as a socket is bound.
+fn netns_cookie(marks: &Marks) -> Result<NetnsCookie, Error> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).map_err(Error::Namespace)?;
-    let cookie = syscall::netns_cookie(&socket).map_err(Error::Namespace)?;
-    Ok(NetnsCookie(cookie))
+    let missing = match syscall::netns_cookie(&socket) {
+        Ok(cookie) => return Ok(NetnsCookie(cookie)),
+        Err(error) => error,
+    };
+    if missing.raw_os_error() != Some(libc::ENOPROTOOPT) {
+        return Err(Error::Namespace(missing));
+    }
+    let anywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    socket.bind(&anywhere.into()).map_err(Error::Namespace)?;
+    let marks = marks.lock().unwrap_or_else(PoisonError::into_inner);
+    match marks.get(&socket.as_raw_fd(), 0) {
+        Ok(Mark { netns, .. }) if netns != 0 => Ok(NetnsCookie(netns)),
+        _ => Err(Error::Namespace(missing)),
+    }
 }
 
 /// The inode of the file of the namespace that the thread is in.

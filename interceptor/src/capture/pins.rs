@@ -1,6 +1,6 @@
 //! The pins: one directory below bpffs, root's alone, in which everything outlives the daemon.
 //!
-//! `<pins>/v<layout>/maps/<map>`, `…/scopes/<cgroup id>/<hook>` and `…/daemon/<cgroup id>`. A scope's
+//! `<pins>/v<layout>/maps/<map>`, `…/scopes/<cgroup id>/<hook>`, `…/daemon/<cgroup id>` and `…/host/<hook>`. A scope's
 //! agent is the target of the symbolic link `agent` beside its hooks, which every layout can read; a link
 //! `configured` beside it says that the configuration asked for the tag.
 
@@ -92,6 +92,11 @@ impl Pins {
     /// Where the daemon's own hook is pinned, for a cgroup of its own.
     pub(super) fn daemon(&self, id: u64) -> PathBuf {
         self.own.join("daemon").join(id.to_string())
+    }
+
+    /// Where the hooks that guard the host are pinned.
+    pub(super) fn host(&self) -> PathBuf {
+        self.own.join("host")
     }
 
     /// Pins of the daemon's hook on cgroups other than `id`, of this layout.

@@ -12,7 +12,7 @@ use aya::programs::Program;
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 
-use super::{Error, Guard, Settings, btf, map_error, pins::Pins};
+use super::{Error, Guard, Settings, btf, map_error, pins::Pins, tells_namespaces};
 
 /// The programs, built by `build.rs`.
 #[cfg(not(no_programs))]
@@ -27,7 +27,7 @@ static OBJECT: &[u8] = &[];
 const SET_RETVAL: KernelVersion = KernelVersion::new(5, 18, 0);
 
 /// Every map. All are pinned: the programs of one start read what the daemon of the next writes.
-pub(super) const MAPS: [&str; 20] = [
+pub(super) const MAPS: [&str; 21] = [
     "STATE",
     "SCOPES",
     "LISTENERS",
@@ -39,6 +39,7 @@ pub(super) const MAPS: [&str; 20] = [
     "NAMED",
     "DOORS",
     "CARRIED",
+    "LINEAGE",
     "VIA",
     "DIALS",
     "DENIALS",
@@ -104,11 +105,30 @@ const NAME_HOOKS: [Hook; 2] = [
 /// The hook that leads to the daemon beside an LSM (Linux 6.7).
 const CARRY_HOOK: Hook = hook("connect_unix", "interceptor_carry_unix", 49);
 
+/// The hooks of the root cgroup, where the host is guarded.
+pub(super) const HOST_HOOKS: [Hook; 5] = [
+    hook("sock_create", "interceptor_host_sock_create", 2),
+    hook("sendmsg4", "interceptor_host_sendmsg4", 14),
+    hook("sendmsg6", "interceptor_host_sendmsg6", 15),
+    hook("connect4", "interceptor_host_connect4", 10),
+    hook("connect6", "interceptor_host_connect6", 11),
+];
+
+/// The tracepoints that tell it which scope processes come from.
+pub(super) const TRACEPOINTS: [Hook; 3] = [
+    hook("sched_process_fork", "interceptor_lineage_fork", 0),
+    hook("cgroup_attach_task", "interceptor_lineage_attach", 0),
+    hook("sched_process_free", "interceptor_lineage_free", 0),
+];
+
 /// The program that tells who is at the other end of a UNIX socket.
 const PEER: &str = "interceptor_peer";
 
 /// The hook of the daemon's own cgroup.
 pub(super) const DAEMON_HOOK: Hook = hook("sock_ops", "interceptor_daemon_ops", 3);
+
+/// The hook of the daemon's own cgroup that tells it which namespace a socket is in, where the kernel does not.
+pub(super) const TELLER: Hook = hook("bind4", "interceptor_daemon_bind4", 8);
 
 /// The loaded programs.
 pub(super) struct Programs {
@@ -120,7 +140,11 @@ impl Programs {
     /// Has the verifier take each program.
     pub(super) fn load(object: &mut Ebpf, pins: &Pins, settings: &Settings) -> Result<Self, Error> {
         let mut loaded = BTreeMap::new();
-        for hook in SCOPE_HOOKS.into_iter().chain([DAEMON_HOOK]) {
+        let host = HOST_HOOKS.into_iter().chain(TRACEPOINTS);
+        let host = host.filter(|_| settings.host);
+        let teller = (!tells_namespaces()).then_some(TELLER);
+        let own = [DAEMON_HOOK].into_iter().chain(teller);
+        for hook in SCOPE_HOOKS.into_iter().chain(own).chain(host) {
             let program = object.program_mut(hook.program).ok_or(Error::NoPrograms)?;
             let fd = load_one(program).map_err(refused(&hook))?;
             loaded.insert(hook.program, fd);
@@ -141,6 +165,12 @@ impl Programs {
             }
         }
         Ok(Self { loaded, guard })
+    }
+
+    /// Whether those that guard the host are among them.
+    pub(super) fn has_host(&self) -> bool {
+        let mut all = HOST_HOOKS.iter().chain(&TRACEPOINTS);
+        all.all(|hook| self.loaded.contains_key(hook.program))
     }
 
     /// The program that tells who is at the other end of a UNIX socket; none on a kernel on which none is led
@@ -164,6 +194,11 @@ impl Programs {
         let carries = self.guard == Guard::Lsm && self.peer().is_some();
         let carry = carries.then_some(CARRY_HOOK);
         more.iter().copied().chain(carry).chain(SCOPE_HOOKS)
+    }
+
+    /// Whether the kernel itself does not tell which namespace a socket is in.
+    pub(super) fn has_teller(&self) -> bool {
+        self.loaded.contains_key(TELLER.program)
     }
 
     /// Who looks at UNIX sockets.
@@ -238,6 +273,7 @@ fn load_one(program: &mut Program) -> Result<OwnedFd, aya::programs::ProgramErro
         Program::CgroupSkb(program) => program.load()?,
         Program::SockOps(program) => program.load()?,
         Program::CgroupSockopt(program) => program.load()?,
+        Program::RawTracePoint(program) => program.load()?,
         _ => return Err(aya::programs::ProgramError::UnexpectedProgramType),
     }
     Ok(program.fd()?.as_fd().try_clone_to_owned()?)

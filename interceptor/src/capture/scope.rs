@@ -3,8 +3,8 @@
 //! The row in `SCOPES` is written before the first hook and removed after the last, so that no hook
 //! ever runs without it; a hook that finds no scope refuses.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use interceptor_ebpf::rule::State;
@@ -12,7 +12,7 @@ use interceptor_ebpf::{MAX_LEVEL, MAX_SCOPES, scope as abi};
 
 use super::cgroup2::{Hierarchy, is_within, level};
 use super::pins::{self, ScopePin, pin_error};
-use super::programs::{DAEMON_HOOK, Hook};
+use super::programs::{DAEMON_HOOK, Hook, TELLER};
 use super::{Capture, Error, Tables, map_error, syscall};
 
 /// Longest name of an agent, in bytes.
@@ -123,6 +123,7 @@ impl Capture {
                 let _undone = self.detach(id);
             }
         })?;
+        self.note_processes(&scope)?;
         Ok(scope)
     }
 
@@ -132,9 +133,15 @@ impl Capture {
     /// Where it is not tagged, or the kernel refuses.
     pub fn untag(&self, path: &str) -> Result<(), Error> {
         let path = format!("/{}", path.trim_matches('/'));
-        let found = self.scopes()?.into_iter().find(|scope| scope.path == path);
-        let scope = found.ok_or(Error::NotTagged(path))?;
-        self.detach(scope.id)
+        let id = self.hierarchy.id(&path).ok();
+        match id.filter(|id| self.pins.scope(*id).is_dir()) {
+            Some(id) => self.detach(id),
+            None => {
+                // What has been removed is forgotten on the way.
+                self.scopes()?;
+                Err(Error::NotTagged(path))
+            }
+        }
     }
 
     /// The tagged cgroups. Those that have been removed are forgotten on the way.
@@ -186,6 +193,22 @@ impl Capture {
         Ok(())
     }
 
+    /// Attaches what tells in which namespace a socket of the daemon's is, on a kernel that does not itself.
+    pub(super) fn teller(&self) -> Result<Option<OwnedFd>, Error> {
+        if !self.programs.has_teller() {
+            return Ok(None);
+        }
+        let program = self.programs.of(&TELLER)?;
+        let link = File::open(self.hierarchy.directory(&self.home))
+            .and_then(|cgroup| syscall::link_create(program, &cgroup, TELLER.attach_type));
+        let link = link.map_err(|source| Error::Attach {
+            hook: TELLER.name,
+            path: self.home.clone(),
+            source,
+        })?;
+        Ok(Some(link))
+    }
+
     fn adopt(&self, pin: &ScopePin) -> Result<(), Error> {
         let Some(path) = self.hierarchy.path(pin.id)? else {
             // The cgroup is gone, and its programs with it.
@@ -203,8 +226,8 @@ impl Capture {
     /// Writes the scope's row; says whether it is new.
     fn admit(&self, scope: &Scope, level: u32) -> Result<bool, Error> {
         let mut tables = self.tables();
-        let is_new = tables.scopes.get(&scope.id, 0).is_err();
-        if is_new && tables.scopes.keys().count() >= usize::try_from(MAX_SCOPES).unwrap_or(0) {
+        let is_new = !tables.levels.contains_key(&scope.id);
+        if is_new && tables.levels.len() >= usize::try_from(MAX_SCOPES).unwrap_or(0) {
             return Err(Error::Full {
                 what: "tag one more cgroup",
                 most: MAX_SCOPES,
@@ -215,6 +238,7 @@ impl Capture {
             .scopes
             .insert(scope.id, row, 0)
             .map_err(map_error("write", "SCOPES"))?;
+        tables.levels.insert(scope.id, level);
         tables.write_levels()?;
         Ok(is_new)
     }
@@ -234,7 +258,7 @@ impl Capture {
     }
 
     /// Puts the new program into the pinned link, or makes the link.
-    fn attach_one(&self, hook: &Hook, path: &str, pin: &Path) -> Result<(), Error> {
+    pub(super) fn attach_one(&self, hook: &Hook, path: &str, pin: &Path) -> Result<(), Error> {
         let program = self.programs.of(hook)?;
         let attach_error = |source| Error::Attach {
             hook: hook.name,
@@ -267,6 +291,7 @@ impl Capture {
                 if error.io_error.raw_os_error() == Some(libc::ENOENT) => {}
             Err(source) => return Err(map_error("write", "SCOPES")(source)),
         }
+        tables.levels.remove(&id);
         tables.write_levels()
     }
 }
@@ -284,16 +309,24 @@ impl Tables {
             .map_err(map_error("write", "STATE"))
     }
 
-    /// Tells the programs at which levels to look for scopes.
-    fn write_levels(&mut self) -> Result<(), Error> {
+    /// Reads what an earlier start has written.
+    pub(super) fn read_levels(&mut self) -> Result<(), Error> {
         let rows: Result<Vec<_>, _> = self.scopes.iter().collect();
         let rows = rows.map_err(map_error("read", "SCOPES"))?;
-        let levels: BTreeSet<u32> = rows.into_iter().map(|(_, scope)| scope.level).collect();
-        let state = self.read_state()?;
+        self.levels = rows.into_iter().map(|(id, row)| (id, row.level)).collect();
+        Ok(())
+    }
+
+    /// Tells the programs at which levels to look for scopes.
+    fn write_levels(&mut self) -> Result<(), Error> {
+        let levels = self.levels.values();
         let levels = levels
-            .into_iter()
-            .filter_map(|level| 1_u32.checked_shl(level))
+            .filter_map(|level| 1_u32.checked_shl(*level))
             .fold(0, |all, level| all | level);
+        let state = self.read_state()?;
+        if state.levels == levels {
+            return Ok(());
+        }
         self.write_state(State { levels, ..state })
     }
 }

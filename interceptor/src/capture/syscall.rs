@@ -17,6 +17,7 @@ const OBJ_GET: libc::c_int = 7;
 const PROG_RUN: libc::c_int = 10;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const PROG_QUERY: libc::c_int = 16;
+const RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const LINK_CREATE: libc::c_int = 28;
 const LINK_UPDATE: libc::c_int = 29;
 
@@ -56,6 +57,26 @@ pub(super) fn link_create(
         flags: 0,
     };
     let fd = bpf(LINK_CREATE, &mut attr)?;
+    // SAFETY: the kernel has just given this descriptor to us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[repr(C)]
+struct TracepointAttr {
+    name: u64,
+    program: u32,
+    reserved: u32,
+}
+
+/// Attaches a program to a tracepoint as a link (Linux 5.7).
+pub(super) fn tracepoint_open(program: &impl AsFd, name: &str) -> io::Result<OwnedFd> {
+    let name = CString::new(name)?;
+    let mut attr = TracepointAttr {
+        name: address(&name),
+        program: number(program)?,
+        reserved: 0,
+    };
+    let fd = bpf(RAW_TRACEPOINT_OPEN, &mut attr)?;
     // SAFETY: the kernel has just given this descriptor to us alone.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

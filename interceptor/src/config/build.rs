@@ -67,6 +67,7 @@ pub(super) fn build(root: &Node, file: &Path, resolvers: Vec<Resolver>) -> Built
         paths: from.paths(root.under("paths"), file),
         daemon_cgroup: text(Some(root), "daemon_cgroup"),
         run_parent: text(Some(root), "run_parent").unwrap_or_else(|| "agents.slice".into()),
+        guard_host: text(Some(root), "guard").as_deref() == Some("host"),
         scopes: values(&scopes),
         labels: containers::rules(root),
         containers: containers::state(root),

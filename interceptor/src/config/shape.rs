@@ -185,6 +185,12 @@ pub(super) static FILE: Shape = Shape::Keys(&[
         "The cgroup below which `interceptor run` makes its scopes.",
     ),
     may(
+        "guard",
+        Shape::Word(&["scopes", "host"]),
+        "scopes",
+        "Host: also looks at every other process of the host, so that no scope uses a socket from outside, and nobody who was moved out of one makes any.",
+    ),
+    may(
         "scopes",
         Shape::List(0, &SCOPE),
         "none",
@@ -340,7 +346,7 @@ static AGENT: Shape = Shape::Keys(&[
         "allow_privileged",
         Shape::Flag,
         "false",
-        "Inject credentials for processes that hold host capabilities.",
+        "Inject credentials for processes that hold host capabilities, and let containers start that may hold NET_ADMIN.",
     ),
 ]);
 

@@ -371,6 +371,7 @@ fn only_what_is_read_at_start_needs_a_restart() {
             "run_parent: other.slice",
             "run_parent",
         ),
+        ("guard: scopes", "guard: host", "guard"),
         ("/srv/containers", "/srv/other", "containers"),
         ("durability: relaxed", "durability: strict", "audit"),
         ("segment: 16MiB", "segment: 32MiB", "recording"),

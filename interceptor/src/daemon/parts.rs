@@ -161,6 +161,7 @@ fn records(config: &Config) -> anyhow::Result<(Arc<audit::Log>, Recorder)> {
 fn capture(config: &Config) -> anyhow::Result<(Arc<Capture>, Listeners)> {
     let settings = capture::Settings {
         daemon_cgroup: config.daemon_cgroup.clone(),
+        host: config.guard_host,
         ..capture::Settings::new(config.paths.bpffs.clone())
     };
     let capture = Capture::start(&settings).context("cannot start the capture")?;

@@ -9,7 +9,10 @@ for tree in all/lib/modules/* all/usr/lib/modules/*; do
     [ -d "$tree/kernel" ] || continue
     to="kept/usr/lib/modules/${tree##*/}"
     mkdir -p "$to"
-    cp "$tree"/modules.builtin* "$tree"/modules.order "$to"
+    # Not every package has them.
+    for list in "$tree"/modules.builtin* "$tree"/modules.order; do
+        if [ -e "$list" ]; then cp "$list" "$to"; fi
+    done
     for module; do
         (cd "$tree" && find kernel -name "$module.ko*" | cpio -pdm --quiet "$OLDPWD/$to")
     done

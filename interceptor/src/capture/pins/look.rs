@@ -78,7 +78,7 @@ pub fn standing(root: &Path) -> Result<Pinned, Error> {
 /// Where pins or cgroups cannot be read, or the kernel does not tell.
 pub fn foreign(root: &Path) -> Result<Vec<Foreign>, Error> {
     let scopes = remains(root)?;
-    let ours = ours(&scopes)?;
+    let ours = ours(root, &scopes)?;
     let hierarchy = Hierarchy::find()?;
     let mut found = Vec::new();
     for scope in scopes {
@@ -106,10 +106,12 @@ pub fn foreign(root: &Path) -> Result<Vec<Foreign>, Error> {
 }
 
 /// The numbers of the programs that are pinned.
-fn ours(scopes: &[ScopePin]) -> Result<BTreeSet<u32>, Error> {
+fn ours(root: &Path, scopes: &[ScopePin]) -> Result<BTreeSet<u32>, Error> {
     let mut ours = BTreeSet::new();
-    for scope in scopes {
-        for pin in entries(&scope.directory)? {
+    let hosts = layouts(root)?.into_iter().map(|layout| layout.join("host"));
+    let scopes = scopes.iter().map(|scope| scope.directory.clone());
+    for directory in hosts.chain(scopes) {
+        for pin in entries(&directory)? {
             // The agent's name lies among them.
             if pin.is_symlink() {
                 continue;

@@ -1,0 +1,129 @@
+//! `sched_process_fork`, `cgroup_attach_task` and `sched_process_free`, where the host is guarded: which scope a
+//! process comes from, kept until its end, wherever it is moved.
+
+use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::macros::raw_tracepoint;
+use aya_ebpf::programs::RawTracePointContext;
+use interceptor_ebpf::event;
+use interceptor_ebpf::process::{ABSENT, Lineage};
+
+use crate::maps::{LINEAGE, SCOPES, count};
+use crate::stamp::{half, offset, word};
+use crate::verdict;
+
+/// What tracepoints answer.
+const DONE: i32 = 0;
+
+#[raw_tracepoint(tracepoint = "sched_process_fork")]
+fn interceptor_lineage_fork(context: RawTracePointContext) -> i32 {
+    let (parent, child): (u64, u64) = (context.arg(0), context.arg(1));
+    let (tgid, pid) = (half(child, offset!(tgid)), half(child, offset!(pid)));
+    let Some(tgid) = tgid.filter(|tgid| Some(*tgid) == pid) else {
+        // A thread of a process that is known.
+        return DONE;
+    };
+    let own = inside(child);
+    // It may have been made right into a cgroup outside.
+    let scope = match own {
+        0 => match of(parent) {
+            0 => inside(parent),
+            inherited => inherited,
+        },
+        _ => own,
+    };
+    keep(child, tgid, scope);
+    DONE
+}
+
+#[raw_tracepoint(tracepoint = "cgroup_attach_task")]
+fn interceptor_lineage_attach(context: RawTracePointContext) -> i32 {
+    let task: u64 = context.arg(2);
+    // It has been moved by now.
+    let scope = inside(task);
+    if let Some(tgid) = half(task, offset!(tgid)) {
+        keep(task, tgid, scope);
+    }
+    DONE
+}
+
+#[raw_tracepoint(tracepoint = "sched_process_free")]
+fn interceptor_lineage_free(context: RawTracePointContext) -> i32 {
+    let task: u64 = context.arg(0);
+    let (Some(tgid), Some(pid)) = (half(task, offset!(tgid)), half(task, offset!(pid))) else {
+        return DONE;
+    };
+    // A leader goes last. Its number may be another's by now.
+    if tgid == pid && row(task, tgid).is_some() {
+        let _gone = LINEAGE.remove(&tgid);
+    }
+    DONE
+}
+
+/// The scope that a process comes from, while that is tagged; zero where from none.
+#[inline(always)]
+pub(super) fn of(task: u64) -> u64 {
+    let Some(tgid) = half(task, offset!(tgid)) else {
+        return 0;
+    };
+    row(task, tgid)
+        .filter(|scope| SCOPES.get_ptr(scope).is_some())
+        .unwrap_or(0)
+}
+
+/// What is kept of a process, if it is of this one and not of another that had its number.
+#[inline(always)]
+fn row(task: u64, tgid: u32) -> Option<u64> {
+    let row = LINEAGE.get_ptr(&tgid)?;
+    // SAFETY: a row of the map, which only the events of this process write.
+    let Lineage { scope, started } = unsafe { *row };
+    // The daemon does not know when exactly a process started.
+    (started == 0 || started == begun(task)).then_some(scope)
+}
+
+#[inline(always)]
+fn begun(task: u64) -> u64 {
+    word(task, offset!(group_leader))
+        .and_then(|leader| word(leader, offset!(start_boottime)))
+        .unwrap_or(0)
+}
+
+#[inline(always)]
+fn keep(task: u64, tgid: u32, scope: u64) {
+    if scope == 0 {
+        return;
+    }
+    let lineage = Lineage {
+        scope,
+        started: begun(task),
+    };
+    if LINEAGE.insert(&tgid, &lineage, u64::from(BPF_ANY)).is_err() {
+        count(event::OVERFLOW);
+    }
+}
+
+/// The scope that a task is in.
+#[inline(always)]
+fn inside(task: u64) -> u64 {
+    let cgroup = word(task, offset!(cgroups)).and_then(|set| word(set, offset!(dfl_cgrp)));
+    let Some(cgroup) = cgroup else { return 0 };
+    let Some(own) = half(cgroup, offset!(level)) else {
+        return 0;
+    };
+    let (ancestors, ids) = (offset!(ancestors), offset!(ancestor_ids));
+    verdict::deepest(|level| {
+        let level = level.cast_unsigned();
+        if level > own {
+            return 0;
+        }
+        if ids != ABSENT {
+            return word(cgroup, ids + level * 8).unwrap_or(0);
+        }
+        if ancestors == ABSENT {
+            return 0;
+        }
+        word(cgroup, ancestors + level * 8)
+            .and_then(|ancestor| word(ancestor, offset!(node)))
+            .and_then(|node| word(node, offset!(node_id)))
+            .unwrap_or(0)
+    })
+}
