@@ -9,6 +9,7 @@ pub(crate) mod detect;
 pub(crate) mod grants;
 pub(crate) mod http;
 pub(crate) mod judge;
+pub(crate) mod kernel;
 pub(crate) mod records;
 pub(crate) mod ssh;
 mod subjects;

@@ -49,6 +49,8 @@ usage: cargo xtask COMMAND
   bench approvals  what a thousand requests cost that wait for people at once
   bench grants     what a grant costs a request, with ten thousand of them alive
   bench judge      what a statement costs before it goes upstream, the first time and again
+  bench kernel     what the programs in the kernel cost, and many connects, scopes and namespaces
+                   (needs root: asks sudo)
   bench records    a place in a long recording, and words among a million requests
   bench ssh        bulk, logins and idle sessions of SSH, direct and through the daemon
   fuzz NAME [--seconds N]
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
         ["bench", "approvals"] => bench::approvals::measure(),
         ["bench", "grants"] => bench::grants::measure(),
         ["bench", "judge"] => bench::judge::measure(),
+        ["bench", "kernel"] => bench::kernel::measure(),
         ["bench", "records"] => bench::records::measure(),
         ["bench", "ssh"] => bench::ssh::measure(),
         ["suite", name] => test::suite(name, None),
