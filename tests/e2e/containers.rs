@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::lab::{Lab, has, lacks, refused, text};
 
 mod containerd;
+mod docker;
 mod podman;
 
 /// What agents in containers dial: an address that nobody has.
@@ -259,4 +260,25 @@ fn a_container_that_cannot_be_intercepted_does_not_start() -> Result<()> {
     let finished = container.run()?;
     ensure!(!finished.status.success(), "it started");
     lacks(&finished.stdout, &["it ran"])
+}
+
+#[test]
+fn a_container_that_may_lead_packets_past_the_guard_does_not_start() -> Result<()> {
+    let lab = lab()?;
+    let echo = ["/usr/bin/echo", "it ran"];
+    let with = |name: &str| -> Result<Finished> {
+        let container = Container::new(&lab, Some("contained"), &echo)?;
+        let file = container.at("config.json");
+        let mut config: Value = serde_json::from_slice(&fs::read(&file)?)?;
+        let sets = json!({ "bounding": [name] });
+        put(&mut config, "/process", "capabilities", sets)?;
+        put(&mut config, "/process", "noNewPrivileges", json!(false))?;
+        fs::write(file, serde_json::to_vec(&config)?)?;
+        container.run()
+    };
+    let refused = with("CAP_NET_ADMIN")?;
+    ensure!(!refused.status.success(), "it started");
+    lacks(&refused.stdout, &["it ran"])?;
+    has(&refused.stderr, &["may hold NET_ADMIN", "--cap-drop"])?;
+    has(&with("CAP_CHOWN")?.ok()?, &["it ran"])
 }

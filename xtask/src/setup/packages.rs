@@ -32,7 +32,7 @@ const CLIENTS: &[For] = &[EndToEnd, Test];
 const BROWSERS: &[For] = &[EndToEnd, Test, Web];
 
 /// A C compiler is none of them: without one this program would not be here.
-const PACKAGES: [Package; 39] = [
+const PACKAGES: [Package; 40] = [
     Package {
         name: "libclang-dev",
         why: "builds PostgreSQL's own grammar (pg_query)",
@@ -109,6 +109,12 @@ const PACKAGES: [Package; 39] = [
         name: "runc",
         why: "runs containers that are agents",
         sign: Sign::Program("runc"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "docker.io",
+        why: "runs containers that are agents, by their labels",
+        sign: Sign::Program("dockerd"),
         needed: CLIENTS,
     },
     Package {
