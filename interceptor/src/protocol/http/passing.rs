@@ -215,6 +215,7 @@ impl Engine {
             values: None,
             under: Vec::new(),
             literals: None,
+            varies: false,
         };
         let said = Said {
             text: &text,

@@ -8,10 +8,12 @@ use support::{Daemon, Process, place};
 use super::{DEADLINE, Run, value};
 use crate::bench::subjects::Lab;
 
+type Restart = fn(&mut Daemon) -> anyhow::Result<()>;
+
 /// From the end to the first statement that is answered to a client that is started anew, psql's own start
 /// included; and that start alone, beside it.
 pub(super) fn measure(run: &mut Run<'_>) -> anyhow::Result<()> {
-    let ways: [(&str, fn(&mut Daemon) -> anyhow::Result<()>); 3] = [
+    let ways: [(&str, Restart); 3] = [
         ("first answer, not ended", |_| Ok(())),
         ("first answer, killed and started", |daemon| {
             daemon.kill();

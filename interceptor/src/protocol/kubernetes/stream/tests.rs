@@ -238,6 +238,43 @@ fn data(stream: u32, bytes: &[u8], last: bool) -> Vec<u8> {
     spdy::data(stream, bytes, last)
 }
 
+/// What a client is shown of both outputs, and which streams ended, in order.
+fn shown_by_spdy(out: &[Vec<u8>]) -> ([String; 2], Vec<u32>) {
+    let mut shown = [String::new(), String::new()];
+    let mut ends = Vec::new();
+    let mut client = Spdy::default();
+    let opened = opened();
+    let mut rest = opened.as_slice();
+    while !rest.is_empty() {
+        rest = client.sent(rest, |_, _| Ok(())).unwrap();
+    }
+    for frame in out {
+        let mut take = |stream: u32, bytes: &[u8], last: bool| {
+            let text = std::str::from_utf8(bytes).unwrap();
+            match stream {
+                5 => shown[0].push_str(text),
+                7 => shown[1].push_str(text),
+                _ => {}
+            }
+            ends.extend(last.then_some(stream));
+        };
+        let rest = client.received(frame, |_, event| {
+            if let spdy::Event::Data {
+                stream,
+                bytes,
+                last,
+                ..
+            } = event
+            {
+                take(stream, bytes, last);
+            }
+            Ok(())
+        });
+        assert_eq!(rest.unwrap(), b"");
+    }
+    (shown, ends)
+}
+
 #[test]
 fn what_spdy_shows_is_masked_however_it_is_cut() {
     let sent = [
@@ -249,7 +286,7 @@ fn what_spdy_shows_is_masked_however_it_is_cut() {
     let ping = [0x80, 3, 0, 6, 0, 0, 0, 4, 0, 0, 0, 1].to_vec();
     let said = [
         data(5, b"mail alice@exa", false),
-        ping.clone(),
+        ping,
         data(7, b"bob@exam", false),
         data(5, b"mple.com now", false),
         data(7, b"ple.com", true),
@@ -269,38 +306,7 @@ fn what_spdy_shows_is_masked_however_it_is_cut() {
         for bytes in [first, second] {
             all.extend(hear(&mut stream, bytes, &mut out));
         }
-        let mut shown = [String::new(), String::new()];
-        let mut ends = Vec::new();
-        let mut client = Spdy::default();
-        let opened = opened();
-        let mut rest = opened.as_slice();
-        while !rest.is_empty() {
-            rest = client.sent(rest, |_, _| Ok(())).unwrap();
-        }
-        for frame in &out {
-            let mut take = |stream: u32, bytes: &[u8], last: bool| {
-                let text = std::str::from_utf8(bytes).unwrap();
-                match stream {
-                    5 => shown[0].push_str(text),
-                    7 => shown[1].push_str(text),
-                    _ => {}
-                }
-                ends.extend(last.then_some(stream));
-            };
-            let rest = client.received(frame, |_, event| {
-                if let spdy::Event::Data {
-                    stream,
-                    bytes,
-                    last,
-                    ..
-                } = event
-                {
-                    take(stream, bytes, last);
-                }
-                Ok(())
-            });
-            assert_eq!(rest.unwrap(), b"");
-        }
+        let (shown, ends) = shown_by_spdy(&out);
         assert_eq!(shown[0], "mail ***************** now", "cut at {at}");
         assert_eq!(shown[1], "***************", "cut at {at}");
         assert_eq!(ends, [7, 1, 5, 3], "cut at {at}");
