@@ -3,14 +3,12 @@
 pub(crate) mod address;
 mod bind;
 mod connect;
+mod datagram;
 pub(crate) mod deny;
 mod egress;
 mod getpeername;
 mod host;
-mod lineage;
 mod names;
-mod recvmsg;
-mod sendmsg;
 mod sock_ops;
 mod socket;
 

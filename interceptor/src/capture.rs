@@ -9,7 +9,6 @@
 mod btf;
 pub mod cgroup2;
 mod events;
-mod host;
 mod listen;
 mod names;
 mod origin;
@@ -434,7 +433,7 @@ impl Capture {
     pub fn start(settings: &Settings) -> Result<Self, Error> {
         let hierarchy = cgroup2::Hierarchy::find()?;
         let home = hierarchy.settle(settings.daemon_cgroup.as_deref())?;
-        host::check(settings)?;
+        programs::host::check(settings)?;
         let pins = pins::Pins::open(&settings.pins)?;
         let mut object = programs::load(&pins, &settings.btf)?;
         let mut capture = Self {

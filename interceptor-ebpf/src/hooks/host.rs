@@ -3,6 +3,8 @@
 //!
 //! They run for every process of the host. Sockets that a scope made are judged by its own hooks, whoever holds them.
 
+mod lineage;
+
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::{
     bpf_get_current_ancestor_cgroup_id, bpf_get_current_task, bpf_get_netns_cookie,
@@ -12,7 +14,7 @@ use aya_ebpf::programs::{SockAddrContext, SockContext};
 use core::ptr::read_volatile;
 use interceptor_ebpf::event;
 
-use super::{PASS, REFUSE, address, deny, lineage};
+use super::{PASS, REFUSE, address, deny};
 use crate::maps::{FLOWS, SOCKETS};
 use crate::verdict::{self, Refusal};
 

@@ -1,5 +1,6 @@
 //! Loads the programs with what this kernel needs to be told, and knows which hook is which.
 
+pub(super) mod host;
 mod raw;
 
 use std::collections::BTreeMap;

@@ -9,7 +9,6 @@ mod exchange;
 pub mod facts;
 mod inject;
 pub mod mask;
-mod passing;
 mod reach;
 mod record;
 mod refuse;
@@ -93,7 +92,7 @@ pub struct Engine {
     roots: Roots,
     given: Arc<Given>,
     pool: Arc<Pool>,
-    proved: passing::Proved,
+    proved: terminate::passing::Proved,
 }
 
 impl Engine {
@@ -124,7 +123,7 @@ impl Engine {
                 return opening.gave_up("the client said nothing that can be read in time");
             }
         };
-        let heard = match passing::asked(&opening, heard, settings) {
+        let heard = match terminate::passing::asked(&opening, heard, settings) {
             Ok(heard) => heard,
             Err((hello, asked)) => return self.pass(opening, *hello, asked).await,
         };

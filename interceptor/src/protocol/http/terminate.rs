@@ -1,6 +1,8 @@
 //! The client's side up to its first request: in clear or under TLS, HTTP/1 or HTTP/2. Whoever is silent decides
 //! nothing; the caller bounds time.
 
+pub(super) mod passing;
+
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -5,7 +5,7 @@ use aya_ebpf::helpers::bpf_get_netns_cookie;
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 
-use super::{PASS, names};
+use crate::hooks::{PASS, names};
 
 /// A sender that cannot be told is told as the kernel sees it; nothing is decided here.
 const ON_ERROR: i32 = PASS;

@@ -17,14 +17,14 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
-use super::Engine;
-use super::facts::Wrong;
-use super::terminate::Heard;
+use super::Heard;
 use crate::clock::{self, BootTime};
 use crate::config::{Host, Http, Undecrypted};
 use crate::policy::{
     Access, Action, Ask, Context, HttpFacts, Limit, Permit, Refusal, Resource, TlsFacts,
 };
+use crate::protocol::http::Engine;
+use crate::protocol::http::facts::Wrong;
 use crate::session::opening::{Opened, Opening};
 use crate::session::{
     Direction, Gate as _, Hold, Outcome, Phase, Reading, RequestId, Said, Session, Shown,
@@ -40,7 +40,9 @@ const SERVERS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
 /// Servers that have proved a name lately: by target, name and address.
 #[derive(Debug)]
-pub(super) struct Proved(Mutex<LruCache<(String, String, SocketAddr), BootTime>>);
+pub(in crate::protocol::http) struct Proved(
+    Mutex<LruCache<(String, String, SocketAddr), BootTime>>,
+);
 
 impl Default for Proved {
     fn default() -> Self {
@@ -50,7 +52,7 @@ impl Default for Proved {
 
 impl Proved {
     /// A reload may have changed how they prove it.
-    pub(super) fn forget(&self) {
+    pub(in crate::protocol::http) fn forget(&self) {
         self.with(LruCache::clear);
     }
 
@@ -64,7 +66,7 @@ impl Proved {
 
 /// A connection that is to go by undecrypted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(in crate::protocol::http) struct Asked {
     name: String,
     fingerprint: String,
     untrusted: bool,
@@ -143,7 +145,7 @@ impl Asked {
 }
 
 /// Whether a connection is to go by undecrypted: an error with its first message where it is, or must not go at all.
-pub(super) fn asked(
+pub(in crate::protocol::http) fn asked(
     opening: &Opening,
     heard: Heard,
     settings: &Http,
@@ -184,7 +186,7 @@ impl Drop for Passed<'_> {
 
 impl Engine {
     /// Carries a connection that goes by undecrypted, from its first message to its close.
-    pub(super) async fn pass(
+    pub(in crate::protocol::http) async fn pass(
         &self,
         mut opening: Opening,
         hello: Hello,

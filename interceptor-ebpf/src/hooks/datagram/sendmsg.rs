@@ -10,7 +10,7 @@ use aya_ebpf::programs::SockAddrContext;
 use interceptor_ebpf::event;
 use interceptor_ebpf::flow::Endpoint;
 
-use super::{PASS, REFUSE, address, deny, names};
+use crate::hooks::{PASS, REFUSE, address, deny, names};
 use crate::verdict::{self, Refusal};
 
 const ON_ERROR: i32 = REFUSE;

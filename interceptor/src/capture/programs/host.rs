@@ -6,15 +6,15 @@ use std::path::Path;
 
 use interceptor_ebpf::process::{ABSENT, Lineage};
 
-use super::pins::{self, pin_error};
-use super::programs::{HOST_HOOKS, Hook, TRACEPOINTS};
-use super::{Capture, Error, Scope, Settings, btf, map_error, syscall};
+use super::{HOST_HOOKS, Hook, TRACEPOINTS};
+use crate::capture::pins::{self, pin_error};
+use crate::capture::{Capture, Error, Scope, Settings, btf, map_error, syscall};
 
 /// The root cgroup.
 const ROOT: &str = "/";
 
 /// Whether the kernel's type information has what the tracepoints read.
-pub(super) fn check(settings: &Settings) -> Result<(), Error> {
+pub(in crate::capture) fn check(settings: &Settings) -> Result<(), Error> {
     if !settings.host {
         return Ok(());
     }
@@ -39,7 +39,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), Error> {
 
 impl Capture {
     /// Attaches the guard where it is asked for; else takes away what an earlier start attached.
-    pub(super) fn guard_host(&self) -> Result<(), Error> {
+    pub(in crate::capture) fn guard_host(&self) -> Result<(), Error> {
         let directory = self.pins.host();
         if !self.programs.has_host() {
             return match directory.is_dir() {
@@ -85,7 +85,7 @@ impl Capture {
     }
 
     /// Writes down those that are in a scope already, of whom no tracepoint has told.
-    pub(super) fn note_processes(&self, scope: &Scope) -> Result<(), Error> {
+    pub(in crate::capture) fn note_processes(&self, scope: &Scope) -> Result<(), Error> {
         if !self.guards_host() {
             return Ok(());
         }
