@@ -532,3 +532,18 @@ fn map_error(action: &'static str, map: &'static str) -> impl FnOnce(aya::maps::
         source: Box::new(source),
     }
 }
+
+/// The error of a row that could not be written: a full map says what does not fit, and how many do.
+fn write_error(
+    map: &'static str,
+    (what, most): (&'static str, u32),
+) -> impl FnOnce(aya::maps::MapError) -> Error {
+    move |source| match source {
+        aya::maps::MapError::SyscallError(error)
+            if error.io_error.raw_os_error() == Some(libc::E2BIG) =>
+        {
+            Error::Full { what, most }
+        }
+        source => map_error("write", map)(source),
+    }
+}

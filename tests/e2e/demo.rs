@@ -25,8 +25,11 @@ impl Demo {
         let xtask = own.ancestors().nth(2).map(|beside| beside.join("xtask"));
         let xtask = xtask.filter(|program| program.is_file());
         let xtask = xtask.context("no xtask; build it with `cargo build --workspace`")?;
-        let mut command = Command::new(xtask);
+        // Who runs tests in the background may have signals ignored, and what is ignored before it is waited for is lost.
+        let mut command = Command::new("env");
         command
+            .arg("--default-signal=HUP,INT,TERM")
+            .arg(xtask)
             .args(["demo", "--keep", "--program"])
             .arg(place::interceptor()?)
             .env("INTERCEPTOR_WORKSPACE", place::workspace())

@@ -129,7 +129,9 @@ fn a_yes_takes_the_key_of_who_says_it_and_the_row_arrives() -> Result<()> {
     has(&told, &["takes a second factor"])?;
 
     register(&mut browser, "the blue one")?;
-    let made = audit.wait_for("control", DEADLINE, |line| line["verb"] == "factor")?;
+    let made = audit.wait_for("control", DEADLINE, |line| {
+        line["verb"] == "factor" && line["result"] == "ok"
+    })?;
     ensure!(made["result"] == "ok", "another line: {made}");
     let key = text(&made, "/detail/add")?.to_owned();
     browser.press("1")?;

@@ -329,6 +329,14 @@ fn is_fatal(told: &[(u8, Vec<u8>)]) -> bool {
     })
 }
 
+/// Whether the server has lost count of its own transaction (`StartTransactionCommand`, `xact.c`): what it answers then
+/// differs from one time to the next.
+fn is_confused(told: &[(u8, Vec<u8>)]) -> bool {
+    const LOST: &[u8] = b"StartTransactionCommand: unexpected state";
+    told.iter()
+        .any(|(tag, body)| *tag == b'E' && body.windows(LOST.len()).any(|part| part == LOST))
+}
+
 async fn exchange(address: std::net::SocketAddr, bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut client = Raw::connect(address, "oracle").await;
     told(&client.exchange_bytes(bytes).await)
@@ -370,6 +378,7 @@ async fn compare(front: &Front, server: &Server, look: &mut Raw, (seed, cases): 
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     let scripts = prop::collection::vec(message(), 1..24);
+    let mut confused = 0;
     for case in 0..cases {
         let mut script = scripts.new_tree(&mut runner).unwrap().current().concat();
         script.extend(frontend::make_bare(b'S'));
@@ -394,6 +403,11 @@ async fn compare(front: &Front, server: &Server, look: &mut Raw, (seed, cases): 
         // How much a client hears before it is left is a race.
         if is_fatal(&looped) || is_fatal(&directly) {
             assert!(is_fatal(&looped), "{}", about());
+            continue;
+        }
+        if is_confused(&looped) || is_confused(&directly) {
+            confused += 1;
+            assert!(confused < cases / 10, "{}", about());
             continue;
         }
         let same = looped.len() == directly.len()

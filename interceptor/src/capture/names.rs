@@ -8,7 +8,9 @@ use interceptor_ebpf::MAX_NAMED;
 use interceptor_ebpf::flow::{self, AskedKey, NamedKey};
 
 use super::rules::{address, endpoint};
-use super::{Capture, Error, Flow, NetnsCookie, OriginalDestination, map_error, origin::stamp};
+use super::{
+    Capture, Error, Flow, NetnsCookie, OriginalDestination, map_error, origin::stamp, write_error,
+};
 use crate::clock::{self, BootTime};
 
 /// How long a question may have waited to be read; a row that is older is of another one.
@@ -62,17 +64,8 @@ impl Capture {
         let mut tables = self.tables();
         for address in addresses {
             let written = tables.named.insert(named(scope, *address), 1, 0);
-            written.map_err(|source| match source {
-                MapError::SyscallError(error)
-                    if error.io_error.raw_os_error() == Some(libc::E2BIG) =>
-                {
-                    Error::Full {
-                        what: "know one more address by its name",
-                        most: MAX_NAMED,
-                    }
-                }
-                source => map_error("write", "NAMED")(source),
-            })?;
+            let what = "know one more address by its name";
+            written.map_err(write_error("NAMED", (what, MAX_NAMED)))?;
         }
         Ok(())
     }

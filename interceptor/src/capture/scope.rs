@@ -13,7 +13,7 @@ use interceptor_ebpf::{MAX_LEVEL, MAX_SCOPES, scope as abi};
 use super::cgroup2::{Hierarchy, is_within, level};
 use super::pins::{self, ScopePin, pin_error};
 use super::programs::{DAEMON_HOOK, Hook, TELLER};
-use super::{Capture, Error, Tables, map_error, syscall};
+use super::{Capture, Error, Tables, map_error, syscall, write_error};
 
 /// Longest name of an agent, in bytes.
 const MAX_AGENT: usize = 64;
@@ -123,7 +123,10 @@ impl Capture {
                 let _undone = self.detach(id);
             }
         })?;
-        self.note_processes(&scope)?;
+        if let Err(error) = self.note_processes(&scope) {
+            // The scope's own hooks hold; what the guard of the host lacks is told.
+            tracing::error!(%error, cgroup = %scope.path, "the guard of the host does not know all who are in a scope already");
+        }
         Ok(scope)
     }
 
@@ -227,17 +230,11 @@ impl Capture {
     fn admit(&self, scope: &Scope, level: u32) -> Result<bool, Error> {
         let mut tables = self.tables();
         let is_new = !tables.levels.contains_key(&scope.id);
-        if is_new && tables.levels.len() >= usize::try_from(MAX_SCOPES).unwrap_or(0) {
-            return Err(Error::Full {
-                what: "tag one more cgroup",
-                most: MAX_SCOPES,
-            });
-        }
         let row = abi::Scope { level, reserved: 0 };
         tables
             .scopes
             .insert(scope.id, row, 0)
-            .map_err(map_error("write", "SCOPES"))?;
+            .map_err(write_error("SCOPES", ("tag one more cgroup", MAX_SCOPES)))?;
         tables.levels.insert(scope.id, level);
         tables.write_levels()?;
         Ok(is_new)

@@ -1,6 +1,7 @@
 //! Clients that do not take this host's certificates: which programs, and for which names. Agents say what stands
 //! here, so what it holds is bounded; the one that was seen the longest ago goes first.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +14,7 @@ use crate::config::Host;
 use crate::identity::Executable;
 
 /// Programs and names that are remembered.
-const KEPT: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+const KEPT: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
 /// How long a program is held not to trust: it may have been told of the authority since.
 const HOLDS: Duration = Duration::from_secs(3_600);
 
@@ -32,9 +33,9 @@ pub struct Distrusting {
     pub how: &'static str,
 }
 
-/// All of them since the start.
+/// All of them since the start, by the scope that each was seen in: what one scope does changes nothing for another.
 #[derive(Debug)]
-pub struct Distrust(Mutex<LruCache<Distrusting, (u64, BootTime)>>);
+pub struct Distrust(Mutex<LruCache<(u64, Distrusting), (u64, BootTime)>>);
 
 impl Default for Distrust {
     fn default() -> Self {
@@ -46,7 +47,7 @@ impl Distrust {
     /// Counts one.
     pub(super) fn note(
         &self,
-        executable: &Executable,
+        (scope, executable): (u64, &Executable),
         (target, name): (&str, Option<&Host>),
         how: &'static str,
     ) {
@@ -59,17 +60,22 @@ impl Distrust {
         };
         let now = clock::boot();
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (count, last) = known.get_or_insert_mut(one, || (0, now));
+        let (count, last) = known.get_or_insert_mut((scope, one), || (0, now));
         *count = count.saturating_add(1);
         *last = now;
     }
 
     /// Whether a program did not take the certificate for a name lately.
-    pub(super) fn holds(&self, executable: &Executable, (target, name): (&str, &Host)) -> bool {
+    pub(super) fn holds(
+        &self,
+        (scope, executable): (u64, &Executable),
+        (target, name): (&str, &Host),
+    ) -> bool {
         let (now, name) = (clock::boot(), written(name));
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.iter().any(|(one, (_, last))| {
-            one.path == executable.path
+        known.iter().any(|((of, one), (_, last))| {
+            *of == scope
+                && one.path == executable.path
                 && one.sha256 == executable.sha256
                 && one.name == name
                 && one.target == target
@@ -81,12 +87,12 @@ impl Distrust {
     #[must_use]
     pub fn all(&self) -> Vec<(Distrusting, u64)> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> = known
-            .iter()
-            .map(|(one, (count, _))| (one.clone(), *count))
-            .collect();
-        all.sort();
-        all
+        let mut all: BTreeMap<Distrusting, u64> = BTreeMap::new();
+        for ((_, one), (count, _)) in known.iter() {
+            let sum = all.entry(one.clone()).or_default();
+            *sum = sum.saturating_add(*count);
+        }
+        all.into_iter().collect()
     }
 }
 
@@ -108,23 +114,24 @@ mod tests {
             sha256: "00".to_owned(),
         };
         let distrust = Distrust::default();
-        for index in 0..1_000 {
+        for index in 0..2_000 {
             let name = Host::Name(format!("n{index}.example.com"));
-            distrust.note(&executable, ("api", Some(&name)), "unknown_ca");
+            distrust.note((7, &executable), ("api", Some(&name)), "unknown_ca");
         }
-        let name = Host::Name("n999.example.com".to_owned());
-        distrust.note(&executable, ("api", Some(&name)), "unknown_ca");
+        let name = Host::Name("n1999.example.com".to_owned());
+        distrust.note((7, &executable), ("api", Some(&name)), "unknown_ca");
         let all = distrust.all();
         assert_eq!(all.len(), KEPT.get());
-        let last = all.iter().find(|(one, _)| one.name == "n999.example.com");
+        let last = all.iter().find(|(one, _)| one.name == "n1999.example.com");
         assert_eq!(last.map(|(_, count)| *count), Some(2));
         assert!(!all.iter().any(|(one, _)| one.name == "n0.example.com"));
-        assert!(distrust.holds(&executable, ("api", &name)));
-        assert!(!distrust.holds(&executable, ("other", &name)));
+        assert!(distrust.holds((7, &executable), ("api", &name)));
+        assert!(!distrust.holds((7, &executable), ("other", &name)));
+        assert!(!distrust.holds((8, &executable), ("api", &name)));
         let other = Executable {
             sha256: "01".to_owned(),
             ..executable
         };
-        assert!(!distrust.holds(&other, ("api", &name)));
+        assert!(!distrust.holds((7, &other), ("api", &name)));
     }
 }

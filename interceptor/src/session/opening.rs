@@ -534,7 +534,7 @@ impl Opening {
         self.services.metrics.client_distrusted(&target.name, how);
         let executable = &principal.process.executable;
         let distrust = &self.services.distrust;
-        distrust.note(executable, (&target.name, name), how);
+        distrust.note((self.who.flow.scope, executable), (&target.name, name), how);
     }
 
     /// Whether the program has shown lately that it does not take the certificate for this name.
@@ -545,7 +545,7 @@ impl Opening {
         } = &self.who;
         let executable = &principal.process.executable;
         let distrust = &self.services.distrust;
-        distrust.holds(executable, (&target.name, name))
+        distrust.holds((self.who.flow.scope, executable), (&target.name, name))
     }
 
     /// Whether policy would permit this in a session, or leave it to people; nothing is written or taken for it.

@@ -92,7 +92,13 @@ impl Podman {
     }
 
     fn run_image(&self, image: &str, options: &[&str], command: &[&str]) -> Result<Finished> {
-        let own = ["run", "--network=none", "--cgroup-parent", &self.cgroup];
+        let own = [
+            "run",
+            "--network=none",
+            "--cap-drop=NET_RAW",
+            "--cgroup-parent",
+            &self.cgroup,
+        ];
         let words = [&own[..], options, &[image], command].concat();
         self.podman(&words)
     }

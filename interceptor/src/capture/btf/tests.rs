@@ -118,6 +118,12 @@ fn this_kernel_has_every_member() {
     let Ok(file) = std::fs::read("/sys/kernel/btf/vmlinux") else {
         return;
     };
-    let found = format!("{:?}", offsets(&file));
+    let mut found = offsets(&file);
+    // Which of the two there is, is the version's.
+    match found.ancestors {
+        ABSENT => found.ancestors = 0,
+        _ => found.ancestor_ids = 0,
+    }
+    let found = format!("{found:?}");
     assert!(!found.contains(&ABSENT.to_string()), "{found}");
 }

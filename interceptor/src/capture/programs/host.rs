@@ -104,6 +104,11 @@ impl Capture {
             }
             let written = lineage.insert(pid, row, 0);
             written.map_err(map_error("write", "LINEAGE"))?;
+            // What has ended meanwhile took no row along, and its number may be another's soon.
+            if !Path::new(&format!("/proc/{pid}")).exists() {
+                let removed = lineage.remove(&pid);
+                removed.map_err(map_error("write", "LINEAGE"))?;
+            }
         }
         Ok(())
     }

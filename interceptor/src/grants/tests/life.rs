@@ -203,7 +203,7 @@ impl Both {
     async fn restart(&mut self) {
         self.taken.clear();
         // What is given back is not waited for: a kill may lose it, which the test of crashes shows.
-        self.grants().keep_ends(Vec::new()).await.unwrap();
+        self.grants().store.ended(Vec::new()).await.unwrap();
         drop(self.grants.take());
         self.grants = Some(Grants::open(&self.place.file).unwrap());
         for known in self.known.values_mut() {

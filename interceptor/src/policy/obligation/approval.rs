@@ -120,17 +120,16 @@ impl Need {
     }
 
     /// Whether who spoke for `met` would do for this, too, whatever rule asked for it: as many, each of whom
-    /// may speak here, with as much proof.
+    /// may speak here, as soon, with as much proof.
     #[must_use]
     pub fn is_met_by(&self, met: &Self) -> bool {
-        let later = |group| {
-            let mut later = self.later.iter();
-            later.any(|later| later.groups.contains(group))
-        };
-        let may = |group| self.groups.contains(group) || later(group);
-        let mut met_later = met.later.iter().flat_map(|later| &later.groups);
+        let may = |group, waited| self.groups_after(waited).any(|own| own == group);
+        let is_met_later = met.later.iter().all(|later| {
+            let waited = Duration::from_secs(later.after);
+            later.groups.iter().all(|group| may(group, waited))
+        });
         met.groups.is_subset(&self.groups)
-            && met_later.all(may)
+            && is_met_later
             && met.count >= self.count
             && met.second_factor >= self.second_factor
     }

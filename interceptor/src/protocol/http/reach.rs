@@ -7,7 +7,7 @@ pub(crate) mod pool;
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use hyper::body::{Body as _, Incoming};
@@ -124,7 +124,8 @@ pub(crate) struct Reach {
     tls: Arc<tls::Upstream>,
     places: Arc<[(Host, SocketAddr)]>,
     spoken: Spoken,
-    address: SocketAddr,
+    /// As whom it was dialled, and where.
+    place: (Host, SocketAddr),
     /// What was offered to the server.
     offered: Vec<Spoken>,
     /// Where the connection comes from, and is left for the next client; none where it is the client's alone.
@@ -173,7 +174,10 @@ impl Reach {
             tls,
             places,
             spoken: Spoken::One,
-            address: SocketAddr::from(([0, 0, 0, 0], 0)),
+            place: (
+                Host::Ip(Ipv4Addr::UNSPECIFIED.into()),
+                SocketAddr::from(([0, 0, 0, 0], 0)),
+            ),
             offered: Vec::new(),
             pool,
             sender: tokio::sync::Mutex::default(),
@@ -186,8 +190,8 @@ impl Reach {
         way: &impl Way,
         offered: &[Spoken],
     ) -> Result<Self, (Refusal, Option<String>)> {
-        let (sender, spoken, address) = match self.kept(offered) {
-            Some(kept) => (kept.sender, kept.spoken, kept.address),
+        let (sender, spoken, place) = match self.kept(offered) {
+            Some(kept) => (kept.sender, kept.spoken, kept.place),
             None => {
                 let dialled = self.dial(way, offered).await;
                 dialled.map_err(|failed| (failed.refusal, Some(failed.cause)))?
@@ -195,7 +199,7 @@ impl Reach {
         };
         self.offered = offered.to_vec();
         self.spoken = spoken;
-        self.address = address;
+        self.place = place;
         self.sender = tokio::sync::Mutex::new(Some(sender));
         Ok(self)
     }
@@ -208,7 +212,7 @@ impl Reach {
                 && Arc::ptr_eq(&kept.tls, &self.tls)
                 && self.is_for(&kept.target)
                 && kept.offered == offered
-                && self.places.iter().any(|(_, at)| *at == kept.address)
+                && self.places.contains(&kept.place)
         })
     }
 
@@ -220,7 +224,7 @@ impl Reach {
         match &self.pool {
             Some((pool, key)) if is_over && !sender.life.is_bound() => {
                 let settings = (key.clone(), Arc::clone(&self.target), Arc::clone(&self.tls));
-                let connection = (sender, self.spoken, self.address);
+                let connection = (sender, self.spoken, self.place.clone());
                 pool.keep(Kept::new(settings, self.offered.clone(), connection));
             }
             _ => sender.life.end(),
@@ -234,7 +238,7 @@ impl Reach {
 
     /// Where it was dialled first.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        self.place.1
     }
 
     /// Whether it is a cluster that requests go to.
@@ -295,7 +299,7 @@ impl Reach {
         &self,
         way: &impl Way,
         offered: &[Spoken],
-    ) -> Result<(Sender, Spoken, SocketAddr), Failed> {
+    ) -> Result<(Sender, Spoken, (Host, SocketAddr)), Failed> {
         let mut last = self.failed(&"it has no address");
         let patience = match self.places.len() {
             0 | 1 => self.target.timeouts.dial,
@@ -317,7 +321,9 @@ impl Reach {
                 }
             };
             match connected {
-                Ok((sender, spoken)) => return Ok((sender, spoken, *address)),
+                Ok((sender, spoken)) => {
+                    return Ok((sender, spoken, (host.clone(), *address)));
+                }
                 Err(error) => last = self.failed(&error),
             }
         }

@@ -65,6 +65,9 @@ pub(super) fn wrong(
         () if target.tls.mode == TlsMode::Disable => {
             "expected a server with TLS: without it nothing is encrypted"
         }
+        () if target.tls.mode != TlsMode::VerifyFull || target.tls.server_name.is_some() => {
+            "expected `tls.mode: verify-full` and no `tls.server_name`: the server must prove the name that is asked for"
+        }
         () if http.inject.is_some() || target.tls.key.is_some() => {
             "expected no `inject` and no `tls.key` beside it: nobody can be given a credential undecrypted"
         }

@@ -1,7 +1,8 @@
-//! Capabilities with which a container leads packets past the guard.
+//! Capabilities with which a container leads packets past the guard, or takes it away.
 //!
 //! Whoever administers a network writes rules behind the guard (tc, nftables' netdev chains), which lead what was on
-//! its way to the daemon elsewhere; and frames are nobody's to see where no LSM looks at who makes their sockets.
+//! its way to the daemon elsewhere; and frames are nobody's to see where no LSM looks at who makes their sockets. Whoever
+//! administers the system detaches programs, loads others, or acts as a process of the host.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +15,15 @@ const ADMIN: &str = "NET_ADMIN";
 const RAW: &str = "NET_RAW";
 
 /// Their bits (`linux/capability.h`).
-const BITS: [(&str, u32); 2] = [(ADMIN, 12), (RAW, 13)];
+const BITS: [(&str, u32); 7] = [
+    (ADMIN, 12),
+    (RAW, 13),
+    ("SYS_MODULE", 16),
+    ("SYS_RAWIO", 17),
+    ("SYS_PTRACE", 19),
+    ("SYS_ADMIN", 21),
+    ("BPF", 39),
+];
 
 /// Refuses a container that may hold what leads past the guard. `held` is what its processes may hold; `None`
 /// where that cannot be told.
@@ -32,19 +41,20 @@ pub(super) fn check(
     let guard = services.capture.guard();
     too_much(guard, held).map_or(Ok(()), |what| {
         Err(Answer::bad(&format!(
-            "container {id} may hold {what}, with which it leads packets past the guard: start it without \
+            "container {id} may hold {what}, with which it gets past the guard: start it without \
              (--cap-drop {what}), or set agents.{agent}.allow_privileged"
         )))
     })
 }
 
 fn too_much(guard: Guard, held: Option<&BTreeSet<String>>) -> Option<&'static str> {
-    let refused: &[&'static str] = match guard {
-        Guard::Lsm => &[ADMIN],
-        Guard::Names | Guard::None => &[ADMIN, RAW],
+    let is_refused = |name: &&str| match guard {
+        Guard::Lsm => *name != RAW,
+        Guard::Names | Guard::None => true,
     };
-    let holds = |name: &&&str| held.is_none_or(|held| held.contains(**name));
-    refused.iter().find(holds).copied()
+    let holds = |name: &&str| held.is_none_or(|held| held.contains(*name));
+    let mut names = BITS.into_iter().map(|(name, _)| name).filter(is_refused);
+    names.find(holds)
 }
 
 /// What processes may hold of them.
@@ -92,6 +102,8 @@ mod tests {
             (Guard::Names, &["NET_RAW"], Some(RAW)),
             (Guard::None, &["NET_RAW", "CHOWN"], Some(RAW)),
             (Guard::None, &[], None),
+            (Guard::Lsm, &["CHOWN", "BPF"], Some("BPF")),
+            (Guard::Lsm, &["SYS_ADMIN"], Some("SYS_ADMIN")),
         ] {
             assert_eq!(too_much(guard, Some(&held(names))), expected, "{names:?}");
         }
@@ -111,6 +123,6 @@ mod tests {
         assert_eq!(status("1000", "0", "1"), ADMIN);
         assert_eq!(status("0", "3000", "0"), "NET_ADMIN NET_RAW");
         assert_eq!(status("0", "3000", "1"), "");
-        assert_eq!(in_status("").count(), 2, "who knows");
+        assert_eq!(in_status("").count(), BITS.len(), "who knows");
     }
 }

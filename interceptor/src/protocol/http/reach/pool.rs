@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{Sender, Spoken};
 use crate::clock::{self, BootTime};
-use crate::config::Target;
+use crate::config::{Host, Target};
 use crate::tls;
 
 /// How long one waits for its next client: less than most servers wait for their next request.
@@ -42,7 +42,8 @@ pub(super) struct Kept {
     /// What was offered when it was dialled, and what came of it.
     pub(super) offered: Vec<Spoken>,
     pub(super) spoken: Spoken,
-    pub(super) address: SocketAddr,
+    /// As whom it was dialled, and where.
+    pub(super) place: (Host, SocketAddr),
     pub(super) sender: Sender,
     since: BootTime,
 }
@@ -50,7 +51,7 @@ pub(super) struct Kept {
 impl std::fmt::Debug for Kept {
     fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut to = to.debug_struct("Kept");
-        to.field("key", &self.key).field("address", &self.address);
+        to.field("key", &self.key).field("place", &self.place);
         to.finish_non_exhaustive()
     }
 }
@@ -60,7 +61,7 @@ impl Kept {
     pub(super) fn new(
         (key, target, tls): (Key, Arc<Target>, Arc<tls::Upstream>),
         offered: Vec<Spoken>,
-        (sender, spoken, address): (Sender, Spoken, SocketAddr),
+        (sender, spoken, place): (Sender, Spoken, (Host, SocketAddr)),
     ) -> Self {
         Self {
             key,
@@ -68,7 +69,7 @@ impl Kept {
             tls,
             offered,
             spoken,
-            address,
+            place,
             sender,
             since: clock::boot(),
         }
