@@ -33,6 +33,9 @@ use crate::session::Outcome;
 /// The most lines that are put off.
 pub(super) const LATER_MAX: usize = 256;
 
+/// How long a lock is waited for that somebody else has.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+
 /// More than a line with a checkpoint takes.
 const CHECKPOINT_BYTES: u64 = 1024;
 
@@ -573,6 +576,10 @@ pub(crate) fn own(dir: &Path) -> Result<(), Error> {
 }
 
 /// Takes the directory's lock, which goes with the process however it ends.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nobody tells for a bounded time that a lock is free (flock(2))"
+)]
 fn lock(dir: &Path) -> Result<File, Error> {
     let path = dir.join("lock");
     let file = OpenOptions::new()
@@ -583,11 +590,20 @@ fn lock(dir: &Path) -> Result<File, Error> {
         .custom_flags(libc::O_NOFOLLOW)
         .open(&path)
         .map_err(|error| Error::io("open", &path, error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked {
-            dir: dir.to_owned(),
-        }),
-        Err(TryLockError::Error(error)) => Err(Error::io("lock", &path, error)),
+    let since = clock::boot();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            // A child of the one before shares its lock until it runs its own program.
+            Err(TryLockError::WouldBlock) if clock::boot().since(since) < LOCK_PATIENCE => {
+                std::thread::sleep(LOCK_PATIENCE / 50);
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::Locked {
+                    dir: dir.to_owned(),
+                });
+            }
+            Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path, error)),
+        }
     }
 }
