@@ -10,7 +10,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params, params_from_iter};
+use rusqlite::{
+    Connection, ErrorCode, OptionalExtension as _, TransactionBehavior, params, params_from_iter,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
@@ -118,10 +120,10 @@ impl std::fmt::Debug for Index {
 }
 
 impl Index {
-    /// Opens or makes the file; one that cannot be read is made anew.
+    /// Opens or makes the file; one that cannot be read is made anew, one that somebody writes is not.
     ///
     /// # Errors
-    /// Where it cannot be made.
+    /// Where it cannot be made, or is written for too long.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Index {
             path: path.to_owned(),
@@ -129,6 +131,7 @@ impl Index {
         };
         let database = match made(path) {
             Ok(database) => database,
+            Err(error) if is_busy(&error) => return Err(failed(error)),
             Err(_unreadable) => {
                 for end in ["", "-wal", "-shm"] {
                     let mut name = path.as_os_str().to_owned();
@@ -344,6 +347,15 @@ impl Query {
         }
         (!all.is_empty()).then(|| all.join(" AND "))
     }
+}
+
+/// Whether somebody else has the file at the moment.
+fn is_busy(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(
+        code,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+    )
 }
 
 fn made(path: &Path) -> rusqlite::Result<Connection> {

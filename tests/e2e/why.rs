@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use support::{DEADLINE, Finished, Postgres};
+use support::{DEADLINE, Finished, Postgres, wait};
 
 use crate::lab::{Lab, has, lacks, text};
 use crate::roles::verb;
@@ -75,11 +75,13 @@ fn why_shows_what_is_masked_by_what_what_is_revealed_by_which_rule_and_what_goes
         "it was run before it was asked"
     );
     lab.psql(&[statement])?.ok()?;
-    ensure!(
-        lab.server.log().contains(rewritten),
-        "no {rewritten:?} in {}",
-        lab.server.log()
-    );
+    // What a server has written is read a moment later.
+    wait::for_fact(
+        "the rewritten statement in the server's log",
+        DEADLINE,
+        || Ok(lab.server.log().contains(rewritten).then_some(())),
+    )
+    .with_context(|| format!("no {rewritten:?} in {}", lab.server.log()))?;
     let view = why(&lab, &[], "select * from names")?.ok()?;
     has(&view, &["mask    public.names.number by last4"])?;
     let plain = why(&lab, &[], "select * from orders")?.ok()?;

@@ -56,6 +56,7 @@ fn give_way() {
     }
 }
 
+/// Takes what comes, until `stop`.
 async fn take(services: &Services, stop: &CancellationToken) {
     let state = services.config.load().paths.state.clone();
     let mut seen = Sequence(0);
@@ -82,15 +83,12 @@ async fn take(services: &Services, stop: &CancellationToken) {
     }
 }
 
-/// Takes what is there, from where it was left.
-fn catch_up(state: &Path, following: &mut Option<(Index, Entries)>) -> Result<(), Error> {
-    let (index, entries) = match following {
-        Some(following) => following,
-        None => {
-            let mut index = Index::open(&state.join("search.db"))?;
-            let entries = index.follow(&state.join("audit"))?;
-            following.insert((index, entries))
-        }
+/// Takes what is there, from where it was left. The file is opened anew: somebody may have made it anew.
+fn catch_up(state: &Path, following: &mut Option<Entries>) -> Result<(), Error> {
+    let mut index = Index::open(&state.join("search.db"))?;
+    let entries = match following {
+        Some(entries) => entries,
+        None => following.insert(index.follow(&state.join("audit"))?),
     };
     index.take_from(entries).map(drop)
 }
