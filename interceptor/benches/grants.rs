@@ -4,21 +4,24 @@
 //! Prints `SUBJECT CASE VALUE UNIT`, a line each; `cargo xtask bench grants` makes a table of them.
 #![expect(clippy::print_stdout, reason = "what it is for")]
 
+#[path = "shared/principal.rs"]
+mod principal;
+
 use std::collections::BTreeSet;
 use std::hint::black_box;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use interceptor::clock::{self, BootTime};
 use interceptor::grants::{Grant, Grants, Holder, Holding, Take};
-use interceptor::identity::{Cgroup, Executable, Principal, Process, User};
 use interceptor::policy::{
     Access, Action, Budget, Counted, GrantId, Held as _, Needs, Offer, Place, Resource, Terms, Want,
 };
 use nix::time::{ClockId, clock_gettime};
 use uuid::Uuid;
+
+use self::principal::principal;
 
 /// Scopes, and live grants of each.
 const SCOPES: u64 = 100;
@@ -31,38 +34,6 @@ const TIMES: usize = 5;
 /// How often something is kept, one after another and by many at once.
 const KEPT: u32 = 500;
 const CLIENTS: u32 = 64;
-
-/// Who asks, in a scope; the scope's number is his process's too.
-fn principal(scope: u64) -> Principal {
-    Principal {
-        identity: None,
-        agent: "agent".to_owned(),
-        user: User {
-            uid: 1000,
-            gid: 1000,
-            name: None,
-        },
-        process: Process {
-            pid: 1,
-            started: BootTime(1),
-            executable: Executable {
-                path: PathBuf::from("/bin/agent"),
-                sha256: "0".repeat(64),
-            },
-            argv: Vec::new(),
-            uid: 1000,
-        },
-        ancestors: Vec::new(),
-        cgroup: Cgroup {
-            id: scope,
-            path: format!("/{scope}"),
-            scope: format!("/{scope}"),
-        },
-        container: None,
-        workload: None,
-        privileged: false,
-    }
-}
 
 fn table(number: u64) -> Resource {
     Resource::Table {

@@ -4,16 +4,16 @@
 //! Prints `SUBJECT CASE VALUE UNIT`, a line each; `cargo xtask bench judge` makes a table of them.
 #![expect(clippy::print_stdout, reason = "what it is for")]
 
+#[path = "shared/principal.rs"]
+mod principal;
+
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::hint::black_box;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use interceptor::clock::BootTime;
-use interceptor::identity::{Cgroup, Executable, Principal, Process, User};
 use interceptor::masking::{Mask, Masks, Relation};
 use interceptor::policy::{Generation, NoGrants, NotApproved, Policy, PrincipalFacts, Verdicts};
 use interceptor::protocol::postgres::facts::Names;
@@ -21,6 +21,8 @@ use interceptor::protocol::postgres::mask::schema::{Column, Table};
 use interceptor::protocol::postgres::mask::{Masking, Schema};
 use interceptor::protocol::postgres::session::Alone;
 use nix::time::{ClockId, clock_gettime};
+
+use self::principal::principal;
 
 /// How many rules there are, and how many tables.
 const RULES: usize = 100;
@@ -89,7 +91,7 @@ async fn measure(
     masked: bool,
 ) -> anyhow::Result<()> {
     let names = names(masked);
-    let facts = PrincipalFacts::new(&principal()).context("tell who asks")?;
+    let facts = PrincipalFacts::new(&principal(1)).context("tell who asks")?;
     let facts = Arc::new(facts);
     let verdicts = || {
         let verdicts = Verdicts::new(&facts, "crm", "app");
@@ -181,37 +183,6 @@ fn names(masked: bool) -> Names {
         catalog,
         masking: masked.then(|| Arc::new(masking)),
         ..Names::default()
-    }
-}
-
-fn principal() -> Principal {
-    Principal {
-        identity: None,
-        agent: "agent".to_owned(),
-        user: User {
-            uid: 1000,
-            gid: 1000,
-            name: None,
-        },
-        process: Process {
-            pid: 1,
-            started: BootTime(1),
-            executable: Executable {
-                path: PathBuf::from("/bin/agent"),
-                sha256: "0".repeat(64),
-            },
-            argv: Vec::new(),
-            uid: 1000,
-        },
-        ancestors: Vec::new(),
-        cgroup: Cgroup {
-            id: 1,
-            path: "/agent".to_owned(),
-            scope: "/agent".to_owned(),
-        },
-        container: None,
-        workload: None,
-        privileged: false,
     }
 }
 

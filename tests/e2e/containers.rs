@@ -185,6 +185,14 @@ fn psql<'a>(program: &'a Path, statement: &'a str) -> Result<Vec<&'a str>> {
     ])
 }
 
+/// What a line of the audit says at these places.
+fn says(line: &Value, rows: &[(&str, &str)]) -> Result<()> {
+    for (pointer, value) in rows {
+        ensure!(text(line, pointer)? == *value, "{pointer}: {line}");
+    }
+    Ok(())
+}
+
 #[test]
 fn an_agent_in_a_container_is_intercepted_from_its_first_connect_on_and_named_with_it() -> Result<()>
 {

@@ -86,19 +86,12 @@ impl Shop {
         if !http.iter().any(|line| line.starts_with("hosts:")) {
             http.push("hosts: [localhost, 127.0.0.1]".to_owned());
         }
+        let lines: Vec<&str> = http.iter().map(String::as_str).collect();
         let target = Target {
-            name: "api".to_owned(),
-            addresses: vec![address.to_string()],
-            user: String::new(),
             password: Some(token.to_owned()),
-            databases: Vec::new(),
             authority: Some(authority.ca.clone()),
-            namespace: "daemon",
-            statement: "redacted",
-            postgres: Vec::new(),
-            http,
             more: of_target.iter().map(|line| (*line).to_owned()).collect(),
-            tls: None,
+            ..Target::http("api", address, &lines)
         };
         let daemon = Daemon::start(Settings::new(vec![target], policy))?;
         Ok(Self {

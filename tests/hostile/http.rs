@@ -166,21 +166,11 @@ impl Rig {
     fn with_more(more: &[&str], of_target: &[&str]) -> Result<Self> {
         needs_root()?;
         let server = Server::start()?;
-        let mut http = vec!["inject: { secret: SECRET }".to_owned()];
-        http.extend(more.iter().map(|line| (*line).to_owned()));
+        let lines = [&["inject: { secret: SECRET }"], more].concat();
         let target = Target {
-            name: "api".to_owned(),
-            addresses: vec![server.address.to_string()],
-            user: String::new(),
             password: Some(CREDENTIAL.to_owned()),
-            databases: Vec::new(),
-            authority: None,
-            namespace: "daemon",
-            statement: "redacted",
-            postgres: Vec::new(),
-            http,
             more: of_target.iter().map(|line| (*line).to_owned()).collect(),
-            tls: None,
+            ..Target::http("api", server.address, &lines)
         };
         let daemon = Daemon::start(Settings::new(vec![target], POLICY))?;
         let cgroup = Cgroup::make(&format!("ic-{}-neighbour", suffix()?))?;

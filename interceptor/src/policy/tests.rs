@@ -2,8 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::{Access, Action, Ask, Context, Generation, Mistakes, Policy, PrincipalFacts, Resource};
+use super::{
+    Access, Action, Ask, Context, Generation, Grantable, Mistakes, Offer, Policy, PrincipalFacts,
+    Resource,
+};
 use crate::clock::BootTime;
 use crate::identity::{Cgroup, Executable, Identity, Principal, Process, User};
 
@@ -77,6 +81,20 @@ pub(super) fn table(name: &str) -> Resource {
     Resource::Table {
         schema: "public".to_owned(),
         table: name.to_owned(),
+    }
+}
+
+/// What permits offer `claude` for this on table `orders`, which nothing permits by itself.
+pub(super) fn offered(policy: &Policy, action: Action) -> Vec<Arc<[Offer]>> {
+    let access = Access {
+        action,
+        resource: table("orders"),
+    };
+    let principal = Arc::new(agent("claude"));
+    let grantable = policy.grantable(&principal, "crm", "app", &access);
+    match grantable.expect("it may be granted") {
+        Grantable::For { offers, .. } => offers,
+        Grantable::Permitted => panic!("it is permitted already"),
     }
 }
 

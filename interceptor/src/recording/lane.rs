@@ -120,7 +120,7 @@ impl Shared {
         let _closes = Closes(&self.room);
         while let Some(tracks) = self.gather() {
             let queued = QUEUE_BYTES.saturating_sub(self.room.available_permits());
-            if let Err(error) = press.is_bulk(queued > BULK_BYTES) {
+            if let Err(error) = press.take_for_bulk(queued > BULK_BYTES) {
                 tracing::warn!(%error, "cannot change how recordings are compressed");
             }
             for track in tracks {

@@ -13,8 +13,8 @@ use support::{DEADLINE, Daemon, Finished, Process, place, wait};
 use tempfile::TempDir;
 
 use super::podman::{IMAGE, Podman};
-use super::{lab_with, psql};
-use crate::lab::{has, lacks, refused, text};
+use super::{lab_with, psql, says};
+use crate::lab::{has, lacks, refused};
 
 /// Nothing but what runs containers: no Kubernetes, no file systems of the machine's.
 const SETTINGS: &str = r#"
@@ -166,18 +166,19 @@ fn containerds_container_is_intercepted_by_the_runtime_that_it_is_told_and_named
     has(&containerd.run(&id, &pod, &ask)?.ok()?, &["Ada"])?;
     let log = lab.daemon.audit();
     let opened = log.wait_for("session.opened", DEADLINE, |_| true)?;
-    for (pointer, value) in [
-        ("/principal/agent", "contained"),
-        ("/principal/container", id.as_str()),
-        ("/principal/workload/runtime", "containerd"),
-        ("/principal/workload/name", "app"),
-        ("/principal/workload/image", IMAGE),
-        ("/principal/workload/pod", "buyer-0"),
-        ("/principal/workload/namespace", "shop"),
-        ("/principal/workload/service_account", "buyer"),
-    ] {
-        ensure!(text(&opened, pointer)? == value, "{pointer}: {opened}");
-    }
+    says(
+        &opened,
+        &[
+            ("/principal/agent", "contained"),
+            ("/principal/container", id.as_str()),
+            ("/principal/workload/runtime", "containerd"),
+            ("/principal/workload/name", "app"),
+            ("/principal/workload/image", IMAGE),
+            ("/principal/workload/pod", "buyer-0"),
+            ("/principal/workload/namespace", "shop"),
+            ("/principal/workload/service_account", "buyer"),
+        ],
+    )?;
     lacks(
         &format!("{:?}", log.events("kernel.denied")?),
         &["netns_unknown"],

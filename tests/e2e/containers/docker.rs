@@ -12,8 +12,8 @@ use support::{DEADLINE, Daemon, Finished, Process, place, wait};
 use tempfile::TempDir;
 
 use super::podman::{IMAGE, Podman};
-use super::{lab_with, psql};
-use crate::lab::{has, lacks, refused, text};
+use super::{lab_with, psql, says};
+use crate::lab::{has, lacks, refused};
 
 struct Docker {
     place: TempDir,
@@ -144,15 +144,16 @@ fn dockers_container_is_an_agents_by_its_label_and_named_with_what_docker_knows(
     let id = fs::read_to_string(file)?;
     let log = lab.daemon.audit();
     let opened = log.wait_for("session.opened", DEADLINE, |_| true)?;
-    for (pointer, value) in [
-        ("/principal/agent", "demo"),
-        ("/principal/container", id.trim()),
-        ("/principal/workload/runtime", "docker"),
-        ("/principal/workload/name", "told"),
-        ("/principal/workload/image", IMAGE),
-    ] {
-        ensure!(text(&opened, pointer)? == value, "{pointer}: {opened}");
-    }
+    says(
+        &opened,
+        &[
+            ("/principal/agent", "demo"),
+            ("/principal/container", id.trim()),
+            ("/principal/workload/runtime", "docker"),
+            ("/principal/workload/name", "told"),
+            ("/principal/workload/image", IMAGE),
+        ],
+    )?;
     lacks(
         &format!("{:?}", log.events("kernel.denied")?),
         &["netns_unknown"],

@@ -12,7 +12,7 @@ use support::netns::Netns;
 use support::{DEADLINE, Daemon, Finished, Postgres, Process, place};
 use tempfile::TempDir;
 
-use super::{SHOP, lab_with, psql};
+use super::{SHOP, lab_with, psql, says};
 use crate::lab::{has, lacks, refused, text};
 use crate::namespaces;
 
@@ -200,16 +200,17 @@ fn podmans_container_reaches_servers_of_the_host_and_of_another_namespace_and_is
     let log = lab.daemon.audit();
     let opened = log.wait_for("session.opened", DEADLINE, |_| true)?;
     let digest = podman.call(&["image", "inspect", "--format", "{{.Digest}}", IMAGE])?;
-    for (pointer, value) in [
-        ("/principal/agent", "contained"),
-        ("/principal/container", id.trim()),
-        ("/principal/workload/runtime", "podman"),
-        ("/principal/workload/name", "told"),
-        ("/principal/workload/image", IMAGE),
-        ("/principal/workload/digest", digest.trim()),
-    ] {
-        ensure!(text(&opened, pointer)? == value, "{pointer}: {opened}");
-    }
+    says(
+        &opened,
+        &[
+            ("/principal/agent", "contained"),
+            ("/principal/container", id.trim()),
+            ("/principal/workload/runtime", "podman"),
+            ("/principal/workload/name", "told"),
+            ("/principal/workload/image", IMAGE),
+            ("/principal/workload/digest", digest.trim()),
+        ],
+    )?;
     has(
         &podman.run(&AGENT, &words(&psql_at(at, ADA)?))?.ok()?,
         &["Inner Ada"],
@@ -332,13 +333,14 @@ fn a_container_that_runs_is_tagged_by_name_or_id_and_never_by_a_guess() -> Resul
     has(&podman.call(&asked)?, &["Ada"])?;
     let log = lab.daemon.audit();
     let opened = log.wait_for("session.opened", DEADLINE, |_| true)?;
-    for (pointer, value) in [
-        ("/principal/agent", "contained"),
-        ("/principal/container", id),
-        ("/principal/workload/name", "runs"),
-    ] {
-        ensure!(text(&opened, pointer)? == value, "{pointer}: {opened}");
-    }
+    says(
+        &opened,
+        &[
+            ("/principal/agent", "contained"),
+            ("/principal/container", id),
+            ("/principal/workload/name", "runs"),
+        ],
+    )?;
     lacks(
         &format!("{:?}", log.events("kernel.denied")?),
         &["netns_unknown"],

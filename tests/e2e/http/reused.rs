@@ -113,20 +113,7 @@ fn answer(mut client: TcpStream, heard: &Mutex<Vec<String>>) -> Option<()> {
 fn what_changes_nothing_is_asked_again_where_the_server_closed_and_nothing_else_is() -> Result<()> {
     needs_root()?;
     let server = Fickle::start()?;
-    let target = Target {
-        name: "api".to_owned(),
-        addresses: vec![server.address.to_string()],
-        user: String::new(),
-        password: None,
-        databases: Vec::new(),
-        authority: None,
-        namespace: "daemon",
-        statement: "redacted",
-        postgres: Vec::new(),
-        http: vec!["recorded: 1KiB".to_owned()],
-        more: Vec::new(),
-        tls: None,
-    };
+    let target = Target::http("api", server.address, &["recorded: 1KiB"]);
     let policy = "permit (principal is Agent, action, resource);";
     let daemon = Daemon::start(Settings::new(vec![target], policy))?;
     let ask = |method: &str, path: &str| -> Result<String> {

@@ -94,18 +94,9 @@ fn daemon(
     secret: &str,
 ) -> Result<Daemon> {
     let target = Target {
-        name: "cloud".to_owned(),
-        addresses: vec![address.to_string()],
-        user: String::new(),
         password: Some(secret.to_owned()),
-        databases: Vec::new(),
         authority: authority.map(|authority| authority.ca.clone()),
-        namespace: "daemon",
-        statement: "redacted",
-        postgres: Vec::new(),
-        http: vec![inject.to_owned(), "hosts: [localhost]".to_owned()],
-        more: Vec::new(),
-        tls: None,
+        ..Target::http("cloud", address, &[inject, "hosts: [localhost]"])
     };
     Daemon::start(Settings::new(vec![target], POLICY))
 }

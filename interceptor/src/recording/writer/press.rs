@@ -44,8 +44,8 @@ impl Press {
         })
     }
 
-    /// Compresses with less effort from now on, or with the usual one again.
-    pub(in crate::recording) fn is_bulk(&mut self, bulk: bool) -> io::Result<()> {
+    /// Takes what comes for bulk from now on, which is compressed with less effort, or not.
+    pub(in crate::recording) fn take_for_bulk(&mut self, bulk: bool) -> io::Result<()> {
         let level = if bulk { LEVEL_BULK } else { LEVEL };
         self.zstd.set_compression_level(level)
     }

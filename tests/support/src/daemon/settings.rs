@@ -59,6 +59,25 @@ impl Target {
             tls: None,
         }
     }
+
+    /// A server of HTTP at `address`, in clear, with these lines of `http`.
+    #[must_use]
+    pub fn http(name: &str, address: SocketAddr, lines: &[&str]) -> Self {
+        Self {
+            name: name.to_owned(),
+            addresses: vec![address.to_string()],
+            user: String::new(),
+            password: None,
+            databases: Vec::new(),
+            authority: None,
+            namespace: "daemon",
+            statement: "redacted",
+            postgres: Vec::new(),
+            http: lines.iter().map(|line| (*line).to_owned()).collect(),
+            more: Vec::new(),
+            tls: None,
+        }
+    }
 }
 
 /// Everything that one daemon is told.

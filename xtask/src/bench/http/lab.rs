@@ -156,21 +156,11 @@ fn outside(name: &'static str, address: SocketAddr, pid: Option<u32>) -> Subject
 }
 
 fn target(name: &str, address: SocketAddr, authority: &Authority, http: &[&str]) -> Target {
-    let mut http: Vec<String> = http.iter().map(|line| (*line).to_owned()).collect();
-    http.push("hosts: [127.0.0.1]".to_owned());
+    let lines = [http, &["hosts: [127.0.0.1]"]].concat();
     Target {
-        name: name.to_owned(),
-        addresses: vec![address.to_string()],
-        user: String::new(),
         password: Some(TOKEN.to_owned()),
-        databases: Vec::new(),
         authority: Some(authority.ca.clone()),
-        namespace: "daemon",
-        statement: "redacted",
-        postgres: Vec::new(),
-        http,
-        more: Vec::new(),
-        tls: None,
+        ..Target::http(name, address, &lines)
     }
 }
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::*;
 use crate::clock::BootTime;
-use crate::policy::tests::{agent, load_text, table};
+use crate::policy::tests::{agent, load_text, offered, table};
 use crate::policy::{
-    Access, Action, Ask, Budget, Context, Covering, GrantId, Grantable, Held, NoGrants, Policy,
-    RefusalKind, Verdicts, Want, needed,
+    Access, Action, Ask, Budget, Context, Covering, GrantId, Held, NoGrants, Policy, RefusalKind,
+    Verdicts, Want, needed,
 };
 
 const RULES: &str = r#"
@@ -179,15 +179,7 @@ permit(principal is Agent, action == Action::"Insert", resource in Target::"crm"
 permit(principal is Agent, action == Action::"Insert", resource in Target::"crm");
 "#;
     let policy = load_text(text).unwrap();
-    let access = Access {
-        action: Action::Insert,
-        resource: table("orders"),
-    };
-    let principal = Arc::new(agent("claude"));
-    let grantable = policy.grantable(&principal, "crm", "app", &access).unwrap();
-    let Grantable::For { offers, .. } = grantable else {
-        panic!("{grantable:?}");
-    };
+    let offers = offered(&policy, Action::Insert);
     let of = |minutes: u64| {
         let time = Duration::from_secs(minutes * 60);
         needed(&offers, (time, &Budget::default()), true)

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::policy::tests::{agent, load_text, table};
+use crate::policy::tests::{agent, load_text, offered, table};
 use crate::policy::{Ask, Context, Policy, PrincipalFacts, RefusalKind, Seen};
 
 const RULES: &str = r#"
@@ -444,15 +444,7 @@ fn a_grant_for_all_contexts_takes_the_word_of_each() {
         @id("every") @grant("10m") @approve("dba") permit(principal is Agent, action == Action::"Delete", resource in Target::"crm")
         unless { context.hasWhere };"#;
     let policy = load_text(rules).unwrap();
-    let access = Access {
-        action: Action::Delete,
-        resource: table("orders"),
-    };
-    let principal = Arc::new(agent("claude"));
-    let grantable = policy.grantable(&principal, "crm", "app", &access).unwrap();
-    let Grantable::For { offers, .. } = grantable else {
-        panic!("{grantable:?}");
-    };
+    let offers = offered(&policy, Action::Delete);
     let of = |minutes: u64| {
         let time = Duration::from_secs(minutes * 60);
         needed(&offers, (time, &Budget::default()), true)
@@ -474,15 +466,7 @@ fn what_is_granted_to_process_trees_is_covered_by_no_grant_of_a_scope() {
     assert!(judged(&policy, &tree, &asks).is_ok());
     let scope = One(tree.0, tree.1, Needs::new(), false);
     assert!(judged(&policy, &scope, &asks).is_err());
-    let principal = Arc::new(agent("claude"));
-    let access = Access {
-        action: Action::Select,
-        resource: table("orders"),
-    };
-    let grantable = policy.grantable(&principal, "crm", "app", &access).unwrap();
-    let Grantable::For { offers, .. } = grantable else {
-        panic!("{grantable:?}");
-    };
+    let offers = offered(&policy, Action::Select);
     let much = (tree.0, &tree.1);
     assert_eq!(needed(&offers, much, true), Option::Some(Vec::new()));
     assert_eq!(needed(&offers, much, false), None);
