@@ -27,7 +27,7 @@ pub use self::taken::{Footing, Take, Taken};
 use crate::clock::{self, BootTime};
 use crate::identity::{Identity, Principal};
 use crate::policy::{Action, Budget, GrantId, Needs, Refusal, Resource};
-use crate::state;
+use crate::state::{self, Owed};
 
 /// What can go wrong with grants. Each of them refuses.
 #[derive(Debug, Error)]
@@ -301,7 +301,7 @@ pub struct Grants {
     /// Those that had to end when the store was opened, and that nobody was told of.
     ended: Mutex<Vec<(Standing, Ended)>>,
     /// Ends that could not be kept yet: a daemon that starts anew would not know of them.
-    owed: Mutex<Vec<(GrantId, Ended)>>,
+    owed: Owed<(GrantId, Ended)>,
 }
 
 impl Grants {
@@ -321,7 +321,7 @@ impl Grants {
             table,
             store,
             ended: Mutex::new(ended.collect()),
-            owed: Mutex::default(),
+            owed: Owed::default(),
         })
     }
 
@@ -402,32 +402,26 @@ impl Grants {
     /// # Errors
     /// Where they cannot be kept: they are owed until the next time.
     pub async fn keep_ends(&self, ended: Vec<(GrantId, Ended)>) -> Result<(), Error> {
-        let mut all = std::mem::take(&mut *self.owed());
-        all.extend(ended);
+        self.owed.add(ended);
+        let all = self.owed.all();
         if all.is_empty() {
             return Ok(());
         }
-        let kept = self.store.ended(all.clone()).await;
-        if kept.is_err() {
-            self.owed().extend(all);
-        }
-        kept
+        self.store.ended(all.clone()).await?;
+        self.owed.strike(|one| all.contains(one));
+        Ok(())
     }
 
     /// How many ends are not kept yet.
     #[must_use]
     pub fn unkept(&self) -> usize {
-        self.owed().len()
+        self.owed.count()
     }
 
     /// Whether the end of this one is not kept yet.
     #[must_use]
     pub fn owes(&self, id: GrantId) -> bool {
-        self.owed().iter().any(|(owed, _)| *owed == id)
-    }
-
-    fn owed(&self) -> std::sync::MutexGuard<'_, Vec<(GrantId, Ended)>> {
-        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.owed.any(|(owed, _)| *owed == id)
     }
 
     /// Those that ended while no daemon ran, once.

@@ -4,6 +4,8 @@
 //! documentation "PRAGMA synchronous"); what is told while the disk is busy goes into the next
 //! transaction together.
 
+mod owed;
+
 use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -13,6 +15,8 @@ use std::thread;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use thiserror::Error;
 use tokio::sync::oneshot;
+
+pub use self::owed::Owed;
 
 /// Changes that wait for the disk at most; who brings more is refused.
 const WAITING: usize = 1_024;

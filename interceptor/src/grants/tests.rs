@@ -6,6 +6,7 @@ mod life;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::task::Poll;
 
 use uuid::Uuid;
 
@@ -230,6 +231,13 @@ async fn an_end_that_cannot_be_kept_is_owed_until_it_is() {
     assert!(grants.owes(id) && grants.unkept() == 1);
     grants.keep_ends(Vec::new()).await.unwrap_err();
     assert_eq!(grants.unkept(), 1, "it was let go of");
+    {
+        let mut keeping = std::pin::pin!(grants.keep_ends(Vec::new()));
+        let once = std::future::poll_fn(|context| Poll::Ready(keeping.as_mut().poll(context)));
+        drop(once.await);
+        assert!(grants.owes(id), "it is not kept while it is being kept");
+    }
+    assert!(grants.owes(id), "who went away in the middle has lost it");
     other.execute_batch("drop trigger full").unwrap();
     grants.keep_ends(Vec::new()).await.unwrap();
     assert!(!grants.owes(id));

@@ -21,6 +21,7 @@ use super::Error;
 use crate::capture::Scope;
 use crate::clock::{self, BootTime};
 use crate::identity::Identity;
+use crate::state::Owed;
 
 /// Scopes that are bound at once.
 const MOST: usize = 65_536;
@@ -63,7 +64,7 @@ pub struct Bindings {
     changes: watch::Sender<u64>,
     store: Store,
     /// Ends that could not be kept yet.
-    owed: Mutex<Vec<Arc<Binding>>>,
+    owed: Owed<Arc<Binding>>,
     /// Held while one is bound: two of one token would else both find it unused.
     binding: tokio::sync::Mutex<()>,
 }
@@ -87,7 +88,7 @@ impl Bindings {
             table: Mutex::new(table.collect()),
             changes: watch::Sender::new(0),
             store,
-            owed: Mutex::default(),
+            owed: Owed::default(),
             binding: tokio::sync::Mutex::default(),
         })
     }
@@ -142,7 +143,7 @@ impl Bindings {
         };
         if was_live {
             self.changes.send_modify(|count| *count += 1);
-            self.owed().push(Arc::clone(binding));
+            self.owed.add([Arc::clone(binding)]);
             self.keep_ends().await?;
         }
         Ok(was_live)
@@ -153,12 +154,11 @@ impl Bindings {
     /// # Errors
     /// Where one cannot be kept: it is owed until the next time.
     pub async fn keep_ends(&self) -> Result<(), Error> {
-        let owed = std::mem::take(&mut *self.owed());
         let mut kept = Ok(());
-        for binding in owed {
-            if let Err(error) = self.store.ended(&binding).await {
-                self.owed().push(binding);
-                kept = Err(error);
+        for binding in self.owed.all() {
+            match self.store.ended(&binding).await {
+                Ok(()) => self.owed.strike(|one| Arc::ptr_eq(one, &binding)),
+                Err(error) => kept = Err(error),
             }
         }
         kept
@@ -167,17 +167,13 @@ impl Bindings {
     /// Whether the end of a binding of this scope is not kept yet.
     #[must_use]
     pub fn owes(&self, scope: u64) -> bool {
-        self.owed().iter().any(|one| one.scope == scope)
+        self.owed.any(|one| one.scope == scope)
     }
 
     /// Whether any is not.
     #[must_use]
     pub fn owes_any(&self) -> bool {
-        !self.owed().is_empty()
-    }
-
-    fn owed(&self) -> MutexGuard<'_, Vec<Arc<Binding>>> {
-        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.owed.count() > 0
     }
 
     /// Uses a token of an issuer for a scope; kept when this answers. What is good for `once` only must not
@@ -261,9 +257,7 @@ impl Binder<'_> {
             return Err(Error::Replayed);
         }
         // Its row is another one now.
-        self.bindings
-            .owed()
-            .retain(|one| one.scope != binding.scope);
+        self.bindings.owed.strike(|one| one.scope == binding.scope);
         let binding = Arc::new(binding);
         self.bindings.lock().insert(binding.scope, binding);
         self.bindings.changes.send_modify(|count| *count += 1);

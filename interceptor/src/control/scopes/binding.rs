@@ -101,10 +101,16 @@ pub async fn unbind(
     caller.may(&services, ControlVerb::Bind, &judged).await?;
     let before = describe(&services, &scope);
     let detail = json!({ "cgroup": scope.path, "agent": scope.agent });
-    let mut was_bound = false;
-    for binding in of_scope(&services, scope.id) {
-        was_bound |= end(&services, &binding, Unbound::Revoked).await;
-    }
+    // It goes on where the caller goes away.
+    let (ends, id) = (Arc::clone(&services), scope.id);
+    let ended = tokio::spawn(async move {
+        let mut was_bound = false;
+        for binding in of_scope(&ends, id) {
+            was_bound |= end(&ends, &binding, Unbound::Revoked).await;
+        }
+        was_bound
+    });
+    let was_bound = ended.await.map_err(|error| Answer::failed(&error))?;
     if services.tokens.bindings.owes(scope.id) {
         let error = "it has ended, but that cannot be kept: a daemon that starts anew before it is, which is tried \
                      again, binds the scope as before";
