@@ -7,6 +7,7 @@
 mod owed;
 
 use std::fs::{self, OpenOptions, Permissions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::mpsc;
@@ -144,8 +145,12 @@ fn private(file: &Path) -> std::io::Result<()> {
     options.write(true).create(true).truncate(false).mode(mode);
     options.open(file)?;
     let beside = ["", "-wal", "-shm"].map(|end| format!("{}{end}", file.display()));
-    for file in beside.iter().filter(|file| Path::new(file).exists()) {
-        fs::set_permissions(file, Permissions::from_mode(mode))?;
+    for file in beside {
+        match fs::set_permissions(file, Permissions::from_mode(mode)) {
+            // Whoever had the file before takes what is beside it away as it closes.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            set => set?,
+        }
     }
     Ok(())
 }
