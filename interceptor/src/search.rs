@@ -31,7 +31,7 @@ const TEXT_MAX: usize = 4096;
 const AT_ONCE: usize = 1_000;
 
 /// The newest form of the file; others are made anew.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE lines (
@@ -45,7 +45,7 @@ END;
 CREATE TRIGGER goes AFTER DELETE ON lines BEGIN
   INSERT INTO words(words, rowid, said, who) VALUES ('delete', old.seq, old.said, old.who);
 END;
-CREATE TABLE place (log TEXT NOT NULL, seq INTEGER NOT NULL);
+CREATE TABLE place (log TEXT NOT NULL, seq INTEGER NOT NULL, many INTEGER NOT NULL);
 ";
 
 /// What can go wrong with the index.
@@ -155,10 +155,16 @@ impl Index {
     /// Where log or index cannot be read or written.
     pub fn catch_up(&mut self, dir: &Path) -> Result<usize, Error> {
         let mut entries = self.follow(dir)?;
-        self.take_from(&mut entries)
+        let mut all = 0;
+        loop {
+            match self.take_some(&mut entries)? {
+                0 => return Ok(all),
+                read => all += read,
+            }
+        }
     }
 
-    /// What the log below `dir` has more, for [`Self::take_from`], which may be called again as it grows. Begins anew
+    /// What the log below `dir` has more, for [`Self::take_some`], which may be called again as it grows. Begins anew
     /// where it is another log.
     ///
     /// # Errors
@@ -177,59 +183,19 @@ impl Index {
         Ok(Entries::open(dir, filter)?)
     }
 
-    /// Takes what is there; how many lines were read.
+    /// Takes the next lines, in one transaction; how many were read, none at the log's end.
     ///
     /// # Errors
     /// As [`Self::catch_up`].
-    pub fn take_from(&mut self, entries: &mut Entries) -> Result<usize, Error> {
-        let mut read = 0;
-        loop {
-            let mut batch = Vec::new();
-            for entry in entries.by_ref().take(AT_ONCE) {
-                batch.push(entry?.line);
-            }
-            if batch.is_empty() {
-                return Ok(read);
-            }
-            read += batch.len();
-            self.take(&batch)?;
+    pub fn take_some(&mut self, entries: &mut Entries) -> Result<usize, Error> {
+        let lines = entries.by_ref().take(AT_ONCE).map(|entry| Ok(entry?.line));
+        let batch = lines.collect::<Result<Vec<_>, Error>>()?;
+        let kept = self.kept;
+        if !batch.is_empty() {
+            let taken = take(&mut self.database, &batch, kept);
+            taken.map_err(|source| self.failed(source))?;
         }
-    }
-
-    fn take(&mut self, batch: &[String]) -> Result<(), Error> {
-        let (path, kept) = (self.path.clone(), self.kept);
-        let write = || {
-            let immediate = TransactionBehavior::Immediate;
-            let transaction = self.database.transaction_with_behavior(immediate)?;
-            // Somebody else may have taken some meanwhile.
-            let before: i64 =
-                transaction.query_row("SELECT seq FROM place", [], |row| row.get(0))?;
-            let mut last = before;
-            for line in batch {
-                let Some(head) = Head::read(line).filter(|head| head.seq > last) else {
-                    continue;
-                };
-                last = head.seq;
-                if head.is_kept()
-                    && let Some(line) = Line::read(line)
-                {
-                    line.put(&transaction)?;
-                }
-            }
-            if last > before {
-                transaction.execute("UPDATE place SET seq = ?1", [last])?;
-            }
-            let many: i64 =
-                transaction.query_row("SELECT count(*) FROM lines", [], |row| row.get(0))?;
-            if many > kept {
-                let gone =
-                    "DELETE FROM lines WHERE seq IN (SELECT seq FROM lines ORDER BY seq LIMIT ?1)";
-                transaction.execute(gone, [many - kept])?;
-            }
-            transaction.commit()
-        };
-        let mut write = write;
-        write().map_err(|source| Error::Index { path, source })
+        Ok(batch.len())
     }
 
     fn place(&self) -> Result<(String, i64), Error> {
@@ -246,7 +212,7 @@ impl Index {
         let begin = "DELETE FROM lines; DELETE FROM place;";
         let begun = self.database.execute_batch(begin).and_then(|()| {
             self.database
-                .execute("INSERT INTO place (log, seq) VALUES (?1, 0)", [log])
+                .execute("INSERT INTO place VALUES (?1, 0, 0)", [log])
         });
         begun.map(drop).map_err(|source| self.failed(source))
     }
@@ -347,6 +313,38 @@ impl Query {
         }
         (!all.is_empty()).then(|| all.join(" AND "))
     }
+}
+
+/// Puts lines of the log in that are not there yet, and lets the oldest go that are more than `kept`.
+fn take(database: &mut Connection, batch: &[String], kept: i64) -> rusqlite::Result<()> {
+    let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Somebody else may have taken some meanwhile.
+    let (before, mut many): (i64, i64) =
+        transaction.query_row("SELECT seq, many FROM place", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+    let mut last = before;
+    for line in batch {
+        let Some(head) = Head::read(line).filter(|head| head.seq > last) else {
+            continue;
+        };
+        last = head.seq;
+        if head.is_kept()
+            && let Some(line) = Line::read(line)
+        {
+            line.put(&transaction)?;
+            many += 1;
+        }
+    }
+    if many > kept {
+        let oldest = "DELETE FROM lines WHERE seq IN (SELECT seq FROM lines ORDER BY seq LIMIT ?1)";
+        transaction.execute(oldest, [many - kept])?;
+        many = kept;
+    }
+    if last > before {
+        transaction.execute("UPDATE place SET seq = ?1, many = ?2", [last, many])?;
+    }
+    transaction.commit()
 }
 
 /// Whether somebody else has the file at the moment.
@@ -489,9 +487,8 @@ impl Line {
         let agent = self
             .text("/principal/agent")
             .or_else(|| self.text("/agent"));
-        let mut put = to.prepare_cached(
-            "INSERT OR REPLACE INTO lines VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        )?;
+        let mut put =
+            to.prepare_cached("INSERT INTO lines VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?;
         put.execute(params![
             self.seq,
             self.time,

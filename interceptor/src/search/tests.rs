@@ -111,8 +111,11 @@ fn an_index_that_is_lost_broken_or_of_another_log_is_made_anew() {
 #[test]
 fn what_is_beyond_the_bound_goes_the_oldest_first() {
     let state = tempfile::tempdir().unwrap();
-    let dir = log(state.path(), &lines());
-    let mut index = Index::open(&state.path().join("search.db")).unwrap();
+    let file = state.path().join("search.db");
+    let dir = log(state.path(), &lines()[..2]);
+    Index::open(&file).unwrap().catch_up(&dir).unwrap();
+    log(state.path(), &lines());
+    let mut index = Index::open(&file).unwrap();
     index.kept = 2;
     index.catch_up(&dir).unwrap();
     assert_eq!(seqs(&index, &[], |_query| {}), [3, 2]);
@@ -129,11 +132,11 @@ fn who_follows_takes_what_comes_and_nothing_twice() {
     let dir = log(state.path(), &lines[..1]);
     let mut first = Index::open(&file).unwrap();
     let mut entries = first.follow(&dir).unwrap();
-    assert_eq!(first.take_from(&mut entries).unwrap(), 1);
+    assert_eq!(first.take_some(&mut entries).unwrap(), 1);
     log(state.path(), &lines[..2]);
     assert_eq!(Index::open(&file).unwrap().catch_up(&dir).unwrap(), 1);
     log(state.path(), &lines[..3]);
-    assert_eq!(first.take_from(&mut entries).unwrap(), 2, "both are read");
+    assert_eq!(first.take_some(&mut entries).unwrap(), 2, "both are read");
     let customers = seqs(&first, &["customers"], |_query| {});
     assert_eq!(customers, [2, 1], "each is found once");
     assert_eq!(seqs(&first, &["order_items"], |_query| {}), [3]);
