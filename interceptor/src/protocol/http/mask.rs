@@ -54,6 +54,11 @@ impl Found {
         }
     }
 
+    /// How many of all kinds.
+    fn total(&self) -> u64 {
+        self.0.values().copied().fold(0, u64::saturating_add)
+    }
+
     fn note(&mut self, piece: &Piece) {
         if piece.begins {
             let count = self.0.entry(piece.kind.word()).or_default();

@@ -1,8 +1,9 @@
 //! What stands in the place of one value of JSON.
 
+use std::borrow::Cow;
+
 use aws_lc_rs::hmac;
 use secrecy::ExposeSecret as _;
-use serde_json::Value;
 
 use crate::masking::{Joinable, Mask};
 use crate::secrets::Secret;
@@ -47,11 +48,11 @@ impl Keys {
 
 /// One value that is masked.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Scalar {
+pub(super) enum Scalar<'a> {
     /// A text.
-    Text(String),
+    Text(Cow<'a, str>),
     /// A number, as it is written.
-    Number(String),
+    Number(Cow<'a, str>),
     /// `true` or `false`.
     Flag,
     /// `null`, and what is not looked at.
@@ -59,7 +60,7 @@ pub(super) enum Scalar {
 }
 
 /// What stands in its place, as JSON writes it.
-pub(super) fn masked(mask: &Mask, value: &Scalar, keys: &Keys) -> String {
+pub(super) fn masked(mask: &Mask, value: &Scalar<'_>, keys: &Keys, out: &mut Vec<u8>) {
     let shown = match (mask, value) {
         (_, Scalar::Nothing) | (Mask::Null | Mask::Hide, _) => None,
         (Mask::Constant(text), _) => Some(text.to_string()),
@@ -75,7 +76,8 @@ pub(super) fn masked(mask: &Mask, value: &Scalar, keys: &Keys) -> String {
         (Mask::Year, Scalar::Text(text)) => year(text),
         (Mask::Email | Mask::Year, Scalar::Number(_)) => None,
     };
-    shown.map_or(Value::Null, Value::String).to_string()
+    // A text can be written, and so can memory.
+    drop(serde_json::to_writer(out, &shown));
 }
 
 fn last4(text: &str) -> String {

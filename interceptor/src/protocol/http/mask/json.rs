@@ -3,10 +3,12 @@
 //! RFC 8259, and several values one after the other. A key is held until its value is known to go on; a masked
 //! value is held until it ends; everything else goes on at once. What is no JSON ends the answer.
 
+mod known;
 mod string;
 
 use std::sync::Arc;
 
+use self::known::{Known, Step};
 use self::string::{Plain, unescape};
 use super::apply::{Keys, Scalar, masked};
 use super::rules::{Reached, Rules};
@@ -24,12 +26,14 @@ const TOKEN_MAX: usize = 512;
 const SPACE_MAX: usize = 256;
 
 const MALFORMED: Broken = Broken("it is not well-formed JSON");
+const LONG_KEY: Broken = Broken("it has a key longer than 64 KiB");
 
 /// JSON being masked.
 #[derive(Debug)]
 pub(super) struct Json {
     rules: Arc<Rules>,
     keys: Arc<Keys>,
+    known: Known,
     levels: Vec<Level>,
     state: State,
     /// How far rules are at the value that comes, and its mask.
@@ -39,6 +43,8 @@ pub(super) struct Json {
     pending: Vec<u8>,
     /// The token that is being read, where it is held.
     held: Vec<u8>,
+    /// What stands in the place of a value, being made.
+    shown: Vec<u8>,
     too_long: bool,
     escaped: bool,
     /// Levels that are left out with the value that they are in.
@@ -84,12 +90,14 @@ impl Json {
         Self {
             rules: Arc::clone(&masks.rules),
             keys: Arc::clone(&masks.keys),
+            known: Known::default(),
             levels: Vec::new(),
             state: State::Value(false),
             here: masks.rules.start(),
             mask: None,
             pending: Vec::new(),
             held: Vec::new(),
+            shown: Vec::new(),
             too_long: false,
             escaped: false,
             skipping: 0,
@@ -110,23 +118,95 @@ impl Json {
     pub(super) fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
         let mut rest = bytes;
         while let Some((first, after)) = rest.split_first() {
-            // Of what is left out nothing but a letter behind a backslash is looked at by itself.
-            let is_skipped = self.skipping > 0 && self.plain.is_escaping();
-            if self.state == State::InPlain && !is_skipped {
-                let run = string::run(rest);
-                if run > 0 {
-                    let (text, after) = rest.split_at(run);
-                    if self.skipping == 0 {
-                        self.plain.feed(text, out)?;
-                    }
-                    rest = after;
-                    continue;
+            rest = match self.run(rest, out)? {
+                0 => {
+                    self.byte(*first, out)?;
+                    after
                 }
-            }
-            self.byte(*first, out)?;
-            rest = after;
+                taken => rest.get(taken..).unwrap_or_default(),
+            };
         }
         Ok(())
+    }
+
+    /// Takes a key, a string without escapes, or a number or a word, where it is there as a whole; how much that is.
+    fn whole(&mut self, rest: &[u8], out: &mut Vec<u8>) -> Result<usize, Broken> {
+        match (self.state, rest) {
+            (State::Value(_) | State::Key(_), [b'"', text @ ..]) => {
+                let length = string::run(text);
+                let text = text.get(..length).unwrap_or_default();
+                let quoted = length.saturating_add(2);
+                if rest.get(quoted.saturating_sub(1)) != Some(&b'"') || length > HELD_MAX {
+                    return Ok(0);
+                }
+                match self.state {
+                    State::Key(_) => self.end_key(text)?,
+                    _ => self.string(text, out)?,
+                }
+                Ok(quoted)
+            }
+            (State::Value(_), [first, ..]) if is_token(*first) => {
+                let length = rest.iter().take_while(|byte| is_token(**byte)).count();
+                let token = rest.get(..length).unwrap_or_default();
+                if length == rest.len() || length > TOKEN_MAX {
+                    return Ok(0);
+                }
+                self.token(token, out)?;
+                Ok(length)
+            }
+            _ => Ok(0),
+        }
+    }
+
+    /// A string that is there as a whole, without escapes.
+    fn string(&mut self, text: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
+        if self.skipping == 0 {
+            if self.mask.is_some() {
+                self.write_masked(&Scalar::Text(String::from_utf8_lossy(text)), out);
+            } else {
+                self.write(b"\"", out);
+                self.plain.feed(text, out)?;
+                self.plain.end(out)?;
+                out.push(b'"');
+            }
+        }
+        self.ended();
+        Ok(())
+    }
+
+    /// Takes what need not be looked at byte by byte; how much that is.
+    fn run(&mut self, rest: &[u8], out: &mut Vec<u8>) -> Result<usize, Broken> {
+        let length = match self.state {
+            State::Value(_) | State::Key(_) => return self.whole(rest, out),
+            // Of what is left out nothing but a letter behind a backslash is looked at by itself.
+            State::InPlain if self.skipping > 0 && self.plain.is_escaping() => 0,
+            State::InKey | State::InHeld if self.escaped => 0,
+            State::InPlain | State::InKey | State::InHeld => string::run(rest),
+            State::InToken => rest.iter().take_while(|byte| is_token(**byte)).count(),
+            State::Colon | State::After => 0,
+        };
+        let text = rest.get(..length).unwrap_or_default();
+        match self.state {
+            _ if length == 0 => {}
+            State::InPlain if self.skipping == 0 => self.plain.feed(text, out)?,
+            State::InKey | State::InHeld => self.hold(text),
+            State::InToken => {
+                if self.held.len().saturating_add(length) > TOKEN_MAX {
+                    return Err(MALFORMED);
+                }
+                self.held.extend_from_slice(text);
+            }
+            _ => {}
+        }
+        Ok(length)
+    }
+
+    /// Keeps what a key, or a value that is masked, has so far.
+    fn hold(&mut self, text: &[u8]) {
+        let room = HELD_MAX.saturating_sub(self.held.len());
+        self.too_long |= text.len() > room;
+        let kept = text.get(..room.min(text.len())).unwrap_or_default();
+        self.held.extend_from_slice(kept);
     }
 
     pub(super) fn end(&mut self, out: &mut Vec<u8>) -> Result<(), Broken> {
@@ -143,13 +223,6 @@ impl Json {
         match self.state {
             State::InPlain => self.in_plain(byte, out),
             State::InKey | State::InHeld => self.in_held(byte, out),
-            State::InToken if is_token(byte) => {
-                self.held.push(byte);
-                match self.held.len() > TOKEN_MAX {
-                    true => Err(MALFORMED),
-                    false => Ok(()),
-                }
-            }
             State::InToken => {
                 self.end_token(out)?;
                 self.byte(byte, out)
@@ -359,74 +432,97 @@ impl Json {
             b'"' if !self.escaped => return self.end_held(out),
             byte => {
                 self.escaped = byte == b'\\' && !self.escaped;
-                match self.held.len() < HELD_MAX {
-                    true => self.held.push(byte),
-                    false => self.too_long = true,
-                }
+                self.hold(&[byte]);
             }
         }
         Ok(())
     }
 
     fn end_held(&mut self, out: &mut Vec<u8>) -> Result<(), Broken> {
-        let text = match self.too_long {
-            true => None,
-            false => Some(unescape(&self.held).ok_or(MALFORMED)?),
-        };
-        if self.state == State::InHeld {
-            let value = text.map_or(Scalar::Nothing, Scalar::Text);
-            self.write_masked(&value, out);
-            self.ended();
-            return Ok(());
-        }
-        let key = text.ok_or(Broken("it has a key longer than 64 KiB"))?;
-        if self.skipping == 0 {
-            let written = self.plain.whole(&self.held)?;
-            self.pending.push(b'"');
-            self.pending.extend_from_slice(&written);
-            self.pending.push(b'"');
-            if let Some(level) = self.levels.last() {
-                let (here, mask) = self.rules.step(&level.reached, &key);
-                self.mask = mask.cloned();
-                self.here = here;
+        let held = std::mem::take(&mut self.held);
+        match self.state {
+            State::InHeld => {
+                let value = match self.too_long {
+                    true => Scalar::Nothing,
+                    false => Scalar::Text(unescape(&held).ok_or(MALFORMED)?),
+                };
+                self.write_masked(&value, out);
+                self.ended();
             }
+            _ if self.too_long => return Err(LONG_KEY),
+            _ => self.end_key(&held)?,
         }
-        self.state = State::Colon;
+        self.held = held;
         Ok(())
     }
 
-    fn write_masked(&mut self, value: &Scalar, out: &mut Vec<u8>) {
-        let Some(mask) = self.mask.clone() else {
+    fn end_key(&mut self, raw: &[u8]) -> Result<(), Broken> {
+        self.state = State::Colon;
+        let from = match self.levels.last() {
+            Some(level) if self.skipping == 0 => &level.reached,
+            _ => return unescape(raw).map(drop).ok_or(MALFORMED),
+        };
+        if let Some(step) = self.known.find(from, raw) {
+            (self.here, self.mask) = (step.here.clone(), step.mask.clone());
+            self.pending.push(b'"');
+            self.pending.extend_from_slice(raw);
+            self.pending.push(b'"');
+            return Ok(());
+        }
+        let key = unescape(raw).ok_or(MALFORMED)?;
+        let (here, mask) = self.rules.step(from, &key);
+        let mask = mask.cloned();
+        let before = self.plain.found().total();
+        let written = self.plain.whole(raw)?;
+        self.pending.push(b'"');
+        self.pending.extend_from_slice(&written);
+        self.pending.push(b'"');
+        let step = Step { here, mask };
+        // One in which something was found is looked at, and counted, each time.
+        if written == raw && self.plain.found().total() == before {
+            self.known.keep(from, raw, &step);
+        }
+        (self.here, self.mask) = (step.here, step.mask);
+        Ok(())
+    }
+
+    fn write_masked(&mut self, value: &Scalar<'_>, out: &mut Vec<u8>) {
+        let Some(mask) = &self.mask else {
             return;
         };
         let in_object = self.levels.last().is_some_and(|level| level.is_object);
-        match mask {
-            Mask::Hide if in_object => self.pending.clear(),
-            mask => {
-                let text = masked(&mask, value, &self.keys);
-                self.write(text.as_bytes(), out);
-            }
+        if *mask == Mask::Hide && in_object {
+            return self.pending.clear();
         }
+        let mut shown = std::mem::take(&mut self.shown);
+        shown.clear();
+        masked(mask, value, &self.keys, &mut shown);
+        self.write(&shown, out);
+        self.shown = shown;
     }
 
     fn end_token(&mut self, out: &mut Vec<u8>) -> Result<(), Broken> {
         let token = std::mem::take(&mut self.held);
-        let value = match token.as_slice() {
+        self.token(&token, out)?;
+        self.held = token;
+        Ok(())
+    }
+
+    fn token(&mut self, token: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
+        let value = match token {
             b"true" | b"false" => Scalar::Flag,
             b"null" => Scalar::Nothing,
-            number if string::is_number(number) => {
-                Scalar::Number(String::from_utf8_lossy(number).into_owned())
-            }
+            number if string::is_number(number) => Scalar::Number(String::from_utf8_lossy(number)),
             _ => return Err(MALFORMED),
         };
         if self.skipping == 0 {
             match (&self.mask, &value) {
                 (Some(_), value) => self.write_masked(value, out),
                 (None, Scalar::Number(_)) => {
-                    let seen = self.plain.number(&token)?;
+                    let seen = self.plain.number(token)?;
                     self.write(seen, out);
                 }
-                (None, _) => self.write(&token, out),
+                (None, _) => self.write(token, out),
             }
         }
         self.ended();

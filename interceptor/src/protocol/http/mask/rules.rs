@@ -1,6 +1,8 @@
 //! Which fields are masked: keys with dots between, held against the keys on the way to a value. Elements of arrays
 //! have their array's name; case does not count, since readers of JSON exist for which it does not.
 
+use std::sync::Arc;
+
 use crate::masking::Mask;
 
 /// One step of a rule.
@@ -27,9 +29,9 @@ fn step(part: &str) -> Step {
     }
 }
 
-/// How far each rule has come on the way to a value.
+/// How far each rule has come on the way to a value: rules, and the steps of each that are behind it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Reached(Vec<(usize, usize)>);
+pub(super) struct Reached(Arc<[(usize, usize)]>);
 
 impl Rules {
     /// Rules as the configuration has them.
@@ -62,18 +64,18 @@ impl Rules {
 
     /// Where every rule begins.
     pub(super) fn start(&self) -> Reached {
-        let mut reached = Reached::default();
+        let mut reached = Vec::new();
         for rule in 0..self.rules.len() {
             self.come(rule, 0, &mut reached);
         }
-        reached
+        Reached(reached.into())
     }
 
     /// Where rules are behind a key, and the mask of the value there: the first rule of the file counts.
     pub(super) fn step(&self, from: &Reached, key: &str) -> (Reached, Option<&Mask>) {
         let key = key.to_lowercase();
-        let mut reached = Reached::default();
-        for (rule, at) in &from.0 {
+        let mut reached = Vec::new();
+        for (rule, at) in from.0.iter() {
             let step = self.rules.get(*rule).and_then(|(steps, _)| steps.get(*at));
             match step {
                 Some(Step::Key(wanted)) if *wanted == key => self.come(*rule, at + 1, &mut reached),
@@ -82,7 +84,7 @@ impl Rules {
                 Some(Step::Key(_)) | None => {}
             }
         }
-        let ended = reached.0.iter().filter(|(rule, at)| {
+        let ended = reached.iter().filter(|(rule, at)| {
             self.rules
                 .get(*rule)
                 .is_some_and(|(steps, _)| steps.len() == *at)
@@ -91,14 +93,14 @@ impl Rules {
         let mask = first
             .and_then(|rule| self.rules.get(rule))
             .map(|(_, mask)| mask);
-        (reached, mask)
+        (Reached(reached.into()), mask)
     }
 
-    fn come(&self, rule: usize, at: usize, reached: &mut Reached) {
-        if reached.0.contains(&(rule, at)) {
+    fn come(&self, rule: usize, at: usize, reached: &mut Vec<(usize, usize)>) {
+        if reached.contains(&(rule, at)) {
             return;
         }
-        reached.0.push((rule, at));
+        reached.push((rule, at));
         let steps = self.rules.get(rule).map(|(steps, _)| steps);
         if steps.and_then(|steps| steps.get(at)) == Some(&Step::Deep) {
             self.come(rule, at + 1, reached);

@@ -432,3 +432,57 @@ fn parameters_of_a_form_are_looked_at_as_what_they_say() {
     let fields = self::masks(&[("a", Mask::Null)], &[]);
     assert!(fields.masker("application/x-www-form-urlencoded").is_err());
 }
+
+#[test]
+fn a_key_is_looked_at_where_it_stands_however_often_it_came() {
+    let masks = masks(&[("a.email", Mask::Null)], &[]);
+    let row = format!(r#"{{"email":"x","b":{{"email":"x"}},"a":{{"email":"{CANARY}"}}}}"#);
+    let out = json_through(&masks, &format!("[{row},{row}]"));
+    assert_eq!(
+        out,
+        format!("[{row},{row}]").replace(&format!("\"{CANARY}\""), "null")
+    );
+    // More keys than are remembered, before and behind.
+    let many: Vec<String> = (0..600).map(|number| format!(r#""k{number}":1"#)).collect();
+    let many = many.join(",");
+    let text = format!(r#"[{{{many}}},{{{many},"a":{{"email":"{CANARY}"}}}}]"#);
+    let out = json_through(&masks, &text);
+    assert!(
+        !out.contains(CANARY) && out.contains(r#""k599":1"#),
+        "{out}"
+    );
+}
+
+#[test]
+fn what_is_found_in_a_key_is_counted_each_time() {
+    let masks = masks(&[], &[(Kind::Email, Action::Report)]);
+    let mut masker = masks.masker("application/json").unwrap().unwrap();
+    let mut out = Vec::new();
+    let text = br#"[{"ada@example.org":1},{"ada@example.org":2}]"#;
+    masker.feed(text, &mut out).unwrap();
+    masker.end(&mut out).unwrap();
+    assert_eq!(out, text);
+    assert_eq!(masker.found().values().copied().collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn what_may_not_stand_in_a_string_ends_the_answer_wherever_it_stands() {
+    let masks = masks(&[("secret", Mask::Null)], &[]);
+    for before in 0..12 {
+        let before = "a".repeat(before);
+        for bad in ['\u{0}', '\n', '\u{1f}'] {
+            for text in [
+                format!(r#"{{"{before}{bad}":1}}"#),
+                format!(r#"{{"k":"{before}{bad}"}}"#),
+                format!(r#"{{"secret":"{before}{bad}"}}"#),
+            ] {
+                for cut in [1, 5, text.len()] {
+                    let out = through(&masks, "application/json", &text, cut);
+                    assert!(out.is_err(), "{text:?} in pieces of {cut}: {out:?}");
+                }
+            }
+        }
+        let good = format!("{{\"{before}\u{7f}\u{fc} !#[]\":\"{before}\u{7f}\u{fc} !#[]\"}}");
+        assert_eq!(json_through(&masks, &good), good);
+    }
+}
