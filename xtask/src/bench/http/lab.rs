@@ -260,7 +260,7 @@ fn haproxy(
     };
     let text = format!(
         "global\n  maxconn 4000\n  tune.h2.max-concurrent-streams 200\n\
-         defaults\n  mode http\n  timeout connect 5s\n  timeout client 10m\n  timeout server 10m\n\
+         defaults\n  mode http\n  http-reuse always\n  timeout connect 5s\n  timeout client 10m\n  timeout server 10m\n\
          frontend web\n  bind {address} ssl crt {shown} alpn h2,http/1.1\n\
          use_backend two if {{ ssl_fc_alpn -i h2 }}\n  default_backend one\n{}{}",
         backend("one", "http/1.1"),
