@@ -8,6 +8,7 @@ mod answer;
 mod exchange;
 pub mod facts;
 mod inject;
+mod lane;
 pub mod mask;
 mod reach;
 mod record;

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use http_body_util::channel::{Channel, Sender};
 use hyper::body::{Body as _, Frame, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::http::response::Parts;
@@ -19,9 +18,10 @@ use hyper::{Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::decode::{Coding, Decoder};
-use super::exchange::{Ending, FRAMES, Plan};
+use super::exchange::{Ending, Plan};
 use super::facts::media_type_of;
 use super::inject::conceal::{self, Covered, Forms};
+use super::lane::{Lane, lane};
 use super::mask::{Broken, Masker, Masks};
 use super::reach::{Lease, Tasks};
 use super::record::Track;
@@ -155,7 +155,7 @@ pub(super) async fn pass<G: Gate>(
     if incoming.is_end_stream() {
         return Response::from_parts(parts, empty());
     }
-    let (sender, channel) = Channel::new(FRAMES);
+    let (to, body) = lane();
     let tasks = passing.tasks.clone();
     let media_type = media_type_of(&parts.headers);
     let forms = passing.forms.clone();
@@ -164,8 +164,8 @@ pub(super) async fn pass<G: Gate>(
         covered: forms.map(|forms| Covered::answer(forms, &media_type)),
         masker,
     };
-    tasks.run(pump(incoming, sender, filter, passing));
-    Response::from_parts(parts, channel.boxed_unsync())
+    tasks.run(pump(incoming, to, filter, passing));
+    Response::from_parts(parts, body)
 }
 
 /// The headers of an answer that are made of its body as it was.
@@ -364,31 +364,28 @@ impl Filter {
 /// Carries a body on.
 async fn pump<G: Gate>(
     mut incoming: Incoming,
-    mut sender: Sender<Bytes, io::Error>,
+    to: Lane,
     mut filter: Filter,
     mut passing: Passing<G>,
 ) {
     let gate = Arc::clone(&passing.ending.gate);
     let most = passing.plan.http.recorded_bytes;
     let mut track = Track::new(&*gate, Direction::Received, passing.ending.request, most);
-    let ended = carry(
-        &mut incoming,
-        &mut sender,
-        &mut filter,
-        (&mut track, &mut passing),
-    )
-    .await;
+    let ended = carry(&mut incoming, &to, &mut filter, (&mut track, &mut passing)).await;
     let outcome = &mut passing.ending.outcome;
     outcome.bytes = track.total();
     if let Some(masker) = filter.masker {
         outcome.found = masker.found();
     }
     match ended {
-        Ok(()) => drop(track.end().await),
+        Ok(()) => {
+            drop(track.end().await);
+            to.ends();
+        }
         Err(Cut::Client) => outcome.status = format!("{}, cut off by the client", outcome.status),
         Err(Cut::Other(why)) => {
             outcome.status = format!("{}, cut off: {why}", outcome.status);
-            sender.abort(io::Error::other(why));
+            to.breaks(io::Error::other(why));
         }
     }
 }
@@ -413,7 +410,7 @@ impl From<Refusal> for Cut {
 
 async fn carry<G: Gate>(
     incoming: &mut Incoming,
-    sender: &mut Sender<Bytes, io::Error>,
+    to: &Lane,
     filter: &mut Filter,
     (track, passing): (&mut Track<'_, G>, &mut Passing<G>),
 ) -> Result<(), Cut> {
@@ -430,7 +427,7 @@ async fn carry<G: Gate>(
         };
         passing.lease.renew();
         if filter.is_none() {
-            give(bytes, sender, track, passing.limit.as_ref()).await?;
+            give(bytes, to, track, passing.limit.as_ref()).await?;
             continue;
         }
         // What comes of one piece is not much more than it, whatever it is.
@@ -439,14 +436,14 @@ async fn carry<G: Gate>(
             if filter.found() {
                 passing.returned("body")?;
             }
-            give(out.into(), sender, track, passing.limit.as_ref()).await?;
+            give(out.into(), to, track, passing.limit.as_ref()).await?;
         }
     }
     let out = filter.end()?;
     if filter.found() {
         passing.returned("body")?;
     }
-    give(out.into(), sender, track, passing.limit.as_ref()).await?;
+    give(out.into(), to, track, passing.limit.as_ref()).await?;
     if let Some(mut trailers) = trailers {
         drop_headers(&mut trailers, passing);
         if passing.masks.has_fields() {
@@ -460,17 +457,14 @@ async fn carry<G: Gate>(
             passing.returned("trailer")?;
         }
         track.trailers(&trailers).await?;
-        sender
-            .send_trailers(trailers)
-            .await
-            .map_err(|_gone| Cut::Client)?;
+        sent(to, Frame::trailers(trailers)).await?;
     }
     Ok(())
 }
 
 async fn give<G: Gate>(
     bytes: Bytes,
-    sender: &mut Sender<Bytes, io::Error>,
+    to: &Lane,
     track: &mut Track<'_, G>,
     limit: Option<&Limit>,
 ) -> Result<(), Cut> {
@@ -484,10 +478,14 @@ async fn give<G: Gate>(
             limit.most, limit.rule.0
         )));
     }
-    sender
-        .send(Frame::data(bytes))
-        .await
-        .map_err(|_gone| Cut::Client)
+    sent(to, Frame::data(bytes)).await
+}
+
+async fn sent(to: &Lane, frame: Frame<Bytes>) -> Result<(), Cut> {
+    match to.send(frame).await {
+        true => Ok(()),
+        false => Err(Cut::Client),
+    }
 }
 
 #[cfg(test)]

@@ -59,8 +59,6 @@ const UNSHOWN: [&str; 15] = [
 const CREDENTIALS: usize = 16;
 /// Answers of one connection that come compressed at a time: each has a window of up to 8 MiB.
 const DECODERS: usize = 8;
-/// Frames of a body on their way at a time.
-pub(super) const FRAMES: usize = 2;
 
 /// What the requests of one connection share.
 pub(crate) struct Exchange<G, W> {

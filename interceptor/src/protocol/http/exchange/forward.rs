@@ -11,13 +11,14 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use tokio::time::timeout;
 
-use super::sent::{self, Leaving};
+use super::sent::Leaving;
 use super::{Exchange, Plan};
 use crate::config::Inject;
 use crate::policy::{Permit, Refusal};
 use crate::protocol::http::answer::{self, Passing};
 use crate::protocol::http::inject::sigv4::Key;
 use crate::protocol::http::inject::{Chunks, Credential, Payload};
+use crate::protocol::http::lane::lane;
 use crate::protocol::http::mask::Masker;
 use crate::protocol::http::reach::{Failed, Way};
 use crate::protocol::http::record::Track;
@@ -226,9 +227,9 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             masker,
             chunks: chunks.map(|chunks| chunks.within(self.gate.room())),
         };
-        let (to, lane) = sent::lane();
+        let (to, carried) = lane();
         self.tasks.run(leaving.carry(body, to));
-        lane
+        carried
     }
 }
 

@@ -7,17 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use http_body_util::channel::{Channel, Sender};
 use hyper::body::Frame;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 
-use super::{FRAMES, Plan, UNSHOWN, inject};
+use super::{Plan, UNSHOWN, inject};
 use crate::config::{Http, Unread};
 use crate::policy::Refusal;
 use crate::protocol::http::Body;
 use crate::protocol::http::facts::{Facts, Wrong, media_type_of};
 use crate::protocol::http::inject::Chunks;
+use crate::protocol::http::lane::Lane;
 use crate::protocol::http::mask::{Broken, Found, Looked, Masker, Masks};
 use crate::protocol::http::record::Track;
 use crate::session::{Direction, Gate, RequestId};
@@ -212,7 +212,7 @@ pub(super) struct Leaving<G> {
 
 impl<G: Gate> Leaving<G> {
     /// Carries it on, without what its trailers present.
-    pub(super) async fn carry(mut self, mut body: Body, mut to: Lane) {
+    pub(super) async fn carry(mut self, mut body: Body, to: Lane) {
         let gate = Arc::clone(&self.gate);
         let mut track = Track::new(
             &*gate,
@@ -220,7 +220,7 @@ impl<G: Gate> Leaving<G> {
             self.request,
             self.settings.recorded_bytes,
         );
-        let carried = self.pass(&mut body, &mut to, &mut track).await;
+        let carried = self.pass(&mut body, &to, &mut track).await;
         if let Some(masker) = &self.masker {
             let found = masker.found();
             self.sent.with(|state| state.found.add(&found));
@@ -230,7 +230,7 @@ impl<G: Gate> Leaving<G> {
                 to.ends();
                 drop(track.end().await);
             }
-            Ok(false) => {}
+            Ok(false) => drop(to),
             Err(error) => to.breaks(error),
         }
     }
@@ -239,7 +239,7 @@ impl<G: Gate> Leaving<G> {
     async fn pass(
         &mut self,
         body: &mut Body,
-        to: &mut Lane,
+        to: &Lane,
         track: &mut Track<'_, G>,
     ) -> io::Result<bool> {
         let mut trailers = None;
@@ -280,7 +280,7 @@ impl<G: Gate> Leaving<G> {
     async fn give(
         &mut self,
         piece: Option<&[u8]>,
-        to: &mut Lane,
+        to: &Lane,
         track: &mut Track<'_, G>,
     ) -> io::Result<bool> {
         let Some(masker) = &mut self.masker else {
@@ -308,7 +308,7 @@ impl<G: Gate> Leaving<G> {
     }
 
     /// Sends bytes, signed anew where they are signed; whether anybody takes them.
-    async fn put(&mut self, bytes: Bytes, to: &mut Lane) -> io::Result<bool> {
+    async fn put(&mut self, bytes: Bytes, to: &Lane) -> io::Result<bool> {
         let Some(chunks) = &mut self.chunks else {
             return Ok(to.send(Frame::data(bytes)).await);
         };
@@ -331,7 +331,7 @@ impl<G: Gate> Leaving<G> {
     async fn trailers(
         &self,
         mut trailers: HeaderMap,
-        to: &mut Lane,
+        to: &Lane,
         track: &Track<'_, G>,
     ) -> io::Result<bool> {
         let presented = inject::strip_headers(&mut trailers, &self.settings);
@@ -349,42 +349,6 @@ impl<G: Gate> Leaving<G> {
 
 fn refused(refusal: Refusal) -> io::Error {
     io::Error::other(refusal.message)
-}
-
-/// The way of a body that is carried by a task of its own. What does not come to its end breaks: whoever takes it would
-/// otherwise take a part for the whole.
-pub(super) struct Lane(Option<Sender<Bytes, io::Error>>);
-
-impl Lane {
-    /// Whether anybody takes it.
-    async fn send(&mut self, frame: Frame<Bytes>) -> bool {
-        match &mut self.0 {
-            Some(to) => to.send(frame).await.is_ok(),
-            None => false,
-        }
-    }
-
-    fn ends(&mut self) {
-        self.0 = None;
-    }
-
-    fn breaks(&mut self, error: io::Error) {
-        if let Some(to) = self.0.take() {
-            to.abort(error);
-        }
-    }
-}
-
-impl Drop for Lane {
-    fn drop(&mut self) {
-        self.breaks(io::Error::other("its client is gone"));
-    }
-}
-
-/// A body that is carried by a task of its own, and the way to it.
-pub(super) fn lane() -> (Lane, Body) {
-    let (sender, channel) = Channel::new(FRAMES);
-    (Lane(Some(sender)), channel.boxed_unsync())
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use http_body_util::Empty;
-use http_body_util::channel::Channel;
 use hyper::body::Frame;
 
 use super::forward::relative;
 use super::*;
+use crate::protocol::http::lane::lane;
 use crate::session::meter::{Meters, Room};
 
 fn parts(method: &str, uri: &str, headers: &[(&str, &str)]) -> Parts {
@@ -95,14 +95,14 @@ async fn bodies_that_are_held_are_bounded_together() {
 #[tokio::test]
 async fn a_body_that_does_not_come_is_not_waited_for() {
     let meter = Meters::default().of("a");
-    let (mut sender, body) = Channel::<Bytes>::new(1);
+    let (to, body) = lane();
     let all_but_one = Bytes::from(vec![b'x'; (1 << 20) - 1]);
-    sender.send(Frame::data(all_but_one)).await.unwrap();
+    assert!(to.send(Frame::data(all_but_one)).await);
     let bounds = (1 << 20, Duration::ZERO);
     let read = held::collect(body, bounds, meter.room()).await;
     assert_eq!(read, Err(Wrong::Late));
     let last = Frame::data(Bytes::from_static(b"x"));
-    assert!(sender.send(last).await.is_err(), "nobody waits");
+    assert!(!to.send(last).await, "nobody waits");
     let mut room = meter.room();
     assert!(room.grow(64 << 20).is_ok(), "its room is given back");
 }
