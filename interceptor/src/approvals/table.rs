@@ -1,6 +1,6 @@
 //! The questions that are open, and the answers that hold, in memory. Every step is one under one lock.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque, hash_map};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -62,8 +62,8 @@ struct Held {
     shape: HashMap<Key, ApprovalId>,
     /// What was denied, however it is spelled.
     denied: HashMap<Key, ApprovalId>,
-    /// The same, whatever literals are in it.
-    unread: HashMap<Key, ApprovalId>,
+    /// The same, whatever literals are in it: there may be several.
+    unread: HashMap<Key, Vec<ApprovalId>>,
     fatigue: Fatigue,
     bytes: usize,
     /// What was let go of last, as it ended.
@@ -189,11 +189,16 @@ impl Held {
             (&mut self.exact, Some(question.exact())),
             (&mut self.shape, Some(question.shape())),
             (&mut self.denied, question.alike()),
-            (&mut self.unread, Some(question.unread())),
         ];
         for (map, key) in keys {
             if let Some(key) = key.filter(|key| map.get(key) == Some(&id)) {
                 map.remove(&key);
+            }
+        }
+        if let hash_map::Entry::Occupied(mut others) = self.unread.entry(question.unread()) {
+            others.get_mut().retain(|one| *one != id);
+            if others.get().is_empty() {
+                others.remove();
             }
         }
         Some(entry.standing)
@@ -233,10 +238,12 @@ impl Held {
         if let Some(said) = alike.and_then(|id| self.all.get(id)?.denied(now)) {
             return Some(said);
         }
-        let other = self.all.get(self.unread.get(&question.unread())?)?;
-        // Of two texts whose literals are known it is known that they are not the same.
-        let told_apart = question.literals.is_some() && other.question().literals.is_some();
-        other.denied(now).filter(|_| !told_apart)
+        let others = self.unread.get(&question.unread())?.iter();
+        let mut others = others.filter_map(|id| self.all.get(id)).filter(|other| {
+            // Of two texts whose literals are known it is known that they are not the same.
+            question.literals.is_none() || other.question().literals.is_none()
+        });
+        others.find_map(|other| other.denied(now))
     }
 
     /// What is known of a question that is asked again.
@@ -660,21 +667,19 @@ impl Table {
     }
 }
 
-/// Notes what was denied. Of several that only those without known literals would be told apart from, one of
-/// unknown literals stands for all.
+/// Notes what was denied.
 fn deny(
-    (denied, unread): (&mut HashMap<Key, ApprovalId>, &mut HashMap<Key, ApprovalId>),
+    (denied, unread): (
+        &mut HashMap<Key, ApprovalId>,
+        &mut HashMap<Key, Vec<ApprovalId>>,
+    ),
     question: &Question,
 ) {
-    match question.alike() {
-        Some(alike) => {
-            denied.insert(alike, question.id);
-            unread.entry(question.unread()).or_insert(question.id);
-        }
-        None => {
-            unread.insert(question.unread(), question.id);
-        }
+    if let Some(alike) = question.alike() {
+        denied.insert(alike, question.id);
     }
+    let others = unread.entry(question.unread()).or_default();
+    others.push(question.id);
 }
 
 fn nanos(time: Duration) -> u64 {

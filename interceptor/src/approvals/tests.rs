@@ -595,6 +595,36 @@ async fn what_was_denied_is_not_asked_again_however_it_is_spelled() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_told_from_several_that_were_denied_is_not_asked_while_any_no_holds() {
+    let scene = Scene::new();
+    let needs = [need(&["dba"], 1)];
+    let of = |text: &str, literals: Option<&str>| Question {
+        fingerprint: "delete".to_owned(),
+        literals: literals.map(str::to_owned),
+        ..question(text, &needs)
+    };
+    for (literal, when) in [("1", 1), ("2", 841)] {
+        let asked = of(&format!("delete where id = {literal}"), Some(literal));
+        let id = asked.id;
+        scene.approvals.ask(asked, at(when)).await.unwrap();
+        let no = says(person(1, &["dba"]), false);
+        let choice = Choice::default();
+        let answered = scene.approvals.answer(id, no, choice, at(when));
+        answered.await.unwrap();
+    }
+    // The first no has ended, be it let go of or not.
+    for _ in 0..2 {
+        let unread = of("delete where id = E'2'", None);
+        let found = scene.approvals.ask(unread, at(902)).await.unwrap();
+        assert!(matches!(found, Found::Denied(_)), "{found:?}");
+        scene.approvals.table.ended(at(902));
+    }
+    let unread = of("delete where id = E'2'", None);
+    let found = scene.approvals.ask(unread, at(1742)).await.unwrap();
+    assert!(matches!(found, Found::Open { .. }), "{found:?}");
+}
+
+#[tokio::test]
 async fn an_answer_counts_once_it_is_kept_and_not_where_the_question_is_over_by_then() {
     let scene = Scene::new();
     let needs = [need(&["dba"], 1)];
