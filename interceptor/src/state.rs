@@ -41,6 +41,33 @@ pub enum Error {
         /// Why.
         cause: String,
     },
+    /// There is no room for what was to be written.
+    #[error("cannot write the {name}: {cause}")]
+    NoRoom {
+        /// What the file holds.
+        name: &'static str,
+        /// Why.
+        cause: String,
+    },
+}
+
+/// Why a change was not written.
+#[derive(Clone)]
+struct Unwritten {
+    cause: String,
+    /// Whether it is about the disk, which a quota may fill as well (`unixWrite` in SQLite's `os_unix.c`).
+    no_room: bool,
+}
+
+impl From<&rusqlite::Error> for Unwritten {
+    fn from(error: &rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::{DiskFull, SystemIoFailure};
+        let code = error.sqlite_error_code();
+        Self {
+            cause: error.to_string(),
+            no_room: matches!(code, Some(DiskFull | SystemIoFailure)),
+        }
+    }
 }
 
 type Change = Box<dyn FnOnce(&Transaction<'_>) -> rusqlite::Result<()> + Send>;
@@ -48,7 +75,7 @@ type Change = Box<dyn FnOnce(&Transaction<'_>) -> rusqlite::Result<()> + Send>;
 struct Told {
     change: Change,
     /// Absent where nobody waits for it.
-    done: Option<oneshot::Sender<Result<(), String>>>,
+    done: Option<oneshot::Sender<Result<(), Unwritten>>>,
 }
 
 /// One file, behind its thread.
@@ -93,7 +120,7 @@ impl State {
     /// Makes a change; it is on disk when this answers. Goes on where nobody waits any more.
     ///
     /// # Errors
-    /// [`Error::Write`]: where one of what is written together cannot be, none of it is.
+    /// [`Error::Write`] and [`Error::NoRoom`]: where one of what is written together cannot be, none of it is.
     pub async fn write<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
@@ -110,7 +137,13 @@ impl State {
         self.told.try_send(Told { change, done }).map_err(full)?;
         let gone = |_error| self.failed("its thread has ended");
         let written = answer.await.map_err(gone)?;
-        written.map_err(|cause| self.failed(&cause))?;
+        written.map_err(|Unwritten { cause, no_room }| match no_room {
+            true => Error::NoRoom {
+                name: self.name,
+                cause,
+            },
+            false => self.failed(&cause),
+        })?;
         finds.await.map_err(gone)
     }
 
@@ -197,7 +230,7 @@ fn run(name: &'static str, mut database: Connection, hears: &mpsc::Receiver<Told
             tracing::error!(%error, name, "cannot write state");
         }
         for done in waiting.into_iter().flatten() {
-            let answer = written.as_ref().copied().map_err(ToString::to_string);
+            let answer = written.as_ref().copied().map_err(Unwritten::from);
             // Whoever has gone away does not want to know.
             drop(done.send(answer));
         }

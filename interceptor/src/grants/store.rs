@@ -3,6 +3,7 @@
 //! Only what is given back is not waited for: where it is lost, less is left. Times are boot times: rows of an
 //! earlier boot are ended when the file is opened.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -46,7 +47,7 @@ alter table grants add column used_bytes integer not null default 0;
 /// The file.
 #[derive(Debug)]
 pub(super) struct Store {
-    file: State,
+    pub(super) file: State,
     boot: Arc<str>,
     /// Room on the disk for ends.
     reserve: PathBuf,
@@ -124,11 +125,21 @@ impl Store {
             .write_later(move |transaction| add(transaction, id, unused, -1))
     }
 
-    /// Where there is no room for it, the reserve makes some.
+    /// Where there is no room for it, the reserve makes some; it is kept anew once there is room again.
     pub(super) async fn ended(&self, ended: Vec<(GrantId, Ended)>) -> Result<(), Error> {
         match self.write_ended(ended.clone()).await {
-            Err(_) if std::fs::remove_file(&self.reserve).is_ok() => self.write_ended(ended).await,
-            written => written,
+            Err(Error::State(state::Error::NoRoom { .. }))
+                if std::fs::remove_file(&self.reserve).is_ok() =>
+            {
+                self.write_ended(ended).await
+            }
+            Ok(()) => {
+                let reserve = self.reserve.clone();
+                // Whether there is room for it is no matter of the ends.
+                drop(tokio::task::spawn_blocking(move || keep_room(&reserve)).await);
+                Ok(())
+            }
+            refused => refused,
         }
     }
 
@@ -148,13 +159,23 @@ impl Store {
 
 /// Keeps room for ends, where there is any to keep.
 fn keep_room(reserve: &Path) {
-    let is_kept = std::fs::metadata(reserve).is_ok_and(|file| file.len() == RESERVE);
-    let bytes = vec![0xA5; usize::try_from(RESERVE).unwrap_or(0)];
-    if !is_kept && let Err(error) = std::fs::write(reserve, bytes) {
+    if std::fs::metadata(reserve).is_ok_and(|file| file.len() == RESERVE) {
+        return;
+    }
+    if let Err(error) = fill(reserve) {
         tracing::warn!(%error, "cannot keep room for ends of grants");
         // A part of it is no use.
         drop(std::fs::remove_file(reserve));
     }
+}
+
+/// With what no file system makes smaller, on the disk by the time that this ends.
+fn fill(reserve: &Path) -> std::io::Result<()> {
+    let mut bytes = vec![0; usize::try_from(RESERVE).unwrap_or(0)];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_unspecified| std::io::ErrorKind::Other)?;
+    let mut file = std::fs::File::create(reserve)?;
+    file.write_all(&bytes)?;
+    file.sync_all()
 }
 
 fn load(transaction: &Transaction<'_>, boot: &str) -> rusqlite::Result<Kept> {

@@ -229,6 +229,10 @@ async fn an_end_that_cannot_be_kept_is_owed_until_it_is() {
     assert_eq!(grants.end(&ends).len(), 1);
     grants.keep_ends(ends.to_vec()).await.unwrap_err();
     assert!(grants.owes(id) && grants.unkept() == 1);
+    assert!(
+        place.file.with_extension("reserve").exists(),
+        "room is given up though there is some"
+    );
     grants.keep_ends(Vec::new()).await.unwrap_err();
     assert_eq!(grants.unkept(), 1, "it was let go of");
     {
@@ -244,8 +248,33 @@ async fn an_end_that_cannot_be_kept_is_owed_until_it_is() {
     drop(grants);
     let grants = Grants::open(&place.file).unwrap();
     assert!(grants.all(None).is_empty(), "it lives again");
-    // Room that was given up for it is kept again by the next daemon.
-    assert!(place.file.with_extension("reserve").exists());
+}
+
+#[tokio::test]
+async fn room_that_was_given_up_for_ends_is_kept_again() {
+    let place = place();
+    let reserve = place.file.with_extension("reserve");
+    let grants = Grants::open(&place.file).unwrap();
+    let id = issue(&grants, grant(1, None)).await;
+    let other = rusqlite::Connection::open(&place.file).unwrap();
+    let grows = "create table filler (bytes blob); \
+                 create trigger grows before update of ended on grants \
+                 begin insert into filler values (zeroblob(1048576)); end";
+    other.execute_batch(grows).unwrap();
+    let limit = |pages: u32| {
+        let full = format!("pragma max_page_count = {pages}");
+        let file = &grants.store.file;
+        file.write(move |transaction| transaction.query_row(&full, [], |_| Ok(())))
+    };
+    // The least that it may be is as many as there are.
+    limit(1).await.unwrap();
+    let ends = [(id, Ended::Revoked)];
+    assert_eq!(grants.end(&ends).len(), 1);
+    grants.keep_ends(ends.to_vec()).await.unwrap_err();
+    assert!(!reserve.exists(), "a full disk is no reason to give it up");
+    limit(100_000).await.unwrap();
+    grants.keep_ends(Vec::new()).await.unwrap();
+    assert_eq!(std::fs::metadata(&reserve).unwrap().len(), 1 << 20);
 }
 
 #[tokio::test]
