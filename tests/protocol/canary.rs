@@ -15,7 +15,7 @@ mod grammar;
 mod hunt;
 mod layers;
 mod mutate;
-mod random;
+pub(crate) mod random;
 mod run;
 mod schema;
 mod search;

@@ -34,3 +34,5 @@ mod masking;
 mod server;
 #[cfg(test)]
 mod startup;
+#[cfg(test)]
+mod statements;

@@ -13,7 +13,7 @@ use crate::setup::{self, For};
 use crate::shell::{self, cargo, run, text};
 
 /// What there is to fuzz: a name, and what it is for people.
-pub(crate) const TARGETS: [(&str, &str); 3] = [
+pub(crate) const TARGETS: [(&str, &str); 4] = [
     (
         "startup",
         "startup packets, and what servers say to a login",
@@ -22,6 +22,10 @@ pub(crate) const TARGETS: [(&str, &str); 3] = [
     (
         "session",
         "the request loop between a client and a server that say anything",
+    ),
+    (
+        "statements",
+        "what texts ask for, and what goes upstream where columns are masked",
     ),
 ];
 
