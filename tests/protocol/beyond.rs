@@ -1,9 +1,15 @@
 //! Ways around masks by what stands between a statement and its rows: views that are written to, locks, rows
 //! that move, what a mask hangs on, functions, and what a session made while it saw more.
 
-use interceptor::masking::{Mask, Masks, Relation};
+use std::sync::Arc;
 
-use crate::loop_rig::{Front, Raw};
+use interceptor::masking::{Mask, Masks, Relation};
+use interceptor::protocol::postgres::inject::Injector;
+use interceptor::protocol::postgres::mask::Masking;
+use interceptor::protocol::postgres::terminate::Startup;
+
+use crate::bridge::Target;
+use crate::loop_rig::{Front, Raw, sensitive};
 use crate::masking::said;
 use crate::server::Server;
 
@@ -362,7 +368,7 @@ pub(crate) const WAYS: &[(&str, &str)] = &[
 ];
 
 /// A pair of databases that differ in what is masked, of these names, made anew.
-fn pair(one: &str, other: &str) -> std::sync::Arc<Server> {
+fn pair(one: &str, other: &str) -> Arc<Server> {
     let server = Server::shared();
     for (name, which) in [(one, 'A'), (other, 'B')] {
         server.sql(&format!(
@@ -527,6 +533,36 @@ async fn what_was_masked_stays_so_when_what_that_hung_on_goes() {
         let told = said(front.address, "hung_a", question).await;
         assert!(!is_seen(&told), "{change}: {}", shown(&told));
     }
+}
+
+#[tokio::test]
+async fn what_hung_on_something_is_known_wherever_a_target_is_reached() {
+    let server = pair("ways_a", "ways_b");
+    let injector = Injector::new().unwrap();
+    let startup = |database: &str| Startup {
+        database: database.to_owned(),
+        ..crate::login::startup(&[])
+    };
+    // By another role as by another address: each is known by itself.
+    let known = async |role: &str, database: &str| {
+        let mut target = Target::new(&server, role);
+        target.sensitive = sensitive(&masks());
+        let upstream = target.login(&injector, &startup(database)).await.unwrap();
+        let schema = upstream.known.unwrap().current();
+        let masking = Masking::new(schema, Arc::new(masks()), Arc::default());
+        let masked: Vec<String> = masking
+            .masked()
+            .map(|one| format!("{}.{}", one.relation.name, one.column))
+            .collect();
+        masked.contains(&"keeps.s".to_owned())
+    };
+    assert!(known("trusted", "ways_a").await);
+    server.sql("\\c ways_a\nALTER TABLE keeps DROP CONSTRAINT keeps_s_fkey");
+    assert!(known("super", "ways_a").await);
+    server.sql("\\c ways_b\nALTER TABLE keeps DROP CONSTRAINT keeps_s_fkey");
+    assert!(!known("super", "ways_b").await, "nobody has seen it");
+    injector.forget();
+    assert!(!known("super", "ways_a").await, "it is not forgotten");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use interceptor::config::{
     ClientAuth, Host, Pooler, Postgres, SessionAttrs, TlsMode, UpstreamTls, Warm,
 };
+use interceptor::masking::Sensitive;
 use interceptor::protocol::postgres::cancel::{Registry, Route};
 use interceptor::protocol::postgres::inject::{self, Injector, Login, Masked, Upstream};
 use interceptor::protocol::postgres::terminate::{
@@ -28,8 +29,8 @@ pub(crate) struct Target {
     pub(crate) tls: Arc<tls::Upstream>,
     pub(crate) postgres: Postgres,
     pub(crate) password: Option<Secret>,
-    /// Whether it has sensitive columns.
-    pub(crate) masked: bool,
+    /// Its sensitive columns.
+    pub(crate) sensitive: Vec<Sensitive>,
 }
 
 impl Target {
@@ -54,7 +55,7 @@ impl Target {
                 pooler: Pooler::None,
             },
             password: Some(Secret::from(PASSWORD)),
-            masked: false,
+            sensitive: Vec::new(),
         }
     }
 
@@ -105,8 +106,9 @@ impl Target {
             minor: startup.upstream_minor(),
             replication: startup.replication,
             attrs: SessionAttrs::Any,
-            masked: self.masked.then_some(Masked {
+            masked: (!self.sensitive.is_empty()).then_some(Masked {
                 target_key: self.password.as_ref(),
+                sensitive: &self.sensitive,
             }),
         }
     }

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::bridge::{Target, dial};
 use crate::server::{PASSWORD, Server};
 
-fn startup(settings: &[(&str, &str, Origin)]) -> Startup {
+pub(crate) fn startup(settings: &[(&str, &str, Origin)]) -> Startup {
     Startup {
         user: "agent".to_owned(),
         database: "postgres".to_owned(),

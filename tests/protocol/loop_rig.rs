@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use interceptor::masking::Masks;
+use interceptor::masking::{Masks, Sensitive};
 use interceptor::protocol::postgres::cancel::{Registry, Route};
 use interceptor::protocol::postgres::facts::{self, Names};
 use interceptor::protocol::postgres::inject::Injector;
@@ -82,6 +82,18 @@ pub(crate) struct Front {
     _state: tempfile::TempDir,
 }
 
+/// What a configuration says that masks these.
+pub(crate) fn sensitive(masks: &Masks) -> Vec<Sensitive> {
+    let columns = masks.columns();
+    let sensitive = columns.map(|(relation, column, mask)| Sensitive {
+        database: None,
+        relation: relation.clone(),
+        column: column.to_owned(),
+        mask: mask.clone(),
+    });
+    sensitive.collect()
+}
+
 struct Parts {
     target: Target,
     authority: Authority,
@@ -141,7 +153,7 @@ impl Front {
     ) -> Self {
         let state = tempfile::tempdir().unwrap();
         let mut target = Target::new(server, "trusted");
-        target.masked = !masks.is_empty();
+        target.sensitive = sensitive(&masks);
         let masks = Arc::new(Mutex::new(Arc::new(masks)));
         let gates = Arc::<Mutex<Vec<Arc<PolicyGate>>>>::default();
         let databases = databases.iter().map(|name| (*name).to_owned());

@@ -96,7 +96,10 @@ pub(super) async fn log_in(
             minor: 0,
             replication: None,
             attrs: config::SessionAttrs::Any,
-            masked: schema.then_some(Masked { target_key: None }),
+            masked: schema.then_some(Masked {
+                target_key: None,
+                sensitive: &target.sensitive,
+            }),
         };
         match timeout(PATIENCE, at(&server, login)).await {
             Ok(Ok(upstream)) => return Ok(upstream),

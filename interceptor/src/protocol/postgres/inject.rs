@@ -17,6 +17,7 @@ use super::wire::error::{ERROR, NOTICE};
 use super::wire::startup::{Answer, BackendKey, KEY_BYTES, Negotiate, body_max};
 use super::wire::{self};
 use crate::config;
+use crate::masking::Sensitive;
 use crate::secrets::Secret;
 use crate::socket::{self, Place};
 use crate::tls::{self, Stream};
@@ -86,6 +87,8 @@ pub struct Login<'a> {
 pub struct Masked<'a> {
     /// The key of hashes that are equal in all sessions of the target; without it these are null.
     pub target_key: Option<&'a Secret>,
+    /// What the configuration calls sensitive in the target.
+    pub sensitive: &'a [Sensitive],
 }
 
 /// A session with the upstream, ready for its first query.

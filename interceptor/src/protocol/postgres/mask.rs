@@ -25,7 +25,7 @@ use pg_query::protobuf::{ParseResult, RangeVar, ScanToken};
 
 pub use self::cover::{Masking, Misfit, Writable};
 pub(super) use self::functions::{shows_closed, steers};
-pub use self::known::{Again, Asked, Changes, Known, Watch};
+pub use self::known::{Again, Asked, Changes, Known, Past, Watch};
 use self::resolve::{Meaning, Pin, Veto};
 pub use self::schema::Schema;
 pub use self::substitute::Rewrite;

@@ -363,6 +363,7 @@ impl Plan {
             masked: (self.learns || self.is_masked()).then_some(Masked {
                 // Whoever has it can compare all hashes of the target: not for a server that may be the client's.
                 target_key: is_ours.then_some(&self.hash_key),
+                sensitive: &self.target.sensitive,
             }),
         }
     }

@@ -8,7 +8,7 @@ mod answer;
 mod schema;
 pub mod survey;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,7 +20,8 @@ use super::error::Denied;
 use super::peer::Peer;
 use super::{Error, Login, Opened};
 use crate::clock::{self, BootTime};
-use crate::protocol::postgres::mask::Known;
+use crate::masking::Masks;
+use crate::protocol::postgres::mask::{Known, Past};
 use crate::protocol::postgres::wire::backend::{
     COMMAND_COMPLETE, DATA_ROW, READY, ROW_DESCRIPTION, Status, ready,
 };
@@ -68,10 +69,14 @@ type Kept = LruCache<[String; 5], (BootTime, Arc<Catalog>)>;
 /// What is known of databases with sensitive columns, by the same.
 type Learned = LruCache<[String; 5], Arc<Known>>;
 
+/// What was said of them last, by target and database.
+type Pasts = LruCache<[String; 2], Arc<Past>>;
+
 #[derive(Debug)]
 pub(super) struct Cache {
     kept: Mutex<Kept>,
     learned: Mutex<Learned>,
+    pasts: Mutex<Pasts>,
 }
 
 impl Cache {
@@ -79,6 +84,7 @@ impl Cache {
         Self {
             kept: Mutex::new(LruCache::new(KEPT_MAX)),
             learned: Mutex::new(LruCache::new(KEPT_MAX)),
+            pasts: Mutex::new(LruCache::new(KEPT_MAX)),
         }
     }
 
@@ -92,13 +98,19 @@ impl Cache {
         anew: bool,
     ) -> Result<Arc<Known>, Error> {
         let id = id(login, address, opened);
+        let past = {
+            let mut pasts = self.pasts.lock().unwrap_or_else(PoisonError::into_inner);
+            let id = [login.target, login.database].map(str::to_owned);
+            Arc::clone(pasts.get_or_insert(id, Arc::default))
+        };
         let known = {
             let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(learned.get_or_insert(id, Arc::default))
+            Arc::clone(learned.get_or_insert(id, || Arc::new(Known::new(past))))
         };
         if anew || !known.is_fresh() {
             let doubts = known.doubts();
-            if let Some(schema) = schema::fetch(peer).await? {
+            if let Some(mut schema) = schema::fetch(peer).await? {
+                schema.sensitive = sensitive(login);
                 known.learn(schema, doubts);
             }
         }
@@ -108,6 +120,10 @@ impl Cache {
     /// Has what is known be read again, with nothing of what was known before.
     pub(super) fn forget(&self) {
         let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        let pasts = self.pasts.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, past) in pasts.iter() {
+            past.forget();
+        }
         for (_, known) in learned.iter() {
             known.forget();
         }
@@ -136,6 +152,14 @@ impl Cache {
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Schemas and names of the relations with columns that are sensitive in the login's database.
+fn sensitive(login: &Login<'_>) -> BTreeSet<(String, String)> {
+    let all = login.masked.map(|masked| masked.sensitive);
+    let masks = Masks::of_database(all.unwrap_or_default(), login.database);
+    let relations = masks.relations.into_keys();
+    relations.map(|one| (one.schema, one.name)).collect()
 }
 
 fn id(login: &Login<'_>, address: Place, opened: &Opened) -> [String; 5] {

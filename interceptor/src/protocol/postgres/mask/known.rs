@@ -21,9 +21,25 @@ const TOO_OLD: Duration = Duration::from_secs(300);
 /// How long a statement waits for it to be read again.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What was said of a database last, by whichever of its servers.
+#[derive(Debug, Default)]
+pub struct Past(Mutex<Option<Arc<Schema>>>);
+
+impl Past {
+    fn last(&self) -> MutexGuard<'_, Option<Arc<Schema>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing was said: the configuration is another one.
+    pub fn forget(&self) {
+        *self.last() = None;
+    }
+}
+
 /// What is known of a database.
 #[derive(Debug, Default)]
 pub struct Known {
+    past: Arc<Past>,
     state: Mutex<State>,
     changes: AtomicU64,
     news: Notify,
@@ -41,6 +57,15 @@ struct State {
 }
 
 impl Known {
+    /// Of one server; `past` is that of all that have this database.
+    #[must_use]
+    pub fn new(past: Arc<Past>) -> Self {
+        Self {
+            past,
+            ..Self::default()
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -77,12 +102,22 @@ impl Known {
         if state.doubts == doubts {
             state.read = Some(clock::boot());
             state.wanted = false;
-            if let Some(last) = &state.last {
-                schema.keep(last);
-            }
-            if state.schema.as_deref() != Some(&schema) {
+            let past = self.past.last().clone();
+            let past = past.filter(|past| {
+                let own = state.last.as_ref();
+                own.is_none_or(|own| !Arc::ptr_eq(own, past))
+            });
+            if !schema.keep(state.last.as_deref(), past.as_deref()) {
+                tracing::error!(
+                    "what masks hung on has changed so often that it is not kept any more: \
+                     the database is closed until the configuration is read again"
+                );
+                state.schema = None;
+                self.changes.fetch_add(1, Ordering::Release);
+            } else if state.schema.as_deref() != Some(&schema) {
                 let schema = Arc::new(schema);
                 state.last = Some(Arc::clone(&schema));
+                *self.past.last() = Some(Arc::clone(&schema));
                 state.schema = Some(schema);
                 self.changes.fetch_add(1, Ordering::Release);
             }

@@ -1,0 +1,141 @@
+//! What goes on to be masked though what that hung on is gone: on the same server, on another, and no more than
+//! that.
+
+use super::*;
+use crate::protocol::postgres::mask::schema::Column;
+
+/// A table with these columns, in this order.
+fn table(oid: u32, name: &str, columns: &[&str]) -> Table {
+    let numbered = columns.iter().zip(1..);
+    let columns = numbered.map(|(name, number)| Column {
+        number,
+        name: (*name).to_owned(),
+        ..Column::default()
+    });
+    Table {
+        oid,
+        schema: "public".to_owned(),
+        name: name.to_owned(),
+        kind: b'r',
+        columns: columns.collect(),
+        ..Table::default()
+    }
+}
+
+fn schema(tables: &[Table]) -> Schema {
+    let mut schema = Schema {
+        sensitive: [("public".to_owned(), "person".to_owned())].into(),
+        ..Schema::default()
+    };
+    tables.iter().cloned().for_each(|table| schema.add(table));
+    schema
+}
+
+/// `refers.s` refers to `person.ssn`.
+fn tied() -> Schema {
+    let mut refers = table(20, "refers", &["id", "s"]);
+    refers.references = vec![(2, 10, 2)];
+    schema(&[table(10, "person", &["id", "ssn"]), refers])
+}
+
+fn hung(schema: &Schema, name: &str) -> Hung {
+    schema.find("public", name).unwrap().hung.clone()
+}
+
+#[test]
+fn what_a_server_said_holds_for_another_one_by_number_and_by_name() {
+    let before = tied();
+    // A standby, or the same one under another address.
+    let mut standby = schema(&[
+        table(10, "person", &["id", "ssn"]),
+        table(20, "refers", &["id", "s"]),
+    ]);
+    assert!(standby.keep(None, Some(&before)));
+    assert_eq!(hung(&standby, "refers").references, [(2, 10, 2)].into());
+    // One that was loaded again: other numbers, another order of columns.
+    let mut copy = schema(&[
+        table(20, "person", &["ssn", "id"]),
+        table(10, "refers", &["s", "id"]),
+    ]);
+    assert!(copy.keep(None, Some(&before)));
+    assert_eq!(hung(&copy, "refers").references, [(1, 20, 1)].into());
+    assert_eq!(hung(&copy, "person"), Hung::default());
+    // What the copy says is of use to the first again.
+    let mut first = schema(&[
+        table(10, "person", &["id", "ssn"]),
+        table(20, "refers", &["id", "s"]),
+    ]);
+    assert!(first.keep(None, Some(&copy)));
+    assert_eq!(hung(&first, "refers").references, [(2, 10, 2)].into());
+}
+
+#[test]
+fn what_is_called_otherwise_or_gone_elsewhere_is_found_too() {
+    let before = tied();
+    let mut renamed = schema(&[
+        table(10, "person", &["id", "ssn"]),
+        table(20, "other", &["id", "s"]),
+        // Somebody has made another one of its name.
+        table(30, "refers", &["id", "s"]),
+    ]);
+    assert!(renamed.keep(None, Some(&before)));
+    for name in ["other", "refers"] {
+        assert_eq!(hung(&renamed, name).references, [(2, 10, 2)].into());
+    }
+    // Its number is another's here.
+    let mut gone = schema(&[
+        table(10, "refers", &["id", "s"]),
+        table(11, "else", &["id"]),
+    ]);
+    assert!(gone.keep(None, Some(&before)));
+    let on = hung(&gone, "refers").references;
+    let (column, person, referred) = on.first().copied().unwrap();
+    assert_eq!((column, referred), (2, 2));
+    assert_eq!(gone.gone.get(&person).unwrap().name, "person");
+    assert!(gone.tables.values().all(|table| table.oid != person));
+}
+
+#[test]
+fn only_what_leads_to_something_sensitive_is_kept() {
+    let mut before = tied();
+    let mut loose = table(40, "loose", &["id", "t"]);
+    loose.references = vec![(2, 50, 1)];
+    loose.parents = vec![50];
+    before.add(loose);
+    before.add(table(50, "plain", &["id"]));
+    let mut after = schema(&[
+        table(20, "refers", &["id", "s"]),
+        table(40, "renamed", &["id", "t"]),
+    ]);
+    assert!(after.keep(Some(&before), None));
+    assert_eq!(hung(&after, "renamed"), Hung::default());
+    assert_eq!(after.gone.keys().copied().collect::<Vec<_>>(), [10]);
+    assert_eq!(hung(&after, "refers").references, [(2, 10, 2)].into());
+}
+
+#[test]
+fn what_is_kept_has_a_bound() {
+    let mut last = tied();
+    let mut fits = true;
+    let mut rounds = 0_u32;
+    while fits {
+        rounds += 1;
+        assert!(rounds < 100, "it has none");
+        let number = 1_000 + rounds;
+        let numbers = (number * 1_000)..(number * 1_000 + 1_000);
+        let mut with = tied();
+        let mut refers = table(20, "refers", &["id", "s"]);
+        for oid in numbers {
+            let mut other = table(oid, &format!("t{oid}"), &["id"]);
+            other.references = vec![(1, 10, 2)];
+            with.add(other);
+            refers.references.push((2, oid, 1));
+        }
+        with.add(refers);
+        fits = with.keep(Some(&last), None);
+        let mut without = tied();
+        fits &= without.keep(Some(&with), None);
+        last = without;
+    }
+    assert!(rounds > 1, "there is no room for anything");
+}
