@@ -94,6 +94,17 @@ CREATE TABLE sorted (id int, ssn text, filler text);
 CREATE INDEX ON sorted (ssn);
 CREATE TABLE ranked (id int, ssn text) WITH (fillfactor = 10);
 CREATE INDEX ON ranked (ssn, id);
+CREATE TABLE listed (id int, ssn text, filler text);
+CREATE INDEX ON listed (ssn, id);
+CREATE VIEW over_listed AS SELECT id, filler FROM listed;
+CREATE VIEW over_all AS SELECT * FROM listed;
+CREATE VIEW over_over AS SELECT id AS i, filler AS f FROM over_all;
+CREATE VIEW over_both AS SELECT id, filler FROM listed UNION ALL SELECT id, code FROM q;
+CREATE VIEW over_ids AS SELECT id FROM listed;
+CREATE VIEW over_gathered AS SELECT array_agg(id) AS ids, max(filler) AS filler FROM listed;
+CREATE TABLE upper (id int, filler text);
+CREATE TABLE under (ssn text) INHERITS (upper);
+CREATE INDEX ON under (ssn, id);
 CREATE TABLE family (id int, ssn text, filler text) PARTITION BY RANGE (id);
 CREATE TABLE family_all PARTITION OF family DEFAULT;
 CREATE INDEX ON family_all (ssn);
@@ -129,6 +140,8 @@ fn values(which: char) -> String {
          INSERT INTO made VALUES (1, 'CANARY{which}-0001');
          INSERT INTO moody VALUES (1, 'good', 'CANARY{which}-0001');
          INSERT INTO sorted SELECT n, {order} || '-CANARY-' || n, repeat('x', 500) FROM generate_series(1001, 2000) AS n;
+         INSERT INTO listed TABLE sorted;
+         INSERT INTO under SELECT id, filler, ssn FROM sorted;
          INSERT INTO family TABLE sorted;
          INSERT INTO ranked SELECT id, ssn FROM sorted;
          ALTER SEQUENCE numbered_ssn_seq RESTART WITH {};",
@@ -141,7 +154,7 @@ fn values(which: char) -> String {
     }
     sql.push_str(&format!(
         "ALTER TABLE lax ADD CHECK (ssn NOT LIKE 'CANARYA%') NOT VALID;
-         RESET ROLE;\nVACUUM (FULL, ANALYZE, FREEZE);\nVACUUM sorted, ranked, family_all;\nSET ROLE trusted;
+         RESET ROLE;\nVACUUM (FULL, ANALYZE, FREEZE);\nVACUUM sorted, ranked, listed, under, family_all;\nSET ROLE trusted;
          INSERT INTO kinded VALUES (1, 'CANARY{which}-0001');
          INSERT INTO refers VALUES ('{referred}');"
     ));
@@ -160,7 +173,7 @@ fn masks() -> Masks {
     };
     for table in [
         "p", "kinded", "below", "u", "refers", "ranged", "placed", "event", "lax", "shifty",
-        "numbered", "kept", "moody", "ranked", "sealed", "made",
+        "numbered", "kept", "moody", "ranked", "listed", "under", "sealed", "made",
     ] {
         if table != "refers" {
             put(table, "ssn", Mask::Null);
@@ -338,6 +351,35 @@ pub(crate) const WAYS: &[(&str, &str)] = &[
         "COPY sorted (ssn) TO STDOUT",
     ),
     (
+        "order of an index through a view",
+        "SELECT id FROM over_listed",
+    ),
+    (
+        "order of an index through a view that shows what is masked",
+        "SELECT id FROM over_all",
+    ),
+    (
+        "order of an index through a view of a view",
+        "SELECT i FROM over_over",
+    ),
+    (
+        "order of an index through a view of several",
+        "SELECT id FROM over_both",
+    ),
+    (
+        "order of an index through a view that shows nothing else",
+        "SELECT id FROM over_ids",
+    ),
+    (
+        "order of an index in a value of a view",
+        "SELECT ids FROM over_gathered",
+    ),
+    (
+        "order of an index through a temporary view",
+        "CREATE TEMP VIEW z AS SELECT id FROM over_listed;; SELECT id FROM z",
+    ),
+    ("order of an index of a child", "SELECT id FROM upper"),
+    (
         "order of an index that is asked for",
         "SET enable_seqscan = off;; SET enable_bitmapscan = off;; SELECT id FROM ranked WHERE id > 0",
     ),
@@ -471,13 +513,27 @@ async fn what_would_show_a_hidden_order_is_not_set_and_no_name_is_taken_twice() 
         "SET cpu_index_tuple_cost = 0",
         "SET cursor_tuple_fraction = 0.1",
         "SELECT set_config('enable_sort', 'off', true)",
+        "SET max_parallel_workers_per_gather = 0",
+        "SET join_collapse_limit = 1",
+        "SET plan_cache_mode = force_generic_plan",
+        "SET geqo_threshold = 2",
+        "SET pg_hint_plan.enable_hint_table = on",
         "CREATE TABLE pg_temp.sorted (id int)",
         "CREATE TABLE pg_temp_3.sorted (id int)",
     ] {
         let told = said(front.address, "steer_a", text).await;
         assert!(shown(&told).contains("C42501"), "{text}: {}", shown(&told));
     }
-    for text in ["SET work_mem = '8MB'", "SET jit = off", "SHOW work_mem"] {
+    for text in [
+        "SET work_mem = '8MB'",
+        "SET jit = off",
+        "SHOW work_mem",
+        "SHOW random_page_cost",
+        "SELECT current_setting('effective_cache_size')",
+        "RESET enable_seqscan",
+        "SET enable_seqscan TO DEFAULT",
+        "RESET ALL",
+    ] {
         let told = shown(&said(front.address, "steer_a", text).await);
         assert!(!told.contains("ERROR"), "{text}: {told}");
     }
@@ -533,6 +589,41 @@ async fn what_was_masked_stays_so_when_what_that_hung_on_goes() {
         let told = said(front.address, "hung_a", question).await;
         assert!(!is_seen(&told), "{change}: {}", shown(&told));
     }
+}
+
+#[tokio::test]
+async fn who_refers_to_a_row_by_a_masked_column_is_not_waited_for() {
+    let server = pair("waits_a", "waits_b");
+    let front = Front::masked(&server, &["waits_a", "waits_b"], masks()).await;
+    let direct = server.address();
+    let mut writers = Vec::new();
+    for which in ['A', 'B'] {
+        let mut writer = Raw::connect(direct, &format!("waits_{}", which.to_lowercase())).await;
+        let insert = format!("INSERT INTO kinded VALUES (2, 'CANARY{which}-0002')");
+        writer.rows("BEGIN").await;
+        writer.rows(&insert).await;
+        writers.push(writer);
+    }
+    let skip = "SELECT code FROM {} ORDER BY 1 FOR UPDATE SKIP LOCKED";
+    let wait = "SET lock_timeout = 50;; SELECT 1 FROM {} WHERE code = 'CANARYA-0002' FOR UPDATE";
+    for text in [
+        skip.replace("{}", "kinds"),
+        skip.replace("{}", "(SELECT k AS code FROM over_kinds) AS z"),
+        wait.replace("{}", "kinds"),
+        wait.replace("FOR UPDATE", "FOR SHARE OF z FOR UPDATE NOWAIT")
+            .replace("{}", "kinds AS z"),
+    ] {
+        let one = said(direct, "waits_a", &text).await;
+        let other = said(direct, "waits_b", &text).await;
+        assert!(one != other, "{text} does not even leak directly");
+        let one = said(front.address, "waits_a", &text).await;
+        let other = said(front.address, "waits_b", &text).await;
+        assert!(one == other, "{text}: {}", shown(&one));
+    }
+    let text = "SELECT code FROM kinds ORDER BY 1 FOR NO KEY UPDATE";
+    let told = shown(&said(front.address, "waits_a", text).await);
+    assert!(told.contains("SELECT 10"), "{told}");
+    drop(writers);
 }
 
 #[tokio::test]
@@ -595,6 +686,20 @@ async fn what_a_session_made_while_it_saw_more_ends_with_it() {
         let told = raw.exchange(show).await;
         assert_eq!(told.ends_with("Z:I"), goes_on, "{made}: {told}");
         assert!(goes_on || !told.contains('D'), "{made}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_brought_a_way_to_read_rows_ends_where_something_is_masked() {
+    let server = pair("brought_a", "brought_b");
+    for (setting, goes_on) in [(("enable_seqscan", "off"), false), (("jit", "off"), true)] {
+        let front = Front::masked(&server, &["brought_a"], masks()).await;
+        front.reveal();
+        let mut raw = Raw::set(front.address, "brought_a", setting).await;
+        assert_eq!(raw.rows("SELECT 1").await.len(), 1);
+        front.mask(masks());
+        let told = raw.exchange("Q SELECT id FROM q").await;
+        assert_eq!(told.ends_with("Z:I"), goes_on, "{setting:?}: {told}");
     }
 }
 

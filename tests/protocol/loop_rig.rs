@@ -8,7 +8,7 @@ use interceptor::masking::{Masks, Sensitive};
 use interceptor::protocol::postgres::cancel::{Registry, Route};
 use interceptor::protocol::postgres::facts::{self, Names};
 use interceptor::protocol::postgres::inject::Injector;
-use interceptor::protocol::postgres::mask::{Known, Schema, Watch};
+use interceptor::protocol::postgres::mask::{Known, Schema, Watch, steers};
 use interceptor::protocol::postgres::session::{End, Patience, Read, Start, relay};
 use interceptor::protocol::postgres::terminate::{Greeting, Startup, Wish, greet, terminate};
 use interceptor::protocol::postgres::wire::frontend::{self, Object};
@@ -279,6 +279,8 @@ async fn session(parts: &Arc<Parts>, mut client: Stream, startup: Startup) {
             })
         },
     );
+    let mut settings = startup.settings.iter();
+    let steered = settings.any(|setting| steers(&setting.name));
     let start = Start {
         names: Names {
             search_path: Some(parts.target.postgres.search_path.clone()),
@@ -299,6 +301,7 @@ async fn session(parts: &Arc<Parts>, mut client: Stream, startup: Startup) {
         step_aside: Box::new(|| Box::pin(async {})),
         interrupted: Arc::default(),
         asked: Vec::new(),
+        steered,
         patience: Patience::default(),
         detectors: None,
     };

@@ -300,6 +300,7 @@ impl Engine {
                 .iter()
                 .map(terminate::Setting::said)
                 .collect(),
+            steered: reach::brought(startup).is_some(),
             interrupted: Arc::clone(minted.interrupted()),
             look,
             step_aside: self.reach.steps_aside(&used.who().target.name),

@@ -172,6 +172,7 @@ fn start() -> Start {
         step_aside: Box::new(|| Box::pin(async {})),
         interrupted: Arc::default(),
         asked: Vec::new(),
+        steered: false,
         patience: Patience::default(),
         detectors: None,
     }

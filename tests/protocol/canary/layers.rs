@@ -75,7 +75,7 @@ fn any_deleted_key(text: &str, names: &Names) -> Facts {
 }
 
 fn any_view(text: &str, names: &Names) -> Facts {
-    permitting(text, names, &["shows depends on what is masked"])
+    permitting(text, names, &["depends on what is masked"])
 }
 
 /// What is believed, with every relation changed.

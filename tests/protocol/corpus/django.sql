@@ -28,6 +28,12 @@ SELECT ("order_items"."order_id") AS "_prefetch_related_val_order_id", "products
 # annotate with a count
 SELECT "customers"."id", "customers"."name", "customers"."email", COUNT("orders"."id") AS "n" FROM "customers" LEFT OUTER JOIN "orders" ON ("customers"."id" = "orders"."customer_id") GROUP BY "customers"."id", "customers"."name", "customers"."email" ORDER BY "n" DESC, "customers"."id" ASC LIMIT 10
 
+# annotate with a count, grouped by the primary key alone
+SELECT "customers"."id", "customers"."name", "customers"."email", "customers"."birthday", COUNT("orders"."id") AS "n" FROM "customers" LEFT OUTER JOIN "orders" ON ("customers"."id" = "orders"."customer_id") GROUP BY "customers"."id" HAVING COUNT("orders"."id") > 2 ORDER BY "customers"."name" ASC, "customers"."id" ASC LIMIT 10
+
+# annotate with a count, grouped by number
+SELECT "customers"."id" AS "col1", "customers"."email" AS "col2", COUNT("orders"."id") AS "n" FROM "customers" LEFT OUTER JOIN "orders" ON ("customers"."id" = "orders"."customer_id") GROUP BY 1 ORDER BY 1 ASC
+
 # aggregate
 SELECT SUM("orders"."total") AS "total__sum", AVG("orders"."total") AS "total__avg", MAX("orders"."placed_at") AS "last" FROM "orders"
 

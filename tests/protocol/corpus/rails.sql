@@ -79,5 +79,8 @@ SELECT COUNT(*) FROM "events" WHERE "events"."at" >= '2024-05-01 00:00:00+00' AN
 # random order with a subquery
 SELECT COUNT(*) FROM (SELECT 1 AS one FROM "customers" ORDER BY RANDOM() LIMIT 5) subquery_for_count
 
+# group by the primary key with all columns
+SELECT customers.*, COUNT(orders.id) AS orders_count FROM "customers" INNER JOIN "orders" ON "orders"."customer_id" = "customers"."id" GROUP BY "customers"."id" ORDER BY "customers"."id" ASC LIMIT 20
+
 # explain
 EXPLAIN (COSTS OFF) SELECT "products".* FROM "products" WHERE "products"."sku" = 'SKU-0003'

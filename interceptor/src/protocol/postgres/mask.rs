@@ -9,6 +9,8 @@
 mod cover;
 pub mod expression;
 mod functions;
+mod grouped;
+mod hints;
 mod known;
 mod misfit;
 mod named;
@@ -24,7 +26,8 @@ use pg_query::protobuf::node::Node as Kind;
 use pg_query::protobuf::{ParseResult, RangeVar, ScanToken};
 
 pub use self::cover::{Masking, Misfit, Writable};
-pub(super) use self::functions::{shows_closed, steers};
+pub(super) use self::functions::shows_closed;
+pub use self::functions::steers;
 pub use self::known::{Again, Asked, Changes, Known, Past, Watch};
 use self::resolve::{Meaning, Pin, Veto};
 pub use self::schema::Schema;
@@ -140,6 +143,7 @@ fn decide(
     if runs || !masked.is_empty() {
         functions::measures(masking, subject.parsed)?;
     }
+    splices.extend(hints::splices(subject.text, subject.tokens, &splices));
     if splices.is_empty() {
         return Ok(Outcome::Untouched(masked));
     }
@@ -179,6 +183,7 @@ fn stays_inside(
             let meaning = masking.resolve(reference.relation, path.as_deref()).ok();
             let is_masked = match meaning {
                 Some(Meaning::Masked(..) | Meaning::System(ATTRIBUTES)) => true,
+                Some(Meaning::Plain(table, _)) if masking.asked.contains_key(&table.oid) => true,
                 Some(Meaning::Plain(..) | Meaning::System(_) | Meaning::Elsewhere(_)) => false,
                 None if reference.role == Role::Named => false,
                 None => return None,
@@ -194,6 +199,24 @@ fn stays_inside(
         }
     }
     Some(count)
+}
+
+/// A relation in the place of which a query stands.
+struct Replaced<'a> {
+    relation: &'a RangeVar,
+    /// What it is; none where it is the server's own.
+    table: Option<&'a schema::Table>,
+    /// Whether something of it is masked.
+    is_masked: bool,
+}
+
+impl Replaced<'_> {
+    fn is_called(&self, schema: &str, name: &str) -> bool {
+        match self.table {
+            Some(table) => table.schema == schema && table.name == name,
+            None => schema == "pg_catalog" && name == ATTRIBUTES,
+        }
+    }
 }
 
 /// One text on its way.
@@ -212,17 +235,16 @@ struct Work<'a> {
 impl<'a> Work<'a> {
     fn statement(&mut self, draft: &Draft<'a>, path: Option<&[String]>) -> Result<(), Veto> {
         let before = self.masked.len();
-        let mut substituted: Vec<(String, String)> = Vec::new();
+        let mut substituted: Vec<Replaced<'a>> = Vec::new();
         let mut touches = false;
         for reference in &draft.references {
             let relation = reference.relation;
             match reference.role {
                 Role::Cte | Role::Label => {}
                 Role::Read => {
-                    if let Some(table) = self.read(draft, reference, path)? {
-                        // The server's own table is no masked one.
-                        touches |= table.1 != ATTRIBUTES;
-                        substituted.push(table);
+                    if let Some(replaced) = self.read(draft, reference, path)? {
+                        touches |= replaced.is_masked;
+                        substituted.push(replaced);
                     }
                 }
                 Role::Written => touches |= self.written(draft, relation, path)?,
@@ -238,22 +260,26 @@ impl<'a> Work<'a> {
         }
         functions::check(self.masking, draft, path, touches)?;
         self.shows_no_locks(draft, path)?;
+        self.grouped(draft, &substituted)?;
         self.unqualify(draft, &substituted)
     }
 
-    /// A foreign key locks the row that it finds: who locked rows that a masked column refers to is not shown.
+    /// A foreign key locks the row that it finds: who locked rows that a masked column refers to is not shown, and
+    /// not waited for.
     fn shows_no_locks(&self, draft: &Draft<'_>, path: Option<&[String]>) -> Result<(), Veto> {
         let names = draft
             .columns
             .iter()
             .filter_map(|column| last(&column.fields));
-        if !names.chain(draft.fields.iter().copied()).any(is_lock) {
+        let names = names.chain(draft.fields.iter().copied()).any(is_lock);
+        if !names && !draft.locks_keys {
             return Ok(());
         }
         for reference in &draft.references {
             if matches!(reference.role, Role::Read | Role::Written)
                 && let Meaning::Plain(table, _) = self.masking.resolve(reference.relation, path)?
-                && self.masking.referred.contains_key(&table.oid)
+                && (names && self.masking.referred.contains_key(&table.oid)
+                    || draft.locks_keys && self.masking.locks_referred(table))
             {
                 return Err(Veto::never(&format!(
                     "asking who locked rows of {}, to which a masked column refers,",
@@ -286,13 +312,17 @@ impl<'a> Work<'a> {
         draft: &Draft<'a>,
         reference: &Reference<'a>,
         path: Option<&[String]>,
-    ) -> Result<Option<(String, String)>, Veto> {
+    ) -> Result<Option<Replaced<'a>>, Veto> {
         let masking = self.masking;
         let relation = reference.relation;
         match masking.resolve(relation, path)? {
             Meaning::System(ATTRIBUTES) => {
                 self.attributes(relation)?;
-                return Ok(Some(("pg_catalog".to_owned(), ATTRIBUTES.to_owned())));
+                return Ok(Some(Replaced {
+                    relation,
+                    table: None,
+                    is_masked: false,
+                }));
             }
             Meaning::System(name) => {
                 functions::shows(masking, name)?;
@@ -301,6 +331,14 @@ impl<'a> Work<'a> {
                         "a view of pg_settings, by which settings change,",
                     ));
                 }
+            }
+            Meaning::Plain(table, _) if masking.asked.contains_key(&table.oid) => {
+                self.asked(draft, relation, table)?;
+                return Ok(Some(Replaced {
+                    relation,
+                    table: Some(table),
+                    is_masked: false,
+                }));
             }
             Meaning::Plain(table, _)
                 if is_opened(draft, relation) && masking.keeps_to_itself(table) =>
@@ -328,10 +366,38 @@ impl<'a> Work<'a> {
                 );
                 self.stands_in(relation, query, true)?;
                 self.masked.extend(cover.masked.iter().cloned());
-                return Ok(Some((table.schema.clone(), table.name.clone())));
+                return Ok(Some(Replaced {
+                    relation,
+                    table: Some(table),
+                    is_masked: true,
+                }));
             }
         }
         Ok(None)
+    }
+
+    /// A relation that shows all that it has, but not in the order of what is masked.
+    fn asked(
+        &mut self,
+        draft: &Draft<'a>,
+        relation: &RangeVar,
+        table: &schema::Table,
+    ) -> Result<(), Veto> {
+        let sample = self.sample(draft, relation)?;
+        let condition = self.masking.asked.get(&table.oid);
+        let names = table.columns.iter();
+        let names: Vec<String> = names
+            .map(|column| expression::identifier(&column.name))
+            .collect();
+        let query = format!(
+            "(SELECT {} FROM {}{}.{} AS \"~\"{sample}{})",
+            names.join(", "),
+            if relation.inh { "" } else { "ONLY " },
+            expression::identifier(&table.schema),
+            expression::identifier(&table.name),
+            condition.map_or("", |condition| condition.text.as_str()),
+        );
+        self.stands_in(relation, query, true)
     }
 
     /// Puts a query in the place of a relation.
@@ -458,7 +524,7 @@ impl<'a> Work<'a> {
     }
 
     /// `schema.table.column` of a table that was replaced: its label is its name alone.
-    fn unqualify(&mut self, draft: &Draft<'a>, replaced: &[(String, String)]) -> Result<(), Veto> {
+    fn unqualify(&mut self, draft: &Draft<'a>, replaced: &[Replaced<'a>]) -> Result<(), Veto> {
         if replaced.is_empty() {
             return Ok(());
         }
@@ -478,7 +544,8 @@ impl<'a> Work<'a> {
             };
             let schema = names.get(before - 1).copied().unwrap_or_default();
             let table = names.get(before).copied().unwrap_or_default();
-            let is_replaced = replaced.iter().any(|(a, b)| a == schema && b == table);
+            let mut all = replaced.iter();
+            let is_replaced = all.any(|one| one.is_called(schema, table));
             let is_written = draft.references.iter().any(|reference| {
                 reference.role == Role::Written && reference.relation.relname == table
             });

@@ -305,7 +305,7 @@ impl From<Failed> for No {
 }
 
 /// What a client brings that it could not set later, while something is masked.
-fn brought(startup: &Startup) -> Option<Refusal> {
+pub(super) fn brought(startup: &Startup) -> Option<Refusal> {
     let mut settings = startup.settings.iter();
     settings.find_map(|setting| mask::brought(&setting.name))
 }

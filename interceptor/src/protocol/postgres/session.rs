@@ -84,6 +84,8 @@ pub struct Start {
     pub look: Option<Looker>,
     /// What the client asked to set when it logged in: people are shown it.
     pub asked: Vec<String>,
+    /// Whether something of that says by which ways rows are read.
+    pub steered: bool,
     /// Notified when the client asks to cancel: what waits for people is given up.
     pub interrupted: Arc<Notify>,
     /// How long it may run, and how long it may wait.
@@ -288,6 +290,7 @@ where
         interrupted: _,
         look,
         asked,
+        steered,
         patience,
         detectors: _,
     } = start;
@@ -305,7 +308,7 @@ where
         asked: &asked,
         look: look.as_ref(),
         described: None,
-        left: Vec::new(),
+        left: steered.then(|| gate.masks()).into_iter().collect(),
         guard: None,
         interrupts: 0,
     };

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use pg_query::protobuf::{
     ColumnRef, CopyStmt, DeleteStmt, InsertStmt, MergeStmt, Node, RangeTableSample, RangeVar,
-    ReturningClause, TypeName, UpdateStmt,
+    ReturningClause, SelectStmt, TypeName, UpdateStmt,
 };
 
 use super::evidence::Role;
@@ -99,7 +99,10 @@ pub(in super::super) struct Draft<'t> {
     pub(in super::super) calls: Vec<Call<'t>>,
     /// Names after a dot in expressions: columns, or functions in column notation.
     pub(in super::super) fields: BTreeSet<&'t str>,
+    /// Settings that it names in any way.
     pub(in super::super) settings: BTreeSet<String>,
+    /// Those of them that it gives a value, other than the one that the session began with.
+    pub(in super::super) sets: BTreeSet<String>,
     pub(in super::super) has_where: bool,
     pub(in super::super) has_limit: bool,
     /// Whether its rows are those of a query, so that without a table it asks for the database.
@@ -118,11 +121,15 @@ pub(in super::super) struct Draft<'t> {
     /// Relations to which a view that is made passes on what is written to it.
     pub(in super::super) opens: Vec<&'t RangeVar>,
     pub(in super::super) samples: Vec<&'t RangeTableSample>,
+    /// Queries with a `GROUP BY`.
+    pub(in super::super) grouped: Vec<&'t SelectStmt>,
     pub(in super::super) columns: Vec<&'t ColumnRef>,
     pub(in super::super) operators: Vec<&'t [Node]>,
     /// Types that are named in expressions and definitions.
     pub(in super::super) types: Vec<&'t TypeName>,
     pub(in super::super) writes: Vec<Write<'t>>,
+    /// Whether a `FOR UPDATE` waits for who refers to a row.
+    pub(in super::super) locks_keys: bool,
     /// Whether it asks for a setting whose name is not a constant.
     pub(in super::super) computes_setting: bool,
     /// Whether what it does to the relations that it names tells nothing of their rows.
@@ -149,6 +156,7 @@ impl Default for Draft<'_> {
             calls: Vec::new(),
             fields: BTreeSet::new(),
             settings: BTreeSet::new(),
+            sets: BTreeSet::new(),
             has_where: true,
             has_limit: false,
             is_query: false,
@@ -160,10 +168,12 @@ impl Default for Draft<'_> {
             references: Vec::new(),
             opens: Vec::new(),
             samples: Vec::new(),
+            grouped: Vec::new(),
             columns: Vec::new(),
             operators: Vec::new(),
             types: Vec::new(),
             writes: Vec::new(),
+            locks_keys: false,
             computes_setting: false,
             names_harmlessly: false,
             tells_rows: false,

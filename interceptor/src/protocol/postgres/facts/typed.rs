@@ -258,6 +258,12 @@ impl<'t> Walk<'t> {
     fn setting(&mut self, name: &str) {
         self.draft.settings.insert(name.to_lowercase());
     }
+
+    /// The same, where it gets a value.
+    fn set(&mut self, name: &str) {
+        self.setting(name);
+        self.draft.sets.insert(name.to_lowercase());
+    }
 }
 
 /// Whether it is of the kinds whose literals are values to the server, and nothing else.

@@ -14,7 +14,7 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use self::order::Condition;
+use self::order::{Condition, Orders};
 use super::expression::{self, Subject, identifier};
 use super::functions;
 use super::misfit;
@@ -34,6 +34,8 @@ pub struct Masking {
     /// Names of the relations in `pg_catalog`.
     pub(super) catalog: Arc<HashSet<String>>,
     pub(super) covers: HashMap<u32, Cover>,
+    /// Relations that hold nothing masked, and whose rows may come in its order: what is asked of each for that.
+    pub(super) asked: HashMap<u32, Condition>,
     /// Names of masked relations, whatever their schema.
     pub(super) names: HashSet<String>,
     /// Relations whose rows, or their places, may tell what is masked.
@@ -106,6 +108,7 @@ impl Masking {
             masks,
             catalog,
             covers: HashMap::new(),
+            asked: HashMap::new(),
             names: HashSet::new(),
             opaque: HashSet::new(),
             above: HashSet::new(),
@@ -136,23 +139,21 @@ impl Masking {
         let mut spread = Spread::new(schema, &self.masks);
         spread.run();
         let Spread { found, opaque, .. } = spread;
-        let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
-        for table in schema.tables.values() {
-            for parent in &table.parents {
-                children.entry(*parent).or_default().push(table.oid);
-            }
-        }
+        let mut closed = opaque;
+        let (mut conditions, unordered) = Orders::new(schema, &found).conditions();
+        closed.extend(unordered);
         for (oid, masks) in &found {
             if let Some(table) = schema.tables.get(oid) {
-                let condition = order::condition(schema, &children, table, &found);
+                let condition = conditions.remove(oid).unwrap_or_default();
                 self.names.insert(table.name.clone());
                 self.covers
                     .insert(*oid, cover(table, masks.clone(), condition));
             }
         }
+        conditions.retain(|_, condition| !condition.text.is_empty());
+        self.asked = conditions;
         self.above = above(schema, &self.covers);
         self.referred = reach::referred(schema, &self.covers);
-        let mut closed = opaque;
         closed.extend(reach::split(schema, &self.covers));
         closed.extend(reach::locked(schema, &self.referred));
         self.opaque = reach::seen(schema, closed);
@@ -202,6 +203,13 @@ impl Masking {
             || self.is_looked_at(table.oid)
             || self.through.contains(&table.oid)
             || self.reaching.contains_key(&table.oid)
+    }
+
+    /// Whether who locks rows of a relation waits for what refers to a row by a masked column.
+    pub(super) fn locks_referred(&self, table: &Table) -> bool {
+        let from = self.referred.keys().copied().collect();
+        let schema = self.schema.as_ref();
+        schema.is_some_and(|schema| reach::seen(schema, from).contains(&table.oid))
     }
 
     /// Whether the configuration says of a function that it computes from its arguments alone.

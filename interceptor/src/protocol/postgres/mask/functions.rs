@@ -119,23 +119,32 @@ const COUNTING: [&str; 7] = [
 const UNSHOWN: [&str; 2] = ["attmissingval", "pg_settings"];
 
 /// Settings by which a session has the server take one index rather than another way: rows that come without
-/// `ORDER BY` come in its order. Beside those that begin with `enable_`.
-const STEERING: [&str; 10] = [
+/// `ORDER BY` come in its order. Beside those that begin with one of [`STEERS`].
+const STEERING: [&str; 15] = [
     "cpu_index_tuple_cost",
     "cpu_operator_cost",
     "cpu_tuple_cost",
     "cursor_tuple_fraction",
     "effective_cache_size",
+    "from_collapse_limit",
+    "join_collapse_limit",
+    "max_parallel_workers_per_gather",
     "min_parallel_index_scan_size",
     "min_parallel_table_scan_size",
+    "parallel_setup_cost",
     "parallel_tuple_cost",
+    "plan_cache_mode",
     "random_page_cost",
     "seq_page_cost",
 ];
 
-/// Whether a setting says by which ways rows are read.
-pub(in super::super) fn steers(setting: &str) -> bool {
-    setting.starts_with("enable_") || STEERING.contains(&setting)
+/// What the names of others of that kind begin with; `pg_hint_plan` is an extension that is told in comments.
+const STEERS: [&str; 3] = ["enable_", "geqo", "pg_hint_plan."];
+
+/// Whether a setting, in small letters, says by which ways rows are read.
+#[must_use]
+pub fn steers(setting: &str) -> bool {
+    STEERS.iter().any(|front| setting.starts_with(front)) || STEERING.contains(&setting)
 }
 
 /// Operators that a text uses without naming them.
@@ -226,7 +235,7 @@ pub(super) fn check(
     if let Some(name) = draft.settings.iter().find(|name| name.starts_with(KEYS)) {
         return Err(Veto::never(&format!("the setting {name}")));
     }
-    if let Some(name) = draft.settings.iter().find(|name| steers(name)) {
+    if let Some(name) = draft.sets.iter().find(|name| steers(name)) {
         return Err(steering(name));
     }
     let Some(schema) = &masking.schema else {

@@ -121,7 +121,7 @@ impl Masking {
         if self.opaque.contains(&table.oid) {
             return Err(Veto::new(
                 format!(
-                    "what \"{}.{}\" shows depends on what is masked, on a masked column that it does not have, or on a function whose code cannot be looked into",
+                    "what \"{}.{}\" shows, or in which order, depends on what is masked, on a masked column that it does not have, or on a function whose code cannot be looked into",
                     table.schema, table.name
                 ),
                 "masking",

@@ -1,5 +1,7 @@
 //! Texts and what becomes of them, under a small catalog.
 
+mod order;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 

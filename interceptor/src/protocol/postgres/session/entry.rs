@@ -378,8 +378,12 @@ impl Statement {
         let mut asks = self.reading.asks.iter();
         let mut effects = self.effects.iter();
         let sets = |ask: &Ask| {
+            let mut accesses = ask.accesses.iter();
+            let mut functions = ask.context.functions.iter();
             let mut settings = ask.context.settings.iter();
-            settings.any(|name| mask::steers(name))
+            (accesses.any(|access| access.action == Action::Set)
+                || functions.any(|name| name.rsplit('.').next() == Some("set_config")))
+                && settings.any(|name| mask::steers(name))
         };
         effects.any(|effect| matches!(effect, Effect::Stores | Effect::Unknown))
             || asks.any(|ask| sets(ask) || ask.accesses.iter().any(may))

@@ -70,7 +70,7 @@ pub(super) struct Requests<'a, R, W, G: Gate> {
     pub(super) look: Option<&'a Looker>,
     /// The portal whose rows were described, and by what they were looked at.
     pub(super) described: Option<(Name, Arc<Guard>)>,
-    /// What was masked whenever something was run that may show rows later.
+    /// What was masked whenever something was run, or brought at the login, that may show rows later.
     pub(super) left: Vec<Arc<Masks>>,
     /// What is looked at in the server's answers, with what it was made of.
     pub(super) guard: Option<(Arc<Masking>, Arc<Guard>)>,

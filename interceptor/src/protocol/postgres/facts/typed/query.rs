@@ -63,6 +63,8 @@ impl<'t> Walk<'t> {
         for clause in clauses {
             if let Some(Kind::LockingClause(clause)) = &clause.node {
                 locks_all |= clause.locked_rels.is_empty();
+                self.draft.locks_keys |=
+                    clause.strength == i32::from(LockClauseStrength::LcsForupdate);
                 labels.extend(clause.locked_rels.iter().filter_map(label));
             }
         }
@@ -185,6 +187,9 @@ impl<'t> Visit<'t> for SelectStmt {
             all: _,
         } = self;
         walk.saw("SelectStmt");
+        if !group_clause.is_empty() {
+            walk.draft.grouped.push(self);
+        }
         let lists = [
             distinct_clause,
             target_list,
@@ -490,12 +495,13 @@ impl<'t> Visit<'t> for FuncCall {
             Some("set_config" | "current_setting")
         );
         match (parts.last().copied(), self.args.first().and_then(plain)) {
-            (Some("set_config"), Some(name)) => walk.changes(name, None, false),
-            (Some("set_config"), None) if walk.setting_of_all.is_some() => {
-                let name = walk.setting_of_all.unwrap_or_default();
-                walk.changes(name, None, false);
-            }
-            (Some("set_config"), None) => walk.refuse("a setting whose name is computed"),
+            (Some("set_config"), name) => match name.or(walk.setting_of_all) {
+                Some(name) => {
+                    walk.set(name);
+                    walk.changes(name, None, false);
+                }
+                None => walk.refuse("a setting whose name is computed"),
+            },
             (Some("current_setting"), Some(name)) => walk.setting(name),
             (Some("current_setting"), None) => walk.draft.computes_setting = true,
             (Some(_), _) | (None, _) => {}

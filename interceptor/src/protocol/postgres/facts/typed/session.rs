@@ -56,7 +56,6 @@ impl<'t> Walk<'t> {
         to: Option<Vec<std::string::String>>,
         local: bool,
     ) {
-        self.setting(name);
         let effects = &mut self.draft.effects;
         match name.to_lowercase().as_str() {
             "search_path" => effects.push(Effect::SetsSearchPath { to, local }),
@@ -133,7 +132,11 @@ impl<'t> Visit<'t> for VariableSetStmt {
         if *kind == i32::from(VariableSetKind::VarResetAll) {
             walk.setting("all");
         } else if *kind != i32::from(VariableSetKind::VarSetMulti) {
-            walk.setting(name);
+            let resets = [VariableSetKind::VarReset, VariableSetKind::VarSetDefault];
+            match resets.map(i32::from).contains(kind) {
+                true => walk.setting(name),
+                false => walk.set(name),
+            }
         } else if name == "TRANSACTION SNAPSHOT" {
             walk.setting("transaction_snapshot");
         } else {

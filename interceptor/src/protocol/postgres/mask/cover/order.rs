@@ -4,8 +4,11 @@
 //! An index is enough for a query where it holds all that the query asks for. So each that holds something
 //! masked is asked for what it does not hold.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod alone;
 
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use self::alone::{Asked, Views};
 use super::expression::identifier;
 use crate::masking::Mask;
 use crate::protocol::postgres::mask::schema::{Schema, Table};
@@ -19,51 +22,123 @@ pub(in super::super) struct Condition {
     pub(in super::super) asks_place: bool,
 }
 
-/// A condition that no index which holds a masked column is enough for.
-pub(super) fn condition(
-    schema: &Schema,
-    children: &HashMap<u32, Vec<u32>>,
-    table: &Table,
-    found: &BTreeMap<u32, BTreeMap<i16, Mask>>,
-) -> Condition {
-    let family = family(schema, children, table);
-    // Of what is elsewhere nothing is known but its columns, and where a row lies it does not say.
-    let is_elsewhere = |table: &&Table| table.kind == b'f';
-    if !matches!(table.kind, b'r' | b'p' | b'm') || family.iter().any(is_elsewhere) {
-        return Condition::default();
+/// What each index of a table and of what inherits from it holds together, where something of that is masked.
+type Held<'a> = Vec<BTreeSet<&'a str>>;
+
+type Found = BTreeMap<u32, BTreeMap<i16, Mask>>;
+
+/// Relations whose rows may come in the order of what is masked, and what is asked of each so that they do not.
+pub(super) struct Orders<'a> {
+    schema: &'a Schema,
+    found: &'a Found,
+    /// By table.
+    held: HashMap<u32, Held<'a>>,
+}
+
+impl<'a> Orders<'a> {
+    pub(super) fn new(schema: &'a Schema, found: &'a Found) -> Self {
+        let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+        for table in schema.tables.values() {
+            for parent in &table.parents {
+                children.entry(*parent).or_default().push(table.oid);
+            }
+        }
+        let mut held = HashMap::new();
+        let stored = |table: &&Table| matches!(table.kind, b'r' | b'p' | b'm');
+        for table in schema.tables.values().filter(stored) {
+            let is_alone = !children.contains_key(&table.oid);
+            if is_alone && !found.contains_key(&table.oid) {
+                continue;
+            }
+            let family = family(schema, &children, table);
+            // Of what is elsewhere nothing is known but its columns, and where a row lies it does not say.
+            if family.iter().any(|table| table.kind == b'f') {
+                continue;
+            }
+            let of = |table: &&'a Table| self::held(table, found.get(&table.oid));
+            let all: Held<'_> = family.iter().flat_map(of).collect();
+            if !all.is_empty() {
+                held.insert(table.oid, all);
+            }
+        }
+        Self {
+            schema,
+            found,
+            held,
+        }
     }
-    let held: Vec<BTreeSet<&str>> = family
-        .iter()
-        .flat_map(|table| held(table, found.get(&table.oid)))
-        .collect();
-    let masks = found.get(&table.oid);
-    let is_shown = |number: &i16| masks.is_none_or(|masks| !masks.contains_key(number));
-    let shown = table
-        .columns
-        .iter()
-        .filter(|column| is_shown(&column.number));
-    let shown: Vec<&str> = shown.map(|column| column.name.as_str()).collect();
-    let beside = |held: &[BTreeSet<&str>]| {
-        let is_beside = |name: &&&str| held.iter().all(|held| !held.contains(**name));
-        shown.iter().find(is_beside).copied()
-    };
-    if held.is_empty() {
-        return Condition::default();
+
+    /// A condition for each that no index which holds a masked column is enough for, and the views for which there
+    /// is none.
+    pub(super) fn conditions(&self) -> (HashMap<u32, Condition>, HashSet<u32>) {
+        let tables = self.held.iter();
+        let tables = tables.filter_map(|(oid, held)| Some((self.schema.tables.get(oid)?, held)));
+        let mut conditions: HashMap<u32, Condition> = tables
+            .map(|(table, held)| (table.oid, self.of_table(table, held)))
+            .collect();
+        let mut closed = HashSet::new();
+        let views = Views::new(self.schema, &self.held);
+        for view in views.all() {
+            match self.of_view(&views, view) {
+                Some(condition) => {
+                    conditions.insert(view.oid, condition);
+                }
+                None => {
+                    closed.insert(view.oid);
+                }
+            }
+        }
+        (conditions, closed)
     }
-    if let Some(one) = beside(&held) {
-        return asks(&BTreeSet::from([one]));
+
+    fn of_table(&self, table: &Table, held: &Held<'_>) -> Condition {
+        let shown = self.shown(table);
+        let beside = |held: &[BTreeSet<&str>]| {
+            let is_beside = |name: &&&str| held.iter().all(|held| !held.contains(**name));
+            let mut shown = shown.iter().map(|(_, name)| name);
+            shown.find(is_beside).copied()
+        };
+        if let Some(one) = beside(held) {
+            return asks(&BTreeSet::from([one]));
+        }
+        let each: Option<BTreeSet<&str>> = held
+            .iter()
+            .map(|held| beside(std::slice::from_ref(held)))
+            .collect();
+        match each {
+            Some(each) => asks(&each),
+            None => Condition {
+                text: " WHERE \"~\".ctid OPERATOR(pg_catalog.<>) CAST('(0,0)' AS pg_catalog.tid)"
+                    .to_owned(),
+                asks_place: true,
+            },
+        }
     }
-    let each: Option<BTreeSet<&str>> = held
-        .iter()
-        .map(|held| beside(std::slice::from_ref(held)))
-        .collect();
-    match each {
-        Some(each) => asks(&each),
-        None => Condition {
-            text: " WHERE \"~\".ctid OPERATOR(pg_catalog.<>) CAST('(0,0)' AS pg_catalog.tid)"
-                .to_owned(),
-            asks_place: true,
-        },
+
+    /// One column is asked for, or all of them; `None` where these are not enough.
+    fn of_view(&self, views: &Views<'_>, view: &Table) -> Option<Condition> {
+        if views.is_read(view, &Asked::new()) {
+            return Some(Condition::default());
+        }
+        let shown = self.shown(view);
+        let is_enough = |(place, _): &&(usize, &str)| views.is_read(view, &Asked::from([*place]));
+        if let Some((_, name)) = shown.iter().find(is_enough) {
+            return Some(asks(&BTreeSet::from([*name])));
+        }
+        let all = shown.iter().map(|(place, _)| *place).collect();
+        let names = shown.iter().map(|(_, name)| *name).collect();
+        views.is_read(view, &all).then(|| asks(&names))
+    }
+
+    /// The columns of a relation that are shown, with their places.
+    fn shown<'t>(&self, table: &'t Table) -> Vec<(usize, &'t str)> {
+        let masks = self.found.get(&table.oid);
+        let is_shown = |number: &i16| masks.is_none_or(|masks| !masks.contains_key(number));
+        let columns = table.columns.iter().enumerate();
+        columns
+            .filter(|(_, column)| is_shown(&column.number))
+            .map(|(place, column)| (place, column.name.as_str()))
+            .collect()
     }
 }
 

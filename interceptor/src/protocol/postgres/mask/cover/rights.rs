@@ -53,7 +53,9 @@ impl Masking {
     #[must_use]
     pub fn asks_place(&self, table: &Table) -> bool {
         let cover = self.covers.get(&table.oid);
-        cover.is_some_and(|cover| cover.condition.asks_place)
+        let condition = cover.map(|cover| &cover.condition);
+        let condition = condition.or_else(|| self.asked.get(&table.oid));
+        condition.is_some_and(|condition| condition.asks_place)
     }
 
     /// What may be written of it: what a write that is let through can do at most.

@@ -164,6 +164,17 @@ impl<'a> Tokens<'a> {
         Some((self.start(first)?, self.start(next.checked_add(1)?)?))
     }
 
+    /// The end of an item of a list that is so many names with dots between them, and stands alone.
+    pub(in super::super) fn item(&self, location: i32, names: usize) -> Option<usize> {
+        let first = self.at(location)?;
+        let next = self.past_names(first, names)?;
+        // What follows in parentheses would make a row of it.
+        match self.is(first.checked_sub(1), "(") {
+            true => None,
+            false => self.end(next.checked_sub(1)?),
+        }
+    }
+
     /// The end of a token.
     pub(in super::super) fn end_of(&self, index: usize) -> Option<usize> {
         self.end(index)

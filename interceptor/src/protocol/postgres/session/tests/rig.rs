@@ -58,6 +58,7 @@ pub(crate) fn start(cancelled: &Arc<Mutex<usize>>, log: &Arc<Mutex<Log>>) -> Sta
         step_aside: Box::new(|| Box::pin(async {})),
         interrupted: Arc::default(),
         asked: Vec::new(),
+        steered: false,
         patience: Patience::default(),
         detectors: None,
     }

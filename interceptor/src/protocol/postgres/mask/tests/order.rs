@@ -1,0 +1,264 @@
+//! Relations whose rows would come in the order of an index that holds something masked.
+
+use super::*;
+
+/// `p`, with an index of `ssn` and `id`, `q` without any, and a view of them.
+fn view(columns: &[(&str, (u32, &str))], definition: &str) -> Schema {
+    let mut schema = Schema::default();
+    let mut person = table(1, "p", b'r', &[("id", INT), ("ssn", TEXT), ("name", TEXT)]);
+    person.guard("i1", 2);
+    person.guard("i1", 1);
+    schema.add(person);
+    schema.add(table(2, "q", b'r', &[("id", INT), ("code", TEXT)]));
+    let mut view = table(3, "v", b'v', columns);
+    let reads = [("public.p", 1), ("public.q", 2), ("public.w", 4)];
+    for (name, oid) in reads {
+        if definition.contains(name) {
+            view.depends.push((oid, 1));
+        }
+    }
+    view.definition = definition.to_owned();
+    schema.add(view);
+    let mut under = table(4, "w", b'v', &[("id", INT), ("name", TEXT)]);
+    under.depends = vec![(1, 1), (1, 3)];
+    under.definition = " SELECT p.id, p.name FROM public.p;".to_owned();
+    schema.add(under);
+    schema
+}
+
+/// What is asked of `v`: columns, nothing, or `closed`.
+fn asked(definition: &str) -> String {
+    let schema = view(&[("id", INT), ("x", TEXT)], definition);
+    let facts = facts::read("select id from v", &names_of(&schema, &Mask::Null));
+    if let Some(veto) = &facts.reading.veto {
+        assert!(veto.message.contains("in which order"), "{}", veto.message);
+        return "closed".to_owned();
+    }
+    let Some(rewrite) = facts.rewrite else {
+        return String::new();
+    };
+    let text = rewrite.text.to_string();
+    let front = "select id from (SELECT \"id\", \"x\" FROM \"public\".\"v\" AS \"~\"";
+    let rest = text.strip_prefix(front).expect(&text);
+    let rest = rest.strip_suffix(") AS \"v\"").expect(&text);
+    rest.replace(" WHERE pg_catalog.num_nulls(\"~\".", "")
+        .replace(" AND pg_catalog.num_nulls(\"~\".", " ")
+        .replace(") OPERATOR(pg_catalog.<>) (-1)", "")
+}
+
+/// Queries of views, and what is asked of each.
+const VIEWS: &[(&str, &str)] = &[
+    // The server takes it for the table.
+    (" SELECT p.id, p.name AS x FROM public.p;", "\"x\""),
+    (" SELECT p.id, upper(p.name) AS x FROM public.p;", "\"x\""),
+    (" SELECT p.id, ''::text AS x FROM public.p;", "closed"),
+    (" SELECT t.a, t.c AS x FROM public.p t(a, b, c);", "\"x\""),
+    (" SELECT w.id, w.name AS x FROM public.w;", "\"x\""),
+    (" SELECT w.id, ''::text AS x FROM public.w;", "closed"),
+    // Its own conditions look at the table.
+    (
+        " SELECT p.id, '' AS x FROM public.p WHERE p.name <> 'a';",
+        "",
+    ),
+    (
+        " SELECT p.id, '' AS x FROM public.p WHERE p.name IS NOT NULL;",
+        "closed",
+    ),
+    (
+        " SELECT q.id, q.code AS x FROM public.p JOIN public.q ON p.name = q.code;",
+        "",
+    ),
+    (
+        " SELECT q.id, q.code AS x FROM public.p JOIN public.q ON p.id = q.id;",
+        "closed",
+    ),
+    // A table that an outer join adds may go, and what it asks of others with it.
+    (
+        " SELECT q.id, '' AS x FROM public.q LEFT JOIN public.p ON p.name = q.code;",
+        "",
+    ),
+    (
+        " SELECT q.id, '' AS x FROM public.p RIGHT JOIN public.q ON p.name = q.code;",
+        "",
+    ),
+    (
+        " SELECT q.id, '' AS x FROM public.q FULL JOIN public.p ON p.name = q.code;",
+        "",
+    ),
+    (
+        " SELECT q.id, '' AS x FROM public.p RIGHT JOIN public.q USING (id);",
+        "closed",
+    ),
+    (
+        " SELECT p.id, p.name AS x FROM public.p LEFT JOIN public.q ON p.name = q.code;",
+        "\"x\"",
+    ),
+    (
+        " SELECT p.id, q.code AS x FROM public.p LEFT JOIN public.q ON p.name = q.code;",
+        "closed",
+    ),
+    // A table that is joined with itself may be one.
+    (
+        " SELECT p.id, r.name AS x FROM public.p JOIN public.p r ON p.name = r.name;",
+        "closed",
+    ),
+    // Queries in it.
+    (
+        " SELECT z.id, z.n AS x FROM ( SELECT p.id, p.name AS n FROM public.p) z;",
+        "\"x\"",
+    ),
+    (
+        " SELECT z.id, '' AS x FROM ( SELECT p.id, p.name AS n FROM public.p) z;",
+        "closed",
+    ),
+    (
+        " WITH z AS ( SELECT p.id, p.name FROM public.p) SELECT z.id, z.name AS x FROM z;",
+        "\"x\"",
+    ),
+    (
+        " WITH z(a, b) AS ( SELECT p.id, p.name FROM public.p) SELECT z.a AS id, z.b AS x FROM z;",
+        "closed",
+    ),
+    (
+        " SELECT p.id, p.name AS x FROM public.p UNION ALL SELECT q.id, q.code FROM public.q;",
+        "\"x\"",
+    ),
+    (
+        " SELECT q.id, q.code AS x FROM public.q UNION ALL SELECT p.id, '' FROM public.p;",
+        "closed",
+    ),
+    (
+        " SELECT q.id, q.code AS x FROM public.q UNION SELECT p.id, '' FROM public.p;",
+        "",
+    ),
+    // No order is seen.
+    (
+        " SELECT p.id, count(*)::text AS x FROM public.p GROUP BY p.id;",
+        "",
+    ),
+    (
+        " SELECT 1 AS id, string_agg(p.id::text, ',') AS x FROM public.p;",
+        "closed",
+    ),
+    (
+        " SELECT 1 AS id, string_agg(p.name, ',') AS x FROM public.p;",
+        "\"x\"",
+    ),
+    (
+        " SELECT q.id, q.code AS x FROM public.q WHERE EXISTS ( SELECT 1 FROM public.p WHERE p.id = q.id);",
+        "",
+    ),
+    (
+        " SELECT q.id, ( SELECT count(*) FROM public.p WHERE p.id = q.id)::text AS x FROM public.q;",
+        "",
+    ),
+    (
+        " SELECT q.id, ( SELECT p.id FROM public.p LIMIT 1)::text AS x FROM public.q;",
+        "closed",
+    ),
+    (
+        " SELECT q.id, ARRAY( SELECT p.id FROM public.p)::text AS x FROM public.q;",
+        "closed",
+    ),
+    (
+        " SELECT q.id, ARRAY( SELECT p.name FROM public.p)::text AS x FROM public.q;",
+        "",
+    ),
+    (" this is no query of public.p", "closed"),
+];
+
+#[test]
+fn a_view_is_asked_for_what_no_index_with_a_masked_column_holds() {
+    for (definition, what) in VIEWS {
+        assert_eq!(asked(definition), *what, "{definition}");
+    }
+}
+
+#[test]
+fn a_parent_is_asked_for_what_an_index_of_a_child_does_not_hold() {
+    let mut schema = Schema::default();
+    schema.add(table(1, "above", b'r', &[("id", INT), ("name", TEXT)]));
+    let mut child = table(2, "p", b'r', &[("id", INT), ("name", TEXT), ("ssn", TEXT)]);
+    child.parents = vec![1];
+    child.guard("i1", 3);
+    child.guard("i1", 1);
+    schema.add(child);
+    let goes = |schema: &Schema, text: &str| {
+        let facts = facts::read(text, &names_of(schema, &Mask::Null));
+        assert!(facts.reading.masked.is_empty());
+        let rewrite = facts.rewrite.expect("another text");
+        rewrite.text.to_string()
+    };
+    let asked = "select id from (SELECT \"id\", \"name\" FROM \"public\".\"above\" AS \"~\" \
+                 WHERE pg_catalog.num_nulls(\"~\".\"name\") OPERATOR(pg_catalog.<>) (-1)) AS \"above\"";
+    assert_eq!(goes(&schema, "select id from above"), asked);
+    schema.tables.get_mut(&2).unwrap().guard("i1", 2);
+    let asked = goes(&schema, "select above.id from public.above");
+    assert!(asked.contains("\"~\".ctid"), "{asked}");
+}
+
+#[test]
+fn hints_become_comments() {
+    for (text, sent) in [
+        (
+            "/*+ IndexOnlyScan(q) */ select id from q",
+            "/*  IndexOnlyScan(q) */ select id from q",
+        ),
+        (
+            "select /* a /*+ b */ */ id /*+*/ from q -- /*+ c */",
+            "select /* a /*  b */ */ id /* */ from q -- /*+ c */",
+        ),
+    ] {
+        assert_eq!(goes(text), sent);
+    }
+    for text in ["select '/*+ x */' from q", "select 1 /* + */ from q"] {
+        assert_eq!(goes(text), text);
+    }
+    let both = goes("/*+ x */ select ssn from only /*+ y */ p");
+    assert_eq!(both, "/*  x */ select ssn from ONLY-P AS \"p\"");
+}
+
+#[test]
+fn what_a_primary_key_groups_is_named() {
+    let mut schema = schema();
+    schema.tables.get_mut(&1).unwrap().guard("p1", 1);
+    let goes = |text: &str| {
+        let facts = facts::read(text, &names_of(&schema, &Mask::Null));
+        let rewrite = facts.rewrite.expect("it is masked");
+        let list = "\"id\", \"name\", CAST(NULL AS text) AS \"ssn\"";
+        let query = format!("(SELECT {list} FROM \"public\".\"p\" AS \"~\")");
+        rewrite.text.replace(&query, "P")
+    };
+    for (text, sent) in [
+        (
+            "select p.id, name, count(*) from p join q using (id) group by p.id order by 3",
+            "select p.id, name, count(*) from P AS \"p\" join q using (id) group by p.id, \"p\".\"name\" order by 3",
+        ),
+        (
+            "select x.*, max(q.id) from p x, q group by x.id, q.ssn having x.ssn > ''",
+            "select x.*, max(q.id) from P x, q group by x.id, \"x\".\"name\", \"x\".\"ssn\", q.ssn having x.ssn > ''",
+        ),
+        (
+            "select id, upper(name) from public.p group by 1",
+            "select id, upper(name) from P AS \"p\" group by 1, \"p\".\"name\"",
+        ),
+        (
+            "select id, max(name) from p group by id",
+            "select id, max(name) from P AS \"p\" group by id",
+        ),
+        (
+            "select name, ssn from p group by name",
+            "select name, ssn from P AS \"p\" group by name",
+        ),
+        (
+            "select name from p group by (id)",
+            "select name from P AS \"p\" group by (id)",
+        ),
+        (
+            "select *, (select p.name) from p group by id, name, ssn",
+            "select *, (select p.name) from P AS \"p\" group by id, name, ssn",
+        ),
+    ] {
+        assert_eq!(goes(text), sent);
+    }
+}
