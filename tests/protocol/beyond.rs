@@ -161,7 +161,7 @@ fn values(which: char) -> String {
     sql
 }
 
-fn masks() -> Masks {
+pub(crate) fn masks() -> Masks {
     let mut masks = Masks::default();
     let mut put = |table: &str, column: &str, mask: Mask| {
         let relation = Relation {
@@ -410,7 +410,7 @@ pub(crate) const WAYS: &[(&str, &str)] = &[
 ];
 
 /// A pair of databases that differ in what is masked, of these names, made anew.
-fn pair(one: &str, other: &str) -> Arc<Server> {
+pub(crate) fn pair(one: &str, other: &str) -> Arc<Server> {
     let server = Server::shared();
     for (name, which) in [(one, 'A'), (other, 'B')] {
         server.sql(&format!(
@@ -424,7 +424,7 @@ fn pair(one: &str, other: &str) -> Arc<Server> {
     server
 }
 
-fn shown(told: &[u8]) -> String {
+pub(crate) fn shown(told: &[u8]) -> String {
     String::from_utf8_lossy(told).escape_debug().to_string()
 }
 

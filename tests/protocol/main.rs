@@ -13,6 +13,8 @@ mod canary;
 #[cfg(test)]
 mod corpus;
 #[cfg(test)]
+mod forms;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod login;
