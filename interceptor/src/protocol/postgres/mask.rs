@@ -9,8 +9,6 @@
 mod cover;
 pub mod expression;
 mod functions;
-mod grouped;
-mod hints;
 mod known;
 mod misfit;
 mod named;
@@ -32,7 +30,7 @@ pub use self::known::{Again, Asked, Changes, Known, Past, Watch};
 use self::resolve::{Meaning, Pin, Veto};
 pub use self::schema::Schema;
 pub use self::substitute::Rewrite;
-use self::substitute::{Splice, Tokens, apply};
+use self::substitute::{Splice, Tokens, apply, hints};
 pub(super) use self::tables::tables;
 use super::facts::draft::{Draft, Reference};
 use super::facts::evidence::Role;
@@ -143,7 +141,7 @@ fn decide(
     if runs || !masked.is_empty() {
         functions::measures(masking, subject.parsed)?;
     }
-    splices.extend(hints::splices(subject.text, subject.tokens, &splices));
+    splices.extend(hints(subject.text, subject.tokens, &splices));
     if splices.is_empty() {
         return Ok(Outcome::Untouched(masked));
     }

@@ -1,9 +1,12 @@
 //! Putting what is masked in the place of what is named, at byte spans of the text.
 
+mod grouped;
+mod hints;
 mod tokens;
 
 use std::sync::Arc;
 
+pub(super) use self::hints::splices as hints;
 pub(super) use self::tokens::Tokens;
 
 /// One piece of a text and what takes its place.

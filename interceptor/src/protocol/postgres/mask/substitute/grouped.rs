@@ -9,12 +9,12 @@ use pg_query::protobuf::node::Node as Kind;
 use pg_query::protobuf::{Node, RangeVar, SelectStmt, a_const};
 use serde_json::Value;
 
-use super::resolve::Veto;
-use super::schema::{Table, TiedBy};
-use super::{Replaced, Work, expression, last};
 use crate::masking::Mask;
 use crate::protocol::postgres::facts::draft::Draft;
 use crate::protocol::postgres::facts::functions::is_aggregate;
+use crate::protocol::postgres::mask::resolve::Veto;
+use crate::protocol::postgres::mask::schema::{Table, TiedBy};
+use crate::protocol::postgres::mask::{Replaced, Work, expression, last};
 
 /// Types that no rows are grouped by: `json`, `xml`, and those of geometry (`catalog/pg_type.dat`).
 const UNGROUPED: [u32; 9] = [114, 142, 600, 601, 602, 603, 604, 628, 718];
@@ -47,7 +47,7 @@ impl Stood<'_> {
 
 impl<'a> Work<'a> {
     /// Names the columns that a `GROUP BY` does not name, of each table in the place of which a query stands now.
-    pub(super) fn grouped(
+    pub(in super::super) fn grouped(
         &mut self,
         draft: &Draft<'a>,
         replaced: &[Replaced<'a>],

@@ -3,13 +3,17 @@
 
 use pg_query::protobuf::{ScanToken, Token};
 
-use super::substitute::Splice;
+use super::Splice;
 
 /// What a hint begins with, at whichever depth of a comment.
 const BEGIN: &str = "/*+";
 
 /// What makes comments of the hints in a text, but in pieces of it that go anyway.
-pub(super) fn splices(text: &str, tokens: &[ScanToken], others: &[Splice]) -> Vec<Splice> {
+pub(in super::super) fn splices(
+    text: &str,
+    tokens: &[ScanToken],
+    others: &[Splice],
+) -> Vec<Splice> {
     let comment = i32::from(Token::CComment);
     let comments = tokens.iter().filter(|token| token.token == comment);
     let mut splices = Vec::new();
