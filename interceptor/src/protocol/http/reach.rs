@@ -261,7 +261,8 @@ impl Reach {
         way: &impl Way,
         request: Request<Body>,
     ) -> Result<(Response<Incoming>, Permit), Failed> {
-        let sender = self.sender(way, false).await?;
+        let sender = self.sender(way, None).await?;
+        let tried = Arc::clone(&sender.life);
         let again = again(&request).filter(|_| sender.life.is_used());
         let back = match try_send(sender, request).await {
             Ok(answer) => return Ok((answer, permit)),
@@ -274,7 +275,7 @@ impl Reach {
             // The same, and nothing of the request was sent.
             Err(Tried::Back(request)) => *request,
         };
-        let sender = self.sender(way, true).await?;
+        let sender = self.sender(way, Some(&tried)).await?;
         match try_send(sender, back).await {
             Ok(answer) => Ok((answer, permit)),
             Err(Tried::Failed(error)) => Err(self.failed(&error)),
@@ -282,9 +283,13 @@ impl Reach {
         }
     }
 
-    async fn sender(&self, way: &impl Way, anew: bool) -> Result<Sender, Failed> {
+    /// The connection, dialled anew where it is not open, or is the one that `failed`: of many requests that come
+    /// back from it, the first dials for all.
+    async fn sender(&self, way: &impl Way, failed: Option<&Arc<Life>>) -> Result<Sender, Failed> {
         let mut held = self.sender.lock().await;
-        if let Some(sender) = held.as_ref().filter(|_| !anew)
+        let is_another =
+            |sender: &&Sender| failed.is_none_or(|failed| !Arc::ptr_eq(failed, &sender.life));
+        if let Some(sender) = held.as_ref().filter(is_another)
             && sender.is_open().await
         {
             return Ok(sender.clone());
@@ -486,3 +491,6 @@ async fn try_send(sender: Sender, request: Request<Body>) -> Result<Response<Inc
     answer.extensions_mut().insert(Lease::of(budget, life));
     Ok(answer)
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,9 @@ pub struct Stream<L> {
     size: Vec<u8>,
     sized: [u16; 2],
     is_opened: bool,
+    /// What the server says of the end, until it has said all of it; whether it has.
     status: Vec<u8>,
+    is_over: bool,
     exit: Option<u32>,
 }
 
@@ -94,6 +96,7 @@ impl<L: Look> Stream<L> {
             sized: SIZE,
             is_opened: false,
             status: Vec::new(),
+            is_over: false,
             exit: None,
         })
     }
@@ -238,12 +241,13 @@ impl<L: Look> Stream<L> {
                 if self.status.len() > STATUS_MAX {
                     return Err(Broken("what is said of a command's end does not end"));
                 }
-                if ends {
-                    self.flush(kept, out)?;
-                    let status = std::mem::take(&mut self.status);
-                    self.exit = self.exit.or_else(|| exit(&status));
-                    let status = self.look(Channel::Status, &status, true)?;
-                    self.write(Channel::Status, &status, last, out);
+                // A stream of SPDY is read to its end, whatever frames it comes in.
+                let is_all = match &self.wire {
+                    Wire::WebSocket { .. } => ends,
+                    Wire::Spdy(_) => last,
+                };
+                if is_all {
+                    self.over(last, kept, out)?;
                 }
             }
             Said::Data {
@@ -273,12 +277,20 @@ impl<L: Look> Stream<L> {
         kept: &mut Vec<Terminal>,
         out: &mut Vec<Vec<u8>>,
     ) -> Result<(), Broken> {
-        let ends = match &self.wire {
-            Wire::WebSocket { .. } => kind == websocket::CLOSE,
-            Wire::Spdy(_) => spdy::is_end(bytes),
+        let (ends, is_over) = match &self.wire {
+            Wire::WebSocket { .. } => (kind == websocket::CLOSE, kind == websocket::CLOSE),
+            Wire::Spdy(spdy) => {
+                let status = spdy.stream(Channel::Status);
+                (
+                    spdy::ends(bytes, None),
+                    spdy::ends(bytes, Some(status.unwrap_or(0))),
+                )
+            }
         };
-        if ends {
-            self.flush(kept, out)?;
+        match (ends, is_over) {
+            (_, true) => self.finish(kept, out)?,
+            (true, false) => self.flush(kept, out)?,
+            (false, false) => {}
         }
         match &self.wire {
             Wire::WebSocket { .. } => {
@@ -312,6 +324,42 @@ impl<L: Look> Stream<L> {
                 self.write(channel, &shown, false, out);
                 self.show(channel, shown, kept);
             }
+        }
+        Ok(())
+    }
+
+    /// The same where the server says nothing more: also what it has said of the end so far.
+    ///
+    /// # Errors
+    /// As [`Stream::received`].
+    pub fn finish(
+        &mut self,
+        kept: &mut Vec<Terminal>,
+        out: &mut Vec<Vec<u8>>,
+    ) -> Result<(), Broken> {
+        match self.status.is_empty() {
+            true => self.flush(kept, out),
+            false => self.over(false, kept, out),
+        }
+    }
+
+    /// Takes what the server has said of the command's end as all of it.
+    fn over(
+        &mut self,
+        last: bool,
+        kept: &mut Vec<Terminal>,
+        out: &mut Vec<Vec<u8>>,
+    ) -> Result<(), Broken> {
+        self.flush(kept, out)?;
+        let status = std::mem::take(&mut self.status);
+        // A message of nothing opens a channel.
+        if !status.is_empty() && std::mem::replace(&mut self.is_over, true) {
+            return Err(Broken("what is said of a command's end is said in pieces"));
+        }
+        self.exit = self.exit.or_else(|| exit(&status));
+        if self.looks.is_some() {
+            let status = self.look(Channel::Status, &status, true)?;
+            self.write(Channel::Status, &status, last, out);
         }
         Ok(())
     }

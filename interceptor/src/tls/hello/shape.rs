@@ -10,7 +10,8 @@ const SERVER_NAME: u16 = 0;
 const SIGNATURES: u16 = 13;
 const PROTOCOLS: u16 = 16;
 const VERSIONS: u16 = 43;
-const ENCRYPTED: u16 = 0xfe0d;
+/// What holds a name encrypted: Encrypted Client Hello, the drafts before it, and the names (ESNI) that they came of.
+const ENCRYPTED: [u16; 7] = [0xfe0d, 0xfe0c, 0xfe0b, 0xfe0a, 0xfe09, 0xfe08, 0xffce];
 /// Hexadecimal digits of a part of a fingerprint.
 const DIGITS: usize = 12;
 
@@ -86,7 +87,7 @@ impl Shape {
     /// Whether it may hold another name, encrypted, than the one that can be read.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
-        self.extensions.contains(&ENCRYPTED)
+        self.extensions.iter().any(|kind| ENCRYPTED.contains(kind))
     }
 
     /// Its fingerprint (JA4).

@@ -1,7 +1,9 @@
 //! The streams of a command in a cluster, behind an answer of 101: what it shows is looked at however it is carried,
 //! and kept as a terminal is, so that it can be seen again.
 
+use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use hyper::header;
 use hyper::http::response::Parts;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
 use super::{PIECE, Passing};
@@ -23,6 +25,9 @@ use crate::session::{Direction, Gate, RequestId, Terminal};
 
 /// How long a terminal is quiet before what is held back of it is shown: a prompt must not wait.
 const QUIET: Duration = Duration::from_millis(100);
+/// How long a client is told why nothing more goes on, and is heard once its server has said its last: one that does
+/// not read, or does not end, keeps nothing open.
+const LAST: Duration = Duration::from_secs(10);
 /// A connection is one command's.
 const NUMBER: u32 = 1;
 
@@ -132,7 +137,7 @@ pub(super) async fn tunnel<G: Gate>(
         Ok(()) => {
             let there = sent(from_client, to_server, &kept);
             let back = received(from_server, to_client, &kept, (passing, &mut total));
-            tokio::try_join!(there, back).map(drop)
+            both(there, back, LAST).await
         }
         Err(error) => Err(error),
     };
@@ -157,6 +162,38 @@ pub(super) async fn tunnel<G: Gate>(
     if let Err(error) = ended {
         outcome.status = format!("{}, cut off: {error}", outcome.status);
         tracing::debug!(%error, "the streams of a command broke");
+    }
+}
+
+/// Carries both directions to their ends; what the client says behind the server's last is not waited for.
+async fn both(
+    there: impl Future<Output = io::Result<()>>,
+    back: impl Future<Output = io::Result<()>>,
+    patience: Duration,
+) -> io::Result<()> {
+    let (mut there, mut back) = (pin!(there), pin!(back));
+    tokio::select! {
+        ended = &mut there => {
+            ended?;
+            back.await
+        }
+        ended = &mut back => {
+            ended?;
+            timeout(patience, there).await.unwrap_or(Ok(()))
+        }
+    }
+}
+
+/// Tells a client the last that it hears; one that does not read is not waited for.
+async fn tell(to: &mut (impl AsyncWrite + Unpin), last: &[u8], patience: Duration) {
+    let told = async {
+        to.write_all(last).await?;
+        to.shutdown().await
+    };
+    match timeout(patience, told).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a client was gone before it was told"),
+        Err(_elapsed) => tracing::debug!("a client does not read why nothing more goes on"),
     }
 }
 
@@ -201,7 +238,7 @@ async fn received<G: Gate>(
         };
         let mut bytes = piece.get(..count?).unwrap_or_default();
         if bytes.is_empty() {
-            step(&mut to, kept, passing, flush).await?;
+            step(&mut to, kept, passing, finish).await?;
             return to.shutdown().await;
         }
         *total = total.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
@@ -224,6 +261,16 @@ fn flush(
     Ok((shown, &[]))
 }
 
+/// Shows that, and what the server has said of the end, which is all.
+fn finish(
+    stream: &mut Stream<Looks>,
+    out: &mut Vec<Vec<u8>>,
+) -> Result<(Vec<Terminal>, &'static [u8]), Broken> {
+    let mut shown = Vec::new();
+    stream.finish(&mut shown, out)?;
+    Ok((shown, &[]))
+}
+
 /// One thing that the server has said, or nobody has for a while: kept, and sent on. What is behind it.
 async fn step<'a, G: Gate>(
     to: &mut WriteHalf<TokioIo<Upgraded>>,
@@ -241,8 +288,8 @@ async fn step<'a, G: Gate>(
         Err(Broken(why)) => {
             let why = format!("what the command shows goes no farther: {why}");
             streams.stream.refuse(&why, &mut out);
-            to.write_all(&out.concat()).await?;
-            to.shutdown().await?;
+            drop(streams);
+            tell(to, &out.concat(), LAST).await;
             return Err(io::Error::other(why));
         }
     };
@@ -303,4 +350,33 @@ fn refused(refusal: Refusal) -> io::Error {
 
 fn broken(broken: Broken) -> io::Error {
     io::Error::other(broken.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(1);
+
+    #[tokio::test]
+    async fn a_client_that_does_not_end_or_read_keeps_nothing_open() {
+        let ended = both(pending(), ready(Ok(())), SOON).await;
+        ended.unwrap();
+        let (mut unread, _client) = tokio::io::duplex(1);
+        tell(&mut unread, b"a long farewell", SOON).await;
+        let failed = || ready(Err(io::Error::other("broken")));
+        assert!(both(pending(), failed(), LAST).await.is_err());
+        assert!(both(failed(), pending(), LAST).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_ended_hears_the_server_out() {
+        let slow = async {
+            tokio::time::sleep(SOON * 100).await;
+            Err(io::Error::other("heard"))
+        };
+        assert!(both(ready(Ok(())), slow, SOON).await.is_err());
+    }
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::Response;
-use hyper::header::WWW_AUTHENTICATE;
+use hyper::header::{PROXY_AUTHENTICATE, WWW_AUTHENTICATE};
 
 use super::{Budget, Tasks};
 use crate::clock::{self, BootTime};
 
-/// Schemes by which a server knows a connection, not a request, as somebody's.
+/// Schemes by which a server knows a connection, not a request, as somebody's. No client begins one unasked: what it
+/// presents does not go on.
 const OF_CONNECTIONS: [&str; 2] = ["negotiate", "ntlm"];
 
 /// What runs for one connection; all of it ends with it.
@@ -56,7 +57,9 @@ impl Life {
 
     /// Sees whether the server asks for somebody whom it then takes the connection for.
     pub(super) fn looks<B>(&self, answer: &Response<B>) {
-        let mut asked = answer.headers().get_all(WWW_AUTHENTICATE).iter();
+        let headers = answer.headers();
+        let by_server = headers.get_all(WWW_AUTHENTICATE).iter();
+        let mut asked = by_server.chain(headers.get_all(PROXY_AUTHENTICATE));
         let is_bound = asked.any(|value| {
             let value = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
             OF_CONNECTIONS.iter().any(|scheme| value.contains(scheme))
@@ -106,5 +109,25 @@ impl Lease {
     /// The connection has become something else.
     pub(crate) fn lift(&self) {
         self.budget.lift();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_somebodys_is_known_by_what_its_server_asks_for() {
+        let bound = |name: &str, value: &str| {
+            let answer = Response::builder().header(name, value).body(()).unwrap();
+            let life = Life::default();
+            life.looks(&answer);
+            life.is_bound()
+        };
+        assert!(bound("www-authenticate", "Basic realm=\"x\", NTLM"));
+        assert!(bound("WWW-Authenticate", "negotiate YII="));
+        assert!(bound("proxy-authenticate", "Negotiate"));
+        assert!(!bound("www-authenticate", "Bearer realm=\"x\""));
+        assert!(!bound("x-authenticate", "NTLM"));
     }
 }

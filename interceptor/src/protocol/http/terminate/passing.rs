@@ -81,7 +81,8 @@ impl Asked {
         if shape.is_encrypted() {
             return Err(Refusal::not_offered(
                 "the first message of its TLS may hold another name, encrypted",
-                "switch Encrypted Client Hello off in the client",
+                "switch Encrypted Client Hello off in the client: some browsers send such a message even where it holds \
+                 no name (GREASE), which nobody can tell from one that does",
             ));
         }
         let name = hello.server_name().ok_or_else(|| {

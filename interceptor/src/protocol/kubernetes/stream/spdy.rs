@@ -13,11 +13,18 @@ const CONTROL_MAX: u64 = 64 << 10;
 /// What control frames begin with: the mark, and the version (§2.2.1).
 const CONTROL: [u8; 2] = [0x80, 3];
 /// Kinds of control frames (§2.6).
-const SYN_STREAM: u8 = 1;
-const SYN_REPLY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const GOAWAY: u8 = 7;
-const HEADERS: u8 = 8;
+const SYN_STREAM: u16 = 1;
+const SYN_REPLY: u16 = 2;
+const RST_STREAM: u16 = 3;
+const SETTINGS: u16 = 4;
+const PING: u16 = 6;
+const GOAWAY: u16 = 7;
+const HEADERS: u16 = 8;
+const WINDOW_UPDATE: u16 = 9;
+/// Bytes of a control frame's head, and of each setting; how many settings there are (§2.6.4).
+const HEAD: usize = 8;
+const SETTING: usize = 8;
+const SETTINGS_MAX: usize = 8;
 /// A side has said its last on a stream.
 const FIN: u8 = 1;
 /// The most that one frame holds.
@@ -116,6 +123,8 @@ pub(super) struct Spdy {
     sent: Frames,
     received: Frames,
     headers: Headers,
+    /// Whether a block of headers has gone to the client.
+    replied: bool,
     streams: BTreeMap<u32, Channel>,
 }
 
@@ -148,17 +157,17 @@ impl Spdy {
         mut take: impl FnMut(Option<Channel>, Event<'_>) -> Result<(), Broken>,
     ) -> Result<&'a [u8], Broken> {
         let Self {
-            received, streams, ..
+            received,
+            replied,
+            streams,
+            ..
         } = self;
         received.feed(bytes, |event| match event {
             Event::Data { stream, .. } => {
                 let channel = streams.get(&stream).copied();
                 take(Some(channel.ok_or(UNOPENED)?), event)
             }
-            Event::Control(frame) if frame.get(3) == Some(&SYN_STREAM) => {
-                Err(Broken("the server opens a stream"))
-            }
-            Event::Control(_) => take(None, event),
+            Event::Control(frame) => take(None, Event::Control(&plain(frame, replied, streams)?)),
         })
     }
 
@@ -177,7 +186,7 @@ fn opened(
     headers: &mut Headers,
     streams: &mut BTreeMap<u32, Channel>,
 ) -> Result<(), Broken> {
-    let kind = frame.get(3).copied().unwrap_or_default();
+    let kind = kind(frame);
     let before = match kind {
         SYN_STREAM => 18,
         SYN_REPLY | HEADERS => 12,
@@ -186,10 +195,7 @@ fn opened(
     let short = Broken("a control frame is too short for what it is");
     let block = frame.get(before..).ok_or(short)?;
     let said = headers.read(block)?;
-    let [a, b, c, d] = frame
-        .get(8..12)
-        .and_then(|id| id.try_into().ok())
-        .ok_or(short)?;
+    let stream = stream_of(frame).ok_or(short)?;
     if kind != SYN_STREAM {
         return Ok(());
     }
@@ -204,16 +210,78 @@ fn opened(
     if streams.values().any(|known| *known == channel) {
         return Err(Broken("two streams are opened for the same"));
     }
-    let stream = u32::from_be_bytes([a & 0x7f, b, c, d]);
     match streams.insert(stream, channel) {
         None => Ok(()),
         Some(_) => Err(Broken("a stream is opened twice")),
     }
 }
 
-/// Whether a control frame may be the last that is heard of a stream.
-pub(super) fn is_end(frame: &[u8]) -> bool {
-    matches!(frame.get(3), Some(&(RST_STREAM | GOAWAY)))
+/// What kind of control frame it is.
+fn kind(frame: &[u8]) -> u16 {
+    let kind = frame.get(2..4).and_then(|kind| kind.try_into().ok());
+    kind.map(u16::from_be_bytes).unwrap_or_default()
+}
+
+/// The stream that stands first in a control frame.
+fn stream_of(frame: &[u8]) -> Option<u32> {
+    let [a, b, c, d] = frame.get(8..12)?.try_into().ok()?;
+    Some(u32::from_be_bytes([a & 0x7f, b, c, d]))
+}
+
+/// A server's control frame as it goes on: what may hold words goes on without them, as nothing looks at those.
+fn plain(
+    frame: &[u8],
+    replied: &mut bool,
+    streams: &BTreeMap<u32, Channel>,
+) -> Result<Vec<u8>, Broken> {
+    let body = frame.len().saturating_sub(HEAD);
+    let is_whole = match kind(frame) {
+        SYN_REPLY => {
+            let known = stream_of(frame).filter(|stream| streams.contains_key(stream));
+            let stream = known.ok_or(UNOPENED)?;
+            let flags = frame.get(4).copied().unwrap_or_default();
+            let fin = if flags & FIN != 0 { FIN } else { 0 };
+            return Ok(reply(stream, fin, !std::mem::replace(replied, true)));
+        }
+        SYN_STREAM => return Err(Broken("the server opens a stream")),
+        HEADERS => return Err(Broken("the server sends headers that nobody waits for")),
+        RST_STREAM | GOAWAY | WINDOW_UPDATE => body == 8,
+        PING => body == 4,
+        SETTINGS => {
+            let settings = body.saturating_sub(4) / SETTING;
+            settings <= SETTINGS_MAX
+                && body == 4_usize.saturating_add(settings.saturating_mul(SETTING))
+        }
+        _ => return Err(Broken("a control frame is of a kind that is none")),
+    };
+    match is_whole {
+        true => Ok(frame.to_vec()),
+        false => Err(Broken(
+            "a control frame is longer or shorter than its kind is",
+        )),
+    }
+}
+
+/// An answer to the opening of a stream, without headers.
+fn reply(stream: u32, fin: u8, is_first: bool) -> Vec<u8> {
+    let block = headers::none(is_first);
+    let length = block.len().saturating_add(4);
+    let [.., a, b, c] = length.to_be_bytes();
+    let mut out = CONTROL.to_vec();
+    out.extend_from_slice(&SYN_REPLY.to_be_bytes());
+    out.extend_from_slice(&[fin, a, b, c]);
+    out.extend_from_slice(&stream.to_be_bytes());
+    out.extend_from_slice(&block);
+    out
+}
+
+/// Whether a control frame is the last that is heard of all streams, or of this one.
+pub(super) fn ends(frame: &[u8], of: Option<u32>) -> bool {
+    match kind(frame) {
+        GOAWAY => true,
+        RST_STREAM => of.is_none() || stream_of(frame) == of,
+        _ => false,
+    }
 }
 
 /// A frame of data, or more where it is longer than one may be.

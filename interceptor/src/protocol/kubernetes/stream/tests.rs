@@ -321,6 +321,82 @@ fn what_spdy_shows_is_masked_however_it_is_cut() {
 }
 
 #[test]
+fn what_is_said_of_the_end_is_read_as_one_however_many_frames_it_comes_in() {
+    let status = br#"{"status":"Failure","message":"mail alice@example.com","details":{"causes":[{"reason":"ExitCode","message":"7"}]}}"#;
+    let reset = [0x80, 3, 0, 3, 0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 5].to_vec();
+    let away = [0x80, 3, 0, 7, 0, 0, 0, 8, 0, 0, 0, 9, 0, 0, 0, 0].to_vec();
+    let lasts = [data(1, b"", true), reset, away, Vec::new()];
+    for (at, last) in (0..status.len()).zip(lasts.iter().cycle()) {
+        let protocol = ("spdy/3.1", "");
+        let mut stream = Stream::new(command(false), protocol, looks(Action::Mask)).unwrap();
+        stream.sent(&opened()).unwrap();
+        let (first, second) = status.split_at(at);
+        let said = [data(1, first, false), data(1, second, false), last.clone()].concat();
+        let (mut out, mut kept) = (Vec::new(), Vec::new());
+        hear(&mut stream, &said, &mut out);
+        stream.finish(&mut kept, &mut out).unwrap();
+        assert_eq!(stream.exit(), Some(7), "cut at {at}");
+        let out = String::from_utf8_lossy(&out.concat()).into_owned();
+        assert!(
+            out.contains("mail *****************\""),
+            "cut at {at}: {out}"
+        );
+        let more = data(1, b"alice@example.com", true);
+        let more = stream.received(&more, &mut Vec::new()).is_err();
+        assert!(more, "cut at {at}");
+    }
+    let twice = [
+        server(0x82, &[b"\x03", STATUS].concat()),
+        server(0x82, b"\x03more"),
+    ];
+    let protocol = ("websocket", "v4.channel.k8s.io");
+    let mut stream = Stream::<Emails>::new(command(false), protocol, None).unwrap();
+    let [once, more] = twice.map(|said| stream.received(&said, &mut Vec::new()).is_ok());
+    assert!(once && !more);
+}
+
+#[test]
+fn a_servers_control_frames_hold_no_words() {
+    let frame = |kind: [u8; 2], body: &[u8]| {
+        let length = u8::try_from(body.len()).unwrap();
+        [&[0x80, 3, kind[0], kind[1], 0, 0, 0, length], body].concat()
+    };
+    let said = |bytes: &[u8]| {
+        let mut stream =
+            Stream::new(command(false), ("spdy/3.1", ""), looks(Action::Mask)).unwrap();
+        stream.sent(&opened()).unwrap();
+        let mut out = Vec::new();
+        stream.received(bytes, &mut out).map(|_| out.concat())
+    };
+    // Headers of an answer are written anew: none.
+    let block =
+        hex::decode("78f9e3c6a7c202a62346703a2b294a4dcc851625aca9a08006000000ffff").unwrap();
+    let reply = frame([0, 2], &[&[0, 0, 0, 1], block.as_slice()].concat());
+    let out = said(&reply).unwrap();
+    assert_eq!(out[..12], [0x80, 3, 0, 2, 0, 0, 0, 24, 0, 0, 0, 1]);
+    assert!(!out.ends_with(&block));
+    for (kind, length) in [(3, 8), (6, 4), (7, 8), (9, 8), (4, 4), (4, 12)] {
+        let whole = frame([0, kind], &vec![0; length]);
+        assert_eq!(said(&whole).as_deref(), Ok(whole.as_slice()), "kind {kind}");
+    }
+    let settings = frame([0, 4], &[0; 76]);
+    let headers = frame([0, 8], &[&[0, 0, 0, 1], block.as_slice()].concat());
+    let nobodys = frame([0, 2], &[&[0, 0, 0, 99], block.as_slice()].concat());
+    for odd in [
+        settings,
+        headers,
+        nobodys,
+        frame([0, 3], &[0; 9]),
+        frame([0, 6], b"token"),
+        frame([0, 5], b"words"),
+        frame([0, 77], b"words"),
+        frame([1, 3], &[0; 8]),
+    ] {
+        assert!(said(&odd).is_err(), "{odd:?}");
+    }
+}
+
+#[test]
 fn what_must_go_no_farther_does_not_and_the_client_is_told() {
     let protocol = ("websocket", "v4.channel.k8s.io");
     let mut stream = Stream::new(command(false), protocol, looks(Action::Refuse)).unwrap();

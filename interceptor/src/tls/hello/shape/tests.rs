@@ -63,9 +63,11 @@ fn a_fingerprint_is_that_of_others() {
         assert_eq!(shape.fingerprint(), whole, "{record}");
         assert!(!shape.is_encrypted());
     }
-    let shape = Shape::of(&chrome(&[ENCRYPTED], 1 << 14)).unwrap();
-    assert!(shape.is_encrypted());
-    assert_ne!(shape.fingerprint(), whole);
+    for kind in [0xfe0d, 0xfe08, 0xfe0c, 0xffce] {
+        let shape = Shape::of(&chrome(&[kind], 1 << 14)).unwrap();
+        assert!(shape.is_encrypted(), "{kind:x}");
+        assert_ne!(shape.fingerprint(), whole);
+    }
 }
 
 #[test]

@@ -211,6 +211,22 @@ impl Inflating {
     }
 }
 
+/// A block without headers, for whoever has had the ones before it: as it is, uncompressed, and flushed, so that
+/// nobody waits for more.
+pub(super) fn none(is_first: bool) -> Vec<u8> {
+    // The head of zlib (RFC 1950 §2.2): deflate, a window of 32 KiB, a dictionary.
+    const BEGIN: [u8; 2] = [0x78, 0xf9];
+    // Two blocks that are stored (RFC 1951 §3.2.4): of four bytes, which say that there are none, and of none.
+    const STORED: [u8; 14] = [0, 4, 0, 0xfb, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+    let mut out = Vec::new();
+    if is_first {
+        out.extend_from_slice(&BEGIN);
+        out.extend_from_slice(&DICTIONARY_ID);
+    }
+    out.extend_from_slice(&STORED);
+    out
+}
+
 /// A length, taken off what it stands before.
 fn length(rest: &mut &[u8]) -> Option<usize> {
     let (length, behind) = rest.split_first_chunk::<4>()?;
@@ -248,6 +264,14 @@ mod tests {
             b = (b + a) % 65_521;
         }
         assert_eq!(((b << 16) | a).to_be_bytes(), DICTIONARY_ID);
+    }
+
+    #[test]
+    fn a_block_without_headers_is_read_as_one() {
+        let mut headers = Headers::default();
+        for is_first in [true, false, false] {
+            assert!(headers.read(&none(is_first)).unwrap().0.is_empty());
+        }
     }
 
     #[test]
