@@ -124,6 +124,9 @@ pub struct Config {
     pub names: Names,
     /// Which UNIX sockets outside of them scopes may reach.
     pub unix: Unix,
+    /// Names and addresses that certificates for agents may be for, beside the targets' own; `None` where nothing
+    /// is said of them.
+    pub authority_names: Option<Vec<Host>>,
     /// What `interceptor run` takes away from commands.
     pub launcher: Launcher,
     /// The audit log.

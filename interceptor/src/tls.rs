@@ -23,7 +23,7 @@ mod upstream;
 mod verify;
 mod web;
 
-pub use authority::{Accepted, Authority, CERTIFICATE, Dialled};
+pub use authority::{Accepted, Authority, CERTIFICATE, Confined, Dialled, unnamed};
 pub use binding::server_end_point;
 pub use hello::{Hello, Shape};
 pub use roots::Roots;

@@ -19,7 +19,7 @@ const UPDATE: &str = "update-ca-certificates";
 /// The file that is ours.
 const NAME: &str = "interceptor.crt";
 /// Bytes of a certificate.
-const MOST: u64 = 64 << 10;
+const MOST: u64 = 1 << 20;
 
 /// Have clients of this host trust the daemon's authority.
 #[derive(Clone, Debug, Subcommand)]
@@ -86,11 +86,11 @@ pub(super) fn uninstall(config: &Path) -> anyhow::Result<Option<String>> {
 }
 
 impl Store {
-    /// Whether what lies there is of this daemon's authority.
+    /// Whether what lies there is of this daemon's authority, also as it was for other names.
     fn has_ours(&self) -> bool {
         let there = std::fs::read_to_string(self.certificates.join(NAME));
         let ours = certificate(&self.which);
-        there.is_ok_and(|there| ours.is_ok_and(|ours| ours == there))
+        there.is_ok_and(|there| ours.is_ok_and(|ours| of_one_authority(&ours, &there)))
     }
 
     fn take_out(&self) -> anyhow::Result<()> {
@@ -127,6 +127,21 @@ impl Store {
     }
 }
 
+/// Whether two certificates have one key.
+pub(super) fn of_one_authority(one: &str, other: &str) -> bool {
+    let key = |pem: &str| {
+        let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok()?;
+        let certificate = pem.parse_x509().ok()?;
+        Some(certificate.public_key().raw.to_vec())
+    };
+    key(one).is_some_and(|key_of_one| key(other) == Some(key_of_one))
+}
+
+/// What lies in the host's store, where something does.
+pub(super) fn installed() -> Option<String> {
+    std::fs::read_to_string(Path::new(CERTIFICATES).join(NAME)).ok()
+}
+
 /// The certificate of one daemon's authority.
 fn certificate(which: &Which) -> anyhow::Result<String> {
     let config = config::load(&which.config).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
@@ -159,13 +174,22 @@ mod tests {
             store: at("store"),
         };
         fs::create_dir(at("certificates")).unwrap();
+        let installed = at("certificates").join(NAME);
         assert!(!store.has_ours(), "nothing is there");
-        fs::write(at("certificates").join(NAME), "one").unwrap();
+        let (one, another) = (rcgen::KeyPair::generate(), rcgen::KeyPair::generate());
+        let (one, another) = (one.unwrap(), another.unwrap());
+        let made = |key: &rcgen::KeyPair| {
+            let params = rcgen::CertificateParams::default();
+            params.self_signed(key).unwrap().pem()
+        };
+        fs::write(&installed, made(&one)).unwrap();
         assert!(!store.has_ours(), "the daemon has no authority");
         fs::create_dir(at("state")).unwrap();
-        fs::write(at("state").join(CERTIFICATE), "another").unwrap();
+        fs::write(at("state").join(CERTIFICATE), made(&another)).unwrap();
         assert!(!store.has_ours(), "it is another daemon's");
-        fs::write(at("state").join(CERTIFICATE), "one").unwrap();
+        fs::write(at("state").join(CERTIFICATE), made(&one)).unwrap();
         assert!(store.has_ours());
+        fs::write(&installed, "no certificate").unwrap();
+        assert!(!store.has_ours());
     }
 }

@@ -1,5 +1,6 @@
 //! `interceptor doctor`: what this host, this configuration and this daemon lack, and how to mend it.
 
+mod authority;
 mod capabilities;
 mod host;
 mod kernel;
@@ -190,6 +191,7 @@ async fn of(config: &Config) -> Vec<Check> {
     let (policies, ever) = policies_in(&config.paths.policies);
     let mut checks = vec![policies];
     checks.extend(host::of(config));
+    checks.extend(authority::checks(config));
     checks.extend(daemon(&config.paths.run.join("control.sock")).await);
     checks.extend(upstream::checks(config, ever.as_ref()).await);
     checks

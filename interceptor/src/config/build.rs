@@ -19,10 +19,10 @@ use super::document::{Node, Value};
 use super::mistake::Place;
 use super::shape::{Form, detect, ssh};
 use super::{
-    Address, Agent, Audit, ClientAuth, Config, Dial, Direct, Durability, Keep, NameRefusal, Names,
-    Namespace, Order, Paths, Pooler, Postgres, Protocol, Recording, Resolver, Scope, SecretSource,
-    SessionAttrs, StatementText, Target, Timeouts, TlsMode, UpstreamTls, Warm, issuers, scalar,
-    sensitive,
+    Address, Agent, Audit, ClientAuth, Config, Dial, Direct, Durability, Host, Keep, NameRefusal,
+    Names, Namespace, Order, Paths, Pooler, Postgres, Protocol, Recording, Resolver, Scope,
+    SecretSource, SessionAttrs, StatementText, Target, Timeouts, TlsMode, UpstreamTls, Warm,
+    issuers, scalar, sensitive,
 };
 
 /// A value and where it was said.
@@ -90,6 +90,7 @@ pub(super) fn build(root: &Node, file: &Path, resolvers: Vec<Resolver>) -> Built
         resolvers,
         names: names(root.under("names")),
         unix: launcher::unix(root.under("unix")),
+        authority_names: authority_names(root),
         launcher: launcher::launcher(root.under("launcher")),
         audit: Audit {
             outputs: from.outputs(root.under("audit")),
@@ -234,6 +235,20 @@ fn resolver(node: &Node) -> Option<Resolver> {
     Some(Resolver {
         address: scalar::socket(node.under("address")?.text()?).ok()?,
     })
+}
+
+fn authority_names(root: &Node) -> Option<Vec<Host>> {
+    let node = root.under("authority")?;
+    node.under("names").map(|_said| hosts(node, "names"))
+}
+
+/// DNS names and literal addresses.
+pub(super) fn hosts(node: &Node, key: &str) -> Vec<Host> {
+    let host = |text: &String| match text.parse() {
+        Ok(ip) => Some(Host::Ip(ip)),
+        Err(_) => scalar::name(text).map(Host::Name),
+    };
+    texts(node, key).iter().filter_map(host).collect()
 }
 
 fn names(node: Option<&Node>) -> Names {

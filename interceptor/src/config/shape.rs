@@ -240,6 +240,12 @@ pub(super) static FILE: Shape = Shape::Keys(&[
         "UNIX sockets that were made outside of a scope.",
     ),
     may(
+        "authority",
+        AUTHORITY,
+        "see its keys",
+        "The host's own authority, whose certificates agents are shown.",
+    ),
+    may(
         "launcher",
         LAUNCHER,
         "see its keys",
@@ -763,6 +769,13 @@ const UNIX: Shape = Shape::Keys(&[
         "Those that scopes may reach: whole paths as their makers named them, abstract names behind an `@`.",
     ),
 ]);
+
+const AUTHORITY: Shape = Shape::Keys(&[may(
+    "names",
+    Shape::List(0, &Shape::Text(Form::ServerName)),
+    "none, and every name where a PostgreSQL target is dialled by an address",
+    "Names, each with all below it, and addresses that its certificates may be for, beside those of the targets.",
+)]);
 
 const LAUNCHER: Shape = Shape::Keys(&[
     may(

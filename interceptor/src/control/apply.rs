@@ -24,6 +24,7 @@ use crate::policy::{ControlObject, ControlVerb};
 use crate::session::ending;
 use crate::session::services::Services;
 use crate::targets::Targets;
+use crate::tls::{Authority, Confined};
 
 /// `POST /v1/reload`.
 ///
@@ -85,6 +86,7 @@ pub async fn reload(services: &Arc<Services>) -> Reloaded {
         });
         return kept(services, std::iter::once(mistake).chain(again).collect());
     }
+    tokio::task::block_in_place(|| confine(&services.authority, &new));
     services
         .secrets
         .keep(new.secrets().map(|(_, source)| source));
@@ -99,6 +101,21 @@ pub async fn reload(services: &Arc<Services>) -> Reloaded {
         untagged,
         needs_restart,
         mistakes: Vec::new(),
+    }
+}
+
+/// Has the authority's certificate say that it is for the names of this configuration. Where that cannot be
+/// written, clients do not take it for the new ones.
+pub fn confine(authority: &Authority, config: &Config) {
+    let names = Confined::of(config);
+    match authority.confine(names.as_ref()) {
+        Ok(true) => tracing::info!(
+            names = names.map(|names| names.count()),
+            "made the authority's certificate anew, with the same key, for the names of the targets: where it was \
+             installed, `interceptor ca install` says so to clients"
+        ),
+        Ok(false) => {}
+        Err(error) => tracing::error!(%error, "cannot make the authority's certificate anew"),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::approvals::Approvals;
 use crate::audit;
 use crate::capture::{self, Capture, Events, Listeners};
 use crate::config::{Config, Paths};
-use crate::control;
+use crate::control::{self, apply};
 use crate::factors::Factors;
 use crate::grants::Grants;
 use crate::hosts::Hosts;
@@ -61,6 +61,13 @@ pub(super) struct Parts {
     pub(super) console: Option<(TcpListener, Option<Arc<ServerConfig>>)>,
 }
 
+fn authority(config: &Config) -> anyhow::Result<Authority> {
+    let authority = Authority::open(&config.paths.state);
+    let authority = authority.context("cannot open the local authority")?;
+    apply::confine(&authority, config);
+    Ok(authority)
+}
+
 /// Builds every part.
 pub(super) async fn build(config: Config, policy: policy::Handle) -> anyhow::Result<Parts> {
     let targets = Targets::resolve(&config, &Targets::default()).await;
@@ -70,8 +77,7 @@ pub(super) async fn build(config: Config, policy: policy::Handle) -> anyhow::Res
     }
     let engines = Engines::new().context("cannot build the engines")?;
     directories(&config.paths)?;
-    let authority =
-        Authority::open(&config.paths.state).context("cannot open the local authority")?;
+    let authority = authority(&config)?;
     let control = control::listen(&config.paths.run)?;
     let for_targets = control::listen_for_targets(&config.paths.run)?;
     let metrics = metrics::listen(config.metrics).await?;

@@ -1,6 +1,9 @@
 //! This host's own certificate authority, made at first start, and a leaf for each name that an
 //! agent dials. The key never leaves the daemon; leaves live a week and are made as they are asked for.
 
+mod confined;
+
+use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::IpAddr;
@@ -10,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 use lru::LruCache;
 use rcgen::{
@@ -24,6 +28,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsStream};
 use zeroize::Zeroizing;
 
+pub use self::confined::{Confined, unnamed};
 use super::{ALPN_POSTGRESQL, Error, Hello, Stream, provider, server_end_point};
 use crate::clock;
 use crate::config::{Host, Target};
@@ -31,7 +36,10 @@ use crate::config::{Host, Target};
 /// The file of the authority's certificate, in the state directory.
 pub const CERTIFICATE: &str = "ca.pem";
 const KEY: &str = "ca.key";
-const FILE_MAX: u64 = 64 * 1024;
+/// Room for some ten thousand names in the certificate.
+const FILE_MAX: u64 = 1 << 20;
+/// What its own name begins with.
+const NAME: &str = "interceptor local authority";
 
 const DAY: i64 = 24 * 60 * 60;
 const AUTHORITY_DAYS: i64 = 3_653;
@@ -51,10 +59,21 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     /// What keys for other purposes are derived from: its own key.
     root: hmac::Key,
+    /// The file of its certificate.
+    path: PathBuf,
+    shown: ArcSwap<Shown>,
+    leaves: Mutex<LruCache<Vec<Host>, Leaf>>,
+}
+
+/// Its certificate.
+struct Shown {
     certificate: CertificateDer<'static>,
     /// Seconds since 1970.
     expires: i64,
-    leaves: Mutex<LruCache<Vec<Host>, Leaf>>,
+    /// The names that it is for; none where it is for every name.
+    confined: Option<Confined>,
+    /// Its own name, where it is one that was made here.
+    name: Option<String>,
 }
 
 /// A client's connection whose TLS is up.
@@ -121,7 +140,7 @@ struct Leaf {
 impl std::fmt::Debug for Authority {
     fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         to.debug_struct("Authority")
-            .field("expires", &self.expires)
+            .field("path", &self.path)
             .finish_non_exhaustive()
     }
 }
@@ -147,7 +166,7 @@ impl Authority {
             }
         }
         let authority = Self::read(&certificate, &key)?;
-        let left = authority.expires.saturating_sub(now()) / DAY;
+        let left = authority.shown.load().expires.saturating_sub(now()) / DAY;
         if left < RENEW_DAYS {
             tracing::warn!(
                 days = left,
@@ -168,15 +187,15 @@ impl Authority {
         let pem = text(certificate_path, &open(certificate_path)?)?;
         let certificate = CertificateDer::from_pem_slice(pem.as_bytes())
             .map_err(|_not_pem| wrong(certificate_path, "not a certificate in PEM"))?;
-        let expires = check(&certificate, &key).map_err(|why| wrong(certificate_path, why))?;
+        let shown = Shown::of(&certificate, &key).map_err(|why| wrong(certificate_path, why))?;
         let root = hmac::Key::new(hmac::HMAC_SHA256, &Zeroizing::new(key.serialize_der()));
         let issuer = Issuer::from_ca_cert_der(&certificate, key)
             .map_err(|_not_der| wrong(certificate_path, "not a certificate that can be read"))?;
         Ok(Self {
             issuer,
             root,
-            certificate,
-            expires,
+            path: certificate_path.to_owned(),
+            shown: ArcSwap::from_pointee(shown),
             leaves: Mutex::new(LruCache::new(LEAVES_MAX)),
         })
     }
@@ -200,14 +219,49 @@ impl Authority {
 
     /// The certificate that clients must trust, DER.
     #[must_use]
-    pub fn certificate(&self) -> &CertificateDer<'static> {
-        &self.certificate
+    pub fn certificate(&self) -> CertificateDer<'static> {
+        self.shown.load().certificate.clone()
+    }
+
+    /// The names that its certificate is for; `None` where it is for every name.
+    #[must_use]
+    pub fn confined(&self) -> Option<Confined> {
+        self.shown.load().confined.clone()
+    }
+
+    /// Has its certificate say that it is for these names alone, or for every name: where it says otherwise it is made
+    /// anew, with the same key and name. Blocks on the disk. Whether it was made anew; one that was not made here is
+    /// left as it is.
+    ///
+    /// # Errors
+    /// [`Error`] where it cannot be made or written: the one before stays in force.
+    pub fn confine(&self, confined: Option<&Confined>) -> Result<bool, Error> {
+        let before = self.shown.load_full();
+        let name = match &before.name {
+            Some(name) if before.confined.as_ref() != confined => name,
+            _ => return Ok(false),
+        };
+        let mut params = params(name)?;
+        params.name_constraints = confined.map(Confined::constraints);
+        let certificate = params
+            .self_signed(self.issuer.key())
+            .map_err(no_authority)?;
+        let made = Shown::of(certificate.der(), self.issuer.key());
+        let made = made.map_err(|reason| Error::Authority {
+            path: self.path.clone(),
+            reason,
+        })?;
+        replace(&self.path, certificate.pem().as_bytes(), 0o644)?;
+        self.shown.store(Arc::new(made));
+        let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
+        leaves.clear();
+        Ok(true)
     }
 
     /// When it ends, for `doctor`.
     #[must_use]
     pub fn expires(&self) -> jiff::Timestamp {
-        jiff::Timestamp::from_second(self.expires).unwrap_or(jiff::Timestamp::MAX)
+        jiff::Timestamp::from_second(self.shown.load().expires).unwrap_or(jiff::Timestamp::MAX)
     }
 
     /// The server's side of TLS for `host`: a leaf of this authority, valid for a week, made anew
@@ -237,6 +291,8 @@ impl Authority {
     }
 
     fn make_leaf(&self, hosts: &[Host], now: i64) -> Result<Leaf, Error> {
+        let shown = self.shown.load();
+        let hosts = &*shown.fitting(hosts);
         let name = match hosts.first() {
             Some(Host::Ip(ip)) => ip.to_string(),
             Some(Host::Name(name)) => name.clone(),
@@ -248,7 +304,7 @@ impl Authority {
         };
         let expires = now
             .saturating_add(LEAF_DAYS.saturating_mul(DAY))
-            .min(self.expires);
+            .min(shown.expires);
         let mut params = CertificateParams::default();
         for host in hosts {
             params.subject_alt_names.push(match host {
@@ -368,31 +424,39 @@ fn serial() -> Result<SerialNumber, Error> {
     Ok(SerialNumber::from_slice(&bytes))
 }
 
-fn make(certificate_path: &Path, key_path: &Path) -> Result<(), Error> {
-    let failed = |source| Error::Make {
+fn no_authority(source: rcgen::Error) -> Error {
+    Error::Make {
         name: "the local authority".to_owned(),
         source,
-    };
-    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(failed)?;
-    let serial = serial()?;
-    let mut params = CertificateParams::default();
+    }
+}
+
+fn make(certificate_path: &Path, key_path: &Path) -> Result<(), Error> {
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(no_authority)?;
     // Each host's authority has a name of its own, so that a client may trust several.
-    let mark = hex::encode(serial.to_bytes().get(..4).unwrap_or_default());
-    subject(&mut params, &format!("interceptor local authority {mark}"));
+    let mark = hex::encode(serial()?.to_bytes().get(..4).unwrap_or_default());
+    let params = params(&format!("{NAME} {mark}"))?;
+    let certificate = params.self_signed(&key).map_err(no_authority)?;
+    // The key first: a key without a certificate is trusted by nobody and made anew.
+    let pem = Zeroizing::new(key.serialize_pem());
+    replace(key_path, pem.as_bytes(), 0o600)?;
+    replace(certificate_path, certificate.pem().as_bytes(), 0o644)
+}
+
+/// What its certificate says, but for the names that it is for.
+fn params(name: &str) -> Result<CertificateParams, Error> {
+    let mut params = CertificateParams::default();
+    subject(&mut params, name);
     let now = now();
     dates(
         &mut params,
         now,
         now.saturating_add(AUTHORITY_DAYS.saturating_mul(DAY)),
     );
-    params.serial_number = Some(serial);
+    params.serial_number = Some(serial()?);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let certificate = params.self_signed(&key).map_err(failed)?;
-    // The key first: a key without a certificate is trusted by nobody and made anew.
-    let pem = Zeroizing::new(key.serialize_pem());
-    replace(key_path, pem.as_bytes(), 0o600)?;
-    replace(certificate_path, certificate.pem().as_bytes(), 0o644)
+    Ok(params)
 }
 
 fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
@@ -464,22 +528,50 @@ fn key_text(path: &Path) -> Result<Zeroizing<String>, Error> {
     text(path, &file)
 }
 
-// The end of the certificate's life, where it is an authority, is alive, and has this key.
-fn check(certificate: &CertificateDer<'_>, key: &KeyPair) -> Result<i64, &'static str> {
-    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else {
-        return Err("not a certificate that can be read");
-    };
-    if !parsed.is_ca() {
-        return Err("not the certificate of an authority");
+impl Shown {
+    /// A certificate that is an authority's, is alive, and has this key.
+    fn of(certificate: &CertificateDer<'_>, key: &KeyPair) -> Result<Self, &'static str> {
+        let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else {
+            return Err("not a certificate that can be read");
+        };
+        if !parsed.is_ca() {
+            return Err("not the certificate of an authority");
+        }
+        if &*parsed.public_key().subject_public_key.data != key.public_key_raw() {
+            return Err("the key beside it is another certificate's");
+        }
+        let expires = parsed.validity().not_after.timestamp();
+        if expires <= now() {
+            return Err("expired");
+        }
+        let is_its_own = parsed.subject() == parsed.issuer();
+        let mut names = parsed.subject().iter_attributes();
+        let name = names.next().and_then(|name| name.as_str().ok());
+        let name = name.filter(|name| is_its_own && name.starts_with(NAME));
+        Ok(Self {
+            certificate: certificate.clone().into_owned(),
+            expires,
+            confined: Confined::read(&parsed),
+            name: name.filter(|_| names.next().is_none()).map(str::to_owned),
+        })
     }
-    if &*parsed.public_key().subject_public_key.data != key.public_key_raw() {
-        return Err("the key beside it is another certificate's");
+
+    /// Those of the hosts that the certificate is for; all where that is none, which no client takes.
+    fn fitting<'a>(&self, hosts: &'a [Host]) -> Cow<'a, [Host]> {
+        let Some(confined) = &self.confined else {
+            return Cow::Borrowed(hosts);
+        };
+        let fit = hosts.iter().filter(|host| confined.permits(host));
+        let mut fit: Vec<_> = fit.cloned().collect();
+        if fit.is_empty() {
+            return Cow::Borrowed(hosts);
+        }
+        if !fit.iter().any(|host| matches!(host, Host::Name(_))) {
+            // Without a name its subject's would be held against the names that are permitted.
+            fit.push(Host::Name(confined::NOBODY.to_owned()));
+        }
+        Cow::Owned(fit)
     }
-    let expires = parsed.validity().not_after.timestamp();
-    if expires <= now() {
-        return Err("expired");
-    }
-    Ok(expires)
 }
 
 #[cfg(test)]

@@ -330,14 +330,7 @@ pub(in crate::config) fn build(
 }
 
 pub(super) fn hosts(target: &Node, http: &Node) -> Vec<Host> {
-    let host = |text: &String| match text.parse() {
-        Ok(ip) => Some(Host::Ip(ip)),
-        Err(_) => scalar::name(text).map(Host::Name),
-    };
-    let said: Vec<_> = build::texts(http, "hosts")
-        .iter()
-        .filter_map(host)
-        .collect();
+    let said = build::hosts(http, "hosts");
     if !said.is_empty() {
         return said;
     }
