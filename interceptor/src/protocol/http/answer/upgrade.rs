@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use hyper::Response;
-use hyper::header::{self, HeaderName};
+use hyper::header;
 use hyper::http::response::Parts;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -90,16 +90,14 @@ pub(super) async fn pass<G: Gate>(
 
 /// What is between two neighbours does not go on, but for what the connection becomes.
 fn strip_but_upgrade<G: Gate>(parts: &mut Parts, passing: &Passing<G>) {
-    let kept: Vec<_> = [header::CONNECTION, header::UPGRADE]
-        .into_iter()
-        .filter_map(|name| Some((name.clone(), parts.headers.get(name)?.clone())))
-        .collect();
+    let kept = [header::CONNECTION, header::UPGRADE];
+    let kept = kept.map(|name| (parts.headers.get(&name).cloned(), name));
     strip(parts, passing);
-    parts.headers.extend(
-        kept.into_iter()
-            .map(|(name, value)| (Some::<HeaderName>(name), value))
-            .filter_map(|(name, value)| Some((name?, value))),
-    );
+    for (value, name) in kept {
+        if let Some(value) = value {
+            parts.headers.insert(name, value);
+        }
+    }
 }
 
 async fn tunnel<G: Gate>(
