@@ -1,5 +1,6 @@
 //! HTTP: stock clients against a server that writes down what arrives, with the daemon in between.
 
+mod clients;
 mod conceal;
 mod held;
 mod leaving;

@@ -270,6 +270,23 @@ pub(super) fn shown(name: &str) -> String {
 
 /// Refusals that no rule decides. What the caller reads is fixed here; the cause is for the log.
 impl Refusal {
+    /// All of it in one line, for clients that show nothing else: message, next step, rules, and the request's id.
+    #[must_use]
+    pub fn sentence(&self, request: Option<&str>) -> String {
+        let mut message = format!("interceptor: {}", self.message);
+        if let Some(hint) = &self.hint {
+            message.push_str(&format!("; {hint}"));
+        }
+        let rules: Vec<&str> = self.rules.iter().map(|rule| rule.0.as_str()).collect();
+        let rule = (!rules.is_empty()).then(|| format!("rule {}", rules.join(", ")));
+        let request = request.map(|request| format!("request {request}"));
+        let named: Vec<_> = rule.into_iter().chain(request).collect();
+        if !named.is_empty() {
+            message.push_str(&format!(" ({})", named.join("; ")));
+        }
+        message
+    }
+
     fn plain(kind: RefusalKind, message: &str, hint: &str) -> Self {
         Self {
             kind,

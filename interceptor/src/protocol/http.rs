@@ -333,11 +333,9 @@ fn caller(opening: &Opening) -> Caller {
 async fn tell(client: Client, (refusal, to_cluster): (&Refusal, bool)) {
     let refusal = refusal.clone();
     let spoken = client.spoken();
-    let service = service_fn(move |_request: Request<Incoming>| {
-        let mut answer = refuse::told(&refusal, None, None);
-        if to_cluster {
-            answer = refuse::as_status(answer);
-        }
+    let service = service_fn(move |request: Request<Incoming>| {
+        let words = refuse::Words::of(&request, to_cluster);
+        let mut answer = words.tell(refuse::told(&refusal, None, None));
         if spoken == Spoken::One {
             let close = HeaderValue::from_static("close");
             answer.headers_mut().insert(CONNECTION, close);

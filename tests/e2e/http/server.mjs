@@ -1,9 +1,11 @@
 // A server of HTTP/1.1 and HTTP/2 that writes down what arrives: one line of JSON for each request.
 // usage: node server.mjs PORT LOG [CERTIFICATE KEY]
+import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { appendFileSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { createSecureServer } from "node:http2";
+import { dirname, join } from "node:path";
 import { brotliCompressSync, deflateSync, gzipSync } from "node:zlib";
 
 const [port, log, certificate, key] = process.argv.slice(2);
@@ -71,7 +73,43 @@ function packed(request, response, how) {
   response.end(pack());
 }
 
+// Repositories beside the log, as git's own program serves them (git-http-backend(1)).
+function git(request, response) {
+  note(request, 0);
+  const url = new URL(request.url, "http://localhost");
+  const said = (name) => request.headers[name] ?? "";
+  const env = {
+    PATH: process.env.PATH,
+    GIT_PROJECT_ROOT: join(dirname(log), "git"),
+    GIT_HTTP_EXPORT_ALL: "1",
+    PATH_INFO: url.pathname.slice("/v1/git".length),
+    QUERY_STRING: url.search.slice(1),
+    REQUEST_METHOD: request.method,
+    CONTENT_TYPE: said("content-type"),
+    HTTP_CONTENT_ENCODING: said("content-encoding"),
+    HTTP_GIT_PROTOCOL: said("git-protocol"),
+    REMOTE_USER: "agent",
+  };
+  const backend = spawn("git", ["http-backend"], { env, stdio: ["pipe", "pipe", "inherit"] });
+  backend.stdin.on("error", () => {});
+  request.pipe(backend.stdin);
+  let head = Buffer.alloc(0);
+  const first = (piece) => {
+    head = Buffer.concat([head, piece]);
+    const end = head.indexOf("\r\n\r\n");
+    if (end < 0) return;
+    backend.stdout.off("data", first);
+    const lines = head.subarray(0, end).toString().split("\r\n").map((line) => line.split(": "));
+    const { Status: status = "200", ...headers } = Object.fromEntries(lines);
+    response.writeHead(Number.parseInt(status, 10), headers);
+    response.write(head.subarray(end + 4));
+    backend.stdout.pipe(response);
+  };
+  backend.stdout.on("data", first);
+}
+
 function answer(request, response) {
+  if (request.url.startsWith("/v1/git/")) return git(request, response);
   let bytes = 0;
   // The end of a long body says enough of it.
   let body = Buffer.alloc(0);

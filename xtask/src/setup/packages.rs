@@ -32,7 +32,7 @@ const CLIENTS: &[For] = &[EndToEnd, Test];
 const BROWSERS: &[For] = &[EndToEnd, Test, Web];
 
 /// A C compiler is none of them: without one this program would not be here.
-const PACKAGES: [Package; 40] = [
+const PACKAGES: [Package; 41] = [
     Package {
         name: "libclang-dev",
         why: "builds PostgreSQL's own grammar (pg_query)",
@@ -80,6 +80,12 @@ const PACKAGES: [Package; 40] = [
         why: "asks for much over HTTP/2",
         sign: Sign::Program("h2load"),
         needed: &[Web],
+    },
+    Package {
+        name: "wget",
+        why: "another client of HTTP",
+        sign: Sign::Program("wget"),
+        needed: CLIENTS,
     },
     Package {
         name: "curl",

@@ -159,15 +159,13 @@ impl<G: Gate, W: Way> Exchange<G, W> {
 
     /// Answers one request.
     pub(crate) async fn answer(&self, mut request: Request<Incoming>) -> Answer {
+        let words = refuse::Words::of(&request, self.reach.is_cluster());
         let upgraded = hyper::upgrade::on(&mut request);
         let answer = match self.judge(request, upgraded).await {
             Ok(answer) => answer,
             Err(refused) => *refused,
         };
-        match self.reach.is_cluster() {
-            true => refuse::as_status(answer),
-            false => answer,
-        }
+        words.tell(answer)
     }
 
     async fn judge(

@@ -1,12 +1,12 @@
 //! How "no" sounds to an HTTP client: a status, and `application/problem+json` (RFC 9457) with rule, request and
-//! next step.
+//! next step; to a client of a cluster or of gRPC, what it shows people of a failure.
 
-use hyper::StatusCode;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Request, Response, StatusCode};
 use serde_json::json;
 
-use super::facts::Wrong;
-use super::{Answer, whole};
+use super::facts::{Wrong, media_type_of};
+use super::{Answer, empty, whole};
 use crate::policy::{Refusal, RefusalKind};
 use crate::protocol::kubernetes;
 use crate::session::Refused;
@@ -21,9 +21,80 @@ struct Told {
     request: Option<String>,
 }
 
+/// Whose words a refusal is told in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Words {
+    /// Everybody's.
+    Http,
+    /// A cluster's.
+    Cluster,
+    /// Of gRPC, whose clients show nothing of a body.
+    Grpc,
+}
+
+impl Words {
+    /// Those in which a request is made.
+    pub(super) fn of<B>(request: &Request<B>, to_cluster: bool) -> Self {
+        let kind = media_type_of(request.headers());
+        let is_grpc = kind == "application/grpc" || kind.starts_with("application/grpc+");
+        match to_cluster {
+            true => Self::Cluster,
+            false if is_grpc => Self::Grpc,
+            false => Self::Http,
+        }
+    }
+
+    /// An answer in them, where it is a refusal of ours.
+    pub(super) fn tell(self, answer: Answer) -> Answer {
+        match self {
+            Self::Http => answer,
+            Self::Cluster => as_status(answer),
+            Self::Grpc => as_trailers(answer),
+        }
+    }
+}
+
+/// A refusal as gRPC has it: a status and a message, in headers behind which nothing comes.
+fn as_trailers(mut answer: Answer) -> Answer {
+    let Some(Told { refusal, request }) = answer.extensions_mut().remove() else {
+        return answer;
+    };
+    let code = code(answer.status());
+    let message = percent(&refusal.sentence(request.as_deref()));
+    let mut told = Response::new(empty());
+    let headers = told.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(HeaderName::from_static("grpc-status"), code.into());
+    if let Ok(message) = HeaderValue::from_str(&message) {
+        headers.insert(HeaderName::from_static("grpc-message"), message);
+    }
+    told
+}
+
+/// gRPC's own number for a status (`doc/statuscodes.md`).
+fn code(status: StatusCode) -> u16 {
+    match status {
+        StatusCode::BAD_REQUEST => 3,
+        StatusCode::REQUEST_TIMEOUT => 4,
+        StatusCode::TOO_MANY_REQUESTS => 8,
+        StatusCode::NOT_IMPLEMENTED => 12,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => 14,
+        StatusCode::INTERNAL_SERVER_ERROR => 13,
+        _ => 7,
+    }
+}
+
+/// Text as a message of gRPC is escaped (`doc/PROTOCOL-HTTP2.md`, Percent-Byte-Encoded).
+fn percent(text: &str) -> String {
+    let escaped = |byte: u8| match byte {
+        b' '..=b'~' if byte != b'%' => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    text.bytes().map(escaped).collect()
+}
+
 /// The same answer in the words of a cluster, where it is a refusal of ours.
-#[must_use]
-pub(super) fn as_status(mut answer: Answer) -> Answer {
+fn as_status(mut answer: Answer) -> Answer {
     let Some(Told { refusal, request }) = answer.extensions_mut().remove() else {
         return answer;
     };
@@ -103,5 +174,37 @@ fn status(kind: RefusalKind) -> StatusCode {
             StatusCode::SERVICE_UNAVAILABLE
         }
         RefusalKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(kind: &str) -> Request<()> {
+        let request = Request::builder().header(CONTENT_TYPE, kind);
+        request.body(()).unwrap()
+    }
+
+    #[test]
+    fn a_client_of_grpc_is_told_what_it_shows() {
+        for (kind, words) in [
+            ("application/grpc", Words::Grpc),
+            ("application/grpc+proto; x=y", Words::Grpc),
+            ("application/grpc-web", Words::Http),
+            ("application/json", Words::Http),
+        ] {
+            assert_eq!(Words::of(&asked(kind), false), words, "{kind}");
+            assert_eq!(Words::of(&asked(kind), true), Words::Cluster, "{kind}");
+        }
+        let refusal = Refusal::upstream("100 % \u{e9}");
+        let answer = Words::Grpc.tell(told(&refusal, Some("r1"), None));
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(answer.headers()["grpc-status"], "14");
+        let message = "interceptor: 100 %25 %C3%A9; try again later (request r1)";
+        assert_eq!(answer.headers()["grpc-message"], message);
+        // What is no refusal of ours is left as it is.
+        let other = Words::Grpc.tell(whole("x".into()));
+        assert!(!other.headers().contains_key("grpc-status"));
     }
 }

@@ -13,16 +13,7 @@ pub(crate) fn status(
     again: Option<u16>,
 ) -> String {
     let rules: Vec<&str> = refusal.rules.iter().map(|rule| rule.0.as_str()).collect();
-    let mut message = format!("interceptor: {}", refusal.message);
-    if let Some(hint) = &refusal.hint {
-        message.push_str(&format!("; {hint}"));
-    }
-    let rule = (!rules.is_empty()).then(|| format!("rule {}", rules.join(", ")));
-    let request = request.map(|request| format!("request {request}"));
-    let named: Vec<_> = rule.into_iter().chain(request).collect();
-    if !named.is_empty() {
-        message.push_str(&format!(" ({})", named.join("; ")));
-    }
+    let message = refusal.sentence(request);
     let causes = rules
         .iter()
         .map(|rule| json!({ "reason": "InterceptorRule", "message": rule }));
