@@ -21,7 +21,7 @@
 //! | `connect_unix`, `sendmsg_unix` | where there is no LSM: only UNIX sockets that are named | 6.7 | the launcher's mounts | `doors` |
 //! | `connect_unix` | a target's UNIX socket is the daemon's | 6.7 | such targets are refused | `carried` |
 //! | root cgroup `sock_create`, `connect4/6`, `sendmsg4/6` | `guard: host`: no socket from outside, none of who has left | 4.18, storage 5.10 | LSM `file_receive` | `host` |
-//! | `sched_process_fork`, `sched_process_free`, `cgroup_attach_task` | `guard: host`: who comes from a scope | 4.17, bpf_link 5.7 | none | `host` |
+//! | `sched_process_fork`, `cgroup_attach_task` | `guard: host`: who comes from a scope | 4.17, bpf_link 5.7 | none | `host` |
 //! | `cgroup_skb/egress` | the guard behind all of them | 4.10, storage 5.2 | none | `guard`, `restart` |
 #![no_std]
 
@@ -34,7 +34,7 @@ pub mod rule;
 pub mod scope;
 
 /// Version of every record below; it is part of the pins' path.
-pub const LAYOUT: u32 = 5;
+pub const LAYOUT: u32 = 6;
 
 /// Scopes at once; tagging more is refused.
 pub const MAX_SCOPES: u32 = 16_384;
@@ -62,7 +62,7 @@ pub const MAX_CARRIED: u32 = 1_024;
 pub const MAX_DIALS: u32 = 4_096;
 /// Distinct refusals whose rate is remembered; of the eldest only the sum is known.
 pub const MAX_BUCKETS: u32 = 8_192;
-/// Processes whose scope is remembered at once, where the host is guarded; of more it is not.
-pub const MAX_LINEAGE: u32 = 262_144;
+/// Numbers that processes can have (`PID_MAX_LIMIT` on 64 bits): where the host is guarded each has its row.
+pub const MAX_LINEAGE: u32 = 4_194_304;
 /// Bytes of the ring of refusals; a power of two of pages.
 pub const RING_BYTES: u32 = 256 * 1024;

@@ -83,10 +83,10 @@ pub(crate) static VIA: Array<Door> = Array::with_max_entries(1, 0);
 pub(crate) static DIALS: LruHashMap<u64, Dial> = LruHashMap::with_max_entries(MAX_DIALS, 0);
 
 /// Which scope processes come from, by their numbers. Written by tracepoints, and by the daemon for those that are
-/// there when it tags; full: those beyond are not known, which is counted.
+/// there when it tags, and when it untags. A row for each number that there can be: never full. The loader makes it
+/// one row where the host is not guarded.
 #[map]
-pub(crate) static LINEAGE: HashMap<u32, Lineage> =
-    HashMap::with_max_entries(MAX_LINEAGE, BPF_F_NO_PREALLOC);
+pub(crate) static LINEAGE: Array<Lineage> = Array::with_max_entries(MAX_LINEAGE, 0);
 
 /// Refusals. Read by the daemon; full: the refusal is counted as lost.
 #[map]

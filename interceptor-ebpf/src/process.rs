@@ -132,14 +132,27 @@ pub struct Offsets {
     pub ancestor_ids: u32,
 }
 
+/// Nanoseconds of a tick of `USER_HZ`, in which `/proc` tells when a process started.
+pub const TICK: u64 = 10_000_000;
+
 /// The scope that a process comes from.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lineage {
-    /// Scope root's cgroup id.
+    /// Scope root's cgroup id; zero where it comes from none.
     pub scope: u64,
-    /// `group_leader->start_boottime` of the process; zero where who wrote it did not know.
+    /// `group_leader->start_boottime` of the process; as the daemon knows it, the beginning of its [`TICK`].
     pub started: u64,
+}
+
+impl Lineage {
+    /// Whether this was kept of a process that started then, and not of another that had its number.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_of(&self, begun: u64) -> bool {
+        let is_rounded = self.started.is_multiple_of(TICK);
+        self.started == begun || (is_rounded && self.started == begun - begun % TICK)
+    }
 }
 
 impl Offsets {

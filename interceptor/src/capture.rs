@@ -9,6 +9,7 @@
 mod btf;
 pub mod cgroup2;
 mod events;
+mod lineage;
 mod listen;
 mod names;
 mod origin;
@@ -417,7 +418,7 @@ struct Tables {
     named: HashMap<MapData, NamedKey, u32>,
     doors: HashMap<MapData, Door, u32>,
     carried: HashMap<MapData, Door, u32>,
-    lineage: HashMap<MapData, u32, Lineage>,
+    lineage: Array<MapData, Lineage>,
     via: Array<MapData, Door>,
     dials: HashMap<MapData, u64, Dial>,
 }
@@ -435,7 +436,7 @@ impl Capture {
         let home = hierarchy.settle(settings.daemon_cgroup.as_deref())?;
         programs::host::check(settings)?;
         let pins = pins::Pins::open(&settings.pins)?;
-        let mut object = programs::load(&pins, &settings.btf)?;
+        let mut object = programs::load(&pins, settings)?;
         let mut capture = Self {
             tables: Mutex::new(Tables {
                 state: programs::table(&mut object, "STATE")?,
@@ -448,7 +449,7 @@ impl Capture {
                 named: programs::table(&mut object, "NAMED")?,
                 doors: programs::table(&mut object, "DOORS")?,
                 carried: programs::table(&mut object, "CARRIED")?,
-                lineage: programs::table(&mut object, "LINEAGE")?,
+                lineage: programs::table(&mut object, programs::HOST_MAP)?,
                 via: programs::table(&mut object, "VIA")?,
                 dials: programs::table(&mut object, "DIALS")?,
             }),

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 
-use interceptor::capture::{DenyReason, Settings, Verdict};
+use interceptor::capture::{Capture, DenyReason, Settings, Verdict};
 
-use crate::scene::{Client, Scene, is_idle, server, settings, unique};
+use crate::reuse::AS;
+use crate::scene::{Client, Scene, is_idle, server, settings, unique, whole};
 
 /// Goes where the file that its second argument names leads, with a socket from before, and dials.
 const CARRY: &str = "s = tcp(); u = udp()
@@ -20,6 +21,43 @@ outcome(dial); outcome(udp); sys.stdout.flush()
 if os.fork() == 0: outcome(dial); os._exit(0)
 os.wait()
 say('left'); input(); outcome(dial)";
+
+/// Leaves likewise, and dials at each line that it is told, as does a child of it.
+const ROAM: &str = "open(sys.argv[2], 'w').write('0'); say('left')
+def dial(): tcp().connect(('127.0.0.1', int(sys.argv[1])))
+for _ in sys.stdin:
+    outcome(dial)
+    if os.fork() == 0: outcome(dial); os._exit(0)
+    os.wait()";
+
+/// Has a child made right outside, in the cgroup whose directory its second argument is (`CLONE_INTO_CGROUP`, Linux
+/// 5.7), which dials. Field 5 is the signal that its end sends, and the last the cgroup.
+const BEAR: &str = "import ctypes
+libc = ctypes.PyDLL(None, use_errno=True); libc.syscall.restype = ctypes.c_long
+outside = os.open(os.path.dirname(sys.argv[2]), os.O_RDONLY | os.O_DIRECTORY)
+how = (ctypes.c_uint64 * 11)(0x200000000, 0, 0, 0, 17, 0, 0, 0, 0, 0, outside)
+child = libc.syscall(435, how, ctypes.sizeof(how))
+if child < 0: sys.exit('clone3: ' + os.strerror(ctypes.get_errno()))
+if child == 0:
+    say(open('/proc/self/cgroup').read().count('elsewhere'))
+    outcome(lambda: tcp().connect(('127.0.0.1', int(sys.argv[1])))); os._exit(0)
+os.waitpid(child, 0)";
+
+/// What one that roams and its child are told when they dial.
+fn dials(client: &mut Client) -> [String; 2] {
+    client.tell("go");
+    [client.line(), client.line()]
+}
+
+/// A daemon that guards the host starts on the pins of the one before.
+fn restart(scene: &mut Scene) {
+    scene.kill();
+    scene.capture = Capture::start(&Settings {
+        host: true,
+        ..settings(scene.pins.clone())
+    })
+    .unwrap();
+}
 
 fn guarded() -> Scene {
     let pins = std::env::temp_dir().join(unique("pins"));
@@ -100,6 +138,107 @@ fn who_was_there_before_the_tag_is_known_when_it_leaves() {
     let said: Vec<String> = (0..5).map(|_| client.line()).collect();
     assert_eq!(said, ["EPERM", "EPERM", "EPERM", "EPERM", "left"]);
     assert!(is_idle(&target), "it was let out");
+}
+
+#[test]
+fn who_is_made_outside_by_who_is_inside_has_no_sockets_either() {
+    let mut scene = guarded();
+    let (target, at) = server("127.0.0.1:0");
+    let elsewhere = scene.cgroup(&unique("elsewhere"));
+    let words = words(&scene, at, &elsewhere);
+    let words = words.each_ref().map(String::as_str);
+    assert_eq!(scene.run(BEAR, &words), "1\nEPERM");
+    assert!(is_idle(&target), "it was let out");
+    assert_eq!(Client::outside(BEAR, &words).finish(), "1\nok");
+}
+
+#[test]
+fn who_has_left_is_held_when_its_scopes_cgroup_is_removed_and_by_the_next_daemon() {
+    let mut scene = guarded();
+    let (target, at) = server("127.0.0.1:0");
+    let elsewhere = scene.cgroup(&unique("elsewhere"));
+    let gone = unique("gone");
+    scene.capture.hierarchy().make(&gone).unwrap();
+    scene.capture.tag(&gone, "gone").unwrap();
+    let words = words(&scene, at, &elsewhere);
+    let mut client = scene.client_at(&gone, ROAM, &words.each_ref().map(String::as_str));
+    assert_eq!(client.line(), "left");
+    assert_eq!(dials(&mut client), ["EPERM", "EPERM"]);
+    std::fs::remove_dir(scene.capture.hierarchy().directory(&gone)).unwrap();
+    assert_eq!(scene.capture.scopes().unwrap().len(), 1, "it is forgotten");
+    assert_eq!(dials(&mut client), ["EPERM", "EPERM"]);
+    scene.kill();
+    assert_eq!(dials(&mut client), ["EPERM", "EPERM"]);
+    restart(&mut scene);
+    assert_eq!(dials(&mut client), ["EPERM", "EPERM"]);
+    assert!(is_idle(&target), "it was let out");
+    // Others there are as before.
+    let mut other = scene.client_at(&elsewhere, ROAM, &words.each_ref().map(String::as_str));
+    assert_eq!(other.line(), "left");
+    assert_eq!(dials(&mut other), ["ok", "ok"]);
+}
+
+#[test]
+fn who_has_left_a_scope_within_another_is_held_until_both_are_untagged() {
+    let mut scene = guarded();
+    let (target, at) = server("127.0.0.1:0");
+    let elsewhere = scene.cgroup(&unique("elsewhere"));
+    let outer = scene.scope.path.clone();
+    let inner = scene.cgroup(&format!("{outer}/inner"));
+    scene.capture.tag(&inner, "inner").unwrap();
+    let words = words(&scene, at, &elsewhere);
+    let mut client = scene.client_at(&inner, ROAM, &words.each_ref().map(String::as_str));
+    assert_eq!(client.line(), "left");
+    scene.capture.untag(&inner).unwrap();
+    assert_eq!(dials(&mut client), ["EPERM", "EPERM"]);
+    assert!(is_idle(&target), "it was let out");
+    scene.capture.untag(&outer).unwrap();
+    assert_eq!(dials(&mut client), ["ok", "ok"]);
+}
+
+#[test]
+fn the_last_number_that_a_process_can_have_is_held_too() {
+    let mut scene = guarded();
+    let (target, at) = server("127.0.0.1:0");
+    let elsewhere = scene.cgroup(&unique("elsewhere"));
+    let most = std::fs::read_to_string("/proc/sys/kernel/pid_max").unwrap();
+    let most: u32 = most.trim().parse().unwrap();
+    let is_free = |number: &u32| !std::path::Path::new(&format!("/proc/{number}")).exists();
+    let last = (1..most).rev().find(is_free).unwrap();
+    let [port, procs] = words(&scene, at, &elsewhere);
+    let script = whole(ROAM)
+        .replace("sys.argv[2]", &format!("'{procs}'"))
+        .replace("sys.argv[1]", &port);
+    let mut client = scene.client(AS, &[&last.to_string(), &script]);
+    assert_eq!(client.line(), "left");
+    assert_eq!(dials(&mut client), ["EPERM", "EPERM"]);
+    assert!(is_idle(&target), "it was let out");
+}
+
+#[test]
+fn whoever_has_the_number_of_one_that_has_ended_is_not_taken_for_it() {
+    let mut scene = guarded();
+    let (target, at) = server("127.0.0.1:0");
+    let late = scene.cgroup(&unique("late"));
+    // One of whom a tracepoint has told, and one that the daemon has noted.
+    let waits = "say('here'); input()";
+    let [mut told, mut noted] = [scene.client(waits, &[]), scene.client_at(&late, waits, &[])];
+    assert_eq!([told.line(), noted.line()], ["here", "here"]);
+    scene.capture.tag(&late, "late").unwrap();
+    // /proc tells the start in hundredths of a second: the next begins in another of them.
+    let since = interceptor::clock::boot();
+    let long = std::time::Duration::from_millis(50);
+    while interceptor::clock::boot().since(since) < long {
+        std::thread::yield_now();
+    }
+    for client in [told, noted] {
+        let number = client.pid().to_string();
+        drop(client);
+        let dial = whole("outcome(tcp().connect, ('127.0.0.1', int(sys.argv[1])))");
+        let dial = dial.replace("sys.argv[1]", &at.port().to_string());
+        assert_eq!(Client::outside(AS, &[&number, &dial]).finish(), "ok");
+    }
+    assert!(!is_idle(&target));
 }
 
 #[test]

@@ -17,7 +17,7 @@ outcome(tcp().connect, ('10.77.0.9', 80)); say(os.getpid()); input()";
 /// Starts the same program under a number of its choice, as `clone3` lets root (Linux 5.5); field 5 is the
 /// signal that its end sends, and the last two are the number. `PyDLL`, since a child without the thread that
 /// holds the interpreter's lock could never take it.
-const AS: &str = r"
+pub(crate) const AS: &str = r"
 import ctypes
 libc = ctypes.PyDLL(None, use_errno=True); libc.syscall.restype = ctypes.c_long
 numbers = (ctypes.c_int32 * 1)(int(sys.argv[1]))

@@ -194,11 +194,7 @@ pub(super) fn clear(root: &Path) -> Result<(), Error> {
 /// Writes the agent's name beside a scope's hooks. At no moment is there none.
 pub(super) fn name_agent(directory: &Path, agent: &str) -> Result<(), Error> {
     let (link, next) = (directory.join("agent"), directory.join("agent-next"));
-    match fs::remove_file(&next) {
-        Ok(()) => {}
-        Err(none) if none.kind() == io::ErrorKind::NotFound => {}
-        Err(source) => return Err(pin_error("remove", &next)(source)),
-    }
+    remove_file(&next)?;
     symlink(agent, &next).map_err(pin_error("name the agent in", &next))?;
     fs::rename(&next, &link).map_err(pin_error("name the agent in", &link))
 }
@@ -245,6 +241,14 @@ pub(super) fn make(path: &Path) -> Result<(), Error> {
 /// Takes a directory of pins away; what was pinned only there is detached.
 pub(super) fn remove(path: &Path) -> Result<(), Error> {
     fs::remove_dir_all(path).map_err(pin_error("remove", path))
+}
+
+/// Takes a pin away that need not be there.
+pub(super) fn remove_file(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(none) if none.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(pin_error("remove", path)),
+    }
 }
 
 /// Opens the pinned link, where there is one.

@@ -6,7 +6,7 @@ mod raw;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::Path;
+use std::path::PathBuf;
 
 use aya::maps::{Map, MapError};
 use aya::programs::Program;
@@ -27,8 +27,8 @@ static OBJECT: &[u8] = &[];
 /// The first kernel with `bpf_set_retval`.
 const SET_RETVAL: KernelVersion = KernelVersion::new(5, 18, 0);
 
-/// Every map. All are pinned: the programs of one start read what the daemon of the next writes.
-pub(super) const MAPS: [&str; 21] = [
+/// Every map but [`HOST_MAP`]. All are pinned: the programs of one start read what the daemon of the next writes.
+pub(super) const MAPS: [&str; 20] = [
     "STATE",
     "SCOPES",
     "LISTENERS",
@@ -40,7 +40,6 @@ pub(super) const MAPS: [&str; 21] = [
     "NAMED",
     "DOORS",
     "CARRIED",
-    "LINEAGE",
     "VIA",
     "DIALS",
     "DENIALS",
@@ -51,6 +50,12 @@ pub(super) const MAPS: [&str; 21] = [
     "SOCKETS",
     "MARKS",
 ];
+
+/// The map of those that guard the host.
+pub(super) const HOST_MAP: &str = "LINEAGE";
+
+/// Under which name it is pinned where nothing guards the host: there it has one row.
+const NO_HOST_MAP: &str = "LINEAGE_OFF";
 
 /// A place in the kernel where a program is attached to a cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,10 +121,9 @@ pub(super) const HOST_HOOKS: [Hook; 5] = [
 ];
 
 /// The tracepoints that tell it which scope processes come from.
-pub(super) const TRACEPOINTS: [Hook; 3] = [
+pub(super) const TRACEPOINTS: [Hook; 2] = [
     hook("sched_process_fork", "interceptor_lineage_fork", 0),
     hook("cgroup_attach_task", "interceptor_lineage_attach", 0),
-    hook("sched_process_free", "interceptor_lineage_free", 0),
 ];
 
 /// The program that tells who is at the other end of a UNIX socket.
@@ -152,7 +156,7 @@ impl Programs {
         }
         let mut load = |guard| match guard {
             Guard::Lsm => load_lsm(object, &mut loaded),
-            Guard::Names => load_names(object, (pins, &settings.btf), &NAME_HOOKS, &mut loaded),
+            Guard::Names => load_names(object, (pins, settings), &NAME_HOOKS, &mut loaded),
             Guard::None => Ok(()),
         };
         let guard = match settings.guard {
@@ -160,7 +164,7 @@ impl Programs {
             None => first_of(&Guard::possible(), load)?,
         };
         if guard == Guard::Lsm && Guard::has_names() {
-            let carry = load_names(object, (pins, &settings.btf), &[CARRY_HOOK], &mut loaded);
+            let carry = load_names(object, (pins, settings), &[CARRY_HOOK], &mut loaded);
             if let Err(error) = carry {
                 tracing::warn!(%error, "the kernel does not take what leads UNIX sockets of targets here: they are refused");
             }
@@ -250,15 +254,15 @@ fn load_lsm(object: &mut Ebpf, loaded: &mut BTreeMap<&'static str, OwnedFd>) -> 
 
 fn load_names(
     object: &Ebpf,
-    (pins, btf): (&Pins, &Path),
+    (pins, settings): (&Pins, &Settings),
     hooks: &[Hook],
     loaded: &mut BTreeMap<&'static str, OwnedFd>,
 ) -> Result<(), Error> {
     let raw = raw::Object::read(OBJECT, |name| match object.map(name) {
         Some(Map::Array(data)) => data.fd().as_fd().try_clone_to_owned(),
-        _ => super::syscall::open_pin(&pins.map(name)),
+        _ => super::syscall::open_pin(&pin_of(pins, name, settings)),
     })?;
-    let kernel = fs::read(btf).unwrap_or_default();
+    let kernel = fs::read(&settings.btf).unwrap_or_default();
     for hook in hooks {
         let fd = raw.load(hook.program, hook.attach_type, &kernel)?;
         loaded.insert(hook.program, fd);
@@ -281,14 +285,15 @@ fn load_one(program: &mut Program) -> Result<OwnedFd, aya::programs::ProgramErro
 }
 
 /// Reads the object and makes its maps, or takes those that are pinned.
-pub(super) fn load(pins: &Pins, btf: &Path) -> Result<Ebpf, Error> {
+pub(super) fn load(pins: &Pins, settings: &Settings) -> Result<Ebpf, Error> {
     if OBJECT.is_empty() {
         return Err(Error::NoPrograms);
     }
     // A kernel without BTF gives no offsets; the stamps then say so, and policy refuses by them.
-    let offsets = fs::read(btf).map_or(interceptor_ebpf::process::Offsets::NONE, |file| {
-        btf::offsets(&file)
-    });
+    let offsets = fs::read(&settings.btf)
+        .map_or(interceptor_ebpf::process::Offsets::NONE, |file| {
+            btf::offsets(&file)
+        });
     let since = |version| u32::from(KernelVersion::current().is_ok_and(|now| now >= version));
     let has_retval = since(SET_RETVAL);
     let mut loader = EbpfLoader::new();
@@ -298,7 +303,20 @@ pub(super) fn load(pins: &Pins, btf: &Path) -> Result<Ebpf, Error> {
     for map in MAPS {
         loader.map_pin_path(map, pins.map(map));
     }
+    loader.map_pin_path(HOST_MAP, pin_of(pins, HOST_MAP, settings));
+    if !settings.host {
+        // It is large, and nothing reads it.
+        loader.map_max_entries(HOST_MAP, 1);
+    }
     Ok(loader.load(OBJECT)?)
+}
+
+/// Where a map is pinned.
+fn pin_of(pins: &Pins, map: &str, settings: &Settings) -> PathBuf {
+    match map {
+        HOST_MAP if !settings.host => pins.map(NO_HOST_MAP),
+        map => pins.map(map),
+    }
 }
 
 /// Takes a map out of the object, typed.

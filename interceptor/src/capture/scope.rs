@@ -120,7 +120,7 @@ impl Capture {
             // What was half attached is taken back; the error that led here is the one to tell. A scope
             // that was tagged before stays shut.
             if is_new {
-                let _undone = self.detach(id);
+                let _undone = self.detach(id).and_then(|()| self.release(id, &scope.path));
             }
         })?;
         if let Err(error) = self.note_processes(&scope) {
@@ -138,7 +138,10 @@ impl Capture {
         let path = format!("/{}", path.trim_matches('/'));
         let id = self.hierarchy.id(&path).ok();
         match id.filter(|id| self.pins.scope(*id).is_dir()) {
-            Some(id) => self.detach(id),
+            Some(id) => {
+                self.detach(id)?;
+                self.release(id, &path)
+            }
             None => {
                 // What has been removed is forgotten on the way.
                 self.scopes()?;

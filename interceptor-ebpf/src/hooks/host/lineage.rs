@@ -1,13 +1,14 @@
-//! `sched_process_fork`, `cgroup_attach_task` and `sched_process_free`, where the host is guarded: which scope a
-//! process comes from, kept until its end, wherever it is moved.
+//! `sched_process_fork` and `cgroup_attach_task`, where the host is guarded: which scope a process comes from, kept
+//! until its end, wherever it is moved and whatever becomes of the scope's cgroup. Only who untags lets it go.
+//!
+//! What is left of a process that has ended is told from what has its number then by the start.
 
-use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use interceptor_ebpf::event;
 use interceptor_ebpf::process::{ABSENT, Lineage};
 
-use crate::maps::{LINEAGE, SCOPES, count};
+use crate::maps::{LINEAGE, count};
 use crate::stamp::{half, offset, word};
 use crate::verdict;
 
@@ -46,38 +47,17 @@ fn interceptor_lineage_attach(context: RawTracePointContext) -> i32 {
     DONE
 }
 
-#[raw_tracepoint(tracepoint = "sched_process_free")]
-fn interceptor_lineage_free(context: RawTracePointContext) -> i32 {
-    let task: u64 = context.arg(0);
-    let (Some(tgid), Some(pid)) = (half(task, offset!(tgid)), half(task, offset!(pid))) else {
-        return DONE;
-    };
-    // A leader goes last. Its number may be another's by now.
-    if tgid == pid && row(task, tgid).is_some() {
-        let _gone = LINEAGE.remove(&tgid);
-    }
-    DONE
-}
-
-/// The scope that a process comes from, while that is tagged; zero where from none.
+/// The scope that a process comes from; zero where from none.
 #[inline(always)]
 pub(super) fn of(task: u64) -> u64 {
-    let Some(tgid) = half(task, offset!(tgid)) else {
-        return 0;
-    };
-    row(task, tgid)
-        .filter(|scope| SCOPES.get_ptr(scope).is_some())
-        .unwrap_or(0)
-}
-
-/// What is kept of a process, if it is of this one and not of another that had its number.
-#[inline(always)]
-fn row(task: u64, tgid: u32) -> Option<u64> {
-    let row = LINEAGE.get_ptr(&tgid)?;
-    // SAFETY: a row of the map, which only the events of this process write.
-    let Lineage { scope, started } = unsafe { *row };
-    // The daemon does not know when exactly a process started.
-    (started == 0 || started == begun(task)).then_some(scope)
+    let row = half(task, offset!(tgid)).and_then(|tgid| LINEAGE.get_ptr(tgid));
+    let Some(row) = row else { return 0 };
+    // SAFETY: a row of an array map; its words are written whole.
+    let row = unsafe { *row };
+    match row.scope != 0 && row.is_of(begun(task)) {
+        true => row.scope,
+        false => 0,
+    }
 }
 
 #[inline(always)]
@@ -92,13 +72,14 @@ fn keep(task: u64, tgid: u32, scope: u64) {
     if scope == 0 {
         return;
     }
-    let lineage = Lineage {
-        scope,
-        started: begun(task),
-    };
-    if LINEAGE.insert(&tgid, &lineage, u64::from(BPF_ANY)).is_err() {
+    let Some(row) = LINEAGE.get_ptr_mut(tgid) else {
+        // There is one for each number that there can be.
         count(event::OVERFLOW);
-    }
+        return;
+    };
+    let started = begun(task);
+    // SAFETY: a row of an array map; words that are read whole.
+    unsafe { *row = Lineage { scope, started } };
 }
 
 /// The scope that a task is in.

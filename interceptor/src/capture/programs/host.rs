@@ -4,11 +4,11 @@
 use std::fs;
 use std::path::Path;
 
-use interceptor_ebpf::process::{ABSENT, Lineage};
+use interceptor_ebpf::process::ABSENT;
 
-use super::{HOST_HOOKS, Hook, TRACEPOINTS};
+use super::{HOST_HOOKS, HOST_MAP, Hook, TRACEPOINTS};
 use crate::capture::pins::{self, pin_error};
-use crate::capture::{Capture, Error, Scope, Settings, btf, map_error, syscall};
+use crate::capture::{Capture, Error, Settings, btf, syscall};
 
 /// The root cgroup.
 const ROOT: &str = "/";
@@ -42,10 +42,10 @@ impl Capture {
     pub(in crate::capture) fn guard_host(&self) -> Result<(), Error> {
         let directory = self.pins.host();
         if !self.programs.has_host() {
-            return match directory.is_dir() {
-                true => pins::remove(&directory),
-                false => Ok(()),
-            };
+            if directory.is_dir() {
+                pins::remove(&directory)?;
+            }
+            return pins::remove_file(&self.pins.map(HOST_MAP));
         }
         pins::make(&directory)?;
         for hook in TRACEPOINTS {
@@ -82,34 +82,5 @@ impl Capture {
             fs::remove_file(pin).map_err(pin_error("remove", pin))?;
         }
         fs::rename(&next, pin).map_err(pin_error("pin", pin))
-    }
-
-    /// Writes down those that are in a scope already, of whom no tracepoint has told.
-    pub(in crate::capture) fn note_processes(&self, scope: &Scope) -> Result<(), Error> {
-        if !self.guards_host() {
-            return Ok(());
-        }
-        let processes = self.hierarchy.processes(&scope.path)?;
-        let lineage = &mut self.tables().lineage;
-        for pid in processes {
-            let row = Lineage {
-                scope: scope.id,
-                started: 0,
-            };
-            if lineage
-                .get(&pid, 0)
-                .is_ok_and(|known| known.scope == scope.id)
-            {
-                continue;
-            }
-            let written = lineage.insert(pid, row, 0);
-            written.map_err(map_error("write", "LINEAGE"))?;
-            // What has ended meanwhile took no row along, and its number may be another's soon.
-            if !Path::new(&format!("/proc/{pid}")).exists() {
-                let removed = lineage.remove(&pid);
-                removed.map_err(map_error("write", "LINEAGE"))?;
-            }
-        }
-        Ok(())
     }
 }
