@@ -76,6 +76,51 @@ fn every_way_out_is_tried_and_shut_and_the_report_is_signed() -> Result<()> {
     has(&said.stderr, &["not as it was signed"])
 }
 
+/// What came of some ways in a report, in both kinds of scope.
+fn outcomes(report: &Value, ways: &[&str]) -> Result<Vec<String>> {
+    let all = report.pointer("/report/ways").and_then(Value::as_array);
+    let all = all.context("no ways")?;
+    let chosen = all.iter().filter(|way| {
+        ways.iter()
+            .any(|name| way.get("way") == Some(&(*name).into()))
+    });
+    let both = |way: &Value| {
+        ["launched", "tagged"].map(|place| {
+            let outcome = way.pointer(&format!("/{place}/outcome"));
+            outcome.and_then(Value::as_str).unwrap_or("none").to_owned()
+        })
+    };
+    Ok(chosen.flat_map(both).collect())
+}
+
+#[test]
+fn what_only_the_guard_of_the_host_shuts_is_a_limit_without_it_and_shut_with_it() -> Result<()> {
+    let ways = [
+        "tcp after being moved out by root",
+        "a socket from outside, connected here",
+    ];
+    let kept = place::temporary("report")?;
+    let file = kept.path().join("boundary.json");
+    let name = file.to_string_lossy().into_owned();
+    for (more, is_shut, words) in [
+        ("", false, "not the host"),
+        ("guard: host\n", true, "and the whole host"),
+    ] {
+        let lab = Lab::with(|settings| settings.more.push_str(more))?;
+        has(&lab.daemon.cli(&["status"])?.ok()?, &[words])?;
+        let table = doctor(&lab, &["--prove", "--report", &name])?.ok()?;
+        let whole = report(&file)?;
+        ensure!(whole["report"]["guards_host"] == is_shut, "{table}");
+        let outcomes = outcomes(&whole, &ways)?;
+        ensure!(outcomes.len() == 4, "{outcomes:?}");
+        let open = outcomes.iter().filter(|word| *word == "limit").count();
+        // An LSM sees the socket as it is passed in; who is moved out is seen by the guard alone.
+        let limits = if is_shut { 0..=0 } else { 2..=4 };
+        ensure!(limits.contains(&open), "{table}");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_door_that_is_opened_is_found_open() -> Result<()> {
     let lab = Lab::with(|settings| {

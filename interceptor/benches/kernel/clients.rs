@@ -22,6 +22,7 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
     match words {
         ["serve"] => serve(),
         ["dial", port] => dial(at(port)?),
+        ["make"] => make(),
         ["ask", port] => ask(at(port)?),
         ["talk", port] => talk(at(port)?),
         ["move", port] => roam(at(port)?),
@@ -67,6 +68,15 @@ fn connected(to: SocketAddr) -> anyhow::Result<TcpStream> {
 /// Connects, and closes at once.
 fn dial(to: SocketAddr) -> anyhow::Result<()> {
     rounds(|| connected(to).map(drop))
+}
+
+/// Has a process made, and waits for its end.
+fn make() -> anyhow::Result<()> {
+    rounds(|| {
+        let ended = Command::new("/bin/true").status()?;
+        ensure!(ended.success(), "it ended with {ended}");
+        Ok(())
+    })
 }
 
 /// Connects, and waits until the other end has closed.

@@ -21,6 +21,7 @@ use self::scene::{Client, Scene};
 /// How often something is done at once, and how often in all; the median counts.
 const CONNECTS: u32 = 2_000;
 const TRIPS: u32 = 20_000;
+const PROCESSES: u32 = 200;
 const TIMES: usize = 9;
 
 /// A number by which all of these are divided, to see that all of it runs.
@@ -37,11 +38,17 @@ fn main() -> anyhow::Result<()> {
         return clients::run(words);
     }
     ensure!(geteuid().is_root(), "this takes root");
-    let mut scene = Scene::new()?;
-    costs(&scene)?;
-    many::connects(&scene)?;
-    many::namespaces(&scene)?;
-    many::scopes(&mut scene)
+    {
+        let mut scene = Scene::new(false)?;
+        costs(&scene)?;
+        let runs = bystanders(&scene, "unscoped")?;
+        ensure!(runs == 0, "programs ran for processes outside every scope");
+        many::connects(&scene)?;
+        many::namespaces(&scene)?;
+        many::scopes(&mut scene)?;
+    }
+    // The same processes, where the configuration says `guard: host`.
+    bystanders(&Scene::new(true)?, "guarded").map(drop)
 }
 
 fn show(subject: &str, case: &str, value: f64, unit: &str) {
@@ -67,7 +74,6 @@ fn costs(scene: &Scene) -> anyhow::Result<()> {
     scene.rules(&[(to, DIRECTLY)])?;
     let direct = compare(programs, (&mut free, &mut bound), connects)?;
     tell("direct", "connect", &direct);
-    unscoped(programs, &mut free, connects)?;
 
     let mut free = scene.outside(&["talk", &port])?;
     let mut bound = scene.inside(&["talk", &port])?;
@@ -88,12 +94,36 @@ fn costs(scene: &Scene) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a process outside every scope has run of ours: nothing, or the bench fails.
-fn unscoped(programs: &Programs, client: &mut Client, connects: u32) -> anyhow::Result<()> {
-    let (Cost { runs, time: _ }, _) = programs.counted(|| client.round(connects))?;
-    show("unscoped", "connect", count(runs), "runs");
-    ensure!(runs == 0, "programs ran for a process outside every scope");
-    Ok(())
+/// What it costs processes outside every scope to connect, and to be made: what ran of ours, and how long it took.
+fn bystanders(scene: &Scene, subject: &str) -> anyhow::Result<u64> {
+    let server = scene.outside(&["serve"])?;
+    let port = server.address()?.port().to_string();
+    let mut all = 0;
+    for (case, words, times) in [
+        ("connect", &["dial", &port][..], part(CONNECTS)?),
+        ("process", &["make"][..], part(PROCESSES)?),
+    ] {
+        let mut client = scene.outside(words)?;
+        client.round(times)?;
+        let (mut took, mut taken, mut runs) = (vec![], vec![], vec![]);
+        for _ in 0..TIMES {
+            took.push(client.round(times)? / times);
+            let counted = scene.programs.counted(|| client.round(times))?;
+            taken.push(counted.0.time / times);
+            runs.push(counted.0.runs);
+        }
+        all += median(&mut runs);
+        let of = |metric: &str| format!("{case},{metric}");
+        show(subject, &of("programs"), micros(median(&mut taken)), "µs");
+        let each = count(median(&mut runs)) / f64::from(times);
+        show(subject, &of("runs"), each, "runs");
+        show(subject, &of("outside"), micros(median(&mut took)), "µs");
+    }
+    Ok(all)
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
 }
 
 /// One thing done in a scope: what the programs took of it, and how much longer it took than outside.
@@ -131,7 +161,6 @@ fn compare(
 }
 
 fn tell(subject: &str, case: &str, found: &Compared) {
-    let micros = |time: Duration| time.as_secs_f64() * 1e6;
     show(
         subject,
         &format!("{case},programs"),

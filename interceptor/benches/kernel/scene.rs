@@ -34,8 +34,8 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// One scope, and one cgroup beside it.
-    pub(crate) fn new() -> anyhow::Result<Self> {
+    /// One scope, and one cgroup beside it; with `host`, the whole host is guarded.
+    pub(crate) fn new(host: bool) -> anyhow::Result<Self> {
         let (_soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
         let name = format!("icb-{}", std::process::id());
@@ -44,6 +44,7 @@ impl Scene {
         let others = programs::all();
         let capture = Capture::start(&Settings {
             daemon_cgroup: Some(name.clone()),
+            host,
             ..Settings::new(pins.clone())
         })?;
         let Listeners { v4, .. } = capture.listeners()?;

@@ -16,8 +16,7 @@ use clap::Args;
 use serde::Serialize;
 
 use self::capabilities::Whose;
-use super::client;
-use super::{CONFIG, VIOLATION, block_on, counted, print, terminal, told};
+use super::{CONFIG, VIOLATION, block_on, client, counted, operate, print, terminal, told};
 use crate::config::{self, Config};
 use crate::control::api::{Distrusting, Status};
 use crate::control::apply::files;
@@ -233,11 +232,11 @@ fn answers(answered: Result<Status, String>) -> Vec<Check> {
     match answered {
         Ok(status) => {
             let is = format!(
-                "version {}, policy generation {}, {}, UNIX sockets guarded by {}",
+                "version {}, policy generation {}, {}, {}",
                 status.version,
                 status.generation,
                 counted(status.scopes.len(), "scope", "scopes"),
-                status.guard
+                operate::guarded(&status)
             );
             let distrusting = status.distrusting.iter().map(distrusting);
             std::iter::once(Check::good("daemon", is))

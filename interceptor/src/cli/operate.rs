@@ -145,10 +145,21 @@ impl Status {
     }
 }
 
+/// What is looked at beside the packets of scopes.
+pub(super) fn guarded(status: &api::Status) -> String {
+    let host = match status.guards_host {
+        true => "and the whole host",
+        false => "not the host",
+    };
+    format!("guards UNIX sockets by {}, {host}", status.guard)
+}
+
 fn describe(status: &api::Status) -> String {
     let mut text = format!(
-        "interceptor {}, policy generation {}\n",
-        status.version, status.generation
+        "interceptor {}, policy generation {}, {}\n",
+        status.version,
+        status.generation,
+        guarded(status)
     );
     // An executable and a cgroup are called what agents like.
     let mut line = |words: String| {
@@ -380,6 +391,7 @@ mod tests {
         let status = api::Status {
             version: "1".to_owned(),
             guard: "lsm".to_owned(),
+            guards_host: true,
             generation: 1,
             scopes: vec![Scope {
                 cgroup: hostile.to_owned(),
@@ -407,5 +419,6 @@ mod tests {
         let text = describe(&status);
         assert!(!text.contains('\u{1b}'), "{text:?}");
         assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(text.contains("by lsm, and the whole host"), "{text}");
     }
 }

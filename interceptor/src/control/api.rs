@@ -429,6 +429,9 @@ pub struct Status {
     pub version: String,
     /// Who looks at UNIX sockets on this kernel: `lsm`, `names` or `none`.
     pub guard: String,
+    /// Whether the whole host is guarded (`guard: host`).
+    #[serde(default)]
+    pub guards_host: bool,
     /// The policy in force.
     pub generation: u64,
     /// Tagged cgroups.

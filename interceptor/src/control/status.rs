@@ -135,6 +135,7 @@ fn of(services: &Arc<Services>) -> Status {
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         guard: services.capture.guard().word().to_owned(),
+        guards_host: services.capture.guards_host(),
         generation: services.policy.generation().0,
         scopes: services
             .scopes

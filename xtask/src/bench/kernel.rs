@@ -1,5 +1,5 @@
 //! `cargo xtask bench kernel`: what the programs in the kernel cost a connect and a packet, that they cost processes
-//! outside every scope nothing, and how many connects, scopes and network namespaces there can be.
+//! outside every scope nothing and with `guard: host` how much, and how many connects, scopes and network namespaces there can be.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,10 +14,11 @@ use crate::setup;
 use crate::shell::{self, cargo};
 
 /// The subjects, as the bench prints them, and what is measured of each.
-const SUBJECTS: [(&str, &str); 6] = [
+const SUBJECTS: [(&str, &str); 7] = [
     ("direct", "cost"),
     ("redirect", "cost before the daemon"),
-    ("unscoped", "programs of ours"),
+    ("unscoped", "cost"),
+    ("guarded", "cost"),
     ("tagged", "count"),
     ("scopes", "count or time"),
     ("namespaces", "count or time"),

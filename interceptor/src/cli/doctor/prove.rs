@@ -5,6 +5,7 @@
 
 mod call;
 mod far;
+mod limit;
 mod report;
 mod ways;
 
@@ -22,16 +23,19 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use self::far::Far;
+use self::limit::{Guards, Limit};
 use self::report::{Outcome, Report, Row};
-use self::ways::{Ends, INHERITED, Limit, Shown, WAYS, Way};
+use self::ways::{Ends, INHERITED, Shown, WAYS, Way};
 use crate::capture::cgroup2::Hierarchy;
 use crate::cli::run::apart;
 use crate::cli::{VIOLATION, block_on, client, complain, print};
 use crate::config::Config;
 use crate::control::api::{Scope, Status, Tag, Which};
 
-/// What is said when somebody waits for a socket.
+/// What is said when somebody waits for a socket that is connected, for one that is not, and to be moved out.
 const GIVE: &str = "give\n";
+const GIVE_FRESH: &str = "give fresh\n";
+const MOVE: &str = "move\n";
 
 /// The agent that the scopes are tagged as.
 const AGENT: &str = "interceptor-proof";
@@ -74,22 +78,26 @@ pub(super) fn prove(config: &Config, user: Option<&str>, to: &Path) -> anyhow::R
     let user = someone(user)?;
     let control = config.paths.run.join("control.sock");
     let status: Status = block_on(client::get(&control, "/v1/status"), false)?;
-    let launched = tried(config, &user, &status.guard, |ends, exe| {
+    let guards = Guards {
+        unix: status.guard,
+        host: status.guards_host,
+    };
+    let launched = tried(config, &user, &guards, |ends, exe| {
         launch(&control, &user, ends, exe)
     })?;
     let cgroup = format!("{}/prove-{}", config.run_parent, Uuid::now_v7().simple());
-    let tagged = tagged(config, &control, &user, (&cgroup, &status.guard))?;
+    let tagged = tagged(config, &control, &user, (&cgroup, &guards))?;
     let outcome = |found: &BTreeMap<usize, Outcome>, way: usize| {
         found.get(&way).cloned().unwrap_or(Outcome::Open)
     };
     let rows = WAYS.iter().enumerate().map(|(way, known)| Row {
         way: known.name.to_owned(),
-        launched: judged(outcome(&launched, way), known.limit, &status.guard, true),
-        tagged: judged(outcome(&tagged, way), known.limit, &status.guard, false),
+        launched: judged(outcome(&launched, way), known.limit, &guards, true),
+        tagged: judged(outcome(&tagged, way), known.limit, &guards, false),
     });
     let report = Report {
         ways: rows.collect(),
-        ..about(&user, status.guard.clone())
+        ..about(&user, guards.clone())
     };
     print(&report.table());
     report::write(&report, &config.paths.state, to)?;
@@ -120,7 +128,7 @@ fn someone(name: Option<&str>) -> anyhow::Result<User> {
     Ok(user)
 }
 
-fn about(user: &User, guard: String) -> Report {
+fn about(user: &User, guards: Guards) -> Report {
     let kernel = nix::sys::utsname::uname();
     let text = |of: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
         kernel
@@ -139,33 +147,26 @@ fn about(user: &User, guard: String) -> Report {
         ),
         security: fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        guard,
+        guard: guards.unix,
+        guards_host: guards.host,
         user: user.name.clone(),
         ways: Vec::new(),
     }
 }
 
 /// An open way is a limit where it is said to be one, and nowhere else.
-fn judged(outcome: Outcome, limit: Limit, guard: &str, launched: bool) -> Outcome {
-    if outcome != Outcome::Open {
-        return outcome;
+fn judged(outcome: Outcome, limit: Limit, guards: &Guards, launched: bool) -> Outcome {
+    match outcome {
+        Outcome::Open if limit.allows(guards, launched, apart::scopes()) => Outcome::Limit,
+        other => other,
     }
-    let has_lsm = guard == "lsm";
-    let is_limit = match limit {
-        Limit::None => false,
-        Limit::Launcher => !launched,
-        Limit::Scoped => !launched || !apart::scopes(),
-        Limit::LsmOrLauncher => !launched && !has_lsm,
-        Limit::Lsm => !has_lsm,
-    };
-    if is_limit { Outcome::Limit } else { outcome }
 }
 
 /// Starts what tries every way by `start`, and puts together what it says and what the far end heard.
 fn tried(
     config: &Config,
     user: &User,
-    guard: &str,
+    guards: &Guards,
     start: impl FnOnce(&str, &Path) -> anyhow::Result<Command>,
 ) -> anyhow::Result<BTreeMap<usize, Outcome>> {
     let nonce = Uuid::new_v4().simple().to_string();
@@ -184,7 +185,7 @@ fn tried(
             .into_owned(),
         state: config.paths.state.to_string_lossy().into_owned(),
         pins: config.paths.bpffs.to_string_lossy().into_owned(),
-        guard: guard.to_owned(),
+        guard: guards.unix.clone(),
     };
     let mut far = Far::open(&nonce, &ends.hidden(), user.uid)?;
     (ends.tcp, ends.udp) = far.ports()?;
@@ -243,19 +244,29 @@ fn listen(mut command: Command, far: &Far) -> anyhow::Result<Vec<Tried>> {
     let mut said = Vec::new();
     for line in BufReader::new(output).lines() {
         let line = line.context("cannot read what was tried")?;
-        if line == GIVE.trim_end() {
-            if let Err(error) = far.give() {
-                complain(&format!("cannot hand a socket over: {error}\n"));
+        let served = match line.as_str() {
+            _ if line == GIVE.trim_end() => far.give(true),
+            _ if line == GIVE_FRESH.trim_end() => far.give(false),
+            _ if line == MOVE.trim_end() => move_out(child.id()),
+            _ => {
+                said.push(serde_json::from_str(&line).with_context(|| line.clone())?);
+                continue;
             }
-            continue;
+        };
+        if let Err(error) = served {
+            complain(&format!("cannot do for a way what it takes: {error}\n"));
         }
-        said.push(serde_json::from_str(&line).with_context(|| line.clone())?);
     }
     let status = child.wait()?;
     if !status.success() {
         bail!("what tries the ways failed: {status}");
     }
     Ok(said)
+}
+
+/// Into the root cgroup.
+fn move_out(pid: u32) -> anyhow::Result<()> {
+    Ok(Hierarchy::find()?.enter("/", pid)?)
 }
 
 #[expect(unsafe_code, reason = "a descriptor is moved between fork and exec")]
@@ -290,7 +301,7 @@ fn tagged(
     config: &Config,
     control: &Path,
     user: &User,
-    (cgroup, guard): (&str, &str),
+    (cgroup, guards): (&str, &Guards),
 ) -> anyhow::Result<BTreeMap<usize, Outcome>> {
     let hierarchy = Hierarchy::find()?;
     hierarchy.make(cgroup)?;
@@ -304,7 +315,7 @@ fn tagged(
     };
     let tag = client::post::<_, Scope>(control, "/v1/scopes/tag", &tag);
     let tried = block_on(tag, false).and_then(|_scope| {
-        tried(config, user, guard, |ends, exe| {
+        tried(config, user, guards, |ends, exe| {
             let procs = hierarchy.directory(cgroup).join("cgroup.procs");
             enter(&procs, user, ends, exe)
         })

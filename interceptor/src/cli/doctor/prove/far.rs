@@ -97,9 +97,17 @@ impl Far {
         Ok(client.into())
     }
 
-    /// Hands a socket over to whoever waits for one in the directory.
-    pub(super) fn give(&self) -> anyhow::Result<()> {
-        let socket = self.connection()?;
+    /// Hands a socket over to whoever waits for one in the directory: one that is connected, or one that is not yet.
+    pub(super) fn give(&self, is_connected: bool) -> anyhow::Result<()> {
+        let socket = match is_connected {
+            true => self.connection()?,
+            false => socket(
+                AddressFamily::Inet,
+                SockType::Stream,
+                SockFlag::SOCK_CLOEXEC,
+                None,
+            )?,
+        };
         let to = UnixStream::connect(self.directory.join("receive"))?;
         let fds = [socket.as_raw_fd()];
         let rights = [ControlMessage::ScmRights(&fds)];

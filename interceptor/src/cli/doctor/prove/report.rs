@@ -66,6 +66,9 @@ pub(super) struct Report {
     pub(super) version: String,
     /// Who looks at UNIX sockets.
     pub(super) guard: String,
+    /// Whether the whole host is guarded.
+    #[serde(default)]
+    pub(super) guards_host: bool,
     /// As whom it was tried.
     pub(super) user: String,
     /// Each way.
@@ -98,12 +101,13 @@ impl Report {
             text += &format!("{way:width$}  {launched:16}  {tagged}\n");
         }
         text += &format!(
-            "\n{} ways, {} open, {} a limit of this kernel (Linux {}, guard {})\n",
+            "\n{} ways, {} open, {} a limit of this kernel or configuration (Linux {}, guard {}{})\n",
             self.ways.len(),
             self.open(),
             self.count(|outcome| *outcome == Outcome::Limit),
             self.kernel,
-            self.guard
+            self.guard,
+            if self.guards_host { " and host" } else { "" }
         );
         text
     }

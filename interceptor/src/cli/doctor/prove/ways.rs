@@ -11,6 +11,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::call;
+use super::limit::Limit;
 
 /// Where the far ends are, and what else is outside.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,22 +36,6 @@ pub(super) struct Ends {
     pub(super) pins: String,
     /// Whether the kernel's LSM hooks are attached, or only those that see names.
     pub(super) guard: String,
-}
-
-/// Why a way may be open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Limit {
-    /// It may not.
-    None,
-    /// It is the launcher's to shut: a cgroup that is only tagged leaves it open.
-    Launcher,
-    /// It is the launcher's to shut, from Linux 6.12 on (Landlock's scopes).
-    Scoped,
-    /// The kernel's LSM shuts it, or else the launcher.
-    LsmOrLauncher,
-    /// Only the kernel's LSM shuts it.
-    Lsm,
 }
 
 /// What shows that a way is open.
@@ -92,7 +77,7 @@ const fn done(name: &'static str, limit: Limit, run: fn(&Ends, &[u8]) -> io::Res
     }
 }
 
-use Limit::{Launcher, Lsm, LsmOrLauncher, None as Never, Scoped};
+use Limit::{Host, Launcher, Lsm, LsmOrHost, LsmOrLauncher, None as Never, Scoped};
 
 /// All of them.
 pub(super) const WAYS: &[Way] = &[
@@ -329,7 +314,18 @@ pub(super) const WAYS: &[Way] = &[
         service(CONTAINERS)
     }),
     bytes("a socket that was inherited", Launcher, inherited),
-    bytes("a socket that is passed in", Lsm, passed),
+    bytes("a socket that is passed in", Lsm, |e, w| {
+        call::send(&given(e, super::GIVE)?, w)
+    }),
+    bytes(
+        "a socket from outside, connected here",
+        LsmOrHost,
+        |e, w| {
+            let socket = given(e, super::GIVE_FRESH)?;
+            call::connect(&socket, &call::inet(at(V4, e.tcp)))?;
+            call::send(&socket, w)
+        },
+    ),
     bytes("the neighbour's socket", LsmOrLauncher, taken),
     done("tracing the neighbour", Launcher, |e, _| {
         call::any(libc::SYS_ptrace, [16, e.neighbour.into(), 0, 0, 0]).map(drop)
@@ -399,6 +395,8 @@ pub(super) const WAYS: &[Way] = &[
             |_pin| Ok(()),
         )
     }),
+    // The last: from here on it is in no scope.
+    bytes("tcp after being moved out by root", Host, carried_out),
 ];
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -612,15 +610,30 @@ fn inherited(_ends: &Ends, words: &[u8]) -> io::Result<()> {
     .map(drop)
 }
 
-/// Offers a socket at which the far end hands over one that is connected to itself.
-fn passed(ends: &Ends, words: &[u8]) -> io::Result<()> {
+/// Offers a socket at which the far end hands over one of its own, which is asked for by `word`.
+fn given(ends: &Ends, word: &str) -> io::Result<OwnedFd> {
     let path = ends.at("receive");
     let listener = UnixListener::bind(&path)?;
     fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
-    crate::cli::print(super::GIVE);
+    crate::cli::print(word);
     let given = super::far::receive(&listener);
     unless(fs::remove_file(&path))?;
-    call::send(&given?, words)
+    given
+}
+
+/// Has itself moved into the root cgroup, as a service manager would do, or an operator by mistake.
+fn carried_out(ends: &Ends, words: &[u8]) -> io::Result<()> {
+    let own = || fs::read_to_string("/proc/self/cgroup");
+    let before = own()?;
+    crate::cli::print(super::MOVE);
+    for _ in 0..300 {
+        if own()? != before {
+            return tcp(ends, words, V4, |_| Ok(()));
+        }
+        // Who moves it says nothing when it is done.
+        nix::poll::poll(&mut [], 10_u16)?;
+    }
+    Err(io::Error::from(io::ErrorKind::TimedOut))
 }
 
 fn taken(ends: &Ends, words: &[u8]) -> io::Result<()> {
