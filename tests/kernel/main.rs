@@ -41,3 +41,5 @@ mod reuse;
 mod scene;
 #[cfg(test)]
 mod told;
+#[cfg(test)]
+mod ways;
