@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 
 use interceptor::capture::{DenyReason, NetnsCookie, Origin as _, Verdict};
 
-use crate::scene::{Namespace, Scene, accept, run, server};
+use crate::scene::{Namespace, Scene, accept, run, server, told};
 
 const V4: &str = "10.77.0.1:5432";
 const V6: &str = "[fd77::1]:5432";
@@ -240,7 +240,7 @@ while True:
         let mut client = scene.client_in(namespace, script, &[]);
         assert_eq!(client.line(), "up");
         client.tell("early");
-        assert_eq!(client.line(), "EHOSTUNREACH");
+        assert_eq!(client.line(), told("EHOSTUNREACH"));
         client.tell("end");
         drop(client);
         let mut client = scene.client_in(namespace, script, &[]);

@@ -9,7 +9,7 @@ use interceptor_ebpf::flow::{AskedKey, Flow as Record};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::matrix::URING;
-use crate::scene::{Client, Namespace, Scene, is_idle, rule, server};
+use crate::scene::{Client, Namespace, Scene, is_idle, rule, server, told};
 
 const V4: &str = "10.77.0.9:53";
 const V6: &str = "[fd77::9]:53";
@@ -207,14 +207,14 @@ fn without_a_daemon_no_question_leaves() {
     assert_eq!(before.line(), "up");
     scene.kill();
     before.tell("");
-    let told = before.finish();
-    assert!(["EPERM", "ECONNREFUSED"].contains(&told.as_str()), "{told}");
+    let said = before.finish();
+    assert!(["EPERM", "ECONNREFUSED"].contains(&said.as_str()), "{said}");
     let script = "to = ('127.0.0.1', int(sys.argv[1]))
 outcome(udp().sendto, b'x', to)
 outcome(udp().connect, to)
 outcome(udp(socket.AF_INET6).sendto, b'x', ('::ffff:127.0.0.1', to[1]))
 outcome(tcp().connect, to)";
-    let refused = ["ECONNREFUSED"; 4].join("\n");
+    let refused = [told("ECONNREFUSED"); 4].join("\n");
     assert_eq!(scene.run(script, &[&port]), refused);
     assert!(resolver.recv(&mut [0]).is_err() && is_idle(&listener));
     scene.restart();
@@ -311,7 +311,7 @@ fn an_address_that_a_scope_was_told_for_a_name_comes_to_the_daemon() {
     assert_eq!(client.finish(), "ok");
     scene.rules(&[]);
     scene.kill();
-    assert_eq!(scene.run(script, &[&port]), "ECONNREFUSED");
+    assert_eq!(scene.run(script, &[&port]), told("ECONNREFUSED"));
     // A new daemon does not know whose name it was.
     scene.restart();
     assert_eq!(scene.run(script, &[&port]), "EPERM");
@@ -329,7 +329,10 @@ fn each_namespace_has_name_servers_of_its_own() {
     let mut waits = scene.client_in(&other, "say('up'); input()", &[]);
     assert_eq!(waits.line(), "up");
     let ask = "outcome(udp().sendto, b'x', ('10.77.0.9', 53))";
-    assert_eq!(scene.client_in(&other, ask, &[]).finish(), "EHOSTUNREACH");
+    assert_eq!(
+        scene.client_in(&other, ask, &[]).finish(),
+        told("EHOSTUNREACH")
+    );
     let pidfd = waits.pidfd();
     let listeners = scene.capture.provision(pidfd.as_fd()).unwrap().unwrap();
     let ask = "u = udp(); u.sendto(b'x', ('10.77.0.9', 53)); say(*u.recvfrom(9))";

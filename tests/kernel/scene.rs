@@ -306,6 +306,17 @@ pub(crate) fn server(address: &str) -> (TcpListener, SocketAddr) {
     (listener, at)
 }
 
+/// Whether the kernel lets a hook say another error than `EPERM` (Linux 5.18).
+pub(crate) fn can_say() -> bool {
+    let now = aya::util::KernelVersion::current().unwrap();
+    now >= aya::util::KernelVersion::new(5, 18, 0)
+}
+
+/// What a process is told where a hook says this error.
+pub(crate) fn told(errno: &str) -> &str {
+    if can_say() { errno } else { "EPERM" }
+}
+
 /// Waits for a connection on either listener.
 pub(crate) fn accept(v4: &TcpListener, v6: Option<&TcpListener>) -> TcpStream {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
