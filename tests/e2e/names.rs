@@ -228,6 +228,35 @@ fn names_are_judged_before_anybody_is_asked_and_answers_before_they_are_given() 
 }
 
 #[test]
+fn data_that_is_written_into_names_does_not_come_to_who_answers_for_their_domain() -> Result<()> {
+    let resolver = Resolver::start(support::port::free()?, &NAMES)?;
+    let lab = lab(&resolver, "names: { queries_per_second: 1000 }\n")?;
+    // A secret in base32, as tunnels write it; and one by many short names.
+    let secret = "mzxw6ytboi4tcnzxgq2dsnjqgu3tqmbu";
+    let more = "k7w2qh5vxr3dcj6tpzan4sgfbe7ylomu";
+    let long: Vec<String> = (0..3).map(|n| format!("A:{secret}{more}{n}")).collect();
+    let parts = long
+        .iter()
+        .map(|word| word.replace(more, &format!(".{more}")));
+    let parts = parts.map(|word| format!("{word}.public.example"));
+    let short = (0..320).map(|n| format!("A:w{n}.public.example"));
+    let texts = (0..3).map(|n| format!("TXT:t{n}.public.example"));
+    let words: Vec<String> = parts.chain(texts).chain(short).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let heard = ask(&lab, &resolver, &words)?;
+    has(
+        &heard,
+        &["A:w0.public.example code 0", "A:w319.public.example code 5"],
+    )?;
+    let asked = resolver.asked();
+    lacks(&asked.join(" "), &[secret, more, "t0", "t1", "t2"])?;
+    let different: std::collections::BTreeSet<&String> = asked.iter().collect();
+    ensure!(different.len() <= 256, "{} names came out", different.len());
+    let refused = lab.daemon.audit().events("name.refused")?;
+    has(&format!("{refused:?}"), &[secret])
+}
+
+#[test]
 fn a_target_is_found_where_its_scope_was_told_and_dialled_by_its_name() -> Result<()> {
     let resolver = Resolver::start(support::port::free()?, &NAMES)?;
     let mut lab = lab(&resolver, "")?;

@@ -50,6 +50,44 @@ fn a_daemon_out_of_descriptors_lets_no_scope_go() -> Result<()> {
     Ok(())
 }
 
+/// A signal to the daemon itself, as its administrator might send it.
+fn signal(lab: &Lab, name: &str) -> Result<()> {
+    let pid = lab.daemon.process().context("the daemon runs")?.pid();
+    let words = ["-s", name, &pid.to_string()];
+    let sent = support::Agent::outside().as_uid(0).run("kill", &words)?;
+    sent.ok().map(drop)
+}
+
+#[test]
+fn a_daemon_that_is_stopped_lets_no_byte_pass_and_goes_on_as_before() -> Result<()> {
+    let lab = Lab::new()?;
+    let stranger = Stranger::new()?;
+    let port = lab.server.address().port().to_string();
+    signal(&lab, "STOP")?;
+    stranger.tried(&lab.agent())?;
+    let heard = stranger.heard()?;
+    // The kernel takes the connection for it; nobody answers.
+    let words = ["-c", DIAL_ONCE, port.as_str()];
+    let said = lab.agent().run("/usr/bin/python3", &words);
+    // Whatever was seen, it goes on.
+    signal(&lab, "CONT")?;
+    ensure!(heard.is_empty(), "the stranger heard {heard:?}");
+    has(&said?.ok()?, &["nobody timed out"])?;
+    has(&lab.psql(&["select 1 as one"])?.ok()?, &["1"])
+}
+
+/// Begins a session, and says who answers within two seconds.
+const DIAL_ONCE: &str = r#"
+import socket, struct, sys
+body = struct.pack("!i", 196608) + b"user\0anybody\0database\0shop\0\0"
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 2)
+s.sendall(struct.pack("!i", len(body) + 4) + body)
+try:
+    print("somebody", s.recv(9))
+except OSError as error:
+    print("nobody", error)
+"#;
+
 /// Who answers a startup: the server asks for a password, the daemon does not.
 const DIAL_AT_EACH_LINE: &str = r#"
 import socket, struct, sys
