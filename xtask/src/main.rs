@@ -35,8 +35,10 @@ usage: cargo xtask COMMAND
   test [TIER…]     every test: unit, protocol, policy, kernel, e2e, hostile, suites (needs root: asks sudo);
                    or those of some tiers
   e2e [FILTER…]    the end-to-end tests whose names contain FILTER
-  e2e --vm [KERNEL…]
-                   the kernel tier under 5.10, 6.1, 6.12 and 7.3, each in an emulated machine
+  e2e --vm [KERNEL…] [WORD… | --whole]
+                   the telling part of the kernel tier under 5.10, 6.1, 6.12 and 7.3, each in an
+                   emulated machine, and the program as a service there; or only the tests whose
+                   names contain a WORD, and the service where one is `service`; or all of the tier
   suite NAME [--seconds N]
                    all of a foreign suite directly and through: regress, psycopg2, asyncpg,
                    sqlalchemy, sqlsmith, openssh
@@ -70,7 +72,7 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["check"] => check::everything(),
         ["test", tiers @ ..] => test::tiers(tiers),
-        ["e2e", "--vm", kernels @ ..] => vm::matrix(kernels),
+        ["e2e", "--vm", words @ ..] => vm::matrix(words),
         ["e2e", filter @ ..] => test::end_to_end(filter),
         ["bench", "postgres", filter @ ..] => bench::postgres(filter),
         ["bench", "http", filter @ ..] => bench::http::measure(filter),

@@ -39,9 +39,20 @@ ip route add default via 10.99.0.1
 ip -6 route add default via fd99::1
 
 cd /tier/tests
-INTERCEPTOR_WORKSPACE=/tier INTERCEPTOR_BIN=/tier/interceptor RUST_BACKTRACE=0 /tier/kernel --color never 2>&1
+filters=$(tr ' ' '\n' < /proc/cmdline | sed -n 's/^tests=//p' | tr , ' ')
+# shellcheck disable=SC2086
+INTERCEPTOR_WORKSPACE=/tier INTERCEPTOR_BIN=/tier/interceptor RUST_BACKTRACE=0 /tier/kernel --color never $filters 2>&1
 code=$?
 echo "vm: tier $code"
+case " $filters " in
+    "  " | *" service "*) ;;
+    *)
+        echo "vm: ended $code"
+        sync
+        echo o > /proc/sysrq-trigger
+        sleep 60
+        ;;
+esac
 
 # The rest is under a system manager. Services have root file systems of their own, which are made of one that can be
 # moved; the archive's cannot.

@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use support::place;
 
 /// Everything is emulated, and the machine may share its host.
-const LONGEST: Duration = Duration::from_secs(25 * 60);
+const LONGEST: Duration = Duration::from_secs(60 * 60);
 
 /// What came of it.
 #[derive(Default)]
@@ -26,6 +26,8 @@ pub(super) struct Outcome {
     pub(super) parts: BTreeMap<String, (u32, u32)>,
     /// The tests that failed.
     pub(super) failed: Vec<String>,
+    /// What `doctor --prove` said, by who was guarded: how many ways, open ones, limits.
+    pub(super) proofs: BTreeMap<String, (u32, u32, u32)>,
     /// How the tests ended; none where the machine did not get so far.
     pub(super) ended: Option<i32>,
 }
@@ -45,6 +47,21 @@ impl Outcome {
                 self.features.insert((*name).to_owned(), (*has).to_owned());
             }
             ["vm:", "ended", code] => self.ended = code.parse().ok(),
+            [
+                "vm:",
+                "proof",
+                guard,
+                ways,
+                "ways,",
+                open,
+                "open,",
+                limits,
+                ..,
+            ] => {
+                let number = |word: &str| word.parse().unwrap_or(u32::MAX);
+                let proof = (number(ways), number(open), number(limits));
+                self.proofs.insert((*guard).to_owned(), proof);
+            }
             ["test", name, "...", result] => {
                 let part = name.split("::").next().unwrap_or(name);
                 let (passed, failed) = self.parts.entry(part.to_owned()).or_default();
@@ -71,8 +88,14 @@ impl Drop for Machine {
     }
 }
 
-/// Boots `image` with the archives one after the other as its memory, until it turns itself off.
-pub(super) fn boot(image: &Path, archives: &[&Path], log: &Path) -> anyhow::Result<Outcome> {
+/// Boots `image` with the archives one after the other as its memory, until it turns itself off. With `filters` only
+/// tests run whose names contain one; `service` is the part behind the tier.
+pub(super) fn boot(
+    image: &Path,
+    archives: &[&Path],
+    filters: &[&str],
+    log: &Path,
+) -> anyhow::Result<Outcome> {
     let directory = place::temporary("initrd")?;
     let initrd = directory.path().join("initrd");
     let mut whole = File::create(&initrd).context("make the archive")?;
@@ -85,8 +108,12 @@ pub(super) fn boot(image: &Path, archives: &[&Path], log: &Path) -> anyhow::Resu
     let mut command = Command::new("qemu-system-x86_64");
     command
         .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"])
-        .args(["-m", "2048", "-nographic", "-no-reboot", "-nic", "none"])
-        .args(["-append", "console=ttyS0 quiet panic=-1 noapic"])
+        .args(["-m", "3072", "-nographic", "-no-reboot", "-nic", "none"])
+        .arg("-append")
+        .arg(format!(
+            "console=ttyS0 quiet panic=-1 noapic tests={}",
+            filters.join(",")
+        ))
         .arg("-kernel")
         .arg(image)
         .arg("-initrd")
@@ -98,10 +125,12 @@ pub(super) fn boot(image: &Path, archives: &[&Path], log: &Path) -> anyhow::Resu
     let _machine = Machine(child);
     let mut kept = File::create(log).with_context(|| format!("write {}", log.display()))?;
     let mut outcome = Outcome::default();
-    let until = Instant::now() + LONGEST;
+    let begun = Instant::now();
+    let until = begun + LONGEST;
     let lines = lines(said);
     while let Ok(line) = lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
-        writeln!(kept, "{line}").context("keep what the machine says")?;
+        writeln!(kept, "{:>7.1} {line}", begun.elapsed().as_secs_f64())
+            .context("keep what the machine says")?;
         let was = outcome.failed.len();
         outcome.take(&line);
         if outcome.failed.len() > was || line.starts_with("vm: ") {
@@ -164,5 +193,8 @@ mod tests {
         assert_eq!(one.release, "6.1.0");
         assert_eq!(one.parts.get("bind"), Some(&(1, 0)));
         assert_eq!(one.features.get("BTF").map(String::as_str), Some("yes"));
+        let proof =
+            "vm: proof host 82 ways, 0 open, 9 a limit of this kernel or configuration (Linux 6.1)";
+        assert_eq!(said(&[proof]).proofs.get("host"), Some(&(82, 0, 9)));
     }
 }

@@ -84,7 +84,19 @@ stops() {
     was=$?
     systemctl start interceptor && tries answered && return $was
 }
-proves() { interceptor doctor --prove --report /run/boundary.json; }
+# Says it for the table, too.
+proof() {
+    interceptor doctor --prove --report /run/boundary.json > /run/proof
+    was=$?
+    cat /run/proof
+    echo "vm: proof $1 $(grep ' ways, ' /run/proof)"
+    return $was
+}
+proves() { proof scopes; }
+proves_with_the_host() {
+    echo 'guard: host' >> /etc/interceptor/config.yaml
+    systemctl restart interceptor && proof host
+}
 
 install
 check begins_and_says_that_it_is_ready begins
@@ -95,6 +107,7 @@ check is_started_again_when_it_hangs hangs
 check takes_files_that_are_right_and_no_others reloads
 check refuses_while_it_is_stopped stops
 check leaves_no_way_out proves
+check leaves_none_where_the_host_is_guarded proves_with_the_host
 check is_taken_away_whole sh -eu /tier/service/removal.sh
 echo "vm: ended $((failed + $(cat /tier/code)))"
 sync
