@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::scene::{Client, Namespace, Scene, is_idle, server, unique};
+use crate::scene::{Client, Namespace, Scene, can_make, is_idle, server, unique};
 
 const SERVE: &str = "l = socket.socket(FAMILY, socket.SOCK_STREAM, PROTOCOL); l.bind((ADDRESS, 0)); l.listen(); say(l.getsockname()[1])
 c, _ = l.accept(); c.sendall(c.recv(9).upper()); c.recv(1)";
@@ -27,7 +27,7 @@ fn processes_of_a_scope_reach_each_others_listeners() {
         ("AF_INET6", "::", "0", "AF_INET6", "::ffff:127.0.0.1"),
         ("AF_INET", "127.0.0.1", "262", "AF_INET", "127.0.0.1"),
     ];
-    for (family, at, protocol, from, to) in rows {
+    for (family, at, protocol, from, to) in rows.into_iter().filter(|row| can_make(row.2)) {
         let serve = fill(SERVE, family, at).replace("PROTOCOL", protocol);
         let mut listener = scene.client(&serve, &[]);
         let port = listener.line();

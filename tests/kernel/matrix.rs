@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use interceptor::capture::{DenyReason, Error, Origin as _, Rule, Verdict};
 
-use crate::scene::{Client, Scene, accept, rule, server, unique};
+use crate::scene::{Client, Scene, accept, can_make, rule, server, unique};
 
 /// An address that nothing answers on: what reaches it was not redirected.
 const NOWHERE: &str = "10.77.0.1:5432";
@@ -101,7 +101,7 @@ fn every_way_to_connect_ends_at_the_daemon_with_its_record() {
     let scene = Scene::new();
     let target: SocketAddr = NOWHERE.parse().unwrap();
     scene.redirect(&[target]);
-    for (name, way) in WAYS {
+    for (name, way) in WAYS.into_iter().filter(|(_, way)| can_make(way)) {
         let script = format!(
             "{URING}\nto = (sys.argv[1], int(sys.argv[2])); sent = False\n{way}\nif not sent: s.send(b'hi')\nsay(s.recv(5))"
         );
@@ -176,7 +176,7 @@ fn what_no_rule_covers_is_refused_at_once() {
     let scene = Scene::new();
     let mut events = scene.events();
     let port = scene.port().to_string();
-    for (name, way) in REFUSED {
+    for (name, way) in REFUSED.into_iter().filter(|(_, way)| can_make(way)) {
         let printed = scene.run(&format!("{URING}\noutcome(lambda: {way})"), &[&port]);
         assert_eq!(printed, "EPERM", "{name}");
     }

@@ -95,7 +95,7 @@ ring = Ring()
 for i in range(int(sys.argv[1])):
     to = (f'10.77.{i % 3}.{i % 7 + 1}', 5000 + i % 5); way = i % 6
     word = f'{os.getpid()} {to[0]}:{to[1]}\n'.encode(); sent = False
-    s = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262) if way == 4 else tcp()
+    s = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262) if way == 4 and os.path.exists('/proc/sys/net/mptcp') else tcp()
     s.settimeout(20)
     if way == 0: s.connect(to)
     elif way == 1:

@@ -312,6 +312,12 @@ pub(crate) fn can_say() -> bool {
     now >= aya::util::KernelVersion::new(5, 18, 0)
 }
 
+/// Whether what makes a socket of a protocol's number can be tried: not every kernel has MPTCP.
+pub(crate) fn can_make(protocol: &str) -> bool {
+    let has_mptcp = std::path::Path::new("/proc/sys/net/mptcp").exists();
+    has_mptcp || !protocol.contains("262")
+}
+
 /// What a process is told where a hook says this error.
 pub(crate) fn told(errno: &str) -> &str {
     if can_say() { errno } else { "EPERM" }
