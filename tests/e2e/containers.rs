@@ -16,6 +16,7 @@ use crate::lab::{Lab, has, lacks, refused, text};
 mod containerd;
 mod docker;
 mod podman;
+mod rootless;
 
 /// What agents in containers dial: an address that nobody has.
 const SHOP: &str = "192.0.2.10:5432";

@@ -130,7 +130,7 @@ impl Drop for Podman {
 }
 
 /// Makes a root file system of psql, sleep and the libraries that they need, as an archive.
-fn archive(root: &Path, to: &Path) -> Result<()> {
+pub(super) fn archive(root: &Path, to: &Path) -> Result<()> {
     let psql = place::postgres_programs()?.join("psql");
     let programs = [
         psql.as_path(),
