@@ -18,6 +18,7 @@ pub mod services;
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
@@ -29,8 +30,8 @@ use self::meter::Slot;
 use self::opening::Who;
 pub use self::people::asking::{Hold, Look, Looking, Said, Shown, Values};
 pub use self::request::{
-    Allowance, Allowed, Authorized, Direction, Outcome, Phase, Reading, Refused, RequestId, Spent,
-    Typed,
+    Allowance, Allowed, Answered, Authorized, Direction, Outcome, Phase, Reading, Refused,
+    RequestId, Spent, Typed,
 };
 use self::services::Services;
 pub use crate::approvals::{Rows, Touches, Word};
@@ -202,6 +203,19 @@ impl Session {
         if let Err(error) = self.services.audit.append(&event) {
             tracing::error!(%error, session = %self.id, "cannot write a cancel to the audit log");
             self.end(EndReason::Storage);
+        }
+    }
+
+    /// Writes what the server answered to the cancel with which the session ends.
+    fn was_answered(&self, answered: Answered, after: Duration) {
+        let event = Event::CancelAnswered {
+            about: self.about(),
+            confirmed: answered == Answered::Cancelled,
+            answered,
+            millis: u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+        };
+        if let Err(error) = self.services.audit.append(&event) {
+            tracing::error!(%error, session = %self.id, "cannot write what came of a cancel to the audit log");
         }
     }
 

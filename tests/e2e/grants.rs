@@ -300,6 +300,16 @@ fn revoked_in_the_middle(uses: &str) -> Result<()> {
         .audit()
         .wait_for("session.closed", DEADLINE, |_| true)?;
     ensure!(text(&closed, "/reason")? == "grant", "another: {closed}");
+    // The server has said so, and that is not the session's own word.
+    let answered = lab
+        .daemon
+        .audit()
+        .wait_for("cancel.answered", DEADLINE, |_| true)?;
+    let confirmed = answered.get("confirmed").and_then(Value::as_bool);
+    ensure!(
+        confirmed == Some(true) && text(&answered, "/session")? == text(&closed, "/session")?,
+        "not confirmed: {answered}"
+    );
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::grants::{Ended, Grant, Holder};
 use crate::identity::{Identity, LoggedIn, Operator, Principal, User};
 use crate::masking::Masked;
 use crate::policy::{ApprovalId, Ask, Generation, GrantId, Needs, Refusal, RuleId};
-use crate::session::{Outcome, Phase, RequestId, Spent};
+use crate::session::{Answered, Outcome, Phase, RequestId, Spent};
 use crate::socket::Place;
 use crate::tokens::bindings::Unbound;
 
@@ -185,6 +185,19 @@ pub enum Event<'a> {
         /// Why it was not passed on.
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<String>,
+    },
+    /// What the server answered to the cancel with which a session ended.
+    #[serde(rename = "cancel.answered")]
+    CancelAnswered {
+        /// About whom.
+        #[serde(flatten)]
+        about: About<'a>,
+        /// Whether it said that it has cancelled what ran.
+        confirmed: bool,
+        /// What it said.
+        answered: Answered,
+        /// How long after the cancel, in milliseconds.
+        millis: u64,
     },
     /// A result named a masked column as it is: masking has missed something, an alarm. The session was
     /// ended before any of it reached the agent.

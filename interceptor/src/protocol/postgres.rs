@@ -16,9 +16,11 @@ pub mod transcript;
 pub mod wire;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::facts::Names;
@@ -36,6 +38,9 @@ use crate::session::Session;
 use crate::session::beside::Beside;
 use crate::session::opening::{Opened, Opening};
 use crate::tls::{Authority, Dialled, Stream};
+
+/// How long a cancel of the daemon's own may take to reach the server.
+const REACHES: Duration = Duration::from_secs(5);
 
 /// What the connections of every PostgreSQL target share. One for the daemon.
 #[derive(Debug)]
@@ -318,12 +323,7 @@ impl Engine {
         let scope = opening.who().flow.scope;
         let dial = |route: Arc<cancel::Route>| opening.dial_at(route.address);
         let passed = timeout(patience, self.cancels.cancel(key, scope, dial)).await;
-        let result = match passed {
-            Ok(Ok(_route)) => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_elapsed) => Err("cancel: the upstream did not take it in time".to_owned()),
-        };
-        opening.cancelled(result);
+        opening.cancelled(passed_on(passed));
     }
 }
 
@@ -344,6 +344,15 @@ pub async fn tell(client: TcpStream, authority: &Authority, dialled: &Dialled, r
     }
 }
 
+/// Whether a cancel was passed on, for the audit.
+fn passed_on<T>(passed: Result<Result<T, cancel::Error>, Elapsed>) -> Result<(), String> {
+    match passed {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_elapsed) => Err("cancel: the upstream did not take it in time".to_owned()),
+    }
+}
+
 /// Cancels whatever a session runs upstream, where it is ended in the middle of it or runs for too long.
 fn cancel_running(used: &Arc<Session>, route: &Arc<cancel::Route>) -> session::Errand {
     let (used, route) = (Arc::clone(used), Arc::clone(route));
@@ -351,8 +360,8 @@ fn cancel_running(used: &Arc<Session>, route: &Arc<cancel::Route>) -> session::E
         let (used, route) = (Arc::clone(&used), Arc::clone(&route));
         Box::pin(async move {
             let dial = async |route: Arc<cancel::Route>| used.dial_at(route.address).await;
-            let cancelled = cancel::Route::cancel(&route, dial).await;
-            used.cancelled(cancelled.map_err(|error| error.to_string()));
+            let passed = timeout(REACHES, cancel::Route::cancel(&route, dial)).await;
+            used.cancelled(passed_on(passed));
         })
     })
 }

@@ -12,8 +12,8 @@ use super::masks::Masked;
 use super::meter::Room;
 use super::people::asking::{Consent, Said};
 use super::{
-    Allowance, Allowed, Authorized, Direction, EndReason, InFlight, Outcome, Phase, Reading,
-    Refused, RequestId, Session, Spent, Terminal, Typed, lock, storage,
+    Allowance, Allowed, Answered, Authorized, Direction, EndReason, InFlight, Outcome, Phase,
+    Reading, Refused, RequestId, Session, Spent, Terminal, Typed, lock, storage,
 };
 use crate::audit::event::{Event, Request};
 use crate::audit::{self, Sink as _};
@@ -93,6 +93,9 @@ pub trait Gate: Send + Sync + 'static {
     /// # Errors
     /// A refusal of kind `storage`, where it cannot be written.
     fn returned(&self, request: RequestId, place: &'static str) -> Result<(), Refusal>;
+
+    /// Writes what the server answered, and how long after, to the cancel with which the session ends.
+    fn answered(&self, _answered: Answered, _after: Duration) {}
 
     /// Room for a body that is held until it is judged, and has gone on.
     fn room(&self) -> Room;
@@ -360,6 +363,10 @@ impl Gate for Session {
         };
         let written = self.services.audit.append(&event);
         written.map(drop).map_err(|error| storage(&error))
+    }
+
+    fn answered(&self, answered: Answered, after: Duration) {
+        self.was_answered(answered, after);
     }
 
     fn room(&self) -> Room {

@@ -120,6 +120,22 @@ fn micros<S: serde::Serializer>(took: &Duration, to: S) -> Result<S::Ok, S::Erro
     to.serialize_u64(u64::try_from(took.as_micros()).unwrap_or(u64::MAX))
 }
 
+/// What the server answered to a cancel with which its session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answered {
+    /// That it has cancelled what ran.
+    Cancelled,
+    /// That what ran had come to its end: what it did is done.
+    Finished,
+    /// That what ran has failed by itself.
+    Failed,
+    /// Nothing: it closed the connection.
+    Closed,
+    /// Nothing in time, or nothing that could be read: it may run on.
+    Silent,
+}
+
 /// Which way recorded bytes went, seen from the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]

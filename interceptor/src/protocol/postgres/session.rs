@@ -9,6 +9,7 @@ mod account;
 mod entry;
 mod judge;
 mod ledger;
+mod parting;
 mod patience;
 mod pipe;
 mod replies;
@@ -32,6 +33,7 @@ use self::judge::Judge;
 pub use self::judge::{Alone, Read, TEXT_MAX};
 pub use self::ledger::Unexpected;
 use self::ledger::{Ledger, Reported};
+use self::parting::Parting;
 pub use self::patience::Patience;
 use self::pipe::Pipe;
 use self::replies::Replies;
@@ -49,10 +51,11 @@ use crate::session::{Direction, EndReason, Gate};
 
 /// How long a server that owes nothing may keep its side open once the client has closed its own.
 const LINGER: Duration = Duration::from_secs(5);
-/// How long the last words to a client, and a cancel, may take.
+/// How long the last words to a client may take.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// What a session has done for it outside of its own connections, each time that it is called.
+/// What a session has done for it outside of its own connections, each time that it is called. Whoever makes
+/// it bounds its time.
 pub type Errand = Box<dyn Fn() -> Doing + Send + Sync>;
 /// Such a thing on its way; dropped, it is given up.
 pub type Doing = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -296,12 +299,12 @@ where
     } = start;
     drop(parameters);
     let (client_reads, mut client_writes) = tokio::io::split(client);
-    let (upstream_reads, upstream_writes) = tokio::io::split(upstream);
+    let (mut upstream_reads, mut upstream_writes) = tokio::io::split(upstream);
     let requests = Requests {
         gate: Arc::clone(&gate),
         shared: &shared,
         client: client_reads,
-        upstream: upstream_writes,
+        upstream: &mut upstream_writes,
         pipe: Pipe::new(from_client),
         judge: Judge::new(read, names, known),
         step_aside: &step_aside,
@@ -312,10 +315,10 @@ where
         guard: None,
         interrupts: 0,
     };
-    let replies = Replies {
+    let mut replies = Replies {
         gate: Arc::clone(&gate),
         shared: &shared,
-        upstream: upstream_reads,
+        upstream: &mut upstream_reads,
         client: &mut client_writes,
         pipe: Pipe::new(from_upstream),
         last: None,
@@ -334,7 +337,9 @@ where
         let (requests, replies) = (pin!(requests.run()), pin!(replies.run()));
         both(&shared, pin!(limits), requests, replies).await
     };
-    close(&*gate, &shared, &why, client_writes, &cancel).await;
+    let pipe = replies.pipe;
+    let parting = Parting::new(pipe, (&mut upstream_reads, &mut upstream_writes));
+    close(&*gate, (&shared, &why), client_writes, (parting, &cancel)).await;
     shared.end(why)
 }
 
@@ -410,31 +415,40 @@ async fn linger<G: Gate>(shared: &Shared<G>, left: &Why) {
     }
 }
 
-/// The end: what runs is cancelled where we are who ends it, and the client is told why.
-async fn close<C, G>(
+/// The end: what runs is cancelled where we are who ends it, and the client is told why. Neither waits for
+/// the other.
+async fn close<C, U, G>(
     gate: &G,
-    shared: &Shared<G>,
-    why: &Why,
+    (shared, why): (&Shared<G>, &Why),
     mut client: WriteHalf<C>,
-    cancel: &Errand,
+    (parting, cancel): (Parting<'_, U>, &Errand),
 ) where
     C: AsyncRead + AsyncWrite,
+    U: AsyncRead + AsyncWrite,
     G: Gate,
 {
-    if let Some(words) = why.last_words() {
-        let busy = !shared.ledger().is_settled();
-        if busy {
-            // Best effort: the connection is closed in any case.
-            drop(timeout(LAST_WORDS, cancel()).await);
+    let words = why.last_words();
+    let cancels = words.is_some() && !shared.ledger().is_settled();
+    let cancelled = async {
+        match why {
+            _ if !cancels => {}
+            // Nothing that it says can be read.
+            Why::UpstreamViolation(_) => cancel().await,
+            _ => parting.cancel(gate, cancel).await,
         }
-        if shared.whole.load(Ordering::Relaxed) {
+    };
+    let told = async {
+        if let Some(words) = words
+            && shared.whole.load(Ordering::Relaxed)
+        {
             let words = words.response();
             // The session ends all the same where these cannot be kept or sent.
             drop(gate.record(Direction::Received, words.clone()).await);
             drop(timeout(LAST_WORDS, client.write_all(&words)).await);
         }
-    }
-    drop(timeout(LAST_WORDS, client.shutdown()).await);
+        drop(timeout(LAST_WORDS, client.shutdown()).await);
+    };
+    tokio::join!(cancelled, told);
 }
 
 #[cfg(test)]

@@ -18,8 +18,6 @@ use super::{Errand, Shared};
 use crate::config::Timeouts;
 use crate::session::{EndReason, Gate};
 
-/// How long a cancel may take to reach the server.
-const REACHES: Duration = Duration::from_secs(5);
 /// How long a server that was asked to cancel may still go on.
 const OBEYS: Duration = Duration::from_secs(5);
 
@@ -88,7 +86,7 @@ pub(super) async fn watch<G: Gate>(
             ledger.waits() == Waits::Server(number)
         };
         if late {
-            drop(timeout(REACHES, cancel()).await);
+            cancel().await;
         }
         shared.ledger().hold(false);
         shared.answered.notify_one();
@@ -115,7 +113,7 @@ pub(super) async fn cut<G: Gate>(
             shared.answered.notify_one();
             continue;
         };
-        drop(timeout(REACHES, cancel()).await);
+        cancel().await;
         shared.ledger().cancelled();
         shared.answered.notify_one();
         // Asked whenever the session's task is awake for something else.

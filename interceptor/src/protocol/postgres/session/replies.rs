@@ -34,7 +34,7 @@ where
     G: Gate,
 {
     /// Runs until the session ends, and says why.
-    pub(super) async fn run(mut self) -> Why {
+    pub(super) async fn run(&mut self) -> Why {
         match self.relay().await {
             Ok(why) | Err(why) => why,
         }

@@ -6,6 +6,7 @@ pub(super) mod gate;
 mod hostile;
 mod limits;
 mod masked;
+mod parting;
 mod patience;
 mod random;
 mod rig;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -14,8 +15,8 @@ use crate::policy::{
 };
 use crate::session::meter::Room;
 use crate::session::{
-    Allowance, Authorized, Direction, EndReason, Gate, Outcome, Phase, Reading, Refused, RequestId,
-    Said, Terminal, Typed,
+    Allowance, Answered, Authorized, Direction, EndReason, Gate, Outcome, Phase, Reading, Refused,
+    RequestId, Said, Terminal, Typed,
 };
 
 /// What the gate saw of one request.
@@ -47,6 +48,8 @@ pub(crate) struct FakeGate {
     pub(crate) asked: Notify,
     pub(crate) go: Notify,
     pub(crate) end: Notify,
+    /// What the server answered to the cancel with which the session ended.
+    pub(crate) answered: Mutex<Vec<Answered>>,
     pub(crate) full: AtomicBool,
     pub(crate) masks: Arc<Masks>,
     /// Nothing is masked until the next request is judged.
@@ -237,6 +240,10 @@ impl Gate for FakeGate {
 
     fn room(&self) -> Room {
         Room::default()
+    }
+
+    fn answered(&self, answered: Answered, _after: Duration) {
+        self.answered.lock().unwrap().push(answered);
     }
 
     async fn ended(&self) -> EndReason {
