@@ -106,7 +106,7 @@ fn lookup(grants: &Grants, case: &str, number: u64) {
             most: Budget::default(),
         },
         need: None,
-        tree: false,
+        scope: true,
     }];
     let want = Want {
         place: Place {

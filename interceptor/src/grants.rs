@@ -25,7 +25,7 @@ use self::store::Store;
 use self::table::{Place, Table};
 pub use self::taken::{Footing, Take, Taken};
 use crate::clock::{self, BootTime};
-use crate::identity::{Identity, Principal};
+use crate::identity::{Identity, Principal, Process};
 use crate::policy::{Action, Budget, GrantId, Needs, Refusal, Resource};
 use crate::state::{self, Owed};
 
@@ -90,16 +90,33 @@ impl Holder {
     /// itself is the topmost.
     #[must_use]
     pub fn of(principal: &Principal, scope: u64) -> Self {
-        let root = principal.ancestors.last().map(|process| Root {
-            pid: process.pid,
-            started: process.started,
-            sha256: process.executable.sha256.clone(),
-        });
         Self {
             agent: principal.agent.clone(),
             scope,
             cgroup: principal.cgroup.scope.clone(),
-            root,
+            root: principal.ancestors.last().map(Root::of),
+        }
+    }
+
+    /// The same for a grant: a topmost process that goes on has it for itself and what it starts. One that is
+    /// only passing has nothing that a grant could hang on, but the scope.
+    #[must_use]
+    pub fn asking(principal: &Principal, scope: u64, passing: bool) -> Self {
+        let of = Self::of(principal, scope);
+        let own = || (!passing).then(|| Root::of(&principal.process));
+        Self {
+            root: of.root.or_else(own),
+            ..of
+        }
+    }
+}
+
+impl Root {
+    fn of(process: &Process) -> Self {
+        Self {
+            pid: process.pid,
+            started: process.started,
+            sha256: process.executable.sha256.clone(),
         }
     }
 }

@@ -22,7 +22,7 @@ permit (principal is Agent, action == Action::"Update", resource in Table::"shop
 permit (principal is Agent, action in [Action::"CopyIn", Action::"Insert"], resource in Table::"shop/shop/public.salaries");
 @id("salaries") @approve("games")
 permit (principal is Agent, action == Action::"Select", resource in Table::"shop/shop/public.salaries");
-@id("inserts") @grant("10m") @approve("games")
+@id("inserts") @grant("10m") @grant_scope @approve("games")
 permit (principal is Agent, action == Action::"Insert", resource in Table::"shop/shop/public.orders");
 @id("answers") permit (principal is User, action == Action::"Approve", resource in Agent::"demo")
 when { principal.groups.contains("games") || principal.groups.contains("man") };

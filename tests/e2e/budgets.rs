@@ -10,7 +10,7 @@ use crate::lab::{Lab, has, lacks, refused, text};
 const RULES: &str = r#"
 @id("reach") permit (principal is Agent, action in [Action::"Connect", Action::"Open", Action::"Session"], resource);
 @id("reads") permit (principal is Agent, action in Action::"Read", resource in Target::"shop");
-@id("writes") @grant("1h") permit (principal is Agent, action in Action::"Write", resource in Target::"shop");
+@id("writes") @grant("1h") @grant_scope permit (principal is Agent, action in Action::"Write", resource in Target::"shop");
 "#;
 
 const TABLES: &str = "

@@ -13,9 +13,9 @@ const RULES: &str = r#"
 @id("customers") permit (principal is Agent, action in Action::"Read", resource in Table::"shop/shop/public.customers");
 @id("copies") permit (principal is Agent, action == Action::"CopyOut", resource in Target::"shop");
 @id("inserts") permit (principal is Agent, action == Action::"Insert", resource in Table::"shop/shop/public.copies");
-@id("orders-for-an-hour") @grant("1h")
+@id("orders-for-an-hour") @grant("1h") @grant_scope
 permit (principal is Agent, action in Action::"Read", resource in Table::"shop/shop/public.orders");
-@id("deletes-for-minutes") @grant("10m")
+@id("deletes-for-minutes") @grant("10m") @grant_scope
 permit (principal is Agent, action == Action::"Delete", resource in Table::"shop/shop/public.orders")
 when { context.hasWhere };
 "#;
@@ -128,10 +128,10 @@ fn a_refusal_says_how_to_ask_and_what_was_asked_for_is_permitted_until_it_is_tak
 fn a_grant_of_all_around_it_does_not_stand_in_for_somebodys_word() -> Result<()> {
     let rules = r#"
 @id("reach") permit (principal is Agent, action in [Action::"Connect", Action::"Open", Action::"Session"], resource);
-@id("all") @grant("1h")
+@id("all") @grant("1h") @grant_scope
 permit (principal is Agent, action in Action::"Read", resource in Schema::"shop/shop/public")
 unless { resource == Table::"shop/shop/public.salaries" };
-@id("pay") @grant("1h") @approve("games")
+@id("pay") @grant("1h") @grant_scope @approve("games")
 permit (principal is Agent, action in Action::"Read", resource in Table::"shop/shop/public.salaries");
 "#;
     let lab = Lab::with(|settings| {
@@ -144,8 +144,8 @@ permit (principal is Agent, action in Action::"Read", resource in Table::"shop/s
 }
 
 #[test]
-fn what_is_for_process_trees_is_not_granted_to_one_that_has_none() -> Result<()> {
-    let rules = RULES.replace(r#"@grant("1h")"#, r#"@grant("1h") @grant_tree"#);
+fn nothing_is_granted_to_a_whole_scope_unless_a_permit_says_so() -> Result<()> {
+    let rules = RULES.replace(" @grant_scope", "");
     let lab = Lab::with(|settings| {
         settings.policies = vec![("rules.cedar".to_owned(), rules)];
     })?;
@@ -482,7 +482,7 @@ fn what_was_begun_under_a_grant_and_lasts_ends_with_it() -> Result<()> {
     let rules = r#"
 @id("reach") permit (principal is Agent, action in [Action::"Connect", Action::"Open", Action::"Transaction"], resource);
 @id("plain") permit (principal is Agent, action == Action::"Set", resource) unless { context.settings.contains("work_mem") };
-@id("granted") @grant("1h")
+@id("granted") @grant("1h") @grant_scope
 permit (principal is Agent, action in [Action::"Select", Action::"Set", Action::"Notify"], resource in Target::"shop");
 "#;
     let lab = Lab::with(|settings| {
@@ -515,7 +515,7 @@ permit (principal is Agent, action in [Action::"Select", Action::"Set", Action::
 #[test]
 fn connecting_and_opening_by_a_grant_use_it_and_their_lines_name_it() -> Result<()> {
     let rules = r#"
-@id("reach") @grant("1h") permit (principal is Agent, action in [Action::"Connect", Action::"Open"], resource);
+@id("reach") @grant("1h") @grant_scope permit (principal is Agent, action in [Action::"Connect", Action::"Open"], resource);
 @id("read") permit (principal is Agent, action in [Action::"Read", Action::"Session"], resource);
 "#;
     let lab = Lab::with(|settings| {
@@ -573,7 +573,7 @@ fn a_column_that_a_grant_reveals_is_masked_again_when_it_ends_and_lines_name_the
 -> Result<()> {
     let rules = r#"
 @id("reach") permit (principal is Agent, action in [Action::"Connect", Action::"Open", Action::"Session", Action::"Read"], resource);
-@id("revealed") @grant("1h") permit (principal is Agent, action == Action::"Reveal", resource in Target::"shop");
+@id("revealed") @grant("1h") @grant_scope permit (principal is Agent, action == Action::"Reveal", resource in Target::"shop");
 "#;
     let lab = Lab::with(|settings| {
         settings.policies = vec![("rules.cedar".to_owned(), rules.to_owned())];

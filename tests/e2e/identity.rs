@@ -20,7 +20,7 @@ const RULES: &str = r#"
 @id("copies") permit (principal is Agent, action == Action::"CopyOut", resource == Database::"shop/shop");
 @id("analysts") permit (principal is Agent, action in Action::"Read", resource in Table::"shop/shop/public.customers")
 when { principal has identity && principal.identity.groups.contains("analysts") };
-@id("inserts") @grant("1h") permit (principal is Agent, action == Action::"Insert", resource in Table::"shop/shop/public.orders");
+@id("inserts") @grant("1h") @grant_scope permit (principal is Agent, action == Action::"Insert", resource in Table::"shop/shop/public.orders");
 "#;
 
 const CUSTOMER: &str = "select name from customers where id = 1";

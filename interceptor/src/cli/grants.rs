@@ -111,6 +111,7 @@ impl Request {
             bytes: self.bytes,
             reason: self.reason,
             ticket: self.ticket,
+            passing: true,
             on_behalf_of: behalf,
         };
         let granted = granted(&self.daemon.agent()?, &asked, self.wait).await?;

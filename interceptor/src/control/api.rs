@@ -587,6 +587,9 @@ pub struct Request {
     /// The ticket that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
+    /// Whether the process that asks ends at once, so that the grant is for what started it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub passing: bool,
     /// In whose name: a token that an exchange gave to the same process tree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_behalf_of: Option<Token>,

@@ -145,7 +145,7 @@ fn covered_for(grants: &Grants, stood_on: Option<&[GrantId]>, counted: Counted) 
             most: Budget::default(),
         },
         need: None,
-        tree: false,
+        scope: true,
     }];
     let covering = holding.cover(&Want {
         place: Place {

@@ -11,7 +11,7 @@ use cedar_policy::{PolicyId, PolicySet, ValidationMode, ValidationWarning, Valid
 use miette::Diagnostic;
 use serde::Serialize;
 
-use super::obligation::grant::TREE;
+use super::obligation::grant::SCOPE;
 use super::source::{self, Mistake, Mistakes, Piece};
 use super::vocabulary::PARSED;
 use super::{Generation, Limits, Need, RuleId, Terms};
@@ -56,9 +56,9 @@ pub struct Rule {
     /// What grants may be had of what it permits, which it permits in no other way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grant: Option<Terms>,
-    /// Whether those are for a process tree alone, never for a whole scope.
+    /// Whether those may be for a whole scope, and not for a process tree alone.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub tree: bool,
+    pub scope: bool,
     /// Whose word it takes, for the request or for the grant; it permits in no other way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approve: Option<Need>,
@@ -205,7 +205,7 @@ fn parse(piece: Piece, mistakes: &mut Vec<Mistake>) -> Option<Parsed> {
     let annotated = |name: &str| policy.annotation(name).map(str::to_owned);
     let rule = Rule {
         grant: Terms::of(annotated),
-        tree: policy.annotation(TREE).is_some(),
+        scope: policy.annotation(SCOPE).is_some(),
         approve: Need::of(&RuleId(id.clone()), annotated),
         limits: Limits::of(&RuleId(id.clone()), annotated),
         id: RuleId(id.clone()),

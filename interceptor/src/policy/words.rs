@@ -431,9 +431,10 @@ impl Refusal {
     /// A grant was asked for by a process that is of no tree, and may be given to one alone.
     #[must_use]
     pub fn granted_to_trees() -> Self {
-        let message = "this is granted to a process and what it starts, and the one that asks is alone: nothing that \
-                       started it runs in its scope, so the grant would be the whole scope's";
-        let hint = "ask from a shell or a program of the agent's own, which goes on running";
+        let message = "this is granted to a process and what it starts, and nothing that started the one that asks runs in \
+                       its scope: the grant would be the whole scope's";
+        let hint = "ask from a shell or a program of the agent's own, which goes on running; only a permit with @grant_scope \
+                    gives it to a whole scope";
         Self::plain(RefusalKind::NotPermitted, message, hint)
     }
 

@@ -56,9 +56,10 @@ pub async fn request(
         None => None,
     };
     let time = understood(&services, &asked).map_err(|mistake| Answer::bad(&mistake))?;
-    let (rules, needs) = judged(&services, &principal, &asked, time)
+    let holder = Holder::asking(&principal, scope.id, asked.passing);
+    let tree = holder.root.is_some();
+    let (rules, needs) = judged(&services, &principal, &asked, (time, tree))
         .map_err(|refusal| refused(&services, &principal, &asked, &refusal))?;
-    let holder = Holder::of(&principal, scope.id);
     let (services, asked) = (Arc::clone(&services), asked);
     // Goes on where the caller goes away: no half of it is left undone.
     let issued = tokio::spawn(async move {
@@ -313,7 +314,7 @@ fn judged(
     services: &Services,
     principal: &Principal,
     asked: &Request,
-    time: Duration,
+    (time, tree): (Duration, bool),
 ) -> Result<(Vec<RuleId>, Vec<Needs>), Refusal> {
     let facts = PrincipalFacts::new(principal);
     let facts =
@@ -335,7 +336,6 @@ fn judged(
                 rules: more,
             } => {
                 let much = (time, &budget);
-                let tree = !principal.ancestors.is_empty();
                 let Some(needs) = needed(&offers, much, tree) else {
                     if needed(&offers, much, true).is_some() {
                         return Err(Refusal::granted_to_trees());

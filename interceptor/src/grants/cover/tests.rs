@@ -85,4 +85,18 @@ fn who_is_topmost_in_its_scope_asks_for_the_scope() {
     let holder = Holder::of(&principal(40, &[]), 7);
     assert_eq!(holder.root, None);
     assert!(holds(&holder, &principal(99, &[98])));
+    assert_eq!(Holder::asking(&principal(40, &[]), 7, true), holder);
+}
+
+#[test]
+fn who_is_topmost_and_goes_on_asks_for_itself() {
+    let holder = Holder::asking(&principal(40, &[]), 7, false);
+    assert!(holds(&holder, &principal(40, &[])));
+    assert!(holds(&holder, &principal(41, &[40])));
+    assert!(!holds(&holder, &principal(99, &[98])));
+    // Who has somebody above has it for all of theirs.
+    for passing in [true, false] {
+        let holder = Holder::asking(&principal(40, &[30, 20]), 7, passing);
+        assert_eq!(holder, Holder::of(&principal(40, &[30, 20]), 7));
+    }
 }

@@ -43,12 +43,12 @@ pub(in crate::policy) fn annotations(
             "mandatory" if value.is_empty() => None,
             "mandatory" => Some("@mandatory takes no value".to_owned()),
             grant::ANNOTATION => check_grant(one, value),
-            grant::TREE if one.policy.annotation(grant::ANNOTATION).is_none() => Some(
-                "@grant_tree stands beside @grant, whose grants it keeps to process trees"
+            grant::SCOPE if one.policy.annotation(grant::ANNOTATION).is_none() => Some(
+                "@grant_scope stands beside @grant, whose grants it lets be of a whole scope"
                     .to_owned(),
             ),
-            grant::TREE if value.is_empty() => None,
-            grant::TREE => Some("@grant_tree takes no value".to_owned()),
+            grant::SCOPE if value.is_empty() => None,
+            grant::SCOPE => Some("@grant_scope takes no value".to_owned()),
             _ if grant::COMPANIONS.contains(&name) => check_grant_companion(one, name, value),
             "approve" => check_approve(one, name, value),
             _ if approval::COMPANIONS.contains(&name) => check_approval_companion(one, name, value),
@@ -58,7 +58,7 @@ pub(in crate::policy) fn annotations(
                  permit more than it says; take the rule away"
             )),
             _ => Some(format!(
-                "@{name} is not known; known are @id, @hint, @mandatory, @grant, @grant_tree, @{}, @approve, @{}, @{}",
+                "@{name} is not known; known are @id, @hint, @mandatory, @grant, @grant_scope, @{}, @approve, @{}, @{}",
                 grant::COMPANIONS.join(", @"),
                 approval::COMPANIONS.join(", @"),
                 limits::ANNOTATIONS.join(", @")

@@ -36,7 +36,7 @@ impl Policy {
             Some(Offer {
                 terms,
                 need,
-                tree: rule.tree,
+                scope: rule.scope,
             })
         };
         Some(Obliged {

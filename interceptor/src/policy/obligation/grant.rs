@@ -107,8 +107,8 @@ pub struct Offer {
     pub terms: Terms,
     /// Once this has been said; at once where there is none.
     pub need: Option<Need>,
-    /// Whether to a process tree alone, never to a whole scope.
-    pub tree: bool,
+    /// Whether to a whole scope as well, where a process tree is what it is given to otherwise.
+    pub scope: bool,
 }
 
 /// What a grant was issued as, or is asked for as.
@@ -127,7 +127,7 @@ pub struct Issued<'a> {
 impl Offer {
     /// Whether it goes so far, whoever says so.
     fn goes_to(&self, time: Duration, budget: &Budget, tree: bool) -> bool {
-        self.terms.admit(time, budget) && (tree || !self.tree)
+        self.terms.admit(time, budget) && (tree || self.scope)
     }
 }
 
@@ -160,8 +160,8 @@ pub(in crate::policy) const ANNOTATION: &str = "grant";
 /// What bounds those grants, in the order of [`Budget`]'s fields.
 pub(in crate::policy) const COMPANIONS: [&str; 3] = ["grant_uses", "grant_rows", "grant_bytes"];
 
-/// What keeps those grants to process trees.
-pub(in crate::policy) const TREE: &str = "grant_tree";
+/// What lets those grants be of a whole scope.
+pub(in crate::policy) const SCOPE: &str = "grant_scope";
 
 /// Where it shows how much is taken of a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,6 +24,7 @@ fn validate(value: &Value, schema: &Value) -> Result<(), String> {
                 "object" => value.is_object(),
                 "array" => value.is_array(),
                 "string" => value.is_string(),
+                "boolean" => value.is_boolean(),
                 "integer" => value.is_u64(),
                 other => panic!("type {other}"),
             },
@@ -138,7 +139,7 @@ fn the_published_schema_takes_what_the_socket_takes_and_nothing_else() {
         "target": "crm", "database": "app", "actions": ["Select", "CopyOut"],
         "resource": { "column": { "schema": "public", "table": "t", "column": "c" } },
         "for": "1h30m", "after": "2h", "uses": 1, "rows": 2, "bytes": 3, "reason": "a test", "ticket": "T-1",
-        "on_behalf_of": "a.b.c",
+        "passing": true, "on_behalf_of": "a.b.c",
     });
     validate(&whole, &schema).unwrap();
     let read: Request = serde_json::from_value(whole.clone()).unwrap();

@@ -457,8 +457,8 @@ fn a_grant_for_all_contexts_takes_the_word_of_each() {
 }
 
 #[test]
-fn what_is_granted_to_process_trees_is_covered_by_no_grant_of_a_scope() {
-    let rules = r#"@id("tree") @grant("1h") @grant_tree
+fn a_grant_of_a_whole_scope_covers_only_what_a_permit_says_it_may() {
+    let rules = r#"@id("tree") @grant("1h")
         permit(principal is Agent, action == Action::"Select", resource in Target::"crm");"#;
     let policy = load_text(rules).unwrap();
     let asks = [ask(Action::Select, "orders", true)];
@@ -470,9 +470,14 @@ fn what_is_granted_to_process_trees_is_covered_by_no_grant_of_a_scope() {
     let much = (tree.0, &tree.1);
     assert_eq!(needed(&offers, much, true), Option::Some(Vec::new()));
     assert_eq!(needed(&offers, much, false), None);
+    let rules = rules.replace("@grant(\"1h\")", "@grant(\"1h\") @grant_scope");
+    let policy = load_text(&rules).unwrap();
+    assert!(judged(&policy, &scope, &asks).is_ok());
+    let offers = offered(&policy, Action::Select);
+    assert_eq!(needed(&offers, much, false), Option::Some(Vec::new()));
     for (rule, expected) in [
-        ("@grant_tree", "stands beside @grant"),
-        ("@grant(\"1h\") @grant_tree(\"no\")", "takes no value"),
+        ("@grant_scope", "stands beside @grant"),
+        ("@grant(\"1h\") @grant_scope(\"no\")", "takes no value"),
     ] {
         let rule =
             format!("{rule} permit(principal is Agent, action == Action::\"Select\", resource);");
