@@ -286,6 +286,14 @@ impl Approvals {
         })
     }
 
+    /// Forgets what is over and old, or more than is kept.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub async fn prune(&self) -> Result<(), Error> {
+        self.store.prune().await
+    }
+
     /// Asks, or finds what was said.
     ///
     /// # Errors

@@ -2,10 +2,14 @@
 //!
 //! The kernel stamps connects with `CLOCK_BOOTTIME`; so does everything that is compared with them.
 
+mod lately;
+
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
+
+pub use self::lately::Lately;
 
 /// Nanoseconds since the host booted, suspend included (`CLOCK_BOOTTIME`, Linux 2.6.39).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

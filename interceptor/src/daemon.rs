@@ -168,6 +168,8 @@ fn stand(
     let (parts, until) = shared();
     pillars.stand("what forgets names", names::sweep(parts, until));
     let (parts, until) = shared();
+    pillars.stand("what forgets what is over", watch::prune(parts, until));
+    let (parts, until) = shared();
     pillars.stand("what ends grants", ending::watch(parts, until));
     let (parts, until) = shared();
     pillars.stand("what ends identities", binding::watch(parts, until));

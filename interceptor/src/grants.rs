@@ -24,7 +24,7 @@ pub use self::cover::Holding;
 use self::store::Store;
 use self::table::{Place, Table};
 pub use self::taken::{Footing, Take, Taken};
-use crate::clock::{self, BootTime};
+use crate::clock::{self, BootTime, Lately};
 use crate::identity::{Identity, Principal, Process};
 use crate::policy::{Action, Budget, GrantId, Needs, Refusal, Resource};
 use crate::state::{self, Owed};
@@ -44,7 +44,18 @@ pub enum Error {
     /// What is left of it is set aside for a request that runs.
     #[error("what is left of the grant is set aside for a request that runs")]
     Busy,
+    /// A scope has asked for too many lately.
+    #[error("this scope was given {ISSUES} grants in ten minutes; ask again in {wait} s")]
+    Often {
+        /// In how many seconds.
+        wait: u64,
+    },
 }
+
+/// Grants that one scope is given in [`WINDOW`]: each leaves a row for a while.
+const ISSUES: usize = 600;
+/// How long one counts.
+const WINDOW: Duration = Duration::from_mins(10);
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
@@ -52,6 +63,7 @@ impl From<Error> for Refusal {
             Error::Spent => Self::grant_spent(),
             Error::Busy => Self::grant_busy(),
             Error::Full(what) => Self::limit(what),
+            Error::Often { .. } => Self::too_often(&error.to_string()),
             Error::State(_) => {
                 tracing::error!(%error, "cannot keep what is taken of a grant");
                 Self::storage("the grants cannot be written")
@@ -319,6 +331,8 @@ pub struct Grants {
     ended: Mutex<Vec<(Standing, Ended)>>,
     /// Ends that could not be kept yet: a daemon that starts anew would not know of them.
     owed: Owed<(GrantId, Ended)>,
+    /// What each scope was given lately.
+    lately: Mutex<Lately<u64>>,
 }
 
 impl Grants {
@@ -339,7 +353,16 @@ impl Grants {
             store,
             ended: Mutex::new(ended.collect()),
             owed: Owed::default(),
+            lately: Mutex::new(Lately::new(WINDOW)),
         })
+    }
+
+    /// Forgets ended grants that are old, or more than are kept.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub async fn prune(&self) -> Result<(), Error> {
+        self.store.prune().await
     }
 
     /// Makes room for a grant among those of its scope and of all, and in the store, where it counts as
@@ -348,9 +371,17 @@ impl Grants {
     /// # Errors
     /// Where there are too many, or it cannot be kept.
     pub async fn prepare(&self, grant: Grant) -> Result<Coming<'_>, Error> {
-        let place = self.table.place(grant.holder.scope)?;
+        let scope = grant.holder.scope;
+        let place = self.table.place(scope)?;
+        self.tally(scope)?;
         self.store.prepare(&grant).await?;
         Ok(Coming { place, grant })
+    }
+
+    fn tally(&self, scope: u64) -> Result<(), Error> {
+        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = lately.count(scope, ISSUES, clock::boot());
+        counted.map_err(|wait| Error::Often { wait })
     }
 
     /// Issues a grant: it is in the store when this answers, and in force.

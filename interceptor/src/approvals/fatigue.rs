@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Error;
 use super::question::Key;
-use crate::clock::BootTime;
+use crate::clock::{BootTime, Lately};
 
 /// New questions of one scope in [`WINDOW`].
 const QUESTIONS: usize = 30;
@@ -16,14 +16,23 @@ const WINDOW: Duration = Duration::from_mins(10);
 const NOES: usize = 3;
 /// For so long, counted from the last of them; and they are counted for as long.
 const CLOSED: Duration = Duration::from_hours(1);
-/// Scopes, and kinds of requests, that are remembered: those that are over make room.
+/// Kinds of requests that are remembered: those that are over make room.
 const MOST: usize = 4_096;
 
 /// What was asked and denied lately. In memory only: a daemon that starts anew begins to count.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Fatigue {
-    asked: HashMap<u64, VecDeque<BootTime>>,
+    asked: Lately<u64>,
     noes: HashMap<Key, VecDeque<BootTime>>,
+}
+
+impl Default for Fatigue {
+    fn default() -> Self {
+        Self {
+            asked: Lately::new(WINDOW),
+            noes: HashMap::new(),
+        }
+    }
 }
 
 impl Fatigue {
@@ -32,16 +41,8 @@ impl Fatigue {
     /// # Errors
     /// Where there were too many, with when to try again.
     pub(super) fn ask(&mut self, scope: u64, now: BootTime) -> Result<(), Error> {
-        make_room(&mut self.asked, WINDOW, now);
-        let asked = self.asked.entry(scope).or_default();
-        forget(asked, WINDOW, now);
-        if asked.len() >= QUESTIONS {
-            let since = asked.front().map_or(WINDOW, |first| now.since(*first));
-            let wait = WINDOW.saturating_sub(since).as_secs().saturating_add(1);
-            return Err(Error::Often { wait });
-        }
-        asked.push_back(now);
-        Ok(())
+        let counted = self.asked.count(scope, QUESTIONS, now);
+        counted.map_err(|wait| Error::Often { wait })
     }
 
     /// Notes a no.
@@ -74,11 +75,7 @@ fn forget(times: &mut VecDeque<BootTime>, after: Duration, now: BootTime) {
 }
 
 /// Lets go of what counts no more, where there is much.
-fn make_room<K: std::hash::Hash + Eq>(
-    all: &mut HashMap<K, VecDeque<BootTime>>,
-    after: Duration,
-    now: BootTime,
-) {
+fn make_room(all: &mut HashMap<Key, VecDeque<BootTime>>, after: Duration, now: BootTime) {
     if all.len() >= MOST {
         all.retain(|_, times| {
             forget(times, after, now);

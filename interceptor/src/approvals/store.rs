@@ -12,6 +12,8 @@ use crate::state::{self, State as File, unwritable};
 
 /// How long what is over is kept for whoever looks back.
 const KEPT_DAYS: i64 = 30;
+/// And how many, the newest: each has all that people were shown.
+const KEPT: i64 = 10_000;
 
 const SCHEMA: &str = "\
 create table if not exists approvals (
@@ -113,6 +115,12 @@ impl Store {
         Ok(written.await?)
     }
 
+    /// Forgets what is over and old, or too much.
+    pub(super) async fn prune(&self) -> Result<(), Error> {
+        let written = self.file.write(|database| prune(database, KEPT));
+        Ok(written.await?)
+    }
+
     pub(super) async fn before(&self, of: &Question, most: usize) -> Result<Vec<Standing>, Error> {
         let named = (
             of.holder.agent.clone(),
@@ -163,6 +171,20 @@ fn save(to: &Transaction<'_>, boot: &str, standing: &Standing) -> rusqlite::Resu
     Ok(())
 }
 
+/// Forgets what was over long ago, and of the rest that is over what is more than `most`.
+fn prune(database: &Transaction<'_>, most: i64) -> rusqlite::Result<()> {
+    database.execute(
+        "delete from approvals where live = 0 and changed_at < datetime('now', ?1)",
+        params![format!("-{KEPT_DAYS} days")],
+    )?;
+    database.execute(
+        "delete from approvals where id in (select id from approvals where live = 0 \
+         order by changed_at desc, id desc limit -1 offset ?1)",
+        params![most],
+    )?;
+    Ok(())
+}
+
 fn delegations(database: &Transaction<'_>, boot: &str) -> rusqlite::Result<Vec<Delegation>> {
     // Boot times of another boot mean nothing.
     database.execute("delete from delegations where boot <> ?1", params![boot])?;
@@ -173,10 +195,7 @@ fn delegations(database: &Transaction<'_>, boot: &str) -> rusqlite::Result<Vec<D
 }
 
 fn load(database: &Transaction<'_>, boot: &str) -> rusqlite::Result<Kept> {
-    database.execute(
-        "delete from approvals where changed_at < datetime('now', ?1)",
-        params![format!("-{KEPT_DAYS} days")],
-    )?;
+    prune(database, KEPT)?;
     let mut live = database.prepare("select boot, record from approvals where live = 1")?;
     let rows = live.query_map([], |row| {
         Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))

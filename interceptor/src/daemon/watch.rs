@@ -56,6 +56,28 @@ pub(super) async fn reloads(
     }
 }
 
+/// How often state that is over is looked through.
+const PRUNES: Duration = Duration::from_hours(1);
+
+/// Forgets grants, questions and tokens that are over, and old or more than are kept.
+pub(super) async fn prune(services: Arc<Services>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(PRUNES) => {}
+            () = stop.cancelled() => return,
+        }
+        if let Err(error) = services.grants.prune().await {
+            tracing::warn!(%error, "cannot forget grants that are over");
+        }
+        if let Err(error) = services.approvals.prune().await {
+            tracing::warn!(%error, "cannot forget questions that are over");
+        }
+        if let Err(error) = services.tokens.bindings.prune().await {
+            tracing::warn!(%error, "cannot forget tokens that are over");
+        }
+    }
+}
+
 /// Feeds systemd's watchdog at half its period, where there is one.
 pub(super) async fn dog(stop: CancellationToken) {
     let mut period = 0;

@@ -16,6 +16,8 @@ use crate::state::{self, State, unwritable};
 
 /// How long ended grants are kept for whoever looks back.
 const KEPT_DAYS: i64 = 30;
+/// And how many of them, the newest: an agent that asks all the time does not fill the disk. The audit has all.
+const KEPT: i64 = 100_000;
 
 /// Bytes that are kept free for ends: a write-ahead log of some hundred pages.
 const RESERVE: u64 = 1 << 20;
@@ -125,6 +127,12 @@ impl Store {
             .write_later(move |transaction| add(transaction, id, unused, -1))
     }
 
+    /// Forgets what ended grants are old, or too many.
+    pub(super) async fn prune(&self) -> Result<(), Error> {
+        let written = self.file.write(|transaction| prune(transaction, KEPT));
+        Ok(written.await?)
+    }
+
     /// Where there is no room for it, the reserve makes some; it is kept anew once there is room again.
     pub(super) async fn ended(&self, ended: Vec<(GrantId, Ended)>) -> Result<(), Error> {
         match self.write_ended(ended.clone()).await {
@@ -155,6 +163,20 @@ impl Store {
         });
         Ok(written.await?)
     }
+}
+
+/// Forgets what ended long ago, and of the rest what is more than `most`.
+fn prune(transaction: &Transaction<'_>, most: i64) -> rusqlite::Result<()> {
+    transaction.execute(
+        "delete from grants where ended_at < datetime('now', ?1)",
+        params![format!("-{KEPT_DAYS} days")],
+    )?;
+    transaction.execute(
+        "delete from grants where id in (select id from grants where ended is not null and ended <> ?1 \
+         order by ended_at desc limit -1 offset ?2)",
+        params![PENDING, most],
+    )?;
+    Ok(())
 }
 
 /// Keeps room for ends, where there is any to keep.
@@ -194,10 +216,7 @@ fn load(transaction: &Transaction<'_>, boot: &str) -> rusqlite::Result<Kept> {
             params![word, why.word(), now],
         )?;
     }
-    transaction.execute(
-        "delete from grants where ended_at < datetime('now', ?1)",
-        params![format!("-{KEPT_DAYS} days")],
-    )?;
+    prune(transaction, KEPT)?;
     kept.live = rows(transaction, "ended is null and boot = ?1", boot)?;
     Ok(kept)
 }
@@ -254,4 +273,40 @@ fn add(
 
 fn name(id: GrantId) -> String {
     id.0.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::grant;
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_over_is_forgotten_when_it_is_old_or_too_much_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(&directory.path().join("grants.db")).unwrap();
+        for number in 1..=6 {
+            store.prepare(&grant(number, None)).await.unwrap();
+        }
+        let id = |number| GrantId(uuid::Uuid::from_u128(number));
+        // The first is about to be issued still, the second lives.
+        for number in 2..=6 {
+            store.issue(id(number)).await.unwrap();
+        }
+        for number in 3..=6 {
+            store
+                .ended(vec![(id(number), Ended::Revoked)])
+                .await
+                .unwrap();
+        }
+        let pruned = store.file.write(move |to| {
+            let old = "update grants set ended_at = '2000-01-01T00:00:00Z' where id = ?1";
+            to.execute(old, params![name(id(6))])?;
+            prune(to, 2)?;
+            let mut left = to.prepare("select id from grants order by id")?;
+            let rows = left.query_map([], |row| row.get::<_, String>(0))?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        });
+        let left = [1, 2, 4, 5].map(|number| name(id(number)));
+        assert_eq!(pruned.await.unwrap(), left);
+    }
 }

@@ -125,6 +125,23 @@ async fn settle_due(grants: &Grants) -> Vec<(GrantId, Ended)> {
     ended
 }
 
+#[tokio::test]
+async fn a_scope_is_given_so_many_in_a_while_and_no_more() {
+    let place = place();
+    let grants = Grants::open(&place.file).unwrap();
+    for _ in 0..ISSUES {
+        grants.tally(7).unwrap();
+    }
+    let often = grants.prepare(grant(1, None)).await.unwrap_err();
+    assert!(matches!(often, Error::Often { wait: 1..=600 }), "{often}");
+    let told = Refusal::from(often);
+    assert!(told.message.contains("600 grants"), "{}", told.message);
+    // Another scope has its own.
+    let mut other = grant(2, None);
+    other.holder.scope = 8;
+    issue(&grants, other).await;
+}
+
 fn covered(grants: &Grants, stood_on: Option<&[GrantId]>) -> Option<GrantId> {
     covered_for(grants, stood_on, Counted::InAnswer)
 }

@@ -331,6 +331,16 @@ impl Refusal {
         )
     }
 
+    /// Something was done too often lately; `message` says what, and when there is room again.
+    #[must_use]
+    pub fn too_often(message: &str) -> Self {
+        Self::plain(
+            RefusalKind::Limit,
+            message,
+            "wait, and ask for more at once",
+        )
+    }
+
     /// Audit or recording cannot be written; `message` says which.
     #[must_use]
     pub fn storage(message: &str) -> Self {

@@ -93,6 +93,14 @@ impl Bindings {
         })
     }
 
+    /// Forgets tokens that nobody could bring any more.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub async fn prune(&self) -> Result<(), Error> {
+        self.store.prune().await
+    }
+
     /// Whom a scope is bound to now.
     #[must_use]
     pub fn of(&self, scope: &Scope) -> Option<Arc<Identity>> {

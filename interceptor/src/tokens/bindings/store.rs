@@ -117,6 +117,11 @@ impl Store {
         .await
     }
 
+    /// Forgets tokens that nobody could bring any more.
+    pub(super) async fn prune(&self) -> Result<(), Error> {
+        self.with(|database, _boot| prune(database)).await
+    }
+
     async fn with<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>, &str) -> rusqlite::Result<T> + Send + 'static,
@@ -149,9 +154,15 @@ fn use_for(
     )
 }
 
-fn load(database: &Transaction<'_>, boot: &str) -> rusqlite::Result<Vec<Binding>> {
+/// Forgets tokens that nobody could bring any more.
+fn prune(database: &Transaction<'_>) -> rusqlite::Result<()> {
     let oldest = clock::wall().as_second().saturating_sub(REMEMBERED);
     database.execute("delete from tokens where ends < ?1", params![oldest])?;
+    Ok(())
+}
+
+fn load(database: &Transaction<'_>, boot: &str) -> rusqlite::Result<Vec<Binding>> {
+    prune(database)?;
     database.execute("delete from bindings where boot <> ?1", params![boot])?;
     let mut all = database.prepare("select record from bindings")?;
     let rows = all.query_map([], |row| row.get::<_, String>(0))?;
