@@ -3,6 +3,8 @@
 //! A rule must do all that it says: an annotation that nothing here acts on, and a name that no
 //! resource can have, are mistakes, not decoration.
 
+mod identity;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -341,6 +343,11 @@ pub(in crate::policy) fn warn(parsed: &[Parsed], warnings: &mut Vec<Mistake>) {
         let text = "permits Reveal by naming no action: columns that the configuration calls sensitive \
                     are not masked for whom it covers; add `unless { action == Action::\"Reveal\" }`, or \
                     name the actions";
+        warnings.push(one.piece.mistake(0, text));
+    }
+    for one in parsed.iter().filter(|one| identity::names_no_issuer(one)) {
+        let text = "leans on who is behind a scope without the issuer: another issuer that is configured may give the \
+                    same name, group or claim to anybody; add `principal.identity.issuer == \"…\"`";
         warnings.push(one.piece.mistake(0, text));
     }
     unread(parsed, warnings);

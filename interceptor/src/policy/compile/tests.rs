@@ -507,3 +507,54 @@ fn a_permit_that_reveals_by_naming_no_action_is_warned_of() {
         assert_eq!(found, usize::from(warned), "{rule}");
     }
 }
+
+#[test]
+fn rules_that_lean_on_an_identity_of_any_issuer_are_warned_of() {
+    let issuer = r#"principal.identity.issuer == "https://id.example""#;
+    let group = r#"principal.identity.groups.contains("dba")"#;
+    let tag = r#"principal.hasTag("team") && principal.getTag("team") == "dba""#;
+    let rows = [
+        (
+            "permit",
+            format!("when {{ principal has identity && {group} }}"),
+            true,
+        ),
+        (
+            "permit",
+            format!("when {{ principal has identity && {issuer} && {group} }}"),
+            false,
+        ),
+        // The issuer may stand in a condition of its own.
+        (
+            "permit",
+            format!("when {{ principal has identity && {issuer} }} when {{ {group} }}"),
+            false,
+        ),
+        ("permit", format!("when {{ {tag} }}"), true),
+        (
+            "permit",
+            "when { principal has identity }".to_owned(),
+            false,
+        ),
+        // What forbids by a group is too much at worst, but for whom it makes an exception.
+        (
+            "forbid",
+            format!("when {{ principal has identity && {group} }}"),
+            false,
+        ),
+        (
+            "forbid",
+            format!("unless {{ principal has identity && {group} }}"),
+            true,
+        ),
+    ];
+    for (effect, condition, expected) in rows {
+        let rule = format!(
+            "{effect}(principal is Agent, action == Action::\"Select\", resource)\n{condition};"
+        );
+        let warned = warnings(&rule)
+            .iter()
+            .any(|warning| warning.contains("without the issuer"));
+        assert_eq!(warned, expected, "{rule}");
+    }
+}
