@@ -85,7 +85,7 @@ impl Scene {
         let provider = Provider::start()?;
         let issuers = format!(
             "issuers:\n  idp:\n    issuer: {}\n    audiences: [interceptor]\n    client: interceptor-cli\n    \
-             scopes: [openid, profile]\n    allow_http: true\n    skew: 0s\n    claims: {{ keep: [ref] }}",
+             from_scope: true\n    exchange_for: [others]\n    scopes: [openid, profile]\n    allow_http: true\n    skew: 0s\n    claims: {{ keep: [ref] }}",
             provider.url()
         );
         let lab = Lab::with(|settings| {
@@ -363,8 +363,9 @@ fn confirm(login: &Process, name: &str) -> Result<()> {
 }
 
 #[test]
-fn a_person_logs_in_at_a_terminal_inside_a_scope_and_before_a_run() -> Result<()> {
-    let scene = Scene::new(&[])?;
+fn a_person_logs_in_at_a_terminal_inside_a_scope_where_that_may_be_and_before_a_run() -> Result<()>
+{
+    let mut scene = Scene::new(&[])?;
     let socket = scene.lab.daemon.run_directory().join("agent.sock");
     let socket = socket.to_string_lossy();
     let words = ["login", "--issuer", "idp", "--socket", &socket];
@@ -394,7 +395,16 @@ fn a_person_logs_in_at_a_terminal_inside_a_scope_and_before_a_run() -> Result<()
         line["identity"]["user"] == "dave"
     })?;
     ensure!(text(&bound, "/how")? == "login", "another way: {bound}");
-    Ok(())
+
+    // An agent that begins one by itself could show its code to anybody.
+    scene.lab.daemon.change(|settings| {
+        settings.more = settings
+            .more
+            .replace("from_scope: true", "from_scope: false");
+    })?;
+    scene.lab.daemon.reload()?.ok()?;
+    let told = refused(scene.lab.agent().run(&program.to_string_lossy(), &words)?)?;
+    has(&told, &["from_scope", "--login idp"])
 }
 
 #[test]

@@ -32,8 +32,12 @@ pub struct Issuer {
     pub algorithms: Vec<Algorithm>,
     /// Who asks for a login; nobody logs in without.
     pub client: Option<String>,
+    /// Whether an agent may begin a login for its own scope. Default false.
+    pub from_scope: bool,
     /// What a login asks for. Default `openid`.
     pub scopes: Vec<String>,
+    /// For whom beside the daemon its tokens may be exchanged. Default nobody.
+    pub exchange_for: Vec<String>,
     /// Trusted roots for its TLS, PEM; the host's own where absent.
     pub ca: Option<PathBuf>,
     /// Whether a loopback address may be spoken to in clear. Default false.
@@ -230,7 +234,9 @@ pub(super) fn build(directory: &Path, entry: &Entry) -> Option<Issuer> {
             .filter_map(|word| Algorithm::named(word))
             .collect(),
         client: build::text(Some(node), "client"),
+        from_scope: build::flag(node, "from_scope", false),
         scopes: or(build::texts(node, "scopes"), &["openid"]),
+        exchange_for: build::texts(node, "exchange_for"),
         ca: build::text(Some(node), "ca").map(|path| directory.join(path)),
         allow_http: build::flag(node, "allow_http", false),
         claims: ClaimNames {
@@ -261,6 +267,9 @@ pub(super) fn cross(root: &Node, config: &Config, report: &mut Report) {
         }
         if let Some(first) = seen.insert(&issuer.url.text, &issuer.name) {
             wrong(&["issuer"], &another(first));
+        }
+        if !once(&issuer.exchange_for) {
+            wrong(&["exchange_for"], "expected each audience once");
         }
         if !once(&issuer.audiences) {
             wrong(&["audiences"], "expected each audience once");

@@ -141,3 +141,19 @@ fn a_grant_ends_with_whom_the_scope_was_bound_to() -> Result<()> {
     ensure!(ended["grant"] == granted["id"], "another: {ended}");
     refused(scene.lab.psql(&[insert])?).map(drop)
 }
+
+#[test]
+fn a_token_is_exchanged_for_no_audience_that_is_not_named_for_its_issuer() -> Result<()> {
+    let scene = Scene::new(&[])?;
+    let file = readable(&scene, &scene.provider.token("analyst")?)?;
+    let asked = |audience: &str| {
+        as_agent(
+            &scene,
+            &format!("exchange --token {file} --audience {audience}"),
+        )
+    };
+    refused(asked("strangers")?)?;
+    let line = scene.refusal("audience")?;
+    has(text(&line, "/cause")?, &["strangers"])?;
+    asked("others")?.ok().map(drop)
+}

@@ -36,10 +36,22 @@ const OIDC: &[Key] = &[
         "The client id for `interceptor login`; without it nobody logs in by this issuer.",
     ),
     may(
+        "from_scope",
+        Shape::Flag,
+        "false",
+        "Whether an agent may begin a login for its own scope: whoever confirms its code is behind it then.",
+    ),
+    may(
         "scopes",
         Shape::List(1, &Shape::Text(Form::Identifier)),
         "[openid]",
         "What a login asks for.",
+    ),
+    may(
+        "exchange_for",
+        Shape::List(1, &Shape::Text(Form::Identifier)),
+        "the daemon alone",
+        "For which audiences, beside the daemon itself, its tokens may be exchanged.",
     ),
     may(
         "ca",

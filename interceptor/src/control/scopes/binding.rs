@@ -162,6 +162,23 @@ pub async fn begin_own(
     Json(asked): Json<Begin>,
 ) -> Result<Json<Begun>, Answer> {
     scope_of(&services, &caller)?;
+    let config = services.config.load_full();
+    let issuer = config.issuers.get(&asked.issuer);
+    // Who shows its code to somebody else would be them.
+    if issuer.is_some_and(|issuer| !issuer.from_scope) {
+        let what = format!(
+            "a scope begins no login by {}: its issuer does not say `from_scope: true`; begin it outside, with \
+             `interceptor run --login {0}` or `interceptor login --issuer {0} CGROUP`",
+            asked.issuer
+        );
+        refuse(
+            &services,
+            &caller,
+            None,
+            ("login", &Error::Login(what.clone())),
+        );
+        return Err(Answer::bad(&what));
+    }
     start(&services, &caller, &asked.issuer).await
 }
 

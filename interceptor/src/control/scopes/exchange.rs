@@ -145,6 +145,14 @@ async fn exchanged(
     let identity = &verified.identity;
     let audience = asked.audience.as_deref();
     let audience = audience.unwrap_or_else(|| mint.issuer());
+    let mut issuers = config.issuers.values();
+    let listed = issuers
+        .find(|issuer| issuer.url.text == identity.issuer)
+        .is_some_and(|issuer| issuer.exchange_for.iter().any(|one| one == audience));
+    if audience != mint.issuer() && !listed {
+        let said = audience.to_owned();
+        return Err(Error::Audience { said });
+    }
     let minted = mint.sign(identity, holder, audience, (asked.time, verified.until))?;
     let named = (identity.issuer.as_str(), verified.token.as_str());
     let (scope, ends) = (holder.scope, identity.expires);

@@ -234,7 +234,9 @@ impl Idp {
                 Algorithm::EdDsa,
             ],
             client: Some("cli".to_owned()),
+            from_scope: false,
             scopes: vec!["openid".to_owned(), "profile".to_owned()],
+            exchange_for: Vec::new(),
             ca: self.ca.clone(),
             allow_http: true,
             claims: ClaimNames {
