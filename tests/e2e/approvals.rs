@@ -243,6 +243,21 @@ fn an_answer_comes_too_late_for_who_has_waited_and_is_there_for_the_next_try() -
 }
 
 #[test]
+fn a_client_that_has_set_a_timeout_waits_no_longer_and_comes_back() -> Result<()> {
+    let lab = patient("900s")?;
+    let told = refused(lab.psql(&["set statement_timeout = '300ms'", DELETE])?)?;
+    has(
+        &told,
+        &["waiting for approval", "waits for an approval of games"],
+    )?;
+    let one = waits(&lab, 0)?;
+    approvals(&lab, GAMES, &["approve", text(&one, "/id")?])?.ok()?;
+    lab.psql(&["set statement_timeout = '300ms'", DELETE])?
+        .ok()?;
+    ensure_orders(&lab, "id = 101", 0)
+}
+
+#[test]
 fn an_answer_outlives_the_daemon_and_so_does_its_use() -> Result<()> {
     let mut lab = patient("0s")?;
     refused(lab.psql(&[DELETE])?)?;

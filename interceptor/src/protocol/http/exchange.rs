@@ -190,14 +190,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         facts.wrong = facts.wrong.or(odd);
         let reading = Arc::new(facts.reading(parts.uri.query()));
         let hold = Hold::default();
-        let said = Said {
-            text: &text,
-            shown: shown.as_ref().map_err(|why| *why),
-            word: None,
-            begun: false,
-            hold: &hold,
-            look: None,
-        };
+        let said = Said::alone(&text, shown.as_ref().map_err(|why| *why), &hold);
         let authorized = self.gate.authorize(Phase::Execute, said, &reading).await;
         let authorized =
             authorized.map_err(|refused| Box::new(refuse::refused(&refused, facts.wrong)))?;

@@ -9,6 +9,7 @@ mod account;
 mod entry;
 mod judge;
 mod ledger;
+mod own_timeout;
 mod parting;
 mod patience;
 mod pipe;
@@ -33,6 +34,7 @@ use self::judge::Judge;
 pub use self::judge::{Alone, Read, TEXT_MAX};
 pub use self::ledger::Unexpected;
 use self::ledger::{Ledger, Reported};
+use self::own_timeout::OwnTimeout;
 use self::parting::Parting;
 pub use self::patience::Patience;
 use self::pipe::Pipe;
@@ -313,6 +315,7 @@ where
         described: None,
         left: steered.then(|| gate.masks()).into_iter().collect(),
         guard: None,
+        own_timeout: OwnTimeout::new(&asked),
         interrupts: 0,
     };
     let mut replies = Replies {

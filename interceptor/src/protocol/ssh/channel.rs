@@ -304,14 +304,7 @@ impl Channel {
             under: asked.under().into_iter().chain(set).collect(),
             ..Shown::default()
         };
-        let said = Said {
-            text: &asked.text,
-            shown: Ok(&shown),
-            word: None,
-            begun: false,
-            look: None,
-            hold: &hold,
-        };
+        let said = Said::alone(&asked.text, Ok(&shown), &hold);
         let session = &self.shared.session;
         let mut judged = pin!(session.authorize(Phase::Execute, said, &asked.reading));
         let (mut waits, mut gone) = (false, false);

@@ -38,10 +38,28 @@ pub struct Said<'a> {
     pub word: Option<&'a Arc<Word>>,
     /// Whether something ran before it that the server has not ended yet: waiting would hold its locks.
     pub begun: bool,
+    /// How long whoever asks waits for anything, where it has said so.
+    pub patience: Option<Duration>,
     /// Looks at what it would touch, where the engine can, so that people may know.
     pub look: Option<Look<'a>>,
     /// Where the engine and the gate tell each other of a wait.
     pub hold: &'a Hold,
+}
+
+impl<'a> Said<'a> {
+    /// What has no word yet, and nothing before it; nobody looks at what it would touch.
+    #[must_use]
+    pub fn alone(text: &'a str, shown: Result<&'a Shown, &'static str>, hold: &'a Hold) -> Self {
+        Self {
+            text,
+            shown,
+            word: None,
+            begun: false,
+            patience: None,
+            look: None,
+            hold,
+        }
+    }
 }
 
 /// Begins to look, beside the session, at what a request would touch.
@@ -298,7 +316,7 @@ impl Session {
         let retry = |id: ApprovalId| {
             Refusal::waits_for_people(&reading.summary, &approvals::who(&needs), id)
         };
-        let patience = self.patience(said.begun, reading, until);
+        let patience = self.patience(said, reading, until);
         if patience.is_zero() {
             return match ticket.last_look() {
                 Some(Outcome::Approved(word)) => self.use_up(word, reading).await,
@@ -352,12 +370,13 @@ impl Session {
     }
 
     /// How long a request may wait. One inside of a transaction holds locks meanwhile: it comes back.
-    fn patience(&self, begun: bool, reading: &Reading, until: BootTime) -> Duration {
-        let inside = begun || reading.asks.iter().any(|ask| ask.context.in_transaction);
+    fn patience(&self, said: &Said<'_>, reading: &Reading, until: BootTime) -> Duration {
+        let inside = said.begun || reading.asks.iter().any(|ask| ask.context.in_transaction);
         match inside {
             true => Duration::ZERO,
             false => {
                 let most = until.since(clock::boot());
+                let most = said.patience.map_or(most, |own| own.min(most));
                 self.who.target.timeouts.hold.min(most)
             }
         }

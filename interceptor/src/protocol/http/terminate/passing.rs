@@ -220,14 +220,7 @@ impl Engine {
             literals: None,
             varies: false,
         };
-        let said = Said {
-            text: &text,
-            shown: Ok(&shown),
-            word: None,
-            begun: false,
-            hold: &hold,
-            look: None,
-        };
+        let said = Said::alone(&text, Ok(&shown), &hold);
         let reading = Arc::new(asked.reading());
         let Ok(authorized) = session.authorize(Phase::Execute, said, &reading).await else {
             return hello.deny().await;

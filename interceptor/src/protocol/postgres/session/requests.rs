@@ -24,6 +24,7 @@ use super::account::{Account, SKIPPED};
 use super::entry::{Change, Entry, Kind, Statement};
 use super::judge::{self, Judge, Text};
 use super::ledger::{self, Guard, Ledger, Part, Standing};
+use super::own_timeout::OwnTimeout;
 use super::pipe::{self, Fate, Pipe};
 use super::scope::Scope;
 use super::table::Name;
@@ -74,6 +75,8 @@ pub(super) struct Requests<'a, R, W, G: Gate> {
     pub(super) left: Vec<Arc<Masks>>,
     /// What is looked at in the server's answers, with what it was made of.
     pub(super) guard: Option<(Arc<Masking>, Arc<Guard>)>,
+    /// How long the client lets a statement run.
+    pub(super) own_timeout: OwnTimeout,
     /// How many cancels had come for what waits here when the request at hand was read.
     pub(super) interrupts: u64,
 }
@@ -412,6 +415,7 @@ where
                 self.refuse(kind, size, &refuse::cancelled(), false);
             }
             Ok(authorized) => {
+                self.own_timeout.note(&statement.text, &statement.reading);
                 let mut account = Account::new(&self.gate, authorized.request);
                 let own = match self.apart(kind, &statement, authorized.allowance).await? {
                     Apart::Not => None,

@@ -29,14 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 pub(super) async fn at_once(shared: &Shared, asked: &Asked) -> Option<Authorized> {
     let hold = Hold::default();
     let shown = Shown::default();
-    let said = Said {
-        text: &asked.text,
-        shown: Ok(&shown),
-        word: None,
-        begun: false,
-        look: None,
-        hold: &hold,
-    };
+    let said = Said::alone(&asked.text, Ok(&shown), &hold);
     let mut judged = pin!(
         shared
             .session

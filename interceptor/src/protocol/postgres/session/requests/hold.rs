@@ -44,6 +44,7 @@ where
             shown: shown.as_ref().map_err(|why| *why),
             word: statement.given.as_ref().and_then(|given| given.word.get()),
             begun,
+            patience: self.own_timeout.now(),
             look: look.as_ref().map(|look| Look(look)),
             hold: &hold,
         };
