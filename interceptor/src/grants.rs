@@ -496,6 +496,14 @@ impl Grants {
         self.table.all(scope)
     }
 
+    /// The live grants of a scope that are of a principal's process tree, or of the whole scope.
+    #[must_use]
+    pub fn of(&self, principal: &Principal, scope: u64) -> Vec<Standing> {
+        let mut all = self.table.all(Some(scope));
+        all.retain(|standing| cover::holds(&standing.grant.holder, principal));
+        all
+    }
+
     /// How many live now.
     #[must_use]
     pub fn count(&self) -> usize {

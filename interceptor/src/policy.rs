@@ -36,6 +36,8 @@ pub use obligation::{
 };
 pub use source::{Mistake, Mistakes};
 pub use subject::{Error, PrincipalFacts};
+#[cfg(test)]
+pub(crate) use vocabulary::lies_in;
 pub use vocabulary::{SCHEMA, column, column_name};
 
 /// What is done, one kind of statement each. The schema in `policies/` names the same.

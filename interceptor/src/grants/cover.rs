@@ -1,5 +1,7 @@
 //! What a grant covers: whom, where, and what lies in what.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use super::table::{Live, Room};
 use super::{Grant, Grants, Holder, Root};
 use crate::clock::{self, BootTime};
@@ -54,8 +56,9 @@ impl Held for Holding<'_> {
     fn cover(&self, want: &Want<'_>) -> Option<Covering> {
         let now = clock::boot();
         let table = &self.grants.table;
+        let within = around(&want.access.resource);
         let at = (want.access.action, want.place.target);
-        table.find(self.scope, at, |live: &Live| {
+        table.find(self.scope, at, &within, |live: &Live| {
             let grant = &live.grant;
             let issued = Issued {
                 time: grant.length(),
@@ -81,7 +84,50 @@ fn covers(grant: &Grant, place: Place<'_>, access: &Access) -> bool {
         && lies_in(&access.resource, &grant.resource)
 }
 
-/// Whether `inner` is `outer` or a part of it.
+/// A part of a database as a number, for what a grant of it can be passed over by; of other resources, and of
+/// what is around all parts, none: they are looked at.
+pub(super) fn key(resource: &Resource) -> Option<u64> {
+    match resource {
+        Resource::Schema { schema } => Some(number(&[schema])),
+        Resource::Table { schema, table } => Some(number(&[schema, table])),
+        Resource::Column {
+            schema,
+            table,
+            column,
+        } => Some(number(&[schema, table, column])),
+        Resource::Function { schema, function } => Some(number(&[schema, "", function])),
+        Resource::Target
+        | Resource::Database
+        | Resource::Path { .. }
+        | Resource::File { .. }
+        | Resource::Forward { .. }
+        | Resource::KubeNamespace { .. }
+        | Resource::KubeObject { .. } => None,
+    }
+}
+
+/// The numbers of the parts of a database that a resource lies in, itself among them: a grant of another part
+/// does not cover it.
+fn around(resource: &Resource) -> [Option<u64>; 3] {
+    let own = key(resource);
+    match resource {
+        Resource::Column { schema, table, .. } => {
+            [own, Some(number(&[schema, table])), Some(number(&[schema]))]
+        }
+        Resource::Table { schema, .. } | Resource::Function { schema, .. } => {
+            [own, Some(number(&[schema])), None]
+        }
+        _ => [own, None, None],
+    }
+}
+
+fn number(names: &[&str]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    names.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Whether `inner` is `outer` or a part of it, as policy has it.
 fn lies_in(inner: &Resource, outer: &Resource) -> bool {
     let schema = |resource: &Resource| match resource {
         Resource::Schema { schema }
@@ -141,7 +187,7 @@ fn lies_in(inner: &Resource, outer: &Resource) -> bool {
 }
 
 /// Whether a principal of the holder's scope is in the tree that the grant hangs on.
-fn holds(holder: &Holder, principal: &Principal) -> bool {
+pub(super) fn holds(holder: &Holder, principal: &Principal) -> bool {
     // A scope that was tagged anew is another agent's.
     if holder.agent != principal.agent {
         return false;

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::cover;
 use super::{Amount, Ended, Error, Grant, Standing, Take, Taken};
 use crate::clock::BootTime;
 use crate::policy::{Action, Budget, Covering, GrantId, Limit, Limits};
@@ -209,6 +210,8 @@ struct OfScope {
 struct Listed {
     actions: u64,
     target: u64,
+    /// Of which part of a database it is.
+    key: Option<u64>,
     live: Arc<Live>,
 }
 
@@ -281,6 +284,7 @@ impl Table {
         let listed = Listed {
             actions: grant.actions.iter().fold(0, |all, one| all | bit(*one)),
             target: hash(&grant.target),
+            key: cover::key(&grant.resource),
             live: Arc::clone(&live),
         };
         let mut held = self.write();
@@ -294,11 +298,13 @@ impl Table {
         self.bell.count();
     }
 
-    /// The best of a scope's grants for an action at a target that `which` gives room on.
+    /// The best of a scope's grants for an action at a target that `which` gives room on. Those of parts of a
+    /// database that are not `within` these are passed over.
     pub(super) fn find(
         &self,
         scope: u64,
         (action, target): (Action, &str),
+        within: &[Option<u64>],
         which: impl Fn(&Live) -> Option<Room>,
     ) -> Option<Covering> {
         let held = self.read();
@@ -306,7 +312,8 @@ impl Table {
         let (action, target) = (bit(action), hash(target));
         let mut best: Option<(Room, &Live)> = None;
         for listed in &of_scope.grants {
-            if listed.actions & action == 0 || listed.target != target {
+            let is_around = listed.key.is_none() || within.contains(&listed.key);
+            if listed.actions & action == 0 || listed.target != target || !is_around {
                 continue;
             }
             match which(&listed.live) {

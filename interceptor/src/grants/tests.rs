@@ -126,6 +126,22 @@ async fn settle_due(grants: &Grants) -> Vec<(GrantId, Ended)> {
 }
 
 #[tokio::test]
+async fn a_tree_sees_its_own_grants_and_those_of_the_whole_scope() {
+    let place = place();
+    let grants = Grants::open(&place.file).unwrap();
+    let whole = issue(&grants, grant(1, None)).await;
+    let mut tree = grant(2, None);
+    tree.holder = Holder::of(&principal(40, &[30]), 7);
+    let tree = issue(&grants, tree).await;
+    let seen = |principal: &Principal| -> Vec<_> {
+        let seen = grants.of(principal, 7);
+        seen.iter().map(|standing| standing.grant.id).collect()
+    };
+    assert_eq!(seen(&principal(41, &[30])), [whole, tree]);
+    assert_eq!(seen(&principal(41, &[31])), [whole]);
+}
+
+#[tokio::test]
 async fn a_scope_is_given_so_many_in_a_while_and_no_more() {
     let place = place();
     let grants = Grants::open(&place.file).unwrap();

@@ -456,6 +456,13 @@ pub(super) fn chain(target: &str, database: &str, resource: &Resource) -> Vec<(K
     chain
 }
 
+/// Whether a resource is another, or lies in it.
+#[cfg(test)]
+pub(crate) fn lies_in(inner: &Resource, outer: &Resource) -> bool {
+    let own = chain("crm", "app", outer).pop();
+    own.is_some_and(|own| chain("crm", "app", inner).contains(&own))
+}
+
 /// The ids of a path and of everything that it lies in, outermost first: `api/`, `api/v1`.
 fn path_ids(target: &str, path: &str) -> Vec<(Kind, String)> {
     let mut id = format!("{}/", part(target));

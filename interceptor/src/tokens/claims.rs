@@ -128,7 +128,8 @@ fn audience(token: &Unproved<'_>, issuer: &Issuer, meant_for: For<'_>) -> Result
     }
 }
 
-/// When the token ends, the issuer's clock taken to be off as far as it may.
+/// When the token ends. The issuer's clock may be off, so that one is let in that has just ended here; one that
+/// has not ends when it says.
 fn times(token: &Unproved<'_>, issuer: &Issuer, now: i64) -> Result<i64, Error> {
     let seconds = |duration: std::time::Duration| i64::try_from(duration.as_secs()).unwrap_or(0);
     let (skew, max_age) = (seconds(issuer.skew), seconds(issuer.max_age));
@@ -139,17 +140,25 @@ fn times(token: &Unproved<'_>, issuer: &Issuer, now: i64) -> Result<i64, Error> 
         let after = from.saturating_sub(now);
         return Err(Error::Early { after });
     }
-    let oldest = issued.saturating_add(max_age).saturating_add(skew);
-    let expires = expires.saturating_add(skew);
-    if expires <= now {
-        let before = now.saturating_sub(expires.saturating_sub(skew));
+    let oldest = issued.saturating_add(max_age);
+    if expires.saturating_add(skew) <= now {
+        let before = now.saturating_sub(expires);
         return Err(Error::Expired { before });
     }
-    match oldest <= now {
+    match oldest.saturating_add(skew) <= now {
         true => Err(Error::Old {
             seconds: now.saturating_sub(issued),
         }),
-        false => Ok(expires.min(oldest)),
+        false => Ok(ends(expires.min(oldest), now, skew)),
+    }
+}
+
+/// When what says that it ends at `at` does: then, or, where that has just been by a clock that may be off, as
+/// much later as that may be.
+pub(super) fn ends(at: i64, now: i64, skew: i64) -> i64 {
+    match at > now {
+        true => at,
+        false => at.saturating_add(skew),
     }
 }
 

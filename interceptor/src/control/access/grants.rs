@@ -17,7 +17,7 @@ use super::super::api::{Request, Revoke, Token};
 use super::super::caller::{Answer, Known};
 use super::super::scopes::binding::{self, Place};
 use super::super::scopes::exchange;
-use super::super::status::{agent_of, scope_of};
+use super::super::status::agent_of;
 use super::asking;
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
@@ -140,13 +140,13 @@ fn refused(
     Answer::refused(refusal)
 }
 
-/// `GET /v1/grants` on the agents' socket: those of the caller's own scope.
+/// `GET /v1/grants` on the agents' socket: those of the caller's own process tree, and of its whole scope.
 ///
 /// # Errors
 /// An answer where the caller is in no scope.
 pub async fn own(State(services): Given, caller: Known) -> Result<Json<Vec<Standing>>, Answer> {
-    let scope = scope_of(&services, &caller)?;
-    Ok(Json(services.grants.all(Some(scope.id))))
+    let (scope, principal) = agent_of(&services, &caller).await?;
+    Ok(Json(services.grants.of(&principal, scope.id)))
 }
 
 /// `GET /v1/grants` on the control socket: all of them.

@@ -44,6 +44,63 @@ fn a_grant_covers_its_resource_and_what_lies_in_it_and_nothing_beside() {
     }
 }
 
+/// One of each kind and more, which lie in each other, beside each other, or have each other's names.
+fn of_each_kind() -> Vec<Resource> {
+    let file = |path: &[&str]| Resource::File {
+        path: path.iter().map(|part| (*part).to_owned()).collect(),
+    };
+    let object = |namespace: &str, name: &str| Resource::KubeObject {
+        namespace: namespace.to_owned(),
+        resource: "pods".to_owned(),
+        name: name.to_owned(),
+    };
+    let namespace = |namespace: &str| Resource::KubeNamespace {
+        namespace: namespace.to_owned(),
+    };
+    let forward = |port| Resource::Forward {
+        host: "a".to_owned(),
+        port,
+    };
+    let mut all = vec![Resource::Target, Resource::Database];
+    all.extend(["a", "b"].map(|name| resource("schema", name)));
+    all.extend(["a.b", "a.c", "b.b"].map(|name| resource("table", name)));
+    all.extend(["a.b.c", "a.c.c", "b.b.c"].map(|name| resource("column", name)));
+    all.extend(["a.b", "b.b"].map(|name| resource("function", name)));
+    all.extend(["/", "/a", "/a/b", "/ab"].map(|name| resource("path", name)));
+    all.extend([&["a"][..], &["a", "b"], &["ab"], &[]].map(file));
+    all.extend([forward(1), forward(2), namespace("a"), namespace("b")]);
+    all.extend([
+        object("a", ""),
+        object("a", "x"),
+        object("b", "x"),
+        object("a", "y"),
+    ]);
+    all
+}
+
+#[test]
+fn what_lies_in_what_is_as_policy_has_it_and_nothing_of_it_is_passed_over() {
+    let all = of_each_kind();
+    for outer in &all {
+        for inner in &all {
+            let lies = lies_in(inner, outer);
+            assert_eq!(
+                lies,
+                crate::policy::lies_in(inner, outer),
+                "{inner:?} in {outer:?}"
+            );
+            let key = key(outer);
+            let is_looked_at = key.is_none() || around(inner).contains(&key);
+            assert!(is_looked_at || !lies, "{inner:?} in {outer:?}");
+            // What has a number is told by it alone.
+            assert!(
+                key.is_none() || is_looked_at == lies,
+                "{inner:?} in {outer:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn target_database_and_action_are_those_of_the_grant() {
     let mut grant = grant(1, None);

@@ -9,7 +9,7 @@ use super::trust::xml_time;
 use super::xml::{ASSERTION, Element};
 use crate::config::Saml;
 use crate::identity::Identity;
-use crate::tokens::claims::{Claimed, MAX_GROUPS, MAX_NAME, MAX_TEXT, line};
+use crate::tokens::claims::{Claimed, MAX_GROUPS, MAX_NAME, MAX_TEXT, ends, line};
 use crate::tokens::{Error, shown};
 
 const BEARER: &str = "urn:oasis:names:tc:SAML:2.0:cm:bearer";
@@ -37,12 +37,11 @@ impl Now {
     /// # Errors
     /// Where it has ended.
     fn ends(self, at: i64) -> Result<i64, Error> {
-        let end = at.saturating_add(self.skew);
-        match end <= self.seconds {
+        match at.saturating_add(self.skew) <= self.seconds {
             true => Err(Error::Expired {
                 before: self.seconds.saturating_sub(at),
             }),
-            false => Ok(end),
+            false => Ok(ends(at, self.seconds, self.skew)),
         }
     }
 }
@@ -64,10 +63,8 @@ pub(super) fn read(assertion: Element<'_>, provider: &Saml, now: i64) -> Result<
     let issued = time(assertion, "IssueInstant")?;
     let issued = issued.ok_or_else(|| Error::Claim("it has no `IssueInstant`".to_owned()))?;
     now.begins(issued)?;
-    let oldest = issued
-        .saturating_add(seconds(provider.max_age))
-        .saturating_add(now.skew);
-    if oldest <= now.seconds {
+    let oldest = issued.saturating_add(seconds(provider.max_age));
+    if oldest.saturating_add(now.skew) <= now.seconds {
         let seconds = now.seconds.saturating_sub(issued);
         return Err(Error::Old { seconds });
     }
@@ -75,6 +72,7 @@ pub(super) fn read(assertion: Element<'_>, provider: &Saml, now: i64) -> Result<
     let subject = subject(assertion.one(ASSERTION, "Subject")?, provider, now)?;
     let (session_until, acr) = login(assertion, now)?;
     // A session is what lasts; where none is told of, what is said lasts as long as it is good.
+    let oldest = ends(oldest, now.seconds, now.skew);
     let ends = session_until.unwrap_or(good_until).min(oldest);
     let said = attributes(assertion)?;
     Ok(Claimed {
