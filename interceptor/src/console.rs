@@ -28,6 +28,8 @@ use crate::control::{Shared, agents, status};
 
 /// Bytes of a request's body.
 const MAX_BODY: usize = 64 << 10;
+/// The same of what a chat says.
+const MAX_HOOK: usize = 256 << 10;
 
 /// Serves the console on `listener` until `stop`.
 pub async fn serve(
@@ -72,13 +74,15 @@ fn routes(services: Shared, logins: &Arc<Logins>, site: &Arc<Site>) -> Router {
     // A chat is no page: what it says is signed.
     let hooks = Router::new()
         .route("/hooks/slack", post(hook::slack))
+        // A button brings the whole message along.
+        .layer(DefaultBodyLimit::max(MAX_HOOK))
         .layer(from_fn(guard::host));
     assets::routes()
         .merge(outside)
         .merge(inside)
         .layer(from_fn(guard::guard))
-        .merge(hooks)
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .merge(hooks)
         .layer(Extension(Arc::clone(logins)))
         .layer(Extension(Arc::clone(site)))
         .with_state(services)

@@ -77,6 +77,8 @@ pub struct Webhook {
     pub ca: Option<PathBuf>,
     /// Whether a loopback address may be spoken to in clear. Default false.
     pub allow_http: bool,
+    /// The workspace that `people` are of; any where absent.
+    pub team: Option<String>,
     /// Who may answer, by the chat's name for them.
     pub people: BTreeMap<String, Approver>,
 }
@@ -159,6 +161,7 @@ pub(in crate::config) fn webhook(from: &From<'_>, root: &Node) -> Option<Webhook
         secret: from.secret(node.under("secret")?)?,
         ca: from.path(Some(node), "ca"),
         allow_http: flag(node, "allow_http", false),
+        team: text(Some(node), "team"),
         people: people.iter().filter_map(person).collect(),
     })
 }

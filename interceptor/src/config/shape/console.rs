@@ -92,6 +92,12 @@ const WEBHOOK: Shape = Shape::Keys(&[
         "Whether a receiver on a loopback address may be spoken to without TLS.",
     ),
     may(
+        "team",
+        Shape::Text(Form::Identifier),
+        "any",
+        "The workspace that answers must come from: T0123ABCD. Names of users are of one workspace.",
+    ),
+    may(
         "people",
         Shape::List(1, &PERSON),
         "none: nobody answers by it",

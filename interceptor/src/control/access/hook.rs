@@ -35,7 +35,21 @@ struct Pressed {
     #[serde(rename = "type")]
     kind: String,
     user: User,
+    #[serde(default)]
+    team: Option<Team>,
     actions: Vec<Action>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Team {
+    id: String,
+}
+
+impl Pressed {
+    /// Whether it comes from the workspace that it must, where one is named.
+    fn is_of(&self, team: Option<&str>) -> bool {
+        team.is_none_or(|must| self.team.as_ref().is_some_and(|team| team.id == must))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -70,7 +84,11 @@ pub async fn slack(
         .webhook
         .as_ref()
         .and_then(|webhook| webhook.people.get(&pressed.user.id));
-    let Some(person) = person else {
+    let team = config
+        .webhook
+        .as_ref()
+        .and_then(|webhook| webhook.team.as_deref());
+    let Some(person) = person.filter(|_| pressed.is_of(team)) else {
         tracing::warn!(user = %pressed.user.id.escape_debug(), "somebody answers in the chat who is not configured");
         return Ok(told("you are not among those who may answer here"));
     };
@@ -212,6 +230,26 @@ mod tests {
     use axum::http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn a_button_is_of_the_workspace_that_is_named() {
+        let of = |team: &str| {
+            let text = format!(
+                r#"{{ "type": "block_actions", "user": {{ "id": "U1" }}{team}, "actions": [] }}"#
+            );
+            serde_json::from_str::<Pressed>(&text).unwrap()
+        };
+        let (ours, other) = (
+            of(r#", "team": { "id": "T1" }"#),
+            of(r#", "team": { "id": "T2" }"#),
+        );
+        let (none, null) = (of(""), of(r#", "team": null"#));
+        assert!(ours.is_of(Some("T1")));
+        for other in [&other, &none, &null] {
+            assert!(!other.is_of(Some("T1")), "{other:?}");
+            assert!(other.is_of(None));
+        }
+    }
 
     #[test]
     fn a_button_is_read_as_a_form_carries_it() {
