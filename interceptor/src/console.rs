@@ -63,6 +63,9 @@ fn routes(services: Shared, logins: &Arc<Logins>, site: &Arc<Site>) -> Router {
         .route("/api/grants", get(grants::all))
         .route("/api/grants/revoke", post(grants::revoke))
         .route("/api/sessions/end", post(agents::end_session))
+        .route("/api/agents/freeze", post(agents::freeze))
+        .route("/api/agents/thaw", post(agents::thaw))
+        .route("/api/agents/kill", post(agents::kill))
         .route("/api/sessions/watch", post(watch::watch))
         .route("/api/audit", post(search::search))
         .layer(from_fn_with_state(Arc::clone(&services), guard::logged_in));

@@ -230,6 +230,35 @@ fn every_view_fits_a_telephone_and_says_why_a_request_was_decided_so() -> Result
 }
 
 #[test]
+fn an_agent_is_frozen_let_go_on_and_killed_in_the_page() -> Result<()> {
+    let scene = Scene::new("")?;
+    let mut psql = scene.lab.agent().open_psql(&scene.lab.dsn())?;
+    psql.send("\\echo here\n")?;
+    psql.await_text("here", DEADLINE)?;
+    let mut browser = scene.root()?;
+    let audit = scene.lab.daemon.audit();
+    for (word, verb) in [("Freeze", "freeze"), ("Thaw", "thaw"), ("Kill", "kill")] {
+        browser.press("3")?;
+        browser.shows("Agents")?;
+        let button = format!("button[aria-label^='{word} the agent demo']");
+        // Once is not enough.
+        browser.click(&button)?;
+        browser.wait(&format!(
+            "document.querySelector(\"{button}\").textContent === '{word}: sure?'"
+        ))?;
+        browser.click(&button)?;
+        let done = |line: &Value| {
+            line["verb"] == verb && line["result"] == "ok" && line["detail"]["agent"] == "demo"
+        };
+        let line = audit.wait_for("control", DEADLINE, done)?;
+        text(&line, "/caller/link/process/executable/sha256")?;
+        browser.shows("The agent demo")?;
+    }
+    psql.finish(DEADLINE)?;
+    is_content(&browser)
+}
+
+#[test]
 fn what_comes_late_for_a_view_that_was_left_is_not_shown() -> Result<()> {
     let scene = Scene::new("")?;
     let mut browser = scene.root()?;

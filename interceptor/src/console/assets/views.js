@@ -201,7 +201,30 @@ export function grants(all, again) {
   ];
 }
 
-export function sessions({ sessions: all }, again) {
+// What can be done to an agent as a whole, each for who may.
+const deeds = [
+  ['Freeze', 'freeze', 'is stopped, and its sessions are ended'],
+  ['Thaw', 'thaw', 'goes on'],
+  ['Kill', 'kill', 'is killed, with its sessions and grants'],
+];
+
+function agents({ agents: used, scopes }, again) {
+  const names = [...new Set([...Object.keys(used ?? {}), ...(scopes ?? []).map((scope) => scope.agent)])].sort();
+  const item = (agent) => el('li', null,
+    el('p', null, el('strong', null, plain(agent))),
+    deeds.map(([word, way, done]) => twice(word, `${word} the agent ${plain(agent)}`, async () => {
+      await api(`/api/agents/${way}`, { agent });
+      say(`The agent ${plain(agent)} ${done}.`);
+      again();
+    })));
+  return [
+    el('h2', null, 'Agents'),
+    names.length ? el('ul', { className: 'list' }, names.map(item)) : el('p', { className: 'quiet' }, 'No scope is tagged.'),
+  ];
+}
+
+export function sessions(status, again) {
+  const { sessions: all } = status;
   const item = (one) => el('li', null,
     el('p', null, el('strong', null, plain(one.agent)), ` on ${place(one)}`),
     rows(
@@ -219,6 +242,7 @@ export function sessions({ sessions: all }, again) {
   return [
     el('h2', null, 'Open sessions'),
     all.length ? el('ul', { className: 'list' }, all.map(item)) : el('p', { className: 'quiet' }, 'No session is open.'),
+    ...agents(status, again),
   ];
 }
 
