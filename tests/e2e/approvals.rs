@@ -228,6 +228,34 @@ fn who_does_not_wait_comes_back_for_the_answer_once() -> Result<()> {
 }
 
 #[test]
+fn a_yes_is_to_what_was_shown() -> Result<()> {
+    let lab = patient("0s")?;
+    refused(lab.psql(&[DELETE])?)?;
+    let id = text(&waits(&lab, 0)?, "/id")?.to_owned();
+    let other = "0".repeat(64);
+    let told = refused(approvals(
+        &lab,
+        GAMES,
+        &["approve", &id, "--shown", &other],
+    )?)?;
+    has(&told, &["has changed"])?;
+    // What it would touch is a part of that, and comes a moment later.
+    let seen = support::wait::for_fact("what it would touch", DEADLINE, || {
+        let seen = approvals(&lab, GAMES, &["show", &id, "--json"])?.ok()?;
+        let seen: Value = serde_json::from_str(&seen)?;
+        Ok(seen.to_string().contains("\"touches\"").then_some(seen))
+    })?;
+    let shown = text(&seen, "/shown")?;
+    has(
+        &approvals(&lab, GAMES, &["show", &id])?.ok()?,
+        &["normalized", shown],
+    )?;
+    approvals(&lab, GAMES, &["approve", &id, "--shown", shown])?.ok()?;
+    lab.psql(&[DELETE])?.ok()?;
+    ensure_orders(&lab, "id = 101", 0)
+}
+
+#[test]
 fn an_answer_comes_too_late_for_who_has_waited_and_is_there_for_the_next_try() -> Result<()> {
     let lab = patient("300ms")?;
     let told = refused(lab.psql(&[DELETE])?)?;

@@ -1,13 +1,15 @@
 //! `interceptor approvals`: requests that wait for people, and their answers.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
 use super::client;
 use super::operate::{lines, show};
-use super::{Daemon, print, terminal};
+use super::{Daemon, complain, print, terminal};
 use crate::approvals::{Answer, Delegation, StandIn, Standing, State, who};
 use crate::control::api::{self, Asked, Say, WhichApproval};
 use crate::policy::ApprovalId;
@@ -118,6 +120,10 @@ struct Approve {
     /// Say yes alone, in an emergency, whoever it waits for; needs a reason.
     #[arg(long)]
     break_glass: bool,
+    /// To what `show` has shown, by its digest: where that has changed, nothing is said. At a terminal it is shown
+    /// here, and asked for.
+    #[arg(long, value_name = "DIGEST")]
+    shown: Option<String>,
     #[command(flatten)]
     daemon: Daemon,
     /// Answer as JSON.
@@ -127,7 +133,14 @@ struct Approve {
 
 impl Approve {
     async fn run(self) -> anyhow::Result<ExitCode> {
+        let shown = match self.shown {
+            None if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() => {
+                Some(confirmed(&self.daemon, self.approval).await?)
+            }
+            shown => shown,
+        };
         let say = Say {
+            shown,
             approval: ApprovalId(self.approval),
             yes: true,
             reason: self.reason,
@@ -157,6 +170,7 @@ struct Deny {
 impl Deny {
     async fn run(self) -> anyhow::Result<ExitCode> {
         let say = Say {
+            shown: None,
             approval: ApprovalId(self.approval),
             yes: false,
             reason: self.reason,
@@ -263,6 +277,18 @@ async fn asked(daemon: &Daemon, approval: Uuid) -> anyhow::Result<Asked> {
     client::post(&daemon.control()?, "/v1/approvals/show", &which).await
 }
 
+/// Shows a request at a terminal, and what it was that somebody said yes to.
+async fn confirmed(daemon: &Daemon, approval: Uuid) -> anyhow::Result<String> {
+    let asked = asked(daemon, approval).await?;
+    complain(&format!("{}approve this? yes or no: ", whole(&asked)));
+    let mut said = String::new();
+    std::io::stdin().read_line(&mut said)?;
+    match said.trim() {
+        "yes" => Ok(asked.shown),
+        _ => bail!("nothing was said"),
+    }
+}
+
 async fn answer(daemon: &Daemon, say: &Say, json: bool) -> anyhow::Result<ExitCode> {
     let standing: Standing = client::post(&daemon.control()?, "/v1/approvals/answer", say).await?;
     let text = format!("{}\n", state(&standing));
@@ -321,7 +347,7 @@ fn whole(asked: &Asked) -> String {
     let Asked {
         standing,
         before,
-        shown: _,
+        shown,
     } = asked;
     let question = &standing.question;
     let mut text = String::new();
@@ -371,6 +397,11 @@ fn whole(asked: &Asked) -> String {
             .map_or_else(|| "NULL".into(), terminal::line);
         row("value", &format!("${} = {value}", at.saturating_add(1)));
     }
+    // Of what is no SQL this is a summary alone.
+    if question.shape != question.text {
+        row("normalized", &terminal::line(&question.shape));
+    }
+    row("shown", shown);
     for earlier in before {
         let when = earlier.question.asked;
         let text = terminal::line(&earlier.question.text);

@@ -333,6 +333,9 @@ pub struct Say {
     /// Whether it is an emergency, and stands in place of everybody else's answer.
     #[serde(default)]
     pub break_glass: bool,
+    /// Digest of what was shown of it, as the question is answered with: a yes to something else is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<String>,
     /// What a key of whoever says so has signed, at the console.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub factor: Option<Assertion>,

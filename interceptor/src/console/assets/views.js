@@ -98,6 +98,7 @@ export function approval({ standing: one, before, shown }, answered) {
     el('pre', { id: 'plan', tabIndex: 0, 'aria-label': 'The plan of the server' }, plan(one) || 'not known'),
     el('h3', null, 'And'),
     rows(
+      ['normalized', one.shape !== one.text ? el('code', null, plain(one.shape)) : undefined],
       ['needs', needs(one.needs)],
       ['by rule', plain(one.needs.flat().map((need) => need.rule).join(', '))],
       ['asked', when(one.asked)],
@@ -143,6 +144,7 @@ function answering(one, shown, answered) {
     yes.disabled = true;
     no.disabled = true;
     const body = { approval: one.id, yes: says, times: says ? Number(times.value) || 1 : 0 };
+    if (says) body.shown = form.dataset.shown;
     if (reason.value.trim()) body.reason = reason.value.trim();
     if (says && shape.value.trim()) body.shape = shape.value.trim();
     if (says && alone.checked) body.break_glass = true;

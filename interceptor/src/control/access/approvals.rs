@@ -121,6 +121,16 @@ pub async fn answer(
         approval: say.approval,
     };
     let standing = found(&services, which)?;
+    if say.yes
+        && say
+            .shown
+            .as_ref()
+            .is_some_and(|shown| *shown != standing.shown())
+    {
+        return Err(Answer::bad(
+            "what is shown has changed meanwhile; look again, and answer then",
+        ));
+    }
     let verb = match say.break_glass {
         true => ControlVerb::BreakGlass,
         false => ControlVerb::Approve,

@@ -197,6 +197,8 @@ fn say(services: &Services, pressed: &Pressed) -> Result<Say, Answer> {
             shape: None,
             times: 1,
             break_glass: false,
+            // The message has the question as it is, which does not change.
+            shown: None,
             factor: None,
         }),
     }

@@ -35,6 +35,8 @@ const SPOOL: usize = 256;
 /// The first and the longest pause between two tries.
 const FIRST: Duration = Duration::from_secs(1);
 const SLOWEST: Duration = Duration::from_secs(60);
+/// How long a question waits for what it would touch, before it is told without.
+const TOUCHES: Duration = Duration::from_secs(2);
 /// Characters of one block of text (Block Kit reference, section: 3,000).
 const BLOCK: usize = 2_800;
 /// Characters of a message that are shown as its head.
@@ -66,9 +68,10 @@ pub async fn watch(services: Arc<Services>, stop: CancellationToken) {
     let mut told = Told::default();
     loop {
         let webhook = services.config.load().webhook.clone();
+        let mut ripe = None;
         match webhook {
             Some(webhook) => {
-                told.look(&services);
+                ripe = told.look(&services);
                 tokio::select! {
                     () = told.send(&services, &webhook) => {}
                     () = stop.cancelled() => return,
@@ -76,7 +79,8 @@ pub async fn watch(services: Arc<Services>, stop: CancellationToken) {
             }
             None => told = Told::default(),
         }
-        let next = told.spool.iter().map(|message| message.due).min();
+        let due = told.spool.iter().map(|message| message.due);
+        let next = due.chain(ripe).min();
         tokio::select! {
             () = stop.cancelled() => return,
             changed = changes.changed() => if changed.is_err() { return },
@@ -86,8 +90,10 @@ pub async fn watch(services: Arc<Services>, stop: CancellationToken) {
 }
 
 impl Told {
-    /// Looks which questions are new, and which are not open any more.
-    fn look(&mut self, services: &Services) {
+    /// Looks which questions are new, and which are not open any more. One waits a moment for what it would touch;
+    /// until when the first of those does.
+    fn look(&mut self, services: &Services) -> Option<BootTime> {
+        let (now, mut ripe) = (clock::boot(), None::<BootTime>);
         let all = services.approvals.all(None);
         let is_open = |one: &&Standing| one.state == State::Open;
         let open: HashSet<_> = all
@@ -96,6 +102,12 @@ impl Told {
             .map(|one| one.question.id)
             .collect();
         for standing in all.iter().filter(is_open) {
+            let until = standing.question.from.after(TOUCHES);
+            let is_told = self.open.contains(&standing.question.id);
+            if !is_told && standing.touches.is_none() && now < until {
+                ripe = Some(ripe.map_or(until, |ripe| ripe.min(until)));
+                continue;
+            }
             if self.open.insert(standing.question.id) {
                 self.keep(services, standing.question.id, false, asks(standing));
             }
@@ -113,6 +125,7 @@ impl Told {
                 self.keep(services, id, true, ends(id, standing.as_ref()));
             }
         }
+        ripe
     }
 
     /// Tells of a question once more where others may answer it now.
@@ -255,9 +268,17 @@ fn spelled(text: &str) -> String {
     spelled
 }
 
-/// No mark-up: nothing in a stranger's text calls anybody, or is a link.
+/// No mark-up: nothing in a stranger's text calls anybody, or is a link. What does not fit is marked as cut.
 fn text(text: &str, most: usize) -> Value {
-    let text: String = spelled(text).chars().take(most).collect();
+    let text = spelled(text);
+    let text = match text.chars().count() > most {
+        true => text
+            .chars()
+            .take(most.saturating_sub(1))
+            .chain(['…'])
+            .collect(),
+        false => text,
+    };
     json!({ "type": "plain_text", "text": text, "emoji": false })
 }
 
@@ -316,8 +337,10 @@ fn asks(standing: &Standing) -> Value {
         format!("user {} ({})", question.uid, at("/user/name")),
         format!("{} {}", at("/process/executable/path"), question.sha256),
         format!("arguments {}", at("/process/argv")),
-        format!("needs {}", who(&question.needs)),
-        format!("until {}", question.expires),
+        ancestors(&question.principal),
+        format!("in {}", question.holder.cgroup),
+        touched(standing),
+        format!("needs {}, until {}", who(&question.needs), question.expires),
         format!("approval {id}"),
     ];
     let context = context.iter().filter(|line| !line.is_empty());
@@ -331,6 +354,37 @@ fn asks(standing: &Standing) -> Value {
             { "type": "actions", "block_id": id, "elements": buttons },
         ],
     })
+}
+
+/// Who started it, the nearest first.
+fn ancestors(principal: &Value) -> String {
+    let all = principal.get("ancestors").and_then(Value::as_array);
+    let each = all.into_iter().flatten().map(|one| {
+        let path = one.pointer("/executable/path").and_then(Value::as_str);
+        let pid = one.get("pid").and_then(Value::as_u64).unwrap_or_default();
+        format!("{} [{pid}]", path.unwrap_or("?"))
+    });
+    let each: Vec<_> = each.collect();
+    match each.is_empty() {
+        true => String::new(),
+        false => format!("started by {}", each.join(", by ")),
+    }
+}
+
+/// How much it would touch, and how often it was asked.
+fn touched(standing: &Standing) -> String {
+    let rows = standing
+        .touches
+        .as_ref()
+        .map(|touches| touches.rows.to_string());
+    let rows = rows.map_or_else(
+        || "what it would touch is not known".to_owned(),
+        |rows| format!("would touch: {rows}"),
+    );
+    match standing.times {
+        0 | 1 => rows,
+        times => format!("{rows}; asked {times} times"),
+    }
 }
 
 fn ends(id: ApprovalId, standing: Option<&Standing>) -> Value {
@@ -437,6 +491,18 @@ mod tests {
         assert!(told.contains("for robot of https://idp.example"), "{told}");
         let behalf = "on behalf of analyst of https://idp.example";
         assert!(told.contains(behalf), "{told}");
+    }
+
+    #[test]
+    fn who_started_it_is_told_and_what_is_cut_is_marked() {
+        let principal = json!({ "ancestors": [
+            { "pid": 7, "executable": { "path": "/bin/sh" } }, { "pid": 3, "executable": { "path": "/opt/agent" } },
+        ] });
+        let told = ancestors(&principal);
+        assert_eq!(told, "started by /bin/sh [7], by /opt/agent [3]");
+        assert_eq!(ancestors(&json!({})), "");
+        assert_eq!(text("abcdef", 6)["text"], "abcdef");
+        assert_eq!(text("abcdefg", 6)["text"], "abcde…");
     }
 
     #[test]
