@@ -3,6 +3,7 @@
 mod asking;
 mod crash;
 mod factor;
+mod late;
 mod who;
 
 use std::collections::BTreeSet;

@@ -468,3 +468,34 @@ fn hash(target: &str) -> u64 {
     target.hash(&mut hasher);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::grant;
+    use super::*;
+    use crate::clock;
+
+    #[test]
+    fn who_has_found_a_grant_takes_nothing_of_it_after_its_end() {
+        let table = Table::default();
+        let granted = grant(1, Some(1));
+        let id = granted.id;
+        table.enter(granted, Amount::default());
+        let live = table.get(id).unwrap();
+        assert!(table.end(id, Ended::Revoked).is_some());
+        for what in [Take::Hold, Take::Use, Take::Answer(None)] {
+            let taken = live.take(what, clock::boot());
+            assert!(matches!(taken, Err(Error::Spent)), "{taken:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_used_up_and_over_ends_once_and_by_its_time() {
+        let table = Table::default();
+        let granted = grant(1, Some(1));
+        let (id, until) = (granted.id, granted.until);
+        table.enter(granted, Amount::default());
+        drop(table.take(id, Take::Use, clock::boot()).unwrap());
+        assert_eq!(table.due(until).0, [(id, Ended::Expired)]);
+    }
+}

@@ -128,6 +128,10 @@ fn a_grant_is_its_process_trees_by_number_start_and_executable() {
     assert!(holds(&holder, &principal(50, &[20])));
     assert!(holds(&holder, &principal(20, &[])));
     assert!(!holds(&holder, &principal(40, &[30])));
+    // The same scope as another agent's.
+    let mut anew = principal(50, &[20]);
+    anew.agent = "other".to_owned();
+    assert!(!holds(&holder, &anew));
     // The number given away again; another program in the same process.
     let mut later = principal(50, &[20]);
     later.ancestors[0].started = BootTime(root.started.0 + TICK);

@@ -165,3 +165,25 @@ fn the_published_schema_takes_what_the_socket_takes_and_nothing_else() {
         assert!(validate(&form, &schema).is_err(), "{form}");
     }
 }
+
+#[test]
+fn what_would_cover_nothing_or_cannot_be_counted_is_not_asked_for() {
+    let of = |actions: &str, resource: &str, more: &str| -> Request {
+        let text = format!(
+            r#"{{"target": "crm", "actions": [{actions}], "resource": {resource}, "for": "5m", "reason": "test"{more}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    };
+    let (target, table) = (r#""target""#, r#"{"table": {"schema": "a", "table": "t"}}"#);
+    let app = r#", "database": "app""#;
+    assert!(placed(&of(r#""Connect""#, target, "")).is_ok());
+    assert!(placed(&of(r#""Connect""#, table, app)).is_err());
+    assert!(placed(&of(r#""Connect""#, target, app)).is_err());
+    assert!(placed(&of(r#""Open""#, table, app)).is_err());
+    assert!(placed(&of(r#""Select""#, table, app)).is_ok());
+    assert!(countable(&of(r#""Reveal""#, table, "")).is_ok());
+    assert!(countable(&of(r#""Reveal""#, table, r#", "uses": 1"#)).is_err());
+    assert!(countable(&of(r#""Select""#, table, r#", "uses": 1, "rows": 5"#)).is_ok());
+    assert!(countable(&of(r#""Insert""#, table, r#", "bytes": 5"#)).is_err());
+    assert!(countable(&of(r#""Insert""#, table, r#", "rows": 5"#)).is_ok());
+}

@@ -189,3 +189,29 @@ permit(principal is Agent, action == Action::"Insert", resource in Target::"crm"
     assert_eq!(long[0].first().unwrap().rule.0, "long");
     assert_eq!(of(8 * 60 + 1), None);
 }
+
+#[test]
+fn a_word_does_for_what_takes_no_more_proof_and_lets_others_speak_no_later() {
+    let of = |factor: bool, later: Option<(&str, u64)>| Need {
+        rule: RuleId("r".to_owned()),
+        groups: BTreeSet::from(["dba".to_owned()]),
+        count: 1,
+        later: later.map(|(group, after)| Later {
+            groups: BTreeSet::from([group.to_owned()]),
+            after,
+        }),
+        shape: None,
+        second_factor: factor,
+    };
+    let (bare, proved) = (of(false, None), of(true, None));
+    assert!(bare.is_met_by(&proved));
+    assert!(!proved.is_met_by(&bare));
+    let (soon, late) = (
+        of(false, Some(("help", 60))),
+        of(false, Some(("help", 600))),
+    );
+    assert!(soon.is_met_by(&late));
+    assert!(!late.is_met_by(&soon));
+    assert!(!bare.is_met_by(&soon));
+    assert!(soon.is_met_by(&bare));
+}
