@@ -274,11 +274,9 @@ where
     G: Gate,
 {
     let mut ledger = ledger_of(&start);
+    let settings = &mut ledger.lookout.settings;
     for (name, value) in &start.parameters {
-        ledger
-            .lookout
-            .settings
-            .learn(name.as_bytes(), value.as_bytes());
+        settings.learn(name.as_bytes(), value.as_bytes());
     }
     let shared = Shared::new(ledger, Arc::clone(&start.interrupted));
     // What the logins said is of no use any more, and a session may be long.
