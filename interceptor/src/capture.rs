@@ -9,7 +9,6 @@
 mod btf;
 pub mod cgroup2;
 mod events;
-mod lineage;
 mod listen;
 mod names;
 mod origin;

@@ -3,6 +3,8 @@
 //! The row in `SCOPES` is written before the first hook and removed after the last, so that no hook
 //! ever runs without it; a hook that finds no scope refuses.
 
+mod lineage;
+
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::Path;

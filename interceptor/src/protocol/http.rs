@@ -8,7 +8,6 @@ mod answer;
 mod exchange;
 pub mod facts;
 mod inject;
-mod lane;
 pub mod mask;
 mod reach;
 mod record;

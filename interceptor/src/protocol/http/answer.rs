@@ -18,10 +18,10 @@ use hyper::{Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::decode::{Coding, Decoder};
+use super::exchange::lane::{Lane, lane};
 use super::exchange::{Ending, Plan};
 use super::facts::media_type_of;
 use super::inject::conceal::{self, Covered, Forms};
-use super::lane::{Lane, lane};
 use super::mask::{Broken, Masker, Masks};
 use super::reach::{Lease, Tasks};
 use super::record::Track;

@@ -5,6 +5,7 @@
 
 mod forward;
 mod held;
+pub(super) mod lane;
 mod plan;
 mod sent;
 

@@ -11,6 +11,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use tokio::time::timeout;
 
+use super::lane::lane;
 use super::sent::Leaving;
 use super::{Exchange, Plan};
 use crate::config::Inject;
@@ -18,7 +19,6 @@ use crate::policy::{Permit, Refusal};
 use crate::protocol::http::answer::{self, Passing};
 use crate::protocol::http::inject::sigv4::Key;
 use crate::protocol::http::inject::{Chunks, Credential, Payload};
-use crate::protocol::http::lane::lane;
 use crate::protocol::http::mask::Masker;
 use crate::protocol::http::reach::{Failed, Way};
 use crate::protocol::http::record::Track;

@@ -11,13 +11,13 @@ use hyper::body::Frame;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 
+use super::lane::Lane;
 use super::{Plan, UNSHOWN, inject};
 use crate::config::{Http, Unread};
 use crate::policy::Refusal;
 use crate::protocol::http::Body;
 use crate::protocol::http::facts::{Facts, Wrong, media_type_of};
 use crate::protocol::http::inject::Chunks;
-use crate::protocol::http::lane::Lane;
 use crate::protocol::http::mask::{Broken, Found, Looked, Masker, Masks};
 use crate::protocol::http::record::Track;
 use crate::session::{Direction, Gate, RequestId};

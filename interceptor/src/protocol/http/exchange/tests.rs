@@ -6,8 +6,8 @@ use http_body_util::Empty;
 use hyper::body::Frame;
 
 use super::forward::relative;
+use super::lane::lane;
 use super::*;
-use crate::protocol::http::lane::lane;
 use crate::session::meter::{Meters, Room};
 
 fn parts(method: &str, uri: &str, headers: &[(&str, &str)]) -> Parts {

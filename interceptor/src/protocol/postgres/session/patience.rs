@@ -5,6 +5,8 @@
 //! both halves of the loop. A statement is cancelled upstream first; only a server that does not obey costs
 //! the session.
 
+pub(super) mod own;
+
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
 use std::pin::Pin;

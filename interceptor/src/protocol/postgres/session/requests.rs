@@ -24,7 +24,7 @@ use super::account::{Account, SKIPPED};
 use super::entry::{Change, Entry, Kind, Statement};
 use super::judge::{self, Judge, Text};
 use super::ledger::{self, Guard, Ledger, Part, Standing};
-use super::own_timeout::OwnTimeout;
+use super::patience::own::OwnTimeout;
 use super::pipe::{self, Fate, Pipe};
 use super::scope::Scope;
 use super::table::Name;

@@ -6,8 +6,9 @@ use std::fs;
 
 use interceptor_ebpf::process::{Lineage, TICK};
 
-use super::cgroup2::Hierarchy;
-use super::{Capture, Error, Scope, map_error};
+use super::Scope;
+use crate::capture::cgroup2::Hierarchy;
+use crate::capture::{Capture, Error, map_error};
 use crate::clock;
 
 /// How often all processes are looked at when a scope is let go: those that are made meanwhile are its too.

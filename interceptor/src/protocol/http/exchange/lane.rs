@@ -13,13 +13,13 @@ use http_body_util::BodyExt as _;
 use hyper::body::Frame;
 use tokio::sync::{mpsc, oneshot};
 
-use super::Body;
+use crate::protocol::http::Body;
 
 /// Frames that wait for whoever takes them.
 const FRAMES: usize = 2;
 
 /// The task's side. A body that is neither ended nor broken before this is dropped breaks.
-pub(super) struct Lane {
+pub(in crate::protocol::http) struct Lane {
     frames: mpsc::Sender<Frame<Bytes>>,
     end: oneshot::Sender<io::Result<()>>,
 }
@@ -32,7 +32,7 @@ struct Carried {
 }
 
 /// A body, and the way to it.
-pub(super) fn lane() -> (Lane, Body) {
+pub(in crate::protocol::http) fn lane() -> (Lane, Body) {
     let (to, frames) = mpsc::channel(FRAMES);
     let (ends, end) = oneshot::channel();
     let carried = Carried {
@@ -48,17 +48,17 @@ pub(super) fn lane() -> (Lane, Body) {
 
 impl Lane {
     /// Sends what comes next, as soon as there is room; `false` where nobody takes it any more.
-    pub(super) async fn send(&self, frame: Frame<Bytes>) -> bool {
+    pub(in crate::protocol::http) async fn send(&self, frame: Frame<Bytes>) -> bool {
         self.frames.send(frame).await.is_ok()
     }
 
     /// That was all of it.
-    pub(super) fn ends(self) {
+    pub(in crate::protocol::http) fn ends(self) {
         self.over(Ok(()));
     }
 
     /// It does not come to its end.
-    pub(super) fn breaks(self, error: io::Error) {
+    pub(in crate::protocol::http) fn breaks(self, error: io::Error) {
         self.over(Err(error));
     }
 

@@ -6,21 +6,21 @@
 
 use std::time::Duration;
 
-use super::super::facts;
+use crate::protocol::postgres::facts;
 use crate::session::Reading;
 
 const NAME: &str = "statement_timeout";
 
 /// What was said, last and at the login.
 #[derive(Debug, Default)]
-pub(super) struct OwnTimeout {
+pub(in crate::protocol::postgres::session) struct OwnTimeout {
     login: Option<Duration>,
     now: Option<Duration>,
 }
 
 impl OwnTimeout {
     /// What the client asked to set when it logged in: `name = value`.
-    pub(super) fn new(asked: &[String]) -> Self {
+    pub(in crate::protocol::postgres::session) fn new(asked: &[String]) -> Self {
         let said = asked.iter().filter_map(|one| one.split_once(" = "));
         let mut said = said.filter(|(name, _)| name.eq_ignore_ascii_case(NAME));
         let login = said.next_back().and_then(|(_, value)| read(value));
@@ -29,12 +29,12 @@ impl OwnTimeout {
     }
 
     /// How long, where there is an end.
-    pub(super) fn now(&self) -> Option<Duration> {
+    pub(in crate::protocol::postgres::session) fn now(&self) -> Option<Duration> {
         self.now
     }
 
     /// A statement is permitted: perhaps it sets this.
-    pub(super) fn note(&mut self, text: &str, reading: &Reading) {
+    pub(in crate::protocol::postgres::session) fn note(&mut self, text: &str, reading: &Reading) {
         let [ask] = reading.asks.as_slice() else {
             return;
         };
