@@ -34,10 +34,10 @@ fn names(config: &Config, wanted: Option<&Confined>) -> Check {
         None => Check::warning(
             WHAT,
             format!(
-                "clients trust it for every name: target {} has an address that agents may have any name for",
+                "clients trust it for every name: agents may dial target {} by an alias, a short name or an address",
                 unnamed(config).unwrap_or("?")
             ),
-            "say in `authority.names` by which names agents dial such targets; an empty list says: by their addresses",
+            "say in `authority.names` which names agents have for such targets beside those of `addresses`; an empty list says: none",
         ),
     }
 }

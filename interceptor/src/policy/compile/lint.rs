@@ -51,6 +51,12 @@ pub(in crate::policy) fn annotations(
             ),
             grant::SCOPE if value.is_empty() => None,
             grant::SCOPE => Some("@grant_scope takes no value".to_owned()),
+            "grant_tree" => {
+                let text = "@grant_tree does nothing any more: a grant is a process tree's, unless \
+                            @grant_scope says otherwise";
+                warnings.push(one.piece.mistake(offset(one, name), text));
+                None
+            }
             _ if grant::COMPANIONS.contains(&name) => check_grant_companion(one, name, value),
             "approve" => check_approve(one, name, value),
             _ if approval::COMPANIONS.contains(&name) => check_approval_companion(one, name, value),

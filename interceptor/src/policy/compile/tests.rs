@@ -362,6 +362,15 @@ fn a_hint_that_nobody_sees_is_warned_of() {
     assert!(found[0].starts_with("1: @hint on a permit"), "{found:?}");
 }
 
+#[test]
+fn a_word_that_older_policies_have_is_taken_and_warned_of() {
+    let rule = "@id(\"a\") @grant(\"1h\") @grant_tree\n\
+                permit(principal is Agent, action in Action::\"Read\", resource in Target::\"crm\");";
+    let found = warnings(rule);
+    let told = "@grant_tree does nothing any more";
+    assert!(found.iter().any(|one| one.contains(told)), "{found:?}");
+}
+
 /// Scopes of every form, so that each way of leaving a rule out is tried.
 const SCOPES: &str = r#"
 @id("a") permit(principal is Agent, action in Action::"Read", resource);

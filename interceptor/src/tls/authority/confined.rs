@@ -149,14 +149,12 @@ fn ends_here(target: &Target) -> bool {
     }
 }
 
-/// A target that agents dial by an address, under names that stand nowhere in the configuration.
+/// A target that agents may dial under names that stand nowhere in the configuration: of a database an alias, a short
+/// name or an address is as good as its name, and its clients say which they have.
 #[must_use]
 pub fn unnamed(config: &Config) -> Option<&str> {
-    let is_unnamed = |target: &&std::sync::Arc<Target>| {
-        let mut hosts = target.addresses.iter().map(|address| &address.host);
-        target.postgres().is_some() && hosts.any(|host| matches!(host, Host::Ip(_)))
-    };
-    let target = config.targets.values().find(is_unnamed)?;
+    let mut targets = config.targets.values();
+    let target = targets.find(|target| target.postgres().is_some())?;
     Some(&target.name)
 }
 
