@@ -23,7 +23,7 @@ os.wait()
 say('left'); input(); outcome(dial)";
 
 /// Leaves likewise, and dials at each line that it is told, as does a child of it.
-const ROAM: &str = "open(sys.argv[2], 'w').write('0'); say('left')
+pub(crate) const ROAM: &str = "open(sys.argv[2], 'w').write('0'); say('left')
 def dial(): tcp().connect(('127.0.0.1', int(sys.argv[1])))
 for _ in sys.stdin:
     outcome(dial)
@@ -44,13 +44,13 @@ if child == 0:
 os.waitpid(child, 0)";
 
 /// What one that roams and its child are told when they dial.
-fn dials(client: &mut Client) -> [String; 2] {
+pub(crate) fn dials(client: &mut Client) -> [String; 2] {
     client.tell("go");
     [client.line(), client.line()]
 }
 
 /// A daemon that guards the host starts on the pins of the one before.
-fn restart(scene: &mut Scene) {
+pub(crate) fn restart(scene: &mut Scene) {
     scene.kill();
     scene.capture = Capture::start(&Settings {
         host: true,
@@ -59,7 +59,7 @@ fn restart(scene: &mut Scene) {
     .unwrap();
 }
 
-fn guarded() -> Scene {
+pub(crate) fn guarded() -> Scene {
     let pins = std::env::temp_dir().join(unique("pins"));
     Scene::with(&Settings {
         host: true,
@@ -67,7 +67,7 @@ fn guarded() -> Scene {
     })
 }
 
-fn words(scene: &Scene, at: SocketAddr, cgroup: &str) -> [String; 2] {
+pub(crate) fn words(scene: &Scene, at: SocketAddr, cgroup: &str) -> [String; 2] {
     let procs = scene.procs(cgroup).display().to_string();
     [at.port().to_string(), procs]
 }

@@ -1,13 +1,22 @@
 //! Death and return: without a daemon nothing reaches a target, and the next one takes over the pins.
 
-use std::net::SocketAddr;
+#![expect(
+    unsafe_code,
+    reason = "a table of another version is made by the call itself"
+)]
 
+use std::net::SocketAddr;
+use std::os::fd::{FromRawFd as _, OwnedFd};
+
+use aya::maps::{HashMap, Map, MapData};
 use interceptor::capture::{Capture, Error, Guard, Settings, Verdict};
 use interceptor_ebpf::LAYOUT;
+use interceptor_ebpf::process::Lineage;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::CloneFlags;
 
+use crate::host::{ROAM, dials, guarded, restart, words};
 use crate::scene::{Client, Scene, can_say, is_idle, server, settings, told, unique};
 
 const DIAL: &str = "outcome(tcp().connect, ('127.0.0.1', int(sys.argv[1])))";
@@ -130,6 +139,92 @@ say(n > 20)";
         assert_eq!(client.finish(), "True");
     }
     assert!(is_idle(&target), "a byte went past the daemons");
+}
+
+#[test]
+fn who_has_left_is_held_by_a_daemon_of_another_layout() {
+    let mut scene = guarded();
+    let (target, at) = server("127.0.0.1:0");
+    let [gone, elsewhere] = ["gone", "elsewhere"].map(unique);
+    let elsewhere = scene.cgroup(&elsewhere);
+    scene.capture.hierarchy().make(&gone).unwrap();
+    scene.capture.tag(&gone, "gone").unwrap();
+    let words = words(&scene, at, &elsewhere);
+    let words = words.each_ref().map(String::as_str);
+    let mut clients = [
+        scene.client(ROAM, &words),
+        scene.client_at(&gone, ROAM, &words),
+    ];
+    for client in &mut clients {
+        assert_eq!(client.line(), "left");
+    }
+    std::fs::remove_dir(scene.capture.hierarchy().directory(&gone)).unwrap();
+    scene.kill();
+    let other = scene.pins.join("v900");
+    std::fs::rename(scene.layout(), &other).unwrap();
+    for turn in ["before", "after"] {
+        for client in &mut clients {
+            assert_eq!(dials(client), ["EPERM", "EPERM"], "{turn}");
+        }
+        restart(&mut scene);
+        assert!(!other.exists());
+    }
+    assert!(is_idle(&target), "it was let out");
+}
+
+#[test]
+fn who_has_left_is_held_from_what_the_fifth_layout_knew() {
+    let mut scene = guarded();
+    let (target, at) = server("127.0.0.1:0");
+    let elsewhere = scene.cgroup(&unique("elsewhere"));
+    let words = words(&scene, at, &elsewhere);
+    let words = words.each_ref().map(String::as_str);
+    let mut client = scene.client(ROAM, &words);
+    let [mut later, mut free] = [(); 2].map(|()| scene.client_at(&elsewhere, ROAM, &words));
+    for client in [&mut client, &mut later, &mut free] {
+        assert_eq!(client.line(), "left");
+    }
+    scene.kill();
+    let other = scene.pins.join("v5");
+    std::fs::rename(scene.layout(), &other).unwrap();
+    let scope = scene.scope.id;
+    let rows = [
+        (client.pid(), Lineage { scope, started: 0 }),
+        // It had the number of one that has ended.
+        (later.pid(), Lineage { scope, started: 7 }),
+        // Its scope was untagged.
+        (
+            free.pid(),
+            Lineage {
+                scope: 1,
+                started: 0,
+            },
+        ),
+    ];
+    some_rows(&other.join("maps/LINEAGE"), &rows);
+    restart(&mut scene);
+    assert_eq!(dials(&mut client), ["EPERM", "EPERM"]);
+    assert!(is_idle(&target), "it was let out");
+    assert_eq!(dials(&mut later), ["ok", "ok"]);
+    assert_eq!(dials(&mut free), ["ok", "ok"]);
+}
+
+/// Pins a table as layout 5 had it, with rows of some processes.
+fn some_rows(pin: &std::path::Path, rows: &[(u32, Lineage)]) {
+    // BPF_MAP_CREATE of a BPF_MAP_TYPE_HASH: sizes of keys and rows, and how many.
+    let how: [u32; 5] = [1, 4, 16, 64, 0];
+    // SAFETY: what the call takes, of the size that it is told.
+    let made = unsafe { libc::syscall(libc::SYS_bpf, 0, how.as_ptr(), size_of_val(&how)) };
+    let made = i32::try_from(made).unwrap();
+    assert!(made >= 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: the kernel has just given it to us alone.
+    let map = MapData::from_fd(unsafe { OwnedFd::from_raw_fd(made) }).unwrap();
+    std::fs::remove_file(pin).unwrap();
+    map.pin(pin).unwrap();
+    let mut map: HashMap<_, u32, Lineage> = Map::HashMap(map).try_into().unwrap();
+    for (pid, row) in rows {
+        map.insert(pid, row, 0).unwrap();
+    }
 }
 
 #[test]

@@ -81,7 +81,7 @@ impl Pins {
 
     /// Where a map is pinned.
     pub(super) fn map(&self, name: &str) -> PathBuf {
-        self.own.join("maps").join(name)
+        map_in(&self.own, name)
     }
 
     /// Where a scope's hooks are pinned.
@@ -143,6 +143,11 @@ fn mount_bpffs(on: &Path) -> Result<(), Error> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("bpf"), on, Some("bpf"), flags, Some("mode=0700"))
         .map_err(|source| pin_error("mount a bpffs on", on)(source.into()))
+}
+
+/// Where a layout has a map pinned.
+pub(super) fn map_in(layout: &Path, name: &str) -> PathBuf {
+    layout.join("maps").join(name)
 }
 
 /// Scopes that are pinned in the directory of one layout.

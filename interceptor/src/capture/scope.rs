@@ -177,6 +177,7 @@ impl Capture {
             for pin in pins::scopes_in(&layout)? {
                 self.adopt(&pin)?;
             }
+            self.inherit(&layout)?;
             pins::remove(&layout)?;
         }
         Ok(())

@@ -1,6 +1,8 @@
 //! Who comes from which scope, where the host is guarded: what no tracepoint tells. Those that are in a scope when it
 //! is tagged are noted, and those of one that is untagged are let go; a scope whose cgroup is removed keeps its own.
 
+pub(super) mod inherit;
+
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 
@@ -94,12 +96,7 @@ impl Capture {
                     .map(|scope| Lineage { scope, ..row })
                     .unwrap_or_default();
                 self.keep(pid, row)?;
-                // It may have been moved into another scope meanwhile, which only a tracepoint has told of.
-                if let Some(scope) = tagged.of(pid).filter(|scope| *scope != row.scope)
-                    && let Some(started) = started(pid)
-                {
-                    self.keep(pid, Lineage { scope, started })?;
-                }
+                self.keep_where_it_is(pid, row.scope, &mut tagged)?;
             }
             if is_done {
                 return Ok(());
@@ -109,6 +106,17 @@ impl Capture {
             cgroup = path,
             "processes of an untagged cgroup are made faster than they are let go: some make no sockets outside"
         );
+        Ok(())
+    }
+
+    /// A process that was just written down as of one scope may have been moved into another meanwhile, which only a
+    /// tracepoint has told of.
+    fn keep_where_it_is(&self, pid: u32, scope: u64, tagged: &mut Tagged<'_>) -> Result<(), Error> {
+        if let Some(scope) = tagged.of(pid).filter(|now| *now != scope)
+            && let Some(started) = started(pid)
+        {
+            self.keep(pid, Lineage { scope, started })?;
+        }
         Ok(())
     }
 
