@@ -34,7 +34,7 @@ pub mod rule;
 pub mod scope;
 
 /// Version of every record below; it is part of the pins' path.
-pub const LAYOUT: u32 = 6;
+pub const LAYOUT: u32 = 7;
 
 /// Scopes at once; tagging more is refused.
 pub const MAX_SCOPES: u32 = 16_384;

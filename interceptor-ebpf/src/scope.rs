@@ -9,8 +9,8 @@ use crate::flow::Endpoint;
 pub struct Scope {
     /// Levels below the root of the hierarchy.
     pub level: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Not zero while it is untagged and no scope is around it: who comes from it is let go.
+    pub going: u32,
 }
 
 /// The daemon's listener pair in one network namespace; its key is the namespace's cookie.

@@ -393,6 +393,8 @@ pub struct Capture {
     home: String,
     programs: programs::Programs,
     tables: Mutex<Tables>,
+    /// Held while a cgroup is tagged or untagged: what one of both finds is so until it is done.
+    tagging: Mutex<()>,
     marks: Mutex<SkStorage<MapData, Mark>>,
     flows: SkStorage<MapData, flow::Flow>,
     ring: Mutex<Option<RingBuf<MapData>>>,
@@ -453,6 +455,7 @@ impl Capture {
                 via: programs::table(&mut object, "VIA")?,
                 dials: programs::table(&mut object, "DIALS")?,
             }),
+            tagging: Mutex::default(),
             marks: Mutex::new(programs::table(&mut object, "MARKS")?),
             flows: programs::table(&mut object, "FLOWS")?,
             ring: Mutex::new(Some(programs::table(&mut object, "DENIALS")?)),
@@ -486,6 +489,11 @@ impl Capture {
     #[must_use]
     pub fn hierarchy(&self) -> &cgroup2::Hierarchy {
         &self.hierarchy
+    }
+
+    /// Nothing lies within that a panic could leave torn.
+    fn tagging(&self) -> MutexGuard<'_, ()> {
+        self.tagging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tables are replaced row by row and valid after each: a panic elsewhere leaves nothing torn.

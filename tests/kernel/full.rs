@@ -67,10 +67,7 @@ fn one_scope_too_many_is_not_tagged() {
     scene.redirect(&[at]);
     let other = scene.cgroup(&unique("other"));
     let id = scene.capture.hierarchy().id(&other).unwrap();
-    let row = Row {
-        level: 1,
-        reserved: 0,
-    };
+    let row = Row { level: 1, going: 0 };
     let filled = Filled::new(&scene, "SCOPES", MAX_SCOPES, |number| {
         (u64::MAX - u64::from(number), row)
     });

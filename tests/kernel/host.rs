@@ -43,6 +43,29 @@ if child == 0:
     outcome(lambda: tcp().connect(('127.0.0.1', int(sys.argv[1])))); os._exit(0)
 os.waitpid(child, 0)";
 
+/// As many numbers as there can be, for as long as this is kept.
+struct Numbers {
+    before: String,
+    most: u32,
+}
+
+impl Numbers {
+    const FILE: &str = "/proc/sys/kernel/pid_max";
+
+    fn all() -> Self {
+        let before = std::fs::read_to_string(Self::FILE).unwrap();
+        let most = interceptor_ebpf::MAX_LINEAGE;
+        std::fs::write(Self::FILE, most.to_string()).unwrap();
+        Self { before, most }
+    }
+}
+
+impl Drop for Numbers {
+    fn drop(&mut self) {
+        let _restored = std::fs::write(Self::FILE, &self.before);
+    }
+}
+
 /// What one that roams and its child are told when they dial.
 pub(crate) fn dials(client: &mut Client) -> [String; 2] {
     client.tell("go");
@@ -197,14 +220,63 @@ fn who_has_left_a_scope_within_another_is_held_until_both_are_untagged() {
 }
 
 #[test]
+fn nobody_in_a_cgroup_is_refused_a_socket_while_it_is_untagged() {
+    let scene = guarded();
+    let (_target, at) = server("127.0.0.1:0");
+    let direct = Verdict::Direct {
+        needs_daemon: false,
+    };
+    scene.rules(&[(at, direct)]);
+    let dials = "import threading
+stop = threading.Event(); threading.Thread(target=lambda: (input(), stop.set())).start(); n = 0; seen = set()
+say('here')
+while not stop.is_set():
+    try: s = udp(); n += 1; s.close(); s = tcp(); s.close()
+    except OSError as error: seen.add(errno.errorcode.get(error.errno))
+say(n > 20, sorted(seen))";
+    let mut clients = [(); 2].map(|()| scene.client(dials, &[]));
+    for client in &mut clients {
+        assert_eq!(client.line(), "here");
+    }
+    scene.capture.untag(&scene.scope.path).unwrap();
+    for mut client in clients {
+        client.tell("");
+        assert_eq!(client.finish(), "True []");
+    }
+}
+
+#[test]
+fn what_an_untag_that_was_cut_off_has_left_ends_with_the_next_start() {
+    let mut scene = guarded();
+    let (_target, at) = server("127.0.0.1:0");
+    let elsewhere = scene.cgroup(&unique("elsewhere"));
+    let words = words(&scene, at, &elsewhere);
+    let words = words.each_ref().map(String::as_str);
+    let mut away = scene.client(ROAM, &words);
+    assert_eq!(away.line(), "left");
+    let mut inside = scene.client(
+        &ROAM.replace("open(sys.argv[2], 'w').write('0'); ", ""),
+        &words,
+    );
+    scene.kill();
+    // The hooks are gone, and their daemon with them before it came to the rows.
+    let hooks = scene.scope_pin("agent");
+    std::fs::remove_dir_all(hooks.parent().unwrap()).unwrap();
+    assert_eq!(dials(&mut away), ["EPERM", "EPERM"]);
+    restart(&mut scene);
+    assert_eq!(dials(&mut away), ["ok", "ok"]);
+    assert_eq!(inside.line(), "left");
+    assert_eq!(dials(&mut inside), ["ok", "ok"]);
+}
+
+#[test]
 fn the_last_number_that_a_process_can_have_is_held_too() {
     let mut scene = guarded();
     let (target, at) = server("127.0.0.1:0");
     let elsewhere = scene.cgroup(&unique("elsewhere"));
-    let most = std::fs::read_to_string("/proc/sys/kernel/pid_max").unwrap();
-    let most: u32 = most.trim().parse().unwrap();
+    let numbers = Numbers::all();
     let is_free = |number: &u32| !std::path::Path::new(&format!("/proc/{number}")).exists();
-    let last = (1..most).rev().find(is_free).unwrap();
+    let last = (1..numbers.most).rev().find(is_free).unwrap();
     let [port, procs] = words(&scene, at, &elsewhere);
     let script = whole(ROAM)
         .replace("sys.argv[2]", &format!("'{procs}'"))
@@ -225,6 +297,9 @@ fn whoever_has_the_number_of_one_that_has_ended_is_not_taken_for_it() {
     let [mut told, mut noted] = [scene.client(waits, &[]), scene.client_at(&late, waits, &[])];
     assert_eq!([told.line(), noted.line()], ["here", "here"]);
     scene.capture.tag(&late, "late").unwrap();
+    for pid in [told.pid(), noted.pid()] {
+        assert_ne!(scene.lineage(pid).scope, 0, "it is not known");
+    }
     // /proc tells the start in hundredths of a second: the next begins in another of them.
     let since = interceptor::clock::boot();
     let long = std::time::Duration::from_millis(50);

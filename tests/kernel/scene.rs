@@ -14,13 +14,14 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use aya::maps::MapData;
+use aya::maps::{Array, Map, MapData};
 use interceptor::capture::cgroup2::Hierarchy;
 use interceptor::capture::{
     Capture, Denied, DenyReason, Event, Events, Flow, Listeners, Origin as _, Rule, Scope,
     Settings, Verdict,
 };
 use interceptor_ebpf::LAYOUT;
+use interceptor_ebpf::process::Lineage;
 use ipnet::IpNet;
 
 /// The interpreter of the clients: they need odd sockets more than they need to be fast.
@@ -228,6 +229,13 @@ impl Scene {
     /// One of the pinned maps.
     pub(crate) fn pinned(&self, map: &str) -> MapData {
         MapData::from_pin(self.layout().join("maps").join(map)).unwrap()
+    }
+
+    /// What is kept of where a process comes from.
+    pub(crate) fn lineage(&self, pid: u32) -> Lineage {
+        let map = Map::Array(self.pinned("LINEAGE"));
+        let rows: Array<_, Lineage> = map.try_into().unwrap();
+        rows.get(&pid, 0).unwrap()
     }
 
     /// The pin of one of the scope's hooks; removed, the hook no longer runs.

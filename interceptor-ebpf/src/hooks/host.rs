@@ -74,7 +74,7 @@ fn speak<const V6: bool>(call: *mut bpf_sock_addr) -> i32 {
         0 => (left(), event::LEFT),
         _ => (inside, event::PASSED),
     };
-    if scope == 0 {
+    if scope == 0 || lineage::is_going(scope) {
         return PASS;
     }
     // SAFETY: a helper that takes the context.

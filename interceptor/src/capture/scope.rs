@@ -5,6 +5,7 @@
 
 mod lineage;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -111,6 +112,7 @@ impl Capture {
                 most: MAX_LEVEL - 1,
             });
         }
+        let _alone = self.tagging();
         let id = self.hierarchy.id(&path)?;
         let scope = Scope {
             id,
@@ -122,7 +124,7 @@ impl Capture {
             // What was half attached is taken back; the error that led here is the one to tell. A scope
             // that was tagged before stays shut.
             if is_new {
-                let _undone = self.detach(id).and_then(|()| self.release(id, &scope.path));
+                let _undone = self.let_go(id, &scope.path);
             }
         })?;
         if let Err(error) = self.note_processes(&scope) {
@@ -132,18 +134,17 @@ impl Capture {
         Ok(scope)
     }
 
-    /// Ends the interception of a cgroup. Sockets that its processes hold are free from now on.
+    /// Ends the interception of a cgroup. Sockets that its processes hold are free from now on, and at no moment has
+    /// one of them fewer than others have.
     ///
     /// # Errors
     /// Where it is not tagged, or the kernel refuses.
     pub fn untag(&self, path: &str) -> Result<(), Error> {
         let path = format!("/{}", path.trim_matches('/'));
+        let _alone = self.tagging();
         let id = self.hierarchy.id(&path).ok();
         match id.filter(|id| self.pins.scope(*id).is_dir()) {
-            Some(id) => {
-                self.detach(id)?;
-                self.release(id, &path)
-            }
+            Some(id) => self.let_go(id, &path),
             None => {
                 // What has been removed is forgotten on the way.
                 self.scopes()?;
@@ -180,7 +181,7 @@ impl Capture {
             self.inherit(&layout)?;
             pins::remove(&layout)?;
         }
-        Ok(())
+        self.sweep()
     }
 
     /// Attaches the daemon's own hook, which takes the records of accepted connections.
@@ -236,7 +237,7 @@ impl Capture {
     fn admit(&self, scope: &Scope, level: u32) -> Result<bool, Error> {
         let mut tables = self.tables();
         let is_new = !tables.levels.contains_key(&scope.id);
-        let row = abi::Scope { level, reserved: 0 };
+        let row = abi::Scope { level, going: 0 };
         tables
             .scopes
             .insert(scope.id, row, 0)
@@ -276,6 +277,40 @@ impl Capture {
         let link =
             syscall::link_create(program, &cgroup, hook.attach_type).map_err(attach_error)?;
         syscall::pin(&link, pin).map_err(pin_error("pin", pin))
+    }
+
+    /// Takes a tag away. Where there is no other scope around, those that come from this one are let go before its
+    /// hooks are; else they are that one's, whose hooks have seen them all along.
+    fn let_go(&self, id: u64, path: &str) -> Result<(), Error> {
+        if !self.guards_host() || self.has_heir(id, path) {
+            self.detach(id)?;
+            return self.release(id, path);
+        }
+        self.set_going(id)?;
+        self.release(id, path)?;
+        self.detach(id)
+    }
+
+    /// Has the guard of the host take nobody for one of this scope any more.
+    fn set_going(&self, id: u64) -> Result<(), Error> {
+        let mut tables = self.tables();
+        let Some(level) = tables.levels.get(&id).copied() else {
+            return Ok(());
+        };
+        let row = abi::Scope { level, going: 1 };
+        let written = tables.scopes.insert(id, row, 0);
+        written.map_err(map_error("write", "SCOPES"))
+    }
+
+    /// Ends what a tag or an untag that was cut off has left.
+    fn sweep(&self) -> Result<(), Error> {
+        let pinned = self.pins.scopes()?.into_iter().map(|pin| pin.id);
+        let pinned: BTreeSet<u64> = pinned.collect();
+        let rows: Vec<u64> = self.tables().levels.keys().copied().collect();
+        for id in rows.into_iter().filter(|id| !pinned.contains(id)) {
+            self.forget(id)?;
+        }
+        self.release_strays()
     }
 
     fn detach(&self, id: u64) -> Result<(), Error> {

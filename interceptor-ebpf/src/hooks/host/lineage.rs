@@ -8,7 +8,7 @@ use aya_ebpf::programs::RawTracePointContext;
 use interceptor_ebpf::event;
 use interceptor_ebpf::process::{ABSENT, Lineage};
 
-use crate::maps::{LINEAGE, count};
+use crate::maps::{LINEAGE, SCOPES, count};
 use crate::stamp::{half, offset, word};
 use crate::verdict;
 
@@ -54,10 +54,18 @@ pub(super) fn of(task: u64) -> u64 {
     let Some(row) = row else { return 0 };
     // SAFETY: a row of an array map; its words are written whole.
     let row = unsafe { *row };
-    match row.scope != 0 && row.is_of(begun(task)) {
+    match row.scope != 0 && row.is_of(begun(task)) && !is_going(row.scope) {
         true => row.scope,
         false => 0,
     }
+}
+
+/// Whether a scope is being untagged. One that is gone is not: it keeps its own.
+#[inline(always)]
+pub(super) fn is_going(scope: u64) -> bool {
+    let row = SCOPES.get_ptr(&scope);
+    // SAFETY: a row of a map, which the daemon replaces whole.
+    row.is_some_and(|row| unsafe { (*row).going != 0 })
 }
 
 #[inline(always)]
@@ -69,7 +77,7 @@ fn begun(task: u64) -> u64 {
 
 #[inline(always)]
 fn keep(task: u64, tgid: u32, scope: u64) {
-    if scope == 0 {
+    if scope == 0 || is_going(scope) {
         return;
     }
     let Some(row) = LINEAGE.get_ptr_mut(tgid) else {

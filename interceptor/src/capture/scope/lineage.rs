@@ -80,9 +80,8 @@ impl Capture {
         if !self.guards_host() {
             return Ok(());
         }
-        let mut tagged = self.tagged();
-        let above = path.rsplit_once('/').map_or("", |(above, _)| above);
-        let heir = tagged.around(above);
+        let mut tagged = self.tagged_but(id);
+        let heir = tagged.around(above(path));
         for _ in 0..ROUNDS {
             let mut is_done = true;
             for pid in processes()? {
@@ -109,6 +108,29 @@ impl Capture {
         Ok(())
     }
 
+    /// Lets go of those that come from a cgroup that is there and is not tagged: who untagged it did not come to them.
+    pub(super) fn release_strays(&self) -> Result<(), Error> {
+        if !self.guards_host() {
+            return Ok(());
+        }
+        let mut seen = self.tagged().ids;
+        for pid in processes()? {
+            let scope = self.kept(pid)?.scope;
+            if scope == 0 || !seen.insert(scope) {
+                continue;
+            }
+            if let Ok(Some(path)) = self.hierarchy.path(scope) {
+                self.release(scope, &path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a scope is within another.
+    pub(super) fn has_heir(&self, id: u64, path: &str) -> bool {
+        self.tagged_but(id).around(above(path)).is_some()
+    }
+
     /// A process that was just written down as of one scope may have been moved into another meanwhile, which only a
     /// tracepoint has told of.
     fn keep_where_it_is(&self, pid: u32, scope: u64, tagged: &mut Tagged<'_>) -> Result<(), Error> {
@@ -128,6 +150,12 @@ impl Capture {
         }
     }
 
+    fn tagged_but(&self, id: u64) -> Tagged<'_> {
+        let mut tagged = self.tagged();
+        tagged.ids.remove(&id);
+        tagged
+    }
+
     fn kept(&self, pid: u32) -> Result<Lineage, Error> {
         let tables = self.tables();
         let row = tables.lineage.get(&pid, 0);
@@ -139,6 +167,11 @@ impl Capture {
         let written = tables.lineage.set(pid, row, 0);
         written.map_err(map_error("write", "LINEAGE"))
     }
+}
+
+/// The path of the cgroup around one.
+fn above(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(above, _)| above)
 }
 
 /// The numbers of all processes.
