@@ -270,14 +270,23 @@ impl<'a> Work<'a> {
             .iter()
             .filter_map(|column| last(&column.fields));
         let names = names.chain(draft.fields.iter().copied()).any(is_lock);
-        if !names && !draft.locks_keys {
+        if !names && draft.locked.is_empty() {
             return Ok(());
         }
         for reference in &draft.references {
-            if matches!(reference.role, Role::Read | Role::Written)
-                && let Meaning::Plain(table, _) = self.masking.resolve(reference.relation, path)?
-                && (names && self.masking.referred.contains_key(&table.oid)
-                    || draft.locks_keys && self.masking.locks_referred(table))
+            if !matches!(reference.role, Role::Read | Role::Written) {
+                continue;
+            }
+            let relation = reference.relation;
+            let (table, shows) = match self.masking.resolve(relation, path)? {
+                Meaning::Plain(table, _) => (table, names),
+                // What stands in its place has no such columns.
+                Meaning::Masked(table, _) => (table, false),
+                Meaning::System(_) | Meaning::Elsewhere(_) => continue,
+            };
+            let locked = (relation.schemaname.as_str(), relation.relname.as_str());
+            if shows && self.masking.referred.contains_key(&table.oid)
+                || draft.locked.contains(&locked) && self.masking.locks_referred(table)
             {
                 return Err(Veto::never(&format!(
                     "asking who locked rows of {}, to which a masked column refers,",
@@ -463,6 +472,10 @@ impl<'a> Work<'a> {
             return Err(unclear());
         }
         let text = self.text.get(from..to).ok_or_else(unclear)?;
+        // A hint in it would go along.
+        if text.contains("/*") {
+            return Err(unclear());
+        }
         self.put(from, to, String::new(), false);
         self.samples = true;
         Ok(format!(" {text}"))

@@ -128,8 +128,8 @@ pub(in super::super) struct Draft<'t> {
     /// Types that are named in expressions and definitions.
     pub(in super::super) types: Vec<&'t TypeName>,
     pub(in super::super) writes: Vec<Write<'t>>,
-    /// Whether a `FOR UPDATE` waits for who refers to a row.
-    pub(in super::super) locks_keys: bool,
+    /// Relations of which a `FOR UPDATE` waits for who refers to a row, by schema and name as they are written.
+    pub(in super::super) locked: HashSet<(&'t str, &'t str)>,
     /// Whether it asks for a setting whose name is not a constant.
     pub(in super::super) computes_setting: bool,
     /// Whether what it does to the relations that it names tells nothing of their rows.
@@ -173,7 +173,7 @@ impl Default for Draft<'_> {
             operators: Vec::new(),
             types: Vec::new(),
             writes: Vec::new(),
-            locks_keys: false,
+            locked: HashSet::new(),
             computes_setting: false,
             names_harmlessly: false,
             tells_rows: false,

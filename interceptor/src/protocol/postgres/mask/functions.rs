@@ -120,17 +120,21 @@ const UNSHOWN: [&str; 2] = ["attmissingval", "pg_settings"];
 
 /// Settings by which a session has the server take one index rather than another way: rows that come without
 /// `ORDER BY` come in its order. Beside those that begin with one of [`STEERS`].
-const STEERING: [&str; 15] = [
+const STEERING: [&str; 19] = [
     "cpu_index_tuple_cost",
     "cpu_operator_cost",
     "cpu_tuple_cost",
     "cursor_tuple_fraction",
+    "debug_parallel_query",
     "effective_cache_size",
+    "force_parallel_mode",
     "from_collapse_limit",
     "join_collapse_limit",
+    "max_parallel_workers",
     "max_parallel_workers_per_gather",
     "min_parallel_index_scan_size",
     "min_parallel_table_scan_size",
+    "parallel_leader_participation",
     "parallel_setup_cost",
     "parallel_tuple_cost",
     "plan_cache_mode",

@@ -1,6 +1,6 @@
 //! Queries and the statements that change rows: what is read, what is written, what `WITH` hides.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 use pg_query::protobuf::node::Node as Kind;
@@ -58,33 +58,46 @@ impl<'t> Walk<'t> {
     /// `FOR UPDATE` and its like, over the uses that the query's `FROM` made. Without `OF` it locks
     /// all of them, those of queries in `FROM` too.
     fn lock(&mut self, clauses: &'t [Node], from: Range<usize>) {
-        let mut labels = HashSet::new();
-        let mut locks_all = false;
-        for clause in clauses {
-            if let Some(Kind::LockingClause(clause)) = &clause.node {
-                locks_all |= clause.locked_rels.is_empty();
-                self.draft.locks_keys |=
-                    clause.strength == i32::from(LockClauseStrength::LcsForupdate);
-                labels.extend(clause.locked_rels.iter().filter_map(label));
+        let mut locked = BTreeMap::new();
+        for keys in [false, true] {
+            let (mut labels, mut all) = (HashSet::new(), false);
+            for clause in clauses {
+                if let Some(Kind::LockingClause(clause)) = &clause.node
+                    && keys == (clause.strength == i32::from(LockClauseStrength::LcsForupdate))
+                {
+                    all |= clause.locked_rels.is_empty();
+                    labels.extend(clause.locked_rels.iter().filter_map(label));
+                }
+            }
+            for at in self.locked(labels, all, &from) {
+                *locked.entry(at).or_default() |= keys;
             }
         }
-        let mut locked = Vec::new();
-        for mark in self.marks.iter().filter(|mark| mark.level == self.level) {
-            if labels.remove(mark.label) {
-                locked.push(mark.uses.clone());
-            }
-        }
-        // A label that is not found is the server's error; until then it locks everything.
-        if locks_all || !labels.is_empty() {
-            locked = vec![from];
-        }
-        for at in locked.into_iter().flatten() {
+        for (at, keys) in locked {
             if let Some(used) = self.draft.uses.get(at).copied()
                 && used.action == Action::Select
             {
+                if let (true, Object::Relation { schema, name }) = (keys, used.object) {
+                    self.draft.locked.insert((schema, name));
+                }
                 self.ask(Action::Lock, used.object);
             }
         }
+    }
+
+    /// The uses that are locked by these labels, or all of them, by their places.
+    fn locked(&self, mut labels: HashSet<&str>, all: bool, from: &Range<usize>) -> Vec<usize> {
+        let mut locked = Vec::new();
+        for mark in self.marks.iter().filter(|mark| mark.level == self.level) {
+            if labels.remove(mark.label) {
+                locked.extend(mark.uses.clone());
+            }
+        }
+        // A label that is not found is the server's error; until then it locks everything.
+        if all || !labels.is_empty() {
+            locked = from.clone().collect();
+        }
+        locked
     }
 
     /// Begins a statement that is not a query: its rows are bounded by no `LIMIT`.

@@ -117,6 +117,7 @@ impl<'a> Orders<'a> {
 
     /// One column is asked for, or all of them; `None` where these are not enough.
     fn of_view(&self, views: &Views<'_>, view: &Table) -> Option<Condition> {
+        views.begin();
         if views.is_read(view, &Asked::new()) {
             return Some(Condition::default());
         }

@@ -3,21 +3,28 @@
 //!
 //! By the text of the query, as the server writes it. What it certainly evaluates of a table is what its conditions
 //! name, and what it selects of that which is asked of the view. A table that an outer join adds may be left out, and
-//! what that join asks of the others with it; and so may tests for null. What is counted, summed up or looked for has
-//! no order.
+//! what that join asks of the others with it; and so may tests for null. What is counted or summed up has no order;
+//! what a condition looks for may, as the server may begin there.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+mod tree;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
 use pg_query::protobuf::{JoinType, SetOperation, SubLinkType};
 use serde_json::Value;
 
+use self::tree::{Referred, called, items, kind, part, referred, string, sublinks, word};
 use super::Held;
 use crate::protocol::postgres::facts::functions::{is_aggregate, is_builtin};
 use crate::protocol::postgres::mask::schema::{Schema, Table};
 
 /// How deep queries lie in queries at most.
 const DEPTH_MAX: usize = 64;
+/// How much is looked at for one view at most, and for all of them. What takes more is taken for one that has an order.
+const STEPS_MAX: usize = 4_000_000;
+const STEPS_OF_ALL_MAX: usize = 10 * STEPS_MAX;
 
 /// Columns of the system (`catalog/heap.c`).
 const SYSTEM: [&str; 6] = ["ctid", "xmin", "cmin", "xmax", "cmax", "tableoid"];
@@ -30,8 +37,12 @@ pub(super) struct Views<'a> {
     pub(super) schema: &'a Schema,
     /// What indexes with masked columns hold, by table.
     pub(super) held: &'a HashMap<u32, Held<'a>>,
-    /// The queries of views, read.
-    pub(super) queries: HashMap<u32, Value>,
+    /// The queries of views, read; those first that were there first.
+    queries: BTreeMap<u32, Value>,
+    /// Views for which no index is enough, each with what is asked of it.
+    read: RefCell<HashSet<(u32, Asked)>>,
+    /// The steps that are left, for the view that is looked at and for all.
+    left: Cell<(usize, usize)>,
 }
 
 /// Queries by the names that `WITH` gives them.
@@ -77,7 +88,7 @@ struct Used<'q> {
 impl<'a> Views<'a> {
     pub(super) fn new(schema: &'a Schema, held: &'a HashMap<u32, Held<'a>>) -> Self {
         let mut above: HashSet<u32> = held.keys().copied().collect();
-        let mut queries = HashMap::new();
+        let mut queries = BTreeMap::new();
         loop {
             let is_new = |table: &&Table| table.kind == b'v' && !above.contains(&table.oid);
             let views = schema.tables.values().filter(is_new);
@@ -89,6 +100,8 @@ impl<'a> Views<'a> {
                     schema,
                     held,
                     queries,
+                    read: RefCell::default(),
+                    left: Cell::new((STEPS_MAX, STEPS_OF_ALL_MAX)),
                 };
             }
             for view in views {
@@ -104,16 +117,38 @@ impl<'a> Views<'a> {
         views.filter_map(|oid| self.schema.tables.get(oid))
     }
 
+    /// Begins with another view.
+    pub(super) fn begin(&self) {
+        self.left.set((STEPS_MAX, self.left.get().1));
+    }
+
+    /// Whether there are steps left after so many.
+    fn step(&self, steps: usize) -> bool {
+        let (of_one, of_all) = self.left.get();
+        let left = (of_one.saturating_sub(steps), of_all.saturating_sub(steps));
+        self.left.set(left);
+        left.0 > 0 && left.1 > 0
+    }
+
     /// Whether no index is enough for a view of which this is asked.
     pub(super) fn is_read(&self, view: &Table, asked: &Asked) -> bool {
         self.view(view, asked, 0)
     }
 
     fn view(&self, view: &Table, asked: &Asked, depth: usize) -> bool {
-        match self.queries.get(&view.oid) {
-            Some(query) => self.query(query, &Named::new(), (Some(asked), depth)),
-            None => true,
+        let Some(query) = self.queries.get(&view.oid) else {
+            return true;
+        };
+        let key = (view.oid, asked.clone());
+        if self.read.borrow().contains(&key) {
+            return true;
         }
+        let is_read = self.query(query, &Named::new(), (Some(asked), depth));
+        // Where one is not, nothing above it is looked at further.
+        if is_read {
+            self.read.borrow_mut().insert(key);
+        }
+        is_read
     }
 
     /// The same of a query; `None` asks for all that it selects.
@@ -124,7 +159,7 @@ impl<'a> Views<'a> {
         (asked, depth): (Option<&Asked>, usize),
     ) -> bool {
         let depth = depth.saturating_add(1);
-        if depth > DEPTH_MAX || !query.is_object() {
+        if depth > DEPTH_MAX || !query.is_object() || !self.step(1) {
             return false;
         }
         let named = named(query, outer);
@@ -155,7 +190,10 @@ impl<'a> Views<'a> {
             what: What::Tree(tree),
             of: 0..sources.len(),
         }));
-        let used = uses(&sources, &parts);
+        let (used, steps) = uses(&sources, &parts);
+        if !self.step(steps) {
+            return false;
+        }
         let below = sources
             .iter()
             .zip(&used)
@@ -201,25 +239,46 @@ impl<'a> Views<'a> {
         }
     }
 
-    /// Whether the queries in expressions of a query, of which the order of rows counts, are so, too.
-    fn inner(&self, query: &Value, (named, depth): (&Named<'_>, usize)) -> bool {
-        let mut links = Vec::new();
+    /// Whether the queries in expressions of a query, of which the order of rows counts, are so, too. What a condition
+    /// looks for may be joined.
+    fn inner(&self, query: &Value, within: (&Named<'_>, usize)) -> bool {
         let fields = query.as_object().into_iter().flatten();
-        for (field, value) in fields.filter(|(field, _)| *field != "with_clause") {
-            if field != "from_clause" {
-                sublinks(value, &mut links);
-            }
-        }
-        links.into_iter().all(|link| {
-            let of = link.get("sub_link_type").and_then(Value::as_i64);
-            let Some(query) = link.pointer("/subselect/node/SelectStmt") else {
-                return false;
-            };
-            let one = kind(SubLinkType::ExprSublink);
-            let counts = of == Some(kind(SubLinkType::ArraySublink))
-                || of == Some(one) && (part(query, "limit_count").is_some() || collects(query));
-            !counts || self.query(query, named, (None, depth))
+        let mut fields = fields.filter(|(field, _)| *field != "with_clause");
+        fields.all(|(field, value)| {
+            let is_joined = matches!(field.as_str(), "where_clause" | "from_clause");
+            let mut links = Vec::new();
+            sublinks(value, &mut links);
+            let mut links = links.into_iter();
+            links.all(|link| self.link(link, is_joined, within))
         })
+    }
+
+    fn link(&self, link: &Value, is_joined: bool, (named, depth): (&Named<'_>, usize)) -> bool {
+        let of = link.get("sub_link_type").and_then(Value::as_i64);
+        let is = |one: SubLinkType| of == Some(kind(one));
+        let Some(query) = link.pointer("/subselect/node/SelectStmt") else {
+            return false;
+        };
+        if is_joined && is(SubLinkType::ExistsSublink) {
+            let mut bare = query.clone();
+            // The server leaves out what does not say whether there is a row.
+            for field in [
+                "target_list",
+                "group_clause",
+                "distinct_clause",
+                "window_clause",
+            ] {
+                if let Some(value) = bare.get_mut(field) {
+                    *value = Value::Null;
+                }
+            }
+            return self.query(&bare, named, (Some(&Asked::new()), depth));
+        }
+        let counts = is_joined && is(SubLinkType::AnySublink)
+            || is(SubLinkType::ArraySublink)
+            || is(SubLinkType::ExprSublink)
+                && (part(query, "limit_count").is_some() || collects(query));
+        !counts || self.query(query, named, (None, depth))
     }
 
     /// What a query reads, and what its joins ask; `None` where that is not plain.
@@ -323,23 +382,31 @@ fn named<'q>(query: &'q Value, outer: &Named<'q>) -> Named<'q> {
     named
 }
 
-/// What of each source is evaluated in `parts`.
-fn uses<'q>(sources: &[Source<'q>], parts: &[Part<'q>]) -> Vec<Used<'q>> {
+/// What of each source is evaluated in `parts`, and how many steps that takes.
+fn uses<'q>(sources: &[Source<'q>], parts: &[Part<'q>]) -> (Vec<Used<'q>>, usize) {
     // Of a table that is there twice the server may make one, without what joined the two.
-    let is_twice = |source: &Source<'q>| {
-        let same = |other: &&Source<'q>| match (&source.of, &other.of) {
-            (Of::Relation(one), Of::Relation(other)) => one.oid == other.oid,
-            _ => false,
-        };
-        sources.iter().filter(same).count() > 1
+    let mut times: HashMap<u32, usize> = HashMap::new();
+    for source in sources {
+        if let Of::Relation(table) = source.of {
+            let times = times.entry(table.oid).or_default();
+            *times = times.saturating_add(1);
+        }
+    }
+    let is_twice = |source: &Source<'q>| match source.of {
+        Of::Relation(table) => times.get(&table.oid).is_some_and(|times| *times > 1),
+        _ => false,
     };
     let mut used: Vec<Used<'q>> = sources.iter().map(|_| Used::default()).collect();
+    let mut steps = 0_usize;
     for part in parts {
-        let mut columns = Vec::new();
+        let mut found = Referred::default();
         match part.what {
-            What::Tree(tree) => referred(tree, &mut HashSet::new(), &mut columns),
+            What::Tree(tree) => referred(tree, &mut HashSet::new(), &mut found),
             What::Name(_) => {}
         }
+        let compared = found.columns.len().saturating_add(1);
+        let compared = compared.saturating_mul(sources.len());
+        steps = steps.saturating_add(found.nodes).saturating_add(compared);
         let all = sources.iter().zip(&mut used).enumerate();
         for (_, (source, used)) in all.filter(|(place, _)| part.of.contains(place)) {
             if is_twice(source) {
@@ -348,76 +415,41 @@ fn uses<'q>(sources: &[Source<'q>], parts: &[Part<'q>]) -> Vec<Used<'q>> {
             if let What::Name(name) = part.what {
                 used.names.insert(name);
             }
-            for fields in &columns {
-                used.takes(fields, source.label, sources.len() == 1);
+            for fields in &found.columns {
+                used.takes(fields, source, sources.len() == 1);
             }
         }
     }
-    used
+    (used, steps)
 }
 
 impl<'q> Used<'q> {
-    /// Takes in a column that is named, where it is one of `label`; a star is no name.
-    fn takes(&mut self, fields: &[Option<&'q str>], label: &str, is_only: bool) {
+    /// Takes in a column that is named, where it is one of `source`; a star is no name.
+    fn takes(&mut self, fields: &[Option<&'q str>], source: &Source<'_>, is_only: bool) {
         match fields {
-            [Some(of), None] if *of == label => self.all = true,
-            [Some(of), Some(name)] if *of == label => {
+            [Some(of), None] if *of == source.label => self.all = true,
+            [Some(of), Some(name)] if *of == source.label => {
                 self.names.insert(name);
             }
-            [Some(name)] if *name == label => self.all = true,
-            [Some(name)] if is_only => {
+            // A column comes before a row of the same name.
+            [Some(name)] if is_only && (*name != source.label || source.has(name)) => {
                 self.names.insert(name);
             }
+            [Some(name)] if *name == source.label => self.all = true,
             _ => {}
         }
     }
 }
 
-/// The names of the columns that are evaluated in an expression; a star is no name. Labels that a query within gives
-/// itself are `hidden`.
-fn referred<'q>(
-    tree: &'q Value,
-    hidden: &mut HashSet<&'q str>,
-    columns: &mut Vec<Vec<Option<&'q str>>>,
-) {
-    match tree {
-        Value::Object(fields) => {
-            for (field, value) in fields {
-                match field.as_str() {
-                    "NullTest" => {}
-                    "SelectStmt" => {
-                        let before = hidden.clone();
-                        labels(value, hidden);
-                        referred(value, hidden, columns);
-                        *hidden = before;
-                    }
-                    "ColumnRef" => {
-                        let fields: Vec<_> = items(value, "fields").iter().map(string).collect();
-                        let first = fields.first().copied().flatten();
-                        if first.is_some_and(|label| !hidden.contains(label)) {
-                            columns.push(fields);
-                        }
-                    }
-                    _ => referred(value, hidden, columns),
-                }
+impl Source<'_> {
+    fn has(&self, name: &str) -> bool {
+        let has = |mut names: std::slice::Iter<'_, &str>| names.any(|one| *one == name);
+        has(self.renames.iter())
+            || match self.of {
+                Of::Relation(table) => table.columns.iter().any(|column| column.name == name),
+                Of::Query(query) | Of::Named(_, query) => has(outputs(query).iter()),
+                Of::Other => false,
             }
-        }
-        Value::Array(all) => all.iter().for_each(|item| referred(item, hidden, columns)),
-        _ => {}
-    }
-}
-
-/// All labels that stand in `tree`.
-fn labels<'q>(tree: &'q Value, found: &mut HashSet<&'q str>) {
-    match tree {
-        Value::Object(fields) => {
-            for field in ["relname", "aliasname"] {
-                found.extend(fields.get(field).and_then(Value::as_str));
-            }
-            fields.values().for_each(|value| labels(value, found));
-        }
-        Value::Array(all) => all.iter().for_each(|item| labels(item, found)),
-        _ => {}
     }
 }
 
@@ -480,66 +512,7 @@ fn collects(query: &Value) -> bool {
     })
 }
 
-/// What an expression calls outside of queries of its own. What is over a window counts as something unknown.
-fn called<'q>(tree: &'q Value, calls: &mut Vec<&'q str>) {
-    match tree {
-        Value::Object(fields) => {
-            for (field, value) in fields {
-                match field.as_str() {
-                    "SelectStmt" => continue,
-                    "JsonArrayAgg" | "JsonObjectAgg" => calls.push("json_agg"),
-                    "FuncCall" if part(value, "over").is_some() => calls.push(""),
-                    "FuncCall" => calls.extend(items(value, "funcname").last().and_then(string)),
-                    _ => {}
-                }
-                called(value, calls);
-            }
-        }
-        Value::Array(all) => all.iter().for_each(|item| called(item, calls)),
-        _ => {}
-    }
-}
-
-/// The queries in an expression.
-fn sublinks<'q>(tree: &'q Value, links: &mut Vec<&'q Value>) {
-    match tree {
-        Value::Object(fields) => {
-            for (field, value) in fields {
-                match field.as_str() {
-                    "SubLink" => links.push(value),
-                    _ => sublinks(value, links),
-                }
-            }
-        }
-        Value::Array(all) => all.iter().for_each(|item| sublinks(item, links)),
-        _ => {}
-    }
-}
-
 fn is_plain_union(query: &Value) -> bool {
     let is_union = query.get("op").and_then(Value::as_i64) == Some(kind(SetOperation::SetopUnion));
     is_union && query.get("all").and_then(Value::as_bool) == Some(true)
-}
-
-fn kind(of: impl Into<i32>) -> i64 {
-    of.into().into()
-}
-
-/// A field that is there.
-fn part<'q>(of: &'q Value, field: &str) -> Option<&'q Value> {
-    of.get(field).filter(|value| !value.is_null())
-}
-
-fn items<'q>(of: &'q Value, field: &str) -> &'q [Value] {
-    let items = of.get(field).and_then(Value::as_array);
-    items.map_or(&[], Vec::as_slice)
-}
-
-fn word<'q>(of: &'q Value, field: &str) -> Option<&'q str> {
-    of.get(field).and_then(Value::as_str)
-}
-
-/// The text of a node that is a string.
-fn string(node: &Value) -> Option<&str> {
-    node.pointer("/node/String/sval").and_then(Value::as_str)
 }
