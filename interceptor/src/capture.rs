@@ -437,7 +437,7 @@ impl Capture {
         let home = hierarchy.settle(settings.daemon_cgroup.as_deref())?;
         programs::host::check(settings)?;
         let pins = pins::Pins::open(&settings.pins)?;
-        lineage::inherit::share(&pins, settings)?;
+        scope::lineage::inherit::share(&pins, settings)?;
         let mut object = programs::load(&pins, settings)?;
         let mut capture = Self {
             tables: Mutex::new(Tables {

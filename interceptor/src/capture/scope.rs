@@ -3,7 +3,7 @@
 //! The row in `SCOPES` is written before the first hook and removed after the last, so that no hook
 //! ever runs without it; a hook that finds no scope refuses.
 
-mod lineage;
+pub(super) mod lineage;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
