@@ -72,6 +72,18 @@ impl Tag {
     }
 }
 
+/// How many pids `status` names.
+const NAMED: usize = 8;
+
+/// Who is held of scopes that are gone, in words.
+fn held(pids: &[u32]) -> String {
+    let named: Vec<String> = pids.iter().take(NAMED).map(u32::to_string).collect();
+    let more = if pids.len() > NAMED { " …" } else { "" };
+    let count = counted(pids.len(), "process", "processes");
+    let named = named.join(" ");
+    format!("held     {count} of scopes that are gone, without sockets: pid {named}{more}")
+}
+
 /// How many processes live in a scope, in words.
 fn living(scope: &Scope) -> String {
     match scope.processes {
@@ -178,6 +190,9 @@ fn describe(status: &api::Status) -> String {
             living(scope),
             whom.unwrap_or_default()
         ));
+    }
+    if !status.held.is_empty() {
+        line(held(&status.held));
     }
     for (name, addresses) in &status.targets {
         line(format!("target   {name}  {}", addresses.join(" ")));
@@ -392,6 +407,7 @@ mod tests {
             version: "1".to_owned(),
             guard: "lsm".to_owned(),
             guards_host: true,
+            held: (1..=9).collect(),
             generation: 1,
             scopes: vec![Scope {
                 cgroup: hostile.to_owned(),
@@ -418,7 +434,13 @@ mod tests {
         };
         let text = describe(&status);
         assert!(!text.contains('\u{1b}'), "{text:?}");
-        assert_eq!(text.lines().count(), 3, "{text}");
+        assert_eq!(text.lines().count(), 4, "{text}");
+        assert!(
+            text.contains(
+                "9 processes of scopes that are gone, without sockets: pid 1 2 3 4 5 6 7 8 …\n"
+            ),
+            "{text}"
+        );
         assert!(text.contains("by lsm, and the whole host"), "{text}");
     }
 }

@@ -435,6 +435,9 @@ pub struct Status {
     /// Whether the whole host is guarded (`guard: host`).
     #[serde(default)]
     pub guards_host: bool,
+    /// Processes that the guard of the host holds of scopes that are gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<u32>,
     /// The policy in force.
     pub generation: u64,
     /// Tagged cgroups.

@@ -136,6 +136,7 @@ fn of(services: &Arc<Services>) -> Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         guard: services.capture.guard().word().to_owned(),
         guards_host: services.capture.guards_host(),
+        held: held(&services.capture),
         generation: services.policy.generation().0,
         scopes: services
             .scopes
@@ -167,6 +168,13 @@ fn of(services: &Arc<Services>) -> Status {
         outputs: outputs(services),
         distrusting: distrusting(services),
     }
+}
+
+/// Who is held of scopes that are gone.
+fn held(capture: &Capture) -> Vec<u32> {
+    let held = capture.held_of_gone();
+    let held = held.inspect_err(|error| tracing::warn!(%error, "cannot tell who is held"));
+    held.unwrap_or_default()
 }
 
 /// Programs that do not take this host's certificates.

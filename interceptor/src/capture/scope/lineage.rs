@@ -126,6 +126,26 @@ impl Capture {
         Ok(())
     }
 
+    /// The processes that are held of scopes that are gone.
+    ///
+    /// # Errors
+    /// Where the processes, or what is kept of them, cannot be read.
+    pub fn held_of_gone(&self) -> Result<Vec<u32>, Error> {
+        if !self.guards_host() {
+            return Ok(Vec::new());
+        }
+        let tagged = self.tagged().ids;
+        let mut held = Vec::new();
+        for pid in processes()? {
+            let row = self.kept(pid)?;
+            let is_gone = row.scope != 0 && !tagged.contains(&row.scope);
+            if is_gone && started(pid) == Some(row.started - row.started % TICK) {
+                held.push(pid);
+            }
+        }
+        Ok(held)
+    }
+
     /// Whether a scope is within another.
     pub(super) fn has_heir(&self, id: u64, path: &str) -> bool {
         self.tagged_but(id).around(above(path)).is_some()
