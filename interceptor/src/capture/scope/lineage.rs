@@ -1,7 +1,7 @@
 //! Who comes from which scope, where the host is guarded: what no tracepoint tells. Those that are in a scope when it
 //! is tagged are noted, and those of one that is untagged are let go; a scope whose cgroup is removed keeps its own.
 
-pub(super) mod inherit;
+pub(in crate::capture) mod inherit;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
