@@ -34,8 +34,8 @@ fn names(config: &Config, wanted: Option<&Confined>) -> Check {
         None => Check::good(
             WHAT,
             format!(
-                "clients trust it for every name, since agents may dial target {} by an alias, a short name or an \
-                 address; `authority.names` says which those are, and confines it",
+                "clients trust it for every name, since agents may dial the database {} by an alias, a short name \
+                 or an address; `authority.names` says which those are, and confines it",
                 unnamed(config).unwrap_or("?")
             ),
         ),
@@ -108,6 +108,6 @@ mod tests {
         let by_address = "version: 1\ntargets:\n  db: { addresses: ['10.0.0.8:5432'], postgres: { user: u, \
                           password: { env: P }, databases: [d] } }\n";
         let by_address = crate::config::parse(by_address, Path::new("/c.yaml")).unwrap();
-        assert!(names(&by_address, None).line().contains("target db"));
+        assert!(names(&by_address, None).line().contains("database db"));
     }
 }
