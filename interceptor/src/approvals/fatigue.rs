@@ -1,7 +1,6 @@
 //! What keeps people from saying yes because they are tired of being asked: new questions are counted by time,
 //! and what was denied again and again is not asked at all for a while.
 
-use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::Error;
@@ -16,21 +15,19 @@ const WINDOW: Duration = Duration::from_mins(10);
 const NOES: usize = 3;
 /// For so long, counted from the last of them; and they are counted for as long.
 const CLOSED: Duration = Duration::from_hours(1);
-/// Kinds of requests that are remembered: those that are over make room.
-const MOST: usize = 4_096;
 
 /// What was asked and denied lately. In memory only: a daemon that starts anew begins to count.
 #[derive(Debug)]
 pub(super) struct Fatigue {
     asked: Lately<u64>,
-    noes: HashMap<Key, VecDeque<BootTime>>,
+    noes: Lately<Key>,
 }
 
 impl Default for Fatigue {
     fn default() -> Self {
         Self {
             asked: Lately::new(WINDOW),
-            noes: HashMap::new(),
+            noes: Lately::new(CLOSED),
         }
     }
 }
@@ -47,39 +44,13 @@ impl Fatigue {
 
     /// Notes a no.
     pub(super) fn deny(&mut self, kind: Key, now: BootTime) {
-        make_room(&mut self.noes, CLOSED, now);
-        let noes = self.noes.entry(kind).or_default();
-        forget(noes, CLOSED, now);
-        noes.push_back(now);
-        while noes.len() > NOES {
-            noes.pop_front();
-        }
+        self.noes.note(kind, NOES, now);
     }
 
     /// Whether so much of a kind was denied that nobody is asked about it now; for how many seconds.
     pub(super) fn is_closed(&self, kind: Key, now: BootTime) -> Option<u64> {
-        let noes = self.noes.get(&kind)?;
-        let counted = noes.iter().filter(|at| now.since(**at) < CLOSED);
-        let last = *noes.back()?;
-        (counted.count() >= NOES).then(|| {
-            let left = CLOSED.saturating_sub(now.since(last));
-            left.as_secs().saturating_add(1)
-        })
-    }
-}
-
-fn forget(times: &mut VecDeque<BootTime>, after: Duration, now: BootTime) {
-    while times.front().is_some_and(|at| now.since(*at) >= after) {
-        times.pop_front();
-    }
-}
-
-/// Lets go of what counts no more, where there is much.
-fn make_room(all: &mut HashMap<Key, VecDeque<BootTime>>, after: Duration, now: BootTime) {
-    if all.len() >= MOST {
-        all.retain(|_, times| {
-            forget(times, after, now);
-            !times.is_empty()
-        });
+        let last = self.noes.last_of(&kind, NOES, now)?;
+        let left = CLOSED.saturating_sub(now.since(last));
+        Some(left.as_secs().saturating_add(1))
     }
 }

@@ -32,6 +32,36 @@ impl<K: Hash + Eq> Lately<K> {
     /// Where there were `most` of this key; in how many seconds there is room again.
     pub fn count(&mut self, key: K, most: usize, now: BootTime) -> Result<(), u64> {
         let within = self.within;
+        let times = self.times(key, now);
+        if times.len() >= most {
+            let since = times.front().map_or(within, |first| now.since(*first));
+            return Err(within.saturating_sub(since).as_secs().saturating_add(1));
+        }
+        times.push_back(now);
+        Ok(())
+    }
+
+    /// Notes one more, of which the last `most` of this key count.
+    pub fn note(&mut self, key: K, most: usize, now: BootTime) {
+        let times = self.times(key, now);
+        times.push_back(now);
+        while times.len() > most {
+            times.pop_front();
+        }
+    }
+
+    /// The last of a key, where so `many` count now.
+    #[must_use]
+    pub fn last_of(&self, key: &K, many: usize, now: BootTime) -> Option<BootTime> {
+        let times = self.times.get(key)?;
+        let counted = times.iter().filter(|at| now.since(**at) < self.within);
+        let last = times.back().copied();
+        last.filter(|_| counted.count() >= many)
+    }
+
+    /// What counts of a key; where much is remembered, what is over makes room.
+    fn times(&mut self, key: K, now: BootTime) -> &mut VecDeque<BootTime> {
+        let within = self.within;
         if self.times.len() >= MOST {
             self.times.retain(|_, times| {
                 forget(times, within, now);
@@ -40,12 +70,7 @@ impl<K: Hash + Eq> Lately<K> {
         }
         let times = self.times.entry(key).or_default();
         forget(times, within, now);
-        if times.len() >= most {
-            let since = times.front().map_or(within, |first| now.since(*first));
-            return Err(within.saturating_sub(since).as_secs().saturating_add(1));
-        }
-        times.push_back(now);
-        Ok(())
+        times
     }
 }
 
