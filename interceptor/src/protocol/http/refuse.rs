@@ -6,6 +6,7 @@ use hyper::{Request, Response, StatusCode};
 use serde_json::json;
 
 use super::facts::{Wrong, media_type_of};
+use super::wire::query::escaped_but;
 use super::{Answer, empty, whole};
 use crate::policy::{Refusal, RefusalKind};
 use crate::protocol::kubernetes;
@@ -86,11 +87,9 @@ fn code(status: StatusCode) -> u16 {
 
 /// Text as a message of gRPC is escaped (`doc/PROTOCOL-HTTP2.md`, Percent-Byte-Encoded).
 fn percent(text: &str) -> String {
-    let escaped = |byte: u8| match byte {
-        b' '..=b'~' if byte != b'%' => char::from(byte).to_string(),
-        byte => format!("%{byte:02X}"),
-    };
-    text.bytes().map(escaped).collect()
+    escaped_but(text.as_bytes(), |byte| {
+        matches!(byte, b' '..=b'~') && byte != b'%'
+    })
 }
 
 /// The same answer in the words of a cluster, where it is a refusal of ours.

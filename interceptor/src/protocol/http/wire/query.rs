@@ -138,9 +138,17 @@ pub fn with(raw: &str, name: &str, value: &str) -> String {
 /// A text with all escaped that is not unreserved (RFC 3986 §2.3).
 #[must_use]
 pub fn escaped(text: &[u8]) -> String {
+    escaped_but(text, |byte| {
+        byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+    })
+}
+
+/// A text with all escaped but the bytes that stay as they are.
+#[must_use]
+pub fn escaped_but(text: &[u8], stays: impl Fn(u8) -> bool) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
+        if stays(*byte) {
             out.push(char::from(*byte));
         } else {
             out.push_str(&format!("%{byte:02X}"));
