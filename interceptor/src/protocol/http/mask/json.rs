@@ -163,12 +163,20 @@ impl Json {
         if self.skipping == 0 {
             if self.mask.is_some() {
                 self.write_masked(&Scalar::Text(String::from_utf8_lossy(text)), out);
-            } else {
-                self.write(b"\"", out);
-                self.plain.feed(text, out)?;
-                self.plain.end(out)?;
-                out.push(b'"');
+                self.ended();
+                return Ok(());
             }
+            self.write(b"\"", out);
+            self.plain.feed(text, out)?;
+        }
+        self.end_plain(out)
+    }
+
+    /// A string that is not masked has ended.
+    fn end_plain(&mut self, out: &mut Vec<u8>) -> Result<(), Broken> {
+        if self.skipping == 0 {
+            self.plain.end(out)?;
+            out.push(b'"');
         }
         self.ended();
         Ok(())
@@ -412,13 +420,7 @@ impl Json {
     fn in_plain(&mut self, byte: u8, out: &mut Vec<u8>) -> Result<(), Broken> {
         match byte {
             0..0x20 => return Err(MALFORMED),
-            b'"' if !self.plain.is_escaping() => {
-                if self.skipping == 0 {
-                    self.plain.end(out)?;
-                    out.push(b'"');
-                }
-                self.ended();
-            }
+            b'"' if !self.plain.is_escaping() => self.end_plain(out)?,
             byte if self.skipping > 0 => self.plain.skip(byte),
             byte => self.plain.escape(byte, out)?,
         }
