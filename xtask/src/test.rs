@@ -74,6 +74,9 @@ const NEWER: [(&str, &[&str], &str); 3] = [
     ("hostile", &["startups::"], "hostile, 18"),
 ];
 
+/// The line of the test harness behind which are what failed and why, until the result.
+const FAILURES: &str = "failures:";
+
 /// What one tier came to.
 struct Score {
     name: String,
@@ -82,6 +85,8 @@ struct Score {
     ignored: u32,
     took: Duration,
     whole: bool,
+    /// What those that failed had to say, in the lines of the test harness.
+    said: Vec<String>,
 }
 
 /// `cargo xtask test [TIER…]`: all of them where none is named.
@@ -305,12 +310,19 @@ fn tier(
         ignored: 0,
         took: Duration::ZERO,
         whole: false,
+        said: Vec::new(),
     };
     if let Some(output) = child.stdout.take() {
+        let mut is_of_failures = false;
         for line in BufReader::new(output).lines() {
             let line = line.context("read what cargo test says")?;
             println!("{line}");
             count(&line, &mut score);
+            is_of_failures =
+                line == FAILURES || is_of_failures && !line.starts_with("test result: ");
+            if is_of_failures && line != FAILURES {
+                score.said.push(line);
+            }
         }
     }
     let status = child.wait().context("wait for cargo test")?;
@@ -363,7 +375,14 @@ fn count(line: &str, score: &mut Score) {
     }
 }
 
+/// What failed, once more where it is found, and the table.
 fn summary(scores: &[Score]) {
+    for score in scores.iter().filter(|score| !score.said.is_empty()) {
+        println!("\n== failures of {}", score.name);
+        for line in &score.said {
+            println!("{line}");
+        }
+    }
     println!(
         "\n{:<13} {:>7} {:>7} {:>9}",
         "tier", "passed", "failed", "seconds"

@@ -7,12 +7,15 @@ use std::process::Command;
 use std::{fs, thread};
 
 use anyhow::{Context as _, Result, ensure};
-use support::{Agent, DEADLINE, Process, Sshd, place, wait};
+use support::{Agent, DEADLINE, Process, Sshd, place, port, wait};
 
 use super::{ALL_BUT_RM, Lab};
 use crate::lab::{has, lacks, text};
 
 const ALL: &str = r#"@id("all") permit (principal is Agent, action, resource);"#;
+
+/// The port of display 0 (X Window System Protocol, appendix B).
+const X11_BASE_PORT: u16 = 6_000;
 
 fn permitting(rules: &str) -> Result<Lab> {
     Lab::new(vec![("test.cedar".to_owned(), rules.to_owned())])
@@ -156,10 +159,21 @@ fn a_certificate_that_is_made_for_a_login_takes_the_agents_keys_along() -> Resul
     has(&listed, &[&key])
 }
 
+/// A server that forwards X11, from displays of its own: of two servers that try the same one at once, both bind its
+/// port and the one that listens second gives up.
+fn with_displays() -> Result<Sshd> {
+    let first = port::free()?.port() - X11_BASE_PORT;
+    Sshd::start_with(&[
+        "X11Forwarding yes",
+        "XAuthLocation /usr/bin/xauth",
+        &format!("X11DisplayOffset {first}"),
+    ])
+}
+
 #[test]
 fn a_screen_is_reached_where_that_is_permitted() -> Result<()> {
     for (rules, expected) in [(ALL, "display localhost:"), (ALL_BUT_RM, "display none")] {
-        let server = Sshd::start_with(&["X11Forwarding yes", "XAuthLocation /usr/bin/xauth"])?;
+        let server = with_displays()?;
         let login = format!("key: {{ file: {} }}", server.key().display());
         let target = server.target("web", &login, &[])?;
         let rules = vec![("test.cedar".to_owned(), rules.to_owned())];
@@ -193,7 +207,7 @@ fn screen() -> Result<(Process, String)> {
 fn a_program_on_the_server_draws_on_the_agents_screen() -> Result<()> {
     let (_screen, number) = screen()?;
     for (rules, is_shown) in [(ALL, true), (ALL_BUT_RM, false)] {
-        let server = Sshd::start_with(&["X11Forwarding yes", "XAuthLocation /usr/bin/xauth"])?;
+        let server = with_displays()?;
         let login = format!("key: {{ file: {} }}", server.key().display());
         let target = server.target("web", &login, &[])?;
         let rules = vec![("test.cedar".to_owned(), rules.to_owned())];
