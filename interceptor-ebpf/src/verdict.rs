@@ -62,12 +62,19 @@ impl Refusal {
     }
 }
 
-/// Deepest tagged cgroup among those that `ancestor` tells by level.
+/// Deepest tagged cgroup among those that `ancestor` tells by level; zero where none is.
 #[inline(always)]
 pub(crate) fn deepest(ancestor: impl Fn(i32) -> u64) -> u64 {
+    let (scope, _is_going) = deepest_and_going(ancestor);
+    scope
+}
+
+/// The same, and whether it is being untagged: told by one look, for it may be gone by the next.
+#[inline(always)]
+pub(crate) fn deepest_and_going(ancestor: impl Fn(i32) -> u64) -> (u64, bool) {
     let state = state();
     if state.is_null() {
-        return 0;
+        return (0, false);
     }
     // SAFETY: a row of an array map.
     let levels = unsafe { ptr::read_volatile(&raw const (*state).levels) };
@@ -75,13 +82,16 @@ pub(crate) fn deepest(ancestor: impl Fn(i32) -> u64) -> u64 {
     while level >= 0 {
         if levels & (1 << level) != 0 {
             let id = ancestor(level);
-            if id != 0 && SCOPES.get_ptr(&id).is_some() {
-                return id;
+            if id != 0
+                && let Some(row) = SCOPES.get_ptr(&id)
+            {
+                // SAFETY: a row of a map, which the daemon replaces whole.
+                return (id, unsafe { (*row).going != 0 });
             }
         }
         level -= 1;
     }
-    0
+    (0, false)
 }
 
 /// The scope of the current process, else the one that made the socket: a process that left its

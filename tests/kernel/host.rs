@@ -230,10 +230,10 @@ fn nobody_in_a_cgroup_is_refused_a_socket_while_it_is_untagged() {
     let dials = "import threading
 stop = threading.Event(); threading.Thread(target=lambda: (input(), stop.set())).start(); n = 0; seen = set()
 say('here')
-while not stop.is_set():
+while not stop.is_set() or n <= 20:
     try: s = udp(); n += 1; s.close(); s = tcp(); s.close()
     except OSError as error: seen.add(errno.errorcode.get(error.errno))
-say(n > 20, sorted(seen))";
+say(sorted(seen))";
     let mut clients = [(); 2].map(|()| scene.client(dials, &[]));
     for client in &mut clients {
         assert_eq!(client.line(), "here");
@@ -241,7 +241,7 @@ say(n > 20, sorted(seen))";
     scene.capture.untag(&scene.scope.path).unwrap();
     for mut client in clients {
         client.tell("");
-        assert_eq!(client.finish(), "True []");
+        assert_eq!(client.finish(), "[]");
     }
 }
 

@@ -42,7 +42,8 @@ fn interceptor_host_sendmsg6(context: SockAddrContext) -> i32 {
 
 #[cgroup_sock(sock_create)]
 fn interceptor_host_sock_create(context: SockContext) -> i32 {
-    if deny::already() || own() != 0 {
+    let (inside, _is_going) = own();
+    if deny::already() || inside != 0 {
         return PASS;
     }
     let scope = left();
@@ -69,12 +70,12 @@ fn speak<const V6: bool>(call: *mut bpf_sock_addr) -> i32 {
     if deny::already() || is_of_a_scope(socket) {
         return PASS;
     }
-    let inside = own();
-    let (scope, reason) = match inside {
-        0 => (left(), event::LEFT),
-        _ => (inside, event::PASSED),
+    let (scope, reason) = match own() {
+        (0, _) => (left(), event::LEFT),
+        (_, true) => (0, event::PASSED),
+        (inside, false) => (inside, event::PASSED),
     };
-    if scope == 0 || lineage::is_going(scope) {
+    if scope == 0 {
         return PASS;
     }
     // SAFETY: a helper that takes the context.
@@ -97,11 +98,11 @@ fn is_of_a_scope(socket: *mut bpf_sock) -> bool {
     is_made || !FLOWS.get(socket).is_null()
 }
 
-/// The scope that the current process is in.
+/// The scope that the current process is in, and whether it is being untagged.
 #[inline(always)]
-fn own() -> u64 {
+fn own() -> (u64, bool) {
     // SAFETY: a helper without pointers.
-    verdict::deepest(|level| unsafe { bpf_get_current_ancestor_cgroup_id(level) })
+    verdict::deepest_and_going(|level| unsafe { bpf_get_current_ancestor_cgroup_id(level) })
 }
 
 /// The scope that the current process comes from.

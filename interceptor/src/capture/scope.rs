@@ -281,14 +281,39 @@ impl Capture {
 
     /// Takes a tag away. Where there is no other scope around, those that come from this one are let go before its
     /// hooks are; else they are that one's, whose hooks have seen them all along.
+    ///
+    /// A program that runs at this moment has found the scope's row: it is waited for before that goes, or what it does
+    /// for the scope next would be refused, or kept for a scope that is no more.
     fn let_go(&self, id: u64, path: &str) -> Result<(), Error> {
         if !self.guards_host() || self.has_heir(id, path) {
-            self.detach(id)?;
+            self.unhook(id)?;
+            self.forget(id)?;
             return self.release(id, path);
         }
         self.set_going(id)?;
+        await_programs();
         self.release(id, path)?;
-        self.detach(id)
+        self.unhook(id)?;
+        self.forget(id)
+    }
+
+    /// Takes a scope's programs off its hooks, and their pins away; none of them runs behind this.
+    fn unhook(&self, id: u64) -> Result<(), Error> {
+        let directory = self.pins.scope(id);
+        for hook in self.programs.of_scope() {
+            let Some(link) = pins::open(&directory.join(hook.name))? else {
+                continue;
+            };
+            if let Err(error) = syscall::link_detach(&link) {
+                // Its end comes with its pin's, a moment later.
+                tracing::debug!(%error, hook = hook.name, "a link is not taken off its hook by itself");
+            }
+        }
+        if directory.exists() {
+            pins::remove(&directory)?;
+        }
+        await_programs();
+        Ok(())
     }
 
     /// Has the guard of the host take nobody for one of this scope any more.
@@ -366,6 +391,13 @@ impl Tables {
             return Ok(());
         }
         self.write_state(State { levels, ..state })
+    }
+}
+
+/// Where the kernel offers no wait, what runs at this moment is refused in the worst case, and tries again.
+fn await_programs() {
+    if let Err(error) = syscall::await_programs() {
+        tracing::debug!(%error, "programs under way are not waited for");
     }
 }
 

@@ -20,6 +20,7 @@ const PROG_QUERY: libc::c_int = 16;
 const RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const LINK_CREATE: libc::c_int = 28;
 const LINK_UPDATE: libc::c_int = 29;
+const LINK_DETACH: libc::c_int = 34;
 
 #[repr(C)]
 struct ObjectAttr {
@@ -90,6 +91,36 @@ pub(super) fn link_update(link: &impl AsFd, program: &impl AsFd) -> io::Result<(
         old_program: 0,
     };
     bpf(LINK_UPDATE, &mut attr).map(drop)
+}
+
+#[repr(C)]
+struct LinkDetachAttr {
+    link: u32,
+}
+
+/// Takes a link's program off its hook at once (Linux 5.9); by its end alone that comes a moment later.
+pub(super) fn link_detach(link: &impl AsFd) -> io::Result<()> {
+    let mut attr = LinkDetachAttr {
+        link: number(link)?,
+    };
+    bpf(LINK_DETACH, &mut attr).map(drop)
+}
+
+/// `MEMBARRIER_CMD_GLOBAL` (Linux 4.3): waits for a grace period of RCU.
+const MEMBARRIER_GLOBAL: libc::c_int = 1;
+
+/// Waits until every program that runs at this moment is through: programs run within a read side of RCU.
+///
+/// # Errors
+/// Where the kernel does not offer it: `CONFIG_MEMBARRIER`, and none of its processors is without a tick
+/// (`nohz_full=`).
+pub(super) fn await_programs() -> io::Result<()> {
+    // SAFETY: takes and gives numbers alone.
+    let done = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_GLOBAL, 0, 0) };
+    match done {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 #[repr(C)]

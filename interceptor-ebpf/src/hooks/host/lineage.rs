@@ -23,14 +23,13 @@ fn interceptor_lineage_fork(context: RawTracePointContext) -> i32 {
         // A thread of a process that is known.
         return DONE;
     };
-    let own = inside(child);
     // It may have been made right into a cgroup outside.
-    let scope = match own {
-        0 => match of(parent) {
-            0 => inside(parent),
+    let scope = match inside(child) {
+        (0, _) => match of(parent) {
+            0 => standing(inside(parent)),
             inherited => inherited,
         },
-        _ => own,
+        own => standing(own),
     };
     keep(child, tgid, scope);
     DONE
@@ -40,7 +39,7 @@ fn interceptor_lineage_fork(context: RawTracePointContext) -> i32 {
 fn interceptor_lineage_attach(context: RawTracePointContext) -> i32 {
     let task: u64 = context.arg(2);
     // It has been moved by now.
-    let scope = inside(task);
+    let scope = standing(inside(task));
     if let Some(tgid) = half(task, offset!(tgid)) {
         keep(task, tgid, scope);
     }
@@ -62,7 +61,7 @@ pub(super) fn of(task: u64) -> u64 {
 
 /// Whether a scope is being untagged. One that is gone is not: it keeps its own.
 #[inline(always)]
-pub(super) fn is_going(scope: u64) -> bool {
+fn is_going(scope: u64) -> bool {
     let row = SCOPES.get_ptr(&scope);
     // SAFETY: a row of a map, which the daemon replaces whole.
     row.is_some_and(|row| unsafe { (*row).going != 0 })
@@ -77,7 +76,7 @@ fn begun(task: u64) -> u64 {
 
 #[inline(always)]
 fn keep(task: u64, tgid: u32, scope: u64) {
-    if scope == 0 || is_going(scope) {
+    if scope == 0 {
         return;
     }
     let Some(row) = LINEAGE.get_ptr_mut(tgid) else {
@@ -90,16 +89,27 @@ fn keep(task: u64, tgid: u32, scope: u64) {
     unsafe { *row = Lineage { scope, started } };
 }
 
-/// The scope that a task is in.
+/// Nobody is kept for a scope that is being untagged.
 #[inline(always)]
-fn inside(task: u64) -> u64 {
+fn standing((scope, is_going): (u64, bool)) -> u64 {
+    match is_going {
+        true => 0,
+        false => scope,
+    }
+}
+
+/// The scope that a task is in, and whether it is being untagged.
+#[inline(always)]
+fn inside(task: u64) -> (u64, bool) {
     let cgroup = word(task, offset!(cgroups)).and_then(|set| word(set, offset!(dfl_cgrp)));
-    let Some(cgroup) = cgroup else { return 0 };
+    let Some(cgroup) = cgroup else {
+        return (0, false);
+    };
     let Some(own) = half(cgroup, offset!(level)) else {
-        return 0;
+        return (0, false);
     };
     let (ancestors, ids) = (offset!(ancestors), offset!(ancestor_ids));
-    verdict::deepest(|level| {
+    verdict::deepest_and_going(|level| {
         let level = level.cast_unsigned();
         if level > own {
             return 0;
