@@ -12,6 +12,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 use support::daemon::Settings;
 use support::kubernetes::TOKEN;
@@ -128,6 +130,30 @@ fn config_map(name: &str, value: &str) -> String {
     format!(
         r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"{name}"}},"data":{{"k":"{value}"}}}}"#
     )
+}
+
+#[test]
+fn a_command_of_run_trusts_the_authority_where_its_kubeconfig_names_another() -> Result<()> {
+    let lab = Lab::new(SITE, &[])?;
+    let text = fs::read_to_string(&lab.kubeconfig)?;
+    let mut config: Value = serde_json::from_str(&text)?;
+    let other = rcgen::generate_simple_self_signed(vec!["other".to_owned()])?;
+    let bundle = config.pointer_mut("/clusters/0/cluster/certificate-authority-data");
+    *bundle.context("it names no bundle")? = BASE64_STANDARD.encode(other.cert.pem()).into();
+    let kubeconfig = lab.file("other", &config.to_string())?;
+    let [_, today] = lab.clients()?;
+    let agent = lab.agent().with("KUBECONFIG", &kubeconfig);
+    let outside = agent.run(&today, &["get", "namespaces"])?;
+    ensure!(!outside.status.success(), "{outside:?}");
+    let mut within = std::process::Command::new(place::interceptor()?);
+    within
+        .args(["run", "--agent", "demo", "--user", "nobody", "--socket"])
+        .arg(lab.daemon.run_directory().join("control.sock"))
+        .args(["--", &today, "get", "namespaces"])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("KUBECONFIG", &kubeconfig);
+    has(&Process::run(within, DEADLINE)?.ok()?, &["kube-system"])
 }
 
 #[test]

@@ -85,6 +85,24 @@ fn a_client_without_a_key_runs_what_is_permitted_and_is_told_how_it_ended() -> R
 }
 
 #[test]
+fn a_command_of_run_knows_the_servers_that_the_daemon_stands_for() -> Result<()> {
+    let lab = Lab::permitting()?;
+    let port = lab.server.address().port().to_string();
+    let strict = ["-oBatchMode=yes", "-oStrictHostKeyChecking=yes"];
+    let words = [
+        &["ssh"],
+        &strict[..],
+        &["-p", &port, "x@127.0.0.1", "echo here"],
+    ]
+    .concat();
+    let run = ["run", "--agent", "demo", "--user", "nobody", "--"];
+    let said = lab.daemon.cli(&[&run[..], &words].concat())?;
+    ensure!(said.stdout == "here\n", "{said:?}");
+    let outside = lab.agent().run(words[0], &words[1..])?;
+    has(&outside.stderr, &["Host key verification failed"])
+}
+
+#[test]
 fn what_is_refused_says_why_on_its_channel_and_leaves_the_others_alone() -> Result<()> {
     let lab = Lab::permitting()?;
     let no = lab.ssh(&["rm -rf /tmp/nothing"])?;

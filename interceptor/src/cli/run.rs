@@ -13,9 +13,10 @@
 pub(super) mod apart;
 mod filter;
 mod mounts;
+mod trust;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
@@ -28,6 +29,9 @@ use super::bind::TokenIn;
 use super::{Daemon, bind, block_on, client};
 use crate::capture::cgroup2::Hierarchy;
 use crate::control::api::{Begin, Launch, Placed, Proof, Run as Asked};
+
+/// Where OpenSSL, Go and others look for the host's store, beside a directory that is found by names of its own.
+const STORE: &str = "SSL_CERT_FILE";
 
 /// `interceptor run`.
 #[derive(Debug, Args)]
@@ -98,7 +102,10 @@ impl Run {
         if let Some(variable) = brought.and_then(TokenIn::variable) {
             command.env_remove(variable);
         }
-        give_up(&placed.launch, user.as_ref())?;
+        let store = give_up(&placed.launch, program, user.as_ref())?;
+        if let Some(store) = store.filter(|_| std::env::var_os(STORE).is_none()) {
+            command.env(STORE, store);
+        }
         if let Some(user) = user {
             command
                 .env("HOME", &user.dir)
@@ -121,11 +128,19 @@ fn is_in(cgroup: &str) -> anyhow::Result<()> {
 }
 
 /// Gives up everything by which the command could get around its scope, in the order in which each can still
-/// be given up.
-fn give_up(launch: &Launch, user: Option<&User>) -> anyhow::Result<()> {
+/// be given up. Where the command finds the host's store of certificates, with the daemon's authority in it.
+fn give_up(
+    launch: &Launch,
+    program: &OsStr,
+    user: Option<&User>,
+) -> anyhow::Result<Option<&'static str>> {
+    let mut store = None;
     if Uid::effective().is_root() {
         if launch.mounts {
             mounts::separate(launch)?;
+            let trust = launch.trust.as_ref();
+            let extended = trust.map(|trust| trust::extend(trust, program, user));
+            store = extended.transpose()?.flatten();
         }
         apart::bound().context("cannot give up capabilities for good")?;
     }
@@ -142,7 +157,8 @@ fn give_up(launch: &Launch, user: Option<&User>) -> anyhow::Result<()> {
         namespaces: launch.user_namespaces,
         apart,
     };
-    filter::install(filter).context("cannot filter system calls")
+    filter::install(filter).context("cannot filter system calls")?;
+    Ok(store)
 }
 
 /// The daemon's variables, but for those that the caller set: those are the caller's choice.

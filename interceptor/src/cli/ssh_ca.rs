@@ -13,7 +13,10 @@ use crate::protocol::ssh::host;
 use crate::tls::{Authority, CERTIFICATE};
 
 const KNOWN_HOSTS: &str = "/etc/ssh/ssh_known_hosts";
-const DROP_IN: &str = "/etc/ssh/ssh_config.d/interceptor.conf";
+/// Where the host has settings for stock clients, and ours among them.
+pub(super) const SETTINGS: &str = "/etc/ssh/ssh_config.d";
+pub(super) const DROP_IN: &str = "/etc/ssh/ssh_config.d/interceptor.conf";
+pub(super) const DROP_IN_NAME: &str = "interceptor.conf";
 const BEGIN: &str = "# begin: written by interceptor ssh-ca install";
 const END: &str = "# end: written by interceptor ssh-ca install";
 /// Bytes of a file of known hosts.
@@ -121,7 +124,7 @@ fn lines(config: &Path) -> anyhow::Result<Vec<String>> {
 
 /// What stock clients are told: the host's own file stays where they look, and keys that they meet here
 /// are not written into users' files.
-fn drop_in(known_hosts: &Path) -> String {
+pub(super) fn drop_in(known_hosts: &Path) -> String {
     format!(
         "{BEGIN}\nUpdateHostKeys no\nGlobalKnownHostsFile {KNOWN_HOSTS} {KNOWN_HOSTS}2{}\n{END}\n",
         match known_hosts == Path::new(KNOWN_HOSTS) {

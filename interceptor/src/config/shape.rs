@@ -8,6 +8,7 @@ pub(super) mod detect;
 pub(super) mod http;
 mod issuers;
 pub(super) mod kubernetes;
+mod launcher;
 mod records;
 pub(super) mod schema;
 pub(super) mod ssh;
@@ -247,7 +248,7 @@ pub(super) static FILE: Shape = Shape::Keys(&[
     ),
     may(
         "launcher",
-        LAUNCHER,
+        launcher::LAUNCHER,
         "see its keys",
         "What `interceptor run` takes away from commands.",
     ),
@@ -776,24 +777,3 @@ const AUTHORITY: Shape = Shape::Keys(&[may(
     "none, and every name where a PostgreSQL target is dialled by an address",
     "Names, each with all below it, and addresses that its certificates may be for, beside those of the targets.",
 )]);
-
-const LAUNCHER: Shape = Shape::Keys(&[
-    may(
-        "user_namespaces",
-        Shape::Flag,
-        "false",
-        "Whether commands may make user namespaces, as some sandboxes of their own do.",
-    ),
-    may(
-        "mounts",
-        Shape::Flag,
-        "true",
-        "Whether commands get mounts of their own, which hide what is not for them; only root can make them.",
-    ),
-    may(
-        "hide",
-        Shape::List(0, &Shape::Text(Form::WholePath)),
-        "none",
-        "Files, directories and sockets that they do not see either.",
-    ),
-]);

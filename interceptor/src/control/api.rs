@@ -212,6 +212,20 @@ pub struct Launch {
     pub sockets: Vec<String>,
     /// Whether it may reach all of them.
     pub all_sockets: bool,
+    /// What it is to trust, on mounts of its own.
+    pub trust: Option<Trust>,
+}
+
+/// What clients of a command trust besides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trust {
+    /// The certificate of the daemon's authority, PEM.
+    pub certificate: String,
+    /// Bundles beside those that are known, as patterns.
+    pub bundles: Vec<String>,
+    /// The SSH servers that the daemon stands for, as lines of `known_hosts`.
+    pub known_hosts: Vec<String>,
 }
 
 /// What an exchange gives (RFC 8693 section 2.2.1).

@@ -9,6 +9,7 @@ use support::daemon::{Settings, Target};
 use support::process::Process;
 use support::tls::Authority;
 use support::{Agent, DEADLINE, Daemon, place, port};
+use tempfile::TempDir;
 
 use super::{POLICY, Shop, TOKEN};
 use crate::lab::{has, lacks, needs_root};
@@ -55,6 +56,19 @@ fn wget_and_the_clients_of_python_are_answered_as_by_the_server() -> Result<()> 
     lacks(&said, &[TOKEN])
 }
 
+/// The client of Java's library, as classes in a directory.
+pub(super) fn compiled() -> Result<TempDir> {
+    let directory = place::temporary("classes")?;
+    let mut javac = Command::new("javac");
+    javac
+        .arg("-d")
+        .arg(directory.path())
+        .arg(script("Ask.java"));
+    Process::run(javac, DEADLINE)?.ok().context("javac")?;
+    open(directory.path())?;
+    Ok(directory)
+}
+
 #[test]
 fn javas_own_client_is_answered_in_both_versions() -> Result<()> {
     let shop = Shop::new(&[])?;
@@ -66,15 +80,10 @@ fn javas_own_client_is_answered_in_both_versions() -> Result<()> {
     keytool.arg(shop.daemon.authority());
     keytool.arg("-keystore").arg(&store);
     Process::run(keytool, DEADLINE)?.ok().context("keytool")?;
-    let mut javac = Command::new("javac");
-    javac
-        .arg("-d")
-        .arg(directory.path())
-        .arg(script("Ask.java"));
-    Process::run(javac, DEADLINE)?.ok().context("javac")?;
+    let classes = compiled()?;
     open(directory.path())?;
     let trust = format!("-Djavax.net.ssl.trustStore={}", store.display());
-    let classes = directory.path().to_string_lossy();
+    let classes = classes.path().to_string_lossy();
     let url = shop.url("/v1/customers");
     let password = "-Djavax.net.ssl.trustStorePassword=changeit";
     let words = [trust.as_str(), password, "-cp", &classes, "Ask", &url];

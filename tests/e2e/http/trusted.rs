@@ -1,11 +1,14 @@
 //! Clients come to trust the daemon's authority by the host's store, or by what a command of `run` is told.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use anyhow::{Context as _, Result, ensure};
 use support::process::Process;
 use support::{DEADLINE, place};
 
 use super::Shop;
-use crate::lab::has;
+use super::clients::compiled;
+use crate::lab::{has, lacks};
 
 #[test]
 fn clients_trust_the_authority_while_it_stands_in_the_hosts_store() -> Result<()> {
@@ -65,6 +68,72 @@ fn a_command_of_run_trusts_the_authority_where_node_looks() -> Result<()> {
     ];
     let said = shop.daemon.cli(&line)?.ok()?;
     has(&said, &["200", "Ann"])
+}
+
+/// A verb of the daemon's, by which a command runs as an ordinary user.
+const RUN: [&str; 6] = ["run", "--agent", "demo", "--user", "nobody", "--"];
+
+#[test]
+fn a_command_of_run_trusts_the_authority_by_whatever_bundle_it_brings() -> Result<()> {
+    let shop = Shop::new(&[])?;
+    let url = shop.url("/v1/customers");
+    let python = place::python()?.to_string_lossy().into_owned();
+    let script = place::workspace().join("tests/e2e/http/clients/bundles.py");
+    let words = [python.as_str(), "-I", &script.to_string_lossy(), &url];
+    let said = shop.daemon.cli(&[&RUN[..], &words].concat())?.ok()?;
+    let clients = ["urllib", "requests", "httpx", "botocore", "curl"];
+    for client in clients {
+        has(&said, &[&format!("{client} True\n")])?;
+    }
+    // On the command's own mounts alone: what others read is as it was.
+    let said = shop.agent().run(words[0], &words[1..])?.ok()?;
+    for client in clients {
+        lacks(&said, &[&format!("{client} True")])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_command_of_run_trusts_the_authority_where_java_looks() -> Result<()> {
+    let shop = Shop::new(&[])?;
+    let directory = compiled()?;
+    let classes = directory.path().to_string_lossy().into_owned();
+    let url = shop.url("/v1/customers");
+    let words = ["java", "-cp", &classes, "Ask", &url];
+    let said = shop.daemon.cli(&[&RUN[..], &words].concat())?.ok()?;
+    has(&said, &["HTTP_1_1 200 true\n", "HTTP_2 200 true\n"])?;
+    let outside = shop.agent().run(words[0], &words[1..])?;
+    ensure!(!outside.status.success(), "{outside:?}");
+    Ok(())
+}
+
+#[test]
+fn bundles_are_read_as_the_commands_user_and_kept_from_nobody_else() -> Result<()> {
+    let directory = place::temporary("bundles")?;
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755))?;
+    let bundles = format!("{}/*.pem", directory.path().display());
+    let mut shop = Shop::new(&[])?;
+    let trusting = format!("launcher: {{ bundles: [\"{bundles}\"] }}\n");
+    shop.daemon
+        .change(|settings| settings.more.push_str(&trusting))?;
+    shop.daemon.reload()?.ok()?;
+    let certificate = std::fs::read_to_string(shop.daemon.authority())?;
+    let at = |name: &str| directory.path().join(name);
+    let secret = format!("{certificate}secret of root's\n").replacen('M', "N", 1);
+    std::fs::write(at("secret"), secret)?;
+    std::fs::set_permissions(at("secret"), std::fs::Permissions::from_mode(0o600))?;
+    std::os::unix::fs::symlink(at("secret"), at("link.pem"))?;
+    std::fs::write(at("own.pem"), certificate.replacen('M', "N", 1))?;
+    std::fs::set_permissions(at("own.pem"), std::fs::Permissions::from_mode(0o644))?;
+    let script = "grep -c BEGIN \"$1\"/own.pem; cat \"$1\"/link.pem; echo x >> \"$1\"/own.pem";
+    let place = directory.path().to_string_lossy().into_owned();
+    let words = ["sh", "-c", script, "sh", &place];
+    let done = shop.daemon.cli(&[&RUN[..], &words].concat())?;
+    ensure!(done.stdout == "2\n", "{done:?}");
+    has(
+        &done.stderr,
+        &["link.pem: Permission denied", "own.pem: Permission denied"],
+    )
 }
 
 #[test]

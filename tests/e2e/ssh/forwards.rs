@@ -55,7 +55,7 @@ fn a_server_listens_for_the_agent_where_that_is_permitted() -> Result<()> {
         let said = log.rsplit_once("Allocated port ");
         Ok(said.and_then(|(_, rest)| rest.split(' ').next()?.parse::<u16>().ok()))
     })?;
-    let mut stream = support::port::dial(("127.0.0.1", port))?;
+    let mut stream = port::dial(("127.0.0.1", port))?;
     stream.write_all(b"ping")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
@@ -70,9 +70,7 @@ fn a_server_listens_for_the_agent_where_that_is_permitted() -> Result<()> {
     has(&permitted, &["ForwardFrom", "forward from localhost:"])?;
     // Nothing listens any more.
     wait::for_fact("the end of the forward", DEADLINE, || {
-        Ok(support::port::dial(("127.0.0.1", port))
-            .is_err()
-            .then_some(()))
+        Ok(port::dial(("127.0.0.1", port)).is_err().then_some(()))
     })
 }
 

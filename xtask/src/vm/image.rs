@@ -19,12 +19,13 @@ const RELEASE: &str = "bookworm";
 const INCLUDE: &str = "python3,iproute2,kmod,procps,systemd-sysv";
 
 /// What the program is installed with.
-const SERVICE: [(&str, &str); 6] = [
+const SERVICE: [(&str, &str); 7] = [
     ("service.sh", include_str!("service/service.sh")),
     ("tier.service", include_str!("service/tier.service")),
     ("config.yaml", include_str!("service/config.yaml")),
     ("agent.py", include_str!("service/agent.py")),
     ("far.py", include_str!("service/far.py")),
+    ("probe.py", include_str!("service/probe.py")),
     ("removal.sh", include_str!("service/removal.sh")),
 ];
 
@@ -83,9 +84,9 @@ fn service(tier: &Path) -> anyhow::Result<()> {
         fs::write(directory.join(name), text).with_context(|| format!("write {name}"))?;
     }
     let workspace = place::workspace();
-    let unit = "interceptor/systemd/interceptor.service";
     for (from, to) in [
-        (unit, &directory),
+        ("interceptor/systemd/interceptor.service", &directory),
+        ("interceptor/systemd/agent.conf", &directory),
         ("policies/starter", &tier.join("policies")),
     ] {
         let mut copy = Command::new("cp");

@@ -222,7 +222,7 @@ fn freeze(at: &Path) -> anyhow::Result<()> {
 }
 
 /// The same for what is a mount already; what is mounted below it stays as it is.
-fn lock(at: &Path) -> anyhow::Result<()> {
+pub(super) fn lock(at: &Path) -> anyhow::Result<()> {
     let flags = MsFlags::MS_BIND
         | MsFlags::MS_REMOUNT
         | MsFlags::MS_RDONLY

@@ -22,6 +22,10 @@ pub struct Launcher {
     pub mounts: bool,
     /// Files, directories and sockets that it does not see either.
     pub hide: Vec<String>,
+    /// Whether bundles of certificates that it reads hold the daemon's authority too, on those mounts.
+    pub trust: bool,
+    /// Such bundles, beside those that are known; as patterns.
+    pub bundles: Vec<String>,
 }
 
 impl Default for Launcher {
@@ -30,6 +34,8 @@ impl Default for Launcher {
             user_namespaces: false,
             mounts: true,
             hide: Vec::new(),
+            trust: true,
+            bundles: Vec::new(),
         }
     }
 }
@@ -50,5 +56,7 @@ pub(super) fn launcher(node: Option<&Node>) -> Launcher {
             .is_some_and(|node| flag(node, "user_namespaces", default.user_namespaces)),
         mounts: node.is_none_or(|node| flag(node, "mounts", default.mounts)),
         hide: node.map(|node| texts(node, "hide")).unwrap_or_default(),
+        trust: node.is_none_or(|node| flag(node, "trust", default.trust)),
+        bundles: node.map(|node| texts(node, "bundles")).unwrap_or_default(),
     }
 }

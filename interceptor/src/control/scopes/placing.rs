@@ -14,11 +14,12 @@ use uuid::Uuid;
 
 use super::{binding, cgroup};
 use crate::capture;
-use crate::config;
-use crate::control::api::{Launch, Placed, Run};
+use crate::config::{self, Config};
+use crate::control::api::{Launch, Placed, Run, Trust};
 use crate::control::caller::{Answer, Known};
 use crate::control::{Given, apply};
 use crate::policy::ControlVerb;
+use crate::protocol::ssh::host;
 use crate::scopes;
 use crate::session::services::Services;
 use crate::tls::CERTIFICATE;
@@ -144,7 +145,28 @@ fn launch(services: &Services) -> Launch {
         keep: vec![text(&paths.state.join(CERTIFICATE))],
         sockets: apply::doors(&config).unwrap_or_default(),
         all_sockets: config.unix.others,
+        trust: (config.launcher.mounts && config.launcher.trust)
+            .then(|| trust(services, &config))
+            .flatten(),
     }
+}
+
+/// What clients are to trust; nothing where the authority's certificate cannot be read.
+fn trust(services: &Services, config: &Config) -> Option<Trust> {
+    let targets = config.targets.values().map(AsRef::as_ref);
+    let known_hosts = host::known_hosts(&services.authority, targets);
+    let known_hosts = known_hosts.inspect_err(|error| {
+        tracing::warn!(%error, "commands are not told who SSH servers are");
+    });
+    let certificate = std::fs::read_to_string(config.paths.state.join(CERTIFICATE));
+    let certificate = certificate.inspect_err(|error| {
+        tracing::warn!(%error, "commands are not told of the authority");
+    });
+    Some(Trust {
+        certificate: certificate.ok()?,
+        bundles: config.launcher.bundles.clone(),
+        known_hosts: known_hosts.unwrap_or_default(),
+    })
 }
 
 /// Whether nobody but root has anything to do in a directory.

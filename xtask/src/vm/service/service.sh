@@ -61,6 +61,28 @@ install() {
 begins() { systemctl enable --quiet --now interceptor && [ "$(property ActiveState)" = active ]; }
 is_well() { interceptor status && interceptor doctor; [ $? -le 1 ]; }
 takes_a_unit() { interceptor tag --unit agent.service --agent demo && tries answered; }
+# A service with the drop-in is in its scope before it starts, and left with as little as a command of `run`.
+starts_an_agent() {
+    unit=/etc/systemd/system/probe.service
+    printf '[Service]\nType=oneshot\nUser=nobody\nExecStart=python3 /tier/service/probe.py\nStandardOutput=truncate:%s\n' \
+        /run/probe > $unit
+    mkdir -p $unit.d
+    cp /tier/service/agent.conf $unit.d/interceptor.conf
+    systemctl daemon-reload
+    before=$(came)
+    systemctl start probe || { systemctl status --no-pager --full probe | tail -n 30; return 1; }
+    cat /run/probe
+    for word in CapBnd=0000000000000000 NoNewPrivs=1 Seccomp=2 etc=EACCES control=EACCES packets=EAFNOSUPPORT \
+        vsock=EAFNOSUPPORT authority=ok answered; do
+        grep -q "$word" /run/probe || { echo "not $word"; return 1; }
+    done
+    [ "$(came)" = "$before" ] || return 1
+    # Without a daemon that tags it, it does not start.
+    systemctl mask --runtime --now interceptor
+    systemctl start probe && { echo "it started without a scope"; return 1; }
+    systemctl unmask --runtime interceptor
+    systemctl start interceptor
+}
 comes_back() {
     restarts=$(property NRestarts)
     kill -KILL "$(property MainPID)"
@@ -102,6 +124,7 @@ install
 check begins_and_says_that_it_is_ready begins
 check is_well_in_its_own_eyes is_well
 check takes_a_unit_of_the_system takes_a_unit
+check starts_an_agent_within_its_scope starts_an_agent
 check comes_back_when_it_is_killed comes_back
 check is_started_again_when_it_hangs hangs
 check takes_files_that_are_right_and_no_others reloads
