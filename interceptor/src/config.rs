@@ -45,6 +45,7 @@ pub use shape::Held;
 pub use shape::http::hmac;
 pub use shape::http::{Client, Grant, Http, Inject, Sigv4, Undecrypted, Unread};
 pub use shape::kubernetes::{Impersonate, Kubernetes, Whom};
+pub use shape::proxy::Proxy;
 pub use shape::ssh::{HostKey, HostKeys, Ssh, SshLogin, signed_by};
 
 /// An example with every key, which always loads.
@@ -351,7 +352,8 @@ impl Target {
     pub fn postgres(&self) -> Option<&Arc<Postgres>> {
         match &self.protocol {
             Protocol::Postgres(postgres) => Some(postgres),
-            Protocol::Http(_) | Protocol::Ssh(_) | Protocol::Kubernetes(_) => None,
+            Protocol::Http(_) | Protocol::Ssh(_) => None,
+            Protocol::Kubernetes(_) | Protocol::Proxy(_) => None,
         }
     }
 
@@ -361,7 +363,7 @@ impl Target {
         match &self.protocol {
             Protocol::Http(http) => Some(http),
             Protocol::Kubernetes(cluster) => Some(&cluster.http),
-            Protocol::Postgres(_) | Protocol::Ssh(_) => None,
+            Protocol::Postgres(_) | Protocol::Ssh(_) | Protocol::Proxy(_) => None,
         }
     }
 
@@ -371,12 +373,36 @@ impl Target {
         self.protocol.secrets().next().is_none() && self.tls.key.is_none()
     }
 
+    /// Whether whoever answers for it has to prove that it is its server before it is given anything: over a network
+    /// that others control, too.
+    #[must_use]
+    pub fn proves_server(&self) -> bool {
+        match &self.protocol {
+            Protocol::Postgres(_) | Protocol::Http(_) => self.tls.proves_server(),
+            Protocol::Kubernetes(_) => self.tls.proves_server(),
+            Protocol::Ssh(ssh) => matches!(ssh.host_keys, HostKeys::Pinned(_)),
+            // It is spoken to in clear.
+            Protocol::Proxy(_) => false,
+        }
+    }
+
     /// What only a cluster needs; `None` where it speaks something else.
     #[must_use]
     pub fn kubernetes(&self) -> Option<&Arc<Kubernetes>> {
         match &self.protocol {
             Protocol::Kubernetes(cluster) => Some(cluster),
-            Protocol::Postgres(_) | Protocol::Http(_) | Protocol::Ssh(_) => None,
+            Protocol::Postgres(_) | Protocol::Http(_) => None,
+            Protocol::Ssh(_) | Protocol::Proxy(_) => None,
+        }
+    }
+
+    /// What only a proxy needs; `None` where it is none.
+    #[must_use]
+    pub fn proxy(&self) -> Option<&Arc<Proxy>> {
+        match &self.protocol {
+            Protocol::Proxy(proxy) => Some(proxy),
+            Protocol::Postgres(_) | Protocol::Http(_) => None,
+            Protocol::Ssh(_) | Protocol::Kubernetes(_) => None,
         }
     }
 
@@ -386,7 +412,7 @@ impl Target {
         match &self.protocol {
             Protocol::Ssh(ssh) => Some(ssh),
             Protocol::Http(_) | Protocol::Kubernetes(_) => None,
-            Protocol::Postgres(_) => None,
+            Protocol::Postgres(_) | Protocol::Proxy(_) => None,
         }
     }
 }
@@ -450,6 +476,18 @@ pub enum Host {
     Name(String),
 }
 
+impl Host {
+    /// A host as somebody else writes it, by the rules of this file: a name is lower case and without its last dot
+    /// here, an address in its plain form. `None` where it is neither.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        match text.parse::<IpAddr>() {
+            Ok(ip) => Some(Self::Ip(ip.to_canonical())),
+            Err(_no_address) => scalar::name(text).map(Self::Name),
+        }
+    }
+}
+
 /// Every name below a domain, and a port; written `*.domain:5432`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Below {
@@ -470,6 +508,8 @@ pub enum Protocol {
     Ssh(Arc<Ssh>),
     /// Kubernetes: a cluster's API server.
     Kubernetes(Arc<Kubernetes>),
+    /// Nothing of its own: a proxy, which is asked for other targets.
+    Proxy(Arc<Proxy>),
 }
 
 impl Protocol {
@@ -481,6 +521,7 @@ impl Protocol {
             Self::Http(_) => "http",
             Self::Ssh(_) => "ssh",
             Self::Kubernetes(_) => "kubernetes",
+            Self::Proxy(_) => "proxy",
         }
     }
 
@@ -493,6 +534,7 @@ impl Protocol {
             Self::Http(_) => &[],
             Self::Ssh(_) => &[],
             Self::Kubernetes(_) => &[],
+            Self::Proxy(_) => &[],
         }
     }
 
@@ -514,6 +556,7 @@ impl Protocol {
             Self::Kubernetes(cluster) => (cluster.http.inject.iter())
                 .flat_map(Inject::secrets)
                 .collect(),
+            Self::Proxy(proxy) => proxy.login.iter().map(|(_, source)| source).collect(),
         };
         sources.into_iter()
     }

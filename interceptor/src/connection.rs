@@ -178,6 +178,7 @@ async fn admit(
         target,
         host,
         places,
+        through: None,
         flow,
         meter,
         footing: Arc::new(footing),
@@ -199,6 +200,7 @@ fn write_opened(services: &Services, who: &Who, rules: &[RuleId]) -> Result<(), 
     let event = Event::ConnectionOpened {
         about: who.about(),
         destination,
+        through: None,
         rules,
         grants: who.footing.grants(),
     };

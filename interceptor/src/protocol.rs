@@ -3,6 +3,7 @@
 pub mod http;
 pub mod kubernetes;
 pub mod postgres;
+pub mod proxy;
 pub mod ssh;
 
 use std::net::IpAddr;
@@ -57,6 +58,36 @@ impl Engines {
 
     /// Serves one admitted connection with the engine that its target names, to its close.
     pub async fn serve(&self, opening: Opening, client: TcpStream) {
+        let target = Arc::clone(&opening.who().target);
+        match &target.protocol {
+            Protocol::Proxy(settings) => {
+                let inside = Box::pin(proxy::serve(opening, client, settings)).await;
+                if let Some(inside) = inside {
+                    self.inside(inside).await;
+                }
+            }
+            _ => self.relay(opening, client).await,
+        }
+    }
+
+    /// Serves what a client has asked a proxy for.
+    async fn inside(&self, inside: proxy::Inside) {
+        let proxy::Inside {
+            opening,
+            client,
+            first,
+        } = inside;
+        let target = Arc::clone(&opening.who().target);
+        match (first, target.http()) {
+            (Some(first), Some(http)) => {
+                Box::pin(self.http.serve_one(opening, (first, client), http)).await;
+            }
+            _ => self.relay(opening, client).await,
+        }
+    }
+
+    /// Serves what is no proxy.
+    async fn relay(&self, opening: Opening, client: TcpStream) {
         // Each on the heap: a session of one is not as large as the largest.
         let target = Arc::clone(&opening.who().target);
         match &target.protocol {
@@ -68,6 +99,7 @@ impl Engines {
                 Box::pin(self.http.serve(opening, client, &settings.http)).await;
             }
             Protocol::Ssh(settings) => Box::pin(ssh::serve(opening, client, settings)).await,
+            Protocol::Proxy(_) => opening.gave_up("a proxy is asked for behind a proxy"),
         }
     }
 
@@ -91,6 +123,7 @@ impl Engines {
                     let to_cluster = target.kubernetes().is_some();
                     http::refuse(client, authority, &dialled, (refusal, to_cluster)).await;
                 }
+                Protocol::Proxy(_) => proxy::tell(client, refusal).await,
                 Protocol::Ssh(settings) => {
                     Box::pin(ssh::tell(client, authority, target, settings, refusal)).await;
                 }

@@ -38,6 +38,7 @@ pub use crate::approvals::{Rows, Touches, Word};
 use crate::audit::event::{About, Event};
 use crate::audit::{self, Reservation, Sink as _};
 use crate::clock::{self, BootTime};
+use crate::config::Target;
 use crate::grants::{Footing, Taken};
 use crate::masking::Masks;
 use crate::policy::{Ask, GrantId, NotApproved, Refusal, Verdicts};
@@ -276,9 +277,12 @@ impl Session {
         };
         let masks = Gate::masks(self);
         let held = self.who.holding(&self.services);
-        let connected = held.stood_on(self.who.footing.grants());
         let opened = held.stood_on(self.footing.grants());
-        policy.connect(&connected, facts, target).is_ok()
+        let may_connect = |(target, footing): (&Target, &Footing)| {
+            let held = held.stood_on(footing.grants());
+            policy.connect(&held, facts, &target.name).is_ok()
+        };
+        self.who.connected().all(may_connect)
             && policy.open(&opened, facts, target, &self.database).is_ok()
             && (self.settings.is_empty()
                 || self
@@ -301,8 +305,9 @@ impl Session {
             let leans = lock(&self.leans);
             leans.iter().find(|one| !one.stands(now)).map(Taken::id)
         };
-        let connected = self.who.footing.fallen(now);
+        let mut connected = self.who.connected();
         connected
+            .find_map(|(_, footing)| footing.fallen(now))
             .or_else(|| self.footing.fallen(now))
             .or_else(leans)
     }
@@ -313,6 +318,7 @@ impl Session {
         let target = config.targets.get(&self.who.target.name);
         let principal = &self.who.principal;
         target.is_some_and(|target| target.protocol.offers(self.database()))
+            && self.who.leads_through(&config)
             && (!principal.privileged || config.agent(&principal.agent).allow_privileged)
     }
 

@@ -6,6 +6,7 @@ mod held;
 mod leaving;
 mod passing;
 mod presented;
+mod proxied;
 mod refresh;
 mod reused;
 mod signed;
@@ -13,7 +14,8 @@ mod tokens;
 mod trusted;
 
 use std::fs;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -25,10 +27,10 @@ use tempfile::TempDir;
 
 use crate::lab::{has, lacks, needs_root, text};
 
-const TOKEN: &str = "upstream-token-0123456789";
+pub(crate) const TOKEN: &str = "upstream-token-0123456789";
 
 /// Reading is permitted but for one path, and a few ways of writing.
-const POLICY: &str = r#"
+pub(crate) const POLICY: &str = r#"
 @id("reach") permit (principal is Agent, action in [Action::"Connect", Action::"Open"], resource);
 @id("read") permit (principal is Agent, action in Action::"HttpRead", resource in Target::"api");
 @id("orders") permit (principal is Agent, action == Action::"HttpPost", resource in Path::"api/v1/orders");
@@ -37,11 +39,29 @@ const POLICY: &str = r#"
 forbid (principal, action, resource in Path::"api/v1/admin");
 "#;
 
+/// A server that writes down what arrives: where it listens, and where it writes.
+pub(crate) fn serve(
+    directory: &Path,
+    authority: &Authority,
+) -> Result<(Process, SocketAddr, PathBuf)> {
+    let (address, log) = (port::free()?, directory.join("arrived"));
+    let script = place::workspace().join("tests/e2e/http/server.mjs");
+    let mut command = std::process::Command::new("node");
+    command
+        .arg(script)
+        .arg(address.port().to_string())
+        .arg(&log);
+    command.arg(&authority.certificate).arg(&authority.key);
+    let server = Process::start(command)?;
+    server.await_text("listening", DEADLINE)?;
+    Ok((server, address, log))
+}
+
 /// Fields are dropped in order: the daemon before the server.
 struct Shop {
     daemon: Daemon,
     _server: Process,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     log: PathBuf,
     _directory: TempDir,
 }
@@ -70,16 +90,7 @@ impl Shop {
         needs_root()?;
         let directory = place::temporary("http")?;
         let authority = Authority::make(directory.path())?;
-        let (address, log) = (port::free()?, directory.path().join("arrived"));
-        let script = place::workspace().join("tests/e2e/http/server.mjs");
-        let mut command = std::process::Command::new("node");
-        command
-            .arg(script)
-            .arg(address.port().to_string())
-            .arg(&log);
-        command.arg(&authority.certificate).arg(&authority.key);
-        let server = Process::start(command)?;
-        server.await_text("listening", DEADLINE)?;
+        let (server, address, log) = serve(directory.path(), &authority)?;
         let mut http: Vec<String> = more.iter().map(|line| (*line).to_owned()).collect();
         if !inject.is_empty() {
             http.push(format!("inject: {inject}"));
@@ -90,7 +101,7 @@ impl Shop {
         let lines: Vec<&str> = http.iter().map(String::as_str).collect();
         let target = Target {
             password: Some(token.to_owned()),
-            authority: Some(authority.ca.clone()),
+            authority: Some(authority.ca),
             more: of_target.iter().map(|line| (*line).to_owned()).collect(),
             ..Target::http("api", address, &lines)
         };

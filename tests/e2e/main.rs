@@ -33,6 +33,7 @@ mod namespaces;
 mod operating;
 mod passwords;
 mod prove;
+mod proxies;
 mod psql;
 mod records;
 mod refusals;

@@ -251,6 +251,7 @@ async fn session(parts: &Arc<Parts>, mut client: Stream, startup: Startup) {
     let route = Route {
         target: "db".into(),
         address: upstream.address,
+        through: None,
         host: parts.target.host.clone(),
         tls: Arc::clone(&parts.target.tls),
         key: upstream.key.take(),

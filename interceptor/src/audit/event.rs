@@ -53,6 +53,9 @@ pub enum Event<'a> {
         about: About<'a>,
         /// Where it was going.
         destination: Place,
+        /// The connection to a proxy through which it was asked for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        through: Option<uuid::Uuid>,
         /// The rules that admitted it.
         rules: &'a [RuleId],
         /// The grants that it stands on, where it needs any.

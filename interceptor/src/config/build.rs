@@ -417,6 +417,10 @@ impl From<'_> {
             let cluster = super::shape::kubernetes::build(node, cluster, &secret);
             return Some(Protocol::Kubernetes(Arc::new(cluster)));
         }
+        if let Some(proxy) = node.under("proxy") {
+            let proxy = super::shape::proxy::build(proxy, &|node| self.secret(node));
+            return Some(Protocol::Proxy(Arc::new(proxy)));
+        }
         let postgres = self.postgres(node.under("postgres")?)?;
         Some(Protocol::Postgres(Arc::new(postgres)))
     }

@@ -44,6 +44,7 @@ pub(super) fn check(root: &Node, built: &Built, report: &mut Report) {
             ssh(entry, &built.config, target, report);
             shape::http::cross(entry, target, &built.config, report);
             shape::kubernetes::cross(entry, target, &built.config, report);
+            shape::proxy::cross(entry, target, &built.config, report);
             sensitive::cross(entry, target, report);
         }
     }
@@ -327,11 +328,12 @@ fn transport(entry: &Entry, target: &Target, report: &mut Report) {
     }
     let loopback = |address| literal(address).is_some_and(|at| at.ip().is_loopback());
     let outside = !target.addresses.iter().all(loopback);
-    let is_client = target.namespace == Namespace::Client;
-    if is_client && !target.tls.proves_server() && (outside || !target.gives_nothing()) {
+    // Of a proxy more is said where its own keys are looked at.
+    let is_client = target.namespace == Namespace::Client && target.proxy().is_none();
+    if is_client && !target.proves_server() && (outside || !target.gives_nothing()) {
         wrong(
             &["namespace"],
-            "expected tls.mode verify-full, or verify-ca with tls.ca, or loopback addresses and no secret: the client may control its network",
+            "expected tls.mode verify-full, or verify-ca with tls.ca, or loopback addresses and no secret (of SSH, host_keys that are no learn): the client may control its network",
         );
     }
 }
@@ -370,7 +372,7 @@ fn encryption(target: &Target, wrong: &mut dyn FnMut(&[&str], &str)) {
 }
 
 /// What a target may speak.
-const PROTOCOLS: [&str; 4] = ["postgres", "http", "ssh", "kubernetes"];
+const PROTOCOLS: [&str; 5] = ["postgres", "http", "ssh", "kubernetes", "proxy"];
 
 fn one_protocol(entry: &Entry, report: &mut Report) {
     let spoken = PROTOCOLS

@@ -9,6 +9,7 @@ pub(super) mod http;
 mod issuers;
 pub(super) mod kubernetes;
 mod launcher;
+pub(super) mod proxy;
 mod records;
 pub(super) mod schema;
 pub(super) mod ssh;
@@ -381,12 +382,8 @@ static TARGET: Shape = Shape::Keys(&[
         "another protocol",
         "The target speaks SSH.",
     ),
-    may(
-        "kubernetes",
-        kubernetes::KUBERNETES,
-        "another protocol",
-        "The target is a Kubernetes cluster's API server.",
-    ),
+    kubernetes::KEY,
+    proxy::KEY,
     may(
         "dial",
         DIAL,

@@ -86,6 +86,14 @@ pub(crate) enum Spoken {
     Two,
 }
 
+/// Which of a connection's requests are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Requests {
+    /// The first.
+    One,
+    All,
+}
+
 /// What the connections of every HTTP target share. One for the daemon.
 #[derive(Debug, Default)]
 pub struct Engine {
@@ -110,11 +118,8 @@ impl Engine {
     }
 
     /// Serves one admitted connection to its close.
-    pub async fn serve(&self, mut opening: Opening, client: TcpStream, settings: &Arc<Http>) {
-        let target = Arc::clone(&opening.who().target);
-        let patience = target.timeouts.startup;
-        let dialled = Dialled::at(&target, opening.who().flow.destination.0.ip());
-        let to_cluster = target.kubernetes().is_some();
+    pub async fn serve(&self, opening: Opening, client: TcpStream, settings: &Arc<Http>) {
+        let patience = opening.who().target.timeouts.startup;
         let heard = timeout(patience, terminate::hear(client, opening.authority())).await;
         let heard = match heard {
             Ok(Ok(heard)) => heard,
@@ -123,6 +128,33 @@ impl Engine {
                 return opening.gave_up("the client said nothing that can be read in time");
             }
         };
+        self.serve_heard(opening, heard, (settings, Requests::All))
+            .await;
+    }
+
+    /// Serves one request in clear, of which the head was read, and no more: the next one of its connection may be for
+    /// somebody else.
+    pub async fn serve_one(
+        &self,
+        opening: Opening,
+        (first, client): (Vec<u8>, TcpStream),
+        settings: &Arc<Http>,
+    ) {
+        let heard = terminate::begun(first, client);
+        self.serve_heard(opening, heard, (settings, Requests::One))
+            .await;
+    }
+
+    async fn serve_heard(
+        &self,
+        mut opening: Opening,
+        heard: Heard,
+        (settings, requests): (&Arc<Http>, Requests),
+    ) {
+        let target = Arc::clone(&opening.who().target);
+        let patience = target.timeouts.startup;
+        let dialled = opening.who().dialled();
+        let to_cluster = target.kubernetes().is_some();
         let heard = match terminate::passing::asked(&opening, heard, settings) {
             Ok(heard) => heard,
             Err((hello, asked)) => return self.pass(opening, *hello, asked).await,
@@ -152,7 +184,7 @@ impl Engine {
                 return opening.gave_up("the client did not finish its handshake in time");
             }
         };
-        let port = opening.who().flow.destination.0.port();
+        let port = opening.who().port();
         let shared = (opening.hash_key(), port, Arc::clone(&self.given));
         let caller = caller(&opening);
         let opened = Opened {
@@ -171,7 +203,7 @@ impl Engine {
         let way = Beside::of(&session);
         let gate = Arc::clone(&session);
         let exchange = Exchange::new(gate, way, (reached, tasks.clone()), shared, caller);
-        serve_all(&session, (exchange, tasks), client, patience).await;
+        serve_all(&session, (exchange, tasks), client, (patience, requests)).await;
     }
 
     /// May this principal use the target, and can it be reached?
@@ -234,10 +266,10 @@ async fn serve_all(
     session: &Session,
     (exchange, tasks): (Exchange<Session, Beside>, Tasks),
     client: Client,
-    patience: Duration,
+    (patience, requests): (Duration, Requests),
 ) {
     let exchange = Arc::new(exchange);
-    let relayed = relay(Arc::clone(&exchange), client, patience);
+    let relayed = relay(Arc::clone(&exchange), client, (patience, requests));
     let mut is_over = false;
     tokio::select! {
         why = relayed => {
@@ -258,7 +290,7 @@ async fn serve_all(
 async fn relay<G, W>(
     exchange: Arc<Exchange<G, W>>,
     client: Client,
-    patience: Duration,
+    (patience, requests): (Duration, Requests),
 ) -> &'static str
 where
     G: crate::session::Gate,
@@ -273,6 +305,7 @@ where
     let ended = match spoken {
         Spoken::One => {
             one(patience)
+                .keep_alive(requests == Requests::All)
                 .serve_connection(TokioIo::new(client), service)
                 .with_upgrades()
                 .await

@@ -139,7 +139,7 @@ impl Engine {
         settings: &Arc<Postgres>,
     ) -> Result<Heard, Left> {
         let who = opening.who();
-        let dialled = Dialled::at(&who.target, who.flow.destination.0.ip());
+        let dialled = who.dialled();
         let Terminated {
             mut client,
             wish,
@@ -227,6 +227,7 @@ impl Engine {
         let route = cancel::Route {
             target: Arc::from(opening.who().target.name.as_str()),
             address: upstream.address,
+            through: opening.who().through.clone(),
             host: upstream.host.clone(),
             tls: Arc::clone(&reached.tls),
             key: upstream.key.clone(),
@@ -321,7 +322,13 @@ impl Engine {
     async fn cancel(&self, opening: Opening, key: &BackendKey) {
         let patience = opening.who().target.timeouts.dial;
         let scope = opening.who().flow.scope;
-        let dial = |route: Arc<cancel::Route>| opening.dial_at(route.address);
+        // By the session's own way, whichever it came by itself: a proxy's login is for that proxy.
+        let opening_at = &opening;
+        let dial = async move |route: Arc<cancel::Route>| {
+            opening_at
+                .dial_by(route.through.as_ref(), route.address)
+                .await
+        };
         let passed = timeout(patience, self.cancels.cancel(key, scope, dial)).await;
         opening.cancelled(passed_on(passed));
     }

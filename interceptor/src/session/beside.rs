@@ -54,6 +54,12 @@ impl Beside {
             .ok()
     }
 
+    /// The host and port of a request that a proxy is to make itself.
+    #[must_use]
+    pub fn made_by_proxy(&self) -> Option<String> {
+        self.who.made_by_proxy()
+    }
+
     /// Connects to an address of the target, from the namespace that the target says.
     ///
     /// # Errors

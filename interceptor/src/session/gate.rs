@@ -391,7 +391,9 @@ impl Gate for Session {
 
     fn target(&self) -> Option<Arc<Target>> {
         let config = self.services.config.load();
-        config.targets.get(&self.who.target.name).cloned()
+        let is_led = self.who.leads_through(&config);
+        let target = config.targets.get(&self.who.target.name);
+        target.filter(|_| is_led).cloned()
     }
 
     async fn ended(&self) -> EndReason {

@@ -3,6 +3,7 @@
 
 pub mod ahead;
 pub mod folding;
+pub mod inside;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -13,10 +14,12 @@ use secrecy::ExposeSecret as _;
 use serde_json::value::RawValue;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use self::ahead::Ahead;
+use self::inside::Through;
 use super::meter::{Meter, Slot};
 use super::services::Services;
 use super::{EndReason, Session};
@@ -34,7 +37,7 @@ use crate::scopes;
 use crate::secrets::Secret;
 use crate::socket::{self, Place};
 use crate::telemetry::metrics::LoginHow;
-use crate::tls::Authority;
+use crate::tls::{Authority, Dialled};
 
 /// Whose a connection is, and where it is going.
 #[derive(Clone, Debug)]
@@ -55,6 +58,8 @@ pub struct Who {
     pub host: Host,
     /// Where the daemon dials for a name that the agent was told an address of; none for where it dialled.
     pub places: Option<Arc<[(Host, SocketAddr)]>>,
+    /// The way through a proxy, where the client has asked one; then `places` are the proxy's.
+    pub through: Option<Arc<Through>>,
     /// What the kernel stamped.
     pub flow: Flow,
     /// What it uses up.
@@ -75,6 +80,38 @@ impl Who {
             database: None,
             principal: Some(&self.json),
         }
+    }
+
+    /// The port that the client asked for.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        let through = self.through.as_ref().map(|through| through.port);
+        through.unwrap_or_else(|| self.flow.destination.0.port())
+    }
+
+    /// What the client asked for, as it looks for it in a certificate.
+    #[must_use]
+    pub fn dialled(&self) -> Dialled {
+        match self.through.as_ref().map(|through| &through.host) {
+            None => Dialled::at(&self.target, self.flow.destination.0.ip()),
+            Some(Host::Ip(ip)) => Dialled::at(&self.target, *ip),
+            Some(Host::Name(name)) => Dialled::by_name(name),
+        }
+    }
+
+    /// The same client by another way, or straight.
+    fn by(&self, through: Option<&Arc<Through>>) -> Self {
+        Self {
+            through: through.map(Arc::clone),
+            ..self.clone()
+        }
+    }
+
+    /// Each target that it has connected to, with the grants by which it was: its own, and the proxy before it.
+    pub(super) fn connected(&self) -> impl Iterator<Item = (&Target, &Footing)> {
+        let proxy = self.through.iter();
+        let proxy = proxy.map(|through| (&*through.proxy, &*through.footing));
+        std::iter::once((&*self.target, &*self.footing)).chain(proxy)
     }
 
     /// What the agent may use up, by the configuration in force.
@@ -105,7 +142,14 @@ impl Who {
             Place::Inet(to) => socket::dial(to, from, patience).await,
             Place::Unix(path) => socket::dial_path(path, patience).await,
         };
-        dialled.map_err(std::io::Error::other)
+        let stream = dialled.map_err(std::io::Error::other)?;
+        match &self.through {
+            None => Ok(stream),
+            Some(_) if self.made_by_proxy().is_some() => Ok(stream),
+            Some(through) => timeout(patience, through.open(stream))
+                .await
+                .map_err(|_elapsed| std::io::Error::from(std::io::ErrorKind::TimedOut))?,
+        }
     }
 
     /// A client may be root in its namespace, and answer there itself: on its loopback too, a credential goes only to
@@ -121,10 +165,12 @@ impl Who {
                 "loopback of another network namespace is no target here",
             )),
             Namespace::Daemon => Ok(socket::From::Daemon),
+            // There it may be the client who hears the login at the proxy.
+            Namespace::Client if self.through.is_some() => Err(Refusal::upstream(
+                "a proxy is not asked from the client's network namespace",
+            )),
             Namespace::Client if own => Ok(socket::From::Daemon),
-            Namespace::Client
-                if target.tls.proves_server() || loopback && target.gives_nothing() =>
-            {
+            Namespace::Client if target.proves_server() || loopback && target.gives_nothing() => {
                 Ok(socket::From::Process {
                     process: self.identified.pidfd(),
                     netns: self.flow.netns,
@@ -244,14 +290,14 @@ impl Opening {
     }
 
     /// What it takes to log in to this target for nobody yet; `None` where connections to it belong
-    /// to the client's own namespace.
+    /// to the client's own namespace, or go through a proxy that the client has asked.
     ///
     /// # Errors
     /// A refusal of kind `upstream` where this target may not be dialled for this client at all.
     pub fn ahead(&self) -> Result<Option<Ahead>, Refusal> {
         self.who.from(&self.services)?;
         let target = &self.who.target;
-        let own = target.namespace == Namespace::Daemon;
+        let own = target.namespace == Namespace::Daemon && self.who.through.is_none();
         Ok(own.then(|| Ahead::new(target, &self.services)))
     }
 
@@ -266,6 +312,9 @@ impl Opening {
                 .collect(),
             None => Arc::new([(who.host.clone(), who.flow.destination.0)]) as Arc<[_]>,
         };
+        if who.through.is_some() {
+            return dialled();
+        }
         let targets = self.services.targets.load();
         targets.places(&who.target.name).unwrap_or_else(dialled)
     }
@@ -274,6 +323,9 @@ impl Opening {
     /// else. What a name means is the daemon's to say, so this is wherever the target is now, though the agent
     /// dialled an address that it had before.
     pub async fn places_again(&self, tried: &[(Host, Place)]) -> Option<Arc<[(Host, Place)]>> {
+        if self.who.through.is_some() {
+            return None;
+        }
         let target = &self.who.target;
         let mut named = target.addresses.iter().chain(&target.dial.hosts);
         if !named.any(|address| matches!(address.host, Host::Name(_))) {
@@ -495,6 +547,19 @@ impl Opening {
     /// What the kernel said, or that the namespace must not be used.
     pub async fn dial_at(&self, to: impl Into<Place>) -> std::io::Result<TcpStream> {
         self.who.dial(&self.services, to.into()).await
+    }
+
+    /// Connects to an address that somebody else of the same scope has reached, by the way that led there then.
+    ///
+    /// # Errors
+    /// As [`Opening::dial_at`].
+    pub async fn dial_by(
+        &self,
+        through: Option<&Arc<Through>>,
+        to: impl Into<Place>,
+    ) -> std::io::Result<TcpStream> {
+        let who = self.who.by(through);
+        who.dial(&self.services, to.into()).await
     }
 
     /// Writes that the client presented a credential, by a fingerprint that only this daemon can make: it is

@@ -89,9 +89,9 @@ pub struct Accepted {
 /// none for a name without a dot, and still look for it.
 #[derive(Clone, Debug)]
 pub struct Dialled {
-    /// The address.
-    pub ip: IpAddr,
-    /// The names that lead there, as the configuration has them.
+    /// What it asked for: an address, or a name where that is what it told somebody else.
+    pub host: Host,
+    /// More names that lead there, as the configuration has them.
     pub names: Vec<String>,
 }
 
@@ -108,22 +108,31 @@ impl Dialled {
             .collect();
         names.sort_unstable();
         names.dedup();
-        Self { ip, names }
+        let host = Host::Ip(ip.to_canonical());
+        Self { host, names }
+    }
+
+    /// A name and no address: a client that had somebody else dial looks for no other.
+    #[must_use]
+    pub fn by_name(name: &str) -> Self {
+        Self {
+            host: Host::Name(name.to_owned()),
+            names: Vec::new(),
+        }
     }
 
     /// All of them.
     #[must_use]
     pub fn hosts(&self) -> Vec<Host> {
-        let ip = Host::Ip(self.ip.to_canonical());
         let names = self.names.iter().cloned().map(Host::Name);
-        std::iter::once(ip).chain(names).collect()
+        std::iter::once(self.host.clone()).chain(names).collect()
     }
 }
 
 impl From<IpAddr> for Dialled {
     fn from(ip: IpAddr) -> Self {
         Self {
-            ip,
+            host: Host::Ip(ip.to_canonical()),
             names: Vec::new(),
         }
     }

@@ -32,7 +32,7 @@ const CLIENTS: &[For] = &[EndToEnd, Test];
 const BROWSERS: &[For] = &[EndToEnd, Test, Web];
 
 /// A C compiler is none of them: without one this program would not be here.
-const PACKAGES: [Package; 41] = [
+const PACKAGES: [Package; 44] = [
     Package {
         name: "libclang-dev",
         why: "builds PostgreSQL's own grammar (pg_query)",
@@ -85,6 +85,24 @@ const PACKAGES: [Package; 41] = [
         name: "wget",
         why: "another client of HTTP",
         sign: Sign::Program("wget"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "tinyproxy-bin",
+        why: "a proxy of a network's own, by CONNECT",
+        sign: Sign::Program("tinyproxy"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "microsocks",
+        why: "another, by SOCKS 5",
+        sign: Sign::Program("microsocks"),
+        needed: CLIENTS,
+    },
+    Package {
+        name: "netcat-openbsd",
+        why: "has ssh go through a proxy",
+        sign: Sign::Program("nc"),
         needed: CLIENTS,
     },
     Package {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::http::{self, DETECT_SENT, HOSTS, Http, Inject, Undecrypted, Unread};
-use super::{Form, GIB, KIB, SECRET, SENSITIVE, Shape, detect, may, must};
+use super::{Form, GIB, KIB, Key, SECRET, SENSITIVE, Shape, detect, may, must};
 use crate::config::document::{Entry, Node};
 use crate::config::mistake::Report;
 use crate::config::{Config, SecretSource, Target, build, cross, sensitive};
@@ -42,8 +42,16 @@ pub enum Whom {
     Agent,
 }
 
+/// `kubernetes`, at a target.
+pub(super) const KEY: Key = may(
+    "kubernetes",
+    KUBERNETES,
+    "another protocol",
+    "The target is a Kubernetes cluster's API server.",
+);
+
 /// What may stand below `kubernetes`.
-pub(in crate::config) const KUBERNETES: Shape = Shape::Keys(&[
+const KUBERNETES: Shape = Shape::Keys(&[
     HOSTS,
     may(
         "token",

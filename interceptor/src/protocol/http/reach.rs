@@ -49,6 +49,11 @@ pub(crate) trait Way: Send + Sync + 'static {
         async { None }
     }
 
+    /// The host and port that a request names to a proxy, which is to make it itself.
+    fn made_by_proxy(&self) -> Option<String> {
+        None
+    }
+
     /// What belongs to it and comes from elsewhere.
     fn secret(&self, _source: &SecretSource) -> impl Future<Output = Option<Secret>> + Send {
         async { None }
@@ -65,6 +70,10 @@ impl Way for Beside {
             Inject::Issued(client) => self.token(client, refused).await,
             inject => self.secret(inject.secret()).await,
         }
+    }
+
+    fn made_by_proxy(&self) -> Option<String> {
+        Self::made_by_proxy(self)
     }
 
     async fn secret(&self, source: &SecretSource) -> Option<Secret> {

@@ -79,6 +79,16 @@ pub(crate) async fn hear(client: TcpStream, authority: &Authority) -> Result<Hea
     }
 }
 
+/// One that has begun with a request in clear of which this was read.
+pub(crate) fn begun(first: Vec<u8>, client: TcpStream) -> Heard {
+    Heard::Clear(Client {
+        first,
+        at: 0,
+        stream: Stream::Plain(client),
+        spoken: Spoken::One,
+    })
+}
+
 /// Reads until it is clear what is spoken.
 async fn sniffed(mut stream: Stream) -> Result<Client, Error> {
     let mut first = Vec::with_capacity(wire::PREFACE.len());

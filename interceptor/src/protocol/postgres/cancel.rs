@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use super::inject::{self, secure};
 use super::wire::startup::{BackendKey, KEY_BYTES, Packet};
 use crate::config::Host;
+use crate::session::opening::inside::Through;
 use crate::socket::Place;
 use crate::tls;
 
@@ -61,8 +62,10 @@ pub enum Error {
 pub struct Route {
     /// The target's name, for the audit.
     pub target: Arc<str>,
-    /// The upstream's address.
+    /// The upstream's address, or that of the proxy before it.
     pub address: Place,
+    /// The way through a proxy, where it is behind one.
+    pub through: Option<Arc<Through>>,
     /// The host that was dialled, for the certificate's name.
     pub host: Host,
     /// How TLS is spoken to it.

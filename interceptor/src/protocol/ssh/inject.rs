@@ -49,6 +49,8 @@ pub(super) struct Plan {
     host_keys: HostKeys,
     credential: Credential,
     config: Arc<client::Config>,
+    /// Whether what is dialled is a proxy, whose address is not the server's.
+    through: bool,
     /// The key that an unpinned server showed first.
     learned: Arc<Mutex<Option<PublicKey>>>,
     /// What it was known by and what it showed, where these differ.
@@ -80,7 +82,7 @@ pub(super) struct Upstream {
 /// Looks at what a server shows.
 pub(super) struct Guard {
     host_keys: HostKeys,
-    names: [String; 2],
+    names: Vec<String>,
     learned: Arc<Mutex<Option<PublicKey>>>,
     changed: Changed,
     seen: Arc<Mutex<Option<String>>>,
@@ -147,6 +149,7 @@ impl Plan {
             host_keys: settings.host_keys.clone(),
             credential,
             config: Arc::new(config(&settings.host_keys)),
+            through: opening.who().through.is_some(),
             learned: Arc::default(),
             changed: Arc::default(),
         })
@@ -188,6 +191,12 @@ impl Plan {
         Ok(upstream)
     }
 
+    /// What the certificate of a server's key may be for.
+    fn names(&self, host: &Host, address: SocketAddr) -> Vec<String> {
+        let dialled = (!self.through).then(|| address.ip().to_canonical().to_string());
+        std::iter::once(host::name(host)).chain(dialled).collect()
+    }
+
     /// Speaks to a server over a connection to it.
     pub(super) async fn log_in(
         &self,
@@ -199,7 +208,7 @@ impl Plan {
         let (door, arrivals) = arrivals::door();
         let guard = Guard {
             host_keys: self.host_keys.clone(),
-            names: [host::name(host), address.ip().to_canonical().to_string()],
+            names: self.names(host, address),
             learned: Arc::clone(&self.learned),
             changed: Arc::clone(&self.changed),
             seen: Arc::clone(&seen),

@@ -145,7 +145,7 @@ fn address(network: &[u8]) -> Option<IpAddr> {
 fn ends_here(target: &Target) -> bool {
     match target.protocol {
         Protocol::Postgres(_) | Protocol::Http(_) | Protocol::Kubernetes(_) => true,
-        Protocol::Ssh(_) => false,
+        Protocol::Ssh(_) | Protocol::Proxy(_) => false,
     }
 }
 

@@ -198,7 +198,7 @@ async fn verifies_without_sending(authority: &Authority, state: &Path, looked_fo
     config.alpn_protocols = vec![ALPN_POSTGRESQL.to_vec()];
     let (socket, accepted) = pair().await;
     let dialled = Dialled {
-        ip: LOOPBACK,
+        host: Host::Ip(LOOPBACK),
         names: vec!["db".to_owned(), "db.example".to_owned()],
     };
     let name = looked_for.to_owned().try_into().unwrap();

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, StatusCode, Version};
+use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use tokio::time::timeout;
 
 use super::lane::lane;
@@ -84,6 +84,9 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         let recorded = track.head(&first, &parts.headers).await;
         recorded.map_err(|refusal| self.told(&refusal))?;
         prepare(&mut parts, &passing, self.spoken());
+        if let Some(place) = self.way.made_by_proxy() {
+            whole_address(&mut parts, &place).map_err(|refusal| self.told(&refusal))?;
+        }
         let again = whole
             .clone()
             .filter(|_| renews(&plan) && passing.upgraded.is_none())
@@ -301,6 +304,19 @@ pub(super) fn relative(parts: &mut Parts) {
     if let Some(path) = parts.uri.path_and_query().cloned() {
         parts.uri = path.into();
     }
+}
+
+/// The request's line names the whole of its address, as a proxy reads it that makes the request itself.
+fn whole_address(parts: &mut Parts, place: &str) -> Result<(), Refusal> {
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let uri = Uri::builder()
+        .scheme("http")
+        .authority(place)
+        .path_and_query(path);
+    parts.uri = uri.build().map_err(|_no_address| {
+        Refusal::malformed("the request has no address that a proxy could read")
+    })?;
+    Ok(())
 }
 
 /// Asks for an answer as it is, and for all of it.

@@ -74,7 +74,12 @@ pub(in crate::protocol::http) struct Asked {
 
 impl Asked {
     /// What a first message asks for; a refusal where it does not say it in clear.
-    fn of(hello: &Hello, settings: &Http, untrusted: bool) -> Result<Self, Refusal> {
+    fn of(
+        hello: &Hello,
+        opening: &Opening,
+        settings: &Http,
+        untrusted: bool,
+    ) -> Result<Self, Refusal> {
         let shape = hello.shape().ok_or_else(|| {
             Refusal::malformed("the first message of its TLS cannot be read to its end")
         })?;
@@ -91,7 +96,13 @@ impl Asked {
                 "dial a name, and not an address; clients send it in the first message of TLS (SNI)",
             )
         })?;
-        if !settings.hosts.contains(&Host::Name(name.clone())) {
+        let sent = Host::Name(name.clone());
+        // Behind a proxy the bytes go to what that was asked for, and to no other name of the target.
+        let through = opening.who().through.as_ref();
+        let asked = through.map(|through| &through.host);
+        let is_another =
+            asked.is_some_and(|asked| matches!(asked, Host::Name(_)) && *asked != sent);
+        if is_another || !settings.hosts.contains(&sent) {
             return Err(Wrong::Misdirected.refusal());
         }
         Ok(Self {
@@ -156,7 +167,7 @@ pub(in crate::protocol::http) fn asked(
         (heard, _) => return Ok(heard),
     };
     if settings.undecrypted == Undecrypted::Always {
-        let asked = Asked::of(&hello, settings, false);
+        let asked = Asked::of(&hello, opening, settings, false);
         return Err((hello, asked));
     }
     // One that trusts after all, or is not to pass, is answered as everybody is.
@@ -164,7 +175,7 @@ pub(in crate::protocol::http) fn asked(
     if !name.is_some_and(|name| opening.distrusts(&name)) {
         return Ok(Heard::Tls(hello));
     }
-    match Asked::of(&hello, settings, true) {
+    match Asked::of(&hello, opening, settings, true) {
         Ok(asked) if opening.would(&[asked.ask()]) => Err((hello, Ok(asked))),
         _ => Ok(Heard::Tls(hello)),
     }
@@ -285,7 +296,10 @@ impl Engine {
     ) -> Result<(), String> {
         let target = &opening.who().target;
         let key = (target.name.clone(), asked.name.clone(), address);
+        let through = opening.who().through.as_ref();
         let known = self.proved.with(|known| known.get(&key).copied());
+        // A proxy may lead elsewhere each time, and its address says nothing of where.
+        let known = known.filter(|_| through.is_none());
         if known.is_some_and(|then| clock::boot().since(then) < PROVED) {
             return Ok(());
         }
@@ -295,7 +309,9 @@ impl Engine {
         let host = Host::Name(asked.name.clone());
         let shaken = tls.connect_as(stream, &host, &[ALPN_HTTP2, ALPN_HTTP1]);
         drop(shaken.await.map_err(|error| error.to_string())?);
-        self.proved.with(|known| known.put(key, clock::boot()));
+        if through.is_none() {
+            self.proved.with(|known| known.put(key, clock::boot()));
+        }
         Ok(())
     }
 }

@@ -16,6 +16,7 @@ fn route(mode: TlsMode, key: Option<BackendKey>) -> Route {
     Route {
         target: "db".into(),
         address: std::net::SocketAddr::new(LOOPBACK, 5432).into(),
+        through: None,
         host: host("127.0.0.1"),
         tls: Arc::new(upstream(mode, None)),
         key,

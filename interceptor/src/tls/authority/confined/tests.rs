@@ -115,7 +115,7 @@ async fn a_client_takes_it_for_those_names_alone() {
     }
     // An address that is not its own does not spoil the names beside it.
     let elsewhere = Dialled {
-        ip: "10.9.9.9".parse().unwrap(),
+        host: host("10.9.9.9"),
         names: vec!["db.example".to_owned()],
     };
     assert!(serves(&authority, &shown, "db.example", &elsewhere).await);
