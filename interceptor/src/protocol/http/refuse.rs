@@ -2,7 +2,7 @@
 //! next step; to a client of a cluster or of gRPC, what it shows people of a failure.
 
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use serde_json::json;
 
 use super::facts::{Wrong, media_type_of};
@@ -14,6 +14,9 @@ use crate::session::Refused;
 
 /// After how many seconds it is worth to ask again for what waits for people.
 const AGAIN: u16 = 15;
+
+/// Bytes of a message of gRPC: clients take 8 KiB of headers.
+const MESSAGE_MAX: usize = 4 << 10;
 
 /// A refusal that an answer tells.
 #[derive(Clone)]
@@ -37,7 +40,9 @@ impl Words {
     /// Those in which a request is made.
     pub(super) fn of<B>(request: &Request<B>, to_cluster: bool) -> Self {
         let kind = media_type_of(request.headers());
-        let is_grpc = kind == "application/grpc" || kind.starts_with("application/grpc+");
+        // Whoever is no client of it looks at the status, and would take a refused request for done.
+        let may_be = request.version() == Version::HTTP_2 && request.method() == Method::POST;
+        let is_grpc = may_be && is_of_grpc(&kind);
         match to_cluster {
             true => Self::Cluster,
             false if is_grpc => Self::Grpc,
@@ -55,17 +60,31 @@ impl Words {
     }
 }
 
+fn is_of_grpc(kind: &str) -> bool {
+    kind == "application/grpc" || kind.starts_with("application/grpc+")
+}
+
 /// A refusal as gRPC has it: a status and a message, in headers behind which nothing comes.
 fn as_trailers(mut answer: Answer) -> Answer {
     let Some(Told { refusal, request }) = answer.extensions_mut().remove() else {
         return answer;
     };
     let code = code(answer.status());
-    let message = percent(&refusal.sentence(request.as_deref()));
+    let mut message = percent(&refusal.sentence(request.as_deref()));
+    if message.len() > MESSAGE_MAX {
+        // Not in the middle of what is escaped.
+        let cut = message.get(..MESSAGE_MAX).unwrap_or_default();
+        let tail = cut.len().saturating_sub(2);
+        let end = cut.get(tail..).and_then(|tail| tail.find('%'));
+        message.truncate(end.map_or(cut.len(), |at| tail.saturating_add(at)));
+    }
     let mut told = Response::new(empty());
     let headers = told.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(HeaderName::from_static("grpc-status"), code.into());
+    if let Some(again) = answer.headers().get(RETRY_AFTER) {
+        headers.insert(RETRY_AFTER, again.clone());
+    }
     if let Ok(message) = HeaderValue::from_str(&message) {
         headers.insert(HeaderName::from_static("grpc-message"), message);
     }
@@ -181,8 +200,9 @@ mod tests {
     use super::*;
 
     fn asked(kind: &str) -> Request<()> {
-        let request = Request::builder().header(CONTENT_TYPE, kind);
-        request.body(()).unwrap()
+        let request = Request::builder().method(Method::POST);
+        let request = request.version(Version::HTTP_2);
+        request.header(CONTENT_TYPE, kind).body(()).unwrap()
     }
 
     #[test]
@@ -196,12 +216,32 @@ mod tests {
             assert_eq!(Words::of(&asked(kind), false), words, "{kind}");
             assert_eq!(Words::of(&asked(kind), true), Words::Cluster, "{kind}");
         }
+        // Over HTTP/1.1 and by other methods nobody speaks it.
+        let mut other = asked("application/grpc");
+        *other.version_mut() = Version::HTTP_11;
+        assert_eq!(Words::of(&other, false), Words::Http);
+        let mut other = asked("application/grpc");
+        *other.method_mut() = Method::PUT;
+        assert_eq!(Words::of(&other, false), Words::Http);
         let refusal = Refusal::upstream("100 % \u{e9}");
         let answer = Words::Grpc.tell(told(&refusal, Some("r1"), None));
         assert_eq!(answer.status(), StatusCode::OK);
         assert_eq!(answer.headers()["grpc-status"], "14");
         let message = "interceptor: 100 %25 %C3%A9; try again later (request r1)";
         assert_eq!(answer.headers()["grpc-message"], message);
+        let answer = Words::Grpc.tell(told(&Refusal::limit("requests"), None, None));
+        assert_eq!(answer.headers()["grpc-status"], "8");
+        assert!(answer.headers().contains_key(RETRY_AFTER));
+        for before in 0..3 {
+            let long = format!("{}{}", "x".repeat(before), "\u{e9}".repeat(MESSAGE_MAX));
+            let answer = Words::Grpc.tell(told(&Refusal::upstream(&long), None, None));
+            let message = answer.headers()["grpc-message"].to_str().unwrap();
+            assert!(message.len() <= MESSAGE_MAX && message.len() > MESSAGE_MAX - 3);
+            assert!(
+                message.split('%').skip(1).all(|rest| rest.len() >= 2),
+                "{before}"
+            );
+        }
         // What is no refusal of ours is left as it is.
         let other = Words::Grpc.tell(whole("x".into()));
         assert!(!other.headers().contains_key("grpc-status"));
