@@ -20,6 +20,9 @@ const SAYS: Duration = Duration::from_secs(1);
 /// The longest error that is read for its SQLSTATE.
 const ERROR_MAX: usize = 64 << 10;
 
+/// What a server says that waits in no transaction.
+const IDLE: &[u8] = b"I";
+
 /// The server's side of a session that ends.
 pub(super) struct Parting<'a, U> {
     pipe: Pipe,
@@ -49,23 +52,47 @@ impl<'a, U: AsyncRead + AsyncWrite> Parting<'a, U> {
 
     /// What it says last before it closes.
     async fn hear(&mut self) -> Answered {
-        let mut said = Answered::Closed;
+        let mut said = Said::default();
         // It may have closed already, with something to read.
         drop(self.writes.shutdown().await);
         loop {
             let Some(need) = read(&mut self.pipe, &mut said) else {
-                return said;
+                return said.last;
             };
             if !matches!(self.pipe.read(self.reads, need).await, Ok(true)) {
-                return said;
+                return said.last;
             }
             drop(self.pipe.take());
         }
     }
 }
 
+/// What a server has said so far.
+struct Said {
+    last: Answered,
+    /// What it has done is done: what comes of another message does not take it back.
+    is_done: bool,
+}
+
+impl Default for Said {
+    fn default() -> Self {
+        Self {
+            last: Answered::Closed,
+            is_done: false,
+        }
+    }
+}
+
+impl Said {
+    fn says(&mut self, what: Answered) {
+        if !self.is_done {
+            self.last = what;
+        }
+    }
+}
+
 /// Reads what is there, and says how much the next message needs; `None` where nobody can read on.
-fn read(pipe: &mut Pipe, said: &mut Answered) -> Option<usize> {
+fn read(pipe: &mut Pipe, said: &mut Said) -> Option<usize> {
     while pipe.is_decided() {
         // The rest of what was passed on in part cannot be told from what follows.
         let header = match pipe.is_whole() {
@@ -79,14 +106,21 @@ fn read(pipe: &mut Pipe, said: &mut Answered) -> Option<usize> {
             return Some(HEADER);
         };
         match header.tag {
-            backend::COMMAND_COMPLETE => *said = Answered::Finished,
+            backend::COMMAND_COMPLETE => said.says(Answered::Finished),
+            backend::READY => {
+                let Some(body) = pipe.front().get(HEADER..header.whole()) else {
+                    return Some(header.whole());
+                };
+                // In no transaction that is open still, and is rolled back with the session.
+                said.is_done |= body == IDLE && said.last == Answered::Finished;
+            }
             backend::ERROR if header.whole() <= ERROR_MAX => {
                 let Some(body) = pipe.front().get(HEADER..header.whole()) else {
                     return Some(header.whole());
                 };
-                *said = failed(body);
+                said.says(failed(body));
             }
-            backend::ERROR => *said = Answered::Failed,
+            backend::ERROR => said.says(Answered::Failed),
             _ => {}
         }
         pipe.decide(header.whole(), Fate::Drop);
@@ -94,8 +128,8 @@ fn read(pipe: &mut Pipe, said: &mut Answered) -> Option<usize> {
     Some(HEADER)
 }
 
-fn lost(said: &mut Answered) -> Option<usize> {
-    *said = Answered::Silent;
+fn lost(said: &mut Said) -> Option<usize> {
+    said.last = Answered::Silent;
     None
 }
 

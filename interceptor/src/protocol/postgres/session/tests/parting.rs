@@ -10,6 +10,7 @@ use crate::session::Answered;
 const ROW: &[u8] = b"D\0\0\0\x0b\0\x01\0\0\0\x01x";
 const DONE: &[u8] = b"C\0\0\0\x0dSELECT 2\0";
 const READY: &[u8] = b"Z\0\0\0\x05I";
+const OPEN: &[u8] = b"Z\0\0\0\x05T";
 
 fn error(state: &str) -> Vec<u8> {
     let mut message = b"E\0\0\0\x12SERROR\0C".to_vec();
@@ -58,6 +59,12 @@ async fn what_comes_after_the_end_is_for_the_audit_and_reaches_no_client() {
         (&[ROW, &failed, READY], Answered::Failed),
         (&[ROW], Answered::Closed),
         (&[], Answered::Closed),
+        // A message before it was done, and stays so.
+        (&[DONE, READY, &cancelled, READY], Answered::Finished),
+        (&[DONE, READY, &failed, READY], Answered::Finished),
+        (&[&failed, READY, &cancelled, READY], Answered::Cancelled),
+        // But not in a transaction that is left open.
+        (&[DONE, OPEN, &cancelled, OPEN], Answered::Cancelled),
         // Another statement of the same batch had run before.
         (&[DONE, &cancelled, READY], Answered::Cancelled),
         (&[b"X\0\0\0\x04", &cancelled, READY], Answered::Silent),
