@@ -260,7 +260,15 @@ impl Authority {
             path: self.path.clone(),
             reason,
         })?;
-        replace(&self.path, certificate.pem().as_bytes(), 0o644)?;
+        let pem = certificate.pem();
+        if u64::try_from(pem.len()).is_ok_and(|length| length > FILE_MAX) {
+            // It would not be read at the next start.
+            return Err(Error::Authority {
+                path: self.path.clone(),
+                reason: "the names that it would be for are too many for one certificate",
+            });
+        }
+        replace(&self.path, pem.as_bytes(), 0o644)?;
         self.shown.store(Arc::new(made));
         let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
         leaves.clear();
@@ -293,14 +301,21 @@ impl Authority {
                 return Ok(leaf.clone());
             }
         }
-        let leaf = self.make_leaf(hosts, now)?;
-        let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
-        leaves.put(hosts.to_vec(), leaf.clone());
+        let shown = self.shown.load_full();
+        let leaf = self.make_leaf(&shown, hosts, now)?;
+        self.keep_leaf(&shown, hosts, leaf.clone());
         Ok(leaf)
     }
 
-    fn make_leaf(&self, hosts: &[Host], now: i64) -> Result<Leaf, Error> {
-        let shown = self.shown.load();
+    /// One that was made for a certificate that has been replaced since is not kept: the others were thrown away then.
+    fn keep_leaf(&self, shown: &Arc<Shown>, hosts: &[Host], leaf: Leaf) {
+        let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(shown, &self.shown.load_full()) {
+            leaves.put(hosts.to_vec(), leaf);
+        }
+    }
+
+    fn make_leaf(&self, shown: &Shown, hosts: &[Host], now: i64) -> Result<Leaf, Error> {
         let hosts = &*shown.fitting(hosts);
         let name = match hosts.first() {
             Some(Host::Ip(ip)) => ip.to_string(),

@@ -51,7 +51,7 @@ impl Confined {
         Some(confined)
     }
 
-    fn add(&mut self, host: &Host) {
+    pub(super) fn add(&mut self, host: &Host) {
         match host {
             Host::Ip(ip) => drop(self.addresses.insert(ip.to_canonical())),
             Host::Name(name) => drop(self.domains.insert(name.to_ascii_lowercase())),

@@ -18,6 +18,35 @@ fn chmod(path: &Path, mode: u32) {
 }
 
 #[test]
+fn a_leaf_that_was_under_way_when_the_certificate_was_made_anew_is_not_kept() {
+    let (_state, authority) = authority();
+    let hosts = [host("db.example")];
+    let before = authority.shown.load_full();
+    let late = authority.make_leaf(&before, &hosts, now()).unwrap();
+    let mut names = Confined::default();
+    names.add(&host("db.example"));
+    assert!(authority.confine(Some(&names)).unwrap());
+    authority.keep_leaf(&before, &hosts, late.clone());
+    let leaf = authority.leaf_of(&hosts).unwrap();
+    assert!(!Arc::ptr_eq(&leaf.config, &late.config));
+    let again = authority.leaf_of(&hosts).unwrap();
+    assert!(Arc::ptr_eq(&leaf.config, &again.config));
+}
+
+#[test]
+fn a_certificate_that_would_not_be_read_again_is_not_written() {
+    let (state, authority) = authority();
+    let mut names = Confined::default();
+    for number in 0..24_000 {
+        names.add(&host(&format!("{number}.{}.example", "a".repeat(40))));
+    }
+    let error = authority.confine(Some(&names)).unwrap_err();
+    assert!(error.to_string().contains("too many"), "{error}");
+    assert_eq!(authority.confined(), None);
+    assert!(Authority::open(state.path()).is_ok());
+}
+
+#[test]
 fn an_authority_is_made_once_and_read_again() {
     let (state, first) = authority();
     assert_eq!(mode(&state.path().join(CERTIFICATE)), 0o644);
@@ -143,7 +172,9 @@ fn a_leaf_does_not_outlive_its_authority() {
     let (state, _) = authority();
     replace_certificate(state.path(), true, 3);
     let authority = Authority::open(state.path()).unwrap();
-    let leaf = authority.make_leaf(&[host("db.example")], now()).unwrap();
+    let leaf = authority
+        .make_leaf(&authority.shown.load_full(), &[host("db.example")], now())
+        .unwrap();
     assert_eq!(leaf.expires, authority.expires().as_second());
 }
 
