@@ -229,13 +229,23 @@ impl Opening {
     }
 
     /// What hashes of masked values are keyed by, where they are to be equal in all sessions of a target:
-    /// it lives as long as the authority does.
+    /// it lives as long as the authority does. A server that may be the client's would have it hash whatever the client
+    /// guesses: it has a key of its own.
     #[must_use]
     pub fn hash_key(&self) -> Secret {
+        let Who {
+            target, through, ..
+        } = &self.who;
+        let is_straight = target.namespace == Namespace::Daemon && through.is_none();
+        let connection = *self.who.connection.as_bytes();
+        let of: &[&[u8]] = match is_straight || target.proves_server() {
+            true => &[],
+            false => &[&connection],
+        };
         let key = self
             .services
             .authority
-            .derive("hashes of masked values", &[]);
+            .derive("hashes of masked values", of);
         let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(*key));
         Secret::from(text.as_str())
     }
