@@ -86,14 +86,16 @@ pub struct Holder {
     pub root: Option<Root>,
 }
 
-/// A process, by what stays the same as long as it lives and executes one file.
+/// A process, by what stays the same as long as it lives: number and start. What it executes may change, as that
+/// of a shell does when it becomes the last command of its line, and that is no more than what its children
+/// may, which are in its tree whatever they execute; rules about executables are judged anew for each request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
     /// Process id.
     pub pid: u32,
     /// Start time, to a step of the kernel's clock ticks.
     pub started: BootTime,
-    /// SHA-256 of what it executes.
+    /// SHA-256 of what it executed when somebody was named by it: for people and the audit.
     pub sha256: String,
 }
 
@@ -121,7 +123,27 @@ impl Holder {
             ..of
         }
     }
+
+    /// Whether it is the same tree of the same scope.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        let Self {
+            agent,
+            scope,
+            cgroup,
+            root,
+        } = self;
+        let is_same = match (root, &other.root) {
+            (Some(own), Some(other)) => own.is(other),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        *agent == other.agent && *scope == other.scope && *cgroup == other.cgroup && is_same
+    }
 }
+
+/// Start times of ancestors are known to a clock tick, which is at most this long (`USER_HZ` is 100).
+const TICK: u64 = 10_000_000;
 
 impl Root {
     fn of(process: &Process) -> Self {
@@ -130,6 +152,16 @@ impl Root {
             started: process.started,
             sha256: process.executable.sha256.clone(),
         }
+    }
+
+    /// Whether it is the same process.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.is_at(other.pid, other.started)
+    }
+
+    fn is_at(&self, pid: u32, started: BootTime) -> bool {
+        self.pid == pid && self.started.0 / TICK == started.0 / TICK
     }
 }
 

@@ -8,6 +8,8 @@ use support::{DEADLINE, Finished, Process, place};
 
 use crate::lab::{Lab, has, lacks, refused, text};
 
+mod trees;
+
 const RULES: &str = r#"
 @id("reach") permit (principal is Agent, action in [Action::"Connect", Action::"Open", Action::"Session"], resource);
 @id("customers") permit (principal is Agent, action in Action::"Read", resource in Table::"shop/shop/public.customers");
@@ -141,23 +143,6 @@ permit (principal is Agent, action in Action::"Read", resource in Table::"shop/s
     lab.psql(&[ORDERS])?.ok()?;
     let told = refused(lab.psql(&["select 1 from salaries"])?)?;
     has(&told, &["SELECT on public.salaries", "without a grant"])
-}
-
-#[test]
-fn nothing_is_granted_to_a_whole_scope_unless_a_permit_says_so() -> Result<()> {
-    let rules = RULES.replace(" @grant_scope", "");
-    let lab = Lab::with(|settings| {
-        settings.policies = vec![("rules.cedar".to_owned(), rules)];
-    })?;
-    // What nobody in the scope started would have the whole of it.
-    let alone = request(&lab, "--action Select --for 5m")?;
-    has(&refused(alone)?, &["the whole scope's"])?;
-    let words = words(&lab, "--action Select --for 5m --json").join(" ");
-    let program = place::interceptor()?;
-    let line = format!("{} {words}; exit $?", program.display());
-    let granted = lab.agent().run("sh", &["-c", &line])?.ok()?;
-    let granted: Value = serde_json::from_str(&granted)?;
-    text(&granted, "/holder/root/sha256").map(drop)
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::client;
 use super::operate::{lines, show};
 use super::{Daemon, complain, print, terminal};
 use crate::control::api;
-use crate::grants::{Grant, Standing};
+use crate::grants::{Grant, Holder, Standing};
 use crate::policy::{self, Action, ApprovalId, Budget, GrantId, Resource};
 
 /// How often a waiting request looks for the answer of people.
@@ -253,9 +253,10 @@ fn line(standing: &Standing) -> String {
     let grant = &standing.grant;
     let actions: Vec<_> = grant.actions.iter().map(|action| action.name()).collect();
     format!(
-        "{}  {}  {} on {} of {}  {}until {}  {}  {}{}\n",
+        "{}  {} {}  {} on {} of {}  {}until {}  {}  {}{}\n",
         grant.id.0,
         grant.holder.agent,
+        whose(&grant.holder),
         actions.join(","),
         terminal::line(&grant.resource.shown()),
         match &grant.database {
@@ -270,6 +271,14 @@ fn line(standing: &Standing) -> String {
         terminal::line(&grant.reason),
         behalf(grant)
     )
+}
+
+/// Which of the agent's processes have it.
+fn whose(holder: &Holder) -> String {
+    match &holder.root {
+        Some(root) => format!("(process {} and what it starts)", root.pid),
+        None => "(the whole scope)".to_owned(),
+    }
 }
 
 /// In whose name it was asked for.

@@ -3,13 +3,10 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::table::{Live, Room};
-use super::{Grant, Grants, Holder, Root};
+use super::{Grant, Grants, Holder};
 use crate::clock::{self, BootTime};
-use crate::identity::{Principal, Process};
+use crate::identity::Principal;
 use crate::policy::{Access, Covering, GrantId, Held, Issued, Place, Resource, Want};
-
-/// Ancestors' start times are known to a clock tick, which is at most this long (`USER_HZ` is 100).
-const TICK: u64 = 10_000_000;
 
 /// The grants of one principal.
 #[derive(Clone, Copy, Debug)]
@@ -197,14 +194,7 @@ pub(super) fn holds(holder: &Holder, principal: &Principal) -> bool {
     };
     std::iter::once(&principal.process)
         .chain(&principal.ancestors)
-        .any(|process| is(root, process))
-}
-
-fn is(root: &Root, process: &Process) -> bool {
-    let tick = |time: BootTime| time.0 / TICK;
-    root.pid == process.pid
-        && tick(root.started) == tick(process.started)
-        && root.sha256 == process.executable.sha256
+        .any(|process| root.is_at(process.pid, process.started))
 }
 
 #[cfg(test)]

@@ -443,8 +443,8 @@ impl Refusal {
     pub fn granted_to_trees() -> Self {
         let message = "this is granted to a process and what it starts, and nothing that started the one that asks runs in \
                        its scope: the grant would be the whole scope's";
-        let hint = "ask from a shell or a program of the agent's own, which goes on running; only a permit with @grant_scope \
-                    gives it to a whole scope";
+        let hint = "ask from a shell or a program of the agent's own that goes on running (a shell becomes the last command of its \
+                    line: put `; exit $?` behind that); only a permit with @grant_scope gives it to a whole scope";
         Self::plain(RefusalKind::NotPermitted, message, hint)
     }
 

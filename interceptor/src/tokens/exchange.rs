@@ -242,8 +242,8 @@ fn is_for(holder: &Holder, brought_by: &Holder) -> bool {
         ..holder.clone()
     };
     match holder.root {
-        Some(_) => holder == brought_by,
-        None => *holder == of_scope(brought_by),
+        Some(_) => holder.is(brought_by),
+        None => holder.is(&of_scope(brought_by)),
     }
 }
 

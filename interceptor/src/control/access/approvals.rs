@@ -92,7 +92,7 @@ pub async fn own(State(services): Given, caller: Known) -> Result<Json<Vec<Stand
     let mut own = services.approvals.all(Some(scope.id));
     own.retain(|standing| {
         let question = &standing.question;
-        question.uid == uid && question.holder.root == holder.root
+        question.uid == uid && question.holder.is(&holder)
     });
     for standing in &mut own {
         // Who answered, and why, is told with the answer.

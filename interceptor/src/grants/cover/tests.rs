@@ -1,5 +1,6 @@
 //! What lies in what, and whose a grant is.
 
+use super::super::TICK;
 use super::super::tests::{grant, principal};
 use super::*;
 use crate::policy::{Access, Action};
@@ -118,7 +119,7 @@ fn target_database_and_action_are_those_of_the_grant() {
 }
 
 #[test]
-fn a_grant_is_its_process_trees_by_number_start_and_executable() {
+fn a_grant_is_its_process_trees_by_number_and_start_whatever_it_executes() {
     let asker = principal(40, &[30, 20]);
     let holder = Holder::of(&asker, 7);
     let root = holder.root.clone().unwrap();
@@ -132,13 +133,38 @@ fn a_grant_is_its_process_trees_by_number_start_and_executable() {
     let mut anew = principal(50, &[20]);
     anew.agent = "other".to_owned();
     assert!(!holds(&holder, &anew));
-    // The number given away again; another program in the same process.
+    // The number given away again.
     let mut later = principal(50, &[20]);
     later.ancestors[0].started = BootTime(root.started.0 + TICK);
     assert!(!holds(&holder, &later));
+    // Another program in the same process, as a shell becomes the last command of its line.
     let mut other = principal(50, &[20]);
     other.ancestors[0].executable.sha256 = "other".to_owned();
-    assert!(!holds(&holder, &other));
+    assert!(holds(&holder, &other));
+    let mut other = principal(20, &[]);
+    other.process.executable.sha256 = "other".to_owned();
+    assert!(holds(&holder, &other));
+}
+
+#[test]
+fn a_tree_is_the_same_by_its_scope_and_its_root() {
+    let of = |pid: u32, ancestors: &[u32]| Holder::of(&principal(pid, ancestors), 7);
+    let mut other = of(50, &[20]);
+    assert!(other.is(&of(40, &[30, 20])));
+    other.root.as_mut().unwrap().sha256 = "other".to_owned();
+    assert!(other.is(&of(40, &[30, 20])));
+    assert!(!other.is(&of(40, &[30])) && !other.is(&of(40, &[])) && !of(40, &[]).is(&other));
+    assert!(of(40, &[]).is(&of(41, &[])));
+    for change in [
+        |holder: &mut Holder| holder.scope = 8,
+        |holder: &mut Holder| holder.agent = "other".to_owned(),
+        |holder: &mut Holder| holder.cgroup = "/other".to_owned(),
+        |holder: &mut Holder| holder.root.as_mut().unwrap().started.0 += TICK,
+    ] {
+        let mut changed = other.clone();
+        change(&mut changed);
+        assert!(!changed.is(&other), "{changed:?}");
+    }
 }
 
 #[test]
