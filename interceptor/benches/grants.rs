@@ -71,7 +71,8 @@ async fn issue(grants: &Arc<Grants>, all: Vec<Grant>) -> anyhow::Result<()> {
         for grant in waiting.by_ref().take(AT_ONCE) {
             let grants = Arc::clone(grants);
             tasks.spawn(async move {
-                let coming = grants.prepare(grant).await?;
+                let reserved = grants.reserve(grant.holder.scope)?;
+                let coming = grants.prepare(reserved, grant).await?;
                 grants.issue(coming).await.map(drop)
             });
         }

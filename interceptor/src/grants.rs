@@ -339,6 +339,31 @@ impl Standing {
     }
 }
 
+/// Room for a grant that is asked for, before anybody's word or token is used up by it. Dropped, it is another's.
+#[derive(Debug)]
+pub struct Reserved<'a> {
+    place: Place<'a>,
+    tallied: Tallied<'a>,
+}
+
+/// One of those that a scope is given in a while. Dropped, it does not count, unless it leaves a row.
+#[derive(Debug)]
+struct Tallied<'a> {
+    lately: &'a Mutex<Lately<u64>>,
+    scope: u64,
+    at: BootTime,
+    is_kept: bool,
+}
+
+impl Drop for Tallied<'_> {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+            lately.uncount(&self.scope, self.at);
+        }
+    }
+}
+
 /// A grant that is about to be issued: it has its place and a row in the store, and is not in force.
 #[derive(Debug)]
 pub struct Coming<'a> {
@@ -397,23 +422,41 @@ impl Grants {
         self.store.prune().await
     }
 
-    /// Makes room for a grant among those of its scope and of all, and in the store, where it counts as
-    /// one that never came to be until [`Grants::issue`].
+    /// Makes room for a grant among those of its scope and of all, and among those that the scope is given in a
+    /// while.
     ///
     /// # Errors
-    /// Where there are too many, or it cannot be kept.
-    pub async fn prepare(&self, grant: Grant) -> Result<Coming<'_>, Error> {
-        let scope = grant.holder.scope;
+    /// Where there are too many.
+    pub fn reserve(&self, scope: u64) -> Result<Reserved<'_>, Error> {
         let place = self.table.place(scope)?;
-        self.tally(scope)?;
-        self.store.prepare(&grant).await?;
-        Ok(Coming { place, grant })
+        let at = clock::boot();
+        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = lately.count(scope, ISSUES, at);
+        drop(lately);
+        counted.map_err(|wait| Error::Often { wait })?;
+        let tallied = Tallied {
+            lately: &self.lately,
+            scope,
+            at,
+            is_kept: false,
+        };
+        Ok(Reserved { place, tallied })
     }
 
-    fn tally(&self, scope: u64) -> Result<(), Error> {
-        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
-        let counted = lately.count(scope, ISSUES, clock::boot());
-        counted.map_err(|wait| Error::Often { wait })
+    /// Keeps a grant in the room that is `reserved` for its scope, where it counts as one that never came to be
+    /// until [`Grants::issue`].
+    ///
+    /// # Errors
+    /// Where it cannot be kept.
+    pub async fn prepare<'a>(
+        &self,
+        reserved: Reserved<'a>,
+        grant: Grant,
+    ) -> Result<Coming<'a>, Error> {
+        let Reserved { place, mut tallied } = reserved;
+        self.store.prepare(&grant).await?;
+        tallied.is_kept = true;
+        Ok(Coming { place, grant })
     }
 
     /// Issues a grant: it is in the store when this answers, and in force.

@@ -41,6 +41,15 @@ impl<K: Hash + Eq> Lately<K> {
         Ok(())
     }
 
+    /// Counts one less: what was counted at that time came to nothing.
+    pub fn uncount(&mut self, key: &K, at: BootTime) {
+        if let Some(times) = self.times.get_mut(key)
+            && let Some(which) = times.iter().position(|time| *time == at)
+        {
+            times.remove(which);
+        }
+    }
+
     /// Notes one more, of which the last `most` of this key count.
     pub fn note(&mut self, key: K, most: usize, now: BootTime) {
         let times = self.times(key, now);
@@ -94,5 +103,19 @@ mod tests {
         assert_eq!(lately.count("b", 2, at(5)), Ok(()));
         assert_eq!(lately.count("a", 2, at(11)), Ok(()));
         assert_eq!(lately.count("a", 2, at(12)), Err(3));
+    }
+
+    #[test]
+    fn what_came_to_nothing_leaves_its_place() {
+        let mut lately = Lately::new(Duration::from_secs(10));
+        let at = |seconds: u64| BootTime(seconds * 1_000_000_000);
+        assert_eq!(lately.count("a", 2, at(1)), Ok(()));
+        assert_eq!(lately.count("a", 2, at(4)), Ok(()));
+        lately.uncount(&"a", at(2));
+        lately.uncount(&"b", at(4));
+        assert_eq!(lately.count("a", 2, at(5)), Err(7));
+        lately.uncount(&"a", at(4));
+        assert_eq!(lately.count("a", 2, at(5)), Ok(()));
+        assert_eq!(lately.count("a", 2, at(6)), Err(6));
     }
 }

@@ -23,7 +23,7 @@ use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::clock;
 use crate::config::Target;
-use crate::grants::{Ended, Grant, Holder, Standing};
+use crate::grants::{Ended, Grant, Holder, Reserved, Standing};
 use crate::identity::{Identity, Principal, ScopeOf};
 use crate::policy::{
     Access, Action, Budget, ControlObject, ControlVerb, GrantId, Grantable, Needs, PrincipalFacts,
@@ -64,6 +64,10 @@ pub async fn request(
     // Goes on where the caller goes away: no half of it is left undone.
     let issued = tokio::spawn(async move {
         let behalf = behalf.as_ref();
+        // First of all: no word and no token is used up by what there is no room for.
+        let reserved = services.grants.reserve(holder.scope);
+        let reserved = reserved
+            .map_err(|error| refused(&services, &principal, &asked, &Refusal::from(error)))?;
         let word = match needs.is_empty() {
             true => Needs::new(),
             false => {
@@ -76,7 +80,7 @@ pub async fn request(
         issue(
             &services,
             &principal,
-            (rules, holder, time),
+            (rules, holder, time, reserved),
             (asked, behalf, word),
         )
         .await
@@ -405,7 +409,7 @@ fn made(
 async fn issue(
     services: &Arc<Services>,
     principal: &Principal,
-    (rules, holder, time): (Vec<RuleId>, Holder, Duration),
+    (rules, holder, time, reserved): (Vec<RuleId>, Holder, Duration, Reserved<'_>),
     (asked, behalf, word): (Request, Option<&Behalf>, Needs),
 ) -> Result<Standing, Answer> {
     let own = principal.identity.as_ref();
@@ -413,7 +417,7 @@ async fn issue(
         word,
         ..made(asked.clone(), holder, time, (own, behalf))
     };
-    let coming = services.grants.prepare(made).await;
+    let coming = services.grants.prepare(reserved, made).await;
     let coming =
         coming.map_err(|error| refused(services, principal, &asked, &Refusal::from(error)))?;
     let event = Event::GrantIssued {

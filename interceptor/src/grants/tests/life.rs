@@ -229,7 +229,7 @@ impl Both {
             }
             Step::Prepare => {
                 let granted = self.next(Budget::default(), false);
-                drop(self.grants().prepare(granted).await.unwrap());
+                drop(prepare(self.grants(), granted).await.unwrap());
             }
             Step::Take(which, most) => {
                 let limits = most.map(|most| Limits {
