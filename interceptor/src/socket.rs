@@ -4,6 +4,7 @@
 //! asks for it, which the target's `namespace: client` does. The daemon's cgroup is in no scope, so
 //! none of its dials is ever captured; it marks nothing and needs no loop filter.
 
+mod owner;
 mod place;
 
 use std::io;
@@ -18,6 +19,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
+pub use self::owner::owner;
 pub use self::place::{Place, SocketPath};
 use crate::capture::NetnsCookie;
 

@@ -8,6 +8,8 @@ use support::{Browser, DEADLINE, Daemon, Finished, Process, place, port};
 
 use crate::lab::{Lab, has, refused, text};
 
+mod crowd;
+
 const RULES: &str = r#"
 @id("reach") permit (principal is Agent, action in [Action::"Connect", Action::"Open", Action::"Session"], resource);
 @id("orders") permit (principal is Agent, action in Action::"Read", resource in Table::"shop/shop/public.orders");
@@ -34,8 +36,13 @@ impl Scene {
     }
 
     fn at(at: std::net::SocketAddr, more: &str) -> Result<Self> {
+        Self::with(at, "", more)
+    }
+
+    /// The same under more rules.
+    fn with(at: std::net::SocketAddr, rules: &str, more: &str) -> Result<Self> {
         let lab = Lab::with(|settings| {
-            settings.policies = vec![("rules.cedar".to_owned(), RULES.to_owned())];
+            settings.policies = vec![("rules.cedar".to_owned(), format!("{RULES}{rules}"))];
             settings.more = more.to_owned();
         })?;
         let url = format!("http://{at}");
@@ -396,7 +403,7 @@ fn a_scope_cannot_reach_the_console_whatever_direct_says() -> Result<()> {
 }
 
 /// A provider that sends people back to `back`.
-fn provider(back: &str) -> Result<(Process, String)> {
+pub(crate) fn provider(back: &str) -> Result<(Process, String)> {
     let at = port::free()?;
     let mut node = Command::new("node");
     node.env_clear()
@@ -409,9 +416,17 @@ fn provider(back: &str) -> Result<(Process, String)> {
     Ok((process, format!("http://{at}")))
 }
 
+/// That people log in by this provider.
+pub(crate) fn issuers(issuer: &str) -> String {
+    format!(
+        "issuers:\n  idp:\n    issuer: {issuer}\n    audiences: [interceptor]\n    client: interceptor-cli\n    \
+         scopes: [openid, profile]\n    allow_http: true\n"
+    )
+}
+
 /// Logs in as `name` on the provider's own pages.
-fn log_in(browser: &mut Browser, scene: &Scene, name: &str) -> Result<()> {
-    browser.open(&scene.url)?;
+pub(crate) fn log_in(browser: &mut Browser, url: &str, name: &str) -> Result<()> {
+    browser.open(url)?;
     browser.click("main button")?;
     browser.wait("document.querySelector('input[name=login]') !== null")?;
     browser.value(&format!(
@@ -431,9 +446,8 @@ fn who_logs_in_by_an_issuer_answers_by_its_groups_and_never_for_himself() -> Res
     let scene = Scene::at(
         at,
         &format!(
-            "console: {{ listen: '{at}', login: {{ issuer: idp }} }}\nissuers:\n  idp:\n    issuer: {issuer}\n    \
-             audiences: [interceptor]\n    client: interceptor-cli\n    scopes: [openid, profile]\n    \
-             allow_http: true"
+            "console: {{ listen: '{at}', login: {{ issuer: idp }} }}\n{}",
+            issuers(&issuer)
         ),
     )?;
     let psql = scene.held()?;
@@ -441,13 +455,13 @@ fn who_logs_in_by_an_issuer_answers_by_its_groups_and_never_for_himself() -> Res
     let name = name.map_or_else(|| "nobody".to_owned(), |user| user.name);
     // The person has the name of the user that the request runs as.
     let mut own = Browser::start(WATCHER)?;
-    log_in(&mut own, &scene, &name)?;
+    log_in(&mut own, &scene.url, &name)?;
     own.click("a[href^='#/approvals/']")?;
     own.click("#approve")?;
     own.shows("nobody answers a request that runs as the same user")?;
 
     let mut browser = Browser::start(WATCHER)?;
-    log_in(&mut browser, &scene, "jane")?;
+    log_in(&mut browser, &scene.url, "jane")?;
     browser.click("a[href^='#/approvals/']")?;
     browser.click("#approve")?;
     psql.await_text("row arrived", DEADLINE)?;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::guard::Site;
 use crate::control::Shared;
+use crate::control::caller::guest::Guest;
 use crate::control::caller::logins::{self, Keys, Logins, Session};
 use crate::control::caller::{Answer, Known, Visitor};
 
@@ -51,11 +52,12 @@ pub(super) async fn by_link(
     State(services): State<Shared>,
     Extension(site): Extension<Arc<Site>>,
     Extension(logins): Extension<Arc<Logins>>,
+    Extension(guest): Extension<Guest>,
     Json(asked): Json<ByLink>,
 ) -> Result<Response, Answer> {
     // A link cannot be guessed: who has one waits for nobody's tries.
     let Some(visitor) = logins.open(&asked.link) else {
-        may_try(&logins)?;
+        may_try(&logins, guest)?;
         tracing::warn!("somebody came to the console with a link that opens nothing");
         return Err(Answer::forbidden(
             "this link was used already, or its time is over: `interceptor console` prints another",
@@ -72,8 +74,9 @@ pub(super) async fn begin(
     State(services): State<Shared>,
     Extension(site): Extension<Arc<Site>>,
     Extension(logins): Extension<Arc<Logins>>,
+    Extension(guest): Extension<Guest>,
 ) -> Result<Json<Begun>, Answer> {
-    may_try(&logins)?;
+    may_try(&logins, guest)?;
     let name = issuer(&site)?;
     let begun = logins::begin(&services, name, &site.back()).await?;
     let (location, state) = begun;
@@ -88,9 +91,10 @@ pub(super) async fn done(
     State(services): State<Shared>,
     Extension(site): Extension<Arc<Site>>,
     Extension(logins): Extension<Arc<Logins>>,
+    Extension(guest): Extension<Guest>,
     Json(asked): Json<Done>,
 ) -> Result<Response, Answer> {
-    may_try(&logins)?;
+    may_try(&logins, guest)?;
     let name = issuer(&site)?;
     let said = (
         asked.state.as_str(),
@@ -119,8 +123,8 @@ pub(super) async fn leave(
     ([(SET_COOKIE, site.set(""))], Json(json!({}))).into_response()
 }
 
-fn may_try(logins: &Logins) -> Result<(), Answer> {
-    let may = logins.may_try();
+fn may_try(logins: &Logins, guest: Guest) -> Result<(), Answer> {
+    let may = logins.may_try(guest);
     may.then_some(()).ok_or_else(Answer::too_often)
 }
 

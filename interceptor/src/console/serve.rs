@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::control::caller::guest::{Guest, Inside, Place};
 use crate::control::door::Visit;
 
 /// Connections at once; more wait in the kernel's queue.
@@ -35,6 +36,7 @@ pub(super) async fn serve(
     stop: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
+    let inside = Inside::default();
     loop {
         // Never closed, so there is always one to be had.
         let place = tokio::select! {
@@ -46,8 +48,14 @@ pub(super) async fn serve(
             () = stop.cancelled() => return,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let one = one(stream, place, tls.clone(), router.clone());
+            Ok((stream, address)) => {
+                let guest = Guest::of(&stream, address);
+                // Who has too many is told nothing.
+                let Some(own) = inside.enter(guest) else {
+                    continue;
+                };
+                let router = router.clone().layer(Extension(guest));
+                let one = one(stream, (place, own), tls.clone(), router);
                 let stop = stop.clone();
                 tokio::spawn(async move {
                     tokio::select! {
@@ -66,7 +74,7 @@ pub(super) async fn serve(
 
 async fn one(
     stream: TcpStream,
-    place: Option<OwnedSemaphorePermit>,
+    place: (Option<OwnedSemaphorePermit>, Place),
     tls: Option<TlsAcceptor>,
     router: Router,
 ) {

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::super::Given;
 use super::super::api::Link;
+use super::guest::Guest;
 use super::{Answer, As, Known, Visitor};
 use crate::audit::Sink as _;
 use crate::audit::event::{Caller, Event};
@@ -37,8 +38,10 @@ const SESSIONS: usize = 64;
 const OF_ONE: usize = 4;
 /// Streams of one session at once.
 const STREAMS: usize = 4;
-/// Tries to log in: so many at once after a pause, and one more each second.
+/// Tries to log in of one: so many at once after a pause, and one more each second.
 const TRIES: f64 = 30.0;
+/// How many are remembered to have tried; more cannot have within those seconds, or nobody is let in.
+const TRIED: usize = 65_536;
 
 /// Signed answers of a chat that are remembered, and for how long: twice as long as each is fresh.
 const HEARD: usize = 4_096;
@@ -58,8 +61,8 @@ struct Held {
     sessions: HashMap<Hash, Arc<Session>>,
     /// What a chat has signed, and until when it would be fresh.
     heard: HashMap<Hash, BootTime>,
-    /// Tries that were made of those that may be, and when that was counted.
-    tried: Option<(f64, BootTime)>,
+    /// Tries that were made of those that may be, and when that was counted, by who made them.
+    tried: HashMap<Guest, (f64, BootTime)>,
 }
 
 #[derive(Debug)]
@@ -118,15 +121,22 @@ impl Logins {
         Ok(secret)
     }
 
-    /// Whether somebody may try to log in now.
+    /// Whether somebody may try to log in now: each has their own tries, and keeps nobody else out.
     #[must_use]
-    pub fn may_try(&self) -> bool {
+    pub fn may_try(&self, guest: Guest) -> bool {
         let now = clock::boot();
+        let left = |(tried, at): (f64, BootTime)| (tried - now.since(at).as_secs_f64()).max(0.0);
         let mut held = self.lock();
-        let (tried, at) = held.tried.unwrap_or((0.0, now));
-        let tried = (tried - now.since(at).as_secs_f64()).max(0.0);
+        if held.tried.len() >= TRIED {
+            held.tried.retain(|_, counted| left(*counted) > 0.0);
+        }
+        if held.tried.len() >= TRIED && !held.tried.contains_key(&guest) {
+            return false;
+        }
+        let tried = held.tried.get(&guest).copied().map_or(0.0, left);
         let may = tried < TRIES;
-        held.tried = Some((if may { tried + 1.0 } else { tried }, now));
+        let counted = if may { tried + 1.0 } else { tried };
+        held.tried.insert(guest, (counted, now));
         may
     }
 
@@ -413,9 +423,36 @@ mod tests {
     }
 
     #[test]
-    fn nobody_tries_more_often_than_so() {
+    fn nobody_tries_more_often_than_so_nor_keeps_others_from_trying() {
         let logins = Logins::default();
-        let tried = (0..100).filter(|_| logins.may_try()).count();
-        assert!((30..40).contains(&tried), "{tried}");
+        let tries = |from| (0..100).filter(|_| logins.may_try(from)).count();
+        let address = |text: &str| Guest::address(text.parse().unwrap());
+        for from in [
+            Guest::User(1),
+            Guest::User(2),
+            address("10.0.0.1"),
+            address("10.0.0.2"),
+            address("2001:db8::1"),
+            address("2001:db8:0:1::1"),
+        ] {
+            let tried = tries(from);
+            assert!((30..40).contains(&tried), "{from:?}: {tried}");
+        }
+        // The same network, and the same address.
+        for from in [address("2001:db8::2"), address("::ffff:10.0.0.1")] {
+            let tried = tries(from);
+            assert!(tried < 10, "{from:?}: {tried}");
+        }
+    }
+
+    #[test]
+    fn who_tried_is_forgotten_when_it_does_not_count_any_more() {
+        let logins = Logins::default();
+        let all = 0..u32::try_from(TRIED).unwrap();
+        let long_ago = BootTime(0);
+        logins.lock().tried = all.map(|uid| (Guest::User(uid), (1.0, long_ago))).collect();
+        let new = Guest::User(u32::MAX);
+        assert!(logins.may_try(new));
+        assert!(logins.lock().tried.len() <= 1);
     }
 }

@@ -38,16 +38,8 @@ impl Owners {
                 owners.spans.push((*outside, *count));
             }
         }
-        for line in given.lines() {
-            let mut parts = line.split(':');
-            let (Some(name), Some(Ok(first)), Some(Ok(count))) = (
-                parts.next(),
-                parts.next().map(str::parse::<u32>),
-                parts.next().map(|count| count.trim().parse::<u32>()),
-            ) else {
-                continue;
-            };
-            if !contains((first, count), uid) {
+        for (name, span) in spans(given) {
+            if !contains(span, uid) {
                 continue;
             }
             match name.parse() {
@@ -64,6 +56,32 @@ impl Owners {
         self.spans.iter().any(|span| contains(*span, uid))
             || name.is_some_and(|name| self.names.contains(name))
     }
+}
+
+/// The first of the subordinate users that were given to somebody together with this one; itself where it is none.
+/// Whoever was given them runs as any of them. Reads a file; where it cannot be read, there are none.
+#[must_use]
+pub fn given_with(uid: u32) -> u32 {
+    let given = std::fs::read_to_string("/etc/subuid").unwrap_or_default();
+    first_of(&given, uid)
+}
+
+fn first_of(given: &str, uid: u32) -> u32 {
+    let mut spans = spans(given).map(|(_, span)| span);
+    spans
+        .find(|span| contains(*span, uid))
+        .map_or(uid, |(first, _)| first)
+}
+
+/// Who was given which users: each line of subuid(5) that can be read.
+fn spans(given: &str) -> impl Iterator<Item = (&str, (u32, u32))> {
+    given.lines().filter_map(|line| {
+        let mut parts = line.split(':');
+        let name = parts.next()?;
+        let first = parts.next()?.parse().ok()?;
+        let count = parts.next()?.trim().parse().ok()?;
+        Some((name, (first, count)))
+    })
 }
 
 fn contains((first, count): (u32, u32), uid: u32) -> bool {
@@ -83,6 +101,14 @@ mod tests {
         assert!(!owners.has(1_001, Some("bob")));
         assert!(Owners::read("", given, 300_009).has(1_002, None));
         assert!(!Owners::read("", given, 300_010).has(1_002, None));
+        for (uid, first) in [
+            (100_032, 100_000),
+            (300_009, 300_000),
+            (300_010, 300_010),
+            (7, 7),
+        ] {
+            assert_eq!(first_of(given, uid), first);
+        }
         let hosts_own = "         0          0 4294967295\n";
         assert_eq!(Owners::read(hosts_own, given, 1_000), Owners::default());
     }
