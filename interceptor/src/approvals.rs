@@ -35,6 +35,7 @@ pub use self::ticket::{Outcome, Ticket};
 pub use self::touches::{Rows, Touches};
 use crate::clock::BootTime;
 use crate::factors::Factor;
+use crate::identity::LoggedIn;
 use crate::policy::{ApprovalId, Approved, Need, Needs};
 use crate::state;
 
@@ -384,6 +385,17 @@ impl Approvals {
         let was_live = self.delegations.take(id).is_some();
         self.store.undelegated(id).await?;
         Ok(was_live)
+    }
+
+    /// Takes what an issuer says of somebody at a new login for the delegations by that one; kept when this answers.
+    ///
+    /// # Errors
+    /// Where it cannot be kept: it counts all the same, but may be as before after a restart.
+    pub async fn renew(&self, login: &LoggedIn) -> Result<(), Error> {
+        for changed in self.delegations.renew(login) {
+            self.store.renewed(Delegation::clone(&changed)).await?;
+        }
+        Ok(())
     }
 
     /// Who stands in for whom now.

@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use self::guard::Site;
-use crate::control::access::{approvals, factors, grants, hook};
+use crate::control::access::{approvals, delegating, factors, grants, hook};
 use crate::control::caller::logins::Logins;
 use crate::control::records::{search, watch};
 use crate::control::{Shared, agents, status};
@@ -55,6 +55,9 @@ fn routes(services: Shared, logins: &Arc<Logins>, site: &Arc<Site>) -> Router {
         .route("/api/approvals", get(approvals::all))
         .route("/api/approvals/show", post(approvals::show))
         .route("/api/approvals/answer", post(approvals::answer))
+        .route("/api/approvals/delegate", post(delegating::delegate))
+        .route("/api/approvals/delegations", get(delegating::all))
+        .route("/api/approvals/undelegate", post(delegating::undelegate))
         .route("/api/factors", get(factors::own))
         .route("/api/factors/begin", post(factors::begin))
         .route("/api/factors/add", post(factors::add))

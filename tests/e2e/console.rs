@@ -9,6 +9,7 @@ use support::{Browser, DEADLINE, Daemon, Finished, Process, place, port};
 use crate::lab::{Lab, has, refused, text};
 
 mod crowd;
+mod standins;
 
 const RULES: &str = r#"
 @id("reach") permit (principal is Agent, action in [Action::"Connect", Action::"Open", Action::"Session"], resource);

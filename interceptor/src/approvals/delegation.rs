@@ -1,7 +1,8 @@
 //! Delegations: an approver who is away names a stand-in for a while, who answers by the approver's right.
 //!
 //! It gives nothing of its own: what the approver may say is asked of policy whenever the stand-in speaks, and
-//! whenever what was said is used. A stand-in hands nothing on.
+//! whenever what was said is used. A stand-in hands nothing on. Of an approver who logged in by an issuer it counts
+//! what the issuer said last: nobody can ask it about somebody who is not there.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,6 +12,7 @@ use uuid::Uuid;
 
 use super::{Error, Person};
 use crate::clock::BootTime;
+use crate::identity::LoggedIn;
 
 /// Delegations of one approver.
 const OF_ONE: usize = 8;
@@ -21,9 +23,9 @@ const OF_ALL: usize = 1_024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StandIn {
-    /// The user of that name.
+    /// The user of that name; of an issuer by its name for it, `staff:248289`.
     User(String),
-    /// Anybody of the group of that name.
+    /// Anybody of the group of that name, as rules have it: `staff:dba`.
     Group(String),
 }
 
@@ -96,6 +98,22 @@ impl Delegations {
         let mut all = self.lock();
         all.retain(|one| one.until > now);
         all.clone()
+    }
+
+    /// What an issuer says of somebody now, for the delegations by that one; those of which it said something else.
+    pub(super) fn renew(&self, login: &LoggedIn) -> Vec<Arc<Delegation>> {
+        let mut changed = Vec::new();
+        for one in self.lock().iter_mut() {
+            let of = one.by.login.as_ref().filter(|of| of.is_of(login));
+            if of.is_some_and(|of| !of.identity.is_as(&login.identity)) {
+                let mut anew = Delegation::clone(one);
+                anew.by.name.clone_from(&login.identity.user);
+                anew.by.login = Some(login.clone());
+                *one = Arc::new(anew);
+                changed.push(Arc::clone(one));
+            }
+        }
+        changed
     }
 
     pub(super) fn take(&self, id: Uuid) -> Option<Arc<Delegation>> {

@@ -106,6 +106,17 @@ impl Store {
         Ok(written.await?)
     }
 
+    /// One that was taken back meanwhile stays so.
+    pub(super) async fn renewed(&self, one: Delegation) -> Result<(), Error> {
+        let written = self.file.write(move |to| {
+            let record = serde_json::to_string(&one).map_err(unwritable)?;
+            let row = params![one.id.to_string(), record];
+            to.execute("update delegations set record = ?2 where id = ?1", row)?;
+            Ok(())
+        });
+        Ok(written.await?)
+    }
+
     pub(super) async fn undelegated(&self, id: Uuid) -> Result<(), Error> {
         let written = self.file.write(move |to| {
             let row = params![id.to_string()];

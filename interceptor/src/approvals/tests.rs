@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::*;
 use crate::clock::BootTime;
 use crate::grants::Holder;
+use crate::identity::Identity;
 use crate::policy::{Later, RuleId};
 
 const SECOND: u64 = 1_000_000_000;
@@ -215,7 +216,7 @@ async fn people_count_by_their_groups_and_each_once() {
 }
 
 fn logged_in(subject: &str, user: &str, groups: &[&str]) -> Person {
-    let identity = crate::identity::Identity {
+    let identity = Identity {
         issuer: "https://staff.example".to_owned(),
         subject: subject.to_owned(),
         user: Some(user.to_owned()),
@@ -225,7 +226,7 @@ fn logged_in(subject: &str, user: &str, groups: &[&str]) -> Person {
         claims: Default::default(),
         expires: Timestamp::UNIX_EPOCH,
     };
-    let login = crate::identity::LoggedIn {
+    let login = LoggedIn {
         by: "staff".to_owned(),
         identity: Arc::new(identity),
         until: at(900),
@@ -764,6 +765,44 @@ async fn a_delegation_lasts_for_its_time_across_a_restart_and_until_it_is_taken_
         .delegate(delegation(2, ops, 600))
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_delegation_of_who_logged_in_is_as_the_issuer_says_of_them_last() {
+    let scene = Scene::new();
+    let by = |subject: &str, login: &LoggedIn| Delegation {
+        by: Person {
+            login: Some(login.clone()),
+            ..logged_in(subject, "jane", &[])
+        },
+        ..delegation(1, StandIn::User("staff:2".to_owned()), 600)
+    };
+    let of = |subject: &str, groups: &[&str]| {
+        let login = logged_in(subject, "jane", &[]).login.unwrap();
+        let mut identity = Identity::clone(&login.identity);
+        identity.groups = groups.iter().map(|name| (*name).to_owned()).collect();
+        LoggedIn {
+            identity: Arc::new(identity),
+            ..login
+        }
+    };
+    let (one, other) = (by("1", &of("1", &["dba"])), by("3", &of("3", &["dba"])));
+    let gone = by("1", &of("1", &["dba"]));
+    for one in [&one, &other, &gone] {
+        scene.approvals.delegate(one.clone()).await.unwrap();
+    }
+    scene.approvals.undelegate(gone.id).await.unwrap();
+    scene.approvals.renew(&of("1", &["ops"])).await.unwrap();
+    let groups = |scene: &Scene, id| {
+        let all = scene.approvals.delegations(at(0));
+        let one = all.iter().find(|one| one.id == id).unwrap();
+        one.by.login.as_ref().unwrap().groups().collect::<Vec<_>>()
+    };
+    assert_eq!(groups(&scene, one.id), ["staff:ops"]);
+    assert_eq!(groups(&scene, other.id), ["staff:dba"]);
+    let scene = scene.again();
+    assert_eq!(scene.approvals.delegations(at(0)).len(), 2);
+    assert_eq!(groups(&scene, one.id), ["staff:ops"]);
 }
 
 #[tokio::test]

@@ -185,7 +185,7 @@ impl Deny {
 
 #[derive(Debug, Args)]
 struct Delegate {
-    /// Who stands in: a group of the host, or user:NAME.
+    /// Who stands in: a group, or user:NAME; of an issuer staff:GROUP, or user:staff:SUBJECT.
     #[arg(long, value_name = "GROUP|user:NAME")]
     to: String,
     /// For how long: 8h.

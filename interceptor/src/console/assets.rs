@@ -11,10 +11,11 @@ use crate::control::Shared;
 const PAGE: &str = include_str!("assets/console.html");
 const STYLE: &str = include_str!("assets/console.css");
 /// In this order one script: each but the last only defines what the next uses.
-const SCRIPTS: [(&str, &str); 6] = [
+const SCRIPTS: [(&str, &str); 7] = [
     ("/page.js", include_str!("assets/page.js")),
     ("/factor.js", include_str!("assets/factor.js")),
     ("/views.js", include_str!("assets/views.js")),
+    ("/standin.js", include_str!("assets/standin.js")),
     ("/screen.js", include_str!("assets/screen.js")),
     ("/replay.js", include_str!("assets/replay.js")),
     ("/console.js", include_str!("assets/console.js")),

@@ -107,7 +107,8 @@ pub(super) async fn done(
 
 /// `GET /api/me`: who is logged in.
 pub(super) async fn me(Extension(session): Extension<Arc<Session>>) -> Json<Value> {
-    Json(json!({ "name": session.visitor.shown(), "seconds": session.seconds() }))
+    let visitor = &session.visitor;
+    Json(json!({ "name": visitor.shown(), "id": visitor.id(), "seconds": session.seconds() }))
 }
 
 /// `POST /api/logout`.

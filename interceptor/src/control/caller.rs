@@ -323,7 +323,13 @@ impl Known {
     }
 
     /// As policy sees it.
-    async fn as_caller(&self, services: &Arc<Services>) -> Result<ControlCaller, String> {
+    ///
+    /// # Errors
+    /// Where it cannot be looked up, or its login does not count any more.
+    pub(super) async fn as_caller(
+        &self,
+        services: &Arc<Services>,
+    ) -> Result<ControlCaller, String> {
         match &self.who {
             Who::Process(process) => process.as_caller(services).await,
             Who::Visitor(visitor) if visitor.is_good(services) => Ok(visitor.as_caller()),

@@ -220,6 +220,15 @@ impl ControlCaller {
             Self::Person(person) => person.groups().collect(),
         }
     }
+
+    /// The name by which a stand-in is named; nobody's where the host knows none.
+    #[must_use]
+    pub fn name(&self) -> Option<String> {
+        match self {
+            Self::User(user) => user.name.clone(),
+            Self::Person(person) => Some(person.id()),
+        }
+    }
 }
 
 /// By name where there is one.

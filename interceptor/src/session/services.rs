@@ -254,6 +254,12 @@ impl Services {
         clock::boot() < login.until && vouches(&config, login)
     }
 
+    /// Whether the word of whoever vouched for a login counts still, however long ago the login was.
+    #[must_use]
+    pub fn is_vouched_for(&self, login: &LoggedIn) -> bool {
+        vouches(&self.config.load(), login)
+    }
+
     /// Whether a process of this user, or in a namespace of theirs, lives in any scope. Reads files.
     fn runs_an_agent(&self, uid: u32, name: Option<&str>) -> bool {
         self.scopes.all().iter().any(|scope| {

@@ -1,7 +1,8 @@
 // A real OpenID Connect provider on loopback: `node provider.mjs PORT [BACK]`. Says `ready` on its output.
 //
 // Workloads get JWT access tokens by client credentials; their groups follow from the client. People log in by
-// the device flow, or by the code flow back to BACK, on the provider's own pages; anybody may be anybody, with any password.
+// the device flow, or by the code flow back to BACK, on the provider's own pages; anybody may be anybody, with any password, and who is
+// called an intern is of the interns.
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
 import { join } from 'node:path';
@@ -43,7 +44,7 @@ const provider = new Provider(issuer, {
   }),
   findAccount: (_context, id) => ({
     accountId: id,
-    claims: () => ({ sub: id, preferred_username: id, groups: ['analysts'] }),
+    claims: () => ({ sub: id, preferred_username: id, groups: [id.startsWith('intern') ? 'interns' : 'analysts'] }),
   }),
   features: {
     clientCredentials: { enabled: true },

@@ -3,15 +3,18 @@
 import { $, api, ask, el, forget, isIn, keep, say, Told } from './page.js';
 import { factors } from './factor.js';
 import { Replay } from './replay.js';
+import { standins } from './standin.js';
 import * as views from './views.js';
 
 const STATE = 'interceptor-state';
-const order = ['approvals', 'grants', 'sessions', 'audit', 'factors'];
+const order = ['approvals', 'grants', 'sessions', 'audit', 'factors', 'standins'];
 let shown = '';
 let filter = {};
 let stream;
 let searching = false;
 let replay;
+// Who is logged in.
+let own = {};
 // Counts the views asked for: what comes for one that has been left is not shown.
 let turn = 0;
 
@@ -119,7 +122,8 @@ async function view() {
     if (which === 'sessions' && id) watch(id);
     else if (which === 'sessions') put('sessions', views.sessions(await api('/api/status'), view), asked);
     if (which === 'audit') await audit(id, asked);
-    if (which === 'factors') put('factors', factors(await api('/api/factors'), $('name').textContent === 'root', view), asked);
+    if (which === 'standins') put('standins', standins(await api('/api/approvals/delegations'), own.id, view), asked);
+    if (which === 'factors') put('factors', factors(await api('/api/factors'), own.id === 'root', view), asked);
   } catch (error) {
     if (asked === turn || error.status === 401) failed(error);
   }
@@ -237,6 +241,7 @@ async function start() {
   try {
     const me = await api('/api/me');
     $('name').textContent = me.name;
+    own = me;
   } catch (error) {
     return failed(error);
   }

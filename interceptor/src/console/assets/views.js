@@ -3,7 +3,7 @@
 import { signed } from './factor.js';
 import { api, el, link, plain, rows, say, text, when } from './page.js';
 
-const person = (by) => plain(by.login
+export const person = (by) => plain(by.login
   ? `${by.login.by}:${by.login.identity.user ?? by.login.identity.subject}`
   : by.name ?? (by.uid === 0 ? 'root' : `uid ${by.uid}`));
 

@@ -190,8 +190,8 @@ async fn speaker(
     if !enough {
         let places = Places::of(services, caller).await?;
         let place = places.to(services, standing);
-        if let (Some(place), Some(who)) = (place, places.who) {
-            return Ok((person(ControlCaller::User(who)), Some(place)));
+        if let Some(place) = place {
+            return Ok((person(places.who), Some(place)));
         }
     }
     match own {

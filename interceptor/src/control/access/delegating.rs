@@ -9,22 +9,25 @@ use uuid::Uuid;
 
 use super::super::Given;
 use super::super::api::{Delegate, WhichDelegation};
-use super::super::caller::{Answer, Known};
+use super::super::caller::{Answer, As, Known, Visitor};
 use super::approvals::{object, person};
 use crate::approvals::{Delegation, InPlace, Person, StandIn, Standing};
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::clock;
-use crate::policy::{ControlCaller, HostUser};
+use crate::config::SLACK;
+use crate::policy::ControlCaller;
 use crate::session::people::standing_in;
 use crate::session::services::Services;
 
 /// The longest delegation.
-const LONGEST: Duration = Duration::from_secs(31 * 86_400);
+const LONGEST: Duration = Duration::from_hours(31 * 24);
+/// The longest of somebody whom the host cannot look up: an issuer is not asked about who is not there.
+const LONGEST_UNSEEN: Duration = Duration::from_hours(7 * 24);
 /// Bytes of a name of a user or a group.
 const MAX_NAME: usize = 255;
 
-/// `POST /v1/approvals/delegate` on the control socket.
+/// `POST /v1/approvals/delegate` on the control socket, and on the console.
 ///
 /// # Errors
 /// An answer where the caller has no right of its own to hand on, or the request makes no sense.
@@ -34,37 +37,22 @@ pub async fn delegate(
     Json(asked): Json<Delegate>,
 ) -> Result<Json<Delegation>, Answer> {
     let time = clock::duration(&asked.time).map_err(|mistake| Answer::bad(&mistake))?;
-    let (StandIn::User(name) | StandIn::Group(name)) = &asked.to;
-    if !(1..=MAX_NAME).contains(&name.len()) || name.chars().any(char::is_control) {
-        return Err(Answer::bad("name a user or a group of the host"));
+    named(&services, &asked.to).map_err(|mistake| Answer::bad(&mistake))?;
+    let who = seen(&services, &caller).await?;
+    let longest = handed_on(&caller, &who).map_err(Answer::bad)?;
+    if time.as_secs() == 0 || time > longest {
+        return Err(Answer::bad(&format!(
+            "delegate for some time, and at most {}d",
+            longest.as_secs() / 86_400
+        )));
     }
-    if time.as_secs() == 0 || time > LONGEST {
-        return Err(Answer::bad("delegate for some time, and at most 31d"));
-    }
-    let login = user(&services, &caller).await?;
-    if login.uid == 0 {
-        return Err(Answer::bad(
-            "root's right is not delegated: let a rule permit whoever is to answer",
-        ));
-    }
-    if login.runs_agent {
-        return Err(Answer::bad(
-            "processes of this user run as an agent: it has no answer to delegate",
-        ));
-    }
-    if asked.to == StandIn::User(login.name.clone().unwrap_or_default()) {
+    if asked.to == StandIn::User(who.name().unwrap_or_default()) {
         return Err(Answer::bad("nobody stands in for himself"));
     }
     let issued = clock::wall();
     let delegation = Delegation {
         id: Uuid::new_v4(),
-        by: Person {
-            uid: Some(login.uid),
-            login: None,
-            name: login.name,
-            groups: Vec::new(),
-            known_as: Default::default(),
-        },
+        by: person(&services, &[], who),
         to: asked.to,
         issued,
         expires: issued.saturating_add(time).unwrap_or(issued),
@@ -82,7 +70,45 @@ pub async fn delegate(
         .map(Json)
 }
 
-/// `GET /v1/approvals/delegations` on the control socket: those by the caller and to the caller; for root all.
+/// Whether somebody can have that name: of an issuer only where people come in by it.
+fn named(services: &Services, to: &StandIn) -> Result<(), String> {
+    let (StandIn::User(name) | StandIn::Group(name)) = to;
+    if !(1..=MAX_NAME).contains(&name.len()) || name.chars().any(char::is_control) {
+        return Err("name a user or a group, of the host or of an issuer".to_owned());
+    }
+    let Some((issuer, _)) = name.split_once(':') else {
+        return Ok(());
+    };
+    let config = services.config.load();
+    let logs_in = config.console.as_ref().and_then(|one| one.issuer.as_ref());
+    let is_known =
+        logs_in.is_some_and(|known| known == issuer) || issuer == SLACK && config.webhook.is_some();
+    is_known
+        .then_some(())
+        .ok_or_else(|| format!("nobody comes in by an issuer that is named {issuer}"))
+}
+
+/// For how long somebody may hand a right on.
+fn handed_on(caller: &Known, who: &ControlCaller) -> Result<Duration, &'static str> {
+    match who {
+        ControlCaller::User(user) if user.uid == 0 => {
+            Err("root's right is not delegated: let a rule permit whoever is to answer")
+        }
+        ControlCaller::User(user) if user.runs_agent => {
+            Err("processes of this user run as an agent: it has no answer to delegate")
+        }
+        ControlCaller::User(_) => Ok(LONGEST),
+        ControlCaller::Person(_) if caller.visitor().is_some_and(Visitor::is_fresh) => {
+            Ok(LONGEST_UNSEEN)
+        }
+        ControlCaller::Person(_) => {
+            Err("this takes a login of the last 15 minutes: log out, and in again")
+        }
+    }
+}
+
+/// `GET /v1/approvals/delegations` on the control socket, and on the console: those by the caller and to the
+/// caller; for root all.
 ///
 /// # Errors
 /// An answer where the caller cannot be looked up.
@@ -90,20 +116,15 @@ pub async fn all(
     State(services): Given,
     caller: Known,
 ) -> Result<Json<Vec<Arc<Delegation>>>, Answer> {
-    let login = user(&services, &caller).await?;
-    let groups = login
-        .groups
-        .iter()
-        .filter_map(|group| group.name.as_deref());
-    let groups: Vec<_> = groups.collect();
+    let who = seen(&services, &caller).await?;
+    let (name, groups) = (who.name(), who.groups());
+    let groups: Vec<_> = groups.iter().map(String::as_str).collect();
     let mut all = services.approvals.delegations(clock::boot());
-    all.retain(|one| {
-        login.uid == 0 || one.by.uid == Some(login.uid) || one.to.is(login.name.as_deref(), &groups)
-    });
+    all.retain(|one| is_of(&caller, one) || one.to.is(name.as_deref(), &groups));
     Ok(Json(all))
 }
 
-/// `POST /v1/approvals/undelegate` on the control socket.
+/// `POST /v1/approvals/undelegate` on the control socket, and on the console.
 ///
 /// # Errors
 /// An answer where there is no such delegation of the caller's.
@@ -113,10 +134,9 @@ pub async fn undelegate(
     Json(which): Json<WhichDelegation>,
 ) -> Result<Json<Delegation>, Answer> {
     let all = services.approvals.delegations(clock::boot());
-    let uid = caller.process()?.uid;
-    let own = |one: &&Arc<Delegation>| uid == 0 || one.by.uid == Some(uid);
     let found = all.iter().find(|one| one.id == which.delegation);
-    let found = found.filter(own).map(Arc::clone).ok_or_else(|| {
+    let found = found.filter(|one| is_of(&caller, one)).map(Arc::clone);
+    let found = found.ok_or_else(|| {
         Answer::bad(
             "no delegation of yours has that name; `interceptor approvals delegations` lists them",
         )
@@ -130,6 +150,17 @@ pub async fn undelegate(
     made.await
         .map_err(|error| Answer::failed(&error))?
         .map(Json)
+}
+
+/// Whether a delegation is the caller's own; all are root's. Nobody is looked up for it.
+fn is_of(caller: &Known, delegation: &Delegation) -> bool {
+    let by = &delegation.by;
+    match (caller.process(), caller.visitor().map(|one| &one.who)) {
+        (Ok(process), _) => process.uid == 0 || by.login.is_none() && by.uid == Some(process.uid),
+        (Err(_), Some(As::Root(..))) => true,
+        (Err(_), Some(As::Person(login))) => by.login.as_ref().is_some_and(|own| own.is_of(login)),
+        (Err(_), None) => false,
+    }
 }
 
 async fn written(
@@ -147,43 +178,40 @@ async fn written(
     written.map(drop).map_err(|error| Answer::failed(&error))
 }
 
-/// The caller, as policy sees users of the host: nobody else delegates, and nobody else stands in.
-async fn user(services: &Arc<Services>, caller: &Known) -> Result<HostUser, Answer> {
-    let process = caller.process()?;
-    let user = services
-        .caller(process.pid, (process.uid, process.gid))
-        .await;
-    user.map_err(|error| Answer::failed(&error))
+/// The caller, as policy sees who that is.
+async fn seen(services: &Arc<Services>, caller: &Known) -> Result<ControlCaller, Answer> {
+    let seen = caller.as_caller(services).await;
+    seen.map_err(|error| Answer::failed(&error))
 }
 
 /// In whose places somebody may speak, looked up once: each approver once.
 #[derive(Debug)]
 pub(super) struct Places {
-    /// Who that is; nobody where it is no user of the host.
-    pub(super) who: Option<HostUser>,
-    of: Vec<(Arc<Delegation>, HostUser)>,
+    /// Who that is.
+    pub(super) who: ControlCaller,
+    of: Vec<(Arc<Delegation>, ControlCaller)>,
 }
 
 impl Places {
     /// # Errors
     /// An answer where the caller cannot be looked up.
     pub(super) async fn of(services: &Arc<Services>, caller: &Known) -> Result<Self, Answer> {
-        let mut of: Vec<(Arc<Delegation>, HostUser)> = Vec::new();
-        let Ok(process) = caller.process() else {
-            return Ok(Self { who: None, of });
-        };
-        let who = user(services, caller).await?;
+        let who = seen(services, caller).await?;
+        // The daemon's own view of users where the caller is no process.
+        let pid = caller
+            .process()
+            .map_or_else(|_visitor| std::process::id(), |process| process.pid);
+        let mut of: Vec<(Arc<Delegation>, ControlCaller)> = Vec::new();
         for delegation in services.approvals.delegations(clock::boot()) {
-            let by = delegation.by.uid;
-            if of.iter().any(|(_, approver)| Some(approver.uid) == by) {
+            if of.iter().any(|(one, _)| is_same(&one.by, &delegation.by)) {
                 continue;
             }
-            let named = (&who, process.pid);
-            if let Some(approver) = standing_in::approver_of(services, named, &delegation).await {
+            if let Some(approver) =
+                standing_in::approver_of(services, (&who, pid), &delegation).await
+            {
                 of.push((delegation, approver));
             }
         }
-        let who = Some(who);
         Ok(Self { who, of })
     }
 
@@ -192,21 +220,25 @@ impl Places {
         let question = &standing.question;
         let waited = clock::boot().since(question.from);
         let object = object(standing);
-        let who = self.who.as_ref()?;
         let mut places = self.of.iter().map(|(delegation, approver)| {
-            let of = person(
-                services,
-                &question.needs,
-                ControlCaller::User(approver.clone()),
-            );
+            let of = person(services, &question.needs, approver.clone());
             let mut ways = question.needs.iter().flatten();
             let speaks = ways.any(|need| of.speaks_for(need, waited))
-                && standing_in::may(services, who, approver, &object);
+                && standing_in::may(services, &self.who, approver, &object);
             speaks.then_some(InPlace {
                 of,
                 delegation: delegation.id,
             })
         });
         places.find_map(|place| place)
+    }
+}
+
+/// Whether two delegations are by the same right.
+fn is_same(one: &Person, other: &Person) -> bool {
+    match (&one.login, &other.login) {
+        (Some(one), Some(other)) => one.is_of(other),
+        (None, None) => one.uid == other.uid,
+        (Some(_), None) | (None, Some(_)) => false,
     }
 }

@@ -270,14 +270,18 @@ pub async fn done(
 ) -> Result<Visitor, Answer> {
     let verified = services.tokens.returned(state, code, said).await;
     let verified = verified.map_err(|error| unbelieved(services, issuer, &error))?;
+    let person = LoggedIn {
+        by: issuer.to_owned(),
+        identity: verified.identity,
+        // It says who came, not for how long they stay.
+        until: clock::boot().after(SESSION),
+    };
+    // What the issuer says now counts for whoever stands in for them, too.
+    let renewed = services.approvals.renew(&person).await;
+    renewed.map_err(|error| Answer::failed(&error))?;
     Ok(Visitor {
         login: Uuid::now_v7(),
-        who: As::Person(LoggedIn {
-            by: issuer.to_owned(),
-            identity: verified.identity,
-            // It says who came, not for how long they stay.
-            until: clock::boot().after(SESSION),
-        }),
+        who: As::Person(person),
     })
 }
 

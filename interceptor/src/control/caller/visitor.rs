@@ -64,6 +64,15 @@ impl Visitor {
         }
     }
 
+    /// By what it is named as a stand-in.
+    #[must_use]
+    pub fn id(&self) -> String {
+        match &self.who {
+            As::Root(..) => "root".to_owned(),
+            As::Person(person) => person.id(),
+        }
+    }
+
     /// As policy sees it.
     pub(super) fn as_caller(&self) -> ControlCaller {
         match &self.who {

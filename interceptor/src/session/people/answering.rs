@@ -174,43 +174,39 @@ pub async fn use_up(
 
 /// Whether who said yes may still say it, by policy, groups and what else runs as the same user.
 async fn stands(services: &Arc<Services>, holder: &Holder, pid: u32, said: &Answer) -> bool {
-    let right = said.right();
-    let Some(caller) = now(services, pid, right).await else {
+    let object = ControlObject::Scope {
+        agent: holder.agent.clone(),
+        cgroup: holder.cgroup.clone(),
+    };
+    let caller = match &said.in_place {
+        Some(place) => approver(services, (&object, pid), (said, place)).await,
+        None => now(services, pid, &said.by).await,
+    };
+    let Some(caller) = caller else {
         return false;
     };
     let verb = match said.break_glass {
         true => ControlVerb::BreakGlass,
         false => ControlVerb::Approve,
     };
-    let object = ControlObject::Scope {
-        agent: holder.agent.clone(),
-        cgroup: holder.cgroup.clone(),
-    };
+    let (right, groups) = (said.right(), caller.groups());
     let policy = services.policy.current();
-    let groups = caller.groups();
-    let may = policy.authorize_control(&caller, verb, &object).is_ok()
-        && (right.is_root() || right.groups.iter().all(|name| groups.contains(name)));
-    match &said.in_place {
-        Some(place) if may => stands_in(services, (&object, pid), (said, place)).await,
-        _ => may,
-    }
+    policy.authorize_control(&caller, verb, &object).is_ok()
+        && (right.is_root() || right.groups.iter().all(|name| groups.contains(name)))
 }
 
-/// Whether who spoke in another's place is still the one that was named for it.
-async fn stands_in(
+/// In whose place somebody spoke, as of now; nobody where the one who spoke is not the one that is named for it, or
+/// may not any more.
+async fn approver(
     services: &Arc<Services>,
     (object, pid): (&ControlObject, u32),
     (said, place): (&Answer, &InPlace),
-) -> bool {
+) -> Option<ControlCaller> {
     let all = services.approvals.delegations(clock::boot());
-    let Some(delegation) = all.iter().find(|one| one.id == place.delegation) else {
-        return false;
-    };
-    let Some(ControlCaller::User(who)) = now(services, pid, &said.by).await else {
-        return false;
-    };
+    let delegation = all.iter().find(|one| one.id == place.delegation)?;
+    let who = now(services, pid, &said.by).await?;
     let approver = standing_in::approver_of(services, (&who, pid), delegation).await;
-    approver.is_some_and(|approver| standing_in::may(services, &who, &approver, object))
+    approver.filter(|approver| standing_in::may(services, &who, approver, object))
 }
 
 /// Who said it, as of now; nobody where that cannot be told, or where a login is not good any more.
