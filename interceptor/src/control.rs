@@ -30,8 +30,8 @@ use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use self::access::{approvals, delegating, grants};
-use self::caller::Peer;
 use self::caller::logins::{self, Logins};
+use self::caller::{Peer, codes};
 use self::door::Door;
 use self::records::search;
 use crate::session::services::Services;
@@ -147,6 +147,7 @@ fn control_routes(services: Arc<Services>) -> Router {
         .route("/v1/agents/thaw", post(agents::thaw))
         .route("/v1/agents/kill", post(agents::kill))
         .route("/v1/console", post(logins::link))
+        .route("/v1/console/enrol", post(codes::enrol))
         .route("/v1/grants", get(grants::all))
         .route("/v1/grants/revoke", post(grants::revoke))
         .route("/v1/approvals", get(approvals::all))

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use support::{Browser, DEADLINE, Process, place, port};
 
-use crate::console::{is_content, root};
+use crate::console::{is_content, issuers, log_in, provider, root};
 use crate::lab::{Lab, has, refused, text};
 
 const RULES: &str = r#"
@@ -49,10 +49,15 @@ impl Scene {
     fn new() -> Result<Self> {
         let at = port::free()?;
         let url = format!("http://localhost:{}", at.port());
+        Self::at(at, url, "", "")
+    }
+
+    /// The same with more words of the console, and of all.
+    fn at(at: std::net::SocketAddr, url: String, console: &str, more: &str) -> Result<Self> {
         let lab = Lab::with(|settings| {
             settings.policies = vec![("rules.cedar".to_owned(), RULES.to_owned())];
             // Browsers make keys for names.
-            settings.more = format!("console: {{ listen: '{at}', url: '{url}' }}\n");
+            settings.more = format!("console: {{ listen: '{at}', url: '{url}'{console} }}\n{more}");
         })?;
         Ok(Self { lab, url })
     }
@@ -70,18 +75,23 @@ impl Scene {
     /// A browser in which root is logged in, with an authenticator that knows who touches it.
     fn root(&self) -> Result<(Browser, String)> {
         let mut browser = root(&self.lab.daemon)?;
-        browser.call("WebAuthn.enable", json!({}))?;
-        let options = json!({
-            "protocol": "ctap2", "transport": "usb", "hasUserVerification": true,
-            "isUserVerified": true, "automaticPresenceSimulation": true,
-        });
-        let made = browser.call(
-            "WebAuthn.addVirtualAuthenticator",
-            json!({ "options": options }),
-        )?;
-        let authenticator = text(&made, "/authenticatorId")?.to_owned();
+        let authenticator = authenticator(&mut browser)?;
         Ok((browser, authenticator))
     }
+}
+
+/// Gives a browser an authenticator that knows who touches it.
+fn authenticator(browser: &mut Browser) -> Result<String> {
+    browser.call("WebAuthn.enable", json!({}))?;
+    let options = json!({
+        "protocol": "ctap2", "transport": "usb", "hasUserVerification": true,
+        "isUserVerified": true, "automaticPresenceSimulation": true,
+    });
+    let made = browser.call(
+        "WebAuthn.addVirtualAuthenticator",
+        json!({ "options": options }),
+    )?;
+    Ok(text(&made, "/authenticatorId")?.to_owned())
 }
 
 /// Registers a key in the page.
@@ -252,4 +262,59 @@ fn what_a_key_signed_for_something_else_answers_nothing() -> Result<()> {
     ensure!(refusals.count() == 5, "not every refusal is in the audit");
     ensure!(!psql.log().contains("row arrived"), "it was let through");
     Ok(())
+}
+
+/// The page's form for a key, filled and sent.
+fn asked(browser: &mut Browser, name: &str, code: Option<&str>) -> Result<()> {
+    browser.press("5")?;
+    browser.shows("Register a key")?;
+    let code = code.map_or_else(String::new, |code| {
+        format!("document.querySelector('#key-code').value = '{code}';")
+    });
+    browser.value(&format!(
+        "document.querySelector('#key-name').value = '{name}'; {code}"
+    ))?;
+    browser.click("#register")
+}
+
+#[test]
+fn a_first_key_of_who_logs_in_takes_the_code_that_root_gave_them_once() -> Result<()> {
+    let at = port::free()?;
+    let url = format!("http://localhost:{}", at.port());
+    let (_provider, issuer) = provider(&format!("{url}/login/done"))?;
+    let login = ", login: { issuer: idp }";
+    let scene = Scene::at(at, url, login, &issuers(&issuer))?;
+    let code = |person: &str| -> Result<String> {
+        let words = ["console", "--enrol", person, "--json"];
+        let said: Value = serde_json::from_str(&scene.lab.daemon.cli(&words)?.ok()?)?;
+        Ok(text(&said, "/code")?.to_owned())
+    };
+    let mut browser = Browser::start(2)?;
+    log_in(&mut browser, &scene.url, "jane")?;
+    authenticator(&mut browser)?;
+    let needed = "interceptor console --enrol idp:jane";
+    browser.press("5")?;
+    browser.shows(needed)?;
+    // Neither a guess, nor somebody else's, nor none by hand.
+    for wrong in ["01234-56789-abcde-f0123", &code("idp:joe")?] {
+        asked(&mut browser, "hers", Some(wrong))?;
+        browser.shows("a first key takes the code that root of this host gives you")?;
+    }
+    let refused_line = scene
+        .lab
+        .daemon
+        .audit()
+        .wait_for("control", DEADLINE, |line| {
+            line["verb"] == "factor" && line["result"] == "refused"
+        })?;
+    has(text(&refused_line, "/detail/error")?, &["takes the code"])?;
+    for nobody in ["jane", "idp:", "other:jane"] {
+        refused(scene.lab.daemon.cli(&["console", "--enrol", nobody])?)?;
+    }
+    let good = code("idp:jane")?;
+    asked(&mut browser, "hers", Some(&good))?;
+    browser.shows("hers is registered.")?;
+    // The next one takes the key that is there, and no code.
+    browser.wait("document.querySelector('#key-code') === null")?;
+    is_content(&browser)
 }

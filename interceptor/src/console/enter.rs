@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::guard::Site;
 use crate::control::Shared;
+use crate::control::access::factors;
 use crate::control::caller::guest::Guest;
 use crate::control::caller::logins::{self, Keys, Logins, Session};
 use crate::control::caller::{Answer, Known, Visitor};
@@ -106,9 +107,17 @@ pub(super) async fn done(
 }
 
 /// `GET /api/me`: who is logged in.
-pub(super) async fn me(Extension(session): Extension<Arc<Session>>) -> Json<Value> {
+pub(super) async fn me(
+    State(services): State<Shared>,
+    Extension(session): Extension<Arc<Session>>,
+) -> Json<Value> {
     let visitor = &session.visitor;
-    Json(json!({ "name": visitor.shown(), "id": visitor.id(), "seconds": session.seconds() }))
+    Json(json!({
+        "name": visitor.shown(),
+        "id": visitor.id(),
+        "seconds": session.seconds(),
+        "code": factors::takes_code(&services, visitor),
+    }))
 }
 
 /// `POST /api/logout`.

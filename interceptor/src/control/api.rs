@@ -283,6 +283,23 @@ pub struct Link {
     pub seconds: u64,
 }
 
+/// `POST /v1/console/enrol`: whose first key is to be vouched for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enrol {
+    /// Who, as rules name them: `staff:SUBJECT`.
+    pub person: String,
+}
+
+/// What vouches for somebody's first key: it can be used once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Code {
+    /// What they type.
+    pub code: String,
+    /// For how long, in seconds.
+    pub seconds: u64,
+}
+
 /// `POST /v1/records/search`: lines of the audit log, the newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

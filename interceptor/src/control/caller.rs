@@ -4,6 +4,7 @@
 //! A caller inside a scope gets nothing on `control.sock`, whatever its uid. Root outside every scope
 //! may do all; others what policy permits, and never on the strength of a uid that also runs an agent.
 
+pub mod codes;
 pub mod guest;
 pub mod logins;
 mod visitor;

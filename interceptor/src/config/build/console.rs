@@ -23,6 +23,8 @@ pub struct Console {
     pub tls: Option<ConsoleTls>,
     /// The issuer by which people log in, if any.
     pub issuer: Option<String>,
+    /// Whether a person's first key takes a code of root's; else the login vouches for it.
+    pub codes: bool,
 }
 
 /// A certificate of the console.
@@ -142,6 +144,7 @@ pub(in crate::config) fn console(from: &From<'_>, root: &Node) -> Option<Console
         url,
         tls,
         issuer: text(node.under("login"), "issuer"),
+        codes: text(Some(node), "enrol").as_deref() != Some("login"),
     })
 }
 

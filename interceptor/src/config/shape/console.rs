@@ -22,6 +22,13 @@ pub(super) const CONSOLE: Shape = Shape::Keys(&[
         "by a link that `interceptor console` prints for root",
         "How people log in beside that.",
     ),
+    may(
+        "enrol",
+        Shape::Word(&["code", "login"]),
+        "code",
+        "What vouches for the first key of who logs in by the issuer: a code that root prints \
+         (`interceptor console --enrol`), or the login alone.",
+    ),
 ]);
 
 const TLS: Shape = Shape::Keys(&[

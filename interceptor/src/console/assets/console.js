@@ -123,7 +123,7 @@ async function view() {
     else if (which === 'sessions') put('sessions', views.sessions(await api('/api/status'), view), asked);
     if (which === 'audit') await audit(id, asked);
     if (which === 'standins') put('standins', standins(await api('/api/approvals/delegations'), own.id, view), asked);
-    if (which === 'factors') put('factors', factors(await api('/api/factors'), own.id === 'root', view), asked);
+    if (which === 'factors') put('factors', factors(await api('/api/factors'), own, view), asked);
   } catch (error) {
     if (asked === turn || error.status === 401) failed(error);
   }

@@ -24,9 +24,9 @@ export async function signed({ party, challenge, keys }) {
   };
 }
 
-async function register(name) {
+async function register(name, code) {
   const { party, user, challenge, confirm, keys } = await api('/api/factors/begin', {});
-  const body = { name };
+  const body = { name, ...(code && !confirm ? { code } : {}) };
   if (confirm) body.by = await signed({ party, challenge: confirm, keys });
   const made = await navigator.credentials.create({
     publicKey: {
@@ -52,7 +52,7 @@ async function register(name) {
 
 const owner = (one) => (one.owner === 'root' ? 'root' : plain(`${one.owner.person.subject} of ${one.owner.person.issuer}`));
 
-export function factors(all, isRoot, again) {
+export function factors(all, me, again) {
   const item = (one) => {
     const gone = el('button', { type: 'button', className: 'no' }, 'Remove');
     gone.addEventListener('click', async () => {
@@ -69,16 +69,20 @@ export function factors(all, isRoot, again) {
       }
     });
     return el('li', null, el('p', null, el('strong', null, plain(one.name)), ` of ${owner(one)}`),
-      rows(['registered', when(one.made)], ['used last', one.used && when(one.used)]), isRoot ? gone : undefined);
+      rows(['registered', when(one.made)], ['used last', one.used && when(one.used)]), me.id === 'root' ? gone : undefined);
   };
   const name = el('input', { id: 'key-name', name: 'name', required: true, maxLength: 60, autocomplete: 'off' });
   const add = el('button', { type: 'submit', className: 'yes', id: 'register' }, 'Register a key');
-  const form = el('form', { 'aria-label': 'A new key' }, el('label', null, 'What you call it', name), add);
+  const code = me.code && !all.length
+    ? el('input', { id: 'key-code', name: 'code', required: true, maxLength: 60, autocomplete: 'off' })
+    : undefined;
+  const form = el('form', { 'aria-label': 'A new key' }, el('label', null, 'What you call it', name),
+    code && el('label', null, `The code that root of this host gave you (interceptor console --enrol ${plain(me.id)})`, code), add);
   form.addEventListener('submit', async (event) => {
     event.preventDefault();
     add.disabled = true;
     try {
-      const made = await register(name.value.trim());
+      const made = await register(name.value.trim(), code?.value.trim());
       await again();
       say(`${made.name} is registered.`);
       $('main').focus();
@@ -89,7 +93,7 @@ export function factors(all, isRoot, again) {
   });
   return [
     el('h2', null, 'Second factor'),
-    el('p', { className: 'quiet' }, 'Some answers count only with a key that has seen that it is you. The first one is vouched for by this login, each other one by a key that you have.'),
+    el('p', { className: 'quiet' }, 'Some answers count only with a key that has seen that it is you. The first one is vouched for by root of this host, or by this login, each other one by a key that you have.'),
     all.length ? el('ul', { className: 'list' }, all.map(item)) : el('p', null, 'No key is registered.'),
     form,
   ];

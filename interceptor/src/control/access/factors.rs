@@ -1,7 +1,8 @@
 //! Keys of people at the console: registering one, and what an answer is signed by.
 //!
-//! The first key counts because of the login, which must be fresh; each other one is vouched for by a key that is
-//! there. Who lost theirs asks root, who may remove any.
+//! The first key is vouched for by root of the host: by the link that root came by, by a code that root gave a
+//! person (or by the login alone, where the configuration says so), and the login must be fresh; each other one is
+//! vouched for by a key that is there. Who lost theirs asks root, who may remove any.
 
 use std::sync::Arc;
 
@@ -12,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::super::api::Say;
-use super::super::caller::logins::{SESSION, Session};
+use super::super::caller::codes::{Codes, Used};
+use super::super::caller::logins::{Logins, SESSION, Session};
 use super::super::caller::{Answer, As, Known, Visitor};
 use crate::approvals::Standing;
 use crate::clock;
@@ -42,6 +44,8 @@ pub struct Add {
     key: Registration,
     #[serde(default)]
     by: Option<Assertion>,
+    #[serde(default)]
+    code: Option<String>,
 }
 
 /// `POST /api/factors/remove`.
@@ -104,22 +108,33 @@ pub async fn begin(
 /// `POST /api/factors/add` on the console.
 ///
 /// # Errors
-/// An answer where the key is not believed, or the login is too old for a first one.
+/// An answer where the key is not believed, or a first one is not vouched for, or the login is too old for it.
 pub async fn add(
     State(services): State<Arc<Services>>,
     Extension(session): Extension<Arc<Session>>,
+    Extension(logins): Extension<Arc<Logins>>,
     caller: Known,
     Json(asked): Json<Add>,
 ) -> Result<Json<Seen>, Answer> {
     let (login, site) = (login(&session.visitor), site(&services)?);
-    if asked.by.is_none() {
-        is_fresh(&session)?;
-    }
     let detail = json!({ "add": asked.key.id, "name": asked.name });
+    let used = match asked.by {
+        Some(_) => None,
+        None => {
+            is_fresh(&session)?;
+            let code = asked.code.as_deref();
+            let used = vouched(&services, &logins.codes, &session.visitor, code);
+            used.inspect_err(|answer| {
+                let (key, name) = (&asked.key.id, &asked.name);
+                let detail = json!({ "add": key, "name": name, "error": answer.title() });
+                caller.audit(&services, "factor", "refused", detail);
+            })?
+        }
+    };
     // No key is in force of which no line tells.
     let written = caller.write(&services, "factor", "begun", detail.clone());
     written.map_err(|error| Answer::failed(&error))?;
-    let Add { name, key, by } = asked;
+    let Add { name, key, by, .. } = asked;
     let added = services
         .factors
         .register((&login, &site), &name, &key, by.as_ref());
@@ -128,8 +143,41 @@ pub async fn add(
             caller.audit(&services, "factor", "ok", detail);
             Ok(Json(seen(&key)))
         }
-        Err(error) => Err(refused(&services, &caller, detail, &error)),
+        Err(error) => {
+            if let Some(used) = used {
+                logins.codes.give_back(used);
+            }
+            Err(refused(&services, &caller, detail, &error))
+        }
     }
+}
+
+/// Whether a person's first key takes a code.
+#[must_use]
+pub fn takes_code(services: &Services, visitor: &Visitor) -> bool {
+    let config = services.config.load();
+    let codes = config.console.as_ref().is_none_or(|one| one.codes);
+    codes && matches!(visitor.who, As::Person(_))
+}
+
+/// The code that vouches for a first key, used; none where it takes none.
+fn vouched(
+    services: &Services,
+    codes: &Codes,
+    visitor: &Visitor,
+    code: Option<&str>,
+) -> Result<Option<Used>, Answer> {
+    if !takes_code(services, visitor) {
+        return Ok(None);
+    }
+    let used = code.and_then(|code| codes.take(&visitor.id(), code));
+    let none = || {
+        Answer::forbidden(&format!(
+            "a first key takes the code that root of this host gives you, once: `interceptor console --enrol {}` prints one",
+            visitor.id()
+        ))
+    };
+    used.map(Some).ok_or_else(none)
 }
 
 /// `POST /api/factors/remove` on the console: for root.

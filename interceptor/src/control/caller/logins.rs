@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::super::Given;
 use super::super::api::Link;
+use super::codes::Codes;
 use super::guest::Guest;
 use super::{Answer, As, Known, Visitor};
 use crate::audit::Sink as _;
@@ -53,6 +54,8 @@ type Hash = [u8; 32];
 #[derive(Debug, Default)]
 pub struct Logins {
     held: Mutex<Held>,
+    /// By which people register their first keys.
+    pub codes: Codes,
 }
 
 #[derive(Debug, Default)]
