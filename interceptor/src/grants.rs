@@ -21,7 +21,7 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 pub use self::cover::Holding;
-use self::store::Store;
+use self::store::{Kept, Store};
 use self::table::{Place, Table};
 pub use self::taken::{Footing, Take, Taken};
 use crate::clock::{self, BootTime, Lately};
@@ -399,19 +399,24 @@ impl Grants {
     /// Where the file cannot be read or written.
     pub fn open(file: &Path) -> Result<Self, Error> {
         let (store, kept) = Store::open(file)?;
+        Ok(Self::kept_in(store, kept))
+    }
+
+    /// Those that were found in a store.
+    fn kept_in(store: Store, kept: Kept) -> Self {
         let table = Table::default();
         for (grant, taken) in kept.live {
             table.enter(grant, taken);
         }
         let ended = kept.ended.into_iter();
         let ended = ended.map(|(grant, taken, why)| (Standing::new(grant, taken), why));
-        Ok(Self {
+        Self {
             table,
             store,
             ended: Mutex::new(ended.collect()),
             owed: Owed::default(),
             lately: Mutex::new(Lately::new(WINDOW)),
-        })
+        }
     }
 
     /// Forgets ended grants that are old, or more than are kept.

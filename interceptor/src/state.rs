@@ -5,6 +5,7 @@
 //! transaction together.
 
 mod owed;
+mod store;
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::ErrorKind;
@@ -18,6 +19,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 pub use self::owed::Owed;
+pub use self::store::{Answered, InSql, Over, Rows, Sqlite, Store};
 
 /// Changes that wait for the disk at most; who brings more is refused.
 const WAITING: usize = 1_024;

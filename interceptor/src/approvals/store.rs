@@ -1,19 +1,12 @@
 //! Where questions and answers outlive the daemon.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use rusqlite::{Transaction, params};
 use uuid::Uuid;
 
 use super::{Delegation, Error, Over, Question, Standing, State};
-use crate::clock;
-use crate::state::{self, State as File, unwritable};
-
-/// How long what is over is kept for whoever looks back.
-const KEPT_DAYS: i64 = 30;
-/// And how many, the newest: each has all that people were shown.
-const KEPT: i64 = 10_000;
+use crate::state::{self, InSql, Over as Gone, Rows, Sqlite, unwritable};
 
 const SCHEMA: &str = "\
 create table if not exists approvals (
@@ -60,101 +53,138 @@ const BEFORE: &str = "\
 select record from approvals where agent = ?1 and target = ?2 and fingerprint = ?3 and id <> ?4
 order by id desc limit ?5";
 
-/// The file.
+/// What happens to questions and delegations.
 #[derive(Debug)]
-pub(super) struct Store {
-    file: File,
-    boot: Arc<str>,
+pub(super) enum Change {
+    /// A question is as it is now.
+    Saved(Box<Standing>),
+    /// Somebody stands in.
+    Delegated(Box<Delegation>),
+    /// More is known of a delegation; one that was taken back meanwhile stays so.
+    Renewed(Box<Delegation>),
+    /// Nobody stands in by this any more.
+    Undelegated(Uuid),
 }
+
+/// What was asked before: the newest of what is like a question, but for that one.
+#[derive(Debug)]
+pub(super) struct Before {
+    agent: String,
+    target: String,
+    fingerprint: String,
+    id: String,
+    most: usize,
+}
+
+/// Questions and delegations as rows.
+#[derive(Debug)]
+pub(super) enum Approvals {}
+
+impl Rows for Approvals {
+    type Change = Change;
+    type Answer = ();
+    type Question = Before;
+    type Found = Vec<Standing>;
+}
+
+/// Where they are kept.
+#[derive(Debug)]
+pub(super) struct Store(Box<dyn state::Store<Approvals>>);
 
 impl Store {
     /// Opens or makes the file; also gives what is live still.
     pub(super) fn open(file: &Path) -> Result<(Self, Kept), Error> {
-        let boot = clock::boot_id().map_err(|error| state::Error::Open {
-            path: file.to_owned(),
-            cause: error.to_string(),
-        })?;
-        let boot: Arc<str> = boot.into();
-        let of = Arc::clone(&boot);
-        let (file, kept) =
-            File::open("approvals", file, &[SCHEMA, DELEGATIONS], move |database| {
-                load(database, &of)
-            })?;
-        Ok((Self { file, boot }, kept))
+        let (rows, kept) = Sqlite::open(file)?;
+        Ok((Self(Box::new(rows)), kept))
     }
 
     pub(super) async fn save(&self, standing: Standing) -> Result<(), Error> {
-        let boot = Arc::clone(&self.boot);
-        let written = self.file.write(move |to| save(to, &boot, &standing));
-        Ok(written.await?)
+        let saved = Change::Saved(Box::new(standing));
+        Ok(self.0.keep(saved).await?)
     }
 
     /// The same where nobody can wait for it; whether it will be tried.
     pub(super) fn save_later(&self, standing: Standing) -> bool {
-        let boot = Arc::clone(&self.boot);
-        self.file.write_later(move |to| save(to, &boot, &standing))
+        self.0.keep_later(Change::Saved(Box::new(standing)))
     }
 
     pub(super) async fn delegated(&self, one: Delegation) -> Result<(), Error> {
-        let boot = Arc::clone(&self.boot);
-        let written = self.file.write(move |to| {
-            let record = serde_json::to_string(&one).map_err(unwritable)?;
-            let row = params![one.id.to_string(), &*boot, record];
-            to.execute("insert into delegations values (?1, ?2, ?3)", row)?;
-            Ok(())
-        });
-        Ok(written.await?)
+        Ok(self.0.keep(Change::Delegated(Box::new(one))).await?)
     }
 
-    /// One that was taken back meanwhile stays so.
     pub(super) async fn renewed(&self, one: Delegation) -> Result<(), Error> {
-        let written = self.file.write(move |to| {
-            let record = serde_json::to_string(&one).map_err(unwritable)?;
-            let row = params![one.id.to_string(), record];
-            to.execute("update delegations set record = ?2 where id = ?1", row)?;
-            Ok(())
-        });
-        Ok(written.await?)
+        Ok(self.0.keep(Change::Renewed(Box::new(one))).await?)
     }
 
     pub(super) async fn undelegated(&self, id: Uuid) -> Result<(), Error> {
-        let written = self.file.write(move |to| {
-            let row = params![id.to_string()];
-            to.execute("delete from delegations where id = ?1", row)?;
-            Ok(())
-        });
-        Ok(written.await?)
+        Ok(self.0.keep(Change::Undelegated(id)).await?)
     }
 
     /// Forgets what is over and old, or too much.
     pub(super) async fn prune(&self) -> Result<(), Error> {
-        let written = self.file.write(|database| prune(database, KEPT));
-        Ok(written.await?)
+        Ok(self.0.prune().await?)
     }
 
     pub(super) async fn before(&self, of: &Question, most: usize) -> Result<Vec<Standing>, Error> {
-        let named = (
-            of.holder.agent.clone(),
-            of.target.clone(),
-            of.fingerprint.clone(),
-            of.id.0.to_string(),
-        );
-        let read = move |database: &Transaction<'_>| {
-            let (agent, target, fingerprint, id) = named;
-            let most = i64::try_from(most).unwrap_or(i64::MAX);
-            let mut query = database.prepare_cached(BEFORE)?;
-            let rows = query.query_map(params![agent, target, fingerprint, id, most], |row| {
-                row.get::<_, String>(0)
-            })?;
-            rows.collect::<rusqlite::Result<Vec<_>>>()
+        let before = Before {
+            agent: of.holder.agent.clone(),
+            target: of.target.clone(),
+            fingerprint: of.fingerprint.clone(),
+            id: of.id.0.to_string(),
+            most,
         };
-        let records = self.file.write(read).await?;
-        let parsed = records.iter().map(|record| serde_json::from_str(record));
-        let parsed: Result<_, serde_json::Error> = parsed.collect();
-        parsed.map_err(|error| {
-            let (name, cause) = ("approvals", error.to_string());
-            state::Error::Write { name, cause }.into()
+        Ok(self.0.look(before).await?)
+    }
+}
+
+impl InSql for Approvals {
+    const NAME: &'static str = "approvals";
+    const VERSIONS: &'static [&'static str] = &[SCHEMA, DELEGATIONS];
+    const OVER: &'static [Gone] = &[Gone {
+        table: "approvals",
+        which: "live = 0",
+        since: "unixepoch(changed_at)",
+        days: 30,
+        // Each has all that people were shown.
+        most: Some(10_000),
+    }];
+    type Kept = Kept;
+
+    fn load(file: &Transaction<'_>, boot: &str) -> rusqlite::Result<Kept> {
+        Ok(Kept {
+            standings: standings(file, boot)?,
+            delegations: delegations(file, boot)?,
         })
+    }
+
+    fn change(file: &Transaction<'_>, boot: &str, change: Change) -> rusqlite::Result<()> {
+        let made = match change {
+            Change::Saved(standing) => return save(file, boot, &standing),
+            Change::Delegated(one) => {
+                let record = serde_json::to_string(&one).map_err(unwritable)?;
+                let row = params![one.id.to_string(), boot, record];
+                file.execute("insert into delegations values (?1, ?2, ?3)", row)
+            }
+            Change::Renewed(one) => {
+                let record = serde_json::to_string(&one).map_err(unwritable)?;
+                let row = params![one.id.to_string(), record];
+                file.execute("update delegations set record = ?2 where id = ?1", row)
+            }
+            Change::Undelegated(id) => {
+                let row = params![id.to_string()];
+                file.execute("delete from delegations where id = ?1", row)
+            }
+        };
+        made.map(drop)
+    }
+
+    fn look(file: &Transaction<'_>, _boot: &str, of: Before) -> rusqlite::Result<Vec<Standing>> {
+        let most = i64::try_from(of.most).unwrap_or(i64::MAX);
+        let named = params![of.agent, of.target, of.fingerprint, of.id, most];
+        let mut query = file.prepare_cached(BEFORE)?;
+        let rows = query.query_map(named, |row| row.get::<_, String>(0))?;
+        rows.map(|row| serde_json::from_str(&row?).map_err(unwritable))
+            .collect()
     }
 }
 
@@ -182,20 +212,6 @@ fn save(to: &Transaction<'_>, boot: &str, standing: &Standing) -> rusqlite::Resu
     Ok(())
 }
 
-/// Forgets what was over long ago, and of the rest that is over what is more than `most`.
-fn prune(database: &Transaction<'_>, most: i64) -> rusqlite::Result<()> {
-    database.execute(
-        "delete from approvals where live = 0 and changed_at < datetime('now', ?1)",
-        params![format!("-{KEPT_DAYS} days")],
-    )?;
-    database.execute(
-        "delete from approvals where id in (select id from approvals where live = 0 \
-         order by changed_at desc, id desc limit -1 offset ?1)",
-        params![most],
-    )?;
-    Ok(())
-}
-
 fn delegations(database: &Transaction<'_>, boot: &str) -> rusqlite::Result<Vec<Delegation>> {
     // Boot times of another boot mean nothing.
     database.execute("delete from delegations where boot <> ?1", params![boot])?;
@@ -205,8 +221,7 @@ fn delegations(database: &Transaction<'_>, boot: &str) -> rusqlite::Result<Vec<D
     rows.map(read).collect()
 }
 
-fn load(database: &Transaction<'_>, boot: &str) -> rusqlite::Result<Kept> {
-    prune(database, KEPT)?;
+fn standings(database: &Transaction<'_>, boot: &str) -> rusqlite::Result<Vec<Standing>> {
     let mut live = database.prepare("select boot, record from approvals where live = 1")?;
     let rows = live.query_map([], |row| {
         Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
@@ -225,8 +240,5 @@ fn load(database: &Transaction<'_>, boot: &str) -> rusqlite::Result<Kept> {
         }
         kept.push(standing);
     }
-    Ok(Kept {
-        standings: kept,
-        delegations: delegations(database, boot)?,
-    })
+    Ok(kept)
 }

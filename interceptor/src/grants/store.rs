@@ -3,6 +3,7 @@
 //! Only what is given back is not waited for: where it is lost, less is left. Times are boot times: rows of an
 //! earlier boot are ended when the file is opened.
 
+use std::convert::Infallible;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,21 +13,13 @@ use rusqlite::{Transaction, params};
 use super::{Amount, Ended, Error, Grant};
 use crate::clock;
 use crate::policy::GrantId;
-use crate::state::{self, State, unwritable};
-
-/// How long ended grants are kept for whoever looks back.
-const KEPT_DAYS: i64 = 30;
-/// And how many of them, the newest: an agent that asks all the time does not fill the disk. The audit has all.
-const KEPT: i64 = 100_000;
+use crate::state::{self, InSql, Over, Rows, Sqlite, unwritable};
 
 /// Bytes that are kept free for ends: a write-ahead log of some hundred pages.
 const RESERVE: u64 = 1 << 20;
 
 /// The word of a row whose grant is about to be issued.
 const PENDING: &str = "pending";
-
-/// What each version of the file adds to the one before.
-const VERSIONS: [&str; 2] = [FIRST, COUNTED];
 
 const FIRST: &str = "\
 create table if not exists grants (
@@ -46,11 +39,36 @@ alter table grants add column used_rows integer not null default 0;
 alter table grants add column used_bytes integer not null default 0;
 ";
 
-/// The file.
+/// What happens to grants.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// One is about to be issued.
+    Prepared(Box<Grant>),
+    /// It is in force.
+    Issued(GrantId),
+    /// So much was taken of these.
+    Took(Vec<(GrantId, Amount)>),
+    /// So much of what was taken was not needed.
+    GaveBack(GrantId, Amount),
+    /// These have ended.
+    Ended(Vec<(GrantId, Ended)>),
+}
+
+/// The grants as rows.
+#[derive(Debug)]
+pub(super) enum Grants {}
+
+impl Rows for Grants {
+    type Change = Change;
+    type Answer = ();
+    type Question = Infallible;
+    type Found = Infallible;
+}
+
+/// Where they are kept.
 #[derive(Debug)]
 pub(super) struct Store {
-    pub(super) file: State,
-    boot: Arc<str>,
+    rows: Arc<dyn state::Store<Grants>>,
     /// Room on the disk for ends.
     reserve: PathBuf,
 }
@@ -67,79 +85,46 @@ pub(super) struct Kept {
 impl Store {
     /// Opens or makes the file; also gives what it holds.
     pub(super) fn open(file: &Path) -> Result<(Self, Kept), Error> {
-        let boot = clock::boot_id().map_err(|error| state::Error::Open {
-            path: file.to_owned(),
-            cause: error.to_string(),
-        })?;
+        let (rows, kept) = Sqlite::open(file)?;
+        Ok((Self::over(Arc::new(rows), file), kept))
+    }
+
+    /// One that keeps room for ends beside `file`.
+    pub(super) fn over(rows: Arc<dyn state::Store<Grants>>, file: &Path) -> Self {
         let reserve = file.with_extension("reserve");
         keep_room(&reserve);
-        let (file, kept) = State::open("grants", file, &VERSIONS, |file| load(file, &boot))?;
-        let boot = boot.into();
-        Ok((
-            Self {
-                file,
-                boot,
-                reserve,
-            },
-            kept,
-        ))
+        Self { rows, reserve }
     }
 
     /// Keeps a grant that is not in force yet.
     pub(super) async fn prepare(&self, grant: &Grant) -> Result<(), Error> {
-        let (grant, boot) = (grant.clone(), Arc::clone(&self.boot));
-        let written = self.file.write(move |transaction| {
-            let record = serde_json::to_string(&grant).map_err(unwritable)?;
-            let uses = grant.budget.uses.map(stored);
-            let now = clock::wall().to_string();
-            transaction
-                .prepare_cached(
-                    "insert into grants (id, boot, record, uses, ended, ended_at) \
-                     values (?1, ?2, ?3, ?4, ?5, ?6)",
-                )?
-                .execute(params![name(grant.id), &*boot, record, uses, PENDING, now])?;
-            Ok(())
-        });
-        Ok(written.await?)
+        let prepared = Change::Prepared(Box::new(grant.clone()));
+        Ok(self.rows.keep(prepared).await?)
     }
 
     pub(super) async fn issue(&self, id: GrantId) -> Result<(), Error> {
-        let written = self.file.write(move |transaction| {
-            transaction
-                .prepare_cached("update grants set ended = null, ended_at = null where id = ?1")?
-                .execute(params![name(id)])?;
-            Ok(())
-        });
-        Ok(written.await?)
+        Ok(self.rows.keep(Change::Issued(id)).await?)
     }
 
     pub(super) async fn took(&self, amounts: Vec<(GrantId, Amount)>) -> Result<(), Error> {
-        let written = self.file.write(move |transaction| {
-            let mut amounts = amounts.into_iter();
-            amounts.try_for_each(|(id, amount)| add(transaction, id, amount, 1))
-        });
-        Ok(written.await?)
+        Ok(self.rows.keep(Change::Took(amounts)).await?)
     }
 
     /// Whether it will be kept.
     pub(super) fn gave_back(&self, id: GrantId, unused: Amount) -> bool {
-        self.file
-            .write_later(move |transaction| add(transaction, id, unused, -1))
+        self.rows.keep_later(Change::GaveBack(id, unused))
     }
 
     /// Forgets what ended grants are old, or too many.
     pub(super) async fn prune(&self) -> Result<(), Error> {
-        let written = self.file.write(|transaction| prune(transaction, KEPT));
-        Ok(written.await?)
+        Ok(self.rows.prune().await?)
     }
 
     /// Where there is no room for it, the reserve makes some; it is kept anew once there is room again.
     pub(super) async fn ended(&self, ended: Vec<(GrantId, Ended)>) -> Result<(), Error> {
-        match self.write_ended(ended.clone()).await {
-            Err(Error::State(state::Error::NoRoom { .. }))
-                if std::fs::remove_file(&self.reserve).is_ok() =>
-            {
-                self.write_ended(ended).await
+        match self.rows.keep(Change::Ended(ended.clone())).await {
+            Err(state::Error::NoRoom { .. }) if std::fs::remove_file(&self.reserve).is_ok() => {
+                Ok(self.rows.keep(Change::Ended(ended)).await?)
             }
             Ok(()) => {
                 let reserve = self.reserve.clone();
@@ -147,36 +132,85 @@ impl Store {
                 drop(tokio::task::spawn_blocking(move || keep_room(&reserve)).await);
                 Ok(())
             }
-            refused => refused,
+            Err(refused) => Err(refused.into()),
         }
-    }
-
-    async fn write_ended(&self, ended: Vec<(GrantId, Ended)>) -> Result<(), Error> {
-        let written = self.file.write(move |transaction| {
-            let now = clock::wall().to_string();
-            for (id, why) in ended {
-                transaction
-                    .prepare_cached("update grants set ended = ?1, ended_at = ?2 where id = ?3")?
-                    .execute(params![why.word(), now, name(id)])?;
-            }
-            Ok(())
-        });
-        Ok(written.await?)
     }
 }
 
-/// Forgets what ended long ago, and of the rest what is more than `most`.
-fn prune(transaction: &Transaction<'_>, most: i64) -> rusqlite::Result<()> {
-    transaction.execute(
-        "delete from grants where ended_at < datetime('now', ?1)",
-        params![format!("-{KEPT_DAYS} days")],
-    )?;
-    transaction.execute(
-        "delete from grants where id in (select id from grants where ended is not null and ended <> ?1 \
-         order by ended_at desc limit -1 offset ?2)",
-        params![PENDING, most],
-    )?;
-    Ok(())
+impl InSql for Grants {
+    const NAME: &'static str = "grants";
+    const VERSIONS: &'static [&'static str] = &[FIRST, COUNTED];
+    const OVER: &'static [Over] = &[Over {
+        table: "grants",
+        // One that is about to be issued (`PENDING`) is not over.
+        which: "ended is not null and ended <> 'pending'",
+        since: "unixepoch(ended_at)",
+        days: 30,
+        most: Some(100_000),
+    }];
+    type Kept = Kept;
+
+    fn load(file: &Transaction<'_>, boot: &str) -> rusqlite::Result<Kept> {
+        let now = clock::wall().to_string();
+        let mut kept = Kept::default();
+        let ends = [
+            (Ended::Unissued, "ended = ?1", PENDING),
+            (Ended::Restarted, "ended is null and boot <> ?1", boot),
+        ];
+        for (why, which, word) in ends {
+            let ended = rows(file, which, word)?.into_iter();
+            kept.ended
+                .extend(ended.map(|(grant, taken)| (grant, taken, why)));
+            file.execute(
+                &format!("update grants set ended = ?2, ended_at = ?3 where {which}"),
+                params![word, why.word(), now],
+            )?;
+        }
+        kept.live = rows(file, "ended is null and boot = ?1", boot)?;
+        Ok(kept)
+    }
+
+    fn change(file: &Transaction<'_>, boot: &str, change: Change) -> rusqlite::Result<()> {
+        let now = clock::wall().to_string();
+        match change {
+            Change::Prepared(grant) => {
+                let record = serde_json::to_string(&grant).map_err(unwritable)?;
+                let uses = grant.budget.uses.map(stored);
+                file.prepare_cached(
+                    "insert into grants (id, boot, record, uses, ended, ended_at) \
+                     values (?1, ?2, ?3, ?4, ?5, ?6)",
+                )?
+                .execute(params![name(grant.id), boot, record, uses, PENDING, now])
+                .map(drop)
+            }
+            Change::Issued(id) => file
+                .prepare_cached("update grants set ended = null, ended_at = null where id = ?1")?
+                .execute(params![name(id)])
+                .map(drop),
+            Change::Took(amounts) => {
+                let mut amounts = amounts.into_iter();
+                amounts.try_for_each(|(id, amount)| add(file, id, amount, 1))
+            }
+            Change::GaveBack(id, unused) => add(file, id, unused, -1),
+            Change::Ended(ended) => {
+                for (id, why) in ended {
+                    file.prepare_cached(
+                        "update grants set ended = ?1, ended_at = ?2 where id = ?3",
+                    )?
+                    .execute(params![why.word(), now, name(id)])?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn look(
+        _file: &Transaction<'_>,
+        _boot: &str,
+        none: Infallible,
+    ) -> rusqlite::Result<Infallible> {
+        match none {}
+    }
 }
 
 /// Keeps room for ends, where there is any to keep.
@@ -198,27 +232,6 @@ fn fill(reserve: &Path) -> std::io::Result<()> {
     let mut file = std::fs::File::create(reserve)?;
     file.write_all(&bytes)?;
     file.sync_all()
-}
-
-fn load(transaction: &Transaction<'_>, boot: &str) -> rusqlite::Result<Kept> {
-    let now = clock::wall().to_string();
-    let mut kept = Kept::default();
-    let ends = [
-        (Ended::Unissued, "ended = ?1", PENDING),
-        (Ended::Restarted, "ended is null and boot <> ?1", boot),
-    ];
-    for (why, which, word) in ends {
-        let ended = rows(transaction, which, word)?.into_iter();
-        kept.ended
-            .extend(ended.map(|(grant, taken)| (grant, taken, why)));
-        transaction.execute(
-            &format!("update grants set ended = ?2, ended_at = ?3 where {which}"),
-            params![word, why.word(), now],
-        )?;
-    }
-    prune(transaction, KEPT)?;
-    kept.live = rows(transaction, "ended is null and boot = ?1", boot)?;
-    Ok(kept)
 }
 
 /// Grants of the file, with what was taken of each.
@@ -281,32 +294,27 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_over_is_forgotten_when_it_is_old_or_too_much_and_nothing_else() {
+    async fn what_is_over_is_forgotten_when_it_is_old_and_what_is_on_its_way_or_lives_is_not() {
         let directory = tempfile::tempdir().unwrap();
-        let (store, _) = Store::open(&directory.path().join("grants.db")).unwrap();
-        for number in 1..=6 {
+        let file = directory.path().join("grants.db");
+        let (store, _) = Store::open(&file).unwrap();
+        for number in 1..=4 {
             store.prepare(&grant(number, None)).await.unwrap();
         }
         let id = |number| GrantId(uuid::Uuid::from_u128(number));
         // The first is about to be issued still, the second lives.
-        for number in 2..=6 {
+        for number in 2..=4 {
             store.issue(id(number)).await.unwrap();
         }
-        for number in 3..=6 {
-            store
-                .ended(vec![(id(number), Ended::Revoked)])
-                .await
-                .unwrap();
-        }
-        let pruned = store.file.write(move |to| {
-            let old = "update grants set ended_at = '2000-01-01T00:00:00Z' where id = ?1";
-            to.execute(old, params![name(id(6))])?;
-            prune(to, 2)?;
-            let mut left = to.prepare("select id from grants order by id")?;
-            let rows = left.query_map([], |row| row.get::<_, String>(0))?;
-            rows.collect::<rusqlite::Result<Vec<_>>>()
-        });
-        let left = [1, 2, 4, 5].map(|number| name(id(number)));
-        assert_eq!(pruned.await.unwrap(), left);
+        let ended = [3, 4].map(|number| (id(number), Ended::Revoked));
+        store.ended(ended.to_vec()).await.unwrap();
+        let other = rusqlite::Connection::open(&file).unwrap();
+        let old = "update grants set ended_at = '2000-01-01T00:00:00.123456789Z' where id <> ?1";
+        other.execute(old, params![name(id(3))]).unwrap();
+        store.prune().await.unwrap();
+        let mut left = other.prepare("select id from grants order by id").unwrap();
+        let left = left.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        let left = left.collect::<rusqlite::Result<Vec<_>>>().unwrap();
+        assert_eq!(left, [1, 2, 3].map(|number| name(id(number))));
     }
 }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::*;
 use crate::identity::{Cgroup, Executable, Process, User};
 use crate::policy::{Access, Counted, Held as _, Limit, Limits, Offer, Place, Terms, Want};
+use crate::state::Sqlite;
 
 /// A process of scope 7 and its ancestors, parent first.
 pub(super) fn principal(pid: u32, ancestors: &[u32]) -> Principal {
@@ -304,7 +305,10 @@ async fn an_end_that_cannot_be_kept_is_owed_until_it_is() {
 async fn room_that_was_given_up_for_ends_is_kept_again() {
     let place = place();
     let reserve = place.file.with_extension("reserve");
-    let grants = Grants::open(&place.file).unwrap();
+    let (rows, kept) = Sqlite::open(&place.file).unwrap();
+    let rows = Arc::new(rows);
+    let store = Store::over(Arc::<Sqlite<_>>::clone(&rows), &place.file);
+    let grants = Grants::kept_in(store, kept);
     let id = issue(&grants, grant(1, None)).await;
     let other = rusqlite::Connection::open(&place.file).unwrap();
     let grows = "create table filler (bytes blob); \
@@ -313,8 +317,8 @@ async fn room_that_was_given_up_for_ends_is_kept_again() {
     other.execute_batch(grows).unwrap();
     let limit = |pages: u32| {
         let full = format!("pragma max_page_count = {pages}");
-        let file = &grants.store.file;
-        file.write(move |transaction| transaction.query_row(&full, [], |_| Ok(())))
+        rows.file()
+            .write(move |transaction| transaction.query_row(&full, [], |_| Ok(())))
     };
     // The least that it may be is as many as there are.
     limit(1).await.unwrap();
