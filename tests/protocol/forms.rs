@@ -1,8 +1,53 @@
 //! Ways to what is masked by forms of statements that are seldom written, and by those that newer servers have.
 
-use crate::beyond::{masks, pair, shown};
+use interceptor::masking::{Mask, Masks, Relation};
+
+use crate::beyond::{self, pair, shown};
 use crate::loop_rig::Front;
 use crate::masking::said;
+use crate::server::Server;
+
+/// What newer servers have, from this version on.
+const NEWER: (u32, &str) = (
+    18,
+    "SET ROLE trusted;
+     CREATE TABLE seen (id int, ssn text, low text GENERATED ALWAYS AS (lower(ssn)) VIRTUAL, n int GENERATED ALWAYS AS (ascii(substr(ssn, 7)) - 65) VIRTUAL);
+     CREATE TABLE held_at (ssn int4range, during int4range, PRIMARY KEY (ssn, during WITHOUT OVERLAPS));
+     CREATE TABLE refers_at (s int4range, during int4range, FOREIGN KEY (s, PERIOD during) REFERENCES held_at (ssn, PERIOD during));
+     CREATE TABLE loosely (s text REFERENCES kept (ssn) NOT ENFORCED);
+     CREATE VIEW over_seen AS SELECT id, n FROM seen;",
+);
+
+/// Operators and aggregates of the server's own functions that run a query.
+const CODED: &str = "
+CREATE AGGREGATE runs(text) (SFUNC = ts_rewrite, STYPE = tsquery, INITCOND = 'a');
+CREATE OPERATOR @@@@ (FUNCTION = ts_rewrite, LEFTARG = tsquery, RIGHTARG = text);
+";
+
+/// Puts that into a database of a pair.
+fn newer(server: &Server, database: &str, which: char) {
+    let (number, setup) = (if which == 'A' { 1 } else { 4 }, NEWER.1);
+    server.sql(&format!(
+        "\\c {database}\n{setup}
+         INSERT INTO seen VALUES (1, 'CANARY{which}-0001');
+         INSERT INTO held_at VALUES ('[{number},{number}]', '[1,9)');
+         INSERT INTO refers_at VALUES ('[{number},{number}]', '[2,3)');
+         INSERT INTO loosely VALUES ('CANARY{which}-0001');"
+    ));
+}
+
+fn masks() -> Masks {
+    let mut masks = beyond::masks();
+    for table in ["seen", "held_at"] {
+        let relation = Relation {
+            schema: "public".to_owned(),
+            name: table.to_owned(),
+        };
+        let columns = masks.relations.entry(relation).or_default();
+        columns.insert("ssn".to_owned(), Mask::Null);
+    }
+    masks
+}
 
 /// What it is, from which version on, and the statements. Each tells the two databases apart directly.
 pub(crate) const WAYS: &[(&str, u32, &str)] = &[
@@ -198,6 +243,129 @@ pub(crate) const WAYS: &[(&str, u32, &str)] = &[
         18,
         "BEGIN;; INSERT INTO p (id, name) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET name = 'y' RETURNING old.*;; ROLLBACK",
     ),
+    ("column that is never stored", 18, "SELECT low FROM seen"),
+    (
+        "the same asked about",
+        18,
+        "SELECT id FROM seen WHERE low LIKE 'canarya%'",
+    ),
+    (
+        "the same that fails",
+        18,
+        "SELECT 1 / n FROM seen;; SELECT 1 / n FROM over_seen",
+    ),
+    (
+        "the same given back",
+        18,
+        "BEGIN;; UPDATE seen SET id = 2 RETURNING low;; ROLLBACK",
+    ),
+    (
+        "the same as it was",
+        18,
+        "BEGIN;; DELETE FROM seen WHERE n = 0 RETURNING old.id;; ROLLBACK",
+    ),
+    (
+        "key that does not overlap",
+        18,
+        "BEGIN;; INSERT INTO held_at VALUES ('[1,1]', '[5,6)');; ROLLBACK",
+    ),
+    ("what refers to a time", 18, "SELECT s FROM refers_at"),
+    (
+        "who is referred to at a time",
+        18,
+        "BEGIN;; DELETE FROM held_at WHERE ssn = '[1,1]';; ROLLBACK;; BEGIN;; INSERT INTO refers_at VALUES ('[1,1]', '[2,3)');; ROLLBACK",
+    ),
+    ("what refers and need not", 18, "SELECT s FROM loosely"),
+    (
+        "estimate of rows",
+        15,
+        "EXPLAIN SELECT FROM p WHERE ssn LIKE 'CANARYA%'",
+    ),
+    (
+        "zero by arithmetic",
+        15,
+        "SELECT 1 / (ascii(substr(ssn, 7)) - 65) FROM p",
+    ),
+    (
+        "too large by arithmetic",
+        15,
+        "SELECT 33554431 * (ascii(substr(ssn, 7)) - 1)::int FROM p",
+    ),
+    (
+        "row by its format",
+        15,
+        "SELECT format('%s %L', p, p.*) FROM p WHERE id = 1",
+    ),
+    (
+        "record made of a row's text",
+        15,
+        "SELECT (json_populate_record(NULL::p, to_json(p))).ssn, (p::text::p).ssn FROM p",
+    ),
+    (
+        "rows in a list",
+        15,
+        "SELECT id FROM q WHERE (id, 'CANARYA-000' || id) IN (SELECT id, ssn FROM p)",
+    ),
+    (
+        "all but some",
+        15,
+        "SELECT ssn FROM p EXCEPT ALL SELECT 'CANARYA-0001' ORDER BY 1",
+    ),
+    (
+        "place among others",
+        15,
+        "SELECT width_bucket(ssn, ARRAY['CANARYA', 'CANARYB']), percentile_disc(0.5) WITHIN GROUP (ORDER BY ssn), mode() WITHIN GROUP (ORDER BY ssn) FROM p GROUP BY 1",
+    ),
+    (
+        "seed of a sample",
+        15,
+        "SELECT count(*), sum(id) FROM upper TABLESAMPLE bernoulli (50) REPEATABLE ((SELECT ascii(substr(max(ssn), 7)) FROM p))",
+    ),
+    (
+        "partition that is not looked at",
+        15,
+        "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF) SELECT FROM ranged WHERE id = (SELECT (ascii(substr(max(ssn), 7)) - 65) * 10 + 1 FROM p)",
+    ),
+    (
+        "check of a domain",
+        15,
+        "CREATE DOMAIN pg_temp.d AS text CHECK (VALUE LIKE 'CANARYA%');; SELECT ssn::pg_temp.d FROM p",
+    ),
+    (
+        "rows that are locked",
+        15,
+        "BEGIN;; SELECT id FROM p WHERE ssn LIKE 'CANARYA%' FOR UPDATE SKIP LOCKED;; ROLLBACK",
+    ),
+    (
+        "what is told to others",
+        15,
+        "LISTEN c;; SELECT pg_notify('c', ssn) FROM p WHERE id = 1;; UNLISTEN c",
+    ),
+    (
+        "setting from a value",
+        15,
+        "SELECT set_config('application_name', ssn, false) FROM p WHERE id = 1;; SHOW application_name;; RESET application_name",
+    ),
+    (
+        "aggregate of a query's text",
+        15,
+        "CREATE AGGREGATE pg_temp.runs(text) (SFUNC = ts_rewrite, STYPE = tsquery, INITCOND = 'a');; SELECT pg_temp.runs('SELECT ''a''::tsquery, to_tsquery(ssn) FROM p WHERE id = 1')",
+    ),
+    (
+        "operator of a query's text",
+        15,
+        "CREATE OPERATOR pg_temp.@@@@ (FUNCTION = ts_rewrite, LEFTARG = tsquery, RIGHTARG = text);; SELECT 'a'::tsquery OPERATOR(pg_temp.@@@@) 'SELECT ''a''::tsquery, to_tsquery(ssn) FROM p WHERE id = 1'",
+    ),
+    (
+        "the same, made by others",
+        15,
+        "SELECT 'a'::tsquery OPERATOR(public.@@@@) 'SELECT ''a''::tsquery, to_tsquery(ssn) FROM p WHERE id = 1'",
+    ),
+    (
+        "the same aggregate, made by others",
+        15,
+        "SELECT runs('SELECT ''a''::tsquery, to_tsquery(ssn) FROM p WHERE id = 1')",
+    ),
     (
         "reversed",
         18,
@@ -209,6 +377,12 @@ pub(crate) const WAYS: &[(&str, u32, &str)] = &[
 async fn no_form_of_a_statement_tells_one_masked_value_from_another() {
     let server = pair("forms_a", "forms_b");
     let major = server.major();
+    for (database, which) in [("forms_a", 'A'), ("forms_b", 'B')] {
+        server.sql(&format!("\\c {database}\nSET ROLE trusted;\n{CODED}"));
+        if major >= NEWER.0 {
+            newer(&server, database, which);
+        }
+    }
     let front = Front::masked(&server, &["forms_a", "forms_b"], masks()).await;
     let direct = server.address();
     let mut open = Vec::new();

@@ -18,12 +18,20 @@ use crate::protocol::postgres::wire::backend::{
 use crate::protocol::postgres::wire::error::{ERROR, NOTICE};
 use crate::protocol::postgres::wire::startup::PARAMETER_STATUS;
 
-/// Of functions `f` in language `l`: others compute from their arguments, or are trusted as the server is.
+/// Of functions `f` in language `l`: others compute from their arguments, or are trusted as the server is; but the
+/// server's own that run a query, read what others stored or tell settings are so under any name, and as what
+/// an aggregate or an operator is made of.
 macro_rules! is_code {
     () => {
-        " AND l.lanname OPERATOR(pg_catalog.<>) 'c' AND l.lanname OPERATOR(pg_catalog.<>) 'internal' \
+        " AND (l.lanname OPERATOR(pg_catalog.<>) 'c' AND l.lanname OPERATOR(pg_catalog.<>) 'internal' \
          AND f.pronamespace OPERATOR(pg_catalog.<>) 11 AND f.pronamespace OPERATOR(pg_catalog.<>) \
-         'information_schema'::pg_catalog.regnamespace::pg_catalog.oid"
+         'information_schema'::pg_catalog.regnamespace::pg_catalog.oid \
+         OR l.lanname OPERATOR(pg_catalog.=) 'internal' AND f.prosrc OPERATOR(pg_catalog.~) \
+         '^(be_lo|currtid|currval|cursor_to_xml|database_to_xml|lastval|lo_|nextval|pg_backup_|pg_copy_|pg_create_|\
+         pg_current_|pg_cursor|pg_export_|pg_get_multixact|pg_get_sequence_data|pg_get_wal|pg_hba_|pg_ident_|\
+         pg_lock_status|pg_logical_|pg_ls_|pg_prepared_|pg_read_|pg_sequence_last|pg_start_backup|pg_stat_|\
+         pg_stats_ext|pg_stop_backup|query_to_xml|schema_to_xml|set_config|setval|show_|table_to_xml|ts_stat|\
+         tsquery_rewrite_query)')"
     };
 }
 
@@ -537,6 +545,10 @@ impl Answer {
 
     fn function(&mut self, result: u8, row: &[u8]) -> Result<(), Error> {
         let [schema, name] = columns(row)?;
+        // Of the server's own it is known by their names.
+        if result == 7 && schema == "pg_catalog" {
+            return Ok(());
+        }
         let known = match result {
             7 => &mut self.schema.functions,
             8 => &mut self.schema.operators,
