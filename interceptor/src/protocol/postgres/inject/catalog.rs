@@ -8,7 +8,7 @@ mod answer;
 mod schema;
 pub mod survey;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -154,12 +154,14 @@ impl Cache {
     }
 }
 
-/// Schemas and names of the relations with columns that are sensitive in the login's database.
-fn sensitive(login: &Login<'_>) -> BTreeSet<(String, String)> {
+/// Columns that are sensitive in the login's database, by the schemas and names of their relations.
+fn sensitive(login: &Login<'_>) -> BTreeMap<(String, String), BTreeSet<String>> {
     let all = login.masked.map(|masked| masked.sensitive);
     let masks = Masks::of_database(all.unwrap_or_default(), login.database);
-    let relations = masks.relations.into_keys();
-    relations.map(|one| (one.schema, one.name)).collect()
+    let relations = masks.relations.into_iter();
+    relations
+        .map(|(one, columns)| ((one.schema, one.name), columns.into_keys().collect()))
+        .collect()
 }
 
 fn id(login: &Login<'_>, address: Place, opened: &Opened) -> [String; 5] {

@@ -129,6 +129,13 @@ impl Masking {
             masking.unfit = misfit::all(&schema, &masking.masks)
                 .filter_map(|misfit| Some((misfit.closes?, misfit.why)))
                 .collect();
+            let tables = schema.tables.values();
+            let closed = tables.filter(|table| table.hung.is_closed);
+            masking.unfit.extend(closed.map(|table| {
+                let why = "what its masks hung on has changed so often that it is not kept any more, until the \
+                           configuration is read again";
+                (table.oid, why.to_owned())
+            }));
             masking.schema = Some(schema);
         }
         masking
@@ -343,6 +350,13 @@ impl<'a> Spread<'a> {
             table.is_opaque || table.is_view() && functions::shows_closed(&table.definition)
         });
         let mut opaque: HashSet<u32> = views.map(|table| table.oid).collect();
+        let all = schema.tables.values().chain(schema.gone.values());
+        for table in all.filter(|table| table.hung.is_closed) {
+            opaque.insert(table.oid);
+            let columns = table.columns.iter();
+            let masks = columns.map(|column| (column.number, Mask::Null));
+            found.entry(table.oid).or_default().extend(masks);
+        }
         for (relation, columns) in &masks.relations {
             for table in schema.named(&relation.schema, &relation.name) {
                 let masks = found.entry(table.oid).or_default();

@@ -21,6 +21,9 @@ const TOO_OLD: Duration = Duration::from_secs(300);
 /// How long a statement waits for it to be read again.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// More relations that were closed are only counted.
+const TOLD_MAX: usize = 8;
+
 /// What was said of a database last, by whichever of its servers.
 #[derive(Debug, Default)]
 pub struct Past(Mutex<Option<Arc<Schema>>>);
@@ -107,14 +110,9 @@ impl Known {
                 let own = state.last.as_ref();
                 own.is_none_or(|own| !Arc::ptr_eq(own, past))
             });
-            if !schema.keep(state.last.as_deref(), past.as_deref()) {
-                tracing::error!(
-                    "what masks hung on has changed so often that it is not kept any more: \
-                     the database is closed until the configuration is read again"
-                );
-                state.schema = None;
-                self.changes.fetch_add(1, Ordering::Release);
-            } else if state.schema.as_deref() != Some(&schema) {
+            let closed = schema.keep(state.last.as_deref(), past.as_deref());
+            tell(&schema, &closed);
+            if state.schema.as_deref() != Some(&schema) {
                 let schema = Arc::new(schema);
                 state.last = Some(Arc::clone(&schema));
                 *self.past.last() = Some(Arc::clone(&schema));
@@ -141,6 +139,21 @@ impl Known {
         if worthless && state.schema.take().is_some() {
             self.changes.fetch_add(1, Ordering::Release);
         }
+    }
+}
+
+/// Tells the operator what was closed.
+fn tell(schema: &Schema, closed: &[u32]) {
+    let tables = closed.iter().filter_map(|oid| schema.tables.get(oid));
+    let names = tables.map(|table| format!("{}.{}", table.schema, table.name));
+    let names: Vec<String> = names.take(TOLD_MAX).collect();
+    if !closed.is_empty() {
+        tracing::error!(
+            tables = names.join(", "),
+            count = closed.len(),
+            "what masks hung on has changed so often that it is not kept any more: these are closed until the \
+             configuration is read again"
+        );
     }
 }
 

@@ -16,8 +16,8 @@ pub struct Schema {
     pub tables: HashMap<u32, Table>,
     /// Relations that are no more, and on which others hung that are.
     pub gone: HashMap<u32, Table>,
-    /// Schemas and names of the relations with columns that the configuration calls sensitive.
-    pub sensitive: BTreeSet<(String, String)>,
+    /// Columns that the configuration calls sensitive, by the schemas and names of their relations.
+    pub sensitive: BTreeMap<(String, String), BTreeSet<String>>,
     /// Numbers by schema and name.
     names: HashMap<String, HashMap<String, u32>>,
     /// Names of functions outside of the system's schemas that are written in a language whose code

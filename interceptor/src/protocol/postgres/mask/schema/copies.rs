@@ -111,6 +111,7 @@ impl<'a> Copy<'a> {
                 .into_iter()
                 .collect(),
             rows: rows(&mut old.hung.rows.iter()).into_iter().collect(),
+            is_closed: old.hung.is_closed,
         };
         Table {
             oid: new,

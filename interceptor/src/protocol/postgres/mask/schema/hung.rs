@@ -3,13 +3,15 @@
 //!
 //! Only what leads to something that the configuration names is kept, and not without bound.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::copies::counterparts;
 use super::{Schema, Table};
 
 /// What is kept of all relations together at most.
 const KEPT_MAX: usize = 10_000;
+/// What is kept of one, as long as there is no room for all.
+const SHARE: usize = KEPT_MAX / 10;
 
 /// What was so at some time since the configuration was read, and is not any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,7 +26,12 @@ pub struct Hung {
     pub generated: BTreeSet<(i16, i16)>,
     /// Columns whose values were rows of a relation.
     pub rows: BTreeSet<(i16, u32)>,
+    /// Whether it is closed, as that was too much to keep.
+    pub is_closed: bool,
 }
+
+/// Columns that may be masked, by relation; 0 stands for those that are gone.
+type Reached = HashMap<u32, HashSet<i16>>;
 
 impl Hung {
     /// What hung on anything in `old`, and does not in `new`.
@@ -45,7 +52,17 @@ impl Hung {
         hung.rows.extend(&old.rows);
         hung.rows
             .retain(|one| has(one.0) && !new.rows.contains(one));
-        hung
+        match hung.is_closed {
+            true => Self::closed(),
+            false => hung,
+        }
+    }
+
+    fn closed() -> Self {
+        Self {
+            is_closed: true,
+            ..Self::default()
+        }
     }
 
     fn extend(&mut self, more: Self) {
@@ -54,21 +71,21 @@ impl Hung {
         self.references.extend(more.references);
         self.generated.extend(more.generated);
         self.rows.extend(more.rows);
+        self.is_closed |= more.is_closed;
     }
 
     /// Lets go of what leads to nothing that may be masked.
-    fn narrow(&mut self, reached: &HashSet<u32>, (is_reached, named): (bool, &Named)) {
-        self.names.retain(|name| named.contains(name));
-        self.parents.retain(|parent| reached.contains(parent));
-        self.references.retain(|one| reached.contains(&one.1));
-        self.rows.retain(|one| reached.contains(&one.1));
-        if !is_reached {
-            self.generated.clear();
-        }
+    fn narrow(&mut self, (reached, own): (&Reached, u32), schema: &Shape, named: &Named) {
+        let has = |oid: u32, column: i16| schema.reaches(reached, oid, column);
+        self.names.retain(|name| named.contains_key(name));
+        self.parents.retain(|parent| reached.contains_key(parent));
+        self.references.retain(|one| has(one.1, one.2));
+        self.rows.retain(|one| reached.contains_key(&one.1));
+        self.generated.retain(|one| has(own, one.1));
     }
 
     fn is_empty(&self) -> bool {
-        self.count() == 0
+        self.count() == 0 && !self.is_closed
     }
 
     fn count(&self) -> usize {
@@ -91,8 +108,25 @@ impl Hung {
     }
 }
 
-/// Schemas and names.
-type Named = BTreeSet<(String, String)>;
+/// Columns by the schemas and names of their relations.
+type Named = BTreeMap<(String, String), BTreeSet<String>>;
+
+/// The columns that each relation has.
+struct Shape(HashMap<u32, HashSet<i16>>);
+
+impl Shape {
+    fn new<'a>(tables: impl Iterator<Item = &'a Table>) -> Self {
+        let columns = |table: &Table| table.columns.iter().map(|column| column.number).collect();
+        Self(tables.map(|table| (table.oid, columns(table))).collect())
+    }
+
+    /// Whether a column may be masked: one that is gone, where its relation has any.
+    fn reaches(&self, reached: &Reached, oid: u32, column: i16) -> bool {
+        let is_gone = !self.0.get(&oid).is_some_and(|all| all.contains(&column));
+        let columns = reached.get(&oid);
+        columns.is_some_and(|columns| is_gone || columns.contains(&column))
+    }
+}
 
 impl Table {
     /// What a mask comes from, now and before.
@@ -103,24 +137,43 @@ impl Table {
         parents.chain(references).chain(rows).chain(self.hung.on())
     }
 
-    fn is_named(&self, named: &Named) -> bool {
+    /// The columns that the configuration names, by the names that it has and had; all of them where one is not there.
+    fn named_in(&self, named: &Named) -> Option<HashSet<i16>> {
+        let all = || self.columns.iter().map(|column| column.number).chain([0]);
+        if self.hung.is_closed {
+            return Some(all().collect());
+        }
         let own = (self.schema.clone(), self.name.clone());
-        named.contains(&own) || self.hung.names.iter().any(|name| named.contains(name))
+        let mut found: Option<HashSet<i16>> = None;
+        for name in self.hung.names.iter().chain([&own]) {
+            let Some(columns) = named.get(name) else {
+                continue;
+            };
+            let found = found.get_or_insert_default();
+            for name in columns {
+                match self.column(name) {
+                    Some(column) => found.extend([column.number]),
+                    None => found.extend(all()),
+                }
+            }
+        }
+        found
     }
 }
 
 impl Schema {
     /// Keeps what hangs on something that is not so any more, of what this server said `before`, and of what
-    /// another one said of the same database. False where that is too much.
+    /// another one said of the same database. Gives back the relations that are closed now, as that is too much.
     #[must_use]
-    pub fn keep(&mut self, before: Option<&Self>, elsewhere: Option<&Self>) -> bool {
+    pub fn keep(&mut self, before: Option<&Self>, elsewhere: Option<&Self>) -> Vec<u32> {
         let others = elsewhere.map(|elsewhere| counterparts(elsewhere, self));
         let own = before.into_iter();
         let own = own.flat_map(|before| before.tables.values().chain(before.gone.values()));
-        self.take_over(own.chain(others.iter().flatten()))
+        self.take_over(own.chain(others.iter().flatten()));
+        self.bound()
     }
 
-    fn take_over<'a>(&mut self, before: impl Iterator<Item = &'a Table>) -> bool {
+    fn take_over<'a>(&mut self, before: impl Iterator<Item = &'a Table>) {
         let mut old: HashMap<u32, &Table> = HashMap::new();
         for table in before {
             old.entry(table.oid).or_insert(table);
@@ -129,21 +182,53 @@ impl Schema {
                 here.hung.extend(hung);
             }
         }
+        let old = |oid: u32| old.get(&oid).map(|old| Table::clone(old));
+        self.gone = self.hung_on(old);
+        self.narrow();
+    }
+
+    /// Relations that are no more and on which others hang, as they were.
+    fn hung_on(&self, mut old: impl FnMut(u32) -> Option<Table>) -> HashMap<u32, Table> {
         let tables = self.tables.values();
         let mut wanted: Vec<u32> = tables.flat_map(|table| table.hung.on()).collect();
         let mut gone = HashMap::new();
         while let Some(oid) = wanted.pop() {
-            let is_here = self.tables.contains_key(&oid) || gone.contains_key(&oid);
-            if let Some(old) = old.get(&oid).filter(|_| !is_here) {
+            if self.tables.contains_key(&oid) || gone.contains_key(&oid) {
+                continue;
+            }
+            if let Some(old) = old(oid) {
                 wanted.extend(old.hangs_on());
-                gone.insert(oid, Table::clone(old));
+                gone.insert(oid, old);
             }
         }
-        self.gone = gone;
-        self.narrow();
+        gone
+    }
+
+    /// Closes what there is no room for: what has more than its share, and what is new, first.
+    fn bound(&mut self) -> Vec<u32> {
+        let (mut closed, mut kept) = (Vec::new(), self.kept());
+        while kept > KEPT_MAX {
+            let tables = self.tables.values().filter(|table| table.hung.count() > 0);
+            let share = |table: &&Table| (table.hung.count().max(SHARE), table.oid);
+            let Some(oid) = tables.max_by_key(share).map(|table| table.oid) else {
+                break;
+            };
+            if let Some(table) = self.tables.get_mut(&oid) {
+                table.hung = Hung::closed();
+            }
+            closed.push(oid);
+            let mut gone = std::mem::take(&mut self.gone);
+            self.gone = self.hung_on(|oid| gone.remove(&oid));
+            kept = self.kept();
+        }
+        closed
+    }
+
+    /// How much is kept.
+    fn kept(&self) -> usize {
         let hung = self.tables.values().chain(self.gone.values());
         let hung: usize = hung.map(|table| table.hung.count()).sum();
-        hung.saturating_add(self.gone.len()) <= KEPT_MAX
+        hung.saturating_add(self.gone.len())
     }
 
     /// Lets go of what leads to nothing that the configuration names.
@@ -151,36 +236,73 @@ impl Schema {
         if self.gone.is_empty() && self.tables.values().all(|table| table.hung.is_empty()) {
             return;
         }
-        let reached = self.reached();
-        self.gone.retain(|oid, _| reached.contains(oid));
+        let shape = Shape::new(self.tables.values().chain(self.gone.values()));
+        let reached = self.reached(&shape);
+        self.gone.retain(|oid, _| reached.contains_key(oid));
         for table in self.tables.values_mut().chain(self.gone.values_mut()) {
-            let is_reached = reached.contains(&table.oid);
-            table.hung.narrow(&reached, (is_reached, &self.sensitive));
+            let own = (&reached, table.oid);
+            table.hung.narrow(own, &shape, &self.sensitive);
         }
     }
 
     /// What the configuration names, and all that a mask may come to from there.
-    fn reached(&self) -> HashSet<u32> {
+    fn reached(&self, shape: &Shape) -> Reached {
         let all: Vec<&Table> = self.tables.values().chain(self.gone.values()).collect();
-        let named = all.iter().filter(|table| table.is_named(&self.sensitive));
-        let mut reached: HashSet<u32> = named.map(|table| table.oid).collect();
-        loop {
-            let before = reached.len();
-            for table in &all {
-                if reached.contains(&table.oid) {
-                    // Parents hold what their children do.
-                    reached.extend(table.parents.iter().chain(&table.hung.parents));
-                    continue;
-                }
-                let mut shows = table.depends.iter().map(|(oid, _)| *oid);
-                let hangs = table.hangs_on().any(|oid| reached.contains(&oid));
-                if hangs || table.is_view() && shows.any(|oid| reached.contains(&oid)) {
-                    reached.insert(table.oid);
-                }
+        let mut reached = Reached::new();
+        for table in &all {
+            if let Some(columns) = table.named_in(&self.sensitive) {
+                reached.insert(table.oid, columns);
             }
-            if reached.len() == before {
+        }
+        loop {
+            let before: usize = reached.values().map(HashSet::len).sum();
+            for table in &all {
+                self.spread(table, shape, &mut reached);
+            }
+            if reached.values().map(HashSet::len).sum::<usize>() == before {
                 return reached;
             }
+        }
+    }
+
+    /// What a mask comes to by one relation: its columns by what it hangs on, and its parents', by their names.
+    fn spread(&self, table: &Table, shape: &Shape, reached: &mut Reached) {
+        let has = |reached: &Reached, oid: u32, column: i16| shape.reaches(reached, oid, column);
+        let mut found: HashSet<i16> = HashSet::new();
+        let references = table.references.iter().chain(&table.hung.references);
+        let references = references.filter(|one| has(reached, one.1, one.2));
+        found.extend(references.map(|one| one.0));
+        let rows = table.rows.iter().chain(&table.hung.rows);
+        found.extend(
+            rows.filter(|one| reached.contains_key(&one.1))
+                .map(|one| one.0),
+        );
+        let generated = table.generated.iter().chain(&table.hung.generated);
+        let generated = generated.filter(|one| has(reached, table.oid, one.1));
+        found.extend(generated.map(|one| one.0));
+        let mut shows = table.depends.iter();
+        if table.is_view() && shows.any(|one| has(reached, one.0, one.1)) {
+            found.extend(table.columns.iter().map(|column| column.number));
+        }
+        for parent in table.parents.iter().chain(&table.hung.parents) {
+            let Some(parent) = self.ever(*parent) else {
+                continue;
+            };
+            for (from, to) in [(parent, table), (table, parent)] {
+                let Some(columns) = reached.get(&from.oid) else {
+                    continue;
+                };
+                let same = from
+                    .columns
+                    .iter()
+                    .filter(|one| columns.contains(&one.number));
+                let same = same.filter_map(|one| to.column(&one.name));
+                let same: Vec<i16> = same.map(|one| one.number).chain([0]).collect();
+                reached.entry(to.oid).or_default().extend(same);
+            }
+        }
+        if !found.is_empty() {
+            reached.entry(table.oid).or_default().extend(found);
         }
     }
 
