@@ -4,6 +4,7 @@
 //! until then. A change counts twice, when it goes upstream and when its transaction has ended: what was
 //! read in between may be either.
 
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,8 +12,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::cover::Masking;
 use super::schema::Schema;
 use crate::clock::{self, BootTime};
+use crate::masking::Masks;
 
 /// How old it may be before it is read again.
 const OLD: Duration = Duration::from_secs(60);
@@ -23,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// More relations that were closed are only counted.
 const TOLD_MAX: usize = 8;
+/// How many principals' masks are kept made.
+const MADE_MAX: usize = 16;
 
 /// What was said of a database last, by whichever of its servers.
 #[derive(Debug, Default)]
@@ -46,6 +51,9 @@ pub struct Known {
     state: Mutex<State>,
     changes: AtomicU64,
     news: Notify,
+    /// What masks make of it, those that were asked for last at the end: of the sessions that see the same one
+    /// finds out.
+    made: Mutex<VecDeque<Arc<Masking>>>,
 }
 
 #[derive(Debug, Default)]
@@ -91,6 +99,32 @@ impl Known {
         self.state().schema.clone()
     }
 
+    /// What these masks make of it, for sessions to which the names in `catalog` are the system's.
+    #[must_use]
+    pub fn masking(&self, masks: &Arc<Masks>, catalog: &Arc<HashSet<String>>) -> Arc<Masking> {
+        let schema = self.current();
+        // Who waits for what another session finds out would only do the same.
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |made: &Arc<Masking>| made.is_of(schema.as_ref(), masks, catalog);
+        let known = made.iter().position(same);
+        if let Some(known) = known.and_then(|at| made.remove(at)) {
+            made.push_back(Arc::clone(&known));
+            return known;
+        }
+        let make = || Masking::new(schema.clone(), Arc::clone(masks), Arc::clone(catalog));
+        let masking = Arc::new(beside(make));
+        if let Some(misfits) = masking.misfits() {
+            tracing::warn!(%misfits, "what the configuration calls sensitive does not fit the database");
+        }
+        // What was made of another one is of no use any more.
+        made.retain(|made| schema.is_none() || made.is_about(schema.as_ref()));
+        while made.len() >= MADE_MAX {
+            made.pop_front();
+        }
+        made.push_back(Arc::clone(&masking));
+        masking
+    }
+
     /// Whether there is no need to read it again.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
@@ -113,7 +147,9 @@ impl Known {
             let closed = schema.keep(state.last.as_deref(), past.as_deref());
             tell(&schema, &closed);
             if state.schema.as_deref() != Some(&schema) {
-                let schema = Arc::new(schema);
+                // What was worth nothing for a while may be what it was.
+                let same = state.last.take().filter(|last| **last == schema);
+                let schema = same.unwrap_or_else(|| Arc::new(schema));
                 state.last = Some(Arc::clone(&schema));
                 *self.past.last() = Some(Arc::clone(&schema));
                 state.schema = Some(schema);
@@ -139,6 +175,16 @@ impl Known {
         if worthless && state.schema.take().is_some() {
             self.changes.fetch_add(1, Ordering::Release);
         }
+    }
+}
+
+/// Does what may take long, as there may be many views; others go on meanwhile where there are workers for them.
+fn beside<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    match flavor {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }
 
@@ -299,6 +345,52 @@ impl Drop for Changes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::masking::{Mask, Relation};
+
+    fn masks(mask: Mask) -> Arc<Masks> {
+        let relation = Relation {
+            schema: "public".to_owned(),
+            name: "p".to_owned(),
+        };
+        let mut masks = Masks::default();
+        let columns = masks.relations.entry(relation).or_default();
+        columns.insert("ssn".to_owned(), mask);
+        masks.into()
+    }
+
+    #[test]
+    fn sessions_that_see_the_same_share_what_was_made_of_it() {
+        let known = Known::default();
+        let catalog: Arc<HashSet<String>> = Arc::default();
+        let of = |masks: &Arc<Masks>| known.masking(masks, &catalog);
+        let unknown = of(&masks(Mask::Null));
+        known.learn(Schema::default(), known.doubts());
+        let first = of(&masks(Mask::Null));
+        assert!(!Arc::ptr_eq(&unknown, &first));
+        assert!(first.masked().next().is_none());
+        assert!(Arc::ptr_eq(&first, &of(&masks(Mask::Null))));
+        let other = of(&masks(Mask::Hide));
+        assert!(!Arc::ptr_eq(&first, &other));
+        assert!(Arc::ptr_eq(&other, &of(&masks(Mask::Hide))));
+        assert!(Arc::ptr_eq(&first, &of(&masks(Mask::Null))));
+        let others = Arc::new(HashSet::from(["pg_class".to_owned()]));
+        let names = known.masking(&masks(Mask::Null), &others);
+        assert!(!Arc::ptr_eq(&first, &names));
+        // The same once more is the same, also where it was worth nothing meanwhile; another one is not.
+        known.learn(Schema::default(), known.doubts());
+        assert!(Arc::ptr_eq(&first, &of(&masks(Mask::Null))));
+        known.doubt(true);
+        assert!(!Arc::ptr_eq(&first, &of(&masks(Mask::Null))));
+        known.learn(Schema::default(), known.doubts());
+        assert!(Arc::ptr_eq(&first, &of(&masks(Mask::Null))));
+        let mut schema = Schema::default();
+        schema.attributes.push("attrelid".to_owned());
+        known.learn(schema, known.doubts());
+        assert!(!Arc::ptr_eq(&first, &of(&masks(Mask::Null))));
+        let many = (0..100).map(|shown| of(&masks(Mask::Partial(shown))));
+        assert_eq!(many.count(), 100);
+        assert_eq!(known.made.lock().unwrap().len(), MADE_MAX);
+    }
 
     #[test]
     fn a_reading_that_failed_is_asked_for_again_and_one_under_way_is_not() {

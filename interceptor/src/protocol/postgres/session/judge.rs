@@ -116,16 +116,11 @@ impl Judge {
             return;
         }
         self.names.masking = (!masks.is_empty()).then(|| {
-            let schema = self
-                .known
-                .as_ref()
-                .and_then(|watch| watch.known().current());
-            let catalog = Arc::clone(&self.names.catalog);
-            let masking = Masking::new(schema, Arc::clone(masks), catalog);
-            if let Some(misfits) = masking.misfits() {
-                tracing::warn!(%misfits, "what the configuration calls sensitive does not fit the database");
+            let catalog = &self.names.catalog;
+            match &self.known {
+                Some(watch) => watch.known().masking(masks, catalog),
+                None => Arc::new(Masking::new(None, Arc::clone(masks), Arc::clone(catalog))),
             }
-            Arc::new(masking)
         });
         self.outside.forget();
         self.inside.forget();
