@@ -102,6 +102,17 @@ CREATE VIEW over_over AS SELECT id AS i, filler AS f FROM over_all;
 CREATE VIEW over_both AS SELECT id, filler FROM listed UNION ALL SELECT id, code FROM q;
 CREATE VIEW over_ids AS SELECT id FROM listed;
 CREATE VIEW over_gathered AS SELECT array_agg(id) AS ids, max(filler) AS filler FROM listed;
+CREATE VIEW over_joined AS SELECT l.id, q.code FROM listed AS l LEFT JOIN q ON q.id = l.id;
+CREATE VIEW over_some AS SELECT id FROM listed LIMIT 900;
+CREATE MATERIALIZED VIEW filled AS SELECT id FROM listed WITH NO DATA;
+CREATE MATERIALIZED VIEW filled_some AS SELECT id FROM listed LIMIT 900 WITH NO DATA;
+CREATE MATERIALIZED VIEW filled_whole AS SELECT id, filler FROM listed WITH NO DATA;
+CREATE VIEW over_filled AS SELECT id AS i FROM filled;
+CREATE TABLE put (id int UNIQUE, ssn text, filler text);
+CREATE INDEX put_ssn ON put (ssn);
+CREATE TABLE put_above (id int, filler text);
+CREATE TABLE put_below (ssn text) INHERITS (put_above);
+CREATE INDEX put_below_ssn ON put_below (ssn);
 CREATE TABLE upper (id int, filler text);
 CREATE TABLE under (ssn text) INHERITS (upper);
 CREATE INDEX ON under (ssn, id);
@@ -141,6 +152,8 @@ fn values(which: char) -> String {
          INSERT INTO moody VALUES (1, 'good', 'CANARY{which}-0001');
          INSERT INTO sorted SELECT n, {order} || '-CANARY-' || n, repeat('x', 500) FROM generate_series(1001, 2000) AS n;
          INSERT INTO listed TABLE sorted;
+         INSERT INTO put TABLE sorted;
+         INSERT INTO put_below SELECT id, filler, ssn FROM sorted;
          INSERT INTO under SELECT id, filler, ssn FROM sorted;
          INSERT INTO family TABLE sorted;
          INSERT INTO ranked SELECT id, ssn FROM sorted;
@@ -155,6 +168,11 @@ fn values(which: char) -> String {
     sql.push_str(&format!(
         "ALTER TABLE lax ADD CHECK (ssn NOT LIKE 'CANARYA%') NOT VALID;
          RESET ROLE;\nVACUUM (FULL, ANALYZE, FREEZE);\nVACUUM sorted, ranked, listed, under, family_all;\nSET ROLE trusted;
+         REFRESH MATERIALIZED VIEW filled;
+         REFRESH MATERIALIZED VIEW filled_some;
+         REFRESH MATERIALIZED VIEW filled_whole;
+         CLUSTER put USING put_ssn;
+         CLUSTER put_below USING put_below_ssn;
          INSERT INTO kinded VALUES (1, 'CANARY{which}-0001');
          INSERT INTO refers VALUES ('{referred}');"
     ));
@@ -172,8 +190,25 @@ pub(crate) fn masks() -> Masks {
         columns.insert(column.to_owned(), mask);
     };
     for table in [
-        "p", "kinded", "below", "u", "refers", "ranged", "placed", "event", "lax", "shifty",
-        "numbered", "kept", "moody", "ranked", "listed", "under", "sealed", "made",
+        "p",
+        "kinded",
+        "below",
+        "u",
+        "refers",
+        "ranged",
+        "placed",
+        "event",
+        "lax",
+        "shifty",
+        "numbered",
+        "kept",
+        "moody",
+        "ranked",
+        "listed",
+        "under",
+        "sealed",
+        "made",
+        "put_below",
     ] {
         if table != "refers" {
             put(table, "ssn", Mask::Null);
@@ -182,6 +217,7 @@ pub(crate) fn masks() -> Masks {
     put("person", "seen", Mask::Year);
     put("sorted", "ssn", Mask::Last4);
     put("family", "ssn", Mask::Last4);
+    put("put", "ssn", Mask::Last4);
     masks
 }
 
@@ -399,6 +435,77 @@ pub(crate) const WAYS: &[(&str, &str)] = &[
         "keys of locks by a function",
         "BEGIN;; INSERT INTO locking VALUES (1);; SELECT objid FROM pg_lock_status() WHERE locktype = 'advisory';; ROLLBACK",
     ),
+    (
+        "order of what an index filled",
+        "SELECT id FROM filled LIMIT 5",
+    ),
+    ("the same below a view", "SELECT i FROM over_filled LIMIT 5"),
+    (
+        "the same in a cursor",
+        "BEGIN;; DECLARE c CURSOR FOR TABLE over_filled;; FETCH 5 FROM c;; ROLLBACK",
+    ),
+    (
+        "the same in an aggregate",
+        "SELECT (array_agg(id))[1:5] FROM filled",
+    ),
+    (
+        "the same by samples",
+        "SELECT count(*) FROM filled TABLESAMPLE system (50) REPEATABLE (1) WHERE id > 1500",
+    ),
+    (
+        "the same in places",
+        "SELECT id FROM filled WHERE ctid = '(0,1)'",
+    ),
+    (
+        "the same in a view of one's own",
+        "CREATE TEMP VIEW z AS TABLE filled;; SELECT id FROM z LIMIT 5",
+    ),
+    (
+        "what an index put first",
+        "SELECT id FROM over_some ORDER BY id DESC LIMIT 5",
+    ),
+    (
+        "the same, kept",
+        "SELECT id FROM filled_some ORDER BY id DESC LIMIT 5",
+    ),
+    (
+        "order below an outer join",
+        "SELECT id FROM over_joined OFFSET 990",
+    ),
+    (
+        "order of what was put into one",
+        "SELECT id FROM put LIMIT 5",
+    ),
+    (
+        "the same with what is shown",
+        "SELECT id, filler FROM put OFFSET 7 LIMIT 5",
+    ),
+    ("the same of a child", "SELECT id FROM put_above LIMIT 5"),
+    ("the same, copied", "COPY put (id) TO STDOUT"),
+    (
+        "the same, given back",
+        "BEGIN;; UPDATE put SET filler = 'x' RETURNING id;; ROLLBACK",
+    ),
+    (
+        "the same, taken away",
+        "BEGIN;; DELETE FROM put WHERE id < 1010 RETURNING id;; ROLLBACK",
+    ),
+    (
+        "the same, numbered",
+        "BEGIN;; UPDATE put SET filler = nextval('free');; SELECT id FROM put ORDER BY filler::int LIMIT 5;; ROLLBACK;; SELECT setval('free', 1)",
+    ),
+    (
+        "the same, in the way of each other",
+        "BEGIN;; DELETE FROM put WHERE id = 1003;; UPDATE put SET id = id + 1 WHERE id + 0 < 1003;; ROLLBACK",
+    ),
+    (
+        "the same, counted by a view",
+        "SELECT setseed(0.5);; BEGIN;; CREATE VIEW z AS SELECT random() AS n;; UPDATE put SET filler = (SELECT n FROM z WHERE put.id > 0);; SELECT id FROM put ORDER BY filler LIMIT 5;; ROLLBACK",
+    ),
+    (
+        "the same, at random",
+        "SELECT setseed(0.5);; BEGIN;; UPDATE put_above SET filler = random();; SELECT id FROM put_above ORDER BY filler LIMIT 5;; ROLLBACK",
+    ),
     ("row in a column", "SELECT (old).ssn FROM archive"),
     ("row in a column, whole", "SELECT old::text FROM archive"),
     ("rows in an array", "SELECT olds::text FROM archive"),
@@ -450,6 +557,35 @@ async fn nothing_between_a_statement_and_its_rows_tells_one_masked_value_from_an
         }
     }
     assert!(open.is_empty(), "{open:#?}");
+}
+
+#[tokio::test]
+async fn what_may_lie_in_a_hidden_order_is_answered_in_another() {
+    let server = pair("lies_a", "lies_b");
+    let front = Front::masked(&server, &["lies_a"], masks()).await;
+    for (text, end) in [
+        ("SELECT id FROM filled WHERE id < 1003", "SELECT 2"),
+        ("SELECT count(*) FROM over_filled", "SELECT 1"),
+        ("SELECT id, code FROM over_joined", "SELECT 1000"),
+        ("SELECT id, ssn FROM put WHERE id = 1001", "SELECT 1"),
+        ("SELECT id, ssn FROM put FOR UPDATE", "SELECT 1000"),
+        ("SELECT id FROM filled_whole", "SELECT 1000"),
+        ("COPY put TO STDOUT", "COPY 1000"),
+        ("COPY (SELECT * FROM filled) TO STDOUT", "COPY 1000"),
+        (
+            "UPDATE put SET filler = upper('x') WHERE id = 1001",
+            "UPDATE 1",
+        ),
+        (
+            "INSERT INTO put (id, filler) VALUES (1, 'y') RETURNING id",
+            "INSERT 0 1",
+        ),
+        ("DELETE FROM put WHERE id = 1", "DELETE 1"),
+    ] {
+        let told = shown(&said(front.address, "lies_a", text).await);
+        let is_answered = told.contains(end) && !told.contains("ERROR");
+        assert!(is_answered, "{text}: {told}");
+    }
 }
 
 #[tokio::test]

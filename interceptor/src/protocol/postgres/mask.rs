@@ -361,16 +361,8 @@ impl<'a> Work<'a> {
             Meaning::Plain(table, Pin::Needed) => self.pin(relation, &table.schema)?,
             Meaning::Elsewhere(Some(schema)) => self.pin(relation, schema)?,
             Meaning::Masked(table, cover) => {
-                let sample = self.sample(draft, relation)?;
-                let only = if relation.inh { "" } else { "ONLY " };
-                // No column has this name, so that none can be taken for the row.
-                let query = format!(
-                    "(SELECT {} FROM {only}{}.{} AS \"~\"{sample}{})",
-                    cover.list,
-                    expression::identifier(&table.schema),
-                    expression::identifier(&table.name),
-                    cover.condition.text,
-                );
+                let sample = self.sample(draft, relation, table)?;
+                let query = cover.query(table, &from(relation, table, &sample));
                 self.stands_in(relation, query, true)?;
                 self.masked.extend(cover.masked.iter().cloned());
                 return Ok(Some(Replaced {
@@ -390,20 +382,15 @@ impl<'a> Work<'a> {
         relation: &RangeVar,
         table: &schema::Table,
     ) -> Result<(), Veto> {
-        let sample = self.sample(draft, relation)?;
-        let condition = self.masking.asked.get(&table.oid);
+        let sample = self.sample(draft, relation, table)?;
         let names = table.columns.iter();
         let names: Vec<String> = names
             .map(|column| expression::identifier(&column.name))
             .collect();
-        let query = format!(
-            "(SELECT {} FROM {}{}.{} AS \"~\"{sample}{})",
-            names.join(", "),
-            if relation.inh { "" } else { "ONLY " },
-            expression::identifier(&table.schema),
-            expression::identifier(&table.name),
-            condition.map_or("", |condition| condition.text.as_str()),
-        );
+        let condition = self.masking.asked.get(&table.oid);
+        let condition = condition.ok_or_else(|| lost(relation))?;
+        let list = (names.join(", "), table.columns.iter());
+        let query = condition.query((&list.0, list.1), &from(relation, table, &sample));
         self.stands_in(relation, query, true)
     }
 
@@ -447,7 +434,12 @@ impl<'a> Work<'a> {
     }
 
     /// The `TABLESAMPLE` of a relation, taken out of its place.
-    fn sample(&mut self, draft: &Draft<'a>, relation: &RangeVar) -> Result<String, Veto> {
+    fn sample(
+        &mut self,
+        draft: &Draft<'a>,
+        relation: &RangeVar,
+        table: &schema::Table,
+    ) -> Result<String, Veto> {
         let of = |sample: &&pg_query::protobuf::RangeTableSample| match sample
             .relation
             .as_ref()
@@ -459,6 +451,12 @@ impl<'a> Work<'a> {
         let Some(sample) = draft.samples.iter().copied().find(of) else {
             return Ok(String::new());
         };
+        if self.masking.is_laid(table) {
+            return Err(Veto::never(&format!(
+                "a TABLESAMPLE of {}, of which the rows lie in the order of what is masked,",
+                table.name
+            )));
+        }
         let unclear = || Veto::unclear("a TABLESAMPLE that is not plain numbers");
         let (from, to) = self.tokens.sample(sample).ok_or_else(unclear)?;
         let within =
@@ -497,6 +495,9 @@ impl<'a> Work<'a> {
             Meaning::Elsewhere(Some(schema)) => self.pin(relation, schema)?,
             Meaning::Plain(table, pin) => {
                 indirect(masking, (draft, relation), table)?;
+                if masking.is_laid(table) {
+                    writes::unordered(draft, relation, table)?;
+                }
                 if pin == Pin::Needed {
                     self.pin(relation, &table.schema)?;
                 }
@@ -518,6 +519,9 @@ impl<'a> Work<'a> {
         cover: &cover::Cover,
     ) -> Result<bool, Veto> {
         indirect(self.masking, (draft, relation), table)?;
+        if self.masking.is_laid(table) {
+            writes::unordered(draft, relation, table)?;
+        }
         writes::check(draft, relation, (table, cover))?;
         if relation.schemaname.is_empty() {
             self.pin(relation, &table.schema)?;
@@ -615,6 +619,15 @@ fn indirect<'a>(
         ))),
         false => Ok(()),
     }
+}
+
+/// A relation in the `FROM` of the query that stands in for it. No column has its label, so that none can be taken
+/// for the row.
+fn from(relation: &RangeVar, table: &schema::Table, sample: &str) -> String {
+    let only = if relation.inh { "" } else { "ONLY " };
+    let (schema, name) = (&table.schema, &table.name);
+    let (schema, name) = (expression::identifier(schema), expression::identifier(name));
+    format!("{only}{schema}.{name} AS \"~\"{sample}")
 }
 
 /// Whether a column of the system tells who locked a row.

@@ -82,6 +82,15 @@ pub(super) struct Cover {
     pub(super) masked: Vec<Masked>,
 }
 
+impl Cover {
+    /// The query that stands in for `table`, which is written as `from`.
+    pub(super) fn query(&self, table: &Table, from: &str) -> String {
+        let is_there = |column: &&Column| self.masks.get(&column.number) != Some(&Mask::Hide);
+        let columns = table.columns.iter().filter(is_there);
+        self.condition.query((&self.list, columns), from)
+    }
+}
+
 impl PartialEq for Masking {
     /// Whether both mask the same in the same database.
     fn eq(&self, other: &Self) -> bool {
@@ -178,7 +187,7 @@ impl Masking {
                     .insert(*oid, cover(table, masks.clone(), condition));
             }
         }
-        conditions.retain(|_, condition| !condition.text.is_empty());
+        conditions.retain(|_, condition| condition.asks());
         self.asked = conditions;
         self.above = above(schema, &self.covers);
         self.referred = reach::referred(schema, &self.covers);
@@ -231,6 +240,14 @@ impl Masking {
             || self.is_looked_at(table.oid)
             || self.through.contains(&table.oid)
             || self.reaching.contains_key(&table.oid)
+    }
+
+    /// Whether rows of a relation lie in the order of what is masked: whoever writes them in that order may see it.
+    pub(super) fn is_laid(&self, table: &Table) -> bool {
+        let cover = self.covers.get(&table.oid);
+        let condition = cover.map(|cover| &cover.condition);
+        let condition = condition.or_else(|| self.asked.get(&table.oid));
+        condition.is_some_and(|condition| condition.sorts)
     }
 
     /// Whether who locks rows of a relation waits for what refers to a row by a masked column.

@@ -151,6 +151,26 @@ pub fn steers(setting: &str) -> bool {
     STEERS.iter().any(|front| setting.starts_with(front)) || STEERING.contains(&setting)
 }
 
+/// Functions that give another value for each row, in the order in which they are called.
+const VARYING: [&str; 11] = [
+    "array_sample",
+    "array_shuffle",
+    "clock_timestamp",
+    "currval",
+    "gen_random_uuid",
+    "lastval",
+    "random",
+    "random_normal",
+    "timeofday",
+    "uuidv4",
+    "uuidv7",
+];
+
+/// Whether a function computes the same, whichever row comes first.
+pub(super) fn is_steady(name: &str) -> bool {
+    is_harmless("pg_catalog", name) && !VARYING.contains(&name)
+}
+
 /// Operators that a text uses without naming them.
 const IMPLIED: [&str; 6] = ["=", "<>", "<", ">", "<=", ">="];
 

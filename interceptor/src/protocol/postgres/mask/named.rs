@@ -61,19 +61,7 @@ impl<'a> Work<'a> {
                 ))
             }
             (Ok(Meaning::Plain(table, pin)), copy) => {
-                // What is made is made in the first schema of the path.
-                if pin == Pin::Needed && !self.makes(relation) {
-                    self.pin(relation, &table.schema)?;
-                }
-                if copy.is_some_and(|copy| copy.is_from) {
-                    indirect(masking, (draft, relation), table)?;
-                    return Ok(self.reaches(table));
-                }
-                self.changed(table)?;
-                if copy.is_none() && draft.names_harmlessly {
-                    self.reaches(table);
-                }
-                Ok(false)
+                self.plain(draft, relation, (table, pin), copy)
             }
             (Ok(Meaning::System(ATTRIBUTES)), Some(_)) => {
                 Err(Veto::never(&format!("COPY of {ATTRIBUTES}")))
@@ -87,6 +75,37 @@ impl<'a> Work<'a> {
             // What it names is being made, or is of no relation that was there before.
             (Ok(Meaning::System(_) | Meaning::Elsewhere(_)), _) | (Err(_), None) => Ok(false),
         }
+    }
+
+    /// The same, where nothing of it is masked.
+    fn plain(
+        &mut self,
+        draft: &Draft<'a>,
+        relation: &'a RangeVar,
+        (table, pin): (&schema::Table, Pin),
+        copy: Option<&pg_query::protobuf::CopyStmt>,
+    ) -> Result<bool, Veto> {
+        // What is made is made in the first schema of the path.
+        if pin == Pin::Needed && !self.makes(relation) {
+            self.pin(relation, &table.schema)?;
+        }
+        if copy.is_some_and(|copy| copy.is_from) {
+            indirect(self.masking, (draft, relation), table)?;
+            return Ok(self.reaches(table));
+        }
+        if copy.is_some() && self.masking.is_laid(table) {
+            let name = format!("{}.{}", table.schema, table.name);
+            return Err(Veto::new(
+                format!("rows of {name} lie in the order of what is masked"),
+                "masking",
+                &format!("COPY (SELECT * FROM {name}) TO sorts them"),
+            ));
+        }
+        self.changed(table)?;
+        if copy.is_none() && draft.names_harmlessly {
+            self.reaches(table);
+        }
+        Ok(false)
     }
 
     /// Whether the statement makes a relation of this name.
@@ -139,10 +158,12 @@ impl<'a> Work<'a> {
     ) -> Result<(), Veto> {
         let named = self.tokens.named(relation).ok_or_else(|| lost(relation))?;
         let mut to = named.to;
-        let mut list = Vec::new();
+        let (mut list, mut columns) = (Vec::new(), Vec::new());
         if copy.attlist.is_empty() {
             for column in table.columns.iter().filter(|column| !column.is_generated) {
-                list.extend(shown(column, cover));
+                let shown = shown(column, cover);
+                columns.extend(shown.is_some().then_some(column));
+                list.extend(shown);
             }
         } else {
             let close = self
@@ -155,23 +176,25 @@ impl<'a> Work<'a> {
                     Some(pg_query::protobuf::node::Node::String(name)) => name.sval.as_str(),
                     _ => return Err(lost(relation)),
                 };
-                let column = table.column(name).and_then(|column| shown(column, cover));
+                let column = table.column(name);
+                let shown = column.and_then(|column| shown(column, cover));
                 list.push(
-                    column.ok_or_else(|| {
+                    shown.ok_or_else(|| {
                         Veto::unclear(format!("column \"{name}\" cannot be copied"))
                     })?,
                 );
+                columns.extend(column);
             }
         }
         // A table alone is copied, without what inherits from it.
         let only = if table.kind == b'r' { "ONLY " } else { "" };
-        let query = format!(
-            "(SELECT {} FROM {only}{}.{} AS \"~\"{})",
-            list.join(", "),
+        let from = format!(
+            "{only}{}.{} AS \"~\"",
             expression::identifier(&table.schema),
             expression::identifier(&table.name),
-            cover.condition.text
         );
+        let list = list.join(", ");
+        let query = cover.condition.query((&list, columns.into_iter()), &from);
         self.put(named.from, to, query, true);
         Ok(())
     }

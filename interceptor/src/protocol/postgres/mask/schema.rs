@@ -120,6 +120,8 @@ pub enum TiedBy {
     Index,
     /// An index of one column: nothing but the order in which rows may come.
     Order,
+    /// An index in the order of which the rows were put: where they lie.
+    Place,
 }
 
 impl TiedBy {
@@ -133,6 +135,7 @@ impl TiedBy {
             Some(b'f') => Self::Function,
             Some(b'i') => Self::Index,
             Some(b'o') => Self::Order,
+            Some(b'l') => Self::Place,
             _ => Self::Constraint,
         }
     }
@@ -161,7 +164,7 @@ impl Table {
         let tie = self.ties.entry(name.to_owned()).or_default();
         tie.by = TiedBy::named(name);
         tie.columns.insert(column);
-        if !matches!(tie.by, TiedBy::Index | TiedBy::Order) {
+        if !matches!(tie.by, TiedBy::Index | TiedBy::Order | TiedBy::Place) {
             self.guarded.insert(column);
         }
     }

@@ -241,6 +241,11 @@ const QUERY: &str = concat!(
      FROM pg_catalog.pg_index, pg_catalog.unnest(indkey::pg_catalog.int2[]) AS k \
      WHERE k OPERATOR(pg_catalog.<>) 0 AND ",
     ours!("indrelid"),
+    // By which rows were put into an order; of an expression all of them.
+    " UNION ALL SELECT indrelid::pg_catalog.text, 'l' OPERATOR(pg_catalog.||) indexrelid::pg_catalog.text, \
+     k::pg_catalog.text FROM pg_catalog.pg_index, pg_catalog.unnest(indkey::pg_catalog.int2[]) AS k \
+     WHERE indisclustered AND ",
+    ours!("indrelid"),
     " UNION ALL SELECT d.refobjid::pg_catalog.text, CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_depend AS u \
         WHERE u.objid OPERATOR(pg_catalog.=) i.indexrelid \
         AND u.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \

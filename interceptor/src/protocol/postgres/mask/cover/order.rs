@@ -2,24 +2,57 @@
 //! masked.
 //!
 //! An index is enough for a query where it holds all that the query asks for. So each that holds something
-//! masked is asked for what it does not hold.
+//! masked is asked for what it does not hold. Where that is not enough, as for a materialized view that was filled in
+//! such an order, or a table that was put into it, what is shown is sorted by what is shown.
 
 mod alone;
+mod laid;
+mod sorted;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use self::alone::{Asked, Views};
 use super::expression::identifier;
 use crate::masking::Mask;
-use crate::protocol::postgres::mask::schema::{Schema, Table};
+use crate::protocol::postgres::mask::schema::{Column, Schema, Table, TiedBy};
 
-/// What stands behind a relation that is read in the place of another: a condition that is always true.
+/// What is asked of a relation that is read in the place of another, so that its rows come in no order of what is
+/// masked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct Condition {
-    /// ` WHERE …`, or nothing.
+    /// ` WHERE …`, which is always true, or nothing.
     pub(in super::super) text: String,
     /// Whether it asks where a row lies, which takes a right of its own.
     pub(in super::super) asks_place: bool,
+    /// Whether no condition is enough: what is shown is sorted by what is shown.
+    pub(in super::super) sorts: bool,
+}
+
+impl Condition {
+    fn sorted() -> Self {
+        Self {
+            sorts: true,
+            ..Self::default()
+        }
+    }
+
+    /// A query that shows `list`, which is of these columns, of `from`, which is called `"~"`.
+    pub(in super::super) fn query<'c>(
+        &self,
+        (list, columns): (&str, impl Iterator<Item = &'c Column>),
+        from: &str,
+    ) -> String {
+        let plain = format!("SELECT {list} FROM {from}{}", self.text);
+        match self.sorts {
+            true => format!("(SELECT * FROM ({plain}) AS \"~\"{})", sorted::by(columns)),
+            false => format!("({plain})"),
+        }
+    }
+
+    /// Whether it asks for anything.
+    pub(in super::super) fn asks(&self) -> bool {
+        self.sorts || !self.text.is_empty()
+    }
 }
 
 /// What each index of a table and of what inherits from it holds together, where something of that is masked.
@@ -33,6 +66,8 @@ pub(super) struct Orders<'a> {
     found: &'a Found,
     /// By table.
     held: HashMap<u32, Held<'a>>,
+    /// Tables of which rows lie in the order of what is masked, or those of a child.
+    laid: HashSet<u32>,
 }
 
 impl<'a> Orders<'a> {
@@ -43,7 +78,7 @@ impl<'a> Orders<'a> {
                 children.entry(*parent).or_default().push(table.oid);
             }
         }
-        let mut held = HashMap::new();
+        let (mut held, mut laid) = (HashMap::new(), HashSet::new());
         let stored = |table: &&Table| matches!(table.kind, b'r' | b'p' | b'm');
         for table in schema.tables.values().filter(stored) {
             let is_alone = !children.contains_key(&table.oid);
@@ -60,31 +95,45 @@ impl<'a> Orders<'a> {
             if !all.is_empty() {
                 held.insert(table.oid, all);
             }
+            let is_laid = |table: &&Table| laid::is_clustered(table, found.get(&table.oid));
+            if family.iter().any(is_laid) {
+                laid.insert(table.oid);
+            }
         }
         Self {
             schema,
             found,
             held,
+            laid,
         }
     }
 
-    /// A condition for each that no index which holds a masked column is enough for, and the views for which there
-    /// is none.
+    /// What is asked of each that no index which holds a masked column is enough for, and the views for which nothing
+    /// is.
     pub(super) fn conditions(&self) -> (HashMap<u32, Condition>, HashSet<u32>) {
-        let tables = self.held.iter();
-        let tables = tables.filter_map(|(oid, held)| Some((self.schema.tables.get(oid)?, held)));
-        let mut conditions: HashMap<u32, Condition> = tables
-            .map(|(table, held)| (table.oid, self.of_table(table, held)))
-            .collect();
-        let mut closed = HashSet::new();
-        let views = Views::new(self.schema, &self.held);
-        for view in views.all() {
-            match self.of_view(&views, view) {
+        let views = Views::new(self.schema, &self.held, &self.laid);
+        let sorted = |table: &Table| {
+            let can = views.is_bag(table) && sorted::can(self.schema, table);
+            can.then(Condition::sorted)
+        };
+        let (mut conditions, mut closed) = (HashMap::new(), HashSet::new());
+        let below = self.held.keys();
+        let below = below.filter_map(|oid| self.schema.tables.get(oid));
+        // What a materialized view is filled with is looked at, and its own indexes as those of a table.
+        for table in below.chain(views.all()) {
+            views.begin();
+            let condition = match self.held.get(&table.oid) {
+                _ if views.is_laid(table) => sorted(table),
+                Some(held) => Some(self.of_table(table, held)),
+                None if table.kind == b'm' => continue,
+                None => self.of_view(&views, table).or_else(|| sorted(table)),
+            };
+            match condition {
                 Some(condition) => {
-                    conditions.insert(view.oid, condition);
+                    conditions.insert(table.oid, condition);
                 }
                 None => {
-                    closed.insert(view.oid);
+                    closed.insert(table.oid);
                 }
             }
         }
@@ -111,13 +160,13 @@ impl<'a> Orders<'a> {
                 text: " WHERE \"~\".ctid OPERATOR(pg_catalog.<>) CAST('(0,0)' AS pg_catalog.tid)"
                     .to_owned(),
                 asks_place: true,
+                sorts: false,
             },
         }
     }
 
     /// One column is asked for, or all of them; `None` where these are not enough.
     fn of_view(&self, views: &Views<'_>, view: &Table) -> Option<Condition> {
-        views.begin();
         if views.is_read(view, &Asked::new()) {
             return Some(Condition::default());
         }
@@ -157,7 +206,7 @@ fn asks(columns: &BTreeSet<&str>) -> Condition {
         .collect();
     Condition {
         text: format!(" WHERE {}", asked.join(" AND ")),
-        asks_place: false,
+        ..Condition::default()
     }
 }
 
@@ -190,6 +239,7 @@ fn held<'a>(
     let is_masked =
         move |number: &i16| *number == 0 || masks.is_some_and(|masks| masks.contains_key(number));
     let ties = table.ties.values();
+    let ties = ties.filter(|tie| tie.by != TiedBy::Place);
     ties.filter(move |tie| tie.columns.iter().any(is_masked))
         .map(move |tie| {
             let is_held = |number: i16| tie.columns.contains(&0) || tie.columns.contains(&number);

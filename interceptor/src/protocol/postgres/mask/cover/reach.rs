@@ -101,7 +101,7 @@ pub(super) fn referred(schema: &Schema, covers: &Covers) -> HashMap<u32, HashSet
             table.ties.values().any(|tie| {
                 let all = tie.columns.contains(&0);
                 let may = match tie.by {
-                    TiedBy::Order => false,
+                    TiedBy::Order | TiedBy::Place => false,
                     TiedBy::Index => table.changed_by.contains(other),
                     _ => true,
                 };

@@ -6,7 +6,7 @@
 //! what that join asks of the others with it; and so may tests for null. What is counted or summed up has no order;
 //! what a condition looks for may, as the server may begin there.
 
-mod tree;
+pub(super) mod tree;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -37,8 +37,14 @@ pub(super) struct Views<'a> {
     pub(super) schema: &'a Schema,
     /// What indexes with masked columns hold, by table.
     pub(super) held: &'a HashMap<u32, Held<'a>>,
+    /// Tables of which the rows lie in the order of what is masked.
+    pub(super) laid: &'a HashSet<u32>,
     /// The queries of views, read; those first that were there first.
-    queries: BTreeMap<u32, Value>,
+    pub(super) queries: BTreeMap<u32, Value>,
+    /// Materialized views that were looked at, and whether their rows lie in such an order.
+    pub(super) filled: RefCell<HashMap<u32, bool>>,
+    /// Views, and whether their own query has the same rows in whichever order they come.
+    pub(super) bags: RefCell<HashMap<u32, bool>>,
     /// Views for which no index is enough, each with what is asked of it.
     read: RefCell<HashSet<(u32, Asked)>>,
     /// The steps that are left, for the view that is looked at and for all.
@@ -86,11 +92,15 @@ struct Used<'q> {
 }
 
 impl<'a> Views<'a> {
-    pub(super) fn new(schema: &'a Schema, held: &'a HashMap<u32, Held<'a>>) -> Self {
+    pub(super) fn new(
+        schema: &'a Schema,
+        held: &'a HashMap<u32, Held<'a>>,
+        laid: &'a HashSet<u32>,
+    ) -> Self {
         let mut above: HashSet<u32> = held.keys().copied().collect();
         let mut queries = BTreeMap::new();
         loop {
-            let is_new = |table: &&Table| table.kind == b'v' && !above.contains(&table.oid);
+            let is_new = |table: &&Table| table.is_view() && !queries.contains_key(&table.oid);
             let views = schema.tables.values().filter(is_new);
             let views =
                 views.filter(|view| view.depends.iter().any(|(oid, _)| above.contains(oid)));
@@ -99,7 +109,10 @@ impl<'a> Views<'a> {
                 return Self {
                     schema,
                     held,
+                    laid,
                     queries,
+                    filled: RefCell::default(),
+                    bags: RefCell::default(),
                     read: RefCell::default(),
                     left: Cell::new((STEPS_MAX, STEPS_OF_ALL_MAX)),
                 };
@@ -128,6 +141,12 @@ impl<'a> Views<'a> {
         let left = (of_one.saturating_sub(steps), of_all.saturating_sub(steps));
         self.left.set(left);
         left.0 > 0 && left.1 > 0
+    }
+
+    /// Whether no index was enough for what fills a materialized view.
+    pub(super) fn is_filled_plainly(&self, view: &Table) -> bool {
+        let query = self.queries.get(&view.oid);
+        query.is_none_or(|query| self.query(query, &Named::new(), (None, 0)))
     }
 
     /// Whether no index is enough for a view of which this is asked.
@@ -213,6 +232,7 @@ impl<'a> Views<'a> {
                 let names = view.columns.iter().map(|column| column.name.as_str());
                 self.view(view, &places(names, source, used), depth)
             }
+            Of::Relation(table) if self.is_laid(table) => false,
             Of::Relation(table) => {
                 let held = self.held.get(&table.oid);
                 let names = table.columns.iter().map(|column| column.name.as_str());
@@ -323,6 +343,16 @@ impl<'a> Views<'a> {
         Some(())
     }
 
+    /// A relation, by the name that the server writes.
+    fn relation(&self, named: &Value) -> Of<'_> {
+        let (schema, name) = (word(named, "schemaname"), word(named, "relname"));
+        let found = schema.zip(name);
+        match found.and_then(|(schema, name)| self.schema.find(schema, name)) {
+            Some(table) => Of::Relation(table),
+            None => Of::Other,
+        }
+    }
+
     fn from<'q>(
         &'q self,
         item: &'q Value,
@@ -344,12 +374,14 @@ impl<'a> Views<'a> {
                     None => Of::Other,
                 }
             }
-            "RangeVar" => match self.schema.find(word(item, "schemaname")?, relname?) {
-                Some(table) => Of::Relation(table),
-                None => Of::Other,
-            },
+            "RangeVar" => self.relation(item),
             "RangeSubselect" => Of::Query(item.pointer("/subquery/node/SelectStmt")?),
-            "RangeFunction" | "RangeTableFunc" | "RangeTableSample" | "JsonTable" => Of::Other,
+            // Read as it lies, and by no index.
+            "RangeTableSample" => match self.relation(item.pointer("/relation/node/RangeVar")?) {
+                Of::Relation(table) if self.is_laid(table) => Of::Relation(table),
+                _ => Of::Other,
+            },
+            "RangeFunction" | "RangeTableFunc" | "JsonTable" => Of::Other,
             _ => return None,
         };
         sources.push(Source {

@@ -102,11 +102,11 @@ pub(super) fn kind(of: impl Into<i32>) -> i64 {
 }
 
 /// A field that is there.
-pub(super) fn part<'q>(of: &'q Value, field: &str) -> Option<&'q Value> {
+pub(in super::super) fn part<'q>(of: &'q Value, field: &str) -> Option<&'q Value> {
     of.get(field).filter(|value| !value.is_null())
 }
 
-pub(super) fn items<'q>(of: &'q Value, field: &str) -> &'q [Value] {
+pub(in super::super) fn items<'q>(of: &'q Value, field: &str) -> &'q [Value] {
     let items = of.get(field).and_then(Value::as_array);
     items.map_or(&[], Vec::as_slice)
 }
@@ -116,6 +116,6 @@ pub(super) fn word<'q>(of: &'q Value, field: &str) -> Option<&'q str> {
 }
 
 /// The text of a node that is a string.
-pub(super) fn string(node: &Value) -> Option<&str> {
+pub(in super::super) fn string(node: &Value) -> Option<&str> {
     node.pointer("/node/String/sval").and_then(Value::as_str)
 }

@@ -1,0 +1,98 @@
+//! Relations of which the rows lie in the order of something masked, so that each way of reading them shows it; and
+//! views that show the same rows, whichever way the server reads what is below.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde_json::Value;
+
+use super::alone::Views;
+use super::alone::tree::{items, part, string};
+use crate::masking::Mask;
+use crate::protocol::postgres::mask::functions::is_steady;
+use crate::protocol::postgres::mask::schema::{Table, TiedBy};
+
+/// Whether a table was put into the order of an index that holds something masked.
+pub(super) fn is_clustered(table: &Table, masks: Option<&BTreeMap<i16, Mask>>) -> bool {
+    let is_masked = |number: &i16| {
+        masks.is_some_and(|masks| !masks.is_empty() && (*number == 0 || masks.contains_key(number)))
+    };
+    let mut ties = table.ties.values();
+    ties.any(|tie| tie.by == TiedBy::Place && tie.columns.iter().any(is_masked))
+}
+
+impl Views<'_> {
+    /// Whether the rows of a relation lie in the order of something masked.
+    pub(super) fn is_laid(&self, table: &Table) -> bool {
+        if self.laid.contains(&table.oid) {
+            return true;
+        }
+        if table.kind != b'm' {
+            return false;
+        }
+        let known = self.filled.borrow().get(&table.oid).copied();
+        known.unwrap_or_else(|| {
+            // Where it reads itself, which no server lets it, it is.
+            self.filled.borrow_mut().insert(table.oid, true);
+            let is_laid = !self.is_filled_plainly(table);
+            self.filled.borrow_mut().insert(table.oid, is_laid);
+            is_laid
+        })
+    }
+
+    /// Whether a view has the same rows in whichever order those below it come, so that it may be sorted.
+    pub(super) fn is_bag(&self, view: &Table) -> bool {
+        let mut seen = HashSet::new();
+        let mut wanted = vec![view];
+        while let Some(view) = wanted.pop() {
+            // Where no index below it holds anything masked, any order is good.
+            let Some(query) = self.queries.get(&view.oid) else {
+                continue;
+            };
+            if !seen.insert(view.oid) {
+                continue;
+            }
+            let mut bags = self.bags.borrow_mut();
+            let known = bags.entry(view.oid);
+            if !*known.or_insert_with(|| query.is_object() && is_bag(query)) {
+                return false;
+            }
+            let below = view.depends.iter();
+            let below = below.filter_map(|(oid, _)| self.schema.tables.get(oid));
+            wanted.extend(below.filter(|table| table.is_view()));
+        }
+        true
+    }
+}
+
+/// Whether nothing in a query takes some rows of many, or puts them one after the other.
+fn is_bag(tree: &Value) -> bool {
+    match tree {
+        Value::Object(fields) => fields.iter().all(|(field, value)| {
+            let is_good = match field.as_str() {
+                "limit_count" | "limit_offset" => value.is_null(),
+                "distinct_clause" => items(tree, field)
+                    .iter()
+                    .all(|one| one.get("node").is_none_or(Value::is_null)),
+                "FuncCall" => is_plain_call(value),
+                "SubLink" => value.get("sub_link_type").and_then(Value::as_i64) != Some(ARRAY),
+                "RangeTableSample" | "JsonArrayAgg" | "JsonObjectAgg" => false,
+                _ => true,
+            };
+            is_good && is_bag(value)
+        }),
+        Value::Array(all) => all.iter().all(is_bag),
+        _ => true,
+    }
+}
+
+/// `ARRAY(SELECT …)`.
+const ARRAY: i64 = pg_query::protobuf::SubLinkType::ArraySublink as i64;
+
+fn is_plain_call(call: &Value) -> bool {
+    let name = items(call, "funcname").last().and_then(string);
+    part(call, "over").is_none()
+        && name.is_some_and(|name| {
+            let collects = name.contains("_agg") || matches!(name, "xmlagg" | "any_value" | "mode");
+            is_steady(name) && !collects
+        })
+}
