@@ -46,7 +46,7 @@ const TABLE: [(&str, Rule); 30] = [
     ("grants", Never(&ABOVE)),
     ("approvals", Never(&ABOVE)),
     ("factors", Only(&["state", "clock", "policy::Type"])),
-    ("state", Only(&[])),
+    ("state", Only(&["clock"])),
     ("masking", Never(&ABOVE)),
     ("identity", Never(&ABOVE)),
     ("secrets", Never(&ABOVE)),
