@@ -4,6 +4,7 @@ mod clients;
 mod conceal;
 mod held;
 mod leaving;
+mod messages;
 mod passing;
 mod presented;
 mod proxied;
@@ -270,6 +271,9 @@ fn fields_of_answers_are_masked_and_what_cannot_be_read_is_refused() -> Result<(
         let said = shop.curl(&[version, "-N"], "/v1/events")?;
         has(&said, &["\n200 ", "data: {\"at\":2,", "*******6789"])?;
         lacks(&said, &["123-45", "ann@", "4111"])?;
+        let said = shop.curl(&[version], "/v1/table")?;
+        let rows = "name,email,ssn\r\n\"Ann, A.\",a***@example.com,*******6789\r\nBob,b***@example.com,*******6789";
+        has(&said, &["\n200 ", rows])?;
         let said = shop.curl(&[version], "/v1/picture")?;
         has(&said, &["\n403 ", "neither JSON nor text"])?;
     }

@@ -127,6 +127,8 @@ pub enum Held {
     Trust,
     /// A user's certificate of SSH.
     SshCertificate,
+    /// Descriptors of messages of protocol buffers.
+    Descriptors,
 }
 
 /// One key.

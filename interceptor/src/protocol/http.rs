@@ -31,10 +31,12 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
+use tokio::task::spawn_blocking;
 use tokio::time::{Duration, timeout};
 
 use self::exchange::Exchange;
 use self::inject::conceal::Given;
+use self::mask::grpc::Schemas;
 use self::reach::pool::{Key, Pool};
 use self::reach::{Reach, Tasks};
 use self::terminate::{Client, Heard};
@@ -101,6 +103,7 @@ pub struct Engine {
     given: Arc<Given>,
     pool: Arc<Pool>,
     proved: terminate::passing::Proved,
+    schemas: Arc<Schemas>,
 }
 
 impl Engine {
@@ -110,6 +113,7 @@ impl Engine {
         self.given.forget();
         self.pool.forget();
         self.proved.forget();
+        self.schemas.forget();
     }
 
     /// Keeps nothing any more: the daemon stops.
@@ -185,7 +189,13 @@ impl Engine {
             }
         };
         let port = opening.who().port();
-        let shared = (opening.hash_key(), port, Arc::clone(&self.given));
+        let given = Arc::clone(&self.given);
+        let shared = (
+            opening.hash_key(),
+            port,
+            given,
+            self.schemas(settings).await,
+        );
         let caller = caller(&opening);
         let opened = Opened {
             upstream: reached.address().into(),
@@ -204,6 +214,16 @@ impl Engine {
         let gate = Arc::clone(&session);
         let exchange = Exchange::new(gate, way, (reached, tasks.clone()), shared, caller);
         serve_all(&session, (exchange, tasks), client, (patience, requests)).await;
+    }
+
+    /// What messages of gRPC hold, with what the target's file says of that read, where it was not yet.
+    async fn schemas(&self, settings: &Arc<Http>) -> Arc<Schemas> {
+        if let Some(path) = settings.grpc.clone() {
+            let schemas = Arc::clone(&self.schemas);
+            let read = spawn_blocking(move || drop(schemas.of(&path)));
+            drop(read.await);
+        }
+        Arc::clone(&self.schemas)
     }
 
     /// May this principal use the target, and can it be reached?

@@ -146,6 +146,10 @@ function answer(request, response) {
         response.end();
       };
       more();
+    } else if (path === "/v1/table") {
+      response.writeHead(200, { "content-type": "text/csv; charset=utf-8" });
+      response.write('name,email,ssn\r\n"Ann, A.",ann@example.com,"123-');
+      response.end('45-6789"\r\nBob,bob@example.com,123-45-6789');
     } else if (path === "/v1/picture") {
       response.writeHead(200, { "content-type": "image/png" });
       response.end(Buffer.from([1, 2, 3]));

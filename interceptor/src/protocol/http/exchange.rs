@@ -29,10 +29,11 @@ use super::answer::Passing;
 use super::facts::{self, Facts, Wrong, body};
 use super::inject::conceal::Given;
 use super::mask::Masker;
+use super::mask::grpc::{self, Schemas};
 use super::reach::{Lease, Reach, Tasks, Way};
 use super::{Answer, Body, Spoken, empty, inject, mask, refuse};
 use crate::clock::{self, BootTime};
-use crate::config::Http;
+use crate::config::{Http, Unread};
 use crate::policy::Refusal;
 use crate::protocol::kubernetes;
 use crate::secrets::Secret;
@@ -127,7 +128,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         gate: Arc<G>,
         way: W,
         (reach, tasks): (Reach, Tasks),
-        (hash_key, port, given): (Secret, u16, Arc<Given>),
+        (hash_key, port, given, schemas): (Secret, u16, Arc<Given>, Arc<Schemas>),
         caller: kubernetes::inject::Caller,
     ) -> Self {
         Self {
@@ -135,7 +136,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             way,
             reach,
             tasks,
-            plans: Plans::new(hash_key),
+            plans: Plans::new(hash_key, schemas),
             given,
             port,
             caller,
@@ -208,13 +209,15 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         if let Some(answer) = self.reviewed(&facts) {
             return Ok(told_of_policy(answer, ending));
         }
-        if let Some(around) = self.around(&plan, &facts) {
-            // Fields are masked since it was judged.
-            return Err(ending.not_forwarded(&around.refusal()));
+        // Fields may be masked since it was judged.
+        let unread = self.around(&plan, &facts);
+        if let Some(unread) = unread.or_else(|| self.uncalled(&plan, &facts)) {
+            return Err(ending.not_forwarded(&unread.refusal()));
         }
         let limits = authorized.permit.limits();
         let passing = Passing {
             masks: self.masks(&plan, &facts),
+            call: plan.call(&facts),
             json_only: facts.is_object(),
             plan,
             spoken: self.spoken(),
@@ -270,6 +273,15 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             .filter(|_| self.masks(plan, facts).has_fields())
     }
 
+    /// Why a call goes nowhere whose answer could not be read.
+    fn uncalled(&self, plan: &Plan, facts: &Facts) -> Option<Wrong> {
+        let is_unknown = plan.http.unread == Unread::Refuse
+            && grpc::is_grpc(&facts.http.content_type)
+            && plan.call(facts).is_none();
+        let is_unread = is_unknown && self.masks(plan, facts).keeps();
+        is_unread.then_some(Wrong::Unreadable(grpc::UNKNOWN_CALL))
+    }
+
     /// The target's settings in force; a connection that leads elsewhere by now is closed.
     fn plan(&self) -> Result<Arc<Plan>, Refusal> {
         let target = self.gate.target().ok_or_else(Refusal::ended)?;
@@ -307,7 +319,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         let is_empty = incoming.is_end_stream() && facts.http.upgrade.is_empty();
         let masker = looked.and_then(|()| match is_empty {
             true => Ok(None),
-            false => sent.body(&parts, &facts),
+            false => sent.body(&parts, &facts, (plan.call(&facts), self.gate.room())),
         });
         let mut masker = masker.unwrap_or_else(|wrong| {
             facts.wrong = facts.wrong.or(Some(wrong));

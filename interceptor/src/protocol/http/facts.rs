@@ -288,11 +288,18 @@ fn media_type(parts: &Parts) -> Result<String, Wrong> {
 /// The media type of a message, lower case, without parameters.
 #[must_use]
 pub fn media_type_of(headers: &hyper::HeaderMap) -> String {
+    let said = content_type_of(headers);
+    let kind = said.split(';').next();
+    kind.unwrap_or_default().trim().to_owned()
+}
+
+/// The media type of a message, lower case, with its parameters.
+#[must_use]
+pub fn content_type_of(headers: &hyper::HeaderMap) -> String {
     let said = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
-    let kind = said.and_then(|said| said.split(';').next());
-    kind.unwrap_or_default().trim().to_ascii_lowercase()
+    said.unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 /// `/package.Service/Method`.

@@ -4,7 +4,10 @@
 //! masks. Nothing is kept of an answer but the token that is being read.
 
 mod apply;
+mod csv;
+pub(super) mod decode;
 mod form;
+pub mod grpc;
 mod json;
 mod lines;
 mod rules;
@@ -14,8 +17,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use self::apply::Keys;
+use self::csv::{Csv, Header};
 use self::form::Form as Parameters;
 pub(crate) use self::form::said;
+use self::grpc::Grpc;
 use self::json::Json;
 use self::lines::Lines;
 pub use self::rules::Rules;
@@ -75,6 +80,10 @@ pub struct Masker(Form);
 enum Form {
     /// JSON, one value or many.
     Json(Box<Json>),
+    /// Messages of gRPC.
+    Grpc(Box<Grpc>),
+    /// A table.
+    Csv(Box<Csv>),
     /// Events, each with JSON in it.
     Lines(Box<Lines>),
     /// Parameters of a form.
@@ -139,16 +148,25 @@ impl Masks {
         !self.rules.is_empty() || self.detectors.as_ref().is_some_and(acts)
     }
 
-    /// What masks an answer of this media type; `None` where nothing has to.
+    /// What masks an answer of this media type, parameters of it behind it; `None` where nothing has to.
     ///
     /// # Errors
     /// Why it cannot be read.
     pub fn masker(&self, media_type: &str) -> Result<Option<Masker>, &'static str> {
         let json = || Json::new(self);
+        let mut parameters = media_type.split(';').map(str::trim);
+        let media_type = parameters.next().unwrap_or_default();
         let form = match (kind(media_type), self.rules.is_empty()) {
             (Kind::Json, _) => Form::Json(Box::new(json())),
             (Kind::Events, false) => Form::Lines(Box::new(Lines::new(json()))),
-            (Kind::Events | Kind::Text, true) => match &self.detectors {
+            (Kind::Csv, false) => {
+                let header = match parameters.any(|said| said == "header=absent") {
+                    true => Header::Absent,
+                    false => Header::Present,
+                };
+                Form::Csv(Box::new(Csv::new(self, header)?))
+            }
+            (Kind::Events | Kind::Text | Kind::Csv, true) => match &self.detectors {
                 Some(with) => Form::Text(Box::new(Text::new(Arc::clone(with)))),
                 None => return Ok(None),
             },
@@ -156,7 +174,7 @@ impl Masks {
                 Some(with) => Form::Parameters(Box::new(Parameters::new(Arc::clone(with)))),
                 None => return Ok(None),
             },
-            (Kind::Text | Kind::Form, false) => return Err("it is not JSON"),
+            (Kind::Text | Kind::Form, false) => return Err("it is neither JSON nor a table"),
             (Kind::Other, _) if self.keeps() => return Err("it is neither JSON nor text"),
             (Kind::Other, _) => return Ok(None),
         };
@@ -195,6 +213,20 @@ impl Masks {
 }
 
 impl Masker {
+    /// Masks nothing of messages of gRPC that come compressed, and gives what they say.
+    ///
+    /// # Errors
+    /// Why they cannot be read.
+    pub fn unpacking(how: grpc::How<'_>) -> Result<Self, &'static str> {
+        Grpc::unpacking(how).map(|grpc| Self(Form::Grpc(Box::new(grpc))))
+    }
+
+    /// Whether it reads what comes packed in its messages.
+    #[must_use]
+    pub fn unpacks(&self) -> bool {
+        matches!(self.0, Form::Grpc(_))
+    }
+
     /// Takes the next bytes, and gives what of them goes on.
     ///
     /// # Errors
@@ -202,6 +234,8 @@ impl Masker {
     pub fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
         match &mut self.0 {
             Form::Json(json) => json.feed(bytes, out),
+            Form::Grpc(grpc) => grpc.feed(bytes, out),
+            Form::Csv(csv) => csv.feed(bytes, out),
             Form::Lines(lines) => lines.feed(bytes, out),
             Form::Parameters(form) => form.feed(bytes, out),
             Form::Text(text) => text.feed(bytes, out),
@@ -215,6 +249,8 @@ impl Masker {
     pub fn end(&mut self, out: &mut Vec<u8>) -> Result<(), Broken> {
         match &mut self.0 {
             Form::Json(json) => json.end(out),
+            Form::Grpc(grpc) => grpc.end(),
+            Form::Csv(csv) => csv.end(out),
             Form::Lines(lines) => lines.end(out),
             Form::Parameters(form) => form.end(out),
             Form::Text(text) => text.end(out),
@@ -226,6 +262,8 @@ impl Masker {
     pub fn found(&self) -> BTreeMap<&'static str, u64> {
         let found = match &self.0 {
             Form::Json(json) => json.found(),
+            Form::Grpc(grpc) => grpc.found(),
+            Form::Csv(csv) => csv.found(),
             Form::Lines(lines) => lines.found(),
             Form::Parameters(form) => form.found(),
             Form::Text(text) => text.found(),
@@ -238,6 +276,7 @@ impl Masker {
 #[derive(Clone, Copy)]
 enum Kind {
     Json,
+    Csv,
     Events,
     Form,
     Text,
@@ -246,6 +285,8 @@ enum Kind {
 
 fn kind(media_type: &str) -> Kind {
     match media_type {
+        // By its own ways, where its messages are known.
+        kind if grpc::is_grpc(kind) => Kind::Other,
         "text/event-stream" => Kind::Events,
         "application/json"
         | "text/json"
@@ -255,6 +296,7 @@ fn kind(media_type: &str) -> Kind {
         | "application/x-jsonlines"
         | "application/json-seq" => Kind::Json,
         kind if kind.ends_with("+json") => Kind::Json,
+        "text/csv" | "application/csv" | "text/tab-separated-values" => Kind::Csv,
         "application/x-www-form-urlencoded" => Kind::Form,
         "application/xml"
         | "application/javascript"

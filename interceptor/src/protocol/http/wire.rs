@@ -54,7 +54,7 @@ pub(super) fn hex_pair(high: u8, low: u8) -> Option<u8> {
 }
 
 /// Resolves escapes; `None` where one is none.
-fn unescape(text: &[u8], plus_is_space: bool) -> Option<Vec<u8>> {
+pub(super) fn unescape(text: &[u8], plus_is_space: bool) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((first, after)) = rest.split_first() {

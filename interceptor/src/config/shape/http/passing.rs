@@ -55,6 +55,7 @@ pub(super) fn wrong(
     let is_masked =
         !http.mask.is_empty() || !target.detect.is_empty() || !http.detect_sent.is_empty();
     let needs_sight = [
+        "grpc",
         "graphql",
         "mcp",
         "models",

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::config::{Http, Kubernetes, Target};
 use crate::protocol::http::facts::Facts;
 use crate::protocol::http::mask::Masks;
+use crate::protocol::http::mask::grpc::{Call, Schema, Schemas};
 use crate::protocol::kubernetes::facts::Class;
 use crate::protocol::kubernetes::mask;
 use crate::secrets::Secret;
@@ -19,6 +20,8 @@ pub(crate) struct Plan {
     pub(crate) values: Arc<Masks>,
     /// What is looked for in requests.
     pub(crate) sent: Arc<Masks>,
+    /// What messages of gRPC hold.
+    schema: Option<Arc<Schema>>,
     /// What only a cluster needs.
     pub(crate) cluster: Option<Cluster>,
 }
@@ -31,6 +34,11 @@ pub(crate) struct Cluster {
 }
 
 impl Plan {
+    /// What is known of the messages of a call of gRPC.
+    pub(super) fn call(&self, facts: &Facts) -> Option<Call> {
+        Call::of(self.schema.as_ref()?, facts.http.grpc.as_ref()?)
+    }
+
     /// What is masked of the answer to a request, where it is not revealed.
     pub(super) fn masks(&self, facts: &Facts) -> &Arc<Masks> {
         let (Some(cluster), Some(facts)) = (&self.cluster, &facts.cluster) else {
@@ -49,13 +57,15 @@ impl Plan {
 pub(super) struct Plans {
     /// What hashes of masked values are keyed by.
     hash_key: Secret,
+    schemas: Arc<Schemas>,
     known: Mutex<Option<Arc<Plan>>>,
 }
 
 impl Plans {
-    pub(super) fn new(hash_key: Secret) -> Self {
+    pub(super) fn new(hash_key: Secret, schemas: Arc<Schemas>) -> Self {
         Self {
             hash_key,
+            schemas,
             known: Mutex::default(),
         }
     }
@@ -71,7 +81,9 @@ impl Plans {
         let http = Arc::clone(target.http()?);
         let masks = Masks::new(&http.mask, &target.detect, &self.hash_key)?;
         let sent = Masks::new(&[], &http.detect_sent, &self.hash_key)?;
+        let schema = http.grpc.as_deref().and_then(|path| self.schemas.of(path));
         let plan = Arc::new(Plan {
+            schema,
             sent: Arc::new(sent),
             target: Arc::clone(target),
             http,

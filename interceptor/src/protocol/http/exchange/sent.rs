@@ -18,8 +18,9 @@ use crate::policy::Refusal;
 use crate::protocol::http::Body;
 use crate::protocol::http::facts::{Facts, Wrong, media_type_of};
 use crate::protocol::http::inject::Chunks;
-use crate::protocol::http::mask::{Broken, Found, Looked, Masker, Masks};
+use crate::protocol::http::mask::{Broken, Found, Looked, Masker, Masks, grpc};
 use crate::protocol::http::record::Track;
+use crate::session::meter::Room;
 use crate::session::{Direction, Gate, RequestId};
 
 /// Headers that are the connection's or the exchange's own, and hold numbers, marks of a server's, or names of
@@ -50,6 +51,8 @@ const PIECE: usize = 16 << 10;
 pub(in crate::protocol::http) struct Sent {
     masks: Arc<Masks>,
     unread: Unread,
+    /// Bytes of a message of gRPC that are read.
+    most: usize,
     state: Arc<Mutex<State>>,
 }
 
@@ -65,6 +68,7 @@ impl Sent {
         Self {
             masks: Arc::clone(&plan.sent),
             unread: plan.http.unread,
+            most: plan.http.judged_bytes,
             state: Arc::default(),
         }
     }
@@ -144,8 +148,13 @@ impl Sent {
         Ok(())
     }
 
-    /// What looks at a body; `None` where nothing does.
-    pub(super) fn body(&self, parts: &Parts, facts: &Facts) -> Result<Option<Masker>, Wrong> {
+    /// What looks at a body; `None` where nothing does. Messages of gRPC are read by what is known of the call.
+    pub(super) fn body(
+        &self,
+        parts: &Parts,
+        facts: &Facts,
+        (call, room): (Option<grpc::Call>, Room),
+    ) -> Result<Option<Masker>, Wrong> {
         if self.masks.is_empty() {
             return Ok(None);
         }
@@ -164,6 +173,16 @@ impl Sent {
             () if inject::is_in_pieces(&parts.headers) => Ok(None),
             // Its parts are looked at as they are.
             () if media_type.starts_with("multipart/") => self.masks.masker("text/plain"),
+            () if grpc::is_grpc(&media_type) => {
+                let how = grpc::How {
+                    direction: Direction::Sent,
+                    headers: &parts.headers,
+                    most: self.most,
+                    strict: self.unread == Unread::Refuse,
+                    room,
+                };
+                self.masks.grpc(&media_type, call.as_ref(), how)
+            }
             () => self.masks.masker(&media_type),
         };
         match (made, self.unread) {

@@ -1,4 +1,4 @@
-//! What stands in the place of one value of JSON.
+//! What stands in the place of one value.
 
 use std::borrow::Cow;
 
@@ -61,7 +61,14 @@ pub(super) enum Scalar<'a> {
 
 /// What stands in its place, as JSON writes it.
 pub(super) fn masked(mask: &Mask, value: &Scalar<'_>, keys: &Keys, out: &mut Vec<u8>) {
-    let shown = match (mask, value) {
+    let shown = shown(mask, value, keys);
+    // A text can be written, and so can memory.
+    drop(serde_json::to_writer(out, &shown));
+}
+
+/// The text that stands in its place, where one does.
+pub(super) fn shown(mask: &Mask, value: &Scalar<'_>, keys: &Keys) -> Option<String> {
+    match (mask, value) {
         (_, Scalar::Nothing) | (Mask::Null | Mask::Hide, _) => None,
         (Mask::Constant(text), _) => Some(text.to_string()),
         (_, Scalar::Flag) => None,
@@ -75,9 +82,7 @@ pub(super) fn masked(mask: &Mask, value: &Scalar<'_>, keys: &Keys, out: &mut Vec
         (Mask::Email, Scalar::Text(text)) => Some(email(text)),
         (Mask::Year, Scalar::Text(text)) => year(text),
         (Mask::Email | Mask::Year, Scalar::Number(_)) => None,
-    };
-    // A text can be written, and so can memory.
-    drop(serde_json::to_writer(out, &shown));
+    }
 }
 
 fn last4(text: &str) -> String {

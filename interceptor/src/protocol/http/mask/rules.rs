@@ -30,7 +30,7 @@ fn step(part: &str) -> Step {
 }
 
 /// How far each rule has come on the way to a value: rules, and the steps of each that are behind it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Reached(Arc<[(usize, usize)]>);
 
 impl Rules {
@@ -62,6 +62,16 @@ impl Rules {
         self.rules.is_empty()
     }
 
+    /// Whether any of them names what is called by a number.
+    pub(super) fn names_positions(&self) -> bool {
+        let is_number = |step: &Step| match step {
+            Step::Key(key) => key.bytes().all(|byte| byte.is_ascii_digit()),
+            Step::Any | Step::Deep => true,
+        };
+        let mut rules = self.rules.iter();
+        rules.any(|(steps, _)| steps.iter().all(is_number))
+    }
+
     /// Where every rule begins.
     pub(super) fn start(&self) -> Reached {
         let mut reached = Vec::new();
@@ -73,12 +83,19 @@ impl Rules {
 
     /// Where rules are behind a key, and the mask of the value there: the first rule of the file counts.
     pub(super) fn step(&self, from: &Reached, key: &str) -> (Reached, Option<&Mask>) {
-        let key = key.to_lowercase();
+        self.step_of(from, &[key])
+    }
+
+    /// The same behind a key that has several names.
+    pub(super) fn step_of(&self, from: &Reached, names: &[&str]) -> (Reached, Option<&Mask>) {
+        let names: Vec<_> = names.iter().map(|name| name.to_lowercase()).collect();
         let mut reached = Vec::new();
         for (rule, at) in from.0.iter() {
             let step = self.rules.get(*rule).and_then(|(steps, _)| steps.get(*at));
             match step {
-                Some(Step::Key(wanted)) if *wanted == key => self.come(*rule, at + 1, &mut reached),
+                Some(Step::Key(wanted)) if names.contains(wanted) => {
+                    self.come(*rule, at + 1, &mut reached)
+                }
                 Some(Step::Any) => self.come(*rule, at + 1, &mut reached),
                 Some(Step::Deep) => self.come(*rule, *at, &mut reached),
                 Some(Step::Key(_)) | None => {}

@@ -13,6 +13,7 @@ fn sent(actions: &[(Kind, Action)], unread: Unread) -> Sent {
     Sent {
         masks: Arc::new(Masks::new(&[], &actions, &Secret::from("key")).unwrap()),
         unread,
+        most: 1 << 20,
         state: Arc::default(),
     }
 }
@@ -87,13 +88,19 @@ fn what_is_refused_is_refused_wherever_it_stands() {
     assert!(matches!(masks.head(&mut masked), Err(Wrong::Unreadable(_))));
     let sent = refuses();
     let json = parts("/v1", &[("content-type", "application/json")]);
-    let masker = sent.body(&json, &facts(&json)).unwrap().unwrap();
+    let masker = sent
+        .body(&json, &facts(&json), (None, Room::default()))
+        .unwrap()
+        .unwrap();
     let body = format!(r#"{{"k":"\u0041{}"}}"#, KEY.trim_start_matches('A'));
     assert_eq!(
         sent.whole(masker, body.as_bytes()),
         Err(Wrong::Leaving("aws_key"))
     );
-    let masker = sent.body(&json, &facts(&json)).unwrap().unwrap();
+    let masker = sent
+        .body(&json, &facts(&json), (None, Room::default()))
+        .unwrap()
+        .unwrap();
     let whole = sent.whole(masker, b"{\"k\":");
     assert!(matches!(whole, Err(Wrong::Unreadable(_))), "{whole:?}");
 }
@@ -111,8 +118,13 @@ fn what_cannot_be_read_follows_the_settings() {
     ];
     for headers in rows {
         let parts = parts("/v1", headers);
-        let made =
-            |action, unread| sent(&[(Kind::Email, action)], unread).body(&parts, &facts(&parts));
+        let made = |action, unread| {
+            sent(&[(Kind::Email, action)], unread).body(
+                &parts,
+                &facts(&parts),
+                (None, Room::default()),
+            )
+        };
         assert!(
             matches!(
                 made(Action::Mask, Unread::Refuse),
@@ -131,5 +143,9 @@ fn what_cannot_be_read_follows_the_settings() {
         &[("content-type", "multipart/form-data; boundary=x")],
     );
     let sent = sent(&[(Kind::Email, Action::Mask)], Unread::Refuse);
-    assert!(sent.body(&form, &facts(&form)).unwrap().is_some());
+    assert!(
+        sent.body(&form, &facts(&form), (None, Room::default()))
+            .unwrap()
+            .is_some()
+    );
 }

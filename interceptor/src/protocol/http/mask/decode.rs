@@ -9,10 +9,10 @@ use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, Sta
 use flate2::write::{MultiGzDecoder, ZlibDecoder};
 use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, InBuffer, Operation as _, OutBuffer};
 
-use crate::protocol::http::mask::Broken;
+use super::Broken;
 
 /// Bytes that are read at a time.
-pub(super) const STEP: usize = 1 << 10;
+pub(in crate::protocol::http) const STEP: usize = 1 << 10;
 /// Bytes that one step makes at most.
 const STEP_MAX: usize = 4 << 20;
 /// Bytes that come out whatever has gone in, and how many for each byte that has.
@@ -32,7 +32,7 @@ const WINDOW: Broken = Broken("it is compressed with a window that is too large"
 
 /// How an answer is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Coding {
+pub(in crate::protocol::http) enum Coding {
     Gzip,
     Deflate,
     Brotli,
@@ -41,7 +41,7 @@ pub(super) enum Coding {
 
 impl Coding {
     /// The coding of this name; `None` where it is not read here.
-    pub(super) fn of(name: &str) -> Option<Self> {
+    pub(in crate::protocol::http) fn of(name: &str) -> Option<Self> {
         match name {
             "gzip" | "x-gzip" => Some(Self::Gzip),
             "deflate" => Some(Self::Deflate),
@@ -53,7 +53,7 @@ impl Coding {
 }
 
 /// One answer being read.
-pub(super) struct Decoder {
+pub(in crate::protocol::http) struct Decoder {
     kind: Kind,
     taken: u64,
     made: u64,
@@ -126,7 +126,7 @@ impl Sink {
 
 impl Decoder {
     /// `None` where there is no room for one.
-    pub(super) fn new(coding: Coding) -> Option<Self> {
+    pub(in crate::protocol::http) fn new(coding: Coding) -> Option<Self> {
         let kind = match coding {
             Coding::Gzip => Kind::Gzip(Box::new(MultiGzDecoder::new(Sink::default()))),
             Coding::Deflate => Kind::Deflate(Box::new(ZlibDecoder::new(Sink::default()))),
@@ -159,7 +159,7 @@ impl Decoder {
     ///
     /// # Errors
     /// Where it is damaged, or makes too much.
-    pub(super) fn feed(
+    pub(in crate::protocol::http) fn feed(
         &mut self,
         bytes: &[u8],
         mut each: impl FnMut(&[u8]) -> Result<(), Broken>,
@@ -199,7 +199,7 @@ impl Decoder {
     ///
     /// # Errors
     /// Where something is missing.
-    pub(super) fn end(&mut self, out: &mut Vec<u8>) -> Result<(), Broken> {
+    pub(in crate::protocol::http) fn end(&mut self, out: &mut Vec<u8>) -> Result<(), Broken> {
         if self.taken == 0 {
             return Ok(());
         }
