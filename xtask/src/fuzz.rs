@@ -13,7 +13,7 @@ use crate::setup::{self, For};
 use crate::shell::{self, cargo, run, text};
 
 /// What there is to fuzz: a name, and what it is for people.
-pub(crate) const TARGETS: [(&str, &str); 4] = [
+pub(crate) const TARGETS: [(&str, &str); 7] = [
     (
         "startup",
         "startup packets, and what servers say to a login",
@@ -26,6 +26,18 @@ pub(crate) const TARGETS: [(&str, &str); 4] = [
     (
         "statements",
         "what texts ask for, and what goes upstream where columns are masked",
+    ),
+    (
+        "http",
+        "the first bytes of HTTP, paths, queries, and what they mean to a cluster",
+    ),
+    (
+        "streams",
+        "the streams of a command in a cluster, over SPDY and WebSocket",
+    ),
+    (
+        "masks",
+        "masks of fields over JSON, events, tables and messages of gRPC",
     ),
 ];
 
