@@ -261,10 +261,15 @@ impl<L: Look> Stream<L> {
                 }
                 self.write(channel, &[], last, out);
             }
-            Said::Closes(bytes) => {
-                self.flush(kept, out)?;
-                out.push(websocket::message(CLOSED, &bytes, false));
-            }
+            // It names one channel, and has room for nothing else: nobody looks at what stands there.
+            Said::Closes(bytes) => match bytes.as_slice() {
+                [] => {}
+                [channel] if of(*channel).is_ok() => {
+                    self.flush(kept, out)?;
+                    out.push(websocket::message(CLOSED, &bytes, false));
+                }
+                _ => return Err(Broken("the server closes what is no channel")),
+            },
             Said::Control(kind, bytes) => self.control(kind, &bytes, kept, out)?,
         }
         Ok(())

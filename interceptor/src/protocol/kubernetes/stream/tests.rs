@@ -411,6 +411,23 @@ fn what_must_go_no_farther_does_not_and_the_client_is_told() {
 }
 
 #[test]
+fn what_a_server_says_of_a_closed_channel_is_its_number() {
+    let heard = |payload: &[u8]| {
+        let protocol = ("websocket", "v5.channel.k8s.io");
+        let mut stream = Stream::new(command(false), protocol, looks(Action::Mask)).unwrap();
+        let mut out = Vec::new();
+        let said = server(0x82, payload);
+        let read = stream.received(&said, &mut out).map(drop);
+        read.map(|()| out.concat())
+    };
+    assert_eq!(heard(&[CLOSED, 1]), Ok(server(0x82, &[CLOSED, 1])));
+    assert_eq!(heard(&[CLOSED]), Ok(Vec::new()));
+    for payload in [&b"\xffann@example.com"[..], b"\xff\x01\x01", b"\xffa"] {
+        assert!(heard(payload).is_err(), "{payload:?}");
+    }
+}
+
+#[test]
 fn what_is_no_stream_of_a_command_goes_no_farther() {
     let websocket = |bytes: &[u8], from_client: bool| {
         let protocol = ("websocket", "v4.channel.k8s.io");
