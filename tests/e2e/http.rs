@@ -11,6 +11,7 @@ mod proxied;
 mod refresh;
 mod reused;
 mod signed;
+mod sockets;
 mod tokens;
 mod trusted;
 
@@ -44,6 +45,7 @@ forbid (principal, action, resource in Path::"api/v1/admin");
 pub(crate) fn serve(
     directory: &Path,
     authority: &Authority,
+    more: &[&str],
 ) -> Result<(Process, SocketAddr, PathBuf)> {
     let (address, log) = (port::free()?, directory.join("arrived"));
     let script = place::workspace().join("tests/e2e/http/server.mjs");
@@ -53,6 +55,7 @@ pub(crate) fn serve(
         .arg(address.port().to_string())
         .arg(&log);
     command.arg(&authority.certificate).arg(&authority.key);
+    command.args(more);
     let server = Process::start(command)?;
     server.await_text("listening", DEADLINE)?;
     Ok((server, address, log))
@@ -83,6 +86,17 @@ impl Shop {
     }
 
     fn made(
+        injected: (&str, &str),
+        more: &[&str],
+        policy: &str,
+        of_target: &[&str],
+    ) -> Result<Self> {
+        Self::serving(&[], injected, more, policy, of_target)
+    }
+
+    /// With a server that is told more than where.
+    fn serving(
+        served: &[&str],
         (inject, token): (&str, &str),
         more: &[&str],
         policy: &str,
@@ -91,7 +105,7 @@ impl Shop {
         needs_root()?;
         let directory = place::temporary("http")?;
         let authority = Authority::make(directory.path())?;
-        let (server, address, log) = serve(directory.path(), &authority)?;
+        let (server, address, log) = serve(directory.path(), &authority, served)?;
         let mut http: Vec<String> = more.iter().map(|line| (*line).to_owned()).collect();
         if !inject.is_empty() {
             http.push(format!("inject: {inject}"));

@@ -364,7 +364,9 @@ fn two(tasks: Tasks) -> http2::Builder<Tasks> {
         .max_concurrent_streams(STREAMS_MAX)
         .max_send_buf_size(SEND_MAX)
         .max_header_list_size(u32::try_from(HEAD_MAX).unwrap_or(u32::MAX))
-        .auto_date_header(false);
+        .auto_date_header(false)
+        // Sockets of the web are opened on a stream, whatever their server takes.
+        .enable_connect_protocol();
     builder
 }
 

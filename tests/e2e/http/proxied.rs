@@ -45,7 +45,7 @@ impl Network {
         needs_root()?;
         let directory = place::temporary("proxied")?;
         let authority = Authority::make(directory.path())?;
-        let (server, address, log) = serve(directory.path(), &authority)?;
+        let (server, address, log) = serve(directory.path(), &authority, &[])?;
         let proxies = [port::free()?, port::free()?];
         let [by_connect, by_socks] = proxies.map(|at| at.port().to_string());
         let settings = directory.path().join("tinyproxy.conf");

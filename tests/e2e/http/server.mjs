@@ -1,5 +1,5 @@
 // A server of HTTP/1.1 and HTTP/2 that writes down what arrives: one line of JSON for each request.
-// usage: node server.mjs PORT LOG [CERTIFICATE KEY]
+// usage: node server.mjs PORT LOG [CERTIFICATE KEY [sockets]]; with `sockets` they are taken on streams of HTTP/2, too
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { appendFileSync, readFileSync } from "node:fs";
@@ -8,7 +8,7 @@ import { createSecureServer } from "node:http2";
 import { dirname, join } from "node:path";
 import { brotliCompressSync, deflateSync, gzipSync } from "node:zlib";
 
-const [port, log, certificate, key] = process.argv.slice(2);
+const [port, log, certificate, key, sockets] = process.argv.slice(2);
 const JSON_TYPE = { "content-type": "application/json" };
 const SECRET = { name: "Ann", ssn: "123-45-6789", email: "ann@example.com", cards: [{ number: "4111111111111111" }] };
 
@@ -176,6 +176,17 @@ function upgrade(request, socket) {
   socket.write(
     `HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`,
   );
+  talk(request, socket);
+}
+
+// The same on a stream (RFC 8441).
+function connect(request, response) {
+  note(request, 0, request.headers[":protocol"]);
+  response.stream.respond({ ":status": request.url === "/v1/socket" ? 200 : 404 });
+  talk(request, response.stream);
+}
+
+function talk(request, socket) {
   socket.on("error", () => {});
   socket.on("data", (frame) => {
     if ((frame[0] & 15) === 8) return socket.end();
@@ -198,7 +209,16 @@ function upgrade(request, socket) {
 }
 
 const server = certificate
-  ? createSecureServer({ allowHTTP1: true, cert: readFileSync(certificate), key: readFileSync(key) }, answer)
+  ? createSecureServer(
+      {
+        allowHTTP1: true,
+        cert: readFileSync(certificate),
+        key: readFileSync(key),
+        settings: { enableConnectProtocol: sockets === "sockets" },
+      },
+      answer,
+    )
   : createServer(answer);
 server.on("upgrade", upgrade);
+server.on("connect", connect);
 server.listen(Number(port), "127.0.0.1", () => console.log("listening"));

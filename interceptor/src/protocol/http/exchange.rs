@@ -3,6 +3,7 @@
 //! `read → judge → strip → inject → forward`, and what comes back goes through `answer`. The request that goes on is
 //! the one that was judged: nothing of it is read again.
 
+mod extended;
 mod forward;
 mod held;
 pub(super) mod lane;
@@ -162,12 +163,16 @@ impl<G: Gate, W: Way> Exchange<G, W> {
     /// Answers one request.
     pub(crate) async fn answer(&self, mut request: Request<Incoming>) -> Answer {
         let words = refuse::Words::of(&request, self.reach.is_cluster());
+        let is_socket = extended::taken(&mut request);
         let upgraded = hyper::upgrade::on(&mut request);
         let answer = match self.judge(request, upgraded).await {
             Ok(answer) => answer,
             Err(refused) => *refused,
         };
-        words.tell(answer)
+        match is_socket {
+            true => extended::given(words.tell(answer)),
+            false => words.tell(answer),
+        }
     }
 
     async fn judge(

@@ -4,6 +4,7 @@
 mod budget;
 mod life;
 pub(crate) mod pool;
+mod socket;
 
 use std::future::Future;
 use std::io;
@@ -24,6 +25,8 @@ use self::budget::{Bounded, Budget};
 pub(crate) use self::life::Lease;
 use self::life::Life;
 use self::pool::{Kept, Key, Pool};
+pub(crate) use self::socket::Socket;
+use self::socket::Takes;
 use super::{Body, CONNECTION_WINDOW, HEADERS_MAX, SEND_MAX, STREAM_WINDOW, Spoken, empty};
 use crate::config::{Host, Inject, SecretSource, Target};
 use crate::policy::{Permit, Refusal};
@@ -148,6 +151,7 @@ struct Sender {
     kind: Kind,
     budget: Budget,
     life: Arc<Life>,
+    takes: Takes,
 }
 
 #[derive(Clone)]
@@ -443,6 +447,7 @@ fn is_closed(error: &hyper::Error) -> bool {
 
 async fn shake(stream: Stream, spoken: Spoken) -> hyper::Result<Sender> {
     let (budget, life) = (Budget::of(spoken), Life::default());
+    let takes = Takes::default();
     let stream = TokioIo::new(Bounded::new(stream, budget.clone()));
     let kind = match spoken {
         Spoken::One => {
@@ -462,16 +467,23 @@ async fn shake(stream: Stream, spoken: Spoken) -> hyper::Result<Sender> {
                 .max_send_buf_size(SEND_MAX)
                 .handshake(stream);
             let (sender, connection) = builder.await?;
-            life.run(async move { drop(connection.await) });
+            life.run(takes.heard(connection));
             Kind::Two(sender)
         }
     };
     let life = Arc::new(life);
-    Ok(Sender { kind, budget, life })
+    Ok(Sender {
+        kind,
+        budget,
+        life,
+        takes,
+    })
 }
 
 async fn try_send(sender: Sender, request: Request<Body>) -> Result<Response<Incoming>, Tried> {
-    let Sender { kind, budget, life } = sender;
+    let Sender {
+        kind, budget, life, ..
+    } = sender;
     budget.renew();
     life.uses();
     let tried = match kind {

@@ -241,6 +241,7 @@ async fn received<G: Gate>(
             step(&mut to, kept, passing, finish).await?;
             return to.shutdown().await;
         }
+        passing.lease.renew();
         *total = total.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         while !bytes.is_empty() {
             let took = step(&mut to, kept, passing, |stream, out| {

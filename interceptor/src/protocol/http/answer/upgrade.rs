@@ -15,6 +15,7 @@ use crate::config::Unread;
 use crate::policy::Refusal;
 use crate::protocol::http::facts::WEBSOCKET;
 use crate::protocol::http::inject::conceal::Covered;
+use crate::protocol::http::reach::Lease;
 use crate::protocol::http::record::Track;
 use crate::protocol::http::{Answer, empty, refuse};
 use crate::protocol::kubernetes::stream::Broken;
@@ -113,9 +114,10 @@ async fn tunnel<G: Gate>(
     let mut sent = Track::new(&*gate, Direction::Sent, request, most);
     let mut received = Track::new(&*gate, Direction::Received, request, most);
     // The end of one side is told to the other, which may go on. What can carry nothing any more ends both.
-    let there = copy(from_client, to_server, &mut sent, None);
+    let there = copy(from_client, to_server, &mut sent, None, None);
+    let lease = Some(passing.lease.clone());
     let to_agent = covered.map(|covered| (covered, &mut *passing));
-    let back = copy(from_server, to_client, &mut received, to_agent);
+    let back = copy(from_server, to_client, &mut received, to_agent, lease);
     let ended = tokio::try_join!(there, back);
     passing.ending.outcome.bytes = received.total();
     if let Err(error) = ended {
@@ -130,6 +132,7 @@ async fn copy<G: Gate>(
     mut to: WriteHalf<TokioIo<Upgraded>>,
     track: &mut Track<'_, G>,
     mut covered: Option<(Covered, &mut Passing<G>)>,
+    lease: Option<Lease>,
 ) -> io::Result<()> {
     let mut piece = vec![0; PIECE];
     let mut out = Vec::new();
@@ -137,6 +140,9 @@ async fn copy<G: Gate>(
         let count = from.read(&mut piece).await?;
         let bytes = piece.get(..count).unwrap_or_default();
         let is_end = bytes.is_empty();
+        if let Some(lease) = &lease {
+            lease.renew();
+        }
         let bytes = match &mut covered {
             Some((covered, passing)) => {
                 out.clear();

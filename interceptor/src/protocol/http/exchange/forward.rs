@@ -13,14 +13,14 @@ use tokio::time::timeout;
 
 use super::lane::lane;
 use super::sent::Leaving;
-use super::{Exchange, Plan};
+use super::{Exchange, Plan, extended};
 use crate::config::Inject;
 use crate::policy::{Permit, Refusal};
 use crate::protocol::http::answer::{self, Passing};
 use crate::protocol::http::inject::sigv4::Key;
 use crate::protocol::http::inject::{Chunks, Credential, Payload};
 use crate::protocol::http::mask::Masker;
-use crate::protocol::http::reach::{Failed, Way};
+use crate::protocol::http::reach::{Failed, Socket, Way};
 use crate::protocol::http::record::Track;
 use crate::protocol::http::{Answer, Body, Spoken, empty, inject, never};
 use crate::protocol::kubernetes;
@@ -76,14 +76,15 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             whole,
         } = outgoing;
         let plan = Arc::clone(&passing.plan);
-        let most = plan.http.recorded_bytes;
-        let request = passing.ending.request;
-        let track = Track::new(&*self.gate, Direction::Sent, request, most);
-        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        let first = format!("{} {path} {:?}", parts.method, parts.version);
-        let recorded = track.head(&first, &parts.headers).await;
+        let recorded = self.record(&parts, &passing).await;
         recorded.map_err(|refusal| self.told(&refusal))?;
-        prepare(&mut parts, &passing, self.spoken());
+        let socket = match self.socket(&plan, &parts).await {
+            Ok(socket) => socket,
+            Err(why) => return Err(unanswered(why, passing)),
+        };
+        let own = socket.as_ref().map(Socket::spoken);
+        let spoken = own.unwrap_or_else(|| self.spoken());
+        prepare(&mut parts, &passing, spoken);
         if let Some(place) = self.way.made_by_proxy() {
             whole_address(&mut parts, &place).map_err(|refusal| self.told(&refusal))?;
         }
@@ -104,7 +105,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             Err(refusal) => return Err(passing.ending.not_forwarded(&refusal)),
         };
         let body = self.leaving(body, (masker, chunks), &passing);
-        let answered = self.send(permit, &plan, Request::from_parts(parts, body));
+        let answered = self.begin(permit, &plan, (parts, body), socket);
         let (mut response, permit) = match answered.await {
             Ok(answered) => answered,
             Err(why) => return Err(unanswered(why, passing)),
@@ -135,6 +136,56 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         Ok(answer::pass(response, passing).await)
     }
 
+    /// Records a head as it was judged.
+    async fn record(&self, parts: &Parts, passing: &Passing<G>) -> Result<(), Refusal> {
+        let most = passing.plan.http.recorded_bytes;
+        let request = passing.ending.request;
+        let track = Track::new(&*self.gate, Direction::Sent, request, most);
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        let first = format!("{} {path} {:?}", parts.method, parts.version);
+        track.head(&first, &parts.headers).await
+    }
+
+    /// The way of its own that a WebSocket of HTTP/2 has.
+    async fn socket(&self, plan: &Plan, parts: &Parts) -> Result<Option<Socket>, Unanswered> {
+        if !extended::is(parts) {
+            return Ok(None);
+        }
+        let socket = self.reach.socket(&self.way, is_signed(plan)).await;
+        socket.map(Some).map_err(Unanswered::Failed)
+    }
+
+    /// Sends a request for the first time, by the way of its own that a WebSocket of HTTP/2 has.
+    async fn begin(
+        &self,
+        permit: Permit,
+        plan: &Plan,
+        (mut parts, body): (Parts, Body),
+        socket: Option<Socket>,
+    ) -> Result<(Response<Incoming>, Permit), Unanswered> {
+        let Some(socket) = socket else {
+            return self
+                .send(permit, plan, Request::from_parts(parts, body))
+                .await;
+        };
+        let failed = |cause: &str| {
+            Unanswered::Failed(Failed {
+                refusal: Refusal::upstream("the server does not take a WebSocket as it should"),
+                cause: cause.to_owned(),
+            })
+        };
+        let proof = extended::sent(&mut parts, socket.spoken());
+        let proof = proof.ok_or_else(|| failed("there is no key for it"))?;
+        let opened = self
+            .reach
+            .open(permit, socket, Request::from_parts(parts, body));
+        let (mut response, permit) = within(plan, opened).await?;
+        match extended::answered(&mut response, &proof) {
+            true => Ok((response, permit)),
+            false => Err(failed("it has not read the key")),
+        }
+    }
+
     /// Sends a request; its permit comes back with the answer, for the same request.
     async fn send(
         &self,
@@ -142,15 +193,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         plan: &Plan,
         request: Request<Body>,
     ) -> Result<(Response<Incoming>, Permit), Unanswered> {
-        let sent = self.reach.send(permit, &self.way, request);
-        let sent = match plan.target.timeouts.statement {
-            Some(most) => timeout(most, sent).await,
-            None => Ok(sent.await),
-        };
-        match sent {
-            Ok(answered) => answered.map_err(Unanswered::Failed),
-            Err(_elapsed) => Err(Unanswered::Late),
-        }
+        within(plan, self.reach.send(permit, &self.way, request)).await
     }
 
     /// Whether there is another token than the one that was refused.
@@ -234,6 +277,26 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         self.tasks.run(leaving.carry(body, to));
         carried
     }
+}
+
+/// Waits for an answer as long as the target says.
+async fn within<T>(
+    plan: &Plan,
+    sent: impl Future<Output = Result<T, Failed>>,
+) -> Result<T, Unanswered> {
+    let sent = match plan.target.timeouts.statement {
+        Some(most) => timeout(most, sent).await,
+        None => Ok(sent.await),
+    };
+    match sent {
+        Ok(answered) => answered.map_err(Unanswered::Failed),
+        Err(_elapsed) => Err(Unanswered::Late),
+    }
+}
+
+/// Whether requests are signed.
+fn is_signed(plan: &Plan) -> bool {
+    matches!(plan.http.inject, Some(Inject::Sigv4(_) | Inject::Hmac(_)))
 }
 
 /// Whether the credential is a token that can be asked for anew.

@@ -27,6 +27,8 @@ pub(super) struct Budget(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     most: usize,
+    /// Others go by the same connection: it never becomes something else.
+    is_shared: bool,
     spent: AtomicUsize,
     is_lifted: AtomicBool,
 }
@@ -38,6 +40,7 @@ impl Budget {
                 Spoken::One => MOST,
                 Spoken::Two => MOST_OF_STREAMS,
             },
+            is_shared: spoken == Spoken::Two,
             ..State::default()
         }))
     }
@@ -47,9 +50,11 @@ impl Budget {
         self.0.spent.store(0, Ordering::Relaxed);
     }
 
-    /// The connection has become something else.
+    /// The connection has become something else, where it can.
     pub(super) fn lift(&self) {
-        self.0.is_lifted.store(true, Ordering::Relaxed);
+        if !self.0.is_shared {
+            self.0.is_lifted.store(true, Ordering::Relaxed);
+        }
     }
 
     fn read(&self, count: usize) -> io::Result<()> {
