@@ -128,6 +128,8 @@ pub struct Config {
     /// Names and addresses that certificates for agents may be for, beside the targets' own; `None` where nothing
     /// is said of them.
     pub authority_names: Option<Vec<Host>>,
+    /// What the authority's key is encrypted with on disk; none where it lies there in clear.
+    pub authority_seal: Option<SecretSource>,
     /// What `interceptor run` takes away from commands.
     pub launcher: Launcher,
     /// The audit log.
@@ -258,8 +260,12 @@ impl Config {
             let sources = target.protocol.secrets().chain(&target.tls.key);
             sources.map(|source| (target.name.as_str(), source))
         });
-        let webhook = self.webhook.iter();
-        targets.chain(webhook.map(|webhook| ("webhook", &webhook.secret)))
+        let webhook = self.webhook.iter().map(|webhook| &webhook.secret);
+        let own = webhook.map(|secret| ("webhook", secret));
+        let seal = self.authority_seal.iter();
+        targets
+            .chain(own)
+            .chain(seal.map(|secret| ("authority", secret)))
     }
 }
 

@@ -23,7 +23,7 @@ mod upstream;
 mod verify;
 mod web;
 
-pub use authority::{Accepted, Authority, CERTIFICATE, Confined, Dialled, unnamed};
+pub use authority::{Accepted, Authority, CERTIFICATE, Confined, Dialled, Seal, unnamed};
 pub use binding::server_end_point;
 pub use hello::{Hello, Shape};
 pub use roots::Roots;
@@ -81,6 +81,23 @@ pub enum Error {
     Authority {
         /// Which.
         path: PathBuf,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The authority's key is sealed otherwise.
+    #[error("read {path}: {reason}")]
+    Sealed {
+        /// The key.
+        path: PathBuf,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The secret of the seal cannot be had.
+    #[error("open the authority's key: `authority.seal`: {0}")]
+    NoSeal(crate::secrets::Error),
+    /// The secret of the seal is none that seals.
+    #[error("open the authority's key: `authority.seal`: {reason}")]
+    Seal {
         /// What is wrong.
         reason: &'static str,
     },

@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use super::host_files::{Which, write};
 use crate::config;
 use crate::protocol::ssh::host;
+use crate::secrets::Secrets;
 use crate::tls::{Authority, CERTIFICATE};
 
 const KNOWN_HOSTS: &str = "/etc/ssh/ssh_known_hosts";
@@ -117,7 +118,8 @@ fn lines(config: &Path) -> anyhow::Result<Vec<String>> {
     if !state.join(CERTIFICATE).exists() {
         bail!("the daemon has no authority yet; start it once");
     }
-    let authority = Authority::open(state)?;
+    let opened = async { Ok(Authority::of(&config, &Secrets::default()).await?) };
+    let authority = super::block_on(opened, false)?;
     let targets = config.targets.values().map(AsRef::as_ref);
     host::known_hosts(&authority, targets).context("make the keys")
 }

@@ -91,6 +91,7 @@ pub(super) fn build(root: &Node, file: &Path, resolvers: Vec<Resolver>) -> Built
         names: names(root.under("names")),
         unix: launcher::unix(root.under("unix")),
         authority_names: authority_names(root),
+        authority_seal: authority_seal(&from, root),
         launcher: launcher::launcher(root.under("launcher")),
         audit: Audit {
             outputs: from.outputs(root.under("audit")),
@@ -235,6 +236,10 @@ fn resolver(node: &Node) -> Option<Resolver> {
     Some(Resolver {
         address: scalar::socket(node.under("address")?.text()?).ok()?,
     })
+}
+
+fn authority_seal(from: &From<'_>, root: &Node) -> Option<SecretSource> {
+    from.secret(root.under("authority")?.under("seal")?)
 }
 
 fn authority_names(root: &Node) -> Option<Vec<Host>> {

@@ -770,9 +770,17 @@ const UNIX: Shape = Shape::Keys(&[
     ),
 ]);
 
-const AUTHORITY: Shape = Shape::Keys(&[may(
-    "names",
-    Shape::List(0, &Shape::Text(Form::ServerName)),
-    "none, and every name where a PostgreSQL target is dialled by an address",
-    "Names, each with all below it, and addresses that its certificates may be for, beside those of the targets.",
-)]);
+const AUTHORITY: Shape = Shape::Keys(&[
+    may(
+        "names",
+        Shape::List(0, &Shape::Text(Form::ServerName)),
+        "none, and every name where a PostgreSQL target is dialled by an address",
+        "Names, each with all below it, and addresses that its certificates may be for, beside those of the targets.",
+    ),
+    may(
+        "seal",
+        SECRET,
+        "in clear, mode 0600",
+        "A secret of 32 random bytes or more that the authority's key is encrypted with on disk.",
+    ),
+]);

@@ -61,8 +61,8 @@ pub(super) struct Parts {
     pub(super) console: Option<(TcpListener, Option<Arc<ServerConfig>>)>,
 }
 
-fn authority(config: &Config) -> anyhow::Result<Authority> {
-    let authority = Authority::open(&config.paths.state);
+async fn authority(config: &Config, secrets: &Secrets) -> anyhow::Result<Authority> {
+    let authority = Authority::of(config, secrets).await;
     let authority = authority.context("cannot open the local authority")?;
     apply::confine(&authority, config);
     Ok(authority)
@@ -77,11 +77,11 @@ pub(super) async fn build(config: Config, policy: policy::Handle) -> anyhow::Res
     }
     let engines = Engines::new().context("cannot build the engines")?;
     directories(&config.paths)?;
-    let authority = authority(&config)?;
+    let secrets = Arc::new(Secrets::default());
+    let authority = authority(&config, &secrets).await?;
     let control = control::listen(&config.paths.run)?;
     let for_targets = control::listen_for_targets(&config.paths.run)?;
     let metrics = metrics::listen(config.metrics).await?;
-    let secrets = Arc::new(Secrets::default());
     let console = console::listen(config.console.as_ref(), &secrets).await?;
     let (audit, recorder) = records(&config)?;
     let (grants, tokens, approvals, factors) = granted(&config)?;

@@ -299,7 +299,7 @@ async fn an_output_that_cannot_be_reached_is_tried_again_later_each_time_and_see
 async fn syslog_is_framed_by_length_and_goes_over_tls() {
     let state = tempfile::tempdir().unwrap();
     let (log, from, _) = log(state.path());
-    let authority = crate::tls::Authority::open(state.path()).unwrap();
+    let authority = crate::tls::Authority::open(state.path(), None).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let received = tokio::spawn(async move {

@@ -2,6 +2,7 @@
 //! agent dials. The key never leaves the daemon; leaves live a week and are made as they are asked for.
 
 mod confined;
+mod sealed;
 
 use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
@@ -29,6 +30,7 @@ use tokio_rustls::{LazyConfigAcceptor, TlsStream};
 use zeroize::Zeroizing;
 
 pub use self::confined::{Confined, unnamed};
+pub use self::sealed::Seal;
 use super::{ALPN_POSTGRESQL, Error, Hello, Stream, provider, server_end_point};
 use crate::clock;
 use crate::config::{Host, Target};
@@ -156,17 +158,18 @@ impl std::fmt::Debug for Authority {
 
 impl Authority {
     /// Reads `ca.pem` (0644) and `ca.key` (0600) from `state`, or makes them where there is no
-    /// `ca.pem`; blocks on the disk. An authority that ends within 90 days is warned of.
+    /// `ca.pem`; blocks on the disk. An authority that ends within 90 days is warned of. With a `seal` the key is
+    /// written encrypted by it, also where it lies there in clear.
     ///
     /// # Errors
-    /// [`Error`] where a file cannot be read or written, where the key is missing or open to
-    /// others, where the two do not belong together, or where the certificate has expired.
-    pub fn open(state: &Path) -> Result<Self, Error> {
+    /// [`Error`] where a file cannot be read or written, where the key is missing, open to
+    /// others or sealed otherwise, where the two do not belong together, or where the certificate has expired.
+    pub fn open(state: &Path, seal: Option<&Seal>) -> Result<Self, Error> {
         let certificate = state.join(CERTIFICATE);
         let key = state.join(KEY);
         match fs::symlink_metadata(&certificate) {
             Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => make(&certificate, &key)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => make(&certificate, &key, seal)?,
             Err(source) => {
                 return Err(Error::Read {
                     path: certificate,
@@ -174,7 +177,7 @@ impl Authority {
                 });
             }
         }
-        let authority = Self::read(&certificate, &key)?;
+        let authority = Self::read(&certificate, &key, seal)?;
         let left = authority.shown.load().expires.saturating_sub(now()) / DAY;
         if left < RENEW_DAYS {
             tracing::warn!(
@@ -186,17 +189,35 @@ impl Authority {
         Ok(authority)
     }
 
-    fn read(certificate_path: &Path, key_path: &Path) -> Result<Self, Error> {
+    fn read(certificate_path: &Path, key_path: &Path, seal: Option<&Seal>) -> Result<Self, Error> {
         let wrong = |path: &Path, reason| Error::Authority {
             path: path.to_owned(),
             reason,
         };
-        let key = KeyPair::from_pem(&key_text(key_path)?)
+        let text_of_key = key_text(key_path)?;
+        let is_sealed = sealed::is_sealed(&text_of_key);
+        let opened = match (is_sealed, seal) {
+            (false, _) => text_of_key,
+            (true, Some(seal)) => seal.open(&text_of_key).ok_or_else(|| Error::Sealed {
+                path: key_path.to_owned(),
+                reason: "it was sealed by another secret than that of `authority.seal`, or changed since",
+            })?,
+            (true, None) => {
+                return Err(Error::Sealed {
+                    path: key_path.to_owned(),
+                    reason: "it is sealed; name the secret in `authority.seal`",
+                });
+            }
+        };
+        let key = KeyPair::from_pem(&opened)
             .map_err(|_not_pem| wrong(key_path, "not a private key in PEM"))?;
         let pem = text(certificate_path, &open(certificate_path)?)?;
         let certificate = CertificateDer::from_pem_slice(pem.as_bytes())
             .map_err(|_not_pem| wrong(certificate_path, "not a certificate in PEM"))?;
         let shown = Shown::of(&certificate, &key).map_err(|why| wrong(certificate_path, why))?;
+        if let Some(seal) = seal.filter(|_| !is_sealed) {
+            replace(key_path, on_disk(&opened, Some(seal))?.as_bytes(), 0o600)?;
+        }
         let root = hmac::Key::new(hmac::HMAC_SHA256, &Zeroizing::new(key.serialize_der()));
         let issuer = Issuer::from_ca_cert_der(&certificate, key)
             .map_err(|_not_der| wrong(certificate_path, "not a certificate that can be read"))?;
@@ -455,7 +476,7 @@ fn no_authority(source: rcgen::Error) -> Error {
     }
 }
 
-fn make(certificate_path: &Path, key_path: &Path) -> Result<(), Error> {
+fn make(certificate_path: &Path, key_path: &Path, seal: Option<&Seal>) -> Result<(), Error> {
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(no_authority)?;
     // Each host's authority has a name of its own, so that a client may trust several.
     let mark = hex::encode(serial()?.to_bytes().get(..4).unwrap_or_default());
@@ -463,8 +484,17 @@ fn make(certificate_path: &Path, key_path: &Path) -> Result<(), Error> {
     let certificate = params.self_signed(&key).map_err(no_authority)?;
     // The key first: a key without a certificate is trusted by nobody and made anew.
     let pem = Zeroizing::new(key.serialize_pem());
-    replace(key_path, pem.as_bytes(), 0o600)?;
+    replace(key_path, on_disk(&pem, seal)?.as_bytes(), 0o600)?;
     replace(certificate_path, certificate.pem().as_bytes(), 0o644)
+}
+
+/// The key as it is written.
+fn on_disk(pem: &str, seal: Option<&Seal>) -> Result<Zeroizing<String>, Error> {
+    let text = match seal {
+        Some(seal) => seal.seal(pem).ok_or(Error::Random)?,
+        None => pem.to_owned(),
+    };
+    Ok(Zeroizing::new(text))
 }
 
 /// What its certificate says, but for the names that it is for.

@@ -29,7 +29,7 @@ pub(crate) async fn pair() -> (TcpStream, TcpStream) {
 /// An authority in a directory of its own.
 pub(crate) fn authority() -> (tempfile::TempDir, Authority) {
     let state = tempfile::tempdir().unwrap();
-    let authority = Authority::open(state.path()).unwrap();
+    let authority = Authority::open(state.path(), None).unwrap();
     (state, authority)
 }
 

@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn a_store_with_an_older_certificate_is_told_of() {
         let state = tempfile::tempdir().unwrap();
-        let authority = Authority::open(state.path()).unwrap();
+        let authority = Authority::open(state.path(), None).unwrap();
         let confined = |addresses: &str| Confined::of(&config(addresses));
         let pem = |names: Option<&Confined>| {
             authority.confine(names).unwrap();

@@ -31,6 +31,8 @@ use crate::cli::run::apart;
 use crate::cli::{VIOLATION, block_on, client, complain, print};
 use crate::config::Config;
 use crate::control::api::{Scope, Status, Tag, Which};
+use crate::secrets::Secrets;
+use crate::tls::Authority;
 
 /// What is said when somebody waits for a socket that is connected, for one that is not, and to be moved out.
 const GIVE: &str = "give\n";
@@ -100,7 +102,7 @@ pub(super) fn prove(config: &Config, user: Option<&str>, to: &Path) -> anyhow::R
         ..about(&user, guards.clone())
     };
     print(&report.table());
-    report::write(&report, &config.paths.state, to)?;
+    report::write(&report, &authority(config)?, to)?;
     print(&format!("signed report: {}\n", to.display()));
     Ok(match report.open() {
         0 => ExitCode::SUCCESS,
@@ -110,13 +112,19 @@ pub(super) fn prove(config: &Config, user: Option<&str>, to: &Path) -> anyhow::R
 
 /// Reads a report of this host's, and says what it said.
 pub(super) fn verify(config: &Config, from: &Path) -> anyhow::Result<ExitCode> {
-    let report = report::read(&config.paths.state, from)?;
+    let report = report::read(&authority(config)?, from)?;
     print(&report.table());
     print(&format!("signed by this host, {}\n", report.time));
     Ok(match report.open() {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::from(VIOLATION),
     })
+}
+
+/// The authority, whose key signs.
+fn authority(config: &Config) -> anyhow::Result<Authority> {
+    let opened = async { Ok(Authority::of(config, &Secrets::default()).await?) };
+    block_on(opened, false).context("cannot read the key that signs")
 }
 
 /// An ordinary user: the one that is named, who called sudo, or nobody.

@@ -43,7 +43,49 @@ fn a_certificate_that_would_not_be_read_again_is_not_written() {
     let error = authority.confine(Some(&names)).unwrap_err();
     assert!(error.to_string().contains("too many"), "{error}");
     assert_eq!(authority.confined(), None);
-    assert!(Authority::open(state.path()).is_ok());
+    assert!(Authority::open(state.path(), None).is_ok());
+}
+
+#[test]
+fn a_key_that_is_sealed_is_read_by_whoever_has_the_secret_alone() {
+    let state = tempfile::tempdir().unwrap();
+    let path = state.path().join(KEY);
+    let seal = |letter: u8| Seal::new(&[letter; 32]).unwrap();
+    let open = |seal: Option<&Seal>| Authority::open(state.path(), seal);
+    // One that lies there in clear is sealed, and stays the same.
+    let clear = open(None).unwrap();
+    assert!(fs::read_to_string(&path).unwrap().contains("PRIVATE KEY"));
+    let sealed = open(Some(&seal(1))).unwrap();
+    assert_eq!(sealed.certificate(), clear.certificate());
+    assert_eq!(sealed.derive("a", &[]), clear.derive("a", &[]));
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(!text.contains("PRIVATE KEY"), "{text}");
+    assert_eq!(mode(&path), 0o600);
+    assert!(open(Some(&seal(1))).is_ok());
+    assert_eq!(fs::read_to_string(&path).unwrap(), text, "it is left alone");
+    let told = |seal: Option<&Seal>| open(seal).unwrap_err().to_string();
+    assert!(told(None).contains("authority.seal"), "{}", told(None));
+    let other = told(Some(&seal(2)));
+    assert!(other.contains("another secret"), "{other}");
+    // Any letter of it.
+    for at in 0..text.trim_end().len() {
+        let mut bent = text.clone().into_bytes();
+        bent[at] = if bent[at] == b'A' { b'B' } else { b'A' };
+        fs::write(&path, bent).unwrap();
+        assert!(open(Some(&seal(1))).is_err(), "{at}");
+    }
+    assert!(Seal::new(&[1; 31]).is_err());
+}
+
+#[test]
+fn a_new_authority_is_sealed_from_the_first_byte_on() {
+    let state = tempfile::tempdir().unwrap();
+    let seal = Seal::new(&[7; 32]).unwrap();
+    let made = Authority::open(state.path(), Some(&seal)).unwrap();
+    let text = fs::read_to_string(state.path().join(KEY)).unwrap();
+    assert!(sealed::is_sealed(&text), "{text}");
+    let again = Authority::open(state.path(), Some(&seal)).unwrap();
+    assert_eq!(made.certificate(), again.certificate());
 }
 
 #[test]
@@ -51,7 +93,7 @@ fn an_authority_is_made_once_and_read_again() {
     let (state, first) = authority();
     assert_eq!(mode(&state.path().join(CERTIFICATE)), 0o644);
     assert_eq!(mode(&state.path().join(KEY)), 0o600);
-    let second = Authority::open(state.path()).unwrap();
+    let second = Authority::open(state.path(), None).unwrap();
     assert_eq!(first.certificate(), second.certificate());
     let years = (second.expires().as_second() - now()) / DAY / 365;
     assert_eq!(years, 10);
@@ -104,7 +146,7 @@ fn an_authority_whose_files_are_not_right_is_refused() {
     for (name, spoil, expected) in rows {
         let (state, _) = authority();
         spoil(state.path());
-        let error = Authority::open(state.path()).unwrap_err().to_string();
+        let error = Authority::open(state.path(), None).unwrap_err().to_string();
         assert!(error.contains(expected), "{name}: {error}");
     }
 }
@@ -124,7 +166,7 @@ fn replace_certificate(state: &Path, ca: bool, days: i64) {
 fn a_key_without_a_certificate_is_made_anew() {
     let (state, first) = authority();
     fs::remove_file(state.path().join(CERTIFICATE)).unwrap();
-    let second = Authority::open(state.path()).unwrap();
+    let second = Authority::open(state.path(), None).unwrap();
     assert_ne!(first.certificate(), second.certificate());
 }
 
@@ -171,7 +213,7 @@ fn a_leaf_is_made_anew_a_day_before_its_end() {
 fn a_leaf_does_not_outlive_its_authority() {
     let (state, _) = authority();
     replace_certificate(state.path(), true, 3);
-    let authority = Authority::open(state.path()).unwrap();
+    let authority = Authority::open(state.path(), None).unwrap();
     let leaf = authority
         .make_leaf(&authority.shown.load_full(), &[host("db.example")], now())
         .unwrap();
@@ -260,7 +302,7 @@ async fn a_client_that_sends_no_name_is_shown_all_that_lead_there() {
 fn what_is_derived_is_the_same_as_long_as_the_authority_is() {
     let (state, first) = authority();
     let key = first.derive("a", &[b"b", b"c"]);
-    let again = Authority::open(state.path()).unwrap();
+    let again = Authority::open(state.path(), None).unwrap();
     assert_eq!(again.derive("a", &[b"b", b"c"]), key);
     let others: [(&str, &[&[u8]]); 4] = [
         ("b", &[b"b", b"c"]),

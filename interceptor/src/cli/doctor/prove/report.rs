@@ -129,9 +129,8 @@ fn key(authority: &Authority) -> anyhow::Result<Ed25519KeyPair> {
 }
 
 /// Writes it, signed with a key that is derived from the authority's.
-pub(super) fn write(report: &Report, state: &Path, to: &Path) -> anyhow::Result<()> {
-    let authority = Authority::open(state).context("cannot read the key to sign with")?;
-    let key = key(&authority)?;
+pub(super) fn write(report: &Report, authority: &Authority, to: &Path) -> anyhow::Result<()> {
+    let key = key(authority)?;
     let report = serde_json::to_value(report)?;
     let bytes = serde_json::to_vec(&report)?;
     let signed = Signed {
@@ -148,11 +147,10 @@ pub(super) fn write(report: &Report, state: &Path, to: &Path) -> anyhow::Result<
 ///
 /// # Errors
 /// Where it is none, or has been changed.
-pub(super) fn read(state: &Path, from: &Path) -> anyhow::Result<Report> {
+pub(super) fn read(authority: &Authority, from: &Path) -> anyhow::Result<Report> {
     let text = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
     let signed: Signed = serde_json::from_slice(&text).context("it is no report")?;
-    let authority = Authority::open(state).context("cannot read the key that signs")?;
-    let own = key(&authority)?;
+    let own = key(authority)?;
     let own = own.public_key().as_ref();
     ensure!(
         signed.key == hex::encode(own),

@@ -61,7 +61,7 @@ fn a_certificate_says_what_it_is_for() {
         assert_eq!(authority.confined(), expected, "{names:?}");
         assert_ne!(authority.certificate(), before);
         assert!(!authority.confine(Some(&wanted)).unwrap());
-        let again = Authority::open(state.path()).unwrap();
+        let again = Authority::open(state.path(), None).unwrap();
         assert_eq!(again.confined(), expected, "{names:?}");
         assert!(authority.confine(None).unwrap());
         assert_eq!(authority.confined(), None);
@@ -147,7 +147,7 @@ fn an_authority_that_was_not_made_here_is_left_as_it_is() {
         .self_signed(&KeyPair::from_pem(&key).unwrap())
         .unwrap();
     std::fs::write(state.path().join(CERTIFICATE), made.pem()).unwrap();
-    let authority = Authority::open(state.path()).unwrap();
+    let authority = Authority::open(state.path(), None).unwrap();
     assert!(!authority.confine(Some(&confined(&["db.example"]))).unwrap());
     assert_eq!(authority.certificate(), *made.der());
 }
