@@ -129,7 +129,7 @@ impl Network {
         let directory = place::temporary("proxies")?;
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
         let authority = Authority::make(directory.path())?;
-        let (server, address, log) = serve(directory.path(), &authority)?;
+        let (server, address, log) = serve(directory.path(), &authority, &[])?;
         let proxy = Proxy::start(directory.path(), pieces)?;
         let mut target = Target {
             password: Some(TOKEN.to_owned()),

@@ -153,7 +153,7 @@ impl Bridge {
         let seen = Arc::<Mutex<Vec<Startup>>>::default();
         let parts = Arc::new(Parts {
             target,
-            authority: Authority::open(state.path()).unwrap(),
+            authority: Authority::open(state.path(), None).unwrap(),
             injector: Injector::new().unwrap(),
             registry: Arc::default(),
             seen: Arc::clone(&seen),

@@ -130,7 +130,7 @@ async fn each_method_logs_in_where_it_is_allowed() {
 async fn a_server_that_is_not_the_named_one_is_left_before_the_login() {
     let server = Server::shared();
     let other = tempfile::tempdir().unwrap();
-    Authority::open(other.path()).unwrap();
+    Authority::open(other.path(), None).unwrap();
     let foreign = other.path().join("ca.pem");
     let rows = [
         (TlsMode::VerifyFull, server.ca(), "127.0.0.1", true),
@@ -317,7 +317,7 @@ async fn a_newer_protocol_is_negotiated_down() {
 /// the server's offer where `strip` says so.
 async fn between(server: &Server, socket: TcpStream, strip: bool) {
     let state = tempfile::tempdir().unwrap();
-    let authority = Authority::open(state.path()).unwrap();
+    let authority = Authority::open(state.path(), None).unwrap();
     let mut socket = socket;
     let mut request = [0; 8];
     socket.read_exact(&mut request).await.unwrap();

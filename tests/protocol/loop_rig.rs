@@ -161,7 +161,7 @@ impl Front {
         let done = Arc::<Mutex<Vec<Done>>>::default();
         let parts = Arc::new(Parts {
             target,
-            authority: Authority::open(state.path()).unwrap(),
+            authority: Authority::open(state.path(), None).unwrap(),
             injector: Injector::new().unwrap(),
             registry: Arc::default(),
             done: Arc::clone(&done),
