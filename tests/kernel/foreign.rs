@@ -108,7 +108,7 @@ impl Drop for Foreign {
     }
 }
 
-fn bpf<A>(command: libc::c_int, attr: &mut A) -> io::Result<i32> {
+pub(crate) fn bpf<A>(command: libc::c_int, attr: &mut A) -> io::Result<i32> {
     // SAFETY: `attr` is a prefix of `union bpf_attr` of the size given; what it points to outlives the call.
     let answer = unsafe { libc::syscall(libc::SYS_bpf, command, attr, size_of::<A>()) };
     match answer {

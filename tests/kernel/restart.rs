@@ -6,7 +6,7 @@
 )]
 
 use std::net::SocketAddr;
-use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use aya::maps::{HashMap, Map, MapData};
 use interceptor::capture::{Capture, Error, Guard, Settings, Verdict};
@@ -16,6 +16,7 @@ use interceptor_ebpf::process::Lineage;
 use nix::mount::{MsFlags, mount};
 use nix::sched::CloneFlags;
 
+use crate::foreign::bpf;
 use crate::host::{ROAM, dials, guarded, restart, words};
 use crate::scene::{Client, Scene, can_say, is_idle, server, settings, told, unique};
 
@@ -36,6 +37,38 @@ fn without_a_daemon_connects_to_targets_fail_at_once() {
     let client = scene.client(DIAL, &[&port]);
     assert_eq!(scene.accept().1.destination.0.inet().unwrap(), at);
     assert_eq!(client.finish(), "ok");
+    assert!(is_idle(&target));
+}
+
+/// Takes a link off its hook, as an untag does that ends there, and leaves its pin.
+fn sever(pin: &std::path::Path) {
+    const OBJ_GET: libc::c_int = 7;
+    const LINK_DETACH: libc::c_int = 34;
+    let path = std::ffi::CString::new(pin.to_str().unwrap()).unwrap();
+    let mut get = [path.as_ptr().expose_provenance() as u64, 0];
+    let fd = bpf(OBJ_GET, &mut get).unwrap();
+    // SAFETY: the call has just made it.
+    let link = unsafe { OwnedFd::from_raw_fd(fd) };
+    bpf(LINK_DETACH, &mut link.as_raw_fd()).unwrap();
+}
+
+#[test]
+fn a_scope_whose_untag_was_cut_off_between_hooks_and_pins_is_shut_by_the_next_daemon() {
+    let mut scene = Scene::new();
+    let (target, at) = server("127.0.0.1:0");
+    let port = at.port().to_string();
+    scene.kill();
+    let connect = scene.scope_pin("connect4");
+    for entry in std::fs::read_dir(connect.parent().unwrap()).unwrap() {
+        let path = entry.unwrap().path();
+        if !["agent", "configured"].contains(&path.file_name().unwrap().to_str().unwrap()) {
+            sever(&path);
+        }
+    }
+    assert_eq!(scene.run(DIAL, &[&port]), "ok", "nothing was taken off");
+    assert!(target.accept().is_ok());
+    scene.restart();
+    assert_ne!(scene.run(DIAL, &[&port]), "ok");
     assert!(is_idle(&target));
 }
 

@@ -96,6 +96,7 @@ impl Target {
 
     fn as_login<'a>(&'a self, startup: &'a Startup) -> Login<'a> {
         Login {
+            apart: None,
             target: "db",
             host: &self.host,
             tls: &self.tls,

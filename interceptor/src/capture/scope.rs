@@ -270,7 +270,13 @@ impl Capture {
             source,
         };
         if let Some(link) = pins::open(pin)? {
-            return syscall::link_update(&link, program).map_err(attach_error);
+            match syscall::link_update(&link, program) {
+                // It was taken off its hook, and its pin was left.
+                Err(severed) if severed.raw_os_error() == Some(libc::ENOLINK) => {
+                    pins::remove_file(pin)?;
+                }
+                updated => return updated.map_err(attach_error),
+            }
         }
         let directory = self.hierarchy.directory(path);
         let cgroup = File::open(&directory).map_err(attach_error)?;
@@ -300,18 +306,22 @@ impl Capture {
     /// Takes a scope's programs off its hooks, and their pins away; none of them runs behind this.
     fn unhook(&self, id: u64) -> Result<(), Error> {
         let directory = self.pins.scope(id);
-        for hook in self.programs.of_scope() {
-            let Some(link) = pins::open(&directory.join(hook.name))? else {
-                continue;
-            };
-            if let Err(error) = syscall::link_detach(&link) {
-                // Its end comes with its pin's, a moment later.
-                tracing::debug!(%error, hook = hook.name, "a link is not taken off its hook by itself");
-            }
-        }
+        let hooks = self.programs.of_scope();
+        let links: Result<Vec<_>, _> = hooks
+            .map(|hook| pins::open(&directory.join(hook.name)))
+            .collect();
+        let links = links?;
+        // The pins first: what is cut off here is held by this process alone, and ends with it.
         if directory.exists() {
             pins::remove(&directory)?;
         }
+        for link in links.iter().flatten() {
+            if let Err(error) = syscall::link_detach(link) {
+                // It comes off with its end, a moment later.
+                tracing::debug!(%error, "a link is not taken off its hook by itself");
+            }
+        }
+        drop(links);
         await_programs();
         Ok(())
     }

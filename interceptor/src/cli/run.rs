@@ -30,8 +30,18 @@ use super::{Daemon, bind, block_on, client};
 use crate::capture::cgroup2::Hierarchy;
 use crate::control::api::{Begin, Launch, Placed, Proof, Run as Asked};
 
-/// Where OpenSSL, Go and others look for the host's store, beside a directory that is found by names of its own.
-const STORE: &str = "SSL_CERT_FILE";
+/// By what names programs are told of the host's store in a file: those that find it by other names else (OpenSSL), or
+/// bring a bundle of their own, which may be installed after the start.
+const STORES: [&str; 8] = [
+    "SSL_CERT_FILE",
+    "AWS_CA_BUNDLE",
+    "CARGO_HTTP_CAINFO",
+    "CURL_CA_BUNDLE",
+    "DENO_CERT",
+    "GIT_SSL_CAINFO",
+    "PIP_CERT",
+    "REQUESTS_CA_BUNDLE",
+];
 
 /// `interceptor run`.
 #[derive(Debug, Args)]
@@ -103,8 +113,11 @@ impl Run {
             command.env_remove(variable);
         }
         let store = give_up(&placed.launch, program, user.as_ref())?;
-        if let Some(store) = store.filter(|_| std::env::var_os(STORE).is_none()) {
-            command.env(STORE, store);
+        if let Some(store) = store {
+            let unsaid = STORES
+                .iter()
+                .filter(|name| std::env::var_os(name).is_none());
+            command.envs(unsaid.map(|name| (name, store)));
         }
         if let Some(user) = user {
             command

@@ -86,6 +86,7 @@ pub(super) async fn log_in(
     let mut last = anyhow::anyhow!("it has no address");
     for server in servers(target) {
         let login = Login {
+            apart: None,
             target: &target.name,
             host: server.host(),
             tls: &tls,

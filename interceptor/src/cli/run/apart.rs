@@ -149,10 +149,36 @@ pub(super) fn bound() -> io::Result<()> {
     Ok(())
 }
 
+/// `_LINUX_CAPABILITY_VERSION_3`.
+const VERSION_3: u32 = 0x2008_0522;
+
+/// Acts without the use of a capability, as root does that has none, and has them again then.
+pub(super) fn unarmed<T>(act: impl FnOnce() -> T) -> io::Result<T> {
+    let header = [VERSION_3, 0];
+    let mut before = [0_u32; 6];
+    // SAFETY: the header is two words, the sets are six, as the version has it.
+    let got = unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), before.as_mut_ptr()) };
+    let set = |sets: [u32; 6]| {
+        // SAFETY: as above.
+        let set = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) };
+        match set {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    if got != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // What can be used of them is the first of three words, twice.
+    let [_, permitted, inherited, _, more, and_more] = before;
+    set([0, permitted, inherited, 0, more, and_more])?;
+    let done = act();
+    set(before)?;
+    Ok(done)
+}
+
 /// Gives up every capability that this process holds.
 pub(super) fn disarm() -> io::Result<()> {
-    /// `_LINUX_CAPABILITY_VERSION_3`.
-    const VERSION_3: u32 = 0x2008_0522;
     let header = [VERSION_3, 0];
     let none = [0_u32; 6];
     // SAFETY: the header is two words, the sets are six, as the version has it.

@@ -23,6 +23,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{Gid, Uid, User, getgroups, initgroups, setegid, seteuid, setgroups};
 
 use self::find::{Found, Kind};
+use super::apart;
 use super::mounts::lock;
 use crate::cli::ssh_ca;
 use crate::control::api::Trust;
@@ -77,10 +78,11 @@ fn made(trust: &Trust, program: &OsStr, user: Option<&User>) -> Vec<(Found, Vec<
     found.into_iter().filter_map(extended).collect()
 }
 
-/// Acts as the user, with the rights of nobody else; this process is root before and after.
+/// Acts as the user, with the rights of nobody else; this process is root before and after. Where root stays what it
+/// is, it reads as the root that the command will be.
 fn as_user<T>(user: Option<&User>, act: impl FnOnce() -> T) -> anyhow::Result<T> {
     let Some(user) = user else {
-        return Ok(act());
+        return Ok(apart::unarmed(act)?);
     };
     let (root, group, groups) = (Uid::effective(), Gid::effective(), getgroups()?);
     initgroups(&CString::new(user.name.as_bytes())?, user.gid)?;
@@ -96,25 +98,37 @@ fn as_user<T>(user: Option<&User>, act: impl FnOnce() -> T) -> anyhow::Result<T>
 /// Writes everything, then mounts it: a mount that cannot be written to is one wherever it is bound.
 fn replace_all(made: &[(Found, Vec<u8>)], tells: Option<&Trust>) -> anyhow::Result<()> {
     let at = |number: usize| Path::new(DESK).join(number.to_string());
+    let mut written = Vec::new();
     for (number, (found, content)) in made.iter().enumerate() {
-        write(found, &at(number), content)
-            .with_context(|| format!("cannot write what comes over {}", found.path.display()))?;
+        match write(found, &at(number), content) {
+            Ok(()) => written.push((found, at(number))),
+            Err(error) => left(found, &error),
+        }
     }
     let settings = Path::new(DESK).join("ssh");
     if let Some(trust) = tells {
         write_settings(&settings, &trust.known_hosts).context("cannot tell ssh of the daemon")?;
     }
     lock(Path::new(DESK))?;
-    for (number, (found, _)) in made.iter().enumerate() {
-        // Whatever has its name by now: the file that was read is mounted over.
+    for (found, new) in written {
+        // Whatever has its name by now: the file that was read is mounted over, where it still has one.
         let place = format!("/proc/self/fd/{}", found.file.as_raw_fd());
-        bind(&at(number), Path::new(&place))
-            .with_context(|| format!("cannot mount over {}", found.path.display()))?;
+        if let Err(error) = bind(&new, Path::new(&place)) {
+            left(found, &error);
+        }
     }
     match tells {
         Some(_) => bind(&settings, Path::new(ssh_ca::SETTINGS)),
         None => Ok(()),
     }
+}
+
+/// One file is no reason not to start.
+fn left(found: &Found, error: &anyhow::Error) {
+    tracing::warn!(
+        path = %found.path.display(),
+        "left as it is: a program that reads it does not trust the daemon: {error:#}"
+    );
 }
 
 fn bind(from: &Path, to: &Path) -> anyhow::Result<()> {

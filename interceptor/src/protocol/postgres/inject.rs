@@ -62,6 +62,8 @@ pub struct Login<'a> {
     pub target: &'a str,
     /// The host that was dialled, for the certificate's name.
     pub host: &'a config::Host,
+    /// What tells the server from others at its address, which are behind the same proxy.
+    pub apart: Option<&'a str>,
     /// How TLS is spoken to it.
     pub tls: &'a tls::Upstream,
     /// Who logs in, and how.
@@ -80,6 +82,16 @@ pub struct Login<'a> {
     pub attrs: config::SessionAttrs,
     /// Where the target has sensitive columns: what masking them needs.
     pub masked: Option<Masked<'a>>,
+}
+
+impl Login<'_> {
+    /// The server at an address, as it is remembered by: what is known of one says nothing of another.
+    fn server(&self, address: Place) -> String {
+        match self.apart {
+            Some(apart) => format!("{apart} behind {address}"),
+            None => address.to_string(),
+        }
+    }
 }
 
 /// What masking needs of a login.

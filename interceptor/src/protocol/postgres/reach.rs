@@ -165,6 +165,7 @@ impl Reach {
             },
             replication: startup.replication,
             hash_key: opening.hash_key(),
+            apart: who.apart(),
             learns: false,
             postgres: Arc::clone(settings),
             target,
@@ -337,6 +338,8 @@ pub(super) struct Plan {
     pub(super) replication: Option<Replication>,
     /// What the target's own hashes of masked values are keyed by.
     pub(super) hash_key: Secret,
+    /// What tells the server from others at its address.
+    pub(super) apart: Option<Arc<str>>,
     /// Whether it is to be known what its database looks like, though nothing in it may be masked.
     learns: bool,
 }
@@ -352,6 +355,7 @@ impl Plan {
         Login {
             target: &self.target.name,
             host,
+            apart: self.apart.as_deref(),
             tls: &self.tls,
             postgres: &self.postgres,
             password,

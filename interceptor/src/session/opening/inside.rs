@@ -86,6 +86,11 @@ fn fits(config: &Config, target: &Target, host: &Host) -> Result<(), Refusal> {
             "a target of the client's network namespace is not asked for behind a proxy",
         ));
     }
+    if !target.dial.hosts.is_empty() {
+        return Err(Refusal::upstream(
+            "a target whose `dial.hosts` say where it is has no other place behind a proxy",
+        ));
+    }
     // A page that is everybody's may come from anybody; what else there is, keeps what it was told by a server for others.
     let is_everybodys = target.http().is_some() && target.gives_nothing();
     if !target.proves_server() && !is_everybodys {
@@ -117,6 +122,17 @@ fn is_own(ip: IpAddr) -> bool {
 }
 
 impl Who {
+    /// What tells the server from all others that are behind the same proxy, whose address is all that a socket shows.
+    #[must_use]
+    pub fn apart(&self) -> Option<Arc<str>> {
+        let through = self.through.as_ref()?;
+        let host = match &through.host {
+            Host::Name(name) => name.to_ascii_lowercase(),
+            Host::Ip(ip) => ip.to_string(),
+        };
+        Some(format!("{host} {}", through.port).into())
+    }
+
     /// The host and port of a request that the proxy is to make itself: nothing is asked of it before that.
     pub(in crate::session) fn made_by_proxy(&self) -> Option<String> {
         let through = self.through.as_ref();

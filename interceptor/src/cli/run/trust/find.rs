@@ -39,8 +39,28 @@ const PYTHON: [&str; 4] = [
     "pip/_vendor/certifi/cacert.pem",
 ];
 
-/// Most bytes of a bundle.
+/// What is installed in a user's home that brings a Python of its own, as patterns.
+const HOMES: [&str; 8] = [
+    ".local",
+    ".local/share/pipx/venvs/*",
+    ".local/share/uv/tools/*",
+    ".local/share/uv/python/*",
+    ".pyenv/versions/*",
+    "miniconda3",
+    "anaconda3",
+    ".venv",
+];
+
+/// Tools that bring one for the host.
+const TOOLS: [&str; 3] = [
+    "/usr/local/aws-cli/v2/*/dist/awscli/botocore/cacert.pem",
+    "/opt/az/lib/python3*/site-packages/certifi/cacert.pem",
+    "/usr/lib/google-cloud-sdk/lib/third_party/certifi/cacert.pem",
+];
+
+/// Most bytes of a bundle, and of all.
 const MOST_BYTES: u64 = 4 << 20;
+const MOST_IN_ALL: u64 = 64 << 20;
 /// Most bundles.
 const MOST: usize = 256;
 
@@ -83,10 +103,16 @@ pub(super) fn all(trust: &Trust, program: &OsStr, user: Option<&User>) -> Vec<Fo
         None => env::var_os("HOME").map(PathBuf::from),
     };
     let named = trust.bundles.iter().cloned();
-    let host = STORES.into_iter().chain(JAVA).map(str::to_owned);
+    let host = STORES.into_iter().chain(JAVA).chain(TOOLS);
+    let host = host.map(str::to_owned);
     let mut patterns: Vec<String> = named.chain(host).collect();
-    for prefix in prefixes(program, home.as_deref()) {
-        let prefix = glob::Pattern::escape(&prefix.to_string_lossy());
+    let escaped = |path: &PathBuf| glob::Pattern::escape(&path.to_string_lossy());
+    let own = home.iter().flat_map(|home| {
+        let home = escaped(home);
+        HOMES.map(|below| format!("{home}/{below}"))
+    });
+    let prefixes = prefixes(program);
+    for prefix in prefixes.iter().map(escaped).chain(own) {
         for packages in PACKAGES {
             patterns.extend(PYTHON.map(|bundle| format!("{prefix}/{packages}/{bundle}")));
         }
@@ -110,6 +136,7 @@ pub(super) fn all(trust: &Trust, program: &OsStr, user: Option<&User>) -> Vec<Fo
 #[derive(Default)]
 struct Files {
     seen: BTreeSet<(u64, u64)>,
+    bytes: u64,
     all: Vec<Found>,
 }
 
@@ -124,7 +151,10 @@ impl Files {
         let is_new = file
             .metadata()
             .is_ok_and(|found| self.seen.insert((found.dev(), found.ino())));
-        if is_new {
+        let bytes = u64::try_from(content.len()).unwrap_or(u64::MAX);
+        let all = self.bytes.saturating_add(bytes);
+        if is_new && all <= MOST_IN_ALL {
+            self.bytes = all;
             let path = path.to_owned();
             self.all.push(Found {
                 path,
@@ -155,9 +185,9 @@ fn open(path: &Path) -> Option<(File, Vec<u8>)> {
     Some((file, content))
 }
 
-/// What Python may be installed in: the host's, the user's, and what the command lies in, as an environment of its own
-/// does.
-fn prefixes(program: &OsStr, home: Option<&Path>) -> BTreeSet<PathBuf> {
+/// What Python may be installed in: the host's, and environments of their own: what the command lies in, one that is
+/// active, and those in the working directory.
+fn prefixes(program: &OsStr) -> BTreeSet<PathBuf> {
     let program = Path::new(program);
     let path = env::var_os("PATH").unwrap_or_default();
     let there = match program.components().count() {
@@ -169,10 +199,13 @@ fn prefixes(program: &OsStr, home: Option<&Path>) -> BTreeSet<PathBuf> {
     let real = there.as_ref().and_then(|path| path.canonicalize().ok());
     let around = |path: &PathBuf| Some(path.parent()?.parent()?.to_owned());
     let of_command = there.iter().chain(&real).filter_map(around);
-    let own = home.map(|home| home.join(".local"));
     let active = env::var_os("VIRTUAL_ENV").map(PathBuf::from);
+    let here = env::current_dir().ok();
+    let here = here
+        .iter()
+        .flat_map(|here| [".venv", "venv"].map(|name| here.join(name)));
     let host = ["/usr", "/usr/local"].map(PathBuf::from);
-    let all = host.into_iter().chain(own).chain(active).chain(of_command);
+    let all = host.into_iter().chain(here).chain(active).chain(of_command);
     all.filter(|prefix| prefix.is_absolute()).collect()
 }
 

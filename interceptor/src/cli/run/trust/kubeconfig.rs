@@ -31,10 +31,11 @@ pub(super) fn with(
             _ => continue,
         };
         let mut bundle = own.ok_or("a cluster's bundle of certificates cannot be read")?;
-        if super::holds(&bundle, certificate) {
-            continue;
+        // What a path leads to is shown only where it is a bundle.
+        match super::with(&bundle, certificate)? {
+            Some(made) => bundle = made,
+            None => continue,
         }
-        super::append(&mut bundle, certificate);
         cluster.remove(FILE);
         cluster.insert(DATA.to_owned(), json!(BASE64_STANDARD.encode(bundle)));
         is_changed = true;

@@ -51,7 +51,7 @@ impl<'a> Authenticator<'a> {
         Self {
             cache,
             login,
-            place: address.to_string(),
+            place: login.server(address),
             tls: stream.is_tls(),
             end_point: stream.peer_certificate().and_then(server_end_point),
             state: State::Fresh,

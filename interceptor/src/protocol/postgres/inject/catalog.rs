@@ -171,7 +171,7 @@ fn id(login: &Login<'_>, address: Place, opened: &Opened) -> [String; 5] {
         .find_map(|(name, value)| (name == "server_version").then_some(value.as_str()))
         .unwrap_or_default();
     let user = login.postgres.user.as_str();
-    let place = address.to_string();
+    let place = login.server(address);
     [login.target, &place, login.database, version, user].map(str::to_owned)
 }
 

@@ -253,6 +253,7 @@ impl Client {
         Login {
             target: "db",
             host: &self.host,
+            apart: None,
             tls: &self.tls,
             postgres: &self.postgres,
             password: self.password.as_ref(),
@@ -1097,4 +1098,25 @@ async fn nothing_but_scram_is_answered_where_it_is_required() {
         .login_at(&injector, &listener, by_scram)
         .await
         .unwrap();
+}
+
+#[test]
+fn servers_behind_one_proxy_are_told_from_each_other() {
+    let client = Client::plain();
+    let address: std::net::SocketAddr = "127.0.0.1:3128".parse().unwrap();
+    let known = |apart| {
+        let login = Login {
+            apart,
+            ..client.as_login()
+        };
+        login.server(address.into())
+    };
+    let all = [
+        known(None),
+        known(Some("db-a.internal 5432")),
+        known(Some("db-b.internal 5432")),
+        known(Some("db-a.internal 5433")),
+    ];
+    let different: std::collections::BTreeSet<_> = all.iter().collect();
+    assert_eq!(different.len(), all.len(), "{all:?}");
 }

@@ -127,6 +127,9 @@ impl Plan {
         password: Option<&Secret>,
         ahead: bool,
     ) -> Result<Upstream, Failed> {
+        // At a proxy's address is whoever it is asked for.
+        let own = self.apart.as_ref().map(|_apart| Seen::default());
+        let seen = own.as_ref().unwrap_or(seen);
         let turn = Turn {
             plan: self,
             injector,

@@ -152,6 +152,7 @@ fn plan(servers: &Servers, attrs: &str, more: &str) -> Plan {
         minor: 0,
         replication: None,
         hash_key: Secret::from("key"),
+        apart: None,
         learns: false,
     }
 }
