@@ -107,7 +107,7 @@ fn the_example_loads_and_says_what_it_looks_like() {
     assert_eq!(timeouts.idle_in_transaction, Some(Duration::from_secs(300)));
     assert_eq!(timeouts.statement, Some(Duration::from_secs(600)));
     let sources: Vec<_> = config.secrets().collect();
-    assert_eq!(sources.len(), 46);
+    assert_eq!(sources.len(), 47);
     let file = |name: &str| SecretSource::File(format!("/etc/interceptor/secrets/{name}").into());
     let exec = SecretSource::Exec {
         command: vec!["/usr/local/bin/fetch-secret".into(), "warehouse".into()],
