@@ -70,14 +70,7 @@ fn as_trailers(mut answer: Answer) -> Answer {
         return answer;
     };
     let code = code(answer.status());
-    let mut message = percent(&refusal.sentence(request.as_deref()));
-    if message.len() > MESSAGE_MAX {
-        // Not in the middle of what is escaped.
-        let cut = message.get(..MESSAGE_MAX).unwrap_or_default();
-        let tail = cut.len().saturating_sub(2);
-        let end = cut.get(tail..).and_then(|tail| tail.find('%'));
-        message.truncate(end.map_or(cut.len(), |at| tail.saturating_add(at)));
-    }
+    let message = shortened(percent(&refusal.sentence(request.as_deref())));
     let mut told = Response::new(empty());
     let headers = told.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -102,6 +95,30 @@ fn code(status: StatusCode) -> u16 {
         StatusCode::INTERNAL_SERVER_ERROR => 13,
         _ => 7,
     }
+}
+
+/// An escaped message that is not too long: what to do, and the request's id, stand at its end, so it is cut in the
+/// middle, and not in what is escaped.
+fn shortened(message: String) -> String {
+    const CUT: &str = "...";
+    if message.len() <= MESSAGE_MAX {
+        return message;
+    }
+    let half = MESSAGE_MAX.saturating_sub(CUT.len()) / 2;
+    let whole = |at: usize| {
+        // Where the escape begins in which it stands.
+        let before = at.saturating_sub(2);
+        let within = message.get(before..at).and_then(|last| last.find('%'));
+        within.map_or(at, |within| before.saturating_add(within))
+    };
+    let from = message.len().saturating_sub(half);
+    let from = match whole(from) {
+        begins if begins < from => begins.saturating_add(3),
+        from => from,
+    };
+    let head = message.get(..whole(half)).unwrap_or_default();
+    let tail = message.get(from..).unwrap_or_default();
+    format!("{head}{CUT}{tail}")
 }
 
 /// Text as a message of gRPC is escaped (`doc/PROTOCOL-HTTP2.md`, Percent-Byte-Encoded).
@@ -234,12 +251,19 @@ mod tests {
         assert!(answer.headers().contains_key(RETRY_AFTER));
         for before in 0..3 {
             let long = format!("{}{}", "x".repeat(before), "\u{e9}".repeat(MESSAGE_MAX));
-            let answer = Words::Grpc.tell(told(&Refusal::upstream(&long), None, None));
+            let answer = Words::Grpc.tell(told(&Refusal::upstream(&long), Some("r1"), None));
             let message = answer.headers()["grpc-message"].to_str().unwrap();
-            assert!(message.len() <= MESSAGE_MAX && message.len() > MESSAGE_MAX - 3);
+            assert!(message.len() <= MESSAGE_MAX && message.len() > MESSAGE_MAX - 6);
+            let escapes = message.split('%').skip(1);
+            let is_whole = |rest: &str| {
+                let digits = rest.get(..2).unwrap_or_default();
+                digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+            };
+            assert!(escapes.into_iter().all(is_whole), "{before}");
+            // What to do, and by which number it is found, stands at the end.
             assert!(
-                message.split('%').skip(1).all(|rest| rest.len() >= 2),
-                "{before}"
+                message.ends_with("; try again later (request r1)"),
+                "{message}"
             );
         }
         // What is no refusal of ours is left as it is.
