@@ -286,6 +286,8 @@ fn fields_of_answers_are_masked_and_what_cannot_be_read_is_refused() -> Result<(
         has(&said, &["\n200 ", "data: {\"at\":2,", "*******6789"])?;
         lacks(&said, &["123-45", "ann@", "4111"])?;
         let said = shop.curl(&[version], "/v1/table")?;
+        has(&said, &["\n403 ", "does not say that its first line names"])?;
+        let said = shop.curl(&[version], "/v1/table?header=present")?;
         let rows = "name,email,ssn\r\n\"Ann, A.\",a***@example.com,*******6789\r\nBob,b***@example.com,*******6789";
         has(&said, &["\n200 ", rows])?;
         let said = shop.curl(&[version], "/v1/picture")?;

@@ -147,7 +147,8 @@ function answer(request, response) {
       };
       more();
     } else if (path === "/v1/table") {
-      response.writeHead(200, { "content-type": "text/csv; charset=utf-8" });
+      const header = url.searchParams.get("header");
+      response.writeHead(200, { "content-type": `text/csv; charset=utf-8${header ? `; header=${header}` : ""}` });
       response.write('name,email,ssn\r\n"Ann, A.",ann@example.com,"123-');
       response.end('45-6789"\r\nBob,bob@example.com,123-45-6789');
     } else if (path === "/v1/picture") {

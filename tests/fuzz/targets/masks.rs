@@ -88,7 +88,11 @@ fuzz_target!(|bytes: &[u8]| {
     } else {
         &ways.both
     };
-    let kinds = ["application/json", "text/event-stream", "text/csv"];
+    let kinds = [
+        "application/json",
+        "text/event-stream",
+        "text/csv; header=present",
+    ];
     let kind = usize::from(how >> 1) % 4;
     let is_played = how & 0x80 == 0;
     let mut play = Play(play);

@@ -38,6 +38,8 @@ pub struct Http {
     pub detect_sent: Actions,
     /// What is done about what masks cannot read. Default `Refuse`.
     pub unread: Unread,
+    /// What is known of the first lines of tables. Default what they say themselves.
+    pub tables: Tables,
     /// The file of descriptors by which messages of gRPC are read; none where they are not.
     pub grpc: Option<PathBuf>,
     /// Paths whose requests are GraphQL.
@@ -150,6 +152,15 @@ pub enum Unread {
     Pass,
 }
 
+/// What is known of whether a table names its columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tables {
+    /// What its media type says.
+    Said,
+    /// The first line of each names them, but where it says otherwise.
+    Named,
+}
+
 /// Whom requests may be for.
 pub(super) const HOSTS: Key = may(
     "hosts",
@@ -203,6 +214,13 @@ pub(in crate::config) const HTTP: Shape = Shape::Keys(&[
         "What is done about answers that masks cannot read, and requests that `detect_sent` cannot, where there are any.",
     ),
     DETECT_SENT,
+    may(
+        "tables",
+        Shape::Word(&["said", "named"]),
+        "said",
+        "Which tables are read where fields are masked: those that say of themselves that their first line names their columns, or \
+         all, where it always does, whatever a request asks for.",
+    ),
     may(
         "grpc",
         Shape::Text(Form::Holds(Held::Descriptors)),
@@ -327,6 +345,10 @@ pub(in crate::config) fn build(
         unread: match build::text(Some(http), "unread").as_deref() {
             Some("pass") => Unread::Pass,
             _ => Unread::Refuse,
+        },
+        tables: match build::text(Some(http), "tables").as_deref() {
+            Some("named") => Tables::Named,
+            _ => Tables::Said,
         },
         grpc: path(http, "grpc"),
         graphql: build::texts(http, "graphql"),

@@ -121,3 +121,16 @@ fn what_cannot_be_put_in_is_refused() {
         assert!(told.contains(expected), "{text}: {told}");
     }
 }
+
+#[test]
+fn tables_say_whether_they_name_their_columns_unless_the_target_does() {
+    let said = |more: &str| {
+        let text = format!(
+            "version: 1\ntargets:\n  api:\n    addresses: ['api.internal:443']\n    http: {{ {more} }}\n"
+        );
+        good(&text).targets["api"].http().unwrap().tables
+    };
+    assert_eq!(said(""), Tables::Said);
+    assert_eq!(said("tables: said"), Tables::Said);
+    assert_eq!(said("tables: named"), Tables::Named);
+}

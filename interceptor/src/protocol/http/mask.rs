@@ -25,6 +25,7 @@ use self::json::Json;
 use self::lines::Lines;
 pub use self::rules::Rules;
 use self::text::Text;
+use crate::config::Tables;
 use crate::masking::Mask;
 use crate::masking::detect::{Action, Actions, Detectors, Piece};
 use crate::secrets::Secret;
@@ -37,6 +38,7 @@ pub struct Broken(pub &'static str);
 #[derive(Clone, Debug)]
 pub struct Masks {
     rules: Arc<Rules>,
+    tables: Tables,
     detectors: Option<Arc<Detectors>>,
     keys: Arc<Keys>,
 }
@@ -99,9 +101,16 @@ impl Masks {
     pub fn new(fields: &[(String, Mask)], detect: &Actions, hash_key: &Secret) -> Option<Self> {
         Some(Self {
             rules: Arc::new(Rules::new(fields)),
+            tables: Tables::Said,
             detectors: Detectors::new(detect).map(Arc::new),
             keys: Arc::new(Keys::new(hash_key)?),
         })
+    }
+
+    /// The same, where this is known of what the first lines of tables are.
+    #[must_use]
+    pub fn with_tables(self, tables: Tables) -> Self {
+        Self { tables, ..self }
     }
 
     /// Whether any fields are masked.
@@ -154,16 +163,13 @@ impl Masks {
     /// Why it cannot be read.
     pub fn masker(&self, media_type: &str) -> Result<Option<Masker>, &'static str> {
         let json = || Json::new(self);
-        let mut parameters = media_type.split(';').map(str::trim);
-        let media_type = parameters.next().unwrap_or_default();
+        let (media_type, parameters) = media_type.split_once(';').unwrap_or((media_type, ""));
+        let media_type = media_type.trim();
         let form = match (kind(media_type), self.rules.is_empty()) {
             (Kind::Json, _) => Form::Json(Box::new(json())),
             (Kind::Events, false) => Form::Lines(Box::new(Lines::new(json()))),
             (Kind::Csv, false) => {
-                let header = match parameters.any(|said| said == "header=absent") {
-                    true => Header::Absent,
-                    false => Header::Present,
-                };
+                let header = Header::of(parameters, self.tables)?;
                 Form::Csv(Box::new(Csv::new(self, header)?))
             }
             (Kind::Events | Kind::Text | Kind::Csv, true) => match &self.detectors {

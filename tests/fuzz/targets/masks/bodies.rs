@@ -21,6 +21,14 @@ const DEPTH: usize = 12;
 /// What the fuzzer says is left of it.
 pub struct Play<'a>(pub &'a [u8]);
 
+/// What columns are called that are hidden, and others, by where they stand: no name may be there twice.
+const NAMES: [([&str; 2], [&str; 2]); 4] = [
+    (["a", "\"A\""], ["b", "\"x\""]),
+    (["b.a", " b.a "], ["c", ""]),
+    (["\"c.A\"", "c.a"], ["d", "a.b"]),
+    (["d.e.a", "D.a"], ["e", " a.c "]),
+];
+
 impl Play<'_> {
     fn next(&mut self) -> u8 {
         let Some((first, rest)) = self.0.split_first() else {
@@ -144,10 +152,8 @@ impl Play<'_> {
             .collect();
         let names: Vec<&str> = columns
             .iter()
-            .map(|hidden| match hidden {
-                true => self.pick(&["a", "\"A\"", " a ", "b.a"]),
-                false => self.pick(&["b", "", "\"c\"", "a.b"]),
-            })
+            .zip(NAMES)
+            .map(|(hidden, (named, plain))| self.pick(if *hidden { &named } else { &plain }))
             .collect();
         let mut out = self.pick(&["", "\u{feff}"]).as_bytes().to_vec();
         out.extend_from_slice(names.join(separator).as_bytes());

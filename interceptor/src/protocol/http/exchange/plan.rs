@@ -80,6 +80,7 @@ impl Plans {
         }
         let http = Arc::clone(target.http()?);
         let masks = Masks::new(&http.mask, &target.detect, &self.hash_key)?;
+        let masks = masks.with_tables(http.tables);
         let sent = Masks::new(&[], &http.detect_sent, &self.hash_key)?;
         let schema = http.grpc.as_deref().and_then(|path| self.schemas.of(path));
         let plan = Arc::new(Plan {

@@ -1,11 +1,14 @@
 //! Tables of texts (`text/csv`, RFC 4180): the first line names the columns, and fields of a column are masked by its
-//! name. A field is held until it ends; what readers take apart in different ways ends the answer.
+//! name. A field is held until it ends; what readers take apart in different ways ends the answer, and so does what is
+//! no name where names are to come: of a table without them the first row would name the columns, and no mask fit.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::apply::{Keys, Scalar, shown};
 use super::rules::Rules;
 use super::{Broken, Found, Looked, Masks};
+use crate::config::Tables;
 use crate::masking::Mask;
 
 /// Bytes of a field, and of the line that names the columns.
@@ -21,6 +24,8 @@ const LONG: Broken = Broken("it has a field longer than 1 MiB");
 const QUOTES: Broken = Broken("it has quotes that readers take apart in different ways");
 const LINES: Broken = Broken("it has lines that readers take apart in different ways");
 const UNNAMED: Broken = Broken("it has a field in a column without a name");
+const NO_NAMES: Broken = Broken("its first line holds what is no name of a column");
+const TABLES: Broken = Broken("it may be more than one table");
 const SEPARATED: Broken = Broken("its fields may be separated in more than one way");
 
 /// Whether its first line names the columns.
@@ -29,6 +34,68 @@ pub(super) enum Header {
     Present,
     /// Columns are called by where they stand, from 1.
     Absent,
+}
+
+impl Header {
+    /// What the parameters of a media type say, and what is known where they say nothing.
+    ///
+    /// # Errors
+    /// Where nothing says whether columns are named: a row would be taken for their names, and the masks fit none.
+    pub(super) fn of(parameters: &str, tables: Tables) -> Result<Self, &'static str> {
+        let mut header = None;
+        for (name, value) in Parameters(parameters) {
+            let said = match (name, value.as_str()) {
+                ("header", "present") => Self::Present,
+                ("header", "absent") => Self::Absent,
+                ("header", _) => return Err(UNSAID),
+                _ => continue,
+            };
+            if header.replace(said).is_some_and(|before| before != said) {
+                return Err(UNSAID);
+            }
+        }
+        match (header, tables) {
+            (Some(header), _) => Ok(header),
+            (None, Tables::Named) => Ok(Self::Present),
+            (None, Tables::Said) => Err(UNSAID),
+        }
+    }
+}
+
+const UNSAID: &str =
+    "it does not say that its first line names its columns (`header=present`, or `http.tables`)";
+
+/// Parameters of a media type, lower case (RFC 9110, 5.6.6), also where spaces stand around `=`.
+struct Parameters<'a>(&'a str);
+
+impl<'a> Iterator for Parameters<'a> {
+    type Item = (&'a str, String);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = self.0.trim_start_matches([' ', '\t', ';']);
+        if rest.is_empty() {
+            return None;
+        }
+        let end = rest.find(['=', ';']).unwrap_or(rest.len());
+        let (name, rest) = rest.split_at(end);
+        let rest = rest.strip_prefix('=').unwrap_or(rest).trim_start();
+        let (mut value, mut quoted, mut escaped) = (String::new(), false, false);
+        let mut ends = rest.len();
+        for (at, letter) in rest.char_indices() {
+            match letter {
+                _ if std::mem::take(&mut escaped) => value.push(letter),
+                '\\' if quoted => escaped = true,
+                '"' => quoted = !quoted,
+                ';' if !quoted => {
+                    ends = at;
+                    break;
+                }
+                _ => value.push(letter),
+            }
+        }
+        self.0 = rest.get(ends..).unwrap_or_default();
+        Some((name.trim(), value.trim().to_owned()))
+    }
 }
 
 /// A table being masked.
@@ -45,6 +112,15 @@ pub(super) struct Csv {
     /// The masks of the columns that are known.
     columns: Vec<Option<Mask>>,
     names_come: bool,
+    /// What the columns are called, and the same lower case.
+    names: Vec<String>,
+    known: HashSet<String>,
+    /// So far this line says what the first one said.
+    repeats: bool,
+    /// A line came that was not empty.
+    is_begun: bool,
+    /// An empty one came behind it.
+    is_over: bool,
     state: State,
     field: Vec<u8>,
     at: usize,
@@ -67,8 +143,8 @@ impl Csv {
     /// # Errors
     /// Where nothing says what its columns are.
     pub(super) fn new(masks: &Masks, header: Header) -> Result<Self, &'static str> {
-        if header == Header::Absent && !masks.rules.names_positions() {
-            return Err("it has no line that names its columns");
+        if header == Header::Absent && !masks.rules.are_positions() {
+            return Err("it has no line that names its columns, and a mask goes by a name");
         }
         Ok(Self {
             rules: Arc::clone(&masks.rules),
@@ -80,6 +156,11 @@ impl Csv {
             separator: b',',
             columns: Vec::new(),
             names_come: header == Header::Present,
+            names: Vec::new(),
+            known: HashSet::new(),
+            repeats: true,
+            is_begun: false,
+            is_over: false,
             state: State::Begins,
             field: Vec::new(),
             at: 0,
@@ -188,14 +269,19 @@ impl Csv {
 
     /// Takes a field that is there as a whole.
     fn end_field(&mut self, out: &mut Vec<u8>) -> Result<(), Broken> {
+        if self.is_over {
+            return Err(TABLES);
+        }
         let raw = std::mem::take(&mut self.field);
         let said = said(&raw);
         if self.names_come {
-            self.column(&said)?;
+            self.name(&said)?;
         } else if self.header == Header::Absent && self.at >= self.columns.len() {
             self.column(&(self.at + 1).to_string())?;
         }
         let mask = self.columns.get(self.at).ok_or(UNNAMED)?.clone();
+        let name = self.names.get(self.at);
+        self.repeats &= name.is_some_and(|name| name == said.trim());
         if mask == Some(Mask::Hide) {
             return self.next(raw);
         }
@@ -232,6 +318,20 @@ impl Csv {
         Ok(())
     }
 
+    /// A column that the first line calls so. What cannot be a name, or stands there twice, is a row's: then it is no
+    /// line of names, and what follows would go by masks of other columns.
+    fn name(&mut self, said: &str) -> Result<(), Broken> {
+        let name = said.trim();
+        let is_number =
+            name.bytes().any(|byte| byte.is_ascii_digit()) && name.parse::<f64>().is_ok();
+        let lower = name.to_lowercase();
+        if name.is_empty() || name.starts_with('#') || is_number || !self.known.insert(lower) {
+            return Err(NO_NAMES);
+        }
+        self.names.push(name.to_owned());
+        self.column(name)
+    }
+
     /// A column of this name.
     fn column(&mut self, name: &str) -> Result<(), Broken> {
         if self.columns.len() >= COLUMNS_MAX {
@@ -252,13 +352,20 @@ impl Csv {
     }
 
     fn end_line(&mut self, ending: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
-        // An empty line is none of the table.
+        // An empty line is none of the table. Behind the first row it ends it: what follows may be another one.
         if self.at > 0 || !self.field.is_empty() {
             self.end_field(out)?;
+            if self.repeats && !self.names_come && self.at == self.names.len() {
+                return Err(TABLES);
+            }
             self.names_come = false;
+            self.is_begun = true;
+        } else {
+            self.is_over = self.is_begun;
         }
         out.extend_from_slice(ending);
         (self.at, self.written, self.state) = (0, false, State::Begins);
+        self.repeats = true;
         Ok(())
     }
 

@@ -62,14 +62,19 @@ impl Rules {
         self.rules.is_empty()
     }
 
-    /// Whether any of them names what is called by a number.
-    pub(super) fn names_positions(&self) -> bool {
-        let is_number = |step: &Step| match step {
-            Step::Key(key) => key.bytes().all(|byte| byte.is_ascii_digit()),
-            Step::Any | Step::Deep => true,
+    /// Whether each of them fits something that is called by a number, and none goes by a name.
+    pub(super) fn are_positions(&self) -> bool {
+        let is_number =
+            |key: &str| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_digit());
+        let is_position = |steps: &[Step]| {
+            let mut keys = steps.iter().filter(|step| **step != Step::Deep);
+            let is_last = match keys.next() {
+                Some(Step::Key(key)) => is_number(key),
+                Some(Step::Any | Step::Deep) | None => true,
+            };
+            is_last && keys.next().is_none()
         };
-        let mut rules = self.rules.iter();
-        rules.any(|(steps, _)| steps.iter().all(is_number))
+        self.rules.iter().all(|(steps, _)| is_position(steps))
     }
 
     /// Where every rule begins.

@@ -6,6 +6,8 @@ use super::*;
 use crate::masking::detect::{Action, Kind};
 use crate::secrets::Secret;
 
+const NAMED: &str = "text/csv; header=present";
+
 fn masks(fields: &[(&str, Mask)], detect: &[(Kind, Action)]) -> Masks {
     let fields: Vec<_> = fields
         .iter()
@@ -26,10 +28,15 @@ fn through(masks: &Masks, media: &str, text: &[u8], cut: usize) -> Result<String
 }
 
 fn read(masks: &Masks, text: &str) -> String {
-    let whole = through(masks, "text/csv", text.as_bytes(), text.len());
+    let whole = through(masks, NAMED, text.as_bytes(), text.len());
     for cut in [1, 2, 5] {
         assert_eq!(
-            through(masks, "text/csv; charset=utf-8", text.as_bytes(), cut),
+            through(
+                masks,
+                "text/csv; charset=utf-8; header=present",
+                text.as_bytes(),
+                cut
+            ),
             whole
         );
     }
@@ -70,12 +77,12 @@ fn columns_are_masked_by_the_names_of_the_first_line() {
         ("x\tssn\n\t078-05-1120\n", "x\tssn\n\t*******1120\n"),
         // Names of fields in fields, spaces around them, and empty lines.
         (
-            "\n a , address.street \n\n1,Main\n\n",
-            "\n a , address.street \n\n1,\n\n",
+            "\n a , address.street \n1,Main\n\n",
+            "\n a , address.street \n1,\n\n",
         ),
         ("note,x\n1,2\n", "note,x\n\"a \"\"b\"\", c\",2\n"),
         // What is hidden has no column.
-        ("gone,a,gone\n1,2,3\n\"4\",5\n", "a\n2\n5\n"),
+        ("gone,a\n1,2\n\"4\",5\n", "a\n2\n5\n"),
         ("a,gone\n1,2", "a\n1"),
         ("ssn\n078-05-1120", "ssn\n*******1120"),
         ("", ""),
@@ -103,20 +110,14 @@ fn what_readers_take_apart_in_different_ways_goes_no_farther() {
     ];
     for text in rows {
         for cut in [1, 7, 100] {
-            let out = through(&masks, "text/csv", text.as_bytes(), cut);
+            let out = through(&masks, NAMED, text.as_bytes(), cut);
             assert!(out.is_err(), "{text:?}: {out:?}");
         }
     }
     let long = format!("a,ssn\n{},1\n", "x".repeat(HELD_MAX + 1));
-    assert_eq!(
-        through(&masks, "text/csv", long.as_bytes(), 4096),
-        Err(LONG)
-    );
+    assert_eq!(through(&masks, NAMED, long.as_bytes(), 4096), Err(LONG));
     let long = "x".repeat(HELD_MAX + 1);
-    assert_eq!(
-        through(&masks, "text/csv", long.as_bytes(), 4096),
-        Err(LONG)
-    );
+    assert_eq!(through(&masks, NAMED, long.as_bytes(), 4096), Err(LONG));
 }
 
 #[test]
@@ -124,10 +125,103 @@ fn a_table_without_names_is_masked_by_position_or_not_passed_on() {
     let absent = "text/csv; charset=utf-8; header=absent";
     let by_name = masks(&[("ssn", Mask::Last4)], &[]);
     assert!(by_name.masker(absent).is_err());
+    // One by number beside it leaves the others without a column.
+    for by_name in [
+        &[("2", Mask::Last4), ("**.email", Mask::Email)][..],
+        &[("*", Mask::Last4), ("2.3", Mask::Email)],
+        &[("**.*.2", Mask::Email)],
+    ] {
+        assert!(masks(by_name, &[]).masker(absent).is_err());
+    }
+    for all in ["*", "**", "**.2"] {
+        assert!(masks(&[(all, Mask::Null)], &[]).masker(absent).is_ok());
+    }
     let by_position = masks(&[("2", Mask::Last4), ("3", Mask::Hide)], &[]);
     let text = b"Ann,078-05-1120,x\nBob,219-09-9999,y,z\n";
     let out = through(&by_position, absent, text, 5).unwrap();
     assert_eq!(out, "Ann,*******1120\nBob,*******9999,z\n");
+}
+
+#[test]
+fn a_table_is_read_where_something_says_that_its_columns_are_named() {
+    let said = masks(&[("**.email", Mask::Email)], &[]);
+    let named = said.clone().with_tables(Tables::Named);
+    let text = b"name,email\nAnn,ann@example.com\n";
+    // What says nothing may have a row in its first line.
+    for media in [
+        "text/csv",
+        "text/tab-separated-values; charset=utf-8",
+        "text/csv; x=header=present",
+        "text/csv; x=\"; header=present\"",
+        "text/csv; x=\"\\\"; header=present\"",
+        "application/csv; header",
+    ] {
+        assert!(said.masker(media).is_err(), "{media}");
+        let out = match media.ends_with("; header") {
+            true => continue,
+            false => through(&named, media, text, 3),
+        };
+        assert_eq!(
+            out.unwrap(),
+            "name,email\nAnn,a***@example.com\n",
+            "{media}"
+        );
+    }
+    for media in [
+        "text/csv;header=present",
+        "text/csv ; charset=utf-8 ; header = \"present\" ;",
+        "text/csv; x=\"\\\"\"; header=\"p\\resent\"",
+    ] {
+        let out = through(&said, media, text, 3);
+        assert_eq!(
+            out.unwrap(),
+            "name,email\nAnn,a***@example.com\n",
+            "{media}"
+        );
+    }
+    for media in [
+        "text/csv; header=absent",
+        "text/csv; header=\"absent\"",
+        "text/csv; header = absent",
+        "text/csv; charset=\"utf-8\";header=\"abse\\nt\"",
+        "text/csv; header=present; header=absent",
+        "text/csv; header=none",
+        "text/csv; header",
+    ] {
+        assert!(named.masker(media).is_err(), "{media}");
+    }
+}
+
+#[test]
+fn what_may_be_a_row_or_another_table_goes_no_farther() {
+    let masks = masks(&[("**.email", Mask::Email)], &[]);
+    let rows = [
+        "Ann,,ann@example.com\nBob,x,bob@example.com\n",
+        "1,ann@example.com\n2,bob@example.com\n",
+        "-1.5e3\tann@example.com\n2\tbob@example.com\n",
+        "no,ann@example.com,No\nyes,bob@example.com,no\n",
+        "#datatype,string\nx,email\ny,bob@example.com\n",
+        // Two tables, the second with names of its own.
+        "a,b\n1,2\n\nc,email\n3,bob@example.com\n",
+        "a,b\r\n\r\nc,email\r\n3,bob@example.com\r\n",
+        "a\n\nbob@example.com\n",
+        "email,b\nx,2\nemail,b\nbob@example.com,2\n",
+    ];
+    for text in rows {
+        for cut in [1, 7, 100] {
+            let mut masker = masks.masker(NAMED).unwrap().unwrap();
+            let mut out = Vec::new();
+            let mut pieces = text.as_bytes().chunks(cut);
+            let broken = pieces.any(|piece| masker.feed(piece, &mut out).is_err());
+            assert!(
+                broken && !out.windows(4).any(|at| at == b"bob@"),
+                "{text:?}"
+            );
+        }
+    }
+    let absent = "text/csv; header=absent";
+    let by_position = self::masks(&[("1", Mask::Email)], &[]);
+    assert!(through(&by_position, absent, b"a,b\n\nc,d\n", 3).is_err());
 }
 
 #[test]
@@ -143,7 +237,7 @@ fn detectors_look_at_what_is_not_masked() {
         "x;y,***************\"\n"
     );
     let refused = masks(&[("ssn", Mask::Null)], &[(Kind::Email, Action::Refuse)]);
-    assert!(through(&refused, "text/csv", b"a\nann@example.com\n", 3).is_err());
+    assert!(through(&refused, NAMED, b"a\nann@example.com\n", 3).is_err());
 }
 
 proptest! {
@@ -162,13 +256,13 @@ proptest! {
             text.push_str(&format!("{},{canary},{}\n", quoted(&a), quoted(&b)));
             wanted.push_str(&format!("{},{}\n", quoted(&a), quoted(&b)));
         }
-        prop_assert_eq!(through(&hidden, "text/csv", text.as_bytes(), cut).unwrap(), wanted);
+        prop_assert_eq!(through(&hidden, NAMED, text.as_bytes(), cut).unwrap(), wanted);
     }
 
     #[test]
     fn no_bytes_are_too_odd(bytes: Vec<u8>, cut in 1..9_usize) {
         let masked = masks(&[("*", Mask::Last4)], &[]);
-        let mut masker = masked.masker("text/csv").unwrap().unwrap();
+        let mut masker = masked.masker(NAMED).unwrap().unwrap();
         let mut out = Vec::new();
         for piece in bytes.chunks(cut) {
             if masker.feed(piece, &mut out).is_err() {
