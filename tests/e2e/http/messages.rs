@@ -165,10 +165,10 @@ fn what_no_descriptor_has_is_refused_before_the_call_and_cut_off_behind_it() -> 
         &[
             "Unknown failed PERMISSION_DENIED interceptor: no descriptor says what its messages hold",
             "Get failed ",
-            "Get failed NOT_FOUND no customer ann@example.com",
+            "Get failed NOT_FOUND interceptor: what it said goes no farther",
         ],
     )?;
-    lacks(&said, &["P123456789"])?;
+    lacks(&said, &["P123456789", "ann@"])?;
     lacks(&shop.arrived()?, &["here"])?;
     let cut = shop
         .daemon
@@ -179,8 +179,15 @@ fn what_no_descriptor_has_is_refused_before_the_call_and_cut_off_behind_it() -> 
         })?;
     ensure!(text(&cut, "/status")?.contains("cut off"), "{cut}");
     let shop = Shop::new(&[MASKS, "unread: pass"])?;
-    let said = shop.call(&["Unknown:here", "Get:later"])?;
-    has(&said, &["Unknown {", "Get {"])?;
+    let said = shop.call(&["Unknown:here", "Get:later", "Get:status"])?;
+    has(
+        &said,
+        &[
+            "Unknown {",
+            "Get {",
+            "NOT_FOUND no customer ann@example.com",
+        ],
+    )?;
     has(&shop.arrived()?, &["here"])
 }
 

@@ -37,6 +37,8 @@ const CROWDED: Broken = Broken("so many messages are held that there is no room 
 pub(in crate::protocol::http) const ENCODING: &str = "grpc-encoding";
 /// Why a call failed, for people.
 const MESSAGE: &str = "grpc-message";
+/// What stands there where nobody may see it.
+const UNSHOWN: &str = "interceptor: what it said goes no farther";
 /// The same as a message of any kind.
 const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 
@@ -117,7 +119,8 @@ impl Masks {
         Ok((call.ok_or(UNKNOWN_CALL)?, coding(how)?))
     }
 
-    /// Looks at why a call failed, in headers or trailers, and takes out what cannot be read of it.
+    /// Looks at why a call failed, in headers or trailers, and takes out what cannot be read of it: a sentence that
+    /// names no fields may hold any of them.
     pub(in crate::protocol::http) fn status(
         &self,
         headers: &mut HeaderMap,
@@ -127,18 +130,21 @@ impl Masks {
         if strict && self.keeps() {
             headers.remove(DETAILS);
         }
-        let Some(said) = headers.get(MESSAGE) else {
-            return;
-        };
-        let text = unescape(said.as_bytes(), false).unwrap_or_else(|| said.as_bytes().to_vec());
-        let shown = match self.look(&text, found) {
-            Looked::Same => return,
-            Looked::Covered(text) => escaped(&text),
-            Looked::Refused(_) => {
-                HeaderValue::from_static("interceptor: what it said goes no farther")
+        let is_kept = strict && self.has_fields();
+        let looked = |said: &HeaderValue| {
+            let text = unescape(said.as_bytes(), false).unwrap_or_else(|| said.as_bytes().to_vec());
+            match self.look(&text, found) {
+                _ if is_kept => HeaderValue::from_static(UNSHOWN),
+                Looked::Same => said.clone(),
+                Looked::Covered(text) => escaped(&text),
+                Looked::Refused(_) => HeaderValue::from_static(UNSHOWN),
             }
         };
-        headers.insert(MESSAGE, shown);
+        let shown: Vec<_> = headers.get_all(MESSAGE).iter().map(looked).collect();
+        headers.remove(MESSAGE);
+        for shown in shown {
+            headers.append(MESSAGE, shown);
+        }
     }
 }
 
@@ -170,6 +176,10 @@ pub(super) struct Grpc {
     /// What reads them; none where they are only unpacked.
     reader: Option<Reader>,
     nothing: Found,
+    /// What cannot be read goes on: nothing is kept from anybody.
+    lenient: bool,
+    /// Bytes of a message that go on as they are.
+    passing: usize,
     coding: Option<Coding>,
     /// What came of the next message, with what stands before it.
     held: Vec<u8>,
@@ -190,8 +200,9 @@ impl Grpc {
                 Arc::clone(&call.schema),
                 message,
                 masks,
-                how.strict,
+                how.strict && masks.keeps(),
             )),
+            lenient: !masks.keeps(),
             ..Self::of(coding, how)
         }
     }
@@ -204,6 +215,8 @@ impl Grpc {
         Self {
             reader: None,
             nothing: Found::default(),
+            lenient: false,
+            passing: 0,
             coding,
             held: Vec::new(),
             most: how.most.max(MESSAGE_MAX),
@@ -219,9 +232,20 @@ impl Grpc {
     pub(super) fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
         let mut rest = bytes;
         loop {
-            let wanted = match self.head()? {
-                None => HEAD,
-                Some((_, length)) => HEAD + length,
+            if self.passing > 0 && !rest.is_empty() {
+                let (passed, after) = rest.split_at(self.passing.min(rest.len()));
+                out.extend_from_slice(passed);
+                self.passing -= passed.len();
+                rest = after;
+            }
+            let wanted = match self.head() {
+                Ok(None) => HEAD,
+                Ok(Some(length)) => HEAD + length,
+                Err(broken) => {
+                    self.passing = self.passes().ok_or(broken)?;
+                    out.append(&mut self.held);
+                    continue;
+                }
             };
             let missing = wanted.saturating_sub(self.held.len());
             if missing == 0 {
@@ -238,14 +262,23 @@ impl Grpc {
     }
 
     pub(super) fn end(&self) -> Result<(), Broken> {
-        match self.held.is_empty() {
+        match self.held.is_empty() && self.passing == 0 {
             true => Ok(()),
             false => Err(Broken("it ends in the middle of a message")),
         }
     }
 
-    /// What stands before the next message, once it is there: whether it is compressed, and its length.
-    fn head(&mut self) -> Result<Option<(bool, usize)>, Broken> {
+    /// How long a message is that goes on as it is, where it cannot be held. What is compressed does not: what else
+    /// reads it takes it for what it says.
+    fn passes(&self) -> Option<usize> {
+        let (head, _) = self.held.split_first_chunk::<HEAD>()?;
+        let [flag, length @ ..] = *head;
+        let length = usize::try_from(u32::from_be_bytes(length)).ok();
+        length.filter(|_| self.lenient && flag == 0)
+    }
+
+    /// How long the next message is, once that is there.
+    fn head(&mut self) -> Result<Option<usize>, Broken> {
         let Some((head, _)) = self.held.split_first_chunk::<HEAD>() else {
             return Ok(None);
         };
@@ -254,18 +287,14 @@ impl Grpc {
         if length > self.most {
             return Err(LONG);
         }
-        let is_compressed = match flag {
-            0 => false,
-            1 => true,
-            _ => {
-                return Err(Broken(
-                    "it has a message of another kind than messages have",
-                ));
-            }
-        };
+        if flag > 1 {
+            return Err(Broken(
+                "it has a message of another kind than messages have",
+            ));
+        }
         // What is held, and what comes of it.
         self.grant(2 * length)?;
-        Ok(Some((is_compressed, length)))
+        Ok(Some(length))
     }
 
     /// Takes room for so many bytes, where there is not enough yet.
@@ -290,9 +319,19 @@ impl Grpc {
         let body = unpacked.as_deref().unwrap_or(body);
         let at = out.len();
         out.extend_from_slice(&[0; HEAD]);
-        match &mut self.reader {
-            Some(reader) => reader.read(body, out)?,
-            None => out.extend_from_slice(body),
+        let read = match &mut self.reader {
+            Some(reader) => reader.read(body, out),
+            None => {
+                out.extend_from_slice(body);
+                Ok(())
+            }
+        };
+        if let Err(broken) = read {
+            if !self.lenient {
+                return Err(broken);
+            }
+            out.truncate(at.saturating_add(HEAD));
+            out.extend_from_slice(body);
         }
         let length = out.len().saturating_sub(at + HEAD);
         let length = u32::try_from(length).map_err(|_large| LONG)?;

@@ -590,6 +590,71 @@ fn why_a_call_failed_is_looked_at() {
 }
 
 #[test]
+fn why_a_call_failed_goes_no_farther_where_fields_are_masked() {
+    let said = "duplicate key (email)=(ann@example.com)";
+    let told = |masks: &Masks, strict| {
+        let mut headers = HeaderMap::new();
+        headers.insert(MESSAGE, HeaderValue::from_static(said));
+        headers.append(MESSAGE, HeaderValue::from_static("and bob@example.com"));
+        headers.insert("grpc-status", HeaderValue::from_static("6"));
+        let mut count = Found::default();
+        masks.status(&mut headers, strict, &mut count);
+        assert_eq!(headers["grpc-status"], "6");
+        let said: Vec<_> = headers.get_all(MESSAGE).into_iter().collect();
+        (format!("{said:?}"), count.total())
+    };
+    let fields = masks(&[("**.email", Mask::Email)], &[]);
+    let both = masks(
+        &[("**.email", Mask::Email)],
+        &[(Kind::Email, Action::Report)],
+    );
+    for (masks, found) in [(&fields, 0), (&both, 2)] {
+        let (message, count) = told(masks, true);
+        assert!(message.contains("goes no farther"), "{message}");
+        assert!(
+            !message.contains('@') && count == found,
+            "{message} {count}"
+        );
+        let (message, _) = told(masks, false);
+        assert!(message.contains(said), "{message}");
+        // Whoever may see fields sees what is said of them.
+        assert!(told(&masks.revealed(), true).0.contains(said));
+    }
+}
+
+/// What is reported alone is passed on, also where it cannot be read.
+#[test]
+fn what_is_only_reported_breaks_no_call() {
+    let report = masks(&[], &[(Kind::Email, Action::Report)]);
+    let known = framed(&text(1, text(2, "ann@example.com")));
+    let unknown = framed(&text(77, "x"));
+    let malformed = framed(b"\x0a\xff\xff");
+    let deep = (0..200).fold(text(2, "x"), |inner, _| text(6, inner));
+    let deep = framed(&text(1, deep));
+    let long = framed(&vec![0xff; MESSAGE_MAX + 1]);
+    let all = [&known, &unknown, &malformed, &deep, &long, &known];
+    let body: Vec<u8> = all.into_iter().flatten().copied().collect();
+    for cut in [7, 4096, body.len()] {
+        let (out, found) = feed(&report, &body, (None, true), cut).unwrap();
+        assert!(out == body, "{} of {}", out.len(), body.len());
+        assert_eq!(found, 2);
+    }
+    // What came compressed goes on as what it says.
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(&text(77, "x")).unwrap();
+    let packed = encoder.finish().unwrap();
+    let length = u32::try_from(packed.len()).unwrap().to_be_bytes();
+    let packed = [&[1][..], &length, &packed].concat();
+    let (out, _) = feed(&report, &packed, (Some("gzip"), true), 3).unwrap();
+    assert_eq!(out, unknown);
+    // Where something is kept it does.
+    let keeps = masks(&[], &[(Kind::Email, Action::Mask)]);
+    for body in [&unknown, &malformed, &deep, &long] {
+        assert!(feed(&keeps, body, (None, true), 4096).is_err());
+    }
+}
+
+#[test]
 fn descriptors_that_are_not_whole_are_told_apart() {
     assert!(Schema::of(b"\xff").unwrap_err().contains("none"));
     assert!(Schema::of(b"").unwrap_err().contains("no service"));
