@@ -43,6 +43,7 @@ use self::terminate::{Client, Heard};
 use crate::config::{Host, Http};
 use crate::policy::Refusal;
 use crate::protocol::kubernetes::inject::Caller;
+use crate::secrets::Secret;
 use crate::session::beside::Beside;
 use crate::session::opening::{Opened, Opening};
 use crate::session::{Gate as _, Session};
@@ -190,12 +191,8 @@ impl Engine {
         };
         let port = opening.who().port();
         let given = Arc::clone(&self.given);
-        let shared = (
-            opening.hash_key(),
-            port,
-            given,
-            self.schemas(settings).await,
-        );
+        let hash_key = hash_key(&opening);
+        let shared = (hash_key, port, given, self.schemas(settings).await);
         let caller = caller(&opening);
         let opened = Opened {
             upstream: reached.address().into(),
@@ -368,6 +365,13 @@ fn two(tasks: Tasks) -> http2::Builder<Tasks> {
         // Sockets of the web are opened on a stream, whatever their server takes.
         .enable_connect_protocol();
     builder
+}
+
+/// What hashes of masked values are keyed by on a connection.
+fn hash_key(opening: &Opening) -> Secret {
+    let who = opening.who();
+    let (key, connection) = (opening.hash_key(), who.connection.as_bytes());
+    mask::key_of(&key, &who.target, &who.host, connection)
 }
 
 /// Who asks, as far as a cluster is told.

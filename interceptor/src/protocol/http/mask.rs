@@ -16,7 +16,7 @@ mod text;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use self::apply::Keys;
+pub use self::apply::{Keys, key_of};
 use self::csv::{Csv, Header};
 use self::form::Form as Parameters;
 pub(crate) use self::form::said;

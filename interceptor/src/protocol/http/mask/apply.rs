@@ -4,12 +4,35 @@ use std::borrow::Cow;
 
 use aws_lc_rs::hmac;
 use secrecy::ExposeSecret as _;
+use zeroize::Zeroizing;
 
+use crate::config::{Host, Target};
 use crate::masking::{Joinable, Mask};
 use crate::secrets::Secret;
 
 /// Bytes of a hash that are shown.
 const HASH: usize = 16;
+
+/// What a target's hashes are keyed by, of what all of them are: equal values of two targets have different ones.
+/// Whoever may make names below a domain may answer there, and have hashed whatever the agent guesses: a connection to
+/// such a name has a key of its own.
+#[must_use]
+pub fn key_of(key: &Secret, target: &Target, host: &Host, connection: &[u8]) -> Secret {
+    let is_below = match host {
+        Host::Name(_) => target.addresses.iter().all(|at| at.host != *host),
+        Host::Ip(_) => false,
+    };
+    let own = is_below && !target.below.is_empty();
+    let of = [target.name.as_bytes(), connection];
+    let mut key = key.clone();
+    for part in of.into_iter().take(if own { 2 } else { 1 }) {
+        let made = hmac::Key::new(hmac::HMAC_SHA256, key.expose_secret().as_bytes());
+        let tag = hmac::sign(&made, part);
+        let text = Zeroizing::new(hex::encode(tag.as_ref()));
+        key = Secret::from(text.as_str());
+    }
+    key
+}
 
 /// What hashes are keyed by.
 pub struct Keys {

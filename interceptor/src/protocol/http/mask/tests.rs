@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::config::Host;
 use crate::masking::Joinable;
 use crate::masking::detect::Kind;
 
@@ -83,6 +84,33 @@ fn secrets_of_a_cluster_are_masked_wherever_they_stand() {
     }
     assert!(masks.masker("application/vnd.kubernetes.protobuf").is_err());
     assert!(masks.masker("application/yaml").is_err());
+}
+
+#[test]
+fn equal_values_have_equal_hashes_on_one_target_and_on_no_other() {
+    let text = "version: 1\ntargets:\n  \
+        a: { addresses: [\"a.example:443\", \"192.0.2.1:443\", \"*.apps.example:443\"], http: {} }\n  \
+        b: { addresses: [\"b.example:443\"], http: {} }\n";
+    let config = crate::config::parse(text, std::path::Path::new("/c.yaml")).unwrap();
+    let hashed = |target: &str, host: &str, connection: u8| {
+        let host = match host.parse() {
+            Ok(ip) => Host::Ip(ip),
+            Err(_) => Host::Name(host.to_owned()),
+        };
+        let key = Secret::from("key");
+        let key = key_of(&key, &config.targets[target], &host, &[connection; 16]);
+        let fields = [("n".to_owned(), Mask::Hash(Joinable::Target))];
+        let masks = Masks::new(&fields, &Actions::new(), &key).unwrap();
+        through(&masks, "application/json", "{\"n\":7}", 9).unwrap()
+    };
+    let known = hashed("a", "a.example", 1);
+    assert_eq!(hashed("a", "a.example", 2), known);
+    assert_eq!(hashed("a", "192.0.2.1", 3), known);
+    assert_ne!(hashed("b", "b.example", 1), known);
+    // Whoever answers there may have the agent's guesses hashed.
+    let anybodys = hashed("a", "evil.apps.example", 1);
+    assert_ne!(anybodys, known);
+    assert_ne!(hashed("a", "evil.apps.example", 2), anybodys);
 }
 
 #[test]
