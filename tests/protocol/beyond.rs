@@ -113,6 +113,8 @@ CREATE INDEX put_ssn ON put (ssn);
 CREATE TABLE put_above (id int, filler text);
 CREATE TABLE put_below (ssn text) INHERITS (put_above);
 CREATE INDEX put_below_ssn ON put_below (ssn);
+CREATE VIEW over_put AS SELECT id, filler FROM put;
+CREATE VIEW over_grouped AS SELECT id, count(*) AS n FROM put_above GROUP BY id;
 CREATE TABLE upper (id int, filler text);
 CREATE TABLE under (ssn text) INHERITS (upper);
 CREATE INDEX ON under (ssn, id);
@@ -506,6 +508,54 @@ pub(crate) const WAYS: &[(&str, &str)] = &[
         "the same, at random",
         "SELECT setseed(0.5);; BEGIN;; UPDATE put_above SET filler = random();; SELECT id FROM put_above ORDER BY filler LIMIT 5;; ROLLBACK",
     ),
+    (
+        "what fails first of what was put into an order",
+        "SELECT id FROM put WHERE CASE id WHEN 1003 THEN 1 / (id - 1003) > 0 WHEN 1007 THEN ('r' || id)::int > 0 ELSE false END",
+    ),
+    (
+        "the same of a child",
+        "SELECT id FROM put_above WHERE CASE id WHEN 1003 THEN 1 / (id - 1003) > 0 WHEN 1007 THEN ('r' || id)::int > 0 ELSE false END",
+    ),
+    (
+        "the same, kept",
+        "SELECT id FROM filled WHERE CASE id WHEN 1003 THEN 1 / (id - 1003) > 0 WHEN 1007 THEN ('r' || id)::int > 0 ELSE false END",
+    ),
+    (
+        "the same in words, kept",
+        "SELECT id FROM filled WHERE id IN (1003, 1007) AND ('r' || id)::int > 0",
+    ),
+    (
+        "the same in a view",
+        "SELECT id FROM over_put WHERE CASE id WHEN 1003 THEN 1 / (id - 1003) > 0 WHEN 1007 THEN ('r' || id)::int > 0 ELSE false END",
+    ),
+    (
+        "the same in a view that groups",
+        "SELECT id FROM over_grouped WHERE CASE id WHEN 1003 THEN 1 / (id - 1003) > 0 WHEN 1007 THEN ('r' || id)::int > 0 ELSE false END",
+    ),
+    (
+        "the same, taken away",
+        "BEGIN;; DELETE FROM put WHERE CASE id WHEN 1003 THEN 1 / (id - 1003) > 0 WHEN 1007 THEN ('r' || id)::int > 0 ELSE false END;; ROLLBACK",
+    ),
+    (
+        "the same of a child, taken away",
+        "BEGIN;; DELETE FROM put_above WHERE CASE id WHEN 1003 THEN 1 / (id - 1003) > 0 WHEN 1007 THEN ('r' || id)::int > 0 ELSE false END;; ROLLBACK",
+    ),
+    (
+        "the same, changed",
+        "BEGIN;; UPDATE put SET filler = 'x' WHERE CASE id WHEN 1003 THEN 1 / (id - 1003) > 0 WHEN 1007 THEN ('r' || id)::int > 0 ELSE false END;; ROLLBACK",
+    ),
+    (
+        "the same, set",
+        "BEGIN;; UPDATE put SET filler = (CASE id WHEN 1003 THEN 1 / (id - 1003) > 0 WHEN 1007 THEN ('r' || id)::int > 0 ELSE false END)::text;; ROLLBACK",
+    ),
+    (
+        "the same of a child, set",
+        "BEGIN;; UPDATE put_above SET filler = (CASE id WHEN 1003 THEN 1 / (id - 1003) > 0 WHEN 1007 THEN ('r' || id)::int > 0 ELSE false END)::text;; ROLLBACK",
+    ),
+    (
+        "where a row of what was put into an order lies",
+        "BEGIN;; UPDATE put_above SET filler = filler WHERE id = 1003 AND ctid < '(30,0)';; ROLLBACK",
+    ),
     ("row in a column", "SELECT (old).ssn FROM archive"),
     ("row in a column, whole", "SELECT old::text FROM archive"),
     ("rows in an array", "SELECT olds::text FROM archive"),
@@ -569,6 +619,8 @@ async fn what_may_lie_in_a_hidden_order_is_answered_in_another() {
         ("SELECT id, code FROM over_joined", "SELECT 1000"),
         ("SELECT id, ssn FROM put WHERE id = 1001", "SELECT 1"),
         ("SELECT id, ssn FROM put FOR UPDATE", "SELECT 1000"),
+        ("SELECT filler FROM over_put WHERE id = 1001", "SELECT 1"),
+        ("SELECT n FROM over_grouped WHERE id = 1001", "SELECT 1"),
         ("SELECT id FROM filled_whole", "SELECT 1000"),
         ("COPY put TO STDOUT", "COPY 1000"),
         ("COPY (SELECT * FROM filled) TO STDOUT", "COPY 1000"),
@@ -581,6 +633,14 @@ async fn what_may_lie_in_a_hidden_order_is_answered_in_another() {
             "INSERT 0 1",
         ),
         ("DELETE FROM put WHERE id = 1", "DELETE 1"),
+        (
+            "UPDATE put_above SET filler = filler WHERE id IN (1001, 1003) AND filler IS NOT NULL",
+            "UPDATE 2",
+        ),
+        (
+            "DELETE FROM put_above AS a WHERE NOT a.id > 0 OR filler BETWEEN 'y' AND 'z'::varchar",
+            "DELETE 0",
+        ),
     ] {
         let told = shown(&said(front.address, "lies_a", text).await);
         let is_answered = told.contains(end) && !told.contains("ERROR");

@@ -496,7 +496,8 @@ impl<'a> Work<'a> {
             Meaning::Plain(table, pin) => {
                 indirect(masking, (draft, relation), table)?;
                 if masking.is_laid(table) {
-                    writes::unordered(draft, relation, table)?;
+                    let schema = masking.schema.as_deref();
+                    writes::unordered(draft, relation, (schema, table))?;
                 }
                 if pin == Pin::Needed {
                     self.pin(relation, &table.schema)?;
@@ -520,7 +521,8 @@ impl<'a> Work<'a> {
     ) -> Result<bool, Veto> {
         indirect(self.masking, (draft, relation), table)?;
         if self.masking.is_laid(table) {
-            writes::unordered(draft, relation, table)?;
+            let schema = self.masking.schema.as_deref();
+            writes::unordered(draft, relation, (schema, table))?;
         }
         writes::check(draft, relation, (table, cover))?;
         if relation.schemaname.is_empty() {

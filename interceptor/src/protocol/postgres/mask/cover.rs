@@ -14,6 +14,7 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+pub(super) use self::order::SYSTEM;
 use self::order::{Condition, Orders};
 use super::expression::{self, Subject, identifier};
 use super::functions;

@@ -4,17 +4,18 @@
 //! that does would learn of the value, and so would any write to a table where a constraint, a unique
 //! index or an expression is about a masked column: these answer questions.
 
+mod unordered;
+
 use std::collections::{BTreeSet, HashSet};
 
 use pg_query::protobuf::node::Node as Kind;
 use pg_query::protobuf::{CmdType, ColumnRef, Node, RangeVar, ReturningClause};
 
+pub(super) use self::unordered::unordered;
 use super::cover::Cover;
-use super::functions::is_steady;
 use super::resolve::Veto;
 use super::schema::{Table, TiedBy};
 use crate::protocol::postgres::facts::draft::{Draft, Write};
-use crate::protocol::postgres::facts::evidence::Role;
 
 /// What a statement's names may not touch.
 struct Target<'a> {
@@ -144,52 +145,6 @@ pub(super) fn keeps_keys(
         }
     }
     Ok(())
-}
-
-/// Whether a write to `relation`, of which the rows lie in the order of what is masked, tells nothing of that order: it
-/// gives no rows back, reads nothing else, what it sets is the same whichever row comes first, and no row of it may
-/// be in the way of another.
-pub(super) fn unordered(draft: &Draft<'_>, relation: &RangeVar, table: &Table) -> Result<(), Veto> {
-    for write in draft.writes.iter().copied() {
-        let written = write.relation();
-        if !written.is_some_and(|written| std::ptr::eq(written, relation)) {
-            continue;
-        }
-        // A view may count the rows for which it is asked.
-        let reads = || draft.references.iter().any(|one| one.role == Role::Read);
-        let varies = || reads() || draft.calls.iter().any(|call| !is_steady(call.name));
-        let is_told = match write {
-            Write::Insert(_) | Write::Copy(_) => false,
-            Write::Merge(_) => true,
-            Write::Update(update) => sets_in_order(table, &update.target_list) || varies(),
-            Write::Delete(_) => varies(),
-        };
-        let returns = || write.returning().is_some() && !matches!(write, Write::Insert(_));
-        if table.is_view() || is_told || returns() {
-            return Err(Veto::never(&format!(
-                "changing rows of {}, which lie in the order of what is masked, with RETURNING, MERGE, DEFAULT, \
-                 other tables, a function that is called for one after the other, or columns of a constraint,",
-                table.name
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// Whether a column is set that a constraint is about, so that it fails for one order and not for another, or to a
-/// default, which may count.
-fn sets_in_order(table: &Table, sets: &[Node]) -> bool {
-    let is_default = |node: &Node| {
-        let tree = serde_json::to_string(node);
-        tree.is_ok_and(|tree| tree.contains("\"SetToDefault\""))
-    };
-    sets.iter().any(|target| match &target.node {
-        Some(Kind::ResTarget(set)) => {
-            let column = table.column(&set.name);
-            column.is_none_or(|column| table.guards(column.number)) || is_default(target)
-        }
-        _ => true,
-    })
 }
 
 /// What a write does to rows.

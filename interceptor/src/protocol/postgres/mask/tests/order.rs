@@ -42,7 +42,7 @@ fn asked_of(schema: &Schema) -> String {
     };
     let text = rewrite.text.to_string();
     let sorted = "select id from (SELECT * FROM (SELECT \"id\", \"x\" FROM \"public\".\"v\" AS \"~\") AS \"~\" \
-                  ORDER BY \"~\".\"id\", \"~\".\"x\" COLLATE pg_catalog.\"C\") AS \"v\"";
+                  ORDER BY \"~\".\"id\", \"~\".\"x\" COLLATE pg_catalog.\"C\" OFFSET 0) AS \"v\"";
     if text == sorted {
         return "sorted".to_owned();
     }
@@ -298,16 +298,50 @@ fn what_is_shown_in_the_place_of_values_is_sorted_too() {
     schema.tables.remove(&12);
     let read = |text: &str, mask: &Mask| facts::read(text, &names_of(&schema, mask));
     let sent = read("select id from p", &Mask::Last4).rewrite.unwrap().text;
-    let end = ") AS \"~\" ORDER BY \"~\".\"id\", \"~\".\"name\" COLLATE pg_catalog.\"C\", \"~\".\"ssn\" COLLATE pg_catalog.\"C\") AS \"p\"";
+    let end = ") AS \"~\" ORDER BY \"~\".\"id\", \"~\".\"name\" COLLATE pg_catalog.\"C\", \"~\".\"ssn\" COLLATE pg_catalog.\"C\" OFFSET 0) AS \"p\"";
     assert!(sent.ends_with(end), "{sent}");
     let sent = read("copy p (id) to stdout", &Mask::Null);
     let sent = sent.rewrite.unwrap().text;
-    let end = "FROM ONLY \"public\".\"p\" AS \"~\") AS \"~\" ORDER BY \"~\".\"id\") to stdout";
+    let end =
+        "FROM ONLY \"public\".\"p\" AS \"~\") AS \"~\" ORDER BY \"~\".\"id\" OFFSET 0) to stdout";
     assert!(sent.ends_with(end), "{sent}");
     for (text, goes) in [
         ("select id from p tablesample system (50)", false),
         ("update p set name = 'x' where id = 1", true),
-        ("update p set name = btrim(name)", true),
+        ("update p set name = btrim($1)", true),
+        ("update p set name = name, id = id", false),
+        ("update p set name = name", true),
+        ("update p set name = btrim(name)", false),
+        ("update p set name = id", false),
+        ("update p set name[1] = 'x'", false),
+        ("update p set name = 'x' where 1 / id > 0", false),
+        ("update p set name = 'x' where ctid < '(1,1)'", false),
+        ("delete from p where p.ctid < '(1,1)'", false),
+        ("delete from p where (p).ctid < '(1,1)'", false),
+        ("delete from p where tableoid = 1", false),
+        (
+            "delete from p where case id when 3 then 1 / (id - 3) > 0 end",
+            false,
+        ),
+        ("delete from p where id = '7'::text::int", false),
+        ("delete from p where id = $1::int", false),
+        ("delete from p where name like 'x'", false),
+        ("delete from p where id = id", false),
+        ("delete from p where id = -(1)", true),
+        (
+            "delete from p where id = '7'::int or not (name in ('x', $2) and id is null)",
+            true,
+        ),
+        (
+            "delete from p where id = any($1) and id between 1 and $2 and name is distinct from 'x'",
+            true,
+        ),
+        ("with x as (select 1) delete from p where id = 1", false),
+        (
+            "insert into p (id, name) values (1, 'x') on conflict (name) do update set name = 'y' where p.ctid < '(1,1)'",
+            false,
+        ),
+        ("insert into p (id) values (1) returning ctid", false),
         ("update p set name = random()::text", false),
         ("update p set id = id + 1 where id in (5, 6)", false),
         ("update p set name = (select max(code) from x)", false),
@@ -328,6 +362,101 @@ fn what_is_shown_in_the_place_of_values_is_sorted_too() {
         let veto = read(text, &Mask::Null).reading.veto.clone();
         assert_eq!(veto.is_none(), goes, "{text}: {veto:?}");
     }
+}
+
+/// What is asked of `v` above `p`, of which the rows lie in the order of what is masked.
+fn above_laid(definition: &str) -> String {
+    let mut schema = view(&[("id", INT), ("x", TEXT)], definition);
+    schema.tables.get_mut(&1).unwrap().guard("l1", 2);
+    asked_of(&schema)
+}
+
+#[test]
+fn each_view_above_rows_that_lie_in_a_hidden_order_is_sorted_whatever_it_makes_of_them() {
+    for (definition, what) in [
+        (" SELECT p.id, p.name AS x FROM public.p;", "sorted"),
+        (
+            " SELECT DISTINCT p.id, p.name AS x FROM public.p;",
+            "sorted",
+        ),
+        (
+            " SELECT p.id, count(*)::text AS x FROM public.p GROUP BY p.id;",
+            "sorted",
+        ),
+        (
+            " SELECT w.id, max(w.name) AS x FROM public.w GROUP BY w.id;",
+            "sorted",
+        ),
+        (
+            " SELECT q.id, q.code AS x FROM public.q UNION SELECT p.id, '' FROM public.p;",
+            "sorted",
+        ),
+        (
+            " SELECT q.id, ( SELECT count(*) FROM public.p WHERE p.id = q.id)::text AS x FROM public.q;",
+            "sorted",
+        ),
+        (
+            " SELECT p.id, string_agg(p.name, ',') AS x FROM public.p GROUP BY p.id;",
+            "closed",
+        ),
+        (" SELECT q.id, q.code AS x FROM public.q;", ""),
+    ] {
+        assert_eq!(above_laid(definition), what, "{definition}");
+    }
+}
+
+#[test]
+fn what_something_is_about_is_not_set_where_rows_lie_in_a_hidden_order() {
+    let goes = |change: &dyn Fn(&mut Schema)| {
+        let mut schema = Schema::default();
+        schema.add(table(
+            1,
+            "above",
+            b'r',
+            &[("id", INT), ("name", TEXT), ("sum", (1_700, "numeric"))],
+        ));
+        let mut child = table(
+            2,
+            "p",
+            b'r',
+            &[
+                ("id", INT),
+                ("name", TEXT),
+                ("sum", (1_700, "numeric")),
+                ("ssn", TEXT),
+            ],
+        );
+        child.parents = vec![1];
+        child.guard("o1", 4);
+        child.guard("l1", 4);
+        schema.add(child);
+        change(&mut schema);
+        let facts = |text: &str| {
+            facts::read(text, &names_of(&schema, &Mask::Null))
+                .reading
+                .veto
+                .is_none()
+        };
+        facts("update above set name = 'x' where sum > 1.5")
+            && !facts("delete from above where sum > $1")
+    };
+    let of = |schema: &mut Schema, oid: u32, change: fn(&mut Table)| {
+        change(schema.tables.get_mut(&oid).unwrap())
+    };
+    assert!(goes(&|_| {}));
+    assert!(!goes(&|schema| of(schema, 2, |child| child.guard("c1", 2))));
+    assert!(!goes(&|schema| of(schema, 2, |child| child
+        .generated
+        .push((9, 2)))));
+    assert!(!goes(&|schema| of(schema, 1, |above| {
+        above.split.insert(2);
+    })));
+    assert!(!goes(
+        &|schema| of(schema, 2, |child| child.has_triggers = true)
+    ));
+    assert!(!goes(&|schema| of(schema, 1, |above| above.columns[2]
+        .type_oid =
+        20_000)));
 }
 
 #[test]

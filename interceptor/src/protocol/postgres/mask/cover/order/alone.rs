@@ -21,13 +21,14 @@ use crate::protocol::postgres::facts::functions::{is_aggregate, is_builtin};
 use crate::protocol::postgres::mask::schema::{Schema, Table};
 
 /// How deep queries lie in queries at most.
-const DEPTH_MAX: usize = 64;
+pub(super) const DEPTH_MAX: usize = 64;
 /// How much is looked at for one view at most, and for all of them. What takes more is taken for one that has an order.
 const STEPS_MAX: usize = 4_000_000;
 const STEPS_OF_ALL_MAX: usize = 10 * STEPS_MAX;
 
 /// Columns of the system (`catalog/heap.c`).
-const SYSTEM: [&str; 6] = ["ctid", "xmin", "cmin", "xmax", "cmax", "tableoid"];
+pub(in super::super::super) const SYSTEM: [&str; 6] =
+    ["ctid", "xmin", "cmin", "xmax", "cmax", "tableoid"];
 
 /// The columns of a query that are asked for, by their places.
 pub(super) type Asked = BTreeSet<usize>;
@@ -41,8 +42,8 @@ pub(super) struct Views<'a> {
     pub(super) laid: &'a HashSet<u32>,
     /// The queries of views, read; those first that were there first.
     pub(super) queries: BTreeMap<u32, Value>,
-    /// Materialized views that were looked at, and whether their rows lie in such an order.
-    pub(super) filled: RefCell<HashMap<u32, bool>>,
+    /// Views that were looked at, and whether their rows, or some below, lie in such an order.
+    pub(super) lying: RefCell<HashMap<u32, bool>>,
     /// Views, and whether their own query has the same rows in whichever order they come.
     pub(super) bags: RefCell<HashMap<u32, bool>>,
     /// Views for which no index is enough, each with what is asked of it.
@@ -111,7 +112,7 @@ impl<'a> Views<'a> {
                     held,
                     laid,
                     queries,
-                    filled: RefCell::default(),
+                    lying: RefCell::default(),
                     bags: RefCell::default(),
                     read: RefCell::default(),
                     left: Cell::new((STEPS_MAX, STEPS_OF_ALL_MAX)),

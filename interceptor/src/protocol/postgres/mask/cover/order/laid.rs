@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde_json::Value;
 
-use super::alone::Views;
 use super::alone::tree::{items, part, string};
+use super::alone::{DEPTH_MAX, Views};
 use crate::masking::Mask;
 use crate::protocol::postgres::mask::functions::is_steady;
 use crate::protocol::postgres::mask::schema::{Table, TiedBy};
@@ -21,21 +21,28 @@ pub(super) fn is_clustered(table: &Table, masks: Option<&BTreeMap<i16, Mask>>) -
 }
 
 impl Views<'_> {
-    /// Whether the rows of a relation lie in the order of something masked.
+    /// Whether the rows of a relation lie in the order of something masked, or those of one that a view reads.
     pub(super) fn is_laid(&self, table: &Table) -> bool {
-        if self.laid.contains(&table.oid) {
+        self.lies(table, 0)
+    }
+
+    fn lies(&self, table: &Table, depth: usize) -> bool {
+        if self.laid.contains(&table.oid) || depth > DEPTH_MAX {
             return true;
         }
-        if table.kind != b'm' {
+        if !table.is_view() || !self.queries.contains_key(&table.oid) {
             return false;
         }
-        let known = self.filled.borrow().get(&table.oid).copied();
+        let known = self.lying.borrow().get(&table.oid).copied();
         known.unwrap_or_else(|| {
             // Where it reads itself, which no server lets it, it is.
-            self.filled.borrow_mut().insert(table.oid, true);
-            let is_laid = !self.is_filled_plainly(table);
-            self.filled.borrow_mut().insert(table.oid, is_laid);
-            is_laid
+            self.lying.borrow_mut().insert(table.oid, true);
+            let below = table.depends.iter();
+            let mut below = below.filter_map(|(oid, _)| self.schema.tables.get(oid));
+            let lies = below.any(|below| self.lies(below, depth.saturating_add(1)))
+                || table.kind == b'm' && !self.is_filled_plainly(table);
+            self.lying.borrow_mut().insert(table.oid, lies);
+            lies
         })
     }
 
