@@ -260,12 +260,9 @@ impl Config {
             let sources = target.protocol.secrets().chain(&target.tls.key);
             sources.map(|source| (target.name.as_str(), source))
         });
-        let webhook = self.webhook.iter().map(|webhook| &webhook.secret);
-        let own = webhook.map(|secret| ("webhook", secret));
-        let seal = self.authority_seal.iter();
-        targets
-            .chain(own)
-            .chain(seal.map(|secret| ("authority", secret)))
+        let seal = self.authority_seal.iter().map(|seal| ("authority", seal));
+        let webhook = self.webhook.iter().map(|hook| ("webhook", &hook.secret));
+        targets.chain(seal).chain(webhook)
     }
 }
 

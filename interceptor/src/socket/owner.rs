@@ -13,14 +13,13 @@ use nix::sys::socket::{
 const BY_FAMILY: u16 = 20;
 /// `NLM_F_REQUEST` of linux/netlink.h.
 const REQUEST: u16 = 1;
-/// `TCP_ESTABLISHED` of net/tcp_states.h. What lives on without its process has no owner any more.
-const ESTABLISHED: u8 = 1;
 /// Bytes of `struct nlmsghdr`, and of `struct inet_diag_req_v2` behind it.
 const HEADER: usize = 16;
 const QUESTION: usize = 56;
-/// Where an answer has its state and its user (`struct inet_diag_msg` behind the header).
-const STATE: usize = HEADER + 1;
+/// Where an answer has its user and its file's number (`struct inet_diag_msg` behind the header); what lives on without
+/// its process has none.
 const USER: usize = HEADER + 4 + 48 + 12;
+const INODE: usize = USER + 4;
 
 /// The user who made the socket at `peer` that is connected to `own`; `None` where there is none on this host, or
 /// not any more.
@@ -88,7 +87,9 @@ fn question(own: SocketAddr, peer: SocketAddr) -> Vec<u8> {
 /// The user in an answer.
 fn user(answer: &[u8]) -> Option<u32> {
     let kind = answer.get(4..6)?;
-    if kind != BY_FAMILY.to_ne_bytes() || *answer.get(STATE)? != ESTABLISHED {
+    // A socket that a process has, has a file, also while it is closed in one direction.
+    let file = answer.get(INODE..INODE + 4)?;
+    if kind != BY_FAMILY.to_ne_bytes() || file == [0; 4] {
         return None;
     }
     let user = answer.get(USER..USER + 4)?;
@@ -127,6 +128,8 @@ mod tests {
             assert_eq!(owner(peer, at).unwrap(), Some(own()));
             let nobody = SocketAddr::new(peer.ip(), 1);
             assert_eq!(owner(at, nobody).unwrap(), None);
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            assert_eq!(owner(at, peer).unwrap(), Some(own()), "half closed");
             drop(stream);
             assert_eq!(owner(at, peer).unwrap(), None);
         }

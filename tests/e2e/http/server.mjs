@@ -147,7 +147,7 @@ function answer(request, response) {
       };
       more();
     } else if (path === "/v1/table") {
-      const header = url.searchParams.get("header");
+      const header = new URL(request.url, "http://localhost").searchParams.get("header");
       response.writeHead(200, { "content-type": `text/csv; charset=utf-8${header ? `; header=${header}` : ""}` });
       response.write('name,email,ssn\r\n"Ann, A.",ann@example.com,"123-');
       response.end('45-6789"\r\nBob,bob@example.com,123-45-6789');

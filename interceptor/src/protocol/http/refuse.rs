@@ -254,12 +254,12 @@ mod tests {
             let answer = Words::Grpc.tell(told(&Refusal::upstream(&long), Some("r1"), None));
             let message = answer.headers()["grpc-message"].to_str().unwrap();
             assert!(message.len() <= MESSAGE_MAX && message.len() > MESSAGE_MAX - 6);
-            let escapes = message.split('%').skip(1);
+            let mut escapes = message.split('%').skip(1);
             let is_whole = |rest: &str| {
                 let digits = rest.get(..2).unwrap_or_default();
                 digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
             };
-            assert!(escapes.into_iter().all(is_whole), "{before}");
+            assert!(escapes.all(is_whole), "{before}");
             // What to do, and by which number it is found, stands at the end.
             assert!(
                 message.ends_with("; try again later (request r1)"),

@@ -1,3 +1,5 @@
+//! Bundles of each kind with the authority in them; what is none, or has a password of its own, stays as it is.
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
