@@ -287,8 +287,8 @@ fn a_materialized_view_that_an_index_may_have_filled_is_sorted_and_all_that_read
     }
 }
 
-#[test]
-fn what_is_shown_in_the_place_of_values_is_sorted_too() {
+/// A table whose rows lie in the order of what is masked in it.
+fn clustered() -> Schema {
     let mut schema = schema();
     let person = schema.tables.get_mut(&1).unwrap();
     person.guard("o1", 3);
@@ -296,6 +296,12 @@ fn what_is_shown_in_the_place_of_values_is_sorted_too() {
     person.guard("c1", 1);
     // Nothing is refused for that.
     schema.tables.remove(&12);
+    schema
+}
+
+#[test]
+fn what_is_shown_in_the_place_of_values_is_sorted_too() {
+    let schema = clustered();
     let read = |text: &str, mask: &Mask| facts::read(text, &names_of(&schema, mask));
     let sent = read("select id from p", &Mask::Last4).rewrite.unwrap().text;
     let end = ") AS \"~\" ORDER BY \"~\".\"id\", \"~\".\"name\" COLLATE pg_catalog.\"C\", \"~\".\"ssn\" COLLATE pg_catalog.\"C\" OFFSET 0) AS \"p\"";
@@ -305,62 +311,71 @@ fn what_is_shown_in_the_place_of_values_is_sorted_too() {
     let end =
         "FROM ONLY \"public\".\"p\" AS \"~\") AS \"~\" ORDER BY \"~\".\"id\" OFFSET 0) to stdout";
     assert!(sent.ends_with(end), "{sent}");
-    for (text, goes) in [
-        ("select id from p tablesample system (50)", false),
-        ("update p set name = 'x' where id = 1", true),
-        ("update p set name = btrim($1)", true),
-        ("update p set name = name, id = id", false),
-        ("update p set name = name", true),
-        ("update p set name = btrim(name)", false),
-        ("update p set name = id", false),
-        ("update p set name[1] = 'x'", false),
-        ("update p set name = 'x' where 1 / id > 0", false),
-        ("update p set name = 'x' where ctid < '(1,1)'", false),
-        ("delete from p where p.ctid < '(1,1)'", false),
-        ("delete from p where (p).ctid < '(1,1)'", false),
-        ("delete from p where tableoid = 1", false),
-        (
-            "delete from p where case id when 3 then 1 / (id - 3) > 0 end",
-            false,
-        ),
-        ("delete from p where id = '7'::text::int", false),
-        ("delete from p where id = $1::int", false),
-        ("delete from p where name like 'x'", false),
-        ("delete from p where id = id", false),
-        ("delete from p where id = -(1)", true),
-        (
-            "delete from p where id = '7'::int or not (name in ('x', $2) and id is null)",
-            true,
-        ),
-        (
-            "delete from p where id = any($1) and id between 1 and $2 and name is distinct from 'x'",
-            true,
-        ),
-        ("with x as (select 1) delete from p where id = 1", false),
-        (
-            "insert into p (id, name) values (1, 'x') on conflict (name) do update set name = 'y' where p.ctid < '(1,1)'",
-            false,
-        ),
-        ("insert into p (id) values (1) returning ctid", false),
-        ("update p set name = random()::text", false),
-        ("update p set id = id + 1 where id in (5, 6)", false),
-        ("update p set name = (select max(code) from x)", false),
-        ("update p set name = q.code from q", false),
-        ("delete from p using q where q.id = p.id", false),
-        ("update p set name = default", false),
-        ("update p set (name) = row(default)", false),
-        ("update p set name = 'x' returning id", false),
-        ("delete from p where id = 1", true),
-        ("delete from p where random() < 0.5", false),
-        ("delete from p returning id", false),
-        ("insert into p (id) values (1) returning id", true),
-        (
-            "merge into p using q on q.id = p.id when matched then delete",
-            false,
-        ),
-    ] {
-        let veto = read(text, &Mask::Null).reading.veto.clone();
-        assert_eq!(veto.is_none(), goes, "{text}: {veto:?}");
+}
+
+/// Writes to it, and whether they go.
+const WRITES: &[(&str, bool)] = &[
+    ("select id from p tablesample system (50)", false),
+    ("update p set name = 'x' where id = 1", true),
+    ("update p set name = btrim($1)", true),
+    ("update p set name = name, id = id", false),
+    ("update p set name = name", true),
+    ("update p set name = btrim(name)", false),
+    ("update p set name = id", false),
+    ("update p set name[1] = 'x'", false),
+    ("update p set name = 'x' where 1 / id > 0", false),
+    ("update p set name = 'x' where ctid < '(1,1)'", false),
+    ("delete from p where p.ctid < '(1,1)'", false),
+    ("delete from p where (p).ctid < '(1,1)'", false),
+    ("delete from p where tableoid = 1", false),
+    (
+        "delete from p where case id when 3 then 1 / (id - 3) > 0 end",
+        false,
+    ),
+    ("delete from p where id = '7'::text::int", false),
+    ("delete from p where id = $1::int", false),
+    ("delete from p where name like 'x'", false),
+    ("delete from p where id = id", false),
+    ("delete from p where id = -(1)", true),
+    (
+        "delete from p where id = '7'::int or not (name in ('x', $2) and id is null)",
+        true,
+    ),
+    (
+        "delete from p where id = any($1) and id between 1 and $2 and name is distinct from 'x'",
+        true,
+    ),
+    ("with x as (select 1) delete from p where id = 1", false),
+    (
+        "insert into p (id, name) values (1, 'x') on conflict (name) do update set name = 'y' where p.ctid < '(1,1)'",
+        false,
+    ),
+    ("insert into p (id) values (1) returning ctid", false),
+    ("update p set name = random()::text", false),
+    ("update p set id = id + 1 where id in (5, 6)", false),
+    ("update p set name = (select max(code) from x)", false),
+    ("update p set name = q.code from q", false),
+    ("delete from p using q where q.id = p.id", false),
+    ("update p set name = default", false),
+    ("update p set (name) = row(default)", false),
+    ("update p set name = 'x' returning id", false),
+    ("delete from p where id = 1", true),
+    ("delete from p where random() < 0.5", false),
+    ("delete from p returning id", false),
+    ("insert into p (id) values (1) returning id", true),
+    (
+        "merge into p using q on q.id = p.id when matched then delete",
+        false,
+    ),
+];
+
+#[test]
+fn a_write_to_what_lies_in_a_hidden_order_says_nothing_that_may_fail() {
+    let schema = clustered();
+    for (text, goes) in WRITES {
+        let read = facts::read(text, &names_of(&schema, &Mask::Null));
+        let veto = read.reading.veto.clone();
+        assert_eq!(veto.is_none(), *goes, "{text}: {veto:?}");
     }
 }
 
