@@ -115,6 +115,10 @@ CREATE TABLE put_below (ssn text) INHERITS (put_above);
 CREATE INDEX put_below_ssn ON put_below (ssn);
 CREATE VIEW over_put AS SELECT id, filler FROM put;
 CREATE VIEW over_grouped AS SELECT id, count(*) AS n FROM put_above GROUP BY id;
+CREATE TABLE shaped (at float8[], ssn text);
+CREATE INDEX shaped_ssn ON shaped (ssn);
+CREATE TABLE pointed (at point, ssn text);
+CREATE INDEX pointed_ssn ON pointed (ssn);
 CREATE TABLE upper (id int, filler text);
 CREATE TABLE under (ssn text) INHERITS (upper);
 CREATE INDEX ON under (ssn, id);
@@ -158,6 +162,8 @@ fn values(which: char) -> String {
          INSERT INTO put_below SELECT id, filler, ssn FROM sorted;
          INSERT INTO under SELECT id, filler, ssn FROM sorted;
          INSERT INTO family TABLE sorted;
+         INSERT INTO shaped SELECT ARRAY[1 + n * 1e-7], ssn FROM (SELECT row_number() OVER (ORDER BY id), ssn FROM sorted LIMIT 2) AS x (n, ssn);
+         INSERT INTO pointed SELECT point(at[1], 1), ssn FROM shaped;
          INSERT INTO ranked SELECT id, ssn FROM sorted;
          ALTER SEQUENCE numbered_ssn_seq RESTART WITH {};",
         if which == 'A' { 5 } else { 6 }
@@ -175,6 +181,8 @@ fn values(which: char) -> String {
          REFRESH MATERIALIZED VIEW filled_whole;
          CLUSTER put USING put_ssn;
          CLUSTER put_below USING put_below_ssn;
+         CLUSTER shaped USING shaped_ssn;
+         CLUSTER pointed USING pointed_ssn;
          INSERT INTO kinded VALUES (1, 'CANARY{which}-0001');
          INSERT INTO refers VALUES ('{referred}');"
     ));
@@ -211,6 +219,8 @@ pub(crate) fn masks() -> Masks {
         "sealed",
         "made",
         "put_below",
+        "shaped",
+        "pointed",
     ] {
         if table != "refers" {
             put(table, "ssn", Mask::Null);
@@ -555,6 +565,14 @@ pub(crate) const WAYS: &[(&str, &str)] = &[
     (
         "where a row of what was put into an order lies",
         "BEGIN;; UPDATE put_above SET filler = filler WHERE id = 1003 AND ctid < '(30,0)';; ROLLBACK",
+    ),
+    (
+        "order among arrays that look the same",
+        "SET extra_float_digits = -15;; SELECT at[1] > 1.00000015 FROM shaped",
+    ),
+    (
+        "order among points that look the same",
+        "SET extra_float_digits = -15;; SELECT at[0] > 1.00000015 FROM pointed",
     ),
     ("row in a column", "SELECT (old).ssn FROM archive"),
     ("row in a column, whole", "SELECT old::text FROM archive"),

@@ -30,6 +30,21 @@ fn key(column: &Column) -> String {
         700 => format!("pg_catalog.float4send({name})"),
         701 => format!("pg_catalog.float8send({name})"),
         1042 => format!("pg_catalog.bpcharsend({name})"),
+        // Shapes: their text follows `extra_float_digits`.
+        600 => format!("pg_catalog.point_send({name})"),
+        601 => format!("pg_catalog.lseg_send({name})"),
+        602 => format!("pg_catalog.path_send({name})"),
+        603 => format!("pg_catalog.box_send({name})"),
+        604 => format!("pg_catalog.poly_send({name})"),
+        628 => format!("pg_catalog.line_send({name})"),
+        718 => format!("pg_catalog.circle_send({name})"),
+        // Ranges of numbers and times.
+        3904 | 3906 | 3908 | 3910 | 3912 | 3926 => format!("pg_catalog.range_send({name})"),
+        // Arrays of these, of `float4`, `float8` and of times.
+        629 | 719 | 1017 | 1018 | 1019 | 1020 | 1021 | 1022 | 1027 | 1115 | 1182 | 1183 | 1185
+        | 1187 | 1270 => {
+            format!("pg_catalog.array_send({name})")
+        }
         _ => format!("CAST({name} AS pg_catalog.text) COLLATE pg_catalog.\"C\""),
     }
 }
