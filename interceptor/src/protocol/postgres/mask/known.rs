@@ -6,7 +6,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const TOLD_MAX: usize = 8;
 /// How many principals' masks are kept made.
 const MADE_MAX: usize = 16;
+/// How often it is found out anew for one session, where it became another one meanwhile.
+const TRIES_MAX: usize = 3;
 
 /// What was said of a database last, by whichever of its servers.
 #[derive(Debug, Default)]
@@ -53,7 +55,49 @@ pub struct Known {
     news: Notify,
     /// What masks make of it, those that were asked for last at the end: of the sessions that see the same one
     /// finds out.
-    made: Mutex<VecDeque<Arc<Masking>>>,
+    made: Mutex<VecDeque<Arc<Making>>>,
+}
+
+/// What masks make of a database, or will have made.
+#[derive(Debug)]
+struct Making {
+    schema: Option<Arc<Schema>>,
+    masks: Arc<Masks>,
+    catalog: Arc<HashSet<String>>,
+    made: OnceLock<Arc<Masking>>,
+}
+
+impl Making {
+    /// Whether it is of these. What a database looks like is one value as long as it does not change.
+    fn is_of(&self, other: &Self) -> bool {
+        self.is_about(other.schema.as_ref())
+            && (Arc::ptr_eq(&self.masks, &other.masks) || self.masks == other.masks)
+            && (Arc::ptr_eq(&self.catalog, &other.catalog) || self.catalog == other.catalog)
+    }
+
+    fn is_about(&self, schema: Option<&Arc<Schema>>) -> bool {
+        is_same(self.schema.as_ref(), schema)
+    }
+
+    fn make(&self, find: impl FnOnce(&Self) -> Masking) -> Arc<Masking> {
+        let made = self.made.get_or_init(|| {
+            let masking = find(self);
+            if let Some(misfits) = masking.misfits() {
+                tracing::warn!(%misfits, "what the configuration calls sensitive does not fit the database");
+            }
+            Arc::new(masking)
+        });
+        Arc::clone(made)
+    }
+}
+
+/// Whether a database looks like this still.
+fn is_same(one: Option<&Arc<Schema>>, other: Option<&Arc<Schema>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
 }
 
 #[derive(Debug, Default)]
@@ -102,27 +146,59 @@ impl Known {
     /// What these masks make of it, for sessions to which the names in `catalog` are the system's.
     #[must_use]
     pub fn masking(&self, masks: &Arc<Masks>, catalog: &Arc<HashSet<String>>) -> Arc<Masking> {
-        let schema = self.current();
-        // Who waits for what another session finds out would only do the same.
+        self.masking_by(masks, catalog, &|making| {
+            let (masks, catalog) = (Arc::clone(&making.masks), Arc::clone(&making.catalog));
+            Masking::new(making.schema.clone(), masks, catalog)
+        })
+    }
+
+    fn masking_by(
+        &self,
+        masks: &Arc<Masks>,
+        catalog: &Arc<HashSet<String>>,
+        find: &dyn Fn(&Making) -> Masking,
+    ) -> Arc<Masking> {
+        let of = |schema| {
+            let making = self.making(Making {
+                schema,
+                masks: Arc::clone(masks),
+                catalog: Arc::clone(catalog),
+                made: OnceLock::new(),
+            });
+            match making.made.get() {
+                Some(made) => Arc::clone(made),
+                // Who waits for what another session finds out would only do the same.
+                None => beside(|| making.make(find)),
+            }
+        };
+        for _ in 0..TRIES_MAX {
+            let schema = self.current();
+            let masking = of(schema.clone());
+            // It may be worth nothing any more.
+            if is_same(schema.as_ref(), self.current().as_ref()) {
+                return masking;
+            }
+        }
+        of(None)
+    }
+
+    /// The one that is kept, or this, which is kept from now on. Nothing is found out here, where all sessions wait.
+    fn making(&self, new: Making) -> Arc<Making> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |made: &Arc<Masking>| made.is_of(schema.as_ref(), masks, catalog);
-        let known = made.iter().position(same);
+        let known = made.iter().position(|made| made.is_of(&new));
         if let Some(known) = known.and_then(|at| made.remove(at)) {
             made.push_back(Arc::clone(&known));
             return known;
         }
-        let make = || Masking::new(schema.clone(), Arc::clone(masks), Arc::clone(catalog));
-        let masking = Arc::new(beside(make));
-        if let Some(misfits) = masking.misfits() {
-            tracing::warn!(%misfits, "what the configuration calls sensitive does not fit the database");
-        }
         // What was made of another one is of no use any more.
-        made.retain(|made| schema.is_none() || made.is_about(schema.as_ref()));
+        let schema = new.schema.as_ref();
+        made.retain(|made| schema.is_none() || made.is_about(schema));
         while made.len() >= MADE_MAX {
             made.pop_front();
         }
-        made.push_back(Arc::clone(&masking));
-        masking
+        let new = Arc::new(new);
+        made.push_back(Arc::clone(&new));
+        new
     }
 
     /// Whether there is no need to read it again.
@@ -390,6 +466,38 @@ mod tests {
         let many = (0..100).map(|shown| of(&masks(Mask::Partial(shown))));
         assert_eq!(many.count(), 100);
         assert_eq!(known.made.lock().unwrap().len(), MADE_MAX);
+    }
+
+    #[test]
+    fn who_finds_out_keeps_nobody_else_waiting_and_what_changed_meanwhile_is_worth_nothing() {
+        let (known, catalog) = (Arc::new(Known::default()), Arc::default());
+        known.learn(Schema::default(), known.doubts());
+        let (began, begins) = std::sync::mpsc::channel();
+        let (go, goes) = std::sync::mpsc::channel::<()>();
+        let slow = std::thread::spawn({
+            let (known, catalog, goes) =
+                (Arc::clone(&known), Arc::clone(&catalog), Mutex::new(goes));
+            move || {
+                known.masking_by(&masks(Mask::Null), &catalog, &|making| {
+                    began.send(making.schema.is_some()).unwrap();
+                    if making.schema.is_some() {
+                        goes.lock().unwrap().recv().unwrap();
+                    }
+                    Masking::new(
+                        making.schema.clone(),
+                        Arc::clone(&making.masks),
+                        Arc::clone(&making.catalog),
+                    )
+                })
+            }
+        });
+        assert!(begins.recv().unwrap());
+        // With nobody else at it this returns, while the other one is held.
+        let other = known.masking(&masks(Mask::Hide), &catalog);
+        assert!(other.is_about(known.current().as_ref()));
+        known.doubt(true);
+        go.send(()).unwrap();
+        assert!(slow.join().unwrap().is_about(None));
     }
 
     #[test]
