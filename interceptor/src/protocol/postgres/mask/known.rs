@@ -472,8 +472,8 @@ mod tests {
     fn who_finds_out_keeps_nobody_else_waiting_and_what_changed_meanwhile_is_worth_nothing() {
         let (known, catalog) = (Arc::new(Known::default()), Arc::default());
         known.learn(Schema::default(), known.doubts());
-        let (began, begins) = std::sync::mpsc::channel();
-        let (go, goes) = std::sync::mpsc::channel::<()>();
+        let (began, begins) = std::sync::mpsc::sync_channel(8);
+        let (go, goes) = std::sync::mpsc::sync_channel::<()>(1);
         let slow = std::thread::spawn({
             let (known, catalog, goes) =
                 (Arc::clone(&known), Arc::clone(&catalog), Mutex::new(goes));
