@@ -12,6 +12,7 @@ mod kubeconfig;
 mod tests;
 
 use std::ffi::{CString, OsStr};
+use std::fmt::Display;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
@@ -19,6 +20,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
+use memchr::memmem;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{Gid, Uid, User, getgroups, initgroups, setegid, seteuid, setgroups};
 
@@ -67,10 +69,7 @@ fn made(trust: &Trust, program: &OsStr, user: Option<&User>) -> Vec<(Found, Vec<
     let extended = |found: Found| match extended(&found, trust) {
         Ok(made) => Some((found, made?)),
         Err(why) => {
-            tracing::warn!(
-                path = %found.path.display(),
-                "left as it is: a program that reads it does not trust the daemon, for {why}"
-            );
+            left(&found, why);
             None
         }
     };
@@ -102,7 +101,7 @@ fn replace_all(made: &[(Found, Vec<u8>)], tells: Option<&Trust>) -> anyhow::Resu
     for (number, (found, content)) in made.iter().enumerate() {
         match write(found, &at(number), content) {
             Ok(()) => written.push((found, at(number))),
-            Err(error) => left(found, &error),
+            Err(error) => left(found, error),
         }
     }
     let settings = Path::new(DESK).join("ssh");
@@ -114,7 +113,7 @@ fn replace_all(made: &[(Found, Vec<u8>)], tells: Option<&Trust>) -> anyhow::Resu
         // Whatever has its name by now: the file that was read is mounted over, where it still has one.
         let place = format!("/proc/self/fd/{}", found.file.as_raw_fd());
         if let Err(error) = bind(&new, Path::new(&place)) {
-            left(found, &error);
+            left(found, error);
         }
     }
     match tells {
@@ -124,10 +123,10 @@ fn replace_all(made: &[(Found, Vec<u8>)], tells: Option<&Trust>) -> anyhow::Resu
 }
 
 /// One file is no reason not to start.
-fn left(found: &Found, error: &anyhow::Error) {
+fn left(found: &Found, why: impl Display) {
     tracing::warn!(
         path = %found.path.display(),
-        "left as it is: a program that reads it does not trust the daemon: {error:#}"
+        "left as it is: a program that reads it does not trust the daemon: {why:#}"
     );
 }
 
@@ -160,7 +159,7 @@ fn extended(found: &Found, trust: &Trust) -> Result<Option<Vec<u8>>, &'static st
 
 /// A bundle in PEM with one more certificate; none where it is there.
 fn with(content: &[u8], certificate: &str) -> Result<Option<Vec<u8>>, &'static str> {
-    let has = |mark: &[u8]| content.windows(mark.len()).any(|part| part == mark);
+    let has = |mark: &[u8]| memmem::find(content, mark).is_some();
     if !has(BEGIN) && !has(TRUSTED) {
         return Err("it holds no certificate in PEM");
     }
@@ -168,7 +167,10 @@ fn with(content: &[u8], certificate: &str) -> Result<Option<Vec<u8>>, &'static s
         return Ok(None);
     }
     let mut made = content.to_vec();
-    append(&mut made, certificate);
+    if !made.ends_with(b"\n") {
+        made.push(b'\n');
+    }
+    made.extend(certificate.as_bytes());
     Ok(Some(made))
 }
 
@@ -179,17 +181,7 @@ fn holds(bundle: &[u8], certificate: &str) -> bool {
         letters.copied().collect()
     };
     let (bundle, certificate) = (plain(bundle), plain(certificate.as_bytes()));
-    !certificate.is_empty()
-        && bundle
-            .windows(certificate.len())
-            .any(|part| part == certificate)
-}
-
-fn append(bundle: &mut Vec<u8>, certificate: &str) {
-    if !bundle.ends_with(b"\n") {
-        bundle.push(b'\n');
-    }
-    bundle.extend(certificate.as_bytes());
+    !certificate.is_empty() && memmem::find(&bundle, &certificate).is_some()
 }
 
 fn der(certificate: &str) -> Option<Vec<u8>> {

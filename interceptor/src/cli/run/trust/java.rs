@@ -5,6 +5,7 @@
 //! of somebody's own is left alone.
 
 use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA1_OUTPUT_LEN};
+use memchr::memmem;
 use yasna::models::ObjectIdentifier;
 use yasna::{ASN1Result, DERWriter, Tag};
 
@@ -46,10 +47,7 @@ pub(super) fn is_store(content: &[u8]) -> bool {
 
 /// The store with one more certificate (DER); none where it is there.
 pub(super) fn with(content: &[u8], certificate: &[u8]) -> Result<Option<Vec<u8>>, Why> {
-    if content
-        .windows(certificate.len())
-        .any(|part| part == certificate)
-    {
+    if memmem::find(content, certificate).is_some() {
         return Ok(None);
     }
     match content.starts_with(&MAGIC) {

@@ -75,10 +75,11 @@ fn clusters_that_name_a_bundle_are_told_of_the_authority() {
     assert!(unread.is_err(), "it would trust the authority alone");
 }
 
-/// What `keytool` reads in a store.
-fn listed(store: &Path) -> String {
+/// What `keytool` says of a store, with the password of every JDK.
+fn keytool(store: &Path, words: &[&str]) -> String {
     let done = Command::new("keytool")
-        .args(["-list", "-storepass", "changeit", "-keystore"])
+        .args(words)
+        .args(["-storepass", "changeit", "-keystore"])
         .arg(store)
         .output()
         .unwrap();
@@ -90,28 +91,21 @@ fn listed(store: &Path) -> String {
     String::from_utf8(done.stdout).unwrap()
 }
 
+fn listed(store: &Path) -> String {
+    keytool(store, &["-list"])
+}
+
 fn import(store: &Path, certificate: &Path, more: &[&str]) {
-    let done = Command::new("keytool")
-        .args([
-            "-importcert",
-            "-noprompt",
-            "-alias",
-            "other",
-            "-storepass",
-            "changeit",
-        ])
-        .args(more)
-        .arg("-keystore")
-        .arg(store)
-        .arg("-file")
-        .arg(certificate)
-        .output()
-        .unwrap();
-    assert!(
-        done.status.success(),
-        "{}",
-        String::from_utf8_lossy(&done.stdout)
-    );
+    let certificate = certificate.to_str().unwrap();
+    let words = [
+        "-importcert",
+        "-noprompt",
+        "-alias",
+        "other",
+        "-file",
+        certificate,
+    ];
+    keytool(store, &[&words, more].concat());
 }
 
 #[test]
