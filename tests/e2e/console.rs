@@ -50,6 +50,15 @@ impl Scene {
         Ok(Self { lab, url })
     }
 
+    /// One that people of an issuer log in to, under more rules; who issues, and by what name.
+    fn by_issuer(rules: &str) -> Result<(Process, String, Self)> {
+        let at = port::free()?;
+        let (provider, issuer) = provider(&format!("http://{at}/login/done"))?;
+        let known = issuers(&issuer);
+        let more = format!("console: {{ listen: '{at}', login: {{ issuer: idp }} }}\n{known}");
+        Ok((provider, issuer, Self::with(at, rules, &more)?))
+    }
+
     fn link(&self) -> Result<String> {
         link(&self.lab.daemon)
     }
@@ -442,15 +451,7 @@ pub(crate) fn log_in(browser: &mut Browser, url: &str, name: &str) -> Result<()>
 
 #[test]
 fn who_logs_in_by_an_issuer_answers_by_its_groups_and_never_for_himself() -> Result<()> {
-    let at = port::free()?;
-    let (_provider, issuer) = provider(&format!("http://{at}/login/done"))?;
-    let scene = Scene::at(
-        at,
-        &format!(
-            "console: {{ listen: '{at}', login: {{ issuer: idp }} }}\n{}",
-            issuers(&issuer)
-        ),
-    )?;
+    let (_provider, issuer, scene) = Scene::by_issuer("")?;
     let psql = scene.held()?;
     let name = nix::unistd::User::from_uid(scene.lab.agent().uid().into())?;
     let name = name.map_or_else(|| "nobody".to_owned(), |user| user.name);

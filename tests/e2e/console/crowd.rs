@@ -1,9 +1,9 @@
 //! A user of the host who crowds the console, and the others, who come in all the same.
 
 use anyhow::{Result, ensure};
-use support::{Agent, Browser, DEADLINE, port};
+use support::{Agent, Browser, DEADLINE};
 
-use super::{Scene, WATCHER, issuers, log_in, provider};
+use super::{Scene, WATCHER, log_in};
 use crate::lab::has;
 
 /// Who crowds it; in no scope.
@@ -32,18 +32,11 @@ sys.stdin.read()
 
 #[test]
 fn a_user_of_the_host_who_crowds_the_console_keeps_nobody_else_out() -> Result<()> {
-    let at = port::free()?;
-    let (_provider, issuer) = provider(&format!("http://{at}/login/done"))?;
-    let scene = Scene::at(
-        at,
-        &format!(
-            "console: {{ listen: '{at}', login: {{ issuer: idp }} }}\n{}",
-            issuers(&issuer)
-        ),
-    )?;
+    let (_provider, _issuer, scene) = Scene::by_issuer("")?;
+    let at = scene.url.trim_start_matches("http://");
     let crowd = Agent::outside()
         .as_uid(MAIL)
-        .start("/usr/bin/python3", &["-c", CROWD, &at.to_string()])?;
+        .start("/usr/bin/python3", &["-c", CROWD, at])?;
     crowd.await_text("tried", DEADLINE)?;
     let told = crowd.log();
     let tries: u32 = told

@@ -2,9 +2,9 @@
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
-use support::{Agent, Browser, DEADLINE, Finished, place, port};
+use support::{Agent, Browser, DEADLINE, Finished, place};
 
-use super::{Scene, WATCHER, is_content, issuers, log_in, provider};
+use super::{Scene, WATCHER, is_content, log_in};
 use crate::lab::{has, refused, text};
 
 /// Users of the host: one who may answer as one of a group, one who may not.
@@ -15,20 +15,6 @@ const HOST: &str = r#"
 @id("games") permit (principal is User, action == Action::"Approve", resource in Agent::"demo")
 when { principal.groups.contains("games") };
 "#;
-
-fn scene() -> Result<(support::Process, Scene)> {
-    let at = port::free()?;
-    let (provider, issuer) = provider(&format!("http://{at}/login/done"))?;
-    let scene = Scene::with(
-        at,
-        HOST,
-        &format!(
-            "console: {{ listen: '{at}', login: {{ issuer: idp }} }}\n{}",
-            issuers(&issuer)
-        ),
-    )?;
-    Ok((provider, scene))
-}
 
 /// `interceptor approvals …` of a user outside of every scope.
 fn approvals(scene: &Scene, uid: u32, words: &[&str]) -> Result<Finished> {
@@ -69,7 +55,7 @@ fn said(scene: &Scene, before: &[&str]) -> Result<Value> {
 
 #[test]
 fn people_of_an_issuer_stand_in_for_each_other_while_they_are_away() -> Result<()> {
-    let (_provider, scene) = scene()?;
+    let (_provider, _issuer, scene) = Scene::by_issuer(HOST)?;
     let psql = scene.held()?;
     let mut joe = Browser::start(WATCHER)?;
     log_in(&mut joe, &scene.url, "intern-joe")?;
@@ -128,7 +114,7 @@ fn people_of_an_issuer_stand_in_for_each_other_while_they_are_away() -> Result<(
 
 #[test]
 fn users_of_the_host_and_people_of_an_issuer_stand_in_for_one_another() -> Result<()> {
-    let (_provider, scene) = scene()?;
+    let (_provider, _issuer, scene) = Scene::by_issuer(HOST)?;
     // A user of the host in the place of a person.
     let psql = scene.held()?;
     let mut jane = Browser::start(WATCHER)?;
