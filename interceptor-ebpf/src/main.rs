@@ -18,6 +18,7 @@
     reason = "a key by value is a second copy on a stack of 512 bytes"
 )]
 
+mod cgroup;
 mod hooks;
 mod maps;
 mod peer;

@@ -12,7 +12,7 @@ use interceptor_ebpf::process::ABSENT;
 use crate::hooks::deny;
 use crate::maps::DOORS;
 use crate::stamp::{half, offset, word};
-use crate::verdict::{self, Refusal};
+use crate::verdict::Refusal;
 
 /// `AF_UNIX`, as the audit's protocol of such a refusal.
 const UNIX: u32 = 1;
@@ -20,25 +20,9 @@ const UNIX: u32 = 1;
 /// The scope whose process made the socket at `socket` (`struct sock`); zero where none did.
 #[inline(always)]
 fn maker(socket: u64) -> u64 {
-    let Some(cgroup) = word(socket, offset!(made_in)) else {
-        return 0;
-    };
-    let Some(own) = half(cgroup, offset!(level)) else {
-        return 0;
-    };
-    let ancestors = offset!(ancestors);
-    if ancestors == ABSENT {
-        return 0;
-    }
-    verdict::deepest(|level| {
-        if level.cast_unsigned() > own {
-            return 0;
-        }
-        word(cgroup, ancestors + level.cast_unsigned() * 8)
-            .and_then(|ancestor| word(ancestor, offset!(node)))
-            .and_then(|node| word(node, offset!(node_id)))
-            .unwrap_or(0)
-    })
+    let cgroup = word(socket, offset!(made_in)).unwrap_or(0);
+    let (scope, _is_going) = crate::cgroup::scope_of(cgroup);
+    scope
 }
 
 /// Writes the name that the socket at `socket` is bound to; none where it has none.

@@ -72,12 +72,23 @@ pub(crate) fn deepest(ancestor: impl Fn(i32) -> u64) -> u64 {
 /// The same, and whether it is being untagged: told by one look, for it may be gone by the next.
 #[inline(always)]
 pub(crate) fn deepest_and_going(ancestor: impl Fn(i32) -> u64) -> (u64, bool) {
+    deepest_to(MAX_LEVEL, ancestor)
+}
+
+/// The same where there is no cgroup below `lowest`, which is looked at once for all levels.
+#[inline(always)]
+pub(crate) fn deepest_to(lowest: u32, ancestor: impl Fn(i32) -> u64) -> (u64, bool) {
+    let below = match lowest < MAX_LEVEL {
+        true => (2_u64 << lowest) as u32,
+        false => 0,
+    };
+    let asked = below.wrapping_sub(1);
     let state = state();
     if state.is_null() {
         return (0, false);
     }
     // SAFETY: a row of an array map.
-    let levels = unsafe { ptr::read_volatile(&raw const (*state).levels) };
+    let levels = asked & unsafe { ptr::read_volatile(&raw const (*state).levels) };
     let mut level = MAX_LEVEL as i32 - 1;
     while level >= 0 {
         if levels & (1 << level) != 0 {

@@ -58,10 +58,18 @@ fn guards() -> Vec<Guard> {
     found
 }
 
-/// Whether the best that this kernel has is its LSM.
+/// Whether the best that this kernel has is its LSM. Where `bpf` is among its security modules nothing but a ban
+/// on them keeps ours out: not the verifier, which takes what is too long for it on one kernel alone.
 fn has_lsm() -> bool {
     static HAS: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-    *HAS.get_or_init(|| Scene::new().capture.guard() == Guard::Lsm)
+    *HAS.get_or_init(|| {
+        let modules = std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+        let has_bpf = modules.trim().split(',').any(|module| module == "bpf");
+        let is_new = KernelVersion::current().unwrap() >= KernelVersion::new(6, 1, 0);
+        let guard = Scene::new().capture.guard();
+        assert_eq!(guard == Guard::Lsm, has_bpf && is_new, "{modules}");
+        guard == Guard::Lsm
+    })
 }
 
 /// Everything that can be written to a socket outside: by path, by link, by a path that is not absolute, by

@@ -266,35 +266,48 @@ pub(super) fn load_program(
     for (to, from) in short.iter_mut().zip(name.bytes().take(15)) {
         *to = from;
     }
-    let mut log = vec![0_u8; LOG];
     let mut attr = ProgramLoadAttr {
         kind,
         instructions: u32::try_from(code.len()).map_err(io::Error::other)?,
         code: code.as_ptr().expose_provenance() as u64,
         license: license.as_ptr().expose_provenance() as u64,
-        log_level: 1,
-        log_size: u32::try_from(LOG).map_err(io::Error::other)?,
-        log: log.as_mut_ptr().expose_provenance() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
         kernel: 0,
         flags,
         name: short,
         interface: 0,
         expected_attach_type,
     };
-    match bpf(PROG_LOAD, &mut attr) {
-        // SAFETY: the kernel has just given this descriptor to us alone.
-        Ok(fd) => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        Err(error) => {
-            let end = log.iter().position(|byte| *byte == 0);
-            let words = String::from_utf8_lossy(log.get(..end.unwrap_or(LOG)).unwrap_or_default());
-            let last = words.lines().rev().take(8).collect::<Vec<_>>();
-            let last: Vec<_> = last.into_iter().rev().collect();
-            Err(io::Error::new(
-                error.kind(),
-                format!("{error}: {}", last.join("; ")),
-            ))
-        }
-    }
+    let error = match load(&mut attr) {
+        Ok(program) => return Ok(program),
+        Err(error) => error,
+    };
+    // Its words cost more than its work, so it is asked for them only now.
+    let mut log = vec![0_u8; LOG];
+    attr.log_level = 1;
+    attr.log_size = u32::try_from(LOG).map_err(io::Error::other)?;
+    attr.log = log.as_mut_ptr().expose_provenance() as u64;
+    load(&mut attr)
+        .map_err(|_| io::Error::new(error.kind(), format!("{error}: {}", last_words(&log))))
+}
+
+fn load(attr: &mut ProgramLoadAttr) -> io::Result<OwnedFd> {
+    let fd = bpf(PROG_LOAD, attr)?;
+    // SAFETY: the kernel has just given this descriptor to us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The last lines of the verifier's words.
+fn last_words(log: &[u8]) -> String {
+    let end = log.iter().position(|byte| *byte == 0);
+    let words = String::from_utf8_lossy(log.get(..end.unwrap_or(log.len())).unwrap_or_default());
+    let lines: Vec<_> = words.lines().collect();
+    lines
+        .get(lines.len().saturating_sub(8)..)
+        .unwrap_or_default()
+        .join("; ")
 }
 
 /// What a program is run with: the first fields of the kernel's.

@@ -6,11 +6,10 @@
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use interceptor_ebpf::event;
-use interceptor_ebpf::process::{ABSENT, Lineage};
+use interceptor_ebpf::process::Lineage;
 
 use crate::maps::{LINEAGE, SCOPES, count};
 use crate::stamp::{half, offset, word};
-use crate::verdict;
 
 /// What tracepoints answer.
 const DONE: i32 = 0;
@@ -102,27 +101,5 @@ fn standing((scope, is_going): (u64, bool)) -> u64 {
 #[inline(always)]
 fn inside(task: u64) -> (u64, bool) {
     let cgroup = word(task, offset!(cgroups)).and_then(|set| word(set, offset!(dfl_cgrp)));
-    let Some(cgroup) = cgroup else {
-        return (0, false);
-    };
-    let Some(own) = half(cgroup, offset!(level)) else {
-        return (0, false);
-    };
-    let (ancestors, ids) = (offset!(ancestors), offset!(ancestor_ids));
-    verdict::deepest_and_going(|level| {
-        let level = level.cast_unsigned();
-        if level > own {
-            return 0;
-        }
-        if ids != ABSENT {
-            return word(cgroup, ids + level * 8).unwrap_or(0);
-        }
-        if ancestors == ABSENT {
-            return 0;
-        }
-        word(cgroup, ancestors + level * 8)
-            .and_then(|ancestor| word(ancestor, offset!(node)))
-            .and_then(|node| word(node, offset!(node_id)))
-            .unwrap_or(0)
-    })
+    crate::cgroup::scope_of(cgroup.unwrap_or(0))
 }
