@@ -46,6 +46,9 @@ pub use scope::{Scope, pinned, unpin};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OriginalDestination(pub Place);
 
+/// Cgroups that can be tagged at once.
+pub const MAX_SCOPES: usize = interceptor_ebpf::MAX_SCOPES as usize;
+
 /// A network namespace, by the kernel's cookie (`SO_NETNS_COOKIE`, Linux 5.14).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NetnsCookie(pub u64);

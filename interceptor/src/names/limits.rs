@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::capture;
 use crate::clock::BootTime;
 
 /// Longest name, in bytes, that is asked for outside of what the configuration knows.
@@ -27,8 +28,8 @@ const WINDOW: Duration = Duration::from_secs(3600);
 const BURST: u64 = 4;
 /// Questions of one scope that are under way at once: a resolver that says nothing keeps each for seconds.
 const OF_ONE: usize = 64;
-/// Scopes whose questions are counted at once; more than can be tagged.
-const SCOPES: usize = 8192;
+/// Scopes whose questions are counted at once: all that can be tagged, and as many that were, until they are forgotten.
+const SCOPES: usize = 2 * capture::MAX_SCOPES;
 
 /// What each scope has asked lately.
 #[derive(Debug, Default)]

@@ -77,3 +77,11 @@ fn a_scope_whose_questions_are_not_answered_leaves_the_others_their_places() {
     drop(held);
     assert!(limits.place(1, BootTime(0)).is_some());
 }
+
+#[test]
+fn every_scope_that_can_be_tagged_may_ask() {
+    let limits = Limits::default();
+    let now = BootTime(1);
+    let asks = |scope: usize| limits.admit(u64::try_from(scope).unwrap(), 1, now);
+    assert!((0..capture::MAX_SCOPES).all(asks));
+}
