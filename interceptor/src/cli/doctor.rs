@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use self::capabilities::Whose;
 use super::{CONFIG, VIOLATION, block_on, client, counted, operate, print, terminal, told};
+use crate::capture::Guard;
 use crate::config::{self, Config};
 use crate::control::api::{Distrusting, Status};
 use crate::control::apply::files;
@@ -43,6 +44,9 @@ pub struct Doctor {
     /// Say whether this host has signed a report, and what it says.
     #[arg(long, value_name = "FILE", conflicts_with = "prove")]
     verify: Option<PathBuf>,
+    /// Whether another host has: with the `audit.pub` of its state directory. Needs nothing of that host.
+    #[arg(long, value_name = "FILE", requires = "verify")]
+    key: Option<PathBuf>,
     /// What `--prove` has run in a scope.
     #[arg(long, hide = true)]
     attempt: Option<String>,
@@ -126,14 +130,12 @@ impl Doctor {
         if !self.prove && self.verify.is_none() {
             return block_on(self.run(), false);
         }
-        let config = config::load(&self.config)?;
-        match &self.verify {
-            Some(report) => prove::verify(&config, report),
-            None => {
-                let report = self.report.clone().unwrap_or_else(prove::default_report);
-                prove::prove(&config, self.user.as_deref(), &report)
-            }
+        if let Some(report) = &self.verify {
+            return prove::verify(&self.config, self.key.as_deref(), report);
         }
+        let config = config::load(&self.config)?;
+        let report = self.report.clone().unwrap_or_else(prove::default_report);
+        prove::prove(&config, self.user.as_deref(), &report)
     }
 
     /// Looks at everything; exit code 1 where something is bad.
@@ -240,6 +242,7 @@ fn answers(answered: Result<Status, String>) -> Vec<Check> {
             );
             let distrusting = status.distrusting.iter().map(distrusting);
             std::iter::once(Check::good("daemon", is))
+                .chain(lesser(&status.guard, Guard::best()))
                 .chain(distrusting)
                 .collect()
         }
@@ -249,6 +252,17 @@ fn answers(answered: Result<Status, String>) -> Vec<Check> {
             "start it: `systemctl start interceptor`, or `interceptor daemon`",
         )],
     }
+}
+
+/// That less looks at UNIX sockets than this kernel has for it.
+fn lesser(guard: &str, best: Guard) -> Option<Check> {
+    let is = format!(
+        "looked at by {guard:?}, though this kernel has {:?}",
+        best.word()
+    );
+    let mend = "the daemon's log has the kernel's words for it (`does not take what looks at UNIX sockets`): a host \
+                that keeps BPF out of its security module loses what README's table gives to an LSM";
+    (guard != best.word()).then(|| Check::warning("UNIX sockets", is, mend))
 }
 
 /// A program that does not take this host's certificates.

@@ -99,6 +99,12 @@ impl Signer {
         checkpoint
     }
 
+    /// Signs what is no checkpoint. `purpose` is one line, and no other kind of document has it.
+    #[must_use]
+    pub fn sign_document(&self, purpose: &str, document: &[u8]) -> String {
+        hex::encode(self.pair.sign(&of_kind(purpose, document)))
+    }
+
     /// Whether a log may go on behind this checkpoint: it is signed with this key, or the key is new and the
     /// log older than signatures.
     pub(in crate::audit) fn accepts(&self, checkpoint: &Checkpoint) -> Result<(), What> {
@@ -148,6 +154,17 @@ impl PublicKey {
         pem("PUBLIC KEY", &der).to_string()
     }
 
+    /// Whether it signed a document by [`Signer::sign_document`].
+    #[must_use]
+    pub fn has_signed(&self, purpose: &str, document: &[u8], signature: &str) -> bool {
+        let public = UnparsedPublicKey::new(&ED25519, self.raw);
+        hex::decode(signature).is_ok_and(|signature| {
+            public
+                .verify(&of_kind(purpose, document), &signature)
+                .is_ok()
+        })
+    }
+
     /// Reads the keys of a file, one or several behind each other.
     ///
     /// # Errors
@@ -189,6 +206,11 @@ impl Checkpoint {
         let verified = public.verify(signed(self).as_bytes(), &bytes);
         verified.map_err(|_unspecified| What::Signature)
     }
+}
+
+/// What is signed of a document.
+fn of_kind(purpose: &str, document: &[u8]) -> Vec<u8> {
+    [purpose.as_bytes(), b"\n", document].concat()
 }
 
 /// What is signed of a checkpoint.

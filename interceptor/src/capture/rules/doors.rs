@@ -38,6 +38,12 @@ impl Guard {
         found
     }
 
+    /// The best that this kernel has.
+    #[must_use]
+    pub fn best() -> Self {
+        Self::possible().first().copied().unwrap_or(Self::None)
+    }
+
     /// Whether this kernel has hooks that see the names of UNIX sockets.
     pub(in crate::capture) fn has_names() -> bool {
         let since = aya::util::KernelVersion::new(6, 7, 0);

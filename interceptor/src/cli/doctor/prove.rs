@@ -7,6 +7,7 @@ mod call;
 mod far;
 mod limit;
 mod report;
+mod ring;
 mod ways;
 
 use std::collections::BTreeMap;
@@ -26,13 +27,12 @@ use self::far::Far;
 use self::limit::{Guards, Limit};
 use self::report::{Outcome, Report, Row};
 use self::ways::{Ends, INHERITED, Shown, WAYS, Way};
+use crate::audit::checkpoint::sign::PUBLIC;
+use crate::audit::{PublicKey, Signer};
 use crate::capture::cgroup2::Hierarchy;
-use crate::cli::run::apart;
 use crate::cli::{VIOLATION, block_on, client, complain, print};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::control::api::{Scope, Status, Tag, Which};
-use crate::secrets::Secrets;
-use crate::tls::Authority;
 
 /// What is said when somebody waits for a socket that is connected, for one that is not, and to be moved out.
 const GIVE: &str = "give\n";
@@ -78,12 +78,10 @@ fn named(error: &std::io::Error) -> String {
 pub(super) fn prove(config: &Config, user: Option<&str>, to: &Path) -> anyhow::Result<ExitCode> {
     ensure!(Uid::effective().is_root(), "--prove is for root");
     let user = someone(user)?;
+    let signer = Signer::open(&config.paths.state).context("cannot read the key that signs")?;
     let control = config.paths.run.join("control.sock");
     let status: Status = block_on(client::get(&control, "/v1/status"), false)?;
-    let guards = Guards {
-        unix: status.guard,
-        host: status.guards_host,
-    };
+    let guards = Guards::of(status.guard, status.guards_host);
     let launched = tried(config, &user, &guards, |ends, exe| {
         launch(&control, &user, ends, exe)
     })?;
@@ -102,7 +100,7 @@ pub(super) fn prove(config: &Config, user: Option<&str>, to: &Path) -> anyhow::R
         ..about(&user, guards.clone())
     };
     print(&report.table());
-    report::write(&report, &authority(config)?, to)?;
+    report::write(&report, &signer, to)?;
     print(&format!("signed report: {}\n", to.display()));
     Ok(match report.open() {
         0 => ExitCode::SUCCESS,
@@ -110,21 +108,19 @@ pub(super) fn prove(config: &Config, user: Option<&str>, to: &Path) -> anyhow::R
     })
 }
 
-/// Reads a report of this host's, and says what it said.
-pub(super) fn verify(config: &Config, from: &Path) -> anyhow::Result<ExitCode> {
-    let report = report::read(&authority(config)?, from)?;
+/// Reads a report, and says what it said: this host's own, or one that was signed with a key of `keys`.
+pub(super) fn verify(config: &Path, keys: Option<&Path>, from: &Path) -> anyhow::Result<ExitCode> {
+    let keys = match keys {
+        Some(keys) => PublicKey::read(keys)?,
+        None => PublicKey::read(&config::load(config)?.paths.state.join(PUBLIC))?,
+    };
+    let report = report::read(&keys, from)?;
     print(&report.table());
-    print(&format!("signed by this host, {}\n", report.time));
+    print(&format!("signed by {}, {}\n", report.host, report.time));
     Ok(match report.open() {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::from(VIOLATION),
     })
-}
-
-/// The authority, whose key signs.
-fn authority(config: &Config) -> anyhow::Result<Authority> {
-    let opened = async { Ok(Authority::of(config, &Secrets::default()).await?) };
-    block_on(opened, false).context("cannot read the key that signs")
 }
 
 /// An ordinary user: the one that is named, who called sudo, or nobody.
@@ -165,7 +161,7 @@ fn about(user: &User, guards: Guards) -> Report {
 /// An open way is a limit where it is said to be one, and nowhere else.
 fn judged(outcome: Outcome, limit: Limit, guards: &Guards, launched: bool) -> Outcome {
     match outcome {
-        Outcome::Open if limit.allows(guards, launched, apart::scopes()) => Outcome::Limit,
+        Outcome::Open if limit.allows(guards, launched) => Outcome::Limit,
         other => other,
     }
 }
@@ -225,8 +221,10 @@ fn tried(
         let is_done = WAYS
             .get(tried.way)
             .is_none_or(|way| way.shown == Shown::Done && tried.errno.is_none());
+        let is_host_own = WAYS.get(tried.way).is_some_and(|way| way.is_host_own);
         let outcome = match tried.errno {
             _ if arrived || is_done => Outcome::Open,
+            Some(errno) if is_host_own && errno == "ENOENT" => Outcome::Absent,
             Some(errno) => Outcome::Refused { errno },
             None => Outcome::Silent,
         };

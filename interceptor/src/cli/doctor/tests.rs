@@ -5,7 +5,8 @@ mod host;
 use std::fs;
 use std::path::PathBuf;
 
-use super::{Check, Doctor, Found, upstream};
+use super::{Check, Doctor, Found, lesser, upstream};
+use crate::capture::Guard;
 use crate::config;
 
 fn mend(found: &Found) -> &str {
@@ -26,6 +27,7 @@ fn a_configuration_that_is_not_there_is_to_be_written() {
         user: None,
         report: None,
         verify: None,
+        key: None,
         attempt: None,
     };
     let shown = config.display().to_string();
@@ -66,4 +68,15 @@ fn a_servers_words_neither_act_on_a_terminal_nor_pass_for_a_result() {
     );
     let results = line.lines().filter(|line| !line.starts_with(' '));
     assert_eq!(results.count(), 1, "{line}");
+}
+
+#[test]
+fn less_than_the_kernel_has_for_unix_sockets_is_told() {
+    assert!(lesser("lsm", Guard::Lsm).is_none());
+    assert!(lesser("none", Guard::None).is_none());
+    let line = lesser("names", Guard::Lsm).unwrap().line();
+    assert!(
+        line.starts_with("warning  UNIX sockets: looked at by \"names\""),
+        "{line}"
+    );
 }

@@ -29,8 +29,16 @@ const SIGNAL: u64 = 2;
 /// `LANDLOCK_CREATE_RULESET_VERSION`.
 const VERSION: u32 = 1;
 
+/// The version from which on a domain with rules for files lets them be moved between directories (Linux 5.19).
+const MOVING: i64 = 2;
+
 /// The version from which on domains have scopes (Linux 6.12).
 const SCOPED: i64 = 6;
+
+/// Whether this kernel has domains that files can be moved within.
+pub(in crate::cli) fn domains() -> bool {
+    version() >= MOVING
+}
 
 /// Whether a domain keeps signals in, on this kernel.
 pub(in crate::cli) fn scopes() -> bool {
@@ -42,8 +50,7 @@ pub(in crate::cli) fn scopes() -> bool {
 /// Says whether there is one. It may gain no privileges any more.
 pub(super) fn domain(others: bool) -> io::Result<bool> {
     let version = version();
-    // Before version 2 a domain with rules for files lets none be moved between directories.
-    if version < 2 {
+    if !domains() {
         return Ok(false);
     }
     let scoped = if others { SIGNAL } else { SIGNAL | ABSTRACT };

@@ -4,11 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
-use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::tls::Authority;
+use crate::audit::{PublicKey, Signer};
 
 /// What came of one way in one kind of scope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +20,8 @@ pub(super) enum Outcome {
     },
     /// Nobody said no, and nothing arrived.
     Silent,
+    /// It leads to what this host does not have, or does not show: nothing was tried.
+    Absent,
     /// Open, as it is said to be on such a kernel.
     Limit,
     /// Open.
@@ -32,6 +33,7 @@ impl Outcome {
         match self {
             Self::Refused { errno } => errno,
             Self::Silent => "silent",
+            Self::Absent => "nothing here",
             Self::Limit => "open (limit)",
             Self::Open => "OPEN",
         }
@@ -113,8 +115,8 @@ impl Report {
     }
 }
 
-/// What is written: the report, who signed it, and the signature of its bytes as they stand here when
-/// written without spaces and with sorted keys.
+/// What is written: the report, the id of the key that signed it, and the signature of [`PURPOSE`], a line end, and
+/// the report's bytes as they stand when written without spaces and with sorted keys.
 #[derive(Debug, Serialize, Deserialize)]
 struct Signed {
     report: Value,
@@ -122,20 +124,15 @@ struct Signed {
     signature: String,
 }
 
-fn key(authority: &Authority) -> anyhow::Result<Ed25519KeyPair> {
-    let seed = authority.derive("boundary report", &[]);
-    Ed25519KeyPair::from_seed_unchecked(seed.as_ref())
-        .map_err(|error| anyhow::anyhow!("no key can be made: {error}"))
-}
+/// What is signed begins with this line.
+const PURPOSE: &str = "interceptor boundary report";
 
-/// Writes it, signed with a key that is derived from the authority's.
-pub(super) fn write(report: &Report, authority: &Authority, to: &Path) -> anyhow::Result<()> {
-    let key = key(authority)?;
+/// Writes it, signed with the key that signs the audit log.
+pub(super) fn write(report: &Report, signer: &Signer, to: &Path) -> anyhow::Result<()> {
     let report = serde_json::to_value(report)?;
-    let bytes = serde_json::to_vec(&report)?;
     let signed = Signed {
-        signature: hex::encode(key.sign(&bytes)),
-        key: hex::encode(key.public_key()),
+        signature: signer.sign_document(PURPOSE, &serde_json::to_vec(&report)?),
+        key: signer.public().id().to_owned(),
         report,
     };
     let mut text = serde_json::to_vec_pretty(&signed)?;
@@ -143,23 +140,22 @@ pub(super) fn write(report: &Report, authority: &Authority, to: &Path) -> anyhow
     fs::write(to, text).with_context(|| format!("cannot write {}", to.display()))
 }
 
-/// Reads one that this host has signed.
+/// Reads one that one of these keys has signed.
 ///
 /// # Errors
 /// Where it is none, or has been changed.
-pub(super) fn read(authority: &Authority, from: &Path) -> anyhow::Result<Report> {
+pub(super) fn read(keys: &[PublicKey], from: &Path) -> anyhow::Result<Report> {
     let text = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
     let signed: Signed = serde_json::from_slice(&text).context("it is no report")?;
-    let own = key(authority)?;
-    let own = own.public_key().as_ref();
-    ensure!(
-        signed.key == hex::encode(own),
-        "the report is signed by another host, with the key {}",
-        signed.key
-    );
+    let key = keys.iter().find(|key| key.id() == signed.key);
+    let key = key.with_context(|| {
+        format!(
+            "the report is signed with another key, {:?}: name the audit.pub of the host that signed it by --key",
+            signed.key
+        )
+    })?;
     let bytes = serde_json::to_vec(&signed.report)?;
-    let signature = hex::decode(&signed.signature).context("the signature is none")?;
-    let valid = UnparsedPublicKey::new(&ED25519, own).verify(&bytes, &signature);
-    ensure!(valid.is_ok(), "the report is not as it was signed");
+    let valid = key.has_signed(PURPOSE, &bytes, &signed.signature);
+    ensure!(valid, "the report is not as it was signed");
     serde_json::from_value(signed.report).context("it is a report of another version")
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -55,6 +55,8 @@ pub(super) struct Way {
     pub(super) shown: Shown,
     /// Where it may be.
     pub(super) limit: Limit,
+    /// Whether it leads to a service that not every host has.
+    pub(super) is_host_own: bool,
     /// Tries it, and sends these words.
     pub(super) run: fn(&Ends, &[u8]) -> io::Result<()>,
 }
@@ -64,6 +66,7 @@ const fn bytes(name: &'static str, limit: Limit, run: fn(&Ends, &[u8]) -> io::Re
         name,
         shown: Shown::Bytes,
         limit,
+        is_host_own: false,
         run,
     }
 }
@@ -73,11 +76,21 @@ const fn done(name: &'static str, limit: Limit, run: fn(&Ends, &[u8]) -> io::Res
         name,
         shown: Shown::Done,
         limit,
+        is_host_own: false,
         run,
     }
 }
 
-use Limit::{Host, Launcher, Lsm, LsmOrHost, LsmOrLauncher, None as Never, Scoped};
+const fn door(name: &'static str, run: fn(&Ends, &[u8]) -> io::Result<()>) -> Way {
+    Way {
+        is_host_own: true,
+        ..done(name, Door, run)
+    }
+}
+
+use Limit::{
+    Domain, Door, Host, Launcher, Lsm, LsmOrHost, LsmOrLauncher, Nameless, None as Never, Scoped,
+};
 
 /// All of them.
 pub(super) const WAYS: &[Way] = &[
@@ -180,7 +193,7 @@ pub(super) const WAYS: &[Way] = &[
     bytes("tcp after leaving the cgroup", Never, |e, w| {
         call::in_child(|| moved(e, w))
     }),
-    bytes("a ring of io_uring", Never, |_, _| ring()),
+    bytes("tcp by a ring of io_uring", Never, by_ring),
     bytes("udp", Never, |e, w| udp(e, w, V4, |_| Ok(()))),
     bytes("udp over IPv6", Never, |e, w| udp(e, w, V6, |_| Ok(()))),
     bytes("udp to a mapped address", Never, |e, w| {
@@ -276,41 +289,39 @@ pub(super) const WAYS: &[Way] = &[
     done("kernel crypto", LsmOrLauncher, |_, _| {
         made(libc::AF_ALG, libc::SOCK_SEQPACKET, 0)
     }),
-    bytes("unix socket", Never, |e, w| {
+    bytes("unix socket", Door, |e, w| {
         call::unix(&e.at("stream"))?.say(libc::SOCK_STREAM, w)
     }),
-    bytes("unix socket by a link", Never, |e, w| {
+    bytes("unix socket by a link", Door, |e, w| {
         let link = e.at("link");
         unless(symlink(e.at("stream"), &link))?;
         call::unix(&link)?.say(libc::SOCK_STREAM, w)
     }),
-    bytes("unix socket by a relative path", Never, |e, w| {
+    bytes("unix socket by a relative path", Door, |e, w| {
         std::env::set_current_dir(&e.directory)?;
         call::unix("./stream")?.say(libc::SOCK_STREAM, w)
     }),
-    bytes("unix socket by a descriptor", Never, by_descriptor),
-    bytes("unix socket, abstract", Never, |e, w| {
+    bytes("unix socket by a descriptor", Door, by_descriptor),
+    bytes("unix socket, abstract", Nameless, |e, w| {
         call::unix(&e.hidden())?.say(libc::SOCK_STREAM, w)
     }),
-    bytes("unix datagram", Never, |e, w| {
+    bytes("unix datagram", Door, |e, w| {
         call::unix(&e.at("datagram"))?.post(w)
     }),
-    bytes("unix datagram, connected", Never, |e, w| {
+    bytes("unix datagram, connected", Door, |e, w| {
         call::unix(&e.at("datagram"))?.say(libc::SOCK_DGRAM, w)
     }),
     done("the daemon's control socket", Never, |e, _| {
         call::unix(&e.control)?.say(libc::SOCK_STREAM, b"GET")
     }),
-    done("D-Bus", Never, |_, _| {
-        service(&["/run/dbus/system_bus_socket"])
-    }),
-    done("systemd", Never, |_, _| {
+    door("D-Bus", |_, _| service(&["/run/dbus/system_bus_socket"])),
+    door("systemd", |_, _| {
         service(&["/run/systemd/private", "/run/systemd/io.systemd.Manager"])
     }),
-    done("resolved", Never, |_, _| {
+    door("resolved", |_, _| {
         service(&["/run/systemd/resolve/io.systemd.Resolve"])
     }),
-    done("docker, containerd, podman, cri-o", Never, |_, _| {
+    door("docker, containerd, podman, cri-o", |_, _| {
         service(CONTAINERS)
     }),
     bytes("a socket that was inherited", Launcher, inherited),
@@ -330,11 +341,11 @@ pub(super) const WAYS: &[Way] = &[
     done("tracing the neighbour", Launcher, |e, _| {
         call::any(libc::SYS_ptrace, [16, e.neighbour.into(), 0, 0, 0]).map(drop)
     }),
-    done("the neighbour's memory", Launcher, |e, _| {
+    done("the neighbour's memory", Domain, |e, _| {
         let file = format!("/proc/{}/mem", e.neighbour);
         fs::OpenOptions::new().write(true).open(file).map(drop)
     }),
-    done("the neighbour's files", Launcher, |e, _| {
+    done("the neighbour's files", Domain, |e, _| {
         fs::read_dir(format!("/proc/{}/root", e.neighbour)).map(drop)
     }),
     done("a signal to the neighbour", Scoped, |e, _| {
@@ -368,8 +379,8 @@ pub(super) const WAYS: &[Way] = &[
             .map(drop)
         },
     ),
-    done("keys typed into the terminal", Never, |_, _| {
-        call::any(libc::SYS_ioctl, [0, 0x5412, call::address_of(b" "), 0, 0]).map(drop)
+    done("keys typed into the terminal", Launcher, |_, _| {
+        call::in_child(typed)
     }),
     done("a mount", Never, |_, _| {
         let (kind, on) = (b"tmpfs\0", b"/mnt\0");
@@ -538,7 +549,6 @@ fn joined(ends: &Ends, words: &[u8]) -> io::Result<()> {
     for kind in ["cgroup", "net", "user"] {
         let file = fs::File::open(format!("/proc/{}/ns/{kind}", ends.neighbour));
         let Ok(file) = file else { continue };
-        use std::os::fd::AsRawFd as _;
         let number = u64::from(file.as_raw_fd().unsigned_abs());
         unless(call::any(libc::SYS_setns, [number, 0, 0, 0, 0]))?;
     }
@@ -562,19 +572,32 @@ fn moved(ends: &Ends, words: &[u8]) -> io::Result<()> {
     tcp(ends, words, V4, |_| Ok(()))
 }
 
-/// Rings connect by a worker of the kernel's; the hooks see those as any other, which the kernel tier shows.
-/// What they do not see is a ring that makes a socket of another family.
-fn ring() -> io::Result<()> {
-    let parameters = [0_u32; 30];
-    let ring = call::any(
-        libc::SYS_io_uring_setup,
-        [4, call::address(&parameters), 0, 0, 0],
-    )?;
-    call::descriptor(i64::try_from(ring).unwrap_or(-1)).map(drop)
+/// A ring connects by the kernel's own hands, some by a worker's.
+fn by_ring(ends: &Ends, words: &[u8]) -> io::Result<()> {
+    let socket = stream()?;
+    let to = call::inet(at(V4, ends.tcp));
+    super::ring::connect(&socket, &to)?;
+    call::send(&socket, words)
+}
+
+/// Keys that a terminal's reader takes for typed: the terminal is one of its own, as one that is shared with a shell
+/// outside would be.
+fn typed() -> io::Result<()> {
+    call::any(libc::SYS_setsid, [0; 5])?;
+    let terminal = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/ptmx")?;
+    let master = u64::try_from(terminal.as_raw_fd()).unwrap_or(0);
+    let control = |on, what, with| call::any(libc::SYS_ioctl, [on, what, with, 0, 0]);
+    control(master, libc::TIOCSPTLCK, call::address(&0_i32))?;
+    let flags = u64::from((libc::O_RDWR | libc::O_NOCTTY).unsigned_abs());
+    let slave = control(master, libc::TIOCGPTPEER, flags)?;
+    control(slave, libc::TIOCSCTTY, 0)?;
+    control(slave, libc::TIOCSTI, call::address_of(b" ")).map(drop)
 }
 
 fn by_descriptor(ends: &Ends, words: &[u8]) -> io::Result<()> {
-    use std::os::fd::AsRawFd as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let file = fs::OpenOptions::new()
         .read(true)
