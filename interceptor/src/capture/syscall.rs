@@ -289,8 +289,10 @@ pub(super) fn load_program(
     attr.log_level = 1;
     attr.log_size = u32::try_from(LOG).map_err(io::Error::other)?;
     attr.log = log.as_mut_ptr().expose_provenance() as u64;
-    load(&mut attr)
-        .map_err(|_| io::Error::new(error.kind(), format!("{error}: {}", last_words(&log))))
+    load(&mut attr).or_else(|_again| {
+        let words = format!("{error}: {}", last_words(&log));
+        Err(io::Error::new(error.kind(), words))
+    })
 }
 
 fn load(attr: &mut ProgramLoadAttr) -> io::Result<OwnedFd> {

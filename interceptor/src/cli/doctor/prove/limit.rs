@@ -56,14 +56,14 @@ impl Limit {
     /// Whether a way may be open, in a scope of the launcher's or in one that is only tagged.
     pub(super) fn allows(self, guards: &Guards, is_launched: bool) -> bool {
         let has_lsm = guards.unix == "lsm";
-        let is_looked_at = guards.unix != "none";
+        let is_open = guards.unix == "none";
         match self {
             Self::None => false,
             Self::Launcher => !is_launched,
             Self::Domain => !(is_launched && guards.domains),
             Self::Scoped => !(is_launched && guards.scopes),
-            Self::Door => !is_looked_at && !is_launched,
-            Self::Nameless => !is_looked_at && !(is_launched && guards.scopes),
+            Self::Door => is_open && !is_launched,
+            Self::Nameless => is_open && Self::Scoped.allows(guards, is_launched),
             Self::LsmOrLauncher => !is_launched && !has_lsm,
             Self::Lsm => !has_lsm,
             Self::LsmOrHost => !has_lsm && !guards.host,
