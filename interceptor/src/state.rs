@@ -149,6 +149,19 @@ impl State {
         finds.await.map_err(gone)
     }
 
+    /// Looks at what is there after all that was told before. What cannot be read is a matter of who asked alone:
+    /// the changes that are written together with it are kept.
+    ///
+    /// # Errors
+    /// [`Error::Write`]: it cannot be read, or what was told before cannot be written.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let found = self.write(move |transaction| Ok(look(transaction))).await?;
+        found.map_err(|error| self.failed(&error.to_string()))
+    }
+
     /// Makes a change that nobody waits for; whether it will be tried.
     pub fn write_later(
         &self,

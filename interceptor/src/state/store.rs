@@ -192,7 +192,7 @@ impl<R: InSql> Store<R> for Sqlite<R> {
 
     fn look(&self, question: R::Question) -> Answered<'_, R::Found> {
         let boot = Arc::clone(&self.boot);
-        let found = self.file.write(move |file| R::look(file, &boot, question));
+        let found = self.file.look(move |file| R::look(file, &boot, question));
         Box::pin(found)
     }
 

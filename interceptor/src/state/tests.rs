@@ -2,7 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use std::sync::mpsc;
+
 use rusqlite::params;
+use tokio::sync::oneshot;
 
 use super::{Error, State};
 
@@ -38,6 +41,30 @@ async fn what_was_told_is_there_again_and_what_failed_is_not() {
     let read =
         state.write(|to| to.query_row("select count(*) from t", [], |row| row.get::<_, i64>(0)));
     assert_eq!(read.await.unwrap(), 2_i64);
+    drop(state);
+    assert_eq!(numbers(&file, &[FIRST]).unwrap().1, [1, 2]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_takes_nothing_with_it_that_is_written_at_the_same_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("n.db");
+    let (state, _) = numbers(&file, &[FIRST]).unwrap();
+    // The disk is busy until all of the rest waits for it.
+    let (busy, begun) = oneshot::channel();
+    let (go, waits) = mpsc::sync_channel::<()>(1);
+    assert!(state.write_later(move |_file| {
+        busy.send(()).unwrap();
+        waits.recv().unwrap_err();
+        Ok(())
+    }));
+    begun.await.unwrap();
+    let torn =
+        state.look(|from| from.query_row("select 'no number'", [], |row| row.get::<_, i64>(0)));
+    let (before, torn, after, ()) =
+        tokio::join!(put(&state, 1), torn, put(&state, 2), async { drop(go) });
+    assert_eq!((before.unwrap(), after.unwrap()), (1, 1));
+    assert!(torn.is_err());
     drop(state);
     assert_eq!(numbers(&file, &[FIRST]).unwrap().1, [1, 2]);
 }

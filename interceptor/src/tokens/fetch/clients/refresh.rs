@@ -74,7 +74,7 @@ impl Refreshes {
         let mut newest = self.slot(begun).lock_owned().await;
         if newest.is_none() {
             let asked = begun.clone();
-            let found = self.file.write(move |database| {
+            let found = self.file.look(move |database| {
                 let query = "select token from refresh where client = ?1 and first = ?2";
                 let of = params![asked.client, asked.first];
                 let row = database.query_row(query, of, |row| row.get::<_, String>(0));
