@@ -17,7 +17,7 @@ use crate::audit::event::Event;
 use crate::clock;
 use crate::config::SLACK;
 use crate::policy::ControlCaller;
-use crate::session::people::standing_in;
+use crate::session::people::standing_in::{self, Approver};
 use crate::session::services::Services;
 
 /// The longest delegation.
@@ -189,7 +189,7 @@ async fn seen(services: &Arc<Services>, caller: &Known) -> Result<ControlCaller,
 pub(super) struct Places {
     /// Who that is.
     pub(super) who: ControlCaller,
-    of: Vec<(Arc<Delegation>, ControlCaller)>,
+    of: Vec<(Arc<Delegation>, Approver)>,
 }
 
 impl Places {
@@ -201,7 +201,7 @@ impl Places {
         let pid = caller
             .process()
             .map_or_else(|_visitor| std::process::id(), |process| process.pid);
-        let mut of: Vec<(Arc<Delegation>, ControlCaller)> = Vec::new();
+        let mut of: Vec<(Arc<Delegation>, Approver)> = Vec::new();
         for delegation in services.approvals.delegations(clock::boot()) {
             if of.iter().any(|(one, _)| is_same(&one.by, &delegation.by)) {
                 continue;
@@ -220,11 +220,12 @@ impl Places {
         let question = &standing.question;
         let waited = clock::boot().since(question.from);
         let object = object(standing);
+        let policy = services.policy.current();
         let mut places = self.of.iter().map(|(delegation, approver)| {
-            let of = person(services, &question.needs, approver.clone());
+            let of = person(services, &question.needs, approver.right.clone());
             let mut ways = question.needs.iter().flatten();
             let speaks = ways.any(|need| of.speaks_for(need, waited))
-                && standing_in::may(services, &self.who, approver, &object);
+                && standing_in::may(&policy, &self.who, approver, &object);
             speaks.then_some(InPlace {
                 of,
                 delegation: delegation.id,

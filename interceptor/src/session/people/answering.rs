@@ -205,8 +205,9 @@ async fn approver(
     let all = services.approvals.delegations(clock::boot());
     let delegation = all.iter().find(|one| one.id == place.delegation)?;
     let who = now(services, pid, &said.by).await?;
-    let approver = standing_in::approver_of(services, (&who, pid), delegation).await;
-    approver.filter(|approver| standing_in::may(services, &who, approver, object))
+    let approver = standing_in::approver_of(services, (&who, pid), delegation).await?;
+    let policy = services.policy.current();
+    standing_in::may(&policy, &who, &approver, object).then_some(approver.right)
 }
 
 /// Who said it, as of now; nobody where that cannot be told, or where a login is not good any more.

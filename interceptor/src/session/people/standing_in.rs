@@ -4,16 +4,25 @@ use std::sync::Arc;
 
 use crate::approvals::{Delegation, Person};
 use crate::identity::{Identity, LoggedIn};
-use crate::policy::{ControlCaller, ControlObject, ControlVerb, RefusalKind};
+use crate::policy::{ControlCaller, ControlObject, ControlVerb, Policy, Refusal, RefusalKind};
 use crate::session::services::Services;
 
-/// The approver, as policy sees who that is now; `None` where `who` is not the one that was named, or runs as
+/// Somebody in whose place another speaks.
+#[derive(Debug)]
+pub struct Approver {
+    /// As policy sees who that is.
+    own: ControlCaller,
+    /// The same, as surely known as both of them are: by this it is spoken.
+    pub right: ControlCaller,
+}
+
+/// The approver, as of now; `None` where `who` is not the one that was named, or runs as
 /// an agent. `pid` is a process whose view of users counts.
 pub async fn approver_of(
     services: &Arc<Services>,
     (who, pid): (&ControlCaller, u32),
     delegation: &Delegation,
-) -> Option<ControlCaller> {
+) -> Option<Approver> {
     let by = &delegation.by;
     let is_out = match who {
         ControlCaller::User(user) => {
@@ -28,10 +37,18 @@ pub async fn approver_of(
     }
     away(services, pid, by)
         .await
-        .map(|approver| match approver {
-            ControlCaller::Person(login) => ControlCaller::Person(proved_by(&login, who)),
-            user @ ControlCaller::User(_) => user,
-        })
+        .map(|approver| Approver::of(approver, who))
+}
+
+impl Approver {
+    /// Somebody in whose place `who` speaks.
+    fn of(own: ControlCaller, who: &ControlCaller) -> Self {
+        let right = match &own {
+            ControlCaller::Person(login) => ControlCaller::Person(proved_by(login, who)),
+            user @ ControlCaller::User(_) => user.clone(),
+        };
+        Self { own, right }
+    }
 }
 
 /// Somebody who is not there, as policy sees who that is now. Of who logged in by an issuer it is what that said last,
@@ -69,25 +86,28 @@ fn proved_by(login: &LoggedIn, who: &ControlCaller) -> LoggedIn {
     }
 }
 
-/// Whether `who` may answer in the approver's place: the approver may, and `who` is not forbidden to.
+/// Whether `who` may answer in the approver's place: the approver may, both by the own login and as surely known as
+/// both of them are, and `who` is not forbidden to. What forbids one of them by the own login forbids it.
 #[must_use]
 pub fn may(
-    services: &Services,
+    policy: &Policy,
     who: &ControlCaller,
-    approver: &ControlCaller,
+    approver: &Approver,
     object: &ControlObject,
 ) -> bool {
-    let policy = services.policy.current();
     let judged =
         |caller: &ControlCaller| policy.authorize_control(caller, ControlVerb::Approve, object);
-    let forbidden = |refusal: &crate::policy::Refusal| refusal.kind == RefusalKind::Forbidden;
-    !judged(who).is_err_and(|refusal| forbidden(&refusal)) && judged(approver).is_ok()
+    let forbidden = |refusal: &Refusal| refusal.kind == RefusalKind::Forbidden;
+    let Approver { own, right } = approver;
+    !judged(who).is_err_and(|refusal| forbidden(&refusal))
+        && [own, right].iter().all(|one| judged(one).is_ok())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock;
+    use crate::policy::Generation;
 
     fn login(subject: &str, acr: Option<&str>, amr: &[&str]) -> LoggedIn {
         LoggedIn {
@@ -123,5 +143,47 @@ mod tests {
         );
         assert_eq!(of(&login("b", None, &["hwk", "otp"])), (None, hwk()));
         assert_eq!(of(&login("b", Some("low"), &["otp"])), (None, Vec::new()));
+    }
+
+    #[test]
+    fn what_is_said_of_an_approvers_own_login_holds_for_who_speaks_by_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let rules = r#"
+@id("staff") permit (principal is Person, action == Action::"Approve", resource)
+when { principal.groups.contains("staff:of a") };
+@id("sms") forbid (principal is Person, action == Action::"Approve", resource)
+when { principal.amr.contains("sms") };
+@id("low") forbid (principal is Person, action == Action::"Approve", resource)
+when { principal has acr && principal.acr == "low" };
+@id("otp") permit (principal is Person, action == Action::"Approve", resource in Agent::"other")
+unless { principal.amr.contains("otp") };
+"#;
+        std::fs::write(directory.path().join("rules.cedar"), rules).unwrap();
+        let policy = Policy::load(directory.path(), Generation(1)).unwrap();
+        let answers = |approver: LoggedIn, who: LoggedIn, agent: &str| {
+            let who = ControlCaller::Person(who);
+            let approver = Approver::of(ControlCaller::Person(approver), &who);
+            let object = ControlObject::Scope {
+                agent: agent.to_owned(),
+                cgroup: "/agents.slice/run".to_owned(),
+            };
+            may(&policy, &who, &approver, &object)
+        };
+        let who = || login("b", Some("high"), &["hwk"]);
+        assert!(answers(login("a", Some("high"), &["hwk"]), who(), "claude"));
+        // What bars the approver is not lifted by another's login.
+        assert!(!answers(
+            login("a", Some("high"), &["sms"]),
+            who(),
+            "claude"
+        ));
+        assert!(!answers(login("a", Some("low"), &["hwk"]), who(), "claude"));
+        // Nor what permits it not at all.
+        let other = |amr: &[&str]| answers(login("c", None, amr), who(), "other");
+        assert!(other(&["hwk"]));
+        assert!(!other(&["otp"]));
+        // What bars who speaks holds as before.
+        let barred = || login("b", None, &["sms"]);
+        assert!(!answers(login("a", None, &["hwk"]), barred(), "claude"));
     }
 }
