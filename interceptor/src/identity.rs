@@ -37,7 +37,7 @@ pub use cgroup::is_named;
 pub use lookup::Identifier;
 pub use operator::Operator;
 pub use runtimes::Workload;
-pub use user::{LoggedIn, Login, Owners, given_with, session_of, uid_of};
+pub use user::{LoggedIn, Login, Owners, given_to, session_of, uid_of};
 
 /// The effective user of whoever has this number now.
 ///

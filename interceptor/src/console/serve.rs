@@ -14,11 +14,9 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::control::caller::guest::{Guest, Inside, Place};
+use crate::control::caller::guest::{AT_ONCE, Guest, Inside, Place};
 use crate::control::door::Visit;
 
-/// Connections at once; more wait in the kernel's queue.
-const AT_ONCE: usize = 128;
 /// How long a handshake, and a request's head, may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long one connection may last.
@@ -35,6 +33,7 @@ pub(super) async fn serve(
     router: Router,
     stop: CancellationToken,
 ) {
+    // More wait in the kernel's queue.
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let inside = Inside::default();
     loop {

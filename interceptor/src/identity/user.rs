@@ -16,7 +16,7 @@ use std::time::Duration;
 use lru::LruCache;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
-pub use self::owners::{Owners, given_with};
+pub use self::owners::{Owners, given_to};
 pub use self::person::LoggedIn;
 use super::Error;
 use crate::clock::{self, BootTime};

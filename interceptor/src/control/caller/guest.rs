@@ -10,20 +10,22 @@ use tokio::net::TcpStream;
 use crate::identity;
 use crate::socket;
 
-/// Connections at once of one of them.
-const OF_ONE: usize = 48;
+/// Connections at once of all of them.
+pub const AT_ONCE: usize = 128;
+/// Connections at once of one of them: three who take what they can get leave as many for others.
+const OF_ONE: usize = AT_ONCE / 4;
 
 /// Who comes to the console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Guest {
-    /// A user of this host; of subordinate users the first of those that were given together (subuid(5)).
+    /// A user of this host; of subordinate users whom they were given to (subuid(5)).
     User(u32),
     /// Somebody elsewhere, by the address; of IPv6 by the network, of which one has as many addresses as they like.
     Address(IpAddr),
 }
 
 impl Guest {
-    /// Whose the other end of a connection is, as far as that can be told. Reads a file.
+    /// Whose the other end of a connection is, as far as that can be told. Reads files.
     #[must_use]
     pub fn of(stream: &TcpStream, peer: SocketAddr) -> Self {
         let user = stream
@@ -31,7 +33,7 @@ impl Guest {
             .and_then(|own| socket::owner(own, peer))
             .inspect_err(|error| tracing::warn!(%error, "cannot tell whose a connection is"));
         match user {
-            Ok(Some(uid)) => Self::User(identity::given_with(uid)),
+            Ok(Some(uid)) => Self::User(identity::given_to(uid)),
             Ok(None) | Err(_) => Self::address(peer.ip()),
         }
     }
@@ -102,6 +104,8 @@ mod tests {
             .filter_map(|_| inside.enter(Guest::User(1)))
             .collect();
         assert_eq!(own.len(), OF_ONE);
+        // As many as three of them have is not all that there is.
+        assert!(3 * own.len() < AT_ONCE);
         let other = inside.enter(Guest::User(2));
         assert!(other.is_some());
         drop(own);

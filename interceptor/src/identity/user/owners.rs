@@ -58,19 +58,35 @@ impl Owners {
     }
 }
 
-/// The first of the subordinate users that were given to somebody together with this one; itself where it is none.
-/// Whoever was given them runs as any of them. Reads a file; where it cannot be read, there are none.
+/// To whom a user was given as a subordinate one; itself where it was given to nobody. Whoever was given them runs as any
+/// of them. Whom this host's own files do not know is the first of the users that were given to that one. Reads files;
+/// where they cannot be read, there are none.
 #[must_use]
-pub fn given_with(uid: u32) -> u32 {
-    let given = std::fs::read_to_string("/etc/subuid").unwrap_or_default();
-    first_of(&given, uid)
+pub fn given_to(uid: u32) -> u32 {
+    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
+    let given = read("/etc/subuid");
+    match spans(&given).any(|(_, span)| contains(span, uid)) {
+        true => owner(&given, &read("/etc/passwd"), uid),
+        false => uid,
+    }
 }
 
-fn first_of(given: &str, uid: u32) -> u32 {
-    let mut spans = spans(given).map(|(_, span)| span);
-    spans
-        .find(|span| contains(*span, uid))
-        .map_or(uid, |(first, _)| first)
+fn owner(given: &str, users: &str, uid: u32) -> u32 {
+    let Some((name, _)) = spans(given).find(|(_, span)| contains(*span, uid)) else {
+        return uid;
+    };
+    // passwd(5)
+    let known = users.lines().find_map(|line| {
+        let mut parts = line.split(':');
+        let is_it = parts.next() == Some(name);
+        is_it.then(|| parts.nth(1)?.parse().ok()).flatten()
+    });
+    let first = || spans(given).find(|(other, _)| *other == name);
+    let first = || first().map(|(_, (first, _))| first);
+    known
+        .or_else(|| name.parse().ok())
+        .or_else(first)
+        .unwrap_or(uid)
 }
 
 /// Who was given which users: each line of subuid(5) that can be read.
@@ -101,15 +117,27 @@ mod tests {
         assert!(!owners.has(1_001, Some("bob")));
         assert!(Owners::read("", given, 300_009).has(1_002, None));
         assert!(!Owners::read("", given, 300_010).has(1_002, None));
-        for (uid, first) in [
-            (100_032, 100_000),
-            (300_009, 300_000),
-            (300_010, 300_010),
-            (7, 7),
-        ] {
-            assert_eq!(first_of(given, uid), first);
-        }
         let hosts_own = "         0          0 4294967295\n";
         assert_eq!(Owners::read(hosts_own, given, 1_000), Owners::default());
+    }
+
+    #[test]
+    fn all_that_were_given_to_somebody_are_theirs() {
+        let given = "alice:100000:65536\nbob:165536:65536\nalice:400000:10\n1002:300000:10\nldap:500000:10\nldap:600000:10\n";
+        let users = "root:x:0:0:root:/root:/bin/bash\nalice:x:1000:1000::/home/alice:/bin/sh\nbob:x:1001:1001::/:/bin/sh\n";
+        for (uid, of) in [
+            (100_032, 1_000),
+            (400_009, 1_000),
+            (165_536, 1_001),
+            (300_009, 1_002),
+            // Whose number is not known has one all the same.
+            (500_001, 500_000),
+            (600_001, 500_000),
+            (300_010, 300_010),
+            (1_000, 1_000),
+            (7, 7),
+        ] {
+            assert_eq!(owner(given, users, uid), of, "{uid}");
+        }
     }
 }
