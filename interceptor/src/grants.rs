@@ -163,6 +163,17 @@ impl Root {
     fn is_at(&self, pid: u32, started: BootTime) -> bool {
         self.pid == pid && self.started.0 / TICK == started.0 / TICK
     }
+
+    /// For people; the same for what [`Root::is`] the same.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let ticks = self.started.0 / TICK;
+        let (seconds, rest) = (ticks / 100, ticks % 100);
+        format!(
+            "process {}, started {seconds}.{rest:02} s after the host",
+            self.pid
+        )
+    }
 }
 
 /// What somebody may do for a while.

@@ -119,6 +119,41 @@ fn a_grant_is_for_all_that_its_shell_starts_and_nobody_else_and_ends_with_it() -
 }
 
 #[test]
+fn a_word_for_a_tree_counts_when_its_root_has_come_to_execute_something_else() -> Result<()> {
+    let rules = RULES
+        .replace(" @grant_scope", "")
+        .replace("@grant(\"1h\")", "@grant(\"1h\") @approve(\"games\")");
+    let lab = Lab::with(|settings| {
+        settings.policies = vec![("rules.cedar".to_owned(), rules)];
+    })?;
+    let (asks, log) = (asks(&lab)?, lab.daemon.audit());
+    let mut root = lab.agent().start("sh", &[])?;
+    root.send(&format!("{asks}; echo told $?\n"))?;
+    root.await_text("told", DEADLINE)?;
+    let asked = log.wait_for("approval.asked", DEADLINE, |_| true)?;
+    let id = text(&asked, "/approval")?;
+    lab.daemon.cli(&["approvals", "approve", id])?.ok()?;
+    let python = place::python()?;
+    let again = "import subprocess, sys; \
+                 print('ended', subprocess.run(sys.argv[1].split()).returncode, flush=True); \
+                 sys.stdin.read()";
+    root.send(&format!(
+        "exec {} -c \"{again}\" '{asks}'\n",
+        python.display()
+    ))?;
+    root.await_text("ended", DEADLINE)?;
+    has(&root.log(), &["ended 0"])?;
+    let grant = only_grant(&lab)?;
+    ensure!(
+        grant["holder"]["root"]["pid"] == root.pid(),
+        "another root: {grant}"
+    );
+    let questions = log.events("approval.asked")?.len();
+    ensure!(questions == 1, "people were asked {questions} times");
+    Ok(())
+}
+
+#[test]
 fn a_program_that_asks_by_the_form_has_it_for_itself_and_what_it_starts() -> Result<()> {
     let lab = lab()?;
     let form = json!({

@@ -89,14 +89,6 @@ fn question(
     (asked, behalf): (&Request, Option<&Behalf>),
 ) -> serde_json::Result<Question> {
     let text = serde_json::to_string_pretty(asked)?;
-    // The grant is for one process tree; another one asks for itself.
-    let tree = match &holder.root {
-        Some(root) => format!(
-            "for process {} of {}, started {}",
-            root.pid, root.sha256, root.started.0
-        ),
-        None => "for the whole scope".to_owned(),
-    };
     Ok(Question {
         target: asked.target.clone(),
         database: asked.database.clone().unwrap_or_default(),
@@ -105,10 +97,19 @@ fn question(
         shape: text.clone(),
         text,
         literals: Some(String::new()),
-        under: vec![tree],
+        under: vec![tree(holder)],
         on_behalf_of: behalf.map(|behalf| Arc::clone(&behalf.identity)),
         ..Question::of(principal, holder.clone(), needs)?
     })
+}
+
+/// Whose the grant would be: another process tree asks for itself, and the same asks once, whatever its root has come
+/// to execute.
+fn tree(holder: &Holder) -> String {
+    match &holder.root {
+        Some(root) => format!("for {}", root.shown()),
+        None => "for the whole scope".to_owned(),
+    }
 }
 
 /// What would be given, whatever it is wanted for and for how long: another reason does not ask again what was denied.
@@ -120,6 +121,31 @@ fn given(asked: &Request) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::BootTime;
+    use crate::grants::Root;
+
+    #[test]
+    fn a_process_tree_is_the_same_whatever_its_root_has_come_to_execute() {
+        let of = |pid: u32, started: u64, sha256: &str| {
+            let root = Root {
+                pid,
+                started: BootTime(started),
+                sha256: sha256.to_owned(),
+            };
+            tree(&Holder {
+                agent: "claude".to_owned(),
+                scope: 1,
+                cgroup: "/agents.slice/run".to_owned(),
+                root: Some(root),
+            })
+        };
+        let shell = of(7, 1_230_000_000, "shell");
+        assert_eq!(shell, of(7, 1_230_000_000, "python"));
+        // Of an ancestor it is known to a clock tick when it started.
+        assert_eq!(shell, of(7, 1_234_567_890, "shell"));
+        assert_ne!(shell, of(7, 1_240_000_000, "shell"));
+        assert_ne!(shell, of(8, 1_230_000_000, "shell"));
+    }
 
     #[test]
     fn the_same_wanted_for_another_reason_is_the_same() {
