@@ -116,38 +116,59 @@ pub async fn add(
     caller: Known,
     Json(asked): Json<Add>,
 ) -> Result<Json<Seen>, Answer> {
-    let (login, site) = (login(&session.visitor), site(&services)?);
-    let detail = json!({ "add": asked.key.id, "name": asked.name });
-    let used = match asked.by {
+    let site = site(&services)?;
+    if asked.by.is_none() {
+        is_fresh(&session)?;
+    }
+    // It goes on where the caller goes away: a code that is used has its key, or may be used again.
+    let added = tokio::spawn(async move {
+        let by = (&*session, &*logins);
+        register(&services, by, &site, &caller, asked).await
+    });
+    let added = added.await.map_err(|error| Answer::failed(&error))?;
+    added.map(|key| Json(seen(&key)))
+}
+
+async fn register(
+    services: &Services,
+    (session, logins): (&Session, &Logins),
+    site: &Site,
+    caller: &Known,
+    asked: Add,
+) -> Result<Arc<Key>, Answer> {
+    let Add {
+        name,
+        key,
+        by,
+        code,
+    } = asked;
+    let detail = json!({ "add": key.id, "name": name });
+    // No key is in force of which no line tells, and no code is used up by what cannot be written.
+    let written = caller.write(services, "factor", "begun", detail.clone());
+    written.map_err(|error| Answer::failed(&error))?;
+    let used = match by {
         Some(_) => None,
         None => {
-            is_fresh(&session)?;
-            let code = asked.code.as_deref();
-            let used = vouched(&services, &logins.codes, &session.visitor, code);
+            let used = vouched(services, &logins.codes, &session.visitor, code.as_deref());
             used.inspect_err(|answer| {
-                let (key, name) = (&asked.key.id, &asked.name);
-                let detail = json!({ "add": key, "name": name, "error": answer.title() });
-                caller.audit(&services, "factor", "refused", detail);
+                let detail = json!({ "add": key.id, "name": name, "error": answer.title() });
+                caller.audit(services, "factor", "refused", detail);
             })?
         }
     };
-    // No key is in force of which no line tells.
-    let written = caller.write(&services, "factor", "begun", detail.clone());
-    written.map_err(|error| Answer::failed(&error))?;
-    let Add { name, key, by, .. } = asked;
-    let added = services
-        .factors
-        .register((&login, &site), &name, &key, by.as_ref());
+    let login = login(&session.visitor);
+    let factors = &services.factors;
+    let added = factors.register((&login, site), &name, &key, by.as_ref());
     match added.await {
         Ok(key) => {
-            caller.audit(&services, "factor", "ok", detail);
-            Ok(Json(seen(&key)))
+            caller.audit(services, "factor", "ok", detail);
+            Ok(key)
         }
         Err(error) => {
             if let Some(used) = used {
                 logins.codes.give_back(used);
             }
-            Err(refused(&services, &caller, detail, &error))
+            Err(refused(services, caller, detail, &error))
         }
     }
 }
