@@ -493,7 +493,15 @@ impl Grants {
     /// # Errors
     /// Where one is used up or over, or cannot be kept.
     pub async fn take(&self, grants: &[GrantId], what: Take<'_>) -> Result<Vec<Taken>, Error> {
-        let now = clock::boot();
+        self.take_at(clock::boot(), grants, what).await
+    }
+
+    async fn take_at(
+        &self,
+        now: BootTime,
+        grants: &[GrantId],
+        what: Take<'_>,
+    ) -> Result<Vec<Taken>, Error> {
         let mut taken = Vec::with_capacity(grants.len());
         for grant in grants {
             match self.table.take(*grant, what, now) {
@@ -506,8 +514,12 @@ impl Grants {
         }
         let counted = taken.iter().filter(|one| !one.counted().is_nothing());
         let counted: Vec<_> = counted.map(|one| (one.id(), one.counted())).collect();
-        if !counted.is_empty() {
-            self.store.took(counted).await?;
+        if !counted.is_empty()
+            && let Err(error) = self.store.took(counted).await
+        {
+            // Nothing was given for it; should it be on disk all the same, less is left after a restart.
+            taken.into_iter().for_each(Taken::undo);
+            return Err(error);
         }
         Ok(taken)
     }
@@ -515,7 +527,11 @@ impl Grants {
     /// Stands on a grant without taking anything of it; `None` where it has ended.
     #[must_use]
     pub fn hold(&self, id: GrantId) -> Option<Taken> {
-        self.table.take(id, Take::Hold, clock::boot()).ok()
+        self.hold_at(clock::boot(), id)
+    }
+
+    fn hold_at(&self, now: BootTime, id: GrantId) -> Option<Taken> {
+        self.table.take(id, Take::Hold, now).ok()
     }
 
     /// Gives back what was set aside of a grant and was not given out. What cannot be given back in the

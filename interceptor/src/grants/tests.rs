@@ -122,6 +122,10 @@ async fn use_once(grants: &Grants, id: GrantId) -> Result<Vec<Taken>, Error> {
 /// Ends what is due, as the watch does.
 async fn settle_due(grants: &Grants) -> Vec<(GrantId, Ended)> {
     let (due, _) = grants.due(clock::boot());
+    settle(grants, due).await
+}
+
+async fn settle(grants: &Grants, due: Vec<(GrantId, Ended)>) -> Vec<(GrantId, Ended)> {
     let ended = grants.end(&due);
     let ended: Vec<_> = ended
         .iter()
