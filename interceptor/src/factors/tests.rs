@@ -1,5 +1,7 @@
 //! Keys of people are registered, prove one answer each, and nothing else.
 
+mod crash;
+
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{

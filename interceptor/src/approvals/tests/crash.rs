@@ -92,3 +92,48 @@ fn a_kill_at_any_sync_loses_no_question_no_answer_and_no_use() {
     });
     assert!(killed >= 2 * 8, "{killed} kills");
 }
+
+/// Tells a process of this test binary that it is the one to be killed, and where its delegations are.
+const DELEGATES: &str = "INTERCEPTOR_TEST_DELEGATIONS_SYNCS";
+
+/// Runs in the killed process only: of two delegations one is taken back.
+#[tokio::test]
+async fn the_child_that_is_killed_at_its_syncs_delegates_and_takes_back() {
+    let Ok(place) = std::env::var(DELEGATES) else {
+        return;
+    };
+    let approvals = Approvals::open(&Path::new(&place).join("approvals.db")).unwrap();
+    for word in ["stays", "goes"] {
+        let one = delegation(1, StandIn::User(word.to_owned()), 600);
+        let id = one.id;
+        acknowledge(&format!("delegating {word}"));
+        approvals.delegate(one).await.unwrap();
+        acknowledge(&format!("delegated {word}"));
+        if word == "goes" {
+            acknowledge("taking goes");
+            assert!(approvals.undelegate(id).await.unwrap());
+            acknowledge("taken goes");
+        }
+    }
+}
+
+#[test]
+fn a_kill_at_any_sync_loses_no_delegation_and_brings_none_back_that_was_taken_back() {
+    let test =
+        "approvals::tests::crash::the_child_that_is_killed_at_its_syncs_delegates_and_takes_back";
+    let killed = killed_at_each_sync((test, DELEGATES), |place, lines| {
+        let said: HashSet<&str> = lines.iter().map(String::as_str).collect();
+        let has = |what: &str, word: &str| said.contains(format!("{what} {word}").as_str());
+        let approvals = Approvals::open(&place.join("approvals.db")).unwrap();
+        let live = approvals.delegations(at(1));
+        for word in ["stays", "goes"] {
+            let mut live = live.iter();
+            let stands = live.any(|one| one.to == StandIn::User(word.to_owned()));
+            let must = has("delegated", word) && !has("taking", word);
+            assert!(stands || !must, "{word} is lost: {lines:?}");
+            let may = has("delegating", word) && !has("taken", word);
+            assert!(may || !stands, "{word} is back: {lines:?}");
+        }
+    });
+    assert!(killed >= 2 * 3, "{killed} kills");
+}

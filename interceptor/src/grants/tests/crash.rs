@@ -12,6 +12,9 @@ const CHILD: &str = "INTERCEPTOR_TEST_GRANTS_CHILD";
 /// Rows that are set aside each time, and those of them that are given out.
 const ASIDE: u64 = 3;
 const GIVEN: u64 = 2;
+/// Bytes that there are, of which all that are left are set aside each time, and those that are given out.
+const BYTES: u64 = 1_000;
+const SENT: u64 = 20;
 
 /// Runs in the killed process only: says what it did after it was acknowledged, and before it is given out.
 #[test]
@@ -154,14 +157,14 @@ async fn the_child_that_is_killed_at_its_syncs_takes_and_ends() {
         ..Limits::default()
     };
     for number in 1..=2 {
-        let mut granted = grant_of(number, Some(100), None);
+        let mut granted = grant_of(number, Some(100), Some(BYTES));
         granted.budget.uses = Some(3);
         let id = issue(&grants, granted).await;
         acknowledge(&format!("issued {}", id.0));
         for _ in 0..2 {
             let mut taken = grants.take(&[id], Take::Answer(Some(&limits))).await;
             acknowledge(&format!("took {}", id.0));
-            grants.settle(taken.as_mut().unwrap().remove(0), GIVEN, 0);
+            grants.settle(taken.as_mut().unwrap().remove(0), GIVEN, SENT);
         }
         acknowledge(&format!("ending {}", id.0));
         assert_eq!(grants.end(&[(id, Ended::Revoked)]).len(), 1);
@@ -200,6 +203,9 @@ fn a_kill_at_any_sync_loses_nothing_that_was_taken_and_gives_nothing_twice() {
             let rows = found.used_rows.unwrap();
             assert!(rows >= said.uses * GIVEN, "{found:?} {said:?}");
             assert!(rows <= uses * ASIDE, "{found:?} {said:?}");
+            let bytes = found.used_bytes.unwrap();
+            let given = said.uses * SENT..=BYTES;
+            assert!(given.contains(&bytes), "{found:?} {said:?}");
         }
     });
     assert!(killed >= 2 * 8, "{killed} kills");
