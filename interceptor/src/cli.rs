@@ -123,7 +123,7 @@ pub enum Verb {
     /// End an agent's processes and sessions.
     Kill(operate::Kill),
     /// Ask for access for a while, as an agent.
-    Request(grants::Request),
+    Request(Box<grants::Request>),
     /// List what is granted.
     Grants(grants::Grants),
     /// Take a grant back, and end what lives on it.

@@ -84,9 +84,21 @@ struct On {
     /// A function: public.report.
     #[arg(long)]
     function: Option<String>,
-    /// A path: /v1/customers.
+    /// A path of HTTP: /v1/customers.
     #[arg(long)]
     path: Option<String>,
+    /// A file or a directory on a server: /etc/motd, ~/notes.
+    #[arg(long)]
+    file: Option<String>,
+    /// Where a forward goes: db.internal:5432.
+    #[arg(long, value_name = "HOST:PORT")]
+    forward: Option<String>,
+    /// A namespace of a cluster.
+    #[arg(long)]
+    namespace: Option<String>,
+    /// Objects of a cluster: payments/pods/web-0, payments/pods for all of them; '""/nodes' where there is no namespace.
+    #[arg(long, value_name = "NAMESPACE/KIND[/NAME]")]
+    object: Option<String>,
 }
 
 impl Request {
@@ -152,25 +164,33 @@ impl On {
                 format!("{text} is no {kind}; a name that holds a dot stands in double quotes")
             })
         };
-        match self {
-            Self {
-                schema: Some(text), ..
-            } => read("schema", &text),
-            Self {
-                table: Some(text), ..
-            } => read("table", &text),
-            Self {
-                column: Some(text), ..
-            } => read("column", &text),
-            Self {
-                function: Some(text),
-                ..
-            } => read("function", &text),
-            Self {
-                path: Some(text), ..
-            } => read("path", &text),
-            _ if database => Ok(Resource::Database),
-            _ => Ok(Resource::Target),
+        let Self {
+            schema,
+            table,
+            column,
+            function,
+            path,
+            file,
+            forward,
+            namespace,
+            object,
+        } = self;
+        let named = [
+            ("schema", schema),
+            ("table", table),
+            ("column", column),
+            ("function", function),
+            ("path", path),
+            ("file", file),
+            ("forward", forward),
+            ("namespace", namespace),
+            ("object", object),
+        ];
+        let mut named = named.into_iter();
+        match named.find_map(|(kind, text)| Some((kind, text?))) {
+            Some((kind, text)) => read(kind, &text),
+            None if database => Ok(Resource::Database),
+            None => Ok(Resource::Target),
         }
     }
 }
@@ -306,3 +326,6 @@ fn taken(standing: &Standing) -> String {
         .collect::<Vec<_>>()
         .join(", ")
 }
+
+#[cfg(test)]
+mod tests;

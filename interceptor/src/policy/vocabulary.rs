@@ -5,6 +5,7 @@
 //! delimiter are quoted, so that two resources never have the same id.
 
 mod cluster;
+mod named;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,6 +15,7 @@ use std::sync::LazyLock;
 use cedar_policy::{Entities, Entity, EntityId, EntityTypeName, EntityUid, Schema};
 
 pub(super) use self::cluster::shown as shown_object;
+pub(super) use self::named::shown_path;
 use super::{Action, Resource};
 
 /// The schema that the daemon judges by, as text.
@@ -640,120 +642,6 @@ pub fn column_name(database: Option<&str>, [schema, table, column]: [&str; 3]) -
     match database {
         Some(database) => format!("{}/{inner}", part(database)),
         None => inner,
-    }
-}
-
-impl Resource {
-    /// Reads a resource inside a database by its kind (`schema`, `table`, `column`, `function` or `path`) and its
-    /// name as its id has it, without target and database: `schema.table`.
-    #[must_use]
-    pub fn named(kind: &str, text: &str) -> Option<Self> {
-        if kind == "path" {
-            let path = text.strip_prefix('/')?;
-            path_names(&format!("t/{path}"))?;
-            return Some(Self::Path {
-                path: text.to_owned(),
-            });
-        }
-        let read = |kind: Kind| names(kind, &format!("t/d/{text}"));
-        let found = match kind {
-            "schema" => read(Kind::Schema)?,
-            "table" => read(Kind::Table)?,
-            "column" => read(Kind::Column)?,
-            "function" => read(Kind::Function)?,
-            _ => return None,
-        };
-        match (kind, found.get(2..)?) {
-            ("schema", [schema]) => Some(Self::Schema {
-                schema: schema.clone(),
-            }),
-            ("table", [schema, table]) => Some(Self::Table {
-                schema: schema.clone(),
-                table: table.clone(),
-            }),
-            ("column", [schema, table, column]) => Some(Self::Column {
-                schema: schema.clone(),
-                table: table.clone(),
-                column: column.clone(),
-            }),
-            ("function", [schema, function]) => Some(Self::Function {
-                schema: schema.clone(),
-                function: function.clone(),
-            }),
-            _ => None,
-        }
-    }
-
-    /// The names that it is made of.
-    #[must_use]
-    pub fn parts(&self) -> Vec<&str> {
-        match self {
-            Self::Target | Self::Database => Vec::new(),
-            Self::Schema { schema } => vec![schema],
-            Self::Table { schema, table } => vec![schema, table],
-            Self::Column {
-                schema,
-                table,
-                column,
-            } => vec![schema, table, column],
-            Self::Function { schema, function } => vec![schema, function],
-            Self::Path { path } => vec![path],
-            Self::File { path } => path.iter().map(String::as_str).collect(),
-            Self::Forward { host, .. } => vec![host],
-            Self::KubeNamespace { namespace } => vec![namespace],
-            Self::KubeObject {
-                namespace,
-                resource,
-                name,
-            } => vec![namespace, resource, name],
-        }
-    }
-
-    /// Its name as [`Resource::named`] reads it, with its kind.
-    #[must_use]
-    pub fn shown(&self) -> String {
-        let joined = |names: &[&String]| {
-            let names: Vec<_> = names.iter().map(|name| part(name)).collect();
-            names.join(".")
-        };
-        match self {
-            Self::Target => "everything".to_owned(),
-            Self::Database => "the database".to_owned(),
-            Self::Schema { schema } => format!("schema {}", joined(&[schema])),
-            Self::Table { schema, table } => format!("table {}", joined(&[schema, table])),
-            Self::Column {
-                schema,
-                table,
-                column,
-            } => format!("column {}", joined(&[schema, table, column])),
-            Self::Function { schema, function } => {
-                format!("function {}", joined(&[schema, function]))
-            }
-            Self::Path { path } => format!("path {path}"),
-            Self::File { path } => format!("file {}", shown_path(path)),
-            Self::Forward { host, port } => format!("forward {host}:{port}"),
-            Self::KubeNamespace { namespace } => format!("namespace {namespace}"),
-            Self::KubeObject {
-                namespace,
-                resource,
-                name,
-            } => cluster::shown(namespace, resource, name),
-        }
-    }
-}
-
-/// A path as people write it.
-#[must_use]
-pub(super) fn shown_path(path: &[String]) -> String {
-    match path.split_first() {
-        Some((home, rest)) if home == "~" => {
-            let rest: Vec<_> = rest.iter().map(String::as_str).collect();
-            std::iter::once("~")
-                .chain(rest)
-                .collect::<Vec<_>>()
-                .join("/")
-        }
-        _ => format!("/{}", path.join("/")),
     }
 }
 

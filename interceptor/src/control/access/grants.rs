@@ -40,6 +40,13 @@ const MAX_TEXT: usize = 1_024;
 const EARLIEST: Duration = Duration::from_hours(24);
 /// Bytes of a name (`NAMEDATALEN - 1`, PostgreSQL "Identifiers and Key Words").
 const MAX_NAME: usize = 63;
+/// Bytes of a path of HTTP.
+const MAX_PATH: usize = 8 << 10;
+/// Bytes of a name in a file system, and of a path of such (`NAME_MAX` and `PATH_MAX`, limits.h(0p)).
+const MAX_FILE: usize = 255;
+const MAX_FILES: usize = 4_096;
+/// Bytes of a host's name, and of the names of a cluster (a DNS subdomain, RFC 1123).
+const MAX_HOST: usize = 253;
 
 /// `POST /v1/grants` on the agents' socket.
 ///
@@ -199,8 +206,52 @@ pub async fn revoke(
     }
 }
 
-fn is_name(name: &str) -> bool {
-    (1..=MAX_NAME).contains(&name.len()) && !name.chars().any(char::is_control)
+/// Whether something can have this name.
+fn called(resource: &Resource) -> Result<(), String> {
+    let within = |names: &[&String], most: usize| {
+        let is_text = |name: &str| !name.chars().any(char::is_control);
+        let mut names = names.iter();
+        match names.all(|name| (1..=most).contains(&name.len()) && is_text(name)) {
+            true => Ok(()),
+            false => Err(format!(
+                "a name is 1 to {most} bytes of text without control characters"
+            )),
+        }
+    };
+    match resource {
+        Resource::Target | Resource::Database => Ok(()),
+        Resource::Schema { schema } => within(&[schema], MAX_NAME),
+        Resource::Table { schema, table } => within(&[schema, table], MAX_NAME),
+        Resource::Column {
+            schema,
+            table,
+            column,
+        } => within(&[schema, table, column], MAX_NAME),
+        Resource::Function { schema, function } => within(&[schema, function], MAX_NAME),
+        Resource::Path { path } if !path.starts_with('/') => {
+            Err("a path begins with a slash".to_owned())
+        }
+        Resource::Path { path } => within(&[path], MAX_PATH),
+        Resource::File { path } => {
+            let bytes = path.iter().map(|name| name.len().saturating_add(1));
+            match bytes.sum::<usize>() <= MAX_FILES {
+                true => within(&path.iter().collect::<Vec<_>>(), MAX_FILE),
+                false => Err(format!("a file's path is {MAX_FILES} bytes at most")),
+            }
+        }
+        Resource::Forward { host, .. } => within(&[host], MAX_HOST),
+        Resource::KubeNamespace { namespace } => within(&[namespace], MAX_HOST),
+        // What is in no namespace has an empty one, and all of a kind have no name.
+        Resource::KubeObject {
+            namespace,
+            resource,
+            name,
+        } => {
+            let said = [namespace, name].into_iter().filter(|one| !one.is_empty());
+            within(&said.collect::<Vec<_>>(), MAX_HOST)?;
+            within(&[resource], 2 * MAX_HOST)
+        }
+    }
 }
 
 /// For how long it is asked, where the rest makes sense.
@@ -221,11 +272,7 @@ fn understood(services: &Services, asked: &Request) -> Result<Duration, String> 
             asked.target
         ));
     }
-    if !asked.resource.parts().iter().all(|name| is_name(name)) {
-        return Err(format!(
-            "a name is 1 to {MAX_NAME} bytes of text without control characters"
-        ));
-    }
+    called(&asked.resource)?;
     if asked.actions.is_empty() {
         return Err("name at least one action".to_owned());
     }

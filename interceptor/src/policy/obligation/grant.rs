@@ -420,12 +420,8 @@ fn command(place: Place<'_>, access: &Access, terms: &Terms) -> String {
     ];
     words.extend(database(place, access).map(|name| format!("--database {}", quoted(name))));
     words.push(format!("--action {}", access.action.name()));
-    // `table public.orders`, and nothing for the database or the target as a whole.
-    if !matches!(access.resource, Resource::Target | Resource::Database)
-        && let Some((kind, name)) = access.resource.shown().split_once(' ')
-    {
-        words.push(format!("--{kind} {}", quoted(name)));
-    }
+    let name = access.resource.name();
+    words.extend(name.map(|(kind, name)| format!("--{kind} {}", quoted(&name))));
     words.push(format!("--for {}", shown(terms.longest)));
     let Budget { uses, rows, bytes } = terms.most;
     let budgets = [("uses", uses), ("rows", rows), ("bytes", bytes)];

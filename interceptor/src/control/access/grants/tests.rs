@@ -102,7 +102,14 @@ fn the_form_of_every_hint_is_as_the_published_schema_says_and_is_understood() {
         Resource::named("table", "public.\"my \"\"orders\"\"\"").unwrap(),
         Resource::named("column", "public.customers.email").unwrap(),
         Resource::named("function", "public.report").unwrap(),
-        Resource::named("path", "/v1/customers").unwrap(),
+        Resource::named("path", &format!("/v1/{}", "x".repeat(200))).unwrap(),
+        Resource::named("file", "/").unwrap(),
+        Resource::named("file", &format!("/srv/{}", "x".repeat(200))).unwrap(),
+        Resource::named("forward", "db.internal:5432").unwrap(),
+        Resource::named("namespace", "payments").unwrap(),
+        Resource::named("object", "payments/pods").unwrap(),
+        Resource::named("object", &format!("payments/pods/{}", "x".repeat(200))).unwrap(),
+        Resource::named("object", "\"\"/nodes").unwrap(),
     ];
     let schema = published();
     for resource in resources {
@@ -126,6 +133,7 @@ fn the_form_of_every_hint_is_as_the_published_schema_says_and_is_understood() {
             let read: Request = serde_json::from_value(form).unwrap();
             assert_eq!(read.actions, BTreeSet::from([action]));
             assert_eq!(read.resource, resource);
+            called(&read.resource).unwrap();
             assert!(clock::duration(&read.time).is_ok());
             assert_eq!(read.rows.is_some(), action == Action::Show);
         }
@@ -164,6 +172,31 @@ fn the_published_schema_takes_what_the_socket_takes_and_nothing_else() {
         form[key] = wrong;
         assert!(validate(&form, &schema).is_err(), "{form}");
     }
+}
+
+#[test]
+fn nothing_is_asked_for_by_what_is_no_name() {
+    let long = |bytes: usize| "x".repeat(bytes);
+    let of = |kind: &str, name: &str| called(&Resource::named(kind, name).unwrap());
+    for (kind, name) in [
+        ("table", format!("public.{}", long(64))),
+        ("path", format!("/{}", long(MAX_PATH))),
+        ("path", "/a\nb".to_owned()),
+        ("file", format!("/{}", long(256))),
+        ("file", format!("/{}", vec![long(200); 21].join("/"))),
+        ("forward", format!("{}:1", long(254))),
+        ("namespace", long(254)),
+        ("object", format!("payments/pods/{}", long(254))),
+        ("object", format!("payments/{}", long(507))),
+    ] {
+        assert!(of(kind, &name).is_err(), "{kind} {name}");
+    }
+    let empty = Resource::KubeObject {
+        namespace: String::new(),
+        resource: String::new(),
+        name: String::new(),
+    };
+    assert!(called(&empty).is_err());
 }
 
 #[test]
