@@ -18,9 +18,11 @@ use super::{Generation, Limits, Need, RuleId, Terms};
 
 mod ever;
 mod lint;
+mod loose;
 mod slice;
 
 pub use ever::Ever;
+pub(super) use loose::Loose;
 use slice::Slices;
 pub(super) use slice::{Slice, covered};
 
@@ -75,6 +77,8 @@ pub struct Policy {
     /// Every rule: the verbs of the control socket are few and rare.
     pub(super) control_rules: PolicySet,
     pub(super) slices: Slices,
+    /// For what may be granted.
+    pub(super) loose: Loose,
     warnings: Vec<Mistake>,
     asks_people: bool,
 }
@@ -173,11 +177,14 @@ fn load(dir: &Path, generation: Generation) -> Result<Policy, Mistakes> {
         .iter()
         .map(|one| (one.policy.id().clone(), Arc::clone(&one.rule)))
         .collect();
+    let granted = |id: &PolicyId| rules.get(id).is_some_and(|rule| rule.grant.is_some());
+    let loose = Loose::new(parsed.iter().map(|one| &one.policy), granted);
     let leaves = |rule: &Arc<Rule>| rule.approve.is_some() && rule.grant.is_none();
     Ok(Policy {
         asks_people: rules.values().any(leaves),
         generation,
         rules,
+        loose,
         slices: Slices::new(parsed.into_iter().map(|one| one.policy)),
         control_rules,
         warnings,

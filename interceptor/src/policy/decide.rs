@@ -5,6 +5,7 @@
 //! been a forbid.
 
 mod explain;
+mod granting;
 mod oblige;
 mod verdicts;
 
@@ -18,7 +19,7 @@ use super::family::Family;
 use super::family::http::HttpFacts;
 use super::family::kubernetes::KubeFacts;
 use super::obligation::approval::NotApproved;
-use super::obligation::grant::{Counted, Covering, Decided, Grantable, Held, NoGrants, Wanted};
+use super::obligation::grant::{Counted, Covering, Decided, Held, NoGrants, Wanted};
 use super::subject::{Error, PrincipalFacts, Subject};
 use super::vocabulary::{self, Kind};
 use super::{
@@ -106,49 +107,6 @@ impl Policy {
         let subject = subject(principal, target, database)?;
         let decided = self.judge(&subject, asks)?;
         decided.settle(subject.place(), held, &NotApproved)
-    }
-
-    /// Judges whether `action` on `resource` is something that may be granted to `principal`: where it is
-    /// left to a grant in any of the contexts that it may come in. Which settings and functions a statement
-    /// names is left aside; each statement is judged by itself later.
-    ///
-    /// # Errors
-    /// The refusal, where rules forbid it or nothing permits it.
-    pub fn grantable(
-        &self,
-        principal: &Arc<PrincipalFacts>,
-        target: &str,
-        database: &str,
-        access: &Access,
-    ) -> Result<Grantable, Refusal> {
-        let subject = subject(principal, target, database)?;
-        let (mut offers, mut rules) = (Vec::new(), BTreeSet::new());
-        let (mut is_permitted, mut refused) = (false, None);
-        for ask in asks_for(access) {
-            match self.judge(&subject, std::slice::from_ref(&ask)) {
-                Ok(decided) => match decided.wanted.first() {
-                    Some(wanted) if wanted.offers.is_empty() => {
-                        let refusal = Refusal::clone(&wanted.refusal);
-                        refused = refused.or(Some(refusal));
-                    }
-                    Some(wanted) => {
-                        offers.push(Arc::clone(&wanted.offers));
-                        rules.extend(decided.rules.iter().cloned());
-                    }
-                    None => is_permitted = true,
-                },
-                // The first context is the one that most rules let through.
-                Err(refusal) => refused = refused.or(Some(refusal)),
-            }
-        }
-        match refused {
-            _ if !offers.is_empty() => Ok(Grantable::For {
-                offers,
-                rules: rules.into_iter().collect(),
-            }),
-            Some(refusal) if !is_permitted => Err(refusal),
-            _ => Ok(Grantable::Permitted),
-        }
     }
 
     /// Judges whether `principal` may reach `target` at all.

@@ -15,7 +15,7 @@ use crate::policy::{Access, Context, Refusal, RefusalKind, words};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Obliged {
     /// A grant within one of these, on the word that it takes; empty where none does.
-    offers: Arc<[Offer]>,
+    pub(super) offers: Arc<[Offer]>,
     /// Or the word of people on the request itself.
     needs: Needs,
 }

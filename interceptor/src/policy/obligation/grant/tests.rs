@@ -552,3 +552,90 @@ fn annotations_that_grant_nothing_are_mistakes() {
         assert!(mistakes.contains(expected), "{rule}: {mistakes}");
     }
 }
+
+/// What may be granted of an action on the whole of the target, or why not.
+fn grantable(policy: &Policy, action: Action) -> Result<Grantable, RefusalKind> {
+    let access = Access {
+        action,
+        resource: Resource::Target,
+    };
+    let principal = Arc::new(agent("claude"));
+    let found = policy.grantable(&principal, "crm", "", &access);
+    found.map_err(|refusal| refusal.kind)
+}
+
+#[test]
+fn what_a_permit_looks_at_in_a_request_may_be_granted_before_anybody_knows_it() {
+    let rules = r#"
+        @id("restart") @grant("1h")
+        permit(principal is Agent, action == Action::"Exec", resource) when { context.program == "restart" };
+        @id("query") @grant("2h") @approve("dba")
+        permit(principal is Agent, action == Action::"HttpGet", resource)
+        when { principal.name == "claude" && context.query.contains("state=open") };
+        @id("kube") @grant("3h")
+        permit(principal is Agent, action == Action::"KubeExec", resource) unless { context.program == "sh" };
+        @id("set") @grant("4h")
+        permit(principal is Agent, action == Action::"Set", resource) when { context.settings.contains("role") };
+        @id("another") @grant("5h")
+        permit(principal is Agent, action == Action::"HttpPut", resource)
+        when { principal.name == "other" && context.query.contains("state=open") };
+        @id("never") @grant("6h")
+        permit(principal is Agent, action == Action::"Shell", resource) when { context.user == "deploy" };
+        @id("no-shell") forbid(principal is Agent, action == Action::"Shell", resource);
+        @id("some") @grant("7h")
+        permit(principal is Agent, action == Action::"Subsystem", resource) when { context.subsystem == "sftp" };
+        @id("some-not") forbid(principal is Agent, action == Action::"Subsystem", resource)
+        unless { context.user == "deploy" };"#;
+    let policy = load_text(rules).unwrap();
+    for (action, hours, asks) in [
+        (Action::Exec, 1, false),
+        (Action::HttpGet, 2, true),
+        (Action::KubeExec, 3, false),
+        (Action::Set, 4, false),
+        (Action::Subsystem, 7, false),
+    ] {
+        let found = grantable(&policy, action).unwrap();
+        let Grantable::For { offers, .. } = found else {
+            panic!("{action:?}: {found:?}");
+        };
+        let much = |hours: u64| Duration::from_secs(hours * 3_600);
+        let any = Budget::default();
+        let needs = needed(&offers, (much(hours), &any), true).unwrap();
+        assert_eq!(!needs.is_empty(), asks, "{action:?}");
+        assert!(needed(&offers, (much(hours + 1), &any), true).is_none());
+    }
+    assert_eq!(
+        grantable(&policy, Action::HttpPut),
+        Err(RefusalKind::NotPermitted)
+    );
+    assert_eq!(
+        grantable(&policy, Action::Shell),
+        Err(RefusalKind::Forbidden)
+    );
+}
+
+#[test]
+fn what_some_requests_may_have_for_longer_may_be_granted_for_as_long() {
+    let rules = r#"
+        @id("any") @grant("10m") permit(principal is Agent, action == Action::"Exec", resource);
+        @id("restart") @grant("1h") @approve("ops")
+        permit(principal is Agent, action == Action::"Exec", resource) when { context.program == "restart" };
+        @id("open") permit(principal is Agent, action == Action::"HttpGet", resource);
+        @id("more") @grant("1h")
+        permit(principal is Agent, action == Action::"HttpGet", resource) when { context.query.contains("a=b") };"#;
+    let policy = load_text(rules).unwrap();
+    let found = grantable(&policy, Action::Exec).unwrap();
+    let Grantable::For { offers, .. } = found else {
+        panic!("{found:?}");
+    };
+    let any = Budget::default();
+    let needs = |minutes: u64| needed(&offers, (Duration::from_secs(minutes * 60), &any), true);
+    assert_eq!(needs(10), Option::Some(Vec::new()));
+    assert_eq!(needs(60).unwrap().len(), 1);
+    assert_eq!(needs(61), None);
+    // What every request may have needs no grant.
+    assert_eq!(
+        grantable(&policy, Action::HttpGet),
+        Ok(Grantable::Permitted)
+    );
+}
