@@ -15,6 +15,9 @@ use crate::unseen::is_unseen;
 const NAME: usize = 128;
 /// Most names of a list in a message.
 const NAMES: usize = 5;
+/// Where to ask for what a process tree is given.
+const FROM_A_TREE: &str = "ask from a shell or a program of the agent's own that goes on running (a shell becomes the last \
+                           command of its line: put `; exit $?` behind that)";
 
 /// What is refused: lower case where no statement begins it, no full stop.
 #[expect(
@@ -443,9 +446,20 @@ impl Refusal {
     pub fn granted_to_trees() -> Self {
         let message = "this is granted to a process and what it starts, and nothing that started the one that asks runs in \
                        its scope: the grant would be the whole scope's";
-        let hint = "ask from a shell or a program of the agent's own that goes on running (a shell becomes the last command of its \
-                    line: put `; exit $?` behind that); only a permit with @grant_scope gives it to a whole scope";
-        Self::plain(RefusalKind::NotPermitted, message, hint)
+        let hint =
+            format!("{FROM_A_TREE}; only a permit with @grant_scope gives it to a whole scope");
+        Self::plain(RefusalKind::NotPermitted, message, &hint)
+    }
+
+    /// A token was to be exchanged for one of a process tree, and nothing that started the one that asks is in its scope.
+    #[must_use]
+    pub fn exchanged_for_trees() -> Self {
+        let message = "a token is exchanged for a process and what it starts, and nothing that started the one that asks \
+                       runs in its scope: the new one would be the whole scope's";
+        let hint = format!(
+            "{FROM_A_TREE}; who may bind the scope exchanges one for all of it, from outside"
+        );
+        Self::plain(RefusalKind::NotPermitted, message, &hint)
     }
 
     /// A grant was asked for that nobody needs.

@@ -12,6 +12,57 @@ fn as_agent(scene: &Scene, words: &str) -> Result<Finished> {
     scene.lab.agent().run(&program.to_string_lossy(), &words)
 }
 
+/// A shell of the agent, which is the topmost of its tree.
+struct Tree<'a> {
+    scene: &'a Scene,
+    shell: Process,
+    lines: usize,
+}
+
+impl<'a> Tree<'a> {
+    fn grow(scene: &'a Scene) -> Result<Self> {
+        let shell = scene.lab.agent().start("sh", &[])?;
+        Ok(Self {
+            scene,
+            shell,
+            lines: 0,
+        })
+    }
+
+    /// `interceptor …` below it, with the agents' socket: what it says, and whether it ends well.
+    fn asks(&mut self, words: &str) -> Result<(bool, String)> {
+        let socket = self.scene.lab.daemon.run_directory().join("agent.sock");
+        self.lines += 1;
+        let line = self.lines;
+        self.shell.send(&format!(
+            "echo begun {line}; {} {words} --socket {} 2>&1; echo over {line} $?\n",
+            place::interceptor()?.display(),
+            socket.display()
+        ))?;
+        self.shell.await_text(&format!("over {line} "), DEADLINE)?;
+        let log = self.shell.log();
+        let (_, told) = log
+            .split_once(&format!("begun {line}\n"))
+            .context("no begin")?;
+        let (told, end) = told
+            .split_once(&format!("over {line} "))
+            .context("no end")?;
+        Ok((end.starts_with('0'), told.to_owned()))
+    }
+
+    fn has(&mut self, words: &str) -> Result<String> {
+        let (is_good, told) = self.asks(words)?;
+        ensure!(is_good, "{words}: {told}");
+        Ok(told)
+    }
+
+    fn is_refused(&mut self, words: &str) -> Result<String> {
+        let (is_good, told) = self.asks(words)?;
+        ensure!(!is_good, "{words} is granted: {told}");
+        Ok(told)
+    }
+}
+
 /// A file that the agent may read.
 fn readable(scene: &Scene, token: &str) -> Result<String> {
     use std::os::unix::fs::PermissionsExt as _;
@@ -32,7 +83,11 @@ fn a_token_is_exchanged_for_one_of_this_scope_and_a_grant_in_that_name_is_issued
     let scene = Scene::new(&[])?;
     let token = scene.provider.token("analyst")?;
     let file = readable(&scene, &token)?;
-    let given = as_agent(&scene, &format!("exchange --token {file} --for 5m --json"))?.ok()?;
+    // What nobody in its scope started has no tree, and no token is made for all that runs there.
+    let alone = as_agent(&scene, &format!("exchange --token {file}"))?;
+    has(&refused(alone)?, &["the whole scope's", "; exit $?"])?;
+    let mut tree = Tree::grow(&scene)?;
+    let given = tree.has(&format!("exchange --token {file} --for 5m --json"))?;
     let given: Value = serde_json::from_str(&given)?;
     ensure!(
         given["token_type"] == "N_A" && given["expires_in"] == 300,
@@ -45,10 +100,14 @@ fn a_token_is_exchanged_for_one_of_this_scope_and_a_grant_in_that_name_is_issued
 
     // What was brought is not what is given out, and the daemon's own keys tell who signed.
     let file = readable(&scene, &token)?;
-    refused(as_agent(&scene, &format!("{REQUEST} {file}"))?)?;
+    tree.is_refused(&format!("{REQUEST} {file}"))?;
     scene.refusal("issuer")?;
     let file = readable(&scene, &own)?;
-    let granted = as_agent(&scene, &format!("{REQUEST} {file}"))?.ok()?;
+    // Neither another tree nor what is in none can do anything with it.
+    Tree::grow(&scene)?.is_refused(&format!("{REQUEST} {file}"))?;
+    refused(as_agent(&scene, &format!("{REQUEST} {file}"))?)?;
+    scene.refusal("elsewhere")?;
+    let granted = tree.has(&format!("{REQUEST} {file}"))?;
     let granted: Value = serde_json::from_str(&granted)?;
     ensure!(
         text(&granted, "/on_behalf_of/user")? == "analyst",
@@ -68,7 +127,7 @@ fn a_token_is_exchanged_for_one_of_this_scope_and_a_grant_in_that_name_is_issued
         &scene.lab.daemon.cli(&["grants"])?.ok()?,
         &["for analyst of"],
     )?;
-    let told = refused(as_agent(&scene, &format!("{REQUEST} {file}"))?)?;
+    let told = tree.is_refused(&format!("{REQUEST} {file}"))?;
     has(&told, &["could not be verified"])?;
     let line = scene.refusal("replayed")?;
     ensure!(text(&line, "/how")? == "on_behalf_of", "{line}");
@@ -90,7 +149,7 @@ fn a_token_is_exchanged_for_one_of_this_scope_and_a_grant_in_that_name_is_issued
     ];
     let for_others = scene.lab.daemon.cli(&words)?.ok()?;
     let file = readable(&scene, for_others.trim())?;
-    refused(as_agent(&scene, &format!("{REQUEST} {file}"))?)?;
+    tree.is_refused(&format!("{REQUEST} {file}"))?;
     scene.refusal("audience")?;
     scene.nowhere(&own)
 }
@@ -146,14 +205,10 @@ fn a_grant_ends_with_whom_the_scope_was_bound_to() -> Result<()> {
 fn a_token_is_exchanged_for_no_audience_that_is_not_named_for_its_issuer() -> Result<()> {
     let scene = Scene::new(&[])?;
     let file = readable(&scene, &scene.provider.token("analyst")?)?;
-    let asked = |audience: &str| {
-        as_agent(
-            &scene,
-            &format!("exchange --token {file} --audience {audience}"),
-        )
-    };
-    refused(asked("strangers")?)?;
+    let mut tree = Tree::grow(&scene)?;
+    let asked = |audience: &str| format!("exchange --token {file} --audience {audience}");
+    tree.is_refused(&asked("strangers"))?;
     let line = scene.refusal("audience")?;
     has(text(&line, "/cause")?, &["strangers"])?;
-    asked("others")?.ok().map(drop)
+    tree.has(&asked("others")).map(drop)
 }

@@ -24,7 +24,7 @@ use crate::audit::event::Event;
 use crate::clock;
 use crate::config::Target;
 use crate::grants::{Ended, Grant, Holder, Reserved, Standing};
-use crate::identity::{Identity, Principal, ScopeOf};
+use crate::identity::{Identity, Principal};
 use crate::policy::{
     Access, Action, Budget, ControlObject, ControlVerb, GrantId, Grantable, Needs, PrincipalFacts,
     Refusal, Resource, RuleId, is_answered, is_written, needed,
@@ -58,12 +58,12 @@ pub async fn request(
     Json(mut asked): Json<Request>,
 ) -> Result<Json<Standing>, Answer> {
     let (scope, principal) = agent_of(&services, &caller).await?;
+    let holder = Holder::asking(&principal, scope.id, asked.passing);
     let behalf = match asked.on_behalf_of.take() {
-        Some(token) => Some(brought(&services, &caller, (&scope, &principal), &token)?),
+        Some(token) => Some(brought(&services, &caller, &holder, &token)?),
         None => None,
     };
     let time = understood(&services, &asked).map_err(|mistake| Answer::bad(&mistake))?;
-    let holder = Holder::asking(&principal, scope.id, asked.passing);
     let tree = holder.root.is_some();
     let (rules, needs) = judged(&services, &principal, &asked, (time, tree))
         .map_err(|refusal| refused(&services, &principal, &asked, &refusal))?;
@@ -100,12 +100,11 @@ pub async fn request(
 fn brought(
     services: &Services,
     caller: &Known,
-    (scope, principal): (&ScopeOf, &Principal),
+    holder: &Holder,
     token: &Token,
 ) -> Result<Behalf, Answer> {
-    let holder = Holder::of(principal, scope.id);
-    let found = exchange::mint(services).and_then(|mint| mint.verify(&token.0, &holder));
-    found.map_err(|error| unbelieved(services, caller, &holder, &error))
+    let found = exchange::mint(services).and_then(|mint| mint.verify(&token.0, holder));
+    found.map_err(|error| unbelieved(services, caller, holder, &error))
 }
 
 /// Uses up the token that something is asked for with; two requests with one would else both be granted.

@@ -24,7 +24,7 @@ use crate::control::api::{Exchanged, Which};
 use crate::control::caller::{Answer, Known};
 use crate::control::status::agent_of;
 use crate::grants::Holder;
-use crate::policy::ControlVerb;
+use crate::policy::{ControlVerb, Refusal};
 use crate::secrets::Secret;
 use crate::session::services::Services;
 use crate::tokens::Error;
@@ -49,6 +49,8 @@ struct Asked {
     time: Duration,
     /// On the control socket: the scope.
     cgroup: Option<String>,
+    /// Whether the process that asks ends at once.
+    passing: bool,
 }
 
 /// The key that tokens are signed with.
@@ -68,10 +70,11 @@ pub async fn keys(State(services): Given, _caller: Known) -> Result<Json<Value>,
     Ok(Json(mint.keys()))
 }
 
-/// `POST /v1/token` on `agent.sock`: for the caller's own process tree.
+/// `POST /v1/token` on `agent.sock`: for the caller's own process tree, as grants are.
 ///
 /// # Errors
-/// An answer where the caller is in no scope, the request is not of the form, or the token is not believed.
+/// An answer where the caller is in no scope or in no tree, the request is not of the form, or the token is not
+/// believed.
 pub async fn own(
     State(services): Given,
     caller: Known,
@@ -82,7 +85,10 @@ pub async fn own(
         return Err(Answer::bad("an agent asks for its own scope"));
     }
     let (scope, principal) = agent_of(&services, &caller).await?;
-    let holder = Holder::of(&principal, scope.id);
+    let holder = Holder::asking(&principal, scope.id, asked.passing);
+    if holder.root.is_none() {
+        return Err(Answer::refused(&Refusal::exchanged_for_trees()));
+    }
     exchange(&services, &caller, &holder, asked).await
 }
 
@@ -209,12 +215,18 @@ fn asked(body: &[u8]) -> Result<Asked, String> {
     }
     let time = take("lifetime").map_or(Ok(DEFAULT), |text| clock::duration(&text))?;
     let cgroup = take("cgroup");
+    let passing = match take("passing").as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err("passing is true or false".to_owned()),
+    };
     let subject = said.remove("subject_token");
     Ok(Asked {
         subject: subject.ok_or("subject_token is missing")?,
         audience,
         time,
         cgroup,
+        passing,
     })
 }
 

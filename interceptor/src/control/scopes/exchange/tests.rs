@@ -18,6 +18,11 @@ fn a_request_is_read_as_a_form() {
     assert_eq!(read.audience.as_deref(), Some("a b="));
     assert_eq!(read.cgroup.as_deref(), Some("/x"));
     assert_eq!(read.time, Duration::from_secs(300));
+    let passing = |said: &str| asked(format!("{GOOD}{said}").as_bytes()).unwrap().passing;
+    assert_eq!(
+        ["", "&passing=false", "&passing=true"].map(passing),
+        [false, false, true]
+    );
 }
 
 #[test]
@@ -43,6 +48,7 @@ fn what_is_not_a_request_for_an_exchange_is_refused() {
         (&format!("{GOOD}&audience="), "audience"),
         (&format!("{GOOD}&audience=a%0Ab"), "audience"),
         (&format!("{GOOD}&lifetime=long"), "duration"),
+        (&format!("{GOOD}&passing=soon"), "true or false"),
         (&format!("{GOOD}&audience=%f"), "no form"),
         (&format!("{GOOD}&audience=%+1"), "no form"),
         (&format!("{GOOD}&audience=%ff"), "no form"),
