@@ -82,6 +82,25 @@ pub enum Progress {
 #[derive(Debug, Default)]
 pub struct Logins {
     pending: Mutex<HashMap<Uuid, Arc<Pending>>>,
+    /// Those that an issuer is asked to begin: whose, and since when.
+    coming: Mutex<HashMap<Uuid, (Whose, BootTime)>>,
+}
+
+/// Whose logins are counted together: those of a scope, and outside of all of them those of a user.
+type Whose = (Option<u64>, Option<u32>);
+
+/// A place for a login that is about to begin. Dropped, it is another's.
+#[derive(Debug)]
+struct Place<'a> {
+    logins: &'a Logins,
+    id: Uuid,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut coming = lock(&self.logins.coming);
+        coming.remove(&self.id);
+    }
 }
 
 #[derive(Debug)]
@@ -125,7 +144,8 @@ impl Tokens {
         let (Some(device), Some(token)) = (&facts.device, &facts.token) else {
             return Err(failed("the issuer does not offer the device flow"));
         };
-        self.logins.room(&owner)?;
+        // It has its place while the issuer is asked: others may ask at the same time.
+        let _place = self.logins.place(id, &owner)?;
         let scopes = config.scopes.join(" ");
         let fields = [("client_id", client.as_str()), ("scope", &scopes)];
         let answer = known
@@ -217,20 +237,25 @@ impl Tokens {
 }
 
 impl Logins {
-    /// Whether there is room for one more of this owner's; those that nobody waits for any more make some.
-    fn room(&self, owner: &Owner) -> Result<(), Error> {
+    /// A place for one more of this owner's; those that nobody waits for any more make some.
+    fn place(&self, id: Uuid, owner: &Owner) -> Result<Place<'_>, Error> {
+        let now = clock::boot();
         let mut pending = self.lock();
-        pending.retain(|_, one| one.until > clock::boot() && pidfd::is_alive(&one.owner.held));
-        let of = |owner: &Owner| (owner.scope, owner.scope.is_none().then_some(owner.uid));
-        let own = pending.values().filter(|one| of(&one.owner) == of(owner));
-        let just_now = own
-            .clone()
-            .any(|one| clock::boot().since(one.begun) < SPACED);
-        let full = pending.len() >= MOST || own.count() >= OF_ONE || just_now;
-        match full {
-            true => Err(Error::Login("too many logins are under way".to_owned())),
-            false => Ok(()),
+        pending.retain(|_, one| one.until > now && pidfd::is_alive(&one.owner.held));
+        let mut coming = lock(&self.coming);
+        let own = whose(owner);
+        let begun = pending.values().map(|one| (whose(&one.owner), one.begun));
+        let begun: Vec<_> = begun
+            .chain(coming.values().copied())
+            .filter(|(of, _)| *of == own)
+            .collect();
+        let just_now = begun.iter().any(|(_, at)| now.since(*at) < SPACED);
+        let all = pending.len().saturating_add(coming.len());
+        if all >= MOST || begun.len() >= OF_ONE || just_now {
+            return Err(Error::Login("too many logins are under way".to_owned()));
         }
+        coming.insert(id, (own, now));
+        Ok(Place { logins: self, id })
     }
 
     fn of(&self, id: Uuid, owner: &Owner) -> Result<Arc<Pending>, Error> {
@@ -246,8 +271,16 @@ impl Logins {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Pending>>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.pending)
     }
+}
+
+fn whose(owner: &Owner) -> Whose {
+    (owner.scope, owner.scope.is_none().then_some(owner.uid))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the issuer says to whoever asks whether the person has answered.

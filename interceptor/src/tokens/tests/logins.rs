@@ -198,6 +198,18 @@ async fn logins_are_begun_where_they_are_offered_and_not_too_many() {
 }
 
 #[tokio::test]
+async fn of_logins_that_are_begun_at_once_no_more_come_through() {
+    let idp = idp(&[]).await;
+    let (_directory, tokens) = tokens(Believed::default());
+    let issuers = idp.issuers();
+    let begin = || tokens.begin(&issuers, "idp", owner());
+    let (one, two, three) = tokio::join!(begin(), begin(), begin());
+    let begun = [one, two, three];
+    let good = begun.iter().filter(|begun| begun.is_ok()).count();
+    assert_eq!((good, idp.asked("/device")), (1, 1), "{begun:?}");
+}
+
+#[tokio::test]
 async fn logins_that_nobody_comes_back_from_keep_nobody_out() {
     let idp = idp(&[]).await;
     let (_directory, tokens) = tokens(Believed::default());
