@@ -8,6 +8,7 @@ use support::{DEADLINE, Finished, Process, place};
 
 use crate::lab::{Lab, has, lacks, refused, text};
 
+mod later;
 mod room;
 mod trees;
 
