@@ -103,6 +103,20 @@ async fn hold(
     Ok(id)
 }
 
+/// Asks all of it again: what is open, or was answered, is found among all of them.
+async fn find(approvals: &Approvals, case: &str, is_it: fn(&Found) -> bool) -> anyhow::Result<()> {
+    let again: Vec<_> = (0..WAITING).map(question).collect::<Result<_, _>>()?;
+    let count = f64::from(u32::try_from(again.len())?);
+    let since = clock::boot();
+    for question in again {
+        let found = approvals.ask(question, clock::boot()).await?;
+        ensure!(is_it(&found), "{case}: {found:?}");
+    }
+    let micros = clock::boot().since(since).as_secs_f64() * 1e6;
+    show("find", case, micros / count, "µs");
+    Ok(())
+}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
@@ -126,6 +140,8 @@ async fn main() -> anyhow::Result<()> {
         (resident()? - before) / (count - 1.0),
         "KiB",
     );
+    let is_open = |found: &Found| matches!(found, Found::Open { new: false, .. });
+    find(&approvals, "open_of_1000", is_open).await?;
     let since = clock::boot();
     for id in ids {
         let answer = Answer {
@@ -152,5 +168,7 @@ async fn main() -> anyhow::Result<()> {
     }
     let millis = clock::boot().since(since).as_secs_f64() * 1e3;
     show("answer", "each", millis / count, "ms");
+    let is_approved = |found: &Found| matches!(found, Found::Approved(_));
+    find(&approvals, "approved_of_1000", is_approved).await?;
     Ok(())
 }

@@ -3,8 +3,12 @@
 use super::{figure, of_crate, told};
 
 /// The subjects, as the bench prints them, and what is measured of each.
-const SUBJECTS: [(&str, &str); 2] = [("hold", "count or memory"), ("answer", "time")];
-const UNITS: [&str; 4] = ["requests", "MiB", "KiB", "ms"];
+const SUBJECTS: [(&str, &str); 3] = [
+    ("hold", "count or memory"),
+    ("find", "time"),
+    ("answer", "time"),
+];
+const UNITS: [&str; 5] = ["requests", "MiB", "KiB", "ms", "µs"];
 
 /// Builds and runs the bench, prints its figures and writes them.
 pub(crate) fn measure() -> anyhow::Result<()> {

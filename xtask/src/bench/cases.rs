@@ -1,6 +1,7 @@
 //! What is measured, each case over all subjects before the next, in some five minutes.
 
 mod copy;
+mod held;
 mod idle;
 mod login;
 mod masks;
@@ -45,6 +46,7 @@ pub(super) fn measure(guard: &Guard, filter: &[&str]) -> anyhow::Result<Vec<Figu
     copy::measure(&mut run)?;
     masks::measure(&mut run)?;
     idle::measure(&mut run)?;
+    held::measure(&mut run)?;
     durability(&mut run)?;
     restart::measure(&mut run)?;
     Ok(run.figures)

@@ -4,9 +4,10 @@
 use super::{figure, of_crate, told};
 
 /// The subjects, as the bench prints them, and what is measured of each.
-const SUBJECTS: [(&str, &str); 3] = [
+const SUBJECTS: [(&str, &str); 4] = [
     ("grants", "count"),
     ("lookup", "time"),
+    ("check", "time"),
     ("take", "time or rate"),
 ];
 const UNITS: [&str; 3] = ["µs", "1/s", "grants"];

@@ -59,7 +59,7 @@ fn gone(lab: &Lab) -> anyhow::Result<()> {
 }
 
 /// Resident memory of a process and its children, in KiB.
-fn resident(pid: u32) -> anyhow::Result<u64> {
+pub(super) fn resident(pid: u32) -> anyhow::Result<u64> {
     let read = |pid: u32| -> anyhow::Result<u64> {
         let status =
             fs::read_to_string(format!("/proc/{pid}/status")).context("read a hop's memory")?;
