@@ -72,6 +72,20 @@ pub enum EndReason {
 }
 
 impl EndReason {
+    /// Whether what the session still gets it may not have any more.
+    #[must_use]
+    pub fn takes_away(self) -> bool {
+        match self {
+            Self::Policy
+            | Self::Grant(_)
+            | Self::Identity
+            | Self::Killed
+            | Self::Limit
+            | Self::Storage => true,
+            Self::Drain | Self::Idle | Self::IdleInTransaction | Self::Statement => false,
+        }
+    }
+
     /// The word for it in the audit.
     #[must_use]
     pub fn word(self) -> &'static str {

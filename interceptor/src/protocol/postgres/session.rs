@@ -27,6 +27,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, WriteHalf};
 use tokio::sync::Notify;
+use tokio::task::coop::unconstrained;
 use tokio::time::{sleep, timeout};
 
 use self::judge::Judge;
@@ -54,6 +55,9 @@ use crate::session::{Direction, EndReason, Gate};
 const LINGER: Duration = Duration::from_secs(5);
 /// How long the last words to a client may take.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long the message that is on its way to a client may still take where what it stood on is gone. What is
+/// not whole by then is left as it is, and no word can follow it.
+const LAST_MESSAGE: Duration = Duration::from_millis(80);
 
 /// What a session has done for it outside of its own connections, each time that it is called. Whoever makes
 /// it bounds its time.
@@ -165,6 +169,14 @@ impl Why {
             Self::Ended(reason) => reason.word(),
             Self::Detected(_) => "detected",
             Self::Storage(_) => "storage",
+        }
+    }
+
+    /// How long a message may take that is on its way to the client.
+    fn patience(&self) -> Duration {
+        match self {
+            Self::Ended(reason) if reason.takes_away() => LAST_MESSAGE,
+            _ => LAST_WORDS,
         }
     }
 
@@ -323,7 +335,9 @@ where
         pipe: Pipe::new(from_upstream),
         last: None,
     };
-    let limits = async {
+    // Answers that are always ready to be read and written leave nothing of the task's budget: an end is seen
+    // all the same.
+    let limits = unconstrained(async {
         tokio::select! {
             biased;
             reason = gate.ended() => reason,
@@ -331,15 +345,16 @@ where
             reason = patience::cut(&shared, patience.obeys, &cancel) => reason,
             never = patience::hear(&shared) => match never {},
         }
-    };
-    let why = {
+    });
+    let (why, cancelling) = {
         // By reference: a future that is handed on by value is kept twice.
         let (requests, replies) = (pin!(requests.run()), pin!(replies.run()));
-        both(&shared, pin!(limits), requests, replies).await
+        both((&shared, &cancel), pin!(limits), requests, replies).await
     };
-    let pipe = replies.pipe;
-    let parting = Parting::new(pipe, (&mut upstream_reads, &mut upstream_writes));
-    close(&*gate, (&shared, &why), client_writes, (parting, &cancel)).await;
+    let parting = Parting::new(replies.pipe, (&mut upstream_reads, &mut upstream_writes));
+    let cancelling = cancelling.unwrap_or_else(|| cancels(&shared, &why, &cancel));
+    let client = client_writes;
+    close(&*gate, (&shared, &why), client, (parting, cancelling)).await;
     shared.end(why)
 }
 
@@ -367,18 +382,27 @@ fn ledger_of<G: Gate>(start: &Start) -> Ledger<G> {
     ledger
 }
 
+/// The cancel with which a session ends, on its way; `None` where there is nothing to cancel.
+type Cancelling = Option<Doing>;
+
+/// Cancels what runs where we are who ends the session.
+fn cancels<G: Gate>(shared: &Shared<G>, why: &Why, cancel: &Errand) -> Cancelling {
+    let is_due = why.last_words().is_some() && !shared.ledger().is_settled();
+    is_due.then(cancel)
+}
+
 /// Runs both halves until one says why the session ends, or `ended` does. When the client has closed, or
 /// the server takes no more, what the server still has to say is relayed first. `ended` is polled last: it
-/// sees what the halves have just done.
+/// sees what the halves have just done. Also gives the cancel where that is on its way already.
 async fn both<G: Gate>(
-    shared: &Shared<G>,
+    (shared, cancel): (&Shared<G>, &Errand),
     mut ended: Pin<&mut impl Future<Output = EndReason>>,
     mut requests: Pin<&mut impl Future<Output = Result<(), Why>>>,
     mut replies: Pin<&mut impl Future<Output = Why>>,
-) -> Why {
+) -> (Why, Option<Cancelling>) {
     let left = tokio::select! {
         biased;
-        why = &mut replies => return why,
+        why = &mut replies => return (why, None),
         left = &mut requests => match left {
             Ok(()) => Ok(Why::Client),
             Err(why @ Why::UpstreamLost(_)) => Ok(why),
@@ -390,19 +414,40 @@ async fn both<G: Gate>(
         Ok(left) => tokio::select! {
             biased;
             why = &mut replies => return match why {
-                Why::Upstream | Why::UpstreamLost(_) | Why::ClientLost(_) => left,
-                why => why,
+                Why::Upstream | Why::UpstreamLost(_) | Why::ClientLost(_) => (left, None),
+                why => (why, None),
             },
-            () = linger(shared, &left) => return left,
+            () = linger(shared, &left) => return (left, None),
             reason = &mut ended => Why::Ended(reason),
         },
         Err(why) => why,
     };
-    // The message that is on its way to the client is completed, so that one more can follow.
+    let cancelling = cancels(shared, &why, cancel);
+    let cancelling = complete(shared, &why, replies, cancelling).await;
+    (why, Some(cancelling))
+}
+
+/// Completes the message that is on its way to the client, so that one more can follow: nothing that comes
+/// behind it, and for a short time where it stands on nothing any more. The cancel goes out beside it.
+async fn complete<G: Gate>(
+    shared: &Shared<G>,
+    why: &Why,
+    replies: Pin<&mut impl Future<Output = Why>>,
+    mut cancelling: Cancelling,
+) -> Cancelling {
     shared.stopping.store(true, Ordering::Relaxed);
     shared.local.notify_one();
-    drop(timeout(LAST_WORDS, replies).await);
-    why
+    let mut rest = pin!(timeout(why.patience(), replies));
+    if let Some(doing) = &mut cancelling {
+        tokio::select! {
+            biased;
+            () = doing => {}
+            _ = &mut rest => return cancelling,
+        }
+        cancelling = Some(Box::pin(std::future::ready(())));
+    }
+    drop(rest.await);
+    cancelling
 }
 
 /// A server that owes nothing must close soon once its client has.
@@ -421,24 +466,22 @@ async fn close<C, U, G>(
     gate: &G,
     (shared, why): (&Shared<G>, &Why),
     mut client: WriteHalf<C>,
-    (parting, cancel): (Parting<'_, U>, &Errand),
+    (parting, cancelling): (Parting<'_, U>, Cancelling),
 ) where
     C: AsyncRead + AsyncWrite,
     U: AsyncRead + AsyncWrite,
     G: Gate,
 {
-    let words = why.last_words();
-    let cancels = words.is_some() && !shared.ledger().is_settled();
     let cancelled = async {
-        match why {
-            _ if !cancels => {}
+        match (cancelling, why) {
+            (None, _) => {}
             // Nothing that it says can be read.
-            Why::UpstreamViolation(_) => cancel().await,
-            _ => parting.cancel(gate, cancel).await,
+            (Some(doing), Why::UpstreamViolation(_)) => doing.await,
+            (Some(doing), _) => parting.cancel(gate, doing).await,
         }
     };
     let told = async {
-        if let Some(words) = words
+        if let Some(words) = why.last_words()
             && shared.whole.load(Ordering::Relaxed)
         {
             let words = words.response();

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use super::super::refuse;
 use super::super::wire::error::ErrorFields;
 use super::super::wire::{HEADER, backend};
-use super::Errand;
+use super::Doing;
 use super::pipe::{Fate, Pipe};
 use crate::session::{Answered, Gate};
 
@@ -41,9 +41,9 @@ impl<'a, U: AsyncRead + AsyncWrite> Parting<'a, U> {
         }
     }
 
-    /// Cancels what runs, and says what the server answered.
-    pub(super) async fn cancel<G: Gate>(mut self, gate: &G, cancel: &Errand) {
-        cancel().await;
+    /// Waits for the cancel of what runs, and says what the server answered.
+    pub(super) async fn cancel<G: Gate>(mut self, gate: &G, cancelling: Doing) {
+        cancelling.await;
         let since = Instant::now();
         let answered = timeout(SAYS, self.hear()).await;
         // One that has not closed may still be at it, whatever it said of something else.

@@ -2,6 +2,7 @@
 
 mod apart;
 mod detect;
+mod ending;
 pub(super) mod gate;
 mod hostile;
 mod limits;

@@ -16,7 +16,7 @@ use super::gate::{FakeGate, read};
 use super::server::{Log, Server};
 
 /// How many bytes a pipe holds: few, so that nobody lives on its slack.
-const SLACK: usize = 512;
+pub(crate) const SLACK: usize = 512;
 
 pub(crate) struct Rig {
     pub(crate) client: DuplexStream,
