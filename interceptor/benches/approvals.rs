@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use interceptor::approvals::{Answer, Approvals, Choice, Found, Outcome, Person, Question};
+use interceptor::approvals::{Answer, Approvals, Choice, Outcome, Person, Question};
 use interceptor::clock::{self, BootTime};
 use interceptor::grants::Holder;
 use interceptor::identity::{Cgroup, Executable, Principal, Process, User};
@@ -94,12 +94,17 @@ async fn hold(
     tasks: &mut JoinSet<Outcome>,
     number: u64,
 ) -> anyhow::Result<ApprovalId> {
-    let found = approvals.ask(question(number)?, clock::boot()).await?;
-    let Found::Open { id, new: true } = found else {
-        anyhow::bail!("question {number} is not new: {found:?}");
-    };
-    let waits = Arc::clone(approvals);
-    tasks.spawn(async move { waits.wait(id).answered().await });
+    let (question, waits) = (question(number)?, Arc::clone(approvals));
+    let id = question.id;
+    tasks.spawn(async move {
+        match waits.ask(question, clock::boot(), |_| Ok(())).await {
+            Ok((_, Some(mut ticket))) => ticket.answered().await,
+            _ => Outcome::Over(None),
+        }
+    });
+    while approvals.get(id).is_none() {
+        tokio::task::yield_now().await;
+    }
     Ok(id)
 }
 
@@ -127,9 +132,6 @@ async fn main() -> anyhow::Result<()> {
     let before = resident()?;
     for number in 1..WAITING {
         ids.push(hold(&approvals, &mut tasks, number).await?);
-    }
-    while approvals.all(None).iter().any(|one| one.waiting == 0) {
-        tokio::task::yield_now().await;
     }
     let count = f64::from(u32::try_from(approvals.open_now())?);
     show("hold", "waiting", count, "requests");

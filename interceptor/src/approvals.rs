@@ -29,7 +29,7 @@ pub use self::delegation::{Delegation, InPlace, StandIn};
 pub use self::person::{Person, known};
 pub use self::question::{Question, Value};
 use self::store::Store;
-use self::table::Table;
+use self::table::{Asked, Table};
 pub use self::table::{Choice, Found};
 pub use self::ticket::{Outcome, Ticket};
 pub use self::touches::{Rows, Touches};
@@ -69,6 +69,9 @@ pub enum Error {
         /// Seconds until people are asked again.
         left: u64,
     },
+    /// It cannot be written that they are asked.
+    #[error("the question cannot be written to the audit log: {0}")]
+    Untold(String),
     /// The question is not open, or not this person's to answer.
     #[error("{0}")]
     Mistaken(String),
@@ -295,16 +298,27 @@ impl Approvals {
         self.store.prune().await
     }
 
-    /// Asks, or finds what was said.
+    /// Asks, or finds what was said; a new question is there once `tell` has written it. Whoever asked waits for
+    /// an open one with the ticket, from the moment that it is there: with that, or with this dropped, a question
+    /// that nobody else waits for ends.
     ///
     /// # Errors
-    /// Where there are too many questions, or it cannot be kept.
-    pub async fn ask(&self, question: Question, now: BootTime) -> Result<Found, Error> {
-        let (found, standing) = self.table.ask(question, now)?;
-        if let Some(standing) = standing {
+    /// Where there are too many questions, or it cannot be written or kept.
+    pub async fn ask(
+        &self,
+        question: Question,
+        now: BootTime,
+        tell: impl FnOnce(&Question) -> Result<(), String>,
+    ) -> Result<(Found, Option<Ticket<'_>>), Error> {
+        let Asked { found, new, news } = self.table.ask(question, now, tell)?;
+        let ticket = match (&found, news) {
+            (Found::Open { id, .. }, Some(news)) => Some(Ticket::joined(self, *id, news)),
+            _ => None,
+        };
+        if let Some(standing) = new {
             self.store.save(standing).await?;
         }
-        Ok(found)
+        Ok((found, ticket))
     }
 
     /// Uses a word once, kept before this answers; false where it was used up or is over.
@@ -316,12 +330,6 @@ impl Approvals {
             Some(after) => self.store.save(after).await.map(|()| true),
             None => Ok(false),
         }
-    }
-
-    /// Waits for the answer of an open question.
-    #[must_use]
-    pub fn wait(&self, id: ApprovalId) -> Ticket<'_> {
-        Ticket::new(self, id)
     }
 
     /// Whether this person may say that.

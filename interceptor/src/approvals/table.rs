@@ -48,6 +48,16 @@ pub enum Found {
     },
 }
 
+/// What came of asking.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) found: Found,
+    /// A new question, which is to be kept.
+    pub(super) new: Option<Standing>,
+    /// Of an open one; whoever asked is counted among those who wait.
+    pub(super) news: Option<watch::Receiver<u64>>,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Table {
     held: Mutex<Held>,
@@ -94,6 +104,12 @@ impl Entry {
     fn set(&mut self, state: State) {
         self.standing.state = state;
         self.standing.version = self.standing.version.saturating_add(1);
+    }
+
+    /// One more waits.
+    fn join(&mut self) -> watch::Receiver<u64> {
+        self.standing.waiting = self.standing.waiting.saturating_add(1);
+        self.news.subscribe()
     }
 
     fn word(&self) -> Word {
@@ -291,21 +307,32 @@ impl Table {
         self.tell_all();
     }
 
+    /// Asks. In one step with that `tell` writes it: nobody can find, or answer, what is not written.
     pub(super) fn ask(
         &self,
         question: Question,
         now: BootTime,
-    ) -> Result<(Found, Option<Standing>), Error> {
+        tell: impl FnOnce(&Question) -> Result<(), String>,
+    ) -> Result<Asked, Error> {
         let mut held = self.held();
-        if let Some(known) = held.known(&question, now) {
+        if let Some(found) = held.known(&question, now) {
+            let news = match &found {
+                Found::Open { id, .. } => held.all.get_mut(id).map(Entry::join),
+                Found::Approved(_) | Found::Denied(_) => None,
+            };
             self.tell_all();
-            return Ok((known, None));
+            return Ok(Asked {
+                found,
+                new: None,
+                news,
+            });
         }
         held.room(&question, now)?;
         if let Some(left) = held.fatigue.is_closed(question.kind(), now) {
             return Err(Error::Closed { left });
         }
         held.fatigue.ask(question.holder.scope, now)?;
+        tell(&question).map_err(Error::Untold)?;
         let id = question.id;
         let standing = Standing {
             question: Arc::new(question),
@@ -318,18 +345,22 @@ impl Table {
             version: 0,
         };
         held.insert(standing.clone());
+        let news = held.all.get_mut(&id).map(Entry::join);
         self.tell_all();
-        Ok((Found::Open { id, new: true }, Some(standing)))
+        Ok(Asked {
+            found: Found::Open { id, new: true },
+            new: Some(standing),
+            news,
+        })
     }
 
     /// One more waits; `None` where there is nothing to wait for.
+    #[cfg(test)]
     pub(super) fn join(&self, id: ApprovalId) -> Option<watch::Receiver<u64>> {
         let mut held = self.held();
-        let entry = held.all.get_mut(&id)?;
-        entry.standing.waiting = entry.standing.waiting.saturating_add(1);
-        let news = entry.news.subscribe();
+        let news = held.all.get_mut(&id).map(Entry::join);
         self.tell_all();
-        Some(news)
+        news
     }
 
     /// One waits no longer. What nobody waits for is over, unless it stays for whoever comes back; and who goes

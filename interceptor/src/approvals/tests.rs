@@ -4,6 +4,7 @@ mod asking;
 mod crash;
 mod factor;
 mod late;
+mod telling;
 mod who;
 
 use std::collections::BTreeSet;
@@ -96,6 +97,22 @@ fn says(by: Person, yes: bool) -> Answer {
     }
 }
 
+impl Approvals {
+    /// Asks, and leaves an open question to whoever comes back.
+    async fn asks(&self, question: Question, now: BootTime) -> Result<Found, Error> {
+        let (found, ticket) = self.ask(question, now, |_| Ok(())).await?;
+        if let Some(ticket) = ticket {
+            ticket.leave();
+        }
+        Ok(found)
+    }
+
+    /// Waits for the answer of an open question, as one more.
+    fn wait(&self, id: ApprovalId) -> Ticket<'_> {
+        Ticket::joined(self, id, self.table.join(id).unwrap())
+    }
+}
+
 struct Scene {
     approvals: Approvals,
     directory: tempfile::TempDir,
@@ -126,7 +143,7 @@ impl Scene {
 
     async fn asked(&self, text: &str, needs: &[Need]) -> Found {
         let question = question(text, needs);
-        self.approvals.ask(question, at(0)).await.unwrap()
+        self.approvals.asks(question, at(0)).await.unwrap()
     }
 
     async fn open(&self, text: &str, needs: &[Need]) -> ApprovalId {
@@ -184,7 +201,7 @@ async fn an_answer_is_for_the_same_text_values_settings_user_and_place_alone() {
     for change in others {
         let mut other = question("delete = 1", &needs);
         change(&mut other);
-        let found = scene.approvals.ask(other, at(1)).await.unwrap();
+        let found = scene.approvals.asks(other, at(1)).await.unwrap();
         assert!(matches!(found, Found::Open { new: true, .. }), "{found:?}");
     }
     let found = scene.asked("delete = 1", &needs).await;
@@ -202,7 +219,7 @@ async fn people_count_by_their_groups_and_each_once() {
     let mut own = question("update = 2", &[need(&["dba"], 1)]);
     own.principal = serde_json::json!({ "identity": { "user": "user7" } });
     let of = own.id;
-    scene.approvals.ask(own, at(0)).await.unwrap();
+    scene.approvals.asks(own, at(0)).await.unwrap();
     let error = scene.yes(of, person(7, &["dba"]), 0).await.unwrap_err();
     assert!(error.to_string().contains("his own behalf"), "{error}");
     let first = scene.yes(id, person(1, &["dba"]), 0).await.unwrap();
@@ -284,7 +301,7 @@ async fn who_logged_in_counts_by_the_issuers_groups_once_and_never_for_himself()
         let mut own = question(text, &[need(&["staff:dba"], 1)]);
         own.principal = principal;
         let id = own.id;
-        scene.approvals.ask(own, at(0)).await.unwrap();
+        scene.approvals.asks(own, at(0)).await.unwrap();
         let error = scene.yes(id, jane(), 0).await.unwrap_err();
         assert!(error.to_string().contains(told), "{error}");
     }
@@ -299,7 +316,7 @@ async fn each_thing_that_is_wanted_takes_a_word_of_its_own() {
     let mut both = question("delete = 1", &[need(&["dba"], 1)]);
     both.needs.push(BTreeSet::from([need(&["ops"], 1)]));
     let id = both.id;
-    scene.approvals.ask(both, at(0)).await.unwrap();
+    scene.approvals.asks(both, at(0)).await.unwrap();
     let first = scene.yes(id, person(1, &["dba"]), 0).await.unwrap();
     assert_eq!(first.state, State::Open);
     let second = scene.yes(id, person(2, &["ops"]), 0).await.unwrap();
@@ -450,10 +467,10 @@ async fn a_shape_is_covered_for_as_long_as_every_rule_lets_it() {
         assert!(scene.approvals.take(id, at(2)).await.unwrap());
     }
     let other = question("update = 2", &needs);
-    let found = scene.approvals.ask(other, at(2)).await.unwrap();
+    let found = scene.approvals.asks(other, at(2)).await.unwrap();
     assert!(matches!(found, Found::Open { .. }), "{found:?}");
     let late = question("delete = 2", &needs);
-    let found = scene.approvals.ask(late, at(62)).await.unwrap();
+    let found = scene.approvals.asks(late, at(62)).await.unwrap();
     assert!(matches!(found, Found::Open { .. }), "{found:?}");
 }
 
@@ -464,7 +481,7 @@ async fn questions_are_bounded_in_number_and_bytes() {
     for number in 0..16 {
         scene.open(&format!("delete = {number}"), &needs).await;
     }
-    let more = scene.approvals.ask(question("delete = 16", &needs), at(1));
+    let more = scene.approvals.asks(question("delete = 16", &needs), at(1));
     assert!(matches!(more.await, Err(Error::Full(_))));
     // The same again is no more.
     let same = scene.asked("delete = 1", &needs).await;
@@ -479,7 +496,7 @@ async fn questions_are_bounded_in_number_and_bytes() {
     for scope in 100..3_000 {
         let mut one = question(&"x".repeat(60 << 10), &needs);
         one.holder.scope = scope;
-        match scene.approvals.ask(one, at(1)).await {
+        match scene.approvals.asks(one, at(1)).await {
             Ok(_) => large += 1,
             Err(Error::Full(_)) => break,
             Err(error) => panic!("{error}"),
@@ -561,7 +578,7 @@ async fn what_was_denied_is_not_asked_again_however_it_is_spelled() {
         under: vec![under.to_owned()],
         ..question(text, &needs)
     };
-    let ask = async |question: Question, at: BootTime| scene.approvals.ask(question, at).await;
+    let ask = async |question: Question, at: BootTime| scene.approvals.asks(question, at).await;
     let first = of("delete where id = 1", Some("1"), "a");
     let id = first.id;
     ask(first, at(0)).await.unwrap();
@@ -589,10 +606,10 @@ async fn what_was_denied_is_not_asked_again_however_it_is_spelled() {
     assert!(matches!(found, Found::Denied(_)), "{found:?}");
     let scene = scene.again();
     let again = of("delete   where id=1", Some("1"), "a");
-    let found = scene.approvals.ask(again, at(3)).await.unwrap();
+    let found = scene.approvals.asks(again, at(3)).await.unwrap();
     assert!(matches!(found, Found::Denied(_)), "{found:?}");
     let late = of("delete   where id=1", Some("1"), "a");
-    let found = scene.approvals.ask(late, at(902)).await.unwrap();
+    let found = scene.approvals.asks(late, at(902)).await.unwrap();
     assert!(matches!(found, Found::Open { .. }), "{found:?}");
 }
 
@@ -608,7 +625,7 @@ async fn what_cannot_be_told_from_several_that_were_denied_is_not_asked_while_an
     for (literal, when) in [("1", 1), ("2", 841)] {
         let asked = of(&format!("delete where id = {literal}"), Some(literal));
         let id = asked.id;
-        scene.approvals.ask(asked, at(when)).await.unwrap();
+        scene.approvals.asks(asked, at(when)).await.unwrap();
         let no = says(person(1, &["dba"]), false);
         let choice = Choice::default();
         let answered = scene.approvals.answer(id, no, choice, at(when));
@@ -617,12 +634,12 @@ async fn what_cannot_be_told_from_several_that_were_denied_is_not_asked_while_an
     // The first no has ended, be it let go of or not.
     for _ in 0..2 {
         let unread = of("delete where id = E'2'", None);
-        let found = scene.approvals.ask(unread, at(902)).await.unwrap();
+        let found = scene.approvals.asks(unread, at(902)).await.unwrap();
         assert!(matches!(found, Found::Denied(_)), "{found:?}");
         scene.approvals.table.ended(at(902));
     }
     let unread = of("delete where id = E'2'", None);
-    let found = scene.approvals.ask(unread, at(1742)).await.unwrap();
+    let found = scene.approvals.asks(unread, at(1742)).await.unwrap();
     assert!(matches!(found, Found::Open { .. }), "{found:?}");
 }
 
@@ -698,9 +715,9 @@ async fn what_is_over_takes_nobodys_place() {
     for scope in 0..3 {
         let one = large(scope);
         ids.push(one.id);
-        scene.approvals.table.ask(one, at(0)).unwrap();
+        scene.approvals.table.ask(one, at(0), |_| Ok(())).unwrap();
     }
-    let more = |scope| scene.approvals.table.ask(large(scope), at(0));
+    let more = |scope| scene.approvals.table.ask(large(scope), at(0), |_| Ok(()));
     assert!(matches!(more(3), Err(Error::Full(_))));
     scene.approvals.void(ids[0]);
     more(3).unwrap();
@@ -857,7 +874,7 @@ async fn what_a_request_would_touch_is_told_while_it_waits_and_kept_with_the_ans
     let approvals = Approvals::open(&file).unwrap();
     let asked = question("delete=1", &[need(&["dba"], 2)]);
     let id = asked.id;
-    approvals.ask(asked, at(1)).await.unwrap();
+    approvals.asks(asked, at(1)).await.unwrap();
     let touches = |rows| Touches {
         rows: Rows::Counted(rows),
         plan: vec!["Delete on orders".to_owned()],

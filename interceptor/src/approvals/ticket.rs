@@ -28,11 +28,16 @@ pub struct Ticket<'a> {
 }
 
 impl<'a> Ticket<'a> {
-    pub(super) fn new(approvals: &'a Approvals, id: ApprovalId) -> Self {
+    /// Of one who is counted already.
+    pub(super) fn joined(
+        approvals: &'a Approvals,
+        id: ApprovalId,
+        news: watch::Receiver<u64>,
+    ) -> Self {
         Self {
             approvals,
             id,
-            news: approvals.table.join(id),
+            news: Some(news),
             stays: false,
         }
     }
@@ -57,6 +62,11 @@ impl<'a> Ticket<'a> {
                 self.news = None;
             }
         }
+    }
+
+    /// Waits no longer; the question stays open for whoever comes back.
+    pub fn leave(mut self) {
+        self.stays = true;
     }
 
     /// The last look of one who waits no longer: what was said until now counts, and later answers are kept.

@@ -13,7 +13,7 @@ async fn what_has_no_shape_is_covered_as_it_was_shown_alone() {
     };
     let asked = of("systemctl status nginx");
     let id = asked.id;
-    scene.approvals.ask(asked, at(0)).await.unwrap();
+    scene.approvals.asks(asked, at(0)).await.unwrap();
     let shape = Choice {
         shape: Some(Duration::from_secs(60)),
         times: 0,
@@ -24,7 +24,7 @@ async fn what_has_no_shape_is_covered_as_it_was_shown_alone() {
     assert!(error.contains("covers what was shown"), "{error}");
     scene.yes(id, person(1, &["dba"]), 0).await.unwrap();
     let other = of("systemctl stop postgresql");
-    let found = scene.approvals.ask(other, at(2)).await.unwrap();
+    let found = scene.approvals.asks(other, at(2)).await.unwrap();
     assert!(matches!(found, Found::Open { new: true, .. }), "{found:?}");
     // What an earlier version let be approved for its shape covers no more than what was shown.
     let mut standing = scene.approvals.get(id).unwrap();
@@ -35,7 +35,7 @@ async fn what_has_no_shape_is_covered_as_it_was_shown_alone() {
     };
     let scene = Scene::new();
     scene.approvals.table.enter(standing);
-    let found = scene.approvals.ask(of("systemctl stop x"), at(2)).await;
+    let found = scene.approvals.asks(of("systemctl stop x"), at(2)).await;
     assert!(matches!(found.unwrap(), Found::Open { new: true, .. }));
 }
 
@@ -50,7 +50,7 @@ async fn a_no_to_what_cannot_be_told_apart_is_for_all_of_it() {
     };
     let first = of("delete /* /* 1 */ */", None);
     let id = first.id;
-    scene.approvals.ask(first, at(0)).await.unwrap();
+    scene.approvals.asks(first, at(0)).await.unwrap();
     let no = says(person(1, &["dba"]), false);
     let said = scene
         .approvals
@@ -58,7 +58,7 @@ async fn a_no_to_what_cannot_be_told_apart_is_for_all_of_it() {
         .await;
     said.unwrap();
     for other in [of("delete /* /* 2 */ */", None), of("delete 7", Some("7"))] {
-        let found = scene.approvals.ask(other, at(2)).await.unwrap();
+        let found = scene.approvals.asks(other, at(2)).await.unwrap();
         assert!(matches!(found, Found::Denied(_)), "{found:?}");
     }
 }
@@ -75,20 +75,20 @@ async fn what_was_denied_three_times_is_not_asked_for_an_hour() {
     for number in 0..3 {
         let one = of(number);
         let id = one.id;
-        let found = scene.approvals.ask(one, at(number)).await.unwrap();
+        let found = scene.approvals.asks(one, at(number)).await.unwrap();
         assert!(matches!(found, Found::Open { new: true, .. }), "{found:?}");
         let no = says(person(1, &["dba"]), false);
         let now = at(number);
         let said = scene.approvals.answer(id, no, Choice::default(), now).await;
         said.unwrap();
     }
-    let closed = scene.approvals.ask(of(3), at(4)).await;
+    let closed = scene.approvals.asks(of(3), at(4)).await;
     assert!(matches!(closed, Err(Error::Closed { .. })), "{closed:?}");
     let other = question("update where id = 1", &needs);
-    scene.approvals.ask(other, at(4)).await.unwrap();
+    scene.approvals.asks(other, at(4)).await.unwrap();
     let mut later = of(3);
     later.until = at(5_000);
-    scene.approvals.ask(later, at(3_700)).await.unwrap();
+    scene.approvals.asks(later, at(3_700)).await.unwrap();
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn new_questions_of_a_scope_are_counted_by_time() {
         let mut one = question(&format!("delete {scope} {number}"), &needs);
         one.holder.scope = scope;
         let id = one.id;
-        let found = scene.approvals.ask(one, now).await;
+        let found = scene.approvals.asks(one, now).await;
         // Whoever asks cancels, and asks something else.
         scene.approvals.void(id);
         drop(scene.approvals.ended(now));

@@ -22,7 +22,7 @@ async fn the_child_that_is_killed_at_its_syncs_asks_and_answers() {
     for word in WORDS {
         let question = question(word, &[need(&["dba"], 1)]);
         let id = question.id;
-        approvals.ask(question, at(1)).await.unwrap();
+        approvals.asks(question, at(1)).await.unwrap();
         acknowledge(&format!("asked {word}"));
         if word == "open" {
             continue;

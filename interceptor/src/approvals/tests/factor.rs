@@ -60,7 +60,7 @@ async fn where_one_of_two_rules_asks_for_a_proof_who_has_none_counts_for_the_oth
     let mut question = question("delete = 1", &[need(&["dba"], 1)]);
     question.needs.push([proved].into());
     let id = question.id;
-    scene.approvals.ask(question, at(0)).await.unwrap();
+    scene.approvals.asks(question, at(0)).await.unwrap();
     let bare = says(person(1, &["dba"]), true);
     let after = scene
         .approvals

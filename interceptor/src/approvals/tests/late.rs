@@ -55,7 +55,7 @@ async fn a_shape_covers_nothing_of_what_has_none_and_no_need_that_lets_it_cover_
     good.await.unwrap();
     let mut other = question("delete = 2", &needs);
     other.varies = false;
-    let found = scene.approvals.ask(other, at(2)).await.unwrap();
+    let found = scene.approvals.asks(other, at(2)).await.unwrap();
     assert!(matches!(found, Found::Open { new: true, .. }), "{found:?}");
 
     // Of two things that are wanted, one lets an answer cover what was shown alone.
@@ -66,7 +66,7 @@ async fn a_shape_covers_nothing_of_what_has_none_and_no_need_that_lets_it_cover_
     };
     both.needs.push(BTreeSet::from([strict]));
     let id = both.id;
-    scene.approvals.ask(both, at(2)).await.unwrap();
+    scene.approvals.asks(both, at(2)).await.unwrap();
     let error = scene.approvals.answer(id, yes(), minute, at(3)).await;
     let error = error.unwrap_err().to_string();
     assert!(error.contains("nothing but what was shown"), "{error}");

@@ -94,7 +94,7 @@ async fn nobody_answers_for_himself_by_another_word() {
         let mut one = question(&format!("delete = {number}"), &[need(&["dba"], 1)]);
         change(&mut one);
         let id = one.id;
-        scene.approvals.ask(one, at(0)).await.unwrap();
+        scene.approvals.asks(one, at(0)).await.unwrap();
         for by in all_of_alice() {
             let error = scene.yes(id, by.clone(), 0).await.unwrap_err();
             assert!(error.to_string().contains(told), "{number} {by:?}: {error}");

@@ -239,6 +239,7 @@ fn refused(
     match error {
         approvals::Error::Mistaken(why) => Answer::bad(why),
         approvals::Error::State(_)
+        | approvals::Error::Untold(_)
         | approvals::Error::Full(_)
         | approvals::Error::Often { .. }
         | approvals::Error::Closed { .. } => Answer::failed(error),

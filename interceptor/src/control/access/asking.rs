@@ -16,7 +16,7 @@ use crate::audit::event::{About, Event};
 use crate::clock;
 use crate::grants::Holder;
 use crate::identity::Principal;
-use crate::policy::{ApprovalId, Needs, Refusal};
+use crate::policy::{Needs, Refusal};
 use crate::session::people::answering::{self, No};
 use crate::session::services::Services;
 use crate::tokens::exchange::Behalf;
@@ -37,20 +37,23 @@ pub(super) async fn consent(
     let question = question(principal, (holder, needs), (asked, behalf))
         .map_err(|error| Answer::failed(&error))?;
     let who = approvals::who(&question.needs);
-    let (all, fingerprint) = (question.needs.clone(), question.fingerprint.clone());
-    let found = services.approvals.ask(question, clock::boot()).await;
+    let found = services.approvals.ask(question, clock::boot(), |new| {
+        write(services, principal, asked, new)
+    });
     let no = |no: No| Answer::refused(&no.refusal(SUMMARY));
-    match found.map_err(|error| no(No::Unasked(error)))? {
+    let (found, ticket) = found.await.map_err(|error| no(No::Unasked(error)))?;
+    if let Some(ticket) = ticket {
+        // It stays for whoever comes back.
+        ticket.leave();
+    }
+    match found {
         Found::Approved(word) => {
             let pid = principal.process.pid;
             let used = answering::use_up(services, holder, pid, word).await;
             used.map(|word| word.met()).map_err(no)
         }
         Found::Denied(answer) => Err(no(No::Denied(answer))),
-        Found::Open { id, new } => {
-            if new {
-                write(services, principal, asked, (id, &fingerprint, &all))?;
-            }
+        Found::Open { id, .. } => {
             let refusal = Refusal::waits_for_people(SUMMARY, &who, id);
             Err(Answer::waits(&refusal, id))
         }
@@ -61,10 +64,9 @@ fn write(
     services: &Services,
     principal: &Principal,
     asked: &Request,
-    (approval, fingerprint, needs): (ApprovalId, &str, &[Needs]),
-) -> Result<(), Answer> {
-    let json =
-        serde_json::value::to_raw_value(principal).map_err(|error| Answer::failed(&error))?;
+    question: &Question,
+) -> Result<(), String> {
+    let json = serde_json::value::to_raw_value(principal).map_err(|error| error.to_string())?;
     let event = Event::ApprovalAsked {
         about: About {
             connection: Uuid::nil(),
@@ -74,13 +76,13 @@ fn write(
             database: asked.database.as_deref(),
             principal: Some(&json),
         },
-        approval,
+        approval: question.id,
         summary: SUMMARY,
-        fingerprint,
-        needs,
+        fingerprint: &question.fingerprint,
+        needs: &question.needs,
     };
     let written = services.audit.append(&event);
-    written.map(drop).map_err(|error| Answer::failed(&error))
+    written.map(drop).map_err(|error| error.to_string())
 }
 
 fn question(

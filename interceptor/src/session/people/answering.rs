@@ -120,6 +120,10 @@ impl No {
             Self::Unasked(error @ approvals::Error::Closed { .. }) => {
                 Refusal::denied_by_people(&format!("{summary}: {error}"))
             }
+            Self::Unasked(error @ approvals::Error::Untold(_)) => {
+                tracing::error!(%error, "cannot ask people");
+                Refusal::storage("the audit log cannot be written")
+            }
             Self::Unasked(error) => {
                 tracing::error!(%error, "cannot ask people");
                 Refusal::storage("the question to people cannot be kept")

@@ -298,19 +298,22 @@ impl Session {
             .map_err(|why| Refusal::not_askable(&reading.summary, why))?;
         let question = self.question(said.text, shown, reading, needs)?;
         let (needs, until) = (question.needs.clone(), question.until);
-        let approvals = &self.services.approvals;
-        let found = approvals.ask(question, clock::boot()).await;
-        let found = found.map_err(|error| No::Unasked(error).refusal(&reading.summary))?;
-        let (id, new) = match found {
-            Found::Approved(word) => return self.use_up(word, reading).await,
-            Found::Denied(answer) => {
-                return Err(No::Denied(answer).refusal(&reading.summary));
-            }
-            Found::Open { id, new } => (id, new),
-        };
-        let mut ticket = approvals.wait(id);
+        let asked = self.services.approvals.ask(question, clock::boot(), |new| {
+            self.write_asked(new, reading)
+        });
+        let asked = asked.await;
+        let (id, new, mut ticket) =
+            match asked.map_err(|error| No::Unasked(error).refusal(&reading.summary))? {
+                (Found::Approved(word), _) => return self.use_up(word, reading).await,
+                (Found::Denied(answer), _) => {
+                    return Err(No::Denied(answer).refusal(&reading.summary));
+                }
+                (Found::Open { id, new }, Some(ticket)) => (id, new, ticket),
+                (Found::Open { .. }, None) => {
+                    return Err(No::Over(None).refusal(&reading.summary));
+                }
+            };
         if new {
-            self.write_asked(id, reading, &needs)?;
             self.examine(id, said, reading)?;
         }
         let retry = |id: ApprovalId| {
@@ -426,21 +429,16 @@ impl Session {
         })
     }
 
-    fn write_asked(
-        &self,
-        id: ApprovalId,
-        reading: &Reading,
-        needs: &[Needs],
-    ) -> Result<(), Refusal> {
+    fn write_asked(&self, question: &Question, reading: &Reading) -> Result<(), String> {
         let event = Event::ApprovalAsked {
             about: self.about(),
-            approval: id,
+            approval: question.id,
             summary: &reading.summary,
             fingerprint: &reading.fingerprint,
-            needs,
+            needs: &question.needs,
         };
         let written = self.services.audit.append(&event);
-        written.map(drop).map_err(|error| storage(&error))
+        written.map(drop).map_err(|error| error.to_string())
     }
 
     async fn use_up(&self, word: Word, reading: &Reading) -> Result<Word, Refusal> {
