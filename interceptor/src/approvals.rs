@@ -13,6 +13,7 @@ mod store;
 mod table;
 mod ticket;
 mod touches;
+mod word;
 
 use std::path::Path;
 use std::time::Duration;
@@ -33,10 +34,12 @@ use self::table::{Asked, Table};
 pub use self::table::{Choice, Found};
 pub use self::ticket::{Outcome, Ticket};
 pub use self::touches::{Rows, Touches};
+use self::word::TakenBack;
+pub use self::word::Word;
 use crate::clock::BootTime;
 use crate::factors::Factor;
 use crate::identity::LoggedIn;
-use crate::policy::{ApprovalId, Approved, Need, Needs};
+use crate::policy::{ApprovalId, Need, Needs};
 use crate::state;
 
 /// How long a question stays open at most.
@@ -161,6 +164,8 @@ pub enum Over {
     Used,
     /// Policy asks for another word now, or a person who said yes may not any more.
     Void,
+    /// The yes was taken back, by somebody or with its agent.
+    Revoked,
     /// Its scope is no more.
     Scope,
     /// The host was started anew.
@@ -190,9 +195,18 @@ pub struct Standing {
     /// Counts its changes.
     #[serde(default)]
     pub(crate) version: u64,
+    /// Whether the word of it, which requests go on by, does not count any more.
+    #[serde(skip)]
+    pub(crate) taken_back: TakenBack,
 }
 
 impl Standing {
+    /// Whether this person has answered it, by whoever's right.
+    #[must_use]
+    pub fn is_answered_by(&self, person: &Person) -> bool {
+        self.answers.iter().any(|said| said.by.is(person))
+    }
+
     /// Digest of what people are shown of it, in hex: what is asked, and what it would touch.
     #[must_use]
     pub fn shown(&self) -> String {
@@ -206,40 +220,6 @@ impl Standing {
 
 fn any_number() -> u64 {
     u64::MAX
-}
-
-/// People's word for one request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Word {
-    /// The question that it answers.
-    pub id: ApprovalId,
-    needs: Vec<Needs>,
-    /// Who said so.
-    pub answers: Vec<Answer>,
-}
-
-impl Word {
-    /// What was asked for that these people's word meets, each by itself.
-    #[must_use]
-    pub fn met(&self) -> Needs {
-        let alone = self.answers.iter().any(|said| said.yes && said.break_glass);
-        let of = |ways: &Needs, waited| -> Needs {
-            let meets = |need: &&Need| alone || table::is_enough(need, &self.answers, waited);
-            ways.iter().filter(meets).cloned().collect()
-        };
-        let met = |ways| match of(ways, Duration::ZERO) {
-            // Others may have spoken for it after a while.
-            none if none.is_empty() => of(ways, Duration::MAX),
-            met => met,
-        };
-        self.needs.iter().flat_map(met).collect()
-    }
-}
-
-impl Approved for Word {
-    fn covers(&self, needs: &Needs) -> bool {
-        self.needs.contains(needs)
-    }
 }
 
 /// Whose word it takes, for people: `dba, and 2 of ops or security`.
@@ -417,6 +397,19 @@ impl Approvals {
         self.table.touches(id, touches);
     }
 
+    /// Takes a yes back; what goes on by it has no word any more. How it stands then, which is to be kept; `None`
+    /// where there is no yes.
+    #[must_use]
+    pub fn take_back(&self, id: ApprovalId) -> Option<Standing> {
+        self.table.take_back(id)
+    }
+
+    /// Takes back what people said yes to of an agent, and ends what it asks; what is to be kept. A no stays.
+    #[must_use]
+    pub fn end_agent(&self, agent: &str) -> Vec<Standing> {
+        self.table.end_agent(agent)
+    }
+
     /// Ends a question whose answer does not stand any more.
     pub fn void(&self, id: ApprovalId) {
         self.table.end(id, Over::Void);
@@ -477,7 +470,7 @@ impl Approvals {
         self.table.escalated(now)
     }
 
-    /// Keeps the end of a question.
+    /// Keeps how a question stands.
     ///
     /// # Errors
     /// Where it cannot be kept.

@@ -55,6 +55,7 @@ fn routes(services: Shared, logins: &Arc<Logins>, site: &Arc<Site>) -> Router {
         .route("/api/approvals", get(approvals::all))
         .route("/api/approvals/show", post(approvals::show))
         .route("/api/approvals/answer", post(approvals::answer))
+        .route("/api/approvals/revoke", post(approvals::revoke))
         .route("/api/approvals/delegate", post(delegating::delegate))
         .route("/api/approvals/delegations", get(delegating::all))
         .route("/api/approvals/undelegate", post(delegating::undelegate))

@@ -153,6 +153,7 @@ fn control_routes(services: Arc<Services>) -> Router {
         .route("/v1/approvals", get(approvals::all))
         .route("/v1/approvals/show", post(approvals::show))
         .route("/v1/approvals/answer", post(approvals::answer))
+        .route("/v1/approvals/revoke", post(approvals::revoke))
         .route("/v1/approvals/delegate", post(delegating::delegate))
         .route("/v1/approvals/delegations", get(delegating::all))
         .route("/v1/approvals/undelegate", post(delegating::undelegate))

@@ -41,7 +41,7 @@ use crate::clock::{self, BootTime};
 use crate::config::Target;
 use crate::grants::{Footing, Taken};
 use crate::masking::Masks;
-use crate::policy::{Ask, GrantId, NotApproved, Refusal, Verdicts};
+use crate::policy::{ApprovalId, Ask, GrantId, NotApproved, Refusal, Verdicts};
 use crate::recording;
 pub use crate::recording::Terminal;
 
@@ -55,6 +55,8 @@ pub enum EndReason {
     Grant(GrantId),
     /// The scope is not bound any more to whom it was.
     Identity,
+    /// People's word for what it does was taken back.
+    Approval,
     /// `interceptor kill`.
     Killed,
     /// The daemon drains.
@@ -79,6 +81,7 @@ impl EndReason {
             Self::Policy
             | Self::Grant(_)
             | Self::Identity
+            | Self::Approval
             | Self::Killed
             | Self::Limit
             | Self::Storage => true,
@@ -93,6 +96,7 @@ impl EndReason {
             Self::Policy => "policy",
             Self::Grant(_) => "grant",
             Self::Identity => "identity",
+            Self::Approval => "approval",
             Self::Killed => "killed",
             Self::Drain => "drain",
             Self::Idle => "idle",
@@ -310,6 +314,16 @@ impl Session {
                     .authorize(&policy, &reading.asks, &held, &**consent);
                 permit.is_ok() && masks.is_within(then)
             })
+    }
+
+    /// Whether something in it goes on by this word of people.
+    #[must_use]
+    pub fn goes_on_by(&self, word: ApprovalId) -> bool {
+        let held = lock(&self.in_flight);
+        let has = |(_, request): &(RequestId, InFlight)| {
+            request.consent.word().is_some_and(|one| one.id == word)
+        };
+        held.iter().any(has)
     }
 
     /// A grant that it stands on, not only its requests, and that is no more.

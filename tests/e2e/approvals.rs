@@ -7,6 +7,7 @@ use support::{Agent, DEADLINE, Finished, Process, place};
 
 use crate::lab::{Lab, has, lacks, refused, text};
 
+mod back;
 mod touches;
 
 /// Groups that every Debian has, each with a user of its own.

@@ -8,6 +8,7 @@ use tokio::sync::{Notify, watch};
 
 use super::fatigue::Fatigue;
 use super::question::Key;
+use super::word::TakenBack;
 use super::{Answer, Error, HOLDS, Over, Question, Standing, State, Touches, Word};
 use crate::clock::BootTime;
 use crate::policy::{ApprovalId, Need, Needs};
@@ -117,6 +118,7 @@ impl Entry {
             id: self.question().id,
             needs: self.question().needs.clone(),
             answers: self.standing.answers.clone(),
+            taken_back: self.standing.taken_back.clone(),
         }
     }
 
@@ -158,6 +160,18 @@ impl Entry {
     fn tell(&self) {
         self.news
             .send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Takes a yes back, be it used up.
+    fn take_back(&mut self) -> Option<Standing> {
+        match self.standing.state {
+            State::Approved { .. } => self.set(State::Over { why: Over::Revoked }),
+            State::Over { why: Over::Used } => {}
+            State::Open | State::Denied { .. } | State::Over { .. } => return None,
+        }
+        self.standing.taken_back.set();
+        self.tell();
+        Some(self.standing.clone())
     }
 
     /// Uses the answer once.
@@ -343,6 +357,7 @@ impl Table {
             touches: None,
             covers: u64::MAX,
             version: 0,
+            taken_back: TakenBack::default(),
         };
         held.insert(standing.clone());
         let news = held.all.get_mut(&id).map(Entry::join);
@@ -435,7 +450,8 @@ impl Table {
             }
         }
         let mut said = entry.standing.answers.iter();
-        if said.any(|said| said.is_by_any_of(answer)) {
+        // Who has said yes may think better of it.
+        if said.any(|said| said.is_by_any_of(answer) && (answer.yes || !said.yes)) {
             return mistaken("this user has answered already; another one must");
         }
         if answer.break_glass {
@@ -581,6 +597,39 @@ impl Table {
             entry.standing.touches = Some(touches);
         }
         self.tell_all();
+    }
+
+    /// Takes a yes back, be it used up: how it stands then.
+    pub(super) fn take_back(&self, id: ApprovalId) -> Option<Standing> {
+        let mut held = self.held();
+        if let Some(entry) = held.all.get_mut(&id) {
+            let after = entry.take_back();
+            self.tell_all();
+            return after;
+        }
+        let used = State::Over { why: Over::Used };
+        let mut lately = held.lately.iter().rev();
+        let last = lately.find(|one| one.question.id == id && one.state == used)?;
+        last.taken_back.set();
+        Some(last.clone())
+    }
+
+    /// Takes back what people said yes to of an agent, and ends what it asks.
+    pub(super) fn end_agent(&self, agent: &str) -> Vec<Standing> {
+        let mut held = self.held();
+        let mut ended = Vec::new();
+        let of = held.all.values_mut();
+        for entry in of.filter(|entry| entry.question().holder.agent == agent) {
+            if entry.standing.state == State::Open {
+                entry.set(State::Over { why: Over::Revoked });
+                entry.tell();
+                ended.push(entry.standing.clone());
+            } else {
+                ended.extend(entry.take_back());
+            }
+        }
+        self.tell_all();
+        ended
     }
 
     pub(super) fn end(&self, id: ApprovalId, why: Over) {

@@ -1,6 +1,7 @@
 //! The life of a question, step by step, and what of it outlives the daemon.
 
 mod asking;
+mod back;
 mod crash;
 mod factor;
 mod late;
@@ -18,7 +19,7 @@ use super::*;
 use crate::clock::BootTime;
 use crate::grants::Holder;
 use crate::identity::Identity;
-use crate::policy::{Later, RuleId};
+use crate::policy::{Approved as _, Later, RuleId};
 
 const SECOND: u64 = 1_000_000_000;
 

@@ -34,6 +34,8 @@ enum Verb {
     Approve(Approve),
     /// Say no.
     Deny(Deny),
+    /// Take a yes back, and end what goes on by it.
+    Revoke(Revoke),
     /// Name a stand-in, who answers by your right while you are away.
     Delegate(Delegate),
     /// List who stands in for whom.
@@ -51,6 +53,7 @@ impl Approvals {
             Verb::Show(show) => show.run().await,
             Verb::Approve(approve) => approve.run().await,
             Verb::Deny(deny) => deny.run().await,
+            Verb::Revoke(revoke) => revoke.run().await,
             Verb::Delegate(delegate) => delegate.run().await,
             Verb::Delegations(delegations) => delegations.run().await,
             Verb::Undelegate(undelegate) => undelegate.run().await,
@@ -180,6 +183,29 @@ impl Deny {
             factor: None,
         };
         answer(&self.daemon, &say, self.json).await
+    }
+}
+
+#[derive(Debug, Args)]
+struct Revoke {
+    /// The request, as `ls` names it.
+    approval: Uuid,
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Revoke {
+    async fn run(self) -> anyhow::Result<ExitCode> {
+        let which = WhichApproval {
+            approval: ApprovalId(self.approval),
+        };
+        let control = self.daemon.control()?;
+        let standing: Standing = client::post(&control, "/v1/approvals/revoke", &which).await?;
+        let text = format!("{}\n", state(&standing));
+        Ok(show(self.json, &standing, &text))
     }
 }
 

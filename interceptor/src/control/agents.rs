@@ -139,6 +139,11 @@ async fn act(
         // Before its scopes are looked at: one that it gets meanwhile is stopped too.
         services.scopes.set_frozen(agent, deed == Deed::Freeze);
     }
+    // Before its processes: what comes in their place finds no yes.
+    let let_go = match deed {
+        Deed::Kill => services.approvals.end_agent(agent),
+        Deed::Freeze | Deed::Thaw => Vec::new(),
+    };
     let mut scopes = services.scopes.all().to_vec();
     scopes.retain(|scope| scope.agent == agent);
     for scope in &scopes {
@@ -155,6 +160,11 @@ async fn act(
     };
     if deed == Deed::Kill {
         ending::of_agent(services, agent, Ended::Killed).await;
+    }
+    for standing in let_go {
+        if let Err(error) = services.approvals.keep(standing).await {
+            tracing::error!(%error, "a yes has ended with its agent, but that cannot be kept yet");
+        }
     }
     let acted = Acted {
         scopes: scopes.into_iter().map(|scope| scope.path).collect(),

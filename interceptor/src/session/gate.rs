@@ -10,11 +10,13 @@ use uuid::Uuid;
 
 use super::masks::Masked;
 use super::meter::Room;
+use super::people::answering::No;
 use super::people::asking::{Consent, Said};
 use super::{
     Allowance, Allowed, Answered, Authorized, Direction, EndReason, InFlight, Outcome, Phase,
     Reading, Refused, RequestId, Session, Spent, Terminal, Typed, lock, storage,
 };
+use crate::approvals::Over;
 use crate::audit::event::{Event, Request};
 use crate::audit::{self, Sink as _};
 use crate::clock;
@@ -170,6 +172,11 @@ impl Gate for Session {
                 taken.map_err(|refusal| self.taken_back(line, refusal))?
             }
         };
+        // Whoever takes a word back has either seen this request in flight, or is seen here.
+        if consent.word().is_some_and(|word| word.is_taken_back()) {
+            let refusal = No::Over(Some(Over::Revoked)).refusal(&reading.summary);
+            return Err(self.taken_back(line, refusal));
+        }
         // A reload since the judgement has either seen this request in flight, or is seen here.
         let permit = match self.services.policy.generation() == permit.generation() {
             true => permit,

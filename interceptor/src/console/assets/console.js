@@ -50,6 +50,12 @@ const count = (all) => {
   $('open').textContent = open || '';
 };
 
+// Nothing is offered that cannot be said any more.
+function settled({ state }) {
+  if (state.is !== 'open') $('answer')?.remove();
+  if (state.is !== 'approved') $('back')?.remove();
+}
+
 async function approvals(id, asked) {
   if (!id) {
     const all = await api('/api/approvals');
@@ -63,15 +69,17 @@ async function approvals(id, asked) {
     $('touches').textContent = views.touches(found.standing);
     $('plan').textContent = views.plan(found.standing) || 'not known';
     if ($('answer')) $('answer').dataset.shown = found.shown;
-    if (found.standing.state.is !== 'open') $('answer')?.remove();
+    settled(found.standing);
     return undefined;
   }
-  return put(id, views.approval(found, (standing) => {
+  const answered = (standing) => {
     say(`Said. It is ${views.state(standing)}.`);
     $('state').textContent = views.state(standing);
-    if (standing.state.is !== 'open') $('answer')?.remove();
+    if (standing.state.is === 'approved') $('answer')?.replaceWith(views.back(standing, answered));
+    settled(standing);
     $('state').focus();
-  }), asked);
+  };
+  return put(id, views.approval(found, answered), asked);
 }
 
 async function audit(id, asked) {

@@ -131,6 +131,7 @@ export const plan = ({ touches: known }) => plain((known?.plan ?? []).join('\n')
 
 // What is said counts when its button is pressed, and never before.
 function answering(one, shown, answered) {
+  if (one.state.is === 'approved') return back(one, answered);
   if (one.state.is !== 'open') return undefined;
   const reason = el('input', { id: 'reason', name: 'reason', maxLength: 1000, autocomplete: 'off' });
   const times = el('input', { id: 'times', type: 'number', min: 1, max: 9999, value: 1 });
@@ -173,6 +174,13 @@ function answering(one, shown, answered) {
     send(true);
   });
   return form;
+}
+
+// What was said too soon: a yes that holds is taken back, and what goes on by it ends.
+export function back(one, answered) {
+  return el('p', { id: 'back' }, twice('Take back', `Take back the yes to ${one.id}`, async () => {
+    answered(await api('/api/approvals/revoke', { approval: one.id }));
+  }));
 }
 
 const counted = (used, most) => (most === undefined || most === null ? undefined : `${used ?? 0} of ${most}`);

@@ -22,10 +22,14 @@ use crate::audit::event::Event;
 use crate::clock;
 use crate::grants::Holder;
 use crate::policy::{ControlCaller, ControlObject, ControlVerb, Needs};
+use crate::session::EndReason;
 use crate::session::services::Services;
 
 /// Bytes of a reason.
 const MAX_TEXT: usize = 1_024;
+/// What is told to who names another question.
+const UNKNOWN: &str =
+    "no question of that name is kept in mind; `interceptor approvals ls` lists those that are";
 /// How many earlier questions of the same shape are shown.
 const BEFORE: usize = 5;
 
@@ -165,6 +169,73 @@ pub async fn answer(
     said.await
         .map_err(|error| Answer::failed(&error))?
         .map(Json)
+}
+
+/// `POST /v1/approvals/revoke` on the control socket: takes a yes back, and ends what goes on by it.
+///
+/// # Errors
+/// An answer where the caller neither said it nor may answer for that scope, or nobody said yes.
+pub async fn revoke(
+    State(services): Given,
+    caller: Known,
+    Json(which): Json<WhichApproval>,
+) -> Result<Json<Standing>, Answer> {
+    let standing = services.approvals.last_of(which.approval);
+    let standing = standing.ok_or_else(|| Answer::bad(UNKNOWN))?;
+    may_take_back(&services, &caller, &standing).await?;
+    // It goes on where the caller goes away.
+    let taken = tokio::spawn(async move { take_back(&services, &caller, which).await });
+    taken
+        .await
+        .map_err(|error| Answer::failed(&error))?
+        .map(Json)
+}
+
+/// Who may say yes may take one back, and so may whoever said it.
+async fn may_take_back(
+    services: &Arc<Services>,
+    caller: &Known,
+    standing: &Standing,
+) -> Result<(), Answer> {
+    let (verb, object) = (ControlVerb::Approve, object(standing));
+    if caller.judged(services, verb, &object).await?.is_ok() {
+        return Ok(());
+    }
+    let places = Places::of(services, caller).await?;
+    let by = person(services, &standing.question.needs, places.who.clone());
+    if standing.is_answered_by(&by) || places.to(services, standing).is_some() {
+        return Ok(());
+    }
+    caller.may(services, verb, &object).await.map(drop)
+}
+
+async fn take_back(
+    services: &Services,
+    caller: &Known,
+    which: WhichApproval,
+) -> Result<Standing, Answer> {
+    let (verb, id) = (ControlVerb::Revoke.word(), which.approval);
+    let Some(standing) = services.approvals.take_back(id) else {
+        caller.audit(services, verb, "failed", json!({ "approval": id }));
+        return Err(Answer::bad("nobody's yes to that holds"));
+    };
+    // What was about to begin sees that there is no word; what has begun is seen here.
+    let sessions = services
+        .registry
+        .end(EndReason::Approval, |session| session.goes_on_by(id));
+    let detail = json!({ "approval": id, "sessions": sessions });
+    match services.approvals.keep(standing.clone()).await {
+        Ok(()) => {
+            caller.audit(services, verb, "ok", detail);
+            Ok(standing)
+        }
+        Err(error) => {
+            tracing::error!(%error, "a yes is taken back, but that cannot be kept yet");
+            let error = "it is taken back, but that cannot be kept: a daemon that starts anew before it is, which is \
+                         tried again, lets it count again";
+            Err(caller.failed(services, verb, detail, error))
+        }
+    }
 }
 
 /// Who speaks, by an own right or, where that does not do, by that of somebody whom the caller stands in for.
@@ -317,7 +388,6 @@ pub(super) fn object(standing: &Standing) -> ControlObject {
 }
 
 fn found(services: &Services, which: WhichApproval) -> Result<Standing, Answer> {
-    services.approvals.get(which.approval).ok_or_else(|| {
-        Answer::bad("no question of that name is kept in mind; `interceptor approvals ls` lists those that are")
-    })
+    let found = services.approvals.get(which.approval);
+    found.ok_or_else(|| Answer::bad(UNKNOWN))
 }

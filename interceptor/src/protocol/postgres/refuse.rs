@@ -283,6 +283,10 @@ pub fn ended(reason: EndReason) -> ErrorFields {
             "57P01",
             "the identity that this session was opened under has ended",
         ),
+        EndReason::Approval => (
+            "57P01",
+            "the approval that this session went on by was taken back",
+        ),
         EndReason::Killed => ("57P01", "the session was ended by an operator"),
         EndReason::Drain => ("57P01", "the interceptor is shutting down"),
         EndReason::Idle => ("57P05", "the session was idle for too long"),

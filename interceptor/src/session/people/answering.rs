@@ -11,7 +11,7 @@ use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::clock::{self, BootTime};
 use crate::grants::Holder;
-use crate::policy::{ControlCaller, ControlObject, ControlVerb, Refusal};
+use crate::policy::{ApprovalId, ControlCaller, ControlObject, ControlVerb, Refusal};
 use crate::session::ending;
 use crate::session::services::Services;
 
@@ -90,6 +90,7 @@ fn word(why: Over, standing: &Standing) -> &'static str {
         Over::Expired => "expired",
         Over::Withdrawn => "withdrawn",
         Over::Void => "void",
+        Over::Revoked => "revoked",
         Over::Scope => "scope",
         Over::Restarted => "restarted",
     }
@@ -145,6 +146,7 @@ impl No {
 fn said(why: Option<Over>) -> &'static str {
     match why {
         Some(Over::Void) => "policy asks for another approval now",
+        Some(Over::Revoked) => "the approval was taken back",
         Some(Over::Scope) => "the scope is no more",
         Some(Over::Used) => "the approval was used up by another request",
         Some(Over::Expired | Over::Withdrawn | Over::Restarted) | None => {
@@ -172,7 +174,15 @@ pub async fn use_up(
     let taken = services.approvals.take(word.id, clock::boot()).await;
     match taken.map_err(No::Unasked)? {
         true => Ok(word),
-        false => Err(No::Over(Some(Over::Used))),
+        false => Err(No::Over(Some(gone(services, word.id)))),
+    }
+}
+
+/// Why a word that was there is none any more.
+fn gone(services: &Services, id: ApprovalId) -> Over {
+    match services.approvals.last_of(id).map(|last| last.state) {
+        Some(State::Over { why }) => why,
+        _ => Over::Used,
     }
 }
 

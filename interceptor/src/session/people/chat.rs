@@ -486,6 +486,7 @@ mod tests {
             covers: 1,
             touches: None,
             version: 0,
+            taken_back: Default::default(),
         });
         let told = told.to_string();
         assert!(told.contains("for robot of https://idp.example"), "{told}");

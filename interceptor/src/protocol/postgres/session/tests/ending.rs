@@ -68,6 +68,7 @@ fn what_is_taken_away_comes_for_no_tenth_of_a_second() {
         EndReason::Policy,
         grant,
         EndReason::Identity,
+        EndReason::Approval,
         EndReason::Killed,
         EndReason::Limit,
         EndReason::Storage,
