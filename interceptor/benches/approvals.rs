@@ -35,7 +35,8 @@ fn principal(scope: u64) -> Principal {
     };
     Principal {
         identity: None,
-        agent: "agent".to_owned(),
+        // Of one fewer questions are taken.
+        agent: format!("agent-{scope}"),
         user: User {
             uid: 1_000,
             gid: 1_000,

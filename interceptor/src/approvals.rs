@@ -56,9 +56,9 @@ pub enum Error {
     /// There are too many.
     #[error("{0}")]
     Full(&'static str),
-    /// This scope has asked too much lately.
+    /// This agent has asked too much lately, as this user.
     #[error(
-        "this scope has asked people too often: 30 new questions in 10 minutes are the most; try again in {wait} s"
+        "this agent has asked people too often: 30 new questions in 10 minutes are the most; try again in {wait} s"
     )]
     Often {
         /// Seconds until it may ask again.
@@ -415,13 +415,13 @@ impl Approvals {
         self.table.end(id, Over::Void);
     }
 
-    /// The scopes that asked something which is not over.
+    /// The scopes that asked something which ends with them.
     #[must_use]
     pub fn scopes(&self) -> std::collections::BTreeSet<u64> {
         self.table.scopes()
     }
 
-    /// Ends the questions of a scope.
+    /// Ends the questions of a scope, and the yeses that it was given.
     pub fn end_scope(&self, scope: u64) {
         self.table.end_scope(scope);
     }

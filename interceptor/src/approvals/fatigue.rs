@@ -7,7 +7,7 @@ use super::Error;
 use super::question::Key;
 use crate::clock::{BootTime, Lately};
 
-/// New questions of one scope in [`WINDOW`].
+/// New questions of one agent and user in [`WINDOW`].
 const QUESTIONS: usize = 30;
 /// How long a question counts.
 const WINDOW: Duration = Duration::from_mins(10);
@@ -16,10 +16,10 @@ const NOES: usize = 3;
 /// For so long, counted from the last of them; and they are counted for as long.
 const CLOSED: Duration = Duration::from_hours(1);
 
-/// What was asked and denied lately. In memory only: a daemon that starts anew begins to count.
+/// What was asked and denied lately. In memory only: a daemon that starts anew counts the noes that hold still.
 #[derive(Debug)]
 pub(super) struct Fatigue {
-    asked: Lately<u64>,
+    asked: Lately<Key>,
     noes: Lately<Key>,
 }
 
@@ -33,12 +33,12 @@ impl Default for Fatigue {
 }
 
 impl Fatigue {
-    /// Counts a new question of a scope.
+    /// Counts a new question of whoever asks.
     ///
     /// # Errors
     /// Where there were too many, with when to try again.
-    pub(super) fn ask(&mut self, scope: u64, now: BootTime) -> Result<(), Error> {
-        let counted = self.asked.count(scope, QUESTIONS, now);
+    pub(super) fn ask(&mut self, asker: Key, now: BootTime) -> Result<(), Error> {
+        let counted = self.asked.count(asker, QUESTIONS, now);
         counted.map_err(|wait| Error::Often { wait })
     }
 

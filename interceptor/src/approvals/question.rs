@@ -146,8 +146,15 @@ impl Question {
         ])
     }
 
-    /// Of requests that ask for the same with the same values, however they are spelled and whatever was set
-    /// before: what was denied is not asked again with another space in it.
+    /// Whose request it is, whatever program or scope of theirs sends it: another copy of the one, or the next of
+    /// the other, is no reason to ask people more often.
+    pub(super) fn asker(&self) -> Key {
+        Key(digest(self.whose().iter().map(String::as_bytes)))
+    }
+
+    /// Of requests that ask for the same with the same values, however they are spelled, whatever was set before,
+    /// and whatever program or scope of whoever asks sends them: what was denied is not asked again with another
+    /// space in it.
     pub(super) fn alike(&self) -> Option<Key> {
         let literals = self.literals.as_deref()?;
         let digest = self.digest.as_deref().unwrap_or_default();
@@ -157,7 +164,7 @@ impl Question {
             literals.as_bytes(),
             digest.as_bytes(),
         ];
-        Some(self.hashed(&own, &[]))
+        Some(self.wanted(&own))
     }
 
     /// Of requests that ask for the same, whatever literals are in their text: where those cannot be told, a no
@@ -165,12 +172,12 @@ impl Question {
     pub(super) fn unread(&self) -> Key {
         let digest = self.digest.as_deref().unwrap_or_default();
         let own = [b"unread", self.fingerprint.as_bytes(), digest.as_bytes()];
-        self.hashed(&own, &[])
+        self.wanted(&own)
     }
 
     /// Of requests that ask for the same, whatever their values are.
     pub(super) fn kind(&self) -> Key {
-        self.hashed(&[b"kind", self.fingerprint.as_bytes()], &[])
+        self.wanted(&[b"kind", self.fingerprint.as_bytes()])
     }
 
     /// Of requests that differ in their literals alone.
@@ -213,40 +220,50 @@ impl Question {
         bound.into_iter().chain(brought)
     }
 
+    /// What an answer covers: from this scope and program alone.
     fn key(&self, own: &[&[u8]]) -> Key {
-        self.hashed(own, &self.under)
+        let scope = self.holder.scope.to_be_bytes();
+        let from: [&[u8]; 2] = [&scope, self.sha256.as_bytes()];
+        let under = self.under.iter().map(String::as_bytes);
+        let own = own.iter().copied().chain(from).chain(under);
+        self.wanted(&own.collect::<Vec<_>>())
     }
 
-    fn hashed(&self, own: &[&[u8]], under: &[String]) -> Key {
-        let [issuer, subject] = ["issuer", "subject"].map(|what| self.on_behalf(what));
-        let scope = self.holder.scope.to_be_bytes();
-        let uid = self.uid.to_be_bytes();
-        let brought = self.on_behalf_of.as_ref();
-        let brought = brought.map_or(("", ""), |of| (of.issuer.as_str(), of.subject.as_str()));
-        let common: [&[u8]; 10] = [
-            brought.0.as_bytes(),
-            brought.1.as_bytes(),
-            issuer.unwrap_or_default().as_bytes(),
-            subject.unwrap_or_default().as_bytes(),
-            &scope,
-            self.holder.agent.as_bytes(),
-            &uid,
-            self.sha256.as_bytes(),
-            self.target.as_bytes(),
-            self.database.as_bytes(),
-        ];
-        let mut digest = Context::new(&SHA256);
-        let under = under.iter().map(|text| text.as_bytes());
+    /// What somebody wants, wherever it comes from.
+    fn wanted(&self, own: &[&[u8]]) -> Key {
+        let whose = self.whose();
+        let place = [self.target.as_bytes(), self.database.as_bytes()];
         // What takes another word is another question.
         let needs = serde_json::to_vec(&self.needs).unwrap_or_default();
-        let parts = own.iter().copied().chain(common).chain(under);
-        for part in parts.chain([needs.as_slice()]) {
-            // Each with its length: no two lists run into the same bytes.
-            digest.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-            digest.update(part);
-        }
-        let mut key = [0; 32];
-        key.copy_from_slice(digest.finish().as_ref());
-        Key(key)
+        let whose = whose.iter().map(String::as_bytes);
+        let parts = own.iter().copied().chain(whose).chain(place);
+        Key(digest(parts.chain([needs.as_slice()])))
     }
+
+    /// The agent and the user, and in whose name.
+    fn whose(&self) -> [String; 6] {
+        let [issuer, subject] = ["issuer", "subject"].map(|what| self.on_behalf(what));
+        let brought = self.on_behalf_of.as_ref();
+        let brought = brought.map_or(("", ""), |of| (of.issuer.as_str(), of.subject.as_str()));
+        [
+            brought.0.to_owned(),
+            brought.1.to_owned(),
+            issuer.unwrap_or_default().to_owned(),
+            subject.unwrap_or_default().to_owned(),
+            self.holder.agent.clone(),
+            self.uid.to_string(),
+        ]
+    }
+}
+
+/// Each with its length: no two lists run into the same bytes.
+fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+    let mut digest = Context::new(&SHA256);
+    for part in parts {
+        digest.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        digest.update(part);
+    }
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest.finish().as_ref());
+    bytes
 }

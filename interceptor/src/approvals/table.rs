@@ -1,11 +1,14 @@
 //! The questions that are open, and the answers that hold, in memory. Every step is one under one lock.
 
+mod entry;
+
 use std::collections::{BTreeSet, HashMap, VecDeque, hash_map};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+use self::entry::Entry;
 use super::fatigue::Fatigue;
 use super::question::Key;
 use super::word::TakenBack;
@@ -81,120 +84,6 @@ struct Held {
     lately: VecDeque<Standing>,
 }
 
-#[derive(Debug)]
-struct Entry {
-    standing: Standing,
-    /// How many groups it was told of that may answer after a while.
-    escalated: usize,
-    news: watch::Sender<u64>,
-}
-
-impl Entry {
-    fn new(standing: Standing) -> Self {
-        Self {
-            standing,
-            escalated: 0,
-            news: watch::Sender::new(0),
-        }
-    }
-
-    fn question(&self) -> &Question {
-        &self.standing.question
-    }
-
-    fn set(&mut self, state: State) {
-        self.standing.state = state;
-        self.standing.version = self.standing.version.saturating_add(1);
-    }
-
-    /// One more waits.
-    fn join(&mut self) -> watch::Receiver<u64> {
-        self.standing.waiting = self.standing.waiting.saturating_add(1);
-        self.news.subscribe()
-    }
-
-    fn word(&self) -> Word {
-        Word {
-            id: self.question().id,
-            needs: self.question().needs.clone(),
-            answers: self.standing.answers.clone(),
-            taken_back: self.standing.taken_back.clone(),
-        }
-    }
-
-    fn is_open(&self, now: BootTime) -> bool {
-        self.standing.state == State::Open && now < self.question().until
-    }
-
-    /// Until when its state stands by itself.
-    fn until(&self) -> BootTime {
-        match self.standing.state {
-            State::Open => self.question().until,
-            State::Approved { until, .. } | State::Denied { until } => until,
-            State::Over { .. } => BootTime(0),
-        }
-    }
-
-    /// The answer, where it holds and is not used up.
-    fn said(&self, now: BootTime) -> Option<Word> {
-        match self.standing.state {
-            State::Approved { until, left, shape } if now < until && (shape || left > 0) => {
-                Some(self.word())
-            }
-            _ => None,
-        }
-    }
-
-    /// Who said no, where that holds.
-    fn denied(&self, now: BootTime) -> Option<Answer> {
-        match self.standing.state {
-            State::Denied { until } if now < until => {
-                let said = self.standing.answers.iter().rev();
-                said.into_iter().find(|said| !said.yes).cloned()
-            }
-            _ => None,
-        }
-    }
-
-    /// Wakes those who wait.
-    fn tell(&self) {
-        self.news
-            .send_modify(|count| *count = count.wrapping_add(1));
-    }
-
-    /// Takes a yes back, be it used up.
-    fn take_back(&mut self) -> Option<Standing> {
-        match self.standing.state {
-            State::Approved { .. } => self.set(State::Over { why: Over::Revoked }),
-            State::Over { why: Over::Used } => {}
-            State::Open | State::Denied { .. } | State::Over { .. } => return None,
-        }
-        self.standing.taken_back.set();
-        self.tell();
-        Some(self.standing.clone())
-    }
-
-    /// Uses the answer once.
-    fn take(&mut self, now: BootTime) -> bool {
-        match self.standing.state {
-            State::Approved { until, .. } if until <= now => false,
-            State::Approved { shape: true, .. } => true,
-            State::Approved {
-                left: left @ 1..,
-                until,
-                shape,
-            } => {
-                self.set(match left.saturating_sub(1) {
-                    0 => State::Over { why: Over::Used },
-                    left => State::Approved { left, until, shape },
-                });
-                true
-            }
-            _ => false,
-        }
-    }
-}
-
 impl Held {
     fn insert(&mut self, standing: Standing) {
         let question = &standing.question;
@@ -205,7 +94,10 @@ impl Held {
             State::Approved { shape: true, .. } if question.varies => {
                 self.shape.insert(question.shape(), question.id);
             }
-            State::Denied { .. } => deny((&mut self.denied, &mut self.unread), question),
+            State::Denied { until } => {
+                deny((&mut self.denied, &mut self.unread), question);
+                self.fatigue.deny(question.kind(), denied_at(until));
+            }
             _ => {}
         }
         self.all.insert(question.id, Entry::new(standing));
@@ -345,7 +237,7 @@ impl Table {
         if let Some(left) = held.fatigue.is_closed(question.kind(), now) {
             return Err(Error::Closed { left });
         }
-        held.fatigue.ask(question.holder.scope, now)?;
+        held.fatigue.ask(question.asker(), now)?;
         tell(&question).map_err(Error::Untold)?;
         let id = question.id;
         let standing = Standing {
@@ -578,8 +470,7 @@ impl Table {
             }
             State::Denied { until } => {
                 deny((&mut held.denied, &mut held.unread), entry.question());
-                let at = BootTime(until.0.saturating_sub(nanos(HOLDS)));
-                held.fatigue.deny(entry.question().kind(), at);
+                held.fatigue.deny(entry.question().kind(), denied_at(until));
             }
             _ => {}
         }
@@ -639,21 +530,19 @@ impl Table {
         self.tell_all();
     }
 
-    /// The scopes that asked something which is not over.
+    /// The scopes that asked something which ends with them.
     pub(super) fn scopes(&self) -> BTreeSet<u64> {
         let held = self.held();
-        let open = |entry: &&Entry| !matches!(entry.standing.state, State::Over { .. });
-        let open = held.all.values().filter(open);
+        let open = held.all.values().filter(|entry| entry.ends_with_scope());
         open.map(|entry| entry.question().holder.scope).collect()
     }
 
     pub(super) fn end_scope(&self, scope: u64) {
         let mut held = self.held();
         let of = held.all.values_mut();
-        for entry in of.filter(|entry| entry.question().holder.scope == scope) {
-            if !matches!(entry.standing.state, State::Over { .. }) {
-                entry.set(State::Over { why: Over::Scope });
-            }
+        let of = of.filter(|entry| entry.question().holder.scope == scope);
+        for entry in of.filter(|entry| entry.ends_with_scope()) {
+            entry.set(State::Over { why: Over::Scope });
         }
         self.tell_all();
     }
@@ -760,6 +649,11 @@ fn deny(
     }
     let others = unread.entry(question.unread()).or_default();
     others.push(question.id);
+}
+
+/// When a no was said that holds until then.
+fn denied_at(until: BootTime) -> BootTime {
+    BootTime(until.0.saturating_sub(nanos(HOLDS)))
 }
 
 fn nanos(time: Duration) -> u64 {

@@ -1,4 +1,7 @@
-//! What people said and think better of: a yes that is taken back, with what goes on by it.
+//! What people said and think better of: a yes that is taken back, with what goes on by it; and a no that is
+//! for whoever asks, not for one program of theirs.
+
+use std::fs;
 
 use super::*;
 
@@ -92,4 +95,32 @@ fn who_said_yes_as_the_first_of_two_may_still_say_no() -> Result<()> {
     .ok()?;
     psql.await_text("was denied by games: on second thoughts", DEADLINE)?;
     ensure_orders(&lab, "item = 'x'", 0)
+}
+
+#[test]
+fn a_copy_of_the_program_does_not_ask_again_what_was_denied() -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let lab = lab()?;
+    let psql = held(&lab, DELETE)?;
+    let id = text(&waits(&lab, 1)?, "/id")?.to_owned();
+    approvals(&lab, GAMES, &["deny", &id, "--reason", "never"])?.ok()?;
+    psql.await_text("was denied by games: never", DEADLINE)?;
+    // Another byte, another hash.
+    let place = tempfile::tempdir()?;
+    let copy = place.path().join("psql");
+    let mut program = fs::read(place::postgres_programs()?.join("psql"))?;
+    program.push(0);
+    fs::write(&copy, program)?;
+    for path in [place.path(), &copy] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    }
+    let conninfo = lab.dsn().conninfo();
+    let words = ["-X", "-w", "-d", &conninfo, "-c", DELETE];
+    let told = refused(lab.agent().run(&copy.to_string_lossy(), &words)?)?;
+    has(&told, &["was denied by games: never"])?;
+    lacks(&told, &["waiting for approval"])?;
+    let asked = lab.daemon.audit().events("approval.asked")?.len();
+    ensure!(asked == 1, "asked {asked} times");
+    Ok(())
 }

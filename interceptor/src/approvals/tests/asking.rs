@@ -91,8 +91,90 @@ async fn what_was_denied_three_times_is_not_asked_for_an_hour() {
     scene.approvals.asks(later, at(3_700)).await.unwrap();
 }
 
+/// As another program, in another scope of the same agent and user.
+fn elsewhere(mut asked: Question, number: u64) -> Question {
+    asked.sha256 = format!("{number:064x}");
+    asked.holder.scope = 100 + number;
+    asked
+}
+
+async fn deny(scene: &Scene, id: ApprovalId, now: BootTime) {
+    let no = says(person(1, &["dba"]), false);
+    let said = scene.approvals.answer(id, no, Choice::default(), now).await;
+    said.unwrap();
+}
+
 #[tokio::test]
-async fn new_questions_of_a_scope_are_counted_by_time() {
+async fn a_copy_of_the_program_or_the_next_scope_does_not_ask_again_what_was_denied() {
+    let scene = Scene::new();
+    let needs = [need(&["dba"], 1)];
+    let of = |literals: Option<&str>| Question {
+        fingerprint: "delete".to_owned(),
+        literals: literals.map(str::to_owned),
+        ..question(&format!("delete {literals:?}"), &needs)
+    };
+    let first = of(Some("1"));
+    let id = first.id;
+    scene.approvals.asks(first, at(0)).await.unwrap();
+    deny(&scene, id, at(0)).await;
+    // The scope that asked is no more.
+    assert!(scene.approvals.scopes().is_empty());
+    scene.approvals.end_scope(7);
+    drop(scene.approvals.ended(at(1)));
+    for asked in [of(Some("1")), of(None)] {
+        let found = scene.approvals.asks(elsewhere(asked, 1), at(1)).await;
+        assert!(matches!(found, Ok(Found::Denied(_))), "{found:?}");
+    }
+    // Of another agent, user or person it is another question.
+    let others: [fn(&mut Question); 3] = [
+        |one| one.holder.agent = "other".to_owned(),
+        |one| one.uid = 1_001,
+        |one| {
+            one.principal = serde_json::json!({ "identity": { "issuer": "i", "subject": "s" } });
+        },
+    ];
+    for change in others {
+        let mut other = of(Some("1"));
+        change(&mut other);
+        let found = scene.approvals.asks(other, at(1)).await.unwrap();
+        assert!(matches!(found, Found::Open { new: true, .. }), "{found:?}");
+    }
+}
+
+#[tokio::test]
+async fn noes_and_questions_count_wherever_they_come_from() {
+    let scene = Scene::new();
+    let needs = [need(&["dba"], 1)];
+    let of = |kind: &str, number: u64| {
+        let asked = Question {
+            fingerprint: kind.to_owned(),
+            literals: Some(number.to_string()),
+            ..question(&format!("{kind} {number}"), &needs)
+        };
+        elsewhere(asked, number)
+    };
+    let ask = async |asked: Question| scene.approvals.asks(asked, at(1)).await;
+    for number in 0..3 {
+        let asked = of("delete", number);
+        let id = asked.id;
+        ask(asked).await.unwrap();
+        deny(&scene, id, at(1)).await;
+    }
+    let closed = ask(of("delete", 3)).await;
+    assert!(matches!(closed, Err(Error::Closed { .. })), "{closed:?}");
+    for number in 3..30 {
+        ask(of("update", number)).await.unwrap();
+    }
+    let often = ask(of("update", 30)).await;
+    assert!(matches!(often, Err(Error::Often { .. })), "{often:?}");
+    // The noes that hold are counted by the next daemon, too.
+    let scene = scene.again();
+    let closed = scene.approvals.asks(of("delete", 4), at(2)).await;
+    assert!(matches!(closed, Err(Error::Closed { .. })), "{closed:?}");
+}
+
+#[tokio::test]
+async fn new_questions_of_an_agent_are_counted_by_time() {
     let scene = Scene::new();
     let needs = [need(&["dba"], 1)];
     let ask = async |scope: u64, number: u64, now| {
@@ -113,7 +195,8 @@ async fn new_questions_of_a_scope_are_counted_by_time() {
         panic!("{often:?}");
     };
     assert!((569..=571).contains(&wait), "{wait}");
-    ask(2, 0, at(31)).await.unwrap();
+    // Another scope of the same agent is no other.
+    assert!(ask(2, 0, at(31)).await.is_err());
     ask(1, 31, at(31 + wait)).await.unwrap();
 }
 
