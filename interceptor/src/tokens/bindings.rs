@@ -109,6 +109,12 @@ impl Bindings {
         same.then(|| Arc::clone(&found.identity))
     }
 
+    /// Until when a scope is bound to whom it is bound to now.
+    #[must_use]
+    pub fn until(&self, scope: u64) -> Option<BootTime> {
+        self.live(scope).map(|now| now.until)
+    }
+
     /// Whether a scope is bound to somebody of whom the same is said as of `identity`.
     #[must_use]
     pub fn holds(&self, scope: u64, identity: &Arc<Identity>) -> bool {

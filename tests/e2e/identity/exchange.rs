@@ -202,6 +202,31 @@ fn a_grant_ends_with_whom_the_scope_was_bound_to() -> Result<()> {
 }
 
 #[test]
+fn what_would_begin_after_whom_it_is_asked_for_is_gone_is_refused_and_uses_nothing_up() -> Result<()>
+{
+    let scene = Scene::new(&[])?;
+    let file = readable(&scene, &scene.provider.token("analyst")?)?;
+    let own = as_agent(&scene, &format!("exchange --token {file} --for 5m"))?.ok()?;
+    let file = readable(&scene, own.trim())?;
+    let told = refused(as_agent(&scene, &format!("{REQUEST} {file} --after 2h"))?)?;
+    has(&told, &["token", "before the grant begins"])?;
+    let log = scene.lab.daemon.audit();
+    ensure!(log.events("grant.issued")?.is_empty(), "it was issued");
+    // Sooner it begins in time, with the same token.
+    let granted = as_agent(&scene, &format!("{REQUEST} {file} --after 1m"))?.ok()?;
+    let granted: Value = serde_json::from_str(&granted)?;
+    ensure!(
+        granted["until"].as_u64() > granted["from"].as_u64(),
+        "of no length: {granted}"
+    );
+
+    scene.bind(&scene.provider.token("analyst")?)?.ok()?;
+    let words = REQUEST.replace(" --on-behalf-of", "");
+    let told = refused(as_agent(&scene, &format!("{words} --after 23h"))?)?;
+    has(&told, &["bound to", "before the grant begins"]).map(drop)
+}
+
+#[test]
 fn a_token_is_exchanged_for_no_audience_that_is_not_named_for_its_issuer() -> Result<()> {
     let scene = Scene::new(&[])?;
     let file = readable(&scene, &scene.provider.token("analyst")?)?;

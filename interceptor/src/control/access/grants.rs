@@ -65,6 +65,8 @@ pub async fn request(
     };
     let time = understood(&services, &asked).map_err(|mistake| Answer::bad(&mistake))?;
     let tree = holder.root.is_some();
+    begins_before(&services, scope.id, &asked, behalf.as_ref())
+        .map_err(|mistake| Answer::bad(&mistake))?;
     let (rules, needs) = judged(&services, &principal, &asked, (time, tree))
         .map_err(|refusal| refused(&services, &principal, &asked, &refusal))?;
     let (services, asked) = (Arc::clone(&services), asked);
@@ -329,6 +331,31 @@ fn begins_in(asked: &Request) -> Result<Duration, String> {
         .after
         .as_deref()
         .map_or(Ok(Duration::ZERO), clock::duration)
+}
+
+/// Whether whoever it is asked for is still behind it when it begins: it ends with them, and would else be of no
+/// length.
+fn begins_before(
+    services: &Services,
+    scope: u64,
+    asked: &Request,
+    behalf: Option<&Behalf>,
+) -> Result<(), String> {
+    let begins = clock::boot().after(begins_in(asked)?);
+    let (until, whose) = match behalf {
+        Some(behalf) => (Some(behalf.until), "the token that it is asked for with"),
+        None => {
+            let until = services.tokens.bindings.until(scope);
+            (until, "the identity that this scope is bound to")
+        }
+    };
+    match until.filter(|until| *until <= begins) {
+        Some(until) => Err(format!(
+            "{whose} ends in {} s, before the grant begins: ask for it to begin sooner",
+            until.since(clock::boot()).as_secs()
+        )),
+        None => Ok(()),
+    }
 }
 
 fn budget(asked: &Request) -> Budget {
