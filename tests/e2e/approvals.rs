@@ -569,7 +569,9 @@ fn a_grant_that_was_denied_is_not_asked_for_again_with_another_reason() -> Resul
         let words: Vec<_> = words.split_whitespace().collect();
         refused(lab.agent().run(&program.to_string_lossy(), &words)?)
     };
-    has(&ask("--for 5m --reason test")?, &["waits for an approval"])?;
+    for _ in 0..2 {
+        has(&ask("--for 5m --reason test")?, &["waits for an approval"])?;
+    }
     let open = listed(&lab)?;
     let id = text(open.first().context("nothing is asked")?, "/id")?;
     approvals(&lab, GAMES, &["deny", id, "--reason", "no"])?.ok()?;
@@ -579,8 +581,21 @@ fn a_grant_that_was_denied_is_not_asked_for_again_with_another_reason() -> Resul
     ] {
         lacks(&ask(more)?, &["waits for an approval"])?;
     }
-    let asked = lab.daemon.audit().events("approval.asked")?.len();
+    let log = lab.daemon.audit();
+    let asked = log.events("approval.asked")?.len();
     ensure!(asked == 1, "asked {asked} times");
+    // Whoever waits asks again and again: that is written once, and each no.
+    let told = |line: &Value| text(line, "/refusal/message").map(str::to_owned);
+    let refused = log.events("grant.refused")?;
+    let refused = refused.iter().map(told).collect::<Result<Vec<_>>>()?;
+    let denied = refused
+        .iter()
+        .filter(|told| told.contains("denied"))
+        .count();
+    ensure!(
+        (refused.len(), denied) == (3, 2),
+        "other refusals: {refused:?}"
+    );
     Ok(())
 }
 

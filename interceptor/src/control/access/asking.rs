@@ -9,14 +9,13 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::super::api::Request;
-use super::super::caller::Answer;
 use crate::approvals::{self, Found, Question};
 use crate::audit::Sink as _;
 use crate::audit::event::{About, Event};
 use crate::clock;
 use crate::grants::Holder;
 use crate::identity::Principal;
-use crate::policy::{Needs, Refusal};
+use crate::policy::{ApprovalId, Needs, Refusal};
 use crate::session::people::answering::{self, No};
 use crate::session::services::Services;
 use crate::tokens::exchange::Behalf;
@@ -24,23 +23,41 @@ use crate::tokens::exchange::Behalf;
 /// What is asked for, in a word.
 const SUMMARY: &str = "grant";
 
+/// Why there is no word of people for a grant.
+#[derive(Debug)]
+pub(super) enum Unmet {
+    /// They said no, or cannot be asked.
+    Refused(Refusal),
+    /// They are asked.
+    Waits {
+        /// What whoever asks is told.
+        refusal: Refusal,
+        /// The question.
+        id: ApprovalId,
+        /// Whether it is a new one.
+        new: bool,
+    },
+    /// Something failed.
+    Failed(String),
+}
+
 /// The word of people for this request, which is used up by it: what of that is met.
 ///
 /// # Errors
-/// An answer where people are asked, or said no. It names the question.
+/// Why there is none.
 pub(super) async fn consent(
     services: &Arc<Services>,
     principal: &Principal,
     (holder, needs): (&Holder, Vec<Needs>),
     (asked, behalf): (&Request, Option<&Behalf>),
-) -> Result<Needs, Answer> {
+) -> Result<Needs, Unmet> {
     let question = question(principal, (holder, needs), (asked, behalf))
-        .map_err(|error| Answer::failed(&error))?;
+        .map_err(|error| Unmet::Failed(error.to_string()))?;
     let who = approvals::who(&question.needs);
     let found = services.approvals.ask(question, clock::boot(), |new| {
         write(services, principal, asked, new)
     });
-    let no = |no: No| Answer::refused(&no.refusal(SUMMARY));
+    let no = |no: No| Unmet::Refused(no.refusal(SUMMARY));
     let (found, ticket) = found.await.map_err(|error| no(No::Unasked(error)))?;
     if let Some(ticket) = ticket {
         // It stays for whoever comes back.
@@ -53,9 +70,9 @@ pub(super) async fn consent(
             used.map(|word| word.met()).map_err(no)
         }
         Found::Denied(answer) => Err(no(No::Denied(answer))),
-        Found::Open { id, .. } => {
+        Found::Open { id, new } => {
             let refusal = Refusal::waits_for_people(SUMMARY, &who, id);
-            Err(Answer::waits(&refusal, id))
+            Err(Unmet::Waits { refusal, id, new })
         }
     }
 }

@@ -18,7 +18,7 @@ use super::super::caller::{Answer, Known};
 use super::super::scopes::binding::{self, Place};
 use super::super::scopes::exchange;
 use super::super::status::agent_of;
-use super::asking;
+use super::asking::{self, Unmet};
 use crate::audit::Sink as _;
 use crate::audit::event::Event;
 use crate::clock;
@@ -80,7 +80,9 @@ pub async fn request(
         let word = match needs.is_empty() {
             true => Needs::new(),
             false => {
-                asking::consent(&services, &principal, (&holder, needs), (&asked, behalf)).await?
+                let (who, what) = ((&holder, needs), (&asked, behalf));
+                let word = asking::consent(&services, &principal, who, what).await;
+                word.map_err(|why| unmet(&services, &principal, &asked, &why))?
             }
         };
         if let Some(behalf) = behalf {
@@ -150,6 +152,22 @@ fn refused(
         tracing::error!(%error, "cannot write a refusal to the audit log");
     }
     Answer::refused(refusal)
+}
+
+/// The same where people have not said yes. Of a question that waits it is written once: whoever waits asks again
+/// and again.
+fn unmet(services: &Services, principal: &Principal, asked: &Request, why: &Unmet) -> Answer {
+    match why {
+        Unmet::Refused(refusal) => refused(services, principal, asked, refusal),
+        Unmet::Waits { refusal, id, new } => {
+            if *new {
+                // What it answers is told with the name of the question.
+                let _answer = refused(services, principal, asked, refusal);
+            }
+            Answer::waits(refusal, *id)
+        }
+        Unmet::Failed(error) => Answer::failed(error),
+    }
 }
 
 /// `GET /v1/grants` on the agents' socket: those of the caller's own process tree, and of its whole scope.
