@@ -95,6 +95,8 @@ struct Sums {
     otherwise: u64,
     /// What rules did not decide.
     undecided: u64,
+    /// Of those judged, commands whose arguments the log does not have.
+    partly: u64,
     /// Changes by the rule that makes them; `(no rule)` where none permits any more.
     rules: BTreeMap<String, Turned>,
 }
@@ -187,6 +189,7 @@ impl Replay {
             return Ok(());
         }
         sums.judged += 1;
+        sums.partly += u64::from(compared.partly);
         let refusal = compared.explanation.refusal.as_ref();
         let would = refusal.map_or("permitted", |refusal| refusal.kind.word());
         // People said yes to it, and would be asked again.
@@ -280,6 +283,13 @@ impl Replay {
             "{judged} of {sessions} judged: {} would be refused, {} would be permitted, {} refused otherwise; {} left out, which rules did not decide",
             sums.refused, sums.permitted, sums.otherwise, sums.undecided
         )?;
+        if sums.partly > 0 {
+            let commands = counted(sums.partly, "command was", "commands were");
+            writeln!(
+                out,
+                "{commands} judged without arguments, which the log does not have: `statement: full` keeps them"
+            )?;
+        }
         Ok(())
     }
 }

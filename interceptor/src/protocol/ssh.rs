@@ -15,6 +15,8 @@ mod sftp;
 pub mod transcript;
 mod typing;
 
+pub(crate) use self::facts::recall;
+
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

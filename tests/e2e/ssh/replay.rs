@@ -166,3 +166,29 @@ fn files_that_are_copied_are_shown_as_operations_and_not_as_text() -> Result<()>
     ensure!(!lab.daemon.cli(&export)?.status.success());
     Ok(())
 }
+
+#[test]
+fn another_policy_is_tried_on_commands_that_were_asked() -> Result<()> {
+    const OTHER: &str = r#"
+@id("all") permit (principal is Agent, action, resource);
+@id("no-one") forbid (principal is Agent, action == Action::"Exec", resource)
+  when { context.isSimple && context.program == "echo" && context.arguments.contains("one") };
+"#;
+    let lab = telling()?;
+    lab.ssh(&["echo one"])?.ok()?;
+    lab.ssh(&["echo two"])?.ok()?;
+    lab.ssh(&["rm x"])?;
+    ended(&lab, 3)?;
+    let policy = place::temporary("policy")?;
+    fs::write(policy.path().join("rules.cedar"), OTHER)?;
+    let policy = policy.path().display().to_string();
+    let said = lab.daemon.cli(&["replay", "--policy", &policy])?;
+    ensure!(said.status.code() == Some(1), "{said:?}");
+    let wanted = [
+        "echo one: permitted (by all) -> forbidden (by no-one)",
+        "rm x: forbidden (by no-rm) -> permitted (by all)",
+        "3 requests of 3 sessions judged: 1 would be refused, 1 would be permitted",
+    ];
+    has(&said.stdout, &wanted)?;
+    lacks(&said.stdout, &["without arguments"])
+}

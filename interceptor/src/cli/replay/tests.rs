@@ -2,9 +2,12 @@
 
 use std::fs;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use clap::Parser;
+use serde_json::{Value, json};
 
 use super::*;
+use crate::policy::{Access, Action, Ask, Context, HttpFacts, KubeFacts, Resource, SshFacts};
 
 #[derive(Parser)]
 struct Cli {
@@ -111,7 +114,7 @@ fn sessions_are_picked_by_how_their_id_begins_and_json_has_the_sums_last() {
     assert_eq!(code, 0, "{text}");
     let (code, text) = replay(&asked(), READ, &["00000002", "--json"]);
     assert_eq!(code, VIOLATION);
-    let lines: Vec<serde_json::Value> = text
+    let lines: Vec<Value> = text
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
@@ -142,6 +145,104 @@ fn what_people_permitted_and_would_be_asked_again_is_no_change() {
     assert_eq!(code, VIOLATION);
     assert!(
         text.contains("permitted (by all) -> needs_approval"),
+        "{text}"
+    );
+}
+
+/// A line of a target without databases, as the log has it.
+fn plain(
+    seq: u64,
+    protocol: &str,
+    (action, resource): (Action, Resource),
+    context: Context,
+) -> Value {
+    let ask = Ask {
+        accesses: [Access { action, resource }].into(),
+        context,
+    };
+    let mut line: Value = serde_json::from_str(&line(seq, 1, "x", r#""rules":["all"]"#)).unwrap();
+    let fields = line.as_object_mut().unwrap();
+    fields.remove("database");
+    fields.remove("statement");
+    fields.insert("protocol".to_owned(), protocol.into());
+    fields.insert("summary".to_owned(), protocol.into());
+    fields.insert("asks".to_owned(), json!([ask]));
+    line
+}
+
+fn command(seq: u64, program: &str) -> Value {
+    let facts = SshFacts {
+        user: "deploy".to_owned(),
+        is_simple: true,
+        program: program.to_owned(),
+        ..SshFacts::default()
+    };
+    let context = Context {
+        ssh: Some(Box::new(facts)),
+        ..Context::default()
+    };
+    plain(seq, "ssh", (Action::Exec, Resource::Target), context)
+}
+
+#[test]
+fn requests_of_targets_without_databases_are_judged_like_others() {
+    let path = Resource::Path {
+        path: "/v1/orders".to_owned(),
+    };
+    let http = Context {
+        http: Some(Box::new(HttpFacts::default())),
+        ..Context::default()
+    };
+    let namespace = Resource::KubeNamespace {
+        namespace: "shop".to_owned(),
+    };
+    let cluster = Context {
+        kubernetes: Some(Box::new(KubeFacts::default())),
+        ..Context::default()
+    };
+    let mut lines = vec![
+        command(1, "ls").to_string(),
+        plain(2, "http", (Action::HttpGet, path), http).to_string(),
+        plain(3, "kubernetes", (Action::KubeList, namespace), cluster).to_string(),
+        line(4, 2, "Delete", r#""rules":["all"]"#),
+    ];
+    let every = r#"@id("all") permit (principal is Agent, action, resource);"#;
+    let (code, text) = replay(&lines, every, &[]);
+    assert_eq!(code, 0, "{text}");
+    assert!(
+        text.starts_with("4 requests of 2 sessions judged: 0 would"),
+        "{text}"
+    );
+    let (code, text) = replay(&lines, ALL, &[]);
+    assert_eq!(code, VIOLATION, "{text}");
+    assert!(
+        text.contains("4 requests of 2 sessions judged: 3 would be refused"),
+        "{text}"
+    );
+    // What is behind them is judged, too.
+    lines.rotate_left(3);
+    assert_eq!(replay(&lines, ALL, &[]).0, VIOLATION);
+}
+
+#[test]
+fn a_command_is_judged_with_its_arguments_where_the_log_has_them() {
+    let alone = r#"@id("alone") permit (principal is Agent, action == Action::"Exec", resource is Target)
+        when { context.arguments.isEmpty() };"#;
+    let mut whole = command(1, "hostname");
+    whole["statement"] = "hostname other".into();
+    whole["fingerprint"] = hex::encode(digest(&SHA256, b"hostname other")).into();
+    let (code, text) = replay(&[whole.to_string()], alone, &[]);
+    assert_eq!(code, VIOLATION, "{text}");
+    assert!(
+        text.contains("permitted (by all) -> not_permitted"),
+        "{text}"
+    );
+    assert!(!text.contains("without arguments"), "{text}");
+    let mut redacted = whole.clone();
+    redacted["statement"] = "hostname (1 arguments)".into();
+    let (_, text) = replay(&[redacted.to_string()], alone, &[]);
+    assert!(
+        text.contains("1 command was judged without arguments"),
         "{text}"
     );
 }

@@ -19,6 +19,7 @@ use crate::masking;
 use crate::policy::{
     Ask, Covering, Explanation, GrantId, Held, Policy, PrincipalFacts, RuleId, Want,
 };
+use crate::protocol::ssh;
 
 /// Refusals that rules decide; the others come from limits, secrets, storage and servers.
 const BY_RULES: [&str; 4] = ["not_permitted", "needs_grant", "forbidden", "unreadable"];
@@ -35,8 +36,13 @@ struct Line {
 struct Judged {
     principal: Principal,
     target: String,
+    /// Targets without databases have none.
+    #[serde(default)]
     database: String,
     summary: String,
+    statement: Option<String>,
+    #[serde(default)]
+    fingerprint: String,
     asks: Vec<Ask>,
     #[serde(default)]
     rules: Vec<RuleId>,
@@ -45,6 +51,20 @@ struct Judged {
     #[serde(default)]
     masked: Vec<Masked>,
     refusal: Option<Refused>,
+}
+
+impl Judged {
+    /// Gives commands back what is written down only in the statement; whether that is all of it.
+    fn recall(&mut self) -> bool {
+        let text = self.statement.as_deref().unwrap_or_default();
+        let mut is_whole = true;
+        for ask in &mut self.asks {
+            if let Some(facts) = &mut ask.context.ssh {
+                is_whole &= ssh::recall(facts, text, &self.fingerprint);
+            }
+        }
+        is_whole
+    }
 }
 
 /// The grants that it stood on: what wanted one had one, or it would have been refused.
@@ -90,6 +110,9 @@ pub(in crate::cli) struct Compared {
     /// Whether these policies say the same, by the same rules; absent where rules did not decide.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli) agrees: Option<bool>,
+    /// Whether the log has not all of what rules may look at: a command whose arguments were not kept.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(in crate::cli) partly: bool,
     pub(in crate::cli) explanation: Explanation,
 }
 
@@ -139,7 +162,8 @@ pub(in crate::cli) fn compare_line(
     if only.is_some_and(|only| only != request) {
         return Ok(None);
     }
-    let judged: Judged = serde_json::from_str(line).context("cannot read the request")?;
+    let mut judged: Judged = serde_json::from_str(line).context("cannot read the request")?;
+    let partly = !judged.recall();
     let facts = Arc::new(PrincipalFacts::new(&judged.principal)?);
     let explanation = policy.explain(
         &judged.grants,
@@ -162,6 +186,7 @@ pub(in crate::cli) fn compare_line(
         rules,
         masked: judged.masked,
         agrees,
+        partly,
         explanation,
     }))
 }
@@ -211,6 +236,12 @@ fn tell(compared: &Compared, json: bool, out: &mut dyn Write) -> anyhow::Result<
         writeln!(out, "  mask    {} by {by}", terminal::line(&name))?;
     }
     super::tell(&compared.explanation, out)?;
+    if compared.partly {
+        writeln!(
+            out,
+            "judged without the command's arguments, which the log does not have: `statement: full` keeps them"
+        )?;
+    }
     if compared.agrees == Some(false) {
         writeln!(out, "these policies decide otherwise than the daemon did")?;
     }

@@ -223,6 +223,25 @@ impl Common {
     }
 }
 
+/// Gives the facts of a command back what is not written down with them, out of the statement that is; whether
+/// they are whole then. A statement without what may be somebody's has another fingerprint, and tells nothing.
+pub(crate) fn recall(facts: &mut SshFacts, statement: &str, known: &str) -> bool {
+    let is_command = facts.is_simple || !facts.constructs.is_empty();
+    if !is_command {
+        return true;
+    }
+    if fingerprint(statement) != known {
+        return false;
+    }
+    statement.clone_into(&mut facts.command);
+    command::describe(&command::read(statement.as_bytes()), facts);
+    true
+}
+
+fn fingerprint(text: &str) -> String {
+    hex::encode(digest(&SHA256, text.as_bytes()))
+}
+
 /// What is asked of the target as a whole.
 fn on_target(action: Action) -> Access {
     Access {
@@ -244,7 +263,7 @@ fn asked(
             ..Context::default()
         },
     };
-    let fingerprint = hex::encode(digest(&SHA256, text.as_bytes()));
+    let fingerprint = fingerprint(&text);
     let reading = Reading {
         asks: vec![ask],
         redacted: Arc::from(redacted),
