@@ -354,6 +354,11 @@ fn a_key_that_was_learned_stays_and_another_is_an_alarm() -> Result<()> {
     ensure!(changed.len() == 1, "{changed:?}");
     ensure!(text(&changed[0], "/known")? == text(&learned[0], "/key")?);
     ensure!(text(&changed[0], "/known")? != text(&changed[0], "/shown")?);
+    let metrics = lab.daemon.cli(&["metrics"])?.ok()?;
+    has(
+        &metrics,
+        &["interceptor_host_keys_changed_total{target=\"web\"} 1"],
+    )?;
     Ok(())
 }
 

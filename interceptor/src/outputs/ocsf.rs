@@ -75,7 +75,12 @@ fn kind_of(event: &str, line: &Value) -> Kind {
         ("session.opened", Some("http" | "kubernetes")) => kind(class::NETWORK, 1),
         ("session.opened", _) => kind(class::DATASTORE, 3),
         (
-            "mask.missed" | "credential.presented" | "credential.returned" | "identity.refused",
+            "mask.missed"
+            | "credential.presented"
+            | "credential.returned"
+            | "identity.refused"
+            | "host.changed"
+            | "recording.damaged",
             _,
         ) => kind(class::FINDING, 1),
         (request, Some("ssh")) if request.starts_with("request.") => kind(class::SSH, 6),
@@ -142,10 +147,14 @@ pub fn severity(line: &Value) -> u8 {
         .and_then(Value::as_str)
         .unwrap_or_default();
     match event {
-        "mask.missed" | "log.lost" => 5,
-        "log.recovered" | "kernel.lost" | "identity.refused" | "credential.returned" => 4,
+        "mask.missed" | "log.lost" | "recording.damaged" => 5,
+        "log.recovered"
+        | "kernel.lost"
+        | "identity.refused"
+        | "credential.returned"
+        | "host.changed" => 4,
         "credential.presented" | "request.refused" | "connection.refused" | "grant.refused" => 3,
-        "kernel.denied" | "kernel.folded" => 2,
+        "kernel.denied" | "kernel.folded" | "host.learned" => 2,
         "control" if line.get("result").and_then(Value::as_str) != Some("ok") => 3,
         _ => 1,
     }
@@ -155,7 +164,7 @@ pub fn severity(line: &Value) -> u8 {
 fn outcome(event: &str, line: &Value, fields: &mut Map<String, Value>) {
     let word = |name: &str| line.get(name).and_then(Value::as_str);
     let is_refused = event.ends_with(".refused")
-        || matches!(event, "kernel.denied" | "kernel.folded")
+        || matches!(event, "kernel.denied" | "kernel.folded" | "host.changed")
         || word("result") == Some("refused");
     let failed =
         word("result") == Some("failed") || word("status").is_some_and(|status| status != "ok");
@@ -239,6 +248,8 @@ fn title(event: &str) -> &'static str {
         "mask.missed" => "A result named a masked column as it is",
         "credential.presented" => "An agent presented a credential of its own",
         "credential.returned" => "A server showed the credential that it was given",
+        "host.changed" => "A server showed another key than it was known by",
+        "recording.damaged" => "A recording is not what the audit log says of it",
         _ => "A token or a login was not believed",
     }
 }

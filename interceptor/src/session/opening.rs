@@ -422,6 +422,7 @@ impl Opening {
         let target = &self.who.target.name;
         tracing::error!(%target, %upstream, known, shown,
             "a server showed another key than it was known by; it was not logged in to");
+        self.services.metrics.host_key_changed(target);
         let event = Event::HostChanged {
             about: self.who.about(),
             upstream,

@@ -25,6 +25,7 @@ pub struct Metrics {
     detected: Family<TargetKind, Counter>,
     detected_sent: Family<TargetKind, Counter>,
     credentials_returned: Family<Target, Counter>,
+    host_keys_changed: Family<Target, Counter>,
     clients_distrusting: Family<TargetHow, Counter>,
     approvals: Family<TargetResult, Counter>,
     names: Family<Result, Counter>,
@@ -195,6 +196,14 @@ impl Metrics {
             .inc();
     }
 
+    /// A server showed another key than it was known by.
+    pub fn host_key_changed(&self, target: &str) {
+        let target = target.to_owned();
+        self.host_keys_changed
+            .get_or_create(&Target { target })
+            .inc();
+    }
+
     /// A client did not take this host's certificate.
     pub fn client_distrusted(&self, target: &str, how: &'static str) {
         let target = target.to_owned();
@@ -313,6 +322,11 @@ impl Metrics {
             "credentials_returned",
             "Answers in which an upstream showed the credential that it was given, by target",
             self.credentials_returned.clone(),
+        );
+        registry.register(
+            "host_keys_changed",
+            "Servers that showed another key than they were known by; they were not logged in to: an alarm",
+            self.host_keys_changed.clone(),
         );
         registry.register(
             "clients_distrusting",

@@ -157,6 +157,8 @@ fn events_are_of_the_class_that_they_are_about() {
         ("kernel.folded", json!({}), 400_105),
         ("mask.missed", json!({}), 200_401),
         ("credential.returned", json!({}), 200_401),
+        ("host.changed", json!({ "protocol": "ssh" }), 200_401),
+        ("recording.damaged", json!({}), 200_401),
         ("grant.issued", json!({}), 600_301),
         ("control", json!({}), 600_399),
         ("log.opened", json!({}), 600_203),
@@ -175,4 +177,22 @@ fn events_are_of_the_class_that_they_are_about() {
         (&refused["status_detail"], &refused["policy"]["name"]),
         (&"no".into(), &"r".into())
     );
+}
+
+#[test]
+fn alarms_are_grave_and_say_what_they_are() {
+    let rows = [
+        ("mask.missed", 5, "masked column"),
+        ("recording.damaged", 5, "not what the audit log says"),
+        ("host.changed", 4, "another key"),
+        ("credential.returned", 4, "credential"),
+    ];
+    for (event, grave, title) in rows {
+        let made = ocsf::event(&line(event, json!({ "protocol": "ssh" })));
+        assert_eq!(made["severity_id"], grave, "{event}");
+        let said = made["finding_info"]["title"].as_str().unwrap();
+        assert!(said.contains(title), "{event}: {said}");
+    }
+    let changed = ocsf::event(&line("host.changed", json!({})));
+    assert_eq!(changed["disposition_id"], 2, "it was not logged in to");
 }

@@ -15,6 +15,7 @@ fn exported() -> String {
     metrics.request_refused(target, RefusalKind::Forbidden);
     metrics.logged_in(target, LoginHow::Warm);
     metrics.mask_missed(target);
+    metrics.host_key_changed(target);
     metrics.detected(target, "email", 1);
     metrics.approval_ended(target, "used");
     metrics.recording_purged(target);
