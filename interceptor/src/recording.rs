@@ -16,6 +16,7 @@ mod lane;
 mod reader;
 mod seal;
 mod store;
+mod sync;
 mod tail;
 mod terminal;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The daemon dies, the database dies: the answer is no, never a way around, and it comes back.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
@@ -8,7 +9,7 @@ use support::daemon::Target;
 use support::tap::Tap;
 use support::{DEADLINE, Daemon, Postgres, place};
 
-use crate::lab::{self, Lab, has, refused, text};
+use crate::lab::{self, Lab, has, lacks, refused, text};
 
 /// Asks without a pause, and says how each question went.
 const LOAD: &str = r#"
@@ -141,19 +142,63 @@ fn a_drain_ends_what_does_not_end_and_its_recording_is_whole() -> Result<()> {
     let closed = audit.wait_for("session.closed", DEADLINE, |_| true)?;
     ensure!(text(&closed, "/reason")? == "drain", "reason: {closed}");
     audit.wait_for("log.closed", DEADLINE, |_| true)?;
-    let session = text(&closed, "/session")?;
-    let days = lab.daemon.state().join("recordings").read_dir()?;
-    let metas: Vec<_> = days
-        .flatten()
-        .map(|day| day.path().join(session).join("meta.json"))
-        .filter(|meta| meta.is_file())
-        .collect();
-    let [meta] = metas.as_slice() else {
-        bail!("recordings of {session}: {metas:?}");
-    };
+    let meta = meta(&lab, text(&closed, "/session")?)?;
     let meta = serde_json::from_str(&fs::read_to_string(meta)?)?;
     ensure!(text(&meta, "/ended/reason")? == "drain", "meta: {meta}");
     Ok(())
+}
+
+/// The file that says what a session was.
+fn meta(lab: &Lab, session: &str) -> Result<PathBuf> {
+    let days = lab.daemon.state().join("recordings").read_dir()?;
+    let metas = days
+        .flatten()
+        .map(|day| day.path().join(session).join("meta.json"));
+    let metas: Vec<_> = metas.filter(|meta| meta.is_file()).collect();
+    match metas.as_slice() {
+        [meta] => Ok(meta.clone()),
+        metas => bail!("recordings of {session}: {metas:?}"),
+    }
+}
+
+#[test]
+fn what_is_done_to_a_recording_while_no_daemon_runs_is_told_and_stays_found() -> Result<()> {
+    let mut lab = Lab::new()?;
+    let mut sessions = Vec::new();
+    for _ in 0..2 {
+        let mut psql = lab.agent().open_psql(&lab.dsn())?;
+        psql.send("select 'opened';\n")?;
+        psql.await_text("opened", DEADLINE)?;
+        sessions.push(psql);
+    }
+    let begun = || lab.daemon.audit().events("recording.begun");
+    let begun = support::wait::for_fact("two recordings", DEADLINE, || {
+        Ok(Some(begun()?).filter(|begun| begun.len() == 2))
+    })?;
+    lab.daemon.kill();
+    drop(sessions);
+    let [changed, left] = [0, 1].map(|which| text(&begun[which], "/session"));
+    let meta = meta(&lab, changed?)?;
+    let other = fs::read_to_string(&meta)?.replace("\"demo\"", "\"dema\"");
+    fs::write(&meta, other)?;
+    lab.daemon.resume()?;
+    let audit = lab.daemon.audit();
+    let told = audit.wait_for("recording.damaged", DEADLINE, |_| true)?;
+    ensure!(told["session"] == begun[0]["session"], "{told}");
+    ensure!(text(&told, "/what")?.contains("meta.json"), "{told}");
+    // The other is over, and as the log says.
+    let left = left?;
+    audit.wait_for("recording.sealed", DEADLINE, |line| {
+        line["session"] == left && line["why"] == "lost"
+    })?;
+    let verified = lab.daemon.cli(&["audit", "verify"])?;
+    ensure!(verified.status.code() == Some(1), "{verified:?}");
+    let said = format!(
+        "{}: meta.json is not as it was written",
+        text(&begun[0], "/session")?
+    );
+    has(&verified.stdout, &[&said])?;
+    lacks(&verified.stdout, &[&format!("recording {left}")])
 }
 
 #[test]

@@ -569,6 +569,14 @@ pub enum Event<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         meta: Option<String>,
     },
+    /// A recording that a daemon left open is not what the log says of it: an alarm. It stays as it is.
+    #[serde(rename = "recording.damaged")]
+    RecordingDamaged {
+        /// The session.
+        session: uuid::Uuid,
+        /// What is wrong.
+        what: &'a str,
+    },
     /// A recording is held: it is not purged, whatever its age.
     #[serde(rename = "recording.held")]
     RecordingHeld {

@@ -1,17 +1,19 @@
 //! Purges recordings whose time is over, now and then, each behind its line in the audit.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::audit::{Event, Log, Sink};
+use crate::audit::read::{Entries, Filter};
+use crate::audit::{self, Event, Log, Sink};
 use crate::clock;
 use crate::config::Keep;
 use crate::recording::Error;
 use crate::recording::retention::{self, Due};
+use crate::recording::verify::Vouched;
 use crate::session::services::Services;
 
 /// How often it is looked.
@@ -23,8 +25,9 @@ pub(super) async fn watch(services: Arc<Services>, stop: CancellationToken) {
     let since = services.recorder.since();
     let audit: Arc<dyn Sink> = Arc::<Log>::clone(&services.audit);
     let settled = {
-        let root = root.clone();
-        let settle = move || retention::settle_lost(&root, since, &audit);
+        let (root, log) = (root.clone(), root.with_file_name("audit"));
+        let known = move |from| vouched(&log, from);
+        let settle = move || retention::settle_lost(&root, since, &audit, known);
         tokio::task::spawn_blocking(settle).await
     };
     match settled {
@@ -46,6 +49,20 @@ pub(super) async fn watch(services: Arc<Services>, stop: CancellationToken) {
     }
 }
 
+/// What the log says of recordings, from a time on.
+fn vouched(log: &Path, from: Timestamp) -> Result<Vouched, audit::Error> {
+    let filter = Filter {
+        since: Some(from),
+        event: Some("recording".to_owned()),
+        ..Filter::default()
+    };
+    let mut vouched = Vouched::default();
+    for entry in Entries::open(log, filter)? {
+        vouched.take(entry?.line.as_bytes());
+    }
+    Ok(vouched)
+}
+
 /// One look.
 async fn look(services: &Arc<Services>, root: PathBuf) -> Result<(), Error> {
     let (looked, now) = (Arc::clone(services), clock::wall());
@@ -61,7 +78,7 @@ async fn look(services: &Arc<Services>, root: PathBuf) -> Result<(), Error> {
     Ok(())
 }
 
-fn find(services: &Services, root: &std::path::Path, now: Timestamp) -> Result<Vec<Due>, Error> {
+fn find(services: &Services, root: &Path, now: Timestamp) -> Result<Vec<Due>, Error> {
     retention::sweep(root)?;
     let config = services.config.load();
     let keep = |target: &str| -> Keep {

@@ -3,8 +3,9 @@
 //! Waking a thread costs more than writing a frame, so it is woken by the first frame after a rest,
 //! waits a moment for others, and then writes everything. Who finds the queue full has it hurry.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -13,6 +14,7 @@ use super::Error;
 use super::format::FRAME_HEADER;
 use super::track::Track;
 use super::writer::press::Press;
+use crate::clock::{self, BootTime};
 
 /// How long what is queued may wait for more: what a killed daemon loses.
 const GATHER: Duration = Duration::from_millis(10);
@@ -110,6 +112,36 @@ impl Drop for Closes<'_> {
     }
 }
 
+/// Tracks of which something is written that the log does not vouch for yet, by when it has to. They may write
+/// nothing more for hours.
+#[derive(Default)]
+struct Rests(BTreeMap<(BootTime, usize), Weak<Track>>);
+
+impl Rests {
+    fn add(&mut self, due: Option<BootTime>, track: &Arc<Track>) {
+        if let Some(due) = due {
+            let place = (due, Arc::as_ptr(track).addr());
+            self.0.insert(place, Arc::downgrade(track));
+        }
+    }
+
+    fn next(&self) -> Option<BootTime> {
+        self.0.keys().next().map(|(due, _)| *due)
+    }
+
+    /// Sees to all whose time has come.
+    fn look(&mut self) {
+        let now = clock::boot();
+        while let Some(first) = self.0.first_entry()
+            && first.key().0 <= now
+        {
+            if let Some(track) = first.remove().upgrade() {
+                self.add(track.look(), &track);
+            }
+        }
+    }
+}
+
 impl Shared {
     /// What it guards is whole after each statement: a panic elsewhere leaves nothing torn.
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -118,22 +150,38 @@ impl Shared {
 
     fn run(&self, mut press: Press) {
         let _closes = Closes(&self.room);
-        while let Some(tracks) = self.gather() {
+        let mut rests = Rests::default();
+        while let Some(tracks) = self.gather(rests.next()) {
             let queued = QUEUE_BYTES.saturating_sub(self.room.available_permits());
             if let Err(error) = press.take_for_bulk(queued > BULK_BYTES) {
                 tracing::warn!(%error, "cannot change how recordings are compressed");
             }
             for track in tracks {
-                self.room.add_permits(track.write(&mut press));
+                let written = track.write(&mut press);
+                self.room.add_permits(written.room);
+                rests.add(written.due, &track);
             }
+            rests.look();
         }
     }
 
-    /// What is to be written next; `None` at the end.
-    fn gather(&self) -> Option<Vec<Arc<Track>>> {
+    /// What is to be written next, nothing where it is `due` to look at those that rest; `None` at the end.
+    fn gather(&self, due: Option<BootTime>) -> Option<Vec<Arc<Track>>> {
         let waiting = |state: &mut State| state.tracks.is_empty() && !state.ends;
-        let state = self.wake.wait_while(self.lock(), waiting);
-        let state = state.unwrap_or_else(PoisonError::into_inner);
+        let state = match due {
+            None => {
+                let state = self.wake.wait_while(self.lock(), waiting);
+                state.unwrap_or_else(PoisonError::into_inner)
+            }
+            Some(due) => {
+                let wait = due.since(clock::boot());
+                let woken = self.wake.wait_timeout_while(self.lock(), wait, waiting);
+                woken.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        if state.tracks.is_empty() && !state.ends {
+            return Some(Vec::new());
+        }
         let resting = |state: &mut State| !state.hurry && !state.ends;
         let rested = self.wake.wait_timeout_while(state, GATHER, resting);
         let (mut state, _timeout) = rested.unwrap_or_else(PoisonError::into_inner);

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::Error;
 use super::format::{Hash, hash};
+use super::sync::to_disk;
 use crate::clock::BootTime;
 
 pub(super) mod keys;
@@ -111,7 +112,7 @@ impl Meta {
         self.text(Path::new(META)).map(|text| hash(&[&text]))
     }
 
-    fn text(&self, path: &Path) -> Result<Vec<u8>, Error> {
+    pub(super) fn text(&self, path: &Path) -> Result<Vec<u8>, Error> {
         serde_json::to_vec(self).map_err(|error| Error::io("write", path, error.into()))
     }
 
@@ -125,18 +126,53 @@ impl Meta {
 
 /// Replaces a small file of a session's directory, whole or not at all.
 pub(super) fn put(dir: &Path, name: &str, text: &[u8]) -> Result<(), Error> {
-    let path = dir.join(format!("{name}.new"));
-    let failed = |error| Error::io("write", &path, error);
+    prepare(dir, name, text)?;
+    put_prepared(dir, name)
+}
+
+/// The same, on disk before it takes its place: a host that is lost leaves one or the other.
+fn put_synced(dir: &Path, name: &str, text: &[u8]) -> Result<(), Error> {
+    prepare(dir, name, text)?;
+    to_disk(&prepared(dir, name))?;
+    put_prepared(dir, name)?;
+    to_disk(dir)
+}
+
+fn prepared(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.new"))
+}
+
+/// Puts what was prepared in its place.
+pub(super) fn put_prepared(dir: &Path, name: &str) -> Result<(), Error> {
+    let path = prepared(dir, name);
+    fs::rename(&path, dir.join(name)).map_err(|error| Error::io("write", &path, error))
+}
+
+/// Brings what was prepared to the disk, as far as there is such.
+pub(super) fn sync_prepared(dir: &Path, name: &str) {
+    if let Err(error) = to_disk(&prepared(dir, name)) {
+        tracing::warn!(%error, "a file of a recording may be lost with the host");
+    }
+}
+
+/// Writes what is to replace a small file beside it; nothing is left where that fails.
+pub(super) fn prepare(dir: &Path, name: &str, text: &[u8]) -> Result<(), Error> {
+    let path = prepared(dir, name);
+    write(&path, text).map_err(|error| {
+        drop(fs::remove_file(&path));
+        Error::io("write", &path, error)
+    })
+}
+
+fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
         .custom_flags(libc::O_NOFOLLOW)
-        .open(&path)
-        .map_err(failed)?;
-    file.write_all(text).map_err(failed)?;
-    fs::rename(&path, dir.join(name)).map_err(failed)
+        .open(path)?;
+    file.write_all(text)
 }
 
 /// Makes the directory of a new session.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -92,6 +93,8 @@ pub(super) struct Tail {
     noted: u64,
     /// When it was last vouched for.
     sealed: BootTime,
+    /// How long it was then.
+    vouched: u64,
     key: Option<SessionKey>,
 }
 
@@ -113,6 +116,7 @@ impl Tail {
             index: Vec::new(),
             noted: 0,
             sealed: clock::boot(),
+            vouched: 0,
             key,
         })
     }
@@ -140,20 +144,27 @@ impl Tail {
     }
 
     /// What there is to vouch for.
-    pub(super) fn part<'a>(&'a mut self, why: &'a str) -> Part<'a> {
+    pub(super) fn part(&mut self, why: &'static str) -> Part {
         self.sealed = clock::boot();
+        self.vouched = self.length;
         Part {
             segment: self.number,
-            head: &self.head,
-            tail: &self.hash,
+            head: self.head,
+            tail: self.hash,
             length: self.length,
             why,
         }
     }
 
-    /// When it was last vouched for.
-    pub(super) fn sealed(&self) -> BootTime {
-        self.sealed
+    /// When what is written has to be vouched for at the latest, which is done as often as `every`; none where
+    /// all of it is.
+    pub(super) fn due(&self, every: Duration) -> Option<BootTime> {
+        (self.length > self.vouched).then(|| self.sealed.after(every))
+    }
+
+    /// Whether this segment was never vouched for.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.vouched == 0
     }
 
     /// Writes frames as one chunk; how many bytes it has.

@@ -18,6 +18,7 @@ use crate::audit::tests::log;
 use crate::session::{Direction, Phase, RequestId};
 
 mod container;
+mod lost;
 mod retention;
 mod vouched;
 

@@ -7,15 +7,15 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::format::{CHUNK_HEADER, ENTRY, Hash, Kind, SEGMENT_HEADER, SegmentHeader};
-use super::seal::Seals;
-use super::store::{Ended, Meta};
+use super::seal::{Line, Part, Says, Seals};
+use super::store::{Ended, META, Meta, keys};
+use super::sync::Syncer;
 use super::tail::{Done, INDEX_EVERY, Piece, Queued, Tail, bound};
 use super::writer::press::{Press, SessionKey};
 use super::{Error, Settings};
@@ -31,19 +31,23 @@ const REASON_MAX: usize = 64;
 /// Space that is always left for the end frame and an index without entries, in bytes.
 const END_BYTES: u64 = 256;
 
-/// While something is written, the audit vouches for it as often.
-const SEAL_EVERY: Duration = Duration::from_secs(60);
-
 /// What both sides of a recording share. Locked in the order of the fields.
 pub(super) struct Track {
     dir: PathBuf,
     settings: Settings,
     meta: Meta,
-    seals: Seals,
+    seals: Arc<Seals>,
+    syncer: Arc<Syncer>,
     tail: Mutex<Tail>,
     space: Mutex<Space>,
-    /// The first error of the thread: nothing more is written or taken.
-    failed: OnceLock<Error>,
+}
+
+/// What came of writing.
+pub(super) struct Written {
+    /// For how many bytes it counted in the queue.
+    pub(super) room: usize,
+    /// When the log has to vouch for what it does not yet, at the latest.
+    pub(super) due: Option<BootTime>,
 }
 
 /// The session's side: where the frames that are queued will stand.
@@ -133,12 +137,12 @@ impl Space {
 }
 
 impl Track {
-    /// Takes the first space, writes the first header, and tells the audit.
+    /// Takes the first space, writes the first header, and has the audit told.
     pub(super) fn begin(
         dir: PathBuf,
         settings: &Settings,
         meta: Meta,
-        (seals, meta_hash): (Seals, Hash),
+        (seals, meta_hash, syncer): (Seals, Hash, &Arc<Syncer>),
         key: Option<(SessionKey, Hash)>,
     ) -> Result<Self, Error> {
         let space = Space::begin(named(&dir, 1), 1, meta.started_boot_ns)?;
@@ -152,13 +156,24 @@ impl Track {
         };
         let tail = Tail::begin(&space.file, &header, key)
             .map_err(|error| Error::io("write", &space.path, error))?;
-        seals.begun(&meta.target, [tail.hash(), &meta_hash], key_hash.as_ref())?;
+        let mut behind = vec![space.path.clone(), dir.join(META)];
+        behind.extend(key_hash.map(|_| dir.join(keys::FILE)));
+        // Itself, its day, and all of them.
+        behind.extend(dir.ancestors().take(3).map(Path::to_owned));
+        let seals = Arc::new(seals);
+        let hashes = [*tail.hash(), meta_hash];
+        syncer.put_now(Line {
+            seals: Arc::clone(&seals),
+            dir: dir.clone(),
+            behind,
+            says: Says::Begun(meta.target.clone(), hashes, key_hash),
+        })?;
         Ok(Self {
             dir,
             settings: settings.clone(),
             tail: Mutex::new(tail),
             space: Mutex::new(space),
-            failed: OnceLock::new(),
+            syncer: Arc::clone(syncer),
             seals,
             meta,
         })
@@ -166,7 +181,7 @@ impl Track {
 
     /// Queues a frame. True where nothing was queued before: the thread must be told.
     pub(super) fn add(&self, kind: Kind, body: Bytes) -> Result<bool, Error> {
-        self.sound()?;
+        self.seals.sound()?;
         // Both directions come here: what is planned first must be queued first.
         let mut space = self.space();
         let first = space.queued.pieces.is_empty();
@@ -190,9 +205,8 @@ impl Track {
         Ok(first)
     }
 
-    /// Writes what is queued, and says for how many bytes that counted in the queue; the first error
-    /// ends the recording.
-    pub(super) fn write(&self, press: &mut Press) -> usize {
+    /// Writes what is queued; the first error ends the recording.
+    pub(super) fn write(&self, press: &mut Press) -> Written {
         let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
         let queued = std::mem::take(&mut self.space().queued);
         let mut room = 0_usize;
@@ -200,16 +214,16 @@ impl Track {
             match piece {
                 Piece::Frames(batch) => {
                     room = room.saturating_add(batch.room);
-                    self.unless_failed(|| {
+                    self.seals.unless_failed(|| {
                         let written = tail.frames(press, &batch).map_err(|e| self.unwritten(e))?;
                         let spared = batch.bound.saturating_sub(written);
                         self.space().settle(tail.number(), spared);
                         Ok(())
                     });
                 }
-                Piece::Begins(file, number, base) => self.unless_failed(|| {
+                Piece::Begins(file, number, base) => self.seals.unless_failed(|| {
                     tail.finish(press).map_err(|e| self.unwritten(e))?;
-                    self.seals.part(&tail.part("full"))?;
+                    self.vouch(&mut tail, "full", Says::Part);
                     let header = SegmentHeader {
                         session: self.meta.session,
                         number,
@@ -222,31 +236,48 @@ impl Track {
                         .map_err(|e| self.unwritten(e))
                 }),
                 Piece::Ends(reason, done) => {
-                    self.unless_failed(|| {
-                        tail.finish(press).map_err(|e| self.unwritten(e))?;
-                        // The log first: killed between the two, the file is what the log vouched for at the beginning.
-                        let meta = self.ended(&reason);
-                        self.seals.last(&tail.part("end"), &meta.hash()?)?;
-                        if let Err(error) = meta.write(&self.dir) {
-                            tracing::warn!(%error, "cannot note the end of a recording in its meta.json; its last frame tells it");
-                        }
-                        Ok(())
-                    });
-                    // Whoever asked may be gone; the recording is closed all the same.
-                    drop(done.map(|done| done.send(self.sound())));
-                    return room;
+                    let finish = || tail.finish(press).map_err(|e| self.unwritten(e));
+                    self.seals.unless_failed(finish);
+                    let meta = Box::new(self.ended(&reason));
+                    let says = |part| Says::Last(part, meta, done);
+                    self.vouch(&mut tail, "end", says);
+                    return Written { room, due: None };
                 }
             }
         }
-        if clock::boot().since(tail.sealed()) >= SEAL_EVERY {
-            self.unless_failed(|| self.seals.part(&tail.part("time")));
-        }
-        room
+        let due = self.vouch_in_time(&mut tail);
+        Written { room, due }
     }
 
-    /// Fails once the thread has failed.
-    fn sound(&self) -> Result<(), Error> {
-        self.failed.get().map_or(Ok(()), |error| Err(error.clone()))
+    /// Has the log vouch for what is due; when it is looked again, where anything is left.
+    pub(super) fn look(&self) -> Option<BootTime> {
+        let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        self.vouch_in_time(&mut tail)
+    }
+
+    fn vouch_in_time(&self, tail: &mut Tail) -> Option<BootTime> {
+        let due = tail.due(self.syncer.every)?;
+        if self.seals.sound().is_err() {
+            return None;
+        }
+        if clock::boot() < due {
+            return Some(due);
+        }
+        self.vouch(tail, "time", Says::Part);
+        None
+    }
+
+    /// Has the log say how far this segment is, once it is on disk.
+    fn vouch(&self, tail: &mut Tail, why: &'static str, says: impl FnOnce(Part) -> Says) {
+        let mut behind = vec![named(&self.dir, tail.number())];
+        // Its name is not, either.
+        behind.extend(tail.is_fresh().then(|| self.dir.clone()));
+        self.syncer.put(Line {
+            seals: Arc::clone(&self.seals),
+            dir: self.dir.clone(),
+            behind,
+            says: says(tail.part(why)),
+        });
     }
 
     fn space(&self) -> MutexGuard<'_, Space> {
@@ -301,16 +332,6 @@ impl Track {
         next.queued.pieces.push(begins);
         *space = next;
         Ok(())
-    }
-
-    fn unless_failed(&self, write: impl FnOnce() -> Result<(), Error>) {
-        if self.failed.get().is_some() {
-            return;
-        }
-        if let Err(error) = write() {
-            tracing::error!(%error, session = %self.meta.session, "a recording failed: its session ends");
-            self.failed.get_or_init(|| error);
-        }
     }
 
     fn unwritten(&self, error: io::Error) -> Error {

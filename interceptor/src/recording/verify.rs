@@ -12,10 +12,13 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Error;
-use super::format::{Hash, hash};
+use super::format::{Hash, SEGMENT_HEADER, hash};
 use super::reader::chunks::Open;
 use super::reader::segments;
 use super::store::{self, META, keys};
+
+/// What is wrong where nothing vouches for what a session was.
+const OTHER_META: &str = "meta.json is not as it was written";
 
 /// More than this many are not listed.
 const LISTED: usize = 100;
@@ -28,12 +31,14 @@ pub struct Vouched {
 
 #[derive(Debug, Default)]
 struct Session {
-    /// Of each segment the longest part that is vouched for.
-    segments: BTreeMap<u32, Part>,
+    /// Of each segment all the parts that were ever vouched for: what was said once stays true.
+    segments: BTreeMap<u32, Vec<Part>>,
     /// Hashes that its `meta.json` had.
     metas: Vec<String>,
     key: Option<String>,
     purged: bool,
+    /// It was told already that it is not what it was.
+    damaged: bool,
 }
 
 #[derive(Debug)]
@@ -113,23 +118,56 @@ impl Vouched {
         let session = self.sessions.entry(session).or_default();
         match line.event.as_str() {
             "recording.purged" => session.purged = true,
-            "recording.begun" => session.key = line.key,
+            "recording.damaged" => session.damaged = true,
+            "recording.begun" => {
+                session.key = line.key;
+                if let Some(head) = line.head.clone() {
+                    session.add(1, Part::header(head));
+                }
+            }
             _ => {}
         }
         session.metas.extend(line.meta);
         if let (Some(number), Some(length), Some(head), Some(tail)) =
             (line.segment, line.length, line.head, line.tail)
         {
-            let part = Part { length, head, tail };
-            session.segments.insert(number, part);
+            session.add(number, Part { length, head, tail });
         }
     }
 
     /// The last hash of a recording that is vouched for.
     #[must_use]
     pub fn tail(&self, session: Uuid) -> Option<&str> {
-        let (_, part) = self.sessions.get(&session)?.segments.last_key_value()?;
-        Some(&part.tail)
+        let (_, parts) = self.sessions.get(&session)?.segments.last_key_value()?;
+        Some(&parts.last()?.tail)
+    }
+
+    /// Whether the recording in `dir` is what is said of it; none where nothing is.
+    pub(super) fn holds(&self, id: Uuid, dir: &Path) -> Option<Result<(), String>> {
+        let session = self.sessions.get(&id)?;
+        let mut report = Report::default();
+        if session.doubt(dir).is_some() {
+            return Some(Err(OTHER_META.to_owned()));
+        }
+        let checked = session.check(id, dir, &mut report);
+        let wrong = report.violations.pop().map(|violation| violation.what);
+        Some(match (checked, wrong) {
+            (Ok(()), Some(what)) => Err(what),
+            (checked, _) => checked,
+        })
+    }
+
+    /// Whether `meta.json` of a session was once the file of this name.
+    pub(super) fn knows(&self, id: Uuid, meta: &Path) -> bool {
+        let session = self.sessions.get(&id);
+        session.is_some_and(|session| hash_of(meta).is_some_and(|it| session.metas.contains(&it)))
+    }
+
+    /// Whether somebody was told that a recording is not what it was.
+    pub(super) fn is_told(&self, id: Uuid) -> bool {
+        self.sessions
+            .get(&id)
+            .is_some_and(|session| session.damaged)
     }
 
     /// Holds the files below `root` to it.
@@ -195,7 +233,7 @@ impl Checked {
                 }
                 Doubt::Meta(Some(hash))
                     if session.is_some_and(|session| session.metas.contains(&hash)) => {}
-                Doubt::Meta(_) => report.add(id, "meta.json is not as it was written"),
+                Doubt::Meta(_) => report.add(id, OTHER_META),
             }
         }
         report
@@ -203,15 +241,33 @@ impl Checked {
 }
 
 /// The hash of a small file; none where it cannot be read.
-fn hash_of(dir: &Path, name: &str) -> Option<String> {
-    let bytes = fs::read(dir.join(name)).ok()?;
+fn hash_of(path: &Path) -> Option<String> {
+    let bytes = fs::read(path).ok()?;
     Some(hex::encode(hash(&[&bytes])))
 }
 
+impl Part {
+    /// A segment's header alone.
+    fn header(head: String) -> Self {
+        Self {
+            length: u64::try_from(SEGMENT_HEADER).unwrap_or(0),
+            tail: head.clone(),
+            head,
+        }
+    }
+}
+
 impl Session {
+    /// Keeps a part in its place: the shorter before the longer.
+    fn add(&mut self, number: u32, part: Part) {
+        let parts = self.segments.entry(number).or_default();
+        let place = parts.partition_point(|other| other.length <= part.length);
+        parts.insert(place, part);
+    }
+
     /// What is known of `meta.json` does not vouch for what it is.
     fn doubt(&self, dir: &Path) -> Option<Doubt> {
-        let found = hash_of(dir, META);
+        let found = hash_of(&dir.join(META));
         let is_known = |hash: &String| self.metas.contains(hash);
         let fits = self.metas.is_empty() || found.as_ref().is_some_and(is_known);
         (!fits).then_some(Doubt::Meta(found))
@@ -219,7 +275,7 @@ impl Session {
 
     fn check(&self, id: Uuid, dir: &Path, report: &mut Report) -> Result<(), String> {
         if let Some(key) = &self.key
-            && hash_of(dir, keys::FILE).as_ref() != Some(key)
+            && hash_of(&dir.join(keys::FILE)).as_ref() != Some(key)
         {
             report.add(id, "key.age is not as it was written");
         }
@@ -227,8 +283,8 @@ impl Session {
         let mut before = Some(Hash::default());
         for number in &numbers {
             let last = numbers.last() == Some(number);
-            let part = self.segments.get(number);
-            let walked = walk(dir, (id, *number, last), &mut before, part);
+            let parts = self.segments.get(number).map_or(&[][..], Vec::as_slice);
+            let walked = walk(dir, (id, *number, last), &mut before, parts);
             report.unvouched_bytes += walked?;
         }
         if let Some(missing) = self
@@ -247,7 +303,7 @@ fn walk(
     dir: &Path,
     (session, number, last): (Uuid, u32, bool),
     before: &mut Option<Hash>,
-    part: Option<&Part>,
+    parts: &[Part],
 ) -> Result<u64, String> {
     let text = |error: Error| error.to_string();
     let path = dir.join(format!("{number:06}.rec"));
@@ -255,22 +311,22 @@ fn walk(
     let length = file.metadata().map_err(|error| error.to_string())?.len();
     let from = BufReader::with_capacity(256 << 10, file);
     let opened = Open::begin(path, from, (session, number), before, (dir, None));
-    let mut open = match (opened, part) {
+    let mut open = match opened {
         // What a crash left of a segment that nothing speaks of yet.
-        (Err(Error::Torn { .. }), None) if last => return Ok(length),
-        (opened, _) => opened.map_err(text)?,
+        Err(Error::Torn { .. }) if last && parts.is_empty() => return Ok(length),
+        opened => opened.map_err(text)?,
     };
     let other = || format!("segment {number} is not what was written: its hash is another");
-    let Some(part) = part else {
+    let Some(longest) = parts.last() else {
         return Ok(length);
     };
-    if before.map(hex::encode).as_ref() != Some(&part.head) {
+    let head = before.map(hex::encode);
+    if parts.iter().any(|part| head.as_ref() != Some(&part.head)) {
         return Err(other());
     }
-    let mut met = false;
+    let mut left = parts.iter().peekable();
     loop {
-        if open.offset() == part.length {
-            met = true;
+        while let Some(part) = left.next_if(|part| part.length == open.offset()) {
             if before.map(hex::encode).as_ref() != Some(&part.tail) {
                 return Err(other());
             }
@@ -278,12 +334,14 @@ fn walk(
         match open.chunk(&before.unwrap_or_default(), last) {
             Ok(Some(chunk)) => *before = Some(*chunk.hash()),
             Ok(None) => break,
-            Err(Error::Torn { .. }) if met => break,
+            Err(Error::Torn { .. }) if left.peek().is_none() => break,
             Err(error) => return Err(error.to_string()),
         }
     }
-    match met {
-        true => Ok(length.saturating_sub(part.length)),
-        false => Err(format!("segment {number} was cut off")),
+    match left.peek() {
+        None => Ok(length.saturating_sub(longest.length)),
+        // No chunk ends there.
+        Some(part) if part.length < open.offset() => Err(other()),
+        Some(_) => Err(format!("segment {number} was cut off")),
     }
 }

@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -19,6 +20,7 @@ use super::format::{FRAME_MAX, Kind, encode_mark, hash};
 use super::lane::Lane;
 use super::seal::Seals;
 use super::store::{self, Meta, keys};
+use super::sync::Syncer;
 use super::track::Track;
 use super::{Error, Settings, Terminal};
 use crate::audit::Sink;
@@ -29,6 +31,9 @@ pub(super) mod press;
 
 /// Threads that write; a session stays with one, which keeps its frames in order.
 const LANES: usize = 2;
+
+/// So long something may be written before the audit vouches for it.
+const SEAL_EVERY: Duration = Duration::from_secs(60);
 
 /// Whom a session is about.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +59,7 @@ pub struct Recorder {
     /// Which vouches for the recordings.
     audit: Arc<dyn Sink>,
     lanes: Vec<Arc<Lane>>,
+    syncer: Arc<Syncer>,
     turn: AtomicUsize,
     /// Whatever began before it is none of its own.
     since: Timestamp,
@@ -62,14 +68,26 @@ pub struct Recorder {
 impl Recorder {
     /// Starts recording below `root`, which is made where it is missing; `audit` is told the hashes.
     pub fn open(root: &Path, settings: &Settings, audit: Arc<dyn Sink>) -> Result<Self, Error> {
+        Self::open_with(root, settings, audit, SEAL_EVERY)
+    }
+
+    /// The same, with an audit that vouches for what is written as often as `every`.
+    pub(super) fn open_with(
+        root: &Path,
+        settings: &Settings,
+        audit: Arc<dyn Sink>,
+        every: Duration,
+    ) -> Result<Self, Error> {
         crate::audit::own(root).map_err(Error::Directory)?;
+        let failed = |error| Error::io("start a recording thread for", root, error);
         let lanes = (0..LANES).map(|_| Lane::start());
         let lanes: Result<Vec<_>, _> = lanes.collect();
         Ok(Self {
             root: root.to_owned(),
             settings: settings.clone(),
             audit,
-            lanes: lanes.map_err(|error| Error::io("start a recording thread for", root, error))?,
+            lanes: lanes.map_err(failed)?,
+            syncer: Arc::new(Syncer::start(root, every).map_err(failed)?),
             turn: AtomicUsize::new(0),
             since: clock::wall(),
         })
@@ -100,7 +118,7 @@ impl Recorder {
         let lane = Arc::clone(self.lanes.get(turn).ok_or(Error::Closed)?);
         let dir = store::make(&self.root, &meta)?;
         let meta_hash = meta.write(&dir)?;
-        let seals = (Seals::begin(&self.audit, meta.session)?, meta_hash);
+        let seals = Seals::begin(&self.audit, meta.session)?;
         let key = match self.settings.recipients.as_slice() {
             [] => None,
             recipients => {
@@ -112,7 +130,8 @@ impl Recorder {
                 Some((key, hash(&[&kept])))
             }
         };
-        let track = Arc::new(Track::begin(dir, &self.settings, meta, seals, key)?);
+        let vouching = (seals, meta_hash, &self.syncer);
+        let track = Arc::new(Track::begin(dir, &self.settings, meta, vouching, key)?);
         Ok(Writer { lane, track })
     }
 }
@@ -183,7 +202,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Ends the recording; resolves when all of it is with the kernel.
+    /// Ends the recording; resolves when all of it is on disk, and the audit says so.
     pub async fn close(&self, reason: &str) -> Result<(), Error> {
         let (done, written) = oneshot::channel();
         if self.track.close(reason, Some(done))? {

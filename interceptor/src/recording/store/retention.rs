@@ -13,16 +13,21 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Ended, Filter, LOST, Listing, Meta, list, put};
-use crate::audit::Sink;
+use super::{Ended, Filter, LOST, Listing, META, Meta, list, put};
+use crate::audit::{Event, Sink};
 use crate::clock;
 use crate::config::Keep;
 use crate::recording::Error;
 use crate::recording::reader::{chunks, segments};
 use crate::recording::seal::{Part, Seals};
+use crate::recording::sync::to_disk;
+use crate::recording::verify::Vouched;
 
 /// The file that says that a recording is held.
 const HOLD: &str = "hold.json";
+
+/// How far before its recording began the log is looked through.
+const A_DAY: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
 
 /// What is about to be gone: a name that is no session's any more.
 const GOING: &str = ".purged";
@@ -221,42 +226,88 @@ pub fn sweep(root: &Path) -> Result<(), Error> {
 }
 
 /// Ends the recordings that an earlier daemon left without an end, begun before `since`: what there is of
-/// them is vouched for, and they are over. How many.
+/// them is vouched for, and they are over. How many. `known` is what the log has said of recordings from a time
+/// on. One that is not what it says stays as it is, and the log says so once; nothing is vouched for that the log
+/// never spoke of.
 ///
 /// # Errors
-/// Where the directory cannot be listed, or the audit cannot be written.
-pub fn settle_lost(root: &Path, since: Timestamp, audit: &Arc<dyn Sink>) -> Result<usize, Error> {
+/// Where the directory cannot be listed, or the audit cannot be read or written.
+pub fn settle_lost(
+    root: &Path,
+    since: Timestamp,
+    audit: &Arc<dyn Sink>,
+    known: impl FnOnce(Timestamp) -> Result<Vouched, crate::audit::Error>,
+) -> Result<usize, Error> {
+    let mut lost = readable(root)?;
+    lost.retain(|one| one.meta.ended.is_none() && one.meta.started < since);
+    let Some(first) = lost.iter().map(|one| one.meta.started).min() else {
+        return Ok(0);
+    };
+    // Clocks are set back now and then.
+    let from = first.checked_sub(A_DAY).unwrap_or(Timestamp::MIN);
+    let known = known(from).map_err(Error::Unsealed)?;
     let mut settled = 0;
-    for Listing { mut meta, dir } in readable(root)? {
-        if meta.ended.is_some() || meta.started >= since {
-            continue;
+    for listing in lost {
+        settled += usize::from(settle(listing, audit, &known)?);
+    }
+    Ok(settled)
+}
+
+/// Ends one; whether it is over.
+fn settle(
+    Listing { mut meta, dir }: Listing,
+    audit: &Arc<dyn Sink>,
+    known: &Vouched,
+) -> Result<bool, Error> {
+    // It had ended, and was about to say so.
+    if known.knows(meta.session, &super::prepared(&dir, META)) {
+        return super::put_prepared(&dir, META).map(|()| true);
+    }
+    let numbers = segments(&dir)?;
+    let last = numbers.last().copied();
+    meta.ended = Some(Ended {
+        time: written(&dir).unwrap_or(meta.started),
+        reason: LOST.to_owned(),
+        sent: 0,
+        received: 0,
+        segments: u32::try_from(numbers.len()).unwrap_or(u32::MAX),
+    });
+    match (known.holds(meta.session, &dir), last) {
+        (Some(Err(what)), _) => {
+            tell(&meta, &what, audit, known)?;
+            return Ok(false);
         }
-        let numbers = segments(&dir)?;
-        meta.ended = Some(Ended {
-            time: written(&dir).unwrap_or(meta.started),
-            reason: LOST.to_owned(),
-            sent: 0,
-            received: 0,
-            segments: u32::try_from(numbers.len()).unwrap_or(u32::MAX),
-        });
-        let found = numbers
-            .last()
-            .map(|last| (*last, chunks::end(&dir, (meta.session, *last))));
-        // What is of version 1, or has no whole header, or is damaged, is not vouched for, and stays as the log knows it.
-        if let Some((segment, Ok((length, head, tail)))) = found {
+        (Some(Ok(())), Some(segment)) => {
+            let (length, head, tail) = chunks::end(&dir, (meta.session, segment))?;
+            to_disk(&dir.join(format!("{segment:06}.rec")))?;
+            to_disk(&dir)?;
             let part = Part {
                 segment,
-                head: &head,
-                tail: &tail,
+                head,
+                tail,
                 length,
                 why: LOST,
             };
             Seals::begin(audit, meta.session)?.last(&part, &meta.hash()?)?;
-            meta.write(&dir)?;
-            settled += 1;
         }
+        // Of version 1, or begun right before the daemon died.
+        (None, _) | (Some(Ok(())), None) => {}
     }
-    Ok(settled)
+    super::put_synced(&dir, META, &meta.text(&dir)?)?;
+    Ok(true)
+}
+
+/// Says that a recording is not what the log knows.
+fn tell(meta: &Meta, what: &str, audit: &Arc<dyn Sink>, known: &Vouched) -> Result<(), Error> {
+    tracing::error!(session = %meta.session, what, "a recording is not what the audit log says");
+    if known.is_told(meta.session) {
+        return Ok(());
+    }
+    let event = Event::RecordingDamaged {
+        session: meta.session,
+        what,
+    };
+    audit.append(&event).map(drop).map_err(Error::Unsealed)
 }
 
 /// When a recording was last written to.

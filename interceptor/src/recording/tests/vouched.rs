@@ -16,7 +16,7 @@ use crate::recording::{Recorder, find};
 use crate::session::Direction;
 
 /// What a log says of recordings.
-fn vouched(state: &Path) -> Vouched {
+pub(super) fn vouched(state: &Path) -> Vouched {
     let mut vouched = Vouched::default();
     let report = verify_with(&state.join("audit"), Trust::default(), &mut |line| {
         vouched.take(line)
@@ -89,6 +89,9 @@ fn a_session_that_ends_between_log_and_files_is_in_doubt_until_the_log_is_read_a
         .build()
         .unwrap();
     let writer = begin(&recorder, Uuid::max(), "one");
+    // It has begun by the time at which another has ended.
+    let other = begin(&recorder, Uuid::nil(), "other");
+    runtime.block_on(other.close("client")).expect("closed");
     let before = vouched(temporary.path());
     runtime.block_on(writer.close("client")).expect("closed");
     let checked = || before.check(&root).unwrap();
@@ -147,20 +150,34 @@ fn what_is_written_behind_the_last_line_is_counted() {
 
 /// What is done to the bytes of one file.
 #[derive(Clone, Debug)]
-enum Harm {
+pub(super) enum Harm {
     Flip(usize, u8),
     Cut(usize),
     Swap(usize, usize),
     Remove,
 }
 
-fn harm() -> impl Strategy<Value = Harm> {
+pub(super) fn harm() -> impl Strategy<Value = Harm> {
     prop_oneof![
         4 => (any::<usize>(), 0..8_u8).prop_map(|(at, bit)| Harm::Flip(at, bit)),
         4 => any::<usize>().prop_map(Harm::Cut),
         4 => (any::<usize>(), any::<usize>()).prop_map(|(one, other)| Harm::Swap(one, other)),
         1 => Just(Harm::Remove),
     ]
+}
+
+impl Harm {
+    /// Does it; whether the file is there afterwards.
+    pub(super) fn to(&self, bytes: &mut Vec<u8>) -> bool {
+        let length = bytes.len();
+        match self {
+            Self::Flip(at, bit) => bytes[at % length] ^= 1 << bit,
+            Self::Cut(at) => bytes.truncate(at % length),
+            Self::Swap(one, other) => bytes.swap(one % length, other % length),
+            Self::Remove => return false,
+        }
+        true
+    }
 }
 
 struct Made {
@@ -193,13 +210,10 @@ fn check(made: &Made, harmed: Option<(usize, &Harm)>) -> Option<Report> {
     let root = made.state.path().join(format!("copy-{}", Uuid::new_v4()));
     for (index, (path, bytes)) in made.files.iter().enumerate() {
         let mut bytes = bytes.clone();
-        let length = bytes.len();
-        match harmed.filter(|(which, _)| *which == index) {
-            None => {}
-            Some((_, Harm::Flip(at, bit))) => bytes[at % length] ^= 1 << bit,
-            Some((_, Harm::Cut(at))) => bytes.truncate(at % length),
-            Some((_, Harm::Swap(one, other))) => bytes.swap(one % length, other % length),
-            Some((_, Harm::Remove)) => continue,
+        if let Some((_, harm)) = harmed.filter(|(which, _)| *which == index)
+            && !harm.to(&mut bytes)
+        {
+            continue;
         }
         if harmed.is_some_and(|(which, _)| which == index) && bytes == made.files[index].1 {
             return None;
