@@ -8,20 +8,21 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use self::screen::{RESET, Screen};
+use self::play::{Pace, play};
 use self::transcribing::Transcribing;
 use super::audit::{since, unless_gone};
 use super::{Daemon, reading, terminal};
-use crate::clock::{self, BootTime};
+use crate::clock;
 use crate::protocol::postgres::transcript::{Exchange, Limits, Transcript};
-use crate::recording::{self, Filter, Frame, Identities, Meta, Reader, Terminal, What, find, list};
+use crate::recording::{self, Filter, Identities, Meta, Reader, find, list};
 
 pub mod export;
 pub mod live;
+mod play;
 mod render;
 mod screen;
 pub mod search;
@@ -75,6 +76,9 @@ pub enum Sessions {
         /// The longest pause, in seconds.
         #[arg(long, default_value_t = 2.0)]
         max_pause: f64,
+        /// Only this terminal, where there are several; by default all, each behind its name.
+        #[arg(long)]
+        terminal: Option<u32>,
         /// Where the recordings are, and how to answer.
         #[command(flatten)]
         place: Place,
@@ -83,6 +87,9 @@ pub enum Sessions {
     Follow {
         /// The session's id, or its beginning.
         id: String,
+        /// Only this terminal, where there are several; by default all, each behind its name.
+        #[arg(long)]
+        terminal: Option<u32>,
         /// Where the recordings are, and how to answer.
         #[command(flatten)]
         place: Place,
@@ -97,6 +104,9 @@ pub enum Sessions {
         /// Which terminal, where there are several; by default the first.
         #[arg(long)]
         terminal: Option<u32>,
+        /// What was typed into a terminal, too: passwords are among it.
+        #[arg(long)]
+        input: bool,
         /// Where the recordings are, and how to answer.
         #[command(flatten)]
         place: Place,
@@ -215,13 +225,18 @@ impl Sessions {
                 ls(place, &filter, out)
             }
             Self::Show { id, rows, place } => show(id, *rows, place, out),
-            Self::Follow { id, place } => live::follow(id, place, out),
+            Self::Follow {
+                id,
+                terminal,
+                place,
+            } => live::follow(id, *terminal, place, out),
             Self::Export {
                 id,
                 format,
                 terminal,
+                input,
                 place,
-            } => export::export(id, (*format, *terminal), place, out),
+            } => export::export(id, (*format, *terminal, *input), place, out),
             Self::Search(search) => search.run(out),
             Self::Hold { which, reason } => {
                 which.ask("hold", Some(reason), ["is held", "was held already"], out)
@@ -236,10 +251,12 @@ impl Sessions {
                 speed,
                 instant,
                 max_pause,
+                terminal,
                 place,
             } => {
                 let pace = Pace::new(*speed, *instant, *max_pause)?;
-                play(id, (&pace, seek.unwrap_or_default()), place, out)
+                let when = (&pace, seek.unwrap_or_default());
+                play(id, *terminal, when, place, out)
             }
         })
     }
@@ -370,134 +387,4 @@ fn finish(read: &Read, out: &mut impl Write) -> Result<u8> {
         writeln!(out, "\n{}", terminal::line(&remark))?;
     }
     Ok(read.code())
-}
-
-/// How time passes in a replay.
-struct Pace {
-    /// Seconds shown for each second that passed; zero for none.
-    factor: f64,
-    longest: Duration,
-}
-
-impl Pace {
-    fn new(speed: f64, instant: bool, max_pause: f64) -> Result<Self> {
-        if !(speed.is_finite() && speed > 0.0) {
-            bail!("cannot replay at speed {speed}: give a number above zero");
-        }
-        let longest = Duration::try_from_secs_f64(max_pause)
-            .map_err(|error| anyhow::anyhow!("cannot pause for {max_pause} seconds: {error}"))?;
-        let factor = if instant { 0.0 } else { 1.0 / speed };
-        Ok(Self { factor, longest })
-    }
-
-    /// How long to wait for what came `later`.
-    fn pause(&self, later: Duration) -> Duration {
-        let seconds = later.as_secs_f64() * self.factor;
-        Duration::try_from_secs_f64(seconds).map_or(self.longest, |pause| pause.min(self.longest))
-    }
-}
-
-/// Plays a terminal where there is one, requests otherwise; from `seek` after the start on.
-fn play(
-    id: &str,
-    (pace, seek): (&Pace, Duration),
-    place: &Place,
-    out: &mut impl Write,
-) -> Result<u8> {
-    let mut reader = place.open(id)?;
-    let from = reader.meta().started_boot_ns.after(seek);
-    let is_terminal =
-        |frame: &Frame| matches!(frame.what, What::Terminal(_, Terminal::Opened { .. }));
-    if reader
-        .by_ref()
-        .map_while(Result::ok)
-        .take(LOOKED_AT)
-        .any(|frame| is_terminal(&frame))
-    {
-        reader.seek(from)?;
-        return watch(reader, pace, from, out);
-    }
-    requests(id, (pace, from), place, out)
-}
-
-/// Whether there is a terminal shows in so many frames.
-const LOOKED_AT: usize = 64;
-
-/// Plays what terminals showed.
-fn watch(reader: Reader, pace: &Pace, from: BootTime, out: &mut impl Write) -> Result<u8> {
-    let (mut screen, mut now) = (Screen::default(), from);
-    let mut code = 0;
-    for frame in reader {
-        let frame = match frame {
-            Ok(frame) => frame,
-            Err(error) => {
-                code = u8::from(!matches!(error, recording::Error::Torn { .. }));
-                writeln!(out, "{}", terminal::line(&in_full(&error)))?;
-                break;
-            }
-        };
-        let What::Terminal(_, Terminal::Shown(bytes) | Terminal::Erred(bytes)) = &frame.what else {
-            continue;
-        };
-        out.flush()?;
-        let pause = pace.pause(frame.at.since(now));
-        if !pause.is_zero() && !terminal::pause(pause)? {
-            return Ok(0);
-        }
-        now = frame.at;
-        out.write_all(&screen.show(bytes))?;
-    }
-    out.write_all(RESET)?;
-    Ok(code)
-}
-
-/// Plays requests and answers.
-fn requests(
-    id: &str,
-    (pace, from): (&Pace, BootTime),
-    place: &Place,
-    out: &mut impl Write,
-) -> Result<u8> {
-    let read = Read::open(place, id, Limits::default())?;
-    let exchanges = &read.transcript.exchanges;
-    // What happened when: asked (false) and answered (true), in the order of time.
-    let mut events: Vec<_> = exchanges
-        .iter()
-        .flat_map(|exchange| {
-            [
-                (exchange.at, false, exchange),
-                (exchange.ended.unwrap_or(exchange.at), true, exchange),
-            ]
-        })
-        .collect();
-    events.retain(|(at, ..)| *at >= from);
-    events.sort_by_key(|(at, ..)| *at);
-    let mut now = from;
-    if !place.json {
-        writeln!(out, "{}\n", render::heading(&read.meta))?;
-    }
-    for (at, is_answer, exchange) in events {
-        out.flush()?;
-        let pause = pace.pause(at.since(now));
-        if !pause.is_zero() && !terminal::pause(pause)? {
-            return Ok(0);
-        }
-        now = at;
-        match (place.json, is_answer) {
-            (true, true) => {
-                let text = serde_json::to_string(exchange)?;
-                writeln!(out, "{}", terminal::json(&text))?;
-            }
-            (true, false) => {}
-            (false, false) => render::prompt(&read.meta, exchange, out)?,
-            (false, true) => {
-                render::answered(exchange, out)?;
-                writeln!(out)?;
-            }
-        }
-    }
-    if place.json {
-        return Ok(read.code());
-    }
-    finish(&read, out)
 }

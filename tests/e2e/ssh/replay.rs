@@ -107,7 +107,10 @@ fn a_shell_is_played_and_what_was_typed_in_it_is_found() -> Result<()> {
     for format in ["asciicast-v2", "asciicast-v3"] {
         let words = ["sessions", "export", &id, "--format", format];
         let cast = lab.daemon.cli(&words)?.ok()?;
-        has(&cast, &["\"o\"", "\"i\"", "played"])?;
+        has(&cast, &["\"o\"", "played"])?;
+        lacks(&cast, &["\"i\""])?;
+        let words = [&words[..], &["--input"]].concat();
+        has(&lab.daemon.cli(&words)?.ok()?, &["\"i\""])?;
     }
     Ok(())
 }
@@ -165,6 +168,45 @@ fn files_that_are_copied_are_shown_as_operations_and_not_as_text() -> Result<()>
     let export = ["sessions", "export", &id, "--format", "asciicast-v2"];
     ensure!(!lab.daemon.cli(&export)?.status.success());
     Ok(())
+}
+
+#[test]
+fn of_a_large_file_the_beginning_is_kept_its_size_and_all_that_was_done() -> Result<()> {
+    const SIZE: usize = 3_000_000;
+    let lab = telling()?;
+    let own = lab.own()?;
+    let local = own.path().join("local").display().to_string();
+    // Nothing that gets shorter.
+    let noise = |number: usize| number.wrapping_mul(2_654_435_761).to_be_bytes()[4];
+    fs::write(
+        &local,
+        (0..SIZE)
+            .map(|number| noise(number * number))
+            .collect::<Vec<_>>(),
+    )?;
+    let to = format!("x@127.0.0.1:{}", lab.at("new"));
+    lab.copy("scp", &[&local, &to])?.ok()?;
+    ensure!(fs::read(&local)? == fs::read(lab.at("new"))?);
+    let id = ended(&lab, 1)?;
+    let shown = lab.daemon.cli(&["sessions", "show", &id, "--json"])?.ok()?;
+    let shown: Value = serde_json::from_str(&shown)?;
+    has(&shown.to_string(), &["sftp open ", "sftp fsetstat"])?;
+    let copied = shown
+        .pointer("/exchanges/0/copied_in")
+        .and_then(Value::as_u64);
+    ensure!(copied >= Some(SIZE as u64), "{copied:?} {shown}");
+    let kept = support::Process::run(
+        {
+            let mut du = std::process::Command::new("du");
+            du.arg("-sb").arg(lab.daemon.state().join("recordings"));
+            du
+        },
+        DEADLINE,
+    )?
+    .ok()?;
+    let bytes: u64 = kept.split_whitespace().next().context("a size")?.parse()?;
+    ensure!(bytes < 500_000, "{kept}");
+    lab.daemon.cli(&["audit", "verify"])?.ok().map(drop)
 }
 
 #[test]

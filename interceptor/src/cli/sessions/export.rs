@@ -30,14 +30,14 @@ pub enum Format {
 /// Exports a session; of several terminals the one that is named, or the first.
 pub(super) fn export(
     id: &str,
-    (format, number): (Format, Option<u32>),
+    (format, number, input): (Format, Option<u32>, bool),
     place: &Place,
     out: &mut impl Write,
 ) -> Result<u8> {
     match format {
         Format::Jsonl => requests(id, place, out),
-        Format::AsciicastV2 => cast(place.open(id)?, Cast::new(2), number, out),
-        Format::AsciicastV3 => cast(place.open(id)?, Cast::new(3), number, out),
+        Format::AsciicastV2 => cast(place.open(id)?, Cast::new(2, input), number, out),
+        Format::AsciicastV3 => cast(place.open(id)?, Cast::new(3, input), number, out),
     }
 }
 
@@ -68,12 +68,15 @@ struct Cast {
     typed: Text,
     /// There is no terminal that would begin lines at their beginning.
     is_plain: bool,
+    /// Whether what was typed is told, too.
+    input: bool,
 }
 
 impl Cast {
-    fn new(version: u8) -> Self {
+    fn new(version: u8, input: bool) -> Self {
         Self {
             version,
+            input,
             before: BootTime(0),
             shown: Text::default(),
             typed: Text::default(),
@@ -120,6 +123,8 @@ impl Cast {
             | Terminal::Asked(_)
             | Terminal::Carries(_)
             | Terminal::Carried(..) => return None,
+            // A password is typed where nothing is shown.
+            Terminal::Typed(_) if !self.input => return None,
             Terminal::Shown(bytes) | Terminal::Erred(bytes) => {
                 let text = self.shown.take(bytes);
                 let text = match self.is_plain {

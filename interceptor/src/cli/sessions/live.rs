@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::screen::{RESET, Screen};
+use super::screen::{RESET, Screens};
 use super::transcribing::Transcribing;
 use super::{Place, in_full, render};
 use crate::cli::{Daemon, block_on, client, terminal};
@@ -58,12 +58,18 @@ impl Which {
 }
 
 /// Shows a session as it goes on, until it ends or whoever reads goes away.
-pub(super) fn follow(id: &str, place: &Place, out: &mut impl Write) -> Result<u8> {
+pub(super) fn follow(
+    id: &str,
+    only: Option<u32>,
+    place: &Place,
+    out: &mut impl Write,
+) -> Result<u8> {
     let mut reader = place.open(id)?;
     if !place.json {
         writeln!(out, "{}", render::heading(reader.meta()))?;
     }
-    let mut view = View::new(Transcribing::of(reader.meta(), Limits::default())?);
+    let reading = Transcribing::of(reader.meta(), Limits::default())?;
+    let mut view = View::new(reading, Screens::new(only));
     loop {
         let stopped = view.take(&mut reader);
         view.show(&reader, place, out)?;
@@ -88,17 +94,17 @@ struct View {
     reading: Transcribing,
     /// Exchanges that were shown.
     told: usize,
-    screen: Screen,
+    screens: Screens,
     shown: Vec<u8>,
     is_terminal: bool,
 }
 
 impl View {
-    fn new(reading: Transcribing) -> Self {
+    fn new(reading: Transcribing, screens: Screens) -> Self {
         Self {
             reading,
             told: 0,
-            screen: Screen::default(),
+            screens,
             shown: Vec::new(),
             is_terminal: false,
         }
@@ -109,12 +115,14 @@ impl View {
         for frame in reader.by_ref() {
             match frame {
                 Ok(frame) => match &frame.what {
-                    What::Terminal(_, Terminal::Shown(bytes) | Terminal::Erred(bytes)) => {
+                    What::Terminal(of, Terminal::Shown(bytes) | Terminal::Erred(bytes)) => {
                         self.is_terminal = true;
-                        self.shown.extend(self.screen.show(bytes));
+                        self.shown.extend(self.screens.show(*of, bytes));
                     }
                     // What is shown as it is needs no exchange.
-                    What::Terminal(_, Terminal::Opened { .. }) => {}
+                    What::Terminal(of, Terminal::Opened { command, .. }) => {
+                        self.screens.opened(*of, command);
+                    }
                     what => self.reading.take(frame.at, what),
                 },
                 Err(error) => return Some(error),

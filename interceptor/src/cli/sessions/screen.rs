@@ -4,6 +4,10 @@
 //! A terminal answers some sequences as if somebody had typed, and others set its title or clipboard. What
 //! is not known to be harmless is left out, also where it is cut over several pieces.
 
+use std::collections::BTreeMap;
+
+use crate::cli::terminal;
+
 /// Finals of control sequences (ECMA-48 §5.4) that only draw.
 const DRAWS: &[u8] = b"@ABCDEFGHJKLMPSTXZ`abdefgmrsu";
 
@@ -139,9 +143,159 @@ impl Screen {
     }
 }
 
+/// The terminals of a session, each with its own filter. Where another than before shows something, its name stands
+/// between them.
+#[derive(Debug, Default)]
+pub(super) struct Screens {
+    /// The only one that is shown, where one was asked for.
+    only: Option<u32>,
+    terminals: BTreeMap<u32, Shown>,
+    /// Which showed something last.
+    last: Option<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Shown {
+    screen: Screen,
+    command: String,
+    /// What it showed since it was cleared, while nobody looks yet.
+    before: Vec<u8>,
+}
+
+/// What makes whatever was shown before of no matter: the other screen, and a screen that is cleared.
+const CLEARS: [&[u8]; 5] = [
+    b"\x1b[?1049h",
+    b"\x1b[?1049l",
+    b"\x1b[2J",
+    b"\x1b[3J",
+    b"\x1b[H\x1b[J",
+];
+
+/// More than this no screen is made of, in bytes.
+const BEFORE_MAX: usize = 2 << 20;
+
+impl Screens {
+    pub(super) fn new(only: Option<u32>) -> Self {
+        Self {
+            only,
+            ..Self::default()
+        }
+    }
+
+    /// A terminal is opened.
+    pub(super) fn opened(&mut self, number: u32, command: &str) {
+        if self.is_wanted(number) {
+            let shown = self.terminals.entry(number).or_default();
+            command.clone_into(&mut shown.command);
+        }
+    }
+
+    /// Whether any terminal was opened that is to be shown.
+    pub(super) fn is_any(&self) -> bool {
+        !self.terminals.is_empty()
+    }
+
+    fn is_wanted(&self, number: u32) -> bool {
+        self.only.is_none_or(|only| only == number)
+    }
+
+    /// What of these bytes may be shown, behind the terminal's name where another showed something before.
+    pub(super) fn show(&mut self, number: u32, bytes: &[u8]) -> Vec<u8> {
+        if !self.is_wanted(number) {
+            return Vec::new();
+        }
+        let shown = self.terminals.entry(number).or_default();
+        let mut out = match self.last.replace(number) {
+            Some(last) if last != number => heading(number, &shown.command),
+            _ => Vec::new(),
+        };
+        out.append(&mut shown.before);
+        out.extend(shown.screen.show(bytes));
+        out
+    }
+
+    /// The same of what came before anybody looked: it is kept as far as it still stands on the screen.
+    pub(super) fn pass_over(&mut self, number: u32, bytes: &[u8]) {
+        if !self.is_wanted(number) {
+            return;
+        }
+        self.last = Some(number);
+        let shown = self.terminals.entry(number).or_default();
+        let drawn = shown.screen.show(bytes);
+        shown.before.extend_from_slice(&drawn);
+        let clears = CLEARS.iter();
+        let cleared = clears.filter_map(|clear| memchr::memmem::rfind(&shown.before, clear));
+        let from = cleared.max().unwrap_or_default();
+        let from = from.max(shown.before.len().saturating_sub(BEFORE_MAX));
+        drop(shown.before.drain(..from));
+    }
+
+    /// What stands on the terminal that showed something last.
+    pub(super) fn stands(&mut self) -> Vec<u8> {
+        let shown = self.last.and_then(|last| self.terminals.get_mut(&last));
+        shown.map_or_else(Vec::new, |shown| std::mem::take(&mut shown.before))
+    }
+}
+
+/// The name of a terminal, on a screen as it is at first.
+fn heading(number: u32, command: &str) -> Vec<u8> {
+    let command = if command.is_empty() {
+        "a shell"
+    } else {
+        command
+    };
+    let name = format!("[terminal {number}: {command}]");
+    [RESET, terminal::line(&name).as_bytes(), b"\r\n"].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn terminals_are_told_apart_and_cut_sequences_do_not_mix() {
+        let mut screens = Screens::new(None);
+        screens.opened(0, "");
+        screens.opened(1, "ls -l");
+        assert_eq!(screens.show(0, b"one\x1b[3"), b"one");
+        let other = screens.show(1, b"two");
+        let other = String::from_utf8(other).unwrap();
+        assert!(other.ends_with("[terminal 1: ls -l]\r\ntwo"), "{other:?}");
+        let again = String::from_utf8(screens.show(0, b"1mred")).unwrap();
+        assert!(
+            again.ends_with("[terminal 0: a shell]\r\n\x1b[31mred"),
+            "{again:?}"
+        );
+        assert_eq!(screens.show(0, b"more"), b"more");
+        let mut only = Screens::new(Some(1));
+        only.opened(0, "");
+        assert!(!only.is_any());
+        only.opened(1, "ls");
+        assert_eq!(only.show(0, b"one"), b"");
+        assert_eq!(only.show(1, b"two"), b"two");
+        assert!(only.is_any());
+    }
+
+    #[test]
+    fn what_still_stands_on_a_screen_is_shown_where_one_begins_to_look() {
+        let mut screens = Screens::new(None);
+        for piece in [&b"old\x1b["[..], b"2Jnew ", b"text"] {
+            screens.pass_over(0, piece);
+        }
+        assert_eq!(screens.stands(), b"\x1b[2Jnew text");
+        assert_eq!(screens.show(0, b"!"), b"!");
+        let mut long = Screens::new(None);
+        for _ in 0..3 {
+            long.pass_over(0, &vec![b'x'; BEFORE_MAX]);
+        }
+        assert_eq!(long.stands().len(), BEFORE_MAX);
+        // One that did not show anything last is as it was where it does.
+        let mut two = Screens::new(None);
+        two.pass_over(0, b"first");
+        two.pass_over(1, b"second");
+        assert_eq!(two.stands(), b"second");
+        assert!(two.show(0, b"!").ends_with(b"first!"));
+    }
 
     #[test]
     fn what_draws_passes_and_what_acts_does_not_however_it_is_cut() {

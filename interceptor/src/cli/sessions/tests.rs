@@ -10,7 +10,8 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{Pace, Sessions};
-use crate::recording::{Recorder, Settings, Subject};
+use crate::clock;
+use crate::recording::{Reader, Recorder, Settings, Subject, Terminal, What, find};
 use crate::session::{Direction, Phase, RequestId};
 
 /// As the program parses it.
@@ -200,5 +201,123 @@ fn pauses_follow_the_pace_and_are_never_longer_than_asked() {
     }
     for (speed, pause) in [(0.0, 1.0), (-1.0, 1.0), (f64::NAN, 1.0), (1.0, -1.0)] {
         assert!(Pace::new(speed, false, pause).is_err());
+    }
+}
+
+/// A session with two terminals at once, the first of which comes behind files.
+async fn terminals() -> (tempfile::TempDir, PathBuf) {
+    let temporary = tempfile::tempdir().expect("a temporary directory");
+    let root = temporary.path().join("recordings");
+    let settings = Settings {
+        segment_bytes: 1 << 20,
+        session_bytes: None,
+        recipients: Vec::new(),
+        keep: Default::default(),
+    };
+    let audit = crate::audit::tests::log(temporary.path());
+    let recorder = Recorder::open(&root, &settings, audit).expect("a recorder");
+    let writer = recorder
+        .begin(&Subject {
+            session: Uuid::max(),
+            connection: Uuid::nil(),
+            protocol: "ssh",
+            target: "web",
+            database: None,
+            principal: None,
+        })
+        .expect("a writer");
+    let opened = |command: &str| Terminal::Opened {
+        columns: 80,
+        rows: 24,
+        term: "xterm".to_owned(),
+        command: command.to_owned(),
+    };
+    let shown = |text: &'static str| Terminal::Shown(Bytes::from_static(text.as_bytes()));
+    let typed = |text: &'static str| Terminal::Typed(Bytes::from_static(text.as_bytes()));
+    let carried = Terminal::Carried(Direction::Sent, Bytes::from_static(b"x"));
+    let mut all = vec![(0, Terminal::Carries("subsystem sftp".to_owned()))];
+    all.extend(vec![(0, carried); 100]);
+    all.extend([
+        (1, opened("")),
+        (1, shown("old\u{1b}[2Jprompt ")),
+        (1, typed("hunter2\r")),
+        (2, opened("top")),
+        (2, shown("of top")),
+        (1, shown("answer")),
+    ]);
+    for (number, what) in &all {
+        writer.terminal(*number, what).await.expect("recorded");
+    }
+    // What comes later is later by the clock that places are named by, too.
+    let begun = clock::boot();
+    while clock::boot().since(begun) < Duration::from_millis(2) {
+        std::thread::yield_now();
+    }
+    writer
+        .terminal(1, &shown(" later"))
+        .await
+        .expect("recorded");
+    writer.close("client").await.expect("closed");
+    (temporary, root)
+}
+
+#[tokio::test]
+async fn terminals_are_played_each_behind_its_name_or_one_of_them() {
+    let (_temporary, root) = terminals().await;
+    let (code, said) = run(&root, &["play", "ffff", "--instant"]);
+    assert_eq!(code, 0);
+    let places: Vec<_> = [
+        "prompt",
+        "[terminal 2: top]",
+        "of top",
+        "[terminal 1: a shell]",
+        "answer later",
+    ]
+    .map(|text| {
+        said.find(text)
+            .unwrap_or_else(|| panic!("{text:?} is not in {said:?}"))
+    })
+    .into();
+    assert!(places.is_sorted(), "{said:?}");
+    let (_, said) = run(&root, &["play", "ffff", "--instant", "--terminal", "2"]);
+    assert!(said.starts_with("of top\u{1b}["), "{said:?}");
+    let (_, said) = run(&root, &["follow", "ffff", "--terminal", "1"]);
+    assert!(
+        said.contains("prompt answer later") && !said.contains("of top"),
+        "{said:?}"
+    );
+    let all = ["sessions", "play", "ffff", "--terminal", "7"];
+    let place = format!("--dir={}", root.display());
+    let cli = Cli::try_parse_from(all.into_iter().chain([place.as_str()])).unwrap();
+    let error = cli.sessions.run(&mut Vec::new()).unwrap_err();
+    assert!(error.to_string().contains("terminal 7"), "{error}");
+}
+
+#[tokio::test]
+async fn from_a_later_time_on_a_terminal_is_as_it_was_then() {
+    let (_temporary, root) = terminals().await;
+    let reader = Reader::open(&find(&root, "ffff").unwrap()).unwrap();
+    let begun = reader.meta().started_boot_ns;
+    let last = reader
+        .map(Result::unwrap)
+        .filter(|frame| matches!(&frame.what, What::Terminal(_, Terminal::Shown(_))));
+    let later = last.last().unwrap().at.since(begun).as_millis();
+    let seek = format!("{later}ms");
+    let (_, said) = run(&root, &["play", "ffff", "--instant", "--seek", &seek]);
+    assert!(said.starts_with("\u{1b}[2Jprompt answer later"), "{said:?}");
+}
+
+#[tokio::test]
+async fn what_was_typed_is_exported_only_where_it_is_asked_for() {
+    let (_temporary, root) = terminals().await;
+    for format in ["asciicast-v2", "asciicast-v3"] {
+        let words = ["export", "ffff", "--format", format];
+        let (_, said) = run(&root, &words);
+        assert!(
+            said.contains("answer") && !said.contains("hunter2"),
+            "{said}"
+        );
+        let (_, said) = run(&root, &[&words[..], &["--input"]].concat());
+        assert!(said.contains(r#""i","hunter2\r""#), "{said}");
     }
 }
