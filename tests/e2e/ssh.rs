@@ -454,7 +454,8 @@ fn a_command_is_held_until_somebody_says_yes_and_a_shell_is_one_permit() -> Resu
     let rules = r#"
 @id("all") permit (principal is Agent, action in [Action::"Connect", Action::"Open"], resource);
 @id("run") @approve("games") @shape("10m") permit (principal is Agent, action in [Action::"Exec", Action::"Shell"], resource);
-@id("answers") permit (principal is User, action == Action::"Approve", resource in Agent::"demo");
+@id("answers")
+permit (principal is User, action == Action::"Approve", resource) when { principal.groups.contains("games") };
 "#;
     let lab = Lab::new(vec![("test.cedar".to_owned(), rules.to_owned())])?;
     let mut line = lab.options();
