@@ -231,6 +231,7 @@ async fn relay(
         session: Arc::clone(&session),
         lanes,
         user: settings.user.clone(),
+        recorded: settings.recorded_bytes,
         handle: handle.clone(),
         detectors,
         heard: Arc::clone(&client.heard),

@@ -49,6 +49,13 @@ pub enum Terminal {
     Carries(String),
     /// Bytes of a channel that is no terminal.
     Carried(Direction, #[serde(skip)] Bytes),
+    /// So many bytes of a channel that is no terminal were not recorded.
+    Unrecorded {
+        /// Of what was sent.
+        sent: u64,
+        /// Of what was received.
+        received: u64,
+    },
 }
 
 /// Longer names are cut, in bytes.
@@ -116,6 +123,11 @@ impl Terminal {
                 });
                 body.extend_from_slice(bytes);
             }
+            Self::Unrecorded { sent, received } => {
+                body.push(11);
+                body.extend_from_slice(&sent.to_le_bytes());
+                body.extend_from_slice(&received.to_le_bytes());
+            }
         }
         body
     }
@@ -154,6 +166,10 @@ impl Terminal {
             (8, _) => Self::Carries(String::from_utf8_lossy(rest).into_owned()),
             (9, _) => Self::Carried(Direction::Sent, body.slice_ref(rest)),
             (10, _) => Self::Carried(Direction::Received, body.slice_ref(rest)),
+            (11, 16) => Self::Unrecorded {
+                sent: u64::from_le_bytes(fields.take()),
+                received: u64::from_le_bytes(fields.take()),
+            },
             _ => return None,
         };
         Some((u32::from_le_bytes(*number), terminal))

@@ -264,6 +264,10 @@ impl Gate for Session {
     }
 
     async fn terminal(&self, number: u32, what: &Terminal) -> Result<(), Refusal> {
+        if let Terminal::Unrecorded { sent, received } = what {
+            self.carried(Direction::Sent, *sent);
+            self.carried(Direction::Received, *received);
+        }
         let (count, bytes) = match what {
             Terminal::Shown(bytes) => (&self.received, bytes.len()),
             Terminal::Typed(bytes) => (&self.sent, bytes.len()),
@@ -274,7 +278,8 @@ impl Gate for Session {
             | Terminal::Resized { .. }
             | Terminal::Closed { .. }
             | Terminal::Asked(_)
-            | Terminal::Carries(_) => (&self.received, 0),
+            | Terminal::Carries(_)
+            | Terminal::Unrecorded { .. } => (&self.received, 0),
         };
         count.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
         let Some(recorder) = &self.recorder else {

@@ -185,7 +185,7 @@ fn of_a_large_file_the_beginning_is_kept_its_size_and_all_that_was_done() -> Res
             .collect::<Vec<_>>(),
     )?;
     let to = format!("x@127.0.0.1:{}", lab.at("new"));
-    lab.copy("scp", &[&local, &to])?.ok()?;
+    lab.copy("scp", &["-p", &local, &to])?.ok()?;
     ensure!(fs::read(&local)? == fs::read(lab.at("new"))?);
     let id = ended(&lab, 1)?;
     let shown = lab.daemon.cli(&["sessions", "show", &id, "--json"])?.ok()?;
@@ -195,15 +195,9 @@ fn of_a_large_file_the_beginning_is_kept_its_size_and_all_that_was_done() -> Res
         .pointer("/exchanges/0/copied_in")
         .and_then(Value::as_u64);
     ensure!(copied >= Some(SIZE as u64), "{copied:?} {shown}");
-    let kept = support::Process::run(
-        {
-            let mut du = std::process::Command::new("du");
-            du.arg("-sb").arg(lab.daemon.state().join("recordings"));
-            du
-        },
-        DEADLINE,
-    )?
-    .ok()?;
+    let mut du = std::process::Command::new("du");
+    du.arg("-sb").arg(lab.daemon.state().join("recordings"));
+    let kept = Process::run(du, DEADLINE)?.ok()?;
     let bytes: u64 = kept.split_whitespace().next().context("a size")?.parse()?;
     ensure!(bytes < 500_000, "{kept}");
     lab.daemon.cli(&["audit", "verify"])?.ok().map(drop)

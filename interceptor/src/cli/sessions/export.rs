@@ -122,7 +122,8 @@ impl Cast {
             Terminal::Opened { .. }
             | Terminal::Asked(_)
             | Terminal::Carries(_)
-            | Terminal::Carried(..) => return None,
+            | Terminal::Carried(..)
+            | Terminal::Unrecorded { .. } => return None,
             // A password is typed where nothing is shown.
             Terminal::Typed(_) if !self.input => return None,
             Terminal::Shown(bytes) | Terminal::Erred(bytes) => {

@@ -170,9 +170,7 @@ async fn replay_shows_the_same_in_the_order_of_time() {
 #[tokio::test]
 async fn a_damaged_recording_is_shown_as_far_as_it_goes_and_ends_with_one() {
     let (_temporary, root) = recorded().await;
-    let path = crate::recording::find(&root, "ffff")
-        .expect("found")
-        .join("000001.rec");
+    let path = find(&root, "ffff").expect("found").join("000001.rec");
     let mut bytes = fs::read(&path).unwrap();
     let last = bytes.len() - 40;
     bytes[last] ^= 1;

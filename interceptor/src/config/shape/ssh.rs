@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use russh::keys::PublicKey;
 
-use super::{DAY, Form, Held, Key, SECRET, Shape, may, must};
+use super::{DAY, Form, GIB, Held, Key, SECRET, Shape, may, must};
 use crate::config::SecretSource;
-use crate::config::build::{duration, text, texts};
+use crate::config::build::{duration, size, text, texts};
 use crate::config::document::Node;
 
 /// How a certificate of a host's authority is marked, as in `known_hosts`.
 const AUTHORITY: &str = "@cert-authority ";
 /// The host's key is believed when it is first seen.
 const LEARN: &str = "learn";
+/// Bytes that are recorded of what is carried, where the target does not say.
+const RECORDED: usize = 64 << 10;
 /// Variables that are passed on where the target does not say which.
 const ENV: [&str; 2] = ["LANG", "LC_*"];
 
@@ -28,6 +30,8 @@ pub struct Ssh {
     pub host_keys: HostKeys,
     /// Variables that the agent may set, with `*` at an end for all that begin so. Default `LANG`, `LC_*`.
     pub env: Vec<String>,
+    /// Most bytes of each direction of what carries files or a connection that are recorded. Default 64 KiB.
+    pub recorded_bytes: usize,
 }
 
 impl Ssh {
@@ -197,6 +201,13 @@ pub(in crate::config) const SSH: Shape = Shape::Keys(&[
         "[LANG, LC_*]",
         "Variables that the agent may set, with `*` at an end for all that begin so.",
     ),
+    may(
+        "recorded",
+        Shape::Size(0, 1024 * GIB),
+        "64KiB",
+        "Most bytes of each direction of a forward or of files that are copied that are recorded; commands and \
+         shells are recorded whole.",
+    ),
 ]);
 
 /// Reads one line of `host_keys`.
@@ -266,6 +277,9 @@ pub(in crate::config) fn build(
             Some(_) => texts(node, "env"),
             None => ENV.map(str::to_owned).into(),
         },
+        recorded_bytes: size(Some(node), "recorded")
+            .and_then(|size| usize::try_from(size).ok())
+            .unwrap_or(RECORDED),
     })
 }
 

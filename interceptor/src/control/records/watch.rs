@@ -190,7 +190,7 @@ fn said(frame: &Frame, begun: BootTime) -> Option<Value> {
         Terminal::Closed { status } => json!({ "closed": status.map_or(-1, i64::from) }),
         Terminal::Asked(request) => json!({ "asked": request }),
         Terminal::Carries(what) => json!({ "carries": what }),
-        Terminal::Typed(_) | Terminal::Carried(..) => return None,
+        Terminal::Typed(_) | Terminal::Carried(..) | Terminal::Unrecorded { .. } => return None,
     };
     if let Value::Object(fields) = &mut said {
         fields.insert("at".to_owned(), json!(at));

@@ -4,6 +4,7 @@
 pub(super) mod arrive;
 mod keep;
 mod pass;
+mod thin;
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -45,6 +46,8 @@ pub(super) struct Shared {
     pub(super) session: Arc<Session>,
     pub(super) lanes: Lanes,
     pub(super) user: String,
+    /// Bytes of each direction that are recorded of what is no terminal.
+    pub(super) recorded: usize,
     pub(super) handle: Handle,
     pub(super) detectors: Option<Arc<Detectors>>,
     pub(super) heard: Arc<Heard>,
@@ -128,7 +131,10 @@ pub(super) async fn serve(shared: Arc<Shared>, opened: Opened) {
         forwards: 0,
         agent: None,
         screen: None,
-        kept: Kept::new(shared.channels.fetch_add(1, Ordering::Relaxed)),
+        kept: Kept::new(
+            shared.channels.fetch_add(1, Ordering::Relaxed),
+            shared.recorded,
+        ),
         is_open: false,
         shared,
     };

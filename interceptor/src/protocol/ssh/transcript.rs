@@ -98,6 +98,7 @@ impl Reading {
                 }
             }
             Terminal::Carried(direction, bytes) => self.carried(at, number, *direction, bytes),
+            Terminal::Unrecorded { sent, received } => self.unrecorded(number, [*sent, *received]),
             Terminal::Closed { status } => self.closed(at, number, *status),
         }
     }
@@ -196,6 +197,17 @@ impl Reading {
             channel.files = followed.is_ok().then_some(files);
         }
         self.channels.insert(number, channel);
+    }
+
+    /// What went by and was not recorded counts all the same.
+    fn unrecorded(&mut self, number: u32, [sent, received]: [u64; 2]) {
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return;
+        };
+        channel.carried = channel.carried.saturating_add(received);
+        if let Some(exchange) = self.exchanges.get_mut(channel.exchange) {
+            exchange.copied_in = exchange.copied_in.saturating_add(sent);
+        }
     }
 
     /// The client's side of sftp.

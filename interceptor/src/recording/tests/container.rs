@@ -84,6 +84,13 @@ async fn what_a_terminal_showed_and_was_told_comes_back() {
             },
         ),
         (1, Terminal::Closed { status: Some(3) }),
+        (
+            2,
+            Terminal::Unrecorded {
+                sent: 7,
+                received: u64::MAX,
+            },
+        ),
         (2, Terminal::Closed { status: None }),
     ];
     for (number, what) in &told {

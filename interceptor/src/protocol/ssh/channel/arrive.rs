@@ -207,7 +207,7 @@ async fn arrive(shared: Arc<Shared>, arrival: Arrival, over: CancellationToken) 
         forwards: 0,
         agent: None,
         screen: None,
-        kept: Kept::new(number),
+        kept: Kept::new(number, shared.recorded),
         is_open: true,
         shared: Arc::clone(&shared),
     };

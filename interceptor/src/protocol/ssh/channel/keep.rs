@@ -9,10 +9,13 @@ use bytes::Bytes;
 
 use super::super::facts;
 use super::super::typing::Typing;
+use super::thin::Thin;
 use super::{Gone, Shared, Start};
 use crate::clock::{self, BootTime};
 use crate::session::{Direction, Gate as _, RequestId, Terminal, Typed};
 
+/// The subsystem whose packets are followed.
+const SFTP: &str = "sftp";
 /// The size of a terminal that says none.
 const SIZE: [u32; 2] = [80, 24];
 /// How often it is written what was typed.
@@ -25,6 +28,8 @@ const LINES: usize = 64;
 pub(super) struct Kept {
     number: u32,
     is_terminal: bool,
+    /// What is recorded of what it carries: what the client sends, and what it is sent.
+    thin: [Mutex<Thin>; 2],
     typed: Option<Mutex<Lines>>,
     status: OnceLock<u32>,
 }
@@ -40,10 +45,12 @@ struct Lines {
 }
 
 impl Kept {
-    pub(super) fn new(number: u32) -> Self {
+    /// `most` bytes of each direction are recorded of what is no terminal.
+    pub(super) fn new(number: u32, most: usize) -> Self {
         Self {
             number,
             is_terminal: false,
+            thin: [Thin::new(most), Thin::new(most)].map(Mutex::new),
             typed: None,
             status: OnceLock::new(),
         }
@@ -68,7 +75,12 @@ impl Kept {
                 return self.carries(shared, command).await;
             }
             Start::Exec(command) => String::from_utf8_lossy(command).into_owned(),
-            Start::Subsystem(name) => return self.carries(shared, facts::subsystem(name)).await,
+            Start::Subsystem(name) => {
+                if name == SFTP {
+                    self.thin.iter().for_each(|thin| lock(thin).follow());
+                }
+                return self.carries(shared, facts::subsystem(name)).await;
+            }
         };
         // What has no size is no terminal.
         let [columns, rows] = terminal.map_or([0, 0], |terminal| cells(terminal.size));
@@ -111,7 +123,7 @@ impl Kept {
         }
         let sent = match self.is_terminal {
             true => Terminal::Typed(bytes),
-            false => Terminal::Carried(Direction::Sent, bytes),
+            false => return self.carried(shared, Direction::Sent, bytes).await,
         };
         self.keep(shared, &sent).await
     }
@@ -139,10 +151,32 @@ impl Kept {
         let shown = match (is_error, self.is_terminal) {
             (true, _) => Terminal::Erred(bytes),
             (false, true) => Terminal::Shown(bytes),
-            (false, false) => Terminal::Carried(Direction::Received, bytes),
+            (false, false) => return self.carried(shared, Direction::Received, bytes).await,
         };
         self.keep(shared, &shown).await?;
         self.write(shared, false)
+    }
+
+    /// What goes by on what is no terminal, as far as it is recorded.
+    async fn carried(
+        &self,
+        shared: &Shared,
+        direction: Direction,
+        bytes: Bytes,
+    ) -> Result<(), Gone> {
+        let [sent, received] = &self.thin;
+        let thin = match direction {
+            Direction::Sent => sent,
+            Direction::Received => received,
+        };
+        let bytes = lock(thin).keep(bytes);
+        match bytes.is_empty() {
+            true => Ok(()),
+            false => {
+                self.keep(shared, &Terminal::Carried(direction, bytes))
+                    .await
+            }
+        }
     }
 
     /// The client's terminal has another size.
@@ -166,6 +200,11 @@ impl Kept {
     /// It is over.
     pub(super) async fn closed(&self, shared: &Shared) -> Result<(), Gone> {
         self.write(shared, true)?;
+        let [sent, received] = self.thin.each_ref().map(|thin| lock(thin).out());
+        if sent > 0 || received > 0 {
+            let left_out = Terminal::Unrecorded { sent, received };
+            self.keep(shared, &left_out).await?;
+        }
         let status = self.status.get().copied();
         self.keep(shared, &Terminal::Closed { status }).await
     }
@@ -217,6 +256,6 @@ fn cells([columns, rows, ..]: [u32; 4]) -> [u16; 2] {
     })
 }
 
-fn lock(typed: &Mutex<Lines>) -> std::sync::MutexGuard<'_, Lines> {
-    typed.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(held: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
 }

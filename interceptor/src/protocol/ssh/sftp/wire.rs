@@ -30,6 +30,7 @@ pub(in super::super) mod kind {
     pub(in super::super::super) const SYMLINK: u8 = 20;
     pub(in super::super::super) const STATUS: u8 = 101;
     pub(in super::super::super) const HANDLE: u8 = 102;
+    pub(in super::super::super) const DATA: u8 = 103;
     pub(in super::super::super) const NAME: u8 = 104;
     pub(in super::super::super) const EXTENDED: u8 = 200;
 }
