@@ -6,6 +6,7 @@ pub(crate) mod lab;
 mod page;
 mod peers;
 mod replay;
+mod searched;
 mod ways;
 
 use std::fs;

@@ -569,6 +569,15 @@ impl Refusal {
         Self::plain(RefusalKind::Unreadable, why, hint)
     }
 
+    /// What brings files or another protocol, in which detectors look for nothing; `what` names it.
+    #[must_use]
+    pub fn unsearchable(what: &str) -> Self {
+        let message =
+            format!("what {what} brings cannot be searched for the values that are masked here");
+        let hint = "have a command print it, such as cat; `ssh.unread: pass` of the target lets it go on as it is";
+        Self::plain(RefusalKind::Unreadable, &message, hint)
+    }
+
     /// An answer that masks cannot read; `why` says why.
     #[must_use]
     pub fn unmasked(why: &str) -> Self {

@@ -36,8 +36,8 @@ use self::inject::lanes::{self, Lanes};
 use self::server::heard::Heard;
 use self::server::pressure::{Line, Pressure, WINDOW};
 use self::server::{Entered, Face, Global, Opened as OpenedChannel};
-use crate::config::{Ssh, Target};
-use crate::masking::detect::Detectors;
+use crate::config::{Ssh, Target, Unread};
+use crate::masking::detect::{Action as Found, Detectors};
 use crate::policy::Refusal;
 use crate::session::opening::{Opened, Opening};
 use crate::session::{Gate as _, Session};
@@ -226,7 +226,9 @@ async fn relay(
     lanes: Lanes,
     settings: &Arc<Ssh>,
 ) {
-    let detectors = Detectors::new(&session.who().target.detect).map(Arc::new);
+    let detect = &session.who().target.detect;
+    let detectors = Detectors::new(detect).map(Arc::new);
+    let withholds = detect.values().any(|action| *action != Found::Report);
     let shared = Arc::new(Shared {
         session: Arc::clone(&session),
         lanes,
@@ -234,6 +236,7 @@ async fn relay(
         recorded: settings.recorded_bytes,
         handle: handle.clone(),
         detectors,
+        searches: withholds && settings.unread == Unread::Refuse,
         heard: Arc::clone(&client.heard),
         listening: Mutex::default(),
         channels: AtomicU32::new(0),

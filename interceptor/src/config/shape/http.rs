@@ -152,6 +152,16 @@ pub enum Unread {
     Pass,
 }
 
+impl Unread {
+    /// What `unread` below a key says.
+    pub(super) fn said(node: Option<&Node>) -> Self {
+        match build::text(node, "unread").as_deref() {
+            Some("pass") => Self::Pass,
+            _ => Self::Refuse,
+        }
+    }
+}
+
 /// What is known of whether a table names its columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tables {
@@ -342,10 +352,7 @@ pub(in crate::config) fn build(
         strip_response_headers: lower("strip_response_headers"),
         mask: sensitive::fields(target, http.under("mask")),
         detect_sent: detect::actions(http.under("detect_sent")),
-        unread: match build::text(Some(http), "unread").as_deref() {
-            Some("pass") => Unread::Pass,
-            _ => Unread::Refuse,
-        },
+        unread: Unread::said(Some(http)),
         tables: match build::text(Some(http), "tables").as_deref() {
             Some("named") => Tables::Named,
             _ => Tables::Said,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use russh::keys::PublicKey;
 
+use super::http::Unread;
 use super::{DAY, Form, GIB, Held, Key, SECRET, Shape, may, must};
 use crate::config::SecretSource;
 use crate::config::build::{duration, size, text, texts};
@@ -32,6 +33,8 @@ pub struct Ssh {
     pub env: Vec<String>,
     /// Most bytes of each direction of what carries files or a connection that are recorded. Default 64 KiB.
     pub recorded_bytes: usize,
+    /// What is done about what brings files or another protocol, where detectors mask or refuse. Default `Refuse`.
+    pub unread: Unread,
 }
 
 impl Ssh {
@@ -208,6 +211,13 @@ pub(in crate::config) const SSH: Shape = Shape::Keys(&[
         "Most bytes of each direction of a forward or of files that are copied that are recorded; commands and \
          shells are recorded whole.",
     ),
+    may(
+        "unread",
+        Shape::Word(&["refuse", "pass"]),
+        "refuse",
+        "What is done about files that are read by copies, `git` fetches and forwards, in which `detect` looks for nothing, \
+         where it masks or refuses.",
+    ),
 ]);
 
 /// Reads one line of `host_keys`.
@@ -280,6 +290,7 @@ pub(in crate::config) fn build(
         recorded_bytes: size(Some(node), "recorded")
             .and_then(|size| usize::try_from(size).ok())
             .unwrap_or(RECORDED),
+        unread: Unread::said(Some(node)),
     })
 }
 

@@ -22,6 +22,9 @@ fn each_way_to_log_in_is_read() {
     assert!(matches!(learned.login, SshLogin::Key { .. }));
     assert!(learned.passes_on("LC_ALL") && learned.passes_on("LANG"));
     assert!(!learned.passes_on("LANGUAGE") && !learned.passes_on("LD_PRELOAD"));
+    assert_eq!(learned.unread, Unread::Refuse);
+    let open = ssh("{ user: u, key: { file: k }, host_keys: [learn], unread: pass }");
+    assert_eq!(open.unread, Unread::Pass);
     let signed = ssh(
         "{ user: u, sign: { ca: { file: k } }, host_keys: ['@cert-authority KEY', 'KEY'], env: [] }",
     );

@@ -8,6 +8,8 @@ mod spdy;
 mod websocket;
 mod words;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use self::spdy::Spdy;
@@ -21,6 +23,9 @@ const STATUS_MAX: usize = 64 << 10;
 const SIZE_MAX: usize = 256;
 /// The size of a terminal that says none.
 const SIZE: [u16; 2] = [80, 24];
+/// How long a terminal is quiet before what is kept back of it is shown, and how long a command without one.
+const QUIET: Duration = Duration::from_millis(100);
+const LULL: Duration = Duration::from_secs(2);
 /// The protocol of a WebSocket by which a client can close one channel, and the channel that says so.
 const CLOSES: &str = "v5.channel.k8s.io";
 const CLOSED: u8 = 255;
@@ -307,11 +312,17 @@ impl<L: Look> Stream<L> {
         Ok(())
     }
 
-    /// Whether something is kept back that somebody in front of a terminal may wait for.
+    /// How long the server may be quiet before what is kept back is shown, where something is: somebody may wait for
+    /// it, in front of a terminal or at the other end of a pipe.
     #[must_use]
-    pub fn holds(&self) -> bool {
-        let looks = self.looks.as_ref();
-        self.command.is_terminal && looks.is_some_and(|looks| looks.iter().any(Look::holds))
+    pub fn patience(&self) -> Option<Duration> {
+        let mut looks = self.looks.iter().flatten();
+        looks
+            .any(Look::holds)
+            .then_some(match self.command.is_terminal {
+                true => QUIET,
+                false => LULL,
+            })
     }
 
     /// Shows what was kept back, where no frame is in the middle.

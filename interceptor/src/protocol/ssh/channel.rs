@@ -50,11 +50,24 @@ pub(super) struct Shared {
     pub(super) recorded: usize,
     pub(super) handle: Handle,
     pub(super) detectors: Option<Arc<Detectors>>,
+    /// Whether nothing goes to the client in which they do not look.
+    pub(super) searches: bool,
     pub(super) heard: Arc<Heard>,
     /// Where the server listens for the client.
     pub(super) listening: Mutex<Vec<(Place, CancellationToken)>>,
     /// Channels so far: each has a number in the recording.
     pub(super) channels: AtomicU32,
+}
+
+impl Shared {
+    /// What is the same in all that is asked.
+    fn common(&self) -> Common {
+        Common {
+            user: self.user.clone(),
+            pty: false,
+            searches: self.searches,
+        }
+    }
 }
 
 /// A channel at work.
@@ -122,10 +135,7 @@ pub(super) async fn serve(shared: Arc<Shared>, opened: Opened) {
         out,
         events: Events(events),
         gone,
-        common: Common {
-            user: shared.user.clone(),
-            pty: false,
-        },
+        common: shared.common(),
         terminal: None,
         variables: Vec::new(),
         forwards: 0,
@@ -240,6 +250,7 @@ impl Channel {
     ) -> Result<(), Gone> {
         let passes = match &start {
             Start::Subsystem(name) if name == "sftp" => Passes::Files,
+            Start::Exec(command) if facts::carries_files(command) => Passes::Copy,
             _ => Passes::Command,
         };
         let opened = match self.shared.lanes.lane(&self.shared.session).await {

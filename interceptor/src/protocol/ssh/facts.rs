@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use crate::policy::{Access, Action, Ask, Context, Resource, SshFacts};
+use crate::policy::{Access, Action, Ask, Context, Refusal, Resource, SshFacts};
 use crate::session::{Reading, Typed};
 
 /// Bytes of the name of a host (RFC 1035 has 255).
@@ -48,6 +48,8 @@ pub(super) struct Common {
     pub(super) user: String,
     /// Whether a terminal was asked for.
     pub(super) pty: bool,
+    /// Whether nothing goes to the client in which detectors do not look for values.
+    pub(super) searches: bool,
 }
 
 /// What a command and its arguments are called where what may be somebody's is left out, and in a word.
@@ -89,7 +91,7 @@ pub(super) fn carries_files(bytes: &[u8]) -> bool {
     let read = command::read(bytes);
     let mut facts = SshFacts::default();
     command::describe(&read, &mut facts);
-    command::accesses(&read).is_some() || !facts.git_verb.is_empty()
+    command::copies(&read).is_some() || !facts.git_verb.is_empty()
 }
 
 /// A host as rules have it: an address in one form, however it was written, and a name without the dot behind it.
@@ -164,6 +166,11 @@ impl Common {
         }
     }
 
+    /// Why what brings files or another protocol goes no farther.
+    fn veto(&self, brings: bool, what: &str) -> Option<Refusal> {
+        (self.searches && brings).then(|| Refusal::unsearchable(what))
+    }
+
     /// Runs a command.
     pub(super) fn exec(&self, bytes: &[u8]) -> Asked {
         let read = command::read(bytes);
@@ -176,11 +183,14 @@ impl Common {
         if copies.is_some() {
             facts.operation.clone_from(&facts.program);
         }
-        let accesses = copies
+        let accesses: BTreeSet<_> = copies
             .unwrap_or_else(|| vec![on_target(Action::Exec)])
             .into_iter()
             .collect();
-        asked((facts, accesses), text, &redacted, &summary)
+        let is_fetch = matches!(facts.git_verb.as_str(), "fetch" | "archive");
+        let is_copy = command::copies(&read) == Some(true) || reads(&accesses);
+        let veto = self.veto(is_fetch || is_copy, &facts.program);
+        asked((facts, accesses), text, &redacted, &summary, veto)
     }
 
     /// Opens a shell.
@@ -191,6 +201,7 @@ impl Common {
             "shell".to_owned(),
             "shell",
             "shell",
+            None,
         )
     }
 
@@ -202,7 +213,7 @@ impl Common {
         };
         let accesses = BTreeSet::from([on_target(Action::Subsystem)]);
         let text = subsystem(name);
-        asked((facts, accesses), text.clone(), &text, &text)
+        asked((facts, accesses), text.clone(), &text, &text, None)
     }
 
     /// Does something to files.
@@ -213,13 +224,16 @@ impl Common {
         };
         let text = format!("sftp {operation} {said}");
         let summary = format!("sftp {operation}");
-        asked((facts, accesses), text.clone(), &text, &summary)
+        let veto = self.veto(operation == "open" && reads(&accesses), "sftp");
+        asked((facts, accesses), text.clone(), &text, &summary, veto)
     }
 
     /// Forwards.
     pub(super) fn forward(&self, action: Action, resource: Resource, said: &str) -> Asked {
         let accesses = BTreeSet::from([Access { action, resource }]);
-        asked((self.facts(), accesses), said.to_owned(), said, said)
+        // An ssh-agent signs, and shows nothing.
+        let veto = self.veto(action != Action::ForwardAgent, "a forward");
+        asked((self.facts(), accesses), said.to_owned(), said, said, veto)
     }
 }
 
@@ -242,6 +256,12 @@ fn fingerprint(text: &str) -> String {
     hex::encode(digest(&SHA256, text.as_bytes()))
 }
 
+/// Whether what a file holds is asked for.
+fn reads(accesses: &BTreeSet<Access>) -> bool {
+    let mut actions = accesses.iter().map(|access| access.action);
+    actions.any(|action| action == Action::ReadFile)
+}
+
 /// What is asked of the target as a whole.
 fn on_target(action: Action) -> Access {
     Access {
@@ -255,6 +275,7 @@ fn asked(
     text: String,
     redacted: &str,
     summary: &str,
+    veto: Option<Refusal>,
 ) -> Asked {
     let ask = Ask {
         accesses,
@@ -270,7 +291,7 @@ fn asked(
         fingerprint: Arc::from(fingerprint),
         summary: Arc::from(summary),
         masked: Arc::from([]),
-        veto: None,
+        veto: veto.map(Arc::new),
     };
     Asked {
         text,
@@ -356,6 +377,52 @@ mod tests {
     }
 
     #[test]
+    fn what_detectors_cannot_search_is_vetoed_where_they_withhold() {
+        let searching = Common {
+            searches: true,
+            ..Common::default()
+        };
+        let accesses = |action| {
+            let resource = Resource::File {
+                path: vec!["a".to_owned()],
+            };
+            BTreeSet::from([Access { action, resource }])
+        };
+        let to = |common: &Common, action| common.forward(action, Resource::Target, "forward");
+        for (common, is_vetoed) in [(&searching, true), (&Common::default(), false)] {
+            let brings = [
+                common.exec(b"scp -f /a"),
+                common.exec(b"rsync --server --sender -v . /a"),
+                common.exec(b"rsync --server --sender --new-option . /a"),
+                common.exec(b"git-upload-pack '/a.git'"),
+                common.files("open", "/a", accesses(Action::ReadFile)),
+                to(common, Action::ForwardTo),
+                to(common, Action::ForwardFrom),
+                to(common, Action::ForwardX11),
+            ];
+            for asked in brings {
+                let veto = asked.reading.veto.is_some();
+                assert_eq!(veto, is_vetoed, "{}", asked.text);
+            }
+            let others = [
+                common.exec(b"cat /a"),
+                common.exec(b"scp -t /a"),
+                common.exec(b"/tmp/rsync --server --sender . /a"),
+                common.exec(b"rsync --server -v . /a"),
+                common.exec(b"git-receive-pack '/a.git'"),
+                common.shell(),
+                common.subsystem("sftp"),
+                common.files("open", "/a", accesses(Action::WriteFile)),
+                common.files("rename", "/a /b", accesses(Action::ReadFile)),
+                to(common, Action::ForwardAgent),
+            ];
+            for asked in others {
+                assert_eq!(asked.reading.veto, None, "{}", asked.text);
+            }
+        }
+    }
+
+    #[test]
     fn a_copy_says_which_program_makes_it() {
         let operation = |command: &str| {
             let asked = Common::default().exec(command.as_bytes());
@@ -364,6 +431,11 @@ mod tests {
         };
         assert_eq!(operation("scp -r -t /srv"), "scp");
         assert_eq!(operation("rsync --server -vr . /srv"), "rsync");
+        assert_eq!(
+            operation("rsync --server --sender -e.LsfxCIvu . /srv"),
+            "rsync"
+        );
+        assert_eq!(operation("rsync --server - . /srv"), "");
         assert_eq!(operation("ls"), "");
     }
 }

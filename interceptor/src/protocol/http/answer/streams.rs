@@ -23,8 +23,6 @@ use crate::protocol::kubernetes::facts::Command;
 use crate::protocol::kubernetes::stream::{Broken, Look, Stream};
 use crate::session::{Direction, Gate, RequestId, Terminal};
 
-/// How long a terminal is quiet before what is held back of it is shown: a prompt must not wait.
-const QUIET: Duration = Duration::from_millis(100);
 /// How long a client is told why nothing more goes on, and is heard once its server has said its last: one that does
 /// not read, or does not end, keeps nothing open.
 const LAST: Duration = Duration::from_secs(10);
@@ -226,10 +224,10 @@ async fn received<G: Gate>(
 ) -> io::Result<()> {
     let mut piece = vec![0; PIECE];
     loop {
-        let holds = kept.streams.lock().await.stream.holds();
-        let count = match holds {
-            true => timeout(QUIET, from.read(&mut piece)).await.ok(),
-            false => Some(from.read(&mut piece).await),
+        let patience = kept.streams.lock().await.stream.patience();
+        let count = match patience {
+            Some(patience) => timeout(patience, from.read(&mut piece)).await.ok(),
+            None => Some(from.read(&mut piece).await),
         };
         let Some(count) = count else {
             // It is quiet.

@@ -476,13 +476,18 @@ fn what_is_no_stream_of_a_command_goes_no_farther() {
 }
 
 #[test]
-fn a_terminal_that_is_quiet_shows_what_is_held_back() {
+fn a_command_that_is_quiet_shows_what_is_held_back_at_a_terminal_soonest() {
     let protocol = ("websocket", "v4.channel.k8s.io");
-    let mut stream = Stream::new(command(true), protocol, looks(Action::Mask)).unwrap();
-    let mut out = Vec::new();
-    let said = server(0x82, b"\x01login: alice");
-    stream.received(&said, &mut out).unwrap();
-    assert!(stream.holds());
-    stream.flush(&mut Vec::new(), &mut out).unwrap();
-    assert_eq!(seen(&out.concat(), false)[1], "login: alice");
+    for (is_terminal, patience) in [(true, QUIET), (false, LULL)] {
+        let command = command(is_terminal);
+        let mut stream = Stream::new(command, protocol, looks(Action::Mask)).unwrap();
+        assert_eq!(stream.patience(), None);
+        let mut out = Vec::new();
+        let said = server(0x82, b"\x01login: alice");
+        stream.received(&said, &mut out).unwrap();
+        assert_eq!(stream.patience(), Some(patience));
+        stream.flush(&mut Vec::new(), &mut out).unwrap();
+        assert_eq!(seen(&out.concat(), false)[1], "login: alice");
+        assert_eq!(stream.patience(), None);
+    }
 }

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::super::facts::{self, Asked, Common};
+use super::super::facts::{self, Asked};
 use super::super::inject::arrivals::{self, Arrival, Arrivals, Expected, Place, What};
 use super::super::server::answers;
 use super::keep::Kept;
@@ -198,10 +198,7 @@ async fn arrive(shared: Arc<Shared>, arrival: Arrival, over: CancellationToken) 
         out,
         events: Events(events),
         gone: gone.clone(),
-        common: Common {
-            user: shared.user.clone(),
-            pty: false,
-        },
+        common: shared.common(),
         terminal: None,
         variables: Vec::new(),
         forwards: 0,
@@ -247,10 +244,7 @@ async fn towards(
 
 /// What that asks of policy.
 fn asked(shared: &Shared, what: &What) -> Asked {
-    let common = Common {
-        user: shared.user.clone(),
-        pty: false,
-    };
+    let common = shared.common();
     match what {
         What::Agent => common.forward(Action::ForwardAgent, Resource::Target, "forward agent"),
         What::Screen(_) => common.forward(Action::ForwardX11, Resource::Target, "forward X11"),

@@ -21,6 +21,8 @@ use crate::session::{Gate as _, Outcome};
 const ANSWERS: usize = 16;
 /// How long a terminal is quiet before what is held back of it is shown: a prompt must not wait.
 const QUIET: Duration = Duration::from_millis(100);
+/// How long a command without one is: who speaks with a program through it may wait, too, but for less than people do.
+const LULL: Duration = Duration::from_secs(2);
 /// How long a terminal is quiet before it is written what was typed in it.
 const SOON: Duration = Duration::from_secs(1);
 /// How long a server may take to end what its client has closed, or has broken.
@@ -41,6 +43,8 @@ pub(super) struct Ended {
 pub(super) enum Passes {
     /// What a command says and hears, to its status.
     Command,
+    /// The same of a command whose output is files, not text.
+    Copy,
     /// Requests and answers of sftp.
     Files,
     /// Bytes between two programs.
@@ -130,12 +134,15 @@ impl<'a> Passage<'a> {
             closed,
             asked,
         } = self;
-        let detectors = match &files {
-            // Files are not text.
-            Some(_) => None,
-            None => channel.shared.detectors.as_ref(),
+        let detectors = channel.shared.detectors.as_ref();
+        // Files are not text, nor is what two programs say to each other: whoever waits for the rest of a value would
+        // have both wait, and a mask is damage.
+        let looks = match passes {
+            Passes::Command => [detectors, detectors],
+            Passes::Copy => [None, detectors],
+            Passes::Files | Passes::Forward => [None, None],
         };
-        let streams = [Stream::new(detectors), Stream::new(detectors)];
+        let streams = looks.map(Stream::new);
         let (answer, answers) = mpsc::channel(ANSWERS);
         let channel = &*channel;
         let mut down = Down {
@@ -322,7 +329,11 @@ impl Up<'_> {
 impl Down<'_> {
     async fn run(&mut self, mut read: ChannelReadHalf, files: Option<&Files>) -> Result<(), Gone> {
         loop {
-            let holds = self.channel.common.pty && self.streams.iter().any(Stream::holds);
+            let holds = self.streams.iter().any(Stream::holds);
+            let quiet = match self.channel.common.pty {
+                true => QUIET,
+                false => LULL,
+            };
             let ours = async {
                 match &mut self.answers {
                     Some(replies) if replies.next.is_none() => replies.ours.recv().await,
@@ -338,7 +349,7 @@ impl Down<'_> {
                     }
                     continue;
                 }
-                () = sleep(QUIET), if holds => {
+                () = sleep(quiet), if holds => {
                     self.flush().await?;
                     continue;
                 }

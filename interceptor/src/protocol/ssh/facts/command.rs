@@ -239,6 +239,25 @@ pub(in crate::protocol::ssh) fn accesses(command: &Command) -> Option<Vec<Access
     }
 }
 
+/// Whether it is the server's side of a copy, whatever else it says; then, whether it brings what files hold. A program
+/// with a path is any program.
+pub(in crate::protocol::ssh) fn copies(command: &Command) -> Option<bool> {
+    let Command::Simple(words) = command else {
+        return None;
+    };
+    let (program, arguments) = words.split_first()?;
+    let mut options = arguments.iter().filter_map(|word| word.strip_prefix('-'));
+    match (program.as_str(), arguments.first().map(String::as_str)) {
+        ("rsync", Some("--server")) => Some(options.any(|option| option == "-sender")),
+        ("scp", _) => {
+            let has = |flag: char| move |option: &str| option.contains(flag);
+            let brings = options.clone().any(has('f'));
+            (brings || options.any(has('t'))).then_some(brings)
+        }
+        _ => None,
+    }
+}
+
 /// Notes what is known of a command.
 pub(in crate::protocol::ssh) fn describe(command: &Command, facts: &mut SshFacts) {
     match command {
@@ -359,11 +378,12 @@ fn is_short(option: &str) -> bool {
     let Some(flags) = option.strip_prefix('-') else {
         return false;
     };
-    let flags = flags.split_once("e.").map_or(flags, |(flags, _)| flags);
-    !flags.is_empty()
-        && flags
-            .chars()
-            .all(|flag| "vlogDtprRzcnuaHAXEOJSWxhibdkLIyP".contains(flag))
+    let (flags, is_some) = match flags.split_once("e.") {
+        Some((flags, _)) => (flags, true),
+        None => (flags, !flags.is_empty()),
+    };
+    let is_known = |flag| "vlogDtprRzcnuaHAXEOJSWxhibdkLIyP".contains(flag);
+    is_some && flags.chars().all(is_known)
 }
 
 #[cfg(test)]
