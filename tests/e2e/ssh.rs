@@ -3,6 +3,7 @@
 mod forwards;
 mod hostile;
 pub(crate) mod lab;
+mod logins;
 mod page;
 mod peers;
 mod replay;

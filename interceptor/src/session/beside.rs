@@ -30,6 +30,14 @@ impl Beside {
         }
     }
 
+    /// As a session is about to be.
+    pub(super) fn before(who: &Who, services: &Arc<Services>) -> Self {
+        Self {
+            who: who.clone(),
+            services: Arc::clone(services),
+        }
+    }
+
     /// Fetches a secret; `None` where it cannot be had, which is logged.
     pub async fn secret(&self, source: &SecretSource) -> Option<Secret> {
         let fetched = self.services.secrets.fetch(source).await;

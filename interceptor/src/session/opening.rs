@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 
 use self::ahead::Ahead;
 use self::inside::Through;
+use super::beside::Beside;
 use super::meter::{Meter, Slot};
 use super::services::Services;
 use super::{EndReason, Session};
@@ -297,6 +298,12 @@ impl Opening {
             tracing::error!(%error, target = %self.who.target.name, "cannot fetch a secret");
             Refusal::secret()
         })
+    }
+
+    /// What it takes to log in once more later.
+    #[must_use]
+    pub fn beside(&self) -> Beside {
+        Beside::before(&self.who, &self.services)
     }
 
     /// What it takes to log in to this target for nobody yet; `None` where connections to it belong

@@ -210,13 +210,18 @@ fn serve(directory: &Path, address: SocketAddr, more: &[&str]) -> anyhow::Result
     // What is said first counts.
     for line in more {
         let line = line.replace("%ca", &at("ca.pub"));
+        let line = line.replace("%revoked", &at("revoked"));
         text.push_str(&line.replace("%certificate", &at("host-cert.pub")));
         text.push('\n');
+    }
+    // Of these alone what is said last counts.
+    if !more.iter().any(|line| line.starts_with("MaxStartups")) {
+        text.push_str("MaxStartups 200\n");
     }
     text.push_str(&format!(
         "Port {}\nListenAddress {}\nHostKey {}\nPidFile none\nAuthorizedKeysFile {}\nStrictModes no\n\
          UsePAM {}\nPasswordAuthentication no\nSubsystem sftp internal-sftp\nAcceptEnv LANG LC_* TOLD\n\
-         MaxStartups 200\nMaxSessions 100\nLogLevel VERBOSE\n",
+         MaxSessions 100\nLogLevel VERBOSE\n",
         address.port(), address.ip(), at("host"), at("authorized"), pam,
     ));
     let config = directory.join("config");

@@ -2,6 +2,7 @@
 //! credential logs in. What the client presented is not among what is shown.
 
 pub(super) mod arrivals;
+mod credential;
 pub(super) mod lanes;
 
 use std::net::SocketAddr;
@@ -10,10 +11,10 @@ use std::time::Duration;
 
 use russh::client::ChannelOpenHandle;
 use russh::client::{self, AuthResult, Handle, KeyboardInteractiveAuthResponse};
-use russh::keys::ssh_key::certificate::{Builder, CertType};
+use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::{
-    Algorithm, Certificate, EcdsaCurve, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey,
-    PublicKeyOrCertificate, decode_secret_key,
+    Algorithm, Certificate, EcdsaCurve, HashAlg, PrivateKeyWithHashAlg, PublicKey,
+    PublicKeyOrCertificate,
 };
 use russh::{Channel, MethodKind, Preferred};
 use secrecy::ExposeSecret as _;
@@ -21,9 +22,10 @@ use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::arrivals::{Arrivals, Door, Place, What};
+use self::credential::{Credential, Login};
 use super::cut::Cut;
 use super::host;
-use crate::config::{Host, HostKey, HostKeys, SecretSource, Ssh, SshLogin, signed_by};
+use crate::config::{Host, HostKey, HostKeys, Ssh};
 use crate::policy::Refusal;
 use crate::secrets::Secret;
 use crate::session::opening::Opening;
@@ -36,18 +38,27 @@ const WAITING: usize = 64;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Questions of a dialogue that are answered.
 const QUESTIONS: usize = 8;
-/// Clocks differ.
-const BACKDATE: Duration = Duration::from_mins(1);
 
 /// Why there is no connection: what the agent may read, and what only the audit may know.
 pub(super) type No = (Refusal, Option<String>);
+
+/// What a login failed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The server let nobody speak to it: it may have too many at its door.
+    Door,
+    /// It did not take the credential.
+    Credential,
+    /// Something that stays as it is.
+    Other,
+}
 
 /// What it takes to log in to one target.
 pub(super) struct Plan {
     target: String,
     user: String,
     host_keys: HostKeys,
-    credential: Credential,
+    login: Login,
     config: Arc<client::Config>,
     /// Whether what is dialled is a proxy, whose address is not the server's.
     through: bool,
@@ -58,17 +69,6 @@ pub(super) struct Plan {
 }
 
 type Changed = Arc<Mutex<Option<(String, String)>>>;
-
-enum Credential {
-    Password(Secret),
-    Key(Arc<PrivateKey>),
-    Certificate(Arc<PrivateKey>, Box<Certificate>),
-    Sign {
-        authority: Box<PrivateKey>,
-        principals: Vec<String>,
-        valid: Duration,
-    },
-}
 
 /// A connection that is logged in.
 pub(super) struct Upstream {
@@ -92,62 +92,11 @@ pub(super) struct Guard {
 impl Plan {
     /// Fetches what it takes.
     pub(super) async fn new(opening: &Opening, settings: &Ssh) -> Result<Self, No> {
-        let target = opening.who().target.name.clone();
-        let wrong = |what: &str| {
-            let cause = format!("{what} of target {target} cannot be used");
-            (Refusal::secret(), Some(cause))
-        };
-        let plain = |refusal| (refusal, None);
-        let credential = match &settings.login {
-            SshLogin::Password(source) => {
-                Credential::Password(opening.secret(source).await.map_err(plain)?)
-            }
-            SshLogin::Key {
-                key,
-                passphrase,
-                certificate,
-            } => {
-                let key = opening.secret(key).await.map_err(plain)?;
-                let passphrase = match passphrase {
-                    Some(source) => Some(opening.secret(source).await.map_err(plain)?),
-                    None => None,
-                };
-                let passphrase = passphrase.as_ref().map(|secret| secret.expose_secret());
-                let key = decode_secret_key(key.expose_secret(), passphrase)
-                    .map_err(|_error| wrong("the key"))?;
-                match certificate {
-                    None => Credential::Key(Arc::new(key)),
-                    Some(path) => {
-                        let read = tokio::fs::read_to_string(path).await;
-                        let certificate = read
-                            .ok()
-                            .and_then(|text| Certificate::from_openssh(text.trim()).ok())
-                            .ok_or_else(|| wrong("the certificate"))?;
-                        Credential::Certificate(Arc::new(key), Box::new(certificate))
-                    }
-                }
-            }
-            SshLogin::Signed(by) => signed(opening, by).await?,
-            SshLogin::Sign {
-                authority,
-                principals,
-                valid,
-            } => {
-                let key = opening.secret(authority).await.map_err(plain)?;
-                let key = decode_secret_key(key.expose_secret(), None)
-                    .map_err(|_error| wrong("the authority's key"))?;
-                Credential::Sign {
-                    authority: Box::new(key),
-                    principals: principals.clone(),
-                    valid: *valid,
-                }
-            }
-        };
         Ok(Self {
-            target,
+            target: opening.who().target.name.clone(),
             user: settings.user.clone(),
             host_keys: settings.host_keys.clone(),
-            credential,
+            login: Login::new(opening, &settings.login).await?,
             config: Arc::new(config(&settings.host_keys)),
             through: opening.who().through.is_some(),
             learned: Arc::default(),
@@ -177,7 +126,7 @@ impl Plan {
         if let Some((known, shown)) = lock(&self.changed).take() {
             opening.host_changed(address, &known, &shown);
         }
-        let upstream = result?;
+        let upstream = result.map_err(|(_cause, no)| no)?;
         let learned = lock(&self.learned).clone();
         if let (None, Some(key)) = (known, learned) {
             let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
@@ -203,7 +152,7 @@ impl Plan {
         stream: TcpStream,
         host: &Host,
         address: SocketAddr,
-    ) -> Result<Upstream, No> {
+    ) -> Result<Upstream, (Cause, No)> {
         let seen = Arc::default();
         let (door, arrivals) = arrivals::door();
         let guard = Guard {
@@ -222,18 +171,24 @@ impl Plan {
         let mut handle = connected.map_err(|error| {
             let cause = lock(&seen).take().unwrap_or_else(|| error.to_string());
             let target = &self.target;
-            let message = match error {
-                russh::Error::UnknownKey => format!(
-                    "the server of target {target} did not show the host key that is configured"
+            let (kind, message) = match error {
+                russh::Error::UnknownKey => (
+                    Cause::Other,
+                    format!(
+                        "the server of target {target} did not show the host key that is configured"
+                    ),
                 ),
-                _ => format!("the server of target {target} does not speak SSH as it must"),
+                _ => (
+                    Cause::Door,
+                    format!("the server of target {target} does not speak SSH as it must"),
+                ),
             };
-            (Refusal::upstream(&message), Some(cause))
+            (kind, (Refusal::upstream(&message), Some(cause)))
         })?;
         let target = &self.target;
-        let failed = |cause: String| {
+        let failed = |kind: Cause, cause: String| {
             let message = format!("the server of target {target} did not take the login");
-            (Refusal::upstream(&message), Some(cause))
+            (kind, (Refusal::upstream(&message), Some(cause)))
         };
         match self.authenticate(&mut handle).await {
             Ok(true) => Ok(Upstream {
@@ -242,14 +197,18 @@ impl Plan {
                 arrivals,
                 ends,
             }),
-            Ok(false) => Err(failed("the server refused the credential".to_owned())),
-            Err(error) => Err(failed(error.to_string())),
+            Ok(false) => {
+                let cause = "the server refused the credential".to_owned();
+                Err(failed(Cause::Credential, cause))
+            }
+            Err(error) => Err(failed(Cause::Other, error.to_string())),
         }
     }
 
     async fn authenticate(&self, handle: &mut Handle<Guard>) -> Result<bool, russh::Error> {
         let user = self.user.as_str();
-        let result = match &self.credential {
+        let credential = self.login.now();
+        let result = match &*credential {
             Credential::Password(password) => return self.password(handle, password).await,
             Credential::Key(key) => {
                 let hash = match key.algorithm() {
@@ -274,7 +233,7 @@ impl Plan {
                 principals,
                 valid,
             } => {
-                let (key, certificate) = sign(authority, principals, *valid)?;
+                let (key, certificate) = credential::sign(authority, principals, *valid)?;
                 handle
                     .authenticate_openssh_cert(user, Arc::new(key), certificate)
                     .await?
@@ -324,60 +283,6 @@ impl Plan {
         }
         Ok(false)
     }
-}
-
-/// The daemon's own key for a target, and the certificate that somebody makes for it.
-async fn signed(opening: &Opening, by: &SecretSource) -> Result<Credential, No> {
-    let target = &opening.who().target;
-    let wrong = |what: &str| {
-        let cause = format!("{what} of target {} cannot be used", target.name);
-        (Refusal::secret(), Some(cause))
-    };
-    let key = host::user(opening.authority(), target).map_err(|_error| wrong("the key"))?;
-    let public = host::openssh(key.public_key()).map_err(|_error| wrong("the key"))?;
-    let answer = opening.secret(&signed_by(by, &public)).await;
-    let answer = answer.map_err(|refusal| (refusal, None))?;
-    let certificate = Certificate::from_openssh(answer.expose_secret().trim());
-    let certificate = certificate.map_err(|_error| wrong("the certificate"))?;
-    let is_for_it = certificate.public_key() == key.public_key().key_data();
-    if !is_for_it || certificate.cert_type() != CertType::User {
-        return Err(wrong("the certificate, which is for another key,"));
-    }
-    Ok(Credential::Certificate(
-        Arc::new(key),
-        Box::new(certificate),
-    ))
-}
-
-/// A key of its own for one login, and the certificate for it.
-fn sign(
-    authority: &PrivateKey,
-    principals: &[String],
-    valid: Duration,
-) -> Result<(PrivateKey, Certificate), russh::keys::Error> {
-    let key = host::from_seed(&host::random::<32>()?)?;
-    let now = host::seconds();
-    let nonce = host::random::<16>()?.to_vec();
-    let (from, to) = (
-        now.saturating_sub(BACKDATE.as_secs()),
-        now.saturating_add(valid.as_secs()),
-    );
-    let mut builder = Builder::new(nonce, key.public_key(), from, to)?;
-    builder.cert_type(CertType::User)?;
-    builder.key_id("interceptor")?;
-    for principal in principals {
-        builder.valid_principal(principal.as_str())?;
-    }
-    // What of these is used is judged when it is asked for.
-    for extension in [
-        "permit-pty",
-        "permit-port-forwarding",
-        "permit-agent-forwarding",
-        "permit-X11-forwarding",
-    ] {
-        builder.extension(extension, "")?;
-    }
-    Ok((key, builder.sign(authority)?))
 }
 
 fn config(host_keys: &HostKeys) -> client::Config {

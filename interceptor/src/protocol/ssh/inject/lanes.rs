@@ -3,17 +3,29 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use russh::client::Handle;
-use tokio::time::timeout;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::DropGuard;
 
 use super::arrivals::Arrivals;
-use super::{Guard, No, Plan, Upstream};
+use super::{Cause, Guard, No, Plan, Upstream};
 use crate::config::Host;
 use crate::policy::Refusal;
 use crate::session::Session;
 use crate::session::opening::Opening;
+
+/// Connections of one client that log in at the same time: servers let few stand at their door (`MaxStartups` of
+/// OpenSSH begins to close some at ten).
+const AT_ONCE: usize = 6;
+/// How long after it was let nowhere near a server a login is tried again.
+const AGAIN: [Duration; 3] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_millis(1_600),
+];
 
 /// A connection, and no channel of another on it.
 pub(in crate::protocol::ssh) struct Lane {
@@ -28,6 +40,8 @@ pub(in crate::protocol::ssh) struct Lanes {
     host: Host,
     address: SocketAddr,
     free: Mutex<Vec<Lane>>,
+    /// Who may log in now.
+    turns: Semaphore,
 }
 
 /// Logs in at the first of a target's places that answers.
@@ -61,6 +75,7 @@ pub(in crate::protocol::ssh) async fn first(
                     host: host.clone(),
                     address,
                     free: Mutex::new(vec![lane]),
+                    turns: Semaphore::new(AT_ONCE),
                 });
             }
             Ok(Err(no)) => failed = Some(no),
@@ -91,16 +106,10 @@ impl Lanes {
                 None => break,
             }
         }
-        let logged_in = timeout(session.who().target.timeouts.dial, async {
-            let stream = session
-                .dial_at(self.address.into())
-                .await
-                .map_err(|error| {
-                    let refusal = Refusal::upstream("the server cannot be reached");
-                    (refusal, Some(error.to_string()))
-                })?;
-            self.plan.log_in(stream, &self.host, self.address).await
-        });
+        // It is never closed.
+        let _turn = self.turns.acquire().await;
+        let patience = session.who().target.timeouts.dial;
+        let logged_in = timeout(patience, self.log_in(session));
         let upstream = logged_in.await.unwrap_or_else(|_elapsed| Err(too_late()))?;
         let Upstream {
             handle,
@@ -113,6 +122,43 @@ impl Lanes {
             arrivals,
             _ends: ends,
         })
+    }
+
+    /// Logs in once more, with what is the credential now. What did not last, or was changed, is fetched again; a
+    /// server with too many at its door is asked again.
+    async fn log_in(&self, session: &Session) -> Result<Upstream, No> {
+        let login = &self.plan.login;
+        let mut is_new = !login.lasts();
+        if is_new {
+            login.renew().await?;
+        }
+        let mut again = AGAIN.into_iter();
+        loop {
+            let (cause, no) = match self.attempt(session).await {
+                Ok(upstream) => return Ok(upstream),
+                Err(failed) => failed,
+            };
+            match cause {
+                Cause::Credential if !is_new => {
+                    is_new = true;
+                    login.renew().await?;
+                }
+                Cause::Door => match again.next() {
+                    Some(after) => sleep(after).await,
+                    None => return Err(no),
+                },
+                Cause::Credential | Cause::Other => return Err(no),
+            }
+        }
+    }
+
+    async fn attempt(&self, session: &Session) -> Result<Upstream, (Cause, No)> {
+        let stream = session.dial_at(self.address.into()).await;
+        let stream = stream.map_err(|error| {
+            let refusal = Refusal::upstream("the server cannot be reached");
+            (Cause::Other, (refusal, Some(error.to_string())))
+        })?;
+        self.plan.log_in(stream, &self.host, self.address).await
     }
 
     /// Takes one back whose channel the server has closed.
