@@ -77,6 +77,27 @@ fn a_client_that_asks_whether_the_other_side_lives_hears_that_it_does() -> Resul
 }
 
 #[test]
+fn a_client_that_does_not_read_for_a_while_stays_with_a_server_that_looks_for_life() -> Result<()> {
+    // It ends whoever has said nothing in answer to two questions, a second apart.
+    let server = Sshd::start_with(&["ClientAliveInterval 1", "ClientAliveCountMax 2"])?;
+    let login = format!("key: {{ file: {} }}", server.key().display());
+    let target = server.target("web", &login, &[])?;
+    let all = vec![("test.cedar".to_owned(), ALL_BUT_RM.to_owned())];
+    let lab = Lab::over(server, &target, all)?;
+    let port = lab.server.address().port().to_string();
+    // As a pager does whose reader looks at the first page.
+    let script = r#"ssh "$@" | (head -c 1000 > /dev/null; sleep 8; tail -c 5)"#;
+    let mut words = vec!["-c".to_owned(), script.to_owned(), "sh".to_owned()];
+    words.extend(lab.options());
+    let command = "head -c 50000000 /dev/zero; echo done";
+    words.extend(["-p", &port, "x@127.0.0.1", command].map(str::to_owned));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let run = lab.agent().run("sh", &words)?;
+    ensure!(run.stdout == "done\n", "{run:?} {}", lab.server.log());
+    Ok(())
+}
+
+#[test]
 fn a_command_hears_the_end_of_its_input_and_is_heard_after_it() -> Result<()> {
     let lab = Lab::permitting()?;
     let own = lab.own()?;

@@ -13,14 +13,14 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use russh::server::{Handle, Msg};
-use russh::{ChannelId, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, client};
+use russh::{ChannelId, ChannelOpenFailure, ChannelWriteHalf};
 use tokio_util::sync::CancellationToken;
 
 use self::keep::Kept;
 use self::pass::{Passage, Passes};
 use super::facts::{self, Asked, Common};
 use super::inject::arrivals::{Expected, Place};
-use super::inject::lanes::{Lane, Lanes};
+use super::inject::lanes::{Halves, Lane, Lanes};
 use super::refuse;
 use super::server::heard::Heard;
 use super::server::queue::Queue;
@@ -159,10 +159,15 @@ pub(super) async fn serve(shared: Arc<Shared>, opened: Opened) {
         }
         purpose => match channel.reach(purpose).await {
             Err(why) => reply.reject(why).await,
-            Ok((lane, authorized, halves)) => {
+            Ok((mut lane, authorized, halves)) => {
                 reply.accept().await;
                 channel.is_open = true;
-                if channel.carry(authorized, halves).await {
+                let (_, lives) = lane.parts();
+                let is_closed = tokio::select! {
+                    is_closed = channel.carry(authorized, halves) => is_closed,
+                    never = lives => match never {},
+                };
+                if is_closed {
                     channel.shared.lanes.give_back(lane);
                 }
                 drop(channel.out.close().await);
@@ -280,9 +285,11 @@ impl Channel {
             }
         };
         let shared = Arc::clone(&self.shared);
+        let (arrivals, lives) = lane.parts();
         let ended = tokio::select! {
             ended = Passage::new(self, passes).run(read, write) => ended,
-            never = arrive::serve(&shared, &mut lane.arrivals) => match never {},
+            never = arrive::serve(&shared, arrivals) => match never {},
+            never = lives => match never {},
         };
         if ended.is_closed {
             self.shared.lanes.give_back(lane);
@@ -408,7 +415,8 @@ impl Channel {
             Purpose::Session => return Err(no),
         };
         let opened = opened.map_err(|_error| not_begun())?;
-        Ok((lane, authorized, opened.split()))
+        let halves = lane.halves(opened);
+        Ok((lane, authorized, halves))
     }
 
     /// Carries a forward; whether the server has closed it.
@@ -472,8 +480,6 @@ impl Channel {
     }
 }
 
-type Halves = (ChannelReadHalf, ChannelWriteHalf<client::Msg>);
-
 /// Begins on the server what was permitted; the only place where anything begins there.
 async fn begin(permit: Permit, lane: &Lane, channel: &Channel, start: Start) -> Option<Halves> {
     // It was judged for this, and is used up by it.
@@ -503,5 +509,5 @@ async fn begin(permit: Permit, lane: &Lane, channel: &Channel, start: Start) -> 
         Start::Subsystem(name) => opened.request_subsystem(true, name).await,
     };
     begun.ok()?;
-    Some(opened.split())
+    Some(lane.halves(opened))
 }

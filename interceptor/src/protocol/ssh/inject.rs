@@ -2,6 +2,7 @@
 //! credential logs in. What the client presented is not among what is shown.
 
 pub(super) mod arrivals;
+pub(super) mod backlog;
 mod credential;
 pub(super) mod lanes;
 
@@ -16,12 +17,13 @@ use russh::keys::{
     Algorithm, Certificate, EcdsaCurve, HashAlg, PrivateKeyWithHashAlg, PublicKey,
     PublicKeyOrCertificate,
 };
-use russh::{Channel, MethodKind, Preferred};
+use russh::{Channel, ChannelId, MethodKind, Preferred};
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::arrivals::{Arrivals, Door, Place, What};
+use self::backlog::{Backlog, Line, WAITING};
 use self::credential::{Credential, Login};
 use super::cut::Cut;
 use super::host;
@@ -32,8 +34,6 @@ use crate::session::opening::Opening;
 
 /// A channel's window, towards the server.
 const WINDOW: u32 = 2 << 20;
-/// Packets of a channel that wait for the client before the server's connection is not read.
-const WAITING: usize = 64;
 /// How often a quiet server is asked whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Questions of a dialogue that are answered.
@@ -75,6 +75,7 @@ pub(super) struct Upstream {
     pub(super) handle: Handle<Guard>,
     pub(super) address: SocketAddr,
     pub(super) arrivals: Arrivals,
+    pub(super) backlog: Arc<Backlog>,
     /// It ends with this, whatever the server does.
     pub(super) ends: DropGuard,
 }
@@ -87,6 +88,7 @@ pub(super) struct Guard {
     changed: Changed,
     seen: Arc<Mutex<Option<String>>>,
     door: Door,
+    backlog: Arc<Backlog>,
 }
 
 impl Plan {
@@ -154,7 +156,8 @@ impl Plan {
         address: SocketAddr,
     ) -> Result<Upstream, (Cause, No)> {
         let seen = Arc::default();
-        let (door, arrivals) = arrivals::door();
+        let backlog = Arc::<Backlog>::default();
+        let (door, arrivals) = arrivals::door(&backlog);
         let guard = Guard {
             host_keys: self.host_keys.clone(),
             names: self.names(host, address),
@@ -162,10 +165,11 @@ impl Plan {
             changed: Arc::clone(&self.changed),
             seen: Arc::clone(&seen),
             door,
+            backlog: Arc::clone(&backlog),
         };
         let config = Arc::clone(&self.config);
         let over = CancellationToken::new();
-        let stream = Cut::new(stream, &over);
+        let stream = Line::new(Cut::new(stream, &over), &backlog);
         let ends = over.drop_guard();
         let connected = client::connect_stream(config, stream, guard).await;
         let mut handle = connected.map_err(|error| {
@@ -195,6 +199,7 @@ impl Plan {
                 handle,
                 address,
                 arrivals,
+                backlog,
                 ends,
             }),
             Ok(false) => {
@@ -321,6 +326,8 @@ fn config(host_keys: &HostKeys) -> client::Config {
         window_size: WINDOW,
         channel_buffer_size: WAITING,
         keepalive_interval: Some(KEEPALIVE),
+        // Who is not read is not heard: whether a server is there is seen where it is read.
+        keepalive_max: 0,
         nodelay: true,
         preferred,
         ..client::Config::default()
@@ -420,6 +427,38 @@ impl client::Handler for Guard {
         server_channel_open_session();
         server_channel_open_direct_tcpip(&str, u32, &str, u32);
         server_channel_open_direct_streamlocal(&str);
+    }
+
+    async fn channel_open_confirmation(
+        &mut self,
+        id: ChannelId,
+        _packet: u32,
+        _window: u32,
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        self.backlog.opens(id);
+        Ok(())
+    }
+
+    async fn data(
+        &mut self,
+        id: ChannelId,
+        data: &[u8],
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        self.backlog.comes(id, data.len());
+        Ok(())
+    }
+
+    async fn extended_data(
+        &mut self,
+        id: ChannelId,
+        _kind: u32,
+        data: &[u8],
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        self.backlog.comes(id, data.len());
+        Ok(())
     }
 
     async fn server_channel_open_agent_forward(

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::facts::{self, Asked};
 use super::super::inject::arrivals::{self, Arrival, Arrivals, Expected, Place, What};
+use super::super::inject::lanes;
 use super::super::server::answers;
 use super::keep::Kept;
 use super::{Channel, Events, Shared};
@@ -93,8 +94,10 @@ pub(in super::super) async fn listen(
                 // It was told that nothing listens.
                 unlisten(&shared, &place);
             }
+            let (arrivals, lives) = lane.parts();
             tokio::select! {
-                never = serve(&shared, &mut lane.arrivals) => match never {},
+                never = serve(&shared, arrivals) => match never {},
+                never = lives => match never {},
                 () = over.cancelled() => {}
             }
             // Its end takes what is open with it, as the connection's does.
@@ -164,6 +167,7 @@ async fn arrive(shared: Arc<Shared>, arrival: Arrival, over: CancellationToken) 
         what,
         channel,
         reply,
+        backlog,
     } = arrival;
     let asked = asked(&shared, &what);
     let Some(authorized) = at_once(&shared, &asked).await else {
@@ -217,7 +221,7 @@ async fn arrive(shared: Arc<Shared>, arrival: Arrival, over: CancellationToken) 
     }
     reply.accept().await;
     tokio::select! {
-        _closed = ours.carry(authorized, channel.split()) => {}
+        _closed = ours.carry(authorized, lanes::halves(channel, &backlog)) => {}
         never = ends => match never {},
     }
     drop(ours.out.close().await);

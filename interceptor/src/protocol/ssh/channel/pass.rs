@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client};
+use russh::{ChannelMsg, ChannelWriteHalf, client};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::super::inject::backlog::Messages;
 use super::super::refuse;
 use super::super::server::Event;
 use super::super::sftp::{Answers, Files, Step, wire};
@@ -122,11 +123,7 @@ impl<'a> Passage<'a> {
     }
 
     /// Passes all, to the end.
-    pub(super) async fn run(
-        self,
-        read: ChannelReadHalf,
-        write: ChannelWriteHalf<client::Msg>,
-    ) -> Ended {
+    pub(super) async fn run(self, read: Messages, write: ChannelWriteHalf<client::Msg>) -> Ended {
         let Self {
             channel,
             files,
@@ -327,7 +324,7 @@ impl Up<'_> {
 }
 
 impl Down<'_> {
-    async fn run(&mut self, mut read: ChannelReadHalf, files: Option<&Files>) -> Result<(), Gone> {
+    async fn run(&mut self, mut read: Messages, files: Option<&Files>) -> Result<(), Gone> {
         loop {
             let holds = self.streams.iter().any(Stream::holds);
             let quiet = match self.channel.common.pty {
@@ -341,7 +338,7 @@ impl Down<'_> {
                 }
             };
             let message = tokio::select! {
-                message = read.wait() => message,
+                message = read.next() => message,
                 Some(ours) = ours => {
                     if let (Some(replies), Some(files)) = (&mut self.answers, files) {
                         replies.next = Some(ours);

@@ -6,6 +6,8 @@ use russh::client::{ChannelOpenHandle, Msg};
 use russh::{Channel, ChannelOpenFailure};
 use tokio::sync::mpsc;
 
+use super::backlog::Backlog;
+
 /// Channels of one connection that wait for the client.
 const WAITING: usize = 16;
 
@@ -34,6 +36,7 @@ pub(in crate::protocol::ssh) struct Arrival {
     pub(in crate::protocol::ssh) what: What,
     pub(in crate::protocol::ssh) channel: Channel<Msg>,
     pub(in crate::protocol::ssh) reply: ChannelOpenHandle,
+    pub(in crate::protocol::ssh) backlog: Arc<Backlog>,
 }
 
 /// What is expected of one connection.
@@ -70,6 +73,7 @@ impl Expected {
 pub(super) struct Door {
     expected: Arc<Mutex<Expected>>,
     arrivals: mpsc::Sender<Arrival>,
+    backlog: Arc<Backlog>,
 }
 
 /// What has come through it.
@@ -79,12 +83,13 @@ pub(in crate::protocol::ssh) struct Arrivals {
 }
 
 /// A door, and what comes through it: nothing as long as nothing is expected.
-pub(super) fn door() -> (Door, Arrivals) {
+pub(super) fn door(backlog: &Arc<Backlog>) -> (Door, Arrivals) {
     let expected = Arc::<Mutex<Expected>>::default();
     let (knock, arrivals) = mpsc::channel(WAITING);
     let door = Door {
         expected: Arc::clone(&expected),
         arrivals: knock,
+        backlog: Arc::clone(backlog),
     };
     (door, Arrivals { expected, arrivals })
 }
@@ -95,10 +100,12 @@ impl Door {
         let Some(what) = expected else {
             return no(reply).await;
         };
+        self.backlog.opens(channel.id());
         let arrival = Arrival {
             what,
             channel,
             reply,
+            backlog: Arc::clone(&self.backlog),
         };
         if let Err(
             mpsc::error::TrySendError::Full(arrival) | mpsc::error::TrySendError::Closed(arrival),

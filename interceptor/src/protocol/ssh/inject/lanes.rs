@@ -1,16 +1,19 @@
 //! Connections to the server: one for each channel that is open at the same time, so that a channel
 //! that its client does not read holds up no other. One that a channel has left is used again.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use russh::client::Handle;
+use russh::client::{Handle, Msg};
+use russh::{Channel, ChannelWriteHalf};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::DropGuard;
 
 use super::arrivals::Arrivals;
+use super::backlog::{Backlog, Messages};
 use super::{Cause, Guard, No, Plan, Upstream};
 use crate::config::Host;
 use crate::policy::Refusal;
@@ -31,7 +34,54 @@ const AGAIN: [Duration; 3] = [
 pub(in crate::protocol::ssh) struct Lane {
     pub(in crate::protocol::ssh) handle: Handle<Guard>,
     pub(in crate::protocol::ssh) arrivals: Arrivals,
+    backlog: Arc<Backlog>,
     _ends: DropGuard,
+}
+
+impl Lane {
+    fn over(upstream: Upstream) -> Self {
+        let Upstream {
+            handle,
+            arrivals,
+            backlog,
+            ends,
+            ..
+        } = upstream;
+        Self {
+            handle,
+            arrivals,
+            backlog,
+            _ends: ends,
+        }
+    }
+
+    /// Both sides of a channel on it.
+    pub(in crate::protocol::ssh) fn halves(&self, channel: Channel<Msg>) -> Halves {
+        halves(channel, &self.backlog)
+    }
+
+    /// Whoever comes through it, and the signs of life that its server is given meanwhile.
+    pub(in crate::protocol::ssh) fn parts(
+        &mut self,
+    ) -> (&mut Arrivals, impl Future<Output = Infallible>) {
+        let Self {
+            handle,
+            arrivals,
+            backlog,
+            ..
+        } = self;
+        (arrivals, backlog.lives(handle))
+    }
+}
+
+/// What a channel says, and how it is answered.
+pub(in crate::protocol::ssh) type Halves = (Messages, ChannelWriteHalf<Msg>);
+
+/// Both sides of a channel.
+pub(in crate::protocol::ssh) fn halves(channel: Channel<Msg>, backlog: &Arc<Backlog>) -> Halves {
+    let id = channel.id();
+    let (read, write) = channel.split();
+    (Messages::new(read, id, backlog), write)
 }
 
 /// The connections of one client.
@@ -59,22 +109,11 @@ pub(in crate::protocol::ssh) async fn first(
         let logged_in = timeout(patience, plan.log_in_first(opening, host, *address));
         match logged_in.await {
             Ok(Ok(upstream)) => {
-                let Upstream {
-                    handle,
-                    address,
-                    arrivals,
-                    ends,
-                } = upstream;
-                let lane = Lane {
-                    handle,
-                    arrivals,
-                    _ends: ends,
-                };
                 return Ok(Lanes {
                     plan,
                     host: host.clone(),
-                    address,
-                    free: Mutex::new(vec![lane]),
+                    address: upstream.address,
+                    free: Mutex::new(vec![Lane::over(upstream)]),
                     turns: Semaphore::new(AT_ONCE),
                 });
             }
@@ -110,18 +149,10 @@ impl Lanes {
         let _turn = self.turns.acquire().await;
         let patience = session.who().target.timeouts.dial;
         let logged_in = timeout(patience, self.log_in(session));
-        let upstream = logged_in.await.unwrap_or_else(|_elapsed| Err(too_late()))?;
-        let Upstream {
-            handle,
-            arrivals,
-            ends,
-            ..
-        } = upstream;
-        Ok(Lane {
-            handle,
-            arrivals,
-            _ends: ends,
-        })
+        let logged_in = logged_in.await;
+        logged_in
+            .unwrap_or_else(|_elapsed| Err(too_late()))
+            .map(Lane::over)
     }
 
     /// Logs in once more, with what is the credential now. What did not last, or was changed, is fetched again; a
