@@ -43,7 +43,7 @@ pub use verify::verify;
 pub struct Sequence(pub u64);
 
 /// What a finish line needs besides its principal: numbers, names and a bounded status.
-const FINISH_BYTES: u64 = 1024 + 2 * 1536;
+const FINISH_BYTES: u64 = 1024 + 32 + 2 * 1536;
 
 /// Bytes to reserve for the `request.finished` line of a connection with this principal.
 #[must_use]

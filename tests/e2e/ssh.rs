@@ -208,6 +208,59 @@ fn files_are_copied_by_scp_sftp_and_rsync_and_each_operation_is_judged() -> Resu
     rsync(&lab, &local)
 }
 
+/// How each operation of sftp came out, as the audit has it.
+fn came_out(lab: &Lab, said: &str) -> Result<Vec<(String, u64, u64)>> {
+    let permitted = lab.daemon.audit().events("request.permitted")?;
+    let mut all = Vec::new();
+    for line in permitted {
+        if !text(&line, "/statement")?.starts_with(said) {
+            continue;
+        }
+        let request = line.get("request").context("no request")?;
+        let finished = lab
+            .daemon
+            .audit()
+            .wait_for("request.finished", DEADLINE, |end| {
+                end.get("request") == Some(request)
+            })?;
+        let number = |key: &str| finished.get(key).and_then(serde_json::Value::as_u64);
+        let (read, written) = (number("bytes").unwrap_or(0), number("written").unwrap_or(0));
+        all.push((text(&finished, "/status")?.to_owned(), read, written));
+    }
+    Ok(all)
+}
+
+#[test]
+fn the_audit_says_of_each_file_whether_it_was_there_and_how_much_was_read_and_written() -> Result<()>
+{
+    let lab = Lab::permitting()?;
+    let own = lab.own()?;
+    let local = own.path().join("local");
+    fs::write(&local, "x".repeat(300_000))?;
+    let (there, missing) = (lab.at("there"), lab.at("missing"));
+    let local = local.display().to_string();
+    lab.copy("scp", &[&local, &format!("x@127.0.0.1:{there}")])?
+        .ok()?;
+    let back = own.path().join("back").display().to_string();
+    lab.copy("scp", &[&format!("x@127.0.0.1:{there}"), &back])?
+        .ok()?;
+    ensure!(fs::read(&back)?.len() == 300_000);
+    let batch = own.path().join("batch").display().to_string();
+    fs::write(
+        &batch,
+        format!("-rm {missing}\n-get {missing}\nmkdir {missing}\n"),
+    )?;
+    lab.copy("sftp", &["-b", &batch, "x@127.0.0.1"])?.ok()?;
+    let opened = came_out(&lab, &format!("sftp open {there}"))?;
+    let wanted = [("ok".to_owned(), 0, 300_000), ("ok".to_owned(), 300_000, 0)];
+    ensure!(opened == wanted, "{opened:?}");
+    for (said, wanted) in [("remove", "no such file"), ("mkdir", "ok")] {
+        let out = came_out(&lab, &format!("sftp {said} {missing}"))?;
+        ensure!(out == [(wanted.to_owned(), 0, 0)], "{said}: {out:?}");
+    }
+    Ok(())
+}
+
 fn rsync(lab: &Lab, local: &str) -> Result<()> {
     let mut words = lab.options();
     words.extend(["-p".to_owned(), lab.server.address().port().to_string()]);

@@ -59,6 +59,7 @@ fn outcome(status: &str) -> Outcome {
         found_sent: BTreeMap::new(),
         rows: 1,
         bytes: 2,
+        written: 0,
         took: Duration::from_micros(3),
         status: status.to_owned(),
     }
@@ -293,6 +294,7 @@ fn a_finish_line_fits_its_reservation_whatever_the_server_says() {
             found_sent: all,
             rows: u64::MAX,
             bytes: u64::MAX,
+            written: u64::MAX,
             took: Duration::MAX,
             status: status.to_owned(),
         };

@@ -99,6 +99,9 @@ pub struct Outcome {
     pub rows: u64,
     /// Bytes of the server's answer, as the agent saw them.
     pub bytes: u64,
+    /// Bytes that the agent wrote, where the request is a file that was opened.
+    #[serde(skip_serializing_if = "is_none")]
+    pub written: u64,
     /// From forwarding to the end of the answer.
     #[serde(serialize_with = "micros", rename = "micros")]
     pub took: Duration,
@@ -114,6 +117,10 @@ pub struct Outcome {
     /// The same of the request itself.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub found_sent: BTreeMap<&'static str, u64>,
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 fn micros<S: serde::Serializer>(took: &Duration, to: S) -> Result<S::Ok, S::Error> {

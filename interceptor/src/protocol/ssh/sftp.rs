@@ -1,17 +1,21 @@
 //! sftp, read as it passes: what a request does to which path is judged, and a refused one is answered
-//! here. What the server answers goes through as it is.
+//! here. What the server answers goes through as it is; how a request came out is told from it, of a file that was
+//! opened when it is closed, with how much was read and written.
 
 pub(super) mod wire;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::sync::{Notify, watch};
 
 use self::wire::{Broken, Operation, Request, kind};
 use super::facts::path;
+use crate::clock::{self, BootTime};
 use crate::policy::{Access, Action, Resource};
+use crate::session::RequestId;
 
 /// Handles of one channel.
 const HANDLES: usize = 1_024;
@@ -19,6 +23,12 @@ const HANDLES: usize = 1_024;
 const ASKED: usize = 65_536;
 /// Bytes of an answer that is looked into.
 const LOOKED_INTO: usize = 16 << 10;
+/// What a request is whose channel ended first.
+const UNFINISHED: &str = "unfinished";
+/// What one is that was done.
+const OK: &str = "ok";
+/// Bytes of a DATA before what was read: its type, its id, its length.
+const HEAD: usize = 9;
 /// The id of our own request. It is answered before any other.
 const OURS: u32 = u32::MAX;
 
@@ -33,11 +43,102 @@ pub(super) struct Files {
 #[derive(Debug, Default)]
 struct Known {
     is_greeted: bool,
-    /// By their ids, of which none stands for two: an answer must name one request. With the path, where the
-    /// answer is a handle.
-    asked: HashMap<u32, Option<String>>,
-    handles: HashMap<Bytes, String>,
+    /// By their ids, of which none stands for two: an answer must name one request.
+    asked: HashMap<u32, Asked>,
+    handles: HashMap<Bytes, Arc<Opened>>,
     opens: usize,
+    done: Vec<Done>,
+}
+
+/// A request that waits for its answer.
+#[derive(Debug, Default)]
+struct Asked {
+    what: What,
+    going: Option<Going>,
+}
+
+/// What its answer says more than how it came out.
+#[derive(Debug, Default)]
+enum What {
+    #[default]
+    Nothing,
+    /// The handle that stands for a path from then on.
+    Opens(String),
+    /// What was read.
+    Reads(Arc<Opened>),
+    /// That so much is written.
+    Writes(Arc<Opened>, u64),
+    /// That a handle stands for nothing any more.
+    Closes(Arc<Opened>),
+}
+
+/// What a handle stands for.
+#[derive(Debug)]
+struct Opened {
+    path: String,
+    going: Option<Going>,
+    read: AtomicU64,
+    written: AtomicU64,
+}
+
+/// A request that was permitted.
+#[derive(Clone, Copy, Debug)]
+struct Going {
+    request: RequestId,
+    begun: BootTime,
+}
+
+/// How one came out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Done {
+    pub(super) request: RequestId,
+    pub(super) begun: BootTime,
+    pub(super) status: String,
+    pub(super) read: u64,
+    pub(super) written: u64,
+}
+
+impl Opened {
+    fn done(&self, status: String) -> Option<Done> {
+        let [read, written] = [&self.read, &self.written].map(|one| one.load(Ordering::Relaxed));
+        Some(Done {
+            read,
+            written,
+            ..self.going?.done(status)
+        })
+    }
+}
+
+impl Going {
+    fn done(self, status: String) -> Done {
+        Done {
+            request: self.request,
+            begun: self.begun,
+            status,
+            read: 0,
+            written: 0,
+        }
+    }
+}
+
+impl What {
+    /// How a request came out that has this answer; nothing yet of what is open.
+    fn ends(self, going: Option<Going>, kind: u8, status: String, bytes: u64) -> Option<Done> {
+        match self {
+            Self::Nothing | Self::Opens(_) => Some(going?.done(status)),
+            Self::Reads(opened) => {
+                let read = if kind == kind::DATA { bytes } else { 0 };
+                opened.read.fetch_add(read, Ordering::Relaxed);
+                None
+            }
+            Self::Writes(opened, bytes) => {
+                let written = if status == OK { bytes } else { 0 };
+                opened.written.fetch_add(written, Ordering::Relaxed);
+                None
+            }
+            Self::Closes(opened) => opened.done(status),
+        }
+    }
 }
 
 /// Where paths begin that are not absolute.
@@ -93,9 +194,14 @@ impl Files {
             Request::Plain => Step::Pass,
             Request::Init(_) => return Err(Broken),
             Request::Unknown => Step::Refuse(wire::OP_UNSUPPORTED, "not carried here"),
+            Request::Read(handle) => self.moves(id, &handle, What::Reads),
+            Request::Write(handle, bytes) => {
+                self.moves(id, &handle, |opened| What::Writes(opened, bytes))
+            }
             Request::Close(handle) => {
+                let step = self.moves(id, &handle, What::Closes);
                 self.lock().handles.remove(&handle);
-                Step::Pass
+                step
             }
             Request::Open {
                 path,
@@ -130,26 +236,64 @@ impl Files {
                     None => cannot_tell,
                 }
             }
-            Request::Handle(operation, handle) => {
-                let path = self.lock().handles.get(&handle).cloned();
-                match path {
-                    None => Step::Refuse(wire::PERMISSION_DENIED, "this handle is not known"),
-                    Some(path) => {
-                        let wanted = [(of_one(operation), path.as_str())];
-                        match self.accesses(&wanted).await {
-                            Some(accesses) => judge(operation.word(), path, accesses),
-                            None => cannot_tell,
-                        }
+            Request::Handle(operation, handle) => match self.path_of(&handle) {
+                None => Step::Refuse(wire::PERMISSION_DENIED, "this handle is not known"),
+                Some(path) => {
+                    let wanted = [(of_one(operation), path.as_str())];
+                    match self.accesses(&wanted).await {
+                        Some(accesses) => judge(operation.word(), path, accesses),
+                        None => cannot_tell,
                     }
                 }
-            }
+            },
         };
         Ok((id, step))
+    }
+
+    fn path_of(&self, handle: &Bytes) -> Option<String> {
+        let known = self.lock();
+        known.handles.get(handle).map(|opened| opened.path.clone())
     }
 
     /// Forgets a request that is answered here.
     pub(super) fn refused(&self, id: u32) {
         self.ends(id);
+    }
+
+    /// Notes that a request goes on that was permitted.
+    pub(super) fn goes(&self, id: u32, request: RequestId) {
+        if let Some(asked) = self.lock().asked.get_mut(&id) {
+            let begun = clock::boot();
+            asked.going = Some(Going { request, begun });
+        }
+    }
+
+    /// What has come out since this was asked.
+    pub(super) fn done(&self) -> Vec<Done> {
+        std::mem::take(&mut self.lock().done)
+    }
+
+    /// What comes out no more.
+    pub(super) fn left(&self) -> Vec<Done> {
+        let mut known = self.lock();
+        let mut done = std::mem::take(&mut known.done);
+        for (_, Asked { what, going }) in known.asked.drain() {
+            let status = UNFINISHED.to_owned();
+            done.extend(what.ends(going, kind::STATUS, status, 0));
+        }
+        let open = known.handles.drain();
+        done.extend(open.filter_map(|(_, opened)| opened.done(UNFINISHED.to_owned())));
+        done
+    }
+
+    /// Notes what an answer says of what a handle stands for.
+    fn moves(&self, id: u32, handle: &Bytes, what: impl FnOnce(Arc<Opened>) -> What) -> Step {
+        let mut known = self.lock();
+        let opened = known.handles.get(handle).cloned();
+        if let (Some(opened), Some(asked)) = (opened, known.asked.get_mut(&id)) {
+            asked.what = what(opened);
+        }
+        Step::Pass
     }
 
     /// Notes a request; whether it is no greeting, which comes first, and once. Waits while too many are
@@ -171,7 +315,7 @@ impl Files {
                     return Err(Broken);
                 }
                 if known.asked.len() < ASKED {
-                    known.asked.insert(id, None);
+                    known.asked.insert(id, Asked::default());
                     return Ok(true);
                 }
             }
@@ -179,15 +323,24 @@ impl Files {
         }
     }
 
-    /// A request that has its answer; the path, where it was to open something.
-    fn ends(&self, id: u32) -> Option<String> {
+    /// A request that has its answer.
+    fn ends(&self, id: u32) -> Asked {
         let mut known = self.lock();
-        let path = known.asked.remove(&id).flatten();
-        if path.is_some() {
+        let asked = known.asked.remove(&id).unwrap_or_default();
+        if let What::Opens(_) = asked.what {
             known.opens = known.opens.saturating_sub(1);
         }
         self.room.notify_one();
-        path
+        asked
+    }
+
+    /// Notes how a request came out, by the beginning of its answer; `bytes` of it were read.
+    fn came_out(&self, head: &[u8], status: String, bytes: usize) -> Result<(), Broken> {
+        let Asked { what, going } = self.ends(wire::id(head)?);
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let done = what.ends(going, wire::kind_of(head), status, bytes);
+        self.lock().done.extend(done);
+        Ok(())
     }
 
     /// Nothing more is answered: whoever waits for the home waits no longer.
@@ -229,7 +382,8 @@ impl Files {
             return false;
         }
         known.opens = known.opens.saturating_add(1);
-        known.asked.insert(id, Some(path.to_owned()));
+        let what = What::Opens(path.to_owned());
+        known.asked.insert(id, Asked { what, going: None });
         true
     }
 
@@ -252,8 +406,26 @@ impl Files {
             self.home.send_replace(Home::Said(home));
             return Ok(false);
         }
-        if let (Some(path), kind::HANDLE) = (self.ends(id), kind) {
-            self.lock().handles.insert(wire::handle(packet)?, path);
+        if kind != kind::HANDLE {
+            let status = wire::outcome(packet)?;
+            self.came_out(packet, status, packet.len().saturating_sub(HEAD))?;
+            return Ok(true);
+        }
+        let Asked { what, going } = self.ends(id);
+        if let What::Opens(path) = what {
+            let opened = Opened {
+                path,
+                going,
+                read: AtomicU64::new(0),
+                written: AtomicU64::new(0),
+            };
+            let mut known = self.lock();
+            let before = known
+                .handles
+                .insert(wire::handle(packet)?, Arc::new(opened));
+            // It stood for something else.
+            let before = before.and_then(|opened| opened.done(UNFINISHED.to_owned()));
+            known.done.extend(before);
         }
         Ok(true)
     }
@@ -372,7 +544,10 @@ impl Answers {
                 let Some(head) = self.waiting.get(4..9) else {
                     return Ok(out.freeze());
                 };
-                files.ends(wire::id(head)?);
+                if wire::kind_of(head) == kind::STATUS {
+                    return Err(Broken);
+                }
+                files.came_out(head, OK.to_owned(), length.saturating_sub(HEAD))?;
                 self.left = whole;
                 continue;
             }

@@ -369,7 +369,11 @@ fn said(request: &Request) -> Option<String> {
         }
         Request::Handle(operation, _) => Some(format!("sftp f{}", operation.word())),
         Request::Unknown => Some("sftp (not known)".to_owned()),
-        Request::Plain | Request::Init(_) | Request::Close(_) => None,
+        Request::Plain
+        | Request::Init(_)
+        | Request::Read(_)
+        | Request::Write(..)
+        | Request::Close(_) => None,
     }
 }
 

@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::super::inject::backlog::Messages;
 use super::super::refuse;
 use super::super::server::Event;
-use super::super::sftp::{Answers, Files, Step, wire};
-use super::{Channel, Gone, STDERR};
+use super::super::sftp::{Answers, Done, Files, Step, wire};
+use super::{Channel, Gone, STDERR, Shared};
+use crate::clock;
 use crate::masking::output::{Found, Stream};
 use crate::session::{Gate as _, Outcome};
 
@@ -158,6 +159,7 @@ impl<'a> Passage<'a> {
             end_waits: false,
         };
         let files = files.as_ref();
+        let shared = &channel.shared;
         let broken = CancellationToken::new();
         let up = async {
             let up = Up {
@@ -186,12 +188,27 @@ impl<'a> Passage<'a> {
             () = up => {}
             () = patience(&channel.gone, &broken) => {}
         }
+        came_out(shared, files.map(Files::left));
         let mut ended = down.ended;
         ended.status = down.exited.unwrap_or_else(|| match ended.is_closed {
             true => "ok".to_owned(),
             false => "lost".to_owned(),
         });
         ended
+    }
+}
+
+/// Writes how requests of sftp came out.
+fn came_out(shared: &Shared, done: Option<Vec<Done>>) {
+    for done in done.into_iter().flatten() {
+        let outcome = Outcome {
+            bytes: done.read,
+            written: done.written,
+            took: clock::boot().since(done.begun),
+            status: done.status,
+            ..Outcome::default()
+        };
+        shared.session.finish(done.request, &outcome);
     }
 }
 
@@ -298,15 +315,10 @@ impl Up<'_> {
                     let asked = self.channel.files(operation, &said, accesses);
                     match self.channel.judge(&asked).await? {
                         Ok(authorized) => {
-                            let outcome = Outcome {
-                                status: "forwarded".to_owned(),
-                                ..Outcome::default()
-                            };
-                            let request = authorized.request;
+                            files.goes(id, authorized.request);
                             // Used up by this packet.
                             drop(authorized.permit);
                             self.ask(whole).await?;
-                            self.channel.shared.session.finish(request, &outcome);
                         }
                         Err(refused) => {
                             files.refused(id);
@@ -452,7 +464,9 @@ impl Down<'_> {
         let Some(replies) = &mut self.answers else {
             return Err(Gone);
         };
-        let Ok(out) = replies.take(data, files) else {
+        let out = replies.take(data, files);
+        came_out(&self.channel.shared, Some(files.done()));
+        let Ok(out) = out else {
             tracing::warn!("the server broke the protocol of sftp, or speaks a later one");
             let told = self
                 .channel

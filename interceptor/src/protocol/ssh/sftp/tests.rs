@@ -107,6 +107,63 @@ async fn a_handle_stands_for_what_was_opened() {
     assert!(judged(&files, &fsetstat(9)).await.starts_with("Refuse"));
 }
 
+/// Has the server answer.
+fn answer(files: &Files, packet: &[u8]) {
+    let framed = wire::framed(packet);
+    Answers::default().pass(&framed, files, None).unwrap();
+}
+
+/// How what was permitted under these numbers came out since this was asked.
+fn out(done: Vec<Done>) -> Vec<(u128, String, u64, u64)> {
+    let out = done.into_iter().map(|done| {
+        let request = done.request.0.as_u128();
+        (request, done.status, done.read, done.written)
+    });
+    out.collect()
+}
+
+#[tokio::test]
+async fn a_request_ends_with_its_answer_and_an_open_file_with_its_close() {
+    let files = Files::new();
+    home(&files, "/home/u").await;
+    let goes = |id: u32| files.goes(id, RequestId(uuid::Uuid::from_u128(u128::from(id))));
+    judged(&files, &packet(kind::REMOVE, 1, &["/x"])).await;
+    goes(1);
+    assert_eq!(out(files.done()), []);
+    answer(&files, &wire::status(1, 2, "gone")[4..]);
+    let gone = "no such file".to_owned();
+    assert_eq!(out(files.done()), [(1, gone, 0, 0)]);
+    let mut open = packet(kind::OPEN, 2, &["/x"]);
+    open.put_u32(3);
+    judged(&files, &open).await;
+    goes(2);
+    answer(&files, &packet(kind::HANDLE, 2, &["h1"]));
+    for (id, count) in [(3, 100), (4, LOOKED_INTO)] {
+        files.step(&packet(kind::READ, id, &["h1"])).await.unwrap();
+        answer(
+            &files,
+            &packet(kind::DATA, id, &["x".repeat(count).as_str()]),
+        );
+    }
+    for (id, code) in [(5, 0), (6, 4)] {
+        let mut write = packet(kind::WRITE, id, &["h1"]);
+        write.put_u64(0);
+        write.put_u32(7);
+        write.put_slice(b"written");
+        files.step(&write).await.unwrap();
+        answer(&files, &wire::status(id, code, "")[4..]);
+    }
+    files.step(&packet(kind::CLOSE, 7, &["h1"])).await.unwrap();
+    assert_eq!(out(files.done()), [], "it is open");
+    answer(&files, &wire::status(7, 0, "")[4..]);
+    let read = u64::try_from(LOOKED_INTO + 100).unwrap();
+    assert_eq!(out(files.done()), [(2, "ok".to_owned(), read, 7)]);
+    judged(&files, &packet(kind::STAT, 8, &["/y"])).await;
+    goes(8);
+    assert_eq!(out(files.left()), [(8, UNFINISHED.to_owned(), 0, 0)]);
+    assert_eq!(out(files.left()), []);
+}
+
 #[tokio::test]
 async fn an_answer_is_to_one_request_and_names_no_other() {
     let files = Files::new();

@@ -63,6 +63,10 @@ pub(in super::super) enum Request {
     },
     /// Something done to what a handle stands for.
     Handle(Operation, Bytes),
+    /// Something read from what a handle stands for.
+    Read(Bytes),
+    /// So many bytes written to it.
+    Write(Bytes, u64),
     /// A handle that is given up.
     Close(Bytes),
     /// Something that is not known here.
@@ -193,6 +197,24 @@ pub(in super::super) fn said(packet: &[u8]) -> Result<String, Broken> {
     })
 }
 
+/// How a request came out, by its answer.
+pub(in super::super) fn outcome(packet: &[u8]) -> Result<String, Broken> {
+    if kind_of(packet) != kind::STATUS {
+        return Ok("ok".to_owned());
+    }
+    let mut fields = Fields(packet.get(1..).unwrap_or_default());
+    fields.number()?;
+    Ok(match fields.number()? {
+        0 => "ok".to_owned(),
+        1 => "end of file".to_owned(),
+        2 => "no such file".to_owned(),
+        PERMISSION_DENIED => "permission denied".to_owned(),
+        4 => "failure".to_owned(),
+        OP_UNSUPPORTED => "not supported".to_owned(),
+        code => format!("status {code}"),
+    })
+}
+
 /// Reads what a client sent.
 pub(in super::super) fn request(packet: &[u8]) -> Result<(u32, Request), Broken> {
     let kind = kind_of(packet);
@@ -202,7 +224,15 @@ pub(in super::super) fn request(packet: &[u8]) -> Result<(u32, Request), Broken>
     }
     let mut fields = Fields(packet.get(5..).unwrap_or_default());
     let request = match kind {
-        kind::READ | kind::WRITE | kind::READDIR | kind::FSTAT | kind::REALPATH => Request::Plain,
+        kind::READDIR | kind::FSTAT | kind::REALPATH => Request::Plain,
+        kind::READ => Request::Read(Bytes::copy_from_slice(fields.string()?)),
+        kind::WRITE => {
+            let handle = Bytes::copy_from_slice(fields.string()?);
+            // Where to, in two halves.
+            fields.number()?;
+            fields.number()?;
+            Request::Write(handle, u64::from(fields.number()?))
+        }
         kind::CLOSE => Request::Close(Bytes::copy_from_slice(fields.string()?)),
         kind::OPEN => {
             let path = fields.text()?;
