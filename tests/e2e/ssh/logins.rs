@@ -2,13 +2,14 @@
 //! and however few a server lets stand at its door.
 
 use std::fs;
+use std::path::Path;
 
-use anyhow::{Result, ensure};
-use support::ssh::keygen;
-use support::{DEADLINE, Process, Sshd, place, wait};
+use anyhow::{Context as _, Result, ensure};
+use support::ssh::{LISTENS, keygen};
+use support::{DEADLINE, Process, Sshd, place, port, wait};
 
 use super::{ALL_BUT_RM, Lab};
-use crate::lab::has;
+use crate::lab::{has, lacks};
 
 fn all() -> Vec<(String, String)> {
     vec![("test.cedar".to_owned(), ALL_BUT_RM.to_owned())]
@@ -155,4 +156,68 @@ fn many_channels_at_once_do_not_crowd_a_server_that_lets_few_stand_at_its_door()
     let out = agent.run(&python, &["-c", MANY])?.ok()?;
     ensure!(out == "435\n", "{out} {}", lab.server.log());
     Ok(())
+}
+
+/// A server that has no terminals, and runs whatever is asked without doing it.
+const BARE: &str = r#"
+import os, socket, threading, paramiko
+key = paramiko.Ed25519Key(filename=os.environ["HOSTKEY"])
+class Face(paramiko.ServerInterface):
+    def get_allowed_auths(self, user):
+        return "publickey"
+    def check_auth_publickey(self, user, key):
+        return paramiko.AUTH_SUCCESSFUL
+    def check_channel_request(self, kind, number):
+        return paramiko.OPEN_SUCCEEDED
+    def check_channel_exec_request(self, channel, command):
+        def run():
+            channel.sendall(b"it ran\n")
+            channel.send_exit_status(0)
+            channel.close()
+        threading.Thread(target=run, daemon=True).start()
+        return True
+def serves(client):
+    transport = paramiko.Transport(client)
+    transport.add_server_key(key)
+    try:
+        transport.start_server(server=Face())
+    except Exception:
+        pass
+"#;
+
+fn bare(key: &Path, port: u16) -> Result<Process> {
+    let mut command = std::process::Command::new(place::python()?);
+    command
+        .args(["-c", &format!("{BARE}{LISTENS}")])
+        .env_clear()
+        .env("HOSTKEY", key)
+        .env("PORT", port.to_string());
+    let server = Process::start(command)?;
+    server.await_text("ready", DEADLINE)?;
+    Ok(server)
+}
+
+#[test]
+fn a_terminal_that_the_server_does_not_give_is_no_terminal_to_the_client_either() -> Result<()> {
+    let keys = Sshd::start()?;
+    let address = port::free()?;
+    let _bare = bare(&keys.at("host"), address.port())?;
+    let login = format!("key: {{ file: {} }}", keys.key().display());
+    let target = keys.target("web", &login, &[])?;
+    let target = target.replace(&keys.address().to_string(), &address.to_string());
+    let lab = Lab::over(keys, &target, all())?;
+    let plain = lab.ssh_at(address.port(), &["-T", "x"])?;
+    ensure!(plain.stdout == "it ran\n", "{plain:?}");
+    let no = lab.ssh_at(address.port(), &["-tt", "x"])?;
+    ensure!(no.status.code() == Some(255), "{no:?}");
+    has(&no.stderr, &["ERROR:  the server gives no terminal"])?;
+    lacks(&no.stdout, &["it ran"])?;
+    let finished = lab
+        .daemon
+        .audit()
+        .wait_for("request.finished", DEADLINE, |line| {
+            line.pointer("/status")
+                .is_some_and(|status| status == "not begun")
+        });
+    finished.map(drop).context("the end of what never began")
 }

@@ -10,16 +10,19 @@ use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use russh::server::{Handle, Msg};
-use russh::{ChannelId, ChannelOpenFailure, ChannelWriteHalf};
+use russh::{ChannelId, ChannelMsg, ChannelOpenFailure, ChannelWriteHalf};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::keep::Kept;
 use self::pass::{Passage, Passes};
 use super::facts::{self, Asked, Common};
 use super::inject::arrivals::{Expected, Place};
+use super::inject::backlog::Messages;
 use super::inject::lanes::{Halves, Lane, Lanes};
 use super::refuse;
 use super::server::heard::Heard;
@@ -38,6 +41,8 @@ const STDERR: u32 = 1;
 const VARIABLES: usize = 64;
 /// What a command "exits" with that could not be begun, as `ssh` itself would say it.
 const FAILED: u32 = 255;
+/// How long a server may take to say whether it gives a terminal.
+const PATIENCE: Duration = Duration::from_secs(8);
 /// Times that a channel may ask to reach the client's side.
 const FORWARDS: usize = 4;
 
@@ -266,9 +271,8 @@ impl Channel {
                     listens: None,
                 });
                 let opened = begin(permit, &lane, self, start).await;
-                opened
-                    .map(|halves| (lane, halves))
-                    .ok_or_else(|| "the server does not run it".to_owned())
+                let opened = opened.map(|halves| (lane, halves));
+                opened.map_err(str::to_owned)
             }
             Err((refusal, cause)) => {
                 let cause = cause.unwrap_or_default();
@@ -481,33 +485,62 @@ impl Channel {
 }
 
 /// Begins on the server what was permitted; the only place where anything begins there.
-async fn begin(permit: Permit, lane: &Lane, channel: &Channel, start: Start) -> Option<Halves> {
+async fn begin(
+    permit: Permit,
+    lane: &Lane,
+    channel: &Channel,
+    start: Start,
+) -> Result<Halves, &'static str> {
     // It was judged for this, and is used up by it.
     drop(permit);
-    let opened = lane.handle.channel_open_session().await.ok()?;
+    let no = |_error| "the server does not run it";
+    let opened = lane.handle.channel_open_session().await.map_err(no)?;
+    let (mut read, write) = lane.halves(opened);
     for (name, value) in &channel.variables {
-        let set = opened.set_env(false, name.as_str(), value.as_str());
-        set.await.ok()?;
+        let set = write.set_env(false, name.as_str(), value.as_str());
+        set.await.map_err(no)?;
     }
     if let Some(terminal) = &channel.terminal {
         let [columns, rows, width, height] = terminal.size;
         let (name, modes) = (terminal.name.as_str(), terminal.modes.as_slice());
-        let asked = opened.request_pty(false, name, columns, rows, width, height, modes);
-        asked.await.ok()?;
+        let asked = write.request_pty(true, name, columns, rows, width, height, modes);
+        asked.await.map_err(no)?;
+        // The client believes that it has one, and draws and types accordingly.
+        if !is_given(&mut read).await {
+            return Err("the server gives no terminal; ask for none (`ssh -T`)");
+        }
     }
     if let Some((_, screen)) = &channel.screen {
         let (protocol, cookie) = (screen.protocol.as_str(), screen.cookie.as_str());
-        let asked = opened.request_x11(false, screen.once, protocol, cookie, screen.number);
-        asked.await.ok()?;
+        let asked = write.request_x11(true, screen.once, protocol, cookie, screen.number);
+        asked.await.map_err(no)?;
+        if !is_given(&mut read).await {
+            let told = channel.tell("NOTICE:  the server does not forward X11\n");
+            told.await.map_err(|Gone| "the client is gone")?;
+        }
     }
     if channel.agent.is_some() {
-        opened.agent_forward(false).await.ok()?;
+        write.agent_forward(false).await.map_err(no)?;
     }
     let begun = match start {
-        Start::Shell => opened.request_shell(true).await,
-        Start::Exec(command) => opened.exec(true, command).await,
-        Start::Subsystem(name) => opened.request_subsystem(true, name).await,
+        Start::Shell => write.request_shell(true).await,
+        Start::Exec(command) => write.exec(true, command).await,
+        Start::Subsystem(name) => write.request_subsystem(true, name).await,
     };
-    begun.ok()?;
-    Some(lane.halves(opened))
+    begun.map_err(no)?;
+    Ok((read, write))
+}
+
+/// Whether a server gives what it was asked for just now.
+async fn is_given(read: &mut Messages) -> bool {
+    let answered = timeout(PATIENCE, async {
+        loop {
+            match read.next().await {
+                Some(ChannelMsg::Success) => return true,
+                Some(ChannelMsg::Failure | ChannelMsg::Close) | None => return false,
+                Some(_) => {}
+            }
+        }
+    });
+    answered.await.unwrap_or(false)
 }
