@@ -131,6 +131,9 @@ CREATE TRIGGER lock BEFORE INSERT ON locking FOR EACH ROW EXECUTE FUNCTION lock(
 CREATE TABLE sealed (id int, ssn text);
 CREATE TYPE boxed AS (content sealed);
 CREATE TABLE archive (id int, old sealed, olds sealed[], box boxed);
+CREATE TABLE split (id int, ssn text);
+CREATE TABLE split_low () INHERITS (split);
+INSERT INTO split_low VALUES (1, 'c');
 CREATE TABLE made (id int, ssn text, low text GENERATED ALWAYS AS (lower(ssn)) STORED);
 "#;
 
@@ -168,7 +171,7 @@ fn values(which: char) -> String {
          ALTER SEQUENCE numbered_ssn_seq RESTART WITH {};",
         if which == 'A' { 5 } else { 6 }
     );
-    for table in ["p", "below", "ranged", "lax", "shifty"] {
+    for table in ["p", "below", "ranged", "lax", "shifty", "split"] {
         sql.push_str(&format!(
             "UPDATE {table} SET ssn = 'CANARY{which}-' || lpad(id::text, 4, '0');"
         ));
@@ -218,6 +221,7 @@ pub(crate) fn masks() -> Masks {
         "under",
         "sealed",
         "made",
+        "split",
         "put_below",
         "shaped",
         "pointed",
@@ -772,6 +776,14 @@ async fn what_was_masked_stays_so_when_what_that_hung_on_goes() {
         (
             "ALTER TABLE ranged DETACH PARTITION ranged_low",
             "SELECT ssn FROM ranged_low",
+        ),
+        (
+            "ALTER TABLE ranged_low RENAME ssn TO tax",
+            "SELECT tax FROM ranged_low",
+        ),
+        (
+            "BEGIN;; ALTER TABLE split_low NO INHERIT split;; ALTER TABLE split_low RENAME ssn TO tax;; COMMIT",
+            "SELECT tax FROM split_low",
         ),
         (
             "ALTER TABLE made ALTER COLUMN low DROP EXPRESSION",

@@ -438,10 +438,23 @@ impl<'a> Spread<'a> {
         is_new
     }
 
-    /// Columns of parents and children are one by their name.
+    /// Columns of parents and children are one by their name, and stay so.
     fn family(&mut self, child: &Table) -> bool {
         let mut changed = false;
-        for parent in child.parents.iter().chain(&child.hung.parents) {
+        for (own, parent, column) in child.hung.parents.iter().copied() {
+            for (from, to) in [
+                ((parent, column), (child.oid, own)),
+                ((child.oid, own), (parent, column)),
+            ] {
+                if self.opaque.contains(&from.0) {
+                    changed |= self.opaque.insert(to.0);
+                }
+                if let Some(mask) = self.mask(from.0, from.1) {
+                    changed |= self.put(to.0, to.1, &mask);
+                }
+            }
+        }
+        for parent in &child.parents {
             let Some(parent) = self.schema.ever(*parent) else {
                 continue;
             };

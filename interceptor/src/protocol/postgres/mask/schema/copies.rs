@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::hung::ones;
 use super::{Hung, Schema, Table};
 
 /// The relations of `before`, those that are gone too, as they would be in `here`, which another server has said.
@@ -81,9 +82,6 @@ impl<'a> Copy<'a> {
 
     fn table(&self, old: &Table, new: u32) -> Table {
         let own = |number: i16| self.column(old.oid, new, number);
-        let parents = |all: &mut dyn Iterator<Item = &u32>| -> Vec<u32> {
-            all.flat_map(|parent| self.numbers(*parent)).collect()
-        };
         let references = |all: &mut dyn Iterator<Item = &(i16, u32, i16)>| -> Vec<_> {
             all.flat_map(|(column, other, referred)| {
                 let others = self.numbers(*other);
@@ -101,9 +99,13 @@ impl<'a> Copy<'a> {
         let generated = |all: &mut dyn Iterator<Item = &(i16, i16)>| -> Vec<_> {
             all.map(|(made, from)| (own(*made), own(*from))).collect()
         };
+        let above = old.parents.iter().filter_map(|oid| self.before.ever(*oid));
+        let ones: Vec<_> = above.flat_map(|parent| ones(old, parent)).collect();
         let hung = Hung {
             names: old.hung.names.clone(),
-            parents: parents(&mut old.hung.parents.iter()).into_iter().collect(),
+            parents: references(&mut old.hung.parents.iter().chain(&ones))
+                .into_iter()
+                .collect(),
             references: references(&mut old.hung.references.iter())
                 .into_iter()
                 .collect(),
@@ -115,7 +117,11 @@ impl<'a> Copy<'a> {
         };
         Table {
             oid: new,
-            parents: parents(&mut old.parents.iter()),
+            parents: old
+                .parents
+                .iter()
+                .flat_map(|parent| self.numbers(*parent))
+                .collect(),
             references: references(&mut old.references.iter()),
             generated: generated(&mut old.generated.iter()),
             rows: rows(&mut old.rows.iter()),

@@ -18,8 +18,8 @@ const SHARE: usize = KEPT_MAX / 10;
 pub struct Hung {
     /// Schemas and names that it had.
     pub names: BTreeSet<(String, String)>,
-    /// What it inherited from, or was a partition of.
-    pub parents: BTreeSet<u32>,
+    /// Columns that were one with a column of what it inherited from, or was a partition of, whatever they are called.
+    pub parents: BTreeSet<(i16, u32, i16)>,
     /// Columns that held nothing but what a column of another relation held.
     pub references: BTreeSet<(i16, u32, i16)>,
     /// Columns that were generated, each with a column that it was made from.
@@ -34,15 +34,15 @@ pub struct Hung {
 type Reached = HashMap<u32, HashSet<i16>>;
 
 impl Hung {
-    /// What hung on anything in `old`, and does not in `new`.
-    fn between(old: &Table, new: &Table) -> Self {
+    /// What hung on anything in `old`, or was `one` with a column of a parent, and is not in `new`.
+    fn between(old: &Table, one: Vec<(i16, u32, i16)>, new: &Table) -> Self {
         let has = |number: i16| new.columns.iter().any(|column| column.number == number);
         let mut hung = old.hung.clone();
         hung.names.insert((old.schema.clone(), old.name.clone()));
         hung.names
             .retain(|(schema, name)| (schema, name) != (&new.schema, &new.name));
-        hung.parents.extend(&old.parents);
-        hung.parents.retain(|parent| !new.parents.contains(parent));
+        hung.parents.extend(one);
+        hung.parents.retain(|one| has(one.0));
         hung.references.extend(&old.references);
         hung.references
             .retain(|one| has(one.0) && !new.references.contains(one));
@@ -78,7 +78,8 @@ impl Hung {
     fn narrow(&mut self, (reached, own): (&Reached, u32), schema: &Shape, named: &Named) {
         let has = |oid: u32, column: i16| schema.reaches(reached, oid, column);
         self.names.retain(|name| named.contains_key(name));
-        self.parents.retain(|parent| reached.contains_key(parent));
+        self.parents
+            .retain(|one| has(one.1, one.2) || has(own, one.0));
         self.references.retain(|one| has(one.1, one.2));
         self.rows.retain(|one| reached.contains_key(&one.1));
         self.generated.retain(|one| has(own, one.1));
@@ -104,8 +105,21 @@ impl Hung {
     fn on(&self) -> impl Iterator<Item = u32> + '_ {
         let references = self.references.iter().map(|(_, other, _)| *other);
         let rows = self.rows.iter().map(|(_, of)| *of);
-        self.parents.iter().copied().chain(references).chain(rows)
+        let parents = self.parents.iter().map(|(_, parent, _)| *parent);
+        parents.chain(references).chain(rows)
     }
+}
+
+/// The columns of a relation that are one with those of a parent: those of one name.
+pub(super) fn ones<'t>(
+    child: &'t Table,
+    parent: &'t Table,
+) -> impl Iterator<Item = (i16, u32, i16)> + 't {
+    let columns = parent.columns.iter();
+    columns.filter_map(|column| {
+        let own = child.column(&column.name)?;
+        Some((own.number, parent.oid, column.number))
+    })
 }
 
 /// Columns by the schemas and names of their relations.
@@ -167,24 +181,64 @@ impl Schema {
     #[must_use]
     pub fn keep(&mut self, before: Option<&Self>, elsewhere: Option<&Self>) -> Vec<u32> {
         let others = elsewhere.map(|elsewhere| counterparts(elsewhere, self));
-        let own = before.into_iter();
-        let own = own.flat_map(|before| before.tables.values().chain(before.gone.values()));
-        self.take_over(own.chain(others.iter().flatten()));
+        let own = before.into_iter().flat_map(|before| {
+            let all = before.tables.values().chain(before.gone.values());
+            all.map(move |table| (table, Some(before)))
+        });
+        // Those of another server have it with them.
+        let others = others.iter().flatten().map(|table| (table, None));
+        self.take_over(own.chain(others));
         self.bound()
     }
 
-    fn take_over<'a>(&mut self, before: impl Iterator<Item = &'a Table>) {
+    fn take_over<'a>(&mut self, before: impl Iterator<Item = (&'a Table, Option<&'a Self>)>) {
         let mut old: HashMap<u32, &Table> = HashMap::new();
-        for table in before {
+        for (table, before) in before {
             old.entry(table.oid).or_insert(table);
+            let Some(here) = self.tables.get(&table.oid) else {
+                continue;
+            };
+            let one = before.map(|before| self.parted(here, table, before));
+            let hung = Hung::between(table, one.unwrap_or_default(), here);
             if let Some(here) = self.tables.get_mut(&table.oid) {
-                let hung = Hung::between(table, here);
                 here.hung.extend(hung);
             }
         }
+        self.rejoin();
         let old = |oid: u32| old.get(&oid).map(|old| Table::clone(old));
         self.gone = self.hung_on(old);
         self.narrow();
+    }
+
+    /// The columns that were one with a parent's `before`, where anything of the two is not as it was.
+    fn parted(&self, here: &Table, old: &Table, before: &Self) -> Vec<(i16, u32, i16)> {
+        let parents = old.parents.iter().filter_map(|oid| before.ever(*oid));
+        let changed = parents.filter(|parent| {
+            let now = self.tables.get(&parent.oid);
+            !here.parents.contains(&parent.oid)
+                || here.columns != old.columns
+                || now.is_none_or(|now| now.columns != parent.columns)
+        });
+        changed.flat_map(|parent| ones(old, parent)).collect()
+    }
+
+    /// Lets go of what is so again: columns of one name in what inherits from the other.
+    fn rejoin(&mut self) {
+        let mut again: Vec<(u32, (i16, u32, i16))> = Vec::new();
+        for table in self.tables.values() {
+            let are_one = |one: &&(i16, u32, i16)| {
+                let parent = self.tables.get(&one.1);
+                let parent = parent.filter(|parent| table.parents.contains(&parent.oid));
+                parent.is_some_and(|parent| ones(table, parent).any(|now| now == **one))
+            };
+            let ones = table.hung.parents.iter().filter(are_one);
+            again.extend(ones.map(|one| (table.oid, *one)));
+        }
+        for (oid, one) in again {
+            if let Some(table) = self.tables.get_mut(&oid) {
+                table.hung.parents.remove(&one);
+            }
+        }
     }
 
     /// Relations that are no more and on which others hang, as they were.
@@ -206,29 +260,52 @@ impl Schema {
 
     /// Closes what there is no room for: what has more than its share, and what is new, first.
     fn bound(&mut self) -> Vec<u32> {
-        let (mut closed, mut kept) = (Vec::new(), self.kept());
-        while kept > KEPT_MAX {
-            let tables = self.tables.values().filter(|table| table.hung.count() > 0);
-            let share = |table: &&Table| (table.hung.count().max(SHARE), table.oid);
-            let Some(oid) = tables.max_by_key(share).map(|table| table.oid) else {
-                break;
-            };
-            if let Some(table) = self.tables.get_mut(&oid) {
+        if self.kept(&HashSet::new()) <= KEPT_MAX {
+            return Vec::new();
+        }
+        let tables = self.tables.values().filter(|table| table.hung.count() > 0);
+        let share = |table: &Table| (table.hung.count().max(SHARE), table.oid);
+        let mut shares: Vec<(usize, u32)> = tables.map(share).collect();
+        shares.sort_unstable_by(|one, other| other.cmp(one));
+        let order: Vec<u32> = shares.into_iter().map(|(_, oid)| oid).collect();
+        // The more are closed, the less is kept.
+        let first = |count: usize| order.iter().take(count).copied();
+        let (mut too_few, mut enough) = (0_usize, order.len());
+        while enough.saturating_sub(too_few) > 1 {
+            let middle = too_few.midpoint(enough);
+            match self.kept(&first(middle).collect()) > KEPT_MAX {
+                true => too_few = middle,
+                false => enough = middle,
+            }
+        }
+        let closed: Vec<u32> = first(enough).collect();
+        for oid in &closed {
+            if let Some(table) = self.tables.get_mut(oid) {
                 table.hung = Hung::closed();
             }
-            closed.push(oid);
-            let mut gone = std::mem::take(&mut self.gone);
-            self.gone = self.hung_on(|oid| gone.remove(&oid));
-            kept = self.kept();
         }
+        let mut gone = std::mem::take(&mut self.gone);
+        self.gone = self.hung_on(|oid| gone.remove(&oid));
         closed
     }
 
-    /// How much is kept.
-    fn kept(&self) -> usize {
-        let hung = self.tables.values().chain(self.gone.values());
-        let hung: usize = hung.map(|table| table.hung.count()).sum();
-        hung.saturating_add(self.gone.len())
+    /// How much is kept where these are closed.
+    fn kept(&self, closed: &HashSet<u32>) -> usize {
+        let tables = self.tables.values();
+        let left = tables.filter(|table| !closed.contains(&table.oid));
+        let (mut kept, mut wanted) = (0_usize, Vec::new());
+        for table in left {
+            kept = kept.saturating_add(table.hung.count());
+            wanted.extend(table.hung.on());
+        }
+        let mut seen = HashSet::new();
+        while let Some(oid) = wanted.pop() {
+            let gone = self.gone.get(&oid).filter(|_| seen.insert(oid));
+            let Some(gone) = gone else { continue };
+            kept = kept.saturating_add(gone.hung.count()).saturating_add(1);
+            wanted.extend(gone.hangs_on());
+        }
+        kept
     }
 
     /// Lets go of what leads to nothing that the configuration names.
@@ -265,7 +342,7 @@ impl Schema {
         }
     }
 
-    /// What a mask comes to by one relation: its columns by what it hangs on, and its parents', by their names.
+    /// What a mask comes to by one relation: its columns by what it hangs on, and its parents' that are one with its own.
     fn spread(&self, table: &Table, shape: &Shape, reached: &mut Reached) {
         let has = |reached: &Reached, oid: u32, column: i16| shape.reaches(reached, oid, column);
         let mut found: HashSet<i16> = HashSet::new();
@@ -284,7 +361,15 @@ impl Schema {
         if table.is_view() && shows.any(|one| has(reached, one.0, one.1)) {
             found.extend(table.columns.iter().map(|column| column.number));
         }
-        for parent in table.parents.iter().chain(&table.hung.parents) {
+        for (own, parent, column) in table.hung.parents.iter().copied() {
+            if has(reached, parent, column) {
+                found.insert(own);
+            }
+            if has(reached, table.oid, own) {
+                reached.entry(parent).or_default().insert(column);
+            }
+        }
+        for parent in &table.parents {
             let Some(parent) = self.ever(*parent) else {
                 continue;
             };

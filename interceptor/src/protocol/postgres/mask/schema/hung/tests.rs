@@ -181,3 +181,49 @@ fn where_none_has_more_than_its_share_those_that_are_new_are_closed() {
     let closed = after.keep(Some(&before), None);
     assert_eq!(closed, (11_000..11_010).rev().collect::<Vec<_>>());
 }
+
+/// `person`, and a table that inherits from it, or does not any more.
+fn split(columns: &[&str], inherits: bool) -> Schema {
+    let mut low = table(30, "low", columns);
+    low.parents = Vec::from_iter(inherits.then_some(10));
+    schema(&[table(10, "person", &["id", "ssn"]), low])
+}
+
+#[test]
+fn a_column_that_was_one_with_a_parents_stays_so_whatever_it_is_called() {
+    let before = split(&["id", "ssn"], true);
+    let mut renamed = split(&["id", "tax"], false);
+    assert!(renamed.keep(Some(&before), None).is_empty());
+    assert_eq!(hung(&renamed, "low").parents, [(2, 10, 2)].into());
+    // In two steps, and for good.
+    let mut parted = split(&["id", "ssn"], false);
+    assert!(parted.keep(Some(&before), None).is_empty());
+    let mut later = split(&["id", "tax"], false);
+    assert!(later.keep(Some(&parted), None).is_empty());
+    assert_eq!(hung(&later, "low").parents, [(2, 10, 2)].into());
+    // On another server, where columns have other numbers.
+    let mut copy = split(&["ssn", "id"], false);
+    assert!(copy.keep(None, Some(&before)).is_empty());
+    assert_eq!(hung(&copy, "low").parents, [(1, 10, 2)].into());
+    // It is so again.
+    let mut again = split(&["id", "ssn"], true);
+    assert!(again.keep(Some(&parted), None).is_empty());
+    assert_eq!(hung(&again, "low"), Hung::default());
+    // Another column has its name.
+    let mut other = split(&["id", "tax", "ssn"], true);
+    assert!(other.keep(Some(&later), None).is_empty());
+    assert_eq!(hung(&other, "low").parents, [(2, 10, 2)].into());
+}
+
+#[test]
+fn what_there_is_no_room_for_is_closed_at_once() {
+    let (mut before, mut after) = (tied(), tied());
+    for oid in 1_000..21_000 {
+        let mut one = table(oid, &format!("t{oid}"), &["s"]);
+        after.add(one.clone());
+        one.references = vec![(1, 10, 2)];
+        before.add(one);
+    }
+    let closed = after.keep(Some(&before), None);
+    assert_eq!(closed, (11_000..21_000).rev().collect::<Vec<_>>());
+}
