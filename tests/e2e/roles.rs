@@ -148,6 +148,31 @@ fn doctor_names_what_masks_do_not_need_and_what_does_not_fit() -> Result<()> {
     lacks(&said, &["public.customers.email"])
 }
 
+#[test]
+fn doctor_names_what_is_closed_for_the_order_of_its_rows() -> Result<()> {
+    let lab = Lab::with(|settings| {
+        for target in &mut settings.targets {
+            target.more = ["sensitive:", "  public.customers.ssn: hide"]
+                .map(str::to_owned)
+                .to_vec();
+        }
+    })?;
+    let closed = "database shop: closed while columns are masked";
+    lacks(&said(&lab)?, &[closed])?;
+    lab.server.admin(
+        "set role shop_app; create index on customers (name, ssn); \
+         create view latest as select distinct on (name) name, id from customers order by name; \
+         create view above as select id from latest; \
+         create view listed as select name, id from customers order by name",
+    )?;
+    let said = said(&lab)?;
+    has(
+        &said,
+        &[closed, "public.above, public.latest", "DISTINCT ON"],
+    )?;
+    lacks(&said, &["public.listed"])
+}
+
 const ACCOUNTS: &str = r#"
 set role shop_app;
 create table accounts (id serial primary key, owner text not null, iban text, pin text, note text, born date,

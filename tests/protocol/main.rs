@@ -33,6 +33,8 @@ mod loop_rig;
 #[cfg(test)]
 mod masking;
 #[cfg(test)]
+mod orders;
+#[cfg(test)]
 mod server;
 #[cfg(test)]
 mod startup;

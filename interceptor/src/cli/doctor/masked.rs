@@ -34,6 +34,15 @@ impl Masked<'_> {
         told.map(|misfit| self.misfit(&misfit, file)).collect()
     }
 
+    /// Relations that are closed for the order in which their rows come.
+    pub(super) fn unordered(&self) -> Vec<String> {
+        let masking = self.masking(self.masks.clone());
+        let tables = masking.unordered().into_iter();
+        tables
+            .map(|table| format!("{}.{}", table.schema, table.name))
+            .collect()
+    }
+
     /// Whether no other database of the target can be meant.
     fn is_nowhere_else(&self, misfit: &Misfit<'_>) -> bool {
         let mut said = self.target.sensitive.iter();

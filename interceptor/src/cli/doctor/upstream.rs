@@ -75,6 +75,7 @@ async fn of_database(
             let reads = masked.as_ref().and_then(|masked| place.reads(masked));
             let mut checks = place.checks(&powers, reads);
             checks.extend(masked.iter().flat_map(|masked| masked.misfits(file)));
+            checks.extend(masked.iter().filter_map(|masked| place.unordered(masked)));
             checks
         }
         Err(error) => vec![bad(target, &error)],
@@ -164,6 +165,21 @@ impl Place<'_> {
                 listed(&names)
             )
         })
+    }
+
+    /// What is closed for the order in which its rows come, of which nobody would know why.
+    fn unordered(&self, masked: &Masked<'_>) -> Option<Check> {
+        let names = masked.unordered();
+        let is = format!(
+            "database {}: closed while columns are masked, as they may take rows in the order of an index with a masked \
+             column, or put them one after the other in it: {}",
+            self.database,
+            listed(&names)
+        );
+        let mend = "have them take no rows by LIMIT, DISTINCT ON, a window or an aggregate such as array_agg, or keep \
+                    masked columns out of indexes of others that they name";
+        let what = format!("target {}", self.target);
+        (!names.is_empty()).then(|| Check::warning(&what, is, mend))
     }
 
     fn found(&self, powers: &Powers) -> Vec<String> {

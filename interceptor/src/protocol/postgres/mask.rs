@@ -15,7 +15,9 @@ mod named;
 mod resolve;
 pub mod schema;
 mod substitute;
+mod sure;
 mod tables;
+mod way;
 mod writes;
 
 use std::collections::BTreeSet;
@@ -23,6 +25,7 @@ use std::collections::BTreeSet;
 use pg_query::protobuf::node::Node as Kind;
 use pg_query::protobuf::{ParseResult, RangeVar, ScanToken};
 
+use self::cover::{Condition, Order, Way};
 pub use self::cover::{Masking, Misfit, Writable};
 pub(super) use self::functions::shows_closed;
 pub use self::functions::steers;
@@ -32,6 +35,7 @@ pub use self::schema::Schema;
 pub use self::substitute::Rewrite;
 use self::substitute::{Splice, Tokens, apply, hints};
 pub(super) use self::tables::tables;
+use self::way::{Candidate, Reading};
 use super::facts::draft::{Draft, Reference};
 use super::facts::evidence::Role;
 use crate::masking::Masked;
@@ -119,6 +123,7 @@ fn decide(
         masked: BTreeSet::new(),
         samples: false,
         kind: None,
+        reading: None,
     };
     for (at, draft) in subject.drafts.iter().enumerate() {
         let path = subject.paths.get(at).and_then(Option::as_deref);
@@ -228,11 +233,14 @@ struct Work<'a> {
     samples: bool,
     /// The statement that is looked at.
     kind: Option<&'a Kind>,
+    /// What it does with relations of which rows may come in a hidden order, where it reads one.
+    reading: Option<Reading>,
 }
 
 impl<'a> Work<'a> {
     fn statement(&mut self, draft: &Draft<'a>, path: Option<&[String]>) -> Result<(), Veto> {
         let before = self.masked.len();
+        self.reading = None;
         let mut substituted: Vec<Replaced<'a>> = Vec::new();
         let mut touches = false;
         for reference in &draft.references {
@@ -340,7 +348,7 @@ impl<'a> Work<'a> {
                 }
             }
             Meaning::Plain(table, _) if masking.asked.contains_key(&table.oid) => {
-                self.asked(draft, relation, table)?;
+                self.asked(draft, (relation, table), path)?;
                 return Ok(Some(Replaced {
                     relation,
                     table: Some(table),
@@ -362,7 +370,8 @@ impl<'a> Work<'a> {
             Meaning::Elsewhere(Some(schema)) => self.pin(relation, schema)?,
             Meaning::Masked(table, cover) => {
                 let sample = self.sample(draft, relation, table)?;
-                let query = cover.query(table, &from(relation, table, &sample));
+                let way = self.way(draft, &cover.condition, path);
+                let query = cover.query(table, &from(relation, table, &sample), way);
                 self.stands_in(relation, query, true)?;
                 self.masked.extend(cover.masked.iter().cloned());
                 return Ok(Some(Replaced {
@@ -379,8 +388,8 @@ impl<'a> Work<'a> {
     fn asked(
         &mut self,
         draft: &Draft<'a>,
-        relation: &RangeVar,
-        table: &schema::Table,
+        (relation, table): (&RangeVar, &schema::Table),
+        path: Option<&[String]>,
     ) -> Result<(), Veto> {
         let sample = self.sample(draft, relation, table)?;
         let names = table.columns.iter();
@@ -389,9 +398,33 @@ impl<'a> Work<'a> {
             .collect();
         let condition = self.masking.asked.get(&table.oid);
         let condition = condition.ok_or_else(|| lost(relation))?;
-        let list = (names.join(", "), table.columns.iter());
-        let query = condition.query((&list.0, list.1), &from(relation, table, &sample));
+        let list = names.join(", ");
+        let way = self.way(draft, condition, path);
+        let from = from(relation, table, &sample);
+        let query = condition.query((&list, table.columns.iter()), &from, way);
         self.stands_in(relation, query, true)
+    }
+
+    /// How a relation of this condition is read in the statement.
+    fn way(&mut self, draft: &Draft<'a>, condition: &Condition, path: Option<&[String]>) -> Way {
+        if condition.order == Order::None {
+            return Way::Plain;
+        }
+        let (masking, kind) = (self.masking, self.kind);
+        let reading = self.reading.get_or_insert_with(|| {
+            let read = draft.references.iter();
+            let read = read.filter(|reference| reference.role == Role::Read);
+            let candidates = read.filter_map(|reference| {
+                let relation = reference.relation;
+                let table = masking.ordered(relation, path)?;
+                let alias = relation.alias.as_ref();
+                let label = alias.map_or(&relation.relname, |alias| &alias.aliasname);
+                Some(Candidate { label, table })
+            });
+            let candidates: Vec<_> = candidates.collect();
+            Reading::of(kind, &candidates)
+        });
+        reading.way(&condition.order)
     }
 
     /// Puts a query in the place of a relation.
@@ -495,10 +528,7 @@ impl<'a> Work<'a> {
             Meaning::Elsewhere(Some(schema)) => self.pin(relation, schema)?,
             Meaning::Plain(table, pin) => {
                 indirect(masking, (draft, relation), table)?;
-                if masking.is_laid(table) {
-                    let schema = masking.schema.as_deref();
-                    writes::unordered(draft, relation, (schema, table))?;
-                }
+                self.unordered(draft, relation, table)?;
                 if pin == Pin::Needed {
                     self.pin(relation, &table.schema)?;
                 }
@@ -520,16 +550,39 @@ impl<'a> Work<'a> {
         cover: &cover::Cover,
     ) -> Result<bool, Veto> {
         indirect(self.masking, (draft, relation), table)?;
-        if self.masking.is_laid(table) {
-            let schema = self.masking.schema.as_deref();
-            writes::unordered(draft, relation, (schema, table))?;
-        }
+        self.unordered(draft, relation, table)?;
         writes::check(draft, relation, (table, cover))?;
         if relation.schemaname.is_empty() {
             self.pin(relation, &table.schema)?;
         }
         self.masked.extend(cover.masked.iter().cloned());
         Ok(true)
+    }
+
+    /// Has a write to `table` tell nothing of the order in which the server finds its rows.
+    fn unordered(
+        &mut self,
+        draft: &Draft<'a>,
+        relation: &'a RangeVar,
+        table: &schema::Table,
+    ) -> Result<(), Veto> {
+        let masking = self.masking;
+        match masking.order(table) {
+            Order::None => {}
+            Order::Laid => {
+                let schema = masking.schema.as_deref();
+                writes::unordered(draft, relation, (schema, table))?;
+            }
+            Order::Found(by) => {
+                for column in writes::found(draft, relation, (table, by))? {
+                    let range = self.tokens.names(column.location, column.fields.len());
+                    let (from, to) = range.ok_or_else(|| lost(relation))?;
+                    let named = self.text.get(from..to).ok_or_else(|| lost(relation))?;
+                    self.put(from, to, cover::blind(named), false);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether a write to `table` may make the server speak of what is masked elsewhere.
@@ -598,7 +651,7 @@ fn indirect<'a>(
         writes::keeps_keys(draft, relation, (table, keys, moving), why)?;
     }
     if let Some(keys) = masking.stirring.get(&table.oid) {
-        let why = "runs a function where they are referred to";
+        let why = "runs a function, or writes rows in a hidden order, where they are referred to";
         writes::keeps_keys(draft, relation, (table, keys, moving), why)?;
     }
     for oid in masking.guarded.get(&table.oid).into_iter().flatten() {

@@ -355,6 +355,8 @@ fn schema() -> Schema {
     child.parents = vec![3];
     child.guard("i1", 3);
     child.guard("i1", 1);
+    child.index(1, (1, 3), false);
+    child.index(1, (2, 1), false);
     schema.add(child);
     let mut view = table(5, "v", &["id", "ssn"]);
     view.kind = b'v';

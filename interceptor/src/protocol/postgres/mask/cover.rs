@@ -14,12 +14,16 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use self::order::Orders;
 pub(super) use self::order::SYSTEM;
-use self::order::{Condition, Orders};
+pub(super) use self::order::{Condition, Order, Way, blind};
 use super::expression::{self, Subject, identifier};
 use super::functions;
 use super::misfit;
+use super::resolve::Meaning;
 use super::schema::{Column, Schema, Table};
+use pg_query::protobuf::RangeVar;
+
 use crate::masking::{Mask, Masked, Masks, Relation};
 
 pub use self::rights::Writable;
@@ -41,6 +45,8 @@ pub struct Masking {
     pub(super) names: HashSet<String>,
     /// Relations whose rows, or their places, may tell what is masked.
     pub(super) opaque: HashSet<u32>,
+    /// Those of them of which the rows, or their order, are what an index with something masked makes them.
+    pub(super) unordered: HashSet<u32>,
     /// Views whose query reads a masked relation, also where it shows nothing of what is masked.
     pub(super) above: HashSet<u32>,
     /// Tables whose writes reach masked relations, by foreign keys or by triggers: the server may speak of these.
@@ -85,10 +91,10 @@ pub(super) struct Cover {
 
 impl Cover {
     /// The query that stands in for `table`, which is written as `from`.
-    pub(super) fn query(&self, table: &Table, from: &str) -> String {
+    pub(super) fn query(&self, table: &Table, from: &str, way: Way) -> String {
         let is_there = |column: &&Column| self.masks.get(&column.number) != Some(&Mask::Hide);
         let columns = table.columns.iter().filter(is_there);
-        self.condition.query((&self.list, columns), from)
+        self.condition.query((&self.list, columns), from, way)
     }
 }
 
@@ -121,6 +127,7 @@ impl Masking {
             asked: HashMap::new(),
             names: HashSet::new(),
             opaque: HashSet::new(),
+            unordered: HashSet::new(),
             above: HashSet::new(),
             reaching: HashMap::new(),
             referred: HashMap::new(),
@@ -168,7 +175,8 @@ impl Masking {
         let Spread { found, opaque, .. } = spread;
         let mut closed = opaque;
         let (mut conditions, unordered) = Orders::new(schema, &found).conditions();
-        closed.extend(unordered);
+        closed.extend(&unordered);
+        self.unordered = reach::seen(schema, unordered);
         for (oid, masks) in &found {
             if let Some(table) = schema.tables.get(oid) {
                 let condition = conditions.remove(oid).unwrap_or_default();
@@ -197,7 +205,7 @@ impl Masking {
         self.guarded = reach::guarded(schema, &self.covers);
         self.moving = reach::moving(schema);
         self.computing = reach::computing(schema);
-        self.stirring = reach::stirring(schema);
+        self.stirring = reach::stirring(schema, |table| self.is_written_in_order(table));
         self.through = reach::through(schema, |table| {
             table.has_rules || self.is_looked_at(table.oid)
         });
@@ -212,6 +220,21 @@ impl Masking {
         self.bound.extend(self.stirring.keys());
         self.bound.extend(&self.computing);
         self.bound.extend(&self.through);
+    }
+
+    /// Whether rows of a table are written anew, in the order of what is masked, by a change of what they refer to: the
+    /// server finds them by that.
+    fn is_written_in_order(&self, table: &Table) -> bool {
+        let Order::Found(by) = self.order(table) else {
+            return false;
+        };
+        let mut references = table.references.iter();
+        references.any(|(number, other, _)| {
+            let mut columns = table.columns.iter();
+            let column = columns.find(|column| column.number == *number);
+            table.changed_by.contains(other)
+                && column.is_some_and(|column| by.contains(&column.name))
+        })
     }
 
     /// Whether a write to a relation may be refused for what it sets, or for what it does at all.
@@ -232,12 +255,28 @@ impl Masking {
             || self.reaching.contains_key(&table.oid)
     }
 
-    /// Whether rows of a relation lie in the order of what is masked: whoever writes them in that order may see it.
-    pub(super) fn is_laid(&self, table: &Table) -> bool {
+    /// Whether rows of a relation may come in the order of what is masked.
+    pub(super) fn order(&self, table: &Table) -> &Order {
         let cover = self.covers.get(&table.oid);
         let condition = cover.map(|cover| &cover.condition);
         let condition = condition.or_else(|| self.asked.get(&table.oid));
-        condition.is_some_and(|condition| condition.sorts)
+        condition.map_or(&Order::None, |condition| &condition.order)
+    }
+
+    /// Whether they lie in it: whoever reads them as they lie may see it.
+    pub(super) fn is_laid(&self, table: &Table) -> bool {
+        *self.order(table) == Order::Laid
+    }
+
+    /// The relation that is read, where its rows may come in such an order.
+    pub(super) fn ordered(&self, relation: &RangeVar, path: Option<&[String]>) -> Option<&Table> {
+        let table = match self.resolve(relation, path).ok()? {
+            Meaning::Masked(table, _) | Meaning::Plain(table, _) => {
+                self.schema.as_ref()?.tables.get(&table.oid)?
+            }
+            Meaning::System(_) | Meaning::Elsewhere(_) => return None,
+        };
+        (*self.order(table) != Order::None).then_some(table)
     }
 
     /// Whether who locks rows of a relation waits for what refers to a row by a masked column.
@@ -262,6 +301,17 @@ impl Masking {
     pub fn each_misfit(&self) -> impl Iterator<Item = Misfit<'_>> {
         let schema = self.schema.iter();
         schema.flat_map(|schema| misfit::all(schema, &self.masks))
+    }
+
+    /// What is closed for the order in which its rows come.
+    #[must_use]
+    pub fn unordered(&self) -> Vec<&Table> {
+        let tables = self.schema.iter().flat_map(|schema| schema.tables.values());
+        let mut found: Vec<&Table> = tables
+            .filter(|table| self.unordered.contains(&table.oid))
+            .collect();
+        found.sort_unstable_by_key(|table| (&table.schema, &table.name));
+        found
     }
 
     /// Every masked column, those too that are masked because of another one.

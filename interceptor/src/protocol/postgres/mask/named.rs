@@ -4,7 +4,7 @@ use pg_query::protobuf::RangeVar;
 use pg_query::protobuf::node::Node as Kind;
 
 use super::resolve::{Meaning, Pin, Veto};
-use super::{ATTRIBUTES, Work, cover, expression, functions, indirect, lost, schema};
+use super::{ATTRIBUTES, Order, Way, Work, cover, expression, functions, indirect, lost, schema};
 use crate::protocol::postgres::facts::draft::Draft;
 
 impl<'a> Work<'a> {
@@ -194,7 +194,14 @@ impl<'a> Work<'a> {
             expression::identifier(&table.name),
         );
         let list = list.join(", ");
-        let query = cover.condition.query((&list, columns.into_iter()), &from);
+        // No condition chooses rows of it.
+        let way = match cover.condition.order {
+            Order::None | Order::Found(_) => Way::Plain,
+            Order::Laid => Way::Sorted,
+        };
+        let query = cover
+            .condition
+            .query((&list, columns.into_iter()), &from, way);
         self.put(named.from, to, query, true);
         Ok(())
     }

@@ -118,10 +118,20 @@ impl Masking {
                 "the operator is to change what `sensitive` of the target says of it",
             ));
         }
+        if self.unordered.contains(&table.oid) {
+            return Err(Veto::new(
+                format!(
+                    "in which order rows come to \"{}.{}\" may depend on what is masked, and it takes some of them, or puts one after the other",
+                    table.schema, table.name
+                ),
+                "masking",
+                "read the tables below it; the operator finds it in `interceptor doctor`",
+            ));
+        }
         if self.opaque.contains(&table.oid) {
             return Err(Veto::new(
                 format!(
-                    "what \"{}.{}\" shows, or in which order, depends on what is masked, on a masked column that it does not have, or on a function whose code cannot be looked into",
+                    "what \"{}.{}\" shows depends on what is masked, on a masked column that it does not have, or on a function whose code cannot be looked into",
                     table.schema, table.name
                 ),
                 "masking",

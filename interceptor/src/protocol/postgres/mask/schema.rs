@@ -72,6 +72,8 @@ pub struct Table {
     pub computes: bool,
     /// Columns of other relations that its row-security policies look at; column 0 is all of them.
     pub policed: Vec<(u32, i16)>,
+    /// Its own columns that those look at; column 0 is all of them.
+    pub sifted: BTreeSet<i16>,
     /// Columns that it is partitioned by; column 0 is an expression, of any of them.
     pub split: HashSet<i16>,
     /// Columns that a constraint, a unique index or an expression of the table is about; column 0 is all of
@@ -79,6 +81,8 @@ pub struct Table {
     pub guarded: HashSet<i16>,
     /// The same, by what they are in together; indexes too.
     pub ties: BTreeMap<String, Tie>,
+    /// Its indexes by which rows may be found in their order, by their numbers.
+    pub indexes: BTreeMap<u32, Index>,
     /// Columns that hold nothing but what a column of another relation holds, by foreign keys.
     pub references: Vec<(i16, u32, i16)>,
     /// Relations of which a row that goes, or a key that changes, changes rows of this one, by foreign keys.
@@ -89,6 +93,17 @@ pub struct Table {
     pub rows: Vec<(i16, u32)>,
     /// What it hung on before.
     pub hung: Hung,
+}
+
+/// An index by which rows may be found in its order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Index {
+    /// What it is ordered by: columns by their places from 1 on; 0 is an expression.
+    pub keys: BTreeMap<i16, i16>,
+    /// Columns that it holds beside, or that its expressions and its condition are about; 0 is the whole row.
+    pub others: BTreeSet<i16>,
+    /// Whether it holds only some of the rows.
+    pub is_partial: bool,
 }
 
 /// Columns that one constraint, index or expression is about.
@@ -166,6 +181,16 @@ impl Table {
         tie.columns.insert(column);
         if !matches!(tie.by, TiedBy::Index | TiedBy::Order | TiedBy::Place) {
             self.guarded.insert(column);
+        }
+    }
+
+    /// An index of this number has a column at this place of what it is ordered by; at 0, beside.
+    pub fn index(&mut self, number: u32, (place, column): (i16, i16), is_partial: bool) {
+        let index = self.indexes.entry(number).or_default();
+        index.is_partial = is_partial;
+        match place {
+            0 => _ = index.others.insert(column),
+            place => _ = index.keys.insert(place, column),
         }
     }
 

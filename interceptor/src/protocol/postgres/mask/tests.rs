@@ -1,5 +1,6 @@
 //! Texts and what becomes of them, under a small catalog.
 
+mod found;
 mod order;
 
 use std::collections::HashSet;

@@ -4,6 +4,7 @@
 //! that does would learn of the value, and so would any write to a table where a constraint, a unique
 //! index or an expression is about a masked column: these answer questions.
 
+mod found;
 mod unordered;
 
 use std::collections::{BTreeSet, HashSet};
@@ -11,6 +12,7 @@ use std::collections::{BTreeSet, HashSet};
 use pg_query::protobuf::node::Node as Kind;
 use pg_query::protobuf::{CmdType, ColumnRef, Node, RangeVar, ReturningClause};
 
+pub(super) use self::found::found;
 pub(super) use self::unordered::unordered;
 use super::cover::Cover;
 use super::resolve::Veto;

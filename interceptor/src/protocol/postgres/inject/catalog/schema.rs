@@ -396,11 +396,40 @@ const QUERY: &str = concat!(
      AS n (type) WHERE n.type OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid) \
      SELECT h.relation::pg_catalog.text, h.number::pg_catalog.text, c.oid::pg_catalog.text FROM held AS h \
      JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) h.type JOIN pg_catalog.pg_class AS c \
-     ON c.oid OPERATOR(pg_catalog.=) t.typrelid WHERE c.relkind OPERATOR(pg_catalog.<>) 'c'; COMMIT",
+     ON c.oid OPERATOR(pg_catalog.=) t.typrelid WHERE c.relkind OPERATOR(pg_catalog.<>) 'c'; ",
+    // What indexes are ordered by, and what else is in them, at place 0: not those of which the rows come as they
+    // lie in the table, which are GIN and BRIN (`pg_am.dat`).
+    "SELECT i.indrelid::pg_catalog.text, i.indexrelid::pg_catalog.text, \
+     CASE WHEN k.place OPERATOR(pg_catalog.<=) i.indnkeyatts THEN k.place ELSE 0 END::pg_catalog.text, \
+     k.number::pg_catalog.text, (i.indpred IS NOT NULL)::pg_catalog.text \
+     FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid \
+     CROSS JOIN LATERAL (SELECT u.place, u.number FROM ROWS FROM (pg_catalog.unnest(i.indkey::pg_catalog.int2[])) \
+        WITH ORDINALITY AS u (number, place) \
+     UNION ALL SELECT 2147483647, d.refobjsubid FROM pg_catalog.pg_depend AS d \
+        WHERE (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) \
+        AND d.objid OPERATOR(pg_catalog.=) i.indexrelid AND d.refobjid OPERATOR(pg_catalog.=) i.indrelid \
+        AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+        AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+        AND d.refobjsubid OPERATOR(pg_catalog.<>) 0 \
+     UNION ALL SELECT 2147483647, 0 \
+        WHERE pg_catalog.concat(i.indexprs, i.indpred) OPERATOR(pg_catalog.~~) '%:varattno 0 %') AS k (place, number) \
+     WHERE c.relam OPERATOR(pg_catalog.<>) ALL (ARRAY[2742, 3580]::pg_catalog.oid[]) AND ",
+    ours!("i.indrelid"),
+    // Columns of their own that row-security policies look at; column 0 is all of them.
+    "; SELECT DISTINCT y.polrelid::pg_catalog.text, \
+     CASE WHEN pg_catalog.concat(y.polqual, y.polwithcheck) OPERATOR(pg_catalog.~~) '%:varattno 0 %' \
+        THEN '0' ELSE d.refobjsubid::pg_catalog.text END \
+     FROM pg_catalog.pg_policy AS y JOIN pg_catalog.pg_depend AS d \
+     ON d.objid OPERATOR(pg_catalog.=) y.oid AND d.refobjid OPERATOR(pg_catalog.=) y.polrelid \
+     AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_policy'::pg_catalog.regclass::pg_catalog.oid \
+     AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+     WHERE d.refobjsubid OPERATOR(pg_catalog.<>) 0 AND ",
+    ours!("y.polrelid"),
+    "; COMMIT",
 );
 
 /// How many results the query has.
-const RESULTS: u8 = 19;
+const RESULTS: u8 = 21;
 /// The most rows of all results together.
 const ROWS_MAX: usize = 500_000;
 /// The most bytes of all of them: definitions of views are long.
@@ -512,6 +541,7 @@ impl Answer {
                 let holds = (number(column)?, number(of)?);
                 self.put(oid, |table| table.rows.push(holds))?;
             }
+            20 | 21 => self.order(result == 21, row)?,
             _ => return Err(wrong("a row of no result")),
         }
         Ok(())
@@ -573,6 +603,27 @@ impl Answer {
             true => table.is_opaque = true,
             false => table.computes = true,
         })
+    }
+
+    /// What rows are found by: an index, or what a row-security policy looks at.
+    fn order(&mut self, of_policy: bool, row: &[u8]) -> Result<(), Error> {
+        match of_policy {
+            true => self.sifted(row),
+            false => self.index(row),
+        }
+    }
+
+    fn index(&mut self, row: &[u8]) -> Result<(), Error> {
+        let [oid, index, place, column, partial] = columns(row)?;
+        let (index, at) = (number(index)?, (number(place)?, number(column)?));
+        let is_partial = truth(partial)?;
+        self.put(oid, |table| table.index(index, at, is_partial))
+    }
+
+    fn sifted(&mut self, row: &[u8]) -> Result<(), Error> {
+        let [oid, column] = columns(row)?;
+        let column = number(column)?;
+        self.put(oid, |table| _ = table.sifted.insert(column))
     }
 
     fn column(&mut self, row: &[u8]) -> Result<(), Error> {

@@ -1,12 +1,15 @@
-//! The order of an index: rows that are read from an index alone come in the order of what it holds, which may be
-//! masked.
+//! The order of an index: rows that are read from an index alone, or found by it, come in the order of what it holds,
+//! which may be masked.
 //!
 //! An index is enough for a query where it holds all that the query asks for. So each that holds something
-//! masked is asked for what it does not hold. Where that is not enough, as for a materialized view that was filled in
-//! such an order, or a table that was put into it, what is shown is sorted by what is shown, and so is each view above
-//! them, whatever it makes of the rows: a condition on it may be moved down to them.
+//! masked is asked for what it does not hold. By one that is ordered by other columns, too, or that is for some rows
+//! alone, rows are found for a condition on these, or for an order of them: a statement that names one has what is shown
+//! sorted by what is shown, or these columns in a form that no index knows. Sorted is all that reads a materialized view that was filled in such an order, a table that was
+//! put into it, one that another server reads, or a view above them, whatever it makes of the rows: a condition on it
+//! may be moved down to them.
 
 mod alone;
+mod found;
 mod laid;
 mod sorted;
 
@@ -16,7 +19,7 @@ pub(in super::super) use self::alone::SYSTEM;
 use self::alone::{Asked, Views};
 use super::expression::identifier;
 use crate::masking::Mask;
-use crate::protocol::postgres::mask::schema::{Column, Schema, Table, TiedBy};
+use crate::protocol::postgres::mask::schema::{Column, Schema, Table};
 
 /// What is asked of a relation that is read in the place of another, so that its rows come in no order of what is
 /// masked.
@@ -26,14 +29,39 @@ pub(in super::super) struct Condition {
     pub(in super::super) text: String,
     /// Whether it asks where a row lies, which takes a right of its own.
     pub(in super::super) asks_place: bool,
-    /// Whether no condition is enough: what is shown is sorted by what is shown.
-    pub(in super::super) sorts: bool,
+    /// Where that is not enough.
+    pub(in super::super) order: Order,
+}
+
+/// Whether rows may come in the order of something masked, whatever is asked for beside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in super::super) enum Order {
+    /// They do not.
+    #[default]
+    None,
+    /// Where a statement does more with one of these columns than to show it.
+    Found(BTreeSet<String>),
+    /// They lie in it.
+    Laid,
+}
+
+/// How a relation is read in the place of which another stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Way {
+    /// As it comes.
+    Plain,
+    /// By no index of the columns by which its rows are found in such an order.
+    Blind,
+    /// Sorted by what is shown; conditions choose rows before that.
+    Sorted,
+    /// The same, and no condition is looked at before that: it may fail for the row that comes first.
+    Fenced,
 }
 
 impl Condition {
-    fn sorted() -> Self {
+    fn laid() -> Self {
         Self {
-            sorts: true,
+            order: Order::Laid,
             ..Self::default()
         }
     }
@@ -43,22 +71,45 @@ impl Condition {
         &self,
         (list, columns): (&str, impl Iterator<Item = &'c Column>),
         from: &str,
+        way: Way,
     ) -> String {
-        let plain = format!("SELECT {list} FROM {from}{}", self.text);
-        match self.sorts {
-            // The server moves no condition below an `OFFSET`: there it would fail for the row that lies first.
-            true => format!(
-                "(SELECT * FROM ({plain}) AS \"~\"{} OFFSET 0)",
-                sorted::by(columns)
-            ),
-            false => format!("({plain})"),
+        let plain = || format!("(SELECT {list} FROM {from}{})", self.text);
+        // The server moves no condition below an `OFFSET`.
+        let fence = match way {
+            Way::Plain => return plain(),
+            Way::Blind => {
+                let shown: Vec<String> = columns.map(|column| self.blinded(column)).collect();
+                return format!("(SELECT {} FROM {} AS \"~\")", shown.join(", "), plain());
+            }
+            Way::Sorted => "",
+            Way::Fenced => " OFFSET 0",
+        };
+        let by = sorted::by(columns);
+        format!("(SELECT * FROM (SELECT {list} FROM {from}) AS \"~\"{by}{fence})")
+    }
+
+    /// A column as it is shown where no index is to find rows by it.
+    fn blinded(&self, column: &Column) -> String {
+        let name = identifier(&column.name);
+        match &self.order {
+            Order::Found(by) if by.contains(&column.name) => {
+                format!("{} AS {name}", blind(&format!("\"~\".{name}")))
+            }
+            _ => format!("\"~\".{name}"),
         }
     }
 
     /// Whether it asks for anything.
     pub(in super::super) fn asks(&self) -> bool {
-        self.sorts || !self.text.is_empty()
+        self.order != Order::None || !self.text.is_empty()
     }
+}
+
+/// The value of a column in a form that no index knows, and no planner makes plainer. Its type stays what it is.
+pub(in super::super) fn blind(column: &str) -> String {
+    format!(
+        "(CASE WHEN pg_catalog.num_nulls({column}) OPERATOR(pg_catalog.<>) (-1) THEN {column} ELSE {column} END)"
+    )
 }
 
 /// What each index of a table and of what inherits from it holds together, where something of that is masked.
@@ -72,6 +123,8 @@ pub(super) struct Orders<'a> {
     found: &'a Found,
     /// By table.
     held: HashMap<u32, Held<'a>>,
+    /// The columns by which rows of a table, or of a child, are found in such an order, by table.
+    by: HashMap<u32, BTreeSet<&'a str>>,
     /// Tables of which rows lie in the order of what is masked, or those of a child.
     laid: HashSet<u32>,
 }
@@ -84,53 +137,81 @@ impl<'a> Orders<'a> {
                 children.entry(*parent).or_default().push(table.oid);
             }
         }
-        let (mut held, mut laid) = (HashMap::new(), HashSet::new());
-        let stored = |table: &&Table| matches!(table.kind, b'r' | b'p' | b'm');
-        for table in schema.tables.values().filter(stored) {
-            let is_alone = !children.contains_key(&table.oid);
-            if is_alone && !found.contains_key(&table.oid) {
-                continue;
-            }
-            let family = family(schema, &children, table);
-            // Of what is elsewhere nothing is known but its columns, and where a row lies it does not say.
-            if family.iter().any(|table| table.kind == b'f') {
-                continue;
-            }
-            let of = |table: &&'a Table| self::held(table, found.get(&table.oid));
-            let all: Held<'_> = family.iter().flat_map(of).collect();
-            if !all.is_empty() {
-                held.insert(table.oid, all);
-            }
-            let is_laid = |table: &&Table| laid::is_clustered(table, found.get(&table.oid));
-            if family.iter().any(is_laid) {
-                laid.insert(table.oid);
-            }
-        }
-        Self {
+        let mut orders = Self {
             schema,
             found,
-            held,
-            laid,
+            held: HashMap::new(),
+            by: HashMap::new(),
+            laid: HashSet::new(),
+        };
+        let stored = |table: &&Table| matches!(table.kind, b'r' | b'p' | b'm' | b'f');
+        for table in schema.tables.values().filter(stored) {
+            if found.contains_key(&table.oid) || children.contains_key(&table.oid) {
+                orders.of_family(table, &family(schema, &children, table));
+            }
+        }
+        orders
+    }
+
+    fn of_family(&mut self, table: &'a Table, family: &[&'a Table]) {
+        let mut held = Held::new();
+        let mut by = BTreeSet::new();
+        for one in family {
+            let mut own = BTreeSet::new();
+            for shows in found::shown(one, self.found.get(&one.oid)) {
+                held.push(shows.holds);
+                own.extend(shows.by);
+            }
+            // One that is made of another may be that one by another name.
+            let made = |(made, from): &(i16, i16)| {
+                let from = named(one, *from).filter(|name| own.contains(name));
+                from.and_then(|_| named(one, *made))
+            };
+            let made: Vec<&str> = one.generated.iter().filter_map(made).collect();
+            by.extend(own.into_iter().chain(made));
+        }
+        let is_foreign = |table: &&Table| table.kind == b'f';
+        let is_masked = |table: &&Table| {
+            let masks = self.found.get(&table.oid);
+            masks.is_some_and(|masks| !masks.is_empty())
+        };
+        let is_laid = |table: &&Table| {
+            laid::is_clustered(table, self.found.get(&table.oid))
+                // In which order another server gives rows is not known.
+                || is_foreign(table) && is_masked(table)
+        };
+        // Where a row lies what is elsewhere does not say.
+        let unasked = !held.is_empty() && family.iter().any(is_foreign);
+        // What a row-security policy looks at every statement looks at.
+        let is_sifted = table.sifted.iter().any(|number| match number {
+            0 => !by.is_empty(),
+            number => named(table, *number).is_some_and(|name| by.contains(name)),
+        });
+        if unasked || is_sifted || family.iter().any(is_laid) {
+            self.laid.insert(table.oid);
+        }
+        if !held.is_empty() {
+            self.held.insert(table.oid, held);
+        }
+        if !by.is_empty() {
+            self.by.insert(table.oid, by);
         }
     }
 
     /// What is asked of each that no index which holds a masked column is enough for, and the views for which nothing
     /// is.
     pub(super) fn conditions(&self) -> (HashMap<u32, Condition>, HashSet<u32>) {
-        let views = Views::new(self.schema, &self.held, &self.laid);
-        let sorted = |table: &Table| {
-            let can = views.is_bag(table) && sorted::can(self.schema, table);
-            can.then(Condition::sorted)
-        };
+        let views = Views::new(self.schema, &self.held, (&self.laid, &self.by));
+        let sorted = |table: &Table| views.is_bag(table).then(Condition::laid);
         let (mut conditions, mut closed) = (HashMap::new(), HashSet::new());
-        let below = self.held.keys();
-        let below = below.filter_map(|oid| self.schema.tables.get(oid));
+        let below: BTreeSet<u32> = self.held.keys().chain(&self.laid).copied().collect();
+        let below = below.iter().filter_map(|oid| self.schema.tables.get(oid));
         // What a materialized view is filled with is looked at, and its own indexes as those of a table.
         for table in below.chain(views.all()) {
             views.begin();
             let condition = match self.held.get(&table.oid) {
                 _ if views.is_laid(table) => sorted(table),
-                Some(held) => Some(self.of_table(table, held)),
+                Some(held) => Some(self.found(table, held)),
                 None if table.kind == b'm' => continue,
                 None => self.of_view(&views, table).or_else(|| sorted(table)),
             };
@@ -144,6 +225,16 @@ impl<'a> Orders<'a> {
             }
         }
         (conditions, closed)
+    }
+
+    /// What is asked of a table, and by which columns its rows are found in such an order.
+    fn found(&self, table: &Table, held: &Held<'_>) -> Condition {
+        let by = self.by.get(&table.oid);
+        let names = |by: &BTreeSet<&str>| by.iter().map(|name| (*name).to_owned()).collect();
+        Condition {
+            order: by.map_or(Order::None, |by| Order::Found(names(by))),
+            ..self.of_table(table, held)
+        }
     }
 
     fn of_table(&self, table: &Table, held: &Held<'_>) -> Condition {
@@ -166,7 +257,7 @@ impl<'a> Orders<'a> {
                 text: " WHERE \"~\".ctid OPERATOR(pg_catalog.<>) CAST('(0,0)' AS pg_catalog.tid)"
                     .to_owned(),
                 asks_place: true,
-                sorts: false,
+                order: Order::None,
             },
         }
     }
@@ -216,6 +307,12 @@ fn asks(columns: &BTreeSet<&str>) -> Condition {
     }
 }
 
+fn named(table: &Table, number: i16) -> Option<&str> {
+    let mut columns = table.columns.iter();
+    let column = columns.find(|column| column.number == number)?;
+    Some(&column.name)
+}
+
 /// The relation, and all that inherits from it.
 fn family<'a>(
     schema: &'a Schema,
@@ -235,24 +332,4 @@ fn family<'a>(
         at = at.saturating_add(1);
     }
     family
-}
-
-/// What each index of a table holds together, where something of that is masked.
-fn held<'a>(
-    table: &'a Table,
-    masks: Option<&'a BTreeMap<i16, Mask>>,
-) -> impl Iterator<Item = BTreeSet<&'a str>> {
-    let is_masked =
-        move |number: &i16| *number == 0 || masks.is_some_and(|masks| masks.contains_key(number));
-    let ties = table.ties.values();
-    let ties = ties.filter(|tie| tie.by != TiedBy::Place);
-    ties.filter(move |tie| tie.columns.iter().any(is_masked))
-        .map(move |tie| {
-            let is_held = |number: i16| tie.columns.contains(&0) || tie.columns.contains(&number);
-            let columns = table.columns.iter();
-            columns
-                .filter(|column| is_held(column.number))
-                .map(|column| column.name.as_str())
-                .collect()
-        })
 }

@@ -117,9 +117,13 @@ pub(super) fn referred(schema: &Schema, covers: &Covers) -> HashMap<u32, HashSet
 }
 
 /// Tables of which a row that goes, or a key that changes, changes rows of others, where a default or a
-/// constraint runs a function: each with the names of its keys and of its children's.
-pub(super) fn stirring(schema: &Schema) -> HashMap<u32, HashSet<String>> {
-    let tables = schema.tables.values().filter(|table| table.computes);
+/// constraint runs a function, or where `stirs` says that it shows: each with the names of its keys and of its children's.
+pub(super) fn stirring(
+    schema: &Schema,
+    stirs: impl Fn(&Table) -> bool,
+) -> HashMap<u32, HashSet<String>> {
+    let tables = schema.tables.values();
+    let tables = tables.filter(|table| table.computes || stirs(table));
     let from = tables.flat_map(|table| table.changed_by.iter().copied());
     keys_of(schema, from.collect())
 }

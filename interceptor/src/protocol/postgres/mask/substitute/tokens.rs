@@ -164,6 +164,13 @@ impl<'a> Tokens<'a> {
         Some((self.start(first)?, self.start(next.checked_add(1)?)?))
     }
 
+    /// Where so many names with dots between them begin and end.
+    pub(in super::super) fn names(&self, location: i32, names: usize) -> Option<(usize, usize)> {
+        let first = self.at(location)?;
+        let next = self.past_names(first, names)?;
+        Some((self.start(first)?, self.end(next.checked_sub(1)?)?))
+    }
+
     /// The end of an item of a list that is so many names with dots between them, and stands alone.
     pub(in super::super) fn item(&self, location: i32, names: usize) -> Option<usize> {
         let first = self.at(location)?;

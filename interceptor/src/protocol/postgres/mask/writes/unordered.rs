@@ -4,8 +4,10 @@
 //! that is, what chooses the rows fails for none, and what is set fails for all or for none. Where a row lies is not
 //! asked.
 
+use std::collections::BTreeSet;
+
 use pg_query::protobuf::node::Node as Kind;
-use pg_query::protobuf::{AExpr, AExprKind, ColumnRef, DeleteStmt, Node, RangeVar, UpdateStmt};
+use pg_query::protobuf::{AExprKind, BoolExprType, DeleteStmt, Node, RangeVar, UpdateStmt};
 
 use crate::protocol::postgres::facts::draft::{Draft, Write};
 use crate::protocol::postgres::facts::evidence::Role;
@@ -13,16 +15,12 @@ use crate::protocol::postgres::mask::cover::SYSTEM;
 use crate::protocol::postgres::mask::functions::is_steady;
 use crate::protocol::postgres::mask::last;
 use crate::protocol::postgres::mask::resolve::Veto;
-use crate::protocol::postgres::mask::schema::{Schema, Table};
-
-/// The first number of an object that users make (`access/transam.h`).
-const FIRST_OF_USERS: u32 = 16_384;
-/// `numeric`, of which a value may be too large for what it is compared with.
-const NUMERIC: u32 = 1_700;
+use crate::protocol::postgres::mask::schema::{Schema, Table, TiedBy};
+use crate::protocol::postgres::mask::sure::{Column, Sure, named};
 
 /// Whether a write to `relation`, of which the rows lie in the order of what is masked, tells nothing of that order: it
 /// gives no rows back, reads nothing else, asks nothing that may fail for one row and not for another, what it sets is
-/// the same whichever row comes first, and no row of it may be in the way of another.
+/// the same whichever row comes first, and no row of it may be in the way of another; or it is to one row alone.
 pub(in super::super) fn unordered(
     draft: &Draft<'_>,
     relation: &RangeVar,
@@ -48,9 +46,11 @@ pub(in super::super) fn unordered(
         let reads = || draft.references.iter().any(|one| one.role == Role::Read);
         let varies = || reads() || draft.calls.iter().any(|call| !is_steady(call.name));
         let family = || schema.map(|schema| family(schema, table));
+        let is_one = family().is_some_and(|family| family.len() == 1 && is_of_one(table, write));
         let is_told = match write {
             Write::Insert(_) | Write::Copy(_) => false,
             Write::Merge(_) => true,
+            Write::Update(_) | Write::Delete(_) if is_one => false,
             Write::Update(update) => {
                 varies() || family().is_none_or(|family| !updates_plainly(&family, table, update))
             }
@@ -59,7 +59,7 @@ pub(in super::super) fn unordered(
             }
         };
         let returns = || write.returning().is_some() && !matches!(write, Write::Insert(_));
-        if table.is_view() || is_told || returns() {
+        if table.is_view() || is_told || returns() && !is_one {
             return Err(Veto::never(&format!(
                 "changing rows of {}, which lie in the order of what is masked, with RETURNING, MERGE, DEFAULT, \
                  other tables, a trigger, a condition other than columns compared with constants, or setting anything \
@@ -69,6 +69,20 @@ pub(in super::super) fn unordered(
         }
     }
     Ok(())
+}
+
+/// Whether a write is to one row at most, whichever way it is found.
+fn is_of_one(table: &Table, write: Write<'_>) -> bool {
+    let condition = match write {
+        Write::Update(update) if update.from_clause.is_empty() && update.with_clause.is_none() => {
+            update.where_clause.as_deref()
+        }
+        Write::Delete(delete) if delete.using_clause.is_empty() && delete.with_clause.is_none() => {
+            delete.where_clause.as_deref()
+        }
+        _ => None,
+    };
+    condition.is_some_and(|of| never_fails(table, of) && picks_one(table, of))
 }
 
 /// A table and all that inherits from it: a write to the one is a write to the others.
@@ -127,7 +141,7 @@ fn is_free(table: &Table, name: &str) -> bool {
 /// Whether a value is the same for each row, or the row's own one; a default may count.
 fn is_same(value: &Node, name: &str) -> bool {
     let is_own = match &value.node {
-        Some(Kind::ColumnRef(own)) => named(own) == Some(name),
+        Some(Kind::ColumnRef(own)) => named(own).is_some_and(|words| words.last() == Some(&name)),
         _ => false,
     };
     let tree = serde_json::to_string(value);
@@ -142,103 +156,51 @@ fn chooses(table: &Table, condition: Option<&Node>) -> bool {
     condition.is_none_or(|condition| never_fails(table, condition))
 }
 
-/// Whether a condition fails for no row: columns compared with constants, joined by `AND`, `OR` and `NOT`. Two columns
-/// may have no common collation.
+/// Whether a condition fails for no row of a table.
 fn never_fails(table: &Table, condition: &Node) -> bool {
-    let holds = |node: Option<&Node>| node.is_some_and(|node| never_fails(table, node));
+    let mut sure = Sure::default();
+    let columns = |words: &[&str]| {
+        let column = table.column(words.last()?)?;
+        Some(Column(BTreeSet::from([column.type_oid])))
+    };
+    sure.holds(condition, &columns) && sure.is_certain()
+}
+
+/// Whether a condition is true for one row at most, as it says what each column of the primary key is.
+fn picks_one(table: &Table, condition: &Node) -> bool {
+    let mut said = BTreeSet::new();
+    says(table, condition, &mut said);
+    let mut ties = table.ties.values();
+    ties.any(|tie| {
+        tie.by == TiedBy::PrimaryKey && !tie.columns.is_empty() && tie.columns.is_subset(&said)
+    })
+}
+
+/// The columns that a condition says to be one value.
+fn says(table: &Table, condition: &Node, said: &mut BTreeSet<i16>) {
     match &condition.node {
-        Some(Kind::BoolExpr(joined)) => joined.args.iter().all(|one| holds(Some(one))),
-        Some(Kind::NullTest(test)) => test.arg.as_deref().is_some_and(|of| is_side(table, of)),
-        Some(Kind::BooleanTest(test)) => holds(test.arg.as_deref()),
-        Some(Kind::AExpr(compared)) => compares(table, compared),
-        _ => is_side(table, condition),
-    }
-}
-
-fn compares(table: &Table, compared: &AExpr) -> bool {
-    let operator = match compared.name.as_slice() {
-        [name] => last(std::slice::from_ref(name)),
-        _ => None,
-    };
-    let kind = AExprKind::try_from(compared.kind);
-    let (Some(left), Some(right)) = (compared.lexpr.as_deref(), compared.rexpr.as_deref()) else {
-        return false;
-    };
-    let is_known = match kind {
-        Ok(AExprKind::AexprOp | AExprKind::AexprIn) => {
-            operator.is_some_and(|name| ["=", "<>", "<", ">", "<=", ">="].contains(&name))
+        Some(Kind::BoolExpr(joined)) if joined.boolop() == BoolExprType::AndExpr => {
+            joined.args.iter().for_each(|one| says(table, one, said));
         }
-        Ok(AExprKind::AexprOpAny | AExprKind::AexprOpAll) => {
-            operator.is_some_and(|name| ["=", "<>"].contains(&name))
-                && matches!(right.node, Some(Kind::ParamRef(_)))
-        }
-        Ok(
-            AExprKind::AexprDistinct
-            | AExprKind::AexprNotDistinct
-            | AExprKind::AexprBetween
-            | AExprKind::AexprNotBetween,
-        ) => true,
-        _ => false,
-    };
-    let listed = matches!(
-        kind,
-        Ok(AExprKind::AexprIn | AExprKind::AexprBetween | AExprKind::AexprNotBetween)
-    );
-    let mut sides = vec![left];
-    match &right.node {
-        Some(Kind::List(list)) if listed => sides.extend(&list.items),
-        _ if listed => return false,
-        _ => sides.push(right),
-    }
-    let columns = sides.iter().filter_map(|side| match &side.node {
-        Some(Kind::ColumnRef(column)) => table.column(named(column)?),
-        _ => None,
-    });
-    let columns: Vec<_> = columns.collect();
-    let is_written = |side: &&Node| matches!(side.node, Some(Kind::AConst(_) | Kind::ColumnRef(_)));
-    is_known
-        && columns.len() <= 1
-        && (columns.iter().all(|column| column.type_oid != NUMERIC) || sides.iter().all(is_written))
-        && sides.iter().all(|side| is_side(table, side))
-}
-
-/// A column of a type of the server's own, a constant or a parameter. What a cast of a text does not take is told
-/// before any row is looked at, where its type is the server's own.
-fn is_side(table: &Table, side: &Node) -> bool {
-    match &side.node {
-        Some(Kind::AConst(_) | Kind::ParamRef(_)) => true,
-        Some(Kind::ColumnRef(column)) => named(column)
-            .and_then(|name| table.column(name))
-            .is_some_and(|column| column.type_oid < FIRST_OF_USERS),
-        Some(Kind::TypeCast(cast)) => {
-            let of = cast.arg.as_deref().and_then(|of| of.node.as_ref());
-            let names = cast
-                .type_name
-                .as_ref()
-                .map(|name| (name.names.as_slice(), name.setof));
-            let is_text = match of {
-                Some(Kind::AConst(constant)) => matches!(
-                    constant.val,
-                    Some(pg_query::protobuf::a_const::Val::Sval(_))
-                ),
+        Some(Kind::AExpr(compared)) if compared.kind() == AExprKind::AexprOp => {
+            let sides = [&compared.lexpr, &compared.rexpr].map(|side| side.as_deref());
+            let columns = sides.map(|side| match side.map(|side| &side.node) {
+                Some(Some(Kind::ColumnRef(column))) => named(column),
+                _ => None,
+            });
+            let name = match &columns {
+                [Some(words), None] | [None, Some(words)] => words.last(),
+                _ => None,
+            };
+            let is_equal = match compared.name.as_slice() {
+                [name] => last(std::slice::from_ref(name)) == Some("="),
                 _ => false,
             };
-            is_text
-                && match names {
-                    Some(([schema, _], false)) => {
-                        last(std::slice::from_ref(schema)) == Some("pg_catalog")
-                    }
-                    _ => false,
-                }
+            let column = name
+                .filter(|_| is_equal)
+                .and_then(|name| table.column(name));
+            said.extend(column.map(|column| column.number));
         }
-        _ => false,
+        _ => {}
     }
-}
-
-/// The last word of a column's name, where each is one.
-fn named(column: &ColumnRef) -> Option<&str> {
-    let words = column.fields.iter();
-    let mut words = words.map(|field| last(std::slice::from_ref(field)));
-    words.all(|word| word.is_some()).then_some(())?;
-    last(&column.fields)
 }

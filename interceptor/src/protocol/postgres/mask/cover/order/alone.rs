@@ -40,6 +40,8 @@ pub(super) struct Views<'a> {
     pub(super) held: &'a HashMap<u32, Held<'a>>,
     /// Tables of which the rows lie in the order of what is masked.
     pub(super) laid: &'a HashSet<u32>,
+    /// The columns by which rows of others are found in it, by table.
+    pub(super) by: &'a HashMap<u32, BTreeSet<&'a str>>,
     /// The queries of views, read; those first that were there first.
     pub(super) queries: BTreeMap<u32, Value>,
     /// Views that were looked at, and whether their rows, or some below, lie in such an order.
@@ -96,9 +98,9 @@ impl<'a> Views<'a> {
     pub(super) fn new(
         schema: &'a Schema,
         held: &'a HashMap<u32, Held<'a>>,
-        laid: &'a HashSet<u32>,
+        (laid, by): (&'a HashSet<u32>, &'a HashMap<u32, BTreeSet<&'a str>>),
     ) -> Self {
-        let mut above: HashSet<u32> = held.keys().copied().collect();
+        let mut above: HashSet<u32> = held.keys().chain(laid).copied().collect();
         let mut queries = BTreeMap::new();
         loop {
             let is_new = |table: &&Table| table.is_view() && !queries.contains_key(&table.oid);
@@ -111,6 +113,7 @@ impl<'a> Views<'a> {
                     schema,
                     held,
                     laid,
+                    by,
                     queries,
                     lying: RefCell::default(),
                     bags: RefCell::default(),

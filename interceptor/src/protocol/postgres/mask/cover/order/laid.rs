@@ -1,11 +1,11 @@
 //! Relations of which the rows lie in the order of something masked, so that each way of reading them shows it; and
 //! views that show the same rows, whichever way the server reads what is below.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::Value;
 
-use super::alone::tree::{items, part, string};
+use super::alone::tree::{builtin, items, part};
 use super::alone::{DEPTH_MAX, Views};
 use crate::masking::Mask;
 use crate::protocol::postgres::mask::functions::is_steady;
@@ -39,10 +39,20 @@ impl Views<'_> {
             self.lying.borrow_mut().insert(table.oid, true);
             let below = table.depends.iter();
             let mut below = below.filter_map(|(oid, _)| self.schema.tables.get(oid));
-            let lies = below.any(|below| self.lies(below, depth.saturating_add(1)))
+            let lies = below
+                .any(|below| self.lies(below, depth.saturating_add(1)) || self.finds(table, below))
                 || table.kind == b'm' && !self.is_filled_plainly(table);
             self.lying.borrow_mut().insert(table.oid, lies);
             lies
+        })
+    }
+
+    /// Whether rows of a table may be found in such an order by what a view, or a condition on it, looks at.
+    fn finds(&self, view: &Table, table: &Table) -> bool {
+        let by = self.by.get(&table.oid);
+        by.is_some_and(|by| {
+            let query = self.queries.get(&view.oid);
+            query.is_none_or(|query| names(query, by))
         })
     }
 
@@ -71,6 +81,20 @@ impl Views<'_> {
     }
 }
 
+/// Whether a query names one of these columns anywhere, or may by other names.
+fn names(tree: &Value, by: &BTreeSet<&str>) -> bool {
+    match tree {
+        Value::Object(fields) => fields.iter().any(|(field, value)| match field.as_str() {
+            "sval" => value.as_str().is_some_and(|name| by.contains(name)),
+            "colnames" | "aliascolnames" => value.as_array().is_some_and(|all| !all.is_empty()),
+            "AStar" => true,
+            _ => names(value, by),
+        }),
+        Value::Array(all) => all.iter().any(|item| names(item, by)),
+        _ => false,
+    }
+}
+
 /// Whether nothing in a query takes some rows of many, or puts them one after the other.
 fn is_bag(tree: &Value) -> bool {
     match tree {
@@ -96,7 +120,7 @@ fn is_bag(tree: &Value) -> bool {
 const ARRAY: i64 = pg_query::protobuf::SubLinkType::ArraySublink as i64;
 
 fn is_plain_call(call: &Value) -> bool {
-    let name = items(call, "funcname").last().and_then(string);
+    let name = builtin(call);
     part(call, "over").is_none()
         && name.is_some_and(|name| {
             let collects = name.contains("_agg") || matches!(name, "xmlagg" | "any_value" | "mode");

@@ -69,7 +69,8 @@ pub(super) fn called<'q>(tree: &'q Value, calls: &mut Vec<&'q str>) {
                     "SelectStmt" => continue,
                     "JsonArrayAgg" | "JsonObjectAgg" => calls.push("json_agg"),
                     "FuncCall" if part(value, "over").is_some() => calls.push(""),
-                    "FuncCall" => calls.extend(items(value, "funcname").last().and_then(string)),
+                    // One that is not the server's own is unknown, whatever it is called.
+                    "FuncCall" => calls.push(builtin(value).unwrap_or_default()),
                     _ => {}
                 }
                 called(value, calls);
@@ -77,6 +78,15 @@ pub(super) fn called<'q>(tree: &'q Value, calls: &mut Vec<&'q str>) {
         }
         Value::Array(all) => all.iter().for_each(|item| called(item, calls)),
         _ => {}
+    }
+}
+
+/// The name of a function that is called, where it is the server's own: another one has its schema before it.
+pub(in super::super) fn builtin(call: &Value) -> Option<&str> {
+    match items(call, "funcname") {
+        [name] => string(name),
+        [schema, name] if string(schema) == Some("pg_catalog") => string(name),
+        _ => None,
     }
 }
 
