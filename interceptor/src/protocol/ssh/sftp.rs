@@ -70,6 +70,8 @@ enum What {
     Writes(Arc<Opened>, u64),
     /// That a handle stands for nothing any more.
     Closes(Arc<Opened>),
+    /// How much the server takes at once.
+    Limits,
 }
 
 /// What a handle stands for.
@@ -125,7 +127,7 @@ impl What {
     /// How a request came out that has this answer; nothing yet of what is open.
     fn ends(self, going: Option<Going>, kind: u8, status: String, bytes: u64) -> Option<Done> {
         match self {
-            Self::Nothing | Self::Opens(_) => Some(going?.done(status)),
+            Self::Nothing | Self::Opens(_) | Self::Limits => Some(going?.done(status)),
             Self::Reads(opened) => {
                 let read = if kind == kind::DATA { bytes } else { 0 };
                 opened.read.fetch_add(read, Ordering::Relaxed);
@@ -139,6 +141,13 @@ impl What {
             Self::Closes(opened) => opened.done(status),
         }
     }
+}
+
+/// What the client is to have of an answer.
+enum Answer {
+    AsItIs,
+    Instead(Bytes),
+    Nothing,
 }
 
 /// Where paths begin that are not absolute.
@@ -186,18 +195,24 @@ impl Files {
         if !self.begins(id, matches!(request, Request::Init(_))).await? {
             return Ok((id, Step::Greet));
         }
-        let cannot_tell = Step::Refuse(
-            wire::PERMISSION_DENIED,
-            "where this path leads cannot be told",
-        );
         let step = match request {
             Request::Plain => Step::Pass,
+            Request::Limits => {
+                if let Some(asked) = self.lock().asked.get_mut(&id) {
+                    asked.what = What::Limits;
+                }
+                Step::Pass
+            }
             Request::Init(_) => return Err(Broken),
             Request::Unknown => Step::Refuse(wire::OP_UNSUPPORTED, "not carried here"),
             Request::Read(handle) => self.moves(id, &handle, What::Reads),
             Request::Write(handle, bytes) => {
                 self.moves(id, &handle, |opened| What::Writes(opened, bytes))
             }
+            Request::NotText => Step::Refuse(
+                wire::PERMISSION_DENIED,
+                "this path is no UTF-8, and no rule can be about it",
+            ),
             Request::Close(handle) => {
                 let step = self.moves(id, &handle, What::Closes);
                 self.lock().handles.remove(&handle);
@@ -207,20 +222,11 @@ impl Files {
                 path,
                 reads,
                 writes,
-            } => {
-                let mut wanted = Vec::new();
-                wanted.extend(reads.then_some((Action::ReadFile, path.as_str())));
-                wanted.extend(writes.then_some((Action::WriteFile, path.as_str())));
-                match self.accesses(&wanted).await {
-                    None => cannot_tell,
-                    Some(_) if !self.opens(id, &path) => TOO_MANY,
-                    Some(accesses) => judge("open", path, accesses),
-                }
-            }
+            } => self.open(id, path, reads, writes).await,
             Request::Path(operation, path) => {
                 let wanted = [(of_one(operation), path.as_str())];
                 match self.accesses(&wanted).await {
-                    None => cannot_tell,
+                    None => CANNOT_TELL,
                     Some(_) if operation == Operation::OpenDir && !self.opens(id, &path) => {
                         TOO_MANY
                     }
@@ -233,7 +239,7 @@ impl Files {
                     Some(accesses) => {
                         judge(operation.word(), format!("{first} {second}"), accesses)
                     }
-                    None => cannot_tell,
+                    None => CANNOT_TELL,
                 }
             }
             Request::Handle(operation, handle) => match self.path_of(&handle) {
@@ -242,7 +248,7 @@ impl Files {
                     let wanted = [(of_one(operation), path.as_str())];
                     match self.accesses(&wanted).await {
                         Some(accesses) => judge(operation.word(), path, accesses),
-                        None => cannot_tell,
+                        None => CANNOT_TELL,
                     }
                 }
             },
@@ -253,6 +259,17 @@ impl Files {
     fn path_of(&self, handle: &Bytes) -> Option<String> {
         let known = self.lock();
         known.handles.get(handle).map(|opened| opened.path.clone())
+    }
+
+    async fn open(&self, id: u32, path: String, reads: bool, writes: bool) -> Step {
+        let mut wanted = Vec::new();
+        wanted.extend(reads.then_some((Action::ReadFile, path.as_str())));
+        wanted.extend(writes.then_some((Action::WriteFile, path.as_str())));
+        match self.accesses(&wanted).await {
+            None => CANNOT_TELL,
+            Some(_) if !self.opens(id, &path) => TOO_MANY,
+            Some(accesses) => judge("open", path, accesses),
+        }
     }
 
     /// Forgets a request that is answered here.
@@ -334,13 +351,15 @@ impl Files {
         asked
     }
 
-    /// Notes how a request came out, by the beginning of its answer; `bytes` of it were read.
-    fn came_out(&self, head: &[u8], status: String, bytes: usize) -> Result<(), Broken> {
+    /// Notes how a request came out, by the beginning of its answer; `bytes` of it were read. Says whether it asked for
+    /// limits.
+    fn came_out(&self, head: &[u8], status: String, bytes: usize) -> Result<bool, Broken> {
         let Asked { what, going } = self.ends(wire::id(head)?);
+        let asked_for_limits = matches!(what, What::Limits);
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let done = what.ends(going, wire::kind_of(head), status, bytes);
         self.lock().done.extend(done);
-        Ok(())
+        Ok(asked_for_limits)
     }
 
     /// Nothing more is answered: whoever waits for the home waits no longer.
@@ -387,29 +406,31 @@ impl Files {
         true
     }
 
-    /// Looks at an answer of the server; whether the client is to have it.
-    fn answered(&self, packet: &[u8]) -> Result<bool, Broken> {
+    /// Looks at an answer of the server.
+    fn answered(&self, packet: &[u8]) -> Result<Answer, Broken> {
         let kind = wire::kind_of(packet);
         if kind == kind::VERSION {
-            // Later versions have other forms of what is read here.
-            return match wire::id(packet)? {
-                0..=3 => Ok(true),
-                _ => Err(Broken),
-            };
+            return wire::offered(packet).map(Answer::Instead);
         }
         let id = wire::id(packet)?;
-        if id == OURS && *self.home.borrow() == Home::NotSaid {
+        if self.is_ours(id) {
             let home = match kind {
                 kind::NAME => path::steps(&wire::name(packet)?, None),
                 _ => None,
             };
             self.home.send_replace(Home::Said(home));
-            return Ok(false);
+            return Ok(Answer::Nothing);
         }
         if kind != kind::HANDLE {
             let status = wire::outcome(packet)?;
-            self.came_out(packet, status, packet.len().saturating_sub(HEAD))?;
-            return Ok(true);
+            let is_limits = self.came_out(packet, status, packet.len().saturating_sub(HEAD))?;
+            return match (is_limits, kind) {
+                (true, kind::EXTENDED_REPLY) => {
+                    let handles = u64::try_from(HANDLES).unwrap_or(u64::MAX);
+                    wire::limited(packet, handles).map(Answer::Instead)
+                }
+                _ => Ok(Answer::AsItIs),
+            };
         }
         let Asked { what, going } = self.ends(id);
         if let What::Opens(path) = what {
@@ -427,7 +448,22 @@ impl Files {
             let before = before.and_then(|opened| opened.done(UNFINISHED.to_owned()));
             known.done.extend(before);
         }
-        Ok(true)
+        Ok(Answer::AsItIs)
+    }
+
+    /// An answer of so many bytes, too long to be looked into.
+    fn answered_at_length(&self, head: &[u8], length: usize) -> Result<(), Broken> {
+        let is_status = wire::kind_of(head) == kind::STATUS;
+        if is_status || wire::kind_of(head) == kind::VERSION || self.is_ours(wire::id(head)?) {
+            return Err(Broken);
+        }
+        self.came_out(head, OK.to_owned(), length.saturating_sub(HEAD))?;
+        Ok(())
+    }
+
+    /// Whether an answer is to our own question.
+    fn is_ours(&self, id: u32) -> bool {
+        id == OURS && *self.home.borrow() == Home::NotSaid
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
@@ -435,6 +471,11 @@ impl Files {
     }
 }
 
+/// What no rule can be held against.
+const CANNOT_TELL: Step = Step::Refuse(
+    wire::PERMISSION_DENIED,
+    "where this path leads cannot be told",
+);
 /// No more handles.
 const TOO_MANY: Step = Step::Refuse(wire::PERMISSION_DENIED, "too many files are open");
 
@@ -544,10 +585,7 @@ impl Answers {
                 let Some(head) = self.waiting.get(4..9) else {
                     return Ok(out.freeze());
                 };
-                if wire::kind_of(head) == kind::STATUS {
-                    return Err(Broken);
-                }
-                files.came_out(head, OK.to_owned(), length.saturating_sub(HEAD))?;
+                files.answered_at_length(head, length)?;
                 self.left = whole;
                 continue;
             }
@@ -556,8 +594,10 @@ impl Answers {
             }
             let packet = self.waiting.split_to(whole);
             self.gone_by = self.gone_by.saturating_add(1);
-            if files.answered(packet.chunk().get(4..).unwrap_or_default())? {
-                out.extend_from_slice(&packet);
+            match files.answered(packet.chunk().get(4..).unwrap_or_default())? {
+                Answer::AsItIs => out.extend_from_slice(&packet),
+                Answer::Instead(other) => out.extend_from_slice(&wire::framed(&other)),
+                Answer::Nothing => {}
             }
         }
     }

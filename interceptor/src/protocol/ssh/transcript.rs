@@ -369,8 +369,10 @@ fn said(request: &Request) -> Option<String> {
         }
         Request::Handle(operation, _) => Some(format!("sftp f{}", operation.word())),
         Request::Unknown => Some("sftp (not known)".to_owned()),
+        Request::NotText => Some("sftp (a path that is no UTF-8)".to_owned()),
         Request::Plain
         | Request::Init(_)
+        | Request::Limits
         | Request::Read(_)
         | Request::Write(..)
         | Request::Close(_) => None,

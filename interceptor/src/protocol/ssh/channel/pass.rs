@@ -298,7 +298,8 @@ impl Up<'_> {
             match step {
                 Step::Pass => self.ask(whole).await?,
                 Step::Greet => {
-                    self.ask(whole).await?;
+                    let greeting = wire::greeting(&packet).map_err(|_broken| Gone)?;
+                    self.ask(greeting).await?;
                     self.write.data_bytes(Files::question()).await?;
                     self.asked = self.asked.saturating_add(1);
                 }

@@ -197,6 +197,78 @@ async fn the_home_is_the_servers_word_and_nothing_is_asked_before_the_greeting()
     assert_eq!(files.step(&greeting).await, Err(Broken), "twice");
 }
 
+#[tokio::test]
+async fn a_path_that_is_no_text_is_refused_by_itself() {
+    let files = Files::new();
+    home(&files, "/home/u").await;
+    let mut latin = packet(kind::STAT, 1, &[]);
+    latin.put_slice(&[0, 0, 0, 2, b'/', 0xe9]);
+    assert!(judged(&files, &latin).await.starts_with("Refuse"));
+    let next = packet(kind::STAT, 2, &["/x"]);
+    assert_eq!(judged(&files, &next).await, "stat: ListFiles /x");
+}
+
+#[test]
+fn a_greeting_offers_no_version_that_is_not_read() {
+    for (said, passed) in [(2, 2), (3, 3), (6, 3)] {
+        let greeting = packet(kind::INIT, said, &["ext"]);
+        let wanted = wire::framed(&packet(kind::INIT, passed, &["ext"]));
+        assert_eq!(wire::greeting(&greeting), Ok(wanted));
+    }
+}
+
+fn passed(files: &Files, packet: &[u8]) -> Result<Bytes, Broken> {
+    Answers::default().pass(&wire::framed(packet), files, None)
+}
+
+#[test]
+fn a_server_offers_what_is_carried_and_no_more() {
+    let files = Files::new();
+    let said = [
+        "posix-rename@openssh.com",
+        "1",
+        "check-file",
+        "",
+        "copy-data",
+        "1",
+    ];
+    let carried = ["posix-rename@openssh.com", "1", "copy-data", "1"];
+    let wanted = wire::framed(&packet(kind::VERSION, 3, &carried));
+    assert_eq!(passed(&files, &packet(kind::VERSION, 3, &said)), Ok(wanted));
+    let half = packet(kind::VERSION, 3, &["copy-data"]);
+    assert_eq!(passed(&files, &half), Err(Broken));
+    // What is too long to be looked into is no version.
+    let long = "x".repeat(LOOKED_INTO);
+    let long = packet(kind::VERSION, 6, &["x", &long]);
+    assert_eq!(passed(&files, &long), Err(Broken));
+}
+
+#[tokio::test]
+async fn a_server_takes_no_more_at_once_than_is_taken_here() {
+    let files = Files::new();
+    home(&files, "/home/u").await;
+    let answers = |id, limits: [u64; 4]| {
+        let mut packet = packet(kind::EXTENDED_REPLY, id, &[]);
+        for limit in limits {
+            packet.put_u64(limit);
+        }
+        packet
+    };
+    let ours = answers(1, [256 << 10, 255 << 10, 255 << 10, 1_024]);
+    for theirs in [[4 << 20; 4], [0; 4]] {
+        let asks = packet(kind::EXTENDED, 1, &["limits@openssh.com"]);
+        assert_eq!(files.step(&asks).await.unwrap().1, Step::Pass);
+        assert_eq!(
+            passed(&files, &answers(1, theirs)),
+            Ok(wire::framed(&ours)),
+            "{theirs:?}"
+        );
+    }
+    // What was not asked for is none of it.
+    let other = answers(2, [4 << 20; 4]);
+    assert_eq!(passed(&files, &other), Ok(wire::framed(&other)));
+}
+
 #[test]
 fn answers_pass_as_they_are_however_they_are_cut() {
     let files = Files::new();

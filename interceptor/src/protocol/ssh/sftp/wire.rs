@@ -5,6 +5,8 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
 /// Bytes of a packet (OpenSSH's SFTP_MAX_MSG_LENGTH is 256 KiB).
 pub(in super::super) const MOST: usize = 256 << 10;
+/// What of a packet is not the data that it carries, at most.
+const HEAD: u64 = 1 << 10;
 
 /// Packet types.
 pub(in super::super) mod kind {
@@ -33,12 +35,16 @@ pub(in super::super) mod kind {
     pub(in super::super::super) const DATA: u8 = 103;
     pub(in super::super::super) const NAME: u8 = 104;
     pub(in super::super::super) const EXTENDED: u8 = 200;
+    pub(in super::super::super) const EXTENDED_REPLY: u8 = 201;
 }
 
 /// Flags of OPEN.
 const READ: u32 = 1;
 const WRITE: u32 = 2;
 const WRITES: u32 = WRITE | 4 | 8 | 16 | 32;
+
+/// The latest version that is read here: others have other forms of what is judged.
+pub(in super::super) const LATEST: u32 = 3;
 
 /// Codes of STATUS.
 pub(in super::super) const PERMISSION_DENIED: u32 = 3;
@@ -69,6 +75,10 @@ pub(in super::super) enum Request {
     Write(Bytes, u64),
     /// A handle that is given up.
     Close(Bytes),
+    /// How much the server takes at once.
+    Limits,
+    /// Something done to a path that is no text.
+    NotText,
     /// Something that is not known here.
     Unknown,
 }
@@ -111,6 +121,25 @@ impl Operation {
 #[derive(Debug, PartialEq, Eq)]
 pub(in super::super) struct Broken;
 
+/// Why a field cannot be read.
+enum Unread {
+    Form,
+    /// It is there, and no UTF-8.
+    Text,
+}
+
+impl From<Broken> for Unread {
+    fn from(_broken: Broken) -> Self {
+        Self::Form
+    }
+}
+
+impl From<Unread> for Broken {
+    fn from(_unread: Unread) -> Self {
+        Self
+    }
+}
+
 /// A whole packet off the front of what has come, its length left out.
 pub(in super::super) fn packet(from: &mut BytesMut) -> Result<Option<Bytes>, Broken> {
     let Some(length) = from.first_chunk::<4>() else {
@@ -144,6 +173,16 @@ pub(in super::super) fn status(id: u32, code: u32, message: &str) -> Bytes {
     put_string(&mut packet, message.as_bytes());
     put_string(&mut packet, b"en");
     framed(&packet)
+}
+
+/// A greeting that offers no later version than is read here; who speaks a later one speaks this, too.
+pub(in super::super) fn greeting(packet: &[u8]) -> Result<Bytes, Broken> {
+    let version = id(packet)?.min(LATEST);
+    let mut greeting = BytesMut::new();
+    greeting.put_u8(kind::INIT);
+    greeting.put_u32(version);
+    greeting.put_slice(packet.get(5..).unwrap_or_default());
+    Ok(framed(&greeting))
 }
 
 /// A request for where the login's home is.
@@ -182,7 +221,7 @@ pub(in super::super) fn name(packet: &[u8]) -> Result<String, Broken> {
     let mut fields = Fields(packet.get(1..).unwrap_or_default());
     fields.number()?;
     fields.number()?;
-    fields.text()
+    Ok(fields.text()?)
 }
 
 /// What a STATUS says.
@@ -223,7 +262,15 @@ pub(in super::super) fn request(packet: &[u8]) -> Result<(u32, Request), Broken>
         return Ok((id, Request::Init(id)));
     }
     let mut fields = Fields(packet.get(5..).unwrap_or_default());
-    let request = match kind {
+    match named(kind, &mut fields) {
+        Ok(request) => Ok((id, request)),
+        Err(Unread::Text) => Ok((id, Request::NotText)),
+        Err(Unread::Form) => Err(Broken),
+    }
+}
+
+fn named(kind: u8, fields: &mut Fields<'_>) -> Result<Request, Unread> {
+    Ok(match kind {
         kind::READDIR | kind::FSTAT | kind::REALPATH => Request::Plain,
         kind::READ => Request::Read(Bytes::copy_from_slice(fields.string()?)),
         kind::WRITE => {
@@ -257,33 +304,86 @@ pub(in super::super) fn request(packet: &[u8]) -> Result<(u32, Request), Broken>
         }
         kind::RENAME => Request::Paths(Operation::Rename, fields.text()?, fields.text()?),
         kind::SYMLINK => Request::Paths(Operation::Symlink, fields.text()?, fields.text()?),
-        kind::EXTENDED => extended(&mut fields)?,
+        kind::EXTENDED => extended(fields)?,
         _ => Request::Unknown,
-    };
-    Ok((id, request))
+    })
 }
 
-fn extended(fields: &mut Fields<'_>) -> Result<Request, Broken> {
+fn extended(fields: &mut Fields<'_>) -> Result<Request, Unread> {
     let name = fields.text()?;
-    Ok(match name.as_str() {
-        "posix-rename@openssh.com" => {
-            Request::Paths(Operation::Rename, fields.text()?, fields.text()?)
+    Ok(match extension(&name) {
+        Some(Extension::OnePath(operation)) => Request::Path(operation, fields.text()?),
+        Some(Extension::TwoPaths(operation)) => {
+            Request::Paths(operation, fields.text()?, fields.text()?)
         }
-        "hardlink@openssh.com" => {
-            Request::Paths(Operation::Hardlink, fields.text()?, fields.text()?)
-        }
-        "statvfs@openssh.com" => Request::Path(Operation::StatVfs, fields.text()?),
-        "lsetstat@openssh.com" => Request::Path(Operation::SetStat, fields.text()?),
+        Some(Extension::Plain) => Request::Plain,
+        Some(Extension::Limits) => Request::Limits,
+        None => Request::Unknown,
+    })
+}
+
+/// What is carried beside the requests of the draft.
+enum Extension {
+    OnePath(Operation),
+    TwoPaths(Operation),
+    Plain,
+    Limits,
+}
+
+fn extension(name: &str) -> Option<Extension> {
+    Some(match name {
+        "posix-rename@openssh.com" => Extension::TwoPaths(Operation::Rename),
+        "hardlink@openssh.com" => Extension::TwoPaths(Operation::Hardlink),
+        "statvfs@openssh.com" => Extension::OnePath(Operation::StatVfs),
+        "lsetstat@openssh.com" => Extension::OnePath(Operation::SetStat),
+        "limits@openssh.com" => Extension::Limits,
         // What these do was judged when the handle was made, or touches no file.
         "fstatvfs@openssh.com"
         | "fsync@openssh.com"
-        | "limits@openssh.com"
         | "expand-path@openssh.com"
         | "home-directory"
         | "users-groups-by-id@openssh.com"
-        | "copy-data" => Request::Plain,
-        _ => Request::Unknown,
+        | "copy-data"
+        | "ranges@asyncssh.com" => Extension::Plain,
+        _ => return None,
     })
+}
+
+/// A server's VERSION, with those of its extensions that are carried: clients do without what nobody offers.
+pub(in super::super) fn offered(packet: &[u8]) -> Result<Bytes, Broken> {
+    let (head, rest) = packet.split_at_checked(5).ok_or(Broken)?;
+    if id(packet)? > LATEST {
+        return Err(Broken);
+    }
+    let mut offered = BytesMut::from(head);
+    let mut fields = Fields(rest);
+    while !fields.0.is_empty() {
+        let (name, data) = (fields.string()?, fields.string()?);
+        if std::str::from_utf8(name).is_ok_and(|name| extension(name).is_some()) {
+            put_string(&mut offered, name);
+            put_string(&mut offered, data);
+        }
+    }
+    Ok(offered.freeze())
+}
+
+/// An answer that says how much a server takes at once, with no more than is taken here (OpenSSH's PROTOCOL, 4.8).
+pub(in super::super) fn limited(packet: &[u8], handles: u64) -> Result<Bytes, Broken> {
+    let (head, rest) = packet.split_at_checked(5).ok_or(Broken)?;
+    let most = u64::try_from(MOST).unwrap_or(u64::MAX);
+    let data = most.saturating_sub(HEAD);
+    let mut limited = BytesMut::from(head);
+    let mut fields = Fields(rest);
+    for ours in [most, data, data, handles] {
+        let theirs = fields.long()?;
+        // None is said by a zero.
+        limited.put_u64(match theirs {
+            0 => ours,
+            theirs => theirs.min(ours),
+        });
+    }
+    limited.put_slice(fields.0);
+    Ok(limited.freeze())
 }
 
 struct Fields<'a>(&'a [u8]);
@@ -295,6 +395,12 @@ impl<'a> Fields<'a> {
         Ok(u32::from_be_bytes(*number))
     }
 
+    fn long(&mut self) -> Result<u64, Broken> {
+        let (number, rest) = self.0.split_first_chunk::<8>().ok_or(Broken)?;
+        self.0 = rest;
+        Ok(u64::from_be_bytes(*number))
+    }
+
     fn string(&mut self) -> Result<&'a [u8], Broken> {
         let length = usize::try_from(self.number()?).map_err(|_error| Broken)?;
         let (text, rest) = self.0.split_at_checked(length).ok_or(Broken)?;
@@ -302,8 +408,8 @@ impl<'a> Fields<'a> {
         Ok(text)
     }
 
-    fn text(&mut self) -> Result<String, Broken> {
-        String::from_utf8(self.string()?.to_vec()).map_err(|_error| Broken)
+    fn text(&mut self) -> Result<String, Unread> {
+        String::from_utf8(self.string()?.to_vec()).map_err(|_error| Unread::Text)
     }
 }
 
@@ -337,7 +443,8 @@ mod tests {
         let unknown = made(kind::EXTENDED, &[b"exec@example.com", b"id"]);
         assert_eq!(request(&unknown), Ok((7, Request::Unknown)));
         assert_eq!(request(&made(kind::REMOVE, &[])), Err(Broken));
-        assert_eq!(request(&made(kind::REMOVE, &[b"\xff"])), Err(Broken));
+        let latin = made(kind::REMOVE, &[b"\xff"]);
+        assert_eq!(request(&latin), Ok((7, Request::NotText)));
     }
 
     #[test]
