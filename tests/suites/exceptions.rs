@@ -1,6 +1,7 @@
 //! What is known to differ, each with its reason: a text file beside the suite, one exception a line.
 //!
-//! `NAME: REASON`; lines that begin with `#` and empty lines are for readers. An exception that is
+//! `NAME: REASON`; lines that begin with `#` and empty lines are for readers. A `*` in a name stands for any
+//! letters, where many differ for one reason: some of those that it names must. An exception that is
 //! none any more is a failure, too: the list stays as short as it can be. Three kinds may be none from
 //! time to time: `NAME: order: REASON` for lines in another order, `NAME: one line: REASON`, and
 //! `NAME: sometimes: REASON`.
@@ -26,6 +27,24 @@ pub(crate) fn read(text: &str) -> Result<BTreeMap<&str, &str>> {
         );
     }
     Ok(known)
+}
+
+/// Whether a name of a list names this.
+fn names(known: &str, name: &str) -> bool {
+    let Some((begins, rest)) = known.split_once('*') else {
+        return known == name;
+    };
+    let Some(mut name) = name.strip_prefix(begins) else {
+        return false;
+    };
+    let (between, ends) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for part in between.split('*') {
+        match name.split_once(part) {
+            Some((_, behind)) => name = behind,
+            None => return false,
+        }
+    }
+    name.ends_with(ends)
 }
 
 /// Whether the exception is only for a part of what may differ.
@@ -64,7 +83,10 @@ pub(crate) fn hold(
 ) -> Result<()> {
     let unknown: Vec<String> = differed
         .iter()
-        .filter(|(name, _)| known.get(name.as_str()).is_none_or(|why| is_narrow(why)))
+        .filter(|(name, _)| {
+            let mut excepted = known.iter().filter(|(one, _)| names(one, name));
+            !excepted.any(|(_, why)| !is_narrow(why))
+        })
         .map(|(name, what)| format!("{name} differs:\n{what}"))
         .collect();
     ensure!(unknown.is_empty(), "{}", unknown.join("\n"));
@@ -72,7 +94,10 @@ pub(crate) fn hold(
         .iter()
         .filter(|(_, why)| !is_loose(why))
         .map(|(name, _)| *name)
-        .filter(|name| ran.contains(*name) && !differed.contains_key(*name))
+        .filter(|known| {
+            ran.iter().any(|name| names(known, name))
+                && !differed.keys().any(|name| names(known, name))
+        })
         .collect();
     ensure!(
         stale.is_empty(),
@@ -109,6 +134,13 @@ fn what_differs_unknown_or_is_known_and_does_not_differ_fails() -> Result<()> {
     ensure!(same(order, "a\nb", "b\na"), "another order");
     ensure!(!same(order, "a\nb", "b\nb"), "another line");
     ensure!(!same(Some("why"), "a", "b"), "a difference stays one");
+    ensure!(names("t.*b.*.x", "t.ab.c.x") && !names("t.*b.*.x", "t.ac.x"));
+    let many = read("t.*_v4: the version")?;
+    let of = |name: &str| BTreeMap::from([(name.to_owned(), String::new())]);
+    let ran = ["t.a_v4", "t.b_v4", "t.c"].map(str::to_owned).into();
+    ensure!(hold(&many, &ran, &of("t.b_v4")).is_ok(), "one of many");
+    ensure!(hold(&many, &ran, &of("t.c")).is_err(), "none of these");
+    ensure!(hold(&many, &ran, &BTreeMap::new()).is_err(), "none differs");
     ensure!(read("bare").is_err(), "no reason");
     ensure!(read("a: x\na: y").is_err(), "twice");
     Ok(())

@@ -10,7 +10,9 @@
 
 mod exceptions;
 mod openssh;
+mod outcomes;
 mod pair;
 mod python;
 mod regress;
 mod sqlsmith;
+mod ssh;

@@ -156,6 +156,23 @@ pub(crate) fn source(name: &str) -> Result<PathBuf> {
         .with_context(|| format!("no {name} in {}", home.display()))
 }
 
+/// Puts the parts of a suite, and what runs it and what it stands on, into a directory.
+pub(crate) fn lay_out(suite: &str, parts: &[&str], directory: &Path) -> Result<()> {
+    let source = source(suite)?;
+    for part in parts {
+        copy(&source.join(part), &directory.join(part))?;
+    }
+    let home = source.parent().context("find the suites")?;
+    copy(&home.join("python"), &directory.join("beside"))?;
+    for (name, text) in [
+        ("runner.py", include_str!("runner.py")),
+        ("lines.py", include_str!("lines.py")),
+    ] {
+        fs::write(directory.join(name), text).context("write a runner")?;
+    }
+    Ok(())
+}
+
 /// Whether all of a suite is asked for, and not only its telling part.
 pub(crate) fn whole() -> bool {
     env::var_os("INTERCEPTOR_SUITE").is_some_and(|what| what == "whole")

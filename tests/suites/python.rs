@@ -1,6 +1,5 @@
 //! The own tests of two drivers and of a mapper: what comes of each test must be the same both ways.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::thread;
 use std::time::Duration;
@@ -8,11 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use support::{Agent, place};
 
-use crate::exceptions;
+use crate::outcomes::{self, Outcomes};
 use crate::pair::{self, Pair, Way};
-
-/// What the runners say of a module that cannot be imported.
-const UNLOADED: &str = "unloaded";
 
 /// How long a suite may take: the longest takes about ten minutes.
 const SUITE_WITHIN: Duration = Duration::from_secs(2_400);
@@ -179,9 +175,6 @@ fn sqlalchemys_tests_of_its_dialect_come_out_the_same_directly_and_through_the_d
     check(&SQLALCHEMY)
 }
 
-/// What came of each test: an outcome and why.
-type Outcomes = BTreeMap<String, (String, String)>;
-
 fn check(suite: &Suite) -> Result<()> {
     let pair = Pair::start(suite.databases, suite.statements)?;
     for (way, sql) in [Way::Direct, Way::Through]
@@ -201,104 +194,25 @@ fn check(suite: &Suite) -> Result<()> {
     });
     let panicked = |_| anyhow!("a way panicked");
     let (direct, through) = (direct.map_err(panicked)??, through.map_err(panicked)??);
-    let mut ran = BTreeSet::new();
-    let mut differed = BTreeMap::new();
-    for name in direct.keys().chain(through.keys()) {
-        let (left, right) = (direct.get(name), through.get(name));
-        if left != right {
-            let said = |side: Option<&(String, String)>| match side {
-                Some((outcome, why)) => format!("{outcome} {why}"),
-                None => "not run".to_owned(),
-            };
-            differed.insert(name.clone(), format!("-{}\n+{}", said(left), said(right)));
-        }
-        ran.insert(name.clone());
-    }
-    println!(
-        "{}: {} tests; passed {} directly, {} through; {} differ",
-        suite.name,
-        ran.len(),
-        passed(&direct),
-        passed(&through),
-        differed.len()
-    );
     let least = if pair::whole() {
         suite.least.all
     } else {
         suite.least.telling
     };
-    for (way, outcomes) in [(Way::Direct, &direct), (Way::Through, &through)] {
-        enough(outcomes, least).with_context(|| format!("{}, {}", suite.name, way.name()))?;
-    }
-    exceptions::hold(&exceptions::read(suite.exceptions)?, &ran, &differed)
-}
-
-fn passed(outcomes: &Outcomes) -> usize {
-    let passed = outcomes.values().filter(|(what, _)| what == "passed");
-    passed.count()
-}
-
-/// Whether a suite has run at all: what cannot be loaded and what is skipped is the same both ways, too.
-fn enough(outcomes: &Outcomes, least: usize) -> Result<()> {
-    let unloaded: Vec<String> = outcomes
-        .iter()
-        .filter(|(_, (what, _))| what == UNLOADED)
-        .map(|(name, (_, why))| format!("{name} {why}"))
-        .collect();
-    ensure!(
-        unloaded.is_empty(),
-        "tests that cannot be loaded:\n{}",
-        unloaded.join("\n")
-    );
-    let passed = passed(outcomes);
-    ensure!(
-        passed >= least,
-        "only {passed} of {} tests have passed, of which at least {least} do where the suite is whole",
-        outcomes.len()
-    );
-    Ok(())
-}
-
-#[test]
-fn a_suite_that_cannot_be_loaded_or_that_hardly_runs_fails() {
-    let of = |lines: &[(&str, &str)]| -> Outcomes {
-        lines
-            .iter()
-            .map(|(name, what)| ((*name).to_owned(), ((*what).to_owned(), String::new())))
-            .collect()
-    };
-    let whole = of(&[("a", "passed"), ("b", "passed"), ("c", "skipped")]);
-    assert!(enough(&whole, 2).is_ok());
-    assert!(enough(&whole, 3).is_err(), "what is skipped shows nothing");
-    assert!(enough(&of(&[]), 1).is_err(), "nothing has run");
-    let broken = of(&[("a", "passed"), ("b", "passed"), ("tests.x", UNLOADED)]);
-    assert!(enough(&broken, 2).is_err(), "a module was not loaded");
+    let ways = [(Way::Direct, &direct), (Way::Through, &through)];
+    outcomes::alike(suite.name, ways, least, suite.exceptions)
 }
 
 fn one_way(suite: &Suite, pair: &Pair, way: Way) -> Result<Outcomes> {
     let directory = pair.directory(way);
-    let source = pair::source(suite.name)?;
-    for part in suite.parts {
-        pair::copy(&source.join(part), &directory.join(part))?;
-    }
-    // What the tests themselves stand on.
-    let beside = source
-        .parent()
-        .map(|home| home.join("python"))
-        .context("find the suites")?;
-    pair::copy(&beside, &directory.join("beside"))?;
-    for (name, text) in [
-        ("runner.py", include_str!("runner.py")),
-        ("lines.py", include_str!("lines.py")),
-    ] {
-        fs::write(directory.join(name), text).context("write a runner")?;
-    }
+    pair::lay_out(suite.name, suite.parts, &directory)?;
     let here = directory.to_string_lossy().into_owned();
     let client = (suite.told)(pair, way, pair.client(way))
         .with("HOME", &here)
         .with("OUTCOMES", &format!("{here}/outcomes"))
         .with("PYTHONPATH", &format!("{here}:{here}/lib:{here}/beside"))
-        .with("PYTHONDONTWRITEBYTECODE", "1");
+        .with("PYTHONDONTWRITEBYTECODE", "1")
+        .with("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1");
     let chosen = if pair::whole() {
         suite.all
     } else {
@@ -323,31 +237,5 @@ fn one_way(suite: &Suite, pair: &Pair, way: Way) -> Result<Outcomes> {
         finished.status,
         finished.stderr
     );
-    Ok(outcomes(pair, way, &said))
-}
-
-fn outcomes(pair: &Pair, way: Way, said: &str) -> Outcomes {
-    let mut outcomes = Outcomes::new();
-    for line in said.lines() {
-        let mut words = line.splitn(3, ' ');
-        let (Some(outcome), Some(name)) = (words.next(), words.next()) else {
-            continue;
-        };
-        if outcome != "ran" {
-            let why = without_addresses(&pair.alike(way, words.next().unwrap_or_default()));
-            outcomes.insert(name.to_owned(), (outcome.to_owned(), why));
-        }
-    }
-    outcomes
-}
-
-/// Where an object lies in memory is nobody's business.
-fn without_addresses(text: &str) -> String {
-    let mut parts = text.split("0x");
-    let mut kept = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        kept += "0x";
-        kept += part.trim_start_matches(|letter: char| letter.is_ascii_hexdigit());
-    }
-    kept
+    Ok(outcomes::read(&said, |why| pair.alike(way, why)))
 }

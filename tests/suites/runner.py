@@ -51,11 +51,15 @@ class Lines(unittest.TestResult):
             self.say("failed", test, self.last(error))
 
 
-result = Lines()
-result.said = set()
-result.out = open(os.environ["OUTCOMES"], "w")
-chosen = sys.argv[1:]
-loader = unittest.defaultTestLoader
-suite = loader.loadTestsFromNames(chosen) if chosen else loader.discover("tests", "test_*.py", ".")
-suite.run(result)
-print("ran", result.testsRun, file=result.out, flush=True)
+def main(result):
+    result.said = set()
+    result.out = open(os.environ["OUTCOMES"], "w")
+    chosen = sys.argv[1:]
+    loader = unittest.defaultTestLoader
+    suite = loader.loadTestsFromNames(chosen) if chosen else loader.discover("tests", "test_*.py", ".")
+    suite.run(result)
+    print("ran", result.testsRun, file=result.out, flush=True)
+
+
+if __name__ == "__main__":
+    main(Lines())

@@ -41,7 +41,7 @@ usage: cargo xtask COMMAND
                    names contain a WORD, and the service where one is `service`; or all of the tier
   suite NAME [--seconds N]
                    all of a foreign suite directly and through: regress, psycopg2, asyncpg,
-                   sqlalchemy, sqlsmith, openssh
+                   sqlalchemy, sqlsmith, openssh, asyncssh, paramiko
   bench postgres [FILTER…]
                    direct, haproxy, pgbouncer and interceptor side by side; only the cases
                    whose names contain a FILTER

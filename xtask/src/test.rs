@@ -53,13 +53,15 @@ pub(crate) const TIERS: [Tier; 6] = [
 ];
 
 /// The foreign suites by the names of their tests.
-const SUITES: [(&str, &str); 6] = [
+const SUITES: [(&str, &str); 8] = [
     ("regress", "regress::"),
     ("psycopg2", "python::psycopg2"),
     ("asyncpg", "python::asyncpg"),
     ("sqlalchemy", "python::sqlalchemy"),
     ("sqlsmith", "sqlsmith::"),
     ("openssh", "openssh::"),
+    ("asyncssh", "ssh::asyncssh"),
+    ("paramiko", "ssh::paramiko"),
 ];
 
 /// What is run once more over a newer PostgreSQL than Debian's: the tier, its tests, what the summary says.

@@ -14,21 +14,29 @@ use super::Ready;
 use crate::shell::run;
 
 /// What has which tests: pglast vendors PostgreSQL 15's regression SQL, the others bring their own.
-const SOURCES: [(&str, &str); 4] = [
+const SOURCES: [(&str, &str); 6] = [
     ("pglast", "5.10"),
     ("psycopg2", "2.9.13"),
     ("asyncpg", "0.32.0"),
     ("sqlalchemy", "2.1.9"),
+    ("asyncssh", "2.24.0"),
+    ("paramiko", "5.1.0"),
 ];
 
-/// What the tests of asyncpg and SQLAlchemy stand on beside the two.
-const BESIDE: [&str; 6] = [
+/// What the tests of asyncpg, SQLAlchemy and paramiko stand on beside those.
+const BESIDE: [&str; 12] = [
+    "asttokens==3.0.2",
+    "colorama==0.4.6",
+    "decorator==5.3.1",
     "distro==1.9.0",
+    "executing==2.3.0",
+    "icecream==2.2.0",
     "iniconfig==2.3.1",
     "packaging==26.4",
     "pluggy==1.7.0",
     "pygments==2.21.0",
     "pytest==9.2.0",
+    "pytest-relaxed==2.0.2",
 ];
 
 /// The directory of the unpacked sources. The pip of the drivers' Python fetches them.
@@ -38,7 +46,9 @@ pub(crate) fn suites(ready: &Ready) -> anyhow::Result<PathBuf> {
         .as_ref()
         .context("the suites run through the drivers")?;
     let named = SOURCES.map(|(name, version)| format!("{name}-{version}"));
-    let directory = place::cache()?.join(format!("suites-{}", named.join("-")));
+    // All of their names would be longer than a file's may be.
+    let list = place::fingerprint(&format!("{} {}", named.join(" "), BESIDE.join(" ")));
+    let directory = place::cache()?.join(format!("suites-{list:08x}"));
     let done = directory.join("complete");
     if done.is_file() {
         return openssh(&directory).map(|()| directory);
