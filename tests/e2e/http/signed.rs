@@ -30,6 +30,15 @@ struct Cloud {
 impl Cloud {
     /// moto, which holds requests against their signatures from the fourth on.
     fn moto(service: &str, inject: impl Fn(&str, &str) -> (String, String)) -> Result<Self> {
+        Self::masked(service, "", inject)
+    }
+
+    /// The same with more of the target.
+    fn masked(
+        service: &str,
+        more: &str,
+        inject: impl Fn(&str, &str) -> (String, String),
+    ) -> Result<Self> {
         needs_root()?;
         let directory = place::temporary("cloud")?;
         let authority = Authority::make(directory.path())?;
@@ -58,7 +67,7 @@ impl Cloud {
         let inject = format!(
             "inject: {{ secret: SECRET, as: sigv4, sigv4: {{ region: us-east-1, service: {service}{said} }} }}"
         );
-        let daemon = daemon(address, Some(&authority), &inject, &token)?;
+        let daemon = daemon_of(address, Some(&authority), (&inject, &token), more)?;
         Ok(Self {
             daemon,
             _server: server,
@@ -93,9 +102,22 @@ fn daemon(
     inject: &str,
     secret: &str,
 ) -> Result<Daemon> {
+    daemon_of(address, authority, (inject, secret), "")
+}
+
+fn daemon_of(
+    address: SocketAddr,
+    authority: Option<&Authority>,
+    (inject, secret): (&str, &str),
+    more: &str,
+) -> Result<Daemon> {
     let target = Target {
         password: Some(secret.to_owned()),
         authority: authority.map(|authority| authority.ca.clone()),
+        more: (!more.is_empty())
+            .then(|| more.to_owned())
+            .into_iter()
+            .collect(),
         ..Target::http("cloud", address, &[inject, "hosts: [localhost]"])
     };
     Daemon::start(Settings::new(vec![target], POLICY))
@@ -145,6 +167,15 @@ fn a_store_takes_what_is_signed_anew() -> Result<()> {
         lacks(&line.to_string(), &[&cloud.secret, OWN, "X-Amz-Signature"])?;
     }
     Ok(())
+}
+
+#[test]
+fn a_part_of_what_is_masked_is_refused_and_never_the_whole() -> Result<()> {
+    let cloud = Cloud::masked("s3", "detect: { email: mask }", |id, secret| {
+        (format!(", id: {id}"), secret.to_owned())
+    })?;
+    let said = cloud.run("parts.py")?.ok()?;
+    has(&said, &["whole 200", "part 403", "download 403"])
 }
 
 #[test]

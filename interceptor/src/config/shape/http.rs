@@ -38,6 +38,8 @@ pub struct Http {
     pub detect_sent: Actions,
     /// What is done about what masks cannot read. Default `Refuse`.
     pub unread: Unread,
+    /// What is done where a client asks for a part. Default `Pass` where requests are signed, else `Whole`.
+    pub ranges: Ranges,
     /// What is known of the first lines of tables. Default what they say themselves.
     pub tables: Tables,
     /// The file of descriptors by which messages of gRPC are read; none where they are not.
@@ -162,6 +164,17 @@ impl Unread {
     }
 }
 
+/// What is done where a client asks for a part of what has to be looked through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ranges {
+    /// The server is asked for the whole, but where the client says of what the part is.
+    Whole,
+    /// The request is.
+    Refuse,
+    /// The credential is looked for in each part by itself.
+    Pass,
+}
+
 /// What is known of whether a table names its columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tables {
@@ -224,6 +237,13 @@ pub(in crate::config) const HTTP: Shape = Shape::Keys(&[
         "What is done about answers that masks cannot read, and requests that `detect_sent` cannot, where there are any.",
     ),
     DETECT_SENT,
+    may(
+        "ranges",
+        Shape::Word(&["whole", "refuse", "pass"]),
+        "`pass` where requests are signed (`sigv4`, `hmac`), else whole",
+        "What is done where a client asks for a part (`Range`) of what is looked through: the whole is asked for, or \
+         the request refused, or the credential looked for in each part by itself. Beside masks no part passes.",
+    ),
     may(
         "tables",
         Shape::Word(&["said", "named"]),
@@ -343,16 +363,25 @@ pub(in crate::config) fn build(
         said.and_then(|size| usize::try_from(size).ok())
             .unwrap_or(default)
     };
+    let inject = http
+        .under("inject")
+        .and_then(|node| inject(node, secret, path));
+    let is_signed = matches!(inject, Some(Inject::Sigv4(_) | Inject::Hmac(_)));
     Http {
         hosts: hosts(target, http),
-        inject: http
-            .under("inject")
-            .and_then(|node| inject(node, secret, path)),
+        inject,
         credential_headers: lower("credential_headers"),
         strip_response_headers: lower("strip_response_headers"),
         mask: sensitive::fields(target, http.under("mask")),
         detect_sent: detect::actions(http.under("detect_sent")),
         unread: Unread::said(Some(http)),
+        ranges: match build::text(Some(http), "ranges").as_deref() {
+            Some("refuse") => Ranges::Refuse,
+            Some("pass") => Ranges::Pass,
+            // No secret that signs is in a request: no server can show it.
+            None if is_signed => Ranges::Pass,
+            _ => Ranges::Whole,
+        },
         tables: match build::text(Some(http), "tables").as_deref() {
             Some("named") => Tables::Named,
             _ => Tables::Said,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::http::{self, DETECT_SENT, HOSTS, Http, Inject, Tables, Undecrypted, Unread};
+use super::http::{self, DETECT_SENT, HOSTS, Http, Inject, Ranges, Tables, Undecrypted, Unread};
 use super::{Form, GIB, KIB, Key, SECRET, SENSITIVE, Shape, detect, may, must};
 use crate::config::document::{Entry, Node};
 use crate::config::mistake::Report;
@@ -131,6 +131,7 @@ pub(in crate::config) fn build(
         mask: sensitive::fields(target, cluster.under("mask")),
         detect_sent: detect::actions(cluster.under("detect_sent")),
         unread: Unread::Refuse,
+        ranges: Ranges::Whole,
         tables: Tables::Said,
         graphql: Vec::new(),
         mcp: Vec::new(),

@@ -17,7 +17,7 @@ use hyper::{Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::exchange::lane::{Lane, lane};
-use super::exchange::{Ending, Plan};
+use super::exchange::{Ending, Plan, ranges};
 use super::facts::{content_type_of, media_type_of};
 use super::inject::conceal::{self, Covered, Forms};
 use super::mask::decode::{self, Coding, Decoder};
@@ -68,6 +68,8 @@ pub(super) struct Passing<G: Gate> {
     pub(super) is_head: bool,
     /// What is looked for where a credential was given.
     pub(super) forms: Option<Arc<Forms>>,
+    /// Whether that stood in the request as it is, and was not only signed with.
+    pub(super) is_sent: bool,
     /// Whether it is written that the answer shows it.
     pub(super) is_told: bool,
     /// What is known of the messages, where it is a call of gRPC.
@@ -218,6 +220,13 @@ fn reader<G: Gate>(
     let Some(coding) = codings.next() else {
         return Ok(None);
     };
+    if is_part(parts, passing) {
+        // Nothing but the beginning could be unpacked.
+        return match passing.is_sent {
+            true => Err("it is a part of something compressed"),
+            false => Ok(None),
+        };
+    }
     let coding = Coding::of(coding).filter(|_| codings.next().is_none());
     let coding = coding.ok_or("its compression is not read here")?;
     let room = Arc::clone(&passing.decoders).try_acquire_owned();
@@ -248,9 +257,16 @@ fn unsearched<G: Gate>(
         () if reader.is_err() => reader.as_ref().err().copied(),
         () if coded.any(|value| !value.split(',').all(is_plain)) => Some("it is compressed"),
         () if carried.any(|value| value.trim() != "chunked") => Some("it is compressed on its way"),
-        () if parts.status == StatusCode::PARTIAL_CONTENT => Some("it is a part of something"),
+        () if parts.status == StatusCode::PARTIAL_CONTENT && !is_part(parts, passing) => {
+            Some("it is a part of something")
+        }
         () => None,
     }
+}
+
+/// Whether it is a part of something that is looked through by itself.
+fn is_part<G: Gate>(parts: &Parts, passing: &Passing<G>) -> bool {
+    parts.status == StatusCode::PARTIAL_CONTENT && ranges::pass(&passing.plan.http, &passing.masks)
 }
 
 /// What masks an answer; `None` where nothing does.

@@ -8,6 +8,7 @@ mod forward;
 mod held;
 pub(super) mod lane;
 mod plan;
+pub(super) mod ranges;
 mod sent;
 
 use std::sync::Arc;
@@ -215,19 +216,23 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             return Ok(told_of_policy(answer, ending));
         }
         // Fields may be masked since it was judged.
-        let unread = self.around(&plan, &facts);
-        if let Some(unread) = unread.or_else(|| self.uncalled(&plan, &facts)) {
+        let masks = self.masks(&plan, &facts);
+        let unread = facts.around.filter(|_| masks.has_fields());
+        let unread = unread.or_else(|| self.uncalled(&plan, &facts));
+        let unread = unread.or_else(|| ranges::refused(&parts, &plan.http, &masks));
+        if let Some(unread) = unread {
             return Err(ending.not_forwarded(&unread.refusal()));
         }
         let limits = authorized.permit.limits();
         let passing = Passing {
-            masks: self.masks(&plan, &facts),
+            masks,
             call: plan.call(&facts),
             json_only: facts.is_object(),
             plan,
             spoken: self.spoken(),
             is_head: parts.method == hyper::Method::HEAD,
             forms: None,
+            is_sent: false,
             is_told: false,
             upgraded: facts.upgrades_to().map(|to| (to, upgraded)),
             command: facts.cluster.as_ref().and_then(|cluster| cluster.command()),

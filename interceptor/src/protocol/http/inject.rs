@@ -54,6 +54,14 @@ impl Credential {
             Self::Key(key) => key.secrets().collect(),
         }
     }
+
+    /// Whether any of it stands in the request as it is, and is not only signed with.
+    pub(super) fn is_sent(&self, inject: &Inject) -> bool {
+        match self {
+            Self::Secret(_) => !matches!(inject, Inject::Hmac(_)),
+            Self::Key(key) => key.token.is_some(),
+        }
+    }
 }
 
 /// What is known of a body when its head is given a credential.

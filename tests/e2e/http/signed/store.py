@@ -42,6 +42,12 @@ parts = TransferConfig(multipart_threshold=1 << 20, multipart_chunksize=5 << 20,
 s3.upload_fileobj(io.BytesIO(large * 4), "bucket", "parts", Config=parts)
 for key, expected in [("pieces", large), ("whole", large), ("parts", large * 4)]:
     assert s3.get_object(Bucket="bucket", Key=key)["Body"].read() == expected, key
+# What is longer than 8 MiB is fetched in parts, each written to its place.
+got = io.BytesIO()
+s3.download_fileobj("bucket", "parts", got, Config=TransferConfig(multipart_chunksize=5 << 20, max_concurrency=3))
+assert got.getvalue() == large * 4, len(got.getvalue())
+part = s3.get_object(Bucket="bucket", Key="whole", Range="bytes=-7")
+assert (part["ResponseMetadata"]["HTTPStatusCode"], part["Body"].read()) == (206, large[-7:]), part
 print("bodies")
 
 context = ssl.create_default_context(cafile=ca)

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::lane::lane;
 use super::sent::Leaving;
-use super::{Exchange, Plan, extended};
+use super::{Exchange, Plan, extended, ranges};
 use crate::config::Inject;
 use crate::policy::{Permit, Refusal};
 use crate::protocol::http::answer::{self, Passing};
@@ -34,14 +34,10 @@ const HOP: [HeaderName; 4] = [
     HeaderName::from_static("proxy-connection"),
     header::UPGRADE,
 ];
-/// Headers by which a client asks for what cannot be read as it goes by: a part, other letters, a difference.
-const UNASKED: [&str; 5] = [
-    "range",
-    "if-range",
-    "accept-charset",
-    "a-im",
-    "sec-websocket-extensions",
-];
+/// Headers by which a client asks for a part.
+const PARTS: [&str; 2] = ["range", "if-range"];
+/// Headers by which it asks for what cannot be read as it goes by: other letters, a difference.
+const UNASKED: [&str; 3] = ["accept-charset", "a-im", "sec-websocket-extensions"];
 /// Headers by which it says which compression of messages it reads.
 const COMPRESSIONS: [&str; 2] = ["grpc-accept-encoding", "connect-accept-encoding"];
 
@@ -234,6 +230,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
                 Refusal::secret()
             })?;
             passing.forms = Some(forms);
+            passing.is_sent = credential.is_sent(injected);
             chunks = inject::inject(parts, injected, &credential, payload)?;
             used = Some(secret);
         }
@@ -346,6 +343,11 @@ fn prepare<G: Gate>(parts: &mut Parts, passing: &Passing<G>, spoken: Spoken) {
     }
     if !passing.masks.is_empty() || passing.plan.http.inject.is_some() {
         plainly(&mut parts.headers);
+        if !ranges::pass(&passing.plan.http, &passing.masks) {
+            for name in PARTS {
+                parts.headers.remove(name);
+            }
+        }
         if passing.json_only && !passing.masks.is_empty() {
             kubernetes::mask::ask_for_json(&mut parts.headers);
         }
@@ -382,7 +384,7 @@ fn whole_address(parts: &mut Parts, place: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Asks for an answer as it is, and for all of it.
+/// Asks for an answer as it is.
 fn plainly(headers: &mut HeaderMap) {
     for name in UNASKED {
         headers.remove(name);
