@@ -319,6 +319,50 @@ fn a_refusal_is_one_that_kubectl_prints_and_nothing_of_it_reaches_the_server() -
     Ok(())
 }
 
+/// Changing, and nothing new.
+const CHANGES: &str = r#"
+@id("change") permit (principal is Agent, action in [Action::"KubePatch", Action::"KubeUpdate"], resource in KubeNamespace::"prod/default");
+"#;
+
+#[test]
+fn what_would_make_an_object_is_judged_as_that_however_it_is_asked() -> Result<()> {
+    let lab = Lab::new(CHANGES, &[])?;
+    lab.cluster.apply(&config_map("there", "one"))?;
+    let file = lab.file("new", &config_map("new", "two"))?;
+    let service = r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"new"},"spec":{"ports":[{"port":80}]}}"#;
+    for client in lab.clients()? {
+        let apply = ["apply", "--server-side", "-f", &file];
+        let said = refused(lab.agent().run(&client, &apply)?)?;
+        has(&said, &["(Forbidden)", "configmaps/new in default"])?;
+        let patch = [
+            "patch",
+            "cm",
+            "there",
+            "--type=merge",
+            "-p",
+            r#"{"data":{"k":"two"}}"#,
+        ];
+        lab.agent().run(&client, &patch)?.ok()?;
+    }
+    let put = [
+        "-X",
+        "PUT",
+        "-H",
+        "Content-Type: application/json",
+        "-d",
+        service,
+    ];
+    let said = lab.curl(&put, "/api/v1/namespaces/default/services/new")?;
+    has(&said, &["\n403\n", "services/new in default"])?;
+    for line in lab.asked()? {
+        ensure!(
+            text(&line, "/objectRef/name").ok() != Some("new") || text(&line, "/verb")? == "get",
+            "{line}"
+        );
+    }
+    Ok(())
+}
+
 const ROLE: &str = r#"{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"RoleBinding",
     "metadata":{"name":"mine","namespace":"default"},
     "roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"admin"},

@@ -20,6 +20,21 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 /// The group whose objects become certificates of clients.
 const CERTIFICATES: &str = "certificates.k8s.io";
 
+/// Kinds of the cluster's own that an update makes where they are not there, beside roles and bindings: their group,
+/// and what they are called.
+const MADE_BY_UPDATE: [(&str, &str); 10] = [
+    ("", "endpoints"),
+    ("", "events"),
+    ("", "limitranges"),
+    ("", "podtemplates"),
+    ("", "services"),
+    ("coordination.k8s.io", "leases"),
+    ("discovery.k8s.io", "endpointslices"),
+    ("events.k8s.io", "events"),
+    ("node.k8s.io", "runtimeclasses"),
+    ("scheduling.k8s.io", "priorityclasses"),
+];
+
 /// A request to a cluster that was read.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -120,6 +135,11 @@ pub fn read(
         kube.arguments = arguments.iter().map(|part| (*part).to_owned()).collect();
     }
     let mut actions = actions(&asked);
+    if kube.patch == "apply" && asked.subresource.is_empty() && actions.contains(&Action::KubePatch)
+    {
+        // What is not there is made by it.
+        actions.insert(Action::KubeCreate);
+    }
     match stream(&actions) {
         // One and the same request, however it is carried.
         Some(word) => kube.verb = word.to_owned(),
@@ -173,7 +193,7 @@ fn patch(method: &str, content_type: &str) -> &'static str {
     }
 }
 
-/// What is done. Writing a role or a binding, and approving a certificate, is that as well: the right to write is not
+/// What is done. An update of what may not be there makes it; writing a role or a binding, and approving a certificate, is that as well: the right to write is not
 /// the right to give rights.
 pub(super) fn actions(asked: &Asked) -> BTreeSet<Action> {
     if !asked.is_resource {
@@ -221,7 +241,12 @@ pub(super) fn actions(asked: &Asked) -> BTreeSet<Action> {
         _ => None,
     };
     let also = also.filter(|_| writes);
-    [action].into_iter().chain(also).collect()
+    let makes = action == Action::KubeUpdate
+        && asked.subresource.is_empty()
+        && (asked.group == RBAC
+            || MADE_BY_UPDATE.contains(&(asked.group.as_str(), asked.resource.as_str())));
+    let makes = makes.then_some(Action::KubeCreate);
+    [action].into_iter().chain(also).chain(makes).collect()
 }
 
 /// The word of what is a stream or is passed through, whatever the method.

@@ -52,7 +52,7 @@ fn what_is_dangerous_has_an_action_of_its_own() {
         (
             "PUT",
             format!("{rbac}/clusterroles/r"),
-            "KubeUpdate KubeEscalate",
+            "KubeCreate KubeUpdate KubeEscalate",
         ),
         ("GET", format!("{rbac}/clusterroles/r"), "KubeGet"),
         (
@@ -76,6 +76,52 @@ fn what_is_dangerous_has_an_action_of_its_own() {
             expected,
             "{method} {target}"
         );
+    }
+}
+
+#[test]
+fn what_may_make_something_is_that_as_well() {
+    let all = "/api/v1/namespaces/a";
+    let apply = "application/apply-patch+yaml";
+    let rows = [
+        (
+            "PATCH",
+            format!("{all}/configmaps/c"),
+            apply,
+            "KubeCreate KubePatch",
+        ),
+        ("PATCH", format!("{all}/pods/p/status"), apply, "KubePatch"),
+        (
+            "PATCH",
+            format!("{all}/pods/p/ephemeralcontainers"),
+            apply,
+            "KubeDebug",
+        ),
+        (
+            "PATCH",
+            format!("{all}/configmaps/c"),
+            "application/merge-patch+json",
+            "KubePatch",
+        ),
+        (
+            "PUT",
+            format!("{all}/services/s"),
+            "",
+            "KubeCreate KubeUpdate",
+        ),
+        ("PUT", format!("{all}/services/s/status"), "", "KubeUpdate"),
+        ("PUT", format!("{all}/configmaps/c"), "", "KubeUpdate"),
+        (
+            "PUT",
+            "/apis/coordination.k8s.io/v1/namespaces/a/leases/l".to_owned(),
+            "",
+            "KubeCreate KubeUpdate",
+        ),
+        ("DELETE", format!("{all}/services/s"), "", "KubeDelete"),
+    ];
+    for (method, path, kind, expected) in rows {
+        let facts = read(method, &path, "", ("", kind)).unwrap();
+        assert_eq!(words(&facts), expected, "{method} {path} {kind}");
     }
 }
 
