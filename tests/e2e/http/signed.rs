@@ -185,7 +185,15 @@ fn a_service_is_told_what_the_body_is() -> Result<()> {
             serde_json::json!({ "Version": 1, "AccessKeyId": id, "SecretAccessKey": secret });
         (String::new(), printed.to_string())
     })?;
-    has(&cloud.run("table.py")?.ok()?, &["kept"])
+    has(&cloud.run("table.py")?.ok()?, &["kept ann@example.com"])
+}
+
+#[test]
+fn what_services_of_aws_call_json_is_masked_as_json_is() -> Result<()> {
+    let cloud = Cloud::masked("dynamodb", "detect: { email: mask }", |id, secret| {
+        (format!(", id: {id}"), secret.to_owned())
+    })?;
+    has(&cloud.run("table.py")?.ok()?, &["kept ***************"])
 }
 
 #[test]

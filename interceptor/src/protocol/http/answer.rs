@@ -40,7 +40,7 @@ const DROPPED: [&str; 6] = [
     "proxy-authentication-info",
 ];
 /// Headers that are made of the body as it was.
-const OF_BODY: [&str; 10] = [
+const OF_BODY: [&str; 11] = [
     "content-length",
     "content-md5",
     "digest",
@@ -48,6 +48,7 @@ const OF_BODY: [&str; 10] = [
     "repr-digest",
     "etag",
     "accept-ranges",
+    "x-amz-crc32",
     "x-goog-hash",
     "x-ms-blob-content-md5",
     "x-ms-content-crc64",
@@ -583,6 +584,7 @@ mod tests {
             "etag",
             "content-length",
             "x-amz-checksum-crc32c",
+            "x-amz-crc32",
             "x-goog-hash",
             "x-checksum-sha1",
         ];

@@ -300,7 +300,10 @@ fn kind(media_type: &str) -> Kind {
         | "application/ndjson"
         | "application/jsonl"
         | "application/x-jsonlines"
-        | "application/json-seq" => Kind::Json,
+        | "application/json-seq"
+        // What most services of AWS speak.
+        | "application/x-amz-json-1.0"
+        | "application/x-amz-json-1.1" => Kind::Json,
         kind if kind.ends_with("+json") => Kind::Json,
         "text/csv" | "application/csv" | "text/tab-separated-values" => Kind::Csv,
         "application/x-www-form-urlencoded" => Kind::Form,

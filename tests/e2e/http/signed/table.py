@@ -12,7 +12,7 @@ database.create_table(
     BillingMode="PAY_PER_REQUEST",
 )
 long = "ü" * 100_000
-database.put_item(TableName="things", Item={"id": {"S": "1"}, "said": {"S": long}})
+database.put_item(TableName="things", Item={"id": {"S": "1"}, "said": {"S": long}, "mail": {"S": "ann@example.com"}})
 got = database.get_item(TableName="things", Key={"id": {"S": "1"}})
 assert got["Item"]["said"]["S"] == long
-print("kept")
+print("kept", got["Item"]["mail"]["S"])

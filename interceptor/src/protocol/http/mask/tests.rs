@@ -514,3 +514,14 @@ fn what_may_not_stand_in_a_string_ends_the_answer_wherever_it_stands() {
         assert_eq!(json_through(&masks, &good), good);
     }
 }
+
+#[test]
+fn what_services_of_aws_call_json_is_json() {
+    let masks = masks(&[("ssn", Mask::Last4)], &[]);
+    for version in ["1.0", "1.1"] {
+        let media = format!("application/x-amz-json-{version}");
+        let said = through(&masks, &media, r#"{"ssn":"123-45-6789"}"#, 3).unwrap();
+        assert_eq!(said, r#"{"ssn":"*******6789"}"#);
+    }
+    assert!(masks.masker("application/x-amz-cbor-1.1").is_err());
+}
