@@ -161,3 +161,37 @@ fn answers_that_come_compressed_all_the_same_are_read() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn what_headers_and_trailers_of_an_answer_tell_is_masked_as_its_body_is() -> Result<()> {
+    let shop = Shop::policed(super::POLICY, &["detect: { email: mask }"])?;
+    let stars = "*".repeat("ann@example.com".len());
+    for version in ["--http1.1", "--http2"] {
+        let said = shop.curl(&[version, "-i", "-HTE: trailers"], "/v1/told")?;
+        has(
+            &said,
+            &[
+                "\n303 ",
+                &format!("location: /u?email={stars}&a=b"),
+                &format!("link: </u?after={stars}>; rel=\"next\""),
+                &format!("x-user: {stars}"),
+                &format!("x-last: {stars}"),
+            ],
+        )?;
+        lacks(&said, &["ann@", "ann%40"])?;
+    }
+    let finished = shop
+        .daemon
+        .audit()
+        .wait_for("request.finished", DEADLINE, |_| true)?;
+    let found = finished.pointer("/found/email").and_then(Value::as_u64);
+    ensure!(found >= Some(4), "{finished}");
+    drop(shop);
+    let shop = Shop::policed(super::POLICY, &["detect: { email: refuse }"])?;
+    for version in ["--http1.1", "--http2"] {
+        let said = shop.curl(&[version, "-i"], "/v1/told")?;
+        has(&said, &["\n403 ", "a value was found in its headers"])?;
+        lacks(&said, &["ann@", "ann%40"])?;
+    }
+    Ok(())
+}

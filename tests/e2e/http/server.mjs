@@ -154,6 +154,14 @@ function answer(request, response) {
     } else if (path === "/v1/picture") {
       response.writeHead(200, { "content-type": "image/png" });
       response.end(Buffer.from([1, 2, 3]));
+    } else if (path === "/v1/told") {
+      const who = "ann@example.com";
+      const told = { location: `/u?email=${encodeURIComponent(who)}&a=b`, link: `</u?after=${who}>; rel="next"` };
+      if (request.httpVersionMajor === 1) response.statusMessage = `See ${who}`;
+      response.writeHead(303, { ...JSON_TYPE, ...told, "x-user": who, etag: '"1"', trailer: "x-last" });
+      response.write("{}");
+      response.addTrailers({ "x-last": who });
+      response.end();
     } else if (path === "/v1/orders/guarded") {
       const known = request.headers.authorization === "Bearer issued-token-number-2";
       response.writeHead(known ? 200 : 401, { "content-type": "text/plain" });

@@ -2,6 +2,7 @@
 //! masked, recorded, counted.
 
 mod streams;
+mod told;
 mod upgrade;
 
 use std::io;
@@ -108,6 +109,18 @@ impl<G: Gate> Passing<G> {
         let mut found = Found::default();
         let strict = self.plan.http.unread == Unread::Refuse;
         self.masks.status(headers, strict, &mut found);
+        self.found(&found);
+    }
+
+    /// Covers what a head tells beside its body, under the detectors.
+    fn tells(&mut self, parts: &mut Parts) -> Result<(), Broken> {
+        let mut found = Found::default();
+        let told = told::head(&self.masks, parts, &mut found);
+        self.found(&found);
+        told
+    }
+
+    fn found(&mut self, found: &Found) {
         for (kind, count) in found.counts() {
             *self.ending.outcome.found.entry(kind).or_default() += count;
         }
@@ -152,6 +165,9 @@ pub(super) async fn pass<G: Gate>(
     let reader = reader.ok().flatten().filter(|_| is_looked_at);
     strip(&mut parts, &passing);
     passing.status(&mut parts.headers);
+    if let Err(Broken(why)) = passing.tells(&mut parts) {
+        return refused(&Refusal::unmasked(why), why, passing);
+    }
     if let Err(refusal) = passing.conceal(&mut parts) {
         return refuse::told(&refusal, None, None);
     }
@@ -532,6 +548,10 @@ async fn carry<G: Gate>(
     if let Some(mut trailers) = trailers {
         drop_headers(&mut trailers, passing);
         passing.status(&mut trailers);
+        let mut found = Found::default();
+        let told = told::headers(&passing.masks, &mut trailers, &mut found);
+        passing.found(&found);
+        told?;
         if passing.masks.has_fields() {
             for name in of_body(&trailers) {
                 trailers.remove(name);

@@ -153,7 +153,9 @@ pub(super) async fn tunnel<G: Gate>(
     drop((closed, track.end().await));
     let outcome = &mut passing.ending.outcome;
     outcome.bytes = total;
-    outcome.found.clone_from(&lock(&seen).found);
+    for (kind, count) in &lock(&seen).found {
+        *outcome.found.entry(kind).or_default() += count;
+    }
     if let Some(exit) = exit {
         outcome.status = format!("{}, exit {exit}", outcome.status);
     }

@@ -15,6 +15,7 @@ use crate::config::Unread;
 use crate::policy::Refusal;
 use crate::protocol::http::facts::WEBSOCKET;
 use crate::protocol::http::inject::conceal::Covered;
+use crate::protocol::http::mask;
 use crate::protocol::http::reach::Lease;
 use crate::protocol::http::record::Track;
 use crate::protocol::http::{Answer, empty, refuse};
@@ -63,6 +64,9 @@ pub(super) async fn pass<G: Gate>(
         return refused(&Refusal::unsearched(why), why, passing);
     }
     strip_but_upgrade(&mut parts, &passing);
+    if let Err(mask::Broken(why)) = passing.tells(&mut parts) {
+        return refused(&Refusal::unmasked(why), why, passing);
+    }
     if let Err(refusal) = passing.conceal(&mut parts) {
         return refuse::told(&refusal, None, None);
     }
