@@ -43,7 +43,9 @@ pub use mistake::{Mistake, Mistakes, Place};
 pub use names::{NameRefusal, Names, is_below};
 pub use shape::Held;
 pub use shape::http::hmac;
-pub use shape::http::{Client, Grant, Http, Inject, Ranges, Sigv4, Tables, Undecrypted, Unread};
+pub use shape::http::{
+    Client, Cookies, Grant, Http, Inject, Ranges, Sigv4, Tables, Undecrypted, Unread,
+};
 pub use shape::kubernetes::{Impersonate, Kubernetes, Whom};
 pub use shape::proxy::Proxy;
 pub use shape::ssh::{HostKey, HostKeys, Ssh, SshLogin, signed_by};

@@ -2,16 +2,17 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+use support::DEADLINE;
 
 use super::Shop;
-use crate::lab::{lacks, text};
+use crate::lab::{has, lacks, text};
 
 const CREDENTIAL: &str = "upstream-credential-0123";
 /// What the agent presents, always the same.
 const OWN: &str = "agents-own-secret";
 
 /// Where the credential is put; the places in which the agent presents its own; as what each is reported.
-const TABLE: [(&str, &[&str], &str, &[&str]); 5] = [
+const TABLE: [(&str, &[&str], &str, &[&str]); 6] = [
     (
         "{ secret: SECRET }",
         &[
@@ -48,6 +49,20 @@ const TABLE: [(&str, &[&str], &str, &[&str]); 5] = [
         &["authorization", "query api_key"],
     ),
     (
+        "{ secret: SECRET }",
+        &[
+            "-HCookie: session=agents-own-secret; a=b",
+            "-HSec-WebSocket-Protocol: realtime, openai-insecure-api-key.agents-own-secret",
+        ],
+        "/v1/customers?access_token=agents-own-secret&a=b&Api_Key=agents-own-secret",
+        &[
+            "cookie",
+            "query access_token",
+            "query api_key",
+            "sec-websocket-protocol",
+        ],
+    ),
+    (
         "{ secret: SECRET, as: cookie, name: session }",
         &[
             "-HCookie: session=agents-own-secret; kept=1;SESSION=\"agents-own-secret\"",
@@ -61,7 +76,12 @@ const TABLE: [(&str, &[&str], &str, &[&str]); 5] = [
 #[test]
 fn what_a_client_presents_is_dropped_however_it_is_written() -> Result<()> {
     for (inject, presents, path, places) in TABLE {
-        let shop = Shop::given(inject, CREDENTIAL, &[])?;
+        // The agent is given no cookies: it has them from elsewhere.
+        let more: &[&str] = match places.contains(&"cookie") {
+            true => &["strip_response_headers: [set-cookie]"],
+            false => &[],
+        };
+        let shop = Shop::given(inject, CREDENTIAL, more)?;
         for version in ["--http1.1", "--http2"] {
             let arguments: Vec<_> = [version, "-g"].iter().chain(presents).copied().collect();
             shop.curl(&arguments, path)?;
@@ -121,4 +141,24 @@ print(f.readline().decode().strip())
     let lines = shop.daemon.audit().events("credential.presented")?;
     ensure!(lines.len() == 1, "{lines:?}");
     Ok(())
+}
+
+#[test]
+fn cookies_that_go_on_beside_a_credential_are_reported_and_not_recorded() -> Result<()> {
+    let shop = Shop::given("{ secret: SECRET }", CREDENTIAL, &[])?;
+    shop.curl(&["-HCookie: session=agents-own-secret"], "/v1/customers")?;
+    let arrived = shop.arrived()?;
+    ensure!(
+        text(&arrived, "/headers/cookie")? == "session=agents-own-secret",
+        "{arrived}"
+    );
+    let audit = shop.daemon.audit();
+    let lines = audit.events("credential.presented")?;
+    let places: Vec<_> = lines.iter().map(|line| text(line, "/user")).collect();
+    ensure!(matches!(places[..], [Ok("cookie (kept)")]), "{lines:?}");
+    let closed = audit.wait_for("session.closed", DEADLINE, |_| true)?;
+    let session = text(&closed, "/session")?;
+    let shown = shop.daemon.cli(&["sessions", "show", session])?.ok()?;
+    has(&shown, &["cookie: session=?", "set-cookie: session=?"])?;
+    lacks(&shown, &[OWN, "session=upstream"])
 }

@@ -30,6 +30,9 @@ pub struct Http {
     pub inject: Option<Inject>,
     /// Headers of requests that hold credentials, beside those that everybody knows; lower case.
     pub credential_headers: Vec<String>,
+    /// What becomes of cookies of requests. Default `Drop` where agents see no `set-cookie` beside a credential, else
+    /// `Keep`.
+    pub cookies: Cookies,
     /// Headers of answers that agents do not see; lower case.
     pub strip_response_headers: Vec<String>,
     /// Fields of JSON that are masked for whoever policy does not permit to `Reveal` the path.
@@ -145,6 +148,15 @@ impl Inject {
     }
 }
 
+/// What becomes of cookies of requests, but for the one that is the credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cookies {
+    /// They go on.
+    Keep,
+    /// They are reported and dropped.
+    Drop,
+}
+
 /// What is done about what cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unread {
@@ -215,6 +227,13 @@ pub(in crate::config) const HTTP: Shape = Shape::Keys(&[
         "none",
         "Headers of requests that hold credentials, beside those that everybody knows: they are reported and \
          dropped.",
+    ),
+    may(
+        "cookies",
+        Shape::Word(&["keep", "drop"]),
+        "`drop` with `inject` where `strip_response_headers` has set-cookie, else keep",
+        "What becomes of cookies of requests: one may be a credential of the client's. Those that go on beside a \
+         credential are reported as well.",
     ),
     may(
         "strip_response_headers",
@@ -354,7 +373,7 @@ pub(in crate::config) fn build(
     secret: &dyn Fn(&Node) -> Option<SecretSource>,
     path: &dyn Fn(&Node, &str) -> Option<PathBuf>,
 ) -> Http {
-    let lower = |key: &str| {
+    let lower = |key: &str| -> Vec<String> {
         let names = build::texts(http, key).into_iter();
         names.map(|name| name.to_ascii_lowercase()).collect()
     };
@@ -367,11 +386,22 @@ pub(in crate::config) fn build(
         .under("inject")
         .and_then(|node| inject(node, secret, path));
     let is_signed = matches!(inject, Some(Inject::Sigv4(_) | Inject::Hmac(_)));
+    let strip_response_headers = lower("strip_response_headers");
+    let gives_none = strip_response_headers
+        .iter()
+        .any(|name| name == "set-cookie");
+    let cookies = match build::text(Some(http), "cookies").as_deref() {
+        Some("drop") => Cookies::Drop,
+        // Whoever is given none has them from elsewhere.
+        None if gives_none && inject.is_some() => Cookies::Drop,
+        _ => Cookies::Keep,
+    };
     Http {
         hosts: hosts(target, http),
         inject,
+        cookies,
         credential_headers: lower("credential_headers"),
-        strip_response_headers: lower("strip_response_headers"),
+        strip_response_headers,
         mask: sensitive::fields(target, http.under("mask")),
         detect_sent: detect::actions(http.under("detect_sent")),
         unread: Unread::said(Some(http)),

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::http::{self, DETECT_SENT, HOSTS, Http, Inject, Ranges, Tables, Undecrypted, Unread};
+use super::http::{
+    self, Cookies, DETECT_SENT, HOSTS, Http, Inject, Ranges, Tables, Undecrypted, Unread,
+};
 use super::{Form, GIB, KIB, Key, SECRET, SENSITIVE, Shape, detect, may, must};
 use crate::config::document::{Entry, Node};
 use crate::config::mistake::Report;
@@ -127,6 +129,8 @@ pub(in crate::config) fn build(
         hosts: http::hosts(target, cluster),
         inject: cluster.under("token").and_then(secret).map(Inject::Bearer),
         credential_headers: Vec::new(),
+        // No API server reads any; what stands before one may.
+        cookies: Cookies::Drop,
         strip_response_headers: Vec::new(),
         mask: sensitive::fields(target, cluster.under("mask")),
         detect_sent: detect::actions(cluster.under("detect_sent")),

@@ -18,8 +18,9 @@ pub(super) use self::sigv4::is_in_pieces;
 use super::facts::Wrong;
 use super::wire::query;
 use crate::clock;
-use crate::config::{Http, Inject};
+use crate::config::{Cookies, Http, Inject};
 use crate::policy::Refusal;
+use crate::protocol::kubernetes::inject::strip_protocols;
 use crate::secrets::Secret;
 
 /// Headers that everybody knows to hold credentials.
@@ -36,6 +37,14 @@ const CREDENTIALS: [&str; 12] = [
     "private-token",
     "job-token",
     "x-vault-token",
+];
+
+/// Parameters of a query that everybody knows to hold credentials (RFC 6750 §2.3, and what services call their keys).
+const PARAMETERS: [&str; 4] = ["access_token", "api_key", "apikey", "api-key"];
+/// Tokens that browsers put among the protocols of a WebSocket begin so.
+const PROTOCOLS: [&str; 2] = [
+    "openai-insecure-api-key.",
+    "base64url.bearer.authorization.k8s.io.",
 ];
 
 /// A credential as it is used.
@@ -101,24 +110,48 @@ pub(super) fn strip(parts: &mut Parts, settings: &Http) -> Vec<Presented> {
     let mut presented = strip_headers(&mut parts.headers, settings);
     match &settings.inject {
         Some(Inject::Cookie { name, .. }) => strip_cookie(&mut parts.headers, name, &mut presented),
-        Some(Inject::Query { name, .. }) => {
-            let raw = parts.uri.query().unwrap_or_default();
-            let (kept, taken) = query::without(raw, name);
-            if !taken.is_empty() {
-                set_query(parts, &kept);
-            }
-            let place = || format!("query {name}");
-            presented.extend(
-                taken
-                    .into_iter()
-                    .map(|value| (place(), Zeroizing::new(value))),
-            );
-        }
+        Some(Inject::Query { name, .. }) => strip_parameter(parts, name, &mut presented),
         Some(Inject::Sigv4(_)) => sigv4::strip(parts, &mut presented),
         Some(Inject::Hmac(settings)) => hmac::strip(parts, settings, &mut presented),
         _ => {}
     }
+    if settings.inject.is_some() {
+        for name in PARAMETERS {
+            strip_parameter(parts, name, &mut presented);
+        }
+        presented.extend(strip_protocols(&mut parts.headers, &PROTOCOLS));
+    }
+    strip_cookies(&mut parts.headers, settings, &mut presented);
     presented
+}
+
+fn strip_parameter(parts: &mut Parts, name: &str, presented: &mut Vec<Presented>) {
+    let raw = parts.uri.query().unwrap_or_default();
+    let (kept, taken) = query::without(raw, name);
+    if taken.is_empty() {
+        return;
+    }
+    set_query(parts, &kept);
+    let taken = taken.into_iter().map(Zeroizing::new);
+    presented.extend(taken.map(|value| (format!("query {name}"), value)));
+}
+
+/// Cookies, of which one may be a credential: dropped, or reported where they go on beside one.
+fn strip_cookies(headers: &mut HeaderMap, settings: &Http, presented: &mut Vec<Presented>) {
+    let place = match (settings.cookies, &settings.inject) {
+        (Cookies::Drop, _) => "cookie",
+        (Cookies::Keep, None | Some(Inject::Cookie { .. })) => return,
+        (Cookies::Keep, Some(_)) => "cookie (kept)",
+    };
+    // Over HTTP/2 each may have a line of its own.
+    let all = headers.get_all(header::COOKIE).iter();
+    let all: Vec<_> = all.map(HeaderValue::as_bytes).collect();
+    if !all.is_empty() {
+        presented.push((place.to_owned(), Zeroizing::new(all.join(&b"; "[..]))));
+    }
+    if settings.cookies == Cookies::Drop {
+        headers.remove(header::COOKIE);
+    }
 }
 
 /// The same of headers, or of trailers, alone.

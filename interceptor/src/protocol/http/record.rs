@@ -86,7 +86,44 @@ fn lines(headers: &HeaderMap) -> String {
             true => "?".into(),
             false => String::from_utf8_lossy(value.as_bytes()),
         };
+        let value = match name.as_str() {
+            "cookie" => value
+                .split(';')
+                .map(unsaid)
+                .collect::<Vec<_>>()
+                .join(";")
+                .into(),
+            "set-cookie" => match value.split_once(';') {
+                Some((cookie, rest)) => format!("{};{rest}", unsaid(cookie)).into(),
+                None => unsaid(&value).into(),
+            },
+            _ => value,
+        };
         text.push_str(&format!("{name}: {value}\r\n"));
     }
     text
+}
+
+/// A cookie without what it holds: that may be a session of somebody's.
+fn unsaid(cookie: &str) -> String {
+    match cookie.split_once('=') {
+        Some((name, _)) => format!("{name}=?"),
+        None => "?".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_cookie_is_kept_with_what_it_holds() {
+        let mut headers = HeaderMap::new();
+        headers.append("cookie", "a=one; b=two=2;three".parse().unwrap());
+        headers.append("set-cookie", "s=four; Path=/; HttpOnly".parse().unwrap());
+        headers.append("set-cookie", "t=five".parse().unwrap());
+        headers.append("x-kept", "a=b".parse().unwrap());
+        let expected = "cookie: a=?; b=?;?\r\nset-cookie: s=?; Path=/; HttpOnly\r\nset-cookie: t=?\r\nx-kept: a=b\r\n";
+        assert_eq!(lines(&headers), expected);
+    }
 }

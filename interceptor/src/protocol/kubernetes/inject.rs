@@ -37,7 +37,11 @@ pub(crate) fn strip(headers: &mut HeaderMap) -> Vec<(String, Zeroizing<Vec<u8>>)
     let mut taken = Vec::new();
     let own: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| OWN.iter().any(|own| name.as_str().starts_with(own)))
+        .filter(|name| {
+            // Gateways to programs (CGI, WSGI) make no difference between the two.
+            let name = name.as_str().replace('_', "-");
+            OWN.iter().any(|own| name.starts_with(own))
+        })
         .cloned()
         .collect();
     for name in own {
@@ -47,22 +51,34 @@ pub(crate) fn strip(headers: &mut HeaderMap) -> Vec<(String, Zeroizing<Vec<u8>>)
         }
         headers.remove(&name);
     }
-    let mut protocols = Vec::new();
+    taken.extend(strip_protocols(headers, &[BEARER]));
+    taken
+}
+
+/// Takes the tokens out that stand among a WebSocket's protocols and begin so.
+pub(crate) fn strip_protocols(
+    headers: &mut HeaderMap,
+    begin: &[&str],
+) -> Vec<(String, Zeroizing<Vec<u8>>)> {
+    let (mut kept, mut taken) = (Vec::new(), Vec::new());
     for value in headers.get_all(SEC_WEBSOCKET_PROTOCOL) {
         let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
         for protocol in text.split(',').map(str::trim) {
-            match protocol.strip_prefix(BEARER) {
+            match begin.iter().find_map(|begin| protocol.strip_prefix(begin)) {
                 Some(token) => {
-                    let token = Zeroizing::new(token.as_bytes().to_vec());
-                    taken.push((SEC_WEBSOCKET_PROTOCOL.as_str().to_owned(), token));
+                    let place = SEC_WEBSOCKET_PROTOCOL.as_str().to_owned();
+                    taken.push((place, Zeroizing::new(token.as_bytes().to_vec())));
                 }
-                None => protocols.push(protocol.to_owned()),
+                None => kept.push(protocol.to_owned()),
             }
         }
     }
+    if taken.is_empty() {
+        return taken;
+    }
     headers.remove(SEC_WEBSOCKET_PROTOCOL);
-    if let Ok(value) = HeaderValue::from_str(&protocols.join(", "))
-        && !protocols.is_empty()
+    if let Ok(value) = HeaderValue::from_str(&kept.join(", "))
+        && !kept.is_empty()
     {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, value);
     }

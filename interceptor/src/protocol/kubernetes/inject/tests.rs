@@ -23,6 +23,8 @@ fn what_says_who_asks_is_taken_out_wherever_it_stands() {
         ("impersonate-uid", "0"),
         ("x-remote-user", "admin"),
         ("x-remote-extra-a", "b"),
+        ("x_remote_user", "admin"),
+        ("impersonate_group", "system:masters"),
         (
             "sec-websocket-protocol",
             "v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.c2VjcmV0",
@@ -30,7 +32,7 @@ fn what_says_who_asks_is_taken_out_wherever_it_stands() {
         ("accept", "application/json"),
     ]);
     let taken = strip(&mut sent);
-    assert_eq!(taken.len(), 8);
+    assert_eq!(taken.len(), 10);
     assert!(
         taken
             .iter()
