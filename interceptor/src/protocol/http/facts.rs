@@ -432,14 +432,21 @@ impl Facts {
         }
         let digest = digest.finish();
         let mark = digest.as_ref().get(..8).unwrap_or_default();
+        let ask = |http: HttpFacts| Ask {
+            accesses: self.actions.iter().map(access).collect(),
+            context: Context {
+                http: Some(Box::new(http)),
+                ..Context::default()
+            },
+        };
+        // What some servers read in it has to be permitted as well, and forbids see it.
+        let more = raw_query.and_then(query::lenient).map(|more| HttpFacts {
+            query: more.names,
+            parameters: more.pairs,
+            ..http.clone()
+        });
         Reading {
-            asks: vec![Ask {
-                accesses: self.actions.iter().map(access).collect(),
-                context: Context {
-                    http: Some(Box::new(http.clone())),
-                    ..Context::default()
-                },
-            }],
+            asks: [http.clone()].into_iter().chain(more).map(ask).collect(),
             redacted: redacted.into(),
             fingerprint: hex::encode(mark).into(),
             summary: summary.into(),

@@ -180,3 +180,25 @@ fn what_servers_read_differently_is_no_request() {
     }
     assert_eq!(wrong("TRACE", "/", &[host]), Some(Wrong::Method));
 }
+
+#[test]
+fn a_query_is_judged_in_each_way_in_which_servers_read_it() {
+    let asks = |uri: &str| {
+        let facts = read(
+            &parts("GET", uri, &[("host", "10.0.0.5")]),
+            &settings(),
+            443,
+        );
+        assert_eq!(facts.wrong, None);
+        let (_, query) = uri.split_once('?').unwrap();
+        let asks = facts.reading(Some(query)).asks;
+        let names = |ask: &Ask| {
+            let http = ask.context.http.as_ref().unwrap();
+            http.query.iter().cloned().collect::<Vec<_>>().join(" ")
+        };
+        asks.iter().map(names).collect::<Vec<_>>()
+    };
+    assert_eq!(asks("/x?state=open&q"), ["q state"]);
+    assert_eq!(asks("/x?a=1;select=x"), ["a", "a select"]);
+    assert_eq!(asks("/x?Select[]=x"), ["Select[]", "Select[] select"]);
+}

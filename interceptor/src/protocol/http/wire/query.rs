@@ -44,6 +44,41 @@ pub fn read(raw: &str) -> Result<Parameters, &'static str> {
     Ok(parameters)
 }
 
+/// The query as it is to servers that read more: names without blanks, brackets and a zero, in lower case and with `_`,
+/// and parameters behind a semicolon; beside those that every server reads. `None` where it is the same.
+#[must_use]
+pub fn lenient(raw: &str) -> Option<Parameters> {
+    let strict = read(raw).ok()?;
+    let mut all = strict.clone();
+    for part in parts(raw).flat_map(|part| part.split(';')) {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        let text = |raw: &str| {
+            let bytes = super::unescape(raw.as_bytes(), true);
+            let bytes = bytes.unwrap_or_else(|| raw.as_bytes().to_vec());
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        let name = String::from_utf8_lossy(&folded(text(name).as_bytes())).into_owned();
+        if !name.is_empty() {
+            all.pairs.insert(format!("{name}={}", text(value)));
+            all.names.insert(name);
+        }
+    }
+    (all != strict).then_some(all)
+}
+
+/// A name as servers have it that take several for one: without blanks around it, up to a bracket or a zero, and with
+/// `.` and blanks for `_`.
+fn folded(name: &[u8]) -> Vec<u8> {
+    let own = name.trim_ascii();
+    let end = own.iter().position(|byte| matches!(byte, b'[' | b'\0'));
+    let own = own.get(..end.unwrap_or(own.len())).unwrap_or_default();
+    let fold = |byte: &u8| match byte {
+        b'.' | b' ' => b'_',
+        byte => byte.to_ascii_lowercase(),
+    };
+    own.iter().map(fold).collect()
+}
+
 /// The query with its values replaced, safe to keep.
 #[must_use]
 pub fn redacted(raw: &str) -> String {
@@ -76,24 +111,14 @@ pub fn without(raw: &str, name: &str) -> (String, Vec<Vec<u8>>) {
     (kept.join("&"), taken)
 }
 
-/// The value of a parameter or a cookie, escapes resolved, where some server takes it for one of this name: without
-/// blanks around it, up to a bracket or a zero, and with `.` and blanks for `_`.
+/// The value of a parameter or a cookie, escapes resolved, where some server takes it for one of this name.
 #[must_use]
 pub fn value_of(part: &[u8], name: &str) -> Option<Vec<u8>> {
     let mut halves = part.splitn(2, |byte| *byte == b'=');
     let text = |raw: &[u8]| super::unescape(raw, true).unwrap_or_else(|| raw.to_vec());
     let own = text(halves.next().unwrap_or_default());
-    let own = own.trim_ascii();
-    let end = own.iter().position(|byte| matches!(byte, b'[' | b'\0'));
-    let own = own.get(..end.unwrap_or(own.len())).unwrap_or_default();
-    let folded = |byte: &u8| match byte {
-        b'.' | b' ' => b'_',
-        byte => byte.to_ascii_lowercase(),
-    };
-    let is_it = own
-        .iter()
-        .map(folded)
-        .eq(name.as_bytes().iter().map(folded));
+    // A name that is asked for has no brackets.
+    let is_it = folded(&own) == folded(name.as_bytes());
     is_it.then(|| {
         text(halves.next().unwrap_or_default())
             .trim_ascii()
@@ -173,6 +198,27 @@ mod tests {
         let pairs: Vec<_> = read.pairs.iter().map(String::as_str).collect();
         assert_eq!(pairs, ["flag=", "q=a b&c", "state=closed", "state=open"]);
         assert!(super::read(&"a&".repeat(257)).is_err());
+    }
+
+    #[test]
+    fn a_query_that_servers_read_differently_is_read_in_both_ways() {
+        assert_eq!(lenient("a=1&b_c=2&d"), None);
+        let rows = [
+            ("x=1;admin=true", "admin", "admin=true"),
+            ("admin%5B%5D=1", "admin", "admin=1"),
+            ("admin%00x=1", "admin", "admin=1"),
+            ("Admin=1", "admin", "admin=1"),
+            ("is.admin=1", "is_admin", "is_admin=1"),
+            ("+admin=1", "admin", "admin=1"),
+        ];
+        for (raw, name, pair) in rows {
+            let strict = read(raw).unwrap();
+            assert!(!strict.names.contains(name), "{raw}");
+            let lenient = lenient(raw).unwrap();
+            assert!(lenient.names.contains(name), "{raw}");
+            assert!(lenient.pairs.contains(pair), "{raw}");
+            assert!(lenient.names.is_superset(&strict.names), "{raw}");
+        }
     }
 
     #[test]
