@@ -354,6 +354,19 @@ fn large_bodies_go_both_ways() -> Result<()> {
 }
 
 #[test]
+fn a_client_that_waits_to_be_told_to_go_on_is_told_and_its_server_does_not_wait() -> Result<()> {
+    let shop = Shop::new(&[])?;
+    for version in ["--http1.1", "--http2"] {
+        let body = [version, "-HExpect: 100-continue", "-d", "a=b"];
+        let said = shop.curl(&body, "/v1/orders")?;
+        has(&said, &["\n200 ", "POST /v1/orders 3"])?;
+        let arrived = shop.arrived()?;
+        ensure!(arrived.pointer("/headers/expect").is_none(), "{arrived}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_websocket_goes_through_with_the_credential() -> Result<()> {
     let shop = Shop::new(&[])?;
     let program = r#"

@@ -28,8 +28,10 @@ use crate::secrets::Secret;
 use crate::session::{Direction, Gate};
 
 /// Headers between two neighbours, which do not go on.
-const HOP: [HeaderName; 4] = [
+const HOP: [HeaderName; 5] = [
     header::CONNECTION,
+    // The client was told to go on where it asked, so its server has nothing to wait with.
+    header::EXPECT,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::UPGRADE,
