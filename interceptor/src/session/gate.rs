@@ -46,6 +46,11 @@ pub trait Gate: Send + Sync + 'static {
     /// Whether policy leaves any request to people: only then they are to be shown anything.
     fn asks_people(&self) -> bool;
 
+    /// Whether policy leaves these to people now: then they are to be shown all of it.
+    fn leaves(&self, _asks: &[Ask]) -> bool {
+        false
+    }
+
     /// Writes the end of a permitted request. Cannot fail: its space was reserved by `authorize`.
     fn finish(&self, request: RequestId, outcome: &Outcome);
 
@@ -201,6 +206,12 @@ impl Gate for Session {
 
     fn asks_people(&self) -> bool {
         Self::asks_people(self)
+    }
+
+    fn leaves(&self, asks: &[Ask]) -> bool {
+        let policy = self.services.policy.current();
+        let held = self.who.holding(&self.services);
+        !self.verdicts.needs(&policy, asks, &held).is_empty()
     }
 
     fn finish(&self, request: RequestId, outcome: &Outcome) {

@@ -13,6 +13,7 @@ use support::{DEADLINE, Daemon, place, port};
 use tempfile::TempDir;
 
 use super::TOKEN;
+use super::held::{approve, asked};
 use crate::lab::{has, lacks, needs_root, text};
 
 const POLICY: &str = r#"
@@ -34,6 +35,11 @@ struct Shop {
 
 impl Shop {
     fn new(more: &[&str]) -> Result<Self> {
+        Self::policed(POLICY, more, &[])
+    }
+
+    /// Under another policy, with more of the target.
+    fn policed(policy: &str, more: &[&str], of_target: &[&str]) -> Result<Self> {
         needs_root()?;
         let directory = place::temporary("messages")?;
         let authority = Authority::make(directory.path())?;
@@ -55,9 +61,10 @@ impl Shop {
         let target = Target {
             password: Some(TOKEN.to_owned()),
             authority: Some(authority.ca),
+            more: of_target.iter().map(|line| (*line).to_owned()).collect(),
             ..Target::http("api", address, &lines)
         };
-        let daemon = Daemon::start(Settings::new(vec![target], POLICY))?;
+        let daemon = Daemon::start(Settings::new(vec![target], policy))?;
         Ok(Self {
             daemon,
             _server: server,
@@ -229,4 +236,26 @@ fn what_leaves_in_messages_is_masked_or_stays_here() -> Result<()> {
         .and_then(|line| line.pointer("/found_sent"));
     ensure!(found == Some(&json!({ "email": 1 })), "{finished:?}");
     Ok(())
+}
+
+#[test]
+fn a_call_waits_for_people_who_are_shown_its_message() -> Result<()> {
+    const ASKS: &str = r#"
+@id("reach") permit (principal is Agent, action in [Action::"Connect", Action::"Open"], resource);
+@id("call") @approve("games") permit (principal is Agent, action == Action::"HttpPost", resource in Target::"api")
+when { context has grpc && context.grpc.service == "shop.Customers" };
+@id("answers") permit (principal is User, action == Action::"Approve", resource in Agent::"demo")
+when { principal.groups.contains("games") };
+"#;
+    let shop = Shop::policed(ASKS, &[], &["timeouts: { hold: 1s }"])?;
+    has(
+        &shop.call(&["Get:order-7"])?,
+        &["Get failed PERMISSION_DENIED", "waits"],
+    )?;
+    lacks(&shop.arrived()?, &["order-7"])?;
+    let one = asked(&shop.daemon, "/shop.Customers/Get")?;
+    has(&one.to_string(), &["order-7"])?;
+    approve(&shop.daemon, text(&one, "/id")?)?;
+    has(&shop.call(&["Get:order-7"])?, &["Get {"])?;
+    has(&shop.arrived()?, &["order-7"])
 }

@@ -42,15 +42,17 @@ use crate::secrets::Secret;
 use crate::session::{Gate, Hold, Outcome, Phase, RequestId, Said, Shown, Values};
 
 /// Headers that people are not shown: they change from one sending to the next, or say nothing.
-const UNSHOWN: [&str; 15] = [
+const UNSHOWN: [&str; 17] = [
     "accept",
     "accept-encoding",
     "accept-language",
     "amz-sdk-invocation-id",
     "amz-sdk-request",
+    "connect-timeout-ms",
     "connection",
     "content-length",
     "date",
+    "grpc-timeout",
     "host",
     "te",
     "traceparent",
@@ -337,6 +339,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         });
         let wanted = wanted(&facts, &plan.http);
         let asks = self.gate.asks_people();
+        // What is longer goes on as it comes, unless it has to be read.
         let is_short = is_short(&incoming, plan.http.judged_bytes);
         let mut shown = Err("its body is longer than what people are shown");
         let text = text(&parts, &facts);
@@ -344,19 +347,16 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         let waits = forward::renews(plan) || masker.is_some() && sent.waits();
         let is_signed = facts.http.upgrade.is_empty()
             && inject::needs_whole(plan.http.inject.as_ref(), &parts.headers, masker.is_some());
-        let is_read = wanted.is_some() || is_signed || (asks || waits) && is_short;
+        // A client that does not say how much comes may send no end for as long as it hears nothing.
+        let is_open = asks && incoming.size_hint().upper().is_none() && self.leaves(&parts, &facts);
+        let is_read = wanted.is_some() || is_signed || (asks || waits) && is_short || is_open;
         let body = if is_read && facts.wrong.is_none() {
             let bounds = (plan.http.judged_bytes, held::COMES);
             let read = held::collect(incoming, bounds, self.gate.room()).await;
             let masker = masker.take();
             match read.and_then(|bytes| self.looked_at(&sent, masker, &mut parts, bytes)) {
                 Ok(bytes) => {
-                    if let Some(wanted) = wanted
-                        && let Err(wrong) = said(&mut facts, wanted, &parts, &bytes)
-                    {
-                        facts.wrong = Some(wrong);
-                    }
-                    facts.wrong = facts.wrong.or_else(|| self.around(plan, &facts));
+                    self.says(plan, &mut facts, wanted, (&parts, &bytes));
                     shown = Ok(shows(&parts, &facts, &bytes));
                     whole = Some(bytes.clone());
                     Full::new(bytes).map_err(super::never).boxed_unsync()
@@ -386,6 +386,29 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             shown,
             text,
         }
+    }
+
+    /// Whether people have to be shown it whose word it needs.
+    fn leaves(&self, parts: &Parts, facts: &Facts) -> bool {
+        facts.wrong.is_none()
+            && facts.http.upgrade.is_empty()
+            && self.gate.leaves(&facts.reading(parts.uri.query()).asks)
+    }
+
+    /// Reads what a body says, where it has to be known, and whether it may go on.
+    fn says(
+        &self,
+        plan: &Plan,
+        facts: &mut Facts,
+        wanted: Option<Wanted>,
+        (parts, bytes): (&Parts, &Bytes),
+    ) {
+        if let Some(wanted) = wanted
+            && let Err(wrong) = said(facts, wanted, parts, bytes)
+        {
+            facts.wrong = Some(wrong);
+        }
+        facts.wrong = facts.wrong.or_else(|| self.around(plan, facts));
     }
 
     /// Looks at a body that was read; what it is now, and how long.
