@@ -306,6 +306,35 @@ fn fields_of_answers_are_masked_and_what_cannot_be_read_is_refused() -> Result<(
 }
 
 #[test]
+fn a_mask_is_not_written_back_in_the_place_of_a_value() -> Result<()> {
+    const WRITES: &str = r#"@id("all") permit (principal is Agent, action, resource)
+unless { action == Action::"Reveal" };"#;
+    let mask = "mask: { '**.ssn': last4, '**.email': email }";
+    let shop = Shop::made(("{ secret: SECRET }", TOKEN), &[mask], WRITES, &[])?;
+    let json = "-HContent-Type: application/json";
+    for version in ["--http1.1", "--http2"] {
+        let got = shop.curl(&[version], "/v1/customers")?;
+        let (body, _) = got.split_once('\n').context("a body")?;
+        has(body, &["*******6789"])?;
+        let before = shop.arrivals();
+        for method in ["PUT", "PATCH", "POST"] {
+            let said = shop.curl(&[version, "-X", method, json, "-d", body], "/v1/customers")?;
+            has(&said, &["\n403 ", "a mask in the place of a value"])?;
+        }
+        ensure!(shop.arrivals() == before, "a mask was written");
+        let own = r#"{"customers":[{"ssn":"987-65-4321","email":"bob@example.com"}]}"#;
+        let said = shop.curl(&[version, "-X", "PUT", json, "-d", own], "/v1/customers")?;
+        has(&said, &["\n200 "])?;
+        ensure!(
+            text(&shop.arrived()?, "/body")? == own,
+            "{:?}",
+            shop.arrived()
+        );
+    }
+    Ok(())
+}
+
+#[test]
 fn a_document_that_chooses_the_keys_of_masked_fields_is_refused() -> Result<()> {
     let mask = "mask: { '**.email': email }";
     let shop = Shop::new(&["graphql: [/v1/orders]", mask])?;

@@ -38,6 +38,7 @@ use crate::clock::{self, BootTime};
 use crate::config::{Http, Unread};
 use crate::policy::Refusal;
 use crate::protocol::kubernetes;
+use crate::protocol::kubernetes::facts::WrongBody;
 use crate::secrets::Secret;
 use crate::session::{Gate, Hold, Outcome, Phase, RequestId, Said, Shown, Values};
 
@@ -349,6 +350,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             && inject::needs_whole(plan.http.inject.as_ref(), &parts.headers, masker.is_some());
         // A client that does not say how much comes may send no end for as long as it hears nothing.
         let is_open = asks && incoming.size_hint().upper().is_none() && self.leaves(&parts, &facts);
+        let waits = waits || self.written(plan, &facts).is_some();
         let is_read = wanted.is_some() || is_signed || (asks || waits) && is_short || is_open;
         let body = if is_read && facts.wrong.is_none() {
             let bounds = (plan.http.judged_bytes, held::COMES);
@@ -409,6 +411,26 @@ impl<G: Gate, W: Way> Exchange<G, W> {
             facts.wrong = Some(wrong);
         }
         facts.wrong = facts.wrong.or_else(|| self.around(plan, facts));
+        if let Some(write) = self.written(plan, facts)
+            && self.masks(plan, facts).is_written(bytes, write)
+        {
+            let masked = || Some(of_body(WrongBody::Masked));
+            facts.wrong = facts.wrong.or_else(masked);
+        }
+    }
+
+    /// How a body stands for what is written, where it may hold masks in the place of values.
+    fn written(&self, plan: &Plan, facts: &Facts) -> Option<mask::Write> {
+        let write = match facts.http.method.as_str() {
+            "PUT" => mask::Write::Whole,
+            "PATCH" if facts.http.content_type == "application/json-patch+json" => {
+                mask::Write::Steps
+            }
+            "POST" | "PATCH" => mask::Write::Merge,
+            _ => return None,
+        };
+        let is_json = mask::is_json(&facts.http.content_type);
+        (is_json && self.masks(plan, facts).has_fields()).then_some(write)
     }
 
     /// Looks at a body that was read; what it is now, and how long.
@@ -516,13 +538,13 @@ fn said(facts: &mut Facts, wanted: Wanted, parts: &Parts, bytes: &Bytes) -> Resu
     }
 }
 
-fn of_body(wrong: kubernetes::facts::WrongBody) -> Wrong {
+fn of_body(wrong: WrongBody) -> Wrong {
     match wrong {
-        kubernetes::facts::WrongBody::Masked => Wrong::NotOffered(
+        WrongBody::Masked => Wrong::NotOffered(
             "this would write a mask in the place of a value",
             "leave out what is masked, or write the value itself",
         ),
-        kubernetes::facts::WrongBody::Unreadable => {
+        WrongBody::Unreadable => {
             Wrong::Unreadable("the question of what is permitted is not JSON that can be read")
         }
     }

@@ -12,6 +12,7 @@ mod json;
 mod lines;
 mod rules;
 mod text;
+mod written;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use self::json::Json;
 use self::lines::Lines;
 pub use self::rules::Rules;
 use self::text::Text;
+pub(crate) use self::written::Write;
 use crate::config::Tables;
 use crate::masking::Mask;
 use crate::masking::detect::{Action, Actions, Detectors, Piece};
@@ -287,6 +289,11 @@ enum Kind {
     Form,
     Text,
     Other,
+}
+
+/// Whether a media type is JSON.
+pub(crate) fn is_json(media_type: &str) -> bool {
+    matches!(kind(media_type), Kind::Json)
 }
 
 fn kind(media_type: &str) -> Kind {
