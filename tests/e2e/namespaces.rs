@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use support::agent::Dsn;
 use support::daemon::Target;
 use support::netns::Netns;
@@ -65,6 +65,44 @@ sys.stdin.readline()
 text = b"select name from customers where id = 1\0"
 server.sendall(b"Q" + struct.pack("!I", len(text) + 4) + text)
 print(until_ready(), flush=True)
+"#;
+
+/// Runs what does not end by itself, says by which key it is cancelled, and what came of it.
+const RUNS: &str = r#"
+import socket, struct, sys
+server = socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=60)
+def message():
+    data = b""
+    while len(data) < 5:
+        data += server.recv(5 - len(data)) or sys.exit("the server is gone")
+    kind, size = struct.unpack("!cI", data)
+    body = b""
+    while len(body) < size - 4:
+        body += server.recv(size - 4 - len(body)) or sys.exit("the server is gone")
+    return kind, body
+words = b"user\0anybody\0database\0shop\0\0"
+server.sendall(struct.pack("!II", len(words) + 8, 196608) + words)
+kind = key = None
+while kind != b"Z":
+    kind, body = message()
+    if kind == b"E":
+        sys.exit(body.decode())
+    if kind == b"K":
+        key = body.hex()
+text = b"select pg_sleep(600)\0"
+server.sendall(b"Q" + struct.pack("!I", len(text) + 4) + text)
+print(f"key {key} open", flush=True)
+while kind != b"E":
+    kind, body = message()
+print(body)
+"#;
+
+/// Cancels by a key, at whichever server.
+const CANCELS: &str = r#"
+import socket, struct, sys
+server = socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=60)
+server.sendall(struct.pack("!II", 16, 80877102) + bytes.fromhex(sys.argv[2]))
+server.recv(1)
 "#;
 
 /// Has a server listen in a namespace.
@@ -163,6 +201,42 @@ fn namespaces_with_the_same_addresses_and_ports_stay_apart() -> Result<()> {
     for (from, name) in &mut open {
         from.send("\n")?;
         has(&from.finish(DEADLINE)?.ok()?, &[name])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_cancel_goes_to_the_namespace_of_its_session_wherever_it_comes_from() -> Result<()> {
+    let inner = Postgres::start()?;
+    let netns = Netns::new()?;
+    let at = support::port::free()?;
+    let _bridge = bridge(&netns, at, &inner)?;
+    let lab = Lab::with(|settings| {
+        let mut target = Target::postgres("inner", &inner, at);
+        target.namespace = "client";
+        settings.targets.push(target);
+        settings.policies = support::place::pack("allow-all").unwrap_or_default();
+    })?;
+    let dsn = Dsn::of(at, "anybody", "shop");
+    let within = lab.agent().in_netns(netns.name());
+    answered(&within, &dsn)?.ok()?;
+    let port = at.port().to_string();
+    let mut runs = within.start("/usr/bin/python3", &["-c", RUNS, &port])?;
+    runs.await_text("open", DEADLINE)?;
+    let log = runs.log();
+    let key = log.split_whitespace().nth(1).context("no key")?;
+    // By the shop's server, from outside: there the same address is whoever else's.
+    let other = lab.server.address().port().to_string();
+    let ended = support::wait::for_fact("the end of what runs", DEADLINE, || {
+        let words = ["-c", CANCELS, &other, key];
+        lab.agent().run("/usr/bin/python3", &words)?.ok()?;
+        Ok(runs.log().contains("C57014").then_some(()))
+    });
+    ended.with_context(|| runs.log())?;
+    runs.finish(DEADLINE)?.ok()?;
+    for line in lab.daemon.audit().events("request.cancelled")? {
+        let has_failed = line.get("error").is_some_and(|error| !error.is_null());
+        ensure!(!has_failed, "{line}");
     }
     Ok(())
 }

@@ -144,7 +144,7 @@ struct Parts {
     target: Target,
     authority: Authority,
     injector: Injector,
-    registry: Arc<Registry>,
+    registry: Arc<Registry<()>>,
     seen: Arc<Mutex<Vec<Startup>>>,
 }
 
@@ -203,7 +203,7 @@ async fn serve(parts: Arc<Parts>, socket: TcpStream) {
     };
     match terminated.wish {
         Wish::Cancel(key) => {
-            let to = |route: Arc<Route>| dial(route.address.inet().unwrap());
+            let to = |route: Arc<Route<()>>| dial(route.address.inet().unwrap());
             parts.registry.cancel(&key, SCOPE, to).await.unwrap();
         }
         Wish::Session(startup) => session(&parts, terminated.client, startup).await,
@@ -221,9 +221,8 @@ async fn session(parts: &Parts, mut client: Stream, startup: Startup) {
         }
     };
     let route = Route {
-        target: "db".into(),
+        way: (),
         address: upstream.address,
-        through: None,
         host: parts.target.host.clone(),
         tls: Arc::clone(&parts.target.tls),
         key: upstream.key.take(),

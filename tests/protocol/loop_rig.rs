@@ -98,7 +98,7 @@ struct Parts {
     target: Target,
     authority: Authority,
     injector: Injector,
-    registry: Arc<Registry>,
+    registry: Arc<Registry<()>>,
     done: Arc<Mutex<Vec<Done>>>,
     rules: Rules,
     masks: Arc<Mutex<Arc<Masks>>>,
@@ -238,7 +238,7 @@ async fn serve(parts: Arc<Parts>, socket: TcpStream) {
         .unwrap();
     match terminated.wish {
         Wish::Cancel(key) => {
-            let to = |route: Arc<Route>| dial(route.address.inet().unwrap());
+            let to = |route: Arc<Route<()>>| dial(route.address.inet().unwrap());
             parts.registry.cancel(&key, 7, to).await.unwrap();
         }
         Wish::Session(startup) => session(&parts, terminated.client, startup).await,
@@ -249,9 +249,8 @@ async fn session(parts: &Arc<Parts>, mut client: Stream, startup: Startup) {
     let login = parts.target.login(&parts.injector, &startup).await;
     let mut upstream = login.unwrap();
     let route = Route {
-        target: "db".into(),
+        way: (),
         address: upstream.address,
-        through: None,
         host: parts.target.host.clone(),
         tls: Arc::clone(&parts.target.tls),
         key: upstream.key.take(),

@@ -36,7 +36,7 @@ use crate::masking::detect::Detectors;
 use crate::policy::Refusal;
 use crate::session::Session;
 use crate::session::beside::Beside;
-use crate::session::opening::{Opened, Opening};
+use crate::session::opening::{Opened, Opening, Who};
 use crate::tls::{Authority, Dialled, Stream};
 
 /// How long a cancel of the daemon's own may take to reach the server.
@@ -47,7 +47,7 @@ const REACHES: Duration = Duration::from_secs(5);
 pub struct Engine {
     reach: Reach,
     prover: Prover,
-    cancels: Arc<cancel::Registry>,
+    cancels: Arc<cancel::Registry<Who>>,
 }
 
 /// Why a client left before it asked for anything that could be judged. It has been told.
@@ -68,7 +68,7 @@ struct Heard {
 struct Joined {
     session: Arc<Session>,
     reached: Reached,
-    minted: cancel::Minted,
+    minted: cancel::Minted<Who>,
 }
 
 impl Engine {
@@ -215,7 +215,7 @@ impl Engine {
         opening: &mut Opening,
         (startup, agreed): (&Startup, Option<u16>),
         settings: &Arc<Postgres>,
-    ) -> Result<(Reached, cancel::Minted), (Refusal, Option<String>)> {
+    ) -> Result<(Reached, cancel::Minted<Who>), (Refusal, Option<String>)> {
         let plain = |refusal: Refusal| (refusal, None);
         offered(startup, settings).map_err(plain)?;
         opening
@@ -225,9 +225,8 @@ impl Engine {
         let reached = self.reach.open(opening, startup, settings).await?;
         let upstream = &reached.upstream;
         let route = cancel::Route {
-            target: Arc::from(opening.who().target.name.as_str()),
+            way: opening.who().clone(),
             address: upstream.address,
-            through: opening.who().through.clone(),
             host: upstream.host.clone(),
             tls: Arc::clone(&reached.tls),
             key: upstream.key.clone(),
@@ -322,12 +321,11 @@ impl Engine {
     async fn cancel(&self, opening: Opening, key: &BackendKey) {
         let patience = opening.who().target.timeouts.dial;
         let scope = opening.who().flow.scope;
-        // By the session's own way, whichever it came by itself: a proxy's login is for that proxy.
+        // By the session's own way, whichever it came by itself: a proxy's login is for that proxy, and an address
+        // of the client's network namespace is another server's in the daemon's.
         let opening_at = &opening;
-        let dial = async move |route: Arc<cancel::Route>| {
-            opening_at
-                .dial_by(route.through.as_ref(), route.address)
-                .await
+        let dial = async move |route: Arc<cancel::Route<Who>>| {
+            opening_at.dial_as(&route.way, route.address).await
         };
         let passed = timeout(patience, self.cancels.cancel(key, scope, dial)).await;
         opening.cancelled(passed_on(passed));
@@ -361,12 +359,12 @@ fn passed_on<T>(passed: Result<Result<T, cancel::Error>, Elapsed>) -> Result<(),
 }
 
 /// Cancels whatever a session runs upstream, where it is ended in the middle of it or runs for too long.
-fn cancel_running(used: &Arc<Session>, route: &Arc<cancel::Route>) -> session::Errand {
+fn cancel_running(used: &Arc<Session>, route: &Arc<cancel::Route<Who>>) -> session::Errand {
     let (used, route) = (Arc::clone(used), Arc::clone(route));
     Box::new(move || {
         let (used, route) = (Arc::clone(&used), Arc::clone(&route));
         Box::pin(async move {
-            let dial = async |route: Arc<cancel::Route>| used.dial_at(route.address).await;
+            let dial = async |route: Arc<cancel::Route<Who>>| used.dial_at(route.address).await;
             let passed = timeout(REACHES, cancel::Route::cancel(&route, dial)).await;
             used.cancelled(passed_on(passed));
         })

@@ -100,14 +100,6 @@ impl Who {
         }
     }
 
-    /// The same client by another way, or straight.
-    fn by(&self, through: Option<&Arc<Through>>) -> Self {
-        Self {
-            through: through.map(Arc::clone),
-            ..self.clone()
-        }
-    }
-
     /// Each target that it has connected to, with the grants by which it was: its own, and the proxy before it.
     pub(super) fn connected(&self) -> impl Iterator<Item = (&Target, &Footing)> {
         let proxy = self.through.iter();
@@ -567,17 +559,18 @@ impl Opening {
         self.who.dial(&self.services, to.into()).await
     }
 
-    /// Connects to an address that somebody else of the same scope has reached, by the way that led there then.
+    /// Connects to an address that another client of the same scope has reached, by the way and from the namespace
+    /// that led there then.
     ///
     /// # Errors
     /// As [`Opening::dial_at`].
-    pub async fn dial_by(
-        &self,
-        through: Option<&Arc<Through>>,
-        to: impl Into<Place>,
-    ) -> std::io::Result<TcpStream> {
-        let who = self.who.by(through);
-        who.dial(&self.services, to.into()).await
+    pub async fn dial_as(&self, then: &Who, to: impl Into<Place>) -> std::io::Result<TcpStream> {
+        let mut then = then.clone();
+        if then.flow.netns == self.who.flow.netns {
+            // Whoever asks now lives; the process that asked then may not.
+            then.identified = Arc::clone(&self.who.identified);
+        }
+        then.dial(&self.services, to.into()).await
     }
 
     /// Writes that the client presented a credential, by a fingerprint that only this daemon can make: it is

@@ -17,7 +17,6 @@ use zeroize::Zeroizing;
 use super::inject::{self, secure};
 use super::wire::startup::{BackendKey, KEY_BYTES, Packet};
 use crate::config::Host;
-use crate::session::opening::inside::Through;
 use crate::socket::Place;
 use crate::tls;
 
@@ -59,13 +58,11 @@ pub enum Error {
 
 /// Where a session's cancels go.
 #[derive(Clone, Debug)]
-pub struct Route {
-    /// The target's name, for the audit.
-    pub target: Arc<str>,
+pub struct Route<W> {
+    /// From where, and by which way, the session's server is dialled: as the session's own client, whoever cancels.
+    pub way: W,
     /// The upstream's address, or that of the proxy before it.
     pub address: Place,
-    /// The way through a proxy, where it is behind one.
-    pub through: Option<Arc<Through>>,
     /// The host that was dialled, for the certificate's name.
     pub host: Host,
     /// How TLS is spoken to it.
@@ -74,7 +71,7 @@ pub struct Route {
     pub key: Option<BackendKey>,
 }
 
-impl Route {
+impl<W> Route<W> {
     /// Cancels what the session runs, over a new connection, and waits until the upstream has taken
     /// the request, which it shows by closing. The caller bounds time.
     ///
@@ -102,40 +99,40 @@ impl Route {
 }
 
 /// The keys of all living sessions. One for the daemon.
-#[derive(Debug, Default)]
-pub struct Registry {
-    sessions: Mutex<Sessions>,
+#[derive(Debug)]
+pub struct Registry<W> {
+    sessions: Mutex<Sessions<W>>,
 }
 
 /// Sessions by the process id that their clients know.
-#[derive(Debug, Default)]
-struct Sessions {
-    by_pid: HashMap<i32, Vec<Entry>>,
+#[derive(Debug)]
+struct Sessions<W> {
+    by_pid: HashMap<i32, Vec<Entry<W>>>,
     count: usize,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Entry<W> {
     scope: u64,
     interrupted: Arc<Notify>,
     secret: Zeroizing<Vec<u8>>,
-    route: Arc<Route>,
+    route: Arc<Route<W>>,
 }
 
 /// A session's key; works until it is dropped.
 #[derive(Debug)]
 #[must_use = "the key ends when this is dropped"]
-pub struct Minted {
-    registry: Arc<Registry>,
-    route: Arc<Route>,
+pub struct Minted<W> {
+    registry: Arc<Registry<W>>,
+    route: Arc<Route<W>>,
     interrupted: Arc<Notify>,
     key: BackendKey,
 }
 
-impl Minted {
+impl<W> Minted<W> {
     /// Where the session's cancels go, for a cancel of the daemon's own.
     #[must_use]
-    pub fn route(&self) -> &Arc<Route> {
+    pub fn route(&self) -> &Arc<Route<W>> {
         &self.route
     }
 
@@ -152,20 +149,36 @@ impl Minted {
     }
 }
 
-impl Drop for Minted {
+impl<W> Drop for Minted<W> {
     fn drop(&mut self) {
         self.registry.lock().remove(&self.key);
     }
 }
 
-impl Registry {
+impl<W> Default for Registry<W> {
+    fn default() -> Self {
+        Self {
+            sessions: Mutex::new(Sessions {
+                by_pid: HashMap::new(),
+                count: 0,
+            }),
+        }
+    }
+}
+
+impl<W> Registry<W> {
     /// Makes a key for a session of `scope` (the scope root's cgroup id) that speaks protocol
     /// 3.`minor` with its client. The process id is the upstream's own, so that it is what
     /// `pg_backend_pid()` and notifications say; sessions at several servers may share one.
     ///
     /// # Errors
     /// [`Error::Full`], [`Error::Random`].
-    pub fn mint(self: &Arc<Self>, scope: u64, minor: u16, route: Route) -> Result<Minted, Error> {
+    pub fn mint(
+        self: &Arc<Self>,
+        scope: u64,
+        minor: u16,
+        route: Route<W>,
+    ) -> Result<Minted<W>, Error> {
         let length = if minor < 2 {
             *KEY_BYTES.start()
         } else {
@@ -204,7 +217,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::Unknown`] where the key is wrong or another scope's; the two cannot be told apart.
-    pub fn route(&self, request: &BackendKey, scope: u64) -> Result<Arc<Route>, Error> {
+    pub fn route(&self, request: &BackendKey, scope: u64) -> Result<Arc<Route<W>>, Error> {
         let sessions = self.lock();
         let found = sessions.find(request).filter(|entry| entry.scope == scope);
         let entry = found.ok_or(Error::Unknown)?;
@@ -223,9 +236,9 @@ impl Registry {
         request: &BackendKey,
         scope: u64,
         dial: D,
-    ) -> Result<Arc<Route>, Error>
+    ) -> Result<Arc<Route<W>>, Error>
     where
-        D: FnOnce(Arc<Route>) -> F,
+        D: FnOnce(Arc<Route<W>>) -> F,
         F: Future<Output = Result<TcpStream, E>>,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
@@ -234,19 +247,19 @@ impl Registry {
         Ok(route)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Sessions> {
+    fn lock(&self) -> MutexGuard<'_, Sessions<W>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Sessions {
-    fn of(&self, pid: i32) -> &[Entry] {
+impl<W> Sessions<W> {
+    fn of(&self, pid: i32) -> &[Entry<W>] {
         self.by_pid.get(&pid).map_or(&[], Vec::as_slice)
     }
 
     /// The session with this key. How long it takes says how many share the process id, and nothing else.
-    fn find(&self, key: &BackendKey) -> Option<&Entry> {
-        let right = |entry: &&Entry| {
+    fn find(&self, key: &BackendKey) -> Option<&Entry<W>> {
+        let right = |entry: &&Entry<W>| {
             constant_time::verify_slices_are_equal(&entry.secret, &key.secret).is_ok()
         };
         let all = self.of(key.pid).iter();

@@ -12,18 +12,17 @@ fn key(pid: i32, secret: &[u8]) -> BackendKey {
     }
 }
 
-fn route(mode: TlsMode, key: Option<BackendKey>) -> Route {
+fn route(mode: TlsMode, key: Option<BackendKey>) -> Route<&'static str> {
     Route {
-        target: "db".into(),
+        way: "db",
         address: std::net::SocketAddr::new(LOOPBACK, 5432).into(),
-        through: None,
         host: host("127.0.0.1"),
         tls: Arc::new(upstream(mode, None)),
         key,
     }
 }
 
-fn plain(pid: i32) -> Route {
+fn plain(pid: i32) -> Route<&'static str> {
     route(TlsMode::Disable, Some(key(pid, b"upstream")))
 }
 
@@ -57,8 +56,8 @@ fn a_key_works_from_its_own_scope_while_its_session_lives() {
 #[test]
 fn a_process_id_is_the_upstreams_also_where_another_servers_is_the_same() {
     let registry = Arc::new(Registry::default());
-    let at = |name: &str| Route {
-        target: name.into(),
+    let at = |name: &'static str| Route {
+        way: name,
         ..plain(77)
     };
     let first = registry.mint(1, 0, at("first")).unwrap();
@@ -75,7 +74,7 @@ fn a_process_id_is_the_upstreams_also_where_another_servers_is_the_same() {
         (&second, 2, "second"),
         (&third, 1, "third"),
     ] {
-        assert_eq!(&*registry.route(one.key(), scope).unwrap().target, name);
+        assert_eq!(registry.route(one.key(), scope).unwrap().way, name);
         assert!(registry.route(one.key(), 3 - scope).is_err());
     }
     let (key, other) = (second.key().clone(), first.key().clone());
@@ -130,7 +129,7 @@ async fn a_cancel_goes_upstream_with_the_upstreams_own_key() {
         };
         let dial = |_| async { std::io::Result::Ok(socket) };
         let (cancelled, seen) = tokio::join!(registry.cancel(minted.key(), 1, dial), server);
-        assert_eq!(&*cancelled.unwrap().target, "db");
+        assert_eq!(cancelled.unwrap().way, "db");
         assert_eq!(seen, Packet::Cancel(long), "{mode:?}");
     }
 }
