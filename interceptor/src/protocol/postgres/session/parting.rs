@@ -23,6 +23,11 @@ const ERROR_MAX: usize = 64 << 10;
 /// What a server says that waits in no transaction.
 const IDLE: &[u8] = b"I";
 
+/// The tag of a ROLLBACK, and of a COMMIT where the transaction has failed: nothing is done by it.
+const ROLLBACK: &[u8] = b"ROLLBACK\0";
+/// The longest tag that is read; those of servers are shorter (`COMPLETION_TAG_BUFSIZE`).
+const TAG_MAX: usize = 64;
+
 /// The server's side of a session that ends.
 pub(super) struct Parting<'a, U> {
     pipe: Pipe,
@@ -106,7 +111,14 @@ fn read(pipe: &mut Pipe, said: &mut Said) -> Option<usize> {
             return Some(HEADER);
         };
         match header.tag {
-            backend::COMMAND_COMPLETE => said.says(Answered::Finished),
+            backend::COMMAND_COMPLETE if header.whole() <= HEADER.saturating_add(TAG_MAX) => {
+                let Some(tag) = pipe.front().get(HEADER..header.whole()) else {
+                    return Some(header.whole());
+                };
+                if tag != ROLLBACK {
+                    said.says(Answered::Finished);
+                }
+            }
             backend::READY => {
                 let Some(body) = pipe.front().get(HEADER..header.whole()) else {
                     return Some(header.whole());

@@ -9,8 +9,10 @@ use crate::session::Answered;
 
 const ROW: &[u8] = b"D\0\0\0\x0b\0\x01\0\0\0\x01x";
 const DONE: &[u8] = b"C\0\0\0\x0dSELECT 2\0";
+const ROLLED_BACK: &[u8] = b"C\0\0\0\x0dROLLBACK\0";
 const READY: &[u8] = b"Z\0\0\0\x05I";
 const OPEN: &[u8] = b"Z\0\0\0\x05T";
+const FAILED: &[u8] = b"Z\0\0\0\x05E";
 
 fn error(state: &str) -> Vec<u8> {
     let mut message = b"E\0\0\0\x12SERROR\0C".to_vec();
@@ -67,6 +69,12 @@ async fn what_comes_after_the_end_is_for_the_audit_and_reaches_no_client() {
         (&[DONE, OPEN, &cancelled, OPEN], Answered::Cancelled),
         // Another statement of the same batch had run before.
         (&[DONE, &cancelled, READY], Answered::Cancelled),
+        // A transaction that has failed is rolled back, whatever its client asked for then: nothing is done by that.
+        (
+            &[&cancelled, FAILED, ROLLED_BACK, READY],
+            Answered::Cancelled,
+        ),
+        (&[&failed, FAILED, ROLLED_BACK, READY], Answered::Failed),
         (&[b"X\0\0\0\x04", &cancelled, READY], Answered::Silent),
     ];
     for (more, answered) in rows {
