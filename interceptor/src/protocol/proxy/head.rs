@@ -28,8 +28,8 @@ pub(super) async fn read(stream: &mut TcpStream) -> io::Result<Zeroizing<Vec<u8>
         }
         let before = head.len();
         head.extend_from_slice(seen.get(..count).unwrap_or_default());
-        let end =
-            wire::end(&head).map_err(|_unclear| invalid("a line of the head does not end"))?;
+        let end = wire::end(&head, before);
+        let end = end.map_err(|_unclear| invalid("a line of the head does not end"))?;
         let taken = end.map_or(count, |end| end.saturating_sub(before));
         let taken = seen.get_mut(..taken).unwrap_or_default();
         stream.read_exact(taken).await?;

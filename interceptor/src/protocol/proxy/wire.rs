@@ -83,16 +83,23 @@ pub fn word(to: &mut Vec<u8>, word: &[u8]) -> Option<()> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unclear;
 
-/// Where a head ends; `None` where that is not there yet.
+/// Where a head ends; `None` where that is not there yet. The first `seen` bytes have been looked at before, and had no
+/// end: however small the pieces of a head, no byte of it is looked at often.
 ///
 /// # Errors
 /// [`Unclear`] where a line ends with less than CR and LF: some would see the head's end there.
-pub fn end(bytes: &[u8]) -> Result<Option<usize>, Unclear> {
-    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
-    let end = end.map(|at| at.saturating_add(4));
-    let lines = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default();
+pub fn end(bytes: &[u8], seen: usize) -> Result<Option<usize>, Unclear> {
+    const END: &[u8] = b"\r\n\r\n";
+    // All but the last byte of an end may have been there.
+    let from = seen.saturating_sub(END.len().saturating_sub(1));
+    let unseen = bytes.get(from..).unwrap_or_default();
+    let end = unseen.windows(END.len()).position(|four| four == END);
+    let end = end.map(|at| at.saturating_add(END.len()));
+    let lines = unseen.get(..end.unwrap_or(unseen.len()));
+    let lines = lines.unwrap_or_default();
+    let end = end.map(|end| end.saturating_add(from));
     let is_bare = |pair: &[u8]| matches!(pair, [before, b'\n'] if *before != b'\r');
-    match lines.first() == Some(&b'\n') || lines.windows(2).any(is_bare) {
+    match bytes.first() == Some(&b'\n') || lines.windows(2).any(is_bare) {
         true => Err(Unclear),
         false => Ok(end),
     }

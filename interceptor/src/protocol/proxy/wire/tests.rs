@@ -40,8 +40,16 @@ fn a_head_ends_where_all_agree() {
         ("a\r\nb\n\r\n\r\n", Err(Unclear)),
         ("a\r\n\n", Err(Unclear)),
     ] {
-        assert_eq!(end(bytes.as_bytes()), expected, "{bytes:?}");
+        assert_eq!(end(bytes.as_bytes(), 0), expected, "{bytes:?}");
+        // In whatever pieces it comes.
+        for seen in 1..bytes.len() {
+            if end(&bytes.as_bytes()[..seen], 0) == Ok(None) {
+                assert_eq!(end(bytes.as_bytes(), seen), expected, "{bytes:?} {seen}");
+            }
+        }
     }
+    // What has been looked at is not looked at again.
+    assert_eq!(end(b"\r\n\r\n\n345", 7), Ok(None));
 }
 
 #[test]
