@@ -107,6 +107,16 @@ fn a_command_of_run_trusts_the_authority_where_java_looks() -> Result<()> {
     Ok(())
 }
 
+/// Has the user `nobody` read a file by an access control list (`include/uapi/linux/posix_acl_xattr.h`).
+const LISTS: &str = r#"
+import os, pwd, struct, sys
+os.chmod(sys.argv[1], 0o600)
+none, user = 0xffffffff, pwd.getpwnam("nobody").pw_uid
+rows = (1, 6, none), (2, 4, user), (4, 0, none), (16, 4, none), (32, 0, none)
+acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *row) for row in rows)
+os.setxattr(sys.argv[1], "system.posix_acl_access", acl)
+"#;
+
 #[test]
 fn bundles_are_read_as_the_commands_user_and_kept_from_nobody_else() -> Result<()> {
     let directory = place::temporary("bundles")?;
@@ -125,11 +135,16 @@ fn bundles_are_read_as_the_commands_user_and_kept_from_nobody_else() -> Result<(
     std::os::unix::fs::symlink(at("secret"), at("link.pem"))?;
     std::fs::write(at("own.pem"), certificate.replacen('M', "N", 1))?;
     std::fs::set_permissions(at("own.pem"), std::fs::Permissions::from_mode(0o644))?;
-    let script = "grep -c BEGIN \"$1\"/own.pem; cat \"$1\"/link.pem; echo x >> \"$1\"/own.pem";
+    // Neither owner nor mode says that the user may read this one.
+    std::fs::write(at("listed.pem"), certificate.replacen('M', "N", 1))?;
+    let mut lists = std::process::Command::new("/usr/bin/python3");
+    lists.args(["-c", LISTS]).arg(at("listed.pem"));
+    Process::run(lists, DEADLINE)?.ok()?;
+    let script = "cd \"$1\"; grep -c BEGIN own.pem; grep -c BEGIN listed.pem; cat link.pem; echo x >> own.pem";
     let place = directory.path().to_string_lossy().into_owned();
     let words = ["sh", "-c", script, "sh", &place];
     let done = shop.daemon.cli(&[&RUN[..], &words].concat())?;
-    ensure!(done.stdout == "2\n", "{done:?}");
+    ensure!(done.stdout == "2\n2\n", "{done:?}");
     has(
         &done.stderr,
         &["link.pem: Permission denied", "own.pem: Permission denied"],

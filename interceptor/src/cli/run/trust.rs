@@ -13,11 +13,13 @@ mod tests;
 
 use std::ffi::{CString, OsStr};
 use std::fmt::Display;
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
-use std::path::Path;
+use std::os::unix::fs::{
+    MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown, fchown,
+};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use memchr::memmem;
@@ -33,7 +35,7 @@ use crate::control::api::Trust;
 /// Where new contents are written before they are mounted: a file system in memory, over a directory that is always
 /// there, for as long as that takes.
 const DESK: &str = "/tmp";
-const ROOM: &str = "mode=0700,size=512m";
+const ROOM: &str = "mode=0711,size=512m";
 
 /// The servers, beside the settings that name it; settings are not read from a file of such a name.
 const KNOWN_HOSTS: &str = "interceptor_known_hosts";
@@ -43,7 +45,8 @@ const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 const TRUSTED: &[u8] = b"-----BEGIN TRUSTED CERTIFICATE-----";
 
 /// Mounts over each bundle one that holds the authority too. `program` is the command's, `user` who it becomes. The
-/// mounts of this process are its own already. The host's own store, where there is one in a file.
+/// mounts of this process are its own already. The host's own store, where there is one in a file that holds the
+/// authority now.
 pub(super) fn extend(
     trust: &Trust,
     program: &OsStr,
@@ -57,11 +60,17 @@ pub(super) fn extend(
         let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
         mount(Some("tmpfs"), DESK, Some("tmpfs"), flags, Some(ROOM))
             .with_context(|| format!("cannot mount {DESK}"))?;
-        let done = replace_all(&made, tells.then_some(trust));
+        let done = replace_all(&made, tells.then_some(trust), user);
         umount2(DESK, MntFlags::MNT_DETACH).with_context(|| format!("cannot unmount {DESK}"))?;
         done?;
     }
-    Ok(find::store())
+    let trusts = |store: &&str| is_trusting(Path::new(store), &trust.certificate);
+    Ok(find::store().filter(trusts))
+}
+
+/// Whether a bundle holds the authority: one that was left as it is takes the place of no other.
+fn is_trusting(bundle: &Path, certificate: &str) -> bool {
+    find::read(bundle).is_some_and(|content| holds(&content, certificate))
 }
 
 /// What there is, and what comes in its place.
@@ -95,7 +104,11 @@ fn as_user<T>(user: Option<&User>, act: impl FnOnce() -> T) -> anyhow::Result<T>
 }
 
 /// Writes everything, then mounts it: a mount that cannot be written to is one wherever it is bound.
-fn replace_all(made: &[(Found, Vec<u8>)], tells: Option<&Trust>) -> anyhow::Result<()> {
+fn replace_all(
+    made: &[(Found, Vec<u8>)],
+    tells: Option<&Trust>,
+    user: Option<&User>,
+) -> anyhow::Result<()> {
     let at = |number: usize| Path::new(DESK).join(number.to_string());
     let mut written = Vec::new();
     for (number, (found, content)) in made.iter().enumerate() {
@@ -103,6 +116,11 @@ fn replace_all(made: &[(Found, Vec<u8>)], tells: Option<&Trust>) -> anyhow::Resu
             Ok(()) => written.push((found, at(number))),
             Err(error) => left(found, error),
         }
+    }
+    for new in as_user(user, || unreadable(&written)).context("cannot read as the user")? {
+        // It was read by a right that no mode says. These mounts are the user's alone.
+        let reader = user.map_or(0, |user| user.uid.as_raw());
+        chown(&new, Some(reader), None).context("cannot hand over a bundle")?;
     }
     let settings = Path::new(DESK).join("ssh");
     if let Some(trust) = tells {
@@ -120,6 +138,14 @@ fn replace_all(made: &[(Found, Vec<u8>)], tells: Option<&Trust>) -> anyhow::Resu
         Some(_) => bind(&settings, Path::new(ssh_ca::SETTINGS)),
         None => Ok(()),
     }
+}
+
+/// Those that this process may not read, as whoever it is at the moment.
+fn unreadable(written: &[(&Found, PathBuf)]) -> Vec<PathBuf> {
+    let new = written.iter().map(|(_found, new)| new);
+    new.filter(|new| File::open(new).is_err())
+        .cloned()
+        .collect()
 }
 
 /// One file is no reason not to start.

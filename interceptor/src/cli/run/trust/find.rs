@@ -96,6 +96,11 @@ pub(super) fn store() -> Option<&'static str> {
     STORES.into_iter().find(|store| Path::new(store).is_file())
 }
 
+/// What a bundle holds.
+pub(super) fn read(path: &Path) -> Option<Vec<u8>> {
+    open(path).map(|(_file, content)| content)
+}
+
 /// All that there are, as whoever this process is at the moment.
 pub(super) fn all(trust: &Trust, program: &OsStr, user: Option<&User>) -> Vec<Found> {
     let home = match user {

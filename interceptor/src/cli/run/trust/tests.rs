@@ -45,6 +45,18 @@ fn a_bundle_holds_the_authority_once_however_its_lines_are_broken() {
 }
 
 #[test]
+fn a_store_is_told_of_where_it_holds_the_authority_and_nowhere_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path().join("ca-certificates.crt");
+    let own = authority();
+    assert!(!is_trusting(&store, &own), "there is none");
+    fs::write(&store, authority()).unwrap();
+    assert!(!is_trusting(&store, &own), "it was left as it is");
+    fs::write(&store, format!("{}{own}", authority())).unwrap();
+    assert!(is_trusting(&store, &own));
+}
+
+#[test]
 fn clusters_that_name_a_bundle_are_told_of_the_authority() {
     let (other, own) = (authority(), authority());
     let data = BASE64_STANDARD.encode(&other);
