@@ -22,7 +22,7 @@ use crate::policy::{PrincipalFacts, Refusal, RuleId};
 use crate::protocol::Engines;
 use crate::session::meter::Slot;
 use crate::session::opening::{Opening, Who};
-use crate::session::services::Services;
+use crate::session::services::{Going, Services};
 use crate::socket::{self, Place};
 
 /// Takes one redirected connection from its accept to its close.
@@ -201,6 +201,7 @@ fn write_opened(services: &Services, who: &Who, rules: &[RuleId]) -> Result<(), 
         about: who.about(),
         destination,
         through: None,
+        asked: None,
         rules,
         grants: who.footing.grants(),
     };
@@ -231,6 +232,11 @@ impl Seen {
             database: None,
             principal: self.principal.as_deref(),
         };
-        services.refused(about, (self.scope, self.destination), refusal, cause);
+        let going = Going {
+            scope: self.scope,
+            destination: self.destination,
+            asked: None,
+        };
+        services.refused(about, going, refusal, cause);
     }
 }

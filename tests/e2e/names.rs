@@ -9,20 +9,20 @@ use anyhow::{Context as _, Result, ensure};
 use support::agent::Dsn;
 use support::daemon::{Settings, Target};
 use support::netns::Netns;
-use support::{DEADLINE, Postgres, place};
+use support::{Agent, DEADLINE, Postgres, place};
 
 use crate::lab::{Lab, has, lacks, refused, text};
 
 /// A resolver of a few names, which keeps what it was asked for.
-struct Resolver {
-    at: SocketAddr,
+pub(crate) struct Resolver {
+    pub(crate) at: SocketAddr,
     names: Arc<Mutex<BTreeMap<&'static str, [u8; 4]>>>,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Resolver {
     /// Serves until the process of the tests ends.
-    fn start(at: SocketAddr, names: &[(&'static str, [u8; 4])]) -> Result<Self> {
+    pub(crate) fn start(at: SocketAddr, names: &[(&'static str, [u8; 4])]) -> Result<Self> {
         let resolver = Self {
             at,
             names: Arc::new(Mutex::new(names.iter().copied().collect())),
@@ -57,6 +57,15 @@ impl Resolver {
             }
         });
         Ok(resolver)
+    }
+
+    /// What an agent hears of its questions.
+    pub(crate) fn asked_by(&self, agent: &Agent, words: &[&str]) -> Result<String> {
+        let python = place::python()?;
+        let (ip, port) = (self.at.ip().to_string(), self.at.port().to_string());
+        let mut arguments = vec!["-c", ASK, &ip, &port];
+        arguments.extend(words);
+        agent.run(&python.to_string_lossy(), &arguments)?.ok()
     }
 
     fn moves(&self, name: &'static str, to: [u8; 4]) {
@@ -139,12 +148,7 @@ for word in sys.argv[3:]:
 
 /// What the agent of a lab hears of its questions.
 fn ask(lab: &Lab, resolver: &Resolver, words: &[&str]) -> Result<String> {
-    let python = place::python()?;
-    let (ip, port) = (resolver.at.ip().to_string(), resolver.at.port().to_string());
-    let mut arguments = vec!["-c", ASK, &ip, &port];
-    arguments.extend(words);
-    let finished = lab.agent().run(&python.to_string_lossy(), &arguments)?;
-    finished.ok()
+    resolver.asked_by(&lab.agent(), words)
 }
 
 fn lab(resolver: &Resolver, more: &str) -> Result<Lab> {

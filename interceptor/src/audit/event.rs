@@ -56,6 +56,9 @@ pub enum Event<'a> {
         /// The connection to a proxy through which it was asked for.
         #[serde(skip_serializing_if = "Option::is_none")]
         through: Option<uuid::Uuid>,
+        /// The host and port that the proxy is asked for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        asked: Option<&'a str>,
         /// The rules that admitted it.
         rules: &'a [RuleId],
         /// The grants that it stands on, where it needs any.
@@ -71,6 +74,9 @@ pub enum Event<'a> {
         /// Where it was going; absent where the kernel had no record of it.
         #[serde(skip_serializing_if = "Option::is_none")]
         destination: Option<Place>,
+        /// The host and port that a proxy there was asked for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        asked: Option<&'a str>,
         /// Why. The caller read less than this.
         refusal: &'a Refusal,
         /// What only the audit may know of it.

@@ -343,6 +343,7 @@ fn in_words(line: &Value) -> String {
         words.push(place.join("/"));
     }
     words.extend(text("/destination"));
+    words.extend(text("/asked").map(|asked| format!("for {asked}")));
     words.extend(text("/statement").or_else(|| text("/summary")));
     words.extend(text("/refusal/message").map(|message| format!("refused: {message}")));
     for (name, pointer) in [

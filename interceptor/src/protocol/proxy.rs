@@ -29,7 +29,7 @@ pub(super) struct Inside {
 
 /// Hears what a client asks for: the connection that it is to become, where it may.
 pub(super) async fn serve(
-    opening: Opening,
+    mut opening: Opening,
     mut client: TcpStream,
     settings: &Proxy,
 ) -> Option<Inside> {
@@ -51,6 +51,7 @@ pub(super) async fn serve(
         }
     };
     let form = asked.form;
+    opening.asks_for(&asked.host, asked.port);
     match enter(opening, &asked, settings).await {
         Ok(opening) => {
             let opened = timeout(patience, terminate::open(&mut client, form)).await;

@@ -22,7 +22,7 @@ use self::ahead::Ahead;
 use self::inside::Through;
 use super::beside::Beside;
 use super::meter::{Meter, Slot};
-use super::services::Services;
+use super::services::{Going, Services};
 use super::{EndReason, Session};
 use crate::audit::event::{About, Event};
 use crate::audit::{self, Reservation, Sink as _};
@@ -181,6 +181,8 @@ impl Who {
 pub struct Opening {
     who: Who,
     services: Arc<Services>,
+    /// The host and port that its client asks this target for, which is a proxy.
+    asked: Option<String>,
     rules: Vec<RuleId>,
     settings: Vec<Ask>,
     footing: Footing,
@@ -194,6 +196,7 @@ impl Opening {
         Self {
             who,
             services,
+            asked: None,
             rules: Vec::new(),
             settings: Vec::new(),
             footing: Footing::default(),
@@ -206,6 +209,11 @@ impl Opening {
     #[must_use]
     pub fn who(&self) -> &Who {
         &self.who
+    }
+
+    /// Keeps for the audit what host and port the client asks this target for, which is a proxy.
+    pub fn asks_for(&mut self, host: &Host, port: u16) {
+        self.asked = Some(inside::place(host, port));
     }
 
     /// The authority that makes certificates for the client.
@@ -649,9 +657,14 @@ impl Opening {
     /// Writes why there is no session.
     pub fn refuse(self, refusal: &Refusal, cause: Option<String>) {
         let flow = &self.who.flow;
-        let place = (Some(flow.scope), Some(flow.destination.0));
+        let inside = self.who.through.as_ref().map(|through| through.place());
+        let going = Going {
+            scope: Some(flow.scope),
+            destination: Some(flow.destination.0),
+            asked: inside.or(self.asked),
+        };
         let about = self.who.about();
-        self.services.refused(about, place, refusal, cause);
+        self.services.refused(about, going, refusal, cause);
     }
 
     fn recorder(

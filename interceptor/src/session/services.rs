@@ -118,6 +118,17 @@ pub struct Services {
     pub metrics: Metrics,
 }
 
+/// Where a refused connection was going, and whose it is, as far as that is known.
+#[derive(Debug, Default)]
+pub struct Going {
+    /// The scope that it is of.
+    pub scope: Option<u64>,
+    /// Where it went.
+    pub destination: Option<Place>,
+    /// Which host and port a proxy there was asked for.
+    pub asked: Option<String>,
+}
+
 impl Services {
     /// A scope, with whom it is bound to now.
     #[must_use]
@@ -133,20 +144,26 @@ impl Services {
     pub fn refused(
         self: &Arc<Self>,
         about: About<'_>,
-        (scope, destination): (Option<u64>, Option<Place>),
+        Going {
+            scope,
+            destination,
+            asked,
+        }: Going,
         refusal: &Refusal,
         cause: Option<String>,
     ) {
         self.metrics.connection_refused(refusal.kind);
         let scope = scope.and_then(|id| self.scopes.by_id(id));
         let name = about.principal.map_or(0, |json| json.get().len());
-        let bytes = cause.as_ref().map_or(0, String::len).saturating_add(name);
+        let said = [&cause, &asked].into_iter().flatten().map(String::len);
+        let bytes = said.sum::<usize>().saturating_add(name);
         if let Some(scope) = &scope
             && self.identity.affords_line(scope.id, bytes)
         {
             let event = Event::ConnectionRefused {
                 about,
                 destination,
+                asked: asked.as_deref(),
                 refusal,
                 cause,
                 agent: None,
@@ -169,6 +186,7 @@ impl Services {
             services.write_refused(&Event::ConnectionRefused {
                 about,
                 destination,
+                asked: asked.as_deref(),
                 refusal: &refusal,
                 cause,
                 agent: scope.as_ref().map(|scope| scope.agent.as_str()),

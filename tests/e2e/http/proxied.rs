@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use super::{POLICY, TOKEN, serve};
 use crate::lab::{has, lacks, needs_root, text};
+use crate::names::Resolver;
 
 /// What the proxies ask for, and the agent does not have.
 const PASSWORD: &str = "the-proxies-own-password";
@@ -42,6 +43,10 @@ struct Network {
 
 impl Network {
     fn new(policy: &str) -> Result<Self> {
+        Self::with(policy, "")
+    }
+
+    fn with(policy: &str, more: &str) -> Result<Self> {
         needs_root()?;
         let directory = place::temporary("proxied")?;
         let authority = Authority::make(directory.path())?;
@@ -78,6 +83,7 @@ impl Network {
                 secret.display()
             ));
         }
+        settings.more.push_str(more);
         Ok(Self {
             daemon: Daemon::start(settings)?,
             tinyproxy,
@@ -154,6 +160,11 @@ fn what_a_proxy_is_asked_for_is_judged_and_given_the_credential() -> Result<()> 
         [of("api"), of("egress"), of("socks")] == [8, 4, 4],
         "{opened:?}"
     );
+    for line in &opened {
+        let asked = line.get("asked").and_then(Value::as_str);
+        let is_inside = line.get("through").is_some();
+        ensure!(asked == is_inside.then_some(name.as_str()), "{line}");
+    }
     let presented = audit.events("credential.presented")?;
     // One of SOCKS is not asked for.
     ensure!(presented.len() == 2, "{presented:?}");
@@ -182,7 +193,11 @@ fn a_proxy_is_asked_for_targets_alone() -> Result<()> {
     let network = Network::new(POLICY)?;
     let port = network.address.port();
     let elsewhere = format!("https://127.0.0.1:{port}/v1/customers");
-    for url in [elsewhere.as_str(), "https://other.example/"] {
+    let address = format!("127.0.0.1:{port}");
+    for (url, asked) in [
+        (elsewhere.as_str(), address.as_str()),
+        ("https://other.example/", "other.example:443"),
+    ] {
         let [by_connect, by_socks] = network.curl(&["-k"], url)?;
         has(&by_connect.stdout, &["\n000 0 403\n"])?;
         ensure!(!by_socks.status.success(), "{by_socks:?}");
@@ -192,6 +207,7 @@ fn a_proxy_is_asked_for_targets_alone() -> Result<()> {
             .wait_for("connection.refused", DEADLINE, |line| {
                 let said = line.pointer("/refusal/message").and_then(Value::as_str);
                 said.is_some_and(|said| said.contains("which is no target's"))
+                    && line["asked"] == asked
             })?;
     }
     let [in_clear, _] = network.curl(&[], &format!("http://other.example:{port}/v1/customers"))?;
@@ -348,7 +364,53 @@ when { resource == Target::"egress" || resource == Target::"socks" };
     ensure!(refused.len() == 2, "{refused:?}");
     for line in &refused {
         ensure!(text(line, "/target")? == "api", "{line}");
+        let asked = format!("localhost:{}", network.address.port());
+        ensure!(text(line, "/asked")? == asked, "{line}");
     }
     ensure!(!network.log.exists(), "something arrived");
+    Ok(())
+}
+
+#[test]
+fn a_target_is_asked_for_by_the_address_that_its_name_was_told_to_have() -> Result<()> {
+    let resolver = Resolver::start(port::free()?, &[("localhost", [198, 51, 100, 7])])?;
+    let resolvers = format!("resolvers: [{{ address: '{}' }}]\n", resolver.at);
+    let asks = r#"@id("asks") permit (principal is Agent, action == Action::"Resolve", resource);"#;
+    let network = Network::with(&format!("{POLICY}{asks}"), &resolvers)?;
+    let port = network.address.port();
+    let [by_connect, by_socks] = network.proxies;
+    let ca = network.daemon.authority();
+    let ask = |proxy: &str, way: &[&str]| {
+        let trust = ["-sS", "--cacert", &*ca.to_string_lossy(), "-x", proxy];
+        let url = network.url("/v1/customers");
+        let words = [&trust[..], way, &[&url]].concat();
+        network.daemon.agent().run("curl", &words)
+    };
+    // By itself it looks up the name, and asks for what it found.
+    let found = format!("localhost:{port}:198.51.100.7");
+    let ways = [
+        (format!("socks5://{by_socks}"), ["--resolve", &found]),
+        (
+            format!("http://{by_connect}"),
+            ["--connect-to", &format!("{found}:{port}")],
+        ),
+    ];
+    for (proxy, way) in &ways {
+        let said = ask(proxy, way)?;
+        ensure!(!said.status.success(), "nobody has told it that: {said:?}");
+    }
+    ensure!(!network.log.exists(), "something arrived");
+    let told = resolver.asked_by(&network.daemon.agent(), &["A:localhost"])?;
+    has(&told, &["198.51.100.7"])?;
+    for (proxy, way) in &ways {
+        has(&ask(proxy, way)?.ok()?, &["Ann"])?;
+    }
+    // The proxies were asked for the name.
+    let name = format!("localhost:{port}");
+    network.tinyproxy.await_text(&name, DEADLINE)?;
+    network.microsocks.await_text(&name, DEADLINE)?;
+    let opened = network.daemon.audit().events("connection.opened")?;
+    let asked = opened.iter().filter(|line| line["asked"] == name.as_str());
+    ensure!(asked.count() == 2, "{opened:?}");
     Ok(())
 }

@@ -54,6 +54,19 @@ impl Through {
     pub(super) async fn open(&self, proxy: TcpStream) -> io::Result<TcpStream> {
         self.way.ask(proxy, (&self.host, self.port)).await
     }
+
+    /// What it is asked for.
+    pub(super) fn place(&self) -> String {
+        place(&self.host, self.port)
+    }
+}
+
+/// A host and port as people write them.
+pub(super) fn place(host: &Host, port: u16) -> String {
+    match host {
+        Host::Name(name) => format!("{name}:{port}"),
+        Host::Ip(ip) => SocketAddr::new(*ip, port).to_string(),
+    }
 }
 
 /// The target that is dialled by this host and port.
@@ -140,8 +153,7 @@ impl Who {
         let is_clear = self.target.tls.mode == TlsMode::Disable;
         is_clear.then(|| match (&through.host, through.port) {
             (Host::Name(name), HTTP) => name.clone(),
-            (Host::Name(name), port) => format!("{name}:{port}"),
-            (Host::Ip(ip), port) => SocketAddr::new(*ip, port).to_string(),
+            (host, port) => place(host, port),
         })
     }
 
@@ -171,7 +183,7 @@ impl Opening {
     pub async fn inside(self, place: (Host, u16), way: Box<dyn Ask>) -> Result<Self, Refusal> {
         let config = self.services.config.load_full();
         let (host, port) = place;
-        let Some(target) = target(&config, &host, port) else {
+        let Some((target, host)) = self.found(&config, &host, port) else {
             let name = match &host {
                 Host::Name(name) => name.clone(),
                 Host::Ip(ip) => ip.to_string(),
@@ -218,6 +230,22 @@ impl Opening {
         }
     }
 
+    /// The target that is asked for, and by which host: where its scope was told what the address is of, by that name.
+    /// Many clients of SOCKS look names up themselves.
+    fn found(&self, config: &Config, host: &Host, port: u16) -> Option<(Arc<Target>, Host)> {
+        let told = match host {
+            Host::Name(_) => None,
+            Host::Ip(ip) => {
+                let (names, scope) = (&self.services.names, self.who.flow.scope);
+                names.target(config, scope, SocketAddr::new(*ip, port))
+            }
+        };
+        match told {
+            Some((target, name)) => Some((target, Host::Name(name))),
+            None => target(config, host, port).map(|target| (target, host.clone())),
+        }
+    }
+
     /// May this principal use the target that is asked for? Written before anything goes there.
     async fn enter(&mut self, config: &Config) -> Result<(), Refusal> {
         let target = &self.who.target;
@@ -231,10 +259,12 @@ impl Opening {
         let footing: Footing = self.services.grants.take(&grants, Take::Use).await?.into();
         self.who.footing = Arc::new(footing);
         let through = self.who.through.as_ref();
+        let asked = through.map(|through| through.place());
         let event = Event::ConnectionOpened {
             about: self.who.about(),
             destination: self.who.flow.destination.0,
             through: through.map(|through| through.connection),
+            asked: asked.as_deref(),
             rules: &rules,
             grants: self.who.footing.grants(),
         };
