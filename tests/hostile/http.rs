@@ -4,6 +4,7 @@
 
 mod floods;
 mod requests;
+mod rests;
 mod servers;
 
 use std::io::{Read as _, Write as _};

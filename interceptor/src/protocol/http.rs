@@ -35,6 +35,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Duration, timeout};
 
 use self::exchange::Exchange;
+use self::exchange::rest::Rest;
 use self::inject::conceal::Given;
 use self::mask::grpc::Schemas;
 use self::reach::pool::{Key, Pool};
@@ -391,8 +392,12 @@ fn caller(opening: &Opening) -> Caller {
 async fn tell(client: Client, (refusal, to_cluster): (&Refusal, bool)) {
     let refusal = refusal.clone();
     let spoken = client.spoken();
+    let tasks = Tasks::default();
+    let rests = tasks.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let words = refuse::Words::of(&request, to_cluster);
+        let (parts, body) = request.into_parts();
+        drop(Rest::new(body, &parts.headers, &rests));
         let mut answer = words.tell(refuse::told(&refusal, None, None));
         if spoken == Spoken::One {
             let close = HeaderValue::from_static("close");
@@ -400,7 +405,6 @@ async fn tell(client: Client, (refusal, to_cluster): (&Refusal, bool)) {
         }
         async move { Ok::<_, Infallible>(answer) }
     });
-    let tasks = Tasks::default();
     let ended = serve_told(client, service, &tasks).await;
     if let Err(error) = ended {
         tracing::debug!(%error, "a refused client was gone before it was told");

@@ -9,6 +9,7 @@ mod held;
 pub(super) mod lane;
 mod plan;
 pub(super) mod ranges;
+pub(super) mod rest;
 mod sent;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use tokio::sync::Semaphore;
 use self::forward::Outgoing;
 pub(super) use self::plan::Plan;
 use self::plan::Plans;
+use self::rest::Rest;
 use self::sent::Sent;
 use super::answer::Passing;
 use super::facts::{self, Facts, Wrong, body};
@@ -184,8 +186,9 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         request: Request<Incoming>,
         upgraded: OnUpgrade,
     ) -> Result<Answer, Box<Answer>> {
-        let plan = self.plan().map_err(|refusal| self.closing(&refusal))?;
         let (mut parts, incoming) = request.into_parts();
+        let incoming = Rest::new(incoming, &parts.headers, &self.tasks);
+        let plan = self.plan().map_err(|refusal| self.closing(&refusal))?;
         let odd = self.present(&plan, &mut parts);
         let odd = odd.map_err(|refusal| self.told(&refusal))?;
         let Ready {
@@ -319,7 +322,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
     }
 
     /// Reads what is judged of a request: its head, and its body where rules or people need to know it.
-    async fn read(&self, plan: &Plan, mut parts: Parts, incoming: Incoming) -> Ready {
+    async fn read(&self, plan: &Plan, mut parts: Parts, incoming: Rest) -> Ready {
         let sent = Sent::new(plan);
         let looked = sent.head(&mut parts);
         let mut facts = facts::read(&parts, &plan.http, self.port);
@@ -452,7 +455,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
     }
 
     /// A body that goes on as it comes.
-    fn streamed(&self, incoming: Incoming) -> Body {
+    fn streamed(&self, incoming: Rest) -> Body {
         incoming.map_err(std::io::Error::other).boxed_unsync()
     }
 
@@ -468,7 +471,7 @@ impl<G: Gate, W: Way> Exchange<G, W> {
 }
 
 /// Whether a body says that it is no longer than `most`.
-fn is_short(incoming: &Incoming, most: usize) -> bool {
+fn is_short(incoming: &Rest, most: usize) -> bool {
     let length = incoming.size_hint().upper();
     length.is_some_and(|length| usize::try_from(length).is_ok_and(|length| length <= most))
 }
