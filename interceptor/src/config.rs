@@ -44,7 +44,7 @@ pub use names::{NameRefusal, Names, is_below};
 pub use shape::Held;
 pub use shape::http::hmac;
 pub use shape::http::{
-    Client, Cookies, Grant, Http, Inject, Ranges, Sigv4, Tables, Undecrypted, Unread,
+    Client, Cookies, Fields, Grant, Http, Inject, Ranges, Sigv4, Tables, Undecrypted, Unread,
 };
 pub use shape::kubernetes::{Impersonate, Kubernetes, Whom};
 pub use shape::proxy::Proxy;

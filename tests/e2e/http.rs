@@ -2,6 +2,7 @@
 
 mod clients;
 mod conceal;
+mod fields;
 mod held;
 mod leaving;
 mod messages;

@@ -259,3 +259,40 @@ when { principal.groups.contains("games") };
     has(&shop.call(&["Get:order-7"])?, &["Get {"])?;
     has(&shop.arrived()?, &["order-7"])
 }
+
+#[test]
+fn policy_sees_the_fields_of_a_call_that_its_target_says() -> Result<()> {
+    let packed = format!("packed closed{}", " ".repeat(2000));
+    let policy = format!(
+        r#"{POLICY}
+@id("closed") forbid (principal, action == Action::"HttpPost", resource)
+when {{ context.fields.containsAny(["text=closed", "text={packed}"]) }};
+@id("counted") forbid (principal, action == Action::"HttpPost", resource)
+unless {{ context.fields.contains("count=0") }};
+"#
+    );
+    let read = "fields: [{ path: /shop.Customers/Get, read: [text, count] }, { path: /shop.Customers/Talk, read: [text] }]";
+    let shop = Shop::policed(&policy, &[read], &[])?;
+    let said = shop.call(&["Get:open", "Get:closed", "Get:packed closed", "Add:closed"])?;
+    let lines: Vec<&str> = said.lines().collect();
+    let [open, closed, packed, add] = lines.as_slice() else {
+        anyhow::bail!("{said}");
+    };
+    has(open, &["Get {"])?;
+    for refused in [closed, packed] {
+        has(refused, &["Get failed PERMISSION_DENIED"])?;
+    }
+    // Of the others nothing is read, so nothing is counted.
+    has(add, &["Add failed PERMISSION_DENIED"])?;
+    lacks(&shop.arrived()?, &["closed"])?;
+    let refused = shop.daemon.audit().events("request.refused")?;
+    let rule = |at: usize| {
+        let line = refused.get(at).context("a line")?;
+        text(line, "/refusal/rules/0")
+    };
+    ensure!(
+        [rule(0)?, rule(1)?, rule(2)?] == ["closed", "closed", "counted"],
+        "{refused:?}"
+    );
+    Ok(())
+}

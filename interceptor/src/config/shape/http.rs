@@ -1,6 +1,7 @@
 //! `http`: what a target that speaks HTTP says, and what is made of it.
 
 mod client;
+mod fields;
 pub mod hmac;
 mod passing;
 mod sigv4;
@@ -8,6 +9,7 @@ mod sigv4;
 use std::path::PathBuf;
 
 pub use self::client::{Client, Grant};
+pub use self::fields::Fields;
 use self::hmac::Hmac;
 pub use self::passing::Undecrypted;
 pub use self::sigv4::Sigv4;
@@ -53,6 +55,8 @@ pub struct Http {
     pub mcp: Vec<String>,
     /// Paths whose requests name a language model.
     pub models: Vec<String>,
+    /// Paths of whose requests policy sees fields of the body.
+    pub fields: Vec<Fields>,
     /// Most bytes of a body that is read to be judged. Default 1 MiB.
     pub judged_bytes: usize,
     /// Most bytes of each body that are recorded. Default 64 KiB.
@@ -275,7 +279,7 @@ pub(in crate::config) const HTTP: Shape = Shape::Keys(&[
         Shape::Text(Form::Holds(Held::Descriptors)),
         "none",
         "A file of descriptors (`protoc --include_imports -o FILE`) by which messages of gRPC are read, so that they are \
-         masked as JSON is.",
+         masked as JSON is, and policy sees their `fields`.",
     ),
     may(
         "graphql",
@@ -295,6 +299,7 @@ pub(in crate::config) const HTTP: Shape = Shape::Keys(&[
         "none",
         "Paths whose requests are JSON that names a language model (`model`).",
     ),
+    fields::FIELDS,
     may(
         "judged",
         Shape::Size(KIB, GIB / 64),
@@ -420,6 +425,7 @@ pub(in crate::config) fn build(
         graphql: build::texts(http, "graphql"),
         mcp: build::texts(http, "mcp"),
         models: build::texts(http, "models"),
+        fields: fields::build(http),
         judged_bytes: bytes("judged", 1 << 20),
         recorded_bytes: bytes("recorded", 64 << 10),
         path_parameters: build::flag(http, "path_parameters", false),
@@ -592,6 +598,9 @@ pub(in crate::config) fn cross(
     }
     if let Some((part, expected)) = passing::wrong(http, node, target) {
         wrong(part, expected);
+    }
+    if let Some(expected) = fields::wrong(http) {
+        wrong("fields", expected);
     }
     if http.mask.len() > MASKS_MAX {
         wrong("mask", "expected at most 256 fields");

@@ -140,6 +140,7 @@ pub(in crate::config) fn build(
         graphql: Vec::new(),
         mcp: Vec::new(),
         models: Vec::new(),
+        fields: Vec::new(),
         judged_bytes: bytes("judged", 4 << 20),
         recorded_bytes: bytes("recorded", 64 << 10),
         grpc: None,

@@ -42,6 +42,9 @@ pub struct HttpFacts {
     /// The model that a request to a language model names; empty for everything else.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub model: String,
+    /// Fields of its body that the target says are to be read, with their values: `customer.country=DE`.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub fields: BTreeSet<String>,
 }
 
 /// What a GraphQL document does.
@@ -88,15 +91,22 @@ impl HttpFacts {
     /// How many things it names.
     pub(in crate::policy) fn size(&self) -> usize {
         let fields = self.graphql.as_ref().map_or(0, |facts| facts.fields.len());
-        let sizes = [self.query.len(), self.parameters.len(), self.headers.len()];
+        let sizes = [
+            self.query.len(),
+            self.parameters.len(),
+            self.headers.len(),
+            self.fields.len(),
+        ];
         sizes.into_iter().fold(fields, usize::saturating_add)
     }
 
     /// About how many bytes it takes.
     pub(in crate::policy) fn weight(&self) -> usize {
         let graphql = self.graphql.iter();
-        let sets = [&self.query, &self.parameters, &self.headers].into_iter();
-        let sets = sets.chain(graphql.flat_map(|facts| [&facts.operations, &facts.fields]));
+        let sets = [&self.query, &self.parameters, &self.headers, &self.fields];
+        let sets = sets
+            .into_iter()
+            .chain(graphql.flat_map(|facts| [&facts.operations, &facts.fields]));
         let texts = sets.flatten().map(|text| size_of_val(text) + text.len());
         let names = [
             self.grpc
@@ -127,6 +137,7 @@ impl HttpFacts {
             ("contentType", text(&self.content_type)),
             ("upgrade", text(&self.upgrade)),
             ("model", text(&self.model)),
+            ("fields", set(&self.fields)),
         ];
         if let Some(facts) = &self.graphql {
             let fields = [

@@ -11,6 +11,7 @@ mod plan;
 pub(super) mod ranges;
 pub(super) mod rest;
 mod sent;
+mod wanted;
 
 use std::sync::Arc;
 
@@ -29,15 +30,16 @@ pub(super) use self::plan::Plan;
 use self::plan::Plans;
 use self::rest::Rest;
 use self::sent::Sent;
+use self::wanted::{Wanted, hear, of_body, wanted};
 use super::answer::Passing;
-use super::facts::{self, Facts, Wrong, body};
+use super::facts::{self, Facts, Wrong};
 use super::inject::conceal::Given;
 use super::mask::Masker;
 use super::mask::grpc::{self, Schemas};
 use super::reach::{Lease, Reach, Tasks, Way};
 use super::{Answer, Body, Spoken, empty, inject, mask, refuse};
 use crate::clock::{self, BootTime};
-use crate::config::{Http, Unread};
+use crate::config::Unread;
 use crate::policy::Refusal;
 use crate::protocol::kubernetes;
 use crate::protocol::kubernetes::facts::WrongBody;
@@ -405,14 +407,10 @@ impl<G: Gate, W: Way> Exchange<G, W> {
         &self,
         plan: &Plan,
         facts: &mut Facts,
-        wanted: Option<Wanted>,
+        wanted: Option<Wanted<'_>>,
         (parts, bytes): (&Parts, &Bytes),
     ) {
-        if let Some(wanted) = wanted
-            && let Err(wrong) = said(facts, wanted, parts, bytes)
-        {
-            facts.wrong = Some(wrong);
-        }
+        hear(facts, (plan, wanted), (parts, bytes), self.gate.room());
         facts.wrong = facts.wrong.or_else(|| self.around(plan, facts));
         if let Some(write) = self.written(plan, facts)
             && self.masks(plan, facts).is_written(bytes, write)
@@ -483,28 +481,6 @@ fn text(parts: &Parts, facts: &Facts) -> String {
     stream.unwrap_or_else(|| format!("{} {path}", parts.method))
 }
 
-/// What a body is read for.
-#[derive(Clone, Copy)]
-enum Wanted {
-    /// What HTTP carries.
-    Http(body::Wanted),
-    /// A cluster.
-    Cluster(kubernetes::facts::Wanted),
-}
-
-fn wanted(facts: &Facts, settings: &Http) -> Option<Wanted> {
-    match &facts.cluster {
-        Some(cluster) => {
-            // A patch is looked at where fields are masked.
-            let is_looked_at = |wanted: &kubernetes::facts::Wanted| {
-                *wanted != kubernetes::facts::Wanted::Patch || !settings.mask.is_empty()
-            };
-            cluster.wanted().filter(is_looked_at).map(Wanted::Cluster)
-        }
-        None => body::wanted(facts, settings).map(Wanted::Http),
-    }
-}
-
 /// Answers a question of what is permitted.
 fn told_of_policy<G: Gate>(answer: String, mut ending: Ending<G>) -> Answer {
     ending.outcome.status = "201, answered by policy".to_owned();
@@ -513,44 +489,6 @@ fn told_of_policy<G: Gate>(answer: String, mut ending: Ending<G>) -> Answer {
     let json = HeaderValue::from_static("application/json");
     answer.headers_mut().insert(header::CONTENT_TYPE, json);
     answer
-}
-
-/// Reads what a body says.
-fn said(facts: &mut Facts, wanted: Wanted, parts: &Parts, bytes: &Bytes) -> Result<(), Wrong> {
-    if parts.headers.contains_key(header::CONTENT_ENCODING) {
-        return Err(Wrong::Unreadable(
-            "the body is compressed, and has to be read",
-        ));
-    }
-    if inject::is_in_pieces(&parts.headers) {
-        return Err(Wrong::Unreadable(
-            "the body comes in signed pieces, and has to be read",
-        ));
-    }
-    match (wanted, &mut facts.cluster) {
-        (Wanted::Http(wanted), _) => body::read(facts, wanted, parts, bytes),
-        (Wanted::Cluster(wanted), Some(cluster)) => {
-            cluster.read_body(wanted, bytes).map_err(of_body)?;
-            facts.around = cluster.copies.then_some(Wrong::NotOffered(
-                "what is masked here would be copied, or asked for",
-                "write values as they are to be: a merge patch, or apply",
-            ));
-            Ok(())
-        }
-        (Wanted::Cluster(_), None) => Ok(()),
-    }
-}
-
-fn of_body(wrong: WrongBody) -> Wrong {
-    match wrong {
-        WrongBody::Masked => Wrong::NotOffered(
-            "this would write a mask in the place of a value",
-            "leave out what is masked, or write the value itself",
-        ),
-        WrongBody::Unreadable => {
-            Wrong::Unreadable("the question of what is permitted is not JSON that can be read")
-        }
-    }
 }
 
 /// What people are shown beside the first line.

@@ -123,7 +123,7 @@ pub fn read(parts: &Parts, settings: &Http, port: u16) -> Facts {
     };
     let wrong = fill(&mut http, parts, settings, port).err();
     if http.content_type.starts_with("application/grpc") {
-        http.grpc = grpc(&http.path);
+        http.grpc = called(&http.path);
     }
     Facts {
         actions: actions(parts, &http),
@@ -302,8 +302,9 @@ pub fn content_type_of(headers: &hyper::HeaderMap) -> String {
     said.unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// `/package.Service/Method`.
-fn grpc(path: &str) -> Option<GrpcFacts> {
+/// The procedure of gRPC that a path names: `/package.Service/Method`.
+#[must_use]
+pub fn called(path: &str) -> Option<GrpcFacts> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
     Some(GrpcFacts {
         service: service.to_owned(),

@@ -56,6 +56,7 @@ pub(super) fn wrong(
         !http.mask.is_empty() || !target.detect.is_empty() || !http.detect_sent.is_empty();
     let needs_sight = [
         "grpc",
+        "fields",
         "graphql",
         "mcp",
         "models",

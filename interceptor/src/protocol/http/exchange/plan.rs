@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::{Http, Kubernetes, Target};
+use crate::policy::GrpcFacts;
 use crate::protocol::http::facts::Facts;
 use crate::protocol::http::mask::Masks;
 use crate::protocol::http::mask::grpc::{Call, Schema, Schemas};
@@ -36,7 +37,12 @@ pub(crate) struct Cluster {
 impl Plan {
     /// What is known of the messages of a call of gRPC.
     pub(super) fn call(&self, facts: &Facts) -> Option<Call> {
-        Call::of(self.schema.as_ref()?, facts.http.grpc.as_ref()?)
+        self.called(facts.http.grpc.as_ref()?)
+    }
+
+    /// The same of a procedure that is not called as one.
+    pub(super) fn called(&self, named: &GrpcFacts) -> Option<Call> {
+        Call::of(self.schema.as_ref()?, named)
     }
 
     /// What is masked of the answer to a request, where it is not revealed.

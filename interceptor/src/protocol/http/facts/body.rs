@@ -15,23 +15,27 @@ use crate::protocol::http::wire::{is_token, query};
 
 mod graphql;
 
+/// Values of fields of one body.
+const VALUES_MAX: usize = 256;
 /// Levels of nesting of a body: the reader of JSON has one of its own.
 const DEPTH: &str = "the body is not JSON that can be read";
 
 /// What is read of the bodies of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum Wanted<'a> {
     /// GraphQL.
     Graphql,
     /// The Model Context Protocol.
     Mcp,
     /// The model that is asked.
     Model,
+    /// Fields, by their keys with dots between.
+    Fields(&'a [String]),
 }
 
 /// What is to be read of the body of a request to this path.
 #[must_use]
-pub fn wanted(facts: &Facts, settings: &Http) -> Option<Wanted> {
+pub fn wanted<'a>(facts: &Facts, settings: &'a Http) -> Option<Wanted<'a>> {
     let path = &facts.http.path;
     let rows = [
         (Wanted::Graphql, &settings.graphql),
@@ -39,15 +43,27 @@ pub fn wanted(facts: &Facts, settings: &Http) -> Option<Wanted> {
         (Wanted::Model, &settings.models),
     ];
     let mut rows = rows.into_iter();
-    rows.find(|(_, paths)| paths.iter().any(|one| one == path))
-        .map(|(wanted, _)| wanted)
+    let of_path = rows.find(|(_, paths)| paths.iter().any(|one| one == path));
+    let fields = || {
+        let mut fields = settings.fields.iter();
+        fields.find(|fields| fields.path == *path)
+    };
+    match of_path {
+        Some((wanted, _)) => Some(wanted),
+        None => fields().map(|fields| Wanted::Fields(&fields.read)),
+    }
 }
 
 /// Reads a body, or the query where there is none.
 ///
 /// # Errors
 /// Why it cannot be read.
-pub fn read(facts: &mut Facts, wanted: Wanted, parts: &Parts, body: &[u8]) -> Result<(), Wrong> {
+pub fn read(
+    facts: &mut Facts,
+    wanted: Wanted<'_>,
+    parts: &Parts,
+    body: &[u8],
+) -> Result<(), Wrong> {
     if !facts.http.upgrade.is_empty() {
         return Err(Wrong::Unreadable(
             "what is said on a connection that becomes another cannot be read",
@@ -75,9 +91,23 @@ pub fn read(facts: &mut Facts, wanted: Wanted, parts: &Parts, body: &[u8]) -> Re
                 "leave out aliases",
             ));
         }
-        Wanted::Mcp | Wanted::Model if body.is_empty() => {
+        Wanted::Mcp | Wanted::Model | Wanted::Fields(_) if body.is_empty() => {
             let without = [Method::GET, Method::HEAD, Method::OPTIONS, Method::DELETE];
             return says_nothing(&without).then_some(()).ok_or(nothing);
+        }
+        Wanted::Fields(read) => {
+            let said = strict(body)?;
+            for name in read {
+                let keys: Vec<&str> = name.split('.').collect();
+                if let Some(first) = keys.first()
+                    && query::only(raw, first)?.is_some()
+                {
+                    return Err(Wrong::Unreadable(
+                        "the query names a field that has to be read of the body",
+                    ));
+                }
+                fields(&said, (name, &keys), &mut facts.http.fields)?;
+            }
         }
         Wanted::Mcp => facts.http.mcp = Some(message(&strict(body)?)?),
         Wanted::Model => {
@@ -169,6 +199,55 @@ fn message(said: &Value) -> Result<McpFacts, Wrong> {
     };
     let name = name.unwrap_or_default();
     Ok(McpFacts { method, name })
+}
+
+/// What stands in a field, and in each one of lists on the way: `name=value`.
+fn fields(
+    of: &Value,
+    (name, keys): (&str, &[&str]),
+    said: &mut BTreeSet<String>,
+) -> Result<(), Wrong> {
+    if said.len() >= VALUES_MAX {
+        return Err(Wrong::Unreadable(
+            "it has more values in fields than are read",
+        ));
+    }
+    let odd = Wrong::Unreadable(
+        "a field that has to be read holds other fields, or lies in what has none",
+    );
+    let text = match (of, keys) {
+        (Value::Array(each), _) => {
+            return each
+                .iter()
+                .try_for_each(|one| fields(one, (name, keys), said));
+        }
+        (Value::Object(object), [key, below @ ..]) => {
+            let is_odd = |other: &String| *other != **key && folded(other) == folded(key);
+            if object.keys().any(is_odd) {
+                return Err(Wrong::Unreadable("a key stands in an odd case"));
+            }
+            return match object.get(*key) {
+                Some(value) => fields(value, (name, below), said),
+                None => Ok(()),
+            };
+        }
+        // As the other keys below it, it is not there.
+        (Value::Null, [_, ..]) => return Ok(()),
+        (Value::Object(_), []) | (_, [_, ..]) => return Err(odd),
+        (Value::Null, []) => "null".to_owned(),
+        (Value::Bool(flag), []) => flag.to_string(),
+        (Value::Number(number), []) => plainly(number),
+        (Value::String(text), []) => text.clone(),
+    };
+    said.insert(format!("{name}={text}"));
+    Ok(())
+}
+
+/// A number as it is written plainly: `1` for `1.0` and `1e0`.
+fn plainly(number: &serde_json::Number) -> String {
+    let float = number.as_f64().filter(|_| number.is_f64());
+    // Shortest, and without an exponent.
+    float.map_or_else(|| number.to_string(), |float| (float + 0.0).to_string())
 }
 
 /// Whether an object has no key that a reader may take for one of these words, but the word itself.

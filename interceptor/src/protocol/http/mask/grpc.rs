@@ -3,6 +3,7 @@
 //! A message is held until it is there as a whole, since what is masked of it changes lengths before it. What comes
 //! compressed is read as what it says, and goes on like that: each message says by itself whether it is compressed.
 
+mod fields;
 mod message;
 mod schema;
 mod wire;

@@ -68,7 +68,7 @@ fn a_key_that_is_said_twice_is_not_read() {
 }
 
 /// What is read of a request, or why nothing is.
-fn said(wanted: Wanted, line: (&str, &str), kind: &str, body: &str) -> Result<Facts, Wrong> {
+fn said(wanted: Wanted<'_>, line: (&str, &str), kind: &str, body: &str) -> Result<Facts, Wrong> {
     let request = hyper::Request::builder()
         .method(line.0)
         .uri(line.1)
@@ -242,4 +242,51 @@ fn a_message_names_one_thing_to_every_reader() {
     for (body, expected) in rows {
         assert_eq!(named(body).as_deref(), expected, "{body}");
     }
+}
+
+#[test]
+fn fields_are_read_with_all_that_servers_may_read_in_them() {
+    let read = ["currency", "customer.country", "items.sku", "dryRun"].map(str::to_owned);
+    let fields = |target: &str, body: &str| {
+        let facts = said(Wanted::Fields(&read), ("POST", target), JSON, body);
+        facts.map(|facts| facts.http.fields.into_iter().collect::<Vec<_>>())
+    };
+    let plain = |body: &str| fields("/v1/payments?x=1", body).map(|said| said.join(" "));
+    for (body, expected) in [
+        (
+            r#"{"currency":"EUR","customer":{"country":"DE","name":"x"},"amount":7,"dryRun":false}"#,
+            "currency=EUR customer.country=DE dryRun=false",
+        ),
+        (
+            r#"{"items":[{"sku":1},{"sku":"a b"},{"n":1},{"sku":[1.0,1e2,-0.5]}]}"#,
+            "items.sku=-0.5 items.sku=1 items.sku=100 items.sku=a b",
+        ),
+        (r#"{"currency":null,"customer":null}"#, "currency=null"),
+        (
+            r#"[{"currency":"EUR"},{"currency":"USD"}]"#,
+            "currency=EUR currency=USD",
+        ),
+        ("{}", ""),
+    ] {
+        assert_eq!(plain(body).as_deref(), Ok(expected), "{body}");
+    }
+    for odd in [
+        r#"{"Currency":"EUR"}"#,
+        r#"{"currency":"EUR","CURRENCY":"USD"}"#,
+        r#"{"dryrun":true}"#,
+        r#"{"customer":{"country":"DE","Country":"KP"}}"#,
+        r#"{"customer":"DE"}"#,
+        r#"{"currency":{"code":"EUR"}}"#,
+        r#""EUR""#,
+        "",
+    ] {
+        assert!(matches!(plain(odd), Err(Wrong::Unreadable(_))), "{odd}");
+    }
+    for target in ["/v1/payments?currency=USD", "/v1/payments?customer=DE"] {
+        let said = fields(target, "{}");
+        assert!(matches!(said, Err(Wrong::Unreadable(_))), "{target}");
+    }
+    let many: Vec<String> = (0..=VALUES_MAX).map(|n| n.to_string()).collect();
+    let many = format!(r#"{{"currency":[{}]}}"#, many.join(","));
+    assert!(plain(&many).is_err());
 }

@@ -513,7 +513,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// What a number says, as people write it.
-fn said(number: Number, bytes: &[u8]) -> Result<String, Broken> {
+pub(super) fn said(number: Number, bytes: &[u8]) -> Result<String, Broken> {
     let varint = || wire::varint(bytes, 0..bytes.len()).map(|(number, _)| number);
     let four = || <[u8; 4]>::try_from(bytes).map_err(|_short| MALFORMED);
     let eight = || <[u8; 8]>::try_from(bytes).map_err(|_short| MALFORMED);

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prost::Message as _;
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{
-    DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet,
-    MethodDescriptorProto,
+    DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto,
+    FileDescriptorSet, MethodDescriptorProto,
 };
 
 use super::wire::Wire;
@@ -28,6 +28,8 @@ pub(super) struct MessageId(usize);
 pub struct Schema {
     messages: Vec<Message>,
     by_name: HashMap<String, MessageId>,
+    /// By name, the words for the numbers of an enumeration; the first is what is read where none is written.
+    words: HashMap<String, Arc<Vec<(i32, String)>>>,
     /// By service and method, with a slash between, what is asked and what is answered.
     methods: HashMap<String, (MessageId, MessageId)>,
 }
@@ -63,6 +65,21 @@ pub(super) struct Field {
     pub(super) names: [String; 2],
     pub(super) kind: Kind,
     pub(super) count: Count,
+    /// What a number of an enumeration is called.
+    pub(super) words: Option<Arc<Vec<(i32, String)>>>,
+    /// What readers find where it is not written; none where they find nothing, or a message.
+    pub(super) absent: Option<String>,
+    /// At most one of some fields is written.
+    pub(super) is_chosen: bool,
+    /// Readers keep 32 bits of its number, whatever is written.
+    pub(super) is_narrow: bool,
+}
+
+impl Field {
+    /// Whether people call it so.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        self.names.iter().any(|known| known == name)
+    }
 }
 
 /// What a field holds.
@@ -150,6 +167,9 @@ impl Schema {
             for message in &file.message_type {
                 schema.name(&prefix(file.package()), message)?;
             }
+            for words in &file.enum_type {
+                schema.call(&prefix(file.package()), words);
+            }
         }
         for file in &files {
             schema.fill_of(file)?;
@@ -175,10 +195,20 @@ impl Schema {
         for nested in &message.nested_type {
             self.name(&format!("{name}."), nested)?;
         }
+        for words in &message.enum_type {
+            self.call(&format!("{name}."), words);
+        }
         match self.by_name.insert(name, id) {
             None => Ok(()),
             Some(_) => Err(format!("it has two messages {prefix}{}", message.name())),
         }
+    }
+
+    fn call(&mut self, prefix: &str, words: &EnumDescriptorProto) {
+        let called = words.value.iter();
+        let called = called.map(|value| (value.number(), value.name().to_owned()));
+        let name = format!("{prefix}{}", words.name());
+        self.words.insert(name, Arc::new(called.collect()));
     }
 
     fn fill_of(&mut self, file: &FileDescriptorProto) -> Result<(), String> {
@@ -226,9 +256,20 @@ impl Schema {
     }
 
     fn add(&mut self, message: &str, field: &FieldDescriptorProto) -> Result<(), String> {
+        let kind = self.kind(field)?;
+        let words = (field.r#type() == Type::Enum).then(|| field.type_name());
+        let words = words.and_then(|name| self.words.get(name.trim_start_matches('.')));
+        let words = words.map(Arc::clone);
         let made = Field {
             names: [field.name().to_owned(), json_name(field)],
-            kind: self.kind(field)?,
+            absent: absent(field, kind, words.as_deref()),
+            is_chosen: is_chosen(field),
+            is_narrow: matches!(
+                field.r#type(),
+                Type::Int32 | Type::Uint32 | Type::Sint32 | Type::Enum
+            ),
+            words,
+            kind,
             count: match field.label() {
                 Label::Optional => Count::AtMostOnce,
                 Label::Required => Count::Once,
@@ -297,6 +338,30 @@ impl Schema {
                 .map(|(number, field)| (*number, field))
         })
     }
+}
+
+/// What readers find in the place of a field that is not written: what it says of itself, or nothing of its kind.
+fn absent(
+    field: &FieldDescriptorProto,
+    kind: Kind,
+    words: Option<&Vec<(i32, String)>>,
+) -> Option<String> {
+    if field.label() != Label::Optional || is_chosen(field) {
+        return None;
+    }
+    match (kind, &field.default_value, words) {
+        (Kind::Message(_), ..) | (Kind::Bytes, Some(_), _) => None,
+        (_, Some(said), _) => Some(said.clone()),
+        (Kind::Text | Kind::Bytes, None, _) => Some(String::new()),
+        (Kind::Number(Number::Flag), None, _) => Some("false".to_owned()),
+        (Kind::Number(_), None, Some(words)) => words.first().map(|(_, word)| word.clone()),
+        (Kind::Number(_), None, None) => Some("0".to_owned()),
+    }
+}
+
+/// Whether it is one of some of which at most one is written. One that is `optional` is written as such a choice.
+fn is_chosen(field: &FieldDescriptorProto) -> bool {
+    field.oneof_index.is_some() && !field.proto3_optional()
 }
 
 /// What stands before the names of a package.
