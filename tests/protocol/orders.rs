@@ -318,7 +318,6 @@ async fn what_is_found_in_a_hidden_order_is_answered_in_another() {
             "DELETE FROM before WHERE org = 1 RETURNING 1 / (id - 1)",
             "DELETE 10",
         ),
-        ("MERGE 10",),
     ] {
         let told = shown(&said(front.address, "founds_a", text).await);
         let is_answered = told.contains(end) && !told.contains("ERROR");
