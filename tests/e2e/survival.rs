@@ -245,7 +245,7 @@ fn a_missing_secret_is_a_refusal_that_does_not_say_where_it_was_looked_for() -> 
     let error = refused(lab.psql(&["select 1"])?)?;
     has(&error, &["FATAL"])?;
     let secret = lab.daemon.secret("shop");
-    lab::lacks(&error, &[&secret.to_string_lossy()])?;
+    lacks(&error, &[&secret.to_string_lossy()])?;
     let line = lab
         .daemon
         .audit()
