@@ -42,9 +42,8 @@ pub use load::is_open;
 pub use mistake::{Mistake, Mistakes, Place};
 pub use names::{NameRefusal, Names, is_below};
 pub use shape::Held;
-pub use shape::http::hmac;
 pub use shape::http::{
-    Client, Cookies, Fields, Grant, Http, Inject, Ranges, Sigv4, Tables, Undecrypted, Unread,
+    Client, Cookies, Fields, Grant, Http, Inject, Ranges, Sigv4, Tables, Undecrypted, Unread, hmac,
 };
 pub use shape::kubernetes::{Impersonate, Kubernetes, Whom};
 pub use shape::proxy::Proxy;

@@ -289,9 +289,9 @@ pub(super) fn load_program(
     attr.log_level = 1;
     attr.log_size = u32::try_from(LOG).map_err(io::Error::other)?;
     attr.log = log.as_mut_ptr().expose_provenance() as u64;
-    load(&mut attr).or_else(|_again| {
+    load(&mut attr).map_err(|_again| {
         let words = format!("{error}: {}", last_words(&log));
-        Err(io::Error::new(error.kind(), words))
+        io::Error::new(error.kind(), words)
     })
 }
 

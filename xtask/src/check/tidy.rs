@@ -265,7 +265,10 @@ fn cases(sources: &[Source], faults: &mut Vec<Fault>) {
         {
             faults.push(Fault::of(&policy.path, "no *.cases.yaml beside it"));
         }
-        for id in policy.text.split("@id(\"").skip(1) {
+        // A rule in a comment is an example.
+        let lines = policy.text.lines();
+        let rules = lines.filter(|line| !line.trim_start().starts_with("//"));
+        for id in rules.flat_map(|line| line.split("@id(\"").skip(1)) {
             let id = id.split('"').next().unwrap_or_default();
             let named = |cases: &&Source| {
                 let rules = cases.text.split("rule: ").skip(1);

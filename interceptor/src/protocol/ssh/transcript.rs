@@ -220,6 +220,10 @@ impl Reading {
     ) -> Result<(), wire::Broken> {
         files.sent.extend_from_slice(bytes);
         while let Some(packet) = wire::packet(&mut files.sent)? {
+            // Nothing is said of it, and of a part of a file no more than the head may be kept.
+            if wire::kind_of(&packet) == kind::WRITE {
+                continue;
+            }
             let (id, request) = wire::request(&packet)?;
             let Some(said) = said(&request) else {
                 continue;

@@ -392,7 +392,7 @@ fn what_was_written_is_vouched_for_in_time_though_nothing_follows() {
     };
     while !sealed() {
         assert!(clock::boot().since(begun) < Duration::from_secs(20));
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::park_timeout(Duration::from_millis(5));
     }
     let all = vouched(&heard.about(Uuid::max()));
     let report = all.check(&root).unwrap().by(&all);

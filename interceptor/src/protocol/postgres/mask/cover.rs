@@ -6,6 +6,7 @@
 //! a foreign key holds the same values; a view shows what its query reads. Where it cannot be said which
 //! column of a view shows a masked one, all of its columns are masked.
 
+mod misfit;
 mod order;
 mod reach;
 mod rights;
@@ -19,15 +20,14 @@ pub(super) use self::order::SYSTEM;
 pub(super) use self::order::{Condition, Order, Way, blind};
 use super::expression::{self, Subject, identifier};
 use super::functions;
-use super::misfit;
 use super::resolve::Meaning;
 use super::schema::{Column, Schema, Table};
 use pg_query::protobuf::RangeVar;
 
 use crate::masking::{Mask, Masked, Masks, Relation};
 
+pub use self::misfit::Misfit;
 pub use self::rights::Writable;
-pub use super::misfit::Misfit;
 
 /// A database's relations with the masks that are on them, for one principal.
 #[derive(Debug)]

@@ -5,15 +5,17 @@
 //!
 //! By the text alone. Literals are not looked at: the outcome is that of each text of the same shape.
 
+pub(super) mod sure;
+
 use std::collections::{BTreeSet, HashSet};
 
 use pg_query::protobuf::node::Node as Kind;
 use pg_query::protobuf::{Node, SelectStmt, SetOperation, WithClause};
 use serde_json::Value;
 
+use self::sure::{Column, Sure};
 use super::cover::{Order, Way};
 use super::schema::Table;
-use super::sure::{Column, Sure};
 
 /// A relation of which rows may come in such an order, and what the statement calls it.
 pub(super) struct Candidate<'a> {

@@ -204,7 +204,9 @@ mod tests {
             while let Some(packet) = packet(&mut rest).unwrap() {
                 ids.push(u32::from_be_bytes(packet[1..5].try_into().unwrap()));
                 lengths.push(packet.len());
-                request(&packet).unwrap();
+                if packet[0] != kind::WRITE {
+                    request(&packet).unwrap();
+                }
             }
             assert!(rest.is_empty());
             assert_eq!(ids, [1, 2, 3, 4, 5, 6], "{piece}");

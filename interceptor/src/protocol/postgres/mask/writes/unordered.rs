@@ -16,7 +16,7 @@ use crate::protocol::postgres::mask::functions::is_steady;
 use crate::protocol::postgres::mask::last;
 use crate::protocol::postgres::mask::resolve::Veto;
 use crate::protocol::postgres::mask::schema::{Schema, Table, TiedBy};
-use crate::protocol::postgres::mask::sure::{Column, Sure, named};
+use crate::protocol::postgres::mask::way::sure::{Column, Sure, named};
 
 /// Whether a write to `relation`, of which the rows lie in the order of what is masked, tells nothing of that order: it
 /// gives no rows back, reads nothing else, asks nothing that may fail for one row and not for another, what it sets is

@@ -2,9 +2,9 @@
 //! that cannot keep the type of its column, is closed: what it would show is not known. A table that is not
 //! there masks nothing. The operator is told, as nobody else would notice.
 
-use super::cover::subject;
-use super::expression;
-use super::schema::Schema;
+use super::super::expression;
+use super::super::schema::Schema;
+use super::subject;
 use crate::masking::{Mask, Masks, Relation};
 
 /// More are not named, only counted.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use pg_query::protobuf::node::Node as Kind;
 use pg_query::protobuf::{AExpr, AExprKind, ColumnRef, Node};
 
-use super::last;
+use super::super::last;
 
 /// The first number of an object that users make (`access/transam.h`).
 const FIRST_OF_USERS: u32 = 16_384;
@@ -23,14 +23,14 @@ const ON_TEXTS: [&str; 6] = ["lower", "upper", "btrim", "ltrim", "rtrim", "lengt
 const SHAPES: [u32; 7] = [600, 601, 602, 603, 604, 628, 718];
 
 /// The types that a column of a name may have; none where that is another's, and not looked at by itself.
-pub(super) struct Column(pub(super) BTreeSet<u32>);
+pub(in super::super) struct Column(pub(in super::super) BTreeSet<u32>);
 
 /// What each column that is named is; `None` where that is not known.
-pub(super) type Columns<'c> = dyn Fn(&[&str]) -> Option<Column> + 'c;
+pub(in super::super) type Columns<'c> = dyn Fn(&[&str]) -> Option<Column> + 'c;
 
 /// What may fail in conditions after all, alike for each row for which it does.
 #[derive(Default)]
-pub(super) struct Sure {
+pub(in super::super) struct Sure {
     /// How many places may.
     places: usize,
     /// Whether two columns may have no common collation.
@@ -39,17 +39,17 @@ pub(super) struct Sure {
 
 impl Sure {
     /// Whether nothing may.
-    pub(super) fn is_certain(&self) -> bool {
+    pub(in super::super) fn is_certain(&self) -> bool {
         self.places == 0 && !self.collates
     }
 
     /// Whether at most one may, so that it does not matter for which row it does.
-    pub(super) fn is_alike(&self) -> bool {
+    pub(in super::super) fn is_alike(&self) -> bool {
         self.places.saturating_add(usize::from(self.collates)) <= 1
     }
 
     /// Whether a condition fails for no row, but for what is counted here.
-    pub(super) fn holds(&mut self, condition: &Node, columns: &Columns<'_>) -> bool {
+    pub(in super::super) fn holds(&mut self, condition: &Node, columns: &Columns<'_>) -> bool {
         match &condition.node {
             Some(Kind::BoolExpr(joined)) => joined.args.iter().all(|one| self.holds(one, columns)),
             Some(Kind::NullTest(test)) => test
@@ -133,7 +133,7 @@ impl Sure {
 
     /// A column of a type of the server's own, a constant or a parameter. What a cast of a text does not take is told
     /// before any row is looked at, where its type is the server's own.
-    pub(super) fn is_side(&mut self, side: &Node, columns: &Columns<'_>) -> bool {
+    pub(in super::super) fn is_side(&mut self, side: &Node, columns: &Columns<'_>) -> bool {
         match &side.node {
             Some(Kind::AConst(_) | Kind::ParamRef(_) | Kind::SqlvalueFunction(_)) => true,
             Some(Kind::ColumnRef(column)) => named(column)
@@ -197,7 +197,7 @@ impl Sure {
 }
 
 /// The words of a column's name, where each is one.
-pub(super) fn named(column: &ColumnRef) -> Option<Vec<&str>> {
+pub(in super::super) fn named(column: &ColumnRef) -> Option<Vec<&str>> {
     let words = column.fields.iter();
     words
         .map(|field| last(std::slice::from_ref(field)))
