@@ -206,14 +206,15 @@ fn what_would_begin_after_whom_it_is_asked_for_is_gone_is_refused_and_uses_nothi
 {
     let scene = Scene::new(&[])?;
     let file = readable(&scene, &scene.provider.token("analyst")?)?;
-    let own = as_agent(&scene, &format!("exchange --token {file} --for 5m"))?.ok()?;
+    let mut tree = Tree::grow(&scene)?;
+    let own = tree.has(&format!("exchange --token {file} --for 5m"))?;
     let file = readable(&scene, own.trim())?;
-    let told = refused(as_agent(&scene, &format!("{REQUEST} {file} --after 2h"))?)?;
+    let told = tree.is_refused(&format!("{REQUEST} {file} --after 2h"))?;
     has(&told, &["token", "before the grant begins"])?;
     let log = scene.lab.daemon.audit();
     ensure!(log.events("grant.issued")?.is_empty(), "it was issued");
     // Sooner it begins in time, with the same token.
-    let granted = as_agent(&scene, &format!("{REQUEST} {file} --after 1m"))?.ok()?;
+    let granted = tree.has(&format!("{REQUEST} {file} --after 1m"))?;
     let granted: Value = serde_json::from_str(&granted)?;
     ensure!(
         granted["until"].as_u64() > granted["from"].as_u64(),
@@ -222,7 +223,7 @@ fn what_would_begin_after_whom_it_is_asked_for_is_gone_is_refused_and_uses_nothi
 
     scene.bind(&scene.provider.token("analyst")?)?.ok()?;
     let words = REQUEST.replace(" --on-behalf-of", "");
-    let told = refused(as_agent(&scene, &format!("{words} --after 23h"))?)?;
+    let told = tree.is_refused(&format!("{words} --after 23h"))?;
     has(&told, &["bound to", "before the grant begins"]).map(drop)
 }
 
