@@ -35,8 +35,8 @@ fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     [&[tag][..], &length.to_be_bytes(), body].concat()
 }
 
-/// A `SELECT` of one hostile value, then a refused `DELETE`.
-async fn recorded() -> (tempfile::TempDir, PathBuf) {
+/// What records, and where.
+fn recorder() -> (tempfile::TempDir, PathBuf, Recorder) {
     let temporary = tempfile::tempdir().expect("a temporary directory");
     let root = temporary.path().join("recordings");
     let settings = Settings {
@@ -47,6 +47,12 @@ async fn recorded() -> (tempfile::TempDir, PathBuf) {
     };
     let audit = crate::audit::tests::log(temporary.path());
     let recorder = Recorder::open(&root, &settings, audit).expect("a recorder");
+    (temporary, root, recorder)
+}
+
+/// A `SELECT` of one hostile value, then a refused `DELETE`.
+async fn recorded() -> (tempfile::TempDir, PathBuf) {
+    let (temporary, root, recorder) = recorder();
     let principal =
         r#"{"agent":"claude","process":{"pid":7,"executable":{"path":"/usr/bin/psql"}}}"#;
     let principal = RawValue::from_string(principal.to_owned()).expect("JSON");
@@ -204,16 +210,7 @@ fn pauses_follow_the_pace_and_are_never_longer_than_asked() {
 
 /// A session with two terminals at once, the first of which comes behind files.
 async fn terminals() -> (tempfile::TempDir, PathBuf) {
-    let temporary = tempfile::tempdir().expect("a temporary directory");
-    let root = temporary.path().join("recordings");
-    let settings = Settings {
-        segment_bytes: 1 << 20,
-        session_bytes: None,
-        recipients: Vec::new(),
-        keep: Default::default(),
-    };
-    let audit = crate::audit::tests::log(temporary.path());
-    let recorder = Recorder::open(&root, &settings, audit).expect("a recorder");
+    let (temporary, root, recorder) = recorder();
     let writer = recorder
         .begin(&Subject {
             session: Uuid::max(),

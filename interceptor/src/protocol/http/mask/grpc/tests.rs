@@ -20,7 +20,7 @@ use crate::secrets::Secret;
 const CANARY: &str = "ann@example.com";
 const CARD: i64 = 4_111_111_111_111_111;
 
-fn field(name: &str, number: i32, kind: Type, of: &str) -> FieldDescriptorProto {
+pub(super) fn field(name: &str, number: i32, kind: Type, of: &str) -> FieldDescriptorProto {
     FieldDescriptorProto {
         name: Some(name.to_owned()),
         number: Some(number),
@@ -38,7 +38,7 @@ fn counted(label: Label, field: FieldDescriptorProto) -> FieldDescriptorProto {
     }
 }
 
-fn message(name: &str, field: Vec<FieldDescriptorProto>) -> DescriptorProto {
+pub(super) fn message(name: &str, field: Vec<FieldDescriptorProto>) -> DescriptorProto {
     DescriptorProto {
         name: Some(name.to_owned()),
         field,
@@ -46,7 +46,7 @@ fn message(name: &str, field: Vec<FieldDescriptorProto>) -> DescriptorProto {
     }
 }
 
-fn entry(name: &str, value: FieldDescriptorProto) -> DescriptorProto {
+pub(super) fn entry(name: &str, value: FieldDescriptorProto) -> DescriptorProto {
     DescriptorProto {
         options: Some(MessageOptions {
             map_entry: Some(true),

@@ -7,25 +7,15 @@ use prost::Message as _;
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{
     DescriptorProto, EnumDescriptorProto, EnumValueDescriptorProto, FieldDescriptorProto,
-    FileDescriptorProto, FileDescriptorSet, MessageOptions, MethodDescriptorProto,
-    OneofDescriptorProto, ServiceDescriptorProto,
+    FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto, OneofDescriptorProto,
+    ServiceDescriptorProto,
 };
 
+use super::super::tests::{entry, field, message};
 use super::*;
 use crate::policy::GrpcFacts;
 use crate::session::Direction;
 use crate::session::meter::Room;
-
-fn field(name: &str, number: i32, kind: Type, of: &str) -> FieldDescriptorProto {
-    FieldDescriptorProto {
-        name: Some(name.to_owned()),
-        number: Some(number),
-        label: Some(Label::Optional.into()),
-        r#type: Some(kind.into()),
-        type_name: (!of.is_empty()).then(|| of.to_owned()),
-        ..FieldDescriptorProto::default()
-    }
-}
 
 fn repeated(name: &str, number: i32, kind: Type, of: &str) -> FieldDescriptorProto {
     FieldDescriptorProto {
@@ -42,28 +32,8 @@ fn chosen(field: FieldDescriptorProto, is_optional: bool) -> FieldDescriptorProt
     }
 }
 
-fn message(name: &str, field: Vec<FieldDescriptorProto>) -> DescriptorProto {
-    DescriptorProto {
-        name: Some(name.to_owned()),
-        field,
-        ..DescriptorProto::default()
-    }
-}
-
 fn order() -> DescriptorProto {
-    let labels = DescriptorProto {
-        options: Some(MessageOptions {
-            map_entry: Some(true),
-            ..MessageOptions::default()
-        }),
-        ..message(
-            "LabelsEntry",
-            vec![
-                field("key", 1, Type::String, ""),
-                field("value", 2, Type::String, ""),
-            ],
-        )
-    };
+    let labels = entry("LabelsEntry", field("value", 2, Type::String, ""));
     let state = |number: i32, name: &str| EnumValueDescriptorProto {
         name: Some(name.to_owned()),
         number: Some(number),
